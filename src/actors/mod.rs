@@ -1,0 +1,2 @@
+//! WHAT MOVES.
+pub mod messages;

@@ -1,0 +1,199 @@
+//! An event as the log holds it, and one on its way there.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::task::bell::BellEvent;
+use crate::task::{Event, Position, Revision, TaskId, Timestamp};
+
+/// The name of a stream: `task-<uuid>` or `bell-<owner>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamName(Arc<str>);
+
+/// Whose stream it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamOf<'a> {
+    /// A task's.
+    Task(TaskId),
+    /// An owner's bell.
+    Bell(&'a str),
+}
+
+impl StreamName {
+    /// The stream of a task.
+    #[must_use]
+    pub fn task(id: TaskId) -> Self {
+        Self(format!("task-{id}").into())
+    }
+
+    /// The stream of an owner's bell.
+    #[must_use]
+    pub fn bell(owner: &str) -> Self {
+        Self(format!("bell-{owner}").into())
+    }
+
+    /// The stream of this name, if it is one of ours.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let name = Self(text.into());
+        name.of().is_some().then_some(name)
+    }
+
+    /// Whose it is; nothing where the name is of no kind that this version knows.
+    #[must_use]
+    pub fn of(&self) -> Option<StreamOf<'_>> {
+        if let Some(id) = self.0.strip_prefix("task-") {
+            return id.parse().ok().map(StreamOf::Task);
+        }
+        self.0.strip_prefix("bell-").filter(|owner| !owner.is_empty()).map(StreamOf::Bell)
+    }
+
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// By which door a command came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    /// The HTTP API, the UI included.
+    Http,
+    /// The command line.
+    Cli,
+    /// A worker's report.
+    Worker,
+    /// A timer.
+    Scheduler,
+    /// A program that embeds Taskbell.
+    Library,
+}
+
+/// Who did it and why it happened: kept with each event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meta {
+    /// Authenticated subject, worker or `system`.
+    pub actor: String,
+    /// By which door.
+    pub via: Via,
+    /// The same for all that one request led to.
+    pub correlation_id: Uuid,
+    /// The event or task that led to this.
+    pub causation_id: Option<Uuid>,
+    /// The request's id, as the client or its proxy named it.
+    pub request_id: Option<String>,
+}
+
+/// Any event that the log can hold.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LogEvent {
+    /// Of a task's stream.
+    Task(Event),
+    /// Of a bell's stream.
+    Bell(BellEvent),
+}
+
+impl From<Event> for LogEvent {
+    fn from(event: Event) -> Self {
+        Self::Task(event)
+    }
+}
+
+impl From<BellEvent> for LogEvent {
+    fn from(event: BellEvent) -> Self {
+        Self::Bell(event)
+    }
+}
+
+/// An event on its way into the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent {
+    /// UUIDv7.
+    pub id: Uuid,
+    /// When it happened.
+    pub time: Timestamp,
+    /// Who and why.
+    pub meta: Meta,
+    /// What.
+    pub event: LogEvent,
+}
+
+/// A BLAKE3 hash of the chain: of this event and all before it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Hash(pub [u8; 32]);
+
+impl Hash {
+    /// The hash before the first event.
+    pub const ZERO: Self = Self([0; 32]);
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        blake3::Hash::from_bytes(self.0).to_hex().fmt(f)
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An event read back.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// Place in the log.
+    pub position: Position,
+    /// Whose it is.
+    pub stream: StreamName,
+    /// Place in its stream.
+    pub revision: Revision,
+    /// UUIDv7.
+    pub id: Uuid,
+    /// The wire name of its type.
+    pub kind: &'static str,
+    /// The version of its schema as it was written.
+    pub version: u32,
+    /// When it happened.
+    pub time: Timestamp,
+    /// Who and why.
+    pub meta: Meta,
+    /// What, in today's shape.
+    pub event: LogEvent,
+    /// The chain up to here.
+    pub hash: Hash,
+    /// `meta` byte for byte as it was written: what the chain covers and the API serves.
+    pub raw_meta: Box<RawValue>,
+    /// `data` byte for byte as it was written.
+    pub raw_data: Box<RawValue>,
+}
+
+impl Serialize for Recorded {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Recorded", 10)?;
+        out.serialize_field("position", &self.position)?;
+        out.serialize_field("stream", self.stream.as_str())?;
+        out.serialize_field("revision", &self.revision)?;
+        out.serialize_field("id", &self.id)?;
+        out.serialize_field("type", self.kind)?;
+        out.serialize_field("version", &self.version)?;
+        out.serialize_field("time", &self.time)?;
+        out.serialize_field("meta", &self.raw_meta)?;
+        out.serialize_field("data", &self.raw_data)?;
+        out.serialize_field("hash", &format_args!("{}", self.hash))?;
+        out.end()
+    }
+}

@@ -1,0 +1,190 @@
+//! The rules: what a command leads to.
+
+use super::command::{Command, End, Rejection};
+use super::event::{
+    AttemptFailed, CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Created, Event,
+    Outcome, Progress, Queued, QueuedReason, Released, Retried, Rung, Started, TaskError,
+};
+use super::limits;
+use super::retry::retry_at;
+use super::state::{Cancel, Status, Task};
+use super::time::Timestamp;
+
+/// The events that `command` leads to at `now`. None: nothing is left to do, and that is a success.
+///
+/// # Errors
+/// A [`Rejection`] where the rules say no; then nothing happens.
+pub fn decide(state: Option<&Task>, command: &Command, now: Timestamp) -> Result<Vec<Event>, Rejection> {
+    let Some(task) = state else {
+        return match command {
+            Command::Create(new) => create(new, now),
+            Command::Enqueue { .. }
+            | Command::Start { .. }
+            | Command::RequestCancel { .. }
+            | Command::AcknowledgeCancel { .. }
+            | Command::Escalate { .. }
+            | Command::Finish { .. }
+            | Command::LoseAttempt { .. }
+            | Command::Retry { .. } => Err(Rejection::NotFound),
+        };
+    };
+    match command {
+        Command::Create(_) => Err(Rejection::AlreadyExists),
+        Command::Enqueue { reason } => Ok(enqueue(task, *reason, now)),
+        Command::Start { worker, lease } => start(task, worker, lease),
+        Command::RequestCancel { reason, policy } => Ok(request_cancel(task, reason.as_deref(), *policy)),
+        Command::AcknowledgeCancel { attempt, stopping_after, expected_end } => {
+            acknowledge(task, *attempt, stopping_after.as_deref(), *expected_end)
+        }
+        Command::Escalate { rung, reason, attempt } => escalate(task, *rung, reason.as_deref(), *attempt),
+        Command::Finish { attempt, end, progress } => finish(task, *attempt, end, progress.as_ref(), now),
+        Command::LoseAttempt { attempt, error, progress } => Ok(lose(task, *attempt, error, progress.as_ref(), now)),
+        Command::Retry { reason } => retry(task, reason.as_deref()),
+    }
+}
+
+fn create(new: &Created, now: Timestamp) -> Result<Vec<Event>, Rejection> {
+    let invalid = limits::check(new);
+    if !invalid.is_empty() {
+        return Err(Rejection::Invalid(invalid));
+    }
+    let run_at = new.run_at.filter(|at| *at > now);
+    Ok(vec![Event::Created(Box::new(Created { run_at, ..new.clone() }))])
+}
+
+fn enqueue(task: &Task, reason: QueuedReason, now: Timestamp) -> Vec<Event> {
+    let due = match (reason, task.status) {
+        (QueuedReason::RunAt, Status::Scheduled) => task.created.run_at,
+        (QueuedReason::RetryAt, Status::Retrying) => task.retry_at,
+        (QueuedReason::RunAt | QueuedReason::RetryAt, _) => None,
+    };
+    if due.is_some_and(|due| due <= now) { vec![Event::Queued(Queued { reason })] } else { Vec::new() }
+}
+
+fn start(task: &Task, worker: &str, lease: &str) -> Result<Vec<Event>, Rejection> {
+    if task.status != Status::Queued {
+        return Err(Rejection::NotQueued);
+    }
+    Ok(vec![Event::Started(Started { attempt: task.attempt + 1, worker: worker.to_owned(), lease: lease.to_owned() })])
+}
+
+/// Two hundred cancels of one task are one `CancelRequested`: the first. A cancel of what doesn't run ends it at once.
+fn request_cancel(task: &Task, reason: Option<&str>, policy: CancelPolicy) -> Vec<Event> {
+    let requested = Event::CancelRequested(CancelRequested { reason: reason.map(str::to_owned), policy });
+    match task.status {
+        Status::Succeeded | Status::Failed | Status::Cancelled | Status::Cancelling => Vec::new(),
+        Status::Running => vec![requested],
+        Status::Scheduled | Status::Queued | Status::Retrying => {
+            let attempt = (task.attempts_in_run > 0).then_some(task.attempt);
+            let message = Some("cancelled before it started".to_owned()).filter(|_| attempt.is_none());
+            let ended = Completed { attempt, message, ..ended(Outcome::Cancelled) };
+            vec![requested, Event::Completed(ended)]
+        }
+    }
+}
+
+fn acknowledge(
+    task: &Task,
+    attempt: u32,
+    stopping_after: Option<&str>,
+    expected_end: Option<Timestamp>,
+) -> Result<Vec<Event>, Rejection> {
+    check_lease(task, attempt)?;
+    let Some(Cancel { acknowledged, .. }) = running_cancel(task) else { return Err(Rejection::NotCancelling) };
+    if acknowledged.as_ref().is_some_and(|said| said.as_deref() == stopping_after) {
+        return Ok(Vec::new());
+    }
+    let stopping_after = stopping_after.map(str::to_owned);
+    Ok(vec![Event::CancelAcknowledged(CancelAcknowledged { attempt, stopping_after, expected_end })])
+}
+
+fn escalate(task: &Task, rung: Rung, reason: Option<&str>, attempt: Option<u32>) -> Result<Vec<Event>, Rejection> {
+    let over = attempt.is_some_and(|attempt| attempt != task.attempt);
+    if task.status.is_final() || over {
+        return Ok(Vec::new());
+    }
+    let Some(cancel) = running_cancel(task) else {
+        return if attempt.is_some() { Ok(Vec::new()) } else { Err(Rejection::NotCancelling) };
+    };
+    if rung <= cancel.rung {
+        return Ok(Vec::new());
+    }
+    let mut events = vec![Event::CancelEscalated(CancelEscalated { rung, reason: reason.map(str::to_owned) })];
+    if rung == Rung::Revoke {
+        let ended = Completed { attempt: Some(task.attempt), forced: true, ..ended(Outcome::Cancelled) };
+        events.push(Event::Completed(ended));
+    }
+    Ok(events)
+}
+
+fn finish(
+    task: &Task,
+    attempt: u32,
+    end: &End,
+    progress: Option<&Progress>,
+    now: Timestamp,
+) -> Result<Vec<Event>, Rejection> {
+    check_lease(task, attempt)?;
+    let asked = running_cancel(task).is_some();
+    let base = |outcome| Completed { attempt: Some(attempt), progress: progress.cloned(), ..ended(outcome) };
+    let event = match end {
+        End::Succeeded { message, result } => {
+            Event::Completed(Completed { message: message.clone(), result: result.clone(), ..base(Outcome::Succeeded) })
+        }
+        End::Failed { error, retryable } => return Ok(vec![failed(task, error, *retryable && !asked, progress, now)]),
+        End::Cancelled { .. } if !asked => return Err(Rejection::NotCancelling),
+        End::Cancelled { message, result } => {
+            Event::Completed(Completed { message: message.clone(), result: result.clone(), ..base(Outcome::Cancelled) })
+        }
+        // Nothing of it runs any more, and somebody wanted just that.
+        End::Released(_) if asked => Event::Completed(base(Outcome::Cancelled)),
+        End::Released(reason) => Event::Released(Released { attempt, reason: *reason }),
+    };
+    Ok(vec![event])
+}
+
+/// After a request to cancel, a lost worker's task is `cancelled` by force: nobody saw the code stop, and nothing is retried.
+fn lose(task: &Task, attempt: u32, error: &TaskError, progress: Option<&Progress>, now: Timestamp) -> Vec<Event> {
+    if check_lease(task, attempt).is_err() {
+        return Vec::new();
+    }
+    if running_cancel(task).is_none() {
+        return vec![failed(task, error, true, progress, now)];
+    }
+    vec![Event::Completed(Completed {
+        attempt: Some(attempt),
+        error: Some(error.clone()),
+        forced: true,
+        progress: progress.cloned(),
+        ..ended(Outcome::Cancelled)
+    })]
+}
+
+fn retry(task: &Task, reason: Option<&str>) -> Result<Vec<Event>, Rejection> {
+    if !task.status.is_final() {
+        return Err(Rejection::NotFinal);
+    }
+    Ok(vec![Event::Retried(Retried { reason: reason.map(str::to_owned) })])
+}
+
+/// The end of a failed attempt: another follows while the run has attempts left, or the run is over.
+fn failed(task: &Task, error: &TaskError, retryable: bool, progress: Option<&Progress>, now: Timestamp) -> Event {
+    let (attempt, error, progress) = (task.attempt, error.clone(), progress.cloned());
+    if retryable && task.attempts_in_run < task.created.max_attempts {
+        let retry_at = retry_at(task.attempts_in_run, now);
+        return Event::AttemptFailed(AttemptFailed { attempt, error, retry_at, progress });
+    }
+    Event::Completed(Completed { attempt: Some(attempt), error: Some(error), progress, ..ended(Outcome::Failed) })
+}
+
+fn check_lease(task: &Task, attempt: u32) -> Result<(), Rejection> {
+    if task.status.is_active() && task.attempt == attempt { Ok(()) } else { Err(Rejection::LeaseLost) }
+}
+
+fn running_cancel(task: &Task) -> Option<&Cancel> {
+    task.cancel.as_ref().filter(|_| task.status == Status::Cancelling)
+}
+
+const fn ended(outcome: Outcome) -> Completed {
+    Completed { outcome, attempt: None, message: None, result: None, error: None, forced: false, progress: None }
+}

@@ -1,0 +1,77 @@
+//! The names of things: tasks, places in a stream, places in the log.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The id of a task: a UUIDv7, written lower-case and hyphenated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct TaskId(Uuid);
+
+impl TaskId {
+    /// The id with these bits. Making a fresh one takes a clock, so the edges do that.
+    #[must_use]
+    pub const fn from_uuid(id: Uuid) -> Self {
+        Self(id)
+    }
+
+    /// The bits.
+    #[must_use]
+    pub const fn uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+/// The text is no id: not a lower-case, hyphenated UUID.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a task id: a lower-case, hyphenated UUID is needed")]
+pub struct NotAnId;
+
+impl FromStr for TaskId {
+    type Err = NotAnId;
+
+    /// One spelling only, so that an id can be compared as text.
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let id = Uuid::try_parse(text).map_err(|_| NotAnId)?;
+        if id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text { Ok(Self(id)) } else { Err(NotAnId) }
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for TaskId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        std::borrow::Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+macro_rules! ordinal {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+ordinal!(
+    /// Place of an event in its stream, from 0.
+    Revision
+);
+ordinal!(
+    /// Place of an event in the whole log: 1, 2, 3…; 0 is the place before the first.
+    Position
+);

@@ -1,0 +1,91 @@
+//! What a request for work may hold. Sizes are in bytes of UTF-8 unless they say otherwise; the source is the contract.
+
+use super::event::Created;
+
+/// A kind's or queue's name, in characters.
+pub const NAME_MAX: usize = 64;
+/// An owner, in characters.
+pub const OWNER_MAX: usize = 128;
+/// A title.
+pub const TITLE_MAX: usize = 512;
+/// An input, as compact JSON.
+pub const INPUT_MAX: usize = 64 * 1024;
+/// A result, as compact JSON.
+pub const RESULT_MAX: usize = 256 * 1024;
+/// A reason, a message, a step's name, a key.
+pub const TEXT_MAX: usize = 1024;
+/// How many labels a task has at most.
+pub const LABELS_MAX: usize = 32;
+/// A label's key or value.
+pub const LABEL_MAX: usize = 128;
+/// Attempts of one run.
+pub const ATTEMPTS_MAX: u32 = 100;
+/// Bound on an attempt's time, in seconds: 30 days.
+pub const TIMEOUT_MAX_S: u64 = 30 * 24 * 3600;
+
+/// A field that can't be what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// JSON Pointer (RFC 6901) to it.
+    pub pointer: String,
+    /// What it should have been.
+    pub detail: String,
+}
+
+impl Invalid {
+    /// The field at `pointer` breaks the rule that `detail` states.
+    pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), detail: detail.into() }
+    }
+}
+
+/// Whether `text` can be a kind or a queue: `[a-z0-9._-]{1,64}`.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    (1..=NAME_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// Whether `text` can be an owner: 1 to 128 printable characters, no comma.
+#[must_use]
+pub fn is_owner(text: &str) -> bool {
+    (1..=OWNER_MAX).contains(&text.chars().count()) && text.chars().all(|c| !c.is_control() && c != ',')
+}
+
+/// Whether `text` can stand in one line of at most `max` bytes: not empty, no control characters.
+#[must_use]
+pub fn is_line(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// Every field of the request that breaks a rule; empty where it may be accepted.
+#[must_use]
+pub fn check(new: &Created) -> Vec<Invalid> {
+    let mut found = Vec::new();
+    let mut rule = |holds: bool, pointer: &str, detail: &str| {
+        if !holds {
+            found.push(Invalid::new(pointer, detail));
+        }
+    };
+    rule(is_name(&new.kind), "/kind", "1 to 64 of a-z, 0-9, '.', '_', '-'");
+    rule(is_name(&new.queue), "/queue", "1 to 64 of a-z, 0-9, '.', '_', '-'");
+    rule(is_owner(&new.owner), "/owner", "1 to 128 printable characters, no comma");
+    rule(is_line(&new.title, TITLE_MAX), "/title", "1 to 512 bytes, one line, no control characters");
+    rule((1..=ATTEMPTS_MAX).contains(&new.max_attempts), "/max_attempts", "1 to 100");
+    rule(new.timeout_s.is_none_or(|s| (1..=TIMEOUT_MAX_S).contains(&s)), "/timeout_s", "1 to 2592000 seconds");
+    rule(new.input.to_string().len() <= INPUT_MAX, "/input", "at most 65536 bytes as compact JSON");
+    rule(new.labels.len() <= LABELS_MAX, "/labels", "at most 32 labels");
+    for (key, value) in &new.labels {
+        let pointer = format!("/labels/{}", key.replace('~', "~0").replace('/', "~1"));
+        rule(
+            is_line(key, LABEL_MAX) && !key.contains(':'),
+            &pointer,
+            "a key has 1 to 128 bytes, no ':', no control characters",
+        );
+        rule(is_line(value, LABEL_MAX), &pointer, "a value has 1 to 128 bytes, no control characters");
+    }
+    for (key, pointer) in [(&new.unique_key, "/unique_key"), (&new.concurrency_key, "/concurrency_key")] {
+        rule(key.as_ref().is_none_or(|k| is_line(k, LABEL_MAX)), pointer, "1 to 128 bytes, no control characters");
+    }
+    found
+}

@@ -1,0 +1,73 @@
+//! THE RULES: what may happen to a task, as pure functions. No clock, no IO, no async.
+//!
+//! The state table. `Status` is a function of the events alone; time changes nothing until an event says so.
+//!
+//! ```text
+//! (none)                       --Created-->          scheduled (run_at given) | queued
+//! scheduled, retrying          --Queued-->           queued
+//! queued                       --Started-->          running
+//! running                      --AttemptFailed-->    retrying
+//! running                      --Released-->         queued
+//! running                      --CancelRequested-->  cancelling
+//! scheduled, queued, retrying  --CancelRequested-->  unchanged, and Completed(cancelled) in the same append
+//! cancelling                   --CancelAcknowledged, CancelEscalated--> cancelling
+//! running, cancelling          --Completed-->        succeeded | failed | cancelled
+//! succeeded, failed, cancelled --Retried-->          queued
+//! ```
+//!
+//! Reading order: [`event`] (what has happened), [`command`] (what may be asked), [`state`] (`evolve`, `fold`),
+//! [`mod@decide`] (the rules), [`retry`] (the back-off), [`limits`] (what a request may hold), [`bell`] (what an owner has seen).
+
+pub mod bell;
+pub mod command;
+pub mod decide;
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod retry;
+pub mod state;
+pub mod time;
+
+pub use command::{Command, Rejection};
+pub use decide::decide;
+pub use event::Event;
+pub use ids::{Position, Revision, TaskId};
+pub use limits::Invalid;
+pub use state::{Status, Task, evolve, fold};
+pub use time::Timestamp;
+
+/// A fold with rules: the shape that every stream's owner has, whatever its events are.
+///
+/// The Decider pattern (Chassaing): `decide` looks at the state and says what happens; `evolve` makes it so.
+pub trait Decider: Clone + Default {
+    /// What may be asked.
+    type Command;
+    /// What has happened.
+    type Event;
+
+    /// The events that the command leads to (none: nothing to do, which is an answer too).
+    ///
+    /// # Errors
+    /// A [`Rejection`] when the rules say no.
+    fn decide(&self, command: &Self::Command, now: Timestamp) -> Result<Vec<Self::Event>, Rejection>;
+
+    /// The state after one more event. Total: history is not argued with.
+    fn evolve(&mut self, event: &Self::Event);
+}
+
+/// The state of a task's stream: nothing yet, or a task.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TaskStream(pub Option<Task>);
+
+impl Decider for TaskStream {
+    type Command = Command;
+    type Event = Event;
+
+    fn decide(&self, command: &Command, now: Timestamp) -> Result<Vec<Event>, Rejection> {
+        decide(self.0.as_ref(), command, now)
+    }
+
+    fn evolve(&mut self, event: &Event) {
+        self.0 = evolve(self.0.take(), event);
+    }
+}
