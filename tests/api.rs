@@ -1,0 +1,1 @@
+//! The HTTP API, against a real server on port 0.

@@ -1,0 +1,1 @@
+//! Kill the server; nothing acknowledged is lost.

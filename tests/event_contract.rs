@@ -1,0 +1,1 @@
+//! events/ and the Rust types, both ways.

@@ -1,0 +1,17 @@
+//! One test binary; each module says what it holds.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+mod api;
+mod cli;
+mod crash;
+mod event_contract;
+mod push;
+mod replay;
+mod rooms;
+mod store_contract;
+mod support;
+mod task_laws;
+mod task_spec;
+mod views;
+mod work;

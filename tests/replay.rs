@@ -1,0 +1,1 @@
+//! Recorded logs and the views they lead to.

@@ -1,0 +1,1 @@
+//! The rules of a task: given events, when a command, then events.
