@@ -1,13 +1,17 @@
 //! An event as the log holds it, and one on its way there.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::de::Error;
 use serde::ser::SerializeStruct;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::{ReadError, chain, codec};
 use crate::task::bell::BellEvent;
 use crate::task::{Event, Position, Revision, TaskId, Timestamp};
 
@@ -140,6 +144,15 @@ impl Hash {
     pub const ZERO: Self = Self([0; 32]);
 }
 
+impl FromStr for Hash {
+    type Err = ReadError;
+
+    fn from_str(text: &str) -> Result<Self, ReadError> {
+        let hash = blake3::Hash::from_hex(text).map_err(|error| ReadError::Damaged(format!("no hash: {error}")))?;
+        Ok(Self(*hash.as_bytes()))
+    }
+}
+
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         blake3::Hash::from_bytes(self.0).to_hex().fmt(f)
@@ -179,6 +192,68 @@ pub struct Recorded {
     pub raw_meta: Box<RawValue>,
     /// `data` byte for byte as it was written.
     pub raw_data: Box<RawValue>,
+}
+
+/// What the log holds of an event, not yet understood.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Row<'a> {
+    pub(super) position: Position,
+    #[serde(borrow)]
+    pub(super) stream: Cow<'a, str>,
+    pub(super) revision: Revision,
+    pub(super) id: Uuid,
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Cow<'a, str>,
+    pub(super) version: u32,
+    pub(super) time: Timestamp,
+    pub(super) meta: Box<RawValue>,
+    pub(super) data: Box<RawValue>,
+    #[serde(deserialize_with = "hash_from_hex")]
+    pub(super) hash: Hash,
+}
+
+fn hash_from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hash, D::Error> {
+    Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+impl Row<'_> {
+    /// The event, in today's shape.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] or [`ReadError::Unknown`], with the position.
+    pub(super) fn understand(self) -> Result<Recorded, ReadError> {
+        let Row { position, stream, revision, id, kind, version, time, meta: raw_meta, data: raw_data, hash } = self;
+        let damaged = |what: &dyn fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
+        let event = codec::decode(&kind, version, raw_data.get()).map_err(|error| match error {
+            ReadError::Unknown { kind, version, .. } => ReadError::Unknown { position: Some(position), kind, version },
+            ReadError::Damaged(what) => damaged(&what),
+            ReadError::Unavailable(_) => error,
+        })?;
+        let stream =
+            StreamName::parse(&stream).ok_or_else(|| damaged(&format_args!("no stream is named {stream:?}")))?;
+        let meta = serde_json::from_str(raw_meta.get()).map_err(|error| damaged(&format_args!("no meta: {error}")))?;
+        let kind = codec::type_name(&event);
+        Ok(Recorded { position, stream, revision, id, kind, version, time, meta, event, hash, raw_meta, raw_data })
+    }
+}
+
+impl Recorded {
+    /// The event that serialises as this JSON text.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] where it is none, [`ReadError::Unknown`] where this version doesn't know its type.
+    pub fn from_json(text: &str) -> Result<Self, ReadError> {
+        let row: Row = serde_json::from_str(text)
+            .map_err(|error| ReadError::Damaged(format!("a line that is no recorded event: {error}")))?;
+        row.understand()
+    }
+
+    /// The hash that it must have where `previous` is that of the event before it; see [`chain`].
+    #[must_use]
+    pub fn expected_hash(&self, previous: Hash) -> Hash {
+        chain::link(previous, self)
+    }
 }
 
 impl Serialize for Recorded {

@@ -1,0 +1,56 @@
+//! Tamper evidence: each event's hash covers the event and, through the hash before it, all that came earlier.
+//!
+//! `hash = BLAKE3(previous ‖ field ‖ field ‖ …)`, 32 bytes. `previous` is the hash of the event one position earlier, 32
+//! zero bytes for position 1. Each field is its length in bytes as 8 bytes big-endian, then its bytes. The fields in order:
+//!
+//! | field | bytes |
+//! |---|---|
+//! | `stream` | UTF-8 |
+//! | `revision` | 8, unsigned, big-endian |
+//! | `id` | the UUID's 16 |
+//! | `type` | UTF-8 |
+//! | `version` | 4, unsigned, big-endian |
+//! | `time` | 8, signed (two's complement), big-endian: microseconds since 1970-01-01T00:00:00Z |
+//! | `meta` | the JSON text, byte for byte as `GET /v1/log` serves it |
+//! | `data` | the same |
+//!
+//! The position is not a field: it is the number of links up to here. A written hash is lower-case hexadecimal.
+
+use std::sync::Arc;
+
+use super::{Hash, ReadError, Recorded};
+
+/// The hash that `event` must have where `previous` is the hash of the event before it.
+#[must_use]
+pub fn link(previous: Hash, event: &Recorded) -> Hash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&previous.0);
+    let mut field = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_be_bytes());
+        hasher.update(bytes);
+    };
+    field(event.stream.as_str().as_bytes());
+    field(&event.revision.0.to_be_bytes());
+    field(event.id.as_bytes());
+    field(event.kind.as_bytes());
+    field(&event.version.to_be_bytes());
+    field(&event.time.as_micros().to_be_bytes());
+    field(event.raw_meta.get().as_bytes());
+    field(event.raw_data.get().as_bytes());
+    Hash(*hasher.finalize().as_bytes())
+}
+
+/// Recomputes the chain over consecutive events; the hash of the last one, from which the next page goes on.
+///
+/// # Errors
+/// [`ReadError::Damaged`] names the first event that doesn't continue the chain.
+pub fn verify(previous: Hash, events: &[Arc<Recorded>]) -> Result<Hash, ReadError> {
+    events.iter().try_fold(previous, |previous, event| {
+        let expected = event.expected_hash(previous);
+        if event.hash == expected {
+            return Ok(expected);
+        }
+        let Recorded { position, hash, .. } = &**event;
+        Err(ReadError::Damaged(format!("event {position} doesn't continue the chain: {hash}, should be {expected}")))
+    })
+}

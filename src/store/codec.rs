@@ -1,0 +1,112 @@
+//! Events to JSON and back. The names and versions here are those of the folders in `events/`.
+
+use serde::de::DeserializeOwned;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::upcast::{STEPS, upcast};
+use super::{LogEvent, ReadError};
+use crate::task::Event;
+use crate::task::bell::BellEvent;
+
+/// Every type that the log can hold, with the version that is written today.
+pub const TYPES: [(&str, u32); 11] = [
+    ("Created", 1),
+    ("Queued", 1),
+    ("Started", 1),
+    ("CancelRequested", 1),
+    ("CancelAcknowledged", 1),
+    ("CancelEscalated", 1),
+    ("AttemptFailed", 1),
+    ("Released", 1),
+    ("Completed", 1),
+    ("Retried", 1),
+    ("Seen", 1),
+];
+
+/// The version in which events of this type are written today; none where it is no type of ours.
+#[must_use]
+pub fn current_version(kind: &str) -> Option<u32> {
+    TYPES.iter().find(|(name, _)| *name == kind).map(|&(_, version)| version)
+}
+
+/// The wire name of its type.
+#[must_use]
+pub const fn type_name(event: &LogEvent) -> &'static str {
+    match event {
+        LogEvent::Task(Event::Created(_)) => "Created",
+        LogEvent::Task(Event::Queued(_)) => "Queued",
+        LogEvent::Task(Event::Started(_)) => "Started",
+        LogEvent::Task(Event::CancelRequested(_)) => "CancelRequested",
+        LogEvent::Task(Event::CancelAcknowledged(_)) => "CancelAcknowledged",
+        LogEvent::Task(Event::CancelEscalated(_)) => "CancelEscalated",
+        LogEvent::Task(Event::AttemptFailed(_)) => "AttemptFailed",
+        LogEvent::Task(Event::Released(_)) => "Released",
+        LogEvent::Task(Event::Completed(_)) => "Completed",
+        LogEvent::Task(Event::Retried(_)) => "Retried",
+        LogEvent::Bell(BellEvent::Seen(_)) => "Seen",
+    }
+}
+
+/// Its `data`, in the current version of its type.
+///
+/// # Errors
+/// When a value in it has no form in JSON.
+pub fn encode(event: &LogEvent) -> Result<Box<RawValue>, serde_json::Error> {
+    match event {
+        LogEvent::Task(Event::Created(data)) => to_raw_value(data),
+        LogEvent::Task(Event::Queued(data)) => to_raw_value(data),
+        LogEvent::Task(Event::Started(data)) => to_raw_value(data),
+        LogEvent::Task(Event::CancelRequested(data)) => to_raw_value(data),
+        LogEvent::Task(Event::CancelAcknowledged(data)) => to_raw_value(data),
+        LogEvent::Task(Event::CancelEscalated(data)) => to_raw_value(data),
+        LogEvent::Task(Event::AttemptFailed(data)) => to_raw_value(data),
+        LogEvent::Task(Event::Released(data)) => to_raw_value(data),
+        LogEvent::Task(Event::Completed(data)) => to_raw_value(data),
+        LogEvent::Task(Event::Retried(data)) => to_raw_value(data),
+        LogEvent::Bell(BellEvent::Seen(data)) => to_raw_value(data),
+    }
+}
+
+/// The event of this type, version and `data`, in today's shape.
+///
+/// # Errors
+/// [`ReadError::Unknown`] for a type or version that isn't ours; [`ReadError::Damaged`] for `data` that doesn't fit it.
+pub fn decode(kind: &str, version: u32, data: &str) -> Result<LogEvent, ReadError> {
+    let unknown = || ReadError::Unknown { position: None, kind: kind.to_owned(), version };
+    let current = current_version(kind).ok_or_else(unknown)?;
+    if version == current {
+        return typed(kind, data).ok_or_else(unknown)?.map_err(|error| damaged(kind, &error));
+    }
+    if version == 0 || version > current {
+        return Err(unknown());
+    }
+    let old = serde_json::from_str(data).map_err(|error| damaged(kind, &error))?;
+    let new = upcast(STEPS, kind, version, current, old)
+        .ok_or_else(|| ReadError::Damaged(format!("data is no {kind} of version {version}")))?;
+    typed(kind, &new.to_string()).ok_or_else(unknown)?.map_err(|error| damaged(kind, &error))
+}
+
+/// `data` of the current version; none where the type isn't ours.
+fn typed(kind: &str, data: &str) -> Option<serde_json::Result<LogEvent>> {
+    fn read<T: DeserializeOwned, E: Into<LogEvent>>(data: &str, wrap: fn(T) -> E) -> serde_json::Result<LogEvent> {
+        serde_json::from_str(data).map(|data| wrap(data).into())
+    }
+    Some(match kind {
+        "Created" => read(data, Event::Created),
+        "Queued" => read(data, Event::Queued),
+        "Started" => read(data, Event::Started),
+        "CancelRequested" => read(data, Event::CancelRequested),
+        "CancelAcknowledged" => read(data, Event::CancelAcknowledged),
+        "CancelEscalated" => read(data, Event::CancelEscalated),
+        "AttemptFailed" => read(data, Event::AttemptFailed),
+        "Released" => read(data, Event::Released),
+        "Completed" => read(data, Event::Completed),
+        "Retried" => read(data, Event::Retried),
+        "Seen" => read(data, BellEvent::Seen),
+        _ => return None,
+    })
+}
+
+fn damaged(kind: &str, error: &serde_json::Error) -> ReadError {
+    ReadError::Damaged(format!("data is no {kind}: {error}"))
+}

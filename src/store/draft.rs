@@ -1,0 +1,81 @@
+//! From what somebody wants to write to what the log holds: the same steps for every store.
+
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::{Append, AppendError, Expected, Hash, Head, NewEvent, Recorded, StreamName, codec};
+use crate::task::{Position, Revision};
+
+/// An append whose events are JSON already, so that the one writer has less to do. The refusal of one that can't be
+/// written at all stands in the place of its events, so that the answers of many keep their order.
+pub(super) struct Draft {
+    pub(super) stream: StreamName,
+    expected: Expected,
+    events: Result<Vec<Encoded>, AppendError>,
+    /// Bytes of JSON.
+    pub(super) size: usize,
+}
+
+struct Encoded {
+    new: NewEvent,
+    meta: Box<RawValue>,
+    data: Box<RawValue>,
+}
+
+impl Draft {
+    pub(super) fn new(append: Append) -> Self {
+        let Append { stream, expected, events } = append;
+        let events = if events.is_empty() {
+            Err(AppendError::Unavailable("an append needs at least one event".to_owned()))
+        } else {
+            events.into_iter().map(Encoded::new).collect::<Result<Vec<_>, _>>()
+        };
+        let size = events.iter().flatten().map(|event| event.meta.get().len() + event.data.get().len()).sum();
+        Self { stream, expected, events, size }
+    }
+
+    /// The events with their places and hashes, after `last` in their stream and after `tip` in the log, which moves on.
+    pub(super) fn seal(self, last: Option<Revision>, tip: &mut Head) -> Result<Vec<Recorded>, AppendError> {
+        let events = self.events?;
+        let expected = match self.expected {
+            Expected::NoStream => None,
+            Expected::Revision(revision) => Some(revision),
+        };
+        if expected != last {
+            return Err(AppendError::WrongExpectedRevision { actual: last });
+        }
+        let first = last.map_or(0, |last| last.0 + 1);
+        let place = |(revision, event): (u64, Encoded)| event.place(self.stream.clone(), Revision(revision), tip);
+        Ok((first..).zip(events).map(place).collect())
+    }
+}
+
+impl Encoded {
+    fn new(new: NewEvent) -> Result<Self, AppendError> {
+        let unwritable = |error| AppendError::Unavailable(format!("the event has no form in JSON: {error}"));
+        let meta = to_raw_value(&new.meta).map_err(unwritable)?;
+        let data = codec::encode(&new.event).map_err(unwritable)?;
+        Ok(Self { new, meta, data })
+    }
+
+    fn place(self, stream: StreamName, revision: Revision, tip: &mut Head) -> Recorded {
+        let Self { new: NewEvent { id, time, meta, event }, meta: raw_meta, data: raw_data } = self;
+        let kind = codec::type_name(&event);
+        let mut recorded = Recorded {
+            position: Position(tip.position.0 + 1),
+            stream,
+            revision,
+            id,
+            kind,
+            version: codec::current_version(kind).unwrap_or(1),
+            time,
+            meta,
+            event,
+            hash: Hash::ZERO,
+            raw_meta,
+            raw_data,
+        };
+        recorded.hash = recorded.expected_hash(tip.hash);
+        *tip = Head { position: recorded.position, hash: recorded.hash, time: Some(time) };
+        recorded
+    }
+}

@@ -1,0 +1,307 @@
+//! `SQLite`: the only file that names it.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::store::recorded::Row;
+use crate::store::{Hash, Head, OpenError, ReadError, Recorded, StreamName, new_id};
+use crate::task::{Position, Revision, Timestamp};
+
+/// "tbel": says in the file's header whose it is.
+const APPLICATION: i64 = 0x7462_656c;
+/// Of the tables below. A later format is refused, never guessed at.
+const FORMAT: i64 = 1;
+/// Pages in the write-ahead log after which they go to the main file.
+const CHECKPOINT_PAGES: i64 = 4000;
+/// Connections that read, and reads at once.
+const READERS: usize = 4;
+
+const SCHEMA: &str = "
+CREATE TABLE log (only INTEGER PRIMARY KEY CHECK (only = 1), format INTEGER NOT NULL, epoch TEXT NOT NULL) STRICT;
+CREATE TABLE events (
+    position INTEGER PRIMARY KEY,
+    stream TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    type TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    meta TEXT NOT NULL,
+    data TEXT NOT NULL,
+    hash BLOB NOT NULL,
+    UNIQUE (stream, revision)
+) STRICT;
+CREATE TRIGGER events_are_not_changed BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'the log is only appended to'); END;
+CREATE TRIGGER events_are_not_deleted BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'the log is only appended to'); END;
+";
+
+const LAST: &str = "SELECT revision FROM events WHERE stream = ? ORDER BY revision DESC LIMIT 1";
+const HEAD: &str = "SELECT position, hash, time FROM events ORDER BY position DESC LIMIT 1";
+const INSERT: &str = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const ALL: &str = "SELECT * FROM events WHERE position > ? AND position <= ? ORDER BY position LIMIT ?";
+const STREAM: &str = "SELECT * FROM events WHERE stream = ? AND revision >= ? ORDER BY revision";
+
+/// Why a write failed.
+pub(super) enum Fault {
+    /// It left nothing behind: a later one may do better.
+    Nothing(String),
+    /// What it left on the disk is unknown. Even a sync that is tried again and succeeds says nothing (fsyncgate).
+    Unknown(String),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        use ErrorCode::{ConstraintViolation, DatabaseBusy, DatabaseLocked, DiskFull, TooBig};
+        match error.sqlite_error_code() {
+            // A full disk stops a commit before its last frame, and without that one there is no commit.
+            Some(DiskFull | DatabaseBusy | DatabaseLocked | ConstraintViolation | TooBig) => {
+                Self::Nothing(error.to_string())
+            }
+            _ => Self::Unknown(error.to_string()),
+        }
+    }
+}
+
+/// What opening gives.
+pub(super) struct Opened {
+    pub(super) log: Log,
+    pub(super) epoch: Uuid,
+    pub(super) head: Head,
+}
+
+/// Opens the log in this file, an empty one included.
+pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
+    let database = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => OpenError::NotALog(path.to_owned()),
+        _ => OpenError::Database { path: path.to_owned(), reason: error.to_string() },
+    };
+    let broken = |reason: String| OpenError::Database { path: path.to_owned(), reason };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(database)?;
+    settings(&connection).map_err(database)?;
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(database)?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(database)?;
+    if (application, tables) == (0, 0) {
+        create(&mut connection).map_err(database)?;
+    } else if application != APPLICATION {
+        return Err(OpenError::NotALog(path.to_owned()));
+    }
+    let stored = connection.query_row("SELECT format, epoch FROM log", [], |row| Ok((row.get(0)?, row.get(1)?)));
+    let (found, epoch): (i64, String) = stored.map_err(database)?;
+    if found > FORMAT {
+        return Err(OpenError::Newer { path: path.to_owned(), found, known: FORMAT });
+    }
+    let epoch = epoch.parse().map_err(|error| broken(format!("its epoch is no UUID: {error}")))?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(database)?;
+    if mode != "wal" {
+        return Err(broken(format!("no write-ahead log on this file system (mode {mode})")));
+    }
+    let log = Log(connection);
+    let head = log.head().map_err(|(Fault::Nothing(why) | Fault::Unknown(why))| broken(why))?;
+    Ok(Opened { log, epoch, head })
+}
+
+fn settings(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // Where a plain sync doesn't reach the disk (macOS).
+    connection.pragma_update(None, "fullfsync", true)?;
+    connection.pragma_update(None, "checkpoint_fullfsync", true)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    // 16 MiB, in KiB.
+    connection.pragma_update(None, "cache_size", -16 * 1024)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    // `settle` does that where the disk can be trusted.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(())
+}
+
+fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+    let creation = connection.transaction()?;
+    creation.execute_batch(SCHEMA)?;
+    creation.execute("INSERT INTO log VALUES (1, ?, ?)", params![FORMAT, new_id().to_string()])?;
+    creation.pragma_update(None, "application_id", APPLICATION)?;
+    creation.commit()
+}
+
+/// The connection that writes.
+pub(super) struct Log(Connection);
+
+impl Log {
+    pub(super) fn begin(&self) -> Result<(), Fault> {
+        Ok(self.0.execute_batch("BEGIN IMMEDIATE")?)
+    }
+
+    /// Durable when it returns.
+    pub(super) fn commit(&self) -> Result<(), Fault> {
+        Ok(self.0.execute_batch("COMMIT")?)
+    }
+
+    /// Does nothing where the failure has rolled back already.
+    pub(super) fn rollback(&self) -> Result<(), Fault> {
+        if self.0.is_autocommit() { Ok(()) } else { Ok(self.0.execute_batch("ROLLBACK")?) }
+    }
+
+    pub(super) fn insert(&self, event: &Recorded) -> Result<(), Fault> {
+        self.0.prepare_cached(INSERT)?.execute(params![
+            int(event.position.0),
+            event.stream.as_str(),
+            int(event.revision.0),
+            event.id.as_bytes(),
+            event.kind,
+            event.version,
+            event.time.as_micros(),
+            event.raw_meta.get(),
+            event.raw_data.get(),
+            event.hash.0,
+        ])?;
+        Ok(())
+    }
+
+    /// The last revision of a stream.
+    pub(super) fn last(&self, stream: &StreamName) -> Result<Option<Revision>, Fault> {
+        let mut query = self.0.prepare_cached(LAST)?;
+        let revision = query.query_row([stream.as_str()], |row| row.get(0)).optional()?;
+        Ok(revision.map(|revision: i64| Revision(revision.cast_unsigned())))
+    }
+
+    /// The end of the log.
+    pub(super) fn head(&self) -> Result<Head, Fault> {
+        let end = self.0.prepare_cached(HEAD)?.query_row([], |row| {
+            let time = Timestamp::from_micros(row.get(2)?);
+            Ok(Head {
+                position: Position(row.get::<_, i64>(0)?.cast_unsigned()),
+                hash: Hash(row.get(1)?),
+                time: Some(time),
+            })
+        });
+        Ok(end.optional()?.unwrap_or(Head { position: Position(0), hash: Hash::ZERO, time: None }))
+    }
+
+    /// Leaves one file behind where nobody reads; the events are durable without it.
+    pub(super) fn settle(&self) {
+        let done = self.0.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if let Err(error) = done {
+            tracing::warn!("the log was closed without a last checkpoint: {error}");
+        }
+    }
+}
+
+/// A few connections that read, each used by one thread at a time.
+pub(super) struct Readers {
+    path: PathBuf,
+    idle: Arc<Mutex<Vec<Reader>>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, idle: Arc::default(), permits: Arc::new(Semaphore::new(READERS)) }
+    }
+
+    /// Reads on the runtime's pool for what blocks.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Reader) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let unavailable = |error: &dyn std::fmt::Display| ReadError::Unavailable(error.to_string());
+        let permit = self.permits.clone().acquire_owned().await.map_err(|error| unavailable(&error))?;
+        let (path, idle) = (self.path.clone(), self.idle.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            // Until the thread is done, whether or not somebody waits for it.
+            let _permit = permit;
+            let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let reader = kept.map_or_else(|| Reader::open(&path), Ok)?;
+            let found = read(&reader)?;
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+            Ok(found)
+        });
+        reading.await.map_err(|error| unavailable(&error))?
+    }
+}
+
+/// A connection that reads.
+pub(super) struct Reader(Connection);
+
+impl Reader {
+    fn open(path: &Path) -> Result<Self, ReadError> {
+        let open = || {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.busy_timeout(std::time::Duration::from_secs(5))?;
+            connection.pragma_update(None, "cell_size_check", true)?;
+            connection.pragma_update(None, "trusted_schema", false)?;
+            Ok(Self(connection))
+        };
+        open().map_err(|error| failed(&error))
+    }
+
+    /// The events of a stream from a revision on.
+    pub(super) fn stream(&self, stream: &StreamName, from: Revision) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        let query = self.0.prepare_cached(STREAM).map_err(|error| failed(&error))?;
+        events(query, params![stream.as_str(), int(from.0)])
+    }
+
+    /// The events after a position, up to another.
+    pub(super) fn all(&self, after: Position, upto: Position, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        let query = self.0.prepare_cached(ALL).map_err(|error| failed(&error))?;
+        events(query, params![int(after.0), int(upto.0), int(limit as u64)])
+    }
+}
+
+fn events(mut query: CachedStatement<'_>, range: impl rusqlite::Params) -> Result<Vec<Arc<Recorded>>, ReadError> {
+    let mut rows = query.query(range).map_err(|error| failed(&error))?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next().map_err(|error| failed(&error))? {
+        events.push(Arc::new(event(row)?));
+    }
+    Ok(events)
+}
+
+fn event(row: &rusqlite::Row<'_>) -> Result<Recorded, ReadError> {
+    let position: i64 = row.get(0).map_err(|error| failed(&error))?;
+    let damaged = |error: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {error}"));
+    let text = |column: usize| row.get_ref(column).map_err(|e| damaged(&e))?.as_str().map_err(|e| damaged(&e));
+    let number = |column: usize| row.get::<_, i64>(column).map_err(|e| damaged(&e));
+    let json = |column: usize| RawValue::from_string(text(column)?.to_owned()).map_err(|e| damaged(&e));
+    let micros = number(6)?;
+    let time = Timestamp::from_micros(micros);
+    if time.as_micros() != micros {
+        return Err(damaged(&"its time is none"));
+    }
+    let row = Row {
+        position: Position(u64::try_from(position).map_err(|e| damaged(&e))?),
+        stream: Cow::Borrowed(text(1)?),
+        revision: Revision(u64::try_from(number(2)?).map_err(|e| damaged(&e))?),
+        id: Uuid::from_bytes(row.get(3).map_err(|e| damaged(&e))?),
+        kind: Cow::Borrowed(text(4)?),
+        version: u32::try_from(number(5)?).map_err(|e| damaged(&e))?,
+        time,
+        meta: json(7)?,
+        data: json(8)?,
+        hash: Hash(row.get(9).map_err(|e| damaged(&e))?),
+    };
+    row.understand()
+}
+
+fn failed(error: &rusqlite::Error) -> ReadError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ReadError::Damaged(error.to_string()),
+        _ => ReadError::Unavailable(error.to_string()),
+    }
+}
+
+fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
