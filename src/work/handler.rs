@@ -104,7 +104,7 @@ impl Done {
 pub enum Failure {
     /// It can't be.
     Failed {
-        /// Stable, snake_case.
+        /// Stable, `snake_case`.
         code: String,
         /// For people.
         message: String,

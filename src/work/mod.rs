@@ -1,7 +1,26 @@
 //! THE HANDS: handlers, the built-in kinds, and the worker inside the process.
+//!
+//! Reading order: [`handler`] (what one writes), [`context`] (what a handler has of the world), [`registry`] (which kinds
+//! there are), `attempt` (one attempt, as the worker and its handler share it), [`local`] (the worker), `drive` (an
+//! attempt from its assignment to its recorded end), `report` (how its end is told).
 
 pub mod context;
 pub mod handler;
+pub mod local;
+pub mod registry;
 
-pub use context::Context;
+mod attempt;
+mod drive;
+mod report;
+
+pub use context::{Context, Step, StepGuard};
 pub use handler::{Defaults, Done, Failure, Handler};
+pub use local::{Doors, Drain, LocalWorker};
+pub use registry::{Handlers, NotRegistered};
+
+use crate::task::Timestamp;
+
+/// This room's clock.
+fn now() -> Timestamp {
+    Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
+}

@@ -1,0 +1,64 @@
+//! Which kinds of work this process has hands for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::handler::Handler;
+use crate::task::limits::is_name;
+
+/// Kind → handler. A clone holds the same handlers.
+#[derive(Clone, Default)]
+pub struct Handlers(BTreeMap<String, Arc<dyn Handler>>);
+
+/// The handler was not taken on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRegistered {
+    /// Its kind is no name.
+    #[error("{0:?} can't be a kind: 1 to 64 of a-z, 0-9, '.', '_', '-' are needed")]
+    BadKind(String),
+    /// There is one for this kind already.
+    #[error("there is a handler for {0} already")]
+    Taken(String),
+}
+
+impl Handlers {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes on a handler for its kind.
+    ///
+    /// # Errors
+    /// [`NotRegistered`] where its kind is no name or is taken.
+    pub fn register(&mut self, handler: impl Handler) -> Result<(), NotRegistered> {
+        let kind = handler.kind().to_owned();
+        if !is_name(&kind) {
+            return Err(NotRegistered::BadKind(kind));
+        }
+        if self.0.contains_key(&kind) {
+            return Err(NotRegistered::Taken(kind));
+        }
+        self.0.insert(kind, Arc::new(handler));
+        Ok(())
+    }
+
+    /// The handler of this kind.
+    #[must_use]
+    pub fn get(&self, kind: &str) -> Option<&Arc<dyn Handler>> {
+        self.0.get(kind)
+    }
+
+    /// The kinds, in alphabetical order.
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}
+
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}

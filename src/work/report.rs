@@ -1,0 +1,144 @@
+//! How an attempt's end is told: within the limits of what may be written down, and until it is recorded.
+
+use std::any::Any;
+use std::time::Duration;
+
+use serde_json::Value;
+use tracing::{error, warn};
+use uuid::Uuid;
+
+use super::handler::{Done, Failure};
+use super::local::Doors;
+use super::now;
+use crate::actors::messages::{Execute, ExecuteError};
+use crate::store::{AppendError, Meta, Via};
+use crate::task::command::End;
+use crate::task::event::TaskError;
+use crate::task::limits::{NAME_MAX, RESULT_MAX, TEXT_MAX};
+use crate::task::{Command, Rejection, TaskId};
+
+/// The contract's bound on nesting; the log's reader has one too, and what it can't read must not get in.
+const DEPTH_MAX: usize = 32;
+/// The pause after the first try that failed; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// `text` as one line of at most `max` bytes; none where nothing is left.
+pub(super) fn line(text: &str, max: usize) -> Option<String> {
+    let text = text.trim();
+    let mut out = String::with_capacity(text.len().min(max));
+    for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        if out.len() + c.len_utf8() > max {
+            break;
+        }
+        out.push(c);
+    }
+    Some(out).filter(|out| !out.is_empty())
+}
+
+/// The failure of a handler that panicked with `payload`.
+pub(super) fn panicked(payload: &(dyn Any + Send)) -> Failure {
+    let said = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    Failure::retryable("panicked", format!("the handler panicked: {said}"))
+}
+
+/// What the handler gave, as it may be written down.
+pub(super) fn end(ended: Result<Done, Failure>) -> End {
+    match ended {
+        Ok(Done { message, result }) => match result.as_ref().and_then(too_much) {
+            Some(error) => End::Failed { error, retryable: false },
+            None => End::Succeeded { message: message.and_then(|text| line(&text, TEXT_MAX)), result },
+        },
+        Err(Failure::Failed { code, message, retryable }) => {
+            End::Failed { error: error_of(&code, &message), retryable }
+        }
+        // Stopping is what was asked for; a result that is too large doesn't make it a failure.
+        Err(Failure::Cancelled { message, result }) => End::Cancelled {
+            message: message.and_then(|text| line(&text, TEXT_MAX)),
+            result: result.filter(|result| too_much(result).is_none()),
+        },
+    }
+}
+
+/// An error with a code of at most 64 bytes and a message of at most 1,024.
+pub(super) fn error_of(code: &str, message: &str) -> TaskError {
+    let code = line(code, NAME_MAX).unwrap_or_else(|| "failed".to_owned());
+    let message = line(message, TEXT_MAX).unwrap_or_else(|| code.clone());
+    TaskError { code, message }
+}
+
+fn too_much(result: &Value) -> Option<TaskError> {
+    if is_deeper(result, DEPTH_MAX) {
+        return Some(error_of("result_too_large", "the result nests deeper than 32 levels"));
+    }
+    let size = result.to_string().len();
+    (size > RESULT_MAX).then(|| {
+        error_of("result_too_large", &format!("the result has {size} bytes as JSON, at most {RESULT_MAX} are kept"))
+    })
+}
+
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(items) => levels == 0 || items.iter().any(|item| is_deeper(item, levels - 1)),
+        Value::Object(fields) => levels == 0 || fields.values().any(|item| is_deeper(item, levels - 1)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+/// Sends `command` until it is recorded or refused, or `give_up` says so after a try that failed. Whether the task's
+/// stream holds the answer now, this one or somebody else's.
+pub(super) async fn record(doors: &Doors, task: TaskId, mut command: Command, give_up: impl Fn() -> bool) -> bool {
+    let at = now();
+    let correlation_id = Uuid::new_v4();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let meta = Meta {
+            actor: doors.worker.clone(),
+            via: Via::Worker,
+            correlation_id,
+            causation_id: None,
+            request_id: None,
+        };
+        let why = match doors.execute.send(Execute { task, command: command.clone(), at, meta }).await {
+            Ok(Ok(_)) => return true,
+            Ok(Err(ExecuteError::Rejected(no))) => match unasked(command, &no) {
+                Some(instead) => {
+                    command = instead;
+                    continue;
+                }
+                None => return true,
+            },
+            Ok(Err(ExecuteError::Append(AppendError::ReadOnly(why)))) => {
+                error!(%task, why, "the end of an attempt is not recorded: the log takes no more writes");
+                return false;
+            }
+            Ok(Err(later @ (ExecuteError::Append(_) | ExecuteError::Read(_) | ExecuteError::Busy(_)))) => {
+                later.to_string()
+            }
+            // The mailbox is gone: the process is stopping.
+            Err(_) => return false,
+        };
+        if give_up() {
+            return false;
+        }
+        warn!(%task, why, "a worker's report is not recorded yet, it will be sent again");
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// A handler that says "cancelled" although nobody asked has not done its work: that is a failure.
+fn unasked(command: Command, no: &Rejection) -> Option<Command> {
+    match (command, no) {
+        (Command::Finish { attempt, end: End::Cancelled { .. }, progress }, Rejection::NotCancelling) => {
+            let error = error_of("stopped_unasked", "the handler stopped as cancelled, but nobody had asked for it");
+            Some(Command::Finish { attempt, end: End::Failed { error, retryable: true }, progress })
+        }
+        _ => None,
+    }
+}
