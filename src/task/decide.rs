@@ -171,7 +171,7 @@ fn retry(task: &Task, reason: Option<&str>) -> Result<Vec<Event>, Rejection> {
 fn failed(task: &Task, error: &TaskError, retryable: bool, progress: Option<&Progress>, now: Timestamp) -> Event {
     let (attempt, error, progress) = (task.attempt, error.clone(), progress.cloned());
     if retryable && task.attempts_in_run < task.created.max_attempts {
-        let retry_at = retry_at(task.attempts_in_run, now);
+        let retry_at = retry_at(task.attempts_in_run, now, task.lease.as_deref().unwrap_or_default());
         return Event::AttemptFailed(AttemptFailed { attempt, error, retry_at, progress });
     }
     Event::Completed(Completed { attempt: Some(attempt), error: Some(error), progress, ..ended(Outcome::Failed) })

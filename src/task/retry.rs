@@ -14,13 +14,17 @@ const JITTER: f64 = 0.2;
 /// When the attempt after the `failed`-th of a run (from 1) that ended at `now` may start:
 /// 1 s · 2ⁿ⁻¹, at most 5 min, ± 20 % (the contract's worker rules).
 ///
-/// The jitter comes from the microseconds of `now`, so that the rule stays a function of its arguments
-/// and a thousand tasks that failed together don't come back together.
+/// The jitter comes from `now` and from the `lease` of the attempt (no two are alike), so that the rule stays a function
+/// of its arguments and a thousand tasks that failed in one instant, as by a restart, don't come back together.
 #[must_use]
-pub fn retry_at(failed: u32, now: Timestamp) -> Timestamp {
+pub fn retry_at(failed: u32, now: Timestamp, lease: &str) -> Timestamp {
     let doublings = failed.saturating_sub(1).min(16);
     let pause = FIRST.saturating_mul(1 << doublings).min(LONGEST);
-    let spread = 1.0 + JITTER * (2.0 * unit(now.as_micros().cast_unsigned() ^ u64::from(failed)) - 1.0);
+    // FNV-1a: all that is asked of it is that two leases differ.
+    let salt = lease.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let spread = 1.0 + JITTER * (2.0 * unit(now.as_micros().cast_unsigned() ^ salt) - 1.0);
     now.plus(pause.mul_f64(spread))
 }
 
