@@ -75,9 +75,9 @@ fn request_cancel(task: &Task, reason: Option<&str>, policy: CancelPolicy) -> Ve
         Status::Succeeded | Status::Failed | Status::Cancelled | Status::Cancelling => Vec::new(),
         Status::Running => vec![requested],
         Status::Scheduled | Status::Queued | Status::Retrying => {
-            let attempt = (task.attempts_in_run > 0).then_some(task.attempt);
-            let message = Some("cancelled before it started".to_owned()).filter(|_| attempt.is_none());
-            let ended = Completed { attempt, message, ..ended(Outcome::Cancelled) };
+            // No attempt: the last one, if there was one, has its end already, and each has one.
+            let message = (task.attempt == 0).then(|| "cancelled before it started".to_owned());
+            let ended = Completed { message, ..ended(Outcome::Cancelled) };
             vec![requested, Event::Completed(ended)]
         }
     }

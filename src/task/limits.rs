@@ -10,6 +10,8 @@ pub const OWNER_MAX: usize = 128;
 pub const TITLE_MAX: usize = 512;
 /// An input, as compact JSON.
 pub const INPUT_MAX: usize = 64 * 1024;
+/// Levels of arrays and objects in an input or a result. What is deeper than 128 could not be read back from the log.
+pub const DEPTH_MAX: usize = 32;
 /// A result, as compact JSON.
 pub const RESULT_MAX: usize = 256 * 1024;
 /// A reason, a message, a step's name, a key.
