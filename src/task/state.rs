@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{CancelPolicy, Created, Event, Outcome, Rung};
+use super::event::{CancelPolicy, Completed, Created, Event, Outcome, Rung};
 use super::time::Timestamp;
 
 /// What the checkbox filters offer.
@@ -97,12 +97,13 @@ impl Status {
             (Event::CancelRequested(_), Some(Running))
             | (Event::CancelAcknowledged(_) | Event::CancelEscalated(_), Some(Cancelling)) => Some(Cancelling),
             (Event::CancelRequested(_), Some(waiting @ (Scheduled | Queued | Retrying))) => Some(waiting),
-            (Event::Completed(completed), Some(Scheduled | Queued | Retrying | Running | Cancelling)) => {
-                Some(match completed.outcome {
-                    Outcome::Succeeded => Succeeded,
-                    Outcome::Failed => Failed,
-                    Outcome::Cancelled => Cancelled,
-                })
+            (Event::Completed(completed), Some(Running | Cancelling)) => Some(match completed.outcome {
+                Outcome::Succeeded => Succeeded,
+                Outcome::Failed => Failed,
+                Outcome::Cancelled => Cancelled,
+            }),
+            (Event::Completed(Completed { outcome: Outcome::Cancelled, .. }), Some(Scheduled | Queued | Retrying)) => {
+                Some(Cancelled)
             }
             (
                 Event::Created(_)
