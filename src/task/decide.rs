@@ -1,5 +1,7 @@
 //! The rules: what a command leads to.
 
+use serde_json::Value;
+
 use super::command::{Command, End, Rejection};
 use super::event::{
     AttemptFailed, CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Created, Event,
@@ -128,14 +130,18 @@ fn finish(
     let asked = running_cancel(task).is_some();
     let base = |outcome| Completed { attempt: Some(attempt), progress: progress.cloned(), ..ended(outcome) };
     let event = match end {
-        End::Succeeded { message, result } => {
-            Event::Completed(Completed { message: message.clone(), result: result.clone(), ..base(Outcome::Succeeded) })
-        }
+        End::Succeeded { message, result } => Event::Completed(Completed {
+            message: message.clone(),
+            result: something(result),
+            ..base(Outcome::Succeeded)
+        }),
         End::Failed { error, retryable } => return Ok(vec![failed(task, error, *retryable && !asked, progress, now)]),
         End::Cancelled { .. } if !asked => return Err(Rejection::NotCancelling),
-        End::Cancelled { message, result } => {
-            Event::Completed(Completed { message: message.clone(), result: result.clone(), ..base(Outcome::Cancelled) })
-        }
+        End::Cancelled { message, result } => Event::Completed(Completed {
+            message: message.clone(),
+            result: something(result),
+            ..base(Outcome::Cancelled)
+        }),
         // Nothing of it runs any more, and somebody wanted just that.
         End::Released(_) if asked => Event::Completed(base(Outcome::Cancelled)),
         End::Released(reason) => Event::Released(Released { attempt, reason: *reason }),
@@ -183,6 +189,11 @@ fn check_lease(task: &Task, attempt: u32) -> Result<(), Rejection> {
 
 fn running_cancel(task: &Task) -> Option<&Cancel> {
     task.cancel.as_ref().filter(|_| task.status == Status::Cancelling)
+}
+
+/// The log can't tell a result of null from none, so neither do we.
+fn something(result: &Option<Value>) -> Option<Value> {
+    result.clone().filter(|value| !value.is_null())
 }
 
 const fn ended(outcome: Outcome) -> Completed {
