@@ -1,5 +1,7 @@
 //! What a request for work may hold. Sizes are in bytes of UTF-8 unless they say otherwise; the source is the contract.
 
+use serde_json::Value;
+
 use super::event::Created;
 
 /// A kind's or queue's name, in characters.
@@ -75,7 +77,7 @@ pub fn check(new: &Created) -> Vec<Invalid> {
     rule(is_line(&new.title, TITLE_MAX), "/title", "1 to 512 bytes, one line, no control characters");
     rule((1..=ATTEMPTS_MAX).contains(&new.max_attempts), "/max_attempts", "1 to 100");
     rule(new.timeout_s.is_none_or(|s| (1..=TIMEOUT_MAX_S).contains(&s)), "/timeout_s", "1 to 2592000 seconds");
-    rule(new.input.to_string().len() <= INPUT_MAX, "/input", "at most 65536 bytes as compact JSON");
+    rule(fits(&new.input, INPUT_MAX), "/input", "at most 65536 bytes as compact JSON, 32 levels deep");
     rule(new.labels.len() <= LABELS_MAX, "/labels", "at most 32 labels");
     for (key, value) in &new.labels {
         let pointer = format!("/labels/{}", key.replace('~', "~0").replace('/', "~1"));
@@ -89,5 +91,23 @@ pub fn check(new: &Created) -> Vec<Invalid> {
     for (key, pointer) in [(&new.unique_key, "/unique_key"), (&new.concurrency_key, "/concurrency_key")] {
         rule(key.as_ref().is_none_or(|k| is_line(k, LABEL_MAX)), pointer, "1 to 128 bytes, no control characters");
     }
+    let key = new.idempotency.as_ref().map(|idempotency| &idempotency.key);
+    rule(key.is_none_or(|k| is_line(k, TEXT_MAX)), "/idempotency_key", "1 to 1024 bytes, no control characters");
     found
+}
+
+/// Whether `value` has at most `max` bytes as compact JSON and at most [`DEPTH_MAX`] levels.
+#[must_use]
+pub fn fits(value: &Value, max: usize) -> bool {
+    is_at_most(DEPTH_MAX, value) && value.to_string().len() <= max
+}
+
+/// Whether arrays and objects are nested in at most this many levels; it looks no deeper than that.
+fn is_at_most(levels: usize, value: &Value) -> bool {
+    let mut inner: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::Array(items) => Box::new(items.iter()),
+        Value::Object(fields) => Box::new(fields.values()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return true,
+    };
+    levels > 0 && inner.all(|value| is_at_most(levels - 1, value))
 }

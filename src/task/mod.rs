@@ -18,6 +18,8 @@
 //! Reading order: [`event`] (what has happened), [`command`] (what may be asked), [`state`] (`evolve`, `fold`),
 //! [`mod@decide`] (the rules), [`retry`] (the back-off), [`limits`] (what a request may hold), [`bell`] (what an owner has seen).
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 pub mod bell;
 pub mod command;
 pub mod decide;
