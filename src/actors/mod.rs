@@ -1,2 +1,30 @@
-//! WHAT MOVES.
+//! WHAT MOVES. Who sends what to whom:
+//!
+//! ```text
+//!  http, cli, timers ──Execute──▶ registry ──▶ task ──append──▶ the log
+//!                                                                 │ subscription
+//!  work ◀──Assign, Direct── dispatcher ◀──Committed── projector ◀─┘
+//!    │                                                 │  ▲   └──▶ views (it is their only writer)
+//!    ├──Execute (the end of an attempt)                │  │
+//!    └──NoteProgress ──────────────────────────────────┼──┘
+//!  live sockets ◀──Push── hub ◀──Committed─────────────┘
+//! ```
+//!
+//! Reading order: [`messages`], [`registry`] (finds the actor), [`task`] (owns a stream), [`commit`] (decide → append →
+//! evolve), [`projector`] (the log becomes views), [`read`] (how the edge reads them), [`hub`] (pushes),
+//! [`dispatcher`] (what runs next), [`history`] (the views as they were).
+
+pub mod commit;
+pub mod dispatcher;
+pub mod frames;
+pub mod history;
+pub mod hub;
 pub mod messages;
+pub mod projector;
+pub mod read;
+pub mod registry;
+pub mod task;
+
+pub use messages::{Execute, ExecuteError, Receipt};
+pub use read::ReadSide;
+pub use registry::Registry;

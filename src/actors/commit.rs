@@ -1,0 +1,133 @@
+//! Decide → append → evolve: the only caller of the log's `append`.
+
+use crate::store::{
+    Append, AppendError, EventStore, Expected, LogEvent, Meta, NewEvent, ReadError, StreamName, new_id,
+};
+use crate::task::{Decider, Revision, Timestamp};
+
+use super::messages::ExecuteError;
+
+/// How often a command is decided anew because somebody else wrote first, before an honest "busy".
+const MAX_ATTEMPTS: usize = 5;
+
+/// One stream, as its owner knows it.
+///
+/// The state is only ever folded from the log. Whenever a write's fate is unclear the owner forgets that it is up to
+/// date, and reads what is new before it decides again.
+#[derive(Clone, Debug)]
+pub struct Owned<D> {
+    stream: StreamName,
+    /// Folded up to `revision`.
+    state: D,
+    /// The last event that the state holds.
+    revision: Option<Revision>,
+    /// Its time: later events of the stream are never dated before it, whatever the clocks of their senders say.
+    time: Option<Timestamp>,
+    /// Whether the log holds nothing newer, as far as we know.
+    current: bool,
+}
+
+/// A command was decided, and what it led to is durable.
+#[derive(Clone, Debug)]
+pub struct Decided<D> {
+    /// The state afterwards.
+    pub state: D,
+    /// Last event of the stream; none where it has none.
+    pub revision: Option<Revision>,
+    /// How many events the command led to.
+    pub appended: usize,
+}
+
+/// A decider whose events the log can hold.
+pub trait Logged: Decider + 'static {
+    /// The log's event for one of ours.
+    fn to_log(event: Self::Event) -> LogEvent;
+    /// Our event out of the log's, where it is of our streams.
+    fn from_log(event: &LogEvent) -> Option<&Self::Event>;
+}
+
+impl<D: Logged> Owned<D> {
+    /// A stream whose past has not been read yet.
+    pub fn unread(stream: StreamName) -> Self {
+        Self { stream, state: D::default(), revision: None, time: None, current: false }
+    }
+
+    /// A stream that has no past, as far as we know: the first append will tell.
+    pub fn new(stream: StreamName) -> Self {
+        Self { current: true, ..Self::unread(stream) }
+    }
+
+    /// Decides the command against the stream's state and makes what it leads to durable.
+    ///
+    /// Two owners of one stream may exist for a moment (one is being passivated, or on another server): then one append
+    /// wins, and the other owner reads what is new and decides again.
+    ///
+    /// # Errors
+    /// See [`ExecuteError`].
+    pub async fn execute(
+        &mut self,
+        store: &EventStore,
+        command: &D::Command,
+        at: Timestamp,
+        meta: &Meta,
+    ) -> Result<Decided<D>, ExecuteError> {
+        for _ in 0..MAX_ATTEMPTS {
+            if !self.current {
+                self.catch_up(store).await?;
+            }
+            let at = self.time.map_or(at, |last| last.max(at));
+            let events = self.state.decide(command, at)?;
+            let appended = events.len();
+            if events.is_empty() {
+                return Ok(self.decided(0));
+            }
+            match self.append(store, &events, at, meta).await {
+                Ok(revision) => {
+                    events.iter().for_each(|event| self.state.evolve(event));
+                    self.revision = Some(revision);
+                    self.time = Some(at);
+                    return Ok(self.decided(appended));
+                }
+                Err(AppendError::WrongExpectedRevision { .. }) => self.current = false,
+                Err(error) => {
+                    self.current = false;
+                    return Err(error.into());
+                }
+            }
+        }
+        Err(ExecuteError::Busy("others write to this stream all the time"))
+    }
+
+    async fn append(
+        &self,
+        store: &EventStore,
+        events: &[D::Event],
+        at: Timestamp,
+        meta: &Meta,
+    ) -> Result<Revision, AppendError> {
+        let expected = self.revision.map_or(Expected::NoStream, Expected::Revision);
+        let events = events
+            .iter()
+            .map(|event| NewEvent { id: new_id(), time: at, meta: meta.clone(), event: D::to_log(event.clone()) })
+            .collect();
+        store.append(Append { stream: self.stream.clone(), expected, events }).await
+    }
+
+    async fn catch_up(&mut self, store: &EventStore) -> Result<(), ReadError> {
+        let from = self.revision.map_or(Revision(0), |revision| Revision(revision.0 + 1));
+        for recorded in store.read_stream(&self.stream, from).await? {
+            let Some(event) = D::from_log(&recorded.event) else {
+                return Err(ReadError::Damaged(format!("{} holds a {}", self.stream, recorded.kind)));
+            };
+            self.state.evolve(event);
+            self.revision = Some(recorded.revision);
+            self.time = Some(recorded.time);
+        }
+        self.current = true;
+        Ok(())
+    }
+
+    fn decided(&self, appended: usize) -> Decided<D> {
+        Decided { state: self.state.clone(), revision: self.revision, appended }
+    }
+}

@@ -1,0 +1,326 @@
+//! Pushes: what changed, to every socket that asked, after it is durable and in the views.
+//!
+//! A socket gets the newest counts, not all of them: at most one set of frames in [`PACE`]. What it is owed is kept as a
+//! mark and a bounded set of ids, so a slow reader costs no more memory than a quick one. Every counters frame names the
+//! position of the one before it, so that a gap can't go unseen.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
+use uuid::Uuid;
+
+use crate::store::now;
+use crate::task::{Position, TaskId};
+use crate::views::{Filter, Row};
+
+use super::dispatcher::Capacity;
+use super::frames;
+use super::projector::{Committed, Progressed};
+use super::read::ReadSide;
+
+/// Frames go to one socket at most this often: a push costs 7 µs, and nobody reads faster (DESIGN, decision 8).
+const PACE: Duration = Duration::from_millis(50);
+/// A sign of life goes to each socket this often; the contract says at least every 15 s.
+const BEAT: Duration = Duration::from_secs(10);
+/// A reader that has taken nothing for so long is let go.
+const STALLED: Duration = Duration::from_secs(30);
+/// More changed tasks than this and the socket is told to read the page again.
+const TASKS_MAX: usize = 200;
+/// Close code for a reader that is too slow: try again later.
+const TRY_AGAIN: u16 = 1013;
+
+/// A socket, for as long as it is open.
+pub type SocketId = u64;
+
+/// To a socket.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub enum Push {
+    /// Text frames, in this order.
+    Frames(Vec<String>),
+    /// Close with this code.
+    Close(u16),
+}
+
+/// A socket opens.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Join {
+    /// Which.
+    pub socket: SocketId,
+    /// Whose bell it shows.
+    pub owner: Arc<str>,
+    /// Where frames go; a bounded mailbox.
+    pub to: Recipient<Push>,
+}
+
+/// A socket is closed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Leave {
+    /// Which.
+    pub socket: SocketId,
+}
+
+/// What a socket wants to hear of tasks, beside the counters.
+#[derive(Clone, Debug)]
+pub enum Interest {
+    /// Those that match.
+    Matching(Box<Filter>),
+    /// These.
+    Ids(HashSet<TaskId>),
+}
+
+impl Interest {
+    fn wants(&self, row: &Row) -> bool {
+        match self {
+            Self::Matching(filter) => filter.matches(row),
+            Self::Ids(ids) => ids.contains(&row.id()),
+        }
+    }
+}
+
+/// A socket asks.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub enum Ask {
+    /// Tell me of these tasks from now on; replaces what was asked before.
+    Subscribe(SocketId, Interest),
+    /// No tasks any more.
+    Unsubscribe(SocketId),
+    /// The counts as they are, whatever I have.
+    Resync(SocketId),
+}
+
+struct Socket {
+    owner: Arc<str>,
+    to: Recipient<Push>,
+    interest: Option<Interest>,
+    /// It asked, and has not been told yet that its wish is in force.
+    subscribed: bool,
+    /// Position of the last snapshot or counters frame.
+    told: Position,
+    /// Its owner's counters may have changed since.
+    counters: bool,
+    /// Tasks that it is owed.
+    tasks: HashSet<TaskId>,
+    /// More of them than can be listed.
+    too_many: bool,
+    last: Instant,
+    /// Since when its mailbox has been full.
+    full_since: Option<Instant>,
+}
+
+/// The hub; see the module.
+pub struct Hub {
+    read: ReadSide,
+    capacity: Arc<Capacity>,
+    epoch: Uuid,
+    sockets: HashMap<SocketId, Socket>,
+    /// Sockets that are owed something.
+    owed: HashSet<SocketId>,
+}
+
+impl Hub {
+    /// A hub without sockets.
+    #[must_use]
+    pub fn new(read: ReadSide, capacity: Arc<Capacity>, epoch: Uuid) -> Self {
+        Self { read, capacity, epoch, sockets: HashMap::new(), owed: HashSet::new() }
+    }
+
+    /// Marks what each socket is owed: a task is sent if it matched before or matches after.
+    fn mark(&mut self, wants: impl Fn(&Interest) -> Vec<TaskId>, owners: &[Arc<str>]) {
+        for (id, socket) in &mut self.sockets {
+            socket.counters |= owners.contains(&socket.owner);
+            if let Some(interest) = socket.interest.as_ref().filter(|_| !socket.too_many) {
+                socket.tasks.extend(wants(interest));
+                socket.too_many = socket.tasks.len() > TASKS_MAX;
+            }
+            if socket.counters || socket.too_many || !socket.tasks.is_empty() {
+                self.owed.insert(*id);
+            }
+        }
+    }
+
+    /// Pays every socket whose turn has come.
+    fn flush(&mut self) {
+        let now = Instant::now();
+        let due: Vec<SocketId> = self.owed.iter().copied().collect();
+        for id in due {
+            if self.sockets.get(&id).is_none_or(|socket| now.duration_since(socket.last) >= PACE) {
+                self.pay(id, now);
+            }
+        }
+    }
+
+    fn pay(&mut self, id: SocketId, now: Instant) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            self.owed.remove(&id);
+            return;
+        };
+        let mut frames = Vec::with_capacity(2);
+        let views = self.read.views();
+        let position = views.position();
+        if socket.subscribed {
+            frames.push(frames::subscribed(position));
+        }
+        if socket.counters && position > socket.told {
+            frames.push(frames::counters(socket.told, &views.counters(&socket.owner)));
+        }
+        if socket.too_many {
+            frames.push(frames::tasks_changed(position));
+        } else if !socket.tasks.is_empty() {
+            frames.push(frames::tasks(&views, &socket.tasks, &self.capacity));
+        }
+        drop(views);
+        if frames.is_empty() || socket.send(frames, now) {
+            if socket.counters {
+                socket.told = position;
+            }
+            socket.subscribed = false;
+            socket.counters = false;
+            socket.too_many = false;
+            socket.tasks.clear();
+            self.owed.remove(&id);
+        }
+    }
+
+    /// Sends the counts as they are now, with no regard to what was told before.
+    fn snapshot(&mut self, id: SocketId, greeting: bool) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let counters = self.read.views().counters(&socket.owner);
+        let mut frames = Vec::with_capacity(2);
+        if greeting {
+            frames.push(frames::hello(self.epoch, counters.position, now()));
+        }
+        frames.push(frames::snapshot(&counters));
+        if socket.send(frames, Instant::now()) {
+            socket.told = counters.position;
+            socket.counters = false;
+        } else {
+            // It can't take it now: the next counters frame will do, since it says what it follows.
+            socket.counters = true;
+            self.owed.insert(id);
+        }
+    }
+
+    fn beat(&mut self) {
+        let frame = frames::beat(self.read.position(), now());
+        let at = Instant::now();
+        for socket in self.sockets.values_mut() {
+            socket.send(vec![frame.clone()], at);
+        }
+    }
+
+    /// Lets go of readers that have stalled. The close frame waits behind what they have not read; the kernel ends the
+    /// connection of those who never will (see the edge's TCP settings).
+    fn let_go(&mut self) {
+        let now = Instant::now();
+        self.sockets.retain(|_, socket| {
+            let stalled = socket.full_since.is_some_and(|since| now.duration_since(since) >= STALLED);
+            if stalled {
+                socket.to.do_send(Push::Close(TRY_AGAIN));
+            }
+            !stalled
+        });
+    }
+}
+
+impl Socket {
+    /// Hands the frames over if the socket has room; remembers since when it has not.
+    fn send(&mut self, frames: Vec<String>, now: Instant) -> bool {
+        let sent = self.to.try_send(Push::Frames(frames)).is_ok();
+        self.last = now;
+        self.full_since = if sent { None } else { self.full_since.or(Some(now)) };
+        sent
+    }
+}
+
+impl Actor for Hub {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.run_interval(PACE, |this, _| this.flush());
+        ctx.run_interval(BEAT, |this, _| this.beat());
+        ctx.run_interval(Duration::from_secs(1), |this, _| this.let_go());
+    }
+}
+
+impl Handler<Join> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, join: Join, _: &mut Context<Self>) {
+        let socket = Socket {
+            owner: join.owner,
+            to: join.to,
+            interest: None,
+            subscribed: false,
+            told: Position(0),
+            counters: false,
+            tasks: HashSet::new(),
+            too_many: false,
+            last: Instant::now(),
+            full_since: None,
+        };
+        self.sockets.insert(join.socket, socket);
+        self.snapshot(join.socket, true);
+    }
+}
+
+impl Handler<Leave> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, leave: Leave, _: &mut Context<Self>) {
+        self.sockets.remove(&leave.socket);
+        self.owed.remove(&leave.socket);
+    }
+}
+
+impl Handler<Ask> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, ask: Ask, _: &mut Context<Self>) {
+        let (id, interest) = match ask {
+            Ask::Resync(id) => return self.snapshot(id, false),
+            Ask::Subscribe(id, interest) => (id, Some(interest)),
+            Ask::Unsubscribe(id) => (id, None),
+        };
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        // The wish is in force before the position is said: nothing after it can be missed.
+        socket.subscribed = interest.is_some();
+        socket.interest = interest;
+        socket.tasks.clear();
+        socket.too_many = false;
+        self.owed.insert(id);
+        self.pay(id, Instant::now());
+    }
+}
+
+impl Handler<Committed> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, committed: Committed, _: &mut Context<Self>) {
+        let wants = |interest: &Interest| {
+            let wanted = |row: &Row| interest.wants(row);
+            let changes = committed.changes.iter();
+            changes
+                .filter(|c| wanted(&c.after) || c.before.as_ref().is_some_and(wanted))
+                .map(|c| c.after.id())
+                .collect()
+        };
+        self.mark(wants, &committed.owners);
+        self.flush();
+    }
+}
+
+impl Handler<Progressed> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, progressed: Progressed, _: &mut Context<Self>) {
+        let row = &progressed.row;
+        self.mark(|interest| if interest.wants(row) { vec![row.id()] } else { Vec::new() }, &[]);
+        self.flush();
+    }
+}

@@ -1,0 +1,195 @@
+//! Finds the actor of a task, or starts it, on the shard that its id chooses; forgets it when it has been idle.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::{
+    Actor, ActorFutureExt, Addr, Arbiter, AsyncContext, Context, Handler, MailboxError, Recipient, ResponseActFuture,
+    ResponseFuture, WrapFuture,
+};
+
+use crate::store::EventStore;
+use crate::task::{Rejection, TaskId};
+
+use super::messages::{Execute, ExecuteError, Receipt};
+use super::task::{BellActor, ExecuteSee, TaskActor, begins};
+
+/// An actor that nobody talked to for so long is passivated: the log is its memory.
+const IDLE: Duration = Duration::from_secs(30);
+/// How often a shard looks for idle actors.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Actors that a shard keeps at most, apart from those whose attempt runs. An actor takes some 2 kB.
+const LIVE_MAX: usize = 20_000;
+
+/// The door to all tasks and bells: cheap to clone, usable from any thread.
+#[derive(Clone)]
+pub struct Registry {
+    shards: Arc<[Addr<Shard>]>,
+    door: Addr<Door>,
+}
+
+impl Registry {
+    /// Starts one shard on each arbiter.
+    ///
+    /// # Panics
+    /// Where there is no arbiter.
+    #[must_use]
+    pub fn start(store: &EventStore, arbiters: &[Arbiter]) -> Self {
+        let shards: Arc<[Addr<Shard>]> = arbiters
+            .iter()
+            .map(|arbiter| {
+                let store = store.clone();
+                Shard::start_in_arbiter(&arbiter.handle(), move |_| Shard::new(store))
+            })
+            .collect();
+        let door = Door { shards: shards.clone() }.start();
+        Self { shards, door }
+    }
+
+    /// Has the task's actor decide the command; what it led to is durable when this answers.
+    ///
+    /// # Errors
+    /// See [`ExecuteError`].
+    pub async fn execute(&self, ask: Execute) -> Result<Receipt, ExecuteError> {
+        shard_of(&self.shards, ask.task).send(ask).await.unwrap_or_else(|error| Err(stopped(error)))
+    }
+
+    /// Has the owner's bell remember what was seen; answers how many events that took.
+    ///
+    /// # Errors
+    /// See [`ExecuteError`].
+    pub async fn see(&self, ask: ExecuteSee) -> Result<usize, ExecuteError> {
+        let shard = ask.owner.bytes().fold(0usize, |sum, byte| sum.wrapping_add(byte.into())) % self.shards.len();
+        self.shards[shard].send(ask).await.unwrap_or_else(|error| Err(stopped(error)))
+    }
+
+    /// The same door for somebody who knows messages only.
+    #[must_use]
+    pub fn door(&self) -> Recipient<Execute> {
+        self.door.clone().recipient()
+    }
+}
+
+fn stopped(error: MailboxError) -> ExecuteError {
+    ExecuteError::Busy(match error {
+        MailboxError::Closed => "the task's actor has stopped",
+        MailboxError::Timeout => "the task's actor did not answer in time",
+    })
+}
+
+fn shard_of(shards: &[Addr<Shard>], id: TaskId) -> &Addr<Shard> {
+    // The last bytes of a UUIDv7 are random; the first are the time.
+    let random = id.uuid().as_u64_pair().1;
+    &shards[usize::try_from(random % shards.len() as u64).unwrap_or(0)]
+}
+
+/// Forwards to the right shard.
+struct Door {
+    shards: Arc<[Addr<Shard>]>,
+}
+
+impl Actor for Door {
+    type Context = Context<Self>;
+}
+
+impl Handler<Execute> for Door {
+    type Result = ResponseFuture<Result<Receipt, ExecuteError>>;
+
+    fn handle(&mut self, ask: Execute, _: &mut Context<Self>) -> Self::Result {
+        let shard = shard_of(&self.shards, ask.task).clone();
+        Box::pin(async move { shard.send(ask).await.unwrap_or_else(|error| Err(stopped(error))) })
+    }
+}
+
+struct Live {
+    actor: Addr<TaskActor>,
+    used: Instant,
+    /// An attempt runs: more will be said of this task soon.
+    active: bool,
+}
+
+/// One part of the tasks, on an arbiter of its own.
+pub struct Shard {
+    store: EventStore,
+    tasks: HashMap<TaskId, Live>,
+    bells: HashMap<String, (Addr<BellActor>, Instant)>,
+}
+
+impl Shard {
+    fn new(store: EventStore) -> Self {
+        Self { store, tasks: HashMap::new(), bells: HashMap::new() }
+    }
+
+    fn find_or_start(&mut self, ask: &Execute) -> Addr<TaskActor> {
+        let now = Instant::now();
+        let store = &self.store;
+        let live = self.tasks.entry(ask.task).or_insert_with(|| Live {
+            actor: TaskActor::new(store.clone(), ask.task, begins(&ask.command)).start(),
+            used: now,
+            active: false,
+        });
+        live.used = now;
+        live.actor.clone()
+    }
+
+    /// Passivation is forgetting the address: an actor ends when nobody has its address any more, and whoever waits for
+    /// an answer still has it. A command that comes meanwhile starts a second owner of the stream; the expected revision
+    /// keeps the two apart.
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        let keep = |live: &Live, idle: Duration| live.active || now.duration_since(live.used) < idle;
+        self.tasks.retain(|_, live| keep(live, IDLE));
+        if self.tasks.len() > LIVE_MAX {
+            self.tasks.retain(|_, live| keep(live, SWEEP));
+        }
+        self.bells.retain(|_, (_, used)| now.duration_since(*used) < IDLE);
+    }
+}
+
+impl Actor for Shard {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.run_interval(SWEEP, |this, _| this.sweep());
+    }
+}
+
+impl Handler<Execute> for Shard {
+    type Result = ResponseActFuture<Self, Result<Receipt, ExecuteError>>;
+
+    fn handle(&mut self, ask: Execute, _: &mut Context<Self>) -> Self::Result {
+        let (id, actor) = (ask.task, self.find_or_start(&ask));
+        Box::pin(actor.send(ask).into_actor(self).map(move |answer, this, _| {
+            let answer = answer.unwrap_or_else(|error| Err(stopped(error)));
+            match &answer {
+                Ok(receipt) => {
+                    if let Some(live) = this.tasks.get_mut(&id) {
+                        live.active = receipt.task.status.is_active();
+                    }
+                }
+                // A task that isn't there needs no actor, however often rubbish asks for one.
+                Err(ExecuteError::Rejected(Rejection::NotFound) | ExecuteError::Append(_) | ExecuteError::Read(_)) => {
+                    this.tasks.remove(&id);
+                }
+                Err(ExecuteError::Rejected(_) | ExecuteError::Busy(_)) => {}
+            }
+            answer
+        }))
+    }
+}
+
+impl Handler<ExecuteSee> for Shard {
+    type Result = ResponseFuture<Result<usize, ExecuteError>>;
+
+    fn handle(&mut self, ask: ExecuteSee, _: &mut Context<Self>) -> Self::Result {
+        let store = &self.store;
+        let (bell, used) = self
+            .bells
+            .entry(ask.owner.clone())
+            .or_insert_with(|| (BellActor::new(store.clone(), &ask.owner).start(), Instant::now()));
+        *used = Instant::now();
+        let bell = bell.clone();
+        Box::pin(async move { bell.send(ask).await.unwrap_or_else(|error| Err(stopped(error))) })
+    }
+}

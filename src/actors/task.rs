@@ -1,0 +1,136 @@
+//! The actors that own a stream: one for each task that is being talked to, one for each bell.
+
+use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
+
+use crate::store::{EventStore, LogEvent, Meta, StreamName};
+use crate::task::bell::{Bell, BellEvent, See};
+use crate::task::{Command, Event, Rejection, TaskId, TaskStream, Timestamp};
+
+use super::commit::{Decided, Logged, Owned};
+use super::messages::{Execute, ExecuteError, Receipt};
+
+/// The owner of one stream. It answers one command at a time, in the order in which they came.
+///
+/// It keeps no memory that the log doesn't have: it may be dropped at any time, and the next one reads the stream.
+pub struct StreamActor<D: Logged> {
+    store: EventStore,
+    owned: Owned<D>,
+}
+
+/// The actor of a task.
+pub type TaskActor = StreamActor<TaskStream>;
+/// The actor of an owner's bell.
+pub type BellActor = StreamActor<Bell>;
+
+/// The owner of a bell has seen it.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<usize, ExecuteError>")]
+pub struct ExecuteSee {
+    /// Whose bell.
+    pub owner: String,
+    /// What was seen.
+    pub command: See,
+    /// When.
+    pub at: Timestamp,
+    /// Who, and why.
+    pub meta: Meta,
+}
+
+impl TaskActor {
+    /// The actor of this task; `fresh` where the command about to come creates it, so that there is nothing to read.
+    #[must_use]
+    pub fn new(store: EventStore, id: TaskId, fresh: bool) -> Self {
+        let stream = StreamName::task(id);
+        Self { store, owned: if fresh { Owned::new(stream) } else { Owned::unread(stream) } }
+    }
+}
+
+impl BellActor {
+    /// The actor of this owner's bell.
+    #[must_use]
+    pub fn new(store: EventStore, owner: &str) -> Self {
+        Self { store, owned: Owned::unread(StreamName::bell(owner)) }
+    }
+}
+
+impl<D: Logged + Unpin> Actor for StreamActor<D>
+where
+    D::Command: 'static,
+{
+    type Context = Context<Self>;
+}
+
+impl<D: Logged + Unpin> StreamActor<D>
+where
+    D::Command: 'static,
+{
+    /// Runs the command to its end before the next message is looked at.
+    fn answer<R: 'static>(
+        &self,
+        command: D::Command,
+        at: Timestamp,
+        meta: Meta,
+        receipt: impl Fn(Decided<D>) -> Result<R, ExecuteError> + 'static,
+    ) -> AtomicResponse<Self, Result<R, ExecuteError>> {
+        let (store, mut owned) = (self.store.clone(), self.owned.clone());
+        let work = async move {
+            let decided = owned.execute(&store, &command, at, &meta).await;
+            (owned, decided)
+        };
+        AtomicResponse::new(Box::pin(work.into_actor(self).map(move |(owned, decided), this, _| {
+            this.owned = owned;
+            decided.and_then(&receipt)
+        })))
+    }
+}
+
+impl Handler<Execute> for TaskActor {
+    type Result = AtomicResponse<Self, Result<Receipt, ExecuteError>>;
+
+    fn handle(&mut self, ask: Execute, _: &mut Context<Self>) -> Self::Result {
+        self.answer(ask.command, ask.at, ask.meta, |decided| match (decided.state.0, decided.revision) {
+            (Some(task), Some(revision)) => Ok(Receipt { revision, appended: decided.appended, task }),
+            _ => Err(Rejection::NotFound.into()),
+        })
+    }
+}
+
+impl Handler<ExecuteSee> for BellActor {
+    type Result = AtomicResponse<Self, Result<usize, ExecuteError>>;
+
+    fn handle(&mut self, ask: ExecuteSee, _: &mut Context<Self>) -> Self::Result {
+        self.answer(ask.command, ask.at, ask.meta, |decided| Ok(decided.appended))
+    }
+}
+
+impl Logged for TaskStream {
+    fn to_log(event: Event) -> LogEvent {
+        LogEvent::Task(event)
+    }
+
+    fn from_log(event: &LogEvent) -> Option<&Event> {
+        match event {
+            LogEvent::Task(event) => Some(event),
+            LogEvent::Bell(_) => None,
+        }
+    }
+}
+
+impl Logged for Bell {
+    fn to_log(event: BellEvent) -> LogEvent {
+        LogEvent::Bell(event)
+    }
+
+    fn from_log(event: &LogEvent) -> Option<&BellEvent> {
+        match event {
+            LogEvent::Bell(event) => Some(event),
+            LogEvent::Task(_) => None,
+        }
+    }
+}
+
+/// Whether the command begins a stream.
+#[must_use]
+pub const fn begins(command: &Command) -> bool {
+    matches!(command, Command::Create(_))
+}
