@@ -1,10 +1,13 @@
 //! Which tasks a reader wants to see.
 
+use serde::{Deserialize, Serialize};
+
 use super::row::Row;
 use crate::task::{Status, TaskId, Timestamp};
 
 /// A task must match every field, and one of the values within a list; an empty field lets everything through.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// One of these statuses.
     pub status: Vec<Status>,

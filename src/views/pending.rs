@@ -34,6 +34,13 @@ impl Pending {
         self.queued(kind).find(|task| !skip(*task))
     }
 
+    /// The queued task of any of these kinds whose turn it is, among those that `skip` doesn't hold back.
+    pub fn next_of(&self, kinds: &[String], skip: impl Fn(TaskId) -> bool) -> Option<TaskId> {
+        let turns = kinds.iter().filter_map(|kind| self.queued.get(kind.as_str()));
+        let first = turns.filter_map(|turns| turns.iter().find(|(_, task)| !skip(**task)));
+        first.min_by_key(|(turn, _)| **turn).map(|(_, task)| *task)
+    }
+
     /// The queued tasks of this kind: higher priority first, then the older one.
     pub fn queued(&self, kind: &str) -> impl Iterator<Item = TaskId> {
         self.queued.get(kind).into_iter().flat_map(|turns| turns.values().copied())

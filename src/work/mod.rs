@@ -4,6 +4,7 @@
 //! there are), `attempt` (one attempt, as the worker and its handler share it), [`local`] (the worker), `drive` (an
 //! attempt from its assignment to its recorded end), `report` (how its end is told).
 
+pub mod bulk_cancel;
 pub mod context;
 pub mod handler;
 pub mod local;
@@ -13,6 +14,7 @@ mod attempt;
 mod drive;
 mod report;
 
+pub use bulk_cancel::{BulkCancel, BulkCancelInput};
 pub use context::{Context, Step, StepGuard};
 pub use handler::{Defaults, Done, Failure, Handler};
 pub use local::{Doors, Drain, LocalWorker};

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::handler::Handler;
+use crate::task::event::CancelPolicy;
 use crate::task::limits::is_name;
 
 /// Kind → handler. A clone holds the same handlers.
@@ -49,6 +50,12 @@ impl Handlers {
     #[must_use]
     pub fn get(&self, kind: &str) -> Option<&Arc<dyn Handler>> {
         self.0.get(kind)
+    }
+
+    /// The ladder of a cancel, for each kind.
+    #[must_use]
+    pub fn policies(&self) -> BTreeMap<String, CancelPolicy> {
+        self.0.iter().map(|(kind, handler)| (kind.clone(), handler.defaults().cancel)).collect()
     }
 
     /// The kinds, in alphabetical order.
