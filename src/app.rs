@@ -1,1 +1,221 @@
-//! The composition root.
+//! The composition root: what a Taskbell is made of, put together in one place.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Arbiter, System};
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, ResponseError, web};
+
+use crate::actors::dispatcher::{Capacity, Dispatcher};
+use crate::actors::history::{Historian, views_at};
+use crate::actors::hub::Hub;
+use crate::actors::projector::Projector;
+use crate::actors::read::sides;
+use crate::actors::{ReadSide, Registry};
+use crate::config::{Config, StoreKind};
+use crate::http::caller::{Caller, LOCAL_USER};
+use crate::http::{self, Edge, Problem, create};
+use crate::store::{EventStore, OpenError, ReadError, Via, new_id};
+use crate::task::TaskId;
+use crate::work::{BulkCancel, Doors, Drain, Handler, Handlers, LocalWorker, NotRegistered};
+
+/// A connection whose peer takes nothing for so long is ended by the kernel; see `http::live`.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long running attempts are waited for on the way out; what still runs then is recorded as lost by the next start.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How long open connections are waited for on the way out, in seconds.
+const SHUTDOWN_S: u64 = 2;
+
+/// Nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The log could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The operating system refused.
+    #[error("{0}: {1}")]
+    Io(&'static str, io::Error),
+    /// A handler could not be taken on.
+    #[error(transparent)]
+    Handler(#[from] NotRegistered),
+    /// The content roots can't be used.
+    #[error("content root: {0}")]
+    Roots(String),
+}
+
+/// A Taskbell inside a program: its log, its actors, its handlers.
+///
+/// Lives in an actix `System`; `routes` mounts its API and interface into an actix-web application.
+pub struct Taskbell {
+    edge: Edge,
+    worker: Addr<LocalWorker>,
+    /// The threads that the actors live on; they end with it.
+    arbiters: Vec<Arbiter>,
+}
+
+/// What a Taskbell is started with.
+pub struct Options {
+    /// The log's folder; none keeps it in memory.
+    pub data: Option<PathBuf>,
+    /// Attempts that run at once in this process.
+    pub slots: usize,
+    /// The kinds that may be asked for; none: any.
+    pub kinds: Option<Vec<String>>,
+    /// The hands of this process.
+    pub handlers: Handlers,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { data: Some("taskbell-data".into()), slots: 4, kinds: None, handlers: Handlers::new() }
+    }
+}
+
+impl Options {
+    /// The same with one more handler.
+    ///
+    /// # Errors
+    /// [`NotRegistered`] where its kind is no name or taken.
+    pub fn handler(mut self, handler: impl Handler) -> Result<Self, NotRegistered> {
+        self.handlers.register(handler)?;
+        Ok(self)
+    }
+}
+
+impl Taskbell {
+    /// Opens the log, rebuilds the views from it, and sets everything in motion. Attempts that a former process left
+    /// running end by their policy.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let store = match &options.data {
+            Some(dir) => EventStore::open(dir)?,
+            None => EventStore::memory(),
+        };
+        let views = views_at(&store, store.head().position).await?;
+        tracing::info!(position = %views.position(), "the views are rebuilt");
+        let (write, read) = sides(views);
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let arbiters: Vec<Arbiter> = (0..cores + 2).map(|_| Arbiter::new()).collect();
+        let (shards, own) = arbiters.split_at(cores);
+
+        let registry = Registry::start(&store, shards);
+        let capacity = Arc::new(Capacity::default());
+        let hub = Hub::new(read.clone(), capacity.clone(), store.epoch()).start();
+        let dispatcher = Dispatcher::new(registry.clone(), read.clone(), capacity.clone()).start();
+        let committed = vec![dispatcher.clone().recipient(), hub.clone().recipient()];
+        let (log, progressed) = (store.clone(), hub.clone().recipient());
+        let projector =
+            Projector::start_in_arbiter(&own[0].handle(), move |_| Projector::new(log, write, committed, progressed));
+        let log = store.clone();
+        let historian = Historian::start_in_arbiter(&own[1].handle(), move |_| Historian::new(log));
+
+        let mut handlers = options.handlers;
+        handlers.register(BulkCancel {
+            execute: registry.door(),
+            history: historian.recipient(),
+            policies: handlers.policies(),
+        })?;
+        let doors = Doors {
+            worker: format!("local/{}/{}", host_name(), new_id().simple()),
+            execute: registry.door(),
+            offer: dispatcher.clone().recipient(),
+            stopped: dispatcher.recipient(),
+            progress: projector.recipient(),
+        };
+        let worker = LocalWorker::new(handlers.clone(), options.slots, doors)
+            .map_err(|error| StartError::Io("no threads for the handlers", error))?
+            .start();
+        let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
+        let keys = http::gate::Keys::default();
+        let edge = Edge { registry, read, store, hub, handlers, capacity, kinds, keys };
+        Ok(Self { edge, worker, arbiters })
+    }
+
+    /// The API and the interface, to be mounted at the root of an actix-web application: `App::new().configure(…)`.
+    pub fn routes(&self) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
+        let edge = self.edge.clone();
+        move |config| http::routes(config, &edge)
+    }
+
+    /// Asks for a piece of work; it is durable when this answers.
+    ///
+    /// # Errors
+    /// What the HTTP API would answer.
+    pub async fn submit(&self, kind: &str, input: serde_json::Value) -> Result<TaskId, Problem> {
+        let caller =
+            Caller { subject: LOCAL_USER.to_owned(), via: Via::Library, correlation_id: new_id(), request_id: None };
+        let body = serde_json::json!({"kind": kind, "input": input});
+        match create::accept(&self.edge, &caller, body, None).await? {
+            create::Accepted::New(id, _) | create::Accepted::Known(id) => Ok(id),
+        }
+    }
+
+    /// The views, to be read.
+    #[must_use]
+    pub const fn read(&self) -> &ReadSide {
+        &self.edge.read
+    }
+
+    /// Begins nothing more, waits a moment for what runs, and ends the actors.
+    pub async fn stop(self) {
+        if let Ok(left @ 1..) = self.worker.send(Drain { within: DRAIN }).await {
+            tracing::info!(attempts = left, "attempts are cut off; the next start ends them");
+        }
+        for arbiter in self.arbiters {
+            arbiter.stop();
+        }
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '.').collect();
+    if name.is_empty() { "server".to_owned() } else { name }
+}
+
+/// Runs a server until it is told to stop (SIGINT, SIGTERM). Says where it listens on the first line of its output.
+///
+/// # Errors
+/// See [`StartError`].
+pub fn run(config: Config) -> Result<(), StartError> {
+    System::new().block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), StartError> {
+    let mut handlers = Handlers::new();
+    //DISTRIBUTE
+    let data = match config.store {
+        StoreKind::Sqlite => Some(config.data),
+        StoreKind::Memory => None,
+    };
+    let taskbell = Taskbell::start(Options { data, slots: config.slots, kinds: config.kinds, handlers }).await?;
+    let routes = taskbell.routes();
+    let server = HttpServer::new(move || {
+        let nothing = web::to(|| async { Problem::not_found().error_response() });
+        let nowhere = web::scope("").wrap(from_fn(http::door::door)).default_service(nothing);
+        App::new().configure(routes.clone()).service(nowhere)
+    })
+    .on_connect(|connection, _| {
+        if let Some(socket) = connection.downcast_ref::<actix_rt::net::TcpStream>() {
+            let _ = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(USER_TIMEOUT));
+        }
+    })
+    .shutdown_timeout(SHUTDOWN_S)
+    .bind(config.listen)
+    .map_err(|error| StartError::Io("can't listen", error))?;
+    for address in server.addrs() {
+        println!("listening on http://{address}");
+    }
+    let ended = server.run().await.map_err(|error| StartError::Io("the server stopped", error));
+    taskbell.stop().await;
+    ended
+}

@@ -1,3 +1,5 @@
 //! Parse, run, exit code: nothing else.
-
-fn main() {}
+fn main() {
+    let config = taskbell::config::Config::load(Default::default(), None).unwrap();
+    taskbell::app::run(config).unwrap();
+}

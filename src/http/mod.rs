@@ -1,1 +1,125 @@
-//! THE EDGE.
+//! THE EDGE: the whole route table on one screen. A query goes route → handler → `views`: no actor, no await.
+//! A command goes route → handler → [`Registry`] and answers when it is durable and in the views.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use actix::Addr;
+use actix_web::dev::HttpServiceFactory;
+use actix_web::guard::{self, Guard};
+use actix_web::http::{StatusCode, header};
+use actix_web::middleware::from_fn;
+use actix_web::{HttpResponse, ResponseError, web};
+
+use crate::actors::dispatcher::Capacity;
+use crate::actors::hub::Hub;
+use crate::actors::{ReadSide, Registry};
+use crate::store::EventStore;
+use crate::task::TaskId;
+use crate::task::event::CancelPolicy;
+use crate::work::Handlers;
+
+pub mod batch;
+pub mod bell;
+pub mod bulk;
+pub mod caller;
+pub mod create;
+pub mod door;
+pub mod error;
+pub mod gate;
+pub mod health;
+pub mod json;
+pub mod live;
+pub mod log;
+pub mod query;
+pub mod tasks;
+pub mod ui;
+
+pub use error::Problem;
+
+/// What every handler has at hand.
+#[derive(Clone)]
+pub struct Edge {
+    /// Commands go here.
+    pub registry: Registry,
+    /// Queries go here.
+    pub read: ReadSide,
+    /// Histories are read here.
+    pub store: EventStore,
+    /// Sockets join here.
+    pub hub: Addr<Hub>,
+    /// What this process can execute itself.
+    pub handlers: Handlers,
+    /// What a queued task waits for.
+    pub capacity: Arc<Capacity>,
+    /// The kinds that may be asked for, where the list is closed.
+    pub kinds: Option<Arc<HashSet<String>>>,
+    /// One request at a time for each idempotency key.
+    pub keys: gate::Keys,
+}
+
+impl Edge {
+    /// The ladder of a cancel of this task: its kind's.
+    #[must_use]
+    pub fn cancel_policy(&self, id: TaskId) -> CancelPolicy {
+        let views = self.read.views();
+        let handler = views.get(id).and_then(|row| self.handlers.get(row.kind()));
+        handler.map(|handler| handler.defaults().cancel).unwrap_or_default()
+    }
+}
+
+/// `resource(path, METHOD handler, …)`: these methods, and an honest 405 for the others.
+macro_rules! at {
+    ($path:literal, $($method:ident $handler:path),+) => {
+        web::resource($path)
+            $(.route(web::route().guard($method()).to($handler)))+
+            .default_service(web::to(|| async { not_allowed(&[$(stringify!($method)),+]) }))
+    };
+}
+
+/// All routes. The interface comes last: it has the page at `/`.
+pub fn routes(config: &mut web::ServiceConfig, edge: &Edge) {
+    config
+        .app_data(web::Data::new(edge.clone()))
+        .service(api())
+        .service(web::scope("/healthz").wrap(from_fn(door::door)).service(at!("", GET health::alive)))
+        .service(web::scope("/readyz").wrap(from_fn(door::door)).service(at!("", GET health::ready)))
+        .configure(ui::configure);
+}
+
+fn api() -> impl HttpServiceFactory + 'static {
+    web::scope("/v1")
+        .wrap(from_fn(door::door))
+        .service(at!("/tasks", GET tasks::list, POST create::create))
+        .service(at!("/tasks/batch", POST batch::create))
+        .service(at!("/tasks/cancel", POST bulk::cancel))
+        .service(at!("/tasks/{id}", GET tasks::show))
+        .service(at!("/tasks/{id}/events", GET tasks::events))
+        .service(at!("/tasks/{id}/cancel", POST tasks::cancel))
+        .service(at!("/tasks/{id}/retry", POST tasks::retry))
+        .service(at!("/counters", GET bell::counters))
+        .service(at!("/bell/seen", POST bell::seen))
+        .service(at!("/live", GET live::open))
+        .service(at!("/log", GET log::read))
+        .service(at!("/log/head", GET log::head))
+        .default_service(web::to(|| async { Problem::not_found().error_response() }))
+}
+
+#[allow(non_snake_case)]
+fn GET() -> impl Guard {
+    guard::Any(guard::Get()).or(guard::Head())
+}
+
+#[allow(non_snake_case)]
+fn POST() -> impl Guard {
+    guard::Post()
+}
+
+fn not_allowed(methods: &[&str]) -> HttpResponse {
+    let mut response = Problem::of_status(StatusCode::METHOD_NOT_ALLOWED).error_response();
+    let allowed = methods.iter().flat_map(|method| if *method == "GET" { vec!["GET", "HEAD"] } else { vec![*method] });
+    if let Ok(allow) = header::HeaderValue::from_str(&allowed.collect::<Vec<_>>().join(", ")) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}

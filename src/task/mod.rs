@@ -45,7 +45,7 @@ pub trait Decider: Clone + Default {
     /// What may be asked.
     type Command;
     /// What has happened.
-    type Event;
+    type Event: Clone;
 
     /// The events that the command leads to (none: nothing to do, which is an answer too).
     ///

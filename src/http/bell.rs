@@ -1,0 +1,69 @@
+//! The bell: exact counts, and what its owner has seen.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+
+use super::caller::Caller;
+use super::error::Problem;
+use super::query::Pairs;
+use super::tasks::{answer_at, wait};
+use super::{Edge, json};
+use crate::actors::task::ExecuteSee;
+use crate::store::now;
+use crate::task::Position;
+use crate::task::bell::See;
+use crate::task::limits::is_owner;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SeenBody {
+    position: Position,
+}
+
+/// `GET /v1/counters`.
+///
+/// # Errors
+/// 422, 503 `behind`.
+pub async fn counters(edge: web::Data<Edge>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let mut pairs = Pairs::of_query(request.query_string())?;
+    let owner = pairs.take("owner").unwrap_or(caller.subject);
+    if !is_owner(&owner) {
+        return Err(Problem::invalid_field("/query/owner", "1 to 128 printable characters, no comma"));
+    }
+    wait(&edge, &mut pairs).await?;
+    pairs.done()?;
+    let counters = edge.read.views().counters(&owner);
+    answer_at(StatusCode::OK, counters.position, &counters)
+}
+
+/// `POST /v1/bell/seen`.
+///
+/// # Errors
+/// 400, 422 where the position lies beyond the head, 503.
+pub async fn seen(
+    edge: web::Data<Edge>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    Pairs::of_query(request.query_string())?.done()?;
+    let body = json::body(&request, payload, json::BODY_MAX).await?;
+    let body: SeenBody = json::read(body.ok_or_else(|| Problem::malformed_json("a body is needed"))?)?;
+    see(&edge, &caller, body.position).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// The caller has seen everything up to there.
+///
+/// # Errors
+/// 422 where the position lies beyond the head, 503.
+pub async fn see(edge: &Edge, caller: &Caller, position: Position) -> Result<(), Problem> {
+    let command = See { position, head: edge.store.head().position };
+    let ask = ExecuteSee { owner: caller.subject.clone(), command, at: now(), meta: caller.meta() };
+    if edge.registry.see(ask).await? > 0 {
+        let head = edge.store.head().position;
+        edge.read.reached(head).await;
+    }
+    Ok(())
+}

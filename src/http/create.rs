@@ -1,0 +1,199 @@
+//! `POST /v1/tasks`: a piece of work is accepted, once for each idempotency key.
+
+use std::collections::BTreeMap;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::LOCATION;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::caller::Caller;
+use super::error::Problem;
+use super::gate::Turn;
+use super::tasks::{self, answer};
+use super::{Edge, json};
+use crate::actors::Receipt;
+use crate::store::new_id;
+use crate::task::event::{Created, Idempotency};
+use crate::task::limits::{INPUT_MAX, TITLE_MAX, is_line, is_name};
+use crate::task::{Command, Invalid, TaskId, Timestamp};
+
+/// Where a task waits that doesn't say where.
+const DEFAULT_QUEUE: &str = "default";
+/// Kinds that only this server creates.
+const RESERVED: &str = "taskbell.";
+/// An idempotency key, in bytes.
+const KEY_MAX: usize = 255;
+
+/// The body of the request.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewTask {
+    kind: String,
+    title: Option<String>,
+    #[serde(default)]
+    input: Value,
+    queue: Option<String>,
+    priority: Option<i32>,
+    run_at: Option<Timestamp>,
+    max_attempts: Option<u32>,
+    timeout_s: Option<u64>,
+    labels: Option<BTreeMap<String, String>>,
+    owner: Option<String>,
+    parent: Option<TaskId>,
+    unique_key: Option<String>,
+    concurrency_key: Option<String>,
+}
+
+/// What became of one request.
+pub enum Accepted {
+    /// A new task; durable.
+    New(TaskId, Box<Receipt>),
+    /// The task that the same key stood for already.
+    Known(TaskId),
+}
+
+/// `POST /v1/tasks`.
+///
+/// # Errors
+/// See [`accept`].
+pub async fn create(
+    edge: web::Data<Edge>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    super::query::Pairs::of_query(request.query_string())?.done()?;
+    let key = idempotency_key(&request)?;
+    let body = json::body(&request, payload, json::BODY_MAX).await?;
+    let body = body.ok_or_else(|| Problem::malformed_json("a body is needed"))?;
+    match accept(&edge, &caller, body, key).await? {
+        Accepted::Known(id) => answer(StatusCode::OK, &tasks::page(&edge, id).await?),
+        Accepted::New(id, receipt) => {
+            let mut response = answer(StatusCode::CREATED, &tasks::page_of(&edge, id, &receipt).await?)?;
+            if let Ok(location) = format!("/v1/tasks/{id}").parse() {
+                response.headers_mut().insert(LOCATION, location);
+            }
+            Ok(response)
+        }
+    }
+}
+
+fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
+    let mut given = request.headers().get_all("idempotency-key");
+    let Some(first) = given.next() else { return Ok(None) };
+    let text = first.to_str().unwrap_or_default();
+    if given.next().is_some() || !is_line(text, KEY_MAX) {
+        let detail = "the header Idempotency-Key holds one key of 1 to 255 printable ASCII characters";
+        return Err(Problem::invalid(vec![Invalid::new("", detail)]));
+    }
+    Ok(Some(text.to_owned()))
+}
+
+/// Accepts one piece of work: durable and in the views when this answers.
+///
+/// # Errors
+/// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 where the log can't be written.
+pub async fn accept(edge: &Edge, caller: &Caller, body: Value, key: Option<String>) -> Result<Accepted, Problem> {
+    let body_hash = key.as_ref().map(|_| blake3::hash(body.to_string().as_bytes()).to_hex().to_string());
+    let mut created = check(edge, caller, json::read(body)?)?;
+    let (Some(key), Some(body_hash)) = (key, body_hash) else {
+        let (id, receipt) = append(edge, caller, created).await?;
+        return Ok(Accepted::New(id, Box::new(receipt)));
+    };
+    let mut turn = edge.keys.turn((caller.subject.clone(), key.clone())).await;
+    if let Some((id, hash)) = known(edge, caller, &key, &turn) {
+        if hash == body_hash {
+            return Ok(Accepted::Known(id));
+        }
+        let detail = "this Idempotency-Key stands for a request with another body";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail));
+    }
+    created.idempotency = Some(Idempotency { key, body_hash: body_hash.clone() });
+    // If the caller is gone before this is through, the append may still happen: the work goes on without it, and the
+    // turn with it, so that the key is remembered.
+    let (edge, caller) = (edge.clone(), caller.clone());
+    let work = actix_rt::spawn(async move {
+        let (id, receipt) = append(&edge, &caller, created).await?;
+        turn.remember((id, body_hash));
+        if edge.read.shows(id, receipt.revision).await {
+            turn.forget();
+        }
+        Ok(Accepted::New(id, Box::new(receipt)))
+    });
+    work.await.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)))
+}
+
+fn known(edge: &Edge, caller: &Caller, key: &str, turn: &Turn) -> Option<(TaskId, String)> {
+    let views = edge.read.views();
+    let shown = views.find_idempotent(&caller.subject, key).map(|(id, hash)| (id, hash.to_owned()));
+    shown.or_else(|| turn.known().cloned())
+}
+
+async fn append(edge: &Edge, caller: &Caller, created: Created) -> Result<(TaskId, Receipt), Problem> {
+    let id = TaskId::from_uuid(new_id());
+    let receipt = edge.registry.execute(caller.asks(id, Command::Create(Box::new(created)))).await?;
+    Ok((id, receipt))
+}
+
+/// Fills in what the request left open, and refuses what this process knows to be wrong. The rules check the rest.
+fn check(edge: &Edge, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
+    if new.input.to_string().len() > INPUT_MAX {
+        let errors = vec![Invalid::new("/input", format!("at most {INPUT_MAX} bytes as compact JSON"))];
+        return Err(Problem { errors, ..Problem::too_large(format!("/input: more than {INPUT_MAX} bytes")) });
+    }
+    let mut invalid = Vec::new();
+    let offered = edge.kinds.as_ref().is_none_or(|kinds| kinds.contains(&new.kind));
+    if new.kind.starts_with(RESERVED) {
+        invalid.push(Invalid::new("/kind", "kinds that begin with `taskbell.` are this server's own"));
+    } else if is_name(&new.kind) && !offered {
+        invalid.push(Invalid::new("/kind", "this server does not take this kind"));
+    }
+    if new.parent.is_some_and(|parent| edge.read.views().get(parent).is_none()) {
+        invalid.push(Invalid::new("/parent", "there is no such task"));
+    }
+    if new.unique_key.is_some() {
+        invalid.push(Invalid::new("/unique_key", "not offered by this release"));
+    }
+    if new.concurrency_key.is_some() {
+        invalid.push(Invalid::new("/concurrency_key", "not offered by this release"));
+    }
+    let handler = edge.handlers.get(&new.kind);
+    if let Some(Err(errors)) = handler.as_ref().map(|handler| handler.check(&new.input)) {
+        invalid.extend(errors.into_iter().map(|e| Invalid::new(format!("/input{}", e.pointer), e.detail)));
+    }
+    if !invalid.is_empty() {
+        return Err(Problem::invalid(invalid));
+    }
+    let defaults = handler.as_ref().map(|handler| handler.defaults()).unwrap_or_default();
+    let suggested = || handler.as_ref().and_then(|handler| handler.title(&new.input)).map(|title| one_line(&title));
+    Ok(Created {
+        title: new.title.or_else(suggested).unwrap_or_else(|| new.kind.clone()),
+        kind: new.kind,
+        owner: new.owner.unwrap_or_else(|| caller.subject.clone()),
+        input: new.input,
+        queue: new.queue.unwrap_or_else(|| DEFAULT_QUEUE.to_owned()),
+        priority: new.priority.unwrap_or(0),
+        run_at: new.run_at,
+        max_attempts: new.max_attempts.unwrap_or(defaults.max_attempts),
+        timeout_s: new.timeout_s.or(defaults.timeout.map(|timeout| timeout.as_secs().max(1))),
+        labels: new.labels.unwrap_or_default(),
+        parent: new.parent,
+        unique_key: None,
+        concurrency_key: None,
+        schedule: None,
+        idempotency: None,
+    })
+}
+
+/// A handler's suggestion, made fit for one line of at most [`TITLE_MAX`] bytes.
+fn one_line(text: &str) -> String {
+    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut end = line.len().min(TITLE_MAX);
+    while !line.is_char_boundary(end) {
+        end -= 1;
+    }
+    line.truncate(end);
+    line
+}

@@ -1,0 +1,38 @@
+//! Alive, and fit for traffic.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+
+use super::Edge;
+use super::error::Problem;
+use super::tasks::answer_at;
+use crate::task::Position;
+
+#[derive(Serialize)]
+struct Ready {
+    ready: bool,
+    reasons: Vec<String>,
+    position: Position,
+}
+
+/// `GET /healthz`: the process answers.
+pub async fn alive() -> HttpResponse {
+    HttpResponse::Ok().json(serde_json::json!({"alive": true}))
+}
+
+/// `GET /readyz`: 503 with the reasons where the log takes no writes or the views have stopped.
+///
+/// # Errors
+/// See [`answer_at`].
+pub async fn ready(edge: web::Data<Edge>) -> Result<HttpResponse, Problem> {
+    let log = edge.store.health().err().map(|why| format!("log: {why}"));
+    let views = edge.read.failure().map(|why| format!("views: {why}"));
+    let reasons: Vec<String> = log.into_iter().chain(views).collect();
+    if let Some(first) = reasons.first() {
+        let detail = if reasons.len() > 1 { reasons.join("; ") } else { first.clone() };
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail).retryable());
+    }
+    let position = edge.read.position();
+    answer_at(StatusCode::OK, position, &Ready { ready: true, reasons, position })
+}

@@ -1,0 +1,201 @@
+//! Bodies: strict JSON, within its limits, or a clear refusal.
+//!
+//! Parsed twice: once for what serde would let pass (a repeated key, a nesting that is too deep), once into values.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::web::{BytesMut, Payload};
+use futures_util::StreamExt;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use super::error::Problem;
+use crate::task::Invalid;
+
+/// A body, in bytes.
+pub const BODY_MAX: usize = 1024 * 1024;
+/// A batch's body, in bytes.
+pub const BATCH_MAX: usize = 16 * 1024 * 1024;
+/// How deep JSON may be nested.
+const DEPTH_MAX: usize = 32;
+/// How long a body may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The body of the request, as JSON; nothing where there is none.
+///
+/// # Errors
+/// 400 `malformed_json`, 408, 413 `too_large`, 415, 422 `invalid_request`.
+pub async fn body(request: &HttpRequest, payload: Payload, max: usize) -> Result<Option<Value>, Problem> {
+    let bytes = tokio::time::timeout(PATIENCE, collect(payload, max))
+        .await
+        .map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let essence = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = essence.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(Problem::unsupported_media_type());
+    }
+    parse(&bytes).map(Some)
+}
+
+async fn collect(mut payload: Payload, max: usize) -> Result<BytesMut, Problem> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| {
+            Problem::new(StatusCode::BAD_REQUEST, "bad_request", format!("the body broke off: {error}"))
+        })?;
+        if bytes.len() + chunk.len() > max {
+            return Err(Problem::too_large(format!("a body has at most {max} bytes here")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// The text as JSON.
+///
+/// # Errors
+/// 400 `malformed_json`; 422 where a key is repeated or the nesting is too deep.
+pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
+    let mut found = Vec::new();
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let check = Strict { path: &mut String::new(), depth: 0, found: &mut found };
+    let syntax = check.deserialize(&mut reader).and_then(|()| reader.end());
+    if let Some(first) = found.into_iter().next() {
+        return Err(Problem::invalid(vec![first]));
+    }
+    syntax
+        .and_then(|()| serde_json::from_slice(bytes))
+        .map_err(|error| Problem::malformed_json(format!("the body is no JSON: {error}")))
+}
+
+/// The value as one of our types.
+///
+/// # Errors
+/// 422 with a pointer to the field that can't be what it is.
+pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let pointer = pointer(error.path());
+        Problem::invalid_field(pointer, error.into_inner().to_string())
+    })
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path.iter() {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } | Segment::Enum { variant: key } => push(&mut pointer, key),
+            Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+fn push(pointer: &mut String, key: &str) {
+    pointer.push('/');
+    pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+}
+
+/// Walks the text and notes what serde_json's `Value` would swallow. Stops at the first.
+struct Strict<'a> {
+    path: &'a mut String,
+    depth: usize,
+    found: &'a mut Vec<Invalid>,
+}
+
+impl Strict<'_> {
+    fn enter(&mut self) -> bool {
+        if self.depth >= DEPTH_MAX {
+            self.found.push(Invalid::new(self.path.clone(), format!("nested deeper than {DEPTH_MAX}")));
+        }
+        self.found.is_empty()
+    }
+
+    fn inner<'b>(&'b mut self, key: &str) -> Strict<'b> {
+        push(self.path, key);
+        Strict { path: self.path, depth: self.depth + 1, found: self.found }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
+        let length = self.path.len();
+        let mut index = 0usize;
+        while self.enter() && items.next_element_seed(self.inner(&index.to_string()))?.is_some() {
+            self.path.truncate(length);
+            index += 1;
+        }
+        self.stop()
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
+        let length = self.path.len();
+        let mut keys = HashSet::new();
+        while self.enter() {
+            let Some(key) = entries.next_key::<String>()? else { break };
+            let repeated = !keys.insert(key.clone());
+            let inner = self.inner(&key);
+            if repeated {
+                inner.found.push(Invalid::new(inner.path.clone(), "this key stands here twice"));
+                break;
+            }
+            entries.next_value_seed(inner)?;
+            self.path.truncate(length);
+        }
+        self.stop()
+    }
+}
+
+impl Strict<'_> {
+    /// Ends the walk where something was found; the caller looks there first, so what the error says is never read.
+    fn stop<E: serde::de::Error>(&self) -> Result<(), E> {
+        if self.found.is_empty() { Ok(()) } else { Err(E::custom("refused")) }
+    }
+}

@@ -1,0 +1,281 @@
+//! Tasks: the list, one task, its history, its cancel, one more run.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderName;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::caller::Caller;
+use super::error::Problem;
+use super::query::{Pairs, bad_cursor};
+use super::{Edge, json};
+use crate::actors::Receipt;
+use crate::store::{LogEvent, Recorded, StreamName};
+use crate::task::limits::TEXT_MAX;
+use crate::task::{Command, Event, Invalid, Position, Revision, TaskId};
+use crate::views::{Page, PageRequest, Row, TaskDoc, Views};
+
+/// Says the log position that an answer reflects.
+const POSITION: HeaderName = HeaderName::from_static("taskbell-position");
+/// Rows of a page where the request doesn't say.
+const LIMIT: u64 = 20;
+/// Rows of a page at most.
+const LIMIT_MAX: u64 = 200;
+/// Rows that a query may walk over while it holds the views; a longer walk gets a snapshot and a thread of its own.
+const SCAN_MAX: u64 = 10_000;
+
+/// A task on its own page.
+#[derive(Serialize)]
+pub struct TaskPage {
+    #[serde(flatten)]
+    doc: TaskDoc,
+    input: Value,
+    result: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct List<T> {
+    items: Vec<T>,
+    #[serde(flatten)]
+    ends: Option<Ends>,
+    position: Position,
+}
+
+#[derive(Serialize)]
+struct Ends {
+    next: Option<String>,
+    prev: Option<String>,
+    total: u64,
+}
+
+/// A reason that somebody gives.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reason {
+    reason: Option<String>,
+}
+
+/// The answer as JSON, with the position that it reflects: the task's own.
+///
+/// # Errors
+/// Never in practice: what we answer can be written as JSON.
+pub fn answer(status: StatusCode, page: &TaskPage) -> Result<HttpResponse, Problem> {
+    answer_at(status, page.doc.row().position(), page)
+}
+
+/// The answer as JSON, with the position that it reflects.
+///
+/// # Errors
+/// Never in practice: what we answer can be written as JSON.
+pub fn answer_at(status: StatusCode, position: Position, body: &impl Serialize) -> Result<HttpResponse, Problem> {
+    let body = serde_json::to_vec(body).map_err(|error| {
+        tracing::error!(%error, "an answer can't be written as JSON");
+        Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)
+    })?;
+    let mut response = HttpResponse::build(status);
+    response.insert_header((POSITION, position.to_string())).content_type("application/json");
+    Ok(response.body(body))
+}
+
+/// The id in the path; what is no id names nothing that is here.
+///
+/// # Errors
+/// 404.
+pub fn id_of(request: &HttpRequest) -> Result<TaskId, Problem> {
+    request.match_info().query("id").parse().map_err(|_| Problem::not_found())
+}
+
+/// Takes `min_position` and waits for it; refuses `as_of`, which is not offered yet.
+///
+/// # Errors
+/// 422, 503 `behind`.
+pub async fn wait(edge: &Edge, pairs: &mut Pairs) -> Result<(), Problem> {
+    if pairs.take("as_of").is_some() {
+        return Err(Problem::invalid_field("/query/as_of", "not offered by this release"));
+    }
+    match pairs.position("min_position")? {
+        Some(position) if !edge.read.reached(position).await => Err(Problem::behind()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// `GET /v1/tasks`.
+///
+/// # Errors
+/// 422 where the query can't be what it is; 503 `behind`.
+pub async fn list(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let mut pairs = Pairs::of_query(request.query_string())?;
+    let filter = pairs.filter()?;
+    let limit = pairs.number("limit")?.unwrap_or(LIMIT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(Problem::invalid_field("/query/limit", format!("1 to {LIMIT_MAX}")));
+    }
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let asked = PageRequest { order: pairs.order()?, limit, cursor: pairs.cursor()? };
+    wait(&edge, &mut pairs).await?;
+    pairs.done()?;
+    let page = {
+        let views = edge.read.views();
+        if views.cost(&filter) > SCAN_MAX {
+            let snapshot = views.snapshot_for(&filter);
+            drop(views);
+            let scan = web::block(move || snapshot.page(&filter, &asked)).await;
+            scan.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?
+        } else {
+            views.page(&filter, &asked)
+        }
+    };
+    let Page { items, next, prev, total, position } = page.map_err(|_| bad_cursor())?;
+    let views = edge.read.views();
+    let items: Vec<TaskDoc> = items.iter().map(|row| doc(&edge, &views, row)).collect();
+    drop(views);
+    let ends = Ends { next: next.map(|c| c.encode()), prev: prev.map(|c| c.encode()), total };
+    answer_at(StatusCode::OK, position, &List { items, ends: Some(ends), position })
+}
+
+/// `GET /v1/tasks/{id}`.
+///
+/// # Errors
+/// 404, 422, 503.
+pub async fn show(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let id = id_of(&request)?;
+    let mut pairs = Pairs::of_query(request.query_string())?;
+    wait(&edge, &mut pairs).await?;
+    pairs.done()?;
+    answer(StatusCode::OK, &page(&edge, id).await?)
+}
+
+/// `GET /v1/tasks/{id}/events`.
+///
+/// # Errors
+/// 404, 422, 503.
+pub async fn events(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let id = id_of(&request)?;
+    let mut pairs = Pairs::of_query(request.query_string())?;
+    wait(&edge, &mut pairs).await?;
+    pairs.done()?;
+    let items = edge.store.read_stream(&StreamName::task(id), Revision(0)).await?;
+    let position = items.last().map(|recorded| recorded.position).ok_or_else(Problem::not_found)?;
+    answer_at(StatusCode::OK, position, &List { items, ends: None, position })
+}
+
+/// `POST /v1/tasks/{id}/cancel`: a request, with its own place in the log. 202 while the task is not final.
+///
+/// # Errors
+/// 400, 404, 422, 503.
+pub async fn cancel(
+    edge: web::Data<Edge>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let id = id_of(&request)?;
+    let reason = reason(&request, payload).await?;
+    let policy = edge.cancel_policy(id);
+    let receipt = edge.registry.execute(caller.asks(id, Command::RequestCancel { reason, policy })).await?;
+    let status =
+        if receipt.appended == 0 && receipt.task.status.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    answer(status, &page_of(&edge, id, &receipt).await?)
+}
+
+/// `POST /v1/tasks/{id}/retry`: one more run of a final task.
+///
+/// # Errors
+/// 400, 404, 409 `not_final`, 422, 503.
+pub async fn retry(
+    edge: web::Data<Edge>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let id = id_of(&request)?;
+    let reason = reason(&request, payload).await?;
+    let receipt = edge.registry.execute(caller.asks(id, Command::Retry { reason })).await?;
+    answer(StatusCode::ACCEPTED, &page_of(&edge, id, &receipt).await?)
+}
+
+async fn reason(request: &HttpRequest, payload: web::Payload) -> Result<Option<String>, Problem> {
+    Pairs::of_query(request.query_string())?.done()?;
+    let Some(body) = json::body(request, payload, json::BODY_MAX).await? else { return Ok(None) };
+    let Reason { reason } = json::read(body)?;
+    check_reason(reason)
+}
+
+/// A reason that fits into an event.
+///
+/// # Errors
+/// 422 where it doesn't.
+pub fn check_reason(reason: Option<String>) -> Result<Option<String>, Problem> {
+    if reason.as_ref().is_some_and(|text| text.len() > TEXT_MAX) {
+        return Err(Problem::invalid(vec![Invalid::new("/reason", format!("at most {TEXT_MAX} bytes"))]));
+    }
+    Ok(reason)
+}
+
+fn doc(edge: &Edge, views: &Views, row: &Row) -> TaskDoc {
+    row.doc(edge.capacity.waiting(row), views.live_progress(row.id()))
+}
+
+/// The task's page once the views show what the receipt stands for. A view that is late doesn't turn a success into a
+/// failure: then the page is folded from the task's own stream.
+///
+/// # Errors
+/// 503 where the log can't be read.
+pub async fn page_of(edge: &Edge, id: TaskId, receipt: &Receipt) -> Result<TaskPage, Problem> {
+    edge.read.shows(id, receipt.revision).await;
+    if receipt.appended == 1 && receipt.revision == Revision(0) {
+        let views = edge.read.views();
+        if let Some(row) = views.get(id).filter(|row| row.revision() == receipt.revision) {
+            let input = receipt.task.created.input.clone();
+            return Ok(TaskPage { doc: doc(edge, &views, row), input, result: None });
+        }
+    }
+    read_page(edge, id, receipt.revision).await
+}
+
+/// The task's page as the views show it.
+///
+/// # Errors
+/// 404, 503.
+pub async fn page(edge: &Edge, id: TaskId) -> Result<TaskPage, Problem> {
+    let revision = edge.read.views().get(id).map(Row::revision).ok_or_else(Problem::not_found)?;
+    read_page(edge, id, revision).await
+}
+
+/// The task's page at this revision or a later one: the row from the views, its input and result from its stream.
+async fn read_page(edge: &Edge, id: TaskId, at_least: Revision) -> Result<TaskPage, Problem> {
+    let events = edge.store.read_stream(&StreamName::task(id), Revision(0)).await?;
+    let views = edge.read.views();
+    if let Some(row) = views.get(id).filter(|row| row.revision() >= at_least) {
+        let upto = row.revision();
+        return Ok(with_payload(doc(edge, &views, row), events.iter().filter(|e| e.revision <= upto)));
+    }
+    drop(views);
+    let mut views = Views::default();
+    for recorded in &events {
+        views.apply(recorded);
+    }
+    let row = views.get(id).ok_or_else(Problem::not_found)?;
+    Ok(with_payload(doc(edge, &views, row), events.iter()))
+}
+
+fn with_payload<'a>(doc: TaskDoc, events: impl Iterator<Item = &'a std::sync::Arc<Recorded>>) -> TaskPage {
+    let (mut input, mut result) = (Value::Null, None);
+    for recorded in events {
+        let LogEvent::Task(event) = &recorded.event else { continue };
+        match event {
+            Event::Created(created) => input = created.input.clone(),
+            Event::Completed(completed) => result.clone_from(&completed.result),
+            Event::Retried(_) => result = None,
+            Event::Queued(_)
+            | Event::Started(_)
+            | Event::CancelRequested(_)
+            | Event::CancelAcknowledged(_)
+            | Event::CancelEscalated(_)
+            | Event::AttemptFailed(_)
+            | Event::Released(_) => {}
+        }
+    }
+    TaskPage { doc, input, result }
+}

@@ -1,0 +1,3 @@
+//! stub
+/// stub
+pub fn configure(_: &mut actix_web::web::ServiceConfig) {}
