@@ -1,1 +1,6 @@
 //! The read side.
+
+mod history;
+mod laws;
+mod oracle;
+mod rules;

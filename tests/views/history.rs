@@ -1,0 +1,249 @@
+//! Legal histories: what `decide` leads to, recorded as a log would record it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use serde_json::value::{RawValue, to_raw_value};
+use taskbell::store::{Hash, LogEvent, Meta, Recorded, StreamName, Via};
+use taskbell::task::bell::{Bell, BellEvent, See};
+use taskbell::task::command::End;
+use taskbell::task::event::{
+    CancelPolicy, Created, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError,
+};
+use taskbell::task::{Command, Decider, Event, Position, Rejection, Revision, Task, TaskId, Timestamp, decide, evolve};
+use uuid::Uuid;
+
+pub const OWNERS: [&str; 4] = ["ann", "bob", "cleo", "dan"];
+pub const KINDS: [&str; 3] = ["mail.send", "content.distribute", "report"];
+pub const QUEUES: [&str; 2] = ["default", "slow"];
+const WORDS: [&str; 6] = ["Alpha", "beta", "GAMMA", "delta", "Straße", "été"];
+
+/// A log in memory that takes legal events alone.
+#[derive(Default)]
+pub struct Log {
+    pub events: Vec<Recorded>,
+    pub ids: Vec<TaskId>,
+    pub now: Option<Timestamp>,
+    tasks: HashMap<TaskId, (Task, u64)>,
+    bells: HashMap<String, (Bell, u64)>,
+}
+
+impl Log {
+    pub fn now(&self) -> Timestamp {
+        self.now.unwrap_or_else(|| "2026-11-22T10:00:00.000000Z".parse().unwrap())
+    }
+
+    pub fn pass(&mut self, time: Duration) {
+        self.now = Some(self.now().plus(time));
+    }
+
+    pub fn head(&self) -> Position {
+        Position(self.events.len() as u64)
+    }
+
+    pub fn task(&self, id: TaskId) -> &Task {
+        &self.tasks[&id].0
+    }
+
+    /// Does it, at the time of the log; the number of events.
+    pub fn execute(&mut self, id: TaskId, command: &Command, actor: &str) -> Result<usize, Rejection> {
+        let state = self.tasks.get(&id).map(|(task, _)| task);
+        let events = decide(state, command, self.now())?;
+        let count = events.len();
+        for event in events {
+            self.record_task(id, event, actor);
+        }
+        Ok(count)
+    }
+
+    /// A new task; its id.
+    pub fn create(&mut self, created: Created, actor: &str) -> TaskId {
+        let id = TaskId::from_uuid(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + self.ids.len() as u128));
+        self.execute(id, &Command::Create(Box::new(created)), actor).unwrap();
+        self.ids.push(id);
+        id
+    }
+
+    pub fn see(&mut self, owner: &str, position: Position) {
+        let see = See { position, head: self.head() };
+        let (bell, next) = self.bells.entry(owner.to_owned()).or_default();
+        let mut recorded = Vec::new();
+        for event in bell.decide(&see, Timestamp::from_micros(0)).unwrap() {
+            bell.evolve(&event);
+            recorded.push((*next, event));
+            *next += 1;
+        }
+        for (revision, event) in recorded {
+            self.record(StreamName::bell(owner), revision, event.into(), owner);
+        }
+    }
+
+    /// Records it, whether the rules allow it or not.
+    pub fn record_task(&mut self, id: TaskId, event: Event, actor: &str) {
+        let (state, revision) = self.tasks.remove(&id).map_or((None, 0), |(task, next)| (Some(task), next));
+        if let Some(task) = evolve(state, &event) {
+            self.tasks.insert(id, (task, revision + 1));
+        }
+        self.record(StreamName::task(id), revision, event.into(), actor);
+    }
+
+    fn record(&mut self, stream: StreamName, revision: u64, event: LogEvent, actor: &str) {
+        let position = Position(self.events.len() as u64 + 1);
+        let meta = Meta {
+            actor: actor.to_owned(),
+            via: Via::Library,
+            correlation_id: Uuid::nil(),
+            causation_id: None,
+            request_id: None,
+        };
+        let (kind, raw_data) = written(&event);
+        self.events.push(Recorded {
+            position,
+            stream,
+            revision: Revision(revision),
+            id: Uuid::from_u128(u128::from(position.0)),
+            kind,
+            version: 1,
+            time: self.now(),
+            raw_meta: to_raw_value(&meta).unwrap(),
+            meta,
+            event,
+            hash: Hash::ZERO,
+            raw_data,
+        });
+    }
+}
+
+fn written(event: &LogEvent) -> (&'static str, Box<RawValue>) {
+    let (kind, data) = match event {
+        LogEvent::Task(Event::Created(e)) => ("Created", to_raw_value(e)),
+        LogEvent::Task(Event::Queued(e)) => ("Queued", to_raw_value(e)),
+        LogEvent::Task(Event::Started(e)) => ("Started", to_raw_value(e)),
+        LogEvent::Task(Event::CancelRequested(e)) => ("CancelRequested", to_raw_value(e)),
+        LogEvent::Task(Event::CancelAcknowledged(e)) => ("CancelAcknowledged", to_raw_value(e)),
+        LogEvent::Task(Event::CancelEscalated(e)) => ("CancelEscalated", to_raw_value(e)),
+        LogEvent::Task(Event::AttemptFailed(e)) => ("AttemptFailed", to_raw_value(e)),
+        LogEvent::Task(Event::Released(e)) => ("Released", to_raw_value(e)),
+        LogEvent::Task(Event::Completed(e)) => ("Completed", to_raw_value(e)),
+        LogEvent::Task(Event::Retried(e)) => ("Retried", to_raw_value(e)),
+        LogEvent::Bell(BellEvent::Seen(e)) => ("Seen", to_raw_value(e)),
+    };
+    (kind, data.unwrap())
+}
+
+/// A request with nothing special about it.
+pub fn plain(owner: &str, title: &str) -> Created {
+    Created {
+        kind: KINDS[0].to_owned(),
+        title: title.to_owned(),
+        owner: owner.to_owned(),
+        input: serde_json::json!({}),
+        queue: QUEUES[0].to_owned(),
+        priority: 0,
+        run_at: None,
+        max_attempts: 3,
+        timeout_s: None,
+        labels: BTreeMap::new(),
+        parent: None,
+        unique_key: None,
+        concurrency_key: None,
+        schedule: None,
+        idempotency: None,
+    }
+}
+
+pub fn start(worker: &str) -> Command {
+    Command::Start { worker: worker.to_owned(), lease: "0".repeat(64) }
+}
+
+pub fn cancel(reason: Option<&str>) -> Command {
+    Command::RequestCancel { reason: reason.map(str::to_owned), policy: CancelPolicy::default() }
+}
+
+pub fn succeed(attempt: u32, message: &str) -> Command {
+    let end = End::Succeeded { message: Some(message.to_owned()), result: None };
+    Command::Finish { attempt, end, progress: None }
+}
+
+pub fn fail(attempt: u32, message: &str, retryable: bool) -> Command {
+    let error = TaskError { code: "broken".to_owned(), message: message.to_owned() };
+    Command::Finish { attempt, end: End::Failed { error, retryable }, progress: None }
+}
+
+/// Random people doing random things, the same ones for the same seed.
+pub fn random(seed: u64, events: usize) -> Log {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut log = Log::default();
+    while log.events.len() < events {
+        log.pass(Duration::from_micros(rng.random_range(0..3_000_000)));
+        if log.ids.is_empty() || rng.random_bool(0.12) {
+            let created = any_request(&mut rng, &log);
+            log.create(created, ["ann", "bob", "service"].choose(&mut rng).unwrap());
+        } else if rng.random_bool(0.03) {
+            let position = Position(rng.random_range(0..=log.head().0));
+            log.see(OWNERS.choose(&mut rng).unwrap(), position);
+        } else {
+            let id = *log.ids.choose(&mut rng).unwrap();
+            let command = any_command(&mut rng, &log, log.task(id).attempt);
+            let actor = *["ann", "worker-1", "system"].choose(&mut rng).unwrap();
+            // What the rules refuse leaves no trace.
+            let _ = log.execute(id, &command, actor);
+        }
+    }
+    log
+}
+
+fn words(rng: &mut StdRng) -> String {
+    (0..3).map(|_| *WORDS.choose(rng).unwrap()).collect::<Vec<_>>().join(" ")
+}
+
+fn any_request(rng: &mut StdRng, log: &Log) -> Created {
+    let labels = ["env", "team"].iter().filter(|_| rng.random_bool(0.4)).map(|k| ((*k).to_owned(), "a:b".to_owned()));
+    let labels: BTreeMap<String, String> = labels.collect();
+    Created {
+        kind: (*KINDS.choose(rng).unwrap()).to_owned(),
+        queue: (*QUEUES.choose(rng).unwrap()).to_owned(),
+        priority: rng.random_range(-1..=1),
+        run_at: rng.random_bool(0.3).then(|| log.now().plus(Duration::from_secs(rng.random_range(0..20)))),
+        max_attempts: rng.random_range(1..=3),
+        timeout_s: rng.random_bool(0.2).then_some(60),
+        labels,
+        parent: log.ids.choose(rng).copied().filter(|_| rng.random_bool(0.2)),
+        idempotency: rng.random_bool(0.5).then(|| Idempotency {
+            key: format!("key-{}", log.ids.len()),
+            body_hash: format!("hash-{}", log.ids.len()),
+        }),
+        ..plain(OWNERS.choose(rng).unwrap(), &words(rng))
+    }
+}
+
+fn any_command(rng: &mut StdRng, log: &Log, attempt: u32) -> Command {
+    let text = Some(words(rng)).filter(|_| rng.random_bool(0.7));
+    let progress = rng.random_bool(0.5).then(|| Progress { fraction: Some(0.5), message: text.clone(), at: log.now() });
+    let error = TaskError { code: "broken".to_owned(), message: words(rng) };
+    match rng.random_range(0..16) {
+        0 => Command::Enqueue { reason: QueuedReason::RunAt },
+        1 => Command::Enqueue { reason: QueuedReason::RetryAt },
+        2..=5 => start(["w-1", "w-2", "local/s/1"].choose(rng).unwrap()),
+        6 => cancel(text.as_deref()),
+        7 => Command::AcknowledgeCancel { attempt, stopping_after: text, expected_end: Some(log.now()) },
+        8 => {
+            let rung = if rng.random_bool(0.5) { Rung::Interrupt } else { Rung::Revoke };
+            Command::Escalate { rung, reason: text, attempt: None }
+        }
+        9 => Command::LoseAttempt { attempt, error, progress },
+        10 => Command::Retry { reason: text },
+        n => {
+            let end = match n {
+                11 | 12 => End::Succeeded { message: text, result: None },
+                13 => End::Failed { error, retryable: rng.random_bool(0.7) },
+                14 => End::Cancelled { message: text, result: None },
+                _ => End::Released(ReleasedReason::HandedBack),
+            };
+            Command::Finish { attempt, end, progress }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What holds for every legal history, at every position: the views are what a naive reader of the log says.
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use serde_json::to_value;
+use taskbell::task::event::{Progress, QueuedReason};
+use taskbell::task::{Position, Status, Timestamp};
+use taskbell::views::{Cursor, Filter, NamedCounts, Order, Page, PageRequest, Snapshot, Views, Waiting};
+
+use super::history::{KINDS, Log, OWNERS, QUEUES, random};
+use super::oracle::{Entry, Oracle, by_status};
+
+fn any_filter(rng: &mut StdRng, log: &Log) -> Filter {
+    let some = |rng: &mut StdRng, all: &[&str], p: f64| -> Vec<String> {
+        all.iter().filter(|_| rng.random_bool(p)).map(|one| (*one).to_owned()).collect()
+    };
+    let mut filter = Filter::default();
+    if rng.random_bool(0.6) {
+        filter.owner = some(rng, &[&OWNERS[..], &["nobody"]].concat(), 0.35);
+    }
+    if rng.random_bool(0.6) {
+        filter.status = Status::ALL.into_iter().filter(|_| rng.random_bool(0.3)).collect();
+    }
+    if rng.random_bool(0.3) {
+        filter.kind = some(rng, &KINDS, 0.5);
+    }
+    if rng.random_bool(0.3) {
+        filter.queue = some(rng, &QUEUES, 0.5);
+    }
+    if rng.random_bool(0.2) {
+        filter.q = some(rng, &["ALPHA", "eta", "strasse", "straße", "É"], 0.3);
+    }
+    if rng.random_bool(0.15) {
+        filter.labels = vec![("env".to_owned(), "a:b".to_owned())];
+    }
+    if rng.random_bool(0.1) {
+        filter.parent = log.ids.choose(rng).copied();
+    }
+    let time = |rng: &mut StdRng| rng.random_bool(0.1).then(|| log.events.choose(rng).unwrap().time);
+    (filter.created_after, filter.created_before) = (time(rng), time(rng));
+    (filter.finished_after, filter.finished_before) = (time(rng), time(rng));
+    filter
+}
+
+fn ids(page: &Page) -> Vec<String> {
+    page.items.iter().map(|row| row.id().to_string()).collect()
+}
+
+type Ask<'a> = &'a dyn Fn(&PageRequest) -> Page;
+
+/// Walks to the last page and back to the first, cursors as text.
+fn check_walk(ask: Ask, expected: &[&Entry], order: Order, limit: usize) {
+    let mut expected: Vec<String> = expected.iter().map(|entry| entry.doc["id"].as_str().unwrap().to_owned()).collect();
+    if order == Order::Desc {
+        expected.reverse();
+    }
+    let pages: Vec<Vec<String>> = expected.chunks(limit).map(<[String]>::to_vec).collect();
+    let again = |cursor: Cursor| Some(Cursor::decode(&cursor.encode()).unwrap());
+    let mut page = ask(&PageRequest { order, limit, cursor: None });
+    assert!(page.prev.is_none(), "nothing lies before the first page");
+    if pages.is_empty() {
+        assert!(page.items.is_empty() && page.next.is_none() && page.total == 0);
+        return;
+    }
+    for (n, items) in pages.iter().enumerate() {
+        assert_eq!((&ids(&page), page.total), (items, expected.len() as u64));
+        assert_eq!(page.next.is_some(), n + 1 < pages.len());
+        assert_eq!(page.prev.is_some(), n > 0);
+        if let Some(next) = page.next {
+            page = ask(&PageRequest { order, limit, cursor: again(next) });
+        }
+    }
+    for (n, items) in pages.iter().enumerate().rev() {
+        assert_eq!((&ids(&page), page.total), (items, expected.len() as u64));
+        assert_eq!((page.prev.is_some(), page.next.is_some()), (n > 0, n + 1 < pages.len()));
+        if let Some(prev) = page.prev {
+            page = ask(&PageRequest { order, limit, cursor: again(prev) });
+        }
+    }
+}
+
+fn check_pages(views: &Views, oracle: &Oracle, rng: &mut StdRng, log: &Log, filters: usize) {
+    let whole = views.snapshot();
+    for _ in 0..filters {
+        let filter = any_filter(rng, log);
+        let limit = *[1, 2, 7, 50, 1000].choose(rng).unwrap();
+        let limit = if oracle.tasks.len() > 200 { limit.max(50) } else { limit };
+        let expected = oracle.matching(&filter);
+        let part = views.snapshot_for(&filter);
+        for order in [Order::Asc, Order::Desc] {
+            check_walk(&|request| views.page(&filter, request).unwrap(), &expected, order, limit);
+            check_walk(&|request| whole.page(&filter, request).unwrap(), &expected, order, limit);
+            check_walk(&|request| part.page(&filter, request).unwrap(), &expected, order, limit);
+        }
+        let boxes = by_status(&oracle.matching(&filter.without_status()));
+        for counts in [views.count_by_status(&filter), whole.count_by_status(&filter), part.count_by_status(&filter)] {
+            assert_eq!(to_value(NamedCounts(counts)).unwrap(), boxes);
+        }
+        assert!(
+            views.page(&filter, &PageRequest { limit: 1, ..PageRequest::default() }).unwrap().total
+                <= views.len() as u64
+        );
+    }
+}
+
+fn check_pending(views: &Views, oracle: &Oracle) {
+    let pending = views.pending();
+    for kind in KINDS {
+        let queued: Vec<String> = pending.queued(kind).map(|id| id.to_string()).collect();
+        assert_eq!(queued, oracle.queued(kind));
+        assert_eq!(pending.next(kind, |_| false).map(|id| id.to_string()), queued.first().cloned());
+        let second = pending.next(kind, |id| Some(&id.to_string()) == queued.first());
+        assert_eq!(second.map(|id| id.to_string()), queued.get(1).cloned());
+    }
+    let due = oracle.due();
+    let name = |reason: QueuedReason| format!("{reason:?}");
+    let all = pending.due(Timestamp::from_micros(i64::MAX), usize::MAX);
+    let all: Vec<(String, String)> = all.into_iter().map(|(id, reason)| (id.to_string(), name(reason))).collect();
+    assert_eq!(all, due.iter().map(|(_, id, reason)| (id.clone(), (*reason).to_owned())).collect::<Vec<_>>());
+    assert_eq!(pending.next_due().map(|at| at.to_string()), due.first().map(|(at, _, _)| at.clone()));
+    let now = views.time().unwrap();
+    let so_far = due.iter().filter(|(at, _, _)| at.parse::<Timestamp>().unwrap() <= now).count();
+    assert_eq!(pending.due(now, usize::MAX).len(), so_far);
+    let active: Vec<_> = pending.active().map(|(id, n, w, s)| (id.to_string(), n, w.to_owned(), s.name())).collect();
+    let is_active = |e: &&Entry| e.doc["status"] == "running" || e.doc["status"] == "cancelling";
+    let expected = oracle.tasks.iter().filter(is_active);
+    assert!(expected.eq(active.iter()), "{active:?}");
+}
+
+impl PartialEq<(String, u32, String, &'static str)> for Entry {
+    fn eq(&self, (id, attempt, worker, status): &(String, u32, String, &'static str)) -> bool {
+        self.doc["id"] == id.as_str()
+            && self.doc["attempt"] == *attempt
+            && self.doc["worker"] == worker.as_str()
+            && self.doc["status"] == *status
+    }
+}
+
+/// One step of both, compared: the change that is told, the task, every owner's bell.
+fn step(views: &mut Views, oracle: &mut Oracle, recorded: &taskbell::store::Recorded) {
+    let bells = |views: &Views| OWNERS.map(|owner| views.counters(owner));
+    let before = bells(views);
+    let applied = views.apply(recorded);
+    oracle.apply(recorded);
+    assert_eq!(views.position(), recorded.position);
+    assert_eq!(views.time(), Some(recorded.time));
+    for (owner, (was, is)) in OWNERS.into_iter().zip(before.into_iter().zip(bells(views))) {
+        assert_eq!(to_value(is).unwrap(), oracle.counters(owner));
+        if (was.counts, was.unseen, was.seen) != (is.counts, is.unseen, is.seen) {
+            assert_eq!(applied.owner.as_deref(), Some(owner), "a change of the counters is told");
+        }
+    }
+    let Some(changed) = applied.task else { return };
+    let id = changed.after.id();
+    let doc = to_value(views.get(id).unwrap().doc(Waiting::Worker, None)).unwrap();
+    assert_eq!(doc, to_value(changed.after.doc(Waiting::Worker, None)).unwrap());
+    let entry = oracle.tasks.iter().find(|entry| entry.doc["id"] == id.to_string()).unwrap();
+    assert_eq!(doc, entry.doc);
+    assert_eq!(changed.before.is_none(), changed.after.position() == changed.after.created_position());
+}
+
+#[test]
+fn at_every_position_bells_and_tasks_are_what_a_naive_fold_of_the_log_says() {
+    for seed in 0..6 {
+        let log = random(seed, 500);
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (mut views, mut oracle) = (Views::default(), Oracle::default());
+        let mut kept: Vec<(Snapshot, Oracle)> = Vec::new();
+        for recorded in &log.events {
+            step(&mut views, &mut oracle, recorded);
+            check_pending(&views, &oracle);
+            if recorded.position.0 % 25 == 0 {
+                check_pages(&views, &oracle, &mut rng, &log, 3);
+                kept.push((views.snapshot(), oracle.clone()));
+            }
+        }
+        for (caller, key, task, hash) in &oracle.keys {
+            let (found, body) = views.find_idempotent(caller, key).unwrap();
+            assert_eq!((&found.to_string(), body), (task, hash.as_str()));
+        }
+        for (snapshot, then) in kept {
+            assert_eq!(snapshot.position(), Position(then.position));
+            let all = Filter::default();
+            let expected = then.matching(&all);
+            check_walk(&|request| snapshot.page(&all, request).unwrap(), &expected, Order::Desc, 9);
+            let docs: Vec<_> =
+                snapshot.matching(&all).map(|r| to_value(r.doc(Waiting::Worker, None)).unwrap()).collect();
+            assert_eq!(docs, expected.iter().map(|entry| entry.doc.clone()).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn pages_of_a_long_list_are_those_of_a_naive_reader_across_blocks_and_words() {
+    let log = random(99, 9_000);
+    assert!(log.ids.len() > 1_024, "more than two blocks, and owners with more than 64 tasks");
+    let mut rng = StdRng::seed_from_u64(99);
+    let (mut views, mut oracle) = (Views::default(), Oracle::default());
+    for recorded in &log.events {
+        views.apply(recorded);
+        oracle.apply(recorded);
+    }
+    for owner in OWNERS {
+        assert_eq!(to_value(views.counters(owner)).unwrap(), oracle.counters(owner));
+    }
+    check_pages(&views, &oracle, &mut rng, &log, 25);
+    check_pending(&views, &oracle);
+}
+
+#[test]
+fn a_replay_gives_equal_views_and_what_was_said_in_passing_counts_for_nothing() {
+    let log = random(7, 800);
+    let (mut live, mut replayed) = (Views::default(), Views::default());
+    let mut digests = Vec::new();
+    for recorded in &log.events {
+        if let Some(changed) = live.apply(recorded).task {
+            let at = recorded.time;
+            live.note_progress(
+                changed.after.id(),
+                changed.after.attempt(),
+                Progress { fraction: None, message: None, at },
+            );
+        }
+        if recorded.position.0 % 100 == 0 {
+            digests.push(live.digest());
+        }
+    }
+    for recorded in &log.events {
+        replayed.apply(recorded);
+        if recorded.position.0 % 100 == 0 {
+            assert_eq!(replayed.digest(), digests[usize::try_from(recorded.position.0).unwrap() / 100 - 1]);
+        }
+    }
+    digests.dedup();
+    assert_eq!(digests.len(), 8, "other positions, other digests");
+}

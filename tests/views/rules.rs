@@ -1,0 +1,1 @@
+//! Each rule of the read side, as a sentence.
