@@ -2,5 +2,7 @@
 
 mod history;
 mod laws;
+mod lists;
 mod oracle;
 mod rules;
+mod world;

@@ -10,9 +10,8 @@ use serde_json::value::{RawValue, to_raw_value};
 use taskbell::store::{Hash, LogEvent, Meta, Recorded, StreamName, Via};
 use taskbell::task::bell::{Bell, BellEvent, See};
 use taskbell::task::command::End;
-use taskbell::task::event::{
-    CancelPolicy, Created, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError,
-};
+pub use taskbell::task::event::Created;
+use taskbell::task::event::{CancelPolicy, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError};
 use taskbell::task::{Command, Decider, Event, Position, Rejection, Revision, Task, TaskId, Timestamp, decide, evolve};
 use uuid::Uuid;
 
@@ -231,8 +230,8 @@ fn any_command(rng: &mut StdRng, log: &Log, attempt: u32) -> Command {
         6 => cancel(text.as_deref()),
         7 => Command::AcknowledgeCancel { attempt, stopping_after: text, expected_end: Some(log.now()) },
         8 => {
-            let rung = if rng.random_bool(0.5) { Rung::Interrupt } else { Rung::Revoke };
-            Command::Escalate { rung, reason: text, attempt: None }
+            let next = if rng.random_bool(0.5) { Rung::Interrupt } else { Rung::Revoke };
+            Command::Escalate { rung: next, reason: text, attempt: None }
         }
         9 => Command::LoseAttempt { attempt, error, progress },
         10 => Command::Retry { reason: text },

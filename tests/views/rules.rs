@@ -1,1 +1,249 @@
-//! Each rule of the read side, as a sentence.
+//! What a reader sees of a task and of a bell: each rule as a sentence.
+
+use std::time::Duration;
+
+use serde_json::{Value, json, to_value};
+use taskbell::task::command::End;
+use taskbell::task::event::{Event, QueuedReason, ReleasedReason, Retried, Rung, Started};
+use taskbell::task::{Command, Position, Status, TaskId};
+use taskbell::views::{Views, Waiting};
+
+use super::history::{cancel, fail, start, succeed};
+use super::world::World;
+
+#[test]
+fn a_task_as_json_has_every_field_of_the_contract_in_its_order_and_null_where_nothing_is() {
+    let mut world = World::default();
+    let id = world.task("Greet");
+    let text = serde_json::to_string(&world.views.get(id).unwrap().doc(Waiting::Soon, None)).unwrap();
+    let expected = format!(
+        concat!(
+            r#"{{"id":"{}","kind":"mail.send","title":"Greet","owner":"ann","queue":"default","priority":0,"#,
+            r#""labels":{{}},"parent":null,"status":"queued","waiting_for":null,"attempt":0,"max_attempts":3,"#,
+            r#""worker":null,"created_at":"2026-11-22T10:00:00.000000Z","run_at":null,"started_at":null,"#,
+            r#""finished_at":null,"duration_ms":null,"retry_at":null,"timeout_s":null,"progress":null,"#,
+            r#""outcome":null,"cancel":null,"revision":0,"position":1}}"#
+        ),
+        id
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn a_queued_task_says_what_it_waits_for_and_any_other_knows_it_by_itself() {
+    let mut world = World::default();
+    let id = world.task("one");
+    let says = |world: &World, waiting| world.views.get(id).unwrap().doc(waiting, None).waiting_for();
+    assert_eq!(says(&world, Waiting::Worker), Some("worker"));
+    assert_eq!(says(&world, Waiting::Limit), Some("limit"));
+    assert_eq!(says(&world, Waiting::Paused), Some("paused"));
+    assert_eq!(says(&world, Waiting::Soon), None);
+    world.does(id, &start("w"));
+    assert_eq!(says(&world, Waiting::Paused), None);
+    world.does(id, &fail(1, "no", true));
+    assert_eq!(says(&world, Waiting::Paused), Some("retry_at"));
+}
+
+#[test]
+fn the_start_is_that_of_the_last_attempt_and_the_duration_reaches_from_it_to_the_end() {
+    let mut world = World::default();
+    let id = world.task("one");
+    world.does(id, &start("w-1"));
+    assert_eq!(world.doc(id)["started_at"], json!(world.log.now()));
+    assert_eq!(world.doc(id)["duration_ms"], Value::Null);
+    world.does(id, &fail(1, "no", true));
+    world.log.pass(Duration::from_secs(5));
+    world.does(id, &Command::Enqueue { reason: QueuedReason::RetryAt });
+    world.does(id, &start("w-2"));
+    let second = world.log.now();
+    world.does(id, &succeed(2, "done"));
+    let doc = world.doc(id);
+    assert_eq!((&doc["started_at"], &doc["duration_ms"]), (&json!(second), &json!(1500)));
+    assert_eq!((&doc["worker"], &doc["attempt"]), (&json!("w-2"), &json!(2)));
+}
+
+#[test]
+fn an_attempt_that_is_handed_back_leaves_no_start() {
+    let mut world = World::default();
+    let id = world.task("one");
+    world.does(id, &start("w-1"));
+    world.does(id, &Command::Finish { attempt: 1, end: End::Released(ReleasedReason::HandedBack), progress: None });
+    assert_eq!(world.doc(id)["started_at"], Value::Null);
+    world.does(id, &cancel(None));
+    let doc = world.doc(id);
+    assert_eq!((&doc["duration_ms"], &doc["status"]), (&Value::Null, &json!("cancelled")));
+}
+
+#[test]
+fn one_more_run_forgets_the_last_one_and_attempt_numbers_go_on() {
+    let mut world = World::default();
+    let id = world.task("one");
+    world.does(id, &start("w"));
+    world.does(id, &cancel(Some("wrong folder")));
+    let progress = Some(world.said("half"));
+    world.does(id, &Command::Finish { attempt: 1, end: End::Cancelled { message: None, result: None }, progress });
+    assert_eq!(world.doc(id)["progress"]["message"], "half");
+    world.does(id, &Command::Retry { reason: None });
+    let doc = world.doc(id);
+    for field in ["cancel", "outcome", "progress", "started_at", "finished_at", "duration_ms"] {
+        assert_eq!(doc[field], Value::Null, "{field}");
+    }
+    world.does(id, &start("w"));
+    assert_eq!(world.doc(id)["attempt"], 2);
+}
+
+#[test]
+fn a_cancel_tells_who_asked_when_it_was_first_heard_and_what_was_said_last() {
+    let mut world = World::default();
+    let id = world.task("one");
+    world.does(id, &start("w"));
+    world.does(id, &cancel(Some("too slow")));
+    let asked = world.log.now();
+    let heard = |step: &str| Command::AcknowledgeCancel {
+        attempt: 1,
+        stopping_after: Some(step.to_owned()),
+        expected_end: None,
+    };
+    world.does(id, &heard("a.iso"));
+    let first = world.log.now();
+    world.does(id, &heard("b.iso"));
+    world.does(id, &Command::Escalate { rung: Rung::Interrupt, reason: None, attempt: None });
+    let expected = json!({
+        "requested_at": asked, "requested_by": "bob", "reason": "too slow", "acknowledged_at": first,
+        "stopping_after": "b.iso", "expected_end": null, "rung": "interrupt", "verdict": null,
+    });
+    assert_eq!(world.doc(id)["cancel"], expected);
+}
+
+#[test]
+fn the_verdict_of_a_cancel_says_what_came_first() {
+    let stopped = End::Cancelled { message: None, result: None };
+    let ends = [
+        (Command::Finish { attempt: 1, end: stopped, progress: None }, "cancelled"),
+        (succeed(1, "done"), "finished_first"),
+        (fail(1, "no", true), "failed_first"),
+        (Command::Escalate { rung: Rung::Revoke, reason: None, attempt: None }, "forced"),
+    ];
+    for (end, verdict) in ends {
+        let mut world = World::default();
+        let id = world.task("one");
+        world.does(id, &start("w"));
+        world.does(id, &cancel(None));
+        assert_eq!(world.doc(id)["cancel"]["verdict"], Value::Null);
+        world.does(id, &end);
+        assert_eq!(world.doc(id)["cancel"]["verdict"], verdict);
+    }
+}
+
+#[test]
+fn a_run_that_ended_without_a_word_has_an_outcome_all_the_same() {
+    let mut world = World::default();
+    let id = world.task("one");
+    world.does(id, &start("w"));
+    assert_eq!(world.doc(id)["outcome"], Value::Null);
+    let end = End::Succeeded { message: None, result: None };
+    world.does(id, &Command::Finish { attempt: 1, end, progress: None });
+    assert_eq!(world.doc(id)["outcome"], json!({"message": null, "error": null}));
+}
+
+#[test]
+fn an_event_that_the_state_table_does_not_have_moves_revision_and_position_alone() {
+    let mut world = World::default();
+    let id = world.task("one");
+    let mut before = world.doc(id);
+    world.log.record_task(id, Event::Retried(Retried { reason: None }), "bob");
+    world.log.record_task(TaskId::from_uuid(uuid::Uuid::nil()), Event::Retried(Retried { reason: None }), "bob");
+    world.follow();
+    (before["revision"], before["position"]) = (json!(1), json!(2));
+    assert_eq!(world.doc(id), before);
+    assert_eq!((world.views.position(), world.views.len()), (Position(3), 1));
+}
+
+#[test]
+fn progress_in_passing_is_shown_while_its_attempt_runs_and_moves_nothing() {
+    let mut world = World::default();
+    let id = world.task("one");
+    assert!(world.views.note_progress(id, 1, world.said("early")).is_none());
+    world.does(id, &start("w"));
+    let (position, digest, bell) = (world.views.position(), world.views.digest(), world.views.counters("ann"));
+    assert!(world.views.note_progress(id, 2, world.said("of another attempt")).is_none());
+    let row = world.views.note_progress(id, 1, world.said("halfway")).unwrap();
+    assert_eq!(row.id(), id);
+    assert_eq!(world.doc(id)["progress"]["message"], "halfway");
+    assert_eq!((world.views.position(), world.views.digest(), world.views.counters("ann")), (position, digest, bell));
+    world.does(id, &cancel(None));
+    assert_eq!(world.doc(id)["progress"]["message"], "halfway", "a request to cancel doesn't hide it");
+    world.does(id, &succeed(1, "done"));
+    assert!(world.views.live_progress(id).is_none());
+    assert_eq!(world.doc(id)["progress"], Value::Null);
+}
+
+#[test]
+fn a_failed_attempt_keeps_its_progress_until_the_next_one_starts() {
+    let mut world = World::default();
+    let id = world.task("one");
+    world.does(id, &start("w"));
+    let error = taskbell::task::event::TaskError { code: "lease_expired".into(), message: "lost".into() };
+    let progress = Some(world.said("file 3"));
+    world.does(id, &Command::LoseAttempt { attempt: 1, error, progress });
+    world.log.pass(Duration::from_secs(5));
+    world.does(id, &Command::Enqueue { reason: QueuedReason::RetryAt });
+    assert_eq!(world.doc(id)["progress"]["message"], "file 3");
+    world.does(id, &start("w"));
+    assert_eq!(world.doc(id)["progress"], Value::Null);
+}
+
+#[test]
+fn unseen_are_final_tasks_that_ended_after_what_the_owner_has_seen() {
+    let mut world = World::default();
+    let ids = world.many(3);
+    for id in &ids {
+        world.does(*id, &start("w"));
+    }
+    world.does(ids[0], &succeed(1, "done"));
+    let first = world.views.position();
+    world.does(ids[1], &fail(1, "no", false));
+    world.does(ids[2], &cancel(None));
+    world.does(ids[2], &Command::Escalate { rung: Rung::Revoke, reason: None, attempt: None });
+    assert_eq!(world.unseen(), (1, 1, 1));
+    world.log.see("ann", first);
+    world.follow();
+    assert_eq!(world.unseen(), (0, 1, 1));
+    world.does(ids[1], &Command::Retry { reason: None });
+    assert_eq!(world.unseen(), (0, 0, 1), "what runs again is no news until it ends again");
+    world.does(ids[0], &Command::Retry { reason: None });
+    world.does(ids[0], &start("w"));
+    world.does(ids[0], &succeed(2, "again"));
+    assert_eq!(world.unseen(), (1, 0, 1), "a seen task that ended once more is news again");
+    world.log.see("ann", world.log.head());
+    world.follow();
+    assert_eq!(world.unseen(), (0, 0, 0));
+    assert_eq!(world.views.counters("ann").seen, Position(world.log.head().0 - 1));
+}
+
+#[test]
+fn the_bell_of_nobody_is_empty_and_spells_all_eight_statuses() {
+    let bell = to_value(Views::default().counters("nobody")).unwrap();
+    let counts: Value = Status::ALL.into_iter().map(|s| (s.name().to_owned(), json!(0))).collect();
+    let unseen = json!({"succeeded": 0, "failed": 0, "cancelled": 0});
+    assert_eq!(bell, json!({"position": 0, "counts": counts, "unseen": unseen, "seen": 0}));
+}
+
+#[test]
+fn a_second_start_of_the_same_task_changes_no_attempt() {
+    let mut world = World::default();
+    let id = world.task("one");
+    world.does(id, &start("w-1"));
+    let twice = Started { attempt: 2, worker: "w-2".into(), lease: String::new() };
+    world.log.record_task(id, Event::Started(twice), "w-2");
+    world.follow();
+    let active: Vec<_> = world.views.pending().active().map(|(id, n, w, _)| (id, n, w.to_owned())).collect();
+    assert_eq!(active, [(id, 1, "w-1".to_owned())]);
+}
+
+#[test]
+fn views_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Views>();
+    shared::<taskbell::views::Snapshot>();
+}

@@ -1,0 +1,144 @@
+//! Filters, pages, cursors, snapshots, turns and keys: each rule as a sentence.
+
+use std::time::Duration;
+
+use taskbell::task::event::Idempotency;
+use taskbell::task::{Position, Status, TaskId, Timestamp};
+use taskbell::views::{BadCursor, Cursor, Filter, Order, Page, PageRequest, Row, Views};
+
+use super::history::{Created, KINDS, Log, fail, plain, start, succeed};
+use super::world::World;
+
+#[test]
+fn after_and_before_leave_out_the_instant_itself() {
+    let mut world = World::default();
+    let id = world.task("one");
+    world.does(id, &start("w"));
+    world.does(id, &succeed(1, "done"));
+    let row = world.views.get(id).unwrap();
+    let (created, finished) = (row.created_at(), row.finished_at().unwrap());
+    let micro = Duration::from_micros(1);
+    let earlier = |at: Timestamp| Timestamp::from_micros(at.as_micros() - 1);
+    let all = Filter::default();
+    for (filter, lets_through) in [
+        (Filter { created_after: Some(created), ..all.clone() }, false),
+        (Filter { created_after: Some(earlier(created)), ..all.clone() }, true),
+        (Filter { created_before: Some(created), ..all.clone() }, false),
+        (Filter { created_before: Some(created.plus(micro)), ..all.clone() }, true),
+        (Filter { finished_after: Some(finished), ..all.clone() }, false),
+        (Filter { finished_before: Some(finished.plus(micro)), ..all.clone() }, true),
+    ] {
+        assert_eq!(filter.matches(row), lets_through, "{filter:?}");
+    }
+}
+
+#[test]
+fn words_are_found_in_title_and_outcome_in_any_case_and_all_of_them_must_be_there() {
+    let mut world = World::default();
+    let (good, bad) = (world.task("Weekly REPORT"), world.task("weekly mail"));
+    world.does(good, &start("w"));
+    world.does(good, &succeed(1, "Sent to Zürich"));
+    world.does(bad, &start("w"));
+    world.does(bad, &fail(1, "the Disk is full", false));
+    let found = |q: &str| world.page(&Filter { q: Filter::words(q), ..Filter::default() }, 9, None).total;
+    assert_eq!(["weekly", "WEEK report", "zÜRICH  weekly", "disk weekly", "disk report"].map(found), [2, 1, 1, 1, 0]);
+}
+
+#[test]
+fn a_fingerprint_knows_the_wish_and_not_its_spelling() {
+    let one = Filter { owner: vec!["a".into(), "b".into()], q: vec!["Word".into()], ..Filter::default() };
+    let same = Filter { owner: vec!["b".into(), "a".into(), "b".into()], q: vec!["word".into()], ..Filter::default() };
+    let other = Filter { kind: one.owner.clone(), q: one.q.clone(), ..Filter::default() };
+    assert_eq!(one.fingerprint(), same.fingerprint());
+    assert_ne!(one.fingerprint(), other.fingerprint());
+    assert_eq!(Filter::default().fingerprint(), 9_335_799_305_684_640_815, "stable across restarts");
+}
+
+#[test]
+fn a_cursor_of_another_list_or_with_a_wrong_letter_is_refused() {
+    let mut world = World::default();
+    world.many(3);
+    let all = Filter::default();
+    let next = world.page(&all, 1, None).next.unwrap();
+    let text = next.encode();
+    assert_eq!(Cursor::decode(&text), Ok(next));
+    for at in 0..text.len() {
+        let wrong = if &text[at..=at] == "0" { "1" } else { "0" };
+        let changed = format!("{}{wrong}{}", &text[..at], &text[at + 1..]);
+        assert_eq!(Cursor::decode(&changed), Err(BadCursor), "{changed}");
+    }
+    for bad in ["", "0", "é", &text[1..], &text.to_uppercase(), &"é".repeat(21), &"f".repeat(42)] {
+        assert_eq!(Cursor::decode(bad), Err(BadCursor), "{bad}");
+    }
+    let ask = |filter: &Filter, order| {
+        world.views.page(filter, &PageRequest { order, limit: 1, cursor: Some(next) }).map(|page| page.total)
+    };
+    assert_eq!(ask(&all, Order::Desc), Ok(3));
+    assert_eq!(ask(&all, Order::Asc), Err(BadCursor));
+    assert_eq!(ask(&Filter { owner: vec!["ann".into()], ..Filter::default() }, Order::Desc), Err(BadCursor));
+}
+
+#[test]
+fn a_page_stays_where_it_is_while_tasks_come_and_go() {
+    let mut world = World::default();
+    let ids = world.many(6);
+    let queued = Filter { status: vec![Status::Queued], ..Filter::default() };
+    let shown = |page: &Page| page.items.iter().map(Row::id).collect::<Vec<_>>();
+    let first = world.page(&queued, 2, None);
+    assert_eq!((shown(&first), first.prev), (vec![ids[5], ids[4]], None));
+    let late = world.task("late");
+    world.does(ids[4], &start("w"));
+    let second = world.page(&queued, 2, first.next);
+    assert_eq!(shown(&second), vec![ids[3], ids[2]], "neither repeated nor left out");
+    let back = world.page(&queued, 2, second.prev);
+    assert_eq!(shown(&back), vec![late, ids[5]]);
+    assert_eq!(shown(&world.page(&queued, 2, back.next)), vec![ids[3], ids[2]]);
+    for id in [ids[0], ids[1], ids[2], ids[3]] {
+        world.does(id, &start("w"));
+    }
+    let gone = world.page(&queued, 2, first.next);
+    assert!(gone.items.is_empty() && gone.next.is_none() && gone.total == 2);
+    assert_eq!(shown(&world.page(&queued, 2, gone.prev)), vec![late, ids[5]], "from an empty page one finds back");
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was() {
+    let mut world = World::default();
+    let ids = world.many(3);
+    let snapshot = world.views.snapshot();
+    world.does(ids[0], &start("w"));
+    world.task("later");
+    let all = Filter::default();
+    assert!(snapshot.matching(&all).all(|row| row.status() == Status::Queued));
+    assert_eq!(snapshot.page(&all, &PageRequest { limit: 9, ..PageRequest::default() }).unwrap().total, 3);
+    assert_eq!(snapshot.position(), Position(3));
+}
+
+#[test]
+fn higher_priority_goes_first_then_the_older_task() {
+    let mut log = Log::default();
+    let created = [0, 5, 5, -1].map(|priority| log.create(Created { priority, ..plain("ann", "x") }, "a"));
+    let mut views = Views::default();
+    log.events.iter().for_each(|recorded| drop(views.apply(recorded)));
+    let turns: Vec<TaskId> = views.pending().queued(KINDS[0]).collect();
+    assert_eq!(turns, [created[1], created[2], created[0], created[3]]);
+    assert_eq!(views.pending().next(KINDS[0], |id| id == created[1]), Some(created[2]));
+    assert_eq!(views.pending().next("another", |_| false), None);
+    assert_eq!(views.pending().kinds().collect::<Vec<_>>(), [(KINDS[0], 4)]);
+}
+
+#[test]
+fn a_key_belongs_to_its_caller_and_stands_for_the_first_task() {
+    let mut log = Log::default();
+    let with = |hash: &str| {
+        let idempotency = Some(Idempotency { key: "k".into(), body_hash: hash.into() });
+        Created { idempotency, ..plain("ann", "x") }
+    };
+    let (first, _again, other) =
+        (log.create(with("1"), "ann"), log.create(with("2"), "ann"), log.create(with("3"), "bob"));
+    let mut views = Views::default();
+    log.events.iter().for_each(|recorded| drop(views.apply(recorded)));
+    assert_eq!(views.find_idempotent("ann", "k"), Some((first, "1")));
+    assert_eq!(views.find_idempotent("bob", "k"), Some((other, "3")));
+    assert_eq!((views.find_idempotent("ann", "K"), views.find_idempotent("cleo", "k")), (None, None));
+}
