@@ -1,1 +1,86 @@
-//! What every store does.
+//! What every store does, and what the one that lasts does besides.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use taskbell::store::{Append, EventStore, Expected, LogEvent, Meta, NewEvent, Recorded, StreamName, Via, new_id, now};
+use taskbell::task::bell::{BellEvent, Seen};
+use taskbell::task::event::{AttemptFailed, Created, Event, Progress, Queued, QueuedReason, TaskError};
+use taskbell::task::{Position, Revision, TaskId};
+
+mod codec;
+mod exercise;
+mod folder;
+
+fn meta() -> Meta {
+    let request_id = Some("r-1".to_owned());
+    Meta { actor: "ann".to_owned(), via: Via::Http, correlation_id: new_id(), causation_id: Some(new_id()), request_id }
+}
+
+fn new(event: impl Into<LogEvent>) -> NewEvent {
+    NewEvent { id: new_id(), time: now(), meta: meta(), event: event.into() }
+}
+
+fn created(title: &str) -> Event {
+    Event::Created(Box::new(Created {
+        kind: "demo.greet".to_owned(),
+        title: title.to_owned(),
+        owner: "ann".to_owned(),
+        input: json!({"ratio": 0.1 + 0.2, "nested": [1, null, "ü\u{1F514}"]}),
+        queue: "default".to_owned(),
+        priority: 0,
+        run_at: Some(now()),
+        max_attempts: 3,
+        timeout_s: None,
+        labels: [("team".to_owned(), "blue".to_owned())].into(),
+        parent: None,
+        unique_key: None,
+        concurrency_key: None,
+        schedule: None,
+        idempotency: None,
+    }))
+}
+
+fn queued() -> Event {
+    Event::Queued(Queued { reason: QueuedReason::RunAt })
+}
+
+fn attempt_failed() -> Event {
+    Event::AttemptFailed(AttemptFailed {
+        attempt: 1,
+        error: TaskError { code: "io".to_owned(), message: "no".to_owned() },
+        retry_at: now(),
+        progress: Some(Progress { fraction: Some(0.123_456_789_012_345_68), message: None, at: now() }),
+    })
+}
+
+fn seen(position: u64) -> BellEvent {
+    BellEvent::Seen(Seen { position: Position(position) })
+}
+
+fn stream() -> StreamName {
+    StreamName::task(TaskId::from_uuid(new_id()))
+}
+
+fn append(stream: &StreamName, expected: Expected, events: Vec<NewEvent>) -> Append {
+    Append { stream: stream.clone(), expected, events }
+}
+
+/// A stream's first event.
+fn first(stream: &StreamName, title: &str) -> Append {
+    append(stream, Expected::NoStream, vec![new(created(title))])
+}
+
+/// One more event.
+fn next(stream: &StreamName, after: u64) -> Append {
+    append(stream, Expected::Revision(Revision(after)), vec![new(queued())])
+}
+
+async fn everything(store: &EventStore) -> Vec<Arc<Recorded>> {
+    store.read_all(Position(0), usize::MAX).await.unwrap()
+}
+
+/// As the outside sees them.
+fn lines(events: &[Arc<Recorded>]) -> Vec<String> {
+    events.iter().map(|event| serde_json::to_string(&**event).unwrap()).collect()
+}

@@ -191,9 +191,9 @@ impl EventStore {
             Kind::Memory(store) => store.read_stream(stream, from),
             Kind::Sqlite(store) => store.read_stream(stream.clone(), from).await?,
         };
-        let missing = (from.0..).zip(&events).find(|(revision, event)| event.revision.0 != *revision);
+        let missing = events.iter().zip(from.0..).find(|(event, revision)| event.revision.0 != *revision);
         match missing {
-            Some((revision, _)) => {
+            Some((_, revision)) => {
                 Err(ReadError::Damaged(format!("{stream} has lost its event of revision {revision}")))
             }
             None => Ok(events),

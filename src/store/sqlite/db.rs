@@ -189,7 +189,7 @@ impl Log {
         Ok(end.optional()?.unwrap_or(Head { position: Position(0), hash: Hash::ZERO, time: None }))
     }
 
-    /// Leaves one file behind where nobody reads; the events are durable without it.
+    /// Leaves everything in the main file; the events are durable without it.
     pub(super) fn settle(&self) {
         let done = self.0.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = done {
@@ -274,7 +274,12 @@ fn event(row: &rusqlite::Row<'_>) -> Result<Recorded, ReadError> {
     let damaged = |error: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {error}"));
     let text = |column: usize| row.get_ref(column).map_err(|e| damaged(&e))?.as_str().map_err(|e| damaged(&e));
     let number = |column: usize| row.get::<_, i64>(column).map_err(|e| damaged(&e));
-    let json = |column: usize| RawValue::from_string(text(column)?.to_owned()).map_err(|e| damaged(&e));
+    let json = |column: usize| {
+        let text = text(column)?;
+        let json = RawValue::from_string(text.to_owned()).map_err(|e| damaged(&e))?;
+        // It drops spaces around the value, which nobody wrote.
+        if json.get().len() == text.len() { Ok(json) } else { Err(damaged(&"spaces around its JSON")) }
+    };
     let micros = number(6)?;
     let time = Timestamp::from_micros(micros);
     if time.as_micros() != micros {

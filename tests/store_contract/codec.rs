@@ -1,0 +1,79 @@
+//! Bytes to events, and the chain's bytes.
+
+use serde_json::Value;
+use taskbell::store::upcast::{Step, upcast};
+use taskbell::store::{Hash, ReadError, codec};
+
+use super::*;
+
+#[test]
+fn every_event_survives_its_json() {
+    for event in [LogEvent::from(created("t")), queued().into(), attempt_failed().into(), seen(7).into()] {
+        let data = codec::encode(&event).unwrap();
+        assert_eq!(codec::decode(codec::type_name(&event), 1, data.get()), Ok(event));
+    }
+}
+
+#[test]
+fn a_type_or_version_of_the_future_is_named() {
+    for (kind, version) in [("Danced", 1), ("Queued", 2), ("Queued", 0)] {
+        let unknown = ReadError::Unknown { position: None, kind: kind.to_owned(), version };
+        assert_eq!(codec::decode(kind, version, r#"{"reason":"run_at"}"#), Err(unknown));
+    }
+    let message = ReadError::Unknown { position: Some(Position(7)), kind: "Danced".to_owned(), version: 1 }.to_string();
+    assert!(message.contains("Danced version 1 at position 7"), "{message}");
+}
+
+#[test]
+fn data_that_is_not_of_its_type_is_damage_and_no_panic() {
+    let deep = "[".repeat(100_000);
+    for data in
+        ["", "{", "null", "{}", "[]", "\"\u{0}\"", r#"{"reason":"x"}"#, r#"{"reason":"run_at","more":1}"#, &deep]
+    {
+        assert!(matches!(codec::decode("Queued", 1, data), Err(ReadError::Damaged(_))), "{data:.40}");
+    }
+}
+
+const STEPS: &[Step] = &[
+    Step { kind: "Moved", from: 1, up: |data| Some(json!({"to": data.get("where")?})) },
+    Step {
+        kind: "Moved",
+        from: 2,
+        up: |mut data| {
+            data.as_object_mut()?.insert("by".to_owned(), Value::Null);
+            Some(data)
+        },
+    },
+];
+
+#[test]
+fn an_old_event_comes_up_one_version_at_a_time() {
+    let up = |kind, from, data| upcast(STEPS, kind, from, 3, data);
+    assert_eq!(up("Moved", 1, json!({"where": "here"})), Some(json!({"to": "here", "by": null})));
+    assert_eq!(up("Moved", 2, json!({"to": "there"})), Some(json!({"to": "there", "by": null})));
+    assert_eq!(up("Moved", 3, json!({"to": 1})), Some(json!({"to": 1})));
+    assert_eq!(up("Moved", 1, json!({"elsewhere": 1})), None);
+    assert_eq!(up("Other", 1, json!({})), None);
+}
+
+/// Computed from `chain`'s documentation alone, by another program (Python's `blake3`).
+#[test]
+fn the_chain_is_what_its_documentation_says() {
+    let line = concat!(
+        r#"{"position":2,"stream":"bell-ann","revision":1,"id":"018f0000-0000-7000-8000-000000000001","type":"Seen","#,
+        r#""version":1,"time":"2026-11-22T15:04:05.000006Z","meta":{"actor": "ann","via":"http","#,
+        r#""correlation_id":"018f0000-0000-7000-8000-000000000002","causation_id":null,"request_id":null},"#,
+        r#""data":{"position": 1},"hash":"0000000000000000000000000000000000000000000000000000000000000000"}"#
+    );
+    let event = Recorded::from_json(line).unwrap();
+    let expected = event.expected_hash(Hash([7; 32])).to_string();
+    assert_eq!(expected, "bcdbff00563cfda53c456dc49a0b28152e22b6699aaecca9906d6cc997d9d8c4");
+    assert_eq!(serde_json::to_string(&event).unwrap(), line);
+}
+
+#[test]
+fn a_line_that_is_no_event_is_damage() {
+    for line in ["", "{}", "[1]", r#"{"position":-1}"#] {
+        assert!(matches!(Recorded::from_json(line), Err(ReadError::Damaged(_))), "{line}");
+    }
+}
