@@ -250,11 +250,12 @@ async fn the_write_ahead_log_stays_small() {
     assert!(size("log.db") > 30 << 20 && size("log.db-wal") == 0);
 }
 
-/// Runs one of the ignored tests below in a process of its own, in an environment that a shell makes.
-fn elsewhere(setup: &str, test: &str, dir: &Path) -> Output {
-    let script = format!("{setup} exec \"$0\" --exact store_contract::folder::{test} --ignored --nocapture");
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &script]).arg(std::env::current_exe().unwrap()).env("TASKBELL_TEST_DIR", dir).output().unwrap()
+/// Runs one of the ignored tests below in a process of its own; `$0 $@` in the shell's `script` is its command line.
+fn elsewhere(shell: &[&str], script: &str, test: &str, dir: &Path) -> Output {
+    let (program, options) = shell.split_first().unwrap();
+    let mut command = Command::new(program);
+    command.args(options).args(["-c", script]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--ignored", "--nocapture"]).env("TASKBELL_TEST_DIR", dir).output().unwrap()
 }
 
 fn given() -> std::path::PathBuf {
@@ -275,8 +276,9 @@ async fn fill(store: &EventStore) -> (u64, AppendError) {
 async fn a_failed_write_ends_the_writing_and_not_the_reading() {
     let dir = folder();
     // A file size limit whose signal is ignored makes writes fail, and not with "disk full".
-    let run = elsewhere("trap '' XFSZ; ulimit -f 512;", "write_until_the_disk_fails", dir.path());
-    assert!(run.status.success(), "{run:?}");
+    let script = "trap '' XFSZ && ulimit -f 512 && exec \"$0\" \"$@\"";
+    let run = elsewhere(&["sh"], script, "store_contract::folder::write_until_the_disk_fails", dir.path());
+    assert!(run.status.success() && String::from_utf8_lossy(&run.stdout).contains("1 passed"), "{run:?}");
     let store = EventStore::open(dir.path()).unwrap();
     assert_eq!(chain::verify(Hash::ZERO, &everything(&store).await), Ok(store.head().hash));
     assert_eq!(store.append(first(&stream(), "after")).await, Ok(Revision(0)));
@@ -298,19 +300,14 @@ async fn write_until_the_disk_fails() {
 #[tokio::test]
 async fn a_full_disk_refuses_writes_until_there_is_room() {
     let dir = folder();
-    let small = "unshare --user --map-root-user --mount sh -c 'mount -t tmpfs -o size=2m tmpfs \"$TASKBELL_TEST_DIR\"";
-    if !elsewhere(&format!("{small}' && exit 0;"), "", dir.path()).status.success() {
+    let small = ["unshare", "--user", "--map-root-user", "--mount", "sh"];
+    if !Command::new(small[0]).args(&small[1..4]).arg("true").status().is_ok_and(|status| status.success()) {
         eprintln!("not run: this system gives no small disk to somebody without rights");
         return;
     }
-    let run = elsewhere(
-        &format!(
-            "{small} && exec \"$0\" --exact store_contract::folder::write_until_the_disk_is_full --ignored' \"$0\"; exit;"
-        ),
-        "",
-        dir.path(),
-    );
-    assert!(run.status.success(), "{run:?}");
+    let script = "mount -t tmpfs -o size=2m tmpfs \"$TASKBELL_TEST_DIR\" && exec \"$0\" \"$@\"";
+    let run = elsewhere(&small, script, "store_contract::folder::write_until_the_disk_is_full", dir.path());
+    assert!(run.status.success() && String::from_utf8_lossy(&run.stdout).contains("1 passed"), "{run:?}");
 }
 
 #[tokio::test]

@@ -42,8 +42,8 @@ CREATE TRIGGER events_are_not_changed BEFORE UPDATE ON events BEGIN SELECT RAISE
 CREATE TRIGGER events_are_not_deleted BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'the log is only appended to'); END;
 ";
 
-const LAST: &str = "SELECT revision FROM events WHERE stream = ? ORDER BY revision DESC LIMIT 1";
-const HEAD: &str = "SELECT position, hash, time FROM events ORDER BY position DESC LIMIT 1";
+const LAST: &str = "SELECT revision FROM events WHERE stream = ? AND revision >= 0 ORDER BY revision DESC LIMIT 1";
+const HEAD: &str = "SELECT position, hash, time FROM events WHERE position > 0 ORDER BY position DESC LIMIT 1";
 const INSERT: &str = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const ALL: &str = "SELECT * FROM events WHERE position > ? AND position <= ? ORDER BY position LIMIT ?";
 const STREAM: &str = "SELECT * FROM events WHERE stream = ? AND revision >= ? ORDER BY revision";
