@@ -40,7 +40,7 @@ pub struct Config {
     pub store: StoreKind,
     /// The only folders that `content.distribute` may read and write: absolute, without links, existing.
     pub content_roots: Vec<PathBuf>,
-    /// Bound on what one distribution copies, in bytes per second; none: as fast as it goes.
+    /// Bound on what all distributions together copy, in bytes per second; none: as fast as it goes.
     pub content_bytes_per_s: Option<u64>,
     /// The only kinds that are accepted; none: any.
     pub kinds: Option<Vec<String>>,
@@ -81,7 +81,7 @@ pub struct Settings {
     /// A folder that content.distribute may read and write; may be repeated [env: `TASKBELL_CONTENT_ROOTS`, separated like PATH]
     #[arg(long = "content-root", value_name = "DIR")]
     pub content_roots: Option<Vec<PathBuf>>,
-    /// Bytes that one distribution copies per second at most
+    /// Bytes that all distributions together copy per second at most
     #[arg(long, env = "TASKBELL_CONTENT_BYTES_PER_S", value_name = "N")]
     pub content_bytes_per_s: Option<u64>,
     /// The only kinds to accept, separated by commas [default: any]
@@ -181,7 +181,11 @@ impl Settings {
         }
     }
 
-    fn check(self) -> Result<Config, ConfigError> {
+    /// The checked settings; what is not said gets its default.
+    ///
+    /// # Errors
+    /// The first thing that can't be used.
+    pub fn check(self) -> Result<Config, ConfigError> {
         let or = Config::default();
         let data = self.data.unwrap_or(or.data);
         let store = self.store.unwrap_or(or.store);

@@ -1,0 +1,242 @@
+//! One server, over HTTP.
+
+use std::time::Duration;
+
+use clap::Args;
+use futures_util::{Stream, StreamExt as _};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Method, RequestBuilder, Response, Url};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::failure::Failure;
+use super::out;
+use crate::task::TaskId;
+
+/// By this the server knows the command line, and records `via: cli`.
+pub const USER_AGENT: &str = concat!("taskbell-cli/", env!("CARGO_PKG_VERSION"));
+/// How long an answer may take: the server's own waits (5 s for a view) fit well within.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Which server, and how to print what it answers.
+#[derive(Clone, Debug, Args)]
+pub struct Connect {
+    /// The server
+    #[arg(long, env = "TASKBELL_SERVER", value_name = "URL", default_value = "http://127.0.0.1:7070")]
+    pub server: String,
+    /// Sent as a bearer token
+    #[arg(long, env = "TASKBELL_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Print what the API answered, one JSON value on each line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A server's client.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    /// Without a slash at its end.
+    server: String,
+    headers: HeaderMap,
+}
+
+/// What the server answered; not a refusal.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body as it came.
+    pub text: String,
+    /// The body as JSON.
+    pub body: Value,
+}
+
+impl Connect {
+    /// The client.
+    ///
+    /// # Errors
+    /// The address or the token can't be used: a usage error.
+    pub fn client(&self) -> Result<Client, Failure> {
+        Client::new(&self.server, self.token.as_deref())
+    }
+}
+
+impl Client {
+    /// A client of the server at this address.
+    ///
+    /// # Errors
+    /// The address or the token can't be used: a usage error.
+    pub fn new(server: &str, token: Option<&str>) -> Result<Self, Failure> {
+        let url = Url::parse(server)
+            .map_err(|error| Failure::usage(format!("--server {server}: {error}; like http://127.0.0.1:7070")))?;
+        if url.scheme() == "https" {
+            return Err(Failure::usage(format!("--server {server}: this release speaks plain http only")));
+        }
+        let bare = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+        if url.scheme() != "http" || !bare || url.password().is_some() {
+            return Err(Failure::usage("--server: an address like http://127.0.0.1:7070 is needed"));
+        }
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token {
+            let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+                .map_err(|_| Failure::usage("--token: it holds characters that can't be sent"))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        // No proxy: the address is this machine's own, and a token must not wander.
+        let http = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .default_headers(headers.clone())
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(5))
+            .build()
+            .map_err(|error| Failure::failed(format!("no HTTP client: {}", chain(&error))))?;
+        Ok(Self { http, server: url.as_str().trim_end_matches('/').to_owned(), headers })
+    }
+
+    /// Its address, without a slash at its end.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The headers that every request carries.
+    #[must_use]
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Reads.
+    ///
+    /// # Errors
+    /// No answer, or a refusal.
+    pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer, Failure> {
+        self.answer(self.request(Method::GET, path, query)).await
+    }
+
+    /// The task as its own page shows it, no older than this position.
+    ///
+    /// # Errors
+    /// No answer, or a refusal.
+    pub async fn task(&self, id: TaskId, min_position: u64) -> Result<Answer, Failure> {
+        let query = [("min_position", min_position.to_string())];
+        self.get(&format!("/v1/tasks/{id}"), if min_position == 0 { &[] } else { &query }).await
+    }
+
+    /// Writes.
+    ///
+    /// # Errors
+    /// No answer, or a refusal.
+    pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer, Failure> {
+        self.answer(self.request(Method::POST, path, &[]).json(body)).await
+    }
+
+    /// Hands in a task; `key` makes that safe to repeat.
+    ///
+    /// # Errors
+    /// No answer, or a refusal.
+    pub async fn submit(&self, body: &impl Serialize, key: Option<&str>) -> Result<Answer, Failure> {
+        let mut request = self.request(Method::POST, "/v1/tasks", &[]).json(body);
+        if let Some(key) = key {
+            let value = HeaderValue::try_from(key)
+                .map_err(|_| Failure::usage("--idempotency-key: it holds characters that can't be sent"))?;
+            request = request.header("idempotency-key", value);
+        }
+        self.answer(request).await
+    }
+
+    /// Reads an answer line by line, however long it takes to come.
+    ///
+    /// # Errors
+    /// No answer, or a refusal.
+    pub async fn lines(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<impl Stream<Item = Result<String, Failure>> + Unpin + use<>, Failure> {
+        let request = self.request(Method::GET, path, query);
+        let response = tokio::time::timeout(PATIENCE, request.send()).await;
+        let response = response.map_err(|_| self.silent())?.map_err(|error| self.lost(&error))?;
+        let response = self.accepted(response).await?;
+        let client = self.clone();
+        let chunks = response.bytes_stream().map(move |chunk| chunk.map_err(|error| client.lost(&error)));
+        Ok(Box::pin(split_lines(chunks)))
+    }
+
+    fn request(&self, method: Method, path: &str, query: &[(&str, String)]) -> RequestBuilder {
+        let mut url = format!("{}{path}", self.server);
+        if !query.is_empty() {
+            let pairs = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+            url = format!("{url}?{pairs}");
+        }
+        self.http.request(method, url)
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+        let response = request.timeout(PATIENCE).send().await.map_err(|error| self.lost(&error))?;
+        let response = self.accepted(response).await?;
+        let status = response.status().as_u16();
+        let text = response.text().await.map_err(|error| self.lost(&error))?;
+        let body = serde_json::from_str(&text).map_err(|_| self.strange(status))?;
+        Ok(Answer { status, text, body })
+    }
+
+    async fn accepted(&self, response: Response) -> Result<Response, Failure> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.text().await.map_err(|error| self.lost(&error))?;
+        Err(Failure::from_answer(status.as_u16(), &text, &self.server))
+    }
+
+    fn strange(&self, status: u16) -> Failure {
+        Failure::failed(format!("{} answered {status}, and not as a Taskbell server does", self.server))
+    }
+
+    fn silent(&self) -> Failure {
+        Failure::unreachable(format!("{} did not answer within {} s", self.server, PATIENCE.as_secs()))
+    }
+
+    fn lost(&self, error: &reqwest::Error) -> Failure {
+        if error.is_timeout() && !error.is_connect() {
+            return self.silent();
+        }
+        Failure::unreachable(format!("{} can't be reached: {}", self.server, chain(error)))
+    }
+}
+
+/// The innermost reason: the layers above only repeat the address.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    out::escape(&inner.to_string())
+}
+
+/// Lines out of chunks; what comes after the last line break of a cut-off answer is not a line.
+fn split_lines(
+    chunks: impl Stream<Item = Result<impl AsRef<[u8]>, Failure>>,
+) -> impl Stream<Item = Result<String, Failure>> {
+    let mut rest = Vec::new();
+    chunks.flat_map(move |chunk| {
+        let mut found = Vec::new();
+        match chunk {
+            Ok(bytes) => {
+                rest.extend_from_slice(bytes.as_ref());
+                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = rest.drain(..=end).collect();
+                    let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                    if !line.is_empty() {
+                        found.push(Ok(line));
+                    }
+                }
+            }
+            Err(failure) => found.push(Err(failure)),
+        }
+        futures_util::stream::iter(found)
+    })
+}

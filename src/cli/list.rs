@@ -1,0 +1,136 @@
+//! `taskbell list`.
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use serde_json::Value;
+
+use super::client::Connect;
+use super::failure::Failure;
+use super::out;
+use crate::task::{Status, TaskId, Timestamp};
+
+/// Lists tasks, the newest first. Filters may be combined; a comma list means any of these.
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    filter: Filter,
+    /// How many
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=200))]
+    limit: Option<u16>,
+    /// Where another page begins, as the former one said
+    #[arg(long)]
+    cursor: Option<String>,
+    /// By creation
+    #[arg(long, value_parser = ["desc", "asc"])]
+    order: Option<String>,
+    #[command(flatten)]
+    pub(super) connect: Connect,
+}
+
+#[derive(Debug, Args)]
+struct Filter {
+    /// scheduled, queued, running, cancelling, retrying, succeeded, failed, cancelled
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(Status::ALL.map(Status::name)))]
+    #[arg(hide_possible_values = true)]
+    status: Vec<String>,
+    /// What sort of work
+    #[arg(long)]
+    kind: Option<String>,
+    /// Where it waits
+    #[arg(long)]
+    queue: Option<String>,
+    /// Who sees it
+    #[arg(long)]
+    owner: Option<String>,
+    /// A label; may be repeated, all must match
+    #[arg(long = "label", value_name = "KEY:VALUE")]
+    labels: Vec<String>,
+    /// Words in title and outcome
+    #[arg(long, value_name = "WORDS")]
+    q: Option<String>,
+    /// Created after this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    created_after: Option<Timestamp>,
+    /// Created before this time
+    #[arg(long, value_name = "TIME")]
+    created_before: Option<Timestamp>,
+    /// Ended after this time
+    #[arg(long, value_name = "TIME")]
+    finished_after: Option<Timestamp>,
+    /// Ended before this time
+    #[arg(long, value_name = "TIME")]
+    finished_before: Option<Timestamp>,
+    /// What belongs to this task
+    #[arg(long, value_name = "ID")]
+    parent: Option<TaskId>,
+}
+
+impl List {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let answer = self.connect.client()?.get("/v1/tasks", &self.query()).await?;
+        if self.connect.json {
+            return out::json(&answer.text);
+        }
+        let body = &answer.body;
+        let items = body["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if !items.is_empty() {
+            table(items)?;
+        }
+        let total = out::thousands(body["total"].as_u64().unwrap_or_default());
+        let more = match body["next"].as_str() {
+            Some(next) => format!("; more with --cursor {}", out::escape(next)),
+            None => String::new(),
+        };
+        out::line(&format!("{} of {total} tasks{more}", out::thousands(items.len() as u64)))
+    }
+
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let filter = &self.filter;
+        let status = (!filter.status.is_empty()).then(|| filter.status.join(","));
+        let time = |at: Option<Timestamp>| at.map(|at| at.to_string());
+        let mut query: Vec<_> = [
+            ("status", status),
+            ("kind", filter.kind.clone()),
+            ("queue", filter.queue.clone()),
+            ("owner", filter.owner.clone()),
+            ("q", filter.q.clone()),
+            ("created_after", time(filter.created_after)),
+            ("created_before", time(filter.created_before)),
+            ("finished_after", time(filter.finished_after)),
+            ("finished_before", time(filter.finished_before)),
+            ("parent", filter.parent.map(|id| id.to_string())),
+            ("limit", self.limit.map(|n| n.to_string())),
+            ("cursor", self.cursor.clone()),
+            ("order", self.order.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| value.map(|value| (name, value)))
+        .collect();
+        query.extend(filter.labels.iter().map(|label| ("label", label.clone())));
+        query
+    }
+}
+
+/// Columns as wide as what stands in them; the id comes last and whole, to be copied.
+fn table(tasks: &[Value]) -> Result<(), Failure> {
+    let head = ["STATUS", "TITLE", "STARTED", "DURATION", "OUTCOME", "ID"].map(str::to_owned);
+    let rows: Vec<[String; 6]> = std::iter::once(head)
+        .chain(tasks.iter().map(|task| {
+            [
+                out::text(task, "status"),
+                out::cut(&out::text(task, "title"), 40),
+                out::time(task, "started_at"),
+                out::millis(task, "duration_ms"),
+                out::cut(&out::story(task), 48),
+                out::text(task, "id"),
+            ]
+        }))
+        .collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; 6] = std::array::from_fn(width);
+    for row in &rows {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        out::line(cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}

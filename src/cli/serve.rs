@@ -1,0 +1,36 @@
+//! `taskbell serve`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+use super::failure::Failure;
+use crate::config::{Config, Settings};
+
+/// Runs the server until SIGINT or SIGTERM.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The settings file [default: taskbell.toml in the working directory, where there is one]
+    #[arg(long, env = "TASKBELL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let config =
+            Config::load(self.settings, self.config.as_deref()).map_err(|error| Failure::usage(error.to_string()))?;
+        start(config)
+    }
+}
+
+/// Logs to stderr and runs the server in this process.
+pub(super) fn start(config: Config) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&config.log)
+        .map_err(|error| Failure::usage(format!("log: {:?} is not a filter: {error}", config.log)))?;
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).try_init();
+    log.map_err(|error| Failure::failed(format!("no log: {error}")))?;
+    crate::app::run(config).map_err(|error| Failure::failed(error.to_string()))
+}
