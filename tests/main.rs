@@ -13,5 +13,6 @@ mod store_contract;
 mod support;
 mod task_laws;
 mod task_spec;
+mod ui;
 mod views;
 mod work;

@@ -1,3 +1,110 @@
-//! stub
-/// stub
-pub fn configure(_: &mut actix_web::web::ServiceConfig) {}
+//! Serves the UI as it lies in `ui/`: embedded, so that the binary needs nothing beside itself.
+//!
+//! No cache is trusted for longer than one question: each file carries the hash of its bytes, and an unchanged one
+//! costs a 304.
+
+use std::sync::LazyLock;
+
+use actix_web::http::header::{
+    self, ETag, EntityTag, Header, HeaderName, HeaderValue, IfNoneMatch, X_CONTENT_TYPE_OPTIONS,
+};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
+
+const INDEX: &str = include_str!("ui/index.html");
+
+macro_rules! files {
+    ($($name:literal: $kind:ident),+ $(,)?) => {
+        &[$(($name, $kind, include_str!(concat!("ui/", $name)))),+]
+    };
+}
+
+const FILES: &[(&str, &str, &str)] = files![
+    "api.js": JS,
+    "app.js": JS,
+    "bell.js": JS,
+    "dom.js": JS,
+    "format.js": JS,
+    "icon.svg": SVG,
+    "icons.js": JS,
+    "parts.js": JS,
+    "query.js": JS,
+    "row.js": JS,
+    "store.js": JS,
+    "style.css": CSS,
+    "task.js": JS,
+    "tasks-frame.js": JS,
+    "tasks.js": JS,
+    "timeline.js": JS,
+];
+
+/// Nothing inline, nothing from elsewhere, no string ever becomes code or markup.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
+     require-trusted-types-for 'script'; trusted-types 'none'";
+
+const HEADERS: [(HeaderName, &str); 6] = [
+    (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CROSS_ORIGIN_OPENER_POLICY, "same-origin"),
+    (header::CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
+    (header::CACHE_CONTROL, "no-cache"),
+];
+
+struct Asset {
+    name: &'static str,
+    kind: &'static str,
+    bytes: &'static str,
+    tag: EntityTag,
+}
+
+impl Asset {
+    fn new(name: &'static str, kind: &'static str, bytes: &'static str) -> Self {
+        let hash = blake3::hash(bytes.as_bytes()).to_hex();
+        Self { name, kind, bytes, tag: EntityTag::new_strong(hash[..32].to_owned()) }
+    }
+
+    fn answer(&self, request: &HttpRequest) -> HttpResponse {
+        let known = match IfNoneMatch::parse(request) {
+            Ok(IfNoneMatch::Any) => true,
+            Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|tag| tag.weak_eq(&self.tag)),
+            Err(_) => false,
+        };
+        let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+        for (name, value) in HEADERS {
+            answer.insert_header((name, HeaderValue::from_static(value)));
+        }
+        answer.insert_header(ETag(self.tag.clone()));
+        if known { answer.finish() } else { answer.content_type(self.kind).body(self.bytes) }
+    }
+}
+
+static PAGE: LazyLock<Asset> = LazyLock::new(|| Asset::new("index.html", HTML, INDEX));
+static ASSETS: LazyLock<Vec<Asset>> =
+    LazyLock::new(|| FILES.iter().map(|&(name, kind, bytes)| Asset::new(name, kind, bytes)).collect());
+
+/// The routes of the UI: the list at `/`, the page of a task at `/tasks/{id}`, and what both are made of.
+pub fn configure(cfg: &mut ServiceConfig) {
+    for path in ["/", "/tasks/{id}"] {
+        cfg.service(web::resource(path).route(web::get().to(page)).route(web::head().to(page)));
+    }
+    cfg.service(web::resource("/ui/{file}").route(web::get().to(file)).route(web::head().to(file)));
+}
+
+async fn page(request: HttpRequest) -> HttpResponse {
+    PAGE.answer(&request)
+}
+
+/// A name that isn't in the table is no path to anything.
+async fn file(request: HttpRequest, name: web::Path<String>) -> HttpResponse {
+    match ASSETS.iter().find(|asset| asset.name == name.as_str()) {
+        Some(asset) => asset.answer(&request),
+        None => HttpResponse::NotFound().finish(),
+    }
+}

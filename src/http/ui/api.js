@@ -1,0 +1,65 @@
+// The HTTP calls of the UI, and the one store that all elements of a page share.
+import { Store } from "./store.js";
+
+const BASE = new URL("/", import.meta.url);
+
+/** A refusal, in the words of the server (RFC 9457), or of the network. */
+export class Problem extends Error {
+  constructor(status, { code = "unknown", title = "Something went wrong", detail = null } = {}) {
+    super(detail ?? title);
+    Object.assign(this, { status, code });
+  }
+}
+
+async function call(method, path, { body, signal } = {}) {
+  const limit = AbortSignal.timeout(15_000);
+  const init = { method, signal: signal ? AbortSignal.any([signal, limit]) : limit, headers: { accept: "application/json" } };
+  if (body !== undefined) Object.assign(init, { body: JSON.stringify(body), headers: { ...init.headers, "content-type": "application/json" } });
+  let response, text;
+  try {
+    response = await fetch(new URL(path, BASE), init);
+    text = await response.text();
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Problem(0, { code: "unreachable", detail: "The server can't be reached." });
+  }
+  let json = null;
+  try {
+    json = text ? JSON.parse(text) : null;
+  } catch {
+    throw new Problem(response.status, { title: `The server answered ${response.status}, not in JSON.` });
+  }
+  if (!response.ok) throw new Problem(response.status, json ?? {});
+  return json;
+}
+
+const task = (id) => `v1/tasks/${encodeURIComponent(id)}`;
+
+export const api = {
+  list: (params, signal) => call("GET", `v1/tasks?${new URLSearchParams(params)}`, { signal }),
+  get: (id, signal) => call("GET", task(id), { signal }),
+  events: (id, signal) => call("GET", `${task(id)}/events`, { signal }),
+  cancel: (id) => call("POST", `${task(id)}/cancel`, { body: {} }),
+  retry: (id) => call("POST", `${task(id)}/retry`, { body: {} }),
+  seen: (position) => call("POST", "v1/bell/seen", { body: { position } }),
+};
+
+function connect(on) {
+  const url = new URL("v1/live", BASE);
+  url.protocol = url.protocol.replace("http", "ws");
+  const socket = new WebSocket(url);
+  socket.onopen = on.open;
+  socket.onmessage = ({ data }) => on.text(data);
+  socket.onclose = on.close;
+  return { send: (text) => socket.readyState === WebSocket.OPEN && socket.send(text), close: () => socket.close() };
+}
+
+function after(ms, f) {
+  const timer = setTimeout(f, ms);
+  return () => clearTimeout(timer);
+}
+
+export const store = new Store({ connect, after, now: () => Date.now(), random: () => Math.random() });
+addEventListener("online", () => store.wake());
+addEventListener("pageshow", ({ persisted }) => persisted && store.wake());
+document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && store.wake());
