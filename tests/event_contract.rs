@@ -41,7 +41,8 @@ fn names_in(path: &Path) -> BTreeSet<String> {
 /// The recorded logs, by name without ending.
 pub(crate) fn logs() -> Vec<PathBuf> {
     let logs = folder().join("logs");
-    let logs: Vec<_> = names_in(&logs).iter().filter_map(|name| name.strip_suffix(".jsonl")).map(|n| logs.join(n)).collect();
+    let logs: Vec<_> =
+        names_in(&logs).iter().filter_map(|name| name.strip_suffix(".jsonl")).map(|n| logs.join(n)).collect();
     assert!(!logs.is_empty(), "no recorded log");
     logs
 }
@@ -135,9 +136,8 @@ fn a_field_that_is_not_in_the_schema_is_refused_by_the_schema_and_by_the_code() 
 
 /// The example with a field more at the top and in each of our own objects (`input`, `result` and `labels` are others').
 fn plant(example: &Value, schema: &Validator, plants: &mut Vec<Value>) {
-    let objects = std::iter::once(String::new()).chain(
-        ["policy", "error", "progress", "idempotency"].iter().map(|name| format!("/{name}")),
-    );
+    let objects = std::iter::once(String::new())
+        .chain(["policy", "error", "progress", "idempotency"].iter().map(|name| format!("/{name}")));
     for pointer in objects {
         let mut planted = example.clone();
         if let Some(Value::Object(object)) = planted.pointer_mut(&pointer) {

@@ -228,11 +228,9 @@ fn an_attempt_is_cancelled_in_peace_only_by_its_workers_own_word() {
                 };
                 let allowed = match (&step.command, end.attempt, end.forced) {
                     (Command::Finish { end: End::Cancelled { .. } | End::Released(_), .. }, Some(_), false)
-                    | (
-                        Command::LoseAttempt { .. } | Command::Escalate { rung: Rung::Revoke, .. },
-                        Some(_),
-                        true,
-                    ) => status(step.before.as_ref()) == Some(Status::Cancelling),
+                    | (Command::LoseAttempt { .. } | Command::Escalate { rung: Rung::Revoke, .. }, Some(_), true) => {
+                        status(step.before.as_ref()) == Some(Status::Cancelling)
+                    }
                     (Command::RequestCancel { .. }, None, false) => true,
                     _ => false,
                 };

@@ -48,11 +48,13 @@ pub trait Logged: Decider + 'static {
 
 impl<D: Logged> Owned<D> {
     /// A stream whose past has not been read yet.
+    #[must_use]
     pub fn unread(stream: StreamName) -> Self {
         Self { stream, state: D::default(), revision: None, time: None, current: false }
     }
 
     /// A stream that has no past, as far as we know: the first append will tell.
+    #[must_use]
     pub fn new(stream: StreamName) -> Self {
         Self { current: true, ..Self::unread(stream) }
     }
@@ -83,7 +85,9 @@ impl<D: Logged> Owned<D> {
             }
             match self.append(store, &events, at, meta).await {
                 Ok(revision) => {
-                    events.iter().for_each(|event| self.state.evolve(event));
+                    for event in &events {
+                        self.state.evolve(event);
+                    }
                     self.revision = Some(revision);
                     self.time = Some(at);
                     return Ok(self.decided(appended));

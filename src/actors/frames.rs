@@ -1,7 +1,5 @@
 //! The frames of `GET /v1/live`, as text.
 
-use std::collections::HashSet;
-
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -71,8 +69,8 @@ pub fn counters(previous: Position, counters: &Counters) -> String {
 
 /// These tasks, as they are now, oldest first.
 #[must_use]
-pub fn tasks(views: &Views, ids: &HashSet<TaskId>, capacity: &Capacity) -> String {
-    let mut rows: Vec<_> = ids.iter().filter_map(|id| views.get(*id)).collect();
+pub fn tasks<'a>(views: &Views, ids: impl IntoIterator<Item = &'a TaskId>, capacity: &Capacity) -> String {
+    let mut rows: Vec<_> = ids.into_iter().filter_map(|id| views.get(*id)).collect();
     rows.sort_by_key(|row| row.created_position());
     let items = rows.into_iter().map(|row| row.doc(capacity.waiting(row), views.live_progress(row.id()))).collect();
     Frame::Tasks { position: views.position(), items }.text()

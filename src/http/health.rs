@@ -10,7 +10,7 @@ use super::tasks::answer_at;
 use crate::task::Position;
 
 #[derive(Serialize)]
-struct Ready {
+struct Readiness {
     ready: bool,
     reasons: Vec<String>,
     position: Position,
@@ -34,5 +34,5 @@ pub async fn ready(edge: web::Data<Edge>) -> Result<HttpResponse, Problem> {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail).retryable());
     }
     let position = edge.read.position();
-    answer_at(StatusCode::OK, position, &Ready { ready: true, reasons, position })
+    answer_at(StatusCode::OK, position, &Readiness { ready: true, reasons, position })
 }

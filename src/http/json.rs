@@ -90,9 +90,9 @@ pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
 fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;
     let mut pointer = String::new();
-    for segment in path.iter() {
+    for segment in path {
         match segment {
-            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Seq { index } => push(&mut pointer, &index.to_string()),
             Segment::Map { key } | Segment::Enum { variant: key } => push(&mut pointer, key),
             Segment::Unknown => {}
         }
@@ -105,7 +105,7 @@ fn push(pointer: &mut String, key: &str) {
     pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
 }
 
-/// Walks the text and notes what serde_json's `Value` would swallow. Stops at the first.
+/// Walks the text and notes what a `Value` would swallow. Stops at the first.
 struct Strict<'a> {
     path: &'a mut String,
     depth: usize,

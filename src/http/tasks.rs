@@ -14,7 +14,7 @@ use crate::actors::Receipt;
 use crate::store::{LogEvent, Recorded, StreamName};
 use crate::task::limits::TEXT_MAX;
 use crate::task::{Command, Event, Invalid, Position, Revision, TaskId};
-use crate::views::{Page, PageRequest, Row, TaskDoc, Views};
+use crate::views::{Filter, Page, PageRequest, Row, TaskDoc, Views};
 
 /// Says the log position that an answer reflects.
 const POSITION: HeaderName = HeaderName::from_static("taskbell-position");
@@ -115,23 +115,25 @@ pub async fn list(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpRes
     let asked = PageRequest { order: pairs.order()?, limit, cursor: pairs.cursor()? };
     wait(&edge, &mut pairs).await?;
     pairs.done()?;
-    let page = {
-        let views = edge.read.views();
-        if views.cost(&filter) > SCAN_MAX {
-            let snapshot = views.snapshot_for(&filter);
-            drop(views);
-            let scan = web::block(move || snapshot.page(&filter, &asked)).await;
-            scan.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?
-        } else {
-            views.page(&filter, &asked)
-        }
-    };
-    let Page { items, next, prev, total, position } = page.map_err(|_| bad_cursor())?;
+    let Page { items, next, prev, total, position } = query(&edge, filter, asked).await?;
     let views = edge.read.views();
     let items: Vec<TaskDoc> = items.iter().map(|row| doc(&edge, &views, row)).collect();
     drop(views);
     let ends = Ends { next: next.map(|c| c.encode()), prev: prev.map(|c| c.encode()), total };
     answer_at(StatusCode::OK, position, &List { items, ends: Some(ends), position })
+}
+
+/// The page, from the views where that is quick, else from a snapshot and on another thread.
+async fn query(edge: &Edge, filter: Filter, asked: PageRequest) -> Result<Page, Problem> {
+    let snapshot = {
+        let views = edge.read.views();
+        if views.cost(&filter) <= SCAN_MAX {
+            return views.page(&filter, &asked).map_err(|_| bad_cursor());
+        }
+        views.snapshot_for(&filter)
+    };
+    let scan = web::block(move || snapshot.page(&filter, &asked)).await;
+    scan.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?.map_err(|_| bad_cursor())
 }
 
 /// `GET /v1/tasks/{id}`.

@@ -132,14 +132,14 @@ fn finish(
     let event = match end {
         End::Succeeded { message, result } => Event::Completed(Completed {
             message: message.clone(),
-            result: something(result),
+            result: something(result.as_ref()),
             ..base(Outcome::Succeeded)
         }),
         End::Failed { error, retryable } => return Ok(vec![failed(task, error, *retryable && !asked, progress, now)]),
         End::Cancelled { .. } if !asked => return Err(Rejection::NotCancelling),
         End::Cancelled { message, result } => Event::Completed(Completed {
             message: message.clone(),
-            result: something(result),
+            result: something(result.as_ref()),
             ..base(Outcome::Cancelled)
         }),
         // Nothing of it runs any more, and somebody wanted just that.
@@ -192,8 +192,8 @@ fn running_cancel(task: &Task) -> Option<&Cancel> {
 }
 
 /// The log can't tell a result of null from none, so neither do we.
-fn something(result: &Option<Value>) -> Option<Value> {
-    result.clone().filter(|value| !value.is_null())
+fn something(result: Option<&Value>) -> Option<Value> {
+    result.filter(|value| !value.is_null()).cloned()
 }
 
 const fn ended(outcome: Outcome) -> Completed {

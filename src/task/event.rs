@@ -168,7 +168,7 @@ pub struct CancelEscalated {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskError {
-    /// Stable, snake_case.
+    /// Stable, in `snake_case`.
     pub code: String,
     /// For people.
     pub message: String,

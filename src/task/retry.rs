@@ -28,7 +28,7 @@ pub fn retry_at(failed: u32, now: Timestamp, lease: &str) -> Timestamp {
     now.plus(pause.mul_f64(spread))
 }
 
-/// A number in [0, 1) that looks random for each seed (SplitMix64's finalizer).
+/// A number in [0, 1) that looks random for each seed (the finalizer of `SplitMix64`).
 fn unit(seed: u64) -> f64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

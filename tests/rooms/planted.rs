@@ -28,7 +28,11 @@ fn an_import_uphill() {
     green(rule, "store/mod.rs", "use crate::task::Event; use super::chain;");
     green(rule, "http/tasks.rs", "use crate::{task::Event, views::Views, store::Meta, actors::messages, work};");
     green(rule, "cli/serve.rs", "use crate::{app, config::Config};");
-    green(rule, "task/decide.rs", "//! See [`crate::store`].\n/// And crate::http.\nfn f() { let _ = \"crate::store\"; }");
+    green(
+        rule,
+        "task/decide.rs",
+        "//! See [`crate::store`].\n/// And crate::http.\nfn f() { let _ = \"crate::store\"; }",
+    );
 }
 
 #[test]
@@ -102,6 +106,10 @@ fn an_unwrap() {
     red(rule, "http/tasks.rs", "fn f() { a().unwrap(); }");
     red(rule, "http/tasks.rs", "fn f() { a()\n.expect(\"there\"); }");
     red(rule, "http/tasks.rs", "fn f() { format!(\"{}\", a.unwrap()); }");
-    green(rule, "http/tasks.rs", "/// a.unwrap()\nfn f() { a.unwrap_or_default(); let _ = \"b.unwrap()\"; } // c.unwrap()");
+    green(
+        rule,
+        "http/tasks.rs",
+        "/// a.unwrap()\nfn f() { a.unwrap_or_default(); let _ = \"b.unwrap()\"; } // c.unwrap()",
+    );
     green(rule, "store/mod.rs", "#[cfg(test)] mod tests { fn f() { a().unwrap(); } }");
 }

@@ -92,7 +92,9 @@ impl Dice {
             4 => Value::Number(self.0.random::<u64>().into()),
             5 => Number::from_f64(f64::from_bits(self.0.random())).map_or(Value::Null, Value::Number),
             6 => (0..self.up_to(3_u8)).map(|_| self.value(levels - 1)).collect(),
-            _ => Value::Object((0..self.up_to(3_u8)).map(|_| (self.text(), self.value(levels - 1))).collect::<Map<_, _>>()),
+            _ => Value::Object(
+                (0..self.up_to(3_u8)).map(|_| (self.text(), self.value(levels - 1))).collect::<Map<_, _>>(),
+            ),
         }
     }
 
