@@ -1,5 +1,7 @@
 //! From what somebody wants to write to what the log holds: the same steps for every store.
 
+use std::fmt;
+
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{Append, AppendError, Expected, Hash, Head, NewEvent, Recorded, StreamName, codec};
@@ -17,6 +19,8 @@ pub(super) struct Draft {
 
 struct Encoded {
     new: NewEvent,
+    kind: &'static str,
+    version: u32,
     meta: Box<RawValue>,
     data: Box<RawValue>,
 }
@@ -50,23 +54,28 @@ impl Draft {
 }
 
 impl Encoded {
+    /// What is shown live is what the log will give back: an event that doesn't survive its JSON (a float that is no
+    /// number) is shown as it is read, and one that could never be read again (too deep) isn't written.
     fn new(new: NewEvent) -> Result<Self, AppendError> {
-        let unwritable = |error| AppendError::Unavailable(format!("the event has no form in JSON: {error}"));
-        let meta = to_raw_value(&new.meta).map_err(unwritable)?;
-        let data = codec::encode(&new.event).map_err(unwritable)?;
-        Ok(Self { new, meta, data })
+        let unwritable =
+            |error: &dyn fmt::Display| AppendError::Unavailable(format!("an event that can't be kept: {error}"));
+        let meta = to_raw_value(&new.meta).map_err(|error| unwritable(&error))?;
+        let data = codec::encode(&new.event).map_err(|error| unwritable(&error))?;
+        let kind = codec::type_name(&new.event);
+        let version = codec::current_version(kind).ok_or_else(|| unwritable(&kind))?;
+        let event = codec::decode(kind, version, data.get()).map_err(|error| unwritable(&error))?;
+        Ok(Self { new: NewEvent { event, ..new }, kind, version, meta, data })
     }
 
     fn place(self, stream: StreamName, revision: Revision, tip: &mut Head) -> Recorded {
-        let Self { new: NewEvent { id, time, meta, event }, meta: raw_meta, data: raw_data } = self;
-        let kind = codec::type_name(&event);
+        let Self { new: NewEvent { id, time, meta, event }, kind, version, meta: raw_meta, data: raw_data } = self;
         let mut recorded = Recorded {
             position: Position(tip.position.0 + 1),
             stream,
             revision,
             id,
             kind,
-            version: codec::current_version(kind).unwrap_or(1),
+            version,
             time,
             meta,
             event,

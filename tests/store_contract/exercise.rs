@@ -31,6 +31,8 @@ every_store! {
     an_event_is_read_back_as_it_was_written
     an_append_that_expects_something_else_writes_nothing
     an_append_of_no_events_is_refused
+    an_event_that_could_not_be_read_back_is_refused
+    what_is_shown_live_is_what_json_keeps
     the_events_of_an_append_are_written_together
     positions_have_no_gaps_whatever_is_refused
     of_concurrent_writers_to_one_revision_one_wins
@@ -90,6 +92,26 @@ async fn an_append_of_no_events_is_refused(store: EventStore) {
     assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
     assert!(store.append_many(vec![]).await.is_empty());
     assert_eq!(store.head().position, Position(0));
+}
+
+async fn an_event_that_could_not_be_read_back_is_refused(store: EventStore) {
+    let deep = (0..200).fold(json!(1), |value, _| json!([value]));
+    let Event::Created(mut request) = created("deep") else { panic!() };
+    request.input = deep;
+    let refused = store.append(append(&stream(), Expected::NoStream, vec![new(Event::Created(request))])).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+    assert_eq!(store.head().position, Position(0));
+}
+
+async fn what_is_shown_live_is_what_json_keeps(store: EventStore) {
+    let mut live = store.subscribe(Position(0));
+    let Event::AttemptFailed(mut failed) = attempt_failed() else { panic!() };
+    failed.progress = Some(Progress { fraction: Some(f64::NAN), message: None, at: now() });
+    let task = stream();
+    store.append(append(&task, Expected::NoStream, vec![new(Event::AttemptFailed(failed))])).await.unwrap();
+    let live = live.next().await.unwrap();
+    let back = store.read_stream(&task, Revision(0)).await.unwrap();
+    assert_eq!(live[0].event, back[0].event);
 }
 
 async fn the_events_of_an_append_are_written_together(store: EventStore) {

@@ -31,7 +31,7 @@ pub(super) struct Writer {
     log: Log,
     tail: Arc<Tail>,
     fault: Arc<OnceLock<String>>,
-    heads: HashMap<StreamName, Option<Revision>>,
+    heads: HashMap<StreamName, Revision>,
 }
 
 /// A commit on its way.
@@ -67,15 +67,13 @@ impl Writer {
 
     fn serve(&mut self, jobs: Vec<Job>) {
         let (drafts, callers): (Vec<_>, Vec<_>) =
-            jobs.into_iter().map(|job| ((job.drafts.len(), job.drafts), job.answer)).unzip();
-        let (counts, drafts): (Vec<_>, Vec<_>) = drafts.into_iter().unzip();
-        match self.commit(drafts) {
+            jobs.into_iter().map(|Job { drafts, answer }| (drafts, answer)).unzip();
+        let counts: Vec<_> = drafts.iter().map(Vec::len).collect();
+        let failed = |error: AppendError| counts.iter().map(|count| vec![Err(error.clone()); *count]).collect();
+        let answers = self.commit(drafts).unwrap_or_else(failed);
+        for (caller, answer) in callers.into_iter().zip(answers) {
             // Whoever has gone doesn't need the answer.
-            Ok(answers) => callers.into_iter().zip(answers).for_each(|(caller, answers)| drop(caller.send(answers))),
-            Err(error) => callers
-                .into_iter()
-                .zip(counts)
-                .for_each(|(caller, count)| drop(caller.send(vec![Err(error.clone()); count]))),
+            drop(caller.send(answer));
         }
     }
 
@@ -112,7 +110,7 @@ impl Writer {
     fn insert(&mut self, draft: Draft, group: &mut Group) -> Result<Result<Revision, AppendError>, Fault> {
         let stream = draft.stream.clone();
         let last = match self.heads.get(&stream) {
-            Some(last) => *last,
+            Some(last) => Some(*last),
             None => self.log.last(&stream)?,
         };
         let events = match draft.seal(last, &mut group.tip) {
@@ -128,7 +126,7 @@ impl Writer {
         if self.heads.len() >= HEADS {
             self.heads.clear();
         }
-        self.heads.insert(stream, Some(revision));
+        self.heads.insert(stream, revision);
         Ok(Ok(revision))
     }
 
