@@ -2,10 +2,12 @@
 //!
 //! Reading order: [`handler`] (what one writes), [`context`] (what a handler has of the world), [`registry`] (which kinds
 //! there are), `attempt` (one attempt, as the worker and its handler share it), [`local`] (the worker), `drive` (an
-//! attempt from its assignment to its recorded end), `report` (how its end is told).
+//! attempt from its assignment to its recorded end), `report` (how its end is told),
+//! [`distribute`] (the built-in kind).
 
 pub mod bulk_cancel;
 pub mod context;
+pub mod distribute;
 pub mod handler;
 pub mod local;
 pub mod registry;
@@ -16,6 +18,7 @@ mod report;
 
 pub use bulk_cancel::{BulkCancel, BulkCancelInput};
 pub use context::{Context, Step, StepGuard};
+pub use distribute::Distribute;
 pub use handler::{Defaults, Done, Failure, Handler};
 pub use local::{Doors, Drain, LocalWorker};
 pub use registry::{Handlers, NotRegistered};

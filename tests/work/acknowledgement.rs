@@ -1,0 +1,145 @@
+//! When a request to cancel is acknowledged, and with what.
+
+use std::time::Duration;
+
+use serde_json::json;
+use taskbell::task::event::Outcome;
+use taskbell::work::{Context, Done, Failure};
+
+use super::bench::{Bench, Gate, act};
+
+#[actix_rt::test]
+async fn a_named_step_under_way_is_acknowledged_at_once_with_its_end() {
+    let leave = Gate::shut();
+    let left = leave.clone();
+    let steps = move |ctx: Context| {
+        let left = left.clone();
+        async move {
+            let step = ctx.step("loading\nthe ship", Some(Duration::from_secs(3600)));
+            step.progress(0.1, "loading");
+            left.pass().await;
+            drop(step);
+            ctx.stop_if_cancelled().map(|()| Done::default())
+        }
+    };
+    let mut bench = Bench::with(act(steps)).await;
+    let task = bench.begin(json!(null)).await;
+    let began = bench.noted(|_| true).await.at;
+    bench.cancel(task).await;
+    let ack = bench.acknowledgement().await;
+    assert_eq!(ack.stopping_after.as_deref(), Some("loading the ship"));
+    let left = ack.expected_end.unwrap().since(began);
+    assert!(left.abs_diff(Duration::from_secs(3600)) < Duration::from_secs(60), "{left:?}");
+    leave.open();
+    let ended = bench.end().await;
+    assert!(ended.acknowledged.is_empty(), "the first answer stands");
+    assert_eq!(ended.completed().outcome, Outcome::Cancelled);
+}
+
+#[actix_rt::test]
+async fn where_no_step_is_named_the_handler_acknowledges_by_looking() {
+    let looks = |ctx: Context| async move {
+        ctx.progress(None, "in");
+        match ctx.input_value().as_str() {
+            Some("waits") => ctx.cancelled().await,
+            _ => while !ctx.is_cancelled() {},
+        }
+        Err::<Done, _>(Failure::cancelled())
+    };
+    let mut bench = Bench::with(act(looks)).await;
+    for way in ["waits", "polls"] {
+        let task = bench.begin(json!(way)).await;
+        bench.noted(|_| true).await;
+        bench.cancel(task).await;
+        let ended = bench.end().await;
+        let [ack] = ended.acknowledged.as_slice() else { panic!("{ended:?}") };
+        assert_eq!((&ack.stopping_after, ack.expected_end), (&None, None));
+        assert_eq!(ended.completed().outcome, Outcome::Cancelled);
+    }
+}
+
+#[actix_rt::test]
+async fn a_handler_that_ends_first_acknowledges_nothing() {
+    let leave = Gate::shut();
+    let left = leave.clone();
+    let deaf = move |ctx: Context| {
+        let left = left.clone();
+        async move {
+            ctx.progress(None, "in");
+            left.pass().await;
+            Ok(Done::default())
+        }
+    };
+    let mut bench = Bench::with(act(deaf)).await;
+    let task = bench.begin(json!(null)).await;
+    bench.noted(|_| true).await;
+    bench.cancel(task).await;
+    leave.open();
+    let ended = bench.end().await;
+    assert!(ended.acknowledged.is_empty());
+    assert_eq!(ended.completed().outcome, Outcome::Succeeded);
+}
+
+#[actix_rt::test]
+async fn a_step_begun_after_an_unseen_request_is_what_the_stop_waits_for() {
+    let leave = Gate::shut();
+    let left = leave.clone();
+    let steps = move |ctx: Context| {
+        let left = left.clone();
+        async move {
+            ctx.progress(None, "in");
+            left.pass().await;
+            let first = ctx.step("first", None);
+            drop(first);
+            ctx.blocking("second", |step| step.rename("third")).await?;
+            ctx.stop_if_cancelled()?;
+            Ok(Done::default())
+        }
+    };
+    let mut bench = Bench::with(act(steps)).await;
+    let task = bench.begin(json!(null)).await;
+    bench.noted(|_| true).await;
+    bench.cancel(task).await;
+    leave.open();
+    let ended = bench.end().await;
+    let named: Vec<_> = ended.acknowledged.iter().map(|ack| ack.stopping_after.as_deref().unwrap()).collect();
+    assert_eq!(named, ["first", "second", "third"]);
+    assert_eq!(ended.completed().outcome, Outcome::Cancelled);
+}
+
+#[actix_rt::test]
+async fn a_step_begun_after_a_seen_request_changes_no_answer() {
+    let cleans_up = |ctx: Context| async move {
+        ctx.progress(None, "in");
+        ctx.cancelled().await;
+        let _step = ctx.step("cleaning up", None);
+        ctx.stop_if_cancelled().map(|()| Done::default())
+    };
+    let mut bench = Bench::with(act(cleans_up)).await;
+    let task = bench.begin(json!(null)).await;
+    bench.noted(|_| true).await;
+    bench.cancel(task).await;
+    let ended = bench.end().await;
+    assert_eq!(ended.acknowledged.len(), 1);
+    assert_eq!(ended.acknowledged[0].stopping_after, None);
+}
+
+#[actix_rt::test]
+async fn a_token_wakes_other_code_and_leaves_the_answer_to_the_handler() {
+    let passes_on = |ctx: Context| async move {
+        ctx.progress(None, "in");
+        ctx.cancel_token().cancelled().await;
+        if ctx.input_value().is_null() {
+            Ok(Done::default())
+        } else {
+            ctx.stop_if_cancelled().map(|()| Done::default())
+        }
+    };
+    let mut bench = Bench::with(act(passes_on)).await;
+    for (input, answers) in [(json!(null), 0), (json!(1), 1)] {
+        let task = bench.begin(input).await;
+        bench.noted(|_| true).await;
+        bench.cancel(task).await;
+        assert_eq!(bench.end().await.acknowledged.len(), answers);
+    }
+}

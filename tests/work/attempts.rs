@@ -1,0 +1,266 @@
+//! An attempt from its assignment to its end.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+use taskbell::actors::messages::Directive;
+use taskbell::task::event::{Created, Event, Outcome, ReleasedReason};
+use taskbell::work::{Context, Done, Drain, Failure, Handler, Handlers, NotRegistered};
+
+use super::bench::{Act, Bench, Gate, Said, act, created};
+
+#[actix_rt::test]
+async fn the_end_is_recorded_before_the_slot_is_free() {
+    let mut bench = Bench::with(act(|_| async { Ok(Done::new("greeted").with_result(json!({"n": 1}))) })).await;
+    bench.begin(json!(null)).await;
+    let Said::Recorded(events, meta) = bench.hear().await else { panic!("not recorded first") };
+    let [Event::Completed(end)] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((end.outcome, end.message.as_deref()), (Outcome::Succeeded, Some("greeted")));
+    assert_eq!(end.result, Some(json!({"n": 1})));
+    assert_eq!((meta.actor.as_str(), meta.via), ("local/test/1", taskbell::store::Via::Worker));
+    assert!(!meta.correlation_id.is_nil() && meta.causation_id.is_none());
+    assert!(matches!(bench.hear().await, Said::Stopped(1)));
+}
+
+#[actix_rt::test]
+async fn a_handler_sees_the_request_and_runs_on_threads_of_its_own() {
+    let seen = Arc::new(Mutex::new(String::new()));
+    let write = Arc::clone(&seen);
+    let look = move |ctx: Context| {
+        let thread = std::thread::current().name().unwrap().to_owned();
+        let input: Vec<u8> = ctx.input().unwrap();
+        let all = (ctx.attempt(), ctx.owner(), ctx.kind(), ctx.title(), ctx.labels(), ctx.input_value());
+        *write.lock().unwrap() = format!("{thread} {all:?} {input:?} {}", ctx.task_id());
+        async { Ok(Done::default()) }
+    };
+    let mut bench = Bench::with(act(look)).await;
+    let task = bench.begin(json!([7])).await;
+    bench.end().await;
+    let expected = format!(
+        "taskbell-work (1, \"ada\", \"test.act\", \"Act\", {{\"team\": \"web\"}}, Array [Number(7)]) [7] {task}"
+    );
+    assert_eq!(*seen.lock().unwrap(), expected);
+}
+
+#[actix_rt::test]
+async fn an_input_that_the_handler_cannot_read_fails_and_names_the_field() {
+    #[derive(Debug, serde::Deserialize)]
+    struct Input {
+        #[allow(dead_code)]
+        sizes: Vec<u8>,
+    }
+    let mut bench = Bench::with(act(|ctx| async move { ctx.input::<Input>().map(|_| Done::default()) })).await;
+    bench.begin(json!({"sizes": [1, "two"]})).await;
+    let (error, again) = bench.end().await.error();
+    assert_eq!((error.code.as_str(), again), ("invalid_input", false));
+    assert!(error.message.contains("sizes[1]"), "{}", error.message);
+}
+
+#[actix_rt::test]
+async fn a_panic_ends_the_attempt_and_nothing_else() {
+    let panics = |ctx: Context| async move {
+        match ctx.input_value().as_str() {
+            Some("here") => panic!("the {} fell", "sky"),
+            Some("blocking") => ctx.blocking("falling", |_| panic!("the sky fell")).await,
+            _ => Ok(Done::default()),
+        }
+    };
+    let mut bench = Bench::with(act(panics)).await;
+    for place in ["here", "blocking"] {
+        bench.begin(json!(place)).await;
+        let (error, again) = bench.end().await.error();
+        assert_eq!((error.code.as_str(), again), ("panicked", true));
+        assert_eq!(error.message, "the handler panicked: the sky fell");
+    }
+    bench.begin(json!("nowhere")).await;
+    assert_eq!(bench.end().await.completed().outcome, Outcome::Succeeded);
+}
+
+#[actix_rt::test]
+async fn a_timeout_cuts_the_attempt_but_waits_for_its_blocking_step() {
+    let (gate, over) = (Gate::shut(), Arc::new(AtomicUsize::new(0)));
+    let (pass, count) = (gate.clone(), Arc::clone(&over));
+    let slow = move |ctx: Context| {
+        let (pass, count) = (pass.clone(), Arc::clone(&count));
+        async move {
+            let work = move |step: &taskbell::work::Step| {
+                while !step.is_interrupted() {
+                    std::thread::yield_now();
+                }
+                pass.open();
+                count.fetch_add(1, Ordering::SeqCst);
+            };
+            ctx.blocking("grinding", work).await?;
+            std::future::pending().await
+        }
+    };
+    let mut bench = Bench::with(act(slow)).await;
+    bench.begin_as(Created { timeout_s: Some(1), ..created() }).await;
+    gate.pass().await;
+    let (error, again) = bench.end().await.error();
+    assert_eq!((error.code.as_str(), again), ("timed_out", true));
+    assert_eq!(over.load(Ordering::SeqCst), 1);
+}
+
+/// Tells when it is dropped.
+struct Dropped(Gate);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+fn waits_for_ever(gone: &Gate) -> Act {
+    let gone = gone.clone();
+    act(move |ctx: Context| {
+        let gone = Dropped(gone.clone());
+        async move {
+            ctx.progress(0.5, "waiting");
+            std::future::pending::<()>().await;
+            drop(gone);
+            Ok(Done::default())
+        }
+    })
+}
+
+#[actix_rt::test]
+async fn an_interrupt_drops_the_future_at_its_next_await() {
+    let gone = Gate::shut();
+    let mut bench = Bench::with(waits_for_ever(&gone)).await;
+    let task = bench.begin(json!(null)).await;
+    bench.noted(|_| true).await;
+    bench.cancel(task).await;
+    bench.direct(task, Directive::Interrupt).await;
+    gone.pass().await;
+    let ended = bench.end().await;
+    assert!(ended.acknowledged.is_empty(), "it never saw the request");
+    let end = ended.completed();
+    assert_eq!((end.outcome, end.forced), (Outcome::Cancelled, false));
+    assert_eq!(end.message.as_deref(), Some("interrupted"));
+    assert_eq!(end.progress.unwrap().message.as_deref(), Some("waiting"));
+}
+
+#[actix_rt::test]
+async fn an_interrupt_names_the_blocking_step_and_waits_for_it() {
+    let (entered, leave) = (Gate::shut(), Gate::shut());
+    let (enter, left) = (entered.clone(), leave.clone());
+    let grinds = move |ctx: Context| {
+        let (enter, left) = (enter.clone(), left.clone());
+        async move {
+            ctx.blocking("grinding", move |_| {
+                enter.open();
+                left.pass_blocking();
+            })
+            .await?;
+            std::future::pending().await
+        }
+    };
+    let mut bench = Bench::with(act(grinds)).await;
+    let task = bench.begin(json!(null)).await;
+    entered.pass().await;
+    bench.cancel(task).await;
+    bench.direct(task, Directive::Interrupt).await;
+    assert_eq!(bench.acknowledgement().await.stopping_after.as_deref(), Some("grinding"));
+    leave.open();
+    let end = bench.end().await.completed();
+    assert_eq!((end.outcome, end.message.as_deref()), (Outcome::Cancelled, Some("interrupted while grinding")));
+}
+
+#[actix_rt::test]
+async fn a_lost_attempt_stops_and_reports_nothing() {
+    let gone = Gate::shut();
+    let mut bench = Bench::with(waits_for_ever(&gone)).await;
+    let task = bench.begin(json!(null)).await;
+    bench.noted(|_| true).await;
+    bench.direct(task, Directive::Lost).await;
+    gone.pass().await;
+    assert!(matches!(bench.hear().await, Said::Stopped(1)));
+}
+
+#[actix_rt::test]
+async fn no_attempt_starts_while_the_code_of_the_former_runs() {
+    let (runs, leave) = (Arc::new(AtomicUsize::new(0)), Gate::shut());
+    let (count, left) = (Arc::clone(&runs), leave.clone());
+    let grinds = move |ctx: Context| {
+        let (count, left) = (Arc::clone(&count), left.clone());
+        async move {
+            let at_once = count.fetch_add(1, Ordering::SeqCst) + 1;
+            let work = move |_: &taskbell::work::Step| {
+                left.pass_blocking();
+                count.fetch_sub(1, Ordering::SeqCst);
+            };
+            if ctx.attempt() == 1 {
+                ctx.progress(None, "in");
+                ctx.blocking("grinding", work).await?;
+                std::future::pending::<()>().await;
+            }
+            Ok(Done::new(format!("{at_once} at once")))
+        }
+    };
+    let mut bench = Bench::with(act(grinds)).await;
+    let task = bench.begin(json!(null)).await;
+    bench.noted(|_| true).await;
+    // The lease is revoked while the code still runs, and a person asks for one more run.
+    bench.cancel(task).await;
+    bench.acknowledgement().await;
+    let revoke =
+        taskbell::task::Command::Escalate { rung: taskbell::task::event::Rung::Revoke, reason: None, attempt: None };
+    bench.execute(task, revoke).await;
+    bench.direct(task, Directive::Lost).await;
+    bench.execute(task, taskbell::task::Command::Retry { reason: None }).await;
+    bench.attempt(task).await;
+    leave.open();
+    assert!(bench.end().await.last.is_none());
+    assert_eq!(bench.end().await.completed().message.as_deref(), Some("1 at once"));
+}
+
+#[actix_rt::test]
+async fn a_draining_worker_begins_nothing_and_counts_what_still_runs() {
+    let leave = Gate::shut();
+    let left = leave.clone();
+    let waits = move |_: Context| {
+        let left = left.clone();
+        async move {
+            left.pass().await;
+            Ok(Done::default())
+        }
+    };
+    let mut bench = Bench::with(act(waits)).await;
+    bench.begin(json!(null)).await;
+    assert_eq!(bench.worker.send(Drain { within: Duration::from_millis(1) }).await.unwrap(), 1);
+    bench.begin(json!(null)).await;
+    match bench.end().await.last {
+        Some(Event::Released(released)) => assert_eq!(released.reason, ReleasedReason::HandedBack),
+        other => panic!("{other:?}"),
+    }
+    leave.open();
+    assert_eq!(bench.worker.send(Drain { within: Duration::from_secs(60) }).await.unwrap(), 0);
+    assert_eq!(bench.end().await.completed().outcome, Outcome::Succeeded);
+}
+
+#[test]
+fn a_kind_is_a_name_and_has_one_handler() {
+    struct Of(&'static str);
+
+    #[taskbell::async_trait]
+    impl Handler for Of {
+        fn kind(&self) -> &str {
+            self.0
+        }
+
+        async fn run(&self, _: Context) -> Result<Done, Failure> {
+            Ok(Done::default())
+        }
+    }
+
+    let mut handlers = Handlers::new();
+    handlers.register(Of("b")).unwrap();
+    handlers.register(Of("a")).unwrap();
+    assert_eq!(handlers.register(Of("a")), Err(NotRegistered::Taken("a".to_owned())));
+    assert_eq!(handlers.register(Of("A b")), Err(NotRegistered::BadKind("A b".to_owned())));
+    assert_eq!(handlers.kinds().collect::<Vec<_>>(), ["a", "b"]);
+    assert!(handlers.get("a").is_some() && handlers.get("c").is_none());
+}

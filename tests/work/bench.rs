@@ -1,0 +1,322 @@
+//! A real worker; in place of the dispatcher and the log, a desk that judges commands by the real rules and tells the
+//! test what it heard.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Context as Ctx, Message};
+use serde_json::Value;
+use taskbell::actors::messages::{
+    Assign, Direct, Directive, Execute, ExecuteError, NoteProgress, Offer, Receipt, Stopped,
+};
+use taskbell::store::Meta;
+use taskbell::task::event::{
+    CancelAcknowledged, CancelPolicy, Completed, Created, Event, Outcome, Progress, TaskError,
+};
+use taskbell::task::{Command, Decider, Revision, Task, TaskId, TaskStream, Timestamp};
+use taskbell::work::{Context, Done, Doors, Failure, Handler, Handlers, LocalWorker};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+/// Nothing here takes that long; it only ends a test that would hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the desk heard.
+pub enum Said {
+    Offered(Offer),
+    /// Events that a worker's command led to.
+    Recorded(Vec<Event>, Meta),
+    Refused(Command, ExecuteError),
+    Noted(Progress),
+    Stopped(u32),
+}
+
+struct Desk {
+    tasks: HashMap<TaskId, TaskStream>,
+    fails: VecDeque<ExecuteError>,
+    say: mpsc::UnboundedSender<Said>,
+}
+
+/// The next commands fail with these.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Fail(Vec<ExecuteError>);
+
+impl Actor for Desk {
+    type Context = Ctx<Self>;
+}
+
+impl actix::Handler<Execute> for Desk {
+    type Result = Result<Receipt, ExecuteError>;
+
+    fn handle(&mut self, ask: Execute, _: &mut Ctx<Self>) -> Self::Result {
+        let ours = ask.meta.actor == "local/test/1";
+        if ours && let Some(error) = self.fails.pop_front() {
+            self.say.send(Said::Refused(ask.command, error.clone())).ok();
+            return Err(error);
+        }
+        let stream = self.tasks.entry(ask.task).or_default();
+        match stream.decide(&ask.command, ask.at) {
+            Ok(events) => {
+                events.iter().for_each(|event| stream.evolve(event));
+                let (appended, task) = (events.len(), stream.0.clone().unwrap());
+                if ours {
+                    self.say.send(Said::Recorded(events, ask.meta)).ok();
+                }
+                Ok(Receipt { revision: Revision(0), appended, task })
+            }
+            Err(no) => {
+                self.say.send(Said::Refused(ask.command, no.clone().into())).ok();
+                Err(no.into())
+            }
+        }
+    }
+}
+
+macro_rules! hears {
+    ($message:ty, $said:expr) => {
+        impl actix::Handler<$message> for Desk {
+            type Result = ();
+
+            fn handle(&mut self, message: $message, _: &mut Ctx<Self>) {
+                self.say.send($said(message)).ok();
+            }
+        }
+    };
+}
+hears!(Offer, Said::Offered);
+hears!(Stopped, |stopped: Stopped| Said::Stopped(stopped.attempt));
+hears!(NoteProgress, |note: NoteProgress| Said::Noted(note.progress));
+
+impl actix::Handler<Fail> for Desk {
+    type Result = ();
+
+    fn handle(&mut self, Fail(errors): Fail, _: &mut Ctx<Self>) {
+        self.fails.extend(errors);
+    }
+}
+
+pub struct Bench {
+    desk: Addr<Desk>,
+    pub worker: Addr<LocalWorker>,
+    heard: mpsc::UnboundedReceiver<Said>,
+    /// What was heard of progress.
+    pub notes: Vec<Progress>,
+}
+
+/// How an attempt ended, and what was recorded before.
+#[derive(Debug)]
+pub struct Ended {
+    pub acknowledged: Vec<CancelAcknowledged>,
+    pub last: Option<Event>,
+}
+
+impl Ended {
+    pub fn completed(self) -> Completed {
+        match self.last {
+            Some(Event::Completed(completed)) => completed,
+            other => panic!("not completed: {other:?}"),
+        }
+    }
+
+    /// Its error, whether it is the last one or another attempt follows.
+    pub fn error(self) -> (TaskError, bool) {
+        match self.last {
+            Some(Event::Completed(completed)) if completed.outcome == Outcome::Failed => {
+                (completed.error.unwrap(), false)
+            }
+            Some(Event::AttemptFailed(failed)) => (failed.error, true),
+            other => panic!("not failed: {other:?}"),
+        }
+    }
+}
+
+impl Bench {
+    pub async fn with(handler: impl Handler) -> Self {
+        let (say, heard) = mpsc::unbounded_channel();
+        let desk = Desk { tasks: HashMap::new(), fails: VecDeque::new(), say }.start();
+        let mut handlers = Handlers::new();
+        handlers.register(handler).unwrap();
+        let doors = Doors {
+            worker: "local/test/1".to_owned(),
+            execute: desk.clone().recipient(),
+            offer: desk.clone().recipient(),
+            stopped: desk.clone().recipient(),
+            progress: desk.clone().recipient(),
+        };
+        let worker = LocalWorker::new(handlers, 4, doors).unwrap().start();
+        let mut bench = Self { desk, worker, heard, notes: Vec::new() };
+        assert!(matches!(bench.hear().await, Said::Offered(_)));
+        bench
+    }
+
+    pub async fn hear(&mut self) -> Said {
+        tokio::time::timeout(PATIENCE, self.heard.recv()).await.expect("nothing was heard for a minute").unwrap()
+    }
+
+    pub async fn fail(&self, errors: Vec<ExecuteError>) {
+        self.desk.send(Fail(errors)).await.unwrap();
+    }
+
+    pub async fn execute(&self, task: TaskId, command: Command) -> Task {
+        let meta = Meta {
+            actor: "somebody".to_owned(),
+            via: taskbell::store::Via::Http,
+            correlation_id: Uuid::nil(),
+            causation_id: None,
+            request_id: None,
+        };
+        let at = Timestamp::from_micros(jiff::Timestamp::now().as_microsecond());
+        self.desk.send(Execute { task, command, at, meta }).await.unwrap().unwrap().task
+    }
+
+    /// A new task, its first attempt under way.
+    pub async fn begin(&self, input: Value) -> TaskId {
+        self.begin_as(Created { input, ..created() }).await
+    }
+
+    pub async fn begin_as(&self, created: Created) -> TaskId {
+        let task = TaskId::from_uuid(Uuid::now_v7());
+        self.execute(task, Command::Create(Box::new(created))).await;
+        self.attempt(task).await;
+        task
+    }
+
+    /// One more attempt of a queued task.
+    pub async fn attempt(&self, task: TaskId) {
+        let start = Command::Start { worker: "local/test/1".to_owned(), lease: "hash".to_owned() };
+        let Task { attempt, created, .. } = self.execute(task, start).await;
+        self.worker.send(Assign { task, attempt, created }).await.unwrap();
+    }
+
+    pub async fn direct(&self, task: TaskId, directive: Directive) {
+        self.worker.send(Direct { task, attempt: 1, directive }).await.unwrap();
+    }
+
+    /// Somebody's request, and the dispatcher's directive that follows it.
+    pub async fn cancel(&self, task: TaskId) {
+        self.execute(task, Command::RequestCancel { reason: None, policy: CancelPolicy::default() }).await;
+        self.direct(task, Directive::Cancel).await;
+    }
+
+    /// Listens until the worker says that the attempt is over.
+    pub async fn end(&mut self) -> Ended {
+        let mut ended = Ended { acknowledged: Vec::new(), last: None };
+        loop {
+            match self.hear().await {
+                Said::Recorded(events, _) => {
+                    for event in events {
+                        match event {
+                            Event::CancelAcknowledged(ack) => ended.acknowledged.push(ack),
+                            other => ended.last = Some(other),
+                        }
+                    }
+                }
+                Said::Noted(progress) => self.notes.push(progress),
+                Said::Stopped(_) => return ended,
+                Said::Refused(command, error) => panic!("refused: {command:?}: {error}"),
+                Said::Offered(_) => panic!("offered twice"),
+            }
+        }
+    }
+
+    /// Listens until a cancel is acknowledged.
+    pub async fn acknowledgement(&mut self) -> CancelAcknowledged {
+        loop {
+            match self.hear().await {
+                Said::Recorded(events, _) => match events.into_iter().next() {
+                    Some(Event::CancelAcknowledged(ack)) => return ack,
+                    other => panic!("{other:?} came before the acknowledgement"),
+                },
+                Said::Noted(progress) => self.notes.push(progress),
+                Said::Stopped(_) | Said::Offered(_) | Said::Refused(..) => panic!("no acknowledgement"),
+            }
+        }
+    }
+
+    /// Listens until progress is heard that `is` the one waited for.
+    pub async fn noted(&mut self, is: impl Fn(&Progress) -> bool) -> Progress {
+        loop {
+            match self.hear().await {
+                Said::Noted(progress) => {
+                    self.notes.push(progress.clone());
+                    if is(&progress) {
+                        return progress;
+                    }
+                }
+                Said::Recorded(events, _) => panic!("{events:?} came before that progress"),
+                Said::Stopped(_) | Said::Offered(_) | Said::Refused(..) => panic!("no such progress"),
+            }
+        }
+    }
+}
+
+pub fn created() -> Created {
+    Created {
+        kind: "test.act".to_owned(),
+        title: "Act".to_owned(),
+        owner: "ada".to_owned(),
+        input: Value::Null,
+        queue: "default".to_owned(),
+        priority: 0,
+        run_at: None,
+        max_attempts: 2,
+        timeout_s: None,
+        labels: [("team".to_owned(), "web".to_owned())].into(),
+        parent: None,
+        unique_key: None,
+        concurrency_key: None,
+        schedule: None,
+        idempotency: None,
+    }
+}
+
+type Doing = Pin<Box<dyn Future<Output = Result<Done, Failure>> + Send>>;
+
+/// A handler that does what the test says.
+pub struct Act(Box<dyn Fn(Context) -> Doing + Send + Sync>);
+
+pub fn act<F: Future<Output = Result<Done, Failure>> + Send + 'static>(
+    run: impl Fn(Context) -> F + Send + Sync + 'static,
+) -> Act {
+    Act(Box::new(move |ctx| Box::pin(run(ctx))))
+}
+
+#[taskbell::async_trait]
+impl Handler for Act {
+    fn kind(&self) -> &'static str {
+        "test.act"
+    }
+
+    async fn run(&self, ctx: Context) -> Result<Done, Failure> {
+        (self.0)(ctx).await
+    }
+}
+
+/// A signal that handlers wait for, any number of times.
+#[derive(Clone)]
+pub struct Gate(Arc<tokio::sync::Semaphore>);
+
+impl Gate {
+    pub fn shut() -> Self {
+        Self(Arc::new(tokio::sync::Semaphore::new(0)))
+    }
+
+    pub fn open(&self) {
+        self.0.add_permits(1);
+    }
+
+    /// Waits for one opening.
+    pub async fn pass(&self) {
+        let pass = tokio::time::timeout(PATIENCE, self.0.acquire()).await;
+        pass.expect("the gate stayed shut for a minute").unwrap().forget();
+    }
+
+    /// The same, on a blocking thread.
+    pub fn pass_blocking(&self) {
+        tokio::runtime::Handle::current().block_on(self.pass());
+    }
+}

@@ -1,0 +1,91 @@
+//! What the input of a distribution shows by itself.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::{Value, json};
+use taskbell::work::distribute::Roots;
+use taskbell::work::{Distribute, Handler};
+
+use super::trees::Yard;
+
+fn wrong(handler: &Distribute, input: &Value) -> Vec<String> {
+    handler.check(input).unwrap_err().into_iter().map(|wrong| wrong.pointer).collect()
+}
+
+#[test]
+fn each_field_that_cannot_be_is_named() {
+    let yard = Yard::new();
+    let handler = yard.handler(None);
+    let path = |name: &str| yard.path(name).to_str().unwrap().to_owned();
+    let to = |targets: Value| json!({"source": path("source"), "targets": targets});
+    let many: Vec<_> = (0..1001).map(|n| path(&n.to_string())).collect();
+    let cases = [
+        (json!([]), vec![""]),
+        (json!({}), vec!["/source", "/targets"]),
+        (
+            json!({"source": 1, "targets": "x", "verify": "yes", "a/b": 1}),
+            vec!["/a~1b", "/source", "/targets", "/verify"],
+        ),
+        (to(json!([])), vec!["/targets"]),
+        (to(json!(many)), vec!["/targets"]),
+        (to(json!([path("x"), 3])), vec!["/targets/1"]),
+        (to(json!(["relative/x"])), vec!["/targets/0"]),
+        (to(json!([""])), vec!["/targets/0"]),
+        (to(json!([path("x/../../../etc")])), vec!["/targets/0"]),
+        (to(json!([path("x/../y")])), vec!["/targets/0"]),
+        (to(json!([format!("{}\0", path("x"))])), vec!["/targets/0"]),
+        (to(json!(["/etc"])), vec!["/targets/0"]),
+        (to(json!([format!("{}-sibling/x", yard.root.path().display())])), vec!["/targets/0"]),
+        (to(json!([path("source/inside")])), vec!["/targets/0"]),
+        (to(json!([path("source")])), vec!["/targets/0"]),
+        (to(json!([path("")])), vec!["/targets/0"]),
+        (to(json!([path("x"), path("y"), path(".//x/")])), vec!["/targets/2"]),
+        (to(json!([path("x/y/z"), path("x"), path("x-y")])), vec!["/targets/0"]),
+        (json!({"source": "/etc", "targets": [path("x")]}), vec!["/source"]),
+    ];
+    for (input, expected) in cases {
+        assert_eq!(wrong(&handler, &input), expected, "{input}");
+    }
+    assert!(handler.check(&to(json!([path("x"), path("x-y"), path("./z/")]))).is_ok());
+}
+
+#[test]
+fn a_root_may_be_named_as_it_is_and_as_it_was_given() {
+    let yard = Yard::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let given = elsewhere.path().join("content");
+    symlink(yard.root.path(), &given).unwrap();
+    let handler = Distribute::new(Roots::new([&given]).unwrap(), None);
+    let to = |target| json!({"source": yard.path("source"), "targets": [target]});
+    assert!(handler.check(&to(given.join("x"))).is_ok());
+    assert!(handler.check(&to(yard.path("x"))).is_ok());
+    assert_eq!(wrong(&handler, &to(given.join("source/x"))), ["/targets/0"]);
+}
+
+#[test]
+fn a_root_that_is_not_a_directory_is_refused_at_the_start() {
+    let yard = Yard::new();
+    fs::write(yard.path("file"), "").unwrap();
+    for name in ["file", "missing"] {
+        let error = Roots::new([yard.path(name)]).unwrap_err().to_string();
+        assert!(error.contains(name), "{error}");
+    }
+    let none = Distribute::new(Roots::default(), None);
+    assert!(none.check(&json!({"source": "/", "targets": ["/tmp"]})).is_err());
+}
+
+#[test]
+fn the_title_says_what_goes_where() {
+    let yard = Yard::new();
+    let handler = yard.handler(None);
+    let title = |source: &str, targets: &[&str]| {
+        let targets: Vec<_> = targets.iter().map(|name| yard.path(name)).collect();
+        handler.title(&json!({"source": yard.path(source), "targets": targets}))
+    };
+    assert_eq!(title("source", &["a", "b"]).as_deref(), Some("Distribute source to 2 targets"));
+    assert_eq!(title("two\nlines", &["a"]).as_deref(), Some("Distribute two lines to 1 target"));
+    assert!(title(&"ü".repeat(400), &["a"]).is_some_and(|title| title.len() <= 512 && title.ends_with("to 1 target")));
+    assert_eq!(title("source", &[]), None);
+    assert_eq!(handler.defaults().max_attempts, 3);
+}

@@ -1,0 +1,132 @@
+//! What a worker tells of an attempt, and how long it tries.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use taskbell::actors::messages::ExecuteError;
+use taskbell::store::{AppendError, ReadError};
+use taskbell::task::Rejection;
+use taskbell::task::event::Outcome;
+use taskbell::work::{Context, Done, Failure};
+
+use super::bench::{Bench, Said, act};
+
+#[actix_rt::test]
+async fn progress_is_passed_on_ten_times_a_second_and_the_last_one_is_kept() {
+    let talks = |ctx: Context| async move {
+        ctx.blocking("talking", |step| {
+            let begun = Instant::now();
+            let mut n = 0_u32;
+            while begun.elapsed() < Duration::from_millis(450) {
+                n += 1;
+                step.progress(0.25, n.to_string());
+            }
+            step.progress(7.5, "the\nlast");
+        })
+        .await?;
+        Ok(Done::default())
+    };
+    let mut bench = Bench::with(act(talks)).await;
+    bench.begin(json!(null)).await;
+    let last = bench.end().await.completed().progress.unwrap();
+    assert_eq!((last.fraction, last.message.as_deref()), (Some(1.0), Some("the last")));
+    assert!((2..=6).contains(&bench.notes.len()), "{} remarks", bench.notes.len());
+    assert!(bench.notes.iter().is_sorted_by_key(|note| note.at));
+}
+
+#[actix_rt::test]
+async fn a_fraction_that_is_no_number_is_unknown() {
+    let talks = |ctx: Context| async move {
+        let fraction = if ctx.input_value().is_null() { f64::NAN } else { -1.0 };
+        ctx.progress(fraction, "");
+        Ok(Done::default())
+    };
+    let mut bench = Bench::with(act(talks)).await;
+    for (input, expected) in [(json!(null), None), (json!(1), Some(0.0))] {
+        bench.begin(input).await;
+        let said = bench.end().await.completed().progress.unwrap();
+        assert_eq!((said.fraction, said.message), (expected, None));
+    }
+}
+
+#[actix_rt::test]
+async fn an_end_is_told_until_it_is_recorded() {
+    let mut bench = Bench::with(act(|_| async { Ok(Done::default()) })).await;
+    let passing = vec![
+        ExecuteError::Busy("it is stopping"),
+        AppendError::Unavailable("a full disk".to_owned()).into(),
+        ReadError::Unavailable("closed".to_owned()).into(),
+    ];
+    let tries = passing.len();
+    bench.fail(passing).await;
+    let begun = Instant::now();
+    bench.begin(json!(null)).await;
+    for _ in 0..tries {
+        assert!(matches!(bench.hear().await, Said::Refused(..)));
+    }
+    assert_eq!(bench.end().await.completed().outcome, Outcome::Succeeded);
+    assert!(begun.elapsed() >= Duration::from_millis(250 + 500 + 1000), "the pauses grow");
+}
+
+#[actix_rt::test]
+async fn a_lost_lease_is_given_up_quietly() {
+    let mut bench = Bench::with(act(|_| async { Ok(Done::default()) })).await;
+    bench.fail(vec![Rejection::LeaseLost.into()]).await;
+    bench.begin(json!(null)).await;
+    assert!(matches!(bench.hear().await, Said::Refused(..)));
+    assert!(matches!(bench.hear().await, Said::Stopped(1)));
+}
+
+#[actix_rt::test]
+async fn a_log_that_takes_no_more_writes_is_not_asked_again_and_the_slot_stays_taken() {
+    let mut bench = Bench::with(act(|_| async { Ok(Done::default()) })).await;
+    bench.fail(vec![AppendError::ReadOnly("a failed sync".to_owned()).into()]).await;
+    bench.begin(json!(null)).await;
+    assert!(matches!(bench.hear().await, Said::Refused(..)));
+    // The next one is heard, and nothing of the first.
+    bench.begin(json!(null)).await;
+    assert!(matches!(bench.hear().await, Said::Recorded(..)));
+    assert!(matches!(bench.hear().await, Said::Stopped(1)));
+}
+
+#[actix_rt::test]
+async fn a_result_over_the_limit_fails_for_good() {
+    let gives = |ctx: Context| async move {
+        let mut deep = json!(0);
+        for _ in 0..40 {
+            deep = json!([deep]);
+        }
+        let result = if ctx.input_value().is_null() { Value::String("x".repeat(256 * 1024)) } else { deep };
+        Ok(Done::new("large").with_result(result))
+    };
+    let mut bench = Bench::with(act(gives)).await;
+    for input in [json!(null), json!(1)] {
+        bench.begin(input).await;
+        let (error, again) = bench.end().await.error();
+        assert_eq!((error.code.as_str(), again), ("result_too_large", false));
+    }
+}
+
+#[actix_rt::test]
+async fn messages_are_one_line_of_at_most_1024_bytes() {
+    let talks = |ctx: Context| async move {
+        let text = format!("a\r\nb {}", "ü".repeat(2000));
+        if ctx.input_value().is_null() { Ok(Done::new(text)) } else { Err(Failure::fatal("", text)) }
+    };
+    let mut bench = Bench::with(act(talks)).await;
+    bench.begin(json!(null)).await;
+    let message = bench.end().await.completed().message.unwrap();
+    assert!(message.starts_with("a  b ü") && message.len() == 1023, "{}", message.len());
+    bench.begin(json!(1)).await;
+    let (error, _) = bench.end().await.error();
+    assert_eq!((error.code.as_str(), error.message.len()), ("failed", 1023));
+}
+
+#[actix_rt::test]
+async fn a_handler_that_stops_unasked_has_failed() {
+    let mut bench = Bench::with(act(|_| async { Err::<Done, _>(Failure::cancelled()) })).await;
+    bench.begin(json!(null)).await;
+    assert!(matches!(bench.hear().await, Said::Refused(_, ExecuteError::Rejected(Rejection::NotCancelling))));
+    let (error, again) = bench.end().await.error();
+    assert_eq!((error.code.as_str(), again), ("stopped_unasked", true));
+}
