@@ -159,13 +159,14 @@ async fn acknowledge(attempt: &Attempt, mut acks: UnboundedReceiver<Ack>, doors:
 
 async fn pass_on_progress(attempt: &Attempt, doors: &Doors) -> Infallible {
     let mut said = attempt.watch_progress();
+    // The first remark may be older than this watch. Neither wait can fail: the sender lives in the attempt.
+    let _ = said.wait_for(Option::is_some).await;
     loop {
-        // The sender lives in the attempt.
-        let _ = said.changed().await;
         said.mark_unchanged();
         if let Some(progress) = attempt.progress() {
             doors.progress.do_send(NoteProgress { task: attempt.task, attempt: attempt.number, progress });
         }
         tokio::time::sleep(PROGRESS_EVERY).await;
+        let _ = said.changed().await;
     }
 }

@@ -15,7 +15,7 @@ async fn a_named_step_under_way_is_acknowledged_at_once_with_its_end() {
     let steps = move |ctx: Context| {
         let left = left.clone();
         async move {
-            let step = ctx.step("loading\nthe ship", Some(Duration::from_secs(3600)));
+            let step = ctx.step("loading\nthe ship", Some(Duration::from_hours(1)));
             step.progress(0.1, "loading");
             left.pass().await;
             drop(step);
@@ -29,7 +29,7 @@ async fn a_named_step_under_way_is_acknowledged_at_once_with_its_end() {
     let ack = bench.acknowledgement().await;
     assert_eq!(ack.stopping_after.as_deref(), Some("loading the ship"));
     let left = ack.expected_end.unwrap().since(began);
-    assert!(left.abs_diff(Duration::from_secs(3600)) < Duration::from_secs(60), "{left:?}");
+    assert!(left.abs_diff(Duration::from_hours(1)) < Duration::from_mins(1), "{left:?}");
     leave.open();
     let ended = bench.end().await;
     assert!(ended.acknowledged.is_empty(), "the first answer stands");

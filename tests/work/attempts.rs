@@ -188,12 +188,12 @@ async fn no_attempt_starts_while_the_code_of_the_former_runs() {
         let (count, left) = (Arc::clone(&count), left.clone());
         async move {
             let at_once = count.fetch_add(1, Ordering::SeqCst) + 1;
-            let work = move |_: &taskbell::work::Step| {
+            let work = move |step: &taskbell::work::Step| {
+                step.progress(None, "in");
                 left.pass_blocking();
                 count.fetch_sub(1, Ordering::SeqCst);
             };
             if ctx.attempt() == 1 {
-                ctx.progress(None, "in");
                 ctx.blocking("grinding", work).await?;
                 std::future::pending::<()>().await;
             }
@@ -237,7 +237,7 @@ async fn a_draining_worker_begins_nothing_and_counts_what_still_runs() {
         other => panic!("{other:?}"),
     }
     leave.open();
-    assert_eq!(bench.worker.send(Drain { within: Duration::from_secs(60) }).await.unwrap(), 0);
+    assert_eq!(bench.worker.send(Drain { within: Duration::from_mins(1) }).await.unwrap(), 0);
     assert_eq!(bench.end().await.completed().outcome, Outcome::Succeeded);
 }
 

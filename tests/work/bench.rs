@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// Nothing here takes that long; it only ends a test that would hang.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the desk heard.
 pub enum Said {
@@ -61,7 +61,9 @@ impl actix::Handler<Execute> for Desk {
         let stream = self.tasks.entry(ask.task).or_default();
         match stream.decide(&ask.command, ask.at) {
             Ok(events) => {
-                events.iter().for_each(|event| stream.evolve(event));
+                for event in &events {
+                    stream.evolve(event);
+                }
                 let (appended, task) = (events.len(), stream.0.clone().unwrap());
                 if ours {
                     self.say.send(Said::Recorded(events, ask.meta)).ok();
@@ -139,6 +141,7 @@ impl Bench {
         let (say, heard) = mpsc::unbounded_channel();
         let desk = Desk { tasks: HashMap::new(), fails: VecDeque::new(), say }.start();
         let mut handlers = Handlers::new();
+        let kind = handler.kind().to_owned();
         handlers.register(handler).unwrap();
         let doors = Doors {
             worker: "local/test/1".to_owned(),
@@ -149,7 +152,8 @@ impl Bench {
         };
         let worker = LocalWorker::new(handlers, 4, doors).unwrap().start();
         let mut bench = Self { desk, worker, heard, notes: Vec::new() };
-        assert!(matches!(bench.hear().await, Said::Offered(_)));
+        let Said::Offered(offer) = bench.hear().await else { panic!("no offer first") };
+        assert_eq!((offer.worker.as_str(), offer.kinds, offer.slots), ("local/test/1", vec![kind], 4));
         bench
     }
 

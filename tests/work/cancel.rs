@@ -44,7 +44,7 @@ async fn a_cancel_in_the_middle_of_a_large_file_names_it_and_lets_it_be_complete
     let step = format!("copying big/video.bin to {}", yard.path("x").display());
     assert_eq!(ack.stopping_after, Some(step));
     let left = ack.expected_end.unwrap().since(began);
-    assert!(left > Duration::from_millis(300) && left < Duration::from_secs(60), "{left:?}");
+    assert!(left > Duration::from_millis(300) && left < Duration::from_mins(1), "{left:?}");
     let ended = bench.end().await;
     stop.store(true, Ordering::SeqCst);
     assert!(looking.join().unwrap() > 0);
@@ -69,7 +69,7 @@ async fn a_cancel_in_the_middle_of_a_large_file_names_it_and_lets_it_be_complete
 async fn a_cancel_among_small_files_stops_between_them_and_the_next_attempt_goes_on() {
     let yard = Yard::new();
     for n in 0..40 {
-        yard.file(&format!("{n:02}"), &[7; 20_000]);
+        yard.file(&format!("{n:02}"), &vec![7; 20_000]);
     }
     let mut bench = Bench::with(yard.handler(Some(400_000))).await;
     let task = bench.begin_as(yard.order(&["x"])).await;

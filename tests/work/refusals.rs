@@ -9,12 +9,12 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::bench::Bench;
-use super::trees::Yard;
+use super::trees::{Yard, order_of};
 
 async fn fails(yard: &Yard, source: &str, target: &str) -> (String, bool, String) {
     let mut bench = Bench::with(yard.handler(None)).await;
     let input: Value = json!({"source": yard.path(source), "targets": [yard.path(target)]});
-    bench.begin_as(yard.order_of(input)).await;
+    bench.begin_as(order_of(input)).await;
     let (error, again) = bench.end().await.error();
     (error.code, again, error.message)
 }

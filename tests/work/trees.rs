@@ -50,12 +50,12 @@ impl Yard {
 
     pub fn order(&self, targets: &[&str]) -> Created {
         let targets: Vec<_> = targets.iter().map(|name| self.path(name)).collect();
-        self.order_of(json!({"source": self.path("source"), "targets": targets}))
+        order_of(json!({"source": self.path("source"), "targets": targets}))
     }
+}
 
-    pub fn order_of(&self, input: Value) -> Created {
-        Created { kind: "content.distribute".to_owned(), input, max_attempts: 3, ..created() }
-    }
+pub fn order_of(input: Value) -> Created {
+    Created { kind: "content.distribute".to_owned(), input, max_attempts: 3, ..created() }
 }
 
 pub fn age(path: &Path) {
@@ -70,17 +70,19 @@ pub fn picture(dir: &Path) -> Vec<String> {
         let (kind, content) = if meta.is_dir() {
             ("dir", String::new())
         } else if meta.is_symlink() {
-            ("link", format!("{:?}", fs::read_link(path).unwrap()))
+            ("link", fs::read_link(path).unwrap().display().to_string())
         } else {
             ("file", blake3::hash(&fs::read(path).unwrap()).to_hex().to_string())
         };
-        let name = path.strip_prefix(top).unwrap();
+        let name = path.strip_prefix(top).unwrap().as_os_str().as_bytes().escape_ascii();
         let (mode, s, ns) = (meta.mode(), meta.mtime(), meta.mtime_nsec());
-        out.push(format!("{name:?} {kind} {mode:o} {s}.{ns} {content}"));
+        out.push(format!("{name} {kind} {mode:o} {s}.{ns} {content}"));
         if meta.is_dir() {
             let mut inside: Vec<_> = fs::read_dir(path).unwrap().map(|item| item.unwrap().path()).collect();
             inside.sort();
-            inside.iter().for_each(|item| look(top, item, out));
+            for item in &inside {
+                look(top, item, out);
+            }
         }
     }
     let mut out = Vec::new();
@@ -166,7 +168,7 @@ async fn verifying_finds_and_mends_what_only_looks_the_same() {
     symlink("b", yard.source("link")).unwrap();
     let mut bench = Bench::with(yard.handler(None)).await;
     let input = json!({"source": yard.path("source"), "targets": [yard.path("x"), yard.path("y")], "verify": true});
-    let task = bench.begin_as(yard.order_of(input)).await;
+    let task = bench.begin_as(order_of(input)).await;
     let end = bench.end().await.completed();
     assert_eq!(end.message.as_deref(), Some("3 files (2.5 MB) copied to 2 targets, verified"));
     assert_eq!(end.progress.unwrap().message.as_deref(), Some("verifying copy 6 of 6"));

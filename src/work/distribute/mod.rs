@@ -4,9 +4,9 @@
 //! read or written; a cancel stops between files, and what was copied stays; a second attempt goes on where the first one
 //! ended. Files that are in a target and not in the source stay as they are.
 //!
-//! Reading order: [`input`] (what the input alone shows), [`roots`] (whether a path stays inside), [`plan`] (what the
-//! source holds), [`job`] (what comes next), [`put`] (one entry into its place), [`verify`], and on the side [`limit`],
-//! [`tally`], [`fault`], [`words`].
+//! Reading order: `input` (what the input alone shows), `roots` (whether a path stays inside), `plan` (what the
+//! source holds), `job` (what comes next), `put` (one entry into its place), `verify`, and on the side `limit`,
+//! `tally`, `fault`, `words`.
 
 mod fault;
 mod input;
