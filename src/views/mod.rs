@@ -6,6 +6,8 @@
 //! Reading order: [`row`] and [`cancel`] (a task, and how an event changes it), [`doc`] (its JSON), [`bell`] (counters), [`pending`]
 //! (what may run next), [`filter`], [`page`] and [`cursor`] (queries); `blocks`, `lanes` and `places` are how it is kept.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

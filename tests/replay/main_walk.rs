@@ -31,7 +31,9 @@ impl Walk {
         self.ids += 1;
         let millis = u128::try_from(self.now.as_micros() / 1000).unwrap();
         let noise = self.ids.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) >> 54;
-        Uuid::from_u128(millis << 80 | 7 << 76 | (noise & 0xfff) << 64 | 2 << 62 | (noise >> 12 & 0x3fff_ffff_ffff_ffff))
+        Uuid::from_u128(
+            millis << 80 | 7 << 76 | (noise & 0xfff) << 64 | 2 << 62 | (noise >> 12 & 0x3fff_ffff_ffff_ffff),
+        )
     }
 
     fn wait(&mut self, millis: u64) {
@@ -165,7 +167,12 @@ fn work(walk: &mut Walk) {
     });
     walk.start(first);
     walk.wait(4000);
-    walk.finish(first, 1, done("2,340 files to 2 sites", Some(json!({"files": 2340, "bytes": 524_288_000}))), Some(1.0));
+    walk.finish(
+        first,
+        1,
+        done("2,340 files to 2 sites", Some(json!({"files": 2340, "bytes": 524_288_000}))),
+        Some(1.0),
+    );
     let second = walk.create("tom", "Distribute prices – “Größe” 価格", |new| {
         new.parent = Some(first);
         new.priority = 5;

@@ -45,10 +45,10 @@ pub(crate) fn downhill(source: &Source) -> Found {
     };
     let mut found = Found::new();
     for word in source.paths() {
-        let named = ["crate::", "taskbell::"].iter().find_map(|root| word.text.strip_prefix(root));
+        let named = ["crate::", "taskbell::"].iter().find_map(|root| word.path.strip_prefix(root));
         let Some(other) = named.and_then(|rest| rest.split("::").next()) else { continue };
         if is_room(other) && !may(other) {
-            found.push(source.line(word.line, &format!("{room} names {other}: {}", word.text)));
+            found.push(source.at(word.line, &format!("{room} names {other}: {}", word.path)));
         }
     }
     found
@@ -66,11 +66,11 @@ fn height(room: &str) -> Option<usize> {
 pub(crate) fn crates(source: &Source) -> Found {
     let mut found = Found::new();
     for word in source.paths() {
-        let first = word.text.split("::").next().unwrap_or_default();
+        let first = word.path.split("::").next().unwrap_or_default();
         let Some((name, places)) = ALLOWED.iter().find(|(name, _)| *name == first) else { continue };
-        let is_path = word.text.contains("::");
+        let is_path = word.path.contains("::");
         if is_path && !places.iter().any(|place| source.path.starts_with(place)) {
-            found.push(source.line(word.line, &format!("{name} has no business here: {}", word.text)));
+            found.push(source.at(word.line, &format!("{name} has no business here: {}", word.path)));
         }
     }
     found
@@ -84,11 +84,11 @@ pub(crate) fn pure(source: &Source) -> Found {
     let snapshot = source.path.starts_with("views/snapshot");
     let mut found = Found::new();
     for word in source.paths() {
-        let waits = matches!(word.text.as_str(), "async" | "await");
-        let touches = IMPURE.iter().any(|bad| word.text == *bad || word.text.starts_with(&format!("{bad}::")));
-        let calls = IMPURE_CALLS.iter().any(|bad| word.text == *bad || word.text.ends_with(&format!("::{bad}")));
+        let waits = matches!(word.path.as_str(), "async" | "await");
+        let touches = IMPURE.iter().any(|bad| word.path == *bad || word.path.starts_with(&format!("{bad}::")));
+        let calls = IMPURE_CALLS.iter().any(|bad| word.path == *bad || word.path.ends_with(&format!("::{bad}")));
         if waits || calls || (touches && !snapshot) {
-            found.push(source.line(word.line, &format!("a pure room names {}", word.text)));
+            found.push(source.at(word.line, &format!("a pure room names {}", word.path)));
         }
     }
     found

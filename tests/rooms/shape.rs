@@ -1,60 +1,30 @@
 //! Sizes, and what may be called where.
 
-use proc_macro2::{Span, TokenStream, TokenTree};
-use quote::ToTokens;
-use syn::spanned::Spanned;
-use syn::visit::{self, Visit};
-
 use super::Found;
-use super::source::Source;
+use super::source::{Kind, Source, Token};
 
 const FILE_LINES: usize = 400;
 const FUNCTION_LINES: usize = 60;
 
 pub(crate) fn file_length(source: &Source) -> Found {
     let lines = source.text.lines().count();
-    if lines > FILE_LINES { vec![source.line(lines, &format!("{lines} lines in one file"))] } else { Found::new() }
+    if lines > FILE_LINES { vec![source.at(lines, &format!("{lines} lines in one file"))] } else { Found::new() }
 }
 
+/// From `fn` to the closing brace: attributes and docs don't count.
 pub(crate) fn function_length(source: &Source) -> Found {
-    let mut visitor = Functions { source, found: Found::new() };
-    visitor.visit_file(&source.syntax);
-    visitor.found
-}
-
-struct Functions<'a> {
-    source: &'a Source,
-    found: Found,
-}
-
-impl Functions<'_> {
-    /// From `fn` to the closing brace: attributes and docs don't count.
-    fn check(&mut self, signature: &syn::Signature, block: &syn::Block) {
-        let lines = block.span().end().line - signature.span().start().line + 1;
+    let mut found = Found::new();
+    everywhere(&source.tokens, &mut |tokens| {
+        let [first, name, rest @ ..] = tokens else { return };
+        let (Some("fn"), Some(name)) = (first.word(), name.word()) else { return };
+        let Some(body) = rest.iter().find(|token| token.is_mark(';') || token.group('{').is_some()) else { return };
+        let Kind::Group(_, _, end) = body.kind else { return };
+        let lines = end - first.line + 1;
         if lines > FUNCTION_LINES {
-            let what = format!("{} has {lines} lines", signature.ident);
-            self.found.push(self.source.at(signature.span(), &what));
+            found.push(source.at(first.line, &format!("{name} has {lines} lines")));
         }
-    }
-}
-
-impl<'ast> Visit<'ast> for Functions<'_> {
-    fn visit_item_fn(&mut self, function: &'ast syn::ItemFn) {
-        self.check(&function.sig, &function.block);
-        visit::visit_item_fn(self, function);
-    }
-
-    fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
-        self.check(&function.sig, &function.block);
-        visit::visit_impl_item_fn(self, function);
-    }
-
-    fn visit_trait_item_fn(&mut self, function: &'ast syn::TraitItemFn) {
-        if let Some(block) = &function.default {
-            self.check(&function.sig, block);
-        }
-        visit::visit_trait_item_fn(self, function);
-    }
+    });
+    found
 }
 
 /// `log.append(…)` and `log.append_many(…)` of the store stand in `actors/commit.rs` alone, and in `log import`.
@@ -70,74 +40,73 @@ pub(crate) fn one_append(source: &Source) -> Found {
     })
 }
 
-/// What is unwrapped can be influenced by others sooner or later; `expect` on a lock or a constant has other words.
+/// What is unwrapped can be influenced by others sooner or later.
 pub(crate) fn unwraps(source: &Source) -> Found {
     calls(source, |name, _| matches!(name, "unwrap" | "expect" | "unwrap_err" | "expect_err"))
 }
 
 /// The method calls that `is_wanted`, by name and by the last word of what they are called on; also inside macros.
 fn calls(source: &Source, is_wanted: fn(&str, &str) -> bool) -> Found {
-    fn walk(tokens: TokenStream, is_wanted: fn(&str, &str) -> bool, hit: &mut dyn FnMut(Span, &str)) {
-        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
-        let mut last = String::new();
-        for at in 0..tokens.len() {
-            match (&tokens[at], tokens.get(at + 1), tokens.get(at + 2)) {
-                (TokenTree::Punct(dot), Some(TokenTree::Ident(name)), Some(TokenTree::Group(_)))
-                    if dot.as_char() == '.' && is_wanted(&name.to_string(), &last) =>
-                {
-                    hit(name.span(), &format!("{last}.{name}(…)"));
-                }
-                (TokenTree::Ident(word), ..) => last = word.to_string(),
-                (TokenTree::Group(group), ..) => walk(group.stream(), is_wanted, hit),
-                (TokenTree::Punct(_) | TokenTree::Literal(_), ..) => {}
-            }
-        }
-    }
     let mut found = Found::new();
-    for item in source.code() {
-        walk(item.to_token_stream(), is_wanted, &mut |span, what| found.push(source.at(span, what)));
-    }
+    everywhere(&source.tokens, &mut |tokens| {
+        let [receiver, dot, name, arguments, ..] = tokens else { return };
+        let (true, Some(name), Some(_)) = (dot.is_mark('.'), name.word(), arguments.group('(')) else { return };
+        if is_wanted(name, receiver.word().unwrap_or_default()) {
+            found.push(source.at(dot.line, &format!("a call of {name}")));
+        }
+    });
     found
 }
 
-/// clippy finds the arms; this finds that clippy was asked to, that nobody told it otherwise further down,
-/// and the tuples of wildcards that it doesn't look into.
+/// Every place in the tokens, with all that follows it in its group.
+fn everywhere(tokens: &[Token], see: &mut dyn FnMut(&[Token])) {
+    for at in 0..tokens.len() {
+        see(&tokens[at..]);
+        if let Kind::Group(_, inner, _) = &tokens[at].kind {
+            everywhere(inner, see);
+        }
+    }
+}
+
+/// clippy finds the arms; this finds that clippy was asked to, that nobody told it otherwise further down, and the tuples
+/// of wildcards that it doesn't look into.
 pub(crate) fn wildcards(source: &Source) -> Found {
     let mut found = Found::new();
     if !matches!(source.room(), Some("task" | "views")) {
         return found;
     }
-    let says = |attribute: &syn::Attribute, level: &str| {
-        attribute.path().is_ident(level) && attribute.to_token_stream().to_string().contains("wildcard_enum_match_arm")
-    };
-    let is_door = source.path.ends_with("/mod.rs") && source.path.matches('/').count() == 1;
-    if is_door && !source.syntax.attrs.iter().any(|attribute| says(attribute, "deny")) {
-        found.push(source.line(1, "#![deny(clippy::wildcard_enum_match_arm)] is missing"));
-    }
-    let mut visitor = Wildcards { source, says: &says, found };
-    visitor.visit_file(&source.syntax);
-    visitor.found
-}
-
-struct Wildcards<'a> {
-    source: &'a Source,
-    says: &'a dyn Fn(&syn::Attribute, &str) -> bool,
-    found: Found,
-}
-
-impl<'ast> Visit<'ast> for Wildcards<'_> {
-    fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
-        if ["allow", "expect", "warn"].iter().any(|level| (self.says)(attribute, level)) {
-            self.found.push(self.source.at(attribute.span(), "the lint against wildcard arms is switched off"));
-        }
-    }
-
-    fn visit_arm(&mut self, arm: &'ast syn::Arm) {
-        if let syn::Pat::Tuple(tuple) = &arm.pat {
-            if tuple.elems.iter().all(|element| matches!(element, syn::Pat::Wild(_))) {
-                self.found.push(self.source.at(arm.span(), "an arm of wildcards alone"));
+    let mut denied = false;
+    everywhere(&source.tokens, &mut |tokens| {
+        let Some(first) = tokens.first() else { return };
+        if let Some(level) = first.group('[').and_then(level_of_wildcards) {
+            denied |= level == "deny" || level == "forbid";
+            if matches!(level, "allow" | "expect" | "warn") {
+                found.push(source.at(first.line, "the lint against wildcard arms is switched off"));
             }
         }
-        visit::visit_arm(self, arm);
+        if is_arm_of_wildcards(first.group('{').unwrap_or_default())
+            || is_arm_of_wildcards(tokens.get(1..).unwrap_or_default()) && first.word().is_none()
+        {
+            found.push(source.at(first.line, "an arm of wildcards alone"));
+        }
+    });
+    if source.path.ends_with("/mod.rs") && source.path.matches('/').count() == 1 && !denied {
+        found.push(source.at(1, "#![deny(clippy::wildcard_enum_match_arm)] is missing"));
     }
+    found
+}
+
+/// `(_, _) =>`
+fn is_arm_of_wildcards(tokens: &[Token]) -> bool {
+    let [tuple, equals, greater, ..] = tokens else { return false };
+    let is_wild = |token: &Token| token.word() == Some("_") || token.is_mark(',');
+    let all_wild = |inner: &[Token]| !inner.is_empty() && inner.iter().all(is_wild);
+    equals.is_mark('=') && greater.is_mark('>') && tuple.group('(').is_some_and(all_wild)
+}
+
+/// The level that an attribute gives the lint, if it names it.
+fn level_of_wildcards(attribute: &[Token]) -> Option<&str> {
+    let [level, lints] = attribute else { return None };
+    let names = lints.group('(')?.iter().any(|token| token.word() == Some("wildcard_enum_match_arm"));
+    level.word().filter(|_| names)
 }

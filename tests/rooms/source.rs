@@ -1,11 +1,8 @@
-//! A file of `src/`, parsed.
+//! A file of `src/` as words, marks and groups. So small a lexer, and no crate for it: a parser among the dev-dependencies
+//! is shared with the derive macros, and every dependency would be built twice.
 
 use std::fs;
 use std::path::Path;
-use std::sync::OnceLock;
-
-use proc_macro2::{Span, TokenStream, TokenTree};
-use quote::ToTokens;
 
 /// The rooms from the ground up; the last are the composition root and the commands.
 pub(crate) const ROOMS: [&str; 8] = ["task", "store", "views", "actors", "work", "http", "app", "cli"];
@@ -14,64 +11,264 @@ pub(crate) struct Source {
     /// Below `src/`, with `/`.
     pub(crate) path: String,
     pub(crate) text: String,
-    pub(crate) syntax: syn::File,
+    pub(crate) tokens: Vec<Token>,
 }
 
-/// One word of the code, outside comments, docs and strings, with what stands around it.
-pub(crate) struct Word {
-    pub(crate) text: String,
+pub(crate) struct Token {
+    pub(crate) kind: Kind,
+    /// From 1.
     pub(crate) line: usize,
+}
+
+pub(crate) enum Kind {
+    Word(String),
+    Mark(char),
+    /// A string, a character, a number, a lifetime.
+    Literal,
+    /// What stands in brackets, by the opening one, and the line of the closing one.
+    Group(char, Vec<Token>, usize),
+}
+
+/// One path of the code, and where it stands.
+pub(crate) struct Named {
+    pub(crate) path: String,
+    pub(crate) line: usize,
+}
+
+impl Token {
+    pub(crate) fn word(&self) -> Option<&str> {
+        if let Kind::Word(word) = &self.kind { Some(word) } else { None }
+    }
+
+    pub(crate) fn is_mark(&self, mark: char) -> bool {
+        matches!(self.kind, Kind::Mark(it) if it == mark)
+    }
+
+    /// What stands in these brackets.
+    pub(crate) fn group(&self, open: char) -> Option<&[Token]> {
+        if let Kind::Group(it, inner, _) = &self.kind { (*it == open).then_some(inner) } else { None }
+    }
 }
 
 impl Source {
     pub(crate) fn parse(path: &str, text: &str) -> Self {
-        let syntax = syn::parse_file(text).unwrap_or_else(|error| panic!("{path}: {error}"));
-        Self { path: path.to_owned(), text: text.to_owned(), syntax }
+        let mut lexer = Lexer { rest: text.chars().collect(), at: 0, line: 1 };
+        Self { path: path.to_owned(), text: text.to_owned(), tokens: without_tests(lexer.tokens()) }
     }
 
-    /// The room that it stands in: a folder, or the one file of that name. `config` stands with `app`.
+    /// The room that it stands in: a folder, or the one file of that name.
     pub(crate) fn room(&self) -> Option<&str> {
         let name = self.path.split('/').next().unwrap_or_default();
         let name = name.strip_suffix(".rs").unwrap_or(name);
         [&ROOMS[..], &["config", "main", "lib"]].concat().into_iter().find(|room| *room == name)
     }
 
-    pub(crate) fn at(&self, span: Span, what: &str) -> String {
-        format!("src/{}:{}: {what}", self.path, span.start().line)
-    }
-
-    pub(crate) fn line(&self, line: usize, what: &str) -> String {
+    pub(crate) fn at(&self, line: usize, what: &str) -> String {
         format!("src/{}:{line}: {what}", self.path)
     }
 
-    /// What is not for tests alone.
-    pub(crate) fn code(&self) -> impl Iterator<Item = &syn::Item> {
-        self.syntax.items.iter().filter(|item| !is_test(item))
+    /// Every path, also inside macros, braces opened: `use a::{b, c::d}` names `a`, `a::b` and `a::c::d`.
+    pub(crate) fn paths(&self) -> Vec<Named> {
+        let mut found = Vec::new();
+        paths(&self.tokens, "", &mut found);
+        found
+    }
+}
+
+fn paths(tokens: &[Token], prefix: &str, found: &mut Vec<Named>) {
+    let colons = |at: usize| tokens.get(at..at + 2).is_some_and(|two| two.iter().all(|token| token.is_mark(':')));
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        at += 1;
+        if let Kind::Group(_, inner, _) = &token.kind {
+            paths(inner, "", found);
+        }
+        let Some(first) = token.word() else { continue };
+        let mut path = format!("{prefix}{first}");
+        while colons(at) {
+            at += 2;
+            let Some(next) = tokens.get(at) else { break };
+            if let Some(word) = next.word() {
+                path = format!("{path}::{word}");
+                at += 1;
+            } else if let Some(inner) = next.group('{') {
+                paths(inner, &format!("{path}::"), found);
+                at += 1;
+            }
+        }
+        found.push(Named { path, line: token.line });
+    }
+}
+
+/// Leaves out each item behind `#[cfg(test)]`.
+fn without_tests(tokens: Vec<Token>) -> Vec<Token> {
+    let mut kept: Vec<Token> = Vec::new();
+    let mut skipping = false;
+    for token in tokens {
+        if skipping {
+            skipping = !(token.is_mark(';') || token.group('{').is_some());
+            continue;
+        }
+        let is_cfg = |inner: &[Token]| {
+            inner.first().and_then(Token::word) == Some("cfg")
+                && inner
+                    .get(1)
+                    .and_then(|t| t.group('('))
+                    .is_some_and(|words| words.iter().any(|w| w.word() == Some("test")))
+        };
+        if token.group('[').is_some_and(is_cfg) && kept.last().is_some_and(|last| last.is_mark('#')) {
+            kept.pop();
+            skipping = true;
+            continue;
+        }
+        kept.push(token);
+    }
+    kept
+}
+
+struct Lexer {
+    rest: Vec<char>,
+    at: usize,
+    line: usize,
+}
+
+impl Lexer {
+    fn peek(&self, ahead: usize) -> char {
+        self.rest.get(self.at + ahead).copied().unwrap_or('\0')
     }
 
-    /// Every path, also inside macros: words joined by `::`. Comments are no tokens, docs and strings no words.
-    pub(crate) fn paths(&self) -> Vec<Word> {
-        let mut words = Vec::new();
-        self.code().for_each(|item| walk(item.to_token_stream(), "", &mut words));
-        words
+    fn next(&mut self) -> char {
+        let next = self.peek(0);
+        self.line += usize::from(next == '\n');
+        self.at += 1;
+        next
+    }
+
+    fn skip_while(&mut self, wanted: impl Fn(char) -> bool) -> String {
+        let mut skipped = String::new();
+        while self.at < self.rest.len() && wanted(self.peek(0)) {
+            skipped.push(self.next());
+        }
+        skipped
+    }
+
+    /// Up to the closing bracket of this group, or the end.
+    fn tokens(&mut self) -> Vec<Token> {
+        let mut tokens = Vec::new();
+        while self.at < self.rest.len() {
+            let line = self.line;
+            let kind = match (self.peek(0), self.peek(1)) {
+                (')' | ']' | '}', _) => break,
+                (space, _) if space.is_whitespace() => {
+                    self.next();
+                    continue;
+                }
+                ('/', '/') => {
+                    self.skip_while(|letter| letter != '\n');
+                    continue;
+                }
+                ('/', '*') => {
+                    self.comment();
+                    continue;
+                }
+                (open @ ('(' | '[' | '{'), _) => {
+                    self.next();
+                    let inner = self.tokens();
+                    let end = self.line;
+                    self.next();
+                    Kind::Group(open, inner, end)
+                }
+                ('"', _) => self.string(),
+                ('\'', _) => self.character(),
+                (letter, _) if letter == '_' || letter.is_alphabetic() => self.word(),
+                (digit, _) if digit.is_ascii_digit() => {
+                    self.skip_while(|letter| letter == '_' || letter.is_alphanumeric());
+                    Kind::Literal
+                }
+                _ => Kind::Mark(self.next()),
+            };
+            tokens.push(Token { kind, line });
+        }
+        tokens
+    }
+
+    fn comment(&mut self) {
+        let mut depth = 0;
+        while self.at < self.rest.len() {
+            match (self.next(), self.peek(0)) {
+                ('/', '*') => depth += 1,
+                ('*', '/') => depth -= 1,
+                _ => continue,
+            }
+            self.next();
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    fn string(&mut self) -> Kind {
+        self.next();
+        while self.at < self.rest.len() {
+            match self.next() {
+                '\\' => drop(self.next()),
+                '"' => break,
+                _ => {}
+            }
+        }
+        Kind::Literal
+    }
+
+    /// A character or a lifetime.
+    fn character(&mut self) -> Kind {
+        self.next();
+        if self.peek(0) == '\\' {
+            self.next();
+            self.next();
+            self.skip_while(|letter| letter != '\'');
+            self.next();
+        } else if self.peek(1) == '\'' {
+            self.next();
+            self.next();
+        } else {
+            self.skip_while(|letter| letter == '_' || letter.is_alphanumeric());
+        }
+        Kind::Literal
+    }
+
+    /// A word, or a literal with a prefix: `r"…"`, `br#"…"#`, `b'…'`.
+    fn word(&mut self) -> Kind {
+        let word = self.skip_while(|letter| letter == '_' || letter.is_alphanumeric());
+        let is_raw = matches!(word.as_str(), "r" | "br" | "cr");
+        let hashes = (0..).take_while(|ahead| self.peek(*ahead) == '#').count();
+        if is_raw && self.peek(hashes) == '"' {
+            self.at += hashes + 1;
+            while self.at < self.rest.len() {
+                if self.next() == '"' && (0..hashes).all(|ahead| self.peek(ahead) == '#') {
+                    self.at += hashes;
+                    break;
+                }
+            }
+            return Kind::Literal;
+        }
+        match self.peek(0) {
+            '"' if matches!(word.as_str(), "b" | "c") => self.string(),
+            '\'' if word == "b" => self.character(),
+            '#' if word == "r" => {
+                self.next();
+                self.word()
+            }
+            _ => Kind::Word(word),
+        }
     }
 }
 
 /// Every file of `src/`.
-pub(crate) fn sources() -> &'static [Source] {
-    // The syntax trees hold spans of their own thread, so what is shared is the text.
-    thread_local!(static SOURCES: &'static [Source] = Vec::leak(read()));
-    fn read() -> Vec<Source> {
-        static TEXTS: OnceLock<Vec<(String, String)>> = OnceLock::new();
-        let texts = TEXTS.get_or_init(|| {
-            let mut texts = Vec::new();
-            collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut texts);
-            texts.sort();
-            texts
-        });
-        texts.iter().map(|(path, text)| Source::parse(path, text)).collect()
-    }
-    SOURCES.with(|sources| *sources)
+pub(crate) fn sources() -> Vec<Source> {
+    let mut texts = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut texts);
+    texts.sort();
+    texts.iter().map(|(path, text)| Source::parse(path, text)).collect()
 }
 
 fn collect(folder: &Path, prefix: &str, texts: &mut Vec<(String, String)>) {
@@ -82,47 +279,6 @@ fn collect(folder: &Path, prefix: &str, texts: &mut Vec<(String, String)>) {
             collect(&entry.path(), &format!("{path}/"), texts);
         } else if path.ends_with(".rs") {
             texts.push((path, fs::read_to_string(entry.path()).unwrap()));
-        }
-    }
-}
-
-fn is_test(item: &syn::Item) -> bool {
-    let syn::Item::Mod(module) = item else { return false };
-    module.attrs.iter().any(|attribute| attribute.path().is_ident("cfg"))
-        && module.attrs.iter().any(|a| a.to_token_stream().to_string().contains("test"))
-}
-
-/// Paths with their braces opened: `use a::{b, c::d}` is `a::b` and `a::c::d`.
-fn walk(tokens: TokenStream, prefix: &str, words: &mut Vec<Word>) {
-    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
-    let is_colon = |at: usize| matches!(tokens.get(at), Some(TokenTree::Punct(punct)) if punct.as_char() == ':');
-    let mut at = 0;
-    while at < tokens.len() {
-        match &tokens[at] {
-            TokenTree::Ident(first) => {
-                let line = first.span().start().line;
-                let mut path = format!("{prefix}{first}");
-                at += 1;
-                while is_colon(at) && is_colon(at + 1) {
-                    match tokens.get(at + 2) {
-                        Some(TokenTree::Ident(next)) => {
-                            path = format!("{path}::{next}");
-                            at += 3;
-                        }
-                        Some(TokenTree::Group(group)) => {
-                            walk(group.stream(), &format!("{path}::"), words);
-                            at += 3;
-                        }
-                        _ => at += 2,
-                    }
-                }
-                words.push(Word { text: path, line });
-            }
-            TokenTree::Group(group) => {
-                walk(group.stream(), "", words);
-                at += 1;
-            }
-            TokenTree::Punct(_) | TokenTree::Literal(_) => at += 1,
         }
     }
 }
