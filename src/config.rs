@@ -18,6 +18,10 @@ pub const SLOTS: usize = 4;
 /// Attempts inside the process at once, at most: each may hold a thread.
 pub const SLOTS_MAX: usize = 1024;
 
+const CONTENT_ROOT_HELP: &str = "A folder that content.distribute may read and write; may be repeated
+
+[env: TASKBELL_CONTENT_ROOTS, separated like PATH]";
+
 /// Which log the server writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -78,8 +82,8 @@ pub struct Settings {
     /// Where the log is kept [default: sqlite]
     #[arg(long, env = "TASKBELL_STORE", value_enum)]
     pub store: Option<StoreKind>,
-    /// A folder that content.distribute may read and write; may be repeated [env: `TASKBELL_CONTENT_ROOTS`, separated like PATH]
-    #[arg(long = "content-root", value_name = "DIR")]
+    /// A folder that content.distribute may read and write; may be repeated
+    #[arg(long = "content-root", value_name = "DIR", long_help = CONTENT_ROOT_HELP)]
     pub content_roots: Option<Vec<PathBuf>>,
     /// Bytes that all distributions together copy per second at most
     #[arg(long, env = "TASKBELL_CONTENT_BYTES_PER_S", value_name = "N")]
@@ -90,7 +94,7 @@ pub struct Settings {
     /// Tasks that run in the server's process at once [default: 4]
     #[arg(long, env = "TASKBELL_SLOTS", value_name = "N")]
     pub slots: Option<usize>,
-    /// Which log lines go to stderr, like `debug` or `taskbell=debug,actix=warn` [default: info]
+    /// Which log lines go to stderr, like debug or taskbell=debug,actix=warn [default: info]
     #[arg(long, env = "TASKBELL_LOG", value_name = "FILTER")]
     pub log: Option<String>,
 }

@@ -1,1 +1,395 @@
-//! The commands, as a person types them.
+//! The commands, as a person types them: the real binary against a real server.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{PATIENCE, Server, signal, taskbell};
+
+/// What a command did.
+#[derive(Debug)]
+struct Done {
+    exit: i32,
+    out: String,
+    err: String,
+}
+
+impl Done {
+    fn of(output: &Output) -> Self {
+        Self {
+            exit: output.status.code().expect("an exit code"),
+            out: String::from_utf8(output.stdout.clone()).expect("UTF-8"),
+            err: String::from_utf8(output.stderr.clone()).expect("UTF-8"),
+        }
+    }
+
+    /// Ended with this code; what it printed.
+    #[track_caller]
+    fn exits(self, exit: i32) -> Self {
+        assert_eq!(self.exit, exit, "{self:?}");
+        self
+    }
+
+    /// Ended with this code and one sentence on stderr that holds all of these words.
+    #[track_caller]
+    fn says(self, exit: i32, words: &[&str]) -> Self {
+        assert_eq!(self.exit, exit, "{self:?}");
+        assert_eq!(self.err.trim_end().lines().count(), 1, "{}", self.err);
+        assert!(self.err.starts_with("error: ") && words.iter().all(|word| self.err.contains(word)), "{}", self.err);
+        self
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+fn command(server: &Server, args: &[&str]) -> Command {
+    let mut command = taskbell();
+    command.args(args).env("TASKBELL_SERVER", server.url()).stdin(Stdio::null());
+    command
+}
+
+fn run(server: &Server, args: &[&str]) -> Done {
+    Done::of(&command(server, args).output().expect("the command runs"))
+}
+
+fn alone(args: &[&str]) -> Done {
+    Done::of(&taskbell().args(args).stdin(Stdio::null()).output().expect("the command runs"))
+}
+
+fn with_stdin(server: &Server, args: &[&str], stdin: &str) -> Done {
+    let mut child = command(server, args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command runs");
+    child.stdin.take().expect("stdin").write_all(stdin.as_bytes()).expect("it reads");
+    Done::of(&child.wait_with_output().expect("it ends"))
+}
+
+/// A command that goes on, and its lines as they come.
+struct Going {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Going {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command runs");
+        let (tell, lines) = channel();
+        let out = child.stdout.take().map(|out| Box::new(out) as Box<dyn std::io::Read + Send>);
+        let err = child.stderr.take().map(|err| Box::new(err) as Box<dyn std::io::Read + Send>);
+        for stream in out.into_iter().chain(err) {
+            let tell = tell.clone();
+            std::thread::spawn(move || {
+                BufReader::new(stream).lines().map_while(Result::ok).for_each(|line| drop(tell.send(line)));
+            });
+        }
+        Self { child, lines }
+    }
+
+    /// The next line, of stdout or stderr, that holds this word.
+    #[track_caller]
+    fn until(&self, word: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line with {word:?}"));
+            if line.contains(word) {
+                return line;
+            }
+        }
+    }
+
+    fn exit(&mut self) -> i32 {
+        self.child.wait().expect("it ends").code().expect("an exit code")
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A root with a `source` of two files, and a server that may use it.
+fn content(bytes_per_s: Option<u64>) -> (TempDir, Server) {
+    let root = tempfile::tempdir().expect("a folder");
+    fs::create_dir(root.path().join("source")).expect("a source");
+    fs::write(root.path().join("source/small.txt"), "small").expect("a file");
+    fs::write(root.path().join("source/zlarge.bin"), vec![7_u8; 400_000]).expect("a file");
+    let server = Server::with_content(root.path(), bytes_per_s);
+    (root, server)
+}
+
+fn input(root: &Path, source: &str) -> String {
+    json!({"source": root.join(source), "targets": [root.join("target")]}).to_string()
+}
+
+/// Submits a distribution and doesn't wait; its id.
+fn distribute(server: &Server, root: &Path, source: &str, more: &[&str]) -> String {
+    let args = [&["submit", "content.distribute", "--input", "-", "--json"], more].concat();
+    let done = with_stdin(server, &args, &input(root, source)).exits(0);
+    done.json()["id"].as_str().expect("an id").to_owned()
+}
+
+fn submit(server: &Server, more: &[&str]) -> String {
+    let done = run(server, &[&["submit", "some.kind", "--json"], more].concat()).exits(0);
+    done.json()["id"].as_str().expect("an id").to_owned()
+}
+
+#[test]
+fn a_submitted_task_is_listed_shown_and_told_by_the_log() {
+    let server = Server::start();
+    let done = run(&server, &["submit", "some.kind", "--title", "First of all", "--label", "a:b", "--priority", "-3"]);
+    let out = done.exits(0).out;
+    assert!(out.contains("queued") && out.contains("First of all") && out.contains("waits for a worker"), "{out}");
+    let id = out.split_whitespace().next().expect("an id").to_owned();
+
+    let list = run(&server, &["list", "--label", "a:b", "--status", "queued,running"]).exits(0).out;
+    assert!(list.starts_with("STATUS") && list.contains("First of all") && list.contains(&id), "{list}");
+    assert!(list.trim_end().ends_with("1 of 1 tasks"), "{list}");
+    let list = run(&server, &["list", "--status", "failed"]).exits(0).out;
+    assert_eq!(list, "0 of 0 tasks\n");
+
+    let shown = run(&server, &["show", &id]).exits(0).out;
+    for words in ["First of all", "priority -3", "a:b", "timeline", "Created: some.kind, First of all", "via cli"] {
+        assert!(shown.contains(words), "{words} in {shown}");
+    }
+    let head = run(&server, &["log", "head"]).exits(0).out;
+    assert!(head.starts_with("position 1 "), "{head}");
+    let tail = run(&server, &["log", "tail"]).exits(0).out;
+    assert!(tail.lines().count() == 1 && tail.contains("Created: some.kind") && tail.contains(&id), "{tail}");
+}
+
+#[test]
+fn json_is_what_the_api_answered_for_each_command() {
+    let server = Server::start();
+    let id = submit(&server, &["--run-at", "2999-01-01T00:00:00Z", "--max-attempts", "2", "--timeout-s", "9"]);
+    let task = run(&server, &["show", &id, "--json"]).exits(0).json();
+    assert_eq!(task["status"], "scheduled");
+    assert_eq!((&task["max_attempts"], &task["timeout_s"]), (&json!(2), &json!(9)));
+    let list = run(&server, &["list", "--json", "--limit", "1", "--order", "asc"]).exits(0).json();
+    assert_eq!((&list["total"], &list["items"][0]["id"]), (&json!(1), &json!(id)));
+    let cancelled = run(&server, &["cancel", &id, "--reason", "no longer", "--json"]).exits(0).json();
+    assert_eq!((&cancelled["status"], &cancelled["cancel"]["reason"]), (&json!("cancelled"), &json!("no longer")));
+    let retried = run(&server, &["retry", &id, "--reason", "again", "--json"]).exits(0).json();
+    assert_eq!(retried["status"], "queued");
+    let head = run(&server, &["log", "head", "--json"]).exits(0).json();
+    let tail = run(&server, &["log", "tail", "--after", "0", "--json"]).exits(0).out;
+    let events: Vec<Value> = tail.lines().map(|line| serde_json::from_str(line).expect("ndjson")).collect();
+    assert_eq!(events.last().map(|event| &event["position"]), Some(&head["position"]));
+    assert!(events.iter().all(|event| event["meta"]["via"] == "cli"), "{tail}");
+    let one = run(&server, &["log", "tail", "--type", "Retried", "--json"]).exits(0).json();
+    assert_eq!(one["data"]["reason"], "again");
+    let watched = run(&server, &["cancel", &id, "--wait", "--json"]).exits(0).json();
+    assert_eq!(watched["status"], "cancelled");
+    let problem = run(&server, &["show", "01890000-0000-7000-8000-000000000000", "--json"]).exits(3).json();
+    assert_eq!(problem["code"], "not_found");
+}
+
+#[test]
+fn waiting_shows_the_end_and_its_exit_code() {
+    let (root, server) = content(None);
+    let args = ["submit", "content.distribute", "--title", "Good", "--input", "-", "--wait"];
+    let done = with_stdin(&server, &args, &input(root.path(), "source")).exits(0);
+    assert!(done.out.lines().last().is_some_and(|line| line.starts_with("succeeded")), "{done:?}");
+    assert_eq!(fs::read_to_string(root.path().join("target/small.txt")).expect("the copy"), "small");
+
+    let missing = [&args[..], &["--max-attempts", "1", "--json"]].concat();
+    let done = with_stdin(&server, &missing, &input(root.path(), "missing")).exits(1);
+    assert_eq!(done.json()["status"], "failed", "{done:?}");
+    let id = done.json()["id"].as_str().expect("an id").to_owned();
+    let watched = run(&server, &["watch", &id]).exits(1);
+    assert!(watched.out.starts_with("failed") && watched.err.is_empty(), "{watched:?}");
+}
+
+#[test]
+fn a_running_task_is_cancelled_and_all_three_facts_are_shown() {
+    let (root, server) = content(Some(200_000));
+    let id = distribute(&server, root.path(), "source", &["--title", "Slow"]);
+    let mut watch = Going::start(command(&server, &["watch", &id]));
+    watch.until("running");
+    let done = run(&server, &["cancel", &id, "--reason", "wrong mirror", "--wait"]).exits(0);
+    assert!(done.out.contains("cancelled") && done.out.contains("Slow"), "{done:?}");
+    watch.until("cancelled");
+    assert_eq!(watch.exit(), 1);
+    let shown = run(&server, &["show", &id]).exits(0).out;
+    for words in ["requested", "wrong mirror", "acknowledged", "ended", "cancelled", "CancelRequested: wrong mirror"] {
+        assert!(shown.contains(words), "{words} in {shown}");
+    }
+    run(&server, &["cancel", &id]).exits(0);
+}
+
+#[test]
+fn one_task_that_is_not_there_does_not_save_the_others_from_their_cancel() {
+    let server = Server::start();
+    let (first, last) = (submit(&server, &[]), submit(&server, &[]));
+    let done = run(&server, &["cancel", &first, "01890000-0000-7000-8000-000000000000", &last]);
+    let done = done.says(3, &["01890000-0000-7000-8000-000000000000"]);
+    assert_eq!(done.out.matches("cancelled").count(), 2, "{done:?}");
+}
+
+#[test]
+fn each_reason_for_not_doing_it_has_its_exit_code_and_one_sentence() {
+    let server = Server::with(["--kinds", "a,b"]);
+    run(&server, &["submit", "c"]).says(4, &["kind"]);
+    run(&server, &["submit", "a", "--max-attempts", "101"]).says(4, &["/max_attempts", "1 to 100"]);
+    run(&server, &["list", "--cursor", "nonsense"]).says(4, &["cursor"]);
+    let queued = run(&server, &["submit", "a", "--json"]).exits(0).json()["id"].as_str().expect("an id").to_owned();
+    run(&server, &["retry", &queued]).says(4, &["not_final"]);
+    for words in [["show"], ["watch"], ["retry"]] {
+        run(&server, &[&words[..], &["01890000-0000-7000-8000-000000000000"]].concat()).says(3, &["not_found"]);
+    }
+    with_stdin(&server, &["submit", "a", "--input", "-"], "{\"a\":").says(2, &["stdin", "not JSON"]);
+    run(&server, &["submit", "a", "--input", "/nowhere/x.json"]).says(2, &["/nowhere/x.json"]);
+    let key = ["submit", "a", "--idempotency-key", "k", "--json"];
+    assert_eq!(run(&server, &key).exits(0).json()["id"], run(&server, &key).exits(0).json()["id"]);
+    run(&server, &[&key[..4], &["--title", "Another"]].concat()).says(4, &["idempotency_key_reused"]);
+}
+
+#[test]
+fn what_cannot_be_meant_is_a_usage_error() {
+    alone(&["list", "--server", "https://127.0.0.1:1"]).says(2, &["plain http"]);
+    alone(&["list", "--server", "nonsense"]).says(2, &["--server"]);
+    alone(&["serve", "--listen", "0.0.0.0:0"]).says(2, &["loopback", "authentication"]);
+    alone(&["serve", "--listen", "nonsense"]).says(2, &["listen"]);
+    alone(&["serve", "--content-root", "/nowhere"]).says(2, &["content_roots", "/nowhere"]);
+    alone(&["serve", "--kinds", "Bad Kind"]).says(2, &["kinds", "Bad Kind"]);
+    alone(&["serve", "--log", "=="]).says(2, &["log"]);
+    for args in [
+        &["list", "--status", "gone"][..],
+        &["list", "--limit", "201"],
+        &["show", "not-an-id"],
+        &["cancel"],
+        &["submit"],
+        &["submit", "a", "--run-at", "tomorrow"],
+        &["submit", "a", "--label", "nothing"],
+        &["serve", "--json"],
+        &["nonsense"],
+    ] {
+        alone(args).exits(2);
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_or_is_something_else_is_said_so() {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", socket.local_addr().expect("its address"));
+    let stranger = std::thread::spawn(move || {
+        let (mut peer, _) = socket.accept().expect("a request");
+        let mut request = vec![0; 4096];
+        let read = peer.read(&mut request).expect("a request");
+        peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello").expect("an answer");
+        String::from_utf8_lossy(&request[..read]).to_lowercase()
+    });
+    alone(&["list", "--server", &url, "--token", "secret"]).says(1, &["not as a Taskbell server"]);
+    let request = stranger.join().expect("the stranger ends");
+    assert!(request.contains("authorization: bearer secret"), "{request}");
+    assert!(request.contains(concat!("user-agent: taskbell-cli/", env!("CARGO_PKG_VERSION"))), "{request}");
+    for args in [&["list"][..], &["submit", "a"], &["watch"], &["log", "tail"], &["log", "tail", "--follow"]] {
+        alone(&[args, &["--server", &url]].concat()).says(5, &[&url]);
+    }
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("taskbell.toml"), "slots = 5000\n").expect("a file");
+    fs::write(dir.path().join("other.toml"), "\nslots = 5500\n").expect("a file");
+    fs::write(dir.path().join("wrong.toml"), "slots = 5\nslotz = 6\n").expect("a file");
+    let serve = |env: Option<&str>, args: &[&str]| {
+        let mut command = taskbell();
+        env.map(|slots| command.env("TASKBELL_SLOTS", slots));
+        Done::of(&command.arg("serve").args(args).current_dir(dir.path()).output().expect("it runs"))
+    };
+    serve(None, &[]).says(2, &["slots: 5000"]);
+    serve(None, &["--config", "other.toml"]).says(2, &["slots: 5500"]);
+    serve(Some("6000"), &[]).says(2, &["slots: 6000"]);
+    serve(Some("6000"), &["--slots", "7000"]).says(2, &["slots: 7000"]);
+    serve(None, &["--config", "wrong.toml"]).says(2, &["wrong.toml, line 2", "slotz"]);
+    serve(None, &["--config", "missing.toml"]).says(2, &["missing.toml"]);
+}
+
+#[test]
+fn what_a_terminal_would_act_on_is_escaped() {
+    let server = Server::start();
+    let id = submit(&server, &["--title", "safe\u{202e}fdp.exe"]);
+    assert!(run(&server, &["list"]).exits(0).out.contains("safe\\u{202e}fdp.exe"));
+    let json = run(&server, &["show", &id, "--json"]).exits(0);
+    assert!(!json.out.contains('\u{202e}') && json.json()["title"] == "safe\u{202e}fdp.exe", "{json:?}");
+}
+
+#[test]
+fn a_reader_that_has_enough_ends_the_command_quietly() {
+    let server = Server::start();
+    let ids: Vec<String> = (0..3).map(|_| submit(&server, &[])).collect();
+    let mut child = command(&server, &["log", "tail", "--after", "0", "--follow"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command runs");
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut first).expect("a line");
+    assert!(first.contains(&ids[0]), "{first}");
+    // stdout is closed now; the next event makes it write.
+    submit(&server, &[]);
+    submit(&server, &[]);
+    let done = Done::of(&child.wait_with_output().expect("it ends"));
+    assert_eq!((done.exit, done.err.as_str()), (0, ""));
+}
+
+#[test]
+fn a_log_that_is_followed_and_a_watch_go_on_through_a_restart() {
+    let (root, mut server) = content(Some(200_000));
+    let id = distribute(&server, root.path(), "source", &["--title", "Through it"]);
+    let mut watch = Going::start(command(&server, &["watch", &id]));
+    let follow = Going::start(command(&server, &["log", "tail", "--follow"]));
+    let all = Going::start(command(&server, &["watch"]));
+    watch.until("running");
+    follow.until("Started");
+    all.until("Through it");
+    server.kill9();
+    watch.until("stale");
+    server.restart();
+    watch.until("connected again");
+    follow.until("Completed: succeeded");
+    all.until("succeeded");
+    watch.until("succeeded");
+    assert_eq!(watch.exit(), 0);
+}
+
+#[test]
+fn the_server_ends_by_itself_when_it_is_asked_to() {
+    let mut server = Server::start();
+    submit(&server, &[]);
+    assert!(server.stop().success(), "{}", server.stderr());
+}
+
+#[test]
+fn the_demo_offers_something_to_cancel_and_leaves_nothing_behind() {
+    let (tree, tmp) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    fs::write(tree.path().join("page.html"), vec![b'x'; 3_000_000]).expect("a file");
+    let mut command = taskbell();
+    command.args(["demo", "--listen", "127.0.0.1:0", "--path"]).arg(tree.path()).env("TMPDIR", tmp.path());
+    let mut demo = Going::start(command);
+    let line = demo.until("listening on http://");
+    let url = line.trim_start_matches("listening on ").to_owned();
+    demo.until("Ctrl-C ends it");
+    let cancelled = alone(&["list", "--status", "cancelled", "--server", &url]).exits(0).out;
+    assert!(cancelled.contains("Sent to the wrong mirror"), "{cancelled}");
+    let scheduled = alone(&["list", "--status", "scheduled", "--server", &url]).exits(0).out;
+    assert!(scheduled.contains("Starts in a minute"), "{scheduled}");
+    signal(demo.child.id(), "INT");
+    assert_eq!(demo.exit(), 0);
+    assert_eq!(fs::read_dir(tmp.path()).expect("the folder").count(), 0);
+    assert!(tree.path().join("page.html").exists());
+}

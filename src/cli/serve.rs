@@ -1,5 +1,6 @@
 //! `taskbell serve`.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -30,7 +31,9 @@ impl Serve {
 pub(super) fn start(config: Config) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&config.log)
         .map_err(|error| Failure::usage(format!("log: {:?} is not a filter: {error}", config.log)))?;
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).try_init();
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours).with_env_filter(filter);
+    let log = log.try_init();
     log.map_err(|error| Failure::failed(format!("no log: {error}")))?;
     crate::app::run(config).map_err(|error| Failure::failed(error.to_string()))
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::client::Connect;
+use super::client::{Answer, Connect};
 use super::failure::Failure;
 use super::{out, watch};
 use crate::task::{TaskId, Timestamp};
@@ -90,23 +90,15 @@ impl Submit {
         let client = self.connect.client()?;
         let body = self.body()?;
         let answer = client.submit(&body, self.idempotency_key.as_deref()).await?;
-        if self.wait {
-            let id = watch::id_of(&answer)?;
-            return watch::to_the_end(&client, id, self.connect.json, watch::Show::Last).await;
+        match (self.connect.json, self.wait) {
+            (true, false) => out::json(&answer.text)?,
+            (true, true) => {}
+            (false, _) => say(&answer)?,
         }
-        if self.connect.json {
-            return out::json(&answer.text);
+        if !self.wait {
+            return Ok(());
         }
-        let task = &answer.body;
-        let known = if answer.status == 200 { " (this key was used before: the same task)" } else { "" };
-        let story = out::story(task);
-        let story = if story.is_empty() { String::new() } else { format!(" ({story})") };
-        out::line(&format!(
-            "{}  {}  {}{story}{known}",
-            out::text(task, "id"),
-            out::text(task, "status"),
-            out::text(task, "title")
-        ))
+        watch::to_the_end(&client, watch::id_of(&answer)?, self.connect.json, watch::Show::Last).await
     }
 
     fn body(&self) -> Result<Body<'_>, Failure> {
@@ -124,6 +116,15 @@ impl Submit {
             parent: self.parent,
         })
     }
+}
+
+fn say(answer: &Answer) -> Result<(), Failure> {
+    let task = &answer.body;
+    let known = if answer.status == 200 { " (this key was used before: the same task)" } else { "" };
+    let story = out::story(task);
+    let story = if story.is_empty() { story } else { format!(" ({story})") };
+    let [id, status, title] = ["id", "status", "title"].map(|field| out::text(task, field));
+    out::line(&format!("{id}  {status}  {title}{story}{known}"))
 }
 
 fn read(path: &Path) -> Result<Box<RawValue>, Failure> {
