@@ -61,9 +61,11 @@ impl Failure {
             return Self::new(exit, format!("{server} answered {status}, and not as a Taskbell server does"));
         };
         let mut sentence = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or("refused").to_owned();
-        let fields: Vec<String> = problem["errors"].as_array().into_iter().flatten().map(field).collect();
-        if !fields.is_empty() {
-            sentence = format!("{}: {}", sentence.trim_end_matches(['.', ':']), fields.join("; "));
+        for field in problem["errors"].as_array().into_iter().flatten().map(field) {
+            // The server names the first in its detail already.
+            if !sentence.contains(&field) {
+                sentence = format!("{}; {field}", sentence.trim_end_matches(['.', ':']));
+            }
         }
         Self { answer: Some(text.to_owned()), ..Self::new(exit, format!("{sentence} ({code})")) }
     }
@@ -93,7 +95,7 @@ impl Failure {
 
 fn field(error: &Value) -> String {
     let part = |name: &str| error[name].as_str().unwrap_or_default();
-    format!("{} {}", part("pointer"), part("detail")).trim().to_owned()
+    format!("{}: {}", part("pointer"), part("detail"))
 }
 
 impl From<io::Error> for Failure {

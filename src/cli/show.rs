@@ -92,7 +92,8 @@ fn cancel(task: &Value) -> [(&'static str, String); 3] {
     let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
     let asked = format!("{} by {}{reason}", time(cancel, "requested_at"), text(cancel, "requested_by"));
     let heard = match (time(cancel, "acknowledged_at"), text(cancel, "stopping_after"), time(cancel, "expected_end")) {
-        (at, ..) if at.is_empty() => "not yet, or never needed".into(),
+        (at, ..) if at.is_empty() && cancel["verdict"].is_null() => "not yet".into(),
+        (at, ..) if at.is_empty() => "never: it ended without".into(),
         (at, step, _) if step.is_empty() => format!("{at}, stops at once"),
         (at, step, end) if end.is_empty() => format!("{at}, stops after {step}"),
         (at, step, end) => format!("{at}, stops after {step}, expected at {end}"),
