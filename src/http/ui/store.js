@@ -23,6 +23,7 @@ export class Store {
   #watch = null;
   #attempts = 0;
   #heard = null;
+  #opened = 0;
   #listeners = new Set();
   #subscriptions = new Map();
   #asked = null;
@@ -80,6 +81,7 @@ export class Store {
       close: () => socket === this.#socket && this.#lost(),
     });
     this.#socket = socket;
+    this.#opened = this.#io.now();
     this.#asked = null;
     this.#arm();
   }
@@ -102,15 +104,18 @@ export class Store {
 
   #arm() {
     this.#watch?.();
-    const heard = this.#heard ?? this.#io.now();
-    const left = Math.max(0, heard + STALE_MS - this.#io.now());
-    this.#watch = this.#io.after(left || STALE_MS, () => this.#checkSilence());
+    const now = this.#io.now();
+    const due = [this.#heard ?? now, this.#opened].map((at) => at + STALE_MS - now).filter((left) => left > 0);
+    this.#watch = this.#io.after(due.length ? Math.min(...due) : STALE_MS, () => this.#checkSilence());
   }
 
+  /** What is shown ages from the last frame; a socket is given up when it brought none in all that time. */
   #checkSilence() {
-    const silent = this.#heard === null || this.#io.now() - this.#heard >= STALE_MS;
-    if (silent && this.state.counts && this.state.link !== "stale") this.#set({ link: "stale", since: this.#heard });
-    if (silent && this.#socket) {
+    const old = (since) => this.#io.now() - since >= STALE_MS;
+    if (this.#heard !== null && old(this.#heard) && this.state.counts && this.state.link !== "stale") {
+      this.#set({ link: "stale", since: this.#heard });
+    }
+    if (this.#socket && old(Math.max(this.#heard ?? 0, this.#opened))) {
       const socket = this.#socket;
       this.#lost();
       socket.close();

@@ -11,7 +11,7 @@ function filterBar(view) {
   const boxes = STATUSES.map((status) => {
     const box = h("input", { type: "checkbox", value: status, onchange: () => view.go(query.toggleStatus(view.params, status, box.checked)) });
     const tally = h("span", { class: "tally" }, "–");
-    return { status, box, tally, label: h("label", { class: "check", "data-status": status }, box, icon(status), h("span", null, word(status)), tally) };
+    return { status, box, tally, label: h("label", { class: "check", "data-status": status }, box, h("span", null, word(status)), tally) };
   });
   let typing = null;
   let typed = false;

@@ -7,6 +7,8 @@ import { Row } from "./row.js";
 import { isNewer } from "./store.js";
 
 const REFRESH_MS = 1000;
+/** Between leaving the rows and their moving: long enough to reach the pill. */
+const CALM_MS = 700;
 const LEAVE_MS = { idle: 1500, busy: 5000 };
 
 class TaskbellTasks extends HTMLElement {
@@ -25,11 +27,10 @@ class TaskbellTasks extends HTMLElement {
 
   connectedCallback() {
     if (!this.ui) this.ui = buildTasks(root(this), this);
-    const settle = () => this.#settle();
     const routed = () => this.#route();
     addEventListener("popstate", routed);
     addEventListener("taskbell:route", routed);
-    for (const name of ["pointerleave", "focusout", "settled"]) this.ui.body.addEventListener(name, () => queueMicrotask(settle));
+    for (const name of ["pointerleave", "focusout", "settled"]) this.ui.body.addEventListener(name, () => this.#settleIn(CALM_MS));
     const ticker = setInterval(() => this.#tick(), 1000);
     this.#off = [
       () => removeEventListener("popstate", routed),
@@ -65,7 +66,7 @@ class TaskbellTasks extends HTMLElement {
 
   /** The pill: to the newest, now. */
   showNew() {
-    this.ui.pill.hidden = true;
+    this.ui.announceNew(0);
     if (this.#params.has("cursor")) this.go(query.change(this.#params, "cursor", null));
     else this.#adopt();
     scrollTo({ top: 0 });
@@ -165,10 +166,15 @@ class TaskbellTasks extends HTMLElement {
   }
 
   #busy() {
-    const { body } = this.ui;
+    const { body, pill } = this.ui;
     const open = [...this.#rows.values()].some((row) => row.cross.open);
     const focused = body.contains(this.shadowRoot.activeElement);
-    return { open, any: open || focused || body.matches(":hover") };
+    return { open, any: open || focused || body.matches(":hover") || pill.matches(":hover, :focus") };
+  }
+
+  #settleIn(ms) {
+    clearTimeout(this.#settling);
+    this.#settling = setTimeout(() => this.#settle(), ms);
   }
 
   /** Takes the page that was read last as it is. */
@@ -203,7 +209,7 @@ class TaskbellTasks extends HTMLElement {
     const inner = next.slice(0, last + 1).filter((id) => !here.has(id));
     if (any || away || this.#params.has("cursor")) this.#show(last < 0 && any ? kept : [...kept, ...tail.filter((id) => !here.has(id))], inner.length);
     else this.#show(this.#merge(next, kept));
-    if (wait < Infinity) this.#settling = setTimeout(() => this.#settle(), wait);
+    if (wait < Infinity) this.#settleIn(wait);
   }
 
   /** The new order, with the rows that are on their way out where they were. */

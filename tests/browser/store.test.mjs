@@ -1,0 +1,241 @@
+// The live protocol, without a browser: what comes in is text, what goes out is text, time is a number.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import * as query from "../../src/http/ui/query.js";
+import { STALE_MS, STATUSES, Store, isNewer } from "../../src/http/ui/store.js";
+
+const counts = (change = {}) => ({ ...Object.fromEntries(STATUSES.map((status) => [status, 0])), ...change });
+const none = { succeeded: 0, failed: 0, cancelled: 0 };
+
+function world() {
+  const w = { now: 1_000_000, timers: new Set(), sockets: [], heard: [], random: 0 };
+  const io = {
+    now: () => w.now,
+    random: () => w.random,
+    after(ms, f) {
+      const timer = { at: w.now + ms, f };
+      w.timers.add(timer);
+      return () => w.timers.delete(timer);
+    },
+    connect(on) {
+      const socket = { on, sent: [], closed: false, send: (text) => socket.sent.push(JSON.parse(text)), close: () => (socket.closed = true) };
+      w.sockets.push(socket);
+      return socket;
+    },
+  };
+  w.store = new Store(io);
+  w.store.listen((kind) => w.heard.push(kind));
+  w.pass = (ms) => {
+    const end = w.now + ms;
+    for (;;) {
+      const next = [...w.timers].filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)[0];
+      if (!next) break;
+      w.timers.delete(next);
+      w.now = Math.max(w.now, next.at);
+      next.f();
+    }
+    w.now = end;
+  };
+  w.socket = () => w.sockets.at(-1);
+  w.say = (frame) => w.socket().on.text(JSON.stringify(frame));
+  w.hello = (epoch = "e1", position = 7) => {
+    w.socket().on.open();
+    w.say({ type: "hello", epoch, position, time: new Date(w.now + 500).toISOString() });
+    w.say({ type: "snapshot", position, counts: counts({ running: 2 }), unseen: none, seen: 0 });
+  };
+  w.store.start();
+  return w;
+}
+
+test("nothing is known before the first snapshot, and never zeroes", () => {
+  const w = world();
+  assert.equal(w.store.state.counts, null);
+  assert.equal(w.store.state.link, "connecting");
+  w.hello();
+  assert.equal(w.store.state.link, "live");
+  assert.equal(w.store.state.counts.running, 2);
+});
+
+test("counters are taken in sequence", () => {
+  const w = world();
+  w.hello();
+  w.say({ type: "counters", previous: 7, position: 9, counts: counts({ running: 3 }), unseen: none, seen: 0 });
+  assert.equal(w.store.state.counts.running, 3);
+  assert.equal(w.store.state.position, 9);
+});
+
+test("a gap is never applied: one resync is asked, and the snapshot that answers it counts", () => {
+  const w = world();
+  w.hello();
+  w.say({ type: "counters", previous: 8, position: 9, counts: counts({ running: 99 }), unseen: none, seen: 0 });
+  w.say({ type: "counters", previous: 9, position: 10, counts: counts({ running: 98 }), unseen: none, seen: 0 });
+  assert.equal(w.store.state.counts.running, 2);
+  assert.deepEqual(w.socket().sent, [{ type: "resync" }]);
+  w.say({ type: "snapshot", position: 10, counts: counts({ running: 5 }), unseen: none, seen: 0 });
+  w.say({ type: "counters", previous: 10, position: 11, counts: counts({ running: 6 }), unseen: none, seen: 0 });
+  assert.equal(w.store.state.counts.running, 6);
+});
+
+test("a beat keeps the link alive and doesn't move the position", () => {
+  const w = world();
+  w.hello();
+  for (let i = 0; i < 10; i++) {
+    w.pass(15_000);
+    w.say({ type: "beat", position: 12, time: new Date(w.now).toISOString() });
+  }
+  assert.equal(w.store.state.link, "live");
+  assert.equal(w.store.state.position, 7);
+});
+
+test("twenty silent seconds are stale, since the last frame; the numbers stay", () => {
+  const w = world();
+  w.hello();
+  const heard = w.now;
+  w.pass(STALE_MS - 1);
+  assert.equal(w.store.state.link, "live");
+  w.pass(1);
+  assert.equal(w.store.state.link, "stale");
+  assert.equal(w.store.state.since, heard);
+  assert.equal(w.store.state.counts.running, 2);
+  assert.ok(w.socket().closed);
+});
+
+test("a cut is said at once, becomes stale, and ends with the next snapshot, after which all is read again", () => {
+  const w = world();
+  w.hello();
+  w.socket().on.close();
+  assert.equal(w.store.state.link, "reconnecting");
+  w.pass(STALE_MS);
+  assert.equal(w.store.state.link, "stale");
+  w.heard.length = 0;
+  w.hello("e1", 20);
+  assert.equal(w.store.state.link, "live");
+  assert.equal(w.store.state.since, null);
+  assert.ok(w.heard.includes("reset"));
+});
+
+test("the back-off grows, is spread, is bounded, and starts anew after a snapshot", () => {
+  const waits = (random) => {
+    const w = world();
+    w.random = random;
+    return Array.from({ length: 9 }, () => {
+      const before = w.sockets.length;
+      w.socket().on.close();
+      const from = w.now;
+      while (w.sockets.length === before) w.pass(1);
+      return w.now - from;
+    });
+  };
+  const [low, high] = [waits(0), waits(0.999)];
+  assert.deepEqual(low.slice(0, 4), [125, 250, 500, 1000]);
+  assert.ok(high.every((ms, i) => ms > low[i] && ms <= 10_000), String(high));
+  const w = world();
+  for (let i = 0; i < 5; i++) {
+    w.socket().on.close();
+    w.pass(10_000);
+  }
+  w.hello();
+  w.socket().on.close();
+  const before = w.sockets.length;
+  w.pass(250);
+  assert.equal(w.sockets.length, before + 1);
+});
+
+test("another epoch forgets everything", () => {
+  const w = world();
+  w.hello("e1", 50);
+  w.socket().on.close();
+  w.pass(300);
+  w.socket().on.open();
+  w.heard.length = 0;
+  w.say({ type: "hello", epoch: "e2", position: 3, time: new Date(w.now).toISOString() });
+  assert.equal(w.store.state.counts, null);
+  assert.deepEqual(w.heard, ["state", "reset"]);
+  w.say({ type: "snapshot", position: 3, counts: counts(), unseen: none, seen: 0 });
+  assert.equal(w.store.state.position, 3);
+});
+
+test("waking up reconnects at once, or asks for a snapshot", () => {
+  const w = world();
+  w.hello();
+  w.store.wake();
+  assert.deepEqual(w.socket().sent.at(-1), { type: "resync" });
+  w.now += 3_600_000;
+  const before = w.sockets.length;
+  w.store.wake();
+  assert.equal(w.store.state.link, "stale");
+  assert.equal(w.sockets.length, before + 1);
+});
+
+test("a late frame of a socket that was given up changes nothing", () => {
+  const w = world();
+  w.hello();
+  const old = w.socket();
+  w.pass(STALE_MS + 300);
+  old.on.text(JSON.stringify({ type: "counters", previous: 7, position: 8, counts: counts({ running: 1 }), unseen: none, seen: 0 }));
+  old.on.close();
+  assert.equal(w.store.state.position, 7);
+});
+
+test("one socket carries one filter: the one asked for, or all where two differ", () => {
+  const w = world();
+  w.hello();
+  const frames = [];
+  const offList = w.store.subscribe({ status: "failed" }, (kind) => frames.push(`list ${kind}`));
+  const offBell = w.store.subscribe({}, (kind) => frames.push(`bell ${kind}`));
+  offBell();
+  offList();
+  assert.deepEqual(w.socket().sent, [
+    { type: "subscribe", filter: { status: "failed" } },
+    { type: "subscribe", filter: {} },
+    { type: "subscribe", filter: { status: "failed" } },
+    { type: "unsubscribe" },
+  ]);
+});
+
+test("a subscription is asked again on a new socket", () => {
+  const w = world();
+  w.store.subscribe({ ids: ["a"] }, () => {});
+  assert.deepEqual(w.socket().sent, []);
+  w.hello();
+  assert.deepEqual(w.socket().sent, [{ type: "subscribe", filter: { ids: ["a"] } }]);
+  w.socket().on.close();
+  w.pass(300);
+  w.hello();
+  assert.deepEqual(w.socket().sent, [{ type: "subscribe", filter: { ids: ["a"] } }]);
+});
+
+test("the server's clock is known, and its jumps are followed", () => {
+  const w = world();
+  w.hello();
+  assert.equal(w.store.serverNow(), w.now + 500);
+  w.say({ type: "beat", position: 7, time: new Date(w.now + 300).toISOString() });
+  assert.equal(w.store.serverNow(), w.now + 500);
+  w.say({ type: "beat", position: 7, time: new Date(w.now - 60_000).toISOString() });
+  assert.equal(w.store.serverNow(), w.now - 60_000);
+});
+
+test("nonsense on the wire is passed over", () => {
+  const w = world();
+  w.hello();
+  w.socket().on.text("{");
+  w.say({ type: "something new" });
+  assert.equal(w.store.state.link, "live");
+});
+
+test("of two states of a task the later revision wins, then the later progress", () => {
+  const at = (revision, time) => ({ revision, progress: time && { at: time } });
+  assert.ok(isNewer(at(2), at(1)));
+  assert.ok(!isNewer(at(1, "2026-01-02"), at(2)));
+  assert.ok(isNewer(at(2, "2026-01-02"), at(2, "2026-01-01")));
+  assert.ok(!isNewer(at(2, "2026-01-01"), at(2, "2026-01-02")));
+});
+
+test("filters survive the way through the URL; what isn't ours is left out", () => {
+  const params = query.parse("?status=failed,running,nonsense&q=two+words&label=a:1&label=b:2&limit=50&limit=3&cursor=xyz&evil=1");
+  assert.equal(query.url(params), "/?status=running,failed&q=two+words&label=a%3A1&label=b%3A2&limit=50&cursor=xyz");
+  assert.equal(query.url(query.parse(query.url(params).slice(1))), query.url(params));
+  assert.equal(query.url(query.toggleStatus(params, "failed", false)), "/?status=running&q=two+words&label=a%3A1&label=b%3A2&limit=50");
+  assert.equal(query.url(query.without(query.parse("?label=a:1&label=b:2"), "label", "a:1")), "/?label=b%3A2");
+  assert.deepEqual(query.subscription(params), { status: "running,failed" });
+});
