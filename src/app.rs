@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::http::caller::{Caller, LOCAL_USER};
 use crate::http::{self, Edge, Problem, create};
 use crate::store::{EventStore, OpenError, ReadError, Via, new_id};
 use crate::task::TaskId;
+use crate::work::distribute::{Distribute, Roots};
 use crate::work::{BulkCancel, Doors, Drain, Handler, Handlers, LocalWorker, NotRegistered};
 
 /// A connection whose peer takes nothing for so long is ended by the kernel; see `http::live`.
@@ -45,9 +47,6 @@ pub enum StartError {
     /// A handler could not be taken on.
     #[error(transparent)]
     Handler(#[from] NotRegistered),
-    /// The content roots can't be used.
-    #[error("content root: {0}")]
-    Roots(String),
 }
 
 /// A Taskbell inside a program: its log, its actors, its handlers.
@@ -192,7 +191,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
 
 async fn serve(config: Config) -> Result<(), StartError> {
     let mut handlers = Handlers::new();
-    //DISTRIBUTE
+    let roots = Roots::new(&config.content_roots).map_err(|error| StartError::Io("content root", error))?;
+    handlers.register(Distribute::new(roots, config.content_bytes_per_s.and_then(NonZeroU64::new)))?;
     let data = match config.store {
         StoreKind::Sqlite => Some(config.data),
         StoreKind::Memory => None,

@@ -23,9 +23,4 @@ pub use handler::{Defaults, Done, Failure, Handler};
 pub use local::{Doors, Drain, LocalWorker};
 pub use registry::{Handlers, NotRegistered};
 
-use crate::task::Timestamp;
-
-/// This room's clock.
-fn now() -> Timestamp {
-    Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
-}
+use crate::store::now;
