@@ -22,6 +22,8 @@ fn an_import_uphill() {
     red(rule, "views/page.rs", "fn f() -> crate::actors::messages::Execute { todo!() }");
     red(rule, "actors/task.rs", "use crate::{store::Meta, http::error::Problem};");
     red(rule, "work/distribute.rs", "use crate::store::EventStore;");
+    red(rule, "work/report.rs", "use crate::store::{Meta, now};");
+    green(rule, "work/report.rs", "use crate::store::{AppendError, Meta, Via};");
     red(rule, "http/tasks.rs", "use crate::app::App;");
     red(rule, "app.rs", "fn f() { println!(\"{}\", crate::cli::name()); }");
     red(rule, "http/mod.rs", "use crate::config::Config;");
@@ -111,5 +113,6 @@ fn an_unwrap() {
         "http/tasks.rs",
         "/// a.unwrap()\nfn f() { a.unwrap_or_default(); let _ = \"b.unwrap()\"; } // c.unwrap()",
     );
+    green(rule, "work/context.rs", "fn f() { self.attempt.expect(id, at); }");
     green(rule, "store/mod.rs", "#[cfg(test)] mod tests { fn f() { a().unwrap(); } }");
 }

@@ -32,7 +32,7 @@ pub(crate) fn one_append(source: &Source) -> Found {
     if source.path.starts_with("store/") || matches!(source.path.as_str(), "actors/commit.rs" | "cli/log_import.rs") {
         return Found::new();
     }
-    calls(source, |name, receiver| match name {
+    calls(source, |name, receiver, _| match name {
         "append_many" => true,
         // Headers, vectors and the like have an `append` too.
         "append" => ["store", "log", "events"].contains(&receiver),
@@ -42,16 +42,21 @@ pub(crate) fn one_append(source: &Source) -> Found {
 
 /// What is unwrapped can be influenced by others sooner or later.
 pub(crate) fn unwraps(source: &Source) -> Found {
-    calls(source, |name, _| matches!(name, "unwrap" | "expect" | "unwrap_err" | "expect_err"))
+    calls(source, |name, _, arguments| match name {
+        "unwrap" | "unwrap_err" => arguments.is_empty(),
+        // A method of our own may have the name, with more arguments than a message.
+        "expect" | "expect_err" => !arguments.iter().any(|token| token.is_mark(',')),
+        _ => false,
+    })
 }
 
 /// The method calls that `is_wanted`, by name and by the last word of what they are called on; also inside macros.
-fn calls(source: &Source, is_wanted: fn(&str, &str) -> bool) -> Found {
+fn calls(source: &Source, is_wanted: fn(&str, &str, &[Token]) -> bool) -> Found {
     let mut found = Found::new();
     everywhere(&source.tokens, &mut |tokens| {
         let [receiver, dot, name, arguments, ..] = tokens else { return };
-        let (true, Some(name), Some(_)) = (dot.is_mark('.'), name.word(), arguments.group('(')) else { return };
-        if is_wanted(name, receiver.word().unwrap_or_default()) {
+        let (true, Some(name), Some(arguments)) = (dot.is_mark('.'), name.word(), arguments.group('(')) else { return };
+        if is_wanted(name, receiver.word().unwrap_or_default(), arguments) {
             found.push(source.at(dot.line, &format!("a call of {name}")));
         }
     });

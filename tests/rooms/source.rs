@@ -67,7 +67,7 @@ impl Source {
         format!("src/{}:{line}: {what}", self.path)
     }
 
-    /// Every path, also inside macros, braces opened: `use a::{b, c::d}` names `a`, `a::b` and `a::c::d`.
+    /// Every path, also inside macros, braces opened: `use a::{b, c::d}` names `a::b` and `a::c::d`.
     pub(crate) fn paths(&self) -> Vec<Named> {
         let mut found = Vec::new();
         paths(&self.tokens, "", &mut found);
@@ -85,6 +85,7 @@ fn paths(tokens: &[Token], prefix: &str, found: &mut Vec<Named>) {
         }
         let Some(first) = token.word() else { continue };
         let mut path = format!("{prefix}{first}");
+        let mut opened = false;
         while colons(at) {
             at += 2;
             let Some(next) = tokens.get(at) else { break };
@@ -93,10 +94,13 @@ fn paths(tokens: &[Token], prefix: &str, found: &mut Vec<Named>) {
                 at += 1;
             } else if let Some(inner) = next.group('{') {
                 paths(inner, &format!("{path}::"), found);
+                opened = true;
                 at += 1;
             }
         }
-        found.push(Named { path, line: token.line });
+        if !opened {
+            found.push(Named { path, line: token.line });
+        }
     }
 }
 
