@@ -87,7 +87,7 @@ fn record_the_main_walk() {
     let walk = main_walk::record();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("events/logs/0.1.0-main-walk");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let lines: String = walk.iter().map(|event| serde_json::to_string(event).unwrap() + "\n").collect();
+    let lines: String = walk.iter().map(|event| serde_json::to_string(&**event).unwrap() + "\n").collect();
     let walk: Vec<Recorded> = recorded(&lines);
     let expected = shown(&walk, &["mira".to_owned(), "tom".to_owned()], &[12, 30]);
     fs::write(path.with_added_extension("jsonl"), &lines).unwrap();
