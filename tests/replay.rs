@@ -59,9 +59,7 @@ fn every_recorded_log_leads_to_the_views_that_were_kept_beside_it() {
         let at: Vec<u64> = earlier.iter().map(|entry| entry["position"].as_u64().unwrap()).collect();
         let log = recorded(&read("jsonl"));
         let shown = shown(&log, &owners_of(&expected), &at);
-        if shown != expected {
-            panic!("{}: today's code shows\n{shown:#}\nand not\n{expected:#}", path.display());
-        }
+        assert!(shown == expected, "{}: today's code shows\n{shown:#}\nand not\n{expected:#}", path.display());
     }
 }
 

@@ -122,7 +122,9 @@ fn a_history_may_be_folded_in_any_two_parts() {
             assert_eq!(fold(fold(None, first), second), whole, "split at {middle}");
         }
         let mut stream = TaskStream::default();
-        events.iter().for_each(|event| stream.evolve(event));
+        for event in &events {
+            stream.evolve(event);
+        }
         assert_eq!(stream.0, whole, "the stream's owner folds the same");
     });
 }

@@ -1,5 +1,8 @@
 //! The rules of a task: given events, when a command, then events.
 
+// Sentences read best where a word takes what it is given, and says what the field holds.
+#![allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
+
 mod cancel;
 mod limits;
 mod seen;

@@ -1,5 +1,8 @@
 //! A morning of two owners, recorded by the real rules into a real log: every type of event and every verdict.
 
+// A command is said and done with: a reference at each of its calls would only be noise.
+#![allow(clippy::needless_pass_by_value)]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +72,9 @@ impl Walk {
         let (mut state, last) = self.tasks.remove(&task).unwrap_or_default();
         let events = state.decide(&command, self.now).unwrap();
         assert!(!events.is_empty(), "{command:?} leads to nothing");
-        events.iter().for_each(|event| state.evolve(event));
+        for event in &events {
+            state.evolve(event);
+        }
         let last = self.append(StreamName::task(task), last, events, by);
         self.tasks.insert(task, (state, Some(last)));
     }
@@ -120,7 +125,9 @@ impl Walk {
         let (mut bell, last) = self.bells.remove(owner).unwrap_or_default();
         let see = See { position: Position(position), head: self.log.head().position };
         let events = bell.decide(&see, self.now).unwrap();
-        events.iter().for_each(|event| bell.evolve(event));
+        for event in &events {
+            bell.evolve(event);
+        }
         let last = self.append(StreamName::bell(owner), last, events, (owner, Via::Http));
         self.bells.insert(owner, (bell, Some(last)));
     }
@@ -222,7 +229,7 @@ fn cancels(walk: &mut Walk) {
 
 /// Revoked rung by rung, and lost after a request; one more lost before any, with no attempt left.
 fn ends_by_force(walk: &mut Walk) {
-    let lost = |code: &str| TaskError { code: code.into(), message: "no heartbeat for 30 s".into() };
+    let silence = |code: &str| TaskError { code: code.into(), message: "no heartbeat for 30 s".into() };
     let hangs = walk.create("tom", "Run what doesn't listen", |new| new.kind = "demo.deaf".into());
     walk.start(hangs);
     walk.cancel(hangs, "tom", Some("it hangs"));
@@ -233,7 +240,7 @@ fn ends_by_force(walk: &mut Walk) {
     walk.start(gone);
     walk.cancel(gone, "mira", None);
     walk.wait(30_000);
-    let lose = |code: &str| Command::LoseAttempt { attempt: 1, error: lost(code), progress: None };
+    let lose = |code: &str| Command::LoseAttempt { attempt: 1, error: silence(code), progress: None };
     walk.does(gone, ("system", Via::Scheduler), lose("lease_expired"));
     let once = walk.create("mira", "Run once at most", |new| new.max_attempts = 1);
     walk.start(once);

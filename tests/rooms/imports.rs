@@ -41,9 +41,8 @@ pub(crate) fn downhill(source: &Source) -> Found {
         ("main", other) => matches!(other, "app" | "cli" | "config"),
         (room, other) if room == other => true,
         ("cli" | "app", "config") | ("cli", "app") => true,
-        (_, "config") | ("config", "app" | "cli") => false,
+        (_, "config") | ("config", "app" | "cli") | ("work", "store") => false,
         ("config", _) => true,
-        ("work", "store") => false,
         (room, other) => height(other) < height(room),
     };
     let mut found = Found::new();

@@ -244,7 +244,7 @@ impl Lexer {
     fn word(&mut self) -> Kind {
         let word = self.skip_while(|letter| letter == '_' || letter.is_alphanumeric());
         let is_raw = matches!(word.as_str(), "r" | "br" | "cr");
-        let hashes = (0..).take_while(|ahead| self.peek(*ahead) == '#').count();
+        let hashes = self.rest[self.at..].iter().take_while(|letter| **letter == '#').count();
         if is_raw && self.peek(hashes) == '"' {
             self.at += hashes + 1;
             while self.at < self.rest.len() {
@@ -281,7 +281,7 @@ fn collect(folder: &Path, prefix: &str, texts: &mut Vec<(String, String)>) {
         let path = format!("{prefix}{}", entry.file_name().to_str().unwrap());
         if entry.file_type().unwrap().is_dir() {
             collect(&entry.path(), &format!("{path}/"), texts);
-        } else if path.ends_with(".rs") {
+        } else if Path::new(&path).extension().is_some_and(|ending| ending == "rs") {
             texts.push((path, fs::read_to_string(entry.path()).unwrap()));
         }
     }

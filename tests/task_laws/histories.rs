@@ -76,7 +76,7 @@ impl Dice {
     }
 
     fn hex(&mut self) -> String {
-        (0..4).map(|_| format!("{:016x}", self.0.random::<u64>())).collect()
+        format!("{:032x}{:032x}", self.0.random::<u128>(), self.0.random::<u128>())
     }
 
     fn uuid(&mut self) -> Uuid {
