@@ -30,8 +30,9 @@ const IMPURE: [&str; 9] = [
 const IMPURE_CALLS: [&str; 6] =
     ["SystemTime::now", "Instant::now", "Timestamp::now", "Uuid::now_v7", "Uuid::new_v4", "store::now"];
 
-/// What `work` may name of `store`: what the actors' messages carry. The log itself is not its business.
-const CARRIED: [&str; 4] = ["Meta", "Via", "AppendError", "ReadError"];
+/// What `work` may name of `store`: what the actors' messages carry, and the one reading of the clock. The log itself is
+/// not its business.
+const CARRIED: [&str; 5] = ["Meta", "Via", "AppendError", "ReadError", "now"];
 
 /// Imports run downhill; nobody imports the settings from below.
 pub(crate) fn downhill(source: &Source) -> Found {

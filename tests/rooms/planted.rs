@@ -22,7 +22,7 @@ fn an_import_uphill() {
     red(rule, "views/page.rs", "fn f() -> crate::actors::messages::Execute { todo!() }");
     red(rule, "actors/task.rs", "use crate::{store::Meta, http::error::Problem};");
     red(rule, "work/distribute.rs", "use crate::store::EventStore;");
-    red(rule, "work/report.rs", "use crate::store::{Meta, now};");
+    red(rule, "work/report.rs", "use crate::store::{Meta, chain};");
     green(rule, "work/report.rs", "use crate::store::{AppendError, Meta, Via};");
     red(rule, "http/tasks.rs", "use crate::app::App;");
     red(rule, "app.rs", "fn f() { println!(\"{}\", crate::cli::name()); }");
