@@ -12,6 +12,7 @@ use taskbell::views::Filter;
 pub struct Oracle {
     pub position: u64,
     pub tasks: Vec<Entry>,
+    places: BTreeMap<String, usize>,
     pub seen: BTreeMap<String, u64>,
     pub keys: Vec<(String, String, String, String)>,
 }
@@ -39,7 +40,7 @@ impl Oracle {
             self.create(id, &event);
             return;
         }
-        let entry = self.tasks.iter_mut().find(|entry| entry.doc["id"] == id).unwrap();
+        let entry = &mut self.tasks[self.places[id]];
         if kind == "Completed" {
             entry.ended = self.position;
         }
@@ -78,6 +79,7 @@ impl Oracle {
             let text = |value: &Value| value.as_str().unwrap().to_owned();
             self.keys.push((text(caller), key.to_owned(), id.to_owned(), text(hash)));
         }
+        self.places.insert(id.to_owned(), self.tasks.len());
         self.tasks.push(Entry { created: self.position, ended: 0, doc });
     }
 
