@@ -16,7 +16,7 @@ pub struct Ended {
     /// One line for people.
     pub message: Option<Box<str>>,
     /// Why it failed, or what ended it by force.
-    pub error: Option<TaskError>,
+    pub error: Option<Box<TaskError>>,
 }
 
 /// What never changes.
@@ -160,7 +160,10 @@ impl Row {
         self.finished_at = At::some(recorded.time);
         self.retry_at = At::NONE;
         self.ended = recorded.position;
-        let ended = Ended { message: completed.message.as_deref().map(Into::into), error: completed.error.clone() };
+        let ended = Ended {
+            message: completed.message.as_deref().map(Into::into),
+            error: completed.error.clone().map(Box::new),
+        };
         self.outcome = (ended != Ended::default()).then(|| Arc::new(ended));
         // Where no attempt ran at the end, that of the last one stays.
         if let Some(progress) = &completed.progress {
