@@ -10,7 +10,7 @@ import { chromium } from "playwright-core";
 const BIN = process.env.TASKBELL_BIN ?? fileURLToPath(new URL("../../target/debug/taskbell", import.meta.url));
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 
-export const launch = () => chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
+export const launch = () => chromium.launch({ executablePath: process.env.CHROMIUM ?? process.env.TASKBELL_CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
 
 /** Starts `taskbell serve` on a port of its choice; waits for the line that says where. */
 export async function serve(...flags) {

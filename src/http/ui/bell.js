@@ -59,7 +59,8 @@ class TaskbellBell extends HTMLElement {
     this.badge = h("span", { class: "badge", hidden: true });
     this.chips = { running: h("span"), waiting: h("span") };
     const chip = (name, glyph) => h("span", { class: `chip-count ${name}`, hidden: true }, icon(glyph), this.chips[name]);
-    this.button = h("button", { type: "button", class: "bell", id: "bell", "aria-expanded": "false", "aria-controls": "panel", popovertarget: "panel" },
+    this.name = h("span", { class: "sr" });
+    this.button = h("button", { type: "button", class: "bell", id: "bell", "aria-expanded": "false", "aria-controls": "panel", popovertarget: "panel" }, this.name,
       h("span", { class: "counts", "aria-hidden": "true" }, chip("running", "running"), chip("waiting", "queued")),
       h("span", { class: "ring", "aria-hidden": "true" }, icon("bell"), this.badge, h("i", { class: "dot" })));
     this.counters = new Map(STATUSES.map((status) => [status, h("b", null, "–")]));
@@ -70,7 +71,7 @@ class TaskbellBell extends HTMLElement {
     this.list = h("ul", { class: "latest" });
     this.none = h("p", { class: "small muted" });
     this.link = h("p", { class: "link", role: "status" });
-    this.panel = h("div", { id: "panel", class: "panel", popover: "auto", role: "region", "aria-label": "Tasks" },
+    this.panel = h("div", { id: "panel", class: "panel", popover: "auto", role: "region", "aria-label": "Counters and latest tasks" },
       h("div", { class: "line head" }, h("h2", null, "Tasks"), h("a", { href: "/" }, "Show all")),
       h("ul", { class: "counters" }, ...links), this.news, h("h3", null, "Latest"), this.none, this.list, this.link);
     this.panel.addEventListener("beforetoggle", (event) => event.newState === "open" && this.#place());
@@ -167,7 +168,7 @@ class TaskbellBell extends HTMLElement {
     const { state } = store;
     const { counts, unseen, link } = state;
     for (const part of [this.button, this.panel]) attr(part, "data-link", link);
-    attr(this.button, "aria-label", bellName(state));
+    text(this.name, bellName(state));
     text(this.link, linkText(state));
     attr(this.link, "title", state.since ? absolute(state.since) : null);
     if (!counts) {

@@ -69,7 +69,7 @@ class TaskbellTask extends HTMLElement {
         h("p", { class: "line small muted" }, code, copyButton, copied)),
       progress.element, h("p", { class: "verdict", role: "status" }, said, more, outcomeCode), cancel,
       h("div", { class: "columns" }, h("section", { class: "card pad" }, h("h2", null, "What happened"), timeline), h("aside", null, h("section", { class: "card pad" }, h("h2", null, "Facts"), facts), data)));
-    const note = h("div", { class: "card note" }, h("h2", null, "Loading…"));
+    const note = h("div", { class: "card note" }, h("h1", null, "Loading…"));
     this.ui = { status, progress, title, cross, again, problem, said, more, outcomeCode, facts, cancel, timeline, data, main, note };
     root(this).append(h("section", { class: "task", "aria-label": "Task" }, h("a", { class: "back", href: "/" }, icon("back"), "All tasks"), problem, note, main));
   }
@@ -99,7 +99,7 @@ class TaskbellTask extends HTMLElement {
     if (this.#task) return void problem.replaceChildren(icon("failed"), `Could not read the newest state: ${error.message}`, this.#retryButton());
     main.hidden = true;
     const missing = error.status === 404 || error.status === 400 || error.status === 422;
-    note.replaceChildren(icon("failed"), h("h2", null, missing ? "There is no such task" : "Could not load the task"), h("p", null, missing ? "It may belong to somebody else, or the address is wrong." : error.message), missing ? h("a", { class: "button", href: "/" }, "All tasks") : this.#retryButton());
+    note.replaceChildren(icon("failed"), h("h1", null, missing ? "There is no such task" : "Could not load the task"), h("p", null, missing ? "It may belong to somebody else, or the address is wrong." : error.message), missing ? h("a", { class: "button", href: "/" }, "All tasks") : this.#retryButton());
   }
 
   #retryButton() {

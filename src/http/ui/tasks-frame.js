@@ -123,9 +123,9 @@ export function buildTasks(shadow, view) {
       foot.element.hidden = rows === 0 && !filtered;
       foot.show(page, params);
     },
-    announceNew(n) {
+    announceNew(n, more = false) {
       pill.hidden = n === 0;
-      if (n) pill.replaceChildren(icon("up"), count(n, "new task", "new tasks"));
+      if (n) pill.replaceChildren(icon("up"), more ? `${number(n)}+ new tasks` : count(n, "new task", "new tasks"));
     },
   };
 }

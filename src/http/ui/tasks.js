@@ -48,6 +48,7 @@ class TaskbellTasks extends HTMLElement {
     this.#request?.abort();
     clearTimeout(this.#settling);
     clearTimeout(this.#refreshing.timer);
+    this.#refreshing.timer = null;
   }
 
   /** Shows the list that the filters say, and makes it a step of the history, or the same one while somebody types. */
@@ -194,9 +195,11 @@ class TaskbellTasks extends HTMLElement {
     const wanted = new Set(next);
     const here = new Set(this.#shown);
     const away = this.ui.body.getBoundingClientRect().top < 0;
+    const still = any || away || this.#params.has("cursor");
     let wait = Infinity;
     const kept = this.#shown.filter((id) => {
       if (wanted.has(id)) return !this.#gone.delete(id) || true;
+      if (!this.#hasLeft(id)) return still;
       if (!this.#gone.has(id)) this.#gone.set(id, now);
       const left = this.#gone.get(id) + (any ? LEAVE_MS.busy : LEAVE_MS.idle) - now;
       const held = open || left > 0 || this.#rows.get(id)?.element.matches(":focus-within");
@@ -205,11 +208,17 @@ class TaskbellTasks extends HTMLElement {
       return held;
     });
     const last = next.findLastIndex((id) => here.has(id));
-    const tail = next.slice(last + 1);
-    const inner = next.slice(0, last + 1).filter((id) => !here.has(id));
-    if (any || away || this.#params.has("cursor")) this.#show(last < 0 && any ? kept : [...kept, ...tail.filter((id) => !here.has(id))], inner.length);
+    const come = next.filter((id, index) => !here.has(id) && (index < last || last < 0));
+    const tail = last < 0 ? [] : next.slice(last + 1);
+    if (still && kept.length) this.#show([...kept, ...tail], come.length);
     else this.#show(this.#merge(next, kept));
     if (wait < Infinity) this.#settleIn(wait);
+  }
+
+  /** Whether it is the filter that the row has left, not the page. */
+  #hasLeft(id) {
+    const chosen = query.statuses(this.#params);
+    return chosen.size > 0 && !chosen.has(this.#tasks.get(id).status);
   }
 
   /** The new order, with the rows that are on their way out where they were. */
@@ -241,7 +250,7 @@ class TaskbellTasks extends HTMLElement {
     for (const id of this.#rows.keys()) if (!live.has(id)) this.#rows.delete(id);
     for (const id of this.#tasks.keys()) if (!live.has(id) && !this.#page.items.some((task) => task.id === id)) this.#tasks.delete(id);
     this.ui.page(this.#page, this.#params, ids.length);
-    this.ui.announceNew(waiting + this.#fresh.size);
+    this.ui.announceNew(waiting + this.#fresh.size, waiting >= this.#page.items.length);
   }
 
   #tick() {
