@@ -270,11 +270,11 @@ test("hostile words are words: nothing runs, nothing is fetched, nothing is repo
   for (const [i, title] of hostile.entries()) {
     await page.goto(`${server.base}/?queue=hostile`);
     await page.locator(`tr[data-id="${made[i].id}"] .title`).click();
-    await page.locator("taskbell-task h1").waitFor();
-    assert.equal(await page.locator("taskbell-task h1").textContent(), title);
+    await page.locator("taskbell-task .task-head h1").waitFor();
+    assert.equal(await page.locator("taskbell-task .task-head h1").textContent(), title);
   }
   await page.goto(`${server.base}/?queue=${encodeURIComponent("<b>x</b>")}&q=${encodeURIComponent("<img src=x>")}`);
-  await page.getByText("Could not load the tasks").or(page.getByText("No task matches these filters")).first().waitFor();
+  await page.locator(".note:visible", { hasText: /Could not load the tasks|No task matches these filters/ }).waitFor();
   assert.deepEqual(bad, []);
   await close();
 });

@@ -76,12 +76,12 @@ function pager(view) {
 }
 
 function notes(view) {
-  const clear = h("a", { class: "button", href: "/" }, "Clear filters");
+  const clear = () => h("a", { class: "button", href: "/" }, "Clear filters");
   const again = () => h("button", { type: "button", onclick: () => view.retry() }, "Try again");
   const said = h("p");
   const none = h("div", { class: "note", hidden: true }, icon("bell"), h("h2", null, "You have no tasks yet"), h("p", null, "What runs in the background will appear here, by itself."));
-  const filtered = h("div", { class: "note", hidden: true }, icon("search"), h("h2", null, "No task matches these filters"), clear);
-  const broken = h("div", { class: "note", role: "alert", hidden: true }, icon("failed"), h("h2", null, "Could not load the tasks"), said, again());
+  const filtered = h("div", { class: "note", hidden: true }, icon("search"), h("h2", null, "No task matches these filters"), clear());
+  const broken = h("div", { class: "note", role: "alert", hidden: true }, icon("failed"), h("h2", null, "Could not load the tasks"), said, h("div", { class: "line" }, again(), clear()));
   const bannerText = h("span");
   const banner = h("div", { class: "banner", role: "alert", hidden: true }, icon("failed"), bannerText, again());
   return { element: h("div", null, none, filtered, broken), none, filtered, broken, said, banner, bannerText };

@@ -105,7 +105,7 @@ class TaskbellTasks extends HTMLElement {
       if (request.signal.aborted) return;
       this.ui.failed(error, this.#page !== null);
       this.#refreshing.at = Date.now() + 2 * REFRESH_MS;
-      if (silent) this.#refresh(0);
+      if (silent && (error.status === 0 || error.status >= 500)) this.#refresh(0);
     } finally {
       if (this.#request === request) {
         this.#request = null;
