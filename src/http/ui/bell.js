@@ -66,7 +66,7 @@ class TaskbellBell extends HTMLElement {
     this.counters = new Map(STATUSES.map((status) => [status, h("b", null, "–")]));
     const links = STATUSES.map((status) => h("li", null, h("a", { href: `/?status=${status}`, "data-status": status }, icon(status), h("span", null, word(status)), this.counters.get(status))));
     this.unseen = h("span");
-    this.mark = h("button", { type: "button", class: "quiet", onclick: () => this.#see() }, "Mark all as seen");
+    this.mark = h("button", { type: "button", class: "quiet", onclick: () => this.#see() }, "Mark as seen");
     this.news = h("div", { class: "news" }, this.unseen, this.mark);
     this.list = h("ul", { class: "latest" });
     this.none = h("p", { class: "small muted" });

@@ -80,8 +80,8 @@ const cancelling = ({ requested_at, requested_by, acknowledged_at, stopping_afte
   if (!acknowledged_at) return { text: `Cancelling… ${asked}`, more: null };
   if (!stopping_after) return { text: "Stopping now", more: asked };
   const late = expected_end && Date.parse(expected_end) <= now;
-  const when = expected_end ? (late ? ", longer than expected" : `, expected ${ago(expected_end, now)}`) : "";
-  return { text: `Stops after: ${stopping_after}${when}`, more: asked };
+  const when = expected_end ? (late ? "longer than expected · " : `expected ${ago(expected_end, now)} · `) : "";
+  return { text: `Stops after: ${stopping_after}`, more: when + asked };
 };
 
 /** What the Outcome column says: one line, and what stands beneath it. Says "cancelled" of nothing that still runs. */

@@ -20,17 +20,17 @@ export function statusPart() {
   return { element, update };
 }
 
-/** Relative for the glance, absolute on hover and focus. `prefix` goes before it: "created 2 min ago". */
+/** Relative for the glance, absolute on hover and focus. */
 export function timePart() {
   const element = h("time");
-  const update = (at, now, prefix = "") => {
+  const update = (at, now) => {
     element.hidden = !at;
     if (!at) return;
     if (element.dateTime !== at) {
       attr(element, "datetime", at);
       attr(element, "data-tip", absolute(at));
     }
-    text(element, prefix + ago(at, now));
+    text(element, ago(at, now));
   };
   return { element, update };
 }

@@ -2,7 +2,6 @@
 import { attr, h, text } from "./dom.js";
 import { duration, elapsed, outcome, ticking } from "./format.js";
 import { Cross, progressPart, statusPart, taskUrl, timePart } from "./parts.js";
-import { FINAL } from "./store.js";
 
 export class Row {
   constructor(task, { onTask, kindUrl }) {
@@ -41,9 +40,9 @@ export class Row {
   tick(now) {
     const { task } = this;
     const ran = elapsed(task, now);
-    if (task.started_at) this.started.update(task.started_at, now);
-    else this.started.update(task.created_at, now, FINAL.has(task.status) ? "not started · asked " : "asked ");
-    text(this.took, ran === null ? "" : task.finished_at ? duration(ran) : ticking(ran));
+    this.started.update(task.started_at ?? task.created_at, now);
+    const none = task.started_at ? "" : "asked for, not started";
+    text(this.took, ran === null ? none : task.finished_at ? duration(ran) : ticking(ran));
     const { text: line, more, code } = outcome(task, now);
     text(this.said, line);
     text(this.more, more ?? "");
