@@ -59,7 +59,9 @@ async fn all(dir: &Path, mut each: impl FnMut(&Recorded)) {
         let page = store.read_all(after, PAGE).await.unwrap();
         let Some(last) = page.last() else { break };
         after = last.position;
-        page.iter().for_each(|event| each(event));
+        for event in &page {
+            each(event);
+        }
     }
     assert_eq!(after, Position(EVENTS as u64));
 }

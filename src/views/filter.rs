@@ -10,26 +10,37 @@ use crate::task::{Status, TaskId, Timestamp};
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// One of these statuses.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<Status>,
     /// One of these kinds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kind: Vec<String>,
     /// One of these queues.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub queue: Vec<String>,
     /// One of these owners.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub owner: Vec<String>,
     /// All of these labels, key and value.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<(String, String)>,
     /// All of these words, as parts of the title, the outcome's message or its error's message, in any case of letters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub q: Vec<String>,
     /// Created later than this (not at it).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub created_after: Option<Timestamp>,
     /// Created earlier than this (not at it).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub created_before: Option<Timestamp>,
     /// Finished later than this (not at it).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_after: Option<Timestamp>,
     /// Finished earlier than this (not at it).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_before: Option<Timestamp>,
     /// Asked for by this task.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,
 }
 

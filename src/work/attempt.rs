@@ -138,7 +138,7 @@ impl Attempt {
         }
     }
 
-    pub fn expect(&self, id: u64, end: Timestamp) {
+    pub fn expect_end(&self, id: u64, end: Timestamp) {
         if let Some(step) = self.heard().steps.iter_mut().find(|step| step.id == id) {
             step.expected_end = Some(end);
         }

@@ -162,7 +162,7 @@ impl Step {
 
     /// It is expected to be over then. May be said again at any time.
     pub fn expect_end(&self, at: Timestamp) {
-        self.attempt.expect(self.id, at);
+        self.attempt.expect_end(self.id, at);
     }
 
     /// What it does now, where one step stands for several; the expected end of the former is forgotten.
