@@ -33,9 +33,7 @@ export async function serve(...flags) {
     return text ? JSON.parse(text) : null;
   };
   const stop = async () => {
-    const ended = new Promise((resolve) => child.once("exit", resolve));
-    child.removeAllListeners("exit").once("exit", () => {});
-    const over = child.exitCode === null ? new Promise((resolve) => child.once("exit", resolve)) : ended;
+    const over = new Promise((resolve) => (child.exitCode === null ? child.once("exit", resolve) : resolve()));
     child.kill("SIGTERM");
     await over;
     await rm(root, { recursive: true, force: true });
