@@ -103,13 +103,16 @@ pub(super) struct Lasting<'a> {
     client: &'a Client,
     filter: Value,
     live: Option<Live>,
+    /// When the server last said something, in whatever way.
     heard: Option<Instant>,
+    lost: bool,
 }
 
 impl<'a> Lasting<'a> {
-    /// Nothing is connected before the first [`Lasting::next`].
-    pub const fn new(client: &'a Client, filter: Value) -> Self {
-        Self { client, filter, live: None, heard: None }
+    /// Nothing is connected before the first [`Lasting::next`]. A server that has been `heard` is waited for; one that
+    /// never was there is said to be unreachable.
+    pub const fn new(client: &'a Client, filter: Value, heard: Option<Instant>) -> Self {
+        Self { client, filter, live: None, heard, lost: false }
     }
 
     /// The next frame; after a loss the first ones of a new connection (`hello`, `snapshot`, `subscribed`) come again.
@@ -124,6 +127,7 @@ impl<'a> Lasting<'a> {
                 Err(failure) => failure,
             };
             self.live = None;
+            self.lost = true;
             let Some(heard) = self.heard.filter(|_| failure.exit() == 5) else { return Err(failure) };
             if pause == PAUSE.0 {
                 failure.say(false);
@@ -138,6 +142,7 @@ impl<'a> Lasting<'a> {
     pub async fn lose(&mut self, mut failure: Failure) {
         failure.say(false);
         self.live = None;
+        self.lost = true;
         tokio::time::sleep(PAUSE.0).await;
     }
 
@@ -147,7 +152,7 @@ impl<'a> Lasting<'a> {
             None => self.live.insert(Live::open(self.client, &self.filter).await?),
         };
         let frame = live.next().await?;
-        if frame.kind() == "hello" && self.heard.is_some() {
+        if std::mem::take(&mut self.lost) {
             out::note("connected again");
         }
         self.heard = Some(Instant::now());

@@ -91,7 +91,7 @@ pub(super) async fn end_of(
         return Ok(first);
     }
     seen(&first.body)?;
-    let mut live = Lasting::new(client, json!({"ids": [id]}));
+    let mut live = Lasting::new(client, json!({"ids": [id]}), Some(Instant::now()));
     loop {
         let frame = live.next().await?;
         let pushed = match frame.kind() {
@@ -172,7 +172,7 @@ fn draw(bar: &ProgressBar, task: &Value) {
 
 /// Counters and what runs now, until Ctrl-C.
 async fn all(client: &Client, json: bool) -> Result<(), Failure> {
-    let mut live = Lasting::new(client, json!({"status": CURRENT}));
+    let mut live = Lasting::new(client, json!({"status": CURRENT}), None);
     let mut board = Board::new(json);
     loop {
         let frame = live.next().await?;
