@@ -1,7 +1,7 @@
 //! The composition root: what a Taskbell is made of, put together in one place.
 
 use std::collections::HashSet;
-use std::io;
+use std::io::{self, Write};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -213,7 +213,8 @@ async fn serve(config: Config) -> Result<(), StartError> {
     .bind(config.listen)
     .map_err(|error| StartError::Io("can't listen", error))?;
     for address in server.addrs() {
-        println!("listening on http://{address}");
+        // Whoever started us may have closed our output; that ends nobody's work.
+        let _ = writeln!(io::stdout(), "listening on http://{address}");
     }
     let ended = server.run().await.map_err(|error| StartError::Io("the server stopped", error));
     taskbell.stop().await;

@@ -20,7 +20,7 @@ pub struct Cancel {
     /// Wait until each has ended: 0 where all were cancelled, 1 where one was not
     #[arg(long)]
     wait: bool,
-    #[command(flatten)]
+    #[arg(skip)]
     pub(super) connect: Connect,
 }
 

@@ -19,16 +19,16 @@ pub const USER_AGENT: &str = concat!("taskbell-cli/", env!("CARGO_PKG_VERSION"))
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Which server, and how to print what it answers.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct Connect {
     /// The server
-    #[arg(long, env = "TASKBELL_SERVER", value_name = "URL", default_value = "http://127.0.0.1:7070")]
+    #[arg(long, global = true, env = "TASKBELL_SERVER", value_name = "URL", default_value = "http://127.0.0.1:7070")]
     pub server: String,
     /// Sent as a bearer token
-    #[arg(long, env = "TASKBELL_TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, env = "TASKBELL_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
     /// Print what the API answered, one JSON value on each line
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
 }
 

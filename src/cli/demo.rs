@@ -228,7 +228,7 @@ impl Visitor {
             self.distribute(*piece, json!({})).await?;
         }
         let missing = ("Catalogue 2031 to Riga (fails: there is no such folder)", "catalogue-2031", 1, false);
-        self.distribute(missing, json!({"max_attempts": 1})).await?;
+        self.distribute(missing, json!({"max_attempts": 1, "priority": 10})).await?;
         let soon = jiff::Timestamp::now().as_microsecond();
         let soon = Timestamp::from_micros(soon).plus(Duration::from_mins(1));
         let piece = self.pieces()[1];

@@ -23,7 +23,7 @@ pub struct List {
     /// By creation
     #[arg(long, value_parser = ["desc", "asc"])]
     order: Option<String>,
-    #[command(flatten)]
+    #[arg(skip)]
     pub(super) connect: Connect,
 }
 

@@ -42,21 +42,21 @@ pub struct Tail {
     /// Go on with what comes, until Ctrl-C
     #[arg(long)]
     follow: bool,
-    #[command(flatten)]
+    #[arg(skip)]
     connect: Connect,
 }
 
 #[derive(Debug, Args)]
 pub struct Head {
-    #[command(flatten)]
+    #[arg(skip)]
     connect: Connect,
 }
 
 impl Log {
-    pub(super) const fn connect(&self) -> &Connect {
+    pub(super) const fn connect(&mut self) -> &mut Connect {
         match self {
-            Self::Tail(tail) => &tail.connect,
-            Self::Head(head) => &head.connect,
+            Self::Tail(tail) => &mut tail.connect,
+            Self::Head(head) => &mut head.connect,
         }
     }
 

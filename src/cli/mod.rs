@@ -21,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use client::Connect;
 use failure::Failure;
 
 /// Background tasks behind a bell that people can trust
@@ -31,6 +32,8 @@ use failure::Failure;
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused, 5 unreachable or not available now."
 )]
 struct Cli {
+    #[command(flatten)]
+    connect: Connect,
     #[command(subcommand)]
     command: Command,
 }
@@ -59,17 +62,17 @@ enum Command {
 }
 
 impl Command {
-    /// Whether stdout is for a machine.
-    const fn json(&self) -> bool {
+    /// Where a client's command goes, and how it prints; the others are no clients.
+    const fn connect(&mut self) -> Option<&mut Connect> {
         match self {
-            Self::Serve(_) | Self::Demo(_) => false,
-            Self::Submit(submit) => submit.connect.json,
-            Self::List(list) => list.connect.json,
-            Self::Show(show) => show.connect.json,
-            Self::Watch(watch) => watch.connect.json,
-            Self::Cancel(cancel) => cancel.connect.json,
-            Self::Retry(retry) => retry.connect.json,
-            Self::Log(log) => log.connect().json,
+            Self::Serve(_) | Self::Demo(_) => None,
+            Self::Submit(submit) => Some(&mut submit.connect),
+            Self::List(list) => Some(&mut list.connect),
+            Self::Show(show) => Some(&mut show.connect),
+            Self::Watch(watch) => Some(&mut watch.connect),
+            Self::Cancel(cancel) => Some(&mut cancel.connect),
+            Self::Retry(retry) => Some(&mut retry.connect),
+            Self::Log(log) => Some(log.connect()),
         }
     }
 
@@ -91,8 +94,12 @@ impl Command {
 /// Does what the command line says; errors are one sentence on stderr.
 #[must_use]
 pub fn main() -> ExitCode {
-    let command = Cli::parse().command;
-    let json = command.json();
+    let Cli { connect, mut command } = Cli::parse();
+    let mut json = false;
+    if let Some(place) = command.connect() {
+        json = connect.json;
+        *place = connect;
+    }
     let Err(mut failure) = command.run() else { return ExitCode::SUCCESS };
     failure.say(json);
     ExitCode::from(failure.exit())

@@ -16,7 +16,7 @@ pub struct Retry {
     /// Why; kept in its history
     #[arg(long)]
     reason: Option<String>,
-    #[command(flatten)]
+    #[arg(skip)]
     pub(super) connect: Connect,
 }
 

@@ -14,7 +14,7 @@ use crate::task::TaskId;
 pub struct Show {
     /// Which task
     id: TaskId,
-    #[command(flatten)]
+    #[arg(skip)]
     pub(super) connect: Connect,
 }
 

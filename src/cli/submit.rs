@@ -54,7 +54,7 @@ pub struct Submit {
     /// Wait for its end: 0 where it succeeded, 1 where it did not
     #[arg(long)]
     wait: bool,
-    #[command(flatten)]
+    #[arg(skip)]
     pub(super) connect: Connect,
 }
 

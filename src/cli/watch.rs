@@ -19,7 +19,7 @@ use crate::task::{Status, TaskId};
 pub struct Watch {
     /// Which task; all where none is named
     id: Option<TaskId>,
-    #[command(flatten)]
+    #[arg(skip)]
     pub(super) connect: Connect,
 }
 
