@@ -1,6 +1,6 @@
 //! Pushes: what changed, to every socket that asked, after it is durable and in the views.
 //!
-//! A socket gets the newest counts, not all of them: at most one set of frames in [`PACE`]. What it is owed is kept as a
+//! A socket gets the newest counts, not all of them: at most 20 sets of frames a second. What it is owed is kept as a
 //! mark and a bounded set of ids, so a slow reader costs no more memory than a quick one. Every counters frame names the
 //! position of the one before it, so that a gap can't go unseen.
 

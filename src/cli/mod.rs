@@ -19,7 +19,8 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use client::Connect;
 use failure::Failure;
@@ -95,10 +96,14 @@ impl Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let Cli { connect, mut command } = Cli::parse();
-    let mut json = false;
-    if let Some(place) = command.connect() {
-        json = connect.json;
-        *place = connect;
+    let json = connect.json;
+    match command.connect() {
+        Some(place) => *place = connect,
+        None if json => {
+            let what = "--json is for the commands that ask a server, not for the server";
+            Cli::command().error(ErrorKind::ArgumentConflict, what).exit();
+        }
+        None => {}
     }
     let Err(mut failure) = command.run() else { return ExitCode::SUCCESS };
     failure.say(json);
