@@ -281,6 +281,19 @@ impl Live {
         Self { socket }
     }
 
+    /// Connects over a stream that the test has made.
+    pub async fn over(stream: TcpStream, url: &str) -> Self {
+        let url = format!("{}/v1/live", url.replacen("http", "ws", 1));
+        let stream = MaybeTlsStream::Plain(stream);
+        let (socket, _) = tokio_tungstenite::client_async(&url, stream).await.expect("a websocket");
+        Self { socket }
+    }
+
+    /// The socket itself, for what no well-behaved client sends.
+    pub fn raw(&mut self) -> &mut WebSocketStream<MaybeTlsStream<TcpStream>> {
+        &mut self.socket
+    }
+
     /// The next frame.
     pub async fn next(&mut self) -> Value {
         match self.next_or_close().await {

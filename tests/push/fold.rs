@@ -1,0 +1,262 @@
+//! A fold of `/v1/log`, written from the contract alone: none of the server's own rules are used, so that a mistake in
+//! them can't hide here.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+pub const STATUSES: [&str; 8] =
+    ["scheduled", "queued", "running", "cancelling", "retrying", "succeeded", "failed", "cancelled"];
+
+/// A log, folded event by event. Making one asserts that positions and revisions have no gap, that every step is one of
+/// the contract's table, and that no attempt begins or ends twice.
+pub struct Fold {
+    owner: String,
+    /// Each task as it looked at each revision.
+    pub tasks: HashMap<String, Vec<Value>>,
+    /// What the owner's bell showed at each position, from 0.
+    bells: Vec<Value>,
+    /// Last revision of each bell.
+    bell_revisions: HashMap<String, u64>,
+    counts: [u64; 8],
+    seen: u64,
+    /// Status and position of the last `Completed` of each of the owner's tasks that is final.
+    ended: HashMap<String, (usize, u64)>,
+    /// How many of them lie after `seen`, by status.
+    unseen: [u64; 8],
+    /// All events, as the log gave them.
+    pub events: Vec<Value>,
+}
+
+impl Fold {
+    /// Folds the body of `GET /v1/log`.
+    pub fn of(text: &str, owner: &str) -> Self {
+        let mut fold = Self {
+            owner: owner.to_owned(),
+            tasks: HashMap::new(),
+            bells: Vec::new(),
+            bell_revisions: HashMap::new(),
+            counts: [0; 8],
+            seen: 0,
+            ended: HashMap::new(),
+            unseen: [0; 8],
+            events: Vec::new(),
+        };
+        fold.note();
+        for line in text.lines() {
+            let event: Value = serde_json::from_str(line).expect("a line of the log is JSON");
+            assert_eq!(event["position"], fold.bells.len(), "positions have no gap");
+            fold.add(&event);
+            fold.note();
+            fold.events.push(event);
+        }
+        for (id, docs) in &fold.tasks {
+            let last = docs.last().unwrap();
+            assert!(waits_on(last) || last["cancel"].is_null(), "{id}: a cancel of what doesn't run ends it at once");
+        }
+        fold
+    }
+
+    /// The position of the last event.
+    pub fn head(&self) -> u64 {
+        self.bells.len() as u64 - 1
+    }
+
+    /// What the owner's bell shows at this position: `counts`, `unseen`, `seen`.
+    pub fn bell(&self, position: u64) -> &Value {
+        self.bells.get(usize::try_from(position).unwrap()).expect("a position that the log has")
+    }
+
+    /// Nothing, or what a shown task has that the log doesn't give it at its own revision.
+    pub fn difference(&self, shown: &Value) -> Option<String> {
+        let id = shown["id"].as_str().unwrap();
+        let revision = usize::try_from(shown["revision"].as_u64().unwrap()).unwrap();
+        let Some(doc) = self.tasks.get(id).and_then(|docs| docs.get(revision)) else {
+            return Some(format!("{id} has no revision {revision}"));
+        };
+        let running = matches!(doc["status"].as_str(), Some("running" | "cancelling"));
+        for (field, wanted) in doc.as_object().unwrap() {
+            let live = field == "progress" && running;
+            if !live && shown[field] != *wanted {
+                return Some(format!("{id} at revision {revision}: {field} is {}, should be {wanted}", shown[field]));
+            }
+        }
+        let waiting = &shown["waiting_for"];
+        let right = match doc["status"].as_str().unwrap() {
+            "scheduled" => waiting == "run_at",
+            "retrying" => waiting == "retry_at",
+            "queued" => waiting.is_null() || waiting == "worker" || waiting == "limit",
+            _ => waiting.is_null(),
+        };
+        (!right).then(|| format!("{id} at revision {revision}: waits for {waiting}"))
+    }
+
+    fn note(&mut self) {
+        let counts: serde_json::Map<_, _> =
+            STATUSES.iter().zip(self.counts).map(|(name, n)| ((*name).to_owned(), json!(n))).collect();
+        let [.., succeeded, failed, cancelled] = self.unseen;
+        let unseen = json!({"succeeded": succeeded, "failed": failed, "cancelled": cancelled});
+        self.bells.push(json!({"counts": counts, "unseen": unseen, "seen": self.seen}));
+    }
+
+    fn add(&mut self, event: &Value) {
+        let stream = event["stream"].as_str().unwrap();
+        if let Some(owner) = stream.strip_prefix("bell-") {
+            let next = self.bell_revisions.get(owner).map_or(0, |last| last + 1);
+            assert_eq!(event["revision"], next, "revisions of {stream} have no gap");
+            self.bell_revisions.insert(owner.to_owned(), next);
+            if owner == self.owner {
+                let seen = event["data"]["position"].as_u64().unwrap();
+                assert!(seen > self.seen, "seen only grows");
+                self.seen = seen;
+                self.unseen = [0; 8];
+                for (status, _) in self.ended.values().filter(|(_, position)| *position > seen) {
+                    self.unseen[*status] += 1;
+                }
+            }
+            return;
+        }
+        let id = stream.strip_prefix("task-").expect("a stream of a task or a bell").to_owned();
+        let docs = self.tasks.entry(id.clone()).or_default();
+        assert_eq!(event["revision"], docs.len(), "revisions of {stream} have no gap");
+        let before = docs.last().cloned();
+        let mut after = match &before {
+            None => born(&id, event),
+            Some(doc) => evolved(doc.clone(), event),
+        };
+        after["revision"] = event["revision"].clone();
+        after["position"] = event["position"].clone();
+        let mine = after["owner"] == *self.owner;
+        if mine {
+            if let Some(before) = &before {
+                self.counts[status_of(before)] -= 1;
+            }
+            self.counts[status_of(&after)] += 1;
+            let end = is_final(&after).then(|| (status_of(&after), event["position"].as_u64().unwrap()));
+            let former = self.ended.remove(&id).filter(|(_, position)| *position > self.seen);
+            if let Some((status, _)) = former {
+                self.unseen[status] -= 1;
+            }
+            if let Some(end) = end {
+                self.unseen[end.0] += 1;
+                self.ended.insert(id, end);
+            }
+        }
+        docs.push(after);
+    }
+}
+
+fn status_of(doc: &Value) -> usize {
+    STATUSES.iter().position(|name| doc["status"] == *name).expect("a status of the contract")
+}
+
+pub fn is_final(doc: &Value) -> bool {
+    status_of(doc) >= 5
+}
+
+/// Whether a request to cancel may stand on this task for longer than its own append.
+fn waits_on(doc: &Value) -> bool {
+    is_final(doc) || doc["status"] == "cancelling"
+}
+
+fn born(id: &str, event: &Value) -> Value {
+    assert_eq!(event["type"], "Created", "{event}");
+    let data = &event["data"];
+    let mut doc = json!({
+        "id": id, "created_at": event["time"], "attempt": 0, "worker": null, "started_at": null, "finished_at": null,
+        "duration_ms": null, "retry_at": null, "progress": null, "outcome": null, "cancel": null,
+        "status": if data["run_at"].is_null() { "queued" } else { "scheduled" },
+    });
+    for field in
+        ["kind", "title", "owner", "queue", "priority", "labels", "parent", "run_at", "max_attempts", "timeout_s"]
+    {
+        doc[field] = data[field].clone();
+    }
+    doc
+}
+
+fn evolved(mut doc: Value, event: &Value) -> Value {
+    let (data, kind) = (&event["data"], event["type"].as_str().unwrap());
+    let status = doc["status"].as_str().unwrap().to_owned();
+    let active = status == "running" || status == "cancelling";
+    let ends = matches!(kind, "AttemptFailed" | "Released" | "Completed") && !data["attempt"].is_null();
+    if ends || kind == "CancelAcknowledged" {
+        assert!(active && data["attempt"] == doc["attempt"], "no attempt has two ends: {event} on {doc}");
+    }
+    let next = match (status.as_str(), kind) {
+        ("scheduled" | "retrying", "Queued") | ("running", "Released") => "queued",
+        ("succeeded" | "failed" | "cancelled", "Retried") => "queued",
+        ("queued", "Started") => "running",
+        ("running", "AttemptFailed") => "retrying",
+        ("running", "CancelRequested") | ("cancelling", "CancelAcknowledged" | "CancelEscalated") => "cancelling",
+        (waiting @ ("scheduled" | "queued" | "retrying"), "CancelRequested") => waiting,
+        ("running" | "cancelling", "Completed") => data["outcome"].as_str().unwrap(),
+        ("scheduled" | "queued" | "retrying", "Completed") if data["outcome"] == "cancelled" => "cancelled",
+        _ => panic!("{kind} is not legal for {status}: {event}"),
+    };
+    doc["status"] = json!(next);
+    match kind {
+        "Queued" => doc["retry_at"] = Value::Null,
+        "Started" => started(&mut doc, event),
+        "AttemptFailed" => {
+            assert!(!data["retry_at"].is_null(), "retry_at is never null");
+            doc["retry_at"] = data["retry_at"].clone();
+            doc["progress"] = data["progress"].clone();
+        }
+        "Released" => doc["started_at"] = Value::Null,
+        "CancelRequested" => {
+            assert!(doc["cancel"].is_null(), "one request for each run: {event}");
+            doc["cancel"] = json!({
+                "requested_at": event["time"], "requested_by": event["meta"]["actor"], "reason": data["reason"],
+                "acknowledged_at": null, "stopping_after": null, "expected_end": null, "rung": "ask", "verdict": null,
+            });
+        }
+        "CancelAcknowledged" => {
+            let cancel = &mut doc["cancel"];
+            if cancel["acknowledged_at"].is_null() {
+                cancel["acknowledged_at"] = event["time"].clone();
+            }
+            cancel["stopping_after"] = data["stopping_after"].clone();
+            cancel["expected_end"] = data["expected_end"].clone();
+        }
+        "CancelEscalated" => doc["cancel"]["rung"] = data["rung"].clone(),
+        "Completed" => completed(&mut doc, event),
+        _ => {
+            for field in ["cancel", "outcome", "progress", "started_at", "finished_at", "duration_ms"] {
+                doc[field] = Value::Null;
+            }
+        }
+    }
+    doc
+}
+
+fn started(doc: &mut Value, event: &Value) {
+    let attempt = event["data"]["attempt"].as_u64().unwrap();
+    assert_eq!(attempt, doc["attempt"].as_u64().unwrap() + 1, "attempts count up: {event}");
+    doc["attempt"] = json!(attempt);
+    doc["worker"] = event["data"]["worker"].clone();
+    doc["started_at"] = event["time"].clone();
+    doc["progress"] = Value::Null;
+}
+
+fn completed(doc: &mut Value, event: &Value) {
+    let data = &event["data"];
+    doc["finished_at"] = event["time"].clone();
+    doc["retry_at"] = Value::Null;
+    doc["outcome"] = json!({"message": data["message"], "error": data["error"]});
+    if !data["progress"].is_null() {
+        doc["progress"] = data["progress"].clone();
+    }
+    let at = |field: &Value| field.as_str().map(|text| text.parse::<jiff::Timestamp>().unwrap());
+    if let (Some(from), Some(to)) = (at(&doc["started_at"]), at(&doc["finished_at"])) {
+        doc["duration_ms"] = json!((to.as_microsecond() - from.as_microsecond()) / 1000);
+    }
+    if !doc["cancel"].is_null() {
+        doc["cancel"]["verdict"] = json!(match (data["outcome"].as_str().unwrap(), data["forced"] == true) {
+            ("succeeded", _) => "finished_first",
+            ("failed", _) => "failed_first",
+            (_, true) => "forced",
+            (_, false) => "cancelled",
+        });
+    }
+}

@@ -1,0 +1,84 @@
+//! Readers that don't read.
+
+use serde_json::{Value, json};
+use tokio::net::TcpSocket;
+
+use crate::support::{Live, Server};
+
+/// Tasks of one batch: fewer than a frame lists.
+const BATCH: usize = 150;
+
+/// A socket with little room in its kernel, that hears of every task.
+async fn narrow(server: &Server) -> Live {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let address = server.url().replace("http://", "").parse().unwrap();
+    let mut live = Live::over(socket.connect(address).await.unwrap(), &server.url()).await;
+    live.send(&json!({"type": "subscribe", "filter": {"kind": ["nobody.works"]}})).await;
+    live.until("subscribed").await;
+    live
+}
+
+/// Large tasks, one batch after the other, each seen by the quick reader; all its counters frames.
+async fn flood(server: &Server, quick: &mut Live, batches: usize) -> Vec<Value> {
+    let labels: serde_json::Map<_, _> = (0..32).map(|n| (format!("l{n}"), json!("x".repeat(128)))).collect();
+    let items: Vec<Value> = (0..BATCH).map(|_| json!({"kind": "nobody.works", "labels": labels})).collect();
+    let body = json!({"items": items});
+    let mut frames = vec![quick.until("snapshot").await];
+    for _ in 0..batches {
+        let answer = server.post("/v1/tasks/batch", &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        while frames.last().unwrap()["position"].as_u64().unwrap() < answer.position() {
+            frames.push(quick.until("counters").await);
+        }
+    }
+    frames
+}
+
+#[tokio::test]
+async fn a_socket_that_stops_reading_holds_up_nobody_and_then_gets_the_newest_counts() {
+    let server = Server::start();
+    let mut slow = narrow(&server).await;
+    let mut quick = Live::open(&server).await;
+    let told = flood(&server, &mut quick, 40).await;
+    let newest = told.last().unwrap();
+    slow.send(&json!({"type": "resync"})).await;
+    let mut at = json!(0);
+    let (mut frames, mut snapshots) = (0, 0);
+    while at != newest["position"] || snapshots == 0 {
+        let frame = slow.next().await;
+        match frame["type"].as_str().unwrap() {
+            "counters" => {
+                assert_eq!(frame["previous"], at, "no gap");
+                frames += 1;
+            }
+            "snapshot" => snapshots += 1,
+            _ => continue,
+        }
+        assert!(frame["position"].as_u64() >= at.as_u64(), "never back");
+        at = frame["position"].clone();
+        let same = told.iter().find(|told| told["position"] == at);
+        assert!(same.is_none_or(|told| told["counts"] == frame["counts"]), "the same counts at one position");
+    }
+    println!("{} frames to the quick reader, {frames} to the slow one", told.len());
+    assert!(frames < told.len() - 1, "it got the newest instead of all of them");
+}
+
+#[tokio::test]
+#[ignore = "takes a minute"]
+async fn a_reader_that_has_stalled_for_30_s_is_closed_with_1013() {
+    let server = Server::start();
+    let mut slow = narrow(&server).await;
+    let mut quick = Live::open(&server).await;
+    flood(&server, &mut quick, 40).await;
+    // A beat comes every 10 s.
+    for _ in 0..5 {
+        quick.until("beat").await;
+    }
+    let close = loop {
+        if let Err(close) = slow.next_or_close().await {
+            break close;
+        }
+    };
+    assert_eq!(close.map(|close| u16::from(close.code)), Some(1013));
+}
