@@ -100,6 +100,8 @@ struct Socket {
     interest: Option<Interest>,
     /// It asked, and has not been told yet that its wish is in force.
     subscribed: bool,
+    /// It is owed a snapshot.
+    resync: bool,
     /// Position of the last snapshot or counters frame.
     told: Position,
     /// Its owner's counters may have changed since.
@@ -166,7 +168,9 @@ impl Hub {
         if socket.subscribed {
             frames.push(frames::subscribed(position));
         }
-        if socket.counters && position > socket.told {
+        if socket.resync {
+            frames.push(frames::snapshot(&views.counters(&socket.owner)));
+        } else if socket.counters && position > socket.told {
             frames.push(frames::counters(socket.told, &views.counters(&socket.owner)));
         }
         if socket.too_many {
@@ -176,33 +180,15 @@ impl Hub {
         }
         drop(views);
         if frames.is_empty() || socket.send(frames, now) {
-            if socket.counters {
+            if socket.counters || socket.resync {
                 socket.told = position;
             }
+            socket.resync = false;
             socket.subscribed = false;
             socket.counters = false;
             socket.too_many = false;
             socket.tasks.clear();
             self.owed.remove(&id);
-        }
-    }
-
-    /// Sends the counts as they are now, with no regard to what was told before.
-    fn snapshot(&mut self, id: SocketId, greeting: bool) {
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        let counters = self.read.views().counters(&socket.owner);
-        let mut frames = Vec::with_capacity(2);
-        if greeting {
-            frames.push(frames::hello(self.epoch, counters.position, now()));
-        }
-        frames.push(frames::snapshot(&counters));
-        if socket.send(frames, Instant::now()) {
-            socket.told = counters.position;
-            socket.counters = false;
-        } else {
-            // It can't take it now: the next counters frame will do, since it says what it follows.
-            socket.counters = true;
-            self.owed.insert(id);
         }
     }
 
@@ -229,6 +215,13 @@ impl Hub {
 }
 
 impl Socket {
+    fn wish(&mut self, interest: Option<Interest>) {
+        self.subscribed = interest.is_some();
+        self.interest = interest;
+        self.tasks.clear();
+        self.too_many = false;
+    }
+
     /// Hands the frames over if the socket has room; remembers since when it has not.
     fn send(&mut self, frames: Vec<String>, now: Instant) -> bool {
         let sent = self.to.try_send(Push::Frames(frames)).is_ok();
@@ -252,11 +245,12 @@ impl Handler<Join> for Hub {
     type Result = ();
 
     fn handle(&mut self, join: Join, _: &mut Context<Self>) {
-        let socket = Socket {
+        let mut socket = Socket {
             owner: join.owner,
             to: join.to,
             interest: None,
             subscribed: false,
+            resync: false,
             told: Position(0),
             counters: false,
             tasks: HashSet::new(),
@@ -264,8 +258,12 @@ impl Handler<Join> for Hub {
             last: Instant::now(),
             full_since: None,
         };
+        let counters = self.read.views().counters(&socket.owner);
+        socket.told = counters.position;
+        let greeting = vec![frames::hello(self.epoch, counters.position, now()), frames::snapshot(&counters)];
+        // The mailbox of a socket that has just opened has room.
+        socket.send(greeting, Instant::now());
         self.sockets.insert(join.socket, socket);
-        self.snapshot(join.socket, true);
     }
 }
 
@@ -282,17 +280,15 @@ impl Handler<Ask> for Hub {
     type Result = ();
 
     fn handle(&mut self, ask: Ask, _: &mut Context<Self>) {
-        let (id, interest) = match ask {
-            Ask::Resync(id) => return self.snapshot(id, false),
-            Ask::Subscribe(id, interest) => (id, Some(interest)),
-            Ask::Unsubscribe(id) => (id, None),
-        };
+        let (Ask::Resync(id) | Ask::Subscribe(id, _) | Ask::Unsubscribe(id)) = ask;
         let Some(socket) = self.sockets.get_mut(&id) else { return };
-        // The wish is in force before the position is said: nothing after it can be missed.
-        socket.subscribed = interest.is_some();
-        socket.interest = interest;
-        socket.tasks.clear();
-        socket.too_many = false;
+        match ask {
+            // A snapshot that can't be taken now stays owed: the client waits for it.
+            Ask::Resync(_) => socket.resync = true,
+            // The wish is in force before the position is said: nothing after it can be missed.
+            Ask::Subscribe(_, interest) => socket.wish(Some(interest)),
+            Ask::Unsubscribe(_) => socket.wish(None),
+        }
         self.owed.insert(id);
         self.pay(id, Instant::now());
     }
