@@ -76,11 +76,14 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
         .map_err(|error| Problem::malformed_json(format!("the body is no JSON: {error}")))
 }
 
-/// The value as one of our types.
+/// The object as one of our types. A list is none, although serde would take its items for the fields in their order.
 ///
 /// # Errors
 /// 422 with a pointer to the field that can't be what it is.
 pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
+    if !value.is_object() {
+        return Err(Problem::invalid_field("", "an object is needed"));
+    }
     serde_path_to_error::deserialize(value).map_err(|error| {
         let pointer = pointer(error.path());
         Problem::invalid_field(pointer, error.into_inner().to_string())
