@@ -5,7 +5,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HOST, HeaderName, HeaderValue, ORIGIN};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage};
+use actix_web::{Error, HttpMessage, ResponseError as _};
 
 use super::caller::RequestId;
 use super::error::Problem;
@@ -25,7 +25,7 @@ pub async fn door(request: ServiceRequest, next: Next<BoxBody>) -> Result<Servic
     request.extensions_mut().insert(RequestId(id.clone()));
     let response = match check(&request) {
         Ok(()) => next.call(request).await?,
-        Err(problem) => request.into_response(problem.response()),
+        Err(problem) => request.into_response(problem.error_response()),
     };
     Ok(leave(response, &id))
 }
