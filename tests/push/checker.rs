@@ -54,8 +54,8 @@ async fn pushed_counts_and_tasks_are_those_of_the_log() {
 
 /// The checker itself finds what is wrong.
 fn planted(mut seen: Seen, fold: &Fold) {
-    let (filter, frames) = &mut seen.sockets[0];
-    assert!(filter.is_some());
+    let queued = |filter: &Option<Value>| *filter == Some(json!({"status": ["queued"]}));
+    let (_, frames) = seen.sockets.iter_mut().find(|(filter, _)| queued(filter)).unwrap();
     let mut counters = (0..frames.len()).filter(|n| frames[*n]["type"] == "counters");
     let (lost, wrong) = (counters.next().unwrap(), counters.next_back().unwrap());
     frames[wrong]["counts"]["queued"] = json!(number(&frames[wrong]["counts"], "queued") + 1);
