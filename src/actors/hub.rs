@@ -94,18 +94,26 @@ pub enum Ask {
     Resync(SocketId),
 }
 
+/// Which counts a socket is owed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    Nothing,
+    /// Its owner's counters may have changed since it was told.
+    Newer,
+    /// It asked for them, whatever it was told.
+    Snapshot,
+}
+
 struct Socket {
     owner: Arc<str>,
     to: Recipient<Push>,
     interest: Option<Interest>,
     /// It asked, and has not been told yet that its wish is in force.
     subscribed: bool,
-    /// It is owed a snapshot.
-    resync: bool,
     /// Position of the last snapshot or counters frame.
     told: Position,
-    /// Its owner's counters may have changed since.
-    counters: bool,
+    /// The counts that it is owed.
+    counts: Counts,
     /// Tasks that it is owed.
     tasks: HashSet<TaskId>,
     /// More of them than can be listed.
@@ -135,12 +143,14 @@ impl Hub {
     /// Marks what each socket is owed: a task is sent if it matched before or matches after.
     fn mark(&mut self, wants: impl Fn(&Interest) -> Vec<TaskId>, owners: &[Arc<str>]) {
         for (id, socket) in &mut self.sockets {
-            socket.counters |= owners.contains(&socket.owner);
+            if socket.counts == Counts::Nothing && owners.contains(&socket.owner) {
+                socket.counts = Counts::Newer;
+            }
             if let Some(interest) = socket.interest.as_ref().filter(|_| !socket.too_many) {
                 socket.tasks.extend(wants(interest));
                 socket.too_many = socket.tasks.len() > TASKS_MAX;
             }
-            if socket.counters || socket.too_many || !socket.tasks.is_empty() {
+            if socket.counts != Counts::Nothing || socket.too_many || !socket.tasks.is_empty() {
                 self.owed.insert(*id);
             }
         }
@@ -168,10 +178,12 @@ impl Hub {
         if socket.subscribed {
             frames.push(frames::subscribed(position));
         }
-        if socket.resync {
-            frames.push(frames::snapshot(&views.counters(&socket.owner)));
-        } else if socket.counters && position > socket.told {
-            frames.push(frames::counters(socket.told, &views.counters(&socket.owner)));
+        match socket.counts {
+            Counts::Newer if position > socket.told => {
+                frames.push(frames::counters(socket.told, &views.counters(&socket.owner)));
+            }
+            Counts::Snapshot => frames.push(frames::snapshot(&views.counters(&socket.owner))),
+            Counts::Nothing | Counts::Newer => {}
         }
         if socket.too_many {
             frames.push(frames::tasks_changed(position));
@@ -180,12 +192,11 @@ impl Hub {
         }
         drop(views);
         if frames.is_empty() || socket.send(frames, now) {
-            if socket.counters || socket.resync {
+            if socket.counts != Counts::Nothing {
                 socket.told = position;
             }
-            socket.resync = false;
+            socket.counts = Counts::Nothing;
             socket.subscribed = false;
-            socket.counters = false;
             socket.too_many = false;
             socket.tasks.clear();
             self.owed.remove(&id);
@@ -250,9 +261,8 @@ impl Handler<Join> for Hub {
             to: join.to,
             interest: None,
             subscribed: false,
-            resync: false,
             told: Position(0),
-            counters: false,
+            counts: Counts::Nothing,
             tasks: HashSet::new(),
             too_many: false,
             last: Instant::now(),
@@ -284,7 +294,7 @@ impl Handler<Ask> for Hub {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         match ask {
             // A snapshot that can't be taken now stays owed: the client waits for it.
-            Ask::Resync(_) => socket.resync = true,
+            Ask::Resync(_) => socket.counts = Counts::Snapshot,
             // The wish is in force before the position is said: nothing after it can be missed.
             Ask::Subscribe(_, interest) => socket.wish(Some(interest)),
             Ask::Unsubscribe(_) => socket.wish(None),
