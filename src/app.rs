@@ -25,8 +25,9 @@ use crate::task::TaskId;
 use crate::work::distribute::{Distribute, Roots};
 use crate::work::{BulkCancel, Doors, Drain, Handler, Handlers, LocalWorker, NotRegistered};
 
-/// A connection whose peer takes nothing for so long is ended by the kernel; see `http::live`.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A connection whose peer takes nothing for so long is ended by the kernel; see `http::live`. Longer than the hub's
+/// patience with a stalled reader, so that one who reads again in between finds out why it was let go.
+const USER_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long running attempts are waited for on the way out; what still runs then is recorded as lost by the next start.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long open connections are waited for on the way out, in seconds.
