@@ -51,8 +51,28 @@ impl Server {
     pub fn with<A: IntoIterator<Item: Into<OsString>>>(args: A) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-        let (child, address) = launch(dir.path(), "127.0.0.1:0", &args);
+        let (child, address) = launch(taskbell(), dir.path(), "127.0.0.1:0", &args);
         Self { child, dir, args, address, client: reqwest::Client::new() }
+    }
+
+    /// A server whose data folder is a disk of its own with so many KiB; none where the system doesn't let us mount one.
+    /// The test sees that disk in `/proc/PID/root`. Not to be restarted: the disk ends with the server.
+    pub fn on_small_disk(kib: u32) -> Option<Self> {
+        let allowed = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).status();
+        if !allowed.is_ok_and(|status| status.success()) {
+            return None;
+        }
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(dir.path().join("data")).expect("a folder to mount on");
+        let mut command = Command::new("unshare");
+        let mount = format!("mount -t tmpfs -o size={kib}k tmpfs data && exec \"$@\"");
+        command.args(["-rm", "sh", "-c", &mount, "sh"]).arg(taskbell().get_program());
+        for (name, value) in taskbell().get_envs() {
+            assert!(value.is_none(), "only removals");
+            command.env_remove(name);
+        }
+        let (child, address) = launch(command, dir.path(), "127.0.0.1:0", &[]);
+        Some(Self { child, dir, args: Vec::new(), address, client: reqwest::Client::new() })
     }
 
     /// A server whose distributions may use `root`, at this many bytes per second if a bound is given.
@@ -99,7 +119,7 @@ impl Server {
     /// Starts again on the same data and the same port, after [`Server::kill9`] or [`Server::stop`].
     pub fn restart(&mut self) {
         self.kill9();
-        (self.child, self.address) = launch(self.dir.path(), &self.address, &self.args);
+        (self.child, self.address) = launch(taskbell(), self.dir.path(), &self.address, &self.args);
     }
 
     /// `GET`, with the answer read to its end.
@@ -192,10 +212,9 @@ pub fn signal(pid: u32, name: &str) {
 }
 
 /// Starts `serve` in `dir` and waits for its line; the process and the address that it listens on.
-fn launch(dir: &Path, listen: &str, args: &[OsString]) -> (Child, String) {
+fn launch(mut command: Command, dir: &Path, listen: &str, args: &[OsString]) -> (Child, String) {
     let path = dir.join("stderr");
     let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&path).expect("a file for stderr");
-    let mut command = taskbell();
     command.arg("serve").args(["--listen", listen]).arg("--data").arg(dir.join("data")).args(args);
     let mut child = command
         .current_dir(dir)

@@ -68,7 +68,11 @@ async fn what_a_message_says_is_checked_like_a_request() {
         for message in pair {
             live.send(message).await;
             let problem = live.next().await;
-            assert_eq!((&problem["type"], &problem["status"]), (&json!("problem"), &json!(422)), "{message}: {problem}");
+            assert_eq!(
+                (&problem["type"], &problem["status"]),
+                (&json!("problem"), &json!(422)),
+                "{message}: {problem}"
+            );
         }
     }
     let mut live = opened(&server).await;

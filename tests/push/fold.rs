@@ -184,8 +184,9 @@ fn evolved(mut doc: Value, event: &Value) -> Value {
         assert!(active && data["attempt"] == doc["attempt"], "no attempt has two ends: {event} on {doc}");
     }
     let next = match (status.as_str(), kind) {
-        ("scheduled" | "retrying", "Queued") | ("running", "Released") => "queued",
-        ("succeeded" | "failed" | "cancelled", "Retried") => "queued",
+        ("scheduled" | "retrying", "Queued")
+        | ("running", "Released")
+        | ("succeeded" | "failed" | "cancelled", "Retried") => "queued",
         ("queued", "Started") => "running",
         ("running", "AttemptFailed") => "retrying",
         ("running", "CancelRequested") | ("cancelling", "CancelAcknowledged" | "CancelEscalated") => "cancelling",

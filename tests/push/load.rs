@@ -168,8 +168,8 @@ async fn drive(world: &World, n: usize) -> Vec<Value> {
         if more {
             driver.create(round % 2 == 0).await;
         }
-        let due = world.cancelled.load(Ordering::Relaxed) * size.tasks
-            < size.cancels * world.created.load(Ordering::Relaxed);
+        let due =
+            world.cancelled.load(Ordering::Relaxed) * size.tasks < size.cancels * world.created.load(Ordering::Relaxed);
         if !more && !due && world.frames.load(Ordering::Relaxed) >= size.frames {
             break;
         }

@@ -51,21 +51,21 @@ async fn a_page_read_after_subscribed_and_the_frames_lose_no_task() {
         let mut live = Live::open(&server).await;
         live.until("snapshot").await;
         let creates = join_all((0..20).map(|n| {
-            let (server, kind) = (&server, &kind);
-            async move { server.submit(&json!({"kind": kind, "title": format!("{n}")})).await }
+            let (to, kind) = (&server, &kind);
+            async move { to.submit(&json!({"kind": kind, "title": format!("{n}")})).await }
         }));
         let look = async {
             let position = subscribe(&mut live, json!({"kind": [kind]})).await;
             let page = server.get(&format!("/v1/tasks?kind={kind}&limit=200&min_position={position}")).await.body;
             ids(&page).into_iter().map(str::to_owned).collect::<HashSet<_>>()
         };
-        let (created, mut known) = tokio::join!(creates, look);
-        let created: HashSet<String> = created.into_iter().collect();
-        while known.len() < created.len() {
+        let (all, mut known) = tokio::join!(creates, look);
+        let wanted: HashSet<String> = all.into_iter().collect();
+        while known.len() < wanted.len() {
             let frame = live.until("tasks").await;
             known.extend(ids(&frame).into_iter().map(str::to_owned));
         }
-        assert_eq!(known, created);
+        assert_eq!(known, wanted);
     }
 }
 

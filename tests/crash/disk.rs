@@ -1,0 +1,49 @@
+//! The disk under the log is full.
+
+use std::io::Write as _;
+
+use serde_json::json;
+
+use crate::push::fold::Fold;
+use crate::support::Server;
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_nothing_else_and_passes() {
+    let Some(server) = Server::on_small_disk(4096) else {
+        eprintln!("this system lets nobody mount a small disk: not tested here");
+        return;
+    };
+    let task = json!({"kind": "nobody.works", "input": "x".repeat(30_000)});
+    let first = server.submit(&task).await;
+    let mut live = crate::support::Live::open(&server).await;
+    live.until("snapshot").await;
+    let disk = format!("/proc/{}/root{}", server.pid(), server.data().display());
+    let path = std::path::Path::new(&disk).join("filler");
+    let mut filler = std::fs::File::create(&path).unwrap();
+    while filler.write_all(&[1; 4096]).is_ok() {}
+    // The log keeps some room in files that it has already, so not the first one need be refused.
+    let mut accepted = 1;
+    let refused = loop {
+        let answer = server.post("/v1/tasks", &task).await;
+        if answer.status != 201 {
+            break answer;
+        }
+        accepted += 1;
+    };
+    refused.assert_problem(503, "log_unavailable");
+    assert_eq!(refused.body["retryable"], true, "{}", refused.text);
+    let health = server.get("/healthz").await;
+    assert_eq!(health.status, 200, "{}", health.text);
+    for path in ["/v1/tasks", "/v1/counters", "/v1/log/head", "/v1/log", &format!("/v1/tasks/{first}")] {
+        assert_eq!(server.get(path).await.status, 200, "{path}");
+    }
+    assert_eq!(server.get("/v1/counters").await.body["counts"]["queued"], accepted);
+    server.post("/v1/tasks", &task).await.assert_problem(503, "log_unavailable");
+    std::fs::remove_file(&path).unwrap();
+    drop(filler);
+    let after = server.submit(&task).await;
+    while live.until("counters").await["counts"]["queued"] != accepted + 1 {}
+    let fold = Fold::of(&server.get("/v1/log").await.text, "local");
+    assert_eq!(fold.tasks.len(), accepted + 1);
+    assert!(fold.tasks.contains_key(&after));
+}

@@ -1,0 +1,83 @@
+//! `kill -9` in the middle of everything.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::json;
+
+use super::load::{Clients, Yard, assert_ends, assert_views, verified};
+use crate::push::load::quiet;
+use crate::support::{Server, signal};
+
+/// `TASKBELL_SEED` repeats a run, `TASKBELL_CYCLES` makes it longer.
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_and_everything_started_ends() {
+    let seed = setting("TASKBELL_SEED").unwrap_or_else(rand::random);
+    let cycles = setting("TASKBELL_CYCLES").unwrap_or(6);
+    println!("TASKBELL_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let yard = Yard::new(9, 12_000);
+    let mut server = Server::with_content(yard.root(), Some(2_500_000));
+    let clients = Clients::new(seed);
+    for _ in 0..cycles {
+        let (url, pid) = (server.url(), server.pid());
+        let (answers, later) = (random.random_range(10..70), Duration::from_micros(random.random_range(0..9000)));
+        let kill = async {
+            // Not a wait for anything: the moment is to be any.
+            tokio::time::sleep(later).await;
+            signal(pid, "KILL");
+        };
+        clients.run(&url, &yard, 4, answers, kill).await;
+        server.restart();
+        verified(&server, &clients).await;
+    }
+    quiet(&server, "kind=content.distribute").await;
+    let fold = verified(&server, &clients).await;
+    assert_views(&server, &fold).await;
+    let (copied, forced) = assert_ends(&fold, &yard);
+    let lost = |event: &&serde_json::Value| event["data"]["error"]["code"] == "server_restarted";
+    let lost = fold.events.iter().filter(lost).count();
+    let acks = clients.acks.lock().unwrap();
+    let (answers, events) = (acks.tasks.len() + acks.ids.len(), fold.head());
+    println!(
+        "{cycles} kills, {answers} tasks acknowledged, {events} events, {lost} attempts cut off, {copied} tasks \
+         copied, {forced} cancelled by force"
+    );
+}
+
+#[tokio::test]
+async fn a_cancel_that_the_server_did_not_live_to_see_ends_by_force() {
+    let yard = Yard::new(1, 4_000_000);
+    let mut server = Server::with_content(yard.root(), Some(200_000));
+    let id = server.submit(&yard.order("slow")).await;
+    server.task_when(&id, |task| task["status"] == "running" && !task["progress"].is_null()).await;
+    let asked = server.post(&format!("/v1/tasks/{id}/cancel"), &json!({"reason": "wrong one"})).await;
+    assert_eq!((asked.status, &asked.body["status"]), (202, &json!("cancelling")));
+    server.restart();
+    let task = server.task_at_end(&id).await;
+    assert_eq!((&task["status"], &task["cancel"]["verdict"]), (&json!("cancelled"), &json!("forced")), "{task}");
+    assert_eq!(task["outcome"]["error"]["code"], "server_restarted");
+    let events = server.get(&format!("/v1/tasks/{id}/events")).await.body;
+    let last = events["items"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&last["type"], &last["data"]["forced"]), (&json!("Completed"), &json!(true)));
+    assert_eq!(last["meta"]["actor"], "system");
+}
+
+#[tokio::test]
+async fn a_copy_that_was_cut_off_is_attempted_again_and_is_whole() {
+    let yard = Yard::new(12, 60_000);
+    let mut server = Server::with_content(yard.root(), Some(500_000));
+    let id = server.submit(&yard.order("cut")).await;
+    let half = |task: &serde_json::Value| task["progress"]["fraction"].as_f64().is_some_and(|f| f > 0.2);
+    server.task_when(&id, half).await;
+    server.restart();
+    let task = server.task_at_end(&id).await;
+    assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(2)), "{task}");
+    let clients = Clients::new(0);
+    assert_eq!(assert_ends(&verified(&server, &clients).await, &yard), (1, 0));
+}

@@ -1,0 +1,260 @@
+//! Clients that remember what was acknowledged to them, and what must hold of the log afterwards.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::{Value, json};
+use taskbell::store::{Hash, Recorded, chain};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::push::fold::{Fold, is_final};
+use crate::support::Server;
+
+/// A source of real files; what is copied lies beside it.
+pub struct Yard {
+    root: TempDir,
+}
+
+impl Yard {
+    /// So many files of so many bytes.
+    pub fn new(files: usize, bytes: usize) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for n in 0..files {
+            let path = root.path().join(format!("source/part{}/{n}.bin", n % 3));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, vec![u8::try_from(n % 251).unwrap(); bytes + n]).unwrap();
+        }
+        Self { root }
+    }
+
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// A request to copy the source to two targets of this name.
+    pub fn order(&self, name: &str) -> Value {
+        let target = |n: u32| self.root().join(format!("copies/{name}/{n}"));
+        json!({
+            "kind": "content.distribute",
+            "title": name,
+            "input": {"source": self.root().join("source"), "targets": [target(1), target(2)]},
+        })
+    }
+
+    /// The copies of a task are the source, file for file, with nothing beside it.
+    pub fn assert_copied(&self, created: &Value) {
+        let wanted = tree(&self.root().join("source"));
+        for target in created["data"]["input"]["targets"].as_array().unwrap() {
+            let found = tree(Path::new(target.as_str().unwrap()));
+            assert!(found.keys().eq(wanted.keys()), "{:?} in {target}", found.keys());
+            assert!(found == wanted, "other content in {target}");
+        }
+    }
+}
+
+fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut found, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else {
+                let path = entry.path().strip_prefix(root).unwrap().to_owned();
+                found.insert(path, std::fs::read(entry.path()).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// What was acknowledged: each task as an answer showed it, and ids that a batch named.
+#[derive(Default)]
+pub struct Acks {
+    pub tasks: Vec<Value>,
+    pub ids: Vec<String>,
+    /// The highest position that an answer named.
+    pub position: u64,
+}
+
+/// Clients under way; they end when the server stops answering.
+pub struct Clients {
+    pub acks: Arc<Mutex<Acks>>,
+    /// How many answers there were.
+    count: watch::Sender<usize>,
+    seed: u64,
+}
+
+impl Clients {
+    pub fn new(seed: u64) -> Self {
+        Self { acks: Arc::default(), count: watch::channel(0).0, seed }
+    }
+
+    /// Runs so many connections until the server has gone, and kills it with `kill` after so many more answers.
+    pub async fn run(&self, url: &str, yard: &Yard, connections: u64, answers: usize, kill: impl Future<Output = ()>) {
+        let mut count = self.count.subscribe();
+        let target = *count.borrow() + answers;
+        let clients = (0..connections).map(|n| {
+            let mut client = Client {
+                url: url.to_owned(),
+                http: reqwest::Client::new(),
+                random: StdRng::seed_from_u64(self.seed.wrapping_add(target as u64).wrapping_mul(31).wrapping_add(n)),
+                clients: self,
+                yard,
+                mine: Vec::new(),
+                copies: Vec::new(),
+            };
+            async move { while client.step().await.is_ok() {} }
+        });
+        let killer = async {
+            count.wait_for(|count| *count >= target).await.unwrap();
+            kill.await;
+        };
+        tokio::join!(futures_util::future::join_all(clients), killer);
+    }
+}
+
+struct Client<'a> {
+    url: String,
+    http: reqwest::Client,
+    random: StdRng,
+    clients: &'a Clients,
+    yard: &'a Yard,
+    mine: Vec<String>,
+    copies: Vec<String>,
+}
+
+impl Client<'_> {
+    /// One request, and its answer remembered before the next.
+    async fn step(&mut self) -> Result<(), reqwest::Error> {
+        let name = format!("{:x}", self.random.random::<u64>());
+        match self.random.random_range(0..10) {
+            0 | 1 => self.post("/v1/tasks", self.yard.order(&name)).await,
+            2..5 => self.post("/v1/tasks", json!({"kind": "nobody.works", "title": name})).await,
+            5 => {
+                let items: Vec<_> = (0..20).map(|n| json!({"kind": "nobody.works", "title": n.to_string()})).collect();
+                self.post("/v1/tasks/batch", json!({"items": items})).await
+            }
+            6..8 => self.turn("cancel").await,
+            8 => self.turn("retry").await,
+            _ => {
+                let position = self.clients.acks.lock().unwrap().position;
+                self.post("/v1/bell/seen", json!({"position": position})).await
+            }
+        }
+    }
+
+    async fn turn(&mut self, what: &str) -> Result<(), reqwest::Error> {
+        let copy = self.random.random() && !self.copies.is_empty();
+        let from = if copy { &self.copies } else { &self.mine };
+        if from.is_empty() {
+            return Ok(());
+        }
+        let id = from[self.random.random_range(0..from.len())].clone();
+        self.post(&format!("/v1/tasks/{id}/{what}"), json!({})).await
+    }
+
+    async fn post(&mut self, path: &str, body: Value) -> Result<(), reqwest::Error> {
+        let answer = self.http.post(format!("{}{path}", self.url)).json(&body).send().await?;
+        let status = answer.status().as_u16();
+        // An answer that was cut off acknowledges nothing.
+        let text = answer.text().await?;
+        assert!(matches!(status, 200 | 201 | 202 | 204 | 409 | 503), "{path}: {status} {text}");
+        if status < 300 && status != 204 {
+            self.note(serde_json::from_str(&text).unwrap());
+        }
+        self.clients.count.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    fn note(&mut self, body: Value) {
+        let mut acks = self.clients.acks.lock().unwrap();
+        acks.position = acks.position.max(body["position"].as_u64().unwrap());
+        if let Some(items) = body["items"].as_array() {
+            // An item that came too late has a problem instead of an id.
+            let ids = items.iter().filter_map(|item| item["id"].as_str().map(str::to_owned));
+            acks.ids.extend(ids);
+        } else {
+            let list = if body["kind"] == "content.distribute" { &mut self.copies } else { &mut self.mine };
+            list.push(body["id"].as_str().unwrap().to_owned());
+            acks.tasks.push(body);
+        }
+    }
+}
+
+/// All that must hold of the log whatever happened: no gap, only legal steps, the chain, every acknowledged fact; and
+/// that the views are its fold.
+pub async fn verified(server: &Server, clients: &Clients) -> Fold {
+    let log = server.get("/v1/log").await.text;
+    let fold = Fold::of(&log, "local");
+    let events: Vec<_> = log.lines().map(|line| Arc::new(Recorded::from_json(line).unwrap())).collect();
+    let hash = chain::verify(Hash::ZERO, &events).unwrap();
+    let head = server.get("/v1/log/head").await.body;
+    if head["position"] == fold.head() {
+        assert_eq!(head["hash"], hash.to_string());
+    }
+    {
+        let acks = clients.acks.lock().unwrap();
+        assert!(acks.position <= fold.head(), "position {} was acknowledged", acks.position);
+        for task in &acks.tasks {
+            assert_eq!(fold.difference(task), None, "what was acknowledged is in the log");
+        }
+        for id in &acks.ids {
+            assert!(fold.tasks.contains_key(id), "{id} was acknowledged");
+        }
+    }
+    fold
+}
+
+/// The views are the fold of the log, once nothing moves any more.
+pub async fn assert_views(server: &Server, fold: &Fold) {
+    let counters = server.get("/v1/counters").await.body;
+    assert_eq!(counters["position"], fold.head());
+    let bell = fold.bell(fold.head());
+    for field in ["counts", "unseen", "seen"] {
+        assert_eq!(counters[field], bell[field], "{field}");
+    }
+    let (mut next, mut shown) = (String::new(), 0);
+    loop {
+        let page = server.get(&format!("/v1/tasks?limit=200{next}")).await.body;
+        for item in page["items"].as_array().unwrap() {
+            assert_eq!(fold.difference(item), None);
+            assert_eq!(item["revision"], fold.tasks[item["id"].as_str().unwrap()].len() - 1);
+            shown += 1;
+        }
+        assert_eq!(page["total"], fold.tasks.len());
+        let Some(cursor) = page["next"].as_str() else { break };
+        next = format!("&cursor={cursor}");
+    }
+    assert_eq!(shown, fold.tasks.len());
+}
+
+/// Every task that was ever started has ended, and says how; what succeeded is copied.
+pub fn assert_ends(fold: &Fold, yard: &Yard) -> (usize, usize) {
+    let (mut copied, mut forced) = (0, 0);
+    for (id, docs) in &fold.tasks {
+        let last = docs.last().unwrap();
+        assert!(!matches!(last["status"].as_str(), Some("running" | "cancelling" | "retrying")), "{last}");
+        if last["kind"] != "content.distribute" {
+            continue;
+        }
+        assert!(is_final(last), "{last}");
+        let stream = format!("task-{id}");
+        if last["status"] == "succeeded" {
+            yard.assert_copied(fold.events.iter().find(|event| event["stream"] == stream).unwrap());
+            copied += 1;
+        } else if last["status"] == "failed" {
+            assert_eq!(last["outcome"]["error"]["code"], "server_restarted", "{last}");
+        } else {
+            let verdict = last["cancel"]["verdict"].as_str().unwrap();
+            let end = fold.events.iter().rev().find(|event| event["stream"] == stream).unwrap();
+            assert_eq!(end["data"]["forced"], verdict == "forced", "{end}");
+            assert_eq!(last["outcome"]["error"]["code"] == "server_restarted", verdict == "forced", "{end}");
+            forced += usize::from(verdict == "forced");
+        }
+    }
+    (copied, forced)
+}

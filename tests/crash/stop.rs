@@ -1,0 +1,41 @@
+//! SIGTERM, and a second server.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use super::load::{Clients, Yard, assert_ends, assert_views, verified};
+use crate::push::load::quiet;
+use crate::support::{Server, signal, taskbell};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_in_mid_work_ends_within_seconds_and_leaves_a_log_to_go_on_with() {
+    let yard = Yard::new(9, 40_000);
+    let mut server = Server::with_content(yard.root(), Some(3_000_000));
+    let clients = Clients::new(7);
+    let (url, pid) = (server.url(), server.pid());
+    clients.run(&url, &yard, 3, 60, async { signal(pid, "TERM") }).await;
+    let begun = Instant::now();
+    let status = server.stop();
+    println!("it took {} ms", begun.elapsed().as_millis());
+    assert!(status.success(), "{status}\n{}", server.stderr());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    server.restart();
+    verified(&server, &clients).await;
+    quiet(&server, "kind=content.distribute").await;
+    let fold = verified(&server, &clients).await;
+    assert_views(&server, &fold).await;
+    assert_ends(&fold, &yard);
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_data_says_why_it_does_not_start() {
+    let server = Server::start();
+    let mut second = taskbell();
+    second.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(server.data()).current_dir(server.data());
+    let output = second.stdin(Stdio::null()).output().unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("data") && !stderr.contains("panicked"), "{stderr}");
+    println!("{stderr}");
+    assert_eq!(server.get("/v1/counters").await.status, 200, "the first goes on");
+}
