@@ -132,13 +132,13 @@ impl Client<'_> {
     async fn step(&mut self) -> Result<(), reqwest::Error> {
         let name = format!("{:x}", self.random.random::<u64>());
         match self.random.random_range(0..10) {
-            0 | 1 => self.post("/v1/tasks", self.yard.order(&name)).await,
-            2..5 => self.post("/v1/tasks", json!({"kind": "nobody.works", "title": name})).await,
-            5 => {
+            0 => self.post("/v1/tasks", self.yard.order(&name)).await,
+            1..4 => self.post("/v1/tasks", json!({"kind": "nobody.works", "title": name})).await,
+            4 => {
                 let items: Vec<_> = (0..20).map(|n| json!({"kind": "nobody.works", "title": n.to_string()})).collect();
                 self.post("/v1/tasks/batch", json!({"items": items})).await
             }
-            6..8 => self.turn("cancel").await,
+            5..8 => self.turn("cancel").await,
             8 => self.turn("retry").await,
             _ => {
                 let position = self.clients.acks.lock().unwrap().position;
