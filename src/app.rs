@@ -4,12 +4,14 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, System};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, ResponseError, web};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::actors::dispatcher::{Capacity, Dispatcher};
 use crate::actors::history::{Historian, views_at};
@@ -167,9 +169,17 @@ impl Taskbell {
 
     /// Begins nothing more, waits a moment for what runs, and ends the actors.
     pub async fn stop(self) {
+        self.drain().await;
+        self.end();
+    }
+
+    async fn drain(&self) {
         if let Ok(left @ 1..) = self.worker.send(Drain { within: DRAIN }).await {
             tracing::info!(attempts = left, "attempts are cut off; the next start ends them");
         }
+    }
+
+    fn end(self) {
         for arbiter in self.arbiters {
             arbiter.stop();
         }
@@ -211,13 +221,32 @@ async fn serve(config: Config) -> Result<(), StartError> {
         }
     })
     .shutdown_timeout(SHUTDOWN_S)
+    // Its own way with signals stops the whole `System` at once, and with it the actors that record how attempts end.
+    .disable_signals()
     .bind(config.listen)
     .map_err(|error| StartError::Io("can't listen", error))?;
+    let told = told_to_stop().map_err(|error| StartError::Io("can't listen to signals", error))?;
     for address in server.addrs() {
         // Whoever started us may have closed our output; that ends nobody's work.
         let _ = writeln!(io::stdout(), "listening on http://{address}");
     }
-    let ended = server.run().await.map_err(|error| StartError::Io("the server stopped", error));
-    taskbell.stop().await;
-    ended
+    let server = server.run();
+    let (handle, mut server) = (server.handle(), pin!(server));
+    let ended = tokio::select! {
+        ended = &mut server => ended,
+        () = told => tokio::join!(server, handle.stop(true), taskbell.drain()).0,
+    };
+    taskbell.end();
+    ended.map_err(|error| StartError::Io("the server stopped", error))
+}
+
+/// Is over when the process is told to stop.
+fn told_to_stop() -> io::Result<impl Future<Output = ()>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }

@@ -120,6 +120,8 @@ impl Server {
     pub fn restart(&mut self) {
         self.kill9();
         (self.child, self.address) = launch(taskbell(), self.dir.path(), &self.address, &self.args);
+        // Connections to the former process are of no use.
+        self.client = reqwest::Client::new();
     }
 
     /// `GET`, with the answer read to its end.

@@ -95,7 +95,8 @@ pub struct Stopped {
     pub attempt: u32,
 }
 
-/// From the worker inside the process to the dispatcher, once: what it can execute.
+/// From the worker inside the process to the dispatcher, first of all: what it can execute; and on its way out: that it
+/// has no slots any more.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub struct Offer {

@@ -84,6 +84,17 @@ impl LocalWorker {
         Ok(Self { handlers, slots, doors, runtime, running: HashMap::new(), draining: false })
     }
 
+    fn offer(&self, slots: usize, ctx: &actix::Context<Self>) {
+        let me = ctx.address();
+        self.doors.offer.do_send(Offer {
+            worker: self.doors.worker.clone(),
+            kinds: self.handlers.kinds().map(str::to_owned).collect(),
+            slots,
+            assign: me.clone().recipient(),
+            direct: me.recipient(),
+        });
+    }
+
     /// The lives of attempts of this task whose code may still run.
     fn formers(&self, task: TaskId) -> Vec<CancellationToken> {
         self.running.iter().filter(|((of, _), _)| *of == task).map(|(_, attempt)| attempt.over.clone()).collect()
@@ -102,14 +113,7 @@ impl Actor for LocalWorker {
     type Context = actix::Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let me = ctx.address();
-        self.doors.offer.do_send(Offer {
-            worker: self.doors.worker.clone(),
-            kinds: self.handlers.kinds().map(str::to_owned).collect(),
-            slots: self.slots,
-            assign: me.clone().recipient(),
-            direct: me.recipient(),
-        });
+        self.offer(self.slots, ctx);
     }
 }
 
@@ -164,8 +168,10 @@ impl actix::Handler<Forget> for LocalWorker {
 impl actix::Handler<Drain> for LocalWorker {
     type Result = ResponseFuture<usize>;
 
-    fn handle(&mut self, drain: Drain, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, drain: Drain, ctx: &mut Self::Context) -> Self::Result {
         self.draining = true;
+        // What is on its way already is handed back; nothing must be assigned again for that.
+        self.offer(0, ctx);
         let lives: Vec<_> = self.running.values().map(|attempt| attempt.over.clone()).collect();
         Box::pin(async move {
             let all = async {

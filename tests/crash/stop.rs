@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::load::{Clients, Yard, assert_ends, assert_views, verified};
+use crate::push::fold::Fold;
 use crate::push::load::quiet;
 use crate::support::{Server, signal, taskbell};
 
@@ -38,4 +39,27 @@ async fn a_second_server_on_the_same_data_says_why_it_does_not_start() {
     assert!(stderr.contains("data") && !stderr.contains("panicked"), "{stderr}");
     println!("{stderr}");
     assert_eq!(server.get("/v1/counters").await.status, 200, "the first goes on");
+}
+
+#[tokio::test]
+async fn a_server_on_its_way_out_begins_nothing_more_and_records_what_ends() {
+    let yard = Yard::new(2, 20_000);
+    let mut server = Server::with_content(yard.root(), Some(400_000));
+    let mut first = String::new();
+    for n in 0..40 {
+        let id = server.submit(&yard.order(&format!("{n}"))).await;
+        if n == 0 {
+            first = id;
+        }
+    }
+    server.task_at_end(&first).await;
+    let asked = Fold::of(&server.get("/v1/log").await.text, "local").head();
+    assert!(server.stop().success());
+    server.restart();
+    let fold = Fold::of(&server.get("/v1/log").await.text, "local");
+    let released = fold.events.iter().filter(|event| event["type"] == "Released").count();
+    println!("{} events after SIGTERM, {released} of them Released", fold.head() - asked);
+    assert!(released <= 4, "no more than there are slots: {released}");
+    let cut_off = fold.events.iter().filter(|event| event["data"]["error"]["code"] == "server_restarted").count();
+    assert_eq!(cut_off, 0, "what runs has time to end, and its end is recorded");
 }

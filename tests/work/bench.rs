@@ -222,7 +222,7 @@ impl Bench {
                 Said::Noted(progress) => self.notes.push(progress),
                 Said::Stopped(_) => return ended,
                 Said::Refused(command, error) => panic!("refused: {command:?}: {error}"),
-                Said::Offered(_) => panic!("offered twice"),
+                Said::Offered(offer) => assert_eq!(offer.slots, 0, "offered twice"),
             }
         }
     }
