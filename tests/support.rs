@@ -57,7 +57,7 @@ impl Server {
 
     /// A server whose data folder is a disk of its own with so many KiB; none where the system doesn't let us mount one.
     /// The test sees that disk in `/proc/PID/root`. Not to be restarted: the disk ends with the server.
-    pub fn on_small_disk(kib: u32) -> Option<Self> {
+    pub fn on_small_disk<A: IntoIterator<Item: Into<OsString>>>(kib: u32, args: A) -> Option<Self> {
         let allowed = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).status();
         if !allowed.is_ok_and(|status| status.success()) {
             return None;
@@ -71,8 +71,9 @@ impl Server {
             assert!(value.is_none(), "only removals");
             command.env_remove(name);
         }
-        let (child, address) = launch(command, dir.path(), "127.0.0.1:0", &[]);
-        Some(Self { child, dir, args: Vec::new(), address, client: reqwest::Client::new() })
+        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let (child, address) = launch(command, dir.path(), "127.0.0.1:0", &args);
+        Some(Self { child, dir, args, address, client: reqwest::Client::new() })
     }
 
     /// A server whose distributions may use `root`, at this many bytes per second if a bound is given.

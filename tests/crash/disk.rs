@@ -1,20 +1,27 @@
 //! The disk under the log is full.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 
 use serde_json::json;
 
+use super::load::{Yard, assert_ends};
 use crate::push::fold::Fold;
 use crate::support::Server;
 
 #[tokio::test]
 async fn a_full_disk_refuses_writes_and_nothing_else_and_passes() {
-    let Some(server) = Server::on_small_disk(4096) else {
+    let yard = Yard::new(3, 30_000);
+    let root: [OsString; 4] =
+        ["--content-root".into(), yard.root().into(), "--content-bytes-per-s".into(), "300000".into()];
+    let Some(server) = Server::on_small_disk(4096, root) else {
         eprintln!("this system lets nobody mount a small disk: not tested here");
         return;
     };
     let task = json!({"kind": "nobody.works", "input": "x".repeat(30_000)});
     let first = server.submit(&task).await;
+    let copy = server.submit(&yard.order("under way")).await;
+    server.task_with_status(&copy, "running").await;
     let mut live = crate::support::Live::open(&server).await;
     live.until("snapshot").await;
     let disk = format!("/proc/{}/root{}", server.pid(), server.data().display());
@@ -38,12 +45,18 @@ async fn a_full_disk_refuses_writes_and_nothing_else_and_passes() {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
     assert_eq!(server.get("/v1/counters").await.body["counts"]["queued"], accepted);
-    server.post("/v1/tasks", &task).await.assert_problem(503, "log_unavailable");
+    // The copy comes to its end, which can't be written down yet.
+    while !server.stderr().contains("report is not recorded yet") {
+        server.post("/v1/tasks", &task).await.assert_problem(503, "log_unavailable");
+    }
+    assert_eq!(server.task(&copy).await["status"], "running");
     std::fs::remove_file(&path).unwrap();
     drop(filler);
     let after = server.submit(&task).await;
+    assert_eq!(server.task_at_end(&copy).await["status"], "succeeded", "its end was not forgotten");
     while live.until("counters").await["counts"]["queued"] != accepted + 1 {}
     let fold = Fold::of(&server.get("/v1/log").await.text, "local");
-    assert_eq!(fold.tasks.len(), accepted + 1);
+    assert_eq!(fold.tasks.len(), accepted + 2, "all that was accepted and the copy");
+    assert_ends(&fold, &yard);
     assert!(fold.tasks.contains_key(&after));
 }

@@ -36,7 +36,7 @@ async fn nothing_acknowledged_is_lost_and_everything_started_ends() {
         server.restart();
         verified(&server, &clients).await;
     }
-    quiet(&server, "kind=content.distribute").await;
+    quiet(&server).await;
     let fold = verified(&server, &clients).await;
     assert_views(&server, &fold).await;
     let (copied, forced) = assert_ends(&fold, &yard);

@@ -22,7 +22,7 @@ async fn sigterm_in_mid_work_ends_within_seconds_and_leaves_a_log_to_go_on_with(
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     server.restart();
     verified(&server, &clients).await;
-    quiet(&server, "kind=content.distribute").await;
+    quiet(&server).await;
     let fold = verified(&server, &clients).await;
     assert_views(&server, &fold).await;
     assert_ends(&fold, &yard);

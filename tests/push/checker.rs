@@ -27,6 +27,8 @@ struct Figures {
     /// Polls whose position a frame has too.
     same_position: usize,
     wrong_polls: usize,
+    /// What was wrong, in words.
+    notes: Vec<String>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,7 +84,7 @@ fn check(seen: &Seen, fold: &Fold) -> Figures {
         figures.same_position += usize::from(positions.contains(&number(poll, "position")));
         if bell_of(poll) != *fold.bell(number(poll, "position")) {
             figures.wrong_polls += 1;
-            eprintln!("polled {poll}");
+            figures.notes.push(format!("polled {poll}"));
         }
     }
     figures
@@ -101,7 +103,7 @@ fn check_counts(frames: &[Value], fold: &Fold, positions: &mut HashSet<u64>, fig
         let wanted = fold.bell(position);
         if bell_of(frame) != *wanted {
             figures.differences += 1;
-            eprintln!("pushed {frame}, should be {wanted}");
+            figures.notes.push(format!("pushed {frame}, should be {wanted}"));
         }
         at = position;
         positions.insert(position);
@@ -116,7 +118,7 @@ fn check_items(frames: &[Value], fold: &Fold, figures: &mut Figures) {
             let difference = fold.difference(item);
             if late || difference.is_some() {
                 figures.wrong_items += 1;
-                eprintln!("{difference:?} (late: {late}) in {item}");
+                figures.notes.push(format!("{difference:?} (late: {late}) in {item}"));
             }
         }
     }
@@ -139,7 +141,7 @@ fn check_none_missed(filter: &Value, frames: &[Value], fold: &Fold, figures: &mu
         let reached = told.get(id.as_str()).is_some_and(|revision| *revision >= last as u64);
         if number(&docs[last], "position") > known && !reached {
             figures.missed += 1;
-            eprintln!("{filter} was never told of {id} at revision {last}");
+            figures.notes.push(format!("{filter} was never told of {id} at revision {last}"));
         }
     }
 }

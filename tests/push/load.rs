@@ -85,7 +85,7 @@ pub async fn run(size: Size) -> Seen {
         drivers.spawn(async move { drive(&world, n).await });
     }
     let mut polls = drivers.join_all().await.concat();
-    quiet(&world.server, "kind=content.distribute").await;
+    quiet(&world.server).await;
     // Twice: what the hub had not handled before the first is told before the second.
     for _ in 0..2 {
         let head = world.server.get("/v1/log/head").await.body["position"].clone();
@@ -100,13 +100,15 @@ pub async fn run(size: Size) -> Seen {
     Seen { log, sockets, polls }
 }
 
-/// Waits until no task of this list can move any more.
-pub async fn quiet(server: &Server, query: &str) {
+/// Waits until everything that this server works on has ended.
+pub async fn quiet(server: &Server) {
     let mut live = Live::open(server).await;
-    live.send(&json!({"type": "subscribe", "filter": {"kind": ["content.distribute"]}})).await;
+    let kinds = ["content.distribute", "taskbell.bulk-cancel"];
+    live.send(&json!({"type": "subscribe", "filter": {"kind": kinds}})).await;
     live.until("subscribed").await;
     loop {
-        let path = format!("/v1/tasks?{query}&limit=1&status=scheduled,queued,running,cancelling,retrying");
+        let path =
+            format!("/v1/tasks?kind={}&limit=1&status=scheduled,queued,running,cancelling,retrying", kinds.join(","));
         if server.get(&path).await.body["total"] == 0 {
             return;
         }
