@@ -8,8 +8,11 @@ use std::sync::LazyLock;
 use actix_web::http::header::{
     self, ETag, EntityTag, Header, HeaderName, HeaderValue, IfNoneMatch, X_CONTENT_TYPE_OPTIONS,
 };
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
+
+use super::door::open_door;
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -92,9 +95,11 @@ static ASSETS: LazyLock<Vec<Asset>> =
 /// The routes of the UI: the list at `/`, the page of a task at `/tasks/{id}`, and what both are made of.
 pub fn configure(cfg: &mut ServiceConfig) {
     for path in ["/", "/tasks/{id}"] {
-        cfg.service(web::resource(path).route(web::get().to(page)).route(web::head().to(page)));
+        let pages = web::resource(path).route(web::get().to(page)).route(web::head().to(page));
+        cfg.service(pages.wrap(from_fn(open_door)));
     }
-    cfg.service(web::resource("/ui/{file}").route(web::get().to(file)).route(web::head().to(file)));
+    let files = web::resource("/ui/{file}").route(web::get().to(file)).route(web::head().to(file));
+    cfg.service(files.wrap(from_fn(open_door)));
 }
 
 async fn page(request: HttpRequest) -> HttpResponse {
