@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix_web::http::StatusCode;
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream::{self, Stream};
@@ -91,6 +91,10 @@ pub async fn read(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpRes
     let wanted = Wanted { kind, stream, left };
     let mut response = HttpResponse::Ok();
     response.insert_header(("taskbell-position", head.to_string())).content_type("application/x-ndjson");
+    if request.method() == Method::HEAD {
+        // An answer without a body that never ended would hold its connection for ever.
+        return Ok(response.finish());
+    }
     if follow {
         return Ok(response.streaming(following(&edge.store, after, wanted)));
     }
