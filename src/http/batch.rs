@@ -59,13 +59,16 @@ pub async fn create(
 }
 
 async fn create_item(edge: &Edge, caller: &Caller, mut item: Value) -> Result<TaskId, Problem> {
+    let problem = |problem| Problem { request_id: caller.request_id.clone(), ..problem };
     let key = item.as_object_mut().and_then(|fields| fields.remove("idempotency_key"));
     let key = match key {
         None | Some(Value::Null) => None,
         Some(Value::String(key)) if is_line(&key, 255) => Some(key),
-        Some(_) => return Err(Problem::invalid_field("/idempotency_key", "1 to 255 bytes, no control characters")),
+        Some(_) => {
+            let detail = "1 to 255 bytes, no control characters";
+            return Err(problem(Problem::invalid_field("/idempotency_key", detail)));
+        }
     };
-    let problem = |problem| Problem { request_id: caller.request_id.clone(), ..problem };
     match accept(edge, caller, item, key).await.map_err(problem)? {
         Accepted::Known(id) => Ok(id),
         Accepted::New(id, receipt) => {
