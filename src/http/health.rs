@@ -1,11 +1,12 @@
 //! Alive, and fit for traffic.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use super::Edge;
 use super::error::Problem;
+use super::query::Pairs;
 use super::tasks::answer_at;
 use crate::task::Position;
 
@@ -17,15 +18,20 @@ struct Readiness {
 }
 
 /// `GET /healthz`: the process answers.
-pub async fn alive() -> HttpResponse {
-    HttpResponse::Ok().json(serde_json::json!({"alive": true}))
+///
+/// # Errors
+/// 422.
+pub async fn alive(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    Pairs::of_query(request.query_string())?.done()?;
+    Ok(HttpResponse::Ok().json(serde_json::json!({"alive": true})))
 }
 
 /// `GET /readyz`: 503 with the reasons where the log takes no writes or the views have stopped.
 ///
 /// # Errors
-/// See [`answer_at`].
-pub async fn ready(edge: web::Data<Edge>) -> Result<HttpResponse, Problem> {
+/// 422, 503 `not_ready`.
+pub async fn ready(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    Pairs::of_query(request.query_string())?.done()?;
     let log = edge.store.health().err().map(|why| format!("log: {why}"));
     let views = edge.read.failure().map(|why| format!("views: {why}"));
     let reasons: Vec<String> = log.into_iter().chain(views).collect();
