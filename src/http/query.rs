@@ -53,7 +53,8 @@ impl Pairs {
             };
             let texts: Option<Vec<&str>> = values.iter().map(|value| value.as_str()).collect();
             let Some(texts) = texts.filter(|texts| !texts.is_empty()) else {
-                return Err(Problem::invalid_field(format!("/filter/{name}"), "a text or a list of texts is needed"));
+                let nothing = Self { pairs: Vec::new(), at: "/filter" };
+                return Err(nothing.refuse(name, "a text or a list of texts is needed"));
             };
             if LISTS.contains(&name.as_str()) {
                 pairs.push((name.clone(), texts.join(",")));
