@@ -1,1 +1,112 @@
 //! The HTTP API, against a real server on port 0.
+
+mod bad_input;
+mod bell;
+mod bulk;
+mod cancel;
+mod create;
+mod edge;
+mod fuzz;
+mod keys;
+mod list;
+mod log;
+mod wire;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::support::{Answer, Server};
+
+/// Every field of a task, as the contract names them.
+pub const FIELDS: [&str; 25] = [
+    "id",
+    "kind",
+    "title",
+    "owner",
+    "queue",
+    "priority",
+    "labels",
+    "parent",
+    "status",
+    "waiting_for",
+    "attempt",
+    "max_attempts",
+    "worker",
+    "created_at",
+    "run_at",
+    "started_at",
+    "finished_at",
+    "duration_ms",
+    "retry_at",
+    "timeout_s",
+    "progress",
+    "outcome",
+    "cancel",
+    "revision",
+    "position",
+];
+/// Those of them that are times.
+const TIMES: [&str; 5] = ["created_at", "run_at", "started_at", "finished_at", "retry_at"];
+
+/// Asserts that nothing is missing, nothing is more, and every time is in UTC with microseconds.
+#[track_caller]
+pub fn assert_whole(task: &Value, own_page: bool) {
+    let fields = task.as_object().unwrap_or_else(|| panic!("no task: {task}"));
+    let mut wanted: Vec<&str> = FIELDS.to_vec();
+    if own_page {
+        wanted.extend(["input", "result"]);
+    }
+    wanted.sort_unstable();
+    let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, wanted);
+    for name in TIMES {
+        assert!(task[name].is_null() || is_time(&task[name]), "{name}: {}", task[name]);
+    }
+}
+
+/// Whether this is a time like `2026-11-22T15:04:05.000000Z`.
+pub fn is_time(value: &Value) -> bool {
+    let shape = |byte: u8| if byte.is_ascii_digit() { b'0' } else { byte };
+    value.as_str().is_some_and(|text| text.bytes().map(shape).eq("0000-00-00T00:00:00.000000Z".bytes()))
+}
+
+/// How often each type of event stands in the task's history.
+pub async fn history(server: &Server, id: &str) -> Vec<String> {
+    let answer = server.get(&format!("/v1/tasks/{id}/events")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.body["items"].as_array().unwrap().iter().map(|e| e["type"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The pointers in a problem.
+pub fn pointers(answer: &Answer) -> Vec<&str> {
+    pointers_in(&answer.body)
+}
+
+/// The pointers in a problem that stands in a body.
+pub fn pointers_in(problem: &Value) -> Vec<&str> {
+    problem["errors"]
+        .as_array()
+        .map(|all| all.iter().map(|e| e["pointer"].as_str().unwrap()).collect())
+        .unwrap_or_default()
+}
+
+/// Where the log ends.
+pub async fn head(server: &Server) -> Value {
+    let answer = server.get("/v1/log/head").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.body
+}
+
+/// A distribution that takes some seconds: one file, at a bounded speed.
+pub async fn slow_task(server: &Server, root: &Path) -> String {
+    let source = root.join("source");
+    std::fs::create_dir_all(&source).unwrap();
+    std::fs::write(source.join("film.bin"), vec![7; 400_000]).unwrap();
+    let input = json!({"source": source, "targets": [root.join("target")]});
+    let id = server.submit(&json!({"kind": "content.distribute", "input": input, "max_attempts": 1})).await;
+    server.task_with_status(&id, "running").await;
+    server.task_when(&id, |task| task["progress"]["fraction"].as_f64().unwrap_or(0.0) > 0.0).await;
+    id
+}

@@ -120,6 +120,8 @@ impl Server {
     /// Starts again on the same data and the same port, after [`Server::kill9`] or [`Server::stop`].
     pub fn restart(&mut self) {
         self.kill9();
+        // The old one may not have heard yet that its connections are gone.
+        self.client = reqwest::Client::new();
         (self.child, self.address) = launch(taskbell(), self.dir.path(), &self.address, &self.args);
         // Connections to the former process are of no use.
         self.client = reqwest::Client::new();
@@ -199,6 +201,8 @@ impl Drop for Server {
         self.kill9();
         if std::thread::panicking() {
             eprintln!("--- the server's stderr ---\n{}", self.stderr());
+        } else {
+            assert!(!self.stderr().contains("panicked at"), "{}", self.stderr());
         }
     }
 }

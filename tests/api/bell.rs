@@ -1,0 +1,87 @@
+//! `GET /v1/counters` and `POST /v1/bell/seen`.
+
+use serde_json::{Value, json};
+
+use super::super::support::{Answer, Server};
+use super::{head, pointers};
+
+const STATUSES: [&str; 8] =
+    ["scheduled", "queued", "running", "cancelling", "retrying", "succeeded", "failed", "cancelled"];
+
+async fn counters(server: &Server, owner: &str) -> Value {
+    let answer = server.get(&format!("/v1/counters{owner}")).await;
+    assert_eq!((answer.status, &answer.body["position"]), (200, &json!(answer.position())), "{}", answer.text);
+    let mut names: Vec<&str> = answer.body["counts"].as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let mut wanted = STATUSES.to_vec();
+    wanted.sort_unstable();
+    assert_eq!(names, wanted, "every status has its count");
+    answer.body
+}
+
+async fn see(server: &Server, position: u64) -> Answer {
+    server.post("/v1/bell/seen", &json!({"position": position})).await
+}
+
+#[tokio::test]
+async fn counters_are_exact_for_each_owner() {
+    let server = Server::start();
+    assert_eq!(counters(&server, "").await["position"], 0);
+    for (owner, run_at) in [("ann", Value::Null), ("ann", json!("2999-01-01T00:00:00Z")), ("bob", Value::Null)] {
+        server.submit(&json!({"kind": "a", "owner": owner, "run_at": run_at})).await;
+    }
+    let gone = server.submit(&json!({"kind": "a", "owner": "ann"})).await;
+    server.post(&format!("/v1/tasks/{gone}/cancel"), &json!({})).await;
+    let ann = counters(&server, "?owner=ann").await;
+    let counted: Vec<u64> = STATUSES.iter().map(|status| ann["counts"][status].as_u64().unwrap()).collect();
+    assert_eq!(counted, [1, 1, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(ann["unseen"], json!({"succeeded": 0, "failed": 0, "cancelled": 1}));
+    assert_eq!(ann["position"], head(&server).await["position"]);
+    let nobody = counters(&server, "?owner=nobody").await;
+    assert!(STATUSES.iter().all(|status| nobody["counts"][status] == 0), "{nobody}");
+    for query in ["owner=", "owner=a,b", "owner=%00", "owner=a&owner=b"] {
+        let answer = server.get(&format!("/v1/counters?{query}")).await;
+        assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), ["/query/owner"], "{query}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_seen_only_grows_and_survives_a_restart() {
+    let mut server = Server::start();
+    for _ in 0..2 {
+        let id = server.submit(&json!({"kind": "a"})).await;
+        server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await;
+    }
+    let before = counters(&server, "").await;
+    assert_eq!((&before["seen"], &before["unseen"]["cancelled"]), (&json!(0), &json!(2)));
+    let answer = see(&server, 3).await;
+    assert_eq!((answer.status, answer.text.as_str()), (204, ""));
+    let after = counters(&server, "").await;
+    assert_eq!((&after["seen"], &after["unseen"]["cancelled"]), (&json!(3), &json!(1)), "visible when it is answered");
+    let log = head(&server).await;
+    for position in [0, 2, 3] {
+        assert_eq!(see(&server, position).await.status, 204);
+    }
+    assert_eq!(head(&server).await, log, "what lies before is no news");
+    let beyond = log["position"].as_u64().unwrap() + 1;
+    for position in [beyond, u64::MAX] {
+        assert_eq!(pointers(see(&server, position).await.assert_problem(422, "invalid_request")), ["/position"]);
+    }
+    for (body, pointer) in [
+        (json!({}), ""),
+        (json!({"position": -1}), "/position"),
+        (json!({"position": "3"}), "/position"),
+        (json!({"position": 1.5}), "/position"),
+        (json!({"position": null}), "/position"),
+        (json!([3]), ""),
+        (json!({"position": 1, "owner": "ann"}), "/owner"),
+    ] {
+        let answer = server.post("/v1/bell/seen", &body).await;
+        assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [pointer], "{body}");
+    }
+    assert_eq!(head(&server).await, log);
+    server.restart();
+    assert_eq!(counters(&server, "").await, after);
+    assert_eq!(see(&server, beyond - 1).await.status, 204);
+    assert_eq!(counters(&server, "").await["unseen"]["cancelled"], 0);
+}

@@ -1,0 +1,100 @@
+//! `POST /v1/tasks/cancel`: everything that matches, and never itself.
+
+use serde_json::{Value, json};
+
+use super::super::support::Server;
+use super::{assert_whole, head, history, pointers};
+
+const PATH: &str = "/v1/tasks/cancel";
+
+#[tokio::test]
+async fn a_bulk_cancel_is_a_task_that_cancels_what_matched_and_ends() {
+    let server = Server::start();
+    let mut ids = Vec::new();
+    for (kind, label) in [("a", "x"), ("a", "x"), ("a", "y"), ("b", "x")] {
+        ids.push(server.submit(&json!({"kind": kind, "labels": {"l": label}})).await);
+    }
+    server.post(&format!("/v1/tasks/{}/cancel", ids[0]), &json!({})).await;
+    let ask = json!({"filter": {"kind": ["a", "c"], "label": ["l:x"]}, "reason": "spring cleaning"});
+    let mut dry = ask.clone();
+    dry["dry_run"] = json!(true);
+    let before = head(&server).await;
+    let counted = server.post(PATH, &dry).await;
+    assert_eq!((&counted.body["matched"], &counted.body["task"]), (&json!(1), &Value::Null), "{}", counted.text);
+    assert_eq!(head(&server).await, before, "a dry run writes nothing");
+
+    let answer = server.post(PATH, &ask).await;
+    assert_eq!((answer.status, &answer.body["matched"]), (202, &json!(1)), "{}", answer.text);
+    let bulk = &answer.body["task"];
+    assert_whole(bulk, true);
+    assert_eq!((&bulk["kind"], &bulk["input"]["position"]), (&json!("taskbell.bulk-cancel"), &before["position"]));
+    let end = server.task_at_end(bulk["id"].as_str().unwrap()).await;
+    assert_eq!((&end["status"], &end["progress"]["fraction"]), (&json!("succeeded"), &json!(1.0)), "{end}");
+    let hit = server.task(&ids[1]).await;
+    assert_eq!((&hit["status"], &hit["cancel"]["reason"]), (&json!("cancelled"), &json!("spring cleaning")), "{hit}");
+    assert_eq!(hit["cancel"]["requested_by"], "local", "who asked, not who carried it out");
+    for id in &ids[2..] {
+        assert_eq!(server.task(id).await["status"], "queued");
+    }
+}
+
+#[tokio::test]
+async fn its_set_is_fixed_and_never_holds_bulk_cancels() {
+    let root = tempfile::tempdir().unwrap();
+    // One hand, and it is busy: the bulk cancel has to wait for it, while more that would match comes.
+    let args = ["--slots", "1", "--content-bytes-per-s", "150000", "--content-root", root.path().to_str().unwrap()];
+    let server = Server::with(args);
+    let busy = super::slow_task(&server, root.path()).await;
+    let old = server.submit(&json!({"kind": "a"})).await;
+    let first = server.post(PATH, &json!({"filter": {"status": "queued"}})).await;
+    assert_eq!(first.body["matched"], 1, "{}", first.text);
+    let late = server.submit(&json!({"kind": "a"})).await;
+    let second =
+        server.post(PATH, &json!({"filter": {"status": ["queued", "running"], "kind": "taskbell.bulk-cancel"}})).await;
+    assert_eq!((second.status, &second.body["matched"]), (202, &json!(0)), "{}", second.text);
+    for answer in [&first, &second] {
+        let end = server.task_at_end(answer.body["task"]["id"].as_str().unwrap()).await;
+        assert_eq!(end["status"], "succeeded", "{end}");
+        assert!(end["cancel"].is_null());
+    }
+    assert_eq!(server.task(&old).await["status"], "cancelled");
+    assert_eq!(server.task(&late).await["status"], "queued", "it came later");
+    assert_eq!(history(&server, &late).await, ["Created"]);
+    assert_eq!(server.task_at_end(&busy).await["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn an_empty_filter_and_one_that_can_t_be_are_refused() {
+    let server = Server::start();
+    server.submit(&json!({"kind": "a"})).await;
+    for dry_run in [false, true] {
+        let answer = server.post(PATH, &json!({"filter": {}, "dry_run": dry_run})).await;
+        answer.assert_problem(422, "empty_filter");
+    }
+    for (body, pointer) in [
+        (json!({}), ""),
+        (json!({"filter": null}), "/filter"),
+        (json!({"filter": []}), "/filter"),
+        (json!({"filter": "kind=a"}), "/filter"),
+        (json!({"filter": {"kind": ""}}), "/filter/kind"),
+        (json!({"filter": {"kind": []}}), "/filter/kind"),
+        (json!({"filter": {"kind": [""]}}), "/filter/kind"),
+        (json!({"filter": {"kind": 5}}), "/filter/kind"),
+        (json!({"filter": {"status": ["queued", "gone"]}}), "/filter/status"),
+        (json!({"filter": {"colour": "red"}}), "/filter/colour"),
+        (json!({"filter": {"a/b~c": "red"}}), "/filter/a~1b~0c"),
+        (json!({"filter": {"a/b~c": 5}}), "/filter/a~1b~0c"),
+        (json!({"filter": {"kind": "a", "limit": "5"}}), "/filter/limit"),
+        (json!({"filter": {"kind": "a", "as_of": "5"}}), "/filter/as_of"),
+        (json!({"filter": {"kind": "a"}, "dry_run": "yes"}), "/dry_run"),
+        (json!({"filter": {"kind": "a"}, "dry_run": null}), "/dry_run"),
+        (json!({"filter": {"kind": "a"}, "reason": "x".repeat(1025)}), "/reason"),
+        (json!({"filter": {"kind": "a"}, "more": 1}), "/more"),
+        (json!([{"kind": "a"}]), ""),
+    ] {
+        let answer = server.post(PATH, &body).await;
+        assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [pointer], "{body}");
+    }
+    server.send(server.client().post(server.url() + PATH)).await.assert_problem(400, "malformed_json");
+    assert_eq!(head(&server).await["position"], 1);
+}

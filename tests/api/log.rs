@@ -1,0 +1,115 @@
+//! `GET /v1/log` and its head.
+
+use std::collections::HashSet;
+
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+use super::super::support::{Answer, PATIENCE, Server};
+use super::{head, is_time, pointers};
+
+fn lines(answer: &Answer) -> Vec<Value> {
+    assert_eq!((answer.status, answer.header("content-type")), (200, "application/x-ndjson"), "{}", answer.text);
+    assert!(answer.text.is_empty() || answer.text.ends_with('\n'));
+    answer.text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+}
+
+fn positions(answer: &Answer) -> Vec<u64> {
+    lines(answer).iter().map(|event| event["position"].as_u64().unwrap()).collect()
+}
+
+/// Two tasks, the first of them cancelled, and a bell: five events.
+async fn five(server: &Server) -> String {
+    let first = server.submit(&json!({"kind": "a"})).await;
+    server.submit(&json!({"kind": "b"})).await;
+    server.post(&format!("/v1/tasks/{first}/cancel"), &json!({"reason": "r"})).await;
+    server.post("/v1/bell/seen", &json!({"position": 4})).await;
+    first
+}
+
+#[tokio::test]
+async fn the_log_gives_every_recorded_event_whole_in_order_and_the_same_again() {
+    let mut server = Server::start();
+    let empty = head(&server).await;
+    assert_eq!((&empty["position"], &empty["time"]), (&json!(0), &Value::Null));
+    assert_eq!(lines(&server.get("/v1/log").await), Vec::<Value>::new());
+    five(&server).await;
+    let answer = server.get("/v1/log").await;
+    let events = lines(&answer);
+    assert_eq!((positions(&answer), answer.position()), (vec![1, 2, 3, 4, 5], 5));
+    let types: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["Created", "Created", "CancelRequested", "Completed", "Seen"]);
+    let hashes: HashSet<&str> = events.iter().map(|event| event["hash"].as_str().unwrap()).collect();
+    assert_eq!(hashes.len(), 5);
+    for event in &events {
+        for name in ["id", "stream", "revision", "position", "type", "version", "time", "meta", "hash", "data"] {
+            assert!(!event[name].is_null(), "{name}: {event}");
+        }
+        for name in ["actor", "via", "correlation_id", "causation_id", "request_id"] {
+            assert!(event["meta"].get(name).is_some(), "{name}: {event}");
+        }
+        assert!(is_time(&event["time"]) && event["hash"].as_str().unwrap().len() == 64, "{event}");
+    }
+    assert_eq!(events[4]["stream"], "bell-local");
+    let last = head(&server).await;
+    assert_eq!((&last["position"], &last["hash"], &last["time"]), (&json!(5), &events[4]["hash"], &events[4]["time"]));
+    assert_eq!(server.get("/v1/log").await.text, answer.text);
+    server.restart();
+    assert_eq!(server.get("/v1/log").await.text, answer.text, "byte for byte after a restart");
+}
+
+#[tokio::test]
+async fn the_log_can_be_asked_for_a_part() {
+    let server = Server::start();
+    let first = five(&server).await;
+    for (query, wanted) in [
+        ("after=0".to_owned(), vec![1, 2, 3, 4, 5]),
+        ("after=3".into(), vec![4, 5]),
+        ("after=5".into(), vec![]),
+        ("after=18446744073709551615".into(), vec![]),
+        ("limit=2".into(), vec![1, 2]),
+        ("after=1&limit=2".into(), vec![2, 3]),
+        ("type=Created".into(), vec![1, 2]),
+        ("type=Created&limit=1&after=1".into(), vec![2]),
+        (format!("stream=task-{first}"), vec![1, 3, 4]),
+        (format!("stream=task-{first}&type=Completed"), vec![4]),
+        ("stream=bell-local".into(), vec![5]),
+        ("stream=bell-nobody".into(), vec![]),
+        ("follow=false".into(), vec![1, 2, 3, 4, 5]),
+    ] {
+        assert_eq!(positions(&server.get(&format!("/v1/log?{query}")).await), wanted, "{query}");
+    }
+    for query in
+        ["after=x", "after=-1", "limit=x", "type=created", "type=", "stream=x", "stream=task-1", "follow=yes", "x=1"]
+    {
+        let answer = server.get(&format!("/v1/log?{query}")).await;
+        let name = query.split('=').next().unwrap();
+        assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [format!("/query/{name}")], "{query}");
+    }
+}
+
+#[tokio::test]
+async fn who_follows_the_log_sees_what_comes() {
+    let server = Server::start();
+    server.submit(&json!({"kind": "a"})).await;
+    let answer = server.client().get(server.url() + "/v1/log?follow=true").send().await.unwrap();
+    let (mut body, mut text) = (answer.bytes_stream(), String::new());
+    for count in 1..=3 {
+        while text.lines().count() < count || !text.ends_with('\n') {
+            let chunk = tokio::time::timeout(PATIENCE, body.next()).await.expect("a line in time");
+            text.push_str(std::str::from_utf8(&chunk.expect("the answer stays open").unwrap()).unwrap());
+        }
+        server.submit(&json!({"kind": "a"})).await;
+    }
+    let recorded = server.get("/v1/log?limit=3").await.text;
+    assert!(text.starts_with(&recorded), "{text}");
+}
+
+#[tokio::test]
+async fn a_head_of_an_endless_answer_ends() {
+    let server = Server::start();
+    let ask = server.client().head(server.url() + "/v1/log?follow=true");
+    assert_eq!(server.send(ask).await.status, 200);
+    let answer = super::wire::raw(&server, "HEAD /v1/log?follow=true", "", b"");
+    assert_eq!((answer.status, answer.text.as_str()), (200, ""));
+}

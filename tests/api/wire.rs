@@ -1,0 +1,46 @@
+//! Requests byte by byte, for what a well-behaved client would never send.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
+
+use super::super::support::{Answer, PATIENCE, Server};
+
+/// `METHOD target` with these header lines (besides `Host` and `Connection: close`) and this body as it is.
+pub fn raw(server: &Server, line: &str, headers: &str, body: &[u8]) -> Answer {
+    let address = server.url().replace("http://", "");
+    let host =
+        if headers.to_ascii_lowercase().contains("host:") { String::new() } else { format!("Host: {address}\r\n") };
+    let head = format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n{headers}\r\n");
+    let mut socket = TcpStream::connect(&address).expect("a connection");
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket.write_all(head.as_bytes()).expect("the server takes a head");
+    // A refusal may come before all of the body is sent; then the rest has nowhere to go.
+    let _ = socket.write_all(body);
+    let mut bytes = Vec::new();
+    let _ = socket.read_to_end(&mut bytes);
+    parse(&bytes).unwrap_or_else(|| panic!("no answer to {line}: {:?}", String::from_utf8_lossy(&bytes)))
+}
+
+/// The same with a JSON body.
+pub fn post(server: &Server, path: &str, body: &[u8]) -> Answer {
+    let headers = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    raw(server, &format!("POST {path}"), &headers, body)
+}
+
+fn parse(bytes: &[u8]) -> Option<Answer> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let mut lines = head.split("\r\n");
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+        headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?);
+    }
+    let text = String::from_utf8_lossy(&bytes[end + 4..]).into_owned();
+    let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+    Some(Answer { status, headers, text, body })
+}
