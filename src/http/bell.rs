@@ -31,8 +31,7 @@ pub async fn counters(edge: web::Data<Edge>, caller: Caller, request: HttpReques
     if !is_owner(&owner) {
         return Err(Problem::invalid_field("/query/owner", "1 to 128 printable characters, no comma"));
     }
-    wait(&edge, &mut pairs).await?;
-    pairs.done()?;
+    wait(&edge, pairs).await?;
     let counters = edge.read.views().counters(&owner);
     answer_at(StatusCode::OK, counters.position, &counters)
 }

@@ -86,15 +86,17 @@ pub fn id_of(request: &HttpRequest) -> Result<TaskId, Problem> {
     request.match_info().query("id").parse().map_err(|_| Problem::not_found())
 }
 
-/// Takes `min_position` and waits for it; refuses `as_of`, which is not offered yet.
+/// Takes `min_position` and waits for it; refuses `as_of`, which is not offered yet, and what nobody took.
 ///
 /// # Errors
 /// 422, 503 `behind`.
-pub async fn wait(edge: &Edge, pairs: &mut Pairs) -> Result<(), Problem> {
+pub async fn wait(edge: &Edge, mut pairs: Pairs) -> Result<(), Problem> {
     if pairs.take("as_of").is_some() {
         return Err(Problem::invalid_field("/query/as_of", "not offered by this release"));
     }
-    match pairs.position("min_position")? {
+    let position = pairs.position("min_position")?;
+    pairs.done()?;
+    match position {
         Some(position) if !edge.read.reached(position).await => Err(Problem::behind()),
         Some(_) | None => Ok(()),
     }
@@ -113,8 +115,7 @@ pub async fn list(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpRes
     }
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let asked = PageRequest { order: pairs.order()?, limit, cursor: pairs.cursor()? };
-    wait(&edge, &mut pairs).await?;
-    pairs.done()?;
+    wait(&edge, pairs).await?;
     let Page { items, next, prev, total, position } = query(&edge, filter, asked).await?;
     let views = edge.read.views();
     let items: Vec<TaskDoc> = items.iter().map(|row| doc(&edge, &views, row)).collect();
@@ -142,9 +143,7 @@ async fn query(edge: &Edge, filter: Filter, asked: PageRequest) -> Result<Page, 
 /// 404, 422, 503.
 pub async fn show(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_of(&request)?;
-    let mut pairs = Pairs::of_query(request.query_string())?;
-    wait(&edge, &mut pairs).await?;
-    pairs.done()?;
+    wait(&edge, Pairs::of_query(request.query_string())?).await?;
     answer(StatusCode::OK, &page(&edge, id).await?)
 }
 
@@ -154,9 +153,7 @@ pub async fn show(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpRes
 /// 404, 422, 503.
 pub async fn events(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_of(&request)?;
-    let mut pairs = Pairs::of_query(request.query_string())?;
-    wait(&edge, &mut pairs).await?;
-    pairs.done()?;
+    wait(&edge, Pairs::of_query(request.query_string())?).await?;
     let items = edge.store.read_stream(&StreamName::task(id), Revision(0)).await?;
     let position = items.last().map(|recorded| recorded.position).ok_or_else(Problem::not_found)?;
     answer_at(StatusCode::OK, position, &List { items, ends: None, position })
@@ -245,8 +242,12 @@ pub async fn page(edge: &Edge, id: TaskId) -> Result<TaskPage, Problem> {
     read_page(edge, id, revision).await
 }
 
-/// The task's page at this revision or a later one: the row from the views, its input and result from its stream.
-async fn read_page(edge: &Edge, id: TaskId, at_least: Revision) -> Result<TaskPage, Problem> {
+/// The task's page at this revision or a later one: the row from the views, or from its stream where they are late; its
+/// input and result from its stream.
+///
+/// # Errors
+/// 404, 503.
+pub async fn read_page(edge: &Edge, id: TaskId, at_least: Revision) -> Result<TaskPage, Problem> {
     let events = edge.store.read_stream(&StreamName::task(id), Revision(0)).await?;
     let views = edge.read.views();
     if let Some(row) = views.get(id).filter(|row| row.revision() >= at_least) {
