@@ -17,7 +17,7 @@ use crate::actors::Receipt;
 use crate::store::new_id;
 use crate::task::event::{Created, Idempotency};
 use crate::task::limits::{INPUT_MAX, TITLE_MAX, is_line, is_name};
-use crate::task::{Command, Invalid, TaskId, Timestamp};
+use crate::task::{Command, Invalid, Revision, TaskId, Timestamp};
 
 /// Where a task waits that doesn't say where.
 const DEFAULT_QUEUE: &str = "default";
@@ -69,7 +69,7 @@ pub async fn create(
     let body = json::body(&request, payload, json::BODY_MAX).await?;
     let body = body.ok_or_else(|| Problem::malformed_json("a body is needed"))?;
     match accept(&edge, &caller, body, key).await? {
-        Accepted::Known(id) => answer(StatusCode::OK, &tasks::page(&edge, id).await?),
+        Accepted::Known(id) => answer(StatusCode::OK, &tasks::read_page(&edge, id, Revision(0)).await?),
         Accepted::New(id, receipt) => {
             let mut response = answer(StatusCode::CREATED, &tasks::page_of(&edge, id, &receipt).await?)?;
             if let Ok(location) = format!("/v1/tasks/{id}").parse() {
@@ -97,9 +97,9 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
 /// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 where the log can't be written.
 pub async fn accept(edge: &Edge, caller: &Caller, body: Value, key: Option<String>) -> Result<Accepted, Problem> {
     let body_hash = key.as_ref().map(|_| blake3::hash(body.to_string().as_bytes()).to_hex().to_string());
-    let mut created = check(edge, caller, json::read(body)?)?;
+    let new = json::read(body)?;
     let (Some(key), Some(body_hash)) = (key, body_hash) else {
-        let (id, receipt) = append(edge, caller, created).await?;
+        let (id, receipt) = append(edge, caller, check(edge, caller, new)?).await?;
         return Ok(Accepted::New(id, Box::new(receipt)));
     };
     let mut turn = edge.keys.turn((caller.subject.clone(), key.clone())).await;
@@ -110,6 +110,8 @@ pub async fn accept(edge: &Edge, caller: &Caller, body: Value, key: Option<Strin
         let detail = "this Idempotency-Key stands for a request with another body";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail));
     }
+    // Only now: what was accepted once stays accepted, also by a server with other roots or kinds.
+    let mut created = check(edge, caller, new)?;
     created.idempotency = Some(Idempotency { key, body_hash: body_hash.clone() });
     // If the caller is gone before this is through, the append may still happen: the work goes on without it, and the
     // turn with it, so that the key is remembered.

@@ -62,6 +62,17 @@ async fn a_request_that_was_refused_leaves_its_key_free() {
 }
 
 #[tokio::test]
+async fn what_was_accepted_once_stays_accepted_by_a_server_that_takes_less() {
+    let mut server = Server::start();
+    let first = post(&server, "k", r#"{"kind": "a"}"#).await;
+    std::fs::write(server.data().with_file_name("taskbell.toml"), "kinds = [\"b\"]").unwrap();
+    server.restart();
+    let again = post(&server, "k", r#"{"kind": "a"}"#).await;
+    assert_eq!((again.status, again.body["id"].as_str()), (200, Some(&*first.id())), "{}", again.text);
+    post(&server, "other", r#"{"kind": "a"}"#).await.assert_problem(422, "invalid_request");
+}
+
+#[tokio::test]
 async fn a_key_is_one_line_of_1_to_255_characters() {
     let server = Server::start();
     let body = json!({"kind": "a"}).to_string();
