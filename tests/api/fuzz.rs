@@ -125,7 +125,7 @@ fn request(hand: &mut StdRng, id: &str) -> (String, String, Vec<u8>) {
     }
     for n in 0..hand.random_range(0..4) {
         path.push(if n == 0 { '?' } else { '&' });
-        path.push_str(&format!("{}={}", pick(hand, &NAMES), pick(hand, &VALUES)));
+        path.extend([&*pick(hand, &NAMES), "=", &*pick(hand, &VALUES)]);
     }
     let mut body = pick(hand, &BODIES).into_bytes();
     for _ in 0..hand.random_range(0..4) {
@@ -136,7 +136,7 @@ fn request(hand: &mut StdRng, id: &str) -> (String, String, Vec<u8>) {
         headers.push_str("Content-Type: application/json\r\n");
     }
     if hand.random_ratio(1, 6) {
-        headers.push_str(&format!("Idempotency-Key: {}\r\n", pick(hand, &["k", "", "ü", "a b"])));
+        headers.extend(["Idempotency-Key: ", &*pick(hand, &["k", "", "ü", "a b"]), "\r\n"]);
     }
     (format!("{} {path}", pick(hand, &METHODS)), headers, body)
 }
@@ -147,13 +147,13 @@ fn spoil(hand: &mut StdRng, body: &mut Vec<u8>) {
         0 => body.truncate(at),
         1 if at < body.len() => body[at] = hand.random(),
         2 if at < body.len() => _ = body.remove(at),
-        3 => drop(body.splice(at..at, body[..at / 2].to_vec()).count()),
+        3 => _ = body.splice(at..at, body[..at / 2].to_vec()).count(),
         _ => {
             let token = TOKENS.choose(hand).unwrap();
             // At the place of a value, where that is likely to be read.
             let at = body[at..].iter().position(|byte| *byte == b':').map_or(at, |colon| at + colon + 1);
             let end = body[at..].iter().position(|byte| b",}]".contains(byte)).map_or(at, |end| at + end);
-            drop(body.splice(at..end, token.bytes()).count());
+            let _ = body.splice(at..end, token.bytes()).count();
         }
     }
 }
