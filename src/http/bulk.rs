@@ -69,7 +69,7 @@ pub async fn cancel(
     let id = TaskId::from_uuid(new_id());
     let receipt = edge.registry.execute(caller.asks(id, Command::Create(Box::new(created)))).await?;
     let task = page_of(&edge, id, &receipt).await?;
-    answer_at(StatusCode::ACCEPTED, position, &Answer { matched, task: Some(task), position })
+    answer_at(StatusCode::ACCEPTED, task.position(), &Answer { matched, task: Some(task), position })
 }
 
 fn new_task(caller: &Caller, input: &BulkCancelInput, matched: u64) -> Result<Created, Problem> {

@@ -34,6 +34,14 @@ pub struct TaskPage {
     result: Option<Value>,
 }
 
+impl TaskPage {
+    /// That of the task's last event.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        self.doc.row().position()
+    }
+}
+
 #[derive(Serialize)]
 struct List<T> {
     items: Vec<T>,
@@ -61,7 +69,7 @@ struct Reason {
 /// # Errors
 /// Never in practice: what we answer can be written as JSON.
 pub fn answer(status: StatusCode, page: &TaskPage) -> Result<HttpResponse, Problem> {
-    answer_at(status, page.doc.row().position(), page)
+    answer_at(status, page.position(), page)
 }
 
 /// The answer as JSON, with the position that it reflects.
