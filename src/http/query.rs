@@ -37,7 +37,7 @@ impl Pairs {
         Self { pairs, at: "/query" }.checked()
     }
 
-    /// The pairs of a filter in a body: each field a text or number, or a list of them.
+    /// The pairs of a filter in a body: each field a text or a list of texts.
     ///
     /// # Errors
     /// 422 where it is something else.
