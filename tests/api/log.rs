@@ -3,7 +3,10 @@
 use std::collections::HashSet;
 
 use futures_util::StreamExt as _;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use taskbell::task::Timestamp;
 
 use super::super::support::{Answer, PATIENCE, Server};
 use super::{head, is_time, pointers};
@@ -56,6 +59,51 @@ async fn the_log_gives_every_recorded_event_whole_in_order_and_the_same_again() 
     assert_eq!(server.get("/v1/log").await.text, answer.text);
     server.restart();
     assert_eq!(server.get("/v1/log").await.text, answer.text, "byte for byte after a restart");
+}
+
+/// A line as the chain needs it: meta and data byte for byte.
+#[derive(Deserialize)]
+struct Link<'a> {
+    stream: String,
+    revision: u64,
+    id: uuid::Uuid,
+    #[serde(rename = "type")]
+    kind: String,
+    version: u32,
+    time: Timestamp,
+    #[serde(borrow)]
+    meta: &'a RawValue,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    hash: String,
+}
+
+#[tokio::test]
+async fn the_chain_can_be_recomputed_from_the_lines_by_who_knows_nothing_else() {
+    let server = Server::start();
+    let mut previous = head(&server).await["hash"].as_str().unwrap().to_owned();
+    five(&server).await;
+    let log = server.get("/v1/log").await.text;
+    for line in log.lines() {
+        let event: Link<'_> = serde_json::from_str(line).unwrap();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(blake3::Hash::from_hex(&previous).unwrap().as_bytes());
+        for field in [
+            event.stream.as_bytes(),
+            &event.revision.to_be_bytes(),
+            event.id.as_bytes(),
+            event.kind.as_bytes(),
+            &event.version.to_be_bytes(),
+            &event.time.as_micros().to_be_bytes(),
+            event.meta.get().as_bytes(),
+            event.data.get().as_bytes(),
+        ] {
+            hasher.update(&(field.len() as u64).to_be_bytes()).update(field);
+        }
+        previous = hasher.finalize().to_hex().to_string();
+        assert_eq!(event.hash, previous, "{line}");
+    }
+    assert_eq!(head(&server).await["hash"], previous.as_str());
 }
 
 #[tokio::test]
