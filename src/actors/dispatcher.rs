@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
@@ -17,7 +17,8 @@ use crate::task::event::{CancelPolicy, Rung, TaskError};
 use crate::task::{Command, Event, TaskId};
 use crate::views::{Row, Waiting};
 
-use super::messages::{Assign, Direct, Directive, Execute, ExecuteError, Offer, Receipt, Stopped};
+use super::history::BULK_CANCEL;
+use super::messages::{Assign, Direct, Directive, Execute, ExecuteError, Offer, Receipt, Stop, Stopped};
 use super::projector::Committed;
 use super::read::ReadSide;
 use super::registry::Registry;
@@ -58,6 +59,8 @@ struct Held {
     early: Vec<Directive>,
     /// The ladder of the request to cancel it.
     policy: CancelPolicy,
+    /// It runs beside the slots.
+    beside: bool,
 }
 
 /// The dispatcher; see the module.
@@ -73,6 +76,8 @@ pub struct Dispatcher {
     timer: Option<SpawnHandle>,
     /// Due tasks are being queued.
     queueing: bool,
+    /// The log could not take a start: nothing is started before the pause is over.
+    pausing: bool,
 }
 
 impl Dispatcher {
@@ -88,16 +93,15 @@ impl Dispatcher {
             refused: HashSet::new(),
             timer: None,
             queueing: false,
+            pausing: false,
         }
     }
 
     /// Starts what may run, up to the worker's slots. All starts are sent at once; none is awaited before the next.
     fn pump(&mut self, ctx: &mut Context<Self>) {
-        let Some(offer) = self.offer.clone() else { return };
-        while self.held.len() < offer.slots {
-            let skip = |id: TaskId| self.held.contains_key(&id) || self.refused.contains(&id);
-            let Some(id) = self.read.views().pending().next_of(&offer.kinds, skip) else { break };
-            self.held.insert(id, Held::default());
+        let Some(offer) = self.offer.clone().filter(|_| !self.pausing) else { return };
+        while let Some((id, beside)) = self.next(&offer) {
+            self.held.insert(id, Held { beside, ..Held::default() });
             let lease = blake3::hash(Uuid::new_v4().as_bytes()).to_hex().to_string();
             let command = Command::Start { worker: offer.worker.clone(), lease };
             let ask = self.registry.clone();
@@ -107,9 +111,26 @@ impl Dispatcher {
         self.count_free();
     }
 
+    /// What may start now, and whether it runs beside the slots. A bulk cancel must not wait behind the very work that it
+    /// is to stop: where all slots are taken, one runs beside them.
+    fn next(&self, offer: &Offer) -> Option<(TaskId, bool)> {
+        let skip = |id: TaskId| self.held.contains_key(&id) || self.refused.contains(&id);
+        let views = self.read.views();
+        let taken = self.taken();
+        if taken < offer.slots {
+            return views.pending().next_of(&offer.kinds, skip).map(|id| (id, false));
+        }
+        let room = offer.slots > 0 && taken == self.held.len();
+        views.pending().next(BULK_CANCEL, skip).filter(|_| room).map(|id| (id, true))
+    }
+
+    fn taken(&self) -> usize {
+        self.held.values().filter(|held| !held.beside).count()
+    }
+
     fn count_free(&self) {
         let slots = self.offer.as_ref().map_or(0, |offer| offer.slots);
-        self.capacity.free.store(slots.saturating_sub(self.held.len()), Ordering::Relaxed);
+        self.capacity.free.store(slots.saturating_sub(self.taken()), Ordering::Relaxed);
     }
 
     fn started_task(&mut self, id: TaskId, answer: Result<Receipt, ExecuteError>, ctx: &mut Context<Self>) {
@@ -123,7 +144,7 @@ impl Dispatcher {
                 } else {
                     tracing::warn!(%id, %error, "a task could not be started; trying again");
                     self.count_free();
-                    ctx.run_later(PAUSE, Self::pump);
+                    self.pause(ctx);
                 }
                 return;
             }
@@ -140,6 +161,17 @@ impl Dispatcher {
             if early.contains(&Directive::Cancel) {
                 self.climb_later(id, Rung::Interrupt, ctx);
             }
+        }
+    }
+
+    /// One pause for however many starts have failed.
+    fn pause(&mut self, ctx: &mut Context<Self>) {
+        if !self.pausing {
+            self.pausing = true;
+            ctx.run_later(PAUSE, |this, ctx| {
+                this.pausing = false;
+                this.pump(ctx);
+            });
         }
     }
 
@@ -345,5 +377,13 @@ impl Handler<Committed> for Dispatcher {
         }
         self.pump(ctx);
         self.arm(ctx);
+    }
+}
+
+impl Handler<Stop> for Dispatcher {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        ctx.stop();
     }
 }
