@@ -1,7 +1,9 @@
 //! Decide → append → evolve: the only caller of the log's `append`.
 
+use uuid::Uuid;
+
 use crate::store::{
-    Append, AppendError, EventStore, Expected, LogEvent, Meta, NewEvent, ReadError, StreamName, new_id,
+    Append, AppendError, EventStore, Expected, LogEvent, Meta, NewEvent, ReadError, StreamName, Via, new_id,
 };
 use crate::task::{Decider, Revision, Timestamp};
 
@@ -23,8 +25,26 @@ pub struct Owned<D> {
     revision: Option<Revision>,
     /// Its time: later events of the stream are never dated before it, whatever the clocks of their senders say.
     time: Option<Timestamp>,
+    /// What somebody asked for last: all that the system and the workers do with the stream comes of it.
+    cause: Option<Cause>,
     /// Whether the log holds nothing newer, as far as we know.
     current: bool,
+}
+
+/// An event that somebody asked for, not a timer nor a worker.
+#[derive(Clone, Copy, Debug)]
+struct Cause {
+    correlation_id: Uuid,
+    event: Uuid,
+}
+
+impl Cause {
+    fn of(meta: &Meta, event: Uuid) -> Option<Self> {
+        match meta.via {
+            Via::Http | Via::Cli | Via::Library => Some(Self { correlation_id: meta.correlation_id, event }),
+            Via::Worker | Via::Scheduler => None,
+        }
+    }
 }
 
 /// A command was decided, and what it led to is durable.
@@ -50,7 +70,7 @@ impl<D: Logged> Owned<D> {
     /// A stream whose past has not been read yet.
     #[must_use]
     pub fn unread(stream: StreamName) -> Self {
-        Self { stream, state: D::default(), revision: None, time: None, current: false }
+        Self { stream, state: D::default(), revision: None, time: None, cause: None, current: false }
     }
 
     /// A stream that has no past, as far as we know: the first append will tell.
@@ -84,7 +104,8 @@ impl<D: Logged> Owned<D> {
                 return Ok(self.decided(0));
             }
             match self.append(store, &events, at, meta).await {
-                Ok(revision) => {
+                Ok((revision, cause)) => {
+                    self.cause = cause.or(self.cause);
                     for event in &events {
                         self.state.evolve(event);
                     }
@@ -108,13 +129,26 @@ impl<D: Logged> Owned<D> {
         events: &[D::Event],
         at: Timestamp,
         meta: &Meta,
-    ) -> Result<Revision, AppendError> {
+    ) -> Result<(Revision, Option<Cause>), AppendError> {
         let expected = self.revision.map_or(Expected::NoStream, Expected::Revision);
-        let events = events
+        let meta = self.traced(meta);
+        let events: Vec<NewEvent> = events
             .iter()
             .map(|event| NewEvent { id: new_id(), time: at, meta: meta.clone(), event: D::to_log(event.clone()) })
             .collect();
-        store.append(Append { stream: self.stream.clone(), expected, events }).await
+        let cause = events.last().and_then(|last| Cause::of(&meta, last.id));
+        let revision = store.append(Append { stream: self.stream.clone(), expected, events }).await?;
+        Ok((revision, cause))
+    }
+
+    /// What a timer or a worker does names what it came of, and carries its correlation id.
+    fn traced(&self, meta: &Meta) -> Meta {
+        match (meta.via, self.cause) {
+            (Via::Worker | Via::Scheduler, Some(Cause { correlation_id, event })) => {
+                Meta { correlation_id, causation_id: meta.causation_id.or(Some(event)), ..meta.clone() }
+            }
+            (Via::Worker | Via::Scheduler, None) | (Via::Http | Via::Cli | Via::Library, _) => meta.clone(),
+        }
     }
 
     async fn catch_up(&mut self, store: &EventStore) -> Result<(), ReadError> {
@@ -126,6 +160,7 @@ impl<D: Logged> Owned<D> {
             self.state.evolve(event);
             self.revision = Some(recorded.revision);
             self.time = Some(recorded.time);
+            self.cause = Cause::of(&recorded.meta, recorded.id).or(self.cause);
         }
         self.current = true;
         Ok(())

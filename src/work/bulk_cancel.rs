@@ -50,7 +50,8 @@ impl BulkCancel {
     async fn ask(&self, ctx: &Context, input: &BulkCancelInput, id: TaskId, kind: &str) -> Result<bool, Failure> {
         let meta = Meta {
             actor: input.requested_by.clone(),
-            via: Via::Worker,
+            // By the door that the wish came in by.
+            via: Via::Http,
             correlation_id: Uuid::now_v7(),
             causation_id: Some(ctx.task_id().uuid()),
             request_id: None,

@@ -42,14 +42,16 @@ async fn a_bulk_cancel_is_a_task_that_cancels_what_matched_and_ends() {
 #[tokio::test]
 async fn its_set_is_fixed_and_never_holds_bulk_cancels() {
     let root = tempfile::tempdir().unwrap();
-    // One hand, and it is busy: the bulk cancel has to wait for it, while more that would match comes.
     let args = ["--slots", "1", "--content-bytes-per-s", "150000", "--content-root", root.path().to_str().unwrap()];
     let server = Server::with(args);
     let busy = super::slow_task(&server, root.path()).await;
     let old = server.submit(&json!({"kind": "a"})).await;
     let first = server.post(PATH, &json!({"filter": {"status": "queued"}})).await;
     assert_eq!(first.body["matched"], 1, "{}", first.text);
+    server.task_at_end(first.body["task"]["id"].as_str().unwrap()).await;
     let late = server.submit(&json!({"kind": "a"})).await;
+    let again = format!("/v1/tasks/{}/retry", first.body["task"]["id"].as_str().unwrap());
+    assert_eq!(server.post(&again, &json!({})).await.status, 202, "the same set once more");
     let second =
         server.post(PATH, &json!({"filter": {"status": ["queued", "running"], "kind": "taskbell.bulk-cancel"}})).await;
     assert_eq!((second.status, &second.body["matched"]), (202, &json!(0)), "{}", second.text);
@@ -62,6 +64,33 @@ async fn its_set_is_fixed_and_never_holds_bulk_cancels() {
     assert_eq!(server.task(&late).await["status"], "queued", "it came later");
     assert_eq!(history(&server, &late).await, ["Created"]);
     assert_eq!(server.task_at_end(&busy).await["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn it_does_not_wait_behind_the_work_that_it_is_to_stop() {
+    let root = tempfile::tempdir().unwrap();
+    let args = ["--slots", "1", "--content-bytes-per-s", "50000", "--content-root", root.path().to_str().unwrap()];
+    let server = Server::with(args);
+    let busy = super::slow_task(&server, root.path()).await;
+    let bulk = server.post(PATH, &json!({"filter": {"status": "running"}})).await;
+    assert_eq!(bulk.body["matched"], 1, "{}", bulk.text);
+    let id = bulk.body["task"]["id"].as_str().unwrap();
+    let end = server.task_at_end(id).await;
+    assert_eq!(end["status"], "succeeded", "{end}");
+    let asked = server.task(&busy).await;
+    assert!(asked["cancel"]["requested_at"].is_string(), "the only slot is taken, and still it was asked: {asked}");
+    server.task_at_end(&busy).await;
+    // Who did it and why: the request names the bulk cancel, the acknowledgement and the end name the request.
+    let events = server.get(&format!("/v1/tasks/{busy}/events")).await.body["items"].clone();
+    let of = |kind: &str| events.as_array().unwrap().iter().find(|event| event["type"] == kind).unwrap().clone();
+    let request = of("CancelRequested");
+    assert_eq!(request["meta"]["causation_id"], id);
+    for kind in ["CancelAcknowledged", "Completed"] {
+        let meta = of(kind)["meta"].clone();
+        assert_eq!(meta["correlation_id"], request["meta"]["correlation_id"], "{kind}");
+        assert_eq!(meta["causation_id"], request["id"], "{kind}");
+    }
+    assert_eq!(of("Started")["meta"]["causation_id"], of("Created")["id"]);
 }
 
 #[tokio::test]
