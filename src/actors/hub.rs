@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient};
 use uuid::Uuid;
 
 use crate::store::now;
@@ -17,11 +17,16 @@ use crate::views::{Filter, Row};
 
 use super::dispatcher::Capacity;
 use super::frames;
+use super::messages::Stop;
 use super::projector::{Committed, Progressed};
 use super::read::ReadSide;
 
 /// Frames go to one socket at most this often: a push costs 7 µs, and nobody reads faster (DESIGN, decision 8).
 const PACE: Duration = Duration::from_millis(50);
+/// A socket that had no room is tried again this often: what it is owed is written out anew each time.
+const PACE_FULL: Duration = Duration::from_millis(500);
+/// Wishes of sockets that wait at most; beyond them a socket is told to ask later.
+const MAILBOX: usize = 4096;
 /// A sign of life goes to each socket this often; the contract says at least every 15 s.
 const BEAT: Duration = Duration::from_secs(10);
 /// A reader that has taken nothing for so long is let go.
@@ -161,7 +166,8 @@ impl Hub {
         let now = Instant::now();
         let due: Vec<SocketId> = self.owed.iter().copied().collect();
         for id in due {
-            if self.sockets.get(&id).is_none_or(|socket| now.duration_since(socket.last) >= PACE) {
+            let pace = |socket: &Socket| if socket.full_since.is_some() { PACE_FULL } else { PACE };
+            if self.sockets.get(&id).is_none_or(|socket| now.duration_since(socket.last) >= pace(socket)) {
                 self.pay(id, now);
             }
         }
@@ -246,6 +252,7 @@ impl Actor for Hub {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(MAILBOX);
         ctx.run_interval(PACE, |this, _| this.flush());
         ctx.run_interval(BEAT, |this, _| this.beat());
         ctx.run_interval(Duration::from_secs(1), |this, _| this.let_go());
@@ -328,5 +335,13 @@ impl Handler<Progressed> for Hub {
         let row = &progressed.row;
         self.mark(|interest| if interest.wants(row) { vec![row.id()] } else { Vec::new() }, &[]);
         self.flush();
+    }
+}
+
+impl Handler<Stop> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        ctx.stop();
     }
 }

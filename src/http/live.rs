@@ -31,7 +31,7 @@ const IDS_MAX: usize = 200;
 /// So many messages that can't be what they are, and the socket is closed.
 const STRIKES: u8 = 3;
 /// Pushes that wait for a slow reader; the hub keeps the rest as a mark.
-const MAILBOX: usize = 16;
+const MAILBOX: usize = 4;
 
 static SOCKETS: AtomicU64 = AtomicU64::new(1);
 
@@ -47,7 +47,16 @@ pub async fn open(
 ) -> Result<HttpResponse, Problem> {
     Pairs::of_query(request.query_string())?.done()?;
     let socket = SOCKETS.fetch_add(1, Ordering::Relaxed);
-    let live = Live { socket, edge: edge.get_ref().clone(), caller, strikes: 0, parts: Vec::new() };
+    let live = Live {
+        socket,
+        edge: edge.get_ref().clone(),
+        caller,
+        strikes: 0,
+        parts: Vec::new(),
+        binary: false,
+        seeing: false,
+        see_next: None,
+    };
     ws::WsResponseBuilder::new(live, &request, payload).frame_size(MESSAGE_MAX).start().map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST, "not_a_websocket", format!("a websocket handshake is needed: {error}"))
     })
@@ -71,6 +80,12 @@ struct Live {
     strikes: u8,
     /// Fragments of a message that is not complete yet.
     parts: Vec<u8>,
+    /// They are of a binary message.
+    binary: bool,
+    /// A `seen` is on its way to the log.
+    seeing: bool,
+    /// The furthest that came meanwhile.
+    see_next: Option<Position>,
 }
 
 type Ctx = WebsocketContext<Live>;
@@ -80,44 +95,46 @@ impl Live {
         let wish = json::parse(text).and_then(json::read::<Wish>);
         let asked = wish.and_then(|wish| {
             Ok(match wish {
-                Wish::Subscribe { filter } => Ask::Subscribe(self.socket, interest(&filter)?),
-                Wish::Unsubscribe {} => Ask::Unsubscribe(self.socket),
-                Wish::Resync {} => Ask::Resync(self.socket),
+                Wish::Subscribe { filter } => Some(Ask::Subscribe(self.socket, interest(&filter)?)),
+                Wish::Unsubscribe {} => Some(Ask::Unsubscribe(self.socket)),
+                Wish::Resync {} => Some(Ask::Resync(self.socket)),
                 Wish::Seen { position } => {
                     self.see(position, ctx);
-                    return Ok(());
+                    None
                 }
             })
-            .map(|ask| self.edge.hub.do_send(ask))
         });
-        if let Err(problem) = asked {
-            self.refuse(&problem, ctx);
+        match asked.map(|ask| ask.map(|ask| self.edge.hub.try_send(ask))) {
+            Err(problem) => self.strike(&problem, ctx),
+            Ok(Some(Err(_))) => tell(&busy(), ctx),
+            Ok(Some(Ok(())) | None) => {}
         }
     }
 
-    fn see(&self, position: Position, ctx: &mut Ctx) {
+    /// One at a time; of those that come meanwhile, the furthest.
+    fn see(&mut self, position: Position, ctx: &mut Ctx) {
+        if self.seeing {
+            self.see_next = self.see_next.max(Some(position));
+            return;
+        }
+        self.seeing = true;
         let (edge, caller) = (self.edge.clone(), self.caller.clone());
         let seen = async move { bell::see(&edge, &caller, position).await };
         ctx.spawn(seen.into_actor(self).map(|answer, this, ctx| {
+            this.seeing = false;
             if let Err(problem) = answer {
-                this.refuse(&problem, ctx);
+                tell(&problem, ctx);
+            }
+            if let Some(next) = this.see_next.take() {
+                this.see(next, ctx);
             }
         }));
     }
 
-    fn refuse(&mut self, problem: &Problem, ctx: &mut Ctx) {
-        let errors: Vec<Value> =
-            problem.errors.iter().map(|e| json!({"pointer": e.pointer, "detail": e.detail})).collect();
-        let frame = json!({
-            "type": "problem",
-            "status": problem.status.as_u16(),
-            "code": problem.code,
-            "detail": problem.detail,
-            "retryable": problem.retryable,
-            "errors": errors,
-        });
-        ctx.text(frame.to_string());
-        self.strikes += u8::from(problem.status.is_client_error());
+    /// The message can't be what it is; the third such closes the socket.
+    fn strike(&mut self, problem: &Problem, ctx: &mut Ctx) {
+        tell(problem, ctx);
+        self.strikes += 1;
         if self.strikes >= STRIKES {
             close(CloseCode::Policy, "three messages that can't be what they are", ctx);
         }
@@ -130,9 +147,33 @@ impl Live {
         self.parts.extend_from_slice(part);
         if last {
             let whole = std::mem::take(&mut self.parts);
+            if std::mem::take(&mut self.binary) {
+                return self.strike(&text_only(), ctx);
+            }
             self.hear(&whole, ctx);
         }
     }
+}
+
+fn tell(problem: &Problem, ctx: &mut Ctx) {
+    let errors: Vec<Value> = problem.errors.iter().map(|e| json!({"pointer": e.pointer, "detail": e.detail})).collect();
+    let frame = json!({
+        "type": "problem",
+        "status": problem.status.as_u16(),
+        "code": problem.code,
+        "detail": problem.detail,
+        "retryable": problem.retryable,
+        "errors": errors,
+    });
+    ctx.text(frame.to_string());
+}
+
+fn busy() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many wishes at once; ask again").retryable()
+}
+
+fn text_only() -> Problem {
+    Problem::invalid_field("", "text frames only")
 }
 
 fn interest(filter: &Value) -> Result<Interest, Problem> {
@@ -187,15 +228,16 @@ impl StreamHandler<Result<Message, ProtocolError>> for Live {
         match message {
             Ok(Message::Text(text)) => self.hear(text.as_bytes(), ctx),
             Ok(Message::Ping(payload)) => ctx.pong(&payload),
-            Ok(Message::Continuation(Item::FirstText(part))) => {
+            Ok(Message::Continuation(first @ (Item::FirstText(_) | Item::FirstBinary(_)))) => {
                 self.parts.clear();
-                self.join(&part, false, ctx);
+                self.binary = matches!(first, Item::FirstBinary(_));
+                if let Item::FirstText(part) | Item::FirstBinary(part) = first {
+                    self.join(&part, false, ctx);
+                }
             }
             Ok(Message::Continuation(Item::Continue(part))) => self.join(&part, false, ctx),
             Ok(Message::Continuation(Item::Last(part))) => self.join(&part, true, ctx),
-            Ok(Message::Binary(_) | Message::Continuation(Item::FirstBinary(_))) => {
-                close(CloseCode::Unsupported, "text frames only", ctx);
-            }
+            Ok(Message::Binary(_)) => self.strike(&text_only(), ctx),
             Ok(Message::Pong(_) | Message::Nop) => {}
             Ok(Message::Close(reason)) => {
                 ctx.close(reason);

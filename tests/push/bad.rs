@@ -81,11 +81,18 @@ async fn what_a_message_says_is_checked_like_a_request() {
 }
 
 #[tokio::test]
-async fn a_binary_frame_closes_the_socket() {
+async fn a_binary_frame_is_a_problem_and_the_third_closes_the_socket() {
     let server = Server::start();
     let mut live = opened(&server).await;
-    live.raw().send(Message::binary(b"{\"type\":\"resync\"}".to_vec())).await.unwrap();
-    assert_eq!(closed(&mut live).await, 1003);
+    for _ in 0..2 {
+        live.raw().send(Message::binary(b"{\"type\":\"resync\"}".to_vec())).await.unwrap();
+        assert_eq!(live.next().await["type"], "problem");
+    }
+    live.send(&json!({"type": "resync"})).await;
+    assert_eq!(live.next().await["type"], "snapshot", "the socket stays");
+    live.raw().send(Message::binary(vec![0])).await.unwrap();
+    assert_eq!(live.next().await["type"], "problem");
+    assert_eq!(closed(&mut live).await, 1008);
 }
 
 #[tokio::test]
