@@ -209,7 +209,9 @@ impl Job {
         if let What::File(traits) = &entry.what {
             let Some(mut same) = self.is_same(entry, traits, target, step)? else { return Ok(()) };
             if !same {
-                self.copy_file(target, entry, traits, Sync::First, step)?;
+                let (_, to) = self.ends(entry, target);
+                let dir = to.parent().unwrap_or(&to);
+                put::reopened(dir, || self.copy_file(target, entry, traits, Sync::First, step))?;
                 self.tally.repaired += 1;
                 let Some(now) = self.is_same(entry, traits, target, step)? else { return Ok(()) };
                 same = now;

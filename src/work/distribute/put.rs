@@ -131,11 +131,26 @@ pub(super) fn file(
     temp.name(to)
 }
 
-/// Opens a file of the source, if it is still the one that was counted. Never follows a symlink, never waits for a pipe.
-pub(super) fn open_source(from: &Path, traits: &Traits) -> Result<File, Fault> {
+/// Opens what stands under this name itself. Never follows a symlink, never waits for a pipe.
+pub(super) fn open_in_place(path: &Path) -> io::Result<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// Does something to the content of a directory that is finished, and leaves its permissions and times as they were.
+pub(super) fn reopened<T>(dir: &Path, work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    let traits = Traits::of(&dir.symlink_metadata().map_err(|error| Fault::io("reading", dir, &error))?);
+    let writable = Permissions::from_mode(traits.mode | 0o700);
+    fs::set_permissions(dir, writable).map_err(|error| Fault::io("opening the directory", dir, &error))?;
+    let done = work();
+    finish_dir(dir, &traits)?;
+    done
+}
+
+/// Opens a file of the source, if it is still the one that was counted.
+pub(super) fn open_source(from: &Path, traits: &Traits) -> Result<File, Fault> {
     let missing = |error| Fault::source(from, &error);
-    let source = OpenOptions::new().read(true).custom_flags(flags).open(from).map_err(missing)?;
+    let source = open_in_place(from).map_err(missing)?;
     let same = Traits::of(&source.metadata().map_err(missing)?) == *traits;
     if same { Ok(source) } else { Err(changed(from)) }
 }

@@ -8,7 +8,7 @@ use blake3::{Hash, Hasher};
 
 use super::fault::Fault;
 use super::plan::Traits;
-use super::put::open_source;
+use super::put::{open_in_place, open_source};
 
 /// The hash of a file of the source; none where `go_on` said no.
 pub(super) fn of_source(from: &Path, traits: &Traits, go_on: impl FnMut(u64) -> bool) -> Result<Option<Hash>, Fault> {
@@ -19,7 +19,11 @@ pub(super) fn of_source(from: &Path, traits: &Traits, go_on: impl FnMut(u64) -> 
 /// Whether the copy, as the disk has it, has this hash; none where `go_on` said no.
 pub(super) fn is_copy(to: &Path, source: Hash, go_on: impl FnMut(u64) -> bool) -> Result<Option<bool>, Fault> {
     let reading = |error| Fault::io("reading back", to, &error);
-    let file = match File::open(to) {
+    // What took its place meanwhile is not the copy: a symlink is not followed, a pipe not waited for.
+    if !to.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+        return Ok(Some(false));
+    }
+    let file = match open_in_place(to) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Some(false)),
         opened => opened.map_err(reading)?,
     };
