@@ -11,7 +11,7 @@ use super::create::{Accepted, accept};
 use super::error::Problem;
 use super::tasks::answer_at;
 use super::{Edge, json};
-use crate::task::limits::is_line;
+use crate::task::limits::{KEY_MAX, is_line};
 use crate::task::{Position, TaskId};
 
 /// Items of one batch.
@@ -63,7 +63,7 @@ async fn create_item(edge: &Edge, caller: &Caller, mut item: Value) -> Result<Ta
     let key = item.as_object_mut().and_then(|fields| fields.remove("idempotency_key"));
     let key = match key {
         None | Some(Value::Null) => None,
-        Some(Value::String(key)) if is_line(&key, 255) => Some(key),
+        Some(Value::String(key)) if is_line(&key, KEY_MAX) => Some(key),
         Some(_) => {
             let detail = "1 to 255 bytes, no control characters";
             return Err(problem(Problem::invalid_field("/idempotency_key", detail)));

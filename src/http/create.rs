@@ -16,15 +16,13 @@ use super::{Edge, json};
 use crate::actors::Receipt;
 use crate::store::new_id;
 use crate::task::event::{Created, Idempotency};
-use crate::task::limits::{INPUT_MAX, TITLE_MAX, is_line, is_name};
+use crate::task::limits::{INPUT_MAX, KEY_MAX, TITLE_MAX, is_inline, is_line, is_name};
 use crate::task::{Command, Invalid, Revision, TaskId, Timestamp};
 
 /// Where a task waits that doesn't say where.
 const DEFAULT_QUEUE: &str = "default";
 /// Kinds that only this server creates.
 const RESERVED: &str = "taskbell.";
-/// An idempotency key, in bytes.
-const KEY_MAX: usize = 255;
 
 /// The body of the request.
 #[derive(Debug, Deserialize)]
@@ -96,7 +94,7 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
 /// # Errors
 /// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 where the log can't be written.
 pub async fn accept(edge: &Edge, caller: &Caller, body: Value, key: Option<String>) -> Result<Accepted, Problem> {
-    let body_hash = key.as_ref().map(|_| blake3::hash(body.to_string().as_bytes()).to_hex().to_string());
+    let body_hash = key.as_ref().map(|_| json::digest(&body));
     let new = json::read(body)?;
     let (Some(key), Some(body_hash)) = (key, body_hash) else {
         let (id, receipt) = append(edge, caller, check(edge, caller, new)?).await?;
@@ -191,7 +189,7 @@ fn check(edge: &Edge, caller: &Caller, new: NewTask) -> Result<Created, Problem>
 
 /// A handler's suggestion, made fit for one line of at most [`TITLE_MAX`] bytes.
 fn one_line(text: &str) -> String {
-    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut line: String = text.chars().map(|c| if is_inline(c) { c } else { ' ' }).collect();
     let mut end = line.len().min(TITLE_MAX);
     while !line.is_char_boundary(end) {
         end -= 1;

@@ -2,7 +2,7 @@
 //!
 //! Parsed twice: once for what serde would let pass (a repeated key, a nesting that is too deep), once into values.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -106,6 +106,39 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 fn push(pointer: &mut String, key: &str) {
     pointer.push('/');
     pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+}
+
+/// BLAKE3 of the value, in hexadecimal: the same for every order in which its keys were sent.
+#[must_use]
+pub fn digest(value: &Value) -> String {
+    let mut text = String::new();
+    canonical(value, &mut text);
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+/// Compact JSON with sorted keys. Written out here because a program that embeds us may turn on `preserve_order` of
+/// its JSON library, and keys of requests must mean the same in every build.
+fn canonical(value: &Value, text: &mut String) {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => text.push_str(&value.to_string()),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                text.push(if index == 0 { '[' } else { ',' });
+                canonical(item, text);
+            }
+            text.push_str(if items.is_empty() { "[]" } else { "]" });
+        }
+        Value::Object(fields) => {
+            let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
+            for (index, (key, item)) in sorted.iter().enumerate() {
+                text.push(if index == 0 { '{' } else { ',' });
+                text.push_str(&Value::from(key.as_str()).to_string());
+                text.push(':');
+                canonical(item, text);
+            }
+            text.push_str(if fields.is_empty() { "{}" } else { "}" });
+        }
+    }
 }
 
 /// Walks the text and notes what a `Value` would swallow. Stops at the first.

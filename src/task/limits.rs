@@ -18,6 +18,8 @@ pub const DEPTH_MAX: usize = 32;
 pub const RESULT_MAX: usize = 256 * 1024;
 /// A reason, a message, a step's name, a key.
 pub const TEXT_MAX: usize = 1024;
+/// An idempotency key.
+pub const KEY_MAX: usize = 255;
 /// How many labels a task has at most.
 pub const LABELS_MAX: usize = 32;
 /// A label's key or value.
@@ -50,16 +52,24 @@ pub fn is_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// Whether `text` can be an owner: 1 to 128 printable characters, no comma.
+/// Whether `text` can be an owner: 1 to 128 printable characters, no comma, and none of those that turn the text around
+/// them, with which one name can be made to look like another (UAX #9).
 #[must_use]
 pub fn is_owner(text: &str) -> bool {
-    (1..=OWNER_MAX).contains(&text.chars().count()) && text.chars().all(|c| !c.is_control() && c != ',')
+    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    is_line(text, OWNER_MAX * 4) && text.chars().count() <= OWNER_MAX && !text.chars().any(|c| c == ',' || turns(c))
 }
 
-/// Whether `text` can stand in one line of at most `max` bytes: not empty, no control characters.
+/// Whether `text` can stand in one line of at most `max` bytes: something to see, no control characters.
 #[must_use]
 pub fn is_line(text: &str, max: usize) -> bool {
-    (1..=max).contains(&text.len()) && !text.chars().any(char::is_control)
+    text.len() <= max && !text.trim().is_empty() && text.chars().all(is_inline)
+}
+
+/// Whether a character stays in its line: no control, no separator of lines or paragraphs.
+#[must_use]
+pub fn is_inline(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// Every field of the request that breaks a rule; empty where it may be accepted.
@@ -92,7 +102,7 @@ pub fn check(new: &Created) -> Vec<Invalid> {
         rule(key.as_ref().is_none_or(|k| is_line(k, LABEL_MAX)), pointer, "1 to 128 bytes, no control characters");
     }
     let key = new.idempotency.as_ref().map(|idempotency| &idempotency.key);
-    rule(key.is_none_or(|k| is_line(k, TEXT_MAX)), "/idempotency_key", "1 to 1024 bytes, no control characters");
+    rule(key.is_none_or(|k| is_line(k, KEY_MAX)), "/idempotency_key", "1 to 255 bytes, no control characters");
     found
 }
 

@@ -45,6 +45,9 @@ pub(super) struct Attempt {
     acks: mpsc::UnboundedSender<Ack>,
 }
 
+/// A handler that never looks acknowledges so many steps at most; each is an event in the task's stream.
+const ANSWERS_MAX: u32 = 100;
+
 /// Who knows of the request to cancel, and what is under way. One lock, so that the worker never names a step that was
 /// over, nor says "at once" while one runs.
 #[derive(Debug, Default)]
@@ -54,6 +57,8 @@ struct Heard {
     observed: bool,
     /// The worker has answered it.
     acknowledged: bool,
+    /// How often.
+    answers: u32,
     steps: Vec<UnderWay>,
     entered: u64,
 }
@@ -182,13 +187,14 @@ impl Attempt {
     }
 
     fn acknowledge_if_unseen(&self, heard: &mut Heard) {
-        if heard.asked && !heard.observed {
+        if heard.asked && !heard.observed && heard.answers < ANSWERS_MAX {
             self.acknowledge(heard);
         }
     }
 
     fn acknowledge(&self, heard: &mut Heard) {
         heard.acknowledged = true;
+        heard.answers += 1;
         let step = heard.steps.last();
         let ack = Ack {
             stopping_after: step.map(|step| step.name.clone()),

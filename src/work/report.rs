@@ -14,11 +14,9 @@ use crate::actors::messages::{Execute, ExecuteError};
 use crate::store::{AppendError, Meta, Via};
 use crate::task::command::End;
 use crate::task::event::TaskError;
-use crate::task::limits::{NAME_MAX, RESULT_MAX, TEXT_MAX};
+use crate::task::limits::{DEPTH_MAX, NAME_MAX, RESULT_MAX, TEXT_MAX, fits};
 use crate::task::{Command, Rejection, TaskId};
 
-/// The contract's bound on nesting; the log's reader has one too, and what it can't read must not get in.
-const DEPTH_MAX: usize = 32;
 /// The pause after the first try that failed; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between two tries.
@@ -73,21 +71,8 @@ pub(super) fn error_of(code: &str, message: &str) -> TaskError {
 }
 
 fn too_much(result: &Value) -> Option<TaskError> {
-    if is_deeper(result, DEPTH_MAX) {
-        return Some(error_of("result_too_large", "the result nests deeper than 32 levels"));
-    }
-    let size = result.to_string().len();
-    (size > RESULT_MAX).then(|| {
-        error_of("result_too_large", &format!("the result has {size} bytes as JSON, at most {RESULT_MAX} are kept"))
-    })
-}
-
-fn is_deeper(value: &Value, levels: usize) -> bool {
-    match value {
-        Value::Array(items) => levels == 0 || items.iter().any(|item| is_deeper(item, levels - 1)),
-        Value::Object(fields) => levels == 0 || fields.values().any(|item| is_deeper(item, levels - 1)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
-    }
+    let words = format!("the result has more than {RESULT_MAX} bytes as compact JSON or {DEPTH_MAX} levels");
+    (!fits(result, RESULT_MAX)).then(|| error_of("result_too_large", &words))
 }
 
 /// Sends `command` until it is recorded or refused, or `give_up` says so after a try that failed. Whether the task's

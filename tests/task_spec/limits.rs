@@ -3,7 +3,7 @@
 use serde_json::Value;
 use taskbell::task::event::Idempotency;
 use taskbell::task::limits::{
-    ATTEMPTS_MAX, DEPTH_MAX, INPUT_MAX, LABEL_MAX, LABELS_MAX, NAME_MAX, OWNER_MAX, TEXT_MAX, TIMEOUT_MAX_S, TITLE_MAX,
+    ATTEMPTS_MAX, DEPTH_MAX, INPUT_MAX, KEY_MAX, LABEL_MAX, LABELS_MAX, NAME_MAX, OWNER_MAX, TIMEOUT_MAX_S, TITLE_MAX,
 };
 
 use super::*;
@@ -47,7 +47,17 @@ fn names_titles_owners_and_keys_have_their_lengths() {
     bounded("/title", TITLE_MAX, |new, n| new.title = "t".repeat(n));
     bounded("/unique_key", LABEL_MAX, |new, n| new.unique_key = Some("u".repeat(n)));
     bounded("/concurrency_key", LABEL_MAX, |new, n| new.concurrency_key = Some("c".repeat(n)));
-    bounded("/idempotency_key", TEXT_MAX, |new, n| new.idempotency = Some(idempotency("i".repeat(n))));
+    bounded("/idempotency_key", KEY_MAX, |new, n| new.idempotency = Some(idempotency("i".repeat(n))));
+}
+
+#[test]
+fn owners_and_titles_show_something_in_one_line_and_no_owner_turns_the_text_around_it() {
+    for blank in [" ", "\u{3000}", "a\u{2028}b", "a\nb"] {
+        assert_eq!(pointers(|new| new.owner = blank.to_owned()), ["/owner"], "{blank:?}");
+        assert_eq!(pointers(|new| new.title = blank.to_owned()), ["/title"], "{blank:?}");
+    }
+    assert_eq!(pointers(|new| new.owner = "ana\u{202e}nimda".to_owned()), ["/owner"]);
+    assert_eq!(pointers(|new| new.title = "\u{202e}shown escaped or isolated".to_owned()), [""; 0]);
 }
 
 #[test]
