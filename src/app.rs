@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::actors::dispatcher::{Capacity, Dispatcher};
 use crate::actors::history::{Historian, views_at};
 use crate::actors::hub::Hub;
+use crate::actors::messages::Stop;
 use crate::actors::projector::Projector;
 use crate::actors::read::sides;
 use crate::actors::{ReadSide, Registry};
@@ -58,6 +59,7 @@ pub enum StartError {
 pub struct Taskbell {
     edge: Edge,
     worker: Addr<LocalWorker>,
+    dispatcher: Addr<Dispatcher>,
     /// The threads that the actors live on; they end with it.
     arbiters: Vec<Arbiter>,
 }
@@ -130,7 +132,7 @@ impl Taskbell {
             worker: format!("local/{}/{}", host_name(), new_id().simple()),
             execute: registry.door(),
             offer: dispatcher.clone().recipient(),
-            stopped: dispatcher.recipient(),
+            stopped: dispatcher.clone().recipient(),
             progress: projector.recipient(),
         };
         let worker = LocalWorker::new(handlers.clone(), options.slots, doors)
@@ -139,7 +141,7 @@ impl Taskbell {
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
         let keys = http::gate::Keys::default();
         let edge = Edge { registry, read, store, hub, handlers, capacity, kinds, keys };
-        Ok(Self { edge, worker, arbiters })
+        Ok(Self { edge, worker, dispatcher, arbiters })
     }
 
     /// The API and the interface, to be mounted at the root of an actix-web application: `App::new().configure(…)`.
@@ -167,10 +169,11 @@ impl Taskbell {
         &self.edge.read
     }
 
-    /// Begins nothing more, waits a moment for what runs, and ends the actors.
+    /// Begins nothing more, waits a moment for what runs, and ends the actors and the handlers' threads. Only a step that
+    /// can't be interrupted goes on to its own end. The log is free for another start when the routes are gone too.
     pub async fn stop(self) {
         self.drain().await;
-        self.end();
+        self.end().await;
     }
 
     async fn drain(&self) {
@@ -179,10 +182,19 @@ impl Taskbell {
         }
     }
 
-    fn end(self) {
-        for arbiter in self.arbiters {
-            arbiter.stop();
-        }
+    async fn end(self) {
+        self.worker.do_send(Stop);
+        self.dispatcher.do_send(Stop);
+        self.edge.hub.do_send(Stop);
+        let arbiters = self.arbiters;
+        let ended = web::block(move || {
+            for arbiter in arbiters {
+                arbiter.stop();
+                // An arbiter that panicked has ended as well.
+                let _ = arbiter.join();
+            }
+        });
+        let _ = ended.await;
     }
 }
 
@@ -236,7 +248,7 @@ async fn serve(config: Config) -> Result<(), StartError> {
         ended = &mut server => ended,
         () = told => tokio::join!(server, handle.stop(true), taskbell.drain()).0,
     };
-    taskbell.end();
+    taskbell.end().await;
     ended.map_err(|error| StartError::Io("the server stopped", error))
 }
 

@@ -112,6 +112,11 @@ pub struct Offer {
     pub direct: Recipient<Direct>,
 }
 
+/// To an actor that nobody needs any more.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
 /// From a worker to the projector: a passing remark, shown while the attempt runs; not in the log.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]

@@ -52,6 +52,8 @@ impl WriteSide {
     pub fn fail(&self, why: String) {
         tracing::error!(%why, "the views have stopped");
         let _ = self.failure.set(why);
+        // Whoever waits looks again, and sees that there is nothing to wait for.
+        self.watermark.send_modify(|_| {});
     }
 }
 
@@ -91,7 +93,7 @@ impl ReadSide {
                 if holds(&self.views(), at) {
                     return true;
                 }
-                if watermark.changed().await.is_err() {
+                if self.failure().is_some() || watermark.changed().await.is_err() {
                     return false;
                 }
             }

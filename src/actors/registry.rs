@@ -169,7 +169,11 @@ impl Handler<Execute> for Shard {
                     }
                 }
                 // A task that isn't there needs no actor, however often rubbish asks for one.
-                Err(ExecuteError::Rejected(Rejection::NotFound) | ExecuteError::Append(_) | ExecuteError::Read(_)) => {
+                Err(
+                    ExecuteError::Rejected(Rejection::NotFound | Rejection::Invalid(_))
+                    | ExecuteError::Append(_)
+                    | ExecuteError::Read(_),
+                ) => {
                     this.tasks.remove(&id);
                 }
                 Err(ExecuteError::Rejected(_) | ExecuteError::Busy(_)) => {}

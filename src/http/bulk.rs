@@ -62,7 +62,7 @@ pub async fn cancel(
     let matching = web::block(move || cancellable(&snapshot, &wanted).count() as u64).await;
     let matched = matching.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
     if ask.dry_run {
-        return answer_at(StatusCode::OK, position, &Answer { matched, task: None, position });
+        return answer_at(StatusCode::ACCEPTED, position, &Answer { matched, task: None, position });
     }
     let input = BulkCancelInput { filter, position, reason, requested_by: caller.subject.clone() };
     let created = new_task(&caller, &input, matched)?;

@@ -33,7 +33,12 @@ pub async fn alive(request: HttpRequest) -> Result<HttpResponse, Problem> {
 pub async fn ready(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     Pairs::of_query(request.query_string())?.done()?;
     let log = edge.store.health().err().map(|why| format!("log: {why}"));
-    let views = edge.read.failure().map(|why| format!("views: {why}"));
+    let head = edge.store.head().position;
+    let views = match edge.read.failure() {
+        Some(why) => Some(format!("views: {why}")),
+        None if edge.read.reached(head).await => None,
+        None => Some(format!("views: they have not reached position {head} within 5 s")),
+    };
     let reasons: Vec<String> = log.into_iter().chain(views).collect();
     if let Some(first) = reasons.first() {
         let detail = if reasons.len() > 1 { reasons.join("; ") } else { first.clone() };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Message, Recipient, ResponseFuture};
+use actix::{Actor, ActorContext, AsyncContext, Message, Recipient, ResponseFuture};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,7 @@ use super::attempt::Attempt;
 use super::drive::{drive, hand_back};
 use super::handler::{Done, Failure, Handler};
 use super::registry::Handlers;
-use crate::actors::messages::{Assign, Direct, Directive, Execute, NoteProgress, Offer, Stopped};
+use crate::actors::messages::{Assign, Direct, Directive, Execute, NoteProgress, Offer, Stop, Stopped};
 use crate::task::TaskId;
 
 /// The worker's name and the doors by which it speaks.
@@ -183,6 +183,15 @@ impl actix::Handler<Drain> for LocalWorker {
             let _ = tokio::time::timeout(drain.within, all).await;
             lives.iter().filter(|life| !life.is_cancelled()).count()
         })
+    }
+}
+
+impl actix::Handler<Stop> for LocalWorker {
+    type Result = ();
+
+    /// With the actor goes the runtime: what still runs is dropped at its next await.
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }
 
