@@ -46,9 +46,7 @@ pub async fn create(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    super::query::Pairs::of_query(request.query_string())?.done()?;
-    let body = json::body(&request, payload, json::BATCH_MAX).await?;
-    let batch: Batch = json::read(body.ok_or_else(|| Problem::malformed_json("a body is needed"))?)?;
+    let batch: Batch = json::read_body(&request, payload, json::BATCH_MAX).await?;
     if !(1..=ITEMS_MAX).contains(&batch.items.len()) {
         return Err(Problem::invalid_field("/items", format!("1 to {ITEMS_MAX} items")));
     }

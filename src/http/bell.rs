@@ -46,9 +46,7 @@ pub async fn seen(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    Pairs::of_query(request.query_string())?.done()?;
-    let body = json::body(&request, payload, json::BODY_MAX).await?;
-    let body: SeenBody = json::read(body.ok_or_else(|| Problem::malformed_json("a body is needed"))?)?;
+    let body: SeenBody = json::read_body(&request, payload, json::BODY_MAX).await?;
     see(&edge, &caller, body.position).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -45,9 +45,7 @@ pub async fn cancel(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    Pairs::of_query(request.query_string())?.done()?;
-    let body = json::body(&request, payload, json::BODY_MAX).await?;
-    let ask: Ask = json::read(body.ok_or_else(|| Problem::malformed_json("a body is needed"))?)?;
+    let ask: Ask = json::read_body(&request, payload, json::BODY_MAX).await?;
     let reason = check_reason(ask.reason)?;
     let mut pairs = Pairs::of_filter(&ask.filter)?;
     let filter = pairs.filter()?;

@@ -15,6 +15,9 @@ pub type Known = (TaskId, String);
 
 type Slot = Arc<tokio::sync::Mutex<Option<Known>>>;
 
+/// From so many keys on the table is swept.
+const SWEEP_FROM: usize = 1024;
+
 /// The keys of requests under way.
 ///
 /// What lasts is in the log and its views. This only bridges the time between a task's creation and its appearance
@@ -34,7 +37,16 @@ pub struct Turn {
 impl Keys {
     /// Waits for its turn.
     pub async fn turn(&self, key: Key) -> Turn {
-        let slot = self.lock().entry(key.clone()).or_default().clone();
+        let slot = {
+            let mut slots = self.lock();
+            if slots.len() >= SWEEP_FROM {
+                // Left behind by callers that went away while they waited.
+                slots.retain(|_, slot| {
+                    Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|known| known.is_some())
+                });
+            }
+            slots.entry(key.clone()).or_default().clone()
+        };
         Turn { key, keys: self.clone(), slot: slot.lock_owned().await }
     }
 

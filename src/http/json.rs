@@ -15,6 +15,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqA
 use serde_json::Value;
 
 use super::error::Problem;
+use super::query::Pairs;
 use crate::task::Invalid;
 
 /// A body, in bytes.
@@ -43,6 +44,16 @@ pub async fn body(request: &HttpRequest, payload: Payload, max: usize) -> Result
         return Err(Problem::unsupported_media_type());
     }
     parse(&bytes).map(Some)
+}
+
+/// The body of the request, which must be there, as one of our types; no query parameter goes with it.
+///
+/// # Errors
+/// As [`body`], and 422 where the body or the query can't be what it is.
+pub async fn read_body<T: DeserializeOwned>(request: &HttpRequest, payload: Payload, max: usize) -> Result<T, Problem> {
+    Pairs::of_query(request.query_string())?.done()?;
+    let body = body(request, payload, max).await?;
+    read(body.ok_or_else(|| Problem::malformed_json("a body is needed"))?)
 }
 
 async fn collect(mut payload: Payload, max: usize) -> Result<BytesMut, Problem> {
