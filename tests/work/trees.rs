@@ -148,6 +148,11 @@ async fn what_is_there_already_is_not_copied_again_and_what_differs_is_replaced(
     // What a killed attempt would leave, a symlink where a file has to go, an older file.
     let left = yard.path("a/deep").join(format!(".taskbell-{task}.tmp"));
     fs::write(&left, b"half").unwrap();
+    // What a task without a next attempt left long ago, and what another task writes at this moment.
+    let temp = |last: u8| yard.path("a/deep").join(format!(".taskbell-01a2040b-3892-71f4-8d6b-ab3e5e27a97{last}.tmp"));
+    fs::write(temp(1), b"abandoned").unwrap();
+    filetime::set_file_mtime(temp(1), filetime::FileTime::from_unix_time(1_700_000_000, 0)).unwrap();
+    fs::write(temp(2), b"somebody else's").unwrap();
     fs::remove_file(yard.path("a/empty")).unwrap();
     symlink("/etc/passwd", yard.path("a/empty")).unwrap();
     fs::write(yard.path("a/tool"), b"older").unwrap();
@@ -157,6 +162,10 @@ async fn what_is_there_already_is_not_copied_again_and_what_differs_is_replaced(
     let end = bench.end().await.completed();
     assert_eq!(end.message.as_deref(), Some("10 files (3.0 MB) copied to 1 target; 8 of 10 were there already"));
     assert_eq!(inode("deep/er/and deeper/file.bin"), before);
+    assert_eq!(fs::read(temp(2)).unwrap(), b"somebody else's", "it is under way");
+    fs::remove_file(temp(2)).unwrap();
+    age(&yard.path("a/deep"));
+    age(&yard.source("deep"));
     assert_eq!(picture(&yard.path("a")), picture(&yard.path("source")));
 }
 

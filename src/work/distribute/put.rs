@@ -4,6 +4,7 @@ use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use filetime::{set_file_handle_times, set_file_times, set_symlink_file_times};
 use rustix::fs::OFlags;
@@ -11,10 +12,14 @@ use rustix::fs::OFlags;
 use super::fault::{Fault, changed, conflict, interrupted};
 use super::limit::Limiter;
 use super::plan::Traits;
+use crate::task::TaskId;
 
 /// Files from this size on are on the disk before they get their name. For smaller ones that costs 3 ms each, ten times
 /// the copy itself (measured: 16 KiB files, ext4), so they are written out together at the end of each target.
 const SYNC_FROM: u64 = if cfg!(target_os = "linux") { 8 * 1024 * 1024 } else { 0 };
+
+/// How long nobody has written to a temporary file that nobody owns any more.
+const ABANDONED: Duration = Duration::from_hours(1);
 
 /// When a file's data must have reached the disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,7 +53,27 @@ pub(super) fn dir(to: &Path, traits: &Traits, temp: &str) -> Result<(), Fault> {
     if Traits::of(&meta).mode != mode {
         fs::set_permissions(to, Permissions::from_mode(mode)).map_err(refused)?;
     }
-    remove(&to.join(temp))
+    remove(&to.join(temp))?;
+    remove_abandoned(to).map_err(|error| Fault::io("looking for leftovers in", to, &error))
+}
+
+/// Removes what a task left that has no next attempt: a server was killed in its last one. A copy that is under way
+/// writes all the time, so a temporary file that nobody has written to for [`ABANDONED`] is nobody's.
+fn remove_abandoned(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let ours = name.to_str().and_then(|name| name.strip_prefix(".taskbell-")?.strip_suffix(".tmp"));
+        if ours.is_none_or(|id| id.parse::<TaskId>().is_err()) {
+            continue;
+        }
+        let modified = entry.metadata().and_then(|meta| meta.modified());
+        if modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED)) {
+            // Gone already, or not ours to remove: neither is in the way of the copy.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// Gives the directory its permissions and times, when nothing more goes into it.
