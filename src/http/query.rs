@@ -168,7 +168,7 @@ impl Pairs {
             filter.labels.push((key.to_owned(), value.to_owned()));
         }
         if let Some(words) = self.take("q") {
-            filter.q = words.split_whitespace().map(str::to_owned).collect();
+            filter.q = Filter::words(&words);
             if filter.q.is_empty() || filter.q.len() > TERMS_MAX {
                 return Err(self.refuse("q", "1 to 64 words are needed"));
             }
