@@ -3,14 +3,14 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss)]
 
+mod shared;
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, Via, new_id, now};
-use taskbell::task::event::{Completed, Created, Event, Outcome, Started};
+use taskbell::store::{Append, EventStore, Expected, NewEvent, StreamName, new_id, now};
 use taskbell::task::{Revision, TaskId};
 
 const RUN: Duration = Duration::from_secs(2);
@@ -21,8 +21,7 @@ type Figures = (f64, u128, u128);
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let dir =
-        tempfile::tempdir_in(std::env::var("TASKBELL_BENCH_DIR").unwrap_or_else(|_| "target".to_owned())).unwrap();
+    let dir = shared::folder();
     println!("durable writes, {} bytes of meta and data on average", average());
     println!("{:<28} {:>12} {:>9} {:>9} {:>8}", "", "events/s", "p50 µs", "p99 µs", "of disk");
     let disk = median(|run| disk(&dir.path().join(format!("disk-{run}"))));
@@ -89,8 +88,8 @@ async fn appender(store: EventStore, began: Instant) -> Vec<Duration> {
     loop {
         let stream = StreamName::task(TaskId::from_uuid(new_id()));
         let mut expected = Expected::NoStream;
-        for event in lifecycle() {
-            let events = vec![NewEvent { id: new_id(), time: now(), meta: meta(), event: event.into() }];
+        for event in shared::lifecycle("ann") {
+            let events = vec![NewEvent { id: new_id(), time: now(), meta: shared::meta(), event: event.into() }];
             let wait = Instant::now();
             let revision: Revision = store.append(Append { stream: stream.clone(), expected, events }).await.unwrap();
             waits.push(wait.elapsed());
@@ -102,43 +101,10 @@ async fn appender(store: EventStore, began: Instant) -> Vec<Duration> {
     }
 }
 
-fn meta() -> Meta {
-    Meta { actor: "ann".into(), via: Via::Http, correlation_id: new_id(), causation_id: None, request_id: None }
-}
-
-fn lifecycle() -> [Event; 3] {
-    let created = Created {
-        kind: "content.distribute".into(),
-        title: "Distribute the autumn catalogue".into(),
-        owner: "ann".into(),
-        input: json!({"from": "catalogue/autumn", "to": ["berlin", "lisbon"]}),
-        queue: "default".into(),
-        priority: 0,
-        run_at: None,
-        max_attempts: 3,
-        timeout_s: None,
-        labels: [].into(),
-        parent: None,
-        unique_key: None,
-        concurrency_key: None,
-        schedule: None,
-        idempotency: None,
-    };
-    let started = Started { attempt: 1, worker: "local/a/1".into(), lease: "0".repeat(64) };
-    let completed = Completed {
-        outcome: Outcome::Succeeded,
-        attempt: Some(1),
-        message: Some("2 of 2 places have it".into()),
-        result: None,
-        error: None,
-        forced: false,
-        progress: None,
-    };
-    [Event::Created(Box::new(created)), Event::Started(started), Event::Completed(completed)]
-}
-
 fn average() -> usize {
-    let data: usize =
-        lifecycle().map(|event| taskbell::store::codec::encode(&event.into()).unwrap().get().len()).iter().sum();
-    data / 3 + serde_json::to_string(&meta()).unwrap().len()
+    let data: usize = shared::lifecycle("ann")
+        .map(|event| taskbell::store::codec::encode(&event.into()).unwrap().get().len())
+        .iter()
+        .sum();
+    data / 3 + serde_json::to_string(&shared::meta()).unwrap().len()
 }

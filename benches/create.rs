@@ -3,6 +3,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss)]
 
+mod shared;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -21,8 +23,7 @@ const BODY: &str = r#"{"kind":"bench.nobody","title":"One of many","input":{"sou
 type Figures = (f64, u128, u128);
 
 fn main() {
-    let dir =
-        tempfile::tempdir_in(std::env::var("TASKBELL_BENCH_DIR").unwrap_or_else(|_| "target".to_owned())).unwrap();
+    let dir = shared::folder();
     let (tell, told) = std::sync::mpsc::channel();
     let data = dir.path().join("data");
     std::thread::spawn(move || actix::System::new().block_on(serve(data, tell)));

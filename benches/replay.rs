@@ -3,13 +3,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss)]
 
+mod shared;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, Recorded, StreamName, Via, new_id, now};
-use taskbell::task::event::{Completed, Created, Event, Outcome, Started};
+use taskbell::store::{Append, EventStore, Expected, NewEvent, Recorded, StreamName, new_id, now};
 use taskbell::task::{Position, TaskId};
 use taskbell::views::Views;
 
@@ -20,8 +20,7 @@ const RUNS: usize = 5;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let dir =
-        tempfile::tempdir_in(std::env::var("TASKBELL_BENCH_DIR").unwrap_or_else(|_| "target".to_owned())).unwrap();
+    let dir = shared::folder();
     let (log, plain) = (dir.path().join("log"), dir.path().join("plain.ndjson"));
     runtime.block_on(fill(&log, &plain));
     let bytes = plain.metadata().unwrap().len();
@@ -71,8 +70,10 @@ async fn fill(log: &Path, plain: &Path) {
     let store = EventStore::open(log).unwrap();
     for _ in 0..TASKS / 1000 {
         let appends = (0..1000).map(|_| {
-            let event = |event| NewEvent { id: new_id(), time: now(), meta: meta(), event };
-            let events = lifecycle().map(|fact| event(fact.into())).to_vec();
+            let event = |event| NewEvent { id: new_id(), time: now(), meta: shared::meta(), event };
+            let events = shared::lifecycle(&format!("owner-{}", new_id().as_u128() % 1000))
+                .map(|fact| event(fact.into()))
+                .to_vec();
             Append { stream: StreamName::task(TaskId::from_uuid(new_id())), expected: Expected::NoStream, events }
         });
         assert!(store.append_many(appends.collect()).await.iter().all(Result::is_ok));
@@ -82,39 +83,4 @@ async fn fill(log: &Path, plain: &Path) {
         writeln!(text, "{}", serde_json::to_string(&*event).unwrap()).unwrap();
     }
     std::fs::write(plain, text).unwrap();
-}
-
-fn meta() -> Meta {
-    Meta { actor: "ann".into(), via: Via::Http, correlation_id: new_id(), causation_id: None, request_id: None }
-}
-
-fn lifecycle() -> [Event; 3] {
-    let created = Created {
-        kind: "content.distribute".into(),
-        title: "Distribute the autumn catalogue".into(),
-        owner: format!("owner-{}", new_id().as_u128() % 1000),
-        input: json!({"from": "catalogue/autumn", "to": ["berlin", "lisbon"]}),
-        queue: "default".into(),
-        priority: 0,
-        run_at: None,
-        max_attempts: 3,
-        timeout_s: None,
-        labels: [].into(),
-        parent: None,
-        unique_key: None,
-        concurrency_key: None,
-        schedule: None,
-        idempotency: None,
-    };
-    let started = Started { attempt: 1, worker: "local/a/1".into(), lease: "0".repeat(64) };
-    let completed = Completed {
-        outcome: Outcome::Succeeded,
-        attempt: Some(1),
-        message: Some("2 of 2 places have it".into()),
-        result: None,
-        error: None,
-        forced: false,
-        progress: None,
-    };
-    [Event::Created(Box::new(created)), Event::Started(started), Event::Completed(completed)]
 }

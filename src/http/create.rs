@@ -89,7 +89,7 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
     Ok(Some(text.to_owned()))
 }
 
-/// Accepts one piece of work: durable and in the views when this answers.
+/// Accepts one piece of work: durable when this answers. Whoever shows it waits for the views.
 ///
 /// # Errors
 /// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 where the log can't be written.

@@ -140,6 +140,12 @@ impl Live {
         }
     }
 
+    fn begin(&mut self, part: &[u8], binary: bool, ctx: &mut Ctx) {
+        self.parts.clear();
+        self.binary = binary;
+        self.join(part, false, ctx);
+    }
+
     fn join(&mut self, part: &[u8], last: bool, ctx: &mut Ctx) {
         if self.parts.len() + part.len() > MESSAGE_MAX {
             return close(CloseCode::Size, "a message has at most 16384 bytes", ctx);
@@ -228,13 +234,8 @@ impl StreamHandler<Result<Message, ProtocolError>> for Live {
         match message {
             Ok(Message::Text(text)) => self.hear(text.as_bytes(), ctx),
             Ok(Message::Ping(payload)) => ctx.pong(&payload),
-            Ok(Message::Continuation(first @ (Item::FirstText(_) | Item::FirstBinary(_)))) => {
-                self.parts.clear();
-                self.binary = matches!(first, Item::FirstBinary(_));
-                if let Item::FirstText(part) | Item::FirstBinary(part) = first {
-                    self.join(&part, false, ctx);
-                }
-            }
+            Ok(Message::Continuation(Item::FirstText(part))) => self.begin(&part, false, ctx),
+            Ok(Message::Continuation(Item::FirstBinary(part))) => self.begin(&part, true, ctx),
             Ok(Message::Continuation(Item::Continue(part))) => self.join(&part, false, ctx),
             Ok(Message::Continuation(Item::Last(part))) => self.join(&part, true, ctx),
             Ok(Message::Binary(_)) => self.strike(&text_only(), ctx),

@@ -63,6 +63,12 @@ impl Status {
         Self::ALL.into_iter().find(|status| status.name() == name)
     }
 
+    /// Where a task begins.
+    #[must_use]
+    pub const fn at_birth(created: &Created) -> Self {
+        if created.run_at.is_some() { Self::Scheduled } else { Self::Queued }
+    }
+
     /// Whether the run is over.
     #[must_use]
     pub const fn is_final(self) -> bool {
@@ -88,7 +94,7 @@ impl Status {
     pub const fn after(before: Option<Self>, event: &Event) -> Option<Self> {
         use Status::{Cancelled, Cancelling, Failed, Queued, Retrying, Running, Scheduled, Succeeded};
         match (event, before) {
-            (Event::Created(created), None) => Some(if created.run_at.is_some() { Scheduled } else { Queued }),
+            (Event::Created(created), None) => Some(Self::at_birth(created)),
             (Event::Queued(_), Some(Scheduled | Retrying))
             | (Event::Released(_), Some(Running))
             | (Event::Retried(_), Some(Succeeded | Failed | Cancelled)) => Some(Queued),
@@ -208,7 +214,7 @@ pub fn evolve(state: Option<Task>, event: &Event) -> Option<Task> {
 fn born(created: &Created) -> Task {
     Task {
         created: Arc::new(created.clone()),
-        status: if created.run_at.is_some() { Status::Scheduled } else { Status::Queued },
+        status: Status::at_birth(created),
         attempt: 0,
         attempts_in_run: 0,
         worker: None,

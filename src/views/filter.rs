@@ -85,12 +85,6 @@ impl Filter {
             && (self.q.is_empty() || has_words(&self.q, row))
     }
 
-    /// The same filter without its statuses, as the counts beside the check boxes need it.
-    #[must_use]
-    pub fn without_status(&self) -> Self {
-        Self { status: Vec::new(), ..self.clone() }
-    }
-
     /// The same number for the same wish, in whatever order its values stand, on every server and after a restart.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {

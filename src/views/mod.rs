@@ -130,7 +130,7 @@ impl Views {
         if is_new {
             owner.places.push(place.index);
         }
-        let status = if created.run_at.is_some() { Status::Scheduled } else { Status::Queued };
+        let status = Status::at_birth(created);
         let rank = owner.tasks.push(slot, status);
         owner.moved(rank, None, status);
         let name = Arc::clone(&owner.name);

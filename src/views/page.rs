@@ -4,7 +4,6 @@ use super::blocks::Blocks;
 use super::cursor::{BadCursor, Cursor, Order, Side};
 use super::filter::Filter;
 use super::lanes::{Lane, Start, Walk, Wanted};
-use super::places::Counts;
 use super::row::Row;
 use crate::task::Position;
 
@@ -58,15 +57,6 @@ impl Source<'_> {
         let (lanes, filter) = ([Lane::listed(&found)], Filter::default());
         let list = List { rows: self.rows, lanes: &lanes, wanted: Wanted::ALL, filter: &filter };
         Ok(list.cut(request, fingerprint, found.len() as u64, self.position))
-    }
-
-    pub(super) fn count_by_status(&self, filter: &Filter) -> Counts {
-        let filter = filter.without_status();
-        let list = List { rows: self.rows, lanes: &self.lanes, wanted: Wanted::ALL, filter: &filter };
-        list.walk(Start::From(0)).fold(Counts::default(), |mut counts, (_, row)| {
-            counts[row.status() as usize] += 1;
-            counts
-        })
     }
 
     /// The slots of all that match, oldest first.

@@ -46,11 +46,6 @@ impl Pending {
         self.queued.get(kind).into_iter().flat_map(|turns| turns.values().copied())
     }
 
-    /// The kinds that have queued tasks, in no order, each with how many.
-    pub fn kinds(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.queued.iter().map(|(kind, turns)| (&**kind, turns.len()))
-    }
-
     /// The first `limit` scheduled and retrying tasks whose time has come at `now`, the longest due first.
     #[must_use]
     pub fn due(&self, now: Timestamp, limit: usize) -> Vec<(TaskId, QueuedReason)> {
@@ -66,12 +61,6 @@ impl Pending {
     /// The attempts that workers hold, in the order in which their tasks were created: task, attempt, worker, status.
     pub fn active(&self) -> impl Iterator<Item = (TaskId, u32, &str, Status)> {
         self.active.values().map(|one| (one.task, one.attempt, &*one.worker, one.status))
-    }
-
-    /// How many attempts workers hold.
-    #[must_use]
-    pub fn active_len(&self) -> usize {
-        self.active.len()
     }
 
     pub(super) fn update(&mut self, before: Option<&Row>, after: &Row) {

@@ -26,13 +26,6 @@ impl Views {
         self.source(filter).page(filter, request)
     }
 
-    /// How many tasks of each status the filter lets through if its own statuses are left aside: the counts beside the
-    /// check boxes.
-    #[must_use]
-    pub fn count_by_status(&self, filter: &Filter) -> Counts {
-        if filter.needs_scan() { self.source(filter).count_by_status(filter) } else { self.counted(filter) }
-    }
-
     /// About how many rows a page with this filter reads, at most: 0 where indices lead straight to it.
     #[must_use]
     pub fn cost(&self, filter: &Filter) -> u64 {
@@ -119,12 +112,6 @@ impl Snapshot {
     /// [`BadCursor`] where the cursor comes from a list with another filter or order.
     pub fn page(&self, filter: &Filter, request: &PageRequest) -> Result<Page, BadCursor> {
         self.source(filter).page(filter, request)
-    }
-
-    /// The same counts as [`Views::count_by_status`] would have given.
-    #[must_use]
-    pub fn count_by_status(&self, filter: &Filter) -> Counts {
-        self.source(filter).count_by_status(filter)
     }
 
     /// Every task that the filter lets through, oldest first.

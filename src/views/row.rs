@@ -109,7 +109,7 @@ impl Row {
             position: recorded.position,
             ended: Position(0),
             attempt: 0,
-            status: if run_at.is_some() { Status::Scheduled } else { Status::Queued },
+            status: Status::at_birth(created),
         }
     }
 

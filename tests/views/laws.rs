@@ -6,10 +6,10 @@ use rand::{RngExt, SeedableRng};
 use serde_json::to_value;
 use taskbell::task::event::{Progress, QueuedReason};
 use taskbell::task::{Position, Status, Timestamp};
-use taskbell::views::{Cursor, Filter, NamedCounts, Order, Page, PageRequest, Snapshot, Views, Waiting};
+use taskbell::views::{Cursor, Filter, Order, Page, PageRequest, Snapshot, Views, Waiting};
 
 use super::history::{KINDS, Log, OWNERS, QUEUES, random};
-use super::oracle::{Entry, Oracle, by_status};
+use super::oracle::{Entry, Oracle};
 
 fn any_filter(rng: &mut StdRng, log: &Log) -> Filter {
     let some = |rng: &mut StdRng, all: &[&str], p: f64| -> Vec<String> {
@@ -92,10 +92,6 @@ fn check_pages(views: &Views, oracle: &Oracle, rng: &mut StdRng, log: &Log, filt
             check_walk(&|request| views.page(&filter, request).unwrap(), &expected, order, limit);
             check_walk(&|request| whole.page(&filter, request).unwrap(), &expected, order, limit);
             check_walk(&|request| part.page(&filter, request).unwrap(), &expected, order, limit);
-        }
-        let boxes = by_status(&oracle.matching(&filter.without_status()));
-        for counts in [views.count_by_status(&filter), whole.count_by_status(&filter), part.count_by_status(&filter)] {
-            assert_eq!(to_value(NamedCounts(counts)).unwrap(), boxes);
         }
         assert!(
             views.page(&filter, &PageRequest { limit: 1, ..PageRequest::default() }).unwrap().total

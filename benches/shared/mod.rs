@@ -1,0 +1,48 @@
+//! What the benches share.
+
+#![allow(dead_code)] // each bench takes what it needs
+
+use serde_json::json;
+use taskbell::store::{Meta, Via, new_id};
+use taskbell::task::event::{Completed, Created, Event, Outcome, Started};
+
+/// A fresh folder on the disk that is to be measured: `TASKBELL_BENCH_DIR`, or the target folder.
+pub fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in(std::env::var("TASKBELL_BENCH_DIR").unwrap_or_else(|_| "target".to_owned())).unwrap()
+}
+
+pub fn meta() -> Meta {
+    Meta { actor: "ann".into(), via: Via::Http, correlation_id: new_id(), causation_id: None, request_id: None }
+}
+
+/// A task of this owner, from its creation to its end.
+pub fn lifecycle(owner: &str) -> [Event; 3] {
+    let created = Created {
+        kind: "content.distribute".into(),
+        title: "Distribute the autumn catalogue".into(),
+        owner: owner.into(),
+        input: json!({"from": "catalogue/autumn", "to": ["berlin", "lisbon"]}),
+        queue: "default".into(),
+        priority: 0,
+        run_at: None,
+        max_attempts: 3,
+        timeout_s: None,
+        labels: [].into(),
+        parent: None,
+        unique_key: None,
+        concurrency_key: None,
+        schedule: None,
+        idempotency: None,
+    };
+    let started = Started { attempt: 1, worker: "local/a/1".into(), lease: "0".repeat(64) };
+    let completed = Completed {
+        outcome: Outcome::Succeeded,
+        attempt: Some(1),
+        message: Some("2 of 2 places have it".into()),
+        result: None,
+        error: None,
+        forced: false,
+        progress: None,
+    };
+    [Event::Created(Box::new(created)), Event::Started(started), Event::Completed(completed)]
+}
