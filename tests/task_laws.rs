@@ -184,6 +184,7 @@ fn attempts_are_numbered_from_one_without_gaps_and_each_has_exactly_one_end() {
                 | Event::CancelRequested(_)
                 | Event::CancelAcknowledged(_)
                 | Event::CancelEscalated(_)
+                | Event::OutputKept(_)
                 | Event::Retried(_) => None,
             };
             if let Some(attempt) = ended {
@@ -210,6 +211,7 @@ fn a_run_takes_no_more_attempts_than_it_may() {
                 | Event::CancelRequested(_)
                 | Event::CancelAcknowledged(_)
                 | Event::CancelEscalated(_)
+                | Event::OutputKept(_)
                 | Event::AttemptFailed(_)
                 | Event::Completed(_)
                 | Event::Retried(_) => n,

@@ -255,7 +255,7 @@ pub(crate) fn cancel() -> Command {
 }
 
 pub(crate) fn acknowledge(attempt: u32, step: Option<&str>) -> Command {
-    Command::AcknowledgeCancel { attempt, stopping_after: step.map(str::to_owned), expected_end: None }
+    Command::AcknowledgeCancel { attempt, lease: None, stopping_after: step.map(str::to_owned), expected_end: None }
 }
 
 /// An operator's.
@@ -269,7 +269,7 @@ pub(crate) fn next_rung(rung: Rung, attempt: u32) -> Command {
 }
 
 pub(crate) fn finish(attempt: u32, end: End) -> Command {
-    Command::Finish { attempt, end, progress: None }
+    Command::Finish { attempt, lease: None, end, progress: None, output: None }
 }
 
 pub(crate) fn success() -> End {

@@ -207,6 +207,7 @@ impl Dispatcher {
             | Event::CancelAcknowledged(_)
             | Event::AttemptFailed(_)
             | Event::Released(_)
+            | Event::OutputKept(_)
             | Event::Completed(_)
             | Event::Retried(_) => {}
         }
@@ -372,7 +373,7 @@ impl Handler<Committed> for Dispatcher {
         for recorded in committed.events.iter() {
             match (recorded.stream.of(), &recorded.event) {
                 (Some(StreamOf::Task(id)), LogEvent::Task(event)) => self.hear(id, event, ctx),
-                (Some(StreamOf::Task(_) | StreamOf::Bell(_)) | None, LogEvent::Task(_) | LogEvent::Bell(_)) => {}
+                _ => {}
             }
         }
         self.pump(ctx);

@@ -9,11 +9,15 @@ use actix::{
     ResponseFuture, WrapFuture,
 };
 
-use crate::store::EventStore;
+use crate::store::{EventStore, StreamName};
+use crate::task::bell::Bell;
+use crate::task::queue::Queue;
+use crate::task::schedule::Schedule;
 use crate::task::{Rejection, TaskId};
 
+use super::commit::Logged;
 use super::messages::{Execute, ExecuteError, Receipt};
-use super::task::{BellActor, ExecuteSee, TaskActor, begins};
+use super::task::{Ask, StreamActor, TaskActor, begins};
 
 /// An actor that nobody talked to for so long is passivated: the log is its memory.
 const IDLE: Duration = Duration::from_secs(30);
@@ -22,7 +26,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// Actors that a shard keeps at most, apart from those whose attempt runs. An actor takes some 2 kB.
 const LIVE_MAX: usize = 20_000;
 
-/// The door to all tasks and bells: cheap to clone, usable from any thread.
+/// The door to all tasks, bells, queues and schedules: cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct Registry {
     shards: Arc<[Addr<Shard>]>,
@@ -55,12 +59,16 @@ impl Registry {
         shard_of(&self.shards, ask.task).send(ask).await.unwrap_or_else(|error| Err(stopped(error)))
     }
 
-    /// Has the owner's bell remember what was seen; answers how many events that took.
+    /// Has a bell, a queue or a schedule decide the command; answers what it is afterwards, and how many events that took.
     ///
     /// # Errors
     /// See [`ExecuteError`].
-    pub async fn see(&self, ask: ExecuteSee) -> Result<usize, ExecuteError> {
-        let shard = ask.owner.bytes().fold(0usize, |sum, byte| sum.wrapping_add(byte.into())) % self.shards.len();
+    pub async fn ask<D>(&self, ask: Ask<D>) -> Result<(D, usize), ExecuteError>
+    where
+        D: Aside,
+    {
+        let shard =
+            ask.stream.as_str().bytes().fold(0usize, |sum, byte| sum.wrapping_add(byte.into())) % self.shards.len();
         self.shards[shard].send(ask).await.unwrap_or_else(|error| Err(stopped(error)))
     }
 
@@ -113,12 +121,14 @@ struct Live {
 pub struct Shard {
     store: EventStore,
     tasks: HashMap<TaskId, Live>,
-    bells: HashMap<String, (Addr<BellActor>, Instant)>,
+    bells: Actors<Bell>,
+    queues: Actors<Queue>,
+    schedules: Actors<Schedule>,
 }
 
 impl Shard {
     fn new(store: EventStore) -> Self {
-        Self { store, tasks: HashMap::new(), bells: HashMap::new() }
+        Self { store, tasks: HashMap::new(), bells: HashMap::new(), queues: HashMap::new(), schedules: HashMap::new() }
     }
 
     fn find_or_start(&mut self, ask: &Execute) -> Addr<TaskActor> {
@@ -144,6 +154,35 @@ impl Shard {
             self.tasks.retain(|_, live| keep(live, SWEEP));
         }
         self.bells.retain(|_, (_, used)| now.duration_since(*used) < IDLE);
+        self.queues.retain(|_, (_, used)| now.duration_since(*used) < IDLE);
+        self.schedules.retain(|_, (_, used)| now.duration_since(*used) < IDLE);
+    }
+}
+
+/// The actors of streams that are no task's, and when each was used last.
+pub type Actors<D> = HashMap<StreamName, (Addr<StreamActor<D>>, Instant)>;
+
+/// What owns a stream beside the tasks.
+pub trait Aside: Logged<Command: Send + 'static> + Unpin + Send {
+    /// Where a shard keeps its actors.
+    fn actors(shard: &mut Shard) -> &mut Actors<Self>;
+}
+
+impl Aside for Bell {
+    fn actors(shard: &mut Shard) -> &mut Actors<Self> {
+        &mut shard.bells
+    }
+}
+
+impl Aside for Queue {
+    fn actors(shard: &mut Shard) -> &mut Actors<Self> {
+        &mut shard.queues
+    }
+}
+
+impl Aside for Schedule {
+    fn actors(shard: &mut Shard) -> &mut Actors<Self> {
+        &mut shard.schedules
     }
 }
 
@@ -183,17 +222,15 @@ impl Handler<Execute> for Shard {
     }
 }
 
-impl Handler<ExecuteSee> for Shard {
-    type Result = ResponseFuture<Result<usize, ExecuteError>>;
+impl<D: Aside> Handler<Ask<D>> for Shard {
+    type Result = ResponseFuture<Result<(D, usize), ExecuteError>>;
 
-    fn handle(&mut self, ask: ExecuteSee, _: &mut Context<Self>) -> Self::Result {
-        let store = &self.store;
-        let (bell, used) = self
-            .bells
-            .entry(ask.owner.clone())
-            .or_insert_with(|| (BellActor::new(store.clone(), &ask.owner).start(), Instant::now()));
+    fn handle(&mut self, ask: Ask<D>, _: &mut Context<Self>) -> Self::Result {
+        let (store, stream) = (self.store.clone(), ask.stream.clone());
+        let start = move || (StreamActor::of(store, stream).start(), Instant::now());
+        let (actor, used) = D::actors(self).entry(ask.stream.clone()).or_insert_with(start);
         *used = Instant::now();
-        let bell = bell.clone();
-        Box::pin(async move { bell.send(ask).await.unwrap_or_else(|error| Err(stopped(error))) })
+        let actor = actor.clone();
+        Box::pin(async move { actor.send(ask).await.unwrap_or_else(|error| Err(stopped(error))) })
     }
 }

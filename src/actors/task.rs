@@ -1,10 +1,13 @@
-//! The actors that own a stream: one for each task that is being talked to, one for each bell.
+//! The actors that own a stream: one for each task that is being talked to, one for each bell,
+//! queue and schedule.
 
 use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
 
 use crate::store::{EventStore, LogEvent, Meta, StreamName};
-use crate::task::bell::{Bell, BellEvent, See};
-use crate::task::{Command, Event, Rejection, TaskId, TaskStream, Timestamp};
+use crate::task::bell::{Bell, BellEvent};
+use crate::task::queue::{Queue, QueueEvent};
+use crate::task::schedule::{Schedule, ScheduleEvent};
+use crate::task::{Command, Decider, Event, Rejection, TaskId, TaskStream, Timestamp};
 
 use super::commit::{Decided, Logged, Owned};
 use super::messages::{Execute, ExecuteError, Receipt};
@@ -19,17 +22,14 @@ pub struct StreamActor<D: Logged> {
 
 /// The actor of a task.
 pub type TaskActor = StreamActor<TaskStream>;
-/// The actor of an owner's bell.
-pub type BellActor = StreamActor<Bell>;
 
-/// The owner of a bell has seen it.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "Result<usize, ExecuteError>")]
-pub struct ExecuteSee {
-    /// Whose bell.
-    pub owner: String,
-    /// What was seen.
-    pub command: See,
+/// Do this to a bell, a queue or a schedule; the answer is what it is afterwards and how many events that took.
+#[derive(Clone, Debug)]
+pub struct Ask<D: Decider> {
+    /// Whose stream.
+    pub stream: StreamName,
+    /// What.
+    pub command: D::Command,
     /// When.
     pub at: Timestamp,
     /// Who, and why.
@@ -45,12 +45,16 @@ impl TaskActor {
     }
 }
 
-impl BellActor {
-    /// The actor of this owner's bell.
+impl<D: Logged + Unpin> StreamActor<D> {
+    /// The actor of this stream.
     #[must_use]
-    pub fn new(store: EventStore, owner: &str) -> Self {
-        Self { store, owned: Owned::unread(StreamName::bell(owner)) }
+    pub fn of(store: EventStore, stream: StreamName) -> Self {
+        Self { store, owned: Owned::unread(stream) }
     }
+}
+
+impl<D: Logged> Message for Ask<D> {
+    type Result = Result<(D, usize), ExecuteError>;
 }
 
 impl<D: Logged + Unpin> Actor for StreamActor<D>
@@ -95,11 +99,14 @@ impl Handler<Execute> for TaskActor {
     }
 }
 
-impl Handler<ExecuteSee> for BellActor {
-    type Result = AtomicResponse<Self, Result<usize, ExecuteError>>;
+impl<D: Logged + Unpin> Handler<Ask<D>> for StreamActor<D>
+where
+    D::Command: 'static,
+{
+    type Result = AtomicResponse<Self, Result<(D, usize), ExecuteError>>;
 
-    fn handle(&mut self, ask: ExecuteSee, _: &mut Context<Self>) -> Self::Result {
-        self.answer(ask.command, ask.at, ask.meta, |decided| Ok(decided.appended))
+    fn handle(&mut self, ask: Ask<D>, _: &mut Context<Self>) -> Self::Result {
+        self.answer(ask.command, ask.at, ask.meta, |decided| Ok((decided.state, decided.appended)))
     }
 }
 
@@ -111,7 +118,7 @@ impl Logged for TaskStream {
     fn from_log(event: &LogEvent) -> Option<&Event> {
         match event {
             LogEvent::Task(event) => Some(event),
-            LogEvent::Bell(_) => None,
+            LogEvent::Bell(_) | LogEvent::Queue(_) | LogEvent::Schedule(_) => None,
         }
     }
 }
@@ -124,7 +131,33 @@ impl Logged for Bell {
     fn from_log(event: &LogEvent) -> Option<&BellEvent> {
         match event {
             LogEvent::Bell(event) => Some(event),
-            LogEvent::Task(_) => None,
+            LogEvent::Task(_) | LogEvent::Queue(_) | LogEvent::Schedule(_) => None,
+        }
+    }
+}
+
+impl Logged for Queue {
+    fn to_log(event: QueueEvent) -> LogEvent {
+        LogEvent::Queue(event)
+    }
+
+    fn from_log(event: &LogEvent) -> Option<&QueueEvent> {
+        match event {
+            LogEvent::Queue(event) => Some(event),
+            LogEvent::Task(_) | LogEvent::Bell(_) | LogEvent::Schedule(_) => None,
+        }
+    }
+}
+
+impl Logged for Schedule {
+    fn to_log(event: ScheduleEvent) -> LogEvent {
+        LogEvent::Schedule(event)
+    }
+
+    fn from_log(event: &LogEvent) -> Option<&ScheduleEvent> {
+        match event {
+            LogEvent::Schedule(event) => Some(event),
+            LogEvent::Task(_) | LogEvent::Bell(_) | LogEvent::Queue(_) => None,
         }
     }
 }

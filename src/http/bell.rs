@@ -9,10 +9,10 @@ use super::error::Problem;
 use super::query::Pairs;
 use super::tasks::{answer_at, wait};
 use super::{Edge, json};
-use crate::actors::task::ExecuteSee;
-use crate::store::now;
+use crate::actors::task::Ask;
+use crate::store::{StreamName, now};
 use crate::task::Position;
-use crate::task::bell::See;
+use crate::task::bell::{Bell, See};
 use crate::task::limits::is_owner;
 
 #[derive(Deserialize)]
@@ -57,8 +57,9 @@ pub async fn seen(
 /// 422 where the position lies beyond the head, 503.
 pub async fn see(edge: &Edge, caller: &Caller, position: Position) -> Result<(), Problem> {
     let command = See { position, head: edge.store.head().position };
-    let ask = ExecuteSee { owner: caller.subject.clone(), command, at: now(), meta: caller.meta() };
-    if edge.registry.see(ask).await? > 0 {
+    let stream = StreamName::bell(&caller.subject);
+    let (_, appended) = edge.registry.ask::<Bell>(Ask { stream, command, at: now(), meta: caller.meta() }).await?;
+    if appended > 0 {
         let head = edge.store.head().position;
         edge.read.reached(head).await;
     }

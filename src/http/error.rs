@@ -171,6 +171,7 @@ impl From<Rejection> for Problem {
             Rejection::NotFound => Self::not_found(),
             Rejection::Invalid(errors) => Self::invalid(errors),
             Rejection::AlreadyExists => Self::new(StatusCode::CONFLICT, "already_exists", detail),
+            Rejection::UniqueKeyTaken(_) => Self::new(StatusCode::CONFLICT, "unique_key_taken", detail),
             Rejection::NotQueued => Self::new(StatusCode::CONFLICT, "not_queued", detail),
             Rejection::NotFinal => Self::new(StatusCode::CONFLICT, "not_final", detail),
             Rejection::NotCancelling => Self::new(StatusCode::CONFLICT, "not_cancelling", detail),

@@ -285,6 +285,7 @@ fn with_payload<'a>(doc: TaskDoc, events: impl Iterator<Item = &'a std::sync::Ar
             | Event::CancelAcknowledged(_)
             | Event::CancelEscalated(_)
             | Event::AttemptFailed(_)
+            | Event::OutputKept(_)
             | Event::Released(_) => {}
         }
     }

@@ -7,9 +7,11 @@ use super::upcast::{STEPS, upcast};
 use super::{LogEvent, ReadError};
 use crate::task::Event;
 use crate::task::bell::BellEvent;
+use crate::task::queue::QueueEvent;
+use crate::task::schedule::ScheduleEvent;
 
 /// Every type that the log can hold, with the version that is written today.
-pub const TYPES: [(&str, u32); 11] = [
+pub const TYPES: [(&str, u32); 16] = [
     ("Created", 1),
     ("Queued", 1),
     ("Started", 1),
@@ -18,9 +20,14 @@ pub const TYPES: [(&str, u32); 11] = [
     ("CancelEscalated", 1),
     ("AttemptFailed", 1),
     ("Released", 1),
+    ("OutputKept", 1),
     ("Completed", 1),
     ("Retried", 1),
     ("Seen", 1),
+    ("Paused", 1),
+    ("Resumed", 1),
+    ("ScheduleCreated", 1),
+    ("ScheduleRemoved", 1),
 ];
 
 /// The version in which events of this type are written today; none where it is no type of ours.
@@ -41,9 +48,14 @@ pub const fn type_name(event: &LogEvent) -> &'static str {
         LogEvent::Task(Event::CancelEscalated(_)) => "CancelEscalated",
         LogEvent::Task(Event::AttemptFailed(_)) => "AttemptFailed",
         LogEvent::Task(Event::Released(_)) => "Released",
+        LogEvent::Task(Event::OutputKept(_)) => "OutputKept",
         LogEvent::Task(Event::Completed(_)) => "Completed",
         LogEvent::Task(Event::Retried(_)) => "Retried",
         LogEvent::Bell(BellEvent::Seen(_)) => "Seen",
+        LogEvent::Queue(QueueEvent::Paused(_)) => "Paused",
+        LogEvent::Queue(QueueEvent::Resumed(_)) => "Resumed",
+        LogEvent::Schedule(ScheduleEvent::ScheduleCreated(_)) => "ScheduleCreated",
+        LogEvent::Schedule(ScheduleEvent::ScheduleRemoved(_)) => "ScheduleRemoved",
     }
 }
 
@@ -61,9 +73,14 @@ pub fn encode(event: &LogEvent) -> Result<Box<RawValue>, serde_json::Error> {
         LogEvent::Task(Event::CancelEscalated(data)) => to_raw_value(data),
         LogEvent::Task(Event::AttemptFailed(data)) => to_raw_value(data),
         LogEvent::Task(Event::Released(data)) => to_raw_value(data),
+        LogEvent::Task(Event::OutputKept(data)) => to_raw_value(data),
         LogEvent::Task(Event::Completed(data)) => to_raw_value(data),
         LogEvent::Task(Event::Retried(data)) => to_raw_value(data),
         LogEvent::Bell(BellEvent::Seen(data)) => to_raw_value(data),
+        LogEvent::Queue(QueueEvent::Paused(data)) => to_raw_value(data),
+        LogEvent::Queue(QueueEvent::Resumed(data)) => to_raw_value(data),
+        LogEvent::Schedule(ScheduleEvent::ScheduleCreated(data)) => to_raw_value(data),
+        LogEvent::Schedule(ScheduleEvent::ScheduleRemoved(data)) => to_raw_value(data),
     }
 }
 
@@ -100,9 +117,14 @@ fn typed(kind: &str, data: &str) -> Option<serde_json::Result<LogEvent>> {
         "CancelEscalated" => read(data, Event::CancelEscalated),
         "AttemptFailed" => read(data, Event::AttemptFailed),
         "Released" => read(data, Event::Released),
+        "OutputKept" => read(data, Event::OutputKept),
         "Completed" => read(data, Event::Completed),
         "Retried" => read(data, Event::Retried),
         "Seen" => read(data, BellEvent::Seen),
+        "Paused" => read(data, QueueEvent::Paused),
+        "Resumed" => read(data, QueueEvent::Resumed),
+        "ScheduleCreated" => read(data, ScheduleEvent::ScheduleCreated),
+        "ScheduleRemoved" => read(data, ScheduleEvent::ScheduleRemoved),
         _ => return None,
     })
 }

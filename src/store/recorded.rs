@@ -13,9 +13,12 @@ use uuid::Uuid;
 
 use super::{ReadError, chain, codec};
 use crate::task::bell::BellEvent;
+use crate::task::limits::is_name;
+use crate::task::queue::QueueEvent;
+use crate::task::schedule::ScheduleEvent;
 use crate::task::{Event, Position, Revision, TaskId, Timestamp};
 
-/// The name of a stream: `task-<uuid>` or `bell-<owner>`.
+/// The name of a stream: `task-<uuid>`, `bell-<owner>`, `queue-<name>` or `schedule-<uuid>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamName(Arc<str>);
 
@@ -26,6 +29,10 @@ pub enum StreamOf<'a> {
     Task(TaskId),
     /// An owner's bell.
     Bell(&'a str),
+    /// A queue's.
+    Queue(&'a str),
+    /// A schedule's.
+    Schedule(Uuid),
 }
 
 impl StreamName {
@@ -41,6 +48,18 @@ impl StreamName {
         Self(format!("bell-{owner}").into())
     }
 
+    /// The stream of a queue.
+    #[must_use]
+    pub fn queue(name: &str) -> Self {
+        Self(format!("queue-{name}").into())
+    }
+
+    /// The stream of a schedule.
+    #[must_use]
+    pub fn schedule(id: Uuid) -> Self {
+        Self(format!("schedule-{id}").into())
+    }
+
     /// The stream of this name, if it is one of ours.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -53,6 +72,12 @@ impl StreamName {
     pub fn of(&self) -> Option<StreamOf<'_>> {
         if let Some(id) = self.0.strip_prefix("task-") {
             return id.parse().ok().map(StreamOf::Task);
+        }
+        if let Some(id) = self.0.strip_prefix("schedule-") {
+            return id.parse().ok().filter(|uuid: &Uuid| uuid.to_string() == id).map(StreamOf::Schedule);
+        }
+        if let Some(name) = self.0.strip_prefix("queue-") {
+            return is_name(name).then_some(StreamOf::Queue(name));
         }
         self.0.strip_prefix("bell-").filter(|owner| !owner.is_empty()).map(StreamOf::Bell)
     }
@@ -108,11 +133,27 @@ pub enum LogEvent {
     Task(Event),
     /// Of a bell's stream.
     Bell(BellEvent),
+    /// Of a queue's stream.
+    Queue(QueueEvent),
+    /// Of a schedule's stream.
+    Schedule(ScheduleEvent),
 }
 
 impl From<Event> for LogEvent {
     fn from(event: Event) -> Self {
         Self::Task(event)
+    }
+}
+
+impl From<QueueEvent> for LogEvent {
+    fn from(event: QueueEvent) -> Self {
+        Self::Queue(event)
+    }
+}
+
+impl From<ScheduleEvent> for LogEvent {
+    fn from(event: ScheduleEvent) -> Self {
+        Self::Schedule(event)
     }
 }
 

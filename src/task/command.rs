@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::event::{CancelPolicy, Created, Progress, QueuedReason, ReleasedReason, Rung, TaskError};
-use super::ids::Position;
+use super::event::{CancelPolicy, Created, OutputKept, Progress, QueuedReason, ReleasedReason, Rung, TaskError};
+use super::ids::{Position, TaskId};
 use super::limits::Invalid;
 use super::time::Timestamp;
 
@@ -35,6 +35,8 @@ pub enum Command {
     AcknowledgeCancel {
         /// Its attempt.
         attempt: u32,
+        /// BLAKE3 of the secret that it shows; a worker inside the process needs none.
+        lease: Option<String>,
         /// The step that can't be interrupted.
         stopping_after: Option<String>,
         /// When that step is expected to be over.
@@ -53,10 +55,14 @@ pub enum Command {
     Finish {
         /// Its attempt.
         attempt: u32,
+        /// BLAKE3 of the secret that it shows; a worker inside the process needs none.
+        lease: Option<String>,
         /// How.
         end: End,
         /// The last progress that is known.
         progress: Option<Progress>,
+        /// What it wrote.
+        output: Option<OutputKept>,
     },
     /// The system's: the worker is lost or the attempt took too long. Does nothing when the attempt is over.
     LoseAttempt {
@@ -126,6 +132,9 @@ pub enum Rejection {
     /// The attempt is over, or was never this worker's.
     #[error("the lease is lost: this attempt is over")]
     LeaseLost,
+    /// Another task that is not final has its unique key.
+    #[error("task {0} has the same unique key and is not final yet")]
+    UniqueKeyTaken(TaskId),
     /// A place in the log that is not there yet.
     #[error("position {asked} lies beyond the head of the log, {head}")]
     BeyondHead {

@@ -5,9 +5,10 @@ use serde_json::Value;
 use super::command::{Command, End, Rejection};
 use super::event::{
     AttemptFailed, CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Created, Event,
-    Outcome, Progress, Queued, QueuedReason, Released, Retried, Rung, Started, TaskError,
+    Outcome, OutputKept, Progress, Queued, QueuedReason, Released, Retried, Rung, Started, TaskError,
+    is_verdict_of_the_system,
 };
-use super::limits;
+use super::limits::{self, Invalid};
 use super::retry::retry_at;
 use super::state::{Cancel, Status, Task};
 use super::time::Timestamp;
@@ -35,11 +36,22 @@ pub fn decide(state: Option<&Task>, command: &Command, now: Timestamp) -> Result
         Command::Enqueue { reason } => Ok(enqueue(task, *reason, now)),
         Command::Start { worker, lease } => start(task, worker, lease),
         Command::RequestCancel { reason, policy } => Ok(request_cancel(task, reason.as_deref(), *policy)),
-        Command::AcknowledgeCancel { attempt, stopping_after, expected_end } => {
-            acknowledge(task, *attempt, stopping_after.as_deref(), *expected_end)
+        Command::AcknowledgeCancel { attempt, lease, stopping_after, expected_end } => {
+            acknowledge(task, (*attempt, lease.as_deref()), stopping_after.as_deref(), *expected_end)
         }
         Command::Escalate { rung, reason, attempt } => escalate(task, *rung, reason.as_deref(), *attempt),
-        Command::Finish { attempt, end, progress } => finish(task, *attempt, end, progress.as_ref(), now),
+        Command::Finish { attempt, lease, end, progress, output } => {
+            let lease = lease.as_deref();
+            if lease.is_some_and(|lease| task.ended_by_its_worker(*attempt, lease).is_some()) {
+                return Ok(Vec::new());
+            }
+            let end = finish(task, (*attempt, lease), end, progress.as_ref(), now)?;
+            Ok(output
+                .iter()
+                .map(|kept| Event::OutputKept(OutputKept { attempt: *attempt, ..kept.clone() }))
+                .chain([end])
+                .collect())
+        }
         Command::LoseAttempt { attempt, error, progress } => Ok(lose(task, *attempt, error, progress.as_ref(), now)),
         Command::Retry { reason } => retry(task, reason.as_deref()),
     }
@@ -87,16 +99,16 @@ fn request_cancel(task: &Task, reason: Option<&str>, policy: CancelPolicy) -> Ve
 
 fn acknowledge(
     task: &Task,
-    attempt: u32,
+    lease: Lease<'_>,
     stopping_after: Option<&str>,
     expected_end: Option<Timestamp>,
 ) -> Result<Vec<Event>, Rejection> {
-    check_lease(task, attempt)?;
+    check_lease(task, lease)?;
     let Some(Cancel { acknowledged, .. }) = running_cancel(task) else { return Err(Rejection::NotCancelling) };
     if acknowledged.as_ref().is_some_and(|said| said.as_deref() == stopping_after) {
         return Ok(Vec::new());
     }
-    let stopping_after = stopping_after.map(str::to_owned);
+    let (attempt, stopping_after) = (lease.0, stopping_after.map(str::to_owned));
     Ok(vec![Event::CancelAcknowledged(CancelAcknowledged { attempt, stopping_after, expected_end })])
 }
 
@@ -121,21 +133,26 @@ fn escalate(task: &Task, rung: Rung, reason: Option<&str>, attempt: Option<u32>)
 
 fn finish(
     task: &Task,
-    attempt: u32,
+    lease: Lease<'_>,
     end: &End,
     progress: Option<&Progress>,
     now: Timestamp,
-) -> Result<Vec<Event>, Rejection> {
-    check_lease(task, attempt)?;
+) -> Result<Event, Rejection> {
+    check_lease(task, lease)?;
+    let attempt = lease.0;
     let asked = running_cancel(task).is_some();
     let base = |outcome| Completed { attempt: Some(attempt), progress: progress.cloned(), ..ended(outcome) };
-    let event = match end {
+    Ok(match end {
         End::Succeeded { message, result } => Event::Completed(Completed {
             message: message.clone(),
             result: something(result.as_ref()),
             ..base(Outcome::Succeeded)
         }),
-        End::Failed { error, retryable } => return Ok(vec![failed(task, error, *retryable && !asked, progress, now)]),
+        End::Failed { error, .. } if lease.1.is_some() && is_verdict_of_the_system(error) => {
+            let detail = "this code is the system's own: it says that the worker did not end the attempt";
+            return Err(Rejection::Invalid(vec![Invalid::new("/error/code", detail)]));
+        }
+        End::Failed { error, retryable } => failed(task, error, *retryable && !asked, progress, now),
         End::Cancelled { .. } if !asked => return Err(Rejection::NotCancelling),
         End::Cancelled { message, result } => Event::Completed(Completed {
             message: message.clone(),
@@ -145,13 +162,12 @@ fn finish(
         // Nothing of it runs any more, and somebody wanted just that.
         End::Released(_) if asked => Event::Completed(base(Outcome::Cancelled)),
         End::Released(reason) => Event::Released(Released { attempt, reason: *reason }),
-    };
-    Ok(vec![event])
+    })
 }
 
 /// After a request to cancel, a lost worker's task is `cancelled` by force: nobody saw the code stop, and nothing is retried.
 fn lose(task: &Task, attempt: u32, error: &TaskError, progress: Option<&Progress>, now: Timestamp) -> Vec<Event> {
-    if check_lease(task, attempt).is_err() {
+    if check_lease(task, (attempt, None)).is_err() {
         return Vec::new();
     }
     if running_cancel(task).is_none() {
@@ -183,8 +199,13 @@ fn failed(task: &Task, error: &TaskError, retryable: bool, progress: Option<&Pro
     Event::Completed(Completed { attempt: Some(attempt), error: Some(error), progress, ..ended(Outcome::Failed) })
 }
 
-fn check_lease(task: &Task, attempt: u32) -> Result<(), Rejection> {
-    if task.status.is_active() && task.attempt == attempt { Ok(()) } else { Err(Rejection::LeaseLost) }
+/// An attempt, and the hash of the secret that its worker shows; a worker inside the process shows none.
+type Lease<'a> = (u32, Option<&'a str>);
+
+/// Whoever shows the secret of another attempt, or none of ours, is told that the lease is lost, and nothing changes.
+fn check_lease(task: &Task, (attempt, secret): Lease<'_>) -> Result<(), Rejection> {
+    let is_theirs = secret.is_none_or(|secret| task.lease.as_deref() == Some(secret));
+    if task.status.is_active() && task.attempt == attempt && is_theirs { Ok(()) } else { Err(Rejection::LeaseLost) }
 }
 
 fn running_cancel(task: &Task) -> Option<&Cancel> {

@@ -28,6 +28,8 @@ pub enum Event {
     AttemptFailed(AttemptFailed),
     /// An attempt was handed back: it doesn't count.
     Released(Released),
+    /// What the attempt that ends with it has written.
+    OutputKept(OutputKept),
     /// The run is over.
     Completed(Completed),
     /// A person asked for one more run of a final task.
@@ -174,6 +176,15 @@ pub struct TaskError {
     pub message: String,
 }
 
+/// The codes with which the system ends an attempt that its worker didn't end.
+pub const VERDICTS_OF_THE_SYSTEM: [&str; 3] = ["lease_expired", "timed_out", "server_restarted"];
+
+/// Whether the system ended the attempt with this error, and not its worker.
+#[must_use]
+pub fn is_verdict_of_the_system(error: &TaskError) -> bool {
+    VERDICTS_OF_THE_SYSTEM.contains(&error.code.as_str())
+}
+
 /// How far an attempt has come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -218,6 +229,18 @@ pub struct Released {
     pub attempt: u32,
     /// Why.
     pub reason: ReleasedReason,
+}
+
+/// See [`Event::OutputKept`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputKept {
+    /// Which attempt wrote it.
+    pub attempt: u32,
+    /// The end of what it wrote; at most [`super::limits::TAIL_MAX`] bytes.
+    pub tail: String,
+    /// How many bytes came before that and were not kept.
+    pub dropped_bytes: u64,
 }
 
 /// How a run ended.

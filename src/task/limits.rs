@@ -16,6 +16,8 @@ pub const INPUT_MAX: usize = 64 * 1024;
 pub const DEPTH_MAX: usize = 32;
 /// A result, as compact JSON.
 pub const RESULT_MAX: usize = 256 * 1024;
+/// What is kept of an attempt's output.
+pub const TAIL_MAX: usize = 64 * 1024;
 /// A reason, a message, a step's name, a key.
 pub const TEXT_MAX: usize = 1024;
 /// An idempotency key.

@@ -11,12 +11,14 @@
 //! running                      --CancelRequested-->  cancelling
 //! scheduled, queued, retrying  --CancelRequested-->  unchanged, and Completed(cancelled) in the same append
 //! cancelling                   --CancelAcknowledged, CancelEscalated--> cancelling
+//! running, cancelling          --OutputKept-->       unchanged, and the attempt's end in the same append
 //! running, cancelling          --Completed-->        succeeded | failed | cancelled
 //! succeeded, failed, cancelled --Retried-->          queued
 //! ```
 //!
 //! Reading order: [`event`] (what has happened), [`command`] (what may be asked), [`state`] (`evolve`, `fold`),
-//! [`mod@decide`] (the rules), [`retry`] (the back-off), [`limits`] (what a request may hold), [`bell`] (what an owner has seen).
+//! [`mod@decide`] (the rules), [`retry`] (the back-off), [`limits`] (what a request may hold); [`bell`] (what an
+//! owner has seen), [`queue`] (paused or not), [`schedule`] (recurring tasks): deciders of streams of their own.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -26,7 +28,9 @@ pub mod decide;
 pub mod event;
 pub mod ids;
 pub mod limits;
+pub mod queue;
 pub mod retry;
+pub mod schedule;
 pub mod state;
 pub mod time;
 

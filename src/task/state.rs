@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{CancelPolicy, Completed, Created, Event, Outcome, Rung};
+use super::event::{CancelPolicy, Completed, Created, Event, Outcome, ReleasedReason, Rung, is_verdict_of_the_system};
 use super::time::Timestamp;
 
 /// What the checkbox filters offer.
@@ -103,6 +103,7 @@ impl Status {
             (Event::CancelRequested(_), Some(Running))
             | (Event::CancelAcknowledged(_) | Event::CancelEscalated(_), Some(Cancelling)) => Some(Cancelling),
             (Event::CancelRequested(_), Some(waiting @ (Scheduled | Queued | Retrying))) => Some(waiting),
+            (Event::OutputKept(_), Some(active @ (Running | Cancelling))) => Some(active),
             (Event::Completed(completed), Some(Running | Cancelling)) => Some(match completed.outcome {
                 Outcome::Succeeded => Succeeded,
                 Outcome::Failed => Failed,
@@ -120,6 +121,7 @@ impl Status {
                 | Event::CancelEscalated(_)
                 | Event::AttemptFailed(_)
                 | Event::Released(_)
+                | Event::OutputKept(_)
                 | Event::Completed(_)
                 | Event::Retried(_),
                 _,
@@ -137,6 +139,19 @@ pub struct Cancel {
     pub rung: Rung,
     /// What the worker said that it stops after, if it has answered: `Some(None)` is "at once".
     pub acknowledged: Option<Option<String>>,
+}
+
+/// An attempt that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedAttempt {
+    /// Its number.
+    pub attempt: u32,
+    /// Hash of its lease's secret.
+    pub lease: Option<String>,
+    /// Where the task stood after it.
+    pub status: Status,
+    /// Whether its worker said so; else somebody else ended it.
+    pub by_worker: bool,
 }
 
 /// What the rules need to know of a task.
@@ -158,6 +173,23 @@ pub struct Task {
     pub retry_at: Option<Timestamp>,
     /// The request to cancel this run.
     pub cancel: Option<Cancel>,
+    /// The attempts that are over, oldest first: a report that comes twice is answered twice the same.
+    pub ended: Vec<EndedAttempt>,
+}
+
+impl Task {
+    /// How this attempt ended, if its worker ended it.
+    #[must_use]
+    pub fn ended_by_its_worker(&self, attempt: u32, lease: &str) -> Option<Status> {
+        let ended = self.ended.iter().rfind(|ended| ended.attempt == attempt)?;
+        (ended.by_worker && ended.lease.as_deref() == Some(lease)).then_some(ended.status)
+    }
+
+    /// The present attempt is over.
+    fn end_attempt(&mut self, by_worker: bool) {
+        let (attempt, lease, status) = (self.attempt, self.lease.clone(), self.status);
+        self.ended.push(EndedAttempt { attempt, lease, status, by_worker });
+    }
 }
 
 /// The state after one more event. Total: an event that the table doesn't have changes nothing but what it names,
@@ -174,14 +206,22 @@ pub fn evolve(state: Option<Task>, event: &Event) -> Option<Task> {
             | Event::CancelEscalated(_)
             | Event::AttemptFailed(_)
             | Event::Released(_)
+            | Event::OutputKept(_)
             | Event::Completed(_)
             | Event::Retried(_) => None,
         };
     };
     task.status = Status::after(Some(task.status), event).unwrap_or(task.status);
     match event {
-        Event::Created(_) => {}
-        Event::Queued(_) | Event::Completed(_) => task.retry_at = None,
+        Event::Created(_) | Event::OutputKept(_) => {}
+        Event::Queued(_) => task.retry_at = None,
+        Event::Completed(completed) => {
+            task.retry_at = None;
+            if completed.attempt.is_some() {
+                let error = completed.error.as_ref();
+                task.end_attempt(!completed.forced && !error.is_some_and(is_verdict_of_the_system));
+            }
+        }
         Event::Started(started) => {
             task.attempt = started.attempt;
             task.attempts_in_run += 1;
@@ -201,8 +241,14 @@ pub fn evolve(state: Option<Task>, event: &Event) -> Option<Task> {
                 cancel.rung = step.rung;
             }
         }
-        Event::AttemptFailed(failed) => task.retry_at = Some(failed.retry_at),
-        Event::Released(_) => task.attempts_in_run = task.attempts_in_run.saturating_sub(1),
+        Event::AttemptFailed(failed) => {
+            task.retry_at = Some(failed.retry_at);
+            task.end_attempt(!is_verdict_of_the_system(&failed.error));
+        }
+        Event::Released(released) => {
+            task.attempts_in_run = task.attempts_in_run.saturating_sub(1);
+            task.end_attempt(released.reason == ReleasedReason::HandedBack);
+        }
         Event::Retried(_) => {
             task.attempts_in_run = 0;
             task.cancel = None;
@@ -221,6 +267,7 @@ fn born(created: &Created) -> Task {
         lease: None,
         retry_at: None,
         cancel: None,
+        ended: Vec::new(),
     }
 }
 

@@ -154,6 +154,10 @@ pub(super) struct Owners {
 }
 
 impl Owners {
+    pub(super) fn index(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+
     pub(super) fn find(&self, name: &str) -> Option<&Owner> {
         self.list.get(*self.by_name.get(name)?)
     }

@@ -1,7 +1,11 @@
 //! A request to cancel, as readers see it.
 
-use crate::task::Timestamp;
-use crate::task::event::{CancelAcknowledged, CancelRequested, Completed, Outcome, Rung};
+use std::time::Duration;
+
+use crate::task::event::{
+    CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Outcome, Rung,
+};
+use crate::task::{Position, Timestamp};
 
 /// What became of a request to cancel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,10 @@ impl Verdict {
 /// A request to cancel the present run, and how far it has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cancel {
+    /// Where in the log it was asked.
+    pub requested: Position,
+    /// The ladder in force.
+    pub policy: CancelPolicy,
     /// When it was asked.
     pub requested_at: Timestamp,
     /// Who asked.
@@ -55,13 +63,17 @@ pub struct Cancel {
     pub expected_end: Option<Timestamp>,
     /// The highest rung of the ladder that was reached.
     pub rung: Rung,
+    /// When that was.
+    pub rung_at: Timestamp,
     /// What became of it, once the run is over.
     pub verdict: Option<Verdict>,
 }
 
 impl Cancel {
-    pub(super) fn asked(request: &CancelRequested, at: Timestamp, by: &str) -> Self {
+    pub(super) fn asked(request: &CancelRequested, (requested, at): (Position, Timestamp), by: &str) -> Self {
         Self {
+            requested,
+            policy: request.policy,
             requested_at: at,
             requested_by: by.into(),
             reason: request.reason.as_deref().map(Into::into),
@@ -69,8 +81,25 @@ impl Cancel {
             stopping_after: None,
             expected_end: None,
             rung: Rung::Ask,
+            rung_at: at,
             verdict: None,
         }
+    }
+
+    pub(super) fn climbed(&mut self, step: &CancelEscalated, at: Timestamp) {
+        self.rung = step.rung;
+        self.rung_at = at;
+    }
+
+    /// The next rung that comes by itself, and when; none where this one is for ever.
+    #[must_use]
+    pub fn next_rung(&self) -> Option<(Timestamp, Rung)> {
+        let (after_ms, rung) = match self.rung {
+            Rung::Ask => (self.policy.ask_for_ms?, Rung::Interrupt),
+            Rung::Interrupt => (self.policy.interrupt_for_ms?, Rung::Revoke),
+            Rung::Revoke => return None,
+        };
+        Some((self.rung_at.plus(Duration::from_millis(after_ms)), rung))
     }
 
     pub(super) fn heard(&mut self, said: &CancelAcknowledged, at: Timestamp) {

@@ -27,7 +27,9 @@ pub mod page;
 pub mod pending;
 mod places;
 mod query;
+pub mod queues;
 pub mod row;
+pub mod schedules;
 
 pub use bell::{Counters, NamedCounts, Unseen};
 pub use cancel::{Cancel, Verdict};
@@ -38,7 +40,9 @@ pub use page::{Page, PageRequest};
 pub use pending::Pending;
 pub use places::Counts;
 pub use query::Snapshot;
+pub use queues::Queues;
 pub use row::{Ended, Row};
+pub use schedules::Schedules;
 
 use bell::Owners;
 use blocks::Blocks;
@@ -62,6 +66,11 @@ pub struct Views {
     pending: Pending,
     idempotent: HashMap<Box<str>, Keys>,
     live: HashMap<TaskId, Progress>,
+    queues: Queues,
+    schedules: Schedules,
+    children: HashMap<TaskId, Vec<TaskId>>,
+    /// By owner, the tasks that are not final and have a unique key.
+    unique: HashMap<usize, HashMap<Box<str>, TaskId>>,
 }
 
 /// What an event changed.
@@ -94,7 +103,15 @@ impl Views {
                 let grew = owner.see(seen.position, &self.rows);
                 Applied { task: None, owner: grew.then(|| Arc::clone(&owner.name)) }
             }
-            (LogEvent::Task(_) | LogEvent::Bell(_), Some(StreamOf::Task(_) | StreamOf::Bell(_)) | None) => {
+            (LogEvent::Queue(event), Some(StreamOf::Queue(name))) => {
+                self.queues.apply(name, event, recorded);
+                Applied::default()
+            }
+            (LogEvent::Schedule(event), Some(StreamOf::Schedule(id))) => {
+                self.schedules.apply(id, event, recorded);
+                Applied::default()
+            }
+            (LogEvent::Task(_) | LogEvent::Bell(_) | LogEvent::Queue(_) | LogEvent::Schedule(_), _) => {
                 Applied::default()
             }
         }
@@ -118,6 +135,7 @@ impl Views {
             | Event::CancelEscalated(_)
             | Event::AttemptFailed(_)
             | Event::Released(_)
+            | Event::OutputKept(_)
             | Event::Completed(_)
             | Event::Retried(_) => Applied::default(),
         }
@@ -140,6 +158,10 @@ impl Views {
         self.pending.update(None, &row);
         self.rows.push(row.clone());
         self.slots.insert(id, slot);
+        if let Some(parent) = created.parent {
+            self.children.entry(parent).or_default().push(id);
+        }
+        self.hold_key(&row);
         if let Some(key) = &created.idempotency {
             let keys = self.idempotent.entry(recorded.meta.actor.as_str().into()).or_default();
             keys.entry(key.key.as_str().into()).or_insert_with(|| (id, key.body_hash.as_str().into()));
@@ -157,6 +179,9 @@ impl Views {
         if from == to {
             return None;
         }
+        if from.is_final() != to.is_final() {
+            self.hold_key(after);
+        }
         self.places.moved(after.place(), Some(from), to);
         self.all.moved(slot as usize, Some(from), to);
         let owner = self.owners.list.get_mut(after.place().owner_index)?;
@@ -168,6 +193,47 @@ impl Views {
             owner.ended(slot, to, at);
         }
         Some(Arc::clone(&owner.name))
+    }
+
+    /// A task that is not final holds its unique key; one that is has given it back.
+    fn hold_key(&mut self, row: &Row) {
+        let Some(key) = row.unique_key() else { return };
+        let keys = self.unique.entry(row.place().owner_index).or_default();
+        if !row.status().is_final() {
+            keys.insert(key.into(), row.id());
+        } else if keys.get(key) == Some(&row.id()) {
+            keys.remove(key);
+        }
+    }
+
+    /// The task of this owner that holds the unique key: it is not final.
+    #[must_use]
+    pub fn holder(&self, owner: &str, key: &str) -> Option<TaskId> {
+        let owner = self.owners.index(owner)?;
+        self.unique.get(&owner)?.get(key).copied()
+    }
+
+    /// The tasks that were created as children of this one, oldest first.
+    #[must_use]
+    pub fn children(&self, parent: TaskId) -> &[TaskId] {
+        self.children.get(&parent).map_or(&[], Vec::as_slice)
+    }
+
+    /// The queues that are paused.
+    #[must_use]
+    pub const fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    /// The schedules in force.
+    #[must_use]
+    pub const fn schedules(&self) -> &Schedules {
+        &self.schedules
+    }
+
+    /// All tasks, in the order in which they were created.
+    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter()
     }
 
     /// A passing remark on a running attempt; the task, for those who watch it. Nothing where that attempt is over.
@@ -259,7 +325,8 @@ impl Views {
             idempotent.extend(keys.iter().map(|(key, (task, hash))| format!("{caller:?} {key:?} {task} {hash:?}")));
         }
         idempotent.sort_unstable();
-        idempotent.into_iter().for_each(add);
+        idempotent.into_iter().for_each(&mut add);
+        add(format!("{:?} {:?}", self.queues, self.schedules));
         hasher.finalize().to_hex().to_string()
     }
 }

@@ -41,6 +41,8 @@ struct Rare {
     parent: Option<TaskId>,
     run_at: Option<Timestamp>,
     timeout_s: Option<u64>,
+    unique_key: Option<Box<str>>,
+    concurrency_key: Option<Arc<str>>,
 }
 
 /// An instant or none, in eight bytes.
@@ -65,6 +67,8 @@ impl At {
 pub struct Row {
     fixed: Arc<Fixed>,
     worker: Option<Arc<str>>,
+    /// Of the attempt that runs: BLAKE3 of its lease's secret, in hexadecimal.
+    lease: Option<Box<str>>,
     started_at: At,
     finished_at: At,
     retry_at: At,
@@ -83,8 +87,14 @@ static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
 
 impl Row {
     pub(super) fn born(id: TaskId, created: &Created, recorded: &Recorded, place: Arc<Place>, rank: usize) -> Self {
-        let Created { labels, parent, run_at, timeout_s, .. } = created;
-        let rare = Rare { labels: labels.clone(), parent: *parent, run_at: *run_at, timeout_s: *timeout_s };
+        let rare = Rare {
+            labels: created.labels.clone(),
+            parent: created.parent,
+            run_at: created.run_at,
+            timeout_s: created.timeout_s,
+            unique_key: created.unique_key.as_deref().map(Into::into),
+            concurrency_key: created.concurrency_key.as_deref().map(Into::into),
+        };
         let fixed = Fixed {
             id,
             place,
@@ -99,6 +109,7 @@ impl Row {
         Self {
             fixed: Arc::new(fixed),
             worker: None,
+            lease: None,
             started_at: At::NONE,
             finished_at: At::NONE,
             retry_at: At::NONE,
@@ -119,17 +130,22 @@ impl Row {
         self.position = recorded.position;
         let Some(status) = Status::after(Some(self.status), event) else { return };
         self.status = status;
+        if !status.is_active() {
+            self.lease = None;
+        }
         match event {
-            Event::Created(_) => {}
+            Event::Created(_) | Event::OutputKept(_) => {}
             Event::Queued(_) => self.retry_at = At::NONE,
             Event::Started(started) => {
                 self.attempt = started.attempt;
                 self.worker = Some(names.get(&started.worker));
+                self.lease = Some(started.lease.as_str().into());
                 self.started_at = At::some(recorded.time);
                 self.progress = None;
             }
             Event::CancelRequested(request) => {
-                self.cancel = Some(Arc::new(Cancel::asked(request, recorded.time, &recorded.meta.actor)));
+                self.cancel =
+                    Some(Arc::new(Cancel::asked(request, (recorded.position, recorded.time), &recorded.meta.actor)));
             }
             Event::CancelAcknowledged(heard) => {
                 if let Some(cancel) = &mut self.cancel {
@@ -138,7 +154,7 @@ impl Row {
             }
             Event::CancelEscalated(step) => {
                 if let Some(cancel) = &mut self.cancel {
-                    Arc::make_mut(cancel).rung = step.rung;
+                    Arc::make_mut(cancel).climbed(step, recorded.time);
                 }
             }
             Event::AttemptFailed(failed) => {
@@ -258,6 +274,24 @@ impl Row {
     #[must_use]
     pub fn timeout_s(&self) -> Option<u64> {
         self.fixed.rare.as_ref()?.timeout_s
+    }
+
+    /// No two tasks of an owner with this key are not final.
+    #[must_use]
+    pub fn unique_key(&self) -> Option<&str> {
+        self.fixed.rare.as_ref()?.unique_key.as_deref()
+    }
+
+    /// Tasks with this key share a limit.
+    #[must_use]
+    pub fn concurrency_key(&self) -> Option<&Arc<str>> {
+        self.fixed.rare.as_ref()?.concurrency_key.as_ref()
+    }
+
+    /// BLAKE3 of the running attempt's secret, in hexadecimal; none where none runs.
+    #[must_use]
+    pub fn lease(&self) -> Option<&str> {
+        self.lease.as_deref()
     }
 
     /// Where it stands.

@@ -67,7 +67,7 @@ pub(super) async fn drive(
 /// Hands an attempt back that never began.
 pub(super) async fn hand_back(attempt: Arc<Attempt>, doors: Arc<Doors>) {
     let end = End::Released(ReleasedReason::HandedBack);
-    let command = Command::Finish { attempt: attempt.number, end, progress: None };
+    let command = Command::Finish { attempt: attempt.number, lease: None, end, progress: None, output: None };
     let told = report::record(&doors, attempt.task, command, || attempt.is_lost()).await;
     leave(&attempt, &doors, told);
 }
@@ -140,7 +140,7 @@ fn command(attempt: &Attempt, how: Ended) -> Option<Command> {
         }
         Ended::CutOff => return None,
     };
-    Some(Command::Finish { attempt: number, end, progress })
+    Some(Command::Finish { attempt: number, lease: None, end, progress, output: None })
 }
 
 /// Tells each acknowledgement as it comes. One that can't be recorded is not worth more than the attempt's end.
@@ -152,7 +152,7 @@ async fn acknowledge(attempt: &Attempt, mut acks: UnboundedReceiver<Ack>, doors:
             () = ended.cancelled() => None,
         };
         let Some(Ack { stopping_after, expected_end }) = ack else { return };
-        let command = Command::AcknowledgeCancel { attempt: attempt.number, stopping_after, expected_end };
+        let command = Command::AcknowledgeCancel { attempt: attempt.number, lease: None, stopping_after, expected_end };
         report::record(doors, attempt.task, command, || ended.is_cancelled()).await;
     }
 }

@@ -120,9 +120,12 @@ pub(super) async fn record(doors: &Doors, task: TaskId, mut command: Command, gi
 /// A handler that says "cancelled" although nobody asked has not done its work: that is a failure.
 fn unasked(command: Command, no: &Rejection) -> Option<Command> {
     match (command, no) {
-        (Command::Finish { attempt, end: End::Cancelled { .. }, progress }, Rejection::NotCancelling) => {
+        (
+            Command::Finish { attempt, lease, end: End::Cancelled { .. }, progress, output },
+            Rejection::NotCancelling,
+        ) => {
             let error = error_of("stopped_unasked", "the handler stopped as cancelled, but nobody had asked for it");
-            Some(Command::Finish { attempt, end: End::Failed { error, retryable: true }, progress })
+            Some(Command::Finish { attempt, lease, end: End::Failed { error, retryable: true }, progress, output })
         }
         _ => None,
     }

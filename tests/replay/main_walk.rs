@@ -117,7 +117,7 @@ impl Walk {
     fn finish(&mut self, task: TaskId, attempt: u32, end: End, fraction: Option<f64>) {
         let message = fraction.map(|_| "file 812 of 2,340, target 2 of 2".to_owned());
         let progress = fraction.map(|_| Progress { fraction, message, at: self.now });
-        self.does(task, (WORKER, Via::Worker), Command::Finish { attempt, end, progress });
+        self.does(task, (WORKER, Via::Worker), Command::Finish { attempt, lease: None, end, progress, output: None });
     }
 
     fn see(&mut self, owner: &'static str, position: u64) {
@@ -213,7 +213,7 @@ fn cancels(walk: &mut Walk) {
     }
     let expected_end = Some(walk.now.plus(Duration::from_secs(3)));
     let stopping_after = Some("copying video/launch.mp4 (312 MB) to /srv/sites/oslo".to_owned());
-    let acknowledge = Command::AcknowledgeCancel { attempt: 1, stopping_after, expected_end };
+    let acknowledge = Command::AcknowledgeCancel { attempt: 1, lease: None, stopping_after, expected_end };
     walk.does(stops, (WORKER, Via::Worker), acknowledge);
     walk.finish(finishes, 1, done("2,340 files to 2 sites", None), Some(1.0));
     walk.finish(fails, 1, failed("disk_full", "no space left on /srv/sites/oslo", true), Some(0.8));

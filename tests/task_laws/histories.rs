@@ -8,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Number, Value};
 use taskbell::task::command::End;
 use taskbell::task::event::{
-    CancelPolicy, Created, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError,
+    CancelPolicy, Created, Idempotency, OutputKept, Progress, QueuedReason, ReleasedReason, Rung, TaskError,
 };
 use taskbell::task::{Command, Event, Rejection, Task, TaskId, Timestamp, decide, evolve};
 use uuid::Uuid;
@@ -165,6 +165,7 @@ impl Dice {
             },
             11 | 12 => Command::AcknowledgeCancel {
                 attempt,
+                lease: None,
                 stopping_after: self.maybe(Self::text),
                 expected_end: self.maybe(|dice| dice.time(now)),
             },
@@ -173,7 +174,13 @@ impl Dice {
                 reason: self.maybe(Self::text),
                 attempt: self.maybe(|_| attempt),
             },
-            14..=17 => Command::Finish { attempt, end: self.end(), progress: self.progress(now) },
+            14..=17 => Command::Finish {
+                attempt,
+                lease: None,
+                end: self.end(),
+                progress: self.progress(now),
+                output: self.maybe(|dice| OutputKept { attempt: 0, tail: dice.text(), dropped_bytes: dice.up_to(9) }),
+            },
             18 => Command::LoseAttempt { attempt, error: self.error(), progress: self.progress(now) },
             _ => Command::Retry { reason: self.maybe(Self::text) },
         }

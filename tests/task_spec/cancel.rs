@@ -88,6 +88,6 @@ fn the_worker_says_in_its_own_words_what_was_done() {
         progress: Some(halfway()),
         ..completed(Outcome::Cancelled, Some(1))
     };
-    let finish = Command::Finish { attempt: 1, end, progress: Some(halfway()) };
+    let finish = Command::Finish { attempt: 1, lease: None, end, progress: Some(halfway()), output: None };
     given(cancelling()).when(finish).then([Event::Completed(said)]);
 }

@@ -7,8 +7,8 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::value::{RawValue, to_raw_value};
-use taskbell::store::{Hash, LogEvent, Meta, Recorded, StreamName, Via};
-use taskbell::task::bell::{Bell, BellEvent, See};
+use taskbell::store::{Hash, LogEvent, Meta, Recorded, StreamName, Via, codec};
+use taskbell::task::bell::{Bell, See};
 use taskbell::task::command::End;
 pub use taskbell::task::event::Created;
 use taskbell::task::event::{CancelPolicy, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError};
@@ -117,20 +117,7 @@ impl Log {
 }
 
 fn written(event: &LogEvent) -> (&'static str, Box<RawValue>) {
-    let (kind, data) = match event {
-        LogEvent::Task(Event::Created(e)) => ("Created", to_raw_value(e)),
-        LogEvent::Task(Event::Queued(e)) => ("Queued", to_raw_value(e)),
-        LogEvent::Task(Event::Started(e)) => ("Started", to_raw_value(e)),
-        LogEvent::Task(Event::CancelRequested(e)) => ("CancelRequested", to_raw_value(e)),
-        LogEvent::Task(Event::CancelAcknowledged(e)) => ("CancelAcknowledged", to_raw_value(e)),
-        LogEvent::Task(Event::CancelEscalated(e)) => ("CancelEscalated", to_raw_value(e)),
-        LogEvent::Task(Event::AttemptFailed(e)) => ("AttemptFailed", to_raw_value(e)),
-        LogEvent::Task(Event::Released(e)) => ("Released", to_raw_value(e)),
-        LogEvent::Task(Event::Completed(e)) => ("Completed", to_raw_value(e)),
-        LogEvent::Task(Event::Retried(e)) => ("Retried", to_raw_value(e)),
-        LogEvent::Bell(BellEvent::Seen(e)) => ("Seen", to_raw_value(e)),
-    };
-    (kind, data.unwrap())
+    (codec::type_name(event), codec::encode(event).unwrap())
 }
 
 /// A request with nothing special about it.
@@ -164,12 +151,12 @@ pub fn cancel(reason: Option<&str>) -> Command {
 
 pub fn succeed(attempt: u32, message: &str) -> Command {
     let end = End::Succeeded { message: Some(message.to_owned()), result: None };
-    Command::Finish { attempt, end, progress: None }
+    Command::Finish { attempt, lease: None, end, progress: None, output: None }
 }
 
 pub fn fail(attempt: u32, message: &str, retryable: bool) -> Command {
     let error = TaskError { code: "broken".to_owned(), message: message.to_owned() };
-    Command::Finish { attempt, end: End::Failed { error, retryable }, progress: None }
+    Command::Finish { attempt, lease: None, end: End::Failed { error, retryable }, progress: None, output: None }
 }
 
 /// Random people doing random things, the same ones for the same seed.
@@ -228,7 +215,7 @@ fn any_command(rng: &mut StdRng, log: &Log, attempt: u32) -> Command {
         1 => Command::Enqueue { reason: QueuedReason::RetryAt },
         2..=5 => start(["w-1", "w-2", "local/s/1"].choose(rng).unwrap()),
         6 => cancel(text.as_deref()),
-        7 => Command::AcknowledgeCancel { attempt, stopping_after: text, expected_end: Some(log.now()) },
+        7 => Command::AcknowledgeCancel { attempt, lease: None, stopping_after: text, expected_end: Some(log.now()) },
         8 => {
             let next = if rng.random_bool(0.5) { Rung::Interrupt } else { Rung::Revoke };
             Command::Escalate { rung: next, reason: text, attempt: None }
@@ -242,7 +229,7 @@ fn any_command(rng: &mut StdRng, log: &Log, attempt: u32) -> Command {
                 14 => End::Cancelled { message: text, result: None },
                 _ => End::Released(ReleasedReason::HandedBack),
             };
-            Command::Finish { attempt, end, progress }
+            Command::Finish { attempt, lease: None, end, progress, output: None }
         }
     }
 }

@@ -67,7 +67,16 @@ fn an_attempt_that_is_handed_back_leaves_no_start() {
     let mut world = World::default();
     let id = world.task("one");
     world.does(id, &start("w-1"));
-    world.does(id, &Command::Finish { attempt: 1, end: End::Released(ReleasedReason::HandedBack), progress: None });
+    world.does(
+        id,
+        &Command::Finish {
+            attempt: 1,
+            lease: None,
+            end: End::Released(ReleasedReason::HandedBack),
+            progress: None,
+            output: None,
+        },
+    );
     assert_eq!(world.doc(id)["started_at"], Value::Null);
     world.does(id, &cancel(None));
     let doc = world.doc(id);
@@ -81,7 +90,16 @@ fn one_more_run_forgets_the_last_one_and_attempt_numbers_go_on() {
     world.does(id, &start("w"));
     world.does(id, &cancel(Some("wrong folder")));
     let progress = Some(world.said("half"));
-    world.does(id, &Command::Finish { attempt: 1, end: End::Cancelled { message: None, result: None }, progress });
+    world.does(
+        id,
+        &Command::Finish {
+            attempt: 1,
+            lease: None,
+            end: End::Cancelled { message: None, result: None },
+            progress,
+            output: None,
+        },
+    );
     assert_eq!(world.doc(id)["progress"]["message"], "half");
     world.does(id, &Command::Retry { reason: None });
     let doc = world.doc(id);
@@ -101,6 +119,7 @@ fn a_cancel_tells_who_asked_when_it_was_first_heard_and_what_was_said_last() {
     let asked = world.log.now();
     let heard = |step: &str| Command::AcknowledgeCancel {
         attempt: 1,
+        lease: None,
         stopping_after: Some(step.to_owned()),
         expected_end: None,
     };
@@ -119,7 +138,7 @@ fn a_cancel_tells_who_asked_when_it_was_first_heard_and_what_was_said_last() {
 fn the_verdict_of_a_cancel_says_what_came_first() {
     let stopped = End::Cancelled { message: None, result: None };
     let ends = [
-        (Command::Finish { attempt: 1, end: stopped, progress: None }, "cancelled"),
+        (Command::Finish { attempt: 1, lease: None, end: stopped, progress: None, output: None }, "cancelled"),
         (succeed(1, "done"), "finished_first"),
         (fail(1, "no", true), "failed_first"),
         (Command::Escalate { rung: Rung::Revoke, reason: None, attempt: None }, "forced"),
@@ -142,7 +161,7 @@ fn a_run_that_ended_without_a_word_has_an_outcome_all_the_same() {
     world.does(id, &start("w"));
     assert_eq!(world.doc(id)["outcome"], Value::Null);
     let end = End::Succeeded { message: None, result: None };
-    world.does(id, &Command::Finish { attempt: 1, end, progress: None });
+    world.does(id, &Command::Finish { attempt: 1, lease: None, end, progress: None, output: None });
     assert_eq!(world.doc(id)["outcome"], json!({"message": null, "error": null}));
 }
 
