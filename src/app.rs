@@ -13,18 +13,22 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, ResponseError, web};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::actors::dispatcher::{Capacity, Dispatcher};
+use crate::actors::capacity::Capacity;
+use crate::actors::dispatcher::Dispatcher;
 use crate::actors::history::{Historian, views_at};
 use crate::actors::hub::Hub;
-use crate::actors::messages::Stop;
+use crate::actors::kinds::Kinds;
+use crate::actors::messages::{SendAway, Stop};
 use crate::actors::projector::Projector;
 use crate::actors::read::sides;
 use crate::actors::{ReadSide, Registry};
 use crate::config::{Config, StoreKind};
 use crate::http::caller::{Caller, LOCAL_USER};
+use crate::http::line::Line;
 use crate::http::{self, Edge, Problem, create};
 use crate::store::{EventStore, OpenError, ReadError, Via, new_id};
 use crate::task::TaskId;
+use crate::views::Limits;
 use crate::work::distribute::{Distribute, Roots};
 use crate::work::{BulkCancel, Doors, Drain, Handler, Handlers, LocalWorker, NotRegistered};
 
@@ -74,11 +78,22 @@ pub struct Options {
     pub kinds: Option<Vec<String>>,
     /// The hands of this process.
     pub handlers: Handlers,
+    /// What is set for each kind.
+    pub settings: Kinds,
+    /// How many tasks may run at once.
+    pub limits: Limits,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { data: Some("taskbell-data".into()), slots: 4, kinds: None, handlers: Handlers::new() }
+        Self {
+            data: Some("taskbell-data".into()),
+            slots: 4,
+            kinds: None,
+            handlers: Handlers::new(),
+            settings: Kinds::default(),
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -112,9 +127,14 @@ impl Taskbell {
         let (shards, own) = arbiters.split_at(cores);
 
         let registry = Registry::start(&store, shards);
-        let capacity = Arc::new(Capacity::default());
+        let mut settings = options.settings;
+        for (kind, policy) in options.handlers.policies() {
+            settings.default_cancel(&kind, policy);
+        }
+        let settings = Arc::new(settings);
+        let capacity = Arc::new(Capacity::new(options.limits));
         let hub = Hub::new(read.clone(), capacity.clone(), store.epoch()).start();
-        let dispatcher = Dispatcher::new(registry.clone(), read.clone(), capacity.clone()).start();
+        let dispatcher = Dispatcher::new(registry.clone(), read.clone(), capacity.clone(), settings.clone()).start();
         let committed = vec![dispatcher.clone().recipient(), hub.clone().recipient()];
         let (log, progressed) = (store.clone(), hub.clone().recipient());
         let projector =
@@ -126,21 +146,34 @@ impl Taskbell {
         handlers.register(BulkCancel {
             execute: registry.door(),
             history: historian.recipient(),
-            policies: handlers.policies(),
+            kinds: settings.clone(),
         })?;
         let doors = Doors {
             worker: format!("local/{}/{}", host_name(), new_id().simple()),
             execute: registry.door(),
             offer: dispatcher.clone().recipient(),
             stopped: dispatcher.clone().recipient(),
-            progress: projector.recipient(),
+            progress: projector.clone().recipient(),
         };
         let worker = LocalWorker::new(handlers.clone(), options.slots, doors)
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
         let keys = http::gate::Keys::default();
-        let edge = Edge { registry, read, store, hub, handlers, capacity, kinds, keys };
+        let progress = projector.recipient();
+        let edge = Edge {
+            registry,
+            read,
+            store,
+            dispatcher: dispatcher.clone(),
+            progress,
+            hub,
+            handlers,
+            capacity,
+            settings,
+            kinds,
+            keys,
+        };
         Ok(Self { edge, worker, dispatcher, arbiters })
     }
 
@@ -177,6 +210,7 @@ impl Taskbell {
     }
 
     async fn drain(&self) {
+        self.dispatcher.do_send(SendAway);
         if let Ok(left @ 1..) = self.worker.send(Drain { within: DRAIN }).await {
             tracing::info!(attempts = left, "attempts are cut off; the next start ends them");
         }
@@ -220,15 +254,24 @@ async fn serve(config: Config) -> Result<(), StartError> {
         StoreKind::Sqlite => Some(config.data),
         StoreKind::Memory => None,
     };
-    let taskbell = Taskbell::start(Options { data, slots: config.slots, kinds: config.kinds, handlers }).await?;
+    let taskbell = Taskbell::start(Options {
+        data,
+        slots: config.slots,
+        kinds: config.kinds,
+        handlers,
+        settings: config.settings,
+        limits: config.limits,
+    })
+    .await?;
     let routes = taskbell.routes();
     let server = HttpServer::new(move || {
         let nothing = web::to(|| async { Problem::not_found().error_response() });
         let nowhere = web::scope("").wrap(from_fn(http::door::door)).default_service(nothing);
         App::new().configure(routes.clone()).service(nowhere)
     })
-    .on_connect(|connection, _| {
+    .on_connect(|connection, data| {
         if let Some(socket) = connection.downcast_ref::<actix_rt::net::TcpStream>() {
+            data.insert(Line::of(socket));
             let _ = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(USER_TIMEOUT));
         }
     })

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::actors::kinds::Kinds;
 use crate::task::limits::is_name;
+use crate::views::Limits;
 
 /// The file that is read where none is named.
 pub const FILE: &str = "taskbell.toml";
@@ -50,6 +52,10 @@ pub struct Config {
     pub kinds: Option<Vec<String>>,
     /// Attempts inside the process at once: 1 to [`SLOTS_MAX`].
     pub slots: usize,
+    /// What is set for each kind.
+    pub settings: Kinds,
+    /// How many tasks may run at once.
+    pub limits: Limits,
     /// Which log lines go to stderr, in the words of `tracing_subscriber::EnvFilter`.
     pub log: String,
 }
@@ -64,6 +70,8 @@ impl Default for Config {
             content_bytes_per_s: None,
             kinds: None,
             slots: SLOTS,
+            settings: Kinds::default(),
+            limits: Limits::default(),
             log: "info".into(),
         }
     }
@@ -222,6 +230,8 @@ impl Settings {
             content_bytes_per_s: self.content_bytes_per_s,
             kinds: self.kinds,
             slots,
+            settings: Kinds::default(),
+            limits: Limits::default(),
             log: self.log.unwrap_or(or.log),
         })
     }

@@ -1,9 +1,11 @@
 //! Decide → append → evolve: the only caller of the log's `append`.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use crate::store::{
-    Append, AppendError, EventStore, Expected, LogEvent, Meta, NewEvent, ReadError, StreamName, Via, new_id,
+    Append, AppendError, EventStore, Expected, LogEvent, Meta, NewEvent, ReadError, Recorded, StreamName, Via, new_id,
 };
 use crate::task::{Decider, Revision, Timestamp};
 
@@ -154,16 +156,30 @@ impl<D: Logged> Owned<D> {
     async fn catch_up(&mut self, store: &EventStore) -> Result<(), ReadError> {
         let from = self.revision.map_or(Revision(0), |revision| Revision(revision.0 + 1));
         for recorded in store.read_stream(&self.stream, from).await? {
-            let Some(event) = D::from_log(&recorded.event) else {
-                return Err(ReadError::Damaged(format!("{} holds a {}", self.stream, recorded.kind)));
-            };
-            self.state.evolve(event);
-            self.revision = Some(recorded.revision);
-            self.time = Some(recorded.time);
-            self.cause = Cause::of(&recorded.meta, recorded.id).or(self.cause);
+            self.fold(&recorded)?;
         }
         self.current = true;
         Ok(())
+    }
+
+    fn fold(&mut self, recorded: &Recorded) -> Result<(), ReadError> {
+        let Some(event) = D::from_log(&recorded.event) else {
+            return Err(ReadError::Damaged(format!("{} holds a {}", self.stream, recorded.kind)));
+        };
+        self.state.evolve(event);
+        self.revision = Some(recorded.revision);
+        self.time = Some(recorded.time);
+        self.cause = Cause::of(&recorded.meta, recorded.id).or(self.cause);
+        Ok(())
+    }
+
+    /// Takes over what somebody has read of the stream, from its beginning. Where that can't be, it is read again.
+    pub fn remember(&mut self, past: &[Arc<Recorded>]) {
+        let read = past.iter().try_for_each(|recorded| self.fold(recorded));
+        match read {
+            Ok(()) => self.current = true,
+            Err(_) => *self = Self::unread(self.stream.clone()),
+        }
     }
 
     fn decided(&self, appended: usize) -> Decided<D> {

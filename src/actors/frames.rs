@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::task::{Position, TaskId, Timestamp};
 use crate::views::{Counters, TaskDoc, Views};
 
-use super::dispatcher::Capacity;
+use super::capacity::Capacity;
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]

@@ -15,7 +15,7 @@ use crate::store::now;
 use crate::task::{Position, TaskId};
 use crate::views::{Filter, Row};
 
-use super::dispatcher::Capacity;
+use super::capacity::Capacity;
 use super::frames;
 use super::messages::Stop;
 use super::projector::{Committed, Progressed};

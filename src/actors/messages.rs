@@ -2,11 +2,18 @@
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use actix::{Message, Recipient};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::store::{AppendError, Meta, ReadError};
 use crate::task::event::{Created, Progress};
 use crate::task::{Command, Rejection, Revision, Task, TaskId, Timestamp};
+use crate::views::Wants;
+
+use super::leases::{Beat, Beaten};
 
 /// Do this to that task: from any edge to the actor that owns the stream.
 #[derive(Clone, Debug, Message)]
@@ -21,6 +28,11 @@ pub struct Execute {
     /// Who asks, and why.
     pub meta: Meta,
 }
+
+/// Many of them at once: they are decided side by side, and the log makes them durable together.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Vec<Result<Receipt, ExecuteError>>")]
+pub struct ExecuteMany(pub Vec<Execute>);
 
 /// It is decided, and whatever it led to is durable.
 #[derive(Clone, Debug)]
@@ -74,9 +86,12 @@ pub struct Direct {
     pub directive: Directive,
 }
 
-/// What a worker is told about an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a worker is told about an attempt, the mildest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Directive {
+    /// This server is about to go: take nothing new from it; what runs goes on.
+    Drain,
     /// Somebody asked for it to stop.
     Cancel,
     /// Stop now: the handler's future is dropped at its next await.
@@ -111,6 +126,99 @@ pub struct Offer {
     /// Where directives go.
     pub direct: Recipient<Direct>,
 }
+
+/// From a worker outside the process to the dispatcher: give me work.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Take {
+    /// Its name.
+    pub worker: String,
+    /// What it can execute.
+    pub wants: Wants,
+    /// How many attempts at once, at most.
+    pub max: usize,
+    /// How long it waits where there is nothing; then it gets an empty answer.
+    pub wait: Duration,
+    /// Whether it has left meanwhile.
+    pub gone: Box<dyn Fn() -> bool + Send>,
+    /// Where the answer goes. If nobody is there any more, what it holds is handed back.
+    pub answer: oneshot::Sender<Given>,
+}
+
+/// The answer to [`Take`].
+#[derive(Debug, Default)]
+pub struct Given {
+    /// The attempts; their `Started` are durable.
+    pub leases: Vec<Granted>,
+    /// Hands them back, unless it is told that they have arrived.
+    pub delivery: Delivery,
+}
+
+/// An attempt, on its way to a worker outside the process.
+#[derive(Clone, Debug)]
+pub struct Granted {
+    /// Which task.
+    pub task: TaskId,
+    /// Which attempt.
+    pub attempt: u32,
+    /// What its worker shows with whatever it says of the attempt; only the hash is in the log.
+    pub secret: String,
+    /// The request.
+    pub created: Arc<Created>,
+    /// Place of its `Started` in the task's stream.
+    pub revision: Revision,
+    /// How long it lives without a heartbeat.
+    pub ttl: Duration,
+}
+
+/// Leases on their way. Dropped before they have arrived, it hands them back.
+#[derive(Debug, Default)]
+pub struct Delivery(Option<(Recipient<NotDelivered>, Vec<(TaskId, u32)>)>);
+
+impl Delivery {
+    /// These attempts are on their way; `to` hears of it if they don't arrive.
+    #[must_use]
+    pub const fn new(to: Recipient<NotDelivered>, attempts: Vec<(TaskId, u32)>) -> Self {
+        Self(Some((to, attempts)))
+    }
+
+    /// They have left for their worker.
+    pub fn arrived(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some((to, attempts)) = self.0.take() {
+            to.do_send(NotDelivered(attempts));
+        }
+    }
+}
+
+/// To the dispatcher: these attempts never reached their worker.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct NotDelivered(pub Vec<(TaskId, u32)>);
+
+/// From a worker outside the process to the dispatcher: I am alive; is there news?
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Heartbeat {
+    /// Its name.
+    pub worker: String,
+    /// Its leases.
+    pub beats: Vec<Beat>,
+    /// How long it waits for news.
+    pub wait: Duration,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Beaten>,
+}
+
+/// To the dispatcher: this server is about to go. Whoever waits for work or news is answered now.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct SendAway;
 
 /// To an actor that nobody needs any more.
 #[derive(Clone, Copy, Debug, Message)]

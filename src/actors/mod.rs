@@ -14,11 +14,14 @@
 //! evolve), [`projector`] (the log becomes views), [`read`] (how the edge reads them), [`hub`] (pushes),
 //! [`dispatcher`] (what runs next), [`history`] (the views as they were).
 
+pub mod capacity;
 pub mod commit;
 pub mod dispatcher;
 pub mod frames;
 pub mod history;
 pub mod hub;
+pub mod kinds;
+pub mod leases;
 pub mod messages;
 pub mod projector;
 pub mod read;

@@ -8,15 +8,16 @@ use actix::{
     Actor, ActorFutureExt, Addr, Arbiter, AsyncContext, Context, Handler, MailboxError, Recipient, ResponseActFuture,
     ResponseFuture, WrapFuture,
 };
+use futures_util::future::join_all;
 
-use crate::store::{EventStore, StreamName};
+use crate::store::{EventStore, Recorded, StreamName};
 use crate::task::bell::Bell;
 use crate::task::queue::Queue;
 use crate::task::schedule::Schedule;
 use crate::task::{Rejection, TaskId};
 
 use super::commit::Logged;
-use super::messages::{Execute, ExecuteError, Receipt};
+use super::messages::{Execute, ExecuteError, ExecuteMany, Receipt};
 use super::task::{Ask, StreamActor, TaskActor, begins};
 
 /// An actor that nobody talked to for so long is passivated: the log is its memory.
@@ -59,6 +60,30 @@ impl Registry {
         shard_of(&self.shards, ask.task).send(ask).await.unwrap_or_else(|error| Err(stopped(error)))
     }
 
+    /// Has many tasks decide their commands, side by side; the answers come in the same order.
+    pub async fn execute_many(&self, asks: Vec<Execute>) -> Vec<Result<Receipt, ExecuteError>> {
+        let mut by_shard: Vec<(Vec<usize>, Vec<Execute>)> = vec![<_>::default(); self.shards.len()];
+        let mut answers: Vec<_> =
+            asks.iter().map(|_| Err(ExecuteError::Busy("the task's actor gave no answer"))).collect();
+        for (place, ask) in asks.into_iter().enumerate() {
+            let (places, asks) = &mut by_shard[shard_index(self.shards.len(), ask.task)];
+            places.push(place);
+            asks.push(ask);
+        }
+        let parts = self.shards.iter().zip(by_shard).filter(|(_, (places, _))| !places.is_empty());
+        let parts = join_all(parts.map(|(shard, (places, asks))| async move {
+            let answers = shard.send(ExecuteMany(asks)).await;
+            (places, answers)
+        }));
+        for (places, part) in parts.await {
+            match part {
+                Ok(part) => places.into_iter().zip(part).for_each(|(place, answer)| answers[place] = answer),
+                Err(error) => places.into_iter().for_each(|place| answers[place] = Err(stopped(error.clone()))),
+            }
+        }
+        answers
+    }
+
     /// Has a bell, a queue or a schedule decide the command; answers what it is afterwards, and how many events that took.
     ///
     /// # Errors
@@ -87,9 +112,13 @@ fn stopped(error: MailboxError) -> ExecuteError {
 }
 
 fn shard_of(shards: &[Addr<Shard>], id: TaskId) -> &Addr<Shard> {
+    &shards[shard_index(shards.len(), id)]
+}
+
+fn shard_index(shards: usize, id: TaskId) -> usize {
     // The last bytes of a UUIDv7 are random; the first are the time.
     let random = id.uuid().as_u64_pair().1;
-    &shards[usize::try_from(random % shards.len() as u64).unwrap_or(0)]
+    usize::try_from(random % shards as u64).unwrap_or(0)
 }
 
 /// Forwards to the right shard.
@@ -141,6 +170,36 @@ impl Shard {
         });
         live.used = now;
         live.actor.clone()
+    }
+
+    /// Starts the actor of a task whose past has been read already, unless somebody was quicker.
+    fn start_with(&mut self, id: TaskId, past: &[Arc<Recorded>]) {
+        let store = &self.store;
+        self.tasks.entry(id).or_insert_with(|| Live {
+            actor: TaskActor::with_past(store.clone(), id, past).start(),
+            used: Instant::now(),
+            active: false,
+        });
+    }
+
+    /// What an answer tells about the actor that gave it.
+    fn note(&mut self, id: TaskId, answer: &Result<Receipt, ExecuteError>) {
+        match answer {
+            Ok(receipt) => {
+                if let Some(live) = self.tasks.get_mut(&id) {
+                    live.active = receipt.task.status.is_active();
+                }
+            }
+            // A task that isn't there needs no actor, however often rubbish asks for one.
+            Err(
+                ExecuteError::Rejected(Rejection::NotFound | Rejection::Invalid(_))
+                | ExecuteError::Append(_)
+                | ExecuteError::Read(_),
+            ) => {
+                self.tasks.remove(&id);
+            }
+            Err(ExecuteError::Rejected(_) | ExecuteError::Busy(_)) => {}
+        }
     }
 
     /// Passivation is forgetting the address: an actor ends when nobody has its address any more, and whoever waits for
@@ -201,24 +260,47 @@ impl Handler<Execute> for Shard {
         let (id, actor) = (ask.task, self.find_or_start(&ask));
         Box::pin(actor.send(ask).into_actor(self).map(move |answer, this, _| {
             let answer = answer.unwrap_or_else(|error| Err(stopped(error)));
-            match &answer {
-                Ok(receipt) => {
-                    if let Some(live) = this.tasks.get_mut(&id) {
-                        live.active = receipt.task.status.is_active();
-                    }
-                }
-                // A task that isn't there needs no actor, however often rubbish asks for one.
-                Err(
-                    ExecuteError::Rejected(Rejection::NotFound | Rejection::Invalid(_))
-                    | ExecuteError::Append(_)
-                    | ExecuteError::Read(_),
-                ) => {
-                    this.tasks.remove(&id);
-                }
-                Err(ExecuteError::Rejected(_) | ExecuteError::Busy(_)) => {}
-            }
+            this.note(id, &answer);
             answer
         }))
+    }
+}
+
+impl Handler<ExecuteMany> for Shard {
+    type Result = ResponseActFuture<Self, Vec<Result<Receipt, ExecuteError>>>;
+
+    /// The streams of tasks that have no actor yet are read in one go, before their actors are started.
+    fn handle(&mut self, ExecuteMany(asks): ExecuteMany, _: &mut Context<Self>) -> Self::Result {
+        let unread = asks.iter().filter(|ask| !begins(&ask.command) && !self.tasks.contains_key(&ask.task));
+        let unread: Vec<TaskId> = unread.map(|ask| ask.task).collect();
+        let store = self.store.clone();
+        let read = async move {
+            if unread.is_empty() {
+                return Vec::new();
+            }
+            let streams = unread.iter().copied().map(StreamName::task).collect();
+            // Where this fails the actors read for themselves, and say why they can't.
+            unread.into_iter().zip(store.read_streams(streams).await.unwrap_or_default()).collect()
+        };
+        Box::pin(
+            read.into_actor(self)
+                .then(|pasts, this, _| {
+                    for (id, past) in pasts {
+                        this.start_with(id, &past);
+                    }
+                    let sent = asks.into_iter().map(|ask| (ask.task, this.find_or_start(&ask).send(ask)));
+                    let sent = join_all(sent.map(|(id, answer)| async move { (id, answer.await) }).collect::<Vec<_>>());
+                    sent.into_actor(this)
+                })
+                .map(|answers, this, _| {
+                    let noted = answers.into_iter().map(|(id, answer)| {
+                        let answer = answer.unwrap_or_else(|error| Err(stopped(error)));
+                        this.note(id, &answer);
+                        answer
+                    });
+                    noted.collect()
+                }),
+        )
     }
 }
 

@@ -1,9 +1,11 @@
 //! The actors that own a stream: one for each task that is being talked to, one for each bell,
 //! queue and schedule.
 
+use std::sync::Arc;
+
 use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
 
-use crate::store::{EventStore, LogEvent, Meta, StreamName};
+use crate::store::{EventStore, LogEvent, Meta, Recorded, StreamName};
 use crate::task::bell::{Bell, BellEvent};
 use crate::task::queue::{Queue, QueueEvent};
 use crate::task::schedule::{Schedule, ScheduleEvent};
@@ -37,6 +39,14 @@ pub struct Ask<D: Decider> {
 }
 
 impl TaskActor {
+    /// The actor of a task whose stream has just been read.
+    #[must_use]
+    pub fn with_past(store: EventStore, id: TaskId, past: &[Arc<Recorded>]) -> Self {
+        let mut owned = Owned::unread(StreamName::task(id));
+        owned.remember(past);
+        Self { store, owned }
+    }
+
     /// The actor of this task; `fresh` where the command about to come creates it, so that there is nothing to read.
     #[must_use]
     pub fn new(store: EventStore, id: TaskId, fresh: bool) -> Self {

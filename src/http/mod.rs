@@ -4,15 +4,18 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use actix::Addr;
+use actix::{Addr, Recipient};
 use actix_web::dev::HttpServiceFactory;
 use actix_web::guard::{self, Guard};
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, ResponseError, web};
 
-use crate::actors::dispatcher::Capacity;
+use crate::actors::capacity::Capacity;
+use crate::actors::dispatcher::Dispatcher;
 use crate::actors::hub::Hub;
+use crate::actors::kinds::Kinds;
+use crate::actors::messages::NoteProgress;
 use crate::actors::{ReadSide, Registry};
 use crate::store::EventStore;
 use crate::task::TaskId;
@@ -26,9 +29,12 @@ pub mod caller;
 pub mod create;
 pub mod door;
 pub mod error;
+pub mod finish;
 pub mod gate;
 pub mod health;
 pub mod json;
+pub mod leases;
+pub mod line;
 pub mod live;
 pub mod log;
 pub mod query;
@@ -46,12 +52,18 @@ pub struct Edge {
     pub read: ReadSide,
     /// Histories are read here.
     pub store: EventStore,
+    /// Workers ask here.
+    pub dispatcher: Addr<Dispatcher>,
+    /// What running attempts say of themselves goes here.
+    pub progress: Recipient<NoteProgress>,
     /// Sockets join here.
     pub hub: Addr<Hub>,
     /// What this process can execute itself.
     pub handlers: Handlers,
     /// What a queued task waits for.
     pub capacity: Arc<Capacity>,
+    /// What is set for each kind.
+    pub settings: Arc<Kinds>,
     /// The kinds that may be asked for, where the list is closed.
     pub kinds: Option<Arc<HashSet<String>>>,
     /// One request at a time for each idempotency key.
@@ -63,8 +75,7 @@ impl Edge {
     #[must_use]
     pub fn cancel_policy(&self, id: TaskId) -> CancelPolicy {
         let views = self.read.views();
-        let handler = views.get(id).and_then(|row| self.handlers.get(row.kind()));
-        handler.map(|handler| handler.defaults().cancel).unwrap_or_default()
+        views.get(id).map(|row| self.settings.cancel(row.kind())).unwrap_or_default()
     }
 }
 
@@ -97,6 +108,10 @@ fn api() -> impl HttpServiceFactory + 'static {
         .service(at!("/tasks/{id}/events", GET tasks::events))
         .service(at!("/tasks/{id}/cancel", POST tasks::cancel))
         .service(at!("/tasks/{id}/retry", POST tasks::retry))
+        .service(at!("/leases", POST leases::take))
+        .service(at!("/leases/heartbeat", POST leases::heartbeat))
+        .service(at!("/leases/cancel-ack", POST leases::acknowledge))
+        .service(at!("/leases/finish", POST leases::finish))
         .service(at!("/counters", GET bell::counters))
         .service(at!("/bell/seen", POST bell::seen))
         .service(at!("/live", GET live::open))

@@ -2,7 +2,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderName;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -84,6 +84,11 @@ pub fn answer_at(status: StatusCode, position: Position, body: &impl Serialize) 
     let mut response = HttpResponse::build(status);
     response.insert_header((POSITION, position.to_string())).content_type("application/json");
     Ok(response.body(body))
+}
+
+/// An answer without a body, with the position that it reflects.
+pub fn answered(mut response: HttpResponseBuilder, position: Position) -> HttpResponse {
+    response.insert_header((POSITION, position.to_string())).finish()
 }
 
 /// The id in the path; what is no id names nothing that is here.

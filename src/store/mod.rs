@@ -200,6 +200,22 @@ impl EventStore {
         }
     }
 
+    /// The events of many streams, each from its beginning, in the same order.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn read_streams(&self, streams: Vec<StreamName>) -> Result<Vec<Vec<Arc<Recorded>>>, ReadError> {
+        let read = match &self.0 {
+            Kind::Memory(store) => streams.iter().map(|stream| store.read_stream(stream, Revision(0))).collect(),
+            Kind::Sqlite(store) => store.read_streams(streams).await?,
+        };
+        let whole = |events: &Vec<Arc<Recorded>>| events.iter().zip(0..).all(|(event, n)| event.revision.0 == n);
+        if !read.iter().all(whole) {
+            return Err(ReadError::Damaged("a stream has lost an event".to_owned()));
+        }
+        Ok(read)
+    }
+
     /// The events after a position (exclusive), up to the head, oldest first, at most `limit`.
     ///
     /// # Errors

@@ -8,6 +8,10 @@ use super::event::Created;
 pub const NAME_MAX: usize = 64;
 /// An owner, in characters.
 pub const OWNER_MAX: usize = 128;
+/// What the names of workers inside a server's process begin with: `local/<server>/<boot>`.
+pub const LOCAL_WORKER: &str = "local/";
+/// A worker's name, in characters.
+pub const WORKER_MAX: usize = 128;
 /// A title.
 pub const TITLE_MAX: usize = 512;
 /// An input, as compact JSON.

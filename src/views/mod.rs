@@ -37,7 +37,7 @@ pub use cursor::{BadCursor, Cursor, Order};
 pub use doc::{TaskDoc, Waiting};
 pub use filter::Filter;
 pub use page::{Page, PageRequest};
-pub use pending::Pending;
+pub use pending::{Limits, Pending, Timer, Wants};
 pub use places::Counts;
 pub use query::Snapshot;
 pub use queues::Queues;
@@ -63,7 +63,6 @@ pub struct Views {
     names: Names,
     owners: Owners,
     places: Places,
-    pending: Pending,
     idempotent: HashMap<Box<str>, Keys>,
     live: HashMap<TaskId, Progress>,
     queues: Queues,
@@ -155,7 +154,6 @@ impl Views {
         self.places.moved(&place, None, status);
         self.all.push(slot, status);
         let row = Row::born(id, created, recorded, place, rank);
-        self.pending.update(None, &row);
         self.rows.push(row.clone());
         self.slots.insert(id, slot);
         if let Some(parent) = created.parent {
@@ -171,7 +169,6 @@ impl Views {
 
     /// Brings everything that is kept beside the row in line with it; the owner where counters moved.
     fn settle(&mut self, slot: u32, before: &Row, after: &Row) -> Option<Arc<str>> {
-        self.pending.update(Some(before), after);
         if !after.status().is_active() || after.attempt() != before.attempt() {
             self.live.remove(&after.id());
         }
@@ -287,12 +284,6 @@ impl Views {
             Some(owner) => Counters { position, counts: owner.counts, unseen: owner.unseen, seen: owner.seen },
             None => Counters { position, counts: Counts::default(), unseen: Unseen::default(), seen: Position(0) },
         }
-    }
-
-    /// What may run next.
-    #[must_use]
-    pub const fn pending(&self) -> &Pending {
-        &self.pending
     }
 
     /// The task that this caller's key stands for, and the hash of the body that it came with.

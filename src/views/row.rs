@@ -312,10 +312,6 @@ impl Row {
         self.worker.as_deref()
     }
 
-    pub(super) fn worker_name(&self) -> Option<Arc<str>> {
-        self.worker.clone()
-    }
-
     /// When the present or last attempt of this run started; none where it was handed back.
     #[must_use]
     pub fn started_at(&self) -> Option<Timestamp> {

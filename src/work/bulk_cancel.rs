@@ -1,6 +1,6 @@
 //! The built-in kind `taskbell.bulk-cancel`: asks every task that matched to stop.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use actix::Recipient;
 use futures_util::future::join_all;
@@ -13,8 +13,8 @@ use super::handler::{Defaults, Done, Failure, Handler};
 use super::now;
 use crate::actors::Execute;
 use crate::actors::history::{BULK_CANCEL, CancellableAt};
+use crate::actors::kinds::Kinds;
 use crate::store::{Meta, Via};
-use crate::task::event::CancelPolicy;
 use crate::task::{Command, Position, TaskId};
 use crate::views::Filter;
 
@@ -41,8 +41,8 @@ pub struct BulkCancel {
     pub execute: Recipient<Execute>,
     /// Who knows which tasks matched.
     pub history: Recipient<CancellableAt>,
-    /// The ladders of the kinds that have one.
-    pub policies: BTreeMap<String, CancelPolicy>,
+    /// The ladders of the kinds.
+    pub kinds: Arc<Kinds>,
 }
 
 impl BulkCancel {
@@ -56,7 +56,7 @@ impl BulkCancel {
             causation_id: Some(ctx.task_id().uuid()),
             request_id: None,
         };
-        let policy = self.policies.get(kind).copied().unwrap_or_default();
+        let policy = self.kinds.cancel(kind);
         let command = Command::RequestCancel { reason: input.reason.clone(), policy };
         let sent = self.execute.send(Execute { task: id, command, at: now(), meta }).await;
         let receipt = sent.map_err(|error| Failure::retryable("stopping", error.to_string()))?;

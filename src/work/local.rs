@@ -153,6 +153,8 @@ impl actix::Handler<Direct> for LocalWorker {
                 attempt.cut.cancel();
             }
             Directive::Lost => attempt.lose(),
+            // On its way out the process drains its worker by a message of its own.
+            Directive::Drain => {}
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::task::{Position, Revision};
 mod db;
 mod writer;
 
-use db::Readers;
+use db::{Reader, Readers};
 use writer::{Job, Writer};
 
 /// What the newest events in memory may take: a subscriber that is this close to the head doesn't touch the file.
@@ -82,6 +82,14 @@ impl Sqlite {
         from: Revision,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
         self.readers.run(move |reader| reader.stream(&stream, from)).await
+    }
+
+    pub(in crate::store) async fn read_streams(
+        &self,
+        streams: Vec<StreamName>,
+    ) -> Result<Vec<Vec<Arc<Recorded>>>, ReadError> {
+        let all = move |reader: &Reader| streams.iter().map(|stream| reader.stream(stream, Revision(0))).collect();
+        self.readers.run(all).await
     }
 
     pub(in crate::store) async fn read_all(

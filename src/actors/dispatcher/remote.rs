@@ -1,0 +1,176 @@
+//! Workers outside the process: they ask for work and for news by long polls.
+
+use std::time::Instant;
+
+use actix::{AsyncContext, Context, Handler};
+use tokio::sync::oneshot;
+
+use crate::task::command::End;
+use crate::task::event::{ReleasedReason, Started};
+use crate::task::limits::LOCAL_WORKER;
+use crate::task::{Command, TaskId};
+use crate::views::Wants;
+
+use super::super::leases::Grant;
+use super::super::messages::{Delivery, ExecuteError, Given, Granted, Heartbeat, NotDelivered, Receipt, Take};
+use super::{Dispatcher, Start, system};
+
+/// Workers that wait for work at most; one more gets an empty answer at once.
+const WAITERS_MAX: usize = 10_000;
+
+/// A worker that waits for work.
+pub(super) struct Waiter {
+    number: u64,
+    worker: String,
+    wants: Wants,
+    max: usize,
+    gone: Box<dyn Fn() -> bool + Send>,
+    answer: oneshot::Sender<Given>,
+}
+
+impl Waiter {
+    /// An empty answer.
+    pub(super) fn send_away(self) {
+        // Whoever is gone needs none.
+        let _ = self.answer.send(Given::default());
+    }
+}
+
+impl Dispatcher {
+    /// Serves the workers that wait, the one that has waited the longest first.
+    pub(super) fn pump_remote(&mut self, ctx: &mut Context<Self>) {
+        let mut place = 0;
+        while let Some(waiter) = self.waiters.get(place) {
+            let mut tasks = Vec::new();
+            {
+                let mut pending = self.capacity.pending();
+                while tasks.len() < waiter.max
+                    && let Some(task) = pending.offer(&waiter.wants)
+                {
+                    tasks.push(task);
+                }
+            }
+            if tasks.is_empty() {
+                place += 1;
+                continue;
+            }
+            let waiter = self.waiters.remove(place);
+            if waiter.answer.is_closed() || (waiter.gone)() {
+                let mut pending = self.capacity.pending();
+                tasks.into_iter().for_each(|task| pending.take_back(task));
+                continue;
+            }
+            let worker = waiter.worker.clone();
+            self.start(&worker, tasks, ctx, |this, answers, ctx| this.started_remote(waiter, answers, ctx));
+        }
+    }
+
+    fn started_remote(
+        &mut self,
+        waiter: Waiter,
+        answers: Vec<(Start, Result<Receipt, ExecuteError>)>,
+        ctx: &mut Context<Self>,
+    ) {
+        let (mut leases, now) = (Vec::with_capacity(answers.len()), Instant::now());
+        for ((task, secret), answer) in answers {
+            match answer {
+                Ok(receipt) => {
+                    let ttl = self.kinds.lease(&receipt.task.created.kind);
+                    self.grant(task, &waiter.worker, &receipt, now);
+                    let Receipt { revision, task: state, .. } = receipt;
+                    let (attempt, created) = (state.attempt, state.created);
+                    leases.push(Granted { task, attempt, secret, created, revision, ttl });
+                }
+                Err(error) => self.not_started(task, &error, ctx),
+            }
+        }
+        if leases.is_empty() {
+            // It goes on waiting, in its old place, unless its time has passed meanwhile.
+            self.waiters.insert(0, waiter);
+            return self.pump(ctx);
+        }
+        let attempts = leases.iter().map(|lease| (lease.task, lease.attempt)).collect();
+        let delivery = Delivery::new(ctx.address().recipient(), attempts);
+        // If the worker is gone, what is dropped here comes back as not delivered.
+        drop(waiter.answer.send(Given { leases, delivery }));
+        self.arm_leases(ctx);
+    }
+
+    /// The table learns of a lease by the answer to its start, which may come after the event, and after the end even:
+    /// what the views know to be over is not granted.
+    fn grant(&mut self, task: TaskId, worker: &str, receipt: &Receipt, now: Instant) {
+        let (attempt, Some(secret)) = (receipt.task.attempt, &receipt.task.lease) else { return };
+        let over = self.read.views().get(task).is_some_and(|row| {
+            row.revision() >= receipt.revision && !(row.status().is_active() && row.attempt() == attempt)
+        });
+        if !over {
+            let ttl = self.kinds.lease(&receipt.task.created.kind);
+            let grant = Grant { attempt, worker: worker.into(), secret: secret.as_str().into(), ttl };
+            self.leases.grant(task, grant, now);
+        }
+    }
+
+    /// The event of a start: the table's other way to learn of a lease, by which it knows those of other servers too.
+    pub(super) fn started(&mut self, task: TaskId, started: &Started) {
+        if started.worker.starts_with(LOCAL_WORKER) {
+            return;
+        }
+        let ttl = self.read.views().get(task).map(|row| self.kinds.lease(row.kind()));
+        let Some(ttl) = ttl else { return };
+        let (worker, secret) = (started.worker.as_str().into(), started.lease.as_str().into());
+        self.leases.grant(task, Grant { attempt: started.attempt, worker, secret, ttl }, Instant::now());
+    }
+}
+
+impl Handler<Take> for Dispatcher {
+    type Result = ();
+
+    fn handle(&mut self, take: Take, ctx: &mut Context<Self>) {
+        let Take { worker, wants, max, wait, gone, answer } = take;
+        self.capacity.offer_remote(&worker, &wants);
+        self.waiters_so_far += 1;
+        let number = self.waiters_so_far;
+        self.waiters.push(Waiter { number, worker, wants, max, gone, answer });
+        self.pump(ctx);
+        let waits = move |this: &Self| this.waiters.iter().position(|waiter| waiter.number == number);
+        if self.leaving || wait.is_zero() || self.waiters.len() > WAITERS_MAX {
+            if let Some(place) = waits(self) {
+                self.waiters.remove(place).send_away();
+            }
+            return;
+        }
+        ctx.run_later(wait, move |this, _| {
+            // One whose start is under way is answered by that.
+            if let Some(place) = waits(this) {
+                this.waiters.remove(place).send_away();
+            }
+        });
+    }
+}
+
+impl Handler<Heartbeat> for Dispatcher {
+    type Result = ();
+
+    fn handle(&mut self, beat: Heartbeat, ctx: &mut Context<Self>) {
+        let Heartbeat { worker, beats, wait, answer } = beat;
+        self.capacity.seen(&worker);
+        let wait = if self.leaving { std::time::Duration::ZERO } else { wait };
+        let parked = self.leases.beat((&worker, &beats), wait, answer, Instant::now());
+        if let Some((number, wait)) = parked {
+            ctx.run_later(wait, move |this, _| this.leases.answer(number, Vec::new(), Instant::now()));
+        }
+        self.arm_leases(ctx);
+    }
+}
+
+impl Handler<NotDelivered> for Dispatcher {
+    type Result = ();
+
+    fn handle(&mut self, NotDelivered(attempts): NotDelivered, ctx: &mut Context<Self>) {
+        let hand_back = |(task, attempt): (TaskId, u32)| {
+            let end = End::Released(ReleasedReason::NotDelivered);
+            system(task, Command::Finish { attempt, lease: None, end, progress: None, output: None })
+        };
+        self.insist(attempts.into_iter().map(hand_back).collect(), ctx);
+    }
+}

@@ -1,0 +1,101 @@
+//! One item of a finish: how an attempt ended, as its worker says it, checked before anything is decided.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::error::Problem;
+use super::leases::Lease;
+use crate::task::command::End;
+use crate::task::event::{OutputKept, Progress, ReleasedReason, TaskError};
+use crate::task::limits::{NAME_MAX, RESULT_MAX, TAIL_MAX, TEXT_MAX, fits, is_line};
+use crate::task::{Command, Invalid};
+
+/// See the module.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finish {
+    lease: String,
+    outcome: Outcome,
+    message: Option<String>,
+    result: Option<Value>,
+    error: Option<TaskError>,
+    retryable: Option<bool>,
+    output: Option<Output>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    Succeeded,
+    Failed,
+    Cancelled,
+    Released,
+}
+
+/// What the attempt wrote.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Output {
+    tail: String,
+    #[serde(default)]
+    dropped_bytes: u64,
+}
+
+impl Finish {
+    /// The lease, and the command once the last progress is known.
+    ///
+    /// # Errors
+    /// 413 `too_large`, 422.
+    pub fn check(self) -> Result<(Lease, impl FnOnce(Option<Progress>) -> Command), Problem> {
+        let lease = Lease::parse(&self.lease, "/lease")?;
+        let invalid = self.rules();
+        if !invalid.is_empty() {
+            return Err(Problem::invalid(invalid));
+        }
+        if self.result.as_ref().is_some_and(|result| !fits(result, RESULT_MAX)) {
+            let errors =
+                vec![Invalid::new("/result", format!("at most {RESULT_MAX} bytes as compact JSON, 32 levels"))];
+            return Err(Problem { errors, ..Problem::too_large(format!("/result: more than {RESULT_MAX} bytes")) });
+        }
+        let Self { outcome, message, result, error, retryable, output, .. } = self;
+        let end = match (outcome, error) {
+            (Outcome::Failed, Some(error)) => End::Failed { error, retryable: retryable.unwrap_or(true) },
+            (Outcome::Succeeded, _) => End::Succeeded { message, result },
+            (Outcome::Cancelled, _) => End::Cancelled { message, result },
+            (Outcome::Released | Outcome::Failed, _) => End::Released(ReleasedReason::HandedBack),
+        };
+        let attempt = lease.attempt;
+        let output = output.filter(|output| !output.tail.is_empty());
+        let output = output.map(|Output { tail, dropped_bytes }| OutputKept { attempt, tail, dropped_bytes });
+        let hash = Some(lease.hash.clone());
+        Ok((lease, move |progress| Command::Finish { attempt, lease: hash, end, progress, output }))
+    }
+
+    fn rules(&self) -> Vec<Invalid> {
+        let mut found = Vec::new();
+        let mut rule = |holds: bool, pointer: &str, detail: &str| {
+            if !holds {
+                found.push(Invalid::new(pointer, detail));
+            }
+        };
+        let ended = matches!(self.outcome, Outcome::Succeeded | Outcome::Cancelled);
+        let failed = self.outcome == Outcome::Failed;
+        let line = |text: &Option<String>| text.as_ref().is_none_or(|text| is_line(text, TEXT_MAX));
+        rule(line(&self.message), "/message", "one line of 1 to 1024 bytes");
+        rule(
+            ended || self.message.is_none(),
+            "/message",
+            "goes with succeeded and cancelled; a failure has its error's",
+        );
+        rule(ended || self.result.is_none(), "/result", "goes with succeeded and cancelled");
+        rule(failed == self.error.is_some(), "/error", "goes with failed, and failed needs it");
+        rule(failed || self.retryable.is_none(), "/retryable", "goes with failed");
+        if let Some(TaskError { code, message }) = &self.error {
+            rule(is_line(code, NAME_MAX), "/error/code", "one line of 1 to 64 bytes");
+            rule(is_line(message, TEXT_MAX), "/error/message", "one line of 1 to 1024 bytes");
+        }
+        let tail = self.output.as_ref().map_or(0, |output| output.tail.len());
+        rule(tail <= TAIL_MAX, "/output/tail", "at most 65536 bytes: the last of them");
+        found
+    }
+}
