@@ -127,11 +127,7 @@ impl Taskbell {
         let (shards, own) = arbiters.split_at(cores);
 
         let registry = Registry::start(&store, shards);
-        let mut settings = options.settings;
-        for (kind, policy) in options.handlers.policies() {
-            settings.default_cancel(&kind, policy);
-        }
-        let settings = Arc::new(settings);
+        let settings = Arc::new(options.settings.with_defaults(options.handlers.policies()));
         let capacity = Arc::new(Capacity::new(options.limits));
         let hub = Hub::new(read.clone(), capacity.clone(), store.epoch()).start();
         let dispatcher = Dispatcher::new(registry.clone(), read.clone(), capacity.clone(), settings.clone()).start();

@@ -13,6 +13,10 @@ use crate::actors::kinds::Kinds;
 use crate::task::limits::is_name;
 use crate::views::Limits;
 
+mod tables;
+
+pub use tables::{KindTable, QueueTable};
+
 /// The file that is read where none is named.
 pub const FILE: &str = "taskbell.toml";
 /// Attempts inside the process at once, where nothing is said: enough to overlap disk and CPU on a small machine.
@@ -20,6 +24,10 @@ pub const SLOTS: usize = 4;
 /// Attempts inside the process at once, at most: each may hold a thread.
 pub const SLOTS_MAX: usize = 1024;
 
+const KIND_HELP: &str = "What holds for a kind of work; may be repeated. Settings, separated by commas:
+max_running (tasks of it that run at once), lease_s (how long a lease lives without a heartbeat, default 30),
+ask_for_s, interrupt_for_s (the ladder of a cancel: how long its worker is asked, then interrupted, before the lease is
+revoked; default: asked for ever), max_attempts, timeout_s (where a request doesn't say)";
 const CONTENT_ROOT_HELP: &str = "A folder that content.distribute may read and write; may be repeated
 
 [env: TASKBELL_CONTENT_ROOTS, separated like PATH]";
@@ -102,6 +110,17 @@ pub struct Settings {
     /// Tasks that run in the server's process at once [default: 4]
     #[arg(long, env = "TASKBELL_SLOTS", value_name = "N")]
     pub slots: Option<usize>,
+    /// What holds for a kind of work, like image.build:lease_s=60,ask_for_s=20,interrupt_for_s=10; may be repeated
+    #[arg(long = "kind", env = "TASKBELL_KIND", value_name = "KIND:SETTING=N,…", long_help = KIND_HELP, value_delimiter = ';')]
+    #[serde(default, deserialize_with = "tables::kinds")]
+    pub kind: Option<Vec<KindTable>>,
+    /// How many tasks of a queue run at once, like imports:max_running=2; may be repeated
+    #[arg(long = "queue", env = "TASKBELL_QUEUE", value_name = "QUEUE:max_running=N", value_delimiter = ';')]
+    #[serde(default, deserialize_with = "tables::queues")]
+    pub queue: Option<Vec<QueueTable>>,
+    /// How many tasks with the same concurrency_key run at once [default: 1]
+    #[arg(long, env = "TASKBELL_MAX_RUNNING_PER_KEY", value_name = "N")]
+    pub max_running_per_key: Option<u32>,
     /// Which log lines go to stderr, like debug or taskbell=debug,actix=warn [default: info]
     #[arg(long, env = "TASKBELL_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -189,6 +208,9 @@ impl Settings {
             content_bytes_per_s: self.content_bytes_per_s.or(below.content_bytes_per_s),
             kinds: self.kinds.or(below.kinds),
             slots: self.slots.or(below.slots),
+            kind: self.kind.or(below.kind),
+            queue: self.queue.or(below.queue),
+            max_running_per_key: self.max_running_per_key.or(below.max_running_per_key),
             log: self.log.or(below.log),
         }
     }
@@ -219,6 +241,8 @@ impl Settings {
                 return refuse("kinds", format!("{kind:?} is not a kind: 1 to 64 of a-z, 0-9, '.', '_', '-'"));
             }
         }
+        let (kinds_set, queues_set) = (self.kind.unwrap_or_default(), self.queue.unwrap_or_default());
+        let (settings, limits) = tables::check(kinds_set, queues_set, self.max_running_per_key)?;
         Ok(Config {
             listen: self.listen.map_or(Ok(or.listen), |text| listen(&text))?,
             content_roots: roots(
@@ -230,8 +254,8 @@ impl Settings {
             content_bytes_per_s: self.content_bytes_per_s,
             kinds: self.kinds,
             slots,
-            settings: Kinds::default(),
-            limits: Limits::default(),
+            settings,
+            limits,
             log: self.log.unwrap_or(or.log),
         })
     }

@@ -63,8 +63,8 @@ fn the_histories_reach_every_event_every_status_and_every_verdict() {
         }
         reached.extend((runs(&history).len() > 2).then(|| "a third run".to_owned()));
     }
-    // Nine statuses with none, ten events, four verdicts, the third run.
-    assert_eq!(reached.len(), 9 + 10 + 4 + 1, "only these were reached: {reached:#?}");
+    // Nine statuses with none, eleven events, four verdicts, the third run.
+    assert_eq!(reached.len(), 9 + 11 + 4 + 1, "only these were reached: {reached:#?}");
 }
 
 #[test]

@@ -4,5 +4,6 @@ mod history;
 mod laws;
 mod lists;
 mod oracle;
+mod pending;
 mod rules;
 mod world;

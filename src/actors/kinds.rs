@@ -44,9 +44,13 @@ impl Kinds {
         self.of(kind).and_then(|kind| kind.lease).unwrap_or(LEASE)
     }
 
-    /// What a handler brings with it, where the operator has set nothing.
-    pub fn default_cancel(&mut self, kind: &str, policy: CancelPolicy) {
-        self.0.entry(kind.to_owned()).or_default().cancel.get_or_insert(policy);
+    /// The same with the ladders that handlers bring with them, where the operator has set none.
+    #[must_use]
+    pub fn with_defaults(mut self, ladders: impl IntoIterator<Item = (String, CancelPolicy)>) -> Self {
+        for (kind, ladder) in ladders {
+            self.0.entry(kind).or_default().cancel.get_or_insert(ladder);
+        }
+        self
     }
 
     /// The ladder of a cancel of this kind.

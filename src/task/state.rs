@@ -185,6 +185,14 @@ impl Task {
         (ended.by_worker && ended.lease.as_deref() == Some(lease)).then_some(ended.status)
     }
 
+    fn complete(&mut self, completed: &Completed) {
+        self.retry_at = None;
+        if completed.attempt.is_some() {
+            let error = completed.error.as_ref();
+            self.end_attempt(!completed.forced && !error.is_some_and(is_verdict_of_the_system));
+        }
+    }
+
     /// The present attempt is over.
     fn end_attempt(&mut self, by_worker: bool) {
         let (attempt, lease, status) = (self.attempt, self.lease.clone(), self.status);
@@ -215,13 +223,7 @@ pub fn evolve(state: Option<Task>, event: &Event) -> Option<Task> {
     match event {
         Event::Created(_) | Event::OutputKept(_) => {}
         Event::Queued(_) => task.retry_at = None,
-        Event::Completed(completed) => {
-            task.retry_at = None;
-            if completed.attempt.is_some() {
-                let error = completed.error.as_ref();
-                task.end_attempt(!completed.forced && !error.is_some_and(is_verdict_of_the_system));
-            }
-        }
+        Event::Completed(completed) => task.complete(completed),
         Event::Started(started) => {
             task.attempt = started.attempt;
             task.attempts_in_run += 1;

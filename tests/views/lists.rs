@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use taskbell::task::event::Idempotency;
-use taskbell::task::{Position, Status, TaskId, Timestamp};
+use taskbell::task::{Position, Status, Timestamp};
 use taskbell::views::{BadCursor, Cursor, Filter, Order, Page, PageRequest, Row, Views};
 
-use super::history::{Created, KINDS, Log, fail, plain, start, succeed};
+use super::history::{Created, Log, fail, plain, start, succeed};
 use super::world::World;
 
 #[test]
@@ -112,18 +112,6 @@ fn a_snapshot_stays_as_it_was() {
     assert!(snapshot.matching(&all).all(|row| row.status() == Status::Queued));
     assert_eq!(snapshot.page(&all, &PageRequest { limit: 9, ..PageRequest::default() }).unwrap().total, 3);
     assert_eq!(snapshot.position(), Position(3));
-}
-
-#[test]
-fn higher_priority_goes_first_then_the_older_task() {
-    let mut log = Log::default();
-    let created = [0, 5, 5, -1].map(|priority| log.create(Created { priority, ..plain("ann", "x") }, "a"));
-    let mut views = Views::default();
-    log.events.iter().for_each(|recorded| drop(views.apply(recorded)));
-    let turns: Vec<TaskId> = views.pending().queued(KINDS[0]).collect();
-    assert_eq!(turns, [created[1], created[2], created[0], created[3]]);
-    assert_eq!(views.pending().next(KINDS[0], |id| id == created[1]), Some(created[2]));
-    assert_eq!(views.pending().next("another", |_| false), None);
 }
 
 #[test]

@@ -100,8 +100,8 @@ impl Oracle {
     }
 
     /// Ids of the queued tasks of a kind, in their turn.
-    pub fn queued(&self, kind: &str) -> Vec<String> {
-        let fits = |e: &&Entry| e.doc["kind"] == kind && e.doc["status"] == "queued";
+    pub fn queued(&self, kind: &str, queue: &str) -> Vec<String> {
+        let fits = |e: &&Entry| e.doc["kind"] == kind && e.doc["queue"] == queue && e.doc["status"] == "queued";
         let mut found: Vec<&Entry> = self.tasks.iter().filter(fits).collect();
         found.sort_by_key(|entry| (-entry.doc["priority"].as_i64().unwrap(), entry.created));
         found.iter().map(|entry| entry.doc["id"].as_str().unwrap().to_owned()).collect()

@@ -30,7 +30,7 @@ impl Limits {
 }
 
 /// How many run, by name. A name that none runs of takes no memory.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Running(HashMap<Name, u32>);
 
 impl Running {

@@ -38,7 +38,7 @@ pub enum Timer {
 }
 
 /// The tasks that are not final, by what comes next for them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Pending {
     ready: Ready,
     /// Offered to a worker; the log doesn't say so yet.

@@ -59,7 +59,7 @@ impl Wants {
 }
 
 /// The queued tasks of one queue and kind.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Lane {
     /// The tasks without a key, and the lines whose key has room, at the turn of their first.
     turns: BTreeMap<Turn, Next>,
@@ -97,7 +97,7 @@ impl Lane {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Queue {
     paused: bool,
     /// When it was served last, in servings.
@@ -105,7 +105,7 @@ struct Queue {
     lanes: HashMap<Name, Lane>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ready {
     limits: Limits,
     queues: HashMap<Name, Queue>,
