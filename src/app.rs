@@ -14,7 +14,9 @@ use actix_web::{App, HttpServer, ResponseError, web};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::actors::capacity::Capacity;
+use crate::actors::create::{Accepted, UniqueKeys};
 use crate::actors::dispatcher::Dispatcher;
+use crate::actors::gate::Keys;
 use crate::actors::history::{Historian, views_at};
 use crate::actors::hub::Hub;
 use crate::actors::kinds::Kinds;
@@ -155,7 +157,7 @@ impl Taskbell {
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
-        let keys = http::gate::Keys::default();
+        let (keys, unique) = (Keys::default(), UniqueKeys::default());
         let progress = projector.recipient();
         let edge = Edge {
             registry,
@@ -169,6 +171,7 @@ impl Taskbell {
             settings,
             kinds,
             keys,
+            unique,
         };
         Ok(Self { edge, worker, dispatcher, arbiters })
     }
@@ -188,7 +191,7 @@ impl Taskbell {
             Caller { subject: LOCAL_USER.to_owned(), via: Via::Library, correlation_id: new_id(), request_id: None };
         let body = serde_json::json!({"kind": kind, "input": input});
         match create::accept(&self.edge, &caller, body, None).await? {
-            create::Accepted::New(id, _) | create::Accepted::Known(id) => Ok(id),
+            Accepted::New(id, _) | Accepted::Known(id) | Accepted::Held(id) => Ok(id),
         }
     }
 

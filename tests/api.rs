@@ -10,6 +10,7 @@ mod fuzz;
 mod keys;
 mod list;
 mod log;
+mod unique;
 mod wire;
 
 use std::path::Path;

@@ -11,13 +11,15 @@
 //! ```
 //!
 //! Reading order: [`messages`], [`registry`] (finds the actor), [`task`] (owns a stream), [`commit`] (decide → append →
-//! evolve), [`projector`] (the log becomes views), [`read`] (how the edge reads them), [`hub`] (pushes),
-//! [`dispatcher`] (what runs next), [`history`] (the views as they were).
+//! evolve), [`create`] and [`gate`] (one at a time for each key), [`projector`] (the log becomes views), [`read`] (how the
+//! edge reads them), [`hub`] (pushes), [`dispatcher`] (what runs next), [`history`] (the views as they were).
 
 pub mod capacity;
 pub mod commit;
+pub mod create;
 pub mod dispatcher;
 pub mod frames;
+pub mod gate;
 pub mod history;
 pub mod hub;
 pub mod kinds;

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::caller::Caller;
-use super::create::{Accepted, accept};
+use super::create::accept;
 use super::error::Problem;
 use super::tasks::answer_at;
 use super::{Edge, json};
+use crate::actors::create::Accepted;
 use crate::task::limits::{KEY_MAX, is_line};
 use crate::task::{Position, TaskId};
 
@@ -36,7 +37,8 @@ struct Answer {
     position: Position,
 }
 
-/// `POST /v1/tasks/batch`. The items go to the log side by side: its writer makes many of them durable at once.
+/// `POST /v1/tasks/batch`. The items go to the log side by side: its writer makes many of them durable at once. Those of
+/// one key take turns, so that they are one task.
 ///
 /// # Errors
 /// Where the body itself can't be what it is; what is wrong with one item is said in its place.
@@ -68,7 +70,7 @@ async fn create_item(edge: &Edge, caller: &Caller, mut item: Value) -> Result<Ta
         }
     };
     match accept(edge, caller, item, key).await.map_err(problem)? {
-        Accepted::Known(id) => Ok(id),
+        Accepted::Known(id) | Accepted::Held(id) => Ok(id),
         Accepted::New(id, receipt) => {
             edge.read.shows(id, receipt.revision).await;
             Ok(id)

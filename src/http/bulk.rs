@@ -18,6 +18,9 @@ use crate::task::event::Created;
 use crate::task::{Command, Position, TaskId};
 use crate::work::BulkCancelInput;
 
+/// Where this server's own work waits: no flood of others' work, and no pause of their queues, is before it.
+const SYSTEM_QUEUE: &str = "taskbell.system";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Ask {
@@ -77,7 +80,7 @@ fn new_task(caller: &Caller, input: &BulkCancelInput, matched: u64) -> Result<Cr
         title: format!("Cancel {matched} {}", if matched == 1 { "task" } else { "tasks" }),
         owner: caller.subject.clone(),
         input,
-        queue: "default".to_owned(),
+        queue: SYSTEM_QUEUE.to_owned(),
         priority: i32::MAX,
         run_at: None,
         // A cancel that was asked for already leads to no second event, so the whole set may be walked again.

@@ -1,4 +1,4 @@
-//! `POST /v1/tasks`: a piece of work is accepted, once for each idempotency key.
+//! `POST /v1/tasks`: a piece of work is accepted, once for each idempotency key, and once at a time for each unique key.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use serde_json::Value;
 
 use super::caller::Caller;
 use super::error::Problem;
-use super::gate::Turn;
 use super::tasks::{self, answer};
 use super::{Edge, json};
-use crate::actors::Receipt;
-use crate::store::new_id;
+use crate::actors::create::{self, Accepted};
+use crate::actors::gate::Turn;
+use crate::store::{new_id, now};
 use crate::task::event::{Created, Idempotency};
 use crate::task::limits::{INPUT_MAX, KEY_MAX, TITLE_MAX, is_inline, is_line, is_name};
-use crate::task::{Command, Invalid, Revision, TaskId, Timestamp};
+use crate::task::{Invalid, Revision, TaskId, Timestamp};
 
 /// Where a task waits that doesn't say where.
 const DEFAULT_QUEUE: &str = "default";
-/// Kinds that only this server creates.
+/// Kinds that only this server creates, and the queues that they wait in.
 const RESERVED: &str = "taskbell.";
 
 /// The body of the request.
@@ -44,15 +44,11 @@ struct NewTask {
     concurrency_key: Option<String>,
 }
 
-/// What became of one request.
-pub enum Accepted {
-    /// A new task; durable.
-    New(TaskId, Box<Receipt>),
-    /// The task that the same key stood for already.
-    Known(TaskId),
-}
+/// The task that an idempotency key stands for, and the hash of the body that it came with.
+pub type Known = (TaskId, String);
 
-/// `POST /v1/tasks`.
+/// `POST /v1/tasks`: 201 and the new task, or 200 and the task that an idempotency key or a unique key stands for. The
+/// holder of a unique key is answered as it is, whatever else the request asks for.
 ///
 /// # Errors
 /// See [`accept`].
@@ -67,7 +63,9 @@ pub async fn create(
     let body = json::body(&request, payload, json::BODY_MAX).await?;
     let body = body.ok_or_else(|| Problem::malformed_json("a body is needed"))?;
     match accept(&edge, &caller, body, key).await? {
-        Accepted::Known(id) => answer(StatusCode::OK, &tasks::read_page(&edge, id, Revision(0)).await?),
+        Accepted::Known(id) | Accepted::Held(id) => {
+            answer(StatusCode::OK, &tasks::read_page(&edge, id, Revision(0)).await?)
+        }
         Accepted::New(id, receipt) => {
             let mut response = answer(StatusCode::CREATED, &tasks::page_of(&edge, id, &receipt).await?)?;
             if let Ok(location) = format!("/v1/tasks/{id}").parse() {
@@ -91,14 +89,16 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
 
 /// Accepts one piece of work: durable when this answers. Whoever shows it waits for the views.
 ///
+/// The idempotency key is looked at first. It lives on the task that its request created: where the answer was the holder
+/// of a unique key, nothing is remembered, and the same request may lead to a task once that one is final.
+///
 /// # Errors
 /// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 where the log can't be written.
 pub async fn accept(edge: &Edge, caller: &Caller, body: Value, key: Option<String>) -> Result<Accepted, Problem> {
     let body_hash = key.as_ref().map(|_| json::digest(&body));
     let new = json::read(body)?;
     let (Some(key), Some(body_hash)) = (key, body_hash) else {
-        let (id, receipt) = append(edge, caller, check(edge, caller, new)?).await?;
-        return Ok(Accepted::New(id, Box::new(receipt)));
+        return begin(edge, caller, check(edge, caller, new)?).await;
     };
     let mut turn = edge.keys.turn((caller.subject.clone(), key.clone())).await;
     if let Some((id, hash)) = known(edge, caller, &key, &turn) {
@@ -115,26 +115,27 @@ pub async fn accept(edge: &Edge, caller: &Caller, body: Value, key: Option<Strin
     // turn with it, so that the key is remembered.
     let (edge, caller) = (edge.clone(), caller.clone());
     let work = actix_rt::spawn(async move {
-        let (id, receipt) = append(&edge, &caller, created).await?;
-        turn.remember((id, body_hash));
-        if edge.read.shows(id, receipt.revision).await {
-            turn.forget();
+        let accepted = begin(&edge, &caller, created).await?;
+        if let Accepted::New(id, receipt) = &accepted {
+            turn.remember((*id, body_hash));
+            if edge.read.shows(*id, receipt.revision).await {
+                turn.forget();
+            }
         }
-        Ok(Accepted::New(id, Box::new(receipt)))
+        Ok(accepted)
     });
     work.await.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)))
 }
 
-fn known(edge: &Edge, caller: &Caller, key: &str, turn: &Turn) -> Option<(TaskId, String)> {
+fn known(edge: &Edge, caller: &Caller, key: &str, turn: &Turn<Known>) -> Option<Known> {
     let views = edge.read.views();
     let shown = views.find_idempotent(&caller.subject, key).map(|(id, hash)| (id, hash.to_owned()));
     shown.or_else(|| turn.known().cloned())
 }
 
-async fn append(edge: &Edge, caller: &Caller, created: Created) -> Result<(TaskId, Receipt), Problem> {
+async fn begin(edge: &Edge, caller: &Caller, created: Created) -> Result<Accepted, Problem> {
     let id = TaskId::from_uuid(new_id());
-    let receipt = edge.registry.execute(caller.asks(id, Command::Create(Box::new(created)))).await?;
-    Ok((id, receipt))
+    Ok(create::create(&edge.registry, &edge.read, &edge.unique, created, id, now(), caller.meta()).await?)
 }
 
 /// Fills in what the request left open, and refuses what this process knows to be wrong. The rules check the rest.
@@ -153,11 +154,8 @@ fn check(edge: &Edge, caller: &Caller, new: NewTask) -> Result<Created, Problem>
     if new.parent.is_some_and(|parent| edge.read.views().get(parent).is_none()) {
         invalid.push(Invalid::new("/parent", "there is no such task"));
     }
-    if new.unique_key.is_some() {
-        invalid.push(Invalid::new("/unique_key", "not offered by this release"));
-    }
-    if new.concurrency_key.is_some() {
-        invalid.push(Invalid::new("/concurrency_key", "not offered by this release"));
+    if new.queue.as_ref().is_some_and(|queue| queue.starts_with(RESERVED)) {
+        invalid.push(Invalid::new("/queue", "queues that begin with `taskbell.` are this server's own"));
     }
     let handler = edge.handlers.get(&new.kind);
     if let Some(Err(errors)) = handler.as_ref().map(|handler| handler.check(&new.input)) {
@@ -180,8 +178,8 @@ fn check(edge: &Edge, caller: &Caller, new: NewTask) -> Result<Created, Problem>
         timeout_s: new.timeout_s.or(defaults.timeout.map(|timeout| timeout.as_secs().max(1))),
         labels: new.labels.unwrap_or_default(),
         parent: new.parent,
-        unique_key: None,
-        concurrency_key: None,
+        unique_key: new.unique_key,
+        concurrency_key: new.concurrency_key,
         schedule: None,
         idempotency: None,
     })

@@ -12,7 +12,9 @@ use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, ResponseError, web};
 
 use crate::actors::capacity::Capacity;
+use crate::actors::create::UniqueKeys;
 use crate::actors::dispatcher::Dispatcher;
+use crate::actors::gate::Keys;
 use crate::actors::hub::Hub;
 use crate::actors::kinds::Kinds;
 use crate::actors::messages::NoteProgress;
@@ -30,7 +32,6 @@ pub mod create;
 pub mod door;
 pub mod error;
 pub mod finish;
-pub mod gate;
 pub mod health;
 pub mod json;
 pub mod leases;
@@ -66,8 +67,10 @@ pub struct Edge {
     pub settings: Arc<Kinds>,
     /// The kinds that may be asked for, where the list is closed.
     pub kinds: Option<Arc<HashSet<String>>>,
-    /// One request at a time for each idempotency key.
-    pub keys: gate::Keys,
+    /// One request at a time for each idempotency key of a caller.
+    pub keys: Keys<create::Known>,
+    /// One request at a time for each unique key of an owner.
+    pub unique: UniqueKeys,
 }
 
 impl Edge {

@@ -10,7 +10,7 @@ use super::caller::Caller;
 use super::error::Problem;
 use super::query::{Pairs, bad_cursor};
 use super::{Edge, json};
-use crate::actors::Receipt;
+use crate::actors::{Receipt, create};
 use crate::store::{LogEvent, Recorded, StreamName};
 use crate::task::limits::TEXT_MAX;
 use crate::task::{Command, Event, Invalid, Position, Revision, TaskId};
@@ -194,7 +194,7 @@ pub async fn cancel(
 /// `POST /v1/tasks/{id}/retry`: one more run of a final task.
 ///
 /// # Errors
-/// 400, 404, 409 `not_final`, 422, 503.
+/// 400, 404, 409 `not_final` or `unique_key_taken`, 422, 503.
 pub async fn retry(
     edge: web::Data<Edge>,
     caller: Caller,
@@ -203,7 +203,8 @@ pub async fn retry(
 ) -> Result<HttpResponse, Problem> {
     let id = id_of(&request)?;
     let reason = reason(&request, payload).await?;
-    let receipt = edge.registry.execute(caller.asks(id, Command::Retry { reason })).await?;
+    let ask = caller.asks(id, Command::Retry { reason });
+    let receipt = create::retry(&edge.registry, &edge.read, &edge.unique, ask).await?;
     answer(StatusCode::ACCEPTED, &page_of(&edge, id, &receipt).await?)
 }
 

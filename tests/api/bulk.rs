@@ -29,6 +29,7 @@ async fn a_bulk_cancel_is_a_task_that_cancels_what_matched_and_ends() {
     assert_whole(bulk, true);
     assert_eq!(answer.position(), bulk["position"].as_u64().unwrap(), "the header reflects the task that is shown");
     assert_eq!((&bulk["kind"], &bulk["input"]["position"]), (&json!("taskbell.bulk-cancel"), &before["position"]));
+    assert_eq!(bulk["queue"], "taskbell.system", "it waits behind nobody's work");
     let end = server.task_at_end(bulk["id"].as_str().unwrap()).await;
     assert_eq!((&end["status"], &end["progress"]["fraction"]), (&json!("succeeded"), &json!(1.0)), "{end}");
     let hit = server.task(&ids[1]).await;

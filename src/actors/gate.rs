@@ -1,42 +1,50 @@
-//! One request at a time for each idempotency key: the second waits for the first, and finds its task.
+//! One request at a time for each key: the second waits for the first, and finds its task.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
-use crate::task::TaskId;
-
-/// A caller and one of its keys.
+/// A subject, and one of the keys that are its own.
 pub type Key = (String, String);
 
-/// A task that a key stands for, and the hash of the body that it stood for.
-pub type Known = (TaskId, String);
-
-type Slot = Arc<tokio::sync::Mutex<Option<Known>>>;
+type Slots<T> = HashMap<Key, Arc<tokio::sync::Mutex<Option<T>>>>;
 
 /// From so many keys on the table is swept.
 const SWEEP_FROM: usize = 1024;
 
-/// The keys of requests under way.
+/// The keys of requests under way; `T` is what is remembered of a request.
 ///
-/// What lasts is in the log and its views. This only bridges the time between a task's creation and its appearance
-/// there, in which a second request must not create another.
-#[derive(Clone, Debug, Default)]
-pub struct Keys {
-    slots: Arc<Mutex<HashMap<Key, Slot>>>,
+/// What lasts is in the log and its views. This only bridges the time between a task's event and its appearance
+/// there, in which a second request must not do the same again.
+#[derive(Debug)]
+pub struct Keys<T> {
+    slots: Arc<Mutex<Slots<T>>>,
 }
 
 /// The turn of one request; others with its key wait until it is dropped.
-pub struct Turn {
+pub struct Turn<T> {
     key: Key,
-    keys: Keys,
-    slot: OwnedMutexGuard<Option<Known>>,
+    keys: Keys<T>,
+    slot: OwnedMutexGuard<Option<T>>,
 }
 
-impl Keys {
+// Not derived: that would ask the same of `T`.
+impl<T> Clone for Keys<T> {
+    fn clone(&self) -> Self {
+        Self { slots: self.slots.clone() }
+    }
+}
+
+impl<T> Default for Keys<T> {
+    fn default() -> Self {
+        Self { slots: Arc::default() }
+    }
+}
+
+impl<T> Keys<T> {
     /// Waits for its turn.
-    pub async fn turn(&self, key: Key) -> Turn {
+    pub async fn turn(&self, key: Key) -> Turn<T> {
         let slot = {
             let mut slots = self.lock();
             if slots.len() >= SWEEP_FROM {
@@ -50,20 +58,20 @@ impl Keys {
         Turn { key, keys: self.clone(), slot: slot.lock_owned().await }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Slot>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Slots<T>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Turn {
-    /// What a request before this one created, if the views didn't show it in time.
+impl<T> Turn<T> {
+    /// What a request before this one did, if the views didn't show it in time.
     #[must_use]
-    pub fn known(&self) -> Option<&Known> {
+    pub fn known(&self) -> Option<&T> {
         self.slot.as_ref()
     }
 
-    /// The key stands for this task; the views don't show it yet.
-    pub fn remember(&mut self, known: Known) {
+    /// The key stands for this; the views don't show it yet.
+    pub fn remember(&mut self, known: T) {
         *self.slot = Some(known);
     }
 
@@ -73,7 +81,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl<T> Drop for Turn<T> {
     /// The slot goes when nobody waits for it and nothing needs it: the table, this turn, and that is all.
     fn drop(&mut self) {
         let mut slots = self.keys.lock();
