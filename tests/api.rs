@@ -6,6 +6,7 @@ mod bulk;
 mod cancel;
 mod create;
 mod edge;
+mod escalate;
 mod fuzz;
 mod keys;
 mod list;

@@ -110,6 +110,7 @@ fn api() -> impl HttpServiceFactory + 'static {
         .service(at!("/tasks/{id}", GET tasks::show))
         .service(at!("/tasks/{id}/events", GET tasks::events))
         .service(at!("/tasks/{id}/cancel", POST tasks::cancel))
+        .service(at!("/tasks/{id}/escalate", POST tasks::escalate))
         .service(at!("/tasks/{id}/retry", POST tasks::retry))
         .service(at!("/leases", POST leases::take))
         .service(at!("/leases/heartbeat", POST leases::heartbeat))

@@ -1,4 +1,4 @@
-//! Tasks: the list, one task, its history, its cancel, one more run.
+//! Tasks: the list, one task, its history, its cancel and how to insist on it, one more run.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderName;
@@ -10,8 +10,9 @@ use super::caller::Caller;
 use super::error::Problem;
 use super::query::{Pairs, bad_cursor};
 use super::{Edge, json};
-use crate::actors::{Receipt, create};
+use crate::actors::{Execute, Receipt, create};
 use crate::store::{LogEvent, Recorded, StreamName};
+use crate::task::event::Rung;
 use crate::task::limits::TEXT_MAX;
 use crate::task::{Command, Event, Invalid, Position, Revision, TaskId};
 use crate::views::{Filter, Page, PageRequest, Row, TaskDoc, Views};
@@ -61,6 +62,21 @@ struct Ends {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Reason {
+    reason: Option<String>,
+}
+
+/// A rung of the ladder of a cancel, above the request itself.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Higher {
+    Interrupt,
+    Revoke,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Escalation {
+    rung: Higher,
     reason: Option<String>,
 }
 
@@ -185,10 +201,36 @@ pub async fn cancel(
     let id = id_of(&request)?;
     let reason = reason(&request, payload).await?;
     let policy = edge.cancel_policy(id);
-    let receipt = edge.registry.execute(caller.asks(id, Command::RequestCancel { reason, policy })).await?;
+    insist(&edge, caller.asks(id, Command::RequestCancel { reason, policy })).await
+}
+
+/// `POST /v1/tasks/{id}/escalate`: an operator doesn't wait for the ladder of a cancel to climb by itself, or for ever.
+///
+/// # Errors
+/// 400, 404, 409 `not_cancelling`, 422, 503.
+pub async fn escalate(
+    edge: web::Data<Edge>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let id = id_of(&request)?;
+    let Escalation { rung, reason } = json::read_body(&request, payload, json::BODY_MAX).await?;
+    let rung = match rung {
+        Higher::Interrupt => Rung::Interrupt,
+        Higher::Revoke => Rung::Revoke,
+    };
+    let reason = check_reason(reason)?;
+    insist(&edge, caller.asks(id, Command::Escalate { rung, reason, attempt: None })).await
+}
+
+/// 202 and the task; 200 where it was final already.
+async fn insist(edge: &Edge, ask: Execute) -> Result<HttpResponse, Problem> {
+    let id = ask.task;
+    let receipt = edge.registry.execute(ask).await?;
     let status =
         if receipt.appended == 0 && receipt.task.status.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    answer(status, &page_of(&edge, id, &receipt).await?)
+    answer(status, &page_of(edge, id, &receipt).await?)
 }
 
 /// `POST /v1/tasks/{id}/retry`: one more run of a final task.

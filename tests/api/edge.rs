@@ -94,6 +94,7 @@ async fn a_method_that_is_not_offered_is_named_with_those_that_are() {
         (format!("/v1/tasks/{id}"), "GET, HEAD"),
         (format!("/v1/tasks/{id}/events"), "GET, HEAD"),
         (format!("/v1/tasks/{id}/cancel"), "POST"),
+        (format!("/v1/tasks/{id}/escalate"), "POST"),
         (format!("/v1/tasks/{id}/retry"), "POST"),
         ("/v1/counters".into(), "GET, HEAD"),
         ("/v1/bell/seen".into(), "POST"),

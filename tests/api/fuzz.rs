@@ -14,13 +14,14 @@ const SEED: u64 = 0x7a5b_be11;
 const REQUESTS: usize = 1500;
 const TIME: Duration = Duration::from_secs(8);
 
-const PATHS: [&str; 16] = [
+const PATHS: [&str; 17] = [
     "/v1/tasks",
     "/v1/tasks/batch",
     "/v1/tasks/cancel",
     "/v1/tasks/ID",
     "/v1/tasks/ID/events",
     "/v1/tasks/ID/cancel",
+    "/v1/tasks/ID/escalate",
     "/v1/tasks/ID/retry",
     "/v1/counters",
     "/v1/bell/seen",
@@ -33,12 +34,13 @@ const PATHS: [&str; 16] = [
     "/ui/app.js",
 ];
 const METHODS: [&str; 8] = ["GET", "GET", "GET", "POST", "POST", "POST", "HEAD", "DELETE"];
-const BODIES: [&str; 7] = [
-    r#"{"kind":"a","title":"t","input":{"x":[1,2,{"y":null}]},"queue":"q","priority":1,"labels":{"a":"b"}}"#,
+const BODIES: [&str; 8] = [
+    r#"{"kind":"a","title":"t","input":{"x":[1,2,{"y":null}]},"queue":"q","priority":1,"labels":{"a":"b"},"unique_key":"u"}"#,
     r#"{"kind":"a","run_at":"2999-01-01T00:00:00Z","max_attempts":3,"timeout_s":5,"owner":"ann","parent":null}"#,
     r#"{"items":[{"kind":"a","idempotency_key":"k"},{"kind":"b"}]}"#,
     r#"{"filter":{"kind":["a"],"status":"queued","label":["a:b"]},"reason":"r","dry_run":true}"#,
     r#"{"reason":"because"}"#,
+    r#"{"rung":"revoke","reason":"now"}"#,
     r#"{"position":1}"#,
     r#"{"kind":"content.distribute","input":{"source":"/tmp/x","targets":["/tmp/../etc"],"verify":true}}"#,
 ];
