@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::{self, Write};
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use actix_web::{App, HttpServer, ResponseError, web};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::actors::capacity::Capacity;
+use crate::actors::cascade::Cascade;
 use crate::actors::create::{Accepted, UniqueKeys};
 use crate::actors::dispatcher::Dispatcher;
 use crate::actors::gate::Keys;
@@ -31,6 +32,7 @@ use crate::http::{self, Edge, Problem, create};
 use crate::store::{EventStore, OpenError, ReadError, Via, new_id};
 use crate::task::TaskId;
 use crate::views::Limits;
+use crate::views::Views;
 use crate::work::distribute::{Distribute, Roots};
 use crate::work::{BulkCancel, Doors, Drain, Handler, Handlers, LocalWorker, NotRegistered};
 
@@ -66,6 +68,7 @@ pub struct Taskbell {
     edge: Edge,
     worker: Addr<LocalWorker>,
     dispatcher: Addr<Dispatcher>,
+    cascade: Addr<Cascade>,
     /// The threads that the actors live on; they end with it.
     arbiters: Vec<Arbiter>,
 }
@@ -117,12 +120,7 @@ impl Taskbell {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let store = match &options.data {
-            Some(dir) => EventStore::open(dir)?,
-            None => EventStore::memory(),
-        };
-        let views = views_at(&store, store.head().position).await?;
-        tracing::info!(position = %views.position(), "the views are rebuilt");
+        let (store, views) = open(options.data.as_deref()).await?;
         let (write, read) = sides(views);
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let arbiters: Vec<Arbiter> = (0..cores + 2).map(|_| Arbiter::new()).collect();
@@ -133,7 +131,8 @@ impl Taskbell {
         let capacity = Arc::new(Capacity::new(options.limits));
         let hub = Hub::new(read.clone(), capacity.clone(), store.epoch()).start();
         let dispatcher = Dispatcher::new(registry.clone(), read.clone(), capacity.clone(), settings.clone()).start();
-        let committed = vec![dispatcher.clone().recipient(), hub.clone().recipient()];
+        let cascade = Cascade::new(registry.clone(), read.clone(), store.clone(), settings.clone()).start();
+        let committed = vec![dispatcher.clone().recipient(), hub.clone().recipient(), cascade.clone().recipient()];
         let (log, progressed) = (store.clone(), hub.clone().recipient());
         let projector =
             Projector::start_in_arbiter(&own[0].handle(), move |_| Projector::new(log, write, committed, progressed));
@@ -173,7 +172,7 @@ impl Taskbell {
             keys,
             unique,
         };
-        Ok(Self { edge, worker, dispatcher, arbiters })
+        Ok(Self { edge, worker, dispatcher, cascade, arbiters })
     }
 
     /// The API and the interface, to be mounted at the root of an actix-web application: `App::new().configure(…)`.
@@ -218,6 +217,7 @@ impl Taskbell {
     async fn end(self) {
         self.worker.do_send(Stop);
         self.dispatcher.do_send(Stop);
+        self.cascade.do_send(Stop);
         self.edge.hub.do_send(Stop);
         let arbiters = self.arbiters;
         let ended = web::block(move || {
@@ -229,6 +229,17 @@ impl Taskbell {
         });
         let _ = ended.await;
     }
+}
+
+/// The log, and the views of all that it holds.
+async fn open(data: Option<&Path>) -> Result<(EventStore, Views), StartError> {
+    let store = match data {
+        Some(dir) => EventStore::open(dir)?,
+        None => EventStore::memory(),
+    };
+    let views = views_at(&store, store.head().position).await?;
+    tracing::info!(position = %views.position(), "the views are rebuilt");
+    Ok((store, views))
 }
 
 fn host_name() -> String {

@@ -4,6 +4,7 @@ mod bad_input;
 mod bell;
 mod bulk;
 mod cancel;
+mod children;
 mod create;
 mod edge;
 mod escalate;

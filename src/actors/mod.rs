@@ -7,14 +7,17 @@
 //!    │                                                 │  ▲   └──▶ views (it is their only writer)
 //!    ├──Execute (the end of an attempt)                │  │
 //!    └──NoteProgress ──────────────────────────────────┼──┘
-//!  live sockets ◀──Push── hub ◀──Committed─────────────┘
+//!  live sockets ◀──Push── hub ◀──Committed─────────────┤
+//!  registry ◀──Execute── cascade ◀──Committed──────────┘
 //! ```
 //!
 //! Reading order: [`messages`], [`registry`] (finds the actor), [`task`] (owns a stream), [`commit`] (decide → append →
 //! evolve), [`create`] and [`gate`] (one at a time for each key), [`projector`] (the log becomes views), [`read`] (how the
-//! edge reads them), [`hub`] (pushes), [`dispatcher`] (what runs next), [`history`] (the views as they were).
+//! edge reads them), [`hub`] (pushes), [`dispatcher`] (what runs next), [`cascade`] (a parent's cancel asks its children),
+//! [`history`] (the views as they were).
 
 pub mod capacity;
+pub mod cascade;
 pub mod commit;
 pub mod create;
 pub mod dispatcher;
