@@ -8,7 +8,7 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::store::{LogEvent, Recorded, StreamOf};
@@ -160,6 +160,9 @@ impl Views {
             self.children.entry(parent).or_default().push(id);
         }
         self.hold_key(&row);
+        if let Some(schedule) = created.schedule {
+            self.schedules.fired(schedule, id);
+        }
         if let Some(key) = &created.idempotency {
             let keys = self.idempotent.entry(recorded.meta.actor.as_str().into()).or_default();
             keys.entry(key.key.as_str().into()).or_insert_with(|| (id, key.body_hash.as_str().into()));
@@ -220,6 +223,12 @@ impl Views {
     #[must_use]
     pub const fn queues(&self) -> &Queues {
         &self.queues
+    }
+
+    /// The queues that have or had tasks, by name, with their tasks by status.
+    #[must_use]
+    pub fn queue_counts(&self) -> BTreeMap<Arc<str>, Counts> {
+        self.places.by_queue()
     }
 
     /// The schedules in force.

@@ -1,6 +1,6 @@
 //! Owner, kind and queue of tasks, each text held once; and how many tasks there are of each.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::filter::Filter;
@@ -87,6 +87,16 @@ impl Places {
             None if filter.kind.is_empty() && filter.queue.is_empty() => self.total,
             None => self.list.iter().fold(Counts::default(), add),
         }
+    }
+
+    /// The counts of each queue.
+    pub(super) fn by_queue(&self) -> BTreeMap<Arc<str>, Counts> {
+        let mut queues: BTreeMap<Arc<str>, Counts> = BTreeMap::new();
+        for (place, counts) in &self.list {
+            let sum = queues.entry(Arc::clone(&place.queue)).or_default();
+            *sum = std::array::from_fn(|i| sum[i] + counts[i]);
+        }
+        queues
     }
 }
 

@@ -1,12 +1,13 @@
-//! The schedules that are in force, and when each of them last created a task.
+//! The schedules that are in force, and the nominal time of the last task that each of them created.
 
 use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
 use crate::store::Recorded;
-use crate::task::Timestamp;
+use crate::task::calendar::nominal_time;
 use crate::task::schedule::{ScheduleCreated, ScheduleEvent};
+use crate::task::{TaskId, Timestamp};
 
 /// A schedule in force.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +18,12 @@ pub struct Scheduled {
     pub created_at: Timestamp,
     /// By whom.
     pub created_by: Box<str>,
+    /// The event that says so: what its tasks come of.
+    pub event: Uuid,
+    /// That of the request: what its tasks carry too.
+    pub correlation_id: Uuid,
+    /// The latest nominal time for which it has created a task.
+    pub last: Option<Timestamp>,
 }
 
 /// The schedules in force, oldest first: their ids begin with the time.
@@ -38,11 +45,32 @@ impl Schedules {
     pub(super) fn apply(&mut self, id: Uuid, event: &ScheduleEvent, recorded: &Recorded) {
         match event {
             ScheduleEvent::ScheduleCreated(created) => {
-                let created_by = recorded.meta.actor.as_str().into();
-                let created = Scheduled { created: (**created).clone(), created_at: recorded.time, created_by };
-                self.0.insert(id, created);
+                let scheduled = Scheduled {
+                    created: (**created).clone(),
+                    created_at: recorded.time,
+                    created_by: recorded.meta.actor.as_str().into(),
+                    event: recorded.id,
+                    correlation_id: recorded.meta.correlation_id,
+                    last: None,
+                };
+                self.0.insert(id, scheduled);
             }
             ScheduleEvent::ScheduleRemoved(_) => _ = self.0.remove(&id),
         }
+    }
+
+    /// A task of this schedule was created; its id says for which time.
+    pub(super) fn fired(&mut self, id: Uuid, task: TaskId) {
+        if let Some(scheduled) = self.0.get_mut(&id) {
+            scheduled.last = scheduled.last.max(nominal_time(task));
+        }
+    }
+}
+
+impl Scheduled {
+    /// The instant up to which nothing is left to create, as far as the log says.
+    #[must_use]
+    pub fn passed(&self) -> Timestamp {
+        self.last.map_or(self.created_at, |last| last.max(self.created_at))
     }
 }

@@ -1,0 +1,169 @@
+//! When a recurring task is created: a cron expression, read in a time zone. No clock: now is an argument.
+//!
+//! The expression has five fields (minute, hour, day of month, month, day of week) as the Open Cron Pattern Specification
+//! has them: lists, ranges, steps, names of months and days, `L`, `W` and `#`; where both days are given, either will do.
+//! The rules of the zones are those that this release was built with, so that every server reads a log alike.
+//!
+//! Where clocks are put forward or back:
+//! - one fixed time a day (`30 2 * * *`) comes once each day: a time that the clocks leave out comes with the first one
+//!   that there is, a time that they show twice comes the first time;
+//! - what comes more often (a list, a range, a step or `*` in minute or hour) follows the clock on the wall: what it
+//!   leaves out doesn't come, what it shows twice comes twice.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use croner::Cron;
+use croner::errors::CronError;
+use croner::parser::{CronParser, Seconds, Year};
+use jiff::tz::TimeZone;
+use uuid::{Builder, Uuid};
+
+use super::ids::TaskId;
+use super::limits::{Invalid, is_line};
+use super::schedule::Missed;
+use super::time::Timestamp;
+
+/// A cron expression, in bytes.
+pub const CRON_MAX: usize = 256;
+/// A run that comes so late is still on time: a short restart misses nothing.
+pub const LATE: Duration = Duration::from_mins(1);
+/// Missed runs of one schedule that are made up for at most: the latest ones.
+pub const CATCH_UP_MAX: usize = 1000;
+
+/// A cron expression and a time zone, understood.
+#[derive(Clone, Debug)]
+pub struct Calendar {
+    cron: Cron,
+    zone: TimeZone,
+    /// As its authors write its name.
+    zone_name: String,
+}
+
+/// What has come since a schedule was looked at last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    /// The nominal times for which a task is created, oldest first.
+    pub times: Vec<Timestamp>,
+    /// The latest nominal time that has come, whether or not it is among them.
+    pub latest: Option<Timestamp>,
+}
+
+impl Calendar {
+    /// Understands both.
+    ///
+    /// # Errors
+    /// Which of them can't be what it is, and why.
+    pub fn parse(cron: &str, time_zone: &str) -> Result<Self, Vec<Invalid>> {
+        let mut invalid = Vec::new();
+        let parsed = parse_cron(cron).map_err(|detail| invalid.push(Invalid::new("/cron", detail))).ok();
+        let zone = TimeZone::get(time_zone).ok();
+        let named = zone.and_then(|zone| Some((zone.iana_name()?.to_owned(), zone)));
+        if named.is_none() {
+            invalid.push(Invalid::new("/time_zone", "no name of the IANA time zone database, like Europe/Zurich"));
+        }
+        match (parsed, named) {
+            (Some(cron), Some((zone_name, zone))) => Ok(Self { cron, zone, zone_name }),
+            (None, _) | (_, None) => Err(invalid),
+        }
+    }
+
+    /// The time zone, as its authors write its name.
+    #[must_use]
+    pub fn time_zone(&self) -> &str {
+        &self.zone_name
+    }
+
+    /// The first nominal time after this instant; none where there is none before the year 5000.
+    #[must_use]
+    pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
+        let after = jiff::Timestamp::from_microsecond(after.as_micros()).ok()?.to_zoned(self.zone.clone());
+        let next = self.cron.find_next_occurrence(&after, false).ok()?;
+        (next > after).then(|| Timestamp::from_micros(next.timestamp().as_microsecond()))
+    }
+
+    /// What has come after `after` up to `now` (inclusive), and which of it tasks are created for. Nothing where the
+    /// clock has been put back behind `after`: what was created is not created again.
+    ///
+    /// One run at most stands for all that were missed (`run_once`: however late; `skip`: only one that is not more than
+    /// [`LATE`]), or each of them, but no more than the latest [`CATCH_UP_MAX`] (`run_all`).
+    #[must_use]
+    pub fn due(&self, after: Timestamp, now: Timestamp, missed: Missed) -> Due {
+        let most = match missed {
+            Missed::RunOnce | Missed::Skip => 1,
+            Missed::RunAll => CATCH_UP_MAX,
+        };
+        let mut times = self.latest(after, now, most);
+        let latest = times.last().copied();
+        if missed == Missed::Skip {
+            times.retain(|time| now.since(*time) <= LATE);
+        }
+        Due { times, latest }
+    }
+
+    /// The latest `most` nominal times after `after` up to `now`, oldest first. Looks at a span that grows until it holds
+    /// enough, so that a year of a schedule of every minute isn't walked for its last run.
+    fn latest(&self, after: Timestamp, now: Timestamp, most: usize) -> Vec<Timestamp> {
+        let mut span = Duration::from_hours(2);
+        loop {
+            let start = Timestamp::from_micros(now.as_micros().saturating_sub_unsigned(micros(span))).max(after);
+            let mut found = VecDeque::with_capacity(most.min(64));
+            let mut next = self.next(start);
+            while let Some(time) = next.filter(|time| *time <= now) {
+                if found.len() == most {
+                    found.pop_front();
+                }
+                found.push_back(time);
+                next = self.next(time);
+            }
+            if found.len() == most || start == after {
+                return found.into();
+            }
+            span = span.saturating_mul(8);
+        }
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn parse_cron(text: &str) -> Result<Cron, String> {
+    let five = "five fields are needed: minute, hour, day of month, month, day of week";
+    if !is_line(text, CRON_MAX) {
+        return Err(format!("{five}; 1 to {CRON_MAX} bytes, one line"));
+    }
+    // The parser takes nicknames like `@daily` as well.
+    if text.split_whitespace().count() != 5 {
+        return Err(five.to_owned());
+    }
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    parser.parse(text).map_err(|error| match error {
+        CronError::InvalidPattern(why) | CronError::IllegalCharacters(why) | CronError::ComponentError(why) => why,
+        CronError::EmptyPattern
+        | CronError::InvalidDate
+        | CronError::InvalidTime
+        | CronError::TimeSearchLimitExceeded => error.to_string(),
+    })
+}
+
+/// The id of the task that a schedule creates for a nominal time: the same whenever and wherever it is made, so that the
+/// task is created once. A `UUIDv7` of that time whose other bits are a hash of both.
+#[must_use]
+pub fn task_id(schedule: Uuid, nominal: Timestamp) -> TaskId {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(schedule.as_bytes());
+    hasher.update(&nominal.as_micros().to_be_bytes());
+    let mut bits = [0; 10];
+    hasher.finalize_xof().fill(&mut bits);
+    let millis = u64::try_from(nominal.as_micros() / 1000).unwrap_or(0);
+    TaskId::from_uuid(Builder::from_unix_timestamp_millis(millis, &bits).into_uuid())
+}
+
+/// The nominal time in the id of a task that a schedule has created; none where it is no such id.
+#[must_use]
+pub fn nominal_time(task: TaskId) -> Option<Timestamp> {
+    let (seconds, nanos) = task.uuid().get_timestamp()?.to_unix();
+    let micros = i64::try_from(seconds).ok()?.checked_mul(1_000_000)?.checked_add(i64::from(nanos / 1000))?;
+    Some(Timestamp::from_micros(micros))
+}
