@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use taskbell::store::{Hash, LogEvent, Recorded, codec};
-use taskbell::task::Position;
 use taskbell::task::bell::{BellEvent, Seen};
+use taskbell::task::calendar::Calendar;
+use taskbell::task::limits::TEXT_MAX;
+use taskbell::task::queue::{Queue, QueueCommand};
+use taskbell::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleEvent};
+use taskbell::task::{Decider, Position, Timestamp};
 
 use crate::task_laws::{events, for_each_history};
 
@@ -137,7 +141,7 @@ fn a_field_that_is_not_in_the_schema_is_refused_by_the_schema_and_by_the_code() 
 /// The example with a field more at the top and in each of our own objects (`input`, `result` and `labels` are others').
 fn plant(example: &Value, schema: &Validator, plants: &mut Vec<Value>) {
     let objects = std::iter::once(String::new())
-        .chain(["policy", "error", "progress", "idempotency"].iter().map(|name| format!("/{name}")));
+        .chain(["policy", "error", "progress", "idempotency", "task"].iter().map(|name| format!("/{name}")));
     for pointer in objects {
         let mut planted = example.clone();
         if let Some(Value::Object(object)) = planted.pointer_mut(&pointer) {
@@ -164,15 +168,56 @@ fn no_field_may_be_missing() {
 fn whatever_the_rules_decide_fits_the_schemas() {
     let schemas: Vec<(&str, Validator)> =
         codec::TYPES.iter().map(|&(kind, version)| (kind, schema(kind, version))).collect();
-    for_each_history(|history| {
-        let seen = LogEvent::Bell(BellEvent::Seen(Seen { position: Position(u64::MAX) }));
-        for event in events(history).into_iter().map(LogEvent::Task).chain([seen]) {
-            let kind = codec::type_name(&event);
-            let data: Value = serde_json::from_str(codec::encode(&event).unwrap().get()).unwrap();
-            let (_, schema) = schemas.iter().find(|(name, _)| *name == kind).unwrap();
-            check(schema, &data, kind);
+    let fits = |event: &LogEvent| {
+        let kind = codec::type_name(event);
+        let data: Value = serde_json::from_str(codec::encode(event).unwrap().get()).unwrap();
+        let (_, schema) = schemas.iter().find(|(name, _)| *name == kind).unwrap();
+        check(schema, &data, kind);
+    };
+    for_each_history(|history| events(history).into_iter().map(LogEvent::Task).for_each(|event| fits(&event)));
+    fits(&LogEvent::Bell(BellEvent::Seen(Seen { position: Position(u64::MAX) })));
+    for reason in [None, Some(String::new()), Some("x".repeat(TEXT_MAX))] {
+        let (pause, resume) =
+            (QueueCommand::Pause { reason: reason.clone() }, QueueCommand::Resume { reason: reason.clone() });
+        decided::<Queue>(&[pause, resume]).into_iter().map(LogEvent::Queue).for_each(|event| fits(&event));
+        let ScheduleEvent::ScheduleCreated(mut created) = example_schedule() else { panic!("another example") };
+        let remove = ScheduleCommand::Remove { reason };
+        for missed in [Missed::RunOnce, Missed::Skip, Missed::RunAll] {
+            created.missed = missed;
+            (created.task.unique_key, created.task.timeout_s) = (None, None);
+            let events = decided::<Schedule>(&[ScheduleCommand::Create(created.clone()), remove.clone()]);
+            events.into_iter().map(LogEvent::Schedule).for_each(|event| fits(&event));
         }
-    });
+    }
+}
+
+/// What the commands lead to, one after the other; each to one event.
+fn decided<D: Decider>(commands: &[D::Command]) -> Vec<D::Event> {
+    let (mut state, mut all) = (D::default(), Vec::new());
+    for command in commands {
+        let events = state.decide(command, Timestamp::from_micros(0)).unwrap();
+        assert_eq!(events.len(), 1);
+        for event in &events {
+            state.evolve(event);
+        }
+        all.extend(events);
+    }
+    all
+}
+
+fn example_schedule() -> ScheduleEvent {
+    match codec::decode("ScheduleCreated", 1, &example("ScheduleCreated", 1).to_string()) {
+        Ok(LogEvent::Schedule(event)) => event,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_example_of_a_schedule_comes_on_working_days_at_half_past_two() {
+    let ScheduleEvent::ScheduleCreated(created) = example_schedule() else { panic!("another example") };
+    let calendar = Calendar::parse(&created.cron, &created.time_zone).unwrap();
+    let next = calendar.next("2026-11-20T12:00:00Z".parse().unwrap());
+    assert_eq!(next.unwrap().to_string(), "2026-11-23T01:30:00.000000Z");
 }
 
 #[test]
