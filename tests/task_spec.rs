@@ -5,6 +5,8 @@
 
 mod cancel;
 mod limits;
+mod queue;
+mod schedule;
 mod seen;
 mod table;
 mod worker;

@@ -1,5 +1,6 @@
 //! The read side.
 
+mod aside;
 mod history;
 mod laws;
 mod lists;

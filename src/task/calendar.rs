@@ -11,6 +11,7 @@
 //!   leaves out doesn't come, what it shows twice comes twice.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use croner::Cron;
@@ -32,7 +33,7 @@ pub const LATE: Duration = Duration::from_mins(1);
 pub const CATCH_UP_MAX: usize = 1000;
 
 /// A cron expression and a time zone, understood.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Calendar {
     cron: Cron,
     zone: TimeZone,
@@ -124,6 +125,13 @@ impl Calendar {
     }
 }
 
+impl fmt::Debug for Calendar {
+    /// In the words that it was read from: the tables that it is searched by fill pages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Calendar({} {})", self.cron.as_str(), self.zone_name)
+    }
+}
+
 fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
@@ -133,9 +141,12 @@ fn parse_cron(text: &str) -> Result<Cron, String> {
     if !is_line(text, CRON_MAX) {
         return Err(format!("{five}; 1 to {CRON_MAX} bytes, one line"));
     }
-    // The parser takes nicknames like `@daily` as well.
+    // The parser takes nicknames like `@daily` as well, and nothing between commas for nothing.
     if text.split_whitespace().count() != 5 {
         return Err(five.to_owned());
+    }
+    if text.split_whitespace().any(|field| field.split(',').any(str::is_empty)) {
+        return Err("something is needed before and after each comma".to_owned());
     }
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     parser.parse(text).map_err(|error| match error {

@@ -1,6 +1,7 @@
 //! The schedules that are in force, and the nominal time of the last task that each of them created.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -13,7 +14,7 @@ use crate::task::{TaskId, Timestamp};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scheduled {
     /// What was asked for.
-    pub created: ScheduleCreated,
+    pub created: Arc<ScheduleCreated>,
     /// When.
     pub created_at: Timestamp,
     /// By whom.
@@ -46,7 +47,7 @@ impl Schedules {
         match event {
             ScheduleEvent::ScheduleCreated(created) => {
                 let scheduled = Scheduled {
-                    created: (**created).clone(),
+                    created: Arc::new((**created).clone()),
                     created_at: recorded.time,
                     created_by: recorded.meta.actor.as_str().into(),
                     event: recorded.id,

@@ -89,7 +89,7 @@ impl Log {
         self.record(StreamName::task(id), revision, event.into(), actor);
     }
 
-    fn record(&mut self, stream: StreamName, revision: u64, event: LogEvent, actor: &str) {
+    pub fn record(&mut self, stream: StreamName, revision: u64, event: LogEvent, actor: &str) {
         let position = Position(self.events.len() as u64 + 1);
         let meta = Meta {
             actor: actor.to_owned(),

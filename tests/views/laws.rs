@@ -3,10 +3,12 @@
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use serde_json::to_value;
+use serde_json::{Value, to_value};
 use taskbell::task::event::Progress;
 use taskbell::task::{Position, Status, Timestamp};
-use taskbell::views::{Cursor, Filter, Order, Page, PageRequest, Pending, Snapshot, Timer, Views, Waiting, Wants};
+use taskbell::views::{
+    Cursor, Filter, NamedCounts, Order, Page, PageRequest, Pending, Snapshot, Timer, Views, Waiting, Wants,
+};
 
 use super::history::{KINDS, Log, OWNERS, QUEUES, random};
 use super::oracle::{Entry, Oracle};
@@ -126,6 +128,14 @@ fn check_pending(views: &Views, followed: &Pending, oracle: &Oracle) {
     }
 }
 
+/// Each queue that ever had a task, with its tasks by status.
+fn check_queues(views: &Views, oracle: &Oracle) {
+    let queues = views.queue_counts().into_iter();
+    let queues: Value =
+        queues.map(|(name, counts)| (name.to_string(), to_value(NamedCounts(counts)).unwrap())).collect();
+    assert_eq!(queues, oracle.queues());
+}
+
 /// One step of both, compared: the change that is told, the task, every owner's bell.
 fn step(views: &mut Views, pending: &mut Pending, oracle: &mut Oracle, recorded: &taskbell::store::Recorded) {
     let bells = |views: &Views| OWNERS.map(|owner| views.counters(owner));
@@ -160,6 +170,7 @@ fn at_every_position_bells_and_tasks_are_what_a_naive_fold_of_the_log_says() {
         for recorded in &log.events {
             step(&mut views, &mut pending, &mut oracle, recorded);
             check_pending(&views, &pending, &oracle);
+            check_queues(&views, &oracle);
             if recorded.position.0 % 25 == 0 {
                 check_pages(&views, &oracle, &mut rng, &log, 3);
                 kept.push((views.snapshot(), oracle.clone()));

@@ -107,6 +107,14 @@ impl Oracle {
         found.iter().map(|entry| entry.doc["id"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// The tasks of each queue by status.
+    pub fn queues(&self) -> Value {
+        let of = |queue: &str| -> Vec<&Entry> { self.tasks.iter().filter(|e| e.doc["queue"] == queue).collect() };
+        let names: std::collections::BTreeSet<&str> =
+            self.tasks.iter().map(|entry| entry.doc["queue"].as_str().unwrap()).collect();
+        names.into_iter().map(|name| (name.to_owned(), by_status(&of(name)))).collect()
+    }
+
     /// When each waiting task comes due, with its id, the earliest first.
     pub fn due(&self) -> Vec<(String, String, &'static str)> {
         let mut found: Vec<(String, u64, String, &'static str)> = Vec::new();

@@ -1,0 +1,125 @@
+//! Queues that are paused, and schedules in force.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use taskbell::store::StreamName;
+use taskbell::task::calendar::task_id;
+use taskbell::task::queue::{Paused, QueueEvent, Resumed};
+use taskbell::task::schedule::{Missed, ScheduleCreated, ScheduleEvent, ScheduleRemoved, Template};
+use taskbell::task::{Command, TaskId, Timestamp};
+use uuid::Uuid;
+
+use super::history::{Created, plain};
+use super::world::World;
+
+impl World {
+    fn queue(&mut self, name: &str, event: QueueEvent, actor: &str) {
+        self.log.pass(Duration::from_secs(1));
+        self.log.record(StreamName::queue(name), 0, event.into(), actor);
+        self.follow();
+    }
+
+    fn schedule(&mut self, id: Uuid, event: ScheduleEvent) {
+        self.log.pass(Duration::from_secs(1));
+        self.log.record(StreamName::schedule(id), 0, event.into(), "ann");
+        self.follow();
+    }
+
+    fn fires(&mut self, schedule: Uuid, id: TaskId) {
+        let created = Created { schedule: Some(schedule), ..plain("ann", "again") };
+        self.log.execute(id, &Command::Create(Box::new(created)), "system").unwrap();
+        self.follow();
+    }
+
+    fn last(&self, schedule: Uuid) -> Option<Timestamp> {
+        self.views.schedules().get(schedule).unwrap().last
+    }
+}
+
+fn every_hour() -> ScheduleEvent {
+    let task = Template {
+        kind: "report".into(),
+        title: "again".into(),
+        owner: "ann".into(),
+        input: Value::Null,
+        queue: "default".into(),
+        priority: 0,
+        max_attempts: 1,
+        timeout_s: None,
+        labels: BTreeMap::new(),
+        unique_key: None,
+        concurrency_key: None,
+    };
+    let (cron, time_zone) = ("0 * * * *".into(), "UTC".into());
+    ScheduleEvent::ScheduleCreated(Box::new(ScheduleCreated { cron, time_zone, missed: Missed::RunAll, task }))
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_pause_says_since_when_by_whom_and_why_until_it_is_over() {
+    let mut world = World::default();
+    world.queue("night", QueueEvent::Paused(Paused { reason: Some("new disks".into()) }), "olga");
+    let pause = world.views.queues().pause("night").unwrap().clone();
+    assert_eq!((pause.at, &*pause.by, pause.reason.as_deref()), (world.log.now(), "olga", Some("new disks")));
+    world.queue("a", QueueEvent::Paused(Paused { reason: None }), "tom");
+    assert_eq!(world.views.queues().paused().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "night"]);
+    let digest = world.views.digest();
+    world.queue("night", QueueEvent::Resumed(Resumed { reason: None }), "olga");
+    assert!(world.views.queues().pause("night").is_none());
+    assert_ne!(world.views.digest(), digest);
+}
+
+#[test]
+fn a_queue_has_counts_from_its_first_task_on_for_ever() {
+    let mut world = World::default();
+    assert!(world.views.queue_counts().is_empty());
+    for (owner, queue, kind) in [("ann", "a", "x"), ("bob", "a", "y"), ("ann", "b", "x")] {
+        let created = Created { queue: queue.into(), kind: kind.into(), ..plain(owner, "one") };
+        let id = world.log.create(created, owner);
+        world.follow();
+        if queue == "b" {
+            world.does(id, &super::history::cancel(None));
+        }
+    }
+    let counts: Vec<(String, u64)> =
+        world.views.queue_counts().iter().map(|(name, counts)| (name.to_string(), counts.iter().sum())).collect();
+    assert_eq!(counts, [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+}
+
+#[test]
+fn a_schedule_is_in_force_until_it_is_removed_and_knows_the_time_of_its_last_task() {
+    let mut world = World::default();
+    let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    world.schedule(one, every_hour());
+    world.schedule(other, every_hour());
+    let scheduled = world.views.schedules().get(one).unwrap();
+    assert_eq!((scheduled.last, &*scheduled.created_by), (None, "ann"));
+    assert_eq!(scheduled.passed(), scheduled.created_at);
+    let (nine, ten) = (at("2026-11-22T09:00:00Z"), at("2026-11-22T10:00:00Z"));
+    world.fires(one, task_id(one, ten));
+    assert_eq!((world.last(one), world.last(other)), (Some(ten), None));
+    world.fires(one, task_id(one, nine));
+    assert_eq!(world.last(one), Some(ten), "a run that was late is not the last one");
+    world.schedule(one, ScheduleEvent::ScheduleRemoved(ScheduleRemoved { reason: None }));
+    assert!(world.views.schedules().get(one).is_none());
+    world.fires(one, task_id(one, at("2026-11-22T11:00:00Z")));
+    assert_eq!(world.views.schedules().iter().map(|(id, _)| id).collect::<Vec<_>>(), [other]);
+    assert_eq!(world.views.len(), 3, "its tasks stay");
+}
+
+#[test]
+fn nothing_is_left_to_create_up_to_the_last_task_or_the_creation_whichever_is_later() {
+    let mut world = World::default();
+    let id = Uuid::from_u128(1);
+    world.schedule(id, every_hour());
+    let created = world.views.schedules().get(id).unwrap().created_at;
+    world.fires(id, task_id(id, at("2000-01-01T00:00:00Z")));
+    assert_eq!(world.views.schedules().get(id).unwrap().passed(), created);
+    world.fires(id, task_id(id, at("2040-01-01T00:00:00Z")));
+    assert_eq!(world.views.schedules().get(id).unwrap().passed(), at("2040-01-01T00:00:00Z"));
+}
