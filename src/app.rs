@@ -24,6 +24,7 @@ use crate::actors::kinds::Kinds;
 use crate::actors::messages::{SendAway, Stop};
 use crate::actors::projector::Projector;
 use crate::actors::read::sides;
+use crate::actors::scheduler::Scheduler;
 use crate::actors::{ReadSide, Registry};
 use crate::config::{Config, StoreKind};
 use crate::http::caller::{Caller, LOCAL_USER};
@@ -69,6 +70,7 @@ pub struct Taskbell {
     worker: Addr<LocalWorker>,
     dispatcher: Addr<Dispatcher>,
     cascade: Addr<Cascade>,
+    scheduler: Addr<Scheduler>,
     /// The threads that the actors live on; they end with it.
     arbiters: Vec<Arbiter>,
 }
@@ -132,7 +134,14 @@ impl Taskbell {
         let hub = Hub::new(read.clone(), capacity.clone(), store.epoch()).start();
         let dispatcher = Dispatcher::new(registry.clone(), read.clone(), capacity.clone(), settings.clone()).start();
         let cascade = Cascade::new(registry.clone(), read.clone(), store.clone(), settings.clone()).start();
-        let committed = vec![dispatcher.clone().recipient(), hub.clone().recipient(), cascade.clone().recipient()];
+        let (keys, unique) = (Keys::default(), UniqueKeys::default());
+        let (scheduler, firing) = Scheduler::run(registry.clone(), read.clone(), unique.clone());
+        let committed = vec![
+            dispatcher.clone().recipient(),
+            hub.clone().recipient(),
+            cascade.clone().recipient(),
+            scheduler.clone().recipient(),
+        ];
         let (log, progressed) = (store.clone(), hub.clone().recipient());
         let projector =
             Projector::start_in_arbiter(&own[0].handle(), move |_| Projector::new(log, write, committed, progressed));
@@ -156,7 +165,6 @@ impl Taskbell {
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
-        let (keys, unique) = (Keys::default(), UniqueKeys::default());
         let progress = projector.recipient();
         let edge = Edge {
             registry,
@@ -171,8 +179,9 @@ impl Taskbell {
             kinds,
             keys,
             unique,
+            firing,
         };
-        Ok(Self { edge, worker, dispatcher, cascade, arbiters })
+        Ok(Self { edge, worker, dispatcher, cascade, scheduler, arbiters })
     }
 
     /// The API and the interface, to be mounted at the root of an actix-web application: `App::new().configure(…)`.
@@ -218,6 +227,7 @@ impl Taskbell {
         self.worker.do_send(Stop);
         self.dispatcher.do_send(Stop);
         self.cascade.do_send(Stop);
+        self.scheduler.do_send(Stop);
         self.edge.hub.do_send(Stop);
         let arbiters = self.arbiters;
         let ended = web::block(move || {

@@ -8,10 +8,13 @@ mod children;
 mod create;
 mod edge;
 mod escalate;
+mod firing;
 mod fuzz;
 mod keys;
 mod list;
 mod log;
+mod queues;
+mod schedules;
 mod unique;
 mod wire;
 

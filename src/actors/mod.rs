@@ -14,7 +14,7 @@
 //! Reading order: [`messages`], [`registry`] (finds the actor), [`task`] (owns a stream), [`commit`] (decide → append →
 //! evolve), [`create`] and [`gate`] (one at a time for each key), [`projector`] (the log becomes views), [`read`] (how the
 //! edge reads them), [`hub`] (pushes), [`dispatcher`] (what runs next), [`cascade`] (a parent's cancel asks its children),
-//! [`history`] (the views as they were).
+//! [`scheduler`] (what comes again and again), [`history`] (the views as they were).
 
 pub mod capacity;
 pub mod cascade;
@@ -31,6 +31,7 @@ pub mod messages;
 pub mod projector;
 pub mod read;
 pub mod registry;
+pub mod scheduler;
 pub mod task;
 
 pub use messages::{Execute, ExecuteError, Receipt};

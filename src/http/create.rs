@@ -22,26 +22,26 @@ use crate::task::{Invalid, Revision, TaskId, Timestamp};
 /// Where a task waits that doesn't say where.
 const DEFAULT_QUEUE: &str = "default";
 /// Kinds that only this server creates, and the queues that they wait in.
-const RESERVED: &str = "taskbell.";
+pub(super) const RESERVED: &str = "taskbell.";
 
 /// The body of the request.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NewTask {
-    kind: String,
-    title: Option<String>,
+pub(super) struct NewTask {
+    pub(super) kind: String,
+    pub(super) title: Option<String>,
     #[serde(default)]
-    input: Value,
-    queue: Option<String>,
-    priority: Option<i32>,
-    run_at: Option<Timestamp>,
-    max_attempts: Option<u32>,
-    timeout_s: Option<u64>,
-    labels: Option<BTreeMap<String, String>>,
-    owner: Option<String>,
-    parent: Option<TaskId>,
-    unique_key: Option<String>,
-    concurrency_key: Option<String>,
+    pub(super) input: Value,
+    pub(super) queue: Option<String>,
+    pub(super) priority: Option<i32>,
+    pub(super) run_at: Option<Timestamp>,
+    pub(super) max_attempts: Option<u32>,
+    pub(super) timeout_s: Option<u64>,
+    pub(super) labels: Option<BTreeMap<String, String>>,
+    pub(super) owner: Option<String>,
+    pub(super) parent: Option<TaskId>,
+    pub(super) unique_key: Option<String>,
+    pub(super) concurrency_key: Option<String>,
 }
 
 /// The task that an idempotency key stands for, and the hash of the body that it came with.
@@ -139,7 +139,7 @@ async fn begin(edge: &Edge, caller: &Caller, created: Created) -> Result<Accepte
 }
 
 /// Fills in what the request left open, and refuses what this process knows to be wrong. The rules check the rest.
-fn check(edge: &Edge, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
+pub(super) fn check(edge: &Edge, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
     if new.input.to_string().len() > INPUT_MAX {
         let errors = vec![Invalid::new("/input", format!("at most {INPUT_MAX} bytes as compact JSON"))];
         return Err(Problem { errors, ..Problem::too_large(format!("/input: more than {INPUT_MAX} bytes")) });

@@ -18,6 +18,7 @@ use crate::actors::gate::Keys;
 use crate::actors::hub::Hub;
 use crate::actors::kinds::Kinds;
 use crate::actors::messages::NoteProgress;
+use crate::actors::scheduler::Firing;
 use crate::actors::{ReadSide, Registry};
 use crate::store::EventStore;
 use crate::task::TaskId;
@@ -39,6 +40,8 @@ pub mod line;
 pub mod live;
 pub mod log;
 pub mod query;
+pub mod queues;
+pub mod schedules;
 pub mod tasks;
 pub mod ui;
 
@@ -71,6 +74,8 @@ pub struct Edge {
     pub keys: Keys<create::Known>,
     /// One request at a time for each unique key of an owner.
     pub unique: UniqueKeys,
+    /// What a schedule that is being removed waits for.
+    pub firing: Firing,
 }
 
 impl Edge {
@@ -118,6 +123,11 @@ fn api() -> impl HttpServiceFactory + 'static {
         .service(at!("/leases/finish", POST leases::finish))
         .service(at!("/counters", GET bell::counters))
         .service(at!("/bell/seen", POST bell::seen))
+        .service(at!("/queues", GET queues::list))
+        .service(at!("/queues/{queue}/pause", POST queues::pause))
+        .service(at!("/queues/{queue}/resume", POST queues::resume))
+        .service(at!("/schedules", GET schedules::list, POST schedules::create))
+        .service(at!("/schedules/{id}", GET schedules::show, DELETE schedules::remove))
         .service(at!("/live", GET live::open))
         .service(at!("/log", GET log::read))
         .service(at!("/log/head", GET log::head))
@@ -132,6 +142,11 @@ fn GET() -> impl Guard {
 #[allow(non_snake_case)]
 fn POST() -> impl Guard {
     guard::Post()
+}
+
+#[allow(non_snake_case)]
+fn DELETE() -> impl Guard {
+    guard::Delete()
 }
 
 fn not_allowed(methods: &[&str]) -> HttpResponse {

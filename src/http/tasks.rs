@@ -250,7 +250,11 @@ pub async fn retry(
     answer(StatusCode::ACCEPTED, &page_of(&edge, id, &receipt).await?)
 }
 
-async fn reason(request: &HttpRequest, payload: web::Payload) -> Result<Option<String>, Problem> {
+/// The reason in the body, where there is one.
+///
+/// # Errors
+/// 400, 408, 413, 415, 422.
+pub(super) async fn reason(request: &HttpRequest, payload: web::Payload) -> Result<Option<String>, Problem> {
     Pairs::of_query(request.query_string())?.done()?;
     let Some(body) = json::body(request, payload, json::BODY_MAX).await? else { return Ok(None) };
     let Reason { reason } = json::read(body)?;

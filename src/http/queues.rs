@@ -1,0 +1,140 @@
+//! Queues: what waits in each of them, and whether it hands out work.
+
+use std::collections::BTreeMap;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+
+use super::Edge;
+use super::caller::Caller;
+use super::create::RESERVED;
+use super::error::Problem;
+use super::query::Pairs;
+use super::tasks::{answer_at, reason, wait};
+use crate::actors::task::Ask;
+use crate::store::{StreamName, now};
+use crate::task::limits::is_name;
+use crate::task::queue::{Queue, QueueCommand};
+use crate::task::{Position, Revision, Timestamp};
+use crate::views::queues::Pause;
+use crate::views::{Counts, NamedCounts, Views};
+
+#[derive(Serialize)]
+struct QueueDoc<'a> {
+    name: &'a str,
+    paused: bool,
+    paused_at: Option<Timestamp>,
+    paused_by: Option<&'a str>,
+    reason: Option<&'a str>,
+    counts: NamedCounts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<Position>,
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    items: Vec<QueueDoc<'a>>,
+    position: Position,
+}
+
+impl<'a> QueueDoc<'a> {
+    fn new(name: &'a str, pause: Option<&'a Pause>, counts: Counts) -> Self {
+        Self {
+            name,
+            paused: pause.is_some(),
+            paused_at: pause.map(|pause| pause.at),
+            paused_by: pause.map(|pause| &*pause.by),
+            reason: pause.and_then(|pause| pause.reason.as_deref()),
+            counts: NamedCounts(counts),
+            position: None,
+        }
+    }
+}
+
+/// `GET /v1/queues`: those that have or had tasks, and those that are paused, by name.
+///
+/// # Errors
+/// 422, 503 `behind`.
+pub async fn list(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    wait(&edge, Pairs::of_query(request.query_string())?).await?;
+    let views = edge.read.views();
+    let counts = views.queue_counts();
+    let mut queues: BTreeMap<&str, Counts> = counts.iter().map(|(name, counts)| (&**name, *counts)).collect();
+    for (name, _) in views.queues().paused() {
+        queues.entry(name).or_default();
+    }
+    let doc = |(name, counts)| QueueDoc::new(name, views.queues().pause(name), counts);
+    let position = views.position();
+    answer_at(StatusCode::OK, position, &List { items: queues.into_iter().map(doc).collect(), position })
+}
+
+/// `POST /v1/queues/{queue}/pause`: nothing of it starts any more; what runs goes on.
+///
+/// # Errors
+/// 400, 404, 422, 503.
+pub async fn pause(
+    edge: web::Data<Edge>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    turn(&edge, &caller, &request, payload, |reason| QueueCommand::Pause { reason }).await
+}
+
+/// `POST /v1/queues/{queue}/resume`: it hands out work again.
+///
+/// # Errors
+/// 400, 404, 422, 503.
+pub async fn resume(
+    edge: web::Data<Edge>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    turn(&edge, &caller, &request, payload, |reason| QueueCommand::Resume { reason }).await
+}
+
+async fn turn(
+    edge: &Edge,
+    caller: &Caller,
+    request: &HttpRequest,
+    payload: web::Payload,
+    command: impl Fn(Option<String>) -> QueueCommand,
+) -> Result<HttpResponse, Problem> {
+    let name = request.match_info().query("queue");
+    if !is_name(name) {
+        return Err(Problem::not_found());
+    }
+    if name.starts_with(RESERVED) {
+        return Err(Problem::invalid_field("", "queues that begin with `taskbell.` are this server's own"));
+    }
+    let command = command(reason(request, payload).await?);
+    let stream = StreamName::queue(name);
+    let ask = Ask { stream: stream.clone(), command, at: now(), meta: caller.meta() };
+    edge.registry.ask::<Queue>(ask).await?;
+    let late = views_of(edge, &stream).await?;
+    let views = edge.read.views();
+    let pause = late.as_ref().unwrap_or(&views).queues().pause(name);
+    let counts = views.queue_counts().get(name).copied().unwrap_or_default();
+    let position = late.as_ref().map_or(views.position(), Views::position);
+    let doc = QueueDoc { position: Some(position), ..QueueDoc::new(name, pause, counts) };
+    answer_at(StatusCode::OK, position, &doc)
+}
+
+/// Waits until the views show all that is durable now. Where they are late, the views of this stream alone: that doesn't
+/// turn a success into a failure.
+///
+/// # Errors
+/// 503 where the log can't be read.
+async fn views_of(edge: &Edge, stream: &StreamName) -> Result<Option<Views>, Problem> {
+    if edge.read.reached(edge.store.head().position).await {
+        return Ok(None);
+    }
+    let events = edge.store.read_stream(stream, Revision(0)).await?;
+    let mut views = Views::default();
+    for recorded in &events {
+        views.apply(recorded);
+    }
+    Ok(Some(views))
+}

@@ -1,0 +1,184 @@
+//! Schedules whose time came while no server ran: the log says what was created already, and nothing is created twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, Via, new_id, now};
+use taskbell::task::calendar::{CATCH_UP_MAX, nominal_time};
+use taskbell::task::schedule::{Missed, ScheduleCreated, ScheduleEvent, Template};
+use taskbell::task::{TaskId, Timestamp};
+use uuid::Uuid;
+
+use super::super::support::Server;
+
+const DAY: u64 = 24 * 3600;
+
+/// A server that had these schedules a while ago, and has not run since.
+async fn after_a_while(schedules: &[ScheduleCreated], ago_s: i64) -> (Server, Vec<Uuid>) {
+    let mut server = Server::start();
+    server.stop();
+    let time = Timestamp::from_micros(now().as_micros() - ago_s * 1_000_000);
+    let store = EventStore::open(&server.data()).unwrap();
+    let mut ids = Vec::new();
+    for created in schedules {
+        let id = new_id();
+        let meta = Meta {
+            actor: "mira".into(),
+            via: Via::Http,
+            correlation_id: new_id(),
+            causation_id: None,
+            request_id: None,
+        };
+        let event = ScheduleEvent::ScheduleCreated(Box::new(created.clone())).into();
+        let events = vec![NewEvent { id: new_id(), time, meta, event }];
+        let append = Append { stream: StreamName::schedule(id), expected: Expected::NoStream, events };
+        store.append(append).await.unwrap();
+        ids.push(id);
+    }
+    drop(store);
+    server.restart();
+    (server, ids)
+}
+
+fn schedule(cron: &str, missed: Missed) -> ScheduleCreated {
+    let task = Template {
+        kind: "a".into(),
+        title: "again".into(),
+        owner: "mira".into(),
+        input: Value::Null,
+        queue: "default".into(),
+        priority: 0,
+        max_attempts: 1,
+        timeout_s: None,
+        labels: BTreeMap::new(),
+        unique_key: None,
+        concurrency_key: None,
+    };
+    ScheduleCreated { cron: cron.into(), time_zone: "UTC".into(), missed, task }
+}
+
+/// Daily, half a day from now: it doesn't come while a test runs.
+fn daily() -> String {
+    format!("30 {} * * *", (now().as_micros() / 3_600_000_000 + 12) % 24)
+}
+
+/// Hourly, half an hour from now.
+fn hourly() -> String {
+    format!("{} * * * *", (now().as_micros() / 60_000_000 + 30) % 60)
+}
+
+/// Waits until the views show this position, and whatever comes of it.
+async fn reached(server: &Server, position: usize) {
+    for _ in 0..12 {
+        if server.get(&format!("/v1/counters?min_position={position}")).await.status == 200 {
+            return;
+        }
+    }
+    panic!("position {position} was not reached");
+}
+
+/// The nominal times that each schedule has created a task for, in the order of the log after a position.
+async fn fired(server: &Server, after: u64) -> BTreeMap<Uuid, Vec<Timestamp>> {
+    let log = server.get(&format!("/v1/log?type=Created&after={after}")).await.text;
+    let mut fired: BTreeMap<Uuid, Vec<Timestamp>> = BTreeMap::new();
+    for line in log.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let Some(schedule) = event["data"]["schedule"].as_str() else { continue };
+        let task: TaskId = event["stream"].as_str().unwrap().strip_prefix("task-").unwrap().parse().unwrap();
+        fired.entry(schedule.parse().unwrap()).or_default().push(nominal_time(task).unwrap());
+    }
+    fired
+}
+
+fn apart(times: &[Timestamp]) -> BTreeSet<u64> {
+    times.windows(2).map(|pair| pair[1].since(pair[0]).as_secs()).collect()
+}
+
+#[tokio::test]
+async fn what_was_missed_is_made_up_for_as_the_schedule_says_and_not_again_after_a_restart() {
+    let all = [Missed::RunOnce, Missed::Skip, Missed::RunAll].map(|missed| schedule(&daily(), missed));
+    let (mut server, ids) = after_a_while(&all, 10 * 24 * 3600).await;
+    reached(&server, 3 + 1 + 10).await;
+    let first = fired(&server, 0).await;
+    assert_eq!((first[&ids[0]].len(), first.get(&ids[1]), first[&ids[2]].len()), (1, None, 10));
+    assert_eq!(first[&ids[0]][0], first[&ids[2]][9], "the latest of them");
+    assert_eq!(apart(&first[&ids[2]]), [DAY].into(), "oldest first");
+    for _ in 0..2 {
+        server.restart();
+        server.submit(&json!({"kind": "a"})).await;
+    }
+    assert_eq!(fired(&server, 0).await, first);
+    for (id, last) in [(ids[0], json!(first[&ids[0]][0])), (ids[1], Value::Null), (ids[2], json!(first[&ids[2]][9]))] {
+        let shown = server.get(&format!("/v1/schedules/{id}")).await;
+        assert_eq!((shown.status, &shown.body["last_at"]), (200, &last), "{}", shown.text);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_while_it_makes_up_for_a_thousand_creates_each_once() {
+    let (mut server, ids) = after_a_while(&[schedule(&hourly(), Missed::RunAll)], 50 * 24 * 3600).await;
+    for position in [100, 400] {
+        reached(&server, position).await;
+        server.kill9();
+        server.restart();
+    }
+    reached(&server, 1 + CATCH_UP_MAX).await;
+    server.submit(&json!({"kind": "a"})).await;
+    let times = fired(&server, 0).await.remove(&ids[0]).unwrap();
+    assert_eq!((times.len(), apart(&times)), (CATCH_UP_MAX, [3600].into()));
+    assert!(now().since(times[CATCH_UP_MAX - 1]) < Duration::from_hours(1), "the latest thousand");
+}
+
+#[tokio::test]
+async fn a_run_is_left_out_while_the_former_one_is_not_final() {
+    let mut unique = schedule(&daily(), Missed::RunAll);
+    unique.task.unique_key = Some("report".into());
+    let (server, ids) = after_a_while(&[unique, schedule(&daily(), Missed::RunAll)], 5 * 24 * 3600).await;
+    reached(&server, 2 + 1 + 5).await;
+    server.submit(&json!({"kind": "a"})).await;
+    let fired = fired(&server, 0).await;
+    assert_eq!((fired[&ids[0]].len(), fired[&ids[1]].len()), (1, 5));
+}
+
+#[tokio::test]
+async fn a_schedule_that_is_removed_creates_nothing_after_the_answer() {
+    let (mut server, ids) = after_a_while(&[schedule(&hourly(), Missed::RunAll)], 50 * 24 * 3600).await;
+    reached(&server, 50).await;
+    let gone = server.client().delete(format!("{}/v1/schedules/{}", server.url(), ids[0]));
+    assert_eq!(server.send(gone).await.status, 204);
+    let head = server.get("/v1/log/head").await.position();
+    for _ in 0..20 {
+        server.submit(&json!({"kind": "a"})).await;
+    }
+    server.restart();
+    server.submit(&json!({"kind": "a"})).await;
+    assert!(fired(&server, head).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_last_minute_was_not_missed_and_a_schedule_of_the_future_waits() {
+    let (server, ids) = after_a_while(&[schedule("* * * * *", Missed::Skip)], 61).await;
+    reached(&server, 2).await;
+    let times = fired(&server, 0).await.remove(&ids[0]).unwrap();
+    assert!(times.len() <= 2 && now().since(times[0]) < Duration::from_mins(3), "{times:?}");
+
+    let (server, ids) = after_a_while(&[schedule("* * * * *", Missed::RunAll)], -10 * 24 * 3600).await;
+    let shown = server.get(&format!("/v1/schedules/{}", ids[0])).await;
+    assert!(shown.body["next_at"].as_str() > shown.body["created_at"].as_str(), "{}", shown.text);
+    server.submit(&json!({"kind": "a"})).await;
+    assert!(fired(&server, 0).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_schedule_that_this_release_cant_read_stops_no_other() {
+    let mut unknown = schedule("* * * * *", Missed::RunAll);
+    unknown.time_zone = "Mars/Olympus".into();
+    let (server, ids) = after_a_while(&[unknown, schedule(&daily(), Missed::RunOnce)], 2 * 24 * 3600).await;
+    reached(&server, 3).await;
+    let fired = fired(&server, 0).await;
+    assert_eq!((fired.get(&ids[0]), fired[&ids[1]].len()), (None, 1));
+    let shown = server.get(&format!("/v1/schedules/{}", ids[0])).await;
+    assert_eq!((shown.status, &shown.body["next_at"]), (200, &Value::Null), "{}", shown.text);
+    assert!(server.stderr().contains("can't be read by this release"));
+}
