@@ -14,17 +14,15 @@ use actix_web::{App, HttpServer, ResponseError, web};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::actors::capacity::Capacity;
-use crate::actors::cascade::Cascade;
 use crate::actors::create::{Accepted, UniqueKeys};
 use crate::actors::dispatcher::Dispatcher;
 use crate::actors::gate::Keys;
 use crate::actors::history::{Historian, views_at};
-use crate::actors::hub::Hub;
 use crate::actors::kinds::Kinds;
 use crate::actors::messages::{SendAway, Stop};
+use crate::actors::metrics::Metrics;
 use crate::actors::projector::Projector;
 use crate::actors::read::sides;
-use crate::actors::scheduler::Scheduler;
 use crate::actors::{ReadSide, Registry};
 use crate::config::{Config, StoreKind};
 use crate::http::caller::{Caller, LOCAL_USER};
@@ -36,6 +34,10 @@ use crate::views::Limits;
 use crate::views::Views;
 use crate::work::distribute::{Distribute, Roots};
 use crate::work::{BulkCancel, Doors, Drain, Handler, Handlers, LocalWorker, NotRegistered};
+
+mod hearers;
+
+use hearers::{Hearers, Surroundings};
 
 /// A connection whose peer takes nothing for so long is ended by the kernel; see `http::live`. Longer than the hub's
 /// patience with a stalled reader, so that one who reads again in between finds out why it was let go.
@@ -68,9 +70,7 @@ pub enum StartError {
 pub struct Taskbell {
     edge: Edge,
     worker: Addr<LocalWorker>,
-    dispatcher: Addr<Dispatcher>,
-    cascade: Addr<Cascade>,
-    scheduler: Addr<Scheduler>,
+    hearers: Hearers,
     /// The threads that the actors live on; they end with it.
     arbiters: Vec<Arbiter>,
 }
@@ -131,18 +131,18 @@ impl Taskbell {
         let registry = Registry::start(&store, shards);
         let settings = Arc::new(options.settings.with_defaults(options.handlers.policies()));
         let capacity = Arc::new(Capacity::new(options.limits));
-        let hub = Hub::new(read.clone(), capacity.clone(), store.epoch()).start();
-        let dispatcher = Dispatcher::new(registry.clone(), read.clone(), capacity.clone(), settings.clone()).start();
-        let cascade = Cascade::new(registry.clone(), read.clone(), store.clone(), settings.clone()).start();
         let (keys, unique) = (Keys::default(), UniqueKeys::default());
-        let (scheduler, firing) = Scheduler::run(registry.clone(), read.clone(), unique.clone());
-        let committed = vec![
-            dispatcher.clone().recipient(),
-            hub.clone().recipient(),
-            cascade.clone().recipient(),
-            scheduler.clone().recipient(),
-        ];
-        let (log, progressed) = (store.clone(), hub.clone().recipient());
+        let metrics = Metrics::new().map_err(|error| StartError::Io("metrics", io::Error::other(error)))?;
+        let (hearers, firing) = Hearers::start(&Surroundings {
+            store: &store,
+            read: &read,
+            registry: &registry,
+            capacity: &capacity,
+            settings: &settings,
+            unique: &unique,
+            metrics: &metrics,
+        });
+        let (log, committed, progressed) = (store.clone(), hearers.recipients(), hearers.hub.clone().recipient());
         let projector =
             Projector::start_in_arbiter(&own[0].handle(), move |_| Projector::new(log, write, committed, progressed));
         let log = store.clone();
@@ -154,13 +154,7 @@ impl Taskbell {
             history: historian.recipient(),
             kinds: settings.clone(),
         })?;
-        let doors = Doors {
-            worker: format!("local/{}/{}", host_name(), new_id().simple()),
-            execute: registry.door(),
-            offer: dispatcher.clone().recipient(),
-            stopped: dispatcher.clone().recipient(),
-            progress: projector.clone().recipient(),
-        };
+        let doors = doors(&registry, &hearers.dispatcher, &projector);
         let worker = LocalWorker::new(handlers.clone(), options.slots, doors)
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
@@ -170,9 +164,9 @@ impl Taskbell {
             registry,
             read,
             store,
-            dispatcher: dispatcher.clone(),
+            dispatcher: hearers.dispatcher.clone(),
             progress,
-            hub,
+            hub: hearers.hub.clone(),
             handlers,
             capacity,
             settings,
@@ -180,8 +174,9 @@ impl Taskbell {
             keys,
             unique,
             firing,
+            metrics,
         };
-        Ok(Self { edge, worker, dispatcher, cascade, scheduler, arbiters })
+        Ok(Self { edge, worker, hearers, arbiters })
     }
 
     /// The API and the interface, to be mounted at the root of an actix-web application: `App::new().configure(…)`.
@@ -217,7 +212,7 @@ impl Taskbell {
     }
 
     async fn drain(&self) {
-        self.dispatcher.do_send(SendAway);
+        self.hearers.dispatcher.do_send(SendAway);
         if let Ok(left @ 1..) = self.worker.send(Drain { within: DRAIN }).await {
             tracing::info!(attempts = left, "attempts are cut off; the next start ends them");
         }
@@ -225,10 +220,7 @@ impl Taskbell {
 
     async fn end(self) {
         self.worker.do_send(Stop);
-        self.dispatcher.do_send(Stop);
-        self.cascade.do_send(Stop);
-        self.scheduler.do_send(Stop);
-        self.edge.hub.do_send(Stop);
+        self.hearers.stop();
         let arbiters = self.arbiters;
         let ended = web::block(move || {
             for arbiter in arbiters {
@@ -250,6 +242,17 @@ async fn open(data: Option<&Path>) -> Result<(EventStore, Views), StartError> {
     let views = views_at(&store, store.head().position).await?;
     tracing::info!(position = %views.position(), "the views are rebuilt");
     Ok((store, views))
+}
+
+/// Where the worker inside the process sends what it has to say, and its name: another one after each start.
+fn doors(registry: &Registry, dispatcher: &Addr<Dispatcher>, projector: &Addr<Projector>) -> Doors {
+    Doors {
+        worker: format!("local/{}/{}", host_name(), new_id().simple()),
+        execute: registry.door(),
+        offer: dispatcher.clone().recipient(),
+        stopped: dispatcher.clone().recipient(),
+        progress: projector.clone().recipient(),
+    }
 }
 
 fn host_name() -> String {

@@ -13,6 +13,7 @@ mod fuzz;
 mod keys;
 mod list;
 mod log;
+mod metrics;
 mod queues;
 mod schedules;
 mod unique;

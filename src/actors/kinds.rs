@@ -53,6 +53,11 @@ impl Kinds {
         self
     }
 
+    /// The kinds that something is set for.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// The ladder of a cancel of this kind.
     #[must_use]
     pub fn cancel(&self, kind: &str) -> CancelPolicy {

@@ -14,7 +14,8 @@
 //! Reading order: [`messages`], [`registry`] (finds the actor), [`task`] (owns a stream), [`commit`] (decide → append →
 //! evolve), [`create`] and [`gate`] (one at a time for each key), [`projector`] (the log becomes views), [`read`] (how the
 //! edge reads them), [`hub`] (pushes), [`dispatcher`] (what runs next), [`cascade`] (a parent's cancel asks its children),
-//! [`scheduler`] (what comes again and again), [`history`] (the views as they were).
+//! [`scheduler`] (what comes again and again),
+//! [`metrics`] (figures for Prometheus), [`history`] (the views as they were).
 
 pub mod capacity;
 pub mod cascade;
@@ -28,6 +29,7 @@ pub mod hub;
 pub mod kinds;
 pub mod leases;
 pub mod messages;
+pub mod metrics;
 pub mod projector;
 pub mod read;
 pub mod registry;

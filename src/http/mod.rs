@@ -18,6 +18,7 @@ use crate::actors::gate::Keys;
 use crate::actors::hub::Hub;
 use crate::actors::kinds::Kinds;
 use crate::actors::messages::NoteProgress;
+use crate::actors::metrics::Metrics;
 use crate::actors::scheduler::Firing;
 use crate::actors::{ReadSide, Registry};
 use crate::store::EventStore;
@@ -39,6 +40,7 @@ pub mod leases;
 pub mod line;
 pub mod live;
 pub mod log;
+pub mod metrics;
 pub mod query;
 pub mod queues;
 pub mod schedules;
@@ -76,6 +78,8 @@ pub struct Edge {
     pub unique: UniqueKeys,
     /// What a schedule that is being removed waits for.
     pub firing: Firing,
+    /// Figures for Prometheus.
+    pub metrics: Metrics,
 }
 
 impl Edge {
@@ -103,6 +107,7 @@ pub fn routes(config: &mut web::ServiceConfig, edge: &Edge) {
         .service(api())
         .service(web::scope("/healthz").wrap(from_fn(door::door)).service(at!("", GET health::alive)))
         .service(web::scope("/readyz").wrap(from_fn(door::door)).service(at!("", GET health::ready)))
+        .service(web::scope("/metrics").wrap(from_fn(door::door)).service(at!("", GET metrics::read)))
         .configure(ui::configure);
 }
 

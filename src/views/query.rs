@@ -56,6 +56,12 @@ impl Views {
         Snapshot { owned, ..self.snapshot() }
     }
 
+    /// How many tasks of all owners have each status.
+    #[must_use]
+    pub fn totals(&self) -> Counts {
+        self.counted(&Filter::default())
+    }
+
     fn source(&self, filter: &Filter) -> Source<'_> {
         let lanes = match self.named(filter) {
             Some(owners) => owners.iter().map(|owner| owner.tasks.lane()).collect(),

@@ -103,6 +103,7 @@ async fn a_method_that_is_not_offered_is_named_with_those_that_are() {
         ("/v1/log/head".into(), "GET, HEAD"),
         ("/healthz".into(), "GET, HEAD"),
         ("/readyz".into(), "GET, HEAD"),
+        ("/metrics".into(), "GET, HEAD"),
         ("/".into(), "GET, HEAD"),
         ("/tasks/x".into(), "GET, HEAD"),
         ("/ui/app.js".into(), "GET, HEAD"),

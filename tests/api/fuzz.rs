@@ -14,7 +14,7 @@ const SEED: u64 = 0x7a5b_be11;
 const REQUESTS: usize = 1500;
 const TIME: Duration = Duration::from_secs(8);
 
-const PATHS: [&str; 17] = [
+const PATHS: [&str; 18] = [
     "/v1/tasks",
     "/v1/tasks/batch",
     "/v1/tasks/cancel",
@@ -30,6 +30,7 @@ const PATHS: [&str; 17] = [
     "/v1/log/head",
     "/healthz",
     "/readyz",
+    "/metrics",
     "/tasks/ID",
     "/ui/app.js",
 ];

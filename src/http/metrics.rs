@@ -1,0 +1,25 @@
+//! `GET /metrics`.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::Edge;
+use super::error::Problem;
+use super::query::Pairs;
+
+/// Version 0.0.4 of the text format, which every scraper reads.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// `GET /metrics`: figures since the process began, as text for Prometheus. They follow the views by a moment.
+///
+/// # Errors
+/// 422.
+pub async fn read(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    Pairs::of_query(request.query_string())?.done()?;
+    let position = edge.read.position().to_string();
+    let text = edge.metrics.text(&edge.read, edge.store.head().position).map_err(|error| {
+        tracing::error!(%error, "the metrics can't be written");
+        Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)
+    })?;
+    Ok(HttpResponse::Ok().insert_header(("taskbell-position", position)).content_type(TEXT).body(text))
+}
