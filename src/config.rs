@@ -110,15 +110,15 @@ pub struct Settings {
     /// Tasks that run in the server's process at once [default: 4]
     #[arg(long, env = "TASKBELL_SLOTS", value_name = "N")]
     pub slots: Option<usize>,
-    /// What holds for a kind of work, like image.build:lease_s=60,ask_for_s=20,interrupt_for_s=10; may be repeated
+    /// What holds for a kind of work, like `image.build:lease_s=60,ask_for_s=20,interrupt_for_s=10`; may be repeated
     #[arg(long = "kind", env = "TASKBELL_KIND", value_name = "KIND:SETTING=N,…", long_help = KIND_HELP, value_delimiter = ';')]
     #[serde(default, deserialize_with = "tables::kinds")]
     pub kind: Option<Vec<KindTable>>,
-    /// How many tasks of a queue run at once, like imports:max_running=2; may be repeated
+    /// How many tasks of a queue run at once, like `imports:max_running=2`; may be repeated
     #[arg(long = "queue", env = "TASKBELL_QUEUE", value_name = "QUEUE:max_running=N", value_delimiter = ';')]
     #[serde(default, deserialize_with = "tables::queues")]
     pub queue: Option<Vec<QueueTable>>,
-    /// How many tasks with the same concurrency_key run at once [default: 1]
+    /// How many tasks with the same `concurrency_key` run at once [default: 1]
     #[arg(long, env = "TASKBELL_MAX_RUNNING_PER_KEY", value_name = "N")]
     pub max_running_per_key: Option<u32>,
     /// Which log lines go to stderr, like debug or taskbell=debug,actix=warn [default: info]

@@ -173,7 +173,10 @@ pub struct Granted {
 
 /// Leases on their way. Dropped before they have arrived, it hands them back.
 #[derive(Debug, Default)]
-pub struct Delivery(Option<(Recipient<NotDelivered>, Vec<(TaskId, u32)>)>);
+pub struct Delivery(Option<OnTheWay>);
+
+/// Who is to hear of it if these attempts don't arrive.
+type OnTheWay = (Recipient<NotDelivered>, Vec<(TaskId, u32)>);
 
 impl Delivery {
     /// These attempts are on their way; `to` hears of it if they don't arrive.

@@ -78,7 +78,7 @@ impl Registry {
         for (places, part) in parts.await {
             match part {
                 Ok(part) => places.into_iter().zip(part).for_each(|(place, answer)| answers[place] = answer),
-                Err(error) => places.into_iter().for_each(|place| answers[place] = Err(stopped(error.clone()))),
+                Err(error) => places.into_iter().for_each(|place| answers[place] = Err(stopped(error))),
             }
         }
         answers

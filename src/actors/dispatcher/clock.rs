@@ -62,7 +62,7 @@ impl Dispatcher {
         };
         ctx.spawn(heard.into_actor(self).map(|asks, this, ctx| {
             this.clock.busy = false;
-            this.insist_later(asks, ctx);
+            Self::insist_later(asks, ctx);
             this.arm(ctx);
         }));
     }
@@ -131,10 +131,10 @@ impl Dispatcher {
             let answers = registry.execute_many(asks.clone()).await;
             asks.into_iter().zip(answers).filter_map(|(ask, answer)| again(ask, answer)).collect::<Vec<_>>()
         };
-        ctx.spawn(sent.into_actor(self).map(|asks, this, ctx| this.insist_later(asks, ctx)));
+        ctx.spawn(sent.into_actor(self).map(|asks, _, ctx| Self::insist_later(asks, ctx)));
     }
 
-    fn insist_later(&self, asks: Vec<Execute>, ctx: &mut Context<Self>) {
+    fn insist_later(asks: Vec<Execute>, ctx: &mut Context<Self>) {
         if !asks.is_empty() {
             ctx.run_later(PAUSE, move |this, ctx| this.insist(asks, ctx));
         }

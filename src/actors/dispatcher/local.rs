@@ -47,14 +47,14 @@ impl Local {
         let cut_off = views.rows().filter(|row| row.status().is_active()).filter(|row| {
             row.worker().is_some_and(|worker| worker.starts_with(LOCAL_WORKER) && worker != offer.worker)
         });
-        let lose = |attempt| Command::LoseAttempt { attempt, error: error.clone(), progress: None };
-        let lost: Vec<Execute> = cut_off.map(|row| system(row.id(), lose(row.attempt()))).collect();
-        if !lost.is_empty() {
-            tracing::info!(attempts = lost.len(), "attempts were cut off by the restart");
+        let lost = |attempt| Command::LoseAttempt { attempt, error: error.clone(), progress: None };
+        let ends: Vec<Execute> = cut_off.map(|row| system(row.id(), lost(row.attempt()))).collect();
+        if !ends.is_empty() {
+            tracing::info!(attempts = ends.len(), "attempts were cut off by the restart");
         }
         self.wants = Wants { kinds: Some(offer.kinds.clone()), queues: None };
         self.offer = Some(offer);
-        lost
+        ends
     }
 
     /// What may be started now, and whether it runs beside the slots. A bulk cancel must not wait behind the very work

@@ -57,7 +57,9 @@ impl Dispatcher {
             let waiter = self.waiters.remove(place);
             if waiter.answer.is_closed() || (waiter.gone)() {
                 let mut pending = self.capacity.pending();
-                tasks.into_iter().for_each(|task| pending.take_back(task));
+                for task in tasks {
+                    pending.take_back(task);
+                }
                 continue;
             }
             let worker = waiter.worker.clone();
