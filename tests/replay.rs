@@ -1,9 +1,11 @@
 //! Recorded logs and the views they lead to: `events/logs/*.jsonl` through today's code is `*.expected.json`.
 
 mod main_walk;
+mod workers_walk;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use taskbell::store::Recorded;
@@ -33,13 +35,39 @@ fn shown(log: &[Recorded], owners: &[String], at: &[u64]) -> Value {
     let page = views.page(&Filter::default(), &all).unwrap();
     let tasks: Vec<Value> =
         page.items.iter().map(|row| serde_json::to_value(row.doc(Waiting::Worker, None)).unwrap()).collect();
-    json!({
+    let mut shown = json!({
         "position": views.position(),
         "counters": counters(&views, owners),
         "earlier": earlier,
         "total": page.total,
         "tasks": tasks,
-    })
+    });
+    let paused: Vec<Value> = views
+        .queues()
+        .paused()
+        .map(|(name, pause)| {
+            json!({
+                "name": name, "paused_at": pause.at, "paused_by": pause.by, "reason": pause.reason,
+            })
+        })
+        .collect();
+    let schedules: Vec<Value> = views
+        .schedules()
+        .iter()
+        .map(|(id, scheduled)| {
+            json!({
+                "id": id, "created": *scheduled.created, "created_at": scheduled.created_at,
+                "created_by": scheduled.created_by, "last_at": scheduled.last,
+            })
+        })
+        .collect();
+    // Logs that were kept before there were such streams show neither.
+    for (name, items) in [("paused", paused), ("schedules", schedules)] {
+        if !items.is_empty() {
+            shown[name] = json!(items);
+        }
+    }
+    shown
 }
 
 fn owners_of(expected: &Value) -> Vec<String> {
@@ -82,12 +110,20 @@ fn the_recorded_logs_hold_every_type_and_every_verdict() {
 #[test]
 #[ignore = "writes events/logs/0.1.0-main-walk.*"]
 fn record_the_main_walk() {
-    let walk = main_walk::record();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("events/logs/0.1.0-main-walk");
+    write("0.1.0-main-walk", &main_walk::record(), &[12, 30]);
+}
+
+#[test]
+#[ignore = "writes events/logs/0.1.0-workers-walk.*"]
+fn record_the_workers_walk() {
+    write("0.1.0-workers-walk", &workers_walk::record(), &[10, 25]);
+}
+
+fn write(name: &str, walk: &[Arc<Recorded>], earlier: &[u64]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("events/logs").join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let lines: String = walk.iter().map(|event| serde_json::to_string(&**event).unwrap() + "\n").collect();
-    let walk: Vec<Recorded> = recorded(&lines);
-    let expected = shown(&walk, &["mira".to_owned(), "tom".to_owned()], &[12, 30]);
+    let expected = shown(&recorded(&lines), &["mira".to_owned(), "tom".to_owned()], earlier);
     fs::write(path.with_added_extension("jsonl"), &lines).unwrap();
     fs::write(path.with_added_extension("expected.json"), format!("{expected:#}\n")).unwrap();
 }

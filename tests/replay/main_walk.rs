@@ -19,18 +19,38 @@ use uuid::Uuid;
 
 const WORKER: &str = "local/0199f0c2-1b7e-7a31-9c55-5be2f1a4d6c0/3";
 
-struct Walk {
+pub(super) struct Walk {
     runtime: tokio::runtime::Runtime,
-    log: EventStore,
-    now: Timestamp,
+    pub(super) log: EventStore,
+    pub(super) now: Timestamp,
     ids: u128,
     tasks: HashMap<TaskId, (TaskStream, Option<Revision>)>,
     bells: HashMap<&'static str, (Bell, Option<Revision>)>,
+    /// What comes of something that stands in the log: its correlation, and its event.
+    pub(super) trace: Option<(Uuid, Uuid)>,
 }
 
 impl Walk {
+    /// An empty log at this time.
+    pub(super) fn begin(now: &str) -> Self {
+        Self {
+            runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
+            log: EventStore::memory(),
+            now: now.parse().unwrap(),
+            ids: 0,
+            tasks: HashMap::new(),
+            bells: HashMap::new(),
+            trace: None,
+        }
+    }
+
+    /// All that was recorded, oldest first.
+    pub(super) fn end(&self) -> Vec<Arc<Recorded>> {
+        self.runtime.block_on(self.log.read_all(Position(0), usize::MAX)).unwrap()
+    }
+
     /// A UUIDv7 of this moment that comes out the same each time.
-    fn id(&mut self) -> Uuid {
+    pub(super) fn id(&mut self) -> Uuid {
         self.ids += 1;
         let millis = u128::try_from(self.now.as_micros() / 1000).unwrap();
         let noise = self.ids.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835) >> 54;
@@ -39,11 +59,11 @@ impl Walk {
         )
     }
 
-    fn wait(&mut self, millis: u64) {
+    pub(super) fn wait(&mut self, millis: u64) {
         self.now = self.now.plus(Duration::from_millis(millis).saturating_add(Duration::from_micros(317)));
     }
 
-    fn append<E: Into<taskbell::store::LogEvent>>(
+    pub(super) fn append<E: Into<taskbell::store::LogEvent>>(
         &mut self,
         stream: StreamName,
         last: Option<Revision>,
@@ -54,8 +74,8 @@ impl Walk {
         let meta = Meta {
             actor: by.0.to_owned(),
             via: by.1,
-            correlation_id: self.id(),
-            causation_id: None,
+            correlation_id: self.trace.map_or_else(|| self.id(), |(correlation, _)| correlation),
+            causation_id: self.trace.map(|(_, event)| event),
             request_id: request,
         };
         let time = self.now;
@@ -67,7 +87,7 @@ impl Walk {
         self.runtime.block_on(self.log.append(Append { stream, expected, events })).unwrap()
     }
 
-    fn does(&mut self, task: TaskId, by: (&str, Via), command: Command) {
+    pub(super) fn does(&mut self, task: TaskId, by: (&str, Via), command: Command) {
         self.wait(40);
         let (mut state, last) = self.tasks.remove(&task).unwrap_or_default();
         let events = state.decide(&command, self.now).unwrap();
@@ -79,7 +99,7 @@ impl Walk {
         self.tasks.insert(task, (state, Some(last)));
     }
 
-    fn create(&mut self, owner: &str, title: &str, change: impl FnOnce(&mut Created)) -> TaskId {
+    pub(super) fn create(&mut self, owner: &str, title: &str, change: impl FnOnce(&mut Created)) -> TaskId {
         let id = TaskId::from_uuid(self.id());
         let mut new = Created {
             kind: "content.distribute".into(),
@@ -103,18 +123,18 @@ impl Walk {
         id
     }
 
-    fn start(&mut self, task: TaskId) {
+    pub(super) fn start(&mut self, task: TaskId) {
         let lease = blake3_of(self.ids);
         self.does(task, ("system", Via::Worker), Command::Start { worker: WORKER.into(), lease });
     }
 
-    fn cancel(&mut self, task: TaskId, by: &str, reason: Option<&str>) {
+    pub(super) fn cancel(&mut self, task: TaskId, by: &str, reason: Option<&str>) {
         let policy = CancelPolicy { ask_for_ms: Some(30_000), interrupt_for_ms: None };
         let reason = reason.map(str::to_owned);
         self.does(task, (by, Via::Http), Command::RequestCancel { reason, policy });
     }
 
-    fn finish(&mut self, task: TaskId, attempt: u32, end: End, fraction: Option<f64>) {
+    pub(super) fn finish(&mut self, task: TaskId, attempt: u32, end: End, fraction: Option<f64>) {
         let message = fraction.map(|_| "file 812 of 2,340, target 2 of 2".to_owned());
         let progress = fraction.map(|_| Progress { fraction, message, at: self.now });
         self.does(task, (WORKER, Via::Worker), Command::Finish { attempt, lease: None, end, progress, output: None });
@@ -133,37 +153,30 @@ impl Walk {
     }
 }
 
-fn blake3_of(secret: u128) -> String {
+pub(super) fn blake3_of(secret: u128) -> String {
     blake3::hash(&secret.to_be_bytes()).to_hex().to_string()
 }
 
-fn done(message: &str, result: Option<Value>) -> End {
+pub(super) fn done(message: &str, result: Option<Value>) -> End {
     End::Succeeded { message: Some(message.into()), result }
 }
 
-fn failed(code: &str, message: &str, retryable: bool) -> End {
+pub(super) fn failed(code: &str, message: &str, retryable: bool) -> End {
     End::Failed { error: TaskError { code: code.into(), message: message.into() }, retryable }
 }
 
-fn stopped() -> End {
+pub(super) fn stopped() -> End {
     End::Cancelled { message: Some("812 of 2,340 files copied; they stay".into()), result: Some(json!({"files": 812})) }
 }
 
 /// The events, oldest first.
 pub(super) fn record() -> Vec<Arc<Recorded>> {
-    let mut walk = Walk {
-        runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
-        log: EventStore::memory(),
-        now: "2026-11-22T09:00:00.000000Z".parse().unwrap(),
-        ids: 0,
-        tasks: HashMap::new(),
-        bells: HashMap::new(),
-    };
+    let mut walk = Walk::begin("2026-11-22T09:00:00.000000Z");
     work(&mut walk);
     cancels(&mut walk);
     ends_by_force(&mut walk);
     waiting(&mut walk);
-    walk.runtime.block_on(walk.log.read_all(Position(0), usize::MAX)).unwrap()
+    walk.end()
 }
 
 /// Succeeds at once; succeeds after a failure and a release; fails for good and runs again; seen between.

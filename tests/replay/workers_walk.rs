@@ -1,0 +1,205 @@
+//! A night of workers outside the process: output, leases that run out, a ladder to its end, queues, schedules, children.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use taskbell::store::{LogEvent, Recorded, StreamName, Via};
+use taskbell::task::calendar::{Calendar, task_id};
+use taskbell::task::command::End;
+use taskbell::task::event::{CancelPolicy, Created, OutputKept, QueuedReason, ReleasedReason, Rung, TaskError};
+use taskbell::task::queue::{Queue, QueueCommand};
+use taskbell::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, Template};
+use taskbell::task::{Command, Decider, Revision, TaskId};
+use uuid::Uuid;
+
+use super::main_walk::{Walk, blake3_of, done};
+
+const FIRST: &str = "render-1";
+const SECOND: &str = "render-2";
+
+impl Walk {
+    /// A worker outside the process takes the task.
+    fn takes(&mut self, worker: &str, task: TaskId, secret: u128) {
+        self.does(task, (worker, Via::Worker), Command::Start { worker: worker.into(), lease: blake3_of(secret) });
+    }
+
+    /// It shows its lease, and says how the attempt ended and what it wrote.
+    fn ends(&mut self, worker: &str, task: TaskId, attempt: u32, secret: u128, end: End, output: Option<OutputKept>) {
+        let lease = Some(blake3_of(secret));
+        self.does(task, (worker, Via::Worker), Command::Finish { attempt, lease, end, progress: None, output });
+    }
+
+    /// The command to a stream that is no task's, which it has led to so many events before.
+    fn asks<D: Decider<Event: Into<LogEvent>>>(
+        &mut self,
+        stream: StreamName,
+        (state, last): &mut (D, Option<Revision>),
+        by: &str,
+        command: &D::Command,
+    ) {
+        self.wait(700);
+        let events = state.decide(command, self.now).unwrap();
+        assert!(!events.is_empty(), "a command that leads to nothing");
+        for event in &events {
+            state.evolve(event);
+        }
+        *last = Some(self.append(stream, *last, events, (by, Via::Http)));
+    }
+
+    /// What follows comes of the last event of the log, until it is told otherwise.
+    fn because(&mut self) {
+        let last = self.end().pop().unwrap();
+        self.trace = Some((last.meta.correlation_id, last.id));
+    }
+}
+
+/// The events, oldest first.
+pub(super) fn record() -> Vec<Arc<Recorded>> {
+    let mut walk = Walk::begin("2026-11-22T18:00:00.000000Z");
+    attempts(&mut walk);
+    ladder(&mut walk);
+    queues(&mut walk);
+    schedules(&mut walk);
+    family(&mut walk);
+    walk.end()
+}
+
+/// Handed back, taken again, lost with its worker, done by another with its output kept; one that fails with output.
+fn attempts(walk: &mut Walk) {
+    let film = walk.create("mira", "Render launch.mp4", |new| {
+        new.kind = "video.render".into();
+        new.queue = "render".into();
+        new.concurrency_key = Some("gpu".into());
+    });
+    walk.takes(FIRST, film, 1);
+    walk.ends(FIRST, film, 1, 1, End::Released(ReleasedReason::HandedBack), None);
+    walk.takes(FIRST, film, 2);
+    walk.wait(30_000);
+    let error = TaskError { code: "lease_expired".into(), message: "no heartbeat for 30 s".into() };
+    let lost = Command::LoseAttempt { attempt: 2, error, progress: None };
+    walk.does(film, ("system", Via::Scheduler), lost);
+    walk.wait(2_000);
+    walk.does(film, ("system", Via::Scheduler), Command::Enqueue { reason: QueuedReason::RetryAt });
+    walk.takes(SECOND, film, 3);
+    let tail = "frame 7,199 of 7,200\nframe 7,200 of 7,200 – “fertig” 完了\n".to_owned();
+    let end = done("7,200 frames", Some(json!({"frames": 7200})));
+    walk.ends(SECOND, film, 3, 3, end, Some(OutputKept { attempt: 3, tail, dropped_bytes: 1_048_576 }));
+    let still = walk.create("tom", "Render a still", |new| {
+        new.kind = "video.render".into();
+        new.max_attempts = 1;
+    });
+    walk.takes(SECOND, still, 4);
+    let error = TaskError { code: "exit_1".into(), message: "the command ended with 1".into() };
+    let output = OutputKept { attempt: 1, tail: "no such scene\n".into(), dropped_bytes: 0 };
+    walk.ends(SECOND, still, 1, 4, End::Failed { error, retryable: true }, Some(output));
+}
+
+/// A worker that doesn't listen: asked, told to stop, and revoked, each when its time has come.
+fn ladder(walk: &mut Walk) {
+    let deaf = walk.create("mira", "Render what nobody needs", |new| new.kind = "video.render".into());
+    walk.takes(FIRST, deaf, 5);
+    let policy = CancelPolicy { ask_for_ms: Some(10_000), interrupt_for_ms: Some(5_000) };
+    let reason = Some("wrong scene".to_owned());
+    walk.does(deaf, ("mira", Via::Http), Command::RequestCancel { reason, policy });
+    walk.because();
+    for (rung, after_ms) in [(Rung::Interrupt, 10_000), (Rung::Revoke, 5_000)] {
+        walk.wait(after_ms);
+        let reason = Some(format!("not stopped after {after_ms} ms"));
+        walk.does(deaf, ("system", Via::Scheduler), Command::Escalate { rung, reason, attempt: Some(1) });
+    }
+    walk.trace = None;
+}
+
+/// One queue is paused and resumed, another stays paused.
+fn queues(walk: &mut Walk) {
+    let pause = |why: &str| QueueCommand::Pause { reason: Some(why.into()) };
+    let (mut render, mut night) = Default::default();
+    walk.asks::<Queue>(StreamName::queue("render"), &mut render, "olga", &pause("new cards"));
+    walk.create("tom", "Render while paused", |new| new.queue = "render".into());
+    walk.asks(StreamName::queue("render"), &mut render, "olga", &QueueCommand::Resume { reason: None });
+    walk.asks::<Queue>(StreamName::queue("night"), &mut night, "olga", &pause("the disks are being replaced"));
+}
+
+/// One schedule has created two tasks and stays, another is removed.
+fn schedules(walk: &mut Walk) {
+    let task = Template {
+        kind: "report".into(),
+        title: "Report of the hour".into(),
+        owner: "mira".into(),
+        input: json!({"sites": ["berlin", "oslo"]}),
+        queue: "default".into(),
+        priority: -1,
+        max_attempts: 2,
+        timeout_s: Some(600),
+        labels: BTreeMap::from([("team".to_owned(), "web".to_owned())]),
+        unique_key: Some("report".into()),
+        concurrency_key: None,
+    };
+    let (cron, time_zone) = ("0 * * * *".to_owned(), "Europe/Zurich".to_owned());
+    let wanted = ScheduleCreated { cron, time_zone, missed: Missed::RunOnce, task };
+    let (stays, goes) = (walk.id(), walk.id());
+    let (mut hourly, mut daily) = Default::default();
+    let create = ScheduleCommand::Create(Box::new(wanted.clone()));
+    walk.asks::<Schedule>(StreamName::schedule(stays), &mut hourly, "mira", &create);
+    walk.because();
+    for worker in [FIRST, SECOND] {
+        fires(walk, stays, &wanted, worker);
+    }
+    walk.trace = None;
+    let daily_one = ScheduleCreated { cron: "30 2 * * 1-5".into(), missed: Missed::RunAll, ..wanted };
+    let create = ScheduleCommand::Create(Box::new(daily_one));
+    walk.asks::<Schedule>(StreamName::schedule(goes), &mut daily, "tom", &create);
+    let reason = Some("the shop sends it now".to_owned());
+    walk.asks(StreamName::schedule(goes), &mut daily, "tom", &ScheduleCommand::Remove { reason });
+}
+
+/// The schedule's next time comes: its task is created and done.
+fn fires(walk: &mut Walk, schedule: Uuid, wanted: &ScheduleCreated, worker: &str) {
+    let nominal = Calendar::parse(&wanted.cron, &wanted.time_zone).unwrap().next(walk.now).unwrap();
+    walk.now = nominal.plus(Duration::from_millis(3));
+    let task = wanted.task.clone();
+    let created = Created {
+        kind: task.kind,
+        title: task.title,
+        owner: task.owner,
+        input: task.input,
+        queue: task.queue,
+        priority: task.priority,
+        run_at: None,
+        max_attempts: task.max_attempts,
+        timeout_s: task.timeout_s,
+        labels: task.labels,
+        parent: None,
+        unique_key: task.unique_key,
+        concurrency_key: task.concurrency_key,
+        schedule: Some(schedule),
+        idempotency: None,
+    };
+    let id = task_id(schedule, nominal);
+    walk.does(id, ("system", Via::Scheduler), Command::Create(Box::new(created)));
+    walk.takes(worker, id, id.uuid().as_u128());
+    walk.ends(worker, id, 1, id.uuid().as_u128(), done("2 sites", None), None);
+}
+
+/// A parent is cancelled: its children are asked too, and that of its child; one is final before, one stops first.
+fn family(walk: &mut Walk) {
+    let parent = walk.create("tom", "Render a season", |_| {});
+    let of = |parent: TaskId| move |new: &mut Created| new.parent = Some(parent);
+    let done_before = walk.create("tom", "Render part 1", of(parent));
+    let running = walk.create("tom", "Render part 2", of(parent));
+    let grandchild = walk.create("tom", "Render part 2, scene 1", of(running));
+    for (task, secret) in [(parent, 10), (done_before, 11), (running, 12)] {
+        walk.takes(FIRST, task, secret);
+    }
+    walk.ends(FIRST, done_before, 1, 11, done("part 1", None), None);
+    walk.cancel(parent, "tom", Some("another season first"));
+    for child in [running, grandchild] {
+        walk.because();
+        walk.cancel(child, "tom", Some("another season first"));
+    }
+    walk.trace = None;
+    let stopped = End::Cancelled { message: Some("scene 1 of 20".into()), result: None };
+    walk.ends(FIRST, running, 1, 12, stopped, None);
+}
