@@ -85,8 +85,8 @@ struct Hands {
     kinds: Arc<Kinds>,
 }
 
-/// It could not be done now; later it may.
-struct Trouble;
+/// It could not be done now; later it may. Why.
+struct Trouble(String);
 
 impl Cascade {
     /// Begins with what a former process left undone.
@@ -164,20 +164,25 @@ impl Cascade {
     }
 
     fn worked(done: Vec<(Job, usize, Result<(), Trouble>)>, this: &mut Self, ctx: &mut Context<Self>) {
-        let mut trouble = false;
+        let mut trouble = None;
         let views = this.hands.read.views();
         for (job, children, answer) in done {
-            trouble |= answer.is_err();
-            // Whoever was asked already is not asked again: it is looked at anew.
-            let left = if answer.is_ok() { job.after(children, &views) } else { Some(job) };
-            this.jobs.extend(left);
+            this.jobs.extend(match answer {
+                Ok(()) => job.after(children, &views),
+                // Whoever was asked already is not asked again: it is looked at anew.
+                Err(Trouble(why)) => {
+                    trouble = Some(why);
+                    Some(job)
+                }
+            });
         }
         drop(views);
         let resume = |this: &mut Self, ctx: &mut Context<Self>| {
             this.busy = false;
             this.work(ctx);
         };
-        if trouble {
+        if let Some(why) = trouble {
+            tracing::warn!(%why, "some children could not be asked to stop; trying again");
             ctx.run_later(PAUSE, resume);
         } else {
             resume(this, ctx);
@@ -214,10 +219,7 @@ impl Hands {
         match self.registry.execute(Execute { task: child, command, at: now(), meta }).await {
             Ok(_) | Err(ExecuteError::Rejected(_)) => Ok(()),
             Err(ExecuteError::Read(error)) => unreadable(child, &error),
-            Err(error @ (ExecuteError::Append(_) | ExecuteError::Busy(_))) => {
-                tracing::warn!(%child, %error, "a child could not be asked to stop; trying again");
-                Err(Trouble)
-            }
+            Err(error @ (ExecuteError::Append(_) | ExecuteError::Busy(_))) => Err(Trouble(error.to_string())),
         }
     }
 
@@ -243,12 +245,14 @@ fn is_surely_meant(row: &Row, job: Job) -> bool {
     row.position() < job.requested || row.revision() == Revision(0)
 }
 
-/// What is damaged is so for good.
+/// What is damaged is so for good: the others are not kept waiting for it.
 fn unreadable(task: TaskId, error: &ReadError) -> Result<(), Trouble> {
-    tracing::warn!(%task, %error, "a history could not be read to ask children to stop");
     match error {
-        ReadError::Unavailable(_) => Err(Trouble),
-        ReadError::Damaged(_) | ReadError::Unknown { .. } => Ok(()),
+        ReadError::Unavailable(_) => Err(Trouble(error.to_string())),
+        ReadError::Damaged(_) | ReadError::Unknown { .. } => {
+            tracing::error!(%task, %error, "a history can't be read, so its children or itself are not asked to stop");
+            Ok(())
+        }
     }
 }
 
