@@ -10,7 +10,8 @@ use tokio_util::task::TaskTracker;
 
 use super::now;
 use super::report::line;
-use crate::task::event::{Created, Progress};
+use super::tail::Tail;
+use crate::task::event::{Created, OutputKept, Progress};
 use crate::task::limits::TEXT_MAX;
 use crate::task::{TaskId, Timestamp};
 
@@ -40,6 +41,8 @@ pub(super) struct Attempt {
     /// Where handlers run.
     pub runtime: Handle,
     lost: AtomicBool,
+    handed_back: AtomicBool,
+    output: Mutex<Tail>,
     progress: watch::Sender<Option<Progress>>,
     heard: Mutex<Heard>,
     acks: mpsc::UnboundedSender<Ack>,
@@ -88,6 +91,8 @@ impl Attempt {
             blocking: TaskTracker::new(),
             runtime,
             lost: AtomicBool::new(false),
+            handed_back: AtomicBool::new(false),
+            output: Mutex::default(),
             progress: watch::channel(None).0,
             heard: Mutex::default(),
             acks,
@@ -168,6 +173,27 @@ impl Attempt {
         self.lost.load(Ordering::SeqCst)
     }
 
+    /// The worker is leaving: the attempt is cut and given back, unless it ends by itself first.
+    pub fn hand_back(&self) {
+        self.handed_back.store(true, Ordering::SeqCst);
+        self.cut.cancel();
+    }
+
+    pub fn is_handed_back(&self) -> bool {
+        self.handed_back.load(Ordering::SeqCst)
+    }
+
+    /// More of what the code writes.
+    pub fn write(&self, text: &str) {
+        self.tail().push(text);
+    }
+
+    /// The end of what the code wrote; none where it wrote nothing.
+    pub fn output(&self) -> Option<OutputKept> {
+        let (tail, dropped_bytes) = self.tail().text()?;
+        Some(OutputKept { attempt: self.number, tail, dropped_bytes })
+    }
+
     /// The latest wins.
     pub fn note(&self, fraction: Option<f64>, message: String) {
         // Adding zero turns -0.0 into 0.0.
@@ -202,6 +228,10 @@ impl Attempt {
         };
         // Where nobody receives, the attempt is over and there is nothing to acknowledge.
         let _ = self.acks.send(ack);
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A panic under the lock leaves nothing half done: each change is one assignment.

@@ -31,6 +31,11 @@ impl Context {
         Self { attempt }
     }
 
+    /// The attempt that it speaks for.
+    pub(super) const fn inner(&self) -> &Arc<Attempt> {
+        &self.attempt
+    }
+
     /// Which task.
     #[must_use]
     pub fn task_id(&self) -> TaskId {
@@ -86,6 +91,12 @@ impl Context {
     /// for people. Cheap; the latest wins, and it is passed on at most ten times a second.
     pub fn progress(&self, fraction: impl Into<Option<f64>>, message: impl Into<String>) {
         self.attempt.note(fraction.into(), message.into());
+    }
+
+    /// Keeps `text`, as it is, as the next part of what the attempt wrote. The last 64 KiB are recorded with the attempt's
+    /// end and shown on the task's page; an attempt whose worker is lost keeps nothing.
+    pub fn output(&self, text: impl AsRef<str>) {
+        self.attempt.write(text.as_ref());
     }
 
     /// Whether somebody asked for the task to stop. Seeing it acknowledges it: stop soon.

@@ -12,9 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::{Ack, Attempt};
 use super::context::{Context, INTERRUPTED};
 use super::handler::{Done, Failure, Handler};
-use super::local::Doors;
-use super::report::{self, error_of};
-use crate::actors::messages::{NoteProgress, Stopped};
+use super::report::{self, Voice, error_of};
 use crate::task::Command;
 use crate::task::command::End;
 use crate::task::event::ReleasedReason;
@@ -34,12 +32,12 @@ enum Ended {
     CutOff,
 }
 
-/// Runs an attempt to its end and tells it, in this order: none of its code runs any more, the end is recorded, `Stopped`.
-pub(super) async fn drive(
+/// Runs an attempt to its end and tells it, in this order: none of its code runs any more, the end is recorded, it is over.
+pub(super) async fn drive<V: Voice>(
     attempt: Arc<Attempt>,
     handler: Arc<dyn Handler>,
     acks: UnboundedReceiver<Ack>,
-    doors: Arc<Doors>,
+    voice: Arc<V>,
     formers: Vec<CancellationToken>,
 ) {
     // No attempt of a task starts while the former's code still runs.
@@ -50,33 +48,31 @@ pub(super) async fn drive(
     let working = async {
         let how = tokio::select! {
             how = run(&attempt, handler) => how,
-            never = pass_on_progress(&attempt, &doors) => match never {},
+            never = pass_on_progress(&attempt, &*voice) => match never {},
         };
         ended.cancel();
         how
     };
-    let (how, ()) = tokio::join!(working, acknowledge(&attempt, acks, &doors, &ended));
+    let (how, ()) = tokio::join!(working, acknowledge(&attempt, acks, &*voice, &ended));
     let told = match command(&attempt, how) {
         Some(_) if attempt.is_lost() => true,
-        Some(command) => report::record(&doors, attempt.task, command, || attempt.is_lost()).await,
+        Some(command) => voice.tell(&attempt, command, || attempt.is_lost()).await,
         None => false,
     };
-    leave(&attempt, &doors, told);
+    leave(&attempt, &*voice, told);
 }
 
 /// Hands an attempt back that never began.
-pub(super) async fn hand_back(attempt: Arc<Attempt>, doors: Arc<Doors>) {
+pub(super) async fn hand_back<V: Voice>(attempt: Arc<Attempt>, voice: Arc<V>) {
     let end = End::Released(ReleasedReason::HandedBack);
     let command = Command::Finish { attempt: attempt.number, lease: None, end, progress: None, output: None };
-    let told = report::record(&doors, attempt.task, command, || attempt.is_lost()).await;
-    leave(&attempt, &doors, told);
+    let told = voice.tell(&attempt, command, || attempt.is_lost()).await;
+    leave(&attempt, &*voice, told);
 }
 
-fn leave(attempt: &Attempt, doors: &Doors, told: bool) {
+fn leave(attempt: &Attempt, voice: &impl Voice, told: bool) {
     attempt.over.cancel();
-    if told || attempt.is_lost() {
-        doors.stopped.do_send(Stopped { task: attempt.task, attempt: attempt.number });
-    }
+    voice.over(attempt, told || attempt.is_lost());
 }
 
 /// The handler runs on the worker's own threads; this one only watches, so that a handler that blocks stops nobody else.
@@ -129,6 +125,7 @@ fn command(attempt: &Attempt, how: Ended) -> Option<Command> {
     let (number, progress) = (attempt.number, attempt.progress());
     let end = match how {
         Ended::Itself(ended) => report::end(ended),
+        Ended::Interrupted(_) if attempt.is_handed_back() => End::Released(ReleasedReason::HandedBack),
         Ended::Interrupted(step) => {
             let step = step.map_or_else(String::new, |step| format!(" while {step}"));
             let message = Some(format!("interrupted{step}"));
@@ -140,11 +137,16 @@ fn command(attempt: &Attempt, how: Ended) -> Option<Command> {
         }
         Ended::CutOff => return None,
     };
-    Some(Command::Finish { attempt: number, lease: None, end, progress, output: None })
+    Some(Command::Finish { attempt: number, lease: None, end, progress, output: attempt.output() })
 }
 
 /// Tells each acknowledgement as it comes. One that can't be recorded is not worth more than the attempt's end.
-async fn acknowledge(attempt: &Attempt, mut acks: UnboundedReceiver<Ack>, doors: &Doors, ended: &CancellationToken) {
+async fn acknowledge(
+    attempt: &Attempt,
+    mut acks: UnboundedReceiver<Ack>,
+    voice: &impl Voice,
+    ended: &CancellationToken,
+) {
     loop {
         let ack = tokio::select! {
             biased;
@@ -153,18 +155,18 @@ async fn acknowledge(attempt: &Attempt, mut acks: UnboundedReceiver<Ack>, doors:
         };
         let Some(Ack { stopping_after, expected_end }) = ack else { return };
         let command = Command::AcknowledgeCancel { attempt: attempt.number, lease: None, stopping_after, expected_end };
-        report::record(doors, attempt.task, command, || ended.is_cancelled()).await;
+        voice.tell(attempt, command, || ended.is_cancelled()).await;
     }
 }
 
-async fn pass_on_progress(attempt: &Attempt, doors: &Doors) -> Infallible {
+async fn pass_on_progress(attempt: &Attempt, voice: &impl Voice) -> Infallible {
     let mut said = attempt.watch_progress();
     // The first remark may be older than this watch. Neither wait can fail: the sender lives in the attempt.
     let _ = said.wait_for(Option::is_some).await;
     loop {
         said.mark_unchanged();
         if let Some(progress) = attempt.progress() {
-            doors.progress.do_send(NoteProgress { task: attempt.task, attempt: attempt.number, progress });
+            voice.note(attempt, progress);
         }
         tokio::time::sleep(PROGRESS_EVERY).await;
         let _ = said.changed().await;

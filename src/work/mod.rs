@@ -15,6 +15,7 @@ pub mod registry;
 mod attempt;
 mod drive;
 mod report;
+mod tail;
 
 pub use bulk_cancel::{BulkCancel, BulkCancelInput};
 pub use context::{Context, Step, StepGuard};

@@ -7,13 +7,14 @@ use serde_json::Value;
 use tracing::{error, warn};
 use uuid::Uuid;
 
+use super::attempt::Attempt;
 use super::handler::{Done, Failure};
 use super::local::Doors;
 use super::now;
-use crate::actors::messages::{Execute, ExecuteError};
+use crate::actors::messages::{Execute, ExecuteError, NoteProgress, Stopped};
 use crate::store::{AppendError, Meta, Via};
 use crate::task::command::End;
-use crate::task::event::TaskError;
+use crate::task::event::{Progress, TaskError};
 use crate::task::limits::{DEPTH_MAX, NAME_MAX, RESULT_MAX, TEXT_MAX, fits};
 use crate::task::{Command, Rejection, TaskId};
 
@@ -21,6 +22,40 @@ use crate::task::{Command, Rejection, TaskId};
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How a worker speaks of an attempt: by messages inside the process, or over the wire.
+pub(super) trait Voice: Send + Sync + 'static {
+    /// A passing remark.
+    fn note(&self, attempt: &Attempt, progress: Progress);
+
+    /// Says `command` until it is recorded or refused, or `give_up` says so after a try that failed. Whether the task's
+    /// stream holds the answer now, this one or somebody else's.
+    fn tell(
+        &self,
+        attempt: &Attempt,
+        command: Command,
+        give_up: impl Fn() -> bool + Send,
+    ) -> impl Future<Output = bool> + Send;
+
+    /// None of its code runs any more; `told` where its end is recorded, or is nobody's business here.
+    fn over(&self, attempt: &Attempt, told: bool);
+}
+
+impl Voice for Doors {
+    fn note(&self, attempt: &Attempt, progress: Progress) {
+        self.progress.do_send(NoteProgress { task: attempt.task, attempt: attempt.number, progress });
+    }
+
+    async fn tell(&self, attempt: &Attempt, command: Command, give_up: impl Fn() -> bool + Send) -> bool {
+        record(self, attempt.task, command, give_up).await
+    }
+
+    fn over(&self, attempt: &Attempt, told: bool) {
+        if told {
+            self.stopped.do_send(Stopped { task: attempt.task, attempt: attempt.number });
+        }
+    }
+}
 
 /// `text` as one line of at most `max` bytes; none where nothing is left.
 pub(super) fn line(text: &str, max: usize) -> Option<String> {
@@ -75,9 +110,7 @@ fn too_much(result: &Value) -> Option<TaskError> {
     (!fits(result, RESULT_MAX)).then(|| error_of("result_too_large", &words))
 }
 
-/// Sends `command` until it is recorded or refused, or `give_up` says so after a try that failed. Whether the task's
-/// stream holds the answer now, this one or somebody else's.
-pub(super) async fn record(doors: &Doors, task: TaskId, mut command: Command, give_up: impl Fn() -> bool) -> bool {
+async fn record(doors: &Doors, task: TaskId, mut command: Command, give_up: impl Fn() -> bool) -> bool {
     let at = now();
     let correlation_id = Uuid::new_v4();
     let mut pause = FIRST_PAUSE;
@@ -118,7 +151,7 @@ pub(super) async fn record(doors: &Doors, task: TaskId, mut command: Command, gi
 }
 
 /// A handler that says "cancelled" although nobody asked has not done its work: that is a failure.
-fn unasked(command: Command, no: &Rejection) -> Option<Command> {
+pub(super) fn unasked(command: Command, no: &Rejection) -> Option<Command> {
     match (command, no) {
         (
             Command::Finish { attempt, lease, end: End::Cancelled { .. }, progress, output },
