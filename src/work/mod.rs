@@ -11,6 +11,7 @@ pub mod distribute;
 pub mod handler;
 pub mod local;
 pub mod registry;
+pub mod remote;
 
 mod attempt;
 mod drive;
@@ -23,5 +24,6 @@ pub use distribute::Distribute;
 pub use handler::{Defaults, Done, Failure, Handler};
 pub use local::{Doors, Drain, LocalWorker};
 pub use registry::{Handlers, NotRegistered};
+pub use remote::{Note, RemoteError, RemoteWorker};
 
 use crate::store::now;
