@@ -16,6 +16,7 @@ mod show;
 mod submit;
 mod tree;
 mod watch;
+mod work;
 
 use std::process::ExitCode;
 
@@ -57,6 +58,8 @@ enum Command {
     Cancel(cancel::Cancel),
     /// Run a final task once more
     Retry(retry::Retry),
+    /// Work for a server: run a command for each task
+    Work(work::Work),
     /// Read the log
     #[command(subcommand)]
     Log(log::Log),
@@ -73,6 +76,7 @@ impl Command {
             Self::Watch(watch) => Some(&mut watch.connect),
             Self::Cancel(cancel) => Some(&mut cancel.connect),
             Self::Retry(retry) => Some(&mut retry.connect),
+            Self::Work(work) => Some(&mut work.connect),
             Self::Log(log) => Some(log.connect()),
         }
     }
@@ -87,6 +91,7 @@ impl Command {
             Self::Watch(watch) => wait(watch.run()),
             Self::Cancel(cancel) => wait(cancel.run()),
             Self::Retry(retry) => wait(retry.run()),
+            Self::Work(work) => wait(work.run()),
             Self::Log(log) => wait(log.run()),
         }
     }

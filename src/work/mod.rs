@@ -6,6 +6,7 @@
 //! [`distribute`] (the built-in kind).
 
 pub mod bulk_cancel;
+pub mod command;
 pub mod context;
 pub mod distribute;
 pub mod handler;
@@ -19,6 +20,7 @@ mod report;
 mod tail;
 
 pub use bulk_cancel::{BulkCancel, BulkCancelInput};
+pub use command::CommandHandler;
 pub use context::{Context, Step, StepGuard};
 pub use distribute::Distribute;
 pub use handler::{Defaults, Done, Failure, Handler};

@@ -27,7 +27,7 @@ use crate::task::limits::{is_line, is_name};
 use finish::{Ending, Leased};
 use held::Leases;
 use http::{Backoff, Http, Trouble};
-use wire::{Lease, Take, Taken};
+use wire::{Granted, Take, Taken};
 
 /// How long a request for leases may wait for one, in seconds.
 const WAIT_S: u64 = 30;
@@ -289,7 +289,7 @@ impl RemoteWorker {
         }
     }
 
-    fn begin(&self, link: &Arc<Link>, lease: Lease, deadline: Instant) {
+    fn begin(&self, link: &Arc<Link>, lease: Granted, deadline: Instant) {
         let (task, number, token) = (lease.task_id, lease.attempt, lease.lease.clone());
         let created = Arc::new(lease.into_created());
         let formers = link.leases.formers(task);

@@ -26,11 +26,11 @@ pub(super) struct Take<'a> {
 
 #[derive(Deserialize)]
 pub(super) struct Taken {
-    pub leases: Vec<Lease>,
+    pub leases: Vec<Granted>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Lease {
+pub(super) struct Granted {
     pub lease: String,
     pub task_id: TaskId,
     pub attempt: u32,
@@ -42,7 +42,7 @@ pub(super) struct Lease {
     labels: BTreeMap<String, String>,
 }
 
-impl Lease {
+impl Granted {
     /// The request as far as a worker is told of it. The server bounds the attempt's time: it says `lost`.
     pub fn into_created(self) -> Created {
         Created {

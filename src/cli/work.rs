@@ -1,0 +1,161 @@
+//! `taskbell work`.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::client::Connect;
+use super::failure::Failure;
+use super::out;
+use crate::work::{CommandHandler, Handlers, Note, RemoteError, RemoteWorker};
+
+/// What the command must know.
+const HELP: &str = "\
+The command gets the task's input as JSON on stdin, and in its environment TASKBELL_TASK_ID, TASKBELL_ATTEMPT,
+TASKBELL_KIND, TASKBELL_TITLE, TASKBELL_OWNER, TASKBELL_SERVER and a TASKBELL_LABEL_<KEY> for each label.
+  ::progress 0.4 message   on a line of either output: how far it is (- where the number is unknown)
+  ::result JSON            as the last line of stdout: the task's result
+All else is output: its last 64 KiB are kept, its last line is the task's message.
+Exit code 0 is success, 65 a failure that is not tried again, all else a failure. A cancel is SIGTERM to the command's
+process group, an interrupt SIGKILL; what the command leaves running in its group is ended with it.";
+
+/// Runs a command for each task of these kinds, until SIGINT or SIGTERM; the second signal doesn't wait for what runs.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub struct Work {
+    /// Take tasks of this kind; may be repeated
+    #[arg(long = "kind", required = true, value_name = "KIND")]
+    kinds: Vec<String>,
+    /// Take from this queue only; may be repeated [default: from all]
+    #[arg(long = "queue", value_name = "QUEUE")]
+    queues: Vec<String>,
+    /// How many commands run at once
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    concurrency: u16,
+    /// How people see this worker [default: taskbell/<host>/<process>/<random>]
+    #[arg(long)]
+    name: Option<String>,
+    /// Seconds that running commands may go on after the first signal, before they are stopped and handed back
+    #[arg(long, default_value_t = 25, value_name = "SECONDS")]
+    grace_s: u32,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+    #[arg(skip)]
+    pub(super) connect: Connect,
+}
+
+impl Work {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        // The same rules for addresses and tokens as everywhere.
+        let server = self.connect.client()?.server().to_owned();
+        let mut worker = RemoteWorker::connect(&server)
+            .queues(self.queues)
+            .concurrency(self.concurrency.into())
+            .grace(Duration::from_secs(self.grace_s.into()))
+            .handlers(handlers(&self.kinds, self.command, &server)?);
+        if let Some(token) = self.connect.token {
+            worker = worker.token(token);
+        }
+        if let Some(name) = self.name {
+            worker = worker.name(name);
+        }
+        let json = self.connect.json;
+        let worker = worker.watch(move |note| if json { say_json(note) } else { say(note) });
+        let mut signals = Signals::new()?;
+        let mut again = Signals::new()?;
+        let stopped = async {
+            signals.next().await;
+            if !json {
+                out::note("stopping: nothing more is taken; the next signal stops what runs");
+            }
+        };
+        let killed = async {
+            again.next().await;
+            again.next().await;
+        };
+        tokio::select! {
+            // First, so that a worker that is done in the same instant is done.
+            biased;
+            left = worker.run(stopped) => match left.map_err(failure)? {
+                0 => Ok(()),
+                left => Err(Failure::failed(format!("{left} attempts had not stopped, or their ends could not be told"))),
+            },
+            () = killed => Err(Failure::failed("stopped at once: what ran is killed, and its leases expire")),
+        }
+    }
+}
+
+fn handlers(kinds: &[String], command: Vec<OsString>, server: &str) -> Result<Handlers, Failure> {
+    let mut command = command.into_iter();
+    let path = command.next().ok_or_else(|| Failure::usage("a command is needed"))?;
+    let first = CommandHandler::new(String::new(), path, command, server);
+    let mut handlers = Handlers::new();
+    for kind in kinds {
+        handlers.register(first.for_kind(kind)).map_err(|error| Failure::usage(format!("--kind: {error}")))?;
+    }
+    Ok(handlers)
+}
+
+fn failure(error: RemoteError) -> Failure {
+    match error {
+        RemoteError::Refused { status, code, detail } => {
+            let problem = json!({"code": code, "detail": detail});
+            Failure::from_answer(status, &problem.to_string(), "the server")
+        }
+        RemoteError::Client(_) => Failure::failed(error.to_string()),
+        RemoteError::Address(_)
+        | RemoteError::Token
+        | RemoteError::Name(_)
+        | RemoteError::Queue(_)
+        | RemoteError::NoHandlers => Failure::usage(error.to_string()),
+    }
+}
+
+fn say(note: &Note<'_>) {
+    out::note(&match note {
+        Note::Begun { task, attempt, kind, title } => format!("{task}  attempt {attempt} begins  {kind}  {title}"),
+        Note::Ended { task, attempt, outcome, words } => {
+            let words = words.map_or_else(String::new, |words| format!("  {words}"));
+            format!("{task}  attempt {attempt} {outcome}{words}")
+        }
+        Note::Away { why } => format!("the server can't be spoken to: {why}; trying again"),
+        Note::Back => "the server answers again".to_owned(),
+    });
+}
+
+/// A line of JSON on stderr: stdout is for what the API answered.
+fn say_json(note: &Note<'_>) {
+    let line = match note {
+        Note::Begun { task, attempt, kind, title } => {
+            json!({"type": "begun", "task": task, "attempt": attempt, "kind": kind, "title": title})
+        }
+        Note::Ended { task, attempt, outcome, words } => {
+            json!({"type": "ended", "task": task, "attempt": attempt, "outcome": outcome, "message": words})
+        }
+        Note::Away { why } => json!({"type": "away", "message": why}),
+        Note::Back => json!({"type": "back"}),
+    };
+    if let Ok(line) = out::escape_json(&line.to_string()) {
+        out::note(&line);
+    }
+}
+
+/// SIGINT and SIGTERM, as they come.
+struct Signals(Signal, Signal);
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
+}
