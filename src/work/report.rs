@@ -15,7 +15,7 @@ use crate::actors::messages::{Execute, ExecuteError, NoteProgress, Stopped};
 use crate::store::{AppendError, Meta, Via};
 use crate::task::command::End;
 use crate::task::event::{Progress, TaskError};
-use crate::task::limits::{DEPTH_MAX, NAME_MAX, RESULT_MAX, TEXT_MAX, fits};
+use crate::task::limits::{DEPTH_MAX, NAME_MAX, RESULT_MAX, TEXT_MAX, fits, is_inline};
 use crate::task::{Command, Rejection, TaskId};
 
 /// The pause after the first try that failed; it doubles.
@@ -61,13 +61,14 @@ impl Voice for Doors {
 pub(super) fn line(text: &str, max: usize) -> Option<String> {
     let text = text.trim();
     let mut out = String::with_capacity(text.len().min(max));
-    for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+    for c in text.chars().map(|c| if is_inline(c) { c } else { ' ' }) {
         if out.len() + c.len_utf8() > max {
             break;
         }
         out.push(c);
     }
-    Some(out).filter(|out| !out.is_empty())
+    let seen = out.trim();
+    (!seen.is_empty()).then(|| seen.to_owned())
 }
 
 /// The failure of a handler that panicked with `payload`.

@@ -1,5 +1,6 @@
 //! A command and all that it starts, as long as it stays in its process group.
 
+use std::fs;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -13,9 +14,11 @@ use crate::work::attempt::Attempt;
 
 /// Between SIGTERM and SIGKILL, where the worker doesn't wait for the command's own end.
 const TERM_FOR: Duration = Duration::from_secs(2);
-/// After SIGKILL a group is gone at once, unless a dead process is not fetched by whoever adopted it.
+/// After SIGKILL a group is gone as soon as the kernel comes to it.
 const KILL_FOR: Duration = Duration::from_millis(500);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Pauses between looks at a group that ends, doubled from the first to the last.
+const LOOK_FIRST: Duration = Duration::from_millis(5);
+const LOOK_LAST: Duration = Duration::from_millis(160);
 /// Waits for a word; where none comes before the end of its input, the worker is gone, and the group `$1` goes too.
 const GUARD: &str = r#"trap '' HUP INT TERM; read -r over || kill -s KILL -- "-$1""#;
 
@@ -107,8 +110,10 @@ impl Group {
 
     async fn is_gone_within(&self, within: Duration) {
         let gone = async {
-            while self.id.is_some_and(|id| test_kill_process_group(id).is_ok()) {
-                sleep(LOOK_EVERY).await;
+            let mut pause = LOOK_FIRST;
+            while self.id.is_some_and(is_alive) {
+                sleep(pause).await;
+                pause = (pause * 2).min(LOOK_LAST);
             }
         };
         // Out of time: whoever waits goes on to what is next.
@@ -128,6 +133,23 @@ impl Group {
     fn signal(&self, signal: Signal) -> bool {
         self.id.is_some_and(|id| kill_process_group(id, signal).is_ok())
     }
+}
+
+/// Whether a process of the group runs. One that has died and was never fetched by whoever adopted it, as in a container
+/// whose first process doesn't care, can be signalled and is dead nonetheless; `/proc` tells them apart, where there is one.
+fn is_alive(group: Pid) -> bool {
+    if test_kill_process_group(group).is_err() {
+        return false;
+    }
+    let Ok(processes) = fs::read_dir("/proc") else { return true };
+    let group = group.as_raw_nonzero().to_string();
+    processes.filter_map(Result::ok).any(|process| {
+        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        // `pid (name) state parent group …`, and the name may hold anything.
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let (state, of) = (fields.next(), fields.nth(1));
+        of == Some(group.as_str()) && !matches!(state, Some("Z" | "X"))
+    })
 }
 
 fn guard(group: Pid) -> io::Result<Child> {

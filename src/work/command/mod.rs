@@ -1,6 +1,6 @@
 //! Any program as a handler: `taskbell work --kind K -- COMMAND…`.
 //!
-//! **What the command gets.** The task's input as JSON on stdin. In its environment `TASKBELL_TASK_ID`, `TASKBELL_ATTEMPT`,
+//! **What the command gets.** The task's input as one line of JSON on stdin. In its environment `TASKBELL_TASK_ID`, `TASKBELL_ATTEMPT`,
 //! `TASKBELL_KIND`, `TASKBELL_TITLE`, `TASKBELL_OWNER`, `TASKBELL_SERVER`, and each label as `TASKBELL_LABEL_<KEY>` (upper
 //! case, `_` for what is neither letter nor digit). Neither the lease nor the worker's own `TASKBELL_TOKEN`.
 //!
@@ -185,6 +185,7 @@ impl Program {
 /// A command may end or close its stdin without having read all of it; that is its own business.
 async fn feed(stdin: Option<ChildStdin>, input: String) {
     if let Some(mut stdin) = stdin {
-        let _ = stdin.write_all(input.as_bytes()).await;
+        // A whole line, for commands that read one.
+        let _ = stdin.write_all(format!("{input}\n").as_bytes()).await;
     }
 }

@@ -23,8 +23,6 @@ pub(super) struct Leases {
     pub freed: Notify,
     /// One has progress to tell.
     pub talks: Notify,
-    /// Nothing more is to be taken.
-    pub drain: CancellationToken,
 }
 
 struct Held {
@@ -131,9 +129,6 @@ impl Leases {
             }
         }
         for Directed { lease, directive } in answer.directives {
-            if directive == "drain" {
-                self.drain.cancel();
-            }
             let Some(held) = held.get_mut(&lease) else { continue };
             match directive.as_str() {
                 "cancel" => held.attempt.ask(),
@@ -142,7 +137,8 @@ impl Leases {
                     held.attempt.cut.cancel();
                 }
                 "lost" if !held.ending => held.attempt.lose(),
-                // What a later server may say is none of our business, but it wants to be seen.
+                // `drain`: the server goes, and gives no leases before it is back; what runs goes on. What a later server
+                // may say is none of our business, but it wants to be seen.
                 _ => {}
             }
             held.seen = Some(directive);

@@ -35,6 +35,9 @@ const WAIT_S: u64 = 30;
 const CONCURRENCY_MAX: usize = 1000;
 /// A worker's name, in bytes.
 const NAME_MAX: usize = 128;
+/// A request that is answered with nothing so much before its time was not kept waiting: the server is about to go, or too
+/// many workers wait.
+const SENT_AWAY: Duration = Duration::from_secs(20);
 /// How long attempts that were cut at the end are waited for.
 const CUT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -212,7 +215,7 @@ impl RemoteWorker {
         Self { watcher: Some(Arc::new(watcher)), ..self }
     }
 
-    /// Works until `until` is over or the server lets it go. Then it takes nothing more, waits for what runs, hands back
+    /// Works until `until` is over. Then it takes nothing more, waits for what runs, hands back
     /// what still runs after the grace, and answers how many attempts' code even then had not stopped (0, unless a blocking
     /// step goes on): those run on, and their leases expire.
     ///
@@ -230,7 +233,6 @@ impl RemoteWorker {
                 // First, so that leases that have arrived are not left lying.
                 biased;
                 refused = self.take(&link) => Err(refused),
-                () = link.leases.drain.cancelled() => Ok(()),
                 () = until => Ok(()),
             };
             let running = leave(&link, self.grace).await;
@@ -272,8 +274,10 @@ impl RemoteWorker {
             }
             let ask = Take { worker: &self.name, kinds: kinds.clone(), queues: &self.queues, max, wait_s: WAIT_S };
             let within = Duration::from_secs(WAIT_S) + beat::ANSWER_WITHIN;
+            let asked = Instant::now();
             let taken = link.http.post(wire::TAKE, &ask, within).await;
             match taken.and_then(|reply| Ok((reply.read::<Taken>()?, reply))) {
+                Ok((taken, _)) if taken.leases.is_empty() && asked.elapsed() < SENT_AWAY => backoff.pause(None).await,
                 Ok((taken, reply)) => {
                     backoff.reset();
                     for lease in taken.leases {
