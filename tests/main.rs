@@ -16,3 +16,4 @@ mod task_spec;
 mod ui;
 mod views;
 mod work;
+mod worker;

@@ -10,8 +10,9 @@ use super::Link;
 use super::http::{Backoff, Trouble};
 use super::wire::{self, Beat, BeatOf};
 
-/// How long a heartbeat waits for a directive at most, in seconds.
-const WAIT_MAX_S: u64 = 30;
+/// How long a heartbeat waits for a directive.
+const WAIT_MIN: Duration = Duration::from_millis(50);
+const WAIT_MAX: Duration = Duration::from_secs(30);
 /// A heartbeat is sent anew at most so often: leases that come in a flood are named together.
 const PACE: Duration = Duration::from_millis(25);
 /// The progress of an attempt is told at most so often.
@@ -33,10 +34,10 @@ pub(super) async fn keep(link: &Link) -> Infallible {
         }
         let again = Instant::now() + PACE;
         // A server that says nothing at all must be found out while there is time for another try.
-        let wait_s = (left.as_secs() / 3).clamp(1, WAIT_MAX_S);
+        let wait = (left / 3).clamp(WAIT_MIN, WAIT_MAX);
         let named: HashSet<String> = beats.iter().map(|beat| beat.lease.clone()).collect();
         tokio::select! {
-            answer = beat(link, &beats, wait_s) => match answer {
+            answer = beat(link, &beats, wait) => match answer {
                 Ok(()) => backoff.reset(),
                 Err(Trouble::Later { after, .. }) => backoff.pause(after).await,
                 Err(Trouble::Refused { status, problem }) => {
@@ -61,9 +62,9 @@ async fn outgrown(link: &Link, named: &HashSet<String>) {
 }
 
 /// One heartbeat, and what its answer leads to.
-async fn beat(link: &Link, beats: &[BeatOf], wait_s: u64) -> Result<(), Trouble> {
-    let body = Beat { worker: &link.worker, leases: beats, wait_s };
-    let reply = link.http.post(wire::BEAT, &body, Duration::from_secs(wait_s) + ANSWER_WITHIN).await?;
+async fn beat(link: &Link, beats: &[BeatOf], wait: Duration) -> Result<(), Trouble> {
+    let body = Beat { worker: &link.worker, leases: beats, wait_s: wait.as_secs_f64() };
+    let reply = link.http.post(wire::BEAT, &body, wait + ANSWER_WITHIN).await?;
     let named: Vec<String> = beats.iter().map(|beat| beat.lease.clone()).collect();
     link.leases.hear(&named, reply.read()?, &reply);
     Ok(())
@@ -74,7 +75,7 @@ pub(super) async fn tell(link: &Link, remarks: &[BeatOf]) -> Result<(), Trouble>
     if remarks.is_empty() {
         return Ok(());
     }
-    let told = beat(link, remarks, 0).await;
+    let told = beat(link, remarks, Duration::ZERO).await;
     if let Err(Trouble::Later { .. }) = told {
         link.leases.untold(remarks);
     }

@@ -69,7 +69,7 @@ impl Granted {
 pub(super) struct Beat<'a> {
     pub worker: &'a str,
     pub leases: &'a [BeatOf],
-    pub wait_s: u64,
+    pub wait_s: f64,
 }
 
 #[derive(Serialize)]

@@ -1,0 +1,166 @@
+//! What a command gets, may say, and how it ends.
+
+use serde_json::json;
+
+use super::crew::{Crew, events, says, submit};
+use crate::support::{Server, taskbell};
+
+#[tokio::test]
+async fn a_command_gets_its_task_and_gives_progress_output_and_a_result() {
+    let server = Server::start();
+    let script = r#"
+        read -r input
+        echo "$input for $TASKBELL_OWNER by ${TASKBELL_TOKEN-nobody}, label $TASKBELL_LABEL_COST_CENTRE"
+        echo "$TASKBELL_KIND $TASKBELL_ATTEMPT $TASKBELL_TITLE at $TASKBELL_SERVER" >&2
+        echo "::progress 0.25 a quarter"
+        echo "::result is no result here"
+        echo "::unknown words are output"
+        echo '::result {"only": "the last counts"}'
+        echo "::progress nonsense"
+        echo "all done"
+        printf '::result {"id": "%s"}' "$TASKBELL_TASK_ID"
+    "#;
+    let worker = Crew::of(&server, script);
+    let more = json!({"title": "A walk", "input": {"a": [1, "ä"]}, "labels": {"cost-centre": "7"}, "owner": "ada"});
+    let id = submit(&server, more).await;
+    let task = server.task_at_end(&id).await;
+    assert_eq!(task["status"], "succeeded", "{task}");
+    assert_eq!(task["result"], json!({"id": id}));
+    assert_eq!(task["outcome"]["message"], "all done");
+    let kept = &events(&server, &id, "OutputKept").await[0]["data"];
+    let tail = kept["tail"].as_str().unwrap();
+    assert_eq!(kept["dropped_bytes"], 0);
+    let lines = [
+        "{\"a\":[1,\"ä\"]} for ada by nobody, label 7\n".to_owned(),
+        format!("demo 1 A walk at {}\n", server.url()),
+        "::result is no result here\n::unknown words are output\n".to_owned(),
+        "::result {\"only\": \"the last counts\"}\n::progress nonsense\nall done\n".to_owned(),
+    ];
+    assert!(lines.iter().all(|line| tail.contains(line.as_str())), "{tail}");
+    assert_eq!(tail.len(), lines.iter().map(String::len).sum::<usize>(), "{tail}");
+    let ended = &events(&server, &id, "Completed").await[0]["data"];
+    assert_eq!((&ended["progress"]["fraction"], &ended["progress"]["message"]), (&json!(0.25), &json!("a quarter")));
+    assert!(worker.stderr().contains("attempt 1 begins") && worker.stderr().contains("attempt 1 succeeded"));
+}
+
+#[tokio::test]
+async fn a_command_that_fails_is_tried_again_and_its_last_line_says_why() {
+    let server = Server::start();
+    let script = r#"[ "$TASKBELL_ATTEMPT" = 1 ] || exit 0; echo "no disk" >&2; echo; exit 3"#;
+    let _worker = Crew::of(&server, script);
+    let id = submit(&server, json!({"max_attempts": 2})).await;
+    let task = server.task_at_end(&id).await;
+    assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(2)), "{task}");
+    let failed = &events(&server, &id, "AttemptFailed").await[0]["data"]["error"];
+    assert_eq!(failed, &json!({"code": "exit_3", "message": "no disk"}));
+}
+
+#[tokio::test]
+async fn some_failures_are_final() {
+    let server = Server::start();
+    let _bad = Crew::with(&server, &["--kind", "demo"], &["sh", "-c", "exit 65"]);
+    let _none = Crew::with(&server, &["--kind", "none"], &["./is-not-there"]);
+    let _shot = Crew::with(&server, &["--kind", "shot"], &["sh", "-c", "kill -9 $$"]);
+    for (kind, attempts, code) in [("demo", 3, "exit_65"), ("none", 3, "cannot_start"), ("shot", 1, "killed_by_9")] {
+        let id = submit(&server, json!({"kind": kind, "max_attempts": attempts})).await;
+        let task = server.task_at_end(&id).await;
+        assert_eq!((&task["status"], &task["attempt"]), (&json!("failed"), &json!(1)), "{task}");
+        assert_eq!(task["outcome"]["error"]["code"], code, "{task}");
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_much_output_is_kept() {
+    let server = Server::start();
+    // 200 KiB in lines of 10 bytes, more than a pipe holds.
+    let _worker = Crew::of(&server, "seq -f 'line %04g' 1 9999 && seq -f 'more %04g' 1 9999 >&2 && exit 1");
+    let id = submit(&server, json!({})).await;
+    let task = server.task_at_end(&id).await;
+    assert_eq!(task["outcome"]["error"], json!({"code": "exit_1", "message": "more 9999"}));
+    let kept = &events(&server, &id, "OutputKept").await[0]["data"];
+    let (tail, dropped) = (kept["tail"].as_str().unwrap(), kept["dropped_bytes"].as_u64().unwrap());
+    assert_eq!((tail.len(), dropped), (64 * 1024, 2 * 99_990 - 64 * 1024));
+    assert!(tail.ends_with("9998\nmore 9999\n"), "{}", &tail[tail.len() - 100..]);
+}
+
+#[tokio::test]
+async fn output_that_is_no_text_is_kept_as_text() {
+    let server = Server::start();
+    let _worker = Crew::of(&server, r"printf 'a\377b\000c\n\342\200\250'");
+    let id = submit(&server, json!({})).await;
+    let task = server.task_at_end(&id).await;
+    assert_eq!((&task["status"], &task["outcome"]["message"]), (&json!("succeeded"), &json!("a\u{fffd}b c")), "{task}");
+    let kept = &events(&server, &id, "OutputKept").await[0]["data"];
+    assert_eq!(kept["tail"], "a\u{fffd}b\0c\n\u{2028}");
+}
+
+#[tokio::test]
+async fn a_cancel_is_sigterm_and_acknowledged_with_the_commands_name() {
+    let server = Server::start();
+    let _worker =
+        Crew::of(&server, "trap 'echo tidied up; exit 7' TERM; echo '::progress - waiting'; sleep 1000 & wait");
+    let id = submit(&server, json!({"max_attempts": 3})).await;
+    says(&server, &id, "waiting").await;
+    assert_eq!(server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await.status, 202);
+    let task = server.task_at_end(&id).await;
+    assert_eq!((&task["status"], &task["outcome"]["message"]), (&json!("cancelled"), &json!("tidied up")), "{task}");
+    let cancel = &task["cancel"];
+    assert_eq!((&cancel["stopping_after"], &cancel["verdict"]), (&json!("sh"), &json!("cancelled")), "{task}");
+}
+
+#[tokio::test]
+async fn a_command_that_finishes_after_sigterm_has_succeeded() {
+    let server = Server::start();
+    let _worker = Crew::of(&server, "trap 'exit 0' TERM; echo '::progress - waiting'; sleep 1000 & wait");
+    let id = submit(&server, json!({})).await;
+    says(&server, &id, "waiting").await;
+    server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await;
+    let task = server.task_at_end(&id).await;
+    assert_eq!(
+        (&task["status"], &task["cancel"]["verdict"]),
+        (&json!("succeeded"), &json!("finished_first")),
+        "{task}"
+    );
+}
+
+#[tokio::test]
+async fn an_input_that_nobody_reads_holds_nothing_up() {
+    let server = Server::start();
+    let _worker = Crew::of(&server, "exec <&-; exec true");
+    let id = submit(&server, json!({"input": "x".repeat(60_000)})).await;
+    assert_eq!(server.task_at_end(&id).await["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn kinds_queues_and_concurrency_are_what_was_asked_for() {
+    let server = Server::start();
+    let flags = ["--kind", "demo", "--kind", "other", "--queue", "slow", "--concurrency", "2", "--name", "me"];
+    let _worker = Crew::with(&server, &flags, &["sh", "-c", "echo \"::progress - $TASKBELL_KIND\"; sleep 1000"]);
+    let elsewhere = submit(&server, json!({})).await;
+    let first = submit(&server, json!({"queue": "slow"})).await;
+    let second = submit(&server, json!({"queue": "slow", "kind": "other"})).await;
+    let third = submit(&server, json!({"queue": "slow"})).await;
+    assert_eq!(says(&server, &first, "demo").await["worker"], "me");
+    says(&server, &second, "other").await;
+    for id in [elsewhere, third.clone()] {
+        assert_eq!(server.task(&id).await["status"], "queued");
+    }
+    server.post(&format!("/v1/tasks/{first}/cancel"), &json!({})).await;
+    says(&server, &third, "demo").await;
+}
+
+#[test]
+fn what_cannot_be_meant_is_a_usage_error() {
+    let worker = |args: &[&str]| taskbell().arg("work").args(args).output().expect("it runs");
+    let wrong: [&[&str]; 6] = [
+        &["--kind", "demo"],
+        &["--", "true"],
+        &["--kind", "Not A Kind", "--", "true"],
+        &["--kind", "demo", "--concurrency", "0", "--", "true"],
+        &["--kind", "demo", "--name", "local/me", "--", "true"],
+        &["--kind", "demo", "--queue", "", "--", "true"],
+    ];
+    for args in wrong {
+        assert_eq!(worker(args).status.code(), Some(2), "{args:?}");
+    }
+}

@@ -1,0 +1,119 @@
+//! A `taskbell work` process, and what the tests ask of tasks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{PATIENCE, Server, signal, taskbell};
+
+/// A worker process whose commands run in a folder of its own. Dropping it kills it.
+pub struct Crew {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Crew {
+    /// Runs `script` with `sh` for each task of the kind `demo`.
+    pub fn of(server: &Server, script: &str) -> Self {
+        Self::with(server, &["--kind", "demo"], &["sh", "-c", script])
+    }
+
+    /// Runs `command`, with these flags.
+    pub fn with(server: &Server, flags: &[&str], command: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stderr = fs::File::create(folder.path().join("stderr")).expect("a file");
+        let child = taskbell()
+            .arg("work")
+            .args(flags)
+            .arg("--")
+            .args(command)
+            .env("TASKBELL_SERVER", server.url())
+            .env("TASKBELL_TOKEN", "its own business")
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .expect("the worker starts");
+        Self { child, folder }
+    }
+
+    /// A file in the folder where its commands run.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What it has said.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(self.file("stderr")).unwrap_or_default()
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    pub fn kill9(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits for its end.
+    pub fn end(&mut self) -> ExitStatus {
+        self.child.wait().expect("its exit status")
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.kill9();
+        if std::thread::panicking() {
+            eprintln!("--- the worker's stderr ---\n{}", self.stderr());
+        }
+    }
+}
+
+/// A pipe by which a test lets a command go on: the command reads a line of it.
+pub fn gate(path: &Path) {
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
+        .expect("a pipe");
+}
+
+/// Lets whoever waits at the gate pass.
+pub async fn open(path: &Path) {
+    let path = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || fs::write(path, "go\n"));
+    tokio::time::timeout(PATIENCE, opened).await.expect("somebody at the gate").unwrap().expect("an open gate");
+}
+
+/// A task of the kind `demo`; its id.
+pub async fn submit(server: &Server, more: Value) -> String {
+    let mut task = json!({"kind": "demo"});
+    task.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    server.submit(&task).await
+}
+
+/// Waits until the task's progress says this.
+pub async fn says(server: &Server, id: &str, message: &str) -> Value {
+    server.task_when(id, |task| task["progress"]["message"] == message).await
+}
+
+/// The process that the task's progress names, as `pid N`.
+pub async fn pid(server: &Server, id: &str) -> u32 {
+    let named = |task: &Value| task["progress"]["message"].as_str()?.strip_prefix("pid ")?.parse().ok();
+    let task = server.task_when(id, |task| named(task).is_some()).await;
+    named(&task).unwrap()
+}
+
+/// The events of the task of this type.
+pub async fn events(server: &Server, id: &str, kind: &str) -> Vec<Value> {
+    let history = server.get(&format!("/v1/tasks/{id}/events")).await.body;
+    history["items"].as_array().unwrap().iter().filter(|event| event["type"] == kind).cloned().collect()
+}
+
+/// Whether no such process runs; one that is dead and was not fetched yet is gone.
+pub fn is_gone(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    matches!(stat.rsplit(") ").next().and_then(|rest| rest.chars().next()), None | Some('Z' | 'X'))
+}

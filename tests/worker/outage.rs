@@ -1,0 +1,114 @@
+//! Servers and workers that die in the middle.
+
+use serde_json::json;
+
+use super::crew::{Crew, events, gate, open, pid, says, submit};
+use crate::support::Server;
+
+/// Waits at the gate in the middle.
+const GATED: &str = "echo '::progress 0.5 at the gate'; read -r go < gate; echo '::progress 1 through'; echo through";
+
+#[tokio::test]
+async fn a_server_that_is_killed_and_restarted_costs_an_attempt_nothing() {
+    let mut server = Server::start();
+    let worker = Crew::of(&server, GATED);
+    gate(&worker.file("gate"));
+    let id = submit(&server, json!({})).await;
+    says(&server, &id, "at the gate").await;
+    server.restart();
+    open(&worker.file("gate")).await;
+    let task = server.task_at_end(&id).await;
+    assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(1)), "{task}");
+    assert_eq!(task["outcome"]["message"], "through");
+    assert_eq!(events(&server, &id, "Started").await.len(), 1);
+    assert_eq!(events(&server, &id, "Completed").await[0]["data"]["progress"]["message"], "through");
+}
+
+#[tokio::test]
+async fn an_end_that_nobody_hears_is_told_when_the_server_is_back() {
+    let mut server = Server::start();
+    let worker = Crew::of(&server, &format!("{GATED}; echo > told"));
+    gate(&worker.file("gate"));
+    gate(&worker.file("told"));
+    let id = submit(&server, json!({})).await;
+    says(&server, &id, "at the gate").await;
+    server.kill9();
+    open(&worker.file("gate")).await;
+    let told = worker.file("told");
+    tokio::task::spawn_blocking(move || std::fs::read(told)).await.unwrap().unwrap();
+    server.restart();
+    let task = server.task_at_end(&id).await;
+    assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(1)), "{task}");
+    assert!(worker.stderr().contains("can't be spoken to") && worker.stderr().contains("answers again"));
+}
+
+#[tokio::test]
+async fn a_server_that_stops_and_starts_again_keeps_its_workers() {
+    let mut server = Server::start();
+    let worker = Crew::of(&server, GATED);
+    gate(&worker.file("gate"));
+    let id = submit(&server, json!({})).await;
+    says(&server, &id, "at the gate").await;
+    server.stop();
+    server.restart();
+    let cancelled = submit(&server, json!({})).await;
+    open(&worker.file("gate")).await;
+    assert_eq!(server.task_at_end(&id).await["attempt"], 1);
+    says(&server, &cancelled, "at the gate").await;
+    server.post(&format!("/v1/tasks/{cancelled}/cancel"), &json!({})).await;
+    assert_eq!(server.task_at_end(&cancelled).await["status"], "cancelled");
+}
+
+#[tokio::test]
+async fn a_worker_may_be_there_before_its_server() {
+    let mut server = Server::start();
+    server.kill9();
+    let worker = Crew::of(&server, "exit 0");
+    let seen = worker.file("stderr");
+    let waiting = tokio::task::spawn_blocking(move || {
+        while !std::fs::read_to_string(&seen).unwrap().contains("can't be spoken to") {
+            std::thread::yield_now();
+        }
+    });
+    waiting.await.unwrap();
+    server.restart();
+    let id = submit(&server, json!({})).await;
+    assert_eq!(server.task_at_end(&id).await["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn what_a_killed_worker_left_is_done_by_another() {
+    let server = Server::with(["--kind", "demo:lease_s=1"]);
+    let mut worker = Crew::of(&server, "echo \"::progress - pid $$\"; sleep 1000");
+    let id = submit(&server, json!({"max_attempts": 2})).await;
+    pid(&server, &id).await;
+    worker.kill9();
+    let _another = Crew::of(&server, "exit 0");
+    let task = server.task_at_end(&id).await;
+    assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(2)), "{task}");
+    assert_eq!(events(&server, &id, "AttemptFailed").await[0]["data"]["error"]["code"], "lease_expired");
+}
+
+#[tokio::test]
+async fn a_short_lease_lives_as_long_as_its_worker() {
+    let server = Server::with(["--kind", "demo:lease_s=1"]);
+    let _worker = Crew::of(&server, "sleep 4");
+    let id = submit(&server, json!({})).await;
+    let task = server.task_at_end(&id).await;
+    assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(1)), "{task}");
+}
+
+#[tokio::test]
+async fn a_worker_that_nobody_could_reach_gives_up_what_it_lost() {
+    let server = Server::with(["--kind", "demo:lease_s=1"]);
+    let worker = Crew::of(&server, "[ $TASKBELL_ATTEMPT = 1 ] || exit 0; echo \"::progress - pid $$\"; sleep 1000");
+    let id = submit(&server, json!({"max_attempts": 2})).await;
+    let first = pid(&server, &id).await;
+    worker.signal("STOP");
+    server.task_with_status(&id, "retrying").await;
+    worker.signal("CONT");
+    let task = server.task_at_end(&id).await;
+    assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(2)), "{task}");
+    assert!(super::crew::is_gone(first), "the second attempt begins when the first is gone");
+    assert!(worker.stderr().contains("attempt 1 lost"), "{}", worker.stderr());
+}
