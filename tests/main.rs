@@ -17,3 +17,4 @@ mod ui;
 mod views;
 mod work;
 mod worker;
+mod workers;

@@ -1,0 +1,231 @@
+//! What a stranger can say of a log: read line by line, with nothing of the server's own code.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// The log, checked event by event. Making one asserts that nothing is missing, that the chain holds, that each step is
+/// one of the contract's table, that each attempt has one end at most and each run too, and that nothing is tried again
+/// after a request to cancel.
+#[derive(Default)]
+pub struct Checker {
+    pub tasks: HashMap<String, Task>,
+    pub events: u64,
+    /// How often each thing happened: types of events, and what is in them that a reader may want to know.
+    pub figures: std::collections::BTreeMap<String, u64>,
+    hash: [u8; 32],
+    /// Hashes of leases: no two are alike.
+    leases: HashSet<String>,
+}
+
+/// What is known of a task.
+#[derive(Default)]
+pub struct Task {
+    /// Its status after each of its events.
+    pub statuses: Vec<&'static str>,
+    /// How each attempt ended.
+    pub ends: HashMap<u64, End>,
+    max_attempts: u64,
+    attempt: u64,
+    /// Attempts of this run that count.
+    counted: u64,
+    /// Somebody has asked for it to stop, in this run.
+    asked: bool,
+}
+
+/// How an attempt ended.
+pub struct End {
+    /// The task's status from then on.
+    pub status: &'static str,
+    /// By a worker's own word.
+    pub by_worker: bool,
+    /// Who did it, as the log says.
+    pub actor: String,
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    id: String,
+    stream: String,
+    revision: u64,
+    position: u64,
+    #[serde(rename = "type")]
+    kind: String,
+    version: u32,
+    time: String,
+    #[serde(borrow)]
+    meta: &'a RawValue,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    hash: String,
+}
+
+impl Checker {
+    /// Reads the body of `GET /v1/log`.
+    pub fn of(text: &str) -> Self {
+        let mut checker = Self::default();
+        for line in text.lines() {
+            let line: Line<'_> = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            checker.add(&line);
+        }
+        checker
+    }
+
+    /// The status of each task now, and how many there are of it.
+    pub fn counts(&self) -> HashMap<&'static str, u64> {
+        let mut counts = HashMap::new();
+        for task in self.tasks.values() {
+            *counts.entry(task.status()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The hash of the whole log, in hexadecimal.
+    pub fn hash(&self) -> String {
+        self.hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn add(&mut self, line: &Line<'_>) {
+        self.events += 1;
+        assert_eq!(line.position, self.events, "positions have no gap");
+        self.link(line);
+        let Some(id) = line.stream.strip_prefix("task-") else { return };
+        let data: Value = serde_json::from_str(line.data.get()).unwrap();
+        let meta: Value = serde_json::from_str(line.meta.get()).unwrap();
+        self.count(&line.kind, &data);
+        if line.kind == "Started" {
+            assert!(self.leases.insert(data["lease"].as_str().unwrap().to_owned()), "two leases are alike: {data}");
+        }
+        let task = self.tasks.entry(id.to_owned()).or_default();
+        assert_eq!(line.revision, task.statuses.len() as u64, "revisions of {id} have no gap");
+        let told = || format!("event {} of {id}, {} {data} after {:?}", line.position, line.kind, task.statuses);
+        let after = after(task.statuses.last().copied(), &line.kind, &data).unwrap_or_else(|| panic!("{}", told()));
+        if let Some(wrong) = task.wrong(&line.kind, &data) {
+            panic!("{wrong}: {}", told());
+        }
+        task.take(&line.kind, &data, &meta, after);
+        task.statuses.push(after);
+    }
+
+    /// The chain, from the words in the server's documentation.
+    fn link(&mut self, line: &Line<'_>) {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.hash);
+        let mut field = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_be_bytes());
+            hasher.update(bytes);
+        };
+        field(line.stream.as_bytes());
+        field(&line.revision.to_be_bytes());
+        field(line.id.parse::<uuid::Uuid>().unwrap().as_bytes());
+        field(line.kind.as_bytes());
+        field(&line.version.to_be_bytes());
+        field(&line.time.parse::<jiff::Timestamp>().unwrap().as_microsecond().to_be_bytes());
+        field(line.meta.get().as_bytes());
+        field(line.data.get().as_bytes());
+        self.hash = *hasher.finalize().as_bytes();
+        assert_eq!(line.hash, self.hash(), "event {} continues the chain", line.position);
+    }
+
+    fn count(&mut self, kind: &str, data: &Value) {
+        let more = match kind {
+            "AttemptFailed" => data["error"]["code"].as_str(),
+            "Completed" if data["forced"] == true => Some("forced"),
+            "Completed" => data["outcome"].as_str(),
+            "Released" => data["reason"].as_str(),
+            "CancelEscalated" => data["rung"].as_str(),
+            _ => None,
+        };
+        let name = more.map_or(kind.to_owned(), |more| format!("{kind} {more}"));
+        *self.figures.entry(name).or_default() += 1;
+    }
+}
+
+impl Task {
+    /// What it is now.
+    pub fn status(&self) -> &'static str {
+        self.statuses.last().unwrap()
+    }
+
+    /// What can't be, whatever the status is.
+    fn wrong(&self, kind: &str, data: &Value) -> Option<&'static str> {
+        let attempt = data["attempt"].as_u64();
+        let ends = matches!(kind, "AttemptFailed" | "Released" | "Completed") && attempt.is_some();
+        if (ends || kind == "CancelAcknowledged" || kind == "OutputKept") && attempt != Some(self.attempt) {
+            return Some("an attempt that doesn't run");
+        }
+        if ends && self.ends.contains_key(&self.attempt) {
+            return Some("an attempt ends twice");
+        }
+        let active = matches!(self.statuses.last(), Some(&("running" | "cancelling")));
+        match kind {
+            "Completed" if active && !ends => Some("the attempt that runs has no end"),
+            "Completed" if !active && ends => Some("no attempt runs"),
+            "Started" if attempt != Some(self.attempt + 1) => Some("attempts count up"),
+            "Started" if self.counted >= self.max_attempts => Some("more attempts than were asked for"),
+            "Started" | "AttemptFailed" | "Released" if self.asked => Some("nothing is tried again after a request"),
+            "CancelRequested" if self.asked => Some("one request for each run"),
+            "CancelAcknowledged" | "CancelEscalated" if !self.asked => Some("nobody asked"),
+            "AttemptFailed" if self.counted >= self.max_attempts => Some("no attempt is left"),
+            "AttemptFailed" if data["retry_at"].is_null() => Some("retry_at is never null"),
+            _ => None,
+        }
+    }
+
+    fn take(&mut self, kind: &str, data: &Value, meta: &Value, after: &'static str) {
+        match kind {
+            "Created" => self.max_attempts = data["max_attempts"].as_u64().unwrap(),
+            "Started" => {
+                self.attempt += 1;
+                self.counted += 1;
+            }
+            "Released" => self.counted -= 1,
+            "CancelRequested" => self.asked = true,
+            "Retried" => {
+                self.counted = 0;
+                self.asked = false;
+            }
+            _ => {}
+        }
+        let ends = matches!(kind, "AttemptFailed" | "Released" | "Completed");
+        if let Some(attempt) = data["attempt"].as_u64().filter(|_| ends) {
+            let actor = meta["actor"].as_str().unwrap().to_owned();
+            self.ends.insert(attempt, End { status: after, by_worker: meta["via"] == "worker", actor });
+        }
+    }
+
+    /// Nothing, or what is not over.
+    pub fn left(&self) -> Option<String> {
+        if !matches!(self.status(), "succeeded" | "failed" | "cancelled") {
+            return Some(format!("it is {}", self.status()));
+        }
+        (1..=self.attempt).find(|n| !self.ends.contains_key(n)).map(|n| format!("attempt {n} has no end"))
+    }
+}
+
+/// The contract's table.
+fn after(before: Option<&'static str>, kind: &str, data: &Value) -> Option<&'static str> {
+    Some(match (before, kind) {
+        (None, "Created") if data["run_at"].is_null() => "queued",
+        (None, "Created") => "scheduled",
+        (Some("scheduled" | "retrying"), "Queued")
+        | (Some("running"), "Released")
+        | (Some("succeeded" | "failed" | "cancelled"), "Retried") => "queued",
+        (Some("queued"), "Started") => "running",
+        (Some("running"), "AttemptFailed") => "retrying",
+        (Some("running"), "CancelRequested") => "cancelling",
+        (Some(waiting @ ("scheduled" | "queued" | "retrying")), "CancelRequested") => waiting,
+        (Some("cancelling"), "CancelAcknowledged" | "CancelEscalated") => "cancelling",
+        (Some(active @ ("running" | "cancelling")), "OutputKept") => active,
+        (Some("running" | "cancelling"), "Completed") => match data["outcome"].as_str()? {
+            "succeeded" => "succeeded",
+            "failed" => "failed",
+            "cancelled" => "cancelled",
+            _ => return None,
+        },
+        (Some("scheduled" | "queued" | "retrying"), "Completed") if data["outcome"] == "cancelled" => "cancelled",
+        _ => return None,
+    })
+}
