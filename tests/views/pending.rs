@@ -56,7 +56,7 @@ impl Desk {
 }
 
 fn in_queue(name: &str) -> impl FnOnce(&mut Created) {
-    move |new| new.queue = name.to_owned()
+    move |new| name.clone_into(&mut new.queue)
 }
 
 fn with_key(key: &str) -> impl FnOnce(&mut Created) {
