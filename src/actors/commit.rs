@@ -7,9 +7,9 @@ use uuid::Uuid;
 use crate::store::{
     Append, AppendError, EventStore, Expected, LogEvent, Meta, NewEvent, ReadError, Recorded, StreamName, Via, new_id,
 };
-use crate::task::{Decider, Revision, Timestamp};
+use crate::task::{Decider, Event, Rejection, Revision, TaskStream, Timestamp, fold};
 
-use super::messages::ExecuteError;
+use super::messages::{Execute, ExecuteError, Receipt};
 
 /// How often a command is decided anew because somebody else wrote first, before an honest "busy".
 const MAX_ATTEMPTS: usize = 5;
@@ -75,12 +75,6 @@ impl<D: Logged> Owned<D> {
         Self { stream, state: D::default(), revision: None, time: None, cause: None, current: false }
     }
 
-    /// A stream that has no past, as far as we know: the first append will tell.
-    #[must_use]
-    pub fn new(stream: StreamName) -> Self {
-        Self { current: true, ..Self::unread(stream) }
-    }
-
     /// Decides the command against the stream's state and makes what it leads to durable.
     ///
     /// Two owners of one stream may exist for a moment (one is being passivated, or on another server): then one append
@@ -134,10 +128,7 @@ impl<D: Logged> Owned<D> {
     ) -> Result<(Revision, Option<Cause>), AppendError> {
         let expected = self.revision.map_or(Expected::NoStream, Expected::Revision);
         let meta = self.traced(meta);
-        let events: Vec<NewEvent> = events
-            .iter()
-            .map(|event| NewEvent { id: new_id(), time: at, meta: meta.clone(), event: D::to_log(event.clone()) })
-            .collect();
+        let events = new_events::<D>(events, at, &meta);
         let cause = events.last().and_then(|last| Cause::of(&meta, last.id));
         let revision = store.append(Append { stream: self.stream.clone(), expected, events }).await?;
         Ok((revision, cause))
@@ -185,4 +176,36 @@ impl<D: Logged> Owned<D> {
     fn decided(&self, appended: usize) -> Decided<D> {
         Decided { state: self.state.clone(), revision: self.revision, appended }
     }
+}
+
+fn new_events<D: Logged>(events: &[D::Event], at: Timestamp, meta: &Meta) -> Vec<NewEvent> {
+    let new =
+        |event: &D::Event| NewEvent { id: new_id(), time: at, meta: meta.clone(), event: D::to_log(event.clone()) };
+    events.iter().map(new).collect()
+}
+
+/// Decides commands that begin tasks and makes what they lead to durable in one write; the answers come in the same order.
+///
+/// Nobody owns a stream that isn't there. Where one is there already, the expected revision says so.
+pub async fn begin_many(store: &EventStore, asks: Vec<Execute>) -> Vec<Result<Receipt, ExecuteError>> {
+    let mut appends = Vec::with_capacity(asks.len());
+    let mut decide = |ask: Execute| {
+        let Execute { task, command, at, meta } = ask;
+        let events = TaskStream::default().decide(&command, at)?;
+        let new = new_events::<TaskStream>(&events, at, &meta);
+        appends.push(Append { stream: StreamName::task(task), expected: Expected::NoStream, events: new });
+        Ok(events)
+    };
+    let begun: Vec<Result<Vec<Event>, ExecuteError>> = asks.into_iter().map(&mut decide).collect();
+    let mut answers = store.append_many(appends).await.into_iter();
+    let receipt = |events: &[Event], answer: Option<Result<Revision, AppendError>>| match answer {
+        Some(Ok(revision)) => {
+            let task = fold(None, events).ok_or(Rejection::NotFound)?;
+            Ok(Receipt { revision, appended: events.len(), task })
+        }
+        Some(Err(AppendError::WrongExpectedRevision { .. })) => Err(Rejection::AlreadyExists.into()),
+        Some(Err(error)) => Err(error.into()),
+        None => Err(ExecuteError::Busy("the log gave no answer")),
+    };
+    begun.into_iter().map(|begun| begun.and_then(|events| receipt(&events, answers.next()))).collect()
 }

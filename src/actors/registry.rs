@@ -14,11 +14,11 @@ use crate::store::{EventStore, Recorded, StreamName};
 use crate::task::bell::Bell;
 use crate::task::queue::Queue;
 use crate::task::schedule::Schedule;
-use crate::task::{Rejection, TaskId};
+use crate::task::{Command, Rejection, TaskId};
 
-use super::commit::Logged;
+use super::commit::{Logged, begin_many};
 use super::messages::{Execute, ExecuteError, ExecuteMany, Receipt};
-use super::task::{Ask, StreamActor, TaskActor, begins};
+use super::task::{Ask, StreamActor, TaskActor};
 
 /// An actor that nobody talked to for so long is passivated: the log is its memory.
 const IDLE: Duration = Duration::from_secs(30);
@@ -30,6 +30,7 @@ const LIVE_MAX: usize = 20_000;
 /// The door to all tasks, bells, queues and schedules: cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct Registry {
+    store: EventStore,
     shards: Arc<[Addr<Shard>]>,
     door: Addr<Door>,
 }
@@ -49,7 +50,13 @@ impl Registry {
             })
             .collect();
         let door = Door { shards: shards.clone() }.start();
-        Self { shards, door }
+        Self { store: store.clone(), shards, door }
+    }
+
+    /// Takes on new tasks, all of them in one write. A task that begins has no stream yet, so it needs no actor: that starts
+    /// with the first command about it. The answers come in the same order.
+    pub async fn begin_many(&self, asks: Vec<Execute>) -> Vec<Result<Receipt, ExecuteError>> {
+        begin_many(&self.store, asks).await
     }
 
     /// Has the task's actor decide the command; what it led to is durable when this answers.
@@ -57,6 +64,10 @@ impl Registry {
     /// # Errors
     /// See [`ExecuteError`].
     pub async fn execute(&self, ask: Execute) -> Result<Receipt, ExecuteError> {
+        if matches!(ask.command, Command::Create(_)) {
+            let begun = self.begin_many(vec![ask]).await.pop();
+            return begun.unwrap_or(Err(ExecuteError::Busy("the log gave no answer")));
+        }
         shard_of(&self.shards, ask.task).send(ask).await.unwrap_or_else(|error| Err(stopped(error)))
     }
 
@@ -164,7 +175,7 @@ impl Shard {
         let now = Instant::now();
         let store = &self.store;
         let live = self.tasks.entry(ask.task).or_insert_with(|| Live {
-            actor: TaskActor::new(store.clone(), ask.task, begins(&ask.command)).start(),
+            actor: TaskActor::of(store.clone(), StreamName::task(ask.task)).start(),
             used: now,
             active: false,
         });
@@ -271,7 +282,7 @@ impl Handler<ExecuteMany> for Shard {
 
     /// The streams of tasks that have no actor yet are read in one go, before their actors are started.
     fn handle(&mut self, ExecuteMany(asks): ExecuteMany, _: &mut Context<Self>) -> Self::Result {
-        let unread = asks.iter().filter(|ask| !begins(&ask.command) && !self.tasks.contains_key(&ask.task));
+        let unread = asks.iter().filter(|ask| !self.tasks.contains_key(&ask.task));
         let unread: Vec<TaskId> = unread.map(|ask| ask.task).collect();
         let store = self.store.clone();
         let read = async move {

@@ -9,7 +9,7 @@ use crate::store::{EventStore, LogEvent, Meta, Recorded, StreamName};
 use crate::task::bell::{Bell, BellEvent};
 use crate::task::queue::{Queue, QueueEvent};
 use crate::task::schedule::{Schedule, ScheduleEvent};
-use crate::task::{Command, Decider, Event, Rejection, TaskId, TaskStream, Timestamp};
+use crate::task::{Decider, Event, Rejection, TaskId, TaskStream, Timestamp};
 
 use super::commit::{Decided, Logged, Owned};
 use super::messages::{Execute, ExecuteError, Receipt};
@@ -45,13 +45,6 @@ impl TaskActor {
         let mut owned = Owned::unread(StreamName::task(id));
         owned.remember(past);
         Self { store, owned }
-    }
-
-    /// The actor of this task; `fresh` where the command about to come creates it, so that there is nothing to read.
-    #[must_use]
-    pub fn new(store: EventStore, id: TaskId, fresh: bool) -> Self {
-        let stream = StreamName::task(id);
-        Self { store, owned: if fresh { Owned::new(stream) } else { Owned::unread(stream) } }
     }
 }
 
@@ -170,10 +163,4 @@ impl Logged for Schedule {
             LogEvent::Task(_) | LogEvent::Bell(_) | LogEvent::Queue(_) => None,
         }
     }
-}
-
-/// Whether the command begins a stream.
-#[must_use]
-pub const fn begins(command: &Command) -> bool {
-    matches!(command, Command::Create(_))
 }

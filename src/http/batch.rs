@@ -2,12 +2,12 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::caller::Caller;
-use super::create::accept;
+use super::create::{self, accept};
 use super::error::Problem;
 use super::tasks::answer_at;
 use super::{Edge, json};
@@ -17,6 +17,8 @@ use crate::task::{Position, TaskId};
 
 /// Items of one batch.
 const ITEMS_MAX: usize = 1000;
+/// Items that are looked at before others on this thread get their turn.
+const CHUNK: usize = 100;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,7 +44,7 @@ struct Answer {
 ///
 /// # Errors
 /// Where the body itself can't be what it is; what is wrong with one item is said in its place.
-pub async fn create(
+pub async fn create_many(
     edge: web::Data<Edge>,
     caller: Caller,
     request: HttpRequest,
@@ -52,28 +54,52 @@ pub async fn create(
     if !(1..=ITEMS_MAX).contains(&batch.items.len()) {
         return Err(Problem::invalid_field("/items", format!("1 to {ITEMS_MAX} items")));
     }
-    let items = join_all(batch.items.into_iter().map(|item| create_item(&edge, &caller, item))).await;
+    let items = create_items(&edge, &caller, batch.items).await;
+    edge.read.reached(edge.store.head().position).await;
     let position = edge.read.position();
-    let items = items.into_iter().map(|item| item.map_or_else(Item::Problem, Item::Id)).collect();
+    let problem = |problem| Item::Problem(Problem { request_id: caller.request_id.clone(), ..problem });
+    let items = items.into_iter().map(|item| item.map_or_else(problem, Item::Id)).collect();
     answer_at(StatusCode::OK, position, &Answer { items, position })
 }
 
-async fn create_item(edge: &Edge, caller: &Caller, mut item: Value) -> Result<TaskId, Problem> {
-    let problem = |problem| Problem { request_id: caller.request_id.clone(), ..problem };
-    let key = item.as_object_mut().and_then(|fields| fields.remove("idempotency_key"));
-    let key = match key {
-        None | Some(Value::Null) => None,
-        Some(Value::String(key)) if is_line(&key, KEY_MAX) => Some(key),
-        Some(_) => {
-            let detail = "1 to 255 bytes, no control characters";
-            return Err(problem(Problem::invalid_field("/idempotency_key", detail)));
+/// Those without a key are one write; each of the others goes by itself, beside it.
+async fn create_items(edge: &Edge, caller: &Caller, items: Vec<Value>) -> Vec<Result<TaskId, Problem>> {
+    let mut answers: Vec<Option<Result<TaskId, Problem>>> = items.iter().map(|_| None).collect();
+    let (mut places, mut plain, mut keyed) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, mut item) in items.into_iter().enumerate() {
+        if place % CHUNK == CHUNK - 1 {
+            tokio::task::yield_now().await;
         }
-    };
-    match accept(edge, caller, item, key).await.map_err(problem)? {
-        Accepted::Known(id) | Accepted::Held(id) => Ok(id),
-        Accepted::New(id, receipt) => {
-            edge.read.shows(id, receipt.revision).await;
-            Ok(id)
+        match idempotency_key(&mut item) {
+            Err(problem) => answers[place] = Some(Err(problem)),
+            Ok(None) if item.get("unique_key").is_none_or(Value::is_null) => match create::plain(edge, caller, item) {
+                Ok(created) => {
+                    places.push(place);
+                    plain.push(created);
+                }
+                Err(problem) => answers[place] = Some(Err(problem)),
+            },
+            Ok(key) => keyed.push(async move { (place, accept(edge, caller, item, key).await) }),
         }
+    }
+    let (begun, accepted) = join(create::begin_plain(edge, caller, plain), join_all(keyed)).await;
+    for (place, begun) in places.into_iter().zip(begun) {
+        answers[place] = Some(begun);
+    }
+    for (place, accepted) in accepted {
+        let id = accepted.map(|accepted| match accepted {
+            Accepted::New(id, _) | Accepted::Known(id) | Accepted::Held(id) => id,
+        });
+        answers[place] = Some(id);
+    }
+    let unanswered = || Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR));
+    answers.into_iter().map(|answer| answer.unwrap_or_else(unanswered)).collect()
+}
+
+fn idempotency_key(item: &mut Value) -> Result<Option<String>, Problem> {
+    match item.as_object_mut().and_then(|fields| fields.remove("idempotency_key")) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(key)) if is_line(&key, KEY_MAX) => Ok(Some(key)),
+        Some(_) => Err(Problem::invalid_field("/idempotency_key", "1 to 255 bytes, no control characters")),
     }
 }

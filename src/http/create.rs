@@ -17,7 +17,7 @@ use crate::actors::gate::Turn;
 use crate::store::{new_id, now};
 use crate::task::event::{Created, Idempotency};
 use crate::task::limits::{INPUT_MAX, KEY_MAX, TITLE_MAX, is_inline, is_line, is_name};
-use crate::task::{Invalid, Revision, TaskId, Timestamp};
+use crate::task::{Command, Invalid, Revision, TaskId, Timestamp};
 
 /// Where a task waits that doesn't say where.
 const DEFAULT_QUEUE: &str = "default";
@@ -127,6 +127,22 @@ pub async fn accept(edge: &Edge, caller: &Caller, body: Value, key: Option<Strin
     work.await.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)))
 }
 
+/// What a request without keys stands for.
+///
+/// # Errors
+/// 413, 422 `invalid_request`.
+pub fn plain(edge: &Edge, caller: &Caller, body: Value) -> Result<Created, Problem> {
+    check(edge, caller, json::read(body)?)
+}
+
+/// Takes on pieces of work without keys, all of them in one write: durable when this answers, in the same order.
+pub async fn begin_plain(edge: &Edge, caller: &Caller, new: Vec<Created>) -> Vec<Result<TaskId, Problem>> {
+    let ids: Vec<TaskId> = new.iter().map(|_| TaskId::from_uuid(new_id())).collect();
+    let asks = ids.iter().zip(new).map(|(id, created)| caller.asks(*id, Command::Create(Box::new(created))));
+    let begun = edge.registry.begin_many(asks.collect()).await;
+    ids.into_iter().zip(begun).map(|(id, begun)| Ok(begun.map(|_| id)?)).collect()
+}
+
 fn known(edge: &Edge, caller: &Caller, key: &str, turn: &Turn<Known>) -> Option<Known> {
     let views = edge.read.views();
     let shown = views.find_idempotent(&caller.subject, key).map(|(id, hash)| (id, hash.to_owned()));
@@ -165,6 +181,8 @@ pub(super) fn check(edge: &Edge, caller: &Caller, new: NewTask) -> Result<Create
         return Err(Problem::invalid(invalid));
     }
     let defaults = handler.as_ref().map(|handler| handler.defaults()).unwrap_or_default();
+    let set = edge.settings.of(&new.kind);
+    let timeout_s = defaults.timeout.map(|timeout| timeout.as_secs().max(1));
     let suggested = || handler.as_ref().and_then(|handler| handler.title(&new.input)).map(|title| one_line(&title));
     Ok(Created {
         title: new.title.or_else(suggested).unwrap_or_else(|| new.kind.clone()),
@@ -174,8 +192,8 @@ pub(super) fn check(edge: &Edge, caller: &Caller, new: NewTask) -> Result<Create
         queue: new.queue.unwrap_or_else(|| DEFAULT_QUEUE.to_owned()),
         priority: new.priority.unwrap_or(0),
         run_at: new.run_at,
-        max_attempts: new.max_attempts.unwrap_or(defaults.max_attempts),
-        timeout_s: new.timeout_s.or(defaults.timeout.map(|timeout| timeout.as_secs().max(1))),
+        max_attempts: new.max_attempts.or(set.and_then(|set| set.max_attempts)).unwrap_or(defaults.max_attempts),
+        timeout_s: new.timeout_s.or(set.and_then(|set| set.timeout_s)).or(timeout_s),
         labels: new.labels.unwrap_or_default(),
         parent: new.parent,
         unique_key: new.unique_key,

@@ -115,7 +115,7 @@ fn api() -> impl HttpServiceFactory + 'static {
     web::scope("/v1")
         .wrap(from_fn(door::door))
         .service(at!("/tasks", GET tasks::list, POST create::create))
-        .service(at!("/tasks/batch", POST batch::create))
+        .service(at!("/tasks/batch", POST batch::create_many))
         .service(at!("/tasks/cancel", POST bulk::cancel))
         .service(at!("/tasks/{id}", GET tasks::show))
         .service(at!("/tasks/{id}/events", GET tasks::events))

@@ -13,6 +13,7 @@ use super::{Edge, json};
 use crate::actors::{Execute, Receipt, create};
 use crate::store::{LogEvent, Recorded, StreamName};
 use crate::task::event::Rung;
+use crate::task::event::OutputKept;
 use crate::task::limits::TEXT_MAX;
 use crate::task::{Command, Event, Invalid, Position, Revision, TaskId};
 use crate::views::{Filter, Page, PageRequest, Row, TaskDoc, Views};
@@ -33,6 +34,8 @@ pub struct TaskPage {
     doc: TaskDoc,
     input: Value,
     result: Option<Value>,
+    /// The end of what the last attempt wrote that wrote anything.
+    output: Option<OutputKept>,
 }
 
 impl TaskPage {
@@ -287,7 +290,7 @@ pub async fn page_of(edge: &Edge, id: TaskId, receipt: &Receipt) -> Result<TaskP
         let views = edge.read.views();
         if let Some(row) = views.get(id).filter(|row| row.revision() == receipt.revision) {
             let input = receipt.task.created.input.clone();
-            return Ok(TaskPage { doc: doc(edge, &views, row), input, result: None });
+            return Ok(TaskPage { doc: doc(edge, &views, row), input, result: None, output: None });
         }
     }
     read_page(edge, id, receipt.revision).await
@@ -324,22 +327,22 @@ pub async fn read_page(edge: &Edge, id: TaskId, at_least: Revision) -> Result<Ta
 }
 
 fn with_payload<'a>(doc: TaskDoc, events: impl Iterator<Item = &'a std::sync::Arc<Recorded>>) -> TaskPage {
-    let (mut input, mut result) = (Value::Null, None);
+    let (mut input, mut result, mut output) = (Value::Null, None, None);
     for recorded in events {
         let LogEvent::Task(event) = &recorded.event else { continue };
         match event {
             Event::Created(created) => input = created.input.clone(),
             Event::Completed(completed) => result.clone_from(&completed.result),
-            Event::Retried(_) => result = None,
+            Event::Retried(_) => (result, output) = (None, None),
+            Event::OutputKept(kept) => output = Some(kept.clone()),
             Event::Queued(_)
             | Event::Started(_)
             | Event::CancelRequested(_)
             | Event::CancelAcknowledged(_)
             | Event::CancelEscalated(_)
             | Event::AttemptFailed(_)
-            | Event::OutputKept(_)
             | Event::Released(_) => {}
         }
     }
-    TaskPage { doc, input, result }
+    TaskPage { doc, input, result, output }
 }

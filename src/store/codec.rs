@@ -1,12 +1,14 @@
 //! Events to JSON and back. The names and versions here are those of the folders in `events/`.
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::upcast::{STEPS, upcast};
 use super::{LogEvent, ReadError};
 use crate::task::Event;
 use crate::task::bell::BellEvent;
+use crate::task::limits::DEPTH_MAX;
 use crate::task::queue::QueueEvent;
 use crate::task::schedule::ScheduleEvent;
 
@@ -56,6 +58,39 @@ pub const fn type_name(event: &LogEvent) -> &'static str {
         LogEvent::Queue(QueueEvent::Resumed(_)) => "Resumed",
         LogEvent::Schedule(ScheduleEvent::ScheduleCreated(_)) => "ScheduleCreated",
         LogEvent::Schedule(ScheduleEvent::ScheduleRemoved(_)) => "ScheduleRemoved",
+    }
+}
+
+/// Whether it reads the same when it has been written, whatever it holds: no value of the world's and no float is in it.
+#[must_use]
+pub fn survives(event: &LogEvent) -> bool {
+    match event {
+        LogEvent::Task(
+            Event::Queued(_)
+            | Event::Started(_)
+            | Event::CancelRequested(_)
+            | Event::CancelAcknowledged(_)
+            | Event::CancelEscalated(_)
+            | Event::Released(_)
+            | Event::OutputKept(_)
+            | Event::Retried(_),
+        )
+        | LogEvent::Bell(_)
+        | LogEvent::Queue(_) => true,
+        LogEvent::Task(Event::Completed(completed)) => completed.result.is_none() && completed.progress.is_none(),
+        LogEvent::Task(Event::AttemptFailed(failed)) => failed.progress.is_none(),
+        LogEvent::Task(Event::Created(created)) => is_plain(&created.input, DEPTH_MAX),
+        LogEvent::Schedule(_) => false,
+    }
+}
+
+/// Whether the value holds no float and is not nested deeper than that.
+fn is_plain(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+        Value::Number(number) => !number.is_f64(),
+        Value::Array(items) => levels > 0 && items.iter().all(|item| is_plain(item, levels - 1)),
+        Value::Object(fields) => levels > 0 && fields.values().all(|field| is_plain(field, levels - 1)),
     }
 }
 

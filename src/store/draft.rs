@@ -11,7 +11,7 @@ use crate::task::{Position, Revision};
 /// written at all stands in the place of its events, so that the answers of many keep their order.
 pub(super) struct Draft {
     pub(super) stream: StreamName,
-    expected: Expected,
+    pub(super) expected: Expected,
     events: Result<Vec<Encoded>, AppendError>,
     /// Bytes of JSON.
     pub(super) size: usize,
@@ -63,8 +63,13 @@ impl Encoded {
         let data = codec::encode(&new.event).map_err(|error| unwritable(&error))?;
         let kind = codec::type_name(&new.event);
         let version = codec::current_version(kind).ok_or_else(|| unwritable(&kind))?;
-        let event = codec::decode(kind, version, data.get()).map_err(|error| unwritable(&error))?;
-        Ok(Self { new: NewEvent { event, ..new }, kind, version, meta, data })
+        let new = if codec::survives(&new.event) {
+            new
+        } else {
+            let event = codec::decode(kind, version, data.get()).map_err(|error| unwritable(&error))?;
+            NewEvent { event, ..new }
+        };
+        Ok(Self { new, kind, version, meta, data })
     }
 
     fn place(self, stream: StreamName, revision: Revision, tip: &mut Head) -> Recorded {

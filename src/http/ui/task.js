@@ -5,7 +5,7 @@ import { absolute, moment, duration, elapsed, outcome, ticking } from "./format.
 import { icon } from "./icons.js";
 import { Cross, progressPart, statusPart } from "./parts.js";
 import { FINAL, isNewer } from "./store.js";
-import { drawCancel, drawTimeline, json } from "./timeline.js";
+import { drawCancel, drawTimeline, json, written } from "./timeline.js";
 
 const at = (time) => (time ? h("time", { datetime: time, "data-tip": absolute(time), tabindex: "0" }, moment(time)) : null);
 
@@ -64,13 +64,14 @@ class TaskbellTask extends HTMLElement {
     const cancel = h("ol", { class: "steps", "aria-label": "The cancel" });
     const timeline = h("ol", { class: "timeline" });
     const data = h("div", { class: "data" });
+    const output = h("section", { class: "card pad output", hidden: true });
     const main = h("div", { hidden: true },
       h("header", { class: "task-head" }, h("div", { class: "line wrap" }, status.element, h("span", { class: "actions" }, again, cross.element)), title,
         h("p", { class: "line small muted" }, code, copyButton, copied)),
       progress.element, h("p", { class: "verdict", role: "status" }, said, more, outcomeCode), cancel,
-      h("div", { class: "columns" }, h("section", { class: "card pad" }, h("h2", null, "What happened"), timeline), h("aside", null, h("section", { class: "card pad" }, h("h2", null, "Facts"), facts), data)));
+      h("div", { class: "columns" }, h("div", null, h("section", { class: "card pad" }, h("h2", null, "What happened"), timeline), output), h("aside", null, h("section", { class: "card pad" }, h("h2", null, "Facts"), facts), data)));
     const note = h("div", { class: "card note" }, h("h1", null, "Loading…"));
-    this.ui = { status, progress, title, cross, again, problem, said, more, outcomeCode, facts, cancel, timeline, data, main, note };
+    this.ui = { status, progress, title, cross, again, problem, said, more, outcomeCode, facts, cancel, timeline, data, output, main, note };
     root(this).append(h("section", { class: "task", "aria-label": "Task" }, h("a", { class: "back", href: "/" }, icon("back"), "All tasks"), problem, note, main));
   }
 
@@ -168,11 +169,13 @@ class TaskbellTask extends HTMLElement {
   }
 
   #data(task) {
-    const key = JSON.stringify([task.input, task.result]);
+    const key = JSON.stringify([task.input, task.result, task.output]);
     if (this.ui.data.dataset.shown === key || task.input === undefined) return;
     this.ui.data.dataset.shown = key;
     const parts = [json("Input", task.input, true), task.result === null || task.result === undefined ? null : json("Result", task.result, true)];
     this.ui.data.replaceChildren(h("section", { class: "card pad" }, h("h2", null, "Data"), ...parts.filter(Boolean)));
+    this.ui.output.hidden = !task.output;
+    this.ui.output.replaceChildren(h("h2", null, "Output"), ...(task.output ? [written(task.output)] : []));
   }
 
   #tick() {

@@ -12,15 +12,22 @@ const SAYS = {
   CancelEscalated: ({ rung }) => (rung === "revoke" ? "Stopped by force: the lease was taken away" : "Told to stop now"),
   AttemptFailed: ({ attempt, error }) => `Attempt ${attempt} failed: ${error?.message ?? "no reason given"}`,
   Released: ({ attempt, reason }) => `Attempt ${attempt} ${reason === "not_delivered" ? "never reached its worker" : "was handed back"}`,
+  OutputKept: ({ attempt }) => `Output of attempt ${attempt} kept`,
   Completed: ({ outcome, forced, message, error }) => [forced ? "Stopped by force" : { succeeded: "Succeeded", failed: "Failed", cancelled: "Cancelled" }[outcome], message ?? error?.message].filter(Boolean).join(": "),
   Retried: () => "Run again",
 };
-const LOOKS = { Created: "scheduled", Queued: "queued", Started: "running", CancelRequested: "cross", CancelAcknowledged: "cancelling", CancelEscalated: "failed", AttemptFailed: "retrying", Released: "again", Retried: "again" };
+const LOOKS = { Created: "scheduled", Queued: "queued", Started: "running", CancelRequested: "cross", CancelAcknowledged: "cancelling", CancelEscalated: "failed", AttemptFailed: "retrying", Released: "again", OutputKept: "scheduled", Retried: "again" };
 const VIA = { http: "over HTTP", cli: "on the command line", worker: "as a worker", scheduler: "by a timer", library: "from a program" };
 
 /** JSON as text: exact, escaped by nature, behind a summary. */
 export function json(label, value, open = false) {
   return h("details", { class: "json", open }, h("summary", null, label), h("pre", { tabindex: "0" }, JSON.stringify(value, null, 2)));
+}
+
+/** What an attempt wrote: the end of it, and how much came before. */
+export function written({ attempt, tail, dropped_bytes }) {
+  const before = dropped_bytes ? ` · ${dropped_bytes.toLocaleString()} bytes before it were not kept` : "";
+  return h("details", { class: "json", open: true }, h("summary", null, `Attempt ${attempt}${before}`), h("pre", { tabindex: "0", "aria-label": "Output" }, tail));
 }
 
 function entry(event, before) {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::config::DbConfig;
+use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
@@ -153,8 +154,9 @@ impl Log {
         if self.0.is_autocommit() { Ok(()) } else { Ok(self.0.execute_batch("ROLLBACK")?) }
     }
 
-    pub(super) fn insert(&self, event: &Recorded) -> Result<(), Fault> {
-        self.0.prepare_cached(INSERT)?.execute(params![
+    /// False where its stream has that revision already; then nothing was written.
+    pub(super) fn insert(&self, event: &Recorded) -> Result<bool, Fault> {
+        let inserted = self.0.prepare_cached(INSERT)?.execute(params![
             int(event.position.0),
             event.stream.as_str(),
             int(event.revision.0),
@@ -165,8 +167,14 @@ impl Log {
             event.raw_meta.get(),
             event.raw_data.get(),
             event.hash.0,
-        ])?;
-        Ok(())
+        ]);
+        match inserted {
+            Ok(_) => Ok(true),
+            Err(rusqlite::Error::SqliteFailure(error, _)) if error.extended_code == SQLITE_CONSTRAINT_UNIQUE => {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The last revision of a stream.

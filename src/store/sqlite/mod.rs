@@ -24,7 +24,7 @@ use db::{Reader, Readers};
 use writer::{Job, Writer};
 
 /// What the newest events in memory may take: a subscriber that is this close to the head doesn't touch the file.
-const TAIL: Bounds = Bounds { events: 4096, bytes: 16 << 20 };
+const TAIL: Bounds = Bounds { events: 8192, bytes: 16 << 20, streams: true };
 /// Jobs that may wait for the writer; more wait in their callers.
 const QUEUE: usize = 1024;
 
@@ -81,6 +81,11 @@ impl Sqlite {
         stream: StreamName,
         from: Revision,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        if let Some(mut events) = self.tail.stream(&stream) {
+            let before = events.len().min(usize::try_from(from.0).unwrap_or(usize::MAX));
+            events.drain(..before);
+            return Ok(events);
+        }
         self.readers.run(move |reader| reader.stream(&stream, from)).await
     }
 
@@ -88,7 +93,17 @@ impl Sqlite {
         &self,
         streams: Vec<StreamName>,
     ) -> Result<Vec<Vec<Arc<Recorded>>>, ReadError> {
-        let all = move |reader: &Reader| streams.iter().map(|stream| reader.stream(stream, Revision(0))).collect();
+        let mut found: Vec<_> = streams.iter().map(|stream| self.tail.stream(stream)).collect();
+        if found.iter().all(Option::is_some) {
+            return Ok(found.into_iter().flatten().collect());
+        }
+        let all = move |reader: &Reader| {
+            let read = streams.iter().zip(&mut found).map(|(stream, found)| match found.take() {
+                Some(events) => Ok(events),
+                None => reader.stream(stream, Revision(0)),
+            });
+            read.collect()
+        };
         self.readers.run(all).await
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::db::{Fault, Log};
 use crate::store::draft::Draft;
 use crate::store::tail::Tail;
-use crate::store::{AppendError, Head, Recorded, StreamName};
+use crate::store::{AppendError, Expected, Head, Recorded, StreamName};
 use crate::task::Revision;
 
 /// Appends of one commit, about.
@@ -109,17 +109,24 @@ impl Writer {
     /// The answer to one append, true once the group is committed.
     fn insert(&mut self, draft: Draft, group: &mut Group) -> Result<Result<Revision, AppendError>, Fault> {
         let stream = draft.stream.clone();
+        // A stream that is said to be new is not looked up: if it is there, the first insert says so.
+        let believed_new = draft.expected == Expected::NoStream;
         let last = match self.heads.get(&stream) {
             Some(last) => Some(*last),
+            None if believed_new => None,
             None => self.log.last(&stream)?,
         };
+        let tip = group.tip;
         let events = match draft.seal(last, &mut group.tip) {
             Ok(events) => events,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let mut revision = Revision(0);
         for event in events {
-            self.log.insert(&event)?;
+            if !self.log.insert(&event)? {
+                group.tip = tip;
+                return Ok(Err(AppendError::WrongExpectedRevision { actual: self.log.last(&stream)? }));
+            }
             revision = event.revision;
             group.written.push(Arc::new(event));
         }
