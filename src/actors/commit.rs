@@ -33,7 +33,7 @@ pub struct Owned<D> {
     current: bool,
 }
 
-/// An event that somebody asked for, not a timer nor a worker.
+/// An event that somebody asked for, not a timer nor a worker; or the first of its stream, which a schedule may have led to.
 #[derive(Clone, Copy, Debug)]
 struct Cause {
     correlation_id: Uuid,
@@ -41,11 +41,12 @@ struct Cause {
 }
 
 impl Cause {
-    fn of(meta: &Meta, event: Uuid) -> Option<Self> {
-        match meta.via {
-            Via::Http | Via::Cli | Via::Library => Some(Self { correlation_id: meta.correlation_id, event }),
-            Via::Worker | Via::Scheduler => None,
-        }
+    fn of(meta: &Meta, event: Uuid, is_first: bool) -> Option<Self> {
+        let asked = match meta.via {
+            Via::Http | Via::Cli | Via::Library => true,
+            Via::Worker | Via::Scheduler => is_first,
+        };
+        asked.then_some(Self { correlation_id: meta.correlation_id, event })
     }
 }
 
@@ -129,7 +130,7 @@ impl<D: Logged> Owned<D> {
         let expected = self.revision.map_or(Expected::NoStream, Expected::Revision);
         let meta = self.traced(meta);
         let events = new_events::<D>(events, at, &meta);
-        let cause = events.last().and_then(|last| Cause::of(&meta, last.id));
+        let cause = events.last().and_then(|last| Cause::of(&meta, last.id, self.revision.is_none()));
         let revision = store.append(Append { stream: self.stream.clone(), expected, events }).await?;
         Ok((revision, cause))
     }
@@ -160,7 +161,7 @@ impl<D: Logged> Owned<D> {
         self.state.evolve(event);
         self.revision = Some(recorded.revision);
         self.time = Some(recorded.time);
-        self.cause = Cause::of(&recorded.meta, recorded.id).or(self.cause);
+        self.cause = Cause::of(&recorded.meta, recorded.id, recorded.revision == Revision(0)).or(self.cause);
         Ok(())
     }
 

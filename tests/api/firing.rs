@@ -116,6 +116,26 @@ async fn what_was_missed_is_made_up_for_as_the_schedule_says_and_not_again_after
 }
 
 #[tokio::test]
+async fn all_that_a_run_leads_to_tells_what_it_comes_of() {
+    let (mut server, ids) = after_a_while(&[schedule(&daily(), Missed::RunOnce)], 2 * 24 * 3600).await;
+    reached(&server, 2).await;
+    let log = server.get("/v1/log").await.text;
+    let recorded: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(recorded[1]["data"]["schedule"], json!(ids[0]));
+    server.restart();
+    let (worker, id) = (json!({"worker": "w", "kinds": ["a"]}), recorded[1]["stream"].as_str().unwrap());
+    let leased = server.post("/v1/leases", &worker).await;
+    assert_eq!(leased.body["leases"].as_array().map(Vec::len), Some(1), "{}", leased.text);
+    let log = server.get(&format!("/v1/log?stream={id}&type=Started")).await.text;
+    let started: Value = serde_json::from_str(&log).unwrap();
+    for event in [&recorded[1], &started] {
+        assert_eq!(event["meta"]["correlation_id"], recorded[0]["meta"]["correlation_id"]);
+    }
+    assert_eq!(recorded[1]["meta"]["causation_id"], recorded[0]["id"]);
+    assert_eq!(started["meta"]["causation_id"], recorded[1]["id"]);
+}
+
+#[tokio::test]
 async fn a_server_that_is_killed_while_it_makes_up_for_a_thousand_creates_each_once() {
     let (mut server, ids) = after_a_while(&[schedule(&hourly(), Missed::RunAll)], 50 * 24 * 3600).await;
     for position in [100, 400] {
