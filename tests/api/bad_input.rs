@@ -10,7 +10,7 @@ const PATH: &str = "/v1/tasks";
 /// The bodies are refused with this, each at every route that takes one.
 fn refused(server: &Server, bodies: &[&[u8]], status: u16, code: &str) {
     for body in bodies {
-        for path in [PATH, "/v1/tasks/batch", "/v1/tasks/cancel", "/v1/bell/seen"] {
+        for path in [PATH, "/v1/tasks/batch", "/v1/tasks/cancel", "/v1/bell/seen", "/v1/schedules"] {
             let answer = wire::post(server, path, body);
             assert_eq!(answer.status, status, "{path} {}: {}", String::from_utf8_lossy(body), answer.text);
             answer.assert_problem(status, code);

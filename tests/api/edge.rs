@@ -22,6 +22,8 @@ async fn head_is_answered_wherever_get_is_with_the_same_headers_and_no_body() {
         format!("/v1/tasks/{id}"),
         format!("/v1/tasks/{id}/events"),
         "/v1/counters".into(),
+        "/v1/queues".into(),
+        "/v1/schedules".into(),
         "/v1/log".into(),
         "/v1/log/head".into(),
         "/healthz".into(),

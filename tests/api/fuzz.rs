@@ -14,7 +14,7 @@ const SEED: u64 = 0x7a5b_be11;
 const REQUESTS: usize = 1500;
 const TIME: Duration = Duration::from_secs(8);
 
-const PATHS: [&str; 18] = [
+const PATHS: [&str; 23] = [
     "/v1/tasks",
     "/v1/tasks/batch",
     "/v1/tasks/cancel",
@@ -25,6 +25,11 @@ const PATHS: [&str; 18] = [
     "/v1/tasks/ID/retry",
     "/v1/counters",
     "/v1/bell/seen",
+    "/v1/queues",
+    "/v1/queues/q/pause",
+    "/v1/queues/q/resume",
+    "/v1/schedules",
+    "/v1/schedules/ID",
     "/v1/live",
     "/v1/log",
     "/v1/log/head",
@@ -35,7 +40,8 @@ const PATHS: [&str; 18] = [
     "/ui/app.js",
 ];
 const METHODS: [&str; 8] = ["GET", "GET", "GET", "POST", "POST", "POST", "HEAD", "DELETE"];
-const BODIES: [&str; 8] = [
+const BODIES: [&str; 9] = [
+    r#"{"cron":"0 0 29 2 *","time_zone":"Europe/Zurich","missed":"skip","task":{"kind":"a","input":[1],"labels":{}}}"#,
     r#"{"kind":"a","title":"t","input":{"x":[1,2,{"y":null}]},"queue":"q","priority":1,"labels":{"a":"b"},"unique_key":"u"}"#,
     r#"{"kind":"a","run_at":"2999-01-01T00:00:00Z","max_attempts":3,"timeout_s":5,"owner":"ann","parent":null}"#,
     r#"{"items":[{"kind":"a","idempotency_key":"k"},{"kind":"b"}]}"#,
