@@ -18,7 +18,7 @@ The command gets the task's input as JSON on stdin, and in its environment TASKB
 TASKBELL_KIND, TASKBELL_TITLE, TASKBELL_OWNER, TASKBELL_SERVER and a TASKBELL_LABEL_<KEY> for each label.
   ::progress 0.4 message   on a line of either output: how far it is (- where the number is unknown)
   ::result JSON            as the last line of stdout: the task's result
-All else is output: its last 64 KiB are kept, its last line is the task's message.
+All else is output: its last 64 KiB are kept, and its last line is the task's message.
 Exit code 0 is success, 65 a failure that is not tried again, all else a failure. A cancel is SIGTERM to the command's
 process group, an interrupt SIGKILL; what the command leaves running in its group is ended with it.";
 

@@ -10,15 +10,13 @@ const STUBBORN: &str = "trap '' TERM; sleep 1000 & echo \"::progress - pid $!\";
 
 #[tokio::test]
 async fn an_interrupt_kills_the_whole_group() {
-    let server = Server::start();
+    let server = Server::with(["--kind", "demo:ask_for_s=1"]);
     let _worker = Crew::of(&server, STUBBORN);
     let id = submit(&server, json!({})).await;
     let child = pid(&server, &id).await;
     server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await;
     server.task_when(&id, |task| !task["cancel"]["acknowledged_at"].is_null()).await;
     assert!(!is_gone(child), "it hears no SIGTERM");
-    let escalated = server.post(&format!("/v1/tasks/{id}/escalate"), &json!({"rung": "interrupt"})).await;
-    assert_eq!(escalated.status, 202, "{}", escalated.text);
     let task = server.task_at_end(&id).await;
     assert_eq!((&task["status"], &task["cancel"]["verdict"]), (&json!("cancelled"), &json!("cancelled")), "{task}");
     assert_eq!(task["outcome"]["message"], "interrupted while sh");
@@ -26,18 +24,16 @@ async fn an_interrupt_kills_the_whole_group() {
 }
 
 #[tokio::test]
-async fn a_revoked_lease_kills_the_whole_group() {
+async fn a_lost_lease_kills_the_whole_group() {
     let server = Server::start();
     let worker = Crew::of(&server, STUBBORN);
-    let id = submit(&server, json!({})).await;
+    let id = submit(&server, json!({"timeout_s": 1})).await;
     let child = pid(&server, &id).await;
-    server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await;
-    server.post(&format!("/v1/tasks/{id}/escalate"), &json!({"rung": "revoke"})).await;
     let next = submit(&server, json!({})).await;
     // The one slot is free when the former is gone.
     pid(&server, &next).await;
     assert!(is_gone(child));
-    assert_eq!(server.task(&id).await["cancel"]["verdict"], "forced");
+    assert_eq!(server.task(&id).await["outcome"]["error"]["code"], "timed_out");
     assert!(worker.stderr().contains("attempt 1 lost"), "{}", worker.stderr());
 }
 

@@ -1,14 +1,14 @@
 //! The worker as a library: the handlers of `examples/worker.rs`, and some that misbehave.
 
 use serde_json::{Value, json};
-use taskbell::work::{Context, Done, Failure, Handler, Handlers, RemoteError, RemoteWorker};
+use taskbell::work::{Context, Done, Failure, Handler, Handlers, RemoteError, RemoteWorker, Step};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::crew::{events, says, submit};
 use crate::support::Server;
 
-#[allow(clippy::duplicate_mod)]
+#[allow(dead_code)] // its own `main`
 #[path = "../../examples/worker.rs"]
 mod example;
 
@@ -149,28 +149,36 @@ async fn the_last_progress_is_told_before_the_end() {
 
 #[tokio::test]
 async fn an_interrupted_attempt_waits_for_its_blocking_step() {
-    let server = Server::start();
+    let server = Server::with(["--kind", "demo:ask_for_s=0.5"]);
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let gate = std::sync::Arc::new(std::sync::Mutex::new(gate));
     let hands = Hands::act(&server, move |ctx| {
         let gate = gate.clone();
         async move {
-            ctx.progress(None, "begun");
-            ctx.blocking("moving a mountain", move |_| gate.lock().unwrap().recv()).await?.unwrap();
+            let step = move |step: &Step| {
+                step.progress(None, "begun");
+                gate.lock().unwrap().recv().unwrap();
+                while !step.is_interrupted() {
+                    std::thread::yield_now();
+                }
+            };
+            ctx.blocking("moving a mountain", step).await?;
             Ok(Done::new("moved"))
         }
     });
     let id = submit(&server, json!({})).await;
     says(&server, &id, "begun").await;
     server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await;
-    server.post(&format!("/v1/tasks/{id}/escalate"), &json!({"rung": "interrupt"})).await;
-    let task = server.task_when(&id, |task| !task["cancel"]["acknowledged_at"].is_null()).await;
+    let task = server.task_when(&id, |task| task["cancel"]["rung"] == "interrupt").await;
     assert_eq!(
         (&task["status"], &task["cancel"]["stopping_after"]),
         (&json!("cancelling"), &json!("moving a mountain"))
     );
+    assert_eq!(events(&server, &id, "Completed").await, Vec::<Value>::new());
     open.send(()).unwrap();
-    assert_eq!(server.task_at_end(&id).await["cancel"]["verdict"], "cancelled");
+    let task = server.task_at_end(&id).await;
+    assert_eq!((&task["status"], &task["cancel"]["verdict"]), (&json!("cancelled"), &json!("cancelled")), "{task}");
+    assert_eq!(task["outcome"]["message"], "interrupted while moving a mountain");
     assert_eq!(hands.stop().await, 0);
 }
 

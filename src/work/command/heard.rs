@@ -13,8 +13,8 @@ const READ: usize = 16 * 1024;
 /// What was heard so far.
 pub(super) struct Heard {
     ctx: Context,
-    /// The last line of output in which there is something to see.
-    last: Option<String>,
+    /// The last line of each output in which there is something to see: of stdout, of stderr.
+    last: [Option<String>; 2],
     /// The last line of stdout, where it is a result.
     result: Option<(String, Value)>,
 }
@@ -35,7 +35,7 @@ enum From {
 
 impl Heard {
     pub const fn new(ctx: Context) -> Self {
-        Self { ctx, last: None, result: None }
+        Self { ctx, last: [None, None], result: None }
     }
 
     /// Reads both outputs to their end, and passes on what comes as it comes.
@@ -59,17 +59,20 @@ impl Heard {
         self.line(From::Stderr, &mut err, "");
     }
 
-    /// A message for people, and the result.
+    /// A message for people, the last word of stdout where there is one, and the result.
     pub fn end(self) -> (Option<String>, Option<Value>) {
-        (self.last, self.result.map(|(_, value)| value))
+        let [out, err] = self.last;
+        (out.or(err), self.result.map(|(_, value)| value))
     }
 
-    /// A message for people; a result that nobody takes is output like any other line.
+    /// A message about what went wrong, the last word of stderr where there is one. A result that nobody takes is output
+    /// like any other line.
     pub fn end_without_result(mut self) -> Option<String> {
         if let Some((line, _)) = self.result.take() {
-            self.keep(&line, "\n");
+            self.keep(From::Stdout, &line, "\n");
         }
-        self.last
+        let [out, err] = self.last;
+        err.or(out)
     }
 
     fn hear(&mut self, from: From, line: &mut Line, bytes: &[u8]) {
@@ -101,7 +104,7 @@ impl Heard {
         if from == From::Stdout {
             // It was not the last line.
             if let Some((former, _)) = self.result.take() {
-                self.keep(&former, "\n");
+                self.keep(From::Stdout, &former, "\n");
             }
             let result = text.strip_prefix("::result ").filter(|_| !torn);
             if let Some(value) = result.and_then(|json| serde_json::from_str(json).ok()) {
@@ -109,16 +112,16 @@ impl Heard {
                 return;
             }
         }
-        self.keep(&text, end);
+        self.keep(from, &text, end);
     }
 
-    fn keep(&mut self, text: &str, end: &str) {
+    fn keep(&mut self, from: From, text: &str, end: &str) {
         self.ctx.output(text);
         self.ctx.output(end);
         // What a terminal would show: bars are drawn over and over in one line.
         let shown = text.rsplit('\r').map(str::trim).find(|part| !part.is_empty());
         if let Some(shown) = shown {
-            self.last = Some(shown.to_owned());
+            self.last[usize::from(from == From::Stderr)] = Some(shown.to_owned());
         }
     }
 

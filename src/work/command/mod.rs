@@ -1,17 +1,19 @@
 //! Any program as a handler: `taskbell work --kind K -- COMMAND…`.
 //!
-//! **What the command gets.** The task's input as one line of JSON on stdin. In its environment `TASKBELL_TASK_ID`, `TASKBELL_ATTEMPT`,
-//! `TASKBELL_KIND`, `TASKBELL_TITLE`, `TASKBELL_OWNER`, `TASKBELL_SERVER`, and each label as `TASKBELL_LABEL_<KEY>` (upper
-//! case, `_` for what is neither letter nor digit). Neither the lease nor the worker's own `TASKBELL_TOKEN`.
+//! **What the command gets.** The task's input as one line of JSON on stdin. In its environment `TASKBELL_TASK_ID`,
+//! `TASKBELL_ATTEMPT`, `TASKBELL_KIND`, `TASKBELL_TITLE`, `TASKBELL_OWNER`, `TASKBELL_SERVER`, and each label as
+//! `TASKBELL_LABEL_<KEY>` (upper case, `_` for what is neither letter nor digit). Neither the lease nor the worker's own
+//! `TASKBELL_TOKEN`.
 //!
 //! **What it may say.** On either output, a line `::progress 0.4 message` (`-` in place of the number where it is
 //! unknown). As the last line of stdout, `::result JSON`. All else is output: the last 64 KiB are kept with the attempt's
 //! end, stdout and stderr as they come, which is in order within each and nearly so between them.
 //!
-//! **How it ends.** Exit 0: succeeded, with the last line that isn't empty as the message. After a cancel, which is SIGTERM
-//! to its process group, anything else: cancelled. Otherwise failed, `exit_<n>` or `killed_by_<signal>`, to be tried again
-//! while attempts are left; only exit 65 (`EX_DATAERR`: the input was incorrect) is final, since the same input comes
-//! again. A command that can't be started fails with `cannot_start`, for good where it isn't there or may not be executed.
+//! **How it ends.** Exit 0: succeeded. After a cancel, which is SIGTERM to its process group, anything else: cancelled. The
+//! message is the last line of stdout in which there is something to see, or else of stderr. Otherwise failed, with the
+//! last line of stderr, or else of stdout; the code is `exit_<n>` or `killed_by_<signal>`. That is tried again while
+//! attempts are left; only exit 65 (`EX_DATAERR`: the input was incorrect) is final, since the same input comes again. A
+//! command that can't be started fails with `cannot_start`, for good where it isn't there or may not be executed.
 //!
 //! **What is killed.** An interrupt or a lost lease: SIGKILL to the process group. A worker that leaves: SIGTERM, then
 //! SIGKILL. At the end of the command whatever it left running in its group: the same. If the worker itself is killed, a
