@@ -11,6 +11,7 @@ mod escalate;
 mod firing;
 mod fuzz;
 mod keys;
+mod leases;
 mod list;
 mod log;
 mod metrics;

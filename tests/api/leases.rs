@@ -1,0 +1,102 @@
+//! The worker's side of the API: take, heartbeat, acknowledge, finish.
+
+mod bad;
+mod beat;
+mod finish;
+mod loss;
+mod stop;
+mod take;
+
+use serde_json::{Value, json};
+
+use super::super::support::{Answer, Server};
+
+/// Asks for work; what was handed out.
+async fn take(server: &Server, body: Value) -> Vec<Value> {
+    let answer = server.post("/v1/leases", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(answer.body["position"], answer.position(), "{}", answer.text);
+    answer.body["leases"].as_array().unwrap().clone()
+}
+
+/// What can be had at once, up to so many, by the worker `w`.
+async fn at_hand(server: &Server, max: usize) -> Vec<Value> {
+    take(server, json!({"worker": "w", "max": max, "wait_s": 0})).await
+}
+
+/// A task of kind `a` with this much more in it, and the lease that this worker has of it.
+async fn leased(server: &Server, worker: &str, more: Value) -> (String, String) {
+    let mut body = json!({"kind": "a"});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let id = server.submit(&body).await;
+    let leases = take(server, json!({"worker": worker, "kinds": ["a"], "wait_s": 30})).await;
+    assert_eq!((leases.len(), leases[0]["task_id"].as_str()), (1, Some(&*id)), "{leases:?}");
+    (id, token(&leases[0]))
+}
+
+fn token(lease: &Value) -> String {
+    lease["lease"].as_str().unwrap().to_owned()
+}
+
+/// The tasks of these leases, in order.
+fn tasks(leases: &[Value]) -> Vec<&str> {
+    leases.iter().map(|lease| lease["task_id"].as_str().unwrap()).collect()
+}
+
+/// Another secret than that of the lease.
+fn forged(lease: &str) -> String {
+    let (known, secret) = lease.rsplit_once('.').unwrap();
+    format!("{known}.{}", secret.chars().rev().collect::<String>())
+}
+
+/// Waits for news of one lease, for as long as a heartbeat may.
+async fn beat(server: &Server, worker: &str, lease: &str, seen: Option<&str>) -> Answer {
+    let lease = json!({"lease": lease, "seen": seen});
+    let answer = server.post("/v1/leases/heartbeat", &json!({"worker": worker, "leases": [lease], "wait_s": 30})).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer
+}
+
+/// What a heartbeat that doesn't wait is told of one lease; nothing: all is well.
+async fn news(server: &Server, worker: &str, lease: &str) -> Option<String> {
+    let body = json!({"worker": worker, "leases": [{"lease": lease}]});
+    let answer = server.post("/v1/leases/heartbeat", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    directive(&answer)
+}
+
+/// The one directive in the answer to a heartbeat.
+fn directive(answer: &Answer) -> Option<String> {
+    let directives = answer.body["directives"].as_array().unwrap();
+    assert!(directives.len() <= 1, "{}", answer.text);
+    directives.first().map(|told| told["directive"].as_str().unwrap().to_owned())
+}
+
+/// Ends one attempt; the item of the answer.
+async fn finish(server: &Server, item: Value) -> Value {
+    let answer = server.post("/v1/leases/finish", &json!({"items": [item]})).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let items = answer.body["items"].as_array().unwrap();
+    assert_eq!(items.len(), 1, "{}", answer.text);
+    items[0].clone()
+}
+
+async fn succeed(server: &Server, lease: &str) -> Value {
+    finish(server, json!({"lease": lease, "outcome": "succeeded"})).await
+}
+
+async fn cancel(server: &Server, id: &str) {
+    let answer = server.post(&format!("/v1/tasks/{id}/cancel"), &json!({"reason": "enough"})).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+}
+
+#[track_caller]
+fn assert_refused(item: &Value, code: &str) {
+    assert_eq!(item["problem"]["code"], code, "{item}");
+    assert!(!item["problem"]["request_id"].is_null(), "{item}");
+}
+
+/// The events of a task.
+async fn events(server: &Server, id: &str) -> Vec<Value> {
+    server.get(&format!("/v1/tasks/{id}/events")).await.body["items"].as_array().unwrap().clone()
+}

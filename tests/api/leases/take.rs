@@ -1,0 +1,201 @@
+//! Who gets what, and when.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::*;
+use crate::api::{history, is_time};
+use crate::support::PATIENCE;
+
+#[tokio::test]
+async fn where_nothing_waits_the_answer_is_empty_once_the_time_is_over() {
+    let server = Server::start();
+    assert!(at_hand(&server, 1).await.is_empty());
+    assert!(take(&server, json!({"worker": "w", "wait_s": 0.2})).await.is_empty());
+    server.submit(&json!({"kind": "a", "run_at": "2999-01-01T00:00:00Z"})).await;
+    assert!(take(&server, json!({"worker": "w", "wait_s": 0.01})).await.is_empty(), "it is scheduled");
+}
+
+#[tokio::test]
+async fn a_lease_says_all_that_its_worker_needs_and_the_log_keeps_its_secret() {
+    let server = Server::start();
+    let task = json!({"kind": "a", "title": "t", "owner": "ann", "input": {"x": [1]}, "labels": {"k": "v"}});
+    let id = server.submit(&task).await;
+    let leases = take(&server, json!({"worker": "host/1", "kinds": ["a"], "queues": ["default"]})).await;
+    let lease = &leases[0];
+    assert_eq!((&lease["kind"], &lease["input"], &lease["attempt"]), (&task["kind"], &task["input"], &json!(1)));
+    assert_eq!((&lease["title"], &lease["owner"], &lease["labels"]), (&task["title"], &task["owner"], &task["labels"]));
+    assert!(is_time(&lease["deadline"]), "{lease}");
+    assert_eq!(lease.as_object().unwrap().len(), 9, "{lease}");
+    let token = token(lease);
+    let secret = token.strip_prefix(&format!("{id}.1.")).unwrap();
+    let shown = server.task(&id).await;
+    assert_eq!(
+        (&shown["status"], &shown["worker"], &shown["attempt"]),
+        (&json!("running"), &json!("host/1"), &json!(1))
+    );
+    let log = server.get("/v1/log").await.text;
+    assert!(!log.contains(secret) && log.contains(&*blake3::hash(secret.as_bytes()).to_hex()), "{log}");
+}
+
+#[tokio::test]
+async fn whoever_waits_is_served_as_soon_as_a_task_comes() {
+    let server = Server::start();
+    let wait = |worker: &str| take(&server, json!({"worker": worker, "kinds": ["a"]}));
+    let come = async {
+        server.get("/healthz").await;
+        let first = server.submit(&json!({"kind": "a"})).await;
+        [first, server.submit(&json!({"kind": "a"})).await]
+    };
+    let (one, two, ids) =
+        tokio::time::timeout(PATIENCE, async { tokio::join!(wait("w1"), wait("w2"), come) }).await.unwrap();
+    let mut got = [tasks(&one), tasks(&two)].concat();
+    got.sort_unstable();
+    assert_eq!(got, ids, "each of the two gets one");
+}
+
+#[tokio::test]
+async fn what_becomes_ready_by_the_clock_is_handed_to_who_waits() {
+    let server = Server::start();
+    let at = (jiff::Timestamp::now() + Duration::from_millis(300)).to_string();
+    let id = server.submit(&json!({"kind": "a", "run_at": at})).await;
+    assert_eq!(tasks(&take(&server, json!({"worker": "w"})).await), [&*id]);
+    assert_eq!(history(&server, &id).await, ["Created", "Queued", "Started"]);
+}
+
+#[tokio::test]
+async fn several_come_at_once_but_not_more_than_asked_for() {
+    let server = Server::start();
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(server.submit(&json!({"kind": "a"})).await);
+    }
+    let (three, two) = (at_hand(&server, 3).await, at_hand(&server, 1000).await);
+    assert_eq!(
+        (tasks(&three), tasks(&two)),
+        (ids[..3].iter().map(|id| &**id).collect(), ids[3..].iter().map(|id| &**id).collect())
+    );
+    let secrets: std::collections::HashSet<String> = three.iter().chain(&two).map(token).collect();
+    assert_eq!(secrets.len(), 5);
+    assert!(at_hand(&server, 1).await.is_empty());
+}
+
+#[tokio::test]
+async fn only_the_kinds_and_the_queues_that_were_asked_for_are_handed_out() {
+    let server = Server::start();
+    let mut ids = Vec::new();
+    for (kind, queue) in [("a", "p"), ("b", "p"), ("a", "q"), ("b", "q")] {
+        ids.push(server.submit(&json!({"kind": kind, "queue": queue})).await);
+    }
+    let of = |more: Value| {
+        let mut body = json!({"worker": "w", "max": 9, "wait_s": 0});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        take(&server, body)
+    };
+    assert!(of(json!({"kinds": ["c"]})).await.is_empty());
+    assert!(of(json!({"queues": ["r"]})).await.is_empty());
+    assert_eq!(tasks(&of(json!({"kinds": ["b"], "queues": ["q"]})).await), [&*ids[3]]);
+    assert_eq!(tasks(&of(json!({"kinds": ["c", "a"], "queues": ["p"]})).await), [&*ids[0]]);
+    assert_eq!(tasks(&of(json!({"queues": ["p"]})).await), [&*ids[1]]);
+    assert_eq!(tasks(&of(json!({})).await), [&*ids[2]]);
+}
+
+#[tokio::test]
+async fn the_more_urgent_goes_first_and_of_two_alike_the_older() {
+    let server = Server::start();
+    let mut ids = Vec::new();
+    for (kind, priority) in [("a", 0), ("b", -1), ("a", 7), ("b", 0), ("b", 7)] {
+        ids.push(server.submit(&json!({"kind": kind, "priority": priority})).await);
+    }
+    let wanted: Vec<&str> = [2, 4, 0, 3, 1].iter().map(|n: &usize| &*ids[*n]).collect();
+    assert_eq!(tasks(&at_hand(&server, 9).await), wanted);
+}
+
+#[tokio::test]
+async fn a_flood_in_one_queue_does_not_starve_the_others() {
+    let server = Server::start();
+    for n in 0..30 {
+        server.submit(&json!({"kind": "a", "queue": "flood", "priority": 9, "title": n.to_string()})).await;
+    }
+    let mut few = Vec::new();
+    for queue in ["few", "few", "one"] {
+        few.push(server.submit(&json!({"kind": "a", "queue": queue})).await);
+    }
+    let got = at_hand(&server, 6).await;
+    assert!(few.iter().all(|id| tasks(&got).contains(&&**id)), "{got:?}");
+}
+
+#[tokio::test]
+async fn no_more_run_at_once_than_the_limits_of_kind_and_queue_let() {
+    let server = Server::with(["--kind", "a:max_running=1", "--queue", "q:max_running=2"]);
+    for (kind, queue) in [("a", "p"), ("a", "p"), ("b", "q"), ("b", "q"), ("b", "q")] {
+        server.submit(&json!({"kind": kind, "queue": queue})).await;
+    }
+    let got = at_hand(&server, 9).await;
+    let kinds: Vec<&str> = got.iter().map(|lease| lease["kind"].as_str().unwrap()).collect();
+    assert_eq!((kinds.iter().filter(|kind| **kind == "a").count(), kinds.len()), (1, 3), "{got:?}");
+    let waiting = server.get("/v1/tasks?status=queued").await.body;
+    assert_eq!(waiting["total"], 2);
+    assert!(waiting["items"].as_array().unwrap().iter().all(|task| task["waiting_for"] == "limit"), "{waiting}");
+    // Whoever waits gets the next one when there is room again, and no sooner.
+    let of = |kind: &str| token(got.iter().find(|lease| lease["kind"] == kind).unwrap());
+    let lease = of("a");
+    let (next, _) = tokio::join!(take(&server, json!({"worker": "w2", "max": 9})), succeed(&server, &lease));
+    assert_eq!((next.len(), &next[0]["kind"]), (1, &json!("a")));
+    let (next, _) = tokio::join!(
+        take(&server, json!({"worker": "w2", "max": 9})),
+        finish(&server, json!({"lease": of("b"), "outcome": "released"}))
+    );
+    assert_eq!((next.len(), &next[0]["kind"]), (1, &json!("b")), "a lease that was handed back gives its room back");
+}
+
+#[tokio::test]
+async fn a_task_says_what_it_waits_for() {
+    let server = Server::with(["--kind", "b:max_running=1"]);
+    let waits = async |id: &str| server.task(id).await["waiting_for"].clone();
+    let id = server.submit(&json!({"kind": "a", "queue": "q"})).await;
+    assert_eq!(waits(&id).await, "worker", "nobody has asked for it yet");
+    assert!(take(&server, json!({"worker": "w", "kinds": ["a"], "queues": ["p"], "wait_s": 0})).await.is_empty());
+    assert_eq!(waits(&id).await, "worker", "who asked wants another queue");
+    let (b, c) = (server.submit(&json!({"kind": "b"})).await, server.submit(&json!({"kind": "b"})).await);
+    assert_eq!(tasks(&take(&server, json!({"worker": "w", "kinds": ["b"], "wait_s": 0})).await), [&*b]);
+    assert_eq!((waits(&b).await, waits(&c).await), (Value::Null, json!("limit")));
+    assert_eq!(tasks(&take(&server, json!({"worker": "w", "kinds": ["a"], "wait_s": 0})).await), [&*id]);
+    let id = server.submit(&json!({"kind": "a"})).await;
+    assert_eq!(waits(&id).await, Value::Null, "a worker that is known takes it soon");
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_before_the_answer_costs_the_task_no_attempt() {
+    let server = Server::start();
+    let address = server.url().replace("http://", "");
+    let body = r#"{"worker":"gone","kinds":["a"]}"#;
+    let head = format!("POST /v1/leases HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n");
+    for _ in 0..5 {
+        let mut socket = TcpStream::connect(&address).unwrap();
+        write!(socket, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        server.get("/healthz").await;
+        drop(socket);
+        let (id, lease) = leased(&server, "here", json!({"max_attempts": 1})).await;
+        assert_eq!(succeed(&server, &lease).await, json!({"status": "succeeded"}));
+        for pair in events(&server, &id).await.windows(2).filter(|pair| pair[0]["data"]["worker"] == "gone") {
+            assert_eq!((&pair[1]["type"], &pair[1]["data"]["reason"]), (&json!("Released"), &json!("not_delivered")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_want_to_wait_never_waits_though_the_task_is_cancelled_meanwhile() {
+    let server = Server::start();
+    for _ in 0..60 {
+        let id = server.submit(&json!({"kind": "a"})).await;
+        let ask = take(&server, json!({"worker": "w", "wait_s": 0}));
+        let both = async { tokio::join!(ask, cancel(&server, &id)) };
+        let (leases, ()) = tokio::time::timeout(Duration::from_secs(10), both).await.expect("an answer at once");
+        for lease in leases {
+            finish(&server, json!({"lease": token(&lease), "outcome": "cancelled"})).await;
+        }
+        assert_eq!(server.task(&id).await["status"], "cancelled");
+    }
+}
