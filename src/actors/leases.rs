@@ -51,7 +51,8 @@ struct Lease {
 
 /// A heartbeat that waits for news.
 struct Parked {
-    tasks: Vec<TaskId>,
+    /// The leases that are its worker's, by their places in it.
+    theirs: Vec<(usize, TaskId)>,
     answer: oneshot::Sender<Beaten>,
 }
 
@@ -121,15 +122,18 @@ impl Leases {
         answer: oneshot::Sender<Beaten>,
         now: Instant,
     ) -> Option<(u64, Duration)> {
-        let (mut directives, mut shortest) = (Vec::new(), None::<Duration>);
+        let (mut directives, mut held, mut shortest) = (Vec::new(), Vec::new(), None::<Duration>);
         for (place, beat) in beats.iter().enumerate() {
             let theirs = |lease: &&mut Lease| {
                 lease.attempt == beat.attempt && *lease.secret == *beat.secret && &*lease.worker == worker
             };
             let Some(lease) = self.held.get_mut(&beat.task).filter(theirs) else {
-                directives.push((place, Directive::Lost));
+                if beat.seen != Some(Directive::Lost) {
+                    directives.push((place, Directive::Lost));
+                }
                 continue;
             };
+            held.push((place, beat.task));
             self.deadlines.remove(&(lease.deadline, beat.task));
             lease.deadline = now + lease.ttl;
             self.deadlines.insert((lease.deadline, beat.task));
@@ -139,16 +143,15 @@ impl Leases {
             }
         }
         let wait = shortest.map_or(Duration::ZERO, |shortest| wait.min(shortest / 3));
-        let tasks = beats.iter().map(|beat| beat.task).collect();
         self.next += 1;
         let number = self.next;
-        self.parked.insert(number, Parked { tasks, answer });
+        self.parked.insert(number, Parked { theirs: held.clone(), answer });
         if !directives.is_empty() || wait.is_zero() {
             self.answer(number, directives, now);
             return None;
         }
-        for (place, beat) in beats.iter().enumerate() {
-            if let Some(lease) = self.held.get_mut(&beat.task) {
+        for (place, task) in held {
+            if let Some(lease) = self.held.get_mut(&task) {
                 // Of two heartbeats that wait for news of one lease, the later one gets it.
                 lease.waiting = Some((number, place));
             }
@@ -158,9 +161,9 @@ impl Leases {
 
     /// Ends the wait of a heartbeat, if it still waits.
     pub(super) fn answer(&mut self, number: u64, directives: Vec<(usize, Directive)>, now: Instant) {
-        let Some(Parked { tasks, answer }) = self.parked.remove(&number) else { return };
+        let Some(Parked { theirs, answer }) = self.parked.remove(&number) else { return };
         let mut left = None::<Duration>;
-        for task in tasks {
+        for (_, task) in theirs {
             let Some(lease) = self.held.get_mut(&task) else { continue };
             let remains = lease.deadline.saturating_duration_since(now);
             left = Some(left.map_or(remains, |left| left.min(remains)));
@@ -172,10 +175,10 @@ impl Leases {
 
     /// Tells every worker that waits for news that this server is about to go.
     pub(super) fn drain(&mut self, now: Instant) {
-        let waiting: Vec<(u64, usize)> =
-            self.parked.iter().map(|(number, parked)| (*number, parked.tasks.len())).collect();
-        for (number, leases) in waiting {
-            self.answer(number, (0..leases).map(|place| (place, Directive::Drain)).collect(), now);
+        let told = |parked: &Parked| parked.theirs.iter().map(|(place, _)| (*place, Directive::Drain)).collect();
+        let waiting: Vec<(u64, Vec<_>)> = self.parked.iter().map(|(number, parked)| (*number, told(parked))).collect();
+        for (number, directives) in waiting {
+            self.answer(number, directives, now);
         }
     }
 

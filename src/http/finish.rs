@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::Problem;
+use super::json::Object;
 use super::leases::Lease;
 use crate::task::command::End;
 use crate::task::event::{OutputKept, Progress, ReleasedReason, TaskError};
@@ -18,9 +19,9 @@ pub struct Finish {
     outcome: Outcome,
     message: Option<String>,
     result: Option<Value>,
-    error: Option<TaskError>,
+    error: Option<Object<TaskError>>,
     retryable: Option<bool>,
-    output: Option<Output>,
+    output: Option<Object<Output>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -59,13 +60,13 @@ impl Finish {
         }
         let Self { outcome, message, result, error, retryable, output, .. } = self;
         let end = match (outcome, error) {
-            (Outcome::Failed, Some(error)) => End::Failed { error, retryable: retryable.unwrap_or(true) },
+            (Outcome::Failed, Some(Object(error))) => End::Failed { error, retryable: retryable.unwrap_or(true) },
             (Outcome::Succeeded, _) => End::Succeeded { message, result },
             (Outcome::Cancelled, _) => End::Cancelled { message, result },
             (Outcome::Released | Outcome::Failed, _) => End::Released(ReleasedReason::HandedBack),
         };
         let attempt = lease.attempt;
-        let output = output.filter(|output| !output.tail.is_empty());
+        let output = output.map(|output| output.0).filter(|output| !output.tail.is_empty());
         let output = output.map(|Output { tail, dropped_bytes }| OutputKept { attempt, tail, dropped_bytes });
         let hash = Some(lease.hash.clone());
         Ok((lease, move |progress| Command::Finish { attempt, lease: hash, end, progress, output }))
@@ -90,11 +91,11 @@ impl Finish {
         rule(ended || self.result.is_none(), "/result", "goes with succeeded and cancelled");
         rule(failed == self.error.is_some(), "/error", "goes with failed, and failed needs it");
         rule(failed || self.retryable.is_none(), "/retryable", "goes with failed");
-        if let Some(TaskError { code, message }) = &self.error {
+        if let Some(Object(TaskError { code, message })) = &self.error {
             rule(is_line(code, NAME_MAX), "/error/code", "one line of 1 to 64 bytes");
             rule(is_line(message, TEXT_MAX), "/error/message", "one line of 1 to 1024 bytes");
         }
-        let tail = self.output.as_ref().map_or(0, |output| output.tail.len());
+        let tail = self.output.as_ref().map_or(0, |output| output.0.tail.len());
         rule(tail <= TAIL_MAX, "/output/tail", "at most 65536 bytes: the last of them");
         found
     }

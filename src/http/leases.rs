@@ -22,7 +22,7 @@ use crate::store::{Meta, Via, now};
 use crate::task::event::Progress;
 use crate::task::limits::{LOCAL_WORKER, TEXT_MAX, WORKER_MAX, is_line, is_name};
 use crate::task::{Command, Invalid, Position, Rejection, TaskId, Timestamp};
-use crate::views::Wants;
+use crate::views::{Row, Wants};
 
 /// Leases of one request.
 const LEASES_MAX: usize = 1000;
@@ -132,8 +132,10 @@ pub async fn take(edge: web::Data<Edge>, request: HttpRequest, payload: web::Pay
     edge.dispatcher.do_send(Take { worker, wants: Wants { kinds, queues }, max, wait, gone, answer });
     // A dispatcher that has stopped has nothing to give.
     let Given { leases, delivery } = given.await.unwrap_or_default();
+    // They live from now on, however long the views take.
+    let now = now();
     edge.read.reached(edge.store.head().position).await;
-    let (position, now) = (edge.read.position(), now());
+    let position = edge.read.position();
     let leases = leases.iter().map(|granted| LeaseDoc::new(granted, now)).collect();
     let response = answer_at(StatusCode::OK, position, &Leases { leases, position })?;
     if line.is_gone() {
@@ -147,7 +149,7 @@ pub async fn take(edge: web::Data<Edge>, request: HttpRequest, payload: web::Pay
 #[serde(deny_unknown_fields)]
 struct HeartbeatBody {
     worker: String,
-    leases: Vec<BeatBody>,
+    leases: Vec<json::Object<BeatBody>>,
     wait_s: Option<f64>,
 }
 
@@ -155,7 +157,7 @@ struct HeartbeatBody {
 #[serde(deny_unknown_fields)]
 struct BeatBody {
     lease: String,
-    progress: Option<ProgressBody>,
+    progress: Option<json::Object<ProgressBody>>,
     seen: Option<Directive>,
 }
 
@@ -195,12 +197,10 @@ pub async fn heartbeat(
     }
     let wait = wait(wait_s.unwrap_or(0.0), &mut invalid);
     let (mut texts, mut beats, mut said) = (Vec::new(), Vec::new(), Vec::new());
-    for (place, BeatBody { lease, progress, seen }) in leases.into_iter().enumerate() {
+    for (place, json::Object(BeatBody { lease, progress, seen })) in leases.into_iter().enumerate() {
         match Lease::parse(&lease, &format!("/leases/{place}/lease")) {
             Ok(Lease { task, attempt, hash }) => {
-                said.extend(
-                    progress.and_then(|progress| progress.check(place, &mut invalid)).map(|said| (place, said)),
-                );
+                said.extend(progress.and_then(|said| said.0.check(place, &mut invalid)).map(|said| (place, said)));
                 beats.push(Beat { task, attempt, secret: hash, seen });
                 texts.push(lease);
             }
@@ -211,7 +211,7 @@ pub async fn heartbeat(
         return Err(Problem::invalid(invalid));
     }
     for (place, progress) in said {
-        note(&edge, &beats[place], progress);
+        note(&edge, &worker, &beats[place], progress);
     }
     let (answer, beaten) = oneshot::channel();
     edge.dispatcher.do_send(Heartbeat { worker, beats, wait, answer });
@@ -241,9 +241,10 @@ impl ProgressBody {
 }
 
 /// Only whoever holds the attempt says how far it has come.
-fn note(edge: &Edge, beat: &Beat, progress: Progress) {
+fn note(edge: &Edge, worker: &str, beat: &Beat, progress: Progress) {
     let Beat { task, attempt, ref secret, .. } = *beat;
-    let theirs = edge.read.views().get(task).is_some_and(|row| row.lease() == Some(secret) && row.attempt() == attempt);
+    let holder = |row: &Row| row.attempt() == attempt && row.lease() == Some(secret) && row.worker() == Some(worker);
+    let theirs = edge.read.views().get(task).is_some_and(holder);
     if theirs {
         edge.progress.do_send(NoteProgress { task, attempt, progress });
     }

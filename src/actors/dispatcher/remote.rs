@@ -1,8 +1,8 @@
 //! Workers outside the process: they ask for work and for news by long polls.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use actix::{AsyncContext, Context, Handler};
+use actix::{AsyncContext, Context, Handler, SpawnHandle};
 use tokio::sync::oneshot;
 
 use crate::task::command::End;
@@ -24,6 +24,10 @@ pub(super) struct Waiter {
     worker: String,
     wants: Wants,
     max: usize,
+    /// When its time is over.
+    until: Instant,
+    /// What ends its wait then. None is left behind when it ends sooner: an actor looks at all of its timers each time.
+    timer: Option<SpawnHandle>,
     gone: Box<dyn Fn() -> bool + Send>,
     answer: oneshot::Sender<Given>,
 }
@@ -54,7 +58,10 @@ impl Dispatcher {
                 place += 1;
                 continue;
             }
-            let waiter = self.waiters.remove(place);
+            let mut waiter = self.waiters.remove(place);
+            if let Some(timer) = waiter.timer.take() {
+                ctx.cancel_future(timer);
+            }
             if waiter.answer.is_closed() || (waiter.gone)() {
                 let mut pending = self.capacity.pending();
                 for task in tasks {
@@ -65,6 +72,24 @@ impl Dispatcher {
             let worker = waiter.worker.clone();
             self.start(&worker, tasks, ctx, |this, answers, ctx| this.started_remote(waiter, answers, ctx));
         }
+    }
+
+    /// It waits in this place until its time is over.
+    fn wait_on(&mut self, place: usize, mut waiter: Waiter, ctx: &mut Context<Self>) {
+        let (number, left) = (waiter.number, waiter.until.saturating_duration_since(Instant::now()));
+        if self.leaving || left.is_zero() {
+            return waiter.send_away();
+        }
+        waiter.timer = Some(ctx.run_later(left, move |this, _| {
+            if let Some(place) = this.place_of(number) {
+                this.waiters.remove(place).send_away();
+            }
+        }));
+        self.waiters.insert(place, waiter);
+    }
+
+    fn place_of(&self, number: u64) -> Option<usize> {
+        self.waiters.iter().position(|waiter| waiter.number == number)
     }
 
     fn started_remote(
@@ -88,7 +113,7 @@ impl Dispatcher {
         }
         if leases.is_empty() {
             // It goes on waiting, in its old place, unless its time has passed meanwhile.
-            self.waiters.insert(0, waiter);
+            self.wait_on(0, waiter, ctx);
             return self.pump(ctx);
         }
         let attempts = leases.iter().map(|lease| (lease.task, lease.attempt)).collect();
@@ -132,21 +157,15 @@ impl Handler<Take> for Dispatcher {
         self.capacity.offer_remote(&worker, &wants);
         self.waiters_so_far += 1;
         let number = self.waiters_so_far;
-        self.waiters.push(Waiter { number, worker, wants, max, gone, answer });
+        let wait = if self.waiters.len() < WAITERS_MAX { wait } else { Duration::ZERO };
+        let until = Instant::now() + wait;
+        self.waiters.push(Waiter { number, worker, wants, max, until, timer: None, gone, answer });
         self.pump(ctx);
-        let waits = move |this: &Self| this.waiters.iter().position(|waiter| waiter.number == number);
-        if self.leaving || wait.is_zero() || self.waiters.len() > WAITERS_MAX {
-            if let Some(place) = waits(self) {
-                self.waiters.remove(place).send_away();
-            }
-            return;
+        // One whose start is under way is answered by that.
+        if let Some(place) = self.place_of(number) {
+            let waiter = self.waiters.remove(place);
+            self.wait_on(place, waiter, ctx);
         }
-        ctx.run_later(wait, move |this, _| {
-            // One whose start is under way is answered by that.
-            if let Some(place) = waits(this) {
-                this.waiters.remove(place).send_away();
-            }
-        });
     }
 }
 
@@ -156,7 +175,7 @@ impl Handler<Heartbeat> for Dispatcher {
     fn handle(&mut self, beat: Heartbeat, ctx: &mut Context<Self>) {
         let Heartbeat { worker, beats, wait, answer } = beat;
         self.capacity.seen(&worker);
-        let wait = if self.leaving { std::time::Duration::ZERO } else { wait };
+        let wait = if self.leaving { Duration::ZERO } else { wait };
         let parked = self.leases.beat((&worker, &beats), wait, answer, Instant::now());
         if let Some((number, wait)) = parked {
             ctx.run_later(wait, move |this, _| this.leases.answer(number, Vec::new(), Instant::now()));
