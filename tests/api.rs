@@ -50,6 +50,7 @@ pub const FIELDS: [&str; 25] = [
     "timeout_s",
     "progress",
     "outcome",
+    "output",
     "cancel",
     "revision",
     "position",

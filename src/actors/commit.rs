@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use uuid::Uuid;
 
 use crate::store::{
@@ -50,6 +51,15 @@ impl Cause {
     }
 }
 
+/// What a command leads to, on its way.
+struct Prepared<D: Decider> {
+    events: Vec<D::Event>,
+    at: Timestamp,
+    cause: Option<Cause>,
+}
+
+type ToWrite<D> = (Append, Prepared<D>);
+
 /// A command was decided, and what it led to is durable.
 #[derive(Clone, Debug)]
 pub struct Decided<D> {
@@ -90,49 +100,58 @@ impl<D: Logged> Owned<D> {
         at: Timestamp,
         meta: &Meta,
     ) -> Result<Decided<D>, ExecuteError> {
+        let mut fresh = false;
         for _ in 0..MAX_ATTEMPTS {
             if !self.current {
                 self.catch_up(store).await?;
+                fresh = true;
             }
-            let at = self.time.map_or(at, |last| last.max(at));
-            let events = self.state.decide(command, at)?;
-            let appended = events.len();
-            if events.is_empty() {
-                return Ok(self.decided(0));
-            }
-            match self.append(store, &events, at, meta).await {
-                Ok((revision, cause)) => {
-                    self.cause = cause.or(self.cause);
-                    for event in &events {
-                        self.state.evolve(event);
-                    }
-                    self.revision = Some(revision);
-                    self.time = Some(at);
-                    return Ok(self.decided(appended));
-                }
-                Err(AppendError::WrongExpectedRevision { .. }) => self.current = false,
-                Err(error) => {
+            let (append, prepared) = match self.prepare(command, at, meta) {
+                Ok(Some(to_write)) => to_write,
+                // What is written says itself whether it was decided on old news; what isn't is decided on fresh ones.
+                Ok(None) | Err(_) if !fresh => {
                     self.current = false;
-                    return Err(error.into());
+                    continue;
                 }
+                Ok(None) => return Ok(self.decided(0)),
+                Err(rejection) => return Err(rejection.into()),
+            };
+            match self.settle(&prepared, store.append(append).await) {
+                Err(ExecuteError::Append(AppendError::WrongExpectedRevision { .. })) => {}
+                answer => return answer,
             }
         }
         Err(ExecuteError::Busy("others write to this stream all the time"))
     }
 
-    async fn append(
-        &self,
-        store: &EventStore,
-        events: &[D::Event],
-        at: Timestamp,
-        meta: &Meta,
-    ) -> Result<(Revision, Option<Cause>), AppendError> {
+    /// What the command leads to; none where that is nothing.
+    fn prepare(&self, command: &D::Command, at: Timestamp, meta: &Meta) -> Result<Option<ToWrite<D>>, Rejection> {
+        let at = self.time.map_or(at, |last| last.max(at));
+        let decided = self.state.decide(command, at)?;
+        if decided.is_empty() {
+            return Ok(None);
+        }
         let expected = self.revision.map_or(Expected::NoStream, Expected::Revision);
         let meta = self.traced(meta);
-        let events = new_events::<D>(events, at, &meta);
+        let events = new_events::<D>(&decided, at, &meta);
         let cause = events.last().and_then(|last| Cause::of(&meta, last.id, self.revision.is_none()));
-        let revision = store.append(Append { stream: self.stream.clone(), expected, events }).await?;
-        Ok((revision, cause))
+        Ok(Some((Append { stream: self.stream.clone(), expected, events }, Prepared { events: decided, at, cause })))
+    }
+
+    /// It was written, or not. Whoever was overtaken, or doesn't know, reads before it decides again.
+    fn settle(
+        &mut self,
+        prepared: &Prepared<D>,
+        answer: Result<Revision, AppendError>,
+    ) -> Result<Decided<D>, ExecuteError> {
+        let revision = answer.inspect_err(|_| self.current = false)?;
+        self.cause = prepared.cause.or(self.cause);
+        for event in &prepared.events {
+            self.state.evolve(event);
+        }
+        self.revision = Some(revision);
+        self.time = Some(prepared.at);
+        Ok(self.decided(prepared.events.len()))
     }
 
     /// What a timer or a worker does names what it came of, and carries its correlation id.
@@ -183,6 +202,61 @@ fn new_events<D: Logged>(events: &[D::Event], at: Timestamp, meta: &Meta) -> Vec
     let new =
         |event: &D::Event| NewEvent { id: new_id(), time: at, meta: meta.clone(), event: D::to_log(event.clone()) };
     events.iter().map(new).collect()
+}
+
+impl Decided<TaskStream> {
+    /// What whoever asked is told.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`] where there is no task.
+    pub fn receipt(self) -> Result<Receipt, ExecuteError> {
+        match (self.state.0, self.revision) {
+            (Some(task), Some(revision)) => Ok(Receipt { revision, appended: self.appended, task }),
+            _ => Err(Rejection::NotFound.into()),
+        }
+    }
+}
+
+/// Has each of these tasks decide its command and makes what they lead to durable in one write. Each is as alone as by
+/// itself: one that is refused, or overtaken by another writer, doesn't disturb the others.
+pub async fn execute_many(
+    store: &EventStore,
+    work: Vec<(Owned<TaskStream>, Execute)>,
+) -> Vec<(Owned<TaskStream>, Execute, Result<Receipt, ExecuteError>)> {
+    let mut appends = Vec::with_capacity(work.len());
+    let decided: Vec<_> = work
+        .into_iter()
+        .map(|(owned, ask)| {
+            let to_write = if owned.current { owned.prepare(&ask.command, ask.at, &ask.meta) } else { Ok(None) };
+            let prepared = to_write.ok().flatten().map(|(append, prepared)| {
+                appends.push(append);
+                prepared
+            });
+            (owned, ask, prepared)
+        })
+        .collect();
+    let mut answers = store.append_many(appends).await.into_iter();
+    let settled = decided.into_iter().map(|(mut owned, ask, prepared)| {
+        let answer = prepared.map(|prepared| match answers.next() {
+            Some(answer) => owned.settle(&prepared, answer).and_then(Decided::receipt),
+            None => Err(ExecuteError::Busy("the log gave no answer")),
+        });
+        (owned, ask, answer)
+    });
+    let settled: Vec<_> = settled.collect();
+    // Those that had nothing to write, or were overtaken, decide by themselves, on fresh news.
+    let by_themselves = settled.into_iter().map(async |(mut owned, ask, answer)| {
+        if let Some(answer) = answer.filter(|answer| !is_overtaken(answer)) {
+            return (owned, ask, answer);
+        }
+        let decided = owned.execute(store, &ask.command, ask.at, &ask.meta).await;
+        (owned, ask, decided.and_then(Decided::receipt))
+    });
+    join_all(by_themselves).await
+}
+
+const fn is_overtaken(answer: &Result<Receipt, ExecuteError>) -> bool {
+    matches!(answer, Err(ExecuteError::Append(AppendError::WrongExpectedRevision { .. })))
 }
 
 /// Decides commands that begin tasks and makes what they lead to durable in one write; the answers come in the same order.

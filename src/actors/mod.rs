@@ -11,7 +11,7 @@
 //!  registry ◀──Execute── cascade ◀──Committed──────────┘
 //! ```
 //!
-//! Reading order: [`messages`], [`registry`] (finds the actor), [`task`] (owns a stream), [`commit`] (decide → append →
+//! Reading order: [`messages`], [`registry`] and [`shard`] (find the actor), [`task`] (owns a stream), [`commit`] (decide → append →
 //! evolve), [`create`] and [`gate`] (one at a time for each key), [`projector`] (the log becomes views), [`read`] (how the
 //! edge reads them), [`hub`] (pushes), [`dispatcher`] (what runs next), [`cascade`] (a parent's cancel asks its children),
 //! [`scheduler`] (what comes again and again),
@@ -34,6 +34,7 @@ pub mod projector;
 pub mod read;
 pub mod registry;
 pub mod scheduler;
+pub mod shard;
 pub mod task;
 
 pub use messages::{Execute, ExecuteError, Receipt};

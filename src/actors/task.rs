@@ -1,15 +1,13 @@
 //! The actors that own a stream: one for each task that is being talked to, one for each bell,
 //! queue and schedule.
 
-use std::sync::Arc;
-
 use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
 
-use crate::store::{EventStore, LogEvent, Meta, Recorded, StreamName};
+use crate::store::{EventStore, LogEvent, Meta, StreamName};
 use crate::task::bell::{Bell, BellEvent};
 use crate::task::queue::{Queue, QueueEvent};
 use crate::task::schedule::{Schedule, ScheduleEvent};
-use crate::task::{Decider, Event, Rejection, TaskId, TaskStream, Timestamp};
+use crate::task::{Decider, Event, TaskStream, Timestamp};
 
 use super::commit::{Decided, Logged, Owned};
 use super::messages::{Execute, ExecuteError, Receipt};
@@ -39,11 +37,9 @@ pub struct Ask<D: Decider> {
 }
 
 impl TaskActor {
-    /// The actor of a task whose stream has just been read.
+    /// The actor of a task whose stream somebody has read already, or not.
     #[must_use]
-    pub fn with_past(store: EventStore, id: TaskId, past: &[Arc<Recorded>]) -> Self {
-        let mut owned = Owned::unread(StreamName::task(id));
-        owned.remember(past);
+    pub const fn new(store: EventStore, owned: Owned<TaskStream>) -> Self {
         Self { store, owned }
     }
 }
@@ -95,10 +91,7 @@ impl Handler<Execute> for TaskActor {
     type Result = AtomicResponse<Self, Result<Receipt, ExecuteError>>;
 
     fn handle(&mut self, ask: Execute, _: &mut Context<Self>) -> Self::Result {
-        self.answer(ask.command, ask.at, ask.meta, |decided| match (decided.state.0, decided.revision) {
-            (Some(task), Some(revision)) => Ok(Receipt { revision, appended: decided.appended, task }),
-            _ => Err(Rejection::NotFound.into()),
-        })
+        self.answer(ask.command, ask.at, ask.meta, Decided::receipt)
     }
 }
 
