@@ -1,0 +1,29 @@
+"""Background tasks behind a bell: ask for work, see it, stop it (`Client`), and do it (`Worker`).
+
+Read in this order: `errors`, `wire` (one call, repeated until it is answered), `client`, `context` (one attempt, as its
+handler sees it), `ends` (how an attempt may end), `worker` (the three loops: take, listen, tell).
+"""
+
+from .client import FINAL, Client, Task
+from .context import Cancelled, Context, Done, Failure, Interrupted, LeaseLost, Released
+from .ends import Handler
+from .errors import Problem, TaskbellError, Unreachable
+from .worker import Worker
+
+__all__ = [
+    "FINAL",
+    "Cancelled",
+    "Client",
+    "Context",
+    "Done",
+    "Failure",
+    "Handler",
+    "Interrupted",
+    "LeaseLost",
+    "Problem",
+    "Released",
+    "Task",
+    "TaskbellError",
+    "Unreachable",
+    "Worker",
+]

@@ -1,0 +1,93 @@
+"""How an attempt ends: what its handler did, as it may be told; and what is said where the server refuses that."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
+
+from .context import CODE_MAX, Cancelled, Context, Done, Failure, LeaseLost, Released, line
+from .errors import Problem
+from .wire import to_json
+
+log = logging.getLogger("taskbell")
+
+#: Does the work of one attempt. Any exception but those of `taskbell.context` is a failure that may be tried again.
+Handler = Callable[[Context], Optional[Done]]
+
+#: Leases of one heartbeat, ends of one batch; and the bytes of such a batch.
+LEASES_MAX, ENDS_BYTES_MAX = 1000, 8 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt ended. `again`: this is what is said in place of an end that the server refused."""
+
+    context: Context
+    said: dict[str, Any]
+    again: bool = False
+
+
+def run(handler: Handler, context: Context) -> Optional[dict[str, Any]]:
+    """Runs it; how the attempt ended, or None where nothing is to be said of it."""
+    try:
+        done = handler(context) or Done()
+        return _checked({"outcome": "succeeded", "message": done.message, "result": done.result})
+    except LeaseLost:
+        return None
+    except Released:
+        return {"outcome": "released"}
+    except Cancelled as stopped:
+        return _checked({"outcome": "cancelled", "message": stopped.message, "result": stopped.result})
+    except Failure as failure:
+        return _failed(failure.code, failure.message, failure.retryable)
+    except BaseException as error:
+        log.exception("task %s, attempt %d", context.task_id, context.attempt)
+        return _failed("exception", f"{type(error).__name__}: {error}", retryable=True)
+
+
+def _checked(said: dict[str, Any]) -> dict[str, Any]:
+    """An end as it can be told. One that was asked for is no failure, whatever it gave."""
+    said["message"] = (said["message"] and line(str(said["message"]))) or None
+    said = {field: value for field, value in said.items() if value is not None}
+    try:
+        to_json(said)
+    except (ValueError, TypeError, RecursionError) as error:
+        if said["outcome"] == "cancelled":
+            return {"outcome": "cancelled"}
+        return _failed("invalid_result", f"the result is no JSON: {error}", retryable=False)
+    return said
+
+
+def _failed(code: str, message: str, retryable: bool) -> dict[str, Any]:
+    code = line(code, CODE_MAX) or "failed"
+    return {"outcome": "failed", "error": {"code": code, "message": line(message) or code}, "retryable": retryable}
+
+
+def batches(ends: list[End]) -> Iterator[list[End]]:
+    batch: list[End] = []
+    size = 0
+    for end in ends:
+        more = len(to_json(end.said))
+        if batch and (len(batch) == LEASES_MAX or size + more > ENDS_BYTES_MAX):
+            yield batch
+            batch, size = [], 0
+        batch.append(end)
+        size += more
+    if batch:
+        yield batch
+
+
+def instead(end: End, refused: Problem) -> End:
+    """What is said in place of an end that can't be recorded as it is: else the attempt would begin anew for ever."""
+    if end.said["outcome"] == "cancelled" and refused.code != "not_cancelling":
+        return End(end.context, {"outcome": "cancelled"}, again=True)
+    return End(end.context, _failed(refused.code, refused.detail, retryable=False), again=True)
+
+
+def read_end(item: Any) -> Optional[Problem]:
+    """Nothing where it is recorded."""
+    if "status" in item:
+        return None
+    return Problem.read(int(item["problem"]["status"]), item["problem"])
