@@ -59,7 +59,7 @@ impl Handler for Post {
 }
 
 /// Works for `server` until `until` is over; how many attempts had not stopped even then.
-pub async fn work(server: &str, until: impl Future<Output = ()>) -> Result<usize, Box<dyn std::error::Error>> {
+pub(crate) async fn work(server: &str, until: impl Future<Output = ()>) -> Result<usize, Box<dyn std::error::Error>> {
     let mut handlers = Handlers::new();
     handlers.register(Walk)?;
     handlers.register(Post)?;

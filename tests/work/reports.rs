@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use taskbell::actors::messages::ExecuteError;
 use taskbell::store::{AppendError, ReadError};
 use taskbell::task::Rejection;
-use taskbell::task::event::Outcome;
+use taskbell::task::event::{Event, Outcome};
 use taskbell::work::{Context, Done, Failure};
 
 use super::bench::{Bench, Said, act};
@@ -47,6 +47,22 @@ async fn a_fraction_that_is_no_number_is_unknown() {
         let said = bench.end().await.completed().progress.unwrap();
         assert_eq!((said.fraction, said.message), (expected, None));
     }
+}
+
+#[actix_rt::test]
+async fn what_a_handler_writes_is_kept_with_the_end() {
+    let writes = |ctx: Context| async move {
+        ctx.output("first\n");
+        ctx.output("x".repeat(64 * 1024 - 7));
+        ctx.output("ä");
+        Err(Failure::fatal("no_disk", "no disk"))
+    };
+    let mut bench = Bench::with(act(writes)).await;
+    bench.begin(json!(null)).await;
+    let Said::Recorded(events, _) = bench.hear().await else { panic!("no end first") };
+    let [Event::OutputKept(kept), Event::Completed(_)] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((kept.attempt, kept.tail.len(), kept.dropped_bytes), (1, 64 * 1024, 1));
+    assert!(kept.tail.starts_with("irst\nx") && kept.tail.ends_with("xä"));
 }
 
 #[actix_rt::test]

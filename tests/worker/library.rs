@@ -29,13 +29,13 @@ impl Handler for Act {
 }
 
 /// A worker in this process, until it is told to stop.
-struct Hands {
+pub struct Hands {
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<usize, RemoteError>>,
 }
 
 impl Hands {
-    fn act<F>(server: &Server, run: impl Fn(Context) -> F + Send + Sync + 'static) -> Self
+    pub fn act<F>(server: &Server, run: impl Fn(Context) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Done, Failure>> + Send + 'static,
     {
@@ -47,7 +47,7 @@ impl Hands {
         Self { stop, running }
     }
 
-    async fn stop(self) -> usize {
+    pub async fn stop(self) -> usize {
         self.stop.send(()).unwrap();
         self.running.await.unwrap().unwrap()
     }

@@ -1,8 +1,14 @@
 //! Servers and workers that die in the middle.
 
-use serde_json::json;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
-use super::crew::{Crew, events, gate, open, pid, says, submit};
+use serde_json::{Value, json};
+use taskbell::work::Done;
+use tokio::sync::mpsc;
+
+use super::crew::{Crew, events, gate, is_gone, open, pid, says, submit};
+use super::library::Hands;
 use crate::support::Server;
 
 /// Waits at the gate in the middle.
@@ -109,6 +115,47 @@ async fn a_worker_that_nobody_could_reach_gives_up_what_it_lost() {
     worker.signal("CONT");
     let task = server.task_at_end(&id).await;
     assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(2)), "{task}");
-    assert!(super::crew::is_gone(first), "the second attempt begins when the first is gone");
+    assert!(is_gone(first), "the second attempt begins when the first is gone");
     assert!(worker.stderr().contains("attempt 1 lost"), "{}", worker.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_attempt_runs_once_and_each_task_ends_once_however_often_the_server_dies() {
+    const TASKS: usize = 1000;
+    let mut server = Server::with(["--kind", "demo:lease_s=2"]);
+    let items: Vec<Value> = (0..TASKS).map(|_| json!({"kind": "demo", "max_attempts": 20})).collect();
+    assert_eq!(server.post("/v1/tasks/batch", &json!({"items": items})).await.status, 200);
+    let runs = Arc::new(Mutex::new(HashMap::<_, u32>::new()));
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let hands = || {
+        let (runs, tell) = (runs.clone(), tell.clone());
+        Hands::act(&server, move |ctx| {
+            *runs.lock().unwrap().entry((ctx.task_id(), ctx.attempt())).or_default() += 1;
+            let _ = tell.send(());
+            async move {
+                ctx.progress(0.5, "half");
+                tokio::task::yield_now().await;
+                Ok(Done::default())
+            }
+        })
+    };
+    let workers = [hands(), hands()];
+    for _ in 0..5 {
+        for _ in 0..TASKS / 10 {
+            told.recv().await.unwrap();
+        }
+        server.restart();
+    }
+    drop(told);
+    let filter = "/v1/tasks?status=succeeded&limit=1";
+    let mut live = crate::support::Live::open(&server).await;
+    while server.get(filter).await.body["total"] != TASKS {
+        live.until("counters").await;
+    }
+    for worker in workers {
+        assert_eq!(worker.stop().await, 0);
+    }
+    assert!(runs.lock().unwrap().values().all(|runs| *runs == 1), "no attempt is executed twice");
+    let log = server.get("/v1/log?type=Completed").await.text;
+    assert_eq!(log.lines().count(), TASKS);
 }
