@@ -1,9 +1,9 @@
-//! THE HANDS: handlers, the built-in kinds, and the worker inside the process.
+//! THE HANDS: handlers, the built-in kinds, and the workers: inside the process, and over the wire.
 //!
 //! Reading order: [`handler`] (what one writes), [`context`] (what a handler has of the world), [`registry`] (which kinds
-//! there are), `attempt` (one attempt, as the worker and its handler share it), [`local`] (the worker), `drive` (an
-//! attempt from its assignment to its recorded end), `report` (how its end is told),
-//! [`distribute`] (the built-in kind).
+//! there are), `attempt` (one attempt, as the worker and its handler share it), `drive` (an attempt from its assignment to
+//! its recorded end), `report` (how its end is told, in whatever way the worker speaks), [`local`] (the worker inside),
+//! [`remote`] (the worker outside), [`command`] (any program as a handler), [`distribute`] (the built-in kind).
 
 pub mod bulk_cancel;
 pub mod command;

@@ -34,31 +34,3 @@ impl Tail {
 fn bytes(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_is_kept_whole_and_the_rest_is_counted() {
-        let mut tail = Tail::default();
-        assert_eq!(tail.text(), None);
-        tail.push("begin\n");
-        assert_eq!(tail.text(), Some(("begin\n".to_owned(), 0)));
-        tail.push(&"x".repeat(TAIL_MAX - 2));
-        assert_eq!(tail.text().map(|(text, dropped)| (text.len(), dropped)), Some((TAIL_MAX, 4)));
-        tail.push(&"y".repeat(3 * TAIL_MAX));
-        let (text, dropped) = tail.text().unwrap();
-        assert!(text.bytes().all(|byte| byte == b'y') && text.len() == TAIL_MAX);
-        assert_eq!(dropped, 6 + bytes(TAIL_MAX) - 2 + 2 * bytes(TAIL_MAX));
-    }
-
-    #[test]
-    fn no_character_is_kept_in_part() {
-        let mut tail = Tail::default();
-        tail.push(&"ä€".repeat(TAIL_MAX));
-        let (text, dropped) = tail.text().unwrap();
-        assert!(text.starts_with('ä') || text.starts_with('€'));
-        assert_eq!(bytes(text.len()) + dropped, 5 * bytes(TAIL_MAX));
-    }
-}

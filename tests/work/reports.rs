@@ -50,19 +50,29 @@ async fn a_fraction_that_is_no_number_is_unknown() {
 }
 
 #[actix_rt::test]
-async fn what_a_handler_writes_is_kept_with_the_end() {
+async fn the_end_of_what_a_handler_writes_is_kept_and_no_character_in_part() {
+    const KIB_64: usize = 64 * 1024;
     let writes = |ctx: Context| async move {
-        ctx.output("first\n");
-        ctx.output("x".repeat(64 * 1024 - 7));
-        ctx.output("ä");
-        Err(Failure::fatal("no_disk", "no disk"))
+        for (piece, times) in ctx.input::<Vec<(String, usize)>>()? {
+            ctx.output(piece.repeat(times));
+        }
+        Ok(Done::default())
     };
     let mut bench = Bench::with(act(writes)).await;
-    bench.begin(json!(null)).await;
-    let Said::Recorded(events, _) = bench.hear().await else { panic!("no end first") };
-    let [Event::OutputKept(kept), Event::Completed(_)] = events.as_slice() else { panic!("{events:?}") };
-    assert_eq!((kept.attempt, kept.tail.len(), kept.dropped_bytes), (1, 64 * 1024, 1));
-    assert!(kept.tail.starts_with("irst\nx") && kept.tail.ends_with("xä"));
+    let many = "x".repeat(KIB_64 - 6);
+    for (pieces, tail, dropped) in [
+        (json!([["one\n", 1], ["two", 1]]), "one\ntwo".to_owned(), 0),
+        (json!([["first\n", 1], ["x", KIB_64 - 6], ["ä", 1]]), format!("rst\n{many}ä"), 2),
+        (json!([["ä", 1], ["y", KIB_64 - 1]]), "y".repeat(KIB_64 - 1), 2),
+        (json!([["gone", 1], ["ä", KIB_64]]), "ä".repeat(KIB_64 / 2), 4 + KIB_64 as u64),
+    ] {
+        bench.begin(pieces).await;
+        let Said::Recorded(events, _) = bench.hear().await else { panic!("no end first") };
+        let [Event::OutputKept(kept), Event::Completed(_)] = events.as_slice() else { panic!("{events:?}") };
+        assert!(kept.tail == tail, "{} bytes, not {}", kept.tail.len(), tail.len());
+        assert_eq!((kept.attempt, kept.dropped_bytes), (1, dropped));
+        assert!(matches!(bench.hear().await, Said::Stopped(1)));
+    }
 }
 
 #[actix_rt::test]

@@ -1,6 +1,6 @@
 //! What a command gets, may say, and how it ends.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::crew::{Crew, events, says, submit};
 use crate::support::{Server, taskbell};
@@ -153,6 +153,24 @@ async fn kinds_queues_and_concurrency_are_what_was_asked_for() {
     }
     server.post(&format!("/v1/tasks/{first}/cancel"), &json!({})).await;
     says(&server, &third, "demo").await;
+}
+
+#[tokio::test]
+async fn what_happens_is_said_in_json_where_that_is_asked_for() {
+    let server = Server::start();
+    let mut worker = Crew::with(&server, &["--kind", "demo", "--json"], &["sh", "-c", "echo 'a\u{1b}[31m'; exit 4"]);
+    let id = submit(&server, json!({"title": "One"})).await;
+    server.task_at_end(&id).await;
+    worker.signal("TERM");
+    let (said, status) =
+        tokio::task::spawn_blocking(move || (worker.end(), worker.stderr())).await.map(|(s, t)| (t, s)).unwrap();
+    assert!(status.success(), "{status}");
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let expected = [
+        json!({"type": "begun", "task": id, "attempt": 1, "kind": "demo", "title": "One"}),
+        json!({"type": "ended", "task": id, "attempt": 1, "outcome": "failed", "message": "exit_4: a [31m"}),
+    ];
+    assert_eq!(lines, expected);
 }
 
 #[test]

@@ -20,6 +20,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A server that asks for more patience gets no more than this.
 const PATIENCE_MAX: Duration = Duration::from_secs(30);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// A connection is left before the server closes it (after 5 s), so that no request meets one that is just going.
+const IDLE_FOR: Duration = Duration::from_secs(3);
 
 pub(super) struct Http {
     client: Client,
@@ -63,6 +65,7 @@ impl Http {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_WITHIN)
+            .pool_idle_timeout(IDLE_FOR)
             .build()
             .map_err(|error| RemoteError::Client(innermost(&error)))?;
         let server = url.as_str().trim_end_matches('/').to_owned();
