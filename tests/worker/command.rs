@@ -46,7 +46,8 @@ async fn a_command_gets_its_task_and_gives_progress_output_and_a_result() {
     assert_eq!(tail.len(), lines.iter().map(String::len).sum::<usize>(), "{tail}");
     let ended = &events(&server, &id, "Completed").await[0]["data"];
     assert_eq!((&ended["progress"]["fraction"], &ended["progress"]["message"]), (&json!(0.25), &json!("a quarter")));
-    assert!(worker.stderr().contains("attempt 1 begins") && worker.stderr().contains("attempt 1 succeeded"));
+    let said = worker.leave().await;
+    assert!(said.contains("attempt 1 begins") && said.contains("attempt 1 succeeded"), "{said}");
 }
 
 #[tokio::test]
@@ -158,13 +159,10 @@ async fn kinds_queues_and_concurrency_are_what_was_asked_for() {
 #[tokio::test]
 async fn what_happens_is_said_in_json_where_that_is_asked_for() {
     let server = Server::start();
-    let mut worker = Crew::with(&server, &["--kind", "demo", "--json"], &["sh", "-c", "echo 'a\u{1b}[31m'; exit 4"]);
+    let worker = Crew::with(&server, &["--kind", "demo", "--json"], &["sh", "-c", "echo 'a\u{1b}[31m'; exit 4"]);
     let id = submit(&server, json!({"title": "One"})).await;
     server.task_at_end(&id).await;
-    worker.signal("TERM");
-    let (said, status) =
-        tokio::task::spawn_blocking(move || (worker.end(), worker.stderr())).await.map(|(s, t)| (t, s)).unwrap();
-    assert!(status.success(), "{status}");
+    let said = worker.leave().await;
     let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let expected = [
         json!({"type": "begun", "task": id, "attempt": 1, "kind": "demo", "title": "One"}),

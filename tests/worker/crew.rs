@@ -59,6 +59,15 @@ impl Crew {
         let _ = self.child.wait();
     }
 
+    /// SIGTERM, and waits for its end; all that it has said. What it says of an attempt comes after the server's answer.
+    pub async fn leave(mut self) -> String {
+        self.signal("TERM");
+        let left = tokio::task::spawn_blocking(move || (self.end(), self.stderr()));
+        let (status, said) = left.await.unwrap();
+        assert!(status.success(), "{status}: {said}");
+        said
+    }
+
     /// Waits for its end.
     pub fn end(&mut self) -> ExitStatus {
         self.child.wait().expect("its exit status")

@@ -77,12 +77,10 @@ async fn a_worker_that_is_killed_takes_its_commands_along() {
 #[tokio::test]
 async fn a_worker_that_is_told_to_stop_waits_for_what_runs() {
     let server = Server::start();
-    let mut worker = Crew::of(&server, "echo '::progress - begun'; sleep 1; echo ended");
+    let worker = Crew::of(&server, "echo '::progress - begun'; sleep 1; echo ended");
     let id = submit(&server, json!({})).await;
     says(&server, &id, "begun").await;
-    worker.signal("TERM");
-    let status = tokio::task::spawn_blocking(move || worker.end()).await.unwrap();
-    assert!(status.success(), "{status}");
+    worker.leave().await;
     let task = server.task(&id).await;
     assert_eq!((&task["status"], &task["outcome"]["message"]), (&json!("succeeded"), &json!("ended")), "{task}");
 }

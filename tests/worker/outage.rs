@@ -45,7 +45,8 @@ async fn an_end_that_nobody_hears_is_told_when_the_server_is_back() {
     server.restart();
     let task = server.task_at_end(&id).await;
     assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(1)), "{task}");
-    assert!(worker.stderr().contains("can't be spoken to") && worker.stderr().contains("answers again"));
+    let said = worker.leave().await;
+    assert!(said.contains("can't be spoken to") && said.contains("answers again"), "{said}");
 }
 
 #[tokio::test]
