@@ -7,7 +7,8 @@
 //!
 //! **What it may say.** On either output, a line `::progress 0.4 message` (`-` in place of the number where it is
 //! unknown). As the last line of stdout, `::result JSON`. All else is output: the last 64 KiB are kept with the attempt's
-//! end, stdout and stderr as they come, which is in order within each and nearly so between them.
+//! end, stdout and stderr as they are read: in order within each, between them out by what a pipe holds at most. (One pipe
+//! for both would keep the order, and lose which of them said what.)
 //!
 //! **How it ends.** Exit 0: succeeded. After a cancel, which is SIGTERM to its process group, anything else: cancelled. The
 //! message is the last line of stdout in which there is something to see, or else of stderr. Otherwise failed, with the
