@@ -50,7 +50,6 @@ pub const FIELDS: [&str; 25] = [
     "timeout_s",
     "progress",
     "outcome",
-    "output",
     "cancel",
     "revision",
     "position",
@@ -64,7 +63,7 @@ pub fn assert_whole(task: &Value, own_page: bool) {
     let fields = task.as_object().unwrap_or_else(|| panic!("no task: {task}"));
     let mut wanted: Vec<&str> = FIELDS.to_vec();
     if own_page {
-        wanted.extend(["input", "result"]);
+        wanted.extend(["input", "output", "result"]);
     }
     wanted.sort_unstable();
     let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
