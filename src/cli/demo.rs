@@ -52,18 +52,18 @@ pub struct Demo {
 }
 
 /// A folder that is removed when it is dropped.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
     /// A fresh one that only this user can enter: in `TMPDIR`, or in /var/tmp, which is a disk where /tmp may be memory.
-    fn fresh() -> io::Result<Self> {
+    pub(super) fn fresh(what: &str) -> io::Result<Self> {
         let disk = Path::new("/var/tmp");
         let base = match std::env::var_os("TMPDIR") {
             Some(folder) => PathBuf::from(folder),
             None if disk.is_dir() => disk.to_owned(),
             None => std::env::temp_dir(),
         };
-        let path = base.canonicalize()?.join(format!("taskbell-demo-{}", Uuid::new_v4().simple()));
+        let path = base.canonicalize()?.join(format!("taskbell-{what}-{}", Uuid::new_v4().simple()));
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
@@ -79,7 +79,7 @@ impl Drop for Folder {
 
 impl Demo {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let folder = Folder::fresh().map_err(|error| Failure::failed(format!("no temporary folder: {error}")))?;
+        let folder = Folder::fresh("demo").map_err(|error| Failure::failed(format!("no temporary folder: {error}")))?;
         let content = folder.0.join("content");
         let source = match &self.path {
             Some(path) => path.canonicalize().map_err(|e| Failure::usage(format!("--path {}: {e}", path.display())))?,

@@ -5,6 +5,7 @@ pub mod client;
 pub mod failure;
 pub mod out;
 
+mod bench;
 mod cancel;
 mod demo;
 mod list;
@@ -21,7 +22,8 @@ mod work;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use client::Connect;
 use failure::Failure;
@@ -63,6 +65,8 @@ enum Command {
     /// Read the log
     #[command(subcommand)]
     Log(log::Log),
+    /// Measure a server: one that it starts for this, or the one that --server names
+    Bench(bench::Bench),
 }
 
 impl Command {
@@ -78,6 +82,7 @@ impl Command {
             Self::Retry(retry) => Some(&mut retry.connect),
             Self::Work(work) => Some(&mut work.connect),
             Self::Log(log) => Some(log.connect()),
+            Self::Bench(bench) => Some(&mut bench.connect),
         }
     }
 
@@ -93,6 +98,7 @@ impl Command {
             Self::Retry(retry) => wait(retry.run()),
             Self::Work(work) => wait(work.run()),
             Self::Log(log) => wait(log.run()),
+            Self::Bench(bench) => bench.run(),
         }
     }
 }
@@ -100,8 +106,12 @@ impl Command {
 /// Does what the command line says; errors are one sentence on stderr.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { connect, mut command } = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let Cli { connect, mut command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let json = connect.json;
+    if let Command::Bench(bench) = &mut command {
+        bench.given = matches.value_source("server") == Some(ValueSource::CommandLine);
+    }
     match command.connect() {
         Some(place) => *place = connect,
         None if json => {

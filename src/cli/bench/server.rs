@@ -1,0 +1,169 @@
+//! The server that is measured: one of our own with a folder that is removed at the end, or one that is given.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use super::wire::Place;
+use crate::cli::demo::Folder;
+use crate::cli::failure::Failure;
+use crate::config::StoreKind;
+
+/// How long the server may take to start.
+const START: Duration = Duration::from_secs(30);
+/// Lines of a server's last words.
+const LAST_WORDS: usize = 5;
+
+/// See the module. Dropping it ends the process, if it is ours, and removes its folder.
+pub(super) struct Server {
+    pub(super) place: Place,
+    own: Option<Own>,
+}
+
+struct Own {
+    // Dropped in this order: first the process ends, then its folder goes.
+    child: Child,
+    folder: Folder,
+}
+
+/// What the server takes of the machine, in bytes and CPU time since it began.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Usage {
+    pub(super) rss: u64,
+    pub(super) pss: u64,
+    pub(super) disk: u64,
+    pub(super) cpu: Duration,
+}
+
+impl Server {
+    pub(super) const fn given(place: Place) -> Self {
+        Self { place, own: None }
+    }
+
+    /// Starts this very binary, with the settings that nobody has touched.
+    pub(super) async fn start(store: StoreKind) -> Result<Self, Failure> {
+        let folder =
+            Folder::fresh("bench").map_err(|error| Failure::failed(format!("no temporary folder: {error}")))?;
+        let stderr = std::fs::File::create(folder.0.join("stderr"))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TASKBELL_")) {
+            command.env_remove(name);
+        }
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data", "data", "--store", name(store)]);
+        command.current_dir(&folder.0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let stdout = child.stdout.take();
+        let mut own = Own { child, folder };
+        let listens = async {
+            let mut lines = BufReader::new(stdout?).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                if let Some(url) = line.strip_prefix("listening on ") {
+                    return Some(url.trim().to_owned());
+                }
+            }
+            None
+        };
+        let url = tokio::time::timeout(START, listens).await.ok().flatten();
+        let Some(url) = url else { return Err(own.ended("the server did not start").await) };
+        Ok(Self { place: Place::new(&url, None)?, own: Some(own) })
+    }
+
+    /// A failure, with the server's own words if it has ended.
+    pub(super) async fn explain(&mut self, failure: Failure) -> Failure {
+        let Some(own) = &mut self.own else { return failure };
+        if matches!(own.child.try_wait(), Ok(Some(_))) {
+            return own.ended("the server has ended").await;
+        }
+        failure
+    }
+
+    /// Whether the process is ours, so that it can be measured from outside.
+    pub(super) const fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// The process id, if it is ours and runs.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.own.as_ref()?.child.id()
+    }
+
+    /// What it takes now; nothing where the process isn't ours.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        let (pid, own) = (self.pid()?, self.own.as_ref()?);
+        let (rss, pss) = memory(pid)?;
+        Some(Usage { rss, pss, disk: size(&own.data()), cpu: cpu(pid)? })
+    }
+
+    /// Ends it, and removes what it wrote.
+    pub(super) async fn stop(self) {
+        if let Some(mut own) = self.own {
+            // Whatever goes wrong here, dropping it does the same once more.
+            let _ = own.child.kill().await;
+        }
+    }
+}
+
+impl Own {
+    fn data(&self) -> PathBuf {
+        self.folder.0.join("data")
+    }
+
+    async fn ended(&mut self, what: &str) -> Failure {
+        let _ = self.child.kill().await;
+        let words = std::fs::read_to_string(self.folder.0.join("stderr")).unwrap_or_default();
+        let lines: Vec<&str> = words.lines().collect();
+        let last = lines[lines.len().saturating_sub(LAST_WORDS)..].join(" / ");
+        Failure::failed(format!("{what}: {last}"))
+    }
+}
+
+const fn name(store: StoreKind) -> &'static str {
+    match store {
+        StoreKind::Sqlite => "sqlite",
+        StoreKind::Memory => "memory",
+    }
+}
+
+/// What an acknowledgement of this log stands for.
+pub(super) const fn durability(store: StoreKind) -> &'static str {
+    match store {
+        StoreKind::Sqlite => "sqlite, WAL, synchronous=FULL: on disk before the answer",
+        StoreKind::Memory => "none: the log is in memory",
+    }
+}
+
+/// Resident memory, and this process's share of it where pages are shared, in bytes.
+pub(super) fn memory(pid: u32) -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+    };
+    Some((field("Rss:")?, field("Pss:")?))
+}
+
+/// CPU time of the process, user and system. Linux counts it in hundredths of a second.
+pub(super) fn cpu(pid: u32) -> Option<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold blanks and parentheses; what follows the last one doesn't.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    let (user, system) = (ticks()?, ticks()?);
+    Some(Duration::from_millis((user + system) * 10))
+}
+
+/// What the folder's files occupy, in bytes.
+fn size(folder: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => size(&entry.path()),
+        Ok(found) => found.blocks() * 512,
+        // Gone meanwhile.
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
