@@ -55,7 +55,7 @@ impl<'a> Run<'a> {
             self.top_up().await?;
         }
         if !(drain || latency || live) {
-            return Ok(self.scope.created.load(Ordering::Relaxed) == 0);
+            return Ok(self.created() == 0);
         }
         let mut worker = self.drain(drain).await?;
         if latency {
@@ -72,9 +72,12 @@ impl<'a> Run<'a> {
     async fn create(&mut self) -> Result<(), Failure> {
         for (connections, most) in [(1, ONE_MAX), (PRODUCERS, ALL_MAX)] {
             let order = Order { connections, calls: most, batch: None, at_most: self.plan.produce_for };
+            let (before, spent) = (self.created(), self.spent());
             let produced = produce(&self.scope, order).await?;
             let label = format!("create one by one, {connections} connections, tasks/s");
-            self.figures.keep(&format!("create_{connections}_per_s"), &label, produced.rate());
+            let name = format!("create_{connections}");
+            self.figures.keep(&format!("{name}_per_s"), &label, produced.rate());
+            self.keep_spent(&name, spent, self.created() - before);
         }
         Ok(())
     }
@@ -87,16 +90,18 @@ impl<'a> Run<'a> {
                 batch: Some(size),
                 at_most: self.plan.produce_for,
             };
+            let (before, spent) = (self.created(), self.spent());
             let produced = produce(&self.scope, order).await?;
             let label = format!("create in batches of {size}, 1 caller, tasks/s");
             self.figures.keep(&format!("batch_{size}_per_s"), &label, produced.rate());
+            self.keep_spent(&format!("batch_{size}"), spent, self.created() - before);
         }
         Ok(())
     }
 
     /// Creates what is missing to the backlog.
     async fn top_up(&self) -> Result<(), Failure> {
-        let missing = self.plan.n.saturating_sub(self.scope.created.load(Ordering::Relaxed));
+        let missing = self.plan.n.saturating_sub(self.created());
         let mut wire = Wire::open(&self.scope.place).await?;
         for first in (0..missing).step_by(1000) {
             self.scope.create_batch(&mut wire, first, (missing - first).min(1000)).await?;
@@ -109,9 +114,7 @@ impl<'a> Run<'a> {
     async fn drain(&mut self, measured: bool) -> Result<Worker, Failure> {
         let mut wire = Wire::open(&self.scope.place).await?;
         let tasks = counts(&mut wire, &self.scope).await?.open();
-        let before = self.server.usage();
-        let peak = self.server.pid().map(Peak::watch);
-        let own = cpu(std::process::id());
+        let (spent, peak) = (self.spent(), self.server.pid().map(Peak::watch));
         let mut worker = Worker::start(&self.scope, self.plan.hands).await?;
         worker.until_ended(tasks).await?;
         while counts(&mut wire, &self.scope).await?.open() > 0 {
@@ -121,23 +124,37 @@ impl<'a> Run<'a> {
         let took = first.elapsed();
         self.figures.keep("drain_per_s", "drain, 1 worker, tasks/s", per(tasks, took.as_secs_f64()));
         self.figures.keep("drained", "  tasks drained", per(tasks, 1.0));
-        let (Some(before), Some(after)) = (before, self.server.usage()) else { return Ok(worker) };
-        let spent = |spent: Duration| 1e6 / per(tasks, spent.as_secs_f64());
-        self.figures.keep(
-            "drain_server_cpu_us",
-            "  server's CPU per task, µs",
-            spent(after.cpu.saturating_sub(before.cpu)),
-        );
-        if let (Some(own), Some(now)) = (own, cpu(std::process::id())) {
-            self.figures.keep("drain_worker_cpu_us", "  worker's CPU per task, µs", spent(now.saturating_sub(own)));
+        self.keep_spent("drain", spent, tasks);
+        if let Some(after) = self.server.usage() {
+            self.memory(after, peak.as_ref());
         }
-        self.memory(after, peak.as_ref());
         Ok(worker)
+    }
+
+    fn created(&self) -> u64 {
+        self.scope.created.load(Ordering::Relaxed)
+    }
+
+    /// CPU time so far: the server's, if it is ours, and the load's.
+    fn spent(&self) -> [Option<Duration>; 2] {
+        [self.server.pid(), Some(std::process::id())].map(|pid| pid.and_then(cpu))
+    }
+
+    /// What each of so many tasks has cost since. Where a machine is busy with other things too, this says more than
+    /// the rate.
+    fn keep_spent(&mut self, name: &str, before: [Option<Duration>; 2], tasks: u64) {
+        let places = [("server", "  server's CPU per task, µs"), ("load", "  load's CPU per task, µs")];
+        for ((who, label), (before, after)) in places.into_iter().zip(before.into_iter().zip(self.spent())) {
+            if let (Some(before), Some(after)) = (before, after) {
+                let each = after.saturating_sub(before).as_secs_f64() * 1e6 / per(tasks, 1.0);
+                self.figures.keep(&format!("{name}_{who}_cpu_us"), label, each);
+            }
+        }
     }
 
     fn memory(&mut self, after: Usage, peak: Option<&Peak>) {
         let Some(idle) = self.idle else { return };
-        let tasks = self.scope.created.load(Ordering::Relaxed);
+        let tasks = self.created();
         let mb = |bytes: u64| per(bytes, 1e6);
         self.figures.keep("idle_pss_mb", "server idle at first, PSS, MB", mb(idle.pss));
         if let Some(peak) = peak {
@@ -191,17 +208,23 @@ impl<'a> Run<'a> {
 
     /// Producers and worker together: tasks by the time until the last one's end was acknowledged.
     async fn live(&mut self, worker: &mut Worker) -> Result<(), Failure> {
-        let ended = worker.done.ended.load(Ordering::Relaxed);
-        let created = self.scope.created.load(Ordering::Relaxed);
+        let calls = |worker: &Worker| [&worker.done.takes, &worker.done.reports].map(|n| n.load(Ordering::Relaxed));
+        let (ended, [takes, reports]) = (worker.done.ended.load(Ordering::Relaxed), calls(worker));
+        let (created, spent) = (self.created(), self.spent());
         let order = Order { connections: PRODUCERS, calls: ALL_MAX, batch: None, at_most: self.plan.live_for };
         let produced = produce(&self.scope, order).await?;
         let since = Instant::now();
         // The warm-up's tasks are there too.
-        worker.until_ended(ended + self.scope.created.load(Ordering::Relaxed) - created).await?;
+        let made = self.created() - created;
+        worker.until_ended(ended + made).await?;
         let took = produced.took + since.elapsed();
         let label = format!("live, {PRODUCERS} producers and a worker, end to end, tasks/s");
         self.figures.keep("live_per_s", &label, per(produced.tasks, took.as_secs_f64()));
         self.figures.keep("live_tail_s", "  until the last had ended, s", since.elapsed().as_secs_f64());
+        let [takes_then, reports_then] = calls(worker);
+        self.figures.keep("live_leases_per_take", "  leases of a take", per(made, per(takes_then - takes, 1.0)));
+        self.figures.keep("live_ends_per_report", "  ends of a report", per(made, per(reports_then - reports, 1.0)));
+        self.keep_spent("live", spent, made);
         Ok(())
     }
 }

@@ -29,13 +29,12 @@ struct Own {
     folder: Folder,
 }
 
-/// What the server takes of the machine, in bytes and CPU time since it began.
+/// What the server takes of the machine, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Usage {
     pub(super) rss: u64,
     pub(super) pss: u64,
     pub(super) disk: u64,
-    pub(super) cpu: Duration,
 }
 
 impl Server {
@@ -94,7 +93,7 @@ impl Server {
     pub(super) fn usage(&self) -> Option<Usage> {
         let (pid, own) = (self.pid()?, self.own.as_ref()?);
         let (rss, pss) = memory(pid)?;
-        Some(Usage { rss, pss, disk: size(&own.data()), cpu: cpu(pid)? })
+        Some(Usage { rss, pss, disk: size(&own.data()) })
     }
 
     /// Ends it, and removes what it wrote.

@@ -38,6 +38,9 @@ pub(super) struct Done {
     pub(super) handled: AtomicU64,
     /// Ends that the server has acknowledged.
     pub(super) ended: AtomicU64,
+    /// Takes that brought something, and reports.
+    pub(super) takes: AtomicU64,
+    pub(super) reports: AtomicU64,
     /// When the first handler began.
     pub(super) first: OnceLock<Instant>,
     /// From before the call that created a timed task to the start of its handler.
@@ -179,6 +182,7 @@ async fn take(
         let now = Instant::now();
         done.first.get_or_init(|| now);
         done.handled.fetch_add(leases.len() as u64, Ordering::Relaxed);
+        done.takes.fetch_add(1, Ordering::Relaxed);
         let timed = leases.iter().filter(|lease| lease.input.timed);
         let waits = timed.map(|lease| (now - scope.began).saturating_sub(Duration::from_nanos(lease.input.t0)));
         done.waits.lock().unwrap_or_else(PoisonError::into_inner).extend(waits);
@@ -210,6 +214,7 @@ async fn report(
         let rest = left.split_off(left.len().min(REPORT));
         end(&mut wire, &left, "succeeded").await?;
         done.ended.fetch_add(left.len() as u64, Ordering::Relaxed);
+        done.reports.fetch_add(1, Ordering::Relaxed);
         left = rest;
     }
 }
