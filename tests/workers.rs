@@ -1,4 +1,4 @@
 //! Workers outside the process, as processes that can be killed.
 
-mod checker;
+pub mod checker;
 mod soak;

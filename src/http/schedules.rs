@@ -33,7 +33,7 @@ struct NewSchedule {
     cron: String,
     time_zone: Option<String>,
     missed: Option<Missed>,
-    task: NewTemplate,
+    task: json::Object<NewTemplate>,
 }
 
 /// What `POST /v1/tasks` takes, but for a time and a parent.
@@ -104,7 +104,7 @@ pub async fn create(
     let new: NewSchedule = json::read_body(&request, payload, json::BODY_MAX).await?;
     let time_zone = new.time_zone.unwrap_or_else(|| DEFAULT_ZONE.to_owned());
     let (cron, time_zone) = understood(new.cron, time_zone).await?;
-    let task = template(&edge, &caller, new.task).map_err(|problem| under("/task", problem))?;
+    let task = template(&edge, &caller, new.task.0).map_err(|problem| under("/task", problem))?;
     let created = ScheduleCreated { cron, time_zone, missed: new.missed.unwrap_or_default(), task };
     let id = new_id();
     let stream = StreamName::schedule(id);

@@ -8,6 +8,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::super::support::Server;
 use super::wire;
+use crate::workers::checker::Checker;
 
 const SEED: u64 = 0x7a5b_be11;
 /// Requests of each hand, and how long it goes on at most.
@@ -49,7 +50,35 @@ const BODIES: [&str; 9] = [
     r#"{"reason":"because"}"#,
     r#"{"rung":"revoke","reason":"now"}"#,
     r#"{"position":1}"#,
+    r#"{"cron":"0 0 1 1 *","time_zone":"Europe/Berlin","task":{"kind":"a","labels":{"a":"b"}}}"#,
     r#"{"kind":"content.distribute","input":{"source":"/tmp/x","targets":["/tmp/../etc"],"verify":true}}"#,
+];
+/// What workers say.
+const WORDS: [(&str, &str); 5] = [
+    ("/v1/leases", r#"{"worker":"w","kinds":["a","b"],"queues":["default","q"],"max":3,"wait_s":0}"#),
+    (
+        "/v1/leases/heartbeat",
+        r#"{"worker":"w","leases":[{"lease":"LEASE","progress":{"fraction":0.5,"message":"m"}},{"lease":"LEASE","seen":"cancel"}],"wait_s":0}"#,
+    ),
+    ("/v1/leases/cancel-ack", r#"{"lease":"LEASE","stopping_after":"s","expected_end":"2999-01-01T00:00:00Z"}"#),
+    (
+        "/v1/leases/finish",
+        r#"{"items":[{"lease":"LEASE","outcome":"succeeded","message":"m","result":{"x":1},"output":{"tail":"t","dropped_bytes":1}},{"lease":"LEASE","outcome":"cancelled"}]}"#,
+    ),
+    (
+        "/v1/leases/finish",
+        r#"{"items":[{"lease":"LEASE","outcome":"failed","error":{"code":"c","message":"m"},"retryable":true},{"lease":"LEASE","outcome":"released"}]}"#,
+    ),
+];
+const RUBBISH: [&str; 8] = [
+    "",
+    "x",
+    "a.b.c",
+    "01a204a3-ca2e-740e-a1e4-926c41d8e05f.1.5ed5e05f10a94f169bafa66dcfbb373f",
+    "01a204a3-ca2e-740e-a1e4-926c41d8e05f.99999999999.x",
+    "01a204a3-ca2e-740e-a1e4-926c41d8e05f.1.\\u0000",
+    "../../etc.1.x",
+    "....",
 ];
 const TOKENS: [&str; 24] = [
     "null",
@@ -136,7 +165,39 @@ fn request(hand: &mut StdRng, id: &str) -> (String, String, Vec<u8>) {
         path.push(if n == 0 { '?' } else { '&' });
         path.extend([&*pick(hand, &NAMES), "=", &*pick(hand, &VALUES)]);
     }
-    let mut body = pick(hand, &BODIES).into_bytes();
+    let body = pick(hand, &BODIES);
+    let (mut headers, body) = spoiled(hand, body);
+    if hand.random_ratio(1, 6) {
+        headers.extend(["Idempotency-Key: ", &*pick(hand, &["k", "", "ü", "a b"]), "\r\n"]);
+    }
+    (format!("{} {path}", pick(hand, &METHODS)), headers, body)
+}
+
+/// What a worker says, of leases that it has, had, or never had; and now and then somebody's cancel of its task.
+fn word(hand: &mut StdRng, leases: &[String]) -> (String, String, Vec<u8>) {
+    if hand.random_ratio(1, 12) {
+        let (headers, body) = spoiled(hand, r#"{"reason":"r"}"#.to_owned());
+        return (format!("POST /v1/tasks/{}/cancel", &leases.choose(hand).unwrap()[..36]), headers, body);
+    }
+    let (path, words) = *WORDS.choose(hand).unwrap();
+    let mut parts = words.split("LEASE");
+    let mut body = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let mut lease = leases.choose(hand).unwrap().clone();
+        match hand.random_range(0..6) {
+            0 => lease = (*RUBBISH.choose(hand).unwrap()).to_owned(),
+            1 => _ = lease.pop(),
+            _ => {}
+        }
+        body.extend([&*lease, part]);
+    }
+    let (headers, body) = spoiled(hand, body);
+    let method = if hand.random_ratio(1, 20) { METHODS.choose(hand).unwrap() } else { "POST" };
+    (format!("{method} {path}"), headers, body)
+}
+
+fn spoiled(hand: &mut StdRng, body: String) -> (String, Vec<u8>) {
+    let mut body = body.into_bytes();
     for _ in 0..hand.random_range(0..4) {
         spoil(hand, &mut body);
     }
@@ -144,10 +205,7 @@ fn request(hand: &mut StdRng, id: &str) -> (String, String, Vec<u8>) {
     if hand.random_ratio(9, 10) {
         headers.push_str("Content-Type: application/json\r\n");
     }
-    if hand.random_ratio(1, 6) {
-        headers.extend(["Idempotency-Key: ", &*pick(hand, &["k", "", "ü", "a b"]), "\r\n"]);
-    }
-    (format!("{} {path}", pick(hand, &METHODS)), headers, body)
+    (headers, body)
 }
 
 fn spoil(hand: &mut StdRng, body: &mut Vec<u8>) {
@@ -171,9 +229,23 @@ fn spoil(hand: &mut StdRng, body: &mut Vec<u8>) {
 async fn thousands_of_spoiled_requests_break_nothing() {
     let server = Server::start();
     let id = server.submit(&serde_json::json!({"kind": "a"})).await;
+    let mut leases = Vec::new();
+    for _ in 0..60 {
+        server.submit(&serde_json::json!({"kind": "held", "max_attempts": 9})).await;
+        let taken = server.post("/v1/leases", &serde_json::json!({"worker": "w", "kinds": ["held"]})).await;
+        leases.push(taken.body["leases"][0]["lease"].as_str().unwrap().to_owned());
+    }
     let done: usize = std::thread::scope(|scope| {
-        let (server, id) = (&server, id.as_str());
-        let hands: Vec<_> = (0..4).map(|n| scope.spawn(move || spoil_requests(server, id, SEED + n))).collect();
+        let (server, id, leases) = (&server, id.as_str(), &leases);
+        let seeds = SEED..SEED + 4;
+        let hands: Vec<_> = seeds
+            .flat_map(|seed| {
+                [
+                    scope.spawn(move || spoil_requests(server, seed, |hand| request(hand, id))),
+                    scope.spawn(move || spoil_requests(server, seed, |hand| word(hand, leases))),
+                ]
+            })
+            .collect();
         hands.into_iter().map(|hand| hand.join().unwrap()).sum()
     });
     assert!(done >= 1000, "only {done} requests");
@@ -184,17 +256,20 @@ async fn thousands_of_spoiled_requests_break_nothing() {
     assert_eq!(get("/readyz").await.status, 200);
     let events = get("/v1/log").await;
     assert_eq!(events.text.lines().count() as u64, events.position(), "the log can be read to its end");
+    let figures = Checker::of(&events.text).figures;
+    println!("{done} requests led to {figures:?}");
+    assert!(figures.contains_key("Completed succeeded") && figures.contains_key("Released handed_back"), "{figures:?}");
     assert_eq!(get("/v1/tasks?limit=200").await.status, 200);
 }
 
-fn spoil_requests(server: &Server, id: &str, seed: u64) -> usize {
+fn spoil_requests(server: &Server, seed: u64, request: impl Fn(&mut StdRng) -> (String, String, Vec<u8>)) -> usize {
     let mut hand = StdRng::seed_from_u64(seed);
     let begun = Instant::now();
     for done in 0..REQUESTS {
         if begun.elapsed() > TIME {
             return done;
         }
-        let (line, headers, body) = request(&mut hand, id);
+        let (line, headers, body) = request(&mut hand);
         let answer = wire::raw(server, &line, &headers, &body);
         let told = || format!("seed {seed}: {line}\n{headers}\n{}\n{answer:?}", String::from_utf8_lossy(&body));
         assert!(answer.status < 500, "{}", told());

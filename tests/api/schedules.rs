@@ -113,6 +113,8 @@ fn with(field: &str, value: &Value) -> Value {
 #[tokio::test]
 async fn every_field_says_where_it_is_wrong_and_nothing_is_written() {
     let server = Server::start();
+    // The fields of a task in their order, without their names.
+    let row = Value::Array([vec![json!("a")], vec![Value::Null; 10]].concat());
     let long = format!("{} * * * *", vec!["1"; 200].join(","));
     let cases: Vec<(&str, Vec<Value>)> = vec![
         (
@@ -137,7 +139,7 @@ async fn every_field_says_where_it_is_wrong_and_nothing_is_written() {
         ("time_zone", vec![json!(1), json!([]), json!("x".repeat(10_000))]),
         ("missed", ["", "never", "RUN_ALL"].map(Value::from).into()),
         ("missed", vec![json!(1), json!(true)]),
-        ("task", vec![json!(null), json!([]), json!("a"), json!({})]),
+        ("task", vec![json!(null), json!([]), json!("a"), json!({}), row]),
         ("unknown", vec![json!(null), json!(1)]),
         ("id", vec![json!("x")]),
         ("task/kind", vec![json!(""), json!("A"), json!(null), json!("taskbell.bulk-cancel"), json!("x".repeat(65))]),

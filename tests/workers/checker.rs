@@ -84,7 +84,7 @@ impl Checker {
 
     /// The hash of the whole log, in hexadecimal.
     pub fn hash(&self) -> String {
-        self.hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        blake3::Hash::from_bytes(self.hash).to_hex().to_string()
     }
 
     fn add(&mut self, line: &Line<'_>) {
@@ -215,9 +215,10 @@ fn after(before: Option<&'static str>, kind: &str, data: &Value) -> Option<&'sta
         | (Some("succeeded" | "failed" | "cancelled"), "Retried") => "queued",
         (Some("queued"), "Started") => "running",
         (Some("running"), "AttemptFailed") => "retrying",
-        (Some("running"), "CancelRequested") => "cancelling",
         (Some(waiting @ ("scheduled" | "queued" | "retrying")), "CancelRequested") => waiting,
-        (Some("cancelling"), "CancelAcknowledged" | "CancelEscalated") => "cancelling",
+        (Some("running"), "CancelRequested") | (Some("cancelling"), "CancelAcknowledged" | "CancelEscalated") => {
+            "cancelling"
+        }
         (Some(active @ ("running" | "cancelling")), "OutputKept") => active,
         (Some("running" | "cancelling"), "Completed") => match data["outcome"].as_str()? {
             "succeeded" => "succeeded",

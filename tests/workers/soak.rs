@@ -125,11 +125,8 @@ async fn drive(server: &mut Server, fleet: &mut Fleet, size: &Size, mut over: wa
                 continue;
             }
         };
-        let frame = match frame {
-            Ok(Ok(frame)) => frame,
-            Ok(Err(close)) => panic!("the socket was closed: {close:?}"),
-            Err(_) => panic!("nothing ends any more: {}", server.get("/v1/counters").await.text),
-        };
+        let Ok(frame) = frame else { panic!("nothing ends any more: {}", server.get("/v1/counters").await.text) };
+        let frame = frame.unwrap_or_else(|close| panic!("the socket was closed: {close:?}"));
         if frame["type"] != "snapshot" && frame["type"] != "counters" {
             continue;
         }
@@ -165,11 +162,15 @@ impl Clients {
         Self { url: url.to_owned(), seed, http, ids: Mutex::default(), told: Mutex::default() }
     }
 
-    /// Asks until there is an answer.
     async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.answer(|| self.http.post(format!("{}{path}", self.url)).json(body)).await
+    }
+
+    /// Asks until there is an answer.
+    async fn answer(&self, request: impl Fn() -> reqwest::RequestBuilder) -> (u16, Value) {
         let asked = async {
             loop {
-                let Ok(answer) = self.http.post(format!("{}{path}", self.url)).json(body).send().await else {
+                let Ok(answer) = request().send().await else {
                     // The server is gone, and will be back; there is no signal of it for a client.
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     continue;
@@ -202,18 +203,25 @@ impl Clients {
         }
     }
 
-    /// Some are asked to stop, and some that are over to run again.
+    /// Some are asked to stop, most of them while they run, and some that are over to run again.
     async fn turn(&self, times: usize) {
         let mut random = StdRng::seed_from_u64(self.seed ^ 2);
-        let mut done = 0;
+        let (mut done, mut alive) = (0, Vec::new());
         while done < times {
-            let chosen = self.ids.lock().unwrap().choose(&mut random).cloned();
-            let Some(id) = chosen else {
+            if alive.is_empty() {
+                let path = format!("{}/v1/tasks?status=running,cancelling,queued&limit=20&order=asc", self.url);
+                let (_, page) = self.answer(|| self.http.get(&path)).await;
+                let items = page["items"].as_array().unwrap();
+                alive = items.iter().map(|task| task["id"].as_str().unwrap().to_owned()).collect();
+            }
+            let any = self.ids.lock().unwrap().choose(&mut random).cloned();
+            let retry = random.random_ratio(1, 4);
+            let (what, id) = if retry { ("retry", any) } else { ("cancel", alive.pop().or(any)) };
+            let Some(id) = id else {
                 tokio::task::yield_now().await;
                 continue;
             };
             done += 1;
-            let what = if random.random_ratio(1, 4) { "retry" } else { "cancel" };
             let (status, answer) = self.post(&format!("/v1/tasks/{id}/{what}"), &json!({})).await;
             assert!(matches!((what, status), (_, 200 | 202) | ("retry", 409)), "{what}: {status} {answer}");
             if status < 300 {
