@@ -209,7 +209,7 @@ impl Clients {
         let (mut done, mut alive) = (0, Vec::new());
         while done < times {
             if alive.is_empty() {
-                let path = format!("{}/v1/tasks?status=running,cancelling,queued&limit=20&order=asc", self.url);
+                let path = format!("{}/v1/tasks?status=running,cancelling,queued&limit=10&order=asc", self.url);
                 let (_, page) = self.answer(|| self.http.get(&path)).await;
                 let items = page["items"].as_array().unwrap();
                 alive = items.iter().map(|task| task["id"].as_str().unwrap().to_owned()).collect();

@@ -65,7 +65,7 @@ class Attempt:
         self.lease = lease["lease"]
         self.kind = lease["kind"]
         # How many rounds it takes.
-        self.rounds = chance.randrange(1, 4)
+        self.rounds = chance.randrange(1, 4) if chance.random() < 0.8 else chance.randrange(4, 20)
         self.seen = None
         self.forgotten = chance.random() < 0.005
         self.deaf = chance.random() < 0.1

@@ -66,6 +66,16 @@ async fn the_ladder_is_climbed_on_time_over_a_restart() {
 }
 
 #[tokio::test]
+async fn a_ladder_of_no_time_ends_the_lease_at_once() {
+    let server = Server::with(["--kind", "a:ask_for_s=0,interrupt_for_s=0"]);
+    let (id, lease) = leased(&server, "w", json!({})).await;
+    cancel(&server, &id).await;
+    assert_eq!(server.task_at_end(&id).await["cancel"]["verdict"], "forced");
+    assert_eq!(history(&server, &id).await, LADDER);
+    assert_eq!(news(&server, "w", &lease).await.as_deref(), Some("lost"));
+}
+
+#[tokio::test]
 async fn by_default_a_worker_is_asked_for_ever() {
     let server = Server::start();
     let (id, lease) = leased(&server, "deaf", json!({})).await;

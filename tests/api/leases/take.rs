@@ -151,6 +151,30 @@ async fn no_more_run_at_once_than_the_limits_of_kind_and_queue_let() {
 }
 
 #[tokio::test]
+async fn tasks_with_one_concurrency_key_run_one_after_the_other_whatever_their_kind_and_queue() {
+    let server = Server::start();
+    let mut ids = Vec::new();
+    for (kind, queue, key) in [("a", "p", "ann"), ("b", "q", "ann"), ("a", "p", "ben"), ("a", "p", "ann")] {
+        ids.push(server.submit(&json!({"kind": kind, "queue": queue, "concurrency_key": key})).await);
+    }
+    let first = at_hand(&server, 9).await;
+    let is_anns = |id: &str| id != ids[2];
+    assert_eq!(first.len(), 2, "one of each customer: {first:?}");
+    assert!(tasks(&first).contains(&&*ids[2]), "{first:?}");
+    let mut anns = token(first.iter().find(|lease| is_anns(lease["task_id"].as_str().unwrap())).unwrap());
+    for _ in 0..2 {
+        let waiting = server.get("/v1/tasks?status=queued").await.body;
+        assert!(waiting["items"].as_array().unwrap().iter().all(|task| task["waiting_for"] == "limit"), "{waiting}");
+        assert!(at_hand(&server, 9).await.is_empty());
+        // However it ends, the next one gets the room.
+        let end = json!({"lease": anns, "outcome": "failed", "error": {"code": "c", "message": "m"}});
+        let (next, _) = tokio::join!(take(&server, json!({"worker": "w", "max": 9})), finish(&server, end));
+        assert_eq!(next.len(), 1, "{next:?}");
+        anns = token(&next[0]);
+    }
+}
+
+#[tokio::test]
 async fn a_task_says_what_it_waits_for() {
     let server = Server::with(["--kind", "b:max_running=1"]);
     let waits = async |id: &str| server.task(id).await["waiting_for"].clone();
