@@ -53,6 +53,8 @@ struct Lease {
 struct Parked {
     /// The leases that are its worker's, by their places in it.
     theirs: Vec<(usize, TaskId)>,
+    /// When its time is over.
+    until: Instant,
     answer: oneshot::Sender<Beaten>,
 }
 
@@ -70,6 +72,7 @@ pub(super) struct Leases {
     held: HashMap<TaskId, Lease>,
     deadlines: BTreeSet<(Instant, TaskId)>,
     parked: HashMap<u64, Parked>,
+    waits: BTreeSet<(Instant, u64)>,
     next: u64,
 }
 
@@ -114,14 +117,14 @@ impl Leases {
     }
 
     /// A worker's sign of life. The answer comes at once where there is news; else it is parked, and the result says
-    /// under which number and for how long at most.
+    /// until when at most.
     pub(super) fn beat(
         &mut self,
         (worker, beats): (&str, &[Beat]),
         wait: Duration,
         answer: oneshot::Sender<Beaten>,
         now: Instant,
-    ) -> Option<(u64, Duration)> {
+    ) -> Option<Instant> {
         let (mut directives, mut held, mut shortest) = (Vec::new(), Vec::new(), None::<Duration>);
         for (place, beat) in beats.iter().enumerate() {
             let theirs = |lease: &&mut Lease| {
@@ -144,8 +147,9 @@ impl Leases {
         }
         let wait = shortest.map_or(Duration::ZERO, |shortest| wait.min(shortest / 3));
         self.next += 1;
-        let number = self.next;
-        self.parked.insert(number, Parked { theirs: held.clone(), answer });
+        let (number, until) = (self.next, now + wait);
+        self.parked.insert(number, Parked { theirs: held.clone(), until, answer });
+        self.waits.insert((until, number));
         if !directives.is_empty() || wait.is_zero() {
             self.answer(number, directives, now);
             return None;
@@ -156,12 +160,13 @@ impl Leases {
                 lease.waiting = Some((number, place));
             }
         }
-        Some((number, wait))
+        Some(until)
     }
 
     /// Ends the wait of a heartbeat, if it still waits.
-    pub(super) fn answer(&mut self, number: u64, directives: Vec<(usize, Directive)>, now: Instant) {
-        let Some(Parked { theirs, answer }) = self.parked.remove(&number) else { return };
+    fn answer(&mut self, number: u64, directives: Vec<(usize, Directive)>, now: Instant) {
+        let Some(Parked { theirs, until, answer }) = self.parked.remove(&number) else { return };
+        self.waits.remove(&(until, number));
         let mut left = None::<Duration>;
         for (_, task) in theirs {
             let Some(lease) = self.held.get_mut(&task) else { continue };
@@ -171,6 +176,20 @@ impl Leases {
         }
         // Whoever is gone asks again, and nothing is lost with it: a directive is repeated until it is seen.
         let _ = answer.send(Beaten { directives, left });
+    }
+
+    /// Answers the heartbeats whose time is over.
+    pub(super) fn end_waits(&mut self, now: Instant) {
+        let over: Vec<u64> =
+            self.waits.iter().take_while(|(until, _)| *until <= now).map(|(_, number)| *number).collect();
+        for number in over {
+            self.answer(number, Vec::new(), now);
+        }
+    }
+
+    /// When the next of them ends.
+    pub(super) fn next_wait(&self) -> Option<Instant> {
+        self.waits.first().map(|(until, _)| *until)
     }
 
     /// Tells every worker that waits for news that this server is about to go.

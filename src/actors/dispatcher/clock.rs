@@ -10,6 +10,7 @@ use crate::task::{Command, TaskId, Timestamp};
 use crate::views::Timer;
 
 use super::super::messages::{Execute, ExecuteError, Receipt};
+use super::remote::Waiter;
 use super::{Dispatcher, PAUSE, system};
 
 /// Timers that are heard at once, before people's commands get their turn.
@@ -26,6 +27,8 @@ pub(super) struct Clock {
     tasks: Option<(SpawnHandle, Timestamp)>,
     /// For the leases: until when.
     leases: Option<(SpawnHandle, Instant)>,
+    /// For the workers that wait for work or news: until when.
+    waits: Option<(SpawnHandle, Instant)>,
     /// Timers of tasks are being heard.
     busy: bool,
 }
@@ -119,6 +122,30 @@ impl Dispatcher {
         let ended = ended.collect();
         self.insist(ended, ctx);
         self.arm_leases(ctx);
+    }
+
+    /// Sets the timer for a wait that ends then. There is one for all of them, and it may come too early: an actor looks
+    /// at each of its timers whenever it is woken, and those who wait are many.
+    pub(super) fn arm_waits(&mut self, due: Instant, ctx: &mut Context<Self>) {
+        if self.clock.waits.as_ref().is_some_and(|(_, set)| *set <= due) {
+            return;
+        }
+        if let Some((timer, _)) = self.clock.waits.take() {
+            ctx.cancel_future(timer);
+        }
+        let wait = due.saturating_duration_since(Instant::now());
+        self.clock.waits = Some((ctx.run_later(wait, Self::end_waits), due));
+    }
+
+    fn end_waits(&mut self, ctx: &mut Context<Self>) {
+        self.clock.waits = None;
+        let now = Instant::now();
+        self.waiters.extract_if(.., |waiter| waiter.until <= now).for_each(Waiter::send_away);
+        self.leases.end_waits(now);
+        let next = self.waiters.iter().map(|waiter| waiter.until).chain(self.leases.next_wait()).min();
+        if let Some(next) = next {
+            self.arm_waits(next, ctx);
+        }
     }
 
     /// Commands that must not be lost: what the log could not take now is tried again.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use actix::{AsyncContext, Context, Handler, SpawnHandle};
+use actix::{AsyncContext, Context, Handler};
 use tokio::sync::oneshot;
 
 use crate::task::command::End;
@@ -25,9 +25,7 @@ pub(super) struct Waiter {
     wants: Wants,
     max: usize,
     /// When its time is over.
-    until: Instant,
-    /// What ends its wait then. None is left behind when it ends sooner: an actor looks at all of its timers each time.
-    timer: Option<SpawnHandle>,
+    pub(super) until: Instant,
     gone: Box<dyn Fn() -> bool + Send>,
     answer: oneshot::Sender<Given>,
 }
@@ -58,10 +56,7 @@ impl Dispatcher {
                 place += 1;
                 continue;
             }
-            let mut waiter = self.waiters.remove(place);
-            if let Some(timer) = waiter.timer.take() {
-                ctx.cancel_future(timer);
-            }
+            let waiter = self.waiters.remove(place);
             if waiter.answer.is_closed() || (waiter.gone)() {
                 let mut pending = self.capacity.pending();
                 for task in tasks {
@@ -75,21 +70,13 @@ impl Dispatcher {
     }
 
     /// It waits in this place until its time is over.
-    fn wait_on(&mut self, place: usize, mut waiter: Waiter, ctx: &mut Context<Self>) {
-        let (number, left) = (waiter.number, waiter.until.saturating_duration_since(Instant::now()));
-        if self.leaving || left.is_zero() {
+    fn wait_on(&mut self, place: usize, waiter: Waiter, ctx: &mut Context<Self>) {
+        let until = waiter.until;
+        if self.leaving || until <= Instant::now() {
             return waiter.send_away();
         }
-        waiter.timer = Some(ctx.run_later(left, move |this, _| {
-            if let Some(place) = this.place_of(number) {
-                this.waiters.remove(place).send_away();
-            }
-        }));
         self.waiters.insert(place, waiter);
-    }
-
-    fn place_of(&self, number: u64) -> Option<usize> {
-        self.waiters.iter().position(|waiter| waiter.number == number)
+        self.arm_waits(until, ctx);
     }
 
     fn started_remote(
@@ -159,10 +146,11 @@ impl Handler<Take> for Dispatcher {
         let number = self.waiters_so_far;
         let wait = if self.waiters.len() < WAITERS_MAX { wait } else { Duration::ZERO };
         let until = Instant::now() + wait;
-        self.waiters.push(Waiter { number, worker, wants, max, until, timer: None, gone, answer });
+        self.waiters.push(Waiter { number, worker, wants, max, until, gone, answer });
         self.pump(ctx);
         // One whose start is under way is answered by that.
-        if let Some(place) = self.place_of(number) {
+        let place = self.waiters.iter().position(|waiter| waiter.number == number);
+        if let Some(place) = place {
             let waiter = self.waiters.remove(place);
             self.wait_on(place, waiter, ctx);
         }
@@ -176,9 +164,8 @@ impl Handler<Heartbeat> for Dispatcher {
         let Heartbeat { worker, beats, wait, answer } = beat;
         self.capacity.seen(&worker);
         let wait = if self.leaving { Duration::ZERO } else { wait };
-        let parked = self.leases.beat((&worker, &beats), wait, answer, Instant::now());
-        if let Some((number, wait)) = parked {
-            ctx.run_later(wait, move |this, _| this.leases.answer(number, Vec::new(), Instant::now()));
+        if let Some(until) = self.leases.beat((&worker, &beats), wait, answer, Instant::now()) {
+            self.arm_waits(until, ctx);
         }
         self.arm_leases(ctx);
     }
