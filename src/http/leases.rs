@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use actix::dev::RecipientRequest;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -210,9 +212,8 @@ pub async fn heartbeat(
     if !invalid.is_empty() {
         return Err(Problem::invalid(invalid));
     }
-    for (place, progress) in said {
-        note(&edge, &worker, &beats[place], progress);
-    }
+    // Heard before this is answered: the end that its worker reports next is recorded with it.
+    join_all(said.into_iter().filter_map(|(place, said)| note(&edge, &worker, &beats[place], said))).await;
     let (answer, beaten) = oneshot::channel();
     edge.dispatcher.do_send(Heartbeat { worker, beats, wait, answer });
     let Beaten { directives, left } = beaten.await.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
@@ -241,13 +242,11 @@ impl ProgressBody {
 }
 
 /// Only whoever holds the attempt says how far it has come.
-fn note(edge: &Edge, worker: &str, beat: &Beat, progress: Progress) {
+fn note(edge: &Edge, worker: &str, beat: &Beat, progress: Progress) -> Option<RecipientRequest<NoteProgress>> {
     let Beat { task, attempt, ref secret, .. } = *beat;
     let holder = |row: &Row| row.attempt() == attempt && row.lease() == Some(secret) && row.worker() == Some(worker);
     let theirs = edge.read.views().get(task).is_some_and(holder);
-    if theirs {
-        edge.progress.do_send(NoteProgress { task, attempt, progress });
-    }
+    theirs.then(|| edge.progress.send(NoteProgress { task, attempt, progress }))
 }
 
 #[derive(Deserialize)]

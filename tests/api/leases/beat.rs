@@ -81,6 +81,18 @@ async fn progress_is_shown_while_it_runs_and_kept_with_the_end() {
 }
 
 #[tokio::test]
+async fn the_last_word_before_the_end_is_kept_with_it() {
+    let server = Server::start();
+    for n in 0..40 {
+        let (id, lease) = leased(&server, "w", json!({})).await;
+        let beat = json!({"lease": lease, "progress": {"message": n.to_string()}});
+        server.post("/v1/leases/heartbeat", &json!({"worker": "w", "leases": [beat]})).await;
+        succeed(&server, &lease).await;
+        assert_eq!(server.task(&id).await["progress"]["message"], n.to_string());
+    }
+}
+
+#[tokio::test]
 async fn a_lease_that_is_somebody_elses_is_lost_and_its_holder_is_not_disturbed() {
     let server = Server::with(["--kind", "a:lease_s=2"]);
     let (id, lease) = leased(&server, "w", json!({})).await;
