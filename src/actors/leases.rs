@@ -218,11 +218,11 @@ impl Leases {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Gives every lease this much longer: we were away, and nobody could reach us.
-    pub(super) fn extend(&mut self, by: Duration) {
+    /// Every lease begins anew, as after a restart: we were away, and nobody could reach us.
+    pub(super) fn renew(&mut self, now: Instant) {
         self.deadlines.clear();
         for (task, lease) in &mut self.held {
-            lease.deadline += by;
+            lease.deadline = now + lease.ttl;
             self.deadlines.insert((lease.deadline, *task));
         }
     }

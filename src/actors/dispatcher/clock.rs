@@ -112,8 +112,8 @@ impl Dispatcher {
         let (set, now) = (self.clock.leases.take(), Instant::now());
         let late = set.map_or(Duration::ZERO, |(_, set)| now.saturating_duration_since(set));
         if late > AWAY {
-            tracing::warn!(?late, "this process was away; the leases live so much longer");
-            self.leases.extend(late);
+            tracing::warn!(?late, "this process was away; the leases begin anew");
+            self.leases.renew(now);
         }
         let ended = self.leases.expired(now).into_iter().map(|(task, attempt)| {
             let message = "its worker has not been heard of for as long as its lease lives".to_owned();

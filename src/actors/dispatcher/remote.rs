@@ -141,6 +141,10 @@ impl Handler<Take> for Dispatcher {
 
     fn handle(&mut self, take: Take, ctx: &mut Context<Self>) {
         let Take { worker, wants, max, wait, gone, answer } = take;
+        if self.leaving {
+            // What is dropped here is an empty answer.
+            return;
+        }
         self.capacity.offer_remote(&worker, &wants);
         self.waiters_so_far += 1;
         let number = self.waiters_so_far;

@@ -1,7 +1,10 @@
 //! Workers that die, servers that die, and what comes too late.
 
+use std::time::Duration;
+
 use super::*;
 use crate::api::history;
+use crate::support::signal;
 
 fn expired(event: &Value) -> (&str, &str, &str) {
     let text = |value: &'_ Value| value.as_str().map(str::to_owned).unwrap_or_default();
@@ -77,6 +80,19 @@ async fn a_lease_is_honoured_by_the_server_that_comes_after_a_kill() {
     let task = server.task_at_end(&other).await;
     assert_eq!(task["outcome"]["error"]["code"], "lease_expired", "nobody lives for ever by restarts: {task}");
     assert_refused(&succeed(&server, &dead).await, "lease_lost");
+}
+
+#[tokio::test]
+async fn a_server_that_was_away_does_not_blame_its_workers() {
+    let server = Server::with(["--kind", "a:lease_s=0.5"]);
+    let (id, lease) = leased(&server, "w", json!({"max_attempts": 1})).await;
+    signal(server.pid(), "STOP");
+    // Not a wait for anything: that time passes is the point.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    signal(server.pid(), "CONT");
+    assert_eq!(news(&server, "w", &lease).await, None);
+    assert_eq!(succeed(&server, &lease).await, json!({"status": "succeeded"}));
+    assert_eq!(history(&server, &id).await, ["Created", "Started", "Completed"]);
 }
 
 #[tokio::test]
