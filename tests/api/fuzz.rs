@@ -50,7 +50,6 @@ const BODIES: [&str; 9] = [
     r#"{"reason":"because"}"#,
     r#"{"rung":"revoke","reason":"now"}"#,
     r#"{"position":1}"#,
-    r#"{"cron":"0 0 1 1 *","time_zone":"Europe/Berlin","task":{"kind":"a","labels":{"a":"b"}}}"#,
     r#"{"kind":"content.distribute","input":{"source":"/tmp/x","targets":["/tmp/../etc"],"verify":true}}"#,
 ];
 /// What workers say.
