@@ -111,11 +111,11 @@ pub struct Settings {
     #[arg(long, env = "TASKBELL_SLOTS", value_name = "N")]
     pub slots: Option<usize>,
     /// What holds for a kind of work, like `image.build:lease_s=60,ask_for_s=20,interrupt_for_s=10`; may be repeated
-    #[arg(long = "kind", env = "TASKBELL_KIND", value_name = "KIND:SETTING=N,…", long_help = KIND_HELP, value_delimiter = ';')]
+    #[arg(long = "kind", env = "TASKBELL_KIND_SETTINGS", value_name = "KIND:SETTING=N,…", long_help = KIND_HELP, value_delimiter = ';')]
     #[serde(default, deserialize_with = "tables::kinds")]
     pub kind: Option<Vec<KindTable>>,
     /// How many tasks of a queue run at once, like `imports:max_running=2`; may be repeated
-    #[arg(long = "queue", env = "TASKBELL_QUEUE", value_name = "QUEUE:max_running=N", value_delimiter = ';')]
+    #[arg(long = "queue", env = "TASKBELL_QUEUE_SETTINGS", value_name = "QUEUE:max_running=N", value_delimiter = ';')]
     #[serde(default, deserialize_with = "tables::queues")]
     pub queue: Option<Vec<QueueTable>>,
     /// How many tasks with the same `concurrency_key` run at once [default: 1]
