@@ -3,20 +3,24 @@
 use serde_json::{Value, json};
 
 use super::super::support::Server;
-use super::{assert_whole, history, is_time, pointers, slow_task, wire};
-
-/// So slow that one file of [`slow_task`] takes longer than a test.
-const SPEED: Option<u64> = Some(20_000);
+use super::{assert_whole, history, is_time, pointers, wire};
 
 fn path(id: &str) -> String {
     format!("/v1/tasks/{id}/escalate")
 }
 
+/// A task whose worker listens to nobody. One inside the process would be gone soon after its interrupt.
+async fn held(server: &Server) -> String {
+    let id = server.submit(&json!({"kind": "deaf"})).await;
+    let taken = server.post("/v1/leases", &json!({"worker": "w", "kinds": ["deaf"]})).await;
+    assert_eq!(taken.body["leases"][0]["task_id"], *id, "{}", taken.text);
+    id
+}
+
 #[tokio::test]
 async fn each_rung_is_one_event_and_the_last_ends_the_task_by_force() {
-    let root = tempfile::tempdir().unwrap();
-    let server = Server::with_content(root.path(), SPEED);
-    let id = slow_task(&server, root.path()).await;
+    let server = Server::start();
+    let id = held(&server).await;
     for rung in ["interrupt", "revoke"] {
         let early = server.post(&path(&id), &json!({"rung": rung})).await;
         early.assert_problem(409, "not_cancelling");
@@ -50,9 +54,8 @@ async fn each_rung_is_one_event_and_the_last_ends_the_task_by_force() {
 
 #[tokio::test]
 async fn a_rung_may_be_left_out_and_what_does_not_run_was_not_asked() {
-    let root = tempfile::tempdir().unwrap();
-    let server = Server::with_content(root.path(), SPEED);
-    let id = slow_task(&server, root.path()).await;
+    let server = Server::start();
+    let id = held(&server).await;
     let waiting = server.submit(&json!({"kind": "a"})).await;
     server.post(&path(&waiting), &json!({"rung": "revoke"})).await.assert_problem(409, "not_cancelling");
     assert_eq!(history(&server, &waiting).await, ["Created"]);

@@ -184,7 +184,7 @@ fn word(hand: &mut StdRng, leases: &[String]) -> (String, String, Vec<u8>) {
     for part in parts {
         let mut lease = leases.choose(hand).unwrap().clone();
         match hand.random_range(0..6) {
-            0 => lease = (*RUBBISH.choose(hand).unwrap()).to_owned(),
+            0 => (*RUBBISH.choose(hand).unwrap()).clone_into(&mut lease),
             1 => _ = lease.pop(),
             _ => {}
         }
