@@ -298,6 +298,8 @@ async fn serve(config: Config) -> Result<(), StartError> {
             let _ = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(USER_TIMEOUT));
         }
     })
+    // Whoever closes its side has left: a long poll is not kept for it.
+    .h1_allow_half_closed(false)
     .shutdown_timeout(SHUTDOWN_S)
     // Its own way with signals stops the whole `System` at once, and with it the actors that record how attempts end.
     .disable_signals()

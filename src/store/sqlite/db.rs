@@ -141,12 +141,14 @@ pub(super) struct Log(Connection);
 
 impl Log {
     pub(super) fn begin(&self) -> Result<(), Fault> {
-        Ok(self.0.execute_batch("BEGIN IMMEDIATE")?)
+        self.0.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(())
     }
 
     /// Durable when it returns.
     pub(super) fn commit(&self) -> Result<(), Fault> {
-        Ok(self.0.execute_batch("COMMIT")?)
+        self.0.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
     }
 
     /// Does nothing where the failure has rolled back already.
