@@ -1,5 +1,6 @@
 //! `POST /v1/tasks/batch`: many at once, each judged by itself.
 
+use actix_rt::task::JoinHandle;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::{join, join_all};
@@ -12,13 +13,14 @@ use super::error::Problem;
 use super::tasks::answer_at;
 use super::{Edge, json};
 use crate::actors::create::Accepted;
+use crate::task::event::Created;
 use crate::task::limits::{KEY_MAX, is_line};
 use crate::task::{Position, TaskId};
 
 /// Items of one batch.
 const ITEMS_MAX: usize = 1000;
-/// Items that are looked at before others on this thread get their turn.
-const CHUNK: usize = 100;
+/// Items that are written together, and looked at before others on this thread get their turn.
+const CHUNK: usize = 200;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -62,28 +64,28 @@ pub async fn create_many(
     answer_at(StatusCode::OK, position, &Answer { items, position })
 }
 
-/// Those without a key are one write; each of the others goes by itself, beside it.
+/// Those without a key go to the log in chunks, one write each: while one is written the next is read. Each of the others
+/// goes by itself, beside them.
 async fn create_items(edge: &Edge, caller: &Caller, items: Vec<Value>) -> Vec<Result<TaskId, Problem>> {
     let mut answers: Vec<Option<Result<TaskId, Problem>>> = items.iter().map(|_| None).collect();
-    let (mut places, mut plain, mut keyed) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut chunks, mut keyed, mut chunk) = (Vec::new(), Vec::new(), Chunk::default());
     for (place, mut item) in items.into_iter().enumerate() {
-        if place % CHUNK == CHUNK - 1 {
-            tokio::task::yield_now().await;
-        }
         match idempotency_key(&mut item) {
             Err(problem) => answers[place] = Some(Err(problem)),
             Ok(None) if item.get("unique_key").is_none_or(Value::is_null) => match create::plain(edge, caller, item) {
-                Ok(created) => {
-                    places.push(place);
-                    plain.push(created);
-                }
+                Ok(created) => chunk.push((place, created)),
                 Err(problem) => answers[place] = Some(Err(problem)),
             },
             Ok(key) => keyed.push(async move { (place, accept(edge, caller, item, key).await) }),
         }
+        if chunk.len() == CHUNK {
+            chunks.push(begin(edge, caller, std::mem::take(&mut chunk)));
+            tokio::task::yield_now().await;
+        }
     }
-    let (begun, accepted) = join(create::begin_plain(edge, caller, plain), join_all(keyed)).await;
-    for (place, begun) in places.into_iter().zip(begun) {
+    chunks.push(begin(edge, caller, chunk));
+    let (begun, accepted) = join(join_all(chunks), join_all(keyed)).await;
+    for (place, begun) in begun.into_iter().flatten().flatten() {
         answers[place] = Some(begun);
     }
     for (place, accepted) in accepted {
@@ -92,8 +94,22 @@ async fn create_items(edge: &Edge, caller: &Caller, items: Vec<Value>) -> Vec<Re
         });
         answers[place] = Some(id);
     }
-    let unanswered = || Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR));
+    // A chunk whose task was dropped: the process is stopping.
+    let unanswered = || Err(Problem::of_status(StatusCode::SERVICE_UNAVAILABLE));
     answers.into_iter().map(|answer| answer.unwrap_or_else(unanswered)).collect()
+}
+
+/// Requests without a key, with their places in the batch.
+type Chunk = Vec<(usize, Created)>;
+
+/// Sends a chunk on its way at once, whether or not its answer is waited for.
+fn begin(edge: &Edge, caller: &Caller, chunk: Chunk) -> JoinHandle<Vec<(usize, Result<TaskId, Problem>)>> {
+    let (edge, caller) = (edge.clone(), caller.clone());
+    actix_rt::spawn(async move {
+        let (places, new): (Vec<usize>, Vec<Created>) = chunk.into_iter().unzip();
+        let begun = create::begin_plain(&edge, &caller, new).await;
+        places.into_iter().zip(begun).collect()
+    })
 }
 
 fn idempotency_key(item: &mut Value) -> Result<Option<String>, Problem> {

@@ -123,9 +123,15 @@ fn settings(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", -16 * 1024)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
+    stable_plans(connection)?;
     // `settle` does that where the disk can be trusted.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(())
+}
+
+/// Each of our statements has one sensible plan. Without this `SQLite` plans them anew for every value that is bound.
+fn stable_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_| ())
 }
 
 fn create(connection: &mut Connection) -> rusqlite::Result<()> {
@@ -252,6 +258,7 @@ impl Reader {
             connection.busy_timeout(std::time::Duration::from_secs(5))?;
             connection.pragma_update(None, "cell_size_check", true)?;
             connection.pragma_update(None, "trusted_schema", false)?;
+            stable_plans(&connection)?;
             Ok(Self(connection))
         };
         open().map_err(|error| failed(&error))
