@@ -18,7 +18,7 @@ const BATCH: usize = 4096;
 const BATCH_BYTES: usize = 8 << 20;
 /// How often the writer lets others run before it begins a commit. Where the cores are busy, what they are busy with is
 /// often the next append, and one commit for both costs half; where they are idle, this costs nothing.
-const YIELDS: u32 = 4;
+const YIELDS: u32 = 1;
 /// Streams whose last revision is remembered, so that an append to them needs no look-up.
 const HEADS: usize = 100_000;
 
