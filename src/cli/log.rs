@@ -190,6 +190,11 @@ pub(super) fn sentence(event: &Value) -> String {
             text(data, "message"),
             if data["forced"] == true { "by force".into() } else { String::new() },
         ],
+        "OutputKept" => {
+            let bytes = data["tail"].as_str().map_or(0, str::len);
+            vec![format!("attempt {}", text(data, "attempt")), format!("{bytes} bytes kept")]
+        }
+        "ScheduleCreated" => vec![text(data, "cron"), text(data, "time_zone"), text(&data["task"], "kind")],
         "Seen" => vec![format!("up to {}", text(data, "position"))],
         _ => vec![text(data, "rung"), text(data, "reason")],
     };

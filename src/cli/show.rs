@@ -51,7 +51,11 @@ impl Show {
                 sentence(event)
             ))?;
         }
-        Ok(())
+        let tail = task["output"]["tail"].as_str().unwrap_or_default();
+        if !tail.is_empty() {
+            out::line(&format!("output of attempt {}", text(&task["output"], "attempt")))?;
+        }
+        tail.lines().try_for_each(|line| out::line(&format!("  {}", out::escape(line))))
     }
 }
 

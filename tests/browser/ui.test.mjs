@@ -304,3 +304,29 @@ test("a page of a task is live, and the id can be copied without the clipboard A
   assert.deepEqual(bad, []);
   await close();
 });
+
+test("what an attempt wrote stands on its page, as text; a worker that doesn't stop is told, then left without its lease", async () => {
+  const { id } = await server.call("POST", "/v1/tasks", { kind: "test.outside", title: "Built elsewhere", max_attempts: 1 });
+  const { leases: [{ lease }] } = await server.call("POST", "/v1/leases", { worker: "outside", kinds: ["test.outside"] });
+  const { page, bad, close } = await open(browser, server, `/tasks/${id}`);
+  assert.equal(await page.locator(".insist").isVisible(), false, "nobody has asked yet");
+  await server.call("POST", `/v1/tasks/${id}/cancel`, {});
+  await page.getByRole("button", { name: "Stop it now" }).click();
+  await page.locator("ol.timeline > li", { hasText: "Told to stop now" }).waitFor();
+  const { items: [finished] } = await server.call("POST", "/v1/leases/finish", { items: [{ lease, outcome: "cancelled", output: { tail: "line <b>one</b>\nline two", dropped_bytes: 1234 } }] });
+  assert.equal(finished.status, "cancelled");
+  await page.locator(".output pre", { hasText: "line <b>one</b>" }).waitFor();
+  await page.locator(".output", { hasText: "bytes before it were not kept" }).waitFor();
+
+  const again = await server.call("POST", "/v1/tasks", { kind: "test.outside", title: "Deaf" });
+  await server.call("POST", "/v1/leases", { worker: "deaf", kinds: ["test.outside"] });
+  await server.call("POST", `/v1/tasks/${again.id}/cancel`, {});
+  await page.goto(`${server.base}/tasks/${again.id}`);
+  await page.getByRole("button", { name: "Stop it now" }).click();
+  await page.getByRole("button", { name: "End it by force" }).click();
+  await page.locator(".status", { hasText: "Cancelled" }).waitFor();
+  await page.locator("ol.steps li", { hasText: "by force" }).waitFor();
+  await page.locator(".insist").waitFor({ state: "hidden" });
+  assert.deepEqual(bad, []);
+  await close();
+});

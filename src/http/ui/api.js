@@ -40,6 +40,7 @@ export const api = {
   get: (id, signal) => call("GET", task(id), { signal }),
   events: (id, signal) => call("GET", `${task(id)}/events`, { signal }),
   cancel: (id) => call("POST", `${task(id)}/cancel`, { body: {} }),
+  escalate: (id, rung) => call("POST", `${task(id)}/escalate`, { body: { rung } }),
   retry: (id) => call("POST", `${task(id)}/retry`, { body: {} }),
   seen: (position) => call("POST", "v1/bell/seen", { body: { position } }),
 };

@@ -58,6 +58,7 @@ class TaskbellTask extends HTMLElement {
     const copyButton = h("button", { type: "button", class: "quiet icon-only", "aria-label": "Copy the id", onclick: () => copy(this.#id, code).then(() => text(copied, "Copied"), (error) => text(copied, `Not copied: ${error.message}`)) }, icon("copy"));
     const cross = new Cross({ label: "Cancel", onTask: (task) => this.#learn(task), home: () => title });
     const again = h("button", { type: "button", hidden: true, onclick: () => this.#retry() }, icon("again"), "Run again");
+    const insist = h("button", { type: "button", class: "insist", hidden: true, onclick: () => this.#insist() });
     const problem = h("p", { class: "banner", role: "alert", hidden: true });
     const [said, more, outcomeCode] = [h("b"), h("span"), h("code")];
     const facts = h("dl", { class: "facts" });
@@ -66,12 +67,12 @@ class TaskbellTask extends HTMLElement {
     const data = h("div", { class: "data" });
     const output = h("section", { class: "card pad output", hidden: true });
     const main = h("div", { hidden: true },
-      h("header", { class: "task-head" }, h("div", { class: "line wrap" }, status.element, h("span", { class: "actions" }, again, cross.element)), title,
+      h("header", { class: "task-head" }, h("div", { class: "line wrap" }, status.element, h("span", { class: "actions" }, again, insist, cross.element)), title,
         h("p", { class: "line small muted" }, code, copyButton, copied)),
       progress.element, h("p", { class: "verdict", role: "status" }, said, more, outcomeCode), cancel,
       h("div", { class: "columns" }, h("div", null, h("section", { class: "card pad" }, h("h2", null, "What happened"), timeline), output), h("aside", null, h("section", { class: "card pad" }, h("h2", null, "Facts"), facts), data)));
     const note = h("div", { class: "card note" }, h("h1", null, "Loading…"));
-    this.ui = { status, progress, title, cross, again, problem, said, more, outcomeCode, facts, cancel, timeline, data, output, main, note };
+    this.ui = { status, progress, title, cross, again, insist, problem, said, more, outcomeCode, facts, cancel, timeline, data, output, main, note };
     root(this).append(h("section", { class: "task", "aria-label": "Task" }, h("a", { class: "back", href: "/" }, icon("back"), "All tasks"), problem, note, main));
   }
 
@@ -133,6 +134,19 @@ class TaskbellTask extends HTMLElement {
     again.disabled = false;
   }
 
+  /** The next rung of the ladder, by hand: told to stop now, then left without its lease. */
+  async #insist() {
+    const { problem, insist } = this.ui;
+    insist.disabled = true;
+    try {
+      this.#learn(await api.escalate(this.#id, this.#task.cancel?.rung === "interrupt" ? "revoke" : "interrupt"));
+    } catch (error) {
+      problem.hidden = false;
+      problem.replaceChildren(icon("failed"), `Not stopped: ${error.message}`);
+    }
+    insist.disabled = false;
+  }
+
   #draw() {
     const task = this.#task;
     const { ui } = this;
@@ -143,6 +157,8 @@ class TaskbellTask extends HTMLElement {
     ui.progress.update(task);
     ui.cross.update(task);
     ui.again.hidden = !FINAL.has(task.status);
+    ui.insist.hidden = task.status !== "cancelling";
+    text(ui.insist, task.cancel?.rung === "interrupt" ? "End it by force" : "Stop it now");
     drawCancel(ui.cancel, task, this.#events);
     drawTimeline(ui.timeline, this.#events);
     this.#facts(task);
