@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::task::Status;
 use crate::views::{Limits, Pending, Row, Waiting, Wants};
 
 /// A worker that asked for nothing and sent no heartbeat for so long is not counted on: twice the longest long poll.
 const FORGOTTEN: Duration = Duration::from_mins(1);
 /// Workers that are remembered at most; what is beyond it is only not counted on.
-const WORKERS_MAX: usize = 10_000;
+const WORKERS_MAX: usize = 1000;
 
 /// What may run next, behind a lock: the dispatcher writes, whoever shows a task asks what it waits for.
 #[derive(Debug)]
@@ -37,9 +38,12 @@ impl Capacity {
         }
     }
 
-    /// What the task waits for while it is queued.
+    /// What the task waits for while it is queued; of another nobody asks.
     #[must_use]
     pub fn waiting(&self, row: &Row) -> Waiting {
+        if row.status() != Status::Queued {
+            return Waiting::Soon;
+        }
         if let Some(obstacle) = self.pending().obstacle(row) {
             return obstacle;
         }

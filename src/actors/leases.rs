@@ -155,9 +155,11 @@ impl Leases {
             return None;
         }
         for (place, task) in held {
-            if let Some(lease) = self.held.get_mut(&task) {
-                // Of two heartbeats that wait for news of one lease, the later one gets it.
-                lease.waiting = Some((number, place));
+            let before = self.held.get_mut(&task).and_then(|lease| lease.waiting.replace((number, place)));
+            // Of two heartbeats that wait for news of one lease, the later one gets it, and the other waits no longer: so
+            // there are never more of them than leases.
+            if let Some((former, _)) = before.filter(|(former, _)| *former != number) {
+                self.answer(former, Vec::new(), now);
             }
         }
         Some(until)

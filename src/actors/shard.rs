@@ -21,6 +21,8 @@ use super::task::{Ask, StreamActor, TaskActor};
 
 /// An actor that nobody talked to for so long is passivated: the log is its memory.
 const IDLE: Duration = Duration::from_secs(30);
+/// One whose attempt runs is kept longer: its end will come.
+const IDLE_ACTIVE: Duration = Duration::from_mins(5);
 /// How often a shard looks for idle actors.
 const SWEEP: Duration = Duration::from_secs(5);
 /// Actors that a shard keeps at most, apart from those whose attempt runs. An actor takes some 2 kB.
@@ -106,7 +108,8 @@ impl Shard {
     /// keeps the two apart.
     fn sweep(&mut self) {
         let now = Instant::now();
-        let keep = |live: &Live, idle: Duration| live.active || now.duration_since(live.used) < idle;
+        let keep =
+            |live: &Live, idle: Duration| now.duration_since(live.used) < if live.active { IDLE_ACTIVE } else { idle };
         self.live.retain(|_, live| keep(live, IDLE));
         if self.live.len() > LIVE_MAX {
             self.live.retain(|_, live| keep(live, SWEEP));

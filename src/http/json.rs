@@ -25,6 +25,8 @@ use crate::task::Invalid;
 pub const BODY_MAX: usize = 1024 * 1024;
 /// A batch's body, in bytes.
 pub const BATCH_MAX: usize = 16 * 1024 * 1024;
+/// How many values a body may hold: more than a full batch of full requests needs, and some 50 MB of memory.
+const VALUES_MAX: usize = 1_000_000;
 /// How deep JSON may be nested.
 const DEPTH_MAX: usize = 32;
 /// How long a body may take to arrive.
@@ -80,7 +82,7 @@ async fn collect(mut payload: Payload, max: usize) -> Result<BytesMut, Problem> 
 pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
     let mut found = Vec::new();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let check = Strict { path: &mut String::new(), depth: 0, found: &mut found };
+    let check = Strict { path: &mut String::new(), values: &mut 0, depth: 0, found: &mut found };
     let syntax = check.deserialize(&mut reader).and_then(|()| reader.end());
     if let Some(first) = found.into_iter().next() {
         return Err(Problem::invalid(vec![first]));
@@ -182,13 +184,18 @@ fn canonical(value: &Value, text: &mut String) {
 /// Walks the text and notes what a `Value` would swallow. Stops at the first.
 struct Strict<'a> {
     path: &'a mut String,
+    /// Values seen so far: each takes 32 bytes and more, however short its text.
+    values: &'a mut usize,
     depth: usize,
     found: &'a mut Vec<Invalid>,
 }
 
 impl Strict<'_> {
     fn enter(&mut self) -> bool {
-        if self.depth >= DEPTH_MAX {
+        *self.values += 1;
+        if *self.values > VALUES_MAX {
+            self.found.push(Invalid::new(self.path.clone(), format!("more than {VALUES_MAX} values in one body")));
+        } else if self.depth >= DEPTH_MAX {
             self.found.push(Invalid::new(self.path.clone(), format!("nested deeper than {DEPTH_MAX}")));
         }
         self.found.is_empty()
@@ -196,7 +203,7 @@ impl Strict<'_> {
 
     fn inner<'b>(&'b mut self, key: &str) -> Strict<'b> {
         push(self.path, key);
-        Strict { path: self.path, depth: self.depth + 1, found: self.found }
+        Strict { path: self.path, values: self.values, depth: self.depth + 1, found: self.found }
     }
 }
 

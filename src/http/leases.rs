@@ -29,7 +29,7 @@ use crate::views::{Row, Wants};
 /// Leases of one request.
 const LEASES_MAX: usize = 1000;
 /// Names in one list of a request.
-const NAMES_MAX: usize = 256;
+const NAMES_MAX: usize = 64;
 /// The longest long poll.
 const WAIT_MAX_S: f64 = 30.0;
 

@@ -139,7 +139,13 @@ pub struct Cancel {
     pub rung: Rung,
     /// What the worker said that it stops after, if it has answered: `Some(None)` is "at once".
     pub acknowledged: Option<Option<String>>,
+    /// How often it has answered.
+    pub answers: u32,
 }
+
+/// Attempts of which it is remembered how they ended. A report that is repeated later than that is told that its lease is
+/// lost, which changes nothing either.
+const ENDED_MAX: usize = 100;
 
 /// An attempt that is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,6 +202,9 @@ impl Task {
     /// The present attempt is over.
     fn end_attempt(&mut self, by_worker: bool) {
         let (attempt, lease, status) = (self.attempt, self.lease.clone(), self.status);
+        if self.ended.len() >= ENDED_MAX {
+            self.ended.remove(0);
+        }
         self.ended.push(EndedAttempt { attempt, lease, status, by_worker });
     }
 }
@@ -231,11 +240,12 @@ pub fn evolve(state: Option<Task>, event: &Event) -> Option<Task> {
             task.lease = Some(started.lease.clone());
         }
         Event::CancelRequested(request) => {
-            task.cancel = Some(Cancel { policy: request.policy, rung: Rung::Ask, acknowledged: None });
+            task.cancel = Some(Cancel { policy: request.policy, rung: Rung::Ask, acknowledged: None, answers: 0 });
         }
         Event::CancelAcknowledged(heard) => {
             if let Some(cancel) = &mut task.cancel {
                 cancel.acknowledged = Some(heard.stopping_after.clone());
+                cancel.answers += 1;
             }
         }
         Event::CancelEscalated(step) => {

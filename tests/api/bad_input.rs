@@ -222,3 +222,15 @@ async fn a_number_beyond_all_bounds_is_a_problem() {
     }
     assert_eq!(head(&server).await["position"], 0);
 }
+
+#[tokio::test]
+async fn a_body_of_very_many_very_small_values_is_refused_before_it_takes_much_memory() {
+    let server = Server::start();
+    let body = format!("{{\"items\":[{}0]}}", "0,".repeat(1_500_000));
+    for path in ["/v1/tasks/batch", "/v1/leases/finish"] {
+        let request = server.client().post(server.url() + path).header("content-type", "application/json");
+        let answer = server.send(request.body(body.clone())).await;
+        answer.assert_problem(422, "invalid_request");
+        assert!(answer.text.contains("more than 1000000 values"), "{}", answer.text);
+    }
+}

@@ -144,3 +144,27 @@ fn a_worker_is_told_how_its_attempt_ended_whatever_came_after() {
     let task = fold(None, &succeeded()).unwrap();
     assert_eq!((task.ended_by_its_worker(1, &lease(2)), task.ended_by_its_worker(2, &lease(1))), (None, None));
 }
+
+#[test]
+fn a_worker_that_never_comes_to_an_end_of_its_steps_fills_nobodys_log() {
+    let mut task = fold(None, &cancelling());
+    let mut recorded = 0;
+    for n in 0..300 {
+        let stopping_after = Some(format!("step {n}"));
+        let command = Command::AcknowledgeCancel { attempt: 1, lease: None, stopping_after, expected_end: None };
+        let events = decide(task.as_ref(), &command, now()).unwrap();
+        recorded += events.len();
+        task = fold(task, &events);
+    }
+    assert_eq!(recorded, 100);
+}
+
+#[test]
+fn an_end_that_is_repeated_after_a_hundred_others_is_told_that_its_lease_is_lost() {
+    let handed_back = |n| [started(n), released(n)];
+    let events: Vec<Event> = [created()].into_iter().chain((1..=101).flat_map(handed_back)).collect();
+    let task = fold(None, &events);
+    let again = |n| decide(task.as_ref(), &word(n, n, End::Released(ReleasedReason::HandedBack)), now());
+    assert_eq!(again(1), Err(Rejection::LeaseLost));
+    assert_eq!(again(101), Ok(Vec::new()));
+}

@@ -6,7 +6,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, SpawnHandle, WrapFuture};
 
 use crate::store::now;
 use crate::task::event::TaskError;
-use crate::task::{Command, TaskId, Timestamp};
+use crate::task::{Command, Status, TaskId, Timestamp};
 use crate::views::Timer;
 
 use super::super::messages::{Execute, ExecuteError, Receipt};
@@ -171,6 +171,14 @@ impl Dispatcher {
 /// The same command again, where the log could not take it.
 fn again(ask: Execute, answer: Result<Receipt, ExecuteError>) -> Option<Execute> {
     match answer {
+        // The clock was put back meanwhile: its time has not come yet, after all.
+        Ok(receipt)
+            if receipt.appended == 0
+                && matches!(ask.command, Command::Enqueue { .. })
+                && matches!(receipt.task.status, Status::Scheduled | Status::Retrying) =>
+        {
+            Some(Execute { at: now(), ..ask })
+        }
         Ok(_) | Err(ExecuteError::Rejected(_)) => None,
         Err(error) => {
             tracing::warn!(id = %ask.task, %error, "a command could not be recorded; trying again");

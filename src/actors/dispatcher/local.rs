@@ -76,6 +76,22 @@ impl Local {
         self.offer.as_ref().map_or(0, |offer| offer.slots.saturating_sub(self.taken()))
     }
 
+    /// Whether the code of a former attempt still runs here; then the task waits for that, whoever wants it.
+    pub(super) fn defers(&mut self, task: TaskId) -> bool {
+        let runs = self.held.contains_key(&task);
+        if runs {
+            self.deferred.insert(task);
+        }
+        runs
+    }
+
+    /// Another run begins: what came for the one before doesn't count for it.
+    pub(super) fn begins_anew(&mut self, task: TaskId) {
+        if let Some(held) = self.held.get_mut(&task) {
+            held.early.clear();
+        }
+    }
+
     /// None of this task's code runs here any more. Whether its next attempt waits for that.
     pub(super) fn stopped(&mut self, task: TaskId) -> bool {
         self.held.remove(&task);
@@ -109,8 +125,7 @@ impl Dispatcher {
         let mut tasks = Vec::new();
         while let Some((wants, beside)) = self.local.room() {
             let Some(task) = self.capacity.pending().offer(&wants) else { break };
-            if self.local.held.contains_key(&task) {
-                self.local.deferred.insert(task);
+            if self.local.defers(task) {
                 continue;
             }
             self.local.held.insert(task, Held { beside, ..Held::default() });

@@ -15,7 +15,7 @@ mod clock;
 mod local;
 mod remote;
 
-use crate::store::{LogEvent, Meta, StreamOf, Via, new_id, now};
+use crate::store::{LogEvent, Meta, ReadError, StreamOf, Via, new_id, now};
 use crate::task::event::{Rung, is_verdict_of_the_system};
 use crate::task::limits::LOCAL_WORKER;
 use crate::task::{Command, Event, TaskId};
@@ -133,6 +133,12 @@ impl Dispatcher {
             self.capacity.pending().forget(task);
             return;
         }
+        if let ExecuteError::Read(ReadError::Damaged(_) | ReadError::Unknown { .. }) = error {
+            // It must not stand in the way of all the others.
+            tracing::error!(%task, %error, "a task can't be read; it is not started by this process");
+            self.capacity.pending().forget(task);
+            return;
+        }
         tracing::warn!(%task, %error, "a task could not be started; trying again");
         self.capacity.pending().take_back(task);
         // One pause for however many starts have failed.
@@ -165,8 +171,8 @@ impl Dispatcher {
             | Event::Queued(_)
             | Event::CancelAcknowledged(_)
             | Event::CancelEscalated(_)
-            | Event::OutputKept(_)
-            | Event::Retried(_) => {}
+            | Event::OutputKept(_) => {}
+            Event::Retried(_) => self.local.begins_anew(id),
         }
     }
 

@@ -11,8 +11,10 @@ use crate::task::limits::LOCAL_WORKER;
 use crate::task::{Command, TaskId};
 use crate::views::Wants;
 
-use super::super::leases::Grant;
-use super::super::messages::{Delivery, ExecuteError, Given, Granted, Heartbeat, NotDelivered, Receipt, Take};
+use super::super::leases::{Beaten, Grant};
+use super::super::messages::{
+    Delivery, Directive, ExecuteError, Given, Granted, Heartbeat, NotDelivered, Receipt, Take,
+};
 use super::{Dispatcher, Start, system};
 
 /// Workers that wait for work at most; one more gets an empty answer at once.
@@ -49,7 +51,9 @@ impl Dispatcher {
                 while tasks.len() < waiter.max
                     && let Some(task) = pending.offer(&waiter.wants)
                 {
-                    tasks.push(task);
+                    if !self.local.defers(task) {
+                        tasks.push(task);
+                    }
                 }
             }
             if tasks.is_empty() {
@@ -146,6 +150,7 @@ impl Handler<Take> for Dispatcher {
             return;
         }
         self.capacity.offer_remote(&worker, &wants);
+        self.waiters.retain(|waiter| !waiter.answer.is_closed());
         self.waiters_so_far += 1;
         let number = self.waiters_so_far;
         let wait = if self.waiters.len() < WAITERS_MAX { wait } else { Duration::ZERO };
@@ -167,7 +172,13 @@ impl Handler<Heartbeat> for Dispatcher {
     fn handle(&mut self, beat: Heartbeat, ctx: &mut Context<Self>) {
         let Heartbeat { worker, beats, wait, answer } = beat;
         self.capacity.seen(&worker);
-        let wait = if self.leaving { Duration::ZERO } else { wait };
+        if self.leaving {
+            let told = beats.iter().enumerate().filter(|(_, beat)| beat.seen.is_none());
+            let directives = told.map(|(place, _)| (place, Directive::Drain)).collect();
+            // Whoever is gone needs no answer.
+            let _ = answer.send(Beaten { directives, left: None });
+            return;
+        }
         if let Some(until) = self.leases.beat((&worker, &beats), wait, answer, Instant::now()) {
             self.arm_waits(until, ctx);
         }

@@ -176,3 +176,21 @@ async fn the_step_that_must_end_first_shows_on_the_task() {
     assert_eq!((&task["status"], &task["cancel"]["verdict"]), (&json!("cancelled"), &json!("cancelled")), "{task}");
     acknowledge(json!({})).await.assert_problem(409, "lease_lost");
 }
+
+#[tokio::test]
+async fn of_two_heartbeats_that_wait_for_one_lease_the_later_one_waits_on() {
+    let server = Server::with(["--kind", "a:lease_s=300"]);
+    let (id, lease) = leased(&server, "w", json!({})).await;
+    let body = json!({"worker": "w", "leases": [{"lease": lease}, {"lease": lease}], "wait_s": 30});
+    let (first, second) = tokio::join!(server.post("/v1/leases/heartbeat", &body), async {
+        // Whichever of the two comes first is answered when the other comes, and not after thirty seconds.
+        let later = server.post("/v1/leases/heartbeat", &body);
+        let (later, ()) = tokio::join!(later, async {
+            server.get("/healthz").await;
+            cancel(&server, &id).await;
+        });
+        later
+    });
+    let told = [first, second].map(|answer| answer.body["directives"].as_array().unwrap().len());
+    assert!(told.iter().any(|told| *told > 0), "{told:?}");
+}
