@@ -270,6 +270,14 @@ impl Reader {
         events(query, params![stream.as_str(), int(from.0)])
     }
 
+    /// Reads in one transaction: what others write meanwhile doesn't empty the page cache between two reads.
+    pub(super) fn together<T>(&self, read: impl FnOnce(&Self) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        let transaction = self.0.unchecked_transaction().map_err(|error| failed(&error))?;
+        let found = read(self)?;
+        transaction.commit().map_err(|error| failed(&error))?;
+        Ok(found)
+    }
+
     /// The events after a position, up to another.
     pub(super) fn all(&self, after: Position, upto: Position, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let query = self.0.prepare_cached(ALL).map_err(|error| failed(&error))?;

@@ -98,11 +98,11 @@ impl Sqlite {
             return Ok(found.into_iter().flatten().collect());
         }
         let all = move |reader: &Reader| {
-            let read = streams.iter().zip(&mut found).map(|(stream, found)| match found.take() {
+            let mut read = streams.iter().zip(&mut found).map(|(stream, found)| match found.take() {
                 Some(events) => Ok(events),
                 None => reader.stream(stream, Revision(0)),
             });
-            read.collect()
+            reader.together(|_| read.by_ref().collect())
         };
         self.readers.run(all).await
     }
