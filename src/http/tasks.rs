@@ -311,13 +311,24 @@ pub async fn page(edge: &Edge, id: TaskId) -> Result<TaskPage, Problem> {
 /// # Errors
 /// 404, 503.
 pub async fn read_page(edge: &Edge, id: TaskId, at_least: Revision) -> Result<TaskPage, Problem> {
-    let events = edge.store.read_stream(&StreamName::task(id), Revision(0)).await?;
-    let views = edge.read.views();
-    if let Some(row) = views.get(id).filter(|row| row.revision() >= at_least) {
-        let upto = row.revision();
-        return Ok(with_payload(doc(edge, &views, row), events.iter().filter(|e| e.revision <= upto)));
+    let mut events = edge.store.read_stream(&StreamName::task(id), Revision(0)).await?;
+    loop {
+        {
+            let views = edge.read.views();
+            let Some(row) = views.get(id).filter(|row| row.revision() >= at_least) else { break };
+            let upto = row.revision();
+            if events.last().is_some_and(|last| last.revision >= upto) {
+                return Ok(with_payload(doc(edge, &views, row), events.iter().filter(|e| e.revision <= upto)));
+            }
+        }
+        // The row has moved on since the stream was read: its end would stand there without its result.
+        let read = events.len();
+        let from = Revision(read as u64);
+        events.extend(edge.store.read_stream(&StreamName::task(id), from).await?);
+        if events.len() == read {
+            break;
+        }
     }
-    drop(views);
     let mut views = Views::default();
     for recorded in &events {
         views.apply(recorded);

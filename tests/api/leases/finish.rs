@@ -182,3 +182,23 @@ async fn a_failure_is_tried_again_after_its_pause_by_whoever_is_there() {
     assert_eq!(all, ["Created", "Started", "AttemptFailed", "Queued", "Started", "Completed"]);
     assert_eq!(finish(&server, failed(&lease)).await, json!({"status": "retrying"}), "the first answer");
 }
+
+#[tokio::test]
+async fn a_page_that_shows_the_end_shows_the_result_that_came_with_it() {
+    let server = Server::start();
+    for n in 0..300 {
+        let (id, lease) = leased(&server, "w", json!({})).await;
+        let end = finish(&server, json!({"lease": lease, "outcome": "succeeded", "result": n}));
+        let look = async {
+            loop {
+                let task = server.task(&id).await;
+                if task["status"] == "succeeded" {
+                    return task;
+                }
+            }
+        };
+        let (_, first, second) = tokio::join!(end, look, async { server.task(&id).await });
+        assert_eq!(first["result"], n);
+        assert_eq!(second["result"].is_null(), second["status"] != "succeeded", "{second}");
+    }
+}
