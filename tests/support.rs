@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each module uses its part
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
+use taskbell::task::schedule::Template;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -364,5 +366,22 @@ impl Live {
     /// Closes as a browser does.
     pub async fn close(mut self) {
         let _ = self.socket.close(None).await;
+    }
+}
+
+/// What a schedule's tasks are created from.
+pub fn template() -> Template {
+    Template {
+        kind: "report".into(),
+        title: "again".into(),
+        owner: "ann".into(),
+        input: Value::Null,
+        queue: "default".into(),
+        priority: 0,
+        max_attempts: 1,
+        timeout_s: None,
+        labels: BTreeMap::new(),
+        unique_key: None,
+        concurrency_key: None,
     }
 }

@@ -165,8 +165,6 @@ pub struct Granted {
     pub secret: String,
     /// The request.
     pub created: Arc<Created>,
-    /// Place of its `Started` in the task's stream.
-    pub revision: Revision,
     /// How long it lives without a heartbeat.
     pub ttl: Duration,
 }

@@ -222,24 +222,7 @@ async fn fire(
 fn task_of(read: &ReadSide, schedule: Uuid) -> Option<(Created, Meta)> {
     let views = read.views();
     let scheduled = views.schedules().get(schedule)?;
-    let task = scheduled.created.task.clone();
-    let created = Created {
-        kind: task.kind,
-        title: task.title,
-        owner: task.owner,
-        input: task.input,
-        queue: task.queue,
-        priority: task.priority,
-        run_at: None,
-        max_attempts: task.max_attempts,
-        timeout_s: task.timeout_s,
-        labels: task.labels,
-        parent: None,
-        unique_key: task.unique_key,
-        concurrency_key: task.concurrency_key,
-        schedule: Some(schedule),
-        idempotency: None,
-    };
+    let created = scheduled.created.task.task(schedule);
     let meta = Meta {
         actor: "system".to_owned(),
         via: Via::Scheduler,

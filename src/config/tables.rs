@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use super::{ConfigError, refuse};
 use crate::actors::kinds::{KindSettings, Kinds};
 use crate::task::event::CancelPolicy;
-use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name};
+use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_own};
 use crate::views::Limits;
 
 /// The longest lease, and the longest rung of a ladder, in seconds: a day.
@@ -108,7 +108,7 @@ pub(super) fn check(
 }
 
 fn check_name(setting: &'static str, name: &str) -> Result<(), ConfigError> {
-    if is_name(name) && !name.starts_with("taskbell.") {
+    if is_name(name) && !is_own(name) {
         return Ok(());
     }
     refuse(setting, format!("{name:?} is no name: 1 to 64 of a-z, 0-9, '.', '_', '-', and not one of the server's own"))

@@ -16,13 +16,11 @@ use crate::actors::create::{self, Accepted};
 use crate::actors::gate::Turn;
 use crate::store::{new_id, now};
 use crate::task::event::{Created, Idempotency};
-use crate::task::limits::{INPUT_MAX, KEY_MAX, TITLE_MAX, is_inline, is_line, is_name};
+use crate::task::limits::{INPUT_MAX, KEY_MAX, TITLE_MAX, is_inline, is_line, is_name, is_own};
 use crate::task::{Command, Invalid, Revision, TaskId, Timestamp};
 
 /// Where a task waits that doesn't say where.
 const DEFAULT_QUEUE: &str = "default";
-/// Kinds that only this server creates, and the queues that they wait in.
-pub(super) const RESERVED: &str = "taskbell.";
 
 /// The body of the request.
 #[derive(Debug, Deserialize)]
@@ -162,7 +160,7 @@ pub(super) fn check(edge: &Edge, caller: &Caller, new: NewTask) -> Result<Create
     }
     let mut invalid = Vec::new();
     let offered = edge.kinds.as_ref().is_none_or(|kinds| kinds.contains(&new.kind));
-    if new.kind.starts_with(RESERVED) {
+    if is_own(&new.kind) {
         invalid.push(Invalid::new("/kind", "kinds that begin with `taskbell.` are this server's own"));
     } else if is_name(&new.kind) && !offered {
         invalid.push(Invalid::new("/kind", "this server does not take this kind"));
@@ -170,7 +168,7 @@ pub(super) fn check(edge: &Edge, caller: &Caller, new: NewTask) -> Result<Create
     if new.parent.is_some_and(|parent| edge.read.views().get(parent).is_none()) {
         invalid.push(Invalid::new("/parent", "there is no such task"));
     }
-    if new.queue.as_ref().is_some_and(|queue| queue.starts_with(RESERVED)) {
+    if new.queue.as_ref().is_some_and(|queue| is_own(queue)) {
         invalid.push(Invalid::new("/queue", "queues that begin with `taskbell.` are this server's own"));
     }
     let handler = edge.handlers.get(&new.kind);

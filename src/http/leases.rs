@@ -1,6 +1,7 @@
 //! The worker's side: take, heartbeat, acknowledge, finish. A lease is `<task>.<attempt>.<secret>`; only the hash of the
 //! secret is in the log, and whoever shows another one is told that the lease is lost.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix::dev::RecipientRequest;
@@ -22,7 +23,7 @@ use crate::actors::messages::{Directive, Given, Granted, Heartbeat, NoteProgress
 use crate::actors::{Execute, ExecuteError};
 use crate::store::{Meta, Via, now};
 use crate::task::event::Progress;
-use crate::task::limits::{LOCAL_WORKER, TEXT_MAX, WORKER_MAX, is_line, is_name};
+use crate::task::limits::{LOCAL_WORKER, TEXT_MAX, WORKER_MAX, is_line, is_name, is_own};
 use crate::task::{Command, Invalid, Position, Rejection, TaskId, Timestamp};
 use crate::views::{Row, Wants};
 
@@ -72,37 +73,37 @@ struct TakeBody {
 }
 
 #[derive(Serialize)]
-struct Leases {
-    leases: Vec<LeaseDoc>,
+struct Leases<'a> {
+    leases: Vec<LeaseDoc<'a>>,
     position: Position,
 }
 
 #[derive(Serialize)]
-struct LeaseDoc {
+struct LeaseDoc<'a> {
     lease: String,
     task_id: TaskId,
-    kind: String,
-    input: Value,
+    kind: &'a str,
+    input: &'a Value,
     attempt: u32,
     deadline: Timestamp,
-    title: String,
-    owner: String,
-    labels: std::collections::BTreeMap<String, String>,
+    title: &'a str,
+    owner: &'a str,
+    labels: &'a BTreeMap<String, String>,
 }
 
-impl LeaseDoc {
-    fn new(granted: &Granted, now: Timestamp) -> Self {
-        let Granted { task, attempt, secret, created, ttl, .. } = granted;
+impl<'a> LeaseDoc<'a> {
+    fn new(granted: &'a Granted, now: Timestamp) -> Self {
+        let Granted { task, attempt, secret, created, ttl } = granted;
         Self {
             lease: format!("{task}.{attempt}.{secret}"),
             task_id: *task,
-            kind: created.kind.clone(),
-            input: created.input.clone(),
+            kind: &created.kind,
+            input: &created.input,
             attempt: *attempt,
             deadline: now.plus(*ttl),
-            title: created.title.clone(),
-            owner: created.owner.clone(),
-            labels: created.labels.clone(),
+            title: &created.title,
+            owner: &created.owner,
+            labels: &created.labels,
         }
     }
 }
@@ -383,7 +384,7 @@ fn check_names(names: Option<&[String]>, pointer: &str, invalid: &mut Vec<Invali
         invalid.push(Invalid::new(pointer, format!("1 to {NAMES_MAX} names; leave it away for any")));
     }
     for (place, name) in names.iter().enumerate() {
-        if !is_name(name) || name.starts_with("taskbell.") {
+        if !is_name(name) || is_own(name) {
             let detail = "1 to 64 of a-z, 0-9, '.', '_', '-', and not this server's own";
             invalid.push(Invalid::new(format!("{pointer}/{place}"), detail));
         }

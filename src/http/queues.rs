@@ -8,13 +8,12 @@ use serde::Serialize;
 
 use super::Edge;
 use super::caller::Caller;
-use super::create::RESERVED;
 use super::error::Problem;
 use super::query::Pairs;
 use super::tasks::{answer_at, reason, wait};
 use crate::actors::task::Ask;
 use crate::store::{StreamName, now};
-use crate::task::limits::is_name;
+use crate::task::limits::{is_name, is_own};
 use crate::task::queue::{Queue, QueueCommand};
 use crate::task::{Position, Revision, Timestamp};
 use crate::views::queues::Pause;
@@ -106,7 +105,7 @@ async fn turn(
     if !is_name(name) {
         return Err(Problem::not_found());
     }
-    if name.starts_with(RESERVED) {
+    if is_own(name) {
         return Err(Problem::invalid_field("", "queues that begin with `taskbell.` are this server's own"));
     }
     let command = command(reason(request, payload).await?);

@@ -13,9 +13,6 @@ use super::retry::retry_at;
 use super::state::{Cancel, Status, Task};
 use super::time::Timestamp;
 
-/// Acknowledgements of one request that are recorded.
-const ANSWERS_MAX: u32 = 100;
-
 /// The events that `command` leads to at `now`. None: nothing is left to do, and that is a success.
 ///
 /// # Errors
@@ -108,8 +105,7 @@ fn acknowledge(
 ) -> Result<Vec<Event>, Rejection> {
     check_lease(task, lease)?;
     let Some(Cancel { acknowledged, answers, .. }) = running_cancel(task) else { return Err(Rejection::NotCancelling) };
-    // A worker that never comes to an end of its steps fills nobody's log.
-    if *answers >= ANSWERS_MAX || acknowledged.as_ref().is_some_and(|said| said.as_deref() == stopping_after) {
+    if *answers >= limits::ANSWERS_MAX || acknowledged.as_ref().is_some_and(|said| said.as_deref() == stopping_after) {
         return Ok(Vec::new());
     }
     let (attempt, stopping_after) = (lease.0, stopping_after.map(str::to_owned));

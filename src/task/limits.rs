@@ -22,6 +22,8 @@ pub const DEPTH_MAX: usize = 32;
 pub const RESULT_MAX: usize = 256 * 1024;
 /// What is kept of an attempt's output.
 pub const TAIL_MAX: usize = 64 * 1024;
+/// Acknowledgements of one request to cancel: a worker that never comes to an end of its steps fills nobody's log.
+pub const ANSWERS_MAX: u32 = 100;
 /// A reason, a message, a step's name, a key.
 pub const TEXT_MAX: usize = 1024;
 /// An idempotency key.
@@ -56,6 +58,12 @@ impl Invalid {
 pub fn is_name(text: &str) -> bool {
     (1..=NAME_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+/// Whether a kind or a queue is this server's own: no limit and no pause holds it, nobody else asks for it or takes it.
+#[must_use]
+pub fn is_own(name: &str) -> bool {
+    name.starts_with("taskbell.")
 }
 
 /// Whether `text` can be an owner: 1 to 128 printable characters, no comma, and none of those that turn the text around

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::Decider;
 use super::command::Rejection;
+use super::event::Created;
 use super::time::Timestamp;
 
 /// The state of a `schedule-<uuid>` stream.
@@ -80,6 +82,31 @@ pub struct Template {
     pub unique_key: Option<String>,
     /// Tasks with this key share a limit.
     pub concurrency_key: Option<String>,
+}
+
+impl Template {
+    /// The next task of this schedule.
+    #[must_use]
+    pub fn task(&self, schedule: Uuid) -> Created {
+        let task = self.clone();
+        Created {
+            kind: task.kind,
+            title: task.title,
+            owner: task.owner,
+            input: task.input,
+            queue: task.queue,
+            priority: task.priority,
+            run_at: None,
+            max_attempts: task.max_attempts,
+            timeout_s: task.timeout_s,
+            labels: task.labels,
+            parent: None,
+            unique_key: task.unique_key,
+            concurrency_key: task.concurrency_key,
+            schedule: Some(schedule),
+            idempotency: None,
+        }
+    }
 }
 
 /// See [`ScheduleEvent::ScheduleRemoved`].

@@ -12,7 +12,7 @@ use super::now;
 use super::report::line;
 use super::tail::Tail;
 use crate::task::event::{Created, OutputKept, Progress};
-use crate::task::limits::TEXT_MAX;
+use crate::task::limits::{ANSWERS_MAX, TEXT_MAX};
 use crate::task::{TaskId, Timestamp};
 
 /// What the worker says to a request to cancel.
@@ -47,9 +47,6 @@ pub(super) struct Attempt {
     heard: Mutex<Heard>,
     acks: mpsc::UnboundedSender<Ack>,
 }
-
-/// A handler that never looks acknowledges so many steps at most; each is an event in the task's stream.
-const ANSWERS_MAX: u32 = 100;
 
 /// Who knows of the request to cancel, and what is under way. One lock, so that the worker never names a step that was
 /// over, nor says "at once" while one runs.

@@ -10,7 +10,7 @@ use taskbell::task::schedule::{Missed, ScheduleCreated, ScheduleEvent, Template}
 use taskbell::task::{TaskId, Timestamp};
 use uuid::Uuid;
 
-use super::super::support::Server;
+use super::super::support::{Server, template};
 
 const DAY: u64 = 24 * 3600;
 
@@ -42,19 +42,7 @@ async fn after_a_while(schedules: &[ScheduleCreated], ago_s: i64) -> (Server, Ve
 }
 
 fn schedule(cron: &str, missed: Missed) -> ScheduleCreated {
-    let task = Template {
-        kind: "a".into(),
-        title: "again".into(),
-        owner: "mira".into(),
-        input: Value::Null,
-        queue: "default".into(),
-        priority: 0,
-        max_attempts: 1,
-        timeout_s: None,
-        labels: BTreeMap::new(),
-        unique_key: None,
-        concurrency_key: None,
-    };
+    let task = Template { kind: "a".into(), owner: "mira".into(), ..template() };
     ScheduleCreated { cron: cron.into(), time_zone: "UTC".into(), missed, task }
 }
 

@@ -159,24 +159,7 @@ fn schedules(walk: &mut Walk) {
 fn fires(walk: &mut Walk, schedule: Uuid, wanted: &ScheduleCreated, worker: &str) {
     let nominal = Calendar::parse(&wanted.cron, &wanted.time_zone).unwrap().next(walk.now).unwrap();
     walk.now = nominal.plus(Duration::from_millis(3));
-    let task = wanted.task.clone();
-    let created = Created {
-        kind: task.kind,
-        title: task.title,
-        owner: task.owner,
-        input: task.input,
-        queue: task.queue,
-        priority: task.priority,
-        run_at: None,
-        max_attempts: task.max_attempts,
-        timeout_s: task.timeout_s,
-        labels: task.labels,
-        parent: None,
-        unique_key: task.unique_key,
-        concurrency_key: task.concurrency_key,
-        schedule: Some(schedule),
-        idempotency: None,
-    };
+    let created = wanted.task.task(schedule);
     let id = task_id(schedule, nominal);
     walk.does(id, ("system", Via::Scheduler), Command::Create(Box::new(created)));
     walk.takes(worker, id, id.uuid().as_u128());

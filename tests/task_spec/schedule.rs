@@ -1,32 +1,18 @@
 //! A schedule: created and removed, each once; and when it comes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::Value;
 use taskbell::task::calendar::{CATCH_UP_MAX, Calendar, Due, nominal_time, task_id};
-use taskbell::task::schedule::{
-    Missed, Schedule, ScheduleCommand, ScheduleCreated, ScheduleEvent, ScheduleRemoved, Template,
-};
+use taskbell::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, ScheduleEvent, ScheduleRemoved};
 use taskbell::task::{Decider, Rejection, Timestamp};
 use uuid::Uuid;
 
 use super::now;
+use crate::support::template;
 
 fn wanted() -> Box<ScheduleCreated> {
-    let task = Template {
-        kind: "report".into(),
-        title: "Report".into(),
-        owner: "ann".into(),
-        input: Value::Null,
-        queue: "default".into(),
-        priority: 0,
-        max_attempts: 1,
-        timeout_s: None,
-        labels: BTreeMap::new(),
-        unique_key: None,
-        concurrency_key: None,
-    };
+    let task = template();
     let (cron, time_zone) = ("0 3 * * *".into(), "UTC".into());
     Box::new(ScheduleCreated { cron, time_zone, missed: Missed::default(), task })
 }

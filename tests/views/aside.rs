@@ -1,18 +1,17 @@
 //! Queues that are paused, and schedules in force.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::Value;
 use taskbell::store::StreamName;
 use taskbell::task::calendar::task_id;
 use taskbell::task::queue::{Paused, QueueEvent, Resumed};
-use taskbell::task::schedule::{Missed, ScheduleCreated, ScheduleEvent, ScheduleRemoved, Template};
+use taskbell::task::schedule::{Missed, ScheduleCreated, ScheduleEvent, ScheduleRemoved};
 use taskbell::task::{Command, TaskId, Timestamp};
 use uuid::Uuid;
 
 use super::history::{Created, plain};
 use super::world::World;
+use crate::support::template;
 
 impl World {
     fn queue(&mut self, name: &str, event: QueueEvent, actor: &str) {
@@ -39,19 +38,7 @@ impl World {
 }
 
 fn every_hour() -> ScheduleEvent {
-    let task = Template {
-        kind: "report".into(),
-        title: "again".into(),
-        owner: "ann".into(),
-        input: Value::Null,
-        queue: "default".into(),
-        priority: 0,
-        max_attempts: 1,
-        timeout_s: None,
-        labels: BTreeMap::new(),
-        unique_key: None,
-        concurrency_key: None,
-    };
+    let task = template();
     let (cron, time_zone) = ("0 * * * *".into(), "UTC".into());
     ScheduleEvent::ScheduleCreated(Box::new(ScheduleCreated { cron, time_zone, missed: Missed::RunAll, task }))
 }

@@ -10,6 +10,7 @@ use crate::task::{Command, Status, TaskId, Timestamp};
 use crate::views::Timer;
 
 use super::super::messages::{Execute, ExecuteError, Receipt};
+use super::super::registry::Registry;
 use super::remote::Waiter;
 use super::{Dispatcher, PAUSE, system};
 
@@ -58,12 +59,7 @@ impl Dispatcher {
         }
         self.clock.busy = true;
         let asks: Vec<Execute> = due.into_iter().map(|(task, timer)| system(task, self.command(task, timer))).collect();
-        let registry = self.registry.clone();
-        let heard = async move {
-            let answers = registry.execute_many(asks.clone()).await;
-            asks.into_iter().zip(answers).filter_map(|(ask, answer)| again(ask, answer)).collect::<Vec<_>>()
-        };
-        ctx.spawn(heard.into_actor(self).map(|asks, this, ctx| {
+        ctx.spawn(execute(self.registry.clone(), asks).into_actor(self).map(|asks, this, ctx| {
             this.clock.busy = false;
             Self::insist_later(asks, ctx);
             this.arm(ctx);
@@ -153,11 +149,7 @@ impl Dispatcher {
         if asks.is_empty() {
             return;
         }
-        let registry = self.registry.clone();
-        let sent = async move {
-            let answers = registry.execute_many(asks.clone()).await;
-            asks.into_iter().zip(answers).filter_map(|(ask, answer)| again(ask, answer)).collect::<Vec<_>>()
-        };
+        let sent = execute(self.registry.clone(), asks);
         ctx.spawn(sent.into_actor(self).map(|asks, _, ctx| Self::insist_later(asks, ctx)));
     }
 
@@ -166,6 +158,12 @@ impl Dispatcher {
             ctx.run_later(PAUSE, move |this, ctx| this.insist(asks, ctx));
         }
     }
+}
+
+/// Sends the commands; those that are to be sent again.
+async fn execute(registry: Registry, asks: Vec<Execute>) -> Vec<Execute> {
+    let answers = registry.execute_many(asks.clone()).await;
+    asks.into_iter().zip(answers).filter_map(|(ask, answer)| again(ask, answer)).collect()
 }
 
 /// The same command again, where the log could not take it.

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use crate::task::command::End;
 use crate::task::event::{ReleasedReason, Started};
 use crate::task::limits::LOCAL_WORKER;
-use crate::task::{Command, TaskId};
+use crate::task::{Command, Task, TaskId};
 use crate::views::Wants;
 
 use super::super::leases::{Beaten, Grant};
@@ -94,10 +94,9 @@ impl Dispatcher {
             match answer {
                 Ok(receipt) => {
                     let ttl = self.kinds.lease(&receipt.task.created.kind);
-                    self.grant(task, &waiter.worker, &receipt, now);
-                    let Receipt { revision, task: state, .. } = receipt;
-                    let (attempt, created) = (state.attempt, state.created);
-                    leases.push(Granted { task, attempt, secret, created, revision, ttl });
+                    self.grant(task, &waiter.worker, &receipt, ttl, now);
+                    let Task { attempt, created, .. } = receipt.task;
+                    leases.push(Granted { task, attempt, secret, created, ttl });
                 }
                 Err(error) => self.not_started(task, &error, ctx),
             }
@@ -116,13 +115,12 @@ impl Dispatcher {
 
     /// The table learns of a lease by the answer to its start, which may come after the event, and after the end even:
     /// what the views know to be over is not granted.
-    fn grant(&mut self, task: TaskId, worker: &str, receipt: &Receipt, now: Instant) {
+    fn grant(&mut self, task: TaskId, worker: &str, receipt: &Receipt, ttl: Duration, now: Instant) {
         let (attempt, Some(secret)) = (receipt.task.attempt, &receipt.task.lease) else { return };
         let over = self.read.views().get(task).is_some_and(|row| {
             row.revision() >= receipt.revision && !(row.status().is_active() && row.attempt() == attempt)
         });
         if !over {
-            let ttl = self.kinds.lease(&receipt.task.created.kind);
             let grant = Grant { attempt, worker: worker.into(), secret: secret.as_str().into(), ttl };
             self.leases.grant(task, grant, now);
         }

@@ -9,12 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::limits::Running;
 use super::{Limits, Name};
+use crate::task::limits::is_own;
 use crate::task::{Position, TaskId};
 use crate::views::doc::Waiting;
 use crate::views::row::Row;
-
-/// Kinds and queues of this server's own: no limit and no pause holds them, and no other worker gets them.
-const OWN: &str = "taskbell.";
 
 /// Higher priority first, then the older task.
 type Turn = (Reverse<i32>, Position);
@@ -53,7 +51,7 @@ impl Wants {
     /// Whether such a task would do.
     #[must_use]
     pub fn include(&self, kind: &str, queue: &str) -> bool {
-        let kind = self.kinds.as_ref().map_or(!kind.starts_with(OWN), |kinds| kinds.iter().any(|name| name == kind));
+        let kind = self.kinds.as_ref().map_or(!is_own(kind), |kinds| kinds.iter().any(|name| name == kind));
         kind && self.queues.as_ref().is_none_or(|queues| queues.iter().any(|name| name == queue))
     }
 }
@@ -255,7 +253,7 @@ impl Ready {
             room.then(|| (*turn, Name::clone(kind)))
         };
         let (_, kind) = match &wants.kinds {
-            None => queue.lanes.keys().filter(|kind| !kind.starts_with(OWN)).filter_map(first).min(),
+            None => queue.lanes.keys().filter(|kind| !is_own(kind)).filter_map(first).min(),
             Some(kinds) => {
                 let lanes = kinds.iter().filter_map(|kind| queue.lanes.get_key_value(kind.as_str()));
                 lanes.filter_map(|(kind, _)| first(kind)).min()
