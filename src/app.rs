@@ -13,31 +13,33 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, ResponseError, web};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::actors::capacity::Capacity;
-use crate::actors::create::{Accepted, UniqueKeys};
-use crate::actors::dispatcher::Dispatcher;
-use crate::actors::gate::Keys;
-use crate::actors::history::{Historian, views_at};
-use crate::actors::kinds::Kinds;
-use crate::actors::messages::{SendAway, Stop};
-use crate::actors::metrics::Metrics;
-use crate::actors::projector::Projector;
-use crate::actors::read::sides;
-use crate::actors::{ReadSide, Registry};
 use crate::config::{Config, StoreKind};
-use crate::http::caller::{Caller, LOCAL_USER};
-use crate::http::line::Line;
-use crate::http::{self, Edge, Problem, create};
+use crate::dispatch::capacity::Capacity;
+use crate::dispatch::dispatcher::Dispatcher;
+use crate::dispatch::messages::SendAway;
+use crate::dispatch::policies::KindPolicies;
+use crate::http::plumbing::caller::{Caller, LOCAL_USER};
+use crate::http::plumbing::connection::ClientConnection;
+use crate::http::{self, AppState, Problem, create};
+use crate::projection::metrics::Metrics;
+use crate::projection::projector::Projector;
+use crate::projection::projector::Stop;
+use crate::projection::reader::ViewsReader;
+use crate::projection::reader::sides;
+use crate::projection::replay::{Replayer, views_at};
 use crate::store::{EventStore, OpenError, ReadError, Via, new_id};
+use crate::streams::create::{Accepted, UniqueKeys};
+use crate::streams::keyed_lock::KeyedLock;
+use crate::streams::registry::Registry;
 use crate::task::TaskId;
 use crate::views::Limits;
 use crate::views::Views;
-use crate::work::distribute::{Distribute, Roots};
+use crate::work::kinds::distribute::{Distribute, Roots};
 use crate::work::{BulkCancel, Doors, Drain, Handler, Handlers, LocalWorker, NotRegistered};
 
-mod hearers;
+mod subscribers;
 
-use hearers::{Hearers, Surroundings};
+use subscribers::{Subscribers, Surroundings};
 
 /// A connection whose peer takes nothing for so long is ended by the kernel; see `http::live`. Longer than the hub's
 /// patience with a stalled reader, so that one who reads again in between finds out why it was let go.
@@ -68,9 +70,9 @@ pub enum StartError {
 ///
 /// Lives in an actix `System`; `routes` mounts its API and interface into an actix-web application.
 pub struct Taskbell {
-    edge: Edge,
+    edge: AppState,
     worker: Addr<LocalWorker>,
-    hearers: Hearers,
+    subscribers: Subscribers,
     /// The threads that the actors live on; they end with it.
     arbiters: Vec<Arbiter>,
 }
@@ -86,7 +88,7 @@ pub struct Options {
     /// The hands of this process.
     pub handlers: Handlers,
     /// What is set for each kind.
-    pub settings: Kinds,
+    pub settings: KindPolicies,
     /// How many tasks may run at once.
     pub limits: Limits,
 }
@@ -98,7 +100,7 @@ impl Default for Options {
             slots: 4,
             kinds: None,
             handlers: Handlers::new(),
-            settings: Kinds::default(),
+            settings: KindPolicies::default(),
             limits: Limits::default(),
         }
     }
@@ -131,9 +133,9 @@ impl Taskbell {
         let registry = Registry::start(&store, shards);
         let settings = Arc::new(options.settings.with_defaults(options.handlers.policies()));
         let capacity = Arc::new(Capacity::new(options.limits));
-        let (keys, unique) = (Keys::default(), UniqueKeys::default());
+        let (keys, unique) = (KeyedLock::default(), UniqueKeys::default());
         let metrics = Metrics::new().map_err(|error| StartError::Io("metrics", io::Error::other(error)))?;
-        let (hearers, firing) = Hearers::start(&Surroundings {
+        let (subscribers, firing) = Subscribers::start(&Surroundings {
             store: &store,
             read: &read,
             registry: &registry,
@@ -142,11 +144,12 @@ impl Taskbell {
             unique: &unique,
             metrics: &metrics,
         });
-        let (log, committed, progressed) = (store.clone(), hearers.recipients(), hearers.hub.clone().recipient());
+        let (log, committed, progressed) =
+            (store.clone(), subscribers.recipients(), subscribers.hub.clone().recipient());
         let projector =
             Projector::start_in_arbiter(&own[0].handle(), move |_| Projector::new(log, write, committed, progressed));
         let log = store.clone();
-        let historian = Historian::start_in_arbiter(&own[1].handle(), move |_| Historian::new(log));
+        let historian = Replayer::start_in_arbiter(&own[1].handle(), move |_| Replayer::new(log));
 
         let mut handlers = options.handlers;
         handlers.register(BulkCancel {
@@ -154,19 +157,19 @@ impl Taskbell {
             history: historian.recipient(),
             kinds: settings.clone(),
         })?;
-        let doors = doors(&registry, &hearers.dispatcher, &projector);
+        let doors = doors(&registry, &subscribers.dispatcher, &projector);
         let worker = LocalWorker::new(handlers.clone(), options.slots, doors)
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
         let progress = projector.recipient();
-        let edge = Edge {
+        let edge = AppState {
             registry,
             read,
             store,
-            dispatcher: hearers.dispatcher.clone(),
+            dispatcher: subscribers.dispatcher.clone(),
             progress,
-            hub: hearers.hub.clone(),
+            hub: subscribers.hub.clone(),
             handlers,
             capacity,
             settings,
@@ -176,7 +179,7 @@ impl Taskbell {
             firing,
             metrics,
         };
-        Ok(Self { edge, worker, hearers, arbiters })
+        Ok(Self { edge, worker, subscribers, arbiters })
     }
 
     /// The API and the interface, to be mounted at the root of an actix-web application: `App::new().configure(…)`.
@@ -200,7 +203,7 @@ impl Taskbell {
 
     /// The views, to be read.
     #[must_use]
-    pub const fn read(&self) -> &ReadSide {
+    pub const fn read(&self) -> &ViewsReader {
         &self.edge.read
     }
 
@@ -212,7 +215,7 @@ impl Taskbell {
     }
 
     async fn drain(&self) {
-        self.hearers.dispatcher.do_send(SendAway);
+        self.subscribers.dispatcher.do_send(SendAway);
         if let Ok(left @ 1..) = self.worker.send(Drain { within: DRAIN }).await {
             tracing::info!(attempts = left, "attempts are cut off; the next start ends them");
         }
@@ -220,7 +223,7 @@ impl Taskbell {
 
     async fn end(self) {
         self.worker.do_send(Stop);
-        self.hearers.stop();
+        self.subscribers.stop();
         let arbiters = self.arbiters;
         let ended = web::block(move || {
             for arbiter in arbiters {
@@ -289,12 +292,12 @@ async fn serve(config: Config) -> Result<(), StartError> {
     let routes = taskbell.routes();
     let server = HttpServer::new(move || {
         let nothing = web::to(|| async { Problem::not_found().error_response() });
-        let nowhere = web::scope("").wrap(from_fn(http::door::door)).default_service(nothing);
+        let nowhere = web::scope("").wrap(from_fn(http::plumbing::middleware::door)).default_service(nothing);
         App::new().configure(routes.clone()).service(nowhere)
     })
     .on_connect(|connection, data| {
         if let Some(socket) = connection.downcast_ref::<actix_rt::net::TcpStream>() {
-            data.insert(Line::of(socket));
+            data.insert(ClientConnection::of(socket));
             let _ = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(USER_TIMEOUT));
         }
     })

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::actors::kinds::Kinds;
+use crate::dispatch::policies::KindPolicies;
 use crate::task::limits::is_name;
 use crate::views::Limits;
 
@@ -61,7 +61,7 @@ pub struct Config {
     /// Attempts inside the process at once: 1 to [`SLOTS_MAX`].
     pub slots: usize,
     /// What is set for each kind.
-    pub settings: Kinds,
+    pub settings: KindPolicies,
     /// How many tasks may run at once.
     pub limits: Limits,
     /// Which log lines go to stderr, in the words of `tracing_subscriber::EnvFilter`.
@@ -78,7 +78,7 @@ impl Default for Config {
             content_bytes_per_s: None,
             kinds: None,
             slots: SLOTS,
-            settings: Kinds::default(),
+            settings: KindPolicies::default(),
             limits: Limits::default(),
             log: "info".into(),
         }

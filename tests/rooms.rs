@@ -60,7 +60,9 @@ fn nothing_is_unwrapped() {
 #[test]
 fn the_rooms_are_those_of_the_design_and_the_walk_found_them() {
     let sources = sources();
-    for room in ["task", "store", "views", "actors", "work", "http", "cli"] {
+    for room in
+        ["task", "store", "views", "streams", "projection", "dispatch", "reactions", "push", "work", "http", "cli"]
+    {
         assert!(sources.iter().any(|source| source.path == format!("{room}/mod.rs")), "no room {room}");
     }
     let unknown: Vec<_> = sources.iter().filter(|source| source.room().is_none()).map(|s| &s.path).collect();

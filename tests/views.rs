@@ -5,6 +5,6 @@ mod history;
 mod laws;
 mod lists;
 mod oracle;
-mod pending;
 mod rules;
+mod run_queue;
 mod world;

@@ -15,7 +15,6 @@ mod retry;
 mod serve;
 mod show;
 mod submit;
-mod tree;
 mod watch;
 mod work;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use super::{ConfigError, refuse};
-use crate::actors::kinds::{KindSettings, Kinds};
+use crate::dispatch::policies::{KindPolicies, KindPolicy};
 use crate::task::event::CancelPolicy;
 use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_own};
 use crate::views::Limits;
@@ -87,7 +87,7 @@ pub(super) fn check(
     kinds: Vec<KindTable>,
     queues: Vec<QueueTable>,
     per_key: Option<u32>,
-) -> Result<(Kinds, Limits), ConfigError> {
+) -> Result<(KindPolicies, Limits), ConfigError> {
     let (mut settings, mut limits) = (HashMap::new(), Limits { per_key, ..Limits::default() });
     if per_key == Some(0) {
         return refuse("max_running_per_key", "0 would let nothing with a key run");
@@ -104,7 +104,7 @@ pub(super) fn check(
     if limits.kinds.values().chain(limits.queues.values()).any(|most| *most == 0) {
         return refuse("max_running", "0 would let nothing run; to hold a queue back, pause it");
     }
-    Ok((Kinds::new(settings), limits))
+    Ok((KindPolicies::new(settings), limits))
 }
 
 fn check_name(setting: &'static str, name: &str) -> Result<(), ConfigError> {
@@ -115,7 +115,7 @@ fn check_name(setting: &'static str, name: &str) -> Result<(), ConfigError> {
 }
 
 impl KindTable {
-    fn settings(&self) -> Result<KindSettings, ConfigError> {
+    fn settings(&self) -> Result<KindPolicy, ConfigError> {
         let span = |setting, seconds: Option<f64>, least: f64| match seconds {
             None => Ok(None),
             Some(s) if (least..=SPAN_MAX_S).contains(&s) => Ok(Some(Duration::from_secs_f64(s))),
@@ -132,7 +132,7 @@ impl KindTable {
             return refuse("timeout_s", format!("{}: 1 to {TIMEOUT_MAX_S} seconds", self.name));
         }
         let cancel = CancelPolicy { ask_for_ms, interrupt_for_ms };
-        Ok(KindSettings {
+        Ok(KindPolicy {
             lease,
             cancel: (cancel != CancelPolicy::default()).then_some(cancel),
             max_attempts: self.max_attempts,

@@ -7,12 +7,13 @@ use futures_util::future::{join, join_all};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::caller::Caller;
+use super::AppState;
 use super::create::{self, accept};
-use super::error::Problem;
+use super::plumbing::caller::Caller;
+use super::plumbing::error::Problem;
+use super::plumbing::json;
 use super::tasks::answer_at;
-use super::{Edge, json};
-use crate::actors::create::Accepted;
+use crate::streams::create::Accepted;
 use crate::task::event::Created;
 use crate::task::limits::{KEY_MAX, is_line};
 use crate::task::{Position, TaskId};
@@ -47,7 +48,7 @@ struct Answer {
 /// # Errors
 /// Where the body itself can't be what it is; what is wrong with one item is said in its place.
 pub async fn create_many(
-    edge: web::Data<Edge>,
+    edge: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
@@ -57,7 +58,7 @@ pub async fn create_many(
         return Err(Problem::invalid_field("/items", format!("1 to {ITEMS_MAX} items")));
     }
     let items = create_items(&edge, &caller, batch.items).await;
-    edge.read.reached(edge.store.head().position).await;
+    edge.read.wait_for_position(edge.store.head().position).await;
     let position = edge.read.position();
     let problem = |problem| Item::Problem(Problem { request_id: caller.request_id.clone(), ..problem });
     let items = items.into_iter().map(|item| item.map_or_else(problem, Item::Id)).collect();
@@ -66,7 +67,7 @@ pub async fn create_many(
 
 /// Those without a key go to the log in chunks, one write each: while one is written the next is read. Each of the others
 /// goes by itself, beside them.
-async fn create_items(edge: &Edge, caller: &Caller, items: Vec<Value>) -> Vec<Result<TaskId, Problem>> {
+async fn create_items(edge: &AppState, caller: &Caller, items: Vec<Value>) -> Vec<Result<TaskId, Problem>> {
     let mut answers: Vec<Option<Result<TaskId, Problem>>> = items.iter().map(|_| None).collect();
     let (mut chunks, mut keyed, mut chunk) = (Vec::new(), Vec::new(), Chunk::default());
     for (place, mut item) in items.into_iter().enumerate() {
@@ -103,7 +104,7 @@ async fn create_items(edge: &Edge, caller: &Caller, items: Vec<Value>) -> Vec<Re
 type Chunk = Vec<(usize, Created)>;
 
 /// Sends a chunk on its way at once, whether or not its answer is waited for.
-fn begin(edge: &Edge, caller: &Caller, chunk: Chunk) -> JoinHandle<Vec<(usize, Result<TaskId, Problem>)>> {
+fn begin(edge: &AppState, caller: &Caller, chunk: Chunk) -> JoinHandle<Vec<(usize, Result<TaskId, Problem>)>> {
     let (edge, caller) = (edge.clone(), caller.clone());
     actix_rt::spawn(async move {
         let (places, new): (Vec<usize>, Vec<Created>) = chunk.into_iter().unzip();

@@ -4,13 +4,14 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
-use super::caller::Caller;
-use super::error::Problem;
-use super::query::Pairs;
+use super::AppState;
+use super::plumbing::caller::Caller;
+use super::plumbing::error::Problem;
+use super::plumbing::json;
+use super::plumbing::query::Pairs;
 use super::tasks::{answer_at, wait};
-use super::{Edge, json};
-use crate::actors::task::Ask;
 use crate::store::{StreamName, now};
+use crate::streams::actor::Ask;
 use crate::task::Position;
 use crate::task::bell::{Bell, See};
 use crate::task::limits::is_owner;
@@ -25,7 +26,11 @@ struct SeenBody {
 ///
 /// # Errors
 /// 422, 503 `behind`.
-pub async fn counters(edge: web::Data<Edge>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn counters(
+    edge: web::Data<AppState>,
+    caller: Caller,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
     let mut pairs = Pairs::of_query(request.query_string())?;
     let owner = pairs.take("owner").unwrap_or(caller.subject);
     if !is_owner(&owner) {
@@ -41,7 +46,7 @@ pub async fn counters(edge: web::Data<Edge>, caller: Caller, request: HttpReques
 /// # Errors
 /// 400, 422 where the position lies beyond the head, 503.
 pub async fn seen(
-    edge: web::Data<Edge>,
+    edge: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
@@ -55,13 +60,13 @@ pub async fn seen(
 ///
 /// # Errors
 /// 422 where the position lies beyond the head, 503.
-pub async fn see(edge: &Edge, caller: &Caller, position: Position) -> Result<(), Problem> {
+pub async fn see(edge: &AppState, caller: &Caller, position: Position) -> Result<(), Problem> {
     let command = See { position, head: edge.store.head().position };
     let stream = StreamName::bell(&caller.subject);
     let (_, appended) = edge.registry.ask::<Bell>(Ask { stream, command, at: now(), meta: caller.meta() }).await?;
     if appended > 0 {
         let head = edge.store.head().position;
-        edge.read.reached(head).await;
+        edge.read.wait_for_position(head).await;
     }
     Ok(())
 }

@@ -7,12 +7,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::caller::Caller;
-use super::error::Problem;
-use super::query::Pairs;
+use super::AppState;
+use super::plumbing::caller::Caller;
+use super::plumbing::error::Problem;
+use super::plumbing::json;
+use super::plumbing::query::Pairs;
 use super::tasks::{TaskPage, answer_at, check_reason, page_of};
-use super::{Edge, json};
-use crate::actors::history::{BULK_CANCEL, cancellable};
+use crate::projection::replay::{BULK_CANCEL, cancellable};
 use crate::store::new_id;
 use crate::task::event::Created;
 use crate::task::{Command, Position, TaskId};
@@ -43,7 +44,7 @@ struct Answer {
 /// # Errors
 /// 400, 422 `invalid_request` or `empty_filter`, 503.
 pub async fn cancel(
-    edge: web::Data<Edge>,
+    edge: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,

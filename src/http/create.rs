@@ -8,13 +8,14 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::caller::Caller;
-use super::error::Problem;
+use super::AppState;
+use super::plumbing::caller::Caller;
+use super::plumbing::error::Problem;
+use super::plumbing::json;
 use super::tasks::{self, answer};
-use super::{Edge, json};
-use crate::actors::create::{self, Accepted};
-use crate::actors::gate::Turn;
 use crate::store::{new_id, now};
+use crate::streams::create::{self, Accepted};
+use crate::streams::keyed_lock::KeyGuard;
 use crate::task::event::{Created, Idempotency};
 use crate::task::limits::{INPUT_MAX, KEY_MAX, TITLE_MAX, is_inline, is_line, is_name, is_own};
 use crate::task::{Command, Invalid, Revision, TaskId, Timestamp};
@@ -51,12 +52,12 @@ pub type Known = (TaskId, String);
 /// # Errors
 /// See [`accept`].
 pub async fn create(
-    edge: web::Data<Edge>,
+    edge: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    super::query::Pairs::of_query(request.query_string())?.done()?;
+    super::plumbing::query::Pairs::of_query(request.query_string())?.done()?;
     let key = idempotency_key(&request)?;
     let body = json::body(&request, payload, json::BODY_MAX).await?;
     let body = body.ok_or_else(|| Problem::malformed_json("a body is needed"))?;
@@ -92,7 +93,7 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
 ///
 /// # Errors
 /// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 where the log can't be written.
-pub async fn accept(edge: &Edge, caller: &Caller, body: Value, key: Option<String>) -> Result<Accepted, Problem> {
+pub async fn accept(edge: &AppState, caller: &Caller, body: Value, key: Option<String>) -> Result<Accepted, Problem> {
     let body_hash = key.as_ref().map(|_| json::digest(&body));
     let new = json::read(body)?;
     let (Some(key), Some(body_hash)) = (key, body_hash) else {
@@ -116,7 +117,7 @@ pub async fn accept(edge: &Edge, caller: &Caller, body: Value, key: Option<Strin
         let accepted = begin(&edge, &caller, created).await?;
         if let Accepted::New(id, receipt) = &accepted {
             turn.remember((*id, body_hash));
-            if edge.read.shows(*id, receipt.revision).await {
+            if edge.read.wait_for_revision(*id, receipt.revision).await {
                 turn.forget();
             }
         }
@@ -129,31 +130,31 @@ pub async fn accept(edge: &Edge, caller: &Caller, body: Value, key: Option<Strin
 ///
 /// # Errors
 /// 413, 422 `invalid_request`.
-pub fn plain(edge: &Edge, caller: &Caller, body: Value) -> Result<Created, Problem> {
+pub fn plain(edge: &AppState, caller: &Caller, body: Value) -> Result<Created, Problem> {
     check(edge, caller, json::read(body)?)
 }
 
 /// Takes on pieces of work without keys, all of them in one write: durable when this answers, in the same order.
-pub async fn begin_plain(edge: &Edge, caller: &Caller, new: Vec<Created>) -> Vec<Result<TaskId, Problem>> {
+pub async fn begin_plain(edge: &AppState, caller: &Caller, new: Vec<Created>) -> Vec<Result<TaskId, Problem>> {
     let ids: Vec<TaskId> = new.iter().map(|_| TaskId::from_uuid(new_id())).collect();
     let asks = ids.iter().zip(new).map(|(id, created)| caller.asks(*id, Command::Create(Box::new(created))));
     let begun = edge.registry.begin_many(asks.collect()).await;
     ids.into_iter().zip(begun).map(|(id, begun)| Ok(begun.map(|_| id)?)).collect()
 }
 
-fn known(edge: &Edge, caller: &Caller, key: &str, turn: &Turn<Known>) -> Option<Known> {
+fn known(edge: &AppState, caller: &Caller, key: &str, turn: &KeyGuard<Known>) -> Option<Known> {
     let views = edge.read.views();
     let shown = views.find_idempotent(&caller.subject, key).map(|(id, hash)| (id, hash.to_owned()));
     shown.or_else(|| turn.known().cloned())
 }
 
-async fn begin(edge: &Edge, caller: &Caller, created: Created) -> Result<Accepted, Problem> {
+async fn begin(edge: &AppState, caller: &Caller, created: Created) -> Result<Accepted, Problem> {
     let id = TaskId::from_uuid(new_id());
     Ok(create::create(&edge.registry, &edge.read, &edge.unique, created, id, now(), caller.meta()).await?)
 }
 
 /// Fills in what the request left open, and refuses what this process knows to be wrong. The rules check the rest.
-pub(super) fn check(edge: &Edge, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
+pub(super) fn check(edge: &AppState, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
     if new.input.to_string().len() > INPUT_MAX {
         let errors = vec![Invalid::new("/input", format!("at most {INPUT_MAX} bytes as compact JSON"))];
         return Err(Problem { errors, ..Problem::too_large(format!("/input: more than {INPUT_MAX} bytes")) });

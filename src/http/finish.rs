@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::error::Problem;
-use super::json::Object;
 use super::leases::Lease;
+use super::plumbing::error::Problem;
+use super::plumbing::json::Object;
 use crate::task::command::End;
 use crate::task::event::{OutputKept, Progress, ReleasedReason, TaskError};
 use crate::task::limits::{NAME_MAX, RESULT_MAX, TAIL_MAX, TEXT_MAX, fits, is_line};

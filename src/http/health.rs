@@ -4,9 +4,9 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
-use super::Edge;
-use super::error::Problem;
-use super::query::Pairs;
+use super::AppState;
+use super::plumbing::error::Problem;
+use super::plumbing::query::Pairs;
 use super::tasks::answer_at;
 use crate::task::Position;
 
@@ -30,13 +30,13 @@ pub async fn alive(request: HttpRequest) -> Result<HttpResponse, Problem> {
 ///
 /// # Errors
 /// 422, 503 `not_ready`.
-pub async fn ready(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn ready(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     Pairs::of_query(request.query_string())?.done()?;
     let log = edge.store.health().err().map(|why| format!("log: {why}"));
     let head = edge.store.head().position;
     let views = match edge.read.failure() {
         Some(why) => Some(format!("views: {why}")),
-        None if edge.read.reached(head).await => None,
+        None if edge.read.wait_for_position(head).await => None,
         None => Some(format!("views: they have not reached position {head} within 5 s")),
     };
     let reasons: Vec<String> = log.into_iter().chain(views).collect();

@@ -12,16 +12,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::caller::Caller;
-use super::error::Problem;
+use super::AppState;
 use super::finish::Finish;
-use super::line::{Arriving, Line};
+use super::plumbing::caller::Caller;
+use super::plumbing::connection::{Arriving, ClientConnection};
+use super::plumbing::error::Problem;
+use super::plumbing::json;
 use super::tasks::{answer_at, answered};
-use super::{Edge, json};
-use crate::actors::leases::{Beat, Beaten};
-use crate::actors::messages::{Directive, Given, Granted, Heartbeat, NoteProgress, Take};
-use crate::actors::{Execute, ExecuteError};
+use crate::dispatch::lease_table::{HeartbeatReply, LeaseHeartbeat};
+use crate::dispatch::messages::{Directive, Given, Granted, Heartbeat, Take};
+use crate::projection::projector::NoteProgress;
 use crate::store::{Meta, Via, now};
+use crate::streams::messages::{Execute, ExecuteError};
 use crate::task::event::Progress;
 use crate::task::limits::{LOCAL_WORKER, TEXT_MAX, WORKER_MAX, is_line, is_name, is_own};
 use crate::task::{Command, Invalid, Position, Rejection, TaskId, Timestamp};
@@ -112,7 +114,11 @@ impl<'a> LeaseDoc<'a> {
 ///
 /// # Errors
 /// 400, 422, 503.
-pub async fn take(edge: web::Data<Edge>, request: HttpRequest, payload: web::Payload) -> Result<HttpResponse, Problem> {
+pub async fn take(
+    edge: web::Data<AppState>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
     let TakeBody { worker, kinds, queues, max, wait_s } = json::read_body(&request, payload, json::BODY_MAX).await?;
     let mut invalid = check_worker(&worker);
     check_names(kinds.as_deref(), "/kinds", &mut invalid);
@@ -127,7 +133,7 @@ pub async fn take(edge: web::Data<Edge>, request: HttpRequest, payload: web::Pay
     }
     let (answer, given) = oneshot::channel();
     let max = usize::try_from(max).unwrap_or(1);
-    let line = request.conn_data::<Line>().cloned().unwrap_or_default();
+    let line = request.conn_data::<ClientConnection>().cloned().unwrap_or_default();
     let gone = Box::new({
         let line = line.clone();
         move || line.is_gone()
@@ -137,7 +143,7 @@ pub async fn take(edge: web::Data<Edge>, request: HttpRequest, payload: web::Pay
     let Given { leases, delivery } = given.await.unwrap_or_default();
     // They live from now on, however long the views take.
     let now = now();
-    edge.read.reached(edge.store.head().position).await;
+    edge.read.wait_for_position(edge.store.head().position).await;
     let position = edge.read.position();
     let leases = leases.iter().map(|granted| LeaseDoc::new(granted, now)).collect();
     let response = answer_at(StatusCode::OK, position, &Leases { leases, position })?;
@@ -188,7 +194,7 @@ struct Told {
 /// # Errors
 /// 400, 422, 503.
 pub async fn heartbeat(
-    edge: web::Data<Edge>,
+    edge: web::Data<AppState>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
@@ -204,7 +210,7 @@ pub async fn heartbeat(
         match Lease::parse(&lease, &format!("/leases/{place}/lease")) {
             Ok(Lease { task, attempt, hash }) => {
                 said.extend(progress.and_then(|said| said.0.check(place, &mut invalid)).map(|said| (place, said)));
-                beats.push(Beat { task, attempt, secret: hash, seen });
+                beats.push(LeaseHeartbeat { task, attempt, secret: hash, seen });
                 texts.push(lease);
             }
             Err(problem) => invalid.extend(problem.errors),
@@ -217,7 +223,8 @@ pub async fn heartbeat(
     join_all(said.into_iter().filter_map(|(place, said)| note(&edge, &worker, &beats[place], said))).await;
     let (answer, beaten) = oneshot::channel();
     edge.dispatcher.do_send(Heartbeat { worker, beats, wait, answer });
-    let Beaten { directives, left } = beaten.await.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
+    let HeartbeatReply { directives, left } =
+        beaten.await.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
     let told = |(place, directive): (usize, Directive)| Some(Told { lease: texts.get(place)?.clone(), directive });
     let directives = directives.into_iter().filter_map(told).collect();
     let deadline = left.map(|left| now().plus(left));
@@ -243,8 +250,13 @@ impl ProgressBody {
 }
 
 /// Only whoever holds the attempt says how far it has come.
-fn note(edge: &Edge, worker: &str, beat: &Beat, progress: Progress) -> Option<RecipientRequest<NoteProgress>> {
-    let Beat { task, attempt, ref secret, .. } = *beat;
+fn note(
+    edge: &AppState,
+    worker: &str,
+    beat: &LeaseHeartbeat,
+    progress: Progress,
+) -> Option<RecipientRequest<NoteProgress>> {
+    let LeaseHeartbeat { task, attempt, ref secret, .. } = *beat;
     let holder = |row: &Row| row.attempt() == attempt && row.lease() == Some(secret) && row.worker() == Some(worker);
     let theirs = edge.read.views().get(task).is_some_and(holder);
     theirs.then(|| edge.progress.send(NoteProgress { task, attempt, progress }))
@@ -263,7 +275,7 @@ struct AckBody {
 /// # Errors
 /// 400, 409 `lease_lost` or `not_cancelling`, 422, 503.
 pub async fn acknowledge(
-    edge: web::Data<Edge>,
+    edge: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
@@ -276,7 +288,7 @@ pub async fn acknowledge(
     let Lease { attempt, ref hash, .. } = lease;
     let command = Command::AcknowledgeCancel { attempt, lease: Some(hash.clone()), stopping_after, expected_end };
     let receipt = edge.registry.execute(asks(&edge, &caller, &lease, command)).await.map_err(no_lease)?;
-    edge.read.shows(lease.task, receipt.revision).await;
+    edge.read.wait_for_revision(lease.task, receipt.revision).await;
     Ok(answered(HttpResponse::NoContent(), edge.read.position()))
 }
 
@@ -304,7 +316,7 @@ enum Item {
 /// # Errors
 /// Where the body itself can't be what it is; what is wrong with one item is said in its place.
 pub async fn finish(
-    edge: web::Data<Edge>,
+    edge: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
@@ -336,7 +348,7 @@ pub async fn finish(
             Err(error) => Item::Problem(no_lease(error)),
         });
     }
-    edge.read.reached(edge.store.head().position).await;
+    edge.read.wait_for_position(edge.store.head().position).await;
     let position = edge.read.position();
     let named = |item| match item {
         Item::Problem(problem) => Item::Problem(Problem { request_id: caller.request_id.clone(), ..problem }),
@@ -346,14 +358,14 @@ pub async fn finish(
     answer_at(StatusCode::OK, position, &Finished { items, position })
 }
 
-fn live_progress(edge: &Edge, lease: &Lease) -> Option<Progress> {
+fn live_progress(edge: &AppState, lease: &Lease) -> Option<Progress> {
     let views = edge.read.views();
     let row = views.get(lease.task)?;
     views.live_progress(lease.task).filter(|_| row.attempt() == lease.attempt).cloned()
 }
 
 /// A worker's word. Who it is the log knows by the attempt.
-fn asks(edge: &Edge, caller: &Caller, lease: &Lease, command: Command) -> Execute {
+fn asks(edge: &AppState, caller: &Caller, lease: &Lease, command: Command) -> Execute {
     let views = edge.read.views();
     let worker = views.get(lease.task).filter(|row| row.attempt() == lease.attempt).and_then(|row| row.worker());
     let meta = Meta { actor: worker.unwrap_or("worker").to_owned(), via: Via::Worker, ..caller.meta() };

@@ -17,11 +17,12 @@ use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError,
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::caller::Caller;
-use super::error::Problem;
-use super::query::Pairs;
-use super::{Edge, bell, json};
-use crate::actors::hub::{Ask, Interest, Join, Leave, Push, SocketId};
+use super::plumbing::caller::Caller;
+use super::plumbing::error::Problem;
+use super::plumbing::json;
+use super::plumbing::query::Pairs;
+use super::{AppState, bell};
+use crate::push::hub::{Ask, Join, Leave, Push, SocketId, Subscription};
 use crate::task::{Invalid, Position, TaskId};
 
 /// A message from the client, its fragments joined, in bytes.
@@ -40,7 +41,7 @@ static SOCKETS: AtomicU64 = AtomicU64::new(1);
 /// # Errors
 /// 400 where it is no websocket handshake.
 pub async fn open(
-    edge: web::Data<Edge>,
+    edge: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
@@ -75,7 +76,7 @@ enum Wish {
 /// One socket.
 struct Live {
     socket: SocketId,
-    edge: Edge,
+    edge: AppState,
     caller: Caller,
     strikes: u8,
     /// Fragments of a message that is not complete yet.
@@ -182,12 +183,12 @@ fn text_only() -> Problem {
     Problem::invalid_field("", "text frames only")
 }
 
-fn interest(filter: &Value) -> Result<Interest, Problem> {
+fn interest(filter: &Value) -> Result<Subscription, Problem> {
     let Some(ids) = filter.get("ids") else {
         let mut pairs = Pairs::of_filter(filter)?;
         let filter = pairs.filter()?;
         pairs.done()?;
-        return Ok(Interest::Matching(Box::new(filter)));
+        return Ok(Subscription::Matching(Box::new(filter)));
     };
     let refuse = |detail: &str| Problem::invalid(vec![Invalid::new("/filter/ids", detail)]);
     if filter.as_object().is_some_and(|fields| fields.len() > 1) {
@@ -196,7 +197,7 @@ fn interest(filter: &Value) -> Result<Interest, Problem> {
     let ids = ids.as_array().filter(|ids| ids.len() <= IDS_MAX);
     let ids: Option<HashSet<TaskId>> =
         ids.and_then(|ids| ids.iter().map(|id| id.as_str().and_then(|id| id.parse().ok())).collect());
-    ids.map(Interest::Ids).ok_or_else(|| refuse("a list of at most 200 task ids is needed"))
+    ids.map(Subscription::Ids).ok_or_else(|| refuse("a list of at most 200 task ids is needed"))
 }
 
 fn close(code: CloseCode, why: &str, ctx: &mut Ctx) {

@@ -8,9 +8,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream::{self, Stream};
 use serde::Serialize;
 
-use super::Edge;
-use super::error::Problem;
-use super::query::Pairs;
+use super::AppState;
+use super::plumbing::error::Problem;
+use super::plumbing::query::Pairs;
 use super::tasks::answer_at;
 use crate::store::{EventStore, ReadError, Recorded, StreamName, codec};
 use crate::task::{Position, Timestamp};
@@ -29,7 +29,7 @@ struct HeadDoc {
 ///
 /// # Errors
 /// 422.
-pub async fn head(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn head(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     Pairs::of_query(request.query_string())?.done()?;
     let head = edge.store.head();
     let doc = HeadDoc { position: head.position, hash: head.hash.to_string(), time: head.time };
@@ -73,7 +73,7 @@ impl Wanted {
 ///
 /// # Errors
 /// 422; what goes wrong later breaks the answer off.
-pub async fn read(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn read(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let mut pairs = Pairs::of_query(request.query_string())?;
     let after = pairs.position("after")?.unwrap_or_default();
     let left = pairs.number("limit")?.unwrap_or(u64::MAX);
@@ -101,9 +101,9 @@ pub async fn read(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpRes
     Ok(response.streaming(up_to(edge.store.clone(), after, head, wanted)))
 }
 
-type Line = Result<Bytes, ReadError>;
+type ClientConnection = Result<Bytes, ReadError>;
 
-fn up_to(store: EventStore, after: Position, head: Position, wanted: Wanted) -> impl Stream<Item = Line> {
+fn up_to(store: EventStore, after: Position, head: Position, wanted: Wanted) -> impl Stream<Item = ClientConnection> {
     stream::try_unfold((store, after, wanted), move |(store, after, mut wanted)| async move {
         if after >= head || wanted.left == 0 {
             return Ok(None);
@@ -116,7 +116,7 @@ fn up_to(store: EventStore, after: Position, head: Position, wanted: Wanted) -> 
     })
 }
 
-fn following(store: &EventStore, after: Position, wanted: Wanted) -> impl Stream<Item = Line> + use<> {
+fn following(store: &EventStore, after: Position, wanted: Wanted) -> impl Stream<Item = ClientConnection> + use<> {
     let subscription = store.subscribe(after);
     stream::try_unfold((subscription, wanted), |(mut subscription, mut wanted)| async move {
         if wanted.left == 0 {

@@ -3,9 +3,9 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::Edge;
-use super::error::Problem;
-use super::query::Pairs;
+use super::AppState;
+use super::plumbing::error::Problem;
+use super::plumbing::query::Pairs;
 
 /// Version 0.0.4 of the text format, which every scraper reads.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -14,7 +14,7 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 ///
 /// # Errors
 /// 422.
-pub async fn read(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn read(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     Pairs::of_query(request.query_string())?.done()?;
     let position = edge.read.position().to_string();
     let text = edge.metrics.text(&edge.read, edge.store.head().position).map_err(|error| {

@@ -11,17 +11,18 @@ use actix_web::http::{StatusCode, header};
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, ResponseError, web};
 
-use crate::actors::capacity::Capacity;
-use crate::actors::create::UniqueKeys;
-use crate::actors::dispatcher::Dispatcher;
-use crate::actors::gate::Keys;
-use crate::actors::hub::Hub;
-use crate::actors::kinds::Kinds;
-use crate::actors::messages::NoteProgress;
-use crate::actors::metrics::Metrics;
-use crate::actors::scheduler::Firing;
-use crate::actors::{ReadSide, Registry};
+use crate::dispatch::capacity::Capacity;
+use crate::dispatch::dispatcher::Dispatcher;
+use crate::dispatch::policies::KindPolicies;
+use crate::projection::metrics::Metrics;
+use crate::projection::projector::NoteProgress;
+use crate::projection::reader::ViewsReader;
+use crate::push::hub::Hub;
+use crate::reactions::scheduler::Firing;
 use crate::store::EventStore;
+use crate::streams::create::UniqueKeys;
+use crate::streams::keyed_lock::KeyedLock;
+use crate::streams::registry::Registry;
 use crate::task::TaskId;
 use crate::task::event::CancelPolicy;
 use crate::work::Handlers;
@@ -29,33 +30,30 @@ use crate::work::Handlers;
 pub mod batch;
 pub mod bell;
 pub mod bulk;
-pub mod caller;
 pub mod create;
-pub mod door;
-pub mod error;
 pub mod finish;
 pub mod health;
-pub mod json;
 pub mod leases;
-pub mod line;
 pub mod live;
 pub mod log;
 pub mod metrics;
-pub mod query;
+pub mod plumbing;
 pub mod queues;
 pub mod schedules;
 pub mod tasks;
 pub mod ui;
 
-pub use error::Problem;
+pub use plumbing::error::Problem;
+
+use plumbing::middleware;
 
 /// What every handler has at hand.
 #[derive(Clone)]
-pub struct Edge {
+pub struct AppState {
     /// Commands go here.
     pub registry: Registry,
     /// Queries go here.
-    pub read: ReadSide,
+    pub read: ViewsReader,
     /// Histories are read here.
     pub store: EventStore,
     /// Workers ask here.
@@ -69,11 +67,11 @@ pub struct Edge {
     /// What a queued task waits for.
     pub capacity: Arc<Capacity>,
     /// What is set for each kind.
-    pub settings: Arc<Kinds>,
+    pub settings: Arc<KindPolicies>,
     /// The kinds that may be asked for, where the list is closed.
     pub kinds: Option<Arc<HashSet<String>>>,
     /// One request at a time for each idempotency key of a caller.
-    pub keys: Keys<create::Known>,
+    pub keys: KeyedLock<create::Known>,
     /// One request at a time for each unique key of an owner.
     pub unique: UniqueKeys,
     /// What a schedule that is being removed waits for.
@@ -82,7 +80,7 @@ pub struct Edge {
     pub metrics: Metrics,
 }
 
-impl Edge {
+impl AppState {
     /// The ladder of a cancel of this task: its kind's.
     #[must_use]
     pub fn cancel_policy(&self, id: TaskId) -> CancelPolicy {
@@ -101,19 +99,19 @@ macro_rules! at {
 }
 
 /// All routes. The interface comes last: it has the page at `/`.
-pub fn routes(config: &mut web::ServiceConfig, edge: &Edge) {
+pub fn routes(config: &mut web::ServiceConfig, edge: &AppState) {
     config
         .app_data(web::Data::new(edge.clone()))
         .service(api())
-        .service(web::scope("/healthz").wrap(from_fn(door::door)).service(at!("", GET health::alive)))
-        .service(web::scope("/readyz").wrap(from_fn(door::door)).service(at!("", GET health::ready)))
-        .service(web::scope("/metrics").wrap(from_fn(door::door)).service(at!("", GET metrics::read)))
+        .service(web::scope("/healthz").wrap(from_fn(middleware::door)).service(at!("", GET health::alive)))
+        .service(web::scope("/readyz").wrap(from_fn(middleware::door)).service(at!("", GET health::ready)))
+        .service(web::scope("/metrics").wrap(from_fn(middleware::door)).service(at!("", GET metrics::read)))
         .configure(ui::configure);
 }
 
 fn api() -> impl HttpServiceFactory + 'static {
     web::scope("/v1")
-        .wrap(from_fn(door::door))
+        .wrap(from_fn(middleware::door))
         .service(at!("/tasks", GET tasks::list, POST create::create))
         .service(at!("/tasks/batch", POST batch::create_many))
         .service(at!("/tasks/cancel", POST bulk::cancel))

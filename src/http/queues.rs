@@ -6,13 +6,13 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
-use super::Edge;
-use super::caller::Caller;
-use super::error::Problem;
-use super::query::Pairs;
+use super::AppState;
+use super::plumbing::caller::Caller;
+use super::plumbing::error::Problem;
+use super::plumbing::query::Pairs;
 use super::tasks::{answer_at, reason, wait};
-use crate::actors::task::Ask;
 use crate::store::{StreamName, now};
+use crate::streams::actor::Ask;
 use crate::task::limits::{is_name, is_own};
 use crate::task::queue::{Queue, QueueCommand};
 use crate::task::{Position, Revision, Timestamp};
@@ -55,7 +55,7 @@ impl<'a> QueueDoc<'a> {
 ///
 /// # Errors
 /// 422, 503 `behind`.
-pub async fn list(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn list(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     wait(&edge, Pairs::of_query(request.query_string())?).await?;
     let views = edge.read.views();
     let counts = views.queue_counts();
@@ -73,7 +73,7 @@ pub async fn list(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpRes
 /// # Errors
 /// 400, 404, 422, 503.
 pub async fn pause(
-    edge: web::Data<Edge>,
+    edge: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
@@ -86,7 +86,7 @@ pub async fn pause(
 /// # Errors
 /// 400, 404, 422, 503.
 pub async fn resume(
-    edge: web::Data<Edge>,
+    edge: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
@@ -95,7 +95,7 @@ pub async fn resume(
 }
 
 async fn turn(
-    edge: &Edge,
+    edge: &AppState,
     caller: &Caller,
     request: &HttpRequest,
     payload: web::Payload,
@@ -126,8 +126,8 @@ async fn turn(
 ///
 /// # Errors
 /// 503 where the log can't be read.
-async fn views_of(edge: &Edge, stream: &StreamName) -> Result<Option<Views>, Problem> {
-    if edge.read.reached(edge.store.head().position).await {
+async fn views_of(edge: &AppState, stream: &StreamName) -> Result<Option<Views>, Problem> {
+    if edge.read.wait_for_position(edge.store.head().position).await {
         return Ok(None);
     }
     let events = edge.store.read_stream(stream, Revision(0)).await?;

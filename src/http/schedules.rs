@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::caller::Caller;
+use super::AppState;
 use super::create::{NewTask, check};
-use super::error::Problem;
-use super::query::Pairs;
+use super::plumbing::caller::Caller;
+use super::plumbing::error::Problem;
+use super::plumbing::json;
+use super::plumbing::query::Pairs;
 use super::tasks::{answer_at, id_of, reason, wait};
-use super::{Edge, json};
-use crate::actors::task::Ask;
 use crate::store::{StreamName, new_id, now};
+use crate::streams::actor::Ask;
 use crate::task::calendar::Calendar;
 use crate::task::event::Created;
 use crate::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, Template};
@@ -96,7 +97,7 @@ impl<'a> ScheduleDoc<'a> {
 /// # Errors
 /// 400, 413, 415, 422 where the expression, the zone or the task can't be what it is, 503.
 pub async fn create(
-    edge: web::Data<Edge>,
+    edge: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
@@ -111,7 +112,7 @@ pub async fn create(
     let command = ScheduleCommand::Create(Box::new(created));
     let ask = Ask { stream: stream.clone(), command, at: now(), meta: caller.meta() };
     edge.registry.ask::<Schedule>(ask).await?;
-    edge.read.reached(edge.store.head().position).await;
+    edge.read.wait_for_position(edge.store.head().position).await;
     // From its own stream: that doesn't depend on how late the views are, nor on who has removed it meanwhile.
     let mut shown = Views::default();
     let events = edge.store.read_stream(&stream, Revision(0)).await?;
@@ -141,7 +142,7 @@ async fn understood(cron: String, time_zone: String) -> Result<(String, String),
 }
 
 /// The task as `POST /v1/tasks` would take it on now.
-fn template(edge: &Edge, caller: &Caller, new: NewTemplate) -> Result<Template, Problem> {
+fn template(edge: &AppState, caller: &Caller, new: NewTemplate) -> Result<Template, Problem> {
     let new = NewTask {
         kind: new.kind,
         title: new.title,
@@ -194,7 +195,7 @@ fn under(place: &str, mut problem: Problem) -> Problem {
 ///
 /// # Errors
 /// 422, 503 `behind`.
-pub async fn list(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn list(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     wait(&edge, Pairs::of_query(request.query_string())?).await?;
     let (position, schedules) = {
         let views = edge.read.views();
@@ -209,7 +210,7 @@ pub async fn list(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpRes
 ///
 /// # Errors
 /// 404 where it is not in force (any more), 422, 503 `behind`.
-pub async fn show(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn show(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_of(&request)?.uuid();
     wait(&edge, Pairs::of_query(request.query_string())?).await?;
     let (position, scheduled) = {
@@ -225,7 +226,7 @@ pub async fn show(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpRes
 /// # Errors
 /// 400, 404 where it is not in force (any more), 422, 503.
 pub async fn remove(
-    edge: web::Data<Edge>,
+    edge: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
@@ -242,7 +243,7 @@ pub async fn remove(
     if appended == 0 {
         return Err(Problem::not_found());
     }
-    edge.read.reached(edge.store.head().position).await;
+    edge.read.wait_for_position(edge.store.head().position).await;
     edge.firing.settled().await;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -6,12 +6,14 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::caller::Caller;
-use super::error::Problem;
-use super::query::{Pairs, bad_cursor};
-use super::{Edge, json};
-use crate::actors::{Execute, Receipt, create};
+use super::AppState;
+use super::plumbing::caller::Caller;
+use super::plumbing::error::Problem;
+use super::plumbing::json;
+use super::plumbing::query::{Pairs, bad_cursor};
 use crate::store::{LogEvent, Recorded, StreamName};
+use crate::streams::create;
+use crate::streams::messages::{Execute, Receipt};
 use crate::task::event::OutputKept;
 use crate::task::event::Rung;
 use crate::task::limits::TEXT_MAX;
@@ -122,14 +124,14 @@ pub fn id_of(request: &HttpRequest) -> Result<TaskId, Problem> {
 ///
 /// # Errors
 /// 422, 503 `behind`.
-pub async fn wait(edge: &Edge, mut pairs: Pairs) -> Result<(), Problem> {
+pub async fn wait(edge: &AppState, mut pairs: Pairs) -> Result<(), Problem> {
     if pairs.take("as_of").is_some() {
         return Err(Problem::invalid_field("/query/as_of", "not offered by this release"));
     }
     let position = pairs.position("min_position")?;
     pairs.done()?;
     match position {
-        Some(position) if !edge.read.reached(position).await => Err(Problem::behind()),
+        Some(position) if !edge.read.wait_for_position(position).await => Err(Problem::behind()),
         Some(_) | None => Ok(()),
     }
 }
@@ -138,7 +140,7 @@ pub async fn wait(edge: &Edge, mut pairs: Pairs) -> Result<(), Problem> {
 ///
 /// # Errors
 /// 422 where the query can't be what it is; 503 `behind`.
-pub async fn list(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn list(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let mut pairs = Pairs::of_query(request.query_string())?;
     let filter = pairs.filter()?;
     let limit = pairs.number("limit")?.unwrap_or(LIMIT);
@@ -157,7 +159,7 @@ pub async fn list(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpRes
 }
 
 /// The page, from the views where that is quick, else from a snapshot and on another thread.
-async fn query(edge: &Edge, filter: Filter, asked: PageRequest) -> Result<Page, Problem> {
+async fn query(edge: &AppState, filter: Filter, asked: PageRequest) -> Result<Page, Problem> {
     let snapshot = {
         let views = edge.read.views();
         if views.cost(&filter) <= SCAN_MAX {
@@ -173,7 +175,7 @@ async fn query(edge: &Edge, filter: Filter, asked: PageRequest) -> Result<Page, 
 ///
 /// # Errors
 /// 404, 422, 503.
-pub async fn show(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn show(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_of(&request)?;
     wait(&edge, Pairs::of_query(request.query_string())?).await?;
     answer(StatusCode::OK, &page(&edge, id).await?)
@@ -183,7 +185,7 @@ pub async fn show(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpRes
 ///
 /// # Errors
 /// 404, 422, 503.
-pub async fn events(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn events(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_of(&request)?;
     wait(&edge, Pairs::of_query(request.query_string())?).await?;
     let items = edge.store.read_stream(&StreamName::task(id), Revision(0)).await?;
@@ -196,7 +198,7 @@ pub async fn events(edge: web::Data<Edge>, request: HttpRequest) -> Result<HttpR
 /// # Errors
 /// 400, 404, 422, 503.
 pub async fn cancel(
-    edge: web::Data<Edge>,
+    edge: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
@@ -212,7 +214,7 @@ pub async fn cancel(
 /// # Errors
 /// 400, 404, 409 `not_cancelling`, 422, 503.
 pub async fn escalate(
-    edge: web::Data<Edge>,
+    edge: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
@@ -228,7 +230,7 @@ pub async fn escalate(
 }
 
 /// 202 and the task; 200 where it was final already.
-async fn insist(edge: &Edge, ask: Execute) -> Result<HttpResponse, Problem> {
+async fn insist(edge: &AppState, ask: Execute) -> Result<HttpResponse, Problem> {
     let id = ask.task;
     let receipt = edge.registry.execute(ask).await?;
     let status =
@@ -241,7 +243,7 @@ async fn insist(edge: &Edge, ask: Execute) -> Result<HttpResponse, Problem> {
 /// # Errors
 /// 400, 404, 409 `not_final` or `unique_key_taken`, 422, 503.
 pub async fn retry(
-    edge: web::Data<Edge>,
+    edge: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
@@ -275,7 +277,7 @@ pub fn check_reason(reason: Option<String>) -> Result<Option<String>, Problem> {
     Ok(reason)
 }
 
-fn doc(edge: &Edge, views: &Views, row: &Row) -> TaskDoc {
+fn doc(edge: &AppState, views: &Views, row: &Row) -> TaskDoc {
     row.doc(edge.capacity.waiting(row), views.live_progress(row.id()))
 }
 
@@ -284,8 +286,8 @@ fn doc(edge: &Edge, views: &Views, row: &Row) -> TaskDoc {
 ///
 /// # Errors
 /// 503 where the log can't be read.
-pub async fn page_of(edge: &Edge, id: TaskId, receipt: &Receipt) -> Result<TaskPage, Problem> {
-    edge.read.shows(id, receipt.revision).await;
+pub async fn page_of(edge: &AppState, id: TaskId, receipt: &Receipt) -> Result<TaskPage, Problem> {
+    edge.read.wait_for_revision(id, receipt.revision).await;
     if receipt.appended == 1 && receipt.revision == Revision(0) {
         let views = edge.read.views();
         if let Some(row) = views.get(id).filter(|row| row.revision() == receipt.revision) {
@@ -300,7 +302,7 @@ pub async fn page_of(edge: &Edge, id: TaskId, receipt: &Receipt) -> Result<TaskP
 ///
 /// # Errors
 /// 404, 503.
-pub async fn page(edge: &Edge, id: TaskId) -> Result<TaskPage, Problem> {
+pub async fn page(edge: &AppState, id: TaskId) -> Result<TaskPage, Problem> {
     let revision = edge.read.views().get(id).map(Row::revision).ok_or_else(Problem::not_found)?;
     read_page(edge, id, revision).await
 }
@@ -310,7 +312,7 @@ pub async fn page(edge: &Edge, id: TaskId) -> Result<TaskPage, Problem> {
 ///
 /// # Errors
 /// 404, 503.
-pub async fn read_page(edge: &Edge, id: TaskId, at_least: Revision) -> Result<TaskPage, Problem> {
+pub async fn read_page(edge: &AppState, id: TaskId, at_least: Revision) -> Result<TaskPage, Problem> {
     let mut events = edge.store.read_stream(&StreamName::task(id), Revision(0)).await?;
     loop {
         {

@@ -25,7 +25,7 @@ mod tail;
 pub mod upcast;
 
 pub use recorded::{Hash, LogEvent, Meta, NewEvent, Recorded, StreamName, StreamOf, Via};
-pub use subscription::Subscription;
+pub use subscription::LogSubscription;
 
 /// The log: clones are the same log.
 #[derive(Clone)]
@@ -252,8 +252,8 @@ impl EventStore {
 
     /// Every event after a position: those that are there, then each new one.
     #[must_use]
-    pub fn subscribe(&self, after: Position) -> Subscription {
-        Subscription::new(self.clone(), after)
+    pub fn subscribe(&self, after: Position) -> LogSubscription {
+        LogSubscription::new(self.clone(), after)
     }
 
     /// Made once with the log and kept in it: another epoch is another log.

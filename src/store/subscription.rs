@@ -12,13 +12,13 @@ const PAGE: usize = 1000;
 
 /// Every event after a position, in order, none left out and none twice: first those that are there, then each new one
 /// when it is durable. It keeps the log open.
-pub struct Subscription {
+pub struct LogSubscription {
     store: EventStore,
     after: Position,
     head: watch::Receiver<Position>,
 }
 
-impl Subscription {
+impl LogSubscription {
     pub(super) fn new(store: EventStore, after: Position) -> Self {
         let head = store.watch();
         Self { store, after, head }

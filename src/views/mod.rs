@@ -24,11 +24,11 @@ pub mod doc;
 pub mod filter;
 mod lanes;
 pub mod page;
-pub mod pending;
 mod places;
 mod query;
 pub mod queues;
 pub mod row;
+pub mod run_queue;
 pub mod schedules;
 
 pub use bell::{Counters, NamedCounts, Unseen};
@@ -37,11 +37,11 @@ pub use cursor::{BadCursor, Cursor, Order};
 pub use doc::{TaskDoc, Waiting};
 pub use filter::Filter;
 pub use page::{Page, PageRequest};
-pub use pending::{Limits, Pending, Timer, Wants};
 pub use places::Counts;
 pub use query::Snapshot;
 pub use queues::Queues;
 pub use row::{Ended, Row};
+pub use run_queue::{Limits, RunQueue, Timer, Wants};
 pub use schedules::Schedules;
 
 use bell::Owners;

@@ -49,7 +49,7 @@ impl Views {
     /// The same, with the lists of the owners that the filter names: a scan then reads their tasks alone.
     #[must_use]
     pub fn snapshot_for(&self, filter: &Filter) -> Snapshot {
-        let owned = self.named(filter).map(|owners| Owned {
+        let owned = self.named(filter).map(|owners| StreamState {
             names: filter.owner.clone(),
             lists: owners.iter().filter_map(|owner| owner.tasks.slots()).collect(),
         });
@@ -98,14 +98,14 @@ fn wanted(filter: &Filter, counts: Counts) -> u64 {
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     rows: Blocks,
-    owned: Option<Owned>,
+    owned: Option<StreamState>,
     position: Position,
     time: Option<Timestamp>,
 }
 
 /// The lists of some owners.
 #[derive(Clone, Debug)]
-struct Owned {
+struct StreamState {
     /// As the filter names them.
     names: Vec<String>,
     lists: Vec<Arc<Vec<u32>>>,

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use actix::{Actor as _, Arbiter};
 use serde_json::json;
-use taskbell::actors::metrics::{Meter, Metrics};
-use taskbell::actors::projector::Committed;
-use taskbell::actors::read::sides;
-use taskbell::actors::{Execute, Registry};
+use taskbell::projection::metrics::{Meter, Metrics};
+use taskbell::projection::projector::Committed;
+use taskbell::projection::reader::sides;
 use taskbell::store::{EventStore, Meta, Via};
+use taskbell::streams::messages::Execute;
+use taskbell::streams::registry::Registry;
 use taskbell::task::command::End;
 use taskbell::task::event::{Created, QueuedReason, ReleasedReason, TaskError};
 use taskbell::task::{Command, Position, TaskId, Timestamp};

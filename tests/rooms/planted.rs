@@ -19,8 +19,8 @@ fn an_import_uphill() {
     let rule = imports::downhill;
     red(rule, "task/decide.rs", "use crate::store::Recorded;");
     red(rule, "store/mod.rs", "use crate::views::Views;");
-    red(rule, "views/page.rs", "fn f() -> crate::actors::messages::Execute { todo!() }");
-    red(rule, "actors/task.rs", "use crate::{store::Meta, http::error::Problem};");
+    red(rule, "views/page.rs", "fn f() -> taskbell::streams::messages::Execute { todo!() }");
+    red(rule, "streams/actor.rs", "use crate::{store::Meta, http::error::Problem};");
     red(rule, "work/distribute.rs", "use crate::store::EventStore;");
     red(rule, "work/report.rs", "use crate::store::{Meta, chain};");
     green(rule, "work/report.rs", "use crate::store::{AppendError, Meta, Via};");
@@ -28,7 +28,7 @@ fn an_import_uphill() {
     red(rule, "app.rs", "fn f() { println!(\"{}\", crate::cli::name()); }");
     red(rule, "http/mod.rs", "use crate::config::Config;");
     green(rule, "store/mod.rs", "use crate::task::Event; use super::chain;");
-    green(rule, "http/tasks.rs", "use crate::{task::Event, views::Views, store::Meta, actors::messages, work};");
+    green(rule, "http/tasks.rs", "use crate::{task::Event, views::Views, store::Meta, streams::messages, work};");
     green(rule, "cli/serve.rs", "use crate::{app, config::Config};");
     green(
         rule,
@@ -44,7 +44,7 @@ fn a_crate_in_the_wrong_room() {
     red(rule, "views/mod.rs", "use actix::Addr;");
     red(rule, "store/mod.rs", "use actix::prelude::*;");
     red(rule, "store/codec.rs", "fn f() -> rusqlite::Result<()> { Ok(()) }");
-    red(rule, "actors/hub.rs", "use actix_web::HttpResponse;");
+    red(rule, "push/hub.rs", "use actix_web::HttpResponse;");
     red(rule, "work/local.rs", "async fn f() { actix_web::rt::spawn(async {}); }");
     red(rule, "http/tasks.rs", "use actix_web_actors::ws;");
     green(rule, "store/sqlite.rs", "use rusqlite::Connection;");
@@ -83,10 +83,10 @@ fn a_long_file_and_a_long_function() {
 #[test]
 fn a_second_writer() {
     let rule = shape::one_append;
-    red(rule, "actors/task.rs", "async fn f(s: &S) { s.store.append(a).await; }");
+    red(rule, "streams/actor.rs", "async fn f(s: &S) { s.store.append(a).await; }");
     red(rule, "http/batch.rs", "async fn f(log: &L) { log\n.append_many(all).await; }");
     red(rule, "app.rs", "fn f() { join!(store.append(a)); }");
-    green(rule, "actors/commit.rs", "async fn f(s: &S) { s.store.append(a).await; }");
+    green(rule, "streams/commit.rs", "async fn f(s: &S) { s.store.append(a).await; }");
     green(rule, "store/memory.rs", "fn f(log: &L) { log.append_many(all); }");
     green(rule, "http/error.rs", "fn f() { headers.append(name, value); }");
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, to_value};
 use taskbell::task::event::Progress;
 use taskbell::task::{Position, Status, Timestamp};
 use taskbell::views::{
-    Cursor, Filter, NamedCounts, Order, Page, PageRequest, Pending, Snapshot, Timer, Views, Waiting, Wants,
+    Cursor, Filter, NamedCounts, Order, Page, PageRequest, RunQueue, Snapshot, Timer, Views, Waiting, Wants,
 };
 
 use super::history::{KINDS, Log, OWNERS, QUEUES, random};
@@ -103,8 +103,8 @@ fn check_pages(views: &Views, oracle: &Oracle, rng: &mut StdRng, log: &Log, filt
 }
 
 /// What may run next, followed and made anew, is what the oracle says: of each queue and kind, in their turns.
-fn check_pending(views: &Views, followed: &Pending, oracle: &Oracle) {
-    let mut anew = Pending::default();
+fn check_pending(views: &Views, followed: &RunQueue, oracle: &Oracle) {
+    let mut anew = RunQueue::default();
     views.rows().for_each(|row| anew.settle(None, row));
     for mut pending in [followed.clone(), anew] {
         for (kind, queue) in KINDS.iter().flat_map(|kind| QUEUES.map(|queue| (kind, queue))) {
@@ -137,7 +137,7 @@ fn check_queues(views: &Views, oracle: &Oracle) {
 }
 
 /// One step of both, compared: the change that is told, the task, every owner's bell.
-fn step(views: &mut Views, pending: &mut Pending, oracle: &mut Oracle, recorded: &taskbell::store::Recorded) {
+fn step(views: &mut Views, pending: &mut RunQueue, oracle: &mut Oracle, recorded: &taskbell::store::Recorded) {
     let bells = |views: &Views| OWNERS.map(|owner| views.counters(owner));
     let before = bells(views);
     let applied = views.apply(recorded);
@@ -165,7 +165,7 @@ fn at_every_position_bells_and_tasks_are_what_a_naive_fold_of_the_log_says() {
     for seed in 0..4 {
         let log = random(seed, 500);
         let mut rng = StdRng::seed_from_u64(seed);
-        let (mut views, mut pending, mut oracle) = (Views::default(), Pending::default(), Oracle::default());
+        let (mut views, mut pending, mut oracle) = (Views::default(), RunQueue::default(), Oracle::default());
         let mut kept: Vec<(Snapshot, Oracle)> = Vec::new();
         for recorded in &log.events {
             step(&mut views, &mut pending, &mut oracle, recorded);
@@ -197,7 +197,7 @@ fn pages_of_a_long_list_are_those_of_a_naive_reader_across_blocks_and_words() {
     let log = random(99, 9_000);
     assert!(log.ids.len() > 1_024, "more than two blocks, and owners with more than 64 tasks");
     let mut rng = StdRng::seed_from_u64(99);
-    let (mut views, mut pending, mut oracle) = (Views::default(), Pending::default(), Oracle::default());
+    let (mut views, mut pending, mut oracle) = (Views::default(), RunQueue::default(), Oracle::default());
     for recorded in &log.events {
         if let Some(changed) = views.apply(recorded).task {
             pending.settle(changed.before.as_ref(), &changed.after);

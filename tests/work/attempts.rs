@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use taskbell::actors::messages::Directive;
+use taskbell::dispatch::messages::Directive;
 use taskbell::task::event::{Created, Event, Outcome, ReleasedReason};
 use taskbell::work::{Context, Done, Drain, Failure, Handler, Handlers, NotRegistered};
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Context as Ctx, Message};
 use serde_json::Value;
-use taskbell::actors::messages::{
-    Assign, Direct, Directive, Execute, ExecuteError, NoteProgress, Offer, Receipt, Stopped,
-};
+use taskbell::dispatch::messages::{Assign, Direct, Directive, Offer, Stopped};
+use taskbell::projection::projector::NoteProgress;
 use taskbell::store::Meta;
+use taskbell::streams::messages::{Execute, ExecuteError, Receipt};
 use taskbell::task::event::{
     CancelAcknowledged, CancelPolicy, Completed, Created, Event, Outcome, Progress, TaskError,
 };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use taskbell::actors::messages::Directive;
+use taskbell::dispatch::messages::Directive;
 use taskbell::task::event::Outcome;
 
 use super::bench::Bench;

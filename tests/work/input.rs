@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
-use taskbell::work::distribute::Roots;
+use taskbell::work::kinds::distribute::Roots;
 use taskbell::work::{Distribute, Handler};
 
 use super::trees::Yard;

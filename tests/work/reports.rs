@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use taskbell::actors::messages::ExecuteError;
 use taskbell::store::{AppendError, ReadError};
+use taskbell::streams::messages::ExecuteError;
 use taskbell::task::Rejection;
 use taskbell::task::event::{Event, Outcome};
 use taskbell::work::{Context, Done, Failure};

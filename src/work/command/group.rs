@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::sleep;
 
-use crate::work::attempt::Attempt;
+use crate::work::worker::attempt::Attempt;
 
 /// Between SIGTERM and SIGKILL, where the worker doesn't wait for the command's own end.
 const TERM_FOR: Duration = Duration::from_secs(2);

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::task::limits::RESULT_MAX;
-use crate::work::context::Context;
+use crate::work::worker::context::Context;
 
 /// A line is looked at as a whole up to here: a result fits in. What is longer is output, piece by piece.
 const LINE_MAX: usize = RESULT_MAX + 64 * 1024;

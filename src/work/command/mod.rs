@@ -38,8 +38,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::{ChildStdin, Command};
 use tokio_util::sync::CancellationToken;
 
-use super::context::{Context, INTERRUPTED};
-use super::handler::{Done, Failure, Handler};
+use super::worker::context::{Context, INTERRUPTED};
+use super::worker::handler::{Done, Failure, Handler};
 use group::{Group, Stopped};
 use heard::Heard;
 

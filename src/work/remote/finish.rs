@@ -15,8 +15,8 @@ use super::{Link, Note};
 use crate::task::Rejection;
 use crate::task::command::{Command, End};
 use crate::task::event::{OutputKept, Progress};
-use crate::work::attempt::Attempt;
-use crate::work::report::{Voice, error_of, unasked};
+use crate::work::worker::attempt::Attempt;
+use crate::work::worker::report::{Voice, error_of, unasked};
 
 /// Finishes in one request; the server takes no more.
 const BATCH_MAX: usize = 1000;

@@ -11,7 +11,7 @@ use super::http::Reply;
 use super::wire::{BeatOf, Beaten, Directed};
 use crate::task::event::Progress;
 use crate::task::{TaskId, Timestamp};
-use crate::work::attempt::Attempt;
+use crate::work::worker::attempt::Attempt;
 
 /// Lease → what is held by it, until none of its code runs any more.
 #[derive(Default)]

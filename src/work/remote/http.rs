@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use super::wire::Problem;
 use super::{Note, RemoteError, Watcher};
+use crate::store::now;
 use crate::task::Timestamp;
-use crate::work::now;
 
 /// Pauses before a request is tried again, doubled from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

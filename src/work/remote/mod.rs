@@ -19,9 +19,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc};
 use uuid::Uuid;
 
-use super::attempt::Attempt;
-use super::drive::{drive, hand_back};
-use super::registry::Handlers;
+use super::worker::attempt::Attempt;
+use super::worker::drive::{drive, hand_back};
+use super::worker::registry::Handlers;
 use crate::task::TaskId;
 use crate::task::limits::{is_line, is_name};
 use finish::{Ending, Leased};

@@ -1,0 +1,71 @@
+//! Who asks. In this release there is one local user, and the server listens on loopback only.
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::http::header::USER_AGENT;
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
+use uuid::Uuid;
+
+use super::error::Problem;
+use crate::store::{Meta, Via, new_id, now};
+use crate::streams::messages::Execute;
+use crate::task::{Command, TaskId};
+
+/// The subject of everybody who can reach the loopback address.
+pub const LOCAL_USER: &str = "local";
+/// How our command line introduces itself.
+const CLI_AGENT: &str = "taskbell-cli/";
+
+/// The request's id, as the door has read or made it.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub String);
+
+/// Who asks, by which door, and the ids that tie together what comes of it.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The authenticated subject.
+    pub subject: String,
+    /// By which door.
+    pub via: Via,
+    /// The same for all that this request leads to.
+    pub correlation_id: Uuid,
+    /// The request's id.
+    pub request_id: Option<String>,
+}
+
+impl Caller {
+    /// What the log keeps of it.
+    #[must_use]
+    pub fn meta(&self) -> Meta {
+        Meta {
+            actor: self.subject.clone(),
+            via: self.via,
+            correlation_id: self.correlation_id,
+            causation_id: None,
+            request_id: self.request_id.clone(),
+        }
+    }
+
+    /// The command, asked by this caller now.
+    #[must_use]
+    pub fn asks(&self, task: TaskId, command: Command) -> Execute {
+        Execute { task, command, at: now(), meta: self.meta() }
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
+        ready(Ok(Self {
+            subject: LOCAL_USER.to_owned(),
+            via: if agent.starts_with(CLI_AGENT) { Via::Cli } else { Via::Http },
+            correlation_id: new_id(),
+            request_id,
+        }))
+    }
+}
