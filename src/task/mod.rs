@@ -19,13 +19,16 @@
 //! Reading order: [`event`] (what has happened), [`command`] (what may be asked), [`state`] (`evolve`, `fold`),
 //! [`mod@decide`] (the rules), [`retry`] (the back-off), [`limits`] (what a request may hold); [`bell`] (what an
 //! owner has seen), [`queue`] (paused or not), [`schedule`] (recurring tasks): deciders of streams of their own;
-//! [`calendar`] (when a recurring task is created).
+//! [`calendar`] (when a recurring task is created); [`backoff`] and [`deadlines`] (pauses and queues of deadlines, for all
+//! rooms).
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+pub mod backoff;
 pub mod bell;
 pub mod calendar;
 pub mod command;
+pub mod deadlines;
 pub mod decide;
 pub mod event;
 pub mod ids;

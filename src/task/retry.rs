@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::backoff::{BackOff, spread};
 use super::time::Timestamp;
 
 /// The first pause.
@@ -18,14 +19,12 @@ const JITTER: f64 = 0.2;
 /// of its arguments and a thousand tasks that failed in one instant, as by a restart, don't come back together.
 #[must_use]
 pub fn retry_at(failed: u32, now: Timestamp, lease: &str) -> Timestamp {
-    let doublings = failed.saturating_sub(1).min(16);
-    let pause = FIRST.saturating_mul(1 << doublings).min(LONGEST);
+    let pause = BackOff::new(FIRST, LONGEST).pause_after(failed);
     // FNV-1a: all that is asked of it is that two leases differ.
     let salt = lease
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let spread = 1.0 + JITTER * (2.0 * unit(now.as_micros().cast_unsigned() ^ salt) - 1.0);
-    now.plus(pause.mul_f64(spread))
+    now.plus(spread(pause, JITTER, unit(now.as_micros().cast_unsigned() ^ salt)))
 }
 
 /// A number in [0, 1) that looks random for each seed (the finalizer of `SplitMix64`).

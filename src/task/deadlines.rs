@@ -1,0 +1,80 @@
+//! A queue of deadlines: when is which key due? It reads no clock; the caller passes `now`.
+//!
+//! `T` is whatever the caller counts time in: a [`Timestamp`](super::Timestamp) for deadlines that the log knows, a
+//! monotonic instant for those of one process. No deadline is too far away: a task's `run_at` may lie years ahead.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+
+/// Keys by their deadlines, the earliest first; of two with the same deadline the smaller key comes first. A key has at most
+/// one deadline.
+#[derive(Clone, Debug)]
+pub struct DeadlineQueue<T, K, V = ()> {
+    due: BTreeMap<(T, K), V>,
+    deadlines: HashMap<K, T>,
+}
+
+impl<T, K, V> Default for DeadlineQueue<T, K, V> {
+    fn default() -> Self {
+        Self { due: BTreeMap::new(), deadlines: HashMap::new() }
+    }
+}
+
+impl<T: Copy + Ord, K: Copy + Ord + Hash, V> DeadlineQueue<T, K, V> {
+    /// Sets the key's deadline and what is kept with it; both replace what was set before.
+    pub fn set(&mut self, key: K, deadline: T, value: V) {
+        if let Some(former) = self.deadlines.insert(key, deadline) {
+            self.due.remove(&(former, key));
+        }
+        self.due.insert((deadline, key), value);
+    }
+
+    /// Removes the key; what was kept with it.
+    pub fn remove(&mut self, key: K) -> Option<V> {
+        let deadline = self.deadlines.remove(&key)?;
+        self.due.remove(&(deadline, key))
+    }
+
+    /// The earliest deadline.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<T> {
+        self.due.first_key_value().map(|((deadline, _), _)| *deadline)
+    }
+
+    /// The key's deadline.
+    #[must_use]
+    pub fn deadline(&self, key: K) -> Option<T> {
+        self.deadlines.get(&key).copied()
+    }
+
+    /// Removes at most `limit` keys whose deadline is at or before `now`, the earliest first.
+    pub fn take_due(&mut self, now: T, limit: usize) -> Vec<(K, V)> {
+        let mut taken = Vec::new();
+        while taken.len() < limit
+            && self.next_deadline().is_some_and(|deadline| deadline <= now)
+            && let Some(((_, key), value)) = self.due.pop_first()
+        {
+            self.deadlines.remove(&key);
+            taken.push((key, value));
+        }
+        taken
+    }
+
+    /// Removes all keys.
+    pub fn clear(&mut self) {
+        self.due.clear();
+        self.deadlines.clear();
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.due.len()
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.due.is_empty()
+    }
+}
