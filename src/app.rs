@@ -153,7 +153,7 @@ impl Taskbell {
 
         let mut handlers = options.handlers;
         handlers.register(BulkCancel {
-            execute: registry.door(),
+            execute: registry.recipient(),
             history: historian.recipient(),
             kinds: settings.clone(),
         })?;
@@ -185,7 +185,7 @@ impl Taskbell {
     /// The API and the interface, to be mounted at the root of an actix-web application: `App::new().configure(…)`.
     pub fn routes(&self) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
         let edge = self.edge.clone();
-        move |config| http::routes(config, &edge)
+        move |config| http::routes(config, &AppState { registry: edge.registry.hosted_here(), ..edge.clone() })
     }
 
     /// Asks for a piece of work; it is durable when this answers.
@@ -251,7 +251,7 @@ async fn open(data: Option<&Path>) -> Result<(EventStore, Views), StartError> {
 fn doors(registry: &Registry, dispatcher: &Addr<Dispatcher>, projector: &Addr<Projector>) -> Doors {
     Doors {
         worker: format!("local/{}/{}", host_name(), new_id().simple()),
-        execute: registry.door(),
+        execute: registry.recipient(),
         offer: dispatcher.clone().recipient(),
         stopped: dispatcher.clone().recipient(),
         progress: projector.clone().recipient(),

@@ -43,7 +43,7 @@ fn a_function_has_at_most_60_lines() {
 }
 
 #[test]
-fn only_the_commit_actor_appends() {
+fn only_the_collector_appends() {
     holds(shape::one_append);
 }
 

@@ -10,8 +10,8 @@ use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::plumbing::query::Pairs;
 use super::tasks::{answer_at, wait};
-use crate::store::{StreamName, now};
-use crate::streams::actor::Ask;
+use crate::store::now;
+use crate::streams::ExecuteOn;
 use crate::task::Position;
 use crate::task::bell::{Bell, See};
 use crate::task::limits::is_owner;
@@ -62,9 +62,9 @@ pub async fn seen(
 /// 422 where the position lies beyond the head, 503.
 pub async fn see(edge: &AppState, caller: &Caller, position: Position) -> Result<(), Problem> {
     let command = See { position, head: edge.store.head().position };
-    let stream = StreamName::bell(&caller.subject);
-    let (_, appended) = edge.registry.ask::<Bell>(Ask { stream, command, at: now(), meta: caller.meta() }).await?;
-    if appended > 0 {
+    let execute = ExecuteOn::<Bell> { key: caller.subject.clone(), command, at: now(), meta: caller.meta() };
+    let decided = edge.registry.execute_on(execute).await?;
+    if decided.appended > 0 {
         let head = edge.store.head().position;
         edge.read.wait_for_position(head).await;
     }

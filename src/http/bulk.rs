@@ -14,9 +14,8 @@ use super::plumbing::json;
 use super::plumbing::query::Pairs;
 use super::tasks::{TaskPage, answer_at, check_reason, page_of};
 use crate::projection::replay::{BULK_CANCEL, cancellable};
-use crate::store::new_id;
 use crate::task::event::Created;
-use crate::task::{Command, Position, TaskId};
+use crate::task::{Command, Position};
 use crate::work::BulkCancelInput;
 
 /// Where this server's own work waits: no flood of others' work, and no pause of their queues, is before it.
@@ -68,7 +67,7 @@ pub async fn cancel(
     }
     let input = BulkCancelInput { filter, position, reason, requested_by: caller.subject.clone() };
     let created = new_task(&caller, &input, matched)?;
-    let id = TaskId::from_uuid(new_id());
+    let id = edge.registry.new_task_id();
     let receipt = edge.registry.execute(caller.asks(id, Command::Create(Box::new(created)))).await?;
     let task = page_of(&edge, id, &receipt).await?;
     answer_at(StatusCode::ACCEPTED, task.position(), &Answer { matched, task: Some(task), position })

@@ -13,7 +13,7 @@ use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::tasks::{self, answer};
-use crate::store::{new_id, now};
+use crate::store::now;
 use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
 use crate::task::event::{Created, Idempotency};
@@ -136,9 +136,9 @@ pub fn plain(edge: &AppState, caller: &Caller, body: Value) -> Result<Created, P
 
 /// Takes on pieces of work without keys, all of them in one write: durable when this answers, in the same order.
 pub async fn begin_plain(edge: &AppState, caller: &Caller, new: Vec<Created>) -> Vec<Result<TaskId, Problem>> {
-    let ids: Vec<TaskId> = new.iter().map(|_| TaskId::from_uuid(new_id())).collect();
+    let ids: Vec<TaskId> = new.iter().map(|_| edge.registry.new_task_id()).collect();
     let asks = ids.iter().zip(new).map(|(id, created)| caller.asks(*id, Command::Create(Box::new(created))));
-    let begun = edge.registry.begin_many(asks.collect()).await;
+    let begun = edge.registry.execute_many(asks.collect()).await;
     ids.into_iter().zip(begun).map(|(id, begun)| Ok(begun.map(|_| id)?)).collect()
 }
 
@@ -149,7 +149,7 @@ fn known(edge: &AppState, caller: &Caller, key: &str, turn: &KeyGuard<Known>) ->
 }
 
 async fn begin(edge: &AppState, caller: &Caller, created: Created) -> Result<Accepted, Problem> {
-    let id = TaskId::from_uuid(new_id());
+    let id = edge.registry.new_task_id();
     Ok(create::create(&edge.registry, &edge.read, &edge.unique, created, id, now(), caller.meta()).await?)
 }
 

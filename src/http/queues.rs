@@ -12,7 +12,7 @@ use super::plumbing::error::Problem;
 use super::plumbing::query::Pairs;
 use super::tasks::{answer_at, reason, wait};
 use crate::store::{StreamName, now};
-use crate::streams::actor::Ask;
+use crate::streams::ExecuteOn;
 use crate::task::limits::{is_name, is_own};
 use crate::task::queue::{Queue, QueueCommand};
 use crate::task::{Position, Revision, Timestamp};
@@ -109,10 +109,9 @@ async fn turn(
         return Err(Problem::invalid_field("", "queues that begin with `taskbell.` are this server's own"));
     }
     let command = command(reason(request, payload).await?);
-    let stream = StreamName::queue(name);
-    let ask = Ask { stream: stream.clone(), command, at: now(), meta: caller.meta() };
-    edge.registry.ask::<Queue>(ask).await?;
-    let late = views_of(edge, &stream).await?;
+    let execute = ExecuteOn::<Queue> { key: name.to_owned(), command, at: now(), meta: caller.meta() };
+    edge.registry.execute_on(execute).await?;
+    let late = views_of(edge, &StreamName::queue(name)).await?;
     let views = edge.read.views();
     let pause = late.as_ref().unwrap_or(&views).queues().pause(name);
     let counts = views.queue_counts().get(name).copied().unwrap_or_default();

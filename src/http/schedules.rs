@@ -17,7 +17,7 @@ use super::plumbing::json;
 use super::plumbing::query::Pairs;
 use super::tasks::{answer_at, id_of, reason, wait};
 use crate::store::{StreamName, new_id, now};
-use crate::streams::actor::Ask;
+use crate::streams::ExecuteOn;
 use crate::task::calendar::Calendar;
 use crate::task::event::Created;
 use crate::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, Template};
@@ -108,14 +108,13 @@ pub async fn create(
     let task = template(&edge, &caller, new.task.0).map_err(|problem| under("/task", problem))?;
     let created = ScheduleCreated { cron, time_zone, missed: new.missed.unwrap_or_default(), task };
     let id = new_id();
-    let stream = StreamName::schedule(id);
     let command = ScheduleCommand::Create(Box::new(created));
-    let ask = Ask { stream: stream.clone(), command, at: now(), meta: caller.meta() };
-    edge.registry.ask::<Schedule>(ask).await?;
+    let execute = ExecuteOn::<Schedule> { key: id, command, at: now(), meta: caller.meta() };
+    edge.registry.execute_on(execute).await?;
     edge.read.wait_for_position(edge.store.head().position).await;
     // From its own stream: that doesn't depend on how late the views are, nor on who has removed it meanwhile.
     let mut shown = Views::default();
-    let events = edge.store.read_stream(&stream, Revision(0)).await?;
+    let events = edge.store.read_stream(&StreamName::schedule(id), Revision(0)).await?;
     events.first().map(|created| shown.apply(created));
     let gone = || Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR);
     let scheduled = shown.schedules().get(id).ok_or_else(gone)?;
@@ -237,10 +236,10 @@ pub async fn remove(
     if edge.read.views().schedules().get(id).is_none() {
         return Err(Problem::not_found());
     }
-    let (stream, command) = (StreamName::schedule(id), ScheduleCommand::Remove { reason });
-    let ask = Ask { stream, command, at: now(), meta: caller.meta() };
-    let (_, appended) = edge.registry.ask::<Schedule>(ask).await?;
-    if appended == 0 {
+    let command = ScheduleCommand::Remove { reason };
+    let execute = ExecuteOn::<Schedule> { key: id, command, at: now(), meta: caller.meta() };
+    let decided = edge.registry.execute_on(execute).await?;
+    if decided.appended == 0 {
         return Err(Problem::not_found());
     }
     edge.read.wait_for_position(edge.store.head().position).await;

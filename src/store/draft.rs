@@ -9,12 +9,12 @@ use crate::task::{Position, Revision};
 
 /// An append whose events are JSON already, so that the one writer has less to do. The refusal of one that can't be
 /// written at all stands in the place of its events, so that the answers of many keep their order.
-pub(super) struct Draft {
+pub struct Draft {
     pub(super) stream: StreamName,
     pub(super) expected: Expected,
     events: Result<Vec<Encoded>, AppendError>,
     /// Bytes of JSON.
-    pub(super) size: usize,
+    pub(crate) size: usize,
 }
 
 struct Encoded {
@@ -26,7 +26,9 @@ struct Encoded {
 }
 
 impl Draft {
-    pub(super) fn new(append: Append) -> Self {
+    /// Writes the events as JSON.
+    #[must_use]
+    pub fn new(append: Append) -> Self {
         let Append { stream, expected, events } = append;
         let events = if events.is_empty() {
             Err(AppendError::Unavailable("an append needs at least one event".to_owned()))

@@ -24,6 +24,7 @@ pub mod subscription;
 mod tail;
 pub mod upcast;
 
+pub use draft::Draft;
 pub use recorded::{Hash, LogEvent, Meta, NewEvent, Recorded, StreamName, StreamOf, Via};
 pub use subscription::LogSubscription;
 
@@ -175,7 +176,11 @@ impl EventStore {
     /// Writes many appends, to whatever streams, in one transaction and in this order. Each has its own answer, in the same
     /// order: one that is refused doesn't disturb the others. A failed write fails them all.
     pub async fn append_many(&self, appends: Vec<Append>) -> Vec<Result<Revision, AppendError>> {
-        let drafts: Vec<_> = appends.into_iter().map(draft::Draft::new).collect();
+        self.append_drafts(appends.into_iter().map(Draft::new).collect()).await
+    }
+
+    /// The same for appends whose events are JSON already.
+    pub async fn append_drafts(&self, drafts: Vec<Draft>) -> Vec<Result<Revision, AppendError>> {
         match &self.0 {
             Kind::Memory(store) => store.append(drafts),
             Kind::Sqlite(store) => store.append(drafts).await,

@@ -86,7 +86,7 @@ fn a_second_writer() {
     red(rule, "streams/actor.rs", "async fn f(s: &S) { s.store.append(a).await; }");
     red(rule, "http/batch.rs", "async fn f(log: &L) { log\n.append_many(all).await; }");
     red(rule, "app.rs", "fn f() { join!(store.append(a)); }");
-    green(rule, "streams/commit.rs", "async fn f(s: &S) { s.store.append(a).await; }");
+    green(rule, "streams/collector.rs", "async fn f(s: &S) { s.store.append(a).await; }");
     green(rule, "store/memory.rs", "fn f(log: &L) { log.append_many(all); }");
     green(rule, "http/error.rs", "fn f() { headers.append(name, value); }");
 }

@@ -27,13 +27,13 @@ pub(crate) fn function_length(source: &Source) -> Found {
     found
 }
 
-/// `log.append(…)` and `log.append_many(…)` of the store stand in `streams/commit.rs` alone, and in `log import`.
+/// `log.append(…)` and `log.append_many(…)` of the store stand in `streams/collector.rs` alone, and in `log import`.
 pub(crate) fn one_append(source: &Source) -> Found {
-    if source.path.starts_with("store/") || matches!(source.path.as_str(), "streams/commit.rs" | "cli/log_import.rs") {
+    if source.path.starts_with("store/") || matches!(source.path.as_str(), "streams/collector.rs" | "cli/log_import.rs") {
         return Found::new();
     }
     calls(source, |name, receiver, _| match name {
-        "append_many" => true,
+        "append_many" | "append_drafts" => true,
         // Headers, vectors and the like have an `append` too.
         "append" => ["store", "log", "events"].contains(&receiver),
         _ => false,
