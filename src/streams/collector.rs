@@ -23,7 +23,7 @@ const BYTES_MAX: usize = 8 << 20;
 type Written = Result<Revision, AppendError>;
 type Past = Result<Vec<Arc<Recorded>>, ReadError>;
 
-/// The only way of this process to the log's `append`, one for each shard.
+/// The one caller of the log's `append`: each shard has a collector.
 pub(super) struct Collector {
     store: EventStore,
     appends: RefCell<Group<Draft, Written>>,
@@ -72,15 +72,15 @@ impl Collector {
     }
 
     /// Writes one append, all of it or nothing, together with what the other actors of this turn decide.
-    pub(super) async fn append(self: &Rc<Self>, append: Append) -> Written {
+    pub(super) async fn write(self: &Rc<Self>, append: Append) -> Written {
         let draft = Draft::new(append);
         let bytes = draft.size;
         let (answer, is_first) = self.appends.borrow_mut().add(draft, bytes);
         if self.appends.borrow().is_full() {
-            actix_rt::spawn(self.write());
+            actix_rt::spawn(self.flush());
         } else if is_first {
             let this = Rc::clone(self);
-            actix_rt::spawn(async move { this.write().await });
+            actix_rt::spawn(async move { this.flush().await });
         }
         // Only the end of the thread gives up a flush; what it wrote is unknown.
         answer.await.unwrap_or_else(|_| Err(AppendError::ReadOnly("the write was given up half-way".to_owned())))
@@ -104,7 +104,7 @@ impl Collector {
     }
 
     /// Takes what has been collected and writes it. A flush whose group was full already, and so is gone, finds nothing.
-    fn write(&self) -> impl Future<Output = ()> + use<> {
+    fn flush(&self) -> impl Future<Output = ()> + use<> {
         let (store, Group { requests, callers, .. }) = (self.store.clone(), self.appends.take());
         async move {
             if !requests.is_empty() {

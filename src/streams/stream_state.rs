@@ -110,7 +110,7 @@ impl<D: StreamDecider> StreamState<D> {
                 }
             };
             let Prepared { append, appended, after } = prepared;
-            match log.append(append).await {
+            match log.write(append).await {
                 Ok(revision) => {
                     self.known = Known { revision: Some(revision), ..after };
                     return Ok(self.decided(appended));
