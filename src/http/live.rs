@@ -48,9 +48,8 @@ pub async fn open(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     Fields::of_query(request.query_string())?.refuse_rest()?;
-    let socket = SOCKETS.fetch_add(1, Ordering::Relaxed);
     let actor = Socket {
-        socket,
+        id: SOCKETS.fetch_add(1, Ordering::Relaxed),
         state: state.get_ref().clone(),
         caller,
         invalid_messages: 0,
@@ -77,7 +76,7 @@ enum ClientMessage {
 
 /// The actor of one socket.
 struct Socket {
-    socket: SocketId,
+    id: SocketId,
     state: AppState,
     caller: Caller,
     invalid_messages: u8,
@@ -98,9 +97,9 @@ impl Socket {
         let message = json::parse(text).and_then(json::read::<ClientMessage>);
         let request = message.and_then(|message| {
             Ok(match message {
-                ClientMessage::Subscribe { filter } => Some(Ask::Subscribe(self.socket, subscription(&filter)?)),
-                ClientMessage::Unsubscribe {} => Some(Ask::Unsubscribe(self.socket)),
-                ClientMessage::Resync {} => Some(Ask::Resync(self.socket)),
+                ClientMessage::Subscribe { filter } => Some(Ask::Subscribe(self.id, subscription(&filter)?)),
+                ClientMessage::Unsubscribe {} => Some(Ask::Unsubscribe(self.id)),
+                ClientMessage::Resync {} => Some(Ask::Resync(self.id)),
                 ClientMessage::Seen { position } => {
                     self.mark_seen(position, ctx);
                     None
@@ -213,11 +212,11 @@ impl Actor for Socket {
     fn started(&mut self, ctx: &mut Ctx) {
         ctx.set_mailbox_capacity(MAILBOX);
         let owner = self.caller.subject.as_str().into();
-        self.state.hub.do_send(Join { socket: self.socket, owner, to: ctx.address().recipient() });
+        self.state.hub.do_send(Join { socket: self.id, owner, to: ctx.address().recipient() });
     }
 
     fn stopped(&mut self, _: &mut Ctx) {
-        self.state.hub.do_send(Leave { socket: self.socket });
+        self.state.hub.do_send(Leave { socket: self.id });
     }
 }
 

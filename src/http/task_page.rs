@@ -47,6 +47,7 @@ pub fn answer_page(status: StatusCode, page: &TaskPage) -> Result<HttpResponse, 
 }
 
 /// The row as lists and pages show it.
+#[must_use]
 pub fn task_doc(state: &AppState, views: &Views, row: &Row) -> TaskDoc {
     row.doc(state.capacity.waiting(row), views.live_progress(row.id()))
 }

@@ -46,7 +46,7 @@ async fn counters_are_exact_for_each_owner() {
 }
 
 #[tokio::test]
-async fn what_was_seen_only_grows_and_survives_a_restart() {
+async fn the_seen_position_only_grows_and_survives_a_restart() {
     let mut server = Server::start();
     for _ in 0..2 {
         let id = server.submit(&json!({"kind": "a"})).await;

@@ -83,8 +83,8 @@ fn resolve(from: &str, path: &str, modules: &Modules, hops: usize) -> Option<Str
     let import = modules.get(&module)?.uses().into_iter().find(|import| import.name == *item);
     match import {
         Some(import) if hops > 0 => {
-            let rest: String = segments[at + 1..].iter().map(|segment| format!("::{segment}")).collect();
-            resolve(&module, &(import.path + &rest), modules, hops - 1)
+            let path = [&[import.path.as_str()][..], &segments[at + 1..]].concat().join("::");
+            resolve(&module, &path, modules, hops - 1)
         }
         _ => Some(module),
     }

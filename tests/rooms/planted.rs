@@ -107,9 +107,8 @@ fn a_long_file_and_a_long_function() {
 #[test]
 fn functions_that_are_long_together() {
     let rule = shape::function_figures;
-    let functions = |lengths: &[usize]| -> String {
-        lengths.iter().map(|lines| format!("fn f() {{\n{}}}\n", "// a line\n".repeat(lines - 2))).collect()
-    };
+    let function = |lines: &usize| format!("fn f() {{\n{}}}\n", "// a line\n".repeat(lines - 2));
+    let functions = |lengths: &[usize]| lengths.iter().map(function).collect::<Vec<String>>().concat();
     let red = |lengths: &[usize]| red_together(rule, &[("task/mod.rs", &functions(lengths))]);
     let green = |lengths: &[usize]| green_together(rule, &[("task/mod.rs", &functions(lengths))]);
     red(&[2, 8, 8]);
