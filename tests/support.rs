@@ -107,7 +107,7 @@ impl Server {
         self.child.id()
     }
 
-    /// `kill -9`, and waits until the process is gone.
+    /// `kill -9`, and waits until the process has ended.
     pub fn kill9(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

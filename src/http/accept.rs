@@ -1,5 +1,5 @@
 //! A new task: its request is checked, its open fields are filled in, and it is accepted. `POST /v1/tasks`, the batch,
-//! schedules and [`App`](crate::app::App) share it.
+//! schedules and [`app`](crate::app) share it.
 
 use std::collections::BTreeMap;
 

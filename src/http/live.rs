@@ -23,7 +23,7 @@ use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::json;
 use super::plumbing::query::Fields;
-use crate::push::hub::{Ask, Join, Leave, Push, SocketId, Subscription};
+use crate::push::hub::{Join, Leave, Push, SocketId, SocketRequest, Subscription};
 use crate::task::{Invalid, Position, TaskId};
 
 /// A message from the client, its fragments joined, in bytes.
@@ -97,9 +97,9 @@ impl Socket {
         let message = json::parse(text).and_then(json::read::<ClientMessage>);
         let request = message.and_then(|message| {
             Ok(match message {
-                ClientMessage::Subscribe { filter } => Some(Ask::Subscribe(self.id, subscription(&filter)?)),
-                ClientMessage::Unsubscribe {} => Some(Ask::Unsubscribe(self.id)),
-                ClientMessage::Resync {} => Some(Ask::Resync(self.id)),
+                ClientMessage::Subscribe { filter } => Some(SocketRequest::Subscribe(self.id, subscription(&filter)?)),
+                ClientMessage::Unsubscribe {} => Some(SocketRequest::Unsubscribe(self.id)),
+                ClientMessage::Resync {} => Some(SocketRequest::Resync(self.id)),
                 ClientMessage::Seen { position } => {
                     self.mark_seen(position, ctx);
                     None

@@ -118,8 +118,8 @@ pub async fn create(
     let mut folded = Views::default();
     let events = state.store.read_stream(&stream, Revision(0)).await?;
     events.first().map(|created| folded.apply(created));
-    let gone = || Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR);
-    let scheduled = folded.schedules().get(id).ok_or_else(gone)?;
+    let missing = || Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR);
+    let scheduled = folded.schedules().get(id).ok_or_else(missing)?;
     let doc = ScheduleDoc { position: Some(folded.position()), ..ScheduleDoc::new(id, scheduled) };
     let mut response = answer_at(StatusCode::CREATED, folded.position(), &doc)?;
     if let Ok(location) = format!("/v1/schedules/{id}").parse() {

@@ -19,9 +19,9 @@ use crate::task::event::Rung;
 use crate::task::{Command, Position, Revision};
 use crate::views::{Filter, Page, PageRequest, TaskDoc};
 
-/// Rows of a page where the request doesn't say.
+/// Rows of a page where the request names no limit.
 const LIMIT: u64 = 20;
-/// Rows of a page at most.
+/// The most rows of a page.
 const LIMIT_MAX: u64 = 200;
 /// Rows that a query may walk over while it holds the views; a longer walk gets a snapshot and a thread of its own.
 const SCAN_MAX: u64 = 10_000;

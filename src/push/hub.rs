@@ -7,12 +7,12 @@
 //!
 //! Where a client is slow:
 //!
-//! - **Before**: its socket's mailbox has room. What is pending is sent as soon as [`PACE`] has passed since the last frames.
+//! - **Before**: its socket's mailbox has room. What is pending is sent as soon as `PACE` has passed since the last frames.
 //! - **During**: the mailbox is full and a send fails. What was pending stays pending, and later changes are merged into it.
-//!   The hub tries again every [`PACE_FULL`]. Other sockets don't wait for it.
+//!   The hub tries again every `PACE_FULL`. Other sockets don't wait for it.
 //! - **After**: a send succeeds. The client gets the newest counts, with the position of the last counts that were sent to it
 //!   as `previous`, and the tasks that have changed, or `tasks_changed` where they are too many. If no send succeeds for
-//!   [`STALL_MAX`], the socket is closed with code 1013.
+//!   `STALL_MAX`, the socket is closed with code 1013.
 //!
 //! A subscription takes effect before its position is read from the views: every later change is marked for it.
 
@@ -102,7 +102,7 @@ impl Subscription {
 /// From a socket: a request of its client.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub enum Ask {
+pub enum SocketRequest {
     /// Send changes of these tasks from now on; replaces the former subscription.
     Subscribe(SocketId, Subscription),
     /// Send no changes of tasks any more.
@@ -309,18 +309,18 @@ impl Handler<Leave> for Hub {
     }
 }
 
-impl Handler<Ask> for Hub {
+impl Handler<SocketRequest> for Hub {
     type Result = ();
 
-    fn handle(&mut self, ask: Ask, _: &mut Context<Self>) {
-        let (Ask::Resync(id) | Ask::Subscribe(id, _) | Ask::Unsubscribe(id)) = ask;
+    fn handle(&mut self, request: SocketRequest, _: &mut Context<Self>) {
+        let (SocketRequest::Resync(id) | SocketRequest::Subscribe(id, _) | SocketRequest::Unsubscribe(id)) = request;
         let Some(socket) = self.sockets.get_mut(&id) else { return };
-        match ask {
+        match request {
             // Where the mailbox is full the snapshot stays pending: the client waits for it.
-            Ask::Resync(_) => socket.counts = PendingCounts::Snapshot,
+            SocketRequest::Resync(_) => socket.counts = PendingCounts::Snapshot,
             // Takes effect before the position is read: no later change is missed.
-            Ask::Subscribe(_, subscription) => socket.set_subscription(Some(subscription)),
-            Ask::Unsubscribe(_) => socket.set_subscription(None),
+            SocketRequest::Subscribe(_, subscription) => socket.set_subscription(Some(subscription)),
+            SocketRequest::Unsubscribe(_) => socket.set_subscription(None),
         }
         self.pending.insert(id);
         self.send_pending(id, Instant::now());

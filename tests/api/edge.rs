@@ -38,8 +38,8 @@ async fn head_is_answered_wherever_get_is_with_the_same_headers_and_no_body() {
             assert!(path == "/v1/log" || answer.header(name) == get.header(name), "{path}: {name}");
         }
     }
-    let gone = wire::raw(&server, "HEAD /v1/tasks/x", "", b"");
-    assert_eq!((gone.status, gone.text.as_str()), (404, ""));
+    let missing = wire::raw(&server, "HEAD /v1/tasks/x", "", b"");
+    assert_eq!((missing.status, missing.text.as_str()), (404, ""));
 }
 
 #[tokio::test]

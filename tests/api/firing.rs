@@ -153,8 +153,8 @@ async fn a_run_is_skipped_while_the_former_one_is_not_final() {
 async fn a_schedule_that_is_removed_creates_nothing_after_the_answer() {
     let (mut server, ids) = after_downtime(&[schedule(&hourly(), Missed::RunAll)], 50 * 24 * 3600).await;
     reached(&server, 50).await;
-    let gone = server.client().delete(format!("{}/v1/schedules/{}", server.url(), ids[0]));
-    assert_eq!(server.send(gone).await.status, 204);
+    let removal = server.client().delete(format!("{}/v1/schedules/{}", server.url(), ids[0]));
+    assert_eq!(server.send(removal).await.status, 204);
     let head = server.get("/v1/log/head").await.position();
     for _ in 0..20 {
         server.submit(&json!({"kind": "a"})).await;

@@ -172,7 +172,7 @@ fn request(rng: &mut StdRng, id: &str) -> (String, String, Vec<u8>) {
     (format!("{} {path}", pick(rng, &METHODS)), headers, body)
 }
 
-/// What a worker says, of leases that it has, had, or never had; and now and then somebody's cancel of its task.
+/// A worker's request with a lease that it holds, held, or never held; now and then a cancel of such a task.
 fn word(rng: &mut StdRng, leases: &[String]) -> (String, String, Vec<u8>) {
     if rng.random_ratio(1, 12) {
         let (headers, body) = mutated(rng, r#"{"reason":"r"}"#.to_owned());

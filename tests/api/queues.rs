@@ -56,8 +56,8 @@ async fn the_list_shows_queues_that_have_or_had_tasks_or_are_paused_with_exact_c
     for (queue, owner) in [("b", "ann"), ("b", "bob"), ("a", "ann")] {
         server.submit(&json!({"kind": "x", "queue": queue, "owner": owner})).await;
     }
-    let gone = server.submit(&json!({"kind": "y", "queue": "b"})).await;
-    server.post(&format!("/v1/tasks/{gone}/cancel"), &json!({})).await;
+    let cancelled = server.submit(&json!({"kind": "y", "queue": "b"})).await;
+    server.post(&format!("/v1/tasks/{cancelled}/cancel"), &json!({})).await;
     pause(&server, "aa", &json!({})).await;
     let at = pause(&server, "b", &json!({})).await.position();
     let answer = server.get(&format!("/v1/queues?min_position={at}")).await;

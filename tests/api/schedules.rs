@@ -74,8 +74,8 @@ async fn a_schedule_is_created_shown_listed_and_removed_once() {
     let all = listed(&server).await;
     assert_eq!((all.len(), &all[0], &all[1]["id"]), (2, &expected, &json!(second.id())));
 
-    let gone = delete(&server, &id).await;
-    assert_eq!((gone.status, gone.text.as_str()), (204, ""));
+    let removed = delete(&server, &id).await;
+    assert_eq!((removed.status, removed.text.as_str()), (204, ""));
     delete(&server, &id).await.assert_problem(404, "not_found");
     server.get(&format!("{PATH}/{id}")).await.assert_problem(404, "not_found");
     assert_eq!(listed(&server).await.len(), 1);
@@ -95,8 +95,8 @@ async fn fifty_concurrent_removals_are_one_event() {
     let server = Server::start();
     let id = created(&server, &daily()).await.id();
     let answers = futures_util::future::join_all((0..50).map(|_| delete(&server, &id))).await;
-    let gone = answers.iter().filter(|answer| answer.status == 204).count();
-    assert_eq!((gone, answers.iter().filter(|answer| answer.status == 404).count()), (1, 49));
+    let removed = answers.iter().filter(|answer| answer.status == 204).count();
+    assert_eq!((removed, answers.iter().filter(|answer| answer.status == 404).count()), (1, 49));
     assert_eq!(head(&server).await["position"], 2);
 }
 
@@ -227,8 +227,8 @@ async fn bad_requests_to_every_route_are_problems() {
         server.get(&format!("{PATH}{query}")).await.assert_problem(422, "invalid_request");
         server.get(&format!("{one}{query}")).await.assert_problem(422, "invalid_request");
     }
-    let nobody = uuid::Uuid::now_v7();
-    for name in ["x", "%00", &id.to_uppercase(), &nobody.to_string(), &format!("{id}x")] {
+    let unknown = uuid::Uuid::now_v7();
+    for name in ["x", "%00", &id.to_uppercase(), &unknown.to_string(), &format!("{id}x")] {
         server.get(&format!("{PATH}/{name}")).await.assert_problem(404, "not_found");
         delete(&server, name).await.assert_problem(404, "not_found");
     }

@@ -75,7 +75,7 @@ fn height(room: &str) -> Option<usize> {
     ROOMS.iter().position(|other| *other == room)
 }
 
-/// A crate of [`ALLOWED`] is imported only there.
+/// A crate of `ALLOWED` is imported only there.
 pub(crate) fn crates(source: &Source) -> Found {
     let mut found = Found::new();
     for word in source.paths() {
