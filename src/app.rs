@@ -20,7 +20,7 @@ use crate::dispatch::messages::SendAway;
 use crate::dispatch::policies::KindPolicies;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
 use crate::http::plumbing::connection::ClientConnection;
-use crate::http::{self, AppState, Problem, create};
+use crate::http::{self, AppState, Problem, accept};
 use crate::projection::metrics::Metrics;
 use crate::projection::projector::Projector;
 use crate::projection::projector::Stop;
@@ -196,7 +196,7 @@ impl Taskbell {
         let caller =
             Caller { subject: LOCAL_USER.to_owned(), via: Via::Library, correlation_id: new_id(), request_id: None };
         let body = serde_json::json!({"kind": kind, "input": input});
-        match create::accept(&self.edge, &caller, body, None).await? {
+        match accept::accept(&self.edge, &caller, body, None).await? {
             Accepted::New(id, _) | Accepted::Known(id) | Accepted::Held(id) => Ok(id),
         }
     }
@@ -292,7 +292,8 @@ async fn serve(config: Config) -> Result<(), StartError> {
     let routes = taskbell.routes();
     let server = HttpServer::new(move || {
         let nothing = web::to(|| async { Problem::not_found().error_response() });
-        let nowhere = web::scope("").wrap(from_fn(http::plumbing::middleware::door)).default_service(nothing);
+        let nowhere =
+            web::scope("").wrap(from_fn(http::plumbing::middleware::same_origin_only)).default_service(nothing);
         App::new().configure(routes.clone()).service(nowhere)
     })
     .on_connect(|connection, data| {

@@ -1,4 +1,5 @@
-//! A cancel of a parent asks its children too: run from the log, none of them twice for the same request.
+//! A cancel of a parent requests the cancel of its children too. The cascade runs from the log, and requests no child's cancel
+//! twice for one request to the parent.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::support::{Answer, Server};
 use super::{history, slow_task};
 
-/// So slow that one file of [`slow_task`] takes some seconds.
+/// The server's bound in bytes per second: one file of [`slow_task`] takes some seconds.
 const SPEED: Option<u64> = Some(100_000);
 
 async fn child(server: &Server, parent: &str, more: Value) -> String {
@@ -47,8 +48,8 @@ async fn event(server: &Server, id: &str, kind: &str) -> Value {
     found[0].clone()
 }
 
-/// How often each task was asked, as the log says.
-async fn asked(server: &Server) -> HashMap<String, usize> {
+/// How many cancel requests the log holds for each task.
+async fn cancel_requests(server: &Server) -> HashMap<String, usize> {
     let mut asked = HashMap::new();
     for line in server.get("/v1/log?type=CancelRequested").await.text.lines() {
         let event: Value = serde_json::from_str(line).unwrap();
@@ -63,7 +64,7 @@ fn copy_of(root: &Path, target: &str) -> Value {
 }
 
 #[tokio::test]
-async fn running_and_waiting_children_are_asked_and_what_is_final_is_left() {
+async fn the_cancel_of_running_and_waiting_children_is_requested_and_final_children_are_left_alone() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::with_content(root.path(), SPEED);
     let parent = slow_task(&server, root.path()).await;
@@ -73,7 +74,7 @@ async fn running_and_waiting_children_are_asked_and_what_is_final_is_left() {
     let scheduled = child(&server, &parent, json!({"run_at": "2999-01-01T00:00:00Z", "owner": "ann"})).await;
     let over = child(&server, &parent, json!({})).await;
     cancel(&server, &over).await;
-    let nobodys = server.submit(&json!({"kind": "a"})).await;
+    let orphan = server.submit(&json!({"kind": "a"})).await;
     cancel(&server, &parent).await;
     let request = event(&server, &parent, "CancelRequested").await;
     server.task_when(&running, |task| !task["cancel"].is_null()).await;
@@ -91,13 +92,13 @@ async fn running_and_waiting_children_are_asked_and_what_is_final_is_left() {
         assert_eq!(asked["meta"]["causation_id"], request["id"], "the parent's request led to it");
     }
     assert_eq!(history(&server, &over).await, ["Created", "CancelRequested", "Completed"]);
-    assert_eq!(history(&server, &nobodys).await, ["Created"]);
+    assert_eq!(history(&server, &orphan).await, ["Created"]);
     server.task_at_end(&running).await;
     server.task_at_end(&parent).await;
 }
 
 #[tokio::test]
-async fn a_child_that_somebody_lets_run_once_more_is_left_alone_also_after_a_restart() {
+async fn a_child_that_is_retried_after_the_request_is_left_alone_also_after_a_restart() {
     let mut server = Server::start();
     let parent = server.submit(&json!({"kind": "a"})).await;
     let mended = child(&server, &parent, json!({})).await;
@@ -105,7 +106,7 @@ async fn a_child_that_somebody_lets_run_once_more_is_left_alone_also_after_a_res
     server.task_with_status(&mended, "cancelled").await;
     retry(&server, &mended).await;
     for _ in 0..2 {
-        // The line is served in order: when this one is asked, whoever stood before it has been looked at.
+        // The cascade handles requests in order: when it reaches this one, it has handled those before it.
         let later = child(&server, &parent, json!({})).await;
         server.task_with_status(&later, "cancelled").await;
         assert_eq!(server.task(&mended).await["status"], "queued");
@@ -120,16 +121,16 @@ async fn a_child_that_somebody_lets_run_once_more_is_left_alone_also_after_a_res
     let last = child(&server, &probe, json!({})).await;
     server.task_with_status(&last, "cancelled").await;
     for id in [&below, &fresh] {
-        assert_eq!(history(&server, id).await, ["Created"], "nobody asked this run of its parent to stop");
+        assert_eq!(history(&server, id).await, ["Created"], "no cancel of this run of its parent was requested");
     }
     cancel(&server, &parent).await;
     server.task_with_status(&mended, "cancelled").await;
     server.task_with_status(&below, "cancelled").await;
-    assert_eq!(asked(&server).await[&mended], 2, "another request");
+    assert_eq!(cancel_requests(&server).await[&mended], 2, "another request");
 }
 
 #[tokio::test]
-async fn a_child_that_was_there_before_its_own_retry_and_the_request_is_asked() {
+async fn the_cancel_of_a_child_that_was_retried_before_the_request_is_requested() {
     let server = Server::start();
     let parent = server.submit(&json!({"kind": "a"})).await;
     let id = child(&server, &parent, json!({})).await;
@@ -137,18 +138,18 @@ async fn a_child_that_was_there_before_its_own_retry_and_the_request_is_asked() 
     retry(&server, &id).await;
     cancel(&server, &parent).await;
     server.task_with_status(&id, "cancelled").await;
-    assert_eq!(asked(&server).await[&id], 2);
+    assert_eq!(cancel_requests(&server).await[&id], 2);
 }
 
 #[tokio::test]
-async fn grandchildren_are_asked_by_the_same_rule_however_deep() {
+async fn the_same_rule_holds_for_grandchildren_on_every_level() {
     let server = Server::start();
     let mut line = vec![server.submit(&json!({"kind": "a"})).await];
     for _ in 0..60 {
         let parent = line.last().unwrap().clone();
         line.push(child(&server, &parent, json!({})).await);
     }
-    // The middle one is over: what came of it is its own business.
+    // The task in the middle is final: its own children are left alone.
     cancel(&server, &line[30]).await;
     server.task_with_status(&line[60], "cancelled").await;
     cancel(&server, &line[0]).await;
@@ -161,30 +162,30 @@ async fn grandchildren_are_asked_by_the_same_rule_however_deep() {
         assert_eq!(asked["meta"]["correlation_id"], first["meta"]["correlation_id"]);
         cause = asked["id"].clone();
     }
-    let asked = asked(&server).await;
+    let asked = cancel_requests(&server).await;
     assert_eq!(asked.len(), 61);
     assert!(asked.values().all(|times| *times == 1), "{asked:?}");
 }
 
 #[tokio::test]
-async fn a_thousand_children_are_asked_once_each() {
+async fn the_cancel_of_a_thousand_children_is_requested_once_each() {
     let server = Server::start();
     let parent = server.submit(&json!({"kind": "a"})).await;
     let ids = children(&server, &parent, 1000).await;
     cancel(&server, &parent).await;
-    // Other work goes on meanwhile.
+    // Other requests are answered meanwhile.
     let other = server.submit(&json!({"kind": "a"})).await;
     cancel(&server, &other).await;
     for id in ids.iter().rev() {
         server.task_with_status(id, "cancelled").await;
     }
-    let asked = asked(&server).await;
+    let asked = cancel_requests(&server).await;
     assert_eq!(asked.len(), 1002);
     assert!(asked.values().all(|times| *times == 1), "{asked:?}");
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_in_between_asks_the_rest_when_it_is_back() {
+async fn a_server_that_is_killed_in_between_requests_the_other_cancels_after_its_restart() {
     let mut server = Server::start();
     let parent = server.submit(&json!({"kind": "a"})).await;
     let ids = children(&server, &parent, 3000).await;
@@ -199,7 +200,7 @@ async fn a_server_that_is_killed_in_between_asks_the_rest_when_it_is_back() {
         server.task_with_status(id, "cancelled").await;
     }
     let left = server.get("/v1/tasks?status=queued&limit=1").await;
-    let asked = asked(&server).await;
+    let asked = cancel_requests(&server).await;
     assert!(seen < 4000, "killed in between, {seen} events after the request");
     assert_eq!((&left.body["total"], asked.len()), (&json!(0), 3011));
     assert!(asked.values().all(|times| *times == 1));

@@ -1,4 +1,4 @@
-//! Schedules whose time came while no server ran: the log says what was created already, and nothing is created twice.
+//! Schedules with times at which no server ran: the log says which tasks were created, and none is created twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,8 +14,8 @@ use super::super::support::{Server, template};
 
 const DAY: u64 = 24 * 3600;
 
-/// A server that had these schedules a while ago, and has not run since.
-async fn after_a_while(schedules: &[ScheduleCreated], ago_s: i64) -> (Server, Vec<Uuid>) {
+/// A server whose schedules were created `ago_s` seconds ago, and which has not run since.
+async fn after_downtime(schedules: &[ScheduleCreated], ago_s: i64) -> (Server, Vec<Uuid>) {
     let mut server = Server::start();
     server.stop();
     let time = Timestamp::from_micros(now().as_micros() - ago_s * 1_000_000);
@@ -46,7 +46,7 @@ fn schedule(cron: &str, missed: Missed) -> ScheduleCreated {
     ScheduleCreated { cron: cron.into(), time_zone: "UTC".into(), missed, task }
 }
 
-/// Daily, half a day from now: it doesn't come while a test runs.
+/// Daily, half a day from now: no time comes while a test runs.
 fn daily() -> String {
     format!("30 {} * * *", (now().as_micros() / 3_600_000_000 + 12) % 24)
 }
@@ -56,7 +56,7 @@ fn hourly() -> String {
     format!("{} * * * *", (now().as_micros() / 60_000_000 + 30) % 60)
 }
 
-/// Waits until the views show this position, and whatever comes of it.
+/// Waits until the views show this position.
 async fn reached(server: &Server, position: usize) {
     for _ in 0..12 {
         if server.get(&format!("/v1/counters?min_position={position}")).await.status == 200 {
@@ -66,7 +66,7 @@ async fn reached(server: &Server, position: usize) {
     panic!("position {position} was not reached");
 }
 
-/// The nominal times that each schedule has created a task for, in the order of the log after a position.
+/// The nominal times for which each schedule has created a task after this position, in the order of the log.
 async fn fired(server: &Server, after: u64) -> BTreeMap<Uuid, Vec<Timestamp>> {
     let log = server.get(&format!("/v1/log?type=Created&after={after}")).await.text;
     let mut fired: BTreeMap<Uuid, Vec<Timestamp>> = BTreeMap::new();
@@ -84,9 +84,9 @@ fn apart(times: &[Timestamp]) -> BTreeSet<u64> {
 }
 
 #[tokio::test]
-async fn what_was_missed_is_made_up_for_as_the_schedule_says_and_not_again_after_a_restart() {
+async fn missed_times_are_made_up_for_as_the_schedule_says_and_not_again_after_a_restart() {
     let all = [Missed::RunOnce, Missed::Skip, Missed::RunAll].map(|missed| schedule(&daily(), missed));
-    let (mut server, ids) = after_a_while(&all, 10 * 24 * 3600).await;
+    let (mut server, ids) = after_downtime(&all, 10 * 24 * 3600).await;
     reached(&server, 3 + 1 + 10).await;
     let first = fired(&server, 0).await;
     assert_eq!((first[&ids[0]].len(), first.get(&ids[1]), first[&ids[2]].len()), (1, None, 10));
@@ -104,8 +104,8 @@ async fn what_was_missed_is_made_up_for_as_the_schedule_says_and_not_again_after
 }
 
 #[tokio::test]
-async fn all_that_a_run_leads_to_tells_what_it_comes_of() {
-    let (mut server, ids) = after_a_while(&[schedule(&daily(), Missed::RunOnce)], 2 * 24 * 3600).await;
+async fn every_event_of_a_scheduled_task_names_its_cause() {
+    let (mut server, ids) = after_downtime(&[schedule(&daily(), Missed::RunOnce)], 2 * 24 * 3600).await;
     reached(&server, 2).await;
     let log = server.get("/v1/log").await.text;
     let recorded: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -124,8 +124,8 @@ async fn all_that_a_run_leads_to_tells_what_it_comes_of() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_while_it_makes_up_for_a_thousand_creates_each_once() {
-    let (mut server, ids) = after_a_while(&[schedule(&hourly(), Missed::RunAll)], 50 * 24 * 3600).await;
+async fn a_server_that_is_killed_while_it_makes_up_for_a_thousand_times_creates_each_task_once() {
+    let (mut server, ids) = after_downtime(&[schedule(&hourly(), Missed::RunAll)], 50 * 24 * 3600).await;
     for position in [100, 400] {
         reached(&server, position).await;
         server.kill9();
@@ -139,10 +139,10 @@ async fn a_server_that_is_killed_while_it_makes_up_for_a_thousand_creates_each_o
 }
 
 #[tokio::test]
-async fn a_run_is_left_out_while_the_former_one_is_not_final() {
+async fn a_run_is_skipped_while_the_former_one_is_not_final() {
     let mut unique = schedule(&daily(), Missed::RunAll);
     unique.task.unique_key = Some("report".into());
-    let (server, ids) = after_a_while(&[unique, schedule(&daily(), Missed::RunAll)], 5 * 24 * 3600).await;
+    let (server, ids) = after_downtime(&[unique, schedule(&daily(), Missed::RunAll)], 5 * 24 * 3600).await;
     reached(&server, 2 + 1 + 5).await;
     server.submit(&json!({"kind": "a"})).await;
     let fired = fired(&server, 0).await;
@@ -151,10 +151,10 @@ async fn a_run_is_left_out_while_the_former_one_is_not_final() {
 
 #[tokio::test]
 async fn a_schedule_that_is_removed_creates_nothing_after_the_answer() {
-    let (mut server, ids) = after_a_while(&[schedule(&hourly(), Missed::RunAll)], 50 * 24 * 3600).await;
+    let (mut server, ids) = after_downtime(&[schedule(&hourly(), Missed::RunAll)], 50 * 24 * 3600).await;
     reached(&server, 50).await;
-    let gone = server.client().delete(format!("{}/v1/schedules/{}", server.url(), ids[0]));
-    assert_eq!(server.send(gone).await.status, 204);
+    let removal = server.client().delete(format!("{}/v1/schedules/{}", server.url(), ids[0]));
+    assert_eq!(server.send(removal).await.status, 204);
     let head = server.get("/v1/log/head").await.position();
     for _ in 0..20 {
         server.submit(&json!({"kind": "a"})).await;
@@ -166,12 +166,12 @@ async fn a_schedule_that_is_removed_creates_nothing_after_the_answer() {
 
 #[tokio::test]
 async fn the_last_minute_was_not_missed_and_a_schedule_of_the_future_waits() {
-    let (server, ids) = after_a_while(&[schedule("* * * * *", Missed::Skip)], 61).await;
+    let (server, ids) = after_downtime(&[schedule("* * * * *", Missed::Skip)], 61).await;
     reached(&server, 2).await;
     let times = fired(&server, 0).await.remove(&ids[0]).unwrap();
     assert!(times.len() <= 2 && now().since(times[0]) < Duration::from_mins(3), "{times:?}");
 
-    let (server, ids) = after_a_while(&[schedule("* * * * *", Missed::RunAll)], -10 * 24 * 3600).await;
+    let (server, ids) = after_downtime(&[schedule("* * * * *", Missed::RunAll)], -10 * 24 * 3600).await;
     let shown = server.get(&format!("/v1/schedules/{}", ids[0])).await;
     assert!(shown.body["next_at"].as_str() > shown.body["created_at"].as_str(), "{}", shown.text);
     server.submit(&json!({"kind": "a"})).await;
@@ -182,7 +182,7 @@ async fn the_last_minute_was_not_missed_and_a_schedule_of_the_future_waits() {
 async fn a_schedule_that_this_release_cant_read_stops_no_other() {
     let mut unknown = schedule("* * * * *", Missed::RunAll);
     unknown.time_zone = "Mars/Olympus".into();
-    let (server, ids) = after_a_while(&[unknown, schedule(&daily(), Missed::RunOnce)], 2 * 24 * 3600).await;
+    let (server, ids) = after_downtime(&[unknown, schedule(&daily(), Missed::RunOnce)], 2 * 24 * 3600).await;
     reached(&server, 3).await;
     let fired = fired(&server, 0).await;
     assert_eq!((fired.get(&ids[0]), fired[&ids[1]].len()), (None, 1));

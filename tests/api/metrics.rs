@@ -22,10 +22,10 @@ use uuid::Uuid;
 use super::super::support::{PATIENCE, Server};
 use super::{head, pointers, slow_task};
 
-/// Value by name and labels, as they are written.
+/// The values by name and labels, as they are written.
 type Samples = BTreeMap<String, f64>;
 
-/// Reads the text format 0.0.4, and refuses what a scraper would or `promtool` would complain of.
+/// Parses the text format 0.0.4, and panics where a scraper or `promtool` would complain.
 fn parse(text: &str) -> Samples {
     assert!(text.ends_with('\n'), "the last line ends too");
     let mut types: HashMap<&str, &str> = HashMap::new();
@@ -85,7 +85,7 @@ fn labels(series: &str) -> String {
         .join(",")
 }
 
-/// Buckets grow, and the last holds everything.
+/// Asserts that the buckets are cumulative and the last one is the count.
 fn whole_histogram(family: &str, samples: &Samples) {
     let mut buckets: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
     for (series, value) in samples.iter().filter(|(series, _)| series.starts_with(&format!("{family}_bucket{{"))) {
@@ -109,7 +109,7 @@ async fn scrape(server: &Server) -> Samples {
     parse(&answer.text)
 }
 
-/// The figures once they have heard of every event of the log.
+/// The figures once they cover every event of the log.
 async fn settled(server: &Server) -> Samples {
     let (began, position) = (Instant::now(), head(server).await["position"].as_f64().unwrap());
     loop {
@@ -133,7 +133,7 @@ fn assert_samples(samples: &Samples, wanted: &[(&str, f64)]) {
 }
 
 #[tokio::test]
-async fn a_server_without_tasks_says_so_and_takes_no_parameters() {
+async fn a_server_without_tasks_shows_zeros_and_takes_no_parameters() {
     let server = Server::start();
     let samples = scrape(&server).await;
     let statuses = ["scheduled", "queued", "running", "cancelling", "retrying", "succeeded", "failed", "cancelled"];
@@ -217,7 +217,7 @@ async fn a_cancel_is_measured_from_the_request_to_the_answer_to_the_end() {
 }
 
 #[tokio::test]
-async fn strangers_can_not_make_labels_without_bound() {
+async fn clients_can_not_create_labels_without_bound() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::with_content(root.path(), None);
     let items: Vec<_> = (0..300).map(|n| json!({"kind": format!("k{n}"), "queue": format!("q{n}")})).collect();
@@ -236,7 +236,7 @@ async fn strangers_can_not_make_labels_without_bound() {
     assert_samples(&samples, &[("taskbell_tasks_created_total{kind=\"content.distribute\"}", 1.0)]);
 }
 
-/// A log, and figures of it, with a clock of its own.
+/// A log and its figures, with a manual clock.
 struct Bench {
     store: EventStore,
     registry: Registry,
@@ -311,7 +311,7 @@ fn done() -> End {
 }
 
 #[actix_rt::test]
-async fn a_release_ends_no_run_and_begins_another_wait() {
+async fn a_release_is_not_the_end_of_a_run_and_begins_another_wait() {
     let mut bench = Bench::new();
     let task = TaskId::from_uuid(Uuid::now_v7());
     bench.does(task, 10, created(None)).await;
@@ -332,7 +332,7 @@ async fn a_release_ends_no_run_and_begins_another_wait() {
 }
 
 #[actix_rt::test]
-async fn a_wait_begins_when_the_time_has_come_and_anew_with_each_run() {
+async fn a_wait_begins_at_the_task_s_time_and_again_with_each_run() {
     let mut bench = Bench::new();
     let task = TaskId::from_uuid(Uuid::now_v7());
     bench.does(task, 10, created(Some(100))).await;

@@ -9,7 +9,7 @@ use super::{head, is_time, pointers, wire};
 
 const PATH: &str = "/v1/schedules";
 
-/// Daily, half a day from now: it doesn't come while a test runs.
+/// Daily, half a day from now: no time comes while a test runs.
 fn far_away() -> String {
     let now = taskbell::store::now().as_micros() / 1_000_000;
     format!("30 {} * * *", (now / 3600 + 12) % 24)
@@ -74,8 +74,8 @@ async fn a_schedule_is_created_shown_listed_and_removed_once() {
     let all = listed(&server).await;
     assert_eq!((all.len(), &all[0], &all[1]["id"]), (2, &expected, &json!(second.id())));
 
-    let gone = delete(&server, &id).await;
-    assert_eq!((gone.status, gone.text.as_str()), (204, ""));
+    let removed = delete(&server, &id).await;
+    assert_eq!((removed.status, removed.text.as_str()), (204, ""));
     delete(&server, &id).await.assert_problem(404, "not_found");
     server.get(&format!("{PATH}/{id}")).await.assert_problem(404, "not_found");
     assert_eq!(listed(&server).await.len(), 1);
@@ -91,12 +91,12 @@ async fn a_schedule_is_created_shown_listed_and_removed_once() {
 }
 
 #[tokio::test]
-async fn fifty_removals_at_once_are_one() {
+async fn fifty_concurrent_removals_are_one_event() {
     let server = Server::start();
     let id = created(&server, &daily()).await.id();
     let answers = futures_util::future::join_all((0..50).map(|_| delete(&server, &id))).await;
-    let gone = answers.iter().filter(|answer| answer.status == 204).count();
-    assert_eq!((gone, answers.iter().filter(|answer| answer.status == 404).count()), (1, 49));
+    let removed = answers.iter().filter(|answer| answer.status == 204).count();
+    assert_eq!((removed, answers.iter().filter(|answer| answer.status == 404).count()), (1, 49));
     assert_eq!(head(&server).await["position"], 2);
 }
 
@@ -111,9 +111,9 @@ fn with(field: &str, value: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn every_field_says_where_it_is_wrong_and_nothing_is_written() {
+async fn the_problem_points_to_each_invalid_field_and_nothing_is_written() {
     let server = Server::start();
-    // The fields of a task in their order, without their names.
+    // The values of a task's fields as a list, without their names.
     let row = Value::Array([vec![json!("a")], vec![Value::Null; 10]].concat());
     let long = format!("{} * * * *", vec!["1"; 200].join(","));
     let cases: Vec<(&str, Vec<Value>)> = vec![
@@ -227,8 +227,8 @@ async fn bad_requests_to_every_route_are_problems() {
         server.get(&format!("{PATH}{query}")).await.assert_problem(422, "invalid_request");
         server.get(&format!("{one}{query}")).await.assert_problem(422, "invalid_request");
     }
-    let nobody = uuid::Uuid::now_v7();
-    for name in ["x", "%00", &id.to_uppercase(), &nobody.to_string(), &format!("{id}x")] {
+    let unknown = uuid::Uuid::now_v7();
+    for name in ["x", "%00", &id.to_uppercase(), &unknown.to_string(), &format!("{id}x")] {
         server.get(&format!("{PATH}/{name}")).await.assert_problem(404, "not_found");
         delete(&server, name).await.assert_problem(404, "not_found");
     }
@@ -249,7 +249,7 @@ async fn a_schedule_of_every_minute_creates_its_first_task_within_the_minute() {
     let body =
         json!({"cron": "* * * * *", "task": {"kind": "a", "title": "tick", "labels": {"a": "b"}, "owner": "ann"}});
     let answer = created(&server, &body).await;
-    // Each request waits for five seconds; the minute may have just begun.
+    // Each request waits for five seconds at most, and the minute may have just begun.
     for _ in 0..20 {
         if server.get("/v1/counters?min_position=2").await.status == 200 {
             break;
