@@ -1,6 +1,7 @@
 //! The read side.
 
 mod aside;
+mod bounds;
 mod history;
 mod laws;
 mod lists;

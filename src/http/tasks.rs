@@ -18,7 +18,7 @@ use crate::task::event::OutputKept;
 use crate::task::event::Rung;
 use crate::task::limits::TEXT_MAX;
 use crate::task::{Command, Event, Invalid, Position, Revision, TaskId};
-use crate::views::{Filter, Page, PageRequest, Row, TaskDoc, Views};
+use crate::views::{Filter, Page, PageRequest, Row, RowBudget, TaskDoc, Views};
 
 /// Says the log position that an answer reflects.
 const POSITION: HeaderName = HeaderName::from_static("taskbell-position");
@@ -26,8 +26,8 @@ const POSITION: HeaderName = HeaderName::from_static("taskbell-position");
 const LIMIT: u64 = 20;
 /// Rows of a page at most.
 const LIMIT_MAX: u64 = 200;
-/// Rows that a query may walk over while it holds the views; a longer walk gets a snapshot and a thread of its own.
-const SCAN_MAX: u64 = 10_000;
+/// Rows that a query may read while it holds the lock of the views; a longer one reads a snapshot on the blocking pool.
+const SCAN_MAX: usize = 10_000;
 
 /// A task on its own page.
 #[derive(Serialize)]
@@ -162,8 +162,9 @@ pub async fn list(edge: web::Data<AppState>, request: HttpRequest) -> Result<Htt
 async fn query(edge: &AppState, filter: Filter, asked: PageRequest) -> Result<Page, Problem> {
     let snapshot = {
         let views = edge.read.views();
-        if views.cost(&filter) <= SCAN_MAX {
-            return views.page(&filter, &asked).map_err(|_| bad_cursor());
+        let page = views.page_within(&filter, &asked, &RowBudget::new(SCAN_MAX)).map_err(|_| bad_cursor())?;
+        if let Some(page) = page {
+            return Ok(page);
         }
         views.snapshot_for(&filter)
     };

@@ -36,7 +36,7 @@ pub use cancel::{Cancel, Verdict};
 pub use cursor::{BadCursor, Cursor, Order};
 pub use doc::{TaskDoc, Waiting};
 pub use filter::Filter;
-pub use page::{Page, PageRequest};
+pub use page::{Page, PageRequest, RowBudget};
 pub use places::Counts;
 pub use query::Snapshot;
 pub use queues::Queues;

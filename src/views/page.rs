@@ -1,5 +1,7 @@
 //! A page of the tasks that a filter lets through.
 
+use std::cell::Cell;
+
 use super::blocks::Blocks;
 use super::cursor::{BadCursor, Cursor, Order, Side};
 use super::filter::Filter;
@@ -33,6 +35,54 @@ pub struct Page {
     pub position: Position,
 }
 
+/// How many rows a query may read, and how many it has read so far.
+#[derive(Debug)]
+pub struct RowBudget {
+    limit: usize,
+    read: Cell<usize>,
+    exceeded: Cell<bool>,
+}
+
+impl RowBudget {
+    /// A budget of `limit` rows.
+    #[must_use]
+    pub const fn new(limit: usize) -> Self {
+        Self { limit, read: Cell::new(0), exceeded: Cell::new(false) }
+    }
+
+    /// A budget that no query exceeds.
+    #[must_use]
+    pub const fn unlimited() -> Self {
+        Self::new(usize::MAX)
+    }
+
+    /// How many rows were read. A row that is read twice counts twice.
+    #[must_use]
+    pub const fn rows_read(&self) -> usize {
+        self.read.get()
+    }
+
+    pub(super) const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Whether the query needed one row more than `limit`: then what it found is incomplete.
+    pub(super) const fn is_exceeded(&self) -> bool {
+        self.exceeded.get()
+    }
+
+    /// Counts one row. False at the limit: the row must not be read.
+    fn spend(&self) -> bool {
+        let read = self.read.get();
+        if read == self.limit {
+            self.exceeded.set(true);
+            return false;
+        }
+        self.read.set(read + 1);
+        true
+    }
+}
+
 /// What a query reads: the view itself, or a snapshot.
 pub(super) struct Source<'a> {
     pub(super) rows: &'a Blocks,
@@ -41,28 +91,34 @@ pub(super) struct Source<'a> {
     /// How many match, where counters tell.
     pub(super) total: Option<u64>,
     pub(super) position: Position,
+    pub(super) budget: &'a RowBudget,
 }
 
 impl Source<'_> {
+    /// The page; incomplete where the budget [is exceeded](RowBudget::is_exceeded).
     pub(super) fn page(&self, filter: &Filter, request: &PageRequest) -> Result<Page, BadCursor> {
         let fingerprint = filter.fingerprint();
         if request.cursor.is_some_and(|cursor| cursor.order != request.order || cursor.filter != fingerprint) {
             return Err(BadCursor);
         }
         if let Some(total) = self.total {
-            let list = List { rows: self.rows, lanes: &self.lanes, wanted: Wanted::of(&filter.status), filter };
+            let list = self.list(&self.lanes, Wanted::of(&filter.status), filter);
             return Ok(list.cut(request, fingerprint, total, self.position));
         }
         let found = self.scan(filter);
         let (lanes, filter) = ([Lane::listed(&found)], Filter::default());
-        let list = List { rows: self.rows, lanes: &lanes, wanted: Wanted::ALL, filter: &filter };
+        let list = self.list(&lanes, Wanted::ALL, &filter);
         Ok(list.cut(request, fingerprint, found.len() as u64, self.position))
     }
 
     /// The slots of all that match, oldest first.
     fn scan(&self, filter: &Filter) -> Vec<u32> {
-        let list = List { rows: self.rows, lanes: &self.lanes, wanted: Wanted::of(&filter.status), filter };
+        let list = self.list(&self.lanes, Wanted::of(&filter.status), filter);
         list.walk(Start::From(0)).filter_map(|(slot, _)| u32::try_from(slot).ok()).collect()
+    }
+
+    fn list<'a>(&'a self, lanes: &'a [Lane<'a>], wanted: Wanted, filter: &'a Filter) -> List<'a> {
+        List { rows: self.rows, lanes, wanted, filter, budget: self.budget }
     }
 }
 
@@ -72,12 +128,15 @@ struct List<'a> {
     lanes: &'a [Lane<'a>],
     wanted: Wanted,
     filter: &'a Filter,
+    budget: &'a RowBudget,
 }
 
 impl<'a> List<'a> {
+    /// The tasks from there on, as far as the budget goes.
     fn walk(&self, start: Start) -> impl Iterator<Item = (usize, &'a Row)> {
-        let (rows, filter) = (self.rows, self.filter);
+        let (rows, filter, budget) = (self.rows, self.filter, self.budget);
         Walk::new(self.lanes, self.wanted, start)
+            .take_while(|_| budget.spend())
             .filter_map(move |slot| Some((slot, rows.get(slot)?)))
             .filter(move |(_, row)| filter.matches(row))
     }

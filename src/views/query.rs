@@ -8,7 +8,7 @@ use super::blocks::Blocks;
 use super::cursor::BadCursor;
 use super::filter::Filter;
 use super::lanes::{Lane, Wanted};
-use super::page::{Page, PageRequest, Source};
+use super::page::{Page, PageRequest, RowBudget, Source};
 use super::places::Counts;
 use super::row::Row;
 use crate::task::{Position, Status, Timestamp};
@@ -17,18 +17,35 @@ use crate::task::{Position, Status, Timestamp};
 const PAGE: u64 = 200;
 
 impl Views {
-    /// A page. Reads as many rows as it shows where the filter asks for owner and status alone; for more, ask
-    /// [`Views::cost`] first, and read a [`Snapshot`] where it is high.
+    /// A page, however many rows it has to read. Under the lock of live views use [`Views::page_within`].
     ///
     /// # Errors
     /// [`BadCursor`] where the cursor comes from a list with another filter or order.
     pub fn page(&self, filter: &Filter, request: &PageRequest) -> Result<Page, BadCursor> {
-        self.source(filter).page(filter, request)
+        self.source(filter, &RowBudget::unlimited()).page(filter, request)
     }
 
-    /// About how many rows a page with this filter reads, at most: 0 where indices lead straight to it.
-    #[must_use]
-    pub fn cost(&self, filter: &Filter) -> u64 {
+    /// The page, if the budget is enough to find it. None: the budget is used up, or the counters say beforehand that it
+    /// can't be enough; read a [`Snapshot`] instead, outside of the lock.
+    ///
+    /// # Errors
+    /// [`BadCursor`] where the cursor comes from a list with another filter or order.
+    pub fn page_within(
+        &self,
+        filter: &Filter,
+        request: &PageRequest,
+        budget: &RowBudget,
+    ) -> Result<Option<Page>, BadCursor> {
+        if self.estimate(filter) > budget.limit() as u64 {
+            return Ok(None);
+        }
+        let page = self.source(filter, budget).page(filter, request)?;
+        Ok((!budget.is_exceeded()).then_some(page))
+    }
+
+    /// How many rows a page reads if the tasks that match are spread evenly among the candidates; 0 where indexes lead
+    /// straight to them. Often wrong: it saves a walk that would be given up, and the budget bounds every other.
+    fn estimate(&self, filter: &Filter) -> u64 {
         let candidates = wanted(filter, self.counted(&Filter { owner: filter.owner.clone(), ..Filter::default() }));
         if filter.needs_scan() {
             return candidates;
@@ -62,13 +79,13 @@ impl Views {
         self.counted(&Filter::default())
     }
 
-    fn source(&self, filter: &Filter) -> Source<'_> {
+    fn source<'a>(&'a self, filter: &Filter, budget: &'a RowBudget) -> Source<'a> {
         let lanes = match self.named(filter) {
             Some(owners) => owners.iter().map(|owner| owner.tasks.lane()).collect(),
             None => vec![self.all.lane()],
         };
         let total = (!filter.needs_scan()).then(|| wanted(filter, self.counted(filter)));
-        Source { rows: &self.rows, lanes, total, position: self.position }
+        Source { rows: &self.rows, lanes, total, position: self.position, budget }
     }
 
     /// The owners that the filter names, each once; none where it names none.
@@ -117,7 +134,7 @@ impl Snapshot {
     /// # Errors
     /// [`BadCursor`] where the cursor comes from a list with another filter or order.
     pub fn page(&self, filter: &Filter, request: &PageRequest) -> Result<Page, BadCursor> {
-        self.source(filter).page(filter, request)
+        self.source(filter, &RowBudget::unlimited()).page(filter, request)
     }
 
     /// Every task that the filter lets through, oldest first.
@@ -137,11 +154,11 @@ impl Snapshot {
         self.time
     }
 
-    fn source(&self, filter: &Filter) -> Source<'_> {
+    fn source<'a>(&'a self, filter: &Filter, budget: &'a RowBudget) -> Source<'a> {
         let lanes = match &self.owned {
             Some(owned) if owned.names == filter.owner => owned.lists.iter().map(|list| Lane::listed(list)).collect(),
             Some(_) | None => vec![Lane::every(self.rows.len())],
         };
-        Source { rows: &self.rows, lanes, total: None, position: self.position }
+        Source { rows: &self.rows, lanes, total: None, position: self.position, budget }
     }
 }
