@@ -5,6 +5,7 @@ mod bounds;
 mod history;
 mod laws;
 mod lists;
+mod offers;
 mod oracle;
 mod rules;
 mod run_queue;

@@ -1,7 +1,7 @@
 //! Who could take a queued task: what may run, as the dispatcher knows it, and the workers that have been heard of.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::task::Status;
@@ -11,6 +11,8 @@ use crate::views::{Limits, Row, RunQueue, Waiting, Wants};
 const FORGOTTEN: Duration = Duration::from_mins(1);
 /// Workers that are remembered at most; what is beyond it is only not counted on.
 const WORKERS_MAX: usize = 1000;
+/// Kinds and queues together for which the result of a search is remembered; one more, and all are forgotten.
+const SEARCHES_MAX: usize = 10_000;
 
 /// What may run next, behind a lock: the dispatcher writes, whoever shows a task asks what it waits for.
 #[derive(Debug)]
@@ -22,9 +24,9 @@ pub struct Capacity {
 #[derive(Debug, Default)]
 struct Offers {
     local: Wants,
-    /// Slots of the worker inside the process.
+    /// Free slots of the worker inside the process.
     free: usize,
-    remote: HashMap<String, (Wants, Instant)>,
+    remote: RemoteOffers,
 }
 
 impl Capacity {
@@ -34,7 +36,7 @@ impl Capacity {
         let local = Wants { kinds: Some(Vec::new()), queues: None };
         Self {
             pending: Mutex::new(RunQueue::new(limits)),
-            offers: Mutex::new(Offers { local, free: 0, remote: HashMap::new() }),
+            offers: Mutex::new(Offers { local, free: 0, remote: RemoteOffers::default() }),
         }
     }
 
@@ -47,12 +49,8 @@ impl Capacity {
         if let Some(obstacle) = self.pending().obstacle(row) {
             return obstacle;
         }
-        let offers = lock(&self.offers);
-        let now = Instant::now();
-        let wanted = |(wants, seen): &(Wants, Instant)| {
-            now.duration_since(*seen) < FORGOTTEN && wants.include(row.kind(), row.queue())
-        };
-        if offers.remote.values().any(wanted) {
+        let mut offers = lock(&self.offers);
+        if offers.remote.has_worker_for(row.kind(), row.queue(), Instant::now()) {
             return Waiting::Soon;
         }
         match offers.local.include(row.kind(), row.queue()) {
@@ -77,27 +75,128 @@ impl Capacity {
 
     /// A worker asked for work.
     pub(super) fn offer_remote(&self, worker: &str, wants: &Wants) {
-        let (mut offers, now) = (lock(&self.offers), Instant::now());
-        if let Some((known, seen)) = offers.remote.get_mut(worker) {
-            *seen = now;
-            if known != wants {
-                *known = wants.clone();
-            }
-            return;
-        }
-        if offers.remote.len() >= WORKERS_MAX {
-            offers.remote.retain(|_, (_, seen)| now.duration_since(*seen) < FORGOTTEN);
-        }
-        if offers.remote.len() < WORKERS_MAX {
-            offers.remote.insert(worker.to_owned(), (wants.clone(), now));
-        }
+        lock(&self.offers).remote.offer(worker, wants, Instant::now());
     }
 
     /// A worker was heard of.
     pub(super) fn seen(&self, worker: &str) {
-        if let Some((_, seen)) = lock(&self.offers).remote.get_mut(worker) {
-            *seen = Instant::now();
+        lock(&self.offers).remote.seen(worker, Instant::now());
+    }
+}
+
+/// What the workers outside the process offer to execute. It reads no clock; the caller passes `now`.
+///
+/// For each kind and queue that was asked for, it remembers what the last search found, so that a list of tasks doesn't
+/// compare each of them with each worker. A remembered worker is checked again: it must still be alive and offer the same.
+/// A search that found none is repeated only after a worker has joined, has come back, or offers something else.
+#[derive(Debug, Default)]
+pub struct RemoteOffers {
+    workers: HashMap<Arc<str>, RemoteWorker>,
+    /// By kind, then by queue.
+    searches: HashMap<Box<str>, HashMap<Box<str>, Found>>,
+    remembered: usize,
+    /// How often a worker has joined, has come back, or has changed its offer.
+    changes: u64,
+    comparisons: u64,
+}
+
+#[derive(Debug)]
+struct RemoteWorker {
+    offer: Wants,
+    seen: Instant,
+}
+
+impl RemoteWorker {
+    fn is_alive(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.seen) < FORGOTTEN
+    }
+
+    fn takes(&self, kind: &str, queue: &str, now: Instant) -> bool {
+        self.is_alive(now) && self.offer.include(kind, queue)
+    }
+}
+
+/// What a search found.
+#[derive(Debug)]
+enum Found {
+    Worker(Arc<str>),
+    /// No worker, after so many changes.
+    Nothing(u64),
+}
+
+impl RemoteOffers {
+    /// The worker asked for work at `now`: it is alive, and offers this and nothing else.
+    pub fn offer(&mut self, worker: &str, offer: &Wants, now: Instant) {
+        if let Some(known) = self.workers.get_mut(worker) {
+            let was_alive = known.is_alive(now);
+            known.seen = now;
+            if known.offer != *offer {
+                known.offer = offer.clone();
+            } else if was_alive {
+                return;
+            }
+        } else {
+            if self.workers.len() >= WORKERS_MAX {
+                self.workers.retain(|_, worker| worker.is_alive(now));
+            }
+            if self.workers.len() >= WORKERS_MAX {
+                return;
+            }
+            self.workers.insert(worker.into(), RemoteWorker { offer: offer.clone(), seen: now });
         }
+        self.changes += 1;
+    }
+
+    /// The worker sent a heartbeat at `now`.
+    pub fn seen(&mut self, worker: &str, now: Instant) {
+        if let Some(known) = self.workers.get_mut(worker) {
+            self.changes += u64::from(!known.is_alive(now));
+            known.seen = now;
+        }
+    }
+
+    /// Whether a worker that is alive at `now` offers to execute this kind from this queue.
+    pub fn has_worker_for(&mut self, kind: &str, queue: &str, now: Instant) -> bool {
+        self.recall(kind, queue, now).unwrap_or_else(|| self.search(kind, queue, now))
+    }
+
+    /// What the last search found; none where it has to be repeated.
+    fn recall(&mut self, kind: &str, queue: &str, now: Instant) -> Option<bool> {
+        match self.searches.get(kind)?.get(queue)? {
+            Found::Worker(worker) => {
+                self.comparisons += 1;
+                self.workers.get(worker)?.takes(kind, queue, now).then_some(true)
+            }
+            Found::Nothing(changes) => (*changes == self.changes).then_some(false),
+        }
+    }
+
+    /// Compares all offers, and remembers the worker that was seen last: it is counted on for the longest time.
+    fn search(&mut self, kind: &str, queue: &str, now: Instant) -> bool {
+        self.comparisons += self.workers.len() as u64;
+        let takers = self.workers.iter().filter(|(_, worker)| worker.takes(kind, queue, now));
+        let latest = takers.max_by_key(|(_, worker)| worker.seen).map(|(name, _)| Arc::clone(name));
+        let is_found = latest.is_some();
+        if self.remembered >= SEARCHES_MAX {
+            self.searches.clear();
+            self.remembered = 0;
+        }
+        let found = latest.map_or(Found::Nothing(self.changes), Found::Worker);
+        let former = self.searches.entry(kind.into()).or_default().insert(queue.into(), found);
+        self.remembered += usize::from(former.is_none());
+        is_found
+    }
+
+    /// How many offers were compared with a kind and a queue so far.
+    #[must_use]
+    pub const fn comparisons(&self) -> u64 {
+        self.comparisons
+    }
+
+    /// Of how many kinds and queues a search is remembered.
+    #[must_use]
+    pub const fn remembered(&self) -> usize {
+        self.remembered
     }
 }
 
