@@ -2,6 +2,7 @@
 
 mod aside;
 mod bounds;
+mod fold;
 mod history;
 mod laws;
 mod lists;

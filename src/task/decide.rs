@@ -104,8 +104,12 @@ fn acknowledge(
     expected_end: Option<Timestamp>,
 ) -> Result<Vec<Event>, Rejection> {
     check_lease(task, lease)?;
-    let Some(Cancel { acknowledged, answers, .. }) = running_cancel(task) else { return Err(Rejection::NotCancelling) };
-    if *answers >= limits::ANSWERS_MAX || acknowledged.as_ref().is_some_and(|said| said.as_deref() == stopping_after) {
+    let Some(Cancel { acknowledged, acknowledgements, .. }) = running_cancel(task) else {
+        return Err(Rejection::NotCancelling);
+    };
+    if *acknowledgements >= limits::ANSWERS_MAX
+        || acknowledged.as_ref().is_some_and(|said| said.as_deref() == stopping_after)
+    {
         return Ok(Vec::new());
     }
     let (attempt, stopping_after) = (lease.0, stopping_after.map(str::to_owned));

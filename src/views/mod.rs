@@ -125,19 +125,8 @@ impl Views {
             let owner = self.settle(slot, &before, &after);
             return Applied { task: Some(Changed { before: Some(before), after }), owner };
         }
-        match event {
-            Event::Created(created) => self.create(id, created, recorded),
-            Event::Queued(_)
-            | Event::Started(_)
-            | Event::CancelRequested(_)
-            | Event::CancelAcknowledged(_)
-            | Event::CancelEscalated(_)
-            | Event::AttemptFailed(_)
-            | Event::Released(_)
-            | Event::OutputKept(_)
-            | Event::Completed(_)
-            | Event::Retried(_) => Applied::default(),
-        }
+        let Event::Created(created) = event else { return Applied::default() };
+        self.create(id, created, recorded)
     }
 
     fn create(&mut self, id: TaskId, created: &Created, recorded: &Recorded) -> Applied {
@@ -147,7 +136,7 @@ impl Views {
         if is_new {
             owner.places.push(place.index);
         }
-        let status = Status::at_birth(created);
+        let status = Status::initial(created);
         let rank = owner.tasks.push(slot, status);
         owner.moved(rank, None, status);
         let name = Arc::clone(&owner.name);

@@ -120,7 +120,7 @@ impl Row {
             position: recorded.position,
             ended: Position(0),
             attempt: 0,
-            status: Status::at_birth(created),
+            status: Status::initial(created),
         }
     }
 
