@@ -28,10 +28,10 @@ pub struct Spot {
 
 impl Spot {
     pub(super) fn of(row: &Row) -> Self {
-        let place = row.place();
+        let key = row.counter_key();
         Self {
-            queue: Name::clone(&place.queue),
-            kind: Name::clone(&place.kind),
+            queue: Name::clone(&key.queue),
+            kind: Name::clone(&key.kind),
             key: row.concurrency_key().cloned(),
             turn: (Reverse(row.priority()), row.created_position()),
         }
