@@ -7,7 +7,7 @@ use taskbell::task::event::{
     AttemptFailed, CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Event, Outcome,
     OutputKept, Queued, QueuedReason, Released, ReleasedReason, Retried, Rung, Started, TaskError,
 };
-use taskbell::task::{Status, Task, TaskId, Timestamp, evolve};
+use taskbell::task::{Position, Status, Task, TaskId, Timestamp, evolve};
 use taskbell::views::Row;
 
 use super::history::{Created, plain};
@@ -98,6 +98,15 @@ fn any_sequence_of_events_folds_to_one_state_in_the_rules_and_in_the_views() {
             world.follow();
             let row = world.views.get(id).map(Common::of_row);
             assert_eq!(task.as_ref().map(Common::of_task), row, "seed {seed}, after {event:?} on {before:?}");
+            let counts = world.views.counters("ann").counts;
+            assert_eq!(counts.iter().sum::<u64>(), world.views.len() as u64, "seed {seed}: each task is counted once");
+            if let Some(task) = &task {
+                assert_eq!(counts[task.status as usize], 1, "seed {seed}: it is counted in its status");
+            }
+            world.log.see("ann", Position(rng.random_range(0..=world.log.head().0)));
+            world.follow();
+            let unseen = world.views.counters("ann").unseen.total();
+            assert!(unseen <= 1, "seed {seed}: one task has {unseen} unseen ends");
             if !legal {
                 assert_eq!(
                     task, before,
