@@ -1,4 +1,4 @@
-//! Who could take a queued task: what may run, as the dispatcher knows it, and the workers that have been heard of.
+//! What a queued task waits for: the run queue, and what the workers offer to execute.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use crate::task::Status;
 use crate::views::{Limits, Row, RunQueue, Waiting, Wants};
 
-/// A worker that asked for nothing and sent no heartbeat for so long is not counted on: twice the longest long poll.
+/// A worker that has sent no request and no heartbeat for so long no longer counts as alive: twice the longest long poll.
 const FORGOTTEN: Duration = Duration::from_mins(1);
-/// Workers that are remembered at most; what is beyond it is only not counted on.
+/// How many workers outside the process are known at most. A further worker still gets work, but its offer is not shown in
+/// what tasks wait for.
 const WORKERS_MAX: usize = 1000;
-/// Kinds and queues together for which the result of a search is remembered; one more, and all are forgotten.
+/// For how many pairs of kind and queue the result of a search is kept; the next search discards all of them.
 const SEARCHES_MAX: usize = 10_000;
 
-/// What may run next, behind a lock: the dispatcher writes, whoever shows a task asks what it waits for.
+/// The run queue and the workers' offers, each behind a lock: the dispatcher writes, requests and the hub read.
 #[derive(Debug)]
 pub struct Capacity {
     pending: Mutex<RunQueue>,
@@ -30,7 +31,7 @@ struct Offers {
 }
 
 impl Capacity {
-    /// Nobody works yet.
+    /// An empty run queue with these limits, and no worker.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let local = Wants { kinds: Some(Vec::new()), queues: None };
@@ -40,7 +41,7 @@ impl Capacity {
         }
     }
 
-    /// What the task waits for while it is queued; of another nobody asks.
+    /// What the task waits for while it is queued; [`Waiting::Soon`] for any other task.
     #[must_use]
     pub fn waiting(&self, row: &Row) -> Waiting {
         if row.status() != Status::Queued {
@@ -60,7 +61,7 @@ impl Capacity {
         }
     }
 
-    /// What may run next.
+    /// Locks the run queue.
     pub fn pending(&self) -> MutexGuard<'_, RunQueue> {
         lock(&self.pending)
     }
@@ -73,12 +74,12 @@ impl Capacity {
         offers.free = free;
     }
 
-    /// A worker asked for work.
+    /// A worker outside the process asked for work.
     pub(super) fn offer_remote(&self, worker: &str, wants: &Wants) {
         lock(&self.offers).remote.offer(worker, wants, Instant::now());
     }
 
-    /// A worker was heard of.
+    /// A worker outside the process sent a heartbeat.
     pub(super) fn seen(&self, worker: &str) {
         lock(&self.offers).remote.seen(worker, Instant::now());
     }
@@ -86,15 +87,15 @@ impl Capacity {
 
 /// What the workers outside the process offer to execute. It reads no clock; the caller passes `now`.
 ///
-/// For each kind and queue that was asked for, it remembers what the last search found, so that a list of tasks doesn't
-/// compare each of them with each worker. A remembered worker is checked again: it must still be alive and offer the same.
-/// A search that found none is repeated only after a worker has joined, has come back, or offers something else.
+/// It keeps what the last search for a kind and a queue found, so that a list of tasks doesn't compare every task with every
+/// worker. A worker that was found is checked again: it must be alive and still offer the kind. A search that found no
+/// worker is repeated only after a worker has joined, has come back, or has changed its offer.
 #[derive(Debug, Default)]
 pub struct RemoteOffers {
     workers: HashMap<Arc<str>, RemoteWorker>,
     /// By kind, then by queue.
     searches: HashMap<Box<str>, HashMap<Box<str>, Found>>,
-    remembered: usize,
+    kept: usize,
     /// How often a worker has joined, has come back, or has changed its offer.
     changes: u64,
     comparisons: u64,
@@ -116,11 +117,11 @@ impl RemoteWorker {
     }
 }
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug)]
 enum Found {
     Worker(Arc<str>),
-    /// No worker, after so many changes.
+    /// No worker; with the value of [`RemoteOffers::changes`] at that time.
     Nothing(u64),
 }
 
@@ -157,11 +158,11 @@ impl RemoteOffers {
 
     /// Whether a worker that is alive at `now` offers to execute this kind from this queue.
     pub fn has_worker_for(&mut self, kind: &str, queue: &str, now: Instant) -> bool {
-        self.recall(kind, queue, now).unwrap_or_else(|| self.search(kind, queue, now))
+        self.kept_result(kind, queue, now).unwrap_or_else(|| self.search(kind, queue, now))
     }
 
-    /// What the last search found; none where it has to be repeated.
-    fn recall(&mut self, kind: &str, queue: &str, now: Instant) -> Option<bool> {
+    /// The result of the last search; none where the search must be repeated.
+    fn kept_result(&mut self, kind: &str, queue: &str, now: Instant) -> Option<bool> {
         match self.searches.get(kind)?.get(queue)? {
             Found::Worker(worker) => {
                 self.comparisons += 1;
@@ -171,19 +172,19 @@ impl RemoteOffers {
         }
     }
 
-    /// Compares all offers, and remembers the worker that was seen last: it is counted on for the longest time.
+    /// Compares all offers, and keeps the worker that was seen last: it stays alive for the longest time.
     fn search(&mut self, kind: &str, queue: &str, now: Instant) -> bool {
         self.comparisons += self.workers.len() as u64;
         let takers = self.workers.iter().filter(|(_, worker)| worker.takes(kind, queue, now));
         let latest = takers.max_by_key(|(_, worker)| worker.seen).map(|(name, _)| Arc::clone(name));
         let is_found = latest.is_some();
-        if self.remembered >= SEARCHES_MAX {
+        if self.kept >= SEARCHES_MAX {
             self.searches.clear();
-            self.remembered = 0;
+            self.kept = 0;
         }
         let found = latest.map_or(Found::Nothing(self.changes), Found::Worker);
         let former = self.searches.entry(kind.into()).or_default().insert(queue.into(), found);
-        self.remembered += usize::from(former.is_none());
+        self.kept += usize::from(former.is_none());
         is_found
     }
 
@@ -193,14 +194,14 @@ impl RemoteOffers {
         self.comparisons
     }
 
-    /// Of how many kinds and queues a search is remembered.
+    /// For how many pairs of kind and queue a result is kept.
     #[must_use]
-    pub const fn remembered(&self) -> usize {
-        self.remembered
+    pub const fn kept_searches(&self) -> usize {
+        self.kept
     }
 }
 
-/// A panic under one of the locks leaves counts that may be off by one task, not worse.
+/// A lock whose holder panicked is still used: its counts may be wrong by one task, but not inconsistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

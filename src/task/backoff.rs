@@ -1,4 +1,5 @@
-//! Pauses that double with each failure, up to a bound. It reads no clock and draws no random number: both are arguments.
+//! Pauses that double with each failure, up to a bound. The module reads no clock and draws no random number: the caller
+//! passes both.
 
 use std::time::Duration;
 
@@ -24,13 +25,13 @@ impl BackOff {
         self.first.saturating_mul(1 << doublings).min(self.longest)
     }
 
-    /// One more failure in a row; the pause that follows it.
+    /// Counts one more failure in a row; the pause that follows it.
     pub fn failed(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         self.pause_after(self.failures)
     }
 
-    /// The next failure is the first in a row again.
+    /// Ends the row: the next failure is the first again.
     pub const fn succeeded(&mut self) {
         self.failures = 0;
     }

@@ -1,11 +1,11 @@
-//! Which queued tasks wait for a worker: the offers of the workers outside the process.
+//! Whether a worker takes a queued task: the offers of the workers outside the process.
 
 use std::time::{Duration, Instant};
 
 use taskbell::dispatch::capacity::RemoteOffers;
 use taskbell::views::Wants;
 
-/// After a silence of this length a worker is no longer counted on.
+/// A worker that was silent for so long no longer counts as alive.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
 fn offer(kinds: &[&str], queues: &[&str]) -> Wants {
@@ -62,7 +62,7 @@ fn a_worker_that_begins_to_offer_a_kind_is_found() {
     offers.offer("w7", &offer(&["wanted"], &["default"]), now);
     assert!(offers.has_worker_for("wanted", "default", now));
     assert!(!offers.has_worker_for("wanted", "slow", now), "from its queues only");
-    assert!(!offers.has_worker_for("kind-7", "default", now), "its former offer is void");
+    assert!(!offers.has_worker_for("kind-7", "default", now), "its former offer is replaced");
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_worker_that_offers_something_else_is_no_longer_found_and_another_takes_its_
 }
 
 #[test]
-fn a_worker_is_counted_on_for_a_minute_after_its_last_sign_of_life() {
+fn a_worker_counts_as_alive_for_a_minute_after_its_last_request_or_heartbeat() {
     let now = Instant::now();
     let mut offers = RemoteOffers::default();
     offers.offer("w", &offer(&["wanted"], &["default"]), now);
@@ -88,7 +88,7 @@ fn a_worker_is_counted_on_for_a_minute_after_its_last_sign_of_life() {
     assert!(offers.has_worker_for("wanted", "default", now + almost));
     assert!(!offers.has_worker_for("wanted", "default", now + FORGOTTEN));
     offers.seen("w", now + FORGOTTEN);
-    assert!(offers.has_worker_for("wanted", "default", now + FORGOTTEN), "it is back");
+    assert!(offers.has_worker_for("wanted", "default", now + FORGOTTEN), "a heartbeat brings it back");
     offers.seen("unknown", now + FORGOTTEN);
     assert!(!offers.has_worker_for("other", "default", now + FORGOTTEN));
 }
@@ -103,11 +103,11 @@ fn a_worker_without_a_list_takes_any_kind_but_those_of_the_server_itself() {
 }
 
 #[test]
-fn what_is_remembered_of_former_searches_does_not_grow_without_bound() {
+fn the_results_of_former_searches_that_are_kept_are_bounded() {
     let now = Instant::now();
     let mut offers = workers(1, now);
     for n in 0..20_000 {
         assert!(!offers.has_worker_for("wanted", &format!("queue-{n}"), now));
     }
-    assert!(offers.remembered() <= 10_000, "{} kinds and queues", offers.remembered());
+    assert!(offers.kept_searches() <= 10_000, "{} kinds and queues", offers.kept_searches());
 }
