@@ -37,8 +37,8 @@ impl BackOff {
     }
 }
 
-/// Moves a pause by up to `part` of it either way: `unit` in [0, 1) says how far, 0.5 leaves it as it is. With it, clients
-/// that failed in the same instant don't come back together.
+/// Adds jitter to a pause: up to `part` of it, in either direction. `unit` is a random number in [0, 1); 0.5 leaves the pause
+/// as it is. With different jitter, clients that failed in the same instant don't retry together.
 #[must_use]
 pub fn spread(pause: Duration, part: f64, unit: f64) -> Duration {
     pause.mul_f64(1.0 + part * (2.0 * unit - 1.0))

@@ -86,8 +86,8 @@ impl Calendar {
     /// The nominal times after `after` up to `now` (inclusive) for which tasks are created. None where the clock was set back
     /// before `after`: a task that was created is not created again.
     ///
-    /// `run_once`: the latest, however late it is. `skip`: the latest, unless it is late by more than [`LATE`]. `run_all`: all of
-    /// them, at most the latest [`CATCH_UP_MAX`].
+    /// `run_once`: the latest, however late it is. `skip`: the latest, unless it is late by more than [`LATE`]. `run_all`:
+    /// all of them, at most the latest [`CATCH_UP_MAX`].
     #[must_use]
     pub fn due(&self, after: Timestamp, now: Timestamp, missed: Missed) -> Due {
         let most = match missed {

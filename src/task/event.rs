@@ -185,7 +185,7 @@ pub fn is_verdict_of_the_system(error: &TaskError) -> bool {
     VERDICTS_OF_THE_SYSTEM.contains(&error.code.as_str())
 }
 
-/// How far an attempt has come.
+/// The progress of an attempt, as its worker reported it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {

@@ -19,9 +19,9 @@
 //! An event that the table doesn't have changes nothing, in [`evolve`] and in the views.
 //!
 //! Reading order: [`event`] (what has happened), [`command`] (what can be requested), [`state`] (`Status`, `evolve`, `fold`),
-//! [`mod@decide`] (the rules), [`retry`] (the pause before the next attempt), [`limits`] (what a request may contain). Streams
-//! with rules of their own: [`bell`] (what an owner has seen), [`queue`] (paused or not), [`schedule`] (recurring tasks).
-//! [`calendar`] says when a recurring task is created. [`backoff`] and [`deadlines`] serve all other modules.
+//! [`mod@decide`] (the rules), [`retry`] (the pause before the next attempt), [`limits`] (what a request may contain).
+//! Streams with rules of their own: [`bell`] (what an owner has seen), [`queue`] (paused or not), [`schedule`] (recurring
+//! tasks). [`calendar`] says when a recurring task is created. [`backoff`] and [`deadlines`] serve all other modules.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 

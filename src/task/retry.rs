@@ -15,8 +15,8 @@ const JITTER: f64 = 0.2;
 /// When the attempt after the `failed`-th of a run (from 1) that ended at `now` may start:
 /// 1 s · 2ⁿ⁻¹, at most 5 min, ± 20 % (the contract's worker rules).
 ///
-/// The jitter is computed from `now` and from the `lease` of the attempt, which is unique. So the rule stays a function of its
-/// arguments, and a thousand tasks that fail in the same instant, as in a restart, don't start together again.
+/// The jitter is computed from `now` and from the `lease` of the attempt, which is unique. So the rule stays a function of
+/// its arguments, and a thousand tasks that fail in the same instant, as in a restart, don't start together again.
 #[must_use]
 pub fn retry_at(failed: u32, now: Timestamp, lease: &str) -> Timestamp {
     let pause = BackOff::new(FIRST, LONGEST).pause_after(failed);

@@ -1,8 +1,8 @@
 //! Which tasks an owner has, and which of them have which status: lists of slots and bits, walked in either direction.
 //!
-//! A slot is the index of a task in [`RowBlocks`](super::blocks::RowBlocks); a rank is its index in the list of its owner. Both
-//! follow the order of creation. A task costs four bytes in its owner's list and one bit for each status, there and in the
-//! index of all tasks. A walk over a status that few tasks have skips 64 others at a time.
+//! A slot is the index of a task in [`RowBlocks`](super::blocks::RowBlocks); a rank is its index in the list of its owner.
+//! Both follow the order of creation. A task costs four bytes in its owner's list and one bit for each status, there and
+//! in the index of all tasks. A walk over a status that few tasks have skips 64 others at a time.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

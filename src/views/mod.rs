@@ -5,8 +5,8 @@
 //! in a table of their own, which no counter, filter or digest reads.
 //!
 //! Reading order: [`row`] and [`cancel`] (a task, and how an event changes it), [`doc`] (its JSON), [`bell`] (an owner's
-//! counters), [`run_queue`] (what may run next), [`filter`], [`page`], [`cursor`] and `query` (lists). How the data is stored:
-//! `blocks` (the rows), `lanes` (which tasks have which status), `places` (how many tasks have which status).
+//! counters), [`run_queue`] (what may run next), [`filter`], [`page`], [`cursor`] and `query` (lists). How the data is
+//! stored: `blocks` (the rows), `lanes` (which tasks have which status), `places` (how many tasks have which status).
 
 #![deny(clippy::wildcard_enum_match_arm)]
 

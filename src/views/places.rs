@@ -102,13 +102,13 @@ impl StatusCounters {
         self.total
     }
 
-    /// The counts of the kinds and queues that `admits` says, of all owners.
+    /// The sum of the counts of all owners whose kind and queue `admits` accepts.
     pub(super) fn of_all_owners(&self, admits: impl Fn(&str, &str) -> bool) -> Counts {
         let admitted = self.shared.iter().filter(|shared| admits(&shared.kind, &shared.queue));
         admitted.fold(Counts::default(), |sum, shared| add(sum, &shared.counts))
     }
 
-    /// The counts of the kinds and queues that `admits` says, among the keys with these indexes.
+    /// The sum of the counts of the keys with these indexes whose kind and queue `admits` accepts.
     pub(super) fn of_keys(&self, indexes: impl Iterator<Item = usize>, admits: impl Fn(&str, &str) -> bool) -> Counts {
         let keys = indexes.filter_map(|index| self.by_key.get(index));
         let admitted = keys.filter(|(key, _)| admits(&key.kind, &key.queue));

@@ -46,14 +46,14 @@ impl Views {
     /// How many rows a page reads if the tasks that match are spread evenly among the candidates; 0 where indexes lead
     /// straight to them. Often wrong: it saves a walk that would be given up, and the budget bounds every other.
     fn estimate(&self, filter: &Filter) -> u64 {
-        let candidates = matching(filter, self.counted(&Filter { owner: filter.owner.clone(), ..Filter::default() }));
+        let candidates = total_of(filter, self.counted(&Filter { owner: filter.owner.clone(), ..Filter::default() }));
         if filter.needs_scan() {
             return candidates;
         }
         if filter.kind.is_empty() && filter.queue.is_empty() {
             return 0;
         }
-        let total = matching(filter, self.counted(filter));
+        let total = total_of(filter, self.counted(filter));
         candidates.checked_div(total).map_or(0, |rows| candidates.min(rows.saturating_mul(PAGE)))
     }
 
@@ -84,7 +84,7 @@ impl Views {
             Some(owners) => owners.iter().map(|owner| owner.tasks.list()).collect(),
             None => vec![self.all.list()],
         };
-        let total = (!filter.needs_scan()).then(|| matching(filter, self.counted(filter)));
+        let total = (!filter.needs_scan()).then(|| total_of(filter, self.counted(filter)));
         PageSource { rows: &self.rows, lists, total, position: self.position, budget }
     }
 
@@ -111,7 +111,7 @@ impl Views {
 }
 
 /// The sum of the counts of the statuses in the filter.
-fn matching(filter: &Filter, counts: Counts) -> u64 {
+fn total_of(filter: &Filter, counts: Counts) -> u64 {
     let statuses = StatusSet::of(&filter.status);
     Status::ALL.into_iter().filter(|status| statuses.has(*status)).map(|status| counts[status as usize]).sum()
 }

@@ -1,4 +1,4 @@
-//! What may run next, and which timer ends next: the dispatcher's part of the read side.
+//! The tasks that may run next, and the timers of tasks: the dispatcher's part of the read side.
 //!
 //! A fold like the other views: it applies each task as it was before and after an event. In addition it knows what the
 //! dispatcher has offered to a worker. An offered task counts as running from the offer on, before its `Started` is in
