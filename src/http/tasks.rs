@@ -17,14 +17,14 @@ use crate::streams::create;
 use crate::streams::messages::Execute;
 use crate::task::event::Rung;
 use crate::task::{Command, Position, Revision};
-use crate::views::{Filter, Page, PageRequest, TaskDoc};
+use crate::views::{Filter, Page, PageRequest, RowBudget, TaskDoc};
 
 /// Rows of a page where the request names no limit.
 const LIMIT: u64 = 20;
 /// The most rows of a page.
 const LIMIT_MAX: u64 = 200;
-/// Rows that a query may walk over while it holds the views; a longer walk gets a snapshot and a thread of its own.
-const SCAN_MAX: u64 = 10_000;
+/// Rows that a query may read while it holds the lock of the views; a longer one reads a snapshot on the blocking pool.
+const SCAN_MAX: usize = 10_000;
 
 #[derive(Serialize)]
 struct List<T> {
@@ -82,8 +82,9 @@ pub async fn list(state: web::Data<AppState>, request: HttpRequest) -> Result<Ht
 async fn query(edge: &AppState, filter: Filter, asked: PageRequest) -> Result<Page, Problem> {
     let snapshot = {
         let views = edge.read.views();
-        if views.cost(&filter) <= SCAN_MAX {
-            return views.page(&filter, &asked).map_err(|_| bad_cursor());
+        let page = views.page_within(&filter, &asked, &RowBudget::new(SCAN_MAX)).map_err(|_| bad_cursor())?;
+        if let Some(page) = page {
+            return Ok(page);
         }
         views.snapshot_for(&filter)
     };

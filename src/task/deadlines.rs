@@ -1,6 +1,6 @@
-//! A queue of deadlines: when is which key due? It reads no clock; the caller passes `now`.
+//! A queue of deadlines. It reads no clock; the caller passes `now`.
 //!
-//! `T` is whatever the caller counts time in: a [`Timestamp`](super::Timestamp) for deadlines that the log knows, a
+//! `T` is the type of the caller's instants: a [`Timestamp`](super::Timestamp) for deadlines that the log knows, a
 //! monotonic instant for those of one process. No deadline is too far away: a task's `run_at` may lie years ahead.
 
 use std::collections::{BTreeMap, HashMap};
