@@ -244,6 +244,6 @@ pub async fn remove(
         return Err(Problem::not_found());
     }
     edge.read.wait_for_position(edge.store.head().position).await;
-    edge.firing.settled().await;
+    edge.firing.wait_until_idle().await;
     Ok(HttpResponse::NoContent().finish())
 }

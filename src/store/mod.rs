@@ -95,6 +95,30 @@ pub enum ReadError {
     },
 }
 
+impl AppendError {
+    /// Whether the same append may succeed later in this process.
+    ///
+    /// One that was [overtaken](Self::WrongExpectedRevision) may not: its writer reads the stream and decides again.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable(_) => true,
+            Self::WrongExpectedRevision { .. } | Self::ReadOnly(_) => false,
+        }
+    }
+}
+
+impl ReadError {
+    /// Whether the same read may succeed later in this process. What is damaged or unknown stays so.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable(_) => true,
+            Self::Damaged(_) | Self::Unknown { .. } => false,
+        }
+    }
+}
+
 fn at(position: Option<Position>) -> String {
     position.map_or_else(String::new, |position| format!(" at position {position}"))
 }

@@ -1,6 +1,7 @@
 //! The schedules that are in force, and the nominal time of the last task that each of them created.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -35,6 +36,12 @@ impl Schedules {
     /// The schedules in force, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (Uuid, &Scheduled)> {
         self.0.iter().map(|(id, scheduled)| (*id, scheduled))
+    }
+
+    /// At most `limit` schedules in force whose ids come after `after`, in the order of their ids.
+    pub fn page(&self, after: Option<Uuid>, limit: usize) -> impl Iterator<Item = (Uuid, &Scheduled)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.0.range((start, Bound::Unbounded)).take(limit).map(|(id, scheduled)| (*id, scheduled))
     }
 
     /// The schedule of this id, while it is in force.

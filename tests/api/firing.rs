@@ -21,6 +21,7 @@ async fn after_a_while(schedules: &[ScheduleCreated], ago_s: i64) -> (Server, Ve
     let time = Timestamp::from_micros(now().as_micros() - ago_s * 1_000_000);
     let store = EventStore::open(&server.data()).unwrap();
     let mut ids = Vec::new();
+    let mut appends = Vec::new();
     for created in schedules {
         let id = new_id();
         let meta = Meta {
@@ -32,10 +33,10 @@ async fn after_a_while(schedules: &[ScheduleCreated], ago_s: i64) -> (Server, Ve
         };
         let event = ScheduleEvent::ScheduleCreated(Box::new(created.clone())).into();
         let events = vec![NewEvent { id: new_id(), time, meta, event }];
-        let append = Append { stream: StreamName::schedule(id), expected: Expected::NoStream, events };
-        store.append(append).await.unwrap();
+        appends.push(Append { stream: StreamName::schedule(id), expected: Expected::NoStream, events });
         ids.push(id);
     }
+    assert!(store.append_many(appends).await.iter().all(Result::is_ok));
     drop(store);
     server.restart();
     (server, ids)
@@ -189,4 +190,18 @@ async fn a_schedule_that_this_release_cant_read_stops_no_other() {
     let shown = server.get(&format!("/v1/schedules/{}", ids[0])).await;
     assert_eq!((shown.status, &shown.body["next_at"]), (200, &Value::Null), "{}", shown.text);
     assert!(server.stderr().contains("can't be read by this release"));
+}
+
+/// The search for due times once held the lock of the views, on the thread that accepts connections. In this build it takes
+/// longer than any test waits: two thousand schedules, each with nine thousand times to look at.
+#[tokio::test]
+async fn a_server_answers_requests_while_it_searches_for_what_two_thousand_schedules_missed() {
+    let minutely = schedule("* * * * *", Missed::RunAll);
+    let (server, _) = after_a_while(&vec![minutely; 2000], 6 * 24 * 3600).await;
+    for _ in 0..5 {
+        let created = server.post("/v1/tasks", &json!({"kind": "b"})).await;
+        assert_eq!(created.status, 201, "{}", created.text);
+        let read = server.get(&format!("/v1/counters?min_position={}", created.position())).await;
+        assert_eq!(read.status, 200, "the views have the task: {}", read.text);
+    }
 }
