@@ -243,9 +243,9 @@ impl Creator {
     }
 
     async fn create_one(&self, schedule: Uuid, nominal: Timestamp) -> Result<(), ExecuteError> {
+        let id = task_id(schedule, nominal);
         let lock = self.firing.0.read().await;
         let Some((created, meta)) = self.task_of(schedule) else { return Ok(()) };
-        let id = task_id(schedule, nominal);
         let answer = create(&self.registry, &self.read, &self.keys, created, id, now(), meta).await;
         drop(lock);
         match answer {
@@ -255,15 +255,8 @@ impl Creator {
                 tracing::info!(%schedule, %nominal, %holder, "a run is left out: the former task is not final");
             }
             Ok(Accepted::Known(_)) | Err(ExecuteError::Rejected(Rejection::AlreadyExists)) => {}
-            Err(ExecuteError::Rejected(why)) => {
-                tracing::error!(%schedule, %nominal, %why, "a schedule's task can't be created");
-            }
-            Err(ExecuteError::Read(error)) if !error.is_transient() => {
-                tracing::error!(%schedule, %nominal, %error, "a schedule's task can't be created");
-            }
-            Err(error @ (ExecuteError::Append(_) | ExecuteError::Read(_) | ExecuteError::Busy(_))) => {
-                return Err(error);
-            }
+            Err(error) if is_transient(&error) => return Err(error),
+            Err(why) => tracing::error!(%schedule, %nominal, %why, "a schedule's task can't be created"),
         }
         Ok(())
     }
@@ -281,6 +274,15 @@ impl Creator {
             request_id: None,
         };
         Some((scheduled.created.task.task(schedule), meta))
+    }
+}
+
+/// Whether the same creation may succeed later: where the log takes no more writes, it may in the next process.
+const fn is_transient(error: &ExecuteError) -> bool {
+    match error {
+        ExecuteError::Rejected(_) => false,
+        ExecuteError::Read(error) => error.is_transient(),
+        ExecuteError::Append(_) | ExecuteError::Busy(_) => true,
     }
 }
 
