@@ -211,7 +211,7 @@ impl Meter {
             }
             Event::CancelAcknowledged(_) => self.measure_acknowledgement(kind, at, before, after),
             Event::AttemptFailed(failed) => {
-                self.count_end(kind, verdict_of_the_system(&failed.error).unwrap_or("failed"))
+                self.count_end(kind, verdict_of_the_system(&failed.error).unwrap_or("failed"));
             }
             Event::Completed(completed) => self.record_completion(kind, completed, after),
             Event::CancelRequested(_) | Event::CancelEscalated(_) | Event::OutputKept(_) => {}
