@@ -8,6 +8,7 @@ mod cli;
 mod crash;
 mod event_contract;
 mod push;
+mod reactions;
 mod replay;
 mod rooms;
 mod store_contract;

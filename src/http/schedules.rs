@@ -243,6 +243,6 @@ pub async fn remove(
         return Err(Problem::not_found());
     }
     state.read.wait_for_position(state.store.head().position).await;
-    state.firing.settled().await;
+    state.firing.wait_until_idle().await;
     Ok(HttpResponse::NoContent().finish())
 }

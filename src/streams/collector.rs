@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::store::{Append, AppendError, Draft, EventStore, ReadError, Recorded, StreamName};
+use crate::store::{Append, AppendError, EncodedAppend, EventStore, ReadError, Recorded, StreamName};
 use crate::task::Revision;
 
 /// Appends of one flush at most.
@@ -26,7 +26,7 @@ type Past = Result<Vec<Arc<Recorded>>, ReadError>;
 /// The one caller of the log's `append`: each shard has a collector.
 pub(super) struct Collector {
     store: EventStore,
-    appends: RefCell<Group<Draft, Written>>,
+    appends: RefCell<Group<EncodedAppend, Written>>,
     reads: RefCell<Group<StreamName, Past>>,
 }
 
@@ -73,9 +73,9 @@ impl Collector {
 
     /// Writes one append, all of it or nothing, together with what the other actors of this turn decide.
     pub(super) async fn write(self: &Rc<Self>, append: Append) -> Written {
-        let draft = Draft::new(append);
-        let bytes = draft.size;
-        let (answer, is_first) = self.appends.borrow_mut().add(draft, bytes);
+        let encoded = EncodedAppend::new(append);
+        let bytes = encoded.size;
+        let (answer, is_first) = self.appends.borrow_mut().add(encoded, bytes);
         if self.appends.borrow().is_full() {
             actix_rt::spawn(self.flush());
         } else if is_first {
@@ -108,7 +108,7 @@ impl Collector {
         let (store, Group { requests, callers, .. }) = (self.store.clone(), self.appends.take());
         async move {
             if !requests.is_empty() {
-                Group::<Draft, _>::answer(callers, store.append_drafts(requests).await);
+                Group::<EncodedAppend, _>::answer(callers, store.append_encoded(requests).await);
             }
         }
     }

@@ -31,6 +31,8 @@ pub const CRON_MAX: usize = 256;
 pub const LATE: Duration = Duration::from_mins(1);
 /// How many missed runs of one schedule are made up for at most: the latest ones.
 pub const CATCH_UP_MAX: usize = 1000;
+/// The span that a search for due times walks first.
+const FIRST_SPAN: Duration = Duration::from_hours(2);
 
 /// A parsed cron expression and its time zone.
 #[derive(Clone)]
@@ -41,13 +43,32 @@ pub struct Calendar {
     zone_name: String,
 }
 
-/// The runs of a schedule in a span of time.
+/// Which nominal times have passed since a schedule last created a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Due {
     /// The nominal times for which a task is created, oldest first.
     pub times: Vec<Timestamp>,
-    /// The latest nominal time of the span, whether or not a task is created for it.
+    /// The latest nominal time that has passed, whether or not it is among them.
     pub latest: Option<Timestamp>,
+    /// The first nominal time that has not passed yet; none where there is none before the year 5000.
+    pub next: Option<Timestamp>,
+}
+
+/// A search for what is due, in steps: each step finds one nominal time, so that the caller bounds the work between two
+/// pauses.
+///
+/// It walks forward through a span that ends now, and starts again with a longer span until it has found enough: a year of
+/// a schedule of every minute isn't walked for its last run.
+#[derive(Clone, Debug)]
+pub struct DueSearch {
+    after: Timestamp,
+    now: Timestamp,
+    missed: Missed,
+    span: Duration,
+    /// The walk has come so far.
+    at: Timestamp,
+    /// The latest of the times that the walk has found; at most as many as are created.
+    found: VecDeque<Timestamp>,
 }
 
 impl Calendar {
@@ -83,45 +104,83 @@ impl Calendar {
         (next > after).then(|| Timestamp::from_micros(next.timestamp().as_microsecond()))
     }
 
-    /// The nominal times after `after` up to `now` (inclusive) for which tasks are created. None where the clock was set back
-    /// before `after`: a task that was created is not created again.
+    /// Which nominal times lie after `after` and not after `now`, and for which of them a task is created. None where the
+    /// clock has been put back behind `after`: what was created is not created again.
     ///
     /// `run_once`: the latest, however late it is. `skip`: the latest, unless it is late by more than [`LATE`]. `run_all`:
     /// all of them, at most the latest [`CATCH_UP_MAX`].
     #[must_use]
     pub fn due(&self, after: Timestamp, now: Timestamp, missed: Missed) -> Due {
-        let most = match missed {
-            Missed::RunOnce | Missed::Skip => 1,
-            Missed::RunAll => CATCH_UP_MAX,
-        };
-        let mut times = self.latest(after, now, most);
-        let latest = times.last().copied();
-        if missed == Missed::Skip {
-            times.retain(|time| now.since(*time) <= LATE);
+        let mut search = DueSearch::new(after, now, missed);
+        loop {
+            let mut steps = usize::MAX;
+            if let Some(due) = search.advance(self, &mut steps) {
+                return due;
+            }
         }
-        Due { times, latest }
+    }
+}
+
+impl DueSearch {
+    /// A search for what [`Calendar::due`] describes, before its first step.
+    #[must_use]
+    pub fn new(after: Timestamp, now: Timestamp, missed: Missed) -> Self {
+        let mut search = Self { after, now, missed, span: FIRST_SPAN, at: after, found: VecDeque::new() };
+        search.at = search.start();
+        search
     }
 
-    /// The latest `most` nominal times after `after` up to `now`, oldest first. It searches a span before `now` that grows
-    /// until it has enough of them, so that the last run of a year of minutes is found without a walk over the year.
-    fn latest(&self, after: Timestamp, now: Timestamp, most: usize) -> Vec<Timestamp> {
-        let mut span = Duration::from_hours(2);
-        loop {
-            let start = Timestamp::from_micros(now.as_micros().saturating_sub_unsigned(micros(span))).max(after);
-            let mut found = VecDeque::with_capacity(most.min(64));
-            let mut next = self.next(start);
-            while let Some(time) = next.filter(|time| *time <= now) {
-                if found.len() == most {
-                    found.pop_front();
-                }
-                found.push_back(time);
-                next = self.next(time);
+    /// Takes at most `steps` steps and subtracts those that it took; what is due, once the search is over.
+    pub fn advance(&mut self, calendar: &Calendar, steps: &mut usize) -> Option<Due> {
+        while *steps > 0 {
+            *steps -= 1;
+            match calendar.next(self.at) {
+                Some(time) if time <= self.now => self.push(time),
+                next if self.is_over() => return Some(self.finish(next, calendar)),
+                Some(_) | None => self.widen(),
             }
-            if found.len() == most || start == after {
-                return found.into();
-            }
-            span = span.saturating_mul(8);
         }
+        None
+    }
+
+    fn start(&self) -> Timestamp {
+        Timestamp::from_micros(self.now.as_micros().saturating_sub_unsigned(micros(self.span))).max(self.after)
+    }
+
+    const fn limit(&self) -> usize {
+        match self.missed {
+            Missed::RunOnce | Missed::Skip => 1,
+            Missed::RunAll => CATCH_UP_MAX,
+        }
+    }
+
+    fn push(&mut self, time: Timestamp) {
+        if self.found.len() == self.limit() {
+            self.found.pop_front();
+        }
+        self.found.push_back(time);
+        self.at = time;
+    }
+
+    fn is_over(&self) -> bool {
+        self.found.len() == self.limit() || self.start() == self.after
+    }
+
+    fn widen(&mut self) {
+        self.span = self.span.saturating_mul(8);
+        self.found.clear();
+        self.at = self.start();
+    }
+
+    /// A time zone that leaves out whole days can hide from `at` what comes after now.
+    fn finish(&mut self, next: Option<Timestamp>, calendar: &Calendar) -> Due {
+        let next = next.or_else(|| calendar.next(self.at.max(self.now)));
+        let latest = self.found.back().copied();
+        let mut times: Vec<_> = std::mem::take(&mut self.found).into();
+        if self.missed == Missed::Skip {
+            times.retain(|time| self.now.since(*time) <= LATE);
+        }
+        Due { times, latest, next }
     }
 }
 

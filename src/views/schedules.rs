@@ -1,6 +1,7 @@
 //! The schedules in force, and the nominal time of the last task that each of them created.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -37,7 +38,13 @@ impl Schedules {
         self.0.iter().map(|(id, scheduled)| (*id, scheduled))
     }
 
-    /// The schedule with this id, while it is in force.
+    /// At most `limit` schedules in force whose ids come after `after`, in the order of their ids.
+    pub fn page(&self, after: Option<Uuid>, limit: usize) -> impl Iterator<Item = (Uuid, &Scheduled)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.0.range((start, Bound::Unbounded)).take(limit).map(|(id, scheduled)| (*id, scheduled))
+    }
+
+    /// The schedule of this id, while it is in force.
     #[must_use]
     pub fn get(&self, id: Uuid) -> Option<&Scheduled> {
         self.0.get(&id)

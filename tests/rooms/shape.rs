@@ -72,7 +72,7 @@ pub(crate) fn one_append(sources: &[Source]) -> Found {
 
 fn appends(source: &Source) -> Found {
     calls(source, |name, receiver, _| match name {
-        "append_many" | "append_drafts" => true,
+        "append_many" | "append_encoded" => true,
         // Headers, vectors and the like have an `append` too.
         "append" => ["store", "log", "events"].contains(&receiver),
         _ => false,

@@ -174,7 +174,7 @@ fn a_day_that_never_occurs_has_no_next_time() {
 }
 
 fn due(missed: Missed, passed: &str, now: &str) -> (Vec<String>, Option<String>) {
-    let Due { times, latest } = calendar("0 * * * *", "UTC").due(at(passed), at(now), missed);
+    let Due { times, latest, .. } = calendar("0 * * * *", "UTC").due(at(passed), at(now), missed);
     let short = |time: Timestamp| time.to_string()[11..16].to_owned();
     (times.into_iter().map(short).collect(), latest.map(short))
 }
