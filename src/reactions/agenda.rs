@@ -98,9 +98,10 @@ impl Agenda {
         }
     }
 
-    /// Begins a search for at most `limit` schedules whose deadline has passed, the earliest first.
-    pub fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<Search> {
-        let due = self.deadlines.take_due(now, limit);
+    /// Begins a search for each schedule whose deadline has passed, the earliest first. However long a search then waits for
+    /// its turn, `now` decides whether a run is late.
+    pub fn take_due(&mut self, now: Timestamp) -> Vec<Search> {
+        let due = self.deadlines.take_due(now, usize::MAX);
         due.into_iter().filter_map(|(id, ())| Some(self.plans.get(&id)?.search(id, now))).collect()
     }
 

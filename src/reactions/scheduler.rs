@@ -33,7 +33,7 @@ use crate::task::{Rejection, Timestamp};
 const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(10));
 /// The longest that the timer sleeps: a clock that was changed is noticed by then.
 const TIMER_MAX: Duration = Duration::from_mins(1);
-/// Schedules that are searched or create tasks at the same time.
+/// Schedules that create tasks at the same time. As many may wait for that; the searches pause when there are more.
 const AT_ONCE: usize = 200;
 /// Calendar steps of one turn on the pool. A step takes some microseconds.
 const STEPS: usize = 10_000;
@@ -59,6 +59,8 @@ pub struct Scheduler {
     /// Searches that are not over; empty while they are on the pool.
     searches: VecDeque<Search>,
     is_searching: bool,
+    /// Runs that were found and whose tasks are not being created yet.
+    runs: VecDeque<DueRuns>,
     /// Schedules whose tasks are being created.
     creating: usize,
     back_off: BackOff,
@@ -77,6 +79,7 @@ impl Scheduler {
             agenda: Agenda::default(),
             searches: VecDeque::new(),
             is_searching: false,
+            runs: VecDeque::new(),
             creating: 0,
             back_off: BACK_OFF,
             is_paused: false,
@@ -119,15 +122,22 @@ impl Scheduler {
         }
     }
 
-    /// Searches the schedules that are due, as many as there is room for, or sets the timer to the next deadline.
+    /// Creates tasks, searches the schedules that are due, or sets the timer to the next deadline.
     fn advance(&mut self, ctx: &mut Context<Self>) {
-        if self.is_searching || self.is_paused {
+        if self.is_paused {
+            return;
+        }
+        while self.creating < AT_ONCE
+            && let Some(runs) = self.runs.pop_front()
+        {
+            self.create(runs, ctx);
+        }
+        if self.is_searching {
             return;
         }
         let now = now();
-        let room = AT_ONCE.saturating_sub(self.creating + self.searches.len());
-        self.searches.extend(self.agenda.take_due(now, room));
-        if self.searches.is_empty() {
+        self.searches.extend(self.agenda.take_due(now));
+        if self.searches.is_empty() || self.runs.len() >= AT_ONCE {
             self.reset_timer(now, ctx);
         } else {
             self.search(ctx);
@@ -139,8 +149,6 @@ impl Scheduler {
             ctx.cancel_future(timer);
         }
         let wait = self.agenda.next_deadline().map_or(TIMER_MAX, |next| next.since(now).min(TIMER_MAX));
-        // With no room, the end of a creation goes on; the timer only has to be no busy loop.
-        let wait = if self.creating < AT_ONCE { wait } else { TIMER_MAX };
         self.timer = Some(ctx.run_later(wait, Self::advance));
     }
 
@@ -160,23 +168,21 @@ impl Scheduler {
         match turn {
             Ok((searches, found)) => {
                 this.searches = searches;
-                for found in found {
-                    this.create(found, ctx);
-                }
+                this.runs.extend(found.into_iter().filter_map(|found| this.agenda.apply(found)));
                 this.advance(ctx);
             }
             Err(error) => {
                 tracing::error!(%error, "a search for due times broke off; all schedules are searched anew");
                 ctx.run_later(this.back_off.failed(), |this, ctx| {
                     this.agenda = Agenda::default();
+                    this.runs.clear();
                     this.catch_up(ctx);
                 });
             }
         }
     }
 
-    fn create(&mut self, found: Found, ctx: &mut Context<Self>) {
-        let Some(runs) = self.agenda.apply(found) else { return };
+    fn create(&mut self, runs: DueRuns, ctx: &mut Context<Self>) {
         self.creating += 1;
         let creator = self.creator.clone();
         let creation = async move {

@@ -46,7 +46,7 @@ fn hourly() -> Agenda {
 
 /// What is found at this time, and noted in the agenda.
 fn due(agenda: &mut Agenda, now: &str) -> Vec<DueRuns> {
-    let mut searches = agenda.take_due(at(now), 100).into();
+    let mut searches = agenda.take_due(at(now)).into();
     let found = advance(&mut searches, usize::MAX);
     assert!(searches.is_empty());
     found.into_iter().filter_map(|found| agenda.apply(found)).collect()
@@ -63,7 +63,7 @@ fn a_schedule_waits_for_its_next_time_once_it_was_searched() {
     let mut agenda = hourly();
     assert_eq!(due(&mut agenda, "20T08:31:00"), []);
     assert_eq!(agenda.next_deadline(), Some(at("20T09:00:00")));
-    assert!(agenda.take_due(at("20T08:59:59.999999"), 100).is_empty());
+    assert!(agenda.take_due(at("20T08:59:59.999999")).is_empty());
     assert_eq!(one(due(&mut agenda, "20T09:00:00")).times, [at("20T09:00:00")]);
 }
 
@@ -94,7 +94,7 @@ fn a_creation_that_was_interrupted_goes_on_after_the_last_run_that_has_its_task(
 #[test]
 fn what_is_found_of_a_schedule_that_was_removed_meanwhile_is_ignored() {
     let mut agenda = hourly();
-    let mut searches: VecDeque<Search> = agenda.take_due(at("20T09:10:00"), 100).into();
+    let mut searches: VecDeque<Search> = agenda.take_due(at("20T09:10:00")).into();
     agenda.remove(ID);
     let found: Vec<Found> = advance(&mut searches, usize::MAX);
     assert_eq!(found.into_iter().filter_map(|found| agenda.apply(found)).collect::<Vec<_>>(), []);
@@ -125,17 +125,25 @@ fn a_schedule_that_cannot_be_read_is_searched_once() {
 }
 
 #[test]
-fn of_many_due_schedules_the_earliest_come_first_and_no_more_than_there_is_room_for() {
+fn of_many_due_schedules_the_earliest_come_first() {
     let mut agenda = Agenda::default();
     for n in 0..10 {
         let since = at("20T08:00:00").plus(Duration::from_secs(10 - n));
         agenda.insert(Uuid::from_u128(n.into()), &scheduled("0 * * * *", Missed::RunAll, since));
     }
-    let mut searches: VecDeque<Search> = agenda.take_due(at("20T09:00:00"), 3).into();
+    let ids: Vec<u128> = due(&mut agenda, "20T09:00:00").iter().map(|runs| runs.schedule.as_u128()).collect();
+    assert_eq!(ids, [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
+}
+
+#[test]
+fn a_run_that_was_on_time_is_not_skipped_because_its_search_waited() {
+    let mut agenda = Agenda::default();
+    agenda.insert(ID, &scheduled("0 * * * *", Missed::Skip, at("20T08:30:00")));
+    let mut searches: VecDeque<Search> = agenda.take_due(at("20T09:00:30")).into();
+    assert!(advance(&mut searches, 0).is_empty(), "no turn for a long time");
     let found = advance(&mut searches, usize::MAX);
-    let ids: Vec<u128> = found.into_iter().map(|found| agenda.apply(found).unwrap().schedule.as_u128()).collect();
-    assert_eq!(ids, [9, 8, 7]);
-    assert_eq!(agenda.take_due(at("20T09:00:00"), 100).len(), 7);
+    let runs = found.into_iter().filter_map(|found| agenda.apply(found)).collect();
+    assert_eq!(one(runs).times, [at("20T09:00:00")]);
 }
 
 #[test]
@@ -190,7 +198,7 @@ fn a_thousand_schedules_that_missed_a_day_are_searched_in_bounded_turns_without_
     for (id, scheduled) in read.views().schedules().iter() {
         agenda.insert(id, scheduled);
     }
-    let mut searches: VecDeque<Search> = agenda.take_due(now, usize::MAX).into();
+    let mut searches: VecDeque<Search> = agenda.take_due(now).into();
     assert_eq!(searches.len(), 1000);
     // A search that needed the lock would wait for this guard for ever.
     let projector_writes = write.write();
