@@ -6,7 +6,7 @@ use taskbell::dispatch::capacity::RemoteOffers;
 use taskbell::views::Wants;
 
 /// A worker that was silent for so long no longer counts as alive.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+const FORGOTTEN: Duration = Duration::from_mins(1);
 
 fn offer(kinds: &[&str], queues: &[&str]) -> Wants {
     let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect();
