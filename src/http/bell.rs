@@ -13,7 +13,7 @@ use super::tasks::{answer_at, wait};
 use crate::store::{StreamName, now};
 use crate::streams::actor::Ask;
 use crate::task::Position;
-use crate::task::bell::{Bell, See};
+use crate::task::bell::{Bell, MarkSeen};
 use crate::task::limits::is_owner;
 
 #[derive(Deserialize)]
@@ -61,7 +61,7 @@ pub async fn seen(
 /// # Errors
 /// 422 where the position lies beyond the head, 503.
 pub async fn see(edge: &AppState, caller: &Caller, position: Position) -> Result<(), Problem> {
-    let command = See { position, head: edge.store.head().position };
+    let command = MarkSeen { position, head: edge.store.head().position };
     let stream = StreamName::bell(&caller.subject);
     let (_, appended) = edge.registry.ask::<Bell>(Ask { stream, command, at: now(), meta: caller.meta() }).await?;
     if appended > 0 {
