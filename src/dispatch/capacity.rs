@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::task::Status;
-use crate::views::{Limits, Row, RunQueue, Waiting, Wants};
+use crate::views::{Limits, Row, RunQueue, Waiting, WorkOffer};
 
 /// A worker that has sent no request and no heartbeat for so long no longer counts as alive: twice the longest long poll.
 const FORGOTTEN: Duration = Duration::from_mins(1);
@@ -24,7 +24,7 @@ pub struct Capacity {
 
 #[derive(Debug, Default)]
 struct Offers {
-    local: Wants,
+    local: WorkOffer,
     /// Free slots of the worker inside the process.
     free: usize,
     remote: RemoteOffers,
@@ -34,7 +34,7 @@ impl Capacity {
     /// An empty run queue with these limits, and no worker.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let local = Wants { kinds: Some(Vec::new()), queues: None };
+        let local = WorkOffer { kinds: Some(Vec::new()), queues: None };
         Self {
             pending: Mutex::new(RunQueue::new(limits)),
             offers: Mutex::new(Offers { local, free: 0, remote: RemoteOffers::default() }),
@@ -54,7 +54,7 @@ impl Capacity {
         if offers.remote.has_worker_for(row.kind(), row.queue(), Instant::now()) {
             return Waiting::Soon;
         }
-        match offers.local.include(row.kind(), row.queue()) {
+        match offers.local.accepts(row.kind(), row.queue()) {
             true if offers.free == 0 => Waiting::Limit,
             true => Waiting::Soon,
             false => Waiting::Worker,
@@ -66,17 +66,17 @@ impl Capacity {
         lock(&self.pending)
     }
 
-    pub(super) fn offer_local(&self, wants: &Wants, free: usize) {
+    pub(super) fn offer_local(&self, offer: &WorkOffer, free: usize) {
         let mut offers = lock(&self.offers);
-        if offers.local != *wants {
-            offers.local = wants.clone();
+        if offers.local != *offer {
+            offers.local = offer.clone();
         }
         offers.free = free;
     }
 
     /// A worker outside the process asked for work.
-    pub(super) fn offer_remote(&self, worker: &str, wants: &Wants) {
-        lock(&self.offers).remote.offer(worker, wants, Instant::now());
+    pub(super) fn offer_remote(&self, worker: &str, offer: &WorkOffer) {
+        lock(&self.offers).remote.offer(worker, offer, Instant::now());
     }
 
     /// A worker outside the process sent a heartbeat.
@@ -103,7 +103,7 @@ pub struct RemoteOffers {
 
 #[derive(Debug)]
 struct RemoteWorker {
-    offer: Wants,
+    offer: WorkOffer,
     seen: Instant,
 }
 
@@ -113,7 +113,7 @@ impl RemoteWorker {
     }
 
     fn takes(&self, kind: &str, queue: &str, now: Instant) -> bool {
-        self.is_alive(now) && self.offer.include(kind, queue)
+        self.is_alive(now) && self.offer.accepts(kind, queue)
     }
 }
 
@@ -127,7 +127,7 @@ enum Found {
 
 impl RemoteOffers {
     /// The worker asked for work at `now`: it is alive, and offers this and nothing else.
-    pub fn offer(&mut self, worker: &str, offer: &Wants, now: Instant) {
+    pub fn offer(&mut self, worker: &str, offer: &WorkOffer, now: Instant) {
         if let Some(known) = self.workers.get_mut(worker) {
             let was_alive = known.is_alive(now);
             known.seen = now;

@@ -27,7 +27,7 @@ use crate::streams::messages::{Execute, ExecuteError};
 use crate::task::event::Progress;
 use crate::task::limits::{LOCAL_WORKER, TEXT_MAX, WORKER_MAX, is_line, is_name, is_own};
 use crate::task::{Command, Invalid, Position, Rejection, TaskId, Timestamp};
-use crate::views::{Row, Wants};
+use crate::views::{Row, WorkOffer};
 
 /// Leases of one request.
 const LEASES_MAX: usize = 1000;
@@ -138,7 +138,7 @@ pub async fn take(
         let line = line.clone();
         move || line.is_gone()
     });
-    edge.dispatcher.do_send(Take { worker, wants: Wants { kinds, queues }, max, wait, gone, answer });
+    edge.dispatcher.do_send(Take { worker, wants: WorkOffer { kinds, queues }, max, wait, gone, answer });
     // A dispatcher that has stopped has nothing to give.
     let Given { leases, delivery } = given.await.unwrap_or_default();
     // They live from now on, however long the views take.

@@ -20,7 +20,7 @@ use crate::streams::ExecuteOn;
 use crate::streams::create::UniqueKeys;
 use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
-use crate::task::bell::{Bell, See};
+use crate::task::bell::{Bell, MarkSeen};
 use crate::task::event::CancelPolicy;
 use crate::task::{Position, TaskId};
 use crate::work::Handlers;
@@ -74,7 +74,7 @@ impl AppState {
     /// # Errors
     /// 422 where the position lies beyond the head of the log; 500 or 503 where the log can't be read or written.
     pub async fn mark_seen(&self, caller: &Caller, position: Position) -> Result<(), Problem> {
-        let command = See { position, head: self.store.head().position };
+        let command = MarkSeen { position, head: self.store.head().position };
         let execute = ExecuteOn::<Bell> { key: caller.subject.clone(), command, at: now(), meta: caller.meta() };
         if self.registry.execute_on(execute).await?.appended > 0 {
             let head = self.store.head().position;

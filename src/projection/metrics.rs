@@ -16,7 +16,7 @@ use super::projector::Committed;
 use super::projector::Stop;
 use super::reader::ViewsReader;
 use crate::store::LogEvent;
-use crate::task::event::{Completed, Event, Outcome, TaskError, VERDICTS_OF_THE_SYSTEM};
+use crate::task::event::{Completed, Event, Outcome, SYSTEM_ERROR_CODES, TaskError};
 use crate::task::{Position, Status, TaskId, Timestamp};
 use crate::views::{Changed, Row};
 
@@ -277,7 +277,7 @@ fn seconds(span: Duration) -> f64 {
 
 /// The code of an error that the system itself gave an attempt.
 fn verdict_of_the_system(error: &TaskError) -> Option<&'static str> {
-    VERDICTS_OF_THE_SYSTEM.into_iter().find(|code| *code == error.code)
+    SYSTEM_ERROR_CODES.into_iter().find(|code| *code == error.code)
 }
 
 impl Actor for Meter {

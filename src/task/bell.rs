@@ -32,7 +32,7 @@ pub struct Seen {
 
 /// The command of an owner who has seen everything up to a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct See {
+pub struct MarkSeen {
     /// Up to this position.
     pub position: Position,
     /// The last position of the log when the command was sent.
@@ -40,13 +40,13 @@ pub struct See {
 }
 
 impl Decider for Bell {
-    type Command = See;
+    type Command = MarkSeen;
     type Event = BellEvent;
 
     /// `seen` only grows: a position at or before it leads to no event.
-    fn decide(&self, command: &See, _now: Timestamp) -> Result<Vec<BellEvent>, Rejection> {
+    fn decide(&self, command: &MarkSeen, _now: Timestamp) -> Result<Vec<BellEvent>, Rejection> {
         if command.position > command.head {
-            return Err(Rejection::BeyondHead { asked: command.position, head: command.head });
+            return Err(Rejection::BeyondHead { position: command.position, head: command.head });
         }
         if command.position <= self.seen {
             return Ok(Vec::new());

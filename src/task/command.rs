@@ -137,10 +137,10 @@ pub enum Rejection {
     #[error("task {0} has the same unique key and is not final yet")]
     UniqueKeyTaken(TaskId),
     /// The position lies after the end of the log.
-    #[error("position {asked} lies beyond the head of the log, {head}")]
+    #[error("position {position} lies beyond the head of the log, {head}")]
     BeyondHead {
         /// The position in the command.
-        asked: Position,
+        position: Position,
         /// The last position of the log.
         head: Position,
     },

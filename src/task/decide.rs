@@ -5,8 +5,7 @@ use serde_json::Value;
 use super::command::{Command, End, Rejection};
 use super::event::{
     AttemptFailed, CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Created, Event,
-    Outcome, OutputKept, Progress, Queued, QueuedReason, Released, Retried, Rung, Started, TaskError,
-    is_verdict_of_the_system,
+    Outcome, OutputKept, Progress, Queued, QueuedReason, Released, Retried, Rung, Started, TaskError, is_system_error,
 };
 use super::limits::{self, Invalid};
 use super::retry::retry_at;
@@ -111,7 +110,7 @@ fn acknowledge(
     let Some(Cancel { acknowledged, acknowledgements, .. }) = running_cancel(task) else {
         return Err(Rejection::NotCancelling);
     };
-    if *acknowledgements >= limits::ANSWERS_MAX
+    if *acknowledgements >= limits::ACKNOWLEDGEMENTS_MAX
         || acknowledged.as_ref().is_some_and(|step| step.as_deref() == stopping_after)
     {
         return Ok(Vec::new());
@@ -156,7 +155,7 @@ fn finish(
             result: not_null(result.as_ref()),
             ..base(Outcome::Succeeded)
         }),
-        End::Failed { error, .. } if lease.1.is_some() && is_verdict_of_the_system(error) => {
+        End::Failed { error, .. } if lease.1.is_some() && is_system_error(error) => {
             let detail = "this code is the system's own: it says that the worker did not end the attempt";
             return Err(Rejection::Invalid(vec![Invalid::new("/error/code", detail)]));
         }

@@ -177,12 +177,12 @@ pub struct TaskError {
 }
 
 /// The error codes with which the system ends an attempt whose end its worker didn't report.
-pub const VERDICTS_OF_THE_SYSTEM: [&str; 3] = ["lease_expired", "timed_out", "server_restarted"];
+pub const SYSTEM_ERROR_CODES: [&str; 3] = ["lease_expired", "timed_out", "server_restarted"];
 
 /// Whether the system, and not the worker, ended the attempt with this error.
 #[must_use]
-pub fn is_verdict_of_the_system(error: &TaskError) -> bool {
-    VERDICTS_OF_THE_SYSTEM.contains(&error.code.as_str())
+pub fn is_system_error(error: &TaskError) -> bool {
+    SYSTEM_ERROR_CODES.contains(&error.code.as_str())
 }
 
 /// The progress of an attempt, as its worker reported it.

@@ -28,15 +28,15 @@ impl TaskId {
 /// The text is not a lower-case, hyphenated UUID.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a task id: a lower-case, hyphenated UUID is needed")]
-pub struct NotAnId;
+pub struct InvalidTaskId;
 
 impl FromStr for TaskId {
-    type Err = NotAnId;
+    type Err = InvalidTaskId;
 
     /// Accepts one spelling alone, so that ids can be compared as text.
-    fn from_str(text: &str) -> Result<Self, NotAnId> {
-        let id = Uuid::try_parse(text).map_err(|_| NotAnId)?;
-        if id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text { Ok(Self(id)) } else { Err(NotAnId) }
+    fn from_str(text: &str) -> Result<Self, InvalidTaskId> {
+        let id = Uuid::try_parse(text).map_err(|_| InvalidTaskId)?;
+        if id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text { Ok(Self(id)) } else { Err(InvalidTaskId) }
     }
 }
 

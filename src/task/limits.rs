@@ -26,7 +26,7 @@ pub const RESULT_MAX: usize = 256 * 1024;
 pub const TAIL_MAX: usize = 64 * 1024;
 /// How many acknowledgements of one request to cancel are recorded: a worker that reports one step after the other must not
 /// fill the log.
-pub const ANSWERS_MAX: u32 = 100;
+pub const ACKNOWLEDGEMENTS_MAX: u32 = 100;
 /// The longest reason, message or name of a step.
 pub const TEXT_MAX: usize = 1024;
 /// The longest idempotency key.

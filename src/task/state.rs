@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{
     CancelAcknowledged, CancelPolicy, Completed, Created, Event, Outcome, ReleasedReason, Rung, Started,
-    is_verdict_of_the_system,
+    is_system_error,
 };
 use super::time::Timestamp;
 
@@ -232,7 +232,7 @@ impl Task {
             }
             Event::AttemptFailed(failed) => {
                 self.retry_at = Some(failed.retry_at);
-                self.end_attempt(!is_verdict_of_the_system(&failed.error));
+                self.end_attempt(!is_system_error(&failed.error));
             }
             Event::Released(released) => {
                 self.attempts_in_run = self.attempts_in_run.saturating_sub(1);
@@ -264,7 +264,7 @@ impl Task {
         self.retry_at = None;
         if completed.attempt.is_some() {
             let error = completed.error.as_ref();
-            self.end_attempt(!completed.forced && !error.is_some_and(is_verdict_of_the_system));
+            self.end_attempt(!completed.forced && !error.is_some_and(is_system_error));
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, Recorded, StreamName, Via};
-use taskbell::task::bell::{Bell, See};
+use taskbell::task::bell::{Bell, MarkSeen};
 use taskbell::task::command::End;
 use taskbell::task::event::{
     CancelPolicy, Created, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError,
@@ -143,7 +143,7 @@ impl Walk {
     fn see(&mut self, owner: &'static str, position: u64) {
         self.wait(900);
         let (mut bell, last) = self.bells.remove(owner).unwrap_or_default();
-        let see = See { position: Position(position), head: self.log.head().position };
+        let see = MarkSeen { position: Position(position), head: self.log.head().position };
         let events = bell.decide(&see, self.now).unwrap();
         for event in &events {
             bell.evolve(event);

@@ -1,6 +1,6 @@
 //! The fence: only the holder of the running attempt's secret may end it, once; a repeated report gets the same answer.
 
-use taskbell::task::event::{OutputKept, QueuedReason::RetryAt, VERDICTS_OF_THE_SYSTEM};
+use taskbell::task::event::{OutputKept, QueuedReason::RetryAt, SYSTEM_ERROR_CODES};
 use taskbell::task::limits::Invalid;
 
 use super::*;
@@ -103,7 +103,7 @@ sentences! {
 
 #[test]
 fn no_worker_outside_the_process_can_report_a_code_of_the_system() {
-    for code in VERDICTS_OF_THE_SYSTEM {
+    for code in SYSTEM_ERROR_CODES {
         let end = End::Failed { error: system_error(code), retryable: true };
         for history in [running(), cancelling()] {
             let decided = given(history).when(report(1, 1, end.clone()));

@@ -1,12 +1,12 @@
 //! The bell: `seen` only grows.
 
-use taskbell::task::bell::{Bell, BellEvent, See, Seen};
+use taskbell::task::bell::{Bell, BellEvent, MarkSeen, Seen};
 use taskbell::task::{Decider, Position, Rejection};
 
 use super::now;
 
 fn see(seen: u64, position: u64, head: u64) -> Result<Vec<BellEvent>, Rejection> {
-    let see = See { position: Position(position), head: Position(head) };
+    let see = MarkSeen { position: Position(position), head: Position(head) };
     Bell { seen: Position(seen) }.decide(&see, now())
 }
 
@@ -29,8 +29,8 @@ fn a_position_that_was_seen_leads_to_no_event() {
 
 #[test]
 fn a_position_after_the_end_of_the_log_is_rejected() {
-    assert_eq!(see(3, 10, 9), Err(Rejection::BeyondHead { asked: Position(10), head: Position(9) }));
-    assert_eq!(see(0, 1, 0), Err(Rejection::BeyondHead { asked: Position(1), head: Position(0) }));
+    assert_eq!(see(3, 10, 9), Err(Rejection::BeyondHead { position: Position(10), head: Position(9) }));
+    assert_eq!(see(0, 1, 0), Err(Rejection::BeyondHead { position: Position(1), head: Position(0) }));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::value::{RawValue, to_raw_value};
 use taskbell::store::{Hash, LogEvent, Meta, Recorded, StreamName, Via, codec};
-use taskbell::task::bell::{Bell, See};
+use taskbell::task::bell::{Bell, MarkSeen};
 use taskbell::task::command::End;
 pub use taskbell::task::event::Created;
 use taskbell::task::event::{CancelPolicy, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError};
@@ -67,7 +67,7 @@ impl Log {
     }
 
     pub fn see(&mut self, owner: &str, position: Position) {
-        let see = See { position, head: self.head() };
+        let see = MarkSeen { position, head: self.head() };
         let (bell, next) = self.bells.entry(owner.to_owned()).or_default();
         let mut recorded = Vec::new();
         for event in bell.decide(&see, Timestamp::from_micros(0)).unwrap() {

@@ -7,7 +7,7 @@ use serde_json::{Value, to_value};
 use taskbell::task::event::Progress;
 use taskbell::task::{Position, Status, Timestamp};
 use taskbell::views::{
-    Cursor, Filter, NamedCounts, Order, Page, PageRequest, RunQueue, Snapshot, Timer, Views, Waiting, Wants,
+    Cursor, Filter, NamedCounts, Order, Page, PageRequest, RunQueue, Snapshot, Timer, Views, Waiting, WorkOffer,
 };
 
 use super::history::{KINDS, Log, OWNERS, QUEUES, random};
@@ -105,10 +105,10 @@ fn check_pages(views: &Views, oracle: &Oracle, rng: &mut StdRng, log: &Log, filt
 /// The run queue, followed or built anew, has the tasks of the oracle for each queue and kind, in the same order.
 fn check_run_queue(views: &Views, followed: &RunQueue, oracle: &Oracle) {
     let mut anew = RunQueue::default();
-    views.rows().for_each(|row| anew.settle(None, row));
+    views.rows().for_each(|row| anew.apply_change(None, row));
     for mut pending in [followed.clone(), anew] {
         for (kind, queue) in KINDS.iter().flat_map(|kind| QUEUES.map(|queue| (kind, queue))) {
-            let wants = Wants { kinds: Some(vec![(*kind).to_owned()]), queues: Some(vec![queue.to_owned()]) };
+            let wants = WorkOffer { kinds: Some(vec![(*kind).to_owned()]), queues: Some(vec![queue.to_owned()]) };
             let turns: Vec<String> = std::iter::from_fn(|| pending.offer(&wants)).map(|id| id.to_string()).collect();
             assert_eq!(turns, oracle.queued(kind, queue));
         }
@@ -151,7 +151,7 @@ fn step(views: &mut Views, pending: &mut RunQueue, oracle: &mut Oracle, recorded
         }
     }
     let Some(changed) = applied.task else { return };
-    pending.settle(changed.before.as_ref(), &changed.after);
+    pending.apply_change(changed.before.as_ref(), &changed.after);
     let id = changed.after.id();
     let doc = to_value(views.get(id).unwrap().doc(Waiting::Worker, None)).unwrap();
     assert_eq!(doc, to_value(changed.after.doc(Waiting::Worker, None)).unwrap());
@@ -200,7 +200,7 @@ fn pages_of_a_long_list_are_those_of_a_naive_fold_across_blocks_and_words() {
     let (mut views, mut pending, mut oracle) = (Views::default(), RunQueue::default(), Oracle::default());
     for recorded in &log.events {
         if let Some(changed) = views.apply(recorded).task {
-            pending.settle(changed.before.as_ref(), &changed.after);
+            pending.apply_change(changed.before.as_ref(), &changed.after);
         }
         oracle.apply(recorded);
     }

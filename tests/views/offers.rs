@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use taskbell::dispatch::capacity::RemoteOffers;
-use taskbell::views::Wants;
+use taskbell::views::WorkOffer;
 
 /// A worker that was silent for so long no longer counts as alive.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+const FORGOTTEN: Duration = Duration::from_mins(1);
 
-fn offer(kinds: &[&str], queues: &[&str]) -> Wants {
+fn offer(kinds: &[&str], queues: &[&str]) -> WorkOffer {
     let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect();
-    Wants { kinds: Some(names(kinds)), queues: Some(names(queues)) }
+    WorkOffer { kinds: Some(names(kinds)), queues: Some(names(queues)) }
 }
 
 /// So many workers that offer other kinds.
@@ -97,7 +97,7 @@ fn a_worker_counts_as_alive_for_a_minute_after_its_last_request_or_heartbeat() {
 fn a_worker_without_a_list_takes_any_kind_but_those_of_the_server_itself() {
     let now = Instant::now();
     let mut offers = RemoteOffers::default();
-    offers.offer("w", &Wants::default(), now);
+    offers.offer("w", &WorkOffer::default(), now);
     assert!(offers.has_worker_for("anything", "anywhere", now));
     assert!(!offers.has_worker_for("taskbell.bulk-cancel", "default", now));
 }

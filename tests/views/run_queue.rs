@@ -2,7 +2,7 @@
 
 use taskbell::task::queue::{Paused, QueueEvent, Resumed};
 use taskbell::task::{Command, TaskId};
-use taskbell::views::{Limits, RunQueue, Views, Waiting, Wants};
+use taskbell::views::{Limits, RunQueue, Views, Waiting, WorkOffer};
 
 use super::history::{Created, Log, plain, start, succeed};
 
@@ -35,14 +35,14 @@ impl Fixture {
         let from = usize::try_from(self.views.position().0).unwrap();
         for recorded in &self.log.events[from..] {
             if let Some(changed) = self.views.apply(recorded).task {
-                self.pending.settle(changed.before.as_ref(), &changed.after);
+                self.pending.apply_change(changed.before.as_ref(), &changed.after);
             }
         }
     }
 
     /// Offers the next task to a worker that takes any.
     fn next(&mut self) -> Option<TaskId> {
-        self.pending.offer(&Wants::default())
+        self.pending.offer(&WorkOffer::default())
     }
 
     /// Offers all tasks that may run now, in order.
@@ -175,14 +175,14 @@ fn one_task_with_a_key_may_run_where_no_limit_is_set() {
 fn no_task_of_a_paused_queue_is_offered_until_it_is_resumed() {
     let mut fixture = Fixture::new(Limits::default());
     let id = fixture.task(in_queue("q"));
-    fixture.pending.hear("q", &QueueEvent::Paused(Paused { reason: None }));
-    fixture.pending.hear("empty", &QueueEvent::Paused(Paused { reason: None }));
+    fixture.pending.apply_queue_event("q", &QueueEvent::Paused(Paused { reason: None }));
+    fixture.pending.apply_queue_event("empty", &QueueEvent::Paused(Paused { reason: None }));
     let later = fixture.task(in_queue("empty"));
     assert_eq!(fixture.next(), None);
     assert_eq!(fixture.waits_for(id), Some(Waiting::Paused));
-    fixture.pending.hear("q", &QueueEvent::Resumed(Resumed { reason: None }));
+    fixture.pending.apply_queue_event("q", &QueueEvent::Resumed(Resumed { reason: None }));
     assert_eq!(fixture.all(), [id]);
-    fixture.pending.hear("empty", &QueueEvent::Resumed(Resumed { reason: None }));
+    fixture.pending.apply_queue_event("empty", &QueueEvent::Resumed(Resumed { reason: None }));
     assert_eq!(fixture.all(), [later]);
 }
 
@@ -207,7 +207,8 @@ fn workers_get_only_what_they_offer_and_the_servers_own_kinds_only_by_name() {
     });
     assert_eq!(fixture.all(), [other]);
     fixture.pending.take_back(other);
-    let wants = |kind: &str, queue: &str| Wants { kinds: Some(vec![kind.into()]), queues: Some(vec![queue.into()]) };
+    let wants =
+        |kind: &str, queue: &str| WorkOffer { kinds: Some(vec![kind.into()]), queues: Some(vec![queue.into()]) };
     assert_eq!(fixture.pending.offer(&wants("b", "default")), None);
     assert_eq!(fixture.pending.offer(&wants("a", "slow")), None);
     assert_eq!(fixture.pending.offer(&wants("b", "slow")), Some(other));

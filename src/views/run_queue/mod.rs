@@ -14,7 +14,7 @@ mod limits;
 mod ready;
 
 pub use limits::Limits;
-pub use ready::{QueuePosition, Wants};
+pub use ready::{QueuePosition, WorkOffer};
 
 use super::doc::Waiting;
 use super::queues::Queues;
@@ -55,7 +55,7 @@ impl RunQueue {
     }
 
     /// Applies a change of a task; `before` is none for a new task.
-    pub fn settle(&mut self, before: Option<&Row>, after: &Row) {
+    pub fn apply_change(&mut self, before: Option<&Row>, after: &Row) {
         self.reset_timer(before, after);
         let (was, is) = (before.map(readiness), readiness(after));
         if was == Some(is) {
@@ -89,7 +89,7 @@ impl RunQueue {
     }
 
     /// Applies the pause or the end of the pause of a queue.
-    pub fn hear(&mut self, queue: &str, event: &QueueEvent) {
+    pub fn apply_queue_event(&mut self, queue: &str, event: &QueueEvent) {
         self.ready.pause(queue, matches!(event, QueueEvent::Paused(_)));
     }
 
@@ -104,8 +104,8 @@ impl RunQueue {
     /// highest priority, and of these the oldest. None where no such task may run now.
     ///
     /// The offer ends with the next change of the task's status, with [`RunQueue::take_back`] or with [`RunQueue::forget`].
-    pub fn offer(&mut self, wants: &Wants) -> Option<TaskId> {
-        let (position, task) = self.ready.take_next(wants)?;
+    pub fn offer(&mut self, offer: &WorkOffer) -> Option<TaskId> {
+        let (position, task) = self.ready.take_next(offer)?;
         self.offered.insert(task, position);
         Some(task)
     }

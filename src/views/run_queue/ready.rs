@@ -40,17 +40,17 @@ impl QueuePosition {
 
 /// What a worker offers to execute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wants {
+pub struct WorkOffer {
     /// Tasks of these kinds; none: of all kinds but the server's own.
     pub kinds: Option<Vec<String>>,
     /// Tasks from these queues; none: from all queues.
     pub queues: Option<Vec<String>>,
 }
 
-impl Wants {
+impl WorkOffer {
     /// Whether the worker executes tasks of this kind from this queue.
     #[must_use]
-    pub fn include(&self, kind: &str, queue: &str) -> bool {
+    pub fn accepts(&self, kind: &str, queue: &str) -> bool {
         let kind = self.kinds.as_ref().map_or(!is_own(kind), |kinds| kinds.iter().any(|name| name == kind));
         kind && self.queues.as_ref().is_none_or(|queues| queues.iter().any(|name| name == queue))
     }
@@ -119,7 +119,7 @@ impl Backlog {
 #[derive(Clone, Debug, Default)]
 struct Queue {
     paused: bool,
-    /// The number of the offer that was its last one; see [`ReadyTasks::offers`].
+    /// The value of [`ReadyTasks::taken`] when a task of this queue was taken last.
     served: u64,
     /// By kind. A backlog is never empty.
     backlogs: HashMap<Name, Backlog>,
@@ -133,8 +133,8 @@ pub(super) struct ReadyTasks {
     queues: HashMap<Name, Queue>,
     /// The queues that have a task, the one that was served the longest ago first.
     order: BTreeSet<(u64, Name)>,
-    /// How many offers there were.
-    offers: u64,
+    /// How many tasks were taken, from all queues.
+    taken: u64,
     by_kind: RunningCounts,
     by_queue: RunningCounts,
     by_key: RunningCounts,
@@ -149,11 +149,11 @@ impl ReadyTasks {
 
     pub(super) fn insert(&mut self, at: &QueuePosition, task: TaskId) {
         let has_room = self.key_has_room(at.concurrency_key.as_ref());
-        let offers = self.offers;
+        let taken = self.taken;
         let queue = self.queues.entry(Name::clone(&at.queue)).or_default();
         if queue.backlogs.is_empty() {
-            // A queue that was empty doesn't catch up on the offers that went to other queues meanwhile.
-            queue.served = queue.served.max(offers);
+            // A queue that was empty doesn't catch up on the tasks that were taken from other queues meanwhile.
+            queue.served = queue.served.max(taken);
             self.order.insert((queue.served, Name::clone(&at.queue)));
         }
         let backlog = queue.backlogs.entry(Name::clone(&at.kind)).or_default();
@@ -239,13 +239,13 @@ impl ReadyTasks {
         }
     }
 
-    /// Removes the next task that the worker executes; it counts as running from now on.
-    pub(super) fn take_next(&mut self, wants: &Wants) -> Option<(QueuePosition, TaskId)> {
-        let (at, task) = self.next(wants)?;
-        self.offers += 1;
+    /// Removes the next task that the offer accepts; it counts as running from now on.
+    pub(super) fn take_next(&mut self, offer: &WorkOffer) -> Option<(QueuePosition, TaskId)> {
+        let (at, task) = self.next(offer)?;
+        self.taken += 1;
         if let Some(queue) = self.queues.get_mut(&at.queue) {
             self.order.remove(&(queue.served, Name::clone(&at.queue)));
-            queue.served = self.offers;
+            queue.served = self.taken;
             self.order.insert((queue.served, Name::clone(&at.queue)));
         }
         self.remove(&at);
@@ -253,18 +253,18 @@ impl ReadyTasks {
         Some((at, task))
     }
 
-    fn next(&self, wants: &Wants) -> Option<(QueuePosition, TaskId)> {
-        let Some(names) = &wants.queues else {
-            return self.order.iter().find_map(|(_, name)| self.next_in(name, wants));
+    fn next(&self, offer: &WorkOffer) -> Option<(QueuePosition, TaskId)> {
+        let Some(names) = &offer.queues else {
+            return self.order.iter().find_map(|(_, name)| self.next_in(name, offer));
         };
         let known = names.iter().filter_map(|name| self.queues.get_key_value(name.as_str()));
         let mut known: Vec<_> = known.map(|(name, queue)| (queue.served, name)).collect();
         known.sort_unstable();
-        known.into_iter().find_map(|(_, name)| self.next_in(name, wants))
+        known.into_iter().find_map(|(_, name)| self.next_in(name, offer))
     }
 
     /// The next task of this queue.
-    fn next_in(&self, name: &Name, wants: &Wants) -> Option<(QueuePosition, TaskId)> {
+    fn next_in(&self, name: &Name, offer: &WorkOffer) -> Option<(QueuePosition, TaskId)> {
         let queue = self.queues.get(name)?;
         if queue.paused || self.by_queue.of(name) >= self.limits.of_queue(name) {
             return None;
@@ -274,7 +274,7 @@ impl ReadyTasks {
             let (precedence, _) = backlog.entries.first_key_value()?;
             has_room.then(|| (*precedence, Name::clone(kind)))
         };
-        let (_, kind) = match &wants.kinds {
+        let (_, kind) = match &offer.kinds {
             None => queue.backlogs.iter().filter(|(kind, _)| !is_own(kind)).filter_map(first).min(),
             Some(kinds) => {
                 let offered = kinds.iter().filter_map(|kind| queue.backlogs.get_key_value(kind.as_str()));
