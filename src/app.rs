@@ -13,7 +13,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, ResponseError, web};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{Config, StoreKind};
+use crate::config::Config;
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::messages::SendAway;
@@ -276,12 +276,8 @@ async fn serve(config: Config) -> Result<(), StartError> {
     let mut handlers = Handlers::new();
     let roots = Roots::new(&config.content_roots).map_err(|error| StartError::Io("content root", error))?;
     handlers.register(Distribute::new(roots, config.content_bytes_per_s.and_then(NonZeroU64::new)))?;
-    let data = match config.store {
-        StoreKind::Sqlite => Some(config.data),
-        StoreKind::Memory => None,
-    };
     let taskbell = Taskbell::start(Options {
-        data,
+        data: config.data,
         slots: config.slots,
         kinds: config.kinds,
         handlers,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::client::{Client, Connect};
 use super::failure::Failure;
 use super::{out, watch};
-use crate::task::TaskId;
+use taskbell::TaskId;
 
 /// Asks tasks to stop.
 #[derive(Debug, Args)]

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::failure::Failure;
 use super::out;
-use crate::task::TaskId;
+use taskbell::TaskId;
 
 /// By this the server knows the command line, and records `via: cli`.
 pub const USER_AGENT: &str = concat!("taskbell-cli/", env!("CARGO_PKG_VERSION"));

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::client::Connect;
 use super::failure::Failure;
 use super::out;
-use crate::task::{Status, TaskId, Timestamp};
+use taskbell::{Status, TaskId, Timestamp};
 
 /// Lists tasks, the newest first. Filters may be combined; a comma list means any of these.
 #[derive(Debug, Args)]

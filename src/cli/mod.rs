@@ -1,9 +1,9 @@
 //! The commands: one file each. What they share stands in [`client`] (one server, over HTTP and the websocket),
 //! [`out`] (everything that is printed) and [`failure`] (the exit codes).
 
-pub mod client;
-pub mod failure;
-pub mod out;
+mod client;
+mod failure;
+mod out;
 
 mod bench;
 mod cancel;
@@ -13,6 +13,7 @@ mod live;
 mod log;
 mod retry;
 mod serve;
+mod settings;
 mod show;
 mod submit;
 mod watch;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::failure::Failure;
-use crate::task::Timestamp;
+use taskbell::Timestamp;
 
 /// Whether a terminal would act on this character instead of showing it: controls, and what turns the reading
 /// direction around.

@@ -7,7 +7,7 @@ use super::client::Connect;
 use super::failure::Failure;
 use super::log::sentence;
 use super::out::{self, text, time};
-use crate::task::TaskId;
+use taskbell::TaskId;
 
 /// Shows one task: where it stands, what became of a request to cancel it, and its timeline.
 #[derive(Debug, Args)]

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::client::{Answer, Connect};
 use super::failure::Failure;
 use super::{out, watch};
-use crate::task::{TaskId, Timestamp};
+use taskbell::{TaskId, Timestamp};
 
 /// Hands in a task.
 #[derive(Debug, Args)]

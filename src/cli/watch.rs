@@ -12,7 +12,7 @@ use super::client::{Answer, Client, Connect};
 use super::failure::Failure;
 use super::live::Lasting;
 use super::out::{self, text};
-use crate::task::{Status, TaskId};
+use taskbell::{Status, TaskId};
 
 /// Watches one task until it ends (0 where it succeeded, 1 where it did not), or all that goes on until Ctrl-C.
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::client::Connect;
 use super::failure::Failure;
 use super::out;
-use crate::work::{CommandHandler, Handlers, Note, RemoteError, RemoteWorker};
+use taskbell::{CommandHandler, Handlers, Note, RemoteError, RemoteWorker};
 
 /// What the command must know.
 const HELP: &str = "\
@@ -115,6 +115,7 @@ fn failure(error: RemoteError) -> Failure {
     }
 }
 
+/// Prints a note as a line for people. The library may add notes that this program has no line for.
 fn say(note: &Note<'_>) {
     out::note(&match note {
         Note::Begun { task, attempt, kind, title } => format!("{task}  attempt {attempt} begins  {kind}  {title}"),
@@ -124,10 +125,11 @@ fn say(note: &Note<'_>) {
         }
         Note::Away { why } => format!("the server can't be spoken to: {why}; trying again"),
         Note::Back => "the server answers again".to_owned(),
+        _ => return,
     });
 }
 
-/// A line of JSON on stderr: stdout is for what the API answered.
+/// Prints a note as a line of JSON on stderr: stdout is for what the API answered.
 fn say_json(note: &Note<'_>) {
     let line = match note {
         Note::Begun { task, attempt, kind, title } => {
@@ -138,6 +140,7 @@ fn say_json(note: &Note<'_>) {
         }
         Note::Away { why } => json!({"type": "away", "message": why}),
         Note::Back => json!({"type": "back"}),
+        _ => return,
     };
     if let Ok(line) = out::escape_json(&line.to_string()) {
         out::note(&line);

@@ -7,5 +7,3 @@ pub mod metrics;
 pub mod projector;
 pub mod reader;
 pub mod replay;
-
-pub use reader::ViewsReader;

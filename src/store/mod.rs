@@ -24,6 +24,7 @@ pub mod subscription;
 mod tail;
 pub mod upcast;
 
+pub use crate::clock::{new_id, now};
 pub use recorded::{Hash, LogEvent, Meta, NewEvent, Recorded, StreamName, StreamOf, Via};
 pub use subscription::LogSubscription;
 
@@ -292,16 +293,4 @@ impl fmt::Debug for EventStore {
         };
         f.debug_tuple("EventStore").field(&kind).field(&self.head().position).finish()
     }
-}
-
-/// The wall clock: this is the one place that reads it.
-#[must_use]
-pub fn now() -> Timestamp {
-    Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
-}
-
-/// A fresh UUIDv7.
-#[must_use]
-pub fn new_id() -> Uuid {
-    Uuid::now_v7()
 }

@@ -10,6 +10,3 @@ pub mod keyed_lock;
 pub mod messages;
 pub mod registry;
 pub mod shard;
-
-pub use messages::{Execute, ExecuteError, Receipt};
-pub use registry::Registry;

@@ -25,21 +25,30 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod backoff;
+#[cfg(feature = "server")]
 pub mod bell;
+#[cfg(feature = "server")]
 pub mod calendar;
 pub mod command;
+#[cfg(feature = "server")]
+#[cfg_attr(not(feature = "testing"), allow(dead_code))] // to be used by dispatch, push and reactions
 pub mod deadlines;
+#[cfg(feature = "server")]
 pub mod decide;
 pub mod event;
 pub mod ids;
 pub mod limits;
+#[cfg(feature = "server")]
 pub mod queue;
+#[cfg(feature = "server")]
 pub mod retry;
+#[cfg(feature = "server")]
 pub mod schedule;
 pub mod state;
 pub mod time;
 
 pub use command::{Command, Rejection};
+#[cfg(feature = "server")]
 pub use decide::decide;
 pub use event::Event;
 pub use ids::{Position, Revision, TaskId};
@@ -50,6 +59,7 @@ pub use time::Timestamp;
 /// A fold with rules: the shape that every stream's owner has, whatever its events are.
 ///
 /// The Decider pattern (Chassaing): `decide` looks at the state and says what happens; `evolve` makes it so.
+#[cfg(feature = "server")]
 pub trait Decider: Clone + Default {
     /// What may be asked.
     type Command;
@@ -67,9 +77,11 @@ pub trait Decider: Clone + Default {
 }
 
 /// The state of a task's stream: nothing yet, or a task.
+#[cfg(feature = "server")]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskStream(pub Option<Task>);
 
+#[cfg(feature = "server")]
 impl Decider for TaskStream {
     type Command = Command;
     type Event = Event;

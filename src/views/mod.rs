@@ -32,15 +32,15 @@ pub mod run_queue;
 pub mod schedules;
 
 pub use bell::{Counters, NamedCounts, Unseen};
-pub use cancel::{Cancel, Verdict};
-pub use cursor::{BadCursor, Cursor, Order};
+pub use cancel::Cancel;
+pub use cursor::{Cursor, Order};
 pub use doc::{TaskDoc, Waiting};
 pub use filter::Filter;
 pub use page::{Page, PageRequest};
 pub use places::Counts;
 pub use query::Snapshot;
 pub use queues::Queues;
-pub use row::{Ended, Row};
+pub use row::Row;
 pub use run_queue::{Limits, RunQueue, Timer, Wants};
 pub use schedules::Schedules;
 

@@ -26,7 +26,7 @@ use uuid::Uuid;
 use super::client::{Client, Connect};
 use super::failure::Failure;
 use super::out;
-use crate::config::StoreKind;
+use super::settings::StoreKind;
 use figures::Figures;
 use load::{INPUT, Scope};
 use phases::Run;

@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use super::wire::Place;
 use crate::cli::demo::Folder;
 use crate::cli::failure::Failure;
-use crate::config::StoreKind;
+use crate::cli::settings::StoreKind;
 
 /// How long the server may take to start.
 const START: Duration = Duration::from_secs(30);
@@ -51,7 +51,7 @@ impl Server {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TASKBELL_")) {
             command.env_remove(name);
         }
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data", "data", "--store", name(store)]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data", "data", "--store", store.name()]);
         command.current_dir(&folder.0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).kill_on_drop(true);
         let mut child = command.spawn()?;
         let stdout = child.stdout.take();
@@ -116,13 +116,6 @@ impl Own {
         let lines: Vec<&str> = words.lines().collect();
         let last = lines[lines.len().saturating_sub(LAST_WORDS)..].join(" / ");
         Failure::failed(format!("{what}: {last}"))
-    }
-}
-
-const fn name(store: StoreKind) -> &'static str {
-    match store {
-        StoreKind::Sqlite => "sqlite",
-        StoreKind::Memory => "memory",
     }
 }
 

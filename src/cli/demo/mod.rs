@@ -20,8 +20,8 @@ use super::client::Client;
 use super::failure::Failure;
 use super::{out, serve, wait};
 mod tree;
-use crate::config::Settings;
-use crate::task::{TaskId, Timestamp};
+use super::settings::Settings;
+use taskbell::{TaskId, Timestamp};
 
 /// What all distributions together copy per second: slow enough that a person sees it and presses the cross in time.
 const BYTES_PER_S: u64 = 12_000_000;
@@ -101,16 +101,16 @@ impl Demo {
             log: Some(std::env::var("TASKBELL_LOG").unwrap_or_else(|_| "warn".into())),
             ..Settings::default()
         };
-        let config = settings.check().map_err(|error| Failure::usage(error.to_string()))?;
+        let checked = settings.check().map_err(|error| Failure::usage(error.to_string()))?;
         out::line(&format!("everything is in {}; it is removed at the end", folder.0.display()))?;
         if self.path.is_none() && !wait(prepare(source.clone()))? {
             return Ok(());
         }
-        let client = Client::new(&format!("http://{}", config.listen), None)?;
+        let client = Client::new(&format!("http://{}", checked.config.listen), None)?;
         let (over, ended) = oneshot::channel();
         let end = self.minutes.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60));
         let visitor = std::thread::spawn(move || wait(Visitor::new(client, source, content).visit(ended, end)));
-        let served = serve::start(config);
+        let served = serve::start(checked);
         drop(over);
         match visitor.join() {
             Ok(visited) => served.and(visited),
