@@ -6,8 +6,8 @@
 //!
 //! # In your own actix-web application
 //!
-//! Implement [`Handler`] for each kind of work, start a [`Taskbell`] with them, mount its [`routes`](Taskbell::routes) and
-//! [`submit`](Taskbell::submit) tasks. `examples/embed.rs` is a whole application.
+//! Implement [`Handler`] for each kind of work, start a `Taskbell` with them, mount its `routes` and `submit` tasks.
+//! `examples/embed.rs` is a whole application.
 //!
 #![cfg_attr(feature = "server", doc = "```no_run")]
 #![cfg_attr(not(feature = "server"), doc = "```ignore")]
@@ -42,19 +42,20 @@
 //!
 //! # In a worker elsewhere
 //!
-//! The same handlers run in another process with a [`RemoteWorker`], which takes tasks from a server over HTTP.
+//! The same handlers run in another process with a `RemoteWorker`, which takes tasks from a server over HTTP.
 //!
 //! # Features
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `server` | yes | [`Taskbell`], its log, its HTTP API and interface, [`server::run`] |
+//! | `server` | yes | `Taskbell`, its log, its HTTP API and interface, `server::run` |
 //! | `cli` | yes | the program `taskbell`; the library itself does not change |
-//! | `worker` | with `cli` | [`RemoteWorker`], [`CommandHandler`] |
+//! | `worker` | with `cli` | `RemoteWorker`, `CommandHandler` |
 //! | `testing` | no | the modules inside, for the tests of this package; no part of them is stable |
 //!
 //! An application that embeds a server takes `default-features = false, features = ["server"]`; a worker takes
-//! `default-features = false, features = ["worker"]`, and compiles neither actix nor SQLite.
+//! `default-features = false, features = ["worker"]`, and compiles neither actix nor SQLite. With neither feature there are
+//! the events and [`Handler`], for a library of handlers.
 
 // The rooms, from the ground up. Imports run downhill only; `docs/architecture.md` is the map. They are public for the
 // tests and benches of this package alone. rustfmt finds modules only where they are written out, so each stands here twice.

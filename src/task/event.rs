@@ -237,7 +237,7 @@ pub struct Released {
 pub struct OutputKept {
     /// Which attempt wrote it.
     pub attempt: u32,
-    /// The end of what it wrote; at most [`super::limits::TAIL_MAX`] bytes.
+    /// The end of what it wrote; at most 65,536 bytes.
     pub tail: String,
     /// How many bytes came before that and were not kept.
     pub dropped_bytes: u64,

@@ -262,6 +262,7 @@ impl Views {
     }
 
     /// Time of the last event.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub const fn time(&self) -> Option<Timestamp> {
         self.time
@@ -274,12 +275,14 @@ impl Views {
     }
 
     /// How many tasks there are.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub const fn len(&self) -> usize {
         self.rows.len()
     }
 
     /// Whether there is no task.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.rows.len() == 0
@@ -303,6 +306,7 @@ impl Views {
 
     /// A hash of all that the log led to, in hexadecimal: equal views have equal digests, on every server. Live progress
     /// is not in the log, so not in here.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();

@@ -11,7 +11,7 @@ use super::lanes::{Lane, Wanted};
 use super::page::{Page, PageRequest, Source};
 use super::places::Counts;
 use super::row::Row;
-use crate::task::{Position, Status, Timestamp};
+use crate::task::{Position, Status};
 
 /// How many rows the largest page reads, for an estimate.
 const PAGE: u64 = 200;
@@ -43,7 +43,7 @@ impl Views {
     /// The rows as they are now, to be read elsewhere while this goes on.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { rows: self.rows.clone(), owned: None, position: self.position, time: self.time }
+        Snapshot { rows: self.rows.clone(), owned: None, position: self.position }
     }
 
     /// The same, with the lists of the owners that the filter names: a scan then reads their tasks alone.
@@ -100,7 +100,6 @@ pub struct Snapshot {
     rows: Blocks,
     owned: Option<StreamState>,
     position: Position,
-    time: Option<Timestamp>,
 }
 
 /// The lists of some owners.
@@ -129,12 +128,6 @@ impl Snapshot {
     #[must_use]
     pub const fn position(&self) -> Position {
         self.position
-    }
-
-    /// Time of the last event in it.
-    #[must_use]
-    pub const fn time(&self) -> Option<Timestamp> {
-        self.time
     }
 
     fn source(&self, filter: &Filter) -> Source<'_> {

@@ -36,8 +36,8 @@ const IMPURE: [&str; 9] = [
     "std::time::Instant",
     "jiff::Zoned",
 ];
-const IMPURE_CALLS: [&str; 6] =
-    ["SystemTime::now", "Instant::now", "Timestamp::now", "Uuid::now_v7", "Uuid::new_v4", "store::now"];
+const IMPURE_CALLS: [&str; 7] =
+    ["SystemTime::now", "Instant::now", "Timestamp::now", "Uuid::now_v7", "Uuid::new_v4", "clock::now", "store::now"];
 
 /// What `work` may name of `store`: what the actors' messages carry, and the one reading of the clock. The log itself is
 /// not its business.
