@@ -26,7 +26,7 @@ impl Serve {
     }
 }
 
-/// Logs to stderr and runs the server in this process.
+/// Sends the log lines to stderr and runs the server in this process.
 pub(super) fn start(Checked { config, log }: Checked) -> Result<(), Failure> {
     let filter =
         EnvFilter::try_new(&log).map_err(|error| Failure::usage(format!("log: {log:?} is not a filter: {error}")))?;
