@@ -212,7 +212,12 @@ impl Taskbell {
             Caller { subject: LOCAL_USER.to_owned(), via: Via::Library, correlation_id: new_id(), request_id: None };
         let body = serde_json::json!({"kind": kind, "input": input});
         match create::accept(&self.edge, &caller, body, None).await? {
-            Accepted::New(id, _) | Accepted::Known(id) | Accepted::Held(id) => Ok(id),
+            Accepted::New(id, receipt) => {
+                // The task is durable in any case; views that are behind show it later.
+                self.edge.read.wait_for_revision(id, receipt.revision).await;
+                Ok(id)
+            }
+            Accepted::Known(id) | Accepted::Held(id) => Ok(id),
         }
     }
 
