@@ -57,8 +57,23 @@
 //! `default-features = false, features = ["worker"]`, and compiles neither actix nor SQLite. With neither feature there are
 //! the events and [`Handler`], for a library of handlers.
 
-// The rooms, from the ground up. Imports run downhill only; `docs/architecture.md` is the map. They are public for the
-// tests and benches of this package alone. rustfmt finds modules only where they are written out, so each stands here twice.
+// The rooms, lowest first; a room imports lower rooms only, and `tests/rooms.rs` checks that:
+//
+//   task        the rules, as pure functions
+//   clock       the wall clock
+//   store       the log
+//   views       the read side: pure folds of the log
+//   streams     the write side: one actor for each stream
+//   projection  the only writer of the views
+//   dispatch    which task runs next, leases, timers
+//   reactions   commands that follow from events: cascades, schedules
+//   push        frames for open websockets
+//   work        handlers, the worker inside the process and the remote worker, the built-in kinds
+//   http        the routes
+//   app         the composition root; config: the settings of a server process
+//
+// The rooms are public for the tests and benches of this package alone. rustfmt finds a module only if its declaration is
+// written out, so each is declared twice.
 #[cfg(feature = "testing")]
 pub mod app;
 #[cfg(feature = "testing")]
