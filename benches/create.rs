@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpResponse, HttpServer, web};
-use taskbell::app::{Options, Taskbell};
+use taskbell::{Options, Taskbell};
 
 const CONNECTIONS: usize = 32;
 const RUN: Duration = Duration::from_secs(3);

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use actix_web::{App, HttpResponse, HttpServer, Responder, web};
 use serde_json::{Value, json};
-use taskbell::app::{Options, Taskbell};
-use taskbell::work::{Context, Done, Failure, Handler};
+use taskbell::{Context, Done, Failure, Handler, Options, Taskbell};
 
 /// The slow part of the application: an invoice is rendered page by page.
 struct RenderInvoice;

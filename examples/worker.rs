@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
-use taskbell::work::{Context, Done, Failure, Handler, Handlers, Note, RemoteWorker};
+use taskbell::{Context, Done, Failure, Handler, Handlers, Note, RemoteWorker};
 
 /// Many small steps: between any two of them it can stop.
 struct Walk;

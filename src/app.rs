@@ -13,7 +13,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, ResponseError, web};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{Config, StoreKind};
+use crate::config::Config;
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::messages::SendAway;
@@ -24,17 +24,15 @@ use crate::http::{self, AppState, Problem, accept};
 use crate::projection::metrics::{Meter, Metrics};
 use crate::projection::projector::Projector;
 use crate::projection::projector::Stop;
-use crate::projection::reader::ViewsReader;
 use crate::projection::reader::sides;
 use crate::projection::replay::{BULK_CANCEL, Replayer, views_at};
 use crate::reactions::scheduler::Firing;
-use crate::store::{EventStore, OpenError, ReadError, Via, new_id};
+use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_id};
 use crate::streams::create::{Accepted, UniqueKeys};
 use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
-use crate::task::TaskId;
-use crate::views::Limits;
-use crate::views::Views;
+use crate::task::{Position, Status, TaskId};
+use crate::views::{Limits, Row, Views};
 use crate::work::kinds::distribute::{Distribute, Roots};
 use crate::work::{BulkCancel, Doors, Drain, Handler, Handlers, LocalWorker, NotRegistered};
 
@@ -53,7 +51,7 @@ const SHUTDOWN_S: u64 = 2;
 /// Threads of single actors: the projector, replays, the dispatcher, pushes, reactions.
 const OWN_THREADS: usize = 5;
 
-/// Nothing was started.
+/// Why a Taskbell did not start. Nothing runs and the log is closed again.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The log could not be opened.
@@ -62,17 +60,31 @@ pub enum StartError {
     /// The log could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The operating system refused.
+    /// An operation of the operating system failed: what was tried, and its error.
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
-    /// A handler could not be taken on.
+    /// A handler could not be registered.
     #[error(transparent)]
     Handler(#[from] NotRegistered),
 }
 
-/// A Taskbell inside a program: its log, its actors, its handlers.
+/// A Taskbell inside a program: its log, its actors and the handlers that run in this process.
 ///
-/// Lives in an actix `System`; `routes` mounts its API and interface into an actix-web application.
+/// It needs an actix `System`, which `#[actix_web::main]` starts. Keep it for as long as the program runs, and call
+/// [`stop`](Self::stop) at the end.
+///
+/// ```no_run
+/// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+/// use taskbell::{Options, Taskbell};
+///
+/// let options = Options { data: Some("/var/lib/shop/taskbell".into()), slots: 8, ..Options::default() };
+/// let taskbell = Taskbell::start(options).await?;
+/// let task = taskbell.submit("invoice.render", serde_json::json!({"number": 42})).await?;
+/// println!("{task} is {:?}", taskbell.status(task));
+/// taskbell.stop().await;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Taskbell {
     edge: AppState,
     worker: Addr<LocalWorker>,
@@ -81,17 +93,19 @@ pub struct Taskbell {
     arbiters: Vec<Arbiter>,
 }
 
-/// What a Taskbell is started with.
+/// The settings of a [`Taskbell`]. The default keeps its log in `./taskbell-data`, runs 4 attempts at once, accepts any kind,
+/// has no handlers and no limits.
 pub struct Options {
-    /// The log's folder; none keeps it in memory.
+    /// The folder of the log; it is created where it is missing, and only one process at a time can open it. None keeps the
+    /// log in memory: it ends with the process.
     pub data: Option<PathBuf>,
     /// Attempts that run at once in this process.
     pub slots: usize,
-    /// The kinds that may be asked for; none: any.
+    /// The only kinds that requests may name; none: any. A kind without a handler waits for a worker elsewhere.
     pub kinds: Option<Vec<String>>,
-    /// The hands of this process.
+    /// The kinds that this process executes itself.
     pub handlers: Handlers,
-    /// What is set for each kind.
+    /// The settings of each kind: lease, cancel ladder, attempts and timeout.
     pub settings: KindPolicies,
     /// How many tasks may run at once.
     pub limits: Limits,
@@ -111,10 +125,10 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The same with one more handler.
+    /// The same options with one more handler.
     ///
     /// # Errors
-    /// [`NotRegistered`] where its kind is no name or taken.
+    /// [`NotRegistered`] if the handler's kind is not a valid name, or has a handler already.
     pub fn handler(mut self, handler: impl Handler) -> Result<Self, NotRegistered> {
         self.handlers.register(handler)?;
         Ok(self)
@@ -122,8 +136,8 @@ impl Options {
 }
 
 impl Taskbell {
-    /// Opens the log, rebuilds the views from it, and sets everything in motion. Attempts that a former process left
-    /// running end by their policy.
+    /// Opens the log, rebuilds the views from it, and starts the actors and the handlers' threads. Attempts that ran when the
+    /// former process ended are lost; each is retried or fails, as its task says.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -189,33 +203,63 @@ impl Taskbell {
         Ok(Self { edge, worker, subscribers, arbiters })
     }
 
-    /// The API and the interface, to be mounted at the root of an actix-web application: `App::new().configure(…)`.
+    /// The HTTP API and the web interface, to be mounted at the root of an actix-web application:
+    /// `App::new().configure(taskbell.routes())`.
     pub fn routes(&self) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
         let edge = self.edge.clone();
         move |config| http::routes(config, &AppState { registry: edge.registry.hosted_here(), ..edge.clone() })
     }
 
-    /// Asks for a piece of work; it is durable when this answers.
+    /// Creates a task of this kind, with the defaults of its handler. When this returns, the task is durable and visible.
     ///
     /// # Errors
-    /// What the HTTP API would answer.
+    /// The problem that `POST /v1/tasks` would answer with; its `retryable` says whether a later try may succeed.
     pub async fn submit(&self, kind: &str, input: serde_json::Value) -> Result<TaskId, Problem> {
         let caller =
             Caller { subject: LOCAL_USER.to_owned(), via: Via::Library, correlation_id: new_id(), request_id: None };
         let body = serde_json::json!({"kind": kind, "input": input});
         match accept::accept(&self.edge, &caller, body, None).await? {
-            Accepted::New(id, _) | Accepted::Known(id) | Accepted::Held(id) => Ok(id),
+            Accepted::New(id, receipt) => {
+                // The task is durable in any case; views that are behind show it later.
+                self.edge.read.wait_for_revision(id, receipt.revision).await;
+                Ok(id)
+            }
+            Accepted::Known(id) | Accepted::Held(id) => Ok(id),
         }
     }
 
-    /// The views, to be read.
+    /// The status of a task, or `None` if no task has this id. A task that [`submit`](Self::submit) accepted is there.
     #[must_use]
-    pub const fn read(&self) -> &ViewsReader {
-        &self.edge.read
+    pub fn status(&self, task: TaskId) -> Option<Status> {
+        self.edge.read.views().get(task).map(Row::status)
     }
 
-    /// Begins nothing more, waits a moment for what runs, and ends the actors and the handlers' threads. Only a step that
-    /// can't be interrupted goes on to its own end. The log is free for another start when the routes are gone too.
+    /// The events after `after`, of all tasks, bells, queues and schedules: those in the log, then each new one as soon as it
+    /// is durable. `Position(0)` begins with the first event.
+    ///
+    /// ```no_run
+    /// # async fn follow(taskbell: &taskbell::Taskbell) -> Result<(), taskbell::ReadError> {
+    /// use taskbell::event::Event;
+    /// use taskbell::{LogEvent, Position};
+    ///
+    /// let mut events = taskbell.events(Position(0));
+    /// loop {
+    ///     for recorded in events.next().await? {
+    ///         if let LogEvent::Task(Event::Completed(end)) = &recorded.event {
+    ///             println!("{} {:?}", recorded.stream, end.outcome);
+    ///         }
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn events(&self, after: Position) -> LogSubscription {
+        self.edge.store.subscribe(after)
+    }
+
+    /// Starts no more attempts, waits up to 2 s for those that run, and ends the actors and the handlers' threads. A handler
+    /// that still runs then is dropped at its next await; a blocking step runs to its end. Its attempt is lost, and the next
+    /// start retries or fails it. The log can be opened again when the last application with the routes is gone too.
     pub async fn stop(self) {
         self.drain().await;
         self.end().await;
@@ -271,10 +315,19 @@ fn host_name() -> String {
     if name.is_empty() { "server".to_owned() } else { name }
 }
 
-/// Runs a server until it is told to stop (SIGINT, SIGTERM). Says where it listens on the first line of its output.
+/// Runs a server in this process until SIGINT or SIGTERM. The first line on stdout is its address:
+/// `listening on http://127.0.0.1:7070`. Blocks, and starts an actix `System` of its own.
 ///
 /// # Errors
 /// See [`StartError`].
+///
+/// ```no_run
+/// use taskbell::server::{Config, run};
+///
+/// fn main() -> Result<(), taskbell::StartError> {
+///     run(Config { data: Some("/var/lib/taskbell".into()), ..Config::default() })
+/// }
+/// ```
 pub fn run(config: Config) -> Result<(), StartError> {
     System::new().block_on(serve(config))
 }
@@ -283,12 +336,8 @@ async fn serve(config: Config) -> Result<(), StartError> {
     let mut handlers = Handlers::new();
     let roots = Roots::new(&config.content_roots).map_err(|error| StartError::Io("content root", error))?;
     handlers.register(Distribute::new(roots, config.content_bytes_per_s.and_then(NonZeroU64::new)))?;
-    let data = match config.store {
-        StoreKind::Sqlite => Some(config.data),
-        StoreKind::Memory => None,
-    };
     let taskbell = Taskbell::start(Options {
-        data,
+        data: config.data,
         slots: config.slots,
         kinds: config.kinds,
         handlers,

@@ -1,10 +1,12 @@
-//! Parse, run, exit code: nothing else.
+//! The program `taskbell`: the library's server and worker behind a command line.
 
-/// Half of the cost of an accepted task was the system's allocator: many small pieces, given back by another thread than
-/// the one that took them.
+mod cli;
+
+/// Half of the cost of an accepted task was the system's allocator: many small allocations, freed by another thread than
+/// the one that made them.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    taskbell::cli::main()
+    cli::main()
 }

@@ -1,4 +1,4 @@
-//! `taskbell bench`, as a person types it: small numbers, every phase.
+//! `taskbell bench` with every phase and small numbers.
 
 use std::process::{Output, Stdio};
 
@@ -26,7 +26,7 @@ fn is_positive(figures: &Value, names: &[&str]) {
 }
 
 #[test]
-fn every_phase_has_its_figures_and_every_task_is_found_in_the_log() {
+fn every_phase_has_figures_and_every_task_is_checked_in_the_log() {
     let said = json(&bench(&["--json", "--n", "300", "--pending", "100,300"]));
     is_positive(
         &said["figures"],
@@ -52,7 +52,7 @@ fn every_phase_has_its_figures_and_every_task_is_found_in_the_log() {
 }
 
 #[test]
-fn single_phases_of_several_runs_are_a_table_with_medians() {
+fn several_runs_of_one_phase_give_a_table_with_medians() {
     let output = bench(&["--phase", "drain", "--n", "100", "--runs", "2", "--store", "memory"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
@@ -63,9 +63,9 @@ fn single_phases_of_several_runs_are_a_table_with_medians() {
 }
 
 #[test]
-fn a_given_server_is_measured_beside_the_work_that_it_has() {
+fn a_given_server_is_measured_while_it_has_other_tasks() {
     let server = Server::start();
-    let other = taskbell().args(["submit", "somebody.elses", "--server", &server.url()]).output().expect("it runs");
+    let other = taskbell().args(["submit", "other.kind", "--server", &server.url()]).output().expect("it runs");
     assert!(other.status.success(), "{other:?}");
     let said = json(&bench(&["--json", "--phase", "batch,drain,cancel", "--n", "100", "--server", &server.url()]));
     is_positive(&said["figures"], &["batch_100_per_s", "drain_per_s", "cancel_to_worker_p99_ms"]);
@@ -74,14 +74,14 @@ fn a_given_server_is_measured_beside_the_work_that_it_has() {
 }
 
 #[test]
-fn a_variable_does_not_send_the_load_to_somebodys_server() {
+fn a_server_in_a_variable_does_not_get_the_load() {
     let mut command = taskbell();
     command.args(["bench", "--quick", "--json", "--phase", "batch"]).env("TASKBELL_SERVER", "http://127.0.0.1:9");
     assert_eq!(json(&command.output().expect("it runs"))["server"], "own");
 }
 
 #[test]
-fn a_server_that_refuses_ends_it_with_one_sentence() {
+fn a_refusal_by_the_server_ends_the_run_with_one_sentence() {
     let server = Server::with(["--kinds", "only.this"]);
     let output = bench(&["--phase", "create", "--server", &server.url()]);
     let text = String::from_utf8_lossy(&output.stderr);

@@ -1,4 +1,4 @@
-//! The commands, as a person types them: the real binary against a real server.
+//! The command line: the real binary against a real server.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -12,15 +12,15 @@ use tempfile::TempDir;
 
 use crate::support::{PATIENCE, Server, signal, taskbell};
 
-/// What a command did.
+/// The exit code and the output of a command that has ended.
 #[derive(Debug)]
-struct Done {
+struct Ended {
     exit: i32,
     out: String,
     err: String,
 }
 
-impl Done {
+impl Ended {
     fn of(output: &Output) -> Self {
         Self {
             exit: output.status.code().expect("an exit code"),
@@ -29,16 +29,16 @@ impl Done {
         }
     }
 
-    /// Ended with this code; what it printed.
+    /// Checks the exit code.
     #[track_caller]
     fn exits(self, exit: i32) -> Self {
         assert_eq!(self.exit, exit, "{self:?}");
         self
     }
 
-    /// Ended with this code and one sentence on stderr that holds all of these words.
+    /// Checks the exit code, and that stderr has one sentence with all of these words.
     #[track_caller]
-    fn says(self, exit: i32, words: &[&str]) -> Self {
+    fn fails_with(self, exit: i32, words: &[&str]) -> Self {
         assert_eq!(self.exit, exit, "{self:?}");
         assert_eq!(self.err.trim_end().lines().count(), 1, "{}", self.err);
         assert!(self.err.starts_with("error: ") && words.iter().all(|word| self.err.contains(word)), "{}", self.err);
@@ -57,15 +57,15 @@ fn command(server: &Server, args: &[&str]) -> Command {
     command
 }
 
-fn run(server: &Server, args: &[&str]) -> Done {
-    Done::of(&command(server, args).output().expect("the command runs"))
+fn run(server: &Server, args: &[&str]) -> Ended {
+    Ended::of(&command(server, args).output().expect("the command runs"))
 }
 
-fn alone(args: &[&str]) -> Done {
-    Done::of(&taskbell().args(args).stdin(Stdio::null()).output().expect("the command runs"))
+fn run_without_server(args: &[&str]) -> Ended {
+    Ended::of(&taskbell().args(args).stdin(Stdio::null()).output().expect("the command runs"))
 }
 
-fn with_stdin(server: &Server, args: &[&str], stdin: &str) -> Done {
+fn with_stdin(server: &Server, args: &[&str], stdin: &str) -> Ended {
     let mut child = command(server, args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -73,16 +73,16 @@ fn with_stdin(server: &Server, args: &[&str], stdin: &str) -> Done {
         .spawn()
         .expect("the command runs");
     child.stdin.take().expect("stdin").write_all(stdin.as_bytes()).expect("it reads");
-    Done::of(&child.wait_with_output().expect("it ends"))
+    Ended::of(&child.wait_with_output().expect("it ends"))
 }
 
-/// A command that goes on, and its lines as they come.
-struct Going {
+/// A command that is running, and its lines as they arrive.
+struct RunningCommand {
     child: Child,
     lines: Receiver<String>,
 }
 
-impl Going {
+impl RunningCommand {
     fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command runs");
         let (tell, lines) = channel();
@@ -97,9 +97,9 @@ impl Going {
         Self { child, lines }
     }
 
-    /// The next line, of stdout or stderr, that holds this word.
+    /// Waits for a line of stdout or stderr with this word.
     #[track_caller]
-    fn until(&self, word: &str) -> String {
+    fn wait_for_line(&self, word: &str) -> String {
         loop {
             let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line with {word:?}"));
             if line.contains(word) {
@@ -113,15 +113,15 @@ impl Going {
     }
 }
 
-impl Drop for Going {
+impl Drop for RunningCommand {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A root with a `source` of two files, and a server that may use it.
-fn content(bytes_per_s: Option<u64>) -> (TempDir, Server) {
+/// A content root with a `source` of two files, and a server that may use it.
+fn server_with_content(bytes_per_s: Option<u64>) -> (TempDir, Server) {
     let root = tempfile::tempdir().expect("a folder");
     fs::create_dir(root.path().join("source")).expect("a source");
     fs::write(root.path().join("source/small.txt"), "small").expect("a file");
@@ -134,7 +134,7 @@ fn input(root: &Path, source: &str) -> String {
     json!({"source": root.join(source), "targets": [root.join("target")]}).to_string()
 }
 
-/// Submits a distribution and doesn't wait; its id.
+/// Submits a distribution; its id.
 fn distribute(server: &Server, root: &Path, source: &str, more: &[&str]) -> String {
     let args = [&["submit", "content.distribute", "--input", "-", "--json"], more].concat();
     let done = with_stdin(server, &args, &input(root, source)).exits(0);
@@ -147,7 +147,7 @@ fn submit(server: &Server, more: &[&str]) -> String {
 }
 
 #[test]
-fn a_submitted_task_is_listed_shown_and_told_by_the_log() {
+fn a_submitted_task_is_in_the_list_in_show_and_in_the_log() {
     let server = Server::start();
     let done = run(&server, &["submit", "some.kind", "--title", "First of all", "--label", "a:b", "--priority", "-3"]);
     let out = done.exits(0).out;
@@ -171,7 +171,7 @@ fn a_submitted_task_is_listed_shown_and_told_by_the_log() {
 }
 
 #[test]
-fn json_is_what_the_api_answered_for_each_command() {
+fn json_prints_the_answer_of_the_api_for_each_command() {
     let server = Server::start();
     let id = submit(&server, &["--run-at", "2999-01-01T00:00:00Z", "--max-attempts", "2", "--timeout-s", "9"]);
     let task = run(&server, &["show", &id, "--json"]).exits(0).json();
@@ -197,8 +197,8 @@ fn json_is_what_the_api_answered_for_each_command() {
 }
 
 #[test]
-fn waiting_shows_the_end_and_its_exit_code() {
-    let (root, server) = content(None);
+fn wait_prints_the_end_and_exits_with_its_code() {
+    let (root, server) = server_with_content(None);
     let args = ["submit", "content.distribute", "--title", "Good", "--input", "-", "--wait"];
     let done = with_stdin(&server, &args, &input(root.path(), "source")).exits(0);
     assert!(done.out.lines().last().is_some_and(|line| line.starts_with("succeeded")), "{done:?}");
@@ -214,13 +214,13 @@ fn waiting_shows_the_end_and_its_exit_code() {
 
 #[test]
 fn a_running_task_is_cancelled_and_all_three_facts_are_shown() {
-    let (root, server) = content(Some(200_000));
+    let (root, server) = server_with_content(Some(200_000));
     let id = distribute(&server, root.path(), "source", &["--title", "Slow"]);
-    let mut watch = Going::start(command(&server, &["watch", &id]));
-    watch.until("running");
+    let mut watch = RunningCommand::start(command(&server, &["watch", &id]));
+    watch.wait_for_line("running");
     let done = run(&server, &["cancel", &id, "--reason", "wrong mirror", "--wait"]).exits(0);
     assert!(done.out.contains("cancelled") && done.out.contains("Slow"), "{done:?}");
-    watch.until("cancelled");
+    watch.wait_for_line("cancelled");
     assert_eq!(watch.exit(), 1);
     let shown = run(&server, &["show", &id]).exits(0).out;
     for words in ["requested", "wrong mirror", "acknowledged", "ended", "cancelled", "CancelRequested: wrong mirror"] {
@@ -230,41 +230,41 @@ fn a_running_task_is_cancelled_and_all_three_facts_are_shown() {
 }
 
 #[test]
-fn one_task_that_is_not_there_does_not_save_the_others_from_their_cancel() {
+fn a_task_that_does_not_exist_does_not_keep_the_others_from_being_cancelled() {
     let server = Server::start();
     let (first, last) = (submit(&server, &[]), submit(&server, &[]));
     let done = run(&server, &["cancel", &first, "01890000-0000-7000-8000-000000000000", &last]);
-    let done = done.says(3, &["01890000-0000-7000-8000-000000000000"]);
+    let done = done.fails_with(3, &["01890000-0000-7000-8000-000000000000"]);
     assert_eq!(done.out.lines().filter(|line| line.contains("cancelled")).count(), 2, "{done:?}");
 }
 
 #[test]
-fn each_reason_for_not_doing_it_has_its_exit_code_and_one_sentence() {
+fn each_refusal_has_its_exit_code_and_one_sentence() {
     let server = Server::with(["--kinds", "a,b"]);
-    run(&server, &["submit", "c"]).says(4, &["kind"]);
-    run(&server, &["submit", "a", "--max-attempts", "101"]).says(4, &["/max_attempts", "1 to 100"]);
-    run(&server, &["list", "--cursor", "nonsense"]).says(4, &["cursor"]);
+    run(&server, &["submit", "c"]).fails_with(4, &["kind"]);
+    run(&server, &["submit", "a", "--max-attempts", "101"]).fails_with(4, &["/max_attempts", "1 to 100"]);
+    run(&server, &["list", "--cursor", "nonsense"]).fails_with(4, &["cursor"]);
     let queued = run(&server, &["submit", "a", "--json"]).exits(0).json()["id"].as_str().expect("an id").to_owned();
-    run(&server, &["retry", &queued]).says(4, &["not_final"]);
+    run(&server, &["retry", &queued]).fails_with(4, &["not_final"]);
     for words in [["show"], ["watch"], ["retry"]] {
-        run(&server, &[&words[..], &["01890000-0000-7000-8000-000000000000"]].concat()).says(3, &["not_found"]);
+        run(&server, &[&words[..], &["01890000-0000-7000-8000-000000000000"]].concat()).fails_with(3, &["not_found"]);
     }
-    with_stdin(&server, &["submit", "a", "--input", "-"], "{\"a\":").says(2, &["stdin", "not JSON"]);
-    run(&server, &["submit", "a", "--input", "/nowhere/x.json"]).says(2, &["/nowhere/x.json"]);
+    with_stdin(&server, &["submit", "a", "--input", "-"], "{\"a\":").fails_with(2, &["stdin", "not JSON"]);
+    run(&server, &["submit", "a", "--input", "/nowhere/x.json"]).fails_with(2, &["/nowhere/x.json"]);
     let key = ["submit", "a", "--idempotency-key", "k", "--json"];
     assert_eq!(run(&server, &key).exits(0).json()["id"], run(&server, &key).exits(0).json()["id"]);
-    run(&server, &[&key[..4], &["--title", "Another"]].concat()).says(4, &["idempotency_key_reused"]);
+    run(&server, &[&key[..4], &["--title", "Another"]].concat()).fails_with(4, &["idempotency_key_reused"]);
 }
 
 #[test]
-fn what_cannot_be_meant_is_a_usage_error() {
-    alone(&["list", "--server", "https://127.0.0.1:1"]).says(2, &["plain http"]);
-    alone(&["list", "--server", "nonsense"]).says(2, &["--server"]);
-    alone(&["serve", "--listen", "0.0.0.0:0"]).says(2, &["loopback", "authentication"]);
-    alone(&["serve", "--listen", "nonsense"]).says(2, &["listen"]);
-    alone(&["serve", "--content-root", "/nowhere"]).says(2, &["content_roots", "/nowhere"]);
-    alone(&["serve", "--kinds", "Bad Kind"]).says(2, &["kinds", "Bad Kind"]);
-    alone(&["serve", "--log", "=="]).says(2, &["log"]);
+fn a_wrong_argument_or_setting_is_a_usage_error() {
+    run_without_server(&["list", "--server", "https://127.0.0.1:1"]).fails_with(2, &["plain http"]);
+    run_without_server(&["list", "--server", "nonsense"]).fails_with(2, &["--server"]);
+    run_without_server(&["serve", "--listen", "0.0.0.0:0"]).fails_with(2, &["loopback", "authentication"]);
+    run_without_server(&["serve", "--listen", "nonsense"]).fails_with(2, &["listen"]);
+    run_without_server(&["serve", "--content-root", "/nowhere"]).fails_with(2, &["content_roots", "/nowhere"]);
+    run_without_server(&["serve", "--kinds", "Bad Kind"]).fails_with(2, &["kinds", "Bad Kind"]);
+    run_without_server(&["serve", "--log", "=="]).fails_with(2, &["log"]);
     for args in [
         &["list", "--status", "gone"][..],
         &["list", "--limit", "201"],
@@ -276,32 +276,32 @@ fn what_cannot_be_meant_is_a_usage_error() {
         &["serve", "--json"],
         &["nonsense"],
     ] {
-        alone(args).exits(2);
+        run_without_server(args).exits(2);
     }
 }
 
 #[test]
-fn a_server_that_is_not_there_or_is_something_else_is_said_so() {
+fn a_server_that_is_unreachable_or_is_another_program_is_reported() {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", socket.local_addr().expect("its address"));
-    let stranger = std::thread::spawn(move || {
+    let other_server = std::thread::spawn(move || {
         let (mut peer, _) = socket.accept().expect("a request");
         let mut request = vec![0; 4096];
         let read = peer.read(&mut request).expect("a request");
         peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello").expect("an answer");
         String::from_utf8_lossy(&request[..read]).to_lowercase()
     });
-    alone(&["list", "--server", &url, "--token", "secret"]).says(1, &["not as a Taskbell server"]);
-    let request = stranger.join().expect("the stranger ends");
+    run_without_server(&["list", "--server", &url, "--token", "secret"]).fails_with(1, &["not as a Taskbell server"]);
+    let request = other_server.join().expect("the other server ends");
     assert!(request.contains("authorization: bearer secret"), "{request}");
     assert!(request.contains(concat!("user-agent: taskbell-cli/", env!("CARGO_PKG_VERSION"))), "{request}");
     for args in [&["list"][..], &["submit", "a"], &["watch"], &["log", "tail"], &["log", "tail", "--follow"]] {
-        alone(&[args, &["--server", &url]].concat()).says(5, &[&url]);
+        run_without_server(&[args, &["--server", &url]].concat()).fails_with(5, &[&url]);
     }
 }
 
 #[test]
-fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
     let dir = tempfile::tempdir().expect("a folder");
     fs::write(dir.path().join("taskbell.toml"), "slots = 5000\n").expect("a file");
     fs::write(dir.path().join("other.toml"), "\nslots = 5500\n").expect("a file");
@@ -309,18 +309,18 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     let serve = |env: Option<&str>, args: &[&str]| {
         let mut command = taskbell();
         env.map(|slots| command.env("TASKBELL_SLOTS", slots));
-        Done::of(&command.arg("serve").args(args).current_dir(dir.path()).output().expect("it runs"))
+        Ended::of(&command.arg("serve").args(args).current_dir(dir.path()).output().expect("it runs"))
     };
-    serve(None, &[]).says(2, &["slots: 5000"]);
-    serve(None, &["--config", "other.toml"]).says(2, &["slots: 5500"]);
-    serve(Some("6000"), &[]).says(2, &["slots: 6000"]);
-    serve(Some("6000"), &["--slots", "7000"]).says(2, &["slots: 7000"]);
-    serve(None, &["--config", "wrong.toml"]).says(2, &["wrong.toml, line 2", "slotz"]);
-    serve(None, &["--config", "missing.toml"]).says(2, &["missing.toml"]);
+    serve(None, &[]).fails_with(2, &["slots: 5000"]);
+    serve(None, &["--config", "other.toml"]).fails_with(2, &["slots: 5500"]);
+    serve(Some("6000"), &[]).fails_with(2, &["slots: 6000"]);
+    serve(Some("6000"), &["--slots", "7000"]).fails_with(2, &["slots: 7000"]);
+    serve(None, &["--config", "wrong.toml"]).fails_with(2, &["wrong.toml, line 2", "slotz"]);
+    serve(None, &["--config", "missing.toml"]).fails_with(2, &["missing.toml"]);
 }
 
 #[test]
-fn what_a_terminal_would_act_on_is_escaped() {
+fn characters_that_control_the_terminal_are_escaped() {
     let server = Server::start();
     let id = submit(&server, &["--title", "safe\u{202e}fdp.exe"]);
     assert!(run(&server, &["list"]).exits(0).out.contains("safe\\u{202e}fdp.exe"));
@@ -329,7 +329,7 @@ fn what_a_terminal_would_act_on_is_escaped() {
 }
 
 #[test]
-fn a_reader_that_has_enough_ends_the_command_quietly() {
+fn a_command_ends_without_a_message_when_the_reader_of_stdout_is_gone() {
     let server = Server::start();
     let ids: Vec<String> = (0..3).map(|_| submit(&server, &[])).collect();
     let mut child = command(&server, &["log", "tail", "--after", "0", "--follow"])
@@ -340,53 +340,53 @@ fn a_reader_that_has_enough_ends_the_command_quietly() {
     let mut first = String::new();
     BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut first).expect("a line");
     assert!(first.contains(&ids[0]), "{first}");
-    // stdout is closed now; the next event makes it write.
+    // stdout is closed now; the next event makes the command write to it.
     submit(&server, &[]);
     submit(&server, &[]);
-    let done = Done::of(&child.wait_with_output().expect("it ends"));
+    let done = Ended::of(&child.wait_with_output().expect("it ends"));
     assert_eq!((done.exit, done.err.as_str()), (0, ""));
 }
 
 #[test]
-fn a_log_that_is_followed_and_a_watch_go_on_through_a_restart() {
-    let (root, mut server) = content(Some(200_000));
+fn log_tail_and_watch_go_on_after_a_restart_of_the_server() {
+    let (root, mut server) = server_with_content(Some(200_000));
     let id = distribute(&server, root.path(), "source", &["--title", "Through it"]);
-    let mut watch = Going::start(command(&server, &["watch", &id]));
-    let follow = Going::start(command(&server, &["log", "tail", "--follow"]));
-    let all = Going::start(command(&server, &["watch"]));
-    watch.until("running");
-    follow.until("Started");
-    all.until("Through it");
+    let mut watch = RunningCommand::start(command(&server, &["watch", &id]));
+    let follow = RunningCommand::start(command(&server, &["log", "tail", "--follow"]));
+    let all = RunningCommand::start(command(&server, &["watch"]));
+    watch.wait_for_line("running");
+    follow.wait_for_line("Started");
+    all.wait_for_line("Through it");
     server.kill9();
-    watch.until("stale");
+    watch.wait_for_line("stale");
     server.restart();
-    watch.until("connected again");
-    follow.until("Completed: succeeded");
-    all.until("succeeded");
-    watch.until("succeeded");
+    watch.wait_for_line("connected again");
+    follow.wait_for_line("Completed: succeeded");
+    all.wait_for_line("succeeded");
+    watch.wait_for_line("succeeded");
     assert_eq!(watch.exit(), 0);
 }
 
 #[test]
-fn the_server_ends_by_itself_when_it_is_asked_to() {
+fn the_server_exits_with_success_after_sigterm() {
     let mut server = Server::start();
     submit(&server, &[]);
     assert!(server.stop().success(), "{}", server.stderr());
 }
 
 #[test]
-fn the_demo_offers_something_to_cancel_and_leaves_nothing_behind() {
+fn the_demo_submits_tasks_to_cancel_and_removes_its_files_at_the_end() {
     let (tree, tmp) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     fs::write(tree.path().join("page.html"), vec![b'x'; 3_000_000]).expect("a file");
     let mut command = taskbell();
     command.args(["demo", "--listen", "127.0.0.1:0", "--path"]).arg(tree.path()).env("TMPDIR", tmp.path());
-    let mut demo = Going::start(command);
-    let line = demo.until("listening on http://");
+    let mut demo = RunningCommand::start(command);
+    let line = demo.wait_for_line("listening on http://");
     let url = line.trim_start_matches("listening on ").to_owned();
-    demo.until("Ctrl-C ends it");
-    let cancelled = alone(&["list", "--status", "cancelled", "--server", &url]).exits(0).out;
+    demo.wait_for_line("Ctrl-C ends it");
+    let cancelled = run_without_server(&["list", "--status", "cancelled", "--server", &url]).exits(0).out;
     assert!(cancelled.contains("Sent to the wrong mirror"), "{cancelled}");
-    let scheduled = alone(&["list", "--status", "scheduled", "--server", &url]).exits(0).out;
+    let scheduled = run_without_server(&["list", "--status", "scheduled", "--server", &url]).exits(0).out;
     assert!(scheduled.contains("Starts in a minute"), "{scheduled}");
     signal(demo.child.id(), "INT");
     assert_eq!(demo.exit(), 0);

@@ -1,4 +1,4 @@
-//! One test binary; each module says what it holds.
+//! All integration tests in one binary, which links faster than one for each file.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
@@ -8,6 +8,7 @@ mod cli;
 mod crash;
 mod dispatch;
 mod event_contract;
+mod library;
 mod push;
 mod reactions;
 mod replay;

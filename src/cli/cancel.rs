@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::client::{Client, Connect};
 use super::failure::Failure;
 use super::{out, watch};
-use crate::task::TaskId;
+use taskbell::TaskId;
 
 /// Asks tasks to stop.
 #[derive(Debug, Args)]
@@ -25,27 +25,27 @@ pub struct Cancel {
 }
 
 impl Cancel {
-    /// All are asked before any is waited for, and one that can't be asked doesn't save the others.
+    /// Requests every cancel before it waits for any end. A request that fails doesn't keep the others from being sent.
     pub(super) async fn run(self) -> Result<(), Failure> {
         let client = self.connect.client()?;
         let body = self.reason.as_ref().map_or_else(|| json!({}), |reason| json!({"reason": reason}));
         let mut worst = None;
-        let mut asked = Vec::new();
+        let mut requested = Vec::new();
         for id in &self.ids {
-            match self.ask(&client, *id, &body).await {
-                Ok(()) => asked.push(*id),
+            match self.request(&client, *id, &body).await {
+                Ok(()) => requested.push(*id),
                 Err(failure) => self.keep(&mut worst, *id, failure)?,
             }
         }
-        for id in asked.into_iter().filter(|_| self.wait) {
-            if let Err(failure) = self.ended(&client, id).await {
+        for id in requested.into_iter().filter(|_| self.wait) {
+            if let Err(failure) = self.wait_for_end(&client, id).await {
                 self.keep(&mut worst, id, failure)?;
             }
         }
         worst.map_or(Ok(()), Err)
     }
 
-    async fn ask(&self, client: &Client, id: TaskId, body: &Value) -> Result<(), Failure> {
+    async fn request(&self, client: &Client, id: TaskId, body: &Value) -> Result<(), Failure> {
         let answer = client.post(&format!("/v1/tasks/{id}/cancel"), body).await?;
         if self.wait {
             return Ok(());
@@ -53,35 +53,35 @@ impl Cancel {
         if self.connect.json {
             return out::json(&answer.text);
         }
-        Self::say(&answer.body, answer.status == 200)
+        Self::print(&answer.body, answer.status == 200)
     }
 
-    async fn ended(&self, client: &Client, id: TaskId) -> Result<(), Failure> {
-        let answer = watch::end_of(client, id, |_| Ok(())).await?;
+    async fn wait_for_end(&self, client: &Client, id: TaskId) -> Result<(), Failure> {
+        let answer = watch::wait_for_end(client, id, |_| Ok(())).await?;
         if self.connect.json {
             out::json(&answer.text)?;
         } else {
-            Self::say(&answer.body, false)?;
+            Self::print(&answer.body, false)?;
         }
-        if answer.body["status"] == "cancelled" { Ok(()) } else { Err(Failure::said()) }
+        if answer.body["status"] == "cancelled" { Ok(()) } else { Err(Failure::printed()) }
     }
 
-    fn say(task: &Value, was_final: bool) -> Result<(), Failure> {
-        let story = match (was_final, task["cancel"].is_null()) {
+    fn print(task: &Value, was_final: bool) -> Result<(), Failure> {
+        let summary = match (was_final, task["cancel"].is_null()) {
             (true, true) => "it had ended before anybody asked".into(),
-            _ => out::story(task),
+            _ => out::summary(task),
         };
-        let story = if story.is_empty() { story } else { format!("  ({story})") };
+        let summary = if summary.is_empty() { summary } else { format!("  ({summary})") };
         let [id, status, title] = ["id", "status", "title"].map(|field| out::text(task, field));
-        out::line(&format!("{id}  {status:<10}  {title}{story}"))
+        out::line(&format!("{id}  {status:<10}  {title}{summary}"))
     }
 
-    /// Says it and goes on with the others; the gravest gives the exit code. A closed stdout ends all.
+    /// Prints the failure and keeps the one with the highest exit code. Fails only if stdout is closed: that ends the command.
     fn keep(&self, worst: &mut Option<Failure>, id: TaskId, mut failure: Failure) -> Result<(), Failure> {
         if failure.exit() == 0 {
             return Err(failure);
         }
-        failure.say_about(&id.to_string(), self.connect.json);
+        out::failure_of(&id.to_string(), &mut failure, self.connect.json);
         if worst.as_ref().is_none_or(|known| known.exit() < failure.exit()) {
             *worst = Some(failure);
         }

@@ -1,4 +1,4 @@
-//! One server, over HTTP.
+//! The HTTP API of one server.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use super::failure::Failure;
 use super::out;
-use crate::task::TaskId;
+use taskbell::TaskId;
 
-/// By this the server knows the command line, and records `via: cli`.
+/// The server recognises the command line by this user agent, and records `via: cli`.
 pub const USER_AGENT: &str = concat!("taskbell-cli/", env!("CARGO_PKG_VERSION"));
-/// How long an answer may take: the server's own waits (5 s for a view) fit well within.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest wait for an answer; the server itself waits 5 s at most for its views.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Which server, and how to print what it answers.
 #[derive(Clone, Debug, Default, Args)]
@@ -36,17 +36,17 @@ pub struct Connect {
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
-    /// Without a slash at its end.
+    /// The address, without a slash at its end.
     server: String,
     headers: HeaderMap,
 }
 
-/// What the server answered; not a refusal.
+/// An answer with a success status.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// The body as it came.
+    /// The body as text.
     pub text: String,
     /// The body as JSON.
     pub body: Value,
@@ -84,7 +84,7 @@ impl Client {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        // No proxy: the address is this machine's own, and a token must not wander.
+        // No proxy and no redirects: the token goes to this server only.
         let http = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .default_headers(headers.clone())
@@ -92,7 +92,7 @@ impl Client {
             .no_proxy()
             .connect_timeout(Duration::from_secs(5))
             .build()
-            .map_err(|error| Failure::failed(format!("no HTTP client: {}", chain(&error))))?;
+            .map_err(|error| Failure::failed(format!("no HTTP client: {}", innermost(&error))))?;
         Ok(Self { http, server: url.as_str().trim_end_matches('/').to_owned(), headers })
     }
 
@@ -108,35 +108,35 @@ impl Client {
         &self.headers
     }
 
-    /// Reads.
+    /// Sends a GET request.
     ///
     /// # Errors
-    /// No answer, or a refusal.
+    /// No answer, or an error status.
     pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer, Failure> {
         self.answer(self.request(Method::GET, path, query)).await
     }
 
-    /// The task as its own page shows it, no older than this position.
+    /// `GET /v1/tasks/{id}`, as of `min_position` or later.
     ///
     /// # Errors
-    /// No answer, or a refusal.
+    /// No answer, or an error status.
     pub async fn task(&self, id: TaskId, min_position: u64) -> Result<Answer, Failure> {
         let query = [("min_position", min_position.to_string())];
         self.get(&format!("/v1/tasks/{id}"), if min_position == 0 { &[] } else { &query }).await
     }
 
-    /// Writes.
+    /// Sends a POST request.
     ///
     /// # Errors
-    /// No answer, or a refusal.
+    /// No answer, or an error status.
     pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer, Failure> {
         self.answer(self.request(Method::POST, path, &[]).json(body)).await
     }
 
-    /// Hands in a task; `key` makes that safe to repeat.
+    /// Creates a task. With an idempotency key the request can be repeated.
     ///
     /// # Errors
-    /// No answer, or a refusal.
+    /// No answer, or an error status.
     pub async fn submit(&self, body: &impl Serialize, key: Option<&str>) -> Result<Answer, Failure> {
         let mut request = self.request(Method::POST, "/v1/tasks", &[]).json(body);
         if let Some(key) = key {
@@ -147,21 +147,21 @@ impl Client {
         self.answer(request).await
     }
 
-    /// Reads an answer line by line, however long it takes to come.
+    /// Sends a GET request whose answer is read line by line, for as long as the server sends it.
     ///
     /// # Errors
-    /// No answer, or a refusal.
+    /// No answer, or an error status.
     pub async fn lines(
         &self,
         path: &str,
         query: &[(&str, String)],
     ) -> Result<impl Stream<Item = Result<String, Failure>> + Unpin + use<>, Failure> {
         let request = self.request(Method::GET, path, query);
-        let response = tokio::time::timeout(PATIENCE, request.send()).await;
-        let response = response.map_err(|_| self.silent())?.map_err(|error| self.lost(&error))?;
-        let response = self.accepted(response).await?;
+        let response = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await;
+        let response = response.map_err(|_| self.timed_out())?.map_err(|error| self.no_answer(&error))?;
+        let response = self.checked(response).await?;
         let client = self.clone();
-        let chunks = response.bytes_stream().map(move |chunk| chunk.map_err(|error| client.lost(&error)));
+        let chunks = response.bytes_stream().map(move |chunk| chunk.map_err(|error| client.no_answer(&error)));
         Ok(Box::pin(split_lines(chunks)))
     }
 
@@ -175,41 +175,41 @@ impl Client {
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<Answer, Failure> {
-        let response = request.timeout(PATIENCE).send().await.map_err(|error| self.lost(&error))?;
-        let response = self.accepted(response).await?;
+        let response = request.timeout(ANSWER_TIMEOUT).send().await.map_err(|error| self.no_answer(&error))?;
+        let response = self.checked(response).await?;
         let status = response.status().as_u16();
-        let text = response.text().await.map_err(|error| self.lost(&error))?;
-        let body = serde_json::from_str(&text).map_err(|_| self.strange(status))?;
+        let text = response.text().await.map_err(|error| self.no_answer(&error))?;
+        let body = serde_json::from_str(&text).map_err(|_| self.not_taskbell(status))?;
         Ok(Answer { status, text, body })
     }
 
-    async fn accepted(&self, response: Response) -> Result<Response, Failure> {
+    async fn checked(&self, response: Response) -> Result<Response, Failure> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let text = response.text().await.map_err(|error| self.lost(&error))?;
+        let text = response.text().await.map_err(|error| self.no_answer(&error))?;
         Err(Failure::from_answer(status.as_u16(), &text, &self.server))
     }
 
-    fn strange(&self, status: u16) -> Failure {
+    fn not_taskbell(&self, status: u16) -> Failure {
         Failure::failed(format!("{} answered {status}, and not as a Taskbell server does", self.server))
     }
 
-    fn silent(&self) -> Failure {
-        Failure::unreachable(format!("{} did not answer within {} s", self.server, PATIENCE.as_secs()))
+    fn timed_out(&self) -> Failure {
+        Failure::unreachable(format!("{} did not answer within {} s", self.server, ANSWER_TIMEOUT.as_secs()))
     }
 
-    fn lost(&self, error: &reqwest::Error) -> Failure {
+    fn no_answer(&self, error: &reqwest::Error) -> Failure {
         if error.is_timeout() && !error.is_connect() {
-            return self.silent();
+            return self.timed_out();
         }
-        Failure::unreachable(format!("{} can't be reached: {}", self.server, chain(error)))
+        Failure::unreachable(format!("{} can't be reached: {}", self.server, innermost(error)))
     }
 }
 
-/// The innermost reason: the layers above only repeat the address.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+/// The innermost error: the layers above only repeat the address.
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
         inner = source;
@@ -217,7 +217,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     out::escape(&inner.to_string())
 }
 
-/// Lines out of chunks; what comes after the last line break of a cut-off answer is not a line.
+/// The lines in the chunks of an answer. Text after the last line break is dropped: that line was cut off.
 fn split_lines(
     chunks: impl Stream<Item = Result<impl AsRef<[u8]>, Failure>>,
 ) -> impl Stream<Item = Result<String, Failure>> {

@@ -1,17 +1,16 @@
-//! Why a command did not do what was asked: an exit code and one sentence.
+//! The failure of a command: an exit code and one sentence. `out` prints it.
 
 use std::io;
 
 use serde_json::Value;
 
-use super::out;
-
-/// A command's end other than "done".
+/// Why a command did not succeed.
 #[derive(Debug)]
 pub struct Failure {
     exit: u8,
+    /// None once it is printed, or if there is nothing to print.
     sentence: Option<String>,
-    /// The server's answer, where there is one: what `--json` prints.
+    /// The server's answer, if there is one: what `--json` prints.
     answer: Option<String>,
 }
 
@@ -20,34 +19,34 @@ impl Failure {
         Self { exit, sentence: Some(sentence.into()), answer: None }
     }
 
-    /// It was tried and went wrong: 1.
+    /// Exit code 1: the command was executed and failed.
     pub fn failed(sentence: impl Into<String>) -> Self {
         Self::new(1, sentence)
     }
 
-    /// What was typed can't be meant: 2.
+    /// Exit code 2: the command line is wrong.
     pub fn usage(sentence: impl Into<String>) -> Self {
         Self::new(2, sentence)
     }
 
-    /// No server answered, or it can't serve now: 5.
+    /// Exit code 5: no server answered, or it is not available now.
     pub fn unreachable(sentence: impl Into<String>) -> Self {
         Self::new(5, sentence)
     }
 
-    /// The outcome has been printed already and was not the wished one: 1, without a further word.
+    /// Exit code 1 without a sentence: the outcome is on stdout already.
     #[must_use]
-    pub const fn said() -> Self {
+    pub const fn printed() -> Self {
         Self { exit: 1, sentence: None, answer: None }
     }
 
-    /// Nobody reads stdout any more (`| head`): there is nothing left to do, and nothing went wrong.
+    /// Exit code 0 without a sentence: the reader of stdout has closed the pipe (`| head`), so the command ends early.
     #[must_use]
-    pub const fn closed() -> Self {
+    pub const fn stdout_closed() -> Self {
         Self { exit: 0, sentence: None, answer: None }
     }
 
-    /// What the server's refusal means here, in its own words.
+    /// The failure for an answer with an error status: its exit code, and the server's own sentence.
     #[must_use]
     pub fn from_answer(status: u16, text: &str, server: &str) -> Self {
         let exit = match status {
@@ -62,7 +61,7 @@ impl Failure {
         };
         let mut sentence = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or("refused").to_owned();
         for field in problem["errors"].as_array().into_iter().flatten().map(field) {
-            // The server names the first in its detail already.
+            // The server's detail names the first field already.
             if !sentence.contains(&field) {
                 sentence = format!("{}; {field}", sentence.trim_end_matches(['.', ':']));
             }
@@ -70,26 +69,20 @@ impl Failure {
         Self { answer: Some(text.to_owned()), ..Self::new(exit, format!("{sentence} ({code})")) }
     }
 
-    /// The code that the process ends with.
+    /// The exit code of the process.
     #[must_use]
     pub const fn exit(&self) -> u8 {
         self.exit
     }
 
-    /// Says it on stderr, once; with `json` what the API answered goes to stdout.
-    pub fn say(&mut self, json: bool) {
-        self.say_about("", json);
+    /// The sentence, the first time: it is printed once.
+    pub const fn take_sentence(&mut self) -> Option<String> {
+        self.sentence.take()
     }
 
-    /// The same, beginning with what it is about.
-    pub fn say_about(&mut self, about: &str, json: bool) {
-        if let Some(answer) = self.answer.take().filter(|_| json) {
-            let _ = out::json(&answer);
-        }
-        if let Some(sentence) = self.sentence.take() {
-            let colon = if about.is_empty() { "" } else { ": " };
-            out::note(&format!("error: {about}{colon}{sentence}"));
-        }
+    /// The server's answer, the first time.
+    pub const fn take_answer(&mut self) -> Option<String> {
+        self.answer.take()
     }
 }
 
@@ -101,7 +94,7 @@ fn field(error: &Value) -> String {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self::closed();
+            return Self::stdout_closed();
         }
         Self::failed(error.to_string())
     }

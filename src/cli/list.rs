@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::client::Connect;
 use super::failure::Failure;
 use super::out;
-use crate::task::{Status, TaskId, Timestamp};
+use taskbell::{Status, TaskId, Timestamp};
 
 /// Lists tasks, the newest first. Filters may be combined; a comma list means any of these.
 #[derive(Debug, Args)]
@@ -111,17 +111,17 @@ impl List {
     }
 }
 
-/// Columns as wide as what stands in them; the id comes last and whole, to be copied.
+/// A table with columns as wide as their longest cell. The id is last and complete, so that it can be copied.
 fn table(tasks: &[Value]) -> Result<(), Failure> {
     let head = ["STATUS", "TITLE", "STARTED", "DURATION", "OUTCOME", "ID"].map(str::to_owned);
     let rows: Vec<[String; 6]> = std::iter::once(head)
         .chain(tasks.iter().map(|task| {
             [
                 out::text(task, "status"),
-                out::cut(&out::text(task, "title"), 40),
+                out::truncate(&out::text(task, "title"), 40),
                 out::time(task, "started_at"),
                 out::millis(task, "duration_ms"),
-                out::cut(&out::story(task), 48),
+                out::truncate(&out::summary(task), 48),
                 out::text(task, "id"),
             ]
         }))

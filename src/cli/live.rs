@@ -1,30 +1,32 @@
-//! One server, over the websocket: what it pushes, as long as it is there.
+//! The websocket of a server, and a connection to it that is opened again when it is lost.
 
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
+use taskbell::internal::BackOff;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use super::client::{Client, USER_AGENT, chain};
+use super::client::{Client, USER_AGENT, innermost};
 use super::failure::Failure;
 use super::out;
 
-/// The server beats at least every 15 s: twice that without a word, and what is shown may be stale.
+/// The server sends a frame at least every 15 s. After twice that time without one the connection counts as lost.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Pauses between attempts to reach the server again, doubled from the first to the last.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
+/// The first and the longest pause before the connection is opened again.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// A connection.
-pub(super) struct Live {
+/// One connection to `GET /v1/live`.
+struct Live {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
-/// One frame: as it came, and read.
+/// One frame of the server: its text, and the same as JSON.
 pub(super) struct Frame {
     pub text: String,
     pub body: Value,
@@ -48,7 +50,7 @@ impl Live {
     /// Connects and subscribes.
     async fn open(client: &Client, filter: &Value) -> Result<Self, Failure> {
         let url = format!("{}/v1/live", client.server().replacen("http", "ws", 1));
-        let mut request = url.into_client_request().map_err(|error| Failure::usage(chain(&error)))?;
+        let mut request = url.into_client_request().map_err(|error| Failure::usage(innermost(&error)))?;
         request.headers_mut().extend(client.headers().clone());
         request.headers_mut().insert("user-agent", HeaderValue::from_static(USER_AGENT));
         let connected = tokio::time::timeout(SILENCE, tokio_tungstenite::connect_async(request)).await;
@@ -62,7 +64,7 @@ impl Live {
     }
 
     /// The next frame.
-    pub async fn next(&mut self) -> Result<Frame, Failure> {
+    async fn next(&mut self) -> Result<Frame, Failure> {
         loop {
             let message = tokio::time::timeout(SILENCE, self.socket.next())
                 .await
@@ -87,7 +89,7 @@ impl Live {
 }
 
 fn lost(error: &Error) -> Failure {
-    Failure::unreachable(chain(error))
+    Failure::unreachable(innermost(error))
 }
 
 fn refused(error: &Error, client: &Client) -> Failure {
@@ -95,58 +97,60 @@ fn refused(error: &Error, client: &Client) -> Failure {
         let text = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
         return Failure::from_answer(response.status().as_u16(), &text, client.server());
     }
-    Failure::unreachable(format!("{} can't be reached: {}", client.server(), chain(error)))
+    Failure::unreachable(format!("{} can't be reached: {}", client.server(), innermost(error)))
 }
 
-/// A connection that comes back: it says on stderr when what is shown may be stale, and when it no longer is.
-pub(super) struct Lasting<'a> {
+/// A connection that is opened again when it is lost. It prints on stderr when the connection is lost, since what is shown
+/// may then be stale, and when it is there again.
+pub(super) struct Reconnecting<'a> {
     client: &'a Client,
     filter: Value,
     live: Option<Live>,
-    /// When the server last said something, in whatever way.
+    /// When the last answer or frame came from the server; none if the server never answered.
     heard: Option<Instant>,
     lost: bool,
 }
 
-impl<'a> Lasting<'a> {
-    /// Nothing is connected before the first [`Lasting::next`]. A server that has been `heard` is waited for; one that
-    /// never was there is said to be unreachable.
+impl<'a> Reconnecting<'a> {
+    /// A connection that is opened by the first [`next`](Self::next). `heard` is the time of the server's last answer: with
+    /// one, `next` waits for a server that is away; with `None` the first failure to connect is final.
     pub const fn new(client: &'a Client, filter: Value, heard: Option<Instant>) -> Self {
         Self { client, filter, live: None, heard, lost: false }
     }
 
-    /// The next frame; after a loss the first ones of a new connection (`hello`, `snapshot`, `subscribed`) come again.
+    /// The next frame. A new connection sends `hello`, `snapshot` and `subscribed` again.
     ///
     /// # Errors
-    /// The server refused, or never was there.
+    /// The server refused, or it never answered.
     pub async fn next(&mut self) -> Result<Frame, Failure> {
-        let mut pause = PAUSE.0;
+        let mut back_off = BackOff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut is_first_failure = true;
         loop {
-            let mut failure = match self.attempt().await {
+            let mut failure = match self.try_next().await {
                 Ok(frame) => return Ok(frame),
                 Err(failure) => failure,
             };
             self.live = None;
             self.lost = true;
             let Some(heard) = self.heard.filter(|_| failure.exit() == 5) else { return Err(failure) };
-            if pause == PAUSE.0 {
-                failure.say(false);
+            if std::mem::take(&mut is_first_failure) {
+                out::failure(&mut failure, false);
                 out::note(&format!("stale: last heard {} ago; trying again", out::duration(heard.elapsed())));
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE.1);
+            tokio::time::sleep(back_off.failed()).await;
         }
     }
 
-    /// The connection is worth nothing, although it didn't say so: the next frame comes from another one.
-    pub async fn lose(&mut self, mut failure: Failure) {
-        failure.say(false);
+    /// Closes the connection after a request to the same server failed, and waits a moment. The next frame comes from a new
+    /// connection.
+    pub async fn reconnect_later(&mut self, mut failure: Failure) {
+        out::failure(&mut failure, false);
         self.live = None;
         self.lost = true;
-        tokio::time::sleep(PAUSE.0).await;
+        tokio::time::sleep(FIRST_PAUSE).await;
     }
 
-    async fn attempt(&mut self) -> Result<Frame, Failure> {
+    async fn try_next(&mut self) -> Result<Frame, Failure> {
         let live = match &mut self.live {
             Some(live) => live,
             None => self.live.insert(Live::open(self.client, &self.filter).await?),

@@ -11,9 +11,9 @@ use super::client::{Client, Connect};
 use super::failure::Failure;
 use super::out::{self, text};
 
-/// How many events `tail` shows where nothing is said.
+/// How many events `tail` shows by default.
 const TAIL: usize = 20;
-/// Between attempts to reach a server that is gone, while following.
+/// The pause before a client that follows the log connects again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Reads the log.
@@ -86,7 +86,7 @@ impl Tail {
         let client = self.connect.client()?;
         let mut at = match self.after {
             Some(after) => after,
-            None => self.last(&client).await?,
+            None => self.show_last(&client).await?,
         };
         if !self.follow {
             return if self.after.is_some() { self.print(&client, &mut at).await } else { Ok(()) };
@@ -97,7 +97,9 @@ impl Tail {
             match self.print(&client, &mut at).await {
                 Ok(()) if self.limit.is_some() && self.after.is_some() => return Ok(()),
                 Ok(()) => out::note(&format!("the server ended the answer after position {at}; asking again")),
-                Err(mut failure) if failure.exit() == 5 && (reached || at > before) => failure.say(false),
+                Err(mut failure) if failure.exit() == 5 && (reached || at > before) => {
+                    out::failure(&mut failure, false);
+                }
                 Err(failure) => return Err(failure),
             }
             reached = true;
@@ -105,9 +107,9 @@ impl Tail {
         }
     }
 
-    /// Shows the last events; the position up to which the log has been read. With a filter nobody knows where they
-    /// begin, so all is read and the last ones are kept.
-    async fn last(&self, client: &Client) -> Result<u64, Failure> {
+    /// Shows the last events and returns the position up to which the log was read. With a filter their place is unknown, so
+    /// the whole log is read and the last matching events are kept.
+    async fn show_last(&self, client: &Client) -> Result<u64, Failure> {
         let wanted = self.limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(TAIL);
         let head = client.get("/v1/log/head", &[]).await?.body["position"].as_u64().unwrap_or_default();
         let all = self.kind.is_some() || self.stream.is_some();
@@ -166,7 +168,7 @@ fn read(line: &str) -> Result<Value, Failure> {
     serde_json::from_str(line).map_err(|error| Failure::failed(format!("a line of the log is not JSON: {error}")))
 }
 
-/// An event's type and what is worth knowing of its data, on one line.
+/// An event's type and the important parts of its data, on one line.
 pub(super) fn sentence(event: &Value) -> String {
     let data = &event["data"];
     let kind = text(event, "type");

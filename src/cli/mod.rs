@@ -1,9 +1,9 @@
-//! The commands: one file each. What they share stands in [`client`] (one server, over HTTP and the websocket),
-//! [`out`] (everything that is printed) and [`failure`] (the exit codes).
+//! The command line: one file or folder for each command. They share `client` (the HTTP API of a server), `live` (its
+//! websocket), `out` (everything that is printed), `failure` (the exit codes) and `runtime`.
 
-pub mod client;
-pub mod failure;
-pub mod out;
+mod client;
+mod failure;
+mod out;
 
 mod bench;
 mod cancel;
@@ -12,7 +12,9 @@ mod list;
 mod live;
 mod log;
 mod retry;
+mod runtime;
 mod serve;
+mod settings;
 mod show;
 mod submit;
 mod watch;
@@ -26,6 +28,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use client::Connect;
 use failure::Failure;
+use runtime::block_on;
 
 /// Background tasks behind a bell that people can trust
 #[derive(Debug, Parser)]
@@ -69,7 +72,7 @@ enum Command {
 }
 
 impl Command {
-    /// Where a client's command goes, and how it prints; the others are no clients.
+    /// The server that the command talks to and how it prints; none for a command that is a server itself.
     const fn connect(&mut self) -> Option<&mut Connect> {
         match self {
             Self::Serve(_) | Self::Demo(_) => None,
@@ -89,22 +92,22 @@ impl Command {
         match self {
             Self::Serve(serve) => serve.run(),
             Self::Demo(demo) => demo.run(),
-            Self::Submit(submit) => wait(submit.run()),
-            Self::List(list) => wait(list.run()),
-            Self::Show(show) => wait(show.run()),
-            Self::Watch(watch) => wait(watch.run()),
-            Self::Cancel(cancel) => wait(cancel.run()),
-            Self::Retry(retry) => wait(retry.run()),
-            Self::Work(work) => wait(work.run()),
-            Self::Log(log) => wait(log.run()),
+            Self::Submit(submit) => block_on(submit.run()),
+            Self::List(list) => block_on(list.run()),
+            Self::Show(show) => block_on(show.run()),
+            Self::Watch(watch) => block_on(watch.run()),
+            Self::Cancel(cancel) => block_on(cancel.run()),
+            Self::Retry(retry) => block_on(retry.run()),
+            Self::Work(work) => block_on(work.run()),
+            Self::Log(log) => block_on(log.run()),
             Self::Bench(bench) => bench.run(),
         }
     }
 }
 
-/// Does what the command line says; errors are one sentence on stderr.
+/// Runs the command of the command line. A failure is one sentence on stderr and an exit code.
 #[must_use]
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let Cli { connect, mut command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let json = connect.json;
@@ -120,16 +123,6 @@ pub fn main() -> ExitCode {
         None => {}
     }
     let Err(mut failure) = command.run() else { return ExitCode::SUCCESS };
-    failure.say(json);
+    out::failure(&mut failure, json);
     ExitCode::from(failure.exit())
-}
-
-/// Runs a client's command: one thread is enough for one conversation.
-fn wait<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::failed(format!("no runtime: {error}")))?;
-    let done = runtime.block_on(command);
-    // A read of stdin that nobody waits for any more must not hold up the end.
-    runtime.shutdown_background();
-    done
 }

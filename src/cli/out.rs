@@ -1,4 +1,4 @@
-//! Everything that is printed. What a server says is never trusted to be harmless on a terminal.
+//! Everything that is printed. Text from a server is escaped first, so that it can't control the terminal.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -7,17 +7,18 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::failure::Failure;
-use crate::task::Timestamp;
+use taskbell::Timestamp;
 
-/// Whether a terminal would act on this character instead of showing it: controls, and what turns the reading
-/// direction around.
-fn acts(c: char) -> bool {
+use super::failure::Failure;
+
+/// Whether this character controls the terminal instead of being shown: control characters, and those that change the
+/// direction of the text.
+fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The text with everything that a terminal would act on written as an escape.
+/// The text with every character that controls the terminal as an escape.
 #[must_use]
 pub fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -25,7 +26,7 @@ pub fn escape(text: &str) -> String {
         match c {
             '\n' => safe.push_str("\\n"),
             '\t' => safe.push_str("\\t"),
-            c if acts(c) => {
+            c if is_control(c) => {
                 let _ = write!(safe, "\\u{{{:x}}}", u32::from(c));
             }
             c => safe.push(c),
@@ -34,7 +35,7 @@ pub fn escape(text: &str) -> String {
     safe
 }
 
-/// The JSON text, the same value, with everything that a terminal would act on written as JSON escapes.
+/// The JSON text with every character that controls the terminal as a JSON escape. The value is the same.
 ///
 /// # Errors
 /// The text is not JSON.
@@ -43,7 +44,7 @@ pub fn escape_json(text: &str) -> Result<String, Failure> {
         .map_err(|error| Failure::failed(format!("the server's answer is not JSON: {error}")))?;
     let mut safe = String::with_capacity(text.len());
     for c in raw.get().chars() {
-        if c == '\u{7f}' || (!c.is_ascii() && acts(c)) {
+        if c == '\u{7f}' || (!c.is_ascii() && is_control(c)) {
             let _ = write!(safe, "\\u{:04x}", u32::from(c));
         } else {
             safe.push(c);
@@ -52,17 +53,17 @@ pub fn escape_json(text: &str) -> Result<String, Failure> {
     Ok(safe)
 }
 
-/// One line on stdout, as it is: escape what comes from elsewhere first.
+/// Prints one line on stdout as it is: the caller escapes text from a server first.
 ///
 /// # Errors
-/// stdout can't be written; a closed pipe is a quiet end.
+/// stdout can't be written. If its reader has closed the pipe, the failure has exit code 0 and no sentence.
 pub fn line(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}")?;
     Ok(stdout.flush()?)
 }
 
-/// What the API answered, on a line of stdout.
+/// Prints an answer of the API on one line of stdout.
 ///
 /// # Errors
 /// It is not JSON, or stdout can't be written.
@@ -70,12 +71,29 @@ pub fn json(text: &str) -> Result<(), Failure> {
     line(&escape_json(text)?)
 }
 
-/// One line on stderr, escaped. Nobody is left to tell where that fails.
+/// Prints one line on stderr, escaped. An error of stderr is ignored: there is no other place to report it.
 pub fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", escape(text));
 }
 
-/// A field as text, escaped; empty where it isn't there.
+/// Prints a failure on stderr, the first time. With `json`, the server's answer goes to stdout.
+pub fn failure(failure: &mut Failure, json: bool) {
+    failure_of("", failure, json);
+}
+
+/// Prints a failure like [`failure`], with the subject that it is about in front.
+pub fn failure_of(subject: &str, failure: &mut Failure, json: bool) {
+    if let Some(answer) = failure.take_answer().filter(|_| json) {
+        // The sentence is printed all the same.
+        let _ = self::json(&answer);
+    }
+    if let Some(sentence) = failure.take_sentence() {
+        let colon = if subject.is_empty() { "" } else { ": " };
+        note(&format!("error: {subject}{colon}{sentence}"));
+    }
+}
+
+/// A field as text, escaped; empty if the field is missing or null.
 #[must_use]
 pub fn text(value: &Value, field: &str) -> String {
     match &value[field] {
@@ -85,16 +103,16 @@ pub fn text(value: &Value, field: &str) -> String {
     }
 }
 
-/// The text cut to this many characters.
+/// The first `max` characters of the text; the last of them is `…` if text is missing.
 #[must_use]
-pub fn cut(text: &str, max: usize) -> String {
+pub fn truncate(text: &str, max: usize) -> String {
     if text.chars().count() <= max {
         return text.to_owned();
     }
     text.chars().take(max.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// A time field to the second, in UTC: `2026-11-22 15:04:05Z`; empty where it is null.
+/// A time field to the second, in UTC: `2026-11-22 15:04:05Z`; empty if it is null.
 #[must_use]
 pub fn time(value: &Value, field: &str) -> String {
     let text = text(value, field);
@@ -104,7 +122,7 @@ pub fn time(value: &Value, field: &str) -> String {
     }
 }
 
-/// A duration for people: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`.
+/// A duration as people write it: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`.
 #[must_use]
 pub fn duration(duration: Duration) -> String {
     let s = duration.as_secs();
@@ -116,13 +134,13 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A field of milliseconds for people; empty where it is null.
+/// A field of milliseconds as a duration; empty if it is null.
 #[must_use]
 pub fn millis(value: &Value, field: &str) -> String {
     value[field].as_u64().map(|ms| self::duration(Duration::from_millis(ms))).unwrap_or_default()
 }
 
-/// A whole number with its thousands apart: `2,340`.
+/// A whole number with a comma after each thousand: `2,340`.
 #[must_use]
 pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
@@ -136,9 +154,9 @@ pub fn thousands(n: u64) -> String {
     grouped
 }
 
-/// How a task ended or how far it is, in one phrase; empty where there is nothing to say yet.
+/// How a task ended or what it is doing now, in one phrase; may be empty.
 #[must_use]
-pub fn story(task: &Value) -> String {
+pub fn summary(task: &Value) -> String {
     let outcome = &task["outcome"];
     if outcome.is_object() {
         return outcome_phrase(task, outcome);
@@ -170,7 +188,7 @@ fn outcome_phrase(task: &Value, outcome: &Value) -> String {
     join([words, verdict(&task["cancel"]).to_owned()])
 }
 
-/// What became of the request to cancel, where it is not what anybody would expect.
+/// The outcome of a cancel that did not end as it usually does; empty if it did.
 #[must_use]
 pub fn verdict(cancel: &Value) -> &'static str {
     match cancel["verdict"].as_str() {
@@ -181,7 +199,7 @@ pub fn verdict(cancel: &Value) -> &'static str {
     }
 }
 
-/// `42 %, file 812 of 2,340`; empty where nothing is known.
+/// `42 %, file 812 of 2,340`; empty if no progress was reported.
 #[must_use]
 pub fn progress(task: &Value) -> String {
     let progress = &task["progress"];
@@ -189,7 +207,7 @@ pub fn progress(task: &Value) -> String {
     join([percent.unwrap_or_default(), text(progress, "message")])
 }
 
-/// What there is of it, with commas between.
+/// The parts that are not empty, separated by commas.
 fn join<const N: usize>(parts: [String; N]) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }

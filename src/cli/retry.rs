@@ -6,7 +6,7 @@ use serde_json::json;
 use super::client::Connect;
 use super::failure::Failure;
 use super::out;
-use crate::task::TaskId;
+use taskbell::TaskId;
 
 /// Runs a final task once more.
 #[derive(Debug, Args)]

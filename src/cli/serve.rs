@@ -7,7 +7,7 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use super::failure::Failure;
-use crate::config::{Config, Settings};
+use super::settings::{Checked, Settings};
 
 /// Runs the server until SIGINT or SIGTERM.
 #[derive(Debug, Args)]
@@ -21,19 +21,18 @@ pub struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let config =
-            Config::load(self.settings, self.config.as_deref()).map_err(|error| Failure::usage(error.to_string()))?;
-        start(config)
+        let checked = self.settings.load(self.config.as_deref()).map_err(|error| Failure::usage(error.to_string()))?;
+        start(checked)
     }
 }
 
-/// Logs to stderr and runs the server in this process.
-pub(super) fn start(config: Config) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&config.log)
-        .map_err(|error| Failure::usage(format!("log: {:?} is not a filter: {error}", config.log)))?;
+/// Sends the log lines to stderr and runs the server in this process.
+pub(super) fn start(Checked { config, log }: Checked) -> Result<(), Failure> {
+    let filter =
+        EnvFilter::try_new(&log).map_err(|error| Failure::usage(format!("log: {log:?} is not a filter: {error}")))?;
     let colours = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours).with_env_filter(filter);
     let log = log.try_init();
     log.map_err(|error| Failure::failed(format!("no log: {error}")))?;
-    crate::app::run(config).map_err(|error| Failure::failed(error.to_string()))
+    taskbell::server::run(config).map_err(|error| Failure::failed(error.to_string()))
 }

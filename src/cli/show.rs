@@ -7,7 +7,7 @@ use super::client::Connect;
 use super::failure::Failure;
 use super::log::sentence;
 use super::out::{self, text, time};
-use crate::task::TaskId;
+use taskbell::TaskId;
 
 /// Shows one task: where it stands, what became of a request to cancel it, and its timeline.
 #[derive(Debug, Args)]
@@ -26,8 +26,8 @@ impl Show {
             return out::json(&answer.text);
         }
         let task = &answer.body;
-        let seen = task["position"].as_u64().unwrap_or_default();
-        let query = [("min_position", seen.to_string())];
+        let position = task["position"].as_u64().unwrap_or_default();
+        let query = [("min_position", position.to_string())];
         let events = client.get(&format!("/v1/tasks/{}/events", self.id), &query).await?;
         out::line(&text(task, "title"))?;
         for (name, value) in facts(task) {
@@ -68,11 +68,11 @@ fn facts(task: &Value) -> [(&'static str, String); 16] {
     let labels: Vec<String> = labels
         .map(|(key, value)| format!("{}:{}", out::escape(key), out::escape(value.as_str().unwrap_or_default())))
         .collect();
-    let given = |field: &str| if task[field].is_null() { String::new() } else { text(task, field) };
+    let unless_null = |field: &str| if task[field].is_null() { String::new() } else { text(task, field) };
     [
         ("id", text(task, "id")),
         ("status", text(task, "status")),
-        ("outcome", out::story(task)),
+        ("outcome", out::summary(task)),
         ("kind", text(task, "kind")),
         ("queue", format!("{}, priority {}", text(task, "queue"), text(task, "priority"))),
         ("owner", text(task, "owner")),
@@ -84,28 +84,29 @@ fn facts(task: &Value) -> [(&'static str, String); 16] {
         ("started", time(task, "started_at")),
         ("finished", time(task, "finished_at")),
         ("duration", out::millis(task, "duration_ms")),
-        ("input", given("input")),
-        ("result", given("result")),
+        ("input", unless_null("input")),
+        ("result", unless_null("result")),
     ]
 }
 
-/// The three facts of a cancel: asked, heard, ended.
+/// The three facts of a cancel: requested, acknowledged, ended.
 fn cancel(task: &Value) -> [(&'static str, String); 3] {
     let cancel = &task["cancel"];
     let reason = text(cancel, "reason");
     let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
-    let asked = format!("{} by {}{reason}", time(cancel, "requested_at"), text(cancel, "requested_by"));
-    let heard = match (time(cancel, "acknowledged_at"), text(cancel, "stopping_after"), time(cancel, "expected_end")) {
-        (at, ..) if at.is_empty() && cancel["verdict"].is_null() => "not yet".into(),
-        (at, ..) if at.is_empty() => "never: it ended without".into(),
-        (at, step, _) if step.is_empty() => format!("{at}, stops at once"),
-        (at, step, end) if end.is_empty() => format!("{at}, stops after {step}"),
-        (at, step, end) => format!("{at}, stops after {step}, expected at {end}"),
-    };
+    let requested = format!("{} by {}{reason}", time(cancel, "requested_at"), text(cancel, "requested_by"));
+    let acknowledged =
+        match (time(cancel, "acknowledged_at"), text(cancel, "stopping_after"), time(cancel, "expected_end")) {
+            (at, ..) if at.is_empty() && cancel["verdict"].is_null() => "not yet".into(),
+            (at, ..) if at.is_empty() => "never: it ended without".into(),
+            (at, step, _) if step.is_empty() => format!("{at}, stops at once"),
+            (at, step, end) if end.is_empty() => format!("{at}, stops after {step}"),
+            (at, step, end) => format!("{at}, stops after {step}, expected at {end}"),
+        };
     let ended = match (cancel["verdict"].as_str(), out::verdict(cancel)) {
         (None, _) => "not yet".into(),
         (Some(_), "") => format!("{} cancelled", time(task, "finished_at")),
         (Some(_), words) => format!("{} {words}", time(task, "finished_at")),
     };
-    [("requested", asked), ("acknowledged", heard), ("ended", ended)]
+    [("requested", requested), ("acknowledged", acknowledged), ("ended", ended)]
 }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::client::{Answer, Connect};
 use super::failure::Failure;
 use super::{out, watch};
-use crate::task::{TaskId, Timestamp};
+use taskbell::{TaskId, Timestamp};
 
 /// Hands in a task.
 #[derive(Debug, Args)]
@@ -58,13 +58,13 @@ pub struct Submit {
     pub(super) connect: Connect,
 }
 
-/// The request; what was not said is not sent, so that the server's defaults hold.
+/// The body of the request. A field that was not given is not sent, so that the server's default applies.
 #[derive(Serialize)]
 struct Body<'a> {
     kind: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     title: Option<&'a str>,
-    /// As it was written: numbers keep their digits, and the server judges duplicate keys.
+    /// The text as it was given: numbers keep their digits, and the server decides about duplicate keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,12 +93,12 @@ impl Submit {
         match (self.connect.json, self.wait) {
             (true, false) => out::json(&answer.text)?,
             (true, true) => {}
-            (false, _) => say(&answer)?,
+            (false, _) => print(&answer)?,
         }
         if !self.wait {
             return Ok(());
         }
-        watch::to_the_end(&client, watch::id_of(&answer)?, self.connect.json, watch::Show::Last).await
+        watch::wait_and_print(&client, watch::id_of(&answer)?, self.connect.json, watch::Show::Last).await
     }
 
     fn body(&self) -> Result<Body<'_>, Failure> {
@@ -118,13 +118,13 @@ impl Submit {
     }
 }
 
-fn say(answer: &Answer) -> Result<(), Failure> {
+fn print(answer: &Answer) -> Result<(), Failure> {
     let task = &answer.body;
     let known = if answer.status == 200 { " (this key was used before: the same task)" } else { "" };
-    let story = out::story(task);
-    let story = if story.is_empty() { story } else { format!(" ({story})") };
+    let summary = out::summary(task);
+    let summary = if summary.is_empty() { summary } else { format!(" ({summary})") };
     let [id, status, title] = ["id", "status", "title"].map(|field| out::text(task, field));
-    out::line(&format!("{id}  {status}  {title}{story}{known}"))
+    out::line(&format!("{id}  {status}  {title}{summary}{known}"))
 }
 
 fn read(path: &Path) -> Result<Box<RawValue>, Failure> {

@@ -1,4 +1,4 @@
-//! `taskbell watch`, and what `--wait` does elsewhere.
+//! `taskbell watch`, and `--wait` of other commands.
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Client, Connect};
 use super::failure::Failure;
-use super::live::Lasting;
+use super::live::Reconnecting;
 use super::out::{self, text};
-use crate::task::{Status, TaskId};
+use taskbell::{Status, TaskId};
 
 /// Watches one task until it ends (0 where it succeeded, 1 where it did not), or all that goes on until Ctrl-C.
 #[derive(Debug, Args)]
@@ -23,12 +23,12 @@ pub struct Watch {
     pub(super) connect: Connect,
 }
 
-/// What `--json` prints on the way.
+/// The states that `--json` prints.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Show {
-    /// Each state that was pushed, and the last as the task's own page shows it.
+    /// Each state that is pushed, and the last as `GET /v1/tasks/{id}` shows it.
     Each,
-    /// Only the last.
+    /// The last state only.
     Last,
 }
 
@@ -36,8 +36,8 @@ impl Watch {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let client = self.connect.client()?;
         match self.id {
-            Some(id) => to_the_end(&client, id, self.connect.json, Show::Each).await,
-            None => all(&client, self.connect.json).await,
+            Some(id) => wait_and_print(&client, id, self.connect.json, Show::Each).await,
+            None => watch_all(&client, self.connect.json).await,
         }
     }
 }
@@ -56,10 +56,10 @@ fn is_final(task: &Value) -> bool {
     status(task).is_some_and(Status::is_final)
 }
 
-/// Waits for the task's end and shows the way there; a failure where it did not succeed.
-pub(super) async fn to_the_end(client: &Client, id: TaskId, json: bool, show: Show) -> Result<(), Failure> {
+/// Waits for the task's end and prints its states. A failure if it did not succeed.
+pub(super) async fn wait_and_print(client: &Client, id: TaskId, json: bool, show: Show) -> Result<(), Failure> {
     let mut printer = Printer::new(json);
-    let end = end_of(client, id, |task| match (json, show) {
+    let end = wait_for_end(client, id, |task| match (json, show) {
         (false, _) => printer.show(task),
         (true, Show::Each) => out::json(&task.to_string()),
         (true, Show::Last) => Ok(()),
@@ -72,26 +72,27 @@ pub(super) async fn to_the_end(client: &Client, id: TaskId, json: bool, show: Sh
     } else {
         let took = out::millis(task, "duration_ms");
         let took = if took.is_empty() { took } else { format!(" after {took}") };
-        let story = out::story(task);
-        let story = if story.is_empty() { story } else { format!(": {story}") };
-        out::line(&format!("{}{took}  {}{story}", text(task, "status"), text(task, "title")))?;
+        let summary = out::summary(task);
+        let summary = if summary.is_empty() { summary } else { format!(": {summary}") };
+        out::line(&format!("{}{took}  {}{summary}", text(task, "status"), text(task, "title")))?;
     }
-    if status(task) == Some(Status::Succeeded) { Ok(()) } else { Err(Failure::said()) }
+    if status(task) == Some(Status::Succeeded) { Ok(()) } else { Err(Failure::printed()) }
 }
 
-/// Waits for the task's end, through losses of the connection; `seen` is told each state before it.
-pub(super) async fn end_of(
+/// Waits for the task's end, and connects again when the connection is lost. Calls `on_state` with each state before the
+/// end.
+pub(super) async fn wait_for_end(
     client: &Client,
     id: TaskId,
-    mut seen: impl FnMut(&Value) -> Result<(), Failure>,
+    mut on_state: impl FnMut(&Value) -> Result<(), Failure>,
 ) -> Result<Answer, Failure> {
-    // Asked first: what isn't there is said before a socket is opened.
+    // A task that doesn't exist is refused here, before a socket is opened.
     let first = client.task(id, 0).await?;
     if is_final(&first.body) {
         return Ok(first);
     }
-    seen(&first.body)?;
-    let mut live = Lasting::new(client, json!({"ids": [id]}), Some(Instant::now()));
+    on_state(&first.body)?;
+    let mut live = Reconnecting::new(client, json!({"ids": [id]}), Some(Instant::now()));
     loop {
         let frame = live.next().await?;
         let pushed = match frame.kind() {
@@ -103,19 +104,19 @@ pub(super) async fn end_of(
             _ => continue,
         };
         if let Some(task) = pushed.filter(|task| !is_final(task)) {
-            seen(task)?;
+            on_state(task)?;
             continue;
         }
         match client.task(id, frame.position()).await {
             Ok(end) if is_final(&end.body) => return Ok(end),
-            Ok(now) => seen(&now.body)?,
-            Err(failure) if failure.exit() == 5 => live.lose(failure).await,
+            Ok(now) => on_state(&now.body)?,
+            Err(failure) if failure.exit() == 5 => live.reconnect_later(failure).await,
             Err(failure) => return Err(failure),
         }
     }
 }
 
-/// One task's way: a bar on a terminal, else a line where something changed, at most one a second.
+/// The states of one task: a bar on a terminal; else a line for each change, for the progress at most one a second.
 struct Printer {
     bar: Option<ProgressBar>,
     last: Option<(Instant, String, String)>,
@@ -133,13 +134,13 @@ impl Printer {
             draw(bar, task);
             return Ok(());
         }
-        let (status, story) = (text(task, "status"), out::story(task));
-        let news = self.last.as_ref().is_none_or(|(at, before, words)| {
-            *before != status || (*words != story && at.elapsed() >= Duration::from_secs(1))
+        let (status, summary) = (text(task, "status"), out::summary(task));
+        let is_news = self.last.as_ref().is_none_or(|(at, before, words)| {
+            *before != status || (*words != summary && at.elapsed() >= Duration::from_secs(1))
         });
-        if news {
-            out::line(format!("{status:<10} {story}").trim_end())?;
-            self.last = Some((Instant::now(), status, story));
+        if is_news {
+            out::line(format!("{status:<10} {summary}").trim_end())?;
+            self.last = Some((Instant::now(), status, summary));
         }
         Ok(())
     }
@@ -165,14 +166,14 @@ fn draw(bar: &ProgressBar, task: &Value) {
     bar.set_position((fraction * SCALE as f64) as u64);
     let words = match status(task) {
         Some(Status::Running) => text(&task["progress"], "message"),
-        _ => out::story(task),
+        _ => out::summary(task),
     };
     bar.set_message(format!("{}  {}  {words}", text(task, "status"), text(task, "title")));
 }
 
-/// Counters and what runs now, until Ctrl-C.
-async fn all(client: &Client, json: bool) -> Result<(), Failure> {
-    let mut live = Lasting::new(client, json!({"status": CURRENT}), None);
+/// Prints the counters and the tasks that run now, until Ctrl-C.
+async fn watch_all(client: &Client, json: bool) -> Result<(), Failure> {
+    let mut live = Reconnecting::new(client, json!({"status": CURRENT}), None);
     let mut board = Board::new(json);
     loop {
         let frame = live.next().await?;
@@ -191,7 +192,7 @@ async fn all(client: &Client, json: bool) -> Result<(), Failure> {
                 ];
                 match client.get("/v1/tasks", &query).await {
                     Ok(page) => board.page(page.body["items"].as_array().map(Vec::as_slice).unwrap_or_default())?,
-                    Err(failure) if failure.exit() == 5 => live.lose(failure).await,
+                    Err(failure) if failure.exit() == 5 => live.reconnect_later(failure).await,
                     Err(failure) => return Err(failure),
                 }
             }
@@ -200,16 +201,18 @@ async fn all(client: &Client, json: bool) -> Result<(), Failure> {
     }
 }
 
-/// What goes on now.
+/// The statuses of a task that is under way.
 const CURRENT: &str = "running,cancelling,retrying";
-/// Bars at once; more would fill the screen.
+/// The most bars at once; more would fill the screen.
 const BARS: usize = 12;
 
-/// On a terminal the counters and a bar for each current task, with what ended running away above; else lines.
+/// On a terminal: the counters and a bar for each current task, and above them a line for each task that has ended. Else:
+/// lines.
 struct Board {
     screen: Option<(MultiProgress, ProgressBar)>,
     bars: HashMap<String, ProgressBar>,
-    said: HashMap<String, String>,
+    /// The last status that was printed, by task.
+    printed: HashMap<String, String>,
 }
 
 impl Board {
@@ -220,7 +223,7 @@ impl Board {
             let head = screen.add(ProgressBar::new(SCALE).with_style(style));
             (screen, head)
         });
-        Self { screen, bars: HashMap::new(), said: HashMap::new() }
+        Self { screen, bars: HashMap::new(), printed: HashMap::new() }
     }
 
     fn counters(&mut self, frame: &Value) -> Result<(), Failure> {
@@ -242,10 +245,10 @@ impl Board {
         Ok(())
     }
 
-    /// What is current now, all of it: what isn't among it has ended unseen.
+    /// Takes the list of all current tasks: a task that is not in it has ended while the connection was lost.
     fn page(&mut self, tasks: &[Value]) -> Result<(), Failure> {
         let gone = |id: &String| !tasks.iter().any(|task| task["id"] == **id);
-        self.said.retain(|id, _| !gone(id));
+        self.printed.retain(|id, _| !gone(id));
         self.bars.retain(|id, bar| {
             let gone = gone(id);
             if gone {
@@ -260,10 +263,10 @@ impl Board {
         let id = text(task, "id");
         let state = text(task, "status");
         let current = matches!(status(task), Some(Status::Running | Status::Cancelling | Status::Retrying));
-        let line = format!("{state:<10}  {}  {}  {id}", text(task, "title"), out::story(task));
+        let line = format!("{state:<10}  {}  {}  {id}", text(task, "title"), out::summary(task));
         let Some((screen, _)) = &self.screen else {
-            // A line for each change of status; the way in between is for a terminal.
-            let before = if current { self.said.insert(id, state.clone()) } else { self.said.remove(&id) };
+            // One line for each change of status; progress is shown on a terminal only.
+            let before = if current { self.printed.insert(id, state.clone()) } else { self.printed.remove(&id) };
             return if before.as_ref() == Some(&state) { Ok(()) } else { out::line(&line) };
         };
         if !current {

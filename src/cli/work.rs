@@ -10,9 +10,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::client::Connect;
 use super::failure::Failure;
 use super::out;
-use crate::work::{CommandHandler, Handlers, Note, RemoteError, RemoteWorker};
+use taskbell::{CommandHandler, Handlers, Note, RemoteError, RemoteWorker};
 
-/// What the command must know.
+/// The part of the help about the command.
 const HELP: &str = "\
 The command gets the task's input as JSON on stdin, and in its environment TASKBELL_TASK_ID, TASKBELL_ATTEMPT,
 TASKBELL_KIND, TASKBELL_TITLE, TASKBELL_OWNER, TASKBELL_SERVER and a TASKBELL_LABEL_<KEY> for each label.
@@ -50,7 +50,7 @@ pub struct Work {
 
 impl Work {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        // The same rules for addresses and tokens as everywhere.
+        // The client checks the address and the token as for every other command.
         let server = self.connect.client()?.server().to_owned();
         let mut worker = RemoteWorker::connect(&server)
             .queues(self.queues)
@@ -64,21 +64,21 @@ impl Work {
             worker = worker.name(name);
         }
         let json = self.connect.json;
-        let worker = worker.watch(move |note| if json { say_json(note) } else { say(note) });
+        let worker = worker.watch(move |note| if json { print_json(note) } else { print(note) });
         let mut signals = Signals::new()?;
         let mut again = Signals::new()?;
         let stopped = async {
-            signals.next().await;
+            signals.wait().await;
             if !json {
                 out::note("stopping: nothing more is taken; the next signal stops what runs");
             }
         };
         let killed = async {
-            again.next().await;
-            again.next().await;
+            again.wait().await;
+            again.wait().await;
         };
         tokio::select! {
-            // First, so that a worker that is done in the same instant is done.
+            // The worker first: if it ends at the same time as the second signal, it has ended.
             biased;
             left = worker.run(stopped) => match left.map_err(failure)? {
                 0 => Ok(()),
@@ -115,7 +115,8 @@ fn failure(error: RemoteError) -> Failure {
     }
 }
 
-fn say(note: &Note<'_>) {
+/// Prints a note as a line for people. The library may add notes that this program has no line for.
+fn print(note: &Note<'_>) {
     out::note(&match note {
         Note::Begun { task, attempt, kind, title } => format!("{task}  attempt {attempt} begins  {kind}  {title}"),
         Note::Ended { task, attempt, outcome, words } => {
@@ -124,11 +125,12 @@ fn say(note: &Note<'_>) {
         }
         Note::Away { why } => format!("the server can't be spoken to: {why}; trying again"),
         Note::Back => "the server answers again".to_owned(),
+        _ => return,
     });
 }
 
-/// A line of JSON on stderr: stdout is for what the API answered.
-fn say_json(note: &Note<'_>) {
+/// Prints a note as a line of JSON on stderr: stdout is for what the API answered.
+fn print_json(note: &Note<'_>) {
     let line = match note {
         Note::Begun { task, attempt, kind, title } => {
             json!({"type": "begun", "task": task, "attempt": attempt, "kind": kind, "title": title})
@@ -138,13 +140,14 @@ fn say_json(note: &Note<'_>) {
         }
         Note::Away { why } => json!({"type": "away", "message": why}),
         Note::Back => json!({"type": "back"}),
+        _ => return,
     };
     if let Ok(line) = out::escape_json(&line.to_string()) {
         out::note(&line);
     }
 }
 
-/// SIGINT and SIGTERM, as they come.
+/// SIGINT and SIGTERM of this process.
 struct Signals(Signal, Signal);
 
 impl Signals {
@@ -152,7 +155,7 @@ impl Signals {
         Ok(Self(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
     }
 
-    async fn next(&mut self) {
+    async fn wait(&mut self) {
         tokio::select! {
             _ = self.0.recv() => {}
             _ = self.1.recv() => {}

@@ -196,12 +196,14 @@ impl RemoteOffers {
     }
 
     /// How many offers were compared with a kind and a queue so far.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub const fn comparisons(&self) -> u64 {
         self.comparisons
     }
 
     /// For how many pairs of kind and queue a result is kept.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub const fn kept_searches(&self) -> usize {
         self.kept

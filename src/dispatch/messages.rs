@@ -44,6 +44,7 @@ pub struct Stopped {
     /// Which task.
     pub task: TaskId,
     /// Which attempt.
+    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // only the tests read it
     pub attempt: u32,
 }
 

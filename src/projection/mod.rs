@@ -9,5 +9,3 @@ pub mod projector;
 pub mod reader;
 pub mod replay;
 pub mod subscribers;
-
-pub use reader::ViewsReader;

@@ -82,6 +82,7 @@ impl Subscriber {
     }
 
     /// The same with another bound on its backlog.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn with_limit(self, limit: usize) -> Self {
         Self { limit, ..self }

@@ -16,9 +16,12 @@
 //!
 //! The position is not a field: it is the number of links up to here. A written hash is lower-case hexadecimal.
 
+#[cfg(feature = "testing")]
 use std::sync::Arc;
 
-use super::{Hash, ReadError, Recorded};
+#[cfg(feature = "testing")]
+use super::ReadError;
+use super::{Hash, Recorded};
 
 /// The hash of `event` where `previous` is the hash of the event before it.
 #[must_use]
@@ -44,6 +47,7 @@ pub fn link(previous: Hash, event: &Recorded) -> Hash {
 ///
 /// # Errors
 /// [`ReadError::Damaged`] names the first event that doesn't continue the chain.
+#[cfg(feature = "testing")]
 pub fn verify(previous: Hash, events: &[Arc<Recorded>]) -> Result<Hash, ReadError> {
     events.iter().try_fold(previous, |previous, event| {
         let expected = event.expected_hash(previous);

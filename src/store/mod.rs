@@ -25,6 +25,7 @@ mod sqlite;
 pub mod subscription;
 pub mod upcast;
 
+pub use crate::clock::{new_id, now};
 pub use encoded::EncodedAppend;
 pub use recorded::{Hash, LogEvent, Meta, NewEvent, Recorded, StreamName, StreamOf, Via};
 pub use subscription::LogSubscription;
@@ -194,6 +195,7 @@ impl EventStore {
     ///
     /// # Errors
     /// See [`AppendError`].
+    #[cfg(feature = "testing")]
     pub async fn append(&self, append: Append) -> Result<Revision, AppendError> {
         let answer = self.append_many(vec![append]).await.pop();
         answer.unwrap_or_else(|| Err(AppendError::Unavailable("the log gave no answer".to_owned())))
@@ -201,6 +203,7 @@ impl EventStore {
 
     /// Writes many appends, to any streams, in one transaction and in this order. Each has its own answer, in the same order:
     /// the others are written where one is refused. A failed write fails them all.
+    #[cfg(feature = "testing")]
     pub async fn append_many(&self, appends: Vec<Append>) -> Vec<Result<Revision, AppendError>> {
         self.append_encoded(appends.into_iter().map(EncodedAppend::new).collect()).await
     }
@@ -323,16 +326,4 @@ impl fmt::Debug for EventStore {
         };
         f.debug_tuple("EventStore").field(&backend).field(&self.head().position).finish()
     }
-}
-
-/// The wall clock: this is the one place that reads it.
-#[must_use]
-pub fn now() -> Timestamp {
-    Timestamp::from_micros(jiff::Timestamp::now().as_microsecond())
-}
-
-/// A fresh UUIDv7.
-#[must_use]
-pub fn new_id() -> Uuid {
-    Uuid::now_v7()
 }

@@ -291,7 +291,8 @@ impl Recorded {
         event.decode()
     }
 
-    /// The hash that the event must have where `previous` is the hash of the event before it; see [`chain`].
+    /// The hash that this event must have if `previous` is the hash of the event one position earlier: BLAKE3 over
+    /// `previous` and the fields of this event. An event with another hash was changed after it was written.
     #[must_use]
     pub fn expected_hash(&self, previous: Hash) -> Hash {
         chain::link(previous, self)

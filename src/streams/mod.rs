@@ -29,5 +29,3 @@ mod shard;
 mod stream_state;
 
 pub use decider::ExecuteOn;
-pub use messages::{Execute, ExecuteError, Receipt};
-pub use registry::Registry;

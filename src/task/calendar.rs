@@ -109,6 +109,7 @@ impl Calendar {
     ///
     /// `run_once`: the latest, however late it is. `skip`: the latest, unless it is late by more than [`LATE`]. `run_all`:
     /// all of them, at most the latest [`CATCH_UP_MAX`].
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn due(&self, after: Timestamp, now: Timestamp, missed: Missed) -> Due {
         let mut search = DueSearch::new(after, now, missed);

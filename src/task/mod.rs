@@ -26,31 +26,43 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod backoff;
+#[cfg(feature = "server")]
 pub mod bell;
+#[cfg(feature = "server")]
 pub mod calendar;
 pub mod command;
+#[cfg(feature = "server")]
+#[cfg_attr(not(feature = "testing"), allow(dead_code))] // to be used by dispatch, push and reactions
 pub mod deadlines;
+#[cfg(feature = "server")]
 pub mod decide;
 pub mod event;
 pub mod ids;
 pub mod limits;
+#[cfg(feature = "server")]
 pub mod queue;
+#[cfg(feature = "server")]
 pub mod retry;
+#[cfg(feature = "server")]
 pub mod schedule;
 pub mod state;
 pub mod time;
 
 pub use command::{Command, Rejection};
+#[cfg(feature = "server")]
 pub use decide::decide;
 pub use event::Event;
 pub use ids::{Position, Revision, TaskId};
 pub use limits::Invalid;
-pub use state::{Status, Task, evolve, fold};
+#[cfg(feature = "testing")]
+pub use state::fold;
+pub use state::{Status, Task, evolve};
 pub use time::Timestamp;
 
 /// The rules of one kind of stream: the Decider pattern (Chassaing).
 ///
 /// `decide` maps the state and a command to events; `evolve` applies an event to the state.
+#[cfg(feature = "server")]
 pub trait Decider: Clone + Default {
     /// What can be requested.
     type Command;
@@ -68,9 +80,11 @@ pub trait Decider: Clone + Default {
 }
 
 /// The state of a task's stream: none before its `Created`, then the task.
+#[cfg(feature = "server")]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskStream(pub Option<Task>);
 
+#[cfg(feature = "server")]
 impl Decider for TaskStream {
     type Command = Command;
     type Event = Event;

@@ -291,6 +291,7 @@ pub fn evolve(state: Option<Task>, event: &Event) -> Option<Task> {
 }
 
 /// The state after these events, oldest first.
+#[cfg(feature = "testing")]
 #[must_use]
 pub fn fold<'a>(state: Option<Task>, events: impl IntoIterator<Item = &'a Event>) -> Option<Task> {
     events.into_iter().fold(state, evolve)

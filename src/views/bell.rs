@@ -24,6 +24,7 @@ pub struct Unseen {
 
 impl Unseen {
     /// The sum of the three.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub const fn total(self) -> u64 {
         self.succeeded + self.failed + self.cancelled

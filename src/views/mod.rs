@@ -34,15 +34,15 @@ pub mod run_queue;
 pub mod schedules;
 
 pub use bell::{Counters, NamedCounts, Unseen};
-pub use cancel::{Cancel, Verdict};
-pub use cursor::{BadCursor, Cursor, Order};
+pub use cancel::Cancel;
+pub use cursor::{Cursor, Order};
 pub use doc::{TaskDoc, Waiting};
 pub use filter::Filter;
 pub use page::{Page, PageRequest, RowBudget};
 pub use places::Counts;
 pub use query::Snapshot;
 pub use queues::Queues;
-pub use row::{Row, RunOutcome};
+pub use row::Row;
 pub use run_queue::{Limits, QueuePosition, RunQueue, Timer, WorkOffer};
 pub use schedules::Schedules;
 
@@ -255,6 +255,7 @@ impl Views {
     }
 
     /// Time of the last event.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub const fn time(&self) -> Option<Timestamp> {
         self.time
@@ -267,12 +268,14 @@ impl Views {
     }
 
     /// The number of tasks.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub const fn len(&self) -> usize {
         self.rows.len()
     }
 
     /// Whether there is no task.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.rows.len() == 0
@@ -296,6 +299,7 @@ impl Views {
 
     /// A hash of everything that comes from the log, in hexadecimal: equal views have equal digests, on every server. Live
     /// progress is left out.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn digest(&self) -> String {
         let mut hasher = blake3::Hasher::new();

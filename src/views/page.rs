@@ -57,6 +57,7 @@ impl RowBudget {
     }
 
     /// How many rows were read. A row that is read twice counts twice.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub const fn rows_read(&self) -> usize {
         self.read.get()

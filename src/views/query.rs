@@ -11,7 +11,7 @@ use super::lanes::{SlotList, StatusSet};
 use super::page::{Page, PageRequest, PageSource, RowBudget};
 use super::places::Counts;
 use super::row::Row;
-use crate::task::{Position, Status, Timestamp};
+use crate::task::{Position, Status};
 
 /// Rows of the largest page, for an estimate.
 const PAGE: u64 = 200;
@@ -21,6 +21,7 @@ impl Views {
     ///
     /// # Errors
     /// [`BadCursor`] where the cursor comes from a list with another filter or order.
+    #[cfg(feature = "testing")]
     pub fn page(&self, filter: &Filter, request: &PageRequest) -> Result<Page, BadCursor> {
         self.source(filter, &RowBudget::unlimited()).page(filter, request)
     }
@@ -60,7 +61,7 @@ impl Views {
     /// The rows as they are now; the views can change while they are read.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { rows: self.rows.clone(), owner_lists: None, position: self.position, time: self.time }
+        Snapshot { rows: self.rows.clone(), owner_lists: None, position: self.position }
     }
 
     /// The same, with the lists of the owners that the filter names: a query with this filter reads only their tasks.
@@ -123,7 +124,6 @@ pub struct Snapshot {
     rows: RowBlocks,
     owner_lists: Option<OwnerLists>,
     position: Position,
-    time: Option<Timestamp>,
 }
 
 /// The tasks of the owners that a filter names.
@@ -152,12 +152,6 @@ impl Snapshot {
     #[must_use]
     pub const fn position(&self) -> Position {
         self.position
-    }
-
-    /// Time of the last event in the snapshot.
-    #[must_use]
-    pub const fn time(&self) -> Option<Timestamp> {
-        self.time
     }
 
     fn source<'a>(&'a self, filter: &Filter, budget: &'a RowBudget) -> PageSource<'a> {

@@ -36,8 +36,8 @@ const IMPURE: [&str; 9] = [
     "std::time::Instant",
     "jiff::Zoned",
 ];
-const IMPURE_CALLS: [&str; 6] =
-    ["SystemTime::now", "Instant::now", "Timestamp::now", "Uuid::now_v7", "Uuid::new_v4", "store::now"];
+const IMPURE_CALLS: [&str; 7] =
+    ["SystemTime::now", "Instant::now", "Timestamp::now", "Uuid::now_v7", "Uuid::new_v4", "clock::now", "store::now"];
 
 /// What `work` may import of `store`: the types in the actors' messages, and the clock. It never reads or writes the log
 /// itself.

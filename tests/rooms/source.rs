@@ -5,8 +5,21 @@ use std::fs;
 use std::path::Path;
 
 /// The rooms, lowest first: a room imports only those before it. The last two are the composition root and the commands.
-pub(crate) const ROOMS: [&str; 12] =
-    ["task", "store", "views", "streams", "projection", "dispatch", "reactions", "push", "work", "http", "app", "cli"];
+pub(crate) const ROOMS: [&str; 13] = [
+    "task",
+    "clock",
+    "store",
+    "views",
+    "streams",
+    "projection",
+    "dispatch",
+    "reactions",
+    "push",
+    "work",
+    "http",
+    "app",
+    "cli",
+];
 
 pub(crate) struct Source {
     /// Relative to `src/`, separated by `/`.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use taskbell::task::event::Idempotency;
 use taskbell::task::{Position, Status, Timestamp};
-use taskbell::views::{BadCursor, Cursor, Filter, Order, Page, PageRequest, Row, Views};
+use taskbell::views::cursor::BadCursor;
+use taskbell::views::{Cursor, Filter, Order, Page, PageRequest, Row, Views};
 
 use super::history::{Created, Log, fail, plain, start, succeed};
 use super::world::World;

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
-use taskbell::work::kinds::distribute::Roots;
-use taskbell::work::{Distribute, Handler};
+use taskbell::work::Handler;
+use taskbell::work::kinds::distribute::{Distribute, Roots};
 
 use super::trees::Yard;
 

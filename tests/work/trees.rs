@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use taskbell::task::event::{Created, Outcome};
-use taskbell::work::Distribute;
-use taskbell::work::kinds::distribute::Roots;
+use taskbell::work::kinds::distribute::{Distribute, Roots};
 use tempfile::TempDir;
 
 use super::bench::{Bench, created};

@@ -1,4 +1,4 @@
-//! From sending a cancel until a worker that waits for news has it.
+//! The time from a cancel until a worker whose heartbeat waits has received it.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,68 +12,68 @@ use super::figures::Figures;
 use super::load::{Scope, parse};
 use super::phases::jittered;
 use super::wire::Wire;
-use super::worker::{Leases, end, take_body};
+use super::worker::{Leases, report_ends, take_body};
 use crate::cli::failure::Failure;
 
 /// Leases that the worker holds at a time.
 const HELD: u64 = 100;
-/// From one cancel to the next, on average: time enough that the heartbeat waits again.
+/// The average time from one cancel to the next: enough for the next heartbeat to wait at the server.
 const GAP: Duration = Duration::from_millis(10);
 
 #[derive(Deserialize)]
-struct News<'a> {
+struct HeartbeatReply<'a> {
     #[serde(borrow)]
-    directives: Vec<Told<'a>>,
+    directives: Vec<Directive<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Told<'a> {
+struct Directive<'a> {
     lease: &'a str,
     directive: &'a str,
 }
 
-/// Cancels each of so many running tasks, one after the other, while the heartbeat of their worker waits.
+/// Cancels running tasks one after the other while the heartbeat of their worker waits; how many.
 pub(super) async fn run(scope: &Scope, plan: &Plan, figures: &mut Figures) -> Result<u64, Failure> {
     let scope = scope.of_kind("cancel");
-    let (mut asks, mut beats) = (Wire::open(&scope.place).await?, Wire::open(&scope.place).await?);
-    let (mut told, mut answered) = (Vec::new(), Vec::new());
+    let (mut requests, mut heartbeats) = (Wire::open(&scope.server).await?, Wire::open(&scope.server).await?);
+    let (mut received, mut answered) = (Vec::new(), Vec::new());
     for first in (0..plan.cancels).step_by(100) {
         let tasks = (plan.cancels - first).min(HELD);
-        scope.create_batch(&mut asks, first, tasks).await?;
-        let mut held = hold(&mut asks, &scope, tasks).await?;
+        scope.create_batch(&mut requests, first, tasks).await?;
+        let mut held = hold(&mut requests, &scope, tasks).await?;
         let leases: Vec<String> = held.values().cloned().collect();
         while let Some(task) = held.keys().next().cloned() {
             let Some(lease) = held.remove(&task) else { break };
             let body = heartbeat(held.values().chain([&lease]));
             let wait = async {
-                let answer = beats.post("/v1/leases/heartbeat", body, StatusCode::OK).await?;
-                let heard = Instant::now();
-                let News { directives } = parse(&answer.body)?;
-                let ours = |told: &Told| told.lease == lease && told.directive == "cancel";
-                if directives.len() == 1 && directives.iter().all(ours) {
-                    return Ok(heard);
+                let answer = heartbeats.post("/v1/leases/heartbeat", body, StatusCode::OK).await?;
+                let arrived = Instant::now();
+                let HeartbeatReply { directives } = parse(&answer.body)?;
+                let is_ours = |directive: &Directive| directive.lease == lease && directive.directive == "cancel";
+                if directives.len() == 1 && directives.iter().all(is_ours) {
+                    return Ok(arrived);
                 }
                 let text = String::from_utf8_lossy(&answer.body);
                 Err(Failure::failed(format!("a heartbeat was told something else than the cancel: {text:.500}")))
             };
-            let ask = async {
+            let cancel = async {
                 tokio::time::sleep(jittered(GAP)).await;
-                let asked = Instant::now();
-                asks.post(&format!("/v1/tasks/{task}/cancel"), Bytes::new(), StatusCode::ACCEPTED).await?;
-                Ok((asked, asked.elapsed()))
+                let sent = Instant::now();
+                requests.post(&format!("/v1/tasks/{task}/cancel"), Bytes::new(), StatusCode::ACCEPTED).await?;
+                Ok((sent, sent.elapsed()))
             };
-            let (heard, (asked, took)) = tokio::try_join!(wait, ask)?;
-            told.push(heard.saturating_duration_since(asked));
+            let (arrived, (sent, took)) = tokio::try_join!(wait, cancel)?;
+            received.push(arrived.saturating_duration_since(sent));
             answered.push(took);
         }
-        end(&mut asks, &leases, "cancelled").await?;
+        report_ends(&mut requests, &leases, "cancelled").await?;
     }
-    figures.keep_waits("cancel_to_worker", "cancel to a waiting worker", told);
+    figures.keep_waits("cancel_to_worker", "cancel to a waiting worker", received);
     figures.keep_waits("cancel", "cancel to its answer", answered);
     Ok(plan.cancels)
 }
 
-/// Takes so many leases; by task.
+/// Takes a lease of each task; the leases by task.
 async fn hold(wire: &mut Wire, scope: &Scope, tasks: u64) -> Result<HashMap<String, String>, Failure> {
     let mut held = HashMap::new();
     while (held.len() as u64) < tasks {

@@ -1,4 +1,4 @@
-//! What the server says at the end: every task that was acknowledged is there, and ended once.
+//! The check at the end of a run: the log has every acknowledged task, and each ended once.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -9,7 +9,7 @@ use super::load::{Scope, parse};
 use super::wire::Wire;
 use crate::cli::failure::Failure;
 
-/// How many tasks are in which status.
+/// The number of tasks in each status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Counts {
     #[serde(default)]
@@ -63,11 +63,11 @@ pub(super) async fn head(wire: &mut Wire) -> Result<u64, Failure> {
     Ok(parse::<Head>(&answer.body)?.position)
 }
 
-/// What the log says of one task.
+/// The events of one task, counted.
 #[derive(Clone, Copy, Debug, Default)]
-struct Told {
+struct EventCounts {
     starts: u32,
-    /// Attempts that ended, in whatever way.
+    /// Attempts that ended, with any outcome.
     ends: u32,
     completed: u32,
     succeeded: u32,
@@ -90,45 +90,46 @@ struct Data<'a> {
     attempt: Option<u32>,
 }
 
-/// What the log has said of all tasks since a position.
+/// The events of all tasks of a scope, counted.
 #[derive(Debug, Default)]
-struct Story {
-    tasks: HashMap<String, Told>,
+struct LogSummary {
+    tasks: HashMap<String, EventCounts>,
+    /// Why a line of the log could not be read.
     fault: Option<String>,
 }
 
-impl Story {
-    fn tell(&mut self, line: &[u8], scope: &Scope) {
+impl LogSummary {
+    fn count(&mut self, line: &[u8], scope: &Scope) {
         let event: Event = match serde_json::from_slice(line) {
             Ok(event) => event,
             Err(error) => return self.fault = Some(error.to_string()),
         };
         if event.kind == "Created" {
             if event.data.kind.is_some_and(|kind| kind.starts_with(&scope.kind)) {
-                self.tasks.insert(event.stream.to_owned(), Told::default());
+                self.tasks.insert(event.stream.to_owned(), EventCounts::default());
             }
             return;
         }
-        let Some(told) = self.tasks.get_mut(event.stream) else { return };
+        let Some(counts) = self.tasks.get_mut(event.stream) else { return };
         match event.kind {
-            "Started" => told.starts += 1,
-            "AttemptFailed" | "Released" => told.ends += 1,
+            "Started" => counts.starts += 1,
+            "AttemptFailed" | "Released" => counts.ends += 1,
             "Completed" => {
-                told.completed += 1;
-                told.ends += u32::from(event.data.attempt.is_some());
-                told.succeeded += u32::from(event.data.outcome == Some("succeeded"));
-                told.cancelled += u32::from(event.data.outcome == Some("cancelled"));
+                counts.completed += 1;
+                counts.ends += u32::from(event.data.attempt.is_some());
+                counts.succeeded += u32::from(event.data.outcome == Some("succeeded"));
+                counts.cancelled += u32::from(event.data.outcome == Some("cancelled"));
             }
             _ => {}
         }
     }
 }
 
-/// Reads the log from `after` on and the counters, and fails where they don't say what was acknowledged: so many tasks
-/// created; `cancelled` of them cancelled and, if they were `drained`, all others succeeded; each by one attempt that
-/// started once and ended once. Returns how many tasks that are.
+/// Reads the counters, and the log after the position `after`, and fails unless they show what was acknowledged: every task
+/// was created; `cancelled` of them were cancelled and, if they were `drained`, all others succeeded; each by one attempt
+/// that started once and ended once. Returns the number of tasks.
 pub(super) async fn verify(scope: &Scope, after: u64, drained: bool, cancelled: u64) -> Result<u64, Failure> {
-    let mut wire = Wire::open(&scope.place).await?;
+    let mut wire = Wire::open(&scope.server).await?;
     let created = scope.created.load(Ordering::Relaxed);
     let counts = counts(&mut wire, scope).await?;
     let ended = if drained { created } else { cancelled };
@@ -136,16 +137,16 @@ pub(super) async fn verify(scope: &Scope, after: u64, drained: bool, cancelled: 
     if counts != all {
         return Err(Failure::failed(format!("acknowledged: {all:?}, but the counters say {counts:?}")));
     }
-    let (mut story, mut rest) = (Story::default(), Vec::new());
+    let (mut summary, mut rest) = (LogSummary::default(), Vec::new());
     let path = format!("/v1/log?after={after}");
-    let read = wire.pieces(&path, |piece| {
+    let read = wire.get_pieces(&path, |piece| {
         let mut piece = piece;
         while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
             if rest.is_empty() {
-                story.tell(&piece[..end], scope);
+                summary.count(&piece[..end], scope);
             } else {
                 rest.extend_from_slice(&piece[..end]);
-                story.tell(&rest, scope);
+                summary.count(&rest, scope);
                 rest.clear();
             }
             piece = &piece[end + 1..];
@@ -153,15 +154,15 @@ pub(super) async fn verify(scope: &Scope, after: u64, drained: bool, cancelled: 
         rest.extend_from_slice(piece);
     });
     read.await?;
-    if let Some(fault) = story.fault {
+    if let Some(fault) = summary.fault {
         return Err(Failure::failed(format!("the log holds a line that can't be read: {fault}")));
     }
-    let tasks = story.tasks.values();
-    let once = tasks.clone().filter(|told| told.starts == 1 && told.ends == 1 && told.completed == 1);
-    let succeeded = once.clone().filter(|told| told.succeeded == 1).count() as u64;
-    let stopped = once.filter(|told| told.cancelled == 1).count() as u64;
-    let untouched = tasks.filter(|told| told.starts == 0 && told.completed == 0).count() as u64;
-    let logged = story.tasks.len() as u64;
+    let tasks = summary.tasks.values();
+    let once = tasks.clone().filter(|counts| counts.starts == 1 && counts.ends == 1 && counts.completed == 1);
+    let succeeded = once.clone().filter(|counts| counts.succeeded == 1).count() as u64;
+    let stopped = once.filter(|counts| counts.cancelled == 1).count() as u64;
+    let untouched = tasks.filter(|counts| counts.starts == 0 && counts.completed == 0).count() as u64;
+    let logged = summary.tasks.len() as u64;
     if (logged, succeeded, stopped, untouched) != (created, all.succeeded, cancelled, all.queued) {
         return Err(Failure::failed(format!(
             "acknowledged: {created} tasks, {} to succeed, {cancelled} to be cancelled; the log says {logged} created, \

@@ -1,4 +1,4 @@
-//! Figures: what was measured, over several runs, for people and for programs.
+//! The measured figures of all runs, printed as a table or as JSON.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    /// Keeps a figure. `name` is for programs and ends in its unit, `label` is for people.
+    /// Adds a value of a figure. `name` is for programs and ends in its unit, `label` is for people.
     pub(super) fn keep(&mut self, name: &str, label: &str, value: f64) {
         match self.figures.iter_mut().find(|figure| figure.name == name) {
             Some(figure) => figure.values.push(value),
@@ -28,7 +28,7 @@ impl Figures {
         }
     }
 
-    /// Keeps p50 and p99 of these, in milliseconds.
+    /// Adds p50 and p99 of these durations, in milliseconds.
     pub(super) fn keep_waits(&mut self, name: &str, label: &str, mut waits: Vec<Duration>) {
         waits.sort_unstable();
         for (rank, percent) in [("p50", 50), ("p99", 99)] {
@@ -43,7 +43,7 @@ impl Figures {
         self.figures.iter().find(|figure| figure.name == name).map(|figure| spread(&figure.values).0)
     }
 
-    /// `{name: {median, min, max, runs}}`
+    /// `{name: {median, min, max, values}}`
     pub(super) fn json(&self) -> Value {
         let mut all = Map::new();
         for Figure { name, values, .. } in &self.figures {
@@ -53,7 +53,7 @@ impl Figures {
         Value::Object(all)
     }
 
-    /// A line for each figure.
+    /// One line for each figure.
     pub(super) fn table(&self) -> String {
         let width = self.figures.iter().map(|figure| figure.label.chars().count()).max().unwrap_or_default();
         let mut text = String::new();
@@ -67,13 +67,13 @@ impl Figures {
     }
 }
 
-/// The value below which so many per cent lie; as the peers' harness counts it.
+/// The value below which this many per cent of the values lie, counted as the harness of `benches/peers` does.
 pub(super) fn percentile<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
     let last = sorted.len().checked_sub(1)?;
     Some(sorted[last.min(sorted.len() * percent / 100)])
 }
 
-/// Median, least and most.
+/// Median, minimum and maximum.
 fn spread(values: &[f64]) -> (f64, f64, f64) {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -83,7 +83,7 @@ fn spread(values: &[f64]) -> (f64, f64, f64) {
     (median, *min, *max)
 }
 
-/// As many digits as say something.
+/// A figure with three digits, or all digits before the point if there are more.
 fn plain(value: f64) -> String {
     match value.abs() {
         0.0..10.0 => format!("{value:.2}"),
@@ -91,8 +91,8 @@ fn plain(value: f64) -> String {
         _ => {
             let digits = format!("{:.0}", value.abs());
             let mut text = String::from(if value < 0.0 { "-" } else { "" });
-            for (place, digit) in digits.chars().enumerate() {
-                if place > 0 && (digits.len() - place) % 3 == 0 {
+            for (index, digit) in digits.chars().enumerate() {
+                if index > 0 && (digits.len() - index) % 3 == 0 {
                     text.push(',');
                 }
                 text.push(digit);

@@ -1,4 +1,4 @@
-//! The producers: tasks one by one from several connections, or in batches.
+//! The producers: they create tasks one by one from several connections, or in batches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,29 +9,29 @@ use hyper::body::Bytes;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
-use super::wire::{Place, Wire};
+use super::wire::{ServerAddress, Wire};
 use crate::cli::failure::Failure;
 
 /// Bytes of an input, as JSON.
 pub(super) const INPUT: usize = 200;
-/// Jobs that come before what is measured.
+/// Tasks that are created before the measurement.
 pub(super) const WARM: u64 = 100;
 
-/// Whose tasks these are: all figures, and the check at the end, are about them alone.
+/// The tasks of one run: all figures, and the check at the end, are about them alone.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
-    pub(super) place: Place,
+    pub(super) server: ServerAddress,
     /// The kind of the work.
     pub(super) kind: String,
-    /// Their owner on a server that others use too; on our own it is whoever asks.
+    /// The owner on a server that others use too; none on a server that this process started.
     pub(super) owner: Option<String>,
-    /// Before this all instants lie.
+    /// The zero of all instants that tasks carry.
     pub(super) began: Instant,
     /// How many tasks the server has acknowledged.
     pub(super) created: Arc<AtomicU64>,
 }
 
-/// How many, and how long it took.
+/// How many tasks were created, and how long it took.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Produced {
     pub(super) tasks: u64,
@@ -46,12 +46,12 @@ impl Produced {
 }
 
 impl Scope {
-    /// The same server and owner, other work.
+    /// The same server and owner with another kind.
     pub(super) fn of_kind(&self, suffix: &str) -> Self {
         Self { kind: format!("{}.{suffix}", self.kind), ..self.clone() }
     }
 
-    /// One task as JSON; `timed` ones say when they were handed in.
+    /// Writes one task as JSON. A `timed` task is measured by the time in its input.
     pub(super) fn write(&self, out: &mut Vec<u8>, number: u64, timed: bool) {
         use std::io::Write as _;
         let now = self.began.elapsed().as_nanos();
@@ -91,14 +91,14 @@ impl Scope {
         body.into()
     }
 
-    /// Hands in one task and waits until it is durable.
+    /// Creates one task and waits until it is durable.
     pub(super) async fn create(&self, wire: &mut Wire, number: u64, timed: bool) -> Result<(), Failure> {
         wire.post("/v1/tasks", self.one(number, timed), StatusCode::CREATED).await?;
         self.created.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Hands in a batch, and fails if one of its tasks was refused.
+    /// Creates a batch, and fails if one of its tasks was refused.
     pub(super) async fn create_batch(&self, wire: &mut Wire, first: u64, size: u64) -> Result<(), Failure> {
         let answer = wire.post("/v1/tasks/batch", self.batch(first, size), StatusCode::OK).await?;
         let BatchAnswer { items } = parse(&answer.body)?;
@@ -129,7 +129,7 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure
         .map_err(|error| Failure::failed(format!("the server answered something else than was asked: {error}")))
 }
 
-/// What several producers share: which number comes next, and when it is enough.
+/// The turns that several producers share: the next number, and the end.
 struct Turns {
     next: AtomicU64,
     end: u64,
@@ -145,21 +145,21 @@ impl Turns {
     }
 }
 
-/// What producers make: `calls` calls of `size` tasks, from so many connections, for at most so long.
+/// The work of producers: `calls` requests from `connections` connections, for `at_most` this long.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Order {
     pub(super) connections: usize,
     pub(super) calls: u64,
-    /// Tasks of one call; one by one where this is none.
+    /// Tasks in one request; none: one by one.
     pub(super) batch: Option<u64>,
     pub(super) at_most: Duration,
 }
 
-/// Warms up, then produces. Only what was acknowledged counts.
+/// Warms up, then creates tasks. A task counts when it is acknowledged.
 pub(super) async fn produce(scope: &Scope, order: Order) -> Result<Produced, Failure> {
     let mut wires = Vec::with_capacity(order.connections);
     for _ in 0..order.connections {
-        wires.push(Wire::open(&scope.place).await?);
+        wires.push(Wire::open(&scope.server).await?);
     }
     let warm = match order.batch {
         None => Order { calls: WARM, at_most: Duration::from_secs(2), ..order },

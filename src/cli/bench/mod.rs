@@ -1,8 +1,8 @@
-//! `taskbell bench`: a load of its own against a server that it starts or is given, and figures.
+//! `taskbell bench`: sends a load to a server that it starts or that `--server` names, and prints figures.
 //!
 //! The phases are those by which job queues are compared: tasks that do nothing, each with 200 bytes of input. A task
-//! counts when the server has acknowledged it; any refusal ends the run; and at the end the counters and the log must say
-//! that every task that was acknowledged ended once.
+//! counts when the server has acknowledged it. Any refusal ends the run. At the end the counters and the log must show that
+//! every acknowledged task ended once.
 
 mod cancel;
 mod check;
@@ -26,13 +26,13 @@ use uuid::Uuid;
 use super::client::{Client, Connect};
 use super::failure::Failure;
 use super::out;
-use crate::config::StoreKind;
+use super::settings::StoreKind;
 use figures::Figures;
 use load::{INPUT, Scope};
 use phases::Run;
 use server::Server;
-use wire::{Place, Wire};
-use worker::Hands;
+use wire::{ServerAddress, Wire};
+use worker::WorkerShape;
 
 /// Measures a server.
 #[derive(Debug, Args)]
@@ -56,20 +56,20 @@ pub struct Bench {
     #[arg(long, value_enum, default_value = "sqlite")]
     store: StoreKind,
     /// The worker's connections that take leases
-    #[arg(long, value_name = "N", default_value_t = phases::HANDS.takers as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = phases::WORKER.takers as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
     takers: u64,
     /// The worker's connections that report ends
-    #[arg(long, value_name = "N", default_value_t = phases::HANDS.reporters as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = phases::WORKER.reporters as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
     reporters: u64,
     /// Leases that the worker takes at once
-    #[arg(long, value_name = "N", default_value_t = phases::HANDS.max as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = phases::WORKER.max as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
     take: u64,
     /// Threads of the load; the server has the other cores
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
     threads: u64,
     #[arg(skip)]
     pub(super) connect: Connect,
-    /// Whether a server was named on the command line: a load goes nowhere by a variable or a default.
+    /// Whether the command line names a server. A server in a variable, or the default one, never gets the load.
     #[arg(skip)]
     pub(super) given: bool,
 }
@@ -92,7 +92,7 @@ enum Phase {
     Pending,
 }
 
-/// What is done, and how much of it.
+/// The phases, and the amount of work in each.
 #[derive(Clone, Debug)]
 struct Plan {
     phases: Vec<Phase>,
@@ -106,7 +106,7 @@ struct Plan {
     cancels: u64,
     pending: Vec<u64>,
     leases: u64,
-    hands: Hands,
+    worker: WorkerShape,
 }
 
 impl Bench {
@@ -120,7 +120,7 @@ impl Bench {
         let runtime = runtime.map_err(|error| Failure::failed(format!("no runtime: {error}")))?;
         runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
-            // Whatever comes first: what it holds is dropped, and with that the server ends and its folder goes.
+            // The branch that loses is dropped, and with it the server's process and its folder.
             tokio::select! {
                 done = self.measure() => done,
                 _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted")),
@@ -131,7 +131,7 @@ impl Bench {
 
     async fn measure(&self) -> Result<(), Failure> {
         let plan = self.plan();
-        let given = if self.given { Some(self.place()?) } else { None };
+        let given = if self.given { Some(self.given_server()?) } else { None };
         let mut figures = Figures::default();
         let mut checked = 0;
         for run in 1..=self.runs {
@@ -144,8 +144,8 @@ impl Bench {
         self.print(&plan, &figures, checked)
     }
 
-    /// One run; how many tasks it has followed through the log.
-    async fn once(&self, given: Option<&Place>, plan: &Plan, figures: &mut Figures) -> Result<u64, Failure> {
+    /// One run of all phases; the number of tasks that were checked in the log.
+    async fn once(&self, given: Option<&ServerAddress>, plan: &Plan, figures: &mut Figures) -> Result<u64, Failure> {
         let mut checked = 0;
         if plan.phases.iter().any(|phase| *phase != Phase::Pending) {
             let mut server = self.server(given).await?;
@@ -169,16 +169,16 @@ impl Bench {
         Ok(checked)
     }
 
-    async fn server(&self, given: Option<&Place>) -> Result<Server, Failure> {
+    async fn server(&self, given: Option<&ServerAddress>) -> Result<Server, Failure> {
         match given {
-            Some(place) => Ok(Server::given(place.clone())),
+            Some(address) => Ok(Server::given(address.clone())),
             None => Server::start(self.store).await,
         }
     }
 
-    fn place(&self) -> Result<Place, Failure> {
+    fn given_server(&self) -> Result<ServerAddress, Failure> {
         let client = Client::new(&self.connect.server, self.connect.token.as_deref())?;
-        Place::new(client.server(), self.connect.token.as_deref())
+        ServerAddress::new(client.server(), self.connect.token.as_deref())
     }
 
     fn plan(&self) -> Plan {
@@ -186,7 +186,7 @@ impl Bench {
         let all = vec![Create, Batch, Drain, Latency, Live, Cancel, Pending];
         let phases = if self.phase.is_empty() { all } else { self.phase.clone() };
         let size = |number: u64| usize::try_from(number).unwrap_or(1);
-        let hands = Hands { takers: size(self.takers), max: size(self.take), reporters: size(self.reporters) };
+        let worker = WorkerShape { takers: size(self.takers), max: size(self.take), reporters: size(self.reporters) };
         let pending = |sizes: &[u64]| self.pending.clone().unwrap_or_else(|| sizes.to_vec());
         let (s, ms) = (Duration::from_secs, Duration::from_millis);
         if self.quick {
@@ -202,7 +202,7 @@ impl Bench {
                 cancels: 20,
                 pending: pending(&[100, 2000]),
                 leases: 100,
-                hands,
+                worker,
             };
         }
         Plan {
@@ -217,14 +217,14 @@ impl Bench {
             cancels: 500,
             pending: pending(&[1000, 1_000_000]),
             leases: 2000,
-            hands,
+            worker,
         }
     }
 
     fn print(&self, plan: &Plan, figures: &Figures, checked: u64) -> Result<(), Failure> {
         let durability = if self.given { "unknown" } else { server::durability(self.store) };
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        let Hands { takers, max, reporters } = plan.hands;
+        let WorkerShape { takers, max, reporters } = plan.worker;
         if self.connect.json {
             let all = json!({
                 "version": env!("CARGO_PKG_VERSION"),
@@ -254,12 +254,12 @@ impl Bench {
     }
 }
 
-/// Tasks of one run on one server: a kind of their own, and an owner of their own where others are there too.
+/// The scope of one run: a kind of its own, and an owner of its own on a server that others use too.
 fn scope(server: &Server) -> Scope {
     let id = Uuid::new_v4().simple().to_string();
     let name = format!("bench-{}", &id[..8]);
     Scope {
-        place: server.place.clone(),
+        server: server.address.clone(),
         owner: (!server.is_own()).then(|| name.clone()),
         kind: name,
         began: Instant::now(),
@@ -267,17 +267,17 @@ fn scope(server: &Server) -> Scope {
     }
 }
 
-/// All phases that share a server, and the check; how many tasks were checked.
+/// Runs all phases that share a server, then the check; the number of tasks that were checked.
 async fn main_run(server: &Server, plan: &Plan, figures: &mut Figures) -> Result<u64, Failure> {
     let scope = scope(server);
-    let after = check::head(&mut Wire::open(&scope.place).await?).await?;
+    let after = check::head(&mut Wire::open(&scope.server).await?).await?;
     let mut run = Run::new(server, scope.clone(), plan, figures);
     let drained = run.main().await?;
     let cancelled = if plan.phases.contains(&Phase::Cancel) { cancel::run(&scope, plan, figures).await? } else { 0 };
     check::verify(&scope, after, drained, cancelled).await
 }
 
-/// What the largest backlog costs beside the smallest.
+/// Keeps the ratio of a lease's time with the largest backlog to that with the smallest.
 fn compare(plan: &Plan, figures: &mut Figures) {
     let (Some(least), Some(most)) = (plan.pending.iter().min(), plan.pending.iter().max()) else { return };
     for (name, what) in [("lease_p50_us", "one by one"), ("lease_of_100_p50_us", "in hundreds")] {

@@ -1,4 +1,4 @@
-//! What a lease costs while many tasks wait, and what they cost themselves.
+//! The time of a lease while many tasks are queued, and the memory and disk that they take.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,14 +10,15 @@ use super::load::{Order, Scope, parse, produce};
 use super::phases::per;
 use super::server::Server;
 use super::wire::Wire;
-use super::worker::{Leases, end, take_body};
+use super::worker::{Leases, report_ends, take_body};
 use super::{Plan, check};
 use crate::cli::failure::Failure;
 
-/// Leases of one round; as many tasks are created before it, so that the same number always waits.
+/// Leases of one round. As many tasks are created before it, so that the same number is always queued.
 const ROUND: u64 = 100;
 
-/// Creates the backlog, then takes leases one by one and in hundreds, each round replaced before it is taken.
+/// Creates the backlog, then takes leases one by one and in hundreds. Each round's tasks are created before its leases are
+/// taken.
 pub(super) async fn run(
     server: &Server,
     scope: &Scope,
@@ -40,7 +41,7 @@ pub(super) async fn run(
         keep("disk_bytes_per_task", "disk per task, bytes", each(now.disk, idle.disk));
         keep("rss_mb", "RSS, MB", per(now.rss, 1e6));
     }
-    let mut wire = Wire::open(&scope.place).await?;
+    let mut wire = Wire::open(&scope.server).await?;
     let mut measure = |name: &str, what: &str, mut each: Vec<Duration>| {
         each.sort_unstable();
         for (rank, percent) in [("p50", 50), ("p99", 99)] {
@@ -58,7 +59,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// The time of each lease.
+/// The time of each lease, when `at_once` are requested together.
 async fn rounds(wire: &mut Wire, scope: &Scope, leases: u64, at_once: u64) -> Result<Vec<Duration>, Failure> {
     let mut each = Vec::new();
     let body = take_body(&scope.kind, usize::try_from(at_once).unwrap_or(1), 10);
@@ -75,7 +76,7 @@ async fn rounds(wire: &mut Wire, scope: &Scope, leases: u64, at_once: u64) -> Re
             each.push(began.elapsed().div_f64(per(at_once, 1.0)));
             held.extend(leases.iter().map(|lease| lease.text.to_owned()));
         }
-        end(wire, &held, "succeeded").await?;
+        report_ends(wire, &held, "succeeded").await?;
     }
     Ok(each)
 }

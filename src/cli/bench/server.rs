@@ -1,4 +1,4 @@
-//! The server that is measured: one of our own with a folder that is removed at the end, or one that is given.
+//! The server that is measured: a process that is started for this, or the server that `--server` names.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -7,29 +7,29 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use super::wire::Place;
+use super::wire::ServerAddress;
 use crate::cli::demo::Folder;
 use crate::cli::failure::Failure;
-use crate::config::StoreKind;
+use crate::cli::settings::StoreKind;
 
 /// How long the server may take to start.
 const START: Duration = Duration::from_secs(30);
-/// Lines of a server's last words.
-const LAST_WORDS: usize = 5;
+/// The last lines of the server's stderr that a failure shows.
+const LAST_LINES: usize = 5;
 
-/// See the module. Dropping it ends the process, if it is ours, and removes its folder.
+/// The server that is measured. Dropping it ends a process that was started, and removes its folder.
 pub(super) struct Server {
-    pub(super) place: Place,
+    pub(super) address: ServerAddress,
     own: Option<Own>,
 }
 
 struct Own {
-    // Dropped in this order: first the process ends, then its folder goes.
+    // Fields are dropped in this order: first the process ends, then its folder is removed.
     child: Child,
     folder: Folder,
 }
 
-/// What the server takes of the machine, in bytes.
+/// The memory and disk space of the server, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Usage {
     pub(super) rss: u64,
@@ -38,11 +38,11 @@ pub(super) struct Usage {
 }
 
 impl Server {
-    pub(super) const fn given(place: Place) -> Self {
-        Self { place, own: None }
+    pub(super) const fn given(address: ServerAddress) -> Self {
+        Self { address, own: None }
     }
 
-    /// Starts this very binary, with the settings that nobody has touched.
+    /// Starts this binary with the default settings.
     pub(super) async fn start(store: StoreKind) -> Result<Self, Failure> {
         let folder =
             Folder::fresh("bench").map_err(|error| Failure::failed(format!("no temporary folder: {error}")))?;
@@ -51,7 +51,7 @@ impl Server {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TASKBELL_")) {
             command.env_remove(name);
         }
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data", "data", "--store", name(store)]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data", "data", "--store", store.name()]);
         command.current_dir(&folder.0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).kill_on_drop(true);
         let mut child = command.spawn()?;
         let stdout = child.stdout.take();
@@ -67,10 +67,10 @@ impl Server {
         };
         let url = tokio::time::timeout(START, listens).await.ok().flatten();
         let Some(url) = url else { return Err(own.ended("the server did not start").await) };
-        Ok(Self { place: Place::new(&url, None)?, own: Some(own) })
+        Ok(Self { address: ServerAddress::new(&url, None)?, own: Some(own) })
     }
 
-    /// A failure, with the server's own words if it has ended.
+    /// The failure, or the end of the server with its last lines if it has ended.
     pub(super) async fn explain(&mut self, failure: Failure) -> Failure {
         let Some(own) = &mut self.own else { return failure };
         if matches!(own.child.try_wait(), Ok(Some(_))) {
@@ -79,27 +79,27 @@ impl Server {
         failure
     }
 
-    /// Whether the process is ours, so that it can be measured from outside.
+    /// Whether this process started the server, so that its memory and CPU time can be read.
     pub(super) const fn is_own(&self) -> bool {
         self.own.is_some()
     }
 
-    /// The process id, if it is ours and runs.
+    /// The process id of a server that was started and runs.
     pub(super) fn pid(&self) -> Option<u32> {
         self.own.as_ref()?.child.id()
     }
 
-    /// What it takes now; nothing where the process isn't ours.
+    /// Its memory and disk space now; none for a server that was given.
     pub(super) fn usage(&self) -> Option<Usage> {
         let (pid, own) = (self.pid()?, self.own.as_ref()?);
         let (rss, pss) = memory(pid)?;
         Some(Usage { rss, pss, disk: size(&own.data()) })
     }
 
-    /// Ends it, and removes what it wrote.
+    /// Ends a server that was started, and removes its folder.
     pub(super) async fn stop(self) {
         if let Some(mut own) = self.own {
-            // Whatever goes wrong here, dropping it does the same once more.
+            // If this fails, the drop kills it again.
             let _ = own.child.kill().await;
         }
     }
@@ -114,19 +114,12 @@ impl Own {
         let _ = self.child.kill().await;
         let words = std::fs::read_to_string(self.folder.0.join("stderr")).unwrap_or_default();
         let lines: Vec<&str> = words.lines().collect();
-        let last = lines[lines.len().saturating_sub(LAST_WORDS)..].join(" / ");
+        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join(" / ");
         Failure::failed(format!("{what}: {last}"))
     }
 }
 
-const fn name(store: StoreKind) -> &'static str {
-    match store {
-        StoreKind::Sqlite => "sqlite",
-        StoreKind::Memory => "memory",
-    }
-}
-
-/// What an acknowledgement of this log stands for.
+/// What is durable when this log acknowledges a write.
 pub(super) const fn durability(store: StoreKind) -> &'static str {
     match store {
         StoreKind::Sqlite => "sqlite, WAL, synchronous=FULL: on disk before the answer",
@@ -134,7 +127,7 @@ pub(super) const fn durability(store: StoreKind) -> &'static str {
     }
 }
 
-/// Resident memory, and this process's share of it where pages are shared, in bytes.
+/// RSS and PSS of a process, in bytes.
 pub(super) fn memory(pid: u32) -> Option<(u64, u64)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let field = |name: &str| {
@@ -144,24 +137,24 @@ pub(super) fn memory(pid: u32) -> Option<(u64, u64)> {
     Some((field("Rss:")?, field("Pss:")?))
 }
 
-/// CPU time of the process, user and system. Linux counts it in hundredths of a second.
+/// User and system CPU time of a process. Linux counts it in hundredths of a second.
 pub(super) fn cpu(pid: u32) -> Option<Duration> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold blanks and parentheses; what follows the last one doesn't.
+    // The name may contain blanks and parentheses; the fields after the last parenthesis don't.
     let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();
     let (user, system) = (ticks()?, ticks()?);
     Some(Duration::from_millis((user + system) * 10))
 }
 
-/// What the folder's files occupy, in bytes.
+/// The disk space of the folder's files, in bytes.
 fn size(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let sizes = entries.map(|entry| match entry.metadata() {
         Ok(found) if found.is_dir() => size(&entry.path()),
         Ok(found) => found.blocks() * 512,
-        // Gone meanwhile.
+        // The file was removed meanwhile.
         Err(_) => 0,
     });
     sizes.sum()

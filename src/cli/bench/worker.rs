@@ -1,4 +1,4 @@
-//! The worker: connections that take leases, and others that report ends in batches, side by side.
+//! The worker: connections that take leases, and others that report ends in batches.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,17 +15,17 @@ use super::load::{Scope, parse};
 use super::wire::Wire;
 use crate::cli::failure::Failure;
 
-/// Ends in one report, at most.
+/// The most ends in one report.
 const REPORT: usize = 1000;
-/// Without any progress for so long, it is a failure and not a figure.
+/// Without an end for this long the run has failed.
 const STALLED: Duration = Duration::from_secs(30);
 
-/// How a worker is built.
+/// The connections of a worker.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Hands {
+pub(super) struct WorkerShape {
     /// Connections that take.
     pub(super) takers: usize,
-    /// Leases of one take, at most.
+    /// The most leases of one take.
     pub(super) max: usize,
     /// Connections that report.
     pub(super) reporters: usize,
@@ -33,24 +33,24 @@ pub(super) struct Hands {
 
 /// What the worker has done so far.
 #[derive(Debug, Default)]
-pub(super) struct Done {
-    /// Handlers begun.
+pub(super) struct WorkDone {
+    /// Handlers that were started.
     pub(super) handled: AtomicU64,
     /// Ends that the server has acknowledged.
     pub(super) ended: AtomicU64,
-    /// Takes that brought something, and reports.
+    /// Takes that returned leases, and reports.
     pub(super) takes: AtomicU64,
     pub(super) reports: AtomicU64,
-    /// When the first handler began.
+    /// When the first handler started.
     pub(super) first: OnceLock<Instant>,
     /// From before the call that created a timed task to the start of its handler.
     pub(super) waits: Mutex<Vec<Duration>>,
 }
 
-/// A worker process's equivalent; dropping it ends it.
+/// A worker inside this process. Dropping it ends it.
 pub(super) struct Worker {
-    pub(super) done: Arc<Done>,
-    hands: JoinSet<Result<(), Failure>>,
+    pub(super) done: Arc<WorkDone>,
+    connections: JoinSet<Result<(), Failure>>,
 }
 
 /// The leases of an answer.
@@ -60,7 +60,7 @@ pub(super) struct Leases<'a> {
     pub(super) leases: Vec<Lease<'a>>,
 }
 
-/// As little of it as a worker must read: the input is read as any handler would.
+/// The fields of a lease that the worker reads. It reads the input as a handler would.
 #[derive(Deserialize)]
 pub(super) struct Lease<'a> {
     #[serde(rename = "lease")]
@@ -88,24 +88,24 @@ struct Reported<'a> {
 }
 
 impl Worker {
-    pub(super) async fn start(scope: &Scope, hands: Hands) -> Result<Self, Failure> {
-        let done = Arc::new(Done::default());
-        // So many leases may wait for their report; then taking waits too.
-        let (send, receive) = mpsc::channel(hands.max.max(REPORT) * 2);
+    pub(super) async fn start(scope: &Scope, shape: WorkerShape) -> Result<Self, Failure> {
+        let done = Arc::new(WorkDone::default());
+        // Leases that wait for their report; when the channel is full, takers wait.
+        let (send, receive) = mpsc::channel(shape.max.max(REPORT) * 2);
         let receive = Arc::new(tokio::sync::Mutex::new(receive));
         let mut set = JoinSet::new();
-        for _ in 0..hands.takers {
-            let wire = Wire::open(&scope.place).await?;
-            set.spawn(take(wire, scope.clone(), hands.max, done.clone(), send.clone()));
+        for _ in 0..shape.takers {
+            let wire = Wire::open(&scope.server).await?;
+            set.spawn(take(wire, scope.clone(), shape.max, done.clone(), send.clone()));
         }
-        for _ in 0..hands.reporters {
-            let wire = Wire::open(&scope.place).await?;
+        for _ in 0..shape.reporters {
+            let wire = Wire::open(&scope.server).await?;
             set.spawn(report(wire, done.clone(), receive.clone()));
         }
-        Ok(Self { done, hands: set })
+        Ok(Self { done, connections: set })
     }
 
-    /// Waits until so many ends are acknowledged.
+    /// Waits until this many ends are acknowledged.
     pub(super) async fn until_ended(&mut self, tasks: u64) -> Result<(), Failure> {
         let (mut last, mut since) = (0, Instant::now());
         loop {
@@ -121,7 +121,7 @@ impl Worker {
                 return Err(Failure::failed(what));
             }
             tokio::select! {
-                ended = self.hands.join_next() => if let Some(ended) = ended {
+                ended = self.connections.join_next() => if let Some(ended) = ended {
                     ended.map_err(|error| Failure::failed(error.to_string()))??;
                 },
                 () = tokio::time::sleep(Duration::from_millis(2)) => {}
@@ -129,8 +129,8 @@ impl Worker {
         }
     }
 
-    /// The waits of timed tasks so far, taken out.
-    pub(super) fn waits(&self) -> Vec<Duration> {
+    /// The waits of timed tasks since the last call.
+    pub(super) fn take_waits(&self) -> Vec<Duration> {
         std::mem::take(&mut *self.done.waits.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -143,8 +143,8 @@ pub(super) fn take_body(kind: &str, max: usize, wait_s: u32) -> Bytes {
 /// The body of a report.
 pub(super) fn report_body<'a>(leases: impl Iterator<Item = &'a str>, outcome: &str) -> Bytes {
     let mut body = String::from("{\"items\":[");
-    for (place, lease) in leases.enumerate() {
-        let comma = if place == 0 { "" } else { "," };
+    for (index, lease) in leases.enumerate() {
+        let comma = if index == 0 { "" } else { "," };
         // Writing to a string never fails.
         let _ = write!(body, "{comma}{{\"lease\":\"{lease}\",\"outcome\":\"{outcome}\"}}");
     }
@@ -152,8 +152,8 @@ pub(super) fn report_body<'a>(leases: impl Iterator<Item = &'a str>, outcome: &s
     body.into()
 }
 
-/// Reports ends; each must be what it was reported as.
-pub(super) async fn end(wire: &mut Wire, leases: &[String], outcome: &str) -> Result<(), Failure> {
+/// Reports ends. Fails unless the server records each with this outcome.
+pub(super) async fn report_ends(wire: &mut Wire, leases: &[String], outcome: &str) -> Result<(), Failure> {
     let body = report_body(leases.iter().map(String::as_str), outcome);
     let answer = wire.post("/v1/leases/finish", body, StatusCode::OK).await?;
     let Report { items } = parse(&answer.body)?;
@@ -169,7 +169,7 @@ async fn take(
     mut wire: Wire,
     scope: Scope,
     max: usize,
-    done: Arc<Done>,
+    done: Arc<WorkDone>,
     send: Sender<Vec<String>>,
 ) -> Result<(), Failure> {
     let body = take_body(&scope.kind, max, 30);
@@ -193,10 +193,10 @@ async fn take(
     }
 }
 
-/// Whatever has come together while the last report was under way goes with the next.
+/// Reports the ends that arrived while the last report was under way.
 async fn report(
     mut wire: Wire,
-    done: Arc<Done>,
+    done: Arc<WorkDone>,
     receive: Arc<tokio::sync::Mutex<Receiver<Vec<String>>>>,
 ) -> Result<(), Failure> {
     let mut left: Vec<String> = Vec::new();
@@ -212,7 +212,7 @@ async fn report(
             }
         }
         let rest = left.split_off(left.len().min(REPORT));
-        end(&mut wire, &left, "succeeded").await?;
+        report_ends(&mut wire, &left, "succeeded").await?;
         done.ended.fetch_add(left.len() as u64, Ordering::Relaxed);
         done.reports.fetch_add(1, Ordering::Relaxed);
         left = rest;

@@ -1,5 +1,7 @@
 //! `taskbell demo`: a server with real work to watch and to cancel.
 
+mod tree;
+
 use std::collections::VecDeque;
 use std::fs::DirBuilder;
 use std::io;
@@ -12,26 +14,26 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::{Value, json};
+use taskbell::{TaskId, Timestamp};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::client::Client;
 use super::failure::Failure;
-use super::{out, serve, wait};
-mod tree;
-use crate::config::Settings;
-use crate::task::{TaskId, Timestamp};
+use super::runtime::block_on;
+use super::settings::Settings;
+use super::{out, serve};
 
-/// What all distributions together copy per second: slow enough that a person sees it and presses the cross in time.
+/// The most bytes that all distributions together copy per second: slow enough for a person to watch and cancel them.
 const BYTES_PER_S: u64 = 12_000_000;
-/// Tasks at once; the others wait, so that there is also something queued.
+/// Tasks that run at once; the others are queued.
 const SLOTS: usize = 3;
-/// So many tasks are kept under way.
-const UNDER_WAY: u64 = 5;
-/// How often it is looked after that.
+/// A new task is submitted when fewer than these are open.
+const OPEN_MIN: u64 = 5;
+/// How often the number of open tasks is checked.
 const ROUND: Duration = Duration::from_secs(4);
-/// The copies of so many ended tasks stay to be looked at; older ones are removed, so that the disk doesn't fill.
+/// The copies of this many ended tasks are kept; older ones are removed, so that the disk doesn't fill.
 const KEPT: usize = 4;
 /// How long the server may take to start.
 const START: Duration = Duration::from_secs(30);
@@ -56,7 +58,7 @@ pub struct Demo {
 pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    /// A fresh one that only this user can enter: in `TMPDIR`, or in /var/tmp, which is a disk where /tmp may be memory.
+    /// A new folder that only this user can enter: in `TMPDIR`, or in /var/tmp, which is on a disk where /tmp may be in memory.
     pub(super) fn fresh(what: &str) -> io::Result<Self> {
         let disk = Path::new("/var/tmp");
         let base = match std::env::var_os("TMPDIR") {
@@ -101,25 +103,26 @@ impl Demo {
             log: Some(std::env::var("TASKBELL_LOG").unwrap_or_else(|_| "warn".into())),
             ..Settings::default()
         };
-        let config = settings.check().map_err(|error| Failure::usage(error.to_string()))?;
+        let checked = settings.check().map_err(|error| Failure::usage(error.to_string()))?;
         out::line(&format!("everything is in {}; it is removed at the end", folder.0.display()))?;
-        if self.path.is_none() && !wait(prepare(source.clone()))? {
+        if self.path.is_none() && !block_on(prepare(source.clone()))? {
             return Ok(());
         }
-        let client = Client::new(&format!("http://{}", config.listen), None)?;
+        let client = Client::new(&format!("http://{}", checked.config.listen), None)?;
         let (over, ended) = oneshot::channel();
         let end = self.minutes.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60));
-        let visitor = std::thread::spawn(move || wait(Visitor::new(client, source, content).visit(ended, end)));
-        let served = serve::start(config);
+        let demo = DemoClient::new(client, source, content);
+        let submitter = std::thread::spawn(move || block_on(demo.run(ended, end)));
+        let served = serve::start(checked);
         drop(over);
-        match visitor.join() {
-            Ok(visited) => served.and(visited),
+        match submitter.join() {
+            Ok(submitted) => served.and(submitted),
             Err(_) => served,
         }
     }
 }
 
-/// An address with a port that is free now: the visitor must know it before the server says it.
+/// An address with a port that is free now: the client must know it before the server prints it.
 fn address(wanted: Option<&str>) -> Result<String, Failure> {
     let free = |address: &str| TcpListener::bind(address).and_then(|socket| socket.local_addr());
     let found = match wanted {
@@ -130,7 +133,7 @@ fn address(wanted: Option<&str>) -> Result<String, Failure> {
     Ok(found.to_string())
 }
 
-/// Writes the tree; false where a signal came first.
+/// Writes the tree; false if a signal interrupted it.
 async fn prepare(source: PathBuf) -> Result<bool, Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -150,21 +153,21 @@ async fn prepare(source: PathBuf) -> Result<bool, Failure> {
     Ok(!stop.load(Ordering::Relaxed))
 }
 
-/// Somebody who hands in work now and then.
-struct Visitor {
+/// A client that submits tasks to the demo's server.
+struct DemoClient {
     client: Client,
     source: PathBuf,
     content: PathBuf,
-    /// How many tasks were handed in: names the folder of each.
+    /// How many tasks were submitted; the folders of each are named by its number.
     count: usize,
-    /// Tasks and the folders that they write, the oldest first.
+    /// The tasks and the folders that they write, the oldest first.
     copies: VecDeque<(TaskId, Vec<PathBuf>)>,
 }
 
 /// A distribution: title, folder within the source, number of mirrors, whether to verify.
 type Piece = (&'static str, &'static str, usize, bool);
 
-/// Of the generated tree, in the order in which they are handed in.
+/// The distributions of the generated tree, in the order in which they are submitted.
 const PIECES: [Piece; 6] = [
     ("Website to two mirrors", "", 2, false),
     ("Documentation to three mirrors, verified", "docs", 3, true),
@@ -174,42 +177,41 @@ const PIECES: [Piece; 6] = [
     ("Icons and fonts to three mirrors", "assets", 3, true),
 ];
 
-/// Of somebody's own tree.
+/// The distributions of a tree that `--path` names.
 const WHOLE: [Piece; 3] = [
     ("All of it to two mirrors", "", 2, false),
     ("All of it to one mirror, verified", "", 1, true),
     ("All of it everywhere", "", 5, false),
 ];
 
-impl Visitor {
+impl DemoClient {
     const fn new(client: Client, source: PathBuf, content: PathBuf) -> Self {
         Self { client, source, content, count: 0, copies: VecDeque::new() }
     }
 
-    /// Comes when the server is ready, stays until it is over or the time has come to end it.
-    async fn visit(mut self, mut over: oneshot::Receiver<()>, end: Option<Instant>) -> Result<(), Failure> {
+    /// Submits tasks from the time the server is ready until it has ended, or until `end`, when it ends the process.
+    async fn run(mut self, mut over: oneshot::Receiver<()>, end: Option<Instant>) -> Result<(), Failure> {
         let Some(ready) = self.ready(&mut over).await else { return Ok(()) };
-        let arrived = match ready {
-            Ok(()) => self.arrive().await,
+        let mut submitted = match ready {
+            Ok(()) => self.submit_first_tasks().await,
             Err(failure) => Err(failure),
         };
-        let mut visited = arrived;
-        while visited.is_ok() && end.is_none_or(|end| Instant::now() < end) {
+        while submitted.is_ok() && end.is_none_or(|end| Instant::now() < end) {
             let pause = end.map_or(ROUND, |end| end.saturating_duration_since(Instant::now()).min(ROUND));
             if tokio::time::timeout(pause, &mut over).await.is_ok() {
                 return Ok(());
             }
-            visited = self.round().await;
+            submitted = self.keep_busy().await;
         }
-        // A server on its way out answers nobody, and that is no failure of the visit.
-        if visited.is_err() && tokio::time::timeout(START, &mut over).await.is_ok() {
+        // A server that is stopping refuses requests; that is no failure of the demo.
+        if submitted.is_err() && tokio::time::timeout(START, &mut over).await.is_ok() {
             return Ok(());
         }
         end_this_process()?;
-        visited
+        submitted
     }
 
-    /// Waits until the server answers; nothing where it ended instead.
+    /// Waits until the server answers; `None` if it ended first.
     async fn ready(&self, over: &mut oneshot::Receiver<()>) -> Option<Result<(), Failure>> {
         let since = Instant::now();
         loop {
@@ -224,8 +226,8 @@ impl Visitor {
         }
     }
 
-    /// The first tasks, and what to do now.
-    async fn arrive(&mut self) -> Result<(), Failure> {
+    /// Submits the first tasks, and prints what a person can do now.
+    async fn submit_first_tasks(&mut self) -> Result<(), Failure> {
         for piece in self.pieces() {
             self.distribute(*piece, json!({})).await?;
         }
@@ -238,10 +240,10 @@ impl Visitor {
         let id = self.distribute(("Sent to the wrong mirror", "", 1, false), json!({})).await?;
         let reason = json!({"reason": "the wrong mirror"});
         self.client.post(&format!("/v1/tasks/{id}/cancel"), &reason).await?;
-        self.invite()
+        self.print_invitation()
     }
 
-    fn invite(&self) -> Result<(), Failure> {
+    fn print_invitation(&self) -> Result<(), Failure> {
         let server = self.client.server();
         let here = std::env::current_exe().unwrap_or_else(|_| "taskbell".into());
         let folder = std::env::current_dir().unwrap_or_default();
@@ -285,12 +287,12 @@ impl Visitor {
         Ok(id)
     }
 
-    /// Keeps enough under way, and the disk from filling.
-    async fn round(&mut self) -> Result<(), Failure> {
+    /// Submits a task if few are open, and removes the copies of old ones.
+    async fn keep_busy(&mut self) -> Result<(), Failure> {
         let counters = self.client.get("/v1/counters", &[]).await?;
         let count = |status: &str| counters.body["counts"][status].as_u64().unwrap_or_default();
         let open = ["scheduled", "queued", "running", "cancelling", "retrying"].map(count);
-        if open.iter().sum::<u64>() < UNDER_WAY {
+        if open.iter().sum::<u64>() < OPEN_MIN {
             let pieces = self.pieces();
             self.distribute(pieces[self.count % pieces.len()], json!({})).await?;
         }
@@ -306,14 +308,14 @@ impl Visitor {
         self.copies = kept;
         let old: VecDeque<(TaskId, Vec<PathBuf>)> = old;
         for folder in old.iter().flat_map(|(_, folders)| folders) {
-            // Not there where the task failed or never began.
+            // The folder doesn't exist if the task failed or never started.
             let _ = std::fs::remove_dir_all(folder);
         }
         Ok(())
     }
 }
 
-/// SIGTERM, so that the server ends as it always does.
+/// Sends SIGTERM to this process, so that the server stops in the usual order.
 fn end_this_process() -> Result<(), Failure> {
     let kill = format!("kill -TERM {}", std::process::id());
     std::process::Command::new("sh").args(["-c", &kill]).status().map(drop).map_err(Failure::from)

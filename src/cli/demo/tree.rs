@@ -1,4 +1,4 @@
-//! A content tree as a small company would have it: some 2,500 files, 300 MB, the same at every run.
+//! A content tree like a small company's website: some 2,500 files, 300 MB, the same in every run.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -30,7 +30,7 @@ struct Writer<'a> {
     written: Written,
 }
 
-/// Writes the tree into `root`, which must not exist yet; ends early, without an error, where `stop` becomes true.
+/// Writes the tree into `root`, which must not exist yet. Returns early, without an error, when `stop` becomes true.
 pub(super) fn generate(root: &Path, stop: &AtomicBool) -> io::Result<Written> {
     let mut writer =
         Writer { root, stop, random: 0x5eed_bec0_ffee_1234, noise: Vec::new(), written: Written::default() };
@@ -44,7 +44,7 @@ pub(super) fn generate(root: &Path, stop: &AtomicBool) -> io::Result<Written> {
 }
 
 impl Writer<'_> {
-    /// xorshift64*: repeatable, and not to be compressed away.
+    /// xorshift64*: repeatable, and hard to compress.
     fn next(&mut self) -> u64 {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;

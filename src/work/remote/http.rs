@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::wire::Problem;
 use super::{Note, RemoteError, Watcher};
-use crate::store::now;
+use crate::clock::now;
 use crate::task::Timestamp;
 
 /// Pauses before a request is tried again, doubled from the first to the last.

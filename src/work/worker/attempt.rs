@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::report::line;
 use super::tail::Tail;
-use crate::store::now;
+use crate::clock::now;
 use crate::task::event::{Created, OutputKept, Progress};
 use crate::task::limits::{ACKNOWLEDGEMENTS_MAX, TEXT_MAX};
 use crate::task::{TaskId, Timestamp};
@@ -171,6 +171,7 @@ impl Attempt {
     }
 
     /// The worker is leaving: the attempt is cut and given back, unless it ends by itself first.
+    #[cfg(feature = "worker")]
     pub fn hand_back(&self) {
         self.handed_back.store(true, Ordering::SeqCst);
         self.cut.cancel();

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::Attempt;
 use super::handler::Failure;
 use super::report::panicked;
-use crate::store::now;
+use crate::clock::now;
 use crate::task::{TaskId, Timestamp};
 
 /// The code of a failure that only says that the attempt was cut.
@@ -32,6 +32,7 @@ impl Context {
     }
 
     /// The attempt that it speaks for.
+    #[cfg(feature = "worker")]
     pub(in crate::work) const fn inner(&self) -> &Arc<Attempt> {
         &self.attempt
     }

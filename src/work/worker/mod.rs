@@ -6,6 +6,7 @@
 
 pub mod context;
 pub mod handler;
+#[cfg(feature = "server")]
 pub mod local;
 pub mod registry;
 

@@ -1,28 +1,41 @@
 //! How an attempt's end is told: within the limits of what may be written down, and until it is recorded.
 
 use std::any::Any;
+#[cfg(feature = "server")]
 use std::time::Duration;
 
 use serde_json::Value;
+#[cfg(feature = "server")]
 use tracing::{error, warn};
+#[cfg(feature = "server")]
 use uuid::Uuid;
 
 use super::attempt::Attempt;
 use super::handler::{Done, Failure};
+#[cfg(feature = "server")]
 use super::local::Doors;
+#[cfg(feature = "server")]
 use crate::dispatch::messages::Stopped;
+#[cfg(feature = "server")]
 use crate::projection::projector::NoteProgress;
+#[cfg(feature = "server")]
 use crate::store::now;
+#[cfg(feature = "server")]
 use crate::store::{AppendError, Meta, Via};
+#[cfg(feature = "server")]
 use crate::streams::messages::{Execute, ExecuteError};
+#[cfg(feature = "server")]
+use crate::task::TaskId;
 use crate::task::command::End;
 use crate::task::event::{Progress, TaskError};
 use crate::task::limits::{DEPTH_MAX, NAME_MAX, RESULT_MAX, TEXT_MAX, fits, is_inline};
-use crate::task::{Command, Rejection, TaskId};
+use crate::task::{Command, Rejection};
 
 /// The pause after the first try that failed; it doubles.
+#[cfg(feature = "server")]
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between two tries.
+#[cfg(feature = "server")]
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How a worker speaks of an attempt: by messages inside the process, or over the wire.
@@ -43,6 +56,7 @@ pub(in crate::work) trait Voice: Send + Sync + 'static {
     fn over(&self, attempt: &Attempt, told: bool);
 }
 
+#[cfg(feature = "server")]
 impl Voice for Doors {
     fn note(&self, attempt: &Attempt, progress: Progress) {
         self.progress.do_send(NoteProgress { task: attempt.task, attempt: attempt.number, progress });
@@ -113,6 +127,7 @@ fn too_much(result: &Value) -> Option<TaskError> {
     (!fits(result, RESULT_MAX)).then(|| error_of("result_too_large", &words))
 }
 
+#[cfg(feature = "server")]
 async fn record(doors: &Doors, task: TaskId, mut command: Command, give_up: impl Fn() -> bool) -> bool {
     let at = now();
     let correlation_id = Uuid::new_v4();

@@ -1,4 +1,4 @@
-//! What is set for single kinds and queues: `[kind."image.build"]` and `[queue.imports]` in the file, `--kind` and
+//! The settings of single kinds and queues: `[kind."image.build"]` and `[queue.imports]` in the file, `--kind` and
 //! `--queue` on the command line.
 
 use std::collections::{BTreeMap, HashMap};
@@ -7,21 +7,21 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{ConfigError, refuse};
-use crate::dispatch::policies::{KindPolicies, KindPolicy};
-use crate::task::event::CancelPolicy;
-use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_own};
-use crate::views::Limits;
+use taskbell::event::CancelPolicy;
+use taskbell::internal::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_own};
+use taskbell::{KindPolicies, KindPolicy, Limits};
+
+use super::{SettingsError, refuse};
 
 /// The longest lease, and the longest rung of a ladder, in seconds: a day.
 const SPAN_MAX_S: f64 = 86_400.0;
-/// The shortest lease, in seconds: a heartbeat comes at least three times in it.
+/// The shortest lease, in seconds: a worker sends at least three heartbeats in that time.
 const LEASE_MIN_S: f64 = 0.3;
 
-/// What is set for one kind.
+/// The settings of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct KindTable {
+pub(in crate::cli) struct KindTable {
     #[serde(skip)]
     name: String,
     max_running: Option<u32>,
@@ -32,10 +32,10 @@ pub struct KindTable {
     timeout_s: Option<u64>,
 }
 
-/// What is set for one queue.
+/// The settings of one queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct QueueTable {
+pub(in crate::cli) struct QueueTable {
     #[serde(skip)]
     name: String,
     max_running: Option<u32>,
@@ -43,19 +43,19 @@ pub struct QueueTable {
 
 impl Eq for KindTable {}
 
-/// `[kind.<name>]` tables.
+/// Reads the `[kind.<name>]` tables of a file.
 pub(super) fn kinds<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<KindTable>>, D::Error> {
     let tables = BTreeMap::<String, KindTable>::deserialize(from)?;
     Ok(Some(tables.into_iter().map(|(name, table)| KindTable { name, ..table }).collect()))
 }
 
-/// `[queue.<name>]` tables.
+/// Reads the `[queue.<name>]` tables of a file.
 pub(super) fn queues<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<QueueTable>>, D::Error> {
     let tables = BTreeMap::<String, QueueTable>::deserialize(from)?;
     Ok(Some(tables.into_iter().map(|(name, table)| QueueTable { name, ..table }).collect()))
 }
 
-/// `name:setting=value,…` as the table that it stands for.
+/// Reads `name:setting=value,…` as the table that a file would hold.
 fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<(String, T), String> {
     let (name, settings) = text.split_once(':').ok_or("a name, a colon and settings are needed")?;
     let lines: Vec<String> = settings.split(',').map(|setting| setting.replacen('=', " = ", 1)).collect();
@@ -79,23 +79,23 @@ impl FromStr for QueueTable {
     }
 }
 
-/// The settings that they stand for.
+/// The policies and limits that these tables set.
 ///
 /// # Errors
-/// The first that can't be used.
+/// The first setting that can't be used.
 pub(super) fn check(
     kinds: Vec<KindTable>,
     queues: Vec<QueueTable>,
     per_key: Option<u32>,
-) -> Result<(KindPolicies, Limits), ConfigError> {
-    let (mut settings, mut limits) = (HashMap::new(), Limits { per_key, ..Limits::default() });
+) -> Result<(KindPolicies, Limits), SettingsError> {
+    let (mut policies, mut limits) = (HashMap::new(), Limits { per_key, ..Limits::default() });
     if per_key == Some(0) {
         return refuse("max_running_per_key", "0 would let nothing with a key run");
     }
     for kind in kinds {
         check_name("kind", &kind.name)?;
         limits.kinds.extend(kind.max_running.map(|most| (kind.name.clone(), most)));
-        settings.insert(kind.name.clone(), kind.settings()?);
+        policies.insert(kind.name.clone(), kind.policy()?);
     }
     for queue in queues {
         check_name("queue", &queue.name)?;
@@ -104,10 +104,10 @@ pub(super) fn check(
     if limits.kinds.values().chain(limits.queues.values()).any(|most| *most == 0) {
         return refuse("max_running", "0 would let nothing run; to hold a queue back, pause it");
     }
-    Ok((KindPolicies::new(settings), limits))
+    Ok((KindPolicies::new(policies), limits))
 }
 
-fn check_name(setting: &'static str, name: &str) -> Result<(), ConfigError> {
+fn check_name(setting: &'static str, name: &str) -> Result<(), SettingsError> {
     if is_name(name) && !is_own(name) {
         return Ok(());
     }
@@ -115,7 +115,7 @@ fn check_name(setting: &'static str, name: &str) -> Result<(), ConfigError> {
 }
 
 impl KindTable {
-    fn settings(&self) -> Result<KindPolicy, ConfigError> {
+    fn policy(&self) -> Result<KindPolicy, SettingsError> {
         let span = |setting, seconds: Option<f64>, least: f64| match seconds {
             None => Ok(None),
             Some(s) if (least..=SPAN_MAX_S).contains(&s) => Ok(Some(Duration::from_secs_f64(s))),

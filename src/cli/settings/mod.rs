@@ -1,0 +1,271 @@
+//! The settings of a server as a person writes them, and their one check.
+//!
+//! A flag wins over a `TASKBELL_*` variable, a variable over `taskbell.toml`, the file over the default. Where a
+//! setting is a list, the winner replaces the whole list.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use taskbell::internal::is_name;
+use taskbell::server::Config;
+
+mod tables;
+
+use tables::{KindTable, QueueTable};
+
+/// The file that is read if no other is named.
+const FILE: &str = "taskbell.toml";
+/// The most attempts that run at once in the server's process: each may occupy a thread.
+const SLOTS_MAX: usize = 1024;
+/// The log filter if none is set.
+const LOG: &str = "info";
+
+const KIND_HELP: &str = "What holds for a kind of work; may be repeated. Settings, separated by commas:
+max_running (tasks of it that run at once), lease_s (how long a lease lives without a heartbeat, default 30),
+ask_for_s, interrupt_for_s (the ladder of a cancel: how long its worker is asked, then interrupted, before the lease is
+revoked; default: asked for ever), max_attempts, timeout_s (where a request doesn't say)";
+const CONTENT_ROOT_HELP: &str = "A folder that content.distribute may read and write; may be repeated
+
+[env: TASKBELL_CONTENT_ROOTS, separated like PATH]";
+
+/// Where the server keeps its log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StoreKind {
+    /// A file in the data folder.
+    #[default]
+    Sqlite,
+    /// Nothing outlives the process: for trying things out.
+    Memory,
+}
+
+impl StoreKind {
+    /// The name that flags and files use.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// Settings that passed the check.
+pub(super) struct Checked {
+    /// What the server runs with. `listen` is a loopback address.
+    pub(super) config: Config,
+    /// Which log lines go to stderr, as a filter of `tracing_subscriber::EnvFilter`.
+    pub(super) log: String,
+}
+
+/// The settings as they are written: the flags with their variables, or the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, clap::Args)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settings {
+    /// Address to listen on (loopback only) [default: 127.0.0.1:7070]
+    #[arg(long, env = "TASKBELL_LISTEN", value_name = "ADDRESS")]
+    pub(super) listen: Option<String>,
+    /// Folder of the log [default: ./taskbell-data]
+    #[arg(long, env = "TASKBELL_DATA", value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+    /// Where the log is kept [default: sqlite]
+    #[arg(long, env = "TASKBELL_STORE", value_enum)]
+    pub(super) store: Option<StoreKind>,
+    /// A folder that content.distribute may read and write; may be repeated
+    #[arg(long = "content-root", value_name = "DIR", long_help = CONTENT_ROOT_HELP)]
+    pub(super) content_roots: Option<Vec<PathBuf>>,
+    /// Bytes that all distributions together copy per second at most
+    #[arg(long, env = "TASKBELL_CONTENT_BYTES_PER_S", value_name = "N")]
+    pub(super) content_bytes_per_s: Option<u64>,
+    /// The only kinds to accept, separated by commas [default: any]
+    #[arg(long, env = "TASKBELL_KINDS", value_name = "KIND,…", value_delimiter = ',')]
+    pub(super) kinds: Option<Vec<String>>,
+    /// Tasks that run in the server's process at once [default: 4]
+    #[arg(long, env = "TASKBELL_SLOTS", value_name = "N")]
+    pub(super) slots: Option<usize>,
+    /// What holds for a kind of work, like `image.build:lease_s=60,ask_for_s=20,interrupt_for_s=10`; may be repeated
+    #[arg(long = "kind", env = "TASKBELL_KIND_SETTINGS", value_name = "KIND:SETTING=N,…", long_help = KIND_HELP, value_delimiter = ';')]
+    #[serde(default, deserialize_with = "tables::kinds")]
+    pub(super) kind: Option<Vec<KindTable>>,
+    /// How many tasks of a queue run at once, like `imports:max_running=2`; may be repeated
+    #[arg(long = "queue", env = "TASKBELL_QUEUE_SETTINGS", value_name = "QUEUE:max_running=N", value_delimiter = ';')]
+    #[serde(default, deserialize_with = "tables::queues")]
+    pub(super) queue: Option<Vec<QueueTable>>,
+    /// How many tasks with the same `concurrency_key` run at once [default: 1]
+    #[arg(long, env = "TASKBELL_MAX_RUNNING_PER_KEY", value_name = "N")]
+    pub(super) max_running_per_key: Option<u32>,
+    /// Which log lines go to stderr, like debug or taskbell=debug,actix=warn [default: info]
+    #[arg(long, env = "TASKBELL_LOG", value_name = "FILTER")]
+    pub(super) log: Option<String>,
+}
+
+/// A setting that can't be used; the message is for the person who wrote it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SettingsError {
+    /// The file can't be read.
+    #[error("{}: {error}", path.display())]
+    Read { path: PathBuf, error: io::Error },
+    /// The file is no valid settings file. Lines count from 1.
+    #[error("{}{}: {message}", path.display(), line.map(|line| format!(", line {line}")).unwrap_or_default())]
+    Syntax { path: PathBuf, line: Option<usize>, message: String },
+    /// A value is out of its range; `why` names the range.
+    #[error("{setting}: {why}")]
+    Value { setting: &'static str, why: String },
+}
+
+fn refuse<T>(setting: &'static str, why: impl Into<String>) -> Result<T, SettingsError> {
+    Err(SettingsError::Value { setting, why: why.into() })
+}
+
+impl Settings {
+    /// The checked settings: `self` (the flags, with the variables that clap reads) over `TASKBELL_CONTENT_ROOTS` over
+    /// the file, which is `file` or, if it exists, [`FILE`] in the working directory.
+    ///
+    /// # Errors
+    /// The first setting that can't be used.
+    pub(super) fn load(self, file: Option<&Path>) -> Result<Checked, SettingsError> {
+        let written = match file {
+            Some(path) => Self::read(path)?,
+            None if Path::new(FILE).exists() => Self::read(Path::new(FILE))?,
+            None => Self::default(),
+        };
+        let roots = std::env::var_os("TASKBELL_CONTENT_ROOTS").filter(|roots| !roots.is_empty());
+        let variables =
+            Self { content_roots: roots.map(|roots| std::env::split_paths(&roots).collect()), ..Self::default() };
+        self.over(variables).over(written).check()
+    }
+
+    /// The settings of a file; paths in it are relative to its folder.
+    fn read(path: &Path) -> Result<Self, SettingsError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|error| SettingsError::Read { path: path.to_owned(), error })?;
+        let mut settings: Self = toml::from_str(&text).map_err(|error| SettingsError::Syntax {
+            path: path.to_owned(),
+            line: error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1),
+            message: error.message().to_owned(),
+        })?;
+        if let Some(folder) = path.parent() {
+            for path in settings.data.iter_mut().chain(settings.content_roots.iter_mut().flatten()) {
+                *path = folder.join(&*path);
+            }
+        }
+        Ok(settings)
+    }
+
+    /// Each setting of `self`, or of `below` if `self` has none.
+    fn over(self, below: Self) -> Self {
+        Self {
+            listen: self.listen.or(below.listen),
+            data: self.data.or(below.data),
+            store: self.store.or(below.store),
+            content_roots: self.content_roots.or(below.content_roots),
+            content_bytes_per_s: self.content_bytes_per_s.or(below.content_bytes_per_s),
+            kinds: self.kinds.or(below.kinds),
+            slots: self.slots.or(below.slots),
+            kind: self.kind.or(below.kind),
+            queue: self.queue.or(below.queue),
+            max_running_per_key: self.max_running_per_key.or(below.max_running_per_key),
+            log: self.log.or(below.log),
+        }
+    }
+
+    /// The checked settings; a setting that is missing gets its default.
+    ///
+    /// # Errors
+    /// The first setting that can't be used.
+    pub(super) fn check(self) -> Result<Checked, SettingsError> {
+        let defaults = Config::default();
+        let data = self.data.or(defaults.data).unwrap_or_default();
+        let data_in_use = match self.store.unwrap_or_default() {
+            StoreKind::Sqlite => Some(data.clone()),
+            StoreKind::Memory => None,
+        };
+        if data.as_os_str().is_empty() || (data.exists() && !data.is_dir()) {
+            return refuse("data", format!("{:?} is not a folder", data.display().to_string()));
+        }
+        let slots = self.slots.unwrap_or(defaults.slots);
+        if !(1..=SLOTS_MAX).contains(&slots) {
+            return refuse("slots", format!("{slots} is not within 1 to {SLOTS_MAX}"));
+        }
+        if self.content_bytes_per_s == Some(0) {
+            return refuse("content_bytes_per_s", "0 would never copy anything; leave it away for no bound");
+        }
+        if let Some(kinds) = &self.kinds {
+            if kinds.is_empty() {
+                return refuse("kinds", "an empty list would refuse every task; leave it away to accept any kind");
+            }
+            if let Some(kind) = kinds.iter().find(|kind| !is_name(kind)) {
+                return refuse("kinds", format!("{kind:?} is not a kind: 1 to 64 of a-z, 0-9, '.', '_', '-'"));
+            }
+        }
+        let (kinds_set, queues_set) = (self.kind.unwrap_or_default(), self.queue.unwrap_or_default());
+        let (settings, limits) = tables::check(kinds_set, queues_set, self.max_running_per_key)?;
+        let config = Config {
+            listen: self.listen.map_or(Ok(defaults.listen), |text| listen(&text))?,
+            content_roots: roots(self.content_roots.unwrap_or_default(), data_in_use.as_deref())?,
+            data: data_in_use,
+            content_bytes_per_s: self.content_bytes_per_s,
+            kinds: self.kinds,
+            slots,
+            settings,
+            limits,
+        };
+        Ok(Checked { config, log: self.log.unwrap_or_else(|| LOG.into()) })
+    }
+}
+
+fn listen(text: &str) -> Result<SocketAddr, SettingsError> {
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let Ok(address) = numeric.as_deref().unwrap_or(text).parse::<SocketAddr>() else {
+        return refuse("listen", format!("{text:?} is not an address with a port, like 127.0.0.1:7070"));
+    };
+    if address.ip().is_loopback() {
+        return Ok(address);
+    }
+    refuse(
+        "listen",
+        format!(
+            "{address} can be reached from outside this machine, and this release has no authentication yet: \
+             only a loopback address, like 127.0.0.1:{}, is accepted",
+            address.port()
+        ),
+    )
+}
+
+/// The roots without symbolic links, so that paths can be compared with them. No root may contain the data folder: a
+/// distribution could then overwrite the log.
+fn roots(given: Vec<PathBuf>, data: Option<&Path>) -> Result<Vec<PathBuf>, SettingsError> {
+    let data = data.map(resolve);
+    let mut roots = Vec::new();
+    for path in given {
+        let root = match path.canonicalize() {
+            Ok(root) if root.is_dir() => root,
+            Ok(_) => return refuse("content_roots", format!("{:?} is not a folder", path.display().to_string())),
+            Err(error) => return refuse("content_roots", format!("{:?}: {error}", path.display().to_string())),
+        };
+        if data.as_ref().is_some_and(|data| data.starts_with(&root)) {
+            let root = root.display().to_string();
+            return refuse(
+                "content_roots",
+                format!("the data folder lies in {root:?}: a task could overwrite the log"),
+            );
+        }
+        if !roots.contains(&root) {
+            roots.push(root);
+        }
+    }
+    Ok(roots)
+}
+
+/// The path of a folder that need not exist yet: its nearest existing ancestor without symbolic links, and the rest as it
+/// is written.
+fn resolve(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for ancestor in absolute.ancestors() {
+        if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), absolute.strip_prefix(ancestor)) {
+            return real.join(rest);
+        }
+    }
+    absolute
+}
