@@ -2,7 +2,7 @@
 //!
 //! Start `taskbell serve`, then `cargo run --example worker`, then
 //! `taskbell submit demo.walk --input - --wait <<< '{"steps": 50}'` and `taskbell submit demo.post`; cancel either of
-//! them. `TASKBELL_SERVER` and `TASKBELL_TOKEN` say where to, `WORKER_CONCURRENCY` how many attempts run at once.
+//! them. `TASKBELL_SERVER` and `TASKBELL_TOKEN` name the server and the token, `WORKER_CONCURRENCY` the attempts at once.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 use taskbell::{Context, Done, Failure, Handler, Handlers, Note, RemoteWorker};
 
-/// Many small steps: between any two of them it can stop.
+/// Many small steps: it can stop between any two of them.
 struct Walk;
 
 #[derive(Deserialize)]
@@ -38,7 +38,7 @@ impl Handler for Walk {
     }
 }
 
-/// One step that can't be taken back half-way: a cancel that comes meanwhile is answered with its name.
+/// One step that can't be interrupted: a cancel that arrives meanwhile is acknowledged with its name.
 struct Post;
 
 #[taskbell::async_trait]
@@ -58,20 +58,20 @@ impl Handler for Post {
     }
 }
 
-/// Works for `server` until `until` is over; how many attempts had not stopped even then.
+/// Works for `server` until `until` resolves; how many attempts had not stopped even after the grace.
 pub(crate) async fn work(server: &str, until: impl Future<Output = ()>) -> Result<usize, Box<dyn std::error::Error>> {
     let mut handlers = Handlers::new();
     handlers.register(Walk)?;
     handlers.register(Post)?;
     let concurrency = std::env::var("WORKER_CONCURRENCY").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
-    let mut worker = RemoteWorker::connect(server).concurrency(concurrency).handlers(handlers).watch(say);
+    let mut worker = RemoteWorker::connect(server).concurrency(concurrency).handlers(handlers).watch(print);
     if let Ok(token) = std::env::var("TASKBELL_TOKEN") {
         worker = worker.token(token);
     }
     Ok(worker.run(until).await?)
 }
 
-fn say(note: &Note<'_>) {
+fn print(note: &Note<'_>) {
     match note {
         Note::Begun { task, attempt, title, .. } => eprintln!("{task}: attempt {attempt} begins: {title}"),
         Note::Ended { task, attempt, outcome, .. } => eprintln!("{task}: attempt {attempt} {outcome}"),

@@ -34,7 +34,7 @@ use crate::streams::registry::Registry;
 use crate::task::{Position, Status, TaskId};
 use crate::views::{Limits, Row, Views};
 use crate::work::kinds::distribute::{Distribute, Roots};
-use crate::work::{BulkCancel, Doors, Drain, Handler, Handlers, LocalWorker, NotRegistered};
+use crate::work::{BulkCancel, Drain, Handler, Handlers, LocalWorker, NotRegistered, WorkerChannels};
 
 mod subscribers;
 
@@ -178,8 +178,8 @@ impl Taskbell {
             history: replayer.recipient(),
             kinds: settings.clone(),
         })?;
-        let doors = doors(&registry, &subscribers.dispatcher, &projector);
-        let worker = LocalWorker::new(handlers.clone(), options.slots, doors)
+        let channels = worker_channels(&registry, &subscribers.dispatcher, &projector);
+        let worker = LocalWorker::new(handlers.clone(), options.slots, channels)
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
@@ -298,9 +298,9 @@ async fn open(data: Option<&Path>) -> Result<(EventStore, Views), StartError> {
     Ok((store, views))
 }
 
-/// Where the worker inside the process sends what it has to say, and its name: another one after each start.
-fn doors(registry: &Registry, dispatcher: &Addr<Dispatcher>, projector: &Addr<Projector>) -> Doors {
-    Doors {
+/// The channels of the worker inside the process, and its name, which is another one after each start.
+fn worker_channels(registry: &Registry, dispatcher: &Addr<Dispatcher>, projector: &Addr<Projector>) -> WorkerChannels {
+    WorkerChannels {
         worker: format!("local/{}/{}", host_name(), new_id().simple()),
         execute: registry.recipient(),
         offer: dispatcher.clone().recipient(),

@@ -1,7 +1,10 @@
-//! Workers outside: real servers, real worker processes, real commands.
+//! Remote workers: real servers, real worker processes, real commands; and a fake server for rare answers.
 
 mod command;
-mod crew;
+mod fake;
 mod group;
+mod lease_time;
 mod library;
 mod outage;
+mod process;
+mod refused;

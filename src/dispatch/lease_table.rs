@@ -169,7 +169,7 @@ impl LeaseTable {
         self.waits.remove(number);
         let mut left = None::<Duration>;
         for (_, task) in held {
-            let (Some(lease), Some(deadline)) = (self.leases.get_mut(&task), self.deadlines.deadline(task)) else {
+            let (Some(lease), Some(deadline)) = (self.leases.get_mut(&task), self.deadlines.deadline(&task)) else {
                 continue;
             };
             let remains = deadline.saturating_duration_since(now);

@@ -109,13 +109,20 @@ pub struct Granted {
 
 /// Leases on their way to a worker. If it is dropped before they have arrived, they are handed back.
 #[derive(Debug, Default)]
-pub struct Delivery(Option<(Recipient<NotDelivered>, Vec<(TaskId, u32)>)>);
+pub struct Delivery(Option<Undelivered>);
+
+/// Attempts that have not arrived yet, and who gets a message if they never do.
+#[derive(Debug)]
+struct Undelivered {
+    attempts: Vec<(TaskId, u32)>,
+    to: Recipient<NotDelivered>,
+}
 
 impl Delivery {
     /// The delivery of these attempts; `to` gets a message if they don't arrive.
     #[must_use]
     pub const fn new(to: Recipient<NotDelivered>, attempts: Vec<(TaskId, u32)>) -> Self {
-        Self(Some((to, attempts)))
+        Self(Some(Undelivered { attempts, to }))
     }
 
     /// The answer has been written to the worker's connection.
@@ -126,7 +133,7 @@ impl Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if let Some((to, attempts)) = self.0.take() {
+        if let Some(Undelivered { attempts, to }) = self.0.take() {
             to.do_send(NotDelivered(attempts));
         }
     }

@@ -17,7 +17,6 @@ pub mod batch;
 pub mod bell;
 pub mod bulk;
 pub mod create;
-pub mod finish;
 pub mod health;
 pub mod leases;
 pub mod live;

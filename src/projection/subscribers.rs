@@ -38,7 +38,8 @@ pub struct Committed {
     /// Whose counters may have changed.
     pub owners: Arc<HashSet<Arc<str>>>,
     /// Counts the events as waiting until the subscriber drops the message.
-    _backlog: Backlog,
+    #[expect(dead_code, reason = "it counts by being dropped")]
+    backlog: Backlog,
 }
 
 /// A part of a subscriber's backlog.
@@ -102,8 +103,8 @@ impl Subscriber {
         }
         self.waiting.fetch_add(events, Ordering::AcqRel);
         let Batch { events: sent, changes, owners } = batch.clone();
-        let _backlog = Backlog { waiting: Arc::clone(&self.waiting), events };
-        self.recipient.do_send(Update::Committed(Committed { events: sent, changes, owners, _backlog }));
+        let backlog = Backlog { waiting: Arc::clone(&self.waiting), events };
+        self.recipient.do_send(Update::Committed(Committed { events: sent, changes, owners, backlog }));
     }
 
     /// Tells a subscriber that missed something so, as soon as it has worked off its backlog. Whether it still has to be told.

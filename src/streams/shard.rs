@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use actix::dev::{MessageResponse, OneshotSender};
-use actix::{Actor, Context, Handler, Message};
+use actix::{Actor, Addr, Context, Handler, Message};
 
 use crate::store::EventStore;
 use crate::task::bell::Bell;
@@ -93,15 +93,15 @@ impl Shard {
 
 impl Streams {
     /// Sends the command to the stream's actor.
-    fn deliver<D: Sharded>(&self, key: D::Key, deliver: Deliver<D>) {
+    fn deliver<D: Sharded>(&self, key: &D::Key, deliver: Deliver<D>) {
         let actors = D::actors(self);
         let start = || {
-            let stream = D::stream(&key);
+            let stream = D::stream(key);
             let state =
                 if D::begins(&deliver.command) { StreamState::new_stream(stream) } else { StreamState::unread(stream) };
             StreamActor::begin(key.clone(), state, &self.log, actors)
         };
-        match actors.check_out(&key, |actor| actor.connected(), start) {
+        match actors.check_out(key, Addr::connected, start) {
             // Without a bound, because the directory has one.
             Some(actor) => actor.do_send(deliver),
             None => deliver.reply.send(Err(ExecuteError::Busy("too many commands wait for this stream"))),
@@ -132,7 +132,7 @@ impl Handler<Execute> for Shard {
 impl MessageResponse<Shard, Execute> for PassedOn<Execute> {
     fn handle(self, _: &mut Context<Shard>, caller: Option<OneshotSender<Result<Receipt, ExecuteError>>>) {
         let (Self(streams, Execute { task, command, at, meta }), Some(caller)) = (self, caller) else { return };
-        streams.deliver::<TaskStream>(task, Deliver { command, at, meta, reply: Reply::One(caller) });
+        streams.deliver::<TaskStream>(&task, Deliver { command, at, meta, reply: Reply::One(caller) });
     }
 }
 
@@ -153,7 +153,7 @@ impl MessageResponse<Shard, ExecuteMany> for PassedOn<ExecuteMany> {
     fn handle(self, _: &mut Context<Shard>, caller: Option<OneshotSender<Vec<Result<Receipt, ExecuteError>>>>) {
         let (Self(streams, ExecuteMany(commands)), Some(caller)) = (self, caller) else { return };
         for (slot, Execute { task, command, at, meta }) in batch(commands.len(), caller).zip(commands) {
-            streams.deliver::<TaskStream>(task, Deliver { command, at, meta, reply: Reply::Batch(slot) });
+            streams.deliver::<TaskStream>(&task, Deliver { command, at, meta, reply: Reply::Batch(slot) });
         }
     }
 }
@@ -169,6 +169,6 @@ impl<D: Sharded> Handler<ExecuteOn<D>> for Shard {
 impl<D: Sharded> MessageResponse<Shard, ExecuteOn<D>> for PassedOn<ExecuteOn<D>> {
     fn handle(self, _: &mut Context<Shard>, caller: Option<OneshotSender<Result<D::Answer, ExecuteError>>>) {
         let (Self(streams, ExecuteOn { key, command, at, meta }), Some(caller)) = (self, caller) else { return };
-        streams.deliver::<D>(key, Deliver { command, at, meta, reply: Reply::One(caller) });
+        streams.deliver::<D>(&key, Deliver { command, at, meta, reply: Reply::One(caller) });
     }
 }

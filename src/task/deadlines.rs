@@ -50,8 +50,8 @@ impl<T: Copy + Ord, K: Clone + Ord + Hash, V> DeadlineQueue<T, K, V> {
 
     /// The key's deadline.
     #[must_use]
-    pub fn deadline(&self, key: K) -> Option<T> {
-        self.deadlines.get(&key).copied()
+    pub fn deadline(&self, key: &K) -> Option<T> {
+        self.deadlines.get(key).copied()
     }
 
     /// Removes at most `limit` keys whose deadline is at or before `now`, the earliest first.
@@ -64,23 +64,5 @@ impl<T: Copy + Ord, K: Clone + Ord + Hash, V> DeadlineQueue<T, K, V> {
             taken.push(first);
         }
         taken
-    }
-
-    /// Removes all keys.
-    pub fn clear(&mut self) {
-        self.due.clear();
-        self.deadlines.clear();
-    }
-
-    /// How many keys there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.due.len()
-    }
-
-    /// Whether there is no key.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.due.is_empty()
     }
 }

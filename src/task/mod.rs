@@ -31,8 +31,7 @@ pub mod bell;
 #[cfg(feature = "server")]
 pub mod calendar;
 pub mod command;
-#[cfg(feature = "server")]
-#[cfg_attr(not(feature = "testing"), allow(dead_code))] // to be used by dispatch, push and reactions
+#[cfg(any(feature = "server", feature = "worker"))]
 pub mod deadlines;
 #[cfg(feature = "server")]
 pub mod decide;

@@ -1,7 +1,7 @@
-//! WORKERS: handlers, the built-in kinds, and the workers: inside the process, and over the wire.
+//! WORKERS: handlers, the kinds that are built in, and the workers that execute them, in the server's process or remote.
 //!
-//! Reading order: [`worker`] (handlers and the worker inside the process), [`remote`] (the same worker elsewhere),
-//! [`command`] (any program as a handler), [`kinds`] (the kinds that are built in).
+//! Reading order: [`worker`] (handlers and the worker inside the server's process), [`remote`] (the worker in a process of
+//! its own), [`command`] (any program as a handler), [`kinds`] (the kinds that are built in).
 
 #[cfg(feature = "worker")]
 pub mod command;
@@ -17,8 +17,11 @@ pub use command::CommandHandler;
 pub use kinds::bulk_cancel::{BulkCancel, BulkCancelInput};
 #[cfg(feature = "worker")]
 pub use remote::{Note, RemoteError, RemoteWorker};
-pub use worker::context::{Context, Step, StepGuard};
-pub use worker::handler::{Defaults, Done, Failure, Handler};
 #[cfg(feature = "server")]
-pub use worker::local::{Doors, Drain, LocalWorker};
+pub use worker::channels::WorkerChannels;
+pub use worker::context::{Context, Step, StepGuard};
+pub use worker::handler::{Defaults, Handler};
+#[cfg(feature = "server")]
+pub use worker::local::{Drain, LocalWorker};
+pub use worker::outcome::{Done, Failure};
 pub use worker::registry::{Handlers, NotRegistered};

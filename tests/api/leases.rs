@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::support::{Answer, Server};
 
-/// Asks for work; what was handed out.
+/// Takes leases.
 async fn take(server: &Server, body: Value) -> Vec<Value> {
     let answer = server.post("/v1/leases", &body).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
@@ -19,12 +19,12 @@ async fn take(server: &Server, body: Value) -> Vec<Value> {
     answer.body["leases"].as_array().unwrap().clone()
 }
 
-/// What can be had at once, up to so many, by the worker `w`.
+/// Takes at most `max` leases for the worker `w`, without waiting.
 async fn at_hand(server: &Server, max: usize) -> Vec<Value> {
     take(server, json!({"worker": "w", "max": max, "wait_s": 0})).await
 }
 
-/// A task of kind `a` with this much more in it, and the lease that this worker has of it.
+/// Submits a task of kind `a` with these fields, and takes its lease: the task's id and the lease.
 async fn leased(server: &Server, worker: &str, more: Value) -> (String, String) {
     let mut body = json!({"kind": "a"});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -43,13 +43,13 @@ fn tasks(leases: &[Value]) -> Vec<&str> {
     leases.iter().map(|lease| lease["task_id"].as_str().unwrap()).collect()
 }
 
-/// Another secret than that of the lease.
+/// The lease with another secret.
 fn forged(lease: &str) -> String {
     let (known, secret) = lease.rsplit_once('.').unwrap();
     format!("{known}.{}", secret.chars().rev().collect::<String>())
 }
 
-/// Waits for news of one lease, for as long as a heartbeat may.
+/// Sends a heartbeat for one lease that waits as long as it may.
 async fn beat(server: &Server, worker: &str, lease: &str, seen: Option<&str>) -> Answer {
     let lease = json!({"lease": lease, "seen": seen});
     let answer = server.post("/v1/leases/heartbeat", &json!({"worker": worker, "leases": [lease], "wait_s": 30})).await;
@@ -57,7 +57,7 @@ async fn beat(server: &Server, worker: &str, lease: &str, seen: Option<&str>) ->
     answer
 }
 
-/// What a heartbeat that doesn't wait is told of one lease; nothing: all is well.
+/// Sends a heartbeat for one lease that doesn't wait; its directive, if there is one.
 async fn news(server: &Server, worker: &str, lease: &str) -> Option<String> {
     let body = json!({"worker": worker, "leases": [{"lease": lease}]});
     let answer = server.post("/v1/leases/heartbeat", &body).await;
@@ -69,7 +69,7 @@ async fn news(server: &Server, worker: &str, lease: &str) -> Option<String> {
 fn directive(answer: &Answer) -> Option<String> {
     let directives = answer.body["directives"].as_array().unwrap();
     assert!(directives.len() <= 1, "{}", answer.text);
-    directives.first().map(|told| told["directive"].as_str().unwrap().to_owned())
+    directives.first().map(|item| item["directive"].as_str().unwrap().to_owned())
 }
 
 /// Ends one attempt; the item of the answer.

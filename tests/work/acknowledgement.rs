@@ -32,12 +32,12 @@ async fn a_named_step_under_way_is_acknowledged_at_once_with_its_end() {
     assert!(left.abs_diff(Duration::from_hours(1)) < Duration::from_mins(1), "{left:?}");
     leave.open();
     let ended = bench.end().await;
-    assert!(ended.acknowledged.is_empty(), "the first answer stands");
+    assert!(ended.acknowledged.is_empty(), "one acknowledgement is enough");
     assert_eq!(ended.completed().outcome, Outcome::Cancelled);
 }
 
 #[actix_rt::test]
-async fn where_no_step_is_named_the_handler_acknowledges_by_looking() {
+async fn without_a_named_step_the_handler_acknowledges_when_it_checks() {
     let looks = |ctx: Context| async move {
         ctx.progress(None, "in");
         match ctx.input_value().as_str() {
@@ -81,7 +81,7 @@ async fn a_handler_that_ends_first_acknowledges_nothing() {
 }
 
 #[actix_rt::test]
-async fn a_step_begun_after_an_unseen_request_is_what_the_stop_waits_for() {
+async fn a_step_that_begins_after_an_unseen_request_acknowledges_it() {
     let leave = Gate::shut();
     let left = leave.clone();
     let steps = move |ctx: Context| {
@@ -108,7 +108,7 @@ async fn a_step_begun_after_an_unseen_request_is_what_the_stop_waits_for() {
 }
 
 #[actix_rt::test]
-async fn a_step_begun_after_a_seen_request_changes_no_answer() {
+async fn a_step_that_begins_after_a_seen_request_acknowledges_nothing() {
     let cleans_up = |ctx: Context| async move {
         ctx.progress(None, "in");
         ctx.cancelled().await;
@@ -125,7 +125,7 @@ async fn a_step_begun_after_a_seen_request_changes_no_answer() {
 }
 
 #[actix_rt::test]
-async fn a_token_wakes_other_code_and_leaves_the_answer_to_the_handler() {
+async fn a_cancelled_token_acknowledges_nothing_by_itself() {
     let passes_on = |ctx: Context| async move {
         ctx.progress(None, "in");
         ctx.cancel_token().cancelled().await;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use taskbell::dispatch::messages::Directive;
+use taskbell::dispatch::messages::{Assign, Direct, Directive};
 use taskbell::task::event::{Created, Event, Outcome, ReleasedReason};
 use taskbell::work::{Context, Done, Drain, Failure, Handler, Handlers, NotRegistered};
 
@@ -45,7 +45,7 @@ async fn a_handler_sees_the_request_and_runs_on_threads_of_its_own() {
 }
 
 #[actix_rt::test]
-async fn an_input_that_the_handler_cannot_read_fails_and_names_the_field() {
+async fn an_input_that_the_handler_cannot_read_is_an_error_that_names_the_field() {
     #[derive(Debug, serde::Deserialize)]
     struct Input {
         #[allow(dead_code)]
@@ -104,7 +104,7 @@ async fn a_timeout_cuts_the_attempt_but_waits_for_its_blocking_step() {
     assert_eq!(over.load(Ordering::SeqCst), 1);
 }
 
-/// Tells when it is dropped.
+/// Opens a gate when it is dropped.
 struct Dropped(Gate);
 
 impl Drop for Dropped {
@@ -144,7 +144,7 @@ async fn an_interrupt_drops_the_future_at_its_next_await() {
 }
 
 #[actix_rt::test]
-async fn an_interrupt_names_the_blocking_step_and_waits_for_it() {
+async fn an_interrupt_waits_for_the_blocking_step_and_names_it() {
     let (entered, leave) = (Gate::shut(), Gate::shut());
     let (enter, left) = (entered.clone(), leave.clone());
     let grinds = move |ctx: Context| {
@@ -181,7 +181,7 @@ async fn a_lost_attempt_stops_and_reports_nothing() {
 }
 
 #[actix_rt::test]
-async fn no_attempt_starts_while_the_code_of_the_former_runs() {
+async fn no_attempt_starts_while_the_code_of_its_predecessor_runs() {
     let (runs, leave) = (Arc::new(AtomicUsize::new(0)), Gate::shut());
     let (count, left) = (Arc::clone(&runs), leave.clone());
     let grinds = move |ctx: Context| {
@@ -215,6 +215,50 @@ async fn no_attempt_starts_while_the_code_of_the_former_runs() {
     leave.open();
     assert!(bench.end().await.last.is_none());
     assert_eq!(bench.end().await.completed().message.as_deref(), Some("1 at once"));
+}
+
+#[actix_rt::test]
+async fn an_attempt_that_is_lost_while_it_waits_for_its_predecessor_never_starts() {
+    let (starts, leave) = (Arc::new(AtomicUsize::new(0)), Gate::shut());
+    let (count, left) = (Arc::clone(&starts), leave.clone());
+    let grinds = move |ctx: Context| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let left = left.clone();
+        async move {
+            ctx.blocking("grinding", move |step| {
+                step.progress(None, "in");
+                left.pass_blocking();
+            })
+            .await?;
+            Ok(Done::default())
+        }
+    };
+    let mut bench = Bench::with(act(grinds)).await;
+    for rounds in 1..=50 {
+        let task = bench.begin(json!(null)).await;
+        bench.noted(|_| true).await;
+        bench.direct(task, Directive::Lost).await;
+        let created = Arc::new(created());
+        bench.worker.send(Assign { task, attempt: 2, created }).await.unwrap();
+        bench.worker.send(Direct { task, attempt: 2, directive: Directive::Lost }).await.unwrap();
+        leave.open();
+        let mut stopped = [stopped(&mut bench).await, stopped(&mut bench).await];
+        stopped.sort_unstable();
+        assert_eq!(stopped, [1, 2]);
+        assert_eq!(starts.load(Ordering::SeqCst), rounds, "the lost attempt of round {rounds} was started");
+    }
+}
+
+/// Receives messages until the worker reports that none of an attempt's code runs any more; its number.
+async fn stopped(bench: &mut Bench) -> u32 {
+    loop {
+        match bench.hear().await {
+            Said::Stopped(attempt) => return attempt,
+            Said::Noted(_) => {}
+            Said::Recorded(events, _) => panic!("{events:?} of an attempt that was lost"),
+            Said::Offered(_) | Said::Refused(..) => panic!("the attempt does not stop"),
+        }
+    }
 }
 
 #[actix_rt::test]
@@ -259,7 +303,7 @@ fn a_kind_is_a_name_and_has_one_handler() {
     let mut handlers = Handlers::new();
     handlers.register(Of("b")).unwrap();
     handlers.register(Of("a")).unwrap();
-    assert_eq!(handlers.register(Of("a")), Err(NotRegistered::Taken("a".to_owned())));
+    assert_eq!(handlers.register(Of("a")), Err(NotRegistered::Duplicate("a".to_owned())));
     assert_eq!(handlers.register(Of("A b")), Err(NotRegistered::BadKind("A b".to_owned())));
     assert_eq!(handlers.kinds().collect::<Vec<_>>(), ["a", "b"]);
     assert!(handlers.get("a").is_some() && handlers.get("c").is_none());

@@ -17,7 +17,7 @@ use taskbell::task::event::{
     CancelAcknowledged, CancelPolicy, Completed, Created, Event, Outcome, Progress, TaskError,
 };
 use taskbell::task::{Command, Decider, Revision, Task, TaskId, TaskStream, Timestamp};
-use taskbell::work::{Context, Done, Doors, Failure, Handler, Handlers, LocalWorker};
+use taskbell::work::{Context, Done, Failure, Handler, Handlers, LocalWorker, WorkerChannels};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -143,14 +143,14 @@ impl Bench {
         let mut handlers = Handlers::new();
         let kind = handler.kind().to_owned();
         handlers.register(handler).unwrap();
-        let doors = Doors {
+        let channels = WorkerChannels {
             worker: "local/test/1".to_owned(),
             execute: desk.clone().recipient(),
             offer: desk.clone().recipient(),
             stopped: desk.clone().recipient(),
             progress: desk.clone().recipient(),
         };
-        let worker = LocalWorker::new(handlers, 4, doors).unwrap().start();
+        let worker = LocalWorker::new(handlers, 4, channels).unwrap().start();
         let mut bench = Self { desk, worker, heard, notes: Vec::new() };
         let Said::Offered(offer) = bench.hear().await else { panic!("no offer first") };
         assert_eq!((offer.worker.as_str(), offer.kinds, offer.slots), ("local/test/1", vec![kind], 4));

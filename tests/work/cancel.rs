@@ -12,7 +12,7 @@ use taskbell::task::event::Outcome;
 use super::bench::Bench;
 use super::trees::Yard;
 
-/// Looks at the target again and again until it is told to stop; fails if a file there is ever anything but whole.
+/// Reads the target's size again and again until the flag is set; panics if the file is ever there and not complete.
 fn watch(yard: &Yard, target: &str, name: &str) -> (Arc<AtomicBool>, std::thread::JoinHandle<u64>) {
     let (stop, path, whole) = (Arc::new(AtomicBool::new(false)), yard.path(target).join(name), yard.source(name));
     let (until, whole) = (Arc::clone(&stop), fs::metadata(whole).unwrap().len());

@@ -1,4 +1,4 @@
-//! What a worker tells of an attempt, and how long it tries.
+//! What a worker reports of an attempt, and how often it retries.
 
 use std::time::{Duration, Instant};
 
@@ -44,8 +44,8 @@ async fn a_fraction_that_is_no_number_is_unknown() {
     let mut bench = Bench::with(act(talks)).await;
     for (input, expected) in [(json!(null), None), (json!(1), Some(0.0))] {
         bench.begin(input).await;
-        let said = bench.end().await.completed().progress.unwrap();
-        assert_eq!((said.fraction, said.message), (expected, None));
+        let progress = bench.end().await.completed().progress.unwrap();
+        assert_eq!((progress.fraction, progress.message), (expected, None));
     }
 }
 
@@ -76,7 +76,7 @@ async fn the_end_of_what_a_handler_writes_is_kept_and_no_character_in_part() {
 }
 
 #[actix_rt::test]
-async fn an_end_is_told_until_it_is_recorded() {
+async fn an_end_is_sent_until_it_is_recorded() {
     let mut bench = Bench::with(act(|_| async { Ok(Done::default()) })).await;
     let passing = vec![
         ExecuteError::Busy("it is stopping"),
@@ -95,7 +95,7 @@ async fn an_end_is_told_until_it_is_recorded() {
 }
 
 #[actix_rt::test]
-async fn a_lost_lease_is_given_up_quietly() {
+async fn the_end_of_a_lost_attempt_is_not_sent_again() {
     let mut bench = Bench::with(act(|_| async { Ok(Done::default()) })).await;
     bench.fail(vec![Rejection::LeaseLost.into()]).await;
     bench.begin(json!(null)).await;
@@ -104,15 +104,30 @@ async fn a_lost_lease_is_given_up_quietly() {
 }
 
 #[actix_rt::test]
-async fn a_log_that_takes_no_more_writes_is_not_asked_again_and_the_slot_stays_taken() {
+async fn a_read_only_log_ends_the_retries_and_the_slot_stays_taken() {
     let mut bench = Bench::with(act(|_| async { Ok(Done::default()) })).await;
     bench.fail(vec![AppendError::ReadOnly("a failed sync".to_owned()).into()]).await;
     bench.begin(json!(null)).await;
     assert!(matches!(bench.hear().await, Said::Refused(..)));
-    // The next one is heard, and nothing of the first.
+    // The next attempt ends normally, and no message about the first one comes.
     bench.begin(json!(null)).await;
     assert!(matches!(bench.hear().await, Said::Recorded(..)));
     assert!(matches!(bench.hear().await, Said::Stopped(1)));
+}
+
+#[actix_rt::test]
+async fn the_end_of_a_task_whose_stream_cannot_be_read_is_sent_once_and_frees_the_slot() {
+    let mut bench = Bench::with(act(|_| async { Ok(Done::default()) })).await;
+    let permanent = [
+        ReadError::Damaged("no JSON".to_owned()),
+        ReadError::Unknown { position: None, kind: "FromTheFuture".to_owned(), version: 9 },
+    ];
+    for error in permanent {
+        bench.fail(vec![error.into()]).await;
+        bench.begin(json!(null)).await;
+        assert!(matches!(bench.hear().await, Said::Refused(..)));
+        assert!(matches!(bench.hear().await, Said::Stopped(1)), "a refusal for good is sent again");
+    }
 }
 
 #[actix_rt::test]
@@ -149,7 +164,7 @@ async fn messages_are_one_line_of_at_most_1024_bytes() {
 }
 
 #[actix_rt::test]
-async fn a_handler_that_stops_unasked_has_failed() {
+async fn a_handler_that_stops_without_a_request_to_cancel_has_failed() {
     let mut bench = Bench::with(act(|_| async { Err::<Done, _>(Failure::cancelled()) })).await;
     bench.begin(json!(null)).await;
     assert!(matches!(bench.hear().await, Said::Refused(_, ExecuteError::Rejected(Rejection::NotCancelling))));

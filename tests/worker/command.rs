@@ -1,16 +1,16 @@
-//! What a command gets, may say, and how it ends.
+//! A command's input, its output, and how it ends.
 
 use serde_json::{Value, json};
 
-use super::crew::{Crew, events, says, submit};
+use super::process::{WorkerProcess, events, submit, wait_for_progress};
 use crate::support::{Server, taskbell};
 
 #[tokio::test]
-async fn a_command_gets_its_task_and_gives_progress_output_and_a_result() {
+async fn a_command_receives_its_task_and_reports_progress_output_and_a_result() {
     let server = Server::start();
     let script = r#"
         read -r input
-        echo "$input for $TASKBELL_OWNER by ${TASKBELL_TOKEN-nobody}, label $TASKBELL_LABEL_COST_CENTRE"
+        echo "$input for $TASKBELL_OWNER by ${TASKBELL_TOKEN-unknown}, label $TASKBELL_LABEL_COST_CENTRE"
         echo "$TASKBELL_KIND $TASKBELL_ATTEMPT $TASKBELL_TITLE at $TASKBELL_SERVER" >&2
         echo "::progress 0.25 a quarter"
         echo "::result is no result here"
@@ -20,7 +20,7 @@ async fn a_command_gets_its_task_and_gives_progress_output_and_a_result() {
         echo "all done"
         printf '::result {"id": "%s"}' "$TASKBELL_TASK_ID"
     "#;
-    let worker = Crew::of(&server, script);
+    let worker = WorkerProcess::start(&server, script);
     let more = json!({"title": "A walk", "input": {"a": [1, "ä"]}, "labels": {"cost-centre": "7"}, "owner": "ada"});
     let id = submit(&server, more).await;
     let task = server.task_at_end(&id).await;
@@ -31,7 +31,7 @@ async fn a_command_gets_its_task_and_gives_progress_output_and_a_result() {
     let tail = kept["tail"].as_str().unwrap();
     assert_eq!(kept["dropped_bytes"], 0);
     let lines = [
-        "{\"a\":[1,\"ä\"]} for ada by nobody, label 7\n".to_owned(),
+        "{\"a\":[1,\"ä\"]} for ada by unknown, label 7\n".to_owned(),
         format!("demo 1 A walk at {}\n", server.url()),
         "::result is no result here\n".to_owned(),
         "::unknown words are output\n".to_owned(),
@@ -39,22 +39,22 @@ async fn a_command_gets_its_task_and_gives_progress_output_and_a_result() {
         "::progress nonsense\n".to_owned(),
         "all done\n".to_owned(),
     ];
-    // What is said on stderr may come a little earlier or later.
+    // The line of stderr may come a little earlier or later.
     let place = |line: &String| tail.find(line.as_str()).unwrap_or_else(|| panic!("no {line} in {tail}"));
     assert!(lines.iter().enumerate().filter(|(n, _)| *n != 1).map(|(_, line)| place(line)).is_sorted(), "{tail}");
     place(&lines[1]);
     assert_eq!(tail.len(), lines.iter().map(String::len).sum::<usize>(), "{tail}");
     let ended = &events(&server, &id, "Completed").await[0]["data"];
     assert_eq!((&ended["progress"]["fraction"], &ended["progress"]["message"]), (&json!(0.25), &json!("a quarter")));
-    let said = worker.leave().await;
-    assert!(said.contains("attempt 1 begins") && said.contains("attempt 1 succeeded"), "{said}");
+    let stderr = worker.stop().await;
+    assert!(stderr.contains("attempt 1 begins") && stderr.contains("attempt 1 succeeded"), "{stderr}");
 }
 
 #[tokio::test]
-async fn a_command_that_fails_is_tried_again_and_its_last_line_says_why() {
+async fn a_command_that_fails_is_retried_and_its_last_line_is_the_error() {
     let server = Server::start();
     let script = r#"[ "$TASKBELL_ATTEMPT" = 1 ] || exit 0; echo "no disk" >&2; echo; exit 3"#;
-    let _worker = Crew::of(&server, script);
+    let _worker = WorkerProcess::start(&server, script);
     let id = submit(&server, json!({"max_attempts": 2})).await;
     let task = server.task_at_end(&id).await;
     assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(2)), "{task}");
@@ -65,9 +65,9 @@ async fn a_command_that_fails_is_tried_again_and_its_last_line_says_why() {
 #[tokio::test]
 async fn some_failures_are_final() {
     let server = Server::start();
-    let _bad = Crew::with(&server, &["--kind", "demo"], &["sh", "-c", "exit 65"]);
-    let _none = Crew::with(&server, &["--kind", "none"], &["./is-not-there"]);
-    let _shot = Crew::with(&server, &["--kind", "shot"], &["sh", "-c", "kill -9 $$"]);
+    let _bad = WorkerProcess::with(&server, &["--kind", "demo"], &["sh", "-c", "exit 65"]);
+    let _none = WorkerProcess::with(&server, &["--kind", "none"], &["./is-not-there"]);
+    let _shot = WorkerProcess::with(&server, &["--kind", "shot"], &["sh", "-c", "kill -9 $$"]);
     for (kind, attempts, code) in [("demo", 3, "exit_65"), ("none", 3, "cannot_start"), ("shot", 1, "killed_by_9")] {
         let id = submit(&server, json!({"kind": kind, "max_attempts": attempts})).await;
         let task = server.task_at_end(&id).await;
@@ -80,7 +80,7 @@ async fn some_failures_are_final() {
 async fn the_end_of_much_output_is_kept() {
     let server = Server::start();
     // Some 200 KiB in lines of 10 bytes, more than a pipe holds. All on one output: between two only nearly in order.
-    let _worker = Crew::of(&server, "seq -f 'line %04g' 1 9999 && seq -f 'more %04g' 1 9999 && exit 1");
+    let _worker = WorkerProcess::start(&server, "seq -f 'line %04g' 1 9999 && seq -f 'more %04g' 1 9999 && exit 1");
     let id = submit(&server, json!({})).await;
     let task = server.task_at_end(&id).await;
     assert_eq!(task["outcome"]["error"], json!({"code": "exit_1", "message": "more 9999"}));
@@ -93,9 +93,9 @@ async fn the_end_of_much_output_is_kept() {
 }
 
 #[tokio::test]
-async fn output_that_is_no_text_is_kept_as_text() {
+async fn output_that_is_not_utf8_is_kept_as_text() {
     let server = Server::start();
-    let _worker = Crew::of(&server, r"printf 'a\377b\000c\n\342\200\250'");
+    let _worker = WorkerProcess::start(&server, r"printf 'a\377b\000c\n\342\200\250'");
     let id = submit(&server, json!({})).await;
     let task = server.task_at_end(&id).await;
     assert_eq!((&task["status"], &task["outcome"]["message"]), (&json!("succeeded"), &json!("a\u{fffd}b c")), "{task}");
@@ -106,10 +106,12 @@ async fn output_that_is_no_text_is_kept_as_text() {
 #[tokio::test]
 async fn a_cancel_is_sigterm_and_acknowledged_with_the_commands_name() {
     let server = Server::start();
-    let _worker =
-        Crew::of(&server, "trap 'echo tidied up; exit 7' TERM; echo '::progress - waiting'; sleep 1000 & wait");
+    let _worker = WorkerProcess::start(
+        &server,
+        "trap 'echo tidied up; exit 7' TERM; echo '::progress - waiting'; sleep 1000 & wait",
+    );
     let id = submit(&server, json!({"max_attempts": 3})).await;
-    says(&server, &id, "waiting").await;
+    wait_for_progress(&server, &id, "waiting").await;
     assert_eq!(server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await.status, 202);
     let task = server.task_at_end(&id).await;
     assert_eq!((&task["status"], &task["outcome"]["message"]), (&json!("cancelled"), &json!("tidied up")), "{task}");
@@ -120,9 +122,9 @@ async fn a_cancel_is_sigterm_and_acknowledged_with_the_commands_name() {
 #[tokio::test]
 async fn a_command_that_finishes_after_sigterm_has_succeeded() {
     let server = Server::start();
-    let _worker = Crew::of(&server, "trap 'exit 0' TERM; echo '::progress - waiting'; sleep 1000 & wait");
+    let _worker = WorkerProcess::start(&server, "trap 'exit 0' TERM; echo '::progress - waiting'; sleep 1000 & wait");
     let id = submit(&server, json!({})).await;
-    says(&server, &id, "waiting").await;
+    wait_for_progress(&server, &id, "waiting").await;
     server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await;
     let task = server.task_at_end(&id).await;
     assert_eq!(
@@ -133,39 +135,41 @@ async fn a_command_that_finishes_after_sigterm_has_succeeded() {
 }
 
 #[tokio::test]
-async fn an_input_that_nobody_reads_holds_nothing_up() {
+async fn a_command_that_reads_no_input_is_not_blocked() {
     let server = Server::start();
-    let _worker = Crew::of(&server, "exec <&-; exec true");
+    let _worker = WorkerProcess::start(&server, "exec <&-; exec true");
     let id = submit(&server, json!({"input": "x".repeat(60_000)})).await;
     assert_eq!(server.task_at_end(&id).await["status"], "succeeded");
 }
 
 #[tokio::test]
-async fn kinds_queues_and_concurrency_are_what_was_asked_for() {
+async fn flags_set_kinds_queues_concurrency_and_name() {
     let server = Server::start();
     let flags = ["--kind", "demo", "--kind", "other", "--queue", "slow", "--concurrency", "2", "--name", "me"];
-    let _worker = Crew::with(&server, &flags, &["sh", "-c", "echo \"::progress - $TASKBELL_KIND\"; sleep 1000"]);
+    let _worker =
+        WorkerProcess::with(&server, &flags, &["sh", "-c", "echo \"::progress - $TASKBELL_KIND\"; sleep 1000"]);
     let elsewhere = submit(&server, json!({})).await;
     let first = submit(&server, json!({"queue": "slow"})).await;
     let second = submit(&server, json!({"queue": "slow", "kind": "other"})).await;
     let third = submit(&server, json!({"queue": "slow"})).await;
-    assert_eq!(says(&server, &first, "demo").await["worker"], "me");
-    says(&server, &second, "other").await;
+    assert_eq!(wait_for_progress(&server, &first, "demo").await["worker"], "me");
+    wait_for_progress(&server, &second, "other").await;
     for id in [elsewhere, third.clone()] {
         assert_eq!(server.task(&id).await["status"], "queued");
     }
     server.post(&format!("/v1/tasks/{first}/cancel"), &json!({})).await;
-    says(&server, &third, "demo").await;
+    wait_for_progress(&server, &third, "demo").await;
 }
 
 #[tokio::test]
-async fn what_happens_is_said_in_json_where_that_is_asked_for() {
+async fn events_are_json_lines_with_the_json_flag() {
     let server = Server::start();
-    let worker = Crew::with(&server, &["--kind", "demo", "--json"], &["sh", "-c", "echo 'a\u{1b}[31m'; exit 4"]);
+    let worker =
+        WorkerProcess::with(&server, &["--kind", "demo", "--json"], &["sh", "-c", "echo 'a\u{1b}[31m'; exit 4"]);
     let id = submit(&server, json!({"title": "One"})).await;
     server.task_at_end(&id).await;
-    let said = worker.leave().await;
-    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let stderr = worker.stop().await;
+    let lines: Vec<Value> = stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let expected = [
         json!({"type": "begun", "task": id, "attempt": 1, "kind": "demo", "title": "One"}),
         json!({"type": "ended", "task": id, "attempt": 1, "outcome": "failed", "message": "exit_4: a [31m"}),
@@ -174,7 +178,7 @@ async fn what_happens_is_said_in_json_where_that_is_asked_for() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_a_usage_error() {
+fn wrong_arguments_are_a_usage_error() {
     let worker = |args: &[&str]| taskbell().arg("work").args(args).output().expect("it runs");
     let wrong: [&[&str]; 6] = [
         &["--kind", "demo"],

@@ -1,21 +1,21 @@
-//! The worker as a library: the handlers of `examples/worker.rs`, and some that misbehave.
+//! The worker as a library: the handlers of `examples/worker.rs`, and handlers that misbehave.
 
 use serde_json::{Value, json};
 use taskbell::work::{Context, Done, Failure, Handler, Handlers, RemoteError, RemoteWorker, Step};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::crew::{events, says, submit};
+use super::process::{events, submit, wait_for_progress};
 use crate::support::Server;
 
 #[allow(dead_code)] // its own `main`
 #[path = "../../examples/worker.rs"]
 mod example;
 
-type Doing = std::pin::Pin<Box<dyn Future<Output = Result<Done, Failure>> + Send>>;
+type Run = std::pin::Pin<Box<dyn Future<Output = Result<Done, Failure>> + Send>>;
 
-/// A handler of the kind `demo` that does what the test says.
-struct Act(Box<dyn Fn(Context) -> Doing + Send + Sync>);
+/// A handler of the kind `demo` that runs a closure.
+struct Act(Box<dyn Fn(Context) -> Run + Send + Sync>);
 
 #[taskbell::async_trait]
 impl Handler for Act {
@@ -28,20 +28,28 @@ impl Handler for Act {
     }
 }
 
-/// A worker in this process, until it is told to stop.
-pub struct Hands {
+/// A worker in this process.
+pub struct TestWorker {
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<usize, RemoteError>>,
 }
 
-impl Hands {
+impl TestWorker {
     pub fn act<F>(server: &Server, run: impl Fn(Context) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Done, Failure>> + Send + 'static,
+    {
+        Self::at(&server.url(), run)
+    }
+
+    /// A worker of the server at this address that runs `run` for each task of the kind `demo`.
+    pub fn at<F>(url: &str, run: impl Fn(Context) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Done, Failure>> + Send + 'static,
     {
         let mut handlers = Handlers::new();
         handlers.register(Act(Box::new(move |ctx| Box::pin(run(ctx))))).unwrap();
-        let worker = RemoteWorker::connect(server.url()).concurrency(64).handlers(handlers);
+        let worker = RemoteWorker::connect(url).concurrency(64).handlers(handlers);
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(async move { worker.run(async { _ = stopped.await }).await });
         Self { stop, running }
@@ -88,7 +96,7 @@ async fn the_example_works() {
 #[tokio::test]
 async fn many_short_tasks_end_once_each_by_their_batches() {
     let server = Server::start();
-    let hands = Hands::act(&server, |ctx| async move {
+    let worker = TestWorker::act(&server, |ctx| async move {
         Ok(Done::default().with_result(json!({"n": ctx.input_value()["n"], "attempt": ctx.attempt()})))
     });
     let items: Vec<Value> = (0..500).map(|n| json!({"kind": "demo", "input": {"n": n}})).collect();
@@ -97,15 +105,15 @@ async fn many_short_tasks_end_once_each_by_their_batches() {
         let task = server.task_at_end(item["id"].as_str().unwrap()).await;
         assert_eq!(task["result"], json!({"n": n, "attempt": 1}), "{task}");
     }
-    assert_eq!(hands.stop().await, 0);
+    assert_eq!(worker.stop().await, 0);
 }
 
 #[tokio::test]
-async fn what_the_server_does_not_take_is_a_failure_that_says_so() {
+async fn an_end_that_the_server_refuses_becomes_a_failure_with_the_reason() {
     let server = Server::start();
-    let hands = Hands::act(&server, |ctx| async move {
+    let worker = TestWorker::act(&server, |ctx| async move {
         match ctx.input_value().as_str() {
-            // A code that is the system's own.
+            // A code that only the server may use.
             Some("verdict") => Err(Failure::retryable("timed_out", "I say so")),
             Some("unasked") => Err(Failure::cancelled()),
             Some("huge") => Ok(Done::default().with_result(json!("x".repeat(300 * 1024)))),
@@ -128,13 +136,13 @@ async fn what_the_server_does_not_take_is_a_failure_that_says_so() {
         let id = submit(&server, json!({"input": input})).await;
         assert_eq!(error_of(&server, &id).await, code, "{input}");
     }
-    assert_eq!(hands.stop().await, 0);
+    assert_eq!(worker.stop().await, 0);
 }
 
 #[tokio::test]
-async fn the_last_progress_is_told_before_the_end() {
+async fn the_last_progress_is_sent_before_the_end() {
     let server = Server::start();
-    let hands = Hands::act(&server, |ctx| async move {
+    let worker = TestWorker::act(&server, |ctx| async move {
         for n in 0..=100 {
             ctx.progress(f64::from(n) / 100.0, n.to_string());
         }
@@ -144,7 +152,7 @@ async fn the_last_progress_is_told_before_the_end() {
     server.task_at_end(&id).await;
     let last = &events(&server, &id, "Completed").await[0]["data"]["progress"];
     assert_eq!((&last["fraction"], &last["message"]), (&json!(1.0), &json!("100")));
-    assert_eq!(hands.stop().await, 0);
+    assert_eq!(worker.stop().await, 0);
 }
 
 #[tokio::test]
@@ -152,7 +160,7 @@ async fn an_interrupted_attempt_waits_for_its_blocking_step() {
     let server = Server::with(["--kind", "demo:ask_for_s=0.5"]);
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let gate = std::sync::Arc::new(std::sync::Mutex::new(gate));
-    let hands = Hands::act(&server, move |ctx| {
+    let worker = TestWorker::act(&server, move |ctx| {
         let gate = gate.clone();
         async move {
             let step = move |step: &Step| {
@@ -167,7 +175,7 @@ async fn an_interrupted_attempt_waits_for_its_blocking_step() {
         }
     });
     let id = submit(&server, json!({})).await;
-    says(&server, &id, "begun").await;
+    wait_for_progress(&server, &id, "begun").await;
     server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await;
     let task = server.task_when(&id, |task| task["cancel"]["rung"] == "interrupt").await;
     assert_eq!(
@@ -179,47 +187,47 @@ async fn an_interrupted_attempt_waits_for_its_blocking_step() {
     let task = server.task_at_end(&id).await;
     assert_eq!((&task["status"], &task["cancel"]["verdict"]), (&json!("cancelled"), &json!("cancelled")), "{task}");
     assert_eq!(task["outcome"]["message"], "interrupted while moving a mountain");
-    assert_eq!(hands.stop().await, 0);
+    assert_eq!(worker.stop().await, 0);
 }
 
 #[tokio::test]
-async fn a_worker_that_is_dropped_cuts_its_attempts() {
+async fn a_worker_that_is_dropped_interrupts_its_attempts() {
     let server = Server::start();
-    let (tell, told) = oneshot::channel::<()>();
-    let tell = std::sync::Arc::new(std::sync::Mutex::new(Some(tell)));
-    let hands = Hands::act(&server, move |ctx| {
+    let (sender, dropped) = oneshot::channel::<()>();
+    let sender = std::sync::Arc::new(std::sync::Mutex::new(Some(sender)));
+    let worker = TestWorker::act(&server, move |ctx| {
         // Dropped with the handler's future.
-        let tell = tell.lock().unwrap().take();
+        let sender = sender.lock().unwrap().take();
         async move {
             ctx.progress(None, "begun");
             std::future::pending::<()>().await;
-            drop(tell);
+            drop(sender);
             Ok(Done::default())
         }
     });
     let id = submit(&server, json!({})).await;
-    says(&server, &id, "begun").await;
-    hands.running.abort();
-    assert!(told.await.is_err(), "the future is dropped");
+    wait_for_progress(&server, &id, "begun").await;
+    worker.running.abort();
+    assert!(dropped.await.is_err(), "the future is dropped");
     assert_eq!(server.task(&id).await["status"], "running");
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_said_at_once() {
+async fn a_configuration_that_is_not_valid_is_an_error_at_once() {
     let handlers = || {
         let mut handlers = Handlers::new();
         handlers.register(Act(Box::new(|_| Box::pin(async { Ok(Done::default()) })))).unwrap();
         handlers
     };
     let worker = |url: &str| RemoteWorker::connect(url).handlers(handlers());
-    let nobody = || std::future::pending::<()>();
+    let never = || std::future::pending::<()>();
     let server = Server::start();
-    assert!(matches!(worker("ftp://here").run(nobody()).await, Err(RemoteError::Address(_))));
-    assert!(matches!(worker("https://here").run(nobody()).await, Err(RemoteError::Address(_))));
+    assert!(matches!(worker("ftp://here").run(never()).await, Err(RemoteError::Address(_))));
+    assert!(matches!(worker("https://here").run(never()).await, Err(RemoteError::Address(_))));
     let url = server.url();
-    assert!(matches!(worker(&url).name("local/x").run(nobody()).await, Err(RemoteError::Name(_))));
-    assert!(matches!(worker(&url).queues(["A B"]).run(nobody()).await, Err(RemoteError::Queue(_))));
-    assert!(matches!(RemoteWorker::connect(&url).run(nobody()).await, Err(RemoteError::NoHandlers)));
+    assert!(matches!(worker(&url).name("local/x").run(never()).await, Err(RemoteError::Name(_))));
+    assert!(matches!(worker(&url).queues(["A B"]).run(never()).await, Err(RemoteError::Queue(_))));
+    assert!(matches!(RemoteWorker::connect(&url).run(never()).await, Err(RemoteError::NoHandlers)));
     let wrong = format!("{url}/nowhere");
-    assert!(matches!(worker(&wrong).run(nobody()).await, Err(RemoteError::Refused { status: 404, .. })));
+    assert!(matches!(worker(&wrong).run(never()).await, Err(RemoteError::Refused { status: 404, .. })));
 }

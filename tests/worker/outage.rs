@@ -1,4 +1,4 @@
-//! Servers and workers that die in the middle.
+//! Servers and workers that stop or are killed while attempts run.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use taskbell::work::Done;
 use tokio::sync::mpsc;
 
-use super::crew::{Crew, events, gate, is_gone, open, pid, says, submit};
-use super::library::Hands;
+use super::library::TestWorker;
+use super::process::{WorkerProcess, events, gate, is_gone, open_gate, pid, submit, wait_for_progress};
 use crate::support::Server;
 
 /// Waits at the gate in the middle.
@@ -17,12 +17,12 @@ const GATED: &str = "echo '::progress 0.5 at the gate'; read -r go < gate; echo 
 #[tokio::test]
 async fn a_server_that_is_killed_and_restarted_costs_an_attempt_nothing() {
     let mut server = Server::start();
-    let worker = Crew::of(&server, GATED);
+    let worker = WorkerProcess::start(&server, GATED);
     gate(&worker.file("gate"));
     let id = submit(&server, json!({})).await;
-    says(&server, &id, "at the gate").await;
+    wait_for_progress(&server, &id, "at the gate").await;
     server.restart();
-    open(&worker.file("gate")).await;
+    open_gate(&worker.file("gate")).await;
     let task = server.task_at_end(&id).await;
     assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(1)), "{task}");
     assert_eq!(task["outcome"]["message"], "through");
@@ -31,46 +31,46 @@ async fn a_server_that_is_killed_and_restarted_costs_an_attempt_nothing() {
 }
 
 #[tokio::test]
-async fn an_end_that_nobody_hears_is_told_when_the_server_is_back() {
+async fn an_end_is_reported_when_the_server_is_back() {
     let mut server = Server::start();
-    let worker = Crew::of(&server, &format!("{GATED}; echo > told"));
+    let worker = WorkerProcess::start(&server, &format!("{GATED}; echo > ended"));
     gate(&worker.file("gate"));
-    gate(&worker.file("told"));
+    gate(&worker.file("ended"));
     let id = submit(&server, json!({})).await;
-    says(&server, &id, "at the gate").await;
+    wait_for_progress(&server, &id, "at the gate").await;
     server.kill9();
-    open(&worker.file("gate")).await;
-    let told = worker.file("told");
-    tokio::task::spawn_blocking(move || std::fs::read(told)).await.unwrap().unwrap();
+    open_gate(&worker.file("gate")).await;
+    let ended = worker.file("ended");
+    tokio::task::spawn_blocking(move || std::fs::read(ended)).await.unwrap().unwrap();
     server.restart();
     let task = server.task_at_end(&id).await;
     assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(1)), "{task}");
-    let said = worker.leave().await;
-    assert!(said.contains("can't be spoken to") && said.contains("answers again"), "{said}");
+    let stderr = worker.stop().await;
+    assert!(stderr.contains("can't be spoken to") && stderr.contains("answers again"), "{stderr}");
 }
 
 #[tokio::test]
 async fn a_server_that_stops_and_starts_again_keeps_its_workers() {
     let mut server = Server::start();
-    let worker = Crew::of(&server, GATED);
+    let worker = WorkerProcess::start(&server, GATED);
     gate(&worker.file("gate"));
     let id = submit(&server, json!({})).await;
-    says(&server, &id, "at the gate").await;
+    wait_for_progress(&server, &id, "at the gate").await;
     server.stop();
     server.restart();
     let cancelled = submit(&server, json!({})).await;
-    open(&worker.file("gate")).await;
+    open_gate(&worker.file("gate")).await;
     assert_eq!(server.task_at_end(&id).await["attempt"], 1);
-    says(&server, &cancelled, "at the gate").await;
+    wait_for_progress(&server, &cancelled, "at the gate").await;
     server.post(&format!("/v1/tasks/{cancelled}/cancel"), &json!({})).await;
     assert_eq!(server.task_at_end(&cancelled).await["status"], "cancelled");
 }
 
 #[tokio::test]
-async fn a_worker_may_be_there_before_its_server() {
+async fn a_worker_may_start_before_its_server() {
     let mut server = Server::start();
     server.kill9();
-    let worker = Crew::of(&server, "exit 0");
+    let worker = WorkerProcess::start(&server, "exit 0");
     let seen = worker.file("stderr");
     let waiting = tokio::task::spawn_blocking(move || {
         while !std::fs::read_to_string(&seen).unwrap().contains("can't be spoken to") {
@@ -84,13 +84,13 @@ async fn a_worker_may_be_there_before_its_server() {
 }
 
 #[tokio::test]
-async fn what_a_killed_worker_left_is_done_by_another() {
+async fn the_task_of_a_killed_worker_is_executed_by_another() {
     let server = Server::with(["--kind", "demo:lease_s=1"]);
-    let mut worker = Crew::of(&server, "echo \"::progress - pid $$\"; sleep 1000");
+    let mut worker = WorkerProcess::start(&server, "echo \"::progress - pid $$\"; sleep 1000");
     let id = submit(&server, json!({"max_attempts": 2})).await;
     pid(&server, &id).await;
     worker.kill9();
-    let _another = Crew::of(&server, "exit 0");
+    let _another = WorkerProcess::start(&server, "exit 0");
     let task = server.task_at_end(&id).await;
     assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(2)), "{task}");
     assert_eq!(events(&server, &id, "AttemptFailed").await[0]["data"]["error"]["code"], "lease_expired");
@@ -99,16 +99,17 @@ async fn what_a_killed_worker_left_is_done_by_another() {
 #[tokio::test]
 async fn a_short_lease_lives_as_long_as_its_worker() {
     let server = Server::with(["--kind", "demo:lease_s=1"]);
-    let _worker = Crew::of(&server, "sleep 4");
+    let _worker = WorkerProcess::start(&server, "sleep 4");
     let id = submit(&server, json!({})).await;
     let task = server.task_at_end(&id).await;
     assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(1)), "{task}");
 }
 
 #[tokio::test]
-async fn a_worker_that_nobody_could_reach_gives_up_what_it_lost() {
+async fn a_worker_that_was_stopped_for_longer_than_its_lease_gives_up_the_attempt() {
     let server = Server::with(["--kind", "demo:lease_s=1"]);
-    let worker = Crew::of(&server, "[ $TASKBELL_ATTEMPT = 1 ] || exit 0; echo \"::progress - pid $$\"; sleep 1000");
+    let worker =
+        WorkerProcess::start(&server, "[ $TASKBELL_ATTEMPT = 1 ] || exit 0; echo \"::progress - pid $$\"; sleep 1000");
     let id = submit(&server, json!({"max_attempts": 2})).await;
     let first = pid(&server, &id).await;
     worker.signal("STOP");
@@ -127,12 +128,12 @@ async fn each_attempt_runs_once_and_each_task_ends_once_however_often_the_server
     let items: Vec<Value> = (0..TASKS).map(|_| json!({"kind": "demo", "max_attempts": 20})).collect();
     assert_eq!(server.post("/v1/tasks/batch", &json!({"items": items})).await.status, 200);
     let runs = Arc::new(Mutex::new(HashMap::<_, u32>::new()));
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let hands = || {
-        let (runs, tell) = (runs.clone(), tell.clone());
-        Hands::act(&server, move |ctx| {
+    let (started, mut starts) = mpsc::unbounded_channel();
+    let start = || {
+        let (runs, started) = (runs.clone(), started.clone());
+        TestWorker::act(&server, move |ctx| {
             *runs.lock().unwrap().entry((ctx.task_id(), ctx.attempt())).or_default() += 1;
-            let _ = tell.send(());
+            let _ = started.send(());
             async move {
                 ctx.progress(0.5, "half");
                 tokio::task::yield_now().await;
@@ -140,14 +141,14 @@ async fn each_attempt_runs_once_and_each_task_ends_once_however_often_the_server
             }
         })
     };
-    let workers = [hands(), hands()];
+    let workers = [start(), start()];
     for _ in 0..5 {
         for _ in 0..TASKS / 10 {
-            told.recv().await.unwrap();
+            starts.recv().await.unwrap();
         }
         server.restart();
     }
-    drop(told);
+    drop(starts);
     let filter = "/v1/tasks?status=succeeded&limit=1";
     let mut live = crate::support::Live::open(&server).await;
     while server.get(filter).await.body["total"] != TASKS {

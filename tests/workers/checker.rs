@@ -1,4 +1,4 @@
-//! What a stranger can say of a log: read line by line, with nothing of the server's own code.
+//! Checks a log line by line, by the contract alone: it shares no code with the server.
 
 use std::collections::{HashMap, HashSet};
 
@@ -31,17 +31,17 @@ pub struct Task {
     attempt: u64,
     /// Attempts of this run that count.
     counted: u64,
-    /// Somebody has asked for it to stop, in this run.
-    asked: bool,
+    /// A cancel was requested in this run.
+    cancel_requested: bool,
 }
 
 /// How an attempt ended.
 pub struct End {
     /// The task's status from then on.
     pub status: &'static str,
-    /// By a worker's own word.
+    /// Reported by its worker.
     pub by_worker: bool,
-    /// Who did it, as the log says.
+    /// The actor of the event.
     pub actor: String,
 }
 
@@ -100,16 +100,16 @@ impl Checker {
         }
         let task = self.tasks.entry(id.to_owned()).or_default();
         assert_eq!(line.revision, task.statuses.len() as u64, "revisions of {id} have no gap");
-        let told = || format!("event {} of {id}, {} {data} after {:?}", line.position, line.kind, task.statuses);
-        let after = after(task.statuses.last().copied(), &line.kind, &data).unwrap_or_else(|| panic!("{}", told()));
+        let context = || format!("event {} of {id}, {} {data} after {:?}", line.position, line.kind, task.statuses);
+        let after = after(task.statuses.last().copied(), &line.kind, &data).unwrap_or_else(|| panic!("{}", context()));
         if let Some(wrong) = task.wrong(&line.kind, &data) {
-            panic!("{wrong}: {}", told());
+            panic!("{wrong}: {}", context());
         }
         task.take(&line.kind, &data, &meta, after);
         task.statuses.push(after);
     }
 
-    /// The chain, from the words in the server's documentation.
+    /// The chain of hashes, as the server's documentation describes it.
     fn link(&mut self, line: &Line<'_>) {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.hash);
@@ -144,12 +144,12 @@ impl Checker {
 }
 
 impl Task {
-    /// What it is now.
+    /// Its status now.
     pub fn status(&self) -> &'static str {
         self.statuses.last().unwrap()
     }
 
-    /// What can't be, whatever the status is.
+    /// A rule that the event breaks whatever the status is.
     fn wrong(&self, kind: &str, data: &Value) -> Option<&'static str> {
         let attempt = data["attempt"].as_u64();
         let ends = matches!(kind, "AttemptFailed" | "Released" | "Completed") && attempt.is_some();
@@ -164,10 +164,12 @@ impl Task {
             "Completed" if active && !ends => Some("the attempt that runs has no end"),
             "Completed" if !active && ends => Some("no attempt runs"),
             "Started" if attempt != Some(self.attempt + 1) => Some("attempts count up"),
-            "Started" if self.counted >= self.max_attempts => Some("more attempts than were asked for"),
-            "Started" | "AttemptFailed" | "Released" if self.asked => Some("nothing is tried again after a request"),
-            "CancelRequested" if self.asked => Some("one request for each run"),
-            "CancelAcknowledged" | "CancelEscalated" if !self.asked => Some("nobody asked"),
+            "Started" if self.counted >= self.max_attempts => Some("more attempts than the request allows"),
+            "Started" | "AttemptFailed" | "Released" if self.cancel_requested => {
+                Some("nothing is tried again after a request")
+            }
+            "CancelRequested" if self.cancel_requested => Some("one request for each run"),
+            "CancelAcknowledged" | "CancelEscalated" if !self.cancel_requested => Some("no cancel is requested"),
             "AttemptFailed" if self.counted >= self.max_attempts => Some("no attempt is left"),
             "AttemptFailed" if data["retry_at"].is_null() => Some("retry_at is never null"),
             _ => None,
@@ -182,10 +184,10 @@ impl Task {
                 self.counted += 1;
             }
             "Released" => self.counted -= 1,
-            "CancelRequested" => self.asked = true,
+            "CancelRequested" => self.cancel_requested = true,
             "Retried" => {
                 self.counted = 0;
-                self.asked = false;
+                self.cancel_requested = false;
             }
             _ => {}
         }
@@ -196,7 +198,7 @@ impl Task {
         }
     }
 
-    /// Nothing, or what is not over.
+    /// Why the task is not over, or none.
     pub fn left(&self) -> Option<String> {
         if !matches!(self.status(), "succeeded" | "failed" | "cancelled") {
             return Some(format!("it is {}", self.status()));

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::checker::Checker;
 use crate::support::{Live, PATIENCE, Server, is_final};
 
-/// How much of it.
+/// The size of a run.
 struct Size {
     tasks: usize,
     workers: usize,
@@ -28,7 +28,7 @@ struct Size {
 const SAMPLE: Size = Size { tasks: 600, workers: 3, worker_kills: 6, server_kills: 2 };
 const FULL: Size = Size { tasks: 20_000, workers: 8, worker_kills: 50, server_kills: 10 };
 
-/// In so many requests the tasks are asked for.
+/// Tasks in one create request.
 const BATCH: usize = 100;
 /// Without one more end for so long, the run is stuck.
 const STUCK: Duration = Duration::from_secs(90);
@@ -44,7 +44,7 @@ async fn workers_and_servers_are_killed_and_every_task_ends_once() {
     let clients = Clients::new(&server.url(), seed);
     let journals = tempfile::tempdir().unwrap();
     let mut fleet = Fleet { url: server.url(), dir: journals.path().to_owned(), seed, so_far: 0, workers: Vec::new() };
-    fleet.workers = (0..size.workers).map(|_| fleet.hire()).collect();
+    fleet.workers = (0..size.workers).map(|_| fleet.start_worker()).collect();
     let (all, over) = watch::channel(false);
     let asking = async {
         tokio::join!(clients.submit(size.tasks), clients.turn(size.tasks / 4));
@@ -68,10 +68,10 @@ async fn workers_and_servers_are_killed_and_every_task_ends_once() {
     }
 }
 
-/// The ladder of the other kind, short enough for workers that don't listen to be taken off it.
+/// The kind with a ladder that is short enough for workers that ignore cancels to lose their leases.
 const LADDER: &str = "soak.ladder:lease_s=1,ask_for_s=0.3,interrupt_for_s=0.3";
 
-/// The workers that live.
+/// The workers that run.
 struct Fleet {
     url: String,
     dir: PathBuf,
@@ -91,7 +91,7 @@ impl Drop for Worker {
 }
 
 impl Fleet {
-    fn hire(&mut self) -> Worker {
+    fn start_worker(&mut self) -> Worker {
         self.so_far += 1;
         let name = format!("w{}", self.so_far);
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workers/worker.py");
@@ -103,14 +103,14 @@ impl Fleet {
         Worker(child.expect("python3; `.ci/install` installs it"))
     }
 
-    /// One of them is killed, and another takes its place.
+    /// Kills one of them and starts another in its place.
     fn replace(&mut self, place: usize) {
-        let another = self.hire();
+        let another = self.start_worker();
         self.workers[place] = another;
     }
 }
 
-/// Kills by how many tasks are over, until all of them are.
+/// Kills workers and servers as tasks end, until all have ended.
 async fn drive(server: &mut Server, fleet: &mut Fleet, size: &Size, mut over: watch::Receiver<bool>) {
     let mut random = StdRng::seed_from_u64(fleet.seed);
     let at = |n: usize, of: usize| (size.tasks * (n + 1) / (of + 1)) as u64;
@@ -146,20 +146,20 @@ async fn drive(server: &mut Server, fleet: &mut Fleet, size: &Size, mut over: wa
     }
 }
 
-/// People who ask for work, for its end, and for another run of it; and what was told them.
+/// Clients that create, cancel and retry tasks, and the answers that they received.
 struct Clients {
     url: String,
     seed: u64,
     http: reqwest::Client,
     ids: Mutex<Vec<String>>,
     /// Tasks as answers showed them.
-    told: Mutex<Vec<Value>>,
+    answers: Mutex<Vec<Value>>,
 }
 
 impl Clients {
     fn new(url: &str, seed: u64) -> Self {
         let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
-        Self { url: url.to_owned(), seed, http, ids: Mutex::default(), told: Mutex::default() }
+        Self { url: url.to_owned(), seed, http, ids: Mutex::default(), answers: Mutex::default() }
     }
 
     async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
@@ -168,7 +168,7 @@ impl Clients {
 
     /// Asks until there is an answer.
     async fn answer(&self, request: impl Fn() -> reqwest::RequestBuilder) -> (u16, Value) {
-        let asked = async {
+        let request = async {
             loop {
                 let Ok(answer) = request().send().await else {
                     // The server is gone, and will be back; there is no signal of it for a client.
@@ -183,7 +183,7 @@ impl Clients {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, asked).await.expect("an answer in time")
+        tokio::time::timeout(PATIENCE, request).await.expect("an answer in time")
     }
 
     async fn submit(&self, tasks: usize) {
@@ -203,7 +203,7 @@ impl Clients {
         }
     }
 
-    /// Some are asked to stop, most of them while they run, and some that are over to run again.
+    /// Cancels some tasks, most of them while they run, and retries some that have ended.
     async fn turn(&self, times: usize) {
         let mut random = StdRng::seed_from_u64(self.seed ^ 2);
         let (mut done, mut alive) = (0, Vec::new());
@@ -225,13 +225,13 @@ impl Clients {
             let (status, answer) = self.post(&format!("/v1/tasks/{id}/{what}"), &json!({})).await;
             assert!(matches!((what, status), (_, 200 | 202) | ("retry", 409)), "{what}: {status} {answer}");
             if status < 300 {
-                self.told.lock().unwrap().push(answer);
+                self.answers.lock().unwrap().push(answer);
             }
         }
     }
 }
 
-/// All that must hold of the log, of what the workers and the clients were told, and of what the views show.
+/// Checks the log, the answers that workers and clients received, and what the views show.
 async fn checked(server: &Server, clients: &Clients, journals: &Path, tasks: usize) -> Checker {
     let head = server.get("/v1/log/head").await.body;
     let checker = Checker::of(&server.get("/v1/log").await.text);
@@ -242,23 +242,23 @@ async fn checked(server: &Server, clients: &Clients, journals: &Path, tasks: usi
         let task = checker.tasks.get(id).unwrap_or_else(|| panic!("{id} is lost"));
         assert_eq!(task.left(), None, "{id} is left: {:?}", task.statuses);
     }
-    for task in &*clients.told.lock().unwrap() {
+    for task in &*clients.answers.lock().unwrap() {
         let revision = usize::try_from(task["revision"].as_u64().unwrap()).unwrap();
         let known = checker.tasks[task["id"].as_str().unwrap()].statuses.get(revision).copied();
-        assert_eq!(task["status"].as_str(), known, "what a client was told: {task}");
+        assert_eq!(task["status"].as_str(), known, "what a client was answered: {task}");
     }
-    let finishes = believed(&checker, journals);
+    let finishes = check_journals(&checker, journals);
     let shown = server.get("/v1/counters").await.body;
     for (status, count) in checker.counts() {
         assert_eq!(shown["counts"][status], count, "{status}: {shown}");
     }
-    let finals = clients.told.lock().unwrap().iter().filter(|task| is_final(task)).count();
-    println!("{finishes} ends were told to workers and {finals} to clients: all of them are in the log");
+    let finals = clients.answers.lock().unwrap().iter().filter(|task| is_final(task)).count();
+    println!("{finishes} ends were answered to workers and {finals} to clients: all of them are in the log");
     checker
 }
 
-/// What the workers were told is what is in the log; how many ends that was.
-fn believed(checker: &Checker, journals: &Path) -> usize {
+/// Checks that each end that a worker was answered is in the log; their number.
+fn check_journals(checker: &Checker, journals: &Path) -> usize {
     let stderr = std::fs::read_to_string(journals.join("stderr")).unwrap_or_default();
     assert!(stderr.is_empty(), "a worker broke:\n{stderr}");
     let mut finishes = 0;
@@ -271,11 +271,11 @@ fn believed(checker: &Checker, journals: &Path) -> usize {
             let Some(id) = note["finished"].as_str() else { continue };
             let end = checker.tasks[id].ends.get(&note["attempt"].as_u64().unwrap());
             let end = end.unwrap_or_else(|| panic!("{name}: the attempt has no end: {note}"));
-            let told = note["told"].as_str().unwrap();
-            if told == "lease_lost" {
+            let answer = note["told"].as_str().unwrap();
+            if answer == "lease_lost" {
                 assert!(!end.by_worker, "{name}: {note}, but it was {} who ended it", end.actor);
             } else {
-                assert_eq!((told, end.by_worker, &*end.actor), (end.status, true, &*name), "{note}");
+                assert_eq!((answer, end.by_worker, &*end.actor), (end.status, true, &*name), "{note}");
             }
             finishes += 1;
         }

@@ -1,8 +1,8 @@
-"""A worker as a stranger would write it, from the contract alone: for the soak, which kills it.
+"""A worker that is written from the contract alone, for the soak, which kills it.
 
-It takes up to 50 leases at once, and does nothing with them but report ends, in batches: mostly successes, some
-failures, some handed back, some forgotten until they expire. It asks again for as long as a server is gone. Each
-answer to a finish goes to its journal, a line each, for the checker; what must never happen goes there as "violation".
+It takes up to 50 leases at once and only reports their ends, in batches: mostly successes, some failures, some handed
+back, some forgotten until they expire. It repeats its requests while the server is away. It writes each answer to a
+finish to its journal, one line each, for the checker, and what must never happen as "violation".
 
     worker.py URL NAME SEED JOURNAL
 """
@@ -39,7 +39,7 @@ class Server:
         self.connection = None
 
     def post(self, path, body):
-        """Until there is an answer that is not "later"."""
+        """Repeats the request until the answer is not 503."""
         while True:
             try:
                 if self.connection is None:
@@ -59,7 +59,7 @@ class Server:
 
 
 class Attempt:
-    """A lease, and what this worker is going to do with it."""
+    """A lease, and how this worker will end it."""
 
     def __init__(self, lease):
         self.lease = lease["lease"]
@@ -68,7 +68,7 @@ class Attempt:
         self.rounds = chance.randrange(1, 4) if chance.random() < 0.8 else chance.randrange(4, 20)
         self.seen = None
         self.forgotten = chance.random() < 0.005
-        self.deaf = chance.random() < 0.1
+        self.ignores_cancel = chance.random() < 0.1
         draw = chance.random()
         if draw < 0.94:
             self.end = {"outcome": "succeeded", "message": "done", "result": {"draw": draw}}
@@ -85,7 +85,7 @@ class Attempt:
             worker.held.pop(self.lease, None)
         elif directive in ("cancel", "interrupt") and self.seen != directive:
             self.seen = directive if chance.random() < 0.8 else None
-            if self.deaf:
+            if self.ignores_cancel:
                 # Long enough for the whole ladder of its kind; else it ends when it is done.
                 self.rounds = 60 if self.kind == "soak.ladder" else self.rounds
                 return
@@ -146,7 +146,7 @@ class Worker:
         items = [{"lease": attempt.lease, **attempt.end} for attempt in done]
         first = self.finished(items)
         if chance.random() < 0.2:
-            # Said again, with other words: the answers stay the same, unless the first ones were refusals.
+            # Sent again with another outcome: the answers stay the same, unless the first ones were refusals.
             again = [{"lease": attempt.lease, "outcome": "failed", "error": {"code": "no", "message": "no"}}
                      for attempt in done]
             second = self.finished(again)
@@ -159,7 +159,7 @@ class Worker:
                     self.end(lease, two)
         for attempt, answer in zip(done, first):
             if "problem" in answer and answer["problem"]["code"] == "not_cancelling":
-                # It was asked to stop, so this can't be.
+                # A cancel was requested, so this must not happen.
                 self.journal.must(False, f"not_cancelling: {attempt.lease[:40]}")
             self.end(attempt.lease, answer)
 

@@ -1,7 +1,8 @@
 """Background tasks behind a bell: ask for work, see it, stop it (`Client`), and do it (`Worker`).
 
 Read in this order: `errors`, `wire` (one call, repeated until it is answered), `client`, `context` (one attempt, as its
-handler sees it), `ends` (how an attempt may end), `worker` (the three loops: take, listen, tell).
+handler sees it), `ends` (how an attempt may end), `lease_time` (how long a lease is held), `worker` (the three loops:
+take, listen, tell).
 """
 
 from .client import FINAL, Client, Task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -48,11 +49,11 @@ class Cancelled(Stop):
 
 
 class Interrupted(Cancelled):
-    """The same, after the harder word: stop now, clean up only what must be."""
+    """The same after an interrupt: stop now, clean up only what must be."""
 
 
 class LeaseLost(Stop):
-    """The attempt is no longer ours: somebody else may be at it. Stop; nothing will be reported."""
+    """The lease has ended, and another worker may hold the task. Stop; nothing will be reported."""
 
 
 class Released(Stop):
@@ -83,28 +84,30 @@ class Step:
 
 @dataclass(eq=False)
 class Context:
-    """What a handler has of the world. May be used from any thread of its attempt.
+    """A handler's access to its attempt. May be used from any thread.
 
-    What begins with an underscore is the worker's side: it directs, and is told through `_acknowledge` and `_say`.
+    Names that begin with an underscore are for the worker, which is called through `_acknowledge` and `_has_progress`.
     """
 
     _lease: Lease
-    #: Tells the server `{stopping_after, expected_end}`. It must not wait.
+    #: Sends `{stopping_after, expected_end}` to the server. It must not wait.
     _acknowledge: Callable[[Context, dict[str, Any]], None]
-    #: There is progress to be told, where there was none. It must not wait.
-    _say: Callable[[Context], None]
-    #: The handler looks; it is answered after this.
-    _look: Callable[[], None]
+    #: There is progress to be sent, where there was none. It must not wait.
+    _has_progress: Callable[[Context], None]
+    #: Called before a check for a cancel is answered.
+    _before_check: Callable[[], None]
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    #: When the lease ends, by `time.monotonic()`; infinite for a server that doesn't say.
+    _deadline: float = math.inf
     #: It is to stop, for whatever reason.
     _stop: threading.Event = field(default_factory=threading.Event)
     #: The last directive, named in the next heartbeat, so that it isn't repeated.
     _seen: Optional[str] = None
-    _asked: bool = False
+    _cancel_requested: bool = False
     _interrupted: bool = False
     _lost: bool = False
     _draining: bool = False
-    #: How it ended is known here, if not yet there.
+    #: The handler has ended; the server may not know it yet.
     _ended: bool = False
     _observed: bool = False
     _acks: int = 0
@@ -142,7 +145,7 @@ class Context:
 
     @property
     def interrupted(self) -> bool:
-        """The harder word was said, or the lease is lost. A thread can't be killed from outside: look, and stop."""
+        """An interrupt was directed, or the lease is lost. A thread can't be killed from outside: check, and stop."""
         return self._interrupted or self._lost
 
     @property
@@ -152,23 +155,24 @@ class Context:
 
     def progress(self, fraction: Optional[float] = None, message: Optional[str] = None) -> None:
         """How far it has come: 0 to 1 where that is known, and a line for people. Cheap; the latest wins."""
-        said: dict[str, Any] = {}
+        progress: dict[str, Any] = {}
         if fraction is not None and not math.isnan(fraction):
-            said["fraction"] = min(max(float(fraction), 0.0), 1.0)
+            progress["fraction"] = min(max(float(fraction), 0.0), 1.0)
         if message is not None and line(message):
-            said["message"] = line(message)
+            progress["message"] = line(message)
         with self._lock:
-            first, self._progress = self._progress is None, said
+            first, self._progress = self._progress is None, progress
         if first:
-            self._say(self)
+            self._has_progress(self)
 
     def cancelled(self) -> bool:
-        """Whether to stop. Where somebody asked for it, seeing it acknowledges it: stop soon."""
-        self._look()
+        """Whether to stop. If a cancel is requested, this acknowledges it: stop soon."""
+        self._before_check()
+        self._expire()
         return self._observe()
 
     def wait_cancelled(self, timeout_s: Optional[float] = None) -> bool:
-        """Sleeps until it is to stop, at most this long; says whether it is. Acknowledges like `cancelled`."""
+        """Sleeps until it is to stop, at most this long; whether it is. Acknowledges like `cancelled`."""
         self._stop.wait(timeout_s)
         return self.cancelled()
 
@@ -183,52 +187,59 @@ class Context:
         step = Step(line(name) or "a step", None if expected_s is None else _in(expected_s))
         with self._lock:
             self._steps.append(step)
-            if self._asked and not self._observed and self._acks < ACKS_MAX:
-                self._answer()
+            if self._cancel_requested and not self._observed and self._acks < ACKS_MAX:
+                self._send_acknowledgement()
         try:
             yield
         finally:
             with self._lock:
                 self._steps.remove(step)
 
+    def _expire(self) -> bool:
+        """Loses the lease if it has ended: another worker may hold it. Whether that was so."""
+        overdue = not self._ended and not self._lost and time.monotonic() >= self._deadline
+        if overdue:
+            self._direct("lost")
+        return overdue
+
     def _observe(self) -> bool:
         if not self._stop.is_set():
             return False
         with self._lock:
-            if self._asked and not self._observed:
+            if self._cancel_requested and not self._observed:
                 self._observed = True
                 if not self._acks:
-                    self._answer()
+                    self._send_acknowledgement()
         return True
 
     def _direct(self, directive: str) -> bool:
-        """The server said so; whether that matters here. That it is about to go (`drain`) doesn't: it comes back."""
+        """Applies a directive; whether it concerns a running handler. `drain` doesn't: the server stops and comes back."""
         if directive not in ("cancel", "interrupt", "lost"):
             return False
         with self._lock:
             self._seen = directive
             if directive == "lost":
                 self._lost = True
-            elif not self._asked:
-                self._asked = True
+            elif not self._cancel_requested:
+                self._cancel_requested = True
                 if self._steps:
-                    self._answer()
+                    self._send_acknowledgement()
             self._interrupted = self._interrupted or directive == "interrupt"
         self._stop.set()
         return not self._ended
 
-    def _answer(self) -> None:
-        """Under the lock, so that no step is named that is over, and none runs when it says "at once"."""
+    def _send_acknowledgement(self) -> None:
+        """To be called under the lock, so that it never names a step that has ended, and always one that runs."""
         self._acks += 1
         step = self._steps[-1] if self._steps else None
-        said = {"stopping_after": step and step.name, "expected_end": step and step.expected_end}
-        self._acknowledge(self, said)
+        body = {"stopping_after": step and step.name, "expected_end": step and step.expected_end}
+        self._acknowledge(self, body)
 
     def _take_progress(self) -> Optional[dict[str, Any]]:
-        """What hasn't been told yet."""
+        """The progress that hasn't been sent yet."""
         with self._lock:
-            said, self._progress = self._progress, None
-        return said
+            progress, self._progress = self._progress, None
+        return progress
 
 
 def _in(seconds: float) -> str:

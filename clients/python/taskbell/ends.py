@@ -1,4 +1,4 @@
-"""How an attempt ends: what its handler did, as it may be told; and what is said where the server refuses that."""
+"""How an attempt ends: the end for what its handler did, and the one in its place if the server refuses that."""
 
 from __future__ import annotations
 
@@ -21,16 +21,24 @@ LEASES_MAX, ENDS_BYTES_MAX = 1000, 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class End:
-    """How an attempt ended. `again`: this is what is said in place of an end that the server refused."""
+class Ack:
+    """An acknowledgement of a request to cancel."""
 
     context: Context
-    said: dict[str, Any]
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt ended. `again`: sent in place of an end that the server refused."""
+
+    context: Context
+    body: dict[str, Any]
     again: bool = False
 
 
 def run(handler: Handler, context: Context) -> Optional[dict[str, Any]]:
-    """Runs it; how the attempt ended, or None where nothing is to be said of it."""
+    """Runs the handler; the attempt's end, or None where its lease is lost and nothing is reported."""
     try:
         done = handler(context) or Done()
         return _checked({"outcome": "succeeded", "message": done.message, "result": done.result})
@@ -47,17 +55,17 @@ def run(handler: Handler, context: Context) -> Optional[dict[str, Any]]:
         return _failed("exception", f"{type(error).__name__}: {error}", retryable=True)
 
 
-def _checked(said: dict[str, Any]) -> dict[str, Any]:
-    """An end as it can be told. One that was asked for is no failure, whatever it gave."""
-    said["message"] = (said["message"] and line(str(said["message"]))) or None
-    said = {field: value for field, value in said.items() if value is not None}
+def _checked(end: dict[str, Any]) -> dict[str, Any]:
+    """An end as it can be sent. A cancelled attempt stays cancelled, even if its result can't be sent."""
+    end["message"] = (end["message"] and line(str(end["message"]))) or None
+    end = {field: value for field, value in end.items() if value is not None}
     try:
-        to_json(said)
+        to_json(end)
     except (ValueError, TypeError, RecursionError) as error:
-        if said["outcome"] == "cancelled":
+        if end["outcome"] == "cancelled":
             return {"outcome": "cancelled"}
         return _failed("invalid_result", f"the result is no JSON: {error}", retryable=False)
-    return said
+    return end
 
 
 def _failed(code: str, message: str, retryable: bool) -> dict[str, Any]:
@@ -69,7 +77,7 @@ def batches(ends: list[End]) -> Iterator[list[End]]:
     batch: list[End] = []
     size = 0
     for end in ends:
-        more = len(to_json(end.said))
+        more = len(to_json(end.body))
         if batch and (len(batch) == LEASES_MAX or size + more > ENDS_BYTES_MAX):
             yield batch
             batch, size = [], 0
@@ -80,14 +88,14 @@ def batches(ends: list[End]) -> Iterator[list[End]]:
 
 
 def instead(end: End, refused: Problem) -> End:
-    """What is said in place of an end that can't be recorded as it is: else the attempt would begin anew for ever."""
-    if end.said["outcome"] == "cancelled" and refused.code != "not_cancelling":
+    """The end in place of one that the server refuses: without any end the task would run again and again."""
+    if end.body["outcome"] == "cancelled" and refused.code != "not_cancelling":
         return End(end.context, {"outcome": "cancelled"}, again=True)
     return End(end.context, _failed(refused.code, refused.detail, retryable=False), again=True)
 
 
 def read_end(item: Any) -> Optional[Problem]:
-    """Nothing where it is recorded."""
+    """The answer to one end: None if it is recorded."""
     if "status" in item:
         return None
     return Problem.read(int(item["problem"]["status"]), item["problem"])

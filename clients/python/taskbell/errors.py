@@ -1,4 +1,4 @@
-"""What a call can end with, besides its answer."""
+"""The errors of this package."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ class TaskbellError(Exception):
 
 
 class Unreachable(TaskbellError):
-    """Nobody answered, or what answered is no Taskbell, for as long as the caller was willing to try."""
+    """No server answered, or none that is a Taskbell server, for as long as the caller was willing to try."""
 
 
 class Problem(TaskbellError):
-    """The server said no (RFC 9457). `code` is stable and meant for programs, `detail` is for people."""
+    """The server refused the request (RFC 9457). `code` is stable and meant for programs, `detail` is for people."""
 
     def __init__(self, status: int, code: str, detail: str, retryable: bool, errors: list[dict[str, str]]) -> None:
         super().__init__(f"{code}: {detail}" + "".join(f"; {e.get('pointer')}: {e.get('detail')}" for e in errors))
@@ -25,14 +25,14 @@ class Problem(TaskbellError):
         self.errors = errors
 
     @classmethod
-    def read(cls, status: int, said: Any) -> Problem:
-        """From the body of a refusal, or from whatever stood in its place."""
-        said = said if isinstance(said, dict) else {}
-        listed = said.get("errors")
+    def read(cls, status: int, body: Any) -> Problem:
+        """From the body of a refusal. Where that is no problem, as from a proxy, the status says what it can."""
+        body = body if isinstance(body, dict) else {}
+        retryable, listed = body.get("retryable"), body.get("errors")
         return cls(
             status,
-            str(said.get("code") or f"http_{status}"),
-            str(said.get("detail") or "no details were given"),
-            said.get("retryable") is True or status == 429 or status >= 500,
+            str(body.get("code") or f"http_{status}"),
+            str(body.get("detail") or "no details were given"),
+            retryable if isinstance(retryable, bool) else status == 429 or status >= 500,
             [e for e in listed if isinstance(e, dict)] if isinstance(listed, list) else [],
         )

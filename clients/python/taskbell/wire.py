@@ -10,6 +10,7 @@ import http.client
 import json
 import random
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any, Callable, Optional, TypeVar
 from urllib.parse import urlsplit
@@ -36,6 +37,8 @@ class Wire:
     """Calls over one kept connection. For one thread at a time; only `cut` may come from another."""
 
     _connection: Optional[http.client.HTTPConnection] = None
+    #: When the last request was sent, by `time.monotonic()`: its answer was sent no earlier.
+    sent = 0.0
 
     def __init__(self, server: str, token: Optional[str] = None) -> None:
         parts = urlsplit(server)
@@ -54,18 +57,22 @@ class Wire:
         keep_trying: KeepTrying,
         *,
         wait_s: float = 0.0,
+        allowance_s: Optional[float] = None,
         headers: Optional[dict[str, str]] = None,
     ) -> T:
         """What `read` makes of the answer. Tries again where there is none, or none that can be read.
+
+        `allowance_s`: how long the answer may take beyond `wait_s`, `PATIENCE_S` without it.
 
         Raises `Problem` where the server refuses, `Unreachable` or the last `Problem` where `keep_trying` gives up.
         """
         data = None if body is None else to_json(body)
         headers = {**self._headers, **(headers or {}), **({"Content-Type": "application/json"} if data else {})}
+        timeout = wait_s + (PATIENCE_S if allowance_s is None else allowance_s)
         for pause in pauses():
             failed: Exception
             try:
-                status, retry_after, text = self._exchange_kept(method, path, data, headers, PATIENCE_S + wait_s)
+                status, retry_after, text = self._exchange_kept(method, path, data, headers, timeout)
                 if 200 <= status < 300:
                     return _understand(text, read)
                 failed = Problem.read(status, _from_json(text))
@@ -119,6 +126,7 @@ class Wire:
         self, method: str, path: str, data: Optional[bytes], headers: dict[str, str], timeout: float
     ) -> tuple[int, float, bytes]:
         connection = self._connection = self._connection or self._connect()
+        self.sent = time.monotonic()
         connection.timeout = timeout
         if connection.sock is not None:
             connection.sock.settimeout(timeout)

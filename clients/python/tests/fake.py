@@ -1,4 +1,4 @@
-"""A server that does what a test wants, rubbish included; what it was asked is kept."""
+"""A server that answers as a test wants, malformed answers included, and records the requests."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ LEASES, BEAT, ACK, FINISH = "/v1/leases", "/v1/leases/heartbeat", "/v1/leases/ca
 
 
 def lease(number: int, kind: str = "test", input: Any = None) -> dict[str, Any]:
-    told = {"lease": f"task-{number}.1.secret", "task_id": f"task-{number}", "kind": kind, "input": input, "attempt": 1}
-    return {**told, "deadline": "2026-01-01T00:00:00Z", "title": kind, "owner": "anna", "labels": {}}
+    task = {"lease": f"task-{number}.1.secret", "task_id": f"task-{number}", "kind": kind, "input": input, "attempt": 1}
+    time = {"deadline": "2026-01-01T00:00:00Z", "left_ms": 30_000}
+    return {**task, **time, "title": kind, "owner": "anna", "labels": {}}
 
 
 class FakeServer:
-    """Hands out `to_lease`, directs by `directives`, records `asked`; `instead[path]` holds answers to give before
-    all that: `(status, headers, body)`, or None to hang up."""
+    """Grants `to_lease`, sends `directives`, records requests in `asked`. `instead[path]` holds answers that come before
+    all that: `(status, headers, body)`, or None to close the connection."""
 
     def __init__(self) -> None:
         self.to_lease: list[dict[str, Any]] = []
@@ -62,14 +63,14 @@ class FakeServer:
             block_on_close = False
 
             def handle_error(self, *_: Any) -> None:
-                pass  # clients that hang up are the point
+                pass  # tests close connections on purpose
 
         self._server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def hurry(self) -> None:
-        """Nothing is kept waiting any more."""
+        """Ends all long polls, now and from now on."""
         with self.changed:
             self._over = True
             self.changed.notify_all()
@@ -80,7 +81,7 @@ class FakeServer:
         self._server.server_close()
 
     def of(self, path: str) -> list[Any]:
-        """The bodies that were sent there."""
+        """The bodies of the requests to this path."""
         with self.changed:
             return [body for asked, body in self.asked if asked == path]
 
@@ -94,7 +95,7 @@ class FakeServer:
 
     def until(self, holds: Any, timeout: float = 10.0) -> None:
         with self.changed:
-            assert self.changed.wait_for(holds, timeout), f"in vain; asked was {self.asked}"
+            assert self.changed.wait_for(holds, timeout), f"timed out; the requests were {self.asked}"
 
     def answer(self, path: str, body: Any) -> tuple[int, dict[str, str], bytes]:
         if path == LEASES:
@@ -104,7 +105,7 @@ class FakeServer:
             return ok({"leases": given, "position": 1})
         if path == BEAT:
             self._park(lambda: bool(self._due(body)), body["wait_s"])
-            return ok({"directives": self._due(body), "deadline": None})
+            return ok({"directives": self._due(body), "deadline": None, "left_ms": 30_000})
         if path == ACK:
             return 204, {}, b""
         assert path == FINISH, path

@@ -6,6 +6,8 @@ import logging
 import threading
 import time
 import unittest
+from queue import SimpleQueue
+from typing import Any, Callable, Optional
 from unittest import mock
 
 from taskbell import Cancelled, Client, Context, Done, Failure, Handler, Interrupted, LeaseLost, Problem, Released
@@ -22,8 +24,11 @@ class WorkerCase(unittest.TestCase):
         self.fake = FakeServer()
         self.addCleanup(self.fake.close)
 
-    def work(self, handler: Handler, leases: int = 1, concurrency: int = 4, grace_s: float = 5.0) -> Worker:
-        self.fake.to_lease = [lease(number) for number in range(leases)]
+    def work(
+        self, handler: Handler, leases: Optional[int] = 1, concurrency: int = 4, grace_s: float = 5.0
+    ) -> Worker:
+        if leases is not None:
+            self.fake.to_lease = [lease(number) for number in range(leases)]
         worker = Worker(
             {"test": handler}, Client(self.fake.url), concurrency=concurrency, grace_s=grace_s, wait_s=1
         )
@@ -145,6 +150,12 @@ class Ends(WorkerCase):
         self.work(lambda ctx: None)
         self.assertEqual([end["outcome"] for end in self.ended(2)], ["succeeded", "succeeded"])
 
+    def test_an_end_that_is_refused_for_good_becomes_a_failure(self) -> None:
+        damaged = {"problem": {"status": 500, "code": "log_damaged", "detail": "", "retryable": False}}
+        self.fake.instead[FINISH] = [ok({"items": [damaged]})]
+        self.work(lambda ctx: None)
+        self.assertEqual([end["outcome"] for end in self.ended(2)], ["succeeded", "failed"])
+
     def test_a_late_end_is_let_go(self) -> None:
         lost = {"problem": {"status": 409, "code": "lease_lost", "detail": "", "retryable": False}}
         self.fake.instead[FINISH] = [ok({"items": [lost]})]
@@ -260,6 +271,83 @@ class Directives(WorkerCase):
         self.assertLess(len(told), 20)
 
 
+class LeaseTime(WorkerCase):
+    """A worker never believes that it has a lease for longer than the server says."""
+
+    LEFT_S = 1.0
+
+    def lease_for(self, handler: Handler, beat: Callable[[int, Any], tuple]) -> float:
+        """Works on one lease with `LEFT_S` left; `beat` answers the heartbeats, by number. When the lease was granted."""
+        real, granted, beats = self.fake.answer, [], []
+
+        def answer(path: str, body: Any) -> tuple:
+            if path == BEAT:
+                beats.append(body)
+                return beat(len(beats), body)
+            if path == LEASES and self.fake.to_lease:
+                granted.append(time.monotonic())
+            return real(path, body)
+
+        self.fake.answer = answer  # type: ignore[method-assign]
+        self.fake.to_lease = [{**lease(0), "left_ms": self.LEFT_S * 1000}]
+        self.work(handler, leases=None)
+        self.fake.until(lambda: self.fake.of(LEASES))
+        return granted[0] if granted else time.monotonic()
+
+    def silence(self) -> tuple:
+        self.fake._park(lambda: False, 60)
+        return ok({"directives": [], "left_ms": None})
+
+    def renewed(self) -> tuple:
+        return ok({"directives": [], "deadline": None, "left_ms": self.LEFT_S * 1000})
+
+    def test_an_attempt_whose_heartbeats_are_not_answered_is_lost_before_its_lease_ends(self) -> None:
+        stopped: SimpleQueue[float] = SimpleQueue()
+
+        def handler(ctx: Context) -> None:
+            ctx.wait_cancelled(5)
+            stopped.put(time.monotonic())
+
+        granted = self.lease_for(handler, lambda number, body: self.silence())
+        self.assertLess(stopped.get(timeout=10) - granted, self.LEFT_S)
+        self.assertEqual(self.fake.ends(), [])
+
+    def test_a_renewal_counts_from_the_sending_of_its_heartbeat(self) -> None:
+        stopped: SimpleQueue[float] = SimpleQueue()
+        arrived: SimpleQueue[float] = SimpleQueue()
+
+        def handler(ctx: Context) -> None:
+            ctx.wait_cancelled(5)
+            stopped.put(time.monotonic())
+
+        def beat(number: int, body: Any) -> tuple:
+            if number > 1:
+                return self.silence()
+            arrived.put(time.monotonic())
+            time.sleep(0.25)  # the answer's way: that it takes time is the point
+            return self.renewed()
+
+        self.lease_for(handler, beat)
+        self.assertLess(stopped.get(timeout=10) - arrived.get(), self.LEFT_S + 0.1)
+
+    def test_a_short_lease_survives_a_heartbeat_that_is_never_answered(self) -> None:
+        renewed = threading.Event()
+
+        def handler(ctx: Context) -> Done:
+            in_time = renewed.wait(5)
+            ctx.raise_if_cancelled()
+            return Done(str(in_time))
+
+        def beat(number: int, body: Any) -> tuple:
+            if number == 1:
+                return self.silence()
+            renewed.set()
+            return self.renewed()
+
+        self.lease_for(handler, beat)
+        self.assertEqual(self.ended()[0]["message"], "True")
+
+
 class Storms(WorkerCase):
     def test_rubbish_answers_are_asked_again(self) -> None:
         self.fake.instead[LEASES] = [
@@ -302,7 +390,7 @@ class Storms(WorkerCase):
         self.fake.until(lambda: self.fake.of(BEAT))
         # The lease ran out meanwhile; the parked heartbeat knows nothing of it.
         self.fake.directives[lease(0)["lease"]] = "lost"
-        worker._noticed -= 60
+        worker._last_tick -= 60
         looked.set()
         self.join(worker)
         self.assertEqual(seen, ["lost"])
@@ -318,7 +406,7 @@ class Asking(unittest.TestCase):
         self.fake.instead["/v1/tasks/x"] = [
             None,
             problem(503, "busy", True, Retry_After="1"),
-            problem(500, "internal"),
+            problem(500, "internal", True),
             ok(task),
         ]
         began = time.monotonic()

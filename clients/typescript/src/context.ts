@@ -36,10 +36,10 @@ export class Cancelled extends Error {
   }
 }
 
-/** The same, after the harder word: stop now, clean up only what must be. */
+/** The same after an interrupt: stop now, clean up only what must be. */
 export class Interrupted extends Cancelled {}
 
-/** The attempt is no longer ours: somebody else may be at it. Stop; nothing will be reported. */
+/** The lease has ended, and another worker may hold the task. Stop; nothing will be reported. */
 export class LeaseLost extends Error {}
 
 /** Thrown by a handler that hands its task back, for another worker to begin anew; it counts as no attempt. */
@@ -52,6 +52,8 @@ export interface Lease {
   kind: string;
   input: any;
   attempt: number;
+  /** Until it ends without a heartbeat, counted from the sending of the answer; missing from older servers. */
+  left_ms?: number;
   title: string;
   owner: string;
   labels: Record<string, string>;
@@ -68,13 +70,13 @@ export interface Progress {
   message?: string;
 }
 
-/** What an attempt tells its worker. None of it waits. */
-export interface Ear {
+/** Callbacks of an attempt to its worker. None of them waits. */
+export interface Callbacks {
   acknowledged(context: Context, ack: Ack): void;
-  /** There is progress to be told, where there was none. */
-  said(context: Context): void;
-  /** The handler looks; it is answered after this. */
-  looked(): void;
+  /** There is progress to be sent, where there was none. */
+  hasProgress(context: Context): void;
+  /** Called before a check for a cancel is answered. */
+  beforeCheck(): void;
 }
 
 interface Step {
@@ -82,21 +84,23 @@ interface Step {
   expectedEnd: string | undefined;
 }
 
-/** What a handler has of the world. */
+/** A handler's access to its attempt. */
 export class Context {
   /** The last directive, named in the next heartbeat, so that it isn't repeated. @internal */
   seen: string | undefined;
   /** The lease is gone. @internal */
   lost = false;
-  /** How it ended is known here, if not yet there. @internal */
+  /** When the lease ends, by `performance.now()`; infinite for a server that doesn't say. @internal */
+  deadline = Infinity;
+  /** The handler has ended; the server may not know it yet. @internal */
   ended = false;
   /** @internal */
   isDraining = false;
-  readonly #ear: Ear;
+  readonly #callbacks: Callbacks;
   readonly #stop = new AbortController();
   readonly #interrupt = new AbortController();
   readonly #steps: Step[] = [];
-  #asked = false;
+  #cancelRequested = false;
   #observed = false;
   #acks = 0;
   #progress: Progress | undefined;
@@ -105,9 +109,9 @@ export class Context {
   constructor(
     /** @internal */
     readonly lease: Lease,
-    ear: Ear,
+    callbacks: Callbacks,
   ) {
-    this.#ear = ear;
+    this.#callbacks = callbacks;
   }
 
   get taskId(): string {
@@ -140,14 +144,14 @@ export class Context {
   }
 
   /**
-   * Aborts when it is to stop, for whatever else takes a signal. Nobody hears that a signal was seen: where the work
-   * goes on for a while, call `throwIfCancelled`.
+   * Aborts when it is to stop, for whatever else takes a signal. Reading a signal acknowledges nothing: where the
+   * work goes on for a while, call `throwIfCancelled`.
    */
   get signal(): AbortSignal {
     return this.#stop.signal;
   }
 
-  /** The harder word: aborts when it is to stop now, or when the lease is lost. Code can't be killed from outside. */
+  /** Aborts at an interrupt: when it is to stop now, or when the lease is lost. Code can't be killed from outside. */
   get interruptSignal(): AbortSignal {
     return this.#interrupt.signal;
   }
@@ -165,15 +169,16 @@ export class Context {
       ...(fraction !== null && !Number.isNaN(fraction) && { fraction: Math.min(Math.max(fraction, 0), 1) }),
       ...(text !== "" && { message: text }),
     };
-    if (first) this.#ear.said(this);
+    if (first) this.#callbacks.hasProgress(this);
   }
 
-  /** Whether to stop. Where somebody asked for it, seeing it acknowledges it: stop soon. */
+  /** Whether to stop. If a cancel is requested, this acknowledges it: stop soon. */
   isCancelled(): boolean {
-    this.#ear.looked();
-    if (this.#asked && !this.#observed) {
+    this.#callbacks.beforeCheck();
+    this.expire();
+    if (this.#cancelRequested && !this.#observed) {
       this.#observed = true;
-      if (this.#acks === 0) this.#answer();
+      if (this.#acks === 0) this.#acknowledge();
     }
     return this.#stop.signal.aborted;
   }
@@ -189,7 +194,7 @@ export class Context {
     const expectedEnd = expectedMs === undefined ? undefined : new Date(Date.now() + expectedMs).toISOString();
     const step = { name: line(name) || "a step", expectedEnd };
     this.#steps.push(step);
-    if (this.#asked && !this.#observed && this.#acks < ACKS_MAX) this.#answer();
+    if (this.#cancelRequested && !this.#observed && this.#acks < ACKS_MAX) this.#acknowledge();
     try {
       return await work();
     } finally {
@@ -198,7 +203,7 @@ export class Context {
   }
 
   /**
-   * The server said so; whether that matters here. That it is about to go (`drain`) doesn't: it comes back.
+   * Applies a directive; whether it concerns a running handler. `drain` doesn't: the server stops and comes back.
    * @internal
    */
   direct(directive: string): boolean {
@@ -206,9 +211,9 @@ export class Context {
     this.seen = directive;
     if (directive === "lost") {
       this.lost = true;
-    } else if (!this.#asked) {
-      this.#asked = true;
-      if (this.#steps.length > 0) this.#answer();
+    } else if (!this.#cancelRequested) {
+      this.#cancelRequested = true;
+      if (this.#steps.length > 0) this.#acknowledge();
     }
     const reasons = { cancel: Cancelled, interrupt: Interrupted, lost: LeaseLost };
     if (directive !== "cancel") this.#interrupt.abort(new reasons[directive]());
@@ -216,17 +221,24 @@ export class Context {
     return !this.ended;
   }
 
-  /** What hasn't been told yet. @internal */
-  takeProgress(): Progress | undefined {
-    const said = this.#progress;
-    this.#progress = undefined;
-    return said;
+  /** Loses the lease if it has ended: another worker may hold it. Whether that was so. @internal */
+  expire(): boolean {
+    const overdue = !this.ended && !this.lost && performance.now() >= this.deadline;
+    if (overdue) this.direct("lost");
+    return overdue;
   }
 
-  #answer(): void {
+  /** The progress that hasn't been sent yet. @internal */
+  takeProgress(): Progress | undefined {
+    const progress = this.#progress;
+    this.#progress = undefined;
+    return progress;
+  }
+
+  #acknowledge(): void {
     this.#acks += 1;
     const step = this.#steps.at(-1);
-    this.#ear.acknowledged(this, { stopping_after: step?.name, expected_end: step?.expectedEnd });
+    this.#callbacks.acknowledged(this, { stopping_after: step?.name, expected_end: step?.expectedEnd });
   }
 }
 

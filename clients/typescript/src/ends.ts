@@ -1,4 +1,4 @@
-/** How an attempt ends: what its handler did, as it may be told; and what is said where the server refuses that. */
+/** How an attempt ends: the outcome of its handler, and the one in its place if the server refuses that. */
 import { Cancelled, CODE_MAX, type Context, type Done, Failure, LeaseLost, line, Released } from "./context.js";
 import { Problem } from "./errors.js";
 
@@ -9,7 +9,7 @@ export type Handler = (ctx: Context) => Promise<Done | void> | Done | void;
 export const LEASES_MAX = 1000;
 const ENDS_CHARS_MAX = 4 * 1024 * 1024;
 
-export interface Said {
+export interface Outcome {
   outcome: "succeeded" | "failed" | "cancelled" | "released";
   message?: string | undefined;
   result?: unknown;
@@ -17,19 +17,19 @@ export interface Said {
   retryable?: boolean;
 }
 
-/** How an attempt ended. `again`: this is what is said in place of an end that the server refused. */
+/** How an attempt ended. `again`: sent in place of an end that the server refused. */
 export interface End {
   context: Context;
-  said: Said;
+  outcome: Outcome;
   again?: boolean;
 }
 
-/** Runs it; how the attempt ended, or nothing where nothing is to be said of it. */
+/** Runs the handler; its outcome, or nothing where the lease is lost and nothing is reported. */
 export async function run(
   handler: Handler,
   context: Context,
   log: (line: string) => void,
-): Promise<Said | undefined> {
+): Promise<Outcome | undefined> {
   try {
     const done = (await handler(context)) ?? {};
     return checked({ outcome: "succeeded", message: done.message, result: done.result });
@@ -46,26 +46,26 @@ export async function run(
   }
 }
 
-/** What was thrown; where it came of the context's signal in other hands, the reason of that. */
+/** What was thrown; the reason of the context's signal, if an API that was given the signal threw its own error. */
 function stoppedBy(thrown: unknown, { signal, interruptSignal }: Context): unknown {
   const aborted = signal.aborted && thrown instanceof Error && thrown.name === "AbortError";
   return aborted ? (interruptSignal.aborted ? interruptSignal.reason : signal.reason) : thrown;
 }
 
-/** An end as it can be told. One that was asked for is no failure, whatever it gave. */
-function checked(said: Said): Said {
-  const message = line(said.message ?? "");
-  said = { ...said, message: message === "" ? undefined : message };
+/** An outcome as it can be sent. A cancelled attempt stays cancelled, even if its result can't be sent. */
+function checked(given: Outcome): Outcome {
+  const message = line(given.message ?? "");
+  const outcome = { ...given, message: message === "" ? undefined : message };
   try {
-    JSON.stringify(said);
-    return said;
+    JSON.stringify(outcome);
+    return outcome;
   } catch (error) {
-    if (said.outcome === "cancelled") return { outcome: "cancelled" };
+    if (given.outcome === "cancelled") return { outcome: "cancelled" };
     return failure("invalid_result", `the result is no JSON: ${(error as Error).message}`, false);
   }
 }
 
-function failure(code: string, message: string, retryable: boolean): Said {
+function failure(code: string, message: string, retryable: boolean): Outcome {
   const error = { code: line(code, CODE_MAX) || "failed", message: line(message) || line(code) || "failed" };
   return { outcome: "failed", error, retryable };
 }
@@ -74,7 +74,7 @@ export function* batches(ends: End[]): Generator<End[]> {
   let batch: End[] = [];
   let size = 0;
   for (const end of ends) {
-    const more = JSON.stringify(end.said).length;
+    const more = JSON.stringify(end.outcome).length;
     if (batch.length === LEASES_MAX || (batch.length > 0 && size + more > ENDS_CHARS_MAX)) {
       yield batch;
       [batch, size] = [[], 0];
@@ -85,15 +85,15 @@ export function* batches(ends: End[]): Generator<End[]> {
   if (batch.length > 0) yield batch;
 }
 
-/** What is said in place of an end that can't be recorded as it is: else the attempt would begin anew for ever. */
-export function instead({ context, said }: End, refused: Problem): End {
-  if (said.outcome === "cancelled" && refused.code !== "not_cancelling") {
-    return { context, said: { outcome: "cancelled" }, again: true };
+/** The end in place of one that the server refuses: without any end the task would run again and again. */
+export function instead({ context, outcome }: End, refused: Problem): End {
+  if (outcome.outcome === "cancelled" && refused.code !== "not_cancelling") {
+    return { context, outcome: { outcome: "cancelled" }, again: true };
   }
-  return { context, said: failure(refused.code, refused.detail, false), again: true };
+  return { context, outcome: failure(refused.code, refused.detail, false), again: true };
 }
 
-/** Null where it is recorded. */
+/** The answer to one end: null if it is recorded. */
 export function readEnd(item: any): Problem | null {
   return item.status !== undefined ? null : Problem.read(Number(item.problem.status), item.problem);
 }

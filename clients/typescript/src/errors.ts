@@ -1,4 +1,4 @@
-/** What a call can end with, besides its answer. */
+/** The errors of this package. */
 
 /** Any error of this package. */
 export class TaskbellError extends Error {
@@ -8,7 +8,7 @@ export class TaskbellError extends Error {
   }
 }
 
-/** Nobody answered, or what answered is no Taskbell, for as long as the caller was willing to try. */
+/** No server answered, or none that is a Taskbell server, for as long as the caller was willing to try. */
 export class Unreachable extends TaskbellError {}
 
 /** A field that can't be what it is: a JSON Pointer to it, and what it should have been. */
@@ -17,7 +17,7 @@ export interface FieldError {
   detail: string;
 }
 
-/** The server said no (RFC 9457). `code` is stable and meant for programs, `detail` is for people. */
+/** The server refused the request (RFC 9457). `code` is stable and meant for programs, `detail` is for people. */
 export class Problem extends TaskbellError {
   constructor(
     readonly status: number,
@@ -29,14 +29,14 @@ export class Problem extends TaskbellError {
     super([`${code}: ${detail}`, ...errors.map((field) => `${field.pointer}: ${field.detail}`)].join("; "));
   }
 
-  /** From the body of a refusal, or from whatever stood in its place. */
-  static read(status: number, said: unknown): Problem {
-    const { code, detail, retryable, errors } = (said ?? {}) as Record<string, unknown>;
+  /** From the body of a refusal. Where that is no problem, as from a proxy, the status says what it can. */
+  static read(status: number, body: unknown): Problem {
+    const { code, detail, retryable, errors } = (body ?? {}) as Record<string, unknown>;
     return new Problem(
       status,
       String(code ?? `http_${status}`),
       String(detail ?? "no details were given"),
-      retryable === true || status === 429 || status >= 500,
+      typeof retryable === "boolean" ? retryable : status === 429 || status >= 500,
       Array.isArray(errors) ? errors : [],
     );
   }

@@ -15,17 +15,22 @@ export interface Call<T> {
   path: string;
   body?: unknown;
   headers?: Record<string, string>;
-  /** Makes something of the answer, or throws where it can't be one. */
-  read: (answer: any) => T;
+  /**
+   * Makes something of the answer, or throws where it can't be one. `sentAt`: when its request was sent, by
+   * `performance.now()`; the answer was sent no earlier.
+   */
+  read: (answer: any, sentAt: number) => T;
   keepTrying: KeepTrying;
   /** How long the server may keep the call waiting. */
   waitMs?: number | undefined;
+  /** How long the answer may take beyond that. */
+  allowanceMs?: number | undefined;
   /** Gives the call up: it rejects with `Cut`. */
   signal?: AbortSignal | undefined;
 }
 
 /** How long a call that waits for nothing may take. One that waits for something may take this much longer. */
-const PATIENCE_MS = 10_000;
+export const PATIENCE_MS = 10_000;
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 5_000;
 /** A server that asks to be left alone for longer is asked again after this. */
@@ -56,9 +61,10 @@ export class Wire {
     for (;;) {
       let pauseMs = pauses.next().value;
       let failed: Error;
+      const sentAt = performance.now();
       try {
         const { status, retryAfterMs, text } = await this.#exchange(call, { headers, body });
-        if (status >= 200 && status < 300) return call.read(text === "" ? null : JSON.parse(text));
+        if (status >= 200 && status < 300) return call.read(text === "" ? null : JSON.parse(text), sentAt);
         failed = Problem.read(status, jsonOrNull(text));
         pauseMs = Math.max(pauseMs, retryAfterMs);
       } catch (error) {
@@ -69,10 +75,13 @@ export class Wire {
     }
   }
 
-  async #exchange({ method, path, waitMs, signal }: Call<unknown>, sent: { headers: Headers; body: string | null }) {
+  async #exchange(
+    { method, path, waitMs = 0, allowanceMs = PATIENCE_MS, signal }: Call<unknown>,
+    sent: { headers: Headers; body: string | null },
+  ) {
     signal?.throwIfAborted();
     const over = new AbortController();
-    const late = setTimeout(() => over.abort(new Error("no answer in time")), PATIENCE_MS + (waitMs ?? 0));
+    const late = setTimeout(() => over.abort(new Error("no answer in time")), waitMs + allowanceMs);
     const cut = () => over.abort(new Cut());
     signal?.addEventListener("abort", cut);
     try {
@@ -99,7 +108,7 @@ export function tryFor(patienceMs: number): KeepTrying {
 }
 
 /** Between tries: twice as long each time up to a bound, and never two callers in step. */
-function* pausesMs(): Generator<number, never> {
+export function* pausesMs(): Generator<number, never> {
   for (let ms = FIRST_PAUSE_MS; ; ms = Math.min(ms * 2, LONGEST_PAUSE_MS)) yield ms * (0.5 + Math.random() / 2);
 }
 

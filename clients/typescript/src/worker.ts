@@ -2,53 +2,37 @@
  * Does the work. Three loops beside the handlers:
  *
  * - **take** asks for leases while there are free slots, and waits at the server for them;
- * - **listen** keeps a heartbeat parked at the server for all leases, and hears what it directs;
- * - **tell** says what the handlers have to say: acknowledgements, progress, and in batches how attempts ended.
+ * - **listen** keeps a heartbeat parked at the server for all leases, and receives its directives;
+ * - **tell** sends what the handlers report: acknowledgements, progress, and in batches how attempts ended.
  *
- * Nothing is over before the server has said so: an attempt keeps its slot and its heartbeat until its end is answered.
- * A server that is away for a while is asked again and again; it honours the leases when it is back.
+ * An attempt keeps its slot and its heartbeat until the server has answered its end. Requests to a server that can't be
+ * reached are repeated; it honours the leases when it is back.
  */
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import { Client } from "./client.js";
 import { type Ack, Context, type Lease } from "./context.js";
-import { batches, type End, type Handler, instead, LEASES_MAX, readEnd, run, type Said } from "./ends.js";
-import { Problem } from "./errors.js";
-import { type Call, Cut } from "./wire.js";
+import { batches, type End, type Handler, instead, LEASES_MAX, type Outcome, readEnd, run } from "./ends.js";
+import { Problem, Unreachable } from "./errors.js";
+import { readBeat, readLeases, thirdOfTimeLeft } from "./leaseTime.js";
+import type { WorkerOptions } from "./options.js";
+import { sleep } from "./sleep.js";
+import { type Call, Cut, type KeepTrying, PATIENCE_MS, pausesMs } from "./wire.js";
 
-export interface WorkerOptions {
-  client?: Client;
-  /** So many attempts at once. */
-  concurrency?: number;
-  /** Tasks of these only. */
-  queues?: string[];
-  /** The first part of the worker's name. */
-  name?: string;
-  /** How long `run` waits, once it is to stop, for what runs. */
-  graceMs?: number;
-  /**
-   * How long the server keeps a request for leases, up to 30 s. An idle worker takes up to this long to stop, because a
-   * request that is cut could lose a lease that is on its way.
-   */
-  waitMs?: number;
-  /** Whether SIGTERM and SIGINT stop it. */
-  signals?: boolean;
-  /** Hears what goes wrong. */
-  log?: (line: string) => void;
-}
-
-/** How long a heartbeat waits for directives; the server cuts it to a third of the lease. */
+/** How long a heartbeat waits for directives: at most this, and at most a third of the time that is left. */
 const BEAT_MS = 10_000;
 /** Between two heartbeats without news, so that attempts of a few milliseconds don't each begin another. */
 const SETTLE_MS = 50;
-/** Progress is told so often at most. */
+/** The time between two heartbeats with progress. */
 const PROGRESS_MS = 100;
 /** How often the worker looks at the clock; a step larger than the second means that it didn't run meanwhile. */
 const TICK_MS = 250;
 const SLEPT_MS = 5_000;
-/** Pause after an answer that should have waited and didn't, or an end that the server can't take just now. */
+/** The longest timer for a deadline: `setTimeout` takes no more than 24 days. */
+const EXPIRE_MS = 60_000;
+/** Pause after an empty answer that came too early, or an end that the server can't take now. */
 const AGAIN_MS = 500;
-/** After the grace: how long the last words may take. */
+/** After the grace: how long the last reports may take. */
 const LAST_MS = 2_000;
 /** Runs handlers for the kinds that they are named for. */
 export class Worker {
@@ -57,17 +41,17 @@ export class Worker {
   readonly #options: Required<Omit<WorkerOptions, "queues">> & { queues: string[] | undefined };
   /** The attempts whose ends are not answered yet, by lease. */
   readonly #attempts = new Map<string, Context>();
-  /** What the handlers have to say. */
+  /** What is to be sent. */
   #acks: { context: Context; ack: Ack }[] = [];
-  #speaking = new Set<Context>();
+  #withProgress = new Set<Context>();
   #ends: End[] = [];
-  /** No new attempts; then: nothing at all. */
+  /** Aborted when no new attempts are to begin, and when all loops are to end. */
   readonly #stopping = new AbortController();
   readonly #closed = new AbortController();
   /** Ends the parked heartbeat. */
   #cut = new AbortController();
-  #noticed = Date.now();
-  /** Whoever waits for something in the above to change. */
+  #lastTick = Date.now();
+  /** Called at each change of the above. */
   #waiting: (() => void)[] = [];
 
   constructor(handlers: Readonly<Record<string, Handler>>, options: WorkerOptions = {}) {
@@ -83,12 +67,12 @@ export class Worker {
 
   /**
    * Works until `stop` is called or SIGTERM or SIGINT arrives, then drains. A second signal ends the process. When this
-   * resolves, the process should end: a handler that outlived the grace still runs. Rejects with what the server says
-   * where it refuses this worker altogether.
+   * resolves, the process should end: a handler that outlived the grace still runs. Rejects with the `Problem` of a server
+   * that refuses this worker.
    */
   async run(): Promise<void> {
-    const ticks = setInterval(() => this.#notice(), TICK_MS);
-    const forget = this.#options.signals ? this.#hearSignals() : () => {};
+    const ticks = setInterval(() => this.#checkClock(), TICK_MS);
+    const forget = this.#options.signals ? this.#stopOnSignals() : () => {};
     let failed: unknown;
     const guard = (loop: Promise<void>) =>
       loop.catch((error: unknown) => {
@@ -97,7 +81,7 @@ export class Worker {
         this.stop();
       });
     const take = guard(this.#take());
-    const others = [guard(this.#listen()), guard(this.#tell())];
+    const others = [guard(this.#listen()), guard(this.#tell()), guard(this.#expire())];
     await this.#until(() => this.#stopping.signal.aborted);
     forget();
     await this.#drain(take);
@@ -133,29 +117,33 @@ export class Worker {
     }
   }
 
+  /**
+   * Begins the attempt of a lease that has just arrived; half of its time is a margin for the answer's way.
+   */
   #begin(lease: Lease): void {
     if (this.#attempts.has(lease.lease)) return;
     const context = new Context(lease, {
       acknowledged: (context, ack) => (this.#acks.push({ context, ack }), this.#changed()),
-      said: (context) => (this.#speaking.add(context), this.#changed()),
-      looked: () => this.#notice(),
+      hasProgress: (context) => (this.#withProgress.add(context), this.#changed()),
+      beforeCheck: () => this.#checkClock(),
     });
+    context.deadline = performance.now() + (lease.left_ms ?? Infinity) / 2;
     this.#attempts.set(lease.lease, context);
     const handler = this.#handlers.get(lease.kind);
     if (this.#stopping.signal.aborted || handler === undefined) {
       this.#end(context, { outcome: "released" });
       return;
     }
-    void run(handler, context, this.#options.log).then((said) => this.#end(context, said));
-    this.#cut.abort(); // the parked heartbeat doesn't cover this lease
+    void run(handler, context, this.#options.log).then((outcome) => this.#end(context, outcome));
+    this.#cut.abort(); // the parked heartbeat doesn't name this lease
     this.#changed();
   }
 
-  #end(context: Context, said: Said | undefined): void {
-    if (context.ended) return; // it was handed back meanwhile
+  #end(context: Context, outcome: Outcome | undefined): void {
+    if (context.ended) return; // it was handed back before
     context.ended = true;
-    if (said === undefined || context.lost) this.#forget(context);
-    else this.#ends.push({ context, said });
+    if (outcome === undefined || context.lost) this.#forget(context);
+    else this.#ends.push({ context, outcome });
     this.#changed();
   }
 
@@ -168,19 +156,43 @@ export class Worker {
 
   async #listen(): Promise<void> {
     const closed = this.#closed.signal;
-    let news = false;
+    let [news, tries, failed] = [false, pausesMs(), false];
     for (;;) {
       await this.#until(() => closed.aborted || this.#held().length > 0);
-      if (closed.aborted || (!news && (await sleep(SETTLE_MS, closed)))) return;
+      if (closed.aborted || (!news && !failed && (await sleep(SETTLE_MS, closed)))) return;
       this.#cut = new AbortController();
       news = false;
+      const held = this.#held();
+      const third = thirdOfTimeLeft(held);
+      let againMs = 0;
+      const keepTrying = async (_failed: Error, pauseMs: number) => ((againMs = pauseMs), false);
+      const times = { waitMs: failed ? 0 : Math.min(BEAT_MS, third), allowanceMs: Math.min(PATIENCE_MS, third) };
       try {
-        news = await this.#beat(this.#held(), { waitMs: BEAT_MS, signal: this.#cut.signal });
+        news = await this.#beat(held, { ...times, keepTrying, signal: this.#cut.signal });
+        [tries, failed] = [pausesMs(), false];
       } catch (error) {
         if (error instanceof Cut) continue;
-        if (!(error instanceof Problem)) throw error;
-        this.#options.log(`taskbell: the server refuses the heartbeat: ${error.message}`);
-        await sleep(AGAIN_MS, closed);
+        if (!(error instanceof Problem || error instanceof Unreachable)) throw error;
+        failed = true;
+        this.#options.log(`taskbell: a heartbeat failed: ${error.message}`);
+        await sleep(Math.min(Math.max(tries.next().value, againMs), third / 2), closed);
+      }
+    }
+  }
+
+  /** Loses each lease at its deadline. */
+  async #expire(): Promise<void> {
+    const closed = this.#closed.signal;
+    const next = () =>
+      this.#held().reduce((first, context) => (context.ended ? first : Math.min(first, context.deadline)), Infinity);
+    while (!closed.aborted) {
+      const first = next();
+      const leftMs = first - performance.now();
+      await this.#until(() => closed.aborted || next() !== first, first === Infinity ? first : Math.min(leftMs, EXPIRE_MS));
+      for (const context of this.#held()) {
+        if (context.expire()) {
+          this.#options.log(`taskbell: task ${context.taskId} is given up: no heartbeat got through in time`);
+        }
       }
     }
   }
@@ -190,20 +202,22 @@ export class Worker {
     return [...this.#attempts.values()].filter((context) => !context.lost);
   }
 
-  /** One heartbeat for these attempts; whether it brought news. With `tellProgress`, also how far they have come. */
+  /** One heartbeat for these attempts; whether it brought news. With `sendProgress`, also their progress. */
   async #beat(
     contexts: Context[],
-    { tellProgress = false, ...options }: { waitMs: number; signal: AbortSignal; tellProgress?: boolean },
+    { sendProgress = false, ...options }: Partial<Waiting> & { waitMs: number; sendProgress?: boolean },
   ): Promise<boolean> {
     if (contexts.length === 0) return false;
     const leases = contexts.map((context) => ({
       lease: context.lease.lease,
       seen: context.seen,
-      progress: tellProgress ? context.takeProgress() : undefined,
+      progress: sendProgress ? context.takeProgress() : undefined,
     }));
     const body = { worker: this.name, leases, wait_s: options.waitMs / 1000 };
-    const directives = await this.#post("/heartbeat", body, readDirectives, options);
-    const matters = (directives ?? []).map(
+    const answer = await this.#post("/heartbeat", body, readBeat, options);
+    // The answer was sent after the heartbeat was: this is never too late.
+    for (const context of contexts) context.deadline = Math.max(context.deadline, answer?.deadline ?? -Infinity);
+    const matters = (answer?.directives ?? []).map(
       ({ lease, directive }) => contexts.find((context) => context.lease.lease === lease)?.direct(directive) ?? false,
     );
     return matters.includes(true);
@@ -216,22 +230,22 @@ export class Worker {
     let due = 0;
     for (;;) {
       const news = () => closed.aborted || this.#acks.length > 0 || this.#ends.length > 0;
-      await this.#until(() => news() || this.#speaking.size > 0);
+      await this.#until(() => news() || this.#withProgress.size > 0);
       if (!news()) await this.#until(news, due - Date.now());
       if (closed.aborted) return;
-      // While one call is under way, others gather.
+      // More of them gather while a request is under way.
       const [acks, ends] = [this.#acks.splice(0), this.#ends.splice(0)];
-      for (const { context, ack } of acks) await this.#tellAck(context, ack);
-      // What was said last belongs to the end, so it is told before.
-      if (this.#speaking.size > 0 && (ends.length > 0 || Date.now() >= due)) {
-        await this.#tellProgress();
+      for (const { context, ack } of acks) await this.#sendAck(context, ack);
+      // The last progress is recorded with the end, so it is sent before.
+      if (this.#withProgress.size > 0 && (ends.length > 0 || Date.now() >= due)) {
+        await this.#sendProgress();
         due = Date.now() + PROGRESS_MS;
       }
-      for (const batch of batches(ends)) await this.#tellEnds(batch);
+      for (const batch of batches(ends)) await this.#sendEnds(batch);
     }
   }
 
-  async #tellAck(context: Context, ack: Ack): Promise<void> {
+  async #sendAck(context: Context, ack: Ack): Promise<void> {
     try {
       await this.#post("/cancel-ack", { lease: context.lease.lease, ...ack }, () => null);
     } catch (error) {
@@ -241,20 +255,20 @@ export class Worker {
     }
   }
 
-  async #tellProgress(): Promise<void> {
-    const contexts = [...this.#speaking].filter((context) => !context.lost);
-    this.#speaking.clear();
+  async #sendProgress(): Promise<void> {
+    const contexts = [...this.#withProgress].filter((context) => !context.lost);
+    this.#withProgress.clear();
     try {
-      await this.#beat(contexts, { waitMs: 0, signal: this.#closed.signal, tellProgress: true });
+      await this.#beat(contexts, { waitMs: 0, signal: this.#closed.signal, sendProgress: true });
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       this.#options.log(`taskbell: progress was refused: ${error.message}`);
     }
   }
 
-  /** Tells how attempts ended, until it is answered. One that spoils a batch is found by telling each alone. */
-  async #tellEnds(ends: End[]): Promise<void> {
-    const items = ends.map(({ context, said }) => ({ lease: context.lease.lease, ...said }));
+  /** Sends ends until they are answered. If the whole batch is refused, each is sent alone. */
+  async #sendEnds(ends: End[]): Promise<void> {
+    const items = ends.map(({ context, outcome }) => ({ lease: context.lease.lease, ...outcome }));
     const read = (answer: any) => {
       if (answer.items.length !== items.length) throw new TypeError("not as many answers as ends");
       return answer.items.map(readEnd) as (Problem | null)[];
@@ -265,7 +279,7 @@ export class Worker {
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       if (ends.length > 1) {
-        for (const end of ends) await this.#tellEnds([end]);
+        for (const end of ends) await this.#sendEnds([end]);
         return;
       }
       answers = [error];
@@ -274,7 +288,7 @@ export class Worker {
     if (answers?.some((refused) => refused?.retryable)) await sleep(AGAIN_MS, this.#closed.signal);
   }
 
-  /** The server has answered: the attempt is over, or something else must be said of it. */
+  /** Handles the server's answer to an end: the attempt is over, or the end is sent again, or another in its place. */
   #settle(end: End, refused: Problem | null): void {
     const { context, again } = end;
     if (refused === null) {
@@ -290,7 +304,7 @@ export class Worker {
     }
   }
 
-  // What surrounds the loops.
+  // Around the loops.
 
   async #drain(take: Promise<void>): Promise<void> {
     const { graceMs, log } = this.#options;
@@ -306,33 +320,34 @@ export class Worker {
       this.#end(context, { outcome: "released" });
       context.direct("lost");
     }
-    const told = await this.#until(() => !left.some((context) => this.#attempts.has(context.lease.lease)), LAST_MS);
-    if (!told) log("taskbell: ends could not be told: the server will count these attempts as lost");
+    const answered = await this.#until(() => !left.some((context) => this.#attempts.has(context.lease.lease)), LAST_MS);
+    if (!answered) log("taskbell: ends could not be told: the server will count these attempts as lost");
   }
 
-  /** After a sleep of the machine, or of the event loop behind code that blocks it, leases may be somebody else's. */
-  #notice(): void {
-    const sleptMs = Date.now() - this.#noticed;
-    this.#noticed += sleptMs;
+  /** After a sleep of the machine, or of the event loop behind code that blocks it, another worker may hold the leases. */
+  #checkClock(): void {
+    const sleptMs = Date.now() - this.#lastTick;
+    this.#lastTick += sleptMs;
     if (sleptMs <= SLEPT_MS) return;
     this.#options.log(`taskbell: nothing ran for ${Math.round(sleptMs / 1000)} s; asking for the leases`);
     this.#cut.abort();
   }
 
-  /** Asks until it is answered; undefined when `over` came before. */
+  /** Sends a request until it is answered; undefined when `over` came before. */
   async #post<T>(
     path: string,
     body: unknown,
     read: Call<T>["read"],
-    { over = this.#closed.signal, signal = this.#closed.signal, waitMs = 0 }: Partial<Waiting> = {},
+    { over = this.#closed.signal, signal = this.#closed.signal, ...options }: Partial<Waiting> = {},
   ): Promise<T | undefined> {
-    const keepTrying = async (failed: Error, pauseMs: number) => {
+    const untilOver = async (failed: Error, pauseMs: number) => {
       this.#options.log(`taskbell: ${failed.message}; trying again in ${Math.round(pauseMs)} ms`);
       return !(await sleep(pauseMs, over));
     };
+    const { keepTrying = untilOver, ...times } = options;
     try {
       const { wire } = this.#options.client;
-      return await wire.call({ method: "POST", path: `/v1/leases${path}`, body, read, keepTrying, waitMs, signal });
+      return await wire.call({ method: "POST", path: `/v1/leases${path}`, body, read, keepTrying, ...times, signal });
     } catch (error) {
       const refused = error instanceof Problem && !error.retryable;
       if (over.aborted && !refused) return undefined;
@@ -340,7 +355,7 @@ export class Worker {
     }
   }
 
-  #hearSignals(): () => void {
+  #stopOnSignals(): () => void {
     const stop = () => this.stop();
     process.on("SIGTERM", stop).on("SIGINT", stop);
     return () => void process.off("SIGTERM", stop).off("SIGINT", stop);
@@ -369,29 +384,6 @@ interface Waiting {
   over: AbortSignal;
   signal: AbortSignal;
   waitMs: number;
-}
-
-/** Sleeps so long or until the signal; whether it was that. */
-function sleep(ms: number, signal: AbortSignal): Promise<boolean> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve(true);
-    const over = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", over);
-      resolve(signal.aborted);
-    };
-    const timer = setTimeout(over, ms);
-    signal.addEventListener("abort", over);
-  });
-}
-
-function readLeases(answer: any): Lease[] {
-  return answer.leases.map((lease: Lease) => {
-    if (typeof lease.lease !== "string" || typeof lease.kind !== "string") throw new TypeError("no lease");
-    return lease;
-  });
-}
-
-function readDirectives(answer: any): { lease: string; directive: string }[] {
-  return answer.directives.map(({ lease, directive }: any) => ({ lease: String(lease), directive: String(directive) }));
+  allowanceMs: number;
+  keepTrying: KeepTrying;
 }

@@ -1,4 +1,4 @@
-// A server that does what a test wants, rubbish included; what it was asked is kept.
+// A server that answers as a test wants, malformed answers included, and records the requests.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
@@ -24,16 +24,18 @@ export const problem = (status: number, code: string, retryable = false, headers
 export const lease = (number: number, kind = "test") => ({
   lease: `task-${number}.1.secret`,
   task_id: `task-${number}`,
-  ...{ kind, input: null, attempt: 1, deadline: "2026-01-01T00:00:00Z", title: kind, owner: "anna", labels: {} },
+  ...{ kind, input: null, attempt: 1, deadline: "2026-01-01T00:00:00Z", left_ms: 30_000 },
+  ...{ title: kind, owner: "anna", labels: {} },
 });
 
 export class FakeServer {
   toLease: unknown[] = [];
   directives = new Map<string, string>();
   asked: { path: string; body: any }[] = [];
-  /** Answers to give before all that, by path; null: hang up. */
+  /** Answers that come first, by path; null closes the connection. */
   instead: Record<string, (Answer | null)[]> = {};
-  refuse: (path: string, body: any) => Answer | undefined = () => undefined;
+  /** Answers a request in place of the fake, or leaves it to the fake. */
+  answer: (path: string, body: any) => Answer | Promise<Answer> | undefined = () => undefined;
   #hurried = false;
   #server: Server;
   #waiting: (() => void)[] = [];
@@ -65,7 +67,7 @@ export class FakeServer {
     this.changed();
   }
 
-  /** Nothing is kept waiting any more. */
+  /** Ends all long polls, now and from now on. */
   hurry(): void {
     this.#hurried = true;
     this.changed();
@@ -85,7 +87,7 @@ export class FakeServer {
     const end = Date.now() + ms;
     while (!holds()) {
       if (Date.now() >= end) {
-        if (must) throw new Error(`in vain; asked was ${JSON.stringify(this.asked)}`);
+        if (must) throw new Error(`timed out; the requests were ${JSON.stringify(this.asked)}`);
         return;
       }
       await new Promise<void>((resolve) => {
@@ -102,7 +104,7 @@ export class FakeServer {
     this.changed();
     const instead = this.instead[path]?.shift();
     if (instead === null) return void request.socket.destroy();
-    const answer = instead ?? this.refuse(path, body) ?? (await this.#answer(path, body));
+    const answer = instead ?? (await this.answer(path, body)) ?? (await this.#answer(path, body));
     response.writeHead(answer.status, answer.headers).end(answer.body);
   }
 
@@ -117,7 +119,7 @@ export class FakeServer {
           .map(({ lease, seen }: any) => ({ lease, directive: this.directives.get(lease), seen }))
           .filter(({ directive, seen }: any) => directive !== undefined && directive !== seen);
       await this.#park(() => due().length > 0, body.wait_s);
-      return ok({ directives: due(), deadline: null });
+      return ok({ directives: due(), deadline: null, left_ms: 30_000 });
     }
     if (path === ACK) return { status: 204, body: "" };
     return ok({ items: body.items.map((item: any) => ({ status: item.outcome })), position: 2 });

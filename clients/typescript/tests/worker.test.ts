@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Cancelled, Client, Failure, type Handler, LeaseLost, Problem, Released, Unreachable, Worker } from "taskbell";
-import { ACK, BEAT, FakeServer, FINISH, lease, LEASES, ok, problem } from "./fake.js";
+import { ACK, type Answer, BEAT, FakeServer, FINISH, lease, LEASES, ok, problem } from "./fake.js";
 
 let fake: FakeServer;
 let worker: Worker;
@@ -20,8 +20,11 @@ afterEach(async () => {
   fake.close();
 });
 
-function work(handler: Handler, { leases = 1, concurrency = 4, graceMs = 5_000 } = {}): void {
-  fake.toLease = Array.from({ length: leases }, (_, number) => lease(number));
+function work(
+  handler: Handler,
+  { leases = 1, leftMs = 30_000, concurrency = 4, graceMs = 5_000 } = {},
+): void {
+  fake.toLease = Array.from({ length: leases }, (_, number) => ({ ...lease(number), left_ms: leftMs }));
   const client = new Client({ server: fake.url });
   const options = { client, concurrency, graceMs, waitMs: 1_000, signals: false, log: () => {} };
   worker = new Worker({ test: handler }, options);
@@ -73,7 +76,7 @@ describe("ends", () => {
   });
 
   test("an end that spoils its batch is told alone and then as a failure", async () => {
-    fake.refuse = (path, body) =>
+    fake.answer = (path, body) =>
       path === FINISH && body.items.some((item: any) => item.message === "spoilt")
         ? problem(422, "invalid_request")
         : undefined;
@@ -81,6 +84,13 @@ describe("ends", () => {
     await fake.until(() => fake.ends().some((end) => end.outcome === "failed"));
     const { lease: held, error, retryable } = fake.ends().find((end) => end.outcome === "failed");
     assert.deepEqual([held, error.code, retryable], [lease(1).lease, "invalid_request", false]);
+  });
+
+  test("an end that is refused for good becomes a failure", async () => {
+    const problem = { status: 500, code: "log_damaged", detail: "", retryable: false };
+    fake.instead[FINISH] = [ok({ items: [{ problem }] })];
+    work(() => {});
+    assert.deepEqual((await ended(2)).map((end) => end.outcome), ["succeeded", "failed"]);
   });
 
   test("an end that the server can't take just now is told again, a late one is let go", async () => {
@@ -189,6 +199,69 @@ describe("directives", () => {
   });
 });
 
+describe("a worker never believes that it has a lease for longer than the server says", () => {
+  const leftMs = 1_000;
+  const silence = new Promise<Answer>(() => {});
+  const renewed = ok({ directives: [], deadline: null, left_ms: leftMs });
+
+  /** Answers heartbeats, by number from 1. */
+  function beats(answer: (number: number) => Answer | Promise<Answer>): void {
+    let number = 0;
+    fake.answer = (path) => (path === BEAT ? answer(++number) : undefined);
+  }
+
+  /** A handler that runs until it is stopped, but not much longer than the lease, and the time when it was. */
+  function stopped(): { handler: Handler; at: Promise<number> } {
+    let stop = (_: number) => {};
+    const at = new Promise<number>((resolve) => (stop = resolve));
+    const handler: Handler = async (ctx) => {
+      await sleep(5_000, undefined, { signal: ctx.signal }).catch(() => {});
+      stop(performance.now());
+    };
+    return { handler, at };
+  }
+
+  test("an attempt whose heartbeats are not answered is lost before its lease ends", async () => {
+    beats(() => silence);
+    const { handler, at } = stopped();
+    const granted = performance.now();
+    work(handler, { leftMs });
+    const ranMs = (await at) - granted;
+    assert.ok(ranMs < leftMs, `it ran for ${ranMs} ms`);
+    assert.deepEqual(fake.ends(), []);
+  });
+
+  test("a renewal counts from the sending of its heartbeat", async () => {
+    let arrived = 0;
+    beats(async (number) => {
+      if (number > 1) return silence;
+      arrived = performance.now();
+      await sleep(250); // the answer's way: that it takes time is the point
+      return renewed;
+    });
+    const { handler, at } = stopped();
+    work(handler, { leftMs });
+    const ranMs = (await at) - arrived;
+    assert.ok(ranMs < leftMs + 100, `it ran for ${ranMs} ms after its heartbeat`);
+  });
+
+  test("a short lease survives a heartbeat that is never answered", async () => {
+    let renew = () => {};
+    const second = new Promise<void>((resolve) => (renew = resolve));
+    beats((number) => (number === 1 ? silence : (renew(), renewed)));
+    work(
+      async (ctx) => {
+        await Promise.race([second, sleep(5_000)]);
+        ctx.throwIfCancelled();
+        return { message: "renewed" };
+      },
+      { leftMs },
+    );
+    assert.equal((await ended())[0].message, "renewed");
+    assert.ok(fake.of(BEAT).length > 1, "no second heartbeat was sent in time");
+  });
+});
+
 describe("storms", () => {
   test("rubbish answers are asked again", async () => {
     fake.instead[LEASES] = [
@@ -235,7 +308,7 @@ describe("asking", () => {
   const task = { id: "x", status: "queued", revision: 0, position: 1 };
 
   test("a call without an answer is repeated, as late as the server asks for", async () => {
-    fake.instead[path] = [null, problem(503, "busy", true, { "retry-after": "1" }), problem(500, "internal"), ok(task)];
+    fake.instead[path] = [null, problem(503, "busy", true, { "retry-after": "1" }), problem(500, "internal", true), ok(task)];
     const began = Date.now();
     assert.equal((await new Client({ server: fake.url }).get("x")).id, "x");
     assert.ok(Date.now() - began >= 1_000);

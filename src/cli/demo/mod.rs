@@ -116,7 +116,7 @@ impl Demo {
         let served = serve::start(checked);
         drop(over);
         match submitter.join() {
-            Ok(submitted) => served.and(submitted),
+            Ok(outcome) => served.and(outcome),
             Err(_) => served,
         }
     }

@@ -1,29 +1,28 @@
 //! Any program as a handler: `taskbell work --kind K -- COMMAND…`.
 //!
-//! **What the command gets.** The task's input as one line of JSON on stdin. In its environment `TASKBELL_TASK_ID`,
-//! `TASKBELL_ATTEMPT`, `TASKBELL_KIND`, `TASKBELL_TITLE`, `TASKBELL_OWNER`, `TASKBELL_SERVER`, and each label as
-//! `TASKBELL_LABEL_<KEY>` (upper case, `_` for what is neither letter nor digit). Neither the lease nor the worker's own
-//! `TASKBELL_TOKEN`.
+//! **Input.** The task's input as one line of JSON on stdin. In the environment `TASKBELL_TASK_ID`, `TASKBELL_ATTEMPT`,
+//! `TASKBELL_KIND`, `TASKBELL_TITLE`, `TASKBELL_OWNER`, `TASKBELL_SERVER`, and each label as `TASKBELL_LABEL_<KEY>` (upper
+//! case, `_` for every other character than a letter or a digit). Neither the lease nor the worker's own `TASKBELL_TOKEN`.
 //!
-//! **What it may say.** On either output, a line `::progress 0.4 message` (`-` in place of the number where it is
-//! unknown). As the last line of stdout, `::result JSON`. All else is output: the last 64 KiB are kept with the attempt's
-//! end, stdout and stderr as they are read: in order within each, between them out by what a pipe holds at most. (One pipe
-//! for both would keep the order, and lose which of them said what.)
+//! **Output.** On either stream, a line `::progress 0.4 message` reports progress (`-` in place of the number where it is
+//! unknown). The last line of stdout may be `::result JSON`. All else is output: the last 64 KiB are kept with the attempt's
+//! end. The lines of each stream keep their order; between stdout and stderr the order may be off by what a pipe buffers.
+//! (One pipe for both would keep it, but not tell the streams apart.)
 //!
-//! **How it ends.** Exit 0: succeeded. After a cancel, which is SIGTERM to its process group, anything else: cancelled. The
-//! message is the last line of stdout in which there is something to see, or else of stderr. Otherwise failed, with the
-//! last line of stderr, or else of stdout; the code is `exit_<n>` or `killed_by_<signal>`. That is tried again while
-//! attempts are left; only exit 65 (`EX_DATAERR`: the input was incorrect) is final, since the same input comes again. A
-//! command that can't be started fails with `cannot_start`, for good where it isn't there or may not be executed.
+//! **End.** Exit 0: succeeded. After a cancel, which is SIGTERM to the process group, any other end: cancelled. The message
+//! is the last visible line of stdout, or else of stderr. Otherwise failed, with the last visible line of stderr, or else of
+//! stdout; the code is `exit_<n>` or `killed_by_<signal>`. A failure is retried while attempts are left, but for exit 65
+//! (`EX_DATAERR`: the input was incorrect): the next attempt would get the same input. A command that can't be started fails
+//! with `cannot_start`, for good where it doesn't exist or may not be executed.
 //!
-//! **What is killed.** An interrupt or a lost lease: SIGKILL to the process group. A worker that leaves: SIGTERM, then
-//! SIGKILL. At the end of the command whatever it left running in its group: the same. If the worker itself is killed, a
+//! **Signals.** An interrupt or a lost lease: SIGKILL to the process group. A worker that stops: SIGTERM, then SIGKILL.
+//! After the command's own end, to the processes that it left in its group: the same. If the worker itself is killed, a
 //! guard (one `sh` beside each command) sends the group SIGKILL. Not covered: processes that leave the group (`setsid`,
 //! daemons), a guard that is killed together with the worker, and the instant between the start of the command and that
 //! of its guard.
 
 mod group;
-mod heard;
+mod output;
 
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
@@ -40,16 +39,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::worker::context::{Context, INTERRUPTED};
 use super::worker::handler::{Done, Failure, Handler};
-use group::{Group, Stopped};
-use heard::Heard;
+use group::{Group, StopCause};
+use output::CommandOutput;
 
-/// How long the pipes of a command are read after the last process of its group has gone: one that left the group may
-/// hold them for ever.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a command's pipes are read after the last process of its group has exited: a process that left the group may
+/// keep them open for ever.
+const LAST_OUTPUT: Duration = Duration::from_secs(1);
 /// `EX_DATAERR` of `sysexits.h`.
 const BAD_INPUT: i32 = 65;
 
-/// Runs a command for each task; see the module.
+/// Runs a command for each task; [the module](self) says how.
+///
+/// ```
+/// # use taskbell::work::{CommandHandler, Handlers};
+/// let mut handlers = Handlers::new();
+/// let args = ["-c".into(), "wc -c".into()];
+/// handlers.register(CommandHandler::new("text.count", "sh", args, "http://127.0.0.1:7070"))?;
+/// # Ok::<(), taskbell::work::NotRegistered>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct CommandHandler {
     kind: String,
@@ -64,7 +71,7 @@ struct Program {
 }
 
 impl CommandHandler {
-    /// Runs `path` with `args` for each task of this kind; `server` is what the command finds as `TASKBELL_SERVER`.
+    /// Runs `path` with `args` for each task of this kind, with `server` as `TASKBELL_SERVER`.
     pub fn new(
         kind: impl Into<String>,
         path: impl Into<OsString>,
@@ -88,8 +95,8 @@ impl Handler for CommandHandler {
         &self.kind
     }
 
-    /// The command is looked after by a task of its own: when this future is dropped, the attempt still waits until the
-    /// command is killed.
+    /// The command runs in a future of its own among the attempt's blocking steps: when this one is dropped, the attempt
+    /// still waits until the command is killed.
     async fn run(&self, ctx: Context) -> Result<Done, Failure> {
         let (attempt, program) = (Arc::clone(ctx.inner()), Arc::clone(&self.program));
         let running = attempt.blocking.spawn_on(async move { program.run(&ctx).await }, &attempt.runtime);
@@ -100,34 +107,34 @@ impl Handler for CommandHandler {
 impl Program {
     async fn run(&self, ctx: &Context) -> Result<Done, Failure> {
         let attempt = ctx.inner();
-        if attempt.cut.is_cancelled() {
+        if attempt.interrupt.is_cancelled() {
             return Err(Failure::retryable(INTERRUPTED, "the attempt was interrupted"));
         }
         ctx.stop_if_cancelled()?;
         let mut group = Group::start(&mut self.command(ctx)).map_err(|error| self.cannot_start(&error))?;
         let _step = ctx.step(self.name(), None);
-        let pipes = group.pipes();
+        let pipes = group.take_pipes();
         let input = ctx.input_value().to_string();
-        let mut heard = Heard::new(ctx.clone());
-        let gone = CancellationToken::new();
-        let leading = async {
-            let ended = group.end(attempt).await;
-            gone.cancel();
-            ended
+        let mut output = CommandOutput::new(ctx.clone());
+        let ended = CancellationToken::new();
+        let ending = async {
+            let status = group.end(attempt).await;
+            ended.cancel();
+            status
         };
-        let listening = async {
-            let mut talking =
-                pin!(async { tokio::join!(feed(pipes.stdin, input), heard.read(pipes.stdout, pipes.stderr)) });
+        let reading = async {
+            let mut streams =
+                pin!(async { tokio::join!(write_input(pipes.stdin, input), output.read(pipes.stdout, pipes.stderr)) });
             tokio::select! {
-                _ = &mut talking => return,
-                () = gone.cancelled() => {}
+                _ = &mut streams => return,
+                () = ended.cancelled() => {}
             }
-            // What is still in the pipes is read; it is no loss where somebody else holds them.
-            let _ = tokio::time::timeout(LAST_WORDS, talking).await;
+            // After a timeout a process that left the group holds the pipes.
+            let _ = tokio::time::timeout(LAST_OUTPUT, streams).await;
         };
-        let (ended, ()) = tokio::join!(leading, listening);
-        let ended = ended.map_err(|error| Failure::retryable("lost_sight", format!("the command's end: {error}")))?;
-        self.judge(ended, heard)
+        let (status, ()) = tokio::join!(ending, reading);
+        let status = status.map_err(|error| Failure::retryable("lost_sight", format!("the command's end: {error}")))?;
+        self.outcome(status, output)
     }
 
     fn command(&self, ctx: &Context) -> Command {
@@ -147,22 +154,24 @@ impl Program {
         command
     }
 
-    fn judge(&self, ended: (ExitStatus, Stopped), heard: Heard) -> Result<Done, Failure> {
-        let (status, stopped) = ended;
+    fn outcome(&self, (status, cause): (ExitStatus, StopCause), output: CommandOutput) -> Result<Done, Failure> {
         if status.success() {
-            let (message, result) = heard.end();
+            let (message, result) = output.into_outcome();
             return Ok(Done { message, result });
         }
-        if stopped == Stopped::Cut {
-            return Err(Failure::retryable(INTERRUPTED, "the command was killed"));
+        match cause {
+            StopCause::Interrupt => Err(Failure::retryable(INTERRUPTED, "the command was killed")),
+            StopCause::Cancel => {
+                let (message, result) = output.into_outcome();
+                let message = message.or_else(|| Some(format!("{} stopped", self.name())));
+                Err(Failure::Cancelled { message, result })
+            }
+            StopCause::None => Err(self.failure(status, output.into_error_message())),
         }
-        if stopped == Stopped::Asked {
-            let (message, result) = heard.end();
-            let message = message.or_else(|| Some(format!("{} stopped", self.name())));
-            return Err(Failure::Cancelled { message, result });
-        }
-        let message = heard.end_without_result();
-        let (code, words) = match (status.code(), status.signal()) {
+    }
+
+    fn failure(&self, status: ExitStatus, message: Option<String>) -> Failure {
+        let (code, description) = match (status.code(), status.signal()) {
             (Some(exit), _) => (format!("exit_{exit}"), format!("{} ended with exit code {exit}", self.name())),
             (None, signal) => {
                 let signal = signal.unwrap_or_default();
@@ -170,7 +179,7 @@ impl Program {
             }
         };
         let retryable = status.code() != Some(BAD_INPUT);
-        Err(Failure::Failed { code, message: message.unwrap_or(words), retryable })
+        Failure::Failed { code, message: message.unwrap_or(description), retryable }
     }
 
     fn cannot_start(&self, error: &std::io::Error) -> Failure {
@@ -179,14 +188,14 @@ impl Program {
         Failure::Failed { code: "cannot_start".to_owned(), message, retryable }
     }
 
-    /// As people know it.
+    /// The program's name for people.
     fn name(&self) -> String {
         Path::new(&self.path).file_name().map_or(self.path.as_os_str(), OsStr::new).to_string_lossy().into_owned()
     }
 }
 
-/// A command may end or close its stdin without having read all of it; that is its own business.
-async fn feed(stdin: Option<ChildStdin>, input: String) {
+/// Writes the input. A command may exit or close its stdin before it has read all of it.
+async fn write_input(stdin: Option<ChildStdin>, input: String) {
     if let Some(mut stdin) = stdin {
         // A whole line, for commands that read one.
         let _ = stdin.write_all(format!("{input}\n").as_bytes()).await;

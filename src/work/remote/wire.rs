@@ -1,21 +1,22 @@
-//! The lease protocol, as it is written on the wire. What an answer holds beyond this is passed over.
+//! The requests and answers of the lease protocol. Fields of an answer that are not named here are ignored.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::task::command::End;
 use crate::task::event::{Created, OutputKept, Progress, TaskError};
 use crate::task::{TaskId, Timestamp};
 
 pub(super) const TAKE: &str = "/v1/leases";
-pub(super) const BEAT: &str = "/v1/leases/heartbeat";
-pub(super) const ACK: &str = "/v1/leases/cancel-ack";
+pub(super) const HEARTBEAT: &str = "/v1/leases/heartbeat";
+pub(super) const ACKNOWLEDGE: &str = "/v1/leases/cancel-ack";
 pub(super) const FINISH: &str = "/v1/leases/finish";
 
 #[derive(Serialize)]
-pub(super) struct Take<'a> {
+pub(super) struct TakeRequest<'a> {
     pub worker: &'a str,
     pub kinds: Vec<&'a str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -25,16 +26,17 @@ pub(super) struct Take<'a> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Taken {
-    pub leases: Vec<Granted>,
+pub(super) struct TakeReply {
+    pub leases: Vec<GrantedLease>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Granted {
+pub(super) struct GrantedLease {
     pub lease: String,
     pub task_id: TaskId,
     pub attempt: u32,
-    pub deadline: Timestamp,
+    /// Milliseconds until the lease ends, counted from the sending of the answer.
+    pub left_ms: u64,
     kind: String,
     title: String,
     owner: String,
@@ -42,8 +44,8 @@ pub(super) struct Granted {
     labels: BTreeMap<String, String>,
 }
 
-impl Granted {
-    /// The request as far as a worker is told of it. The server bounds the attempt's time: it says `lost`.
+impl GrantedLease {
+    /// The task's request, as far as the lease holds it. There is no timeout: the server enforces it and directs `lost`.
     pub fn into_created(self) -> Created {
         Created {
             kind: self.kind,
@@ -66,50 +68,51 @@ impl Granted {
 }
 
 #[derive(Serialize)]
-pub(super) struct Beat<'a> {
+pub(super) struct HeartbeatRequest<'a> {
     pub worker: &'a str,
-    pub leases: &'a [BeatOf],
+    pub leases: &'a [LeaseHeartbeat],
     pub wait_s: f64,
 }
 
 #[derive(Serialize)]
-pub(super) struct BeatOf {
+pub(super) struct LeaseHeartbeat {
     pub lease: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub progress: Option<Said>,
-    /// The last directive that was heard for it.
+    pub progress: Option<ProgressDoc>,
+    /// The last directive that was received for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seen: Option<String>,
 }
 
 #[derive(Serialize)]
-pub(super) struct Said {
+pub(super) struct ProgressDoc {
     #[serde(skip_serializing_if = "Option::is_none")]
     fraction: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
 
-impl From<Progress> for Said {
+impl From<Progress> for ProgressDoc {
     fn from(Progress { fraction, message, .. }: Progress) -> Self {
         Self { fraction, message }
     }
 }
 
 #[derive(Deserialize)]
-pub(super) struct Beaten {
-    pub directives: Vec<Directed>,
-    pub deadline: Option<Timestamp>,
+pub(super) struct HeartbeatReply {
+    pub directives: Vec<LeaseDirective>,
+    /// Milliseconds until the first of the leases ends, counted from the sending of the answer; none where none is held.
+    pub left_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Directed {
+pub(super) struct LeaseDirective {
     pub lease: String,
     pub directive: String,
 }
 
 #[derive(Serialize)]
-pub(super) struct Ack<'a> {
+pub(super) struct AcknowledgeRequest<'a> {
     pub lease: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopping_after: Option<&'a str>,
@@ -118,7 +121,7 @@ pub(super) struct Ack<'a> {
 }
 
 #[derive(Serialize)]
-pub(super) struct Item<'a> {
+pub(super) struct FinishItem<'a> {
     lease: &'a str,
     pub outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,18 +133,18 @@ pub(super) struct Item<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     retryable: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<Output<'a>>,
+    output: Option<OutputDoc<'a>>,
 }
 
 #[derive(Serialize)]
-struct Output<'a> {
+struct OutputDoc<'a> {
     tail: &'a str,
     dropped_bytes: u64,
 }
 
-impl<'a> Item<'a> {
-    pub fn of(lease: &'a str, end: &'a End, output: Option<&'a OutputKept>) -> Self {
-        let output = output.map(|kept| Output { tail: &kept.tail, dropped_bytes: kept.dropped_bytes });
+impl<'a> FinishItem<'a> {
+    pub fn new(lease: &'a str, end: &'a End, output: Option<&'a OutputKept>) -> Self {
+        let output = output.map(|kept| OutputDoc { tail: &kept.tail, dropped_bytes: kept.dropped_bytes });
         let item = Self { lease, outcome: "", message: None, result: None, error: None, retryable: None, output };
         match end {
             End::Succeeded { message, result } => {
@@ -157,30 +160,36 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// What there is to say about it in one line.
-    pub fn words(&self) -> Option<String> {
+    /// The error or the message, in one line.
+    pub fn description(&self) -> Option<String> {
         let error = self.error.map(|error| format!("{}: {}", error.code, error.message));
         error.or_else(|| self.message.map(str::to_owned))
     }
 }
 
-#[derive(Deserialize)]
-pub(super) struct Finished {
-    pub items: Vec<ItemAnswer>,
+#[derive(Serialize)]
+pub(super) struct FinishRequest<'a> {
+    pub items: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct ItemAnswer {
+pub(super) struct FinishReply {
+    pub items: Vec<FinishAnswer>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct FinishAnswer {
     #[serde(default)]
     pub problem: Option<Problem>,
 }
 
-/// The server's no (RFC 9457), as far as it matters here.
+/// A refusal (RFC 9457), with the fields that a worker needs.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Problem {
     pub code: String,
     #[serde(default)]
     pub detail: String,
+    /// Whether the same request may succeed later; none where the answer doesn't say.
     #[serde(default)]
-    pub retryable: bool,
+    pub retryable: Option<bool>,
 }

@@ -1,4 +1,4 @@
-//! One attempt, as the worker and its handler share it: the request to stop, the steps under way, the last progress.
+//! One attempt, as its worker and its handler share it: the request to cancel, the steps under way, the last progress.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,233 +8,236 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::report::line;
-use super::tail::Tail;
+use super::output::OutputTail;
+use super::text::line;
 use crate::clock::now;
 use crate::task::event::{Created, OutputKept, Progress};
 use crate::task::limits::{ACKNOWLEDGEMENTS_MAX, TEXT_MAX};
 use crate::task::{TaskId, Timestamp};
 
-/// What the worker says to a request to cancel.
+/// The acknowledgement of a request to cancel.
 #[derive(Debug)]
-pub(in crate::work) struct Ack {
-    /// The step that comes to its end first.
+pub(in crate::work) struct Acknowledgement {
+    /// The step that must end before the attempt can stop.
     pub stopping_after: Option<String>,
-    /// When it is expected to.
+    /// When that step is expected to end.
     pub expected_end: Option<Timestamp>,
 }
 
-/// Shared by the worker, which directs, and the handler's [`crate::work::Context`], which obeys.
+/// Shared by the worker, which passes directives on to it, and the handler's [`crate::work::Context`].
 #[derive(Debug)]
 pub(in crate::work) struct Attempt {
     pub task: TaskId,
     pub number: u32,
     pub created: Arc<Created>,
-    /// Somebody asked for it to stop.
-    pub asked: CancellationToken,
-    /// The handler's future is to be dropped at its next await.
-    pub cut: CancellationToken,
-    /// None of its code runs any more and its end is told, or can't be.
-    pub over: CancellationToken,
+    /// Cancelled when a cancel of the task is requested: the handler should stop soon.
+    pub cancel: CancellationToken,
+    /// Cancelled when the handler's future is to be dropped at its next await.
+    pub interrupt: CancellationToken,
+    /// Cancelled when none of the attempt's code runs any more and its end is reported, or can't be.
+    pub finished: CancellationToken,
     /// Blocking steps: they outlive the handler's future.
     pub blocking: TaskTracker,
     /// Where handlers run.
     pub runtime: Handle,
     lost: AtomicBool,
     handed_back: AtomicBool,
-    output: Mutex<Tail>,
+    output: Mutex<OutputTail>,
     progress: watch::Sender<Option<Progress>>,
-    heard: Mutex<Heard>,
-    acks: mpsc::UnboundedSender<Ack>,
+    state: Mutex<CancelState>,
+    acknowledgements: mpsc::UnboundedSender<Acknowledgement>,
 }
 
-/// Who knows of the request to cancel, and what is under way. One lock, so that the worker never names a step that was
-/// over, nor says "at once" while one runs.
+/// How far a request to cancel has come, and which steps are under way. Both stand under one lock, so that an
+/// acknowledgement never names a step that has ended, and always names one that runs.
 #[derive(Debug, Default)]
-struct Heard {
-    asked: bool,
+struct CancelState {
+    requested: bool,
     /// The handler has seen the request.
     observed: bool,
-    /// The worker has answered it.
-    acknowledged: bool,
-    /// How often.
-    answers: u32,
-    steps: Vec<UnderWay>,
-    entered: u64,
+    /// Acknowledgements sent so far.
+    acknowledged: u32,
+    steps: Vec<RunningStep>,
+    last_step: u64,
 }
 
 #[derive(Debug)]
-struct UnderWay {
+struct RunningStep {
     id: u64,
     name: String,
     expected_end: Option<Timestamp>,
 }
 
 impl Attempt {
+    /// An attempt that has not begun, and the acknowledgements that it will send.
     pub fn new(
         task: TaskId,
         number: u32,
         created: Arc<Created>,
         runtime: Handle,
-    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Ack>) {
-        let (acks, heard) = mpsc::unbounded_channel();
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Acknowledgement>) {
+        let (acknowledgements, receiver) = mpsc::unbounded_channel();
         let attempt = Self {
             task,
             number,
             created,
-            asked: CancellationToken::new(),
-            cut: CancellationToken::new(),
-            over: CancellationToken::new(),
+            cancel: CancellationToken::new(),
+            interrupt: CancellationToken::new(),
+            finished: CancellationToken::new(),
             blocking: TaskTracker::new(),
             runtime,
             lost: AtomicBool::new(false),
             handed_back: AtomicBool::new(false),
             output: Mutex::default(),
             progress: watch::channel(None).0,
-            heard: Mutex::default(),
-            acks,
+            state: Mutex::default(),
+            acknowledgements,
         };
-        (Arc::new(attempt), heard)
+        (Arc::new(attempt), receiver)
     }
 
-    /// Somebody asked for it to stop. Where a step is under way, that is the answer, at once.
-    pub fn ask(&self) {
-        let mut heard = self.heard();
-        if !heard.asked {
-            heard.asked = true;
-            if !heard.steps.is_empty() {
-                self.acknowledge(&mut heard);
+    /// Passes a request to cancel on to the handler. If a step is under way, that acknowledges it at once.
+    pub fn request_cancel(&self) {
+        let mut state = self.state();
+        if !state.requested {
+            state.requested = true;
+            if !state.steps.is_empty() {
+                self.acknowledge(&mut state);
             }
         }
-        drop(heard);
-        self.asked.cancel();
+        drop(state);
+        self.cancel.cancel();
     }
 
-    /// The handler looks: if somebody asked, it knows from now on, and so does everybody.
-    pub fn observe(&self) -> bool {
-        if !self.asked.is_cancelled() {
+    /// Passes a request to stop now on to the handler.
+    pub fn request_interrupt(&self) {
+        self.request_cancel();
+        self.interrupt.cancel();
+    }
+
+    /// Whether a cancel is requested. The first call that returns true acknowledges the request, unless a step did before.
+    pub fn observe_cancel(&self) -> bool {
+        if !self.cancel.is_cancelled() {
             return false;
         }
-        let mut heard = self.heard();
-        if !heard.observed {
-            heard.observed = true;
-            if !heard.acknowledged {
-                self.acknowledge(&mut heard);
+        let mut state = self.state();
+        if !state.observed {
+            state.observed = true;
+            if state.acknowledged == 0 {
+                self.acknowledge(&mut state);
             }
         }
         true
     }
 
-    /// A named step begins. After a request that the handler hasn't seen, it is what the stop waits for.
-    pub fn enter(&self, name: &str, expected_end: Option<Timestamp>) -> u64 {
-        let mut heard = self.heard();
-        heard.entered += 1;
-        let id = heard.entered;
-        heard.steps.push(UnderWay { id, name: step_name(name), expected_end });
-        self.acknowledge_if_unseen(&mut heard);
+    /// A named step begins; its id. If a cancel is requested and the handler has not seen it, the step acknowledges it.
+    pub fn enter_step(&self, name: &str, expected_end: Option<Timestamp>) -> u64 {
+        let mut state = self.state();
+        state.last_step += 1;
+        let id = state.last_step;
+        state.steps.push(RunningStep { id, name: step_name(name), expected_end });
+        self.acknowledge_if_unseen(&mut state);
         id
     }
 
-    /// The step goes on as something else, of which no end is known yet.
-    pub fn rename(&self, id: u64, name: &str) {
-        let mut heard = self.heard();
-        if let Some(step) = heard.steps.iter_mut().find(|step| step.id == id) {
+    /// The step continues under another name, with no expected end.
+    pub fn rename_step(&self, id: u64, name: &str) {
+        let mut state = self.state();
+        if let Some(step) = state.steps.iter_mut().find(|step| step.id == id) {
             step.name = step_name(name);
             step.expected_end = None;
-            self.acknowledge_if_unseen(&mut heard);
+            self.acknowledge_if_unseen(&mut state);
         }
     }
 
-    pub fn expect_end(&self, id: u64, end: Timestamp) {
-        if let Some(step) = self.heard().steps.iter_mut().find(|step| step.id == id) {
+    pub fn set_expected_end(&self, id: u64, end: Timestamp) {
+        if let Some(step) = self.state().steps.iter_mut().find(|step| step.id == id) {
             step.expected_end = Some(end);
         }
     }
 
-    pub fn leave(&self, id: u64) {
-        self.heard().steps.retain(|step| step.id != id);
+    pub fn leave_step(&self, id: u64) {
+        self.state().steps.retain(|step| step.id != id);
     }
 
-    /// The step that was entered last, of those under way.
-    pub fn step(&self) -> Option<String> {
-        self.heard().steps.last().map(|step| step.name.clone())
+    /// The name of the step under way that began last.
+    pub fn current_step(&self) -> Option<String> {
+        self.state().steps.last().map(|step| step.name.clone())
     }
 
-    /// The lease went to somebody else: nothing is to be reported.
+    /// The lease no longer belongs to this worker: the handler is interrupted, and nothing is reported.
     pub fn lose(&self) {
         self.lost.store(true, Ordering::SeqCst);
-        self.cut.cancel();
+        self.interrupt.cancel();
     }
 
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::SeqCst)
     }
 
-    /// The worker is leaving: the attempt is cut and given back, unless it ends by itself first.
+    /// The worker is stopping: the handler is interrupted and the attempt handed back, unless it ends by itself first.
     #[cfg(feature = "worker")]
     pub fn hand_back(&self) {
         self.handed_back.store(true, Ordering::SeqCst);
-        self.cut.cancel();
+        self.interrupt.cancel();
     }
 
     pub fn is_handed_back(&self) -> bool {
         self.handed_back.load(Ordering::SeqCst)
     }
 
-    /// More of what the code writes.
-    pub fn write(&self, text: &str) {
-        self.tail().push(text);
+    pub fn append_output(&self, text: &str) {
+        self.output_tail().append(text);
     }
 
-    /// The end of what the code wrote; none where it wrote nothing.
+    /// The end of the output; `None` where there was none.
     pub fn output(&self) -> Option<OutputKept> {
-        let (tail, dropped_bytes) = self.tail().text()?;
+        let (tail, dropped_bytes) = self.output_tail().text()?;
         Some(OutputKept { attempt: self.number, tail, dropped_bytes })
     }
 
-    /// The latest wins.
-    pub fn note(&self, fraction: Option<f64>, message: String) {
+    /// Replaces the progress.
+    pub fn set_progress(&self, fraction: Option<f64>, message: String) {
         // Adding zero turns -0.0 into 0.0.
         let fraction = fraction.filter(|f| !f.is_nan()).map(|f| f.clamp(0.0, 1.0) + 0.0);
         let message = Some(message).filter(|message| !message.is_empty());
         self.progress.send_replace(Some(Progress { fraction, message, at: now() }));
     }
 
-    /// What was said last, as it may be written down.
+    /// The last progress, with its message as one line within the limit.
     pub fn progress(&self) -> Option<Progress> {
-        let said = self.progress.borrow().clone()?;
-        Some(Progress { message: said.message.and_then(|message| line(&message, TEXT_MAX)), ..said })
+        let progress = self.progress.borrow().clone()?;
+        Some(Progress { message: progress.message.and_then(|message| line(&message, TEXT_MAX)), ..progress })
     }
 
     pub fn watch_progress(&self) -> watch::Receiver<Option<Progress>> {
         self.progress.subscribe()
     }
 
-    fn acknowledge_if_unseen(&self, heard: &mut Heard) {
-        if heard.asked && !heard.observed && heard.answers < ACKNOWLEDGEMENTS_MAX {
-            self.acknowledge(heard);
+    fn acknowledge_if_unseen(&self, state: &mut CancelState) {
+        if state.requested && !state.observed && state.acknowledged < ACKNOWLEDGEMENTS_MAX {
+            self.acknowledge(state);
         }
     }
 
-    fn acknowledge(&self, heard: &mut Heard) {
-        heard.acknowledged = true;
-        heard.answers += 1;
-        let step = heard.steps.last();
-        let ack = Ack {
+    fn acknowledge(&self, state: &mut CancelState) {
+        state.acknowledged += 1;
+        let step = state.steps.last();
+        let acknowledgement = Acknowledgement {
             stopping_after: step.map(|step| step.name.clone()),
             expected_end: step.and_then(|step| step.expected_end),
         };
-        // Where nobody receives, the attempt is over and there is nothing to acknowledge.
-        let _ = self.acks.send(ack);
+        // Without a receiver the attempt has ended, and there is nothing to acknowledge.
+        let _ = self.acknowledgements.send(acknowledgement);
     }
 
-    fn tail(&self) -> MutexGuard<'_, Tail> {
+    fn output_tail(&self) -> MutexGuard<'_, OutputTail> {
         self.output.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A panic under the lock leaves nothing half done: each change is one assignment.
-    fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, CancelState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a handler has of the world.
+//! What a handler is given: its input, and the ways to report progress, to see a cancel and to name steps.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -10,17 +10,28 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempt;
-use super::handler::Failure;
-use super::report::panicked;
+use super::outcome::Failure;
 use crate::clock::now;
 use crate::task::{TaskId, Timestamp};
 
-/// The code of a failure that only says that the attempt was cut.
+/// The code of a failure that only says that the attempt was interrupted.
 pub(in crate::work) const INTERRUPTED: &str = "interrupted";
 
-/// What a handler has of the world: its input, progress, the request to cancel, named steps.
+/// A handler's access to its attempt: input, progress, output, the request to cancel, named steps.
 ///
-/// A clone speaks for the same attempt; all of it works from any thread.
+/// Clones belong to the same attempt. All methods may be called from any thread.
+///
+/// ```
+/// # use taskbell::work::{Context, Done, Failure};
+/// async fn resize(ctx: Context) -> Result<Done, Failure> {
+///     let sizes: Vec<u32> = ctx.input()?;
+///     for (n, size) in (1_u32..).zip(&sizes) {
+///         ctx.stop_if_cancelled()?;
+///         ctx.progress(f64::from(n) / sizes.len() as f64, format!("size {size}"));
+///     }
+///     Ok(Done::new("resized"))
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Context {
     attempt: Arc<Attempt>,
@@ -31,43 +42,42 @@ impl Context {
         Self { attempt }
     }
 
-    /// The attempt that it speaks for.
     #[cfg(feature = "worker")]
     pub(in crate::work) const fn inner(&self) -> &Arc<Attempt> {
         &self.attempt
     }
 
-    /// Which task.
+    /// The task's id.
     #[must_use]
     pub fn task_id(&self) -> TaskId {
         self.attempt.task
     }
 
-    /// Which attempt, from 1.
+    /// The attempt's number, from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.attempt.number
     }
 
-    /// Who sees the task.
+    /// The subject who sees the task.
     #[must_use]
     pub fn owner(&self) -> &str {
         &self.attempt.created.owner
     }
 
-    /// What sort of work.
+    /// The task's kind.
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.attempt.created.kind
     }
 
-    /// What people read.
+    /// The task's title.
     #[must_use]
     pub fn title(&self) -> &str {
         &self.attempt.created.title
     }
 
-    /// Free words to filter by.
+    /// The task's labels.
     #[must_use]
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.attempt.created.labels
@@ -88,50 +98,51 @@ impl Context {
             .map_err(|wrong| Failure::fatal("invalid_input", format!("the input can't be read: {wrong}")))
     }
 
-    /// Says how far the work has come: the fraction (0 to 1, where it is known; beyond is cut, NaN is unknown) and a line
-    /// for people. Cheap; the latest wins, and it is passed on at most ten times a second.
+    /// Reports how far the work has come: the fraction (0 to 1; values beyond are clamped, `None` and NaN mean unknown)
+    /// and a line for people. Cheap: only the latest progress counts, and it is sent at most ten times a second.
     pub fn progress(&self, fraction: impl Into<Option<f64>>, message: impl Into<String>) {
-        self.attempt.note(fraction.into(), message.into());
+        self.attempt.set_progress(fraction.into(), message.into());
     }
 
-    /// Keeps `text`, as it is, as the next part of what the attempt wrote. The last 64 KiB are recorded with the attempt's
-    /// end and shown on the task's page; an attempt whose worker is lost keeps nothing.
+    /// Appends `text`, as it is, to the attempt's output. The last 64 KiB are recorded with the attempt's end and shown on
+    /// the task's page; an attempt whose worker is lost keeps nothing.
     pub fn output(&self, text: impl AsRef<str>) {
-        self.attempt.write(text.as_ref());
+        self.attempt.append_output(text.as_ref());
     }
 
-    /// Whether somebody asked for the task to stop. Seeing it acknowledges it: stop soon.
+    /// Whether a cancel is requested. The first call that returns true acknowledges it: stop soon after.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.attempt.observe()
+        self.attempt.observe_cancel()
     }
 
-    /// Resolves when somebody asks for the task to stop, and acknowledges that.
+    /// Resolves when a cancel is requested, and acknowledges it.
     pub async fn cancelled(&self) {
-        self.attempt.asked.cancelled().await;
-        self.attempt.observe();
+        self.attempt.cancel.cancelled().await;
+        self.attempt.observe_cancel();
     }
 
     /// To be called wherever the work can stop.
     ///
     /// # Errors
-    /// [`Failure::Cancelled`] where somebody asked for the task to stop; that acknowledges it.
+    /// [`Failure::Cancelled`] if a cancel is requested; that acknowledges it.
     pub fn stop_if_cancelled(&self) -> Result<(), Failure> {
         if self.is_cancelled() { Err(Failure::cancelled()) } else { Ok(()) }
     }
 
-    /// The request to cancel as a token, for code that takes one. Nobody hears that the token was seen: when you act on
-    /// it, call [`Self::stop_if_cancelled`]. Cancelling it yourself stops nothing else.
+    /// The request to cancel as a token, for code that takes one. Reading the token acknowledges nothing: call
+    /// [`Self::stop_if_cancelled`] when you act on it. Cancelling the token stops nothing else.
     #[must_use]
     pub fn cancel_token(&self) -> CancellationToken {
-        self.attempt.asked.child_token()
+        self.attempt.cancel.child_token()
     }
 
-    /// Runs `work` on a thread of its own kind, as a named step that can't be interrupted: a cancel that arrives
-    /// meanwhile is answered with the step's name, and the attempt never ends before `work` does.
+    /// Runs `work` on a blocking thread, as a named step that can't be interrupted: a cancel that arrives meanwhile is
+    /// acknowledged with the step's name, and the attempt never ends before `work` does.
     ///
     /// # Errors
-    /// A retryable failure with the code `panicked` where `work` panicked, `interrupted` where it was too late to begin.
+    /// A retryable failure with the code `panicked` if `work` panicked, `interrupted` if the attempt was interrupted before
+    /// `work` began.
     pub async fn blocking<T, F>(&self, name: impl AsRef<str>, work: F) -> Result<T, Failure>
     where
         F: FnOnce(&Step) -> T + Send + 'static,
@@ -142,13 +153,13 @@ impl Context {
         match self.attempt.blocking.spawn_blocking_on(run, &self.attempt.runtime).await {
             Ok(Some(value)) => Ok(value),
             Ok(None) => Err(Failure::retryable(INTERRUPTED, "the attempt was interrupted")),
-            Err(ended) if ended.is_panic() => Err(panicked(ended.into_panic().as_ref())),
+            Err(ended) if ended.is_panic() => Err(Failure::panicked(ended.into_panic().as_ref())),
             Err(_) => Err(Failure::retryable(INTERRUPTED, "the worker is stopping")),
         }
     }
 
-    /// A named step of the future itself, under way until the guard is dropped. A cancel that arrives meanwhile is
-    /// answered with its name.
+    /// A named step of the future itself, under way until the guard is dropped and expected to take `expected`. A cancel
+    /// that arrives meanwhile is acknowledged with its name.
     #[must_use = "the step ends when its guard is dropped"]
     pub fn step(&self, name: impl AsRef<str>, expected: Option<Duration>) -> StepGuard {
         StepGuard(Step::enter(&self.attempt, name.as_ref(), expected.map(|expected| now().plus(expected))))
@@ -164,40 +175,40 @@ pub struct Step {
 
 impl Step {
     fn enter(attempt: &Arc<Attempt>, name: &str, expected_end: Option<Timestamp>) -> Self {
-        Self { attempt: Arc::clone(attempt), id: attempt.enter(name, expected_end) }
+        Self { attempt: Arc::clone(attempt), id: attempt.enter_step(name, expected_end) }
     }
 
-    /// It is expected to take this much longer. May be said again at any time.
+    /// Replaces the expected end: this long from now.
     pub fn expect_end_in(&self, duration: Duration) {
         self.expect_end(now().plus(duration));
     }
 
-    /// It is expected to be over then. May be said again at any time.
+    /// Replaces the expected end.
     pub fn expect_end(&self, at: Timestamp) {
-        self.attempt.expect_end(self.id, at);
+        self.attempt.set_expected_end(self.id, at);
     }
 
-    /// What it does now, where one step stands for several; the expected end of the former is forgotten.
+    /// Replaces the name, where one step stands for several, and forgets the expected end.
     pub fn rename(&self, name: impl AsRef<str>) {
-        self.attempt.rename(self.id, name.as_ref());
+        self.attempt.rename_step(self.id, name.as_ref());
     }
 
     /// The same as [`Context::progress`].
     pub fn progress(&self, fraction: impl Into<Option<f64>>, message: impl Into<String>) {
-        self.attempt.note(fraction.into(), message.into());
+        self.attempt.set_progress(fraction.into(), message.into());
     }
 
-    /// Whether the attempt was interrupted, timed out or lost its lease: what a blocking step gives is thrown away, so
-    /// one that can break off cleanly should.
+    /// Whether the attempt was interrupted, timed out or lost its lease. The value of a blocking step is discarded then, so
+    /// a step that can break off cleanly should.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
-        self.attempt.cut.is_cancelled()
+        self.attempt.interrupt.is_cancelled()
     }
 }
 
 impl Drop for Step {
     fn drop(&mut self) {
-        self.attempt.leave(self.id);
+        self.attempt.leave_step(self.id);
     }
 }
 

@@ -1,20 +1,21 @@
-//! What somebody writes to have their work run behind the bell.
+//! The trait that an application implements for each kind of task that it executes.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::context::Context;
+pub use super::outcome::{Done, Failure};
 use crate::task::Invalid;
 use crate::task::event::CancelPolicy;
 
-/// One kind of background work.
+/// Executes the tasks of one kind.
 ///
 /// ```
-/// # use crate::work::{Context, Done, Failure, Handler};
+/// # use taskbell::work::{Context, Done, Failure, Handler};
 /// struct Greet;
 ///
-/// #[crate::async_trait]
+/// #[taskbell::async_trait]
 /// impl Handler for Greet {
 ///     fn kind(&self) -> &str {
 ///         "demo.greet"
@@ -29,10 +30,11 @@ use crate::task::event::CancelPolicy;
 /// ```
 #[async_trait::async_trait]
 pub trait Handler: Send + Sync + 'static {
-    /// Its name: `[a-z0-9._-]{1,64}`.
+    /// The kind: `[a-z0-9._-]{1,64}`.
     fn kind(&self) -> &str;
 
-    /// What the input alone shows to be wrong; such a request is refused with 422 and nothing is written.
+    /// Checks an input before its task is created. A request whose input is refused is answered with 422, and nothing is
+    /// written.
     ///
     /// # Errors
     /// Each field that breaks a rule; pointers are relative to the input.
@@ -40,31 +42,31 @@ pub trait Handler: Send + Sync + 'static {
         Ok(())
     }
 
-    /// The title where the request gives none.
+    /// The title of a task whose request gives none.
     fn title(&self, _input: &Value) -> Option<String> {
         None
     }
 
-    /// What holds for a request that doesn't say otherwise.
+    /// The settings of a task whose request gives none.
     fn defaults(&self) -> Defaults {
         Defaults::default()
     }
 
-    /// Does the work. May run more than once for one task where `max_attempts` is above 1.
+    /// Executes one attempt. A task with `max_attempts` above 1 may run more than once.
     ///
-    /// Dropping the future is how an attempt is interrupted: at its next await.
+    /// An interrupt drops the future at its next await.
     ///
     /// # Errors
-    /// [`Failure::Failed`] where it can't be done; [`Failure::Cancelled`] where it stopped because it was asked to.
+    /// [`Failure::Failed`] if the work can't be done; [`Failure::Cancelled`] if it stopped because a cancel was requested.
     async fn run(&self, ctx: Context) -> Result<Done, Failure>;
 }
 
-/// What holds for a kind where the request doesn't say otherwise.
+/// The settings of a kind's tasks where the request gives none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defaults {
     /// Attempts of one run. 1 is at most once; more is at least once.
     pub max_attempts: u32,
-    /// Bound on one attempt.
+    /// The bound on one attempt; `None`: no bound.
     pub timeout: Option<Duration>,
     /// The ladder of a cancel.
     pub cancel: CancelPolicy,
@@ -73,67 +75,5 @@ pub struct Defaults {
 impl Default for Defaults {
     fn default() -> Self {
         Self { max_attempts: 1, timeout: None, cancel: CancelPolicy::default() }
-    }
-}
-
-/// The work is done.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Done {
-    /// One line for people.
-    pub message: Option<String>,
-    /// What it gave: at most 256 KiB as JSON.
-    pub result: Option<Value>,
-}
-
-impl Done {
-    /// Done, with a line for people.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: Some(message.into()), result: None }
-    }
-
-    /// The same with a result.
-    #[must_use]
-    pub fn with_result(mut self, result: Value) -> Self {
-        self.result = Some(result);
-        self
-    }
-}
-
-/// The work is not done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Failure {
-    /// It can't be.
-    Failed {
-        /// Stable, `snake_case`.
-        code: String,
-        /// For people.
-        message: String,
-        /// Whether another attempt may do better.
-        retryable: bool,
-    },
-    /// It stopped because it was asked to.
-    Cancelled {
-        /// One line for people: what was done, what was not.
-        message: Option<String>,
-        /// What it gave up to there.
-        result: Option<Value>,
-    },
-}
-
-impl Failure {
-    /// It can't be done now; another attempt may do better.
-    pub fn retryable(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::Failed { code: code.into(), message: message.into(), retryable: true }
-    }
-
-    /// It can't be done at all.
-    pub fn fatal(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::Failed { code: code.into(), message: message.into(), retryable: false }
-    }
-
-    /// It stopped because it was asked to.
-    #[must_use]
-    pub const fn cancelled() -> Self {
-        Self::Cancelled { message: None, result: None }
     }
 }

@@ -1,16 +1,22 @@
 //! A worker and its handlers.
 //!
-//! Reading order: [`handler`] (what an application writes), [`context`] (what a handler is given), [`registry`] (which kinds
-//! there are), `attempt` (one attempt, as the worker and its handler share it), `drive` (an attempt from its assignment to
-//! its recorded end), `report` (how its end is reported), [`local`] (the worker inside the process).
+//! Reading order, each file using only those before it: [`outcome`] (how a handler's run ends), `text` and `output` (text
+//! within the limits), `attempt` (one attempt, as worker and handler share it), [`context`] (what a handler is given),
+//! [`handler`] (what an application implements), [`registry`] (the handlers by kind), `report` (what a worker reports, and
+//! the trait `Reporter` that sends it), `drive` (an attempt from its assignment to its recorded end),
+//! [`channels`] (reports as messages inside the process), [`local`] (the worker inside the process).
 
+#[cfg(feature = "server")]
+pub mod channels;
 pub mod context;
 pub mod handler;
 #[cfg(feature = "server")]
 pub mod local;
+pub mod outcome;
 pub mod registry;
 
 pub(super) mod attempt;
 pub(super) mod drive;
+pub(super) mod output;
 pub(super) mod report;
-pub(super) mod tail;
+pub(super) mod text;

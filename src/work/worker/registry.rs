@@ -1,4 +1,4 @@
-//! Which kinds of work this process has hands for.
+//! The handlers of a process, by kind.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,39 +8,39 @@ use super::handler::Handler;
 use crate::task::event::CancelPolicy;
 use crate::task::limits::is_name;
 
-/// Kind → handler. A clone holds the same handlers.
+/// Kind → handler. Clones share the handlers.
 #[derive(Clone, Default)]
 pub struct Handlers(BTreeMap<String, Arc<dyn Handler>>);
 
-/// The handler was not taken on.
+/// A handler could not be registered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotRegistered {
-    /// Its kind is no name.
+    /// Its kind is not a valid name.
     #[error("{0:?} can't be a kind: 1 to 64 of a-z, 0-9, '.', '_', '-' are needed")]
     BadKind(String),
-    /// There is one for this kind already.
+    /// There is already a handler for this kind.
     #[error("there is a handler for {0} already")]
-    Taken(String),
+    Duplicate(String),
 }
 
 impl Handlers {
-    /// None yet.
+    /// No handlers.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes on a handler for its kind.
+    /// Adds a handler for its kind.
     ///
     /// # Errors
-    /// [`NotRegistered`] where its kind is no name or is taken.
+    /// [`NotRegistered`] if its kind is not a valid name or has a handler already.
     pub fn register(&mut self, handler: impl Handler) -> Result<(), NotRegistered> {
         let kind = handler.kind().to_owned();
         if !is_name(&kind) {
             return Err(NotRegistered::BadKind(kind));
         }
         if self.0.contains_key(&kind) {
-            return Err(NotRegistered::Taken(kind));
+            return Err(NotRegistered::Duplicate(kind));
         }
         self.0.insert(kind, Arc::new(handler));
         Ok(())

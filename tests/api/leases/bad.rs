@@ -1,4 +1,4 @@
-//! What can't be is refused with the right code, writes nothing, and harms nobody else.
+//! Requests that are not valid are refused with the right code, write nothing, and disturb no other client.
 
 use super::*;
 use crate::api::{head, pointers, pointers_in, wire};
@@ -19,10 +19,10 @@ async fn refused(server: &Server, path: &str, cases: &[(String, &str)]) {
     let before = head(server).await;
     for (body, pointer) in cases {
         let answer = wire::post(server, path, body.as_bytes());
-        let told = format!("{path} {}: {}", body.chars().take(200).collect::<String>(), answer.text);
-        assert_eq!((answer.status, answer.body["code"].as_str()), (422, Some("invalid_request")), "{told}");
+        let context = format!("{path} {}: {}", body.chars().take(200).collect::<String>(), answer.text);
+        assert_eq!((answer.status, answer.body["code"].as_str()), (422, Some("invalid_request")), "{context}");
         answer.assert_problem(422, "invalid_request");
-        assert_eq!(pointers(&answer)[0], *pointer, "{told}");
+        assert_eq!(pointers(&answer)[0], *pointer, "{context}");
     }
     assert_eq!(head(server).await, before);
 }
@@ -65,7 +65,7 @@ async fn every_route_takes_one_json_object_by_post_and_nothing_in_its_address() 
 }
 
 #[tokio::test]
-async fn a_take_says_where_it_is_wrong() {
+async fn the_problem_of_a_take_names_the_wrong_field() {
     let (server, _) = server().await;
     let mut cases = vec![
         case(json!({}), ""),
@@ -119,7 +119,7 @@ fn bad_workers() -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_heartbeat_says_where_it_is_wrong_and_the_lease_knows_nothing_of_it() {
+async fn the_problem_of_a_heartbeat_names_the_wrong_field_and_the_lease_is_unchanged() {
     let (server, lease) = server().await;
     let beats = |beat: Value| json!({"worker": "w", "leases": [beat]});
     let mut cases = vec![
@@ -188,7 +188,7 @@ fn bad_leases(lease: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn an_acknowledgement_says_where_it_is_wrong() {
+async fn the_problem_of_an_acknowledgement_names_the_wrong_field() {
     let (server, lease) = server().await;
     cancel(&server, &lease[..36]).await;
     let mut cases = vec![case(json!({}), ""), case(json!({"lease": lease, "step": "x"}), "/step")];
@@ -203,7 +203,7 @@ async fn an_acknowledgement_says_where_it_is_wrong() {
 }
 
 #[tokio::test]
-async fn the_item_of_a_finish_says_where_it_is_wrong() {
+async fn the_problem_of_a_finish_names_the_wrong_field_of_its_item() {
     let (server, lease) = server().await;
     let whole = vec![
         case(json!({}), ""),
@@ -259,7 +259,7 @@ async fn the_item_of_a_finish_says_where_it_is_wrong() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_harms_only_itself() {
+async fn an_item_that_is_too_large_is_refused_alone() {
     let (server, lease) = server().await;
     let (_, small) = leased(&server, "w", json!({})).await;
     let before = head(&server).await["position"].as_u64().unwrap();
@@ -299,7 +299,7 @@ async fn a_worker_that_lies_and_floods_does_not_keep_others_from_their_work() {
         for _ in 0..5 {
             let answer = server.post(ROUTES[1], &json!({"worker": "liar", "leases": rubbish, "wait_s": 30})).await;
             let directives = answer.body["directives"].as_array().unwrap();
-            assert!(directives.len() == 1000 && directives.iter().all(|told| told["directive"] == "lost"));
+            assert!(directives.len() == 1000 && directives.iter().all(|item| item["directive"] == "lost"));
             let items: Vec<Value> =
                 rubbish.iter().map(|beat| json!({"lease": beat["lease"], "outcome": "succeeded"})).collect();
             let answer = server.post(ROUTES[3], &json!({"items": items})).await;

@@ -1,19 +1,20 @@
-//! Signs of life, and the news that they bring back.
+//! Heartbeats, and the directives in their answers.
 
 use super::*;
 use crate::api::{history, is_time};
 
 #[tokio::test]
-async fn a_cancel_wakes_the_heartbeat_that_waits_and_is_repeated_until_it_is_seen() {
+async fn a_cancel_ends_the_wait_of_a_heartbeat_and_is_repeated_until_it_is_seen() {
     let server = Server::start();
     let (id, lease) = leased(&server, "w", json!({})).await;
-    // The wait would be over after ten seconds, and without news.
+    // Without the cancel the heartbeat would be answered after ten seconds, without a directive.
     let (answer, ()) = tokio::join!(beat(&server, "w", &lease, None), async {
         server.get("/healthz").await;
         cancel(&server, &id).await;
     });
     assert_eq!(answer.body["directives"], json!([{"lease": lease, "directive": "cancel"}]));
     assert!(is_time(&answer.body["deadline"]), "{}", answer.text);
+    assert!((1..=30_000).contains(&answer.body["left_ms"].as_u64().unwrap_or_default()), "{}", answer.text);
     for _ in 0..3 {
         assert_eq!(directive(&beat(&server, "w", &lease, None).await).as_deref(), Some("cancel"), "not seen yet");
     }
@@ -24,7 +25,7 @@ async fn a_cancel_wakes_the_heartbeat_that_waits_and_is_repeated_until_it_is_see
 }
 
 #[tokio::test]
-async fn the_news_of_one_lease_among_many_names_that_one() {
+async fn a_directive_names_its_lease_among_many() {
     let server = Server::start();
     for _ in 0..5 {
         server.submit(&json!({"kind": "a"})).await;
@@ -45,6 +46,8 @@ async fn heartbeats_keep_a_lease_alive_and_wait_no_longer_than_a_third_of_it() {
     let (id, lease) = leased(&server, "w", json!({})).await;
     for _ in 0..6 {
         let answer = beat(&server, "w", &lease, None).await;
+        let left_ms = answer.body["left_ms"].as_u64().expect("the time that is left");
+        assert!((1..=600).contains(&left_ms), "a third of the lease has passed when the wait ends: {}", answer.text);
         assert_eq!(answer.body["directives"], json!([]), "had it waited for thirty seconds, the lease would be lost");
         assert!(is_time(&answer.body["deadline"]), "{}", answer.text);
     }
@@ -56,7 +59,12 @@ async fn heartbeats_keep_a_lease_alive_and_wait_no_longer_than_a_third_of_it() {
 async fn a_heartbeat_of_nothing_has_no_deadline_and_is_answered_at_once() {
     let server = Server::start();
     let answer = server.post("/v1/leases/heartbeat", &json!({"worker": "w", "leases": [], "wait_s": 30})).await;
-    assert_eq!((answer.status, &answer.body), (200, &json!({"directives": [], "deadline": null})), "{}", answer.text);
+    assert_eq!(
+        (answer.status, &answer.body),
+        (200, &json!({"directives": [], "deadline": null, "left_ms": null})),
+        "{}",
+        answer.text
+    );
 }
 
 #[tokio::test]
@@ -81,7 +89,7 @@ async fn progress_is_shown_while_it_runs_and_kept_with_the_end() {
 }
 
 #[tokio::test]
-async fn the_last_word_before_the_end_is_kept_with_it() {
+async fn the_last_progress_before_the_end_is_recorded_with_it() {
     let server = Server::start();
     for n in 0..40 {
         let (id, lease) = leased(&server, "w", json!({})).await;
@@ -93,7 +101,7 @@ async fn the_last_word_before_the_end_is_kept_with_it() {
 }
 
 #[tokio::test]
-async fn a_lease_that_is_somebody_elses_is_lost_and_its_holder_is_not_disturbed() {
+async fn the_lease_of_another_worker_is_lost_and_its_holder_is_not_disturbed() {
     let server = Server::with(["--kind", "a:lease_s=2"]);
     let (id, lease) = leased(&server, "w", json!({})).await;
     let before = server.get("/v1/log/head").await.body;
@@ -112,13 +120,13 @@ async fn a_lease_that_is_somebody_elses_is_lost_and_its_holder_is_not_disturbed(
         answer.assert_problem(409, "lease_lost");
     }
     assert_eq!(server.get("/v1/log/head").await.body, before);
-    assert_eq!(server.task(&id).await["progress"], Value::Null, "what a thief says of it counts nothing");
+    assert_eq!(server.task(&id).await["progress"], Value::Null, "the progress of another worker is ignored");
     assert_eq!(news(&server, "w", &lease).await, None);
     assert_eq!(succeed(&server, &lease).await, json!({"status": "succeeded"}));
 }
 
 #[tokio::test]
-async fn a_thief_does_not_keep_a_lease_alive() {
+async fn the_heartbeats_of_another_worker_do_not_renew_a_lease() {
     let server = Server::with(["--kind", "a:lease_s=0.4"]);
     let (id, lease) = leased(&server, "w", json!({"max_attempts": 1})).await;
     let ended = server.task_at_end(&id);
@@ -126,14 +134,14 @@ async fn a_thief_does_not_keep_a_lease_alive() {
     let task = loop {
         tokio::select! {
             task = &mut ended => break task,
-            told = news(&server, "thief", &lease) => assert_eq!(told.as_deref(), Some("lost")),
+            directive = news(&server, "thief", &lease) => assert_eq!(directive.as_deref(), Some("lost")),
         }
     };
     assert_eq!(task["outcome"]["error"]["code"], "lease_expired", "{task}");
 }
 
 #[tokio::test]
-async fn a_lost_lease_that_was_seen_to_be_lost_does_not_end_the_wait_for_the_others() {
+async fn a_lost_lease_whose_loss_was_seen_does_not_end_the_wait_for_the_others() {
     let server = Server::with(["--kind", "a:lease_s=3"]);
     let (id, lease) = leased(&server, "w", json!({})).await;
     let (_, gone) = leased(&server, "w", json!({})).await;
@@ -168,7 +176,11 @@ async fn the_step_that_must_end_first_shows_on_the_task() {
     assert_eq!(shown["expected_end"], "2999-01-01T00:00:00.000000Z", "{shown}");
     assert!(is_time(&shown["acknowledged_at"]), "{shown}");
     let all = history(&server, &id).await;
-    assert_eq!(all, ["Created", "Started", "CancelRequested", "CancelAcknowledged"], "twice said is once recorded");
+    assert_eq!(
+        all,
+        ["Created", "Started", "CancelRequested", "CancelAcknowledged"],
+        "a repeated acknowledgement is recorded once"
+    );
     let event = events(&server, &id).await[3].clone();
     assert_eq!((&event["meta"]["actor"], &event["meta"]["via"]), (&json!("w"), &json!("worker")), "{event}");
     finish(&server, json!({"lease": lease, "outcome": "cancelled", "message": "half of it"})).await;
@@ -183,7 +195,7 @@ async fn of_two_heartbeats_that_wait_for_one_lease_the_later_one_waits_on() {
     let (id, lease) = leased(&server, "w", json!({})).await;
     let body = json!({"worker": "w", "leases": [{"lease": lease}, {"lease": lease}], "wait_s": 30});
     let (first, second) = tokio::join!(server.post("/v1/leases/heartbeat", &body), async {
-        // Whichever of the two comes first is answered when the other comes, and not after thirty seconds.
+        // The first of the two is answered when the second comes, and not after thirty seconds.
         let later = server.post("/v1/leases/heartbeat", &body);
         let (later, ()) = tokio::join!(later, async {
             server.get("/healthz").await;
@@ -191,6 +203,6 @@ async fn of_two_heartbeats_that_wait_for_one_lease_the_later_one_waits_on() {
         });
         later
     });
-    let told = [first, second].map(|answer| answer.body["directives"].as_array().unwrap().len());
-    assert!(told.iter().any(|told| *told > 0), "{told:?}");
+    let directives = [first, second].map(|answer| answer.body["directives"].as_array().unwrap().len());
+    assert!(directives.iter().any(|count| *count > 0), "{directives:?}");
 }

@@ -43,7 +43,7 @@ async fn a_lease_that_is_handed_back_costs_no_attempt() {
 }
 
 #[tokio::test]
-async fn whatever_is_said_again_the_first_answer_stands() {
+async fn a_finish_that_is_sent_again_gets_the_first_answer() {
     let server = Server::start();
     let (id, lease) = leased(&server, "w", json!({"max_attempts": 3})).await;
     let error = json!({"code": "c", "message": "m"});
@@ -169,7 +169,7 @@ async fn after_a_request_to_cancel_nothing_is_tried_again() {
 }
 
 #[tokio::test]
-async fn a_failure_is_tried_again_after_its_pause_by_whoever_is_there() {
+async fn a_failure_is_retried_after_its_pause_by_any_worker() {
     let server = Server::start();
     let (id, lease) = leased(&server, "w1", json!({"max_attempts": 2})).await;
     let failed = |lease: &str| json!({"lease": lease, "outcome": "failed", "error": {"code": "c", "message": "m"}});

@@ -1,4 +1,4 @@
-//! Workers that die, servers that die, and what comes too late.
+//! Workers and servers that are killed, and reports that come too late.
 
 use std::time::Duration;
 
@@ -50,10 +50,14 @@ async fn a_dead_worker_that_was_asked_to_stop_leaves_a_task_that_is_cancelled_by
 }
 
 #[tokio::test]
-async fn an_attempt_that_takes_too_long_is_lost_and_its_worker_is_told() {
+async fn an_attempt_that_takes_too_long_is_lost_and_its_worker_receives_that() {
     let server = Server::start();
     let (id, lease) = leased(&server, "w", json!({"max_attempts": 2, "timeout_s": 1})).await;
-    assert_eq!(directive(&beat(&server, "w", &lease, None).await).as_deref(), Some("lost"), "it wakes the heartbeat");
+    assert_eq!(
+        directive(&beat(&server, "w", &lease, None).await).as_deref(),
+        Some("lost"),
+        "it ends the wait of the heartbeat"
+    );
     assert_refused(&succeed(&server, &lease).await, "lease_lost");
     let all = events(&server, &id).await;
     assert_eq!(expired(&all[2]), ("AttemptFailed", "timed_out", ""));
@@ -78,7 +82,7 @@ async fn a_lease_is_honoured_by_the_server_that_comes_after_a_kill() {
     assert_eq!(finish(&server, json!({"lease": lease, "outcome": "released"})).await, json!({"status": "succeeded"}));
     assert_eq!(history(&server, &id).await, ["Created", "Started", "Completed"]);
     let task = server.task_at_end(&other).await;
-    assert_eq!(task["outcome"]["error"]["code"], "lease_expired", "nobody lives for ever by restarts: {task}");
+    assert_eq!(task["outcome"]["error"]["code"], "lease_expired", "a restart renews a lease only once: {task}");
     assert_refused(&succeed(&server, &dead).await, "lease_lost");
 }
 
@@ -87,7 +91,7 @@ async fn a_server_that_was_away_does_not_blame_its_workers() {
     let server = Server::with(["--kind", "a:lease_s=0.5"]);
     let (id, lease) = leased(&server, "w", json!({"max_attempts": 1})).await;
     signal(server.pid(), "STOP");
-    // Not a wait for anything: that time passes is the point.
+    // Time has to pass for the leases to be overdue.
     tokio::time::sleep(Duration::from_secs(4)).await;
     signal(server.pid(), "CONT");
     assert_eq!(news(&server, "w", &lease).await, None);

@@ -1,4 +1,4 @@
-//! The ladder of a cancel, for workers that don't listen; and a server that is told to go.
+//! The ladder of a cancel, for workers that ignore it; and a server that stops.
 
 use std::time::{Duration, Instant};
 
@@ -76,7 +76,7 @@ async fn a_ladder_of_no_time_ends_the_lease_at_once() {
 }
 
 #[tokio::test]
-async fn by_default_a_worker_is_asked_for_ever() {
+async fn by_default_a_cancel_stays_on_its_first_rung() {
     let server = Server::start();
     let (id, lease) = leased(&server, "deaf", json!({})).await;
     cancel(&server, &id).await;
@@ -86,7 +86,7 @@ async fn by_default_a_worker_is_asked_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_told_to_go_answers_who_waits_and_goes() {
+async fn a_server_that_stops_answers_waiting_requests_first() {
     let mut server = Server::start();
     let (id, lease) = leased(&server, "w", json!({})).await;
     let (url, client) = (server.url(), server.client().clone());
@@ -99,7 +99,7 @@ async fn a_server_that_is_told_to_go_answers_who_waits_and_goes() {
     let beating = post("/v1/leases/heartbeat", json!({"worker": "w", "leases": beats, "wait_s": 30}));
     server.task_when(&id, |task| task["progress"]["message"] == "here").await;
     for _ in 0..20 {
-        // What was sent before has arrived by then.
+        // The requests that were sent before have arrived by then.
         server.get("/healthz").await;
     }
     let begun = Instant::now();

@@ -30,7 +30,7 @@ use crate::task::Invalid;
 use crate::task::limits::TITLE_MAX;
 use crate::work::worker::context::Context;
 use crate::work::worker::handler::{Defaults, Done, Failure, Handler};
-use crate::work::worker::report::line;
+use crate::work::worker::text::line;
 use input::Order;
 use job::Job;
 use limit::Limiter;

@@ -1,20 +1,19 @@
-//! One item of a finish: how an attempt ended, as its worker says it, checked before anything is decided.
+//! One item of a finish: how an attempt ended, by its worker's report, checked before the task's actor decides.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::leases::Lease;
-use super::plumbing::error::Problem;
-use super::plumbing::json::Object;
+use super::token::LeaseToken;
+use crate::http::plumbing::error::Problem;
+use crate::http::plumbing::json::Object;
 use crate::task::command::End;
 use crate::task::event::{OutputKept, Progress, ReleasedReason, TaskError};
 use crate::task::limits::{NAME_MAX, RESULT_MAX, TAIL_MAX, TEXT_MAX, fits, is_line};
 use crate::task::{Command, Invalid};
 
-/// See the module.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Finish {
+pub struct FinishItem {
     lease: String,
     outcome: Outcome,
     message: Option<String>,
@@ -33,7 +32,7 @@ enum Outcome {
     Released,
 }
 
-/// What the attempt wrote.
+/// The end of the attempt's output.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Output {
@@ -42,13 +41,13 @@ struct Output {
     dropped_bytes: u64,
 }
 
-impl Finish {
-    /// The lease, and the command once the last progress is known.
+impl FinishItem {
+    /// The lease, and a function that makes the command from the attempt's last progress.
     ///
     /// # Errors
     /// 413 `too_large`, 422.
-    pub fn check(self) -> Result<(Lease, impl FnOnce(Option<Progress>) -> Command), Problem> {
-        let lease = Lease::parse(&self.lease, "/lease")?;
+    pub fn check(self) -> Result<(LeaseToken, impl FnOnce(Option<Progress>) -> Command), Problem> {
+        let lease = LeaseToken::parse(&self.lease, "/lease")?;
         let invalid = self.rules();
         if !invalid.is_empty() {
             return Err(Problem::invalid(invalid));

@@ -1,4 +1,4 @@
-//! A `taskbell work` process, and what the tests ask of tasks.
+//! A `taskbell work` process, and helpers that submit and read its tasks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use tempfile::TempDir;
 use crate::support::{PATIENCE, Server, signal, taskbell};
 
 /// A worker process whose commands run in a folder of its own. Dropping it kills it.
-pub struct Crew {
+pub struct WorkerProcess {
     child: Child,
     folder: TempDir,
 }
 
-impl Crew {
+impl WorkerProcess {
     /// Runs `script` with `sh` for each task of the kind `demo`.
-    pub fn of(server: &Server, script: &str) -> Self {
+    pub fn start(server: &Server, script: &str) -> Self {
         Self::with(server, &["--kind", "demo"], &["sh", "-c", script])
     }
 
@@ -31,7 +31,7 @@ impl Crew {
             .arg("--")
             .args(command)
             .env("TASKBELL_SERVER", server.url())
-            .env("TASKBELL_TOKEN", "its own business")
+            .env("TASKBELL_TOKEN", "not for the command")
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stderr(stderr)
@@ -45,7 +45,7 @@ impl Crew {
         self.folder.path().join(name)
     }
 
-    /// What it has said.
+    /// Its stderr so far.
     pub fn stderr(&self) -> String {
         fs::read_to_string(self.file("stderr")).unwrap_or_default()
     }
@@ -59,22 +59,22 @@ impl Crew {
         let _ = self.child.wait();
     }
 
-    /// SIGTERM, and waits for its end; all that it has said. What it says of an attempt comes after the server's answer.
-    pub async fn leave(mut self) -> String {
+    /// Sends SIGTERM and waits for its exit; its stderr. It writes a line about an attempt after the server's answer.
+    pub async fn stop(mut self) -> String {
         self.signal("TERM");
-        let left = tokio::task::spawn_blocking(move || (self.end(), self.stderr()));
-        let (status, said) = left.await.unwrap();
-        assert!(status.success(), "{status}: {said}");
-        said
+        let exit = tokio::task::spawn_blocking(move || (self.wait(), self.stderr()));
+        let (status, stderr) = exit.await.unwrap();
+        assert!(status.success(), "{status}: {stderr}");
+        stderr
     }
 
-    /// Waits for its end.
-    pub fn end(&mut self) -> ExitStatus {
+    /// Waits for its exit.
+    pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("its exit status")
     }
 }
 
-impl Drop for Crew {
+impl Drop for WorkerProcess {
     fn drop(&mut self) {
         self.kill9();
         if std::thread::panicking() {
@@ -83,17 +83,17 @@ impl Drop for Crew {
     }
 }
 
-/// A pipe by which a test lets a command go on: the command reads a line of it.
+/// A named pipe: a command waits until it can read a line from it.
 pub fn gate(path: &Path) {
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
         .expect("a pipe");
 }
 
-/// Lets whoever waits at the gate pass.
-pub async fn open(path: &Path) {
+/// Lets the command at the gate continue.
+pub async fn open_gate(path: &Path) {
     let path = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || fs::write(path, "go\n"));
-    tokio::time::timeout(PATIENCE, opened).await.expect("somebody at the gate").unwrap().expect("an open gate");
+    tokio::time::timeout(PATIENCE, opened).await.expect("a command at the gate").unwrap().expect("an open gate");
 }
 
 /// A task of the kind `demo`; its id.
@@ -103,12 +103,12 @@ pub async fn submit(server: &Server, more: Value) -> String {
     server.submit(&task).await
 }
 
-/// Waits until the task's progress says this.
-pub async fn says(server: &Server, id: &str, message: &str) -> Value {
+/// Waits until the task's progress has this message; the task.
+pub async fn wait_for_progress(server: &Server, id: &str, message: &str) -> Value {
     server.task_when(id, |task| task["progress"]["message"] == message).await
 }
 
-/// The process that the task's progress names, as `pid N`.
+/// Waits until the task's progress has the message `pid N`; N.
 pub async fn pid(server: &Server, id: &str) -> u32 {
     let named = |task: &Value| task["progress"]["message"].as_str()?.strip_prefix("pid ")?.parse().ok();
     let task = server.task_when(id, |task| named(task).is_some()).await;
@@ -121,7 +121,7 @@ pub async fn events(server: &Server, id: &str, kind: &str) -> Vec<Value> {
     history["items"].as_array().unwrap().iter().filter(|event| event["type"] == kind).cloned().collect()
 }
 
-/// Whether no such process runs; one that is dead and was not fetched yet is gone.
+/// Whether no such process runs. A process that has exited and is not reaped is gone.
 pub fn is_gone(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     matches!(stat.rsplit(") ").next().and_then(|rest| rest.chars().next()), None | Some('Z' | 'X'))

@@ -1,0 +1,46 @@
+//! `POST /v1/leases/cancel-ack`.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+
+use super::command::{execute_message, lease_problem};
+use super::token::LeaseToken;
+use crate::http::AppState;
+use crate::http::plumbing::answer::answer_empty;
+use crate::http::plumbing::caller::Caller;
+use crate::http::plumbing::error::Problem;
+use crate::http::plumbing::json;
+use crate::task::limits::{TEXT_MAX, is_line};
+use crate::task::{Command, Timestamp};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcknowledgeBody {
+    lease: String,
+    stopping_after: Option<String>,
+    expected_end: Option<Timestamp>,
+}
+
+/// `POST /v1/leases/cancel-ack`: the attempt knows of the request to cancel.
+///
+/// # Errors
+/// 400, 409 `lease_lost` or `not_cancelling`, 422, 503.
+pub async fn acknowledge(
+    state: web::Data<AppState>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let body = json::read_body(&request, payload, json::BODY_MAX).await?;
+    let AcknowledgeBody { lease, stopping_after, expected_end } = body;
+    let lease = LeaseToken::parse(&lease, "/lease")?;
+    if stopping_after.as_ref().is_some_and(|step| !is_line(step, TEXT_MAX)) {
+        return Err(Problem::invalid_field("/stopping_after", "one line of 1 to 1024 bytes"));
+    }
+    let LeaseToken { task, attempt, ref hash } = lease;
+    let command = Command::AcknowledgeCancel { attempt, lease: Some(hash.clone()), stopping_after, expected_end };
+    let message = execute_message(&state, &caller, &lease, command);
+    let receipt = state.registry.execute(message).await.map_err(lease_problem)?;
+    state.read.wait_for_revision(task, receipt.revision).await;
+    Ok(answer_empty(HttpResponse::NoContent(), state.read.position()))
+}

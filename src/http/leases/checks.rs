@@ -1,0 +1,45 @@
+//! Rules that the bodies of several routes share.
+
+use std::time::Duration;
+
+use crate::task::Invalid;
+use crate::task::limits::{LOCAL_WORKER, WORKER_MAX, is_line, is_name, is_own};
+
+/// Leases in one request.
+pub const LEASES_MAX: usize = 1000;
+/// Names in one list of a request.
+const NAMES_MAX: usize = 64;
+/// The longest long poll.
+pub const WAIT_MAX_S: f64 = 30.0;
+
+pub fn check_worker(worker: &str) -> Vec<Invalid> {
+    let mut invalid = Vec::new();
+    if !is_line(worker, WORKER_MAX * 4) || worker.chars().count() > WORKER_MAX {
+        invalid.push(Invalid::new("/worker", format!("one line of 1 to {WORKER_MAX} characters")));
+    } else if worker.starts_with(LOCAL_WORKER) {
+        invalid.push(Invalid::new("/worker", "names that begin with `local/` are those of workers inside a server"));
+    }
+    invalid
+}
+
+pub fn check_names(names: Option<&[String]>, pointer: &str, invalid: &mut Vec<Invalid>) {
+    let Some(names) = names else { return };
+    if !(1..=NAMES_MAX).contains(&names.len()) {
+        invalid.push(Invalid::new(pointer, format!("1 to {NAMES_MAX} names; leave it away for any")));
+    }
+    for (place, name) in names.iter().enumerate() {
+        if !is_name(name) || is_own(name) {
+            let detail = "1 to 64 of a-z, 0-9, '.', '_', '-', and not this server's own";
+            invalid.push(Invalid::new(format!("{pointer}/{place}"), detail));
+        }
+    }
+}
+
+/// The length of a long poll.
+pub fn check_wait(seconds: f64, invalid: &mut Vec<Invalid>) -> Duration {
+    if (0.0..=WAIT_MAX_S).contains(&seconds) {
+        return Duration::from_secs_f64(seconds);
+    }
+    invalid.push(Invalid::new("/wait_s", format!("0 to {WAIT_MAX_S} seconds")));
+    Duration::ZERO
+}

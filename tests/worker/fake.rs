@@ -1,0 +1,120 @@
+//! A server that speaks the lease protocol as a test wants it to, for what a real server does only by bad luck.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+pub const TAKE: &str = "/v1/leases";
+pub const HEARTBEAT: &str = "/v1/leases/heartbeat";
+pub const FINISH: &str = "/v1/leases/finish";
+
+/// What becomes of one request.
+pub enum Reply {
+    Json(u16, Value),
+    /// The connection stays open, and nothing comes.
+    Silence,
+}
+
+/// Dropping it closes all connections.
+pub struct FakeServer {
+    pub url: String,
+    serving: JoinHandle<()>,
+}
+
+impl FakeServer {
+    /// A server that answers each request, given its path and its body, with what `reply` returns.
+    pub async fn start(reply: impl Fn(&str, &Value) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let reply: Arc<Answer> = Arc::new(reply);
+        let serving = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((connection, _)) = listener.accept().await {
+                connections.spawn(serve(connection, Arc::clone(&reply)));
+            }
+        });
+        Self { url, serving }
+    }
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+type Answer = dyn Fn(&str, &Value) -> Reply + Send + Sync;
+
+async fn serve(connection: TcpStream, reply: Arc<Answer>) {
+    let mut connection = BufReader::new(connection);
+    while let Some((path, body)) = read_request(&mut connection).await {
+        let Reply::Json(status, answer) = reply(&path, &body) else { return std::future::pending().await };
+        let (answer, date) = (answer.to_string(), late_date());
+        let head = format!(
+            "HTTP/1.1 {status} Status\r\nContent-Type: application/json\r\nDate: {date}\r\nContent-Length: {}\r\n\r\n",
+            answer.len()
+        );
+        if connection.write_all((head + &answer).as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Path and body; none at the end of the connection.
+async fn read_request(connection: &mut BufReader<TcpStream>) -> Option<(String, Value)> {
+    let (mut first, mut length) = (String::new(), 0);
+    connection.read_line(&mut first).await.ok()?;
+    loop {
+        let mut line = String::new();
+        connection.read_line(&mut line).await.ok().filter(|n| *n > 0)?;
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    let mut body = vec![0; length];
+    connection.read_exact(&mut body).await.ok()?;
+    Some((first.split(' ').nth(1)?.to_owned(), serde_json::from_slice(&body).ok()?))
+}
+
+/// Two seconds ago: a server's `Date` is cut to the second and refreshed only now and then.
+fn late_date() -> String {
+    let late = jiff::Timestamp::now() - Duration::from_secs(2);
+    jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&late).unwrap()
+}
+
+/// The answer that grants these leases of the kind `demo`, each with this input and this much time left.
+pub fn granted(inputs: &[&str], left: Duration) -> Value {
+    let lease = |input: &&str| {
+        let id = uuid::Uuid::now_v7();
+        json!({
+            "lease": format!("{id}.1.{input}"), "task_id": id, "kind": "demo", "input": input, "attempt": 1,
+            "deadline": until(left), "left_ms": millis(left), "title": "t", "owner": "ada", "labels": {},
+        })
+    };
+    json!({"leases": inputs.iter().map(lease).collect::<Vec<_>>(), "position": 1})
+}
+
+/// The answer to a heartbeat that has nothing to direct.
+pub fn renewed(left: Duration) -> Value {
+    json!({"directives": [], "deadline": until(left), "left_ms": millis(left)})
+}
+
+fn until(left: Duration) -> String {
+    (jiff::Timestamp::now() + left).to_string()
+}
+
+fn millis(left: Duration) -> u64 {
+    left.as_millis().try_into().unwrap()
+}
+
+/// A problem as it stands in an answer.
+pub fn problem(status: u16, code: &str, retryable: bool) -> Value {
+    json!({"status": status, "code": code, "detail": format!("it is {code}"), "retryable": retryable})
+}

@@ -1,0 +1,97 @@
+//! Finishes that a server refuses: each is settled by itself.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+use taskbell::work::Done;
+use tokio::sync::{mpsc, watch};
+
+use super::fake::{FINISH, FakeServer, HEARTBEAT, Reply, TAKE, granted, problem, renewed};
+use super::library::TestWorker;
+use crate::support::PATIENCE;
+
+/// How the server refuses a finish.
+enum Refusal {
+    /// By the answer to its item.
+    Item(Value),
+    /// By the answer to the whole request that holds it.
+    Request(u16, Value),
+}
+
+/// Runs two attempts, `bad` and `good`; `good` ends after the first refusal. `refuse` decides on each finish of `bad`, given
+/// its item. Waits until a finish of the attempt `wanted` is accepted; its item.
+async fn accepted_finish(
+    wanted: &'static str,
+    refuse: impl Fn(&Value) -> Option<Refusal> + Send + Sync + 'static,
+) -> Value {
+    let (set_refused, refused) = watch::channel(false);
+    let (accept, mut accepted) = mpsc::unbounded_channel();
+    let taken = AtomicUsize::new(0);
+    let server = FakeServer::start(move |path, body| match path {
+        TAKE if taken.fetch_add(1, Ordering::SeqCst) == 0 => Reply::Json(200, granted(&["bad", "good"], PATIENCE)),
+        HEARTBEAT => Reply::Json(200, renewed(PATIENCE)),
+        FINISH => {
+            let mut answers = Vec::new();
+            for item in body["items"].as_array().unwrap() {
+                let name = item["lease"].as_str().unwrap().rsplit('.').next().unwrap();
+                let refusal = if name == "bad" { refuse(item) } else { None };
+                if refusal.is_some() {
+                    set_refused.send_replace(true);
+                }
+                match refusal {
+                    Some(Refusal::Request(status, problem)) => return Reply::Json(status, problem),
+                    Some(Refusal::Item(problem)) => answers.push(json!({"problem": problem})),
+                    None => answers.push(json!({"status": "succeeded"})),
+                }
+                if name == wanted && answers.last().unwrap()["status"] == "succeeded" {
+                    let _ = accept.send(item.clone());
+                }
+            }
+            Reply::Json(200, json!({"items": answers, "position": 2}))
+        }
+        _ => Reply::Silence,
+    })
+    .await;
+    let worker = TestWorker::at(&server.url, move |ctx| {
+        let mut refused = refused.clone();
+        async move {
+            if ctx.input_value() == "good" {
+                refused.wait_for(|refused| *refused).await.unwrap();
+            }
+            Ok(Done::default())
+        }
+    });
+    let item = tokio::time::timeout(PATIENCE / 4, accepted.recv()).await;
+    drop(worker);
+    item.unwrap_or_else(|_| panic!("no finish of {wanted} was sent: the refused one blocks it")).unwrap()
+}
+
+#[tokio::test]
+async fn a_finish_that_stays_refused_holds_up_no_other() {
+    let item = accepted_finish("good", |_| Some(Refusal::Item(problem(503, "busy", true)))).await;
+    assert_eq!(item["outcome"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_finish_whose_requests_fail_holds_up_no_other() {
+    let item = accepted_finish("good", |_| Some(Refusal::Request(500, problem(500, "internal", true)))).await;
+    assert_eq!(item["outcome"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_finish_whose_requests_are_refused_for_good_is_refused_alone() {
+    let refusal = || Refusal::Request(422, problem(422, "invalid_request", false));
+    let item = accepted_finish("good", move |_| Some(refusal())).await;
+    assert_eq!(item["outcome"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_finish_that_is_refused_for_good_becomes_a_failure_with_the_reason() {
+    let item = accepted_finish("bad", |item| {
+        let refusal = || Refusal::Request(500, problem(500, "log_damaged", false));
+        (item["outcome"] == "succeeded").then(refusal)
+    })
+    .await;
+    assert_eq!((&item["outcome"], &item["retryable"]), (&json!("failed"), &json!(false)));
+    assert_eq!(item["error"]["code"], "end_refused");
+}
