@@ -34,7 +34,7 @@ use crate::streams::registry::Registry;
 use crate::task::TaskId;
 use crate::views::Limits;
 use crate::views::Views;
-use crate::work::kinds::distribute::{Distribute, Roots};
+use crate::work::kinds::distribute::{ContentRoots, Distribute};
 use crate::work::{BulkCancel, Doors, Drain, Handler, Handlers, LocalWorker, NotRegistered};
 
 mod subscribers;
@@ -274,7 +274,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
 
 async fn serve(config: Config) -> Result<(), StartError> {
     let mut handlers = Handlers::new();
-    let roots = Roots::new(&config.content_roots).map_err(|error| StartError::Io("content root", error))?;
+    let roots = ContentRoots::new(&config.content_roots).map_err(|error| StartError::Io("content root", error))?;
     handlers.register(Distribute::new(roots, config.content_bytes_per_s.and_then(NonZeroU64::new)))?;
     let data = match config.store {
         StoreKind::Sqlite => Some(config.data),

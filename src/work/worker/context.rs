@@ -192,6 +192,11 @@ impl Step {
     pub fn is_interrupted(&self) -> bool {
         self.attempt.cut.is_cancelled()
     }
+
+    /// Cancelled when [`Self::is_interrupted`] becomes true, for code that waits.
+    pub(in crate::work) fn interruption(&self) -> &CancellationToken {
+        &self.attempt.cut
+    }
 }
 
 impl Drop for Step {
