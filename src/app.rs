@@ -33,7 +33,7 @@ use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
 use crate::task::{Position, Status, TaskId};
 use crate::views::{Limits, Row, Views};
-use crate::work::kinds::distribute::{Distribute, Roots};
+use crate::work::kinds::distribute::{ContentRoots, Distribute};
 use crate::work::{BulkCancel, Drain, Handler, Handlers, LocalWorker, NotRegistered, WorkerChannels};
 
 mod subscribers;
@@ -334,7 +334,7 @@ pub fn run(config: Config) -> Result<(), StartError> {
 
 async fn serve(config: Config) -> Result<(), StartError> {
     let mut handlers = Handlers::new();
-    let roots = Roots::new(&config.content_roots).map_err(|error| StartError::Io("content root", error))?;
+    let roots = ContentRoots::new(&config.content_roots).map_err(|error| StartError::Io("content root", error))?;
     handlers.register(Distribute::new(roots, config.content_bytes_per_s.and_then(NonZeroU64::new)))?;
     let taskbell = Taskbell::start(Options {
         data: config.data,

@@ -1,5 +1,5 @@
-//! A real worker; in place of the dispatcher and the log, a desk that judges commands by the real rules and tells the
-//! test what it heard.
+//! A real worker without a server. In place of the dispatcher and the log stands a desk: it decides commands by the real
+//! rules and reports each message that it receives to the test.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -21,13 +21,13 @@ use taskbell::work::{Context, Done, Failure, Handler, Handlers, LocalWorker, Wor
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-/// Nothing here takes that long; it only ends a test that would hang.
+/// A test fails if a message does not arrive within this time.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What the desk heard.
+/// A message that the desk received.
 pub enum Said {
     Offered(Offer),
-    /// Events that a worker's command led to.
+    /// A command of the worker recorded these events.
     Recorded(Vec<Event>, Meta),
     Refused(Command, ExecuteError),
     Noted(Progress),
@@ -36,11 +36,12 @@ pub enum Said {
 
 struct Desk {
     tasks: HashMap<TaskId, TaskStream>,
+    /// The errors that the next commands of the worker get.
     fails: VecDeque<ExecuteError>,
-    say: mpsc::UnboundedSender<Said>,
+    report: mpsc::UnboundedSender<Said>,
 }
 
-/// The next commands fail with these.
+/// Makes the next commands of the worker fail with these errors, one each.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Fail(Vec<ExecuteError>);
@@ -52,46 +53,46 @@ impl Actor for Desk {
 impl actix::Handler<Execute> for Desk {
     type Result = Result<Receipt, ExecuteError>;
 
-    fn handle(&mut self, ask: Execute, _: &mut Ctx<Self>) -> Self::Result {
-        let ours = ask.meta.actor == "local/test/1";
-        if ours && let Some(error) = self.fails.pop_front() {
-            self.say.send(Said::Refused(ask.command, error.clone())).ok();
+    fn handle(&mut self, execute: Execute, _: &mut Ctx<Self>) -> Self::Result {
+        let from_worker = execute.meta.actor == "local/test/1";
+        if from_worker && let Some(error) = self.fails.pop_front() {
+            self.report.send(Said::Refused(execute.command, error.clone())).ok();
             return Err(error);
         }
-        let stream = self.tasks.entry(ask.task).or_default();
-        match stream.decide(&ask.command, ask.at) {
+        let stream = self.tasks.entry(execute.task).or_default();
+        match stream.decide(&execute.command, execute.at) {
             Ok(events) => {
                 for event in &events {
                     stream.evolve(event);
                 }
                 let (appended, task) = (events.len(), stream.0.clone().unwrap());
-                if ours {
-                    self.say.send(Said::Recorded(events, ask.meta)).ok();
+                if from_worker {
+                    self.report.send(Said::Recorded(events, execute.meta)).ok();
                 }
                 Ok(Receipt { revision: Revision(0), appended, task })
             }
-            Err(no) => {
-                self.say.send(Said::Refused(ask.command, no.clone().into())).ok();
-                Err(no.into())
+            Err(rejected) => {
+                self.report.send(Said::Refused(execute.command, rejected.clone().into())).ok();
+                Err(rejected.into())
             }
         }
     }
 }
 
-macro_rules! hears {
+macro_rules! reports {
     ($message:ty, $said:expr) => {
         impl actix::Handler<$message> for Desk {
             type Result = ();
 
             fn handle(&mut self, message: $message, _: &mut Ctx<Self>) {
-                self.say.send($said(message)).ok();
+                self.report.send($said(message)).ok();
             }
         }
     };
 }
-hears!(Offer, Said::Offered);
-hears!(Stopped, |stopped: Stopped| Said::Stopped(stopped.attempt));
-hears!(NoteProgress, |note: NoteProgress| Said::Noted(note.progress));
+reports!(Offer, Said::Offered);
+reports!(Stopped, |stopped: Stopped| Said::Stopped(stopped.attempt));
+reports!(NoteProgress, |note: NoteProgress| Said::Noted(note.progress));
 
 impl actix::Handler<Fail> for Desk {
     type Result = ();
@@ -104,12 +105,12 @@ impl actix::Handler<Fail> for Desk {
 pub struct Bench {
     desk: Addr<Desk>,
     pub worker: Addr<LocalWorker>,
-    heard: mpsc::UnboundedReceiver<Said>,
-    /// What was heard of progress.
+    received: mpsc::UnboundedReceiver<Said>,
+    /// All progress that was received so far.
     pub notes: Vec<Progress>,
 }
 
-/// How an attempt ended, and what was recorded before.
+/// How an attempt ended, and the acknowledgements before that.
 #[derive(Debug)]
 pub struct Ended {
     pub acknowledged: Vec<CancelAcknowledged>,
@@ -124,7 +125,7 @@ impl Ended {
         }
     }
 
-    /// Its error, whether it is the last one or another attempt follows.
+    /// The error of the attempt, and whether another attempt follows.
     pub fn error(self) -> (TaskError, bool) {
         match self.last {
             Some(Event::Completed(completed)) if completed.outcome == Outcome::Failed => {
@@ -138,8 +139,8 @@ impl Ended {
 
 impl Bench {
     pub async fn with(handler: impl Handler) -> Self {
-        let (say, heard) = mpsc::unbounded_channel();
-        let desk = Desk { tasks: HashMap::new(), fails: VecDeque::new(), say }.start();
+        let (report, received) = mpsc::unbounded_channel();
+        let desk = Desk { tasks: HashMap::new(), fails: VecDeque::new(), report }.start();
         let mut handlers = Handlers::new();
         let kind = handler.kind().to_owned();
         handlers.register(handler).unwrap();
@@ -151,14 +152,15 @@ impl Bench {
             progress: desk.clone().recipient(),
         };
         let worker = LocalWorker::new(handlers, 4, channels).unwrap().start();
-        let mut bench = Self { desk, worker, heard, notes: Vec::new() };
+        let mut bench = Self { desk, worker, received, notes: Vec::new() };
         let Said::Offered(offer) = bench.hear().await else { panic!("no offer first") };
         assert_eq!((offer.worker.as_str(), offer.kinds, offer.slots), ("local/test/1", vec![kind], 4));
         bench
     }
 
+    /// The next message.
     pub async fn hear(&mut self) -> Said {
-        tokio::time::timeout(PATIENCE, self.heard.recv()).await.expect("nothing was heard for a minute").unwrap()
+        tokio::time::timeout(PATIENCE, self.received.recv()).await.expect("no message within a minute").unwrap()
     }
 
     pub async fn fail(&self, errors: Vec<ExecuteError>) {
@@ -167,7 +169,7 @@ impl Bench {
 
     pub async fn execute(&self, task: TaskId, command: Command) -> Task {
         let meta = Meta {
-            actor: "somebody".to_owned(),
+            actor: "ada".to_owned(),
             via: taskbell::store::Via::Http,
             correlation_id: Uuid::nil(),
             causation_id: None,
@@ -177,7 +179,7 @@ impl Bench {
         self.desk.send(Execute { task, command, at, meta }).await.unwrap().unwrap().task
     }
 
-    /// A new task, its first attempt under way.
+    /// Creates a task and starts its first attempt.
     pub async fn begin(&self, input: Value) -> TaskId {
         self.begin_as(Created { input, ..created() }).await
     }
@@ -189,7 +191,7 @@ impl Bench {
         task
     }
 
-    /// One more attempt of a queued task.
+    /// Starts the next attempt of a queued task.
     pub async fn attempt(&self, task: TaskId) {
         let start = Command::Start { worker: "local/test/1".to_owned(), lease: "hash".to_owned() };
         let Task { attempt, created, .. } = self.execute(task, start).await;
@@ -200,13 +202,13 @@ impl Bench {
         self.worker.send(Direct { task, attempt: 1, directive }).await.unwrap();
     }
 
-    /// Somebody's request, and the dispatcher's directive that follows it.
+    /// Requests a cancel, and sends the directive that the dispatcher would send.
     pub async fn cancel(&self, task: TaskId) {
         self.execute(task, Command::RequestCancel { reason: None, policy: CancelPolicy::default() }).await;
         self.direct(task, Directive::Cancel).await;
     }
 
-    /// Listens until the worker says that the attempt is over.
+    /// Waits until the worker reports that the attempt is over.
     pub async fn end(&mut self) -> Ended {
         let mut ended = Ended { acknowledged: Vec::new(), last: None };
         loop {
@@ -227,7 +229,7 @@ impl Bench {
         }
     }
 
-    /// Listens until a cancel is acknowledged.
+    /// Waits until a cancel is acknowledged.
     pub async fn acknowledgement(&mut self) -> CancelAcknowledged {
         loop {
             match self.hear().await {
@@ -241,7 +243,7 @@ impl Bench {
         }
     }
 
-    /// Listens until progress is heard that `is` the one waited for.
+    /// Waits for progress that `is` accepts.
     pub async fn noted(&mut self, is: impl Fn(&Progress) -> bool) -> Progress {
         loop {
             match self.hear().await {
@@ -280,7 +282,7 @@ pub fn created() -> Created {
 
 type Doing = Pin<Box<dyn Future<Output = Result<Done, Failure>> + Send>>;
 
-/// A handler that does what the test says.
+/// A handler that runs a function of the test.
 pub struct Act(Box<dyn Fn(Context) -> Doing + Send + Sync>);
 
 pub fn act<F: Future<Output = Result<Done, Failure>> + Send + 'static>(
@@ -300,7 +302,7 @@ impl Handler for Act {
     }
 }
 
-/// A signal that handlers wait for, any number of times.
+/// A signal that handlers wait for. Each opening lets one wait pass.
 #[derive(Clone)]
 pub struct Gate(Arc<tokio::sync::Semaphore>);
 

@@ -1,11 +1,11 @@
-//! What the input of a distribution shows by itself.
+//! The checks of a distribution's input that need no access to the disk.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 use taskbell::work::Handler;
-use taskbell::work::kinds::distribute::{Distribute, Roots};
+use taskbell::work::kinds::distribute::{ContentRoots, Distribute};
 
 use super::trees::Yard;
 
@@ -14,7 +14,7 @@ fn wrong(handler: &Distribute, input: &Value) -> Vec<String> {
 }
 
 #[test]
-fn each_field_that_cannot_be_is_named() {
+fn each_field_that_is_wrong_is_named() {
     let yard = Yard::new();
     let handler = yard.handler(None);
     let path = |name: &str| yard.path(name).to_str().unwrap().to_owned();
@@ -51,12 +51,12 @@ fn each_field_that_cannot_be_is_named() {
 }
 
 #[test]
-fn a_root_may_be_named_as_it_is_and_as_it_was_given() {
+fn a_path_may_name_its_root_in_canonical_spelling_or_as_the_setting_does() {
     let yard = Yard::new();
     let elsewhere = tempfile::tempdir().unwrap();
     let given = elsewhere.path().join("content");
     symlink(yard.root.path(), &given).unwrap();
-    let handler = Distribute::new(Roots::new([&given]).unwrap(), None);
+    let handler = Distribute::new(ContentRoots::new([&given]).unwrap(), None);
     let to = |target| json!({"source": yard.path("source"), "targets": [target]});
     assert!(handler.check(&to(given.join("x"))).is_ok());
     assert!(handler.check(&to(yard.path("x"))).is_ok());
@@ -64,19 +64,19 @@ fn a_root_may_be_named_as_it_is_and_as_it_was_given() {
 }
 
 #[test]
-fn a_root_that_is_not_a_directory_is_refused_at_the_start() {
+fn a_content_root_that_is_not_a_directory_is_refused_at_the_start() {
     let yard = Yard::new();
     fs::write(yard.path("file"), "").unwrap();
     for name in ["file", "missing"] {
-        let error = Roots::new([yard.path(name)]).unwrap_err().to_string();
+        let error = ContentRoots::new([yard.path(name)]).unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
     }
-    let none = Distribute::new(Roots::default(), None);
+    let none = Distribute::new(ContentRoots::default(), None);
     assert!(none.check(&json!({"source": "/", "targets": ["/tmp"]})).is_err());
 }
 
 #[test]
-fn the_title_says_what_goes_where() {
+fn the_title_names_the_source_and_the_number_of_targets() {
     let yard = Yard::new();
     let handler = yard.handler(None);
     let title = |source: &str, targets: &[&str]| {

@@ -1,4 +1,4 @@
-//! What only the disk shows.
+//! Distributions that fail because of what is on the disk.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -20,7 +20,7 @@ async fn fails(yard: &Yard, source: &str, target: &str) -> (String, bool, String
 }
 
 #[actix_rt::test]
-async fn a_source_that_is_missing_or_no_directory_is_named() {
+async fn a_source_that_is_missing_or_not_a_directory_fails_with_its_own_code() {
     let yard = Yard::new();
     fs::write(yard.path("file"), "").unwrap();
     let (code, again, message) = fails(&yard, "missing", "x").await;
@@ -42,7 +42,7 @@ async fn symlinks_that_lead_out_of_the_roots_are_not_followed() {
         let (code, again, message) = fails(&yard, source, target).await;
         assert_eq!((code.as_str(), again), ("outside_roots", false), "{message}");
     }
-    // A symlink further down, where the source has a directory.
+    // A symlink inside the target, where the source has a directory.
     fs::create_dir(yard.path("x")).unwrap();
     symlink(outside.path(), yard.path("x/sub")).unwrap();
     assert_eq!(fails(&yard, "source", "x").await.0, "target_conflict");
@@ -50,7 +50,7 @@ async fn symlinks_that_lead_out_of_the_roots_are_not_followed() {
 }
 
 #[actix_rt::test]
-async fn places_that_overlap_once_symlinks_are_followed_are_refused() {
+async fn trees_that_overlap_after_symlinks_are_followed_are_refused() {
     let yard = Yard::new();
     yard.file("a", b"x");
     symlink(yard.path("source"), yard.path("alias")).unwrap();
@@ -87,7 +87,7 @@ async fn pipes_sockets_and_devices_are_refused_before_anything_is_copied() {
     assert!(!yard.path("x").exists());
 }
 
-/// A file system of its own, where this process may mount one.
+/// A file system of its own, if this process may mount one.
 struct Mounted(PathBuf);
 
 impl Mounted {
@@ -109,7 +109,7 @@ impl Drop for Mounted {
 }
 
 #[actix_rt::test]
-async fn a_full_disk_is_named_another_attempt_may_follow_and_nothing_half_is_left() {
+async fn a_full_disk_fails_the_attempt_retryably_and_leaves_no_half_file() {
     let yard = Yard::new();
     yard.file("a", b"fits");
     yard.file("large", &vec![0; 3_000_000]);
@@ -122,7 +122,7 @@ async fn a_full_disk_is_named_another_attempt_may_follow_and_nothing_half_is_lef
 }
 
 #[actix_rt::test]
-async fn a_target_that_can_only_be_read_is_named() {
+async fn a_read_only_target_fails_with_its_own_code() {
     let yard = Yard::new();
     yard.file("a", b"x");
     let Some(_locked) = Mounted::tmpfs(yard.path("x"), "ro") else { return };

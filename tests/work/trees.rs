@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use taskbell::task::event::{Created, Outcome};
-use taskbell::work::kinds::distribute::{Distribute, Roots};
+use taskbell::work::kinds::distribute::{ContentRoots, Distribute};
 use tempfile::TempDir;
 
 use super::bench::{Bench, created};
@@ -34,7 +34,7 @@ impl Yard {
         self.path("source").join(name)
     }
 
-    /// A file of the source, with an old time of change.
+    /// Writes a file of the source, with an old time of change.
     pub fn file(&self, name: &str, content: &[u8]) {
         let path = self.source(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -44,7 +44,7 @@ impl Yard {
 
     pub fn handler(&self, bytes_per_s: Option<u64>) -> Distribute {
         let limit = bytes_per_s.map(|limit| limit.try_into().unwrap());
-        Distribute::new(Roots::new([self.root.path()]).unwrap(), limit)
+        Distribute::new(ContentRoots::new([self.root.path()]).unwrap(), limit)
     }
 
     pub fn order(&self, targets: &[&str]) -> Created {
@@ -57,12 +57,13 @@ pub fn order_of(input: Value) -> Created {
     Created { kind: "content.distribute".to_owned(), input, max_attempts: 3, ..created() }
 }
 
+/// Sets an old time of change.
 pub fn age(path: &Path) {
     let then = filetime::FileTime::from_unix_time(1_600_000_000, 123_456_789);
     filetime::set_symlink_file_times(path, then, then).unwrap();
 }
 
-/// A tree as text: every name, type, permission, time and content.
+/// A tree as text: the name, type, permissions, time and content of every entry.
 pub fn picture(dir: &Path) -> Vec<String> {
     fn look(top: &Path, path: &Path, out: &mut Vec<String>) {
         let meta = path.symlink_metadata().unwrap();
@@ -136,7 +137,7 @@ async fn a_copy_is_its_source_in_every_byte_name_link_permission_and_time() {
 }
 
 #[actix_rt::test]
-async fn what_is_there_already_is_not_copied_again_and_what_differs_is_replaced() {
+async fn entries_that_are_there_already_stay_and_entries_that_differ_are_replaced() {
     let yard = Yard::new();
     odd_tree(&yard);
     let mut bench = Bench::with(yard.handler(None)).await;
@@ -144,14 +145,13 @@ async fn what_is_there_already_is_not_copied_again_and_what_differs_is_replaced(
     bench.end().await;
     let inode = |name: &str| yard.path("a").join(name).symlink_metadata().unwrap().ino();
     let before = inode("deep/er/and deeper/file.bin");
-    // What a killed attempt would leave, a symlink where a file has to go, an older file.
-    let left = yard.path("a/deep").join(format!(".taskbell-{task}.tmp"));
+    // A temporary file that a killed attempt of this task left, a symlink in place of a file, an older file.
+    let left = yard.path("a/deep").join(format!(".taskbell-{task}-0123456789abcdef.tmp"));
     fs::write(&left, b"half").unwrap();
-    // What a task without a next attempt left long ago, and what another task writes at this moment.
-    let temp = |last: u8| yard.path("a/deep").join(format!(".taskbell-01a2040b-3892-71f4-8d6b-ab3e5e27a97{last}.tmp"));
-    fs::write(temp(1), b"abandoned").unwrap();
-    filetime::set_file_mtime(temp(1), filetime::FileTime::from_unix_time(1_700_000_000, 0)).unwrap();
-    fs::write(temp(2), b"somebody else's").unwrap();
+    // A temporary file that another task is about to rename: it has the time of change of its source already.
+    let foreign = yard.path("a/deep/.taskbell-01a2040b-3892-71f4-8d6b-ab3e5e27a971-0123456789abcdef.tmp");
+    fs::write(&foreign, b"complete").unwrap();
+    age(&foreign);
     fs::remove_file(yard.path("a/empty")).unwrap();
     symlink("/etc/passwd", yard.path("a/empty")).unwrap();
     fs::write(yard.path("a/tool"), b"older").unwrap();
@@ -161,15 +161,15 @@ async fn what_is_there_already_is_not_copied_again_and_what_differs_is_replaced(
     let end = bench.end().await.completed();
     assert_eq!(end.message.as_deref(), Some("10 files (3.0 MB) copied to 1 target; 8 of 10 were there already"));
     assert_eq!(inode("deep/er/and deeper/file.bin"), before);
-    assert_eq!(fs::read(temp(2)).unwrap(), b"somebody else's", "it is under way");
-    fs::remove_file(temp(2)).unwrap();
+    assert_eq!(fs::read(&foreign).unwrap(), b"complete");
+    fs::remove_file(&foreign).unwrap();
     age(&yard.path("a/deep"));
     age(&yard.source("deep"));
     assert_eq!(picture(&yard.path("a")), picture(&yard.path("source")));
 }
 
 #[actix_rt::test]
-async fn verifying_finds_and_mends_what_only_looks_the_same() {
+async fn verifying_repairs_a_copy_that_differs_but_has_the_same_size_and_time() {
     let yard = Yard::new();
     yard.file("a/large", &vec![1; 2_500_000]);
     yard.file("b", b"right");

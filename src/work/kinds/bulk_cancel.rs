@@ -1,4 +1,4 @@
-//! The built-in kind `taskbell.bulk-cancel`: asks every task that matched to stop.
+//! The built-in kind `taskbell.bulk-cancel`: requests the cancel of every task that matches a filter.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::clock::now;
 use crate::dispatch::policies::KindPolicies;
 use crate::projection::replay::{BULK_CANCEL, CancellableAt};
-use crate::store::now;
 use crate::store::{Meta, Via};
 use crate::streams::messages::Execute;
 use crate::task::{Command, Position, TaskId};
@@ -18,39 +18,46 @@ use crate::views::Filter;
 use crate::work::worker::context::Context;
 use crate::work::worker::handler::{Defaults, Done, Failure, Handler};
 
-/// Requests that are under way at once.
-const SIDE_BY_SIDE: usize = 100;
+/// How many requests are under way at once.
+const CONCURRENT_REQUESTS: usize = 100;
 
-/// What a bulk cancel is asked to do.
+/// The input of a bulk cancel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BulkCancelInput {
-    /// Which tasks.
+    /// Which tasks to cancel.
     pub filter: Filter,
-    /// As they were when the log ended here: the set never changes, however often it is walked.
+    /// The position in the log at which the filter applies. The set of tasks is the same in every attempt.
     pub position: Position,
-    /// Why, for each of them.
+    /// The reason that each cancel gives.
     pub reason: Option<String>,
-    /// Who asked: the actor of each cancel.
+    /// The subject who requested the bulk cancel: the actor of each cancel.
     pub requested_by: String,
 }
 
-/// The handler; see the module.
+/// The handler of `taskbell.bulk-cancel`; its input is a [`BulkCancelInput`].
 pub struct BulkCancel {
-    /// The door by which all commands go.
+    /// Executes commands on tasks.
     pub execute: Recipient<Execute>,
-    /// Who knows which tasks matched.
+    /// Answers which tasks matched at a position.
     pub history: Recipient<CancellableAt>,
-    /// The ladders of the kinds.
+    /// The cancel ladder of each kind.
     pub kinds: Arc<KindPolicies>,
 }
 
 impl BulkCancel {
-    /// Asks one task; true where it was news to it.
-    async fn ask(&self, ctx: &Context, input: &BulkCancelInput, id: TaskId, kind: &str) -> Result<bool, Failure> {
+    /// Requests the cancel of one task. Returns whether that was recorded; a task that is over, or whose cancel was requested
+    /// before, records nothing.
+    async fn request_cancel(
+        &self,
+        ctx: &Context,
+        input: &BulkCancelInput,
+        id: TaskId,
+        kind: &str,
+    ) -> Result<bool, Failure> {
         let meta = Meta {
             actor: input.requested_by.clone(),
-            // By the door that the wish came in by.
+            // The bulk cancel itself was requested over HTTP.
             via: Via::Http,
             correlation_id: Uuid::now_v7(),
             causation_id: Some(ctx.task_id().uuid()),
@@ -74,33 +81,38 @@ impl Handler for BulkCancel {
         Some("Cancel what matches".to_owned())
     }
 
-    /// A second request for the same cancel leads to no second event, so the set may be walked again.
+    /// Another attempt may repeat all requests: a repeated request records no second event.
     fn defaults(&self) -> Defaults {
         Defaults { max_attempts: 3, ..Defaults::default() }
     }
 
     async fn run(&self, ctx: Context) -> Result<Done, Failure> {
         let input: BulkCancelInput = ctx.input()?;
-        let ask = CancellableAt { filter: input.filter.clone(), position: input.position };
-        let found = self.history.send(ask).await.map_err(|error| Failure::retryable("stopping", error.to_string()))?;
+        let query = CancellableAt { filter: input.filter.clone(), position: input.position };
+        let found =
+            self.history.send(query).await.map_err(|error| Failure::retryable("stopping", error.to_string()))?;
         let found = found.map_err(|error| Failure::retryable("log_unavailable", error.to_string()))?;
-        let (total, mut done, mut asked) = (found.len(), 0, 0);
-        for chunk in found.chunks(SIDE_BY_SIDE) {
+        let (total, mut done, mut requested) = (found.len(), 0, 0);
+        for chunk in found.chunks(CONCURRENT_REQUESTS) {
             if ctx.is_cancelled() {
                 let message = Some(format!("stopped: {done} of {total} tasks were asked to cancel"));
-                return Err(Failure::Cancelled { message, result: Some(json!({"matched": total, "asked": asked})) });
+                return Err(Failure::Cancelled {
+                    message,
+                    result: Some(json!({"matched": total, "asked": requested})),
+                });
             }
-            for news in join_all(chunk.iter().map(|(id, kind)| self.ask(&ctx, &input, *id, kind))).await {
-                asked += usize::from(news?);
+            for recorded in join_all(chunk.iter().map(|(id, kind)| self.request_cancel(&ctx, &input, *id, kind))).await
+            {
+                requested += usize::from(recorded?);
             }
             done += chunk.len();
-            #[allow(clippy::cast_precision_loss)] // a fraction for people
+            #[allow(clippy::cast_precision_loss)] // precise enough for a progress bar
             ctx.progress(done as f64 / total as f64, format!("{done} of {total}"));
         }
-        let message = match total - asked {
-            0 => format!("asked to cancel: {asked}"),
-            over => format!("asked to cancel: {asked}; over or asked before: {over}"),
+        let message = match total - requested {
+            0 => format!("asked to cancel: {requested}"),
+            over => format!("asked to cancel: {requested}; over or asked before: {over}"),
         };
-        Ok(Done::new(message).with_result(json!({"matched": total, "asked": asked})))
+        Ok(Done::new(message).with_result(json!({"matched": total, "asked": requested})))
     }
 }

@@ -1,4 +1,4 @@
-//! The kinds that this server executes itself.
+//! The built-in kinds: the server's own worker executes them.
 
 pub mod bulk_cancel;
 pub mod distribute;

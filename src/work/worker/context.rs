@@ -204,6 +204,11 @@ impl Step {
     pub fn is_interrupted(&self) -> bool {
         self.attempt.interrupt.is_cancelled()
     }
+
+    /// Cancelled when [`Self::is_interrupted`] becomes true, for code that waits.
+    pub(in crate::work) fn interruption(&self) -> &CancellationToken {
+        &self.attempt.interrupt
+    }
 }
 
 impl Drop for Step {

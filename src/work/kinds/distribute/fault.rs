@@ -1,4 +1,4 @@
-//! What the disk says no with, as codes for programs and words for people.
+//! Errors of a distribution: a code for programs, a message for people.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -17,17 +17,17 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    /// Another attempt would do no better.
+    /// Another attempt would fail in the same way.
     pub fn fatal(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retryable: false }
     }
 
-    /// Another attempt may do better.
-    pub fn passing(code: &'static str, message: impl Into<String>) -> Self {
+    /// Another attempt may succeed.
+    pub fn retryable(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retryable: true }
     }
 
-    /// The system refused something at `path`.
+    /// The system refused an operation at `path`.
     pub fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
         let (code, retryable) = match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ("disk_full", true),
@@ -40,11 +40,24 @@ impl Fault {
         Self { code, message: format!("{doing} {}: {cause}", path.display()), retryable }
     }
 
-    /// The system refused to read something that was there when the files were counted.
+    /// The system refused to read an entry that was there when the files were counted.
     pub fn source(path: &Path, error: &io::Error) -> Self {
-        let now_a_symlink = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
-        let gone = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
-        if gone || now_a_symlink { changed(path) } else { Self::io("reading", path, error) }
+        let vanished = error.kind() == ErrorKind::NotFound || is_other_type(error);
+        if vanished { changed(path) } else { Self::io("reading", path, error) }
+    }
+
+    /// The system refused to open a directory of a target.
+    pub fn target(path: &Path, error: &io::Error) -> Self {
+        if is_other_type(error) {
+            conflict(path, "a directory")
+        } else {
+            Self::io("opening the directory", path, error)
+        }
+    }
+
+    /// The system refused to make a directory of a target.
+    pub fn make_dir(path: &Path, error: &io::Error) -> Self {
+        if is_other_type(error) { conflict(path, "a directory") } else { Self::io("making the directory", path, error) }
     }
 
     pub fn is_interrupted(&self) -> bool {
@@ -58,17 +71,22 @@ impl From<Fault> for Failure {
     }
 }
 
-/// The source is not what it was when its files were counted.
-pub(super) fn changed(path: &Path) -> Fault {
-    Fault::passing("source_changed", format!("{} changed or vanished while it was copied", path.display()))
+/// Whether there is a symlink or a file where a directory or file was expected.
+fn is_other_type(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotADirectory || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
-/// Something else is where `wanted` has to go.
+/// The source is not what it was when its files were counted.
+pub(super) fn changed(path: &Path) -> Fault {
+    Fault::retryable("source_changed", format!("{} changed or vanished while it was copied", path.display()))
+}
+
+/// An entry of another type is where `wanted` has to go.
 pub(super) fn conflict(path: &Path, wanted: &str) -> Fault {
     Fault::fatal("target_conflict", format!("{} is in the way: {wanted} has to go there", path.display()))
 }
 
-/// The attempt is being cut: what was begun is given up.
+/// The attempt is interrupted, and the file under way is given up.
 pub(super) fn interrupted() -> Fault {
-    Fault::passing(INTERRUPTED, "the attempt was interrupted")
+    Fault::retryable(INTERRUPTED, "the attempt was interrupted")
 }

@@ -1,33 +1,33 @@
-//! What the input alone shows.
+//! The input of a distribution, and the checks that need no access to the disk.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::roots::{Roots, clean};
+use super::roots::{ContentRoots, clean};
 use crate::task::Invalid;
 
-/// How many targets one distribution may have.
+/// The most targets of one distribution.
 const TARGETS_MAX: usize = 1000;
 
-/// What to copy where; paths are absolute and without `.` or `..`.
+/// What to copy, and where; paths are absolute and without `.` or `..`.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(super) struct DistributeInput {
     pub source: PathBuf,
     pub targets: Vec<PathBuf>,
-    /// Read back and compare after all is copied.
+    /// Whether to read the copies back and compare them after all is copied.
     pub verify: bool,
 }
 
-impl Order {
-    /// The order in `input`, or each field of it that can't be.
-    pub fn parse(input: &Value, roots: &Roots) -> Result<Self, Vec<Invalid>> {
+impl DistributeInput {
+    /// Reads `input`; otherwise returns an error for each field that is wrong.
+    pub fn parse(input: &Value, roots: &ContentRoots) -> Result<Self, Vec<Invalid>> {
         let Value::Object(fields) = input else {
             return Err(vec![Invalid::new("", "an object: {\"source\": DIR, \"targets\": [DIR…], \"verify\"?: bool}")]);
         };
-        let mut found = unknown(fields);
-        let source = field_source(fields, roots, &mut found);
-        let targets = field_targets(fields, roots, &mut found);
+        let mut found = unknown_fields(fields);
+        let source = read_source(fields, roots, &mut found);
+        let targets = read_targets(fields, roots, &mut found);
         let verify = match fields.get("verify") {
             None => false,
             Some(Value::Bool(verify)) => *verify,
@@ -36,10 +36,10 @@ impl Order {
                 false
             }
         };
-        overlaps(source.as_ref(), &targets, &mut found);
+        check_overlaps(source.as_ref(), &targets, &mut found);
         match source {
             Some(source) if found.is_empty() => {
-                let targets = targets.into_iter().map(|place| place.named).collect();
+                let targets = targets.into_iter().map(|target| target.named).collect();
                 Ok(Self { source: source.named, targets, verify })
             }
             _ => Err(found),
@@ -47,25 +47,25 @@ impl Order {
     }
 }
 
-/// A path that lies inside the roots.
-struct Place {
+/// A path that lies inside the content roots.
+struct CheckedPath {
     pointer: String,
     named: PathBuf,
-    /// In the spelling of its root, so that two ways to name one place are found equal.
+    /// In the canonical spelling of its root, so that two spellings of one path are equal.
     canonical: PathBuf,
 }
 
-fn unknown(fields: &Map<String, Value>) -> Vec<Invalid> {
+fn unknown_fields(fields: &Map<String, Value>) -> Vec<Invalid> {
     let known = |name: &str| matches!(name, "source" | "targets" | "verify");
     let pointer = |name: &str| format!("/{}", name.replace('~', "~0").replace('/', "~1"));
     fields.keys().filter(|name| !known(name)).map(|name| Invalid::new(pointer(name), "no such field")).collect()
 }
 
-fn field_source(fields: &Map<String, Value>, roots: &Roots, found: &mut Vec<Invalid>) -> Option<Place> {
-    keep(place("/source".to_owned(), fields.get("source"), roots), found)
+fn read_source(fields: &Map<String, Value>, roots: &ContentRoots, found: &mut Vec<Invalid>) -> Option<CheckedPath> {
+    keep(check_path("/source".to_owned(), fields.get("source"), roots), found)
 }
 
-fn field_targets(fields: &Map<String, Value>, roots: &Roots, found: &mut Vec<Invalid>) -> Vec<Place> {
+fn read_targets(fields: &Map<String, Value>, roots: &ContentRoots, found: &mut Vec<Invalid>) -> Vec<CheckedPath> {
     let Some(Value::Array(items)) = fields.get("targets") else {
         found.push(Invalid::new("/targets", "a list of directories"));
         return Vec::new();
@@ -74,15 +74,15 @@ fn field_targets(fields: &Map<String, Value>, roots: &Roots, found: &mut Vec<Inv
         found.push(Invalid::new("/targets", format!("1 to {TARGETS_MAX} directories")));
         return Vec::new();
     }
-    let places = items.iter().enumerate().map(|(i, item)| place(format!("/targets/{i}"), Some(item), roots));
-    places.filter_map(|place| keep(place, found)).collect()
+    let paths = items.iter().enumerate().map(|(i, item)| check_path(format!("/targets/{i}"), Some(item), roots));
+    paths.filter_map(|path| keep(path, found)).collect()
 }
 
-fn keep(place: Result<Place, Invalid>, found: &mut Vec<Invalid>) -> Option<Place> {
-    place.map_err(|wrong| found.push(wrong)).ok()
+fn keep(path: Result<CheckedPath, Invalid>, found: &mut Vec<Invalid>) -> Option<CheckedPath> {
+    path.map_err(|wrong| found.push(wrong)).ok()
 }
 
-fn place(pointer: String, value: Option<&Value>, roots: &Roots) -> Result<Place, Invalid> {
+fn check_path(pointer: String, value: Option<&Value>, roots: &ContentRoots) -> Result<CheckedPath, Invalid> {
     let Some(Value::String(text)) = value else { return Err(Invalid::new(pointer, "the path of a directory")) };
     if text.contains('\0') {
         return Err(Invalid::new(pointer, "a path has no NUL character"));
@@ -90,13 +90,13 @@ fn place(pointer: String, value: Option<&Value>, roots: &Roots) -> Result<Place,
     let Some(named) = clean(Path::new(text)) else {
         return Err(Invalid::new(pointer, "an absolute path without '..'"));
     };
-    match roots.place(&named) {
-        Some(canonical) => Ok(Place { pointer, named, canonical }),
+    match roots.canonical_spelling(&named) {
+        Some(canonical) => Ok(CheckedPath { pointer, named, canonical }),
         None => Err(Invalid::new(pointer, "not under a content root of this server")),
     }
 }
 
-fn overlaps(source: Option<&Place>, targets: &[Place], found: &mut Vec<Invalid>) {
+fn check_overlaps(source: Option<&CheckedPath>, targets: &[CheckedPath], found: &mut Vec<Invalid>) {
     if let Some(source) = source {
         for target in targets {
             if target.canonical.starts_with(&source.canonical) {
@@ -106,7 +106,7 @@ fn overlaps(source: Option<&Place>, targets: &[Place], found: &mut Vec<Invalid>)
             }
         }
     }
-    // Sorted by their parts, what lies inside a place follows it directly.
+    // Sorted by its components, a path is followed directly by one that lies inside it.
     let mut sorted: Vec<_> = targets.iter().collect();
     sorted.sort_by(|a, b| a.canonical.cmp(&b.canonical));
     for [outer, inner] in sorted.array_windows() {

@@ -1,72 +1,78 @@
-//! A distribution under way: what is done, what comes next.
+//! A distribution under way: what is done, and what comes next.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::attributes::Attributes;
 use super::fault::{Fault, interrupted};
-use super::input::Order;
-use super::limit::Limiter;
-use super::plan::{Entry, Plan, Traits, What};
-use super::put::{self, Sync};
-use super::roots::{Roots, join};
+use super::input::DistributeInput;
+use super::limit::RateLimiter;
+use super::plan::{Content, Entry, Plan};
+use super::put::{self, Copying, Sync};
+use super::roots::ContentRoots;
 use super::tally::{Tally, time_for};
+use super::temporary::TemporaryName;
+use super::tree::Tree;
 use super::verify;
-use super::words::many;
+use super::words::quantity;
 use crate::work::worker::context::{Context, Step};
 use crate::work::worker::handler::{Done, Failure};
 
-/// How long one blocking step goes on with small files before it makes way.
+/// How long one blocking step goes on with small files before it ends and the next one begins.
 const TURN: Duration = Duration::from_millis(50);
-/// A file's own speed counts from here on; before, that of the files before it.
+/// After this time, a file's expected end comes from its own speed; before, from that of the files before it.
 const OWN_SPEED_AFTER: Duration = Duration::from_millis(100);
 
-/// A distribution under way. It goes from one blocking step to the next.
+/// A distribution under way. It consists of turns; each turn is one blocking step.
 pub(super) struct Job {
     ctx: Context,
-    limiter: Arc<Limiter>,
-    /// As it really is, symlinks followed.
-    source: PathBuf,
-    /// As they really are, and as the input names them.
-    targets: Vec<(PathBuf, PathBuf)>,
+    limiter: Arc<RateLimiter>,
+    source: Tree,
+    targets: Vec<Target>,
     plan: Arc<Plan>,
-    /// The name that a file has while it is copied: this task's alone, so that its next attempt finds it.
-    temp: String,
+    temporary: TemporaryName,
     next: Next,
     tally: Tally,
 }
 
-/// What comes next; numbers are places in `targets` and `plan.entries`.
+struct Target {
+    tree: Tree,
+    /// As the input names it, for messages.
+    named: PathBuf,
+}
+
+/// What comes next; numbers are indices of `targets` and `plan.entries`.
 #[derive(Clone, Copy)]
 enum Next {
     Copy { target: usize, entry: usize },
     Finish { target: usize },
-    Verify { entry: usize, target: usize },
+    Verify { target: usize, entry: usize },
     Nothing,
 }
 
 impl Job {
-    /// Looks where the paths really lead and counts what is to be copied; none where it was cancelled meanwhile.
+    /// Resolves the paths and counts what is to be copied; none if the task was cancelled meanwhile.
     pub fn begin(
         ctx: Context,
-        order: Order,
-        roots: &Roots,
-        limiter: Arc<Limiter>,
+        input: DistributeInput,
+        roots: &ContentRoots,
+        limiter: Arc<RateLimiter>,
         step: &Step,
     ) -> Result<Option<Self>, Fault> {
-        let places = roots.resolve(&order)?;
-        let plan = Plan::survey(&places.source, |plan| {
+        let (mut source, trees) = roots.resolve(&input.source, &input.targets)?;
+        let plan = Plan::survey(&mut source, |plan| {
             if plan.entries.len() % 1000 == 999 {
-                ctx.progress(None, format!("counting: {} so far", many(plan.files, "file")));
+                ctx.progress(None, format!("counting: {} so far", quantity(plan.files, "file")));
             }
             !ctx.is_cancelled() && !step.is_interrupted()
         })?;
         let Some(plan) = plan else { return Ok(None) };
-        let tally = Tally::new(&plan, order.targets.len(), order.verify);
-        let targets = places.targets.into_iter().zip(order.targets).collect();
-        let temp = format!(".taskbell-{}.tmp", ctx.task_id());
-        let (source, plan, next) = (places.source, Arc::new(plan), Next::Copy { target: 0, entry: 0 });
-        Ok(Some(Self { ctx, limiter, source, targets, plan, temp, next, tally }))
+        let tally = Tally::new(&plan, input.targets.len(), input.verify);
+        let targets = trees.into_iter().zip(input.targets).map(|(tree, named)| Target { tree, named }).collect();
+        let temporary = TemporaryName::new(ctx.task_id());
+        let (plan, next) = (Arc::new(plan), Next::Copy { target: 0, entry: 0 });
+        Ok(Some(Self { ctx, limiter, source, targets, plan, temporary, next, tally }))
     }
 
     pub const fn is_done(&self) -> bool {
@@ -74,44 +80,52 @@ impl Job {
     }
 
     /// What comes next, as the name of a step.
-    pub fn doing(&self) -> String {
+    pub fn step_name(&self) -> String {
         let path = |entry: usize| self.plan.entries.get(entry).map_or(".".into(), |entry| entry.path.to_string_lossy());
+        let named = |target: usize| self.targets[target].named.display();
         match self.next {
-            Next::Copy { target, entry } => format!("copying {} to {}", path(entry), self.targets[target].1.display()),
-            Next::Finish { target } => format!("writing {} to the disk", self.targets[target].1.display()),
-            Next::Verify { target, entry } => {
-                format!("verifying {} in {}", path(entry), self.targets[target].1.display())
-            }
+            Next::Copy { target, entry } => format!("copying {} to {}", path(entry), named(target)),
+            Next::Finish { target } => format!("writing {} to the disk", named(target)),
+            Next::Verify { target, entry } => format!("verifying {} in {}", path(entry), named(target)),
             Next::Nothing => "done".to_owned(),
         }
     }
 
-    /// Goes on for one turn, or with one large file to its end. Stops between files where somebody asked for that.
+    /// Runs one turn: small files for a while, or one large file to its end. A cancel ends it after the entry under way, an
+    /// interrupt ends it in the middle of a file.
     pub fn turn(&mut self, step: &Step) -> Result<(), Fault> {
         let begun = Instant::now();
         while !self.is_done() && begun.elapsed() < TURN && !self.ctx.is_cancelled() {
             if step.is_interrupted() {
                 return Err(interrupted());
             }
-            step.rename(self.doing());
+            step.rename(self.step_name());
             match self.next {
                 Next::Copy { target, entry } => self.copy(target, entry, step)?,
                 Next::Finish { target } => self.finish(target)?,
-                Next::Verify { entry, target } => self.verify(entry, target, step)?,
+                Next::Verify { target, entry } => self.verify(target, entry, step)?,
                 Next::Nothing => {}
             }
         }
+        self.close();
         Ok(())
     }
 
-    /// It stopped because it was asked to.
+    /// The failure of an attempt that stopped after a cancel.
     pub fn stopped(&self) -> Failure {
         Failure::Cancelled { message: Some(self.tally.stopped()), result: Some(self.tally.result()) }
     }
 
-    /// It is done.
     pub fn done(&self) -> Done {
         Done::new(self.tally.succeeded()).with_result(self.tally.result())
+    }
+
+    /// A directory that was moved since it was opened is not used for longer than a turn.
+    fn close(&mut self) {
+        self.source.close();
+        for target in &mut self.targets {
+            target.tree.close();
+        }
     }
 
     fn copy(&mut self, target: usize, at: usize, step: &Step) -> Result<(), Fault> {
@@ -120,17 +134,18 @@ impl Job {
             self.next = Next::Finish { target };
             return Ok(());
         };
-        let (from, to) = self.ends(entry, target);
-        match &entry.what {
-            What::Dir(traits) => put::dir(&to, traits, &self.temp)?,
-            What::Link(leads_to) => {
-                let there = put::link(&from, &to, leads_to, &self.temp)?;
+        let tree = &mut self.targets[target].tree;
+        match &entry.content {
+            Content::Dir(attributes) => put::make_dir(tree, &entry.path, attributes, &self.temporary)?,
+            Content::Link(leads_to) => {
+                let ends = (&self.source.locate(&entry.path)?, &tree.locate(&entry.path)?);
+                let there = put::copy_symlink(ends, leads_to, &self.temporary)?;
                 self.count(entry, there);
             }
-            What::File(traits) => {
-                let there = put::is_there(&to, traits);
+            Content::File(attributes) => {
+                let there = put::is_up_to_date(&tree.locate(&entry.path)?, attributes);
                 if !there {
-                    self.copy_file(target, entry, traits, Sync::for_len(traits.len), step)?;
+                    self.copy_file(target, entry, attributes, Sync::for_len(attributes.len), step)?;
                 }
                 self.count(entry, there);
             }
@@ -146,45 +161,51 @@ impl Job {
         self.ctx.progress(self.tally.fraction(0), self.tally.copying());
     }
 
-    /// While it runs, the step is expected to end by the file's own speed, as soon as it has one.
+    /// While the file is copied, the step's expected end follows the file's own speed, as soon as it has one.
     fn copy_file(
         &mut self,
         target: usize,
         entry: &Entry,
-        traits: &Traits,
+        attributes: &Attributes,
         sync: Sync,
         step: &Step,
     ) -> Result<(), Fault> {
-        let (from, to) = self.ends(entry, target);
         let (ctx, tally, begun) = (&self.ctx, &self.tally, Instant::now());
+        let ends = (&self.source.locate(&entry.path)?, &self.targets[target].tree.locate(&entry.path)?);
         let words = tally.copying();
         let mut done = 0;
-        if let Some(expected) = tally.time_for(traits.len) {
+        if let Some(expected) = tally.time_for(attributes.len) {
             step.expect_end_in(expected);
         }
-        put::file((&from, &to), traits, &self.temp, &self.limiter, sync, |bytes| {
+        let (temporary, limiter, interrupt) = (&self.temporary, &self.limiter, step.interruption());
+        let copying = Copying { attributes, temporary, sync, limiter, interrupt };
+        put::copy_file(ends, &copying, |bytes| {
             done += bytes;
-            let (left, spent) = (traits.len.saturating_sub(done), begun.elapsed());
+            let (left, spent) = (attributes.len.saturating_sub(done), begun.elapsed());
             let own = if spent < OWN_SPEED_AFTER { None } else { time_for(left, done, spent) };
             if let Some(expected) = own.or_else(|| tally.time_for(left)) {
                 step.expect_end_in(expected);
             }
             ctx.progress(tally.fraction(done), words.as_str());
-            !step.is_interrupted()
         })?;
-        self.tally.moved += done;
-        self.tally.spent += begun.elapsed();
+        self.tally.copied_bytes += done;
+        self.tally.copying_time += begun.elapsed();
         Ok(())
     }
 
     /// A target counts as done when all of it is on the disk.
     fn finish(&mut self, target: usize) -> Result<(), Fault> {
+        let tree = &mut self.targets[target].tree;
+        let path = tree.path_of(Path::new(""));
+        let opened = tree.folder(Path::new(""))?.open_for_reading();
         for entry in self.plan.entries.iter().rev() {
-            if let What::Dir(traits) = &entry.what {
-                put::finish_dir(&join(&self.targets[target].0, &entry.path), traits)?;
+            if let Content::Dir(attributes) = &entry.content {
+                let path = tree.path_of(&entry.path);
+                put::finish_dir(tree.folder(&entry.path)?, &path, attributes)?;
             }
         }
-        put::settle(&self.targets[target].0)?;
+        let opened = opened.map_err(|error| Fault::io("writing to the disk", &path, &error.into()))?;
+        put::sync_filesystem(&opened, &path)?;
         self.tally.targets_done += 1;
         let another = target + 1 < self.targets.len();
         self.next = match (another, self.tally.verify) {
@@ -196,33 +217,27 @@ impl Job {
     }
 
     /// Compares a copy with its source. One that differs is copied again, once: it may have been there before.
-    fn verify(&mut self, at: usize, target: usize, step: &Step) -> Result<(), Fault> {
+    fn verify(&mut self, target: usize, at: usize, step: &Step) -> Result<(), Fault> {
         let plan = Arc::clone(&self.plan);
         let Some(entry) = plan.entries.get(at) else {
-            self.next = if target + 1 < self.targets.len() {
-                Next::Verify { target: target + 1, entry: 0 }
-            } else {
-                Next::Nothing
-            };
+            let another = target + 1 < self.targets.len();
+            self.next = if another { Next::Verify { target: target + 1, entry: 0 } } else { Next::Nothing };
             return Ok(());
         };
-        if let What::File(traits) = &entry.what {
-            let Some(mut same) = self.is_same(entry, traits, target, step)? else { return Ok(()) };
+        if let Content::File(attributes) = &entry.content {
+            let Some(mut same) = self.is_same(target, entry, attributes, step)? else { return Ok(()) };
             if !same {
-                let (_, to) = self.ends(entry, target);
-                let dir = to.parent().unwrap_or(&to);
-                put::reopened(dir, || self.copy_file(target, entry, traits, Sync::First, step))?;
-                self.tally.repaired += 1;
-                let Some(now) = self.is_same(entry, traits, target, step)? else { return Ok(()) };
+                self.repair(target, entry, attributes, step)?;
+                let Some(now) = self.is_same(target, entry, attributes, step)? else { return Ok(()) };
                 same = now;
             }
             if !same {
-                let copy = join(&self.targets[target].0, &entry.path);
+                let copy = self.targets[target].tree.path_of(&entry.path);
                 let message = format!("{} is not what was copied, twice", copy.display());
-                return Err(Fault::passing("verify_failed", message));
+                return Err(Fault::retryable("verify_failed", message));
             }
         }
-        if !matches!(entry.what, What::Dir(_)) {
+        if !matches!(entry.content, Content::Dir(_)) {
             self.tally.verified += 1;
             self.tally.bytes_verified += entry.len();
             self.ctx.progress(self.tally.fraction(0), self.tally.verifying());
@@ -231,20 +246,34 @@ impl Job {
         Ok(())
     }
 
-    /// Whether the copy is what its source is; none where it was cancelled meanwhile.
-    fn is_same(&self, entry: &Entry, traits: &Traits, target: usize, step: &Step) -> Result<Option<bool>, Fault> {
-        let (from, to) = self.ends(entry, target);
-        let (words, mut done) = (self.tally.verifying(), 0);
-        let go_on = |_| !self.ctx.is_cancelled() && !step.is_interrupted();
-        let Some(source) = verify::of_source(&from, traits, go_on)? else { return Ok(None) };
-        verify::is_copy(&to, source, |bytes| {
-            done += bytes;
-            self.ctx.progress(self.tally.fraction(done), words.as_str());
-            go_on(bytes)
-        })
+    /// Copies a file into a finished directory again. The directory keeps its permissions and times.
+    fn repair(&mut self, target: usize, entry: &Entry, attributes: &Attributes, step: &Step) -> Result<(), Fault> {
+        let dir = entry.path.parent().unwrap_or(&entry.path);
+        let path = self.targets[target].tree.path_of(dir);
+        let before = put::reopen_dir(self.targets[target].tree.folder(dir)?, &path)?;
+        let copied = self.copy_file(target, entry, attributes, Sync::First, step);
+        put::finish_dir(self.targets[target].tree.folder(dir)?, &path, &before)?;
+        copied?;
+        self.tally.repaired += 1;
+        Ok(())
     }
 
-    fn ends(&self, entry: &Entry, target: usize) -> (PathBuf, PathBuf) {
-        (join(&self.source, &entry.path), join(&self.targets[target].0, &entry.path))
+    /// Whether the copy is what its source is; none if the task was cancelled or interrupted meanwhile.
+    fn is_same(
+        &mut self,
+        target: usize,
+        entry: &Entry,
+        attributes: &Attributes,
+        step: &Step,
+    ) -> Result<Option<bool>, Fault> {
+        let (ctx, tally, words, mut done) = (&self.ctx, &self.tally, self.tally.verifying(), 0);
+        let go_on = |_| !ctx.is_cancelled() && !step.is_interrupted();
+        let (from, to) = (self.source.locate(&entry.path)?, self.targets[target].tree.locate(&entry.path)?);
+        let Some(source) = verify::hash_source(&from, attributes, go_on)? else { return Ok(None) };
+        verify::has_hash(&to, source, |bytes| {
+            done += bytes;
+            ctx.progress(tally.fraction(done), words.as_str());
+            go_on(bytes)
+        })
     }
 }

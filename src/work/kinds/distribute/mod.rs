@@ -1,14 +1,20 @@
 //! The kind `content.distribute`: copies a directory tree to many targets.
 //!
-//! What holds, whatever happens: no half file is ever seen under its name; only directories under the content roots are
-//! read or written; a cancel stops between files, and what was copied stays; a second attempt goes on where the first one
-//! ended. Files that are in a target and not in the source stay as they are.
+//! Guarantees:
 //!
-//! Reading order: `input` (what the input alone shows), `roots` (whether a path stays inside), `plan` (what the
-//! source holds), `job` (what comes next), `put` (one entry into its place), `verify`, and on the side `limit`,
-//! `tally`, `fault`, `words`.
+//! - No half file is ever seen under its real name.
+//! - Only directories under the content roots are read or written, even if a directory becomes a symlink meanwhile.
+//! - A cancel stops between files, and what was copied stays. An interrupt gives up the file under way.
+//! - A later attempt goes on where the former one ended.
+//! - Files that are in a target and not in the source stay as they are.
+//!
+//! Reading order: `input` (the checks without the disk), `roots` (whether a path stays inside), `tree` and `folder` (access
+//! to entries without following symlinks), `plan` (what the source holds), `job` (what comes next), `put` and `temporary`
+//! (one entry into its place), `verify`; besides these `limit`, `tally`, `attributes`, `fault`, `words`.
 
+mod attributes;
 mod fault;
+mod folder;
 mod input;
 mod job;
 mod limit;
@@ -16,6 +22,8 @@ mod plan;
 mod put;
 mod roots;
 mod tally;
+mod temporary;
+mod tree;
 mod verify;
 mod words;
 
@@ -24,29 +32,30 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use roots::Roots;
+pub use roots::ContentRoots;
 
 use crate::task::Invalid;
 use crate::task::limits::TITLE_MAX;
-use crate::work::worker::context::Context;
+use crate::work::worker::context::{Context, Step};
 use crate::work::worker::handler::{Defaults, Done, Failure, Handler};
 use crate::work::worker::text::line;
-use input::Order;
+use input::DistributeInput;
 use job::Job;
-use limit::Limiter;
+use limit::RateLimiter;
 
 /// The handler of `content.distribute`; its input is `{"source": DIR, "targets": [DIR…], "verify"?: bool}`.
 #[derive(Debug)]
 pub struct Distribute {
-    roots: Arc<Roots>,
-    limiter: Arc<Limiter>,
+    roots: Arc<ContentRoots>,
+    limiter: Arc<RateLimiter>,
 }
 
 impl Distribute {
-    /// Distributes between directories under `roots`; all distributions together copy at most `bytes_per_s`.
+    /// Distributes between directories under `roots`. All distributions of this handler together copy at most `bytes_per_s`
+    /// bytes per second; none is no limit.
     #[must_use]
-    pub fn new(roots: Roots, bytes_per_s: Option<NonZeroU64>) -> Self {
-        Self { roots: Arc::new(roots), limiter: Arc::new(Limiter::new(bytes_per_s)) }
+    pub fn new(roots: ContentRoots, bytes_per_s: Option<NonZeroU64>) -> Self {
+        Self { roots: Arc::new(roots), limiter: Arc::new(RateLimiter::new(bytes_per_s)) }
     }
 }
 
@@ -57,14 +66,14 @@ impl Handler for Distribute {
     }
 
     fn check(&self, input: &Value) -> Result<(), Vec<Invalid>> {
-        Order::parse(input, &self.roots).map(|_| ())
+        DistributeInput::parse(input, &self.roots).map(|_| ())
     }
 
     fn title(&self, input: &Value) -> Option<String> {
-        let order = Order::parse(input, &self.roots).ok()?;
-        let name = order.source.file_name().unwrap_or(order.source.as_os_str()).to_string_lossy();
-        let targets = words::many(u64::try_from(order.targets.len()).unwrap_or(u64::MAX), "target");
-        // A long name gives way to the number behind it.
+        let input = DistributeInput::parse(input, &self.roots).ok()?;
+        let name = input.source.file_name().unwrap_or(input.source.as_os_str()).to_string_lossy();
+        let targets = words::quantity(u64::try_from(input.targets.len()).unwrap_or(u64::MAX), "target");
+        // A long name is cut; the number of targets after it is not.
         let name = line(&name, TITLE_MAX - 64)?;
         Some(format!("Distribute {name} to {targets}"))
     }
@@ -74,11 +83,11 @@ impl Handler for Distribute {
     }
 
     async fn run(&self, ctx: Context) -> Result<Done, Failure> {
-        let order = Order::parse(ctx.input_value(), &self.roots).map_err(|wrong| refused(&wrong))?;
+        let input = DistributeInput::parse(ctx.input_value(), &self.roots).map_err(|wrong| refused(&wrong))?;
         let (roots, limiter) = (Arc::clone(&self.roots), Arc::clone(&self.limiter));
-        let name = format!("counting the files of {}", order.source.display());
+        let name = format!("counting the files of {}", input.source.display());
         let own = ctx.clone();
-        let begun = ctx.blocking(name, move |step| Job::begin(own, order, &roots, limiter, step)).await??;
+        let begun = ctx.blocking(name, move |step| Job::begin(own, input, &roots, limiter, step)).await??;
         let Some(mut job) = begun else {
             let message = Some("stopped before anything was copied".to_owned());
             return Err(Failure::Cancelled { message, result: None });
@@ -87,12 +96,12 @@ impl Handler for Distribute {
             if ctx.is_cancelled() {
                 return Err(job.stopped());
             }
-            let doing = job.doing();
-            let turn = move |step: &crate::work::Step| {
+            let name = job.step_name();
+            let turn = move |step: &Step| {
                 let turned = job.turn(step);
                 (job, turned)
             };
-            let (back, turned) = ctx.blocking(doing, turn).await?;
+            let (back, turned) = ctx.blocking(name, turn).await?;
             job = back;
             match turned {
                 Err(fault) if fault.is_interrupted() => return Err(job.stopped()),
@@ -103,7 +112,7 @@ impl Handler for Distribute {
     }
 }
 
-/// The roots may be others than when the task was accepted.
+/// The content roots may have changed since the task was accepted.
 fn refused(wrong: &[Invalid]) -> Failure {
     let all: Vec<_> = wrong.iter().map(|wrong| format!("{}: {}", wrong.pointer, wrong.detail)).collect();
     Failure::fatal("invalid_input", all.join("; "))

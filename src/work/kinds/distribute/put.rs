@@ -1,32 +1,32 @@
-//! One entry of the source into its place in a target: under a temporary name first, so that nobody ever sees a half one.
+//! Puts one entry of the source into its place in a target. Files and symlinks have a temporary name until they are
+//! complete, so that no half file is ever seen under its real name.
 
-use std::fs::{self, File, Metadata, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::SystemTime;
 
-use filetime::{set_file_handle_times, set_file_times, set_symlink_file_times};
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, fchmod, fstat, futimens};
+use tokio_util::sync::CancellationToken;
 
+use super::attributes::Attributes;
 use super::fault::{Fault, changed, conflict, interrupted};
-use super::limit::Limiter;
-use super::plan::Traits;
-use crate::task::TaskId;
+use super::folder::{Folder, times};
+use super::limit::RateLimiter;
+use super::temporary::{Temporary, TemporaryName, remove_leftovers};
+use super::tree::{Location, Tree};
 
-/// Files from this size on are on the disk before they get their name. For smaller ones that costs 3 ms each, ten times
-/// the copy itself (measured: 16 KiB files, ext4), so they are written out together at the end of each target.
+/// Files from this size on, in bytes, are on the disk before they get their name. For smaller ones that costs 3 ms each, ten
+/// times the copy itself (measured: 16 KiB files, ext4), so they are written out together at the end of each target.
 const SYNC_FROM: u64 = if cfg!(target_os = "linux") { 8 * 1024 * 1024 } else { 0 };
-
-/// How long nobody has written to a temporary file that nobody owns any more.
-const ABANDONED: Duration = Duration::from_hours(1);
 
 /// When a file's data must have reached the disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sync {
-    /// Before it gets its name.
+    /// Before the file gets its name.
     First,
-    /// A small one: by the next [`settle`].
+    /// By the next [`sync_filesystem`].
     Later,
 }
 
@@ -36,202 +36,158 @@ impl Sync {
     }
 }
 
-/// Makes the directory, open to us for as long as we fill it, and removes what a former attempt left in it.
-pub(super) fn dir(to: &Path, traits: &Traits, temp: &str) -> Result<(), Fault> {
-    let refused = |error| Fault::io("making the directory", to, &error);
-    let meta = match to.symlink_metadata() {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            fs::create_dir_all(to).map_err(refused)?;
-            to.symlink_metadata().map_err(refused)?
-        }
-        there => there.map_err(refused)?,
-    };
-    if !meta.is_dir() {
-        return Err(conflict(to, "a directory"));
-    }
-    let mode = kept_mode(traits, &meta) | 0o700;
-    if Traits::of(&meta).mode != mode {
-        fs::set_permissions(to, Permissions::from_mode(mode)).map_err(refused)?;
-    }
-    remove(&to.join(temp))?;
-    remove_abandoned(to).map_err(|error| Fault::io("looking for leftovers in", to, &error))
+/// Makes the directory if it is missing, allows this process to fill it, and removes what former attempts left in it.
+pub(super) fn make_dir(
+    target: &mut Tree,
+    dir: &Path,
+    attributes: &Attributes,
+    temporary: &TemporaryName,
+) -> Result<(), Fault> {
+    let path = target.path_of(dir);
+    let folder = target.make_folder(dir)?;
+    make_writable(folder, |there| attributes.mode_of_copy(there)).map_err(|error| Fault::make_dir(&path, &error))?;
+    remove_leftovers(folder, temporary, SystemTime::now())
+        .map_err(|error| Fault::io("looking for leftovers in", &path, &error))
 }
 
-/// Removes what a task left that has no next attempt: a server was killed in its last one. A copy that is under way
-/// writes all the time, so a temporary file that nobody has written to for [`ABANDONED`] is nobody's.
-fn remove_abandoned(dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let ours = name.to_str().and_then(|name| name.strip_prefix(".taskbell-")?.strip_suffix(".tmp"));
-        if ours.is_none_or(|id| id.parse::<TaskId>().is_err()) {
-            continue;
-        }
-        let modified = entry.metadata().and_then(|meta| meta.modified());
-        if modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED)) {
-            // Gone already, or not ours to remove: neither is in the way of the copy.
-            let _ = fs::remove_file(entry.path());
-        }
+/// Allows this process to change what is in a finished directory. Returns the attributes that [`finish_dir`] restores.
+pub(super) fn reopen_dir(folder: &Folder, path: &Path) -> Result<Attributes, Fault> {
+    make_writable(folder, |there| there.mode).map_err(|error| Fault::target(path, &error))
+}
+
+/// Gives the directory this mode, with all permissions for its owner. Returns its attributes before that.
+fn make_writable(folder: &Folder, mode: impl Fn(&Attributes) -> Mode) -> io::Result<Attributes> {
+    let there = Attributes::of(&folder.stat()?);
+    let mode = mode(&there) | Mode::RWXU;
+    if there.mode != mode {
+        folder.set_attributes(mode, None)?;
     }
-    Ok(())
+    Ok(there)
 }
 
 /// Gives the directory its permissions and times, when nothing more goes into it.
-pub(super) fn finish_dir(to: &Path, traits: &Traits) -> Result<(), Fault> {
-    let refused = |error| Fault::io("finishing the directory", to, &error);
-    let meta = to.symlink_metadata().map_err(refused)?;
-    if !meta.is_dir() {
-        return Err(conflict(to, "a directory"));
-    }
-    fs::set_permissions(to, Permissions::from_mode(kept_mode(traits, &meta))).map_err(refused)?;
-    set_file_times(to, traits.modified, traits.modified).map_err(refused)
+pub(super) fn finish_dir(folder: &Folder, path: &Path, attributes: &Attributes) -> Result<(), Fault> {
+    let there = folder.stat().map(|stat| Attributes::of(&stat));
+    there
+        .and_then(|there| folder.set_attributes(attributes.mode_of_copy(&there), Some(attributes.modified)))
+        .map_err(|error| Fault::io("finishing the directory", path, &error))
 }
 
-/// Makes the symlink; whether it was there already.
-pub(super) fn link(from: &Path, to: &Path, leads_to: &Path, temp: &str) -> Result<bool, Fault> {
-    let refused = |error| Fault::io("making the symlink", to, &error);
-    if fs::read_link(to).is_ok_and(|there| there == leads_to) {
+/// Makes the symlink. Returns whether it was there already.
+pub(super) fn copy_symlink(
+    (from, to): (&Location<'_>, &Location<'_>),
+    leads_to: &Path,
+    temporary: &TemporaryName,
+) -> Result<bool, Fault> {
+    let refused = |error| Fault::io("making the symlink", &to.path(), &error);
+    if to.folder.read_link(to.name).is_ok_and(|there| there == leads_to) {
         return Ok(true);
     }
-    if to.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
-        return Err(conflict(to, "a symlink"));
-    }
-    let meta = from.symlink_metadata().map_err(|error| Fault::source(from, &error))?;
-    let temp = to.with_file_name(temp);
-    remove(&temp)?;
-    symlink(leads_to, &temp).map_err(refused)?;
-    let temp = Temp { path: temp, named: false };
-    let modified = filetime::FileTime::from_last_modification_time(&meta);
-    set_symlink_file_times(&temp.path, modified, modified).map_err(refused)?;
-    temp.name(to)?;
+    refuse_dir(to, "a symlink")?;
+    let stat = from.folder.stat_entry(from.name).map_err(|error| Fault::source(&from.path(), &error))?;
+    let link = Temporary::symlink(to, temporary, leads_to).map_err(refused)?;
+    to.folder.set_symlink_time(link.name(), Attributes::of(&stat).modified).map_err(refused)?;
+    link.rename(to)?;
     Ok(false)
 }
 
 /// Whether the file is there already: the same size, time of change and permissions.
-pub(super) fn is_there(to: &Path, traits: &Traits) -> bool {
-    to.symlink_metadata().is_ok_and(|meta| {
-        let there = Traits::of(&meta);
-        let same = there.len == traits.len && there.modified == traits.modified;
-        meta.is_file() && same && there.mode == kept_mode(traits, &meta)
+pub(super) fn is_up_to_date(to: &Location<'_>, attributes: &Attributes) -> bool {
+    to.folder.stat_entry(to.name).is_ok_and(|stat| {
+        let there = Attributes::of(&stat);
+        let same = there.len == attributes.len && there.modified == attributes.modified;
+        there.is_file() && same && there.mode == attributes.mode_of_copy(&there)
     })
 }
 
-/// Copies the file. `moved` hears of each chunk and says whether to go on.
-pub(super) fn file(
-    (from, to): (&Path, &Path),
-    traits: &Traits,
-    temp: &str,
-    limiter: &Limiter,
-    sync: Sync,
-    mut moved: impl FnMut(u64) -> bool,
+/// What the copy of a file needs beside its two ends.
+pub(super) struct Copying<'a> {
+    pub attributes: &'a Attributes,
+    pub temporary: &'a TemporaryName,
+    pub sync: Sync,
+    pub limiter: &'a RateLimiter,
+    /// Cancelled when the attempt is interrupted.
+    pub interrupt: &'a CancellationToken,
+}
+
+/// Copies the file and calls `copied` with the number of bytes of each chunk.
+pub(super) fn copy_file(
+    (from, to): (&Location<'_>, &Location<'_>),
+    copying: &Copying<'_>,
+    copied: impl FnMut(u64),
 ) -> Result<(), Fault> {
-    let refused = |error: io::Error| Fault::io(&format!("copying {} to", from.display()), to, &error);
-    let source = open_source(from, traits)?;
-    if to.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
-        return Err(conflict(to, "a file"));
+    let refused = |error: io::Error| refused(from, to, &error);
+    let Copying { attributes, temporary, sync, .. } = *copying;
+    let source = open_source(from, attributes)?;
+    refuse_dir(to, "a file")?;
+    let (copy, temporary) = Temporary::file(to, temporary).map_err(refused)?;
+    copy_bytes((from, to), (&source, &copy), copying, copied)?;
+    if attributes_of(&source).map_err(|error| Fault::source(&from.path(), &error))? != *attributes {
+        return Err(changed(&from.path()));
     }
-    let (copy, temp) = create(&to.with_file_name(temp)).map_err(refused)?;
-    let mut left = traits.len;
-    while left > 0 {
-        let chunk = limiter.chunk().min(left);
-        limiter.take(chunk);
-        let bytes = io::copy(&mut (&source).take(chunk), &mut &copy).map_err(refused)?;
-        if bytes == 0 {
-            return Err(changed(from));
-        }
-        left -= bytes.min(left);
-        if !moved(bytes) {
-            return Err(interrupted());
-        }
-    }
-    if Traits::of(&source.metadata().map_err(|error| Fault::source(from, &error))?) != *traits {
-        return Err(changed(from));
-    }
-    let mode = kept_mode(traits, &copy.metadata().map_err(refused)?);
-    copy.set_permissions(Permissions::from_mode(mode)).map_err(refused)?;
-    set_file_handle_times(&copy, Some(traits.modified), Some(traits.modified)).map_err(refused)?;
     if sync == Sync::First {
         copy.sync_all().map_err(refused)?;
     }
-    temp.name(to)
+    set_attributes(&copy, attributes).map_err(refused)?;
+    temporary.rename(to)
 }
 
-/// Opens what stands under this name itself. Never follows a symlink, never waits for a pipe.
-pub(super) fn open_in_place(path: &Path) -> io::Result<File> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
-}
-
-/// Does something to the content of a directory that is finished, and leaves its permissions and times as they were.
-pub(super) fn reopened<T>(dir: &Path, work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    let traits = Traits::of(&dir.symlink_metadata().map_err(|error| Fault::io("reading", dir, &error))?);
-    let writable = Permissions::from_mode(traits.mode | 0o700);
-    fs::set_permissions(dir, writable).map_err(|error| Fault::io("opening the directory", dir, &error))?;
-    let done = work();
-    finish_dir(dir, &traits)?;
-    done
-}
-
-/// Opens a file of the source, if it is still the one that was counted.
-pub(super) fn open_source(from: &Path, traits: &Traits) -> Result<File, Fault> {
-    let missing = |error| Fault::source(from, &error);
-    let source = open_in_place(from).map_err(missing)?;
-    let same = Traits::of(&source.metadata().map_err(missing)?) == *traits;
-    if same { Ok(source) } else { Err(changed(from)) }
-}
-
-/// Returns when all of the target's file system is on the disk.
-pub(super) fn settle(target: &Path) -> Result<(), Fault> {
-    #[cfg(target_os = "linux")]
-    {
-        let settled = File::open(target).and_then(|dir| rustix::fs::syncfs(dir).map_err(io::Error::from));
-        settled.map_err(|error| Fault::io("writing to the disk", target, &error))?;
+fn copy_bytes(
+    (from, to): (&Location<'_>, &Location<'_>),
+    (source, mut copy): (&File, &File),
+    Copying { attributes, limiter, interrupt, .. }: &Copying<'_>,
+    mut copied: impl FnMut(u64),
+) -> Result<(), Fault> {
+    let mut left = attributes.len;
+    while left > 0 {
+        let chunk = limiter.chunk().min(left);
+        if !limiter.wait_for(chunk, interrupt) {
+            return Err(interrupted());
+        }
+        let bytes = io::copy(&mut source.take(chunk), &mut copy).map_err(|error| refused(from, to, &error))?;
+        if bytes == 0 {
+            return Err(changed(&from.path()));
+        }
+        left -= bytes.min(left);
+        copied(bytes);
+        if interrupt.is_cancelled() {
+            return Err(interrupted());
+        }
     }
-    let _ = target;
     Ok(())
 }
 
-/// A copy keeps the source's permissions. Set-user and set-group bits mean "with the owner's rights": they are kept only
-/// where the copy has the same owner, because a copy made by root would give root's.
-fn kept_mode(traits: &Traits, copy: &Metadata) -> u32 {
-    if Traits::of(copy).owner == traits.owner { traits.mode } else { traits.mode & 0o1777 }
+fn refused(from: &Location<'_>, to: &Location<'_>, error: &io::Error) -> Fault {
+    Fault::io(&format!("copying {} to", from.path().display()), &to.path(), error)
 }
 
-fn remove(path: &Path) -> Result<(), Fault> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(Fault::io("removing", path, &error)),
-        _ => Ok(()),
-    }
+/// A directory is never replaced by something else.
+fn refuse_dir(to: &Location<'_>, wanted: &str) -> Result<(), Fault> {
+    let is_dir = to.folder.stat_entry(to.name).is_ok_and(|stat| Attributes::of(&stat).is_dir());
+    if is_dir { Err(conflict(&to.path(), wanted)) } else { Ok(()) }
 }
 
-fn create(path: &Path) -> io::Result<(File, Temp)> {
-    let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let file = match open() {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => fs::remove_file(path).and_then(|()| open()),
-        opened => opened,
-    }?;
-    Ok((file, Temp { path: path.to_owned(), named: false }))
+fn attributes_of(file: &File) -> io::Result<Attributes> {
+    Ok(Attributes::of(&fstat(file)?))
 }
 
-/// A temporary name: gone when this is dropped, unless it became the real one.
-struct Temp {
-    path: PathBuf,
-    named: bool,
+fn set_attributes(copy: &File, attributes: &Attributes) -> io::Result<()> {
+    fchmod(copy, attributes.mode_of_copy(&attributes_of(copy)?))?;
+    Ok(futimens(copy, &times(attributes.modified))?)
 }
 
-impl Temp {
-    fn name(mut self, to: &Path) -> Result<(), Fault> {
-        fs::rename(&self.path, to).map_err(|error| Fault::io("naming", to, &error))?;
-        self.named = true;
-        Ok(())
-    }
+/// Opens a file of the source, if it is still the one that was counted.
+pub(super) fn open_source(from: &Location<'_>, attributes: &Attributes) -> Result<File, Fault> {
+    let missing = |error| Fault::source(&from.path(), &error);
+    let source = from.folder.open_file(from.name).map_err(missing)?;
+    let same = attributes_of(&source).map_err(missing)? == *attributes;
+    if same { Ok(source) } else { Err(changed(&from.path())) }
 }
 
-impl Drop for Temp {
-    fn drop(&mut self) {
-        if !self.named {
-            // What can't be removed now is removed by the next attempt.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
+/// Returns when the whole file system that holds `dir` is on the disk.
+pub(super) fn sync_filesystem(dir: &OwnedFd, path: &Path) -> Result<(), Fault> {
+    #[cfg(target_os = "linux")]
+    rustix::fs::syncfs(dir).map_err(|error| Fault::io("writing to the disk", path, &error.into()))?;
+    let _ = (dir, path);
+    Ok(())
 }

@@ -5,29 +5,29 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::plan::Plan;
-use super::words::{count, many, size};
+use super::words::{quantity, size, with_commas};
 
-/// What is done. Files are counted once per target, symlinks among them; bytes likewise.
+/// What is done. Files, symlinks among them, and bytes are counted once per target.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub targets: u64,
     pub verify: bool,
-    /// Of one target.
+    /// Files and bytes of one target.
     files_each: u64,
     bytes_each: u64,
-    /// In place now, copied or found there.
+    /// Files and bytes in place now, copied by this attempt or there before.
     pub files: u64,
     pub bytes: u64,
-    /// Found there.
+    /// Files that were there before.
     pub skipped: u64,
     pub targets_done: u64,
     pub verified: u64,
     pub bytes_verified: u64,
-    /// Copied again because they were not what their source is.
+    /// Files that were copied again because they differed from their source.
     pub repaired: u64,
     /// Bytes that this attempt copied, and how long that took.
-    pub moved: u64,
-    pub spent: Duration,
+    pub copied_bytes: u64,
+    pub copying_time: Duration,
 }
 
 impl Tally {
@@ -36,7 +36,8 @@ impl Tally {
         Self { targets, verify, files_each: plan.files, bytes_each: plan.bytes, ..Self::default() }
     }
 
-    /// How much of all work is done, with `more` bytes of the file under way; by files where there are no bytes.
+    /// How much of all work is done, from 0 to 1, with `more` bytes of the file under way. Counts bytes, or files if all of
+    /// them are empty.
     pub fn fraction(&self, more: u64) -> Option<f64> {
         let passes = self.targets * if self.verify { 2 } else { 1 };
         let (done, total) = match self.bytes_each {
@@ -46,46 +47,46 @@ impl Tally {
         (total > 0).then(|| ratio(done, total))
     }
 
-    /// `file 812 of 2,340, target 3 of 5`: the one under way.
+    /// The file under way: `file 812 of 2,340, target 3 of 5`.
     pub fn copying(&self) -> String {
         let file = (self.files - self.targets_done * self.files_each + 1).min(self.files_each);
         let target = (self.targets_done + 1).min(self.targets);
-        let (files, targets) = (count(self.files_each), count(self.targets));
-        format!("file {} of {files}, target {} of {targets}", count(file), count(target))
+        let (files, targets) = (with_commas(self.files_each), with_commas(self.targets));
+        format!("file {} of {files}, target {} of {targets}", with_commas(file), with_commas(target))
     }
 
-    /// `verifying copy 812 of 11,700`.
+    /// The copy under comparison: `verifying copy 812 of 11,700`.
     pub fn verifying(&self) -> String {
         let all = self.files_each * self.targets;
-        format!("verifying copy {} of {}", count((self.verified + 1).min(all)), count(all))
+        format!("verifying copy {} of {}", with_commas((self.verified + 1).min(all)), with_commas(all))
     }
 
-    /// For the outcome of one that was stopped.
+    /// The message of an attempt that stopped after a cancel.
     pub fn stopped(&self) -> String {
         let (files, bytes) = (self.files_each * self.targets, self.bytes_each.saturating_mul(self.targets));
         let copied = format!(
             "{} of {} ({} of {}) were copied",
-            count(self.files),
-            many(files, "file"),
+            with_commas(self.files),
+            quantity(files, "file"),
             size(self.bytes),
             size(bytes)
         );
-        let verified = if self.verify { format!(", {} verified", count(self.verified)) } else { String::new() };
+        let verified = if self.verify { format!(", {} verified", with_commas(self.verified)) } else { String::new() };
         format!("stopped: {copied}{verified}; what was copied stays")
     }
 
-    /// For the outcome of one that succeeded.
+    /// The message of an attempt that succeeded.
     pub fn succeeded(&self) -> String {
-        let (files, bytes) = (many(self.files_each, "file"), size(self.bytes_each));
+        let (files, bytes) = (quantity(self.files_each, "file"), size(self.bytes_each));
         let verified = if self.verify { ", verified" } else { "" };
         let skipped = match self.skipped {
             0 => String::new(),
-            n => format!("; {} of {} were there already", count(n), count(self.files)),
+            n => format!("; {} of {} were there already", with_commas(n), with_commas(self.files)),
         };
-        format!("{files} ({bytes}) copied to {}{verified}{skipped}", many(self.targets, "target"))
+        format!("{files} ({bytes}) copied to {}{verified}{skipped}", quantity(self.targets, "target"))
     }
 
-    /// For programs.
+    /// The result, for programs.
     pub fn result(&self) -> Value {
         json!({
             "files": self.files,
@@ -100,19 +101,19 @@ impl Tally {
         })
     }
 
-    /// How long `left` more bytes take at the speed so far; none where there is no speed yet.
+    /// How long `left` more bytes take at the speed so far; none if nothing was copied yet.
     pub fn time_for(&self, left: u64) -> Option<Duration> {
-        time_for(left, self.moved, self.spent)
+        time_for(left, self.copied_bytes, self.copying_time)
     }
 }
 
-/// How long `left` more bytes take where `moved` took `spent`.
-pub(super) fn time_for(left: u64, moved: u64, spent: Duration) -> Option<Duration> {
-    let nanos = (spent.as_nanos() * u128::from(left)).checked_div(u128::from(moved))?;
+/// How long `left` more bytes take if `copied` bytes took `spent`; none if `copied` is 0.
+pub(super) fn time_for(left: u64, copied: u64, spent: Duration) -> Option<Duration> {
+    let nanos = (spent.as_nanos() * u128::from(left)).checked_div(u128::from(copied))?;
     Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
 }
 
-/// Exact enough for a bar: past 2^53 a byte more or less is not seen.
+/// Exact enough for a progress bar: above 2^53, single bytes are lost.
 #[allow(clippy::cast_precision_loss)]
 fn ratio(done: u64, total: u64) -> f64 {
     done as f64 / total as f64

@@ -1,37 +1,41 @@
-//! Whether a copy is what its source is.
+//! Compares a copy with its source, by their hashes.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::io::{self, ErrorKind, Read};
 
 use blake3::{Hash, Hasher};
 
+use super::attributes::Attributes;
 use super::fault::Fault;
-use super::plan::Traits;
-use super::put::{open_in_place, open_source};
+use super::put::open_source;
+use super::tree::Location;
 
-/// The hash of a file of the source; none where `go_on` said no.
-pub(super) fn of_source(from: &Path, traits: &Traits, go_on: impl FnMut(u64) -> bool) -> Result<Option<Hash>, Fault> {
-    let file = open_source(from, traits)?;
-    digest(file, go_on).map_err(|error| Fault::source(from, &error))
+/// The hash of a file of the source; none if `go_on` returned false. `go_on` is called with the bytes of each chunk.
+pub(super) fn hash_source(
+    from: &Location<'_>,
+    attributes: &Attributes,
+    go_on: impl FnMut(u64) -> bool,
+) -> Result<Option<Hash>, Fault> {
+    let file = open_source(from, attributes)?;
+    hash(file, go_on).map_err(|error| Fault::source(&from.path(), &error))
 }
 
-/// Whether the copy, as the disk has it, has this hash; none where `go_on` said no.
-pub(super) fn is_copy(to: &Path, source: Hash, go_on: impl FnMut(u64) -> bool) -> Result<Option<bool>, Fault> {
-    let reading = |error| Fault::io("reading back", to, &error);
-    // What took its place meanwhile is not the copy: a symlink is not followed, a pipe not waited for.
-    if !to.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+/// Whether the copy, as the disk has it, has this hash; none if `go_on` returned false.
+pub(super) fn has_hash(to: &Location<'_>, source: Hash, go_on: impl FnMut(u64) -> bool) -> Result<Option<bool>, Fault> {
+    let reading = |error| Fault::io("reading back", &to.path(), &error);
+    // Anything but a file differs, and is not opened: a device may act on that.
+    if !to.folder.stat_entry(to.name).is_ok_and(|stat| Attributes::of(&stat).is_file()) {
         return Ok(Some(false));
     }
-    let file = match open_in_place(to) {
+    let file = match to.folder.open_file(to.name) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Some(false)),
         opened => opened.map_err(reading)?,
     };
-    forget_cached(&file);
-    Ok(digest(file, go_on).map_err(reading)?.map(|copy| copy == source))
+    drop_cached(&file);
+    Ok(hash(file, go_on).map_err(reading)?.map(|copy| copy == source))
 }
 
-fn digest(mut file: File, mut go_on: impl FnMut(u64) -> bool) -> std::io::Result<Option<Hash>> {
+fn hash(mut file: File, mut go_on: impl FnMut(u64) -> bool) -> io::Result<Option<Hash>> {
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 1024 * 1024];
     loop {
@@ -47,11 +51,11 @@ fn digest(mut file: File, mut go_on: impl FnMut(u64) -> bool) -> std::io::Result
     }
 }
 
-/// What is compared should come from the disk, not from the memory that it was written from.
-fn forget_cached(file: &File) {
+/// Asks the system to drop the file from the page cache, so that the comparison reads the disk.
+fn drop_cached(file: &File) {
     #[cfg(target_os = "linux")]
     {
-        // Only advice: where the system doesn't take it, the comparison is still one of contents.
+        // Only advice: a system that ignores it still compares contents.
         let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
     }
     let _ = file;

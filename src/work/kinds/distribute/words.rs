@@ -1,7 +1,7 @@
 //! Numbers as people read them.
 
 /// `2,340`.
-pub(super) fn count(n: u64) -> String {
+pub(super) fn with_commas(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -14,15 +14,15 @@ pub(super) fn count(n: u64) -> String {
 }
 
 /// `1 file`, `2,340 files`.
-pub(super) fn many(n: u64, what: &str) -> String {
-    format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
+pub(super) fn quantity(n: u64, what: &str) -> String {
+    format!("{} {what}{}", with_commas(n), if n == 1 { "" } else { "s" })
 }
 
 /// `812 bytes`, `1.2 GB`: decimal units.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {
-        return many(bytes, "byte");
+        return quantity(bytes, "byte");
     }
     let mut tenths = bytes / 100;
     let mut unit = 0;

@@ -1,0 +1,110 @@
+//! A directory that becomes a symlink while a distribution runs: nothing outside the content roots is read or written.
+//!
+//! Each test copies one throttled file and swaps the directory while that file is under way. The progress of the throttled
+//! file is the signal: the attempt is at a known point, and the swapped directory comes next.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use serde_json::json;
+use taskbell::task::event::Progress;
+use tempfile::TempDir;
+
+use super::bench::Bench;
+use super::trees::{Yard, age, order_of, picture};
+
+/// At [`RATE`], one second of copying.
+const SLOW: usize = 400_000;
+/// Bytes per second.
+const RATE: Option<u64> = Some(400_000);
+
+fn started(progress: &Progress) -> bool {
+    progress.fraction > Some(0.05)
+}
+
+/// Moves the directory to another name inside the root and puts a symlink to `outside` in its place.
+fn swap(dir: &Path, outside: &TempDir) {
+    fs::rename(dir, dir.with_extension("moved")).unwrap();
+    symlink(outside.path(), dir).unwrap();
+}
+
+#[actix_rt::test]
+async fn a_target_is_not_made_through_a_parent_that_became_a_symlink() {
+    let (yard, outside) = (Yard::new(), tempfile::tempdir().unwrap());
+    yard.file("slow", &vec![0; SLOW]);
+    fs::create_dir(yard.path("parent")).unwrap();
+    let mut bench = Bench::with(yard.handler(RATE)).await;
+    bench.begin_as(yard.order(&["a", "parent/b"])).await;
+    bench.noted(started).await;
+    swap(&yard.path("parent"), &outside);
+    let (error, again) = bench.end().await.error();
+    assert_eq!((error.code.as_str(), again), ("target_conflict", false), "{}", error.message);
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+}
+
+#[actix_rt::test]
+async fn nothing_is_put_into_a_directory_of_a_target_that_became_a_symlink() {
+    let (yard, outside) = (Yard::new(), tempfile::tempdir().unwrap());
+    yard.file("dir/1/slow", &vec![0; SLOW]);
+    yard.file("dir/2/file", b"new");
+    yard.file("dir/3", b"new");
+    // The slow file can still be completed by path, so that only what comes after it meets the symlink.
+    symlink(yard.path("a/dir.moved/1"), outside.path().join("1")).unwrap();
+    fs::create_dir(outside.path().join("2")).unwrap();
+    let abandoned = outside.path().join("2/.taskbell-01a2040b-3892-71f4-8d6b-ab3e5e27a971.tmp");
+    fs::write(&abandoned, b"not ours to remove").unwrap();
+    age(&abandoned);
+    let before = picture(outside.path());
+    let mut bench = Bench::with(yard.handler(RATE)).await;
+    bench.begin_as(yard.order(&["a"])).await;
+    bench.noted(started).await;
+    swap(&yard.path("a/dir"), &outside);
+    let (error, again) = bench.end().await.error();
+    assert_eq!((error.code.as_str(), again), ("target_conflict", false), "{}", error.message);
+    assert_eq!(picture(outside.path()), before);
+}
+
+#[actix_rt::test]
+async fn a_source_is_not_read_through_a_directory_that_became_a_symlink() {
+    let (yard, outside) = (Yard::new(), tempfile::tempdir().unwrap());
+    yard.file("a-slow", &vec![0; SLOW]);
+    yard.file("dir/file", b"x");
+    // The same file by another name, so that only the way to it differs.
+    fs::hard_link(yard.source("dir/file"), outside.path().join("file")).unwrap();
+    let mut bench = Bench::with(yard.handler(RATE)).await;
+    bench.begin_as(yard.order(&["a"])).await;
+    bench.noted(started).await;
+    swap(&yard.source("dir"), &outside);
+    let (error, again) = bench.end().await.error();
+    assert_eq!((error.code.as_str(), again), ("source_changed", true), "{}", error.message);
+    assert!(!yard.path("a/dir/file").exists());
+}
+
+#[actix_rt::test]
+async fn verifying_neither_compares_nor_repairs_through_a_directory_that_became_a_symlink() {
+    let (yard, outside) = (Yard::new(), tempfile::tempdir().unwrap());
+    yard.file("a-slow", &vec![0; SLOW]);
+    yard.file("dir/file", b"right");
+    // Copies that look up to date; the slow one differs, so verifying repairs it, throttled.
+    fs::create_dir_all(yard.path("a/dir")).unwrap();
+    for (name, content) in [("a/a-slow", vec![1; SLOW]), ("a/dir/file", b"right".to_vec())] {
+        fs::write(yard.path(name), content).unwrap();
+        age(&yard.path(name));
+    }
+    fs::write(outside.path().join("file"), b"wrong").unwrap();
+    age(&outside.path().join("file"));
+    let before = picture(outside.path());
+    let mut bench = Bench::with(yard.handler(RATE)).await;
+    let input = json!({"source": yard.path("source"), "targets": [yard.path("a")], "verify": true});
+    bench.begin_as(order_of(input)).await;
+    let repairing = |progress: &Progress| {
+        progress.fraction > Some(0.55)
+            && progress.message.as_deref().is_some_and(|message| message.starts_with("file "))
+    };
+    bench.noted(repairing).await;
+    swap(&yard.path("a/dir"), &outside);
+    let (error, again) = bench.end().await.error();
+    assert_eq!((error.code.as_str(), again), ("target_conflict", false), "{}", error.message);
+    assert_eq!(picture(outside.path()), before);
+}
