@@ -20,7 +20,7 @@ use crate::dispatch::messages::SendAway;
 use crate::dispatch::policies::KindPolicies;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
 use crate::http::plumbing::connection::ClientConnection;
-use crate::http::{self, AppState, Problem, create};
+use crate::http::{self, AppState, Problem, accept};
 use crate::projection::metrics::Metrics;
 use crate::projection::projector::Projector;
 use crate::projection::projector::Stop;
@@ -167,7 +167,7 @@ impl Taskbell {
 
         let mut handlers = options.handlers;
         handlers.register(BulkCancel {
-            execute: registry.door(),
+            execute: registry.recipient(),
             history: historian.recipient(),
             kinds: settings.clone(),
         })?;
@@ -200,7 +200,7 @@ impl Taskbell {
     /// `App::new().configure(taskbell.routes())`.
     pub fn routes(&self) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
         let edge = self.edge.clone();
-        move |config| http::routes(config, &edge)
+        move |config| http::routes(config, &AppState { registry: edge.registry.hosted_here(), ..edge.clone() })
     }
 
     /// Creates a task of this kind, with the defaults of its handler. When this returns, the task is durable and visible.
@@ -211,7 +211,7 @@ impl Taskbell {
         let caller =
             Caller { subject: LOCAL_USER.to_owned(), via: Via::Library, correlation_id: new_id(), request_id: None };
         let body = serde_json::json!({"kind": kind, "input": input});
-        match create::accept(&self.edge, &caller, body, None).await? {
+        match accept::accept(&self.edge, &caller, body, None).await? {
             Accepted::New(id, receipt) => {
                 // The task is durable in any case; views that are behind show it later.
                 self.edge.read.wait_for_revision(id, receipt.revision).await;
@@ -295,7 +295,7 @@ async fn open(data: Option<&Path>) -> Result<(EventStore, Views), StartError> {
 fn doors(registry: &Registry, dispatcher: &Addr<Dispatcher>, projector: &Addr<Projector>) -> Doors {
     Doors {
         worker: format!("local/{}/{}", host_name(), new_id().simple()),
-        execute: registry.door(),
+        execute: registry.recipient(),
         offer: dispatcher.clone().recipient(),
         stopped: dispatcher.clone().recipient(),
         progress: projector.clone().recipient(),
@@ -341,7 +341,8 @@ async fn serve(config: Config) -> Result<(), StartError> {
     let routes = taskbell.routes();
     let server = HttpServer::new(move || {
         let nothing = web::to(|| async { Problem::not_found().error_response() });
-        let nowhere = web::scope("").wrap(from_fn(http::plumbing::middleware::door)).default_service(nothing);
+        let nowhere =
+            web::scope("").wrap(from_fn(http::plumbing::middleware::same_origin_only)).default_service(nothing);
         App::new().configure(routes.clone()).service(nowhere)
     })
     .on_connect(|connection, data| {

@@ -54,10 +54,10 @@ pub const FIELDS: [&str; 25] = [
     "revision",
     "position",
 ];
-/// Those of them that are times.
+/// The fields that are times.
 const TIMES: [&str; 5] = ["created_at", "run_at", "started_at", "finished_at", "retry_at"];
 
-/// Asserts that nothing is missing, nothing is more, and every time is in UTC with microseconds.
+/// Asserts that the task has exactly the fields of the contract, and every time is in UTC with microseconds.
 #[track_caller]
 pub fn assert_whole(task: &Value, own_page: bool) {
     let fields = task.as_object().unwrap_or_else(|| panic!("no task: {task}"));
@@ -74,25 +74,25 @@ pub fn assert_whole(task: &Value, own_page: bool) {
     }
 }
 
-/// Whether this is a time like `2026-11-22T15:04:05.000000Z`.
+/// Whether the value has the form `2026-11-22T15:04:05.000000Z`.
 pub fn is_time(value: &Value) -> bool {
     let shape = |byte: u8| if byte.is_ascii_digit() { b'0' } else { byte };
     value.as_str().is_some_and(|text| text.bytes().map(shape).eq("0000-00-00T00:00:00.000000Z".bytes()))
 }
 
-/// How often each type of event stands in the task's history.
+/// The types of the task's events, in order.
 pub async fn history(server: &Server, id: &str) -> Vec<String> {
     let answer = server.get(&format!("/v1/tasks/{id}/events")).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.body["items"].as_array().unwrap().iter().map(|e| e["type"].as_str().unwrap().to_owned()).collect()
 }
 
-/// The pointers in a problem.
+/// The pointers of a problem's errors.
 pub fn pointers(answer: &Answer) -> Vec<&str> {
     pointers_in(&answer.body)
 }
 
-/// The pointers in a problem that stands in a body.
+/// The pointers in a problem inside another body.
 pub fn pointers_in(problem: &Value) -> Vec<&str> {
     problem["errors"]
         .as_array()
@@ -100,14 +100,14 @@ pub fn pointers_in(problem: &Value) -> Vec<&str> {
         .unwrap_or_default()
 }
 
-/// Where the log ends.
+/// The body of `GET /v1/log/head`.
 pub async fn head(server: &Server) -> Value {
     let answer = server.get("/v1/log/head").await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.body
 }
 
-/// A distribution that takes some seconds: one file, at a bounded speed.
+/// Submits a distribution of one file that takes some seconds at the server's bounded speed, and waits until it has progress.
 pub async fn slow_task(server: &Server, root: &Path) -> String {
     let source = root.join("source");
     std::fs::create_dir_all(&source).unwrap();

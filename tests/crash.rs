@@ -1,4 +1,4 @@
-//! Kill the server; nothing acknowledged is lost.
+//! A server that is killed or stopped, or whose disk is full, loses nothing that it acknowledged.
 
 mod disk;
 mod kill;

@@ -1,4 +1,4 @@
-//! `events/` and the Rust types, both ways, with nothing left over.
+//! `events/` and the Rust types agree in both directions.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -42,7 +42,7 @@ fn names_in(path: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// The recorded logs, by name without ending.
+/// The recorded logs: their paths without the extension.
 pub(crate) fn logs() -> Vec<PathBuf> {
     let logs = folder().join("logs");
     let logs: Vec<_> =
@@ -58,7 +58,7 @@ fn check(validator: &Validator, value: &Value, what: &str) {
     assert!(errors.is_empty(), "{what}: {errors:#?}\n{value:#}");
 }
 
-/// Every type and version, the former versions included.
+/// Every type and version, including former versions.
 fn published() -> impl Iterator<Item = (&'static str, u32)> {
     codec::TYPES.iter().flat_map(|&(kind, current)| (1..=current).map(move |version| (kind, version)))
 }
@@ -71,7 +71,7 @@ fn every_type_has_its_folder_and_every_folder_its_type() {
 }
 
 #[test]
-fn every_version_has_its_schema_and_its_example_and_no_other_file_lies_there() {
+fn every_version_has_its_schema_and_its_example_and_no_other_file() {
     for (kind, current) in codec::TYPES {
         let files = |version| ["schema", "example"].map(|what| format!("v{version}.{what}.json"));
         let expected: BTreeSet<String> = (1..=current).flat_map(files).collect();
@@ -80,11 +80,11 @@ fn every_version_has_its_schema_and_its_example_and_no_other_file_lies_there() {
 }
 
 #[test]
-fn every_schema_is_a_schema_and_says_what_each_field_is_for() {
+fn every_schema_is_valid_and_describes_each_field() {
     for (kind, version) in published() {
         let path = folder().join(kind).join(format!("v{version}.schema.json"));
         let schema = json(&path);
-        assert!(jsonschema::meta::is_valid(&schema), "{} is no JSON Schema", path.display());
+        assert!(jsonschema::meta::is_valid(&schema), "{} is not a JSON Schema", path.display());
         assert_eq!(schema["$id"], format!("urn:taskbell:event:{kind}:v{version}"));
         assert_eq!(undescribed(&schema), [""; 0], "{}", path.display());
     }
@@ -111,7 +111,7 @@ fn undescribed(schema: &Value) -> Vec<String> {
 }
 
 #[test]
-fn every_example_validates_decodes_and_reads_the_same_when_written_again() {
+fn every_example_is_valid_and_the_same_after_decoding_and_encoding() {
     for (kind, version) in published() {
         let example = example(kind, version);
         check(&schema(kind, version), &example, kind);
@@ -125,20 +125,20 @@ fn every_example_validates_decodes_and_reads_the_same_when_written_again() {
 }
 
 #[test]
-fn a_field_that_is_not_in_the_schema_is_refused_by_the_schema_and_by_the_code() {
+fn an_unknown_field_is_rejected_by_the_schema_and_by_the_code() {
     for (kind, current) in codec::TYPES {
         let schema = schema(kind, current);
         let mut plants = Vec::new();
         plant(&example(kind, current), &schema, &mut plants);
         assert!(!plants.is_empty(), "{kind}");
         for planted in plants {
-            assert!(!schema.is_valid(&planted), "the schema of {kind} takes {planted}");
-            assert!(codec::decode(kind, current, &planted.to_string()).is_err(), "the code takes {kind} {planted}");
+            assert!(!schema.is_valid(&planted), "the schema of {kind} accepts {planted}");
+            assert!(codec::decode(kind, current, &planted.to_string()).is_err(), "the code accepts {kind} {planted}");
         }
     }
 }
 
-/// The example with a field more at the top and in each of our own objects (`input`, `result` and `labels` are others').
+/// The example with one more field, at the top or in one of the objects with a fixed set of fields.
 fn plant(example: &Value, schema: &Validator, plants: &mut Vec<Value>) {
     let objects = std::iter::once(String::new())
         .chain(["policy", "error", "progress", "idempotency", "task"].iter().map(|name| format!("/{name}")));
@@ -165,7 +165,7 @@ fn no_field_may_be_missing() {
 }
 
 #[test]
-fn whatever_the_rules_decide_fits_the_schemas() {
+fn every_event_that_the_rules_decide_fits_its_schema() {
     let schemas: Vec<(&str, Validator)> =
         codec::TYPES.iter().map(|&(kind, version)| (kind, schema(kind, version))).collect();
     let fits = |event: &LogEvent| {
@@ -191,7 +191,7 @@ fn whatever_the_rules_decide_fits_the_schemas() {
     }
 }
 
-/// What the commands lead to, one after the other; each to one event.
+/// The events of the commands, in order; each command leads to one event.
 fn decided<D: Decider>(commands: &[D::Command]) -> Vec<D::Event> {
     let (mut state, mut all) = (D::default(), Vec::new());
     for command in commands {
@@ -213,7 +213,7 @@ fn example_schedule() -> ScheduleEvent {
 }
 
 #[test]
-fn the_example_of_a_schedule_comes_on_working_days_at_half_past_two() {
+fn the_example_of_a_schedule_runs_on_working_days_at_half_past_two() {
     let ScheduleEvent::ScheduleCreated(created) = example_schedule() else { panic!("another example") };
     let calendar = Calendar::parse(&created.cron, &created.time_zone).unwrap();
     let next = calendar.next("2026-11-20T12:00:00Z".parse().unwrap());
@@ -221,7 +221,7 @@ fn the_example_of_a_schedule_comes_on_working_days_at_half_past_two() {
 }
 
 #[test]
-fn every_line_of_every_recorded_log_fits_the_envelope_and_its_schema_and_the_chain_holds() {
+fn every_line_of_every_recorded_log_fits_the_envelope_and_its_schema_and_the_hash_chain_holds() {
     let envelope = validator(&folder().join("envelope.v1.schema.json"));
     for log in logs() {
         let path = log.with_added_extension("jsonl");
@@ -242,7 +242,7 @@ fn every_line_of_every_recorded_log_fits_the_envelope_and_its_schema_and_the_cha
 }
 
 #[test]
-fn a_log_with_one_letter_changed_breaks_the_chain() {
+fn a_log_with_one_changed_letter_breaks_the_hash_chain() {
     for log in logs() {
         let text = fs::read_to_string(log.with_added_extension("jsonl")).unwrap();
         let changed = text.replacen("mira", "mirb", 1);
@@ -259,7 +259,7 @@ fn a_log_with_one_letter_changed_breaks_the_chain() {
 }
 
 #[test]
-fn the_envelope_refuses_what_it_does_not_name() {
+fn the_envelope_rejects_unknown_fields() {
     let envelope = validator(&folder().join("envelope.v1.schema.json"));
     let first = fs::read_to_string(logs()[0].with_added_extension("jsonl")).unwrap();
     let line: Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();

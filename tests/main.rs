@@ -9,6 +9,7 @@ mod crash;
 mod event_contract;
 mod library;
 mod push;
+mod reactions;
 mod replay;
 mod rooms;
 mod store_contract;

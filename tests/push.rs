@@ -1,4 +1,4 @@
-//! The bell, frame by frame.
+//! `GET /v1/live`: the frames of the bell and of subscriptions.
 
 mod bad;
 mod checker;

@@ -1,4 +1,5 @@
-//! Recorded logs and the views they lead to: `events/logs/*.jsonl` through today's code is `*.expected.json`.
+//! Recorded logs and the views that they lead to: this version of the code turns `events/logs/*.jsonl` into
+//! `*.expected.json`.
 
 mod main_walk;
 mod workers_walk;
@@ -21,8 +22,8 @@ fn counters(views: &Views, owners: &[String]) -> Value {
     owners.iter().map(|owner| (owner.clone(), serde_json::to_value(views.counters(owner)).unwrap())).collect()
 }
 
-/// What the log shows at its head, and the counters at these positions on the way.
-fn shown(log: &[Recorded], owners: &[String], at: &[u64]) -> Value {
+/// What the views show at the end of the log, and the counters at these earlier positions.
+fn views_of(log: &[Recorded], owners: &[String], at: &[u64]) -> Value {
     let mut views = Views::default();
     let mut earlier = Vec::new();
     for event in log {
@@ -61,7 +62,7 @@ fn shown(log: &[Recorded], owners: &[String], at: &[u64]) -> Value {
             })
         })
         .collect();
-    // Logs that were kept before there were such streams show neither.
+    // The files of logs that are older than these streams have neither field.
     for (name, items) in [("paused", paused), ("schedules", schedules)] {
         if !items.is_empty() {
             shown[name] = json!(items);
@@ -75,7 +76,7 @@ fn owners_of(expected: &Value) -> Vec<String> {
 }
 
 #[test]
-fn every_recorded_log_leads_to_the_views_that_were_kept_beside_it() {
+fn every_recorded_log_leads_to_its_expected_views() {
     for path in logs() {
         let read = |ending: &str| {
             let path = path.with_added_extension(ending);
@@ -86,8 +87,8 @@ fn every_recorded_log_leads_to_the_views_that_were_kept_beside_it() {
         assert!(earlier.len() >= 2, "{}: counters at two earlier positions", path.display());
         let at: Vec<u64> = earlier.iter().map(|entry| entry["position"].as_u64().unwrap()).collect();
         let log = recorded(&read("jsonl"));
-        let shown = shown(&log, &owners_of(&expected), &at);
-        assert!(shown == expected, "{}: today's code shows\n{shown:#}\nand not\n{expected:#}", path.display());
+        let shown = views_of(&log, &owners_of(&expected), &at);
+        assert!(shown == expected, "{}: the views show\n{shown:#}\nand not\n{expected:#}", path.display());
     }
 }
 
@@ -97,7 +98,7 @@ fn the_recorded_logs_hold_every_type_and_every_verdict() {
     for path in logs() {
         let log = recorded(&fs::read_to_string(path.with_added_extension("jsonl")).unwrap());
         kinds.extend(log.iter().map(|event| event.kind));
-        let shown = shown(&log, &[], &[]);
+        let shown = views_of(&log, &[], &[]);
         for task in shown["tasks"].as_array().unwrap() {
             verdicts.extend(task["cancel"]["verdict"].as_str().map(str::to_owned));
         }
@@ -106,7 +107,7 @@ fn the_recorded_logs_hold_every_type_and_every_verdict() {
     assert_eq!(verdicts, ["cancelled", "failed_first", "finished_first", "forced"].map(str::to_owned).into());
 }
 
-/// Writes a new recorded log; only for one that is not released yet: what is frozen is never written again.
+/// Writes a recorded log anew. Only for a log that is not released yet: a released one is never changed.
 #[test]
 #[ignore = "writes events/logs/0.1.0-main-walk.*"]
 fn record_the_main_walk() {
@@ -123,7 +124,7 @@ fn write(name: &str, walk: &[Arc<Recorded>], earlier: &[u64]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("events/logs").join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let lines: String = walk.iter().map(|event| serde_json::to_string(&**event).unwrap() + "\n").collect();
-    let expected = shown(&recorded(&lines), &["mira".to_owned(), "tom".to_owned()], earlier);
+    let expected = views_of(&recorded(&lines), &["mira".to_owned(), "tom".to_owned()], earlier);
     fs::write(path.with_added_extension("jsonl"), &lines).unwrap();
     fs::write(path.with_added_extension("expected.json"), format!("{expected:#}\n")).unwrap();
 }

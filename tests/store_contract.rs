@@ -1,4 +1,4 @@
-//! What every store does, and what the one that lasts does besides.
+//! The contract of a store: what both stores do ([`exercise`]), and what the durable one does besides ([`folder`]).
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ fn meta() -> Meta {
     Meta { actor: "ann".to_owned(), via: Via::Http, correlation_id: new_id(), causation_id: Some(new_id()), request_id }
 }
 
-fn new(event: impl Into<LogEvent>) -> NewEvent {
+fn new_event(event: impl Into<LogEvent>) -> NewEvent {
     NewEvent { id: new_id(), time: now(), meta: meta(), event: event.into() }
 }
 
@@ -66,21 +66,21 @@ fn append(stream: &StreamName, expected: Expected, events: Vec<NewEvent>) -> App
     Append { stream: stream.clone(), expected, events }
 }
 
-/// A stream's first event.
+/// Appends the first event of a stream.
 fn first(stream: &StreamName, title: &str) -> Append {
-    append(stream, Expected::NoStream, vec![new(created(title))])
+    append(stream, Expected::NoStream, vec![new_event(created(title))])
 }
 
-/// One more event.
+/// Appends one more event after this revision.
 fn next(stream: &StreamName, after: u64) -> Append {
-    append(stream, Expected::Revision(Revision(after)), vec![new(queued())])
+    append(stream, Expected::Revision(Revision(after)), vec![new_event(queued())])
 }
 
-async fn everything(store: &EventStore) -> Vec<Arc<Recorded>> {
+async fn all_events(store: &EventStore) -> Vec<Arc<Recorded>> {
     store.read_all(Position(0), usize::MAX).await.unwrap()
 }
 
-/// As the outside sees them.
+/// The events as the API serves them.
 fn lines(events: &[Arc<Recorded>]) -> Vec<String> {
     events.iter().map(|event| serde_json::to_string(&**event).unwrap()).collect()
 }

@@ -1,4 +1,4 @@
-//! What the tests share: the real binary as a server, HTTP and websocket clients of it. Nothing here sleeps.
+//! Shared by the tests: the real binary as a server, and HTTP and websocket clients of it. Nothing here sleeps.
 
 #![allow(dead_code)] // each module uses its part
 
@@ -20,10 +20,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-/// How long anything may take before a test is red instead of hanging.
+/// A test fails when an answer takes longer than this.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The real binary, without the settings of whoever runs the tests.
+/// The real binary, without the `TASKBELL_…` variables of the environment.
 pub fn taskbell() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_taskbell"));
     for (name, _) in std::env::vars_os() {
@@ -44,12 +44,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server as it comes.
+    /// A server with the default settings.
     pub fn start() -> Self {
         Self::with::<[&str; 0]>([])
     }
 
-    /// A server with more flags, like `["--slots", "1", "--kinds", "a,b"]`.
+    /// A server with further flags, like `["--slots", "1", "--kinds", "a,b"]`.
     pub fn with<A: IntoIterator<Item: Into<OsString>>>(args: A) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
@@ -57,8 +57,8 @@ impl Server {
         Self { child, dir, args, address, client: reqwest::Client::new() }
     }
 
-    /// A server whose data folder is a disk of its own with so many KiB; none where the system doesn't let us mount one.
-    /// The test sees that disk in `/proc/PID/root`. Not to be restarted: the disk ends with the server.
+    /// A server whose data folder is a file system of its own with this many KiB; none where the system doesn't allow the
+    /// mount. The test reaches that file system by `/proc/PID/root`. It ends with the server: don't restart the server.
     pub fn on_small_disk<A: IntoIterator<Item: Into<OsString>>>(kib: u32, args: A) -> Option<Self> {
         let allowed = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).status();
         if !allowed.is_ok_and(|status| status.success()) {
@@ -78,7 +78,7 @@ impl Server {
         Some(Self { child, dir, args, address, client: reqwest::Client::new() })
     }
 
-    /// A server whose distributions may use `root`, at this many bytes per second if a bound is given.
+    /// A server whose distributions may use `root`, limited to this many bytes per second if a limit is given.
     pub fn with_content(root: &Path, bytes_per_s: Option<u64>) -> Self {
         let mut args: Vec<OsString> = vec!["--content-root".into(), root.into()];
         if let Some(bound) = bytes_per_s {
@@ -97,17 +97,17 @@ impl Server {
         self.dir.path().join("data")
     }
 
-    /// What it has written to stderr.
+    /// Its stderr so far.
     pub fn stderr(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
     }
 
-    /// Its process.
+    /// The id of its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// `kill -9`, and waits until the process is gone.
+    /// `kill -9`, and waits until the process has ended.
     pub fn kill9(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -122,10 +122,10 @@ impl Server {
     /// Starts again on the same data and the same port, after [`Server::kill9`] or [`Server::stop`].
     pub fn restart(&mut self) {
         self.kill9();
-        // The old one may not have heard yet that its connections are gone.
+        // Closes the client's connections, so that the port is free.
         self.client = reqwest::Client::new();
         (self.child, self.address) = launch(taskbell(), self.dir.path(), &self.address, &self.args);
-        // Connections to the former process are of no use.
+        // A new client, without pooled connections to the former process.
         self.client = reqwest::Client::new();
     }
 
@@ -139,7 +139,7 @@ impl Server {
         self.send(self.client.post(self.url() + path).json(body)).await
     }
 
-    /// Any request; build it with [`Server::client`].
+    /// Sends any request; build it with [`Server::client`].
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         let response = tokio::time::timeout(PATIENCE, request.send()).await.expect("an answer in time");
         let response = response.unwrap_or_else(|error| panic!("{error:?}\n{}", self.stderr()));
@@ -149,12 +149,12 @@ impl Server {
         Answer { status, headers, text, body }
     }
 
-    /// The HTTP client, for requests that the helpers don't make.
+    /// The HTTP client, for requests other than [`Server::get`] and [`Server::post`].
     pub fn client(&self) -> &reqwest::Client {
         &self.client
     }
 
-    /// Submits a task that must be accepted; its id.
+    /// Submits a task and asserts that it is accepted; its id.
     pub async fn submit(&self, body: &Value) -> String {
         let answer = self.post("/v1/tasks", body).await;
         assert_eq!(answer.status, 201, "{}", answer.text);
@@ -168,7 +168,7 @@ impl Server {
         answer.body
     }
 
-    /// Waits, on pushed frames, until the task looks as `wanted`; the task as its own page shows it then.
+    /// Waits for pushed frames until `wanted` holds for the task; the task as its own page shows it then.
     pub async fn task_when(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let mut live = Live::open(self).await;
         live.send(&json!({"type": "subscribe", "filter": {"ids": [id]}})).await;
@@ -209,7 +209,7 @@ impl Drop for Server {
     }
 }
 
-/// Whether this task's status is a final one.
+/// Whether this task's status is final.
 pub fn is_final(task: &Value) -> bool {
     matches!(task["status"].as_str(), Some("succeeded" | "failed" | "cancelled"))
 }
@@ -220,7 +220,7 @@ pub fn signal(pid: u32, name: &str) {
     assert!(status.success(), "kill -{name} {pid}");
 }
 
-/// Starts `serve` in `dir` and waits for its line; the process and the address that it listens on.
+/// Starts `serve` in `dir` and waits until it listens; the process and its address.
 fn launch(mut command: Command, dir: &Path, listen: &str, args: &[OsString]) -> (Child, String) {
     let path = dir.join("stderr");
     let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&path).expect("a file for stderr");
@@ -232,16 +232,16 @@ fn launch(mut command: Command, dir: &Path, listen: &str, args: &[OsString]) -> 
         .stderr(stderr)
         .spawn()
         .expect("the binary starts");
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let stdout = child.stdout.take().expect("its stdout");
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             if let Some(address) = line.strip_prefix("listening on http://") {
-                let _ = tell.send(address.trim().to_owned());
+                let _ = sender.send(address.trim().to_owned());
             }
         }
     });
-    let Ok(address) = told.recv_timeout(PATIENCE) else {
+    let Ok(address) = receiver.recv_timeout(PATIENCE) else {
         let _ = child.kill();
         let status = child.wait();
         panic!("no `listening on` line ({status:?}):\n{}", std::fs::read_to_string(&path).unwrap_or_default());
@@ -256,14 +256,14 @@ pub struct Answer {
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body as it came.
+    /// The body as text.
     pub text: String,
-    /// The body as JSON; null where it is none.
+    /// The body as JSON; null where it isn't JSON.
     pub body: Value,
 }
 
 impl Answer {
-    /// A header as text; empty where it isn't there.
+    /// A header as text; empty where it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
@@ -278,7 +278,7 @@ impl Answer {
         self.body["id"].as_str().unwrap_or_else(|| panic!("no id in {}", self.text)).to_owned()
     }
 
-    /// Asserts a problem+json with this status and code, and all that a problem must have.
+    /// Asserts a problem+json with this status and code and every field of a problem.
     #[track_caller]
     pub fn assert_problem(&self, status: u16, code: &str) -> &Self {
         assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}", self.text);
@@ -297,7 +297,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Connects; the first frame to come is `hello`.
+    /// Connects; the first frame is `hello`.
     pub async fn open(server: &Server) -> Self {
         Self::connect(&server.url()).await
     }
@@ -317,7 +317,7 @@ impl Live {
         Self { socket }
     }
 
-    /// The socket itself, for what no well-behaved client sends.
+    /// The socket itself, for frames that a well-behaved client doesn't send.
     pub fn raw(&mut self) -> &mut WebSocketStream<MaybeTlsStream<TcpStream>> {
         &mut self.socket
     }
@@ -343,7 +343,7 @@ impl Live {
         }
     }
 
-    /// The next frame of this type; others are passed over.
+    /// The next frame of this type; others are skipped.
     pub async fn until(&mut self, kind: &str) -> Value {
         loop {
             let frame = self.next().await;
@@ -369,7 +369,7 @@ impl Live {
     }
 }
 
-/// What a schedule's tasks are created from.
+/// A template of a schedule's tasks.
 pub fn template() -> Template {
     Template {
         kind: "report".into(),

@@ -1,4 +1,4 @@
-//! What holds for every history. A failure names its seed; `TASKBELL_SEED=<n>` runs that history alone.
+//! Properties of every history. A failure names its seed; `TASKBELL_SEED=<n>` runs that history alone.
 
 pub(crate) mod histories;
 
@@ -15,7 +15,7 @@ use taskbell::task::{Command, Decider, Event, Status, TaskStream, decide, evolve
 const HISTORIES: u64 = 400;
 const STEPS: usize = 80;
 
-/// Holds `law` against every history.
+/// Checks `law` on every history.
 pub(crate) fn for_each_history(law: impl Fn(&[Step])) {
     let only = std::env::var("TASKBELL_SEED").ok().map(|seed| seed.parse().expect("TASKBELL_SEED is a number"));
     for seed in only.map_or(0..HISTORIES, |seed: u64| seed..seed + 1) {
@@ -46,7 +46,7 @@ fn status(task: Option<&taskbell::task::Task>) -> Option<Status> {
     task.map(|task| task.status)
 }
 
-/// A law that holds because nothing happens would prove nothing.
+/// The histories must reach every case, or a law could hold because nothing happens.
 #[test]
 fn the_histories_reach_every_event_every_status_and_every_verdict() {
     let mut reached = BTreeSet::new();
@@ -83,11 +83,11 @@ fn every_decided_event_is_a_line_of_the_state_table() {
 }
 
 #[test]
-fn repeating_what_succeeded_never_happens_twice() {
+fn a_command_that_succeeded_has_no_second_effect() {
     for_each_history(|history| {
         for step in history.iter().filter(|step| step.decided.is_ok()) {
             let again = decide(step.after.as_ref(), &step.command, step.now);
-            let told = match step.command {
+            let is_repeated = match step.command {
                 Command::RequestCancel { .. }
                 | Command::AcknowledgeCancel { .. }
                 | Command::Escalate { .. }
@@ -97,7 +97,7 @@ fn repeating_what_succeeded_never_happens_twice() {
                     again.is_err()
                 }
             };
-            assert!(told, "{:?} again led to {again:?}", step.command);
+            assert!(is_repeated, "{:?} again led to {again:?}", step.command);
         }
     });
 }
@@ -125,7 +125,7 @@ fn a_history_may_be_folded_in_any_two_parts() {
         for event in &events {
             stream.evolve(event);
         }
-        assert_eq!(stream.0, whole, "the stream's owner folds the same");
+        assert_eq!(stream.0, whole, "a stream folds to the same state");
     });
 }
 
@@ -144,7 +144,7 @@ fn only_another_run_leaves_a_final_status() {
 }
 
 #[test]
-fn a_run_is_asked_to_stop_once_and_ends_once_and_then_nothing_more_happens_in_it() {
+fn a_run_has_one_request_to_cancel_at_most_and_one_end_after_which_nothing_happens() {
     for_each_history(|history| {
         for run in runs(history) {
             let at = |wanted: fn(&Event) -> bool| run.iter().position(wanted);
@@ -154,8 +154,8 @@ fn a_run_is_asked_to_stop_once_and_ends_once_and_then_nothing_more_happens_in_it
             assert!(count(completed) <= 1, "{run:?}");
             assert!(count(requested) <= 1, "{run:?}");
             assert!(at(completed).is_none_or(|end| end + 1 == run.len()), "{run:?}");
-            if let Some(asked) = at(requested) {
-                let retried = run[asked..].iter().any(|event| {
+            if let Some(request) = at(requested) {
+                let retried = run[request..].iter().any(|event| {
                     matches!(event, Event::Started(_) | Event::AttemptFailed(_) | Event::Queued(_) | Event::Released(_))
                 });
                 assert!(!retried, "work went on after the request: {run:?}");
@@ -198,7 +198,7 @@ fn attempts_are_numbered_from_one_without_gaps_and_each_has_exactly_one_end() {
 }
 
 #[test]
-fn a_run_takes_no_more_attempts_than_it_may() {
+fn a_run_has_no_more_attempts_than_max_attempts() {
     for_each_history(|history| {
         let all = events(history);
         let Some(Event::Created(created)) = all.first() else { return };
@@ -222,7 +222,7 @@ fn a_run_takes_no_more_attempts_than_it_may() {
 }
 
 #[test]
-fn an_attempt_is_cancelled_in_peace_only_by_its_workers_own_word() {
+fn an_attempt_is_cancelled_without_force_only_by_a_report_of_its_worker() {
     for_each_history(|history| {
         for step in history {
             for event in step.decided.iter().flatten() {
@@ -245,7 +245,7 @@ fn an_attempt_is_cancelled_in_peace_only_by_its_workers_own_word() {
 }
 
 #[test]
-fn a_task_has_a_time_for_its_retry_exactly_while_it_waits_for_one() {
+fn a_task_has_a_retry_at_exactly_while_it_is_retrying() {
     for_each_history(|history| {
         for step in history {
             let Some(task) = &step.after else { continue };

@@ -1,6 +1,6 @@
-//! The rules of a task: given events, when a command, then events.
+//! The rules of a task, as sentences: given events, when a command, then events.
 
-// Sentences read best where a word takes what it is given, and says what the field holds.
+// The sentences are shorter if the helpers take values and return what the field of an event holds.
 #![allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
 
 mod cancel;
@@ -24,16 +24,16 @@ use taskbell::task::event::{
 use taskbell::task::retry::retry_at;
 use taskbell::task::{Command, Event, Rejection, Status, Task, Timestamp, decide, fold};
 
-/// A test a line: `the name, a sentence: what is held;`.
+/// One test in each line: `its_name: the assertion;`.
 macro_rules! sentences {
-    ($($name:ident: $held:expr;)*) => { $(#[test] fn $name() { $held; })* };
+    ($($name:ident: $assertion:expr;)*) => { $(#[test] fn $name() { $assertion; })* };
 }
 pub(crate) use sentences;
 
-/// What has happened so far; itself a legal history.
+/// A legal history.
 pub(crate) struct Given(Vec<Event>);
 
-/// What the rules said.
+/// The state before the command, and the decision.
 pub(crate) struct Decided(Option<Task>, Result<Vec<Event>, Rejection>);
 
 #[track_caller]
@@ -69,8 +69,8 @@ impl Decided {
     }
 
     #[track_caller]
-    pub(crate) fn rejects(self, why: Rejection) {
-        assert_eq!(self.1, Err(why), "the decision");
+    pub(crate) fn rejects(self, rejection: Rejection) {
+        assert_eq!(self.1, Err(rejection), "the decision");
     }
 }
 
@@ -83,7 +83,7 @@ fn check_legal(mut status: Option<Status>, events: &[Event]) {
     }
 }
 
-/// The instant at which all commands are given here, unless they say otherwise.
+/// The time of a command, unless a test passes another.
 pub(crate) fn now() -> Timestamp {
     "2026-11-22T15:04:05.000000Z".parse().unwrap()
 }
@@ -201,7 +201,7 @@ pub(crate) fn forced(attempt: u32, error: Option<TaskError>) -> Event {
     Event::Completed(Completed { error, forced: true, ..completed(Outcome::Cancelled, Some(attempt)) })
 }
 
-/// Cancelled while it waited: no attempt was there to end.
+/// Cancelled while no attempt ran.
 pub(crate) fn cancelled_waiting(message: Option<&str>) -> Event {
     Event::Completed(Completed { message: message.map(str::to_owned), ..completed(Outcome::Cancelled, None) })
 }
@@ -262,12 +262,12 @@ pub(crate) fn acknowledge(attempt: u32, step: Option<&str>) -> Command {
     Command::AcknowledgeCancel { attempt, lease: None, stopping_after: step.map(str::to_owned), expected_end: None }
 }
 
-/// An operator's.
+/// From an operator.
 pub(crate) fn escalate(rung: Rung) -> Command {
     Command::Escalate { rung, reason: None, attempt: None }
 }
 
-/// A timer's.
+/// From a timer.
 pub(crate) fn next_rung(rung: Rung, attempt: u32) -> Command {
     Command::Escalate { rung, reason: None, attempt: Some(attempt) }
 }

@@ -1,9 +1,12 @@
 //! The read side.
 
 mod aside;
+mod bounds;
+mod fold;
 mod history;
 mod laws;
 mod lists;
+mod offers;
 mod oracle;
 mod rules;
 mod run_queue;

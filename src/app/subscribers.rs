@@ -45,7 +45,8 @@ impl Subscribers {
     pub(super) fn start(with: &Surroundings<'_>) -> (Self, Firing) {
         let Surroundings { store, read, registry, capacity, settings, unique, metrics } = with;
         let (registry, read) = (|| (*registry).clone(), || (*read).clone());
-        let (scheduler, firing) = Scheduler::run(registry(), read(), (*unique).clone());
+        let firing = Firing::default();
+        let scheduler = Scheduler::new(registry(), read(), (*unique).clone(), firing.clone()).start();
         let meter = Meter::new((*metrics).clone(), settings.names().chain([BULK_CANCEL]));
         let subscribers = Self {
             dispatcher: Dispatcher::new(registry(), read(), Arc::clone(capacity), Arc::clone(settings)).start(),

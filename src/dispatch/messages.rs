@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::task::TaskId;
 use crate::task::event::Created;
-use crate::views::Wants;
+use crate::views::WorkOffer;
 
 use super::lease_table::{HeartbeatReply, LeaseHeartbeat};
 
@@ -86,7 +86,7 @@ pub struct Take {
     /// Its name.
     pub worker: String,
     /// What it can execute.
-    pub wants: Wants,
+    pub wants: WorkOffer,
     /// How many attempts at once, at most.
     pub max: usize,
     /// How long it waits where there is nothing; then it gets an empty answer.

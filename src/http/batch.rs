@@ -1,4 +1,4 @@
-//! `POST /v1/tasks/batch`: many at once, each judged by itself.
+//! `POST /v1/tasks/batch`: many new tasks in one request, each accepted or refused by itself.
 
 use actix_rt::task::JoinHandle;
 use actix_web::http::StatusCode;
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::AppState;
-use super::create::{self, accept};
+use super::accept::{self, accept};
+use super::plumbing::answer::answer_at;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
-use super::tasks::answer_at;
 use crate::streams::create::Accepted;
 use crate::task::event::Created;
 use crate::task::limits::{KEY_MAX, is_line};
@@ -20,7 +20,7 @@ use crate::task::{Position, TaskId};
 
 /// Items of one batch.
 const ITEMS_MAX: usize = 1000;
-/// Items that are written together, and looked at before others on this thread get their turn.
+/// Items that are appended together. After each chunk the handler yields to other requests on its thread.
 const CHUNK: usize = 200;
 
 #[derive(Deserialize)]
@@ -42,13 +42,13 @@ struct Answer {
     position: Position,
 }
 
-/// `POST /v1/tasks/batch`. The items go to the log side by side: its writer makes many of them durable at once. Those of
-/// one key take turns, so that they are one task.
+/// `POST /v1/tasks/batch`. The items are appended concurrently, and the log's writer makes many of them durable at once.
+/// Items with the same key wait for each other and become one task.
 ///
 /// # Errors
-/// Where the body itself can't be what it is; what is wrong with one item is said in its place.
+/// Where the body itself is invalid; the problem of one item is answered in the item's place.
 pub async fn create_many(
-    edge: web::Data<AppState>,
+    state: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
@@ -57,37 +57,39 @@ pub async fn create_many(
     if !(1..=ITEMS_MAX).contains(&batch.items.len()) {
         return Err(Problem::invalid_field("/items", format!("1 to {ITEMS_MAX} items")));
     }
-    let items = create_items(&edge, &caller, batch.items).await;
-    edge.read.wait_for_position(edge.store.head().position).await;
-    let position = edge.read.position();
+    let items = create_items(&state, &caller, batch.items).await;
+    state.read.wait_for_position(state.store.head().position).await;
+    let position = state.read.position();
     let problem = |problem| Item::Problem(Problem { request_id: caller.request_id.clone(), ..problem });
     let items = items.into_iter().map(|item| item.map_or_else(problem, Item::Id)).collect();
     answer_at(StatusCode::OK, position, &Answer { items, position })
 }
 
-/// Those without a key go to the log in chunks, one write each: while one is written the next is read. Each of the others
-/// goes by itself, beside them.
-async fn create_items(edge: &AppState, caller: &Caller, items: Vec<Value>) -> Vec<Result<TaskId, Problem>> {
+/// Items without a key are appended in chunks, one write each: the next chunk is checked while one is written. Each item
+/// with a key is accepted by itself, at the same time.
+async fn create_items(state: &AppState, caller: &Caller, items: Vec<Value>) -> Vec<Result<TaskId, Problem>> {
     let mut answers: Vec<Option<Result<TaskId, Problem>>> = items.iter().map(|_| None).collect();
     let (mut chunks, mut keyed, mut chunk) = (Vec::new(), Vec::new(), Chunk::default());
     for (place, mut item) in items.into_iter().enumerate() {
         match idempotency_key(&mut item) {
             Err(problem) => answers[place] = Some(Err(problem)),
-            Ok(None) if item.get("unique_key").is_none_or(Value::is_null) => match create::plain(edge, caller, item) {
-                Ok(created) => chunk.push((place, created)),
-                Err(problem) => answers[place] = Some(Err(problem)),
-            },
-            Ok(key) => keyed.push(async move { (place, accept(edge, caller, item, key).await) }),
+            Ok(None) if item.get("unique_key").is_none_or(Value::is_null) => {
+                match accept::check_plain(state, caller, item) {
+                    Ok(created) => chunk.push((place, created)),
+                    Err(problem) => answers[place] = Some(Err(problem)),
+                }
+            }
+            Ok(key) => keyed.push(async move { (place, accept(state, caller, item, key).await) }),
         }
         if chunk.len() == CHUNK {
-            chunks.push(begin(edge, caller, std::mem::take(&mut chunk)));
+            chunks.push(spawn_chunk(state, caller, std::mem::take(&mut chunk)));
             tokio::task::yield_now().await;
         }
     }
-    chunks.push(begin(edge, caller, chunk));
-    let (begun, accepted) = join(join_all(chunks), join_all(keyed)).await;
-    for (place, begun) in begun.into_iter().flatten().flatten() {
-        answers[place] = Some(begun);
+    chunks.push(spawn_chunk(state, caller, chunk));
+    let (created, accepted) = join(join_all(chunks), join_all(keyed)).await;
+    for (place, created) in created.into_iter().flatten().flatten() {
+        answers[place] = Some(created);
     }
     for (place, accepted) in accepted {
         let id = accepted.map(|accepted| match accepted {
@@ -95,21 +97,21 @@ async fn create_items(edge: &AppState, caller: &Caller, items: Vec<Value>) -> Ve
         });
         answers[place] = Some(id);
     }
-    // A chunk whose task was dropped: the process is stopping.
+    // A chunk without an answer was dropped: the process is stopping.
     let unanswered = || Err(Problem::of_status(StatusCode::SERVICE_UNAVAILABLE));
     answers.into_iter().map(|answer| answer.unwrap_or_else(unanswered)).collect()
 }
 
-/// Requests without a key, with their places in the batch.
+/// New tasks without a key, with their places in the batch.
 type Chunk = Vec<(usize, Created)>;
 
-/// Sends a chunk on its way at once, whether or not its answer is waited for.
-fn begin(edge: &AppState, caller: &Caller, chunk: Chunk) -> JoinHandle<Vec<(usize, Result<TaskId, Problem>)>> {
-    let (edge, caller) = (edge.clone(), caller.clone());
+/// Starts the append of a chunk at once, before its answer is awaited.
+fn spawn_chunk(state: &AppState, caller: &Caller, chunk: Chunk) -> JoinHandle<Vec<(usize, Result<TaskId, Problem>)>> {
+    let (state, caller) = (state.clone(), caller.clone());
     actix_rt::spawn(async move {
         let (places, new): (Vec<usize>, Vec<Created>) = chunk.into_iter().unzip();
-        let begun = create::begin_plain(&edge, &caller, new).await;
-        places.into_iter().zip(begun).collect()
+        let created = accept::create_plain(&state, &caller, new).await;
+        places.into_iter().zip(created).collect()
     })
 }
 

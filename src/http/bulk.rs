@@ -1,4 +1,5 @@
-//! `POST /v1/tasks/cancel`: a cancel of everything that matches, which is itself a task with progress and a cross.
+//! `POST /v1/tasks/cancel`: a cancel of all tasks that match a filter. It is itself a task, with progress and a cancel of its
+//! own.
 
 use std::collections::BTreeMap;
 
@@ -8,23 +9,24 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::AppState;
+use super::plumbing::answer::answer_at;
 use super::plumbing::caller::Caller;
-use super::plumbing::error::Problem;
+use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::json;
-use super::plumbing::query::Pairs;
-use super::tasks::{TaskPage, answer_at, check_reason, page_of};
+use super::plumbing::query::Fields;
+use super::plumbing::request::check_reason;
+use super::task_page::{TaskPage, page_after};
 use crate::projection::replay::{BULK_CANCEL, cancellable};
-use crate::store::new_id;
 use crate::task::event::Created;
-use crate::task::{Command, Position, TaskId};
+use crate::task::{Command, Position};
 use crate::work::BulkCancelInput;
 
-/// Where this server's own work waits: no flood of others' work, and no pause of their queues, is before it.
+/// The queue of this server's own tasks. It doesn't wait behind other tasks, and clients can't pause it.
 const SYSTEM_QUEUE: &str = "taskbell.system";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Ask {
+struct CancelBody {
     filter: Value,
     reason: Option<String>,
     #[serde(default)]
@@ -38,39 +40,39 @@ struct Answer {
     position: Position,
 }
 
-/// `POST /v1/tasks/cancel`. The set is what matched, was not final and was no bulk cancel at the position that the
-/// answer names; the task finds the same set again by replaying the log up to there.
+/// `POST /v1/tasks/cancel`. At the position in the answer, the set is every task that matches, is not final and is not a bulk
+/// cancel itself. The bulk cancel replays the log up to that position and so finds the same set.
 ///
 /// # Errors
 /// 400, 422 `invalid_request` or `empty_filter`, 503.
 pub async fn cancel(
-    edge: web::Data<AppState>,
+    state: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let ask: Ask = json::read_body(&request, payload, json::BODY_MAX).await?;
-    let reason = check_reason(ask.reason)?;
-    let mut pairs = Pairs::of_filter(&ask.filter)?;
-    let filter = pairs.filter()?;
-    pairs.done()?;
+    let body: CancelBody = json::read_body(&request, payload, json::BODY_MAX).await?;
+    let reason = check_reason(body.reason)?;
+    let mut fields = Fields::of_filter(&body.filter)?;
+    let filter = fields.filter()?;
+    fields.refuse_rest()?;
     if filter.is_empty() {
         let detail = "an empty filter would cancel everything: name at least one field";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "empty_filter", detail));
+        return Err(Problem::new(Refusal::EmptyFilter, detail));
     }
-    let snapshot = edge.read.views().snapshot();
+    let snapshot = state.read.views().snapshot();
     let position = snapshot.position();
     let wanted = filter.clone();
     let matching = web::block(move || cancellable(&snapshot, &wanted).count() as u64).await;
     let matched = matching.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
-    if ask.dry_run {
+    if body.dry_run {
         return answer_at(StatusCode::ACCEPTED, position, &Answer { matched, task: None, position });
     }
     let input = BulkCancelInput { filter, position, reason, requested_by: caller.subject.clone() };
     let created = new_task(&caller, &input, matched)?;
-    let id = TaskId::from_uuid(new_id());
-    let receipt = edge.registry.execute(caller.asks(id, Command::Create(Box::new(created)))).await?;
-    let task = page_of(&edge, id, &receipt).await?;
+    let id = state.registry.new_task_id();
+    let receipt = state.registry.execute(caller.command(id, Command::Create(Box::new(created)))).await?;
+    let task = page_after(&state, id, &receipt).await?;
     answer_at(StatusCode::ACCEPTED, task.position(), &Answer { matched, task: Some(task), position })
 }
 
@@ -84,7 +86,7 @@ fn new_task(caller: &Caller, input: &BulkCancelInput, matched: u64) -> Result<Cr
         queue: SYSTEM_QUEUE.to_owned(),
         priority: i32::MAX,
         run_at: None,
-        // A cancel that was asked for already leads to no second event, so the whole set may be walked again.
+        // A second request to cancel the same task adds no event, so a later attempt may repeat the whole set.
         max_attempts: 3,
         timeout_s: None,
         labels: BTreeMap::new(),

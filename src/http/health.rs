@@ -1,13 +1,13 @@
-//! Alive, and fit for traffic.
+//! Whether the process is alive, and whether it is ready for requests.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use super::AppState;
-use super::plumbing::error::Problem;
-use super::plumbing::query::Pairs;
-use super::tasks::answer_at;
+use super::plumbing::answer::answer_at;
+use super::plumbing::error::{Problem, Refusal};
+use super::plumbing::query::Fields;
 use crate::task::Position;
 
 #[derive(Serialize)]
@@ -22,28 +22,31 @@ struct Readiness {
 /// # Errors
 /// 422.
 pub async fn alive(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    Pairs::of_query(request.query_string())?.done()?;
+    Fields::of_query(request.query_string())?.refuse_rest()?;
     Ok(HttpResponse::Ok().json(serde_json::json!({"alive": true})))
 }
 
-/// `GET /readyz`: 503 with the reasons where the log takes no writes or the views have stopped.
+/// `GET /readyz`: 503 with the reasons where the log takes no writes, or the views have stopped or are behind. Only views that
+/// are behind catch up: the other reasons stay until a restart, and such a refusal is not retryable.
 ///
 /// # Errors
 /// 422, 503 `not_ready`.
-pub async fn ready(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    Pairs::of_query(request.query_string())?.done()?;
-    let log = edge.store.health().err().map(|why| format!("log: {why}"));
-    let head = edge.store.head().position;
-    let views = match edge.read.failure() {
-        Some(why) => Some(format!("views: {why}")),
-        None if edge.read.wait_for_position(head).await => None,
+pub async fn ready(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    Fields::of_query(request.query_string())?.refuse_rest()?;
+    let head = state.store.head().position;
+    let log = state.store.health().err().map(|why| format!("log: {why}"));
+    let stopped = state.read.failure().map(|why| format!("views: {why}"));
+    let until_restart = log.is_some() || stopped.is_some();
+    let views = match stopped {
+        Some(why) => Some(why),
+        None if state.read.wait_for_position(head).await => None,
         None => Some(format!("views: they have not reached position {head} within 5 s")),
     };
     let reasons: Vec<String> = log.into_iter().chain(views).collect();
-    if let Some(first) = reasons.first() {
-        let detail = if reasons.len() > 1 { reasons.join("; ") } else { first.clone() };
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", detail).retryable());
+    if !reasons.is_empty() {
+        let refusal = if until_restart { Refusal::NotReadyUntilRestart } else { Refusal::NotReady };
+        return Err(Problem::new(refusal, reasons.join("; ")));
     }
-    let position = edge.read.position();
+    let position = state.read.position();
     answer_at(StatusCode::OK, position, &Readiness { ready: true, reasons, position })
 }

@@ -14,11 +14,11 @@ use tokio::sync::oneshot;
 
 use super::AppState;
 use super::finish::Finish;
+use super::plumbing::answer::{answer_at, answer_empty};
 use super::plumbing::caller::Caller;
-use super::plumbing::connection::{Arriving, ClientConnection};
+use super::plumbing::connection::{ClientConnection, LeaseBody};
 use super::plumbing::error::Problem;
 use super::plumbing::json;
-use super::tasks::{answer_at, answered};
 use crate::dispatch::lease_table::{HeartbeatReply, LeaseHeartbeat};
 use crate::dispatch::messages::{Directive, Given, Granted, Heartbeat, Take};
 use crate::projection::projector::NoteProgress;
@@ -27,7 +27,7 @@ use crate::streams::messages::{Execute, ExecuteError};
 use crate::task::event::Progress;
 use crate::task::limits::{LOCAL_WORKER, TEXT_MAX, WORKER_MAX, is_line, is_name, is_own};
 use crate::task::{Command, Invalid, Position, Rejection, TaskId, Timestamp};
-use crate::views::{Row, Wants};
+use crate::views::{Row, WorkOffer};
 
 /// Leases of one request.
 const LEASES_MAX: usize = 1000;
@@ -138,7 +138,7 @@ pub async fn take(
         let line = line.clone();
         move || line.is_gone()
     });
-    edge.dispatcher.do_send(Take { worker, wants: Wants { kinds, queues }, max, wait, gone, answer });
+    edge.dispatcher.do_send(Take { worker, wants: WorkOffer { kinds, queues }, max, wait, gone, answer });
     // A dispatcher that has stopped has nothing to give.
     let Given { leases, delivery } = given.await.unwrap_or_default();
     // They live from now on, however long the views take.
@@ -151,7 +151,7 @@ pub async fn take(
         // What is dropped here is handed back.
         return Ok(response);
     }
-    Ok(Arriving::response(response, delivery))
+    Ok(LeaseBody::wrap(response, delivery))
 }
 
 #[derive(Deserialize)]
@@ -289,7 +289,7 @@ pub async fn acknowledge(
     let command = Command::AcknowledgeCancel { attempt, lease: Some(hash.clone()), stopping_after, expected_end };
     let receipt = edge.registry.execute(asks(&edge, &caller, &lease, command)).await.map_err(no_lease)?;
     edge.read.wait_for_revision(lease.task, receipt.revision).await;
-    Ok(answered(HttpResponse::NoContent(), edge.read.position()))
+    Ok(answer_empty(HttpResponse::NoContent(), edge.read.position()))
 }
 
 #[derive(Deserialize)]
@@ -376,7 +376,7 @@ fn asks(edge: &AppState, caller: &Caller, lease: &Lease, command: Command) -> Ex
 fn no_lease(error: ExecuteError) -> Problem {
     match error {
         ExecuteError::Rejected(Rejection::NotFound) => Rejection::LeaseLost.into(),
-        error => error.into(),
+        error => Problem::of_report(error),
     }
 }
 

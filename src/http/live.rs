@@ -1,37 +1,38 @@
 //! `GET /v1/live`: the websocket. The only file that names the websocket crate, which is deprecated upstream and stays
 //! because it was asked for by name and measures no worse than its successor.
 //!
-//! Its traps, and what is done about each: an actor is not polled while its peer doesn't read, so the hub watches from
-//! outside and the kernel ends a peer that never reads (`TCP_USER_TIMEOUT`, set by the server); `ctx.text` queues without
-//! bound, so frames come through a bounded mailbox by `try_send`; fragments arrive as continuations, so they are joined
-//! and capped here.
+//! Its traps, and what is done about each:
+//!
+//! - An actor is not polled while its client doesn't read. So the hub decides from outside that a socket has stalled, and
+//!   the kernel ends the connection of a client that never reads (`TCP_USER_TIMEOUT`, set by the server).
+//! - `ctx.text` queues without bound. So frames arrive through a bounded mailbox, by `try_send`.
+//! - Fragments arrive as continuations. So they are joined here, up to the size of a message.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, StreamHandler, WrapFuture};
 use actix_http::ws::Item;
-use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError, WebsocketContext};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::AppState;
 use super::plumbing::caller::Caller;
-use super::plumbing::error::Problem;
+use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::json;
-use super::plumbing::query::Pairs;
-use super::{AppState, bell};
-use crate::push::hub::{Ask, Join, Leave, Push, SocketId, Subscription};
+use super::plumbing::query::Fields;
+use crate::push::hub::{Join, Leave, Push, SocketId, SocketRequest, Subscription};
 use crate::task::{Invalid, Position, TaskId};
 
 /// A message from the client, its fragments joined, in bytes.
 const MESSAGE_MAX: usize = 16 * 1024;
-/// Ids of one subscription.
+/// The most ids of one subscription.
 const IDS_MAX: usize = 200;
-/// So many messages that can't be what they are, and the socket is closed.
-const STRIKES: u8 = 3;
-/// Pushes that wait for a slow reader; the hub keeps the rest as a mark.
+/// The socket is closed after this many invalid messages.
+const INVALID_MAX: u8 = 3;
+/// Pushes that wait for a slow client. The hub keeps the rest, not as frames but as a set of what has changed.
 const MAILBOX: usize = 4;
 
 static SOCKETS: AtomicU64 = AtomicU64::new(1);
@@ -39,115 +40,115 @@ static SOCKETS: AtomicU64 = AtomicU64::new(1);
 /// `GET /v1/live`.
 ///
 /// # Errors
-/// 400 where it is no websocket handshake.
+/// 400 where it isn't a websocket handshake.
 pub async fn open(
-    edge: web::Data<AppState>,
+    state: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    Pairs::of_query(request.query_string())?.done()?;
-    let socket = SOCKETS.fetch_add(1, Ordering::Relaxed);
-    let live = Live {
-        socket,
-        edge: edge.get_ref().clone(),
+    Fields::of_query(request.query_string())?.refuse_rest()?;
+    let actor = Socket {
+        id: SOCKETS.fetch_add(1, Ordering::Relaxed),
+        state: state.get_ref().clone(),
         caller,
-        strikes: 0,
+        invalid_messages: 0,
         parts: Vec::new(),
         binary: false,
-        seeing: false,
-        see_next: None,
+        is_marking_seen: false,
+        next_seen: None,
     };
-    ws::WsResponseBuilder::new(live, &request, payload).frame_size(MESSAGE_MAX).start().map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, "not_a_websocket", format!("a websocket handshake is needed: {error}"))
-    })
+    ws::WsResponseBuilder::new(actor, &request, payload)
+        .frame_size(MESSAGE_MAX)
+        .start()
+        .map_err(|error| Problem::new(Refusal::NotAWebsocket, format!("a websocket handshake is needed: {error}")))
 }
 
 /// A message from the client.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-enum Wish {
+enum ClientMessage {
     Subscribe { filter: Value },
     Unsubscribe {},
     Seen { position: Position },
     Resync {},
 }
 
-/// One socket.
-struct Live {
-    socket: SocketId,
-    edge: AppState,
+/// The actor of one socket.
+struct Socket {
+    id: SocketId,
+    state: AppState,
     caller: Caller,
-    strikes: u8,
+    invalid_messages: u8,
     /// Fragments of a message that is not complete yet.
     parts: Vec<u8>,
-    /// They are of a binary message.
+    /// The fragments belong to a binary message.
     binary: bool,
-    /// A `seen` is on its way to the log.
-    seeing: bool,
-    /// The furthest that came meanwhile.
-    see_next: Option<Position>,
+    /// A `seen` is being recorded.
+    is_marking_seen: bool,
+    /// The highest `seen` that arrived meanwhile.
+    next_seen: Option<Position>,
 }
 
-type Ctx = WebsocketContext<Live>;
+type Ctx = WebsocketContext<Socket>;
 
-impl Live {
-    fn hear(&mut self, text: &[u8], ctx: &mut Ctx) {
-        let wish = json::parse(text).and_then(json::read::<Wish>);
-        let asked = wish.and_then(|wish| {
-            Ok(match wish {
-                Wish::Subscribe { filter } => Some(Ask::Subscribe(self.socket, interest(&filter)?)),
-                Wish::Unsubscribe {} => Some(Ask::Unsubscribe(self.socket)),
-                Wish::Resync {} => Some(Ask::Resync(self.socket)),
-                Wish::Seen { position } => {
-                    self.see(position, ctx);
+impl Socket {
+    fn handle_message(&mut self, text: &[u8], ctx: &mut Ctx) {
+        let message = json::parse(text).and_then(json::read::<ClientMessage>);
+        let request = message.and_then(|message| {
+            Ok(match message {
+                ClientMessage::Subscribe { filter } => Some(SocketRequest::Subscribe(self.id, subscription(&filter)?)),
+                ClientMessage::Unsubscribe {} => Some(SocketRequest::Unsubscribe(self.id)),
+                ClientMessage::Resync {} => Some(SocketRequest::Resync(self.id)),
+                ClientMessage::Seen { position } => {
+                    self.mark_seen(position, ctx);
                     None
                 }
             })
         });
-        match asked.map(|ask| ask.map(|ask| self.edge.hub.try_send(ask))) {
-            Err(problem) => self.strike(&problem, ctx),
-            Ok(Some(Err(_))) => tell(&busy(), ctx),
+        match request.map(|request| request.map(|request| self.state.hub.try_send(request))) {
+            Err(problem) => self.refuse(&problem, ctx),
+            Ok(Some(Err(_))) => send_problem(&busy(), ctx),
             Ok(Some(Ok(())) | None) => {}
         }
     }
 
-    /// One at a time; of those that come meanwhile, the furthest.
-    fn see(&mut self, position: Position, ctx: &mut Ctx) {
-        if self.seeing {
-            self.see_next = self.see_next.max(Some(position));
+    /// Records one `seen` at a time. Of those that arrive meanwhile only the highest is recorded next.
+    fn mark_seen(&mut self, position: Position, ctx: &mut Ctx) {
+        if self.is_marking_seen {
+            self.next_seen = self.next_seen.max(Some(position));
             return;
         }
-        self.seeing = true;
-        let (edge, caller) = (self.edge.clone(), self.caller.clone());
-        let seen = async move { bell::see(&edge, &caller, position).await };
-        ctx.spawn(seen.into_actor(self).map(|answer, this, ctx| {
-            this.seeing = false;
+        self.is_marking_seen = true;
+        let (state, caller) = (self.state.clone(), self.caller.clone());
+        let marked = async move { state.mark_seen(&caller, position).await };
+        ctx.spawn(marked.into_actor(self).map(|answer, this, ctx| {
+            this.is_marking_seen = false;
             if let Err(problem) = answer {
-                tell(&problem, ctx);
+                send_problem(&problem, ctx);
             }
-            if let Some(next) = this.see_next.take() {
-                this.see(next, ctx);
+            if let Some(next) = this.next_seen.take() {
+                this.mark_seen(next, ctx);
             }
         }));
     }
 
-    /// The message can't be what it is; the third such closes the socket.
-    fn strike(&mut self, problem: &Problem, ctx: &mut Ctx) {
-        tell(problem, ctx);
-        self.strikes += 1;
-        if self.strikes >= STRIKES {
+    /// Answers an invalid message with its problem; the third closes the socket.
+    fn refuse(&mut self, problem: &Problem, ctx: &mut Ctx) {
+        send_problem(problem, ctx);
+        self.invalid_messages += 1;
+        if self.invalid_messages >= INVALID_MAX {
             close(CloseCode::Policy, "three messages that can't be what they are", ctx);
         }
     }
 
-    fn begin(&mut self, part: &[u8], binary: bool, ctx: &mut Ctx) {
+    fn begin_message(&mut self, part: &[u8], binary: bool, ctx: &mut Ctx) {
         self.parts.clear();
         self.binary = binary;
-        self.join(part, false, ctx);
+        self.append_part(part, false, ctx);
     }
 
-    fn join(&mut self, part: &[u8], last: bool, ctx: &mut Ctx) {
+    fn append_part(&mut self, part: &[u8], last: bool, ctx: &mut Ctx) {
         if self.parts.len() + part.len() > MESSAGE_MAX {
             return close(CloseCode::Size, "a message has at most 16384 bytes", ctx);
         }
@@ -155,14 +156,14 @@ impl Live {
         if last {
             let whole = std::mem::take(&mut self.parts);
             if std::mem::take(&mut self.binary) {
-                return self.strike(&text_only(), ctx);
+                return self.refuse(&text_only(), ctx);
             }
-            self.hear(&whole, ctx);
+            self.handle_message(&whole, ctx);
         }
     }
 }
 
-fn tell(problem: &Problem, ctx: &mut Ctx) {
+fn send_problem(problem: &Problem, ctx: &mut Ctx) {
     let errors: Vec<Value> = problem.errors.iter().map(|e| json!({"pointer": e.pointer, "detail": e.detail})).collect();
     let frame = json!({
         "type": "problem",
@@ -176,18 +177,18 @@ fn tell(problem: &Problem, ctx: &mut Ctx) {
 }
 
 fn busy() -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many wishes at once; ask again").retryable()
+    Problem::new(Refusal::Busy, "too many wishes at once; ask again")
 }
 
 fn text_only() -> Problem {
     Problem::invalid_field("", "text frames only")
 }
 
-fn interest(filter: &Value) -> Result<Subscription, Problem> {
+fn subscription(filter: &Value) -> Result<Subscription, Problem> {
     let Some(ids) = filter.get("ids") else {
-        let mut pairs = Pairs::of_filter(filter)?;
-        let filter = pairs.filter()?;
-        pairs.done()?;
+        let mut fields = Fields::of_filter(filter)?;
+        let filter = fields.filter()?;
+        fields.refuse_rest()?;
         return Ok(Subscription::Matching(Box::new(filter)));
     };
     let refuse = |detail: &str| Problem::invalid(vec![Invalid::new("/filter/ids", detail)]);
@@ -205,21 +206,21 @@ fn close(code: CloseCode, why: &str, ctx: &mut Ctx) {
     ctx.stop();
 }
 
-impl Actor for Live {
+impl Actor for Socket {
     type Context = Ctx;
 
     fn started(&mut self, ctx: &mut Ctx) {
         ctx.set_mailbox_capacity(MAILBOX);
         let owner = self.caller.subject.as_str().into();
-        self.edge.hub.do_send(Join { socket: self.socket, owner, to: ctx.address().recipient() });
+        self.state.hub.do_send(Join { socket: self.id, owner, to: ctx.address().recipient() });
     }
 
     fn stopped(&mut self, _: &mut Ctx) {
-        self.edge.hub.do_send(Leave { socket: self.socket });
+        self.state.hub.do_send(Leave { socket: self.id });
     }
 }
 
-impl Handler<Push> for Live {
+impl Handler<Push> for Socket {
     type Result = ();
 
     fn handle(&mut self, push: Push, ctx: &mut Ctx) {
@@ -230,16 +231,16 @@ impl Handler<Push> for Live {
     }
 }
 
-impl StreamHandler<Result<Message, ProtocolError>> for Live {
+impl StreamHandler<Result<Message, ProtocolError>> for Socket {
     fn handle(&mut self, message: Result<Message, ProtocolError>, ctx: &mut Ctx) {
         match message {
-            Ok(Message::Text(text)) => self.hear(text.as_bytes(), ctx),
+            Ok(Message::Text(text)) => self.handle_message(text.as_bytes(), ctx),
             Ok(Message::Ping(payload)) => ctx.pong(&payload),
-            Ok(Message::Continuation(Item::FirstText(part))) => self.begin(&part, false, ctx),
-            Ok(Message::Continuation(Item::FirstBinary(part))) => self.begin(&part, true, ctx),
-            Ok(Message::Continuation(Item::Continue(part))) => self.join(&part, false, ctx),
-            Ok(Message::Continuation(Item::Last(part))) => self.join(&part, true, ctx),
-            Ok(Message::Binary(_)) => self.strike(&text_only(), ctx),
+            Ok(Message::Continuation(Item::FirstText(part))) => self.begin_message(&part, false, ctx),
+            Ok(Message::Continuation(Item::FirstBinary(part))) => self.begin_message(&part, true, ctx),
+            Ok(Message::Continuation(Item::Continue(part))) => self.append_part(&part, false, ctx),
+            Ok(Message::Continuation(Item::Last(part))) => self.append_part(&part, true, ctx),
+            Ok(Message::Binary(_)) => self.refuse(&text_only(), ctx),
             Ok(Message::Pong(_) | Message::Nop) => {}
             Ok(Message::Close(reason)) => {
                 ctx.close(reason);

@@ -1,4 +1,4 @@
-//! The log itself, as the audit reads it.
+//! The log itself: its head, and its events as lines of JSON.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use futures_util::stream::{self, Stream};
 use serde::Serialize;
 
 use super::AppState;
+use super::plumbing::answer::answer_at;
 use super::plumbing::error::Problem;
-use super::plumbing::query::Pairs;
-use super::tasks::answer_at;
+use super::plumbing::query::Fields;
 use crate::store::{EventStore, ReadError, Recorded, StreamName, codec};
 use crate::task::{Position, Timestamp};
 
@@ -29,35 +29,35 @@ struct HeadDoc {
 ///
 /// # Errors
 /// 422.
-pub async fn head(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    Pairs::of_query(request.query_string())?.done()?;
-    let head = edge.store.head();
+pub async fn head(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    Fields::of_query(request.query_string())?.refuse_rest()?;
+    let head = state.store.head();
     let doc = HeadDoc { position: head.position, hash: head.hash.to_string(), time: head.time };
     answer_at(StatusCode::OK, head.position, &doc)
 }
 
-/// What of the log is wanted.
-struct Wanted {
+/// Which events the client wants.
+struct Selection {
     kind: Option<String>,
     stream: Option<StreamName>,
-    /// How many events at most are still to be sent.
+    /// At most this many more events are sent.
     left: u64,
 }
 
-impl Wanted {
-    fn wants(&self, recorded: &Recorded) -> bool {
+impl Selection {
+    fn matches(&self, recorded: &Recorded) -> bool {
         self.kind.as_ref().is_none_or(|kind| kind == recorded.kind)
             && self.stream.as_ref().is_none_or(|stream| *stream == recorded.stream)
     }
 
-    /// The lines of the batch that are wanted.
+    /// The lines of the batch that are selection.
     fn lines(&mut self, batch: &[Arc<Recorded>]) -> Result<Bytes, ReadError> {
         let mut lines = BytesMut::new();
         for recorded in batch {
             if self.left == 0 {
                 break;
             }
-            if !self.wants(recorded) {
+            if !self.matches(recorded) {
                 continue;
             }
             self.left -= 1;
@@ -69,60 +69,62 @@ impl Wanted {
     }
 }
 
-/// `GET /v1/log`: recorded events, a line each, as far as the log goes when it is asked; with `follow`, and on.
+/// `GET /v1/log`: recorded events, a line each, up to the head at the time of the request. With `follow` the answer doesn't
+/// end: new events are sent as they are appended.
 ///
 /// # Errors
-/// 422; what goes wrong later breaks the answer off.
-pub async fn read(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let mut pairs = Pairs::of_query(request.query_string())?;
-    let after = pairs.position("after")?.unwrap_or_default();
-    let left = pairs.number("limit")?.unwrap_or(u64::MAX);
-    let kind = pairs.take("type");
+/// 422. An error after the first byte ends the connection without the last chunk.
+pub async fn read(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let mut fields = Fields::of_query(request.query_string())?;
+    let after = fields.position("after")?.unwrap_or_default();
+    let left = fields.number("limit")?.unwrap_or(u64::MAX);
+    let kind = fields.take("type");
     if kind.as_ref().is_some_and(|kind| !codec::TYPES.iter().any(|(known, _)| known == kind)) {
         return Err(Problem::invalid_field("/query/type", "no type of event"));
     }
-    let stream = pairs.take("stream").map(|name| {
+    let stream = fields.take("stream").map(|name| {
         StreamName::parse(&name).ok_or_else(|| Problem::invalid_field("/query/stream", "no name of a stream"))
     });
     let stream = stream.transpose()?;
-    let follow = pairs.flag("follow")?;
-    pairs.done()?;
-    let head = edge.store.head().position;
-    let wanted = Wanted { kind, stream, left };
+    let follow = fields.flag("follow")?;
+    fields.refuse_rest()?;
+    let head = state.store.head().position;
+    let selection = Selection { kind, stream, left };
     let mut response = HttpResponse::Ok();
     response.insert_header(("taskbell-position", head.to_string())).content_type("application/x-ndjson");
     if request.method() == Method::HEAD {
-        // An answer without a body that never ended would hold its connection for ever.
+        // A stream that never ends, sent as the body of HEAD, would keep the connection open for ever.
         return Ok(response.finish());
     }
     if follow {
-        return Ok(response.streaming(following(&edge.store, after, wanted)));
+        return Ok(response.streaming(following(&state.store, after, selection)));
     }
-    Ok(response.streaming(up_to(edge.store.clone(), after, head, wanted)))
+    Ok(response.streaming(up_to(state.store.clone(), after, head, selection)))
 }
 
-type ClientConnection = Result<Bytes, ReadError>;
+/// A piece of the body: whole lines.
+type Chunk = Result<Bytes, ReadError>;
 
-fn up_to(store: EventStore, after: Position, head: Position, wanted: Wanted) -> impl Stream<Item = ClientConnection> {
-    stream::try_unfold((store, after, wanted), move |(store, after, mut wanted)| async move {
-        if after >= head || wanted.left == 0 {
+fn up_to(store: EventStore, after: Position, head: Position, selection: Selection) -> impl Stream<Item = Chunk> {
+    stream::try_unfold((store, after, selection), move |(store, after, mut selection)| async move {
+        if after >= head || selection.left == 0 {
             return Ok(None);
         }
-        let most = usize::try_from(head.0 - after.0).unwrap_or(BATCH).min(BATCH);
-        let batch = store.read_all(after, most).await?;
+        let batch_size = usize::try_from(head.0 - after.0).unwrap_or(BATCH).min(BATCH);
+        let batch = store.read_all(after, batch_size).await?;
         let Some(last) = batch.last().map(|recorded| recorded.position) else { return Ok(None) };
-        let lines = wanted.lines(&batch)?;
-        Ok(Some((lines, (store, last, wanted))))
+        let lines = selection.lines(&batch)?;
+        Ok(Some((lines, (store, last, selection))))
     })
 }
 
-fn following(store: &EventStore, after: Position, wanted: Wanted) -> impl Stream<Item = ClientConnection> + use<> {
+fn following(store: &EventStore, after: Position, selection: Selection) -> impl Stream<Item = Chunk> + use<> {
     let subscription = store.subscribe(after);
-    stream::try_unfold((subscription, wanted), |(mut subscription, mut wanted)| async move {
-        if wanted.left == 0 {
+    stream::try_unfold((subscription, selection), |(mut subscription, mut selection)| async move {
+        if selection.left == 0 {
             return Ok(None);
         }
-        let lines = wanted.lines(&subscription.next().await?)?;
-        Ok(Some((lines, (subscription, wanted))))
+        let lines = selection.lines(&subscription.next().await?)?;
+        Ok(Some((lines, (subscription, selection))))
     })
 }

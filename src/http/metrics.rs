@@ -5,19 +5,19 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::AppState;
 use super::plumbing::error::Problem;
-use super::plumbing::query::Pairs;
+use super::plumbing::query::Fields;
 
 /// Version 0.0.4 of the text format, which every scraper reads.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// `GET /metrics`: figures since the process began, as text for Prometheus. They follow the views by a moment.
+/// `GET /metrics`: figures since the process started, as text for Prometheus. They may be slightly behind the views.
 ///
 /// # Errors
 /// 422.
-pub async fn read(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    Pairs::of_query(request.query_string())?.done()?;
-    let position = edge.read.position().to_string();
-    let text = edge.metrics.text(&edge.read, edge.store.head().position).map_err(|error| {
+pub async fn read(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    Fields::of_query(request.query_string())?.refuse_rest()?;
+    let position = state.read.position().to_string();
+    let text = state.metrics.text(&state.read, state.store.head().position).map_err(|error| {
         tracing::error!(%error, "the metrics can't be written");
         Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)
     })?;

@@ -1,32 +1,18 @@
-//! THE EDGE: the whole route table on one screen. A query goes route → handler → `views`: no actor, no await.
-//! A command goes route → handler → [`Registry`] and answers when it is durable and in the views.
+//! THE EDGE: the route table, and one file for each resource.
+//!
+//! A query goes route → handler → `views`, and waits for no actor. A command goes route → handler →
+//! [`Registry`](crate::streams::registry::Registry), and is answered when its events are durable and in the views.
+//!
+//! [`plumbing`] reads requests and writes answers, [`state`] is what handlers can reach. [`task_page`] (a task as its own page
+//! shows it) and [`accept`] (a new task, checked and accepted) serve several resources; no resource imports another.
 
-use std::collections::HashSet;
-use std::sync::Arc;
-
-use actix::{Addr, Recipient};
 use actix_web::dev::HttpServiceFactory;
 use actix_web::guard::{self, Guard};
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, ResponseError, web};
 
-use crate::dispatch::capacity::Capacity;
-use crate::dispatch::dispatcher::Dispatcher;
-use crate::dispatch::policies::KindPolicies;
-use crate::projection::metrics::Metrics;
-use crate::projection::projector::NoteProgress;
-use crate::projection::reader::ViewsReader;
-use crate::push::hub::Hub;
-use crate::reactions::scheduler::Firing;
-use crate::store::EventStore;
-use crate::streams::create::UniqueKeys;
-use crate::streams::keyed_lock::KeyedLock;
-use crate::streams::registry::Registry;
-use crate::task::TaskId;
-use crate::task::event::CancelPolicy;
-use crate::work::Handlers;
-
+pub mod accept;
 pub mod batch;
 pub mod bell;
 pub mod bulk;
@@ -40,56 +26,17 @@ pub mod metrics;
 pub mod plumbing;
 pub mod queues;
 pub mod schedules;
+pub mod state;
+pub mod task_page;
 pub mod tasks;
 pub mod ui;
 
 pub use plumbing::error::Problem;
+pub use state::AppState;
 
-use plumbing::middleware;
+use plumbing::middleware::same_origin_only;
 
-/// What every handler has at hand.
-#[derive(Clone)]
-pub struct AppState {
-    /// Commands go here.
-    pub registry: Registry,
-    /// Queries go here.
-    pub read: ViewsReader,
-    /// Histories are read here.
-    pub store: EventStore,
-    /// Workers ask here.
-    pub dispatcher: Addr<Dispatcher>,
-    /// What running attempts say of themselves goes here.
-    pub progress: Recipient<NoteProgress>,
-    /// Sockets join here.
-    pub hub: Addr<Hub>,
-    /// What this process can execute itself.
-    pub handlers: Handlers,
-    /// What a queued task waits for.
-    pub capacity: Arc<Capacity>,
-    /// What is set for each kind.
-    pub settings: Arc<KindPolicies>,
-    /// The kinds that may be asked for, where the list is closed.
-    pub kinds: Option<Arc<HashSet<String>>>,
-    /// One request at a time for each idempotency key of a caller.
-    pub keys: KeyedLock<create::Known>,
-    /// One request at a time for each unique key of an owner.
-    pub unique: UniqueKeys,
-    /// What a schedule that is being removed waits for.
-    pub firing: Firing,
-    /// Figures for Prometheus.
-    pub metrics: Metrics,
-}
-
-impl AppState {
-    /// The ladder of a cancel of this task: its kind's.
-    #[must_use]
-    pub fn cancel_policy(&self, id: TaskId) -> CancelPolicy {
-        let views = self.read.views();
-        views.get(id).map(|row| self.settings.cancel(row.kind())).unwrap_or_default()
-    }
-}
-
-/// `resource(path, METHOD handler, …)`: these methods, and an honest 405 for the others.
+/// `at!(path, METHOD handler, …)`: a resource with these methods; others are answered 405 with the list of them.
 macro_rules! at {
     ($path:literal, $($method:ident $handler:path),+) => {
         web::resource($path)
@@ -98,20 +45,20 @@ macro_rules! at {
     };
 }
 
-/// All routes. The interface comes last: it has the page at `/`.
-pub fn routes(config: &mut web::ServiceConfig, edge: &AppState) {
+/// All routes. The UI comes last because it has the page at `/`.
+pub fn routes(config: &mut web::ServiceConfig, state: &AppState) {
     config
-        .app_data(web::Data::new(edge.clone()))
+        .app_data(web::Data::new(state.clone()))
         .service(api())
-        .service(web::scope("/healthz").wrap(from_fn(middleware::door)).service(at!("", GET health::alive)))
-        .service(web::scope("/readyz").wrap(from_fn(middleware::door)).service(at!("", GET health::ready)))
-        .service(web::scope("/metrics").wrap(from_fn(middleware::door)).service(at!("", GET metrics::read)))
+        .service(web::scope("/healthz").wrap(from_fn(same_origin_only)).service(at!("", GET health::alive)))
+        .service(web::scope("/readyz").wrap(from_fn(same_origin_only)).service(at!("", GET health::ready)))
+        .service(web::scope("/metrics").wrap(from_fn(same_origin_only)).service(at!("", GET metrics::read)))
         .configure(ui::configure);
 }
 
 fn api() -> impl HttpServiceFactory + 'static {
     web::scope("/v1")
-        .wrap(from_fn(middleware::door))
+        .wrap(from_fn(same_origin_only))
         .service(at!("/tasks", GET tasks::list, POST create::create))
         .service(at!("/tasks/batch", POST batch::create_many))
         .service(at!("/tasks/cancel", POST bulk::cancel))

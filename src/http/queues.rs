@@ -1,4 +1,4 @@
-//! Queues: what waits in each of them, and whether it hands out work.
+//! Queues: the counts of each, and whether it is paused.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use super::AppState;
+use super::plumbing::answer::{answer_at, wait_for_min_position};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
-use super::plumbing::query::Pairs;
-use super::tasks::{answer_at, reason, wait};
+use super::plumbing::query::Fields;
+use super::plumbing::request::read_reason;
 use crate::store::{StreamName, now};
-use crate::streams::actor::Ask;
+use crate::streams::ExecuteOn;
 use crate::task::limits::{is_name, is_own};
 use crate::task::queue::{Queue, QueueCommand};
 use crate::task::{Position, Revision, Timestamp};
@@ -51,13 +52,13 @@ impl<'a> QueueDoc<'a> {
     }
 }
 
-/// `GET /v1/queues`: those that have or had tasks, and those that are paused, by name.
+/// `GET /v1/queues`: the queues that have or had tasks or are paused, by name.
 ///
 /// # Errors
 /// 422, 503 `behind`.
-pub async fn list(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    wait(&edge, Pairs::of_query(request.query_string())?).await?;
-    let views = edge.read.views();
+pub async fn list(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    wait_for_min_position(&state, Fields::of_query(request.query_string())?).await?;
+    let views = state.read.views();
     let counts = views.queue_counts();
     let mut queues: BTreeMap<&str, Counts> = counts.iter().map(|(name, counts)| (&**name, *counts)).collect();
     for (name, _) in views.queues().paused() {
@@ -68,34 +69,34 @@ pub async fn list(edge: web::Data<AppState>, request: HttpRequest) -> Result<Htt
     answer_at(StatusCode::OK, position, &List { items: queues.into_iter().map(doc).collect(), position })
 }
 
-/// `POST /v1/queues/{queue}/pause`: nothing of it starts any more; what runs goes on.
+/// `POST /v1/queues/{queue}/pause`: no task of the queue is started any more; those that run go on.
 ///
 /// # Errors
 /// 400, 404, 422, 503.
 pub async fn pause(
-    edge: web::Data<AppState>,
+    state: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    turn(&edge, &caller, &request, payload, |reason| QueueCommand::Pause { reason }).await
+    execute(&state, &caller, &request, payload, |reason| QueueCommand::Pause { reason }).await
 }
 
-/// `POST /v1/queues/{queue}/resume`: it hands out work again.
+/// `POST /v1/queues/{queue}/resume`: tasks of the queue are started again.
 ///
 /// # Errors
 /// 400, 404, 422, 503.
 pub async fn resume(
-    edge: web::Data<AppState>,
+    state: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    turn(&edge, &caller, &request, payload, |reason| QueueCommand::Resume { reason }).await
+    execute(&state, &caller, &request, payload, |reason| QueueCommand::Resume { reason }).await
 }
 
-async fn turn(
-    edge: &AppState,
+async fn execute(
+    state: &AppState,
     caller: &Caller,
     request: &HttpRequest,
     payload: web::Payload,
@@ -108,12 +109,11 @@ async fn turn(
     if is_own(name) {
         return Err(Problem::invalid_field("", "queues that begin with `taskbell.` are this server's own"));
     }
-    let command = command(reason(request, payload).await?);
-    let stream = StreamName::queue(name);
-    let ask = Ask { stream: stream.clone(), command, at: now(), meta: caller.meta() };
-    edge.registry.ask::<Queue>(ask).await?;
-    let late = views_of(edge, &stream).await?;
-    let views = edge.read.views();
+    let command = command(read_reason(request, payload).await?);
+    let execute = ExecuteOn::<Queue> { key: name.to_owned(), command, at: now(), meta: caller.meta() };
+    state.registry.execute_on(execute).await?;
+    let late = wait_or_fold(state, &StreamName::queue(name)).await?;
+    let views = state.read.views();
     let pause = late.as_ref().unwrap_or(&views).queues().pause(name);
     let counts = views.queue_counts().get(name).copied().unwrap_or_default();
     let position = late.as_ref().map_or(views.position(), Views::position);
@@ -121,16 +121,16 @@ async fn turn(
     answer_at(StatusCode::OK, position, &doc)
 }
 
-/// Waits until the views show all that is durable now. Where they are late, the views of this stream alone: that doesn't
-/// turn a success into a failure.
+/// Waits until the views show all that is durable now. Where they are late, folds this stream alone instead, because the
+/// command has succeeded; none where the views are in time.
 ///
 /// # Errors
-/// 503 where the log can't be read.
-async fn views_of(edge: &AppState, stream: &StreamName) -> Result<Option<Views>, Problem> {
-    if edge.read.wait_for_position(edge.store.head().position).await {
+/// 500 or 503 where the log can't be read.
+async fn wait_or_fold(state: &AppState, stream: &StreamName) -> Result<Option<Views>, Problem> {
+    if state.read.wait_for_position(state.store.head().position).await {
         return Ok(None);
     }
-    let events = edge.store.read_stream(stream, Revision(0)).await?;
+    let events = state.store.read_stream(stream, Revision(0)).await?;
     let mut views = Views::default();
     for recorded in &events {
         views.apply(recorded);

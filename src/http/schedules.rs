@@ -1,4 +1,4 @@
-//! Schedules: tasks that come again and again.
+//! Schedules: each creates a task at the times of its cron expression.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,15 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::AppState;
-use super::create::{NewTask, check};
+use super::accept::{NewTask, check};
+use super::plumbing::answer::{answer_at, wait_for_min_position};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
-use super::plumbing::query::Pairs;
-use super::tasks::{answer_at, id_of, reason, wait};
+use super::plumbing::query::Fields;
+use super::plumbing::request::{id_in_path, read_reason};
 use crate::store::{StreamName, new_id, now};
-use crate::streams::actor::Ask;
+use crate::streams::ExecuteOn;
 use crate::task::calendar::Calendar;
 use crate::task::event::Created;
 use crate::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, Template};
@@ -25,7 +26,7 @@ use crate::task::{Invalid, Position, Revision, Timestamp, limits};
 use crate::views::Views;
 use crate::views::schedules::Scheduled;
 
-/// The zone of an expression that names none.
+/// The time zone where the request names none.
 const DEFAULT_ZONE: &str = "UTC";
 
 #[derive(Deserialize)]
@@ -37,7 +38,7 @@ struct NewSchedule {
     task: json::Object<NewTemplate>,
 }
 
-/// What `POST /v1/tasks` takes, but for a time and a parent.
+/// The fields of `POST /v1/tasks` without `run_at` and `parent`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewTemplate {
@@ -75,7 +76,7 @@ struct List<'a> {
 }
 
 impl<'a> ScheduleDoc<'a> {
-    /// `next_at` is the first nominal time after this instant, whatever is still being made up for.
+    /// `next_at` is the first nominal time after now, also while missed times are still being made up for.
     fn new(id: Uuid, scheduled: &'a Scheduled) -> Self {
         let created = &scheduled.created;
         let calendar = Calendar::parse(&created.cron, &created.time_zone).ok();
@@ -95,42 +96,41 @@ impl<'a> ScheduleDoc<'a> {
 /// `POST /v1/schedules`.
 ///
 /// # Errors
-/// 400, 413, 415, 422 where the expression, the zone or the task can't be what it is, 503.
+/// 400, 413, 415, 422 where the expression, the zone or the task is invalid, 503.
 pub async fn create(
-    edge: web::Data<AppState>,
+    state: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let new: NewSchedule = json::read_body(&request, payload, json::BODY_MAX).await?;
     let time_zone = new.time_zone.unwrap_or_else(|| DEFAULT_ZONE.to_owned());
-    let (cron, time_zone) = understood(new.cron, time_zone).await?;
-    let task = template(&edge, &caller, new.task.0).map_err(|problem| under("/task", problem))?;
+    let (cron, time_zone) = normalize(new.cron, time_zone).await?;
+    let task = template(&state, &caller, new.task.0).map_err(|problem| move_below("/task", problem))?;
     let created = ScheduleCreated { cron, time_zone, missed: new.missed.unwrap_or_default(), task };
     let id = new_id();
-    let stream = StreamName::schedule(id);
     let command = ScheduleCommand::Create(Box::new(created));
-    let ask = Ask { stream: stream.clone(), command, at: now(), meta: caller.meta() };
-    edge.registry.ask::<Schedule>(ask).await?;
-    edge.read.wait_for_position(edge.store.head().position).await;
-    // From its own stream: that doesn't depend on how late the views are, nor on who has removed it meanwhile.
-    let mut shown = Views::default();
-    let events = edge.store.read_stream(&stream, Revision(0)).await?;
-    events.first().map(|created| shown.apply(created));
-    let gone = || Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR);
-    let scheduled = shown.schedules().get(id).ok_or_else(gone)?;
-    let doc = ScheduleDoc { position: Some(shown.position()), ..ScheduleDoc::new(id, scheduled) };
-    let mut response = answer_at(StatusCode::CREATED, shown.position(), &doc)?;
+    let execute = ExecuteOn::<Schedule> { key: id, command, at: now(), meta: caller.meta() };
+    state.registry.execute_on(execute).await?;
+    state.read.wait_for_position(state.store.head().position).await;
+    // Folded from its own stream: the views may be late, and another caller may have removed the schedule meanwhile.
+    let mut folded = Views::default();
+    let events = state.store.read_stream(&StreamName::schedule(id), Revision(0)).await?;
+    events.first().map(|created| folded.apply(created));
+    let missing = || Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR);
+    let scheduled = folded.schedules().get(id).ok_or_else(missing)?;
+    let doc = ScheduleDoc { position: Some(folded.position()), ..ScheduleDoc::new(id, scheduled) };
+    let mut response = answer_at(StatusCode::CREATED, folded.position(), &doc)?;
     if let Ok(location) = format!("/v1/schedules/{id}").parse() {
         response.headers_mut().insert(LOCATION, location);
     }
     Ok(response)
 }
 
-/// The expression and the name of the zone as they are kept. An expression that never comes is found out by a long search,
-/// which is not this thread's business.
-async fn understood(cron: String, time_zone: String) -> Result<(String, String), Problem> {
-    let work = web::block(move || {
+/// The expression and the name of the time zone in the form that is recorded. The search for the next time of an expression
+/// that never matches takes long, so it runs on the blocking pool.
+async fn normalize(cron: String, time_zone: String) -> Result<(String, String), Problem> {
+    let normalized = web::block(move || {
         let calendar = Calendar::parse(&cron, &time_zone)?;
         if calendar.next(now()).is_none() {
             return Err(vec![Invalid::new("/cron", "a time that never comes")]);
@@ -138,11 +138,11 @@ async fn understood(cron: String, time_zone: String) -> Result<(String, String),
         let cron = cron.split_whitespace().collect::<Vec<_>>().join(" ");
         Ok((cron, calendar.time_zone().to_owned()))
     });
-    work.await.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?.map_err(Problem::invalid)
+    normalized.await.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?.map_err(Problem::invalid)
 }
 
-/// The task as `POST /v1/tasks` would take it on now.
-fn template(edge: &AppState, caller: &Caller, new: NewTemplate) -> Result<Template, Problem> {
+/// The template, checked as `POST /v1/tasks` would check it now.
+fn template(state: &AppState, caller: &Caller, new: NewTemplate) -> Result<Template, Problem> {
     let new = NewTask {
         kind: new.kind,
         title: new.title,
@@ -158,7 +158,7 @@ fn template(edge: &AppState, caller: &Caller, new: NewTemplate) -> Result<Templa
         unique_key: new.unique_key,
         concurrency_key: new.concurrency_key,
     };
-    let created = check(edge, caller, new)?;
+    let created = check(state, caller, new)?;
     let invalid = limits::check(&created);
     if !invalid.is_empty() {
         return Err(Problem::invalid(invalid));
@@ -180,8 +180,8 @@ fn template(edge: &AppState, caller: &Caller, new: NewTemplate) -> Result<Templa
     })
 }
 
-/// The problem of what stands at this place of the body.
-fn under(place: &str, mut problem: Problem) -> Problem {
+/// The problem with its pointers moved below this place of the body.
+fn move_below(place: &str, mut problem: Problem) -> Problem {
     for invalid in &mut problem.errors {
         invalid.pointer.insert_str(0, place);
     }
@@ -191,14 +191,14 @@ fn under(place: &str, mut problem: Problem) -> Problem {
     problem
 }
 
-/// `GET /v1/schedules`: those in force, oldest first.
+/// `GET /v1/schedules`: the schedules that are not removed, oldest first.
 ///
 /// # Errors
 /// 422, 503 `behind`.
-pub async fn list(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    wait(&edge, Pairs::of_query(request.query_string())?).await?;
+pub async fn list(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    wait_for_min_position(&state, Fields::of_query(request.query_string())?).await?;
     let (position, schedules) = {
-        let views = edge.read.views();
+        let views = state.read.views();
         let schedules: Vec<_> = views.schedules().iter().map(|(id, scheduled)| (id, scheduled.clone())).collect();
         (views.position(), schedules)
     };
@@ -209,41 +209,40 @@ pub async fn list(edge: web::Data<AppState>, request: HttpRequest) -> Result<Htt
 /// `GET /v1/schedules/{id}`.
 ///
 /// # Errors
-/// 404 where it is not in force (any more), 422, 503 `behind`.
-pub async fn show(edge: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let id = id_of(&request)?.uuid();
-    wait(&edge, Pairs::of_query(request.query_string())?).await?;
+/// 404 where it doesn't exist or is removed, 422, 503 `behind`.
+pub async fn show(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let id = id_in_path(&request)?.uuid();
+    wait_for_min_position(&state, Fields::of_query(request.query_string())?).await?;
     let (position, scheduled) = {
-        let views = edge.read.views();
+        let views = state.read.views();
         (views.position(), views.schedules().get(id).ok_or_else(Problem::not_found)?.clone())
     };
     let doc = ScheduleDoc { position: Some(position), ..ScheduleDoc::new(id, &scheduled) };
     answer_at(StatusCode::OK, position, &doc)
 }
 
-/// `DELETE /v1/schedules/{id}`: it creates nothing any more once this has answered; what it has created stays.
+/// `DELETE /v1/schedules/{id}`: after the answer it creates no more tasks; those that it has created stay.
 ///
 /// # Errors
-/// 400, 404 where it is not in force (any more), 422, 503.
+/// 400, 404 where it doesn't exist or is removed, 422, 503.
 pub async fn remove(
-    edge: web::Data<AppState>,
+    state: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let id = id_of(&request)?.uuid();
-    let reason = reason(&request, payload).await?;
-    // What isn't there needs no actor, however often rubbish asks for one.
-    if edge.read.views().schedules().get(id).is_none() {
+    let id = id_in_path(&request)?.uuid();
+    let reason = read_reason(&request, payload).await?;
+    // Requests for unknown ids must not start an actor each.
+    if state.read.views().schedules().get(id).is_none() {
         return Err(Problem::not_found());
     }
-    let (stream, command) = (StreamName::schedule(id), ScheduleCommand::Remove { reason });
-    let ask = Ask { stream, command, at: now(), meta: caller.meta() };
-    let (_, appended) = edge.registry.ask::<Schedule>(ask).await?;
-    if appended == 0 {
+    let command = ScheduleCommand::Remove { reason };
+    let execute = ExecuteOn::<Schedule> { key: id, command, at: now(), meta: caller.meta() };
+    if state.registry.execute_on(execute).await?.appended == 0 {
         return Err(Problem::not_found());
     }
-    edge.read.wait_for_position(edge.store.head().position).await;
-    edge.firing.settled().await;
+    state.read.wait_for_position(state.store.head().position).await;
+    state.firing.wait_until_idle().await;
     Ok(HttpResponse::NoContent().finish())
 }

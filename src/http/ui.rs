@@ -1,7 +1,6 @@
-//! Serves the UI as it lies in `ui/`: embedded, so that the binary needs nothing beside itself.
+//! Serves the UI in `ui/`. Its files are embedded in the binary.
 //!
-//! No cache is trusted for longer than one question: each file carries the hash of its bytes, and an unchanged one
-//! costs a 304.
+//! Caches have to revalidate a file on each use: its `ETag` is the hash of its bytes, and an unchanged file is answered 304.
 
 use std::sync::LazyLock;
 
@@ -12,7 +11,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::plumbing::middleware::open_door;
+use super::plumbing::middleware::any_origin;
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -46,7 +45,7 @@ const FILES: &[(&str, &str, &str)] = files![
     "timeline.js": JS,
 ];
 
-/// Nothing inline, nothing from elsewhere, no string ever becomes code or markup.
+/// No inline scripts or styles, nothing from other hosts, and no string becomes code or markup.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
      require-trusted-types-for 'script'; trusted-types 'none'";
@@ -92,21 +91,21 @@ static PAGE: LazyLock<Asset> = LazyLock::new(|| Asset::new("index.html", HTML, I
 static ASSETS: LazyLock<Vec<Asset>> =
     LazyLock::new(|| FILES.iter().map(|&(name, kind, bytes)| Asset::new(name, kind, bytes)).collect());
 
-/// The routes of the UI: the list at `/`, the page of a task at `/tasks/{id}`, and what both are made of.
+/// The routes of the UI: the list at `/`, the page of a task at `/tasks/{id}`, and the files of both below `/ui/`.
 pub fn configure(cfg: &mut ServiceConfig) {
     for path in ["/", "/tasks/{id}"] {
         let pages = web::resource(path).route(web::get().to(page)).route(web::head().to(page));
-        cfg.service(pages.wrap(from_fn(open_door)));
+        cfg.service(pages.wrap(from_fn(any_origin)));
     }
     let files = web::resource("/ui/{file}").route(web::get().to(file)).route(web::head().to(file));
-    cfg.service(files.wrap(from_fn(open_door)));
+    cfg.service(files.wrap(from_fn(any_origin)));
 }
 
 async fn page(request: HttpRequest) -> HttpResponse {
     PAGE.answer(&request)
 }
 
-/// A name that isn't in the table is no path to anything.
+/// Only names of the table are served; the file system is never read.
 async fn file(request: HttpRequest, name: web::Path<String>) -> HttpResponse {
     match ASSETS.iter().find(|asset| asset.name == name.as_str()) {
         Some(asset) => asset.answer(&request),

@@ -1,7 +1,8 @@
-//! Figures for Prometheus: a fold of the log since the process began, and gauges that are read when somebody asks.
+//! Metrics for Prometheus: counters and histograms that follow the log from the start of the process on, and gauges that are
+//! set when they are scraped.
 //!
-//! Labels come from requests, and each new one costs memory for ever; so their number is bounded, and what is beyond the
-//! bound is counted as `other`.
+//! The values of labels come from clients, and each new one costs memory until the process ends. So their number is bounded;
+//! what is beyond the bound counts as `other`.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -15,21 +16,21 @@ use super::projector::Committed;
 use super::projector::Stop;
 use super::reader::ViewsReader;
 use crate::store::LogEvent;
-use crate::task::event::{Completed, Event, Outcome, TaskError, VERDICTS_OF_THE_SYSTEM};
+use crate::task::event::{Completed, Event, Outcome, SYSTEM_ERROR_CODES, TaskError};
 use crate::task::{Position, Status, TaskId, Timestamp};
 use crate::views::{Changed, Row};
 
-/// KindPolicies that have a label of their own.
+/// Kinds that have a label of their own.
 const KINDS_MAX: usize = 200;
-/// KindPolicies and queues together that have labels of their own.
-const PLACES_MAX: usize = 500;
-/// What stands for all others.
+/// Pairs of a kind and a queue that have labels of their own.
+const PAIRS_MAX: usize = 500;
+/// The label of all others.
 const OTHER: &str = "other";
-/// Upper bounds, in seconds: a cancel reaches a worker in milliseconds, work takes up to days.
+/// Upper bounds of the histograms, in seconds: a cancel reaches a worker in milliseconds, work takes up to days.
 const BUCKETS: [f64; 17] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0, 1800.0, 7200.0];
 
-/// What is counted and measured; a clone is the same figures.
+/// All metrics; clones share them.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
@@ -46,27 +47,16 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All at nothing.
+    /// All metrics, at zero.
     ///
     /// # Errors
-    /// Where a name can't be what it is, which the first start of a test shows.
+    /// Where a name is invalid or used twice. The names are constants, so any test that starts a server finds that.
     pub fn new() -> Result<Self, Error> {
-        let registry = Registry::new();
-        let counter = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, Error> {
-            let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let gauge = |name: &str, help: &str| -> Result<IntGauge, Error> {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        let seconds = |name: &str, help: &str, labels: &[&str]| -> Result<HistogramVec, Error> {
-            let histogram = HistogramVec::new(HistogramOpts::new(name, help).buckets(BUCKETS.into()), labels)?;
-            registry.register(Box::new(histogram.clone()))?;
-            Ok(histogram)
-        };
+        Self::in_registry(&Registry::new())
+    }
+
+    fn in_registry(registry: &Registry) -> Result<Self, Error> {
+        let (counter, gauge, seconds) = (counters_in(registry), gauges_in(registry), histograms_in(registry));
         let tasks = IntGaugeVec::new(Opts::new("taskbell_tasks", "Tasks of all owners by status."), &["status"])?;
         registry.register(Box::new(tasks.clone()))?;
         Ok(Self {
@@ -100,38 +90,64 @@ impl Metrics {
                 "From the start to the end of the attempt that ended the run.",
                 &["kind", "outcome"],
             )?,
-            registry,
+            registry: registry.clone(),
         })
     }
 
-    /// The figures as text, in the format that Prometheus reads; `head` is where the log ends.
+    /// The metrics in Prometheus' text format; `head` is the position of the last durable event.
     ///
     /// # Errors
-    /// Never in practice: what was registered can be written.
+    /// Where a metric can't be written; none that is registered here.
     pub fn text(&self, read: &ViewsReader, head: Position) -> Result<String, Error> {
         let (position, counts) = {
             let views = read.views();
             (views.position(), views.totals())
         };
         for (status, count) in Status::ALL.into_iter().zip(counts) {
-            self.tasks.with_label_values(&[status.name()]).set(whole(count));
+            self.tasks.with_label_values(&[status.name()]).set(gauge_value(count));
         }
-        self.log_position.set(whole(head.0));
-        self.views_position.set(whole(position.0));
+        self.log_position.set(gauge_value(head.0));
+        self.views_position.set(gauge_value(position.0));
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
 
-fn whole(number: u64) -> i64 {
+fn counters_in(registry: &Registry) -> impl Fn(&str, &str, &[&str]) -> Result<IntCounterVec, Error> {
+    |name, help, labels| {
+        let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
+        registry.register(Box::new(counter.clone()))?;
+        Ok(counter)
+    }
+}
+
+fn gauges_in(registry: &Registry) -> impl Fn(&str, &str) -> Result<IntGauge, Error> {
+    |name, help| {
+        let gauge = IntGauge::new(name, help)?;
+        registry.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
+}
+
+fn histograms_in(registry: &Registry) -> impl Fn(&str, &str, &[&str]) -> Result<HistogramVec, Error> {
+    |name, help, labels| {
+        let histogram = HistogramVec::new(HistogramOpts::new(name, help).buckets(BUCKETS.into()), labels)?;
+        registry.register(Box::new(histogram.clone()))?;
+        Ok(histogram)
+    }
+}
+
+/// As a gauge holds it.
+fn gauge_value(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// The labels that are in use.
+/// The values of labels that are in use.
 #[derive(Debug, Default)]
 struct Labels {
-    /// KindPolicies, each with its queues.
+    /// The kinds, each with its queues.
     kinds: HashMap<Box<str>, HashSet<Box<str>>>,
-    places: usize,
+    /// How many pairs of a kind and a queue there are.
+    pairs: usize,
 }
 
 impl Labels {
@@ -146,31 +162,32 @@ impl Labels {
         kind
     }
 
-    fn place<'a>(&mut self, kind: &'a str, queue: &'a str) -> [&'a str; 2] {
+    fn kind_and_queue<'a>(&mut self, kind: &'a str, queue: &'a str) -> [&'a str; 2] {
         let kind = self.kind(kind);
         let Some(queues) = self.kinds.get_mut(kind) else { return [kind, OTHER] };
         if queues.contains(queue) {
             return [kind, queue];
         }
-        if self.places >= PLACES_MAX {
+        if self.pairs >= PAIRS_MAX {
             return [kind, OTHER];
         }
-        self.places += 1;
+        self.pairs += 1;
         queues.insert(queue.into());
         [kind, queue]
     }
 }
 
-/// The actor that keeps the figures up to date.
+/// The actor that counts and measures what happens. It misses what it is not sent: its counters say "since the process
+/// began", so it has nothing to rebuild them from.
 pub struct Meter {
     metrics: Metrics,
     labels: Labels,
-    /// Since when these queued tasks are ready, where their rows don't say it.
+    /// Since when a queued task is ready, for those whose rows don't tell.
     ready: HashMap<TaskId, Timestamp>,
 }
 
 impl Meter {
-    /// `kinds` have labels of their own, however many others strangers name.
+    /// A meter that gives each of `kinds` a label of its own, however many other kinds clients name.
     #[must_use]
     pub fn new<'a>(metrics: Metrics, kinds: impl IntoIterator<Item = &'a str>) -> Self {
         let mut labels = Labels::default();
@@ -180,54 +197,55 @@ impl Meter {
         Self { metrics, labels, ready: HashMap::new() }
     }
 
-    fn hear(&mut self, event: &Event, at: Timestamp, before: Option<&Row>, after: &Row) {
+    fn record(&mut self, event: &Event, at: Timestamp, before: Option<&Row>, after: &Row) {
         let kind = self.labels.kind(after.kind());
         match event {
             Event::Created(_) => self.metrics.created.with_label_values(&[kind]).inc(),
-            Event::Started(_) => self.started(at, before, after),
-            Event::Queued(_) => {
-                // A task's first wait shows in its row; the pause before another attempt is forgotten there.
-                if let Some(due) = before.and_then(Row::retry_at) {
-                    self.ready.insert(after.id(), due);
-                }
-            }
+            Event::Started(_) => self.measure_wait(at, before, after),
+            // The row tells since when the first attempt is ready, but forgets the pause before another one.
+            Event::Queued(_) => self.ready.extend(before.and_then(Row::retry_at).map(|due| (after.id(), due))),
             Event::Retried(_) => _ = self.ready.insert(after.id(), at),
             Event::Released(_) => {
-                self.ended(kind, "released");
+                self.count_end(kind, "released");
                 self.ready.insert(after.id(), at);
             }
-            Event::CancelAcknowledged(_) => {
-                let is_first = before.and_then(Row::cancel).is_some_and(|cancel| cancel.acknowledged_at.is_none());
-                if let Some(cancel) = after.cancel().filter(|_| is_first) {
-                    let waited = seconds(at.since(cancel.requested_at));
-                    self.metrics.acknowledged.with_label_values(&[kind]).observe(waited);
-                }
+            Event::CancelAcknowledged(_) => self.measure_acknowledgement(kind, at, before, after),
+            Event::AttemptFailed(failed) => {
+                self.count_end(kind, verdict_of_the_system(&failed.error).unwrap_or("failed"));
             }
-            Event::AttemptFailed(failed) => self.ended(kind, verdict_of_the_system(&failed.error).unwrap_or("failed")),
-            Event::Completed(completed) => self.completed(kind, completed, after),
+            Event::Completed(completed) => self.record_completion(kind, completed, after),
             Event::CancelRequested(_) | Event::CancelEscalated(_) | Event::OutputKept(_) => {}
         }
     }
 
-    fn ended(&self, kind: &str, end: &str) {
+    fn count_end(&self, kind: &str, end: &str) {
         self.metrics.ended.with_label_values(&[kind, end]).inc();
     }
 
-    fn started(&mut self, at: Timestamp, before: Option<&Row>, after: &Row) {
-        // Only its creation, or that and the coming of its time, lie behind it: the row says since when it is ready. What
-        // became ready otherwise before this process began is not measured.
+    /// Only the first acknowledgement of a request is measured.
+    fn measure_acknowledgement(&self, kind: &str, at: Timestamp, before: Option<&Row>, after: &Row) {
+        let is_first = before.and_then(Row::cancel).is_some_and(|cancel| cancel.acknowledged_at.is_none());
+        if let Some(cancel) = after.cancel().filter(|_| is_first) {
+            let waited = seconds(at.since(cancel.requested_at));
+            self.metrics.acknowledged.with_label_values(&[kind]).observe(waited);
+        }
+    }
+
+    fn measure_wait(&mut self, at: Timestamp, before: Option<&Row>, after: &Row) {
+        // Where nothing came before but the creation and the time of `run_at`, the row tells since when the task is ready.
+        // A task that became ready in another way before this process began is not measured.
         let first = before.filter(|row| row.attempt() == 0 && row.revision().0 <= 1);
         let ready = self.ready.remove(&after.id());
         let ready = ready.or_else(|| first.map(|row| row.run_at().unwrap_or_else(|| row.created_at())));
         if let Some(ready) = ready {
-            let place = self.labels.place(after.kind(), after.queue());
-            self.metrics.wait.with_label_values(&place).observe(seconds(at.since(ready)));
+            let labels = self.labels.kind_and_queue(after.kind(), after.queue());
+            self.metrics.wait.with_label_values(&labels).observe(seconds(at.since(ready)));
         }
     }
 
-    fn completed(&mut self, kind: &str, completed: &Completed, after: &Row) {
+    fn record_completion(&mut self, kind: &str, completed: &Completed, after: &Row) {
         self.ready.remove(&after.id());
-        // What did not run neither ran nor stopped.
+        // A task that never ran has no times to measure.
         if completed.attempt.is_none() {
             return;
         }
@@ -236,13 +254,17 @@ impl Meter {
             Outcome::Failed => "failed",
             Outcome::Cancelled => "cancelled",
         };
-        let by_force = if completed.forced { "revoked" } else { outcome };
-        self.ended(kind, completed.error.as_ref().and_then(verdict_of_the_system).unwrap_or(by_force));
+        let end = if completed.forced { "revoked" } else { outcome };
+        self.count_end(kind, completed.error.as_ref().and_then(verdict_of_the_system).unwrap_or(end));
         if let Some(span) = after.duration() {
             self.metrics.run.with_label_values(&[kind, outcome]).observe(seconds(span));
         }
-        let stopped = after.cancel().zip(after.finished_at()).zip(after.cancel().and_then(|cancel| cancel.verdict));
-        if let Some(((cancel, finished), verdict)) = stopped {
+        self.measure_stop(kind, after);
+    }
+
+    fn measure_stop(&self, kind: &str, after: &Row) {
+        let Some((cancel, finished)) = after.cancel().zip(after.finished_at()) else { return };
+        if let Some(verdict) = cancel.verdict {
             let waited = seconds(finished.since(cancel.requested_at));
             self.metrics.stopped.with_label_values(&[kind, verdict.name()]).observe(waited);
         }
@@ -253,8 +275,9 @@ fn seconds(span: Duration) -> f64 {
     span.as_secs_f64()
 }
 
+/// The code of an error that the system itself gave an attempt.
 fn verdict_of_the_system(error: &TaskError) -> Option<&'static str> {
-    VERDICTS_OF_THE_SYSTEM.into_iter().find(|code| *code == error.code)
+    SYSTEM_ERROR_CODES.into_iter().find(|code| *code == error.code)
 }
 
 impl Actor for Meter {
@@ -267,10 +290,10 @@ impl Handler<Committed> for Meter {
     fn handle(&mut self, committed: Committed, _: &mut Context<Self>) {
         let mut changes = committed.changes.iter().peekable();
         for recorded in committed.events.iter() {
-            // Not every event changes a task, but those that do stand in the same order.
+            // Not every event changes a task; those that do are in the same order as the changes.
             let change = changes.next_if(|change| change.after.position() == recorded.position);
             if let (LogEvent::Task(event), Some(Changed { before, after })) = (&recorded.event, change) {
-                self.hear(event, recorded.time, before.as_ref(), after);
+                self.record(event, recorded.time, before.as_ref(), after);
             }
             self.metrics.events.with_label_values(&[recorded.kind]).inc();
         }

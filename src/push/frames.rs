@@ -42,8 +42,7 @@ enum Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// Nothing in a frame can fail to be written as JSON: there are no maps with other keys than text, and no floats
-    /// but finite ones.
+    /// Writing a frame as JSON can't fail: keys of maps are texts, and floats are finite.
     fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
@@ -55,19 +54,19 @@ pub fn hello(epoch: Uuid, position: Position, time: Timestamp) -> String {
     Frame::Hello { epoch, position, time }.text()
 }
 
-/// The counts, whatever was told before.
+/// The counts, independent of earlier frames.
 #[must_use]
 pub fn snapshot(counters: &Counters) -> String {
     Frame::Snapshot { counters }.text()
 }
 
-/// The counts after those that `previous` names.
+/// The counts that follow those at the position `previous`.
 #[must_use]
 pub fn counters(previous: Position, counters: &Counters) -> String {
     Frame::Counters { previous, counters }.text()
 }
 
-/// These tasks, as they are now, oldest first.
+/// These tasks as the views show them, oldest first. Ids that the views don't know are left out.
 #[must_use]
 pub fn tasks<'a>(views: &Views, ids: impl IntoIterator<Item = &'a TaskId>, capacity: &Capacity) -> String {
     let mut rows: Vec<_> = ids.into_iter().filter_map(|id| views.get(*id)).collect();
@@ -76,19 +75,19 @@ pub fn tasks<'a>(views: &Views, ids: impl IntoIterator<Item = &'a TaskId>, capac
     Frame::Tasks { position: views.position(), items }.text()
 }
 
-/// Too many changed to list them.
+/// More tasks have changed than a frame lists: the client reads its page again.
 #[must_use]
 pub fn tasks_changed(position: Position) -> String {
     Frame::TasksChanged { position }.text()
 }
 
-/// A sign of life.
+/// Shows that the connection is alive.
 #[must_use]
 pub fn beat(position: Position, time: Timestamp) -> String {
     Frame::Beat { position, time }.text()
 }
 
-/// The answer to a subscribe.
+/// The subscription is in effect for every change after this position.
 #[must_use]
 pub fn subscribed(position: Position) -> String {
     Frame::Subscribed { position }.text()

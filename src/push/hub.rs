@@ -1,8 +1,20 @@
-//! Pushes: what changed, to every socket that asked, after it is durable and in the views.
+//! The hub: sends what has changed to every socket, after it is durable and in the views.
 //!
-//! A socket gets the newest counts, not all of them: at most 20 sets of frames a second. What it is owed is kept as a
-//! mark and a bounded set of ids, so a slow reader costs no more memory than a quick one. Every counters frame names the
-//! position of the one before it, so that a gap can't go unseen.
+//! For each socket the hub keeps what is pending, not the frames: a mark for the counts and a bounded set of task ids. Frames
+//! are written from the views at the moment they are sent. So a socket gets the newest counts and not all of them, at most 20
+//! sets of frames a second, and a slow client takes no more memory than a quick one. Every counters frame names the position
+//! of the counts frame before it, so a client notices a gap.
+//!
+//! Where a client is slow:
+//!
+//! - **Before**: its socket's mailbox has room. What is pending is sent as soon as `PACE` has passed since the last frames.
+//! - **During**: the mailbox is full and a send fails. What was pending stays pending, and later changes are merged into it.
+//!   The hub tries again every `PACE_FULL`. Other sockets don't wait for it.
+//! - **After**: a send succeeds. The client gets the newest counts, with the position of the last counts that were sent to it
+//!   as `previous`, and the tasks that have changed, or `tasks_changed` where they are too many. If no send succeeds for
+//!   `STALL_MAX`, the socket is closed with code 1013.
+//!
+//! A subscription takes effect before its position is read from the views: every later change is marked for it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,25 +33,25 @@ use crate::projection::projector::Stop;
 use crate::projection::projector::{Committed, Progressed};
 use crate::projection::reader::ViewsReader;
 
-/// Frames go to one socket at most this often: a push costs 7 µs, and nobody reads faster (DESIGN, decision 8).
+/// The shortest time between two sets of frames to one socket: a push costs 7 µs, and people read no faster.
 const PACE: Duration = Duration::from_millis(50);
-/// A socket that had no room is tried again this often: what it is owed is written out anew each time.
+/// The time between two attempts to send to a socket whose mailbox is full: each attempt writes the frames anew.
 const PACE_FULL: Duration = Duration::from_millis(500);
-/// Wishes of sockets that wait at most; beyond them a socket is told to ask later.
+/// The most requests of sockets that wait in the hub's mailbox; further ones are refused as `busy`.
 const MAILBOX: usize = 4096;
-/// A sign of life goes to each socket this often; the contract says at least every 15 s.
-const BEAT: Duration = Duration::from_secs(10);
-/// A reader that has taken nothing for so long is let go.
-const STALLED: Duration = Duration::from_secs(30);
-/// More changed tasks than this and the socket is told to read the page again.
+/// The time between two `beat` frames; the contract promises at least one every 15 s.
+const BEAT_EVERY: Duration = Duration::from_secs(10);
+/// A socket that has taken no frame for this long is closed.
+const STALL_MAX: Duration = Duration::from_secs(30);
+/// The most changed tasks in a frame. Where more have changed, the client reads its page again.
 const TASKS_MAX: usize = 200;
-/// Close code for a reader that is too slow: try again later.
+/// The close code for a client that is too slow: try again later.
 const TRY_AGAIN: u16 = 1013;
 
-/// A socket, for as long as it is open.
+/// Identifies an open socket in this process.
 pub type SocketId = u64;
 
-/// To a socket.
+/// From the hub to a socket.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub enum Push {
@@ -49,37 +61,37 @@ pub enum Push {
     Close(u16),
 }
 
-/// A socket opens.
+/// From a socket: it is open.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Join {
-    /// Which.
+    /// The socket.
     pub socket: SocketId,
-    /// Whose bell it shows.
+    /// The owner whose bell it shows.
     pub owner: Arc<str>,
-    /// Where frames go; a bounded mailbox.
+    /// Takes the frames; its mailbox is bounded.
     pub to: Recipient<Push>,
 }
 
-/// A socket is closed.
+/// From a socket: it is closed.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Leave {
-    /// Which.
+    /// The socket.
     pub socket: SocketId,
 }
 
-/// What a socket wants to hear of tasks, beside the counters.
+/// The tasks whose changes a socket gets, beside the counters.
 #[derive(Clone, Debug)]
 pub enum Subscription {
-    /// Those that match.
+    /// The tasks that match.
     Matching(Box<Filter>),
-    /// These.
+    /// The tasks with these ids.
     Ids(HashSet<TaskId>),
 }
 
 impl Subscription {
-    fn wants(&self, row: &Row) -> bool {
+    fn matches(&self, row: &Row) -> bool {
         match self {
             Self::Matching(filter) => filter.matches(row),
             Self::Ids(ids) => ids.contains(&row.id()),
@@ -87,109 +99,112 @@ impl Subscription {
     }
 }
 
-/// A socket asks.
+/// From a socket: a request of its client.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub enum Ask {
-    /// Tell me of these tasks from now on; replaces what was asked before.
+pub enum SocketRequest {
+    /// Send changes of these tasks from now on; replaces the former subscription.
     Subscribe(SocketId, Subscription),
-    /// No tasks any more.
+    /// Send no changes of tasks any more.
     Unsubscribe(SocketId),
-    /// The counts as they are, whatever I have.
+    /// Send a snapshot of the counts.
     Resync(SocketId),
 }
 
-/// Which counts a socket is owed.
+/// Which counts are to be sent to a socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Counts {
-    Nothing,
-    /// Its owner's counters may have changed since it was told.
-    Newer,
-    /// It asked for them, whatever it was told.
+enum PendingCounts {
+    None,
+    /// A counters frame, if the views have moved on since the last counts: the owner's counts may have changed.
+    Counters,
+    /// A snapshot, because the client has requested one.
     Snapshot,
 }
 
 struct Socket {
     owner: Arc<str>,
     to: Recipient<Push>,
-    interest: Option<Subscription>,
-    /// It asked, and has not been told yet that its wish is in force.
-    subscribed: bool,
+    subscription: Option<Subscription>,
+    /// A `subscribed` frame is pending.
+    confirm_subscription: bool,
     /// Position of the last snapshot or counters frame.
-    told: Position,
-    /// The counts that it is owed.
-    counts: Counts,
-    /// Tasks that it is owed.
+    last_sent_position: Position,
+    /// The counts that are pending.
+    counts: PendingCounts,
+    /// The changed tasks that are pending.
     tasks: HashSet<TaskId>,
-    /// More of them than can be listed.
+    /// More tasks are pending than a frame lists.
     too_many: bool,
-    last: Instant,
-    /// Since when its mailbox has been full.
+    /// When frames were last sent, or a send was tried.
+    last_sent: Instant,
+    /// Since when its mailbox has been full; none where the last send succeeded.
     full_since: Option<Instant>,
 }
 
-/// The hub; see the module.
+/// The actor; see the module.
 pub struct Hub {
     read: ViewsReader,
     capacity: Arc<Capacity>,
     epoch: Uuid,
     sockets: HashMap<SocketId, Socket>,
-    /// Sockets that are owed something.
-    owed: HashSet<SocketId>,
+    /// The sockets with something pending.
+    pending: HashSet<SocketId>,
 }
 
 impl Hub {
     /// A hub without sockets.
     #[must_use]
     pub fn new(read: ViewsReader, capacity: Arc<Capacity>, epoch: Uuid) -> Self {
-        Self { read, capacity, epoch, sockets: HashMap::new(), owed: HashSet::new() }
+        Self { read, capacity, epoch, sockets: HashMap::new(), pending: HashSet::new() }
     }
 
-    /// Marks what each socket is owed: a task is sent if it matched before or matches after.
-    fn mark(&mut self, wants: impl Fn(&Subscription) -> Vec<TaskId>, owners: &[Arc<str>]) {
+    /// Adds a change to what is pending: the tasks of it that `matching` finds for a subscription, and the counts of these
+    /// owners.
+    fn mark_pending(&mut self, matching: impl Fn(&Subscription) -> Vec<TaskId>, owners: &[Arc<str>]) {
         for (id, socket) in &mut self.sockets {
-            if socket.counts == Counts::Nothing && owners.contains(&socket.owner) {
-                socket.counts = Counts::Newer;
+            if socket.counts == PendingCounts::None && owners.contains(&socket.owner) {
+                socket.counts = PendingCounts::Counters;
             }
-            if let Some(interest) = socket.interest.as_ref().filter(|_| !socket.too_many) {
-                socket.tasks.extend(wants(interest));
+            if let Some(subscription) = socket.subscription.as_ref().filter(|_| !socket.too_many) {
+                socket.tasks.extend(matching(subscription));
                 socket.too_many = socket.tasks.len() > TASKS_MAX;
             }
-            if socket.counts != Counts::Nothing || socket.too_many || !socket.tasks.is_empty() {
-                self.owed.insert(*id);
+            if socket.counts != PendingCounts::None || socket.too_many || !socket.tasks.is_empty() {
+                self.pending.insert(*id);
             }
         }
     }
 
-    /// Pays every socket whose turn has come.
-    fn flush(&mut self) {
+    /// Sends what is pending to every socket whose pace allows it.
+    fn send_due(&mut self) {
         let now = Instant::now();
-        let due: Vec<SocketId> = self.owed.iter().copied().collect();
-        for id in due {
+        let pending: Vec<SocketId> = self.pending.iter().copied().collect();
+        for id in pending {
             let pace = |socket: &Socket| if socket.full_since.is_some() { PACE_FULL } else { PACE };
-            if self.sockets.get(&id).is_none_or(|socket| now.duration_since(socket.last) >= pace(socket)) {
-                self.pay(id, now);
+            if self.sockets.get(&id).is_none_or(|socket| now.duration_since(socket.last_sent) >= pace(socket)) {
+                self.send_pending(id, now);
             }
         }
     }
 
-    fn pay(&mut self, id: SocketId, now: Instant) {
+    /// Writes the frames of what is pending and sends them. Where the mailbox is full, it stays pending.
+    fn send_pending(&mut self, id: SocketId, now: Instant) {
         let Some(socket) = self.sockets.get_mut(&id) else {
-            self.owed.remove(&id);
+            self.pending.remove(&id);
             return;
         };
         let mut frames = Vec::with_capacity(2);
         let views = self.read.views();
         let position = views.position();
-        if socket.subscribed {
+        if socket.confirm_subscription {
             frames.push(frames::subscribed(position));
         }
         match socket.counts {
-            Counts::Newer if position > socket.told => {
-                frames.push(frames::counters(socket.told, &views.counters(&socket.owner)));
+            PendingCounts::Counters if position > socket.last_sent_position => {
+                frames.push(frames::counters(socket.last_sent_position, &views.counters(&socket.owner)));
             }
-            Counts::Snapshot => frames.push(frames::snapshot(&views.counters(&socket.owner))),
-            Counts::Nothing | Counts::Newer => {}
+            PendingCounts::Snapshot => frames.push(frames::snapshot(&views.counters(&socket.owner))),
+            PendingCounts::None | PendingCounts::Counters => {}
         }
         if socket.too_many {
             frames.push(frames::tasks_changed(position));
@@ -198,18 +213,18 @@ impl Hub {
         }
         drop(views);
         if frames.is_empty() || socket.send(frames, now) {
-            if socket.counts != Counts::Nothing {
-                socket.told = position;
+            if socket.counts != PendingCounts::None {
+                socket.last_sent_position = position;
             }
-            socket.counts = Counts::Nothing;
-            socket.subscribed = false;
+            socket.counts = PendingCounts::None;
+            socket.confirm_subscription = false;
             socket.too_many = false;
             socket.tasks.clear();
-            self.owed.remove(&id);
+            self.pending.remove(&id);
         }
     }
 
-    fn beat(&mut self) {
+    fn send_beat(&mut self) {
         let frame = frames::beat(self.read.position(), now());
         let at = Instant::now();
         for socket in self.sockets.values_mut() {
@@ -217,12 +232,12 @@ impl Hub {
         }
     }
 
-    /// Lets go of readers that have stalled. The close frame waits behind what they have not read; the kernel ends the
-    /// connection of those who never will (see the edge's TCP settings).
-    fn let_go(&mut self) {
+    /// Closes sockets that have stalled. The close frame waits behind the frames that the client has not read. If the client
+    /// never reads them, the kernel ends the connection (`TCP_USER_TIMEOUT`).
+    fn close_stalled(&mut self) {
         let now = Instant::now();
         self.sockets.retain(|_, socket| {
-            let stalled = socket.full_since.is_some_and(|since| now.duration_since(since) >= STALLED);
+            let stalled = socket.full_since.is_some_and(|since| now.duration_since(since) >= STALL_MAX);
             if stalled {
                 socket.to.do_send(Push::Close(TRY_AGAIN));
             }
@@ -232,17 +247,18 @@ impl Hub {
 }
 
 impl Socket {
-    fn wish(&mut self, interest: Option<Subscription>) {
-        self.subscribed = interest.is_some();
-        self.interest = interest;
+    /// Replaces the subscription. Changes that were pending for the former one are dropped.
+    fn set_subscription(&mut self, subscription: Option<Subscription>) {
+        self.confirm_subscription = subscription.is_some();
+        self.subscription = subscription;
         self.tasks.clear();
         self.too_many = false;
     }
 
-    /// Hands the frames over if the socket has room; remembers since when it has not.
+    /// Sends the frames if the mailbox has room, and says whether it had.
     fn send(&mut self, frames: Vec<String>, now: Instant) -> bool {
         let sent = self.to.try_send(Push::Frames(frames)).is_ok();
-        self.last = now;
+        self.last_sent = now;
         self.full_since = if sent { None } else { self.full_since.or(Some(now)) };
         sent
     }
@@ -253,9 +269,9 @@ impl Actor for Hub {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
-        ctx.run_interval(PACE, |this, _| this.flush());
-        ctx.run_interval(BEAT, |this, _| this.beat());
-        ctx.run_interval(Duration::from_secs(1), |this, _| this.let_go());
+        ctx.run_interval(PACE, |this, _| this.send_due());
+        ctx.run_interval(BEAT_EVERY, |this, _| this.send_beat());
+        ctx.run_interval(Duration::from_secs(1), |this, _| this.close_stalled());
     }
 }
 
@@ -266,20 +282,20 @@ impl Handler<Join> for Hub {
         let mut socket = Socket {
             owner: join.owner,
             to: join.to,
-            interest: None,
-            subscribed: false,
-            told: Position(0),
-            counts: Counts::Nothing,
+            subscription: None,
+            confirm_subscription: false,
+            last_sent_position: Position(0),
+            counts: PendingCounts::None,
             tasks: HashSet::new(),
             too_many: false,
-            last: Instant::now(),
+            last_sent: Instant::now(),
             full_since: None,
         };
         let counters = self.read.views().counters(&socket.owner);
-        socket.told = counters.position;
-        let greeting = vec![frames::hello(self.epoch, counters.position, now()), frames::snapshot(&counters)];
-        // The mailbox of a socket that has just opened has room.
-        socket.send(greeting, Instant::now());
+        socket.last_sent_position = counters.position;
+        let frames = vec![frames::hello(self.epoch, counters.position, now()), frames::snapshot(&counters)];
+        // The mailbox of a socket that has just opened is empty.
+        socket.send(frames, Instant::now());
         self.sockets.insert(join.socket, socket);
     }
 }
@@ -289,25 +305,25 @@ impl Handler<Leave> for Hub {
 
     fn handle(&mut self, leave: Leave, _: &mut Context<Self>) {
         self.sockets.remove(&leave.socket);
-        self.owed.remove(&leave.socket);
+        self.pending.remove(&leave.socket);
     }
 }
 
-impl Handler<Ask> for Hub {
+impl Handler<SocketRequest> for Hub {
     type Result = ();
 
-    fn handle(&mut self, ask: Ask, _: &mut Context<Self>) {
-        let (Ask::Resync(id) | Ask::Subscribe(id, _) | Ask::Unsubscribe(id)) = ask;
+    fn handle(&mut self, request: SocketRequest, _: &mut Context<Self>) {
+        let (SocketRequest::Resync(id) | SocketRequest::Subscribe(id, _) | SocketRequest::Unsubscribe(id)) = request;
         let Some(socket) = self.sockets.get_mut(&id) else { return };
-        match ask {
-            // A snapshot that can't be taken now stays owed: the client waits for it.
-            Ask::Resync(_) => socket.counts = Counts::Snapshot,
-            // The wish is in force before the position is said: nothing after it can be missed.
-            Ask::Subscribe(_, interest) => socket.wish(Some(interest)),
-            Ask::Unsubscribe(_) => socket.wish(None),
+        match request {
+            // Where the mailbox is full the snapshot stays pending: the client waits for it.
+            SocketRequest::Resync(_) => socket.counts = PendingCounts::Snapshot,
+            // Takes effect before the position is read: no later change is missed.
+            SocketRequest::Subscribe(_, subscription) => socket.set_subscription(Some(subscription)),
+            SocketRequest::Unsubscribe(_) => socket.set_subscription(None),
         }
-        self.owed.insert(id);
-        self.pay(id, Instant::now());
+        self.pending.insert(id);
+        self.send_pending(id, Instant::now());
     }
 }
 
@@ -315,16 +331,17 @@ impl Handler<Committed> for Hub {
     type Result = ();
 
     fn handle(&mut self, committed: Committed, _: &mut Context<Self>) {
-        let wants = |interest: &Subscription| {
-            let wanted = |row: &Row| interest.wants(row);
+        // A task that matched before the change and doesn't any more is sent too: the client removes it from its page.
+        let matching = |subscription: &Subscription| {
+            let matches = |row: &Row| subscription.matches(row);
             let changes = committed.changes.iter();
             changes
-                .filter(|c| wanted(&c.after) || c.before.as_ref().is_some_and(wanted))
+                .filter(|c| matches(&c.after) || c.before.as_ref().is_some_and(matches))
                 .map(|c| c.after.id())
                 .collect()
         };
-        self.mark(wants, &committed.owners);
-        self.flush();
+        self.mark_pending(matching, &committed.owners);
+        self.send_due();
     }
 }
 
@@ -333,8 +350,8 @@ impl Handler<Progressed> for Hub {
 
     fn handle(&mut self, progressed: Progressed, _: &mut Context<Self>) {
         let row = &progressed.row;
-        self.mark(|interest| if interest.wants(row) { vec![row.id()] } else { Vec::new() }, &[]);
-        self.flush();
+        self.mark_pending(|subscription| if subscription.matches(row) { vec![row.id()] } else { Vec::new() }, &[]);
+        self.send_due();
     }
 }
 

@@ -1,4 +1,4 @@
-//! PUSHES: [`hub`] (what each socket is owed, and when it is sent), [`frames`] (the text of a frame).
+//! PUSHES: [`hub`] (what is pending for each socket, and when it is sent), [`frames`] (the text of a frame).
 
 pub mod frames;
 pub mod hub;

@@ -1,244 +1,302 @@
-//! Creates the tasks of schedules, each once: it holds no truth.
+//! Creates the tasks of schedules, each once. It holds no truth.
 //!
-//! What a schedule has created already is in the log; the id of the task of a nominal time follows from both, so that
-//! creating it twice (after a crash, by two servers) finds it there, which counts as done.
+//! What a schedule has created already is in the log. The id of a task follows from its schedule and its nominal time: if it
+//! is created twice (after a crash, by two servers), the second finds the first there, which counts as done.
+//!
+//! The work goes round in three parts. Only the first reads the views, for as long as it takes to copy some schedules:
+//! 1. [`Agenda`] says which schedules are due;
+//! 2. their nominal times are searched on the pool for blocking work, some steps at a time;
+//! 3. the tasks of the times that were found are created, of many schedules side by side.
 
-use std::collections::HashMap;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
-use futures_util::stream::{self, StreamExt};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
 use tokio::sync::RwLock;
+use tokio::task::{JoinError, spawn_blocking};
 use uuid::Uuid;
 
-use crate::store::{LogEvent, Meta, Via, now};
-use crate::task::calendar::{Calendar, task_id};
-use crate::task::event::Created;
-use crate::task::{Rejection, Timestamp};
-use crate::views::schedules::Scheduled;
-
-use crate::projection::projector::Committed;
-use crate::projection::projector::Stop;
+use super::agenda::{self, Agenda, DueRuns, Found, Search};
+use crate::projection::projector::{Committed, Stop};
 use crate::projection::reader::ViewsReader;
+use crate::store::{LogEvent, Meta, Recorded, StreamOf, Via, now};
 use crate::streams::create::{Accepted, UniqueKeys, create};
 use crate::streams::messages::ExecuteError;
 use crate::streams::registry::Registry;
+use crate::task::backoff::BackOff;
+use crate::task::calendar::task_id;
+use crate::task::event::Created;
+use crate::task::{Rejection, Timestamp};
 
-/// After trouble with the log it tries again so much later.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The pauses after a failed write.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(10));
 /// The longest that the timer sleeps: a clock that was changed is noticed by then.
-const LOOK_AGAIN: Duration = Duration::from_mins(1);
-/// Schedules that create at the same time.
+const TIMER_MAX: Duration = Duration::from_mins(1);
+/// Schedules that create tasks at the same time. As many may wait for that; the searches pause when there are more.
 const AT_ONCE: usize = 200;
+/// Calendar steps of one turn on the pool. A step takes some microseconds.
+const STEPS: usize = 10_000;
+/// Schedules that are copied out of the views under one lock.
+const PAGE: usize = 500;
 
-/// Tells when nothing is being created any more of what was looked up before.
+/// Whether tasks of schedules are being created; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Firing(Arc<RwLock<()>>);
 
 impl Firing {
-    /// Waits until whatever was found in force before now is created or left. A schedule whose removal the views show
-    /// creates nothing after this.
-    pub async fn settled(&self) {
+    /// Waits until every creation that is under way has ended. A schedule whose removal the views show creates nothing
+    /// after this: each creation checks the views when it begins.
+    pub async fn wait_until_idle(&self) {
         drop(self.0.write().await);
     }
 }
 
-/// What this process knows of a schedule beside the log.
-#[derive(Debug)]
-struct Plan {
-    /// None where this release can't read it.
-    calendar: Option<Calendar>,
-    /// Nothing is left to do up to here. The log says so too, but for runs that were left out because of their unique key:
-    /// after a restart these count as missed, and the first one made up for holds the key against the others.
-    passed: Timestamp,
-    /// The first nominal time after that.
-    next: Option<Timestamp>,
-}
-
-/// Nominal times of one schedule, to create tasks for.
-#[derive(Debug)]
-struct Round {
-    schedule: Uuid,
-    times: Vec<Timestamp>,
-    /// All up to here is done when these are.
-    latest: Timestamp,
-}
-
 /// The scheduler; see the module.
 pub struct Scheduler {
-    registry: Registry,
-    read: ViewsReader,
-    keys: UniqueKeys,
-    firing: Firing,
-    plans: HashMap<Uuid, Plan>,
+    creator: Creator,
+    agenda: Agenda,
+    /// Searches that are not over; empty while they are on the pool.
+    searches: VecDeque<Search>,
+    is_searching: bool,
+    /// Runs that were found and whose tasks are not being created yet.
+    runs: VecDeque<DueRuns>,
+    /// Schedules whose tasks are being created.
+    creating: usize,
+    back_off: BackOff,
+    /// A creation has failed, and the pause after it is not over.
+    is_paused: bool,
     timer: Option<SpawnHandle>,
-    /// A round is under way.
-    busy: bool,
 }
 
 impl Scheduler {
-    /// Starts one; what a removal waits for comes with it.
+    /// A scheduler that begins when its actor starts, with the schedules that the views show then. `firing` is what the
+    /// removal of a schedule waits for.
     #[must_use]
-    pub fn run(registry: Registry, read: ViewsReader, keys: UniqueKeys) -> (Addr<Self>, Firing) {
-        let firing = Firing::default();
-        let scheduler =
-            Self { registry, read, keys, firing: firing.clone(), plans: HashMap::new(), timer: None, busy: false };
-        (scheduler.start(), firing)
+    pub fn new(registry: Registry, read: ViewsReader, keys: UniqueKeys, firing: Firing) -> Self {
+        Self {
+            creator: Creator { registry, read, keys, firing },
+            agenda: Agenda::default(),
+            searches: VecDeque::new(),
+            is_searching: false,
+            runs: VecDeque::new(),
+            creating: 0,
+            back_off: BACK_OFF,
+            is_paused: false,
+            timer: None,
+        }
     }
 
-    /// Creates what is due, and sets the timer to what comes next.
-    fn look(&mut self, ctx: &mut Context<Self>) {
-        if self.busy {
+    /// Compares the agenda with the schedules that the views show, whatever events were missed.
+    ///
+    /// The views may move on between two pages: the events of that time are still to come, or the next call sees them.
+    pub fn catch_up(&mut self, ctx: &mut Context<Self>) {
+        let mut in_force = HashSet::new();
+        let mut last = None;
+        loop {
+            let views = self.creator.read.views();
+            let before = in_force.len();
+            for (id, scheduled) in views.schedules().page(last, PAGE) {
+                self.agenda.insert(id, scheduled);
+                in_force.insert(id);
+                last = Some(id);
+            }
+            if in_force.len() < before + PAGE {
+                break;
+            }
+        }
+        self.agenda.retain(&in_force);
+        self.advance(ctx);
+    }
+
+    /// Takes over from the views the schedules of these events.
+    fn apply(&mut self, events: &[Arc<Recorded>]) {
+        let is_schedule = |event: &&Arc<Recorded>| matches!(event.event, LogEvent::Schedule(_));
+        let views = self.creator.read.views();
+        for recorded in events.iter().filter(is_schedule) {
+            let Some(StreamOf::Schedule(id)) = recorded.stream.of() else { continue };
+            match views.schedules().get(id) {
+                Some(scheduled) => self.agenda.insert(id, scheduled),
+                None => self.agenda.remove(id),
+            }
+        }
+    }
+
+    /// Creates tasks, searches the schedules that are due, or sets the timer to the next deadline.
+    fn advance(&mut self, ctx: &mut Context<Self>) {
+        if self.is_paused {
             return;
         }
+        while self.creating < AT_ONCE
+            && let Some(runs) = self.runs.pop_front()
+        {
+            self.create(runs, ctx);
+        }
+        if self.is_searching {
+            return;
+        }
+        let now = now();
+        self.searches.extend(self.agenda.take_due(now));
+        if self.searches.is_empty() || self.runs.len() >= AT_ONCE {
+            self.reset_timer(now, ctx);
+        } else {
+            self.search(ctx);
+        }
+    }
+
+    fn reset_timer(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
-        let now = now();
-        self.plan(now);
-        let rounds = self.due(now);
-        if rounds.is_empty() {
-            let next = self.plans.values().filter_map(|plan| plan.next).min();
-            let wait = next.map_or(LOOK_AGAIN, |next| next.since(now).min(LOOK_AGAIN));
-            self.timer = Some(ctx.run_later(wait, Self::look));
+        let wait = self.agenda.next_deadline().map_or(TIMER_MAX, |next| next.since(now).min(TIMER_MAX));
+        self.timer = Some(ctx.run_later(wait, Self::advance));
+    }
+
+    /// One turn of the searches on the pool.
+    fn search(&mut self, ctx: &mut Context<Self>) {
+        self.is_searching = true;
+        let mut searches = std::mem::take(&mut self.searches);
+        let turn = spawn_blocking(move || {
+            let found = agenda::advance(&mut searches, STEPS);
+            (searches, found)
+        });
+        ctx.spawn(turn.into_actor(self).map(Self::searched));
+    }
+
+    fn searched(turn: Result<(VecDeque<Search>, Vec<Found>), JoinError>, this: &mut Self, ctx: &mut Context<Self>) {
+        this.is_searching = false;
+        match turn {
+            Ok((searches, found)) => {
+                this.searches = searches;
+                this.runs.extend(found.into_iter().filter_map(|found| this.agenda.apply(found)));
+                this.advance(ctx);
+            }
+            Err(error) => {
+                tracing::error!(%error, "a search for due times broke off; all schedules are searched anew");
+                ctx.run_later(this.back_off.failed(), |this, ctx| {
+                    this.agenda = Agenda::default();
+                    this.runs.clear();
+                    this.catch_up(ctx);
+                });
+            }
+        }
+    }
+
+    fn create(&mut self, runs: DueRuns, ctx: &mut Context<Self>) {
+        self.creating += 1;
+        let creator = self.creator.clone();
+        let creation = async move {
+            let ended = creator.create_all(&runs).await;
+            (runs, ended)
+        };
+        ctx.spawn(creation.into_actor(self).map(Self::created));
+    }
+
+    fn created((runs, ended): (DueRuns, Result<(), Interrupted>), this: &mut Self, ctx: &mut Context<Self>) {
+        this.creating -= 1;
+        match ended {
+            Ok(()) => {
+                this.back_off.succeeded();
+                this.agenda.complete(&runs);
+                this.advance(ctx);
+            }
+            Err(Interrupted { handled }) => {
+                this.agenda.interrupt(&runs, handled);
+                this.pause(ctx);
+            }
+        }
+    }
+
+    /// Begins nothing new for a while.
+    fn pause(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.is_paused, true) {
             return;
         }
-        self.busy = true;
-        let (registry, read) = (self.registry.clone(), self.read.clone());
-        let (keys, firing) = (self.keys.clone(), self.firing.clone());
-        let work = stream::iter(rounds)
-            .map(move |round| fire(registry.clone(), read.clone(), keys.clone(), firing.clone(), round))
-            .buffer_unordered(AT_ONCE)
-            .collect::<Vec<_>>();
-        ctx.spawn(work.into_actor(self).map(|done, this, ctx| {
-            this.busy = false;
-            let failed = done.iter().any(|(_, _, failed)| *failed);
-            for (schedule, passed, _) in done {
-                if let (Some(plan), Some(passed)) = (this.plans.get_mut(&schedule), passed) {
-                    plan.pass(passed);
-                }
-            }
-            if failed {
-                this.timer = Some(ctx.run_later(PAUSE, Self::look));
-            } else {
-                this.look(ctx);
-            }
-        }));
-    }
-
-    /// Brings the plans in line with the schedules in force.
-    fn plan(&mut self, now: Timestamp) {
-        let views = self.read.views();
-        self.plans.retain(|id, _| views.schedules().get(*id).is_some());
-        for (id, scheduled) in views.schedules().iter() {
-            let plan = self.plans.entry(id).or_insert_with(|| Plan::new(id, scheduled));
-            plan.pass(scheduled.passed());
-            // A time zone that leaves out whole days can hide what comes after them.
-            if plan.next.is_none() {
-                plan.next = plan.calendar.as_ref().and_then(|calendar| calendar.next(plan.passed.max(now)));
-            }
-        }
-    }
-
-    fn due(&mut self, now: Timestamp) -> Vec<Round> {
-        let views = self.read.views();
-        let mut rounds = Vec::new();
-        for (id, plan) in &mut self.plans {
-            let (Some(calendar), Some(scheduled)) = (&plan.calendar, views.schedules().get(*id)) else { continue };
-            if plan.next.is_none_or(|next| next > now) {
-                continue;
-            }
-            let due = calendar.due(plan.passed, now, scheduled.created.missed);
-            let Some(latest) = due.latest else { continue };
-            if due.times.is_empty() {
-                plan.pass(latest);
-            } else {
-                rounds.push(Round { schedule: *id, times: due.times, latest });
-            }
-        }
-        rounds
+        ctx.run_later(self.back_off.failed(), |this, ctx| {
+            this.is_paused = false;
+            this.advance(ctx);
+        });
     }
 }
 
-impl Plan {
-    fn new(id: Uuid, scheduled: &Scheduled) -> Self {
-        let calendar = Calendar::parse(&scheduled.created.cron, &scheduled.created.time_zone);
-        if let Err(why) = &calendar {
-            tracing::error!(%id, ?why, "a schedule can't be read by this release; it creates nothing");
-        }
-        let (calendar, passed) = (calendar.ok(), scheduled.passed());
-        let next = calendar.as_ref().and_then(|calendar| calendar.next(passed));
-        Self { calendar, passed, next }
-    }
-
-    fn pass(&mut self, passed: Timestamp) {
-        if passed > self.passed {
-            self.passed = passed;
-            self.next = self.calendar.as_ref().and_then(|calendar| calendar.next(passed));
-        }
-    }
-}
-
-/// Creates a task for each nominal time, oldest first. Answers how far the schedule has come, and whether the log stopped
-/// it on the way.
-async fn fire(
+/// Creates tasks; clones do the same.
+#[derive(Clone)]
+struct Creator {
     registry: Registry,
     read: ViewsReader,
     keys: UniqueKeys,
     firing: Firing,
-    round: Round,
-) -> (Uuid, Option<Timestamp>, bool) {
-    let mut passed = None;
-    for nominal in round.times {
-        let lock = firing.0.read().await;
-        let Some((created, meta)) = task_of(&read, round.schedule) else {
-            passed = Some(nominal);
-            continue;
-        };
-        let id = task_id(round.schedule, nominal);
-        let answer = create(&registry, &read, &keys, created, id, now(), meta).await;
+}
+
+/// The log could not be written or read; a later try may do better.
+struct Interrupted {
+    /// The last run that has its task or was left out; none where there is none.
+    handled: Option<Timestamp>,
+}
+
+impl Creator {
+    /// Creates a task for each run, oldest first.
+    async fn create_all(&self, runs: &DueRuns) -> Result<(), Interrupted> {
+        let mut handled = None;
+        for nominal in &runs.times {
+            if let Err(error) = self.create_one(runs.schedule, *nominal).await {
+                tracing::warn!(schedule = %runs.schedule, %error, "a task could not be created; trying again");
+                return Err(Interrupted { handled });
+            }
+            handled = Some(*nominal);
+        }
+        Ok(())
+    }
+
+    async fn create_one(&self, schedule: Uuid, nominal: Timestamp) -> Result<(), ExecuteError> {
+        let id = task_id(schedule, nominal);
+        let lock = self.firing.0.read().await;
+        let Some((created, meta)) = self.task_of(schedule) else { return Ok(()) };
+        let answer = create(&self.registry, &self.read, &self.keys, created, id, now(), meta).await;
         drop(lock);
         match answer {
             // The next run must find that this one holds their unique key.
-            Ok(Accepted::New(_, receipt)) => _ = read.wait_for_revision(id, receipt.revision).await,
+            Ok(Accepted::New(_, receipt)) => _ = self.read.wait_for_revision(id, receipt.revision).await,
             Ok(Accepted::Held(holder)) => {
-                tracing::info!(schedule = %round.schedule, %nominal, %holder, "a run is left out: the former task is not final");
+                tracing::info!(%schedule, %nominal, %holder, "a run is left out: the former task is not final");
             }
             Ok(Accepted::Known(_)) | Err(ExecuteError::Rejected(Rejection::AlreadyExists)) => {}
-            Err(ExecuteError::Rejected(why)) => {
-                tracing::error!(schedule = %round.schedule, %nominal, %why, "a schedule's task can't be created");
-            }
-            Err(error) => {
-                tracing::warn!(schedule = %round.schedule, %error, "a task could not be created; trying again");
-                return (round.schedule, passed, true);
-            }
+            Err(error) if is_transient(&error) => return Err(error),
+            Err(why) => tracing::error!(%schedule, %nominal, %why, "a schedule's task can't be created"),
         }
-        passed = Some(nominal);
+        Ok(())
     }
-    (round.schedule, passed.max(Some(round.latest)), false)
+
+    /// The task that the schedule creates, and the metadata of its first event; none where the schedule is not in force any
+    /// more.
+    fn task_of(&self, schedule: Uuid) -> Option<(Created, Meta)> {
+        let views = self.read.views();
+        let scheduled = views.schedules().get(schedule)?;
+        let meta = Meta {
+            actor: "system".to_owned(),
+            via: Via::Scheduler,
+            correlation_id: scheduled.correlation_id,
+            causation_id: Some(scheduled.event),
+            request_id: None,
+        };
+        Some((scheduled.created.task.task(schedule), meta))
+    }
 }
 
-/// The task to be created, and what the log keeps of why; none where the schedule is not in force any more.
-fn task_of(read: &ViewsReader, schedule: Uuid) -> Option<(Created, Meta)> {
-    let views = read.views();
-    let scheduled = views.schedules().get(schedule)?;
-    let created = scheduled.created.task.task(schedule);
-    let meta = Meta {
-        actor: "system".to_owned(),
-        via: Via::Scheduler,
-        correlation_id: scheduled.correlation_id,
-        causation_id: Some(scheduled.event),
-        request_id: None,
-    };
-    Some((created, meta))
+/// Whether the same creation may succeed later: where the log takes no more writes, it may in the next process.
+const fn is_transient(error: &ExecuteError) -> bool {
+    match error {
+        ExecuteError::Rejected(_) => false,
+        ExecuteError::Read(error) => error.is_transient(),
+        ExecuteError::Append(_) | ExecuteError::Busy(_) => true,
+    }
 }
 
 impl Actor for Scheduler {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.look(ctx);
+        self.catch_up(ctx);
     }
 }
 
@@ -247,7 +305,8 @@ impl Handler<Committed> for Scheduler {
 
     fn handle(&mut self, committed: Committed, ctx: &mut Context<Self>) {
         if committed.events.iter().any(|recorded| matches!(recorded.event, LogEvent::Schedule(_))) {
-            self.look(ctx);
+            self.apply(&committed.events);
+            self.advance(ctx);
         }
     }
 }

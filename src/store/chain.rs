@@ -1,4 +1,4 @@
-//! Tamper evidence: each event's hash covers the event and, through the hash before it, all that came earlier.
+//! Tamper evidence: the hash of an event covers the event and the hash before it, and so all earlier events.
 //!
 //! `hash = BLAKE3(previous ‖ field ‖ field ‖ …)`, 32 bytes. `previous` is the hash of the event one position earlier, 32
 //! zero bytes for position 1. Each field is its length in bytes as 8 bytes big-endian, then its bytes. The fields in order:
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use super::ReadError;
 use super::{Hash, Recorded};
 
-/// The hash that `event` must have where `previous` is the hash of the event before it.
+/// The hash of `event` where `previous` is the hash of the event before it.
 #[must_use]
 pub fn link(previous: Hash, event: &Recorded) -> Hash {
     let mut hasher = blake3::Hasher::new();
@@ -43,7 +43,7 @@ pub fn link(previous: Hash, event: &Recorded) -> Hash {
     Hash(*hasher.finalize().as_bytes())
 }
 
-/// Recomputes the chain over consecutive events; the hash of the last one, from which the next page goes on.
+/// Checks the hashes of consecutive events; returns the hash of the last one, with which the next page is checked.
 ///
 /// # Errors
 /// [`ReadError::Damaged`] names the first event that doesn't continue the chain.

@@ -12,7 +12,7 @@ use crate::task::limits::DEPTH_MAX;
 use crate::task::queue::QueueEvent;
 use crate::task::schedule::ScheduleEvent;
 
-/// Every type that the log can hold, with the version that is written today.
+/// Every type of event that the log can hold, with the version that is written now.
 pub const TYPES: [(&str, u32); 16] = [
     ("Created", 1),
     ("Queued", 1),
@@ -32,13 +32,13 @@ pub const TYPES: [(&str, u32); 16] = [
     ("ScheduleRemoved", 1),
 ];
 
-/// The version in which events of this type are written today; none where it is no type of ours.
+/// The version in which events of this type are written now; none where this program doesn't know the type.
 #[must_use]
 pub fn current_version(kind: &str) -> Option<u32> {
     TYPES.iter().find(|(name, _)| *name == kind).map(|&(_, version)| version)
 }
 
-/// The wire name of its type.
+/// The name of the event's type, as the log and the API write it.
 #[must_use]
 pub const fn type_name(event: &LogEvent) -> &'static str {
     match event {
@@ -61,9 +61,10 @@ pub const fn type_name(event: &LogEvent) -> &'static str {
     }
 }
 
-/// Whether it reads the same when it has been written, whatever it holds: no value of the world's and no float is in it.
+/// Whether the event is certain to be the same after it is encoded and decoded. It is not where it holds a float, JSON from a
+/// client that may hold one, or JSON that is nested too deeply.
 #[must_use]
-pub fn survives(event: &LogEvent) -> bool {
+pub fn round_trips(event: &LogEvent) -> bool {
     match event {
         LogEvent::Task(
             Event::Queued(_)
@@ -84,7 +85,7 @@ pub fn survives(event: &LogEvent) -> bool {
     }
 }
 
-/// Whether the value holds no float and is not nested deeper than that.
+/// Whether the value holds no float and is nested at most `levels` deep.
 fn is_plain(value: &Value, levels: usize) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::String(_) => true,
@@ -94,10 +95,10 @@ fn is_plain(value: &Value, levels: usize) -> bool {
     }
 }
 
-/// Its `data`, in the current version of its type.
+/// The event's `data`, in the current version of its type.
 ///
 /// # Errors
-/// When a value in it has no form in JSON.
+/// Where a value in it can't be written as JSON.
 pub fn encode(event: &LogEvent) -> Result<Box<RawValue>, serde_json::Error> {
     match event {
         LogEvent::Task(Event::Created(data)) => to_raw_value(data),
@@ -119,15 +120,16 @@ pub fn encode(event: &LogEvent) -> Result<Box<RawValue>, serde_json::Error> {
     }
 }
 
-/// The event of this type, version and `data`, in today's shape.
+/// The event of this type, version and `data`, in the current version of its type.
 ///
 /// # Errors
-/// [`ReadError::Unknown`] for a type or version that isn't ours; [`ReadError::Damaged`] for `data` that doesn't fit it.
+/// [`ReadError::Unknown`] where this program doesn't know the type or version; [`ReadError::Damaged`] where `data` doesn't fit
+/// it.
 pub fn decode(kind: &str, version: u32, data: &str) -> Result<LogEvent, ReadError> {
     let unknown = || ReadError::Unknown { position: None, kind: kind.to_owned(), version };
     let current = current_version(kind).ok_or_else(unknown)?;
     if version == current {
-        return typed(kind, data).ok_or_else(unknown)?.map_err(|error| damaged(kind, &error));
+        return decode_current(kind, data).ok_or_else(unknown)?.map_err(|error| damaged(kind, &error));
     }
     if version == 0 || version > current {
         return Err(unknown());
@@ -135,11 +137,11 @@ pub fn decode(kind: &str, version: u32, data: &str) -> Result<LogEvent, ReadErro
     let old = serde_json::from_str(data).map_err(|error| damaged(kind, &error))?;
     let new = upcast(STEPS, kind, version, current, old)
         .ok_or_else(|| ReadError::Damaged(format!("data is no {kind} of version {version}")))?;
-    typed(kind, &new.to_string()).ok_or_else(unknown)?.map_err(|error| damaged(kind, &error))
+    decode_current(kind, &new.to_string()).ok_or_else(unknown)?.map_err(|error| damaged(kind, &error))
 }
 
-/// `data` of the current version; none where the type isn't ours.
-fn typed(kind: &str, data: &str) -> Option<serde_json::Result<LogEvent>> {
+/// The event of this type whose `data` is of the current version; none where this program doesn't know the type.
+fn decode_current(kind: &str, data: &str) -> Option<serde_json::Result<LogEvent>> {
     fn read<T: DeserializeOwned, E: Into<LogEvent>>(data: &str, wrap: fn(T) -> E) -> serde_json::Result<LogEvent> {
         serde_json::from_str(data).map(|data| wrap(data).into())
     }

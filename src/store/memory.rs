@@ -1,17 +1,19 @@
-//! The log in memory: for tests and demonstrations, gone with the process. The shortest reading of the contract.
+//! The log in memory: for tests and demonstrations, gone with the process. It is the shortest implementation of the store's
+//! contract.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
-use super::draft::Draft;
-use super::tail::{Bounds, Tail};
+use super::encoded::EncodedAppend;
+use super::recent::{Bounds, RecentEvents};
 use super::{AppendError, Hash, Head, Recorded, StreamName, new_id};
 use crate::task::{Position, Revision};
 
 pub(super) struct Memory {
-    pub(super) tail: Tail,
+    /// All events: it has no bounds.
+    pub(super) recent: RecentEvents,
     pub(super) epoch: Uuid,
     streams: Mutex<HashMap<StreamName, Vec<Arc<Recorded>>>>,
 }
@@ -19,27 +21,27 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new() -> Self {
         let empty = Head { position: Position(0), hash: Hash::ZERO, time: None };
-        Self { tail: Tail::new(empty, Bounds::NONE), epoch: new_id(), streams: Mutex::default() }
+        Self { recent: RecentEvents::new(empty, Bounds::NONE), epoch: new_id(), streams: Mutex::default() }
     }
 
-    pub(super) fn append(&self, drafts: Vec<Draft>) -> Vec<Result<Revision, AppendError>> {
-        // Held until the tail shows the events: writers take turns.
+    pub(super) fn append(&self, appends: Vec<EncodedAppend>) -> Vec<Result<Revision, AppendError>> {
+        // Held until the events are published: writers take turns.
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tip = self.tail.head();
+        let mut head = self.recent.head();
         let mut written = Vec::new();
-        let answers = drafts
+        let answers = appends
             .into_iter()
-            .map(|draft| {
-                let stream = draft.stream.clone();
+            .map(|append| {
+                let stream = append.stream.clone();
                 let last = streams.get(&stream).and_then(|events| events.last()).map(|event| event.revision);
-                let events: Vec<_> = draft.seal(last, &mut tip)?.into_iter().map(Arc::new).collect();
+                let events: Vec<_> = append.into_recorded(last, &mut head)?.into_iter().map(Arc::new).collect();
                 written.extend_from_slice(&events);
                 let kept = streams.entry(stream).or_default();
                 kept.extend(events);
                 Ok(kept.last().map_or(Revision(0), |event| event.revision))
             })
             .collect();
-        self.tail.publish(written, tip);
+        self.recent.publish(written, head);
         answers
     }
 

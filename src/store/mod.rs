@@ -1,9 +1,10 @@
-//! THE LOG: streams, revisions, positions. It knows no rule.
+//! THE LOG: streams of events, each event with a revision in its stream and a position in the log. It knows none of the
+//! rules of tasks.
 //!
-//! [`EventStore`] is a closed set of variants with one behaviour; `tests/store_contract.rs` says which.
-//! Reading order: [`recorded`] (what the log holds), this file (what one can ask of it), `memory` (the shortest reading
-//! of the contract), `sqlite` (the one that lasts), [`subscription`] (following it), [`codec`] and [`upcast`] (bytes to
-//! events), [`chain`] (tamper evidence).
+//! [`EventStore`] has two variants with the same behaviour, which `tests/store_contract.rs` describes.
+//! Reading order: [`recorded`] (what the log holds), this file (appends, reads, subscriptions), `memory` (the shortest
+//! implementation), `sqlite` (the durable one), `encoded` (an append on its way into the log), `recent` (the newest events in
+//! memory), [`subscription`] (following the log), [`codec`] and [`upcast`] (JSON to events), [`chain`] (tamper evidence).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -16,84 +17,110 @@ use crate::task::{Position, Revision, Timestamp};
 
 pub mod chain;
 pub mod codec;
-mod draft;
+mod encoded;
 mod memory;
+mod recent;
 pub mod recorded;
 mod sqlite;
 pub mod subscription;
-mod tail;
 pub mod upcast;
 
 pub use crate::clock::{new_id, now};
+pub use encoded::EncodedAppend;
 pub use recorded::{Hash, LogEvent, Meta, NewEvent, Recorded, StreamName, StreamOf, Via};
 pub use subscription::LogSubscription;
 
-/// The log: clones are the same log.
+/// The log; clones share it.
 #[derive(Clone)]
-pub struct EventStore(Kind);
+pub struct EventStore(Backend);
 
 #[derive(Clone)]
-enum Kind {
+enum Backend {
     Memory(Arc<memory::Memory>),
     Sqlite(Arc<sqlite::Sqlite>),
 }
 
-/// What the writer believes of the stream.
+/// Which event the writer takes for the last of the stream. An append is refused where another one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// It has no event yet.
+    /// The stream has no event yet.
     NoStream,
-    /// This is its last event.
+    /// The event of this revision is the last.
     Revision(Revision),
 }
 
 /// One atomic write to one stream.
 #[derive(Clone, Debug)]
 pub struct Append {
-    /// Where.
+    /// The stream.
     pub stream: StreamName,
-    /// What must hold there.
+    /// Its last event, as the writer knows it.
     pub expected: Expected,
-    /// What; at least one.
+    /// At least one event, in order.
     pub events: Vec<NewEvent>,
 }
 
-/// Why nothing was written.
+/// Why an append was not written. [`AppendError::is_transient`] says which of them may pass.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// Somebody else was first; read again and decide again.
+    /// Another writer was first. The caller reads the stream again and decides again.
     #[error("the stream is at {actual:?}, not where it was expected")]
     WrongExpectedRevision {
-        /// Its last revision now; none where it has no event.
+        /// The last revision of the stream now; none where it has no event.
         actual: Option<Revision>,
     },
-    /// Nothing was written, and a later try may do better: a full disk, a closed log.
+    /// Nothing was written, and a later append may succeed: the disk is full, or the log is closed.
+    ///
+    /// An append without an event, or with one that JSON doesn't keep, gets this too; no decision of the rules leads to one.
     #[error("the log can't be written now: {0}")]
     Unavailable(String),
-    /// A write or its sync failed in a way that leaves unknown what is on the disk: no more writes in this process.
+    /// Permanent in this process: a write or its sync failed in a way that leaves unknown what is on the disk.
     #[error("the log takes no more writes in this process: {0}")]
     ReadOnly(String),
 }
 
-/// Why nothing could be read.
+/// Why nothing could be read. [`ReadError::is_transient`] says which of them may pass.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// A later try may do better.
+    /// A later read may succeed.
     #[error("the log can't be read now: {0}")]
     Unavailable(String),
-    /// What was read is not what was written.
+    /// Permanent: what was read is not what was written.
     #[error("the log is damaged: {0}")]
     Damaged(String),
-    /// An event that this version doesn't know.
+    /// Permanent for this version of Taskbell: it doesn't know the event.
     #[error("the log holds {kind} version {version}{}, which this version of Taskbell can't read", at(*position))]
     Unknown {
-        /// Where; none where it doesn't come from the log.
+        /// Its position; none where it doesn't come from the log.
         position: Option<Position>,
         /// Its type.
         kind: String,
         /// Its version.
         version: u32,
     },
+}
+
+impl AppendError {
+    /// Whether the same append may succeed later in this process. One with a wrong expected revision doesn't, though its
+    /// caller may decide again.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable(_) => true,
+            Self::WrongExpectedRevision { .. } | Self::ReadOnly(_) => false,
+        }
+    }
+}
+
+impl ReadError {
+    /// Whether the same read may succeed later in this process.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Unavailable(_) => true,
+            Self::Damaged(_) | Self::Unknown { .. } => false,
+        }
+    }
 }
 
 fn at(position: Option<Position>) -> String {
@@ -103,36 +130,36 @@ fn at(position: Option<Position>) -> String {
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another server has it open.
+    /// Another server has the log open.
     #[error("another server uses {0}; two can't share a log")]
     Locked(PathBuf),
-    /// A later version of Taskbell wrote it.
+    /// A later version of Taskbell wrote the log.
     #[error("{path} has format {found}, this version of Taskbell knows formats up to {known}")]
     Newer {
-        /// The log.
+        /// The log's file.
         path: PathBuf,
-        /// Its format.
+        /// The version of its format.
         found: i64,
-        /// The newest format that this version knows.
+        /// The newest version that this program knows.
         known: i64,
     },
-    /// It is a file of another program.
+    /// The file belongs to another program.
     #[error("{0} is not a Taskbell log")]
     NotALog(PathBuf),
-    /// The folder or a file in it can't be made, opened or written.
+    /// The folder or a file in it can't be created, opened or written.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
+        /// The folder or the file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The database can't be opened.
     #[error("{path}: {reason}")]
     Database {
-        /// Which.
+        /// The log's file.
         path: PathBuf,
-        /// Why.
+        /// The engine's error.
         reason: String,
     },
 }
@@ -144,7 +171,7 @@ pub struct Head {
     pub position: Position,
     /// Its hash; zero where there is none.
     pub hash: Hash,
-    /// Its time.
+    /// Its time; none where there is no event.
     pub time: Option<Timestamp>,
 }
 
@@ -152,45 +179,51 @@ impl EventStore {
     /// A new log in memory, gone with the process.
     #[must_use]
     pub fn memory() -> Self {
-        Self(Kind::Memory(Arc::new(memory::Memory::new())))
+        Self(Backend::Memory(Arc::new(memory::Memory::new())))
     }
 
-    /// The log in this folder, made where there is none. Blocks while it reads the end of the log.
+    /// Opens the log in this folder; creates both where there are none. Blocks while it reads the end of the log.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        sqlite::Sqlite::open(dir).map(|store| Self(Kind::Sqlite(Arc::new(store))))
+        sqlite::Sqlite::open(dir).map(|store| Self(Backend::Sqlite(Arc::new(store))))
     }
 
-    /// Writes one append, all of it or nothing; the answer is the revision of its last event, and comes when it is durable.
-    /// A caller that goes away earlier doesn't undo it.
+    /// Writes all events of one append or none. The answer is the revision of its last event, and comes when the events are
+    /// durable. If the caller drops the future earlier, the events may be written all the same.
     ///
     /// # Errors
     /// See [`AppendError`].
+    #[cfg(feature = "testing")]
     pub async fn append(&self, append: Append) -> Result<Revision, AppendError> {
         let answer = self.append_many(vec![append]).await.pop();
         answer.unwrap_or_else(|| Err(AppendError::Unavailable("the log gave no answer".to_owned())))
     }
 
-    /// Writes many appends, to whatever streams, in one transaction and in this order. Each has its own answer, in the same
-    /// order: one that is refused doesn't disturb the others. A failed write fails them all.
+    /// Writes many appends, to any streams, in one transaction and in this order. Each has its own answer, in the same order:
+    /// the others are written where one is refused. A failed write fails them all.
+    #[cfg(feature = "testing")]
     pub async fn append_many(&self, appends: Vec<Append>) -> Vec<Result<Revision, AppendError>> {
-        let drafts: Vec<_> = appends.into_iter().map(draft::Draft::new).collect();
+        self.append_encoded(appends.into_iter().map(EncodedAppend::new).collect()).await
+    }
+
+    /// The same for appends whose events are JSON already.
+    pub async fn append_encoded(&self, encoded: Vec<EncodedAppend>) -> Vec<Result<Revision, AppendError>> {
         match &self.0 {
-            Kind::Memory(store) => store.append(drafts),
-            Kind::Sqlite(store) => store.append(drafts).await,
+            Backend::Memory(store) => store.append(encoded),
+            Backend::Sqlite(store) => store.append(encoded).await,
         }
     }
 
-    /// The events of a stream from a revision on, oldest first; none where there are none.
+    /// The events of a stream from a revision on (inclusive), oldest first; empty where there are none.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub async fn read_stream(&self, stream: &StreamName, from: Revision) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let events = match &self.0 {
-            Kind::Memory(store) => store.read_stream(stream, from),
-            Kind::Sqlite(store) => store.read_stream(stream.clone(), from).await?,
+            Backend::Memory(store) => store.read_stream(stream, from),
+            Backend::Sqlite(store) => store.read_stream(stream.clone(), from).await?,
         };
         let missing = events.iter().zip(from.0..).find(|(event, revision)| event.revision.0 != *revision);
         match missing {
@@ -201,14 +234,14 @@ impl EventStore {
         }
     }
 
-    /// The events of many streams, each from its beginning, in the same order.
+    /// All events of many streams: a list for each stream, in the order of `streams`.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub async fn read_streams(&self, streams: Vec<StreamName>) -> Result<Vec<Vec<Arc<Recorded>>>, ReadError> {
         let read = match &self.0 {
-            Kind::Memory(store) => streams.iter().map(|stream| store.read_stream(stream, Revision(0))).collect(),
-            Kind::Sqlite(store) => store.read_streams(streams).await?,
+            Backend::Memory(store) => streams.iter().map(|stream| store.read_stream(stream, Revision(0))).collect(),
+            Backend::Sqlite(store) => store.read_streams(streams).await?,
         };
         let whole = |events: &Vec<Arc<Recorded>>| events.iter().zip(0..).all(|(event, n)| event.revision.0 == n);
         if !read.iter().all(whole) {
@@ -217,19 +250,19 @@ impl EventStore {
         Ok(read)
     }
 
-    /// The events after a position (exclusive), up to the head, oldest first, at most `limit`.
+    /// At most `limit` events after a position (exclusive), oldest first.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let head = self.head().position;
-        if let Some(page) = self.tail().page(after, limit) {
+        if let Some(page) = self.recent().page(after, limit) {
             return Ok(page);
         }
         let events = match &self.0 {
-            // Its tail holds everything.
-            Kind::Memory(_) => Vec::new(),
-            Kind::Sqlite(store) => store.read_all(after, head, limit).await?,
+            // Its recent events are all events.
+            Backend::Memory(_) => Vec::new(),
+            Backend::Sqlite(store) => store.read_all(after, head, limit).await?,
         };
         let due = usize::try_from(head.0.saturating_sub(after.0)).unwrap_or(usize::MAX).min(limit);
         let read = events.iter().map(|event| Some(event.position.0)).chain([None]);
@@ -239,58 +272,58 @@ impl EventStore {
         }
     }
 
-    /// Where the durable log ends.
+    /// The last durable event.
     #[must_use]
     pub fn head(&self) -> Head {
-        self.tail().head()
+        self.recent().head()
     }
 
-    /// The position of the durable head, and a signal when it moves.
+    /// The position of the last durable event, and a signal when it changes.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Position> {
-        self.tail().watch()
+        self.recent().watch()
     }
 
-    /// Every event after a position: those that are there, then each new one.
+    /// Every event after a position (exclusive): first those that exist, then each new one.
     #[must_use]
     pub fn subscribe(&self, after: Position) -> LogSubscription {
         LogSubscription::new(self.clone(), after)
     }
 
-    /// Made once with the log and kept in it: another epoch is another log.
+    /// The id of this log, created with it and kept in it: another epoch is another log.
     #[must_use]
     pub fn epoch(&self) -> Uuid {
         match &self.0 {
-            Kind::Memory(store) => store.epoch,
-            Kind::Sqlite(store) => store.epoch,
+            Backend::Memory(store) => store.epoch,
+            Backend::Sqlite(store) => store.epoch,
         }
     }
 
     /// Whether the log takes writes.
     ///
     /// # Errors
-    /// Why it takes none for the rest of this process.
+    /// The reason why it takes none for the rest of this process.
     pub fn health(&self) -> Result<(), String> {
         match &self.0 {
-            Kind::Memory(_) => Ok(()),
-            Kind::Sqlite(store) => store.health(),
+            Backend::Memory(_) => Ok(()),
+            Backend::Sqlite(store) => store.health(),
         }
     }
 
-    fn tail(&self) -> &tail::Tail {
+    fn recent(&self) -> &recent::RecentEvents {
         match &self.0 {
-            Kind::Memory(store) => &store.tail,
-            Kind::Sqlite(store) => &store.tail,
+            Backend::Memory(store) => &store.recent,
+            Backend::Sqlite(store) => &store.recent,
         }
     }
 }
 
 impl fmt::Debug for EventStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match &self.0 {
-            Kind::Memory(_) => "Memory",
-            Kind::Sqlite(_) => "Sqlite",
+        let backend = match &self.0 {
+            Backend::Memory(_) => "Memory",
+            Backend::Sqlite(_) => "Sqlite",
         };
-        f.debug_tuple("EventStore").field(&kind).field(&self.head().position).finish()
+        f.debug_tuple("EventStore").field(&backend).field(&self.head().position).finish()
     }
 }

@@ -1,4 +1,4 @@
-//! An event as the log holds it, and one on its way there.
+//! Events: before they are appended ([`NewEvent`]) and as the log holds them ([`Recorded`]).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,16 +22,16 @@ use crate::task::{Event, Position, Revision, TaskId, Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamName(Arc<str>);
 
-/// Whose stream it is.
+/// What a stream belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamOf<'a> {
-    /// A task's.
+    /// The stream of a task.
     Task(TaskId),
-    /// An owner's bell.
+    /// The stream of this owner's bell.
     Bell(&'a str),
-    /// A queue's.
+    /// The stream of the queue of this name.
     Queue(&'a str),
-    /// A schedule's.
+    /// The stream of a schedule.
     Schedule(Uuid),
 }
 
@@ -60,14 +60,14 @@ impl StreamName {
         Self(format!("schedule-{id}").into())
     }
 
-    /// The stream of this name, if it is one of ours.
+    /// The stream of this name; none where the name has no form that this version knows.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let name = Self(text.into());
         name.of().is_some().then_some(name)
     }
 
-    /// Whose it is; nothing where the name is of no kind that this version knows.
+    /// What the stream belongs to; none where its name has no form that this version knows.
     #[must_use]
     pub fn of(&self) -> Option<StreamOf<'_>> {
         if let Some(id) = self.0.strip_prefix("task-") {
@@ -95,7 +95,7 @@ impl fmt::Display for StreamName {
     }
 }
 
-/// By which door a command came in.
+/// How a command reached Taskbell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Via {
@@ -103,39 +103,39 @@ pub enum Via {
     Http,
     /// The command line.
     Cli,
-    /// A worker's report.
+    /// A request of a worker.
     Worker,
-    /// A timer.
+    /// A timer of the server.
     Scheduler,
     /// A program that embeds Taskbell.
     Library,
 }
 
-/// Who did it and why it happened: kept with each event.
+/// Who caused an event, and why: kept with each event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
-    /// Authenticated subject, worker or `system`.
+    /// The authenticated subject, the worker, or `system`.
     pub actor: String,
-    /// By which door.
+    /// How the command came.
     pub via: Via,
-    /// The same for all that one request led to.
+    /// The same for all events that one request led to.
     pub correlation_id: Uuid,
-    /// The event or task that led to this.
+    /// The id of the event or task that led to this event.
     pub causation_id: Option<Uuid>,
-    /// The request's id, as the client or its proxy named it.
+    /// The id that the client or its proxy gave the request.
     pub request_id: Option<String>,
 }
 
-/// Any event that the log can hold.
+/// An event of any stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LogEvent {
-    /// Of a task's stream.
+    /// An event of a task.
     Task(Event),
-    /// Of a bell's stream.
+    /// An event of a bell.
     Bell(BellEvent),
-    /// Of a queue's stream.
+    /// An event of a queue.
     Queue(QueueEvent),
-    /// Of a schedule's stream.
+    /// An event of a schedule.
     Schedule(ScheduleEvent),
 }
 
@@ -163,20 +163,20 @@ impl From<BellEvent> for LogEvent {
     }
 }
 
-/// An event on its way into the log.
+/// An event that is to be appended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewEvent {
-    /// UUIDv7.
+    /// A `UUIDv7`.
     pub id: Uuid,
     /// When it happened.
     pub time: Timestamp,
-    /// Who and why.
+    /// Who caused it, and why.
     pub meta: Meta,
-    /// What.
+    /// What happened.
     pub event: LogEvent,
 }
 
-/// A BLAKE3 hash of the chain: of this event and all before it.
+/// A BLAKE3 hash of the chain: it covers an event and all events before it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Hash(pub [u8; 32]);
 
@@ -206,39 +206,39 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// An event read back.
+/// An event in the log.
 #[derive(Clone, Debug)]
 pub struct Recorded {
-    /// Place in the log.
+    /// Its place in the log, from 1.
     pub position: Position,
-    /// Whose it is.
+    /// The stream that it belongs to.
     pub stream: StreamName,
-    /// Place in its stream.
+    /// Its place in its stream, from 0.
     pub revision: Revision,
-    /// UUIDv7.
+    /// A `UUIDv7`.
     pub id: Uuid,
-    /// The wire name of its type.
+    /// The name of its type: a folder of `events/`.
     pub kind: &'static str,
-    /// The version of its schema as it was written.
+    /// The version of its schema in which it was written.
     pub version: u32,
     /// When it happened.
     pub time: Timestamp,
-    /// Who and why.
+    /// Who caused it, and why.
     pub meta: Meta,
-    /// What, in today's shape.
+    /// What happened, in the current version of its type.
     pub event: LogEvent,
-    /// The chain up to here.
+    /// The hash of the chain up to this event.
     pub hash: Hash,
-    /// `meta` byte for byte as it was written: what the chain covers and the API serves.
+    /// `meta` byte for byte as it was written: the chain covers it, and the API serves it.
     pub raw_meta: Box<RawValue>,
     /// `data` byte for byte as it was written.
     pub raw_data: Box<RawValue>,
 }
 
-/// What the log holds of an event, not yet understood.
+/// An event as the log stores it, before its JSON is decoded.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Row<'a> {
+pub(super) struct RawEvent<'a> {
     pub(super) position: Position,
     #[serde(borrow)]
     pub(super) stream: Cow<'a, str>,
@@ -258,13 +258,14 @@ fn hash_from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hash, D::
     Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
-impl Row<'_> {
-    /// The event, in today's shape.
+impl RawEvent<'_> {
+    /// Decodes the event.
     ///
     /// # Errors
     /// [`ReadError::Damaged`] or [`ReadError::Unknown`], with the position.
-    pub(super) fn understand(self) -> Result<Recorded, ReadError> {
-        let Row { position, stream, revision, id, kind, version, time, meta: raw_meta, data: raw_data, hash } = self;
+    pub(super) fn decode(self) -> Result<Recorded, ReadError> {
+        let RawEvent { position, stream, revision, id, kind, version, time, meta: raw_meta, data: raw_data, hash } =
+            self;
         let damaged = |what: &dyn fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
         let event = codec::decode(&kind, version, raw_data.get()).map_err(|error| match error {
             ReadError::Unknown { kind, version, .. } => ReadError::Unknown { position: Some(position), kind, version },
@@ -280,14 +281,14 @@ impl Row<'_> {
 }
 
 impl Recorded {
-    /// The event that serialises as this JSON text.
+    /// Reads an event from the JSON text that it serialises to.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] where it is none, [`ReadError::Unknown`] where this version doesn't know its type.
+    /// [`ReadError::Damaged`] where the text is no event, [`ReadError::Unknown`] where this version doesn't know its type.
     pub fn from_json(text: &str) -> Result<Self, ReadError> {
-        let row: Row = serde_json::from_str(text)
+        let event: RawEvent = serde_json::from_str(text)
             .map_err(|error| ReadError::Damaged(format!("a line that is no recorded event: {error}")))?;
-        row.understand()
+        event.decode()
     }
 
     /// The hash that this event must have if `previous` is the hash of the event one position earlier: BLAKE3 over

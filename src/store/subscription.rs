@@ -1,4 +1,4 @@
-//! Following the log.
+//! A subscriber's way through the log.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use tokio::sync::watch;
 use super::{EventStore, ReadError, Recorded};
 use crate::task::Position;
 
-/// Events that one call gives at most.
+/// Events that one call returns at most.
 const PAGE: usize = 1000;
 
-/// Every event after a position, in order, none left out and none twice: first those that are there, then each new one
-/// when it is durable. It keeps the log open.
+/// Every event after a position, in order, each exactly once: first those that exist, then each new one when it is durable.
+/// It keeps the log open.
 pub struct LogSubscription {
     store: EventStore,
     after: Position,
@@ -24,10 +24,11 @@ impl LogSubscription {
         Self { store, after, head }
     }
 
-    /// The next events: waits for one, gives at most 1000. May be dropped while it waits: nothing is lost.
+    /// Waits until there is a next event, and returns it with those that follow; at most 1000. The future can be dropped while
+    /// it waits; no event is lost.
     ///
     /// # Errors
-    /// See [`ReadError`]; the next call tries the same events again.
+    /// See [`ReadError`]; the next call reads the same events again.
     pub async fn next(&mut self) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let after = self.after;
         if self.head.wait_for(|head| *head > after).await.is_err() {

@@ -1,159 +1,83 @@
-//! The actors that own a stream: one for each task that is being talked to, one for each bell,
-//! queue and schedule.
+//! The actor of one stream: one for each task that commands are under way for, one for each bell, queue and schedule.
 
-use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
+use std::rc::Rc;
 
-use crate::store::{EventStore, LogEvent, Meta, StreamName};
-use crate::task::bell::{Bell, BellEvent};
-use crate::task::queue::{Queue, QueueEvent};
-use crate::task::schedule::{Schedule, ScheduleEvent};
-use crate::task::{Decider, Event, TaskStream, Timestamp};
+use actix::{Actor, ActorFutureExt, Addr, Context, ContextFutureSpawner, Handler, Message, WrapFuture};
 
-use super::commit::{Decided, Logged, StreamState};
-use super::messages::{Execute, ExecuteError, Receipt};
+use crate::store::{Meta, StreamName};
+use crate::task::Timestamp;
 
-/// The owner of one stream. It answers one command at a time, in the order in which they came.
+use super::collector::Collector;
+use super::decider::StreamDecider;
+use super::directory::Directory;
+use super::reply::Reply;
+use super::stream_state::StreamState;
+
+/// The actors of one kind of streams on this thread.
+pub(super) type StreamActors<D> = Directory<<D as StreamDecider>::Key, Addr<StreamActor<D>>>;
+
+/// Decides the commands on one stream, one after the other, in the order in which they came.
 ///
-/// It keeps no memory that the log doesn't have: it may be dropped at any time, and the next one reads the stream.
-pub struct StreamActor<D: Logged> {
-    store: EventStore,
-    owned: StreamState<D>,
+/// It keeps no memory that the log doesn't have: it may end at any time, and the next one reads the stream.
+pub(super) struct StreamActor<D: StreamDecider> {
+    key: D::Key,
+    log: Rc<Collector>,
+    actors: Rc<StreamActors<D>>,
+    /// None only while a command is under way.
+    state: Option<StreamState<D>>,
 }
 
-/// The actor of a task.
-pub type TaskActor = StreamActor<TaskStream>;
-
-/// Do this to a bell, a queue or a schedule; the answer is what it is afterwards and how many events that took.
-#[derive(Clone, Debug)]
-pub struct Ask<D: Decider> {
-    /// Whose stream.
-    pub stream: StreamName,
-    /// What.
-    pub command: D::Command,
-    /// When.
-    pub at: Timestamp,
-    /// Who, and why.
-    pub meta: Meta,
+/// A command, on its way from the shard to the stream's actor.
+pub(super) struct Deliver<D: StreamDecider> {
+    pub(super) command: D::Command,
+    pub(super) at: Timestamp,
+    pub(super) meta: Meta,
+    pub(super) reply: Reply<D::Answer>,
 }
 
-impl TaskActor {
-    /// The actor of a task whose stream somebody has read already, or not.
-    #[must_use]
-    pub const fn new(store: EventStore, owned: StreamState<TaskStream>) -> Self {
-        Self { store, owned }
+impl<D: StreamDecider> Message for Deliver<D> {
+    type Result = ();
+}
+
+impl<D: StreamDecider> StreamActor<D> {
+    /// Starts the actor of this stream on the current thread.
+    pub(super) fn begin(
+        key: D::Key,
+        state: StreamState<D>,
+        log: &Rc<Collector>,
+        actors: &Rc<StreamActors<D>>,
+    ) -> Addr<Self> {
+        Self { key, log: Rc::clone(log), actors: Rc::clone(actors), state: Some(state) }.start()
+    }
+
+    fn stream(&self) -> StreamName {
+        D::stream(&self.key)
     }
 }
 
-impl<D: Logged + Unpin> StreamActor<D> {
-    /// The actor of this stream.
-    #[must_use]
-    pub fn of(store: EventStore, stream: StreamName) -> Self {
-        Self { store, owned: StreamState::unread(stream) }
-    }
-}
-
-impl<D: Logged> Message for Ask<D> {
-    type Result = Result<(D, usize), ExecuteError>;
-}
-
-impl<D: Logged + Unpin> Actor for StreamActor<D>
-where
-    D::Command: 'static,
-{
+impl<D: StreamDecider> Actor for StreamActor<D> {
     type Context = Context<Self>;
 }
 
-impl<D: Logged + Unpin> StreamActor<D>
-where
-    D::Command: 'static,
-{
-    /// Runs the command to its end before the next message is looked at.
-    fn answer<R: 'static>(
-        &self,
-        command: D::Command,
-        at: Timestamp,
-        meta: Meta,
-        receipt: impl Fn(Decided<D>) -> Result<R, ExecuteError> + 'static,
-    ) -> AtomicResponse<Self, Result<R, ExecuteError>> {
-        let (store, mut owned) = (self.store.clone(), self.owned.clone());
-        let work = async move {
-            let decided = owned.execute(&store, &command, at, &meta).await;
-            (owned, decided)
+impl<D: StreamDecider> Handler<Deliver<D>> for StreamActor<D> {
+    type Result = ();
+
+    /// Runs the command to its end before the next message is looked at. If the process stops half-way, the write may still
+    /// happen; its caller is told that the outcome is unknown, and the next actor finds it in the log.
+    fn handle(&mut self, deliver: Deliver<D>, ctx: &mut Context<Self>) {
+        let Deliver { command, at, meta, reply } = deliver;
+        let log = Rc::clone(&self.log);
+        let mut state = self.state.take().unwrap_or_else(|| StreamState::unread(self.stream()));
+        let decide = async move {
+            let decided = state.execute(&log, &command, at, &meta).await;
+            (state, decided)
         };
-        AtomicResponse::new(Box::pin(work.into_actor(self).map(move |(owned, decided), this, _| {
-            this.owned = owned;
-            decided.and_then(&receipt)
-        })))
-    }
-}
-
-impl Handler<Execute> for TaskActor {
-    type Result = AtomicResponse<Self, Result<Receipt, ExecuteError>>;
-
-    fn handle(&mut self, ask: Execute, _: &mut Context<Self>) -> Self::Result {
-        self.answer(ask.command, ask.at, ask.meta, Decided::receipt)
-    }
-}
-
-impl<D: Logged + Unpin> Handler<Ask<D>> for StreamActor<D>
-where
-    D::Command: 'static,
-{
-    type Result = AtomicResponse<Self, Result<(D, usize), ExecuteError>>;
-
-    fn handle(&mut self, ask: Ask<D>, _: &mut Context<Self>) -> Self::Result {
-        self.answer(ask.command, ask.at, ask.meta, |decided| Ok((decided.state, decided.appended)))
-    }
-}
-
-impl Logged for TaskStream {
-    fn to_log(event: Event) -> LogEvent {
-        LogEvent::Task(event)
-    }
-
-    fn from_log(event: &LogEvent) -> Option<&Event> {
-        match event {
-            LogEvent::Task(event) => Some(event),
-            LogEvent::Bell(_) | LogEvent::Queue(_) | LogEvent::Schedule(_) => None,
-        }
-    }
-}
-
-impl Logged for Bell {
-    fn to_log(event: BellEvent) -> LogEvent {
-        LogEvent::Bell(event)
-    }
-
-    fn from_log(event: &LogEvent) -> Option<&BellEvent> {
-        match event {
-            LogEvent::Bell(event) => Some(event),
-            LogEvent::Task(_) | LogEvent::Queue(_) | LogEvent::Schedule(_) => None,
-        }
-    }
-}
-
-impl Logged for Queue {
-    fn to_log(event: QueueEvent) -> LogEvent {
-        LogEvent::Queue(event)
-    }
-
-    fn from_log(event: &LogEvent) -> Option<&QueueEvent> {
-        match event {
-            LogEvent::Queue(event) => Some(event),
-            LogEvent::Task(_) | LogEvent::Bell(_) | LogEvent::Schedule(_) => None,
-        }
-    }
-}
-
-impl Logged for Schedule {
-    fn to_log(event: ScheduleEvent) -> LogEvent {
-        LogEvent::Schedule(event)
-    }
-
-    fn from_log(event: &LogEvent) -> Option<&ScheduleEvent> {
-        match event {
-            LogEvent::Schedule(event) => Some(event),
-            LogEvent::Task(_) | LogEvent::Bell(_) | LogEvent::Queue(_) => None,
-        }
+        let answer = decide.into_actor(self).map(move |(state, decided), this, _: &mut Context<Self>| {
+            // The address goes first: a caller that has its answer finds no actor that is about to end.
+            this.actors.check_in(&this.key, state.expects_more());
+            this.state = Some(state);
+            reply.send(decided.and_then(D::answer));
+        });
+        answer.wait(ctx);
     }
 }

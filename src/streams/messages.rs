@@ -1,30 +1,25 @@
-//! What is asked of the write side, and what it answers.
+//! What the write side is asked to do, and what it answers.
 
 use actix::Message;
 
 use crate::store::{AppendError, Meta, ReadError};
 use crate::task::{Command, Rejection, Revision, Task, TaskId, Timestamp};
 
-/// Do this to that task: from any edge to the actor that owns the stream.
+/// A command on one task, from any edge to the task's actor.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<Receipt, ExecuteError>")]
 pub struct Execute {
     /// Which task.
     pub task: TaskId,
-    /// What.
+    /// What it is asked to do.
     pub command: Command,
-    /// When it was asked.
+    /// When the request was received.
     pub at: Timestamp,
-    /// Who asks, and why.
+    /// Who asks, by which way, and as part of what.
     pub meta: Meta,
 }
 
-/// Many of them at once: they are decided side by side, and the log makes them durable together.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "Vec<Result<Receipt, ExecuteError>>")]
-pub struct ExecuteMany(pub Vec<Execute>);
-
-/// It is decided, and whatever it led to is durable.
+/// The command was decided, and every event that it led to is durable.
 #[derive(Clone, Debug)]
 pub struct Receipt {
     /// Last event of the stream.
@@ -35,10 +30,10 @@ pub struct Receipt {
     pub task: Task,
 }
 
-/// Nothing was done.
+/// Nothing was written.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ExecuteError {
-    /// The rules said no.
+    /// The rules refuse the command.
     #[error(transparent)]
     Rejected(#[from] Rejection),
     /// The log could not be written.
@@ -47,7 +42,7 @@ pub enum ExecuteError {
     /// The log could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// Others wrote to the same stream all the time, or the process is stopping.
+    /// Other writers overtook every try, the actor's backlog is full, or the process is stopping.
     #[error("too much is going on at once: {0}")]
     Busy(&'static str),
 }

@@ -1,12 +1,31 @@
-//! THE WRITE SIDE: every stream has one actor that decides the commands on it.
+//! THE WRITE SIDE: every stream has one actor, and every command on it is decided by that actor.
 //!
-//! Reading order: [`messages`] (what is asked and answered), [`registry`] and [`shard`] (find the actor), [`actor`] (owns a
-//! stream), [`commit`] (decide → append → evolve), [`create`] and [`keyed_lock`] (one request at a time for each key).
+//! ```text
+//!  http, work, dispatch, reactions
+//!        │ Execute (alone or in a batch, a create included)
+//!        ▼
+//!  registry ──▶ shard ──▶ stream actor: decide(state, command) ──▶ events
+//!                             ▲                                      │
+//!                             │ durable, evolve                      ▼
+//!                             └────────────────── collector ──append──▶ the log
+//! ```
+//!
+//! Reading order: [`messages`] (what is asked and answered), [`registry`] (finds the shard), `shard` (finds or starts the
+//! actor), `actor` (one command after the other), `stream_state` (decide → append → evolve), `collector` (the appends of many
+//! actors become one write: the only caller of the log's `append`), `directory` (which actors live), `reply` (where answers
+//! go), [`decider`] (the four kinds of streams). Beside them: [`create`] and [`keyed_lock`] (one request at a time for each
+//! key).
 
-pub mod actor;
-pub mod commit;
+mod actor;
+mod collector;
 pub mod create;
+pub mod decider;
+mod directory;
 pub mod keyed_lock;
 pub mod messages;
 pub mod registry;
-pub mod shard;
+mod reply;
+mod shard;
+mod stream_state;
+
+pub use decider::ExecuteOn;

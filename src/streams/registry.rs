@@ -1,137 +1,186 @@
-//! The door to everything that owns a stream: each is on the shard that its name chooses.
+//! Finds the shard of a stream: each stream is on the shard that its key chooses, as long as the process lives.
+//!
+//! Every shard has a thread of its own to begin with. A thread that serves requests may become the host of a shard
+//! ([`Registry::hosted_here`]): from then on the shard's commands go to actors on that thread, and the tasks that it accepts
+//! get ids of its own shard, so that a create crosses no thread before the log's writer. When the host ends, commands go to
+//! the shard's own thread again. At either change a stream may have two actors for a moment; the expected revision keeps
+//! them apart.
 
-use std::sync::Arc;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::{self, ThreadId};
 
 use actix::{Actor, Addr, Arbiter, Context, Handler, MailboxError, Recipient, ResponseFuture};
 use futures_util::future::join_all;
+use uuid::Uuid;
 
-use crate::store::EventStore;
-use crate::task::{Command, TaskId};
+use crate::store::{EventStore, new_id};
+use crate::task::TaskId;
 
-use super::actor::Ask;
-use super::commit::begin_many;
-use super::messages::{Execute, ExecuteError, ExecuteMany, Receipt};
-use super::shard::{Aside, Shard};
+use super::decider::ExecuteOn;
+use super::messages::{Execute, ExecuteError, Receipt};
+use super::shard::{ExecuteMany, Shard, Sharded};
 
-/// The door to all tasks, bells, queues and schedules: cheap to clone, usable from any thread.
+/// The way to the actors of all streams: cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct Registry {
     store: EventStore,
-    shards: Arc<[Addr<Shard>]>,
-    door: Addr<Door>,
+    places: Arc<[Place]>,
+    /// The shard that the current thread hosts, if it does.
+    home: Option<usize>,
+}
+
+/// A shard, and where it lives.
+struct Place {
+    /// On a thread of its own, for as long as the process lives.
+    own: Addr<Shard>,
+    host: RwLock<Option<Host>>,
+}
+
+/// A shard on a thread that serves requests.
+struct Host {
+    thread: ThreadId,
+    shard: Addr<Shard>,
+}
+
+impl Place {
+    /// Where commands go now.
+    fn shard(&self) -> Addr<Shard> {
+        let host = self.host.read().unwrap_or_else(PoisonError::into_inner);
+        match &*host {
+            Some(host) if host.shard.connected() => host.shard.clone(),
+            Some(_) | None => self.own.clone(),
+        }
+    }
+
+    /// Whether this thread hosts the shard; where no living thread does, it becomes the host.
+    fn host_here(&self, store: &EventStore) -> bool {
+        let mut host = self.host.write().unwrap_or_else(PoisonError::into_inner);
+        let here = thread::current().id();
+        if let Some(host) = host.as_ref().filter(|host| host.shard.connected()) {
+            return host.thread == here;
+        }
+        *host = Some(Host { thread: here, shard: Shard::new(store.clone()).start() });
+        true
+    }
 }
 
 impl Registry {
     /// Starts one shard on each arbiter.
-    ///
-    /// # Panics
-    /// Where there is no arbiter.
     #[must_use]
     pub fn start(store: &EventStore, arbiters: &[Arbiter]) -> Self {
-        let shards: Arc<[Addr<Shard>]> = arbiters
-            .iter()
-            .map(|arbiter| {
-                let store = store.clone();
-                Shard::start_in_arbiter(&arbiter.handle(), move |_| Shard::new(store))
-            })
-            .collect();
-        let door = Door { shards: shards.clone() }.start();
-        Self { store: store.clone(), shards, door }
+        let place = |arbiter: &Arbiter| {
+            let store = store.clone();
+            let own = Shard::start_in_arbiter(&arbiter.handle(), move |_| Shard::new(store));
+            Place { own, host: RwLock::new(None) }
+        };
+        Self { store: store.clone(), places: arbiters.iter().map(place).collect(), home: None }
     }
 
-    /// Takes on new tasks, all of them in one write. A task that begins has no stream yet, so it needs no actor: that starts
-    /// with the first command about it. The answers come in the same order.
-    pub async fn begin_many(&self, asks: Vec<Execute>) -> Vec<Result<Receipt, ExecuteError>> {
-        begin_many(&self.store, asks).await
+    /// The same registry for the current thread, which hosts a shard from now on, if there is one without a host. For a
+    /// thread that runs actors and ends with its arbiter.
+    #[must_use]
+    pub fn hosted_here(&self) -> Self {
+        let home = self.places.iter().position(|place| place.host_here(&self.store));
+        Self { home, ..self.clone() }
+    }
+
+    /// An id for a new task, on the shard of the current thread if it hosts one.
+    #[must_use]
+    pub fn new_task_id(&self) -> TaskId {
+        let id = new_id();
+        let Some(home) = self.home else { return TaskId::from_uuid(id) };
+        TaskId::from_uuid(on_shard(id, home as u64, self.places.len() as u64))
     }
 
     /// Has the task's actor decide the command; what it led to is durable when this answers.
     ///
     /// # Errors
     /// See [`ExecuteError`].
-    pub async fn execute(&self, ask: Execute) -> Result<Receipt, ExecuteError> {
-        if matches!(ask.command, Command::Create(_)) {
-            let begun = self.begin_many(vec![ask]).await.pop();
-            return begun.unwrap_or(Err(ExecuteError::Busy("the log gave no answer")));
-        }
-        shard_of(&self.shards, ask.task).send(ask).await.unwrap_or_else(|error| Err(stopped(error)))
+    pub async fn execute(&self, execute: Execute) -> Result<Receipt, ExecuteError> {
+        let shard = self.places[self.place_of(execute.task)].shard();
+        shard.send(execute).await.unwrap_or_else(|error| Err(unanswered(error)))
     }
 
-    /// Has many tasks decide their commands, side by side; the answers come in the same order.
-    pub async fn execute_many(&self, asks: Vec<Execute>) -> Vec<Result<Receipt, ExecuteError>> {
-        let mut by_shard: Vec<(Vec<usize>, Vec<Execute>)> = vec![<_>::default(); self.shards.len()];
-        let mut answers: Vec<_> =
-            asks.iter().map(|_| Err(ExecuteError::Busy("the task's actor gave no answer"))).collect();
-        for (place, ask) in asks.into_iter().enumerate() {
-            let (places, asks) = &mut by_shard[shard_index(self.shards.len(), ask.task)];
-            places.push(place);
-            asks.push(ask);
+    /// Has many tasks' actors decide their commands, side by side; the answers come in the same order. Two commands on one
+    /// task are decided in their order.
+    pub async fn execute_many(&self, commands: Vec<Execute>) -> Vec<Result<Receipt, ExecuteError>> {
+        let mut parts: Vec<(Vec<usize>, Vec<Execute>)> = vec![<_>::default(); self.places.len()];
+        let count = commands.len();
+        for (at, execute) in commands.into_iter().enumerate() {
+            let (order, commands) = &mut parts[self.place_of(execute.task)];
+            order.push(at);
+            commands.push(execute);
         }
-        let parts = self.shards.iter().zip(by_shard).filter(|(_, (places, _))| !places.is_empty());
-        let parts = join_all(parts.map(|(shard, (places, asks))| async move {
-            let answers = shard.send(ExecuteMany(asks)).await;
-            (places, answers)
+        let parts = self.places.iter().zip(parts).filter(|(_, (order, _))| !order.is_empty());
+        let parts = join_all(parts.map(|(place, (order, commands))| async move {
+            let answers = place.shard().send(ExecuteMany(commands)).await;
+            let answers = answers.unwrap_or_else(|error| vec![Err(unanswered(error)); order.len()]);
+            order.into_iter().zip(answers)
         }));
-        for (places, part) in parts.await {
-            match part {
-                Ok(part) => places.into_iter().zip(part).for_each(|(place, answer)| answers[place] = answer),
-                Err(error) => places.into_iter().for_each(|place| answers[place] = Err(stopped(error))),
-            }
+        let mut answers = vec![Err(ExecuteError::Busy("the task's actor gave no answer")); count];
+        for (at, answer) in parts.await.into_iter().flatten() {
+            answers[at] = answer;
         }
         answers
     }
 
-    /// Has a bell, a queue or a schedule decide the command; answers what it is afterwards, and how many events that took.
+    /// Has the actor of a bell, a queue or a schedule decide the command; what it led to is durable when this answers.
     ///
     /// # Errors
     /// See [`ExecuteError`].
-    pub async fn ask<D>(&self, ask: Ask<D>) -> Result<(D, usize), ExecuteError>
-    where
-        D: Aside,
-    {
-        let shard =
-            ask.stream.as_str().bytes().fold(0usize, |sum, byte| sum.wrapping_add(byte.into())) % self.shards.len();
-        self.shards[shard].send(ask).await.unwrap_or_else(|error| Err(stopped(error)))
+    #[expect(private_bounds, reason = "which streams have actors is decided here")]
+    pub async fn execute_on<D: Sharded>(&self, execute: ExecuteOn<D>) -> Result<D::Answer, ExecuteError> {
+        let mut hasher = DefaultHasher::new();
+        execute.key.hash(&mut hasher);
+        let place = hasher.finish() % self.places.len() as u64;
+        let shard = self.places[usize::try_from(place).unwrap_or(0)].shard();
+        shard.send(execute).await.unwrap_or_else(|error| Err(unanswered(error)))
     }
 
-    /// The same door for somebody who knows messages only.
+    /// The same way for a room that knows messages only.
     #[must_use]
-    pub fn door(&self) -> Recipient<Execute> {
-        self.door.clone().recipient()
+    pub fn recipient(&self) -> Recipient<Execute> {
+        Router { registry: Self { home: None, ..self.clone() } }.start().recipient()
+    }
+
+    fn place_of(&self, task: TaskId) -> usize {
+        let (_, random) = task.uuid().as_u64_pair();
+        usize::try_from(random % self.places.len() as u64).unwrap_or(0)
     }
 }
 
-pub(super) fn stopped(error: MailboxError) -> ExecuteError {
+/// The id with its last bits, which are random in a `UUIDv7`, moved so that it belongs to this shard.
+fn on_shard(id: Uuid, shard: u64, shards: u64) -> Uuid {
+    // The variant and the bits above stay: only as many low bits change as can count the shards.
+    let (time, random) = id.as_u64_pair();
+    let low = shards.next_power_of_two() * 2 - 1;
+    let high = random & !low;
+    let offset = (shard + shards - high % shards) % shards;
+    Uuid::from_u64_pair(time, high | offset)
+}
+
+fn unanswered(error: MailboxError) -> ExecuteError {
     ExecuteError::Busy(match error {
-        MailboxError::Closed => "the task's actor has stopped",
-        MailboxError::Timeout => "the task's actor did not answer in time",
+        MailboxError::Closed => "the stream's actor has stopped",
+        MailboxError::Timeout => "the stream's actor did not answer in time",
     })
 }
 
-fn shard_of(shards: &[Addr<Shard>], id: TaskId) -> &Addr<Shard> {
-    &shards[shard_index(shards.len(), id)]
+/// Passes commands on to the right shard.
+struct Router {
+    registry: Registry,
 }
 
-fn shard_index(shards: usize, id: TaskId) -> usize {
-    // The last bytes of a UUIDv7 are random; the first are the time.
-    let random = id.uuid().as_u64_pair().1;
-    usize::try_from(random % shards as u64).unwrap_or(0)
-}
-
-/// Forwards to the right shard.
-struct Door {
-    shards: Arc<[Addr<Shard>]>,
-}
-
-impl Actor for Door {
+impl Actor for Router {
     type Context = Context<Self>;
 }
 
-impl Handler<Execute> for Door {
+impl Handler<Execute> for Router {
     type Result = ResponseFuture<Result<Receipt, ExecuteError>>;
 
-    fn handle(&mut self, ask: Execute, _: &mut Context<Self>) -> Self::Result {
-        let shard = shard_of(&self.shards, ask.task).clone();
-        Box::pin(async move { shard.send(ask).await.unwrap_or_else(|error| Err(stopped(error))) })
+    fn handle(&mut self, execute: Execute, _: &mut Context<Self>) -> Self::Result {
+        let registry = self.registry.clone();
+        Box::pin(async move { registry.execute(execute).await })
     }
 }

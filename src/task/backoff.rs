@@ -1,4 +1,5 @@
-//! Pauses that double with each failure, up to a bound. It reads no clock and draws no random number: both are arguments.
+//! Pauses that double with each failure, up to a bound. The module reads no clock and draws no random number: the caller
+//! passes both.
 
 use std::time::Duration;
 
@@ -24,20 +25,20 @@ impl BackOff {
         self.first.saturating_mul(1 << doublings).min(self.longest)
     }
 
-    /// One more failure in a row; the pause that follows it.
+    /// Counts one more failure in a row; the pause that follows it.
     pub fn failed(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
         self.pause_after(self.failures)
     }
 
-    /// The next failure is the first in a row again.
+    /// Ends the row: the next failure is the first again.
     pub const fn succeeded(&mut self) {
         self.failures = 0;
     }
 }
 
-/// Moves a pause by up to `part` of it either way: `unit` in [0, 1) says how far, 0.5 leaves it as it is. With it, clients
-/// that failed in the same instant don't come back together.
+/// Adds jitter to a pause: up to `part` of it, in either direction. `unit` is a random number in [0, 1); 0.5 leaves the pause
+/// as it is. With different jitter, clients that failed in the same instant don't retry together.
 #[must_use]
 pub fn spread(pause: Duration, part: f64, unit: f64) -> Duration {
     pause.mul_f64(1.0 + part * (2.0 * unit - 1.0))

@@ -1,4 +1,5 @@
-//! What an owner has seen of the bell. The counters of unseen tasks follow from events alone, so this is one.
+//! Up to which log position an owner has seen the bell. It is an event, because the counters of unseen tasks follow from
+//! events alone.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,14 +11,14 @@ use super::time::Timestamp;
 /// The state of a `bell-<owner>` stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bell {
-    /// Everything up to here has been seen.
+    /// The owner has seen everything up to this position.
     pub seen: Position,
 }
 
 /// One fact of a bell's stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BellEvent {
-    /// The owner has seen everything up to there.
+    /// The owner has seen everything up to a position.
     Seen(Seen),
 }
 
@@ -25,27 +26,27 @@ pub enum BellEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seen {
-    /// Up to here.
+    /// Up to this position.
     pub position: Position,
 }
 
-/// The owner's: I have seen everything up to there.
+/// The command of an owner who has seen everything up to a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct See {
-    /// Up to here.
+pub struct MarkSeen {
+    /// Up to this position.
     pub position: Position,
-    /// Where the log ended when it was said.
+    /// The last position of the log when the command was sent.
     pub head: Position,
 }
 
 impl Decider for Bell {
-    type Command = See;
+    type Command = MarkSeen;
     type Event = BellEvent;
 
-    /// `seen` only grows: what lies before it is no news.
-    fn decide(&self, command: &See, _now: Timestamp) -> Result<Vec<BellEvent>, Rejection> {
+    /// `seen` only grows: a position at or before it leads to no event.
+    fn decide(&self, command: &MarkSeen, _now: Timestamp) -> Result<Vec<BellEvent>, Rejection> {
         if command.position > command.head {
-            return Err(Rejection::BeyondHead { asked: command.position, head: command.head });
+            return Err(Rejection::BeyondHead { position: command.position, head: command.head });
         }
         if command.position <= self.seen {
             return Ok(Vec::new());

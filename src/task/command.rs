@@ -1,4 +1,4 @@
-//! What may be asked of a task, in the imperative, and how the rules say no.
+//! What can be requested of a task, in the imperative, and the reasons for which the rules reject it.
 
 use serde_json::Value;
 
@@ -7,108 +7,109 @@ use super::ids::{Position, TaskId};
 use super::limits::Invalid;
 use super::time::Timestamp;
 
-/// One wish. Who wishes it, and when, travels beside it.
+/// One command. Its subject and its time are passed beside it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Take on a piece of work.
+    /// From a client: create the task.
     Create(Box<Created>),
-    /// A timer's: what the task waited for has come.
+    /// From a timer: the time that the task waited for has come.
     Enqueue {
-        /// What it waited for.
+        /// What the task waited for.
         reason: QueuedReason,
     },
-    /// The dispatcher's: this worker executes it now.
+    /// From the dispatcher: this worker executes the task now.
     Start {
-        /// Who.
+        /// The name of the worker.
         worker: String,
         /// BLAKE3 of the lease's secret, in hexadecimal.
         lease: String,
     },
-    /// A person's: stop it.
+    /// From a client: stop the task.
     RequestCancel {
-        /// Why.
+        /// The reason, for people.
         reason: Option<String>,
-        /// The ladder of its kind.
+        /// The cancel ladder of the task's kind.
         policy: CancelPolicy,
     },
-    /// The worker's: I heard the request.
+    /// From the worker: the request to cancel has arrived.
     AcknowledgeCancel {
-        /// Its attempt.
+        /// The attempt of the worker.
         attempt: u32,
-        /// BLAKE3 of the secret that it shows; a worker inside the process needs none.
+        /// BLAKE3 of the secret that the worker sent; none from the worker inside the process.
         lease: Option<String>,
-        /// The step that can't be interrupted.
+        /// The step that can't be interrupted; none if the worker stops at once.
         stopping_after: Option<String>,
-        /// When that step is expected to be over.
+        /// When that step is expected to end.
         expected_end: Option<Timestamp>,
     },
-    /// An operator's, or a timer's: the next rung of the ladder.
+    /// From an operator or a timer: climb the cancel ladder.
     Escalate {
-        /// Which.
+        /// To this rung.
         rung: Rung,
-        /// Why.
+        /// The reason, for people.
         reason: Option<String>,
-        /// A timer names the attempt that it was set for and does nothing when that is over; an operator names none.
+        /// From a timer: the attempt for which it was set; the command does nothing once that is over. From an operator:
+        /// none.
         attempt: Option<u32>,
     },
-    /// The worker's: the attempt is over, and this is how.
+    /// From the worker: the attempt is over.
     Finish {
-        /// Its attempt.
+        /// The attempt of the worker.
         attempt: u32,
-        /// BLAKE3 of the secret that it shows; a worker inside the process needs none.
+        /// BLAKE3 of the secret that the worker sent; none from the worker inside the process.
         lease: Option<String>,
-        /// How.
+        /// How it ended.
         end: End,
-        /// The last progress that is known.
+        /// The last progress report.
         progress: Option<Progress>,
-        /// What it wrote.
+        /// The end of its output.
         output: Option<OutputKept>,
     },
-    /// The system's: the worker is lost or the attempt took too long. Does nothing when the attempt is over.
+    /// From the system: the worker is lost or the attempt took too long. Does nothing if the attempt is over.
     LoseAttempt {
-        /// Which attempt.
+        /// The number of the attempt.
         attempt: u32,
-        /// `lease_expired`, `timed_out` or `server_restarted`, and the words for it.
+        /// The code `lease_expired`, `timed_out` or `server_restarted`, with its message.
         error: TaskError,
-        /// The last progress that is known.
+        /// The last progress report.
         progress: Option<Progress>,
     },
-    /// A person's: run a final task once more.
+    /// From a client: run a final task once more.
     Retry {
-        /// Why.
+        /// The reason, for people.
         reason: Option<String>,
     },
 }
 
-/// How a worker says that its attempt ended.
+/// How an attempt ended, as its worker reports it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
-    /// Done.
+    /// The work is done.
     Succeeded {
         /// One line for people.
         message: Option<String>,
-        /// What the work gave.
+        /// The result of the work.
         result: Option<Value>,
     },
-    /// Not done.
+    /// The work is not done.
     Failed {
-        /// Why.
+        /// The error.
         error: TaskError,
-        /// Whether another attempt may do better.
+        /// Whether another attempt may succeed.
         retryable: bool,
     },
-    /// Stopped, because it was asked to.
+    /// The work was stopped on request.
     Cancelled {
-        /// One line for people: what was done, what was not.
+        /// One line for people: which part was done, and which was not.
         message: Option<String>,
-        /// What the work gave up to there.
+        /// The result up to that point.
         result: Option<Value>,
     },
-    /// Handed back; it doesn't count as an attempt.
+    /// The attempt was handed back; it doesn't count.
     Released(ReleasedReason),
 }
 
-/// The rules said no: a value, not an accident.
+/// Why the rules reject a command.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Rejection {
     /// There is no such task.
@@ -117,30 +118,30 @@ pub enum Rejection {
     /// A task with this id exists already.
     #[error("a task with this id exists already")]
     AlreadyExists,
-    /// Some fields can't be what they are.
+    /// Some fields are invalid.
     #[error("some fields can't be what they are")]
     Invalid(Vec<Invalid>),
-    /// The task doesn't wait for a worker (any more).
+    /// The task is not queued, or no longer.
     #[error("the task does not wait for a worker")]
     NotQueued,
     /// Only a final task can run again.
     #[error("the task is not final yet, so it can't run again")]
     NotFinal,
-    /// Nobody asked for the task to stop.
+    /// The task is not being cancelled.
     #[error("nobody asked for this task to be cancelled")]
     NotCancelling,
-    /// The attempt is over, or was never this worker's.
+    /// The attempt is over, or it has another lease.
     #[error("the lease is lost: this attempt is over")]
     LeaseLost,
     /// Another task that is not final has its unique key.
     #[error("task {0} has the same unique key and is not final yet")]
     UniqueKeyTaken(TaskId),
-    /// A place in the log that is not there yet.
-    #[error("position {asked} lies beyond the head of the log, {head}")]
+    /// The position lies after the end of the log.
+    #[error("position {position} lies beyond the head of the log, {head}")]
     BeyondHead {
-        /// What was named.
-        asked: Position,
-        /// Where the log ends.
+        /// The position in the command.
+        position: Position,
+        /// The last position of the log.
         head: Position,
     },
 }

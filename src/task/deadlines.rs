@@ -1,6 +1,6 @@
-//! A queue of deadlines: when is which key due? It reads no clock; the caller passes `now`.
+//! A queue of deadlines. It reads no clock; the caller passes `now`.
 //!
-//! `T` is whatever the caller counts time in: a [`Timestamp`](super::Timestamp) for deadlines that the log knows, a
+//! `T` is the type of the caller's instants: a [`Timestamp`](super::Timestamp) for deadlines that the log knows, a
 //! monotonic instant for those of one process. No deadline is too far away: a task's `run_at` may lie years ahead.
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,11 +20,11 @@ impl<T, K, V> Default for DeadlineQueue<T, K, V> {
     }
 }
 
-impl<T: Copy + Ord, K: Copy + Ord + Hash, V> DeadlineQueue<T, K, V> {
+impl<T: Copy + Ord, K: Clone + Ord + Hash, V> DeadlineQueue<T, K, V> {
     /// Sets the key's deadline and what is kept with it; both replace what was set before.
     pub fn set(&mut self, key: K, deadline: T, value: V) {
-        if let Some(former) = self.deadlines.insert(key, deadline) {
-            self.due.remove(&(former, key));
+        if let Some(former) = self.deadlines.insert(key.clone(), deadline) {
+            self.due.remove(&(former, key.clone()));
         }
         self.due.insert((deadline, key), value);
     }
@@ -41,6 +41,13 @@ impl<T: Copy + Ord, K: Copy + Ord + Hash, V> DeadlineQueue<T, K, V> {
         self.due.first_key_value().map(|((deadline, _), _)| *deadline)
     }
 
+    /// Removes the key with the earliest deadline.
+    pub fn take_first(&mut self) -> Option<(K, V)> {
+        let ((_, key), value) = self.due.pop_first()?;
+        self.deadlines.remove(&key);
+        Some((key, value))
+    }
+
     /// The key's deadline.
     #[must_use]
     pub fn deadline(&self, key: K) -> Option<T> {
@@ -52,10 +59,9 @@ impl<T: Copy + Ord, K: Copy + Ord + Hash, V> DeadlineQueue<T, K, V> {
         let mut taken = Vec::new();
         while taken.len() < limit
             && self.next_deadline().is_some_and(|deadline| deadline <= now)
-            && let Some(((_, key), value)) = self.due.pop_first()
+            && let Some(first) = self.take_first()
         {
-            self.deadlines.remove(&key);
-            taken.push((key, value));
+            taken.push(first);
         }
         taken
     }

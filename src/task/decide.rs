@@ -1,22 +1,21 @@
-//! The rules: what a command leads to.
+//! The rules: the events that a command leads to.
 
 use serde_json::Value;
 
 use super::command::{Command, End, Rejection};
 use super::event::{
     AttemptFailed, CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Created, Event,
-    Outcome, OutputKept, Progress, Queued, QueuedReason, Released, Retried, Rung, Started, TaskError,
-    is_verdict_of_the_system,
+    Outcome, OutputKept, Progress, Queued, QueuedReason, Released, Retried, Rung, Started, TaskError, is_system_error,
 };
 use super::limits::{self, Invalid};
 use super::retry::retry_at;
 use super::state::{Cancel, Status, Task};
 use super::time::Timestamp;
 
-/// The events that `command` leads to at `now`. None: nothing is left to do, and that is a success.
+/// The events that `command` leads to at `now`; an empty list where nothing is left to do, which is a success.
 ///
 /// # Errors
-/// A [`Rejection`] where the rules say no; then nothing happens.
+/// A [`Rejection`] where the rules don't allow the command; then nothing happens.
 pub fn decide(state: Option<&Task>, command: &Command, now: Timestamp) -> Result<Vec<Event>, Rejection> {
     let Some(task) = state else {
         return match command {
@@ -79,17 +78,21 @@ fn start(task: &Task, worker: &str, lease: &str) -> Result<Vec<Event>, Rejection
     if task.status != Status::Queued {
         return Err(Rejection::NotQueued);
     }
-    Ok(vec![Event::Started(Started { attempt: task.attempt + 1, worker: worker.to_owned(), lease: lease.to_owned() })])
+    Ok(vec![Event::Started(Started {
+        attempt: task.attempt.saturating_add(1),
+        worker: worker.to_owned(),
+        lease: lease.to_owned(),
+    })])
 }
 
-/// Two hundred cancels of one task are one `CancelRequested`: the first. A cancel of what doesn't run ends it at once.
+/// Only the first of many requests leads to a `CancelRequested`. A task that doesn't run is cancelled at once.
 fn request_cancel(task: &Task, reason: Option<&str>, policy: CancelPolicy) -> Vec<Event> {
     let requested = Event::CancelRequested(CancelRequested { reason: reason.map(str::to_owned), policy });
     match task.status {
         Status::Succeeded | Status::Failed | Status::Cancelled | Status::Cancelling => Vec::new(),
         Status::Running => vec![requested],
         Status::Scheduled | Status::Queued | Status::Retrying => {
-            // No attempt: the last one, if there was one, has its end already, and each has one.
+            // The event names no attempt: the end of the last one, if there was one, is in the log already.
             let message = (task.attempt == 0).then(|| "cancelled before it started".to_owned());
             let ended = Completed { message, ..ended(Outcome::Cancelled) };
             vec![requested, Event::Completed(ended)]
@@ -104,8 +107,12 @@ fn acknowledge(
     expected_end: Option<Timestamp>,
 ) -> Result<Vec<Event>, Rejection> {
     check_lease(task, lease)?;
-    let Some(Cancel { acknowledged, answers, .. }) = running_cancel(task) else { return Err(Rejection::NotCancelling) };
-    if *answers >= limits::ANSWERS_MAX || acknowledged.as_ref().is_some_and(|said| said.as_deref() == stopping_after) {
+    let Some(Cancel { acknowledged, acknowledgements, .. }) = running_cancel(task) else {
+        return Err(Rejection::NotCancelling);
+    };
+    if *acknowledgements >= limits::ACKNOWLEDGEMENTS_MAX
+        || acknowledged.as_ref().is_some_and(|step| step.as_deref() == stopping_after)
+    {
         return Ok(Vec::new());
     }
     let (attempt, stopping_after) = (lease.0, stopping_after.map(str::to_owned));
@@ -113,8 +120,8 @@ fn acknowledge(
 }
 
 fn escalate(task: &Task, rung: Rung, reason: Option<&str>, attempt: Option<u32>) -> Result<Vec<Event>, Rejection> {
-    let over = attempt.is_some_and(|attempt| attempt != task.attempt);
-    if task.status.is_final() || over {
+    let is_over = attempt.is_some_and(|attempt| attempt != task.attempt);
+    if task.status.is_final() || is_over {
         return Ok(Vec::new());
     }
     let Some(cancel) = running_cancel(task) else {
@@ -140,32 +147,33 @@ fn finish(
 ) -> Result<Event, Rejection> {
     check_lease(task, lease)?;
     let attempt = lease.0;
-    let asked = running_cancel(task).is_some();
+    let is_cancelling = running_cancel(task).is_some();
     let base = |outcome| Completed { attempt: Some(attempt), progress: progress.cloned(), ..ended(outcome) };
     Ok(match end {
         End::Succeeded { message, result } => Event::Completed(Completed {
             message: message.clone(),
-            result: something(result.as_ref()),
+            result: not_null(result.as_ref()),
             ..base(Outcome::Succeeded)
         }),
-        End::Failed { error, .. } if lease.1.is_some() && is_verdict_of_the_system(error) => {
+        End::Failed { error, .. } if lease.1.is_some() && is_system_error(error) => {
             let detail = "this code is the system's own: it says that the worker did not end the attempt";
             return Err(Rejection::Invalid(vec![Invalid::new("/error/code", detail)]));
         }
-        End::Failed { error, retryable } => failed(task, error, *retryable && !asked, progress, now),
-        End::Cancelled { .. } if !asked => return Err(Rejection::NotCancelling),
+        End::Failed { error, retryable } => failed(task, error, *retryable && !is_cancelling, progress, now),
+        End::Cancelled { .. } if !is_cancelling => return Err(Rejection::NotCancelling),
         End::Cancelled { message, result } => Event::Completed(Completed {
             message: message.clone(),
-            result: something(result.as_ref()),
+            result: not_null(result.as_ref()),
             ..base(Outcome::Cancelled)
         }),
-        // Nothing of it runs any more, and somebody wanted just that.
-        End::Released(_) if asked => Event::Completed(base(Outcome::Cancelled)),
+        // The code has stopped, as the cancel requested.
+        End::Released(_) if is_cancelling => Event::Completed(base(Outcome::Cancelled)),
         End::Released(reason) => Event::Released(Released { attempt, reason: *reason }),
     })
 }
 
-/// After a request to cancel, a lost worker's task is `cancelled` by force: nobody saw the code stop, and nothing is retried.
+/// The end of an attempt that its worker didn't report. Under a request to cancel the task is `cancelled` by force and not
+/// retried: it is not known whether its code has stopped.
 fn lose(task: &Task, attempt: u32, error: &TaskError, progress: Option<&Progress>, now: Timestamp) -> Vec<Event> {
     if check_lease(task, (attempt, None)).is_err() {
         return Vec::new();
@@ -189,7 +197,7 @@ fn retry(task: &Task, reason: Option<&str>) -> Result<Vec<Event>, Rejection> {
     Ok(vec![Event::Retried(Retried { reason: reason.map(str::to_owned) })])
 }
 
-/// The end of a failed attempt: another follows while the run has attempts left, or the run is over.
+/// The end of a failed attempt: another attempt follows if the run has attempts left; otherwise the run is over.
 fn failed(task: &Task, error: &TaskError, retryable: bool, progress: Option<&Progress>, now: Timestamp) -> Event {
     let (attempt, error, progress) = (task.attempt, error.clone(), progress.cloned());
     if retryable && task.attempts_in_run < task.created.max_attempts {
@@ -199,21 +207,21 @@ fn failed(task: &Task, error: &TaskError, retryable: bool, progress: Option<&Pro
     Event::Completed(Completed { attempt: Some(attempt), error: Some(error), progress, ..ended(Outcome::Failed) })
 }
 
-/// An attempt, and the hash of the secret that its worker shows; a worker inside the process shows none.
+/// An attempt and the hash of the secret that its worker sent; the worker inside the process sends none.
 type Lease<'a> = (u32, Option<&'a str>);
 
-/// Whoever shows the secret of another attempt, or none of ours, is told that the lease is lost, and nothing changes.
+/// Rejects a message about an attempt that doesn't run, and one with the secret of another lease.
 fn check_lease(task: &Task, (attempt, secret): Lease<'_>) -> Result<(), Rejection> {
-    let is_theirs = secret.is_none_or(|secret| task.lease.as_deref() == Some(secret));
-    if task.status.is_active() && task.attempt == attempt && is_theirs { Ok(()) } else { Err(Rejection::LeaseLost) }
+    let is_holder = secret.is_none_or(|secret| task.lease.as_deref() == Some(secret));
+    if task.status.is_active() && task.attempt == attempt && is_holder { Ok(()) } else { Err(Rejection::LeaseLost) }
 }
 
 fn running_cancel(task: &Task) -> Option<&Cancel> {
     task.cancel.as_ref().filter(|_| task.status == Status::Cancelling)
 }
 
-/// The log can't tell a result of null from none, so neither do we.
-fn something(result: Option<&Value>) -> Option<Value> {
+/// The result, unless it is null: the log can't tell null from no result.
+fn not_null(result: Option<&Value>) -> Option<Value> {
     result.filter(|value| !value.is_null()).cloned()
 }
 

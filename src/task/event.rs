@@ -1,4 +1,4 @@
-//! What has happened to a task, in the past tense. One variant for each folder in `events/`.
+//! What has happened to a task, in the past tense. Each variant has a folder in `events/`.
 
 use std::collections::BTreeMap;
 
@@ -12,71 +12,71 @@ use super::time::Timestamp;
 /// One fact of a task's stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// Somebody asked for the work.
+    /// The task was accepted.
     Created(Box<Created>),
-    /// It had to wait and is ready now.
+    /// The task had to wait for a time and is ready now.
     Queued(Queued),
-    /// A worker took it: one attempt begins.
+    /// A worker took the task: an attempt begins.
     Started(Started),
-    /// Somebody asked for it to stop.
+    /// A client requested that the task be cancelled.
     CancelRequested(CancelRequested),
-    /// The worker heard the request.
+    /// The worker acknowledged the request to cancel.
     CancelAcknowledged(CancelAcknowledged),
-    /// The request became a demand.
+    /// The cancel ladder was climbed to a higher rung.
     CancelEscalated(CancelEscalated),
-    /// An attempt ended in failure and another follows.
+    /// An attempt failed, and another follows.
     AttemptFailed(AttemptFailed),
-    /// An attempt was handed back: it doesn't count.
+    /// An attempt was handed back; it doesn't count.
     Released(Released),
-    /// What the attempt that ends with it has written.
+    /// The end of the attempt's output; the end of the attempt follows in the same append.
     OutputKept(OutputKept),
     /// The run is over.
     Completed(Completed),
-    /// A person asked for one more run of a final task.
+    /// A client requested one more run of a final task.
     Retried(Retried),
 }
 
-/// The request for a piece of background work, as it was accepted.
+/// The request for a task, as it was accepted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Created {
-    /// What sort of work; chooses the handler.
+    /// The kind of work; it chooses the handler.
     pub kind: String,
-    /// What people read.
+    /// The title, for people.
     pub title: String,
-    /// The subject who sees it.
+    /// The subject who sees the task.
     pub owner: String,
-    /// What the handler gets.
+    /// The input of the handler.
     pub input: Value,
-    /// Where it waits.
+    /// The queue in which the task waits.
     pub queue: String,
-    /// Higher goes first.
+    /// The priority: the higher one starts first.
     pub priority: i32,
-    /// Not before this; null where it was ready at once.
+    /// When the task may start at the earliest; null where it was ready at once.
     pub run_at: Option<Timestamp>,
-    /// How many attempts one run may take.
+    /// How many attempts one run may have.
     pub max_attempts: u32,
-    /// Bound on one attempt, in seconds.
+    /// How long one attempt may take, in seconds.
     pub timeout_s: Option<u64>,
-    /// Free words to filter by.
+    /// Free keys and values to filter by.
     pub labels: BTreeMap<String, String>,
-    /// The task that asked for this one.
+    /// The task that created this one as its child.
     pub parent: Option<TaskId>,
-    /// At most one task with this key is not final.
+    /// At most one task of the owner with this key is not final.
     pub unique_key: Option<String>,
     /// Tasks with this key share a limit.
     pub concurrency_key: Option<String>,
-    /// The schedule that made it.
+    /// The schedule that created the task.
     pub schedule: Option<Uuid>,
-    /// How a repeated request finds this one.
+    /// By which a repeated request finds this task.
     pub idempotency: Option<Idempotency>,
 }
 
-/// The caller's own key of a request, and what it stood for.
+/// The caller's own key of a request, and the request's body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Idempotency {
-    /// As the caller sent it.
+    /// The key, as the caller sent it.
     pub key: String,
     /// BLAKE3 of the parsed body, in hexadecimal.
     pub body_hash: String,
@@ -86,7 +86,7 @@ pub struct Idempotency {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QueuedReason {
-    /// The time it was scheduled for has come.
+    /// The time for which it was scheduled has come.
     RunAt,
     /// The pause before the next attempt is over.
     RetryAt,
@@ -96,7 +96,7 @@ pub enum QueuedReason {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Queued {
-    /// What it had waited for.
+    /// What the task had waited for.
     pub reason: QueuedReason,
 }
 
@@ -104,21 +104,21 @@ pub struct Queued {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Started {
-    /// Numbered from 1, over all runs.
+    /// The number of the attempt, from 1, over all runs.
     pub attempt: u32,
-    /// Who executes it; `local/<server>/<boot>` inside the process.
+    /// The name of the worker; `local/<server>/<boot>` inside the server's process.
     pub worker: String,
-    /// BLAKE3 of the lease's secret, in hexadecimal; never the secret.
+    /// BLAKE3 of the lease's secret, in hexadecimal; the secret itself is not in the log.
     pub lease: String,
 }
 
-/// How long each rung of the ladder is given; null is for ever.
+/// The cancel ladder: how long each rung lasts, in milliseconds; null is without limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CancelPolicy {
-    /// How long the worker is asked before it is interrupted.
+    /// How long the request stands before the worker is interrupted.
     pub ask_for_ms: Option<u64>,
-    /// How long the interrupt is given before the lease is revoked.
+    /// How long the interrupt stands before the lease is revoked.
     pub interrupt_for_ms: Option<u64>,
 }
 
@@ -126,9 +126,9 @@ pub struct CancelPolicy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CancelRequested {
-    /// Why, in the words of who asked.
+    /// The reason, as the client gave it.
     pub reason: Option<String>,
-    /// The ladder in force for this request.
+    /// The cancel ladder of this request.
     pub policy: CancelPolicy,
 }
 
@@ -136,23 +136,23 @@ pub struct CancelRequested {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CancelAcknowledged {
-    /// The attempt that heard it.
+    /// The attempt whose worker acknowledged it.
     pub attempt: u32,
-    /// The step that can't be interrupted; null where it stops at once.
+    /// The step that can't be interrupted; null where the worker stops at once.
     pub stopping_after: Option<String>,
-    /// When that step is expected to be over.
+    /// When that step is expected to end.
     pub expected_end: Option<Timestamp>,
 }
 
-/// A rung of the ladder above asking.
+/// A rung of the cancel ladder, the lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rung {
-    /// The request stands; the worker stops when it can.
+    /// The worker was asked to stop when it can.
     Ask,
-    /// Stop now.
+    /// The worker was told to stop now.
     Interrupt,
-    /// The lease ends, whatever the code does.
+    /// The lease has ended, whether or not the code has stopped.
     Revoke,
 }
 
@@ -162,38 +162,38 @@ pub enum Rung {
 pub struct CancelEscalated {
     /// The rung that was reached.
     pub rung: Rung,
-    /// Why.
+    /// The reason, for people.
     pub reason: Option<String>,
 }
 
-/// What went wrong: a stable code for programs, a message for people.
+/// An error: a stable code for programs, a message for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskError {
-    /// Stable, in `snake_case`.
+    /// A stable code, in `snake_case`.
     pub code: String,
-    /// For people.
+    /// A message for people.
     pub message: String,
 }
 
-/// The codes with which the system ends an attempt that its worker didn't end.
-pub const VERDICTS_OF_THE_SYSTEM: [&str; 3] = ["lease_expired", "timed_out", "server_restarted"];
+/// The error codes with which the system ends an attempt whose end its worker didn't report.
+pub const SYSTEM_ERROR_CODES: [&str; 3] = ["lease_expired", "timed_out", "server_restarted"];
 
-/// Whether the system ended the attempt with this error, and not its worker.
+/// Whether the system, and not the worker, ended the attempt with this error.
 #[must_use]
-pub fn is_verdict_of_the_system(error: &TaskError) -> bool {
-    VERDICTS_OF_THE_SYSTEM.contains(&error.code.as_str())
+pub fn is_system_error(error: &TaskError) -> bool {
+    SYSTEM_ERROR_CODES.contains(&error.code.as_str())
 }
 
-/// How far an attempt has come.
+/// The progress of an attempt, as its worker reported it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
-    /// 0 to 1, where it is known.
+    /// From 0 to 1; null where it is not known.
     pub fraction: Option<f64>,
-    /// For people.
+    /// A message for people.
     pub message: Option<String>,
-    /// When it was said.
+    /// When the worker reported it.
     pub at: Timestamp,
 }
 
@@ -201,13 +201,13 @@ pub struct Progress {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AttemptFailed {
-    /// Which one.
+    /// The number of the attempt.
     pub attempt: u32,
-    /// Why.
+    /// The error.
     pub error: TaskError,
-    /// When the next one may start.
+    /// When the next attempt may start.
     pub retry_at: Timestamp,
-    /// The last that was known of it.
+    /// The last progress report of the attempt.
     pub progress: Option<Progress>,
 }
 
@@ -217,7 +217,7 @@ pub struct AttemptFailed {
 pub enum ReleasedReason {
     /// The lease never reached its worker.
     NotDelivered,
-    /// The worker gave it back: it drains, or doesn't want it.
+    /// The worker handed it back: it drains, or doesn't execute it.
     HandedBack,
 }
 
@@ -225,9 +225,9 @@ pub enum ReleasedReason {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Released {
-    /// Which one.
+    /// The number of the attempt.
     pub attempt: u32,
-    /// Why.
+    /// The reason.
     pub reason: ReleasedReason,
 }
 
@@ -235,11 +235,11 @@ pub struct Released {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputKept {
-    /// Which attempt wrote it.
+    /// The attempt that wrote the output.
     pub attempt: u32,
-    /// The end of what it wrote; at most 65,536 bytes.
+    /// The end of the output; at most 65,536 bytes.
     pub tail: String,
-    /// How many bytes came before that and were not kept.
+    /// How many bytes before the tail were dropped.
     pub dropped_bytes: u64,
 }
 
@@ -249,9 +249,9 @@ pub struct OutputKept {
 pub enum Outcome {
     /// The work is done.
     Succeeded,
-    /// It could not be done.
+    /// The work could not be done.
     Failed,
-    /// It was stopped because somebody asked.
+    /// The work was stopped on request.
     Cancelled,
 }
 
@@ -259,19 +259,19 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Completed {
-    /// How.
+    /// How the run ended.
     pub outcome: Outcome,
-    /// The attempt that it ended; null where none ran.
+    /// The attempt that ended with the run; null where none ran.
     pub attempt: Option<u32>,
     /// One line for people.
     pub message: Option<String>,
-    /// What the work gave.
+    /// The result of the work.
     pub result: Option<Value>,
-    /// Why it failed, or what ended it by force.
+    /// Why the run failed, or what ended it by force.
     pub error: Option<TaskError>,
-    /// True where nobody saw the code stop.
+    /// True where it is not known whether the code has stopped.
     pub forced: bool,
-    /// The last that was known of the attempt.
+    /// The last progress report of the attempt.
     pub progress: Option<Progress>,
 }
 
@@ -279,6 +279,6 @@ pub struct Completed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retried {
-    /// Why, in the words of who asked.
+    /// The reason, as the client gave it.
     pub reason: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! The names of things: tasks, places in a stream, places in the log.
+//! Ids of tasks, revisions in a stream, positions in the log.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,37 +6,37 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The id of a task: a UUIDv7, written lower-case and hyphenated.
+/// The id of a task: a UUIDv7, as lower-case, hyphenated text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct TaskId(Uuid);
 
 impl TaskId {
-    /// The id with these bits. Making a fresh one takes a clock, so the edges do that.
+    /// The id with these bits. A new id needs a clock, so the callers of this module create it.
     #[must_use]
     pub const fn from_uuid(id: Uuid) -> Self {
         Self(id)
     }
 
-    /// The bits.
+    /// The bits of the id.
     #[must_use]
     pub const fn uuid(self) -> Uuid {
         self.0
     }
 }
 
-/// The text is no id: not a lower-case, hyphenated UUID.
+/// The text is not a lower-case, hyphenated UUID.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a task id: a lower-case, hyphenated UUID is needed")]
-pub struct NotAnId;
+pub struct InvalidTaskId;
 
 impl FromStr for TaskId {
-    type Err = NotAnId;
+    type Err = InvalidTaskId;
 
-    /// One spelling only, so that an id can be compared as text.
-    fn from_str(text: &str) -> Result<Self, NotAnId> {
-        let id = Uuid::try_parse(text).map_err(|_| NotAnId)?;
-        if id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text { Ok(Self(id)) } else { Err(NotAnId) }
+    /// Accepts one spelling alone, so that ids can be compared as text.
+    fn from_str(text: &str) -> Result<Self, InvalidTaskId> {
+        let id = Uuid::try_parse(text).map_err(|_| InvalidTaskId)?;
+        if id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text { Ok(Self(id)) } else { Err(InvalidTaskId) }
     }
 }
 
@@ -68,10 +68,10 @@ macro_rules! ordinal {
 }
 
 ordinal!(
-    /// Place of an event in its stream, from 0.
+    /// The place of an event in its stream, from 0.
     Revision
 );
 ordinal!(
-    /// Place of an event in the whole log: 1, 2, 3…; 0 is the place before the first.
+    /// The place of an event in the whole log: 1, 2, 3…; 0 is the place before the first event.
     Position
 );

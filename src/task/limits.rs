@@ -1,53 +1,56 @@
-//! What a request for work may hold. Sizes are in bytes of UTF-8 unless they say otherwise; the source is the contract.
+//! The limits of a request for a task, as the contract sets them. Sizes are in bytes of UTF-8 unless the constant says
+//! otherwise.
 
 use serde_json::Value;
 
 use super::event::Created;
 
-/// A kind's or queue's name, in characters.
+/// The longest name of a kind or a queue, in characters.
 pub const NAME_MAX: usize = 64;
-/// An owner, in characters.
+/// The longest owner, in characters.
 pub const OWNER_MAX: usize = 128;
-/// What the names of workers inside a server's process begin with: `local/<server>/<boot>`.
+/// The prefix of the names of workers inside a server's process: `local/<server>/<boot>`.
 pub const LOCAL_WORKER: &str = "local/";
-/// A worker's name, in characters.
+/// The longest name of a worker, in characters.
 pub const WORKER_MAX: usize = 128;
-/// A title.
+/// The longest title.
 pub const TITLE_MAX: usize = 512;
-/// An input, as compact JSON.
+/// The longest input, as compact JSON.
 pub const INPUT_MAX: usize = 64 * 1024;
-/// Levels of arrays and objects in an input or a result. What is deeper than 128 could not be read back from the log.
+/// How deep arrays and objects may be nested in an input or a result. JSON deeper than 128 could not be read back from the
+/// log.
 pub const DEPTH_MAX: usize = 32;
-/// A result, as compact JSON.
+/// The longest result, as compact JSON.
 pub const RESULT_MAX: usize = 256 * 1024;
-/// What is kept of an attempt's output.
+/// The longest tail that is kept of an attempt's output.
 pub const TAIL_MAX: usize = 64 * 1024;
-/// Acknowledgements of one request to cancel: a worker that never comes to an end of its steps fills nobody's log.
-pub const ANSWERS_MAX: u32 = 100;
-/// A reason, a message, a step's name, a key.
+/// How many acknowledgements of one request to cancel are recorded: a worker that reports one step after the other must not
+/// fill the log.
+pub const ACKNOWLEDGEMENTS_MAX: u32 = 100;
+/// The longest reason, message or name of a step.
 pub const TEXT_MAX: usize = 1024;
-/// An idempotency key.
+/// The longest idempotency key.
 pub const KEY_MAX: usize = 255;
-/// How many labels a task has at most.
+/// How many labels a task may have.
 pub const LABELS_MAX: usize = 32;
-/// A label's key or value.
+/// The longest key or value of a label, and the longest unique or concurrency key.
 pub const LABEL_MAX: usize = 128;
-/// Attempts of one run.
+/// The largest number of attempts of one run.
 pub const ATTEMPTS_MAX: u32 = 100;
-/// Bound on an attempt's time, in seconds: 30 days.
+/// The longest time of one attempt, in seconds: 30 days.
 pub const TIMEOUT_MAX_S: u64 = 30 * 24 * 3600;
 
-/// A field that can't be what it is.
+/// An invalid field of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    /// JSON Pointer (RFC 6901) to it.
+    /// JSON Pointer (RFC 6901) to the field.
     pub pointer: String,
-    /// What it should have been.
+    /// The rule that the field breaks.
     pub detail: String,
 }
 
 impl Invalid {
-    /// The field at `pointer` breaks the rule that `detail` states.
+    /// The field at `pointer` breaks the rule `detail`.
     pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
@@ -60,33 +63,36 @@ pub fn is_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// Whether a kind or a queue is this server's own: no limit and no pause holds it, nobody else asks for it or takes it.
+/// Whether a kind or a queue is reserved for the server itself: it has no limit and can't be paused; clients can't create its
+/// tasks, and workers outside the process can't take them.
 #[must_use]
 pub fn is_own(name: &str) -> bool {
     name.starts_with("taskbell.")
 }
 
-/// Whether `text` can be an owner: 1 to 128 printable characters, no comma, and none of those that turn the text around
-/// them, with which one name can be made to look like another (UAX #9).
+/// Whether `text` can be an owner: 1 to 128 printable characters, no comma, and no character that changes the direction of
+/// the text (UAX #9), because with these one name can look like another.
 #[must_use]
 pub fn is_owner(text: &str) -> bool {
-    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    is_line(text, OWNER_MAX * 4) && text.chars().count() <= OWNER_MAX && !text.chars().any(|c| c == ',' || turns(c))
+    let changes_direction = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    is_line(text, OWNER_MAX * 4)
+        && text.chars().count() <= OWNER_MAX
+        && !text.chars().any(|c| c == ',' || changes_direction(c))
 }
 
-/// Whether `text` can stand in one line of at most `max` bytes: something to see, no control characters.
+/// Whether `text` is one line of at most `max` bytes: not blank, no control characters.
 #[must_use]
 pub fn is_line(text: &str, max: usize) -> bool {
     text.len() <= max && !text.trim().is_empty() && text.chars().all(is_inline)
 }
 
-/// Whether a character stays in its line: no control, no separator of lines or paragraphs.
+/// Whether a character is neither a control character nor a separator of lines or paragraphs.
 #[must_use]
 pub fn is_inline(c: char) -> bool {
     !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// Every field of the request that breaks a rule; empty where it may be accepted.
+/// The invalid fields of the request; empty where it can be accepted.
 #[must_use]
 pub fn check(new: &Created) -> Vec<Invalid> {
     let mut found = Vec::new();
@@ -126,7 +132,7 @@ pub fn fits(value: &Value, max: usize) -> bool {
     is_at_most(DEPTH_MAX, value) && value.to_string().len() <= max
 }
 
-/// Whether arrays and objects are nested in at most this many levels; it looks no deeper than that.
+/// Whether arrays and objects are nested in at most so many levels. It reads no deeper than that.
 fn is_at_most(levels: usize, value: &Value) -> bool {
     let mut inner: Box<dyn Iterator<Item = &Value>> = match value {
         Value::Array(items) => Box::new(items.iter()),

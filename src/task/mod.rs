@@ -1,6 +1,6 @@
 //! THE RULES: what may happen to a task, as pure functions. No clock, no IO, no async.
 //!
-//! The state table. `Status` is a function of the events alone; time changes nothing until an event says so.
+//! The state table ([`Status::after`]). The status follows from the events alone: time changes it only through an event.
 //!
 //! ```text
 //! (none)                       --Created-->          scheduled (run_at given) | queued
@@ -16,11 +16,12 @@
 //! succeeded, failed, cancelled --Retried-->          queued
 //! ```
 //!
-//! Reading order: [`event`] (what has happened), [`command`] (what may be asked), [`state`] (`evolve`, `fold`),
-//! [`mod@decide`] (the rules), [`retry`] (the back-off), [`limits`] (what a request may hold); [`bell`] (what an
-//! owner has seen), [`queue`] (paused or not), [`schedule`] (recurring tasks): deciders of streams of their own;
-//! [`calendar`] (when a recurring task is created); [`backoff`] and [`deadlines`] (pauses and queues of deadlines, for all
-//! rooms).
+//! An event that the table doesn't have changes nothing, in [`evolve`] and in the views.
+//!
+//! Reading order: [`event`] (what has happened), [`command`] (what can be requested), [`state`] (`Status`, `evolve`, `fold`),
+//! [`mod@decide`] (the rules), [`retry`] (the pause before the next attempt), [`limits`] (what a request may contain).
+//! Streams with rules of their own: [`bell`] (what an owner has seen), [`queue`] (paused or not), [`schedule`] (recurring
+//! tasks). [`calendar`] says when a recurring task is created. [`backoff`] and [`deadlines`] serve all other modules.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -53,30 +54,32 @@ pub use decide::decide;
 pub use event::Event;
 pub use ids::{Position, Revision, TaskId};
 pub use limits::Invalid;
-pub use state::{Status, Task, evolve, fold};
+#[cfg(feature = "testing")]
+pub use state::fold;
+pub use state::{Status, Task, evolve};
 pub use time::Timestamp;
 
-/// A fold with rules: the shape that every stream's owner has, whatever its events are.
+/// The rules of one kind of stream: the Decider pattern (Chassaing).
 ///
-/// The Decider pattern (Chassaing): `decide` looks at the state and says what happens; `evolve` makes it so.
+/// `decide` maps the state and a command to events; `evolve` applies an event to the state.
 #[cfg(feature = "server")]
 pub trait Decider: Clone + Default {
-    /// What may be asked.
+    /// What can be requested.
     type Command;
     /// What has happened.
     type Event: Clone;
 
-    /// The events that the command leads to (none: nothing to do, which is an answer too).
+    /// The events that the command leads to; an empty list where nothing is left to do, which is a success.
     ///
     /// # Errors
-    /// A [`Rejection`] when the rules say no.
+    /// A [`Rejection`] where the rules don't allow the command; then nothing happens.
     fn decide(&self, command: &Self::Command, now: Timestamp) -> Result<Vec<Self::Event>, Rejection>;
 
-    /// The state after one more event. Total: history is not argued with.
+    /// Applies one more event. It can't fail: the event has happened.
     fn evolve(&mut self, event: &Self::Event);
 }
 
-/// The state of a task's stream: nothing yet, or a task.
+/// The state of a task's stream: none before its `Created`, then the task.
 #[cfg(feature = "server")]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskStream(pub Option<Task>);

@@ -1,4 +1,4 @@
-//! Whether a queue hands out work. A stream `queue-<name>` exists once somebody has paused it.
+//! Whether a queue is paused. The stream `queue-<name>` begins with the first pause.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,16 +9,16 @@ use super::time::Timestamp;
 /// The state of a `queue-<name>` stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queue {
-    /// Nothing of it starts; what runs goes on.
+    /// No task of the queue starts; running tasks continue.
     pub paused: bool,
 }
 
 /// One fact of a queue's stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueueEvent {
-    /// Nothing of it starts any more.
+    /// The queue was paused.
     Paused(Paused),
-    /// It hands out work again.
+    /// The pause has ended.
     Resumed(Resumed),
 }
 
@@ -26,7 +26,7 @@ pub enum QueueEvent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Paused {
-    /// Why, in the words of who asked.
+    /// The reason, as the operator gave it.
     pub reason: Option<String>,
 }
 
@@ -34,21 +34,21 @@ pub struct Paused {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resumed {
-    /// Why, in the words of who asked.
+    /// The reason, as the operator gave it.
     pub reason: Option<String>,
 }
 
-/// An operator's wish.
+/// The command of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueueCommand {
-    /// Start nothing of it any more.
+    /// Start no more tasks of the queue.
     Pause {
-        /// Why.
+        /// The reason, for people.
         reason: Option<String>,
     },
-    /// Hand out work again.
+    /// Start tasks of the queue again.
     Resume {
-        /// Why.
+        /// The reason, for people.
         reason: Option<String>,
     },
 }
@@ -57,7 +57,7 @@ impl Decider for Queue {
     type Command = QueueCommand;
     type Event = QueueEvent;
 
-    /// A queue that is paused already is not paused again.
+    /// A command that changes nothing leads to no event.
     fn decide(&self, command: &QueueCommand, _now: Timestamp) -> Result<Vec<QueueEvent>, Rejection> {
         Ok(match (command, self.paused) {
             (QueueCommand::Pause { reason }, false) => vec![QueueEvent::Paused(Paused { reason: reason.clone() })],

@@ -9,25 +9,25 @@ use super::time::Timestamp;
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest pause, before jitter.
 const LONGEST: Duration = Duration::from_mins(5);
-/// How far jitter moves a pause, either way, as a part of it.
+/// The jitter of a pause, in either direction, as a part of the pause.
 const JITTER: f64 = 0.2;
 
 /// When the attempt after the `failed`-th of a run (from 1) that ended at `now` may start:
 /// 1 s · 2ⁿ⁻¹, at most 5 min, ± 20 % (the contract's worker rules).
 ///
-/// The jitter comes from `now` and from the `lease` of the attempt (no two are alike), so that the rule stays a function
-/// of its arguments and a thousand tasks that failed in one instant, as by a restart, don't come back together.
+/// The jitter is computed from `now` and from the `lease` of the attempt, which is unique. So the rule stays a function of
+/// its arguments, and a thousand tasks that fail in the same instant, as in a restart, don't start together again.
 #[must_use]
 pub fn retry_at(failed: u32, now: Timestamp, lease: &str) -> Timestamp {
     let pause = BackOff::new(FIRST, LONGEST).pause_after(failed);
-    // FNV-1a: all that is asked of it is that two leases differ.
+    // FNV-1a: it is enough that two leases give different numbers.
     let salt = lease
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     now.plus(spread(pause, JITTER, unit(now.as_micros().cast_unsigned() ^ salt)))
 }
 
-/// A number in [0, 1) that looks random for each seed (the finalizer of `SplitMix64`).
+/// A pseudo-random number in [0, 1) for this seed (the finalizer of `SplitMix64`).
 fn unit(seed: u64) -> f64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! A recurring task: when it is created, and what is created then.
+//! A recurring task: when it is created, and from which template.
 
 use std::collections::BTreeMap;
 
@@ -14,31 +14,31 @@ use super::time::Timestamp;
 /// The state of a `schedule-<uuid>` stream.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Schedule {
-    /// What was asked for; none before that.
+    /// The schedule, as it was requested; none before that.
     pub created: Option<Box<ScheduleCreated>>,
-    /// It creates nothing any more.
+    /// Whether the schedule was removed.
     pub removed: bool,
 }
 
 /// One fact of a schedule's stream.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ScheduleEvent {
-    /// Somebody asked for a task that comes again and again.
+    /// The schedule was created.
     ScheduleCreated(Box<ScheduleCreated>),
-    /// It creates nothing any more; the tasks that it has created stay.
+    /// The schedule creates no more tasks; those that it has created stay.
     ScheduleRemoved(ScheduleRemoved),
 }
 
-/// What becomes of the runs whose time passed while no server ran.
+/// What happens to the runs whose time passed while no server ran.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missed {
-    /// The latest of them is made up for, the others are not.
+    /// Only the latest is made up for.
     #[default]
     RunOnce,
-    /// They are left out.
+    /// None is made up for.
     Skip,
-    /// Each of them is made up for.
+    /// Each is made up for.
     RunAll,
 }
 
@@ -46,37 +46,37 @@ pub enum Missed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleCreated {
-    /// Five fields: minute, hour, day of month, month, day of week.
+    /// The cron expression. Five fields: minute, hour, day of month, month, day of week.
     pub cron: String,
     /// IANA name of the time zone in which `cron` is read.
     pub time_zone: String,
-    /// What becomes of missed runs.
+    /// What happens to missed runs.
     pub missed: Missed,
-    /// What each task is created from.
+    /// The template of each task.
     pub task: Template,
 }
 
-/// What each task of a schedule is created from.
+/// The template of a schedule's tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
-    /// What sort of work; chooses the handler.
+    /// The kind of work; it chooses the handler.
     pub kind: String,
-    /// What people read.
+    /// The title, for people.
     pub title: String,
-    /// The subject who sees it.
+    /// The subject who sees the tasks.
     pub owner: String,
-    /// What the handler gets.
+    /// The input of the handler.
     pub input: Value,
-    /// Where it waits.
+    /// The queue in which the tasks wait.
     pub queue: String,
-    /// Higher goes first.
+    /// The priority: the higher one starts first.
     pub priority: i32,
-    /// How many attempts one run may take.
+    /// How many attempts one run may have.
     pub max_attempts: u32,
-    /// Bound on one attempt, in seconds.
+    /// How long one attempt may take, in seconds.
     pub timeout_s: Option<u64>,
-    /// Free words to filter by.
+    /// Free keys and values to filter by.
     pub labels: BTreeMap<String, String>,
     /// At most one task of the owner with this key is not final.
     pub unique_key: Option<String>,
@@ -85,7 +85,7 @@ pub struct Template {
 }
 
 impl Template {
-    /// The next task of this schedule.
+    /// The request for a task of this schedule.
     #[must_use]
     pub fn task(&self, schedule: Uuid) -> Created {
         let task = self.clone();
@@ -113,18 +113,18 @@ impl Template {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleRemoved {
-    /// Why, in the words of who asked.
+    /// The reason, as the operator gave it.
     pub reason: Option<String>,
 }
 
-/// An operator's wish.
+/// The command of an operator.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ScheduleCommand {
-    /// Have this task come again and again.
+    /// Create the schedule.
     Create(Box<ScheduleCreated>),
-    /// Stop that.
+    /// Create no more tasks.
     Remove {
-        /// Why.
+        /// The reason, for people.
         reason: Option<String>,
     },
 }
@@ -133,7 +133,7 @@ impl Decider for Schedule {
     type Command = ScheduleCommand;
     type Event = ScheduleEvent;
 
-    /// What a template may hold is checked by who builds it: the rules of the cron expression need a time zone database.
+    /// The caller checks the template and the cron expression: the latter needs the time zone database.
     fn decide(&self, command: &ScheduleCommand, _now: Timestamp) -> Result<Vec<ScheduleEvent>, Rejection> {
         match (command, &self.created) {
             (ScheduleCommand::Create(new), None) => Ok(vec![ScheduleEvent::ScheduleCreated(new.clone())]),

@@ -1,36 +1,39 @@
-//! A task, folded from its events.
+//! The status and the state of a task, folded from its events.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{CancelPolicy, Completed, Created, Event, Outcome, ReleasedReason, Rung, is_verdict_of_the_system};
+use super::event::{
+    CancelAcknowledged, CancelPolicy, Completed, Created, Event, Outcome, ReleasedReason, Rung, Started,
+    is_system_error,
+};
 use super::time::Timestamp;
 
-/// What the checkbox filters offer.
+/// Where a task stands; the filters of lists offer these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Waits for `run_at`.
+    /// The task waits for `run_at`.
     Scheduled,
-    /// Ready, waits for a worker.
+    /// The task is ready and waits for a worker.
     Queued,
     /// A worker holds the lease.
     Running,
-    /// Cancel requested while an attempt runs; the code has not stopped yet.
+    /// A cancel was requested while an attempt ran; the code has not stopped yet.
     Cancelling,
-    /// The last attempt failed, waits for `retry_at`.
+    /// The last attempt failed; the task waits for `retry_at`.
     Retrying,
-    /// Final: done.
+    /// Final: the work is done.
     Succeeded,
-    /// Final: could not be done.
+    /// Final: the work could not be done.
     Failed,
-    /// Final: stopped because somebody asked.
+    /// Final: the task was stopped on request.
     Cancelled,
 }
 
 impl Status {
-    /// All of them, in the order in which they are shown.
+    /// All statuses, in the order in which they are shown.
     pub const ALL: [Self; 8] = [
         Self::Scheduled,
         Self::Queued,
@@ -42,7 +45,7 @@ impl Status {
         Self::Cancelled,
     ];
 
-    /// Its name in the contract.
+    /// The name of the status in the contract.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -57,15 +60,15 @@ impl Status {
         }
     }
 
-    /// The status of this name.
+    /// The status with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.name() == name)
     }
 
-    /// Where a task begins.
+    /// The status of a new task.
     #[must_use]
-    pub const fn at_birth(created: &Created) -> Self {
+    pub const fn initial(created: &Created) -> Self {
         if created.run_at.is_some() { Self::Scheduled } else { Self::Queued }
     }
 
@@ -87,14 +90,18 @@ impl Status {
         }
     }
 
-    /// The state table: the status after `event`, or nothing where the table has no such line.
+    /// The state table: the status after `event`, or none where the table has no such line.
     ///
-    /// A request to cancel what doesn't run leaves the status as it is; `Completed` follows in the same append.
+    /// This is the only place that says what an event does to the status: `evolve` and the views both call it. Both treat
+    /// an event that the table doesn't have in the same way: it changes nothing. No rule decides such an event, so it
+    /// is in no log that this program wrote; a log that has one can still be read.
+    ///
+    /// A request to cancel a task that doesn't run leaves its status; `Completed` follows in the same append.
     #[must_use]
     pub const fn after(before: Option<Self>, event: &Event) -> Option<Self> {
         use Status::{Cancelled, Cancelling, Failed, Queued, Retrying, Running, Scheduled, Succeeded};
         match (event, before) {
-            (Event::Created(created), None) => Some(Self::at_birth(created)),
+            (Event::Created(created), None) => Some(Self::initial(created)),
             (Event::Queued(_), Some(Scheduled | Retrying))
             | (Event::Released(_), Some(Running))
             | (Event::Retried(_), Some(Succeeded | Failed | Cancelled)) => Some(Queued),
@@ -137,69 +144,130 @@ pub struct Cancel {
     pub policy: CancelPolicy,
     /// The highest rung reached.
     pub rung: Rung,
-    /// What the worker said that it stops after, if it has answered: `Some(None)` is "at once".
+    /// What the worker acknowledged last: the step after which it stops, or `Some(None)` where it stops at once.
     pub acknowledged: Option<Option<String>>,
-    /// How often it has answered.
-    pub answers: u32,
+    /// How many acknowledgements the log holds.
+    pub acknowledgements: u32,
 }
 
-/// Attempts of which it is remembered how they ended. A report that is repeated later than that is told that its lease is
-/// lost, which changes nothing either.
+/// How many ended attempts a task remembers. A report about an older one is rejected as [`LeaseLost`], which changes nothing
+/// either.
+///
+/// [`LeaseLost`]: super::Rejection::LeaseLost
 const ENDED_MAX: usize = 100;
 
 /// An attempt that is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedAttempt {
-    /// Its number.
+    /// The number of the attempt.
     pub attempt: u32,
     /// Hash of its lease's secret.
     pub lease: Option<String>,
-    /// Where the task stood after it.
+    /// The status of the task after the attempt.
     pub status: Status,
-    /// Whether its worker said so; else somebody else ended it.
+    /// Whether its worker reported the end; if not, the system ended the attempt.
     pub by_worker: bool,
 }
 
-/// What the rules need to know of a task.
+/// The state of a task, as far as the rules need it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Task {
     /// The request, as it was accepted.
     pub created: Arc<Created>,
-    /// Where it stands.
+    /// Where the task stands.
     pub status: Status,
-    /// Number of the last attempt; 0 where none ran.
+    /// Number of the last attempt; 0 before the first.
     pub attempt: u32,
-    /// Attempts of this run that count against `max_attempts`.
+    /// How many attempts of this run count against `max_attempts`.
     pub attempts_in_run: u32,
-    /// Who executes the last attempt.
+    /// The worker of the last attempt.
     pub worker: Option<String>,
-    /// Hash of its lease's secret.
+    /// Hash of the secret of the last attempt's lease.
     pub lease: Option<String>,
     /// When the next attempt may start, while `retrying`.
     pub retry_at: Option<Timestamp>,
     /// The request to cancel this run.
     pub cancel: Option<Cancel>,
-    /// The attempts that are over, oldest first: a report that comes twice is answered twice the same.
+    /// The attempts that are over, oldest first: a report that is sent twice gets the same answer twice.
     pub ended: Vec<EndedAttempt>,
 }
 
 impl Task {
-    /// How this attempt ended, if its worker ended it.
+    fn new(created: &Created) -> Self {
+        Self {
+            created: Arc::new(created.clone()),
+            status: Status::initial(created),
+            attempt: 0,
+            attempts_in_run: 0,
+            worker: None,
+            lease: None,
+            retry_at: None,
+            cancel: None,
+            ended: Vec::new(),
+        }
+    }
+
+    /// The status after this attempt, if its worker reported the end under this lease.
     #[must_use]
     pub fn ended_by_its_worker(&self, attempt: u32, lease: &str) -> Option<Status> {
         let ended = self.ended.iter().rfind(|ended| ended.attempt == attempt)?;
         (ended.by_worker && ended.lease.as_deref() == Some(lease)).then_some(ended.status)
     }
 
+    /// Everything but the status.
+    fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Created(_) | Event::OutputKept(_) => {}
+            Event::Queued(_) => self.retry_at = None,
+            Event::Started(started) => self.start_attempt(started),
+            Event::CancelRequested(request) => {
+                let policy = request.policy;
+                self.cancel = Some(Cancel { policy, rung: Rung::Ask, acknowledged: None, acknowledgements: 0 });
+            }
+            Event::CancelAcknowledged(acknowledged) => self.acknowledge_cancel(acknowledged),
+            Event::CancelEscalated(step) => {
+                if let Some(cancel) = &mut self.cancel {
+                    cancel.rung = step.rung;
+                }
+            }
+            Event::AttemptFailed(failed) => {
+                self.retry_at = Some(failed.retry_at);
+                self.end_attempt(!is_system_error(&failed.error));
+            }
+            Event::Released(released) => {
+                self.attempts_in_run = self.attempts_in_run.saturating_sub(1);
+                self.end_attempt(released.reason == ReleasedReason::HandedBack);
+            }
+            Event::Completed(completed) => self.complete(completed),
+            Event::Retried(_) => {
+                self.attempts_in_run = 0;
+                self.cancel = None;
+            }
+        }
+    }
+
+    fn start_attempt(&mut self, started: &Started) {
+        self.attempt = started.attempt;
+        self.attempts_in_run = self.attempts_in_run.saturating_add(1);
+        self.worker = Some(started.worker.clone());
+        self.lease = Some(started.lease.clone());
+    }
+
+    fn acknowledge_cancel(&mut self, acknowledged: &CancelAcknowledged) {
+        if let Some(cancel) = &mut self.cancel {
+            cancel.acknowledged = Some(acknowledged.stopping_after.clone());
+            cancel.acknowledgements = cancel.acknowledgements.saturating_add(1);
+        }
+    }
+
     fn complete(&mut self, completed: &Completed) {
         self.retry_at = None;
         if completed.attempt.is_some() {
             let error = completed.error.as_ref();
-            self.end_attempt(!completed.forced && !error.is_some_and(is_verdict_of_the_system));
+            self.end_attempt(!completed.forced && !error.is_some_and(is_system_error));
         }
     }
 
-    /// The present attempt is over.
     fn end_attempt(&mut self, by_worker: bool) {
         let (attempt, lease, status) = (self.attempt, self.lease.clone(), self.status);
         if self.ended.len() >= ENDED_MAX {
@@ -209,81 +277,21 @@ impl Task {
     }
 }
 
-/// The state after one more event. Total: an event that the table doesn't have changes nothing but what it names,
-/// because history is not argued with.
+/// The state after one more event. An event that the [state table](Status::after) doesn't have changes nothing.
 #[must_use]
 pub fn evolve(state: Option<Task>, event: &Event) -> Option<Task> {
+    let Some(status) = Status::after(state.as_ref().map(|task| task.status), event) else { return state };
     let Some(mut task) = state else {
-        return match event {
-            Event::Created(created) => Some(born(created)),
-            Event::Queued(_)
-            | Event::Started(_)
-            | Event::CancelRequested(_)
-            | Event::CancelAcknowledged(_)
-            | Event::CancelEscalated(_)
-            | Event::AttemptFailed(_)
-            | Event::Released(_)
-            | Event::OutputKept(_)
-            | Event::Completed(_)
-            | Event::Retried(_) => None,
-        };
+        // The table has one line that begins with no task.
+        return if let Event::Created(created) = event { Some(Task::new(created)) } else { None };
     };
-    task.status = Status::after(Some(task.status), event).unwrap_or(task.status);
-    match event {
-        Event::Created(_) | Event::OutputKept(_) => {}
-        Event::Queued(_) => task.retry_at = None,
-        Event::Completed(completed) => task.complete(completed),
-        Event::Started(started) => {
-            task.attempt = started.attempt;
-            task.attempts_in_run += 1;
-            task.worker = Some(started.worker.clone());
-            task.lease = Some(started.lease.clone());
-        }
-        Event::CancelRequested(request) => {
-            task.cancel = Some(Cancel { policy: request.policy, rung: Rung::Ask, acknowledged: None, answers: 0 });
-        }
-        Event::CancelAcknowledged(heard) => {
-            if let Some(cancel) = &mut task.cancel {
-                cancel.acknowledged = Some(heard.stopping_after.clone());
-                cancel.answers += 1;
-            }
-        }
-        Event::CancelEscalated(step) => {
-            if let Some(cancel) = &mut task.cancel {
-                cancel.rung = step.rung;
-            }
-        }
-        Event::AttemptFailed(failed) => {
-            task.retry_at = Some(failed.retry_at);
-            task.end_attempt(!is_verdict_of_the_system(&failed.error));
-        }
-        Event::Released(released) => {
-            task.attempts_in_run = task.attempts_in_run.saturating_sub(1);
-            task.end_attempt(released.reason == ReleasedReason::HandedBack);
-        }
-        Event::Retried(_) => {
-            task.attempts_in_run = 0;
-            task.cancel = None;
-        }
-    }
+    task.status = status;
+    task.apply(event);
     Some(task)
 }
 
-fn born(created: &Created) -> Task {
-    Task {
-        created: Arc::new(created.clone()),
-        status: Status::at_birth(created),
-        attempt: 0,
-        attempts_in_run: 0,
-        worker: None,
-        lease: None,
-        retry_at: None,
-        cancel: None,
-        ended: Vec::new(),
-    }
-}
-
 /// The state after these events, oldest first.
+#[cfg(feature = "testing")]
 #[must_use]
 pub fn fold<'a>(state: Option<Task>, events: impl IntoIterator<Item = &'a Event>) -> Option<Task> {
     events.into_iter().fold(state, evolve)

@@ -1,4 +1,4 @@
-//! Instants, as the contract writes them: RFC 3339, UTC, microseconds. This room reads no clock.
+//! Instants, in the format of the contract: RFC 3339, UTC, microseconds. The module reads no clock.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The instant this many microseconds after 1970-01-01T00:00:00Z, held within the years -9999 to 9999.
+    /// The instant so many microseconds after 1970-01-01T00:00:00Z, clamped to the years -9999 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Self {
         Self(micros.clamp(jiff::Timestamp::MIN.as_microsecond(), jiff::Timestamp::MAX.as_microsecond()))
@@ -23,30 +23,30 @@ impl Timestamp {
         self.0
     }
 
-    /// This much later; the end of time where that is nearer.
+    /// The instant `duration` later, at most the last one of the year 9999.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self::from_micros(self.0.saturating_add(micros))
     }
 
-    /// How long after `earlier` this is; zero where it is not.
+    /// The time from `earlier` to this instant; zero where `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }
 
-/// The text is no RFC 3339 time.
+/// The text is not an RFC 3339 time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a time: RFC 3339 with a zone is needed, like 2026-11-22T15:04:05.000000Z")]
-pub struct NotATime;
+pub struct InvalidTimestamp;
 
 impl FromStr for Timestamp {
-    type Err = NotATime;
+    type Err = InvalidTimestamp;
 
-    fn from_str(text: &str) -> Result<Self, NotATime> {
-        text.parse::<jiff::Timestamp>().map(|at| Self(at.as_microsecond())).map_err(|_| NotATime)
+    fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
+        text.parse::<jiff::Timestamp>().map(|at| Self(at.as_microsecond())).map_err(|_| InvalidTimestamp)
     }
 }
 

@@ -6,31 +6,31 @@ use std::sync::Arc;
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
-use super::blocks::Blocks;
-use super::lanes::Index;
-use super::places::{Counts, count};
+use super::blocks::RowBlocks;
+use super::lanes::StatusIndex;
+use super::places::{Counts, count_change, decrement};
 use crate::task::{Position, Status};
 
-/// Final tasks whose last `Completed` lies after what the owner has seen.
+/// How many final tasks have their last `Completed` after the position up to which the owner has seen everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Unseen {
-    /// Done.
+    /// The work is done.
     pub succeeded: u64,
-    /// Could not be done.
+    /// The work could not be done.
     pub failed: u64,
-    /// Stopped because somebody asked.
+    /// The task was stopped on request.
     pub cancelled: u64,
 }
 
 impl Unseen {
-    /// All of them.
+    /// The sum of the three.
     #[cfg(feature = "testing")]
     #[must_use]
     pub const fn total(self) -> u64 {
         self.succeeded + self.failed + self.cancelled
     }
 
-    const fn of(&mut self, status: Status) -> Option<&mut u64> {
+    const fn counter(&mut self, status: Status) -> Option<&mut u64> {
         match status {
             Status::Succeeded => Some(&mut self.succeeded),
             Status::Failed => Some(&mut self.failed),
@@ -40,16 +40,16 @@ impl Unseen {
     }
 }
 
-/// What a bell shows.
+/// The counters of a bell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
-    /// The log position that they reflect.
+    /// The log position that the counters reflect.
     pub position: Position,
     /// Tasks by status, in the order of [`Status::ALL`].
     pub counts: Counts,
-    /// What is news.
+    /// Ends that the owner has not seen yet.
     pub unseen: Unseen,
-    /// Everything up to here has been seen.
+    /// The owner has seen everything up to this position.
     pub seen: Position,
 }
 
@@ -78,18 +78,18 @@ impl Serialize for Counters {
     }
 }
 
-/// All that is kept of one owner.
+/// The tasks and the counters of one owner.
 #[derive(Debug)]
 pub(super) struct Owner {
     pub(super) name: Arc<str>,
     pub(super) counts: Counts,
     pub(super) unseen: Unseen,
     pub(super) seen: Position,
-    /// Position and slot of each `Completed` after `seen`, oldest first; a task that was retried leaves its entry behind.
+    /// Position and slot of each `Completed` after `seen`, oldest first. The entry of a task that was retried stays.
     ends: VecDeque<(Position, u32)>,
-    pub(super) tasks: Index,
-    /// Indices of the owner's places.
-    pub(super) places: Vec<usize>,
+    pub(super) tasks: StatusIndex,
+    /// Indexes of the owner's [counter keys](super::places::CounterKey).
+    pub(super) keys: Vec<usize>,
 }
 
 impl Owner {
@@ -100,47 +100,51 @@ impl Owner {
             unseen: Unseen::default(),
             seen: Position(0),
             ends: VecDeque::new(),
-            tasks: Index::of_owner(),
-            places: Vec::new(),
+            tasks: StatusIndex::of_owner(),
+            keys: Vec::new(),
         }
     }
 
-    pub(super) fn moved(&mut self, rank: usize, from: Option<Status>, to: Status) {
-        count(&mut self.counts, from, to);
-        if from.is_some() {
-            self.tasks.moved(rank, from, to);
-        }
+    /// Adds a new task; its rank.
+    pub(super) fn add(&mut self, slot: u32, status: Status) -> usize {
+        count_change(&mut self.counts, None, status);
+        self.tasks.push(slot, status)
     }
 
-    /// A task ended there.
-    pub(super) fn ended(&mut self, slot: u32, status: Status, at: Position) {
+    pub(super) fn change_status(&mut self, rank: usize, from: Status, to: Status) {
+        count_change(&mut self.counts, Some(from), to);
+        self.tasks.change_status(rank, Some(from), to);
+    }
+
+    /// Counts a run that ended at this position, unless the owner has seen it already.
+    pub(super) fn add_unseen(&mut self, slot: u32, status: Status, at: Position) {
         if at > self.seen {
             self.ends.push_back((at, slot));
-            if let Some(count) = self.unseen.of(status) {
+            if let Some(count) = self.unseen.counter(status) {
                 *count += 1;
             }
         }
     }
 
-    /// A task that had ended there runs again.
-    pub(super) fn reopened(&mut self, status: Status, at: Position) {
+    /// Takes back the count of a run that had ended at this position: the task runs again.
+    pub(super) fn remove_unseen(&mut self, status: Status, at: Position) {
         if at > self.seen
-            && let Some(count) = self.unseen.of(status)
+            && let Some(count) = self.unseen.counter(status)
         {
-            *count -= 1;
+            decrement(count);
         }
     }
 
-    /// The owner has seen everything up to there; whether that is more than before.
-    pub(super) fn see(&mut self, position: Position, rows: &Blocks) -> bool {
+    /// The owner has seen everything up to `position`. False where that is not more than before.
+    pub(super) fn mark_seen(&mut self, position: Position, rows: &RowBlocks) -> bool {
         if position <= self.seen {
             return false;
         }
         self.seen = position;
         while let Some((at, slot)) = self.ends.pop_front_if(|(at, _)| *at <= position) {
             let Some(row) = rows.get(slot as usize).filter(|row| row.ended() == Some(at)) else { continue };
-            if let Some(count) = self.unseen.of(row.status()) {
-                *count -= 1;
+            if let Some(count) = self.unseen.counter(row.status()) {
+                decrement(count);
             }
         }
         true
@@ -163,8 +167,8 @@ impl Owners {
         self.list.get(*self.by_name.get(name)?)
     }
 
-    /// The owner of this name and its index; a new one where it was not known.
-    pub(super) fn known(&mut self, name: &str) -> (usize, &mut Owner) {
+    /// The owner with this name and its index; adds the owner if it is new.
+    pub(super) fn get_or_add(&mut self, name: &str) -> (usize, &mut Owner) {
         let index = self.by_name.get(name).copied().unwrap_or_else(|| {
             let name: Arc<str> = name.into();
             self.by_name.insert(Arc::clone(&name), self.list.len());

@@ -1,21 +1,22 @@
-//! The rows of the tasks view in creation order, in blocks that a reader can hold while the writer goes on.
+//! The rows of all tasks in creation order, in blocks that a reader can hold while the writer goes on.
 
 use std::sync::Arc;
 
 use super::row::Row;
 use crate::task::Position;
 
-/// Rows in a block: a held block costs the writer one copy of so many rows, a snapshot one count for each block.
+/// Rows in a block. A snapshot costs one reference count for each block; while a reader holds it, the first write to a block
+/// costs one copy of so many rows.
 const BLOCK: usize = 512;
 
-/// A list of rows that only grows, copied block by block where somebody else still reads one.
+/// A list of rows that only grows. Its index of a row is called a slot.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Blocks {
+pub(super) struct RowBlocks {
     blocks: Vec<Arc<Vec<Row>>>,
     len: usize,
 }
 
-impl Blocks {
+impl RowBlocks {
     pub(super) const fn len(&self) -> usize {
         self.len
     }

@@ -16,12 +16,12 @@ pub enum Verdict {
     FinishedFirst,
     /// The work failed before the request took effect.
     FailedFirst,
-    /// The task was ended and nobody saw the code stop.
+    /// The system ended the task; it is not known whether its code has stopped.
     Forced,
 }
 
 impl Verdict {
-    /// Its name in the contract.
+    /// The name of the verdict in the contract.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -42,35 +42,35 @@ impl Verdict {
     }
 }
 
-/// A request to cancel the present run, and how far it has come.
+/// A request to cancel the present run, and how far the ladder was climbed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cancel {
-    /// Where in the log it was asked.
+    /// Position of the request in the log.
     pub requested: Position,
     /// The ladder in force.
     pub policy: CancelPolicy,
-    /// When it was asked.
+    /// When the cancel was requested.
     pub requested_at: Timestamp,
-    /// Who asked.
+    /// The subject who requested it.
     pub requested_by: Box<str>,
-    /// Why.
+    /// The reason that the subject gave.
     pub reason: Option<Box<str>>,
-    /// When the worker first said that it had heard.
+    /// When the worker first acknowledged the request.
     pub acknowledged_at: Option<Timestamp>,
-    /// The step that can't be interrupted, as the worker said last.
+    /// The step after which the worker stops, from the last acknowledgement.
     pub stopping_after: Option<Box<str>>,
-    /// When that step is expected to be over, as the worker said last.
+    /// When that step is expected to end, from the last acknowledgement.
     pub expected_end: Option<Timestamp>,
-    /// The highest rung of the ladder that was reached.
+    /// The highest rung reached.
     pub rung: Rung,
-    /// When that was.
+    /// When that rung was reached.
     pub rung_at: Timestamp,
     /// What became of it, once the run is over.
     pub verdict: Option<Verdict>,
 }
 
 impl Cancel {
-    pub(super) fn asked(request: &CancelRequested, (requested, at): (Position, Timestamp), by: &str) -> Self {
+    pub(super) fn new(request: &CancelRequested, (requested, at): (Position, Timestamp), by: &str) -> Self {
         Self {
             requested,
             policy: request.policy,
@@ -86,12 +86,12 @@ impl Cancel {
         }
     }
 
-    pub(super) fn climbed(&mut self, step: &CancelEscalated, at: Timestamp) {
+    pub(super) fn escalate(&mut self, step: &CancelEscalated, at: Timestamp) {
         self.rung = step.rung;
         self.rung_at = at;
     }
 
-    /// The next rung that comes by itself, and when; none where this one is for ever.
+    /// The next rung, and when a timer climbs to it; none where no timer does.
     #[must_use]
     pub fn next_rung(&self) -> Option<(Timestamp, Rung)> {
         let (after_ms, rung) = match self.rung {
@@ -102,9 +102,9 @@ impl Cancel {
         Some((self.rung_at.plus(Duration::from_millis(after_ms)), rung))
     }
 
-    pub(super) fn heard(&mut self, said: &CancelAcknowledged, at: Timestamp) {
+    pub(super) fn acknowledge(&mut self, acknowledged: &CancelAcknowledged, at: Timestamp) {
         self.acknowledged_at = self.acknowledged_at.or(Some(at));
-        self.stopping_after = said.stopping_after.as_deref().map(Into::into);
-        self.expected_end = said.expected_end;
+        self.stopping_after = acknowledged.stopping_after.as_deref().map(Into::into);
+        self.expected_end = acknowledged.expected_end;
     }
 }

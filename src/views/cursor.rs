@@ -1,10 +1,10 @@
-//! Where a page ends and the next begins, as text that a client hands back.
+//! Where one page ends and the next begins, as text that the client sends back.
 
 use std::fmt::Write;
 
 use crate::task::Position;
 
-/// By creation.
+/// The order of a list, by creation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Order {
     /// The newest first.
@@ -14,20 +14,20 @@ pub enum Order {
     Asc,
 }
 
-/// Which side of the key the page lies on, in its own order.
+/// On which side of the key the page lies, in the order of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     After,
     Before,
 }
 
-/// A place between two tasks of one list. The key is the position of a `Created`, so that it holds while tasks come and go.
+/// A place in one list. The key is the position of a `Created`, so it stays valid while tasks are added or cease to match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     pub(super) order: Order,
     pub(super) side: Side,
     pub(super) key: Position,
-    /// Fingerprint of the filter that it belongs to.
+    /// Fingerprint of the list's filter.
     pub(super) filter: u64,
 }
 
@@ -38,11 +38,11 @@ pub struct BadCursor;
 
 /// One byte of flags, key, fingerprint, four bytes of checksum.
 const LEN: usize = 1 + 8 + 8 + 4;
-/// The shape of the bytes, in the upper bits of the flags.
+/// Version of the format, in the upper bits of the flags.
 const VERSION: u8 = 1 << 2;
 
 impl Cursor {
-    /// As text that needs no escape in an address.
+    /// The cursor as text that needs no escape in a URL.
     #[must_use]
     pub fn encode(&self) -> String {
         let body = self.body();
@@ -56,7 +56,7 @@ impl Cursor {
     /// The cursor of this text.
     ///
     /// # Errors
-    /// [`BadCursor`] where no [`Cursor::encode`] has written it.
+    /// [`BadCursor`] where [`Cursor::encode`] has not written the text.
     pub fn decode(text: &str) -> Result<Self, BadCursor> {
         if text.len() != 2 * LEN || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
             return Err(BadCursor);

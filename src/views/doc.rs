@@ -1,24 +1,24 @@
-//! The task as JSON, as the contract spells it.
+//! The task as JSON, as the contract defines it.
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 use super::cancel::{Cancel, Verdict};
-use super::row::{Ended, Row};
+use super::row::{Row, RunOutcome};
 use crate::task::Status;
 use crate::task::event::Progress;
 
-/// What a queued task waits for, as only the dispatcher knows.
+/// What a queued task waits for. The log doesn't say it; the dispatcher knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Waiting {
-    /// A worker that offers its kind.
+    /// For a worker that offers its kind.
     #[default]
     Worker,
-    /// A limit on how many run at once.
+    /// For a limit on how many tasks run at once.
     Limit,
-    /// Its queue to be resumed.
+    /// For its queue to be resumed.
     Paused,
-    /// Nothing that is worth a word: it starts soon.
+    /// For nothing: it starts soon.
     Soon,
 }
 
@@ -33,7 +33,7 @@ impl Waiting {
     }
 }
 
-/// A task on its way to a reader. Absent values are null, never missing.
+/// A task that serializes as the contract's JSON. Absent values are null, never left out.
 #[derive(Clone, Debug)]
 pub struct TaskDoc {
     row: Row,
@@ -42,7 +42,8 @@ pub struct TaskDoc {
 }
 
 impl Row {
-    /// The task as JSON. `waiting` counts for a queued task alone; `live` is what its running attempt said last.
+    /// The task as JSON. `waiting` is used only while the task is queued; `live` is the last progress report of its running
+    /// attempt.
     #[must_use]
     pub fn doc(&self, waiting: Waiting, live: Option<&Progress>) -> TaskDoc {
         TaskDoc { row: self.clone(), waiting, live: live.filter(|_| self.status().is_active()).cloned() }
@@ -50,13 +51,13 @@ impl Row {
 }
 
 impl TaskDoc {
-    /// The task that it shows.
+    /// The row that the document shows.
     #[must_use]
     pub const fn row(&self) -> &Row {
         &self.row
     }
 
-    /// What the task waits for.
+    /// What the task waits for, as the contract names it.
     #[must_use]
     pub const fn waiting_for(&self) -> Option<&'static str> {
         match self.row.status() {
@@ -72,8 +73,8 @@ impl Serialize for TaskDoc {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let row = &self.row;
         let duration_ms = row.duration().map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
-        let said_nothing = Ended::default();
-        let outcome = row.outcome().or_else(|| row.status().is_final().then_some(&said_nothing));
+        let empty = RunOutcome::default();
+        let outcome = row.outcome().or_else(|| row.status().is_final().then_some(&empty));
         let mut out = serializer.serialize_struct("Task", 25)?;
         out.serialize_field("id", &row.id())?;
         out.serialize_field("kind", row.kind())?;
@@ -104,7 +105,7 @@ impl Serialize for TaskDoc {
     }
 }
 
-impl Serialize for Ended {
+impl Serialize for RunOutcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut out = serializer.serialize_struct("Outcome", 2)?;
         out.serialize_field("message", &self.message)?;

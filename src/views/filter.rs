@@ -1,11 +1,11 @@
-//! Which tasks a reader wants to see.
+//! Which tasks a list shows.
 
 use serde::{Deserialize, Serialize};
 
 use super::row::Row;
 use crate::task::{Status, TaskId, Timestamp};
 
-/// A task must match every field, and one of the values within a list; an empty field lets everything through.
+/// A task matches if it matches every field. It matches a list if it matches one of the values; an empty field matches all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
@@ -39,7 +39,7 @@ pub struct Filter {
     /// Finished earlier than this (not at it).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_before: Option<Timestamp>,
-    /// Asked for by this task.
+    /// Created as a child of this task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,
 }
@@ -51,13 +51,14 @@ impl Filter {
         text.split_whitespace().map(str::to_lowercase).collect()
     }
 
-    /// Whether it lets every task through.
+    /// Whether every task matches.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether only reading the tasks shows how many match: more is asked than owner, kind, queue and status.
+    /// Whether the number of matching tasks is known only after reading them: the counters know owner, kind, queue and
+    /// status alone.
     #[must_use]
     pub const fn needs_scan(&self) -> bool {
         !self.labels.is_empty()
@@ -69,13 +70,18 @@ impl Filter {
             || self.parent.is_some()
     }
 
-    /// Whether this task is let through.
+    /// Whether the filter's kinds and queues include these.
+    #[must_use]
+    pub fn admits(&self, kind: &str, queue: &str) -> bool {
+        one_of(&self.kind, kind) && one_of(&self.queue, queue)
+    }
+
+    /// Whether this task matches.
     #[must_use]
     pub fn matches(&self, row: &Row) -> bool {
         (self.status.is_empty() || self.status.contains(&row.status()))
             && one_of(&self.owner, row.owner())
-            && one_of(&self.kind, row.kind())
-            && one_of(&self.queue, row.queue())
+            && self.admits(row.kind(), row.queue())
             && self.parent.is_none_or(|parent| row.parent() == Some(parent))
             && self.created_after.is_none_or(|at| row.created_at() > at)
             && self.created_before.is_none_or(|at| row.created_at() < at)
@@ -85,10 +91,10 @@ impl Filter {
             && (self.q.is_empty() || has_words(&self.q, row))
     }
 
-    /// The same number for the same wish, in whatever order its values stand, on every server and after a restart.
+    /// A hash of the filter: the same for the same values in any order, on every server and after a restart.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
-        let mut print = Print::default();
+        let mut print = Fingerprint::default();
         print.list("status", self.status.iter().map(|status| status.name().to_owned()));
         print.list("kind", self.kind.iter().cloned());
         print.list("queue", self.queue.iter().cloned());
@@ -123,11 +129,11 @@ fn has_words(words: &[String], row: &Row) -> bool {
     })
 }
 
-/// A hash of named lists, each length before its text, so that no two filters read alike.
+/// Hashes named lists. The length of each text comes before the text, so that different filters are different input.
 #[derive(Default)]
-struct Print(blake3::Hasher);
+struct Fingerprint(blake3::Hasher);
 
-impl Print {
+impl Fingerprint {
     fn list(&mut self, name: &str, values: impl Iterator<Item = String>) {
         let mut values: Vec<String> = values.collect();
         values.sort_unstable();

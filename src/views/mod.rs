@@ -1,10 +1,12 @@
-//! THE READ SIDE: everything that anyone sees, as pure folds of the log. No clock, no IO, no async.
+//! THE READ SIDE: what clients see, as pure folds of the log. No clock, no IO, no async.
 //!
-//! [`Views::apply`] is the only way in; the same events give the same views, live, replayed, or as of any position.
-//! What is not in the log (progress as a passing remark) stands in a table of its own and counts for nothing.
+//! Only [`Views::apply`] changes what comes from the log: the same events give the same views, whether they are applied live,
+//! in a replay, or up to an earlier position. Progress reports of running attempts are not in the log; [`Views`] keeps them
+//! in a table of their own, which no counter, filter or digest reads.
 //!
-//! Reading order: [`row`] and [`cancel`] (a task, and how an event changes it), [`doc`] (its JSON), [`bell`] (counters), [`pending`]
-//! (what may run next), [`filter`], [`page`] and [`cursor`] (queries); `blocks`, `lanes` and `places` are how it is kept.
+//! Reading order: [`row`] and [`cancel`] (a task, and how an event changes it), [`doc`] (its JSON), [`bell`] (an owner's
+//! counters), [`run_queue`] (what may run next), [`filter`], [`page`], [`cursor`] and `query` (lists). How the data is
+//! stored: `blocks` (the rows), `lanes` (which tasks have which status), `places` (how many tasks have which status).
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -36,70 +38,72 @@ pub use cancel::Cancel;
 pub use cursor::{Cursor, Order};
 pub use doc::{TaskDoc, Waiting};
 pub use filter::Filter;
-pub use page::{Page, PageRequest};
+pub use page::{Page, PageRequest, RowBudget};
 pub use places::Counts;
 pub use query::Snapshot;
 pub use queues::Queues;
 pub use row::Row;
-pub use run_queue::{Limits, RunQueue, Timer, Wants};
+pub use run_queue::{Limits, RunQueue, Timer, WorkOffer};
 pub use schedules::Schedules;
 
 use bell::Owners;
-use blocks::Blocks;
-use lanes::Index;
-use places::{Names, Places};
+use blocks::RowBlocks;
+use lanes::StatusIndex;
+use places::{Interner, StatusCounters};
 
-/// The keys of one caller: what each stands for, and the hash of its body.
-type Keys = HashMap<Box<str>, (TaskId, Box<str>)>;
+/// The idempotency keys of one caller: the task of each, and the hash of the request's body.
+type IdempotencyKeys = HashMap<Box<str>, (TaskId, Box<str>)>;
 
-/// All views at one position of the log. One writer; readers share it behind a lock.
+/// All views at one position of the log. The projector writes them; readers share them behind a lock.
 #[derive(Debug, Default)]
 pub struct Views {
     position: Position,
     time: Option<Timestamp>,
-    rows: Blocks,
+    rows: RowBlocks,
     slots: HashMap<TaskId, u32>,
-    all: Index,
-    names: Names,
+    all: StatusIndex,
+    names: Interner,
     owners: Owners,
-    places: Places,
-    idempotent: HashMap<Box<str>, Keys>,
+    counters: StatusCounters,
+    /// By caller.
+    idempotency_keys: HashMap<Box<str>, IdempotencyKeys>,
+    /// The last progress report of each running attempt.
     live: HashMap<TaskId, Progress>,
     queues: Queues,
     schedules: Schedules,
     children: HashMap<TaskId, Vec<TaskId>>,
-    /// By owner, the tasks that are not final and have a unique key.
-    unique: HashMap<usize, HashMap<Box<str>, TaskId>>,
+    /// By index of the owner and by unique key: the task with that key that is not final.
+    unique_keys: HashMap<usize, HashMap<Box<str>, TaskId>>,
 }
 
 /// What an event changed.
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
-    /// The task, where it was one of a known task.
+    /// The task that it changed; none for an event of another stream, or of a task whose `Created` is missing.
     pub task: Option<Changed>,
-    /// Whose counters or `seen` may have changed.
+    /// The owner whose counters may have changed.
     pub owner: Option<Arc<str>>,
 }
 
 /// A task before and after an event.
 #[derive(Clone, Debug)]
 pub struct Changed {
-    /// None where the event created it.
+    /// The task before the event; none where the event created it.
     pub before: Option<Row>,
-    /// As it is now.
+    /// The task after the event.
     pub after: Row,
 }
 
 impl Views {
-    /// One more event of the log, in the order of its positions.
+    /// Applies one more event. Events must come in the order of their positions.
     pub fn apply(&mut self, recorded: &Recorded) -> Applied {
         self.position = recorded.position;
         self.time = Some(recorded.time);
         match (&recorded.event, recorded.stream.of()) {
             (LogEvent::Task(event), Some(StreamOf::Task(id))) => self.apply_task(id, event, recorded),
             (LogEvent::Bell(BellEvent::Seen(seen)), Some(StreamOf::Bell(owner))) => {
-                let (_, owner) = self.owners.known(owner);
-                let grew = owner.see(seen.position, &self.rows);
+                let (_, owner) = self.owners.get_or_add(owner);
+                let grew = owner.mark_seen(seen.position, &self.rows);
                 Applied { task: None, owner: grew.then(|| Arc::clone(&owner.name)) }
             }
             (LogEvent::Queue(event), Some(StreamOf::Queue(name))) => {
@@ -122,56 +126,44 @@ impl Views {
             let before = row.clone();
             row.evolve(event, recorded, &mut self.names);
             let after = row.clone();
-            let owner = self.settle(slot, &before, &after);
+            let owner = self.follow_change(slot, &before, &after);
             return Applied { task: Some(Changed { before: Some(before), after }), owner };
         }
-        match event {
-            Event::Created(created) => self.create(id, created, recorded),
-            Event::Queued(_)
-            | Event::Started(_)
-            | Event::CancelRequested(_)
-            | Event::CancelAcknowledged(_)
-            | Event::CancelEscalated(_)
-            | Event::AttemptFailed(_)
-            | Event::Released(_)
-            | Event::OutputKept(_)
-            | Event::Completed(_)
-            | Event::Retried(_) => Applied::default(),
-        }
+        let Event::Created(created) = event else { return Applied::default() };
+        self.add_task(id, created, recorded)
     }
 
-    fn create(&mut self, id: TaskId, created: &Created, recorded: &Recorded) -> Applied {
+    fn add_task(&mut self, id: TaskId, created: &Created, recorded: &Recorded) -> Applied {
         let Ok(slot) = u32::try_from(self.rows.len()) else { return Applied::default() };
-        let (owner_index, owner) = self.owners.known(&created.owner);
-        let (place, is_new) = self.places.of((owner_index, &owner.name), created, &mut self.names);
+        let (owner_index, owner) = self.owners.get_or_add(&created.owner);
+        let (key, is_new) = self.counters.key_of((owner_index, &owner.name), created, &mut self.names);
         if is_new {
-            owner.places.push(place.index);
+            owner.keys.push(key.index);
         }
-        let status = Status::at_birth(created);
-        let rank = owner.tasks.push(slot, status);
-        owner.moved(rank, None, status);
+        let status = Status::initial(created);
+        let rank = owner.add(slot, status);
         let name = Arc::clone(&owner.name);
-        self.places.moved(&place, None, status);
+        self.counters.count(&key, None, status);
         self.all.push(slot, status);
-        let row = Row::born(id, created, recorded, place, rank);
+        let row = Row::new(id, created, recorded, key, rank);
         self.rows.push(row.clone());
         self.slots.insert(id, slot);
         if let Some(parent) = created.parent {
             self.children.entry(parent).or_default().push(id);
         }
-        self.hold_key(&row);
+        self.update_unique_key(&row);
         if let Some(schedule) = created.schedule {
-            self.schedules.fired(schedule, id);
+            self.schedules.record_task(schedule, id);
         }
         if let Some(key) = &created.idempotency {
-            let keys = self.idempotent.entry(recorded.meta.actor.as_str().into()).or_default();
+            let keys = self.idempotency_keys.entry(recorded.meta.actor.as_str().into()).or_default();
             keys.entry(key.key.as_str().into()).or_insert_with(|| (id, key.body_hash.as_str().into()));
         }
         Applied { task: Some(Changed { before: None, after: row }), owner: Some(name) }
     }
 
-    /// Brings everything that is kept beside the row in line with it; the owner where counters moved.
-    fn settle(&mut self, slot: u32, before: &Row, after: &Row) -> Option<Arc<str>> {
+    /// Updates the indexes and counters after a row has changed; the owner whose counters have changed.
+    fn follow_change(&mut self, slot: u32, before: &Row, after: &Row) -> Option<Arc<str>> {
         if !after.status().is_active() || after.attempt() != before.attempt() {
             self.live.remove(&after.id());
         }
@@ -180,25 +172,25 @@ impl Views {
             return None;
         }
         if from.is_final() != to.is_final() {
-            self.hold_key(after);
+            self.update_unique_key(after);
         }
-        self.places.moved(after.place(), Some(from), to);
-        self.all.moved(slot as usize, Some(from), to);
-        let owner = self.owners.list.get_mut(after.place().owner_index)?;
-        owner.moved(after.rank(), Some(from), to);
+        self.counters.count(after.counter_key(), Some(from), to);
+        self.all.change_status(slot as usize, Some(from), to);
+        let owner = self.owners.list.get_mut(after.counter_key().owner_index)?;
+        owner.change_status(after.rank(), from, to);
         if let Some(at) = before.ended() {
-            owner.reopened(from, at);
+            owner.remove_unseen(from, at);
         }
         if let Some(at) = after.ended() {
-            owner.ended(slot, to, at);
+            owner.add_unseen(slot, to, at);
         }
         Some(Arc::clone(&owner.name))
     }
 
-    /// A task that is not final holds its unique key; one that is has given it back.
-    fn hold_key(&mut self, row: &Row) {
+    /// A task holds its unique key until it is final.
+    fn update_unique_key(&mut self, row: &Row) {
         let Some(key) = row.unique_key() else { return };
-        let keys = self.unique.entry(row.place().owner_index).or_default();
+        let keys = self.unique_keys.entry(row.counter_key().owner_index).or_default();
         if !row.status().is_final() {
             keys.insert(key.into(), row.id());
         } else if keys.get(key) == Some(&row.id()) {
@@ -206,29 +198,29 @@ impl Views {
         }
     }
 
-    /// The task of this owner that holds the unique key: it is not final.
+    /// The task of this owner that holds the unique key; it is not final.
     #[must_use]
     pub fn holder(&self, owner: &str, key: &str) -> Option<TaskId> {
         let owner = self.owners.index(owner)?;
-        self.unique.get(&owner)?.get(key).copied()
+        self.unique_keys.get(&owner)?.get(key).copied()
     }
 
-    /// The tasks that were created as children of this one, oldest first.
+    /// The children of this task, oldest first.
     #[must_use]
     pub fn children(&self, parent: TaskId) -> &[TaskId] {
         self.children.get(&parent).map_or(&[], Vec::as_slice)
     }
 
-    /// The queues that are paused.
+    /// The paused queues.
     #[must_use]
     pub const fn queues(&self) -> &Queues {
         &self.queues
     }
 
-    /// The queues that have or had tasks, by name, with their tasks by status.
+    /// The number of tasks by status of each queue that has or had tasks.
     #[must_use]
     pub fn queue_counts(&self) -> BTreeMap<Arc<str>, Counts> {
-        self.places.by_queue()
+        self.counters.by_queue()
     }
 
     /// The schedules in force.
@@ -237,19 +229,20 @@ impl Views {
         &self.schedules
     }
 
-    /// All tasks, in the order in which they were created.
+    /// All tasks, oldest first.
     pub fn rows(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter()
     }
 
-    /// A passing remark on a running attempt; the task, for those who watch it. Nothing where that attempt is over.
+    /// Keeps a progress report of a running attempt; the task, to be shown again. None where that attempt is over: the
+    /// report is ignored.
     pub fn note_progress(&mut self, task: TaskId, attempt: u32, progress: Progress) -> Option<Row> {
         let row = self.get(task).filter(|row| row.status().is_active() && row.attempt() == attempt)?.clone();
         self.live.insert(task, progress);
         Some(row)
     }
 
-    /// What the running attempt of this task said last.
+    /// The last progress report of this task's running attempt.
     #[must_use]
     pub fn live_progress(&self, task: TaskId) -> Option<&Progress> {
         self.live.get(&task)
@@ -268,13 +261,13 @@ impl Views {
         self.time
     }
 
-    /// The task of this id.
+    /// The task with this id.
     #[must_use]
     pub fn get(&self, task: TaskId) -> Option<&Row> {
         self.rows.get(*self.slots.get(&task)? as usize)
     }
 
-    /// How many tasks there are.
+    /// The number of tasks.
     #[cfg(feature = "testing")]
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -288,7 +281,7 @@ impl Views {
         self.rows.len() == 0
     }
 
-    /// What this owner's bell shows.
+    /// The counters of this owner's bell.
     #[must_use]
     pub fn counters(&self, owner: &str) -> Counters {
         let position = self.position;
@@ -298,14 +291,14 @@ impl Views {
         }
     }
 
-    /// The task that this caller's key stands for, and the hash of the body that it came with.
+    /// The task that this caller created with this idempotency key, and the hash of that request's body.
     #[must_use]
     pub fn find_idempotent(&self, caller: &str, key: &str) -> Option<(TaskId, &str)> {
-        self.idempotent.get(caller)?.get(key).map(|(task, body_hash)| (*task, &**body_hash))
+        self.idempotency_keys.get(caller)?.get(key).map(|(task, body_hash)| (*task, &**body_hash))
     }
 
-    /// A hash of all that the log led to, in hexadecimal: equal views have equal digests, on every server. Live progress
-    /// is not in the log, so not in here.
+    /// A hash of everything that comes from the log, in hexadecimal: equal views have equal digests, on every server. Live
+    /// progress is left out.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn digest(&self) -> String {
@@ -324,12 +317,13 @@ impl Views {
         for owner in owners {
             add(format!("{} {:?} {:?} {}", owner.name, owner.counts, owner.unseen, owner.seen));
         }
-        let mut idempotent: Vec<String> = Vec::new();
-        for (caller, keys) in &self.idempotent {
-            idempotent.extend(keys.iter().map(|(key, (task, hash))| format!("{caller:?} {key:?} {task} {hash:?}")));
+        let mut keys_of_callers: Vec<String> = Vec::new();
+        for (caller, keys) in &self.idempotency_keys {
+            keys_of_callers
+                .extend(keys.iter().map(|(key, (task, hash))| format!("{caller:?} {key:?} {task} {hash:?}")));
         }
-        idempotent.sort_unstable();
-        idempotent.into_iter().for_each(&mut add);
+        keys_of_callers.sort_unstable();
+        keys_of_callers.into_iter().for_each(&mut add);
         add(format!("{:?} {:?}", self.queues, self.schedules));
         hasher.finalize().to_hex().to_string()
     }

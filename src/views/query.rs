@@ -1,59 +1,77 @@
-//! Questions to the views, and to a snapshot of them that can be read without holding the writer.
+//! Queries of the views, and of a snapshot of them that is read without holding up the writer.
 
 use std::sync::Arc;
 
 use super::Views;
 use super::bell::Owner;
-use super::blocks::Blocks;
+use super::blocks::RowBlocks;
 use super::cursor::BadCursor;
 use super::filter::Filter;
-use super::lanes::{Lane, Wanted};
-use super::page::{Page, PageRequest, Source};
+use super::lanes::{SlotList, StatusSet};
+use super::page::{Page, PageRequest, PageSource, RowBudget};
 use super::places::Counts;
 use super::row::Row;
 use crate::task::{Position, Status};
 
-/// How many rows the largest page reads, for an estimate.
+/// Rows of the largest page, for an estimate.
 const PAGE: u64 = 200;
 
 impl Views {
-    /// A page. Reads as many rows as it shows where the filter asks for owner and status alone; for more, ask
-    /// [`Views::cost`] first, and read a [`Snapshot`] where it is high.
+    /// A page, however many rows it has to read. Under the lock of live views use [`Views::page_within`].
     ///
     /// # Errors
     /// [`BadCursor`] where the cursor comes from a list with another filter or order.
+    #[cfg(feature = "testing")]
     pub fn page(&self, filter: &Filter, request: &PageRequest) -> Result<Page, BadCursor> {
-        self.source(filter).page(filter, request)
+        self.source(filter, &RowBudget::unlimited()).page(filter, request)
     }
 
-    /// About how many rows a page with this filter reads, at most: 0 where indices lead straight to it.
-    #[must_use]
-    pub fn cost(&self, filter: &Filter) -> u64 {
-        let candidates = wanted(filter, self.counted(&Filter { owner: filter.owner.clone(), ..Filter::default() }));
+    /// The page, if the budget is enough to find it. None: the budget is used up, or the counters say beforehand that it
+    /// can't be enough; read a [`Snapshot`] instead, outside of the lock.
+    ///
+    /// # Errors
+    /// [`BadCursor`] where the cursor comes from a list with another filter or order.
+    pub fn page_within(
+        &self,
+        filter: &Filter,
+        request: &PageRequest,
+        budget: &RowBudget,
+    ) -> Result<Option<Page>, BadCursor> {
+        if self.estimate(filter) > budget.limit() as u64 {
+            return Ok(None);
+        }
+        let page = self.source(filter, budget).page(filter, request)?;
+        Ok((!budget.is_exceeded()).then_some(page))
+    }
+
+    /// How many rows a page reads if the tasks that match are spread evenly among the candidates; 0 where indexes lead
+    /// straight to them. Often wrong: it saves a walk that would be given up, and the budget bounds every other.
+    fn estimate(&self, filter: &Filter) -> u64 {
+        let candidates = total_of(filter, self.counted(&Filter { owner: filter.owner.clone(), ..Filter::default() }));
         if filter.needs_scan() {
             return candidates;
         }
         if filter.kind.is_empty() && filter.queue.is_empty() {
             return 0;
         }
-        let total = wanted(filter, self.counted(filter));
+        let total = total_of(filter, self.counted(filter));
         candidates.checked_div(total).map_or(0, |rows| candidates.min(rows.saturating_mul(PAGE)))
     }
 
-    /// The rows as they are now, to be read elsewhere while this goes on.
+    /// The rows as they are now; the views can change while they are read.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { rows: self.rows.clone(), owned: None, position: self.position }
+        Snapshot { rows: self.rows.clone(), owner_lists: None, position: self.position }
     }
 
-    /// The same, with the lists of the owners that the filter names: a scan then reads their tasks alone.
+    /// The same, with the lists of the owners that the filter names: a query with this filter reads only their tasks.
     #[must_use]
     pub fn snapshot_for(&self, filter: &Filter) -> Snapshot {
-        let owned = self.named(filter).map(|owners| StreamState {
+        let owner_lists = self.named(filter).map(|owners| OwnerLists {
             names: filter.owner.clone(),
             lists: owners.iter().filter_map(|owner| owner.tasks.slots()).collect(),
         });
-        Snapshot { owned, ..self.snapshot() }
+        Snapshot { owner_lists, ..self.snapshot() }
     }
 
     /// How many tasks of all owners have each status.
@@ -62,13 +80,13 @@ impl Views {
         self.counted(&Filter::default())
     }
 
-    fn source(&self, filter: &Filter) -> Source<'_> {
-        let lanes = match self.named(filter) {
-            Some(owners) => owners.iter().map(|owner| owner.tasks.lane()).collect(),
-            None => vec![self.all.lane()],
+    fn source<'a>(&'a self, filter: &Filter, budget: &'a RowBudget) -> PageSource<'a> {
+        let lists = match self.named(filter) {
+            Some(owners) => owners.iter().map(|owner| owner.tasks.list()).collect(),
+            None => vec![self.all.list()],
         };
-        let total = (!filter.needs_scan()).then(|| wanted(filter, self.counted(filter)));
-        Source { rows: &self.rows, lanes, total, position: self.position }
+        let total = (!filter.needs_scan()).then(|| total_of(filter, self.counted(filter)));
+        PageSource { rows: &self.rows, lists, total, position: self.position, budget }
     }
 
     /// The owners that the filter names, each once; none where it names none.
@@ -82,30 +100,36 @@ impl Views {
         Some(owners)
     }
 
+    /// How many tasks of each status match owner, kind and queue of the filter.
     fn counted(&self, filter: &Filter) -> Counts {
-        let owners = self.named(filter);
-        let places = owners.as_ref().map(|owners| owners.iter().flat_map(|owner| owner.places.iter().copied()));
-        self.places.counts(filter, places)
+        let admits = |kind: &str, queue: &str| filter.admits(kind, queue);
+        match self.named(filter) {
+            Some(owners) => self.counters.of_keys(owners.iter().flat_map(|owner| owner.keys.iter().copied()), admits),
+            None if filter.kind.is_empty() && filter.queue.is_empty() => self.counters.total(),
+            None => self.counters.of_all_owners(admits),
+        }
     }
 }
 
-fn wanted(filter: &Filter, counts: Counts) -> u64 {
-    let wanted = Wanted::of(&filter.status);
-    Status::ALL.into_iter().filter(|status| wanted.has(*status)).map(|status| counts[status as usize]).sum()
+/// The sum of the counts of the statuses in the filter.
+fn total_of(filter: &Filter, counts: Counts) -> u64 {
+    let statuses = StatusSet::of(&filter.status);
+    Status::ALL.into_iter().filter(|status| statuses.has(*status)).map(|status| counts[status as usize]).sum()
 }
 
-/// The rows at one position. Cheap to take, and never in the writer's way: it copies what both hold.
+/// The rows at one position. It is cheap to take and doesn't hold up the writer, which copies a block before it changes a
+/// block that a snapshot holds.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    rows: Blocks,
-    owned: Option<StreamState>,
+    rows: RowBlocks,
+    owner_lists: Option<OwnerLists>,
     position: Position,
 }
 
-/// The lists of some owners.
+/// The tasks of the owners that a filter names.
 #[derive(Clone, Debug)]
-struct StreamState {
-    /// As the filter names them.
+struct OwnerLists {
+    /// The owners, as the filter names them.
     names: Vec<String>,
     lists: Vec<Arc<Vec<u32>>>,
 }
@@ -116,25 +140,27 @@ impl Snapshot {
     /// # Errors
     /// [`BadCursor`] where the cursor comes from a list with another filter or order.
     pub fn page(&self, filter: &Filter, request: &PageRequest) -> Result<Page, BadCursor> {
-        self.source(filter).page(filter, request)
+        self.source(filter, &RowBudget::unlimited()).page(filter, request)
     }
 
-    /// Every task that the filter lets through, oldest first.
+    /// All tasks that match the filter, oldest first.
     pub fn matching<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Row> {
         self.rows.iter().filter(|row| filter.matches(row))
     }
 
-    /// The position that it shows.
+    /// The log position that the snapshot shows.
     #[must_use]
     pub const fn position(&self) -> Position {
         self.position
     }
 
-    fn source(&self, filter: &Filter) -> Source<'_> {
-        let lanes = match &self.owned {
-            Some(owned) if owned.names == filter.owner => owned.lists.iter().map(|list| Lane::listed(list)).collect(),
-            Some(_) | None => vec![Lane::every(self.rows.len())],
+    fn source<'a>(&'a self, filter: &Filter, budget: &'a RowBudget) -> PageSource<'a> {
+        let lists = match &self.owner_lists {
+            Some(owners) if owners.names == filter.owner => {
+                owners.lists.iter().map(|list| SlotList::of(list)).collect()
+            }
+            Some(_) | None => vec![SlotList::all(self.rows.len())],
         };
-        Source { rows: &self.rows, lanes, total: None, position: self.position }
+        PageSource { rows: &self.rows, lists, total: None, position: self.position, budget }
     }
 }

@@ -1,4 +1,4 @@
-//! The queues that are paused: since when, by whom, and why.
+//! The paused queues: since when, by whom, and why.
 
 use std::collections::BTreeMap;
 
@@ -9,26 +9,26 @@ use crate::task::queue::QueueEvent;
 /// The pause of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pause {
-    /// Since when.
+    /// When the queue was paused.
     pub at: Timestamp,
-    /// By whom.
+    /// The subject who paused it.
     pub by: Box<str>,
-    /// Why.
+    /// The reason that the subject gave.
     pub reason: Option<Box<str>>,
 }
 
-/// The queues that are paused.
+/// The paused queues.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Queues(BTreeMap<Box<str>, Pause>);
 
 impl Queues {
-    /// The pause of this queue; none where it hands out work.
+    /// The pause of this queue; none where the queue is not paused.
     #[must_use]
     pub fn pause(&self, queue: &str) -> Option<&Pause> {
         self.0.get(queue)
     }
 
-    /// The queues that are paused, by name.
+    /// The paused queues, in the order of their names.
     pub fn paused(&self) -> impl Iterator<Item = (&str, &Pause)> {
         self.0.iter().map(|(name, pause)| (&**name, pause))
     }

@@ -1,42 +1,42 @@
-//! One task as readers see it: a fixed part that is shared, and a small part that moves.
+//! One task as readers see it: a fixed part that all clones share, and a small part that events change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::cancel::{Cancel, Verdict};
-use super::places::{Names, Place};
+use super::places::{CounterKey, Interner};
 use crate::store::Recorded;
 use crate::task::event::{Completed, Created, Event, Progress, TaskError};
 use crate::task::{Position, Revision, Status, TaskId, Timestamp};
 
-/// How a run ended, for people.
+/// How a run ended, as text for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ended {
+pub struct RunOutcome {
     /// One line for people.
     pub message: Option<Box<str>>,
-    /// Why it failed, or what ended it by force.
+    /// Why the run failed, or what ended it by force.
     pub error: Option<Box<TaskError>>,
 }
 
-/// What never changes.
+/// What no event changes.
 #[derive(Debug)]
-struct Fixed {
+struct FixedFields {
     id: TaskId,
-    place: Arc<Place>,
+    key: Arc<CounterKey>,
     title: Box<str>,
     created_at: Timestamp,
     created: Position,
     priority: i32,
     max_attempts: u32,
-    /// Place in the owner's list.
+    /// Index in the owner's list.
     rank: usize,
-    rare: Option<Box<Rare>>,
+    optional: Option<Box<OptionalFields>>,
 }
 
 /// What few tasks have.
 #[derive(Debug, Default, PartialEq)]
-struct Rare {
+struct OptionalFields {
     labels: BTreeMap<String, String>,
     parent: Option<TaskId>,
     run_at: Option<Timestamp>,
@@ -45,12 +45,12 @@ struct Rare {
     concurrency_key: Option<Arc<str>>,
 }
 
-/// An instant or none, in eight bytes.
+/// An optional instant, in eight bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct At(i64);
+struct OptionalTimestamp(i64);
 
-impl At {
-    /// No [`Timestamp`] is so early.
+impl OptionalTimestamp {
+    /// Earlier than every [`Timestamp`].
     const NONE: Self = Self(i64::MIN);
 
     const fn some(at: Timestamp) -> Self {
@@ -62,17 +62,17 @@ impl At {
     }
 }
 
-/// One task. A clone counts some references and copies no text.
+/// One task. A clone increments some reference counts and copies no text.
 #[derive(Clone, Debug)]
 pub struct Row {
-    fixed: Arc<Fixed>,
+    fixed: Arc<FixedFields>,
     worker: Option<Arc<str>>,
-    /// Of the attempt that runs: BLAKE3 of its lease's secret, in hexadecimal.
+    /// BLAKE3 of the secret of the running attempt's lease, in hexadecimal.
     lease: Option<Box<str>>,
-    started_at: At,
-    finished_at: At,
-    retry_at: At,
-    outcome: Option<Arc<Ended>>,
+    started_at: OptionalTimestamp,
+    finished_at: OptionalTimestamp,
+    retry_at: OptionalTimestamp,
+    outcome: Option<Arc<RunOutcome>>,
     cancel: Option<Arc<Cancel>>,
     progress: Option<Arc<Progress>>,
     revision: Revision,
@@ -86,8 +86,8 @@ pub struct Row {
 static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
 
 impl Row {
-    pub(super) fn born(id: TaskId, created: &Created, recorded: &Recorded, place: Arc<Place>, rank: usize) -> Self {
-        let rare = Rare {
+    pub(super) fn new(id: TaskId, created: &Created, recorded: &Recorded, key: Arc<CounterKey>, rank: usize) -> Self {
+        let optional = OptionalFields {
             labels: created.labels.clone(),
             parent: created.parent,
             run_at: created.run_at,
@@ -95,24 +95,24 @@ impl Row {
             unique_key: created.unique_key.as_deref().map(Into::into),
             concurrency_key: created.concurrency_key.as_deref().map(Into::into),
         };
-        let fixed = Fixed {
+        let fixed = FixedFields {
             id,
-            place,
+            key,
             title: created.title.as_str().into(),
             created_at: recorded.time,
             created: recorded.position,
             priority: created.priority,
             max_attempts: created.max_attempts,
             rank,
-            rare: (rare != Rare::default()).then(|| Box::new(rare)),
+            optional: (optional != OptionalFields::default()).then(|| Box::new(optional)),
         };
         Self {
             fixed: Arc::new(fixed),
             worker: None,
             lease: None,
-            started_at: At::NONE,
-            finished_at: At::NONE,
-            retry_at: At::NONE,
+            started_at: OptionalTimestamp::NONE,
+            finished_at: OptionalTimestamp::NONE,
+            retry_at: OptionalTimestamp::NONE,
             outcome: None,
             cancel: None,
             progress: None,
@@ -120,12 +120,13 @@ impl Row {
             position: recorded.position,
             ended: Position(0),
             attempt: 0,
-            status: Status::at_birth(created),
+            status: Status::initial(created),
         }
     }
 
-    /// One more event. What the state table doesn't have moves revision and position, and nothing else.
-    pub(super) fn evolve(&mut self, event: &Event, recorded: &Recorded, names: &mut Names) {
+    /// Applies one more event. An event that the [state table](Status::after) doesn't have changes revision and position
+    /// alone, as in [`evolve`](crate::task::evolve).
+    pub(super) fn evolve(&mut self, event: &Event, recorded: &Recorded, names: &mut Interner) {
         self.revision = recorded.revision;
         self.position = recorded.position;
         let Some(status) = Status::after(Some(self.status), event) else { return };
@@ -135,37 +136,37 @@ impl Row {
         }
         match event {
             Event::Created(_) | Event::OutputKept(_) => {}
-            Event::Queued(_) => self.retry_at = At::NONE,
+            Event::Queued(_) => self.retry_at = OptionalTimestamp::NONE,
             Event::Started(started) => {
                 self.attempt = started.attempt;
-                self.worker = Some(names.get(&started.worker));
+                self.worker = Some(names.intern(&started.worker));
                 self.lease = Some(started.lease.as_str().into());
-                self.started_at = At::some(recorded.time);
+                self.started_at = OptionalTimestamp::some(recorded.time);
                 self.progress = None;
             }
             Event::CancelRequested(request) => {
-                self.cancel =
-                    Some(Arc::new(Cancel::asked(request, (recorded.position, recorded.time), &recorded.meta.actor)));
+                let at = (recorded.position, recorded.time);
+                self.cancel = Some(Arc::new(Cancel::new(request, at, &recorded.meta.actor)));
             }
-            Event::CancelAcknowledged(heard) => {
+            Event::CancelAcknowledged(acknowledged) => {
                 if let Some(cancel) = &mut self.cancel {
-                    Arc::make_mut(cancel).heard(heard, recorded.time);
+                    Arc::make_mut(cancel).acknowledge(acknowledged, recorded.time);
                 }
             }
             Event::CancelEscalated(step) => {
                 if let Some(cancel) = &mut self.cancel {
-                    Arc::make_mut(cancel).climbed(step, recorded.time);
+                    Arc::make_mut(cancel).escalate(step, recorded.time);
                 }
             }
             Event::AttemptFailed(failed) => {
-                self.retry_at = At::some(failed.retry_at);
+                self.retry_at = OptionalTimestamp::some(failed.retry_at);
                 self.progress = failed.progress.clone().map(Arc::new);
             }
-            // It doesn't count as an attempt, so the wait goes on as if nothing had started.
-            Event::Released(_) => self.started_at = At::NONE,
+            // A released attempt doesn't count: the task waits as if the attempt had not started.
+            Event::Released(_) => self.started_at = OptionalTimestamp::NONE,
             Event::Completed(completed) => self.complete(completed, recorded),
             Event::Retried(_) => {
-                (self.started_at, self.finished_at) = (At::NONE, At::NONE);
+                (self.started_at, self.finished_at) = (OptionalTimestamp::NONE, OptionalTimestamp::NONE);
                 (self.outcome, self.cancel, self.progress) = (None, None, None);
                 self.ended = Position(0);
             }
@@ -173,15 +174,15 @@ impl Row {
     }
 
     fn complete(&mut self, completed: &Completed, recorded: &Recorded) {
-        self.finished_at = At::some(recorded.time);
-        self.retry_at = At::NONE;
+        self.finished_at = OptionalTimestamp::some(recorded.time);
+        self.retry_at = OptionalTimestamp::NONE;
         self.ended = recorded.position;
-        let ended = Ended {
+        let outcome = RunOutcome {
             message: completed.message.as_deref().map(Into::into),
             error: completed.error.clone().map(Box::new),
         };
-        self.outcome = (ended != Ended::default()).then(|| Arc::new(ended));
-        // Where no attempt ran at the end, that of the last one stays.
+        self.outcome = (outcome != RunOutcome::default()).then(|| Arc::new(outcome));
+        // A run that ended while no attempt ran keeps the progress of the last one.
         if let Some(progress) = &completed.progress {
             self.progress = Some(Arc::new(progress.clone()));
         }
@@ -190,141 +191,141 @@ impl Row {
         }
     }
 
-    /// Its id.
+    /// The id of the task.
     #[must_use]
     pub fn id(&self) -> TaskId {
         self.fixed.id
     }
 
-    /// What sort of work.
+    /// The kind of work.
     #[must_use]
     pub fn kind(&self) -> &str {
-        &self.fixed.place.kind
+        &self.fixed.key.kind
     }
 
-    /// What people read.
+    /// The title, for people.
     #[must_use]
     pub fn title(&self) -> &str {
         &self.fixed.title
     }
 
-    /// Who sees it.
+    /// The subject who sees the task.
     #[must_use]
     pub fn owner(&self) -> &str {
-        &self.fixed.place.owner
+        &self.fixed.key.owner
     }
 
-    /// Where it waits.
+    /// The queue in which the task waits.
     #[must_use]
     pub fn queue(&self) -> &str {
-        &self.fixed.place.queue
+        &self.fixed.key.queue
     }
 
-    pub(super) fn place(&self) -> &Arc<Place> {
-        &self.fixed.place
+    pub(super) fn counter_key(&self) -> &Arc<CounterKey> {
+        &self.fixed.key
     }
 
     pub(super) fn rank(&self) -> usize {
         self.fixed.rank
     }
 
-    /// Higher goes first.
+    /// The priority: the higher one starts first.
     #[must_use]
     pub fn priority(&self) -> i32 {
         self.fixed.priority
     }
 
-    /// Free words to filter by.
+    /// Free keys and values to filter by.
     #[must_use]
     pub fn labels(&self) -> &BTreeMap<String, String> {
-        self.fixed.rare.as_ref().map_or(&NO_LABELS, |rare| &rare.labels)
+        self.fixed.optional.as_ref().map_or(&NO_LABELS, |fields| &fields.labels)
     }
 
-    /// The task that asked for it.
+    /// The task that created this one as its child.
     #[must_use]
     pub fn parent(&self) -> Option<TaskId> {
-        self.fixed.rare.as_ref()?.parent
+        self.fixed.optional.as_ref()?.parent
     }
 
-    /// When it was created.
+    /// When the task was created.
     #[must_use]
     pub fn created_at(&self) -> Timestamp {
         self.fixed.created_at
     }
 
-    /// Where in the log it was created: what lists are ordered by.
+    /// Position of the task's `Created` in the log; lists are ordered by it.
     #[must_use]
     pub fn created_position(&self) -> Position {
         self.fixed.created
     }
 
-    /// The time that it was scheduled for.
+    /// When the task may start at the earliest.
     #[must_use]
     pub fn run_at(&self) -> Option<Timestamp> {
-        self.fixed.rare.as_ref()?.run_at
+        self.fixed.optional.as_ref()?.run_at
     }
 
-    /// How many attempts one run may take.
+    /// How many attempts one run may have.
     #[must_use]
     pub fn max_attempts(&self) -> u32 {
         self.fixed.max_attempts
     }
 
-    /// Bound on one attempt, in seconds.
+    /// How long one attempt may take, in seconds.
     #[must_use]
     pub fn timeout_s(&self) -> Option<u64> {
-        self.fixed.rare.as_ref()?.timeout_s
+        self.fixed.optional.as_ref()?.timeout_s
     }
 
-    /// No two tasks of an owner with this key are not final.
+    /// The unique key: at most one task of an owner with this key is not final.
     #[must_use]
     pub fn unique_key(&self) -> Option<&str> {
-        self.fixed.rare.as_ref()?.unique_key.as_deref()
+        self.fixed.optional.as_ref()?.unique_key.as_deref()
     }
 
-    /// Tasks with this key share a limit.
+    /// The concurrency key: tasks with the same key share a limit.
     #[must_use]
     pub fn concurrency_key(&self) -> Option<&Arc<str>> {
-        self.fixed.rare.as_ref()?.concurrency_key.as_ref()
+        self.fixed.optional.as_ref()?.concurrency_key.as_ref()
     }
 
-    /// BLAKE3 of the running attempt's secret, in hexadecimal; none where none runs.
+    /// BLAKE3 of the secret of the running attempt's lease, in hexadecimal; none while no attempt runs.
     #[must_use]
     pub fn lease(&self) -> Option<&str> {
         self.lease.as_deref()
     }
 
-    /// Where it stands.
+    /// Where the task stands.
     #[must_use]
     pub const fn status(&self) -> Status {
         self.status
     }
 
-    /// Number of the last attempt, over all runs; 0 where none ran.
+    /// Number of the last attempt, over all runs; 0 before the first.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// Who executes, or executed, the last attempt.
+    /// The worker of the last attempt.
     #[must_use]
     pub fn worker(&self) -> Option<&str> {
         self.worker.as_deref()
     }
 
-    /// When the present or last attempt of this run started; none where it was handed back.
+    /// When the last attempt of this run started; none if that attempt was handed back.
     #[must_use]
     pub fn started_at(&self) -> Option<Timestamp> {
         self.started_at.get()
     }
 
-    /// When the run was over.
+    /// When the run ended.
     #[must_use]
     pub fn finished_at(&self) -> Option<Timestamp> {
         self.finished_at.get()
     }
 
-    /// From `started_at` to `finished_at`; none while one of them is.
+    /// From `started_at` to `finished_at`; none while one of them is none.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
         Some(self.finished_at()?.since(self.started_at()?))
@@ -336,9 +337,9 @@ impl Row {
         self.retry_at.get()
     }
 
-    /// How the run ended; none before, or where it ended without a word.
+    /// How the run ended; none before the end, and where the end came without a message and an error.
     #[must_use]
-    pub fn outcome(&self) -> Option<&Ended> {
+    pub fn outcome(&self) -> Option<&RunOutcome> {
         self.outcome.as_deref()
     }
 
@@ -348,25 +349,25 @@ impl Row {
         self.cancel.as_deref()
     }
 
-    /// The last progress that the log knows of this run.
+    /// The last progress of this run in the log.
     #[must_use]
     pub fn progress(&self) -> Option<&Progress> {
         self.progress.as_deref()
     }
 
-    /// Place of its last event in its stream.
+    /// Revision of the task's last event in its stream.
     #[must_use]
     pub const fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// Place of its last event in the log.
+    /// Position of the task's last event in the log.
     #[must_use]
     pub const fn position(&self) -> Position {
         self.position
     }
 
-    /// Place of the `Completed` that ended the present run in the log.
+    /// Position in the log of the `Completed` that ended the present run.
     #[must_use]
     pub fn ended(&self) -> Option<Position> {
         (self.ended > Position(0)).then_some(self.ended)

@@ -1,6 +1,7 @@
-//! The schedules that are in force, and the nominal time of the last task that each of them created.
+//! The schedules in force, and the nominal time of the last task that each of them created.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -13,21 +14,21 @@ use crate::task::{TaskId, Timestamp};
 /// A schedule in force.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scheduled {
-    /// What was asked for.
+    /// The schedule, as it was requested.
     pub created: Arc<ScheduleCreated>,
-    /// When.
+    /// When it was created.
     pub created_at: Timestamp,
-    /// By whom.
+    /// The subject who created it.
     pub created_by: Box<str>,
-    /// The event that says so: what its tasks come of.
+    /// Id of its `ScheduleCreated`: the causation id of its tasks.
     pub event: Uuid,
-    /// That of the request: what its tasks carry too.
+    /// Correlation id of the request: that of its tasks, too.
     pub correlation_id: Uuid,
-    /// The latest nominal time for which it has created a task.
+    /// The latest nominal time for which a task was created.
     pub last: Option<Timestamp>,
 }
 
-/// The schedules in force, oldest first: their ids begin with the time.
+/// The schedules in force, oldest first: their ids begin with the time of creation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Schedules(BTreeMap<Uuid, Scheduled>);
 
@@ -35,6 +36,12 @@ impl Schedules {
     /// The schedules in force, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (Uuid, &Scheduled)> {
         self.0.iter().map(|(id, scheduled)| (*id, scheduled))
+    }
+
+    /// At most `limit` schedules in force whose ids come after `after`, in the order of their ids.
+    pub fn page(&self, after: Option<Uuid>, limit: usize) -> impl Iterator<Item = (Uuid, &Scheduled)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.0.range((start, Bound::Unbounded)).take(limit).map(|(id, scheduled)| (*id, scheduled))
     }
 
     /// The schedule of this id, while it is in force.
@@ -60,8 +67,8 @@ impl Schedules {
         }
     }
 
-    /// A task of this schedule was created; its id says for which time.
-    pub(super) fn fired(&mut self, id: Uuid, task: TaskId) {
+    /// A task of this schedule was created; the nominal time is in the id of the task.
+    pub(super) fn record_task(&mut self, id: Uuid, task: TaskId) {
         if let Some(scheduled) = self.0.get_mut(&id) {
             scheduled.last = scheduled.last.max(nominal_time(task));
         }
@@ -69,7 +76,7 @@ impl Schedules {
 }
 
 impl Scheduled {
-    /// The instant up to which nothing is left to create, as far as the log says.
+    /// The instant up to which, according to the log, no task is left to create.
     #[must_use]
     pub fn passed(&self) -> Timestamp {
         self.last.map_or(self.created_at, |last| last.max(self.created_at))

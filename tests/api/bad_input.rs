@@ -1,4 +1,4 @@
-//! What can't be is refused with the right code, and nothing is written.
+//! Invalid requests are refused with the right code, and nothing is written.
 
 use serde_json::{Value, json};
 
@@ -7,8 +7,8 @@ use super::{head, pointers, wire};
 
 const PATH: &str = "/v1/tasks";
 
-/// The bodies are refused with this, each at every route that takes one.
-fn refused(server: &Server, bodies: &[&[u8]], status: u16, code: &str) {
+/// Asserts that every route with a body refuses each of these bodies with this status and code.
+fn assert_refused(server: &Server, bodies: &[&[u8]], status: u16, code: &str) {
     for body in bodies {
         for path in [PATH, "/v1/tasks/batch", "/v1/tasks/cancel", "/v1/bell/seen", "/v1/schedules"] {
             let answer = wire::post(server, path, body);
@@ -19,7 +19,7 @@ fn refused(server: &Server, bodies: &[&[u8]], status: u16, code: &str) {
 }
 
 #[tokio::test]
-async fn what_is_no_json_is_malformed_and_writes_nothing() {
+async fn a_body_that_is_not_json_is_malformed_and_writes_nothing() {
     let server = Server::start();
     let before = head(&server).await;
     let bodies: [&[u8]; 20] = [
@@ -44,13 +44,13 @@ async fn what_is_no_json_is_malformed_and_writes_nothing() {
         b"{\"kind\":\"a\",\"input\":+1}",
         b"// c\n{\"kind\":\"a\"}",
     ];
-    refused(&server, &bodies, 400, "malformed_json");
+    assert_refused(&server, &bodies, 400, "malformed_json");
     assert_eq!(head(&server).await, before);
     assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
 }
 
 #[tokio::test]
-async fn json_is_at_most_32_deep_and_holds_no_key_twice_however_deep() {
+async fn json_has_at_most_32_levels_and_no_repeated_key_on_any_of_them() {
     let server = Server::start();
     let deep = |levels: usize| format!("{{\"kind\":\"a\",\"input\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
     assert_eq!(wire::post(&server, PATH, deep(31).as_bytes()).status, 201);
@@ -74,7 +74,7 @@ async fn json_is_at_most_32_deep_and_holds_no_key_twice_however_deep() {
 }
 
 #[tokio::test]
-async fn every_field_says_where_it_is_wrong() {
+async fn the_problem_points_to_each_invalid_field() {
     let server = Server::start();
     let long = "x".repeat(513);
     let mut cases: Vec<(Value, &str)> = vec![];
@@ -113,7 +113,7 @@ async fn every_field_says_where_it_is_wrong() {
             cases.push((body, field));
         }
         if !field.contains('/') {
-            cases.extend([json!({"a": {}}), json!([1]), json!(true)].map(|value| (wrong(field, &value), field)));
+            cases.extend([json!({"a": {}}), json!([1]), json!(true)].map(|value| (body_with(field, &value), field)));
         }
     }
     for (body, field) in cases {
@@ -126,19 +126,19 @@ async fn every_field_says_where_it_is_wrong() {
     assert_eq!(head(&server).await["position"], 0);
 }
 
-fn wrong(field: &str, value: &Value) -> Value {
+fn body_with(field: &str, value: &Value) -> Value {
     let mut body = json!({"kind": "a"});
     body[field] = value.clone();
     body
 }
 
 #[tokio::test]
-async fn fields_in_a_row_without_their_names_are_no_request() {
+async fn a_list_of_values_without_field_names_is_refused() {
     let server = Server::start();
-    let mut row = vec![Value::Null; 13];
-    row[0] = json!("a");
+    let mut values = vec![Value::Null; 13];
+    values[0] = json!("a");
     for (path, body) in [
-        (PATH, Value::Array(row.clone())),
+        (PATH, Value::Array(values.clone())),
         (PATH, json!("a")),
         (PATH, json!(5)),
         (PATH, Value::Null),
@@ -149,13 +149,13 @@ async fn fields_in_a_row_without_their_names_are_no_request() {
         let answer = server.post(path, &body).await;
         assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [""], "{path} {body}");
     }
-    let item = server.post("/v1/tasks/batch", &json!({"items": [row]})).await;
+    let item = server.post("/v1/tasks/batch", &json!({"items": [values]})).await;
     assert_eq!(item.body["items"][0]["problem"]["code"], "invalid_request", "{}", item.text);
     assert_eq!(head(&server).await["position"], 0);
 }
 
 #[tokio::test]
-async fn what_is_too_large_is_refused_and_what_just_fits_is_taken() {
+async fn a_body_that_is_too_large_is_refused_and_one_that_just_fits_is_accepted() {
     let server = Server::start();
     let of = |bytes: usize| json!({"kind": "a", "input": "x".repeat(bytes - 2)});
     for (body, status) in [(of(65_536), 201), (of(65_537), 413)] {
@@ -196,7 +196,7 @@ fn chunked(server: &Server, path: &str, body: &[u8]) -> Answer {
 }
 
 #[tokio::test]
-async fn only_json_is_taken() {
+async fn only_json_is_accepted() {
     let server = Server::start();
     let body = br#"{"kind":"a"}"#;
     let post = |kind: &str| {
@@ -214,7 +214,7 @@ async fn only_json_is_taken() {
 }
 
 #[tokio::test]
-async fn a_number_beyond_all_bounds_is_a_problem() {
+async fn a_number_outside_of_the_range_of_floats_is_refused() {
     let server = Server::start();
     for body in [r#"{"kind":"a","input":1e999}"#, r#"{"kind":"a","priority":-1e999}"#] {
         let answer = wire::post(&server, PATH, body.as_bytes());

@@ -30,15 +30,15 @@ async fn counters_are_exact_for_each_owner() {
     for (owner, run_at) in [("ann", Value::Null), ("ann", json!("2999-01-01T00:00:00Z")), ("bob", Value::Null)] {
         server.submit(&json!({"kind": "a", "owner": owner, "run_at": run_at})).await;
     }
-    let gone = server.submit(&json!({"kind": "a", "owner": "ann"})).await;
-    server.post(&format!("/v1/tasks/{gone}/cancel"), &json!({})).await;
+    let cancelled = server.submit(&json!({"kind": "a", "owner": "ann"})).await;
+    server.post(&format!("/v1/tasks/{cancelled}/cancel"), &json!({})).await;
     let ann = counters(&server, "?owner=ann").await;
     let counted: Vec<u64> = STATUSES.iter().map(|status| ann["counts"][status].as_u64().unwrap()).collect();
     assert_eq!(counted, [1, 1, 0, 0, 0, 0, 0, 1]);
     assert_eq!(ann["unseen"], json!({"succeeded": 0, "failed": 0, "cancelled": 1}));
     assert_eq!(ann["position"], head(&server).await["position"]);
-    let nobody = counters(&server, "?owner=nobody").await;
-    assert!(STATUSES.iter().all(|status| nobody["counts"][status] == 0), "{nobody}");
+    let unknown = counters(&server, "?owner=unknown").await;
+    assert!(STATUSES.iter().all(|status| unknown["counts"][status] == 0), "{unknown}");
     for query in ["owner=", "owner=a,b", "owner=%00", "owner=a&owner=b"] {
         let answer = server.get(&format!("/v1/counters?{query}")).await;
         assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), ["/query/owner"], "{query}");
@@ -46,7 +46,7 @@ async fn counters_are_exact_for_each_owner() {
 }
 
 #[tokio::test]
-async fn what_was_seen_only_grows_and_survives_a_restart() {
+async fn the_seen_position_only_grows_and_survives_a_restart() {
     let mut server = Server::start();
     for _ in 0..2 {
         let id = server.submit(&json!({"kind": "a"})).await;

@@ -1,4 +1,4 @@
-//! `POST /v1/tasks/cancel`: everything that matches, and never itself.
+//! `POST /v1/tasks/cancel`: cancels every task that matches, and never a bulk cancel.
 
 use serde_json::{Value, json};
 
@@ -8,28 +8,28 @@ use super::{assert_whole, head, history, pointers};
 const PATH: &str = "/v1/tasks/cancel";
 
 #[tokio::test]
-async fn a_bulk_cancel_is_a_task_that_cancels_what_matched_and_ends() {
+async fn a_bulk_cancel_is_a_task_that_cancels_the_matching_tasks_and_ends() {
     let server = Server::start();
     let mut ids = Vec::new();
     for (kind, label) in [("a", "x"), ("a", "x"), ("a", "y"), ("b", "x")] {
         ids.push(server.submit(&json!({"kind": kind, "labels": {"l": label}})).await);
     }
     server.post(&format!("/v1/tasks/{}/cancel", ids[0]), &json!({})).await;
-    let ask = json!({"filter": {"kind": ["a", "c"], "label": ["l:x"]}, "reason": "spring cleaning"});
-    let mut dry = ask.clone();
+    let request = json!({"filter": {"kind": ["a", "c"], "label": ["l:x"]}, "reason": "spring cleaning"});
+    let mut dry = request.clone();
     dry["dry_run"] = json!(true);
     let before = head(&server).await;
     let counted = server.post(PATH, &dry).await;
     assert_eq!((&counted.body["matched"], &counted.body["task"]), (&json!(1), &Value::Null), "{}", counted.text);
     assert_eq!(head(&server).await, before, "a dry run writes nothing");
 
-    let answer = server.post(PATH, &ask).await;
+    let answer = server.post(PATH, &request).await;
     assert_eq!((answer.status, &answer.body["matched"]), (202, &json!(1)), "{}", answer.text);
     let bulk = &answer.body["task"];
     assert_whole(bulk, true);
     assert_eq!(answer.position(), bulk["position"].as_u64().unwrap(), "the header reflects the task that is shown");
     assert_eq!((&bulk["kind"], &bulk["input"]["position"]), (&json!("taskbell.bulk-cancel"), &before["position"]));
-    assert_eq!(bulk["queue"], "taskbell.system", "it waits behind nobody's work");
+    assert_eq!(bulk["queue"], "taskbell.system", "it waits behind no other task");
     let end = server.task_at_end(bulk["id"].as_str().unwrap()).await;
     assert_eq!((&end["status"], &end["progress"]["fraction"]), (&json!("succeeded"), &json!(1.0)), "{end}");
     let hit = server.task(&ids[1]).await;
@@ -41,7 +41,7 @@ async fn a_bulk_cancel_is_a_task_that_cancels_what_matched_and_ends() {
 }
 
 #[tokio::test]
-async fn its_set_is_fixed_and_never_holds_bulk_cancels() {
+async fn the_set_of_a_bulk_cancel_is_fixed_and_contains_no_bulk_cancel() {
     let root = tempfile::tempdir().unwrap();
     let args = ["--slots", "1", "--content-bytes-per-s", "150000", "--content-root", root.path().to_str().unwrap()];
     let server = Server::with(args);
@@ -68,7 +68,7 @@ async fn its_set_is_fixed_and_never_holds_bulk_cancels() {
 }
 
 #[tokio::test]
-async fn it_does_not_wait_behind_the_work_that_it_is_to_stop() {
+async fn a_bulk_cancel_does_not_wait_behind_the_tasks_that_it_cancels() {
     let root = tempfile::tempdir().unwrap();
     let args = ["--slots", "1", "--content-bytes-per-s", "50000", "--content-root", root.path().to_str().unwrap()];
     let server = Server::with(args);
@@ -81,7 +81,7 @@ async fn it_does_not_wait_behind_the_work_that_it_is_to_stop() {
     let asked = server.task(&busy).await;
     assert!(asked["cancel"]["requested_at"].is_string(), "the only slot is taken, and still it was asked: {asked}");
     server.task_at_end(&busy).await;
-    // Who did it and why: the request names the bulk cancel, the acknowledgement and the end name the request.
+    // Causation: the cancel request names the bulk cancel, the acknowledgement and the end name the cancel request.
     let events = server.get(&format!("/v1/tasks/{busy}/events")).await.body["items"].clone();
     let of = |kind: &str| events.as_array().unwrap().iter().find(|event| event["type"] == kind).unwrap().clone();
     let request = of("CancelRequested");
@@ -95,7 +95,7 @@ async fn it_does_not_wait_behind_the_work_that_it_is_to_stop() {
 }
 
 #[tokio::test]
-async fn an_empty_filter_and_one_that_can_t_be_are_refused() {
+async fn an_empty_and_an_invalid_filter_are_refused() {
     let server = Server::start();
     server.submit(&json!({"kind": "a"})).await;
     for dry_run in [false, true] {

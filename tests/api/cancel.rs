@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use super::super::support::{Server, is_final};
 use super::{assert_whole, history, is_time, pointers, slow_task, wire};
 
-/// As fast as the file of [`slow_task`] is copied, in bytes per second.
+/// The server's bound for [`slow_task`], in bytes per second.
 const SPEED: Option<u64> = Some(150_000);
 
 #[tokio::test]
-async fn a_cancel_is_a_request_until_the_code_stops_and_asking_again_changes_nothing() {
+async fn a_cancel_is_a_request_until_the_code_stops_and_a_second_request_changes_nothing() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::with_content(root.path(), SPEED);
     let id = slow_task(&server, root.path()).await;
@@ -41,11 +41,12 @@ async fn two_hundred_cancels_at_once_are_one_request() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::with_content(root.path(), SPEED);
     let running = slow_task(&server, root.path()).await;
-    let waiting = server.submit(&json!({"kind": "nobody.offers.it"})).await;
+    let waiting = server.submit(&json!({"kind": "no.worker.offers.it"})).await;
     for id in [running, waiting] {
         let path = format!("/v1/tasks/{id}/cancel");
         let answers =
-            join_all((0..200).map(|_| server.client().post(server.url() + &path)).map(|ask| server.send(ask))).await;
+            join_all((0..200).map(|_| server.client().post(server.url() + &path)).map(|request| server.send(request)))
+                .await;
         for answer in &answers {
             assert!(answer.status == 202 || answer.status == 200 && is_final(&answer.body), "{}", answer.text);
         }
@@ -57,13 +58,13 @@ async fn two_hundred_cancels_at_once_are_one_request() {
 }
 
 #[tokio::test]
-async fn what_does_not_run_is_cancelled_at_once_with_or_without_a_body() {
+async fn a_task_that_does_not_run_is_cancelled_at_once_with_or_without_a_body() {
     let server = Server::start();
     for body in [None, Some(json!({})), Some(json!({"reason": null})), Some(json!({"reason": "no longer needed"}))] {
         let id = server.submit(&json!({"kind": "a", "run_at": "2999-01-01T00:00:00Z"})).await;
-        let ask = server.client().post(format!("{}/v1/tasks/{id}/cancel", server.url()));
-        let ask = if let Some(body) = &body { ask.json(body) } else { ask };
-        let answer = server.send(ask).await;
+        let request = server.client().post(format!("{}/v1/tasks/{id}/cancel", server.url()));
+        let request = if let Some(body) = &body { request.json(body) } else { request };
+        let answer = server.send(request).await;
         assert_eq!((answer.status, &answer.body["status"]), (202, &json!("cancelled")), "{}", answer.text);
         assert_eq!(answer.body["cancel"]["verdict"], "cancelled");
         assert_eq!(answer.body["cancel"]["reason"], body.map_or(Value::Null, |body| body["reason"].clone()));
@@ -76,7 +77,7 @@ async fn what_does_not_run_is_cancelled_at_once_with_or_without_a_body() {
 }
 
 #[tokio::test]
-async fn a_final_task_runs_again_in_its_own_stream_with_a_clean_slate() {
+async fn a_retry_runs_a_final_task_again_in_the_same_stream_without_its_former_outcome() {
     let server = Server::start();
     let id = server.submit(&json!({"kind": "a"})).await;
     let retry = format!("/v1/tasks/{id}/retry");
@@ -98,7 +99,7 @@ async fn a_final_task_runs_again_in_its_own_stream_with_a_clean_slate() {
 }
 
 #[tokio::test]
-async fn a_reason_that_can_t_be_and_a_task_that_is_not_there_are_refused() {
+async fn an_invalid_reason_and_an_unknown_task_are_refused() {
     let server = Server::start();
     let id = server.submit(&json!({"kind": "a"})).await;
     for verb in ["cancel", "retry"] {

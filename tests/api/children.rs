@@ -1,4 +1,4 @@
-//! A cancel of a parent asks its children too: run from the log, none of them twice for the same request.
+//! The cancel of a parent goes on to its children, also after a restart, and to each of them once.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::support::{Answer, Server};
 use super::{history, slow_task};
 
-/// So slow that one file of [`slow_task`] takes some seconds.
+/// In bytes per second: one file of [`slow_task`] takes some seconds.
 const SPEED: Option<u64> = Some(100_000);
 
 async fn child(server: &Server, parent: &str, more: Value) -> String {
@@ -47,14 +47,14 @@ async fn event(server: &Server, id: &str, kind: &str) -> Value {
     found[0].clone()
 }
 
-/// How often each task was asked, as the log says.
-async fn asked(server: &Server) -> HashMap<String, usize> {
-    let mut asked = HashMap::new();
+/// How many requests to cancel each task has, by the log.
+async fn request_counts(server: &Server) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
     for line in server.get("/v1/log?type=CancelRequested").await.text.lines() {
         let event: Value = serde_json::from_str(line).unwrap();
-        *asked.entry(event["stream"].as_str().unwrap().trim_start_matches("task-").to_owned()).or_default() += 1;
+        *counts.entry(event["stream"].as_str().unwrap().trim_start_matches("task-").to_owned()).or_default() += 1;
     }
-    asked
+    counts
 }
 
 fn copy_of(root: &Path, target: &str) -> Value {
@@ -63,7 +63,7 @@ fn copy_of(root: &Path, target: &str) -> Value {
 }
 
 #[tokio::test]
-async fn running_and_waiting_children_are_asked_and_what_is_final_is_left() {
+async fn running_and_waiting_children_are_cancelled_and_final_ones_are_left_alone() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::with_content(root.path(), SPEED);
     let parent = slow_task(&server, root.path()).await;
@@ -73,7 +73,7 @@ async fn running_and_waiting_children_are_asked_and_what_is_final_is_left() {
     let scheduled = child(&server, &parent, json!({"run_at": "2999-01-01T00:00:00Z", "owner": "ann"})).await;
     let over = child(&server, &parent, json!({})).await;
     cancel(&server, &over).await;
-    let nobodys = server.submit(&json!({"kind": "a"})).await;
+    let without_parent = server.submit(&json!({"kind": "a"})).await;
     cancel(&server, &parent).await;
     let request = event(&server, &parent, "CancelRequested").await;
     server.task_when(&running, |task| !task["cancel"].is_null()).await;
@@ -84,35 +84,35 @@ async fn running_and_waiting_children_are_asked_and_what_is_final_is_left() {
     let later = child(&server, &parent, json!({})).await;
     server.task_with_status(&later, "cancelled").await;
     for id in [&running, &queued, &scheduled, &later] {
-        let asked = event(&server, id, "CancelRequested").await;
-        assert_eq!(asked["data"]["reason"], "enough");
-        assert_eq!((&asked["meta"]["actor"], &asked["meta"]["via"]), (&json!("local"), &json!("http")));
-        assert_eq!(asked["meta"]["correlation_id"], request["meta"]["correlation_id"]);
-        assert_eq!(asked["meta"]["causation_id"], request["id"], "the parent's request led to it");
+        let child_request = event(&server, id, "CancelRequested").await;
+        assert_eq!(child_request["data"]["reason"], "enough");
+        assert_eq!((&child_request["meta"]["actor"], &child_request["meta"]["via"]), (&json!("local"), &json!("http")));
+        assert_eq!(child_request["meta"]["correlation_id"], request["meta"]["correlation_id"]);
+        assert_eq!(child_request["meta"]["causation_id"], request["id"], "the parent's request led to it");
     }
     assert_eq!(history(&server, &over).await, ["Created", "CancelRequested", "Completed"]);
-    assert_eq!(history(&server, &nobodys).await, ["Created"]);
+    assert_eq!(history(&server, &without_parent).await, ["Created"]);
     server.task_at_end(&running).await;
     server.task_at_end(&parent).await;
 }
 
 #[tokio::test]
-async fn a_child_that_somebody_lets_run_once_more_is_left_alone_also_after_a_restart() {
+async fn a_child_that_was_retried_is_left_alone_also_after_a_restart() {
     let mut server = Server::start();
     let parent = server.submit(&json!({"kind": "a"})).await;
-    let mended = child(&server, &parent, json!({})).await;
+    let retried = child(&server, &parent, json!({})).await;
     cancel(&server, &parent).await;
-    server.task_with_status(&mended, "cancelled").await;
-    retry(&server, &mended).await;
+    server.task_with_status(&retried, "cancelled").await;
+    retry(&server, &retried).await;
     for _ in 0..2 {
-        // The line is served in order: when this one is asked, whoever stood before it has been looked at.
+        // The backlog is worked off in order: once this child is cancelled, all before it have been checked.
         let later = child(&server, &parent, json!({})).await;
         server.task_with_status(&later, "cancelled").await;
-        assert_eq!(server.task(&mended).await["status"], "queued");
+        assert_eq!(server.task(&retried).await["status"], "queued");
         server.restart();
     }
-    assert_eq!(history(&server, &mended).await, ["Created", "CancelRequested", "Completed", "Retried"]);
-    let below = child(&server, &mended, json!({})).await;
+    assert_eq!(history(&server, &retried).await, ["Created", "CancelRequested", "Completed", "Retried"]);
+    let below = child(&server, &retried, json!({})).await;
     retry(&server, &parent).await;
     let fresh = child(&server, &parent, json!({})).await;
     let probe = server.submit(&json!({"kind": "a"})).await;
@@ -120,16 +120,16 @@ async fn a_child_that_somebody_lets_run_once_more_is_left_alone_also_after_a_res
     let last = child(&server, &probe, json!({})).await;
     server.task_with_status(&last, "cancelled").await;
     for id in [&below, &fresh] {
-        assert_eq!(history(&server, id).await, ["Created"], "nobody asked this run of its parent to stop");
+        assert_eq!(history(&server, id).await, ["Created"], "this run of its parent has no request to cancel");
     }
     cancel(&server, &parent).await;
-    server.task_with_status(&mended, "cancelled").await;
+    server.task_with_status(&retried, "cancelled").await;
     server.task_with_status(&below, "cancelled").await;
-    assert_eq!(asked(&server).await[&mended], 2, "another request");
+    assert_eq!(request_counts(&server).await[&retried], 2, "a second request");
 }
 
 #[tokio::test]
-async fn a_child_that_was_there_before_its_own_retry_and_the_request_is_asked() {
+async fn a_child_that_was_retried_before_the_request_is_cancelled() {
     let server = Server::start();
     let parent = server.submit(&json!({"kind": "a"})).await;
     let id = child(&server, &parent, json!({})).await;
@@ -137,18 +137,18 @@ async fn a_child_that_was_there_before_its_own_retry_and_the_request_is_asked() 
     retry(&server, &id).await;
     cancel(&server, &parent).await;
     server.task_with_status(&id, "cancelled").await;
-    assert_eq!(asked(&server).await[&id], 2);
+    assert_eq!(request_counts(&server).await[&id], 2);
 }
 
 #[tokio::test]
-async fn grandchildren_are_asked_by_the_same_rule_however_deep() {
+async fn descendants_at_any_depth_are_cancelled_by_the_same_rule() {
     let server = Server::start();
     let mut line = vec![server.submit(&json!({"kind": "a"})).await];
     for _ in 0..60 {
         let parent = line.last().unwrap().clone();
         line.push(child(&server, &parent, json!({})).await);
     }
-    // The middle one is over: what came of it is its own business.
+    // The task in the middle is cancelled first. Its descendants get that request, not the later one.
     cancel(&server, &line[30]).await;
     server.task_with_status(&line[60], "cancelled").await;
     cancel(&server, &line[0]).await;
@@ -156,35 +156,35 @@ async fn grandchildren_are_asked_by_the_same_rule_however_deep() {
     let first = event(&server, &line[0], "CancelRequested").await;
     let mut cause = first["id"].clone();
     for id in &line[1..30] {
-        let asked = event(&server, id, "CancelRequested").await;
-        assert_eq!(asked["meta"]["causation_id"], cause);
-        assert_eq!(asked["meta"]["correlation_id"], first["meta"]["correlation_id"]);
-        cause = asked["id"].clone();
+        let child_request = event(&server, id, "CancelRequested").await;
+        assert_eq!(child_request["meta"]["causation_id"], cause);
+        assert_eq!(child_request["meta"]["correlation_id"], first["meta"]["correlation_id"]);
+        cause = child_request["id"].clone();
     }
-    let asked = asked(&server).await;
-    assert_eq!(asked.len(), 61);
-    assert!(asked.values().all(|times| *times == 1), "{asked:?}");
+    let requests = request_counts(&server).await;
+    assert_eq!(requests.len(), 61);
+    assert!(requests.values().all(|times| *times == 1), "{requests:?}");
 }
 
 #[tokio::test]
-async fn a_thousand_children_are_asked_once_each() {
+async fn each_of_a_thousand_children_gets_one_request() {
     let server = Server::start();
     let parent = server.submit(&json!({"kind": "a"})).await;
     let ids = children(&server, &parent, 1000).await;
     cancel(&server, &parent).await;
-    // Other work goes on meanwhile.
+    // Other requests are answered meanwhile.
     let other = server.submit(&json!({"kind": "a"})).await;
     cancel(&server, &other).await;
     for id in ids.iter().rev() {
         server.task_with_status(id, "cancelled").await;
     }
-    let asked = asked(&server).await;
-    assert_eq!(asked.len(), 1002);
-    assert!(asked.values().all(|times| *times == 1), "{asked:?}");
+    let requests = request_counts(&server).await;
+    assert_eq!(requests.len(), 1002);
+    assert!(requests.values().all(|times| *times == 1), "{requests:?}");
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_in_between_asks_the_rest_when_it_is_back() {
+async fn a_server_that_is_killed_during_a_cascade_cancels_the_rest_after_its_restart() {
     let mut server = Server::start();
     let parent = server.submit(&json!({"kind": "a"})).await;
     let ids = children(&server, &parent, 3000).await;
@@ -199,8 +199,8 @@ async fn a_server_that_is_killed_in_between_asks_the_rest_when_it_is_back() {
         server.task_with_status(id, "cancelled").await;
     }
     let left = server.get("/v1/tasks?status=queued&limit=1").await;
-    let asked = asked(&server).await;
+    let requests = request_counts(&server).await;
     assert!(seen < 4000, "killed in between, {seen} events after the request");
-    assert_eq!((&left.body["total"], asked.len()), (&json!(0), 3011));
-    assert!(asked.values().all(|times| *times == 1));
+    assert_eq!((&left.body["total"], requests.len()), (&json!(0), 3011));
+    assert!(requests.values().all(|times| *times == 1));
 }

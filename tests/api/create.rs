@@ -6,7 +6,7 @@ use super::super::support::Server;
 use super::{assert_whole, head, history, pointers, pointers_in};
 
 #[tokio::test]
-async fn a_task_that_says_only_its_kind_gets_every_default() {
+async fn a_task_with_only_a_kind_gets_every_default() {
     let server = Server::start();
     let answer = server.post("/v1/tasks", &json!({"kind": "a.b-c_1"})).await;
     assert_eq!(answer.status, 201, "{}", answer.text);
@@ -39,7 +39,7 @@ async fn a_task_keeps_every_field_that_it_was_given() {
     let mut body = json!({
         "kind": "k", "title": "\u{202e}Zwölf \u{2067}Ölfässer", "input": {"a": [1, 2.5, "\u{0}", null]}, "queue": "q",
         "priority": -7, "run_at": "2999-01-02T03:04:05.123456789+01:00", "max_attempts": 100, "timeout_s": 2_592_000,
-        "labels": {"team": "a/b", "x~y": "ü"}, "owner": "somebody else", "parent": parent,
+        "labels": {"team": "a/b", "x~y": "ü"}, "owner": "another owner", "parent": parent,
     });
     let answer = server.post("/v1/tasks", &body).await;
     assert_eq!(answer.status, 201, "{}", answer.text);
@@ -53,7 +53,7 @@ async fn a_task_keeps_every_field_that_it_was_given() {
 }
 
 #[tokio::test]
-async fn a_time_that_is_past_is_no_time_to_wait_for() {
+async fn a_run_at_in_the_past_queues_the_task_at_once() {
     let server = Server::start();
     let answer = server.post("/v1/tasks", &json!({"kind": "k", "run_at": "2001-01-01T00:00:00Z"})).await;
     assert_eq!((answer.status, &answer.body["status"]), (201, &json!("queued")), "{}", answer.text);
@@ -61,7 +61,7 @@ async fn a_time_that_is_past_is_no_time_to_wait_for() {
 }
 
 #[tokio::test]
-async fn a_task_whose_time_comes_is_queued_by_an_event() {
+async fn a_scheduled_task_is_queued_by_an_event_at_its_time() {
     let server = Server::start();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let soon = taskbell::task::Timestamp::from_micros(i64::try_from(now.as_micros()).unwrap() + 1_500_000);
@@ -102,7 +102,7 @@ async fn a_handler_refuses_an_input_before_anything_is_written() {
         assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [wanted], "{input}");
     }
     assert_eq!(head(&server).await["position"], 0);
-    // Where a link leads, only the disk shows.
+    // The target of a symbolic link is only known when the task runs.
     std::fs::write(inside.join("f"), "f").unwrap();
     let input = json!({"source": inside, "targets": [root.path().join("link/x")]});
     let id = server.submit(&json!({"kind": "content.distribute", "input": input, "max_attempts": 1})).await;
@@ -114,7 +114,7 @@ async fn a_handler_refuses_an_input_before_anything_is_written() {
 }
 
 #[tokio::test]
-async fn a_closed_list_of_kinds_takes_no_other_and_no_kind_of_the_server_s_own_is_taken() {
+async fn kinds_outside_of_a_closed_list_and_kinds_of_the_server_itself_are_refused() {
     let server = Server::with(["--kinds", "a,b"]);
     server.submit(&json!({"kind": "b"})).await;
     let other = server.post("/v1/tasks", &json!({"kind": "c"})).await;
@@ -127,7 +127,7 @@ async fn a_closed_list_of_kinds_takes_no_other_and_no_kind_of_the_server_s_own_i
 }
 
 #[tokio::test]
-async fn a_batch_answers_in_order_and_judges_each_item_by_itself() {
+async fn a_batch_answers_in_order_and_accepts_or_refuses_each_item_by_itself() {
     let server = Server::start();
     let items = json!({"items": [
         {"kind": "a", "title": "first"},

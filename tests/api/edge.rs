@@ -1,4 +1,4 @@
-//! What every request passes: the guard, the ids, the form of what the HTTP library refuses by itself.
+//! Every request: the check of host and origin, the request's id, the problems of requests that the HTTP library refuses.
 
 use serde_json::json;
 
@@ -38,12 +38,12 @@ async fn head_is_answered_wherever_get_is_with_the_same_headers_and_no_body() {
             assert!(path == "/v1/log" || answer.header(name) == get.header(name), "{path}: {name}");
         }
     }
-    let gone = wire::raw(&server, "HEAD /v1/tasks/x", "", b"");
-    assert_eq!((gone.status, gone.text.as_str()), (404, ""));
+    let missing = wire::raw(&server, "HEAD /v1/tasks/x", "", b"");
+    assert_eq!((missing.status, missing.text.as_str()), (404, ""));
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_a_problem_whoever_answers() {
+async fn an_unknown_path_is_a_problem_also_where_the_http_library_refuses_it() {
     let server = Server::start();
     for path in [
         "/nothing",
@@ -86,7 +86,7 @@ async fn what_is_not_there_is_a_problem_whoever_answers() {
 }
 
 #[tokio::test]
-async fn a_method_that_is_not_offered_is_named_with_those_that_are() {
+async fn a_method_that_is_not_offered_is_answered_with_the_list_of_those_that_are() {
     let server = Server::start();
     let id = uuid::Uuid::nil();
     for (path, allow) in [
@@ -160,7 +160,7 @@ async fn pages_of_other_sites_can_neither_read_nor_write() {
 }
 
 #[tokio::test]
-async fn a_request_s_id_is_taken_over_or_made_and_stands_in_the_log() {
+async fn a_request_s_id_is_the_client_s_or_the_server_s_and_is_recorded() {
     let server = Server::start();
     let body = br#"{"kind":"a"}"#;
     let with = |more: &str| format!("{more}Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());

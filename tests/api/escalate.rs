@@ -1,4 +1,4 @@
-//! `POST /v1/tasks/{id}/escalate`: an operator climbs the ladder of a cancel by hand.
+//! `POST /v1/tasks/{id}/escalate`: an operator moves a cancel to a higher rung.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ fn path(id: &str) -> String {
     format!("/v1/tasks/{id}/escalate")
 }
 
-/// A task whose worker listens to nobody. One inside the process would be gone soon after its interrupt.
+/// A running task whose worker ignores directives. A worker inside the process would end soon after its interrupt.
 async fn held(server: &Server) -> String {
     let id = server.submit(&json!({"kind": "deaf"})).await;
     let taken = server.post("/v1/leases", &json!({"worker": "w", "kinds": ["deaf"]})).await;
@@ -18,7 +18,7 @@ async fn held(server: &Server) -> String {
 }
 
 #[tokio::test]
-async fn each_rung_is_one_event_and_the_last_ends_the_task_by_force() {
+async fn each_rung_is_one_event_and_the_last_ends_the_task_without_its_worker() {
     let server = Server::start();
     let id = held(&server).await;
     for rung in ["interrupt", "revoke"] {
@@ -53,7 +53,7 @@ async fn each_rung_is_one_event_and_the_last_ends_the_task_by_force() {
 }
 
 #[tokio::test]
-async fn a_rung_may_be_left_out_and_what_does_not_run_was_not_asked() {
+async fn a_rung_may_be_skipped_and_a_task_that_is_not_cancelling_is_refused() {
     let server = Server::start();
     let id = held(&server).await;
     let waiting = server.submit(&json!({"kind": "a"})).await;
@@ -70,7 +70,7 @@ async fn a_rung_may_be_left_out_and_what_does_not_run_was_not_asked() {
 }
 
 #[tokio::test]
-async fn what_can_t_be_is_refused_and_changes_nothing() {
+async fn invalid_requests_are_refused_and_change_nothing() {
     let server = Server::start();
     let id = server.submit(&json!({"kind": "a"})).await;
     for (body, pointer) in [

@@ -1,4 +1,4 @@
-//! Requests that were right once, and a seeded hand that spoils them: nothing breaks, and every refusal is a problem.
+//! Valid requests with seeded random mutations: nothing breaks, and every refusal is a problem.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::wire;
 use crate::workers::checker::Checker;
 
 const SEED: u64 = 0x7a5b_be11;
-/// Requests of each hand, and how long it goes on at most.
+/// The mutated requests of each seed, and how long they go on at most.
 const REQUESTS: usize = 1500;
 const TIME: Duration = Duration::from_secs(8);
 
@@ -52,7 +52,7 @@ const BODIES: [&str; 9] = [
     r#"{"position":1}"#,
     r#"{"kind":"content.distribute","input":{"source":"/tmp/x","targets":["/tmp/../etc"],"verify":true}}"#,
 ];
-/// What workers say.
+/// The bodies of requests by workers.
 const WORDS: [(&str, &str); 5] = [
     ("/v1/leases", r#"{"worker":"w","kinds":["a","b"],"queues":["default","q"],"max":3,"wait_s":0}"#),
     (
@@ -152,71 +152,71 @@ const VALUES: [&str; 22] = [
     "a,,b",
 ];
 
-/// One request: its line, its headers, its body.
-fn request(hand: &mut StdRng, id: &str) -> (String, String, Vec<u8>) {
-    let pick = |hand: &mut StdRng, from: &[&str]| (*from.choose(hand).unwrap()).to_owned();
-    let mut path = pick(hand, &PATHS).replace("ID", if hand.random_ratio(1, 8) { "%ff%2fx" } else { id });
-    if hand.random_ratio(1, 10) {
-        let at = hand.random_range(1..=path.len());
-        path.insert_str(at, &pick(hand, &["/", "%00", "%", "..", "x", "%c3", ";", "//"]));
+/// A mutated request: its line, its headers, its body.
+fn request(rng: &mut StdRng, id: &str) -> (String, String, Vec<u8>) {
+    let pick = |rng: &mut StdRng, from: &[&str]| (*from.choose(rng).unwrap()).to_owned();
+    let mut path = pick(rng, &PATHS).replace("ID", if rng.random_ratio(1, 8) { "%ff%2fx" } else { id });
+    if rng.random_ratio(1, 10) {
+        let at = rng.random_range(1..=path.len());
+        path.insert_str(at, &pick(rng, &["/", "%00", "%", "..", "x", "%c3", ";", "//"]));
     }
-    for n in 0..hand.random_range(0..4) {
+    for n in 0..rng.random_range(0..4) {
         path.push(if n == 0 { '?' } else { '&' });
-        path.extend([&*pick(hand, &NAMES), "=", &*pick(hand, &VALUES)]);
+        path.extend([&*pick(rng, &NAMES), "=", &*pick(rng, &VALUES)]);
     }
-    let body = pick(hand, &BODIES);
-    let (mut headers, body) = spoiled(hand, body);
-    if hand.random_ratio(1, 6) {
-        headers.extend(["Idempotency-Key: ", &*pick(hand, &["k", "", "ü", "a b"]), "\r\n"]);
+    let body = pick(rng, &BODIES);
+    let (mut headers, body) = mutated(rng, body);
+    if rng.random_ratio(1, 6) {
+        headers.extend(["Idempotency-Key: ", &*pick(rng, &["k", "", "ü", "a b"]), "\r\n"]);
     }
-    (format!("{} {path}", pick(hand, &METHODS)), headers, body)
+    (format!("{} {path}", pick(rng, &METHODS)), headers, body)
 }
 
-/// What a worker says, of leases that it has, had, or never had; and now and then somebody's cancel of its task.
-fn word(hand: &mut StdRng, leases: &[String]) -> (String, String, Vec<u8>) {
-    if hand.random_ratio(1, 12) {
-        let (headers, body) = spoiled(hand, r#"{"reason":"r"}"#.to_owned());
-        return (format!("POST /v1/tasks/{}/cancel", &leases.choose(hand).unwrap()[..36]), headers, body);
+/// A worker's request with a lease that it holds, held, or never held; now and then a cancel of such a task.
+fn word(rng: &mut StdRng, leases: &[String]) -> (String, String, Vec<u8>) {
+    if rng.random_ratio(1, 12) {
+        let (headers, body) = mutated(rng, r#"{"reason":"r"}"#.to_owned());
+        return (format!("POST /v1/tasks/{}/cancel", &leases.choose(rng).unwrap()[..36]), headers, body);
     }
-    let (path, words) = *WORDS.choose(hand).unwrap();
+    let (path, words) = *WORDS.choose(rng).unwrap();
     let mut parts = words.split("LEASE");
     let mut body = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let mut lease = leases.choose(hand).unwrap().clone();
-        match hand.random_range(0..6) {
-            0 => (*RUBBISH.choose(hand).unwrap()).clone_into(&mut lease),
+        let mut lease = leases.choose(rng).unwrap().clone();
+        match rng.random_range(0..6) {
+            0 => (*RUBBISH.choose(rng).unwrap()).clone_into(&mut lease),
             1 => _ = lease.pop(),
             _ => {}
         }
         body.extend([&*lease, part]);
     }
-    let (headers, body) = spoiled(hand, body);
-    let method = if hand.random_ratio(1, 20) { METHODS.choose(hand).unwrap() } else { "POST" };
+    let (headers, body) = mutated(rng, body);
+    let method = if rng.random_ratio(1, 20) { METHODS.choose(rng).unwrap() } else { "POST" };
     (format!("{method} {path}"), headers, body)
 }
 
-fn spoiled(hand: &mut StdRng, body: String) -> (String, Vec<u8>) {
+fn mutated(rng: &mut StdRng, body: String) -> (String, Vec<u8>) {
     let mut body = body.into_bytes();
-    for _ in 0..hand.random_range(0..4) {
-        spoil(hand, &mut body);
+    for _ in 0..rng.random_range(0..4) {
+        mutate(rng, &mut body);
     }
     let mut headers = format!("Content-Length: {}\r\n", body.len());
-    if hand.random_ratio(9, 10) {
+    if rng.random_ratio(9, 10) {
         headers.push_str("Content-Type: application/json\r\n");
     }
     (headers, body)
 }
 
-fn spoil(hand: &mut StdRng, body: &mut Vec<u8>) {
-    let at = hand.random_range(0..=body.len());
-    match hand.random_range(0..5) {
+fn mutate(rng: &mut StdRng, body: &mut Vec<u8>) {
+    let at = rng.random_range(0..=body.len());
+    match rng.random_range(0..5) {
         0 => body.truncate(at),
-        1 if at < body.len() => body[at] = hand.random(),
+        1 if at < body.len() => body[at] = rng.random(),
         2 if at < body.len() => _ = body.remove(at),
         3 => _ = body.splice(at..at, body[..at / 2].to_vec()).count(),
         _ => {
-            let token = TOKENS.choose(hand).unwrap();
-            // At the place of a value, where that is likely to be read.
+            let token = TOKENS.choose(rng).unwrap();
+            // In the place of a value, where the server is likely to parse it.
             let at = body[at..].iter().position(|byte| *byte == b':').map_or(at, |colon| at + colon + 1);
             let end = body[at..].iter().position(|byte| b",}]".contains(byte)).map_or(at, |end| at + end);
             let _ = body.splice(at..end, token.bytes()).count();
@@ -225,7 +225,7 @@ fn spoil(hand: &mut StdRng, body: &mut Vec<u8>) {
 }
 
 #[tokio::test]
-async fn thousands_of_spoiled_requests_break_nothing() {
+async fn thousands_of_mutated_requests_break_nothing() {
     let server = Server::start();
     let id = server.submit(&serde_json::json!({"kind": "a"})).await;
     let mut leases = Vec::new();
@@ -237,19 +237,19 @@ async fn thousands_of_spoiled_requests_break_nothing() {
     let done: usize = std::thread::scope(|scope| {
         let (server, id, leases) = (&server, id.as_str(), &leases);
         let seeds = SEED..SEED + 4;
-        let hands: Vec<_> = seeds
+        let threads: Vec<_> = seeds
             .flat_map(|seed| {
                 [
-                    scope.spawn(move || spoil_requests(server, seed, |hand| request(hand, id))),
-                    scope.spawn(move || spoil_requests(server, seed, |hand| word(hand, leases))),
+                    scope.spawn(move || send_mutated(server, seed, |rng| request(rng, id))),
+                    scope.spawn(move || send_mutated(server, seed, |rng| word(rng, leases))),
                 ]
             })
             .collect();
-        hands.into_iter().map(|hand| hand.join().unwrap()).sum()
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     assert!(done >= 1000, "only {done} requests");
     assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
-    // A client of its own: the other's connection has been idle for too long.
+    // A new client: the connection of the other has been idle for too long.
     let client = reqwest::Client::new();
     let get = |path: &str| server.send(client.get(server.url() + path));
     assert_eq!(get("/readyz").await.status, 200);
@@ -261,24 +261,24 @@ async fn thousands_of_spoiled_requests_break_nothing() {
     assert_eq!(get("/v1/tasks?limit=200").await.status, 200);
 }
 
-fn spoil_requests(server: &Server, seed: u64, request: impl Fn(&mut StdRng) -> (String, String, Vec<u8>)) -> usize {
-    let mut hand = StdRng::seed_from_u64(seed);
+fn send_mutated(server: &Server, seed: u64, request: impl Fn(&mut StdRng) -> (String, String, Vec<u8>)) -> usize {
+    let mut rng = StdRng::seed_from_u64(seed);
     let begun = Instant::now();
     for done in 0..REQUESTS {
         if begun.elapsed() > TIME {
             return done;
         }
-        let (line, headers, body) = request(&mut hand);
+        let (line, headers, body) = request(&mut rng);
         let answer = wire::raw(server, &line, &headers, &body);
-        let told = || format!("seed {seed}: {line}\n{headers}\n{}\n{answer:?}", String::from_utf8_lossy(&body));
-        assert!(answer.status < 500, "{}", told());
+        let report = || format!("seed {seed}: {line}\n{headers}\n{}\n{answer:?}", String::from_utf8_lossy(&body));
+        assert!(answer.status < 500, "{}", report());
         if answer.status >= 400 {
-            assert_eq!(answer.header("content-type"), "application/problem+json", "{}", told());
+            assert_eq!(answer.header("content-type"), "application/problem+json", "{}", report());
             let code = answer.body["code"].as_str().unwrap_or_default().to_owned();
             if !line.starts_with("HEAD") {
                 answer.assert_problem(answer.status, &code);
             }
-            assert!(line.starts_with("HEAD") || !matches!(code.as_str(), "" | "internal"), "{}", told());
+            assert!(line.starts_with("HEAD") || !matches!(code.as_str(), "" | "internal"), "{}", report());
         }
     }
     REQUESTS

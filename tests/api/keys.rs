@@ -14,7 +14,7 @@ async fn post(server: &Server, key: &str, body: &'static str) -> Answer {
 }
 
 #[tokio::test]
-async fn the_same_key_stands_for_the_same_task_also_after_a_restart() {
+async fn the_same_key_gets_the_same_task_also_after_a_restart() {
     let mut server = Server::start();
     let first = post(&server, "k", r#"{"kind": "a", "input": {"x": 1, "y": [2]}}"#).await;
     assert_eq!(first.status, 201, "{}", first.text);
@@ -34,7 +34,7 @@ async fn the_same_key_stands_for_the_same_task_also_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_key_is_the_caller_s_own_whoever_the_task_belongs_to() {
+async fn a_key_belongs_to_the_caller_and_not_to_the_owner_of_the_task() {
     let server = Server::start();
     let first = post(&server, "k", r#"{"kind": "a", "owner": "ann"}"#).await;
     assert_eq!(first.status, 201, "{}", first.text);
@@ -44,7 +44,7 @@ async fn a_key_is_the_caller_s_own_whoever_the_task_belongs_to() {
 }
 
 #[tokio::test]
-async fn fifty_at_once_with_one_key_make_one_task() {
+async fn fifty_concurrent_requests_with_one_key_create_one_task() {
     let server = Server::start();
     let answers = join_all((0..50).map(|_| post(&server, "k", r#"{"kind": "a"}"#))).await;
     let ids: HashSet<String> = answers.iter().map(Answer::id).collect();
@@ -62,7 +62,7 @@ async fn a_request_that_was_refused_leaves_its_key_free() {
 }
 
 #[tokio::test]
-async fn what_was_accepted_once_stays_accepted_by_a_server_that_takes_less() {
+async fn an_accepted_request_gets_its_task_again_from_a_server_that_takes_fewer_kinds() {
     let mut server = Server::start();
     let first = post(&server, "k", r#"{"kind": "a"}"#).await;
     std::fs::write(server.data().with_file_name("taskbell.toml"), "kinds = [\"b\"]").unwrap();

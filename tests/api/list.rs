@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::super::support::Server;
 use super::{assert_whole, pointers};
 
-/// Seven tasks, one after the other; their ids, oldest first.
+/// Creates seven tasks; their ids, oldest first.
 async fn seven(server: &Server) -> Vec<String> {
     let parent = server.submit(&json!({"kind": "a", "title": "Alpha beta"})).await;
     let mut ids = vec![parent.clone()];
@@ -25,7 +25,7 @@ async fn seven(server: &Server) -> Vec<String> {
     ids
 }
 
-/// Which of `ids` the list holds, in its order, by number; `total` must say as many.
+/// The indices in `ids` of the tasks in the list, in the list's order. Asserts that `total` is their number.
 async fn found(server: &Server, query: &str, ids: &[String]) -> Vec<usize> {
     let answer = server.get(&format!("/v1/tasks?{query}")).await;
     assert_eq!(answer.status, 200, "{query}: {}", answer.text);
@@ -39,7 +39,7 @@ async fn found(server: &Server, query: &str, ids: &[String]) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn every_filter_finds_what_it_names_alone_and_combined() {
+async fn every_filter_finds_its_tasks_alone_and_combined() {
     let server = Server::start();
     let ids = seven(&server).await;
     let third = server.task(&ids[2]).await["created_at"].as_str().unwrap().to_owned();
@@ -81,7 +81,7 @@ async fn every_filter_finds_what_it_names_alone_and_combined() {
     }
 }
 
-/// The titles of a page, and what leads on from it.
+/// The titles of a page, and its cursors `next` and `prev`.
 fn page(body: &Value) -> (Vec<&str>, Option<&str>, Option<&str>) {
     let titles = body["items"].as_array().unwrap().iter().map(|task| task["title"].as_str().unwrap()).collect();
     (titles, body["next"].as_str(), body["prev"].as_str())
@@ -124,7 +124,7 @@ async fn pages_lead_to_the_end_and_back_in_both_orders_without_a_gap_or_a_repeat
 }
 
 #[tokio::test]
-async fn a_cursor_holds_while_tasks_come_and_belongs_to_its_list_alone() {
+async fn a_cursor_stays_valid_while_tasks_are_created_and_belongs_to_one_list() {
     let server = Server::start();
     for n in 0..4 {
         server.submit(&json!({"kind": "a", "title": format!("t{n}")})).await;
@@ -153,7 +153,7 @@ async fn a_cursor_holds_while_tasks_come_and_belongs_to_its_list_alone() {
 }
 
 #[tokio::test]
-async fn a_query_that_can_t_be_what_it_is_is_refused_by_name() {
+async fn an_invalid_query_is_refused_with_the_name_of_the_field() {
     let server = Server::start();
     for (query, wanted) in [
         ("limit=0", "limit"),
@@ -212,7 +212,7 @@ async fn a_query_that_can_t_be_what_it_is_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn as_of_is_refused_wherever_it_will_be_offered_and_others_take_no_query() {
+async fn as_of_is_refused_and_routes_without_a_query_refuse_every_field() {
     let server = Server::start();
     let id = server.submit(&json!({"kind": "a"})).await;
     for path in [format!("/v1/tasks/{id}"), format!("/v1/tasks/{id}/events"), "/v1/counters".into()] {
@@ -233,7 +233,7 @@ async fn as_of_is_refused_wherever_it_will_be_offered_and_others_take_no_query()
 }
 
 #[tokio::test]
-async fn a_read_waits_for_the_position_that_it_asks_for_and_says_so_when_it_does_not_come() {
+async fn a_read_waits_for_its_min_position_and_is_refused_as_behind_where_it_does_not_come() {
     let server = Server::start();
     let id = server.submit(&json!({"kind": "a"})).await;
     for path in
@@ -246,7 +246,7 @@ async fn a_read_waits_for_the_position_that_it_asks_for_and_says_so_when_it_does
     let (waited, _) = tokio::join!(server.get("/v1/tasks?min_position=2"), server.submit(&another));
     assert_eq!((waited.status, &waited.body["total"]), (200, &json!(2)), "{}", waited.text);
     for path in ["/v1/tasks".to_owned(), format!("/v1/tasks/{id}"), "/v1/counters".into()] {
-        // Wrong for ever is said at once.
+        // An invalid query is refused without waiting.
         let answer = server.get(&format!("{path}?min_position=9&unknown=1")).await;
         answer.assert_problem(422, "invalid_request");
     }

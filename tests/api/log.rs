@@ -21,7 +21,7 @@ fn positions(answer: &Answer) -> Vec<u64> {
     lines(answer).iter().map(|event| event["position"].as_u64().unwrap()).collect()
 }
 
-/// Two tasks, the first of them cancelled, and a bell: five events.
+/// Creates two tasks, cancels the first, and marks the bell as seen: five events.
 async fn five(server: &Server) -> String {
     let first = server.submit(&json!({"kind": "a"})).await;
     server.submit(&json!({"kind": "b"})).await;
@@ -61,7 +61,7 @@ async fn the_log_gives_every_recorded_event_whole_in_order_and_the_same_again() 
     assert_eq!(server.get("/v1/log").await.text, answer.text, "byte for byte after a restart");
 }
 
-/// A line as the chain needs it: meta and data byte for byte.
+/// The fields of a line that the hash chain covers, `meta` and `data` byte for byte.
 #[derive(Deserialize)]
 struct Link<'a> {
     stream: String,
@@ -79,7 +79,7 @@ struct Link<'a> {
 }
 
 #[tokio::test]
-async fn the_chain_can_be_recomputed_from_the_lines_by_who_knows_nothing_else() {
+async fn the_hash_chain_can_be_recomputed_from_the_lines_alone() {
     let server = Server::start();
     let mut previous = head(&server).await["hash"].as_str().unwrap().to_owned();
     five(&server).await;
@@ -107,7 +107,7 @@ async fn the_chain_can_be_recomputed_from_the_lines_by_who_knows_nothing_else() 
 }
 
 #[tokio::test]
-async fn the_log_can_be_asked_for_a_part() {
+async fn the_log_can_be_filtered() {
     let server = Server::start();
     let first = five(&server).await;
     for (query, wanted) in [
@@ -122,7 +122,7 @@ async fn the_log_can_be_asked_for_a_part() {
         (format!("stream=task-{first}"), vec![1, 3, 4]),
         (format!("stream=task-{first}&type=Completed"), vec![4]),
         ("stream=bell-local".into(), vec![5]),
-        ("stream=bell-nobody".into(), vec![]),
+        ("stream=bell-stranger".into(), vec![]),
         ("follow=false".into(), vec![1, 2, 3, 4, 5]),
     ] {
         assert_eq!(positions(&server.get(&format!("/v1/log?{query}")).await), wanted, "{query}");
@@ -137,7 +137,7 @@ async fn the_log_can_be_asked_for_a_part() {
 }
 
 #[tokio::test]
-async fn who_follows_the_log_sees_what_comes() {
+async fn a_client_that_follows_the_log_gets_new_events() {
     let server = Server::start();
     server.submit(&json!({"kind": "a"})).await;
     let answer = server.client().get(server.url() + "/v1/log?follow=true").send().await.unwrap();
@@ -154,10 +154,10 @@ async fn who_follows_the_log_sees_what_comes() {
 }
 
 #[tokio::test]
-async fn a_head_of_an_endless_answer_ends() {
+async fn a_head_request_with_follow_is_answered_and_ends() {
     let server = Server::start();
-    let ask = server.client().head(server.url() + "/v1/log?follow=true");
-    assert_eq!(server.send(ask).await.status, 200);
+    let request = server.client().head(server.url() + "/v1/log?follow=true");
+    assert_eq!(server.send(request).await.status, 200);
     let answer = super::wire::raw(&server, "HEAD /v1/log?follow=true", "", b"");
     assert_eq!((answer.status, answer.text.as_str()), (200, ""));
 }

@@ -1,6 +1,6 @@
 //! `GET /metrics`.
 
-#![allow(clippy::float_cmp)] // counts are whole
+#![allow(clippy::float_cmp)] // counts are whole numbers
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -22,10 +22,10 @@ use uuid::Uuid;
 use super::super::support::{PATIENCE, Server};
 use super::{head, pointers, slow_task};
 
-/// Value by name and labels, as they are written.
+/// The value of each series, by its name and labels as they are written.
 type Samples = BTreeMap<String, f64>;
 
-/// Reads the text format 0.0.4, and refuses what a scraper would or `promtool` would complain of.
+/// Reads the text format 0.0.4; panics at what a scraper would refuse or `promtool` would warn of.
 fn parse(text: &str) -> Samples {
     assert!(text.ends_with('\n'), "the last line ends too");
     let mut types: HashMap<&str, &str> = HashMap::new();
@@ -57,7 +57,7 @@ fn parse(text: &str) -> Samples {
         }
     }
     for (name, _) in types.iter().filter(|(_, kind)| **kind == "histogram") {
-        whole_histogram(name, &samples);
+        check_histogram(name, &samples);
     }
     samples
 }
@@ -85,8 +85,8 @@ fn labels(series: &str) -> String {
         .join(",")
 }
 
-/// Buckets grow, and the last holds everything.
-fn whole_histogram(family: &str, samples: &Samples) {
+/// Asserts that the buckets are cumulative and that the last one counts everything.
+fn check_histogram(family: &str, samples: &Samples) {
     let mut buckets: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
     for (series, value) in samples.iter().filter(|(series, _)| series.starts_with(&format!("{family}_bucket{{"))) {
         let bound = series.split("le=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a bound");
@@ -109,8 +109,8 @@ async fn scrape(server: &Server) -> Samples {
     parse(&answer.text)
 }
 
-/// The figures once they have heard of every event of the log.
-async fn settled(server: &Server) -> Samples {
+/// The samples once they count every event of the log.
+async fn final_samples(server: &Server) -> Samples {
     let (began, position) = (Instant::now(), head(server).await["position"].as_f64().unwrap());
     loop {
         let samples = scrape(server).await;
@@ -133,7 +133,7 @@ fn assert_samples(samples: &Samples, wanted: &[(&str, f64)]) {
 }
 
 #[tokio::test]
-async fn a_server_without_tasks_says_so_and_takes_no_parameters() {
+async fn a_server_without_tasks_shows_zeros_and_refuses_parameters() {
     let server = Server::start();
     let samples = scrape(&server).await;
     let statuses = ["scheduled", "queued", "running", "cancelling", "retrying", "succeeded", "failed", "cancelled"];
@@ -168,7 +168,7 @@ async fn tasks_events_and_ends_are_counted_for_all_owners() {
     let missing = json!({"source": root.path().join("nothing"), "targets": [root.path().join("target")]});
     let id = server.submit(&json!({"kind": "content.distribute", "input": missing, "max_attempts": 1})).await;
     assert_eq!(server.task_at_end(&id).await["status"], "failed");
-    let samples = settled(&server).await;
+    let samples = final_samples(&server).await;
     assert_samples(
         &samples,
         &[
@@ -190,18 +190,18 @@ async fn tasks_events_and_ends_are_counted_for_all_owners() {
             ("taskbell_run_seconds_count{kind=\"content.distribute\",outcome=\"succeeded\"}", 1.0),
         ],
     );
-    assert_eq!(total(&samples, "taskbell_cancel_"), 0.0, "what did not run did not have to stop");
+    assert_eq!(total(&samples, "taskbell_cancel_"), 0.0, "a task that never ran is not measured");
     assert_eq!(total(&samples, "taskbell_attempts_ended_total{"), 2.0);
 }
 
 #[tokio::test]
-async fn a_cancel_is_measured_from_the_request_to_the_answer_to_the_end() {
+async fn a_cancel_is_measured_from_the_request_to_the_acknowledgement_and_to_the_end() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::with_content(root.path(), Some(150_000));
     let id = slow_task(&server, root.path()).await;
     server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await;
     let end = server.task_at_end(&id).await;
-    let samples = settled(&server).await;
+    let samples = final_samples(&server).await;
     let verdict = end["cancel"]["verdict"].as_str().unwrap();
     let acknowledged = "taskbell_cancel_acknowledged_seconds_sum{kind=\"content.distribute\"}";
     let stopped = format!("taskbell_cancel_stopped_seconds_sum{{kind=\"content.distribute\",verdict=\"{verdict}\"}}");
@@ -210,14 +210,17 @@ async fn a_cancel_is_measured_from_the_request_to_the_answer_to_the_end() {
         &[(&acknowledged.replace("_sum", "_count"), 1.0), (&stopped.replace("_sum", "_count"), 1.0)],
     );
     let time = |value: &serde_json::Value| value.as_str().unwrap().parse::<Timestamp>().unwrap();
-    let asked = time(&end["cancel"]["requested_at"]);
-    let heard = time(&end["cancel"]["acknowledged_at"]).since(asked).as_secs_f64();
-    let over = time(&end["finished_at"]).since(asked).as_secs_f64();
-    assert!((samples[acknowledged] - heard).abs() < 1e-9 && (samples[&stopped] - over).abs() < 1e-9, "{samples:#?}");
+    let requested = time(&end["cancel"]["requested_at"]);
+    let acknowledged_after = time(&end["cancel"]["acknowledged_at"]).since(requested).as_secs_f64();
+    let stopped_after = time(&end["finished_at"]).since(requested).as_secs_f64();
+    assert!(
+        (samples[acknowledged] - acknowledged_after).abs() < 1e-9 && (samples[&stopped] - stopped_after).abs() < 1e-9,
+        "{samples:#?}"
+    );
 }
 
 #[tokio::test]
-async fn strangers_can_not_make_labels_without_bound() {
+async fn clients_cannot_create_labels_without_bound() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::with_content(root.path(), None);
     let items: Vec<_> = (0..300).map(|n| json!({"kind": format!("k{n}"), "queue": format!("q{n}")})).collect();
@@ -227,7 +230,7 @@ async fn strangers_can_not_make_labels_without_bound() {
     let id = server.submit(&json!({"kind": "content.distribute", "input": missing})).await;
     server.task_when(&id, |task| task["attempt"] == 1).await;
     server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await;
-    let samples = settled(&server).await;
+    let samples = final_samples(&server).await;
     let created = "taskbell_tasks_created_total{";
     assert_eq!(total(&samples, created), 301.0);
     let kinds = samples.keys().filter(|series| series.starts_with(created)).count();
@@ -236,7 +239,7 @@ async fn strangers_can_not_make_labels_without_bound() {
     assert_samples(&samples, &[("taskbell_tasks_created_total{kind=\"content.distribute\"}", 1.0)]);
 }
 
-/// A log, and figures of it, with a clock of its own.
+/// A log and its metrics; each command has a time that the test chooses.
 struct Bench {
     store: EventStore,
     registry: Registry,
@@ -311,7 +314,7 @@ fn done() -> End {
 }
 
 #[actix_rt::test]
-async fn a_release_ends_no_run_and_begins_another_wait() {
+async fn a_release_is_not_the_end_of_a_run_and_begins_another_wait() {
     let mut bench = Bench::new();
     let task = TaskId::from_uuid(Uuid::now_v7());
     bench.does(task, 10, created(None)).await;
@@ -332,7 +335,7 @@ async fn a_release_ends_no_run_and_begins_another_wait() {
 }
 
 #[actix_rt::test]
-async fn a_wait_begins_when_the_time_has_come_and_anew_with_each_run() {
+async fn a_wait_begins_when_the_task_is_due_and_again_with_each_run() {
     let mut bench = Bench::new();
     let task = TaskId::from_uuid(Uuid::now_v7());
     bench.does(task, 10, created(Some(100))).await;

@@ -20,7 +20,7 @@ async fn queues(server: &Server) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_queue_is_paused_and_resumed_each_once_and_says_by_whom_and_why() {
+async fn a_queue_is_paused_and_resumed_once_each_and_shows_by_whom_and_why() {
     let mut server = Server::start();
     let first = pause(&server, "night", &json!({"reason": "new disks"})).await;
     assert_eq!((first.status, &first.body["position"]), (200, &json!(1)), "{}", first.text);
@@ -50,14 +50,14 @@ async fn a_queue_is_paused_and_resumed_each_once_and_says_by_whom_and_why() {
 }
 
 #[tokio::test]
-async fn the_queues_are_those_that_have_or_had_tasks_or_are_paused_with_exact_counts() {
+async fn the_list_shows_queues_that_have_or_had_tasks_or_are_paused_with_exact_counts() {
     let server = Server::start();
     assert!(queues(&server).await.is_empty());
     for (queue, owner) in [("b", "ann"), ("b", "bob"), ("a", "ann")] {
         server.submit(&json!({"kind": "x", "queue": queue, "owner": owner})).await;
     }
-    let gone = server.submit(&json!({"kind": "y", "queue": "b"})).await;
-    server.post(&format!("/v1/tasks/{gone}/cancel"), &json!({})).await;
+    let cancelled = server.submit(&json!({"kind": "y", "queue": "b"})).await;
+    server.post(&format!("/v1/tasks/{cancelled}/cancel"), &json!({})).await;
     pause(&server, "aa", &json!({})).await;
     let at = pause(&server, "b", &json!({})).await.position();
     let answer = server.get(&format!("/v1/queues?min_position={at}")).await;
@@ -85,7 +85,7 @@ async fn an_empty_body_is_enough() {
 }
 
 #[tokio::test]
-async fn what_is_no_queue_is_not_here_and_the_servers_own_cant_be_paused() {
+async fn an_invalid_name_is_not_found_and_queues_of_the_server_itself_cant_be_paused() {
     let server = Server::start();
     for name in ["A", "a%20b", "%00", "a%2Fb", "%C3%A4", "a,b", &"x".repeat(65)] {
         pause(&server, name, &json!({})).await.assert_problem(404, "not_found");
@@ -137,7 +137,7 @@ async fn bad_input_to_every_route_is_refused_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_hundred_pauses_at_once_are_one() {
+async fn a_hundred_concurrent_pauses_are_one_event() {
     let server = Server::start();
     let body = json!({"reason": "all at once"});
     let answers = futures_util::future::join_all((0..100).map(|_| pause(&server, "a", &body))).await;

@@ -9,7 +9,7 @@ use super::{head, is_time, pointers, wire};
 
 const PATH: &str = "/v1/schedules";
 
-/// Daily, half a day from now: it doesn't come while a test runs.
+/// Daily, half a day from now: no nominal time passes while a test runs.
 fn far_away() -> String {
     let now = taskbell::store::now().as_micros() / 1_000_000;
     format!("30 {} * * *", (now / 3600 + 12) % 24)
@@ -19,7 +19,7 @@ fn daily() -> Value {
     json!({"cron": far_away(), "task": {"kind": "a"}})
 }
 
-async fn created(server: &Server, body: &Value) -> Answer {
+async fn create(server: &Server, body: &Value) -> Answer {
     let answer = server.post(PATH, body).await;
     assert_eq!(answer.status, 201, "{}", answer.text);
     answer
@@ -29,7 +29,7 @@ async fn delete(server: &Server, id: &str) -> Answer {
     server.send(server.client().delete(format!("{}{PATH}/{id}", server.url()))).await
 }
 
-async fn listed(server: &Server) -> Vec<Value> {
+async fn list(server: &Server) -> Vec<Value> {
     let answer = server.get(PATH).await;
     assert_eq!((answer.status, &answer.body["position"]), (200, &json!(answer.position())), "{}", answer.text);
     answer.body["items"].as_array().unwrap().clone()
@@ -46,7 +46,7 @@ async fn a_schedule_is_created_shown_listed_and_removed_once() {
             "unique_key": "report", "concurrency_key": "disk",
         },
     });
-    let answer = created(&server, &full).await;
+    let answer = create(&server, &full).await;
     let id = answer.id();
     assert_eq!(answer.header("location"), format!("{PATH}/{id}"));
     assert_eq!((answer.position(), &answer.body["position"]), (1, &json!(1)));
@@ -56,14 +56,14 @@ async fn a_schedule_is_created_shown_listed_and_removed_once() {
     assert!(is_time(&said("created_at")) && is_time(&said("next_at")));
     assert_eq!(said("task"), full["task"]);
 
-    let second = created(&server, &json!({"cron": "0 0 1 1 *", "task": {"kind": "a"}})).await;
+    let second = create(&server, &json!({"cron": "0 0 1 1 *", "task": {"kind": "a"}})).await;
     assert_eq!((&second.body["time_zone"], &second.body["missed"]), (&json!("UTC"), &json!("run_once")));
     assert!(second.body["next_at"].as_str().unwrap().ends_with("-01-01T00:00:00.000000Z"));
     let task = json!({
         "kind": "a", "title": "a", "owner": "local", "input": null, "queue": "default", "priority": 0,
         "max_attempts": 1, "timeout_s": null, "labels": {}, "unique_key": null, "concurrency_key": null,
     });
-    assert_eq!(second.body["task"], task, "what was left open is filled in");
+    assert_eq!(second.body["task"], task, "the answer shows the defaults");
 
     server.restart();
     let shown = server.get(&format!("{PATH}/{id}?min_position=2")).await;
@@ -71,14 +71,14 @@ async fn a_schedule_is_created_shown_listed_and_removed_once() {
     expected["position"] = json!(2);
     assert_eq!((shown.status, &shown.body), (200, &expected));
     expected.as_object_mut().unwrap().remove("position");
-    let all = listed(&server).await;
+    let all = list(&server).await;
     assert_eq!((all.len(), &all[0], &all[1]["id"]), (2, &expected, &json!(second.id())));
 
-    let gone = delete(&server, &id).await;
-    assert_eq!((gone.status, gone.text.as_str()), (204, ""));
+    let removed = delete(&server, &id).await;
+    assert_eq!((removed.status, removed.text.as_str()), (204, ""));
     delete(&server, &id).await.assert_problem(404, "not_found");
     server.get(&format!("{PATH}/{id}")).await.assert_problem(404, "not_found");
-    assert_eq!(listed(&server).await.len(), 1);
+    assert_eq!(list(&server).await.len(), 1);
     server.restart();
     delete(&server, &id).await.assert_problem(404, "not_found");
     let why = server.client().delete(format!("{}{PATH}/{}", server.url(), second.id()));
@@ -91,12 +91,12 @@ async fn a_schedule_is_created_shown_listed_and_removed_once() {
 }
 
 #[tokio::test]
-async fn fifty_removals_at_once_are_one() {
+async fn of_fifty_removals_at_once_one_succeeds() {
     let server = Server::start();
-    let id = created(&server, &daily()).await.id();
+    let id = create(&server, &daily()).await.id();
     let answers = futures_util::future::join_all((0..50).map(|_| delete(&server, &id))).await;
-    let gone = answers.iter().filter(|answer| answer.status == 204).count();
-    assert_eq!((gone, answers.iter().filter(|answer| answer.status == 404).count()), (1, 49));
+    let removed = answers.iter().filter(|answer| answer.status == 204).count();
+    assert_eq!((removed, answers.iter().filter(|answer| answer.status == 404).count()), (1, 49));
     assert_eq!(head(&server).await["position"], 2);
 }
 
@@ -111,9 +111,9 @@ fn with(field: &str, value: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn every_field_says_where_it_is_wrong_and_nothing_is_written() {
+async fn a_problem_points_to_each_wrong_field_and_nothing_is_written() {
     let server = Server::start();
-    // The fields of a task in their order, without their names.
+    // A task as an array of its fields.
     let row = Value::Array([vec![json!("a")], vec![Value::Null; 10]].concat());
     let long = format!("{} * * * *", vec!["1"; 200].join(","));
     let cases: Vec<(&str, Vec<Value>)> = vec![
@@ -186,13 +186,13 @@ async fn a_handler_checks_the_input_of_a_schedule_at_once_and_a_closed_list_of_k
     assert!(found.iter().all(|pointer| pointer.starts_with("/task/input")), "{}", answer.text);
     let answer = server.post(PATH, &with("task/kind", &json!("b"))).await;
     assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), ["/task/kind"]);
-    created(&server, &daily()).await;
+    create(&server, &daily()).await;
 }
 
 #[tokio::test]
 async fn bad_requests_to_every_route_are_problems() {
     let server = Server::start();
-    let id = created(&server, &daily()).await.id();
+    let id = create(&server, &daily()).await.id();
     let one = format!("{PATH}/{id}");
     let before = head(&server).await;
     for body in [&b""[..], b"{", b"[", b"{\"cron\":}", b"\xff"] {
@@ -227,8 +227,8 @@ async fn bad_requests_to_every_route_are_problems() {
         server.get(&format!("{PATH}{query}")).await.assert_problem(422, "invalid_request");
         server.get(&format!("{one}{query}")).await.assert_problem(422, "invalid_request");
     }
-    let nobody = uuid::Uuid::now_v7();
-    for name in ["x", "%00", &id.to_uppercase(), &nobody.to_string(), &format!("{id}x")] {
+    let unknown = uuid::Uuid::now_v7();
+    for name in ["x", "%00", &id.to_uppercase(), &unknown.to_string(), &format!("{id}x")] {
         server.get(&format!("{PATH}/{name}")).await.assert_problem(404, "not_found");
         delete(&server, name).await.assert_problem(404, "not_found");
     }
@@ -248,8 +248,8 @@ async fn a_schedule_of_every_minute_creates_its_first_task_within_the_minute() {
     let server = Server::start();
     let body =
         json!({"cron": "* * * * *", "task": {"kind": "a", "title": "tick", "labels": {"a": "b"}, "owner": "ann"}});
-    let answer = created(&server, &body).await;
-    // Each request waits for five seconds; the minute may have just begun.
+    let answer = create(&server, &body).await;
+    // A request waits for five seconds at most, so a minute takes some of them.
     for _ in 0..20 {
         if server.get("/v1/counters?min_position=2").await.status == 200 {
             break;

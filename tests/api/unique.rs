@@ -1,4 +1,4 @@
-//! `unique_key`: of one owner's tasks with a key, one is not final.
+//! `unique_key`: of one owner's tasks with the same key, at most one is not final.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ async fn with_idempotency(server: &Server, key: &str, body: &Value) -> Answer {
 }
 
 #[tokio::test]
-async fn a_key_that_is_held_answers_its_holder_and_writes_nothing() {
+async fn a_request_with_a_key_that_is_held_gets_the_holder_and_writes_nothing() {
     let server = Server::start();
     let body = json!({"kind": "a", "unique_key": "prices", "title": "first"});
     let first = server.post(PATH, &body).await;
@@ -44,7 +44,7 @@ async fn a_key_that_is_held_answers_its_holder_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn fifty_at_once_are_one_task() {
+async fn fifty_concurrent_requests_with_one_key_create_one_task() {
     let server = Server::start();
     for round in 0..5 {
         let body = json!({"kind": "a", "unique_key": format!("round {round}")});
@@ -57,7 +57,7 @@ async fn fifty_at_once_are_one_task() {
 }
 
 #[tokio::test]
-async fn a_batch_holds_a_key_once() {
+async fn a_batch_creates_one_task_for_each_key() {
     let server = Server::start();
     let holder = server.submit(&json!({"kind": "a", "unique_key": "held"})).await;
     let items = json!({"items": [
@@ -78,7 +78,7 @@ async fn a_batch_holds_a_key_once() {
 }
 
 #[tokio::test]
-async fn an_idempotency_key_goes_first_and_lives_on_the_task_that_it_created() {
+async fn an_idempotency_key_is_checked_first_and_recorded_with_the_task_that_it_created() {
     let server = Server::start();
     let body = json!({"kind": "a", "unique_key": "u"});
     let first = with_idempotency(&server, "i", &body).await;
@@ -96,7 +96,7 @@ async fn an_idempotency_key_goes_first_and_lives_on_the_task_that_it_created() {
 }
 
 #[tokio::test]
-async fn a_task_whose_key_another_holds_does_not_run_again() {
+async fn a_task_whose_key_another_task_holds_can_not_be_retried() {
     let mut server = Server::start();
     let body = json!({"kind": "a", "unique_key": "u"});
     let first = server.submit(&body).await;
@@ -120,7 +120,7 @@ async fn a_task_whose_key_another_holds_does_not_run_again() {
 }
 
 #[tokio::test]
-async fn retries_and_creates_at_once_leave_one_that_is_not_final() {
+async fn concurrent_retries_and_creates_leave_one_task_that_is_not_final() {
     let server = Server::start();
     let body = json!({"kind": "a", "unique_key": "u"});
     let mut ids = Vec::new();
@@ -129,17 +129,22 @@ async fn retries_and_creates_at_once_leave_one_that_is_not_final() {
         cancel(&server, ids.last().unwrap()).await;
     }
     let retries = ids.iter().map(|id| (format!("{PATH}/{id}/retry"), json!({})));
-    let asks: Vec<(String, Value)> = retries.chain((0..10).map(|_| (PATH.to_owned(), body.clone()))).collect();
-    let answers = join_all(asks.iter().map(|(path, body)| server.post(path, body))).await;
+    let requests: Vec<(String, Value)> = retries.chain((0..10).map(|_| (PATH.to_owned(), body.clone()))).collect();
+    let answers = join_all(requests.iter().map(|(path, body)| server.post(path, body))).await;
     let won = answers.iter().filter(|answer| [201, 202].contains(&answer.status)).count();
-    let told = answers.iter().filter(|answer| [200, 409].contains(&answer.status)).count();
-    assert_eq!((won, told), (1, 19), "{:?}", answers.iter().map(|answer| answer.status).collect::<Vec<_>>());
+    let refused_or_known = answers.iter().filter(|answer| [200, 409].contains(&answer.status)).count();
+    assert_eq!(
+        (won, refused_or_known),
+        (1, 19),
+        "{:?}",
+        answers.iter().map(|answer| answer.status).collect::<Vec<_>>()
+    );
     let queued = server.get(&format!("{PATH}?status=queued")).await;
     assert_eq!(queued.body["total"], 1);
 }
 
 #[tokio::test]
-async fn keys_and_queues_that_can_t_be_are_refused_also_where_the_key_is_held() {
+async fn invalid_keys_and_queues_are_refused_also_where_the_key_is_held() {
     let server = Server::start();
     let good = json!({"kind": "a", "unique_key": "k".repeat(128), "concurrency_key": "ü".repeat(64)});
     let id = server.submit(&good).await;

@@ -1,4 +1,4 @@
-//! Requests byte by byte, for what a well-behaved client would never send.
+//! Requests as raw bytes, for those that an HTTP client would not send.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -18,7 +18,7 @@ pub fn raw(server: &Server, line: &str, headers: &str, body: &[u8]) -> Answer {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.set_write_timeout(Some(PATIENCE)).unwrap();
     socket.write_all(head.as_bytes()).expect("the server takes a head");
-    // A refusal may come before all of the body is sent; then the rest has nowhere to go.
+    // The server may refuse and close before it has read the whole body: then the write fails.
     let _ = socket.write_all(body);
     let mut bytes = Vec::new();
     let _ = socket.read_to_end(&mut bytes);

@@ -5,22 +5,22 @@ use std::io::Write as _;
 
 use serde_json::json;
 
-use super::load::{Yard, assert_ends};
+use super::load::{Content, assert_ends};
 use crate::push::fold::Fold;
 use crate::support::Server;
 
 #[tokio::test]
-async fn a_full_disk_refuses_writes_and_nothing_else_and_passes() {
-    let yard = Yard::new(3, 30_000);
+async fn while_the_disk_is_full_writes_are_refused_and_reads_are_answered() {
+    let content = Content::new(3, 30_000);
     let root: [OsString; 4] =
-        ["--content-root".into(), yard.root().into(), "--content-bytes-per-s".into(), "300000".into()];
+        ["--content-root".into(), content.root().into(), "--content-bytes-per-s".into(), "300000".into()];
     let Some(server) = Server::on_small_disk(4096, root) else {
-        eprintln!("this system lets nobody mount a small disk: not tested here");
+        eprintln!("not run: this system doesn't let this user mount a small disk");
         return;
     };
-    let task = json!({"kind": "nobody.works", "input": "x".repeat(30_000)});
+    let task = json!({"kind": "no.worker", "input": "x".repeat(30_000)});
     let first = server.submit(&task).await;
-    let copy = server.submit(&yard.order("under way")).await;
+    let copy = server.submit(&content.copy_request("under way")).await;
     server.task_with_status(&copy, "running").await;
     let mut live = crate::support::Live::open(&server).await;
     live.until("snapshot").await;
@@ -28,7 +28,7 @@ async fn a_full_disk_refuses_writes_and_nothing_else_and_passes() {
     let path = std::path::Path::new(&disk).join("filler");
     let mut filler = std::fs::File::create(&path).unwrap();
     while filler.write_all(&[1; 4096]).is_ok() {}
-    // The log keeps some room in files that it has already, so not the first one need be refused.
+    // The log's files have some free room, so the first requests may be accepted.
     let mut accepted = 1;
     let refused = loop {
         let answer = server.post("/v1/tasks", &task).await;
@@ -45,7 +45,7 @@ async fn a_full_disk_refuses_writes_and_nothing_else_and_passes() {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
     assert_eq!(server.get("/v1/counters").await.body["counts"]["queued"], accepted);
-    // The copy comes to its end, which can't be written down yet.
+    // The copy ends, but its end can't be recorded yet.
     while !server.stderr().contains("report is not recorded yet") {
         server.post("/v1/tasks", &task).await.assert_problem(503, "log_unavailable");
     }
@@ -53,10 +53,10 @@ async fn a_full_disk_refuses_writes_and_nothing_else_and_passes() {
     std::fs::remove_file(&path).unwrap();
     drop(filler);
     let after = server.submit(&task).await;
-    assert_eq!(server.task_at_end(&copy).await["status"], "succeeded", "its end was not forgotten");
+    assert_eq!(server.task_at_end(&copy).await["status"], "succeeded", "its end is recorded later");
     while live.until("counters").await["counts"]["queued"] != accepted + 1 {}
     let fold = Fold::of(&server.get("/v1/log").await.text, "local");
-    assert_eq!(fold.tasks.len(), accepted + 2, "all that was accepted and the copy");
-    assert_ends(&fold, &yard);
+    assert_eq!(fold.tasks.len(), accepted + 2, "all accepted tasks and the copy");
+    assert_ends(&fold, &content);
     assert!(fold.tasks.contains_key(&after));
 }

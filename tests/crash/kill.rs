@@ -1,4 +1,4 @@
-//! `kill -9` in the middle of everything.
+//! `kill -9` at random moments under load.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 
-use super::load::{Clients, Yard, assert_ends, assert_views, verified};
+use super::load::{Clients, Content, assert_ends, assert_views, verified};
 use crate::push::load::quiet;
 use crate::support::{Server, signal};
 
@@ -16,30 +16,30 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_and_everything_started_ends() {
+async fn acknowledged_events_outlive_kills_and_every_started_attempt_ends() {
     let seed = setting("TASKBELL_SEED").unwrap_or_else(rand::random);
     let cycles = setting("TASKBELL_CYCLES").unwrap_or(6);
     println!("TASKBELL_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let yard = Yard::new(4, 40_000);
-    let mut server = Server::with_content(yard.root(), Some(1_500_000));
+    let content = Content::new(4, 40_000);
+    let mut server = Server::with_content(content.root(), Some(1_500_000));
     let clients = Clients::new(seed);
     for _ in 0..cycles {
         let (url, pid) = (server.url(), server.pid());
         let (answers, later) = (random.random_range(1..70), Duration::from_micros(random.random_range(0..9000)));
         let kill = async {
-            // Not a wait for anything: the moment is to be any.
+            // This waits for no condition: the kill comes at a random moment.
             tokio::time::sleep(later).await;
             signal(pid, "KILL");
         };
-        clients.run(&url, &yard, 4, answers, kill).await;
+        clients.run(&url, &content, 4, answers, kill).await;
         server.restart();
         verified(&server, &clients).await;
     }
     quiet(&server).await;
     let fold = verified(&server, &clients).await;
     assert_views(&server, &fold).await;
-    let (copied, forced) = assert_ends(&fold, &yard);
+    let (copied, forced) = assert_ends(&fold, &content);
     let lost = |event: &&serde_json::Value| event["data"]["error"]["code"] == "server_restarted";
     let lost = fold.events.iter().filter(lost).count();
     let acks = clients.acks.lock().unwrap();
@@ -51,13 +51,13 @@ async fn nothing_acknowledged_is_lost_and_everything_started_ends() {
 }
 
 #[tokio::test]
-async fn a_cancel_that_the_server_did_not_live_to_see_ends_by_force() {
-    let yard = Yard::new(1, 4_000_000);
-    let mut server = Server::with_content(yard.root(), Some(200_000));
-    let id = server.submit(&yard.order("slow")).await;
+async fn a_cancel_that_is_pending_when_the_server_is_killed_ends_as_forced() {
+    let content = Content::new(1, 4_000_000);
+    let mut server = Server::with_content(content.root(), Some(200_000));
+    let id = server.submit(&content.copy_request("slow")).await;
     server.task_when(&id, |task| task["status"] == "running" && !task["progress"].is_null()).await;
-    let asked = server.post(&format!("/v1/tasks/{id}/cancel"), &json!({"reason": "wrong one"})).await;
-    assert_eq!((asked.status, &asked.body["status"]), (202, &json!("cancelling")));
+    let requested = server.post(&format!("/v1/tasks/{id}/cancel"), &json!({"reason": "wrong one"})).await;
+    assert_eq!((requested.status, &requested.body["status"]), (202, &json!("cancelling")));
     server.restart();
     let task = server.task_at_end(&id).await;
     assert_eq!((&task["status"], &task["cancel"]["verdict"]), (&json!("cancelled"), &json!("forced")), "{task}");
@@ -69,15 +69,15 @@ async fn a_cancel_that_the_server_did_not_live_to_see_ends_by_force() {
 }
 
 #[tokio::test]
-async fn a_copy_that_was_cut_off_is_attempted_again_and_is_whole() {
-    let yard = Yard::new(12, 60_000);
-    let mut server = Server::with_content(yard.root(), Some(500_000));
-    let id = server.submit(&yard.order("cut")).await;
+async fn a_copy_that_a_kill_interrupted_is_attempted_again_and_is_complete() {
+    let content = Content::new(12, 60_000);
+    let mut server = Server::with_content(content.root(), Some(500_000));
+    let id = server.submit(&content.copy_request("cut")).await;
     let half = |task: &serde_json::Value| task["progress"]["fraction"].as_f64().is_some_and(|f| f > 0.2);
     server.task_when(&id, half).await;
     server.restart();
     let task = server.task_at_end(&id).await;
     assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(2)), "{task}");
     let clients = Clients::new(0);
-    assert_eq!(assert_ends(&verified(&server, &clients).await, &yard), (1, 0));
+    assert_eq!(assert_ends(&verified(&server, &clients).await, &content), (1, 0));
 }

@@ -1,4 +1,4 @@
-//! Clients that remember what was acknowledged to them, and what must hold of the log afterwards.
+//! Clients that keep what was acknowledged to them, and checks of the log and the views afterwards.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use tokio::sync::watch;
 use crate::push::fold::{Fold, is_final};
 use crate::support::Server;
 
-/// A source of real files; what is copied lies beside it.
-pub struct Yard {
+/// A folder with source files; their copies are created beside them.
+pub struct Content {
     root: TempDir,
 }
 
-impl Yard {
-    /// So many files of so many bytes.
+impl Content {
+    /// A source of `files` files with about `bytes` bytes each.
     pub fn new(files: usize, bytes: usize) -> Self {
         let root = tempfile::tempdir().unwrap();
         for n in 0..files {
@@ -35,8 +35,8 @@ impl Yard {
         self.root.path()
     }
 
-    /// A request to copy the source to two targets of this name.
-    pub fn order(&self, name: &str) -> Value {
+    /// The body of a request to copy the source to two targets of this name.
+    pub fn copy_request(&self, name: &str) -> Value {
         let target = |n: u32| self.root().join(format!("copies/{name}/{n}"));
         json!({
             "kind": "content.distribute",
@@ -45,13 +45,13 @@ impl Yard {
         })
     }
 
-    /// The copies of a task are the source, file for file, with nothing beside it.
+    /// Asserts that both targets of a task hold the files of the source and no others.
     pub fn assert_copied(&self, created: &Value) {
-        let wanted = tree(&self.root().join("source"));
+        let expected = tree(&self.root().join("source"));
         for target in created["data"]["input"]["targets"].as_array().unwrap() {
             let found = tree(Path::new(target.as_str().unwrap()));
-            assert!(found.keys().eq(wanted.keys()), "{:?} in {target}", found.keys());
-            assert!(found == wanted, "other content in {target}");
+            assert!(found.keys().eq(expected.keys()), "{:?} in {target}", found.keys());
+            assert!(found == expected, "other content in {target}");
         }
     }
 }
@@ -71,19 +71,19 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// What was acknowledged: each task as an answer showed it, and ids that a batch named.
+/// What was acknowledged: tasks as answers showed them, and ids from the answers to batches.
 #[derive(Default)]
 pub struct Acks {
     pub tasks: Vec<Value>,
     pub ids: Vec<String>,
-    /// The highest position that an answer named.
+    /// The highest position in an answer.
     pub position: u64,
 }
 
-/// Clients under way; they end when the server stops answering.
+/// Clients that send requests until the server stops answering.
 pub struct Clients {
     pub acks: Arc<Mutex<Acks>>,
-    /// How many answers there were.
+    /// The number of answers so far.
     count: watch::Sender<usize>,
     seed: u64,
 }
@@ -93,8 +93,15 @@ impl Clients {
         Self { acks: Arc::default(), count: watch::channel(0).0, seed }
     }
 
-    /// Runs so many connections until the server has gone, and kills it with `kill` after so many more answers.
-    pub async fn run(&self, url: &str, yard: &Yard, connections: u64, answers: usize, kill: impl Future<Output = ()>) {
+    /// Runs so many connections until the server has gone; runs `kill` after so many further answers.
+    pub async fn run(
+        &self,
+        url: &str,
+        content: &Content,
+        connections: u64,
+        answers: usize,
+        kill: impl Future<Output = ()>,
+    ) {
         let mut count = self.count.subscribe();
         let target = *count.borrow() + answers;
         let clients = (0..connections).map(|n| {
@@ -103,8 +110,8 @@ impl Clients {
                 http: reqwest::Client::new(),
                 random: StdRng::seed_from_u64(self.seed.wrapping_add(target as u64).wrapping_mul(31).wrapping_add(n)),
                 clients: self,
-                yard,
-                mine: Vec::new(),
+                content,
+                tasks: Vec::new(),
                 copies: Vec::new(),
             };
             async move { while client.step().await.is_ok() {} }
@@ -122,25 +129,25 @@ struct Client<'a> {
     http: reqwest::Client,
     random: StdRng,
     clients: &'a Clients,
-    yard: &'a Yard,
-    mine: Vec<String>,
+    content: &'a Content,
+    tasks: Vec<String>,
     copies: Vec<String>,
 }
 
 impl Client<'_> {
-    /// One request, and its answer remembered before the next.
+    /// Sends one random request and keeps what its answer acknowledges.
     async fn step(&mut self) -> Result<(), reqwest::Error> {
         let name = format!("{:x}", self.random.random::<u64>());
         match self.random.random_range(0..40) {
-            0 => self.post("/v1/tasks/cancel", json!({"filter": {"kind": ["nobody.works"]}})).await,
-            1..5 => self.post("/v1/tasks", self.yard.order(&name)).await,
-            5..16 => self.post("/v1/tasks", json!({"kind": "nobody.works", "title": name})).await,
+            0 => self.post("/v1/tasks/cancel", json!({"filter": {"kind": ["no.worker"]}})).await,
+            1..5 => self.post("/v1/tasks", self.content.copy_request(&name)).await,
+            5..16 => self.post("/v1/tasks", json!({"kind": "no.worker", "title": name})).await,
             16..20 => {
-                let items: Vec<_> = (0..20).map(|n| json!({"kind": "nobody.works", "title": n.to_string()})).collect();
+                let items: Vec<_> = (0..20).map(|n| json!({"kind": "no.worker", "title": n.to_string()})).collect();
                 self.post("/v1/tasks/batch", json!({"items": items})).await
             }
-            20..32 => self.turn("cancel").await,
-            32..36 => self.turn("retry").await,
+            20..32 => self.post_to_task("cancel").await,
+            32..36 => self.post_to_task("retry").await,
             _ => {
                 let position = self.clients.acks.lock().unwrap().position;
                 self.post("/v1/bell/seen", json!({"position": position})).await
@@ -148,50 +155,51 @@ impl Client<'_> {
         }
     }
 
-    async fn turn(&mut self, what: &str) -> Result<(), reqwest::Error> {
+    /// Sends a request about a task of this client.
+    async fn post_to_task(&mut self, action: &str) -> Result<(), reqwest::Error> {
         let copy = self.random.random() && !self.copies.is_empty();
-        let from = if copy { &self.copies } else { &self.mine };
+        let from = if copy { &self.copies } else { &self.tasks };
         if from.is_empty() {
             return Ok(());
         }
         let id = from[self.random.random_range(0..from.len())].clone();
-        self.post(&format!("/v1/tasks/{id}/{what}"), json!({})).await
+        self.post(&format!("/v1/tasks/{id}/{action}"), json!({})).await
     }
 
     async fn post(&mut self, path: &str, body: Value) -> Result<(), reqwest::Error> {
         let answer = self.http.post(format!("{}{path}", self.url)).json(&body).send().await?;
         let status = answer.status().as_u16();
-        // An answer that was cut off acknowledges nothing.
+        // An incomplete answer acknowledges nothing.
         let text = answer.text().await?;
         assert!(matches!(status, 200 | 201 | 202 | 204 | 409 | 503), "{path}: {status} {text}");
         if status < 300 && status != 204 {
-            self.note(serde_json::from_str(&text).unwrap());
+            self.keep(serde_json::from_str(&text).unwrap());
         }
         self.clients.count.send_modify(|count| *count += 1);
         Ok(())
     }
 
-    fn note(&mut self, mut body: Value) {
+    fn keep(&mut self, mut body: Value) {
         if body["task"].is_object() {
-            // The cancel of many is a task itself.
+            // The answer to a bulk cancel holds the task that carries it out.
             body = body["task"].take();
         }
         let mut acks = self.clients.acks.lock().unwrap();
         acks.position = acks.position.max(body["position"].as_u64().unwrap());
         if let Some(items) = body["items"].as_array() {
-            // An item that came too late has a problem instead of an id.
+            // An item that was refused has a problem instead of an id.
             let ids = items.iter().filter_map(|item| item["id"].as_str().map(str::to_owned));
             acks.ids.extend(ids);
         } else {
-            let list = if body["kind"] == "content.distribute" { &mut self.copies } else { &mut self.mine };
+            let list = if body["kind"] == "content.distribute" { &mut self.copies } else { &mut self.tasks };
             list.push(body["id"].as_str().unwrap().to_owned());
             acks.tasks.push(body);
         }
     }
 }
 
-/// All that must hold of the log whatever happened: no gap, only legal steps, the chain, every acknowledged fact; and
-/// that the views are its fold.
+/// Asserts what must hold of the log at any time: no gap, only legal changes of status, the chain of hashes, and every
+/// acknowledged fact. Returns the fold of the log.
 pub async fn verified(server: &Server, clients: &Clients) -> Fold {
     let log = server.get("/v1/log").await.text;
     let fold = Fold::of(&log, "local");
@@ -214,7 +222,7 @@ pub async fn verified(server: &Server, clients: &Clients) -> Fold {
     fold
 }
 
-/// The views are the fold of the log, once nothing moves any more.
+/// Asserts that the views are the fold of the log; the server must be idle.
 pub async fn assert_views(server: &Server, fold: &Fold) {
     let counters = server.get("/v1/counters").await.body;
     assert_eq!(counters["position"], fold.head());
@@ -237,13 +245,14 @@ pub async fn assert_views(server: &Server, fold: &Fold) {
     assert_eq!(shown, fold.tasks.len());
 }
 
-/// Every task that was ever started has ended, and says how; what succeeded is copied.
-pub fn assert_ends(fold: &Fold, yard: &Yard) -> (usize, usize) {
+/// Asserts that every task that was started has ended and says how, and that the copies of those that succeeded are complete.
+/// Returns how many succeeded, and how many were cancelled by force.
+pub fn assert_ends(fold: &Fold, content: &Content) -> (usize, usize) {
     let (mut copied, mut forced) = (0, 0);
     for (id, docs) in &fold.tasks {
         let last = docs.last().unwrap();
         assert!(!matches!(last["status"].as_str(), Some("running" | "cancelling" | "retrying")), "{last}");
-        if last["kind"] == "nobody.works" {
+        if last["kind"] == "no.worker" {
             continue;
         }
         assert!(is_final(last), "{last}");
@@ -252,7 +261,7 @@ pub fn assert_ends(fold: &Fold, yard: &Yard) -> (usize, usize) {
         }
         let stream = format!("task-{id}");
         if last["status"] == "succeeded" {
-            yard.assert_copied(fold.events.iter().find(|event| event["stream"] == stream).unwrap());
+            content.assert_copied(fold.events.iter().find(|event| event["stream"] == stream).unwrap());
             copied += 1;
         } else if last["status"] == "failed" {
             assert_eq!(last["outcome"]["error"]["code"], "server_restarted", "{last}");

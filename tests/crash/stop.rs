@@ -1,20 +1,20 @@
-//! SIGTERM, and a second server.
+//! SIGTERM, and a second server on the same data.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::load::{Clients, Yard, assert_ends, assert_views, verified};
+use super::load::{Clients, Content, assert_ends, assert_views, verified};
 use crate::push::fold::Fold;
 use crate::push::load::quiet;
 use crate::support::{Server, signal, taskbell};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigterm_in_mid_work_ends_within_seconds_and_leaves_a_log_to_go_on_with() {
-    let yard = Yard::new(9, 40_000);
-    let mut server = Server::with_content(yard.root(), Some(3_000_000));
+async fn sigterm_under_load_ends_the_server_within_seconds_and_the_log_is_complete() {
+    let content = Content::new(9, 40_000);
+    let mut server = Server::with_content(content.root(), Some(3_000_000));
     let clients = Clients::new(7);
     let (url, pid) = (server.url(), server.pid());
-    clients.run(&url, &yard, 3, 60, async { signal(pid, "TERM") }).await;
+    clients.run(&url, &content, 3, 60, async { signal(pid, "TERM") }).await;
     let begun = Instant::now();
     let status = server.stop();
     println!("it took {} ms", begun.elapsed().as_millis());
@@ -25,7 +25,7 @@ async fn sigterm_in_mid_work_ends_within_seconds_and_leaves_a_log_to_go_on_with(
     quiet(&server).await;
     let fold = verified(&server, &clients).await;
     assert_views(&server, &fold).await;
-    assert_ends(&fold, &yard);
+    assert_ends(&fold, &content);
 }
 
 #[tokio::test]
@@ -38,28 +38,28 @@ async fn a_second_server_on_the_same_data_says_why_it_does_not_start() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("data") && !stderr.contains("panicked"), "{stderr}");
     println!("{stderr}");
-    assert_eq!(server.get("/v1/counters").await.status, 200, "the first goes on");
+    assert_eq!(server.get("/v1/counters").await.status, 200, "the first server still answers");
 }
 
 #[tokio::test]
-async fn a_server_on_its_way_out_begins_nothing_more_and_records_what_ends() {
-    let yard = Yard::new(2, 20_000);
-    let mut server = Server::with_content(yard.root(), Some(400_000));
+async fn a_server_that_is_stopping_starts_no_attempt_and_records_those_that_end() {
+    let content = Content::new(2, 20_000);
+    let mut server = Server::with_content(content.root(), Some(400_000));
     let mut first = String::new();
     for n in 0..40 {
-        let id = server.submit(&yard.order(&format!("{n}"))).await;
+        let id = server.submit(&content.copy_request(&format!("{n}"))).await;
         if n == 0 {
             first = id;
         }
     }
     server.task_at_end(&first).await;
-    let asked = Fold::of(&server.get("/v1/log").await.text, "local").head();
+    let head_before = Fold::of(&server.get("/v1/log").await.text, "local").head();
     assert!(server.stop().success());
     server.restart();
     let fold = Fold::of(&server.get("/v1/log").await.text, "local");
     let released = fold.events.iter().filter(|event| event["type"] == "Released").count();
-    println!("{} events after SIGTERM, {released} of them Released", fold.head() - asked);
-    assert!(released <= 4, "no more than there are slots: {released}");
+    println!("{} events after SIGTERM, {released} of them Released", fold.head() - head_before);
+    assert!(released <= 4, "at most one for each slot: {released}");
     let cut_off = fold.events.iter().filter(|event| event["data"]["error"]["code"] == "server_restarted").count();
-    assert_eq!(cut_off, 0, "what runs has time to end, and its end is recorded");
+    assert_eq!(cut_off, 0, "running attempts have time to end, and their ends are recorded");
 }

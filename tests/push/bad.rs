@@ -1,4 +1,4 @@
-//! Messages that can't be what they are, and the websocket's own frames.
+//! Invalid messages, and the websocket's own frames.
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -9,14 +9,14 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::support::{Live, Server};
 
-async fn opened(server: &Server) -> Live {
+async fn open(server: &Server) -> Live {
     let mut live = Live::open(server).await;
     live.until("snapshot").await;
     live
 }
 
-/// Reads until the server closes; the close code.
-async fn closed(live: &mut Live) -> u16 {
+/// Reads until the server closes the socket; the close code.
+async fn close_code(live: &mut Live) -> u16 {
     loop {
         if let Err(close) = live.next_or_close().await {
             return close.expect("a close frame").code.into();
@@ -24,7 +24,7 @@ async fn closed(live: &mut Live) -> u16 {
     }
 }
 
-async fn fragments(live: &mut Live, parts: &[&[u8]]) {
+async fn send_fragments(live: &mut Live, parts: &[&[u8]]) {
     for (n, part) in parts.iter().enumerate() {
         let code = OpCode::Data(if n == 0 { Data::Text } else { Data::Continue });
         let frame = Frame::message(part.to_vec(), code, n + 1 == parts.len());
@@ -33,9 +33,9 @@ async fn fragments(live: &mut Live, parts: &[&[u8]]) {
 }
 
 #[tokio::test]
-async fn two_messages_that_cannot_be_are_refused_and_the_third_closes_with_1008() {
+async fn two_invalid_messages_are_refused_and_the_third_closes_the_socket_with_1008() {
     let server = Server::start();
-    let mut live = opened(&server).await;
+    let mut live = open(&server).await;
     for (text, status) in [("{", 400), (r#"{"type":"dance"}"#, 422)] {
         live.send_text(text).await;
         let problem = live.next().await;
@@ -46,11 +46,11 @@ async fn two_messages_that_cannot_be_are_refused_and_the_third_closes_with_1008(
     live.until("snapshot").await;
     live.send(&json!({"type": "resync", "what": "an unknown field"})).await;
     live.until("problem").await;
-    assert_eq!(closed(&mut live).await, 1008);
+    assert_eq!(close_code(&mut live).await, 1008);
 }
 
 #[tokio::test]
-async fn what_a_message_says_is_checked_like_a_request() {
+async fn a_message_is_checked_like_a_request() {
     let server = Server::start();
     let bad = [
         json!({"type": "subscribe"}),
@@ -64,7 +64,7 @@ async fn what_a_message_says_is_checked_like_a_request() {
         json!(["resync"]),
     ];
     for pair in bad.chunks(2) {
-        let mut live = opened(&server).await;
+        let mut live = open(&server).await;
         for message in pair {
             live.send(message).await;
             let problem = live.next().await;
@@ -75,7 +75,7 @@ async fn what_a_message_says_is_checked_like_a_request() {
             );
         }
     }
-    let mut live = opened(&server).await;
+    let mut live = open(&server).await;
     live.send_text(r#"{"type":"resync","type":"resync"}"#).await;
     assert_eq!(live.next().await["type"], "problem", "a name given twice is refused");
 }
@@ -83,7 +83,7 @@ async fn what_a_message_says_is_checked_like_a_request() {
 #[tokio::test]
 async fn a_binary_frame_is_a_problem_and_the_third_closes_the_socket() {
     let server = Server::start();
-    let mut live = opened(&server).await;
+    let mut live = open(&server).await;
     for _ in 0..2 {
         live.raw().send(Message::binary(b"{\"type\":\"resync\"}".to_vec())).await.unwrap();
         assert_eq!(live.next().await["type"], "problem");
@@ -92,26 +92,26 @@ async fn a_binary_frame_is_a_problem_and_the_third_closes_the_socket() {
     assert_eq!(live.next().await["type"], "snapshot", "the socket stays");
     live.raw().send(Message::binary(vec![0])).await.unwrap();
     assert_eq!(live.next().await["type"], "problem");
-    assert_eq!(closed(&mut live).await, 1008);
+    assert_eq!(close_code(&mut live).await, 1008);
 }
 
 #[tokio::test]
 async fn a_message_of_17_kib_closes_the_socket_whole_or_in_fragments() {
     let server = Server::start();
     let long = format!(r#"{{"type":"resync"{}}}"#, " ".repeat(17 * 1024));
-    let mut live = opened(&server).await;
+    let mut live = open(&server).await;
     live.send_text(&long).await;
-    assert_eq!(closed(&mut live).await, 1009);
-    let mut live = opened(&server).await;
+    assert_eq!(close_code(&mut live).await, 1009);
+    let mut live = open(&server).await;
     let parts: Vec<&[u8]> = long.as_bytes().chunks(6000).collect();
-    fragments(&mut live, &parts).await;
-    assert_eq!(closed(&mut live).await, 1009);
+    send_fragments(&mut live, &parts).await;
+    assert_eq!(close_code(&mut live).await, 1009);
 }
 
 #[tokio::test]
 async fn fragments_are_joined_and_a_ping_between_them_is_answered() {
     let server = Server::start();
-    let mut live = opened(&server).await;
+    let mut live = open(&server).await;
     let first = Frame::message(b"{\"type\":".to_vec(), OpCode::Data(Data::Text), false);
     live.raw().send(Message::Frame(first)).await.unwrap();
     live.raw().send(Message::Ping(b"still there?".to_vec().into())).await.unwrap();
@@ -119,7 +119,7 @@ async fn fragments_are_joined_and_a_ping_between_them_is_answered() {
     let last = Frame::message(b" \"resync\"}".to_vec(), OpCode::Data(Data::Continue), true);
     live.raw().send(Message::Frame(last)).await.unwrap();
     assert_eq!(live.next().await["type"], "snapshot");
-    fragments(&mut live, &[b"{\"type\"", b":\"res", b"", b"ync\"}"]).await;
+    send_fragments(&mut live, &[b"{\"type\"", b":\"res", b"", b"ync\"}"]).await;
     assert_eq!(live.next().await["type"], "snapshot");
 }
 

@@ -1,4 +1,4 @@
-//! Every frame under load against a fold of `/v1/log` at that frame's own position.
+//! Under load, every frame is compared with a fold of `/v1/log` at that frame's position.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,27 +7,27 @@ use serde_json::{Value, json};
 use super::fold::Fold;
 use super::load::{Seen, Size, run};
 
-/// What the checker found.
+/// The findings of the checker.
 #[derive(Debug, Default)]
 struct Figures {
     /// Counters and snapshot frames.
     frames: usize,
-    /// Counters frames whose `previous` is not the position of the one before.
+    /// Counters frames whose `previous` isn't the position of the counts frame before.
     gaps: usize,
-    /// Frames that go back.
+    /// Frames with a lower position than the one before.
     backward: usize,
-    /// Counts that are not those of the log at their position.
+    /// Counts that differ from the log's at their position.
     differences: usize,
     /// Tasks in `tasks` frames.
     items: usize,
     wrong_items: usize,
-    /// Changes that a subscriber was owed and never told.
+    /// Changes that were not sent to a subscriber.
     missed: usize,
     polls: usize,
-    /// Polls whose position a frame has too.
+    /// Polls with the same position as a frame.
     same_position: usize,
     wrong_polls: usize,
-    /// What was wrong, in words.
+    /// The findings in words.
     notes: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ async fn pushed_counts_and_tasks_are_those_of_the_log() {
     planted(seen, &fold);
 }
 
-/// The checker itself finds what is wrong.
+/// The checker finds planted faults.
 fn planted(mut seen: Seen, fold: &Fold) {
     let queued = |filter: &Option<Value>| *filter == Some(json!({"status": ["queued"]}));
     let (_, frames) = seen.sockets.iter_mut().find(|(filter, _)| queued(filter)).unwrap();
@@ -124,24 +124,24 @@ fn check_items(frames: &[Value], fold: &Fold, figures: &mut Figures) {
     }
 }
 
-/// A task is sent if it matches before or after a change: the subscriber holds the last of those changes of every task,
-/// or was told later to read the page again.
+/// A task is sent if it matches before or after a change. So the subscriber has got the last such change of every task, or
+/// later a `tasks_changed` frame.
 fn check_none_missed(filter: &Value, frames: &[Value], fold: &Fold, figures: &mut Figures) {
     let subscribed = frames.iter().find(|frame| frame["type"] == "subscribed").map(|frame| number(frame, "position"));
     let reread = frames.iter().filter(|frame| frame["type"] == "tasks_changed").map(|frame| number(frame, "position"));
     let known = reread.max().max(subscribed).expect("it subscribed");
-    let mut told: HashMap<&str, u64> = HashMap::new();
+    let mut sent: HashMap<&str, u64> = HashMap::new();
     for item in frames.iter().filter(|frame| frame["type"] == "tasks").flat_map(|f| f["items"].as_array().unwrap()) {
-        let revision = told.entry(item["id"].as_str().unwrap()).or_default();
+        let revision = sent.entry(item["id"].as_str().unwrap()).or_default();
         *revision = number(item, "revision").max(*revision);
     }
     for (id, docs) in &fold.tasks {
         let matching = |n: usize| matches(filter, &docs[n]);
         let Some(last) = (0..docs.len()).rev().find(|n| matching(*n) || *n > 0 && matching(n - 1)) else { continue };
-        let reached = told.get(id.as_str()).is_some_and(|revision| *revision >= last as u64);
+        let reached = sent.get(id.as_str()).is_some_and(|revision| *revision >= last as u64);
         if number(&docs[last], "position") > known && !reached {
             figures.missed += 1;
-            figures.notes.push(format!("{filter} was never told of {id} at revision {last}"));
+            figures.notes.push(format!("{filter} never got {id} at revision {last}"));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A fold of `/v1/log`, written from the contract alone: none of the server's own rules are used, so that a mistake in
-//! them can't hide here.
+//! A fold of `/v1/log`, written from the contract alone. It shares no code with the server, so a fault of the server's rules
+//! is not repeated here.
 
 use std::collections::HashMap;
 
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 pub const STATUSES: [&str; 8] =
     ["scheduled", "queued", "running", "cancelling", "retrying", "succeeded", "failed", "cancelled"];
 
-/// A log, folded event by event. Making one asserts that positions and revisions have no gap, that every step is one of
-/// the contract's table, and that no attempt begins or ends twice.
+/// A log, folded event by event. The fold asserts that positions and revisions have no gap, that every transition is in the
+/// contract's table, and that no attempt begins or ends twice.
 pub struct Fold {
     owner: String,
-    /// Each task as it looked at each revision.
+    /// Each task's state at each revision.
     pub tasks: HashMap<String, Vec<Value>>,
-    /// What the owner's bell showed at each position, from 0.
+    /// The owner's bell at each position, from 0.
     bells: Vec<Value>,
     /// Last revision of each bell.
     bell_revisions: HashMap<String, u64>,
@@ -24,7 +24,7 @@ pub struct Fold {
     ended: HashMap<String, (usize, u64)>,
     /// How many of them lie after `seen`, by status.
     unseen: [u64; 8],
-    /// All events, as the log gave them.
+    /// All events in the order of the log.
     pub events: Vec<Value>,
 }
 
@@ -62,12 +62,12 @@ impl Fold {
         self.bells.len() as u64 - 1
     }
 
-    /// What the owner's bell shows at this position: `counts`, `unseen`, `seen`.
+    /// The owner's bell at this position: `counts`, `unseen`, `seen`.
     pub fn bell(&self, position: u64) -> &Value {
         self.bells.get(usize::try_from(position).unwrap()).expect("a position that the log has")
     }
 
-    /// Nothing, or what a shown task has that the log doesn't give it at its own revision.
+    /// The first field in which a shown task differs from the log at its revision; none where they are equal.
     pub fn difference(&self, shown: &Value) -> Option<String> {
         let id = shown["id"].as_str().unwrap();
         let revision = usize::try_from(shown["revision"].as_u64().unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! Real load on a real server, with many sockets open: small trees to copy, tasks that nobody takes, cancels, retries,
-//! `Seen`. It is paced by the pushes themselves: the next round begins when the former has been seen on a socket.
+//! Load on a real server with many open sockets: small trees to copy, tasks that no worker takes, cancels, retries, `seen`.
+//! The pushes pace it: a round begins when a socket has got the frames of the former round.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::support::{Answer, Live, Server};
 /// Connections that write.
 const DRIVERS: usize = 4;
 
-/// How much of it.
+/// The size of the load.
 #[derive(Clone, Copy)]
 pub struct Size {
     pub sockets: usize,
@@ -25,7 +25,7 @@ pub struct Size {
     pub frames: usize,
 }
 
-/// What was seen of it.
+/// The answers and frames of a run.
 pub struct Seen {
     /// The whole log.
     pub log: String,
@@ -35,19 +35,19 @@ pub struct Seen {
     pub polls: Vec<Value>,
 }
 
-struct World {
+struct Run {
     server: Server,
     root: TempDir,
     size: Size,
     created: AtomicUsize,
     cancelled: AtomicUsize,
     frames: AtomicUsize,
-    /// The end comes in stages: in each, readers read until a counters frame has its position.
+    /// The positions of the last stages: in each stage, readers read until a counters frame has reached its position.
     until: watch::Sender<Vec<u64>>,
     barrier: Barrier,
 }
 
-/// What a socket subscribes to; the others watch the counters alone.
+/// The filter of the n-th socket's subscription; none where it gets the counters only.
 fn filter(socket: usize) -> Option<Value> {
     match socket % 10 {
         0 => Some(json!({"status": ["queued"]})),
@@ -58,12 +58,12 @@ fn filter(socket: usize) -> Option<Value> {
     }
 }
 
-/// Runs the load and waits until all is quiet and every socket has been told.
+/// Runs the load, and waits until the server is idle and every socket has got the last counts.
 pub async fn run(size: Size) -> Seen {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir(root.path().join("source")).unwrap();
     std::fs::write(root.path().join("source/page.html"), "<p>a tiny page</p>").unwrap();
-    let world = Arc::new(World {
+    let run = Arc::new(Run {
         server: Server::with_content(root.path(), None),
         root,
         size,
@@ -75,32 +75,32 @@ pub async fn run(size: Size) -> Seen {
     });
     let mut readers = JoinSet::new();
     for n in 0..size.sockets {
-        let world = world.clone();
-        readers.spawn(async move { read(&world, filter(n)).await });
+        let run = run.clone();
+        readers.spawn(async move { read(&run, filter(n)).await });
     }
-    world.barrier.wait().await;
+    run.barrier.wait().await;
     let mut drivers = JoinSet::new();
     for n in 0..DRIVERS {
-        let world = world.clone();
-        drivers.spawn(async move { drive(&world, n).await });
+        let run = run.clone();
+        drivers.spawn(async move { drive(&run, n).await });
     }
     let mut polls = drivers.join_all().await.concat();
-    quiet(&world.server).await;
-    // Twice: what the hub had not handled before the first is told before the second.
+    quiet(&run.server).await;
+    // Twice: frames that the hub had not sent before the first stage are sent before the second.
     for _ in 0..2 {
-        let head = world.server.get("/v1/log/head").await.body["position"].clone();
-        let seen = world.server.post("/v1/bell/seen", &json!({"position": head})).await;
+        let head = run.server.get("/v1/log/head").await.body["position"].clone();
+        let seen = run.server.post("/v1/bell/seen", &json!({"position": head})).await;
         assert_eq!(seen.status, 204, "{}", seen.text);
-        world.until.send_modify(|until| until.push(head.as_u64().unwrap() + 1));
-        world.barrier.wait().await;
-        polls.push(world.server.get("/v1/counters").await.body);
+        run.until.send_modify(|until| until.push(head.as_u64().unwrap() + 1));
+        run.barrier.wait().await;
+        polls.push(run.server.get("/v1/counters").await.body);
     }
     let sockets = readers.join_all().await;
-    let log = world.server.get("/v1/log").await.text;
+    let log = run.server.get("/v1/log").await.text;
     Seen { log, sockets, polls }
 }
 
-/// Waits until everything that this server works on has ended.
+/// Waits until every task of the kinds that this server runs is final.
 pub async fn quiet(server: &Server) {
     let mut live = Live::open(server).await;
     let kinds = ["content.distribute", "taskbell.bulk-cancel"];
@@ -116,25 +116,25 @@ pub async fn quiet(server: &Server) {
     }
 }
 
-async fn read(world: &World, filter: Option<Value>) -> (Option<Value>, Vec<Value>) {
-    let mut live = Live::open(&world.server).await;
+async fn read(run: &Run, filter: Option<Value>) -> (Option<Value>, Vec<Value>) {
+    let mut live = Live::open(&run.server).await;
     let mut frames = vec![live.next().await, live.next().await];
     if let Some(filter) = &filter {
         live.send(&json!({"type": "subscribe", "filter": filter})).await;
         frames.push(live.until("subscribed").await);
     }
-    let mut until = world.until.subscribe();
-    world.barrier.wait().await;
+    let mut until = run.until.subscribe();
+    run.barrier.wait().await;
     for stage in 0..2 {
         loop {
             let last = frames.iter().rev().find(|frame| frame["type"] == "counters");
-            let told = last.map_or(0, |frame| frame["position"].as_u64().unwrap());
-            if until.borrow_and_update().get(stage).is_some_and(|until| told >= *until) {
+            let reached = last.map_or(0, |frame| frame["position"].as_u64().unwrap());
+            if until.borrow_and_update().get(stage).is_some_and(|until| reached >= *until) {
                 break;
             }
             tokio::select! {
                 frame = live.next() => {
-                    world.frames.fetch_add(usize::from(frame["type"] == "counters"), Ordering::Relaxed);
+                    run.frames.fetch_add(usize::from(frame["type"] == "counters"), Ordering::Relaxed);
                     frames.push(frame);
                 }
                 _ = until.changed() => {}
@@ -144,35 +144,35 @@ async fn read(world: &World, filter: Option<Value>) -> (Option<Value>, Vec<Value
         while frames.last().unwrap()["type"] != "snapshot" {
             frames.push(live.next().await);
         }
-        world.barrier.wait().await;
+        run.barrier.wait().await;
     }
     (filter, frames)
 }
 
-/// One connection that writes.
+/// A connection that sends commands.
 struct Driver<'a> {
-    world: &'a World,
+    run: &'a Run,
     client: reqwest::Client,
-    /// Tasks of mine that nobody takes.
+    /// Its tasks that no worker takes.
     waiting: Vec<String>,
-    /// Tasks of mine that a cancel has ended, or may have.
+    /// Its tasks whose cancel was requested.
     ended: Vec<String>,
     copies: Vec<String>,
 }
 
-async fn drive(world: &World, n: usize) -> Vec<Value> {
-    let mut pace = Live::open(&world.server).await;
+async fn drive(run: &Run, n: usize) -> Vec<Value> {
+    let mut pace = Live::open(&run.server).await;
     let mut polls = Vec::new();
-    let (client, size) = (reqwest::Client::new(), world.size);
-    let mut driver = Driver { world, client, waiting: Vec::new(), ended: Vec::new(), copies: Vec::new() };
+    let (client, size) = (reqwest::Client::new(), run.size);
+    let mut driver = Driver { run, client, waiting: Vec::new(), ended: Vec::new(), copies: Vec::new() };
     for round in n.. {
-        let more = world.created.load(Ordering::Relaxed) < size.tasks;
+        let more = run.created.load(Ordering::Relaxed) < size.tasks;
         if more {
             driver.create(round % 2 == 0).await;
         }
         let due =
-            world.cancelled.load(Ordering::Relaxed) * size.tasks < size.cancels * world.created.load(Ordering::Relaxed);
-        if !more && !due && world.frames.load(Ordering::Relaxed) >= size.frames {
+            run.cancelled.load(Ordering::Relaxed) * size.tasks < size.cancels * run.created.load(Ordering::Relaxed);
+        if !more && !due && run.frames.load(Ordering::Relaxed) >= size.frames {
             break;
         }
         if due || !more {
@@ -182,7 +182,7 @@ async fn drive(world: &World, n: usize) -> Vec<Value> {
             driver.retry().await;
         }
         driver.keep_pace(&mut pace).await;
-        let counters = world.server.send(driver.client.get(world.server.url() + "/v1/counters")).await.body;
+        let counters = run.server.send(driver.client.get(run.server.url() + "/v1/counters")).await.body;
         let position = counters["position"].as_u64().unwrap();
         if round % 7 == 0 {
             driver.post("/v1/bell/seen", &json!({"position": position - position % 3})).await;
@@ -194,11 +194,10 @@ async fn drive(world: &World, n: usize) -> Vec<Value> {
 
 impl Driver<'_> {
     async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.world.server.send(self.client.post(self.world.server.url() + path).json(body)).await
+        self.run.server.send(self.client.post(self.run.server.url() + path).json(body)).await
     }
 
-    /// Waits until a push tells of something later than all that has been answered: one more task makes sure that there
-    /// is something.
+    /// Waits until a push has a later position than every answer so far: one more task makes sure that there is one.
     async fn keep_pace(&mut self, pace: &mut Live) {
         let mark = self.post("/v1/tasks", &json!({"kind": "nobody.mark"})).await;
         assert_eq!(mark.status, 201, "{}", mark.text);
@@ -207,8 +206,8 @@ impl Driver<'_> {
     }
 
     fn task(&self) -> Value {
-        let n = self.world.created.fetch_add(1, Ordering::Relaxed);
-        let root: PathBuf = self.world.root.path().into();
+        let n = self.run.created.fetch_add(1, Ordering::Relaxed);
+        let root: PathBuf = self.run.root.path().into();
         let (kind, input) = if n.is_multiple_of(2) {
             let target = root.join(format!("copies/{n}"));
             ("content.distribute".to_owned(), json!({"source": root.join("source"), "targets": [target]}))
@@ -247,7 +246,7 @@ impl Driver<'_> {
         let Some(id) = from.pop() else { return };
         let answer = self.post(&format!("/v1/tasks/{id}/cancel"), &json!({"reason": "not needed"})).await;
         assert!(matches!(answer.status, 200 | 202), "{}", answer.text);
-        self.world.cancelled.fetch_add(1, Ordering::Relaxed);
+        self.run.cancelled.fetch_add(1, Ordering::Relaxed);
         self.ended.push(id);
     }
 

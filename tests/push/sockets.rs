@@ -1,4 +1,4 @@
-//! What a client that keeps to the protocol may rely on.
+//! The guarantees for a client that keeps to the protocol.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::fold::Fold;
 use crate::support::{Live, Server, is_final};
 
-fn nobody(title: &str) -> Value {
+fn idle_task(title: &str) -> Value {
     json!({"kind": "nobody.works", "title": title})
 }
 
@@ -30,7 +30,7 @@ fn ids(frame: &Value) -> Vec<&str> {
 #[tokio::test]
 async fn hello_comes_first_then_a_snapshot_and_resync_answers_another() {
     let server = Server::start();
-    server.submit(&nobody("one")).await;
+    server.submit(&idle_task("one")).await;
     let mut live = Live::open(&server).await;
     let (hello, snapshot) = (live.next().await, live.next().await);
     assert_eq!((&hello["type"], &hello["position"]), (&json!("hello"), &json!(1)));
@@ -70,11 +70,11 @@ async fn a_page_read_after_subscribed_and_the_frames_lose_no_task() {
 }
 
 #[tokio::test]
-async fn ids_are_followed_until_another_wish_replaces_them() {
+async fn a_subscription_of_ids_holds_until_another_replaces_it() {
     let server = Server::start();
     let mut tasks = Vec::new();
     for n in 0..4 {
-        tasks.push(server.submit(&nobody(&format!("{n}"))).await);
+        tasks.push(server.submit(&idle_task(&format!("{n}"))).await);
     }
     let mut live = Live::open(&server).await;
     subscribe(&mut live, json!({"ids": [tasks[1]]})).await;
@@ -88,7 +88,7 @@ async fn ids_are_followed_until_another_wish_replaces_them() {
     let frame = live.until("tasks").await;
     assert_eq!(ids(&frame), [tasks[2].as_str()], "a task that leaves the filter is sent once more");
     live.send(&json!({"type": "unsubscribe"})).await;
-    // The answer says that the wish before it has been heard.
+    // Messages are handled in order: after the snapshot the unsubscribe is in effect.
     live.send(&json!({"type": "resync"})).await;
     live.until("snapshot").await;
     let position = cancel(&server, &tasks[3]).await;
@@ -102,11 +102,11 @@ async fn ids_are_followed_until_another_wish_replaces_them() {
 }
 
 #[tokio::test]
-async fn more_tasks_than_can_be_listed_are_a_page_to_be_read_again() {
+async fn more_changed_tasks_than_a_frame_lists_are_one_tasks_changed_frame() {
     let server = Server::start();
     let mut live = Live::open(&server).await;
     subscribe(&mut live, json!({"kind": ["nobody.works"]})).await;
-    let items: Vec<Value> = (0..1000).map(|n| nobody(&format!("{n}"))).collect();
+    let items: Vec<Value> = (0..1000).map(|n| idle_task(&format!("{n}"))).collect();
     let changed = 'changed: loop {
         let answer = server.post("/v1/tasks/batch", &json!({"items": items})).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
@@ -125,23 +125,23 @@ async fn more_tasks_than_can_be_listed_are_a_page_to_be_read_again() {
 }
 
 #[tokio::test]
-async fn what_is_seen_is_said_over_the_socket() {
+async fn a_seen_message_is_recorded_and_shown_in_the_next_counters() {
     let server = Server::start();
-    let id = server.submit(&nobody("one")).await;
+    let id = server.submit(&idle_task("one")).await;
     let mut live = Live::open(&server).await;
     live.until("snapshot").await;
     let position = cancel(&server, &id).await;
-    let news = live.until("counters").await;
-    assert_eq!((&news["position"], &news["unseen"]["cancelled"]), (&json!(position), &json!(1)));
+    let after_cancel = live.until("counters").await;
+    assert_eq!((&after_cancel["position"], &after_cancel["unseen"]["cancelled"]), (&json!(position), &json!(1)));
     live.send(&json!({"type": "seen", "position": position})).await;
-    let calm = live.until("counters").await;
-    assert_eq!((&calm["previous"], &calm["position"]), (&news["position"], &json!(position + 1)));
-    assert_eq!((&calm["seen"], &calm["unseen"]["cancelled"]), (&json!(position), &json!(0)));
+    let after_seen = live.until("counters").await;
+    assert_eq!((&after_seen["previous"], &after_seen["position"]), (&after_cancel["position"], &json!(position + 1)));
+    assert_eq!((&after_seen["seen"], &after_seen["unseen"]["cancelled"]), (&json!(position), &json!(0)));
     assert_eq!(server.get("/v1/counters").await.body["seen"], position);
 }
 
 #[tokio::test]
-async fn the_progress_of_a_distribution_moves_in_the_frames() {
+async fn the_frames_show_the_growing_progress_of_a_distribution() {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir(root.path().join("source")).unwrap();
     for n in 0..6 {
@@ -175,7 +175,7 @@ async fn after_a_restart_the_epoch_is_the_same_and_the_counts_are_exact() {
     let mut live = Live::open(&server).await;
     let hello = live.until("hello").await;
     for n in 0..5 {
-        let id = server.submit(&nobody(&format!("{n}"))).await;
+        let id = server.submit(&idle_task(&format!("{n}"))).await;
         if n % 2 == 0 {
             cancel(&server, &id).await;
         }

@@ -1,4 +1,4 @@
-//! Readers that don't read.
+//! Clients that don't read their socket.
 
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
@@ -8,8 +8,8 @@ use crate::support::{Live, Server};
 /// Tasks of one batch: fewer than a frame lists.
 const BATCH: usize = 150;
 
-/// A socket with little room in its kernel, that hears of every task.
-async fn narrow(server: &Server) -> Live {
+/// A socket with a small receive buffer in the kernel and a subscription of every task.
+async fn open_narrow(server: &Server) -> Live {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let address = server.url().replace("http://", "").parse().unwrap();
@@ -19,7 +19,7 @@ async fn narrow(server: &Server) -> Live {
     live
 }
 
-/// Large tasks, one batch after the other, each seen by the quick reader; all its counters frames.
+/// Creates batches of large tasks, each after the quick client has got the counts of the former; its counters frames.
 async fn flood(server: &Server, quick: &mut Live, batches: usize) -> Vec<Value> {
     let labels: serde_json::Map<_, _> = (0..32).map(|n| (format!("l{n}"), json!("x".repeat(128)))).collect();
     let items: Vec<Value> = (0..BATCH).map(|_| json!({"kind": "nobody.works", "labels": labels})).collect();
@@ -36,12 +36,12 @@ async fn flood(server: &Server, quick: &mut Live, batches: usize) -> Vec<Value> 
 }
 
 #[tokio::test]
-async fn a_socket_that_stops_reading_holds_up_nobody_and_then_gets_the_newest_counts() {
+async fn a_client_that_stops_reading_delays_no_other_and_then_gets_the_newest_counts() {
     let server = Server::start();
-    let mut slow = narrow(&server).await;
+    let mut slow = open_narrow(&server).await;
     let mut quick = Live::open(&server).await;
-    let told = flood(&server, &mut quick, 40).await;
-    let newest = told.last().unwrap();
+    let sent = flood(&server, &mut quick, 40).await;
+    let newest = sent.last().unwrap();
     slow.send(&json!({"type": "resync"})).await;
     let mut at = json!(0);
     let (mut frames, mut snapshots) = (0, 0);
@@ -57,18 +57,18 @@ async fn a_socket_that_stops_reading_holds_up_nobody_and_then_gets_the_newest_co
         }
         assert!(frame["position"].as_u64() >= at.as_u64(), "never back");
         at = frame["position"].clone();
-        let same = told.iter().find(|told| told["position"] == at);
-        assert!(same.is_none_or(|told| told["counts"] == frame["counts"]), "the same counts at one position");
+        let same = sent.iter().find(|frame| frame["position"] == at);
+        assert!(same.is_none_or(|same| same["counts"] == frame["counts"]), "the same counts at one position");
     }
-    println!("{} frames to the quick reader, {frames} to the slow one", told.len());
-    assert!(frames < told.len() - 1, "it got the newest instead of all of them");
+    println!("{} frames to the quick client, {frames} to the slow one", sent.len());
+    assert!(frames < sent.len() - 1, "it got the newest instead of all of them");
 }
 
 #[tokio::test]
 #[ignore = "takes a minute"]
-async fn a_reader_that_has_stalled_for_30_s_is_closed_with_1013() {
+async fn a_client_that_has_stalled_for_30_s_is_closed_with_1013() {
     let server = Server::start();
-    let mut slow = narrow(&server).await;
+    let mut slow = open_narrow(&server).await;
     let mut quick = Live::open(&server).await;
     flood(&server, &mut quick, 40).await;
     // A beat comes every 10 s.

@@ -1,6 +1,6 @@
-//! A morning of two owners, recorded by the real rules into a real log: every type of event and every verdict.
+//! A history of two owners, decided by the rules and appended to a log: every type of task event and every verdict.
 
-// A command is said and done with: a reference at each of its calls would only be noise.
+// Most commands are built in the call, so they are passed by value.
 #![allow(clippy::needless_pass_by_value)]
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, Recorded, StreamName, Via};
-use taskbell::task::bell::{Bell, See};
+use taskbell::task::bell::{Bell, MarkSeen};
 use taskbell::task::command::End;
 use taskbell::task::event::{
     CancelPolicy, Created, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError,
@@ -26,12 +26,12 @@ pub(super) struct Walk {
     ids: u128,
     tasks: HashMap<TaskId, (TaskStream, Option<Revision>)>,
     bells: HashMap<&'static str, (Bell, Option<Revision>)>,
-    /// What comes of something that stands in the log: its correlation, and its event.
+    /// The correlation id and the causation id of the events to come; none for those of a new request.
     pub(super) trace: Option<(Uuid, Uuid)>,
 }
 
 impl Walk {
-    /// An empty log at this time.
+    /// An empty log, and a clock at this time.
     pub(super) fn begin(now: &str) -> Self {
         Self {
             runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
@@ -44,12 +44,12 @@ impl Walk {
         }
     }
 
-    /// All that was recorded, oldest first.
+    /// All recorded events, oldest first.
     pub(super) fn end(&self) -> Vec<Arc<Recorded>> {
         self.runtime.block_on(self.log.read_all(Position(0), usize::MAX)).unwrap()
     }
 
-    /// A UUIDv7 of this moment that comes out the same each time.
+    /// A `UUIDv7` of the clock's time; the same one each time that the history is recorded.
     pub(super) fn id(&mut self) -> Uuid {
         self.ids += 1;
         let millis = u128::try_from(self.now.as_micros() / 1000).unwrap();
@@ -91,7 +91,7 @@ impl Walk {
         self.wait(40);
         let (mut state, last) = self.tasks.remove(&task).unwrap_or_default();
         let events = state.decide(&command, self.now).unwrap();
-        assert!(!events.is_empty(), "{command:?} leads to nothing");
+        assert!(!events.is_empty(), "{command:?} leads to no event");
         for event in &events {
             state.evolve(event);
         }
@@ -143,7 +143,7 @@ impl Walk {
     fn see(&mut self, owner: &'static str, position: u64) {
         self.wait(900);
         let (mut bell, last) = self.bells.remove(owner).unwrap_or_default();
-        let see = See { position: Position(position), head: self.log.head().position };
+        let see = MarkSeen { position: Position(position), head: self.log.head().position };
         let events = bell.decide(&see, self.now).unwrap();
         for event in &events {
             bell.evolve(event);
@@ -179,7 +179,7 @@ pub(super) fn record() -> Vec<Arc<Recorded>> {
     walk.end()
 }
 
-/// Succeeds at once; succeeds after a failure and a release; fails for good and runs again; seen between.
+/// One task succeeds at once, one after a failure and a release, one fails and is retried; the bell is seen in between.
 fn work(walk: &mut Walk) {
     let first = walk.create("mira", "Distribute spring to 2 sites", |new| {
         new.idempotency = Some(Idempotency { key: "publish-4711".into(), body_hash: blake3_of(4711) });
@@ -216,7 +216,7 @@ fn work(walk: &mut Walk) {
     walk.finish(third, 2, done("2,340 files to 2 sites", None), Some(1.0));
 }
 
-/// Cancelled after an acknowledged step, finished first, failed first, and a finished cancel that runs again.
+/// Cancels that end as cancelled (after an acknowledgement), finished first and failed first, and one whose task is retried.
 fn cancels(walk: &mut Walk) {
     let [stops, finishes, fails] = ["stops", "finishes first", "fails first"]
         .map(|title| walk.create("mira", &format!("Distribute what {title}"), |_| {}));
@@ -240,7 +240,7 @@ fn cancels(walk: &mut Walk) {
     walk.see("tom", walk.log.head().position.0);
 }
 
-/// Revoked rung by rung, and lost after a request; one more lost before any, with no attempt left.
+/// Attempts that are revoked rung by rung, lost after a request to cancel, and lost without a request or another attempt.
 fn ends_by_force(walk: &mut Walk) {
     let silence = |code: &str| TaskError { code: code.into(), message: "no heartbeat for 30 s".into() };
     let hangs = walk.create("tom", "Run what doesn't listen", |new| new.kind = "demo.deaf".into());
@@ -260,7 +260,7 @@ fn ends_by_force(walk: &mut Walk) {
     walk.does(once, ("system", Via::Scheduler), lose("timed_out"));
 }
 
-/// Scheduled and ready, scheduled and cancelled, still scheduled, not delivered, running, retrying.
+/// Tasks whose `run_at` came, was cancelled, or lies ahead; one that was not delivered and runs; one that waits for a retry.
 fn waiting(walk: &mut Walk) {
     let later = |walk: &Walk, seconds| Some(walk.now.plus(Duration::from_secs(seconds)));
     let run_at = later(walk, 60);

@@ -1,4 +1,5 @@
-//! A night of workers outside the process: output, leases that run out, a ladder to its end, queues, schedules, children.
+//! A history of workers outside the process: output, leases that expire, a cancel ladder to its end, queues, schedules and
+//! children.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,19 +21,19 @@ const FIRST: &str = "render-1";
 const SECOND: &str = "render-2";
 
 impl Walk {
-    /// A worker outside the process takes the task.
+    /// A worker takes the task with this secret of its lease.
     fn takes(&mut self, worker: &str, task: TaskId, secret: u128) {
         self.does(task, (worker, Via::Worker), Command::Start { worker: worker.into(), lease: blake3_of(secret) });
     }
 
-    /// It shows its lease, and says how the attempt ended and what it wrote.
+    /// The worker reports the end of an attempt and its output.
     fn ends(&mut self, worker: &str, task: TaskId, attempt: u32, secret: u128, end: End, output: Option<OutputKept>) {
         let lease = Some(blake3_of(secret));
         self.does(task, (worker, Via::Worker), Command::Finish { attempt, lease, end, progress: None, output });
     }
 
-    /// The command to a stream that is no task's, which it has led to so many events before.
-    fn asks<D: Decider<Event: Into<LogEvent>>>(
+    /// Executes a command on the stream of a queue or schedule.
+    fn executes<D: Decider<Event: Into<LogEvent>>>(
         &mut self,
         stream: StreamName,
         (state, last): &mut (D, Option<Revision>),
@@ -41,15 +42,15 @@ impl Walk {
     ) {
         self.wait(700);
         let events = state.decide(command, self.now).unwrap();
-        assert!(!events.is_empty(), "a command that leads to nothing");
+        assert!(!events.is_empty(), "a command that leads to no event");
         for event in &events {
             state.evolve(event);
         }
         *last = Some(self.append(stream, *last, events, (by, Via::Http)));
     }
 
-    /// What follows comes of the last event of the log, until it is told otherwise.
-    fn because(&mut self) {
+    /// The last event of the log is the cause of those to come, until `trace` is reset.
+    fn set_cause(&mut self) {
         let last = self.end().pop().unwrap();
         self.trace = Some((last.meta.correlation_id, last.id));
     }
@@ -66,7 +67,7 @@ pub(super) fn record() -> Vec<Arc<Recorded>> {
     walk.end()
 }
 
-/// Handed back, taken again, lost with its worker, done by another with its output kept; one that fails with output.
+/// A task that is handed back, taken again, lost with its worker and done by another, with output; one that fails with output.
 fn attempts(walk: &mut Walk) {
     let film = walk.create("mira", "Render launch.mp4", |new| {
         new.kind = "video.render".into();
@@ -96,14 +97,14 @@ fn attempts(walk: &mut Walk) {
     walk.ends(SECOND, still, 1, 4, End::Failed { error, retryable: true }, Some(output));
 }
 
-/// A worker that doesn't listen: asked, told to stop, and revoked, each when its time has come.
+/// An attempt that ignores the cancel climbs the ladder: ask, interrupt, revoke.
 fn ladder(walk: &mut Walk) {
     let deaf = walk.create("mira", "Render what nobody needs", |new| new.kind = "video.render".into());
     walk.takes(FIRST, deaf, 5);
     let policy = CancelPolicy { ask_for_ms: Some(10_000), interrupt_for_ms: Some(5_000) };
     let reason = Some("wrong scene".to_owned());
     walk.does(deaf, ("mira", Via::Http), Command::RequestCancel { reason, policy });
-    walk.because();
+    walk.set_cause();
     for (rung, after_ms) in [(Rung::Interrupt, 10_000), (Rung::Revoke, 5_000)] {
         walk.wait(after_ms);
         let reason = Some(format!("not stopped after {after_ms} ms"));
@@ -112,17 +113,17 @@ fn ladder(walk: &mut Walk) {
     walk.trace = None;
 }
 
-/// One queue is paused and resumed, another stays paused.
+/// A queue that is paused and resumed, and one that stays paused.
 fn queues(walk: &mut Walk) {
     let pause = |why: &str| QueueCommand::Pause { reason: Some(why.into()) };
     let (mut render, mut night) = Default::default();
-    walk.asks::<Queue>(StreamName::queue("render"), &mut render, "olga", &pause("new cards"));
+    walk.executes::<Queue>(StreamName::queue("render"), &mut render, "olga", &pause("new cards"));
     walk.create("tom", "Render while paused", |new| new.queue = "render".into());
-    walk.asks(StreamName::queue("render"), &mut render, "olga", &QueueCommand::Resume { reason: None });
-    walk.asks::<Queue>(StreamName::queue("night"), &mut night, "olga", &pause("the disks are being replaced"));
+    walk.executes(StreamName::queue("render"), &mut render, "olga", &QueueCommand::Resume { reason: None });
+    walk.executes::<Queue>(StreamName::queue("night"), &mut night, "olga", &pause("the disks are being replaced"));
 }
 
-/// One schedule has created two tasks and stays, another is removed.
+/// A schedule that creates two tasks, and one that is removed.
 fn schedules(walk: &mut Walk) {
     let task = Template {
         kind: "report".into(),
@@ -142,21 +143,21 @@ fn schedules(walk: &mut Walk) {
     let (stays, goes) = (walk.id(), walk.id());
     let (mut hourly, mut daily) = Default::default();
     let create = ScheduleCommand::Create(Box::new(wanted.clone()));
-    walk.asks::<Schedule>(StreamName::schedule(stays), &mut hourly, "mira", &create);
-    walk.because();
+    walk.executes::<Schedule>(StreamName::schedule(stays), &mut hourly, "mira", &create);
+    walk.set_cause();
     for worker in [FIRST, SECOND] {
-        fires(walk, stays, &wanted, worker);
+        run_schedule(walk, stays, &wanted, worker);
     }
     walk.trace = None;
     let daily_one = ScheduleCreated { cron: "30 2 * * 1-5".into(), missed: Missed::RunAll, ..wanted };
     let create = ScheduleCommand::Create(Box::new(daily_one));
-    walk.asks::<Schedule>(StreamName::schedule(goes), &mut daily, "tom", &create);
+    walk.executes::<Schedule>(StreamName::schedule(goes), &mut daily, "tom", &create);
     let reason = Some("the shop sends it now".to_owned());
-    walk.asks(StreamName::schedule(goes), &mut daily, "tom", &ScheduleCommand::Remove { reason });
+    walk.executes(StreamName::schedule(goes), &mut daily, "tom", &ScheduleCommand::Remove { reason });
 }
 
-/// The schedule's next time comes: its task is created and done.
-fn fires(walk: &mut Walk, schedule: Uuid, wanted: &ScheduleCreated, worker: &str) {
+/// At the schedule's next time its task is created, and a worker does it.
+fn run_schedule(walk: &mut Walk, schedule: Uuid, wanted: &ScheduleCreated, worker: &str) {
     let nominal = Calendar::parse(&wanted.cron, &wanted.time_zone).unwrap().next(walk.now).unwrap();
     walk.now = nominal.plus(Duration::from_millis(3));
     let created = wanted.task.task(schedule);
@@ -166,7 +167,7 @@ fn fires(walk: &mut Walk, schedule: Uuid, wanted: &ScheduleCreated, worker: &str
     walk.ends(worker, id, 1, id.uuid().as_u128(), done("2 sites", None), None);
 }
 
-/// A parent is cancelled: its children are asked too, and that of its child; one is final before, one stops first.
+/// The cancel of a parent goes on to its child and grandchild; another child is final already.
 fn family(walk: &mut Walk) {
     let parent = walk.create("tom", "Render a season", |_| {});
     let of = |parent: TaskId| move |new: &mut Created| new.parent = Some(parent);
@@ -179,7 +180,7 @@ fn family(walk: &mut Walk) {
     walk.ends(FIRST, done_before, 1, 11, done("part 1", None), None);
     walk.cancel(parent, "tom", Some("another season first"));
     for child in [running, grandchild] {
-        walk.because();
+        walk.set_cause();
         walk.cancel(child, "tom", Some("another season first"));
     }
     walk.trace = None;

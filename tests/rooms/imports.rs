@@ -1,18 +1,18 @@
-//! Who may name whom.
+//! Which room may import which, and which crates.
 
 use super::Found;
 use super::source::{ROOMS, Source};
 
-/// Where actors live.
-const MOVING: [&str; 9] =
+/// Rooms with actors.
+const ACTOR_ROOMS: [&str; 9] =
     ["streams/", "projection/", "dispatch/", "reactions/", "push/", "work/", "http/", "app", "cli/"];
 
-/// Crates that are the business of these rooms or files alone, by how their path begins.
+/// Crates that only these rooms or files may import, given as the beginnings of their paths.
 const ALLOWED: [(&str, &[&str]); 10] = [
     ("actix_web_actors", &["http/live.rs", "http/live/"]),
     ("actix_web", &["http/", "app", "cli/"]),
-    ("actix_rt", &MOVING),
-    ("actix", &MOVING),
+    ("actix_rt", &ACTOR_ROOMS),
+    ("actix", &ACTOR_ROOMS),
     ("rusqlite", &["store/sqlite"]),
     ("eventstore", &["store/eventstoredb"]),
     (
@@ -24,7 +24,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ("prometheus", &["projection/metrics.rs"]),
 ];
 
-/// What the pure rooms may not name. A snapshot is the one file that views may touch.
+/// What the pure rooms may not name. Only `views/snapshot` may use files.
 const IMPURE: [&str; 9] = [
     "std::fs",
     "std::net",
@@ -39,11 +39,11 @@ const IMPURE: [&str; 9] = [
 const IMPURE_CALLS: [&str; 7] =
     ["SystemTime::now", "Instant::now", "Timestamp::now", "Uuid::now_v7", "Uuid::new_v4", "clock::now", "store::now"];
 
-/// What `work` may name of `store`: what the actors' messages carry, and the one reading of the clock. The log itself is
-/// not its business.
+/// What `work` may import of `store`: the types in the actors' messages, and the clock. It never reads or writes the log
+/// itself.
 const CARRIED: [&str; 5] = ["Meta", "Via", "AppendError", "ReadError", "now"];
 
-/// Imports run downhill; nobody imports the settings from below.
+/// A room imports only lower rooms; only `app` and `cli` import the settings.
 pub(crate) fn downhill(source: &Source) -> Found {
     let Some(room) = source.room() else { return Vec::new() };
     let may = |other: &str| match (room, other) {
@@ -75,7 +75,7 @@ fn height(room: &str) -> Option<usize> {
     ROOMS.iter().position(|other| *other == room)
 }
 
-/// Crates whose business is one room's.
+/// A crate of `ALLOWED` is imported only there.
 pub(crate) fn crates(source: &Source) -> Found {
     let mut found = Found::new();
     for word in source.paths() {
@@ -89,7 +89,7 @@ pub(crate) fn crates(source: &Source) -> Found {
     found
 }
 
-/// No clock, no IO, nothing that waits, in `task/` and `views/`.
+/// No clock, no IO and no `async` in `task/` and `views/`.
 pub(crate) fn pure(source: &Source) -> Found {
     if !matches!(source.room(), Some("task" | "views")) {
         return Found::new();

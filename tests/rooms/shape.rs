@@ -1,46 +1,85 @@
-//! Sizes, and what may be called where.
+//! Sizes of files and functions, and which calls may stand where.
 
 use super::Found;
 use super::source::{Kind, Source, Token};
 
 const FILE_LINES: usize = 400;
 const FUNCTION_LINES: usize = 60;
+const MEDIAN_LINES: usize = 7;
+const P90_LINES: usize = 25;
+/// The one command that writes recorded events as they are.
+const LOG_IMPORT: &str = "cli/log_import.rs";
 
 pub(crate) fn file_length(source: &Source) -> Found {
     let lines = source.text.lines().count();
     if lines > FILE_LINES { vec![source.at(lines, &format!("{lines} lines in one file"))] } else { Found::new() }
 }
 
-/// From `fn` to the closing brace: attributes and docs don't count.
-pub(crate) fn function_length(source: &Source) -> Found {
-    let mut found = Found::new();
-    everywhere(&source.tokens, &mut |tokens| {
-        let [first, name, rest @ ..] = tokens else { return };
-        let (Some("fn"), Some(name)) = (first.word(), name.word()) else { return };
-        let Some(body) = rest.iter().find(|token| token.is_mark(';') || token.group('{').is_some()) else { return };
-        let Kind::Group(_, _, end) = body.kind else { return };
-        let lines = end - first.line + 1;
-        if lines > FUNCTION_LINES {
-            found.push(source.at(first.line, &format!("{name} has {lines} lines")));
-        }
-    });
+/// A function: its name, its first line, and its lines from `fn` to the closing brace. Attributes and docs don't count.
+struct Function<'a> {
+    name: &'a str,
+    line: usize,
+    lines: usize,
+}
+
+fn functions(source: &Source) -> Vec<Function<'_>> {
+    let mut found = Vec::new();
+    everywhere(&source.tokens, &mut |tokens| found.extend(function(tokens)));
     found
 }
 
-/// `log.append(…)` and `log.append_many(…)` of the store stand in `streams/commit.rs` alone, and in `log import`.
-pub(crate) fn one_append(source: &Source) -> Found {
-    if source.path.starts_with("store/") || matches!(source.path.as_str(), "streams/commit.rs" | "cli/log_import.rs") {
+/// The function that begins with the first of these tokens, if it has a body.
+fn function(tokens: &[Token]) -> Option<Function<'_>> {
+    let [first, name, rest @ ..] = tokens else { return None };
+    let (Some("fn"), Some(name)) = (first.word(), name.word()) else { return None };
+    let body = rest.iter().find(|token| token.is_mark(';') || token.group('{').is_some())?;
+    let Kind::Group(_, _, end) = body.kind else { return None };
+    Some(Function { name, line: first.line, lines: end - first.line + 1 })
+}
+
+pub(crate) fn function_length(source: &Source) -> Found {
+    let long = functions(source).into_iter().filter(|function| function.lines > FUNCTION_LINES);
+    long.map(|function| source.at(function.line, &format!("{} has {} lines", function.name, function.lines))).collect()
+}
+
+/// The lengths of all functions together.
+pub(crate) fn function_figures(sources: &[Source]) -> Found {
+    let mut lengths: Vec<usize> = sources.iter().flat_map(functions).map(|function| function.lines).collect();
+    lengths.sort_unstable();
+    let at = |percent: usize| lengths.get((lengths.len() * percent).div_ceil(100).saturating_sub(1)).copied();
+    let (median, p90) = (at(50).unwrap_or_default(), at(90).unwrap_or_default());
+    if median <= MEDIAN_LINES && p90 <= P90_LINES {
         return Found::new();
     }
+    vec![format!(
+        "{} functions: median {median} lines (at most {MEDIAN_LINES}), p90 {p90} (at most {P90_LINES}), longest {}",
+        lengths.len(),
+        at(100).unwrap_or_default(),
+    )]
+}
+
+/// `append` and `append_many` of the log are called in one file of `streams/`, in `log import`, and nowhere else.
+pub(crate) fn one_append(sources: &[Source]) -> Found {
+    let calling = sources.iter().filter(|source| !source.path.starts_with("store/") && source.path != LOG_IMPORT);
+    let found: Vec<(&str, Found)> =
+        calling.map(|source| (source.path.as_str(), appends(source))).filter(|(_, calls)| !calls.is_empty()).collect();
+    match &found[..] {
+        [] => vec!["no file of streams/ appends to the log".to_owned()],
+        [(path, _)] if path.starts_with("streams/") => Found::new(),
+        _ => found.into_iter().flat_map(|(_, calls)| calls).collect(),
+    }
+}
+
+fn appends(source: &Source) -> Found {
     calls(source, |name, receiver, _| match name {
-        "append_many" => true,
+        "append_many" | "append_encoded" => true,
         // Headers, vectors and the like have an `append` too.
         "append" => ["store", "log", "events"].contains(&receiver),
         _ => false,
     })
 }
 
-/// What is unwrapped can be influenced by others sooner or later.
+/// A value that is unwrapped today comes from a client sooner or later.
 pub(crate) fn unwraps(source: &Source) -> Found {
     calls(source, |name, _, arguments| match name {
         "unwrap" | "unwrap_err" => arguments.is_empty(),
@@ -50,7 +89,8 @@ pub(crate) fn unwraps(source: &Source) -> Found {
     })
 }
 
-/// The method calls that `is_wanted`, by name and by the last word of what they are called on; also inside macros.
+/// The method calls for which `is_wanted` holds, given the method's name, the last word of the receiver and the arguments;
+/// also inside macros.
 fn calls(source: &Source, is_wanted: fn(&str, &str, &[Token]) -> bool) -> Found {
     let mut found = Found::new();
     everywhere(&source.tokens, &mut |tokens| {
@@ -64,7 +104,7 @@ fn calls(source: &Source, is_wanted: fn(&str, &str, &[Token]) -> bool) -> Found 
 }
 
 /// Every place in the tokens, with all that follows it in its group.
-fn everywhere(tokens: &[Token], see: &mut dyn FnMut(&[Token])) {
+fn everywhere<'a>(tokens: &'a [Token], see: &mut dyn FnMut(&'a [Token])) {
     for at in 0..tokens.len() {
         see(&tokens[at..]);
         if let Kind::Group(_, inner, _) = &tokens[at].kind {
@@ -73,8 +113,8 @@ fn everywhere(tokens: &[Token], see: &mut dyn FnMut(&[Token])) {
     }
 }
 
-/// clippy finds the arms; this finds that clippy was asked to, that nobody told it otherwise further down, and the tuples
-/// of wildcards that it doesn't look into.
+/// clippy refuses wildcard arms. This rule checks that the lint is on in the room and nowhere switched off, and finds the
+/// tuples of wildcards that clippy lets pass.
 pub(crate) fn wildcards(source: &Source) -> Found {
     let mut found = Found::new();
     if !matches!(source.room(), Some("task" | "views")) {

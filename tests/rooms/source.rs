@@ -1,10 +1,10 @@
-//! A file of `src/` as words, marks and groups. So small a lexer, and no crate for it: a parser among the dev-dependencies
-//! is shared with the derive macros, and every dependency would be built twice.
+//! A file of `src/` as words, marks and groups. The lexer is written here because a parser crate among the
+//! dev-dependencies would make cargo build every dependency twice.
 
 use std::fs;
 use std::path::Path;
 
-/// The rooms from the ground up; the last are the composition root and the commands.
+/// The rooms, lowest first: a room imports only those before it. The last two are the composition root and the commands.
 pub(crate) const ROOMS: [&str; 13] = [
     "task",
     "clock",
@@ -22,7 +22,7 @@ pub(crate) const ROOMS: [&str; 13] = [
 ];
 
 pub(crate) struct Source {
-    /// Below `src/`, with `/`.
+    /// Relative to `src/`, separated by `/`.
     pub(crate) path: String,
     pub(crate) text: String,
     pub(crate) tokens: Vec<Token>,
@@ -39,14 +39,24 @@ pub(crate) enum Kind {
     Mark(char),
     /// A string, a character, a number, a lifetime.
     Literal,
-    /// What stands in brackets, by the opening one, and the line of the closing one.
+    /// The opening bracket, the tokens inside, and the line of the closing bracket.
     Group(char, Vec<Token>, usize),
 }
 
-/// One path of the code, and where it stands.
+/// One path of the code, and its line.
 pub(crate) struct Named {
     pub(crate) path: String,
     pub(crate) line: usize,
+}
+
+/// One name that a `use` brings into a file.
+pub(crate) struct Import {
+    /// The name in this file: `C` for `use a::{b as C}`.
+    pub(crate) name: String,
+    /// What it stands for: `a::b`.
+    pub(crate) path: String,
+    /// `pub use`, `pub(crate) use`: a re-export.
+    pub(crate) is_public: bool,
 }
 
 impl Token {
@@ -58,7 +68,7 @@ impl Token {
         matches!(self.kind, Kind::Mark(it) if it == mark)
     }
 
-    /// What stands in these brackets.
+    /// The tokens inside brackets of this kind.
     pub(crate) fn group(&self, open: char) -> Option<&[Token]> {
         if let Kind::Group(it, inner, _) = &self.kind { (*it == open).then_some(inner) } else { None }
     }
@@ -70,7 +80,7 @@ impl Source {
         Self { path: path.to_owned(), text: text.to_owned(), tokens: without_tests(lexer.tokens()) }
     }
 
-    /// The room that it stands in: a folder, or the one file of that name.
+    /// The file's room: a folder, or the one file of that name.
     pub(crate) fn room(&self) -> Option<&str> {
         let name = self.path.split('/').next().unwrap_or_default();
         let name = name.strip_suffix(".rs").unwrap_or(name);
@@ -87,33 +97,104 @@ impl Source {
         paths(&self.tokens, "", &mut found);
         found
     }
+
+    /// The paths outside of `use`: neither declarations (`mod name`, `fn name`) nor fields and methods.
+    pub(crate) fn code_paths(&self) -> Vec<Named> {
+        let mut found = Vec::new();
+        code_paths(&self.tokens, &mut found);
+        found
+    }
+
+    /// What every `use` of the file imports. A glob has no name and is left out.
+    pub(crate) fn uses(&self) -> Vec<Import> {
+        let mut found = Vec::new();
+        uses(&self.tokens, &mut found);
+        found
+    }
+}
+
+/// The path that begins with the word at `at`, braces opened; the place of the first token after it.
+fn path_at(tokens: &[Token], at: usize, prefix: &str, found: &mut Vec<Named>) -> usize {
+    let colons = |at: usize| tokens.get(at..at + 2).is_some_and(|two| two.iter().all(|token| token.is_mark(':')));
+    let (first, line) = (tokens[at].word().unwrap_or_default(), tokens[at].line);
+    let mut path = format!("{prefix}{first}");
+    let mut after = at + 1;
+    while colons(after) {
+        after += 2;
+        let Some(next) = tokens.get(after) else { break };
+        if let Some(word) = next.word() {
+            path = format!("{path}::{word}");
+            after += 1;
+        } else if let Some(inner) = next.group('{') {
+            paths(inner, &format!("{path}::"), found);
+            return after + 1;
+        }
+    }
+    found.push(Named { path, line });
+    after
 }
 
 fn paths(tokens: &[Token], prefix: &str, found: &mut Vec<Named>) {
-    let colons = |at: usize| tokens.get(at..at + 2).is_some_and(|two| two.iter().all(|token| token.is_mark(':')));
     let mut at = 0;
     while let Some(token) = tokens.get(at) {
-        at += 1;
         if let Kind::Group(_, inner, _) = &token.kind {
             paths(inner, "", found);
         }
-        let Some(first) = token.word() else { continue };
-        let mut path = format!("{prefix}{first}");
-        let mut opened = false;
-        while colons(at) {
-            at += 2;
-            let Some(next) = tokens.get(at) else { break };
-            if let Some(word) = next.word() {
-                path = format!("{path}::{word}");
-                at += 1;
-            } else if let Some(inner) = next.group('{') {
-                paths(inner, &format!("{path}::"), found);
-                opened = true;
-                at += 1;
-            }
+        at = if token.word().is_some() { path_at(tokens, at, prefix, found) } else { at + 1 };
+    }
+}
+
+fn code_paths(tokens: &[Token], found: &mut Vec<Named>) {
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        if let Kind::Group(_, inner, _) = &token.kind {
+            code_paths(inner, found);
         }
-        if !opened {
-            found.push(Named { path, line: token.line });
+        at = match token.word() {
+            Some("use") => end_of_item(tokens, at),
+            Some("mod" | "fn") => at + 2,
+            Some(_) => path_at(tokens, at, "", found),
+            None if token.is_mark('.') && tokens.get(at + 1).is_some_and(|next| next.word().is_some()) => at + 2,
+            None => at + 1,
+        };
+    }
+}
+
+fn end_of_item(tokens: &[Token], at: usize) -> usize {
+    at + tokens[at..].iter().take_while(|token| !token.is_mark(';')).count()
+}
+
+fn uses(tokens: &[Token], found: &mut Vec<Import>) {
+    for (at, token) in tokens.iter().enumerate() {
+        if let Kind::Group(_, inner, _) = &token.kind {
+            uses(inner, found);
+        }
+        if token.word() == Some("use") {
+            let before = |back: usize| at.checked_sub(back).map(|at| &tokens[at]);
+            let is_pub = |token: Option<&Token>| token.and_then(Token::word) == Some("pub");
+            let is_restricted = before(1).is_some_and(|token| token.group('(').is_some());
+            let is_public = is_pub(before(1)) || is_restricted && is_pub(before(2));
+            use_tree(&tokens[at + 1..end_of_item(tokens, at)], "", is_public, found);
+        }
+    }
+}
+
+/// `a::{b, c as d}` below a prefix.
+fn use_tree(tokens: &[Token], prefix: &str, is_public: bool, found: &mut Vec<Import>) {
+    for tree in tokens.split(|token| token.is_mark(',')) {
+        let words: Vec<&str> = tree.iter().filter_map(Token::word).collect();
+        let (words, renamed) = match words[..] {
+            [.., "as", name] => (&words[..words.len() - 2], Some(name)),
+            _ => (&words[..], None),
+        };
+        let words =
+            words.strip_suffix(&["self"]).filter(|left| !left.is_empty() || !prefix.is_empty()).unwrap_or(words);
+        let path = [&[prefix][..], words].concat().join("::").trim_matches(':').to_owned();
+        if let Some(inner) = tree.last().and_then(|last| last.group('{')) {
+            use_tree(inner, &path, is_public, found);
+        } else if !tree.last().is_none_or(|last| last.is_mark('*')) {
+            let name = renamed.or_else(|| path.rsplit("::").next()).unwrap_or_default().to_owned();
+            found.push(Import { name, path, is_public });
         }
     }
 }

@@ -1,13 +1,13 @@
-//! Bytes to events, and the chain's bytes.
+//! The encoding of events, and the chain of hashes.
 
 use serde_json::Value;
 use taskbell::store::upcast::{Step, upcast};
-use taskbell::store::{Hash, ReadError, codec};
+use taskbell::store::{AppendError, Hash, ReadError, codec};
 
 use super::*;
 
 #[test]
-fn every_event_survives_its_json() {
+fn every_event_is_decoded_as_it_was_encoded() {
     for event in [LogEvent::from(created("t")), queued().into(), attempt_failed().into(), seen(7).into()] {
         let data = codec::encode(&event).unwrap();
         assert_eq!(codec::decode(codec::type_name(&event), 1, data.get()), Ok(event));
@@ -15,7 +15,7 @@ fn every_event_survives_its_json() {
 }
 
 #[test]
-fn a_type_or_version_of_the_future_is_named() {
+fn the_error_names_an_unknown_type_or_version() {
     for (kind, version) in [("Danced", 1), ("Queued", 2), ("Queued", 0)] {
         let unknown = ReadError::Unknown { position: None, kind: kind.to_owned(), version };
         assert_eq!(codec::decode(kind, version, r#"{"reason":"run_at"}"#), Err(unknown));
@@ -25,7 +25,7 @@ fn a_type_or_version_of_the_future_is_named() {
 }
 
 #[test]
-fn data_that_is_not_of_its_type_is_damage_and_no_panic() {
+fn data_that_does_not_fit_its_type_is_damaged_and_no_panic() {
     let deep = "[".repeat(100_000);
     for data in
         ["", "{", "null", "{}", "[]", "\"\u{0}\"", r#"{"reason":"x"}"#, r#"{"reason":"run_at","more":1}"#, &deep]
@@ -47,7 +47,7 @@ const STEPS: &[Step] = &[
 ];
 
 #[test]
-fn an_old_event_comes_up_one_version_at_a_time() {
+fn an_old_event_is_upcast_one_version_at_a_time() {
     let up = |kind, from, data| upcast(STEPS, kind, from, 3, data);
     assert_eq!(up("Moved", 1, json!({"where": "here"})), Some(json!({"to": "here", "by": null})));
     assert_eq!(up("Moved", 2, json!({"to": "there"})), Some(json!({"to": "there", "by": null})));
@@ -56,9 +56,9 @@ fn an_old_event_comes_up_one_version_at_a_time() {
     assert_eq!(up("Other", 1, json!({})), None);
 }
 
-/// Computed from `chain`'s documentation alone, by another program (Python's `blake3`).
+/// The expected hash was computed by another program (Python's `blake3`) from the documentation of `chain` alone.
 #[test]
-fn the_chain_is_what_its_documentation_says() {
+fn the_hash_is_computed_as_the_documentation_says() {
     let line = concat!(
         r#"{"position":2,"stream":"bell-ann","revision":1,"id":"018f0000-0000-7000-8000-000000000001","type":"Seen","#,
         r#""version":1,"time":"2026-11-22T15:04:05.000006Z","meta":{"actor": "ann","via":"http","#,
@@ -72,8 +72,19 @@ fn the_chain_is_what_its_documentation_says() {
 }
 
 #[test]
-fn a_line_that_is_no_event_is_damage() {
+fn a_line_that_is_no_event_is_damaged() {
     for line in ["", "{}", "[1]", r#"{"position":-1}"#] {
         assert!(matches!(Recorded::from_json(line), Err(ReadError::Damaged(_))), "{line}");
     }
+}
+
+#[test]
+fn only_an_unavailable_log_may_do_later_what_it_refuses_now() {
+    let why = String::new;
+    let overtaken = AppendError::WrongExpectedRevision { actual: None };
+    let appends = [AppendError::Unavailable(why()), AppendError::ReadOnly(why()), overtaken];
+    assert_eq!(appends.map(|error| error.is_transient()), [true, false, false]);
+    let unknown = ReadError::Unknown { position: None, kind: why(), version: 1 };
+    let reads = [ReadError::Unavailable(why()), ReadError::Damaged(why()), unknown];
+    assert_eq!(reads.map(|error| error.is_transient()), [true, false, false]);
 }

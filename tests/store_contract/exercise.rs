@@ -1,4 +1,4 @@
-//! Every store passes each of these.
+//! Each test here runs on both stores.
 
 use std::collections::HashMap;
 
@@ -29,22 +29,22 @@ macro_rules! every_store {
 every_store! {
     a_new_log_is_empty_and_healthy
     an_event_is_read_back_as_it_was_written
-    an_append_that_expects_something_else_writes_nothing
+    an_append_with_a_wrong_expected_revision_writes_nothing
     an_append_of_no_events_is_refused
     an_event_that_could_not_be_read_back_is_refused
-    what_is_shown_live_is_what_json_keeps
+    a_subscriber_gets_an_event_as_a_later_reader_gets_it
     the_events_of_an_append_are_written_together
-    positions_have_no_gaps_whatever_is_refused
-    of_concurrent_writers_to_one_revision_one_wins
-    many_appends_get_one_answer_each
-    many_appends_may_build_on_each_other
+    positions_have_no_gaps_when_appends_are_refused
+    of_concurrent_writers_at_one_revision_one_succeeds
+    each_of_many_appends_gets_its_own_answer
+    an_append_can_follow_another_of_the_same_write
     the_log_can_be_read_in_pages
     a_stream_can_be_read_from_any_revision
-    the_chain_verifies
+    the_chain_of_hashes_verifies
     the_head_moves_before_the_answer
-    a_subscription_catches_up_and_follows
-    a_subscription_misses_and_repeats_nothing_while_others_write
-    a_subscription_that_is_dropped_while_it_waits_loses_nothing
+    a_subscription_gives_old_events_and_then_new_ones
+    a_subscription_gives_each_event_once_while_others_write
+    a_wait_for_the_next_events_can_be_dropped_without_losing_any
 }
 
 async fn a_new_log_is_empty_and_healthy(store: EventStore) {
@@ -53,16 +53,16 @@ async fn a_new_log_is_empty_and_healthy(store: EventStore) {
     assert_eq!(store.health(), Ok(()));
     assert_eq!(store.epoch(), store.clone().epoch());
     assert_eq!(store.epoch().get_version_num(), 7);
-    assert!(everything(&store).await.is_empty());
+    assert!(all_events(&store).await.is_empty());
     assert!(store.read_stream(&stream(), Revision(0)).await.unwrap().is_empty());
 }
 
 async fn an_event_is_read_back_as_it_was_written(store: EventStore) {
     let (task, bell) = (stream(), StreamName::bell("ann ü"));
-    let events = vec![new(created("Zoë's \"task\"\n")), new(queued()), new(attempt_failed())];
+    let events = vec![new_event(created("Zoë's \"task\"\n")), new_event(queued()), new_event(attempt_failed())];
     assert_eq!(store.append(append(&task, Expected::NoStream, events.clone())).await, Ok(Revision(2)));
-    let look = new(seen(3));
-    assert_eq!(store.append(append(&bell, Expected::NoStream, vec![look.clone()])).await, Ok(Revision(0)));
+    let bell_event = new_event(seen(3));
+    assert_eq!(store.append(append(&bell, Expected::NoStream, vec![bell_event.clone()])).await, Ok(Revision(0)));
     let read = store.read_stream(&task, Revision(0)).await.unwrap();
     assert_eq!(read.len(), 3);
     for ((revision, read), written) in (0..).zip(&read).zip(&events) {
@@ -71,10 +71,10 @@ async fn an_event_is_read_back_as_it_was_written(store: EventStore) {
         assert_eq!((&read.meta, &read.event), (&written.meta, &written.event));
     }
     let read = store.read_stream(&bell, Revision(0)).await.unwrap();
-    assert_eq!((read[0].kind, &read[0].event, read[0].position), ("Seen", &look.event, Position(4)));
+    assert_eq!((read[0].kind, &read[0].event, read[0].position), ("Seen", &bell_event.event, Position(4)));
 }
 
-async fn an_append_that_expects_something_else_writes_nothing(store: EventStore) {
+async fn an_append_with_a_wrong_expected_revision_writes_nothing(store: EventStore) {
     let task = stream();
     let wrong = |actual: Option<u64>| Err(AppendError::WrongExpectedRevision { actual: actual.map(Revision) });
     assert_eq!(store.append(next(&task, 0)).await, wrong(None));
@@ -83,7 +83,7 @@ async fn an_append_that_expects_something_else_writes_nothing(store: EventStore)
     assert_eq!(store.append(next(&task, 1)).await, wrong(Some(0)));
     assert_eq!(store.append(next(&task, 0)).await, Ok(Revision(1)));
     assert_eq!(store.append(next(&task, 0)).await, wrong(Some(1)));
-    assert_eq!(everything(&store).await.len(), 2);
+    assert_eq!(all_events(&store).await.len(), 2);
     assert_eq!(store.head().position, Position(2));
 }
 
@@ -98,17 +98,17 @@ async fn an_event_that_could_not_be_read_back_is_refused(store: EventStore) {
     let deep = (0..200).fold(json!(1), |value, _| json!([value]));
     let Event::Created(mut request) = created("deep") else { panic!() };
     request.input = deep;
-    let refused = store.append(append(&stream(), Expected::NoStream, vec![new(Event::Created(request))])).await;
+    let refused = store.append(append(&stream(), Expected::NoStream, vec![new_event(Event::Created(request))])).await;
     assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
     assert_eq!(store.head().position, Position(0));
 }
 
-async fn what_is_shown_live_is_what_json_keeps(store: EventStore) {
+async fn a_subscriber_gets_an_event_as_a_later_reader_gets_it(store: EventStore) {
     let mut live = store.subscribe(Position(0));
     let Event::AttemptFailed(mut failed) = attempt_failed() else { panic!() };
     failed.progress = Some(Progress { fraction: Some(f64::NAN), message: None, at: now() });
     let task = stream();
-    store.append(append(&task, Expected::NoStream, vec![new(Event::AttemptFailed(failed))])).await.unwrap();
+    store.append(append(&task, Expected::NoStream, vec![new_event(Event::AttemptFailed(failed))])).await.unwrap();
     let live = live.next().await.unwrap();
     let back = store.read_stream(&task, Revision(0)).await.unwrap();
     assert_eq!(live[0].event, back[0].event);
@@ -116,14 +116,15 @@ async fn what_is_shown_live_is_what_json_keeps(store: EventStore) {
 
 async fn the_events_of_an_append_are_written_together(store: EventStore) {
     let task = stream();
-    let three = |expected| append(&task, expected, vec![new(created("x")), new(queued()), new(queued())]);
+    let three =
+        |expected| append(&task, expected, vec![new_event(created("x")), new_event(queued()), new_event(queued())]);
     assert!(store.append(three(Expected::Revision(Revision(7)))).await.is_err());
-    assert!(everything(&store).await.is_empty());
+    assert!(all_events(&store).await.is_empty());
     assert_eq!(store.append(three(Expected::NoStream)).await, Ok(Revision(2)));
-    assert_eq!(everything(&store).await.len(), 3);
+    assert_eq!(all_events(&store).await.len(), 3);
 }
 
-async fn positions_have_no_gaps_whatever_is_refused(store: EventStore) {
+async fn positions_have_no_gaps_when_appends_are_refused(store: EventStore) {
     let tasks: Vec<_> = (0..20).map(|_| stream()).collect();
     for round in 0..5 {
         let right =
@@ -133,11 +134,11 @@ async fn positions_have_no_gaps_whatever_is_refused(store: EventStore) {
         assert!(right.iter().all(|answer| *answer == Ok(Revision(round))));
         assert!(wrong.iter().all(Result::is_err));
     }
-    let positions: Vec<_> = everything(&store).await.iter().map(|event| event.position.0).collect();
+    let positions: Vec<_> = all_events(&store).await.iter().map(|event| event.position.0).collect();
     assert_eq!(positions, (1..=100).collect::<Vec<_>>());
 }
 
-async fn of_concurrent_writers_to_one_revision_one_wins(store: EventStore) {
+async fn of_concurrent_writers_at_one_revision_one_succeeds(store: EventStore) {
     let task = stream();
     store.append(first(&task, "contested")).await.unwrap();
     for revision in 0..10 {
@@ -150,10 +151,10 @@ async fn of_concurrent_writers_to_one_revision_one_wins(store: EventStore) {
         let lost = Err(AppendError::WrongExpectedRevision { actual: Some(Revision(revision + 1)) });
         assert_eq!(answers.iter().filter(|answer| **answer == lost).count(), 15);
     }
-    assert_eq!(everything(&store).await.len(), 11);
+    assert_eq!(all_events(&store).await.len(), 11);
 }
 
-async fn many_appends_get_one_answer_each(store: EventStore) {
+async fn each_of_many_appends_gets_its_own_answer(store: EventStore) {
     let (a, b, c) = (stream(), stream(), stream());
     store.append(first(&a, "a")).await.unwrap();
     let empty = append(&b, Expected::NoStream, vec![]);
@@ -163,11 +164,11 @@ async fn many_appends_get_one_answer_each(store: EventStore) {
     assert_eq!(answers[2], Ok(Revision(0)));
     assert_eq!(answers[3], Err(AppendError::WrongExpectedRevision { actual: None }));
     assert_eq!(answers[4], Ok(Revision(1)));
-    let streams: Vec<_> = everything(&store).await.iter().map(|event| event.stream.clone()).collect();
+    let streams: Vec<_> = all_events(&store).await.iter().map(|event| event.stream.clone()).collect();
     assert_eq!(streams, [a.clone(), b, a]);
 }
 
-async fn many_appends_may_build_on_each_other(store: EventStore) {
+async fn an_append_can_follow_another_of_the_same_write(store: EventStore) {
     let task = stream();
     let answers = store.append_many(vec![first(&task, "t"), next(&task, 0), next(&task, 1), next(&task, 1)]).await;
     assert_eq!(answers[..3], [Ok(Revision(0)), Ok(Revision(1)), Ok(Revision(2))]);
@@ -185,7 +186,7 @@ async fn the_log_can_be_read_in_pages(store: EventStore) {
         pages.push(page);
     }
     assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 5]);
-    assert_eq!(lines(&pages.concat()), lines(&everything(&store).await));
+    assert_eq!(lines(&pages.concat()), lines(&all_events(&store).await));
     assert!(store.read_all(Position(0), 0).await.unwrap().is_empty());
     assert!(store.read_all(Position(26), 10).await.unwrap().is_empty());
     assert!(store.read_all(Position(u64::MAX), 10).await.unwrap().is_empty());
@@ -200,9 +201,9 @@ async fn a_stream_can_be_read_from_any_revision(store: EventStore) {
     }
 }
 
-async fn the_chain_verifies(store: EventStore) {
+async fn the_chain_of_hashes_verifies(store: EventStore) {
     store.append_many((0..10).map(|n| first(&stream(), &n.to_string())).collect()).await;
-    let events = everything(&store).await;
+    let events = all_events(&store).await;
     let middle = chain::verify(Hash::ZERO, &events[..4]).unwrap();
     assert_eq!(chain::verify(middle, &events[4..]), Ok(store.head().hash));
     assert!(chain::verify(middle, &events[5..]).is_err());
@@ -221,7 +222,7 @@ async fn the_head_moves_before_the_answer(store: EventStore) {
     }
 }
 
-async fn a_subscription_catches_up_and_follows(store: EventStore) {
+async fn a_subscription_gives_old_events_and_then_new_ones(store: EventStore) {
     for _ in 0..3 {
         store.append_many((0..800).map(|_| first(&stream(), "old")).collect()).await;
     }
@@ -237,7 +238,7 @@ async fn a_subscription_catches_up_and_follows(store: EventStore) {
     assert_eq!(ahead.next().await.unwrap()[0].position, Position(2404));
 }
 
-async fn a_subscription_misses_and_repeats_nothing_while_others_write(store: EventStore) {
+async fn a_subscription_gives_each_event_once_while_others_write(store: EventStore) {
     const WRITERS: u64 = 8;
     const EACH: u64 = 1500;
     let writers: Vec<_> = (0..WRITERS).map(|_| tokio::spawn(write(store.clone(), EACH))).collect();
@@ -272,12 +273,12 @@ async fn write(store: EventStore, events: u64) {
     }
 }
 
-async fn a_subscription_that_is_dropped_while_it_waits_loses_nothing(store: EventStore) {
+async fn a_wait_for_the_next_events_can_be_dropped_without_losing_any(store: EventStore) {
     let mut subscription = store.subscribe(Position(0));
     for position in 1..=5 {
         tokio::select! {
             biased;
-            _ = subscription.next() => panic!("there is nothing to give"),
+            _ = subscription.next() => panic!("there is no event yet"),
             () = std::future::ready(()) => {}
         }
         store.append(first(&stream(), "t")).await.unwrap();

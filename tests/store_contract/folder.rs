@@ -1,4 +1,4 @@
-//! The log that lasts: its folder, its file, what happens to them.
+//! The durable log: its folder, its file, and what happens when either is changed, damaged or full.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -19,13 +19,13 @@ fn database(dir: &Path) -> Connection {
     Connection::open(dir.join("log.db")).unwrap()
 }
 
-/// A closed log of ten events.
-async fn ten(dir: &Path) {
+/// Writes a log of ten events and closes it.
+async fn write_ten(dir: &Path) {
     let store = EventStore::open(dir).unwrap();
     assert!(store.append_many((0..10).map(|_| first(&stream(), "t")).collect()).await.iter().all(Result::is_ok));
 }
 
-/// Changes the log behind its back.
+/// Changes the log's file with other means than the store.
 fn tamper(dir: &Path, sql: &str) {
     let free = "DROP TRIGGER events_are_not_changed; DROP TRIGGER events_are_not_deleted; PRAGMA ignore_check_constraints = 1;";
     let database = database(dir);
@@ -34,33 +34,36 @@ fn tamper(dir: &Path, sql: &str) {
 }
 
 #[tokio::test]
-async fn a_reopened_log_holds_what_it_held() {
+async fn a_reopened_log_holds_the_same_events() {
     let dir = folder();
     let path = dir.path().join("deep/er");
     let store = EventStore::open(&path).unwrap();
     let task = stream();
     store.append(first(&task, "t")).await.unwrap();
     store
-        .append(append(&task, Expected::Revision(Revision(0)), vec![new(queued()), new(attempt_failed())]))
+        .append(append(&task, Expected::Revision(Revision(0)), vec![new_event(queued()), new_event(attempt_failed())]))
         .await
         .unwrap();
-    let before = (lines(&everything(&store).await), store.head(), store.epoch());
+    let before = (lines(&all_events(&store).await), store.head(), store.epoch());
     drop(store);
     let store = EventStore::open(&path).unwrap();
-    assert_eq!((lines(&everything(&store).await), store.head(), store.epoch()), before);
+    assert_eq!((lines(&all_events(&store).await), store.head(), store.epoch()), before);
     assert_eq!(store.append(next(&task, 2)).await, Ok(Revision(3)));
-    assert_eq!(chain::verify(Hash::ZERO, &everything(&store).await), Ok(store.head().hash));
+    assert_eq!(chain::verify(Hash::ZERO, &all_events(&store).await), Ok(store.head().hash));
     let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&path), mode(&path.join("log.db")), mode(&path.join("log.db-wal"))), (0o700, 0o600, 0o600));
 }
 
 #[tokio::test]
-async fn what_was_read_live_is_what_is_read_back() {
+async fn a_subscriber_gets_the_bytes_that_are_read_back_later() {
     let dir = folder();
     let store = EventStore::open(dir.path()).unwrap();
     let task = stream();
     let mut live = store.subscribe(Position(0));
-    store.append(append(&task, Expected::NoStream, vec![new(created("t")), new(attempt_failed())])).await.unwrap();
+    store
+        .append(append(&task, Expected::NoStream, vec![new_event(created("t")), new_event(attempt_failed())]))
+        .await
+        .unwrap();
     let live = live.next().await.unwrap();
     let back = store.read_stream(&task, Revision(0)).await.unwrap();
     for (live, back) in live.iter().zip(&back) {
@@ -83,7 +86,7 @@ async fn two_servers_cannot_share_a_folder() {
 }
 
 #[tokio::test]
-async fn what_is_no_log_of_ours_is_left_alone() {
+async fn a_file_of_another_program_is_left_alone() {
     let dir = folder();
     let path = dir.path().join("log.db");
     std::fs::write(&path, "not a database, but long enough to be taken for one ".repeat(100)).unwrap();
@@ -102,7 +105,7 @@ async fn what_is_no_log_of_ours_is_left_alone() {
 #[tokio::test]
 async fn a_log_of_a_later_format_is_refused() {
     let dir = folder();
-    ten(dir.path()).await;
+    write_ten(dir.path()).await;
     tamper(dir.path(), "UPDATE log SET format = 2");
     let error = EventStore::open(dir.path()).unwrap_err();
     assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error}");
@@ -111,7 +114,7 @@ async fn a_log_of_a_later_format_is_refused() {
 #[tokio::test]
 async fn the_file_itself_refuses_changes() {
     let dir = folder();
-    ten(dir.path()).await;
+    write_ten(dir.path()).await;
     for sql in ["UPDATE events SET data = '{}' WHERE position = 3", "DELETE FROM events WHERE position = 10"] {
         let refused = database(dir.path()).execute_batch(sql).unwrap_err();
         assert!(refused.to_string().contains("only appended to"), "{refused}");
@@ -119,7 +122,7 @@ async fn the_file_itself_refuses_changes() {
 }
 
 #[tokio::test]
-async fn the_chain_finds_what_was_changed_behind_its_back() {
+async fn the_chain_of_hashes_shows_any_change_made_to_the_file() {
     let other = "'018f0000-0000-7000-8000-000000000002'";
     for sql in [
         "UPDATE events SET time = time + 1 WHERE position = 4".to_owned(),
@@ -131,10 +134,10 @@ async fn the_chain_finds_what_was_changed_behind_its_back() {
         "UPDATE events SET hash = zeroblob(32) WHERE position = 4".to_owned(),
     ] {
         let dir = folder();
-        ten(dir.path()).await;
+        write_ten(dir.path()).await;
         tamper(dir.path(), &sql);
         let store = EventStore::open(dir.path()).unwrap();
-        let Err(ReadError::Damaged(found)) = chain::verify(Hash::ZERO, &everything(&store).await) else {
+        let Err(ReadError::Damaged(found)) = chain::verify(Hash::ZERO, &all_events(&store).await) else {
             panic!("{sql}")
         };
         assert!(found.contains("event 4"), "{sql}: {found}");
@@ -142,7 +145,7 @@ async fn the_chain_finds_what_was_changed_behind_its_back() {
 }
 
 #[tokio::test]
-async fn a_damaged_row_is_named_and_the_others_can_be_read() {
+async fn the_error_names_a_damaged_row_and_the_others_can_be_read() {
     for set in [
         "data = 'x'",
         "data = '[]'",
@@ -150,7 +153,7 @@ async fn a_damaged_row_is_named_and_the_others_can_be_read() {
         "data = CAST(x'ff' AS TEXT)",
         "meta = '{}'",
         "meta = ''",
-        "stream = 'nobody'",
+        "stream = 'unknown'",
         "stream = 'task-1'",
         "type = 'Seen'",
         "version = -1",
@@ -161,7 +164,7 @@ async fn a_damaged_row_is_named_and_the_others_can_be_read() {
         "hash = x''",
     ] {
         let dir = folder();
-        ten(dir.path()).await;
+        write_ten(dir.path()).await;
         tamper(dir.path(), &format!("UPDATE events SET {set} WHERE position = 4"));
         let store = EventStore::open(dir.path()).unwrap();
         let Err(ReadError::Damaged(found)) = store.read_all(Position(0), 100).await else { panic!("{set}") };
@@ -173,9 +176,9 @@ async fn a_damaged_row_is_named_and_the_others_can_be_read() {
 }
 
 #[tokio::test]
-async fn what_is_missing_or_unknown_is_named() {
+async fn the_error_names_a_missing_event_and_an_unknown_type() {
     let dir = folder();
-    ten(dir.path()).await;
+    write_ten(dir.path()).await;
     tamper(dir.path(), "DELETE FROM events WHERE position = 7; UPDATE events SET type = 'Danced' WHERE position = 2");
     let store = EventStore::open(dir.path()).unwrap();
     let Err(ReadError::Damaged(found)) = store.read_all(Position(5), 100).await else { panic!() };
@@ -185,7 +188,7 @@ async fn what_is_missing_or_unknown_is_named() {
 }
 
 #[tokio::test]
-async fn a_hole_in_a_stream_is_named() {
+async fn the_error_names_the_revision_that_a_stream_has_lost() {
     let dir = folder();
     let task = stream();
     let store = EventStore::open(dir.path()).unwrap();
@@ -198,7 +201,7 @@ async fn a_hole_in_a_stream_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_is_closed_in_the_middle_of_traffic_keeps_what_it_acknowledged() {
+async fn a_log_that_is_closed_while_clients_append_keeps_all_acknowledged_events() {
     let dir = folder();
     let mut acknowledged = 0;
     for round in 0..5 {
@@ -229,7 +232,7 @@ async fn a_log_that_is_closed_in_the_middle_of_traffic_keeps_what_it_acknowledge
         for stream in &streams {
             assert_eq!(store.read_stream(stream, Revision(0)).await.unwrap().len(), 1, "round {round}");
         }
-        let events = everything(&store).await;
+        let events = all_events(&store).await;
         assert!(events.len() >= acknowledged);
         assert_eq!(chain::verify(Hash::ZERO, &events), Ok(store.head().hash));
     }
@@ -251,49 +254,50 @@ async fn the_write_ahead_log_stays_small() {
 }
 
 /// Runs one of the ignored tests below in a process of its own; `$0 $@` in the shell's `script` is its command line.
-fn elsewhere(shell: &[&str], script: &str, test: &str, dir: &Path) -> Output {
+fn run_in_process(shell: &[&str], script: &str, test: &str, dir: &Path) -> Output {
     let (program, options) = shell.split_first().unwrap();
     let mut command = Command::new(program);
     command.args(options).args(["-c", script]).arg(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--ignored", "--nocapture"]).env("TASKBELL_TEST_DIR", dir).output().unwrap()
 }
 
-fn given() -> std::path::PathBuf {
+/// The folder that [`run_in_process`] was given.
+fn test_dir() -> std::path::PathBuf {
     std::env::var_os("TASKBELL_TEST_DIR").unwrap().into()
 }
 
-/// Appends until it fails; how many went well, and why no more.
-async fn fill(store: &EventStore) -> (u64, AppendError) {
+/// Appends until an append fails; how many succeeded, and the error of the last.
+async fn append_until_failure(store: &EventStore) -> (u64, AppendError) {
     for written in 0..100_000 {
         if let Err(error) = store.append(first(&stream(), "filling")).await {
             return (written, error);
         }
     }
-    panic!("there is no limit");
+    panic!("no append failed");
 }
 
 #[tokio::test]
-async fn a_failed_write_ends_the_writing_and_not_the_reading() {
+async fn after_a_failed_write_the_log_can_be_read_and_not_written() {
     let dir = folder();
-    // A file size limit whose signal is ignored makes writes fail, and not with "disk full".
+    // With a limit on the file's size whose signal is ignored, writes fail with another error than "disk full".
     let script = "trap '' XFSZ && ulimit -f 512 && exec \"$0\" \"$@\"";
-    let run = elsewhere(&["sh"], script, "store_contract::folder::write_until_the_disk_fails", dir.path());
+    let run = run_in_process(&["sh"], script, "store_contract::folder::write_until_the_disk_fails", dir.path());
     assert!(run.status.success() && String::from_utf8_lossy(&run.stdout).contains("1 passed"), "{run:?}");
     let store = EventStore::open(dir.path()).unwrap();
-    assert_eq!(chain::verify(Hash::ZERO, &everything(&store).await), Ok(store.head().hash));
+    assert_eq!(chain::verify(Hash::ZERO, &all_events(&store).await), Ok(store.head().hash));
     assert_eq!(store.append(first(&stream(), "after")).await, Ok(Revision(0)));
 }
 
 #[tokio::test]
-#[ignore = "runs where writes fail: see a_failed_write_ends_the_writing_and_not_the_reading"]
+#[ignore = "runs where writes fail: see after_a_failed_write_the_log_can_be_read_and_not_written"]
 async fn write_until_the_disk_fails() {
-    let store = EventStore::open(&given()).unwrap();
-    let (written, error) = fill(&store).await;
+    let store = EventStore::open(&test_dir()).unwrap();
+    let (written, error) = append_until_failure(&store).await;
     assert!(written > 10 && matches!(&error, AppendError::ReadOnly(_)), "{written}, {error}");
     assert_eq!(store.append(first(&stream(), "again")).await, Err(error));
     assert!(store.health().is_err());
     assert_eq!(store.head().position, Position(written));
-    let events = everything(&store).await;
+    let events = all_events(&store).await;
     assert_eq!((events.len() as u64, chain::verify(Hash::ZERO, &events)), (written, Ok(store.head().hash)));
 }
 
@@ -302,27 +306,27 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
     let dir = folder();
     let small = ["unshare", "--user", "--map-root-user", "--mount", "sh"];
     if !Command::new(small[0]).args(&small[1..4]).arg("true").status().is_ok_and(|status| status.success()) {
-        eprintln!("not run: this system gives no small disk to somebody without rights");
+        eprintln!("not run: this system doesn't let this user mount a small disk");
         return;
     }
     let script = "mount -t tmpfs -o size=2m tmpfs \"$TASKBELL_TEST_DIR\" && exec \"$0\" \"$@\"";
-    let run = elsewhere(&small, script, "store_contract::folder::write_until_the_disk_is_full", dir.path());
+    let run = run_in_process(&small, script, "store_contract::folder::write_until_the_disk_is_full", dir.path());
     assert!(run.status.success() && String::from_utf8_lossy(&run.stdout).contains("1 passed"), "{run:?}");
 }
 
 #[tokio::test]
 #[ignore = "runs on a small disk: see a_full_disk_refuses_writes_until_there_is_room"]
 async fn write_until_the_disk_is_full() {
-    let dir = given();
+    let dir = test_dir();
     let ballast = dir.join("ballast");
     std::fs::write(&ballast, vec![1; 1 << 20]).unwrap();
     let store = EventStore::open(&dir.join("data")).unwrap();
-    let (written, error) = fill(&store).await;
+    let (written, error) = append_until_failure(&store).await;
     assert!(written > 10 && matches!(&error, AppendError::Unavailable(_)), "{written}, {error}");
     assert!(matches!(store.append(first(&stream(), "again")).await, Err(AppendError::Unavailable(_))));
     assert_eq!((store.health(), store.head().position), (Ok(()), Position(written)));
     std::fs::remove_file(&ballast).unwrap();
     assert_eq!(store.append(first(&stream(), "room")).await, Ok(Revision(0)));
-    let events = everything(&store).await;
+    let events = all_events(&store).await;
     assert_eq!((events.len() as u64, chain::verify(Hash::ZERO, &events)), (written + 1, Ok(store.head().hash)));
 }

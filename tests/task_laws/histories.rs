@@ -1,4 +1,4 @@
-//! Random histories: commands of all sorts, sensible and not, at times that only go on.
+//! Random histories: commands of all kinds, allowed or not, at times that never go back.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use taskbell::task::event::{
 use taskbell::task::{Command, Event, Rejection, Task, TaskId, Timestamp, decide, evolve};
 use uuid::Uuid;
 
-/// One command and what it led to.
+/// One command and its decision.
 pub(crate) struct Step {
     pub(crate) before: Option<Task>,
     pub(crate) command: Command,
@@ -22,7 +22,7 @@ pub(crate) struct Step {
     pub(crate) after: Option<Task>,
 }
 
-/// What one seed leads to.
+/// The history of one seed.
 pub(crate) fn history(seed: u64, steps: usize) -> Vec<Step> {
     let mut dice = Dice(StdRng::seed_from_u64(seed));
     let mut now = Timestamp::from_micros(1_795_000_000_000_000 + dice.up_to(1_000_000_000));
@@ -134,7 +134,7 @@ impl Dice {
         }
     }
 
-    /// Mostly the current attempt, sometimes one that is over or not there yet.
+    /// Mostly the current attempt, sometimes a former or a future one.
     fn attempt(&mut self, task: Option<&Task>) -> u32 {
         let current = task.map_or(0, |task| task.attempt);
         if self.one_in(6) { self.up_to(current + 1) } else { current }

@@ -1,4 +1,4 @@
-//! The ladder of a cancel: one request, honest ends.
+//! The cancel ladder: one request, and an end that says what happened.
 
 use taskbell::task::event::Rung::{Ask, Interrupt, Revoke};
 
@@ -32,12 +32,12 @@ sentences! {
     another_step_is_another_acknowledgement:
         given([cancelling(), vec![acknowledged(1, Some("b.mp4"))]].concat())
             .when(acknowledge(1, Some("c.mp4"))).then([acknowledged(1, Some("c.mp4"))]);
-    an_acknowledgement_of_a_former_attempt_is_refused:
+    an_acknowledgement_of_a_former_attempt_is_rejected:
         given([retrying(), vec![became_ready(QueuedReason::RetryAt), started(2), cancel_requested()]].concat())
             .when(acknowledge(1, None)).rejects(Rejection::LeaseLost);
     a_rung_that_is_reached_is_not_reached_again:
         given([cancelling(), vec![escalated(Interrupt)]].concat()).when(escalate(Interrupt)).then_nothing();
-    asking_is_the_rung_that_a_request_stands_on: given(cancelling()).when(escalate(Ask)).then_nothing();
+    a_request_stands_on_the_rung_ask: given(cancelling()).when(escalate(Ask)).then_nothing();
     revoke_comes_after_interrupt:
         given([cancelling(), vec![escalated(Interrupt)]].concat())
             .when(escalate(Revoke)).then([escalated(Revoke), forced(1, None)]);
@@ -80,14 +80,14 @@ fn the_policy_in_force_is_the_one_of_the_request() {
 }
 
 #[test]
-fn the_worker_says_in_its_own_words_what_was_done() {
+fn the_worker_reports_what_was_done_in_its_message() {
     let end = End::Cancelled { message: text("1 of 2 files copied"), result: Some(json!({"files": 1})) };
-    let said = Completed {
+    let recorded = Completed {
         message: text("1 of 2 files copied"),
         result: Some(json!({"files": 1})),
         progress: Some(halfway()),
         ..completed(Outcome::Cancelled, Some(1))
     };
     let finish = Command::Finish { attempt: 1, lease: None, end, progress: Some(halfway()), output: None };
-    given(cancelling()).when(finish).then([Event::Completed(said)]);
+    given(cancelling()).when(finish).then([Event::Completed(recorded)]);
 }

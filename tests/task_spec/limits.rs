@@ -1,4 +1,4 @@
-//! What a request may hold: each bound at one below, at it, and one above.
+//! The limits of a request: each is tested one below, at the limit, and one above.
 
 use serde_json::Value;
 use taskbell::task::event::Idempotency;
@@ -21,7 +21,7 @@ fn pointers(change: impl FnOnce(&mut Created)) -> Vec<String> {
     }
 }
 
-/// `set` with lengths around `max`: accepted up to it, refused above, at this pointer.
+/// `set` with lengths around `max`: they are accepted up to `max` and rejected above it, at this pointer.
 #[track_caller]
 fn bounded(pointer: &str, max: usize, set: impl Fn(&mut Created, usize)) {
     for (length, refused) in [(1, false), (max - 1, false), (max, false), (max + 1, true)] {
@@ -40,7 +40,7 @@ fn nested(levels: usize) -> Value {
 }
 
 #[test]
-fn names_titles_owners_and_keys_have_their_lengths() {
+fn names_titles_owners_and_keys_have_a_largest_length() {
     bounded("/kind", NAME_MAX, |new, n| new.kind = "k".repeat(n));
     bounded("/queue", NAME_MAX, |new, n| new.queue = "q".repeat(n));
     bounded("/owner", OWNER_MAX, |new, n| new.owner = "ä".repeat(n));
@@ -51,7 +51,7 @@ fn names_titles_owners_and_keys_have_their_lengths() {
 }
 
 #[test]
-fn owners_and_titles_show_something_in_one_line_and_no_owner_turns_the_text_around_it() {
+fn owners_and_titles_are_not_blank_and_no_owner_changes_the_direction_of_text() {
     for blank in [" ", "\u{3000}", "a\u{2028}b", "a\nb"] {
         assert_eq!(pointers(|new| new.owner = blank.to_owned()), ["/owner"], "{blank:?}");
         assert_eq!(pointers(|new| new.title = blank.to_owned()), ["/title"], "{blank:?}");
@@ -67,7 +67,7 @@ fn titles_are_measured_in_bytes_not_characters() {
 }
 
 #[test]
-fn numbers_have_their_bounds() {
+fn numbers_have_bounds() {
     for (n, pointer) in [(0, "/max_attempts"), (1, ""), (ATTEMPTS_MAX, ""), (ATTEMPTS_MAX + 1, "/max_attempts")] {
         assert_eq!(pointers(|new| new.max_attempts = n).concat(), pointer, "max_attempts {n}");
     }
@@ -77,14 +77,14 @@ fn numbers_have_their_bounds() {
 }
 
 #[test]
-fn an_input_has_its_size_and_its_depth() {
+fn an_input_has_a_largest_size_and_depth() {
     bounded("/input", INPUT_MAX, |new, n| new.input = json_of(n.max(2)));
     bounded("/input", DEPTH_MAX, |new, n| new.input = nested(n));
     assert_eq!(pointers(|new| new.input = nested(1000)), ["/input"], "and far beyond what could be read back");
 }
 
 #[test]
-fn labels_have_their_number_and_their_sizes() {
+fn labels_have_a_largest_number_and_size() {
     bounded("/labels", LABELS_MAX, |new, n| {
         new.labels = (0..n).map(|i| (format!("k{i}"), "v".to_owned())).collect();
     });
@@ -96,7 +96,7 @@ fn labels_have_their_number_and_their_sizes() {
 }
 
 #[test]
-fn what_is_empty_or_no_line_is_refused() {
+fn an_empty_text_or_more_than_one_line_is_rejected() {
     for bad in ["", "a\nb", "a\u{7f}", "a\u{85}b", "\0"] {
         assert_eq!(pointers(|new| new.title = bad.into()), ["/title"], "title {bad:?}");
         assert_eq!(pointers(|new| new.owner = bad.into()), ["/owner"], "owner {bad:?}");

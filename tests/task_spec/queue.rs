@@ -17,12 +17,12 @@ fn resume(reason: Option<&str>) -> QueueCommand {
 }
 
 #[test]
-fn a_queue_hands_out_work_until_somebody_pauses_it() {
+fn a_queue_is_not_paused_until_an_operator_pauses_it() {
     assert_eq!(Queue::default(), OPEN);
 }
 
 #[test]
-fn a_pause_and_a_resume_say_why() {
+fn a_pause_and_a_resume_keep_their_reasons() {
     let paused = QueueEvent::Paused(Paused { reason: Some("new disks".into()) });
     assert_eq!(OPEN.decide(&pause(Some("new disks")), now()), Ok(vec![paused]));
     let resumed = QueueEvent::Resumed(Resumed { reason: None });
@@ -30,13 +30,13 @@ fn a_pause_and_a_resume_say_why() {
 }
 
 #[test]
-fn what_is_so_already_is_no_news() {
+fn a_command_that_changes_nothing_leads_to_no_event() {
     assert_eq!(PAUSED.decide(&pause(Some("again")), now()), Ok(vec![]));
     assert_eq!(OPEN.decide(&resume(Some("again")), now()), Ok(vec![]));
 }
 
 #[test]
-fn history_is_not_argued_with() {
+fn an_event_is_applied_whatever_the_state_is() {
     let mut queue = Queue::default();
     for (event, paused) in [
         (QueueEvent::Resumed(Resumed { reason: None }), false),

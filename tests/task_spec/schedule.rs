@@ -1,4 +1,4 @@
-//! A schedule: created and removed, each once; and when it comes.
+//! A schedule: created and removed, each once; and its nominal times.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::now;
 use crate::support::template;
 
-fn wanted() -> Box<ScheduleCreated> {
+fn request() -> Box<ScheduleCreated> {
     let task = template();
     let (cron, time_zone) = ("0 3 * * *".into(), "UTC".into());
     Box::new(ScheduleCreated { cron, time_zone, missed: Missed::default(), task })
@@ -27,8 +27,8 @@ fn after<'a>(events: impl IntoIterator<Item = &'a ScheduleEvent>) -> Schedule {
 
 #[test]
 fn a_schedule_is_created_once() {
-    let created = ScheduleEvent::ScheduleCreated(wanted());
-    let create = ScheduleCommand::Create(wanted());
+    let created = ScheduleEvent::ScheduleCreated(request());
+    let create = ScheduleCommand::Create(request());
     assert_eq!(after([]).decide(&create, now()), Ok(vec![created.clone()]));
     assert_eq!(after([&created]).decide(&create, now()), Err(Rejection::AlreadyExists));
     let removed = ScheduleEvent::ScheduleRemoved(ScheduleRemoved { reason: None });
@@ -36,8 +36,8 @@ fn a_schedule_is_created_once() {
 }
 
 #[test]
-fn a_schedule_is_removed_once_and_says_why() {
-    let created = ScheduleEvent::ScheduleCreated(wanted());
+fn a_schedule_is_removed_once_and_keeps_the_reason() {
+    let created = ScheduleEvent::ScheduleCreated(request());
     let remove = ScheduleCommand::Remove { reason: Some("moved".into()) };
     let removed = ScheduleEvent::ScheduleRemoved(ScheduleRemoved { reason: Some("moved".into()) });
     assert_eq!(after([]).decide(&remove, now()), Err(Rejection::NotFound));
@@ -54,7 +54,7 @@ fn calendar(cron: &str, zone: &str) -> Calendar {
 }
 
 /// The next nominal times after `from`, to the minute.
-fn coming(cron: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
+fn next_times(cron: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
     let calendar = calendar(cron, zone);
     let times = std::iter::successors(calendar.next(at(from)), |time| calendar.next(*time));
     times.take(count).map(|time| time.to_string()[5..16].to_owned()).collect()
@@ -62,15 +62,18 @@ fn coming(cron: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
 
 #[test]
 fn a_cron_expression_is_read_in_its_time_zone() {
-    assert_eq!(coming("0 9 * * 1-5", "UTC", "2026-11-20T10:00:00Z", 2), ["11-23T09:00", "11-24T09:00"]);
-    assert_eq!(coming("0 9 * * MON", "Europe/Zurich", "2026-11-20T10:00:00Z", 1), ["11-23T08:00"]);
-    assert_eq!(coming("*/20 8,9 L * *", "Asia/Kolkata", "2026-11-20T10:00:00Z", 2), ["11-30T02:30", "11-30T02:50"]);
-    assert_eq!(coming("0 0 1 * 0", "UTC", "2026-11-20T10:00:00Z", 3), ["11-22T00:00", "11-29T00:00", "12-01T00:00"]);
-    assert_eq!(coming("0 0 29 2 *", "UTC", "2026-11-20T10:00:00Z", 1), ["02-29T00:00"]);
+    assert_eq!(next_times("0 9 * * 1-5", "UTC", "2026-11-20T10:00:00Z", 2), ["11-23T09:00", "11-24T09:00"]);
+    assert_eq!(next_times("0 9 * * MON", "Europe/Zurich", "2026-11-20T10:00:00Z", 1), ["11-23T08:00"]);
+    assert_eq!(next_times("*/20 8,9 L * *", "Asia/Kolkata", "2026-11-20T10:00:00Z", 2), ["11-30T02:30", "11-30T02:50"]);
+    assert_eq!(
+        next_times("0 0 1 * 0", "UTC", "2026-11-20T10:00:00Z", 3),
+        ["11-22T00:00", "11-29T00:00", "12-01T00:00"]
+    );
+    assert_eq!(next_times("0 0 29 2 *", "UTC", "2026-11-20T10:00:00Z", 1), ["02-29T00:00"]);
 }
 
 #[test]
-fn the_next_time_lies_after_the_moment_to_the_microsecond() {
+fn the_next_time_is_later_than_the_instant_to_the_microsecond() {
     let calendar = calendar("0 9 * * *", "UTC");
     assert_eq!(calendar.next(at("2026-11-20T08:59:59.999999Z")), Some(at("2026-11-20T09:00:00Z")));
     assert_eq!(calendar.next(at("2026-11-20T09:00:00Z")), Some(at("2026-11-21T09:00:00Z")));
@@ -79,27 +82,27 @@ fn the_next_time_lies_after_the_moment_to_the_microsecond() {
 }
 
 #[test]
-fn one_fixed_time_a_day_comes_once_a_day_where_clocks_are_put_forward_or_back() {
+fn one_fixed_time_a_day_runs_once_a_day_when_daylight_saving_time_begins_or_ends() {
     // Europe/Zurich has no 02:30 on 29 March 2026, and two on 25 October.
-    let march = coming("30 2 * * *", "Europe/Zurich", "2026-03-27T12:00:00Z", 3);
-    assert_eq!(march, ["03-28T01:30", "03-29T01:00", "03-30T00:30"], "03:00 is the first time that there is");
-    let october = coming("30 2 * * *", "Europe/Zurich", "2026-10-23T12:00:00Z", 3);
-    assert_eq!(october, ["10-24T00:30", "10-25T00:30", "10-26T01:30"], "the first of both");
+    let march = next_times("30 2 * * *", "Europe/Zurich", "2026-03-27T12:00:00Z", 3);
+    assert_eq!(march, ["03-28T01:30", "03-29T01:00", "03-30T00:30"], "03:00 is the first time after the gap");
+    let october = next_times("30 2 * * *", "Europe/Zurich", "2026-10-23T12:00:00Z", 3);
+    assert_eq!(october, ["10-24T00:30", "10-25T00:30", "10-26T01:30"], "the first of the two");
 }
 
 #[test]
-fn what_comes_more_often_follows_the_clock_on_the_wall() {
-    let every = |from| coming("*/30 * * * *", "Europe/Zurich", from, 4);
+fn a_schedule_that_runs_more_often_follows_local_time() {
+    let every = |from| next_times("*/30 * * * *", "Europe/Zurich", from, 4);
     assert_eq!(every("2026-03-29T00:00:00Z"), ["03-29T00:30", "03-29T01:00", "03-29T01:30", "03-29T02:00"]);
     assert_eq!(every("2026-10-25T00:00:00Z"), ["10-25T00:30", "10-25T01:00", "10-25T01:30", "10-25T02:00"]);
-    let march = coming("15,45 2 * * *", "Europe/Zurich", "2026-03-28T12:00:00Z", 2);
-    assert_eq!(march, ["03-30T00:15", "03-30T00:45"], "what the clock leaves out doesn't come");
-    let october = coming("15,45 2 * * *", "Europe/Zurich", "2026-10-24T12:00:00Z", 5);
+    let march = next_times("15,45 2 * * *", "Europe/Zurich", "2026-03-28T12:00:00Z", 2);
+    assert_eq!(march, ["03-30T00:15", "03-30T00:45"], "a skipped time doesn't run");
+    let october = next_times("15,45 2 * * *", "Europe/Zurich", "2026-10-24T12:00:00Z", 5);
     assert_eq!(october, ["10-25T00:15", "10-25T00:45", "10-25T01:15", "10-25T01:45", "10-26T01:15"]);
 }
 
 #[test]
-fn what_comes_next_does_not_depend_on_where_one_starts_to_look() {
+fn the_next_time_does_not_depend_on_where_the_search_begins() {
     for zone in ["UTC", "Europe/Zurich", "America/Sao_Paulo", "Australia/Lord_Howe", "Africa/Casablanca"] {
         for cron in ["30 2 * * *", "0 0 * * *", "*/30 * * * *", "0,30 2 * * *", "15,45 1-3 * * *", "30 1 * * 0"] {
             let calendar = calendar(cron, zone);
@@ -123,7 +126,7 @@ fn what_comes_next_does_not_depend_on_where_one_starts_to_look() {
 }
 
 #[test]
-fn what_is_no_expression_or_zone_is_refused_by_its_name() {
+fn an_invalid_expression_or_zone_is_rejected_with_its_pointer() {
     let long = format!("{} * * * *", vec!["1"; 200].join(","));
     for cron in [
         "",
@@ -164,14 +167,14 @@ fn what_is_no_expression_or_zone_is_refused_by_its_name() {
 }
 
 #[test]
-fn a_day_that_never_is_never_comes() {
+fn a_day_that_never_occurs_has_no_next_time() {
     for cron in ["0 0 30 2 *", "0 0 31 2,4,6,9,11 *"] {
         assert_eq!(calendar(cron, "Europe/Zurich").next(now()), None);
     }
 }
 
 fn due(missed: Missed, passed: &str, now: &str) -> (Vec<String>, Option<String>) {
-    let Due { times, latest } = calendar("0 * * * *", "UTC").due(at(passed), at(now), missed);
+    let Due { times, latest, .. } = calendar("0 * * * *", "UTC").due(at(passed), at(now), missed);
     let short = |time: Timestamp| time.to_string()[11..16].to_owned();
     (times.into_iter().map(short).collect(), latest.map(short))
 }
@@ -181,7 +184,7 @@ fn no_times() -> Vec<String> {
 }
 
 #[test]
-fn a_run_on_time_comes_under_every_policy() {
+fn a_run_on_time_is_due_under_every_policy() {
     for missed in [Missed::RunOnce, Missed::Skip, Missed::RunAll] {
         let found = due(missed, "2026-11-20T08:59:00Z", "2026-11-20T09:00:00Z");
         assert_eq!(found, (vec!["09:00".to_owned()], Some("09:00".to_owned())));
@@ -201,12 +204,12 @@ fn missed_runs_are_made_up_for_by_one_by_none_or_by_all() {
     assert_eq!(of(Missed::Skip).0, no_times());
     assert_eq!(of(Missed::RunAll).0, ["06:00", "07:00", "08:00", "09:00"]);
     for missed in [Missed::RunOnce, Missed::Skip, Missed::RunAll] {
-        assert_eq!(of(missed).1, Some("09:00".to_owned()), "none of them is looked at again");
+        assert_eq!(of(missed).1, Some("09:00".to_owned()), "none of them is due again");
     }
 }
 
 #[test]
-fn at_most_the_latest_thousand_are_made_up_for_however_long_it_was() {
+fn at_most_the_latest_thousand_runs_are_made_up_for() {
     let every = calendar("* * * * *", "UTC");
     let (passed, now) = (at("2026-11-20T00:00:00Z"), at("2036-11-20T00:00:00Z"));
     let all = every.due(passed, now, Missed::RunAll);
@@ -220,14 +223,14 @@ fn at_most_the_latest_thousand_are_made_up_for_however_long_it_was() {
 }
 
 #[test]
-fn nothing_is_due_where_the_clock_was_put_back_behind_what_was_done() {
+fn nothing_is_due_where_the_clock_was_set_back() {
     for missed in [Missed::RunOnce, Missed::Skip, Missed::RunAll] {
         assert_eq!(due(missed, "2027-01-01T00:00:00Z", "2026-11-20T09:00:00Z"), (no_times(), None));
     }
 }
 
 #[test]
-fn the_task_of_a_time_has_one_id_that_tells_the_time() {
+fn the_task_of_a_nominal_time_has_one_id_that_contains_the_time() {
     let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
     let nine = at("2026-11-20T09:00:00Z");
     let id = task_id(one, nine);

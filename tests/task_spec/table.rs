@@ -1,4 +1,4 @@
-//! The state table, cell by cell: every status by every command, the legal and the illegal.
+//! The state table, cell by cell: every status with every command, legal or not.
 
 use taskbell::task::Rejection::{AlreadyExists, LeaseLost, NotCancelling, NotFinal, NotFound, NotQueued};
 use taskbell::task::event::QueuedReason::{RetryAt, RunAt};
@@ -128,7 +128,7 @@ mod a_retrying_task {
     }
 }
 
-/// The three final statuses say the same to every command.
+/// The three final statuses answer every command in the same way.
 macro_rules! final_status {
     ($module:ident, $history:ident) => {
         mod $module {
@@ -156,13 +156,13 @@ final_status!(a_succeeded_task, succeeded);
 final_status!(a_failed_task, failed);
 final_status!(a_cancelled_task, cancelled);
 
-/// An attempt that ended because nobody heard of it any more.
+/// The end of an attempt whose worker is lost.
 fn lost_attempt(attempt: u32) -> Event {
     let retry_at = retry_at(1, now(), &lease(attempt));
     Event::AttemptFailed(AttemptFailed { attempt, error: lost(), retry_at, progress: None })
 }
 
-/// What is not in the table is not legal, whatever the rules decide: each status by each event.
+/// Every status with every event: an event that is not in the table is illegal.
 #[test]
 fn the_table_has_the_lines_of_the_contract_and_no_other() {
     let events = || {

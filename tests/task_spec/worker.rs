@@ -22,28 +22,28 @@ sentences! {
     a_past_run_at_is_recorded_as_null:
         given([]).when(Command::Create(Box::new(Created { run_at: Some("2026-11-22T15:04:04.999999Z".parse().unwrap()), ..work() })))
             .then([created()]);
-    a_run_at_of_this_very_moment_is_recorded_as_null:
+    a_run_at_of_now_is_recorded_as_null:
         given([]).when(Command::Create(Box::new(Created { run_at: Some(now()), ..work() }))).then([created()]);
-    a_run_at_to_come_is_kept:
+    a_run_at_in_the_future_is_kept:
         given([]).when(Command::Create(Box::new(Created { run_at: Some(after(1)), ..work() })))
             .then([created_with(|new| new.run_at = Some(after(1)))]);
-    attempts_are_numbered_on_after_a_failure:
+    the_numbers_of_attempts_continue_after_a_failure:
         given(after_failures(3, 1)).when(start(2)).then([started(2)]);
-    attempts_are_numbered_on_after_a_release:
+    the_numbers_of_attempts_continue_after_a_release:
         given(with(running(), [released(1)])).when(start(2)).then([started(2)]);
-    attempts_are_numbered_on_after_another_run:
+    the_numbers_of_attempts_continue_after_another_run:
         given(with(succeeded(), [retried()])).when(start(2)).then([started(2)]);
     the_last_attempt_ends_by_completed_alone_with_its_error:
         given(with(after_failures(3, 2), [started(3)])).when(finish(3, failure())).then([failed_by(3)]);
     the_last_but_one_attempt_is_followed_by_another:
         given(with(after_failures(3, 1), [started(2)])).when(finish(2, failure())).then([attempt_failed(2, 2)]);
-    one_attempt_is_at_most_once:
+    a_task_with_one_attempt_is_executed_at_most_once:
         given(with(after_failures(1, 0), [started(1)])).when(finish(1, failure())).then([failed_by(1)]);
     a_lost_worker_of_the_last_attempt_fails_the_task:
         given(with(after_failures(1, 0), [started(1)])).when(lose(1)).then([Event::Completed(Completed {
             error: Some(lost()), ..completed(Outcome::Failed, Some(1))
         })]);
-    what_is_not_retryable_is_not_retried:
+    a_failure_that_is_not_retryable_is_not_retried:
         given(running()).when(finish(1, End::Failed { error: broken(), retryable: false })).then([failed_by(1)]);
     a_release_does_not_count_as_an_attempt:
         given(with(after_failures(2, 0), [started(1), released(1), started(2)]))
@@ -51,21 +51,21 @@ sentences! {
     a_hundred_releases_do_not_count:
         given(with(after_failures(1, 0), (1..=100).flat_map(|n| [started(n), released(n)]).chain([started(101)])))
             .when(finish(101, success())).then([succeeded_by(101)]);
-    a_release_after_a_failure_gives_back_its_own_count_only:
+    a_release_after_a_failure_subtracts_its_own_attempt_only:
         given(with(after_failures(2, 1), [started(2), released(2), started(3)]))
             .when(finish(3, failure())).then([failed_by(3)]);
-    max_attempts_counts_anew_after_another_run_is_asked_for:
+    max_attempts_is_counted_from_zero_in_another_run:
         given(with(after_failures(2, 1), [started(2), failed_by(2), retried(), started(3)]))
             .when(finish(3, failure())).then([attempt_failed(3, 1)]);
-    a_report_about_a_former_attempt_is_refused:
+    a_report_about_a_former_attempt_is_rejected:
         given(with(after_failures(3, 1), [started(2)])).when(finish(1, success())).rejects(Rejection::LeaseLost);
-    a_report_about_an_attempt_to_come_is_refused:
+    a_report_about_a_future_attempt_is_rejected:
         given(running()).when(finish(2, success())).rejects(Rejection::LeaseLost);
     the_timer_of_a_former_attempt_does_nothing:
         given(with(after_failures(3, 1), [started(2)])).when(lose(1)).then_nothing();
     the_timer_of_a_former_run_does_nothing:
         given(with(succeeded(), [retried(), started(2)])).when(lose(1)).then_nothing();
-    the_alarm_of_a_former_pause_does_nothing:
+    the_timer_of_a_former_pause_does_nothing:
         given(with(after_failures(3, 1), [started(2), attempt_failed(2, 2)])).when_at(after(1), enqueue(RetryAt)).then_nothing();
     a_task_that_ran_is_never_scheduled_again:
         given(with(scheduled(), [became_ready(RunAt), started(1), succeeded_by(1), retried()]))
@@ -98,7 +98,7 @@ fn the_pause_doubles_from_a_second_to_five_minutes_give_or_take_a_fifth() {
 }
 
 #[test]
-fn a_thousand_attempts_that_failed_in_one_instant_do_not_come_back_together() {
+fn a_thousand_attempts_that_failed_in_one_instant_do_not_start_together() {
     let pauses: std::collections::BTreeSet<_> = (0..1000).map(|n| retry_at(1, now(), &lease(n))).collect();
     assert!(pauses.len() > 990, "only {} different instants", pauses.len());
     let (first, last) = (pauses.first().unwrap(), pauses.last().unwrap());
@@ -106,7 +106,7 @@ fn a_thousand_attempts_that_failed_in_one_instant_do_not_come_back_together() {
 }
 
 #[test]
-fn another_run_forgets_the_request_to_cancel_and_the_pause() {
+fn another_run_clears_the_request_to_cancel_and_the_pause() {
     let task = fold(None, &with(cancelled(), [retried()])).unwrap();
     assert_eq!((task.status, task.cancel, task.retry_at), (Status::Queued, None, None));
     assert_eq!((task.attempt, task.attempts_in_run), (1, 0));

@@ -1,4 +1,4 @@
-//! Queues that are paused, and schedules in force.
+//! Paused queues, and schedules in force.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 #[test]
-fn a_pause_says_since_when_by_whom_and_why_until_it_is_over() {
+fn a_pause_shows_its_time_its_subject_and_its_reason_until_it_ends() {
     let mut world = World::default();
     world.queue("night", QueueEvent::Paused(Paused { reason: Some("new disks".into()) }), "olga");
     let pause = world.views.queues().pause("night").unwrap().clone();
@@ -62,7 +62,7 @@ fn a_pause_says_since_when_by_whom_and_why_until_it_is_over() {
 }
 
 #[test]
-fn a_queue_has_counts_from_its_first_task_on_for_ever() {
+fn a_queue_has_counts_once_it_has_had_a_task() {
     let mut world = World::default();
     assert!(world.views.queue_counts().is_empty());
     for (owner, queue, kind) in [("ann", "a", "x"), ("bob", "a", "y"), ("ann", "b", "x")] {
@@ -79,7 +79,7 @@ fn a_queue_has_counts_from_its_first_task_on_for_ever() {
 }
 
 #[test]
-fn a_schedule_is_in_force_until_it_is_removed_and_knows_the_time_of_its_last_task() {
+fn a_schedule_is_in_force_until_it_is_removed_and_shows_the_time_of_its_last_task() {
     let mut world = World::default();
     let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
     world.schedule(one, every_hour());
@@ -91,7 +91,7 @@ fn a_schedule_is_in_force_until_it_is_removed_and_knows_the_time_of_its_last_tas
     world.fires(one, task_id(one, ten));
     assert_eq!((world.last(one), world.last(other)), (Some(ten), None));
     world.fires(one, task_id(one, nine));
-    assert_eq!(world.last(one), Some(ten), "a run that was late is not the last one");
+    assert_eq!(world.last(one), Some(ten), "an earlier nominal time doesn't replace a later one");
     world.schedule(one, ScheduleEvent::ScheduleRemoved(ScheduleRemoved { reason: None }));
     assert!(world.views.schedules().get(one).is_none());
     world.fires(one, task_id(one, at("2026-11-22T11:00:00Z")));
@@ -100,7 +100,7 @@ fn a_schedule_is_in_force_until_it_is_removed_and_knows_the_time_of_its_last_tas
 }
 
 #[test]
-fn nothing_is_left_to_create_up_to_the_last_task_or_the_creation_whichever_is_later() {
+fn no_task_is_left_to_create_up_to_the_last_task_or_the_creation_whichever_is_later() {
     let mut world = World::default();
     let id = Uuid::from_u128(1);
     world.schedule(id, every_hour());

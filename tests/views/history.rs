@@ -1,4 +1,4 @@
-//! Legal histories: what `decide` leads to, recorded as a log would record it.
+//! Legal histories: the decisions of the rules, recorded as in a log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::value::{RawValue, to_raw_value};
 use taskbell::store::{Hash, LogEvent, Meta, Recorded, StreamName, Via, codec};
-use taskbell::task::bell::{Bell, See};
+use taskbell::task::bell::{Bell, MarkSeen};
 use taskbell::task::command::End;
 pub use taskbell::task::event::Created;
 use taskbell::task::event::{CancelPolicy, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError};
@@ -20,7 +20,7 @@ pub const KINDS: [&str; 3] = ["mail.send", "content.distribute", "report"];
 pub const QUEUES: [&str; 2] = ["default", "slow"];
 const WORDS: [&str; 6] = ["Alpha", "beta", "GAMMA", "delta", "Straße", "été"];
 
-/// A log in memory that takes legal events alone.
+/// A log in memory.
 #[derive(Default)]
 pub struct Log {
     pub events: Vec<Recorded>,
@@ -47,7 +47,7 @@ impl Log {
         &self.tasks[&id].0
     }
 
-    /// Does it, at the time of the log; the number of events.
+    /// Executes the command at the time of the log; the number of events.
     pub fn execute(&mut self, id: TaskId, command: &Command, actor: &str) -> Result<usize, Rejection> {
         let state = self.tasks.get(&id).map(|(task, _)| task);
         let events = decide(state, command, self.now())?;
@@ -67,7 +67,7 @@ impl Log {
     }
 
     pub fn see(&mut self, owner: &str, position: Position) {
-        let see = See { position, head: self.head() };
+        let see = MarkSeen { position, head: self.head() };
         let (bell, next) = self.bells.entry(owner.to_owned()).or_default();
         let mut recorded = Vec::new();
         for event in bell.decide(&see, Timestamp::from_micros(0)).unwrap() {
@@ -80,7 +80,7 @@ impl Log {
         }
     }
 
-    /// Records it, whether the rules allow it or not.
+    /// Records the event, whether or not the rules allow it.
     pub fn record_task(&mut self, id: TaskId, event: Event, actor: &str) {
         let (state, revision) = self.tasks.remove(&id).map_or((None, 0), |(task, next)| (Some(task), next));
         if let Some(task) = evolve(state, &event) {
@@ -120,7 +120,7 @@ fn written(event: &LogEvent) -> (&'static str, Box<RawValue>) {
     (codec::type_name(event), codec::encode(event).unwrap())
 }
 
-/// A request with nothing special about it.
+/// A request without any optional field.
 pub fn plain(owner: &str, title: &str) -> Created {
     Created {
         kind: KINDS[0].to_owned(),
@@ -159,7 +159,7 @@ pub fn fail(attempt: u32, message: &str, retryable: bool) -> Command {
     Command::Finish { attempt, lease: None, end: End::Failed { error, retryable }, progress: None, output: None }
 }
 
-/// Random people doing random things, the same ones for the same seed.
+/// Random commands; the same for the same seed.
 pub fn random(seed: u64, events: usize) -> Log {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut log = Log::default();
@@ -175,7 +175,7 @@ pub fn random(seed: u64, events: usize) -> Log {
             let id = *log.ids.choose(&mut rng).unwrap();
             let command = any_command(&mut rng, &log, log.task(id).attempt);
             let actor = *["ann", "worker-1", "system"].choose(&mut rng).unwrap();
-            // What the rules refuse leaves no trace.
+            // A rejected command leads to no event.
             let _ = log.execute(id, &command, actor);
         }
     }

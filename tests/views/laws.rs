@@ -1,4 +1,4 @@
-//! What holds for every legal history, at every position: the views are what a naive reader of the log says.
+//! For every legal history, at every position, the views agree with a naive fold of the log.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -7,7 +7,7 @@ use serde_json::{Value, to_value};
 use taskbell::task::event::Progress;
 use taskbell::task::{Position, Status, Timestamp};
 use taskbell::views::{
-    Cursor, Filter, NamedCounts, Order, Page, PageRequest, RunQueue, Snapshot, Timer, Views, Waiting, Wants,
+    Cursor, Filter, NamedCounts, Order, Page, PageRequest, RunQueue, Snapshot, Timer, Views, Waiting, WorkOffer,
 };
 
 use super::history::{KINDS, Log, OWNERS, QUEUES, random};
@@ -49,18 +49,18 @@ fn ids(page: &Page) -> Vec<String> {
     page.items.iter().map(|row| row.id().to_string()).collect()
 }
 
-type Ask<'a> = &'a dyn Fn(&PageRequest) -> Page;
+type Query<'a> = &'a dyn Fn(&PageRequest) -> Page;
 
 /// Walks to the last page and back to the first, cursors as text.
-fn check_walk(ask: Ask, expected: &[&Entry], order: Order, limit: usize) {
+fn check_walk(query: Query, expected: &[&Entry], order: Order, limit: usize) {
     let mut expected: Vec<String> = expected.iter().map(|entry| entry.doc["id"].as_str().unwrap().to_owned()).collect();
     if order == Order::Desc {
         expected.reverse();
     }
     let pages: Vec<Vec<String>> = expected.chunks(limit).map(<[String]>::to_vec).collect();
     let again = |cursor: Cursor| Some(Cursor::decode(&cursor.encode()).unwrap());
-    let mut page = ask(&PageRequest { order, limit, cursor: None });
-    assert!(page.prev.is_none(), "nothing lies before the first page");
+    let mut page = query(&PageRequest { order, limit, cursor: None });
+    assert!(page.prev.is_none(), "no page comes before the first");
     if pages.is_empty() {
         assert!(page.items.is_empty() && page.next.is_none() && page.total == 0);
         return;
@@ -70,14 +70,14 @@ fn check_walk(ask: Ask, expected: &[&Entry], order: Order, limit: usize) {
         assert_eq!(page.next.is_some(), n + 1 < pages.len());
         assert_eq!(page.prev.is_some(), n > 0);
         if let Some(next) = page.next {
-            page = ask(&PageRequest { order, limit, cursor: again(next) });
+            page = query(&PageRequest { order, limit, cursor: again(next) });
         }
     }
     for (n, items) in pages.iter().enumerate().rev() {
         assert_eq!((&ids(&page), page.total), (items, expected.len() as u64));
         assert_eq!((page.prev.is_some(), page.next.is_some()), (n > 0, n + 1 < pages.len()));
         if let Some(prev) = page.prev {
-            page = ask(&PageRequest { order, limit, cursor: again(prev) });
+            page = query(&PageRequest { order, limit, cursor: again(prev) });
         }
     }
 }
@@ -102,13 +102,13 @@ fn check_pages(views: &Views, oracle: &Oracle, rng: &mut StdRng, log: &Log, filt
     }
 }
 
-/// What may run next, followed and made anew, is what the oracle says: of each queue and kind, in their turns.
-fn check_pending(views: &Views, followed: &RunQueue, oracle: &Oracle) {
+/// The run queue, followed or built anew, has the tasks of the oracle for each queue and kind, in the same order.
+fn check_run_queue(views: &Views, followed: &RunQueue, oracle: &Oracle) {
     let mut anew = RunQueue::default();
-    views.rows().for_each(|row| anew.settle(None, row));
+    views.rows().for_each(|row| anew.apply_change(None, row));
     for mut pending in [followed.clone(), anew] {
         for (kind, queue) in KINDS.iter().flat_map(|kind| QUEUES.map(|queue| (kind, queue))) {
-            let wants = Wants { kinds: Some(vec![(*kind).to_owned()]), queues: Some(vec![queue.to_owned()]) };
+            let wants = WorkOffer { kinds: Some(vec![(*kind).to_owned()]), queues: Some(vec![queue.to_owned()]) };
             let turns: Vec<String> = std::iter::from_fn(|| pending.offer(&wants)).map(|id| id.to_string()).collect();
             assert_eq!(turns, oracle.queued(kind, queue));
         }
@@ -128,7 +128,7 @@ fn check_pending(views: &Views, followed: &RunQueue, oracle: &Oracle) {
     }
 }
 
-/// Each queue that ever had a task, with its tasks by status.
+/// The counts of each queue that ever had a task.
 fn check_queues(views: &Views, oracle: &Oracle) {
     let queues = views.queue_counts().into_iter();
     let queues: Value =
@@ -136,7 +136,7 @@ fn check_queues(views: &Views, oracle: &Oracle) {
     assert_eq!(queues, oracle.queues());
 }
 
-/// One step of both, compared: the change that is told, the task, every owner's bell.
+/// Applies one event to both, and compares the reported change, the task and the bell of every owner.
 fn step(views: &mut Views, pending: &mut RunQueue, oracle: &mut Oracle, recorded: &taskbell::store::Recorded) {
     let bells = |views: &Views| OWNERS.map(|owner| views.counters(owner));
     let before = bells(views);
@@ -147,11 +147,11 @@ fn step(views: &mut Views, pending: &mut RunQueue, oracle: &mut Oracle, recorded
     for (owner, (was, is)) in OWNERS.into_iter().zip(before.into_iter().zip(bells(views))) {
         assert_eq!(to_value(is).unwrap(), oracle.counters(owner));
         if (was.counts, was.unseen, was.seen) != (is.counts, is.unseen, is.seen) {
-            assert_eq!(applied.owner.as_deref(), Some(owner), "a change of the counters is told");
+            assert_eq!(applied.owner.as_deref(), Some(owner), "a change of the counters is reported");
         }
     }
     let Some(changed) = applied.task else { return };
-    pending.settle(changed.before.as_ref(), &changed.after);
+    pending.apply_change(changed.before.as_ref(), &changed.after);
     let id = changed.after.id();
     let doc = to_value(views.get(id).unwrap().doc(Waiting::Worker, None)).unwrap();
     assert_eq!(doc, to_value(changed.after.doc(Waiting::Worker, None)).unwrap());
@@ -169,7 +169,7 @@ fn at_every_position_bells_and_tasks_are_what_a_naive_fold_of_the_log_says() {
         let mut kept: Vec<(Snapshot, Oracle)> = Vec::new();
         for recorded in &log.events {
             step(&mut views, &mut pending, &mut oracle, recorded);
-            check_pending(&views, &pending, &oracle);
+            check_run_queue(&views, &pending, &oracle);
             check_queues(&views, &oracle);
             if recorded.position.0 % 25 == 0 {
                 check_pages(&views, &oracle, &mut rng, &log, 3);
@@ -193,14 +193,14 @@ fn at_every_position_bells_and_tasks_are_what_a_naive_fold_of_the_log_says() {
 }
 
 #[test]
-fn pages_of_a_long_list_are_those_of_a_naive_reader_across_blocks_and_words() {
+fn pages_of_a_long_list_are_those_of_a_naive_fold_across_blocks_and_words() {
     let log = random(99, 9_000);
     assert!(log.ids.len() > 1_024, "more than two blocks, and owners with more than 64 tasks");
     let mut rng = StdRng::seed_from_u64(99);
     let (mut views, mut pending, mut oracle) = (Views::default(), RunQueue::default(), Oracle::default());
     for recorded in &log.events {
         if let Some(changed) = views.apply(recorded).task {
-            pending.settle(changed.before.as_ref(), &changed.after);
+            pending.apply_change(changed.before.as_ref(), &changed.after);
         }
         oracle.apply(recorded);
     }
@@ -212,11 +212,11 @@ fn pages_of_a_long_list_are_those_of_a_naive_reader_across_blocks_and_words() {
         assert!(there, "the history has no {} task", status.name());
     }
     check_pages(&views, &oracle, &mut rng, &log, 25);
-    check_pending(&views, &pending, &oracle);
+    check_run_queue(&views, &pending, &oracle);
 }
 
 #[test]
-fn a_replay_gives_equal_views_and_what_was_said_in_passing_counts_for_nothing() {
+fn a_replay_gives_equal_views_and_progress_reports_have_no_part_in_them() {
     let log = random(7, 800);
     let (mut live, mut replayed) = (Views::default(), Views::default());
     let mut digests = Vec::new();
@@ -240,5 +240,5 @@ fn a_replay_gives_equal_views_and_what_was_said_in_passing_counts_for_nothing() 
         }
     }
     digests.dedup();
-    assert_eq!(digests.len(), 8, "other positions, other digests");
+    assert_eq!(digests.len(), 8, "different positions have different digests");
 }

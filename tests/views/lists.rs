@@ -1,4 +1,4 @@
-//! Filters, pages, cursors, snapshots, turns and keys: each rule as a sentence.
+//! Filters, pages, cursors, snapshots and keys: each rule as a sentence.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn after_and_before_leave_out_the_instant_itself() {
     let micro = Duration::from_micros(1);
     let earlier = |at: Timestamp| Timestamp::from_micros(at.as_micros() - 1);
     let all = Filter::default();
-    for (filter, lets_through) in [
+    for (filter, matches) in [
         (Filter { created_after: Some(created), ..all.clone() }, false),
         (Filter { created_after: Some(earlier(created)), ..all.clone() }, true),
         (Filter { created_before: Some(created), ..all.clone() }, false),
@@ -29,12 +29,12 @@ fn after_and_before_leave_out_the_instant_itself() {
         (Filter { finished_after: Some(finished), ..all.clone() }, false),
         (Filter { finished_before: Some(finished.plus(micro)), ..all.clone() }, true),
     ] {
-        assert_eq!(filter.matches(row), lets_through, "{filter:?}");
+        assert_eq!(filter.matches(row), matches, "{filter:?}");
     }
 }
 
 #[test]
-fn words_are_found_in_title_and_outcome_in_any_case_and_all_of_them_must_be_there() {
+fn words_are_found_in_title_and_outcome_in_any_case_and_all_of_them_must_match() {
     let mut world = World::default();
     let (good, bad) = (world.task("Weekly REPORT"), world.task("weekly mail"));
     world.does(good, &start("w"));
@@ -46,7 +46,7 @@ fn words_are_found_in_title_and_outcome_in_any_case_and_all_of_them_must_be_ther
 }
 
 #[test]
-fn a_fingerprint_knows_the_wish_and_not_its_spelling() {
+fn a_fingerprint_depends_on_the_values_of_a_filter_and_not_on_their_order_or_case() {
     let one = Filter { owner: vec!["a".into(), "b".into()], q: vec!["Word".into()], ..Filter::default() };
     let same = Filter { owner: vec!["b".into(), "a".into(), "b".into()], q: vec!["word".into()], ..Filter::default() };
     let other = Filter { kind: one.owner.clone(), q: one.q.clone(), ..Filter::default() };
@@ -56,7 +56,7 @@ fn a_fingerprint_knows_the_wish_and_not_its_spelling() {
 }
 
 #[test]
-fn a_cursor_of_another_list_or_with_a_wrong_letter_is_refused() {
+fn a_cursor_of_another_list_or_with_a_wrong_letter_is_rejected() {
     let mut world = World::default();
     world.many(3);
     let all = Filter::default();
@@ -71,16 +71,16 @@ fn a_cursor_of_another_list_or_with_a_wrong_letter_is_refused() {
     for bad in ["", "0", "é", &text[1..], &text.to_uppercase(), &"é".repeat(21), &"f".repeat(42)] {
         assert_eq!(Cursor::decode(bad), Err(BadCursor), "{bad}");
     }
-    let ask = |filter: &Filter, order| {
+    let request = |filter: &Filter, order| {
         world.views.page(filter, &PageRequest { order, limit: 1, cursor: Some(next) }).map(|page| page.total)
     };
-    assert_eq!(ask(&all, Order::Desc), Ok(3));
-    assert_eq!(ask(&all, Order::Asc), Err(BadCursor));
-    assert_eq!(ask(&Filter { owner: vec!["ann".into()], ..Filter::default() }, Order::Desc), Err(BadCursor));
+    assert_eq!(request(&all, Order::Desc), Ok(3));
+    assert_eq!(request(&all, Order::Asc), Err(BadCursor));
+    assert_eq!(request(&Filter { owner: vec!["ann".into()], ..Filter::default() }, Order::Desc), Err(BadCursor));
 }
 
 #[test]
-fn a_page_stays_where_it_is_while_tasks_come_and_go() {
+fn a_page_stays_in_its_place_while_tasks_begin_and_cease_to_match() {
     let mut world = World::default();
     let ids = world.many(6);
     let queued = Filter { status: vec![Status::Queued], ..Filter::default() };
@@ -99,11 +99,11 @@ fn a_page_stays_where_it_is_while_tasks_come_and_go() {
     }
     let gone = world.page(&queued, 2, first.next);
     assert!(gone.items.is_empty() && gone.next.is_none() && gone.total == 2);
-    assert_eq!(shown(&world.page(&queued, 2, gone.prev)), vec![late, ids[5]], "from an empty page one finds back");
+    assert_eq!(shown(&world.page(&queued, 2, gone.prev)), vec![late, ids[5]], "an empty page leads back");
 }
 
 #[test]
-fn a_snapshot_stays_as_it_was() {
+fn a_snapshot_does_not_change() {
     let mut world = World::default();
     let ids = world.many(3);
     let snapshot = world.views.snapshot();
@@ -116,7 +116,7 @@ fn a_snapshot_stays_as_it_was() {
 }
 
 #[test]
-fn a_key_belongs_to_its_caller_and_stands_for_the_first_task() {
+fn an_idempotency_key_belongs_to_its_caller_and_finds_the_first_task() {
     let mut log = Log::default();
     let with = |hash: &str| {
         let idempotency = Some(Idempotency { key: "k".into(), body_hash: hash.into() });

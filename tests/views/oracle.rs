@@ -1,4 +1,4 @@
-//! The views once more, as slow and as plain as can be: folded from the JSON of the log, with not a type of theirs.
+//! A second implementation of the views, simple and slow: it folds the JSON of the log and uses none of their types.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use taskbell::store::Recorded;
 use taskbell::task::{Status, Timestamp};
 use taskbell::views::Filter;
 
-/// Tasks in creation order, and what each owner has seen.
+/// The tasks in creation order, and the position up to which each owner has seen the bell.
 #[derive(Clone, Default)]
 pub struct Oracle {
     pub position: u64,
     pub tasks: Vec<Entry>,
-    places: BTreeMap<String, usize>,
+    indexes: BTreeMap<String, usize>,
     pub seen: BTreeMap<String, u64>,
     pub keys: Vec<(String, String, String, String)>,
 }
 
-/// The document that a reader should get, and what it doesn't show.
+/// The expected document of a task, and the positions that it doesn't show.
 #[derive(Clone)]
 pub struct Entry {
     pub created: u64,
@@ -40,7 +40,7 @@ impl Oracle {
             self.create(id, &event);
             return;
         }
-        let entry = &mut self.tasks[self.places[id]];
+        let entry = &mut self.tasks[self.indexes[id]];
         if kind == "Completed" {
             entry.ended = self.position;
         }
@@ -79,27 +79,27 @@ impl Oracle {
             let text = |value: &Value| value.as_str().unwrap().to_owned();
             self.keys.push((text(caller), key.to_owned(), id.to_owned(), text(hash)));
         }
-        self.places.insert(id.to_owned(), self.tasks.len());
+        self.indexes.insert(id.to_owned(), self.tasks.len());
         self.tasks.push(Entry { created: self.position, ended: 0, doc });
     }
 
     pub fn counters(&self, owner: &str) -> Value {
         let seen = self.seen.get(owner).copied().unwrap_or(0);
         let mine: Vec<&Entry> = self.tasks.iter().filter(|entry| entry.doc["owner"] == owner).collect();
-        let news = |status: &str| mine.iter().filter(|e| e.doc["status"] == status && e.ended > seen).count();
+        let unseen = |status: &str| mine.iter().filter(|e| e.doc["status"] == status && e.ended > seen).count();
         json!({
             "position": self.position, "seen": seen,
             "counts": by_status(&mine),
-            "unseen": {"succeeded": news("succeeded"), "failed": news("failed"), "cancelled": news("cancelled")},
+            "unseen": {"succeeded": unseen("succeeded"), "failed": unseen("failed"), "cancelled": unseen("cancelled")},
         })
     }
 
-    /// What the filter lets through, oldest first.
+    /// The tasks that match the filter, oldest first.
     pub fn matching(&self, filter: &Filter) -> Vec<&Entry> {
         self.tasks.iter().filter(|entry| matches(&entry.doc, filter)).collect()
     }
 
-    /// Ids of the queued tasks of a kind, in their turn.
+    /// The ids of the queued tasks of a kind, in the order in which they are offered.
     pub fn queued(&self, kind: &str, queue: &str) -> Vec<String> {
         let fits = |e: &&Entry| e.doc["kind"] == kind && e.doc["queue"] == queue && e.doc["status"] == "queued";
         let mut found: Vec<&Entry> = self.tasks.iter().filter(fits).collect();

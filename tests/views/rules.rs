@@ -1,4 +1,4 @@
-//! What a reader sees of a task and of a bell: each rule as a sentence.
+//! What a client sees of a task and of a bell: each rule as a sentence.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::history::{cancel, fail, start, succeed};
 use super::world::World;
 
 #[test]
-fn a_task_as_json_has_every_field_of_the_contract_in_its_order_and_null_where_nothing_is() {
+fn a_task_as_json_has_every_field_of_the_contract_in_its_order_and_null_for_absent_values() {
     let mut world = World::default();
     let id = world.task("Greet");
     let text = serde_json::to_string(&world.views.get(id).unwrap().doc(Waiting::Soon, None)).unwrap();
@@ -30,22 +30,22 @@ fn a_task_as_json_has_every_field_of_the_contract_in_its_order_and_null_where_no
 }
 
 #[test]
-fn a_queued_task_says_what_it_waits_for_and_any_other_knows_it_by_itself() {
+fn a_queued_task_shows_what_the_dispatcher_says_and_another_task_what_its_status_says() {
     let mut world = World::default();
     let id = world.task("one");
-    let says = |world: &World, waiting| world.views.get(id).unwrap().doc(waiting, None).waiting_for();
-    assert_eq!(says(&world, Waiting::Worker), Some("worker"));
-    assert_eq!(says(&world, Waiting::Limit), Some("limit"));
-    assert_eq!(says(&world, Waiting::Paused), Some("paused"));
-    assert_eq!(says(&world, Waiting::Soon), None);
+    let shown = |world: &World, waiting| world.views.get(id).unwrap().doc(waiting, None).waiting_for();
+    assert_eq!(shown(&world, Waiting::Worker), Some("worker"));
+    assert_eq!(shown(&world, Waiting::Limit), Some("limit"));
+    assert_eq!(shown(&world, Waiting::Paused), Some("paused"));
+    assert_eq!(shown(&world, Waiting::Soon), None);
     world.does(id, &start("w"));
-    assert_eq!(says(&world, Waiting::Paused), None);
+    assert_eq!(shown(&world, Waiting::Paused), None);
     world.does(id, &fail(1, "no", true));
-    assert_eq!(says(&world, Waiting::Paused), Some("retry_at"));
+    assert_eq!(shown(&world, Waiting::Paused), Some("retry_at"));
 }
 
 #[test]
-fn the_start_is_that_of_the_last_attempt_and_the_duration_reaches_from_it_to_the_end() {
+fn the_start_is_that_of_the_last_attempt_and_the_duration_lasts_from_it_to_the_end() {
     let mut world = World::default();
     let id = world.task("one");
     world.does(id, &start("w-1"));
@@ -63,7 +63,7 @@ fn the_start_is_that_of_the_last_attempt_and_the_duration_reaches_from_it_to_the
 }
 
 #[test]
-fn an_attempt_that_is_handed_back_leaves_no_start() {
+fn a_released_attempt_leaves_no_start() {
     let mut world = World::default();
     let id = world.task("one");
     world.does(id, &start("w-1"));
@@ -84,12 +84,12 @@ fn an_attempt_that_is_handed_back_leaves_no_start() {
 }
 
 #[test]
-fn one_more_run_forgets_the_last_one_and_attempt_numbers_go_on() {
+fn another_run_clears_the_former_one_and_attempt_numbers_continue() {
     let mut world = World::default();
     let id = world.task("one");
     world.does(id, &start("w"));
     world.does(id, &cancel(Some("wrong folder")));
-    let progress = Some(world.said("half"));
+    let progress = Some(world.progress("half"));
     world.does(
         id,
         &Command::Finish {
@@ -111,21 +111,21 @@ fn one_more_run_forgets_the_last_one_and_attempt_numbers_go_on() {
 }
 
 #[test]
-fn a_cancel_tells_who_asked_when_it_was_first_heard_and_what_was_said_last() {
+fn a_cancel_shows_its_subject_the_first_acknowledgement_and_the_last_step() {
     let mut world = World::default();
     let id = world.task("one");
     world.does(id, &start("w"));
     world.does(id, &cancel(Some("too slow")));
     let asked = world.log.now();
-    let heard = |step: &str| Command::AcknowledgeCancel {
+    let acknowledge = |step: &str| Command::AcknowledgeCancel {
         attempt: 1,
         lease: None,
         stopping_after: Some(step.to_owned()),
         expected_end: None,
     };
-    world.does(id, &heard("a.iso"));
+    world.does(id, &acknowledge("a.iso"));
     let first = world.log.now();
-    world.does(id, &heard("b.iso"));
+    world.does(id, &acknowledge("b.iso"));
     world.does(id, &Command::Escalate { rung: Rung::Interrupt, reason: None, attempt: None });
     let expected = json!({
         "requested_at": asked, "requested_by": "bob", "reason": "too slow", "acknowledged_at": first,
@@ -155,7 +155,7 @@ fn the_verdict_of_a_cancel_says_what_came_first() {
 }
 
 #[test]
-fn a_run_that_ended_without_a_word_has_an_outcome_all_the_same() {
+fn a_run_that_ended_without_a_message_has_an_outcome() {
     let mut world = World::default();
     let id = world.task("one");
     world.does(id, &start("w"));
@@ -166,7 +166,7 @@ fn a_run_that_ended_without_a_word_has_an_outcome_all_the_same() {
 }
 
 #[test]
-fn an_event_that_the_state_table_does_not_have_moves_revision_and_position_alone() {
+fn an_event_that_the_state_table_does_not_have_changes_revision_and_position_alone() {
     let mut world = World::default();
     let id = world.task("one");
     let mut before = world.doc(id);
@@ -179,14 +179,14 @@ fn an_event_that_the_state_table_does_not_have_moves_revision_and_position_alone
 }
 
 #[test]
-fn progress_in_passing_is_shown_while_its_attempt_runs_and_moves_nothing() {
+fn a_progress_report_is_shown_while_its_attempt_runs_and_changes_nothing_else() {
     let mut world = World::default();
     let id = world.task("one");
-    assert!(world.views.note_progress(id, 1, world.said("early")).is_none());
+    assert!(world.views.note_progress(id, 1, world.progress("early")).is_none());
     world.does(id, &start("w"));
     let (position, digest, bell) = (world.views.position(), world.views.digest(), world.views.counters("ann"));
-    assert!(world.views.note_progress(id, 2, world.said("of another attempt")).is_none());
-    let row = world.views.note_progress(id, 1, world.said("halfway")).unwrap();
+    assert!(world.views.note_progress(id, 2, world.progress("of another attempt")).is_none());
+    let row = world.views.note_progress(id, 1, world.progress("halfway")).unwrap();
     assert_eq!(row.id(), id);
     assert_eq!(world.doc(id)["progress"]["message"], "halfway");
     assert_eq!((world.views.position(), world.views.digest(), world.views.counters("ann")), (position, digest, bell));
@@ -203,7 +203,7 @@ fn a_failed_attempt_keeps_its_progress_until_the_next_one_starts() {
     let id = world.task("one");
     world.does(id, &start("w"));
     let error = taskbell::task::event::TaskError { code: "lease_expired".into(), message: "lost".into() };
-    let progress = Some(world.said("file 3"));
+    let progress = Some(world.progress("file 3"));
     world.does(id, &Command::LoseAttempt { attempt: 1, error, progress });
     world.log.pass(Duration::from_secs(5));
     world.does(id, &Command::Enqueue { reason: QueuedReason::RetryAt });
@@ -229,11 +229,11 @@ fn unseen_are_final_tasks_that_ended_after_what_the_owner_has_seen() {
     world.follow();
     assert_eq!(world.unseen(), (0, 1, 1));
     world.does(ids[1], &Command::Retry { reason: None });
-    assert_eq!(world.unseen(), (0, 0, 1), "what runs again is no news until it ends again");
+    assert_eq!(world.unseen(), (0, 0, 1), "a task that runs again is not unseen until it ends again");
     world.does(ids[0], &Command::Retry { reason: None });
     world.does(ids[0], &start("w"));
     world.does(ids[0], &succeed(2, "again"));
-    assert_eq!(world.unseen(), (1, 0, 1), "a seen task that ended once more is news again");
+    assert_eq!(world.unseen(), (1, 0, 1), "a seen task that ends once more is unseen again");
     world.log.see("ann", world.log.head());
     world.follow();
     assert_eq!(world.unseen(), (0, 0, 0));
@@ -241,7 +241,7 @@ fn unseen_are_final_tasks_that_ended_after_what_the_owner_has_seen() {
 }
 
 #[test]
-fn the_bell_of_nobody_is_empty_and_spells_all_eight_statuses() {
+fn the_bell_of_an_unknown_owner_is_empty_and_names_all_eight_statuses() {
     let bell = to_value(Views::default().counters("nobody")).unwrap();
     let counts: Value = Status::ALL.into_iter().map(|s| (s.name().to_owned(), json!(0))).collect();
     let unseen = json!({"succeeded": 0, "failed": 0, "cancelled": 0});
@@ -249,7 +249,7 @@ fn the_bell_of_nobody_is_empty_and_spells_all_eight_statuses() {
 }
 
 #[test]
-fn a_second_start_of_the_same_task_changes_no_attempt() {
+fn a_second_start_of_a_running_task_changes_nothing() {
     let mut world = World::default();
     let id = world.task("one");
     world.does(id, &start("w-1"));

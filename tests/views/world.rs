@@ -1,4 +1,4 @@
-//! What each rule is told against.
+//! The fixture of the rules: a log and its views.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ impl World {
         to_value(self.views.get(id).unwrap().doc(Waiting::Worker, self.views.live_progress(id))).unwrap()
     }
 
-    pub fn said(&self, message: &str) -> Progress {
+    pub fn progress(&self, message: &str) -> Progress {
         Progress { fraction: Some(0.25), message: Some(message.to_owned()), at: self.log.now() }
     }
 

@@ -112,10 +112,10 @@ impl Demo {
         let (over, ended) = oneshot::channel();
         let end = self.minutes.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60));
         let demo = DemoClient::new(client, source, content);
-        let submitter = std::thread::spawn(move || block_on(demo.run(ended, end)));
+        let thread = std::thread::spawn(move || block_on(demo.run(ended, end)));
         let served = serve::start(checked);
         drop(over);
-        match submitter.join() {
+        match thread.join() {
             Ok(submitted) => served.and(submitted),
             Err(_) => served,
         }

@@ -7,7 +7,7 @@ use actix::Context;
 use crate::task::event::TaskError;
 use crate::task::limits::LOCAL_WORKER;
 use crate::task::{Command, TaskId};
-use crate::views::Wants;
+use crate::views::WorkOffer;
 
 use super::{Dispatcher, Start, system};
 use crate::dispatch::messages::{Assign, Direct, Directive, Offer};
@@ -19,7 +19,7 @@ use crate::streams::messages::{Execute, ExecuteError, Receipt};
 #[derive(Default)]
 pub(super) struct Local {
     offer: Option<Offer>,
-    wants: Wants,
+    wants: WorkOffer,
     held: HashMap<TaskId, Held>,
     /// Offered to us, but the code of a former attempt still runs here.
     deferred: HashSet<TaskId>,
@@ -53,20 +53,20 @@ impl Local {
         if !ends.is_empty() {
             tracing::info!(attempts = ends.len(), "attempts were cut off by the restart");
         }
-        self.wants = Wants { kinds: Some(offer.kinds.clone()), queues: None };
+        self.wants = WorkOffer { kinds: Some(offer.kinds.clone()), queues: None };
         self.offer = Some(offer);
         ends
     }
 
     /// What may be started now, and whether it runs beside the slots. A bulk cancel must not wait behind the very work
     /// that it is to stop: where all slots are taken, one runs beside them.
-    fn room(&self) -> Option<(Wants, bool)> {
+    fn room(&self) -> Option<(WorkOffer, bool)> {
         let slots = self.offer.as_ref()?.slots;
         if self.taken() < slots {
             return Some((self.wants.clone(), false));
         }
         let beside = slots > 0 && self.taken() == self.held.len();
-        beside.then(|| (Wants { kinds: Some(vec![BULK_CANCEL.to_owned()]), queues: None }, true))
+        beside.then(|| (WorkOffer { kinds: Some(vec![BULK_CANCEL.to_owned()]), queues: None }, true))
     }
 
     fn taken(&self) -> usize {

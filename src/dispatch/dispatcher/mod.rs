@@ -16,7 +16,7 @@ mod local;
 mod remote;
 
 use crate::store::{LogEvent, Meta, ReadError, StreamOf, Via, new_id, now};
-use crate::task::event::{Rung, is_verdict_of_the_system};
+use crate::task::event::{Rung, is_system_error};
 use crate::task::limits::LOCAL_WORKER;
 use crate::task::{Command, Event, TaskId};
 
@@ -67,7 +67,7 @@ impl Dispatcher {
             let (views, mut pending, now) = (read.views(), capacity.pending(), Instant::now());
             pending.pause_all(views.queues());
             for row in views.rows() {
-                pending.settle(None, row);
+                pending.apply_change(None, row);
                 // A restart keeps the attempts of workers outside: their leases are honoured, with a fresh deadline.
                 if let (Some(worker), Some(secret)) = (row.worker(), row.lease())
                     && !worker.starts_with(LOCAL_WORKER)
@@ -160,13 +160,9 @@ impl Dispatcher {
             // Somebody else ended the attempt: its code is to stop, and its word doesn't count any more.
             Event::Completed(completed) => {
                 let attempt = completed.attempt.unwrap_or(u32::MAX);
-                self.over(
-                    id,
-                    attempt,
-                    completed.forced || completed.error.as_ref().is_some_and(is_verdict_of_the_system),
-                );
+                self.over(id, attempt, completed.forced || completed.error.as_ref().is_some_and(is_system_error));
             }
-            Event::AttemptFailed(failed) => self.over(id, failed.attempt, is_verdict_of_the_system(&failed.error)),
+            Event::AttemptFailed(failed) => self.over(id, failed.attempt, is_system_error(&failed.error)),
             Event::Released(released) => self.over(id, released.attempt, false),
             Event::Started(started) => self.started(id, started),
             Event::Created(_)
@@ -244,12 +240,12 @@ impl Handler<Committed> for Dispatcher {
         {
             let mut pending = self.capacity.pending();
             for change in committed.changes.iter() {
-                pending.settle(change.before.as_ref(), &change.after);
+                pending.apply_change(change.before.as_ref(), &change.after);
             }
             for recorded in committed.events.iter() {
                 if let (Some(StreamOf::Queue(queue)), LogEvent::Queue(event)) = (recorded.stream.of(), &recorded.event)
                 {
-                    pending.hear(queue, event);
+                    pending.apply_queue_event(queue, event);
                 }
             }
         }

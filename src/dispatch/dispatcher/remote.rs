@@ -9,7 +9,7 @@ use crate::task::command::End;
 use crate::task::event::{ReleasedReason, Started};
 use crate::task::limits::LOCAL_WORKER;
 use crate::task::{Command, Task, TaskId};
-use crate::views::Wants;
+use crate::views::WorkOffer;
 
 use super::{Dispatcher, Start, system};
 use crate::dispatch::lease_table::{Grant, HeartbeatReply};
@@ -23,7 +23,7 @@ const WAITERS_MAX: usize = 10_000;
 pub(super) struct Waiter {
     number: u64,
     worker: String,
-    wants: Wants,
+    wants: WorkOffer,
     max: usize,
     /// When its time is over.
     pub(super) until: Instant,

@@ -1,4 +1,4 @@
-//! Who asks. In this release there is one local user, and the server listens on loopback only.
+//! The caller of a request. In this release there is one local user, and the server listens on loopback only.
 
 use std::future::{Ready, ready};
 
@@ -12,30 +12,30 @@ use crate::store::{Meta, Via, new_id, now};
 use crate::streams::messages::Execute;
 use crate::task::{Command, TaskId};
 
-/// The subject of everybody who can reach the loopback address.
+/// The subject of every caller.
 pub const LOCAL_USER: &str = "local";
-/// How our command line introduces itself.
+/// The `User-Agent` of the command line begins with this.
 const CLI_AGENT: &str = "taskbell-cli/";
 
-/// The request's id, as the door has read or made it.
+/// The request's id: the client's, or one that the middleware made.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub String);
 
-/// Who asks, by which door, and the ids that tie together what comes of it.
+/// The client of a request, and the ids that connect the events that the request leads to.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The authenticated subject.
     pub subject: String,
-    /// By which door.
+    /// Over which interface the request came.
     pub via: Via,
-    /// The same for all that this request leads to.
+    /// The same on all events that this request leads to.
     pub correlation_id: Uuid,
     /// The request's id.
     pub request_id: Option<String>,
 }
 
 impl Caller {
-    /// What the log keeps of it.
+    /// What the events of this request record about the caller.
     #[must_use]
     pub fn meta(&self) -> Meta {
         Meta {
@@ -47,9 +47,9 @@ impl Caller {
         }
     }
 
-    /// The command, asked by this caller now.
+    /// The command to this task, from this caller, at the present time.
     #[must_use]
-    pub fn asks(&self, task: TaskId, command: Command) -> Execute {
+    pub fn command(&self, task: TaskId, command: Command) -> Execute {
         Execute { task, command, at: now(), meta: self.meta() }
     }
 }

@@ -1,4 +1,8 @@
-//! Whether somebody still listens: a long poll learns of a caller that has left only by looking.
+//! The client's connection: whether it is still open, and whether an answer with leases reached it.
+//!
+//! While a long poll waits, the HTTP library reads nothing from the socket and doesn't notice that the client has closed it.
+//! So the dispatcher checks the socket before it grants a lease. A client that leaves later is noticed when the body of the
+//! answer is dropped before it was written out: then the leases are released.
 
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -11,17 +15,17 @@ use socket2::{SockRef, Socket};
 
 use crate::dispatch::messages::Delivery;
 
-/// The connection of a request, to be looked at. Without one nobody has ever left.
+/// The connection that a request came over. The default, without a socket, counts as open.
 #[derive(Clone, Debug, Default)]
 pub struct ClientConnection(Option<Arc<Socket>>);
 
 impl ClientConnection {
-    /// The connection behind this socket.
+    /// The connection of this socket.
     pub fn of<'a>(socket: impl Into<SockRef<'a>>) -> Self {
         Self(socket.into().try_clone().ok().map(Arc::new))
     }
 
-    /// Whether the caller has closed its side.
+    /// Whether the client has closed the connection.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         let Some(socket) = &self.0 else { return false };
@@ -32,21 +36,21 @@ impl ClientConnection {
     }
 }
 
-/// A body that hands its leases back where it is dropped before it was taken.
-pub struct Arriving {
+/// The body of an answer with leases. If it is dropped before it was written out, the leases are released.
+pub struct LeaseBody {
     body: BoxBody,
     delivery: Delivery,
 }
 
-impl Arriving {
-    /// The response, with what depends on its arrival.
+impl LeaseBody {
+    /// The response, whose delivery decides about the leases.
     #[must_use]
-    pub fn response(response: HttpResponse, delivery: Delivery) -> HttpResponse {
+    pub fn wrap(response: HttpResponse, delivery: Delivery) -> HttpResponse {
         response.map_body(|_, body| BoxBody::new(Self { body, delivery }))
     }
 }
 
-impl MessageBody for Arriving {
+impl MessageBody for LeaseBody {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {

@@ -1,4 +1,5 @@
-//! Every refusal → status + code, in one table. RFC 9457 `application/problem+json`.
+//! Every refusal and its status, code and retryability, in one table: [`Refusal`]. Refusals are answered as RFC 9457
+//! `application/problem+json`: [`Problem`].
 
 use std::fmt;
 
@@ -13,7 +14,105 @@ use crate::store::{AppendError, ReadError};
 use crate::streams::messages::ExecuteError;
 use crate::task::{Invalid, Rejection};
 
-/// What stands in a problem.
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The body is not JSON.
+    MalformedJson,
+    /// The request can't be read.
+    BadRequest,
+    /// `GET /v1/live` without a websocket handshake.
+    NotAWebsocket,
+    /// A host name or an origin other than this server's own.
+    ForbiddenOrigin,
+    /// There is no such resource, or it isn't the caller's.
+    NotFound,
+    /// The resource doesn't offer this method.
+    MethodNotAllowed,
+    /// The body took too long to arrive.
+    Timeout,
+    /// The task exists.
+    AlreadyExists,
+    /// Another task of the owner holds the unique key.
+    UniqueKeyTaken,
+    /// The task is not queued.
+    NotQueued,
+    /// The task is not final.
+    NotFinal,
+    /// No cancel of the task was requested.
+    NotCancelling,
+    /// The lease has expired or was revoked.
+    LeaseLost,
+    /// The body, or one of its values, is too large.
+    TooLarge,
+    /// The body is not `application/json`.
+    UnsupportedMediaType,
+    /// A value is wrong.
+    InvalidRequest,
+    /// A bulk cancel without a filter.
+    EmptyFilter,
+    /// The idempotency key belongs to a request with another body.
+    IdempotencyKeyReused,
+    /// A fault of this server.
+    Internal,
+    /// The log doesn't hold what was written, or holds an event of a later version.
+    LogDamaged,
+    /// Too many writes to one stream, or the process is stopping.
+    Busy,
+    /// The views have not reached the position that the request wants.
+    Behind,
+    /// As [`Self::Behind`], and the views have stopped: they move no more in this process.
+    ViewsStopped,
+    /// The log can't be read or written at the moment, for example because the disk is full. Nothing was written.
+    LogUnavailable,
+    /// The log takes no more writes in this process. Whether the refused write is in the log is unknown until a restart.
+    LogReadOnly,
+    /// As [`Self::LogReadOnly`], for a worker's report. A report is recorded once however often it is sent, and a restarted
+    /// server takes it: the worker sends it again instead of throwing away the result of its work.
+    ReportUnrecorded,
+    /// `/readyz`: the views are behind the log.
+    NotReady,
+    /// `/readyz`: the log takes no more writes or the views have stopped, until a restart.
+    NotReadyUntilRestart,
+}
+
+impl Refusal {
+    /// The table: status, code, and whether the same request may succeed later.
+    const fn row(self) -> (StatusCode, &'static str, bool) {
+        match self {
+            Self::MalformedJson => (StatusCode::BAD_REQUEST, "malformed_json", false),
+            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request", false),
+            Self::NotAWebsocket => (StatusCode::BAD_REQUEST, "not_a_websocket", false),
+            Self::ForbiddenOrigin => (StatusCode::FORBIDDEN, "forbidden_origin", false),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found", false),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", false),
+            Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "timeout", true),
+            Self::AlreadyExists => (StatusCode::CONFLICT, "already_exists", false),
+            Self::UniqueKeyTaken => (StatusCode::CONFLICT, "unique_key_taken", false),
+            Self::NotQueued => (StatusCode::CONFLICT, "not_queued", false),
+            Self::NotFinal => (StatusCode::CONFLICT, "not_final", false),
+            Self::NotCancelling => (StatusCode::CONFLICT, "not_cancelling", false),
+            Self::LeaseLost => (StatusCode::CONFLICT, "lease_lost", false),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", false),
+            Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", false),
+            Self::InvalidRequest => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", false),
+            Self::EmptyFilter => (StatusCode::UNPROCESSABLE_ENTITY, "empty_filter", false),
+            Self::IdempotencyKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", false),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", true),
+            Self::LogDamaged => (StatusCode::INTERNAL_SERVER_ERROR, "log_damaged", false),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", true),
+            Self::Behind => (StatusCode::SERVICE_UNAVAILABLE, "behind", true),
+            Self::ViewsStopped => (StatusCode::SERVICE_UNAVAILABLE, "behind", false),
+            Self::LogUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", true),
+            Self::LogReadOnly => (StatusCode::SERVICE_UNAVAILABLE, "log_read_only", false),
+            Self::ReportUnrecorded => (StatusCode::SERVICE_UNAVAILABLE, "log_read_only", true),
+            Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", true),
+            Self::NotReadyUntilRestart => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", false),
+        }
+    }
+}
+
+/// A refusal as the client reads it (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// HTTP status.
@@ -24,31 +123,20 @@ pub struct Problem {
     pub detail: String,
     /// Whether the same request may succeed later.
     pub retryable: bool,
-    /// The fields that are wrong.
+    /// The invalid fields.
     pub errors: Vec<Invalid>,
-    /// Filled in by the edge, which knows the request.
+    /// The middleware fills it in.
     pub request_id: Option<String>,
 }
 
 impl Problem {
-    /// A problem that the same request will meet again.
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), retryable: false, errors: Vec::new(), request_id: None }
+    /// The problem of this row of the table.
+    pub fn new(refusal: Refusal, detail: impl Into<String>) -> Self {
+        let (status, code, retryable) = refusal.row();
+        Self { status, code, detail: detail.into(), retryable, errors: Vec::new(), request_id: None }
     }
 
-    /// The same, and a later try may do better.
-    #[must_use]
-    pub fn retryable(mut self) -> Self {
-        self.retryable = true;
-        self
-    }
-
-    /// 400: the body is no JSON.
-    pub fn malformed_json(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "malformed_json", detail)
-    }
-
-    /// 422: values that can't be.
+    /// 422 `invalid_request`: invalid values.
     #[must_use]
     pub fn invalid(errors: Vec<Invalid>) -> Self {
         let detail = errors.first().map_or_else(
@@ -58,10 +146,10 @@ impl Problem {
                 pointer => format!("{pointer}: {}", first.detail),
             },
         );
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", detail) }
+        Self { errors, ..Self::new(Refusal::InvalidRequest, detail) }
     }
 
-    /// 422: one value that can't be.
+    /// 422 `invalid_request`: one invalid value.
     pub fn invalid_field(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::invalid(vec![Invalid::new(pointer, detail)])
     }
@@ -69,54 +157,68 @@ impl Problem {
     /// 404.
     #[must_use]
     pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here, or it isn't yours")
+        Self::new(Refusal::NotFound, "there is nothing here, or it isn't yours")
     }
 
     /// 413.
     pub fn too_large(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+        Self::new(Refusal::TooLarge, detail)
     }
 
-    /// 503: the views have not come as far as the request wants.
+    /// 503 `behind`. Retryable unless the views have stopped.
     #[must_use]
-    pub fn behind() -> Self {
-        let detail = "the views have not reached that position yet";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "behind", detail).retryable()
+    pub fn behind(views_have_stopped: bool) -> Self {
+        let refusal = if views_have_stopped { Refusal::ViewsStopped } else { Refusal::Behind };
+        Self::new(refusal, "the views have not reached that position yet")
     }
 
-    /// What an answer of the HTTP library itself says, by its status alone.
+    /// The refusal of a worker's report (an acknowledgement, an attempt's end): see `Refusal::ReportUnrecorded`.
+    #[must_use]
+    pub fn of_report(error: ExecuteError) -> Self {
+        match error {
+            ExecuteError::Append(AppendError::ReadOnly(_)) => {
+                tracing::error!(%error, "a write to the log failed");
+                Self::new(Refusal::ReportUnrecorded, error.to_string())
+            }
+            error => error.into(),
+        }
+    }
+
+    /// The problem of an answer that the HTTP library made, of which only the status is known.
     #[must_use]
     pub fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::not_found(),
-            StatusCode::METHOD_NOT_ALLOWED => {
-                Self::new(status, "method_not_allowed", "this method is not offered here")
-            }
+            StatusCode::METHOD_NOT_ALLOWED => Self::new(Refusal::MethodNotAllowed, "this method is not offered here"),
             StatusCode::PAYLOAD_TOO_LARGE => Self::too_large("the request is too large"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::unsupported_media_type(),
-            StatusCode::REQUEST_TIMEOUT => {
-                Self::new(status, "timeout", "the request took too long to arrive").retryable()
-            }
+            StatusCode::REQUEST_TIMEOUT => Self::new(Refusal::Timeout, "the request took too long to arrive"),
             status if status.is_server_error() => {
-                Self::new(status, "internal", "something went wrong here; the log says what").retryable()
+                let permanent = matches!(status, StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED);
+                let problem = Self::new(Refusal::Internal, "something went wrong here; the log says what");
+                Self { status, retryable: !permanent, ..problem }
             }
-            status => Self::new(status, "bad_request", "the request can't be understood"),
+            status => Self { status, ..Self::new(Refusal::BadRequest, "the request can't be understood") },
         }
     }
 
     /// 415.
     #[must_use]
     pub fn unsupported_media_type() -> Self {
-        let detail = "the body must be application/json";
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+        Self::new(Refusal::UnsupportedMediaType, "the body must be application/json")
     }
 
-    /// The answer that says it.
+    /// 400 `malformed_json`.
+    pub fn malformed_json(detail: impl Into<String>) -> Self {
+        Self::new(Refusal::MalformedJson, detail)
+    }
+
+    /// The problem as an answer. `Retry-After` goes with a retryable 503.
     #[must_use]
     pub fn response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
         response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if self.retryable && self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("1")));
         }
         response.body(serde_json::to_vec(self).unwrap_or_default())
@@ -156,7 +258,7 @@ impl ResponseError for Problem {
         self.status
     }
 
-    /// The problem travels beside the answer, so that the edge can add the request's id before it is written.
+    /// The answer carries the problem as an extension: the middleware adds the request's id and writes the body anew.
     fn error_response(&self) -> HttpResponse<BoxBody> {
         let mut response = self.response();
         response.extensions_mut().insert(self.clone());
@@ -170,12 +272,12 @@ impl From<Rejection> for Problem {
         match rejection {
             Rejection::NotFound => Self::not_found(),
             Rejection::Invalid(errors) => Self::invalid(errors),
-            Rejection::AlreadyExists => Self::new(StatusCode::CONFLICT, "already_exists", detail),
-            Rejection::UniqueKeyTaken(_) => Self::new(StatusCode::CONFLICT, "unique_key_taken", detail),
-            Rejection::NotQueued => Self::new(StatusCode::CONFLICT, "not_queued", detail),
-            Rejection::NotFinal => Self::new(StatusCode::CONFLICT, "not_final", detail),
-            Rejection::NotCancelling => Self::new(StatusCode::CONFLICT, "not_cancelling", detail),
-            Rejection::LeaseLost => Self::new(StatusCode::CONFLICT, "lease_lost", detail),
+            Rejection::AlreadyExists => Self::new(Refusal::AlreadyExists, detail),
+            Rejection::UniqueKeyTaken(_) => Self::new(Refusal::UniqueKeyTaken, detail),
+            Rejection::NotQueued => Self::new(Refusal::NotQueued, detail),
+            Rejection::NotFinal => Self::new(Refusal::NotFinal, detail),
+            Rejection::NotCancelling => Self::new(Refusal::NotCancelling, detail),
+            Rejection::LeaseLost => Self::new(Refusal::LeaseLost, detail),
             Rejection::BeyondHead { .. } => Self::invalid_field("/position", detail),
         }
     }
@@ -187,33 +289,71 @@ impl From<ExecuteError> for Problem {
             ExecuteError::Rejected(rejection) => rejection.into(),
             ExecuteError::Append(error) => error.into(),
             ExecuteError::Read(error) => error.into(),
-            ExecuteError::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error.to_string()).retryable(),
+            ExecuteError::Busy(_) => Self::new(Refusal::Busy, error.to_string()),
         }
     }
 }
 
 impl From<AppendError> for Problem {
     fn from(error: AppendError) -> Self {
-        let code = match &error {
-            AppendError::WrongExpectedRevision { .. } => "busy",
-            AppendError::Unavailable(_) => "log_unavailable",
-            AppendError::ReadOnly(_) => "log_read_only",
+        let refusal = match &error {
+            AppendError::WrongExpectedRevision { .. } => Refusal::Busy,
+            AppendError::Unavailable(_) => Refusal::LogUnavailable,
+            AppendError::ReadOnly(_) => Refusal::LogReadOnly,
         };
         tracing::error!(%error, "a write to the log failed");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string()).retryable()
+        Self::new(refusal, error.to_string())
     }
 }
 
 impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         tracing::error!(%error, "a read of the log failed");
-        match error {
-            ReadError::Unavailable(_) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", error.to_string()).retryable()
-            }
-            ReadError::Damaged(_) | ReadError::Unknown { .. } => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "log_damaged", error.to_string())
-            }
+        let refusal = match &error {
+            ReadError::Unavailable(_) => Refusal::LogUnavailable,
+            ReadError::Damaged(_) | ReadError::Unknown { .. } => Refusal::LogDamaged,
+        };
+        Self::new(refusal, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_retryable_where_the_same_request_may_succeed_later() {
+        let (why, kind) = (String::new, || "Danced".to_owned());
+        let append = |error: AppendError| Problem::from(ExecuteError::from(error));
+        let read = |error: ReadError| Problem::from(ExecuteError::from(error));
+        let table = [
+            (append(AppendError::WrongExpectedRevision { actual: None }), 503, "busy", true),
+            (append(AppendError::Unavailable(why())), 503, "log_unavailable", true),
+            (append(AppendError::ReadOnly(why())), 503, "log_read_only", false),
+            (read(ReadError::Unavailable(why())), 503, "log_unavailable", true),
+            (read(ReadError::Damaged(why())), 500, "log_damaged", false),
+            (read(ReadError::Unknown { position: None, kind: kind(), version: 1 }), 500, "log_damaged", false),
+            (ExecuteError::Busy("stopping").into(), 503, "busy", true),
+            (ExecuteError::Rejected(Rejection::LeaseLost).into(), 409, "lease_lost", false),
+            (Problem::of_status(StatusCode::SERVICE_UNAVAILABLE), 503, "internal", true),
+            (Problem::of_status(StatusCode::NOT_IMPLEMENTED), 501, "internal", false),
+            (Problem::of_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED), 505, "internal", false),
+            (Problem::behind(false), 503, "behind", true),
+            (Problem::behind(true), 503, "behind", false),
+            (Problem::of_report(AppendError::ReadOnly(why()).into()), 503, "log_read_only", true),
+            (Problem::of_report(AppendError::Unavailable(why()).into()), 503, "log_unavailable", true),
+            (Problem::of_report(Rejection::LeaseLost.into()), 409, "lease_lost", false),
+        ];
+        let as_shown = |problem: &Problem| (problem.status.as_u16(), problem.code, problem.retryable);
+        let wrong: Vec<_> = table
+            .iter()
+            .filter(|(problem, status, code, retryable)| as_shown(problem) != (*status, *code, *retryable))
+            .map(|(problem, ..)| as_shown(problem))
+            .collect();
+        assert_eq!(wrong, [], "refusals that are not typed as the table says");
+        for (problem, ..) in &table {
+            let says_when = problem.response().headers().contains_key(header::RETRY_AFTER);
+            assert_eq!(says_when, problem.retryable && problem.status == StatusCode::SERVICE_UNAVAILABLE, "{problem}");
         }
     }
 }

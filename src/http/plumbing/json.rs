@@ -1,6 +1,6 @@
-//! Bodies: strict JSON, within its limits, or a clear refusal.
+//! Bodies: strict JSON within its limits, or a refusal that says where it isn't.
 //!
-//! Parsed twice: once for what serde would let pass (a repeated key, a nesting that is too deep), once into values.
+//! A body is parsed twice: first to find what serde accepts (a repeated key, a nesting that is too deep), then into values.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -17,27 +17,27 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::error::Problem;
-use super::query::Pairs;
+use super::error::{Problem, Refusal};
+use super::query::Fields;
 use crate::task::Invalid;
 
-/// A body, in bytes.
+/// The largest body, in bytes.
 pub const BODY_MAX: usize = 1024 * 1024;
-/// A batch's body, in bytes.
+/// The largest body of a batch, in bytes.
 pub const BATCH_MAX: usize = 16 * 1024 * 1024;
-/// How many values a body may hold: more than a full batch of full requests needs, and some 50 MB of memory.
+/// The most values in a body: more than a batch of 1,000 full requests has; they take about 50 MB of memory.
 const VALUES_MAX: usize = 1_000_000;
-/// How deep JSON may be nested.
+/// The deepest nesting.
 const DEPTH_MAX: usize = 32;
-/// How long a body may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// A body must arrive within this time.
+const ARRIVAL_MAX: Duration = Duration::from_secs(30);
 
-/// The body of the request, as JSON; nothing where there is none.
+/// The body of the request as JSON; none where it is empty. `max` is in bytes.
 ///
 /// # Errors
 /// 400 `malformed_json`, 408, 413 `too_large`, 415, 422 `invalid_request`.
 pub async fn body(request: &HttpRequest, payload: Payload, max: usize) -> Result<Option<Value>, Problem> {
-    let bytes = tokio::time::timeout(PATIENCE, collect(payload, max))
+    let bytes = tokio::time::timeout(ARRIVAL_MAX, collect(payload, max))
         .await
         .map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
     if bytes.is_empty() {
@@ -51,12 +51,12 @@ pub async fn body(request: &HttpRequest, payload: Payload, max: usize) -> Result
     parse(&bytes).map(Some)
 }
 
-/// The body of the request, which must be there, as one of our types; no query parameter goes with it.
+/// The body of the request as a value of this type. The request must have a body and no query parameters.
 ///
 /// # Errors
-/// As [`body`], and 422 where the body or the query can't be what it is.
+/// As [`body`]; 400 where there is no body; 422 where a field is invalid or there are query parameters.
 pub async fn read_body<T: DeserializeOwned>(request: &HttpRequest, payload: Payload, max: usize) -> Result<T, Problem> {
-    Pairs::of_query(request.query_string())?.done()?;
+    Fields::of_query(request.query_string())?.refuse_rest()?;
     let body = body(request, payload, max).await?;
     read(body.ok_or_else(|| Problem::malformed_json("a body is needed"))?)
 }
@@ -64,9 +64,7 @@ pub async fn read_body<T: DeserializeOwned>(request: &HttpRequest, payload: Payl
 async fn collect(mut payload: Payload, max: usize) -> Result<BytesMut, Problem> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| {
-            Problem::new(StatusCode::BAD_REQUEST, "bad_request", format!("the body broke off: {error}"))
-        })?;
+        let chunk = chunk.map_err(|error| Problem::new(Refusal::BadRequest, format!("the body broke off: {error}")))?;
         if bytes.len() + chunk.len() > max {
             return Err(Problem::too_large(format!("a body has at most {max} bytes here")));
         }
@@ -75,14 +73,14 @@ async fn collect(mut payload: Payload, max: usize) -> Result<BytesMut, Problem> 
     Ok(bytes)
 }
 
-/// The text as JSON.
+/// The bytes as JSON.
 ///
 /// # Errors
 /// 400 `malformed_json`; 422 where a key is repeated or the nesting is too deep.
 pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
     let mut found = Vec::new();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let check = Strict { path: &mut String::new(), values: &mut 0, depth: 0, found: &mut found };
+    let check = StrictWalk { path: &mut String::new(), values: &mut 0, depth: 0, found: &mut found };
     let syntax = check.deserialize(&mut reader).and_then(|()| reader.end());
     if let Some(first) = found.into_iter().next() {
         return Err(Problem::invalid(vec![first]));
@@ -92,7 +90,8 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
         .map_err(|error| Problem::malformed_json(format!("the body is no JSON: {error}")))
 }
 
-/// An object inside a body. A list is none, although serde would take its items for the fields in their order.
+/// A JSON object inside a body. Unlike serde's structs it refuses a list, whose items serde would read as the fields in their
+/// order.
 #[derive(Debug)]
 pub struct Object<T>(pub T);
 
@@ -116,10 +115,10 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
     }
 }
 
-/// The object as one of our types. A list is none, as in [`Object`].
+/// The JSON object as a value of this type. A list is refused, as in [`Object`].
 ///
 /// # Errors
-/// 422 with a pointer to the field that can't be what it is.
+/// 422 with a pointer to the invalid field.
 pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
     if !value.is_object() {
         return Err(Problem::invalid_field("", "an object is needed"));
@@ -135,36 +134,36 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     let mut pointer = String::new();
     for segment in path {
         match segment {
-            Segment::Seq { index } => push(&mut pointer, &index.to_string()),
-            Segment::Map { key } | Segment::Enum { variant: key } => push(&mut pointer, key),
+            Segment::Seq { index } => push_segment(&mut pointer, &index.to_string()),
+            Segment::Map { key } | Segment::Enum { variant: key } => push_segment(&mut pointer, key),
             Segment::Unknown => {}
         }
     }
     pointer
 }
 
-fn push(pointer: &mut String, key: &str) {
+fn push_segment(pointer: &mut String, key: &str) {
     pointer.push('/');
     pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
 }
 
-/// BLAKE3 of the value, in hexadecimal: the same for every order in which its keys were sent.
+/// BLAKE3 of the value, in hexadecimal. The order of keys doesn't change it.
 #[must_use]
 pub fn digest(value: &Value) -> String {
     let mut text = String::new();
-    canonical(value, &mut text);
+    write_canonical(value, &mut text);
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-/// Compact JSON with sorted keys. Written out here because a program that embeds us may turn on `preserve_order` of
-/// its JSON library, and keys of requests must mean the same in every build.
-fn canonical(value: &Value, text: &mut String) {
+/// Writes compact JSON with sorted keys. `serde_json` doesn't sort them where an embedding program turns on its feature
+/// `preserve_order`, and recorded hashes must be the same in every build.
+fn write_canonical(value: &Value, text: &mut String) {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => text.push_str(&value.to_string()),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
                 text.push(if index == 0 { '[' } else { ',' });
-                canonical(item, text);
+                write_canonical(item, text);
             }
             text.push_str(if items.is_empty() { "[]" } else { "]" });
         }
@@ -174,23 +173,23 @@ fn canonical(value: &Value, text: &mut String) {
                 text.push(if index == 0 { '{' } else { ',' });
                 text.push_str(&Value::from(key.as_str()).to_string());
                 text.push(':');
-                canonical(item, text);
+                write_canonical(item, text);
             }
             text.push_str(if fields.is_empty() { "{}" } else { "}" });
         }
     }
 }
 
-/// Walks the text and notes what a `Value` would swallow. Stops at the first.
-struct Strict<'a> {
+/// Walks the text and records the first violation that parsing into a `Value` would accept.
+struct StrictWalk<'a> {
     path: &'a mut String,
-    /// Values seen so far: each takes 32 bytes and more, however short its text.
+    /// Values so far: each takes at least 32 bytes of memory, however short its text.
     values: &'a mut usize,
     depth: usize,
     found: &'a mut Vec<Invalid>,
 }
 
-impl Strict<'_> {
+impl StrictWalk<'_> {
     fn enter(&mut self) -> bool {
         *self.values += 1;
         if *self.values > VALUES_MAX {
@@ -201,13 +200,13 @@ impl Strict<'_> {
         self.found.is_empty()
     }
 
-    fn inner<'b>(&'b mut self, key: &str) -> Strict<'b> {
-        push(self.path, key);
-        Strict { path: self.path, values: self.values, depth: self.depth + 1, found: self.found }
+    fn inner<'b>(&'b mut self, key: &str) -> StrictWalk<'b> {
+        push_segment(self.path, key);
+        StrictWalk { path: self.path, values: self.values, depth: self.depth + 1, found: self.found }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict<'_> {
+impl<'de> DeserializeSeed<'de> for StrictWalk<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -215,7 +214,7 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Strict<'_> {
+impl<'de> Visitor<'de> for StrictWalk<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -274,8 +273,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 }
 
-impl Strict<'_> {
-    /// Ends the walk where something was found; the caller looks there first, so what the error says is never read.
+impl StrictWalk<'_> {
+    /// Ends the walk after a violation. The caller reports the violation and not the text of this error.
     fn stop<E: serde::de::Error>(&self) -> Result<(), E> {
         if self.found.is_empty() { Ok(()) } else { Err(E::custom("refused")) }
     }

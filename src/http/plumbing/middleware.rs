@@ -1,38 +1,38 @@
-//! What every request passes on its way in and out: its id, where it may come from, and the form of every refusal.
+//! Middleware of every request: it gives the request an id, refuses foreign hosts and origins, and writes every refusal as
+//! a problem.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HOST, HeaderName, HeaderValue, ORIGIN};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, ResponseError as _};
 
 use super::caller::RequestId;
-use super::error::Problem;
+use super::error::{Problem, Refusal};
 use crate::store::new_id;
 
-/// Names the request in answers, problems and events.
+/// Carries the request's id, which answers, problems and events repeat.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The longest id that is taken over from a client, in bytes.
+/// The longest id that a client may give, in bytes. Instead of a longer one the server makes its own.
 const REQUEST_ID_MAX: usize = 128;
 
-/// The middleware; see the module.
+/// For the API: refuses requests for another host and from pages of another origin.
 ///
 /// # Errors
-/// None of its own: what goes wrong is an answer.
-pub async fn door(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
-    pass(request, next, check).await
+/// Those of the inner service; a refusal of its own is an answer.
+pub async fn same_origin_only(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+    process(request, next, check_origin).await
 }
 
-/// The same for files that are the same for everybody: they ask nobody where they come from.
+/// For the files of the UI, which are public: accepts every host and origin.
 ///
 /// # Errors
-/// None of its own.
-pub async fn open_door(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
-    pass(request, next, |_| Ok(())).await
+/// Those of the inner service.
+pub async fn any_origin(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+    process(request, next, |_| Ok(())).await
 }
 
-async fn pass(
+async fn process(
     request: ServiceRequest,
     next: Next<BoxBody>,
     check: fn(&ServiceRequest) -> Result<(), Problem>,
@@ -43,7 +43,7 @@ async fn pass(
         Ok(()) => next.call(request).await?,
         Err(problem) => request.into_response(problem.error_response()),
     };
-    Ok(leave(response, &id))
+    Ok(finish_response(response, &id))
 }
 
 fn request_id(request: &ServiceRequest) -> String {
@@ -52,10 +52,10 @@ fn request_id(request: &ServiceRequest) -> String {
     given.filter(good).map_or_else(|| new_id().to_string(), str::to_owned)
 }
 
-/// There is no password on the loopback address, so the browser of the same machine must not become one: a page of
-/// another site can neither name us by a host name of its own (DNS rebinding) nor send us its requests.
-fn check(request: &ServiceRequest) -> Result<(), Problem> {
-    let forbidden = |detail| Problem::new(StatusCode::FORBIDDEN, "forbidden_origin", detail);
+/// The loopback address has no password, and a browser on this machine can reach it. Without this check, a page of another
+/// site could read answers under a host name of its own (DNS rebinding) or send requests.
+fn check_origin(request: &ServiceRequest) -> Result<(), Problem> {
+    let forbidden = |detail| Problem::new(Refusal::ForbiddenOrigin, detail);
     let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
     let host = text(HOST).unwrap_or_default();
     if !is_loopback(host) {
@@ -78,8 +78,8 @@ fn is_loopback(host: &str) -> bool {
     v4 || name.eq_ignore_ascii_case("localhost") || name == "[::1]"
 }
 
-/// Every refusal leaves as a problem, whoever made it, with the request's id in it.
-fn leave(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
+/// Adds the request's id to the answer. A refusal, also one of the HTTP library, becomes a problem with that id.
+fn finish_response(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
     let (request, mut response) = response.into_parts();
     let status = response.status();
     if status.is_client_error() || status.is_server_error() {

@@ -1,4 +1,6 @@
 //! Query strings and filters: unknown names, repeated names and empty values are refused, not ignored.
+//!
+//! A handler takes out the fields that it knows, by name, and then refuses the rest.
 
 use std::collections::HashSet;
 
@@ -12,18 +14,20 @@ use crate::views::{Cursor, Filter, Order};
 /// Terms of one filter at most.
 const TERMS_MAX: usize = 64;
 
-/// Pairs that nobody has looked at yet.
-pub struct Pairs {
+/// The fields of a query string or of a filter in a body that were not taken yet.
+pub struct Fields {
+    /// Names and values.
     pairs: Vec<(String, String)>,
-    /// Where a field is named in a refusal: `/query` or a pointer into the body.
+    /// The pointer of the whole, which begins the pointer of a field in a refusal: `/query` or `/filter`.
     at: &'static str,
 }
 
-impl Pairs {
-    /// The pairs of a query string.
+impl Fields {
+    /// The fields of a query string.
     ///
     /// # Errors
-    /// 422 where it isn't UTF-8 behind its percent signs, or a value is empty.
+    /// 422 where a percent-encoded text isn't UTF-8, a value is empty, a name other than `label` is repeated, or there are
+    /// more than 64 fields.
     pub fn of_query(query: &str) -> Result<Self, Problem> {
         let mut pairs = Vec::new();
         for part in query.split('&').filter(|part| !part.is_empty()) {
@@ -37,10 +41,10 @@ impl Pairs {
         Self { pairs, at: "/query" }.checked()
     }
 
-    /// The pairs of a filter in a body: each field a text or a list of texts.
+    /// The fields of a filter in a body: an object whose values are texts or lists of texts.
     ///
     /// # Errors
-    /// 422 where it is something else.
+    /// 422 where it is something else, and as [`Self::of_query`].
     pub fn of_filter(filter: &Value) -> Result<Self, Problem> {
         let Value::Object(fields) = filter else {
             return Err(Problem::invalid_field("/filter", "an object is needed"));
@@ -53,8 +57,8 @@ impl Pairs {
             };
             let texts: Option<Vec<&str>> = values.iter().map(|value| value.as_str()).collect();
             let Some(texts) = texts.filter(|texts| !texts.is_empty()) else {
-                let nothing = Self { pairs: Vec::new(), at: "/filter" };
-                return Err(nothing.refuse(name, "a text or a list of texts is needed"));
+                let empty = Self { pairs: Vec::new(), at: "/filter" };
+                return Err(empty.refuse(name, "a text or a list of texts is needed"));
             };
             if LISTS.contains(&name.as_str()) {
                 pairs.push((name.clone(), texts.join(",")));
@@ -85,16 +89,16 @@ impl Pairs {
         Problem::invalid_field(format!("{}/{}", self.at, name.replace('~', "~0").replace('/', "~1")), detail)
     }
 
-    /// Takes the value of this name out.
+    /// Takes the field of this name.
     pub fn take(&mut self, name: &str) -> Option<String> {
         let index = self.pairs.iter().position(|(known, _)| known == name)?;
         Some(self.pairs.swap_remove(index).1)
     }
 
-    /// Takes a whole number out.
+    /// Takes a whole number.
     ///
     /// # Errors
-    /// 422 where it is none, or has more than digits.
+    /// 422 where it has other characters than digits, or is above `u64::MAX`.
     pub fn number(&mut self, name: &str) -> Result<Option<u64>, Problem> {
         let Some(text) = self.take(name) else { return Ok(None) };
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -104,7 +108,7 @@ impl Pairs {
         }
     }
 
-    /// Takes a place in the log out.
+    /// Takes a position in the log.
     ///
     /// # Errors
     /// As [`Self::number`].
@@ -112,16 +116,16 @@ impl Pairs {
         Ok(self.number(name)?.map(Position))
     }
 
-    /// Takes a time out.
+    /// Takes a time (RFC 3339).
     ///
     /// # Errors
-    /// 422 where it is none.
+    /// 422 where it isn't one.
     pub fn time(&mut self, name: &str) -> Result<Option<Timestamp>, Problem> {
         let Some(text) = self.take(name) else { return Ok(None) };
         text.parse().map(Some).map_err(|error| self.refuse(name, format!("{error}")))
     }
 
-    /// Takes `true` or `false` out; absent is false.
+    /// Takes `true` or `false`; absent is false.
     ///
     /// # Errors
     /// 422 where it is anything else.
@@ -142,10 +146,10 @@ impl Pairs {
         Ok(values)
     }
 
-    /// Takes the fields of a filter out.
+    /// Takes the fields of a filter.
     ///
     /// # Errors
-    /// 422 where one can't be what it is.
+    /// 422 where one is invalid.
     pub fn filter(&mut self) -> Result<Filter, Problem> {
         let names = "a comma list of names: a-z, 0-9, '.', '_', '-'";
         let known = |name: &str| Status::from_name(name).is_some();
@@ -179,7 +183,7 @@ impl Pairs {
         Ok(filter)
     }
 
-    /// Takes the order out; the newest first where none is given.
+    /// Takes the order; absent is the newest first.
     ///
     /// # Errors
     /// 422 where it is anything else than `asc` or `desc`.
@@ -191,20 +195,20 @@ impl Pairs {
         }
     }
 
-    /// Takes the cursor out.
+    /// Takes the cursor.
     ///
     /// # Errors
-    /// 422 where it is none of ours.
+    /// 422 where this server didn't make it.
     pub fn cursor(&mut self) -> Result<Option<Cursor>, Problem> {
         let Some(text) = self.take("cursor") else { return Ok(None) };
         Cursor::decode(&text).map(Some).map_err(|_| bad_cursor())
     }
 
-    /// Refuses what nobody took.
+    /// Refuses fields that were not taken.
     ///
     /// # Errors
-    /// 422 where something is left.
-    pub fn done(self) -> Result<(), Problem> {
+    /// 422 where one is left.
+    pub fn refuse_rest(self) -> Result<(), Problem> {
         match self.pairs.first() {
             None => Ok(()),
             Some((name, _)) => Err(self.refuse(name, "unknown here")),
@@ -212,10 +216,10 @@ impl Pairs {
     }
 }
 
-/// Fields that hold several values in one text, split by commas.
+/// Fields that hold several values in one text, separated by commas.
 const LISTS: [&str; 4] = ["status", "kind", "queue", "owner"];
 
-/// 422: the cursor is damaged, or of another list.
+/// 422: the cursor is damaged, or belongs to another list.
 #[must_use]
 pub fn bad_cursor() -> Problem {
     Problem::invalid_field("/query/cursor", "no cursor of this list; take one from `next` or `prev`")

@@ -1,4 +1,4 @@
-//! `SQLite`: the only file that names it.
+//! The log's file. No other file of Taskbell names `SQLite`.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::store::recorded::Row;
+use crate::store::recorded::RawEvent;
 use crate::store::{Hash, Head, OpenError, ReadError, Recorded, StreamName, new_id};
 use crate::task::{Position, Revision, Timestamp};
 
-/// "tbel": says in the file's header whose it is.
+/// "tbel": marks the file, in its header, as a log of Taskbell.
 const APPLICATION: i64 = 0x7462_656c;
-/// Of the tables below. A later format is refused, never guessed at.
+/// Version of the tables below. A file with a later one is refused.
 const FORMAT: i64 = 1;
-/// Pages in the write-ahead log after which they go to the main file.
+/// From so many pages on, the write-ahead log is copied to the main file.
 const CHECKPOINT_PAGES: i64 = 4000;
-/// Connections that read, and reads at once.
+/// Connections that read: so many reads run at the same time.
 const READERS: usize = 4;
 
 const SCHEMA: &str = "
@@ -50,34 +50,34 @@ const ALL: &str = "SELECT * FROM events WHERE position > ? AND position <= ? ORD
 const STREAM: &str = "SELECT * FROM events WHERE stream = ? AND revision >= ? ORDER BY revision";
 
 /// Why a write failed.
-pub(super) enum Fault {
-    /// It left nothing behind: a later one may do better.
-    Nothing(String),
-    /// What it left on the disk is unknown. Even a sync that is tried again and succeeds says nothing (fsyncgate).
+pub(super) enum WriteError {
+    /// Nothing of it is on the disk; a later write may succeed.
+    NothingWritten(String),
+    /// What is on the disk is unknown. A sync that succeeds when it is tried again proves nothing (fsyncgate).
     Unknown(String),
 }
 
-impl From<rusqlite::Error> for Fault {
+impl From<rusqlite::Error> for WriteError {
     fn from(error: rusqlite::Error) -> Self {
         use ErrorCode::{ConstraintViolation, DatabaseBusy, DatabaseLocked, DiskFull, TooBig};
         match error.sqlite_error_code() {
             // A full disk stops a commit before its last frame, and without that one there is no commit.
             Some(DiskFull | DatabaseBusy | DatabaseLocked | ConstraintViolation | TooBig) => {
-                Self::Nothing(error.to_string())
+                Self::NothingWritten(error.to_string())
             }
             _ => Self::Unknown(error.to_string()),
         }
     }
 }
 
-/// What opening gives.
+/// A log that was opened, and where it ends.
 pub(super) struct Opened {
-    pub(super) log: Log,
+    pub(super) file: LogFile,
     pub(super) epoch: Uuid,
     pub(super) head: Head,
 }
 
-/// Opens the log in this file, an empty one included.
+/// Opens the log in this file; creates its tables where the file is empty.
 pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let database = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::NotALog(path.to_owned()),
@@ -106,15 +106,15 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     if mode != "wal" {
         return Err(broken(format!("no write-ahead log on this file system (mode {mode})")));
     }
-    let log = Log(connection);
-    let head = log.head().map_err(|(Fault::Nothing(why) | Fault::Unknown(why))| broken(why))?;
-    Ok(Opened { log, epoch, head })
+    let file = LogFile(connection);
+    let head = file.head().map_err(|(WriteError::NothingWritten(why) | WriteError::Unknown(why))| broken(why))?;
+    Ok(Opened { file, epoch, head })
 }
 
 fn settings(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // Where a plain sync doesn't reach the disk (macOS).
+    // On macOS a plain sync doesn't reach the disk.
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
@@ -124,12 +124,12 @@ fn settings(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     stable_plans(connection)?;
-    // `settle` does that where the disk can be trusted.
+    // `LogFile::checkpoint` does that, unless a write has failed.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(())
 }
 
-/// Each of our statements has one sensible plan. Without this `SQLite` plans them anew for every value that is bound.
+/// Keeps the plan of each statement. Without this setting `SQLite` plans a statement again for every bound value.
 fn stable_plans(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_| ())
 }
@@ -142,28 +142,28 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     creation.commit()
 }
 
-/// The connection that writes.
-pub(super) struct Log(Connection);
+/// The one connection that writes.
+pub(super) struct LogFile(Connection);
 
-impl Log {
-    pub(super) fn begin(&self) -> Result<(), Fault> {
+impl LogFile {
+    pub(super) fn begin(&self) -> Result<(), WriteError> {
         self.0.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         Ok(())
     }
 
-    /// Durable when it returns.
-    pub(super) fn commit(&self) -> Result<(), Fault> {
+    /// The transaction is durable when this returns.
+    pub(super) fn commit(&self) -> Result<(), WriteError> {
         self.0.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }
 
-    /// Does nothing where the failure has rolled back already.
-    pub(super) fn rollback(&self) -> Result<(), Fault> {
+    /// Does nothing where no transaction is open: some failures roll back by themselves.
+    pub(super) fn rollback(&self) -> Result<(), WriteError> {
         if self.0.is_autocommit() { Ok(()) } else { Ok(self.0.execute_batch("ROLLBACK")?) }
     }
 
-    /// False where its stream has that revision already; then nothing was written.
-    pub(super) fn insert(&self, event: &Recorded) -> Result<bool, Fault> {
+    /// Inserts the event; false, and nothing is written, where its stream has that revision already.
+    pub(super) fn insert(&self, event: &Recorded) -> Result<bool, WriteError> {
         let inserted = self.0.prepare_cached(INSERT)?.execute(params![
             int(event.position.0),
             event.stream.as_str(),
@@ -185,15 +185,15 @@ impl Log {
         }
     }
 
-    /// The last revision of a stream.
-    pub(super) fn last(&self, stream: &StreamName) -> Result<Option<Revision>, Fault> {
+    /// The last revision of a stream; none where the stream has no event.
+    pub(super) fn last_revision(&self, stream: &StreamName) -> Result<Option<Revision>, WriteError> {
         let mut query = self.0.prepare_cached(LAST)?;
         let revision = query.query_row([stream.as_str()], |row| row.get(0)).optional()?;
         Ok(revision.map(|revision: i64| Revision(revision.cast_unsigned())))
     }
 
     /// The end of the log.
-    pub(super) fn head(&self) -> Result<Head, Fault> {
+    pub(super) fn head(&self) -> Result<Head, WriteError> {
         let end = self.0.prepare_cached(HEAD)?.query_row([], |row| {
             let time = Timestamp::from_micros(row.get(2)?);
             Ok(Head {
@@ -205,8 +205,8 @@ impl Log {
         Ok(end.optional()?.unwrap_or(Head { position: Position(0), hash: Hash::ZERO, time: None }))
     }
 
-    /// Leaves everything in the main file; the events are durable without it.
-    pub(super) fn settle(&self) {
+    /// Copies the write-ahead log to the main file and empties it. The events are durable without it.
+    pub(super) fn checkpoint(&self) {
         let done = self.0.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = done {
             tracing::warn!("the log was closed without a last checkpoint: {error}");
@@ -214,31 +214,31 @@ impl Log {
     }
 }
 
-/// A few connections that read, each used by one thread at a time.
-pub(super) struct Readers {
+/// Connections that read, each used by one thread at a time.
+pub(super) struct ReaderPool {
     path: PathBuf,
-    idle: Arc<Mutex<Vec<Reader>>>,
+    idle: Arc<Mutex<Vec<ReadConnection>>>,
     permits: Arc<Semaphore>,
 }
 
-impl Readers {
+impl ReaderPool {
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, idle: Arc::default(), permits: Arc::new(Semaphore::new(READERS)) }
     }
 
-    /// Reads on the runtime's pool for what blocks.
+    /// Runs `read` on the runtime's pool for blocking work, once a connection is free.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Reader) -> Result<T, ReadError> + Send + 'static,
+        read: impl FnOnce(&ReadConnection) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ReadError> {
         let unavailable = |error: &dyn std::fmt::Display| ReadError::Unavailable(error.to_string());
         let permit = self.permits.clone().acquire_owned().await.map_err(|error| unavailable(&error))?;
         let (path, idle) = (self.path.clone(), self.idle.clone());
         let reading = tokio::task::spawn_blocking(move || {
-            // Until the thread is done, whether or not somebody waits for it.
+            // Held until the thread is done, also where the caller has gone.
             let _permit = permit;
             let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let reader = kept.map_or_else(|| Reader::open(&path), Ok)?;
+            let reader = kept.map_or_else(|| ReadConnection::open(&path), Ok)?;
             let found = read(&reader)?;
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
             Ok(found)
@@ -247,10 +247,9 @@ impl Readers {
     }
 }
 
-/// A connection that reads.
-pub(super) struct Reader(Connection);
+pub(super) struct ReadConnection(Connection);
 
-impl Reader {
+impl ReadConnection {
     fn open(path: &Path) -> Result<Self, ReadError> {
         let open = || {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -261,48 +260,48 @@ impl Reader {
             stable_plans(&connection)?;
             Ok(Self(connection))
         };
-        open().map_err(|error| failed(&error))
+        open().map_err(|error| read_error(&error))
     }
 
     /// The events of a stream from a revision on.
     pub(super) fn stream(&self, stream: &StreamName, from: Revision) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        let query = self.0.prepare_cached(STREAM).map_err(|error| failed(&error))?;
+        let query = self.0.prepare_cached(STREAM).map_err(|error| read_error(&error))?;
         events(query, params![stream.as_str(), int(from.0)])
     }
 
-    /// Reads in one transaction: what others write meanwhile doesn't empty the page cache between two reads.
-    pub(super) fn together<T>(&self, read: impl FnOnce(&Self) -> Result<T, ReadError>) -> Result<T, ReadError> {
-        let transaction = self.0.unchecked_transaction().map_err(|error| failed(&error))?;
+    /// Runs `read` in one transaction: a commit between two reads would empty the page cache.
+    pub(super) fn in_transaction<T>(&self, read: impl FnOnce(&Self) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        let transaction = self.0.unchecked_transaction().map_err(|error| read_error(&error))?;
         let found = read(self)?;
-        transaction.commit().map_err(|error| failed(&error))?;
+        transaction.commit().map_err(|error| read_error(&error))?;
         Ok(found)
     }
 
-    /// The events after a position, up to another.
+    /// At most `limit` events after a position (exclusive), up to another (inclusive).
     pub(super) fn all(&self, after: Position, upto: Position, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        let query = self.0.prepare_cached(ALL).map_err(|error| failed(&error))?;
+        let query = self.0.prepare_cached(ALL).map_err(|error| read_error(&error))?;
         events(query, params![int(after.0), int(upto.0), int(limit as u64)])
     }
 }
 
 fn events(mut query: CachedStatement<'_>, range: impl rusqlite::Params) -> Result<Vec<Arc<Recorded>>, ReadError> {
-    let mut rows = query.query(range).map_err(|error| failed(&error))?;
+    let mut rows = query.query(range).map_err(|error| read_error(&error))?;
     let mut events = Vec::new();
-    while let Some(row) = rows.next().map_err(|error| failed(&error))? {
+    while let Some(row) = rows.next().map_err(|error| read_error(&error))? {
         events.push(Arc::new(event(row)?));
     }
     Ok(events)
 }
 
 fn event(row: &rusqlite::Row<'_>) -> Result<Recorded, ReadError> {
-    let position: i64 = row.get(0).map_err(|error| failed(&error))?;
+    let position: i64 = row.get(0).map_err(|error| read_error(&error))?;
     let damaged = |error: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {error}"));
     let text = |column: usize| row.get_ref(column).map_err(|e| damaged(&e))?.as_str().map_err(|e| damaged(&e));
     let number = |column: usize| row.get::<_, i64>(column).map_err(|e| damaged(&e));
     let json = |column: usize| {
         let text = text(column)?;
         let json = RawValue::from_string(text.to_owned()).map_err(|e| damaged(&e))?;
-        // It drops spaces around the value, which nobody wrote.
+        // The parser drops spaces around the value; no writer adds any.
         if json.get().len() == text.len() { Ok(json) } else { Err(damaged(&"spaces around its JSON")) }
     };
     let micros = number(6)?;
@@ -310,7 +309,7 @@ fn event(row: &rusqlite::Row<'_>) -> Result<Recorded, ReadError> {
     if time.as_micros() != micros {
         return Err(damaged(&"its time is none"));
     }
-    let row = Row {
+    let event = RawEvent {
         position: Position(u64::try_from(position).map_err(|e| damaged(&e))?),
         stream: Cow::Borrowed(text(1)?),
         revision: Revision(u64::try_from(number(2)?).map_err(|e| damaged(&e))?),
@@ -322,10 +321,10 @@ fn event(row: &rusqlite::Row<'_>) -> Result<Recorded, ReadError> {
         data: json(8)?,
         hash: Hash(row.get(9).map_err(|e| damaged(&e))?),
     };
-    row.understand()
+    event.decode()
 }
 
-fn failed(error: &rusqlite::Error) -> ReadError {
+fn read_error(error: &rusqlite::Error) -> ReadError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ReadError::Damaged(error.to_string()),
         _ => ReadError::Unavailable(error.to_string()),

@@ -1,6 +1,5 @@
-//! The log in a folder: `SQLite` in one file, one writer with group commit, a few readers, the newest events in memory.
-//!
-//! [`db`] is the only file that names the engine; [`writer`] is the thread that writes.
+//! The log in a folder: an `SQLite` file, one thread that writes with group commit ([`writer`]), a pool of connections that
+//! read, and the newest events in memory. [`db`] is the only file that names the engine.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -12,66 +11,66 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use super::draft::Draft;
-use super::tail::{Bounds, Tail};
+use super::encoded::EncodedAppend;
+use super::recent::{Bounds, RecentEvents};
 use super::{AppendError, OpenError, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
 
 mod db;
 mod writer;
 
-use db::{Reader, Readers};
-use writer::{Job, Writer};
+use db::{ReadConnection, ReaderPool};
+use writer::{WriteRequest, Writer};
 
-/// What the newest events in memory may take: a subscriber that is this close to the head doesn't touch the file.
-const TAIL: Bounds = Bounds { events: 8192, bytes: 16 << 20, streams: true };
-/// Jobs that may wait for the writer; more wait in their callers.
+/// The events that are kept in memory: a subscriber that is this close to the head doesn't read the file.
+const RECENT: Bounds = Bounds { events: 8192, bytes: 16 << 20, by_stream: true };
+/// Requests that the writer's queue holds; when it is full, callers wait to send theirs.
 const QUEUE: usize = 1024;
 
 pub(in crate::store) struct Sqlite {
-    pub(in crate::store) tail: Arc<Tail>,
+    pub(in crate::store) recent: Arc<RecentEvents>,
     pub(in crate::store) epoch: Uuid,
-    readers: Readers,
-    /// None only while it is being dropped.
-    jobs: Option<mpsc::Sender<Job>>,
+    readers: ReaderPool,
+    /// None only while the store is being dropped.
+    requests: Option<mpsc::Sender<WriteRequest>>,
     writer: Option<JoinHandle<()>>,
     /// Why there are no more writes in this process.
-    fault: Arc<OnceLock<String>>,
-    /// Held as long as the writer lives: two servers can't share a folder.
+    failure: Arc<OnceLock<String>>,
+    /// Held for as long as the writer runs: two servers can't share a folder.
     _lock: File,
 }
 
 impl Sqlite {
     pub(in crate::store) fn open(dir: &Path) -> Result<Self, OpenError> {
-        make(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
+        create_folder(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         let lock = lock(dir)?;
         let path = dir.join("log.db");
-        let made = private(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-        let db::Opened { log, epoch, head } = db::open(&path)?;
-        if made {
+        let is_new = create_file(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+        let db::Opened { file, epoch, head } = db::open(&path)?;
+        if is_new {
             sync_folder(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         }
-        let tail = Arc::new(Tail::new(head, TAIL));
-        let fault = Arc::new(OnceLock::new());
-        let (jobs, queue) = mpsc::channel(QUEUE);
-        let writer = Writer::new(log, tail.clone(), fault.clone());
+        let recent = Arc::new(RecentEvents::new(head, RECENT));
+        let failure = Arc::new(OnceLock::new());
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let writer = Writer::new(file, recent.clone(), failure.clone());
         let writer = std::thread::Builder::new().name("taskbell-log".to_owned()).spawn(move || writer.run(queue));
         let writer = writer.map_err(|source| OpenError::Io { path: path.clone(), source })?;
-        let readers = Readers::new(path);
-        Ok(Self { tail, epoch, readers, jobs: Some(jobs), writer: Some(writer), fault, _lock: lock })
+        let readers = ReaderPool::new(path);
+        Ok(Self { recent, epoch, readers, requests: Some(requests), writer: Some(writer), failure, _lock: lock })
     }
 
-    pub(in crate::store) async fn append(&self, drafts: Vec<Draft>) -> Vec<Result<Revision, AppendError>> {
-        let count = drafts.len();
+    pub(in crate::store) async fn append(&self, appends: Vec<EncodedAppend>) -> Vec<Result<Revision, AppendError>> {
+        let count = appends.len();
         if count == 0 {
             return Vec::new();
         }
         let (answer, answered) = oneshot::channel();
-        if let Some(jobs) = &self.jobs {
-            // A job that isn't taken is dropped, and its answer with it.
-            drop(jobs.send(Job { drafts, answer }).await);
+        if let Some(requests) = &self.requests {
+            // A request that the queue doesn't take is dropped, and its sender of answers with it.
+            drop(requests.send(WriteRequest { appends, answer }).await);
         }
-        // A writer that died on the way may have written it: that is not for a caller to try again.
+        // A writer that ended in between may have written the events, so the caller must not try again.
         let ended = |_| vec![Err(AppendError::ReadOnly("its writer has ended".to_owned())); count];
         answered.await.unwrap_or_else(ended)
     }
@@ -81,7 +80,7 @@ impl Sqlite {
         stream: StreamName,
         from: Revision,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        if let Some(mut events) = self.tail.stream(&stream) {
+        if let Some(mut events) = self.recent.stream(&stream) {
             let before = events.len().min(usize::try_from(from.0).unwrap_or(usize::MAX));
             events.drain(..before);
             return Ok(events);
@@ -93,16 +92,16 @@ impl Sqlite {
         &self,
         streams: Vec<StreamName>,
     ) -> Result<Vec<Vec<Arc<Recorded>>>, ReadError> {
-        let mut found: Vec<_> = streams.iter().map(|stream| self.tail.stream(stream)).collect();
+        let mut found: Vec<_> = streams.iter().map(|stream| self.recent.stream(stream)).collect();
         if found.iter().all(Option::is_some) {
             return Ok(found.into_iter().flatten().collect());
         }
-        let all = move |reader: &Reader| {
+        let all = move |reader: &ReadConnection| {
             let mut read = streams.iter().zip(&mut found).map(|(stream, found)| match found.take() {
                 Some(events) => Ok(events),
                 None => reader.stream(stream, Revision(0)),
             });
-            reader.together(|_| read.by_ref().collect())
+            reader.in_transaction(|_| read.by_ref().collect())
         };
         self.readers.run(all).await
     }
@@ -117,8 +116,8 @@ impl Sqlite {
     }
 
     pub(in crate::store) fn health(&self) -> Result<(), String> {
-        match self.fault.get() {
-            Some(fault) => Err(fault.clone()),
+        match self.failure.get() {
+            Some(failure) => Err(failure.clone()),
             None if self.writer.as_ref().is_none_or(JoinHandle::is_finished) => Err("its writer has ended".to_owned()),
             None => Ok(()),
         }
@@ -126,19 +125,19 @@ impl Sqlite {
 }
 
 impl Drop for Sqlite {
-    /// Ends the writer once its queue is written; the lock goes after it.
+    /// Waits until the writer has written its queue and ended. The folder is unlocked after that.
     fn drop(&mut self) {
-        self.jobs = None;
+        self.requests = None;
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {
-            tracing::error!("the writer of the log had panicked");
+            tracing::error!("the log's writer has panicked");
         }
     }
 }
 
-/// The folder, for its owner alone where it is new, and its name durable.
-fn make(dir: &Path) -> io::Result<()> {
+/// Creates the folder, readable by its owner alone, where there is none; its name is durable when this returns.
+fn create_folder(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -149,8 +148,8 @@ fn make(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes the file for its owner alone; whether there was none. The engine gives its side files the same mode.
-fn private(path: &Path) -> io::Result<bool> {
+/// Creates the file, readable by its owner alone; false where there is one. The engine gives its side files the same mode.
+fn create_file(path: &Path) -> io::Result<bool> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -162,6 +161,7 @@ fn sync_folder(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Locks the folder for as long as the file is open.
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);

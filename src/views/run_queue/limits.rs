@@ -1,17 +1,17 @@
-//! How many tasks may run at once.
+//! How many tasks may run at once, and how many do.
 
 use std::collections::HashMap;
 
 use super::Name;
 
-/// How many tasks may run at once. The kinds that begin with `taskbell.` have no limit.
+/// How many tasks may run at once. Kinds that begin with `taskbell.` have no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Of a kind; none: as many as there are workers.
+    /// By kind; a kind without an entry has no limit.
     pub kinds: HashMap<String, u32>,
-    /// Of a queue; none: as many as there are workers.
+    /// By queue; a queue without an entry has no limit.
     pub queues: HashMap<String, u32>,
-    /// With one `concurrency_key`, whatever their kind and queue; none: one.
+    /// With the same `concurrency_key`, in all kinds and queues together; none: one.
     pub per_key: Option<u32>,
 }
 
@@ -29,25 +29,28 @@ impl Limits {
     }
 }
 
-/// How many run, by name. A name that none runs of takes no memory.
+/// How many tasks run, by name. A name with no running task takes no memory.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Running(HashMap<Name, u32>);
+pub(super) struct RunningCounts(HashMap<Name, u32>);
 
-impl Running {
+impl RunningCounts {
     pub(super) fn of(&self, name: &str) -> u32 {
         self.0.get(name).copied().unwrap_or(0)
     }
 
-    /// One more; how many run now.
-    pub(super) fn up(&mut self, name: &Name) -> u32 {
+    /// Adds one task; the new count.
+    pub(super) fn increment(&mut self, name: &Name) -> u32 {
         let count = self.0.entry(Name::clone(name)).or_default();
-        *count += 1;
+        *count = count.saturating_add(1);
         *count
     }
 
-    /// One less; how many run now.
-    pub(super) fn down(&mut self, name: &Name) -> u32 {
-        let Some(count) = self.0.get_mut(name) else { return 0 };
+    /// Subtracts one task that was added before; the new count.
+    pub(super) fn decrement(&mut self, name: &Name) -> u32 {
+        let Some(count) = self.0.get_mut(name) else {
+            debug_assert!(false, "a task ended that was never counted: {name}");
+            return 0;
+        };
         *count = count.saturating_sub(1);
         let left = *count;
         if left == 0 {

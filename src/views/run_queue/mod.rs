@@ -1,12 +1,12 @@
-//! What may run next, and what the clock does next: the dispatcher's part of the read side.
+//! The tasks that may run next, and the timers of tasks: the dispatcher's part of the read side.
 //!
-//! A fold like the others, of tasks as they were before and after each event, with one thing more: what the dispatcher
-//! has offered to a worker counts as running from that moment on, so that nothing is offered twice and no limit is
-//! passed while its `Started` is on the way.
+//! A fold like the other views: it applies each task as it was before and after an event. In addition it knows what the
+//! dispatcher has offered to a worker. An offered task counts as running from the offer on, before its `Started` is in
+//! the log: so no task is offered twice, and no limit is exceeded meanwhile.
 //!
-//! Reading order: this file, `ready` (queues, lanes and whose turn it is), `limits` (how many may run at once).
+//! Reading order: this file, `ready` (queues, backlogs and precedence), `limits` (how many tasks may run at once).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,24 +14,25 @@ mod limits;
 mod ready;
 
 pub use limits::Limits;
-pub use ready::{Spot, Wants};
+pub use ready::{QueuePosition, WorkOffer};
 
 use super::doc::Waiting;
 use super::queues::Queues;
 use super::row::Row;
+use crate::task::deadlines::DeadlineQueue;
 use crate::task::event::{QueuedReason, Rung};
 use crate::task::limits::LOCAL_WORKER;
 use crate::task::queue::QueueEvent;
-use crate::task::{Position, Status, TaskId, Timestamp};
+use crate::task::{Status, TaskId, Timestamp};
 
-use ready::Ready;
+use ready::ReadyTasks;
 
-/// What the clock does with a task, unless an event comes first.
+/// What happens to a task when its deadline comes, unless an event comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
-    /// What it waited for has come.
+    /// The task becomes ready: the time that it waited for has come.
     Enqueue(QueuedReason),
-    /// The next rung of the ladder, for this attempt.
+    /// The cancel ladder of this attempt climbs to this rung.
     Climb(u32, Rung),
     /// This attempt has taken longer than so many seconds.
     TimeOut(u32, u64),
@@ -40,131 +41,131 @@ pub enum Timer {
 /// The tasks that are not final, by what comes next for them.
 #[derive(Clone, Debug, Default)]
 pub struct RunQueue {
-    ready: Ready,
-    /// Offered to a worker; the log doesn't say so yet.
-    offered: HashMap<TaskId, Spot>,
-    timers: BTreeMap<(Timestamp, Position), (TaskId, Timer)>,
+    ready: ReadyTasks,
+    /// Tasks that were offered to a worker and are still queued in the log.
+    offered: HashMap<TaskId, QueuePosition>,
+    timers: DeadlineQueue<Timestamp, TaskId, Timer>,
 }
 
 impl RunQueue {
-    /// Nothing yet, with these limits.
+    /// An empty queue with these limits.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { ready: Ready::new(limits), ..Self::default() }
+        Self { ready: ReadyTasks::new(limits), ..Self::default() }
     }
 
-    /// A task has changed, or is new.
-    pub fn settle(&mut self, before: Option<&Row>, after: &Row) {
-        self.settle_timer(before, after);
-        let (was, is) = (before.map(standing), standing(after));
+    /// Applies a change of a task; `before` is none for a new task.
+    pub fn apply_change(&mut self, before: Option<&Row>, after: &Row) {
+        self.reset_timer(before, after);
+        let (was, is) = (before.map(readiness), readiness(after));
         if was == Some(is) {
             return;
         }
-        let (task, spot) = (after.id(), Spot::of(after));
+        let (task, position) = (after.id(), QueuePosition::of(after));
         match was {
-            Some(Standing::Ready) if self.offered.remove(&task).is_some() => self.ready.stopped(&spot),
-            Some(Standing::Ready) => self.ready.remove(&spot),
-            Some(Standing::Active) => self.ready.stopped(&spot),
-            Some(Standing::Aside) | None => {}
+            Some(Readiness::Ready) if self.offered.remove(&task).is_some() => self.ready.count_end(&position),
+            Some(Readiness::Ready) => self.ready.remove(&position),
+            Some(Readiness::Active) => self.ready.count_end(&position),
+            Some(Readiness::NotReady) | None => {}
         }
         match is {
-            Standing::Ready => self.ready.insert(&spot, task),
-            Standing::Active => self.ready.started(&spot),
-            Standing::Aside => {}
+            Readiness::Ready => self.ready.insert(&position, task),
+            Readiness::Active => self.ready.count_start(&position),
+            Readiness::NotReady => {}
         }
     }
 
-    fn settle_timer(&mut self, before: Option<&Row>, after: &Row) {
-        let (was, is) = (before.and_then(timer), timer(after));
-        if was == is {
+    /// Sets the timer of the task anew if the change moved it. A timer that was taken out by [`RunQueue::due`] doesn't come
+    /// back without such a change.
+    fn reset_timer(&mut self, before: Option<&Row>, after: &Row) {
+        let next = timer(after);
+        if before.and_then(timer) == next {
             return;
         }
-        let place = after.created_position();
-        if let Some((at, _)) = was {
-            self.timers.remove(&(at, place));
-        }
-        if let Some((at, timer)) = is {
-            self.timers.insert((at, place), (after.id(), timer));
+        match next {
+            Some((at, timer)) => self.timers.set(after.id(), at, timer),
+            None => _ = self.timers.remove(after.id()),
         }
     }
 
-    /// A queue was paused or resumed.
-    pub fn hear(&mut self, queue: &str, event: &QueueEvent) {
+    /// Applies the pause or the end of the pause of a queue.
+    pub fn apply_queue_event(&mut self, queue: &str, event: &QueueEvent) {
         self.ready.pause(queue, matches!(event, QueueEvent::Paused(_)));
     }
 
-    /// The queues that are paused to begin with.
+    /// Pauses the queues that the views show as paused, before any task is applied.
     pub fn pause_all(&mut self, queues: &Queues) {
         for (queue, _) in queues.paused() {
             self.ready.pause(queue, true);
         }
     }
 
-    /// Offers the task whose turn it is among those that are wanted: from the queue that was served the longest ago, there
-    /// the highest priority, then the oldest. None where no wanted task may run now.
-    pub fn offer(&mut self, wants: &Wants) -> Option<TaskId> {
-        let (spot, task) = self.ready.next(wants)?;
-        self.offered.insert(task, spot);
+    /// Offers the next task that the worker executes: of the queue that was served the longest ago the task with the
+    /// highest priority, and of these the oldest. None where no such task may run now.
+    ///
+    /// The offer ends with the next change of the task's status, with [`RunQueue::take_back`] or with [`RunQueue::forget`].
+    pub fn offer(&mut self, offer: &WorkOffer) -> Option<TaskId> {
+        let (position, task) = self.ready.take_next(offer)?;
+        self.offered.insert(task, position);
         Some(task)
     }
 
-    /// The offer came to nothing, and the task is as it was: it is put back in its place.
+    /// Ends the offer of a task that was not started and has not changed: the task returns to its position.
     pub fn take_back(&mut self, task: TaskId) {
-        if let Some(spot) = self.offered.remove(&task) {
-            self.ready.stopped(&spot);
-            self.ready.insert(&spot, task);
+        if let Some(position) = self.offered.remove(&task) {
+            self.ready.count_end(&position);
+            self.ready.insert(&position, task);
         }
     }
 
-    /// The offer was refused: the task has changed in a way that is not known here yet.
+    /// Ends the offer of a task whose start was rejected: the task has changed, and the change is still to be applied.
     pub fn forget(&mut self, task: TaskId) {
-        if let Some(spot) = self.offered.remove(&task) {
-            self.ready.stopped(&spot);
+        if let Some(position) = self.offered.remove(&task) {
+            self.ready.count_end(&position);
         }
     }
 
-    /// Why a queued task can't be offered to anybody; none where it can.
+    /// Why a queued task can't be offered to any worker; none where it can.
     #[must_use]
     pub fn obstacle(&self, row: &Row) -> Option<Waiting> {
-        self.ready.obstacle(&Spot::of(row))
+        self.ready.obstacle(&QueuePosition::of(row))
     }
 
-    /// Takes out the first `limit` timers whose time has come at `now`, the longest due first: who takes them out sees to
-    /// it that they are heard.
+    /// Removes at most `limit` timers that are due at `now`, the earliest first. The caller must act on them: they don't
+    /// come back.
     pub fn due(&mut self, now: Timestamp, limit: usize) -> Vec<(TaskId, Timer)> {
-        let due = self.timers.range(..=(now, Position(u64::MAX))).take(limit).map(|(key, _)| *key);
-        let due: Vec<_> = due.collect();
-        due.iter().filter_map(|key| self.timers.remove(key)).collect()
+        self.timers.take_due(now, limit)
     }
 
-    /// When the next timer comes due.
+    /// The deadline of the next timer.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.timers.first_key_value().map(|((at, _), _)| *at)
+        self.timers.next_deadline()
     }
 }
 
-/// How a task stands to the workers.
+/// Whether a task waits for a worker.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// It waits for one.
+enum Readiness {
+    /// The task waits for a worker.
     Ready,
-    /// One has it.
+    /// A worker executes the task.
     Active,
-    /// Neither.
-    Aside,
+    /// The task waits for a time, or is final.
+    NotReady,
 }
 
-const fn standing(row: &Row) -> Standing {
+const fn readiness(row: &Row) -> Readiness {
     match row.status() {
-        Status::Queued => Standing::Ready,
-        Status::Running | Status::Cancelling => Standing::Active,
+        Status::Queued => Readiness::Ready,
+        Status::Running | Status::Cancelling => Readiness::Active,
         Status::Scheduled | Status::Retrying | Status::Succeeded | Status::Failed | Status::Cancelled => {
-            Standing::Aside
+            Readiness::NotReady
         }
     }
 }
 
+/// The timer of the task in its present state, with its deadline.
 fn timer(row: &Row) -> Option<(Timestamp, Timer)> {
     match row.status() {
         Status::Scheduled => row.run_at().map(|at| (at, Timer::Enqueue(QueuedReason::RunAt))),
@@ -179,11 +180,12 @@ fn timer(row: &Row) -> Option<(Timestamp, Timer)> {
     }
 }
 
-/// The worker inside a process ends its attempts itself: it alone knows when their code has stopped.
+/// The end of an attempt's time. An attempt of the worker inside the process has no such timer: that worker ends it, and
+/// knows when its code has stopped.
 fn time_out(row: &Row) -> Option<(Timestamp, Timer)> {
-    let (started, bound) = (row.started_at()?, row.timeout_s()?);
-    let elsewhere = row.worker().is_some_and(|worker| !worker.starts_with(LOCAL_WORKER));
-    elsewhere.then(|| (started.plus(Duration::from_secs(bound)), Timer::TimeOut(row.attempt(), bound)))
+    let (started, seconds) = (row.started_at()?, row.timeout_s()?);
+    let is_remote = row.worker().is_some_and(|worker| !worker.starts_with(LOCAL_WORKER));
+    is_remote.then(|| (started.plus(Duration::from_secs(seconds)), Timer::TimeOut(row.attempt(), seconds)))
 }
 
 /// A name that many tasks share.

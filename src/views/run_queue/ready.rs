@@ -1,56 +1,56 @@
-//! The queued tasks, and whose turn it is.
+//! The queued tasks, and which of them is next.
 //!
-//! Each queue has a lane for each kind, in the order of turns. Tasks that share a `concurrency_key` stand in a line of
-//! their own inside a lane, and only the first of each line stands in the lane itself, and only while its key has room:
-//! so however many tasks wait behind a limit, whose turn it is costs a few look-ups in sorted maps.
+//! Each queue has a backlog for each kind, ordered by precedence. Tasks with the same `concurrency_key` have a backlog of
+//! their own inside it, their group. Only the first task of a group stands in the backlog of the kind, and only while its
+//! key has room. So the next task is found with a few look-ups in sorted maps, however many tasks wait behind a limit.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::limits::Running;
+use super::limits::RunningCounts;
 use super::{Limits, Name};
 use crate::task::limits::is_own;
 use crate::task::{Position, TaskId};
 use crate::views::doc::Waiting;
 use crate::views::row::Row;
 
-/// Higher priority first, then the older task.
-type Turn = (Reverse<i32>, Position);
+/// The order of tasks in a queue: higher priority first, then the older task.
+type Precedence = (Reverse<i32>, Position);
 
-/// Where a queued task stands.
+/// Where a queued task waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spot {
+pub struct QueuePosition {
     queue: Name,
     kind: Name,
-    key: Option<Name>,
-    turn: Turn,
+    concurrency_key: Option<Name>,
+    precedence: Precedence,
 }
 
-impl Spot {
+impl QueuePosition {
     pub(super) fn of(row: &Row) -> Self {
-        let place = row.place();
+        let key = row.counter_key();
         Self {
-            queue: Name::clone(&place.queue),
-            kind: Name::clone(&place.kind),
-            key: row.concurrency_key().cloned(),
-            turn: (Reverse(row.priority()), row.created_position()),
+            queue: Name::clone(&key.queue),
+            kind: Name::clone(&key.kind),
+            concurrency_key: row.concurrency_key().cloned(),
+            precedence: (Reverse(row.priority()), row.created_position()),
         }
     }
 }
 
-/// What somebody who works can take.
+/// What a worker offers to execute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wants {
-    /// Of these kinds; none: of any but this server's own.
+pub struct WorkOffer {
+    /// Tasks of these kinds; none: of all kinds but the server's own.
     pub kinds: Option<Vec<String>>,
-    /// From these queues; none: from any.
+    /// Tasks from these queues; none: from all queues.
     pub queues: Option<Vec<String>>,
 }
 
-impl Wants {
-    /// Whether such a task would do.
+impl WorkOffer {
+    /// Whether the worker executes tasks of this kind from this queue.
     #[must_use]
-    pub fn include(&self, kind: &str, queue: &str) -> bool {
+    pub fn accepts(&self, kind: &str, queue: &str) -> bool {
         let kind = self.kinds.as_ref().map_or(!is_own(kind), |kinds| kinds.iter().any(|name| name == kind));
         kind && self.queues.as_ref().is_none_or(|queues| queues.iter().any(|name| name == queue))
     }
@@ -58,39 +58,60 @@ impl Wants {
 
 /// The queued tasks of one queue and kind.
 #[derive(Clone, Debug, Default)]
-struct Lane {
-    /// The tasks without a key, and the lines whose key has room, at the turn of their first.
-    turns: BTreeMap<Turn, Next>,
-    /// By key, those that share it.
-    lines: HashMap<Name, BTreeMap<Turn, TaskId>>,
+struct Backlog {
+    /// The tasks without a concurrency key, and of each group whose key has room the first.
+    entries: BTreeMap<Precedence, Entry>,
+    /// The tasks with a concurrency key, by key.
+    groups: HashMap<Name, BTreeMap<Precedence, TaskId>>,
 }
 
 #[derive(Clone, Debug)]
-enum Next {
+enum Entry {
     Task(TaskId),
     FirstOf(Name),
 }
 
-impl Lane {
+impl Backlog {
     fn is_empty(&self) -> bool {
-        self.turns.is_empty() && self.lines.is_empty()
+        self.entries.is_empty() && self.groups.is_empty()
     }
 
-    /// Puts this key's line into the lane, or takes it out.
-    fn show(&mut self, key: &Name, room: bool) {
-        let Some((turn, _)) = self.lines.get(key).and_then(BTreeMap::first_key_value) else { return };
-        if room {
-            self.turns.insert(*turn, Next::FirstOf(Name::clone(key)));
+    /// Inserts the entry of this key's group, or removes it where the key has no room.
+    fn show_group(&mut self, key: &Name, has_room: bool) {
+        let Some((precedence, _)) = self.groups.get(key).and_then(BTreeMap::first_key_value) else { return };
+        if has_room {
+            self.entries.insert(*precedence, Entry::FirstOf(Name::clone(key)));
         } else {
-            self.turns.remove(turn);
+            self.entries.remove(precedence);
         }
     }
 
-    /// Whose turn it is.
-    fn first(&self) -> Option<(Turn, Option<Name>, TaskId)> {
-        match self.turns.first_key_value()? {
-            (turn, Next::Task(task)) => Some((*turn, None, *task)),
-            (turn, Next::FirstOf(key)) => Some((*turn, Some(Name::clone(key)), *self.lines.get(key)?.get(turn)?)),
+    /// Adds a task to this key's group.
+    fn insert_grouped(&mut self, key: &Name, precedence: Precedence, task: TaskId, has_room: bool) {
+        self.show_group(key, false);
+        self.groups.entry(Name::clone(key)).or_default().insert(precedence, task);
+        self.show_group(key, has_room);
+    }
+
+    /// Removes a task from this key's group. True where the group is empty now, and gone.
+    fn remove_grouped(&mut self, key: &Name, precedence: &Precedence, has_room: bool) -> bool {
+        let Some(group) = self.groups.get_mut(key) else { return false };
+        group.remove(precedence);
+        if group.is_empty() {
+            self.groups.remove(key);
+            return true;
+        }
+        self.show_group(key, has_room);
+        false
+    }
+
+    /// The first task that may run, and its concurrency key.
+    fn first(&self) -> Option<(Precedence, Option<Name>, TaskId)> {
+        match self.entries.first_key_value()? {
+            (precedence, Entry::Task(task)) => Some((*precedence, None, *task)),
+            (precedence, Entry::FirstOf(key)) => {
+                Some((*precedence, Some(Name::clone(key)), *self.groups.get(key)?.get(precedence)?))
+            }
         }
     }
 }
@@ -98,179 +119,180 @@ impl Lane {
 #[derive(Clone, Debug, Default)]
 struct Queue {
     paused: bool,
-    /// When it was served last, in servings.
+    /// The value of [`ReadyTasks::taken`] when a task of this queue was taken last.
     served: u64,
-    lanes: HashMap<Name, Lane>,
+    /// By kind. A backlog is never empty.
+    backlogs: HashMap<Name, Backlog>,
 }
 
+/// All queued tasks that are not offered, and how many tasks run.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Ready {
+pub(super) struct ReadyTasks {
     limits: Limits,
+    /// The queues that have a task or are paused.
     queues: HashMap<Name, Queue>,
-    /// The queues in which something waits, the one that was served the longest ago first.
+    /// The queues that have a task, the one that was served the longest ago first.
     order: BTreeSet<(u64, Name)>,
-    servings: u64,
-    of_kind: Running,
-    of_queue: Running,
-    of_key: Running,
-    /// By key, the lanes in which it has a line.
-    lanes_of: HashMap<Name, HashSet<(Name, Name)>>,
+    /// How many tasks were taken, from all queues.
+    taken: u64,
+    by_kind: RunningCounts,
+    by_queue: RunningCounts,
+    by_key: RunningCounts,
+    /// By concurrency key, the queues and kinds in which it has a group.
+    groups: HashMap<Name, HashSet<(Name, Name)>>,
 }
 
-impl Ready {
+impl ReadyTasks {
     pub(super) fn new(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
     }
 
-    pub(super) fn insert(&mut self, spot: &Spot, task: TaskId) {
-        let room = spot.key.as_ref().is_none_or(|key| self.key_has_room(key));
-        let servings = self.servings;
-        let queue = self.queues.entry(Name::clone(&spot.queue)).or_insert_with(|| Queue {
-            // A queue that was empty has no claim on the turns that it didn't need.
-            served: servings,
-            ..Queue::default()
-        });
-        if queue.lanes.is_empty() {
-            queue.served = queue.served.max(servings);
-            self.order.insert((queue.served, Name::clone(&spot.queue)));
+    pub(super) fn insert(&mut self, at: &QueuePosition, task: TaskId) {
+        let has_room = self.key_has_room(at.concurrency_key.as_ref());
+        let taken = self.taken;
+        let queue = self.queues.entry(Name::clone(&at.queue)).or_default();
+        if queue.backlogs.is_empty() {
+            // A queue that was empty doesn't catch up on the tasks that were taken from other queues meanwhile.
+            queue.served = queue.served.max(taken);
+            self.order.insert((queue.served, Name::clone(&at.queue)));
         }
-        let lane = queue.lanes.entry(Name::clone(&spot.kind)).or_default();
-        let Some(key) = &spot.key else {
-            lane.turns.insert(spot.turn, Next::Task(task));
+        let backlog = queue.backlogs.entry(Name::clone(&at.kind)).or_default();
+        let Some(key) = &at.concurrency_key else {
+            backlog.entries.insert(at.precedence, Entry::Task(task));
             return;
         };
-        lane.show(key, false);
-        lane.lines.entry(Name::clone(key)).or_default().insert(spot.turn, task);
-        lane.show(key, room);
-        let place = (Name::clone(&spot.queue), Name::clone(&spot.kind));
-        self.lanes_of.entry(Name::clone(key)).or_default().insert(place);
+        backlog.insert_grouped(key, at.precedence, task, has_room);
+        let place = (Name::clone(&at.queue), Name::clone(&at.kind));
+        self.groups.entry(Name::clone(key)).or_default().insert(place);
     }
 
-    pub(super) fn remove(&mut self, spot: &Spot) {
-        let room = spot.key.as_ref().is_none_or(|key| self.key_has_room(key));
-        let Some(queue) = self.queues.get_mut(&spot.queue) else { return };
-        let Some(lane) = queue.lanes.get_mut(&spot.kind) else { return };
-        lane.turns.remove(&spot.turn);
-        if let Some(key) = &spot.key
-            && let Some(line) = lane.lines.get_mut(key)
-        {
-            line.remove(&spot.turn);
-            if line.is_empty() {
-                lane.lines.remove(key);
-                if let Some(places) = self.lanes_of.get_mut(key) {
-                    places.remove(&(Name::clone(&spot.queue), Name::clone(&spot.kind)));
-                    if places.is_empty() {
-                        self.lanes_of.remove(key);
-                    }
-                }
-            } else {
-                lane.show(key, room);
-            }
+    pub(super) fn remove(&mut self, at: &QueuePosition) {
+        let has_room = self.key_has_room(at.concurrency_key.as_ref());
+        let Some(queue) = self.queues.get_mut(&at.queue) else { return };
+        let Some(backlog) = queue.backlogs.get_mut(&at.kind) else { return };
+        backlog.entries.remove(&at.precedence);
+        let emptied = at.concurrency_key.as_ref().filter(|key| backlog.remove_grouped(key, &at.precedence, has_room));
+        if backlog.is_empty() {
+            queue.backlogs.remove(&at.kind);
         }
-        if lane.is_empty() {
-            queue.lanes.remove(&spot.kind);
-        }
-        if queue.lanes.is_empty() {
-            self.order.remove(&(queue.served, Name::clone(&spot.queue)));
+        if queue.backlogs.is_empty() {
+            self.order.remove(&(queue.served, Name::clone(&at.queue)));
             if !queue.paused {
-                self.queues.remove(&spot.queue);
+                self.queues.remove(&at.queue);
+            }
+        }
+        if let Some(key) = emptied {
+            self.forget_group(key, at);
+        }
+    }
+
+    fn forget_group(&mut self, key: &Name, at: &QueuePosition) {
+        if let Some(places) = self.groups.get_mut(key) {
+            places.remove(&(Name::clone(&at.queue), Name::clone(&at.kind)));
+            if places.is_empty() {
+                self.groups.remove(key);
             }
         }
     }
 
-    pub(super) fn started(&mut self, spot: &Spot) {
-        self.of_kind.up(&spot.kind);
-        self.of_queue.up(&spot.queue);
-        if let Some(key) = &spot.key
-            && self.of_key.up(key) == self.limits.of_key()
+    /// Counts a task that runs from now on.
+    pub(super) fn count_start(&mut self, at: &QueuePosition) {
+        self.by_kind.increment(&at.kind);
+        self.by_queue.increment(&at.queue);
+        if let Some(key) = &at.concurrency_key
+            && self.by_key.increment(key) == self.limits.of_key()
         {
-            self.show(key, false);
+            self.show_groups(key, false);
         }
     }
 
-    pub(super) fn stopped(&mut self, spot: &Spot) {
-        self.of_kind.down(&spot.kind);
-        self.of_queue.down(&spot.queue);
-        if let Some(key) = &spot.key
-            && self.of_key.down(key) + 1 == self.limits.of_key()
+    /// Counts a task that no longer runs.
+    pub(super) fn count_end(&mut self, at: &QueuePosition) {
+        self.by_kind.decrement(&at.kind);
+        self.by_queue.decrement(&at.queue);
+        if let Some(key) = &at.concurrency_key
+            && self.by_key.decrement(key) + 1 == self.limits.of_key()
         {
-            self.show(key, true);
+            self.show_groups(key, true);
         }
     }
 
-    /// A key got room, or ran out of it.
-    fn show(&mut self, key: &Name, room: bool) {
-        for (queue, kind) in self.lanes_of.get(key).into_iter().flatten() {
-            if let Some(lane) = self.queues.get_mut(queue).and_then(|queue| queue.lanes.get_mut(kind)) {
-                lane.show(key, room);
+    /// A key got room, or its last room was taken.
+    fn show_groups(&mut self, key: &Name, has_room: bool) {
+        for (queue, kind) in self.groups.get(key).into_iter().flatten() {
+            if let Some(backlog) = self.queues.get_mut(queue).and_then(|queue| queue.backlogs.get_mut(kind)) {
+                backlog.show_group(key, has_room);
             }
         }
     }
 
-    fn key_has_room(&self, key: &str) -> bool {
-        self.of_key.of(key) < self.limits.of_key()
+    /// Whether one more task with this key may run; always for a task without a key.
+    fn key_has_room(&self, key: Option<&Name>) -> bool {
+        key.is_none_or(|key| self.by_key.of(key) < self.limits.of_key())
     }
 
     pub(super) fn pause(&mut self, name: &str, paused: bool) {
         let queue = self.queues.entry(name.into()).or_default();
         queue.paused = paused;
-        if !paused && queue.lanes.is_empty() {
+        if !paused && queue.backlogs.is_empty() {
             self.queues.remove(name);
         }
     }
 
-    /// Takes out the task whose turn it is; it counts as running from now on.
-    pub(super) fn next(&mut self, wants: &Wants) -> Option<(Spot, TaskId)> {
-        let (spot, task) = match &wants.queues {
-            None => self.order.iter().find_map(|(_, name)| self.first_of(name, wants)),
-            Some(names) => {
-                let known = names.iter().filter_map(|name| self.queues.get_key_value(name.as_str()));
-                let mut known: Vec<_> = known.map(|(name, queue)| (queue.served, name)).collect();
-                known.sort_unstable();
-                known.into_iter().find_map(|(_, name)| self.first_of(name, wants))
-            }
-        }?;
-        self.servings += 1;
-        if let Some(queue) = self.queues.get_mut(&spot.queue) {
-            self.order.remove(&(queue.served, Name::clone(&spot.queue)));
-            queue.served = self.servings;
-            self.order.insert((queue.served, Name::clone(&spot.queue)));
+    /// Removes the next task that the offer accepts; it counts as running from now on.
+    pub(super) fn take_next(&mut self, offer: &WorkOffer) -> Option<(QueuePosition, TaskId)> {
+        let (at, task) = self.next(offer)?;
+        self.taken += 1;
+        if let Some(queue) = self.queues.get_mut(&at.queue) {
+            self.order.remove(&(queue.served, Name::clone(&at.queue)));
+            queue.served = self.taken;
+            self.order.insert((queue.served, Name::clone(&at.queue)));
         }
-        self.remove(&spot);
-        self.started(&spot);
-        Some((spot, task))
+        self.remove(&at);
+        self.count_start(&at);
+        Some((at, task))
     }
 
-    /// Whose turn it is in this queue.
-    fn first_of(&self, name: &Name, wants: &Wants) -> Option<(Spot, TaskId)> {
+    fn next(&self, offer: &WorkOffer) -> Option<(QueuePosition, TaskId)> {
+        let Some(names) = &offer.queues else {
+            return self.order.iter().find_map(|(_, name)| self.next_in(name, offer));
+        };
+        let known = names.iter().filter_map(|name| self.queues.get_key_value(name.as_str()));
+        let mut known: Vec<_> = known.map(|(name, queue)| (queue.served, name)).collect();
+        known.sort_unstable();
+        known.into_iter().find_map(|(_, name)| self.next_in(name, offer))
+    }
+
+    /// The next task of this queue.
+    fn next_in(&self, name: &Name, offer: &WorkOffer) -> Option<(QueuePosition, TaskId)> {
         let queue = self.queues.get(name)?;
-        if queue.paused || self.of_queue.of(name) >= self.limits.of_queue(name) {
+        if queue.paused || self.by_queue.of(name) >= self.limits.of_queue(name) {
             return None;
         }
-        let first = |kind: &Name| {
-            let room = self.of_kind.of(kind) < self.limits.of_kind(kind);
-            let (turn, _) = queue.lanes.get(kind)?.turns.first_key_value()?;
-            room.then(|| (*turn, Name::clone(kind)))
+        let first = |(kind, backlog): (&Name, &Backlog)| {
+            let has_room = self.by_kind.of(kind) < self.limits.of_kind(kind);
+            let (precedence, _) = backlog.entries.first_key_value()?;
+            has_room.then(|| (*precedence, Name::clone(kind)))
         };
-        let (_, kind) = match &wants.kinds {
-            None => queue.lanes.keys().filter(|kind| !is_own(kind)).filter_map(first).min(),
+        let (_, kind) = match &offer.kinds {
+            None => queue.backlogs.iter().filter(|(kind, _)| !is_own(kind)).filter_map(first).min(),
             Some(kinds) => {
-                let lanes = kinds.iter().filter_map(|kind| queue.lanes.get_key_value(kind.as_str()));
-                lanes.filter_map(|(kind, _)| first(kind)).min()
+                let offered = kinds.iter().filter_map(|kind| queue.backlogs.get_key_value(kind.as_str()));
+                offered.filter_map(first).min()
             }
         }?;
-        let (turn, key, task) = queue.lanes.get(&kind)?.first()?;
-        Some((Spot { queue: Name::clone(name), kind, key, turn }, task))
+        let (precedence, concurrency_key, task) = queue.backlogs.get(&kind)?.first()?;
+        Some((QueuePosition { queue: Name::clone(name), kind, concurrency_key, precedence }, task))
     }
 
-    /// Why a queued task can't be offered.
-    pub(super) fn obstacle(&self, spot: &Spot) -> Option<Waiting> {
-        if self.queues.get(&spot.queue).is_some_and(|queue| queue.paused) {
+    /// Why a queued task can't be offered to any worker.
+    pub(super) fn obstacle(&self, at: &QueuePosition) -> Option<Waiting> {
+        if self.queues.get(&at.queue).is_some_and(|queue| queue.paused) {
             return Some(Waiting::Paused);
         }
-        let full = self.of_queue.of(&spot.queue) >= self.limits.of_queue(&spot.queue)
-            || self.of_kind.of(&spot.kind) >= self.limits.of_kind(&spot.kind)
-            || spot.key.as_ref().is_some_and(|key| !self.key_has_room(key));
-        full.then_some(Waiting::Limit)
+        let is_full = self.by_queue.of(&at.queue) >= self.limits.of_queue(&at.queue)
+            || self.by_kind.of(&at.kind) >= self.limits.of_kind(&at.kind)
+            || !self.key_has_room(at.concurrency_key.as_ref());
+        is_full.then_some(Waiting::Limit)
     }
 }

@@ -12,7 +12,7 @@ use super::report::line;
 use super::tail::Tail;
 use crate::clock::now;
 use crate::task::event::{Created, OutputKept, Progress};
-use crate::task::limits::{ANSWERS_MAX, TEXT_MAX};
+use crate::task::limits::{ACKNOWLEDGEMENTS_MAX, TEXT_MAX};
 use crate::task::{TaskId, Timestamp};
 
 /// What the worker says to a request to cancel.
@@ -211,7 +211,7 @@ impl Attempt {
     }
 
     fn acknowledge_if_unseen(&self, heard: &mut Heard) {
-        if heard.asked && !heard.observed && heard.answers < ANSWERS_MAX {
+        if heard.asked && !heard.observed && heard.answers < ACKNOWLEDGEMENTS_MAX {
             self.acknowledge(heard);
         }
     }

@@ -1,4 +1,7 @@
-//! From what somebody wants to write to what the log holds: the same steps for every store.
+//! An append on its way into the log: the same steps for every store.
+//!
+//! The caller's thread encodes the events as JSON ([`EncodedAppend::new`]), so that the one writer has less to do. The writer
+//! gives them their revisions, positions and hashes ([`EncodedAppend::into_recorded`]).
 
 use std::fmt;
 
@@ -7,17 +10,17 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::{Append, AppendError, Expected, Hash, Head, NewEvent, Recorded, StreamName, codec};
 use crate::task::{Position, Revision};
 
-/// An append whose events are JSON already, so that the one writer has less to do. The refusal of one that can't be
-/// written at all stands in the place of its events, so that the answers of many keep their order.
-pub(super) struct Draft {
+/// An append whose events are JSON, but have no place in the log yet. An append that can't be encoded carries its error
+/// instead, so that the answers of a group stay in order.
+pub struct EncodedAppend {
     pub(super) stream: StreamName,
     pub(super) expected: Expected,
-    events: Result<Vec<Encoded>, AppendError>,
+    events: Result<Vec<EncodedEvent>, AppendError>,
     /// Bytes of JSON.
-    pub(super) size: usize,
+    pub(crate) size: usize,
 }
 
-struct Encoded {
+struct EncodedEvent {
     new: NewEvent,
     kind: &'static str,
     version: u32,
@@ -25,20 +28,23 @@ struct Encoded {
     data: Box<RawValue>,
 }
 
-impl Draft {
-    pub(super) fn new(append: Append) -> Self {
+impl EncodedAppend {
+    /// Writes the events as JSON.
+    #[must_use]
+    pub fn new(append: Append) -> Self {
         let Append { stream, expected, events } = append;
         let events = if events.is_empty() {
             Err(AppendError::Unavailable("an append needs at least one event".to_owned()))
         } else {
-            events.into_iter().map(Encoded::new).collect::<Result<Vec<_>, _>>()
+            events.into_iter().map(EncodedEvent::new).collect::<Result<Vec<_>, _>>()
         };
         let size = events.iter().flatten().map(|event| event.meta.get().len() + event.data.get().len()).sum();
         Self { stream, expected, events, size }
     }
 
-    /// The events with their places and hashes, after `last` in their stream and after `tip` in the log, which moves on.
-    pub(super) fn seal(self, last: Option<Revision>, tip: &mut Head) -> Result<Vec<Recorded>, AppendError> {
+    /// The events as the log holds them: after `last` in their stream, and after `head` in the log. `head` moves to the last
+    /// of them.
+    pub(super) fn into_recorded(self, last: Option<Revision>, head: &mut Head) -> Result<Vec<Recorded>, AppendError> {
         let events = self.events?;
         let expected = match self.expected {
             Expected::NoStream => None,
@@ -48,14 +54,15 @@ impl Draft {
             return Err(AppendError::WrongExpectedRevision { actual: last });
         }
         let first = last.map_or(0, |last| last.0 + 1);
-        let place = |(revision, event): (u64, Encoded)| event.place(self.stream.clone(), Revision(revision), tip);
-        Ok((first..).zip(events).map(place).collect())
+        let record =
+            |(revision, event): (u64, EncodedEvent)| event.into_recorded(self.stream.clone(), Revision(revision), head);
+        Ok((first..).zip(events).map(record).collect())
     }
 }
 
-impl Encoded {
-    /// What is shown live is what the log will give back: an event that doesn't survive its JSON (a float that is no
-    /// number) is shown as it is read, and one that could never be read again (too deep) isn't written.
+impl EncodedEvent {
+    /// Subscribers get the event as a later reader of the log gets it: one that its JSON changes (a float that is no number)
+    /// is decoded again, and one that could not be decoded (nested too deeply) is refused.
     fn new(new: NewEvent) -> Result<Self, AppendError> {
         let unwritable =
             |error: &dyn fmt::Display| AppendError::Unavailable(format!("an event that can't be kept: {error}"));
@@ -63,7 +70,7 @@ impl Encoded {
         let data = codec::encode(&new.event).map_err(|error| unwritable(&error))?;
         let kind = codec::type_name(&new.event);
         let version = codec::current_version(kind).ok_or_else(|| unwritable(&kind))?;
-        let new = if codec::survives(&new.event) {
+        let new = if codec::round_trips(&new.event) {
             new
         } else {
             let event = codec::decode(kind, version, data.get()).map_err(|error| unwritable(&error))?;
@@ -72,10 +79,10 @@ impl Encoded {
         Ok(Self { new, kind, version, meta, data })
     }
 
-    fn place(self, stream: StreamName, revision: Revision, tip: &mut Head) -> Recorded {
+    fn into_recorded(self, stream: StreamName, revision: Revision, head: &mut Head) -> Recorded {
         let Self { new: NewEvent { id, time, meta, event }, kind, version, meta: raw_meta, data: raw_data } = self;
         let mut recorded = Recorded {
-            position: Position(tip.position.0 + 1),
+            position: Position(head.position.0 + 1),
             stream,
             revision,
             id,
@@ -88,8 +95,8 @@ impl Encoded {
             raw_meta,
             raw_data,
         };
-        recorded.hash = recorded.expected_hash(tip.hash);
-        *tip = Head { position: recorded.position, hash: recorded.hash, time: Some(time) };
+        recorded.hash = recorded.expected_hash(head.hash);
+        *head = Head { position: recorded.position, hash: recorded.hash, time: Some(time) };
         recorded
     }
 }

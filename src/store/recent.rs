@@ -1,4 +1,4 @@
-//! The durable end of the log, kept in memory: where it ends, its last events, and the signal that there are more.
+//! The newest durable events, kept in memory: where the log ends, its last events, and the signal that it has grown.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,21 +8,21 @@ use tokio::sync::watch;
 use super::{Head, Recorded, StreamName};
 use crate::task::{Position, Revision};
 
-/// What a tail holds at most.
+/// What is kept at most.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
     pub(super) events: usize,
     /// Of `meta` and `data`.
     pub(super) bytes: usize,
-    /// Whether it can be asked for a stream.
-    pub(super) streams: bool,
+    /// Whether [`RecentEvents::stream`] finds anything.
+    pub(super) by_stream: bool,
 }
 
 impl Bounds {
-    pub(super) const NONE: Self = Self { events: usize::MAX, bytes: usize::MAX, streams: false };
+    pub(super) const NONE: Self = Self { events: usize::MAX, bytes: usize::MAX, by_stream: false };
 }
 
-pub(super) struct Tail {
+pub(super) struct RecentEvents {
     bounds: Bounds,
     ring: RwLock<Ring>,
     head: watch::Sender<Position>,
@@ -33,19 +33,20 @@ struct Ring {
     /// Consecutive, up to the head.
     events: VecDeque<Arc<Recorded>>,
     bytes: usize,
-    /// The same events by stream: what has just begun is asked for again soon.
+    /// The same events by stream: a stream that has just begun is often read again soon.
     streams: HashMap<StreamName, VecDeque<Arc<Recorded>>>,
 }
 
 impl Ring {
-    fn push(&mut self, event: Arc<Recorded>, streams: bool) {
+    fn push(&mut self, event: Arc<Recorded>, by_stream: bool) {
         self.bytes += size(&event);
-        if streams {
+        if by_stream {
             self.streams.entry(event.stream.clone()).or_default().push_back(Arc::clone(&event));
         }
         self.events.push_back(event);
     }
 
+    /// Removes the oldest event; false where there is none.
     fn pop(&mut self) -> bool {
         let Some(oldest) = self.events.pop_front() else { return false };
         self.bytes -= size(&oldest);
@@ -59,7 +60,7 @@ impl Ring {
     }
 }
 
-impl Tail {
+impl RecentEvents {
     pub(super) fn new(head: Head, bounds: Bounds) -> Self {
         let ring = RwLock::new(Ring { head, events: VecDeque::new(), bytes: 0, streams: HashMap::new() });
         Self { bounds, ring, head: watch::Sender::new(head.position) }
@@ -73,11 +74,11 @@ impl Tail {
         self.head.subscribe()
     }
 
-    /// Shows what is durable: `events` are those between the old head and the new.
+    /// Adds `events`, which are durable and lie between the old head and the new one, and then sends the signal.
     pub(super) fn publish(&self, events: impl IntoIterator<Item = Arc<Recorded>>, head: Head) {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         for event in events {
-            ring.push(event, self.bounds.streams);
+            ring.push(event, self.bounds.by_stream);
         }
         while (ring.events.len() > self.bounds.events || ring.bytes > self.bounds.bytes) && ring.pop() {}
         ring.head = head;
@@ -85,7 +86,7 @@ impl Tail {
         self.head.send_replace(head.position);
     }
 
-    /// The whole stream, if all of it is here.
+    /// The whole stream; none where its first event is not here.
     pub(super) fn stream(&self, stream: &StreamName) -> Option<Vec<Arc<Recorded>>> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         let events = ring.streams.get(stream)?;
@@ -93,7 +94,7 @@ impl Tail {
         whole.then(|| events.iter().cloned().collect())
     }
 
-    /// The events after a position, if all of them are here; at most `limit`.
+    /// At most `limit` events after a position; none where the first of them is not here.
     pub(super) fn page(&self, after: Position, limit: usize) -> Option<Vec<Arc<Recorded>>> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         if after >= ring.head.position {

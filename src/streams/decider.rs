@@ -1,0 +1,175 @@
+//! The four kinds of streams: what each decides with, and how its events stand in the log.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use actix::Message;
+use uuid::Uuid;
+
+use crate::store::{LogEvent, Meta, StreamName};
+use crate::task::bell::{Bell, BellEvent};
+use crate::task::queue::{Queue, QueueEvent};
+use crate::task::schedule::{Schedule, ScheduleEvent};
+use crate::task::{Decider, Event, Rejection, Revision, TaskId, TaskStream, Timestamp};
+
+use super::messages::{ExecuteError, Receipt};
+
+/// A decider whose events the log holds and whose streams have actors.
+pub trait StreamDecider: Decider<Command: Send, Event: Send> + Unpin + Send + 'static {
+    /// What names one stream of this kind.
+    type Key: Clone + Debug + Eq + Ord + Hash + Send + Unpin + 'static;
+    /// What the caller of a command gets.
+    type Answer: Send + 'static;
+
+    /// The stream of this key.
+    fn stream(key: &Self::Key) -> StreamName;
+
+    /// The log's event for one of this decider's.
+    fn to_log(event: Self::Event) -> LogEvent;
+
+    /// This decider's event out of the log's; none where it is of another kind of stream.
+    fn from_log(event: &LogEvent) -> Option<&Self::Event>;
+
+    /// The answer to the caller.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`] where the stream has no event.
+    fn answer(decided: Decided<Self>) -> Result<Self::Answer, ExecuteError>;
+
+    /// Whether more commands are expected soon, so that the actor is worth keeping between two of them.
+    fn expects_more(&self) -> bool {
+        false
+    }
+}
+
+/// A command on the stream of this key: a bell, a queue or a schedule. For a task there is [`Execute`](super::Execute).
+#[derive(Clone, Debug)]
+pub struct ExecuteOn<D: StreamDecider> {
+    /// Which one.
+    pub key: D::Key,
+    /// What it is asked to do.
+    pub command: D::Command,
+    /// When the request was received.
+    pub at: Timestamp,
+    /// Who asks, by which way, and as part of what.
+    pub meta: Meta,
+}
+
+impl<D: StreamDecider> Message for ExecuteOn<D> {
+    type Result = Result<D::Answer, ExecuteError>;
+}
+
+/// A command was decided, and every event that it led to is durable.
+#[derive(Clone, Debug)]
+pub struct Decided<D> {
+    /// The state afterwards.
+    pub state: D,
+    /// Last event of the stream; none where it has none.
+    pub revision: Option<Revision>,
+    /// How many events the command led to.
+    pub appended: usize,
+}
+
+impl StreamDecider for TaskStream {
+    type Key = TaskId;
+    type Answer = Receipt;
+
+    fn stream(key: &TaskId) -> StreamName {
+        StreamName::task(*key)
+    }
+
+    fn to_log(event: Event) -> LogEvent {
+        LogEvent::Task(event)
+    }
+
+    fn from_log(event: &LogEvent) -> Option<&Event> {
+        match event {
+            LogEvent::Task(event) => Some(event),
+            LogEvent::Bell(_) | LogEvent::Queue(_) | LogEvent::Schedule(_) => None,
+        }
+    }
+
+    fn answer(decided: Decided<Self>) -> Result<Receipt, ExecuteError> {
+        match (decided.state.0, decided.revision) {
+            (Some(task), Some(revision)) => Ok(Receipt { revision, appended: decided.appended, task }),
+            _ => Err(Rejection::NotFound.into()),
+        }
+    }
+
+    /// The end of an attempt that is under way is still to come.
+    fn expects_more(&self) -> bool {
+        self.0.as_ref().is_some_and(|task| task.status.is_active())
+    }
+}
+
+impl StreamDecider for Bell {
+    type Key = String;
+    type Answer = Decided<Self>;
+
+    fn stream(owner: &String) -> StreamName {
+        StreamName::bell(owner)
+    }
+
+    fn to_log(event: BellEvent) -> LogEvent {
+        LogEvent::Bell(event)
+    }
+
+    fn from_log(event: &LogEvent) -> Option<&BellEvent> {
+        match event {
+            LogEvent::Bell(event) => Some(event),
+            LogEvent::Task(_) | LogEvent::Queue(_) | LogEvent::Schedule(_) => None,
+        }
+    }
+
+    fn answer(decided: Decided<Self>) -> Result<Decided<Self>, ExecuteError> {
+        Ok(decided)
+    }
+}
+
+impl StreamDecider for Queue {
+    type Key = String;
+    type Answer = Decided<Self>;
+
+    fn stream(name: &String) -> StreamName {
+        StreamName::queue(name)
+    }
+
+    fn to_log(event: QueueEvent) -> LogEvent {
+        LogEvent::Queue(event)
+    }
+
+    fn from_log(event: &LogEvent) -> Option<&QueueEvent> {
+        match event {
+            LogEvent::Queue(event) => Some(event),
+            LogEvent::Task(_) | LogEvent::Bell(_) | LogEvent::Schedule(_) => None,
+        }
+    }
+
+    fn answer(decided: Decided<Self>) -> Result<Decided<Self>, ExecuteError> {
+        Ok(decided)
+    }
+}
+
+impl StreamDecider for Schedule {
+    type Key = Uuid;
+    type Answer = Decided<Self>;
+
+    fn stream(id: &Uuid) -> StreamName {
+        StreamName::schedule(*id)
+    }
+
+    fn to_log(event: ScheduleEvent) -> LogEvent {
+        LogEvent::Schedule(event)
+    }
+
+    fn from_log(event: &LogEvent) -> Option<&ScheduleEvent> {
+        match event {
+            LogEvent::Schedule(event) => Some(event),
+            LogEvent::Task(_) | LogEvent::Bell(_) | LogEvent::Queue(_) => None,
+        }
+    }
+
+    fn answer(decided: Decided<Self>) -> Result<Decided<Self>, ExecuteError> {
+        Ok(decided)
+    }
+}

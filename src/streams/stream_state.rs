@@ -1,0 +1,188 @@
+//! What an actor knows of its stream: decide → append → evolve.
+
+use std::rc::Rc;
+
+use uuid::Uuid;
+
+use crate::store::{Append, AppendError, Expected, Meta, NewEvent, ReadError, Recorded, StreamName, Via, new_id};
+use crate::task::{Rejection, Revision, Timestamp};
+
+use super::collector::Collector;
+use super::decider::{Decided, StreamDecider};
+use super::messages::ExecuteError;
+
+/// How often a command is decided anew because another writer was faster, before the answer is "busy".
+const TRIES_MAX: usize = 5;
+
+/// One stream, as its actor knows it.
+///
+/// The state is only ever folded from the log. Whenever the fate of a write is unclear the actor forgets that its state is
+/// current, and reads what is new before it decides again.
+#[derive(Clone, Debug)]
+pub(super) struct StreamState<D> {
+    stream: StreamName,
+    /// Whether the log holds nothing newer, as far as this actor knows.
+    current: bool,
+    known: Known<D>,
+}
+
+/// The fold of a stream up to one of its events.
+#[derive(Clone, Debug, Default)]
+struct Known<D> {
+    state: D,
+    /// The last event that the state holds.
+    revision: Option<Revision>,
+    /// Its time: later events of the stream are never dated before it, whatever the clocks of their senders say.
+    time: Option<Timestamp>,
+    /// The last request of a client: what the system and the workers do with the stream follows from it.
+    cause: Option<Cause>,
+}
+
+/// An event that a client asked for, not a timer nor a worker; or the first of its stream, which a schedule may have led to.
+#[derive(Clone, Copy, Debug)]
+struct Cause {
+    correlation_id: Uuid,
+    event: Uuid,
+}
+
+impl Cause {
+    fn of(meta: &Meta, event: Uuid, is_first: bool) -> Option<Self> {
+        let from_client = match meta.via {
+            Via::Http | Via::Cli | Via::Library => true,
+            Via::Worker | Via::Scheduler => is_first,
+        };
+        from_client.then_some(Self { correlation_id: meta.correlation_id, event })
+    }
+}
+
+/// A decided command: what is written, and what the actor knows once it is durable.
+struct Prepared<D> {
+    append: Append,
+    appended: usize,
+    after: Known<D>,
+}
+
+impl<D: StreamDecider> StreamState<D> {
+    /// A stream whose past has not been read yet.
+    pub(super) fn unread(stream: StreamName) -> Self {
+        Self { stream, current: false, known: Known::default() }
+    }
+
+    /// A stream that is believed to have no event. Where it has one, the first write is refused and the past is read.
+    pub(super) fn new_stream(stream: StreamName) -> Self {
+        Self { stream, current: true, known: Known::default() }
+    }
+
+    /// Whether more commands are expected soon.
+    pub(super) fn expects_more(&self) -> bool {
+        self.known.state.expects_more()
+    }
+
+    /// Decides the command against the stream's state and makes what it leads to durable.
+    ///
+    /// Two actors of one stream may exist for a moment (one ends while its successor starts, or one is on another server).
+    /// Then both decide, the expected revision lets one write pass, and the other actor reads what is new and decides again.
+    pub(super) async fn execute(
+        &mut self,
+        log: &Rc<Collector>,
+        command: &D::Command,
+        at: Timestamp,
+        meta: &Meta,
+    ) -> Result<Decided<D>, ExecuteError> {
+        // A stream that begins has no past that could be out of date.
+        let mut is_fresh = self.current && self.known.revision.is_none();
+        for _ in 0..TRIES_MAX {
+            if !self.current {
+                self.catch_up(log).await?;
+                is_fresh = true;
+            }
+            let prepared = match self.prepare(command, at, meta) {
+                Ok(Some(prepared)) => prepared,
+                // A write names the revision that it was decided at; an answer without a write needs a fresh state instead.
+                Ok(None) | Err(_) if !is_fresh => {
+                    self.current = false;
+                    continue;
+                }
+                Ok(None) => return Ok(self.decided(0)),
+                Err(rejection) => {
+                    self.current &= self.known.revision.is_some();
+                    return Err(rejection.into());
+                }
+            };
+            let Prepared { append, appended, after } = prepared;
+            match log.write(append).await {
+                Ok(revision) => {
+                    self.known = Known { revision: Some(revision), ..after };
+                    return Ok(self.decided(appended));
+                }
+                Err(error) => {
+                    self.current = false;
+                    if !matches!(error, AppendError::WrongExpectedRevision { .. }) {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+        Err(ExecuteError::Busy("other writers overtook every try"))
+    }
+
+    /// What the command leads to; none where that is nothing.
+    fn prepare(&self, command: &D::Command, at: Timestamp, meta: &Meta) -> Result<Option<Prepared<D>>, Rejection> {
+        let Known { state, revision, time, cause } = &self.known;
+        let at = time.map_or(at, |last| last.max(at));
+        let events = state.decide(command, at)?;
+        if events.is_empty() {
+            return Ok(None);
+        }
+        let meta = traced(meta, *cause);
+        let (appended, mut after) = (events.len(), state.clone());
+        let new_event = |event: D::Event| {
+            after.evolve(&event);
+            NewEvent { id: new_id(), time: at, meta: meta.clone(), event: D::to_log(event) }
+        };
+        let events: Vec<NewEvent> = events.into_iter().map(new_event).collect();
+        let latest = events.last().and_then(|last| Cause::of(&meta, last.id, revision.is_none()));
+        let expected = revision.map_or(Expected::NoStream, Expected::Revision);
+        let append = Append { stream: self.stream.clone(), expected, events };
+        let after = Known { state: after, revision: None, time: Some(at), cause: latest.or(*cause) };
+        Ok(Some(Prepared { append, appended, after }))
+    }
+
+    async fn catch_up(&mut self, log: &Rc<Collector>) -> Result<(), ReadError> {
+        let new = match self.known.revision {
+            None => log.read(self.stream.clone()).await?,
+            Some(Revision(last)) => log.read_from(&self.stream, Revision(last + 1)).await?,
+        };
+        for recorded in new {
+            self.apply(&recorded)?;
+        }
+        self.current = true;
+        Ok(())
+    }
+
+    fn apply(&mut self, recorded: &Recorded) -> Result<(), ReadError> {
+        let Some(event) = D::from_log(&recorded.event) else {
+            return Err(ReadError::Damaged(format!("{} holds a {}", self.stream, recorded.kind)));
+        };
+        let cause = Cause::of(&recorded.meta, recorded.id, recorded.revision == Revision(0));
+        self.known.state.evolve(event);
+        self.known.revision = Some(recorded.revision);
+        self.known.time = Some(recorded.time);
+        self.known.cause = cause.or(self.known.cause);
+        Ok(())
+    }
+
+    fn decided(&self, appended: usize) -> Decided<D> {
+        Decided { state: self.known.state.clone(), revision: self.known.revision, appended }
+    }
+}
+
+/// What a timer or a worker does names the request that it follows from, and carries its correlation id.
+fn traced(meta: &Meta, cause: Option<Cause>) -> Meta {
+    match (meta.via, cause) {
+        (Via::Worker | Via::Scheduler, Some(Cause { correlation_id, event })) => {
+            Meta { correlation_id, causation_id: meta.causation_id.or(Some(event)), ..meta.clone() }
+        }
+        (Via::Worker | Via::Scheduler, None) | (Via::Http | Via::Cli | Via::Library, _) => meta.clone(),
+    }
+}

@@ -1,0 +1,147 @@
+//! Which children of a cancelled parent need a request, and how many a turn takes.
+
+use taskbell::reactions::backlog::{BATCH, Backlog, Batch, CHECKS};
+use taskbell::store::{Append, EventStore, Expected, LogEvent, Meta, NewEvent, StreamName, Via, new_id, now};
+use taskbell::task::event::{CancelPolicy, CancelRequested, Created};
+use taskbell::task::{Event, Position, Revision, TaskId};
+use taskbell::views::Views;
+
+/// A log, and the views and the backlog that follow it.
+struct World {
+    store: EventStore,
+    views: Views,
+    backlog: Backlog,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { store: EventStore::memory(), views: Views::default(), backlog: Backlog::default() }
+    }
+
+    async fn record(&mut self, events: Vec<(TaskId, Expected, Event)>) {
+        let append = |(task, expected, event): (TaskId, Expected, Event)| {
+            let meta = Meta {
+                actor: "ann".into(),
+                via: Via::Http,
+                correlation_id: new_id(),
+                causation_id: None,
+                request_id: None,
+            };
+            let events = vec![NewEvent { id: new_id(), time: now(), meta, event: LogEvent::Task(event) }];
+            Append { stream: StreamName::task(task), expected, events }
+        };
+        self.store.append_many(events.into_iter().map(append).collect()).await;
+        let recorded = self.store.read_all(self.views.position(), usize::MAX).await.unwrap();
+        for recorded in &recorded {
+            self.views.apply(recorded);
+        }
+        for recorded in &recorded {
+            self.backlog.push_event(recorded, &self.views);
+        }
+    }
+
+    async fn create(&mut self, parent: Option<TaskId>, count: usize) -> Vec<TaskId> {
+        let ids: Vec<_> = (0..count).map(|_| TaskId::from_uuid(new_id())).collect();
+        self.record(ids.iter().map(|id| (*id, Expected::NoStream, created(parent))).collect()).await;
+        ids
+    }
+
+    async fn cancel(&mut self, tasks: &[TaskId]) {
+        let request = |task: &TaskId| (*task, Expected::Revision(Revision(0)), cancel_requested());
+        self.record(tasks.iter().map(request).collect()).await;
+    }
+
+    fn turn(&mut self) -> Vec<Batch> {
+        self.backlog.take_turn(&self.views)
+    }
+
+    /// The children of all turns, each turn with as many; what is left of a parent is added again.
+    fn all_turns(&mut self) -> Vec<Vec<TaskId>> {
+        let mut turns = Vec::new();
+        while !self.backlog.is_empty() {
+            let turn = self.turn();
+            self.backlog.extend(turn.iter().filter_map(|batch| batch.rest));
+            turns.push(turn.into_iter().flat_map(|batch| batch.children).collect());
+        }
+        turns
+    }
+}
+
+fn created(parent: Option<TaskId>) -> Event {
+    Event::Created(Box::new(Created {
+        kind: "k".into(),
+        title: "t".into(),
+        owner: "ann".into(),
+        input: serde_json::Value::Null,
+        queue: "q".into(),
+        priority: 0,
+        run_at: None,
+        max_attempts: 1,
+        timeout_s: None,
+        labels: std::collections::BTreeMap::new(),
+        parent,
+        unique_key: None,
+        concurrency_key: None,
+        schedule: None,
+        idempotency: None,
+    }))
+}
+
+fn cancel_requested() -> Event {
+    let policy = CancelPolicy { ask_for_ms: None, interrupt_for_ms: None };
+    Event::CancelRequested(CancelRequested { reason: None, policy })
+}
+
+#[tokio::test]
+async fn each_child_that_has_no_request_is_in_one_turn_and_a_turn_has_a_hundred() {
+    let mut world = World::new();
+    let parent = world.create(None, 1).await[0];
+    let children = world.create(Some(parent), 250).await;
+    world.cancel(&[parent]).await;
+    let turns = world.all_turns();
+    assert_eq!(turns.iter().map(Vec::len).collect::<Vec<_>>(), [BATCH, BATCH, 50]);
+    assert_eq!(turns.concat(), children);
+}
+
+#[tokio::test]
+async fn a_turn_checks_a_thousand_children_however_many_need_no_request() {
+    let mut world = World::new();
+    let parent = world.create(None, 1).await[0];
+    let requested = world.create(Some(parent), 2 * CHECKS + 1).await;
+    let last = world.create(Some(parent), 1).await[0];
+    world.cancel(&requested).await;
+    world.cancel(&[parent]).await;
+    assert_eq!(world.all_turns(), [vec![], vec![], vec![last]]);
+}
+
+#[tokio::test]
+async fn a_parent_of_many_lets_others_go_first_after_each_turn() {
+    let mut world = World::new();
+    let parents = world.create(None, 2).await;
+    let first = world.create(Some(parents[0]), BATCH + 1).await;
+    let second = world.create(Some(parents[1]), 1).await;
+    world.cancel(&parents).await;
+    assert_eq!(world.all_turns(), [first[..BATCH].to_vec(), vec![second[0], first[BATCH]]]);
+}
+
+#[tokio::test]
+async fn a_turn_that_failed_is_taken_again_as_it_was() {
+    let mut world = World::new();
+    let parent = world.create(None, 1).await[0];
+    world.create(Some(parent), BATCH + 1).await;
+    world.cancel(&[parent]).await;
+    let failed = world.turn();
+    world.backlog.extend(failed.iter().map(|batch| batch.cancel));
+    assert_eq!(world.turn(), failed);
+}
+
+#[tokio::test]
+async fn a_child_of_a_cancelled_parent_is_in_the_backlog_from_its_creation_on() {
+    let mut world = World::new();
+    let parent = world.create(None, 1).await[0];
+    world.cancel(&[parent]).await;
+    assert!(world.backlog.is_empty(), "there is no child yet");
+    let child = world.create(Some(parent), 1).await;
+    assert_eq!(world.all_turns(), [child]);
+    assert_eq!(world.store.head().position, Position(3));
+}

@@ -1,0 +1,71 @@
+//! How much work a query does under the lock of the views, counted in rows.
+
+use taskbell::views::{Filter, Order, Page, PageRequest, RowBudget, Views};
+
+use super::history::{Created, Log, plain};
+
+/// As many tasks of each kind as given, one kind after the other.
+fn views(kinds: &[(&str, usize)]) -> Views {
+    let (mut log, mut views) = (Log::default(), Views::default());
+    for (kind, count) in kinds {
+        for _ in 0..*count {
+            log.create(Created { kind: (*kind).to_owned(), ..plain("ann", "task") }, "ann");
+        }
+    }
+    for recorded in &log.events {
+        views.apply(recorded);
+    }
+    views
+}
+
+fn of_kind(kind: &str) -> Filter {
+    Filter { kind: vec![kind.to_owned()], ..Filter::default() }
+}
+
+/// The page, if the bound allows it, and how many rows were read.
+fn page_within(views: &Views, filter: &Filter, request: &PageRequest, most: usize) -> (Option<Page>, usize) {
+    let budget = RowBudget::new(most);
+    let page = views.page_within(filter, request, &budget).unwrap();
+    (page, budget.rows_read())
+}
+
+fn newest(limit: usize) -> PageRequest {
+    PageRequest { order: Order::Desc, limit, cursor: None }
+}
+
+#[test]
+fn a_kind_that_lies_below_many_newer_tasks_is_not_looked_for_beyond_the_bound() {
+    let views = views(&[("old", 300), ("new", 1200)]);
+    let (page, rows) = page_within(&views, &of_kind("old"), &newest(20), 1000);
+    assert!(rows <= 1000, "{rows} rows were read under the lock");
+    assert!(page.is_none(), "the caller reads a snapshot");
+    assert_eq!(views.snapshot_for(&of_kind("old")).page(&of_kind("old"), &newest(20)).unwrap().total, 300);
+}
+
+#[test]
+fn a_page_that_the_bound_allows_is_the_same_page() {
+    let views = views(&[("old", 300), ("new", 1200)]);
+    let filter = of_kind("new");
+    let (page, rows) = page_within(&views, &filter, &newest(20), 1000);
+    let (page, whole) = (page.unwrap(), views.page(&filter, &newest(20)).unwrap());
+    assert_eq!((page.total, page.next, page.items.len()), (whole.total, whole.next, 20));
+    assert!(rows <= 22, "{rows} rows were read for a page of 20");
+}
+
+#[test]
+fn a_bound_that_is_exactly_enough_gives_the_page_and_one_row_less_gives_none() {
+    let views = views(&[("old", 1), ("new", 99)]);
+    let request = newest(1);
+    assert!(page_within(&views, &of_kind("old"), &request, 100).0.is_some());
+    let (page, rows) = page_within(&views, &of_kind("old"), &request, 99);
+    assert!(page.is_none() && rows <= 99, "{rows} rows");
+}
+
+#[test]
+fn a_search_that_can_not_end_within_the_bound_does_not_begin() {
+    let views = views(&[("new", 50)]);
+    let filter = Filter { q: Filter::words("nothing"), ..Filter::default() };
+    let (page, rows) = page_within(&views, &filter, &newest(20), 49);
+    assert!(page.is_none());
+    assert_eq!(rows, 0);
+}
