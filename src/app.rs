@@ -21,11 +21,12 @@ use crate::dispatch::policies::KindPolicies;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
 use crate::http::plumbing::connection::ClientConnection;
 use crate::http::{self, AppState, Problem, accept};
-use crate::projection::metrics::Metrics;
+use crate::projection::metrics::{Meter, Metrics};
 use crate::projection::projector::Projector;
 use crate::projection::projector::Stop;
 use crate::projection::reader::sides;
-use crate::projection::replay::{Replayer, views_at};
+use crate::projection::replay::{BULK_CANCEL, Replayer, views_at};
+use crate::reactions::scheduler::Firing;
 use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_id};
 use crate::streams::create::{Accepted, UniqueKeys};
 use crate::streams::keyed_lock::KeyedLock;
@@ -37,7 +38,7 @@ use crate::work::{BulkCancel, Doors, Drain, Handler, Handlers, LocalWorker, NotR
 
 mod subscribers;
 
-use subscribers::{Subscribers, Surroundings};
+use subscribers::{Parts, Subscribers, Threads};
 
 /// A connection whose peer takes nothing for so long is ended by the kernel; see `http::live`. Longer than the hub's
 /// patience with a stalled reader, so that one who reads again in between finds out why it was let go.
@@ -46,6 +47,9 @@ const USER_TIMEOUT: Duration = Duration::from_secs(90);
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long open connections are waited for on the way out, in seconds.
 const SHUTDOWN_S: u64 = 2;
+
+/// Threads of single actors: the projector, replays, the dispatcher, pushes, reactions.
+const OWN_THREADS: usize = 5;
 
 /// Why a Taskbell did not start. Nothing runs and the log is closed again.
 #[derive(Debug, thiserror::Error)]
@@ -141,34 +145,37 @@ impl Taskbell {
         let (store, views) = open(options.data.as_deref()).await?;
         let (write, read) = sides(views);
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let arbiters: Vec<Arbiter> = (0..cores + 2).map(|_| Arbiter::new()).collect();
-        let (shards, own) = arbiters.split_at(cores);
+        let arbiters: Vec<Arbiter> = (0..cores + OWN_THREADS).map(|_| Arbiter::new()).collect();
+        let (own, shards) = arbiters.split_at(OWN_THREADS);
+        let [projection, replay, dispatch, push, reactions] = own else { unreachable!() };
 
         let registry = Registry::start(&store, shards);
         let settings = Arc::new(options.settings.with_defaults(options.handlers.policies()));
         let capacity = Arc::new(Capacity::new(options.limits));
-        let (keys, unique) = (KeyedLock::default(), UniqueKeys::default());
+        let (keys, unique, firing) = (KeyedLock::default(), UniqueKeys::default(), Firing::default());
         let metrics = Metrics::new().map_err(|error| StartError::Io("metrics", io::Error::other(error)))?;
-        let (subscribers, firing) = Subscribers::start(&Surroundings {
-            store: &store,
-            read: &read,
-            registry: &registry,
-            capacity: &capacity,
-            settings: &settings,
-            unique: &unique,
-            metrics: &metrics,
+        let meter = Meter::new(metrics.clone(), settings.names().chain([BULK_CANCEL]));
+        let parts = Parts {
+            store: store.clone(),
+            read: read.clone(),
+            registry: registry.clone(),
+            capacity: capacity.clone(),
+            settings: settings.clone(),
+            unique: unique.clone(),
+            firing: firing.clone(),
+        };
+        let subscribers = Subscribers::start(parts, &Threads { dispatch, push, reactions });
+        let (log, told, progressed) = (store.clone(), subscribers.subscribers(), subscribers.hub.clone().recipient());
+        let projector = Projector::start_in_arbiter(&projection.handle(), move |_| {
+            Projector::new(log, write, told, progressed, meter)
         });
-        let (log, committed, progressed) =
-            (store.clone(), subscribers.recipients(), subscribers.hub.clone().recipient());
-        let projector =
-            Projector::start_in_arbiter(&own[0].handle(), move |_| Projector::new(log, write, committed, progressed));
         let log = store.clone();
-        let historian = Replayer::start_in_arbiter(&own[1].handle(), move |_| Replayer::new(log));
+        let replayer = Replayer::start_in_arbiter(&replay.handle(), move |_| Replayer::new(log));
 
         let mut handlers = options.handlers;
         handlers.register(BulkCancel {
             execute: registry.recipient(),
-            history: historian.recipient(),
+            history: replayer.recipient(),
             kinds: settings.clone(),
         })?;
         let doors = doors(&registry, &subscribers.dispatcher, &projector);

@@ -6,6 +6,7 @@ mod api;
 mod bench;
 mod cli;
 mod crash;
+mod dispatch;
 mod event_contract;
 mod library;
 mod push;

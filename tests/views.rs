@@ -3,11 +3,10 @@
 mod aside;
 mod bounds;
 mod fold;
-mod history;
+pub(crate) mod history;
 mod laws;
 mod lists;
 mod offers;
 mod oracle;
 mod rules;
-mod run_queue;
 mod world;

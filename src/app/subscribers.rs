@@ -1,18 +1,16 @@
-//! Whoever hears of events once they are in the views.
+//! The actors that the projector tells of events, each on the thread that its haste asks for.
 
 use std::sync::Arc;
 
-use actix::{Actor, Addr, Recipient};
+use actix::{Actor, Addr, Arbiter};
 
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::policies::KindPolicies;
-use crate::projection::metrics::{Meter, Metrics};
-use crate::projection::projector::Committed;
 use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
-use crate::projection::replay::BULK_CANCEL;
-use crate::push::hub::Hub;
+use crate::projection::subscribers::Subscriber;
+use crate::push::hub::{Audience, Hub};
 use crate::reactions::cascade::Cascade;
 use crate::reactions::scheduler::{Firing, Scheduler};
 use crate::store::EventStore;
@@ -23,58 +21,65 @@ use crate::streams::registry::Registry;
 pub(super) struct Subscribers {
     pub(super) dispatcher: Addr<Dispatcher>,
     pub(super) hub: Addr<Hub>,
-    cascade: Addr<Cascade>,
-    scheduler: Addr<Scheduler>,
-    meter: Addr<Meter>,
+    pub(super) cascade: Addr<Cascade>,
+    pub(super) scheduler: Addr<Scheduler>,
+    audience: Audience,
 }
 
 /// What they need of the rest.
-pub(super) struct Surroundings<'a> {
-    pub(super) store: &'a EventStore,
-    pub(super) read: &'a ViewsReader,
-    pub(super) registry: &'a Registry,
-    pub(super) capacity: &'a Arc<Capacity>,
-    pub(super) settings: &'a Arc<KindPolicies>,
-    pub(super) unique: &'a UniqueKeys,
-    pub(super) metrics: &'a Metrics,
+pub(super) struct Parts {
+    pub(super) store: EventStore,
+    pub(super) read: ViewsReader,
+    pub(super) registry: Registry,
+    pub(super) capacity: Arc<Capacity>,
+    pub(super) settings: Arc<KindPolicies>,
+    pub(super) unique: UniqueKeys,
+    /// What the removal of a schedule waits for.
+    pub(super) firing: Firing,
+}
+
+/// The threads that they live on: the dispatcher's timers wait for nobody, a busy hub delays nothing but pushes.
+pub(super) struct Threads<'a> {
+    pub(super) dispatch: &'a Arbiter,
+    pub(super) push: &'a Arbiter,
+    pub(super) reactions: &'a Arbiter,
 }
 
 impl Subscribers {
-    /// Starts them all; the views must not move on before the projector is told of them. What a removal of a schedule
-    /// waits for comes with them.
-    pub(super) fn start(with: &Surroundings<'_>) -> (Self, Firing) {
-        let Surroundings { store, read, registry, capacity, settings, unique, metrics } = with;
-        let (registry, read) = (|| (*registry).clone(), || (*read).clone());
-        let firing = Firing::default();
-        let scheduler = Scheduler::new(registry(), read(), (*unique).clone(), firing.clone()).start();
-        let meter = Meter::new((*metrics).clone(), settings.names().chain([BULK_CANCEL]));
-        let subscribers = Self {
-            dispatcher: Dispatcher::new(registry(), read(), Arc::clone(capacity), Arc::clone(settings)).start(),
-            hub: Hub::new(read(), Arc::clone(capacity), store.epoch()).start(),
-            cascade: Cascade::new(registry(), read(), (*store).clone(), Arc::clone(settings)).start(),
-            scheduler,
-            meter: meter.start(),
-        };
-        (subscribers, firing)
+    /// Starts them all.
+    pub(super) fn start(parts: Parts, threads: &Threads<'_>) -> Self {
+        let Parts { store, read, registry, capacity, settings, unique, firing } = parts;
+        let (dispatch, push, reactions) =
+            (threads.dispatch.handle(), threads.push.handle(), threads.reactions.handle());
+        let audience = Audience::default();
+        let dispatcher = Dispatcher::new(registry.clone(), read.clone(), Arc::clone(&capacity), Arc::clone(&settings));
+        let hub = Hub::new(read.clone(), capacity, store.epoch(), audience.clone());
+        let scheduler = Scheduler::new(registry.clone(), read.clone(), unique, firing);
+        let cascade = Cascade::new(registry, read, store, settings);
+        Self {
+            dispatcher: Dispatcher::start_in_arbiter(&dispatch, |_| dispatcher),
+            hub: Hub::start_in_arbiter(&push, |_| hub),
+            cascade: Cascade::start_in_arbiter(&reactions, |_| cascade),
+            scheduler: Scheduler::start_in_arbiter(&reactions, |_| scheduler),
+            audience,
+        }
     }
 
-    /// Who is to be told.
-    pub(super) fn recipients(&self) -> Vec<Recipient<Committed>> {
+    /// What each of them is told.
+    pub(super) fn subscribers(&self) -> Vec<Subscriber> {
+        let audience = self.audience.clone();
         vec![
-            self.dispatcher.clone().recipient(),
-            self.hub.clone().recipient(),
-            self.cascade.clone().recipient(),
-            self.scheduler.clone().recipient(),
-            self.meter.clone().recipient(),
+            Subscriber::new(self.dispatcher.clone().recipient(), Dispatcher::concerns),
+            Subscriber::new(self.hub.clone().recipient(), move |_| !audience.is_empty()),
+            Subscriber::new(self.cascade.clone().recipient(), Cascade::concerns),
+            Subscriber::new(self.scheduler.clone().recipient(), Scheduler::concerns),
         ]
     }
 
-    /// Nobody needs them any more.
     pub(super) fn stop(&self) {
         self.dispatcher.do_send(Stop);
         self.hub.do_send(Stop);
         self.cascade.do_send(Stop);
         self.scheduler.do_send(Stop);
-        self.meter.do_send(Stop);
     }
 }

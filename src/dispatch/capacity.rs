@@ -66,6 +66,13 @@ impl Capacity {
         lock(&self.pending)
     }
 
+    /// Empties the run queue, and locks it to be filled anew.
+    pub(super) fn reset(&self) -> MutexGuard<'_, RunQueue> {
+        let mut queue = self.pending();
+        *queue = queue.emptied();
+        queue
+    }
+
     pub(super) fn offer_local(&self, offer: &WorkOffer, free: usize) {
         let mut offers = lock(&self.offers);
         if offers.local != *offer {

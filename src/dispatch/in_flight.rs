@@ -22,9 +22,9 @@
 
 use std::collections::HashMap;
 
-use super::messages::Directive;
+use super::directive::Directive;
 use crate::task::TaskId;
-use crate::views::{Row, RunQueue, Spot, Wants};
+use crate::views::{QueuePosition, Row, RunQueue, WorkOffer};
 
 /// Where an attempt is to be executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ enum Phase {
 /// A place in the run queue that counts as running.
 #[derive(Debug)]
 struct Turn {
-    spot: Spot,
+    position: QueuePosition,
     /// It was taken while the entry was there already.
     is_second: bool,
 }
@@ -79,17 +79,17 @@ pub struct InFlight {
 impl InFlight {
     /// Takes the task whose turn it is among those that are wanted; the caller sends its start. A task whose former start
     /// is not answered, or whose former attempt's code still runs here, keeps its turn until then.
-    pub fn take(&mut self, queue: &mut RunQueue, wants: &Wants, executor: Executor) -> Option<TaskId> {
+    pub fn take(&mut self, queue: &mut RunQueue, wants: &WorkOffer, executor: Executor) -> Option<TaskId> {
         loop {
-            let (task, spot) = queue.take(wants)?;
+            let (task, position) = queue.take(wants)?;
             let Some(entry) = self.tasks.get_mut(&task) else {
                 let phase = Phase::Starting { executor, directives: Vec::new() };
-                self.tasks.insert(task, Entry { phase, turn: Some(Turn { spot, is_second: false }) });
+                self.tasks.insert(task, Entry { phase, turn: Some(Turn { position, is_second: false }) });
                 self.count(executor, 1);
                 return Some(task);
             };
-            if let Some(former) = entry.turn.replace(Turn { spot, is_second: true }) {
-                queue.release(&former.spot);
+            if let Some(former) = entry.turn.replace(Turn { position, is_second: true }) {
+                queue.release(&former.position);
             }
         }
     }
@@ -98,7 +98,7 @@ impl InFlight {
     pub fn apply_change(&mut self, queue: &mut RunQueue, before: Option<&Row>, after: &Row) {
         let leaves_queue = before.is_some_and(|before| RunQueue::leaves(before, after));
         let turn = if leaves_queue { self.take_turn(after.id()) } else { None };
-        queue.apply_change(before, after, turn.as_ref().map(|turn| &turn.spot));
+        queue.apply_change(before, after, turn.as_ref().map(|turn| &turn.position));
     }
 
     /// The start was written, and its attempt is executed by a worker elsewhere.
@@ -193,8 +193,8 @@ impl InFlight {
             self.uncount(executor);
         }
         match entry.turn.take() {
-            Some(turn) if turn.is_second => queue.give_back(task, &turn.spot),
-            Some(turn) if in_vain => queue.release(&turn.spot),
+            Some(turn) if turn.is_second => queue.give_back(task, &turn.position),
+            Some(turn) if in_vain => queue.release(&turn.position),
             Some(turn) => _ = self.tasks.insert(task, Entry { phase: Phase::Announced, turn: Some(turn) }),
             None => {}
         }

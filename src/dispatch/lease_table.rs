@@ -1,36 +1,41 @@
-//! The leases that workers outside this process hold: until when, what their workers have been told, and the heartbeats
-//! that wait for news.
+//! The leases of workers outside this process: their deadlines, the directives for their workers, and the heartbeats that
+//! wait for directives.
 //!
-//! It holds no truth: who holds a task is in the log. A restart makes the table anew, with fresh deadlines.
+//! It holds no truth: which worker holds a task is in the log. A restart makes the table anew, with fresh deadlines.
+//!
+//! A directive and a heartbeat race. Before a heartbeat arrives, the directive is kept with the lease. While a heartbeat
+//! waits, the directive ends its wait. After the answer was sent, it may be lost on its way: therefore a directive is sent
+//! again with each answer, until a heartbeat names it as seen.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::messages::Directive;
+use super::directive::Directive;
 use crate::task::TaskId;
+use crate::task::deadlines::DeadlineQueue;
 
-/// A worker's sign of life for one lease.
+/// A worker's heartbeat for one lease.
 #[derive(Clone, Debug)]
 pub struct LeaseHeartbeat {
     /// Which task.
     pub task: TaskId,
     /// Which attempt.
     pub attempt: u32,
-    /// BLAKE3 of the secret that it shows, in hexadecimal.
+    /// BLAKE3 of the secret that the worker sent, in hexadecimal.
     pub secret: String,
-    /// The directive that it has heard already.
+    /// The last directive that the worker has received.
     pub seen: Option<Directive>,
 }
 
-/// The answer to a heartbeat: which of its leases are told what, and how long the first of them still lives.
+/// The answer to a heartbeat: the directives for its leases, and how long the first of them still lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeartbeatReply {
-    /// Place in the heartbeat, and what it is told.
+    /// Place of the lease in the heartbeat, and the directive.
     pub directives: Vec<(usize, Directive)>,
-    /// Until the first of its leases ends; none where it holds none.
+    /// Until the first of the leases ends; none where the worker holds none of them.
     pub left: Option<Duration>,
 }
 
@@ -42,23 +47,20 @@ struct Lease {
     /// BLAKE3 of its secret, in hexadecimal.
     secret: Box<str>,
     ttl: Duration,
-    deadline: Instant,
-    /// The last that it is to be told.
+    /// The strictest directive so far.
     directive: Option<Directive>,
-    /// The heartbeat that waits for news of it, and its place there.
+    /// The heartbeat that waits for a directive for it, and the lease's place there.
     waiting: Option<(u64, usize)>,
 }
 
-/// A heartbeat that waits for news.
-struct Parked {
-    /// The leases that are its worker's, by their places in it.
-    theirs: Vec<(usize, TaskId)>,
-    /// When its time is over.
-    until: Instant,
+/// A heartbeat that waits for directives.
+struct WaitingHeartbeat {
+    /// The leases that its worker holds, by their places in it.
+    held: Vec<(usize, TaskId)>,
     answer: oneshot::Sender<HeartbeatReply>,
 }
 
-/// A lease to be.
+/// A lease that begins.
 pub(super) struct Grant {
     pub(super) attempt: u32,
     pub(super) worker: Arc<str>,
@@ -69,56 +71,54 @@ pub(super) struct Grant {
 /// The table; see the module.
 #[derive(Default)]
 pub(super) struct LeaseTable {
-    held: HashMap<TaskId, Lease>,
-    deadlines: BTreeSet<(Instant, TaskId)>,
-    parked: HashMap<u64, Parked>,
-    waits: BTreeSet<(Instant, u64)>,
-    next: u64,
+    leases: HashMap<TaskId, Lease>,
+    deadlines: DeadlineQueue<Instant, TaskId>,
+    /// The heartbeats that wait, by number.
+    heartbeats: HashMap<u64, WaitingHeartbeat>,
+    /// When the wait of each ends.
+    waits: DeadlineQueue<Instant, u64>,
+    last_number: u64,
 }
 
 impl LeaseTable {
-    /// A worker holds this from now on. One that is known already stays as it is.
+    /// A worker holds the lease from now on. A lease of this attempt, or a later one, stays as it is.
     pub(super) fn grant(&mut self, task: TaskId, grant: Grant, now: Instant) {
-        if self.held.get(&task).is_some_and(|lease| lease.attempt >= grant.attempt) {
+        if self.leases.get(&task).is_some_and(|lease| lease.attempt >= grant.attempt) {
             return;
         }
-        self.end(task, u32::MAX);
         let Grant { attempt, worker, secret, ttl } = grant;
-        let deadline = now + ttl;
-        self.deadlines.insert((deadline, task));
-        let lease = Lease { attempt, worker, secret, ttl, deadline, directive: None, waiting: None };
-        self.held.insert(task, lease);
+        self.deadlines.set(task, now + ttl, ());
+        self.leases.insert(task, Lease { attempt, worker, secret, ttl, directive: None, waiting: None });
     }
 
-    /// The attempt is over, and its worker knows.
+    /// The attempt has ended, and its worker knows.
     pub(super) fn end(&mut self, task: TaskId, attempt: u32) {
-        if self.held.get(&task).is_some_and(|lease| lease.attempt <= attempt)
-            && let Some(lease) = self.held.remove(&task)
-        {
-            self.deadlines.remove(&(lease.deadline, task));
+        if self.leases.get(&task).is_some_and(|lease| lease.attempt <= attempt) {
+            self.leases.remove(&task);
+            self.deadlines.remove(task);
         }
     }
 
-    /// The attempt is over, and its worker doesn't know: if it waits for news, this is it. A later heartbeat finds nothing.
+    /// The attempt has ended without its worker: a heartbeat that waits gets the directive `lost`, and so does each later one.
     pub(super) fn lose(&mut self, task: TaskId, attempt: u32, now: Instant) {
-        if self.held.get(&task).is_some_and(|lease| lease.attempt <= attempt) {
+        if self.leases.get(&task).is_some_and(|lease| lease.attempt <= attempt) {
             self.direct(task, Directive::Lost, now);
             self.end(task, attempt);
         }
     }
 
-    /// What its worker is to be told, at once if it listens. A directive never gives way to a milder one.
+    /// Sends the directive to the lease's worker, at once if a heartbeat waits. A milder one than before changes nothing.
     pub(super) fn direct(&mut self, task: TaskId, directive: Directive, now: Instant) {
-        let Some(lease) = self.held.get_mut(&task).filter(|lease| lease.directive < Some(directive)) else { return };
+        let Some(lease) = self.leases.get_mut(&task).filter(|lease| lease.directive < Some(directive)) else { return };
         lease.directive = Some(directive);
-        if let Some((parked, place)) = lease.waiting {
-            self.answer(parked, vec![(place, directive)], now);
+        if let Some((heartbeat, place)) = lease.waiting {
+            self.answer(heartbeat, vec![(place, directive)], now);
         }
     }
 
-    /// A worker's sign of life. The answer comes at once where there is news; else it is parked, and the result says
-    /// until when at most.
-    pub(super) fn beat(
+    /// Renews the leases of a heartbeat. The answer is sent at once where there are directives; else the heartbeat waits, and
+    /// the result says until when at most.
+    pub(super) fn renew(
         &mut self,
         (worker, beats): (&str, &[LeaseHeartbeat]),
         wait: Duration,
@@ -127,105 +127,111 @@ impl LeaseTable {
     ) -> Option<Instant> {
         let (mut directives, mut held, mut shortest) = (Vec::new(), Vec::new(), None::<Duration>);
         for (place, beat) in beats.iter().enumerate() {
-            let theirs = |lease: &&mut Lease| {
-                lease.attempt == beat.attempt && *lease.secret == *beat.secret && &*lease.worker == worker
-            };
-            let Some(lease) = self.held.get_mut(&beat.task).filter(theirs) else {
+            let Some(lease) = self.leases.get(&beat.task).filter(|lease| lease.is_held(worker, beat)) else {
                 if beat.seen != Some(Directive::Lost) {
                     directives.push((place, Directive::Lost));
                 }
                 continue;
             };
             held.push((place, beat.task));
-            self.deadlines.remove(&(lease.deadline, beat.task));
-            lease.deadline = now + lease.ttl;
-            self.deadlines.insert((lease.deadline, beat.task));
+            self.deadlines.set(beat.task, now + lease.ttl, ());
             shortest = Some(shortest.map_or(lease.ttl, |shortest| shortest.min(lease.ttl)));
-            if let Some(directive) = lease.directive.filter(|directive| beat.seen < Some(*directive)) {
-                directives.push((place, directive));
-            }
+            directives
+                .extend(lease.directive.filter(|directive| beat.seen < Some(*directive)).map(|told| (place, told)));
         }
         let wait = shortest.map_or(Duration::ZERO, |shortest| wait.min(shortest / 3));
-        self.next += 1;
-        let (number, until) = (self.next, now + wait);
-        self.parked.insert(number, Parked { theirs: held.clone(), until, answer });
-        self.waits.insert((until, number));
+        self.last_number += 1;
+        let (number, until) = (self.last_number, now + wait);
+        self.heartbeats.insert(number, WaitingHeartbeat { held: held.clone(), answer });
         if !directives.is_empty() || wait.is_zero() {
             self.answer(number, directives, now);
             return None;
         }
+        self.waits.set(number, until, ());
+        self.wait(number, held, now);
+        Some(until)
+    }
+
+    /// The heartbeat waits for directives for these leases. Of two heartbeats that wait for one lease the later one stays, and
+    /// the other one is answered: so no more of them wait than there are leases.
+    fn wait(&mut self, number: u64, held: Vec<(usize, TaskId)>, now: Instant) {
         for (place, task) in held {
-            let before = self.held.get_mut(&task).and_then(|lease| lease.waiting.replace((number, place)));
-            // Of two heartbeats that wait for news of one lease, the later one gets it, and the other waits no longer: so
-            // there are never more of them than leases.
+            let before = self.leases.get_mut(&task).and_then(|lease| lease.waiting.replace((number, place)));
             if let Some((former, _)) = before.filter(|(former, _)| *former != number) {
                 self.answer(former, Vec::new(), now);
             }
         }
-        Some(until)
     }
 
     /// Ends the wait of a heartbeat, if it still waits.
     fn answer(&mut self, number: u64, directives: Vec<(usize, Directive)>, now: Instant) {
-        let Some(Parked { theirs, until, answer }) = self.parked.remove(&number) else { return };
-        self.waits.remove(&(until, number));
+        let Some(WaitingHeartbeat { held, answer }) = self.heartbeats.remove(&number) else { return };
+        self.waits.remove(number);
         let mut left = None::<Duration>;
-        for (_, task) in theirs {
-            let Some(lease) = self.held.get_mut(&task) else { continue };
-            let remains = lease.deadline.saturating_duration_since(now);
+        for (_, task) in held {
+            let (Some(lease), Some(deadline)) = (self.leases.get_mut(&task), self.deadlines.deadline(task)) else {
+                continue;
+            };
+            let remains = deadline.saturating_duration_since(now);
             left = Some(left.map_or(remains, |left| left.min(remains)));
-            lease.waiting = lease.waiting.filter(|(parked, _)| *parked != number);
+            lease.waiting = lease.waiting.filter(|(heartbeat, _)| *heartbeat != number);
         }
-        // Whoever is gone asks again, and nothing is lost with it: a directive is repeated until it is seen.
+        // A client that has gone sends another heartbeat, and gets the directives again.
         let _ = answer.send(HeartbeatReply { directives, left });
     }
 
-    /// Answers the heartbeats whose time is over.
+    /// Answers the heartbeats whose wait is over.
     pub(super) fn end_waits(&mut self, now: Instant) {
-        let over: Vec<u64> =
-            self.waits.iter().take_while(|(until, _)| *until <= now).map(|(_, number)| *number).collect();
-        for number in over {
+        for (number, ()) in self.waits.take_due(now, usize::MAX) {
             self.answer(number, Vec::new(), now);
         }
     }
 
-    /// When the next of them ends.
+    /// When the next wait ends.
     pub(super) fn next_wait(&self) -> Option<Instant> {
-        self.waits.first().map(|(until, _)| *until)
+        self.waits.next_deadline()
     }
 
-    /// Tells every worker that waits for news that this server is about to go.
+    /// Answers every heartbeat that waits: this server is about to stop.
     pub(super) fn drain(&mut self, now: Instant) {
-        let told = |parked: &Parked| parked.theirs.iter().map(|(place, _)| (*place, Directive::Drain)).collect();
-        let waiting: Vec<(u64, Vec<_>)> = self.parked.iter().map(|(number, parked)| (*number, told(parked))).collect();
-        for (number, directives) in waiting {
-            self.answer(number, directives, now);
+        let waiting: Vec<u64> = self.heartbeats.keys().copied().collect();
+        for number in waiting {
+            let held = self.heartbeats.get(&number).map(|heartbeat| heartbeat.held.clone()).unwrap_or_default();
+            self.answer(number, held.into_iter().map(|(place, _)| (place, Directive::Drain)).collect(), now);
         }
     }
 
-    /// Takes out the leases that have ended without a heartbeat.
-    pub(super) fn expired(&mut self, now: Instant) -> Vec<(TaskId, u32)> {
-        let over: Vec<TaskId> =
-            self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now).map(|(_, task)| *task).collect();
-        let attempt = |task: &TaskId| self.held.get(task).map(|lease| (*task, lease.attempt));
-        let over: Vec<(TaskId, u32)> = over.iter().filter_map(attempt).collect();
-        for (task, attempt) in &over {
+    /// Removes the leases that had no heartbeat in time.
+    pub(super) fn take_expired(&mut self, now: Instant) -> Vec<(TaskId, u32)> {
+        let expired = self.deadlines.take_due(now, usize::MAX).into_iter();
+        let expired: Vec<(TaskId, u32)> =
+            expired.filter_map(|(task, ())| self.leases.get(&task).map(|lease| (task, lease.attempt))).collect();
+        for (task, attempt) in &expired {
             self.lose(*task, *attempt, now);
         }
-        over
+        expired
     }
 
-    /// When the next lease ends.
+    /// When the next lease expires.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        self.deadlines.next_deadline()
     }
 
-    /// Every lease begins anew, as after a restart: we were away, and nobody could reach us.
-    pub(super) fn renew(&mut self, now: Instant) {
-        self.deadlines.clear();
-        for (task, lease) in &mut self.held {
-            lease.deadline = now + lease.ttl;
-            self.deadlines.insert((lease.deadline, *task));
+    /// Every lease gets a fresh deadline, as after a restart: this process was suspended, and no heartbeat could reach it.
+    pub(super) fn renew_all(&mut self, now: Instant) {
+        for (task, lease) in &self.leases {
+            self.deadlines.set(*task, now + lease.ttl, ());
         }
+    }
+
+    /// The attempts that have a lease.
+    pub(super) fn attempts(&self) -> Vec<(TaskId, u32)> {
+        self.leases.iter().map(|(task, lease)| (*task, lease.attempt)).collect()
+    }
+}
+
+impl Lease {
+    fn is_held(&self, worker: &str, beat: &LeaseHeartbeat) -> bool {
+        self.attempt == beat.attempt && *self.secret == *beat.secret && &*self.worker == worker
     }
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Message, Recipient};
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::task::TaskId;
 use crate::task::event::Created;
 use crate::views::WorkOffer;
 
+pub use super::directive::Directive;
 use super::lease_table::{HeartbeatReply, LeaseHeartbeat};
 
 /// From the dispatcher to the worker inside the process: execute this attempt.
@@ -37,21 +37,7 @@ pub struct Direct {
     pub directive: Directive,
 }
 
-/// What a worker is told about an attempt, the mildest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Directive {
-    /// This server is about to go: take nothing new from it; what runs goes on.
-    Drain,
-    /// Somebody asked for it to stop.
-    Cancel,
-    /// Stop now: the handler's future is dropped at its next await.
-    Interrupt,
-    /// The lease is no longer yours: stop, report nothing.
-    Lost,
-}
-
-/// From the worker inside the process to the dispatcher: none of this attempt's code runs any more, and its end is recorded.
+/// From the worker inside the process to the dispatcher: none of this attempt's code runs any more, and its end is durable.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Stopped {
@@ -62,8 +48,8 @@ pub struct Stopped {
     pub attempt: u32,
 }
 
-/// From the worker inside the process to the dispatcher, first of all: what it can execute; and on its way out: that it
-/// has no slots any more.
+/// From the worker inside the process to the dispatcher: what it can execute. The first message of its life; sent again
+/// without slots when the worker drains.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub struct Offer {
@@ -79,7 +65,7 @@ pub struct Offer {
     pub direct: Recipient<Direct>,
 }
 
-/// From a worker outside the process to the dispatcher: give me work.
+/// From a worker outside the process to the dispatcher: a request for leases.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Take {
@@ -87,13 +73,13 @@ pub struct Take {
     pub worker: String,
     /// What it can execute.
     pub wants: WorkOffer,
-    /// How many attempts at once, at most.
+    /// The most leases that it takes.
     pub max: usize,
-    /// How long it waits where there is nothing; then it gets an empty answer.
+    /// How long the request waits where no task may run; then it gets an empty answer.
     pub wait: Duration,
-    /// Whether it has left meanwhile.
+    /// Whether the client has closed its connection meanwhile.
     pub gone: Box<dyn Fn() -> bool + Send>,
-    /// Where the answer goes. If nobody is there any more, what it holds is handed back.
+    /// Where the answer goes. If the receiver is gone, the leases are handed back.
     pub answer: oneshot::Sender<Given>,
 }
 
@@ -102,7 +88,7 @@ pub struct Take {
 pub struct Given {
     /// The attempts; their `Started` are durable.
     pub leases: Vec<Granted>,
-    /// Hands them back, unless it is told that they have arrived.
+    /// Hands the leases back unless they arrive.
     pub delivery: Delivery,
 }
 
@@ -113,29 +99,26 @@ pub struct Granted {
     pub task: TaskId,
     /// Which attempt.
     pub attempt: u32,
-    /// What its worker shows with whatever it says of the attempt; only the hash is in the log.
+    /// Proves that a message about the attempt is its worker's. The log keeps its hash alone.
     pub secret: String,
     /// The request.
     pub created: Arc<Created>,
-    /// How long it lives without a heartbeat.
+    /// How long the lease lives without a heartbeat.
     pub ttl: Duration,
 }
 
-/// LeaseTable on their way. Dropped before they have arrived, it hands them back.
+/// Leases on their way to a worker. If it is dropped before they have arrived, they are handed back.
 #[derive(Debug, Default)]
-pub struct Delivery(Option<OnTheWay>);
-
-/// Who is to hear of it if these attempts don't arrive.
-type OnTheWay = (Recipient<NotDelivered>, Vec<(TaskId, u32)>);
+pub struct Delivery(Option<(Recipient<NotDelivered>, Vec<(TaskId, u32)>)>);
 
 impl Delivery {
-    /// These attempts are on their way; `to` hears of it if they don't arrive.
+    /// The delivery of these attempts; `to` gets a message if they don't arrive.
     #[must_use]
     pub const fn new(to: Recipient<NotDelivered>, attempts: Vec<(TaskId, u32)>) -> Self {
         Self(Some((to, attempts)))
     }
 
-    /// They have left for their worker.
+    /// The answer has been written to the worker's connection.
     pub fn arrived(&mut self) {
         self.0 = None;
     }
@@ -154,7 +137,7 @@ impl Drop for Delivery {
 #[rtype(result = "()")]
 pub struct NotDelivered(pub Vec<(TaskId, u32)>);
 
-/// From a worker outside the process to the dispatcher: I am alive; is there news?
+/// From a worker outside the process to the dispatcher: its leases live on, and it waits for directives.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Heartbeat {
@@ -162,13 +145,13 @@ pub struct Heartbeat {
     pub worker: String,
     /// Its leases.
     pub beats: Vec<LeaseHeartbeat>,
-    /// How long it waits for news.
+    /// How long the request waits for a directive.
     pub wait: Duration,
     /// Where the answer goes.
     pub answer: oneshot::Sender<HeartbeatReply>,
 }
 
-/// To the dispatcher: this server is about to go. Whoever waits for work or news is answered now.
+/// To the dispatcher: this server is about to stop. All requests that wait are answered now, and no attempt is started.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct SendAway;

@@ -5,7 +5,9 @@
 //! process), [`policies`] (what the operator has set for each kind).
 
 pub mod capacity;
+mod directive;
 pub mod dispatcher;
+pub mod in_flight;
 pub mod lease_table;
 pub mod messages;
 pub mod policies;

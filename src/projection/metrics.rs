@@ -5,17 +5,15 @@
 //! what is beyond the bound counts as `other`.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, Context, Handler};
 use prometheus::{
     Error, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use super::projector::Committed;
-use super::projector::Stop;
 use super::reader::ViewsReader;
-use crate::store::LogEvent;
+use crate::store::{LogEvent, Recorded};
 use crate::task::event::{Completed, Event, Outcome, SYSTEM_ERROR_CODES, TaskError};
 use crate::task::{Position, Status, TaskId, Timestamp};
 use crate::views::{Changed, Row};
@@ -177,8 +175,8 @@ impl Labels {
     }
 }
 
-/// The actor that counts and measures what happens. It misses what it is not sent: its counters say "since the process
-/// began", so it has nothing to rebuild them from.
+/// Counts and measures what happens, called by the projector itself: its counters say "since the process began", so nothing
+/// could rebuild them after a batch that was left out.
 pub struct Meter {
     metrics: Metrics,
     labels: Labels,
@@ -280,16 +278,11 @@ fn verdict_of_the_system(error: &TaskError) -> Option<&'static str> {
     SYSTEM_ERROR_CODES.into_iter().find(|code| *code == error.code)
 }
 
-impl Actor for Meter {
-    type Context = Context<Self>;
-}
-
-impl Handler<Committed> for Meter {
-    type Result = ();
-
-    fn handle(&mut self, committed: Committed, _: &mut Context<Self>) {
-        let mut changes = committed.changes.iter().peekable();
-        for recorded in committed.events.iter() {
+impl Meter {
+    /// Counts and measures a batch of events, with what they did to tasks, in the same order.
+    pub fn apply(&mut self, events: &[Arc<Recorded>], changes: &[Changed]) {
+        let mut changes = changes.iter().peekable();
+        for recorded in events {
             // Not every event changes a task; those that do are in the same order as the changes.
             let change = changes.next_if(|change| change.after.position() == recorded.position);
             if let (LogEvent::Task(event), Some(Changed { before, after })) = (&recorded.event, change) {
@@ -297,13 +290,5 @@ impl Handler<Committed> for Meter {
             }
             self.metrics.events.with_label_values(&[recorded.kind]).inc();
         }
-    }
-}
-
-impl Handler<Stop> for Meter {
-    type Result = ();
-
-    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
-        ctx.stop();
     }
 }

@@ -1,4 +1,4 @@
-//! The log becomes views: the only writer of them. What it has applied it passes on to the hub and the dispatcher.
+//! The log becomes views: the only writer of them. What it has applied it passes on to its subscribers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,26 +9,19 @@ use futures_util::stream::{self, Stream};
 use crate::store::{EventStore, LogSubscription, ReadError, Recorded};
 use crate::task::TaskId;
 use crate::task::event::Progress;
-use crate::views::{Changed, Row};
+use crate::views::Row;
 
+use super::metrics::Meter;
 use super::reader::ViewsWriter;
+use super::subscribers::{Batch, Subscriber};
 
 /// After trouble with the log it is read again so much later.
 const PAUSE: Duration = Duration::from_secs(1);
 
-type Next = Result<Vec<Arc<Recorded>>, ReadError>;
+/// A subscriber that has missed something is looked at this often.
+const CATCH_UP: Duration = Duration::from_millis(20);
 
-/// These events are durable and in the views.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "()")]
-pub struct Committed {
-    /// The events, oldest first.
-    pub events: Arc<[Arc<Recorded>]>,
-    /// What they did to tasks, in the same order.
-    pub changes: Arc<[Changed]>,
-    /// Whose counters may have changed.
-    pub owners: Arc<[Arc<str>]>,
-}
+type Next = Result<Vec<Arc<Recorded>>, ReadError>;
 
 /// A running task has come further: shown, never logged.
 #[derive(Clone, Debug, Message)]
@@ -58,41 +51,58 @@ pub struct NoteProgress {
 /// The projector; see the module.
 pub struct Projector {
     store: EventStore,
-    side: ViewsWriter,
-    committed: Vec<Recipient<Committed>>,
+    views: ViewsWriter,
+    subscribers: Vec<Subscriber>,
     progressed: Recipient<Progressed>,
+    meter: Meter,
+    /// A look at subscribers that have missed something is planned.
+    catching_up: bool,
 }
 
 impl Projector {
-    /// Follows the log from where the views behind `side` stand.
+    /// Follows the log from where the views stand.
     #[must_use]
-    pub fn new(
+    pub const fn new(
         store: EventStore,
-        side: ViewsWriter,
-        committed: Vec<Recipient<Committed>>,
+        views: ViewsWriter,
+        subscribers: Vec<Subscriber>,
         progressed: Recipient<Progressed>,
+        meter: Meter,
     ) -> Self {
-        Self { store, side, committed, progressed }
+        Self { store, views, subscribers, progressed, meter, catching_up: false }
     }
 
-    /// Applies the batch, lets readers in, and only then tells anybody.
-    fn apply(&self, batch: Vec<Arc<Recorded>>) {
-        let (mut changes, mut owners) = (Vec::with_capacity(batch.len()), Vec::new());
+    /// Applies the batch, lets readers in, and only then tells the subscribers.
+    fn apply(&mut self, events: Vec<Arc<Recorded>>, ctx: &mut Context<Self>) {
+        let (mut changes, mut owners) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
         let position = {
-            let mut views = self.side.write();
-            for recorded in &batch {
+            let mut views = self.views.write();
+            for recorded in &events {
                 let applied = views.apply(recorded);
                 changes.extend(applied.task);
-                if let Some(owner) = applied.owner.filter(|owner| !owners.contains(owner)) {
-                    owners.push(owner);
-                }
+                owners.extend(applied.owner);
             }
             views.position()
         };
-        self.side.publish(position);
-        let committed = Committed { events: batch.into(), changes: changes.into(), owners: owners.into() };
-        for recipient in &self.committed {
-            recipient.do_send(committed.clone());
+        self.views.publish(position);
+        self.meter.apply(&events, &changes);
+        let owners = Arc::new(owners.into_iter().collect());
+        let batch = Batch { events: events.into(), changes: changes.into(), owners };
+        for subscriber in &mut self.subscribers {
+            subscriber.publish(&batch);
+        }
+        self.catch_up(ctx);
+    }
+
+    /// Looks again and again at the subscribers that have missed something, until each is told so.
+    fn catch_up(&mut self, ctx: &mut Context<Self>) {
+        let behind = self.subscribers.iter_mut().map(Subscriber::catch_up).filter(|behind| *behind).count();
+        if behind > 0 && !self.catching_up {
+            self.catching_up = true;
+            ctx.run_later(CATCH_UP, |this, ctx| {
+                this.catching_up = false;
+                this.catch_up(ctx);
+            });
         }
     }
 }
@@ -101,7 +111,7 @@ impl Actor for Projector {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let from = self.side.write().position();
+        let from = self.views.write().position();
         ctx.add_stream(follow(self.store.subscribe(from)));
     }
 }
@@ -124,11 +134,11 @@ fn follow(subscription: LogSubscription) -> impl Stream<Item = Next> {
 }
 
 impl StreamHandler<Next> for Projector {
-    fn handle(&mut self, next: Next, _: &mut Context<Self>) {
+    fn handle(&mut self, next: Next, ctx: &mut Context<Self>) {
         match next {
-            Ok(batch) => self.apply(batch),
+            Ok(batch) => self.apply(batch, ctx),
             Err(ReadError::Unavailable(why)) => tracing::warn!(%why, "the log can't be followed at the moment"),
-            Err(error @ (ReadError::Damaged(_) | ReadError::Unknown { .. })) => self.side.fail(error.to_string()),
+            Err(error @ (ReadError::Damaged(_) | ReadError::Unknown { .. })) => self.views.fail(error.to_string()),
         }
     }
 
@@ -140,7 +150,7 @@ impl Handler<NoteProgress> for Projector {
     type Result = ();
 
     fn handle(&mut self, note: NoteProgress, _: &mut Context<Self>) {
-        let row = self.side.write().note_progress(note.task, note.attempt, note.progress);
+        let row = self.views.write().note_progress(note.task, note.attempt, note.progress);
         if let Some(row) = row {
             self.progressed.do_send(Progressed { row });
         }

@@ -18,6 +18,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient};
@@ -29,9 +30,9 @@ use crate::views::{Filter, Row};
 
 use super::frames;
 use crate::dispatch::capacity::Capacity;
-use crate::projection::projector::Stop;
-use crate::projection::projector::{Committed, Progressed};
+use crate::projection::projector::{Progressed, Stop};
 use crate::projection::reader::ViewsReader;
+use crate::projection::subscribers::{Committed, Update};
 
 /// The shortest time between two sets of frames to one socket: a push costs 7 µs, and people read no faster.
 const PACE: Duration = Duration::from_millis(50);
@@ -141,12 +142,29 @@ struct Socket {
     full_since: Option<Instant>,
 }
 
+/// How many sockets are open: a hub without sockets need not hear of any event. Clones share the count.
+#[derive(Clone, Debug, Default)]
+pub struct Audience(Arc<AtomicUsize>);
+
+impl Audience {
+    /// Whether no socket is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == 0
+    }
+
+    fn set(&self, sockets: usize) {
+        self.0.store(sockets, Ordering::SeqCst);
+    }
+}
+
 /// The actor; see the module.
 pub struct Hub {
     read: ViewsReader,
     capacity: Arc<Capacity>,
     epoch: Uuid,
     sockets: HashMap<SocketId, Socket>,
+    audience: Audience,
     /// The sockets with something pending.
     pending: HashSet<SocketId>,
 }
@@ -154,15 +172,15 @@ pub struct Hub {
 impl Hub {
     /// A hub without sockets.
     #[must_use]
-    pub fn new(read: ViewsReader, capacity: Arc<Capacity>, epoch: Uuid) -> Self {
-        Self { read, capacity, epoch, sockets: HashMap::new(), pending: HashSet::new() }
+    pub fn new(read: ViewsReader, capacity: Arc<Capacity>, epoch: Uuid, audience: Audience) -> Self {
+        Self { read, capacity, epoch, sockets: HashMap::new(), audience, pending: HashSet::new() }
     }
 
-    /// Adds a change to what is pending: the tasks of it that `matching` finds for a subscription, and the counts of these
-    /// owners.
-    fn mark_pending(&mut self, matching: impl Fn(&Subscription) -> Vec<TaskId>, owners: &[Arc<str>]) {
+    /// Adds a change to what is pending: the tasks of it that `matching` finds for a subscription, and the counts of the
+    /// owners for which `counts_of` holds.
+    fn mark_pending(&mut self, matching: impl Fn(&Subscription) -> Vec<TaskId>, counts_of: impl Fn(&str) -> bool) {
         for (id, socket) in &mut self.sockets {
-            if socket.counts == PendingCounts::None && owners.contains(&socket.owner) {
+            if socket.counts == PendingCounts::None && counts_of(&socket.owner) {
                 socket.counts = PendingCounts::Counters;
             }
             if let Some(subscription) = socket.subscription.as_ref().filter(|_| !socket.too_many) {
@@ -243,6 +261,7 @@ impl Hub {
             }
             !stalled
         });
+        self.audience.set(self.sockets.len());
     }
 }
 
@@ -291,6 +310,8 @@ impl Handler<Join> for Hub {
             last_sent: Instant::now(),
             full_since: None,
         };
+        // The count goes up before the views are read: what the projector applies after that is sent here.
+        self.audience.set(self.sockets.len() + 1);
         let counters = self.read.views().counters(&socket.owner);
         socket.last_sent_position = counters.position;
         let frames = vec![frames::hello(self.epoch, counters.position, now()), frames::snapshot(&counters)];
@@ -306,6 +327,7 @@ impl Handler<Leave> for Hub {
     fn handle(&mut self, leave: Leave, _: &mut Context<Self>) {
         self.sockets.remove(&leave.socket);
         self.pending.remove(&leave.socket);
+        self.audience.set(self.sockets.len());
     }
 }
 
@@ -327,10 +349,8 @@ impl Handler<SocketRequest> for Hub {
     }
 }
 
-impl Handler<Committed> for Hub {
-    type Result = ();
-
-    fn handle(&mut self, committed: Committed, _: &mut Context<Self>) {
+impl Hub {
+    fn apply(&mut self, committed: &Committed) {
         // A task that matched before the change and doesn't any more is sent too: the client removes it from its page.
         let matching = |subscription: &Subscription| {
             let matches = |row: &Row| subscription.matches(row);
@@ -340,7 +360,29 @@ impl Handler<Committed> for Hub {
                 .map(|c| c.after.id())
                 .collect()
         };
-        self.mark_pending(matching, &committed.owners);
+        self.mark_pending(matching, |owner| committed.owners.contains(owner));
+    }
+
+    /// Batches were left out: every socket gets its counts, and reads its page of tasks again.
+    fn catch_up(&mut self) {
+        self.mark_pending(|_| Vec::new(), |_| true);
+        for (id, socket) in &mut self.sockets {
+            if socket.subscription.is_some() {
+                socket.too_many = true;
+                self.pending.insert(*id);
+            }
+        }
+    }
+}
+
+impl Handler<Update> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, update: Update, _: &mut Context<Self>) {
+        match update {
+            Update::Committed(committed) => self.apply(&committed),
+            Update::Missed => self.catch_up(),
+        }
         self.send_due();
     }
 }
@@ -350,7 +392,10 @@ impl Handler<Progressed> for Hub {
 
     fn handle(&mut self, progressed: Progressed, _: &mut Context<Self>) {
         let row = &progressed.row;
-        self.mark_pending(|subscription| if subscription.matches(row) { vec![row.id()] } else { Vec::new() }, &[]);
+        self.mark_pending(
+            |subscription| if subscription.matches(row) { vec![row.id()] } else { Vec::new() },
+            |_| false,
+        );
         self.send_due();
     }
 }

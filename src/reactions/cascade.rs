@@ -16,8 +16,9 @@ use tokio::task::{JoinError, spawn_blocking, yield_now};
 
 use super::backlog::{Backlog, Batch, CHECKS, ParentCancel, is_open};
 use crate::dispatch::policies::KindPolicies;
-use crate::projection::projector::{Committed, Stop};
+use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
+use crate::projection::subscribers::{Committed, Update};
 use crate::store::{EventStore, LogEvent, Meta, ReadError, Recorded, StreamName, now};
 use crate::streams::messages::{Execute, ExecuteError};
 use crate::streams::registry::Registry;
@@ -230,16 +231,36 @@ impl Actor for Cascade {
     }
 }
 
-impl Handler<Committed> for Cascade {
-    type Result = ();
+impl Cascade {
+    /// Whether the event may make this actor do something.
+    #[must_use]
+    pub fn concerns(recorded: &Recorded) -> bool {
+        match &recorded.event {
+            LogEvent::Task(Event::CancelRequested(_)) => true,
+            LogEvent::Task(Event::Created(created)) => created.parent.is_some(),
+            LogEvent::Task(_) | LogEvent::Bell(_) | LogEvent::Queue(_) | LogEvent::Schedule(_) => false,
+        }
+    }
 
-    fn handle(&mut self, committed: Committed, ctx: &mut Context<Self>) {
+    fn apply(&mut self, committed: &Committed) {
         let views = self.canceller.read.views();
         for recorded in committed.events.iter().filter(|recorded| recorded.position > self.covered) {
             self.backlog.push_event(recorded, &views);
         }
-        drop(views);
-        self.advance(ctx);
+    }
+}
+
+impl Handler<Update> for Cascade {
+    type Result = ();
+
+    fn handle(&mut self, update: Update, ctx: &mut Context<Self>) {
+        match update {
+            Update::Committed(committed) => {
+                self.apply(&committed);
+                self.advance(ctx);
+            }
+            Update::Missed => self.catch_up(ctx),
+        }
     }
 }
 

@@ -18,8 +18,9 @@ use tokio::task::{JoinError, spawn_blocking};
 use uuid::Uuid;
 
 use super::agenda::{self, Agenda, DueRuns, Found, Search};
-use crate::projection::projector::{Committed, Stop};
+use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
+use crate::projection::subscribers::Update;
 use crate::store::{LogEvent, Meta, Recorded, StreamOf, Via, now};
 use crate::streams::create::{Accepted, UniqueKeys, create};
 use crate::streams::messages::ExecuteError;
@@ -300,13 +301,24 @@ impl Actor for Scheduler {
     }
 }
 
-impl Handler<Committed> for Scheduler {
+impl Scheduler {
+    /// Whether the event may make this actor do something.
+    #[must_use]
+    pub fn concerns(recorded: &Recorded) -> bool {
+        matches!(recorded.event, LogEvent::Schedule(_))
+    }
+}
+
+impl Handler<Update> for Scheduler {
     type Result = ();
 
-    fn handle(&mut self, committed: Committed, ctx: &mut Context<Self>) {
-        if committed.events.iter().any(|recorded| matches!(recorded.event, LogEvent::Schedule(_))) {
-            self.apply(&committed.events);
-            self.advance(ctx);
+    fn handle(&mut self, update: Update, ctx: &mut Context<Self>) {
+        match update {
+            Update::Committed(committed) => {
+                self.apply(&committed.events);
+                self.advance(ctx);
+            }
+            Update::Missed => self.catch_up(ctx),
         }
     }
 }

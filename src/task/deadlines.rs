@@ -67,18 +67,21 @@ impl<T: Copy + Ord, K: Clone + Ord + Hash, V> DeadlineQueue<T, K, V> {
     }
 
     /// Removes all keys.
+    #[cfg(feature = "testing")]
     pub fn clear(&mut self) {
         self.due.clear();
         self.deadlines.clear();
     }
 
     /// How many keys there are.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn len(&self) -> usize {
         self.due.len()
     }
 
     /// Whether there is no key.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.due.is_empty()

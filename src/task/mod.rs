@@ -32,7 +32,6 @@ pub mod bell;
 pub mod calendar;
 pub mod command;
 #[cfg(feature = "server")]
-#[cfg_attr(not(feature = "testing"), allow(dead_code))] // to be used by dispatch, push and reactions
 pub mod deadlines;
 #[cfg(feature = "server")]
 pub mod decide;

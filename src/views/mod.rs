@@ -43,7 +43,7 @@ pub use places::Counts;
 pub use query::Snapshot;
 pub use queues::Queues;
 pub use row::Row;
-pub use run_queue::{Limits, RunQueue, Timer, WorkOffer};
+pub use run_queue::{Limits, QueuePosition, RunQueue, Timer, WorkOffer};
 pub use schedules::Schedules;
 
 use bell::Owners;

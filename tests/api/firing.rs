@@ -173,7 +173,7 @@ async fn a_run_that_is_a_minute_late_is_created_and_a_schedule_dated_in_the_futu
     let times = nominal_times(&server, 0).await.remove(&ids[0]).unwrap();
     assert!(times.len() <= 2 && now().since(times[0]) < Duration::from_mins(3), "{times:?}");
 
-    let (server, ids) = after_downtime(&[schedule("* * * * *", Missed::RunAll)], -10 * 24 * 3600).await;
+    let (server, ids) = after_a_while(&[schedule("* * * * *", Missed::RunAll)], -10 * 24 * 3600).await;
     let shown = server.get(&format!("/v1/schedules/{}", ids[0])).await;
     assert!(shown.body["next_at"].as_str() > shown.body["created_at"].as_str(), "{}", shown.text);
     server.submit(&json!({"kind": "a"})).await;

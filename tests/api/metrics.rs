@@ -5,10 +5,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use actix::{Actor as _, Arbiter};
+use actix::Arbiter;
 use serde_json::json;
 use taskbell::projection::metrics::{Meter, Metrics};
-use taskbell::projection::projector::Committed;
 use taskbell::projection::reader::sides;
 use taskbell::store::{EventStore, Meta, Via};
 use taskbell::streams::messages::Execute;
@@ -245,7 +244,7 @@ struct Bench {
     registry: Registry,
     views: Views,
     metrics: Metrics,
-    meter: actix::Addr<Meter>,
+    meter: Meter,
 }
 
 impl Bench {
@@ -253,7 +252,7 @@ impl Bench {
         let store = EventStore::memory();
         let metrics = Metrics::new().unwrap();
         let registry = Registry::start(&store, &[Arbiter::new()]);
-        let meter = Meter::new(metrics.clone(), ["k"]).start();
+        let meter = Meter::new(metrics.clone(), ["k"]);
         Self { store, registry, views: Views::default(), metrics, meter }
     }
 
@@ -269,7 +268,7 @@ impl Bench {
         self.registry.execute(Execute { task, command, at, meta }).await.unwrap();
         let events = self.store.read_all(self.views.position(), 100).await.unwrap();
         let changes: Vec<_> = events.iter().filter_map(|recorded| self.views.apply(recorded).task).collect();
-        self.meter.send(Committed { events: events.into(), changes: changes.into(), owners: [].into() }).await.unwrap();
+        self.meter.apply(&events, &changes);
     }
 
     async fn start(&mut self, task: TaskId, second: u64) {

@@ -105,11 +105,12 @@ fn check_pages(views: &Views, oracle: &Oracle, rng: &mut StdRng, log: &Log, filt
 /// The run queue, followed or built anew, has the tasks of the oracle for each queue and kind, in the same order.
 fn check_run_queue(views: &Views, followed: &RunQueue, oracle: &Oracle) {
     let mut anew = RunQueue::default();
-    views.rows().for_each(|row| anew.apply_change(None, row));
+    views.rows().for_each(|row| anew.apply_change(None, row, None));
     for mut pending in [followed.clone(), anew] {
         for (kind, queue) in KINDS.iter().flat_map(|kind| QUEUES.map(|queue| (kind, queue))) {
             let wants = WorkOffer { kinds: Some(vec![(*kind).to_owned()]), queues: Some(vec![queue.to_owned()]) };
-            let turns: Vec<String> = std::iter::from_fn(|| pending.offer(&wants)).map(|id| id.to_string()).collect();
+            let turns: Vec<String> =
+                std::iter::from_fn(|| pending.take(&wants)).map(|(id, _)| id.to_string()).collect();
             assert_eq!(turns, oracle.queued(kind, queue));
         }
         let due = oracle.due();
@@ -151,7 +152,7 @@ fn step(views: &mut Views, pending: &mut RunQueue, oracle: &mut Oracle, recorded
         }
     }
     let Some(changed) = applied.task else { return };
-    pending.apply_change(changed.before.as_ref(), &changed.after);
+    pending.apply_change(changed.before.as_ref(), &changed.after, None);
     let id = changed.after.id();
     let doc = to_value(views.get(id).unwrap().doc(Waiting::Worker, None)).unwrap();
     assert_eq!(doc, to_value(changed.after.doc(Waiting::Worker, None)).unwrap());
@@ -200,7 +201,7 @@ fn pages_of_a_long_list_are_those_of_a_naive_fold_across_blocks_and_words() {
     let (mut views, mut pending, mut oracle) = (Views::default(), RunQueue::default(), Oracle::default());
     for recorded in &log.events {
         if let Some(changed) = views.apply(recorded).task {
-            pending.apply_change(changed.before.as_ref(), &changed.after);
+            pending.apply_change(changed.before.as_ref(), &changed.after, None);
         }
         oracle.apply(recorded);
     }

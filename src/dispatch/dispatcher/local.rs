@@ -1,156 +1,124 @@
-//! The worker inside the process: which attempts it executes, and what it is told.
-
-use std::collections::{HashMap, HashSet};
+//! The worker inside the process: which attempts it gets, and what it is told.
 
 use actix::Context;
 
+use crate::dispatch::directive::Directive;
+use crate::dispatch::in_flight::Executor;
+use crate::dispatch::messages::{Assign, Direct, Offer};
+use crate::projection::reader::ViewsReader;
+use crate::projection::replay::BULK_CANCEL;
+use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::task::event::TaskError;
 use crate::task::limits::LOCAL_WORKER;
 use crate::task::{Command, TaskId};
 use crate::views::WorkOffer;
 
-use super::{Dispatcher, Start, system};
-use crate::dispatch::messages::{Assign, Direct, Directive, Offer};
-use crate::projection::reader::ViewsReader;
-use crate::projection::replay::BULK_CANCEL;
-use crate::streams::messages::{Execute, ExecuteError, Receipt};
+use super::{Dispatcher, Start, system_command};
 
 /// The worker inside the process, as the dispatcher knows it.
 #[derive(Default)]
-pub(super) struct Local {
+pub(super) struct LocalWorker {
     offer: Option<Offer>,
     wants: WorkOffer,
-    held: HashMap<TaskId, Held>,
-    /// Offered to us, but the code of a former attempt still runs here.
-    deferred: HashSet<TaskId>,
 }
 
-/// An attempt that this process executes. It leaves the table when none of its code runs any more.
-#[derive(Debug, Default)]
-struct Held {
-    /// Its number; none while its `Started` is on the way.
-    attempt: Option<u32>,
-    /// What came for it before it was handed over.
-    early: Vec<Directive>,
-    /// It runs beside the slots.
-    beside: bool,
-}
-
-impl Local {
-    /// The worker says what it can do. Answers what ends the attempts that a former process of this server left running:
-    /// their code is gone with it.
+impl LocalWorker {
+    /// Takes over what the worker offers. Answers the commands that end the attempts of a former process of this server: their
+    /// code has ended with it.
     pub(super) fn offered(&mut self, offer: Offer, read: &ViewsReader) -> Vec<Execute> {
-        let error = TaskError {
-            code: "server_restarted".to_owned(),
-            message: "the server was restarted while the attempt ran".to_owned(),
-        };
-        let views = read.views();
-        let cut_off = views.rows().filter(|row| row.status().is_active()).filter(|row| {
-            row.worker().is_some_and(|worker| worker.starts_with(LOCAL_WORKER) && worker != offer.worker)
-        });
-        let lost = |attempt| Command::LoseAttempt { attempt, error: error.clone(), progress: None };
-        let ends: Vec<Execute> = cut_off.map(|row| system(row.id(), lost(row.attempt()))).collect();
-        if !ends.is_empty() {
-            tracing::info!(attempts = ends.len(), "attempts were cut off by the restart");
-        }
+        let lost = lost_with_a_former_process(&offer.worker, read);
         self.wants = WorkOffer { kinds: Some(offer.kinds.clone()), queues: None };
         self.offer = Some(offer);
-        ends
+        lost
     }
 
-    /// What may be started now, and whether it runs beside the slots. A bulk cancel must not wait behind the very work
-    /// that it is to stop: where all slots are taken, one runs beside them.
-    fn room(&self) -> Option<(WorkOffer, bool)> {
+    /// What may be started now, and where. A bulk cancel must not wait behind the very work that it is to stop: where all
+    /// slots are taken, one is executed beside them.
+    fn room(&self, in_slots: usize, beside_slots: usize) -> Option<(WorkOffer, Executor)> {
         let slots = self.offer.as_ref()?.slots;
-        if self.taken() < slots {
-            return Some((self.wants.clone(), false));
+        if in_slots < slots {
+            return Some((self.wants.clone(), Executor::Slot));
         }
-        let beside = slots > 0 && self.taken() == self.held.len();
-        beside.then(|| (WorkOffer { kinds: Some(vec![BULK_CANCEL.to_owned()]), queues: None }, true))
+        let own = WorkOffer { kinds: Some(vec![BULK_CANCEL.to_owned()]), queues: None };
+        (slots > 0 && beside_slots == 0).then_some((own, Executor::BesideSlots))
     }
 
-    fn taken(&self) -> usize {
-        self.held.values().filter(|held| !held.beside).count()
+    fn slots(&self) -> usize {
+        self.offer.as_ref().map_or(0, |offer| offer.slots)
     }
 
-    fn free(&self) -> usize {
-        self.offer.as_ref().map_or(0, |offer| offer.slots.saturating_sub(self.taken()))
-    }
-
-    /// Whether the code of a former attempt still runs here; then the task waits for that, whoever wants it.
-    pub(super) fn defers(&mut self, task: TaskId) -> bool {
-        let runs = self.held.contains_key(&task);
-        if runs {
-            self.deferred.insert(task);
-        }
-        runs
-    }
-
-    /// Another run begins: what came for the one before doesn't count for it.
-    pub(super) fn begins_anew(&mut self, task: TaskId) {
-        if let Some(held) = self.held.get_mut(&task) {
-            held.early.clear();
-        }
-    }
-
-    /// None of this task's code runs here any more. Whether its next attempt waits for that.
-    pub(super) fn stopped(&mut self, task: TaskId) -> bool {
-        self.held.remove(&task);
-        self.deferred.remove(&task)
-    }
-
-    /// Tells the attempt that this process executes; nothing where it executes none.
-    pub(super) fn direct(&mut self, task: TaskId, directive: Directive) {
-        let (Some(offer), Some(held)) = (&self.offer, self.held.get_mut(&task)) else { return };
-        match held.attempt {
-            Some(attempt) => offer.direct.do_send(Direct { task, attempt, directive }),
-            None => held.early.push(directive),
-        }
-    }
-
-    /// Hands an attempt over, and what came for it meanwhile.
-    fn assign(&mut self, task: TaskId, receipt: Receipt) {
-        let (Some(offer), Some(held)) = (&self.offer, self.held.get_mut(&task)) else { return };
+    fn assign(&self, task: TaskId, receipt: Receipt, directives: Vec<Directive>) {
+        let Some(offer) = &self.offer else { return };
         let attempt = receipt.task.attempt;
         offer.assign.do_send(Assign { task, attempt, created: receipt.task.created });
-        held.attempt = Some(attempt);
-        for directive in std::mem::take(&mut held.early) {
+        for directive in directives {
+            self.direct(task, attempt, directive);
+        }
+    }
+
+    fn direct(&self, task: TaskId, attempt: u32, directive: Directive) {
+        if let Some(offer) = &self.offer {
             offer.direct.do_send(Direct { task, attempt, directive });
         }
     }
 }
 
+fn lost_with_a_former_process(worker: &str, read: &ViewsReader) -> Vec<Execute> {
+    let error = TaskError {
+        code: "server_restarted".to_owned(),
+        message: "the server was restarted while the attempt ran".to_owned(),
+    };
+    let views = read.views();
+    let is_former = |former: &str| former.starts_with(LOCAL_WORKER) && former != worker;
+    let active = views.rows().filter(|row| row.status().is_active());
+    let lost = active.filter(|row| row.worker().is_some_and(is_former)).map(|row| {
+        let command = Command::LoseAttempt { attempt: row.attempt(), error: error.clone(), progress: None };
+        system_command(row.id(), command)
+    });
+    let lost: Vec<Execute> = lost.collect();
+    if !lost.is_empty() {
+        tracing::info!(attempts = lost.len(), "attempts were cut off by the restart");
+    }
+    lost
+}
+
 impl Dispatcher {
-    pub(super) fn pump_local(&mut self, ctx: &mut Context<Self>) {
+    /// Starts what the worker inside the process has room for.
+    pub(super) fn start_here(&mut self, ctx: &mut Context<Self>) {
         let Some(worker) = self.local.offer.as_ref().map(|offer| offer.worker.clone()) else { return };
         let mut tasks = Vec::new();
-        while let Some((wants, beside)) = self.local.room() {
-            let Some(task) = self.capacity.pending().offer(&wants) else { break };
-            if self.local.defers(task) {
-                continue;
-            }
-            self.local.held.insert(task, Held { beside, ..Held::default() });
+        while let Some((wants, executor)) = self.local.room(self.in_flight.in_slots(), self.in_flight.beside_slots()) {
+            let Some(task) = self.in_flight.take(&mut self.capacity.pending(), &wants, executor) else { break };
             tasks.push(task);
         }
         if !tasks.is_empty() {
-            self.start(&worker, tasks, ctx, Self::started_local);
+            self.start(&worker, tasks, ctx, Self::started_here);
         }
     }
 
-    fn started_local(&mut self, answers: Vec<(Start, Result<Receipt, ExecuteError>)>, ctx: &mut Context<Self>) {
+    fn started_here(&mut self, answers: Vec<(Start, Result<Receipt, ExecuteError>)>, ctx: &mut Context<Self>) {
         for ((task, _), answer) in answers {
             match answer {
-                Ok(receipt) => self.local.assign(task, receipt),
-                Err(error) => {
-                    self.local.held.remove(&task);
-                    self.not_started(task, &error, ctx);
+                Ok(receipt) => {
+                    let directives = self.in_flight.started_here(task, receipt.task.attempt);
+                    self.local.assign(task, receipt, directives);
                 }
+                Err(error) => self.not_started(task, &error, ctx),
             }
         }
-        self.pump(ctx);
+        self.start_ready(ctx);
     }
 
-    pub(super) fn count_free(&self) {
-        self.capacity.offer_local(&self.local.wants, self.local.free());
+    /// Tells the task's attempt in this process, if there is one.
+    pub(super) fn direct_here(&mut self, task: TaskId, directive: Directive) {
+        if let Some(attempt) = self.in_flight.direct(task, directive) {
+            self.local.direct(task, attempt, directive);
+        }
+    }
+
+    /// Publishes what the worker inside the process takes, and how many of its slots are free.
+    pub(super) fn publish_slots(&self) {
+        let free = self.local.slots().saturating_sub(self.in_flight.in_slots());
+        self.capacity.offer_local(&self.local.wants, free);
     }
 }

@@ -1,41 +1,48 @@
-//! What runs next, when, and who tells it to stop.
+//! Starts attempts, and tells workers what has happened to them.
 //!
-//! It holds no truth: what waits and what runs is in the log, and its tables are made from it anew with each start. A
-//! worker inside the process and one outside are served alike; what differs is how they are spoken to: `local` sends
-//! messages, `remote` answers long polls and keeps the table of [`super::lease_table`]. `clock` does what time does: tasks that
-//! become ready, rungs of the ladder, attempts that take too long, leases that end.
+//! It holds no truth: which tasks wait and which run is in the log, and its tables are made anew from the views with each
+//! start, or when it was too slow for the log. Workers inside and outside the process are served alike; what differs is how
+//! they are reached: `local` sends messages, `remote` answers requests that wait. `timers` does what time does.
+//!
+//! A start: [`InFlight`] takes a task out of the run queue → `Command::Start` to the task's actor → durable → the attempt is
+//! handed over. All starts of one worker are sent at once; none is awaited before the next.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use uuid::Uuid;
 
-mod clock;
 mod local;
 mod remote;
+mod timers;
 
-use crate::store::{LogEvent, Meta, ReadError, StreamOf, Via, new_id, now};
-use crate::task::event::{Rung, is_system_error};
-use crate::task::limits::LOCAL_WORKER;
-use crate::task::{Command, Event, TaskId};
-
-use super::capacity::Capacity;
-use super::lease_table::{Grant, LeaseTable};
-use super::messages::{Directive, Offer, SendAway, Stopped};
-use super::policies::KindPolicies;
-use crate::projection::projector::Committed;
 use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
+use crate::projection::subscribers::{Committed, Update};
+use crate::store::{LogEvent, Meta, ReadError, Recorded, StreamOf, Via, new_id, now};
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::streams::registry::Registry;
+use crate::task::backoff::BackOff;
+use crate::task::event::{Rung, is_system_error};
+use crate::task::limits::LOCAL_WORKER;
+use crate::task::{Command, Event, Position, TaskId};
+use crate::views::{Filter, Row};
 
-use clock::Clock;
-use local::Local;
-use remote::Waiter;
+use super::capacity::Capacity;
+use super::directive::Directive;
+use super::in_flight::InFlight;
+use super::lease_table::{Grant, LeaseTable};
+use super::messages::{Offer, SendAway, Stopped};
+use super::policies::KindPolicies;
 
-/// After trouble with the log the dispatcher tries again so much later.
-const PAUSE: Duration = Duration::from_secs(1);
+use local::LocalWorker;
+use remote::WaitingTake;
+use timers::Timers;
+
+/// The pauses after a failed write.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(10));
 
 /// The dispatcher; see the module.
 pub struct Dispatcher {
@@ -43,68 +50,113 @@ pub struct Dispatcher {
     read: ViewsReader,
     capacity: Arc<Capacity>,
     kinds: Arc<KindPolicies>,
-    local: Local,
+    /// The tables hold everything up to here.
+    position: Position,
+    in_flight: InFlight,
+    local: LocalWorker,
     leases: LeaseTable,
-    /// Workers outside that wait for work, the one that has waited the longest first.
-    waiters: Vec<Waiter>,
-    waiters_so_far: u64,
-    clock: Clock,
+    /// Requests for leases that wait, the one that has waited the longest first.
+    waiting: Vec<WaitingTake>,
+    last_take: u64,
+    timers: Timers,
+    back_off: BackOff,
     /// The log could not take a start: nothing is started before the pause is over.
-    pausing: bool,
-    /// The process is about to end: nobody waits any more.
-    leaving: bool,
+    is_paused: bool,
+    /// The process is about to end: no request waits any more.
+    is_stopping: bool,
 }
 
 /// A start on its way: the task, and the secret of its lease.
 type Start = (TaskId, String);
 
 impl Dispatcher {
-    /// A dispatcher that knows what the views show now; it must be started before they move on.
+    /// A dispatcher that makes its tables from the views when its actor starts.
     #[must_use]
     pub fn new(registry: Registry, read: ViewsReader, capacity: Arc<Capacity>, kinds: Arc<KindPolicies>) -> Self {
-        let mut leases = LeaseTable::default();
-        {
-            let (views, mut pending, now) = (read.views(), capacity.pending(), Instant::now());
-            pending.pause_all(views.queues());
-            for row in views.rows() {
-                pending.apply_change(None, row);
-                // A restart keeps the attempts of workers outside: their leases are honoured, with a fresh deadline.
-                if let (Some(worker), Some(secret)) = (row.worker(), row.lease())
-                    && !worker.starts_with(LOCAL_WORKER)
-                {
-                    let ttl = kinds.lease(row.kind());
-                    let grant = Grant { attempt: row.attempt(), worker: worker.into(), secret: secret.into(), ttl };
-                    leases.grant(row.id(), grant, now);
-                    if let Some(cancel) = row.cancel() {
-                        let asked = if cancel.rung == Rung::Ask { Directive::Cancel } else { Directive::Interrupt };
-                        leases.direct(row.id(), asked, now);
-                    }
-                }
-            }
-        }
         Self {
             registry,
             read,
             capacity,
             kinds,
-            local: Local::default(),
-            leases,
-            waiters: Vec::new(),
-            waiters_so_far: 0,
-            clock: Clock::default(),
-            pausing: false,
-            leaving: false,
+            position: Position(0),
+            in_flight: InFlight::default(),
+            local: LocalWorker::default(),
+            leases: LeaseTable::default(),
+            waiting: Vec::new(),
+            last_take: 0,
+            timers: Timers::default(),
+            back_off: BACK_OFF,
+            is_paused: false,
+            is_stopping: false,
         }
     }
 
-    /// Starts what may run, wherever there is room. All starts of one worker are sent at once; none is awaited before
-    /// the next.
-    fn pump(&mut self, ctx: &mut Context<Self>) {
-        if !self.pausing {
-            self.pump_local(ctx);
-            self.pump_remote(ctx);
+    /// Whether the event may change what runs next, or concerns a worker.
+    #[must_use]
+    pub const fn concerns(recorded: &Recorded) -> bool {
+        match recorded.event {
+            LogEvent::Task(_) | LogEvent::Queue(_) => true,
+            LogEvent::Bell(_) | LogEvent::Schedule(_) => false,
         }
-        self.count_free();
+    }
+
+    /// Makes the tables anew from the views: at the start, and when batches were left out because this actor was too slow.
+    ///
+    /// Leases that the table knows keep their deadlines; others (of before a restart) get fresh ones. Attempts that have ended
+    /// meanwhile are lost to their workers, which is harmless where a worker has ended its attempt itself.
+    fn rebuild(&mut self) {
+        let (snapshot, queues) = {
+            let views = self.read.views();
+            (views.snapshot(), views.queues().clone())
+        };
+        self.position = snapshot.position();
+        self.in_flight.forget_turns();
+        let mut active = HashMap::new();
+        {
+            let mut queue = self.capacity.reset();
+            queue.pause_all(&queues);
+            for row in snapshot.matching(&Filter::default()) {
+                queue.apply_change(None, row, None);
+                if row.status().is_active() {
+                    active.insert(row.id(), row.attempt());
+                }
+            }
+        }
+        let now = Instant::now();
+        let is_over = |(task, attempt): &(TaskId, u32)| active.get(task) != Some(attempt);
+        for (task, attempt) in self.leases.attempts().into_iter().filter(is_over) {
+            self.leases.lose(task, attempt, now);
+        }
+        let over: Vec<_> = self.in_flight.executing().filter(is_over).collect();
+        for (task, _) in over {
+            self.direct_here(task, Directive::Lost);
+        }
+        for row in snapshot.matching(&Filter::default()).filter(|row| row.status().is_active()) {
+            self.restore(row, now);
+        }
+    }
+
+    /// The lease of an attempt that runs outside the process, and the directive that its cancel has come to.
+    fn restore(&mut self, row: &Row, now: Instant) {
+        if let (Some(worker), Some(secret)) = (row.worker(), row.lease())
+            && !worker.starts_with(LOCAL_WORKER)
+        {
+            let ttl = self.kinds.lease(row.kind());
+            let grant = Grant { attempt: row.attempt(), worker: worker.into(), secret: secret.into(), ttl };
+            self.leases.grant(row.id(), grant, now);
+        }
+        if let Some(cancel) = row.cancel() {
+            self.direct(row.id(), if cancel.rung == Rung::Ask { Directive::Cancel } else { Directive::Interrupt });
+        }
+    }
+
+    /// Starts what may run, wherever there is room.
+    fn start_ready(&mut self, ctx: &mut Context<Self>) {
+        if !self.is_paused {
+            self.start_here(ctx);
+            self.start_elsewhere(ctx);
+        }
+        self.publish_slots();
     }
 
     /// Has the tasks started by this worker; `then` gets the answers in the same order.
@@ -116,83 +168,111 @@ impl Dispatcher {
         then: impl FnOnce(&mut Self, Vec<(Start, Result<Receipt, ExecuteError>)>, &mut Context<Self>) + 'static,
     ) {
         let starts: Vec<Start> = tasks.into_iter().map(|task| (task, Uuid::new_v4().simple().to_string())).collect();
-        let ask = |(task, secret): &Start| {
+        let command = |(task, secret): &Start| {
             let lease = blake3::hash(secret.as_bytes()).to_hex().to_string();
-            system(*task, Command::Start { worker: worker.to_owned(), lease })
+            system_command(*task, Command::Start { worker: worker.to_owned(), lease })
         };
-        let asks = starts.iter().map(ask).collect();
+        let commands = starts.iter().map(command).collect();
         let registry = self.registry.clone();
-        let started = async move { registry.execute_many(asks).await };
+        let started = async move { registry.execute_many(commands).await };
         ctx.spawn(started.into_actor(self).map(move |answers, this, ctx| {
             then(this, starts.into_iter().zip(answers).collect(), ctx);
         }));
     }
 
-    /// A start that came to nothing. What was refused has changed in a way that is on its way here; what could not be
-    /// written is tried again after a pause.
+    /// A start that failed. Where the rules refused it, the task has changed, and the event that says so is on its way here.
+    /// Where it could not be written, it is tried again after a pause.
     fn not_started(&mut self, task: TaskId, error: &ExecuteError, ctx: &mut Context<Self>) {
-        if let ExecuteError::Rejected(_) = error {
-            self.capacity.pending().forget(task);
-            return;
-        }
-        if let ExecuteError::Read(ReadError::Damaged(_) | ReadError::Unknown { .. }) = error {
-            // It must not stand in the way of all the others.
-            tracing::error!(%task, %error, "a task can't be read; it is not started by this process");
-            self.capacity.pending().forget(task);
-            return;
+        let mut queue = self.capacity.pending();
+        match error {
+            ExecuteError::Rejected(_) => return self.in_flight.refused(&mut queue, task),
+            ExecuteError::Read(ReadError::Damaged(_) | ReadError::Unknown { .. }) => {
+                // One task that can't be read must not keep the others from their turn.
+                tracing::error!(%task, %error, "a task can't be read; it is not started by this process");
+                return self.in_flight.refused(&mut queue, task);
+            }
+            ExecuteError::Read(ReadError::Unavailable(_)) | ExecuteError::Append(_) | ExecuteError::Busy(_) => {}
         }
         tracing::warn!(%task, %error, "a task could not be started; trying again");
-        self.capacity.pending().take_back(task);
-        // One pause for however many starts have failed.
-        if !self.pausing {
-            self.pausing = true;
-            ctx.run_later(PAUSE, |this, ctx| {
-                this.pausing = false;
-                this.pump(ctx);
+        self.in_flight.not_written(&mut queue, task);
+        drop(queue);
+        // One pause, however many starts have failed.
+        if !std::mem::replace(&mut self.is_paused, true) {
+            ctx.run_later(self.back_off.failed(), |this, ctx| {
+                this.is_paused = false;
+                this.start_ready(ctx);
             });
         }
     }
 
-    fn hear(&mut self, id: TaskId, event: &Event) {
+    /// Applies a batch of events: first to the run queue, then to the workers that execute the tasks.
+    fn apply(&mut self, committed: &Committed) {
+        let position = self.position;
+        {
+            let mut queue = self.capacity.pending();
+            for change in committed.changes.iter().filter(|change| change.after.position() > position) {
+                self.in_flight.apply_change(&mut queue, change.before.as_ref(), &change.after);
+            }
+        }
+        for recorded in committed.events.iter().filter(|recorded| recorded.position > position) {
+            match (recorded.stream.of(), &recorded.event) {
+                (Some(StreamOf::Queue(queue)), LogEvent::Queue(event)) => {
+                    self.capacity.pending().apply_queue_event(queue, event);
+                }
+                (Some(StreamOf::Task(id)), LogEvent::Task(event)) => self.tell_worker(id, event),
+                _ => {}
+            }
+            self.position = recorded.position;
+        }
+    }
+
+    /// Tells the worker that executes the task, if one does.
+    fn tell_worker(&mut self, id: TaskId, event: &Event) {
         match event {
             Event::CancelRequested(_) => self.direct(id, Directive::Cancel),
             Event::CancelEscalated(step) if step.rung == Rung::Interrupt => self.direct(id, Directive::Interrupt),
-            // Somebody else ended the attempt: its code is to stop, and its word doesn't count any more.
             Event::Completed(completed) => {
                 let attempt = completed.attempt.unwrap_or(u32::MAX);
-                self.over(id, attempt, completed.forced || completed.error.as_ref().is_some_and(is_system_error));
+                let is_lost = completed.forced || completed.error.as_ref().is_some_and(is_system_error);
+                self.end_attempt(id, attempt, is_lost);
             }
-            Event::AttemptFailed(failed) => self.over(id, failed.attempt, is_system_error(&failed.error)),
-            Event::Released(released) => self.over(id, released.attempt, false),
-            Event::Started(started) => self.started(id, started),
+            Event::AttemptFailed(failed) => {
+                self.end_attempt(id, failed.attempt, is_system_error(&failed.error));
+            }
+            Event::Released(released) => self.end_attempt(id, released.attempt, false),
+            Event::Started(started) => self.grant_by_event(id, started),
+            Event::Retried(_) => self.in_flight.begin_run(id),
             Event::Created(_)
             | Event::Queued(_)
             | Event::CancelAcknowledged(_)
             | Event::CancelEscalated(_)
             | Event::OutputKept(_) => {}
-            Event::Retried(_) => self.local.begins_anew(id),
         }
     }
 
-    /// Tells whoever executes the task.
     fn direct(&mut self, id: TaskId, directive: Directive) {
-        self.local.direct(id, directive);
+        self.direct_here(id, directive);
         self.leases.direct(id, directive, Instant::now());
     }
 
-    /// An attempt is over, by its worker's own word or without it.
-    fn over(&mut self, id: TaskId, attempt: u32, unheard: bool) {
-        if unheard {
-            self.local.direct(id, Directive::Lost);
+    /// An attempt has ended. If its worker did not end it (`is_lost`), its code is to stop, and its reports don't count any more.
+    fn end_attempt(&mut self, id: TaskId, attempt: u32, is_lost: bool) {
+        if is_lost {
+            self.direct_here(id, Directive::Lost);
             self.leases.lose(id, attempt, Instant::now());
         } else {
             self.leases.end(id, attempt);
         }
     }
+
+    fn reset_timers(&mut self, ctx: &mut Context<Self>) {
+        self.reset_task_timer(ctx);
+        self.reset_lease_timer(ctx);
+    }
 }
 
-/// A command of the system's own.
-fn system(task: TaskId, command: Command) -> Execute {
+/// A command of the server itself.
+fn system_command(task: TaskId, command: Command) -> Execute {
     let meta = Meta {
         actor: "system".to_owned(),
         via: Via::Scheduler,
@@ -207,8 +287,8 @@ impl Actor for Dispatcher {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.arm(ctx);
-        self.arm_leases(ctx);
+        self.rebuild();
+        self.reset_timers(ctx);
     }
 }
 
@@ -217,8 +297,8 @@ impl Handler<Offer> for Dispatcher {
 
     fn handle(&mut self, offer: Offer, ctx: &mut Context<Self>) {
         let lost = self.local.offered(offer, &self.read);
-        self.insist(lost, ctx);
-        self.pump(ctx);
+        self.execute_until_written(lost, ctx);
+        self.start_ready(ctx);
     }
 }
 
@@ -226,37 +306,21 @@ impl Handler<Stopped> for Dispatcher {
     type Result = ();
 
     fn handle(&mut self, stopped: Stopped, ctx: &mut Context<Self>) {
-        if self.local.stopped(stopped.task) {
-            self.capacity.pending().take_back(stopped.task);
-        }
-        self.pump(ctx);
+        self.in_flight.stopped(&mut self.capacity.pending(), stopped.task);
+        self.start_ready(ctx);
     }
 }
 
-impl Handler<Committed> for Dispatcher {
+impl Handler<Update> for Dispatcher {
     type Result = ();
 
-    fn handle(&mut self, committed: Committed, ctx: &mut Context<Self>) {
-        {
-            let mut pending = self.capacity.pending();
-            for change in committed.changes.iter() {
-                pending.apply_change(change.before.as_ref(), &change.after);
-            }
-            for recorded in committed.events.iter() {
-                if let (Some(StreamOf::Queue(queue)), LogEvent::Queue(event)) = (recorded.stream.of(), &recorded.event)
-                {
-                    pending.apply_queue_event(queue, event);
-                }
-            }
+    fn handle(&mut self, update: Update, ctx: &mut Context<Self>) {
+        match update {
+            Update::Committed(committed) => self.apply(&committed),
+            Update::Missed => self.rebuild(),
         }
-        for recorded in committed.events.iter() {
-            if let (Some(StreamOf::Task(id)), LogEvent::Task(event)) = (recorded.stream.of(), &recorded.event) {
-                self.hear(id, event);
-            }
-        }
-        self.pump(ctx);
-        self.arm(ctx);
-        self.arm_leases(ctx);
+        self.start_ready(ctx);
+        self.reset_timers(ctx);
     }
 }
 
@@ -264,10 +328,9 @@ impl Handler<SendAway> for Dispatcher {
     type Result = ();
 
     fn handle(&mut self, _: SendAway, _: &mut Context<Self>) {
-        self.leaving = true;
+        self.is_stopping = true;
         self.leases.drain(Instant::now());
-        // An empty answer to each of them.
-        self.waiters.drain(..).for_each(Waiter::send_away);
+        self.waiting.drain(..).for_each(WaitingTake::answer_empty);
     }
 }
 

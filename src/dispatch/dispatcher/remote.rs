@@ -1,90 +1,91 @@
-//! Workers outside the process: they ask for work and for news by long polls.
+//! Workers outside the process: their requests for leases and their heartbeats wait here.
 
 use std::time::{Duration, Instant};
 
 use actix::{AsyncContext, Context, Handler};
 use tokio::sync::oneshot;
 
+use crate::dispatch::directive::Directive;
+use crate::dispatch::in_flight::Executor;
+use crate::dispatch::lease_table::{Grant, HeartbeatReply};
+use crate::dispatch::messages::{Delivery, Given, Granted, Heartbeat, NotDelivered, Take};
+use crate::streams::messages::{ExecuteError, Receipt};
 use crate::task::command::End;
 use crate::task::event::{ReleasedReason, Started};
 use crate::task::limits::LOCAL_WORKER;
 use crate::task::{Command, Task, TaskId};
 use crate::views::WorkOffer;
 
-use super::{Dispatcher, Start, system};
-use crate::dispatch::lease_table::{Grant, HeartbeatReply};
-use crate::dispatch::messages::{Delivery, Directive, Given, Granted, Heartbeat, NotDelivered, Take};
-use crate::streams::messages::{ExecuteError, Receipt};
+use super::{Dispatcher, Start, system_command};
 
-/// Workers that wait for work at most; one more gets an empty answer at once.
-const WAITERS_MAX: usize = 10_000;
+/// Requests for leases that wait at most; one more gets an empty answer at once.
+const WAITING_MAX: usize = 10_000;
 
-/// A worker that waits for work.
-pub(super) struct Waiter {
+/// A request for leases that waits.
+pub(super) struct WaitingTake {
     number: u64,
     worker: String,
     wants: WorkOffer,
     max: usize,
-    /// When its time is over.
+    /// When its wait ends.
     pub(super) until: Instant,
     gone: Box<dyn Fn() -> bool + Send>,
     answer: oneshot::Sender<Given>,
 }
 
-impl Waiter {
-    /// An empty answer.
-    pub(super) fn send_away(self) {
-        // Whoever is gone needs none.
+impl WaitingTake {
+    /// Sends the answer without a lease.
+    pub(super) fn answer_empty(self) {
+        // A client that has gone needs no answer.
         let _ = self.answer.send(Given::default());
+    }
+
+    fn is_gone(&self) -> bool {
+        self.answer.is_closed() || (self.gone)()
     }
 }
 
 impl Dispatcher {
-    /// Serves the workers that wait, the one that has waited the longest first.
-    pub(super) fn pump_remote(&mut self, ctx: &mut Context<Self>) {
+    /// Serves the requests that wait, the one that has waited the longest first.
+    pub(super) fn start_elsewhere(&mut self, ctx: &mut Context<Self>) {
         let mut place = 0;
-        while let Some(waiter) = self.waiters.get(place) {
-            let mut tasks = Vec::new();
-            {
-                let mut pending = self.capacity.pending();
-                while tasks.len() < waiter.max
-                    && let Some(task) = pending.offer(&waiter.wants)
-                {
-                    if !self.local.defers(task) {
-                        tasks.push(task);
-                    }
-                }
-            }
+        while let Some(waiting) = self.waiting.get(place) {
+            let tasks = self.take_for(&waiting.wants.clone(), waiting.max);
             if tasks.is_empty() {
                 place += 1;
                 continue;
             }
-            let waiter = self.waiters.remove(place);
-            if waiter.answer.is_closed() || (waiter.gone)() {
-                let mut pending = self.capacity.pending();
+            let waiting = self.waiting.remove(place);
+            if waiting.is_gone() {
                 for task in tasks {
-                    pending.take_back(task);
+                    self.in_flight.not_written(&mut self.capacity.pending(), task);
                 }
                 continue;
             }
-            let worker = waiter.worker.clone();
-            self.start(&worker, tasks, ctx, |this, answers, ctx| this.started_remote(waiter, answers, ctx));
+            let worker = waiting.worker.clone();
+            self.start(&worker, tasks, ctx, |this, answers, ctx| this.started_elsewhere(waiting, answers, ctx));
         }
     }
 
-    /// It waits in this place until its time is over.
-    fn wait_on(&mut self, place: usize, waiter: Waiter, ctx: &mut Context<Self>) {
-        let until = waiter.until;
-        if self.leaving || until <= Instant::now() {
-            return waiter.send_away();
-        }
-        self.waiters.insert(place, waiter);
-        self.arm_waits(until, ctx);
+    fn take_for(&mut self, wants: &WorkOffer, max: usize) -> Vec<TaskId> {
+        let mut queue = self.capacity.pending();
+        let next = || self.in_flight.take(&mut queue, wants, Executor::Elsewhere);
+        std::iter::from_fn(next).take(max).collect()
     }
 
-    fn started_remote(
+    /// The request waits in this place until its time is over.
+    fn wait(&mut self, place: usize, waiting: WaitingTake, ctx: &mut Context<Self>) {
+        let until = waiting.until;
+        if self.is_stopping || until <= Instant::now() {
+            return waiting.answer_empty();
+        }
+        self.waiting.insert(place, waiting);
+        self.reset_wait_timer(until, ctx);
+    }
+
+    fn started_elsewhere(
         &mut self,
-        waiter: Waiter,
+        waiting: WaitingTake,
         answers: Vec<(Start, Result<Receipt, ExecuteError>)>,
         ctx: &mut Context<Self>,
     ) {
@@ -92,8 +93,9 @@ impl Dispatcher {
         for ((task, secret), answer) in answers {
             match answer {
                 Ok(receipt) => {
+                    self.in_flight.started_elsewhere(&mut self.capacity.pending(), task);
                     let ttl = self.kinds.lease(&receipt.task.created.kind);
-                    self.grant(task, &waiter.worker, &receipt, ttl, now);
+                    self.grant(task, &waiting.worker, &receipt, ttl, now);
                     let Task { attempt, created, .. } = receipt.task;
                     leases.push(Granted { task, attempt, secret, created, ttl });
                 }
@@ -101,32 +103,32 @@ impl Dispatcher {
             }
         }
         if leases.is_empty() {
-            // It goes on waiting, in its old place, unless its time has passed meanwhile.
-            self.wait_on(0, waiter, ctx);
-            return self.pump(ctx);
+            // It goes on waiting in its old place, unless its time is over meanwhile.
+            self.wait(0, waiting, ctx);
+            return self.start_ready(ctx);
         }
         let attempts = leases.iter().map(|lease| (lease.task, lease.attempt)).collect();
         let delivery = Delivery::new(ctx.address().recipient(), attempts);
-        // If the worker is gone, what is dropped here comes back as not delivered.
-        drop(waiter.answer.send(Given { leases, delivery }));
-        self.arm_leases(ctx);
+        // If the client is gone, the delivery is dropped here, and the leases are handed back.
+        drop(waiting.answer.send(Given { leases, delivery }));
+        self.reset_lease_timer(ctx);
     }
 
-    /// The table learns of a lease by the answer to its start, which may come after the event, and after the end even:
-    /// what the views know to be over is not granted.
+    /// The answer to a start and its event race. If the event was first, the lease is there already. If the end of the attempt
+    /// was first too, the views show that it is over, and no lease is granted.
     fn grant(&mut self, task: TaskId, worker: &str, receipt: &Receipt, ttl: Duration, now: Instant) {
         let (attempt, Some(secret)) = (receipt.task.attempt, &receipt.task.lease) else { return };
-        let over = self.read.views().get(task).is_some_and(|row| {
+        let is_over = self.read.views().get(task).is_some_and(|row| {
             row.revision() >= receipt.revision && !(row.status().is_active() && row.attempt() == attempt)
         });
-        if !over {
+        if !is_over {
             let grant = Grant { attempt, worker: worker.into(), secret: secret.as_str().into(), ttl };
             self.leases.grant(task, grant, now);
         }
     }
 
-    /// The event of a start: the table's other way to learn of a lease, by which it knows those of other servers too.
-    pub(super) fn started(&mut self, task: TaskId, started: &Started) {
+    /// Grants the lease of a `Started` event: so the table knows the leases that other servers have granted, too.
+    pub(super) fn grant_by_event(&mut self, task: TaskId, started: &Started) {
         if started.worker.starts_with(LOCAL_WORKER) {
             return;
         }
@@ -142,23 +144,23 @@ impl Handler<Take> for Dispatcher {
 
     fn handle(&mut self, take: Take, ctx: &mut Context<Self>) {
         let Take { worker, wants, max, wait, gone, answer } = take;
-        if self.leaving {
-            // What is dropped here is an empty answer.
+        if self.is_stopping {
+            // The sender is dropped, which the client sees as an empty answer.
             return;
         }
         self.capacity.offer_remote(&worker, &wants);
-        self.waiters.retain(|waiter| !waiter.answer.is_closed());
-        self.waiters_so_far += 1;
-        let number = self.waiters_so_far;
-        let wait = if self.waiters.len() < WAITERS_MAX { wait } else { Duration::ZERO };
+        self.waiting.retain(|waiting| !waiting.answer.is_closed());
+        self.last_take += 1;
+        let number = self.last_take;
+        let wait = if self.waiting.len() < WAITING_MAX { wait } else { Duration::ZERO };
         let until = Instant::now() + wait;
-        self.waiters.push(Waiter { number, worker, wants, max, until, gone, answer });
-        self.pump(ctx);
-        // One whose start is under way is answered by that.
-        let place = self.waiters.iter().position(|waiter| waiter.number == number);
+        self.waiting.push(WaitingTake { number, worker, wants, max, until, gone, answer });
+        self.start_ready(ctx);
+        // A request whose starts are under way is answered after them.
+        let place = self.waiting.iter().position(|waiting| waiting.number == number);
         if let Some(place) = place {
-            let waiter = self.waiters.remove(place);
-            self.wait_on(place, waiter, ctx);
+            let waiting = self.waiting.remove(place);
+            self.wait(place, waiting, ctx);
         }
     }
 }
@@ -166,20 +168,20 @@ impl Handler<Take> for Dispatcher {
 impl Handler<Heartbeat> for Dispatcher {
     type Result = ();
 
-    fn handle(&mut self, beat: Heartbeat, ctx: &mut Context<Self>) {
-        let Heartbeat { worker, beats, wait, answer } = beat;
+    fn handle(&mut self, heartbeat: Heartbeat, ctx: &mut Context<Self>) {
+        let Heartbeat { worker, beats, wait, answer } = heartbeat;
         self.capacity.seen(&worker);
-        if self.leaving {
-            let told = beats.iter().enumerate().filter(|(_, beat)| beat.seen.is_none());
-            let directives = told.map(|(place, _)| (place, Directive::Drain)).collect();
-            // Whoever is gone needs no answer.
+        if self.is_stopping {
+            let untold = beats.iter().enumerate().filter(|(_, beat)| beat.seen.is_none());
+            let directives = untold.map(|(place, _)| (place, Directive::Drain)).collect();
+            // A client that has gone needs no answer.
             let _ = answer.send(HeartbeatReply { directives, left: None });
             return;
         }
-        if let Some(until) = self.leases.beat((&worker, &beats), wait, answer, Instant::now()) {
-            self.arm_waits(until, ctx);
+        if let Some(until) = self.leases.renew((&worker, &beats), wait, answer, Instant::now()) {
+            self.reset_wait_timer(until, ctx);
         }
-        self.arm_leases(ctx);
+        self.reset_lease_timer(ctx);
     }
 }
 
@@ -189,8 +191,8 @@ impl Handler<NotDelivered> for Dispatcher {
     fn handle(&mut self, NotDelivered(attempts): NotDelivered, ctx: &mut Context<Self>) {
         let hand_back = |(task, attempt): (TaskId, u32)| {
             let end = End::Released(ReleasedReason::NotDelivered);
-            system(task, Command::Finish { attempt, lease: None, end, progress: None, output: None })
+            system_command(task, Command::Finish { attempt, lease: None, end, progress: None, output: None })
         };
-        self.insist(attempts.into_iter().map(hand_back).collect(), ctx);
+        self.execute_until_written(attempts.into_iter().map(hand_back).collect(), ctx);
     }
 }

@@ -1,12 +1,12 @@
 //! The tasks that may run next, and the timers of tasks: the dispatcher's part of the read side.
 //!
-//! A fold like the other views: it applies each task as it was before and after an event. In addition it knows what the
-//! dispatcher has offered to a worker. An offered task counts as running from the offer on, before its `Started` is in
-//! the log: so no task is offered twice, and no limit is exceeded meanwhile.
+//! A fold like the other views: it applies each task as it was before and after an event. In addition the dispatcher takes
+//! tasks out of it to have them started. A taken task counts as running from then on, before its `Started` is in the log:
+//! so no task is taken twice, and no limit is exceeded meanwhile. The dispatcher keeps the position that it was taken from,
+//! and hands it in with the next change of the task, or gives it back.
 //!
 //! Reading order: this file, `ready` (queues, backlogs and precedence), `limits` (how many tasks may run at once).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,8 +42,6 @@ pub enum Timer {
 #[derive(Clone, Debug, Default)]
 pub struct RunQueue {
     ready: ReadyTasks,
-    /// Tasks that were offered to a worker and are still queued in the log.
-    offered: HashMap<TaskId, QueuePosition>,
     timers: DeadlineQueue<Timestamp, TaskId, Timer>,
 }
 
@@ -54,8 +52,21 @@ impl RunQueue {
         Self { ready: ReadyTasks::new(limits), ..Self::default() }
     }
 
-    /// Applies a change of a task; `before` is none for a new task.
-    pub fn apply_change(&mut self, before: Option<&Row>, after: &Row) {
+    /// An empty queue with the same limits.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        Self::new(self.ready.limits().clone())
+    }
+
+    /// Whether the task is queued before the change and not after it.
+    #[must_use]
+    pub fn leaves(before: &Row, after: &Row) -> bool {
+        readiness(before) == Readiness::Ready && readiness(after) != Readiness::Ready
+    }
+
+    /// Applies a change of a task; `before` is none for a new task. `taken` is the position that the task was taken from,
+    /// if it was and the change makes it leave the queue.
+    pub fn apply_change(&mut self, before: Option<&Row>, after: &Row, taken: Option<&QueuePosition>) {
         self.reset_timer(before, after);
         let (was, is) = (before.map(readiness), readiness(after));
         if was == Some(is) {
@@ -63,8 +74,10 @@ impl RunQueue {
         }
         let (task, position) = (after.id(), QueuePosition::of(after));
         match was {
-            Some(Readiness::Ready) if self.offered.remove(&task).is_some() => self.ready.count_end(&position),
-            Some(Readiness::Ready) => self.ready.remove(&position),
+            Some(Readiness::Ready) => match taken {
+                Some(taken) => self.release(taken),
+                None => self.ready.remove(&position),
+            },
             Some(Readiness::Active) => self.ready.count_end(&position),
             Some(Readiness::NotReady) | None => {}
         }
@@ -100,29 +113,24 @@ impl RunQueue {
         }
     }
 
-    /// Offers the next task that the worker executes: of the queue that was served the longest ago the task with the
-    /// highest priority, and of these the oldest. None where no such task may run now.
+    /// Takes the next task that the worker executes: of the queue that was served the longest ago the task with the highest
+    /// priority, and of these the oldest. None where no such task may run now.
     ///
-    /// The offer ends with the next change of the task's status, with [`RunQueue::take_back`] or with [`RunQueue::forget`].
-    pub fn offer(&mut self, offer: &WorkOffer) -> Option<TaskId> {
-        let (position, task) = self.ready.take_next(offer)?;
-        self.offered.insert(task, position);
-        Some(task)
+    /// The position is handed in with the change by which the task leaves the queue, with [`RunQueue::give_back`] or with
+    /// [`RunQueue::release`].
+    pub fn take(&mut self, wants: &WorkOffer) -> Option<(TaskId, QueuePosition)> {
+        self.ready.take_next(wants).map(|(position, task)| (task, position))
     }
 
-    /// Ends the offer of a task that was not started and has not changed: the task returns to its position.
-    pub fn take_back(&mut self, task: TaskId) {
-        if let Some(position) = self.offered.remove(&task) {
-            self.ready.count_end(&position);
-            self.ready.insert(&position, task);
-        }
+    /// The task was not started and is queued as before: it returns to its position.
+    pub fn give_back(&mut self, task: TaskId, position: &QueuePosition) {
+        self.ready.count_end(position);
+        self.ready.insert(position, task);
     }
 
-    /// Ends the offer of a task whose start was rejected: the task has changed, and the change is still to be applied.
-    pub fn forget(&mut self, task: TaskId) {
-        if let Some(position) = self.offered.remove(&task) {
-            self.ready.count_end(&position);
-        }
+    /// The task doesn't count as running any more, and is not queued either.
+    pub fn release(&mut self, position: &QueuePosition) {
+        self.ready.count_end(position);
     }
 
     /// Why a queued task can't be offered to any worker; none where it can.

@@ -143,6 +143,10 @@ pub(super) struct ReadyTasks {
 }
 
 impl ReadyTasks {
+    pub(super) const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     pub(super) fn new(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
     }

@@ -1,59 +1,12 @@
-//! What may run next: precedence, limits, keys, pauses, offers.
+//! What may run next: precedence, limits, keys, pauses, turns.
 
+use taskbell::dispatch::in_flight::Executor;
+use taskbell::task::Command;
 use taskbell::task::queue::{Paused, QueueEvent, Resumed};
-use taskbell::task::{Command, TaskId};
-use taskbell::views::{Limits, RunQueue, Views, Waiting, WorkOffer};
+use taskbell::views::{Limits, Waiting, WorkOffer};
 
-use super::history::{Created, Log, plain, start, succeed};
-
-/// A log, its views, and the run queue that follows them.
-struct Fixture {
-    log: Log,
-    views: Views,
-    pending: RunQueue,
-}
-
-impl Fixture {
-    fn new(limits: Limits) -> Self {
-        Self { log: Log::default(), views: Views::default(), pending: RunQueue::new(limits) }
-    }
-
-    fn task(&mut self, with: impl FnOnce(&mut Created)) -> TaskId {
-        let mut created = plain("ann", "x");
-        with(&mut created);
-        let id = self.log.create(created, "ann");
-        self.follow();
-        id
-    }
-
-    fn does(&mut self, id: TaskId, command: &Command) {
-        self.log.execute(id, command, "bob").unwrap();
-        self.follow();
-    }
-
-    fn follow(&mut self) {
-        let from = usize::try_from(self.views.position().0).unwrap();
-        for recorded in &self.log.events[from..] {
-            if let Some(changed) = self.views.apply(recorded).task {
-                self.pending.apply_change(changed.before.as_ref(), &changed.after);
-            }
-        }
-    }
-
-    /// Offers the next task to a worker that takes any.
-    fn next(&mut self) -> Option<TaskId> {
-        self.pending.offer(&WorkOffer::default())
-    }
-
-    /// Offers all tasks that may run now, in order.
-    fn all(&mut self) -> Vec<TaskId> {
-        std::iter::from_fn(|| self.next()).collect()
-    }
-
-    fn waits_for(&self, id: TaskId) -> Option<Waiting> {
-        self.pending.obstacle(self.views.get(id).unwrap())
-    }
-}
+use super::Fixture;
+use crate::views::history::{Created, start, succeed};
 
 fn in_queue(name: &str) -> impl FnOnce(&mut Created) {
     move |new| name.clone_into(&mut new.queue)
@@ -68,7 +21,7 @@ fn higher_priority_goes_first_then_the_older_task() {
     let mut fixture = Fixture::new(Limits::default());
     let ids = [0, 5, 5, -1].map(|priority| fixture.task(|new| new.priority = priority));
     assert_eq!(fixture.all(), [ids[1], ids[2], ids[0], ids[3]]);
-    assert_eq!(fixture.next(), None, "nothing is offered twice");
+    assert_eq!(fixture.next(), None, "nothing is taken twice");
 }
 
 #[test]
@@ -124,7 +77,7 @@ fn the_limit_of_a_queue_holds() {
     let small = [0; 2].map(|_| fixture.task(in_queue("small")));
     let other = fixture.task(in_queue("wide"));
     assert_eq!(fixture.all(), [small[0], other]);
-    fixture.pending.take_back(small[0]);
+    fixture.not_written(small[0]);
     assert_eq!(fixture.all(), [small[0]], "a task that is taken back returns to its position");
 }
 
@@ -175,14 +128,14 @@ fn one_task_with_a_key_may_run_where_no_limit_is_set() {
 fn no_task_of_a_paused_queue_is_offered_until_it_is_resumed() {
     let mut fixture = Fixture::new(Limits::default());
     let id = fixture.task(in_queue("q"));
-    fixture.pending.apply_queue_event("q", &QueueEvent::Paused(Paused { reason: None }));
-    fixture.pending.apply_queue_event("empty", &QueueEvent::Paused(Paused { reason: None }));
+    fixture.queue.apply_queue_event("q", &QueueEvent::Paused(Paused { reason: None }));
+    fixture.queue.apply_queue_event("empty", &QueueEvent::Paused(Paused { reason: None }));
     let later = fixture.task(in_queue("empty"));
     assert_eq!(fixture.next(), None);
     assert_eq!(fixture.waits_for(id), Some(Waiting::Paused));
-    fixture.pending.apply_queue_event("q", &QueueEvent::Resumed(Resumed { reason: None }));
+    fixture.queue.apply_queue_event("q", &QueueEvent::Resumed(Resumed { reason: None }));
     assert_eq!(fixture.all(), [id]);
-    fixture.pending.apply_queue_event("empty", &QueueEvent::Resumed(Resumed { reason: None }));
+    fixture.queue.apply_queue_event("empty", &QueueEvent::Resumed(Resumed { reason: None }));
     assert_eq!(fixture.all(), [later]);
 }
 
@@ -193,7 +146,7 @@ fn a_cancel_before_the_start_frees_the_room_of_the_offered_task() {
     let second = fixture.task(with_key("acme"));
     assert_eq!(fixture.all(), [first]);
     fixture.does(first, &Command::RequestCancel { reason: None, policy: <_>::default() });
-    fixture.pending.forget(first);
+    fixture.refused(first);
     assert_eq!(fixture.all(), [second], "the rejected start comes after the cancel and changes nothing");
 }
 
@@ -206,10 +159,10 @@ fn workers_get_only_what_they_offer_and_the_servers_own_kinds_only_by_name() {
         new.queue = "slow".to_owned();
     });
     assert_eq!(fixture.all(), [other]);
-    fixture.pending.take_back(other);
+    fixture.not_written(other);
     let wants =
         |kind: &str, queue: &str| WorkOffer { kinds: Some(vec![kind.into()]), queues: Some(vec![queue.into()]) };
-    assert_eq!(fixture.pending.offer(&wants("b", "default")), None);
-    assert_eq!(fixture.pending.offer(&wants("a", "slow")), None);
-    assert_eq!(fixture.pending.offer(&wants("b", "slow")), Some(other));
+    assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("b", "default"), Executor::Elsewhere), None);
+    assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("a", "slow"), Executor::Elsewhere), None);
+    assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("b", "slow"), Executor::Elsewhere), Some(other));
 }
