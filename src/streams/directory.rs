@@ -102,3 +102,75 @@ impl<K: Clone + Ord + Hash, A> State<K, A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers of the actors are their addresses.
+    fn check_out(directory: &Directory<u8, u32>, key: u8, new: u32) -> Option<u32> {
+        directory.check_out(&key, |_| true, || new)
+    }
+
+    #[test]
+    fn an_actor_serves_the_commands_that_are_under_way_and_then_ends() {
+        let directory = Directory::new(9);
+        assert_eq!([check_out(&directory, 1, 10), check_out(&directory, 1, 11)], [Some(10); 2]);
+        directory.check_in(&1, false);
+        assert_eq!(check_out(&directory, 1, 12), Some(10), "another command is under way");
+        directory.check_in(&1, false);
+        directory.check_in(&1, false);
+        assert_eq!(directory.len(), 0);
+        assert_eq!(check_out(&directory, 1, 13), Some(13));
+    }
+
+    #[test]
+    fn an_actor_that_expects_more_commands_rests() {
+        let directory = Directory::new(9);
+        check_out(&directory, 1, 10);
+        directory.check_in(&1, true);
+        assert_eq!(check_out(&directory, 1, 11), Some(10));
+    }
+
+    #[test]
+    fn however_many_rest_no_more_live_than_the_limit_and_the_one_that_was_used_the_longest_ago_ends() {
+        let directory = Directory::new(3);
+        for key in 0..200_u8 {
+            assert_eq!(check_out(&directory, key, key.into()), Some(key.into()));
+            directory.check_in(&key, true);
+            assert_eq!(directory.len(), 3.min(usize::from(key) + 1));
+        }
+        assert_eq!(check_out(&directory, 197, 1000), Some(197));
+        directory.check_in(&197, true);
+        check_out(&directory, 1, 1001);
+        assert_eq!(check_out(&directory, 197, 1002), Some(197), "198 rested longer");
+        assert_eq!(check_out(&directory, 198, 1003), Some(1003));
+    }
+
+    #[test]
+    fn where_each_actor_has_a_command_under_way_another_stream_gets_none() {
+        let directory = Directory::new(2);
+        check_out(&directory, 1, 10);
+        check_out(&directory, 2, 20);
+        assert_eq!(check_out(&directory, 3, 30), None);
+        assert_eq!(check_out(&directory, 2, 21), Some(20), "a stream that has an actor is served");
+        directory.check_in(&1, false);
+        assert_eq!(check_out(&directory, 3, 31), Some(31));
+    }
+
+    #[test]
+    fn an_actor_that_has_died_is_started_anew() {
+        let directory = Directory::new(2);
+        check_out(&directory, 1, 10);
+        assert_eq!(directory.check_out(&1, |actor| *actor != 10, || 11), Some(11));
+        directory.check_in(&1, false);
+        assert_eq!(directory.len(), 0, "its lost commands don't keep the new one alive");
+    }
+
+    #[test]
+    fn the_backlog_of_one_stream_is_bounded() {
+        let directory = Directory::new(2);
+        let served = (0..BACKLOG_MAX + 5).filter_map(|_| check_out(&directory, 1, 10)).count();
+        assert_eq!(served, BACKLOG_MAX);
+    }
+}
