@@ -217,7 +217,7 @@ pub struct Recorded {
     pub revision: Revision,
     /// A `UUIDv7`.
     pub id: Uuid,
-    /// The name of its type; see [`codec::TYPES`].
+    /// The name of its type: a folder of `events/`.
     pub kind: &'static str,
     /// The version of its schema in which it was written.
     pub version: u32,

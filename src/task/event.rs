@@ -237,7 +237,7 @@ pub struct Released {
 pub struct OutputKept {
     /// The attempt that wrote the output.
     pub attempt: u32,
-    /// The end of the output; at most [`super::limits::TAIL_MAX`] bytes.
+    /// The end of the output; at most 65,536 bytes.
     pub tail: String,
     /// How many bytes before the tail were dropped.
     pub dropped_bytes: u64,

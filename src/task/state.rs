@@ -92,7 +92,7 @@ impl Status {
 
     /// The state table: the status after `event`, or none where the table has no such line.
     ///
-    /// This is the only place that says what an event does to the status: [`evolve`] and the views both call it. Both treat
+    /// This is the only place that says what an event does to the status: `evolve` and the views both call it. Both treat
     /// an event that the table doesn't have in the same way: it changes nothing. No rule decides such an event, so it
     /// is in no log that this program wrote; a log that has one can still be read.
     ///

@@ -112,11 +112,11 @@ impl Demo {
         let (over, ended) = oneshot::channel();
         let end = self.minutes.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60));
         let demo = DemoClient::new(client, source, content);
-        let submitter = std::thread::spawn(move || block_on(demo.run(ended, end)));
+        let thread = std::thread::spawn(move || block_on(demo.run(ended, end)));
         let served = serve::start(checked);
         drop(over);
-        match submitter.join() {
-            Ok(outcome) => served.and(outcome),
+        match thread.join() {
+            Ok(submitted) => served.and(submitted),
             Err(_) => served,
         }
     }

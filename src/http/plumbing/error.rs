@@ -172,7 +172,7 @@ impl Problem {
         Self::new(refusal, "the views have not reached that position yet")
     }
 
-    /// The refusal of a worker's report (an acknowledgement, an attempt's end): see [`Refusal::ReportUnrecorded`].
+    /// The refusal of a worker's report (an acknowledgement, an attempt's end): see `Refusal::ReportUnrecorded`.
     #[must_use]
     pub fn of_report(error: ExecuteError) -> Self {
         match error {
@@ -252,6 +252,8 @@ impl fmt::Display for Problem {
         write!(f, "{}: {}", self.code, self.detail)
     }
 }
+
+impl std::error::Error for Problem {}
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
