@@ -1,30 +1,24 @@
 //! The composition root: what a Taskbell is made of, put together in one place.
 
 use std::collections::HashSet;
-use std::io::{self, Write};
-use std::num::NonZeroU64;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, Arbiter, System};
-use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, ResponseError, web};
-use tokio::signal::unix::{SignalKind, signal};
+use actix::{Actor, Addr};
+use actix_web::web;
 
-use crate::config::Config;
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::messages::SendAway;
 use crate::dispatch::policies::KindPolicies;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
-use crate::http::plumbing::connection::ClientConnection;
+use crate::http::vitals::Vitals;
 use crate::http::{self, AppState, Problem, accept};
 use crate::projection::metrics::{Meter, Metrics};
-use crate::projection::projector::Projector;
-use crate::projection::projector::Stop;
-use crate::projection::reader::sides;
+use crate::projection::projector::{Projector, Stop};
+use crate::projection::reader::{ViewsWriter, sides};
 use crate::projection::replay::{BULK_CANCEL, Replayer, views_at};
 use crate::reactions::scheduler::Firing;
 use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_id};
@@ -33,24 +27,23 @@ use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
 use crate::task::{Position, Status, TaskId};
 use crate::views::{Limits, Row, Views};
-use crate::work::kinds::distribute::{ContentRoots, Distribute};
 use crate::work::{BulkCancel, Drain, Handler, Handlers, LocalWorker, NotRegistered, WorkerChannels};
 
+#[cfg(feature = "testing")]
+pub mod serve;
+#[cfg(not(feature = "testing"))]
+mod serve;
 mod subscribers;
+mod threads;
+mod watch;
 
-use subscribers::{Parts, Subscribers, Threads};
+pub use serve::run;
+use subscribers::{Parts, Subscribers};
+use threads::Threads;
+use watch::{Watch, Watched};
 
-/// A connection whose peer takes nothing for so long is ended by the kernel; see `http::live`. Longer than the hub's
-/// patience with a stalled reader, so that one who reads again in between finds out why it was let go.
-const USER_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long running attempts are waited for on the way out; what still runs then is recorded as lost by the next start.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How long open connections are waited for on the way out, in seconds.
-const SHUTDOWN_S: u64 = 2;
-
-/// Threads of single actors: the projector, replays, the dispatcher, pushes, reactions.
-const OWN_THREADS: usize = 5;
-
 /// Why a Taskbell did not start. Nothing runs and the log is closed again.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -66,6 +59,10 @@ pub enum StartError {
     /// A handler could not be registered.
     #[error(transparent)]
     Handler(#[from] NotRegistered),
+    /// A server had started and ended itself, because the actor of this name had stopped and nothing else can do its work. A
+    /// supervisor starts it again; the log holds everything.
+    #[error("{0} has stopped unexpectedly; the log is complete, and a new start goes on from it")]
+    ActorStopped(&'static str),
 }
 
 /// A Taskbell inside a program: its log, its actors and the handlers that run in this process.
@@ -86,11 +83,11 @@ pub enum StartError {
 /// # }
 /// ```
 pub struct Taskbell {
-    edge: AppState,
+    state: AppState,
     worker: Addr<LocalWorker>,
     subscribers: Subscribers,
-    /// The threads that the actors live on; they end with it.
-    arbiters: Vec<Arbiter>,
+    watch: Watch,
+    threads: Threads,
 }
 
 /// The settings of a [`Taskbell`]. The default keeps its log in `./taskbell-data`, runs 4 attempts at once, accepts any kind,
@@ -144,70 +141,66 @@ impl Taskbell {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let (store, views) = open(options.data.as_deref()).await?;
         let (write, read) = sides(views);
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let arbiters: Vec<Arbiter> = (0..cores + OWN_THREADS).map(|_| Arbiter::new()).collect();
-        let (own, shards) = arbiters.split_at(OWN_THREADS);
-        let [projection, replay, dispatch, push, reactions] = own else { unreachable!() };
-
-        let registry = Registry::start(&store, shards);
+        let threads = Threads::start();
+        let registry = Registry::start(&store, &threads.shards);
         let settings = Arc::new(options.settings.with_defaults(options.handlers.policies()));
-        let capacity = Arc::new(Capacity::new(options.limits));
-        let (keys, unique, firing) = (KeyedLock::default(), UniqueKeys::default(), Firing::default());
         let metrics = Metrics::new().map_err(|error| StartError::Io("metrics", io::Error::other(error)))?;
         let meter = Meter::new(metrics.clone(), settings.names().chain([BULK_CANCEL]));
         let parts = Parts {
-            store: store.clone(),
-            read: read.clone(),
-            registry: registry.clone(),
-            capacity: capacity.clone(),
-            settings: settings.clone(),
-            unique: unique.clone(),
-            firing: firing.clone(),
+            store,
+            read,
+            registry,
+            capacity: Arc::new(Capacity::new(options.limits)),
+            settings,
+            unique: UniqueKeys::default(),
+            firing: Firing::default(),
         };
-        let subscribers = Subscribers::start(parts, &Threads { dispatch, push, reactions });
-        let (log, told, progressed) = (store.clone(), subscribers.subscribers(), subscribers.hub.clone().recipient());
-        let projector = Projector::start_in_arbiter(&projection.handle(), move |_| {
-            Projector::new(log, write, told, progressed, meter)
-        });
-        let log = store.clone();
-        let replayer = Replayer::start_in_arbiter(&replay.handle(), move |_| Replayer::new(log));
+        let subscribers = Subscribers::start(parts.clone(), &threads);
+        let projector = start_projector(&parts.store, write, &subscribers, meter, &threads);
+        let log = parts.store.clone();
+        let replayer = Replayer::start_in_arbiter(&threads.replay.handle(), move |_| Replayer::new(log));
 
         let mut handlers = options.handlers;
         handlers.register(BulkCancel {
-            execute: registry.recipient(),
-            history: replayer.recipient(),
-            kinds: settings.clone(),
+            execute: parts.registry.recipient(),
+            history: replayer.clone().recipient(),
+            kinds: parts.settings.clone(),
         })?;
-        let channels = worker_channels(&registry, &subscribers.dispatcher, &projector);
+        let channels = worker_channels(&parts.registry, &subscribers.dispatcher, &projector);
         let worker = LocalWorker::new(handlers.clone(), options.slots, channels)
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
+        let watch = Watch::start(watched(&parts.registry, &subscribers, &projector, &replayer, &worker));
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
-        let progress = projector.recipient();
-        let edge = AppState {
-            registry,
-            read,
-            store,
-            dispatcher: subscribers.dispatcher.clone(),
-            progress,
-            hub: subscribers.hub.clone(),
-            handlers,
-            capacity,
-            settings,
-            kinds,
-            keys,
-            unique,
-            firing,
-            metrics,
-        };
-        Ok(Self { edge, worker, subscribers, arbiters })
+        let state = app_state(parts, (handlers, kinds, metrics), &subscribers, projector, watch.vitals());
+        Ok(Self { state, worker, subscribers, watch, threads })
+    }
+
+    /// The name of the first of the long-lived actors that stops without being asked to: a defect, after which this instance
+    /// is not ready any more. A program that embeds Taskbell waits for it beside its own work, and ends or starts another
+    /// instance: the log holds everything.
+    pub async fn actor_stopped(&self) -> &'static str {
+        self.watch.vitals().wait_for_stop().await
+    }
+
+    /// Stops one of the actors that are watched, as a defect would.
+    #[cfg(feature = "testing")]
+    pub fn stop_actor(&self, name: &str) {
+        match name {
+            "the dispatcher" => self.subscribers.dispatcher.do_send(Stop),
+            "the hub" => self.subscribers.hub.do_send(Stop),
+            "the cascade" => self.subscribers.cascade.do_send(Stop),
+            "the scheduler" => self.subscribers.scheduler.do_send(Stop),
+            "the worker inside the process" => self.worker.do_send(Stop),
+            other => tracing::warn!(other, "no actor of this name can be stopped"),
+        }
     }
 
     /// The HTTP API and the web interface, to be mounted at the root of an actix-web application:
     /// `App::new().configure(taskbell.routes())`.
     pub fn routes(&self) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
-        let edge = self.edge.clone();
-        move |config| http::routes(config, &AppState { registry: edge.registry.hosted_here(), ..edge.clone() })
+        let state = self.state.clone();
+        move |config| http::routes(config, &AppState { registry: state.registry.hosted_here(), ..state.clone() })
     }
 
     /// Creates a task of this kind, with the defaults of its handler. When this returns, the task is durable and visible.
@@ -218,10 +211,10 @@ impl Taskbell {
         let caller =
             Caller { subject: LOCAL_USER.to_owned(), via: Via::Library, correlation_id: new_id(), request_id: None };
         let body = serde_json::json!({"kind": kind, "input": input});
-        match accept::accept(&self.edge, &caller, body, None).await? {
+        match accept::accept(&self.state, &caller, body, None).await? {
             Accepted::New(id, receipt) => {
                 // The task is durable in any case; views that are behind show it later.
-                self.edge.read.wait_for_revision(id, receipt.revision).await;
+                self.state.read.wait_for_revision(id, receipt.revision).await;
                 Ok(id)
             }
             Accepted::Known(id) | Accepted::Held(id) => Ok(id),
@@ -231,7 +224,7 @@ impl Taskbell {
     /// The status of a task, or `None` if no task has this id. A task that [`submit`](Self::submit) accepted is there.
     #[must_use]
     pub fn status(&self, task: TaskId) -> Option<Status> {
-        self.edge.read.views().get(task).map(Row::status)
+        self.state.read.views().get(task).map(Row::status)
     }
 
     /// The events after `after`, of all tasks, bells, queues and schedules: those in the log, then each new one as soon as it
@@ -254,7 +247,7 @@ impl Taskbell {
     /// ```
     #[must_use]
     pub fn events(&self, after: Position) -> LogSubscription {
-        self.edge.store.subscribe(after)
+        self.state.store.subscribe(after)
     }
 
     /// Starts no more attempts, waits up to 2 s for those that run, and ends the actors and the handlers' threads. A handler
@@ -273,17 +266,12 @@ impl Taskbell {
     }
 
     async fn end(self) {
+        self.watch.stop();
         self.worker.do_send(Stop);
         self.subscribers.stop();
-        let arbiters = self.arbiters;
-        let ended = web::block(move || {
-            for arbiter in arbiters {
-                arbiter.stop();
-                // An arbiter that panicked has ended as well.
-                let _ = arbiter.join();
-            }
-        });
-        let _ = ended.await;
+        let threads = self.threads;
+        // An arbiter that panicked has ended as well.
+        let _ = web::block(move || threads.stop()).await;
     }
 }
 
@@ -296,6 +284,67 @@ async fn open(data: Option<&Path>) -> Result<(EventStore, Views), StartError> {
     let views = views_at(&store, store.head().position).await?;
     tracing::info!(position = %views.position(), "the views are rebuilt");
     Ok((store, views))
+}
+
+fn start_projector(
+    store: &EventStore,
+    write: ViewsWriter,
+    subscribers: &Subscribers,
+    meter: Meter,
+    threads: &Threads,
+) -> Addr<Projector> {
+    let (log, told, progressed) = (store.clone(), subscribers.subscribers(), subscribers.hub.clone().recipient());
+    Projector::start_in_arbiter(&threads.projection.handle(), move |_| {
+        Projector::new(log, write, told, progressed, meter)
+    })
+}
+
+/// The long-lived actors, by the names that `/readyz` shows.
+fn watched(
+    registry: &Registry,
+    subscribers: &Subscribers,
+    projector: &Addr<Projector>,
+    replayer: &Addr<Replayer>,
+    worker: &Addr<LocalWorker>,
+) -> Vec<Watched> {
+    let registry = registry.clone();
+    vec![
+        Watched::new("a shard of the streams", move || registry.is_alive()),
+        Watched::actor("the projector", projector),
+        Watched::actor("the dispatcher", &subscribers.dispatcher),
+        Watched::actor("the hub", &subscribers.hub),
+        Watched::actor("the cascade", &subscribers.cascade),
+        Watched::actor("the scheduler", &subscribers.scheduler),
+        Watched::actor("the replayer", replayer),
+        Watched::actor("the worker inside the process", worker),
+    ]
+}
+
+fn app_state(
+    parts: Parts,
+    (handlers, kinds, metrics): (Handlers, Option<Arc<HashSet<String>>>, Metrics),
+    subscribers: &Subscribers,
+    projector: Addr<Projector>,
+    vitals: Vitals,
+) -> AppState {
+    let Parts { store, read, registry, capacity, settings, unique, firing } = parts;
+    AppState {
+        registry,
+        read,
+        store,
+        dispatcher: subscribers.dispatcher.clone(),
+        progress: projector.recipient(),
+        hub: subscribers.hub.clone(),
+        handlers,
+        capacity,
+        settings,
+        kinds,
+        keys: KeyedLock::default(),
+        unique,
+        firing,
+        metrics,
+        vitals,
+    }
 }
 
 /// The channels of the worker inside the process, and its name, which is another one after each start.
@@ -313,80 +362,4 @@ fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '.').collect();
     if name.is_empty() { "server".to_owned() } else { name }
-}
-
-/// Runs a server in this process until SIGINT or SIGTERM. The first line on stdout is its address:
-/// `listening on http://127.0.0.1:7070`. Blocks, and starts an actix `System` of its own.
-///
-/// # Errors
-/// See [`StartError`].
-///
-/// ```no_run
-/// use taskbell::server::{Config, run};
-///
-/// fn main() -> Result<(), taskbell::StartError> {
-///     run(Config { data: Some("/var/lib/taskbell".into()), ..Config::default() })
-/// }
-/// ```
-pub fn run(config: Config) -> Result<(), StartError> {
-    System::new().block_on(serve(config))
-}
-
-async fn serve(config: Config) -> Result<(), StartError> {
-    let mut handlers = Handlers::new();
-    let roots = ContentRoots::new(&config.content_roots).map_err(|error| StartError::Io("content root", error))?;
-    handlers.register(Distribute::new(roots, config.content_bytes_per_s.and_then(NonZeroU64::new)))?;
-    let taskbell = Taskbell::start(Options {
-        data: config.data,
-        slots: config.slots,
-        kinds: config.kinds,
-        handlers,
-        settings: config.settings,
-        limits: config.limits,
-    })
-    .await?;
-    let routes = taskbell.routes();
-    let server = HttpServer::new(move || {
-        let nothing = web::to(|| async { Problem::not_found().error_response() });
-        let nowhere =
-            web::scope("").wrap(from_fn(http::plumbing::middleware::same_origin_only)).default_service(nothing);
-        App::new().configure(routes.clone()).service(nowhere)
-    })
-    .on_connect(|connection, data| {
-        if let Some(socket) = connection.downcast_ref::<actix_rt::net::TcpStream>() {
-            data.insert(ClientConnection::of(socket));
-            let _ = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(USER_TIMEOUT));
-        }
-    })
-    // Whoever closes its side has left: a long poll is not kept for it.
-    .h1_allow_half_closed(false)
-    .shutdown_timeout(SHUTDOWN_S)
-    // Its own way with signals stops the whole `System` at once, and with it the actors that record how attempts end.
-    .disable_signals()
-    .bind(config.listen)
-    .map_err(|error| StartError::Io("can't listen", error))?;
-    let told = told_to_stop().map_err(|error| StartError::Io("can't listen to signals", error))?;
-    for address in server.addrs() {
-        // Whoever started us may have closed our output; that ends nobody's work.
-        let _ = writeln!(io::stdout(), "listening on http://{address}");
-    }
-    let server = server.run();
-    let (handle, mut server) = (server.handle(), pin!(server));
-    let ended = tokio::select! {
-        ended = &mut server => ended,
-        () = told => tokio::join!(server, handle.stop(true), taskbell.drain()).0,
-    };
-    taskbell.end().await;
-    ended.map_err(|error| StartError::Io("the server stopped", error))
-}
-
-/// Is over when the process is told to stop.
-fn told_to_stop() -> io::Result<impl Future<Output = ()>> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
 }

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod api;
+mod app;
 mod bench;
 mod cli;
 mod crash;

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use actix::{Actor, Addr, Arbiter};
+use actix::{Actor, Addr};
 
+use super::threads::Threads;
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::policies::KindPolicies;
 use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
 use crate::projection::subscribers::Subscriber;
-use crate::push::hub::{Audience, Hub};
+use crate::push::audience::Audience;
+use crate::push::hub::Hub;
 use crate::reactions::cascade::Cascade;
 use crate::reactions::scheduler::{Firing, Scheduler};
 use crate::store::EventStore;
@@ -27,6 +29,7 @@ pub(super) struct Subscribers {
 }
 
 /// What they need of the rest.
+#[derive(Clone)]
 pub(super) struct Parts {
     pub(super) store: EventStore,
     pub(super) read: ViewsReader,
@@ -38,16 +41,9 @@ pub(super) struct Parts {
     pub(super) firing: Firing,
 }
 
-/// The threads that they live on: the dispatcher's timers wait for nobody, a busy hub delays nothing but pushes.
-pub(super) struct Threads<'a> {
-    pub(super) dispatch: &'a Arbiter,
-    pub(super) push: &'a Arbiter,
-    pub(super) reactions: &'a Arbiter,
-}
-
 impl Subscribers {
     /// Starts them all.
-    pub(super) fn start(parts: Parts, threads: &Threads<'_>) -> Self {
+    pub(super) fn start(parts: Parts, threads: &Threads) -> Self {
         let Parts { store, read, registry, capacity, settings, unique, firing } = parts;
         let (dispatch, push, reactions) =
             (threads.dispatch.handle(), threads.push.handle(), threads.reactions.handle());

@@ -26,8 +26,9 @@ pub async fn alive(request: HttpRequest) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(serde_json::json!({"alive": true})))
 }
 
-/// `GET /readyz`: 503 with the reasons where the log takes no writes, or the views have stopped or are behind. Only views that
-/// are behind catch up: the other reasons stay until a restart, and such a refusal is not retryable.
+/// `GET /readyz`: 503 with the reasons where the log takes no writes, an actor that lives as long as the process has stopped,
+/// or the views have stopped or are behind. Only views that are behind catch up: the other reasons stay until a restart, and
+/// such a refusal is not retryable.
 ///
 /// # Errors
 /// 422, 503 `not_ready`.
@@ -36,13 +37,14 @@ pub async fn ready(state: web::Data<AppState>, request: HttpRequest) -> Result<H
     let head = state.store.head().position;
     let log = state.store.health().err().map(|why| format!("log: {why}"));
     let stopped = state.read.failure().map(|why| format!("views: {why}"));
-    let until_restart = log.is_some() || stopped.is_some();
+    let actor = state.vitals.stopped().map(|actor| format!("{actor} has stopped"));
+    let until_restart = log.is_some() || stopped.is_some() || actor.is_some();
     let views = match stopped {
         Some(why) => Some(why),
         None if state.read.wait_for_position(head).await => None,
         None => Some(format!("views: they have not reached position {head} within 5 s")),
     };
-    let reasons: Vec<String> = log.into_iter().chain(views).collect();
+    let reasons: Vec<String> = log.into_iter().chain(actor).chain(views).collect();
     if !reasons.is_empty() {
         let refusal = if until_restart { Refusal::NotReadyUntilRestart } else { Refusal::NotReady };
         return Err(Problem::new(refusal, reasons.join("; ")));

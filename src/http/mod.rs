@@ -29,6 +29,7 @@ pub mod state;
 pub mod task_page;
 pub mod tasks;
 pub mod ui;
+pub mod vitals;
 
 pub use plumbing::error::Problem;
 pub use state::AppState;

@@ -7,6 +7,7 @@ use actix::{Addr, Recipient};
 
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
+use super::vitals::Vitals;
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::policies::KindPolicies;
@@ -59,6 +60,8 @@ pub struct AppState {
     pub firing: Firing,
     /// Figures for Prometheus.
     pub metrics: Metrics,
+    /// Says which long-lived actor has stopped, if one has.
+    pub vitals: Vitals,
 }
 
 impl AppState {

@@ -18,7 +18,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient};
@@ -28,6 +27,7 @@ use crate::store::now;
 use crate::task::{Position, TaskId};
 use crate::views::{Filter, Row};
 
+use super::audience::Audience;
 use super::frames;
 use crate::dispatch::capacity::Capacity;
 use crate::projection::projector::{Progressed, Stop};
@@ -140,22 +140,6 @@ struct Socket {
     last_sent: Instant,
     /// Since when its mailbox has been full; none where the last send succeeded.
     full_since: Option<Instant>,
-}
-
-/// How many sockets are open: a hub without sockets need not hear of any event. Clones share the count.
-#[derive(Clone, Debug, Default)]
-pub struct Audience(Arc<AtomicUsize>);
-
-impl Audience {
-    /// Whether no socket is open.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == 0
-    }
-
-    fn set(&self, sockets: usize) {
-        self.0.store(sockets, Ordering::SeqCst);
-    }
 }
 
 /// The actor; see the module.

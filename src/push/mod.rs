@@ -1,4 +1,6 @@
-//! PUSHES: [`hub`] (what is pending for each socket, and when it is sent), [`frames`] (the text of a frame).
+//! PUSHES: [`hub`] (what is pending for each socket, and when it is sent), [`frames`] (the text of a frame), [`audience`]
+//! (whether any socket is open).
 
+pub mod audience;
 pub mod frames;
 pub mod hub;

@@ -21,11 +21,19 @@ use std::sync::Arc;
 
 #[cfg(feature = "testing")]
 use super::ReadError;
-use super::{Hash, Recorded};
+use super::event::Hash;
+use super::recorded::Recorded;
 
-/// The hash of `event` where `previous` is the hash of the event before it.
-#[must_use]
-pub fn link(previous: Hash, event: &Recorded) -> Hash {
+impl Recorded {
+    /// The hash that this event must have if `previous` is the hash of the event one position earlier: BLAKE3 over
+    /// `previous` and the fields of this event. An event with another hash was changed after it was written.
+    #[must_use]
+    pub fn expected_hash(&self, previous: Hash) -> Hash {
+        link(previous, self)
+    }
+}
+
+fn link(previous: Hash, event: &Recorded) -> Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&previous.0);
     let mut field = |bytes: &[u8]| {

@@ -4,8 +4,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::ReadError;
+use super::event::LogEvent;
 use super::upcast::{STEPS, upcast};
-use super::{LogEvent, ReadError};
 use crate::task::Event;
 use crate::task::bell::BellEvent;
 use crate::task::limits::DEPTH_MAX;

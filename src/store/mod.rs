@@ -18,6 +18,7 @@ use crate::task::{Position, Revision, Timestamp};
 pub mod chain;
 pub mod codec;
 mod encoded;
+mod event;
 mod memory;
 mod recent;
 pub mod recorded;
@@ -27,7 +28,8 @@ pub mod upcast;
 
 pub use crate::clock::{new_id, now};
 pub use encoded::EncodedAppend;
-pub use recorded::{Hash, LogEvent, Meta, NewEvent, Recorded, StreamName, StreamOf, Via};
+pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamOf, Via};
+pub use recorded::Recorded;
 pub use subscription::LogSubscription;
 
 /// The log; clones share it.

@@ -85,6 +85,12 @@ impl Registry {
         Self { home, ..self.clone() }
     }
 
+    /// Whether every shard lives.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.places.iter().all(|place| place.own.connected())
+    }
+
     /// An id for a new task, on the shard of the current thread if it hosts one.
     #[must_use]
     pub fn new_task_id(&self) -> TaskId {
