@@ -145,6 +145,7 @@ pub struct Cancel {
     /// The highest rung reached.
     pub rung: Rung,
     /// What the worker acknowledged last: the step after which it stops, or `Some(None)` where it stops at once.
+    #[allow(clippy::option_option, reason = "acknowledged or not, and with a step or without")]
     pub acknowledged: Option<Option<String>>,
     /// How many acknowledgements the log holds.
     pub acknowledgements: u32,

@@ -48,14 +48,19 @@ const LAST_OUTPUT: Duration = Duration::from_secs(1);
 /// `EX_DATAERR` of `sysexits.h`.
 const BAD_INPUT: i32 = 65;
 
-/// Runs a command for each task; [the module](self) says how.
+/// Runs a command for each task, like `taskbell work`.
+///
+/// The command gets the task's input as one line of JSON on stdin, and the rest in its environment (`TASKBELL_TASK_ID`,
+/// `TASKBELL_KIND` and others). A line `::progress 0.4 message` on either output is progress; a last line `::result JSON` on
+/// stdout is the result. Exit code 0 is success, 65 a failure without another attempt, every other code a failure. A cancel is
+/// SIGTERM to the command's process group, an interrupt SIGKILL. `taskbell work --help` says it in full.
 ///
 /// ```
-/// # use taskbell::work::{CommandHandler, Handlers};
+/// # use taskbell::{CommandHandler, Handlers};
 /// let mut handlers = Handlers::new();
 /// let args = ["-c".into(), "wc -c".into()];
 /// handlers.register(CommandHandler::new("text.count", "sh", args, "http://127.0.0.1:7070"))?;
-/// # Ok::<(), taskbell::work::NotRegistered>(())
+/// # Ok::<(), taskbell::NotRegistered>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct CommandHandler {

@@ -42,7 +42,7 @@ const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
 /// that [`Self::run`] is called on; code that blocks belongs into [`Context::blocking`](crate::work::Context::blocking).
 ///
 /// ```no_run
-/// # use taskbell::work::{Context, Done, Failure, Handler, Handlers, RemoteWorker};
+/// # use taskbell::{Context, Done, Failure, Handler, Handlers, RemoteWorker};
 /// # struct Greet;
 /// # #[taskbell::async_trait]
 /// # impl Handler for Greet {

@@ -22,7 +22,7 @@ pub(in crate::work) const INTERRUPTED: &str = "interrupted";
 /// Clones belong to the same attempt. All methods may be called from any thread.
 ///
 /// ```
-/// # use taskbell::work::{Context, Done, Failure};
+/// # use taskbell::{Context, Done, Failure};
 /// async fn resize(ctx: Context) -> Result<Done, Failure> {
 ///     let sizes: Vec<u32> = ctx.input()?;
 ///     for (n, size) in (1_u32..).zip(&sizes) {
@@ -206,6 +206,7 @@ impl Step {
     }
 
     /// Cancelled when [`Self::is_interrupted`] becomes true, for code that waits.
+    #[cfg(feature = "server")]
     pub(in crate::work) fn interruption(&self) -> &CancellationToken {
         &self.attempt.interrupt
     }

@@ -12,7 +12,7 @@ use crate::task::event::CancelPolicy;
 /// Executes the tasks of one kind.
 ///
 /// ```
-/// # use taskbell::work::{Context, Done, Failure, Handler};
+/// # use taskbell::{Context, Done, Failure, Handler};
 /// struct Greet;
 ///
 /// #[taskbell::async_trait]
