@@ -18,6 +18,8 @@ use super::subscribers::{Batch, Subscriber};
 /// After trouble with the log it is read again so much later.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Progress that waits to be noted, at most.
+const MAILBOX: usize = 4096;
 /// A subscriber that has missed something is looked at this often.
 const CATCH_UP: Duration = Duration::from_millis(20);
 
@@ -111,6 +113,7 @@ impl Actor for Projector {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(MAILBOX);
         let from = self.views.write().position();
         ctx.add_stream(follow(self.store.subscribe(from)));
     }
@@ -152,7 +155,8 @@ impl Handler<NoteProgress> for Projector {
     fn handle(&mut self, note: NoteProgress, _: &mut Context<Self>) {
         let row = self.views.write().note_progress(note.task, note.attempt, note.progress);
         if let Some(row) = row {
-            self.progressed.do_send(Progressed { row });
+            // Left out where the hub has a backlog: the next progress or the end of the attempt says more.
+            let _ = self.progressed.try_send(Progressed { row });
         }
     }
 }

@@ -44,6 +44,9 @@ use timers::Timers;
 /// The pauses after a failed write.
 const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(10));
 
+/// Requests of workers that wait for the dispatcher at most; further ones wait in their callers.
+const MAILBOX: usize = 1024;
+
 /// The dispatcher; see the module.
 pub struct Dispatcher {
     registry: Registry,
@@ -287,6 +290,7 @@ impl Actor for Dispatcher {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(MAILBOX);
         self.rebuild();
         self.reset_timers(ctx);
     }

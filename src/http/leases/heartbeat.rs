@@ -90,7 +90,8 @@ pub async fn heartbeat(
         progress.into_iter().filter_map(|(place, progress)| note(&state, &worker, &heartbeats[place], progress));
     join_all(noted).await;
     let (answer, reply) = oneshot::channel();
-    state.dispatcher.do_send(Heartbeat { worker, beats: heartbeats, wait, answer });
+    // Waits for room in the dispatcher's mailbox. If the dispatcher is gone, the answer's sender is dropped with the message.
+    let _ = state.dispatcher.send(Heartbeat { worker, beats: heartbeats, wait, answer }).await;
     let HeartbeatReply { directives, left } =
         reply.await.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
     let doc =

@@ -68,7 +68,8 @@ pub async fn take(
         let connection = connection.clone();
         move || connection.is_gone()
     });
-    state.dispatcher.do_send(Take { worker, wants, max, wait, gone, answer });
+    // Waits for room in the dispatcher's mailbox. If the dispatcher is gone, the answer's sender is dropped with the message.
+    let _ = state.dispatcher.send(Take { worker, wants, max, wait, gone, answer }).await;
     // A dispatcher that has stopped grants nothing.
     let Given { leases, delivery } = given.await.unwrap_or_default();
     let granted_at = (Instant::now(), now());

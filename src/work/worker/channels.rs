@@ -43,7 +43,8 @@ impl fmt::Debug for WorkerChannels {
 
 impl Reporter for WorkerChannels {
     fn send_progress(&self, attempt: &Attempt, progress: Progress) {
-        self.progress.do_send(NoteProgress { task: attempt.task, attempt: attempt.number, progress });
+        // Left out where the projector has a backlog: later progress says more, and the last is part of the attempt's end.
+        let _ = self.progress.try_send(NoteProgress { task: attempt.task, attempt: attempt.number, progress });
     }
 
     async fn send_command(&self, attempt: &Attempt, command: Command, give_up: impl Fn() -> bool + Send) -> bool {
