@@ -2,16 +2,21 @@
 //!
 //! Every shard has a thread of its own to begin with. A thread that serves requests may become the host of a shard
 //! ([`Registry::hosted_here`]): from then on the shard's commands go to actors on that thread, and the tasks that it accepts
-//! get ids of its own shard, so that a create crosses no thread before the log's writer. When the host ends, commands go to
+//! get ids of its own shard, so that a create crosses no thread before the log's writer. Commands that the host sends to its
+//! own shard go to the actors directly, past the shard's mailbox. When the host ends, commands go to
 //! the shard's own thread again. At either change a stream may have two actors for a moment; the expected revision keeps
 //! them apart.
 
+use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::ptr;
+use std::rc::{self, Rc};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::thread::{self, ThreadId};
 
 use actix::{Actor, Addr, Arbiter, Context, Handler, MailboxError, Recipient, ResponseFuture};
 use futures_util::future::join_all;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::store::{EventStore, new_id};
@@ -19,7 +24,7 @@ use crate::task::TaskId;
 
 use super::decider::ExecuteOn;
 use super::messages::{Execute, ExecuteError, Receipt};
-use super::shard::{ExecuteMany, Shard, Sharded};
+use super::shard::{ExecuteMany, Shard, Sharded, Streams};
 
 /// The way to the actors of all streams: cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -43,6 +48,19 @@ struct Host {
     shard: Addr<Shard>,
 }
 
+thread_local! {
+    /// The shards that this thread hosts. A host that has ended is gone from memory.
+    static HOSTED: RefCell<Vec<Hosted>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A shard that the current thread hosts.
+struct Hosted {
+    /// Of which registry, by the address of its places, which the shard's entry keeps alive.
+    places: Weak<[Place]>,
+    home: usize,
+    streams: rc::Weak<Streams>,
+}
+
 impl Place {
     /// Where commands go now.
     fn shard(&self) -> Addr<Shard> {
@@ -53,14 +71,16 @@ impl Place {
         }
     }
 
-    /// Whether this thread hosts the shard; where no living thread does, it becomes the host.
-    fn host_here(&self, store: &EventStore) -> bool {
+    /// Whether this thread hosts the shard; where no living thread does, it becomes the host, and `hosted` gets the streams.
+    fn host_here(&self, store: &EventStore, hosted: impl FnOnce(rc::Weak<Streams>)) -> bool {
         let mut host = self.host.write().unwrap_or_else(PoisonError::into_inner);
         let here = thread::current().id();
         if let Some(host) = host.as_ref().filter(|host| host.shard.connected()) {
             return host.thread == here;
         }
-        *host = Some(Host { thread: here, shard: Shard::new(store.clone()).start() });
+        let shard = Shard::new(store.clone());
+        hosted(shard.streams());
+        *host = Some(Host { thread: here, shard: shard.start() });
         true
     }
 }
@@ -81,8 +101,26 @@ impl Registry {
     /// thread that runs actors and ends with its arbiter.
     #[must_use]
     pub fn hosted_here(&self) -> Self {
-        let home = self.places.iter().position(|place| place.host_here(&self.store));
+        let home = self.places.iter().enumerate().position(|(home, place)| {
+            let places = Arc::downgrade(&self.places);
+            place.host_here(&self.store, |streams| {
+                HOSTED.with_borrow_mut(|hosted| {
+                    hosted.retain(|hosted| hosted.streams.strong_count() > 0);
+                    hosted.push(Hosted { places, home, streams });
+                });
+            })
+        });
         Self { home, ..self.clone() }
+    }
+
+    /// The streams of this shard, if the current thread hosts it.
+    fn streams_here(&self, place: usize) -> Option<Rc<Streams>> {
+        if self.home != Some(place) {
+            return None;
+        }
+        let is_ours =
+            |hosted: &&Hosted| hosted.home == place && ptr::addr_eq(hosted.places.as_ptr(), Arc::as_ptr(&self.places));
+        HOSTED.with_borrow(|hosted| hosted.iter().find(is_ours).and_then(|hosted| hosted.streams.upgrade()))
     }
 
     /// Whether every shard lives.
@@ -104,7 +142,13 @@ impl Registry {
     /// # Errors
     /// See [`ExecuteError`].
     pub async fn execute(&self, execute: Execute) -> Result<Receipt, ExecuteError> {
-        let shard = self.places[self.place_of(execute.task)].shard();
+        let place = self.place_of(execute.task);
+        if let Some(streams) = self.streams_here(place) {
+            let (caller, answer) = oneshot::channel();
+            streams.execute(execute, caller);
+            return answer.await.unwrap_or(Err(unanswered(MailboxError::Closed)));
+        }
+        let shard = self.places[place].shard();
         shard.send(execute).await.unwrap_or_else(|error| Err(unanswered(error)))
     }
 
@@ -118,9 +162,9 @@ impl Registry {
             order.push(at);
             commands.push(execute);
         }
-        let parts = self.places.iter().zip(parts).filter(|(_, (order, _))| !order.is_empty());
+        let parts = parts.into_iter().enumerate().filter(|(_, (order, _))| !order.is_empty());
         let parts = join_all(parts.map(|(place, (order, commands))| async move {
-            let answers = place.shard().send(ExecuteMany(commands)).await;
+            let answers = self.execute_part(place, commands).await;
             let answers = answers.unwrap_or_else(|error| vec![Err(unanswered(error)); order.len()]);
             order.into_iter().zip(answers)
         }));
@@ -129,6 +173,20 @@ impl Registry {
             answers[at] = answer;
         }
         answers
+    }
+
+    /// The commands of a batch that belong to one shard.
+    async fn execute_part(
+        &self,
+        place: usize,
+        commands: Vec<Execute>,
+    ) -> Result<Vec<Result<Receipt, ExecuteError>>, MailboxError> {
+        let Some(streams) = self.streams_here(place) else {
+            return self.places[place].shard().send(ExecuteMany(commands)).await;
+        };
+        let (caller, answers) = oneshot::channel();
+        streams.execute_many(commands, caller);
+        answers.await.map_err(|_| MailboxError::Closed)
     }
 
     /// Has the actor of a bell, a queue or a schedule decide the command; what it led to is durable when this answers.

@@ -3,7 +3,7 @@
 //! A shard passes each command on to the actor of its stream, which it starts where there is none; the answer goes from
 //! that actor straight to the caller. A create starts its actor on a stream that is believed to be new, without a read.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::{Actor, Addr, Context, Handler, Message};
@@ -89,9 +89,31 @@ impl Shard {
         };
         Self { streams: Rc::new(streams) }
     }
+
+    /// The actors of the shard, for as long as it lives.
+    pub(super) fn streams(&self) -> Weak<Streams> {
+        Rc::downgrade(&self.streams)
+    }
 }
 
 impl Streams {
+    /// Passes the command on to the task's actor, which answers the caller.
+    pub(super) fn execute(&self, execute: Execute, caller: OneshotSender<Result<Receipt, ExecuteError>>) {
+        let Execute { task, command, at, meta } = execute;
+        self.deliver::<TaskStream>(&task, Deliver { command, at, meta, reply: Reply::One(caller) });
+    }
+
+    /// Passes the commands on to the tasks' actors; the caller is answered when all have answered.
+    pub(super) fn execute_many(
+        &self,
+        commands: Vec<Execute>,
+        caller: OneshotSender<Vec<Result<Receipt, ExecuteError>>>,
+    ) {
+        for (slot, Execute { task, command, at, meta }) in batch(commands.len(), caller).zip(commands) {
+            self.deliver::<TaskStream>(&task, Deliver { command, at, meta, reply: Reply::Batch(slot) });
+        }
+    }
+
     /// Sends the command to the stream's actor.
     fn deliver<D: Sharded>(&self, key: &D::Key, deliver: Deliver<D>) {
         let actors = D::actors(self);
@@ -131,8 +153,8 @@ impl Handler<Execute> for Shard {
 
 impl MessageResponse<Shard, Execute> for PassedOn<Execute> {
     fn handle(self, _: &mut Context<Shard>, caller: Option<OneshotSender<Result<Receipt, ExecuteError>>>) {
-        let (Self(streams, Execute { task, command, at, meta }), Some(caller)) = (self, caller) else { return };
-        streams.deliver::<TaskStream>(&task, Deliver { command, at, meta, reply: Reply::One(caller) });
+        let (Self(streams, execute), Some(caller)) = (self, caller) else { return };
+        streams.execute(execute, caller);
     }
 }
 
@@ -152,9 +174,7 @@ impl Handler<ExecuteMany> for Shard {
 impl MessageResponse<Shard, ExecuteMany> for PassedOn<ExecuteMany> {
     fn handle(self, _: &mut Context<Shard>, caller: Option<OneshotSender<Vec<Result<Receipt, ExecuteError>>>>) {
         let (Self(streams, ExecuteMany(commands)), Some(caller)) = (self, caller) else { return };
-        for (slot, Execute { task, command, at, meta }) in batch(commands.len(), caller).zip(commands) {
-            streams.deliver::<TaskStream>(&task, Deliver { command, at, meta, reply: Reply::Batch(slot) });
-        }
+        streams.execute_many(commands, caller);
     }
 }
 
