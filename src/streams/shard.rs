@@ -192,3 +192,140 @@ impl<D: Sharded> MessageResponse<Shard, ExecuteOn<D>> for PassedOn<ExecuteOn<D>>
         streams.deliver::<D>(&key, Deliver { command, at, meta, reply: Reply::One(caller) });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::iter::zip;
+
+    use futures_util::future::join_all;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::store::{Meta, Via, new_id, now};
+    use crate::task::command::End;
+    use crate::task::event::Created;
+    use crate::task::{Rejection, Revision, TaskId};
+
+    fn meta() -> Meta {
+        Meta { actor: "ann".to_owned(), via: Via::Http, correlation_id: new_id(), causation_id: None, request_id: None }
+    }
+
+    fn create() -> Command {
+        Command::Create(Box::new(Created {
+            kind: "mail.send".to_owned(),
+            title: "a task".to_owned(),
+            owner: "ann".to_owned(),
+            input: serde_json::Value::Null,
+            queue: "default".to_owned(),
+            priority: 0,
+            run_at: None,
+            max_attempts: 1,
+            timeout_s: None,
+            labels: BTreeMap::new(),
+            parent: None,
+            unique_key: None,
+            concurrency_key: None,
+            schedule: None,
+            idempotency: None,
+        }))
+    }
+
+    fn start() -> Command {
+        Command::Start { worker: "w".to_owned(), lease: "0".repeat(64) }
+    }
+
+    fn finish() -> Command {
+        let end = End::Succeeded { message: None, result: None };
+        Command::Finish { attempt: 1, lease: None, end, progress: None, output: None }
+    }
+
+    /// The streams of this thread, with room for so many actors of tasks.
+    fn streams(store: &EventStore, limit: usize) -> Rc<Streams> {
+        let Streams { log, bells, queues, schedules, .. } = Rc::into_inner(Shard::new(store.clone()).streams).unwrap();
+        Rc::new(Streams { log, tasks: Rc::new(StreamActors::new(limit)), bells, queues, schedules })
+    }
+
+    impl Streams {
+        /// Sends the command to its actor.
+        fn send(&self, task: TaskId, command: Command) -> oneshot::Receiver<Result<Receipt, ExecuteError>> {
+            let (reply, answer) = oneshot::channel();
+            let reply = Reply::One(reply);
+            self.deliver::<TaskStream>(&task, Deliver { command, at: now(), meta: meta(), reply });
+            answer
+        }
+
+        async fn execute(&self, task: TaskId, command: Command) -> Result<Receipt, ExecuteError> {
+            self.send(task, command).await.unwrap()
+        }
+    }
+
+    fn new_task() -> TaskId {
+        TaskId::from_uuid(new_id())
+    }
+
+    #[actix_rt::test]
+    async fn an_actor_lives_while_a_command_or_an_attempt_is_under_way() {
+        let streams = streams(&EventStore::memory(), 9);
+        let task = new_task();
+        for (command, live) in [(create(), 0), (start(), 1), (finish(), 0)] {
+            let answer = streams.send(task, command);
+            assert_eq!(streams.tasks.len(), 1);
+            answer.await.unwrap().unwrap();
+            assert_eq!(streams.tasks.len(), live);
+        }
+    }
+
+    #[actix_rt::test]
+    async fn however_many_attempts_run_no_more_actors_live_than_there_is_room_for_and_each_attempt_can_end() {
+        let streams = streams(&EventStore::memory(), 3);
+        let tasks: Vec<TaskId> = (0..50).map(|_| new_task()).collect();
+        for (number, task) in tasks.iter().enumerate() {
+            streams.execute(*task, create()).await.unwrap();
+            streams.execute(*task, start()).await.unwrap();
+            assert_eq!(streams.tasks.len(), 3.min(number + 1));
+        }
+        for task in tasks {
+            assert_eq!(streams.execute(task, finish()).await.unwrap().revision, Revision(2));
+        }
+        assert_eq!(streams.tasks.len(), 0);
+    }
+
+    #[actix_rt::test]
+    async fn where_each_actor_has_a_command_under_way_the_next_stream_is_busy_and_nothing_of_it_is_written() {
+        let store = EventStore::memory();
+        let streams = streams(&store, 2);
+        let tasks: Vec<TaskId> = (0..3).map(|_| new_task()).collect();
+        let answers = join_all(tasks.iter().map(|task| streams.send(*task, create()))).await;
+        let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+        assert!(matches!(answers[..], [Ok(_), Ok(_), Err(ExecuteError::Busy(_))]), "{answers:?}");
+        assert_eq!(store.head().position.0, 2);
+        streams.execute(tasks[2], create()).await.unwrap();
+    }
+
+    #[actix_rt::test]
+    async fn a_command_whose_caller_has_gone_is_decided_and_the_next_one_finds_it() {
+        let store = EventStore::memory();
+        let streams = streams(&store, 9);
+        let task = new_task();
+        drop(streams.send(task, create()));
+        drop(streams.send(task, start()));
+        assert_eq!(streams.execute(task, finish()).await.unwrap().revision, Revision(2));
+        assert_eq!((streams.tasks.len(), store.head().position.0), (0, 3));
+    }
+
+    #[actix_rt::test]
+    async fn the_commands_of_a_batch_whose_caller_has_gone_are_decided() {
+        let store = EventStore::memory();
+        let streams = streams(&store, 100);
+        let (caller, answers) = oneshot::channel();
+        drop(answers);
+        let tasks: Vec<TaskId> = (0..100).map(|_| new_task()).collect();
+        for (slot, task) in zip(batch(tasks.len(), caller), &tasks) {
+            let reply = Reply::Batch(slot);
+            streams.deliver::<TaskStream>(task, Deliver { command: create(), at: now(), meta: meta(), reply });
+        }
+        let again = streams.execute(tasks[99], create()).await.unwrap_err();
+        assert_eq!(again, ExecuteError::Rejected(Rejection::AlreadyExists));
+    }
+}

@@ -186,3 +186,128 @@ fn traced(meta: &Meta, cause: Option<Cause>) -> Meta {
         (Via::Worker | Via::Scheduler, None) | (Via::Http | Via::Cli | Via::Library, _) => meta.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use futures_util::poll;
+
+    use super::*;
+    use crate::store::{EventStore, LogEvent, now};
+    use crate::task::Position;
+    use crate::task::bell::{BellEvent, Seen};
+    use crate::task::queue::{Queue, QueueCommand};
+
+    const PAUSE: QueueCommand = QueueCommand::Pause { reason: None };
+    const RESUME: QueueCommand = QueueCommand::Resume { reason: None };
+
+    fn stream() -> StreamName {
+        StreamName::queue("mail")
+    }
+
+    fn meta(via: Via) -> Meta {
+        Meta { actor: "ann".to_owned(), via, correlation_id: new_id(), causation_id: None, request_id: None }
+    }
+
+    async fn execute(
+        state: &mut StreamState<Queue>,
+        log: &Rc<Collector>,
+        command: &QueueCommand,
+    ) -> Result<Decided<Queue>, ExecuteError> {
+        state.execute(log, command, now(), &meta(Via::Http)).await
+    }
+
+    /// What the command waits for first: how many appends, and how many reads.
+    async fn waits_for(state: &mut StreamState<Queue>, log: &Rc<Collector>, command: &QueueCommand) -> (usize, usize) {
+        let mut execution = pin!(execute(state, log, command));
+        assert!(poll!(&mut execution).is_pending());
+        let waiting = log.waiting();
+        execution.await.unwrap();
+        waiting
+    }
+
+    /// The state of a stream whose only event is a pause, and another state of the same stream.
+    async fn paused() -> (EventStore, Rc<Collector>, StreamState<Queue>, StreamState<Queue>) {
+        let store = EventStore::memory();
+        let log = Collector::new(store.clone());
+        let mut state = StreamState::new_stream(stream());
+        execute(&mut state, &log, &PAUSE).await.unwrap();
+        (store, log, state, StreamState::unread(stream()))
+    }
+
+    #[actix_rt::test]
+    async fn only_a_stream_whose_past_is_unknown_is_read_before_it_decides() {
+        let log = Collector::new(EventStore::memory());
+        let mut new = StreamState::new_stream(stream());
+        assert_eq!(waits_for(&mut new, &log, &PAUSE).await, (1, 0), "a stream that begins");
+        assert_eq!(waits_for(&mut new, &log, &RESUME).await, (1, 0), "a stream that is known");
+        assert_eq!(waits_for(&mut StreamState::unread(stream()), &log, &PAUSE).await, (0, 1));
+    }
+
+    #[actix_rt::test]
+    async fn a_stream_that_was_taken_for_a_new_one_is_read_after_its_first_write_was_refused() {
+        let (store, log, ..) = paused().await;
+        let mut mistaken = StreamState::new_stream(stream());
+        let decided = execute(&mut mistaken, &log, &PAUSE).await.unwrap();
+        assert_eq!((decided.appended, decided.revision), (0, Some(Revision(0))), "it is paused already");
+        assert_eq!(store.head().position.0, 1);
+    }
+
+    #[actix_rt::test]
+    async fn a_write_at_an_old_revision_is_decided_again_on_what_is_new() {
+        let (store, log, mut state, mut other) = paused().await;
+        execute(&mut other, &log, &RESUME).await.unwrap();
+        let decided = execute(&mut state, &log, &RESUME).await.unwrap();
+        assert_eq!((decided.appended, decided.state.paused), (0, false));
+        assert_eq!(store.head().position.0, 2);
+    }
+
+    #[actix_rt::test]
+    async fn nothing_to_do_is_no_answer_before_the_newest_events_are_known() {
+        let (_, log, mut state, mut other) = paused().await;
+        execute(&mut other, &log, &RESUME).await.unwrap();
+        let decided = execute(&mut state, &log, &PAUSE).await.unwrap();
+        assert_eq!((decided.appended, decided.revision), (1, Some(Revision(2))), "it was resumed by another writer");
+    }
+
+    #[actix_rt::test]
+    async fn an_event_is_never_dated_before_the_one_before_it() {
+        let (store, log, mut state, mut other) = paused().await;
+        let first = store.head().time.unwrap();
+        let early = first.since(Timestamp::from_micros(0)) - Duration::from_secs(3600);
+        let early = Timestamp::from_micros(0).plus(early);
+        for (state, command) in [(&mut state, &RESUME), (&mut other, &PAUSE)] {
+            state.execute(&log, command, early, &meta(Via::Http)).await.unwrap();
+        }
+        let times: Vec<_> = store.read_stream(&stream(), Revision(0)).await.unwrap().iter().map(|e| e.time).collect();
+        assert_eq!(times, [first; 3]);
+    }
+
+    #[actix_rt::test]
+    async fn what_the_server_does_names_the_last_request_of_a_client_whether_it_was_read_or_decided_here() {
+        let (store, log, mut state, mut other) = paused().await;
+        state.execute(&log, &RESUME, now(), &meta(Via::Scheduler)).await.unwrap();
+        other.execute(&log, &PAUSE, now(), &meta(Via::Worker)).await.unwrap();
+        let events = store.read_stream(&stream(), Revision(0)).await.unwrap();
+        let [request, following @ ..] = &events[..] else { panic!("{events:?}") };
+        for event in following {
+            assert_eq!(event.meta.correlation_id, request.meta.correlation_id);
+            assert_eq!(event.meta.causation_id, Some(request.id));
+        }
+        assert_eq!(following.len(), 2);
+    }
+
+    #[actix_rt::test]
+    async fn a_stream_with_an_event_of_another_kind_is_damaged_and_is_not_written() {
+        let store = EventStore::memory();
+        let event = LogEvent::Bell(BellEvent::Seen(Seen { position: Position(1) }));
+        let events = vec![NewEvent { id: new_id(), time: now(), meta: meta(Via::Http), event }];
+        store.append(Append { stream: stream(), expected: Expected::NoStream, events }).await.unwrap();
+        let log = Collector::new(store.clone());
+        let refused = execute(&mut StreamState::unread(stream()), &log, &PAUSE).await.unwrap_err();
+        assert!(matches!(refused, ExecuteError::Read(ReadError::Damaged(_))), "{refused}");
+        assert_eq!(store.head().position.0, 1);
+    }
+}
