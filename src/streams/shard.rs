@@ -255,7 +255,7 @@ mod tests {
             answer
         }
 
-        async fn execute(&self, task: TaskId, command: Command) -> Result<Receipt, ExecuteError> {
+        async fn run(&self, task: TaskId, command: Command) -> Result<Receipt, ExecuteError> {
             self.send(task, command).await.unwrap()
         }
     }
@@ -281,12 +281,12 @@ mod tests {
         let streams = streams(&EventStore::memory(), 3);
         let tasks: Vec<TaskId> = (0..50).map(|_| new_task()).collect();
         for (number, task) in tasks.iter().enumerate() {
-            streams.execute(*task, create()).await.unwrap();
-            streams.execute(*task, start()).await.unwrap();
+            streams.run(*task, create()).await.unwrap();
+            streams.run(*task, start()).await.unwrap();
             assert_eq!(streams.tasks.len(), 3.min(number + 1));
         }
         for task in tasks {
-            assert_eq!(streams.execute(task, finish()).await.unwrap().revision, Revision(2));
+            assert_eq!(streams.run(task, finish()).await.unwrap().revision, Revision(2));
         }
         assert_eq!(streams.tasks.len(), 0);
     }
@@ -300,7 +300,7 @@ mod tests {
         let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
         assert!(matches!(answers[..], [Ok(_), Ok(_), Err(ExecuteError::Busy(_))]), "{answers:?}");
         assert_eq!(store.head().position.0, 2);
-        streams.execute(tasks[2], create()).await.unwrap();
+        streams.run(tasks[2], create()).await.unwrap();
     }
 
     #[actix_rt::test]
@@ -310,7 +310,7 @@ mod tests {
         let task = new_task();
         drop(streams.send(task, create()));
         drop(streams.send(task, start()));
-        assert_eq!(streams.execute(task, finish()).await.unwrap().revision, Revision(2));
+        assert_eq!(streams.run(task, finish()).await.unwrap().revision, Revision(2));
         assert_eq!((streams.tasks.len(), store.head().position.0), (0, 3));
     }
 
@@ -325,7 +325,7 @@ mod tests {
             let reply = Reply::Batch(slot);
             streams.deliver::<TaskStream>(task, Deliver { command: create(), at: now(), meta: meta(), reply });
         }
-        let again = streams.execute(tasks[99], create()).await.unwrap_err();
+        let again = streams.run(tasks[99], create()).await.unwrap_err();
         assert_eq!(again, ExecuteError::Rejected(Rejection::AlreadyExists));
     }
 }
