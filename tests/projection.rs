@@ -1,5 +1,7 @@
 //! The projector's subscribers: what each gets, and what becomes of one that is slow.
 
+mod rebuild;
+
 use actix::{Actor, Addr, Arbiter, Context, Handler, Message};
 use taskbell::projection::metrics::{Meter, Metrics};
 use taskbell::projection::projector::{Progressed, Projector};
