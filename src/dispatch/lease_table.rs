@@ -235,3 +235,6 @@ impl Lease {
         self.attempt == beat.attempt && *self.secret == *beat.secret && &*self.worker == worker
     }
 }
+
+#[cfg(test)]
+mod tests;

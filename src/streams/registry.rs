@@ -248,3 +248,41 @@ impl Handler<Execute> for Router {
         Box::pin(async move { registry.execute(execute).await })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_was_moved_to_a_shard_belongs_to_it_and_keeps_its_time_and_its_form() {
+        for shards in 1..=33 {
+            for shard in 0..shards {
+                let id = new_id();
+                let moved = on_shard(id, shard, shards);
+                assert_eq!(moved.as_u64_pair().1 % shards, shard, "{shards} shards");
+                assert_eq!(moved.as_u64_pair().0, id.as_u64_pair().0);
+                assert_eq!((moved.get_version_num(), moved.get_variant()), (7, uuid::Variant::RFC4122));
+                assert!(moved.as_u128().abs_diff(id.as_u128()) < 4 * u128::from(shards), "only the lowest bits change");
+            }
+        }
+    }
+
+    #[actix_rt::test]
+    async fn a_shard_lives_on_the_thread_of_its_host_until_that_ends() {
+        let arbiter = Arbiter::new();
+        let registry = Registry::start(&EventStore::memory(), &[arbiter]);
+        let place = &registry.places[0];
+        assert!(place.shard() == place.own);
+        let host = Arbiter::new();
+        let (hosted, is_hosted) = std::sync::mpsc::channel();
+        let shared = registry.clone();
+        host.spawn_fn(move || hosted.send(shared.hosted_here().home).unwrap());
+        assert_eq!(is_hosted.recv().unwrap(), Some(0));
+        assert!(place.shard() != place.own);
+        assert_eq!(registry.hosted_here().home, None, "it has a host");
+        host.stop();
+        host.join().unwrap();
+        assert!(place.shard() == place.own);
+        assert_eq!(registry.hosted_here().home, Some(0), "this thread becomes the host");
+    }
+}

@@ -7,7 +7,6 @@
 //! A start: [`InFlight`] takes a task out of the run queue → `Command::Start` to the task's actor → durable → the attempt is
 //! handed over. All starts of one worker are sent at once; none is awaited before the next.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +27,7 @@ use crate::task::backoff::BackOff;
 use crate::task::event::{Rung, is_system_error};
 use crate::task::limits::LOCAL_WORKER;
 use crate::task::{Command, Event, Position, TaskId};
-use crate::views::{Filter, Row};
+use crate::views::{Filter, Row, Views};
 
 use super::capacity::Capacity;
 use super::directive::Directive;
@@ -108,30 +107,25 @@ impl Dispatcher {
     /// Leases that the table knows keep their deadlines; others (of before a restart) get fresh ones. Attempts that have ended
     /// meanwhile are lost to their workers, which is harmless where a worker has ended its attempt itself.
     fn rebuild(&mut self) {
-        let (snapshot, queues) = {
+        let (snapshot, queues, leases, here) = {
             let views = self.read.views();
-            (views.snapshot(), views.queues().clone())
+            let leases = over(&views, self.leases.attempts());
+            (views.snapshot(), views.queues().clone(), leases, over(&views, self.in_flight.executing()))
         };
         self.position = snapshot.position();
         self.in_flight.forget_turns();
-        let mut active = HashMap::new();
         {
             let mut queue = self.capacity.reset();
             queue.pause_all(&queues);
             for row in snapshot.matching(&Filter::default()) {
                 queue.apply_change(None, row, None);
-                if row.status().is_active() {
-                    active.insert(row.id(), row.attempt());
-                }
             }
         }
         let now = Instant::now();
-        let is_over = |(task, attempt): &(TaskId, u32)| active.get(task) != Some(attempt);
-        for (task, attempt) in self.leases.attempts().into_iter().filter(is_over) {
+        for (task, attempt) in leases {
             self.leases.lose(task, attempt, now);
         }
-        let over: Vec<_> = self.in_flight.executing().filter(is_over).collect();
-        for (task, _) in over {
+        for (task, _) in here {
             self.direct_here(task, Directive::Lost);
         }
         for row in snapshot.matching(&Filter::default()).filter(|row| row.status().is_active()) {
@@ -272,6 +266,15 @@ impl Dispatcher {
         self.reset_task_timer(ctx);
         self.reset_lease_timer(ctx);
     }
+}
+
+/// Those of the attempts that are over, as the views show it. The views may be behind the answer to a start: an attempt that
+/// they don't show yet is not over.
+fn over(views: &Views, attempts: impl IntoIterator<Item = (TaskId, u32)>) -> Vec<(TaskId, u32)> {
+    let is_over =
+        |row: &Row, attempt| row.attempt() > attempt || (row.attempt() == attempt && !row.status().is_active());
+    let attempts = attempts.into_iter();
+    attempts.filter(|(task, attempt)| views.get(*task).is_some_and(|row| is_over(row, *attempt))).collect()
 }
 
 /// A command of the server itself.

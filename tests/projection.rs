@@ -1,0 +1,207 @@
+//! The projector's subscribers: what each gets, and what becomes of one that is slow.
+
+mod rebuild;
+
+use actix::{Actor, Addr, Arbiter, Context, Handler, Message};
+use taskbell::projection::metrics::{Meter, Metrics};
+use taskbell::projection::projector::{Progressed, Projector};
+use taskbell::projection::reader::{ViewsReader, sides};
+use taskbell::projection::subscribers::{Subscriber, Update};
+use taskbell::store::{Append, EventStore, Expected, LogEvent, NewEvent, Recorded, StreamName, new_id, now};
+use taskbell::task::queue::{Paused, QueueEvent};
+use taskbell::task::{Event, Position};
+use taskbell::views::Views;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::streams::{meta, new_task, soon};
+use super::views::history::plain;
+
+/// A subscriber that works off nothing by itself: each message lives until the test drops it.
+struct Holder(UnboundedSender<Update>);
+
+impl Actor for Holder {
+    type Context = Context<Self>;
+}
+
+impl Handler<Update> for Holder {
+    type Result = ();
+
+    fn handle(&mut self, update: Update, _: &mut Context<Self>) {
+        let _ = self.0.send(update);
+    }
+}
+
+impl Handler<Progressed> for Holder {
+    type Result = ();
+
+    fn handle(&mut self, _: Progressed, _: &mut Context<Self>) {}
+}
+
+/// Answered after every message that was sent before it.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Ping;
+
+impl Handler<Ping> for Holder {
+    type Result = ();
+
+    fn handle(&mut self, _: Ping, _: &mut Context<Self>) {}
+}
+
+/// The test's end of a holder.
+struct Held {
+    actor: Addr<Holder>,
+    updates: UnboundedReceiver<Update>,
+}
+
+impl Held {
+    fn new() -> Self {
+        let (sender, updates) = unbounded_channel();
+        Self { actor: Holder(sender).start(), updates }
+    }
+
+    fn subscriber(&self, concerns: impl Fn(&Recorded) -> bool + Send + 'static) -> Subscriber {
+        Subscriber::new(self.actor.clone().recipient(), concerns)
+    }
+
+    /// The next message.
+    async fn next(&mut self) -> Update {
+        soon(self.updates.recv()).await.unwrap()
+    }
+
+    /// The messages that were sent until now.
+    async fn until_now(&mut self) -> Vec<Update> {
+        soon(self.actor.send(Ping)).await.unwrap();
+        std::iter::from_fn(|| self.updates.try_recv().ok()).collect()
+    }
+}
+
+/// The positions of the events, or none where events were left out.
+fn positions(update: &Update) -> Option<Vec<u64>> {
+    match update {
+        Update::Committed(committed) => Some(committed.events.iter().map(|event| event.position.0).collect()),
+        Update::Missed => None,
+    }
+}
+
+/// A log, a projector, a slow subscriber and, after it, a quick one.
+struct World {
+    store: EventStore,
+    read: ViewsReader,
+    slow: Held,
+    quick: Held,
+    /// The last position that the quick subscriber has got.
+    seen: u64,
+}
+
+impl World {
+    fn new(limit: usize, concerns: impl Fn(&Recorded) -> bool + Send + 'static) -> Self {
+        let store = EventStore::memory();
+        let (write, read) = sides(Views::default());
+        let (slow, quick) = (Held::new(), Held::new());
+        let subscribers = vec![slow.subscriber(concerns).with_limit(limit), quick.subscriber(|_| true)];
+        let progressed = quick.actor.clone().recipient();
+        let meter = Meter::new(Metrics::new().unwrap(), ["k"]);
+        let projector = Projector::new(store.clone(), write, subscribers, progressed, meter);
+        Projector::start_in_arbiter(&Arbiter::current(), |_| projector);
+        Self { store, read, slow, quick, seen: 0 }
+    }
+
+    /// Writes so many tasks at once, and waits until the quick subscriber has each of them: nothing else is left out.
+    async fn tasks(&mut self, count: usize) {
+        let event = || LogEvent::Task(Event::Created(Box::new(plain("ann", "a task"))));
+        let appends = (0..count).map(|_| append(StreamName::task(new_task()), event())).collect();
+        self.write(appends).await;
+    }
+
+    async fn write(&mut self, appends: Vec<Append>) {
+        assert!(self.store.append_many(appends).await.iter().all(Result::is_ok));
+        while self.seen < self.store.head().position.0 {
+            let update = self.quick.next().await;
+            let events = positions(&update).expect("the quick subscriber misses nothing");
+            for position in events {
+                assert_eq!(position, self.seen + 1, "in order and without a gap");
+                self.seen = position;
+            }
+        }
+    }
+
+    /// What the slow subscriber got until now.
+    async fn slow(&mut self) -> Vec<Update> {
+        self.slow.until_now().await
+    }
+}
+
+fn append(stream: StreamName, event: LogEvent) -> Append {
+    let events = vec![NewEvent { id: new_id(), time: now(), meta: meta(), event }];
+    Append { stream, expected: Expected::NoStream, events }
+}
+
+fn all_positions(updates: &[Update]) -> Vec<Option<Vec<u64>>> {
+    updates.iter().map(positions).collect()
+}
+
+#[actix_rt::test]
+async fn a_slow_subscriber_misses_what_passes_its_limit_and_gets_one_message_about_it_after_its_backlog() {
+    let mut world = World::new(3, |_| true);
+    for _ in 0..6 {
+        world.tasks(1).await;
+    }
+    let mut backlog = world.slow().await;
+    assert_eq!(all_positions(&backlog), [Some(vec![1]), Some(vec![2]), Some(vec![3])]);
+    backlog.pop();
+    backlog.pop();
+    world.tasks(1).await;
+    assert_eq!(all_positions(&world.slow().await), [], "one event of its backlog is left");
+    drop(backlog);
+    let missed = world.slow.next().await;
+    assert_eq!(positions(&missed), None);
+    assert_eq!(world.read.position(), Position(7), "the views hold what was left out");
+    world.tasks(2).await;
+    world.tasks(1).await;
+    let after = world.slow().await;
+    assert_eq!(all_positions(&after), [Some(vec![8, 9]), Some(vec![10])], "batches again, and no second message");
+}
+
+#[actix_rt::test]
+async fn a_subscriber_is_behind_again_after_it_has_caught_up_and_gets_another_message() {
+    let mut world = World::new(1, |_| true);
+    for round in 0..5 {
+        let first = 3 * round + 1;
+        for _ in 0..3 {
+            world.tasks(1).await;
+        }
+        let backlog = world.slow().await;
+        assert_eq!(all_positions(&backlog), [Some(vec![first])]);
+        drop(backlog);
+        assert_eq!(positions(&world.slow.next().await), None);
+    }
+    assert_eq!(all_positions(&world.slow().await), []);
+}
+
+#[actix_rt::test]
+async fn a_batch_larger_than_the_limit_is_sent_to_a_subscriber_without_a_backlog() {
+    let mut world = World::new(3, |_| true);
+    world.tasks(10).await;
+    let batch = world.slow().await;
+    assert_eq!(all_positions(&batch), [Some((1..=10).collect::<Vec<_>>())]);
+    world.tasks(1).await;
+    assert_eq!(all_positions(&world.slow().await), []);
+    drop(batch);
+    assert_eq!(positions(&world.slow.next().await), None);
+}
+
+#[actix_rt::test]
+async fn a_batch_in_which_nothing_concerns_a_subscriber_is_neither_sent_to_it_nor_missed_by_it() {
+    let mut world = World::new(1, |recorded| matches!(recorded.event, LogEvent::Queue(_)));
+    let pause = |queue: &str| append(StreamName::queue(queue), QueueEvent::Paused(Paused { reason: None }).into());
+    world.tasks(3).await;
+    world.write(vec![pause("disk")]).await;
+    world.tasks(1).await;
+    let batch = world.slow().await;
+    assert_eq!(all_positions(&batch), [Some(vec![4])]);
+    world.tasks(5).await;
+    drop(batch);
+    world.write(vec![pause("tape")]).await;
+    assert_eq!(all_positions(&world.slow().await), [Some(vec![11])], "what was left out didn't concern it");
+}

@@ -1,0 +1,229 @@
+//! A dispatcher that has missed events makes its tables anew from the views; here it misses all of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Context, Handler};
+use taskbell::dispatch::capacity::Capacity;
+use taskbell::dispatch::dispatcher::Dispatcher;
+use taskbell::dispatch::lease_table::{HeartbeatReply, LeaseHeartbeat};
+use taskbell::dispatch::messages::{Assign, Direct, Directive, Given, Granted, Heartbeat, Offer, Take};
+use taskbell::dispatch::policies::KindPolicies;
+use taskbell::projection::reader::{ViewsReader, ViewsWriter, sides};
+use taskbell::projection::subscribers::Update;
+use taskbell::store::EventStore;
+use taskbell::streams::registry::Registry;
+use taskbell::task::event::TaskError;
+use taskbell::task::{Command, TaskId};
+use taskbell::views::{Limits, Views, WorkOffer};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::streams::{command, create, new_task, registry, soon};
+use crate::views::history::{KINDS, cancel};
+
+/// No request of these tests ends because its time is over.
+const LONG: Duration = Duration::from_secs(600);
+
+/// A log, views that move when the test says so, and a dispatcher that gets no events.
+struct World {
+    store: EventStore,
+    registry: Registry,
+    write: ViewsWriter,
+    read: ViewsReader,
+    dispatcher: Addr<Dispatcher>,
+}
+
+impl World {
+    fn new() -> Self {
+        let store = EventStore::memory();
+        let registry = registry(&store, 1);
+        let (write, read) = sides(Views::default());
+        let capacity = Arc::new(Capacity::new(Limits::default()));
+        let kinds = Arc::new(KindPolicies::default());
+        let dispatcher = Dispatcher::new(registry.clone(), read.clone(), capacity, kinds).start();
+        Self { store, registry, write, read, dispatcher }
+    }
+
+    /// The command's events are in the log, and not yet in the views.
+    async fn executes(&self, task: TaskId, step: Command) {
+        soon(self.registry.execute(command(task, 2, step))).await.unwrap();
+    }
+
+    /// The views come to the end of the log.
+    async fn project(&self) {
+        let events = self.store.read_all(self.read.position(), usize::MAX).await.unwrap();
+        let position = {
+            let mut views = self.write.write();
+            for recorded in &events {
+                views.apply(recorded);
+            }
+            views.position()
+        };
+        self.write.publish(position);
+    }
+
+    /// The dispatcher has missed events.
+    async fn missed(&self) {
+        soon(self.dispatcher.send(Update::Missed)).await.unwrap();
+    }
+
+    /// The views come to the end of the log, and the dispatcher has missed it.
+    async fn miss(&self) {
+        self.project().await;
+        self.missed().await;
+    }
+
+    /// A new task, in the views.
+    async fn task(&self) -> TaskId {
+        let task = new_task();
+        soon(self.registry.execute(create(task))).await.unwrap();
+        self.project().await;
+        task
+    }
+
+    async fn take(&self) -> oneshot::Receiver<Given> {
+        let (answer, given) = oneshot::channel();
+        let (worker, wants, gone) = ("w-1".to_owned(), WorkOffer::default(), Box::new(|| false));
+        soon(self.dispatcher.send(Take { worker, wants, max: 9, wait: LONG, gone, answer })).await.unwrap();
+        given
+    }
+
+    /// A new task that a worker outside the process executes; the views show it as queued.
+    async fn lease(&self) -> Granted {
+        self.task().await;
+        self.missed().await;
+        granted(self.take().await).await
+    }
+
+    async fn heartbeat(&self, lease: &Granted) -> oneshot::Receiver<HeartbeatReply> {
+        let (answer, reply) = oneshot::channel();
+        let secret = blake3::hash(lease.secret.as_bytes()).to_hex().to_string();
+        let beats = vec![LeaseHeartbeat { task: lease.task, attempt: lease.attempt, secret, seen: None }];
+        let heartbeat = Heartbeat { worker: "w-1".to_owned(), beats, wait: LONG, answer };
+        soon(self.dispatcher.send(heartbeat)).await.unwrap();
+        reply
+    }
+
+    /// The attempt ends without its worker.
+    async fn lose(&self, task: TaskId, attempt: u32) {
+        let error = TaskError { code: "timed_out".to_owned(), message: "m".to_owned() };
+        self.executes(task, Command::LoseAttempt { attempt, error, progress: None }).await;
+    }
+}
+
+/// The only lease of the answer, which arrives at its worker.
+async fn granted(given: oneshot::Receiver<Given>) -> Granted {
+    let mut given = soon(given).await.unwrap();
+    given.delivery.arrived();
+    let [lease] = &given.leases[..] else { panic!("{given:?}") };
+    lease.clone()
+}
+
+async fn directives(reply: oneshot::Receiver<HeartbeatReply>) -> Vec<(usize, Directive)> {
+    soon(reply).await.unwrap().directives
+}
+
+#[actix_rt::test]
+async fn a_request_for_leases_that_waits_gets_a_task_that_was_created_meanwhile() {
+    let world = World::new();
+    let given = world.take().await;
+    let task = world.task().await;
+    world.missed().await;
+    assert_eq!(granted(given).await.task, task);
+}
+
+#[actix_rt::test]
+async fn a_heartbeat_that_waits_gets_a_cancel_that_was_requested_meanwhile() {
+    let world = World::new();
+    let lease = world.lease().await;
+    let reply = world.heartbeat(&lease).await;
+    world.executes(lease.task, cancel(None)).await;
+    world.miss().await;
+    assert_eq!(directives(reply).await, [(0, Directive::Cancel)]);
+}
+
+#[actix_rt::test]
+async fn a_lease_whose_attempt_has_ended_meanwhile_is_lost() {
+    let world = World::new();
+    let lease = world.lease().await;
+    let reply = world.heartbeat(&lease).await;
+    world.lose(lease.task, lease.attempt).await;
+    world.miss().await;
+    assert_eq!(directives(reply).await, [(0, Directive::Lost)]);
+    assert_eq!(directives(world.heartbeat(&lease).await).await, [(0, Directive::Lost)], "each later one too");
+}
+
+#[actix_rt::test]
+async fn a_lease_whose_start_the_views_do_not_show_yet_is_not_lost() {
+    let world = World::new();
+    let lease = world.lease().await;
+    let reply = world.heartbeat(&lease).await;
+    world.missed().await;
+    world.executes(lease.task, cancel(None)).await;
+    world.miss().await;
+    assert_eq!(directives(reply).await, [(0, Directive::Cancel)], "the attempt ran all the time");
+}
+
+/// The worker inside the process: passes on to the test what it gets.
+struct Local {
+    assigned: mpsc::UnboundedSender<Assign>,
+    directed: mpsc::UnboundedSender<Direct>,
+}
+
+impl Actor for Local {
+    type Context = Context<Self>;
+}
+
+impl Handler<Assign> for Local {
+    type Result = ();
+
+    fn handle(&mut self, assign: Assign, _: &mut Context<Self>) {
+        let _ = self.assigned.send(assign);
+    }
+}
+
+impl Handler<Direct> for Local {
+    type Result = ();
+
+    fn handle(&mut self, direct: Direct, _: &mut Context<Self>) {
+        let _ = self.directed.send(direct);
+    }
+}
+
+/// An attempt in the process, whose start the views don't show yet, and the directives for it.
+async fn local_attempt(world: &World) -> (Assign, mpsc::UnboundedReceiver<Direct>) {
+    let ((assigned, mut assigns), (directed, directs)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+    let local = Local { assigned, directed }.start();
+    world.task().await;
+    world.missed().await;
+    let offer = Offer {
+        worker: "local/test/1".to_owned(),
+        kinds: vec![KINDS[0].to_owned()],
+        slots: 1,
+        assign: local.clone().recipient(),
+        direct: local.recipient(),
+    };
+    soon(world.dispatcher.send(offer)).await.unwrap();
+    (soon(assigns.recv()).await.unwrap(), directs)
+}
+
+#[actix_rt::test]
+async fn an_attempt_in_the_process_that_has_ended_meanwhile_is_lost() {
+    let world = World::new();
+    let (attempt, mut directs) = local_attempt(&world).await;
+    world.lose(attempt.task, attempt.attempt).await;
+    world.miss().await;
+    let direct = soon(directs.recv()).await.unwrap();
+    assert_eq!((direct.task, direct.attempt, direct.directive), (attempt.task, attempt.attempt, Directive::Lost));
+}
+
+#[actix_rt::test]
+async fn an_attempt_in_the_process_whose_start_the_views_do_not_show_yet_is_not_lost() {
+    let world = World::new();
+    let (attempt, mut directs) = local_attempt(&world).await;
+    world.missed().await;
+    world.executes(attempt.task, cancel(None)).await;
+    world.miss().await;
+    let direct = soon(directs.recv()).await.unwrap();
+    assert_eq!((direct.task, direct.directive), (attempt.task, Directive::Cancel), "the attempt ran all the time");
+}

@@ -1,0 +1,147 @@
+//! The write side: commands reach the actors of their streams, and what these decide is in the log.
+
+mod callers;
+mod interleaved;
+mod kinds;
+
+use std::time::Duration;
+
+use actix::Arbiter;
+use tokio::time::timeout;
+
+use taskbell::store::{EventStore, Meta, Recorded, StreamName, Via};
+use taskbell::streams::messages::{Execute, ExecuteError, Receipt};
+use taskbell::streams::registry::Registry;
+use taskbell::task::{Command, Rejection, Revision, TaskId, Timestamp};
+use uuid::Uuid;
+
+use super::support::PATIENCE;
+use super::views::history::{cancel, fail, plain, start, succeed};
+
+pub(crate) fn meta() -> Meta {
+    Meta { actor: "ann".to_owned(), via: Via::Http, correlation_id: Uuid::nil(), causation_id: None, request_id: None }
+}
+
+/// A command on this task, received so many seconds after the epoch.
+pub(crate) fn command(task: TaskId, second: u64, command: Command) -> Execute {
+    Execute { task, command, at: Timestamp::from_micros(0).plus(Duration::from_secs(second)), meta: meta() }
+}
+
+pub(crate) fn create(task: TaskId) -> Execute {
+    command(task, 1, Command::Create(Box::new(plain("ann", "a task"))))
+}
+
+pub(crate) fn new_task() -> TaskId {
+    TaskId::from_uuid(Uuid::now_v7())
+}
+
+/// A registry with shards on this many threads.
+pub(crate) fn registry(store: &EventStore, shards: usize) -> Registry {
+    let arbiters: Vec<Arbiter> = (0..shards).map(|_| Arbiter::new()).collect();
+    Registry::start(store, &arbiters)
+}
+
+/// The result of what must end soon.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.expect("an answer in time")
+}
+
+/// The events of the task's stream as they are written, with their times; ids are left out because they are random.
+async fn written(store: &EventStore, task: TaskId) -> Vec<(u64, &'static str, Timestamp, String)> {
+    let events = store.read_stream(&StreamName::task(task), Revision(0)).await.unwrap();
+    let line = |event: &Recorded| (event.revision.0, event.kind, event.time, event.raw_data.get().to_owned());
+    events.iter().map(|event| line(event)).collect()
+}
+
+/// A receipt as text, so that all of it is compared.
+fn shown(answers: &[Result<Receipt, ExecuteError>]) -> Vec<String> {
+    answers.iter().map(|answer| format!("{answer:?}")).collect()
+}
+
+/// Commands on three tasks, of which some are rejected and one leads to nothing.
+fn some_commands(tasks: [TaskId; 3]) -> Vec<Execute> {
+    let steps = [
+        start("w-1"),
+        fail(1, "broken", true),
+        cancel(Some("no longer needed")),
+        cancel(None),
+        Command::Retry { reason: None },
+        start("w-2"),
+        start("w-3"),
+        succeed(2, "done"),
+    ];
+    let creates = tasks.into_iter().map(create);
+    let rest = (2..).zip(steps).flat_map(|(second, step)| tasks.map(|task| command(task, second, step.clone())));
+    creates.chain(rest).collect()
+}
+
+#[actix_rt::test]
+async fn the_same_commands_alone_and_in_one_batch_lead_to_the_same_events_and_receipts() {
+    let tasks = [new_task(), new_task(), new_task()];
+    let commands = some_commands(tasks);
+    let (alone, together) = (EventStore::memory(), EventStore::memory());
+    let mut answers = Vec::new();
+    let one_by_one = registry(&alone, 2);
+    for command in commands.clone() {
+        answers.push(soon(one_by_one.execute(command)).await);
+    }
+    let in_one_batch = soon(registry(&together, 2).execute_many(commands)).await;
+    assert_eq!(shown(&in_one_batch), shown(&answers));
+    assert!(answers.iter().any(Result::is_err) && answers.iter().flatten().any(|receipt| receipt.appended == 0));
+    for task in tasks {
+        let events = written(&alone, task).await;
+        assert!(events.len() > 5, "{events:?}");
+        assert_eq!(written(&together, task).await, events);
+    }
+}
+
+#[actix_rt::test]
+async fn two_commands_on_one_task_in_one_batch_are_decided_in_their_order() {
+    let store = EventStore::memory();
+    let registry = registry(&store, 2);
+    for (commands, appended) in [([start("w-1"), succeed(1, "done")], [1, 1]), ([start("w-1"), cancel(None)], [1, 1])] {
+        let task = new_task();
+        let mut batch = vec![create(task)];
+        batch.extend(commands.into_iter().map(|step| command(task, 2, step)));
+        let answers = soon(registry.execute_many(batch)).await;
+        let receipts: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+        assert_eq!(receipts.iter().map(|receipt| receipt.revision.0).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(receipts[1..].iter().map(|receipt| receipt.appended).collect::<Vec<_>>(), appended);
+    }
+    let task = new_task();
+    let answers = soon(registry.execute_many(vec![command(task, 1, start("w-1")), create(task)])).await;
+    assert!(matches!(answers[..], [Err(ExecuteError::Rejected(Rejection::NotFound)), Ok(_)]), "{answers:?}");
+}
+
+#[actix_rt::test]
+async fn a_create_of_an_id_that_exists_is_rejected_and_writes_nothing() {
+    let store = EventStore::memory();
+    let (first, second) = (registry(&store, 1), registry(&store, 1));
+    let task = new_task();
+    soon(first.execute(create(task))).await.unwrap();
+    for registry in [&first, &second] {
+        let again = soon(registry.execute(create(task))).await;
+        assert_eq!(again.unwrap_err(), ExecuteError::Rejected(Rejection::AlreadyExists));
+        let in_a_batch = soon(registry.execute_many(vec![create(task), create(task)])).await;
+        for answer in in_a_batch {
+            assert_eq!(answer.unwrap_err(), ExecuteError::Rejected(Rejection::AlreadyExists));
+        }
+    }
+    assert_eq!(store.head().position.0, 1);
+}
+
+#[actix_rt::test]
+async fn a_batch_of_more_creates_than_one_write_takes_creates_each_of_them_once() {
+    let store = EventStore::memory();
+    let tasks: Vec<TaskId> = (0..10_000).map(|_| new_task()).collect();
+    let answers = soon(registry(&store, 1).execute_many(tasks.iter().copied().map(create).collect())).await;
+    assert_eq!(answers.len(), tasks.len());
+    for (task, answer) in tasks.iter().zip(answers) {
+        let receipt = answer.unwrap();
+        assert_eq!((receipt.revision.0, receipt.appended), (0, 1), "{task}");
+    }
+    assert_eq!(store.head().position.0, 10_000);
+    for task in tasks {
+        assert_eq!(store.read_stream(&StreamName::task(task), Revision(0)).await.unwrap().len(), 1);
+    }
+}
