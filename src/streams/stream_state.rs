@@ -276,7 +276,7 @@ mod tests {
     async fn an_event_is_never_dated_before_the_one_before_it() {
         let (store, log, mut state, mut other) = paused().await;
         let first = store.head().time.unwrap();
-        let early = first.since(Timestamp::from_micros(0)) - Duration::from_secs(3600);
+        let early = first.since(Timestamp::from_micros(0)).saturating_sub(Duration::from_hours(1));
         let early = Timestamp::from_micros(0).plus(early);
         for (state, command) in [(&mut state, &RESUME), (&mut other, &PAUSE)] {
             state.execute(&log, command, early, &meta(Via::Http)).await.unwrap();

@@ -105,7 +105,7 @@ fn a_lease_expires_at_its_deadline_and_its_heartbeat_that_waits_gets_lost() {
     let later = now + Duration::from_secs(10);
     let mut reply = renew(&mut table, &[beat(2, None)], later);
     assert_eq!(table.next_deadline(), Some(now + TTL));
-    assert_eq!(table.take_expired(now + TTL - Duration::from_nanos(1)), []);
+    assert_eq!(table.take_expired(now + TTL.saturating_sub(Duration::from_nanos(1))), []);
     assert_eq!(table.take_expired(now + TTL), [(task(1), 1)]);
     assert_eq!(directives(&mut reply), None, "its lease lives on");
     assert_eq!(table.take_expired(later + TTL), [(task(2), 1)]);
@@ -122,7 +122,7 @@ fn all_leases_get_a_fresh_deadline_at_once() {
     let (mut table, now) = granted(&[1, 2]);
     let suspended_until = now + 10 * TTL;
     table.renew_all(suspended_until);
-    assert_eq!(table.take_expired(suspended_until + TTL - Duration::from_nanos(1)), []);
+    assert_eq!(table.take_expired(suspended_until + TTL.saturating_sub(Duration::from_nanos(1))), []);
     let mut expired = table.take_expired(suspended_until + TTL);
     expired.sort_unstable();
     assert_eq!(expired, [(task(1), 1), (task(2), 1)]);
@@ -184,7 +184,7 @@ fn a_heartbeat_waits_a_third_of_its_shortest_lease_at_most_and_its_answer_says_w
     let mut reply = renew(&mut table, &[beat(1, None), beat(2, None)], now);
     let until = now + Duration::from_secs(3);
     assert_eq!(table.next_wait(), Some(until));
-    table.end_waits(until - Duration::from_nanos(1));
+    table.end_waits(until.checked_sub(Duration::from_nanos(1)).unwrap());
     assert_eq!(directives(&mut reply), None);
     table.end_waits(until);
     let expected = HeartbeatReply { directives: vec![], left: Some(Duration::from_secs(6)) };
