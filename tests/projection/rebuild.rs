@@ -22,7 +22,7 @@ use crate::streams::{command, create, new_task, registry, soon};
 use crate::views::history::{KINDS, cancel};
 
 /// No request of these tests ends because its time is over.
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_mins(10);
 
 /// A log, views that move when the test says so, and a dispatcher that gets no events.
 struct World {
