@@ -72,6 +72,15 @@
 //   http        the routes
 //   app         the composition root; config: the settings of a server process
 //
+// The walk of a cancel, downhill: the line of the table in http/mod.rs → http/tasks.rs `cancel` builds the command →
+// streams/registry.rs finds the shard → streams/shard.rs finds or starts the task's actor → streams/actor.rs, one command
+// after the other → streams/stream_state.rs: task/decide.rs decides, streams/collector.rs writes, task/state.rs evolves →
+// the receipt; the request waits until the views show it, and is over. The rest follows from the event, in the same way live
+// and after a restart: projection/projector.rs applies it to views/ → push/hub.rs sends one set of frames to each socket that
+// it concerns; dispatch/dispatcher/mod.rs sends the worker its directive, by a message inside the process, by the answer to a
+// waiting heartbeat (dispatch/lease_table.rs) outside; the acknowledgement and the end come back as commands by the same way.
+// docs/architecture.md has the other walks.
+//
 // The rooms are public for the tests and benches of this package alone. rustfmt finds a module only if its declaration is
 // written out, so each is declared twice.
 #[cfg(feature = "testing")]

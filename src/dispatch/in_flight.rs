@@ -15,8 +15,9 @@
 //!
 //! - Before the answer: events may take the turn away (the start's own event, or a cancel). If the task is queued again
 //!   then (it was retried) and taken again, the entry gets the new turn and no second start is sent.
-//! - With the answer: an entry whose turn is a second one gives it back to the queue, whatever the answer was. A refused
-//!   start without a second turn lets its turn go: the event that made the rules refuse is on its way.
+//! - With the answer: if the task was taken a second time meanwhile, that turn returns to the run queue, whatever the answer
+//!   was. If the start was refused and the task was not taken again, its turn ends: the event that made the rules refuse is
+//!   on its way.
 //! - After it: an attempt in this process keeps its entry until its code has stopped. A task whose next attempt's turn comes
 //!   earlier waits for that, for whichever worker it is.
 
@@ -177,10 +178,14 @@ impl InFlight {
         })
     }
 
-    /// The run queue was made anew and knows no turns: a task that it still has there is taken again and waits.
+    /// The run queue was made anew and knows no turns: a task that it still has there is taken again and waits. Directives that
+    /// wait for a hand-over are dropped: they may be for a former run, and the views say which ones still hold.
     pub fn forget_turns(&mut self) {
         self.tasks.retain(|_, entry| {
             entry.turn = None;
+            if let Phase::Starting { directives, .. } = &mut entry.phase {
+                directives.clear();
+            }
             !matches!(entry.phase, Phase::Announced)
         });
     }

@@ -152,8 +152,8 @@ impl LeaseTable {
         Some(until)
     }
 
-    /// The heartbeat waits for directives for these leases. Of two heartbeats that wait for one lease the later one stays, and
-    /// the other one is answered: so no more of them wait than there are leases.
+    /// The heartbeat waits for directives for these leases. If an earlier heartbeat waits for one of them, it is answered: so no
+    /// more heartbeats wait than there are leases.
     fn wait(&mut self, number: u64, held: Vec<(usize, TaskId)>, now: Instant) {
         for (place, task) in held {
             let before = self.leases.get_mut(&task).and_then(|lease| lease.waiting.replace((number, place)));

@@ -15,7 +15,7 @@ use super::metrics::Meter;
 use super::reader::ViewsWriter;
 use super::subscribers::{Batch, Subscriber};
 
-/// After trouble with the log it is read again so much later.
+/// The pause after a failed read of the log.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Progress that waits to be noted, at most.

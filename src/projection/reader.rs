@@ -44,7 +44,7 @@ impl ViewsWriter {
         self.views.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says how far the views have come, once nobody is kept from reading them.
+    /// Publishes how far the views have come. To be called after the write lock is released.
     pub fn publish(&self, position: Position) {
         self.watermark.send_replace(position);
     }

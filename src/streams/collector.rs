@@ -1,5 +1,5 @@
-//! What makes batches fast stands under the actors: the appends that a shard's actors decide in one turn go to the log as
-//! one write, and so do their reads.
+//! The collector makes batches fast. It joins the appends that the actors of one thread decide in one turn of the run queue
+//! into one write, and their reads into one read.
 //!
 //! The first append (or read) after a flush spawns the next flush. That task stands at the end of the thread's run queue:
 //! every actor that is ready to run decides before it, and what they decide is written together. No timer: a single

@@ -82,7 +82,7 @@ impl<T> KeyGuard<T> {
 }
 
 impl<T> Drop for KeyGuard<T> {
-    /// The slot goes when nobody waits for it and nothing needs it: the table, this turn, and that is all.
+    /// Removes the slot if only the table and this guard refer to it and nothing has to be remembered.
     fn drop(&mut self) {
         let mut slots = self.keys.lock();
         let unused = slots.get(&self.key).is_some_and(|slot| Arc::strong_count(slot) <= 2);

@@ -55,7 +55,7 @@ thread_local! {
 
 /// A shard that the current thread hosts.
 struct Hosted {
-    /// Of which registry, by the address of its places, which the shard's entry keeps alive.
+    /// Identifies the registry by the address of its places. The `Weak` keeps the address from being used again.
     places: Weak<[Place]>,
     home: usize,
     streams: rc::Weak<Streams>,
@@ -202,7 +202,7 @@ impl Registry {
         shard.send(execute).await.unwrap_or_else(|error| Err(unanswered(error)))
     }
 
-    /// The same way for a room that knows messages only.
+    /// A recipient of [`Execute`] for rooms that must not import the registry.
     #[must_use]
     pub fn recipient(&self) -> Recipient<Execute> {
         Router { registry: Self { home: None, ..self.clone() } }.start().recipient()
@@ -216,7 +216,7 @@ impl Registry {
 
 /// The id with its last bits, which are random in a `UUIDv7`, moved so that it belongs to this shard.
 fn on_shard(id: Uuid, shard: u64, shards: u64) -> Uuid {
-    // The variant and the bits above stay: only as many low bits change as can count the shards.
+    // Only the lowest bits change, as many as are needed to choose a shard: the time, the version and the variant stay.
     let (time, random) = id.as_u64_pair();
     let low = shards.next_power_of_two() * 2 - 1;
     let high = random & !low;

@@ -135,12 +135,12 @@ impl Actor for Shard {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        // Single commands wait for the shard to pass them on, never for their own end.
+        // A full mailbox delays only the hand-over of a command to its actor, never its execution.
         ctx.set_mailbox_capacity(1024);
     }
 }
 
-/// A message that the shard passes on: whoever sent it is answered by the streams' actors.
+/// A message that the shard hands over: the streams' actors answer its sender.
 pub(super) struct PassedOn<M>(Rc<Streams>, M);
 
 impl Handler<Execute> for Shard {

@@ -98,7 +98,7 @@ impl<D: StreamDecider> StreamState<D> {
             }
             let prepared = match self.prepare(command, at, meta) {
                 Ok(Some(prepared)) => prepared,
-                // A write names the revision that it was decided at; an answer without a write needs a fresh state instead.
+                // The log checks a write by its revision. Nothing checks an answer without a write, so the stream is read first.
                 Ok(None) | Err(_) if !is_fresh => {
                     self.current = false;
                     continue;

@@ -7,8 +7,8 @@ use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
 use super::blocks::RowBlocks;
-use super::lanes::StatusIndex;
-use super::places::{Counts, count_change, decrement};
+use super::counters::{Counts, count_change, decrement};
+use super::status_index::StatusIndex;
 use crate::task::{Position, Status};
 
 /// How many final tasks have their last `Completed` after the position up to which the owner has seen everything.
@@ -88,7 +88,7 @@ pub(super) struct Owner {
     /// Position and slot of each `Completed` after `seen`, oldest first. The entry of a task that was retried stays.
     ends: VecDeque<(Position, u32)>,
     pub(super) tasks: StatusIndex,
-    /// Indexes of the owner's [counter keys](super::places::CounterKey).
+    /// Indexes of the owner's [counter keys](super::counters::CounterKey).
     pub(super) keys: Vec<usize>,
 }
 

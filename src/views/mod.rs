@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`row`] and [`cancel`] (a task, and how an event changes it), [`doc`] (its JSON), [`bell`] (an owner's
 //! counters), [`run_queue`] (what may run next), [`filter`], [`page`], [`cursor`] and `query` (lists). How the data is
-//! stored: `blocks` (the rows), `lanes` (which tasks have which status), `places` (how many tasks have which status).
+//! stored: `blocks` (the rows), `status_index` (which tasks have which status), `counters` (how many tasks have which status).
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -21,25 +21,25 @@ use crate::task::{Event, Position, Status, TaskId, Timestamp};
 pub mod bell;
 mod blocks;
 pub mod cancel;
+mod counters;
 pub mod cursor;
 pub mod doc;
 pub mod filter;
-mod lanes;
 pub mod page;
-mod places;
 mod query;
 pub mod queues;
 pub mod row;
 pub mod run_queue;
 pub mod schedules;
+mod status_index;
 
 pub use bell::{Counters, NamedCounts, Unseen};
 pub use cancel::Cancel;
+pub use counters::Counts;
 pub use cursor::{Cursor, Order};
 pub use doc::{TaskDoc, Waiting};
 pub use filter::Filter;
 pub use page::{Page, PageRequest, RowBudget};
-pub use places::Counts;
 pub use query::Snapshot;
 pub use queues::Queues;
 pub use row::Row;
@@ -48,8 +48,8 @@ pub use schedules::Schedules;
 
 use bell::Owners;
 use blocks::RowBlocks;
-use lanes::StatusIndex;
-use places::{Interner, StatusCounters};
+use counters::{Interner, StatusCounters};
+use status_index::StatusIndex;
 
 /// The idempotency keys of one caller: the task of each, and the hash of the request's body.
 type IdempotencyKeys = HashMap<Box<str>, (TaskId, Box<str>)>;

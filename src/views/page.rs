@@ -5,8 +5,8 @@ use std::cell::Cell;
 use super::blocks::RowBlocks;
 use super::cursor::{BadCursor, Cursor, Order, Side};
 use super::filter::Filter;
-use super::lanes::{SlotList, SlotWalk, StatusSet, WalkStart};
 use super::row::Row;
+use super::status_index::{SlotList, SlotWalk, StatusSet, WalkStart};
 use crate::task::Position;
 
 /// Which page of a list.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::Views;
 use super::bell::Owner;
 use super::blocks::RowBlocks;
+use super::counters::Counts;
 use super::cursor::BadCursor;
 use super::filter::Filter;
-use super::lanes::{SlotList, StatusSet};
 use super::page::{Page, PageRequest, PageSource, RowBudget};
-use super::places::Counts;
 use super::row::Row;
+use super::status_index::{SlotList, StatusSet};
 use crate::task::{Position, Status};
 
 /// Rows of the largest page, for an estimate.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cancel::{Cancel, Verdict};
-use super::places::{CounterKey, Interner};
+use super::counters::{CounterKey, Interner};
 use crate::store::Recorded;
 use crate::task::event::{Completed, Created, Event, Progress, TaskError};
 use crate::task::{Position, Revision, Status, TaskId, Timestamp};

@@ -155,6 +155,14 @@ fn a_directive_for_a_former_run_is_not_handed_over() {
 }
 
 #[test]
+fn after_events_were_missed_a_directive_that_may_be_for_a_former_run_is_not_handed_over() {
+    let (mut fixture, id) = starting(Executor::Slot, Limits::default());
+    fixture.in_flight.direct(id, Directive::Cancel);
+    fixture.in_flight.forget_turns();
+    assert!(fixture.in_flight.started_here(id, 1).is_empty());
+}
+
+#[test]
 fn an_attempt_elsewhere_gets_no_directive_from_this_table() {
     let (mut fixture, id) = starting(Executor::Elsewhere, Limits::default());
     assert_eq!(fixture.in_flight.direct(id, Directive::Cancel), None);

@@ -104,8 +104,8 @@ impl Dispatcher {
 
     /// Makes the tables anew from the views: at the start, and when batches were left out because this actor was too slow.
     ///
-    /// Leases that the table knows keep their deadlines; others (of before a restart) get fresh ones. Attempts that have ended
-    /// meanwhile are lost to their workers, which is harmless where a worker has ended its attempt itself.
+    /// Leases that the table knows keep their deadlines; others (from before a restart) get fresh ones. The workers of attempts
+    /// that ended meanwhile get the directive `lost`. This does no harm if the worker itself ended the attempt.
     fn rebuild(&mut self) {
         let (snapshot, queues, leases, here) = {
             let views = self.read.views();
