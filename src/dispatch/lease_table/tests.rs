@@ -182,9 +182,10 @@ fn a_heartbeat_waits_a_third_of_its_shortest_lease_at_most_and_its_answer_says_w
     let short = Grant { attempt: 1, worker: "w-1".into(), secret: "secret".into(), ttl: Duration::from_secs(9) };
     table.grant(task(2), short, now);
     let mut reply = renew(&mut table, &[beat(1, None), beat(2, None)], now);
-    let until = now + Duration::from_secs(3);
+    let third = Duration::from_secs(3);
+    let until = now + third;
     assert_eq!(table.next_wait(), Some(until));
-    table.end_waits(until.checked_sub(Duration::from_nanos(1)).unwrap());
+    table.end_waits(now + third.saturating_sub(Duration::from_nanos(1)));
     assert_eq!(directives(&mut reply), None);
     table.end_waits(until);
     let expected = HeartbeatReply { directives: vec![], left: Some(Duration::from_secs(6)) };
