@@ -74,7 +74,7 @@ impl Projector {
         Self { store, views, subscribers, progressed, meter, catching_up: false }
     }
 
-    /// Applies the batch, lets readers in, and only then tells the subscribers.
+    /// Applies the batch under the lock, tells the subscribers after it, and ends the waits for this position last.
     fn apply(&mut self, events: Vec<Arc<Recorded>>, ctx: &mut Context<Self>) {
         let (mut changes, mut owners) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
         let position = {
@@ -86,13 +86,15 @@ impl Projector {
             }
             views.position()
         };
-        self.views.publish(position);
         self.meter.apply(&events, &changes);
         let owners = Arc::new(owners.into_iter().collect());
         let batch = Batch { events: events.into(), changes: changes.into(), owners };
         for subscriber in &mut self.subscribers {
             subscriber.publish(&batch);
         }
+        // The batch is in the subscribers' mailboxes before a write is acknowledged: a worker that asks for a lease after a
+        // create was answered gets that task.
+        self.views.publish(position);
         self.catch_up(ctx);
     }
 
