@@ -1,5 +1,8 @@
 //! The projector's subscribers: what each gets, and what becomes of one that is slow.
 
+mod burst;
+mod gap;
+mod missed;
 mod rebuild;
 
 use actix::{Actor, Addr, Arbiter, Context, Handler, Message};

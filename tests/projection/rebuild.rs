@@ -1,5 +1,6 @@
 //! A dispatcher that has missed events makes its tables anew from the views; here it misses all of them.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,57 +10,42 @@ use taskbell::dispatch::dispatcher::Dispatcher;
 use taskbell::dispatch::lease_table::{HeartbeatReply, LeaseHeartbeat};
 use taskbell::dispatch::messages::{Assign, Direct, Directive, Given, Granted, Heartbeat, Offer, Take};
 use taskbell::dispatch::policies::KindPolicies;
-use taskbell::projection::reader::{ViewsReader, ViewsWriter, sides};
 use taskbell::projection::subscribers::Update;
-use taskbell::store::EventStore;
-use taskbell::streams::registry::Registry;
+use taskbell::store::{StreamName, now};
 use taskbell::task::event::TaskError;
-use taskbell::task::{Command, TaskId};
-use taskbell::views::{Limits, Views, WorkOffer};
+use taskbell::task::queue::QueueCommand;
+use taskbell::task::{Command, Position, TaskId};
+use taskbell::views::{Limits, WorkOffer};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::streams::{command, create, new_task, registry, soon};
-use crate::views::history::{KINDS, cancel};
+use super::gap::Gap;
+use crate::streams::{new_task, soon};
+use crate::views::history::{Created, KINDS, cancel, plain};
 
 /// No request of these tests ends because its time is over.
 const LONG: Duration = Duration::from_mins(10);
 
-/// A log, views that move when the test says so, and a dispatcher that gets no events.
+/// A dispatcher that gets no events.
 struct World {
-    store: EventStore,
-    registry: Registry,
-    write: ViewsWriter,
-    read: ViewsReader,
+    gap: Gap,
     dispatcher: Addr<Dispatcher>,
+}
+
+impl Deref for World {
+    type Target = Gap;
+
+    fn deref(&self) -> &Gap {
+        &self.gap
+    }
 }
 
 impl World {
     fn new() -> Self {
-        let store = EventStore::memory();
-        let registry = registry(&store, 1);
-        let (write, read) = sides(Views::default());
+        let gap = Gap::new();
         let capacity = Arc::new(Capacity::new(Limits::default()));
         let kinds = Arc::new(KindPolicies::default());
-        let dispatcher = Dispatcher::new(registry.clone(), read.clone(), capacity, kinds).start();
-        Self { store, registry, write, read, dispatcher }
-    }
-
-    /// The command's events are in the log, and not yet in the views.
-    async fn executes(&self, task: TaskId, step: Command) {
-        soon(self.registry.execute(command(task, 2, step))).await.unwrap();
-    }
-
-    /// The views come to the end of the log.
-    async fn project(&self) {
-        let events = self.store.read_all(self.read.position(), usize::MAX).await.unwrap();
-        let position = {
-            let mut views = self.write.write();
-            for recorded in &events {
-                views.apply(recorded);
-            }
-            views.position()
-        };
-        self.write.publish(position);
+        let dispatcher = Dispatcher::new(gap.registry.clone(), gap.read.clone(), capacity, kinds).start();
+        Self { gap, dispatcher }
     }
 
     /// The dispatcher has missed events.
@@ -71,14 +57,6 @@ impl World {
     async fn miss(&self) {
         self.project().await;
         self.missed().await;
-    }
-
-    /// A new task, in the views.
-    async fn task(&self) -> TaskId {
-        let task = new_task();
-        soon(self.registry.execute(create(task))).await.unwrap();
-        self.project().await;
-        task
     }
 
     async fn take(&self) -> oneshot::Receiver<Given> {
@@ -226,4 +204,44 @@ async fn an_attempt_in_the_process_whose_start_the_views_do_not_show_yet_is_not_
     world.miss().await;
     let direct = soon(directs.recv()).await.unwrap();
     assert_eq!((direct.task, direct.directive), (attempt.task, Directive::Cancel), "the attempt ran all the time");
+}
+
+#[actix_rt::test]
+async fn an_attempt_that_another_server_started_meanwhile_gets_its_directives() {
+    let world = World::new();
+    let task = world.task().await;
+    let secret = "secret".to_owned();
+    let lease = blake3::hash(secret.as_bytes()).to_hex().to_string();
+    world.executes(task, Command::Start { worker: "w-1".to_owned(), lease }).await;
+    world.miss().await;
+    let created = Arc::new(plain("ann", "a task"));
+    let reply = world.heartbeat(&Granted { task, attempt: 1, secret, created, ttl: LONG }).await;
+    world.executes(task, cancel(None)).await;
+    world.miss().await;
+    assert_eq!(directives(reply).await, [(0, Directive::Cancel)]);
+}
+
+#[actix_rt::test]
+async fn a_queue_that_was_paused_meanwhile_gives_no_task_until_its_resume_which_is_missed_too() {
+    let world = World::new();
+    world.on_queue(QueueCommand::Pause { reason: None }).await;
+    let task = world.task().await;
+    let other = world.task_in("slow").await;
+    world.missed().await;
+    assert_eq!(granted(world.take().await).await.task, other, "its queue is not paused, and both were ready");
+    let given = world.take().await;
+    world.on_queue(QueueCommand::Resume { reason: None }).await;
+    world.miss().await;
+    assert_eq!(granted(given).await.task, task);
+}
+
+#[actix_rt::test]
+async fn a_task_that_was_scheduled_meanwhile_is_queued_when_its_time_comes() {
+    let world = World::new();
+    let created = Created { run_at: Some(now().plus(Duration::from_millis(1))), ..plain("ann", "a task") };
+    let task = new_task();
+    world.executes(task, Command::Create(Box::new(created))).await;
+    world.miss().await;
+    let queued = soon(world.store.subscribe(Position(1)).next()).await.unwrap();
+    assert_eq!((queued[0].kind, &queued[0].stream), ("Queued", &StreamName::task(task)));
 }
