@@ -33,7 +33,7 @@ pub struct Progressed {
     pub row: Row,
 }
 
-/// To an actor that nobody needs any more.
+/// To an actor whose process or `Taskbell` ends: stop.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Stop;

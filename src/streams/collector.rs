@@ -3,7 +3,7 @@
 //!
 //! The first append (or read) after a flush spawns the next flush. That task stands at the end of the thread's run queue:
 //! every actor that is ready to run decides before it, and what they decide is written together. No timer: a single
-//! command waits for nobody, and a thousand of a batch wait for each other. What is decided while a write is under way
+//! command waits for no other, and a thousand of a batch wait for each other. What is decided while a write is under way
 //! goes out with a flush of its own, and the log's writer groups again.
 
 use std::cell::RefCell;
