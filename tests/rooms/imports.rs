@@ -14,7 +14,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ("actix_rt", &ACTOR_ROOMS),
     ("actix", &ACTOR_ROOMS),
     ("rusqlite", &["store/sqlite"]),
-    ("eventstore", &["store/eventstoredb"]),
+    ("eventstore", &["store/cluster/"]),
     (
         "tokio",
         &["store/", "streams/", "projection/", "dispatch/", "reactions/", "push/", "work/", "http/", "app", "cli/"],

@@ -1,0 +1,235 @@
+//! The client that sends appends and reads: replaced by a new one as soon as it may be of no more use.
+//!
+//! [`Connection::call`] sends one request through the client of the present session. An answer that means that the client,
+//! its node or the leader is lost ends the session, and with it all requests that are under way: their outcome is unknown,
+//! and their callers decide what to do about it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use eventstore::{Client, Error};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::epoch;
+use super::shared::Shared;
+use super::supervise::{Session, panic_text, reachable};
+use crate::store::now;
+use crate::task::Timestamp;
+
+/// Why a request has no result.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// It was not executed: there is no client, or the node is not the leader.
+    NotSent(String),
+    /// It may have been executed.
+    NoAnswer(String),
+    /// The database's answer is an error, and the client is well.
+    Refused(Box<Error>),
+}
+
+/// The client of the present session.
+pub(super) struct Connection {
+    link: watch::Sender<Option<Link>>,
+    outage: Mutex<Option<Outage>>,
+    sessions: AtomicU64,
+    has_answered: AtomicBool,
+}
+
+#[derive(Clone)]
+pub(super) struct Link {
+    session: u64,
+    runtime: Handle,
+    client: Client,
+}
+
+struct Outage {
+    since: Timestamp,
+    why: String,
+}
+
+impl Connection {
+    pub(super) fn new() -> Self {
+        let outage = Outage { since: now(), why: "the first connection is being made".to_owned() };
+        Self {
+            link: watch::Sender::new(None),
+            outage: Mutex::new(Some(outage)),
+            sessions: AtomicU64::new(0),
+            has_answered: AtomicBool::new(false),
+        }
+    }
+
+    /// Sends one request. It waits for a client until `until`, and then for the answer at most `patience`.
+    ///
+    /// Where the caller drops the future, a request that was sent is executed all the same.
+    pub(super) async fn call<T, F>(
+        &self,
+        until: Instant,
+        patience: Duration,
+        request: impl FnOnce(Client) -> F + Send + 'static,
+    ) -> Result<T, CallError>
+    where
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let link = self.link(until).await.map_err(CallError::NotSent)?;
+        let Link { session, runtime, client } = link;
+        let running = runtime.spawn(async move { tokio::time::timeout(patience, request(client)).await });
+        let answer = match running.await {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(error))) => Err(judge(error)),
+            Ok(Err(_)) => Err((true, CallError::NoAnswer(format!("no answer in {} s", patience.as_secs())))),
+            Err(error) => Err((true, CallError::NoAnswer(task_failure(error)))),
+        };
+        match answer {
+            Ok(answer) => {
+                self.has_answered.store(true, Ordering::Relaxed);
+                Ok(answer)
+            }
+            Err((is_lost, error)) => {
+                if is_lost {
+                    self.lost(session, &error);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn link(&self, until: Instant) -> Result<Link, String> {
+        let mut link = self.link.subscribe();
+        let connected = tokio::time::timeout_at(until, link.wait_for(Option::is_some)).await;
+        match connected {
+            Ok(Ok(link)) => link.clone().ok_or_else(|| "no client".to_owned()),
+            Ok(Err(_)) | Err(_) => Err(self.health().err().unwrap_or_else(|| "the store can't be reached".to_owned())),
+        }
+    }
+
+    /// Ends the session, unless it was replaced already.
+    fn lost(&self, session: u64, why: &CallError) {
+        self.link.send_if_modified(|link| {
+            let is_present = link.as_ref().is_some_and(|link| link.session == session);
+            if is_present {
+                self.down(why.to_string());
+                *link = None;
+            }
+            is_present
+        });
+    }
+
+    /// The beginning of an outage stays until a client is connected; its reason is the latest.
+    fn down(&self, why: String) {
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = outage.as_ref().map_or_else(now, |outage| outage.since);
+        *outage = Some(Outage { since, why });
+    }
+
+    fn up(&self, client: Client) -> u64 {
+        let session = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+        *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.link.send_replace(Some(Link { session, runtime: Handle::current(), client }));
+        session
+    }
+
+    /// Changes when a client is connected or lost.
+    pub(super) fn watch(&self) -> watch::Receiver<Option<Link>> {
+        self.link.subscribe()
+    }
+
+    /// Whether there is a client.
+    ///
+    /// # Errors
+    /// Since when there is none, and why.
+    pub(super) fn health(&self) -> Result<(), String> {
+        match &*self.outage.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(()),
+            Some(Outage { since, why }) => Err(format!("the store can't be reached since {since}: {why}")),
+        }
+    }
+}
+
+impl std::fmt::Display for CallError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotSent(why) | Self::NoAnswer(why) => f.write_str(why),
+            Self::Refused(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Whether the answer means that the client is lost, and what it means for the request.
+fn judge(error: Error) -> (bool, CallError) {
+    use eventstore::Error as E;
+    let text = error.to_string();
+    match error {
+        // The request needs a connection first, and these are the errors of making one.
+        E::ConnectionClosed | E::GrpcConnectionError(_) => (true, CallError::NotSent(text)),
+        E::NotLeaderException(leader) => {
+            (true, CallError::NotSent(format!("the leader is now {}:{}", leader.host, leader.port)))
+        }
+        E::ServerError(_) => (true, CallError::NoAnswer(text)),
+        // The node was too slow, for example because it has no quorum.
+        E::DeadlineExceeded | E::InternalClientError | E::IllegalStateError(_) => (false, CallError::NoAnswer(text)),
+        E::Grpc { code, .. } if is_of_the_connection(code as i32) => (true, CallError::NoAnswer(text)),
+        error => (false, CallError::Refused(Box::new(error))),
+    }
+}
+
+/// gRPC's CANCELLED and ABORTED.
+fn is_of_the_connection(code: i32) -> bool {
+    matches!(code, 1 | 10)
+}
+
+fn task_failure(error: tokio::task::JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(panic) => panic_text(&*panic),
+        Err(_) => "the connection was given up while the request was under way".to_owned(),
+    }
+}
+
+/// Connects a client, offers it until it is lost.
+pub(super) struct Connecting(pub(super) Arc<Shared>);
+
+impl Session for Connecting {
+    async fn run(&mut self) -> String {
+        let shared = &self.0;
+        let client = match connect(shared).await {
+            Ok(client) => client,
+            Err(why) => return why,
+        };
+        let connection = &shared.connection;
+        let session = connection.up(client);
+        let mut link = connection.link.subscribe();
+        let replaced = |link: &Option<Link>| link.as_ref().is_none_or(|link| link.session != session);
+        // The sender lives in `shared`.
+        let _ = link.wait_for(replaced).await;
+        let outage = connection.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        outage.as_ref().map_or_else(String::new, |outage| outage.why.clone())
+    }
+
+    fn ended(&mut self, why: String) {
+        self.0.connection.link.send_replace(None);
+        self.0.connection.down(why);
+    }
+
+    fn has_progressed(&mut self) -> bool {
+        self.0.connection.has_answered.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// A new client that is connected to a node which answers, and to the database of this log.
+pub(super) async fn connect(shared: &Shared) -> Result<Client, String> {
+    let settings = &shared.url.settings;
+    if let Some(failure) = shared.failure() {
+        return Err(failure.to_string());
+    }
+    reachable(settings).await?;
+    let client = Client::new(settings.clone()).map_err(|error| error.to_string())?;
+    let nodes = u32::try_from(settings.hosts().len()).unwrap_or(u32::MAX);
+    let patience = settings.gossip_timeout().saturating_mul(nodes).saturating_add(Duration::from_secs(2));
+    match tokio::time::timeout(patience, epoch::check(&client, shared)).await {
+        Ok(checked) => checked.map(|()| client),
+        Err(_) => Err("the node accepts connections and does not answer".to_owned()),
+    }
+}

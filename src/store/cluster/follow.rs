@@ -1,0 +1,218 @@
+//! The follower: one subscription to the database's whole log, filtered by the prefix. It numbers the events as they are
+//! delivered and links their hashes; filter and order are the same for each server, so the numbers are too.
+//!
+//! A task of its own waits for the subscription's messages, and hands them on through a bounded channel: the client's `next`
+//! must not be given up while it waits. After any end a new subscription continues behind the last place that is known,
+//! once the event there is seen to be the one that was delivered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eventstore::{Client, ReadAllOptions, RecordedEvent, StreamPosition, Subscription, SubscriptionEvent};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::index::Place;
+use super::shared::Shared;
+use super::supervise::{Session, panic_text};
+use super::{client, read, record};
+use crate::store::{Head, ReadError, Recorded};
+
+/// Messages that wait to be numbered.
+const CHANNEL: usize = 1024;
+/// Messages that are numbered before the events are published together.
+const BATCH: usize = 512;
+/// A subscription that held for so long was of use, also where no event came.
+const USEFUL: Duration = Duration::from_secs(1);
+
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+    log: Numbering,
+    has_progressed: bool,
+}
+
+/// How far the log was delivered.
+struct Numbering {
+    head: Head,
+    /// Where the next subscription begins: the place of the last event or checkpoint.
+    place: Option<Place>,
+    last: Option<(Place, Uuid)>,
+}
+
+impl Follower {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let head = shared.recent.head();
+        Self { shared, log: Numbering { head, place: None, last: None }, has_progressed: false }
+    }
+
+    async fn follow(&mut self) -> Result<(), String> {
+        let client = client::connect(&self.shared).await?;
+        self.check_place(&client).await?;
+        let subscription = client.subscribe_to_all(&read::subscription(&self.shared, self.log.place)).await;
+        let (messages, mut received) = mpsc::channel(CHANNEL);
+        let receiving = tokio::spawn(receive(subscription, messages));
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                count = received.recv_many(&mut batch, BATCH) => if count == 0 { break },
+                () = self.shared.resubscribe.notified() => {
+                    return Err("an append was not delivered in time".to_owned());
+                }
+            }
+            if let Err(failure) = self.deliver(batch.drain(..)) {
+                self.shared.fail(failure.clone());
+                return Err(failure.to_string());
+            }
+        }
+        Err(ended(receiving).await)
+    }
+
+    /// Compares the event at the last place with the one that was delivered.
+    async fn check_place(&self, client: &Client) -> Result<(), String> {
+        let Some((place, id)) = self.log.last else { return Ok(()) };
+        let options = ReadAllOptions::default().position(StreamPosition::Position(place.into())).max_count(1);
+        let read = async { client.read_all(&options).await?.next().await };
+        let there = tokio::time::timeout(Duration::from_secs(3), read).await;
+        let there = there.map_err(|_| "the last event was not read in time".to_owned())?.map_err(|e| e.to_string())?;
+        if there.and_then(|there| there.event).is_some_and(|event| event.id == id) {
+            return Ok(());
+        }
+        let position = self.log.head.position;
+        let failure =
+            ReadError::Damaged(format!("the database holds another event at position {position} than before"));
+        self.shared.fail(failure.clone());
+        Err(failure.to_string())
+    }
+
+    /// Numbers the events and publishes them; then the subscription's other messages take effect.
+    fn deliver(&mut self, messages: impl Iterator<Item = SubscriptionEvent>) -> Result<(), ReadError> {
+        let mut events = Vec::new();
+        let mut failure = None;
+        let mut state: Option<fn(&Shared)> = None;
+        for message in messages {
+            match message {
+                SubscriptionEvent::EventAppeared(event) => {
+                    let Some(event) = event.event else { continue };
+                    match self.log.accept(&self.shared, &event) {
+                        Ok(event) => events.extend(event.map(Arc::new)),
+                        Err(error) => {
+                            failure = Some(error);
+                            break;
+                        }
+                    }
+                }
+                SubscriptionEvent::Checkpoint(place) => self.log.place = self.log.place.max(Some(place.into())),
+                SubscriptionEvent::Confirmed(_) => state = Some(Shared::subscribed),
+                SubscriptionEvent::CaughtUp => state = Some(Shared::caught_up),
+                SubscriptionEvent::FellBehind => self.shared.fell_behind(),
+                SubscriptionEvent::FirstStreamPosition(_)
+                | SubscriptionEvent::LastStreamPosition(_)
+                | SubscriptionEvent::LastAllPosition(_) => {}
+            }
+        }
+        self.publish(events);
+        if let Some(state) = state {
+            state(&self.shared);
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn publish(&mut self, events: Vec<Arc<Recorded>>) {
+        if events.is_empty() {
+            return;
+        }
+        self.has_progressed = true;
+        self.shared.recent.publish(events, self.log.head);
+    }
+}
+
+impl Session for Follower {
+    async fn run(&mut self) -> String {
+        let begun = Instant::now();
+        let ended = self.follow().await;
+        self.has_progressed |= begun.elapsed() > USEFUL && self.shared.is_subscribed();
+        ended.err().unwrap_or_default()
+    }
+
+    fn ended(&mut self, why: String) {
+        self.shared.subscription_ended(why);
+    }
+
+    fn has_progressed(&mut self) -> bool {
+        std::mem::take(&mut self.has_progressed)
+    }
+}
+
+/// Hands on what the subscription gives until it ends; why it has.
+async fn receive(mut subscription: Subscription, messages: mpsc::Sender<SubscriptionEvent>) -> String {
+    loop {
+        match subscription.next_subscription_event().await {
+            Ok(message) => {
+                if messages.send(message).await.is_err() {
+                    return "nothing receives the messages".to_owned();
+                }
+            }
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+async fn ended(receiving: JoinHandle<String>) -> String {
+    match receiving.await {
+        Ok(why) => why,
+        Err(error) => error.try_into_panic().map_or_else(|error| error.to_string(), |panic| panic_text(&*panic)),
+    }
+}
+
+impl Numbering {
+    /// The event with its position and hash; none where it has none or was delivered before.
+    fn accept(&mut self, shared: &Shared, event: &RecordedEvent) -> Result<Option<Recorded>, ReadError> {
+        let place = Place::from(event.position);
+        if self.last.is_some_and(|(last, _)| place <= last) {
+            return Ok(None);
+        }
+        let names = &shared.url.names;
+        if let Some(stream) = names.described(&event.stream_id) {
+            return check_metadata(stream, event).map(|()| None);
+        }
+        let Some(stream) = names.shown(&event.stream_id) else { return Ok(None) };
+        let decoded = record::decode(stream, event).map_err(|error| self.at_next_position(error))?;
+        check_revision(shared, stream, event.revision)?;
+        let numbered = record::number(decoded, &mut self.head);
+        shared.index.add(stream, self.head, place);
+        (self.place, self.last) = (Some(place), Some((place, event.id)));
+        Ok(Some(numbered))
+    }
+
+    fn at_next_position(&self, error: ReadError) -> ReadError {
+        let position = Some(crate::task::Position(self.head.position.0 + 1));
+        match error {
+            ReadError::Unknown { kind, version, .. } => ReadError::Unknown { position, kind, version },
+            ReadError::Damaged(_) | ReadError::Unavailable(_) => error,
+        }
+    }
+}
+
+/// A stream's events are delivered in order and without gaps.
+fn check_revision(shared: &Shared, stream: &str, revision: u64) -> Result<(), ReadError> {
+    let next = shared.index.length(stream);
+    if next == revision {
+        return Ok(());
+    }
+    Err(ReadError::Damaged(format!(
+        "{stream} should continue with revision {next}, and revision {revision} was delivered"
+    )))
+}
+
+/// Refuses settings that let the database forget events.
+fn check_metadata(stream: &str, event: &RecordedEvent) -> Result<(), ReadError> {
+    let metadata: serde_json::Value = serde_json::from_slice(&event.data).unwrap_or_default();
+    match ["$maxAge", "$maxCount", "$tb"].iter().find(|key| metadata.get(**key).is_some_and(|set| !set.is_null())) {
+        Some(key) => {
+            Err(ReadError::Damaged(format!("{stream} has {key} in its metadata, so the database forgets its events")))
+        }
+        None => Ok(()),
+    }
+}
