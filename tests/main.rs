@@ -11,6 +11,8 @@ mod dispatch;
 mod event_contract;
 mod library;
 mod projection;
+#[cfg(feature = "eventstore")]
+mod proxy;
 mod push;
 mod reactions;
 mod replay;

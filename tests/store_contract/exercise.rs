@@ -1,4 +1,4 @@
-//! Each test here runs on both stores.
+//! Each test here runs on all stores.
 
 use std::collections::HashMap;
 
@@ -21,6 +21,15 @@ macro_rules! every_store {
             async fn $name() {
                 let dir = tempfile::tempdir().unwrap();
                 super::$name(taskbell::store::EventStore::open(dir.path()).unwrap()).await;
+            })*
+        }
+
+        #[cfg(feature = "eventstore")]
+        mod cluster {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let fixture = crate::store_contract::cluster::Fixture::start().await;
+                super::$name(fixture.store().await).await;
             })*
         }
     };
