@@ -1,0 +1,1 @@
+//! Taskbell's own log over the protocol.
