@@ -21,6 +21,7 @@ mod metadata;
 mod reads;
 mod servers;
 mod subscriptions;
+mod trailers;
 mod writes;
 
 /// How long a test waits for what must happen.
@@ -78,7 +79,8 @@ fn connect(addr: SocketAddr) -> Client {
 
 /// `options` begins with `&` where there are some.
 fn connect_with(addr: SocketAddr, options: &str) -> Client {
-    Client::new(format!("esdb://{addr}?tls=false{options}").parse().unwrap()).unwrap()
+    // A client waits for the interval before its first connection.
+    Client::new(format!("esdb://{addr}?tls=false&discoveryInterval=10{options}").parse().unwrap()).unwrap()
 }
 
 fn event(kind: &str) -> EventData {

@@ -99,7 +99,7 @@ async fn clients_find_the_leader_by_gossip() {
     let world = World::new().await;
     let follower = world.database.serve(ANY_PORT).await.unwrap();
     follower.follow(world.server.addr());
-    let text = format!("esdb://{},{}?tls=false", follower.addr(), world.server.addr());
+    let text = format!("esdb://{},{}?tls=false&discoveryInterval=10", follower.addr(), world.server.addr());
     let client = Client::new(text.parse().unwrap()).unwrap();
     let options = AppendToStreamOptions::default().requires_leader(true);
     soon(client.append_to_stream("a-1", &options, events(&["One"]))).await.unwrap();
