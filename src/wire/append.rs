@@ -6,8 +6,8 @@ use std::sync::Arc;
 use prost::bytes::Bytes;
 use tonic::{Status, Streaming};
 
-use super::backend::{ExpectedRevision, Proposed, WireAppend, Written};
-use super::event::parse_id;
+use super::backend::{Proposed, WireAppend, Written};
+use super::event::{ExpectedRevision, parse_id};
 use super::proto::shared::{Empty, Uuid};
 use super::proto::streams::append_req::Content;
 use super::proto::streams::append_req::options::ExpectedStreamRevision;

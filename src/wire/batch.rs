@@ -7,8 +7,8 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use super::append::{APPEND_MAX, proposed};
-use super::backend::{ExpectedRevision, WireAppend, Written};
-use super::event::{parse_id, stream_identifier};
+use super::backend::{WireAppend, Written};
+use super::event::{ExpectedRevision, parse_id, stream_identifier};
 use super::proto::rpc;
 use super::proto::shared::{self, AllStreamPosition, Uuid as ProtoUuid};
 use super::proto::streams::batch_append_req::options::ExpectedStreamPosition;

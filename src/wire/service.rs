@@ -9,9 +9,9 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::append;
-use super::backend::{Backend, Delete, ExpectedRevision};
+use super::backend::{Backend, Delete};
 use super::batch::Batches;
-use super::event::WirePosition;
+use super::event::{ExpectedRevision, WirePosition};
 use super::proto::streams::delete_req::options::ExpectedStreamRevision as DeleteExpected;
 use super::proto::streams::streams_server::Streams;
 use super::proto::streams::tombstone_req::options::ExpectedStreamRevision as TombstoneExpected;

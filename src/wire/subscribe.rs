@@ -7,8 +7,6 @@
 
 use std::ops::Bound;
 
-use uuid::Uuid;
-
 use super::backend::Backend;
 use super::event::{WireEvent, WirePosition};
 use super::filter::EventFilter;
@@ -16,6 +14,7 @@ use super::proto::streams::read_resp::{CaughtUp, Checkpoint, Content, FellBehind
 use super::read::{PAGE, Responses, Stop};
 use super::refusal::Refusal;
 use super::request::Place;
+use crate::clock::new_id;
 
 /// Sends the events of a stream after a revision (exclusive), until the client is gone.
 pub(super) async fn follow_stream(
@@ -73,7 +72,7 @@ pub(super) async fn follow_all(
 }
 
 async fn confirm(responses: &Responses) -> Result<(), Stop> {
-    let subscription_id = Uuid::new_v4().to_string();
+    let subscription_id = new_id().to_string();
     Ok(responses.send(Content::Confirmation(SubscriptionConfirmation { subscription_id })).await?)
 }
 
