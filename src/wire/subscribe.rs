@@ -38,8 +38,26 @@ pub(super) async fn follow_stream(
             from = event.revision.saturating_add(1);
         }
         if progress.note(responses, events.len() == PAGE, None).await? {
-            wait(backend, responses, end).await?;
+            wait_for_stream(backend, responses, stream, end).await?;
         }
+    }
+}
+
+/// Waits until there is an event of the stream after `end`, or the client is gone. It looks at the new events of `$all`: most
+/// of them belong to other streams, and a read of the stream for each of them would cost more.
+async fn wait_for_stream(
+    backend: &dyn Backend,
+    responses: &Responses,
+    stream: &str,
+    mut end: Option<WirePosition>,
+) -> Result<(), Stop> {
+    loop {
+        wait(backend, responses, end).await?;
+        let events = backend.all_forwards(end.map_or(Bound::Unbounded, Bound::Excluded), PAGE).await?;
+        if events.iter().any(|event| *event.stream == *stream) {
+            return Ok(());
+        }
+        end = events.last().map_or(end, |event| Some(event.position));
     }
 }
 

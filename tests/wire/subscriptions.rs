@@ -145,3 +145,18 @@ async fn a_subscriber_gets_each_event_once_while_others_write() {
     }
     assert_eq!(got, wanted);
 }
+
+#[tokio::test]
+async fn a_subscriber_that_falls_a_page_behind_is_told_and_catches_up() {
+    let world = World::new().await;
+    let mut follower = Follower::all(&world.client, StreamPosition::Start, None);
+    assert_eq!(follower.take(2).await, [Seen::Confirmed, Seen::CaughtUp]);
+    let names: Vec<String> = (0..300).map(|number| format!("E{number}")).collect();
+    world.append("a-1", ExpectedRevision::NoStream, names.iter().map(|name| event(name)).collect()).await.unwrap();
+    let got = follower.take(302).await;
+    let received: Vec<Seen> = got.iter().filter(|seen| matches!(seen, Seen::Event(_))).cloned().collect();
+    assert_eq!(received, names.iter().map(|name| seen(name)).collect::<Vec<_>>());
+    let others: Vec<&Seen> = got.iter().filter(|seen| !matches!(seen, Seen::Event(_))).collect();
+    assert_eq!(others, [&Seen::FellBehind, &Seen::CaughtUp]);
+    assert_eq!(got.last(), Some(&Seen::CaughtUp));
+}
