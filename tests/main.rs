@@ -24,6 +24,8 @@ mod task_laws;
 mod task_spec;
 mod ui;
 mod views;
+#[cfg(feature = "eventstore")]
+mod wire;
 mod work;
 mod worker;
 mod workers;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use prost::bytes::Bytes;
 use tonic::{Status, Streaming};
 
-use super::backend::{ExpectedRevision, Proposed, WireAppend, Written};
-use super::event::parse_id;
+use super::backend::{Proposed, WireAppend, Written};
+use super::event::{ExpectedRevision, parse_id};
 use super::proto::shared::{Empty, Uuid};
 use super::proto::streams::append_req::Content;
 use super::proto::streams::append_req::options::ExpectedStreamRevision;
@@ -42,7 +42,7 @@ pub(super) async fn receive(mut messages: Streaming<AppendReq>) -> Result<WireAp
         let Some(Content::ProposedMessage(message)) = message.content else {
             return Err(missing("proposed_message").into());
         };
-        let event = proposed(message.id, message.metadata, message.custom_metadata, message.data)?;
+        let event = proposed(message.id, &message.metadata, message.custom_metadata, message.data)?;
         size += event.size();
         if size > APPEND_MAX {
             return Err(Refusal::AppendTooLarge(APPEND_MAX).into());
@@ -55,7 +55,7 @@ pub(super) async fn receive(mut messages: Streaming<AppendReq>) -> Result<WireAp
 /// The event of these fields.
 pub(super) fn proposed(
     id: Option<Uuid>,
-    metadata: HashMap<String, String>,
+    metadata: &HashMap<String, String>,
     custom_metadata: Bytes,
     data: Bytes,
 ) -> Result<Proposed, Refusal> {
@@ -67,21 +67,20 @@ pub(super) fn proposed(
 }
 
 /// The answer to an append. A wrong expected revision is an answer; the other refusals are errors.
-pub(super) fn answer(written: Result<Written, Refusal>) -> Result<AppendResp, Status> {
+pub(super) fn answer(written: Result<Written, Refusal>) -> Result<AppendResp, Refusal> {
     let outcome = match written {
         Ok(written) => Outcome::Success(success(written)),
         Err(Refusal::WrongExpectedRevision { expected, current, .. }) => {
             Outcome::WrongExpectedVersion(wrong_expected_version(expected, current))
         }
-        Err(refusal) => return Err(refusal.into()),
+        Err(refusal) => return Err(refusal),
     };
     Ok(AppendResp { result: Some(outcome) })
 }
 
 fn success(written: Written) -> Success {
-    let revision = written
-        .revision
-        .map_or(CurrentRevisionOption::NoStream(Empty {}), |revision| CurrentRevisionOption::CurrentRevision(revision));
+    let revision =
+        written.revision.map_or(CurrentRevisionOption::NoStream(Empty {}), CurrentRevisionOption::CurrentRevision);
     let position = Position { commit_position: written.position.commit, prepare_position: written.position.prepare };
     Success { current_revision_option: Some(revision), position_option: Some(PositionOption::Position(position)) }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use prost::bytes::Bytes;
 use uuid::Uuid;
 
-use super::event::{WireEvent, WirePosition};
+use super::event::{ExpectedRevision, WireEvent, WirePosition};
 use super::refusal::Refusal;
 
 /// A log that the service reads and, where it takes writes, appends to.
@@ -53,27 +53,6 @@ pub(super) struct Member {
     pub(super) id: Uuid,
     pub(super) addr: SocketAddr,
     pub(super) is_leader: bool,
-}
-
-/// Which revision a writer takes for the last of the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ExpectedRevision {
-    Any,
-    NoStream,
-    StreamExists,
-    Exact(u64),
-}
-
-impl ExpectedRevision {
-    /// As trailers and the older fields have it.
-    pub(super) fn as_number(self) -> i64 {
-        match self {
-            Self::Any => -2,
-            Self::NoStream => -1,
-            Self::StreamExists => -4,
-            Self::Exact(revision) => i64::try_from(revision).unwrap_or(i64::MAX),
-        }
-    }
 }
 
 /// One write to one stream.

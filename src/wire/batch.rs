@@ -7,8 +7,8 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 use super::append::{APPEND_MAX, proposed};
-use super::backend::{ExpectedRevision, WireAppend, Written};
-use super::event::{parse_id, stream_identifier};
+use super::backend::{WireAppend, Written};
+use super::event::{ExpectedRevision, parse_id, stream_identifier};
 use super::proto::rpc;
 use super::proto::shared::{self, AllStreamPosition, Uuid as ProtoUuid};
 use super::proto::streams::batch_append_req::options::ExpectedStreamPosition;
@@ -42,7 +42,7 @@ pub(super) struct Complete {
 
 impl Batches {
     /// Takes a chunk; returns its append where it is the last one.
-    pub(super) fn receive(&mut self, chunk: BatchAppendReq) -> Result<Option<Complete>, Status> {
+    pub(super) fn receive(&mut self, chunk: BatchAppendReq) -> Result<Option<Complete>, Refusal> {
         let correlation_id = chunk.correlation_id.clone();
         let id = parse_id(chunk.correlation_id).ok_or_else(|| missing("correlation_id"))?;
         if let Some(options) = chunk.options {
@@ -73,7 +73,7 @@ impl Batch {
     }
 
     fn add(&mut self, message: ProposedMessage) {
-        match proposed(message.id, message.metadata, message.custom_metadata, message.data) {
+        match proposed(message.id, &message.metadata, message.custom_metadata, message.data) {
             Ok(event) => {
                 self.size += event.size();
                 if self.size > APPEND_MAX {

@@ -25,12 +25,12 @@ pub(super) struct ClusterService<B>(pub(super) Arc<B>);
 impl<B: Backend> Gossip for ClusterService<B> {
     async fn read(&self, _request: Request<Empty>) -> Result<Response<ClusterInfo>, Status> {
         self.0.admit(false).await?;
-        let members = self.0.members().into_iter().map(member_info).collect();
+        let members = self.0.members().iter().map(member_info).collect();
         Ok(Response::new(ClusterInfo { members }))
     }
 }
 
-fn member_info(member: Member) -> MemberInfo {
+fn member_info(member: &Member) -> MemberInfo {
     let state = if member.is_leader { VNodeState::Leader } else { VNodeState::Follower };
     MemberInfo {
         instance_id: Some(text_id(member.id)),

@@ -55,6 +55,27 @@ pub struct WireEvent {
     pub data: Bytes,
 }
 
+/// Which revision a writer takes for the last of the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExpectedRevision {
+    Any,
+    NoStream,
+    StreamExists,
+    Exact(u64),
+}
+
+impl ExpectedRevision {
+    /// As trailers and the older fields have it.
+    pub(super) fn as_number(self) -> i64 {
+        match self {
+            Self::Any => -2,
+            Self::NoStream => -1,
+            Self::StreamExists => -4,
+            Self::Exact(revision) => i64::try_from(revision).unwrap_or(i64::MAX),
+        }
+    }
+}
+
 /// How a client wants ids to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IdFormat {

@@ -40,10 +40,10 @@ impl LogBackend {
     async fn stream(&self, name: &str, from: u64) -> Result<Vec<Arc<Recorded>>, Refusal> {
         let missing = || Refusal::NoStream(name.to_owned());
         let stream = StreamName::parse(name).ok_or_else(missing)?;
-        let events = self.store.read_stream(&stream, Revision(from)).await.map_err(refusal)?;
+        let events = self.store.read_stream(&stream, Revision(from)).await.map_err(|error| refusal(&error))?;
         if events.is_empty() && from > 0 {
             // The stream may have events before the revision.
-            let first = self.store.read_stream(&stream, Revision(0)).await.map_err(refusal)?;
+            let first = self.store.read_stream(&stream, Revision(0)).await.map_err(|error| refusal(&error))?;
             return if first.is_empty() { Err(missing()) } else { Ok(events) };
         }
         if events.is_empty() { Err(missing()) } else { Ok(events) }
@@ -77,7 +77,7 @@ impl Backend for LogBackend {
 
     async fn all_forwards(&self, from: Bound<WirePosition>, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
         let after = Position(last_before(from));
-        let events = self.store.read_all(after, limit).await.map_err(refusal)?;
+        let events = self.store.read_all(after, limit).await.map_err(|error| refusal(&error))?;
         Ok(events.iter().map(|event| Arc::new(wire_event(event))).collect())
     }
 
@@ -85,7 +85,7 @@ impl Backend for LogBackend {
         let last = last_before(Bound::Included(before)).min(self.store.head().position.0);
         let limit = usize::try_from(last).unwrap_or(usize::MAX).min(limit);
         let after = Position(last - limit as u64);
-        let events = self.store.read_all(after, limit).await.map_err(refusal)?;
+        let events = self.store.read_all(after, limit).await.map_err(|error| refusal(&error))?;
         Ok(events.iter().rev().map(|event| Arc::new(wire_event(event))).collect())
     }
 
@@ -134,7 +134,7 @@ fn wire_event(event: &Recorded) -> WireEvent {
     }
 }
 
-fn refusal(error: ReadError) -> Refusal {
+fn refusal(error: &ReadError) -> Refusal {
     match error {
         ReadError::Unavailable(_) => Refusal::Unavailable(error.to_string()),
         ReadError::Damaged(_) | ReadError::Unknown { .. } => Refusal::DataLoss(error.to_string()),

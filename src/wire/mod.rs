@@ -12,6 +12,7 @@ mod append;
 mod backend;
 mod batch;
 mod cluster;
+mod connection;
 mod event;
 mod filter;
 mod log;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 
-use super::backend::ExpectedRevision;
+use super::event::ExpectedRevision;
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

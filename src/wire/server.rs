@@ -7,10 +7,10 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
 
 use super::backend::Backend;
 use super::cluster::ClusterService;
+use super::connection::Incoming;
 use super::proto::gossip::gossip_server::GossipServer;
 use super::proto::server_features::server_features_server::ServerFeaturesServer;
 use super::proto::streams::streams_server::StreamsServer;
@@ -120,17 +120,12 @@ async fn listen(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, addr))
 }
 
-async fn serve<B: Backend>(
-    listener: TcpListener,
-    backend: Arc<B>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let incoming = TcpIncoming::from_listener(listener, true, None)?;
+async fn serve<B: Backend>(listener: TcpListener, backend: Arc<B>) -> Result<(), tonic::transport::Error> {
     let streams = StreamsServer::new(StreamsService::new(Arc::clone(&backend)));
     tonic::transport::Server::builder()
         .add_service(streams.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
         .add_service(GossipServer::new(ClusterService(Arc::clone(&backend))))
         .add_service(ServerFeaturesServer::new(ClusterService(backend)))
-        .serve_with_incoming(incoming)
-        .await?;
-    Ok(())
+        .serve_with_incoming(Incoming(listener))
+        .await
 }

@@ -9,9 +9,9 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::append;
-use super::backend::{Backend, Delete, ExpectedRevision};
+use super::backend::{Backend, Delete};
 use super::batch::Batches;
-use super::event::WirePosition;
+use super::event::{ExpectedRevision, WirePosition};
 use super::proto::streams::delete_req::options::ExpectedStreamRevision as DeleteExpected;
 use super::proto::streams::streams_server::Streams;
 use super::proto::streams::tombstone_req::options::ExpectedStreamRevision as TombstoneExpected;
@@ -75,7 +75,7 @@ async fn serve_batches<B: Backend>(
     let mut batches = Batches::default();
     loop {
         let complete = match chunks.message().await {
-            Ok(Some(chunk)) => batches.receive(chunk),
+            Ok(Some(chunk)) => batches.receive(chunk).map_err(Status::from),
             Ok(None) => return,
             Err(status) => Err(status),
         };
@@ -117,7 +117,7 @@ impl<B: Backend> Streams for StreamsService<B> {
     async fn append(&self, request: Request<Streaming<AppendReq>>) -> Result<Response<AppendResp>, Status> {
         self.admit(request.metadata()).await?;
         let append = append::receive(request.into_inner()).await?;
-        append::answer(self.backend.append(append).await).map(Response::new)
+        Ok(Response::new(append::answer(self.backend.append(append).await)?))
     }
 
     async fn delete(&self, request: Request<DeleteReq>) -> Result<Response<DeleteResp>, Status> {

@@ -7,8 +7,6 @@
 
 use std::ops::Bound;
 
-use uuid::Uuid;
-
 use super::backend::Backend;
 use super::event::{WireEvent, WirePosition};
 use super::filter::EventFilter;
@@ -16,6 +14,7 @@ use super::proto::streams::read_resp::{CaughtUp, Checkpoint, Content, FellBehind
 use super::read::{PAGE, Responses, Stop};
 use super::refusal::Refusal;
 use super::request::Place;
+use crate::clock::new_id;
 
 /// Sends the events of a stream after a revision (exclusive), until the client is gone.
 pub(super) async fn follow_stream(
@@ -39,8 +38,26 @@ pub(super) async fn follow_stream(
             from = event.revision.saturating_add(1);
         }
         if progress.note(responses, events.len() == PAGE, None).await? {
-            wait(backend, responses, end).await?;
+            wait_for_stream(backend, responses, stream, end).await?;
         }
+    }
+}
+
+/// Waits until there is an event of the stream after `end`, or the client is gone. It looks at the new events of `$all`: most
+/// of them belong to other streams, and a read of the stream for each of them would cost more.
+async fn wait_for_stream(
+    backend: &dyn Backend,
+    responses: &Responses,
+    stream: &str,
+    mut end: Option<WirePosition>,
+) -> Result<(), Stop> {
+    loop {
+        wait(backend, responses, end).await?;
+        let events = backend.all_forwards(end.map_or(Bound::Unbounded, Bound::Excluded), PAGE).await?;
+        if events.iter().any(|event| *event.stream == *stream) {
+            return Ok(());
+        }
+        end = events.last().map_or(end, |event| Some(event.position));
     }
 }
 
@@ -73,7 +90,7 @@ pub(super) async fn follow_all(
 }
 
 async fn confirm(responses: &Responses) -> Result<(), Stop> {
-    let subscription_id = Uuid::new_v4().to_string();
+    let subscription_id = new_id().to_string();
     Ok(responses.send(Content::Confirmation(SubscriptionConfirmation { subscription_id })).await?)
 }
 

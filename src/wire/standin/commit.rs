@@ -5,11 +5,12 @@
 
 use uuid::Uuid;
 
-use super::super::backend::{Delete, ExpectedRevision, WireAppend, Written};
-use super::super::event::WirePosition;
+use super::super::backend::{Delete, WireAppend, Written};
+use super::super::event::{ExpectedRevision, WirePosition};
 use super::super::refusal::Refusal;
 use super::metadata::{is_soft_deleted, metadata_stream, soft_delete, undelete};
 use super::streams::Data;
+use crate::clock::new_id;
 
 /// What a write comes to.
 enum Decision {
@@ -50,7 +51,7 @@ pub(super) fn append(data: &mut Data, append: WireAppend) -> Result<Written, Ref
 /// Ends the stream, softly or for ever.
 pub(super) fn delete(data: &mut Data, delete: &Delete) -> Result<WirePosition, Refusal> {
     let stream = &delete.stream;
-    check(data, stream, delete.expected, &[Uuid::new_v4()])?;
+    check(data, stream, delete.expected, &[new_id()])?;
     Ok(if delete.is_permanent { data.push_tombstone(stream) } else { soft_delete(data, stream) })
 }
 

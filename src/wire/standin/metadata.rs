@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use prost::bytes::Bytes;
 use serde_json::{Map, Value, json};
-use uuid::Uuid;
 
 use super::super::backend::Proposed;
 use super::super::event::{WireEvent, WirePosition};
 use super::super::refusal::Refusal;
 use super::streams::{DELETED, Data};
-use crate::clock::now;
+use crate::clock::{new_id, now};
 
 /// The stream that holds the metadata of `stream`.
 pub(super) fn metadata_stream(stream: &str) -> String {
@@ -42,7 +41,7 @@ pub(super) fn undelete(data: &mut Data, stream: &str, first: u64) {
 
 fn write(data: &mut Data, stream: &str, metadata: &Value) -> WirePosition {
     let event = Proposed {
-        id: Uuid::new_v4(),
+        id: new_id(),
         kind: "$metadata".into(),
         content_type: "application/json".into(),
         custom_metadata: Bytes::new(),

@@ -43,7 +43,7 @@ struct Shared {
 pub struct Server {
     node: Arc<Node>,
     database: Database,
-    server: Option<WireServer>,
+    running: Option<WireServer>,
 }
 
 impl Database {
@@ -67,7 +67,7 @@ impl Database {
         })
         .await?;
         self.nodes(|nodes| nodes.push(Arc::clone(&node)));
-        Ok(Server { node, database: self.clone(), server: Some(server) })
+        Ok(Server { node, database: self.clone(), running: Some(server) })
     }
 
     /// Every event in the order of the log, also those that a stream no longer shows.
@@ -115,9 +115,8 @@ impl Database {
         self.shared.faults.set_latency(latency);
     }
 
-    /// Forgets the recent event ids, as a new leader does not know them: repeats with [`Any`] are then written again.
-    ///
-    /// [`Any`]: https://docs.kurrent.io
+    /// Forgets the recent event ids, which a new leader doesn't know: an append at any revision that is sent again is then
+    /// written again.
     pub fn forget_recent_ids(&self) {
         self.data(Data::forget_recent_ids);
     }
@@ -150,7 +149,7 @@ impl Server {
 
     /// Stops at once, as a killed process does: every connection is cut. The port is free when this returns.
     pub async fn stop(mut self) {
-        if let Some(server) = self.server.take() {
+        if let Some(server) = self.running.take() {
             server.stop().await;
         }
     }

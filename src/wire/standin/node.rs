@@ -12,6 +12,7 @@ use super::super::event::{WireEvent, WirePosition};
 use super::super::refusal::Refusal;
 use super::metadata::visible;
 use super::{Database, commit};
+use crate::clock::new_id;
 
 /// What a server is in its cluster.
 pub(super) struct Node {
@@ -28,7 +29,7 @@ struct State {
 impl Default for Node {
     fn default() -> Self {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { id: Uuid::new_v4(), state: Mutex::new(State { addr, leader: None }) }
+        Self { id: new_id(), state: Mutex::new(State { addr, leader: None }) }
     }
 }
 

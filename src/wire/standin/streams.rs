@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::super::backend::Proposed;
 use super::super::event::{WireEvent, WirePosition};
-use crate::clock::now;
+use crate::clock::{new_id, now};
 
 /// The revision of a tombstone, and the truncation of a soft-deleted stream.
 pub(super) const DELETED: u64 = i64::MAX as u64;
@@ -79,7 +79,7 @@ impl Data {
     /// Ends the stream for ever.
     pub(super) fn push_tombstone(&mut self, stream: &str) -> WirePosition {
         let event = Proposed {
-            id: Uuid::new_v4(),
+            id: new_id(),
             kind: "$streamDeleted".into(),
             content_type: "application/octet-stream".into(),
             custom_metadata: Bytes::new(),
