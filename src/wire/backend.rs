@@ -29,6 +29,11 @@ pub(super) trait Backend: Send + Sync + 'static {
     /// Returns when the last event lies after `end`.
     async fn wait_beyond(&self, end: Option<WirePosition>) -> Result<(), Refusal>;
 
+    /// Returns when the waiting subscriptions are to end with OK. No server should do that; the stand-in does, for tests.
+    async fn wait_for_end_of_subscriptions(&self) {
+        std::future::pending::<()>().await;
+    }
+
     /// At most `limit` events from the lower bound on, in order.
     async fn all_forwards(&self, from: Bound<WirePosition>, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal>;
 

@@ -161,6 +161,7 @@ async fn wait(backend: &dyn Backend, responses: &Responses, end: Option<WirePosi
     tokio::select! {
         grown = backend.wait_beyond(end) => Ok(grown?),
         () = responses.sender.closed() => Err(Stop::Gone),
+        () = backend.wait_for_end_of_subscriptions() => Err(Stop::Gone),
     }
 }
 

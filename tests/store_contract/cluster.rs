@@ -163,16 +163,28 @@ async fn connections_that_carry_every_request_twice_write_it_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_that_the_database_ends_with_ok_begins_anew() {
+    let fixture = Fixture::start().await;
+    let store = fixture.store().await;
+    for events in 1..=3 {
+        fixture.database.end_subscriptions();
+        let why = unhealthy(&store).await;
+        assert!(why.contains("the database ended the subscription"), "{why}");
+        let store = ready(store.clone()).await;
+        assert_eq!(store.append(first(&stream(), "t")).await, Ok(Revision(0)));
+        received(&store, events).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn old_events_are_read_from_the_database_with_the_same_positions_and_hashes() {
     let fixture = Fixture::start().await;
     let store = fixture.store().await;
     let task = stream();
     store.append(first(&task, "old")).await.unwrap();
     // More than the store keeps in memory.
-    for _ in 0..9 {
-        let appends = (0..2000).map(|_| first(&stream(), "t")).collect();
-        assert!(store.append_many(appends).await.iter().all(Result::is_ok));
-    }
+    let many = || append(&stream(), Expected::NoStream, (0..500).map(|_| new_event(queued())).collect());
+    assert!(store.append_many((0..36).map(|_| many()).collect()).await.iter().all(Result::is_ok));
     store.append(next(&task, 0)).await.unwrap();
     let all = in_time(store.read_all(Position(0), usize::MAX)).await.unwrap();
     assert_eq!(all.len(), 18_002);

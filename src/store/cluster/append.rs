@@ -23,7 +23,9 @@ use crate::task::backoff::{BackOff, spread};
 
 /// Appends that are under way at the same time; others wait.
 const IN_FLIGHT: usize = 256;
-/// How long an append waits for its answer altogether, however often it is sent.
+/// How long an append that was not sent waits for a client.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long an append that was sent waits for its answer altogether, however often it is sent.
 const RESOLVE: Duration = Duration::from_secs(10);
 /// How long one request waits for its answer.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -125,7 +127,8 @@ impl Request {
 
 async fn write_one(shared: &Shared, append: EncodedAppend) -> Answer {
     let request = Request::new(shared, append)?;
-    let until = Instant::now() + RESOLVE;
+    let begun = Instant::now();
+    let mut until = begun + CONNECT;
     let mut back_off = BackOff::new(Duration::from_millis(20), Duration::from_secs(1));
     let mut may_be_written = false;
     loop {
@@ -134,10 +137,11 @@ async fn write_one(shared: &Shared, append: EncodedAppend) -> Answer {
         }
         let why = match request.send(shared, until).await {
             Ok(written) => return Ok(written),
-            Err(CallError::Refused(error)) => return Err(refusal(*error, may_be_written)),
+            Err(CallError::Refused(error)) => return Err(refusal(&error, may_be_written)),
             Err(CallError::NotSent(why)) => why,
             Err(CallError::NoAnswer(why)) => {
                 may_be_written = true;
+                until = begun + RESOLVE;
                 why
             }
         };
@@ -150,18 +154,18 @@ async fn write_one(shared: &Shared, append: EncodedAppend) -> Answer {
 }
 
 /// The database has answered, and with an error.
-fn refusal(error: Error, may_be_written: bool) -> AppendError {
+fn refusal(error: &Error, may_be_written: bool) -> AppendError {
     let why = error.to_string();
     match error {
         // Had an earlier try been executed, the database would have found its ids and not answered so.
         Error::WrongExpectedVersion { current, .. } => AppendError::WrongExpectedRevision {
             actual: match current {
-                CurrentRevision::Current(revision) => Some(Revision(revision)),
+                CurrentRevision::Current(revision) => Some(Revision(*revision)),
                 CurrentRevision::NoStream => None,
             },
         },
         _ if may_be_written => AppendError::Unknown(why),
-        Error::Grpc { code, .. } if is_too_large(code as i32) => AppendError::TooLarge(why),
+        Error::Grpc { code, .. } if is_too_large(*code as i32) => AppendError::TooLarge(why),
         _ => AppendError::Unavailable(why),
     }
 }

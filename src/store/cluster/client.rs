@@ -5,7 +5,7 @@
 //! and their callers decide what to do about it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use eventstore::{Client, Error};
@@ -13,9 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::epoch;
-use super::shared::Shared;
-use super::supervise::{Session, panic_text, reachable};
+use super::supervise::panic_text;
 use crate::store::now;
 use crate::task::Timestamp;
 
@@ -125,11 +123,34 @@ impl Connection {
         *outage = Some(Outage { since, why });
     }
 
+    /// Offers this client, which belongs to the present runtime; returns the number of its session.
     fn up(&self, client: Client) -> u64 {
         let session = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
         *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.link.send_replace(Some(Link { session, runtime: Handle::current(), client }));
         session
+    }
+
+    /// Offers the client until it is lost; why it was.
+    pub(super) async fn offer(&self, client: Client) -> String {
+        let session = self.up(client);
+        let mut link = self.link.subscribe();
+        let is_replaced = |link: &Option<Link>| link.as_ref().is_none_or(|link| link.session != session);
+        // The sender lives as long as this.
+        let _ = link.wait_for(is_replaced).await;
+        let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        outage.as_ref().map_or_else(String::new, |outage| outage.why.clone())
+    }
+
+    /// There is no client now.
+    pub(super) fn ended(&self, why: String) {
+        self.link.send_replace(None);
+        self.down(why);
+    }
+
+    /// Whether a request was answered since the last call of this.
+    pub(super) fn take_has_answered(&self) -> bool {
+        self.has_answered.swap(false, Ordering::Relaxed)
     }
 
     /// Changes when a client is connected or lost.
@@ -185,51 +206,5 @@ fn task_failure(error: tokio::task::JoinError) -> String {
     match error.try_into_panic() {
         Ok(panic) => panic_text(&*panic),
         Err(_) => "the connection was given up while the request was under way".to_owned(),
-    }
-}
-
-/// Connects a client, offers it until it is lost.
-pub(super) struct Connecting(pub(super) Arc<Shared>);
-
-impl Session for Connecting {
-    async fn run(&mut self) -> String {
-        let shared = &self.0;
-        let client = match connect(shared).await {
-            Ok(client) => client,
-            Err(why) => return why,
-        };
-        let connection = &shared.connection;
-        let session = connection.up(client);
-        let mut link = connection.link.subscribe();
-        let replaced = |link: &Option<Link>| link.as_ref().is_none_or(|link| link.session != session);
-        // The sender lives in `shared`.
-        let _ = link.wait_for(replaced).await;
-        let outage = connection.outage.lock().unwrap_or_else(PoisonError::into_inner);
-        outage.as_ref().map_or_else(String::new, |outage| outage.why.clone())
-    }
-
-    fn ended(&mut self, why: String) {
-        self.0.connection.link.send_replace(None);
-        self.0.connection.down(why);
-    }
-
-    fn has_progressed(&mut self) -> bool {
-        self.0.connection.has_answered.swap(false, Ordering::Relaxed)
-    }
-}
-
-/// A new client that is connected to a node which answers, and to the database of this log.
-pub(super) async fn connect(shared: &Shared) -> Result<Client, String> {
-    let settings = &shared.url.settings;
-    if let Some(failure) = shared.failure() {
-        return Err(failure.to_string());
-    }
-    reachable(settings).await?;
-    let client = Client::new(settings.clone()).map_err(|error| error.to_string())?;
-    let nodes = u32::try_from(settings.hosts().len()).unwrap_or(u32::MAX);
-    let patience = settings.gossip_timeout().saturating_mul(nodes).saturating_add(Duration::from_secs(2));
-    match tokio::time::timeout(patience, epoch::check(&client, shared)).await {
-        Ok(checked) => checked.map(|()| client),
-        Err(_) => Err("the node accepts connections and does not answer".to_owned()),
     }
 }

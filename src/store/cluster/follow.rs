@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::index::Place;
 use super::shared::Shared;
 use super::supervise::{Session, panic_text};
-use super::{client, read, record};
+use super::{connect, read, record};
 use crate::store::{Head, ReadError, Recorded};
 
 /// Messages that wait to be numbered.
@@ -48,7 +48,7 @@ impl Follower {
     }
 
     async fn follow(&mut self) -> Result<(), String> {
-        let client = client::connect(&self.shared).await?;
+        let client = connect::connect(&self.shared).await?;
         self.check_place(&client).await?;
         let subscription = client.subscribe_to_all(&read::subscription(&self.shared, self.log.place)).await;
         let (messages, mut received) = mpsc::channel(CHANNEL);
@@ -88,14 +88,11 @@ impl Follower {
 
     /// Numbers the events and publishes them; then the subscription's other messages take effect.
     fn deliver(&mut self, messages: impl Iterator<Item = SubscriptionEvent>) -> Result<(), ReadError> {
-        let mut events = Vec::new();
-        let mut failure = None;
-        let mut state: Option<fn(&Shared)> = None;
+        let (mut events, mut changes, mut failure) = (Vec::new(), Vec::<fn(&Shared)>::new(), None);
         for message in messages {
             match message {
                 SubscriptionEvent::EventAppeared(event) => {
-                    let Some(event) = event.event else { continue };
-                    match self.log.accept(&self.shared, &event) {
+                    match event.event.map_or(Ok(None), |event| self.log.accept(&self.shared, &event)) {
                         Ok(event) => events.extend(event.map(Arc::new)),
                         Err(error) => {
                             failure = Some(error);
@@ -104,17 +101,17 @@ impl Follower {
                     }
                 }
                 SubscriptionEvent::Checkpoint(place) => self.log.place = self.log.place.max(Some(place.into())),
-                SubscriptionEvent::Confirmed(_) => state = Some(Shared::subscribed),
-                SubscriptionEvent::CaughtUp => state = Some(Shared::caught_up),
-                SubscriptionEvent::FellBehind => self.shared.fell_behind(),
+                SubscriptionEvent::Confirmed(_) => changes.push(Shared::subscribed),
+                SubscriptionEvent::CaughtUp => changes.push(Shared::caught_up),
+                SubscriptionEvent::FellBehind => changes.push(Shared::fell_behind),
                 SubscriptionEvent::FirstStreamPosition(_)
                 | SubscriptionEvent::LastStreamPosition(_)
                 | SubscriptionEvent::LastAllPosition(_) => {}
             }
         }
         self.publish(events);
-        if let Some(state) = state {
-            state(&self.shared);
+        for change in changes {
+            change(&self.shared);
         }
         failure.map_or(Ok(()), Err)
     }

@@ -1,7 +1,7 @@
 //! The log in an EventStoreDB or KurrentDB, which several servers share. Order, replication and the lock on each stream (its
 //! expected revision) are the database's.
 //!
-//! Two threads, each with a client of its own ([`supervise`]): one sends appends and reads ([`client`], [`append`],
+//! Two threads, each with a client of its own ([`supervise`], [`connect`]): one sends appends and reads ([`client`], [`append`],
 //! [`read`]), the other follows the whole log, numbers its events and keeps the newest ([`follow`], [`index`]). [`shared`]
 //! is what they have in common. [`url`] is the address and the names of the streams, [`record`] the form of an event in the
 //! database, [`epoch`] the log's id, and [`spin`] ends a loop of the client.
@@ -21,6 +21,7 @@ use crate::task::{Position, Revision};
 
 mod append;
 mod client;
+mod connect;
 mod epoch;
 mod follow;
 mod index;
@@ -32,7 +33,7 @@ mod supervise;
 mod url;
 
 use append::Appends;
-use client::Connecting;
+use connect::Connecting;
 use follow::Follower;
 use shared::Shared;
 use supervise::supervise;

@@ -17,10 +17,12 @@ use super::shared::Shared;
 use crate::store::{Head, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
 
-/// How long a read waits altogether, however often it is sent.
+/// How long a read is sent again while it has no answer.
 const RESOLVE: Duration = Duration::from_secs(5);
-/// How long one request waits for its answer.
+/// How long the read of a stream waits for its answer.
 const ANSWER: Duration = Duration::from_secs(3);
+/// How long the read of a part of the log waits for its answer: 1,024 events may be many megabytes.
+const PART_ANSWER: Duration = Duration::from_secs(30);
 /// How long a read waits until the follower has numbered the events that it found.
 const DELIVERY: Duration = Duration::from_secs(5);
 
@@ -94,7 +96,7 @@ async fn raw_stream(shared: &Shared, stream: &StreamName, from: Revision) -> Res
             }
         }
     };
-    resolve(shared, request).await
+    resolve(shared, ANSWER, request).await
 }
 
 async fn read_stream(client: Client, name: &str, from: Revision) -> eventstore::Result<Vec<RecordedEvent>> {
@@ -108,7 +110,11 @@ async fn read_stream(client: Client, name: &str, from: Revision) -> eventstore::
 }
 
 /// Sends a read until it is answered.
-async fn resolve<T, F>(shared: &Shared, request: impl Fn(Client) -> F + Clone + Send + 'static) -> Result<T, ReadError>
+async fn resolve<T, F>(
+    shared: &Shared,
+    patience: Duration,
+    request: impl Fn(Client) -> F + Clone + Send + 'static,
+) -> Result<T, ReadError>
 where
     F: Future<Output = eventstore::Result<T>> + Send + 'static,
     T: Send + 'static,
@@ -118,7 +124,7 @@ where
         if let Some(failure) = shared.failure() {
             return Err(failure);
         }
-        let why = match shared.connection.call(until, ANSWER, request.clone()).await {
+        let why = match shared.connection.call(until, patience, request.clone()).await {
             Ok(answer) => return Ok(answer),
             Err(CallError::Refused(error)) => return Err(refusal(&error)),
             Err(CallError::NotSent(why) | CallError::NoAnswer(why)) => why,
@@ -176,7 +182,7 @@ async fn part(shared: &Shared, mark: Mark, last: u64) -> Result<Vec<Arc<Recorded
     };
     let mut head = Head { position: Position(mark.position), hash: mark.hash, time: None };
     let mut events = Vec::with_capacity(count);
-    for event in resolve(shared, request).await? {
+    for event in resolve(shared, PART_ANSWER, request).await? {
         let name = shared.url.names.shown(&event.stream_id).unwrap_or_default();
         events.push(Arc::new(record::number(record::decode(name, &event)?, &mut head)));
     }
@@ -192,7 +198,7 @@ async fn part(shared: &Shared, mark: Mark, last: u64) -> Result<Vec<Arc<Recorded
 pub(super) fn subscription(shared: &Shared, after: Option<Place>) -> SubscribeToAllOptions {
     let from = after.map_or(StreamPosition::Start, |place| StreamPosition::Position(place.into()));
     let filter = SubscriptionFilter::on_stream_name().max(WINDOW);
-    let filter = shared.url.names.filters().iter().fold(filter, |filter, prefix| filter.add_prefix(prefix));
+    let filter = shared.url.names.filters().iter().fold(filter, SubscriptionFilter::add_prefix);
     SubscribeToAllOptions::default().position(from).filter(filter)
 }
 

@@ -111,9 +111,12 @@ impl Query {
                 _ => return invalid(format!("the address has an unknown key {key:?}")),
             }
         }
-        if !text.to_lowercase().contains("gossiptimeout=") {
-            // The client waits for each unreachable node in turn, by default 3 s.
-            others.push("gossipTimeout=1000");
+        // By default the client waits 3 s for each unreachable node in turn, and 500 ms before it connects at all.
+        for default in ["gossipTimeout=1000", "discoveryInterval=20"] {
+            let key = default.split('=').next().unwrap_or_default().to_lowercase();
+            if !text.to_lowercase().contains(&format!("{key}=")) {
+                others.push(default);
+            }
         }
         Ok(Self { prefix, others: others.join("&") })
     }

@@ -3,13 +3,14 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// What is disturbed now.
 #[derive(Default)]
 pub(super) struct Faults {
     is_frozen: watch::Sender<bool>,
     are_answers_held: watch::Sender<bool>,
+    ended_subscriptions: Notify,
     latency: Mutex<Duration>,
 }
 
@@ -24,6 +25,15 @@ impl Faults {
 
     pub(super) fn set_latency(&self, latency: Duration) {
         *self.latency.lock().unwrap_or_else(PoisonError::into_inner) = latency;
+    }
+
+    pub(super) fn end_subscriptions(&self) {
+        self.ended_subscriptions.notify_waiters();
+    }
+
+    /// Waits until [`Self::end_subscriptions`] is called.
+    pub(super) async fn end_of_subscriptions(&self) {
+        self.ended_subscriptions.notified().await;
     }
 
     /// Waits while the database is frozen.

@@ -110,6 +110,11 @@ impl Database {
         self.shared.faults.hold_answers(hold);
     }
 
+    /// Ends all subscriptions that wait for an event, with the status OK. A client may take that for a message.
+    pub fn end_subscriptions(&self) {
+        self.shared.faults.end_subscriptions();
+    }
+
     /// Answers each write so much later; the write itself is done at once.
     pub fn set_latency(&self, latency: Duration) {
         self.shared.faults.set_latency(latency);

@@ -112,6 +112,10 @@ impl Backend for NodeBackend {
         grown.map_err(|_| Refusal::Unavailable("the database is gone".to_owned()))
     }
 
+    async fn wait_for_end_of_subscriptions(&self) {
+        self.database.shared.faults.end_of_subscriptions().await;
+    }
+
     async fn all_forwards(&self, from: Bound<WirePosition>, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
         self.thawed().await;
         Ok(self.database.data(|data| data.forwards(from, limit)))

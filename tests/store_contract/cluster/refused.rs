@@ -71,7 +71,7 @@ async fn settings_that_let_the_database_forget_events_are_refused() {
     let store = fixture.store().await;
     let task = stream();
     store.append(first(&task, "t")).await.unwrap();
-    let metadata = eventstore::StreamMetadataBuilder::new().max_age(Duration::from_secs(60)).build();
+    let metadata = eventstore::StreamMetadataBuilder::new().max_age(Duration::from_mins(1)).build();
     let name = format!("taskbell.{task}");
     intruder(fixture.server.addr())
         .set_stream_metadata(name, &eventstore::AppendToStreamOptions::default(), &metadata)
