@@ -11,6 +11,8 @@ pub(super) struct Faults {
     is_frozen: watch::Sender<bool>,
     are_answers_held: watch::Sender<bool>,
     latency: Mutex<Duration>,
+    /// Requests that wait for a switch.
+    hanging: watch::Sender<usize>,
 }
 
 impl Faults {
@@ -28,7 +30,7 @@ impl Faults {
 
     /// Waits while the database is frozen.
     pub(super) async fn before_request(&self) {
-        released(&self.is_frozen).await;
+        self.released(&self.is_frozen).await;
     }
 
     /// Waits for the latency, and while answers are held back.
@@ -37,11 +39,37 @@ impl Faults {
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
-        released(&self.are_answers_held).await;
+        self.released(&self.are_answers_held).await;
+    }
+
+    /// Returns when at least `count` requests hang.
+    pub(super) async fn wait_for_hanging(&self, count: usize) {
+        // The sender is in `self`, so that there is no error.
+        let _ = self.hanging.subscribe().wait_for(|hanging| *hanging >= count).await;
+    }
+
+    async fn released(&self, switch: &watch::Sender<bool>) {
+        let mut switch = switch.subscribe();
+        if *switch.borrow_and_update() {
+            let _counted = Hanging::begin(&self.hanging);
+            // An error means that the database is gone, and its requests with it.
+            let _ = switch.wait_for(|is_on| !is_on).await;
+        }
     }
 }
 
-async fn released(switch: &watch::Sender<bool>) {
-    // An error means that the database is gone, and its requests with it.
-    let _ = switch.subscribe().wait_for(|is_on| !is_on).await;
+/// Counts a request while it hangs; its client may give it up.
+struct Hanging<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Hanging<'a> {
+    fn begin(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }

@@ -110,6 +110,12 @@ impl Database {
         self.shared.faults.hold_answers(hold);
     }
 
+    /// Returns when at least so many requests hang, by [`Database::freeze`] or [`Database::hold_answers`]. A subscription
+    /// that has something to read counts too.
+    pub async fn wait_for_hanging(&self, count: usize) {
+        self.shared.faults.wait_for_hanging(count).await;
+    }
+
     /// Answers each write so much later; the write itself is done at once.
     pub fn set_latency(&self, latency: Duration) {
         self.shared.faults.set_latency(latency);
