@@ -125,16 +125,18 @@ impl Backend for NodeBackend {
     async fn stream_forwards(&self, stream: &str, from: u64, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
         self.thawed().await;
         self.database.data(|data| {
-            let wanted = visible(data, stream)?.iter().filter(|event| event.revision >= from);
-            Ok(wanted.take(limit).cloned().collect())
+            let events = visible(data, stream)?;
+            let first = events.partition_point(|event| event.revision < from);
+            Ok(events.iter().skip(first).take(limit).cloned().collect())
         })
     }
 
     async fn stream_backwards(&self, stream: &str, from: u64, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
         self.thawed().await;
         self.database.data(|data| {
-            let wanted = visible(data, stream)?.iter().rev().filter(|event| event.revision <= from);
-            Ok(wanted.take(limit).cloned().collect())
+            let events = visible(data, stream)?;
+            let end = events.partition_point(|event| event.revision <= from);
+            Ok(events.iter().take(end).rev().take(limit).cloned().collect())
         })
     }
 

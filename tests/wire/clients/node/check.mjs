@@ -9,7 +9,7 @@ import {
 } from "@kurrent/kurrentdb-client";
 
 const [address, stream] = process.argv.slice(2);
-const client = new KurrentDBClient({ endpoint: address }, { insecure: true });
+const client = KurrentDBClient.connectionString`kurrentdb://${address}?tls=false`;
 
 async function collect(reading) {
   const events = [];
