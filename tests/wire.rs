@@ -15,6 +15,7 @@ use taskbell::wire::standin::{Database, Server};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+mod foreign;
 mod idempotency;
 mod log;
 mod metadata;

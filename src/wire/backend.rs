@@ -29,8 +29,8 @@ pub(super) trait Backend: Send + Sync + 'static {
     /// Returns when the last event lies after `end`.
     async fn wait_beyond(&self, end: Option<WirePosition>) -> Result<(), Refusal>;
 
-    /// Returns when the waiting subscriptions are to end with OK. No server should do that; the stand-in does, for tests.
-    async fn wait_for_end_of_subscriptions(&self) {
+    /// Returns when the subscription that waits is to end with OK. No server should do that; the stand-in does, for tests.
+    async fn wait_for_end_of_subscription(&self) {
         std::future::pending::<()>().await;
     }
 

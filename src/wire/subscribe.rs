@@ -10,11 +10,11 @@ use std::ops::Bound;
 use super::backend::Backend;
 use super::event::{WireEvent, WirePosition};
 use super::filter::EventFilter;
-use super::proto::streams::read_resp::{CaughtUp, Checkpoint, Content, FellBehind, SubscriptionConfirmation};
+use super::proto::streams::read_resp::{CaughtUp, Checkpoint, Content, FellBehind, Position, SubscriptionConfirmation};
 use super::read::{PAGE, Responses, Stop};
 use super::refusal::Refusal;
 use super::request::Place;
-use crate::clock::new_id;
+use crate::clock::{new_id, now};
 
 /// Sends the events of a stream after a revision (exclusive), until the client is gone.
 pub(super) async fn follow_stream(
@@ -37,7 +37,8 @@ pub(super) async fn follow_stream(
             responses.send_event(event).await?;
             from = event.revision.saturating_add(1);
         }
-        if progress.note(responses, events.len() == PAGE, None).await? {
+        let reached = Reached::Stream(from.checked_sub(1));
+        if progress.note(responses, events.len() == PAGE, reached, None).await? {
             wait_for_stream(backend, responses, stream, end).await?;
         }
     }
@@ -83,7 +84,7 @@ pub(super) async fn follow_all(
             checkpoints.consider(responses, event).await?;
             after = Bound::Excluded(event.position);
         }
-        if progress.note(responses, events.len() == PAGE, Some(&mut checkpoints)).await? {
+        if progress.note(responses, events.len() == PAGE, Reached::All(after), Some(&mut checkpoints)).await? {
             wait(backend, responses, end).await?;
         }
     }
@@ -106,22 +107,60 @@ impl Progress {
         &mut self,
         responses: &Responses,
         is_full: bool,
+        reached: Reached,
         checkpoints: Option<&mut Checkpoints<'_>>,
     ) -> Result<bool, Stop> {
         if self.is_caught_up == is_full {
             if is_full {
-                responses.send(Content::FellBehind(FellBehind {})).await?;
+                responses.send(reached.fell_behind()).await?;
             }
             if let Some(checkpoints) = checkpoints {
                 checkpoints.send(responses).await?;
             }
             if !is_full {
-                responses.send(Content::CaughtUp(CaughtUp {})).await?;
+                responses.send(reached.caught_up()).await?;
             }
             self.is_caught_up = !is_full;
         }
         Ok(!is_full)
     }
+}
+
+/// How far a subscriber has come.
+#[derive(Clone, Copy)]
+enum Reached {
+    /// The last revision that it has.
+    Stream(Option<u64>),
+    /// What follows is what it doesn't have.
+    All(Bound<WirePosition>),
+}
+
+impl Reached {
+    fn caught_up(self) -> Content {
+        let (stream_revision, position) = self.place();
+        Content::CaughtUp(CaughtUp { timestamp: Some(timestamp()), stream_revision, position })
+    }
+
+    fn fell_behind(self) -> Content {
+        let (stream_revision, position) = self.place();
+        Content::FellBehind(FellBehind { timestamp: Some(timestamp()), stream_revision, position })
+    }
+
+    fn place(self) -> (Option<i64>, Option<Position>) {
+        match self {
+            Self::Stream(revision) => (revision.and_then(|revision| i64::try_from(revision).ok()), None),
+            Self::All(Bound::Excluded(position) | Bound::Included(position)) => {
+                (None, Some(Position { commit_position: position.commit, prepare_position: position.prepare }))
+            }
+            Self::All(Bound::Unbounded) => (None, None),
+        }
+    }
+}
+
+fn timestamp() -> prost_types::Timestamp {
+    let micros = now().as_micros();
+    let nanos = i32::try_from(micros.rem_euclid(1_000_000)).unwrap_or(0) * 1000;
+    prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
 }
 
 /// The checkpoints of a filtered subscription.
@@ -151,7 +190,8 @@ impl Checkpoints<'_> {
 
     async fn send(&mut self, responses: &Responses) -> Result<(), Stop> {
         let Some(position) = self.due.take() else { return Ok(()) };
-        let checkpoint = Checkpoint { commit_position: position.commit, prepare_position: position.prepare };
+        let (commit_position, prepare_position) = (position.commit, position.prepare);
+        let checkpoint = Checkpoint { commit_position, prepare_position, timestamp: Some(timestamp()) };
         Ok(responses.send(Content::Checkpoint(checkpoint)).await?)
     }
 }
@@ -161,7 +201,7 @@ async fn wait(backend: &dyn Backend, responses: &Responses, end: Option<WirePosi
     tokio::select! {
         grown = backend.wait_beyond(end) => Ok(grown?),
         () = responses.sender.closed() => Err(Stop::Gone),
-        () = backend.wait_for_end_of_subscriptions() => Err(Stop::Gone),
+        () = backend.wait_for_end_of_subscription() => Err(Stop::Gone),
     }
 }
 

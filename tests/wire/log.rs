@@ -10,10 +10,10 @@ use taskbell::wire::ServeError;
 use super::*;
 
 /// A log of three events in two streams, a server of it and a client.
-struct Log {
+pub(super) struct Log {
     store: EventStore,
     streams: [StreamName; 2],
-    server: wire::Server,
+    pub(super) server: wire::Server,
     client: Client,
 }
 
@@ -28,7 +28,7 @@ fn new_event(event: Event) -> NewEvent {
     NewEvent { id: new_id(), time: now(), meta, event: event.into() }
 }
 
-fn queued() -> NewEvent {
+pub(super) fn queued() -> NewEvent {
     new_event(Event::Queued(Queued { reason: QueuedReason::RunAt }))
 }
 
@@ -37,7 +37,7 @@ fn started() -> NewEvent {
 }
 
 impl Log {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let store = EventStore::memory();
         let server = wire::serve(store.clone(), ANY_PORT).await.unwrap();
         let client = connect(server.addr());
@@ -53,7 +53,12 @@ impl Log {
         self.store.append(Append { stream, expected, events }).await.unwrap();
     }
 
-    fn stream(&self, index: usize) -> &str {
+    /// Appends to the first stream, after the two events that it begins with.
+    pub(super) async fn append_live(&self, event: NewEvent) {
+        self.append(0, Expected::Revision(Revision(1)), vec![event]).await;
+    }
+
+    pub(super) fn stream(&self, index: usize) -> &str {
         self.streams[index].as_str()
     }
 }

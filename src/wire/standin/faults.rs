@@ -10,8 +10,10 @@ use tokio::sync::{Notify, watch};
 pub(super) struct Faults {
     is_frozen: watch::Sender<bool>,
     are_answers_held: watch::Sender<bool>,
-    ended_subscriptions: Notify,
+    ended_subscription: Notify,
     latency: Mutex<Duration>,
+    /// Requests that wait for a switch.
+    hanging: watch::Sender<usize>,
 }
 
 impl Faults {
@@ -27,18 +29,18 @@ impl Faults {
         *self.latency.lock().unwrap_or_else(PoisonError::into_inner) = latency;
     }
 
-    pub(super) fn end_subscriptions(&self) {
-        self.ended_subscriptions.notify_waiters();
+    pub(super) fn end_a_subscription(&self) {
+        self.ended_subscription.notify_one();
     }
 
-    /// Waits until [`Self::end_subscriptions`] is called.
-    pub(super) async fn end_of_subscriptions(&self) {
-        self.ended_subscriptions.notified().await;
+    /// Waits for one call of [`Self::end_a_subscription`].
+    pub(super) async fn end_of_a_subscription(&self) {
+        self.ended_subscription.notified().await;
     }
 
     /// Waits while the database is frozen.
     pub(super) async fn before_request(&self) {
-        released(&self.is_frozen).await;
+        self.released(&self.is_frozen).await;
     }
 
     /// Waits for the latency, and while answers are held back.
@@ -47,11 +49,37 @@ impl Faults {
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
-        released(&self.are_answers_held).await;
+        self.released(&self.are_answers_held).await;
+    }
+
+    /// Returns when at least `count` requests hang.
+    pub(super) async fn wait_for_hanging(&self, count: usize) {
+        // The sender is in `self`, so that there is no error.
+        let _ = self.hanging.subscribe().wait_for(|hanging| *hanging >= count).await;
+    }
+
+    async fn released(&self, switch: &watch::Sender<bool>) {
+        let mut switch = switch.subscribe();
+        if *switch.borrow_and_update() {
+            let _counted = Hanging::begin(&self.hanging);
+            // An error means that the database is gone, and its requests with it.
+            let _ = switch.wait_for(|is_on| !is_on).await;
+        }
     }
 }
 
-async fn released(switch: &watch::Sender<bool>) {
-    // An error means that the database is gone, and its requests with it.
-    let _ = switch.subscribe().wait_for(|is_on| !is_on).await;
+/// Counts a request while it hangs; its client may give it up.
+struct Hanging<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Hanging<'a> {
+    fn begin(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Hanging<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }

@@ -110,9 +110,16 @@ impl Database {
         self.shared.faults.hold_answers(hold);
     }
 
-    /// Ends all subscriptions that wait for an event, with the status OK. A client may take that for a message.
-    pub fn end_subscriptions(&self) {
-        self.shared.faults.end_subscriptions();
+    /// Ends a subscription that waits for an event, or else the next one that will, with the status OK: which no server should
+    /// do, because some clients take it for a message and call again at once.
+    pub fn end_a_subscription(&self) {
+        self.shared.faults.end_a_subscription();
+    }
+
+    /// Returns when at least so many requests hang, by [`Database::freeze`] or [`Database::hold_answers`]. A subscription
+    /// that has something to read counts too.
+    pub async fn wait_for_hanging(&self, count: usize) {
+        self.shared.faults.wait_for_hanging(count).await;
     }
 
     /// Answers each write so much later; the write itself is done at once.

@@ -112,8 +112,8 @@ impl Backend for NodeBackend {
         grown.map_err(|_| Refusal::Unavailable("the database is gone".to_owned()))
     }
 
-    async fn wait_for_end_of_subscriptions(&self) {
-        self.database.shared.faults.end_of_subscriptions().await;
+    async fn wait_for_end_of_subscription(&self) {
+        self.database.shared.faults.end_of_a_subscription().await;
     }
 
     async fn all_forwards(&self, from: Bound<WirePosition>, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
@@ -129,16 +129,18 @@ impl Backend for NodeBackend {
     async fn stream_forwards(&self, stream: &str, from: u64, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
         self.thawed().await;
         self.database.data(|data| {
-            let wanted = visible(data, stream)?.iter().filter(|event| event.revision >= from);
-            Ok(wanted.take(limit).cloned().collect())
+            let events = visible(data, stream)?;
+            let first = events.partition_point(|event| event.revision < from);
+            Ok(events.iter().skip(first).take(limit).cloned().collect())
         })
     }
 
     async fn stream_backwards(&self, stream: &str, from: u64, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
         self.thawed().await;
         self.database.data(|data| {
-            let wanted = visible(data, stream)?.iter().rev().filter(|event| event.revision <= from);
-            Ok(wanted.take(limit).cloned().collect())
+            let events = visible(data, stream)?;
+            let end = events.partition_point(|event| event.revision <= from);
+            Ok(events.iter().take(end).rev().take(limit).cloned().collect())
         })
     }
 
