@@ -256,6 +256,17 @@ impl EventStore {
         }
     }
 
+    /// Whether [`EventStore::health`] stays bad until a restart.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        match &self.0 {
+            Backend::Memory(_) => false,
+            Backend::Sqlite(store) => store.health().is_err(),
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(store) => store.has_failed(),
+        }
+    }
+
     /// Whether the head moves as soon as an event is written, by whichever server. False on a cluster while this server can't
     /// reach it, or receives old events.
     #[must_use]

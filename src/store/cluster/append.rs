@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::client::CallError;
+use super::client::{CallError, describe};
 use super::record;
 use super::shared::Shared;
 use crate::store::encoded::EncodedAppend;
@@ -155,7 +155,7 @@ async fn write_one(shared: &Shared, append: EncodedAppend) -> Answer {
 
 /// The database has answered, and with an error.
 fn refusal(error: &Error, may_be_written: bool) -> AppendError {
-    let why = error.to_string();
+    let why = describe(error);
     match error {
         // Had an earlier try been executed, the database would have found its ids and not answered so.
         Error::WrongExpectedVersion { current, .. } => AppendError::WrongExpectedRevision {

@@ -174,7 +174,7 @@ impl std::fmt::Display for CallError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotSent(why) | Self::NoAnswer(why) => f.write_str(why),
-            Self::Refused(error) => error.fmt(f),
+            Self::Refused(error) => f.write_str(&describe(error)),
         }
     }
 }
@@ -182,7 +182,7 @@ impl std::fmt::Display for CallError {
 /// Whether the answer means that the client is lost, and what it means for the request.
 fn judge(error: Error) -> (bool, CallError) {
     use eventstore::Error as E;
-    let text = error.to_string();
+    let text = describe(&error);
     match error {
         // The request needs a connection first, and these are the errors of making one.
         E::ConnectionClosed | E::GrpcConnectionError(_) => (true, CallError::NotSent(text)),
@@ -195,6 +195,14 @@ fn judge(error: Error) -> (bool, CallError) {
         E::Grpc { code, .. } if is_of_the_connection(code as i32) => (true, CallError::NoAnswer(text)),
         error => (false, CallError::Refused(Box::new(error))),
     }
+}
+
+/// The error for people. Where a status comes from the server the client prints all its fields; only its message says
+/// something.
+pub(super) fn describe(error: &Error) -> String {
+    let text = error.to_string();
+    let message = text.split_once("message: \"").and_then(|(_, rest)| rest.split_once("\", details"));
+    message.map(|(message, _)| message.to_owned()).filter(|message| !message.is_empty()).unwrap_or(text)
 }
 
 /// gRPC's CANCELLED and ABORTED.

@@ -1,4 +1,7 @@
 //! New clients: connected to a node that answers, and to the database of this log.
+//!
+//! The first client installs the process's default provider of `rustls`. Where a program that embeds Taskbell has installed
+//! one before, every client panics in a task of its own: all its requests say that the connection is closed.
 
 use std::sync::Arc;
 use std::time::Duration;

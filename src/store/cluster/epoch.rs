@@ -7,6 +7,7 @@ use eventstore::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::client::describe;
 use super::shared::Shared;
 use crate::store::{ReadError, new_id};
 
@@ -49,7 +50,7 @@ async fn find(client: &Client, stream: &str) -> Result<Option<Uuid>, String> {
             Ok(epoch) => return Ok(Some(epoch)),
             Err(Error::ResourceNotFound) => return Ok(None),
             Err(Error::NotLeaderException(_)) if tries < TRIES => tries += 1,
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(describe(&error)),
         }
     }
 }
@@ -69,6 +70,6 @@ async fn create(client: &Client, stream: &str) -> Result<(), String> {
     match client.append_to_stream(stream, &options, event).await {
         // Another server may have been first.
         Ok(_) | Err(Error::WrongExpectedVersion { .. }) => Ok(()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(describe(&error)),
     }
 }

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::client::describe;
 use super::index::Place;
 use super::shared::Shared;
 use super::supervise::{Session, panic_text};
@@ -75,7 +76,8 @@ impl Follower {
         let options = ReadAllOptions::default().position(StreamPosition::Position(place.into())).max_count(1);
         let read = async { client.read_all(&options).await?.next().await };
         let there = tokio::time::timeout(Duration::from_secs(3), read).await;
-        let there = there.map_err(|_| "the last event was not read in time".to_owned())?.map_err(|e| e.to_string())?;
+        let there =
+            there.map_err(|_| "the last event was not read in time".to_owned())?.map_err(|error| describe(&error))?;
         if there.and_then(|there| there.event).is_some_and(|event| event.id == id) {
             return Ok(());
         }
@@ -151,7 +153,7 @@ async fn receive(mut subscription: Subscription, messages: mpsc::Sender<Subscrip
                     return "nothing receives the messages".to_owned();
                 }
             }
-            Err(error) => return error.to_string(),
+            Err(error) => return describe(&error),
         }
     }
 }

@@ -100,6 +100,10 @@ impl Cluster {
         self.shared.health()
     }
 
+    pub(in crate::store) fn has_failed(&self) -> bool {
+        self.shared.failure().is_some()
+    }
+
     pub(in crate::store) async fn wait_for_health(&self, healthy: bool) -> Result<(), String> {
         self.shared.wait_for_health(|health| health.is_ok() == healthy).await
     }

@@ -10,7 +10,7 @@ use eventstore::{
 };
 use tokio::time::Instant;
 
-use super::client::CallError;
+use super::client::{CallError, describe};
 use super::index::{EVERY, Mark, Place};
 use super::record;
 use super::shared::Shared;
@@ -140,7 +140,7 @@ where
 fn refusal(error: &Error) -> ReadError {
     match error {
         Error::ResourceDeleted => ReadError::Damaged("the stream was deleted in the database".to_owned()),
-        error => ReadError::Unavailable(error.to_string()),
+        error => ReadError::Unavailable(describe(error)),
     }
 }
 

@@ -13,7 +13,7 @@ async fn failure(store: &EventStore) -> String {
     let failure = in_time(subscription.next()).await.unwrap_err();
     assert!(!failure.is_transient(), "{failure}");
     let health = store.health().unwrap_err();
-    assert_eq!(health, failure.to_string());
+    assert_eq!((&health, store.has_failed()), (&failure.to_string(), true));
     let append = store.append(first(&stream(), "t")).await;
     assert!(matches!(append, Err(AppendError::ReadOnly(_))), "{append:?}");
     assert_eq!(store.read_past(&stream(), Revision(0)).await.unwrap_err(), failure);
