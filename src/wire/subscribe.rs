@@ -102,7 +102,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// Tells the subscriber of a change; true where there are no more events now. A full page means that there are.
+    /// Notifies the subscriber of a change. Returns whether it has every event; after a full page it has not.
     async fn note(
         &mut self,
         responses: &Responses,

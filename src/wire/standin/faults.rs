@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// What is disturbed now.
 #[derive(Default)]
@@ -13,6 +13,7 @@ pub(super) struct Faults {
     latency: Mutex<Duration>,
     /// Requests that wait for a switch.
     hanging: watch::Sender<usize>,
+    ended: Notify,
 }
 
 impl Faults {
@@ -40,6 +41,14 @@ impl Faults {
             tokio::time::sleep(latency).await;
         }
         self.released(&self.are_answers_held).await;
+    }
+
+    pub(super) fn end_subscriptions(&self) {
+        self.ended.notify_waiters();
+    }
+
+    pub(super) async fn subscriptions_end(&self) {
+        self.ended.notified().await;
     }
 
     /// Returns when at least `count` requests hang.
