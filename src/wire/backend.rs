@@ -31,7 +31,7 @@ pub(super) trait Backend: Send + Sync + 'static {
 
     /// Returns when the subscriptions that run now are to end with OK, which only a test wants.
     async fn subscriptions_end(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// At most `limit` events from the lower bound on, in order.
