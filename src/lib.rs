@@ -68,6 +68,7 @@
 //   dispatch    which task runs next, leases, timers
 //   reactions   commands that follow from events: cascades, schedules
 //   push        frames for open websockets
+//   wire        the log over the gRPC protocol of EventStoreDB
 //   work        handlers, the worker inside the process and the remote worker, the built-in kinds
 //   http        the routes
 //   app         the composition root; config: the settings of a server process
@@ -107,6 +108,8 @@ pub mod streams;
 pub mod task;
 #[cfg(feature = "testing")]
 pub mod views;
+#[cfg(all(feature = "eventstore", feature = "testing"))]
+pub mod wire;
 #[cfg(feature = "testing")]
 pub mod work;
 
@@ -136,6 +139,10 @@ mod streams;
 mod task;
 #[cfg(all(feature = "server", not(feature = "testing")))]
 mod views;
+// Nothing in the program starts it yet.
+#[cfg(all(feature = "eventstore", not(feature = "testing")))]
+#[allow(dead_code, unused_imports)]
+mod wire;
 #[cfg(not(feature = "testing"))]
 // Without a server and without a worker nothing runs the handlers that are defined.
 #[cfg_attr(not(any(feature = "server", feature = "worker")), allow(dead_code, unused_imports))]

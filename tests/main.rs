@@ -11,6 +11,8 @@ mod dispatch;
 mod event_contract;
 mod library;
 mod projection;
+#[cfg(feature = "eventstore")]
+mod proxy;
 mod push;
 mod reactions;
 mod replay;
@@ -22,6 +24,8 @@ mod task_laws;
 mod task_spec;
 mod ui;
 mod views;
+#[cfg(feature = "eventstore")]
+mod wire;
 mod work;
 mod worker;
 mod workers;

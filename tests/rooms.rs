@@ -77,9 +77,20 @@ fn nothing_is_unwrapped() {
 #[test]
 fn every_file_is_in_a_room_of_the_design_and_every_room_has_files() {
     let sources = sources();
-    for room in
-        ["task", "store", "views", "streams", "projection", "dispatch", "reactions", "push", "work", "http", "cli"]
-    {
+    for room in [
+        "task",
+        "store",
+        "views",
+        "streams",
+        "projection",
+        "dispatch",
+        "reactions",
+        "push",
+        "work",
+        "wire",
+        "http",
+        "cli",
+    ] {
         assert!(sources.iter().any(|source| source.path == format!("{room}/mod.rs")), "no room {room}");
     }
     let unknown: Vec<_> = sources.iter().filter(|source| source.room().is_none()).map(|s| &s.path).collect();

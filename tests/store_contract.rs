@@ -1,4 +1,5 @@
-//! The contract of a store: what both stores do ([`exercise`]), and what the durable one does besides ([`folder`]).
+//! The contract of a store: what all stores do ([`exercise`]), what the one in a folder does besides ([`folder`]), and what
+//! the one in a shared database does (`cluster`).
 
 use std::sync::Arc;
 
@@ -8,6 +9,8 @@ use taskbell::task::bell::{BellEvent, Seen};
 use taskbell::task::event::{AttemptFailed, Created, Event, Progress, Queued, QueuedReason, TaskError};
 use taskbell::task::{Position, Revision, TaskId};
 
+#[cfg(feature = "eventstore")]
+mod cluster;
 mod codec;
 mod exercise;
 mod folder;

@@ -27,8 +27,8 @@ pub async fn alive(request: HttpRequest) -> Result<HttpResponse, Problem> {
 }
 
 /// `GET /readyz`: 503 with the reasons where the log takes no writes, an actor that lives as long as the process has stopped,
-/// or the views have stopped or are behind. Only views that are behind catch up: the other reasons stay until a restart, and
-/// such a refusal is not retryable.
+/// or the views have stopped or are behind. Views that are behind catch up, and a cluster that can't be reached may come back:
+/// the other reasons stay until a restart, and such a refusal is not retryable.
 ///
 /// # Errors
 /// 422, 503 `not_ready`.
@@ -38,7 +38,7 @@ pub async fn ready(state: web::Data<AppState>, request: HttpRequest) -> Result<H
     let log = state.store.health().err().map(|why| format!("log: {why}"));
     let stopped = state.read.failure().map(|why| format!("views: {why}"));
     let actor = state.vitals.stopped().map(|actor| format!("{actor} has stopped"));
-    let until_restart = log.is_some() || stopped.is_some() || actor.is_some();
+    let until_restart = state.store.has_failed() || stopped.is_some() || actor.is_some();
     let views = match stopped {
         Some(why) => Some(why),
         None if state.read.wait_for_position(head).await => None,

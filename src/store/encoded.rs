@@ -20,12 +20,12 @@ pub struct EncodedAppend {
     pub(crate) size: usize,
 }
 
-struct EncodedEvent {
-    new: NewEvent,
-    kind: &'static str,
-    version: u32,
-    meta: Box<RawValue>,
-    data: Box<RawValue>,
+pub(super) struct EncodedEvent {
+    pub(super) new: NewEvent,
+    pub(super) kind: &'static str,
+    pub(super) version: u32,
+    pub(super) meta: Box<RawValue>,
+    pub(super) data: Box<RawValue>,
 }
 
 impl EncodedAppend {
@@ -40,6 +40,12 @@ impl EncodedAppend {
         };
         let size = events.iter().flatten().map(|event| event.meta.get().len() + event.data.get().len()).sum();
         Self { stream, expected, events, size }
+    }
+
+    /// The events, for a database that gives them their revisions itself.
+    #[cfg(feature = "eventstore")]
+    pub(super) fn into_events(self) -> Result<Vec<EncodedEvent>, AppendError> {
+        self.events
     }
 
     /// The events as the log holds them: after `last` in their stream, and after `head` in the log. `head` moves to the last

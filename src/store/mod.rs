@@ -1,13 +1,14 @@
 //! THE LOG: streams of events, each event with a revision in its stream and a position in the log. It knows none of the
 //! rules of tasks.
 //!
-//! [`EventStore`] has two variants with the same behaviour, which `tests/store_contract.rs` describes.
+//! [`EventStore`] has three variants with the same behaviour, which `tests/store_contract.rs` describes.
 //! Reading order: [`recorded`] (what the log holds), this file (appends, reads, subscriptions), `memory` (the shortest
-//! implementation), `sqlite` (the durable one), `encoded` (an append on its way into the log), `recent` (the newest events in
-//! memory), [`subscription`] (following the log), [`codec`] and [`upcast`] (JSON to events), [`chain`] (tamper evidence).
+//! implementation), `sqlite` (the durable one), `cluster` (a database that several servers share), `encoded` (an append on
+//! its way into the log), `recent` (the newest events in memory), [`subscription`] (following the log), [`codec`] and
+//! [`upcast`] (JSON to events), [`chain`] (tamper evidence). The reasons why something fails are in `error`.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -16,8 +17,12 @@ use uuid::Uuid;
 use crate::task::{Position, Revision, Timestamp};
 
 pub mod chain;
+#[cfg(feature = "eventstore")]
+#[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
+mod cluster;
 pub mod codec;
 mod encoded;
+mod error;
 mod event;
 mod memory;
 mod recent;
@@ -27,7 +32,11 @@ pub mod subscription;
 pub mod upcast;
 
 pub use crate::clock::{new_id, now};
+#[cfg(feature = "eventstore")]
+#[cfg_attr(not(feature = "testing"), allow(unused_imports))] // until `serve` has `--store`
+pub use cluster::StoreUrl;
 pub use encoded::EncodedAppend;
+pub use error::{AppendError, OpenError, ReadError};
 pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamOf, Via};
 pub use recorded::Recorded;
 pub use subscription::LogSubscription;
@@ -40,6 +49,9 @@ pub struct EventStore(Backend);
 enum Backend {
     Memory(Arc<memory::Memory>),
     Sqlite(Arc<sqlite::Sqlite>),
+    #[cfg(feature = "eventstore")]
+    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
+    Cluster(Arc<cluster::Cluster>),
 }
 
 /// Which event the writer takes for the last of the stream. An append is refused where another one is.
@@ -60,110 +72,6 @@ pub struct Append {
     pub expected: Expected,
     /// At least one event, in order.
     pub events: Vec<NewEvent>,
-}
-
-/// Why an append was not written. [`AppendError::is_transient`] says which of them may pass.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AppendError {
-    /// Another writer was first. The caller reads the stream again and decides again.
-    #[error("the stream is at {actual:?}, not where it was expected")]
-    WrongExpectedRevision {
-        /// The last revision of the stream now; none where it has no event.
-        actual: Option<Revision>,
-    },
-    /// Nothing was written, and a later append may succeed: the disk is full, or the log is closed.
-    ///
-    /// An append without an event, or with one that JSON doesn't keep, gets this too; no decision of the rules leads to one.
-    #[error("the log can't be written now: {0}")]
-    Unavailable(String),
-    /// Permanent in this process: a write or its sync failed in a way that leaves unknown what is on the disk.
-    #[error("the log takes no more writes in this process: {0}")]
-    ReadOnly(String),
-}
-
-/// Why nothing could be read. [`ReadError::is_transient`] says which of them may pass.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// A later read may succeed.
-    #[error("the log can't be read now: {0}")]
-    Unavailable(String),
-    /// Permanent: what was read is not what was written.
-    #[error("the log is damaged: {0}")]
-    Damaged(String),
-    /// Permanent for this version of Taskbell: it doesn't know the event.
-    #[error("the log holds {kind} version {version}{}, which this version of Taskbell can't read", at(*position))]
-    Unknown {
-        /// Its position; none where it doesn't come from the log.
-        position: Option<Position>,
-        /// Its type.
-        kind: String,
-        /// Its version.
-        version: u32,
-    },
-}
-
-impl AppendError {
-    /// Whether the same append may succeed later in this process. One with a wrong expected revision doesn't, though its
-    /// caller may decide again.
-    #[must_use]
-    pub const fn is_transient(&self) -> bool {
-        match self {
-            Self::Unavailable(_) => true,
-            Self::WrongExpectedRevision { .. } | Self::ReadOnly(_) => false,
-        }
-    }
-}
-
-impl ReadError {
-    /// Whether the same read may succeed later in this process.
-    #[must_use]
-    pub const fn is_transient(&self) -> bool {
-        match self {
-            Self::Unavailable(_) => true,
-            Self::Damaged(_) | Self::Unknown { .. } => false,
-        }
-    }
-}
-
-fn at(position: Option<Position>) -> String {
-    position.map_or_else(String::new, |position| format!(" at position {position}"))
-}
-
-/// Why a log could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another server has the log open.
-    #[error("another server uses {0}; two can't share a log")]
-    Locked(PathBuf),
-    /// A later version of Taskbell wrote the log.
-    #[error("{path} has format {found}, this version of Taskbell knows formats up to {known}")]
-    Newer {
-        /// The log's file.
-        path: PathBuf,
-        /// The version of its format.
-        found: i64,
-        /// The newest version that this program knows.
-        known: i64,
-    },
-    /// The file belongs to another program.
-    #[error("{0} is not a Taskbell log")]
-    NotALog(PathBuf),
-    /// The folder or a file in it can't be created, opened or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The folder or the file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
-    /// The database can't be opened.
-    #[error("{path}: {reason}")]
-    Database {
-        /// The log's file.
-        path: PathBuf,
-        /// The engine's error.
-        reason: String,
-    },
 }
 
 /// Where the log ends.
@@ -192,6 +100,17 @@ impl EventStore {
         sqlite::Sqlite::open(dir).map(|store| Self(Backend::Sqlite(Arc::new(store))))
     }
 
+    /// Opens the log at the address of a cluster. It needs no answer of the cluster: until there is one the log is empty,
+    /// [`EventStore::health`] says why, and appends wait a while and fail.
+    ///
+    /// # Errors
+    /// [`OpenError::Threads`] where the system starts no threads.
+    #[cfg(feature = "eventstore")]
+    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
+    pub fn connect(url: StoreUrl) -> Result<Self, OpenError> {
+        cluster::Cluster::open(url).map(|store| Self(Backend::Cluster(Arc::new(store))))
+    }
+
     /// Writes all events of one append or none. The answer is the revision of its last event, and comes when the events are
     /// durable. If the caller drops the future earlier, the events may be written all the same.
     ///
@@ -215,10 +134,13 @@ impl EventStore {
         match &self.0 {
             Backend::Memory(store) => store.append(encoded),
             Backend::Sqlite(store) => store.append(encoded).await,
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(store) => store.append(encoded).await,
         }
     }
 
-    /// The events of a stream from a revision on (inclusive), oldest first; empty where there are none.
+    /// The events of a stream from a revision on (inclusive), oldest first; empty where there are none. On a cluster it waits
+    /// until this server has received them in the order of the log, at most 5 s.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -226,24 +148,35 @@ impl EventStore {
         let events = match &self.0 {
             Backend::Memory(store) => store.read_stream(stream, from),
             Backend::Sqlite(store) => store.read_stream(stream.clone(), from).await?,
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(store) => store.read_stream(stream, from).await?,
         };
-        let missing = events.iter().zip(from.0..).find(|(event, revision)| event.revision.0 != *revision);
-        match missing {
-            Some((_, revision)) => {
-                Err(ReadError::Damaged(format!("{stream} has lost its event of revision {revision}")))
-            }
-            None => Ok(events),
-        }
+        without_gaps(stream, from, events)
     }
 
-    /// All events of many streams: a list for each stream, in the order of `streams`.
+    /// The same for a decision, which needs neither position nor hash: on a cluster the events have none (0), and the read
+    /// doesn't wait for this server to receive them.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub async fn read_streams(&self, streams: Vec<StreamName>) -> Result<Vec<Vec<Arc<Recorded>>>, ReadError> {
+    pub async fn read_past(&self, stream: &StreamName, from: Revision) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        match &self.0 {
+            Backend::Memory(_) | Backend::Sqlite(_) => self.read_stream(stream, from).await,
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(store) => without_gaps(stream, from, store.read_past(stream, from).await?),
+        }
+    }
+
+    /// All events of many streams, as [`EventStore::read_past`] reads them: a list for each stream, in the order of `streams`.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn read_pasts(&self, streams: Vec<StreamName>) -> Result<Vec<Vec<Arc<Recorded>>>, ReadError> {
         let read = match &self.0 {
             Backend::Memory(store) => streams.iter().map(|stream| store.read_stream(stream, Revision(0))).collect(),
             Backend::Sqlite(store) => store.read_streams(streams).await?,
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(store) => store.read_pasts(&streams).await?,
         };
         let whole = |events: &Vec<Arc<Recorded>>| events.iter().zip(0..).all(|(event, n)| event.revision.0 == n);
         if !read.iter().all(whole) {
@@ -265,6 +198,8 @@ impl EventStore {
             // Its recent events are all events.
             Backend::Memory(_) => Vec::new(),
             Backend::Sqlite(store) => store.read_all(after, head, limit).await?,
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(store) => store.read_all(after, head, limit).await?,
         };
         let due = usize::try_from(head.0.saturating_sub(after.0)).unwrap_or(usize::MAX).min(limit);
         let read = events.iter().map(|event| Some(event.position.0)).chain([None]);
@@ -292,23 +227,76 @@ impl EventStore {
         LogSubscription::new(self.clone(), after)
     }
 
-    /// The id of this log, created with it and kept in it: another epoch is another log.
+    /// The id of this log, created with it and kept in it: another epoch is another log. On a cluster it is the same on each
+    /// server, and nil until the cluster has answered once.
     #[must_use]
     pub fn epoch(&self) -> Uuid {
         match &self.0 {
             Backend::Memory(store) => store.epoch,
             Backend::Sqlite(store) => store.epoch,
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(store) => store.epoch(),
         }
     }
 
-    /// Whether the log takes writes.
+    /// Whether the log takes writes and, on a cluster, this server receives its events.
     ///
     /// # Errors
-    /// The reason why it takes none for the rest of this process.
+    /// The reason: why it takes none for the rest of this process; on a cluster also since when it can't be reached, or how
+    /// far old events are received.
     pub fn health(&self) -> Result<(), String> {
         match &self.0 {
             Backend::Memory(_) => Ok(()),
             Backend::Sqlite(store) => store.health(),
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(store) => store.health(),
+        }
+    }
+
+    /// Whether [`EventStore::health`] stays bad until a restart.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        match &self.0 {
+            Backend::Memory(_) => false,
+            Backend::Sqlite(store) => store.health().is_err(),
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(store) => store.has_failed(),
+        }
+    }
+
+    /// Whether the head moves as soon as an event is written, by whichever server. False on a cluster while this server can't
+    /// reach it, or receives old events.
+    #[must_use]
+    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
+    pub fn is_caught_up(&self) -> bool {
+        match &self.0 {
+            Backend::Memory(_) | Backend::Sqlite(_) => true,
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(store) => store.is_caught_up(),
+        }
+    }
+
+    /// Waits until [`EventStore::health`] is good, or until it is not; returns it. Only on a cluster does it change from bad to
+    /// good.
+    ///
+    /// # Errors
+    /// The reason that `health` gives.
+    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
+    pub async fn wait_for_health(&self, healthy: bool) -> Result<(), String> {
+        match &self.0 {
+            Backend::Memory(_) | Backend::Sqlite(_) if self.health().is_ok() == healthy => self.health(),
+            Backend::Memory(_) | Backend::Sqlite(_) => std::future::pending().await,
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(store) => store.wait_for_health(healthy).await,
+        }
+    }
+
+    /// Waits until no further event will come in this process; why. It never returns where the log has no such state.
+    pub(crate) async fn failure(&self) -> ReadError {
+        match &self.0 {
+            Backend::Memory(_) | Backend::Sqlite(_) => std::future::pending().await,
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(store) => store.failure().await,
         }
     }
 
@@ -316,6 +304,8 @@ impl EventStore {
         match &self.0 {
             Backend::Memory(store) => &store.recent,
             Backend::Sqlite(store) => &store.recent,
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(store) => store.recent(),
         }
     }
 }
@@ -325,7 +315,21 @@ impl fmt::Debug for EventStore {
         let backend = match &self.0 {
             Backend::Memory(_) => "Memory",
             Backend::Sqlite(_) => "Sqlite",
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(_) => "Cluster",
         };
         f.debug_tuple("EventStore").field(&backend).field(&self.head().position).finish()
+    }
+}
+
+/// The events, if they are consecutive from `from` on.
+fn without_gaps(
+    stream: &StreamName,
+    from: Revision,
+    events: Vec<Arc<Recorded>>,
+) -> Result<Vec<Arc<Recorded>>, ReadError> {
+    match events.iter().zip(from.0..).find(|(event, revision)| event.revision.0 != *revision) {
+        Some((_, revision)) => Err(ReadError::Damaged(format!("{stream} has lost its event of revision {revision}"))),
+        None => Ok(events),
     }
 }

@@ -31,8 +31,12 @@ impl LogSubscription {
     /// See [`ReadError`]; the next call reads the same events again.
     pub async fn next(&mut self) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let after = self.after;
-        if self.head.wait_for(|head| *head > after).await.is_err() {
-            return Err(ReadError::Unavailable("the log is closed".to_owned()));
+        tokio::select! {
+            biased;
+            head = self.head.wait_for(|head| *head > after) => if head.is_err() {
+                return Err(ReadError::Unavailable("the log is closed".to_owned()));
+            },
+            failure = self.store.failure() => return Err(failure),
         }
         let events = self.store.read_all(after, PAGE).await?;
         self.after = events.last().map_or(after, |event| event.position);

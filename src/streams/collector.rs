@@ -100,7 +100,7 @@ impl Collector {
 
     /// The events of a stream from a revision on.
     pub(super) async fn read_from(&self, stream: &StreamName, from: Revision) -> Past {
-        self.store.read_stream(stream, from).await
+        self.store.read_past(stream, from).await
     }
 
     /// How many appends and how many reads wait for the next flush.
@@ -132,12 +132,12 @@ impl Collector {
 
 /// Reads the streams in one transaction. Where that fails each is read by itself, so that one that is damaged fails alone.
 async fn read_each(store: &EventStore, streams: Vec<StreamName>) -> Vec<Past> {
-    if let Ok(pasts) = store.read_streams(streams.clone()).await {
+    if let Ok(pasts) = store.read_pasts(streams.clone()).await {
         return pasts.into_iter().map(Ok).collect();
     }
     let mut pasts = Vec::with_capacity(streams.len());
     for stream in streams {
-        pasts.push(store.read_stream(&stream, Revision(0)).await);
+        pasts.push(store.read_past(&stream, Revision(0)).await);
     }
     pasts
 }

@@ -8,20 +8,36 @@ const ACTOR_ROOMS: [&str; 9] =
     ["streams/", "projection/", "dispatch/", "reactions/", "push/", "work/", "http/", "app", "cli/"];
 
 /// Crates that only these rooms or files may import, given as the beginnings of their paths.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("actix_web_actors", &["http/live.rs", "http/live/"]),
     ("actix_web", &["http/", "app", "cli/"]),
     ("actix_rt", &ACTOR_ROOMS),
     ("actix", &ACTOR_ROOMS),
     ("rusqlite", &["store/sqlite"]),
-    ("eventstore", &["store/eventstoredb"]),
+    ("eventstore", &["store/cluster/"]),
     (
         "tokio",
-        &["store/", "streams/", "projection/", "dispatch/", "reactions/", "push/", "work/", "http/", "app", "cli/"],
+        &[
+            "store/",
+            "streams/",
+            "projection/",
+            "dispatch/",
+            "reactions/",
+            "push/",
+            "work/",
+            "wire/",
+            "http/",
+            "app",
+            "cli/",
+        ],
     ),
     ("reqwest", &["work/", "cli/"]),
     ("hyper", &["cli/bench/"]),
     ("prometheus", &["projection/metrics.rs"]),
+    ("tonic", &["wire/"]),
+    ("prost", &["wire/"]),
+    ("prost_types", &["wire/"]),
+    ("fancy_regex", &["wire/"]),
 ];
 
 /// What the pure rooms may not name. Only `views/snapshot` may use files.
@@ -43,7 +59,7 @@ const IMPURE_CALLS: [&str; 7] =
 /// itself.
 const CARRIED: [&str; 5] = ["Meta", "Via", "AppendError", "ReadError", "now"];
 
-/// A room imports only lower rooms; only `app` and `cli` import the settings.
+/// A room imports only lower rooms; only `app` and `cli` import the settings and `wire`, which imports the log alone.
 pub(crate) fn downhill(source: &Source) -> Found {
     let Some(room) = source.room() else { return Vec::new() };
     let may = |other: &str| match (room, other) {
@@ -51,6 +67,8 @@ pub(crate) fn downhill(source: &Source) -> Found {
         ("main", other) => matches!(other, "app" | "cli" | "config"),
         (room, other) if room == other => true,
         ("cli" | "app", "config") | ("cli", "app") => true,
+        ("wire", other) => matches!(other, "task" | "clock" | "store"),
+        (room, "wire") => matches!(room, "app" | "cli"),
         (_, "config") | ("config", "app" | "cli") | ("work", "store") => false,
         ("config", _) => true,
         (room, other) => height(other) < height(room),

@@ -49,6 +49,9 @@ fn an_import_uphill() {
     red(rule, "http/tasks.rs", "use crate::app::App;");
     red(rule, "app.rs", "fn f() { println!(\"{}\", crate::cli::name()); }");
     red(rule, "http/mod.rs", "use crate::config::Config;");
+    red(rule, "wire/log.rs", "use crate::views::Views;");
+    red(rule, "http/mod.rs", "use crate::wire::Server;");
+    green(rule, "wire/log.rs", "use crate::{clock::now, store::EventStore, task::Position};");
     green(rule, "store/mod.rs", "use crate::task::Event; use super::chain;");
     green(rule, "push/hub.rs", "use crate::{dispatch::capacity::Capacity, projection::reader::ViewsReader};");
     green(rule, "reactions/cascade.rs", "use crate::{dispatch::policies, projection::reader, streams::registry};");
@@ -71,6 +74,9 @@ fn a_crate_in_the_wrong_room() {
     red(rule, "push/hub.rs", "use actix_web::HttpResponse;");
     red(rule, "work/local.rs", "async fn f() { actix_web::rt::spawn(async {}); }");
     red(rule, "http/tasks.rs", "use actix_web_actors::ws;");
+    red(rule, "store/mod.rs", "use tonic::Status;");
+    red(rule, "wire/log.rs", "use actix::Actor;");
+    green(rule, "wire/refusal.rs", "use tonic::Status;");
     green(rule, "store/sqlite.rs", "use rusqlite::Connection;");
     green(rule, "store/sqlite/writer.rs", "use rusqlite::Connection;");
     green(rule, "http/live.rs", "use actix_web_actors::ws; use actix::Actor;");

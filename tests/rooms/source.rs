@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// The rooms, lowest first: a room imports only those before it. The last two are the composition root and the commands.
-pub(crate) const ROOMS: [&str; 13] = [
+pub(crate) const ROOMS: [&str; 14] = [
     "task",
     "clock",
     "store",
@@ -16,6 +16,7 @@ pub(crate) const ROOMS: [&str; 13] = [
     "reactions",
     "push",
     "work",
+    "wire",
     "http",
     "app",
     "cli",

@@ -63,7 +63,8 @@ pub enum Refusal {
     Behind,
     /// As [`Self::Behind`], and the views have stopped: they move no more in this process.
     ViewsStopped,
-    /// The log can't be read or written at the moment, for example because the disk is full. Nothing was written.
+    /// The log can't be read or written at the moment, for example because the disk is full. Nothing was written, unless the
+    /// detail says that the log did not answer.
     LogUnavailable,
     /// The log takes no more writes in this process. Whether the refused write is in the log is unknown until a restart.
     LogReadOnly,
@@ -300,8 +301,9 @@ impl From<AppendError> for Problem {
     fn from(error: AppendError) -> Self {
         let refusal = match &error {
             AppendError::WrongExpectedRevision { .. } => Refusal::Busy,
-            AppendError::Unavailable(_) => Refusal::LogUnavailable,
+            AppendError::Unavailable(_) | AppendError::Unknown(_) => Refusal::LogUnavailable,
             AppendError::ReadOnly(_) => Refusal::LogReadOnly,
+            AppendError::TooLarge(_) => Refusal::TooLarge,
         };
         tracing::error!(%error, "a write to the log failed");
         Self::new(refusal, error.to_string())
@@ -332,6 +334,8 @@ mod tests {
             (append(AppendError::WrongExpectedRevision { actual: None }), 503, "busy", true),
             (append(AppendError::Unavailable(why())), 503, "log_unavailable", true),
             (append(AppendError::ReadOnly(why())), 503, "log_read_only", false),
+            (append(AppendError::Unknown(why())), 503, "log_unavailable", true),
+            (append(AppendError::TooLarge(why())), 413, "too_large", false),
             (read(ReadError::Unavailable(why())), 503, "log_unavailable", true),
             (read(ReadError::Damaged(why())), 500, "log_damaged", false),
             (read(ReadError::Unknown { position: None, kind: kind(), version: 1 }), 500, "log_damaged", false),

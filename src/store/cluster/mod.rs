@@ -1,0 +1,144 @@
+//! The log in an EventStoreDB or KurrentDB, which several servers share. Order, replication and the lock on each stream (its
+//! expected revision) are the database's.
+//!
+//! Two threads, each with a client of its own ([`mod@supervise`], [`connect`]). One sends appends and reads ([`client`],
+//! [`append`], [`read`]). The other follows the whole log, numbers its events and keeps the newest ([`follow`], [`index`]).
+//! [`shared`] is what they have in common. [`url`] is the address and the names of the streams, [`record`] the form of an
+//! event in the database, [`epoch`] the log's id, and [`spin`] ends a loop of the client.
+//!
+//! The database's places never leave this folder: an event's position is its number in the order of delivery.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::encoded::EncodedAppend;
+use super::recent::RecentEvents;
+use super::{AppendError, OpenError, ReadError, Recorded, StreamName};
+use crate::task::{Position, Revision};
+
+mod append;
+mod client;
+mod connect;
+mod epoch;
+mod follow;
+mod index;
+mod read;
+mod record;
+mod shared;
+mod spin;
+mod supervise;
+mod url;
+
+use append::Appends;
+use connect::Connecting;
+use follow::Follower;
+use shared::Shared;
+use supervise::supervise;
+pub use url::StoreUrl;
+
+/// Streams that one call reads at the same time.
+const READS: usize = 256;
+
+pub(in crate::store) struct Cluster {
+    shared: Arc<Shared>,
+    appends: Appends,
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Cluster {
+    /// Starts the threads, and waits for nothing.
+    pub(in crate::store) fn open(url: StoreUrl) -> Result<Self, OpenError> {
+        let threads = |source| OpenError::Threads(source);
+        let shared = Arc::new(Shared::new(url));
+        let stop = watch::Sender::new(false);
+        let client = supervise("taskbell-store", stop.subscribe(), Connecting(Arc::clone(&shared))).map_err(threads)?;
+        let follower = Follower::new(Arc::clone(&shared));
+        let follower = supervise("taskbell-follow", stop.subscribe(), follower).map_err(threads)?;
+        Ok(Self { shared, appends: Appends::new(), stop, threads: vec![client, follower] })
+    }
+
+    pub(in crate::store) fn recent(&self) -> &RecentEvents {
+        &self.shared.recent
+    }
+
+    pub(in crate::store) async fn append(&self, appends: Vec<EncodedAppend>) -> Vec<Result<Revision, AppendError>> {
+        self.appends.write(&self.shared, appends).await
+    }
+
+    pub(in crate::store) async fn read_stream(
+        &self,
+        stream: &StreamName,
+        from: Revision,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        read::stream(&self.shared, stream, from).await
+    }
+
+    pub(in crate::store) async fn read_past(
+        &self,
+        stream: &StreamName,
+        from: Revision,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        read::past(&self.shared, stream, from).await
+    }
+
+    /// The whole past of each stream, many read at the same time.
+    pub(in crate::store) async fn read_pasts(
+        &self,
+        streams: &[StreamName],
+    ) -> Result<Vec<Vec<Arc<Recorded>>>, ReadError> {
+        let reads = stream::iter(streams).map(|stream| self.read_past(stream, Revision(0)));
+        reads.buffered(READS).try_collect().await
+    }
+
+    pub(in crate::store) async fn read_all(
+        &self,
+        after: Position,
+        head: Position,
+        limit: usize,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        read::all(&self.shared, after, head, limit).await
+    }
+
+    /// Nil until the database has answered once.
+    pub(in crate::store) fn epoch(&self) -> Uuid {
+        self.shared.epoch.get().copied().unwrap_or_default()
+    }
+
+    pub(in crate::store) fn health(&self) -> Result<(), String> {
+        self.shared.health()
+    }
+
+    pub(in crate::store) fn has_failed(&self) -> bool {
+        self.shared.failure().is_some()
+    }
+
+    pub(in crate::store) async fn wait_for_health(&self, healthy: bool) -> Result<(), String> {
+        self.shared.wait_for_health(|health| health.is_ok() == healthy).await
+    }
+
+    pub(in crate::store) fn is_caught_up(&self) -> bool {
+        self.shared.is_caught_up()
+    }
+
+    /// Waits until the log has failed for the rest of this process.
+    pub(in crate::store) async fn failure(&self) -> ReadError {
+        self.shared.failed().await
+    }
+}
+
+impl Drop for Cluster {
+    /// Waits until both threads have ended. Requests that are under way are given up.
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the store has panicked");
+            }
+        }
+    }
+}

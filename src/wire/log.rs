@@ -1,0 +1,142 @@
+//! Taskbell's own log behind the protocol, read-only.
+//!
+//! Streams keep their names, and an event's `data` and `meta` are served byte for byte as they were written. The position of
+//! an event is its position in the log, from 1, as commit and as prepare: position 0 lies before the first event.
+
+use std::net::SocketAddr;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use prost::bytes::Bytes;
+
+use super::backend::{Backend, Delete, Member, WireAppend, Written};
+use super::event::{WireEvent, WirePosition};
+use super::refusal::Refusal;
+use super::server::{ServeError, Server};
+use crate::store::{EventStore, ReadError, Recorded, StreamName};
+use crate::task::{Position, Revision};
+
+/// Serves the log on a loopback address until the server is stopped or dropped. Clients can read and subscribe; writes are
+/// refused with `access-denied`. Port 0 takes any free port, which [`Server::addr`] returns. The server keeps the log open.
+///
+/// # Errors
+/// See [`ServeError`].
+pub async fn serve(store: EventStore, addr: SocketAddr) -> Result<Server, ServeError> {
+    if !addr.ip().is_loopback() {
+        return Err(ServeError::NotLoopback(addr));
+    }
+    let started = Server::start(addr, move |addr| LogBackend { store, addr }).await;
+    started.map_err(|source| ServeError::Io { addr, source })
+}
+
+struct LogBackend {
+    store: EventStore,
+    addr: SocketAddr,
+}
+
+impl LogBackend {
+    /// The events of a stream from a revision on.
+    async fn stream(&self, name: &str, from: u64) -> Result<Vec<Arc<Recorded>>, Refusal> {
+        let missing = || Refusal::NoStream(name.to_owned());
+        let stream = StreamName::parse(name).ok_or_else(missing)?;
+        let events = self.store.read_stream(&stream, Revision(from)).await.map_err(|error| refusal(&error))?;
+        if events.is_empty() && from > 0 {
+            // The stream may have events before the revision.
+            let first = self.store.read_stream(&stream, Revision(0)).await.map_err(|error| refusal(&error))?;
+            return if first.is_empty() { Err(missing()) } else { Ok(events) };
+        }
+        if events.is_empty() { Err(missing()) } else { Ok(events) }
+    }
+}
+
+#[async_trait]
+impl Backend for LogBackend {
+    async fn admit(&self, _requires_leader: bool) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn members(&self) -> Vec<Member> {
+        vec![Member { id: self.store.epoch(), addr: self.addr, is_leader: true }]
+    }
+
+    fn is_writable(&self) -> bool {
+        false
+    }
+
+    fn end(&self) -> Option<WirePosition> {
+        let head = self.store.head().position.0;
+        (head > 0).then(|| WirePosition::single(head))
+    }
+
+    async fn wait_beyond(&self, end: Option<WirePosition>) -> Result<(), Refusal> {
+        let end = end.map_or(0, |end| end.commit);
+        let grown = self.store.watch().wait_for(|head| head.0 > end).await.map(drop);
+        grown.map_err(|_| Refusal::Unavailable("the log is closed".to_owned()))
+    }
+
+    async fn all_forwards(&self, from: Bound<WirePosition>, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
+        let after = Position(last_before(from));
+        let events = self.store.read_all(after, limit).await.map_err(|error| refusal(&error))?;
+        Ok(events.iter().map(|event| Arc::new(wire_event(event))).collect())
+    }
+
+    async fn all_backwards(&self, before: WirePosition, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
+        let last = last_before(Bound::Included(before)).min(self.store.head().position.0);
+        let limit = usize::try_from(last).unwrap_or(usize::MAX).min(limit);
+        let after = Position(last - limit as u64);
+        let events = self.store.read_all(after, limit).await.map_err(|error| refusal(&error))?;
+        Ok(events.iter().rev().map(|event| Arc::new(wire_event(event))).collect())
+    }
+
+    async fn stream_forwards(&self, stream: &str, from: u64, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
+        let events = self.stream(stream, from).await?;
+        Ok(events.iter().take(limit).map(|event| Arc::new(wire_event(event))).collect())
+    }
+
+    async fn stream_backwards(&self, stream: &str, from: u64, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
+        let events = self.stream(stream, 0).await?;
+        let wanted = events.iter().rev().filter(|event| event.revision.0 <= from);
+        Ok(wanted.take(limit).map(|event| Arc::new(wire_event(event))).collect())
+    }
+
+    async fn append(&self, _append: WireAppend) -> Result<Written, Refusal> {
+        Err(Refusal::AccessDenied)
+    }
+
+    async fn delete(&self, _delete: Delete) -> Result<WirePosition, Refusal> {
+        Err(Refusal::AccessDenied)
+    }
+}
+
+/// The position in the log of the last event that lies before the bound of a read forwards.
+fn last_before(bound: Bound<WirePosition>) -> u64 {
+    match bound {
+        Bound::Unbounded => 0,
+        // An event at this commit position has the same prepare position.
+        Bound::Included(position) if position.prepare <= position.commit => position.commit.saturating_sub(1),
+        Bound::Excluded(position) if position.prepare < position.commit => position.commit.saturating_sub(1),
+        Bound::Included(position) | Bound::Excluded(position) => position.commit,
+    }
+}
+
+fn wire_event(event: &Recorded) -> WireEvent {
+    WireEvent {
+        id: event.id,
+        stream: event.stream.as_str().into(),
+        revision: event.revision.0,
+        position: WirePosition::single(event.position.0),
+        kind: event.kind.into(),
+        content_type: "application/json".into(),
+        created: u64::try_from(event.time.as_micros().saturating_mul(10)).unwrap_or(0),
+        custom_metadata: Bytes::copy_from_slice(event.raw_meta.get().as_bytes()),
+        data: Bytes::copy_from_slice(event.raw_data.get().as_bytes()),
+    }
+}
+
+fn refusal(error: &ReadError) -> Refusal {
+    match error {
+        ReadError::Unavailable(_) => Refusal::Unavailable(error.to_string()),
+        ReadError::Damaged(_) | ReadError::Unknown { .. } => Refusal::DataLoss(error.to_string()),
+    }
+}

@@ -1,0 +1,140 @@
+//! A read request, checked.
+
+use std::ops::Bound;
+
+use super::event::{IdFormat, WirePosition};
+use super::filter::EventFilter;
+use super::proto::shared::StreamIdentifier;
+use super::proto::streams::ReadReq;
+use super::proto::streams::read_req::options::all_options::AllOption;
+use super::proto::streams::read_req::options::stream_options::RevisionOption;
+use super::proto::streams::read_req::options::uuid_option;
+use super::proto::streams::read_req::options::{
+    AllOptions, CountOption, FilterOption, ReadDirection, StreamOption, StreamOptions,
+};
+use super::refusal::Refusal;
+
+/// A request of the method `Read`.
+pub(super) struct ReadRequest {
+    pub(super) what: What,
+    pub(super) ids: IdFormat,
+}
+
+/// The four kinds of reads.
+pub(super) enum What {
+    Stream { stream: String, from: Place<u64>, backwards: bool, count: u64 },
+    All { from: Place<WirePosition>, backwards: bool, count: u64, filter: Option<EventFilter> },
+    FollowStream { stream: String, after: Place<u64> },
+    FollowAll { after: Place<WirePosition>, filter: Option<EventFilter> },
+}
+
+/// Where a read begins.
+#[derive(Clone, Copy)]
+pub(super) enum Place<T> {
+    Start,
+    At(T),
+    End,
+}
+
+impl ReadRequest {
+    pub(super) fn parse(request: ReadReq) -> Result<Self, Refusal> {
+        let options = request.options.ok_or_else(|| missing("options"))?;
+        let ids = match options.uuid_option.and_then(|option| option.content) {
+            Some(uuid_option::Content::Structured(_)) => IdFormat::Structured,
+            Some(uuid_option::Content::String(_)) | None => IdFormat::Text,
+        };
+        let backwards = options.read_direction == i32::from(ReadDirection::Backwards);
+        let filter = match options.filter_option {
+            Some(FilterOption::Filter(filter)) => Some(EventFilter::parse(filter)?),
+            Some(FilterOption::NoFilter(_)) | None => None,
+        };
+        let source = options.stream_option.ok_or_else(|| missing("stream_option"))?;
+        let count = options.count_option.ok_or_else(|| missing("count_option"))?;
+        Ok(Self { what: What::new(source, count, backwards, filter)?, ids })
+    }
+}
+
+impl What {
+    fn new(
+        source: StreamOption,
+        count: CountOption,
+        backwards: bool,
+        filter: Option<EventFilter>,
+    ) -> Result<Self, Refusal> {
+        match (source, count) {
+            (_, CountOption::Subscription(_)) if backwards => {
+                Err(Refusal::Invalid("a subscription goes forwards".to_owned()))
+            }
+            (StreamOption::Stream(_), _) if filter.is_some() => {
+                Err(Refusal::Invalid("only $all has filters".to_owned()))
+            }
+            (StreamOption::Stream(options), CountOption::Count(count)) => {
+                let (stream, from) = stream_place(options)?;
+                Ok(Self::Stream { stream, from, backwards, count })
+            }
+            (StreamOption::All(options), CountOption::Count(count)) => {
+                Ok(Self::All { from: all_place(options), backwards, count, filter })
+            }
+            (StreamOption::Stream(options), CountOption::Subscription(_)) => {
+                let (stream, after) = stream_place(options)?;
+                Ok(Self::FollowStream { stream, after })
+            }
+            (StreamOption::All(options), CountOption::Subscription(_)) => {
+                Ok(Self::FollowAll { after: all_place(options), filter })
+            }
+        }
+    }
+}
+
+impl Place<WirePosition> {
+    /// The bound of a read forwards, which includes the position.
+    pub(super) fn inclusive(self) -> Bound<WirePosition> {
+        match self {
+            Self::Start => Bound::Unbounded,
+            Self::At(position) => Bound::Included(position),
+            Self::End => Bound::Excluded(WirePosition::END),
+        }
+    }
+
+    /// The bound of a read backwards, which excludes the position.
+    pub(super) fn before(self) -> WirePosition {
+        match self {
+            Self::Start => WirePosition::START,
+            Self::At(position) => position,
+            Self::End => WirePosition::END,
+        }
+    }
+}
+
+fn stream_place(options: StreamOptions) -> Result<(String, Place<u64>), Refusal> {
+    let place = match options.revision_option {
+        Some(RevisionOption::Revision(revision)) => Place::At(revision),
+        Some(RevisionOption::End(_)) => Place::End,
+        Some(RevisionOption::Start(_)) | None => Place::Start,
+    };
+    Ok((stream_name(options.stream_identifier)?, place))
+}
+
+fn all_place(options: AllOptions) -> Place<WirePosition> {
+    match options.all_option {
+        Some(AllOption::Position(position)) => {
+            let position = WirePosition { commit: position.commit_position, prepare: position.prepare_position };
+            if position == WirePosition::END { Place::End } else { Place::At(position) }
+        }
+        Some(AllOption::End(_)) => Place::End,
+        Some(AllOption::Start(_)) | None => Place::Start,
+    }
+}
+
+/// The name of a stream: text that is not empty.
+pub(super) fn stream_name(stream: Option<StreamIdentifier>) -> Result<String, Refusal> {
+    let name = stream.ok_or_else(|| missing("stream_identifier"))?.stream_name;
+    match String::from_utf8(name.to_vec()) {
+        Ok(name) if !name.is_empty() => Ok(name),
+        _ => Err(Refusal::Invalid("the name of a stream is text and not empty".to_owned())),
+    }
+}
+
+pub(super) fn missing(field: &str) -> Refusal {
+    Refusal::Invalid(format!("'{field}' is missing"))
+}

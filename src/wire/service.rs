@@ -1,0 +1,175 @@
+//! The service `Streams` over a backend.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::append;
+use super::backend::{Backend, Delete};
+use super::batch::Batches;
+use super::event::{ExpectedRevision, WirePosition};
+use super::proto::streams::delete_req::options::ExpectedStreamRevision as DeleteExpected;
+use super::proto::streams::streams_server::Streams;
+use super::proto::streams::tombstone_req::options::ExpectedStreamRevision as TombstoneExpected;
+use super::proto::streams::{
+    AppendReq, AppendResp, BatchAppendReq, BatchAppendResp, DeleteReq, DeleteResp, ReadReq, ReadResp, TombstoneReq,
+    TombstoneResp, delete_resp, tombstone_resp,
+};
+use super::read::{Responses, Stop, read_all, read_stream};
+use super::request::{ReadRequest, What, missing, stream_name};
+use super::subscribe::{follow_all, follow_stream};
+
+/// Messages that may wait for one client.
+const RESPONSES: usize = 32;
+
+/// The service; clones share the backend.
+pub(super) struct StreamsService<B> {
+    backend: Arc<B>,
+}
+
+impl<B: Backend> StreamsService<B> {
+    pub(super) fn new(backend: Arc<B>) -> Self {
+        Self { backend }
+    }
+
+    /// Lets the backend refuse the request before it is looked at.
+    async fn admit(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        let requires_leader = metadata.get("requires-leader").is_some_and(|value| value == "true");
+        Ok(self.backend.admit(requires_leader).await?)
+    }
+
+    async fn end_stream(&self, delete: Delete) -> Result<WirePosition, Status> {
+        Ok(self.backend.delete(delete).await?)
+    }
+}
+
+/// Answers a read or a subscription until it ends.
+async fn serve_read<B: Backend>(backend: Arc<B>, responses: Responses, what: What) {
+    let backend = backend.as_ref();
+    let ended = match &what {
+        What::Stream { stream, from, backwards, count } => {
+            read_stream(backend, &responses, (stream, *from, *backwards), *count).await
+        }
+        What::All { from, backwards, count, filter } => {
+            read_all(backend, &responses, (*from, *backwards), (*count, filter.as_ref())).await
+        }
+        What::FollowStream { .. } | What::FollowAll { .. } => tokio::select! {
+            ended = serve_subscription(backend, &responses, &what) => ended,
+            () = backend.subscriptions_end() => Ok(()),
+        },
+    };
+    if let Err(Stop::Refused(refusal)) = ended {
+        responses.refuse(refusal).await;
+    }
+}
+
+async fn serve_subscription(backend: &dyn Backend, responses: &Responses, what: &What) -> Result<(), Stop> {
+    match what {
+        What::FollowStream { stream, after } => follow_stream(backend, responses, stream, *after).await,
+        What::FollowAll { after, filter } => follow_all(backend, responses, *after, filter.as_ref()).await,
+        What::Stream { .. } | What::All { .. } => Ok(()),
+    }
+}
+
+/// Answers the appends of one call. Each is sent to the backend as soon as it is complete, and none waits for the answer to
+/// another.
+async fn serve_batches<B: Backend>(
+    backend: Arc<B>,
+    mut chunks: Streaming<BatchAppendReq>,
+    answers: mpsc::Sender<Result<BatchAppendResp, Status>>,
+) {
+    let mut batches = Batches::default();
+    loop {
+        let complete = match chunks.message().await {
+            Ok(Some(chunk)) => batches.receive(chunk).map_err(Status::from),
+            Ok(None) => return,
+            Err(status) => Err(status),
+        };
+        match complete {
+            Ok(Some(complete)) => {
+                let (append, reply_to) = complete.split();
+                let (backend, answers) = (Arc::clone(&backend), answers.clone());
+                tokio::spawn(async move {
+                    let written = match append {
+                        Ok(append) => backend.append(append).await,
+                        Err(refusal) => Err(refusal),
+                    };
+                    // A client that is gone needs no answer.
+                    let _ = answers.send(Ok(reply_to.answer(written))).await;
+                });
+            }
+            Ok(None) => {}
+            Err(status) => {
+                let _ = answers.send(Err(status)).await;
+                return;
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl<B: Backend> Streams for StreamsService<B> {
+    type ReadStream = ReceiverStream<Result<ReadResp, Status>>;
+    type BatchAppendStream = ReceiverStream<Result<BatchAppendResp, Status>>;
+
+    async fn read(&self, request: Request<ReadReq>) -> Result<Response<Self::ReadStream>, Status> {
+        self.admit(request.metadata()).await?;
+        let ReadRequest { what, ids } = ReadRequest::parse(request.into_inner())?;
+        let (sender, receiver) = mpsc::channel(RESPONSES);
+        tokio::spawn(serve_read(Arc::clone(&self.backend), Responses { sender, ids }, what));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn append(&self, request: Request<Streaming<AppendReq>>) -> Result<Response<AppendResp>, Status> {
+        self.admit(request.metadata()).await?;
+        let append = append::receive(request.into_inner()).await?;
+        Ok(Response::new(append::answer(self.backend.append(append).await)?))
+    }
+
+    async fn delete(&self, request: Request<DeleteReq>) -> Result<Response<DeleteResp>, Status> {
+        self.admit(request.metadata()).await?;
+        let options = request.into_inner().options.ok_or_else(|| missing("options"))?;
+        let expected = match options.expected_stream_revision {
+            Some(DeleteExpected::Revision(revision)) => ExpectedRevision::Exact(revision),
+            Some(DeleteExpected::NoStream(_)) => ExpectedRevision::NoStream,
+            Some(DeleteExpected::StreamExists(_)) => ExpectedRevision::StreamExists,
+            Some(DeleteExpected::Any(_)) => ExpectedRevision::Any,
+            None => return Err(missing("expected_stream_revision").into()),
+        };
+        let stream = stream_name(options.stream_identifier)?;
+        let position = self.end_stream(Delete { stream, expected, is_permanent: false }).await?;
+        let position = delete_resp::Position { commit_position: position.commit, prepare_position: position.prepare };
+        Ok(Response::new(DeleteResp { position_option: Some(delete_resp::PositionOption::Position(position)) }))
+    }
+
+    async fn tombstone(&self, request: Request<TombstoneReq>) -> Result<Response<TombstoneResp>, Status> {
+        self.admit(request.metadata()).await?;
+        let options = request.into_inner().options.ok_or_else(|| missing("options"))?;
+        let expected = match options.expected_stream_revision {
+            Some(TombstoneExpected::Revision(revision)) => ExpectedRevision::Exact(revision),
+            Some(TombstoneExpected::NoStream(_)) => ExpectedRevision::NoStream,
+            Some(TombstoneExpected::StreamExists(_)) => ExpectedRevision::StreamExists,
+            Some(TombstoneExpected::Any(_)) => ExpectedRevision::Any,
+            None => return Err(missing("expected_stream_revision").into()),
+        };
+        let stream = stream_name(options.stream_identifier)?;
+        let position = self.end_stream(Delete { stream, expected, is_permanent: true }).await?;
+        let position =
+            tombstone_resp::Position { commit_position: position.commit, prepare_position: position.prepare };
+        Ok(Response::new(TombstoneResp { position_option: Some(tombstone_resp::PositionOption::Position(position)) }))
+    }
+
+    async fn batch_append(
+        &self,
+        request: Request<Streaming<BatchAppendReq>>,
+    ) -> Result<Response<Self::BatchAppendStream>, Status> {
+        self.admit(request.metadata()).await?;
+        let (sender, receiver) = mpsc::channel(RESPONSES);
+        tokio::spawn(serve_batches(Arc::clone(&self.backend), request.into_inner(), sender));
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
