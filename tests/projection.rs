@@ -5,6 +5,8 @@ mod gap;
 mod missed;
 mod rebuild;
 
+use std::sync::Arc;
+
 use actix::{Actor, Addr, Arbiter, Context, Handler, Message};
 use taskbell::projection::metrics::{Meter, Metrics};
 use taskbell::projection::projector::{Progressed, Projector};
@@ -112,7 +114,7 @@ impl World {
 
     /// Writes so many tasks at once, and waits until the quick subscriber has each of them: nothing else is left out.
     async fn tasks(&mut self, count: usize) {
-        let event = || LogEvent::Task(Event::Created(Box::new(plain("ann", "a task"))));
+        let event = || LogEvent::Task(Event::Created(Arc::new(plain("ann", "a task"))));
         let appends = (0..count).map(|_| append(StreamName::task(new_task()), event())).collect();
         self.write(appends).await;
     }

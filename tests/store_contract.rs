@@ -25,7 +25,7 @@ fn new_event(event: impl Into<LogEvent>) -> NewEvent {
 }
 
 fn created(title: &str) -> Event {
-    Event::Created(Box::new(Created {
+    Event::Created(Arc::new(Created {
         kind: "demo.greet".to_owned(),
         title: title.to_owned(),
         owner: "ann".to_owned(),

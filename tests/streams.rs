@@ -4,6 +4,7 @@ mod callers;
 mod interleaved;
 mod kinds;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Arbiter;
@@ -28,7 +29,7 @@ pub(crate) fn command(task: TaskId, second: u64, command: Command) -> Execute {
 }
 
 pub(crate) fn create(task: TaskId) -> Execute {
-    command(task, 1, Command::Create(Box::new(plain("ann", "a task"))))
+    command(task, 1, Command::Create(Arc::new(plain("ann", "a task"))))
 }
 
 pub(crate) fn new_task() -> TaskId {

@@ -13,6 +13,7 @@ mod seen;
 mod table;
 mod worker;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -123,13 +124,13 @@ pub(crate) fn lease(attempt: u32) -> String {
 // Events.
 
 pub(crate) fn created() -> Event {
-    Event::Created(Box::new(work()))
+    Event::Created(Arc::new(work()))
 }
 
 pub(crate) fn created_with(change: impl FnOnce(&mut Created)) -> Event {
     let mut new = work();
     change(&mut new);
-    Event::Created(Box::new(new))
+    Event::Created(Arc::new(new))
 }
 
 pub(crate) fn became_ready(reason: QueuedReason) -> Event {
@@ -243,7 +244,7 @@ pub(crate) fn cancelled() -> Vec<Event> {
 // Commands.
 
 pub(crate) fn create() -> Command {
-    Command::Create(Box::new(work()))
+    Command::Create(Arc::new(work()))
 }
 
 pub(crate) fn enqueue(reason: QueuedReason) -> Command {

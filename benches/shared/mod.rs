@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // each bench takes what it needs
 
+use std::sync::Arc;
+
 use serde_json::json;
 use taskbell::store::{Meta, Via, new_id};
 use taskbell::task::event::{Completed, Created, Event, Outcome, Started};
@@ -44,5 +46,5 @@ pub fn lifecycle(owner: &str) -> [Event; 3] {
         forced: false,
         progress: None,
     };
-    [Event::Created(Box::new(created)), Event::Started(started), Event::Completed(completed)]
+    [Event::Created(Arc::new(created)), Event::Started(started), Event::Completed(completed)]
 }

@@ -2,6 +2,7 @@
 //! schedules and [`app`](crate::app) share it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use serde::Deserialize;
@@ -15,7 +16,7 @@ use crate::store::now;
 use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
 use crate::task::event::{Created, Idempotency};
-use crate::task::limits::{INPUT_MAX, TITLE_MAX, is_inline, is_name, is_own};
+use crate::task::limits::{INPUT_MAX, TITLE_MAX, is_inline, is_name, is_own, is_within};
 use crate::task::{Command, Invalid, TaskId, Timestamp};
 
 /// The queue of a task that names none.
@@ -93,7 +94,7 @@ pub fn check_plain(state: &AppState, caller: &Caller, body: Value) -> Result<Cre
 /// of the tasks.
 pub async fn create_plain(state: &AppState, caller: &Caller, new: Vec<Created>) -> Vec<Result<TaskId, Problem>> {
     let ids: Vec<TaskId> = new.iter().map(|_| state.registry.new_task_id()).collect();
-    let commands = ids.iter().zip(new).map(|(id, created)| caller.command(*id, Command::Create(Box::new(created))));
+    let commands = ids.iter().zip(new).map(|(id, created)| caller.command(*id, Command::Create(Arc::new(created))));
     let created = state.registry.execute_many(commands.collect()).await;
     ids.into_iter().zip(created).map(|(id, created)| Ok(created.map(|_| id)?)).collect()
 }
@@ -112,7 +113,7 @@ async fn create_task(state: &AppState, caller: &Caller, created: Created) -> Res
 
 /// Fills in the fields that the request left open, and refuses what only this process can check. The rules check the rest.
 pub(super) fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
-    if new.input.to_string().len() > INPUT_MAX {
+    if !is_within(&new.input, INPUT_MAX) {
         let errors = vec![Invalid::new("/input", format!("at most {INPUT_MAX} bytes as compact JSON"))];
         return Err(Problem { errors, ..Problem::too_large(format!("/input: more than {INPUT_MAX} bytes")) });
     }

@@ -4,7 +4,7 @@ use actix_rt::task::JoinHandle;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::{join, join_all};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::AppState;
@@ -22,12 +22,6 @@ use crate::task::{Position, TaskId};
 const ITEMS_MAX: usize = 1000;
 /// Items that are appended together. After each chunk the handler yields to other requests on its thread.
 const CHUNK: usize = 200;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Batch {
-    items: Vec<Value>,
-}
 
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -53,11 +47,11 @@ pub async fn create_many(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let batch: Batch = json::read_body(&request, payload, json::BATCH_MAX).await?;
-    if !(1..=ITEMS_MAX).contains(&batch.items.len()) {
+    let items = json::read_items(&request, payload).await?;
+    if !(1..=ITEMS_MAX).contains(&items.len()) {
         return Err(Problem::invalid_field("/items", format!("1 to {ITEMS_MAX} items")));
     }
-    let items = create_items(&state, &caller, batch.items).await;
+    let items = create_items(&state, &caller, items).await;
     state.read.wait_for_position(state.store.head().position).await;
     let position = state.read.position();
     let problem = |problem| Item::Problem(Problem { request_id: caller.request_id.clone(), ..problem });

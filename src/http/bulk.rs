@@ -2,6 +2,7 @@
 //! own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -71,7 +72,7 @@ pub async fn cancel(
     let input = BulkCancelInput { filter, position, reason, requested_by: caller.subject.clone() };
     let created = new_task(&caller, &input, matched)?;
     let id = state.registry.new_task_id();
-    let receipt = state.registry.execute(caller.command(id, Command::Create(Box::new(created)))).await?;
+    let receipt = state.registry.execute(caller.command(id, Command::Create(Arc::new(created)))).await?;
     let task = page_after(&state, id, &receipt).await?;
     answer_at(StatusCode::ACCEPTED, task.position(), &Answer { matched, task: Some(task), position })
 }

@@ -4,6 +4,8 @@
 //! key. Requests with one key go one at a time, each until the views show what it did, so that none of them is decided
 //! on views that lack the one before. This holds for all requests of one process.
 
+use std::sync::Arc;
+
 use super::keyed_lock::{KeyGuard, KeyedLock};
 use super::messages::{Execute, ExecuteError, Receipt};
 use super::registry::Registry;
@@ -55,7 +57,7 @@ pub async fn create(
     if !invalid.is_empty() {
         return Err(Rejection::Invalid(invalid).into());
     }
-    let ask = Execute { task: id, command: Command::Create(Box::new(created)), at, meta };
+    let ask = Execute { task: id, command: Command::Create(Arc::new(created)), at, meta };
     let Some(key) = key else {
         return registry.execute(ask).await.map(|receipt| Accepted::New(id, Box::new(receipt)));
     };

@@ -197,6 +197,7 @@ impl<D: Sharded> MessageResponse<Shard, ExecuteOn<D>> for PassedOn<ExecuteOn<D>>
 mod tests {
     use std::collections::BTreeMap;
     use std::iter::zip;
+    use std::sync::Arc;
 
     use futures_util::future::join_all;
     use tokio::sync::oneshot;
@@ -212,7 +213,7 @@ mod tests {
     }
 
     fn create() -> Command {
-        Command::Create(Box::new(Created {
+        Command::Create(Arc::new(Created {
             kind: "mail.send".to_owned(),
             title: "a task".to_owned(),
             owner: "ann".to_owned(),

@@ -1,5 +1,7 @@
 //! What can be requested of a task, in the imperative, and the reasons for which the rules reject it.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::event::{CancelPolicy, Created, OutputKept, Progress, QueuedReason, ReleasedReason, Rung, TaskError};
@@ -11,7 +13,7 @@ use super::time::Timestamp;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// From a client: create the task.
-    Create(Box<Created>),
+    Create(Arc<Created>),
     /// From a timer: the time that the task waited for has come.
     Enqueue {
         /// What the task waited for.

@@ -1,5 +1,7 @@
 //! The rules: the events that a command leads to.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::command::{Command, End, Rejection};
@@ -56,13 +58,15 @@ pub fn decide(state: Option<&Task>, command: &Command, now: Timestamp) -> Result
     }
 }
 
-fn create(new: &Created, now: Timestamp) -> Result<Vec<Event>, Rejection> {
+fn create(new: &Arc<Created>, now: Timestamp) -> Result<Vec<Event>, Rejection> {
     let invalid = limits::check(new);
     if !invalid.is_empty() {
         return Err(Rejection::Invalid(invalid));
     }
-    let run_at = new.run_at.filter(|at| *at > now);
-    Ok(vec![Event::Created(Box::new(Created { run_at, ..new.clone() }))])
+    // The event shares the command's text, unless the time is over that it was to wait for.
+    let is_due = new.run_at.is_some_and(|at| at <= now);
+    let created = if is_due { Arc::new(Created { run_at: None, ..Created::clone(new) }) } else { Arc::clone(new) };
+    Ok(vec![Event::Created(created)])
 }
 
 fn enqueue(task: &Task, reason: QueuedReason, now: Timestamp) -> Vec<Event> {

@@ -1,6 +1,7 @@
 //! What has happened to a task, in the past tense. Each variant has a folder in `events/`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,7 +14,7 @@ use super::time::Timestamp;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The task was accepted.
-    Created(Box<Created>),
+    Created(Arc<Created>),
     /// The task had to wait for a time and is ready now.
     Queued(Queued),
     /// A worker took the task: an attempt begins.

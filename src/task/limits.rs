@@ -129,15 +129,66 @@ pub fn check(new: &Created) -> Vec<Invalid> {
 /// Whether `value` has at most `max` bytes as compact JSON and at most [`DEPTH_MAX`] levels.
 #[must_use]
 pub fn fits(value: &Value, max: usize) -> bool {
-    is_at_most(DEPTH_MAX, value) && value.to_string().len() <= max
+    is_at_most(DEPTH_MAX, value) && is_within(value, max)
+}
+
+/// Whether `value` has at most `max` bytes as compact JSON. A value that is far below is not written out for it.
+#[must_use]
+pub fn is_within(value: &Value, max: usize) -> bool {
+    longest(value) <= max || value.to_string().len() <= max
+}
+
+/// An upper bound of the length of `value` as compact JSON. JSON writes a byte of a string in 6 bytes at most (`\u001f`), and
+/// a number in 25 at most.
+fn longest(value: &Value) -> usize {
+    let text = |text: &str| 2 + 6 * text.len();
+    match value {
+        Value::Null | Value::Bool(_) => 5,
+        Value::Number(_) => 25,
+        Value::String(string) => text(string),
+        Value::Array(items) => items.iter().fold(2, |sum, item| sum + 1 + longest(item)),
+        Value::Object(fields) => fields.iter().fold(2, |sum, (key, field)| sum + 2 + text(key) + longest(field)),
+    }
 }
 
 /// Whether arrays and objects are nested in at most so many levels. It reads no deeper than that.
 fn is_at_most(levels: usize, value: &Value) -> bool {
-    let mut inner: Box<dyn Iterator<Item = &Value>> = match value {
-        Value::Array(items) => Box::new(items.iter()),
-        Value::Object(fields) => Box::new(fields.values()),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return true,
-    };
-    levels > 0 && inner.all(|value| is_at_most(levels - 1, value))
+    match value {
+        Value::Array(items) => levels > 0 && items.iter().all(|item| is_at_most(levels - 1, item)),
+        Value::Object(fields) => levels > 0 && fields.values().all(|field| is_at_most(levels - 1, field)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_bound_of_a_length_is_never_below_the_length() {
+        let values = [
+            json!(null),
+            json!(false),
+            json!(f64::MIN),
+            json!(-f64::MIN_POSITIVE * 1.234_567_890_123_456_7),
+            json!(i64::MIN),
+            json!(u64::MAX),
+            json!("\u{1f}\u{7f}\"\\\u{2028}ü\u{1F514}"),
+            json!([]),
+            json!([[], {}, [1, 2.5, true]]),
+            json!({"": {}, "\u{0}": [null, "\n"], "a": {"b": {"c": -0.0}}}),
+        ];
+        for value in values {
+            assert!(value.to_string().len() <= longest(&value), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_within_its_length_and_not_within_one_byte_less() {
+        let value = json!({"text": "\u{1}".repeat(1000), "plain": "a".repeat(1000), "list": vec![1.25; 100]});
+        let length = value.to_string().len();
+        assert!(is_within(&value, length) && !is_within(&value, length - 1));
+    }
 }

@@ -98,7 +98,7 @@ impl Status {
     ///
     /// A request to cancel a task that doesn't run leaves its status; `Completed` follows in the same append.
     #[must_use]
-    pub const fn after(before: Option<Self>, event: &Event) -> Option<Self> {
+    pub fn after(before: Option<Self>, event: &Event) -> Option<Self> {
         use Status::{Cancelled, Cancelling, Failed, Queued, Retrying, Running, Scheduled, Succeeded};
         match (event, before) {
             (Event::Created(created), None) => Some(Self::initial(created)),
@@ -194,9 +194,9 @@ pub struct Task {
 }
 
 impl Task {
-    fn new(created: &Created) -> Self {
+    fn new(created: &Arc<Created>) -> Self {
         Self {
-            created: Arc::new(created.clone()),
+            created: Arc::clone(created),
             status: Status::initial(created),
             attempt: 0,
             attempts_in_run: 0,

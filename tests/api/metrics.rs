@@ -3,6 +3,7 @@
 #![allow(clippy::float_cmp)] // counts are whole numbers
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::Arbiter;
@@ -286,7 +287,7 @@ impl Bench {
 }
 
 fn created(run_at_s: Option<u64>) -> Command {
-    Command::Create(Box::new(Created {
+    Command::Create(Arc::new(Created {
         kind: "k".to_owned(),
         title: "t".to_owned(),
         owner: "ann".to_owned(),

@@ -1,5 +1,7 @@
 //! A log and views of which a subscriber gets no event: whatever it knows, it has made from the views.
 
+use std::sync::Arc;
+
 use taskbell::projection::reader::{ViewsReader, ViewsWriter, sides};
 use taskbell::store::{EventStore, now};
 use taskbell::streams::ExecuteOn;
@@ -53,7 +55,7 @@ impl Gap {
     /// A new task like this one, in the views.
     pub(super) async fn create(&self, created: Created) -> TaskId {
         let task = new_task();
-        self.executes(task, Command::Create(Box::new(created))).await;
+        self.executes(task, Command::Create(Arc::new(created))).await;
         self.project().await;
         task
     }

@@ -240,7 +240,7 @@ async fn a_task_that_was_scheduled_meanwhile_is_queued_when_its_time_comes() {
     let world = World::new();
     let created = Created { run_at: Some(now().plus(Duration::from_millis(1))), ..plain("ann", "a task") };
     let task = new_task();
-    world.executes(task, Command::Create(Box::new(created))).await;
+    world.executes(task, Command::Create(Arc::new(created))).await;
     world.miss().await;
     let queued = soon(world.store.subscribe(Position(1)).next()).await.unwrap();
     assert_eq!((queued[0].kind, &queued[0].stream), ("Queued", &StreamName::task(task)));

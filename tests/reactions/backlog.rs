@@ -1,5 +1,7 @@
 //! Which children of a cancelled parent need a request, and how many a turn takes.
 
+use std::sync::Arc;
+
 use taskbell::reactions::backlog::{BATCH, Backlog, Batch, CHECKS};
 use taskbell::store::{Append, EventStore, Expected, LogEvent, Meta, NewEvent, StreamName, Via, new_id, now};
 use taskbell::task::event::{CancelPolicy, CancelRequested, Created};
@@ -68,7 +70,7 @@ impl World {
 }
 
 fn created(parent: Option<TaskId>) -> Event {
-    Event::Created(Box::new(Created {
+    Event::Created(Arc::new(Created {
         kind: "k".into(),
         title: "t".into(),
         owner: "ann".into(),

@@ -119,7 +119,7 @@ impl Walk {
             idempotency: None,
         };
         change(&mut new);
-        self.does(id, (owner, Via::Http), Command::Create(Box::new(new)));
+        self.does(id, (owner, Via::Http), Command::Create(Arc::new(new)));
         id
     }
 

@@ -162,7 +162,7 @@ fn run_schedule(walk: &mut Walk, schedule: Uuid, wanted: &ScheduleCreated, worke
     walk.now = nominal.plus(Duration::from_millis(3));
     let created = wanted.task.task(schedule);
     let id = task_id(schedule, nominal);
-    walk.does(id, ("system", Via::Scheduler), Command::Create(Box::new(created)));
+    walk.does(id, ("system", Via::Scheduler), Command::Create(Arc::new(created)));
     walk.takes(worker, id, id.uuid().as_u128());
     walk.ends(worker, id, 1, id.uuid().as_u128(), done("2 sites", None), None);
 }

@@ -106,7 +106,7 @@ async fn an_append_of_no_events_is_refused(store: EventStore) {
 async fn an_event_that_could_not_be_read_back_is_refused(store: EventStore) {
     let deep = (0..200).fold(json!(1), |value, _| json!([value]));
     let Event::Created(mut request) = created("deep") else { panic!() };
-    request.input = deep;
+    Arc::make_mut(&mut request).input = deep;
     let refused = store.append(append(&stream(), Expected::NoStream, vec![new_event(Event::Created(request))])).await;
     assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
     assert_eq!(store.head().position, Position(0));

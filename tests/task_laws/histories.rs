@@ -1,6 +1,7 @@
 //! Random histories: commands of all kinds, allowed or not, at times that never go back.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -153,7 +154,7 @@ impl Dice {
     fn command(&mut self, task: Option<&Task>, now: Timestamp) -> Command {
         let attempt = self.attempt(task);
         match self.up_to(if task.is_none() { 1_u8 } else { 20 }) {
-            0 => Command::Create(Box::new(self.created(now))),
+            0 => Command::Create(Arc::new(self.created(now))),
             1..=3 => Command::Enqueue { reason: self.pick(&[QueuedReason::RunAt, QueuedReason::RetryAt]) },
             4..=8 => Command::Start { worker: self.line(), lease: self.hex() },
             9 | 10 => Command::RequestCancel {

@@ -1,5 +1,7 @@
 //! The limits of a request: each is tested one below, at the limit, and one above.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use taskbell::task::event::Idempotency;
 use taskbell::task::limits::{
@@ -11,7 +13,7 @@ use super::*;
 fn pointers(change: impl FnOnce(&mut Created)) -> Vec<String> {
     let mut new = work();
     change(&mut new);
-    match decide(None, &Command::Create(Box::new(new)), now()) {
+    match decide(None, &Command::Create(Arc::new(new)), now()) {
         Ok(events) => {
             assert_eq!(events.len(), 1);
             Vec::new()

@@ -1,5 +1,7 @@
 //! The worker's rules: attempts, leases, pauses, runs.
 
+use std::sync::Arc;
+
 use taskbell::task::event::QueuedReason::{RetryAt, RunAt};
 
 use super::*;
@@ -20,12 +22,12 @@ fn with(mut events: Vec<Event>, more: impl IntoIterator<Item = Event>) -> Vec<Ev
 
 sentences! {
     a_past_run_at_is_recorded_as_null:
-        given([]).when(Command::Create(Box::new(Created { run_at: Some("2026-11-22T15:04:04.999999Z".parse().unwrap()), ..work() })))
+        given([]).when(Command::Create(Arc::new(Created { run_at: Some("2026-11-22T15:04:04.999999Z".parse().unwrap()), ..work() })))
             .then([created()]);
     a_run_at_of_now_is_recorded_as_null:
-        given([]).when(Command::Create(Box::new(Created { run_at: Some(now()), ..work() }))).then([created()]);
+        given([]).when(Command::Create(Arc::new(Created { run_at: Some(now()), ..work() }))).then([created()]);
     a_run_at_in_the_future_is_kept:
-        given([]).when(Command::Create(Box::new(Created { run_at: Some(after(1)), ..work() })))
+        given([]).when(Command::Create(Arc::new(Created { run_at: Some(after(1)), ..work() })))
             .then([created_with(|new| new.run_at = Some(after(1)))]);
     the_numbers_of_attempts_continue_after_a_failure:
         given(after_failures(3, 1)).when(start(2)).then([started(2)]);

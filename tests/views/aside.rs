@@ -1,5 +1,6 @@
 //! Paused queues, and schedules in force.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use taskbell::store::StreamName;
@@ -28,7 +29,7 @@ impl World {
 
     fn fires(&mut self, schedule: Uuid, id: TaskId) {
         let created = Created { schedule: Some(schedule), ..plain("ann", "again") };
-        self.log.execute(id, &Command::Create(Box::new(created)), "system").unwrap();
+        self.log.execute(id, &Command::Create(Arc::new(created)), "system").unwrap();
         self.follow();
     }
 

@@ -1,5 +1,7 @@
 //! The rules and the views fold the same events to the same state, legal or not.
 
+use std::sync::Arc;
+
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -21,7 +23,7 @@ fn any_event(rng: &mut StdRng) -> Event {
     let at = Timestamp::from_micros(rng.random_range(0..1_000_000_000));
     let error = TaskError { code: "broken".into(), message: "broken".into() };
     match rng.random_range(0..11) {
-        0 => Event::Created(Box::new(Created { run_at: rng.random_bool(0.5).then_some(at), ..plain("ann", "x") })),
+        0 => Event::Created(Arc::new(Created { run_at: rng.random_bool(0.5).then_some(at), ..plain("ann", "x") })),
         1 => Event::Queued(Queued { reason: QueuedReason::RetryAt }),
         2 => Event::Started(Started { attempt, worker: format!("w{attempt}"), lease: format!("lease {attempt}") }),
         3 => Event::CancelRequested(CancelRequested {

@@ -1,6 +1,7 @@
 //! Legal histories: the decisions of the rules, recorded as in a log.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -61,7 +62,7 @@ impl Log {
     /// A new task; its id.
     pub fn create(&mut self, created: Created, actor: &str) -> TaskId {
         let id = TaskId::from_uuid(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + self.ids.len() as u128));
-        self.execute(id, &Command::Create(Box::new(created)), actor).unwrap();
+        self.execute(id, &Command::Create(Arc::new(created)), actor).unwrap();
         self.ids.push(id);
         id
     }

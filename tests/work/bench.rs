@@ -186,7 +186,7 @@ impl Bench {
 
     pub async fn begin_as(&self, created: Created) -> TaskId {
         let task = TaskId::from_uuid(Uuid::now_v7());
-        self.execute(task, Command::Create(Box::new(created))).await;
+        self.execute(task, Command::Create(Arc::new(created))).await;
         self.attempt(task).await;
         task
     }

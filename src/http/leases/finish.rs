@@ -2,7 +2,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::checks::LEASES_MAX;
@@ -17,12 +17,6 @@ use crate::http::plumbing::json;
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::task::event::Progress;
 use crate::task::{Position, Rejection};
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FinishBody {
-    items: Vec<Value>,
-}
 
 #[derive(Serialize)]
 struct FinishReply {
@@ -48,7 +42,7 @@ pub async fn finish(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let FinishBody { items } = json::read_body(&request, payload, json::BATCH_MAX).await?;
+    let items = json::read_items(&request, payload).await?;
     if !(1..=LEASES_MAX).contains(&items.len()) {
         return Err(Problem::invalid_field("/items", format!("1 to {LEASES_MAX} items")));
     }

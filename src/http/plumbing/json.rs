@@ -56,9 +56,33 @@ pub async fn body(request: &HttpRequest, payload: Payload, max: usize) -> Result
 /// # Errors
 /// As [`body`]; 400 where there is no body; 422 where a field is invalid or there are query parameters.
 pub async fn read_body<T: DeserializeOwned>(request: &HttpRequest, payload: Payload, max: usize) -> Result<T, Problem> {
+    read(read_json(request, payload, max).await?)
+}
+
+async fn read_json(request: &HttpRequest, payload: Payload, max: usize) -> Result<Value, Problem> {
     Fields::of_query(request.query_string())?.refuse_rest()?;
     let body = body(request, payload, max).await?;
-    read(body.ok_or_else(|| Problem::malformed_json("a body is needed"))?)
+    body.ok_or_else(|| Problem::malformed_json("a body is needed"))
+}
+
+/// The items of a batch: the body is `{"items": […]}` and the request has no query parameters. The items are not read yet.
+///
+/// # Errors
+/// As [`read_body`] of a body of at most [`BATCH_MAX`] bytes.
+pub async fn read_items(request: &HttpRequest, payload: Payload) -> Result<Vec<Value>, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Batch {
+        items: Vec<Value>,
+    }
+
+    let mut body = read_json(request, payload, BATCH_MAX).await?;
+    if let Some(fields) = body.as_object_mut().filter(|fields| fields.len() == 1)
+        && let Some(Value::Array(items)) = fields.get_mut("items")
+    {
+        return Ok(std::mem::take(items));
+    }
+    read::<Batch>(body).map(|batch| batch.items)
 }
 
 async fn collect(mut payload: Payload, max: usize) -> Result<BytesMut, Problem> {
@@ -123,6 +147,11 @@ pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
     if !value.is_object() {
         return Err(Problem::invalid_field("", "an object is needed"));
     }
+    // The path to an error costs an allocation for each key that is read, so it is looked for only after an error.
+    T::deserialize(&value).or_else(|_| read_with_path(value))
+}
+
+fn read_with_path<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let pointer = pointer(error.path());
         Problem::invalid_field(pointer, error.into_inner().to_string())
@@ -144,7 +173,11 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 
 fn push_segment(pointer: &mut String, key: &str) {
     pointer.push('/');
-    pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+    if key.contains(['~', '/']) {
+        pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+    } else {
+        pointer.push_str(key);
+    }
 }
 
 /// BLAKE3 of the value, in hexadecimal. The order of keys doesn't change it.
@@ -260,14 +293,15 @@ impl<'de> Visitor<'de> for StrictWalk<'_> {
         let mut keys = HashSet::new();
         while self.enter() {
             let Some(key) = entries.next_key::<String>()? else { break };
-            let repeated = !keys.insert(key.clone());
+            let is_repeated = keys.contains(&key);
             let inner = self.inner(&key);
-            if repeated {
+            if is_repeated {
                 inner.found.push(Invalid::new(inner.path.clone(), "this key stands here twice"));
                 break;
             }
             entries.next_value_seed(inner)?;
             self.path.truncate(length);
+            keys.insert(key);
         }
         self.stop()
     }
