@@ -20,14 +20,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 
 use crate::store::{EventStore, now};
 use crate::task::{Position, TaskId, Timestamp};
-use crate::views::{Filter, Row};
+use crate::views::Row;
 
 use super::audience::Audience;
 use super::frames;
+use super::messages::{Join, Leave, Push, SocketId, SocketRequest, Subscription};
 use crate::dispatch::capacity::Capacity;
 use crate::projection::freshness::Freshness;
 use crate::projection::projector::{Progressed, Stop};
@@ -50,69 +51,6 @@ const STALL_MAX: Duration = Duration::from_secs(30);
 const TASKS_MAX: usize = 200;
 /// The close code for a client that is too slow: try again later.
 const TRY_AGAIN: u16 = 1013;
-
-/// Identifies an open socket in this process.
-pub type SocketId = u64;
-
-/// From the hub to a socket.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "()")]
-pub enum Push {
-    /// Text frames, in this order.
-    Frames(Vec<String>),
-    /// Close with this code.
-    Close(u16),
-}
-
-/// From a socket: it is open.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Join {
-    /// The socket.
-    pub socket: SocketId,
-    /// The owner whose bell it shows.
-    pub owner: Arc<str>,
-    /// Takes the frames; its mailbox is bounded.
-    pub to: Recipient<Push>,
-}
-
-/// From a socket: it is closed.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Leave {
-    /// The socket.
-    pub socket: SocketId,
-}
-
-/// The tasks whose changes a socket gets, beside the counters.
-#[derive(Clone, Debug)]
-pub enum Subscription {
-    /// The tasks that match.
-    Matching(Box<Filter>),
-    /// The tasks with these ids.
-    Ids(HashSet<TaskId>),
-}
-
-impl Subscription {
-    fn matches(&self, row: &Row) -> bool {
-        match self {
-            Self::Matching(filter) => filter.matches(row),
-            Self::Ids(ids) => ids.contains(&row.id()),
-        }
-    }
-}
-
-/// From a socket: a request of its client.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub enum SocketRequest {
-    /// Send changes of these tasks from now on; replaces the former subscription.
-    Subscribe(SocketId, Subscription),
-    /// Send no changes of tasks any more.
-    Unsubscribe(SocketId),
-    /// Send a snapshot of the counts.
-    Resync(SocketId),
-}
 
 /// Which counts are to be sent to a socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -151,7 +89,7 @@ pub struct Hub {
     /// Knows the log's epoch, which is nil until a cluster has answered once.
     store: EventStore,
     freshness: Freshness,
-    /// What the last `beat` frames said of the freshness.
+    /// The freshness as every socket has received it.
     stale_since: Option<Timestamp>,
     sockets: HashMap<SocketId, Socket>,
     audience: Audience,
@@ -322,8 +260,9 @@ impl Handler<Join> for Hub {
         self.audience.set(self.sockets.len() + 1);
         let counters = self.read.views().counters(&socket.owner);
         socket.last_sent_position = counters.position;
-        let (epoch, stale_since) = (self.store.epoch(), self.freshness.stale_since());
-        let hello = frames::hello(epoch, counters.position, now(), stale_since);
+        // Every socket has the same freshness, so the check of it notices each change for all of them.
+        self.send_freshness();
+        let hello = frames::hello(self.store.epoch(), counters.position, now(), self.stale_since);
         let frames = vec![hello, frames::snapshot(&counters)];
         // The mailbox of a socket that has just opened is empty.
         socket.send(frames, Instant::now());
