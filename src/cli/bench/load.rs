@@ -21,6 +21,8 @@ pub(super) const WARM: u64 = 100;
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
     pub(super) server: ServerAddress,
+    /// Other servers over the same log.
+    pub(super) others: Vec<ServerAddress>,
     /// The kind of the work.
     pub(super) kind: String,
     /// The owner on a server that others use too; none on a server that this process started.
@@ -46,6 +48,12 @@ impl Produced {
 }
 
 impl Scope {
+    /// The server of the connection with this number: connections are spread over all servers.
+    pub(super) fn server_of(&self, connection: usize) -> &ServerAddress {
+        let place = connection % (self.others.len() + 1);
+        place.checked_sub(1).and_then(|other| self.others.get(other)).unwrap_or(&self.server)
+    }
+
     /// The same server and owner with another kind.
     pub(super) fn of_kind(&self, suffix: &str) -> Self {
         Self { kind: format!("{}.{suffix}", self.kind), ..self.clone() }
@@ -158,8 +166,8 @@ pub(super) struct Order {
 /// Warms up, then creates tasks. A task counts when it is acknowledged.
 pub(super) async fn produce(scope: &Scope, order: Order) -> Result<Produced, Failure> {
     let mut wires = Vec::with_capacity(order.connections);
-    for _ in 0..order.connections {
-        wires.push(Wire::open(&scope.server).await?);
+    for connection in 0..order.connections {
+        wires.push(Wire::open(scope.server_of(connection)).await?);
     }
     let warm = match order.batch {
         None => Order { calls: WARM, at_most: Duration::from_secs(2), ..order },

@@ -10,7 +10,9 @@ mod figures;
 mod load;
 mod pending;
 mod phases;
+mod place;
 mod server;
+mod servers;
 mod wire;
 mod worker;
 
@@ -26,10 +28,10 @@ use uuid::Uuid;
 use super::client::{Client, Connect};
 use super::failure::Failure;
 use super::out;
-use super::settings::StoreKind;
 use figures::Figures;
 use load::{INPUT, Scope};
 use phases::Run;
+use place::LogPlace;
 use server::Server;
 use wire::{ServerAddress, Wire};
 use worker::WorkerShape;
@@ -52,9 +54,10 @@ pub struct Bench {
     /// How many tasks wait while leases are timed [default: 1000,1000000]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..))]
     pending: Option<Vec<u64>>,
-    /// Where the server that it starts keeps its log
-    #[arg(long, value_enum, default_value = "sqlite")]
-    store: StoreKind,
+    /// Where the server that it starts keeps its log: sqlite, memory, or the address of a cluster. For a cluster it
+    /// compares the live phase on the embedded log, on one server and on two servers over the cluster
+    #[arg(long, env = "TASKBELL_BENCH_STORE", value_name = "STORE", default_value = "sqlite", hide_env_values = true)]
+    store: LogPlace,
     /// The worker's connections that take leases
     #[arg(long, value_name = "N", default_value_t = phases::WORKER.takers as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
     takers: u64,
@@ -138,7 +141,10 @@ impl Bench {
             if self.runs > 1 {
                 out::note(&format!("run {run} of {}", self.runs));
             }
-            checked += self.once(given.as_ref(), &plan, &mut figures).await?;
+            checked += match (&self.store, &given) {
+                (LogPlace::Shared(url), None) => servers::compare(url, &plan, &mut figures).await?,
+                (_, given) => self.once(given.as_ref(), &plan, &mut figures).await?,
+            };
         }
         compare(&plan, &mut figures);
         self.print(&plan, &figures, checked)
@@ -172,7 +178,7 @@ impl Bench {
     async fn server(&self, given: Option<&ServerAddress>) -> Result<Server, Failure> {
         match given {
             Some(address) => Ok(Server::given(address.clone())),
-            None => Server::start(self.store).await,
+            None => Server::start(&self.store).await,
         }
     }
 
@@ -222,7 +228,7 @@ impl Bench {
     }
 
     fn print(&self, plan: &Plan, figures: &Figures, checked: u64) -> Result<(), Failure> {
-        let durability = if self.given { "unknown" } else { server::durability(self.store) };
+        let durability = if self.given { "unknown" } else { self.store.durability() };
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let WorkerShape { takers, max, reporters } = plan.worker;
         if self.connect.json {
@@ -260,6 +266,7 @@ fn scope(server: &Server) -> Scope {
     let name = format!("bench-{}", &id[..8]);
     Scope {
         server: server.address.clone(),
+        others: Vec::new(),
         owner: (!server.is_own()).then(|| name.clone()),
         kind: name,
         began: Instant::now(),

@@ -17,10 +17,10 @@ use super::{Phase, Plan};
 use crate::cli::failure::Failure;
 
 /// Producers that run at the same time.
-const PRODUCERS: usize = 32;
+pub(super) const PRODUCERS: usize = 32;
 /// The most tasks that one producer, and that all producers together, create in one phase.
 const ONE_MAX: u64 = 20_000;
-const ALL_MAX: u64 = 40_000;
+pub(super) const ALL_MAX: u64 = 40_000;
 /// Tasks before those whose latencies count.
 const WARM_SINGLES: u64 = 20;
 /// The pause before the server is asked again whether all tasks have ended.

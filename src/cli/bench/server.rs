@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+use super::place::LogPlace;
 use super::wire::ServerAddress;
 use crate::cli::demo::Folder;
 use crate::cli::failure::Failure;
-use crate::cli::settings::StoreKind;
 
 /// How long the server may take to start.
 const START: Duration = Duration::from_secs(30);
@@ -43,7 +43,7 @@ impl Server {
     }
 
     /// Starts this binary with the default settings.
-    pub(super) async fn start(store: StoreKind) -> Result<Self, Failure> {
+    pub(super) async fn start(place: &LogPlace) -> Result<Self, Failure> {
         let folder =
             Folder::fresh("bench").map_err(|error| Failure::failed(format!("no temporary folder: {error}")))?;
         let stderr = std::fs::File::create(folder.0.join("stderr"))?;
@@ -51,7 +51,12 @@ impl Server {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TASKBELL_")) {
             command.env_remove(name);
         }
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data", "data", "--store", store.name()]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log", "warn"]);
+        match place {
+            LogPlace::Own(kind) => command.args(["--data", "data", "--store", kind.name()]),
+            // Flags are shown by `ps`.
+            LogPlace::Shared(url) => command.env("TASKBELL_STORE", url),
+        };
         command.current_dir(&folder.0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).kill_on_drop(true);
         let mut child = command.spawn()?;
         let stdout = child.stdout.take();
@@ -116,14 +121,6 @@ impl Own {
         let lines: Vec<&str> = words.lines().collect();
         let last = lines[lines.len().saturating_sub(LAST_LINES)..].join(" / ");
         Failure::failed(format!("{what}: {last}"))
-    }
-}
-
-/// What is durable when this log acknowledges a write.
-pub(super) const fn durability(store: StoreKind) -> &'static str {
-    match store {
-        StoreKind::Sqlite => "sqlite, WAL, synchronous=FULL: on disk before the answer",
-        StoreKind::Memory => "none: the log is in memory",
     }
 }
 

@@ -94,12 +94,12 @@ impl Worker {
         let (send, receive) = mpsc::channel(shape.max.max(REPORT) * 2);
         let receive = Arc::new(tokio::sync::Mutex::new(receive));
         let mut set = JoinSet::new();
-        for _ in 0..shape.takers {
-            let wire = Wire::open(&scope.server).await?;
+        for taker in 0..shape.takers {
+            let wire = Wire::open(scope.server_of(taker)).await?;
             set.spawn(take(wire, scope.clone(), shape.max, done.clone(), send.clone()));
         }
-        for _ in 0..shape.reporters {
-            let wire = Wire::open(&scope.server).await?;
+        for reporter in 0..shape.reporters {
+            let wire = Wire::open(scope.server_of(reporter)).await?;
             set.spawn(report(wire, done.clone(), receive.clone()));
         }
         Ok(Self { done, connections: set })

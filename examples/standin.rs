@@ -1,0 +1,23 @@
+//! A database in memory that speaks EventStoreDB's protocol: for trying `taskbell serve --store` on one machine. Its events
+//! are gone with the process.
+//!
+//! ```sh
+//! cargo run --example standin --features testing -- 127.0.0.1:2113
+//! taskbell serve --store 'esdb://127.0.0.1:2113?tls=false' --listen 127.0.0.1:7070
+//! taskbell serve --store 'esdb://127.0.0.1:2113?tls=false' --listen 127.0.0.1:7071
+//! ```
+
+use std::error::Error;
+use std::net::SocketAddr;
+
+use taskbell::wire::standin::Database;
+
+#[actix_web::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let addr: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:2113").parse()?;
+    let server = Database::new().serve(addr).await?;
+    println!("esdb://{}?tls=false", server.addr());
+    tokio::signal::ctrl_c().await?;
+    server.stop().await;
+    Ok(())
+}
