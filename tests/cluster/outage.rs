@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
+use taskbell::store::{new_id, now};
+
 use super::*;
 use crate::support::Answer;
 
@@ -118,6 +120,46 @@ async fn a_worker_that_asks_for_work_while_the_database_is_away_is_refused_and_g
     resume(&mut cluster, &[&server]).await;
     let id = server.submit(&json!({"kind": "report"})).await;
     assert_eq!(super::take(&server, "w1", "report").await["task_id"], id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_commands_at_once_are_refused_within_the_time_of_one_while_the_database_is_away() {
+    let mut cluster = Cluster::start().await;
+    let [server] = cluster.servers().await;
+    let item = || json!({"lease": format!("{}.1.secret", new_id()), "outcome": "succeeded"});
+    let report = json!({"items": (0..40).map(|_| item()).collect::<Vec<_>>()});
+    cluster.stop().await;
+    stale(&server).await;
+    let begun = Instant::now();
+    let answer = server.post("/v1/leases/finish", &report).await;
+    let elapsed = begun.elapsed();
+    let items = answer.body["items"].as_array().unwrap_or_else(|| panic!("{}", answer.text));
+    assert_eq!(items.len(), 40);
+    for item in items {
+        let problem = &item["problem"];
+        assert_eq!((&problem["code"], &problem["retryable"]), (&json!("log_unavailable"), &json!(true)), "{item}");
+    }
+    assert!(elapsed < Duration::from_secs(15), "{elapsed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_became_due_while_the_database_was_away_happens_soon_after_its_return() {
+    let mut cluster = Cluster::start().await;
+    let [server] = cluster.servers().await;
+    let run_at = now().plus(Duration::from_secs(1));
+    let id = server.submit(&json!({"kind": "report", "run_at": run_at.to_string()})).await;
+    let away = Instant::now();
+    cluster.stop().await;
+    stale(&server).await;
+    while away.elapsed() < outage() {
+        assert_refused_for_now(&server.post("/v1/tasks", &json!({"kind": "report"})).await, "log_unavailable");
+    }
+    assert_eq!(server.get("/v1/tasks").await.body["items"][0]["status"], "scheduled");
+    cluster.restart().await;
+    let returned = Instant::now();
+    server.task_with_status(&id, "queued").await;
+    let elapsed = returned.elapsed();
+    assert!(elapsed < RESUMES_IN, "{elapsed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
