@@ -12,7 +12,9 @@ use taskbell::wire::standin::Server as Node;
 
 use crate::support::{Live, Server};
 
+mod embedded;
 mod outage;
+mod settings;
 mod shared;
 
 /// A database with one node, which servers reach by its address.

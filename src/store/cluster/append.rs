@@ -55,7 +55,9 @@ impl Appends {
     /// appends; they come when all are known and the head has reached the last of them.
     pub(super) async fn write(&self, shared: &Shared, appends: Vec<EncodedAppend>) -> Vec<Answer> {
         let mut answers = vec![Err(AppendError::Unavailable("the append was not sent".to_owned())); appends.len()];
-        let chains = by_stream(appends).into_iter().map(|chain| self.write_in_order(shared, chain));
+        // A cluster that is away refuses all of them at the same time, however many wait for their turn.
+        let begun = Instant::now();
+        let chains = by_stream(appends).into_iter().map(|chain| self.write_in_order(shared, chain, begun));
         let sent: Vec<Sent> = join_all(chains).await.into_iter().flatten().collect();
         let revision = |sent: &Sent| sent.answer.as_ref().ok().map(|revision| (sent.stream.clone(), *revision));
         let written: Vec<_> = sent.iter().filter_map(revision).collect();
@@ -69,13 +71,13 @@ impl Appends {
         answers
     }
 
-    async fn write_in_order(&self, shared: &Shared, chain: Vec<(usize, EncodedAppend)>) -> Vec<Sent> {
+    async fn write_in_order(&self, shared: &Shared, chain: Vec<(usize, EncodedAppend)>, begun: Instant) -> Vec<Sent> {
         let mut answers = Vec::with_capacity(chain.len());
         for (index, append) in chain {
             // The semaphore is never closed.
             let _permit = self.permits.acquire().await;
             let stream = append.stream.clone();
-            answers.push(Sent { index, stream, answer: write_one(shared, append).await });
+            answers.push(Sent { index, stream, answer: write_one(shared, append, begun).await });
         }
         answers
     }
@@ -138,9 +140,8 @@ impl Request {
     }
 }
 
-async fn write_one(shared: &Shared, append: EncodedAppend) -> Answer {
+async fn write_one(shared: &Shared, append: EncodedAppend, begun: Instant) -> Answer {
     let request = Request::new(shared, append)?;
-    let begun = Instant::now();
     let mut until = begun + CONNECT;
     let mut back_off = BackOff::new(Duration::from_millis(20), Duration::from_secs(1));
     let mut may_be_written = false;
