@@ -94,6 +94,10 @@ impl Cluster {
         aside::last(&self.shared, stream).await
     }
 
+    pub(in crate::store) fn refuse(&self, why: String) {
+        self.shared.fail(ReadError::Damaged(why));
+    }
+
     /// Sends the servers' records from now on, by a thread of its own.
     pub(in crate::store) fn follow_servers(&self, notices: mpsc::Sender<ServerNotice>) {
         let follower = ServerFollower::new(Arc::clone(&self.shared), notices);
