@@ -41,7 +41,7 @@ use connect::Connecting;
 use follow::Follower;
 use shared::Shared;
 use supervise::supervise;
-pub use url::StoreUrl;
+pub use url::{InvalidUrl, StoreUrl};
 
 /// Streams that one call reads at the same time.
 const READS: usize = 256;
