@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::{AppendError, Backend, EventStore, Hash, ReadError};
-use crate::task::Revision;
+use crate::task::{Position, Revision};
 
 /// A stream beside the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,22 @@ impl EventStore {
             Backend::Memory(_) | Backend::Sqlite(_) => false,
             #[cfg(feature = "eventstore")]
             Backend::Cluster(_) => true,
+        }
+    }
+
+    /// The hash of the event at this position; none where it was not received yet, or is not among the newest.
+    #[must_use]
+    pub fn recent_hash(&self, position: Position) -> Option<Hash> {
+        let before = Position(position.0.checked_sub(1)?);
+        self.recent().page(before, 1)?.first().map(|event| event.hash)
+    }
+
+    /// Ends all reads and writes of this process, and its readiness: what it has received can't be the log.
+    pub fn refuse(&self, why: String) {
+        match &self.0 {
+            Backend::Memory(_) | Backend::Sqlite(_) => tracing::error!(why, "the log is refused"),
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(store) => store.refuse(why),
         }
     }
 

@@ -20,7 +20,6 @@ use crate::task::{Position, Revision, Timestamp};
 pub mod aside;
 pub mod chain;
 #[cfg(feature = "eventstore")]
-#[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
 mod cluster;
 pub mod codec;
 mod encoded;
@@ -35,8 +34,7 @@ pub mod upcast;
 
 pub use crate::clock::{new_id, now};
 #[cfg(feature = "eventstore")]
-#[cfg_attr(not(feature = "testing"), allow(unused_imports))] // until `serve` has `--store`
-pub use cluster::StoreUrl;
+pub use cluster::{InvalidUrl, StoreUrl};
 pub use encoded::EncodedAppend;
 pub use error::{AppendError, OpenError, ReadError};
 pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamOf, Via};
@@ -52,7 +50,6 @@ enum Backend {
     Memory(Arc<memory::Memory>),
     Sqlite(Arc<sqlite::Sqlite>),
     #[cfg(feature = "eventstore")]
-    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
     Cluster(Arc<cluster::Cluster>),
 }
 
@@ -108,7 +105,6 @@ impl EventStore {
     /// # Errors
     /// [`OpenError::Threads`] where the system starts no threads.
     #[cfg(feature = "eventstore")]
-    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
     pub fn connect(url: StoreUrl) -> Result<Self, OpenError> {
         cluster::Cluster::open(url).map(|store| Self(Backend::Cluster(Arc::new(store))))
     }
@@ -269,7 +265,6 @@ impl EventStore {
     /// Whether the head moves as soon as an event is written, by whichever server. False on a cluster while this server can't
     /// reach it, or receives old events.
     #[must_use]
-    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
     pub fn is_caught_up(&self) -> bool {
         match &self.0 {
             Backend::Memory(_) | Backend::Sqlite(_) => true,
@@ -283,7 +278,6 @@ impl EventStore {
     ///
     /// # Errors
     /// The reason that `health` gives.
-    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
     pub async fn wait_for_health(&self, healthy: bool) -> Result<(), String> {
         match &self.0 {
             Backend::Memory(_) | Backend::Sqlite(_) if self.health().is_ok() == healthy => self.health(),

@@ -282,7 +282,7 @@ impl Bench {
 
     fn samples(self) -> Samples {
         let (_, read) = sides(self.views);
-        parse(&self.metrics.text(&read, Position(0)).unwrap())
+        parse(&self.metrics.text(&read, Position(0), true).unwrap())
     }
 }
 

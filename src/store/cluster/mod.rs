@@ -41,7 +41,7 @@ use connect::Connecting;
 use follow::Follower;
 use shared::Shared;
 use supervise::supervise;
-pub use url::StoreUrl;
+pub use url::{InvalidUrl, StoreUrl};
 
 /// Streams that one call reads at the same time.
 const READS: usize = 256;
@@ -92,6 +92,10 @@ impl Cluster {
         stream: AsideStream,
     ) -> Result<Option<AsideRecorded>, ReadError> {
         aside::last(&self.shared, stream).await
+    }
+
+    pub(in crate::store) fn refuse(&self, why: String) {
+        self.shared.fail(ReadError::Damaged(why));
     }
 
     /// Sends the servers' records from now on, by a thread of its own.

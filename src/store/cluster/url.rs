@@ -36,7 +36,17 @@ pub struct StoreUrl {
     pub(super) settings: ClientSettings,
     pub(super) names: Names,
     shown: String,
+    /// As it was given, with the credentials.
+    given: String,
 }
+
+impl PartialEq for StoreUrl {
+    fn eq(&self, other: &Self) -> bool {
+        self.given == other.given
+    }
+}
+
+impl Eq for StoreUrl {}
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,7 +93,8 @@ impl FromStr for StoreUrl {
             return invalid("nodePreference must be leader: other nodes may not have the last events yet");
         }
         readable_certificates(&settings)?;
-        Ok(Self { settings, shown: format!("{scheme}://{hosts}?prefix={}", names.prefix), names })
+        let shown = format!("{scheme}://{hosts}?prefix={}", names.prefix);
+        Ok(Self { settings, shown, names, given: text.to_owned() })
     }
 }
 

@@ -1,0 +1,3 @@
+//! What a server says and does while the database is away.
+
+use super::*;
