@@ -1,5 +1,7 @@
 //! The claims that an imported log needs: its tasks hold keys, and a log of one server has no claims.
 
+use futures_util::{StreamExt, TryStreamExt, stream};
+
 use super::record::{Claim, Key, VERSION};
 use crate::store::aside::AsideExpected;
 use crate::store::{AppendError, EventStore};
@@ -7,9 +9,30 @@ use crate::streams::messages::ExecuteError;
 use crate::task::TaskId;
 use crate::views::Views;
 
+/// Events that are read at once.
+const PAGE: usize = 1000;
+/// Claims that are written at the same time.
+const AT_ONCE: usize = 64;
+
+/// Folds the log and claims each key that a task holds: the number of claims. An import calls it once all events are in
+/// the store, and before a server serves it. It may be called again, whether or not it succeeded before.
+///
+/// # Errors
+/// See [`write`].
+pub async fn claim_open_keys(store: &EventStore) -> Result<usize, ExecuteError> {
+    let mut views = Views::default();
+    while views.position() < store.head().position {
+        for recorded in store.read_all(views.position(), PAGE).await? {
+            views.apply(&recorded);
+        }
+    }
+    let claims: Vec<Claim> = open_claims(&views).collect();
+    stream::iter(&claims).map(|claim| write(store, claim)).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+    Ok(claims.len())
+}
+
 /// The claim of each key that these views show as held: the unique keys of the tasks that are not final, and all
-/// idempotency keys. The views must hold the whole log, and the log must be in the store before the first claim is written
-/// with [`write`] and before a server begins to serve it.
+/// idempotency keys. The views must hold the whole log. [`write`] writes a claim.
 pub fn open_claims(views: &Views) -> impl Iterator<Item = Claim> {
     let unique = views.unique_keys().map(|(owner, key, task)| begun(Key::unique(owner, key), task, None));
     let idempotency = views
