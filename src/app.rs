@@ -48,6 +48,9 @@ use watch::{Watch, Watched};
 
 /// How long running attempts are waited for on the way out; what still runs then is recorded as lost by the next start.
 const DRAIN: Duration = Duration::from_secs(2);
+/// The shortest lease on a cluster: within it a server has to write three records.
+const CLUSTER_LEASE_MIN: Duration = Duration::from_secs(3);
+
 /// Why a Taskbell did not start. Nothing runs and the log is closed again.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -60,6 +63,9 @@ pub enum StartError {
     /// An operation of the operating system failed: what was tried, and its error.
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
+    /// A lease is set that is too short for a cluster, whose servers tell each other of heartbeats through the log's database.
+    #[error("a lease of {0:?} is too short: on a cluster a lease lives for at least 3 s")]
+    ShortLease(Duration),
     /// A handler could not be registered.
     #[error(transparent)]
     Handler(#[from] NotRegistered),
@@ -159,6 +165,9 @@ impl Taskbell {
         let threads = Threads::start();
         let registry = Registry::start(&store, &threads.shards);
         let settings = Arc::new(options.settings.with_defaults(options.handlers.policies()));
+        if store.is_shared() && settings.shortest_lease() < CLUSTER_LEASE_MIN {
+            return Err(StartError::ShortLease(settings.shortest_lease()));
+        }
         let metrics = Metrics::new().map_err(|error| StartError::Io("metrics", io::Error::other(error)))?;
         let meter = Meter::new(metrics.clone(), settings.names().chain([BULK_CANCEL]));
         let parts = Parts {

@@ -19,6 +19,7 @@ use super::threads::Threads;
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::policies::KindPolicies;
+use crate::dispatch::shares::Shares;
 use crate::projection::freshness::Freshness;
 use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
@@ -64,8 +65,11 @@ impl Subscribers {
         let Parts { store, read, registry, capacity, settings, unique, firing, freshness } = parts;
         let audience = Audience::default();
         let dispatcher = Dispatcher::new(registry.clone(), read.clone(), Arc::clone(&capacity), Arc::clone(&settings));
+        let shares = Shares::default();
+        let dispatcher =
+            if store.is_shared() { dispatcher.on_cluster(store.clone(), shares.clone()) } else { dispatcher };
         let hub = Hub::new(read.clone(), capacity, store.clone(), freshness.clone(), audience.clone());
-        let scheduler = Scheduler::new(registry.clone(), read.clone(), unique, firing);
+        let scheduler = Scheduler::new(registry.clone(), read.clone(), unique, firing).with_shares(shares);
         let cascade = Cascade::new(registry, read, store, settings);
         Self {
             dispatcher: start_caught_up(&threads.dispatch, &freshness, dispatcher),

@@ -4,7 +4,7 @@
 //! [`EventStore`] has three variants with the same behaviour, which `tests/store_contract.rs` describes.
 //! Reading order: [`recorded`] (what the log holds), this file (appends, reads, subscriptions), `memory` (the shortest
 //! implementation), `sqlite` (the durable one), `cluster` (a database that several servers share), `encoded` (an append on
-//! its way into the log), `recent` (the newest events in memory), [`subscription`] (following the log), [`codec`] and
+//! its way into the log), [`aside`] (streams that are not part of the log), `recent` (the newest events in memory), [`subscription`] (following the log), [`codec`] and
 //! [`upcast`] (JSON to events), [`chain`] (tamper evidence). The reasons why something fails are in `error`.
 
 use std::fmt;
@@ -16,6 +16,8 @@ use uuid::Uuid;
 
 use crate::task::{Position, Revision, Timestamp};
 
+#[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
+pub mod aside;
 pub mod chain;
 #[cfg(feature = "eventstore")]
 mod cluster;

@@ -117,15 +117,15 @@ impl TakeBody {
 impl<'a> LeaseDoc<'a> {
     /// The lease has lived since it was granted, while this answer waited for the views.
     fn new(granted: &'a Granted, (granted_at, granted_time): (Instant, Timestamp)) -> Self {
-        let Granted { task, attempt, secret, created, ttl } = granted;
+        let Granted { task, attempt, secret, created, left } = granted;
         Self {
             lease: format!("{task}.{attempt}.{secret}"),
             task_id: *task,
             kind: &created.kind,
             input: &created.input,
             attempt: *attempt,
-            deadline: granted_time.plus(*ttl),
-            left_ms: ttl.saturating_sub(granted_at.elapsed()).as_millis(),
+            deadline: granted_time.plus(*left),
+            left_ms: left.saturating_sub(granted_at.elapsed()).as_millis(),
             title: &created.title,
             owner: &created.owner,
             labels: &created.labels,

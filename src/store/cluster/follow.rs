@@ -156,7 +156,7 @@ impl Session for Follower {
 }
 
 /// Hands on what the subscription gives until it ends; why it has.
-async fn receive(mut subscription: Subscription, messages: mpsc::Sender<SubscriptionEvent>) -> String {
+pub(super) async fn receive(mut subscription: Subscription, messages: mpsc::Sender<SubscriptionEvent>) -> String {
     loop {
         match subscription.next_subscription_event().await {
             Ok(message) => {
@@ -169,7 +169,7 @@ async fn receive(mut subscription: Subscription, messages: mpsc::Sender<Subscrip
     }
 }
 
-async fn ended(receiving: JoinHandle<String>) -> String {
+pub(super) async fn ended(receiving: JoinHandle<String>) -> String {
     match receiving.await {
         Ok(why) => why,
         Err(error) => error.try_into_panic().map_or_else(|error| error.to_string(), |panic| panic_text(&*panic)),
