@@ -176,10 +176,7 @@ impl EventStore {
             Backend::Memory(store) => streams.iter().map(|stream| store.read_stream(stream, Revision(0))).collect(),
             Backend::Sqlite(store) => store.read_streams(streams).await?,
             #[cfg(feature = "eventstore")]
-            Backend::Cluster(store) => {
-                let reads = streams.iter().map(|stream| store.read_past(stream, Revision(0)));
-                futures_util::future::try_join_all(reads).await?
-            }
+            Backend::Cluster(store) => store.read_pasts(&streams).await?,
         };
         let whole = |events: &Vec<Arc<Recorded>>| events.iter().zip(0..).all(|(event, n)| event.revision.0 == n);
         if !read.iter().all(whole) {

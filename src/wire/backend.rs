@@ -20,7 +20,7 @@ pub(super) trait Backend: Send + Sync + 'static {
     /// The members of the cluster, this one included.
     fn members(&self) -> Vec<Member>;
 
-    /// Whether writes are taken, so that clients are told of batch appends.
+    /// Whether the backend takes writes. The methods for them are advertised to clients only then.
     fn is_writable(&self) -> bool;
 
     /// The position of the last event; none where there is no event.
@@ -29,8 +29,8 @@ pub(super) trait Backend: Send + Sync + 'static {
     /// Returns when the last event lies after `end`.
     async fn wait_beyond(&self, end: Option<WirePosition>) -> Result<(), Refusal>;
 
-    /// Returns when the subscription that waits is to end with OK. No server should do that; the stand-in does, for tests.
-    async fn wait_for_end_of_subscription(&self) {
+    /// Returns when the subscriptions that run now are to end with OK, which only a test wants.
+    async fn subscriptions_end(&self) {
         std::future::pending::<()>().await;
     }
 

@@ -18,7 +18,7 @@ use crate::store::{EventStore, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
 
 /// Serves the log on a loopback address until the server is stopped or dropped. Clients can read and subscribe; writes are
-/// refused with `access-denied`. Port 0 takes any free port, which [`Server::addr`] says.
+/// refused with `access-denied`. Port 0 takes any free port, which [`Server::addr`] returns. The server keeps the log open.
 ///
 /// # Errors
 /// See [`ServeError`].

@@ -56,7 +56,7 @@ impl Server {
         let stopping = stop.clone();
         std::thread::Builder::new().name("taskbell-wire".to_owned()).spawn(move || {
             run(addr, backend, started, &stopping);
-            // The receiver is gone where the server was dropped and not stopped.
+            // Nothing receives it if the server was dropped and not stopped.
             let _ = ended.send(());
         })?;
         let addr = start.await.map_err(|_| io::Error::other("the thread ended before it listened"))??;
@@ -100,8 +100,10 @@ fn run<B: Backend>(
         match listen(addr).await {
             Ok((listener, addr)) => {
                 let serving = serve(listener, Arc::new(backend(addr)));
-                // The caller may be gone; then the server was dropped, and stops.
-                let _ = started.send(Ok(addr));
+                if started.send(Ok(addr)).is_err() {
+                    // The caller has given up, and nothing would stop the server.
+                    return;
+                }
                 tokio::select! {
                     () = stop.cancelled() => {}
                     served = serving => if let Err(error) = served {

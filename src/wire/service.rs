@@ -57,11 +57,21 @@ async fn serve_read<B: Backend>(backend: Arc<B>, responses: Responses, what: Wha
         What::All { from, backwards, count, filter } => {
             read_all(backend, &responses, (*from, *backwards), (*count, filter.as_ref())).await
         }
-        What::FollowStream { stream, after } => follow_stream(backend, &responses, stream, *after).await,
-        What::FollowAll { after, filter } => follow_all(backend, &responses, *after, filter.as_ref()).await,
+        What::FollowStream { .. } | What::FollowAll { .. } => tokio::select! {
+            ended = serve_subscription(backend, &responses, &what) => ended,
+            () = backend.subscriptions_end() => Ok(()),
+        },
     };
     if let Err(Stop::Refused(refusal)) = ended {
         responses.refuse(refusal).await;
+    }
+}
+
+async fn serve_subscription(backend: &dyn Backend, responses: &Responses, what: &What) -> Result<(), Stop> {
+    match what {
+        What::FollowStream { stream, after } => follow_stream(backend, responses, stream, *after).await,
+        What::FollowAll { after, filter } => follow_all(backend, responses, *after, filter.as_ref()).await,
+        What::Stream { .. } | What::All { .. } => Ok(()),
     }
 }
 

@@ -102,7 +102,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// Tells the subscriber of a change; true where there are no more events now. A full page means that there are.
+    /// Notifies the subscriber of a change. Returns whether it has every event; after a full page it has not.
     async fn note(
         &mut self,
         responses: &Responses,
@@ -201,7 +201,6 @@ async fn wait(backend: &dyn Backend, responses: &Responses, end: Option<WirePosi
     tokio::select! {
         grown = backend.wait_beyond(end) => Ok(grown?),
         () = responses.sender.closed() => Err(Stop::Gone),
-        () = backend.wait_for_end_of_subscription() => Err(Stop::Gone),
     }
 }
 

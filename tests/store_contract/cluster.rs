@@ -167,7 +167,7 @@ async fn a_subscription_that_the_database_ends_with_ok_begins_anew() {
     let fixture = Fixture::start().await;
     let store = fixture.store().await;
     for events in 1..=3 {
-        fixture.database.end_a_subscription();
+        fixture.database.end_subscriptions();
         let why = unhealthy(&store).await;
         assert!(why.contains("the database ended the subscription"), "{why}");
         let store = ready(store.clone()).await;

@@ -3,7 +3,7 @@
 //!
 //! ```sh
 //! npm ci --prefix tests/wire/clients/node
-//! pip install --require-hashes -r tests/wire/clients/python/requirements.txt
+//! pip install --no-deps --require-hashes -r tests/wire/clients/python/requirements.txt
 //! cargo test --test taskbell wire::foreign -- --ignored
 //! ```
 

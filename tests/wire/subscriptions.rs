@@ -59,7 +59,7 @@ async fn filters_take_patterns_on_streams_and_types() {
 }
 
 #[tokio::test]
-async fn a_pattern_that_is_none_is_refused() {
+async fn an_invalid_pattern_is_refused() {
     let world = World::new().await;
     let filter = SubscriptionFilter::on_stream_name().regex("(");
     let mut follower = Follower::all(&world.client, StreamPosition::Start, Some(filter));
@@ -147,7 +147,7 @@ async fn a_subscriber_gets_each_event_once_while_others_write() {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_falls_a_page_behind_is_told_and_catches_up() {
+async fn a_subscriber_that_falls_a_page_behind_is_notified_and_catches_up() {
     let world = World::new().await;
     let mut follower = Follower::all(&world.client, StreamPosition::Start, None);
     assert_eq!(follower.take(2).await, [Seen::Confirmed, Seen::CaughtUp]);

@@ -124,6 +124,29 @@ async fn an_event_without_a_type_names_what_is_required() {
 }
 
 #[tokio::test]
+async fn a_test_can_end_subscriptions_with_ok() {
+    let world = World::new().await;
+    // All of `$all`, as a subscription without a filter.
+    let options = [field(2, &field(2, b"")), field(6, b""), field(8, b"")].concat();
+    let subscription = call(world.server.addr(), "Read", &[], framed(&field(1, &options)));
+    tokio::pin!(subscription);
+    // The subscription runs as soon as it waits in the frozen database, and goes on when it thaws.
+    world.database.freeze();
+    let end = async {
+        world.database.wait_for_hanging(1).await;
+        world.database.thaw();
+        loop {
+            world.database.end_subscriptions();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        found = &mut subscription => assert_trailers(&found, &[("grpc-status", "0")]),
+        () = end => unreachable!(),
+    }
+}
+
+#[tokio::test]
 async fn a_method_that_is_not_served_is_unimplemented() {
     let world = World::new().await;
     let found = call(world.server.addr(), "Unknown", &[], framed(b"")).await;

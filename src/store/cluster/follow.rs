@@ -25,6 +25,8 @@ use crate::store::{Head, ReadError, Recorded};
 const CHANNEL: usize = 1024;
 /// Messages that are numbered before the events are published together.
 const BATCH: usize = 512;
+/// The type of the event that ends a stream for ever.
+const TOMBSTONE: &str = "$streamDeleted";
 /// A subscription that held for so long was of use, also where no event came.
 const USEFUL: Duration = Duration::from_secs(1);
 
@@ -177,6 +179,9 @@ impl Numbering {
             return check_metadata(stream, event).map(|()| None);
         }
         let Some(stream) = names.shown(&event.stream_id) else { return Ok(None) };
+        if event.event_type == TOMBSTONE {
+            return Err(ReadError::Damaged(format!("{stream} was deleted in the database")));
+        }
         let decoded = record::decode(stream, event).map_err(|error| self.at_next_position(error))?;
         check_revision(shared, stream, event.revision)?;
         let numbered = record::number(decoded, &mut self.head);

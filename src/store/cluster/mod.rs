@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -38,6 +39,9 @@ use follow::Follower;
 use shared::Shared;
 use supervise::supervise;
 pub use url::StoreUrl;
+
+/// Streams that one call reads at the same time.
+const READS: usize = 256;
 
 pub(in crate::store) struct Cluster {
     shared: Arc<Shared>,
@@ -80,6 +84,15 @@ impl Cluster {
         from: Revision,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
         read::past(&self.shared, stream, from).await
+    }
+
+    /// The whole past of each stream, many read at the same time.
+    pub(in crate::store) async fn read_pasts(
+        &self,
+        streams: &[StreamName],
+    ) -> Result<Vec<Vec<Arc<Recorded>>>, ReadError> {
+        let reads = stream::iter(streams).map(|stream| self.read_past(stream, Revision(0)));
+        reads.buffered(READS).try_collect().await
     }
 
     pub(in crate::store) async fn read_all(

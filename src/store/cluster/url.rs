@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use eventstore::ClientSettings;
+use eventstore::{ClientSettings, NodePreference};
 
 use crate::store::StreamName;
 
@@ -78,6 +78,9 @@ impl FromStr for StoreUrl {
         let settings = settings.map_err(|error| InvalidUrl(reason(&error, credentials)))?;
         if settings.max_discover_attempts() < 2 {
             return invalid("maxDiscoverAttempts must be at least 2: the client never connects with fewer");
+        }
+        if settings.node_preference() != NodePreference::Leader {
+            return invalid("nodePreference must be leader: other nodes may not have the last events yet");
         }
         readable_certificates(&settings)?;
         Ok(Self { settings, shown: format!("{scheme}://{hosts}?prefix={}", names.prefix), names })
@@ -252,6 +255,7 @@ mod tests {
             ("esdb://db?tlsCaFile=/nowhere/ca.pem", "tlsCaFile /nowhere/ca.pem can't be read"),
             ("esdb://db?tlsCaFile=/dev/null", "holds no"),
             ("esdb://db?nodePreference=any", "node preference"),
+            ("esdb://db?nodePreference=follower", "must be leader"),
         ] {
             assert!(refused(text).contains(reason), "{text}: {}", refused(text));
         }

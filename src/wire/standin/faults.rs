@@ -10,10 +10,10 @@ use tokio::sync::{Notify, watch};
 pub(super) struct Faults {
     is_frozen: watch::Sender<bool>,
     are_answers_held: watch::Sender<bool>,
-    ended_subscription: Notify,
     latency: Mutex<Duration>,
     /// Requests that wait for a switch.
     hanging: watch::Sender<usize>,
+    ended: Notify,
 }
 
 impl Faults {
@@ -29,15 +29,6 @@ impl Faults {
         *self.latency.lock().unwrap_or_else(PoisonError::into_inner) = latency;
     }
 
-    pub(super) fn end_a_subscription(&self) {
-        self.ended_subscription.notify_one();
-    }
-
-    /// Waits for one call of [`Self::end_a_subscription`].
-    pub(super) async fn end_of_a_subscription(&self) {
-        self.ended_subscription.notified().await;
-    }
-
     /// Waits while the database is frozen.
     pub(super) async fn before_request(&self) {
         self.released(&self.is_frozen).await;
@@ -50,6 +41,14 @@ impl Faults {
             tokio::time::sleep(latency).await;
         }
         self.released(&self.are_answers_held).await;
+    }
+
+    pub(super) fn end_subscriptions(&self) {
+        self.ended.notify_waiters();
+    }
+
+    pub(super) async fn subscriptions_end(&self) {
+        self.ended.notified().await;
     }
 
     /// Returns when at least `count` requests hang.

@@ -1,8 +1,8 @@
 //! A stand-in for the database, in memory: for tests only. It takes writes by the rules of EventStoreDB: expected revisions,
 //! idempotency by event id, soft deletes, tombstones, stream metadata, sparse positions, limits.
 //!
-//! `commit` has the rules of a write, `streams` what is kept, `metadata` what truncates a stream, `faults` the switches by
-//! which tests disturb it, `node` one server of its cluster.
+//! `commit` holds the rules of a write, `streams` the events, `metadata` the truncation of streams, `faults` the switches by
+//! which tests disturb the database, `node` one server of its cluster.
 
 use std::io;
 use std::net::SocketAddr;
@@ -61,12 +61,7 @@ impl Database {
     pub async fn serve(&self, addr: SocketAddr) -> io::Result<Server> {
         let node = Arc::new(Node::default());
         let backend = NodeBackend::new(self.clone(), Arc::clone(&node));
-        let server = WireServer::start(addr, move |addr| {
-            backend.node().listens_on(addr);
-            backend
-        })
-        .await?;
-        self.nodes(|nodes| nodes.push(Arc::clone(&node)));
+        let server = WireServer::start(addr, move |addr| backend.listens_on(addr)).await?;
         Ok(Server { node, database: self.clone(), running: Some(server) })
     }
 
@@ -110,16 +105,16 @@ impl Database {
         self.shared.faults.hold_answers(hold);
     }
 
-    /// Ends a subscription that waits for an event, or else the next one that will, with the status OK: which no server should
-    /// do, because some clients take it for a message and call again at once.
-    pub fn end_a_subscription(&self) {
-        self.shared.faults.end_a_subscription();
-    }
-
     /// Returns when at least so many requests hang, by [`Database::freeze`] or [`Database::hold_answers`]. A subscription
     /// that has something to read counts too.
     pub async fn wait_for_hanging(&self, count: usize) {
         self.shared.faults.wait_for_hanging(count).await;
+    }
+
+    /// Ends the subscriptions that run now with OK. A database should never do that: the Rust client then calls itself in a
+    /// loop that doesn't yield.
+    pub fn end_subscriptions(&self) {
+        self.shared.faults.end_subscriptions();
     }
 
     /// Answers each write so much later; the write itself is done at once.

@@ -38,10 +38,6 @@ impl Node {
         self.state(|state| state.addr)
     }
 
-    pub(super) fn listens_on(&self, addr: SocketAddr) {
-        self.state(|state| state.addr = addr);
-    }
-
     pub(super) fn set_leader(&self, leader: Option<SocketAddr>) {
         self.state(|state| state.leader = leader);
     }
@@ -66,15 +62,18 @@ impl NodeBackend {
         Self { database, node }
     }
 
-    pub(super) fn node(&self) -> &Node {
-        &self.node
+    /// Makes the server a member of the cluster.
+    pub(super) fn listens_on(self, addr: SocketAddr) -> Self {
+        self.node.state(|state| state.addr = addr);
+        self.database.nodes(|nodes| nodes.push(Arc::clone(&self.node)));
+        self
     }
 
     async fn thawed(&self) {
         self.database.shared.faults.before_request().await;
     }
 
-    /// Carries a write out, tells the subscribers, and answers when the faults allow it.
+    /// Carries a write out, notifies the subscribers, and returns when the faults allow an answer.
     async fn write<T>(&self, write: impl FnOnce(&Database) -> T) -> T {
         self.thawed().await;
         let written = write(&self.database);
@@ -112,8 +111,8 @@ impl Backend for NodeBackend {
         grown.map_err(|_| Refusal::Unavailable("the database is gone".to_owned()))
     }
 
-    async fn wait_for_end_of_subscription(&self) {
-        self.database.shared.faults.end_of_a_subscription().await;
+    async fn subscriptions_end(&self) {
+        self.database.shared.faults.subscriptions_end().await;
     }
 
     async fn all_forwards(&self, from: Bound<WirePosition>, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {

@@ -41,7 +41,7 @@ async fn a_subscription_through_many_faults_has_no_gaps_and_no_repeats() {
                 in_time(writing).await.unwrap();
                 proxy.cut();
             }
-            4 => database.end_a_subscription(),
+            4 => database.end_subscriptions(),
             5 => {
                 in_time(writing).await.unwrap();
                 proxy.cut();

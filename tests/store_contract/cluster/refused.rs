@@ -82,6 +82,25 @@ async fn settings_that_let_the_database_forget_events_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_was_deleted_in_the_database_is_refused() {
+    let fixture = Fixture::start().await;
+    for is_soft in [true, false] {
+        let store = ready(connect(fixture.server.addr(), if is_soft { "soft" } else { "hard" })).await;
+        let (task, intruder) = (stream(), intruder(fixture.server.addr()));
+        store.append(first(&task, "t")).await.unwrap();
+        if is_soft {
+            let options = eventstore::DeleteStreamOptions::default();
+            intruder.delete_stream(format!("soft.{task}"), &options).await.unwrap();
+        } else {
+            let options = eventstore::TombstoneStreamOptions::default();
+            intruder.tombstone_stream(format!("hard.{task}"), &options).await.unwrap();
+        }
+        let why = failure(&store).await;
+        assert!(why.contains(task.as_str()) && why.contains(if is_soft { "$tb" } else { "deleted" }), "{why}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_of_a_later_version_stops_the_log_at_its_position() {
     let fixture = Fixture::start().await;
     let store = fixture.store().await;
