@@ -10,6 +10,8 @@ mod crash;
 mod dispatch;
 mod event_contract;
 mod library;
+#[cfg(feature = "eventstore")]
+mod log_import;
 mod projection;
 #[cfg(feature = "eventstore")]
 mod proxy;

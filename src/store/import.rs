@@ -6,14 +6,16 @@
 //! What is sent again, by this process or by a later one, has the same ids at the same expected revisions: the database
 //! writes it once.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{AppendError, EncodedAppend, EventStore, Hash, OpenError, ReadError, Recorded, StoreUrl};
 use crate::task::Position;
 
-/// Events that are read at once.
-const PAGE: usize = 1000;
+/// Events that are read at once. A page ends at a multiple of it and an append within its page: an import that continues
+/// another one divides the events in the same way, so that what it sends again are the same appends.
+const PAGE: u64 = 1000;
 /// Events that one append holds at most.
 const APPEND: usize = 100;
 /// Bytes of one append, unless a single event is larger. The database's default limit is 1 MiB.
@@ -42,8 +44,11 @@ pub enum Step {
 }
 
 /// Why a log was not imported.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ImportError {
+    /// The log can't be opened: most often, because its server still runs.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The log can't be read, or is damaged.
     #[error("the log that is to be imported: {0}")]
     Source(ReadError),
@@ -63,19 +68,14 @@ pub enum ImportError {
     Different(String),
 }
 
-impl From<OpenError> for ImportError {
-    fn from(error: OpenError) -> Self {
-        Self::Unreachable { at: Position(0), why: error.to_string() }
-    }
-}
-
-/// Copies the log `from` to the cluster, continues a copy that was begun, and compares every event at the end.
+/// Copies the log in the folder `data` to the cluster, continues a copy that was begun, and compares every event at the end.
 ///
-/// Nothing else may write to either log meanwhile: no server runs on the folder or on the cluster's prefix.
+/// The folder is locked meanwhile. Nothing else may write to the cluster's prefix: no server runs on it yet.
 ///
 /// # Errors
 /// See [`ImportError`].
-pub async fn import(from: &EventStore, to: &StoreUrl, report: &mut dyn FnMut(Step)) -> Result<Imported, ImportError> {
+pub async fn import(data: &Path, to: &StoreUrl, report: &mut (dyn FnMut(Step) + Send)) -> Result<Imported, ImportError> {
+    let from = &EventStore::open(data)?;
     let to_cluster = EventStore::connect_as(to.clone(), from.epoch())?;
     ready(&to_cluster).await?;
     let (mut done, mut hash) = begun(from, &to_cluster).await?;
@@ -137,7 +137,7 @@ async fn begun(from: &EventStore, to: &EventStore) -> Result<(Position, Hash), I
 
 /// The next events of the log to import, whose hashes continue the chain; none at its end.
 async fn page(from: &EventStore, after: Position, hash: Hash) -> Result<Option<Vec<Arc<Recorded>>>, ImportError> {
-    let events = from.read_all(after, PAGE).await.map_err(ImportError::Source)?;
+    let events = from.read_all(after, rest_of_page(after)).await.map_err(ImportError::Source)?;
     let mut hash = hash;
     for event in &events {
         hash = event.expected_hash(hash);
@@ -147,6 +147,10 @@ async fn page(from: &EventStore, after: Position, hash: Hash) -> Result<Option<V
         }
     }
     Ok((!events.is_empty()).then_some(events))
+}
+
+fn rest_of_page(after: Position) -> usize {
+    usize::try_from(PAGE - after.0 % PAGE).unwrap_or(1)
 }
 
 /// The events in runs of one stream, each small enough for one append.
@@ -208,13 +212,13 @@ fn interfered(event: &Recorded) -> ImportError {
 }
 
 /// Reads the cluster's log from its beginning, with new connections, and compares each event with its original.
-async fn verify(from: &EventStore, to: &StoreUrl, report: &mut dyn FnMut(Step)) -> Result<(), ImportError> {
+async fn verify(from: &EventStore, to: &StoreUrl, report: &mut (dyn FnMut(Step) + Send)) -> Result<(), ImportError> {
     let copy = EventStore::connect_as(to.clone(), from.epoch())?;
     ready(&copy).await?;
     let mut at = Position(0);
     loop {
-        let originals = from.read_all(at, PAGE).await.map_err(ImportError::Source)?;
-        let copies = copy.read_all(at, PAGE).await.map_err(|error| unread(error, at))?;
+        let originals = from.read_all(at, rest_of_page(at)).await.map_err(ImportError::Source)?;
+        let copies = copy.read_all(at, rest_of_page(at)).await.map_err(|error| unread(error, at))?;
         let same = |(original, copy): (&Arc<Recorded>, &Arc<Recorded>)| {
             (original.position, original.id, original.hash) == (copy.position, copy.id, copy.hash)
         };
