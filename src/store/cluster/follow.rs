@@ -51,6 +51,9 @@ impl Follower {
     }
 
     async fn follow(&mut self) -> Result<(), String> {
+        if let Some(failure) = self.shared.failure() {
+            return Err(failure.to_string());
+        }
         let client = connect::connect(&self.shared).await?;
         self.check_place(&client).await?;
         let subscription = client.subscribe_to_all(&read::subscription(&self.shared, self.log.place)).await;
@@ -138,6 +141,9 @@ impl Session for Follower {
     }
 
     fn ended(&mut self, why: String) {
+        if self.shared.is_subscribed() {
+            self.shared.connection.give_up(&why);
+        }
         self.shared.subscription_ended(why);
     }
 

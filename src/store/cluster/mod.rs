@@ -127,11 +127,7 @@ impl Cluster {
 
     /// Waits until the log has failed for the rest of this process.
     pub(in crate::store) async fn failure(&self) -> ReadError {
-        let mut failure = self.shared.watch_failure();
-        match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
-            Ok(Some(failure)) => failure,
-            Ok(None) | Err(_) => ReadError::Unavailable("the log is closed".to_owned()),
-        }
+        self.shared.failed().await
     }
 }
 
