@@ -12,6 +12,8 @@ mod event_contract;
 mod library;
 #[cfg(feature = "eventstore")]
 mod log_import;
+#[cfg(feature = "eventstore")]
+mod log_listen;
 mod projection;
 #[cfg(feature = "eventstore")]
 mod proxy;
