@@ -15,6 +15,9 @@ use crate::views::Limits;
 pub struct Config {
     /// The address it listens on. Port 0: the operating system chooses a free port.
     pub listen: SocketAddr,
+    /// The loopback address on which the log is served read-only to clients of EventStoreDB; none: it isn't.
+    #[cfg(feature = "eventstore")]
+    pub log_listen: Option<SocketAddr>,
     /// The folder of the log; it is created where it is missing. None keeps the log in memory.
     pub data: Option<PathBuf>,
     /// The log of a cluster, which several servers share. Where it is set, `data` is not used and no folder is created.
@@ -38,6 +41,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7070)),
+            #[cfg(feature = "eventstore")]
+            log_listen: None,
             data: Some(PathBuf::from("./taskbell-data")),
             #[cfg(feature = "eventstore")]
             store: None,

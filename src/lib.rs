@@ -140,7 +140,7 @@ mod streams;
 mod task;
 #[cfg(all(feature = "server", not(feature = "testing")))]
 mod views;
-// Nothing in the program starts it yet.
+// Only the tests build a log that takes writes over it.
 #[cfg(all(feature = "eventstore", not(feature = "testing")))]
 #[allow(dead_code, unused_imports)]
 mod wire;
@@ -197,6 +197,10 @@ pub mod server {
 /// What the program of this package needs of the library. It may change in any release.
 #[doc(hidden)]
 pub mod internal {
+    #[cfg(feature = "eventstore")]
+    pub use crate::store::StoreUrl;
+    #[cfg(feature = "eventstore")]
+    pub use crate::store::import::{ImportError, Imported, Step, import};
     pub use crate::task::backoff::BackOff;
     pub use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_own};
 }

@@ -12,6 +12,10 @@ mod crash;
 mod dispatch;
 mod event_contract;
 mod library;
+#[cfg(feature = "eventstore")]
+mod log_import;
+#[cfg(feature = "eventstore")]
+mod log_listen;
 mod projection;
 #[cfg(feature = "eventstore")]
 mod proxy;

@@ -15,6 +15,9 @@ mod codec;
 mod exercise;
 mod folder;
 
+#[cfg(feature = "eventstore")]
+pub use cluster::{ANY_PORT, connect, in_time, ready};
+
 fn meta() -> Meta {
     let request_id = Some("r-1".to_owned());
     Meta { actor: "ann".to_owned(), via: Via::Http, correlation_id: new_id(), causation_id: Some(new_id()), request_id }
@@ -79,11 +82,11 @@ fn next(stream: &StreamName, after: u64) -> Append {
     append(stream, Expected::Revision(Revision(after)), vec![new_event(queued())])
 }
 
-async fn all_events(store: &EventStore) -> Vec<Arc<Recorded>> {
+pub async fn all_events(store: &EventStore) -> Vec<Arc<Recorded>> {
     store.read_all(Position(0), usize::MAX).await.unwrap()
 }
 
 /// The events as the API serves them.
-fn lines(events: &[Arc<Recorded>]) -> Vec<String> {
+pub fn lines(events: &[Arc<Recorded>]) -> Vec<String> {
     events.iter().map(|event| serde_json::to_string(&**event).unwrap()).collect()
 }

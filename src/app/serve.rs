@@ -44,8 +44,28 @@ const REASON_SHOWN: Duration = Duration::from_secs(1);
 pub fn run(config: Config) -> Result<(), StartError> {
     System::new().block_on(async {
         let listen = config.listen;
-        serve(start(config).await?, listen).await
+        #[cfg(feature = "eventstore")]
+        let log_listen = config.log_listen;
+        let taskbell = start(config).await?;
+        #[cfg(feature = "eventstore")]
+        let log = serve_log(&taskbell, log_listen).await?;
+        let served = serve(taskbell, listen).await;
+        #[cfg(feature = "eventstore")]
+        if let Some(log) = log {
+            log.stop().await;
+        }
+        served
     })
+}
+
+/// Serves the log to clients of EventStoreDB, where an address is set.
+#[cfg(feature = "eventstore")]
+async fn serve_log(taskbell: &Taskbell, addr: Option<SocketAddr>) -> Result<Option<crate::wire::Server>, StartError> {
+    let Some(addr) = addr else { return Ok(None) };
+    let failed = |error| StartError::Io("can't serve the log", io::Error::other(error));
+    let server = crate::wire::serve(taskbell.state.store.clone(), addr).await.map_err(failed)?;
+    tracing::info!("the log is served read-only on esdb://{}?tls=false", server.addr());
+    Ok(Some(server))
 }
 
 async fn start(config: Config) -> Result<Taskbell, StartError> {

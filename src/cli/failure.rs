@@ -29,6 +29,12 @@ impl Failure {
         Self::new(2, sentence)
     }
 
+    /// Exit code 4: what is there already forbids it.
+    #[cfg(feature = "eventstore")]
+    pub fn refused(sentence: impl Into<String>) -> Self {
+        Self::new(4, sentence)
+    }
+
     /// Exit code 5: no server answered, or it is not available now.
     pub fn unreachable(sentence: impl Into<String>) -> Self {
         Self::new(5, sentence)

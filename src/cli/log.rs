@@ -23,6 +23,9 @@ pub enum Log {
     Tail(Tail),
     /// Show the last position and the hash of the whole log
     Head(Head),
+    /// Copy the log of a stopped server into a cluster; run again, it continues
+    #[cfg(feature = "eventstore")]
+    Import(super::log_import::Import),
 }
 
 #[derive(Debug, Args)]
@@ -57,6 +60,8 @@ impl Log {
         match self {
             Self::Tail(tail) => &mut tail.connect,
             Self::Head(head) => &mut head.connect,
+            #[cfg(feature = "eventstore")]
+            Self::Import(import) => &mut import.connect,
         }
     }
 
@@ -64,6 +69,8 @@ impl Log {
         match self {
             Self::Tail(tail) => tail.run().await,
             Self::Head(head) => head.run().await,
+            #[cfg(feature = "eventstore")]
+            Self::Import(import) => import.run().await,
         }
     }
 }

@@ -11,6 +11,8 @@ mod demo;
 mod list;
 mod live;
 mod log;
+#[cfg(feature = "eventstore")]
+mod log_import;
 mod retry;
 mod runtime;
 mod serve;

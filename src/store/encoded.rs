@@ -4,6 +4,8 @@
 //! gives them their revisions, positions and hashes ([`EncodedAppend::into_recorded`]).
 
 use std::fmt;
+#[cfg(feature = "eventstore")]
+use std::sync::Arc;
 
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -40,6 +42,16 @@ impl EncodedAppend {
         };
         let size = events.iter().flatten().map(|event| event.meta.get().len() + event.data.get().len()).sum();
         Self { stream, expected, events, size }
+    }
+
+    /// The same events as in another log, byte for byte: consecutive ones of one stream. None where there is no event.
+    #[cfg(feature = "eventstore")]
+    pub(super) fn copy(events: &[Arc<Recorded>]) -> Option<Self> {
+        let first = events.first()?;
+        let expected = first.revision.0.checked_sub(1).map_or(Expected::NoStream, |last| Expected::Revision(Revision(last)));
+        let size = events.iter().map(|event| event.size()).sum();
+        let events = events.iter().map(|event| EncodedEvent::copy(event)).collect();
+        Some(Self { stream: first.stream.clone(), expected, events: Ok(events), size })
     }
 
     /// The events, for a database that gives them their revisions itself.
@@ -83,6 +95,13 @@ impl EncodedEvent {
             NewEvent { event, ..new }
         };
         Ok(Self { new, kind, version, meta, data })
+    }
+
+    #[cfg(feature = "eventstore")]
+    fn copy(event: &Recorded) -> Self {
+        let Recorded { id, time, kind, version, meta, event, raw_meta, raw_data, .. } = event;
+        let new = NewEvent { id: *id, time: *time, meta: meta.clone(), event: event.clone() };
+        Self { new, kind, version: *version, meta: raw_meta.clone(), data: raw_data.clone() }
     }
 
     fn into_recorded(self, stream: StreamName, revision: Revision, head: &mut Head) -> Recorded {

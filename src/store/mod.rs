@@ -25,6 +25,8 @@ pub mod codec;
 mod encoded;
 mod error;
 mod event;
+#[cfg(feature = "eventstore")]
+pub mod import;
 mod memory;
 mod recent;
 pub mod recorded;
@@ -106,7 +108,13 @@ impl EventStore {
     /// [`OpenError::Threads`] where the system starts no threads.
     #[cfg(feature = "eventstore")]
     pub fn connect(url: StoreUrl) -> Result<Self, OpenError> {
-        cluster::Cluster::open(url).map(|store| Self(Backend::Cluster(Arc::new(store))))
+        Self::connect_as(url, new_id())
+    }
+
+    /// The same; a log that doesn't exist yet gets this id.
+    #[cfg(feature = "eventstore")]
+    fn connect_as(url: StoreUrl, epoch: Uuid) -> Result<Self, OpenError> {
+        cluster::Cluster::open(url, epoch).map(|store| Self(Backend::Cluster(Arc::new(store))))
     }
 
     /// Writes all events of one append or none. The answer is the revision of its last event, and comes when the events are

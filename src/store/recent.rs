@@ -39,7 +39,7 @@ struct Ring {
 
 impl Ring {
     fn push(&mut self, event: Arc<Recorded>, by_stream: bool) {
-        self.bytes += size(&event);
+        self.bytes += event.size();
         if by_stream {
             self.streams.entry(event.stream.clone()).or_default().push_back(Arc::clone(&event));
         }
@@ -49,7 +49,7 @@ impl Ring {
     /// Removes the oldest event; false where there is none.
     fn pop(&mut self) -> bool {
         let Some(oldest) = self.events.pop_front() else { return false };
-        self.bytes -= size(&oldest);
+        self.bytes -= oldest.size();
         if let Some(stream) = self.streams.get_mut(&oldest.stream) {
             stream.pop_front();
             if stream.is_empty() {
@@ -104,8 +104,4 @@ impl RecentEvents {
         let skip = usize::try_from((after.0 + 1).checked_sub(first)?).ok()?;
         Some(ring.events.iter().skip(skip).take(limit).cloned().collect())
     }
-}
-
-fn size(event: &Recorded) -> usize {
-    event.raw_meta.get().len() + event.raw_data.get().len()
 }

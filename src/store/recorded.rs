@@ -88,6 +88,11 @@ impl RawEvent<'_> {
 }
 
 impl Recorded {
+    /// Bytes of its JSON.
+    pub(super) fn size(&self) -> usize {
+        self.raw_meta.get().len() + self.raw_data.get().len()
+    }
+
     /// Reads an event from the JSON text that it serialises to.
     ///
     /// # Errors

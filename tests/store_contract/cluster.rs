@@ -25,7 +25,7 @@ pub(super) struct Fixture {
     pub(super) server: Server,
 }
 
-pub(super) const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 impl Fixture {
     pub(super) async fn start() -> Self {
@@ -48,7 +48,7 @@ impl Fixture {
 }
 
 /// A store that may not have an answer yet.
-fn connect(addr: SocketAddr, prefix: &str) -> EventStore {
+pub fn connect(addr: SocketAddr, prefix: &str) -> EventStore {
     connect_to(&format!("esdb://{addr}?tls=false&prefix={prefix}"))
 }
 
@@ -56,7 +56,7 @@ fn connect_to(url: &str) -> EventStore {
     EventStore::connect(url.parse().unwrap()).unwrap()
 }
 
-async fn ready(store: EventStore) -> EventStore {
+pub async fn ready(store: EventStore) -> EventStore {
     in_time(store.wait_for_health(true)).await.unwrap();
     store
 }
@@ -66,7 +66,7 @@ async fn unhealthy(store: &EventStore) -> String {
     in_time(store.wait_for_health(false)).await.unwrap_err()
 }
 
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
+pub async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("this takes too long")
 }
 

@@ -55,6 +55,10 @@ pub(super) struct Settings {
     /// Address to listen on (loopback only) [default: 127.0.0.1:7070]
     #[arg(long, env = "TASKBELL_LISTEN", value_name = "ADDRESS")]
     pub(super) listen: Option<String>,
+    /// Address on which clients of EventStoreDB can read the log (loopback only), like 127.0.0.1:2113 [default: none]
+    #[cfg(feature = "eventstore")]
+    #[arg(long, env = "TASKBELL_LOG_LISTEN", value_name = "ADDRESS")]
+    pub(super) log_listen: Option<String>,
     /// Folder of the log [default: ./taskbell-data]
     #[arg(long, env = "TASKBELL_DATA", value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
@@ -146,6 +150,8 @@ impl Settings {
     fn over(self, below: Self) -> Self {
         Self {
             listen: self.listen.or(below.listen),
+            #[cfg(feature = "eventstore")]
+            log_listen: self.log_listen.or(below.log_listen),
             data: self.data.or(below.data),
             store: self.store.or(below.store),
             content_roots: self.content_roots.or(below.content_roots),
@@ -189,7 +195,9 @@ impl Settings {
         let (kinds_set, queues_set) = (self.kind.unwrap_or_default(), self.queue.unwrap_or_default());
         let (settings, limits) = tables::check(kinds_set, queues_set, self.max_running_per_key)?;
         let config = Config {
-            listen: self.listen.map_or(Ok(defaults.listen), |text| listen(&text))?,
+            listen: self.listen.map_or(Ok(defaults.listen), |text| listen("listen", &text))?,
+            #[cfg(feature = "eventstore")]
+            log_listen: self.log_listen.map(|text| listen("log_listen", &text)).transpose()?,
             content_roots: roots(self.content_roots.unwrap_or_default(), data_in_use.as_deref())?,
             data: data_in_use,
             #[cfg(feature = "eventstore")]
@@ -204,16 +212,16 @@ impl Settings {
     }
 }
 
-fn listen(text: &str) -> Result<SocketAddr, SettingsError> {
+fn listen(setting: &'static str, text: &str) -> Result<SocketAddr, SettingsError> {
     let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
     let Ok(address) = numeric.as_deref().unwrap_or(text).parse::<SocketAddr>() else {
-        return refuse("listen", format!("{text:?} is not an address with a port, like 127.0.0.1:7070"));
+        return refuse(setting, format!("{text:?} is not an address with a port, like 127.0.0.1:7070"));
     };
     if address.ip().is_loopback() {
         return Ok(address);
     }
     refuse(
-        "listen",
+        setting,
         format!(
             "{address} can be reached from outside this machine, and this release has no authentication yet: \
              only a loopback address, like 127.0.0.1:{}, is accepted",

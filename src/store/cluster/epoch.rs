@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::client::describe;
 use super::shared::Shared;
-use crate::store::{ReadError, new_id};
+use crate::store::ReadError;
 
 /// The client goes to the leader by itself once a node has named it.
 const TRIES: u32 = 3;
@@ -28,7 +28,7 @@ pub(super) async fn check(client: &Client, shared: &Shared) -> Result<(), String
     let stream = shared.url.names.beside("epoch");
     let found = match (find(client, &stream).await?, shared.epoch.get()) {
         (None, None) => {
-            create(client, &stream).await?;
+            create(client, &stream, shared.new_epoch).await?;
             find(client, &stream).await?
         }
         (found, _) => found,
@@ -63,8 +63,7 @@ async fn read(client: &Client, stream: &str) -> eventstore::Result<Uuid> {
     Ok(epoch)
 }
 
-async fn create(client: &Client, stream: &str) -> Result<(), String> {
-    let epoch = new_id();
+async fn create(client: &Client, stream: &str, epoch: Uuid) -> Result<(), String> {
     let event = EventData::json("Epoch", &Epoch { epoch }).map_err(|error| error.to_string())?.id(epoch);
     let options = AppendToStreamOptions::default().expected_revision(ExpectedRevision::NoStream);
     match client.append_to_stream(stream, &options, event).await {

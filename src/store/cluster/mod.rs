@@ -55,10 +55,10 @@ pub(in crate::store) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the threads, and waits for nothing.
-    pub(in crate::store) fn open(url: StoreUrl) -> Result<Self, OpenError> {
+    /// Starts the threads, and waits for nothing. The log gets the id `new_epoch` where the database has none yet.
+    pub(in crate::store) fn open(url: StoreUrl, new_epoch: Uuid) -> Result<Self, OpenError> {
         let threads = |source| OpenError::Threads(source);
-        let shared = Arc::new(Shared::new(url));
+        let shared = Arc::new(Shared::new(url, new_epoch));
         let stop = watch::Sender::new(false);
         let client = supervise("taskbell-store", stop.subscribe(), Connecting(Arc::clone(&shared))).map_err(threads)?;
         let follower = Follower::new(Arc::clone(&shared));

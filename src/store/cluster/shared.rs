@@ -24,6 +24,8 @@ pub(super) struct Shared {
     pub(super) index: Index,
     /// The id of the log; unknown until the database has answered once.
     pub(super) epoch: OnceLock<Uuid>,
+    /// The id that the log gets where the database has none yet.
+    pub(super) new_epoch: Uuid,
     /// Tells the follower to subscribe anew.
     pub(super) resubscribe: Notify,
     failure: watch::Sender<Option<ReadError>>,
@@ -45,7 +47,7 @@ enum Following {
 }
 
 impl Shared {
-    pub(super) fn new(url: StoreUrl) -> Self {
+    pub(super) fn new(url: StoreUrl, new_epoch: Uuid) -> Self {
         let empty = Head { position: Position(0), hash: Hash::ZERO, time: None };
         let why = "the first connection is being made".to_owned();
         Self {
@@ -54,6 +56,7 @@ impl Shared {
             recent: RecentEvents::new(empty, RECENT),
             index: Index::new(),
             epoch: OnceLock::new(),
+            new_epoch,
             resubscribe: Notify::new(),
             failure: watch::Sender::new(None),
             following: watch::Sender::new(Following::Down { since: now(), why }),
