@@ -21,6 +21,8 @@ pub mod chain;
 #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
 mod cluster;
 pub mod codec;
+#[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
+pub mod conformance;
 mod encoded;
 mod error;
 mod event;
@@ -37,6 +39,8 @@ pub use crate::clock::{new_id, now};
 #[cfg(feature = "eventstore")]
 #[cfg_attr(not(feature = "testing"), allow(unused_imports))] // until `serve` has `--store`
 pub use cluster::StoreUrl;
+#[cfg(all(feature = "eventstore", any(feature = "testing", feature = "cli")))]
+pub use cluster::check;
 pub use encoded::EncodedAppend;
 pub use error::{AppendError, OpenError, ReadError};
 pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamOf, Via};
@@ -305,6 +309,16 @@ impl EventStore {
             Backend::Memory(_) | Backend::Sqlite(_) => std::future::pending().await,
             #[cfg(feature = "eventstore")]
             Backend::Cluster(store) => store.failure().await,
+        }
+    }
+
+    /// Whether other servers may write to it.
+    #[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
+    fn is_cluster(&self) -> bool {
+        match &self.0 {
+            Backend::Memory(_) | Backend::Sqlite(_) => false,
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(_) => true,
         }
     }
 

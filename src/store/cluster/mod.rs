@@ -21,6 +21,8 @@ use super::{AppendError, OpenError, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
 
 mod append;
+#[cfg(any(feature = "testing", feature = "cli"))]
+pub mod check;
 mod client;
 mod connect;
 mod epoch;

@@ -38,6 +38,18 @@ pub struct StoreUrl {
     shown: String,
 }
 
+#[cfg(any(feature = "testing", feature = "cli"))]
+impl StoreUrl {
+    pub(super) fn prefix(&self) -> &str {
+        &self.names.prefix
+    }
+
+    /// The same database with another prefix, which must be valid.
+    pub(super) fn with_prefix(&self, prefix: String) -> Self {
+        Self { names: Names { prefix }, ..self.clone() }
+    }
+}
+
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown)
