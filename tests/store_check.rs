@@ -5,8 +5,8 @@ use std::process::{Output, Stdio};
 use serde_json::Value;
 use taskbell::internal::StoreUrl;
 use taskbell::internal::store_check::{RULES, check_rule};
-use taskbell::store::conformance::CHECKS;
 use taskbell::store::EventStore;
+use taskbell::store::conformance::CHECKS;
 use taskbell::wire;
 use taskbell::wire::standin::Database;
 
@@ -30,8 +30,8 @@ every_rule! {
     other_events_at_an_old_revision_are_refused_with_the_last_one
     a_repeated_append_whose_later_events_differ_writes_nothing
     the_bytes_of_an_event_are_kept
-    an_append_of_900_kb_is_written
-    an_append_of_2_mb_is_written_or_refused_because_of_its_size
+    an_append_of_900_kilobytes_is_written
+    an_append_of_2_megabytes_is_written_or_refused_because_of_its_size
     a_subscription_is_confirmed_first_and_says_when_it_has_caught_up
     two_clients_receive_all_events_in_the_order_of_their_commits
     a_subscription_continues_after_the_event_where_the_last_one_ended
@@ -81,6 +81,16 @@ async fn run(to: std::net::SocketAddr, more: &[&str]) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_is_refused_without_its_password() {
+    let mut command = taskbell();
+    command.args(["store", "check"]).env("TASKBELL_STORE", "esdb://admin:s3cret@db:port?tls=false");
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let sentence = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{sentence}");
+    assert!(sentence.contains("--store: ") && !sentence.contains("s3cret"), "{sentence}");
+}
+
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
@@ -89,20 +99,25 @@ fn stdout(output: &Output) -> String {
 async fn the_command_prints_each_check_and_leaves_only_deleted_streams() {
     let database = Database::new();
     let server = database.serve(ANY_PORT).await.unwrap();
+    // What was there before is neither read nor deleted.
+    let others = crate::store_contract::ready(crate::store_contract::connect(server.addr(), "shopcheck")).await;
+    let before = database.all().len();
     let output = run(server.addr(), &[]).await;
     let text = stdout(&output);
+    drop(others);
     assert!(output.status.success(), "{text}");
     let checks = RULES.concat().len() + CHECKS.concat().len();
     assert!(text.contains(&format!("{checks} checks, all hold")), "{text}");
     for needed in ["an append that is repeated is written once", "the chain of hashes verifies", "$maxCount 2"] {
         assert!(text.contains(needed), "no {needed:?} in {text}");
     }
-    for stream in database.streams().iter().filter(|stream| !stream.starts_with("$$")) {
+    for stream in database.all()[before..].iter().map(|event| &event.stream).filter(|name| !name.starts_with("$$")) {
         assert!(stream.starts_with("shopcheck"), "{stream}");
         let metadata = database.stream(&format!("$${stream}"));
         let last = metadata.last().unwrap_or_else(|| panic!("{stream} is not deleted"));
         assert!(String::from_utf8_lossy(&last.data).contains("$tb"), "{stream} is not deleted");
     }
+    assert!(database.stream("$$shopcheck_aux.epoch").is_empty());
     let events = database.all().iter().filter(|event| !event.stream.starts_with("$$")).count();
     assert!(events < 5000, "{events} events");
 }

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 pub use taskbell::store::conformance::sample::lines;
-use taskbell::store::conformance::sample::{append, attempt_failed, created, first, new_event, next, queued, seen, stream};
+use taskbell::store::conformance::sample::{
+    append, attempt_failed, created, first, new_event, next, queued, seen, stream,
+};
 use taskbell::store::{EventStore, Expected, LogEvent, Recorded, now};
 use taskbell::task::{Position, Revision};
 

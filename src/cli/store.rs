@@ -2,12 +2,15 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use taskbell::internal::StoreUrl;
 use taskbell::internal::store_check::{Finding, Left, check};
 
 use super::client::Connect;
 use super::failure::Failure;
+use super::log_import::parsed;
 use super::out;
+
+const CLUSTER: &str =
+    "The cluster, like esdb://db1,db2,db3; the checks use names of their own beside those of its prefix";
 
 /// Looks after a cluster.
 #[derive(Debug, Subcommand)]
@@ -19,9 +22,8 @@ pub enum Store {
 /// Checks a cluster.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// The cluster, like esdb://db1,db2,db3; the checks use names of their own beside those of its prefix
-    #[arg(long, value_name = "URL")]
-    store: StoreUrl,
+    #[arg(long, env = "TASKBELL_STORE", hide_env_values = true, value_name = "URL", help = CLUSTER)]
+    store: String,
     #[arg(skip)]
     connect: Connect,
 }
@@ -43,6 +45,7 @@ impl Store {
 impl Check {
     async fn run(self) -> Result<(), Failure> {
         let Self { store, connect } = self;
+        let store = parsed("--store", &store)?;
         let (mut findings, mut printed) = (Vec::new(), Ok(()));
         if !connect.json {
             out::line(&row("operation", "needed", "time", "seen"))?;

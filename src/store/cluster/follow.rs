@@ -46,8 +46,8 @@ struct Numbering {
 
 impl Follower {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let head = shared.recent.head();
-        Self { shared, log: Numbering { head, place: None, last: None }, has_progressed: false }
+        let log = Numbering { head: shared.recent.head(), place: shared.url.start, last: None };
+        Self { shared, log, has_progressed: false }
     }
 
     async fn follow(&mut self) -> Result<(), String> {

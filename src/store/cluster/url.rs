@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use eventstore::{ClientSettings, NodePreference};
 
+use super::index::Place;
 use crate::store::StreamName;
 
 /// The prefix of an address that names none.
@@ -35,6 +36,8 @@ const KEYS: [&str; 14] = [
 pub struct StoreUrl {
     pub(super) settings: ClientSettings,
     pub(super) names: Names,
+    /// Where the database's log is read from; none: from its beginning. No event of this log may lie before.
+    pub(super) start: Option<Place>,
     shown: String,
 }
 
@@ -47,6 +50,11 @@ impl StoreUrl {
     /// The same database with another prefix, which must be valid.
     pub(super) fn with_prefix(&self, prefix: String) -> Self {
         Self { names: Names { prefix }, ..self.clone() }
+    }
+
+    /// The same log, of which no event lies at this place of the database's log or before.
+    pub(super) fn after(self, start: Option<Place>) -> Self {
+        Self { start, ..self }
     }
 }
 
@@ -95,7 +103,7 @@ impl FromStr for StoreUrl {
             return invalid("nodePreference must be leader: other nodes may not have the last events yet");
         }
         readable_certificates(&settings)?;
-        Ok(Self { settings, shown: format!("{scheme}://{hosts}?prefix={}", names.prefix), names })
+        Ok(Self { settings, shown: format!("{scheme}://{hosts}?prefix={}", names.prefix), names, start: None })
     }
 }
 

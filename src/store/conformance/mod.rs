@@ -9,7 +9,6 @@ use std::pin::Pin;
 
 use super::EventStore;
 
-
 mod appends;
 mod reads;
 pub mod sample;

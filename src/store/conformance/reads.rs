@@ -84,7 +84,8 @@ pub(super) async fn the_chain_of_hashes_verifies(store: EventStore) -> Outcome {
     let middle = chain::verify(Hash::ZERO, begin).map_err(damaged)?;
     ensure_eq!("the hash at the end", chain::verify(middle, rest), Ok(store.head().hash));
     ensure!(chain::verify(middle, rest.get(1..).unwrap_or_default()).is_err(), "a chain without an event verifies");
-    let served = lines(&events).iter().map(|line| Recorded::from_json(line).map(Arc::new)).collect::<Result<Vec<_>, _>>();
+    let served =
+        lines(&events).iter().map(|line| Recorded::from_json(line).map(Arc::new)).collect::<Result<Vec<_>, _>>();
     let served = served.map_err(damaged)?;
     ensure_eq!("the hash of the served events", chain::verify(Hash::ZERO, &served), Ok(store.head().hash));
     ensure_eq!("the served events", lines(&served), lines(&events));

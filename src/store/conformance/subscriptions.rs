@@ -67,7 +67,8 @@ pub(super) async fn a_subscription_gives_each_event_once_while_others_write(stor
     // Each append to a cluster is a request of its own.
     let each = if store.is_cluster() { 200 } else { 1500 };
     let writers: Vec<_> = (0..WRITERS).map(|_| tokio::spawn(write_stream(store.clone(), each))).collect();
-    let readers: Vec<_> = (0..3).map(|_| tokio::spawn(read_once(store.subscribe(Position(0)), WRITERS * each))).collect();
+    let readers: Vec<_> =
+        (0..3).map(|_| tokio::spawn(read_once(store.subscribe(Position(0)), WRITERS * each))).collect();
     for ended in join_all(readers.into_iter().chain(writers)).await {
         ended.map_err(|error| error.to_string())??;
     }

@@ -8,12 +8,12 @@ use super::said;
 use crate::store::conformance::{Outcome, ensure, ensure_eq};
 use crate::store::new_id;
 
-/// The last revision that a refusal names; `None` where the stream is missing.
-fn conflict(written: &Written) -> Option<Option<u64>> {
+/// Whether the append was refused because the stream ends at this revision; `None`: because it is missing.
+fn is_conflict(written: &Written, last: Option<u64>) -> bool {
     match written {
-        Err(Error::WrongExpectedVersion { current: CurrentRevision::Current(current), .. }) => Some(Some(*current)),
-        Err(Error::WrongExpectedVersion { current: CurrentRevision::NoStream, .. }) => Some(None),
-        Ok(_) | Err(_) => None,
+        Err(Error::WrongExpectedVersion { current: CurrentRevision::Current(current), .. }) => Some(*current) == last,
+        Err(Error::WrongExpectedVersion { current: CurrentRevision::NoStream, .. }) => last.is_none(),
+        Ok(_) | Err(_) => false,
     }
 }
 
@@ -53,10 +53,10 @@ pub(super) async fn other_events_at_an_old_revision_are_refused_with_the_last_on
     let other = [other];
     for expected in [ExpectedRevision::NoStream, ExpectedRevision::Exact(0), ExpectedRevision::Exact(7)] {
         let refused = database.append(&stream, expected, &other).await;
-        ensure!(conflict(&refused) == Some(Some(2)), "at {expected}: {refused:?}");
+        ensure!(is_conflict(&refused, Some(2)), "at {expected}: {refused:?}");
     }
     let missing = database.append(&database.stream("b"), ExpectedRevision::Exact(0), &other).await;
-    ensure!(conflict(&missing) == Some(None), "a missing stream at revision 0: {missing:?}");
+    ensure!(is_conflict(&missing, None), "a missing stream at revision 0: {missing:?}");
     Ok("4 refusals, each with the last revision".to_owned())
 }
 
@@ -74,7 +74,8 @@ pub(super) async fn a_repeated_append_whose_later_events_differ_writes_nothing(d
 
 pub(super) async fn the_bytes_of_an_event_are_kept(database: Database) -> Outcome {
     let stream = database.stream("a");
-    let [data, metadata] = [r#"{"n":1.00,"text":"ü\u00fc\n","long":123456789012345678901234567890}"#, r#"{"k":[1e2, null]}"#];
+    let [data, metadata] =
+        [r#"{"n":1.00,"text":"ü\u00fc\n","long":123456789012345678901234567890}"#, r#"{"k":[1e2, null]}"#];
     let raw = |text: &str| RawValue::from_string(text.to_owned()).map_err(|error| error.to_string());
     let (data, metadata) = (raw(data)?, raw(metadata)?);
     let event = EventData::json("Checked", &data).and_then(|event| event.id(new_id()).metadata_as_json(&metadata));
@@ -94,14 +95,14 @@ fn large(bytes: usize) -> Result<EventData, String> {
     Ok(event.map_err(|error| error.to_string())?.id(new_id()))
 }
 
-pub(super) async fn an_append_of_900_kb_is_written(database: Database) -> Outcome {
+pub(super) async fn an_append_of_900_kilobytes_is_written(database: Database) -> Outcome {
     let events = [large(450_000)?, large(450_000)?];
     let written = database.write(&database.stream("a"), ExpectedRevision::NoStream, &events).await?;
     ensure_eq!("revision", written.next_expected_version, 1);
     Ok("2 events of 450 kB in one append".to_owned())
 }
 
-pub(super) async fn an_append_of_2_mb_is_written_or_refused_because_of_its_size(database: Database) -> Outcome {
+pub(super) async fn an_append_of_2_megabytes_is_written_or_refused_because_of_its_size(database: Database) -> Outcome {
     let stream = database.stream("a");
     let seen = match database.append(&stream, ExpectedRevision::NoStream, &[large(2_000_000)?]).await {
         Ok(_) => return Ok("written".to_owned()),

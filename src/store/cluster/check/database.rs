@@ -22,6 +22,8 @@ pub(super) struct Database {
     pub(super) client: Client,
     /// A second client, as another server has it.
     pub(super) other: Client,
+    /// Where subscriptions begin: after all that was there before.
+    pub(super) start: StreamPosition<Position>,
     /// What the names of this rule's streams begin with.
     pub(super) prefix: String,
 }

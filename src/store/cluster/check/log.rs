@@ -22,7 +22,7 @@ pub(super) async fn a_subscription_is_confirmed_first_and_says_when_it_has_caugh
     let stream = database.stream("a");
     let (mut ids, old) = events(3)?;
     database.write(&stream, ExpectedRevision::NoStream, &old).await?;
-    let mut following = database.follow(StreamPosition::Start).await;
+    let mut following = database.follow(database.start).await;
     let first = following.next().await?;
     ensure!(matches!(first, SubscriptionEvent::Confirmed(_)), "the first message is {first:?}");
     let mut received = Vec::new();
@@ -44,7 +44,7 @@ pub(super) async fn a_subscription_is_confirmed_first_and_says_when_it_has_caugh
 }
 
 pub(super) async fn two_clients_receive_all_events_in_the_order_of_their_commits(database: Database) -> Outcome {
-    let mut before = database.follow(StreamPosition::Start).await;
+    let mut before = database.follow(database.start).await;
     // The client subscribes when the first message is taken.
     before.next().await?;
     let mut written = Vec::new();
@@ -58,7 +58,7 @@ pub(super) async fn two_clients_receive_all_events_in_the_order_of_their_commits
     }
     let live = before.take(written.len()).await?;
     let prefixes = [format!("{}.", database.prefix)];
-    let later = Following::begin(&database.other, &prefixes, StreamPosition::Start, 32).await.take(written.len()).await?;
+    let later = Following::begin(&database.other, &prefixes, database.start, 32).await.take(written.len()).await?;
     ensure_eq!("events while they were written", ids(&live), written);
     ensure_eq!("events of another client later", ids(&later), written);
     let places = |events: &[RecordedEvent]| events.iter().map(|event| event.position).collect::<Vec<_>>();
@@ -70,7 +70,7 @@ pub(super) async fn two_clients_receive_all_events_in_the_order_of_their_commits
 pub(super) async fn a_subscription_continues_after_the_event_where_the_last_one_ended(database: Database) -> Outcome {
     let (ids, events) = events(10)?;
     database.write(&database.stream("a"), ExpectedRevision::NoStream, &events).await?;
-    let mut first = database.follow(StreamPosition::Start).await;
+    let mut first = database.follow(database.start).await;
     let received = first.take(4).await?;
     let place = received.last().map(|event| event.position).ok_or("no event")?;
     let rest = database.follow(StreamPosition::Position(place)).await.take(6).await?;
@@ -82,7 +82,7 @@ pub(super) async fn a_subscription_continues_after_the_event_where_the_last_one_
 pub(super) async fn a_subscription_continues_after_a_checkpoint(database: Database) -> Outcome {
     let (ids, wanted) = events(2)?;
     database.write(&database.stream("a"), ExpectedRevision::NoStream, wanted.get(..1).unwrap_or_default()).await?;
-    let mut following = database.follow(StreamPosition::Start).await;
+    let mut following = database.follow(database.start).await;
     ensure_eq!("the first event", Some(following.event().await?.id), ids.first().copied());
     let (_, unwanted) = events(100)?;
     // Not followed: the name goes on with another character.
@@ -105,7 +105,7 @@ pub(super) async fn a_subscription_continues_after_a_checkpoint(database: Databa
 pub(super) async fn an_event_is_read_at_its_own_position(database: Database) -> Outcome {
     let (ids, events) = events(5)?;
     database.write(&database.stream("a"), ExpectedRevision::NoStream, &events).await?;
-    for (event, id) in database.follow(StreamPosition::Start).await.take(5).await?.iter().zip(ids) {
+    for (event, id) in database.follow(database.start).await.take(5).await?.iter().zip(ids) {
         let options = ReadAllOptions::default().position(StreamPosition::Position(event.position)).max_count(1);
         let read = async { database.client.read_all(&options).await?.next().await };
         let read = read.await.map_err(|error| said(&error))?.and_then(|read| read.event);

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use eventstore::Client;
+use eventstore::{Client, CurrentRevision, Position, StreamPosition};
 use tokio::sync::oneshot;
 
 use super::client::describe;
@@ -26,12 +26,11 @@ mod database;
 mod log;
 mod streams;
 
-use clean::Start;
 pub use clean::Left;
 use database::Database;
 
 /// How long one check may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long a new log may take to be healthy.
 const READY: Duration = Duration::from_secs(15);
 
@@ -67,8 +66,8 @@ pub const RULES: [&[Rule]; 3] = [
         appends::other_events_at_an_old_revision_are_refused_with_the_last_one
         appends::a_repeated_append_whose_later_events_differ_writes_nothing
         appends::the_bytes_of_an_event_are_kept
-        appends::an_append_of_900_kb_is_written
-        appends::an_append_of_2_mb_is_written_or_refused_because_of_its_size
+        appends::an_append_of_900_kilobytes_is_written
+        appends::an_append_of_2_megabytes_is_written_or_refused_because_of_its_size
     },
     rules! { "database log":
         log::a_subscription_is_confirmed_first_and_says_when_it_has_caught_up
@@ -113,10 +112,9 @@ impl Finding {
 pub async fn check(url: &StoreUrl, report: &mut (dyn FnMut(Finding) + Send)) -> Result<Left, String> {
     reachable(&url.settings).await?;
     let scratch = scratch(url);
-    let start = {
-        let url = url.clone();
-        apart(move || async move { Start::find(&client(&url)?).await }).await?
-    };
+    let to = url.clone();
+    let end = apart(move || async move { clean::end(&client(&to)?).await }).await?;
+    let url = &url.clone().after(end);
     for (rule, number) in RULES.concat().into_iter().zip(1..) {
         report(check_rule(url, rule, format!("{scratch}r{number}")).await);
     }
@@ -126,7 +124,7 @@ pub async fn check(url: &StoreUrl, report: &mut (dyn FnMut(Finding) + Send)) -> 
         let checking = check_store(&log, check, &mut is_usable);
         report(Finding::of(check.operation, check.name, checking).await);
     }
-    Ok(clean(url, start, scratch).await)
+    Ok(clean(url, scratch).await)
 }
 
 /// `<prefix>check<random>`, with room for the number of a check.
@@ -140,7 +138,7 @@ fn scratch(url: &StoreUrl) -> String {
 pub async fn check_rule(url: &StoreUrl, rule: Rule, prefix: String) -> Finding {
     let url = url.clone();
     let checking = apart(move || async move {
-        let database = Database { client: client(&url)?, other: client(&url)?, prefix };
+        let database = Database { client: client(&url)?, other: client(&url)?, start: start(&url), prefix };
         (rule.run)(database).await
     });
     Finding::of(rule.operation, rule.name, checking).await
@@ -161,10 +159,15 @@ async fn check_store(url: &StoreUrl, check: Check, is_usable: &mut bool) -> Outc
     check.run(store).await
 }
 
-async fn clean(url: &StoreUrl, start: Start, scratch: String) -> Left {
+async fn clean(url: &StoreUrl, scratch: String) -> Left {
     let (url, prefix) = (url.clone(), scratch.clone());
-    let cleaned = apart(move || async move { start.clean(&client(&url)?, &prefix).await }).await;
+    let cleaned = apart(move || async move { clean::clean(&client(&url)?, start(&url), &prefix).await }).await;
     cleaned.unwrap_or_else(|why| Left { prefix: scratch, streams: Vec::new(), events: 0, failure: Some(why) })
+}
+
+/// Where subscriptions begin.
+fn start(url: &StoreUrl) -> StreamPosition<Position> {
+    url.start.map_or(StreamPosition::Start, |place| StreamPosition::Position(place.into()))
 }
 
 fn client(url: &StoreUrl) -> Result<Client, String> {
@@ -197,8 +200,8 @@ where
 /// The database's error as what was seen.
 fn said(error: &eventstore::Error) -> String {
     match error {
-        eventstore::Error::WrongExpectedVersion { expected, current } => {
-            format!("refused at revision {expected}: the stream is at {current}")
+        eventstore::Error::WrongExpectedVersion { current: CurrentRevision::Current(last), .. } => {
+            format!("refused, because the stream ends at revision {last}")
         }
         error => describe(error),
     }

@@ -2,7 +2,6 @@
 
 use eventstore::{
     AppendToStreamOptions, DeleteStreamOptions, Error, ExpectedRevision, ReadStreamOptions, StreamMetadataBuilder,
-    StreamPosition,
 };
 
 use super::database::{Database, Following, event, events};
@@ -26,7 +25,7 @@ pub(super) async fn a_truncated_stream_is_seen_in_the_log(database: Database) ->
     let options = DeleteStreamOptions::default();
     database.client.delete_stream(stream.as_str(), &options).await.map_err(|error| said(&error))?;
     let prefixes = [format!("$${}.", database.prefix)];
-    let change = Following::begin(&database.other, &prefixes, StreamPosition::Start, 32).await.event().await?;
+    let change = Following::begin(&database.other, &prefixes, database.start, 32).await.event().await?;
     ensure_eq!("the stream", change.stream_id, format!("$${stream}"));
     let metadata: serde_json::Value = change.as_json().map_err(|error| error.to_string())?;
     match metadata.get("$tb") {
