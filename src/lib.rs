@@ -199,6 +199,8 @@ pub mod server {
 pub mod internal {
     #[cfg(feature = "eventstore")]
     pub use crate::store::StoreUrl;
+    #[cfg(all(feature = "eventstore", any(feature = "testing", feature = "cli")))]
+    pub use crate::store::check as store_check;
     #[cfg(feature = "eventstore")]
     pub use crate::store::import::{ImportError, Imported, Step, import};
     pub use crate::task::backoff::BackOff;

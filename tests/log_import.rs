@@ -75,7 +75,7 @@ fn url(addr: std::net::SocketAddr) -> StoreUrl {
 }
 
 async fn import_quietly(folder: &Folder, server: &Server) -> Result<Imported, ImportError> {
-    in_time(import(folder.path(), &url(server.addr()), &mut |_| {})).await
+    in_time(import(folder.path(), &url(server.addr()), &mut |_| {})).await.map(|(imported, _)| imported)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,7 +83,9 @@ async fn the_copy_has_the_same_bytes_positions_hashes_views_and_id() {
     let folder = Folder::with(400).await;
     let (database, server) = database().await;
     let mut steps = Vec::new();
-    let imported = in_time(import(folder.path(), &url(server.addr()), &mut |step| steps.push(step))).await.unwrap();
+    let (imported, store) =
+        in_time(import(folder.path(), &url(server.addr()), &mut |step| steps.push(step))).await.unwrap();
+    folder.is_in(&database, &store).await;
     assert_eq!((imported.position, imported.hash, imported.copied), (folder.head.position, folder.head.hash, 400));
     assert_eq!(steps, [Step::Copied(Position(400)), Step::Verified(Position(400))]);
     folder.is_in(&database, &ready(connect(server.addr(), "taskbell")).await).await;
@@ -127,7 +129,7 @@ async fn connections_that_are_cut_and_answers_that_are_lost_leave_the_same_copy(
         }
     }))
     .await;
-    assert_eq!(imported.unwrap().copied, 3000);
+    assert_eq!(imported.unwrap().0.copied, 3000);
     drop(in_time(disturbing).await.unwrap());
     folder.is_in(&database, &ready(connect(server.addr(), "taskbell")).await).await;
 }

@@ -5,18 +5,19 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 use taskbell::OpenError;
-use taskbell::internal::{Imported, ImportError, Step, StoreUrl, import};
+use taskbell::internal::{ImportError, Imported, Step, StoreUrl, import};
 
 use super::client::Connect;
 use super::failure::Failure;
 use super::out;
 
+const CLUSTER: &str = "The cluster, like esdb://db1,db2,db3?prefix=taskbell; no server may run on this prefix yet";
+
 /// Copies the log of a stopped server into a cluster.
 #[derive(Debug, Args)]
 pub struct Import {
-    /// The cluster, like esdb://db1,db2,db3?prefix=taskbell; no server may run on this prefix yet
-    #[arg(long, value_name = "URL")]
-    to: StoreUrl,
+    #[arg(long, value_name = "URL", help = CLUSTER)]
+    to: String,
     /// Folder of the log to copy; its server is stopped
     #[arg(long, env = "TASKBELL_DATA", value_name = "DIR", default_value = "./taskbell-data")]
     data: PathBuf,
@@ -30,7 +31,8 @@ impl Import {
         if !data.join("log.db").is_file() {
             return Err(Failure::usage(format!("--data {}: there is no log", data.display())));
         }
-        let imported = import(&data, &to, &mut report).await.map_err(failure)?;
+        let to = parsed("--to", &to)?;
+        let (imported, _store) = import(&data, &to, &mut report).await.map_err(|error| failure(&error))?;
         let Imported { position, hash, copied } = imported;
         if connect.json {
             return out::json(&json!({"position": position, "hash": hash.to_string(), "copied": copied}).to_string());
@@ -41,6 +43,11 @@ impl Import {
     }
 }
 
+/// The address of a cluster. It may hold a password, so clap doesn't parse it: it would print an invalid one.
+pub(super) fn parsed(flag: &str, url: &str) -> Result<StoreUrl, Failure> {
+    url.parse().map_err(|error| Failure::usage(format!("{flag}: {error}")))
+}
+
 fn report(step: Step) {
     match step {
         Step::Copied(position) => out::note(&format!("copied up to position {position}")),
@@ -48,11 +55,13 @@ fn report(step: Step) {
     }
 }
 
-fn failure(error: ImportError) -> Failure {
+fn failure(error: &ImportError) -> Failure {
     let sentence = error.to_string();
     match error {
         ImportError::Open(OpenError::Locked(_)) | ImportError::Refused(_) => Failure::refused(sentence),
         ImportError::Open(_) | ImportError::Source(_) | ImportError::Different(_) => Failure::failed(sentence),
-        ImportError::Unreachable { .. } => Failure::unreachable(format!("{sentence}; run the same command to continue")),
+        ImportError::Unreachable { .. } => {
+            Failure::unreachable(format!("{sentence}; run the same command to continue"))
+        }
     }
 }

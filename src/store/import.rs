@@ -69,12 +69,17 @@ pub enum ImportError {
 }
 
 /// Copies the log in the folder `data` to the cluster, continues a copy that was begun, and compares every event at the end.
+/// Returns the log in the cluster too.
 ///
 /// The folder is locked meanwhile. Nothing else may write to the cluster's prefix: no server runs on it yet.
 ///
 /// # Errors
 /// See [`ImportError`].
-pub async fn import(data: &Path, to: &StoreUrl, report: &mut (dyn FnMut(Step) + Send)) -> Result<Imported, ImportError> {
+pub async fn import(
+    data: &Path,
+    to: &StoreUrl,
+    report: &mut (dyn FnMut(Step) + Send),
+) -> Result<(Imported, EventStore), ImportError> {
     let from = &EventStore::open(data)?;
     let to_cluster = EventStore::connect_as(to.clone(), from.epoch())?;
     ready(&to_cluster).await?;
@@ -87,8 +92,8 @@ pub async fn import(data: &Path, to: &StoreUrl, report: &mut (dyn FnMut(Step) + 
         report(Step::Copied(done));
     }
     drop(to_cluster);
-    verify(from, to, report).await?;
-    Ok(Imported { position: done, hash, copied: done.0 - before.0 })
+    let copy = verify(from, to, report).await?;
+    Ok((Imported { position: done, hash, copied: done.0 - before.0 }, copy))
 }
 
 /// Waits until the store has received everything. An empty database answers at once, a large log takes its time.
@@ -187,7 +192,11 @@ async fn copy(to: &EventStore, run: &[Arc<Recorded>], at: Position) -> Result<(P
     }
     received(to, last.position, at).await?;
     let head = to.head();
-    if (head.position, head.hash) == (last.position, last.hash) { Ok((last.position, last.hash)) } else { Err(interfered(last)) }
+    if (head.position, head.hash) == (last.position, last.hash) {
+        Ok((last.position, last.hash))
+    } else {
+        Err(interfered(last))
+    }
 }
 
 /// Waits until the store has received the event of this position.
@@ -212,7 +221,11 @@ fn interfered(event: &Recorded) -> ImportError {
 }
 
 /// Reads the cluster's log from its beginning, with new connections, and compares each event with its original.
-async fn verify(from: &EventStore, to: &StoreUrl, report: &mut (dyn FnMut(Step) + Send)) -> Result<(), ImportError> {
+async fn verify(
+    from: &EventStore,
+    to: &StoreUrl,
+    report: &mut (dyn FnMut(Step) + Send),
+) -> Result<EventStore, ImportError> {
     let copy = EventStore::connect_as(to.clone(), from.epoch())?;
     ready(&copy).await?;
     let mut at = Position(0);
@@ -227,7 +240,7 @@ async fn verify(from: &EventStore, to: &StoreUrl, report: &mut (dyn FnMut(Step) 
         }
         match originals.last() {
             Some(last) => at = last.position,
-            None => return Ok(()),
+            None => return Ok(copy),
         }
         report(Step::Verified(at));
     }

@@ -22,6 +22,8 @@ pub mod chain;
 #[cfg(feature = "eventstore")]
 mod cluster;
 pub mod codec;
+#[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
+pub mod conformance;
 mod encoded;
 mod error;
 mod event;
@@ -37,6 +39,8 @@ pub mod upcast;
 pub use crate::clock::{new_id, now};
 #[cfg(feature = "eventstore")]
 pub use cluster::{InvalidUrl, StoreUrl};
+#[cfg(all(feature = "eventstore", any(feature = "testing", feature = "cli")))]
+pub use cluster::check;
 pub use encoded::EncodedAppend;
 pub use error::{AppendError, OpenError, ReadError};
 pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamOf, Via};
@@ -301,6 +305,16 @@ impl EventStore {
             Backend::Memory(_) | Backend::Sqlite(_) => std::future::pending().await,
             #[cfg(feature = "eventstore")]
             Backend::Cluster(store) => store.failure().await,
+        }
+    }
+
+    /// Whether other servers may write to it.
+    #[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
+    fn is_cluster(&self) -> bool {
+        match &self.0 {
+            Backend::Memory(_) | Backend::Sqlite(_) => false,
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(_) => true,
         }
     }
 

@@ -24,6 +24,8 @@ use crate::task::{Position, Revision};
 
 mod append;
 mod aside;
+#[cfg(any(feature = "testing", feature = "cli"))]
+pub mod check;
 mod client;
 mod connect;
 mod epoch;
