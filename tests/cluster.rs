@@ -12,6 +12,7 @@ use taskbell::wire::standin::Server as Node;
 
 use crate::support::{Live, Server};
 
+mod leases;
 mod outage;
 mod shared;
 
