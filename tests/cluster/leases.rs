@@ -151,7 +151,8 @@ async fn a_server_that_is_cut_from_the_database_lets_its_worker_stop_before_anot
         while holder.beat(&one, 1.0).await != ["lost"] {}
         (holder.deadline, Instant::now())
     };
-    let ((next, taken), (deadline, told)) = tokio::join!(next, stopping);
+    let both = async { tokio::join!(next, stopping) };
+    let ((next, taken), (deadline, told)) = tokio::time::timeout(PATIENCE, both).await.expect("both happen");
     assert_eq!(next.task, task);
     assert!(deadline < taken && told < taken, "{:?} {:?}", taken - deadline, taken - told);
     next.succeed(&two).await;
