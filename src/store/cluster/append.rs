@@ -58,15 +58,16 @@ impl Appends {
         // A cluster that is away refuses all of them at the same time, however many wait for their turn.
         let begun = Instant::now();
         let chains = by_stream(appends).into_iter().map(|chain| self.write_in_order(shared, chain, begun));
-        let mut written = Vec::new();
-        for Sent { index, stream, answer } in join_all(chains).await.into_iter().flatten() {
-            written.extend(answer.as_ref().ok().map(|revision| (stream, *revision)));
-            if let Some(known) = answers.get_mut(index) {
-                *known = answer;
+        let sent: Vec<Sent> = join_all(chains).await.into_iter().flatten().collect();
+        let revision = |sent: &Sent| sent.answer.as_ref().ok().map(|revision| (sent.stream.clone(), *revision));
+        let written: Vec<_> = sent.iter().filter_map(revision).collect();
+        // What is late is durable all the same, unless the log has failed.
+        let in_time = shared.wait_until_delivered(&written, DELIVERY).await;
+        for sent in sent {
+            if let Some(answer) = answers.get_mut(sent.index) {
+                *answer = if in_time { sent.answer } else { unless_failed(shared, sent) };
             }
         }
-        // What is late is durable all the same.
-        shared.wait_until_delivered(&written, DELIVERY).await;
         answers
     }
 
@@ -79,6 +80,18 @@ impl Appends {
             answers.push(Sent { index, stream, answer: write_one(shared, append, begun).await });
         }
         answers
+    }
+}
+
+/// The answer where not all events were delivered. Once the log has failed, the database that has written them may not be
+/// that of this log.
+fn unless_failed(shared: &Shared, sent: Sent) -> Answer {
+    let revision = sent.answer?;
+    match shared.failure() {
+        Some(failure) if !shared.is_delivered(&sent.stream, revision, shared.recent.head().position) => {
+            Err(AppendError::ReadOnly(failure.to_string()))
+        }
+        _ => Ok(revision),
     }
 }
 
@@ -133,10 +146,12 @@ async fn write_one(shared: &Shared, append: EncodedAppend, begun: Instant) -> An
     let mut back_off = BackOff::new(Duration::from_millis(20), Duration::from_secs(1));
     let mut may_be_written = false;
     loop {
-        if let Some(failure) = shared.failure() {
-            return Err(AppendError::ReadOnly(failure.to_string()));
-        }
-        let why = match request.send(shared, until).await {
+        let sent = tokio::select! {
+            biased;
+            failure = shared.failed() => return Err(AppendError::ReadOnly(failure.to_string())),
+            sent = request.send(shared, until) => sent,
+        };
+        let why = match sent {
             Ok(written) => return Ok(written),
             Err(CallError::Refused(error)) => return Err(refusal(&error, may_be_written)),
             Err(CallError::NotSent(why)) => why,
