@@ -154,7 +154,7 @@ impl Taskbell {
     /// former process ended are lost; each is retried or fails, as its task says.
     ///
     /// A start on a cluster waits for no answer of it. Until the views have caught up with its log for the first time, no
-    /// attempt is started, no timer fires, and every write is refused with a retryable 503.
+    /// attempt is started, no timer fires, and every write is refused with a retryable 503; [`caught_up`](Self::caught_up) waits.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -200,6 +200,11 @@ impl Taskbell {
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
         let state = app_state(parts, (handlers, kinds, metrics), &subscribers, projector, watch.vitals());
         Ok(Self { state, worker, subscribers, watch, freshness, threads })
+    }
+
+    /// Waits until the views show the whole log for the first time. They do so at once, unless the log is in a cluster.
+    pub async fn caught_up(&self) {
+        self.state.freshness.wait_until_caught_up().await;
     }
 
     /// The name of the first of the long-lived actors that stops without being asked to: a defect, after which this instance

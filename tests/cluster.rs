@@ -12,8 +12,10 @@ use taskbell::wire::standin::Server as Node;
 
 use crate::support::{Live, Server};
 
+mod embedded;
 mod leases;
 mod outage;
+mod settings;
 mod shared;
 
 /// A database with one node, which servers reach by its address.

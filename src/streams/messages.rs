@@ -30,8 +30,8 @@ pub struct Receipt {
     pub task: Task,
 }
 
-/// The command has no receipt. Nothing was written, except where the outcome is unknown: after [`AppendError::ReadOnly`], and
-/// after [`ExecuteError::Busy`] from an actor that has died or a process that stops. The log knows, and so does the next
+/// The command has no receipt. Nothing was written, except where the outcome is unknown: after [`AppendError::ReadOnly`] and
+/// [`AppendError::Unknown`], and after [`ExecuteError::Busy`] from an actor that has died or a process that stops. The log knows, and so does the next
 /// command on the stream.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ExecuteError {

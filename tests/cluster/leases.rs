@@ -356,7 +356,7 @@ async fn work(
             let beat = json!({"worker": worker, "leases": [{"lease": lease["lease"]}], "wait_s": 0});
             post(&client, &urls, &mut random, "/v1/leases/heartbeat", &beat).await;
             let finish = json!({"items": [{"lease": lease["lease"], "outcome": "succeeded"}]});
-            while let None = post(&client, &urls, &mut random, "/v1/leases/finish", &finish).await {}
+            while post(&client, &urls, &mut random, "/v1/leases/finish", &finish).await.is_none() {}
             let mut ledger = ledger.lock().unwrap();
             ledger.held.remove(&task);
             ledger.ended += 1;
