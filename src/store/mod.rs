@@ -16,7 +16,6 @@ use uuid::Uuid;
 
 use crate::task::{Position, Revision, Timestamp};
 
-#[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
 pub mod aside;
 pub mod chain;
 #[cfg(feature = "eventstore")]
