@@ -16,6 +16,7 @@ mod embedded;
 mod outage;
 mod settings;
 mod shared;
+mod watch;
 
 /// A database with one node, which servers reach by its address.
 pub struct Cluster {
