@@ -203,6 +203,8 @@ pub mod internal {
     pub use crate::store::check as store_check;
     #[cfg(feature = "eventstore")]
     pub use crate::store::import::{ImportError, Imported, Step, import};
+    #[cfg(feature = "eventstore")]
+    pub use crate::streams::claims::open::claim_open_keys;
     pub use crate::task::backoff::BackOff;
     pub use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_own};
 }

@@ -72,6 +72,7 @@ pub struct AsideRecorded {
 
 /// What a subscriber of the servers' records receives.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "eventstore"), allow(dead_code))] // only a cluster has other servers
 pub enum ServerNotice {
     /// The subscription has begun: every record that is written from now on is received.
     Live,

@@ -36,10 +36,10 @@ pub mod subscription;
 pub mod upcast;
 
 pub use crate::clock::{new_id, now};
-#[cfg(feature = "eventstore")]
-pub use cluster::{InvalidUrl, StoreUrl};
 #[cfg(all(feature = "eventstore", any(feature = "testing", feature = "cli")))]
 pub use cluster::check;
+#[cfg(feature = "eventstore")]
+pub use cluster::{InvalidUrl, StoreUrl};
 pub use encoded::EncodedAppend;
 pub use error::{AppendError, OpenError, ReadError};
 pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamOf, Via};
