@@ -35,10 +35,10 @@ async fn watch_says_when_the_server_has_lost_its_log_and_when_it_has_it_again() 
     let (out, err) = (watch.stdout.take().unwrap(), watch.stderr.take().unwrap());
     let first = sender.clone();
     std::thread::spawn(move || {
-        BufReader::new(out).lines().map_while(Result::ok).for_each(|line| drop(first.send(line)))
+        BufReader::new(out).lines().map_while(Result::ok).for_each(|line| drop(first.send(line)));
     });
     std::thread::spawn(move || {
-        BufReader::new(err).lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)))
+        BufReader::new(err).lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
     });
     tokio::task::block_in_place(|| line_with(&lines, "1 queued"));
     cluster.stop().await;
