@@ -12,9 +12,13 @@ use taskbell::wire::standin::Server as Node;
 
 use crate::support::{Live, Server};
 
+mod embedded;
 mod keys;
+mod leases;
 mod outage;
+mod settings;
 mod shared;
+mod soak;
 
 /// A database with one node, which servers reach by its address.
 pub struct Cluster {

@@ -118,3 +118,55 @@ where
     });
     Addr::new(sender)
 }
+
+#[cfg(test)]
+mod tests {
+    use actix::{Handler, Message};
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+    use super::*;
+    use crate::projection::reader::sides;
+    use crate::views::Views;
+
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct Request;
+
+    struct Reporter(UnboundedSender<&'static str>);
+
+    impl Actor for Reporter {
+        type Context = Context<Self>;
+
+        fn started(&mut self, _: &mut Context<Self>) {
+            self.0.send("started").unwrap();
+        }
+    }
+
+    impl Handler<Request> for Reporter {
+        type Result = ();
+
+        fn handle(&mut self, _: Request, _: &mut Context<Self>) {
+            self.0.send("handled").unwrap();
+        }
+    }
+
+    #[actix_rt::test]
+    async fn an_actor_starts_once_the_views_have_caught_up_and_handles_what_was_sent_to_it_before() {
+        let (arbiter, freshness) = (Arbiter::new(), Freshness::new(false));
+        let (reports, mut reported) = unbounded_channel();
+        let actor = start_caught_up(&arbiter, &freshness, Reporter(reports.clone()));
+        actor.do_send(Request);
+        assert!(actor.connected(), "it is not taken for one that has stopped");
+        // The thread works off what it is given in order: by then it would have started the actor.
+        for _ in 0..3 {
+            let reports = reports.clone();
+            arbiter.spawn(async move { reports.send("a turn of the thread").unwrap() });
+            assert_eq!(reported.recv().await, Some("a turn of the thread"));
+        }
+        let following = actix_rt::spawn(freshness.follow(EventStore::memory(), sides(Views::default()).1));
+        assert_eq!(reported.recv().await, Some("started"));
+        assert_eq!(reported.recv().await, Some("handled"));
+        following.abort();
+        arbiter.stop();
+    }
+}

@@ -36,8 +36,8 @@ use crate::task::event::Created;
 use crate::task::{Rejection, Timestamp};
 use crate::views::schedules::Scheduled;
 
-/// The pauses after a failed write.
-const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(10));
+/// The pauses after a failed write. Within 5 s of the return of a log all work goes on.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(3));
 /// The longest that the timer sleeps: a clock that was changed is noticed by then.
 const TIMER_MAX: Duration = Duration::from_mins(1);
 /// Schedules that create tasks at the same time. As many may wait for that; the searches pause when there are more.

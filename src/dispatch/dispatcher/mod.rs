@@ -44,8 +44,8 @@ use local::LocalWorker;
 use remote::WaitingTake;
 use timers::Timers;
 
-/// The pauses after a failed write.
-const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(10));
+/// The pauses after a failed write. Within 5 s of the return of a log all work goes on.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(3));
 
 /// Requests of workers that wait for the dispatcher at most; further ones wait in their callers.
 const MAILBOX: usize = 1024;

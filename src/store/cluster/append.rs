@@ -56,16 +56,19 @@ impl Appends {
     /// appends; they come when all are known and the head has reached the last of them.
     pub(super) async fn write(&self, shared: &Shared, appends: Vec<EncodedAppend>) -> Vec<Answer> {
         let mut answers = vec![Err(AppendError::Unavailable("the append was not sent".to_owned())); appends.len()];
-        let chains = by_stream(appends).into_iter().map(|chain| self.write_in_order(shared, chain));
-        let mut written = Vec::new();
-        for Sent { index, stream, answer } in join_all(chains).await.into_iter().flatten() {
-            written.extend(answer.as_ref().ok().map(|revision| (stream, *revision)));
-            if let Some(known) = answers.get_mut(index) {
-                *known = answer;
+        // A cluster that is away refuses all of them at the same time, however many wait for their turn.
+        let begun = Instant::now();
+        let chains = by_stream(appends).into_iter().map(|chain| self.write_in_order(shared, chain, begun));
+        let sent: Vec<Sent> = join_all(chains).await.into_iter().flatten().collect();
+        let revision = |sent: &Sent| sent.answer.as_ref().ok().map(|revision| (sent.stream.clone(), *revision));
+        let written: Vec<_> = sent.iter().filter_map(revision).collect();
+        // What is late is durable all the same, unless the log has failed.
+        let in_time = shared.wait_until_delivered(&written, DELIVERY).await;
+        for sent in sent {
+            if let Some(answer) = answers.get_mut(sent.index) {
+                *answer = if in_time { sent.answer } else { unless_failed(shared, sent) };
             }
         }
-        // What is late is durable all the same.
-        shared.wait_until_delivered(&written, DELIVERY).await;
         answers
     }
 
@@ -78,24 +81,37 @@ impl Appends {
         event: &AsideEvent,
     ) -> Answer {
         let request = Request::aside(shared, stream, expected, event)?;
+        let begun = Instant::now();
         // The semaphore is never closed.
         let _permit = self.permits.acquire().await;
-        write_one(shared, request).await
+        write_one(shared, request, begun).await
     }
 
-    async fn write_in_order(&self, shared: &Shared, chain: Vec<(usize, EncodedAppend)>) -> Vec<Sent> {
+    async fn write_in_order(&self, shared: &Shared, chain: Vec<(usize, EncodedAppend)>, begun: Instant) -> Vec<Sent> {
         let mut answers = Vec::with_capacity(chain.len());
         for (index, append) in chain {
             // The semaphore is never closed.
             let _permit = self.permits.acquire().await;
             let stream = append.stream.clone();
             let answer = match Request::new(shared, append) {
-                Ok(request) => write_one(shared, request).await,
+                Ok(request) => write_one(shared, request, begun).await,
                 Err(error) => Err(error),
             };
             answers.push(Sent { index, stream, answer });
         }
         answers
+    }
+}
+
+/// The answer where not all events were delivered. Once the log has failed, the database that has written them may not be
+/// that of this log.
+fn unless_failed(shared: &Shared, sent: Sent) -> Answer {
+    let revision = sent.answer?;
+    match shared.failure() {
+        Some(failure) if !shared.is_delivered(&sent.stream, revision, shared.recent.head().position) => {
+            Err(AppendError::ReadOnly(failure.to_string()))
+        }
+        _ => Ok(revision),
     }
 }
 
@@ -163,16 +179,17 @@ impl Request {
 }
 
 /// Sends the request until its outcome is known, or for too long.
-async fn write_one(shared: &Shared, request: Request) -> Answer {
-    let begun = Instant::now();
+async fn write_one(shared: &Shared, request: Request, begun: Instant) -> Answer {
     let mut until = begun + CONNECT;
     let mut back_off = BackOff::new(Duration::from_millis(20), Duration::from_secs(1));
     let mut may_be_written = false;
     loop {
-        if let Some(failure) = shared.failure() {
-            return Err(AppendError::ReadOnly(failure.to_string()));
-        }
-        let why = match request.send(shared, until).await {
+        let sent = tokio::select! {
+            biased;
+            failure = shared.failed() => return Err(AppendError::ReadOnly(failure.to_string())),
+            sent = request.send(shared, until) => sent,
+        };
+        let why = match sent {
             Ok(written) => return Ok(written),
             Err(CallError::Refused(error)) => return Err(refusal(&error, may_be_written)),
             Err(CallError::NotSent(why)) => why,

@@ -104,6 +104,20 @@ impl Connection {
         }
     }
 
+    /// Ends the present session, if there is one.
+    ///
+    /// The client connects anew by itself where its connection was cut, perhaps to another database at the same address. So
+    /// it is given up as soon as anything shows that the node may have gone: the next client is checked before it is used.
+    pub(super) fn give_up(&self, why: &str) {
+        self.link.send_if_modified(|link| {
+            let is_connected = link.take().is_some();
+            if is_connected {
+                self.down(why.to_owned());
+            }
+            is_connected
+        });
+    }
+
     /// Ends the session, unless it was replaced already.
     fn lost(&self, session: u64, why: &CallError) {
         self.link.send_if_modified(|link| {

@@ -35,9 +35,6 @@ impl Session for Connecting {
 /// A new client that is connected to a node which answers, and to the database of this log.
 pub(super) async fn connect(shared: &Shared) -> Result<Client, String> {
     let settings = &shared.url.settings;
-    if let Some(failure) = shared.failure() {
-        return Err(failure.to_string());
-    }
     reachable(settings).await?;
     let client = Client::new(settings.clone()).map_err(|error| error.to_string())?;
     let nodes = u32::try_from(settings.hosts().len()).unwrap_or(u32::MAX);

@@ -1,10 +1,11 @@
 //! The log in an EventStoreDB or KurrentDB, which several servers share. Order, replication and the lock on each stream (its
 //! expected revision) are the database's.
 //!
-//! Two threads, each with a client of its own ([`supervise`], [`connect`]): one sends appends and reads ([`client`], [`append`],
-//! [`read`]), the other follows the whole log, numbers its events and keeps the newest ([`follow`], [`index`]). [`shared`]
-//! is what they have in common. A third thread receives the records of all servers once they are asked for ([`aside`]). [`url`] is the address and the names of the streams, [`record`] the form of an event in the
-//! database, [`epoch`] the log's id, and [`spin`] ends a loop of the client.
+//! Two threads, each with a client of its own ([`mod@supervise`], [`connect`]). One sends appends and reads ([`client`],
+//! [`append`], [`read`]). The other follows the whole log, numbers its events and keeps the newest ([`follow`], [`index`]).
+//! [`shared`] is what they have in common. A third thread receives the records of all servers once it is needed ([`aside`]).
+//! [`url`] is the address and the names of the streams, [`record`] the form of an
+//! event in the database, [`epoch`] the log's id, and [`spin`] ends a loop of the client.
 //!
 //! The database's places never leave this folder: an event's position is its number in the order of delivery.
 
@@ -164,11 +165,7 @@ impl Cluster {
 
     /// Waits until the log has failed for the rest of this process.
     pub(in crate::store) async fn failure(&self) -> ReadError {
-        let mut failure = self.shared.watch_failure();
-        match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
-            Ok(Some(failure)) => failure,
-            Ok(None) | Err(_) => ReadError::Unavailable("the log is closed".to_owned()),
-        }
+        self.shared.failed().await
     }
 }
 

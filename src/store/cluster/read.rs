@@ -1,5 +1,6 @@
 //! Reads. A stream is read from the leader, so the answer holds every append that was acknowledged before. The database
-//! knows neither positions nor hashes: they come from what the follower has numbered.
+//! knows neither positions nor hashes: they come from what the follower has numbered. After a failure of the log, reads that
+//! need neither go on.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -121,9 +122,6 @@ where
 {
     let until = Instant::now() + RESOLVE;
     loop {
-        if let Some(failure) = shared.failure() {
-            return Err(failure);
-        }
         let why = match shared.connection.call(until, patience, request.clone()).await {
             Ok(answer) => return Ok(answer),
             Err(CallError::Refused(error)) => return Err(refusal(&error)),

@@ -60,16 +60,22 @@ impl Shared {
         }
     }
 
-    /// Why the log can be neither read nor written any more in this process.
+    /// Why the log takes no more writes in this process, and no further event gets a position.
     pub(super) fn failure(&self) -> Option<ReadError> {
         self.failure.borrow().clone()
     }
 
-    pub(super) fn watch_failure(&self) -> watch::Receiver<Option<ReadError>> {
-        self.failure.subscribe()
+    /// Waits for the failure.
+    pub(super) async fn failed(&self) -> ReadError {
+        let mut failure = self.failure.subscribe();
+        match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
+            Ok(Some(failure)) => failure,
+            // The sender lives as long as this.
+            Ok(None) | Err(_) => ReadError::Unavailable("the log is closed".to_owned()),
+        }
     }
 
-    /// Ends all reads and writes of this process. The first failure stays.
+    /// Ends the writes of this process and the numbering. The first failure stays.
     pub(super) fn fail(&self, failure: ReadError) {
         self.failure.send_if_modified(|present| {
             let is_first = present.is_none();
@@ -81,21 +87,29 @@ impl Shared {
         });
     }
 
-    /// Waits until these events have been delivered; false where that took longer than `at_most`.
+    /// Waits until these events have been delivered; false where that took longer than `at_most` or the log has failed.
     pub(super) async fn wait_until_delivered(&self, events: &[(StreamName, Revision)], at_most: Duration) -> bool {
         let mut head = self.recent.watch();
         let all = async {
             for (stream, revision) in events {
-                let position = || self.index.position(stream.as_str(), revision.0);
                 // The sender lives as long as this.
-                let _ = head.wait_for(|head| position().is_some_and(|position| position <= head.0)).await;
+                let _ = head.wait_for(|head| self.is_delivered(stream, *revision, *head)).await;
             }
         };
-        let in_time = tokio::time::timeout(at_most, all).await.is_ok();
+        let in_time = tokio::select! {
+            biased;
+            in_time = tokio::time::timeout(at_most, all) => in_time.is_ok(),
+            _ = self.failed() => false,
+        };
         if !in_time && self.is_caught_up() {
             self.resubscribe.notify_one();
         }
         in_time
+    }
+
+    /// Whether the event has a position up to `head`.
+    pub(super) fn is_delivered(&self, stream: &StreamName, revision: Revision, head: Position) -> bool {
+        self.index.position(stream.as_str(), revision.0).is_some_and(|position| position <= head.0)
     }
 
     /// The subscription has ended. The beginning of the outage stays until there is another subscription.

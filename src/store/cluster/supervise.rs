@@ -113,3 +113,47 @@ pub(super) async fn reachable(settings: &ClientSettings) -> Result<(), String> {
     }
     Err(why)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// The reasons why its sessions ended are sent to the test. The first session panics, also in a task.
+    struct Fragile {
+        sessions: u32,
+        ended: mpsc::Sender<String>,
+    }
+
+    impl Session for Fragile {
+        async fn run(&mut self) -> String {
+            self.sessions += 1;
+            if self.sessions == 1 {
+                let task = tokio::spawn(async { std::panic::resume_unwind(Box::new("a task")) });
+                drop(task.await);
+                std::panic::resume_unwind(Box::new(format!("session {}", self.sessions)));
+            }
+            format!("end of session {}", self.sessions)
+        }
+
+        fn ended(&mut self, why: String) {
+            drop(self.ended.send(why));
+        }
+
+        fn has_progressed(&mut self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_session_that_panics_is_followed_by_another_until_the_store_is_closed() {
+        let (ended, ends) = mpsc::channel();
+        let stop = watch::Sender::new(false);
+        let thread = supervise("fragile", stop.subscribe(), Fragile { sessions: 0, ended }).unwrap();
+        assert_eq!(ends.recv().unwrap(), "the client has panicked: session 1");
+        assert_eq!(ends.recv().unwrap(), "end of session 2");
+        drop(stop);
+        thread.join().unwrap();
+    }
+}
