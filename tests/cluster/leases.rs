@@ -86,7 +86,7 @@ impl Holder {
     }
 }
 
-fn left(answer: &Value) -> Duration {
+pub(super) fn left(answer: &Value) -> Duration {
     Duration::from_millis(answer["left_ms"].as_u64().unwrap())
 }
 
@@ -208,7 +208,7 @@ async fn each_run_of_a_schedule_exists_once_however_many_servers_find_it_due() {
 }
 
 /// Writes schedules of each minute that were created an hour ago and make up for all runs.
-async fn schedules_of_an_hour_ago(cluster: &Cluster, count: usize) -> usize {
+pub(super) async fn schedules_of_an_hour_ago(cluster: &Cluster, count: usize) -> usize {
     let store = EventStore::connect(cluster.url().parse().unwrap()).unwrap();
     store.wait_for_health(true).await.unwrap();
     let task = taskbell::task::schedule::Template { kind: "tick".into(), owner: "mira".into(), ..template() };
@@ -233,7 +233,7 @@ async fn schedules_of_an_hour_ago(cluster: &Cluster, count: usize) -> usize {
 }
 
 /// The streams of the tasks that each schedule has created.
-fn fired(cluster: &Cluster) -> HashMap<String, Vec<String>> {
+pub(super) fn fired(cluster: &Cluster) -> HashMap<String, Vec<String>> {
     let mut runs: HashMap<String, Vec<String>> = HashMap::new();
     for event in cluster.database.all().iter().filter(|event| &*event.kind == "Created") {
         let data: Value = serde_json::from_slice(&event.data).unwrap();
