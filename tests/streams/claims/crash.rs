@@ -101,5 +101,5 @@ async fn a_retry_whose_server_stopped_is_completed_by_the_next_server() {
     proxy.set(Mode::Pass);
     assert_eq!(soon(request).await.unwrap().unwrap().appended, 1);
     assert_eq!(shown(&two.create(unique("nightly")).await), ("held", Some(next)));
-    check_log(&two.store, 7).await;
+    check_log(&fixture, &two).await;
 }
