@@ -62,15 +62,16 @@ impl Freshness {
                 }
             }
             self.caught_up();
-            let _ = store.wait_for_health(false).await;
+            let lost = store.wait_for_health(false).await;
             self.0.send_modify(|state| state.stale_since = Some(now()));
+            if let Err(why) = lost {
+                tracing::warn!(%why, "the views are stale");
+            }
         }
     }
 
     fn caught_up(&self) {
-        let is_first = !self.has_caught_up();
-        self.0.send_replace(State { has_caught_up: true, stale_since: None });
-        if is_first {
+        if self.0.send_replace(State { has_caught_up: true, stale_since: None }).stale_since.is_some() {
             tracing::info!("the views have caught up with the log");
         }
     }

@@ -22,8 +22,9 @@ use tables::{KindTable, QueueTable};
 const FILE: &str = "taskbell.toml";
 /// The most attempts that run at once in the server's process: each may occupy a thread.
 const SLOTS_MAX: usize = 1024;
-/// The log filter if none is set.
-const LOG: &str = "info";
+/// The log filter if none is set. The client of the cluster reports each failure of each request as an error; what they mean
+/// is in lines of this program.
+const LOG: &str = "info,eventstore=off";
 
 const KIND_HELP: &str = "What holds for a kind of work; may be repeated. Settings, separated by commas:
 max_running (tasks of it that run at once), lease_s (how long a lease lives without a heartbeat, default 30),
