@@ -18,6 +18,7 @@ mod leases;
 mod outage;
 mod settings;
 mod shared;
+mod soak;
 
 /// A database with one node, which servers reach by its address.
 pub struct Cluster {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 use taskbell::OpenError;
-use taskbell::internal::{Imported, ImportError, Step, StoreUrl, import};
+use taskbell::internal::{ImportError, Imported, Step, StoreUrl, import};
 
 use super::client::Connect;
 use super::failure::Failure;
@@ -53,6 +53,8 @@ fn failure(error: ImportError) -> Failure {
     match error {
         ImportError::Open(OpenError::Locked(_)) | ImportError::Refused(_) => Failure::refused(sentence),
         ImportError::Open(_) | ImportError::Source(_) | ImportError::Different(_) => Failure::failed(sentence),
-        ImportError::Unreachable { .. } => Failure::unreachable(format!("{sentence}; run the same command to continue")),
+        ImportError::Unreachable { .. } => {
+            Failure::unreachable(format!("{sentence}; run the same command to continue"))
+        }
     }
 }

@@ -48,7 +48,8 @@ impl EncodedAppend {
     #[cfg(feature = "eventstore")]
     pub(super) fn copy(events: &[Arc<Recorded>]) -> Option<Self> {
         let first = events.first()?;
-        let expected = first.revision.0.checked_sub(1).map_or(Expected::NoStream, |last| Expected::Revision(Revision(last)));
+        let expected =
+            first.revision.0.checked_sub(1).map_or(Expected::NoStream, |last| Expected::Revision(Revision(last)));
         let size = events.iter().map(|event| event.size()).sum();
         let events = events.iter().map(|event| EncodedEvent::copy(event)).collect();
         Some(Self { stream: first.stream.clone(), expected, events: Ok(events), size })

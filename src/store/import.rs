@@ -74,7 +74,11 @@ pub enum ImportError {
 ///
 /// # Errors
 /// See [`ImportError`].
-pub async fn import(data: &Path, to: &StoreUrl, report: &mut (dyn FnMut(Step) + Send)) -> Result<Imported, ImportError> {
+pub async fn import(
+    data: &Path,
+    to: &StoreUrl,
+    report: &mut (dyn FnMut(Step) + Send),
+) -> Result<Imported, ImportError> {
     let from = &EventStore::open(data)?;
     let to_cluster = EventStore::connect_as(to.clone(), from.epoch())?;
     ready(&to_cluster).await?;
@@ -187,7 +191,11 @@ async fn copy(to: &EventStore, run: &[Arc<Recorded>], at: Position) -> Result<(P
     }
     received(to, last.position, at).await?;
     let head = to.head();
-    if (head.position, head.hash) == (last.position, last.hash) { Ok((last.position, last.hash)) } else { Err(interfered(last)) }
+    if (head.position, head.hash) == (last.position, last.hash) {
+        Ok((last.position, last.hash))
+    } else {
+        Err(interfered(last))
+    }
 }
 
 /// Waits until the store has received the event of this position.

@@ -207,7 +207,7 @@ async fn each_run_of_a_schedule_exists_once_however_many_servers_find_it_due() {
 }
 
 /// Writes schedules of each minute that were created an hour ago and make up for all runs.
-async fn schedules_of_an_hour_ago(cluster: &Cluster, count: usize) -> usize {
+pub async fn schedules_of_an_hour_ago(cluster: &Cluster, count: usize) -> usize {
     let store = EventStore::connect(cluster.url().parse().unwrap()).unwrap();
     store.wait_for_health(true).await.unwrap();
     let task = taskbell::task::schedule::Template { kind: "tick".into(), owner: "mira".into(), ..template() };

@@ -1,0 +1,294 @@
+//! Three servers over one database behind proxies, workers and clients at random servers, and faults of every kind: every task
+//! ends once, no lease is held twice at one time, each run of a schedule exists once, and all servers show the same.
+//!
+//! `TASKBELL_FULL=1` runs it at full size: `cargo test --test taskbell cluster::soak -- --nocapture`; `TASKBELL_SEED`
+//! repeats the choices of a run.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use rand::rngs::StdRng;
+use rand::seq::IteratorRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::task::JoinHandle;
+
+use super::leases::schedules_of_an_hour_ago;
+use super::*;
+use crate::proxy::{Mode, Proxy};
+
+mod checks;
+mod clients;
+mod net;
+mod record;
+mod worker;
+
+use clients::Client;
+use net::Net;
+use record::Record;
+use worker::Worker;
+
+/// The size of a run.
+struct Size {
+    tasks: usize,
+    workers: usize,
+    /// Leases that a worker holds at once.
+    at_once: usize,
+    clients: usize,
+    cancels: usize,
+    schedules: usize,
+    faults: usize,
+}
+
+const SAMPLE: Size =
+    Size { tasks: 600, workers: 6, at_once: 10, clients: 3, cancels: 20, schedules: 3, faults: FAULTS.len() };
+const FULL: Size =
+    Size { tasks: 20_000, workers: 20, at_once: 20, clients: 6, cancels: 500, schedules: 20, faults: 80 };
+
+/// Leases live as long as a cluster's shortest ones; the ladder is short enough for workers that ignore a cancel to lose
+/// their leases.
+const ARGS: [&str; 6] = [
+    "--kind",
+    "soak.plain:lease_s=3",
+    "--kind",
+    "soak.ladder:lease_s=3,ask_for_s=0.5,interrupt_for_s=0.5",
+    "--kind",
+    "tick:lease_s=3",
+];
+
+/// Without one more end for so long, the run is stuck.
+const STUCK: Duration = Duration::from_secs(90);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    /// A server is killed, and starts again.
+    KillServer,
+    /// A worker is gone with its leases; another one starts.
+    KillWorker,
+    /// The database stops, and starts again.
+    StopDatabase,
+    /// Connections are cut after the database has written what they sent, and before it has answered.
+    CutBeforeAnswers,
+    /// One server's connections to the database are cut.
+    Cut,
+    /// What one server sends to the database, and receives, is late.
+    Delay,
+    /// One server sends everything twice.
+    Duplicate,
+    /// One server is connected to the database, but nothing arrives.
+    BlackHole,
+}
+
+/// Each kind of fault, in the order of a small run.
+const FAULTS: [Fault; 9] = [
+    Fault::Delay,
+    Fault::CutBeforeAnswers,
+    Fault::KillServer,
+    Fault::Duplicate,
+    Fault::KillWorker,
+    Fault::StopDatabase,
+    Fault::BlackHole,
+    Fault::Cut,
+    Fault::KillServer,
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_and_database_fail_in_every_way_and_every_task_ends_once() {
+    let size = if std::env::var_os("TASKBELL_FULL").is_some() { FULL } else { SAMPLE };
+    let seed = std::env::var("TASKBELL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    println!("TASKBELL_SEED={seed}");
+    let begun = Instant::now();
+    let mut soak = Soak::start(size, seed).await;
+    let clients = soak.start_clients();
+    let faults = soak.disturb().await;
+    let (created, turned) = clients;
+    for client in created.into_iter().chain([turned]) {
+        tokio::time::timeout(STUCK, client).await.expect("the clients end").unwrap();
+    }
+    soak.come_to_rest().await;
+    let took = begun.elapsed();
+    soak.check().await;
+    println!("{} tasks, faults {faults:?}, {:.1} s", soak.size.tasks, took.as_secs_f64());
+}
+
+struct Soak {
+    size: Size,
+    seed: u64,
+    random: StdRng,
+    cluster: Cluster,
+    proxies: Vec<Proxy>,
+    servers: Vec<Server>,
+    net: Net,
+    record: Arc<Record>,
+    workers: Vec<JoinHandle<()>>,
+    workers_so_far: u64,
+}
+
+impl Soak {
+    async fn start(size: Size, seed: u64) -> Self {
+        let cluster = Cluster::start().await;
+        schedules_of_an_hour_ago(&cluster, size.schedules).await;
+        let (mut proxies, mut servers) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let proxy = Proxy::start(cluster.addr()).await;
+            servers.push(Server::on_cluster(&url(proxy.addr(), "taskbell"), ARGS));
+            proxies.push(proxy);
+        }
+        let net = Net::new(std::array::from_fn(|n| servers[n].url()));
+        let random = StdRng::seed_from_u64(seed);
+        let (workers, record) = (Vec::new(), Arc::default());
+        let mut soak = Self { size, seed, random, cluster, proxies, servers, net, record, workers, workers_so_far: 0 };
+        soak.workers = (0..soak.size.workers).map(|_| soak.start_worker()).collect();
+        soak
+    }
+
+    fn start_worker(&mut self) -> JoinHandle<()> {
+        self.workers_so_far += 1;
+        let worker = Worker {
+            name: format!("w{}", self.workers_so_far),
+            net: self.net.clone(),
+            random: StdRng::seed_from_u64(self.seed ^ self.workers_so_far),
+            record: Arc::clone(&self.record),
+            at_once: self.size.at_once,
+            held: std::collections::HashMap::new(),
+        };
+        tokio::spawn(worker.run())
+    }
+
+    /// Those that create tasks, and the one that cancels and retries them.
+    fn start_clients(&self) -> (Vec<JoinHandle<()>>, JoinHandle<()>) {
+        let client = |n: u64| Client {
+            net: self.net.clone(),
+            random: StdRng::seed_from_u64(self.seed ^ (n << 32)),
+            record: Arc::clone(&self.record),
+        };
+        let share = self.size.tasks / self.size.clients;
+        let creating = (0..self.size.clients)
+            .map(|n| tokio::spawn(client(n as u64 + 2).create(n * share..(n + 1) * share)))
+            .collect();
+        (creating, tokio::spawn(client(1).turn(self.size.cancels)))
+    }
+
+    /// Brings the faults about as attempts end; how often each.
+    async fn disturb(&mut self) -> std::collections::BTreeMap<Fault, usize> {
+        let mut so_far = std::collections::BTreeMap::new();
+        let mut ended = self.record.ended.subscribe();
+        for n in 0..self.size.faults {
+            let fault = FAULTS.get(n).copied().unwrap_or_else(|| FAULTS.into_iter().choose(&mut self.random).unwrap());
+            let at = self.size.tasks * (n + 1) / (self.size.faults + 2);
+            let reached = tokio::time::timeout(STUCK, ended.wait_for(|ended| *ended >= at)).await.map(drop);
+            assert!(reached.is_ok(), "nothing ends any more after {so_far:?}");
+            println!("{fault:?} after {at} ends");
+            self.bring_about(fault).await;
+            *so_far.entry(fault).or_default() += 1;
+        }
+        so_far
+    }
+
+    async fn bring_about(&mut self, fault: Fault) {
+        let any = self.random.random_range(0..3);
+        match fault {
+            Fault::KillServer => {
+                self.servers[any].kill9();
+                self.some_time(1500).await;
+                self.servers[any].restart();
+            }
+            Fault::KillWorker => {
+                let place = self.random.random_range(0..self.workers.len());
+                self.workers[place].abort();
+                self.workers[place] = self.start_worker();
+            }
+            Fault::StopDatabase => {
+                self.cluster.stop().await;
+                self.some_time(4000).await;
+                self.cluster.restart().await;
+            }
+            Fault::CutBeforeAnswers => {
+                self.cluster.database.hold_answers(true);
+                self.some_time(300).await;
+                for proxy in &self.proxies {
+                    proxy.cut();
+                }
+                self.cluster.database.hold_answers(false);
+            }
+            Fault::Cut => self.proxies[any].cut(),
+            Fault::Delay => self.set_for_a_while(any, Mode::Delay(Duration::from_millis(20)), 3000).await,
+            Fault::Duplicate => {
+                self.proxies[any].set(Mode::Duplicate);
+                self.proxies[any].cut();
+                self.some_time(3000).await;
+                self.proxies[any].set(Mode::Pass);
+                self.proxies[any].cut();
+            }
+            Fault::BlackHole => self.set_for_a_while(any, Mode::BlackHole, 8000).await,
+        }
+    }
+
+    async fn set_for_a_while(&mut self, place: usize, mode: Mode, at_most_ms: u64) {
+        self.proxies[place].set(mode);
+        self.some_time(at_most_ms).await;
+        self.proxies[place].set(Mode::Pass);
+    }
+
+    /// Not a wait for anything: a fault may last for any time.
+    async fn some_time(&mut self, at_most_ms: u64) {
+        tokio::time::sleep(Duration::from_millis(self.random.random_range(0..at_most_ms))).await;
+    }
+
+    /// Ends the schedules, and waits until every task has ended.
+    async fn come_to_rest(&mut self) {
+        println!("{} ends, and no more faults", *self.record.ended.borrow());
+        join_all(self.servers.iter().map(fresh)).await;
+        let server = &self.servers[0];
+        let schedules = server.get("/v1/schedules").await.body;
+        for schedule in schedules["items"].as_array().unwrap() {
+            let path = format!("{}/v1/schedules/{}", server.url(), schedule["id"].as_str().unwrap());
+            let removed = server.send(server.client().delete(path)).await;
+            assert_eq!(removed.status, 204, "{}", removed.text);
+        }
+        let mut live = Live::open(server).await;
+        loop {
+            let frame = tokio::time::timeout(STUCK, live.next()).await.expect("the tasks end");
+            if frame["type"] != "snapshot" && frame["type"] != "counters" {
+                continue;
+            }
+            let is_over = |status: &str| matches!(status, "succeeded" | "failed" | "cancelled");
+            let mut left = frame["counts"].as_object().unwrap().iter().filter(|(status, _)| !is_over(status));
+            if left.all(|(_, count)| *count == 0) {
+                break;
+            }
+        }
+        for worker in self.workers.drain(..) {
+            worker.abort();
+        }
+    }
+
+    async fn check(&self) {
+        let position = self.cluster.events();
+        let answers = join_all(self.servers.iter().map(|server| counters(server, position))).await;
+        let logs = join_all(self.servers.iter().map(|server| server.get("/v1/log"))).await;
+        self.record.with(|account| {
+            assert_eq!(account.violations, [""; 0]);
+            let checker = checks::check(&logs[0].text, account);
+            assert_eq!(checker.events, position);
+            for answer in &answers {
+                checks::check_counts(&checker, checks::counts_at(answer, position));
+            }
+            for log in &logs[1..] {
+                assert!(log.text == logs[0].text, "the servers show different logs");
+            }
+            println!("{position} events of {} tasks, {} leases", checker.tasks.len(), account.holds.len());
+            println!("{} ends of attempts, {} turned", account.ends.len(), account.turned.len());
+            println!("{} counters while it ran, {} unknown", account.counters.len(), account.unknown.len());
+            for (what, count) in &checker.figures {
+                println!("{count:>8}  {what}");
+            }
+        });
+        for server in &self.servers {
+            let ready = server.get("/readyz").await;
+            assert_eq!(ready.status, 200, "{}", ready.text);
+            let head = server.get("/v1/log/head").await.body;
+            assert_eq!(head["position"], position);
+        }
+    }
+}
