@@ -246,18 +246,8 @@ impl Soak {
             let removed = server.send(server.client().delete(path)).await;
             assert_eq!(removed.status, 204, "{}", removed.text);
         }
-        let mut live = Live::open(server).await;
-        loop {
-            let frame = tokio::time::timeout(STUCK, live.next()).await.expect("the tasks end");
-            if frame["type"] != "snapshot" && frame["type"] != "counters" {
-                continue;
-            }
-            let is_over = |status: &str| matches!(status, "succeeded" | "failed" | "cancelled");
-            let mut left = frame["counts"].as_object().unwrap().iter().filter(|(status, _)| !is_over(status));
-            if left.all(|(_, count)| *count == 0) {
-                break;
-            }
-        }
+        let rest = tokio::time::timeout(STUCK, at_rest(server)).await;
+        assert!(rest.is_ok(), "tasks are left: {}", server.get("/v1/counters").await.text);
         for worker in self.workers.drain(..) {
             worker.abort();
         }
@@ -289,6 +279,19 @@ impl Soak {
             assert_eq!(ready.status, 200, "{}", ready.text);
             let head = server.get("/v1/log/head").await.body;
             assert_eq!(head["position"], position);
+        }
+    }
+}
+
+/// Waits until the server shows every task as ended.
+async fn at_rest(server: &Server) {
+    let is_over = |status: &str| matches!(status, "succeeded" | "failed" | "cancelled");
+    let mut live = Live::open(server).await;
+    loop {
+        let frame = live.next().await;
+        let Some(counts) = frame["counts"].as_object() else { continue };
+        if counts.iter().all(|(status, count)| is_over(status) || *count == 0) {
+            return;
         }
     }
 }
