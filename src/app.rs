@@ -11,7 +11,6 @@ use actix_web::web;
 use tokio::task::JoinHandle;
 
 use crate::dispatch::capacity::Capacity;
-use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::messages::SendAway;
 use crate::dispatch::policies::KindPolicies;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
@@ -31,8 +30,9 @@ use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
 use crate::task::{Position, Status, TaskId};
 use crate::views::{Limits, Row, Views};
-use crate::work::{BulkCancel, Drain, Handler, Handlers, LocalWorker, NotRegistered, WorkerChannels};
+use crate::work::{BulkCancel, Drain, Handler, Handlers, LocalWorker, NotRegistered};
 
+mod channels;
 #[cfg(feature = "testing")]
 pub mod serve;
 #[cfg(not(feature = "testing"))]
@@ -41,6 +41,7 @@ mod subscribers;
 mod threads;
 mod watch;
 
+use channels::worker_channels;
 pub use serve::run;
 use subscribers::{Parts, Subscribers};
 use threads::Threads;
@@ -385,21 +386,4 @@ fn app_state(
         vitals,
         freshness,
     }
-}
-
-/// The channels of the worker inside the process, and its name, which is another one after each start.
-fn worker_channels(registry: &Registry, dispatcher: &Addr<Dispatcher>, projector: &Addr<Projector>) -> WorkerChannels {
-    WorkerChannels {
-        worker: format!("local/{}/{}", host_name(), new_id().simple()),
-        execute: registry.recipient(),
-        offer: dispatcher.clone().recipient(),
-        stopped: dispatcher.clone().recipient(),
-        progress: projector.clone().recipient(),
-    }
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '.').collect();
-    if name.is_empty() { "server".to_owned() } else { name }
 }

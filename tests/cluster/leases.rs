@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use taskbell::store::aside::{AsideEvent, AsideExpected, AsideStream};
 use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, Via, new_id, now};
 use taskbell::task::Timestamp;
 use taskbell::task::schedule::{Missed, ScheduleCreated, ScheduleEvent};
@@ -85,7 +86,7 @@ impl Holder {
     }
 }
 
-fn left(answer: &Value) -> Duration {
+pub(super) fn left(answer: &Value) -> Duration {
     Duration::from_millis(answer["left_ms"].as_u64().unwrap())
 }
 
@@ -207,7 +208,7 @@ async fn each_run_of_a_schedule_exists_once_however_many_servers_find_it_due() {
 }
 
 /// Writes schedules of each minute that were created an hour ago and make up for all runs.
-pub async fn schedules_of_an_hour_ago(cluster: &Cluster, count: usize) -> usize {
+pub(super) async fn schedules_of_an_hour_ago(cluster: &Cluster, count: usize) -> usize {
     let store = EventStore::connect(cluster.url().parse().unwrap()).unwrap();
     store.wait_for_health(true).await.unwrap();
     let task = taskbell::task::schedule::Template { kind: "tick".into(), owner: "local".into(), ..template() };
@@ -232,7 +233,7 @@ pub async fn schedules_of_an_hour_ago(cluster: &Cluster, count: usize) -> usize 
 }
 
 /// The streams of the tasks that each schedule has created.
-fn fired(cluster: &Cluster) -> HashMap<String, Vec<String>> {
+pub(super) fn fired(cluster: &Cluster) -> HashMap<String, Vec<String>> {
     let mut runs: HashMap<String, Vec<String>> = HashMap::new();
     for event in cluster.database.all().iter().filter(|event| &*event.kind == "Created") {
         let data: Value = serde_json::from_slice(&event.data).unwrap();
@@ -244,11 +245,40 @@ fn fired(cluster: &Cluster) -> HashMap<String, Vec<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_is_not_ready_once_another_one_has_received_another_event_at_the_same_position() {
+    let cluster = Cluster::start().await;
+    let [one] = cluster.servers_with(&SHORT).await;
+    one.submit(&json!({"kind": "job"})).await;
+    let store = EventStore::connect(cluster.url().parse().unwrap()).unwrap();
+    tokio::time::timeout(PATIENCE, store.watch().wait_for(|head| head.0 == 1)).await.unwrap().unwrap();
+    let other = new_id();
+    for (position, hash, status) in
+        [(1, store.head().hash.to_string(), 200), (7, "0".repeat(64), 200), (1, "0".repeat(64), 503)]
+    {
+        let record = json!({
+            "time": now(), "interval_ms": 1000, "position": position, "hash": hash, "kinds": [], "attempts": [],
+        });
+        let data = serde_json::value::to_raw_value(&record).unwrap();
+        let event = AsideEvent { id: new_id(), kind: "ServerRecord", data };
+        store.append_aside(AsideStream::Server(other), AsideExpected::Any, event).await.unwrap();
+        if status == 503 {
+            stale(&one).await;
+        }
+        let ready = one.get("/readyz").await;
+        assert_eq!(ready.status, status, "{}", ready.text);
+        let reason = format!("server {other} has received another event at position 1");
+        assert_eq!(ready.text.contains(&reason), status == 503, "{}", ready.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_refuses_a_lease_of_less_than_three_seconds() {
     let cluster = Cluster::start().await;
     let store = cluster.url();
     let serve = ["serve", "--store", &store, "--kind", "job:lease_s=2.5", "--listen", "127.0.0.1:0"];
-    let output = crate::support::taskbell().args(serve).output().unwrap();
+    let mut command = tokio::process::Command::from(crate::support::taskbell());
+    let output = command.args(serve).kill_on_drop(true).output();
+    let output = tokio::time::timeout(PATIENCE, output).await.expect("it ends").unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && stderr.contains("at least 3 s"), "{stderr}");
 }
@@ -326,7 +356,7 @@ async fn work(
             let beat = json!({"worker": worker, "leases": [{"lease": lease["lease"]}], "wait_s": 0});
             post(&client, &urls, &mut random, "/v1/leases/heartbeat", &beat).await;
             let finish = json!({"items": [{"lease": lease["lease"], "outcome": "succeeded"}]});
-            while let None = post(&client, &urls, &mut random, "/v1/leases/finish", &finish).await {}
+            while post(&client, &urls, &mut random, "/v1/leases/finish", &finish).await.is_none() {}
             let mut ledger = ledger.lock().unwrap();
             ledger.held.remove(&task);
             ledger.ended += 1;

@@ -66,7 +66,7 @@ pub(super) enum Place {
     Folder,
     Memory,
     #[cfg(feature = "eventstore")]
-    Cluster(StoreUrl),
+    Cluster(Box<StoreUrl>),
 }
 
 impl StoreSetting {
@@ -84,8 +84,10 @@ impl StoreSetting {
 
 #[cfg(feature = "eventstore")]
 fn cluster(url: &str) -> Result<Place, SettingsError> {
-    url.parse()
-        .map_or_else(|error: taskbell::InvalidUrl| refuse("store", error.to_string()), |url| Ok(Place::Cluster(url)))
+    url.parse().map_or_else(
+        |error: taskbell::InvalidUrl| refuse("store", error.to_string()),
+        |url| Ok(Place::Cluster(Box::new(url))),
+    )
 }
 
 #[cfg(not(feature = "eventstore"))]
@@ -99,7 +101,7 @@ impl Place {
     pub(super) fn into_url(self) -> Option<StoreUrl> {
         match self {
             Self::Folder | Self::Memory => None,
-            Self::Cluster(url) => Some(url),
+            Self::Cluster(url) => Some(*url),
         }
     }
 }

@@ -46,6 +46,8 @@ pub(super) struct Cluster {
     /// The attempts in this process, and until when they may run without a further record.
     local: HashMap<TaskId, LocalLease>,
     is_recording: bool,
+    /// The last record could not be written.
+    is_failing: bool,
     foreign: Foreign,
     /// What other servers' records say of positions that this server has not received yet.
     claims: HashMap<Uuid, (Position, String)>,
@@ -76,6 +78,7 @@ impl Cluster {
             servers: ServerTable::new(own),
             local: HashMap::new(),
             is_recording: false,
+            is_failing: false,
             foreign: Foreign::default(),
             claims: HashMap::new(),
         }
@@ -167,6 +170,7 @@ impl Dispatcher {
         let Recording { begun, attempts, heard } = recording;
         match written {
             Ok(()) => {
+                cluster.is_failing = false;
                 for (task, attempt) in &attempts {
                     if let Some(lease) = cluster.local.get_mut(task).filter(|lease| lease.attempt == *attempt) {
                         lease.deadline = begun + lease.ttl;
@@ -178,7 +182,9 @@ impl Dispatcher {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "this server's record was not written; the next one names its attempts");
+                if !std::mem::replace(&mut cluster.is_failing, true) {
+                    tracing::warn!(%error, "this server's records can't be written; its workers stop when their leases end");
+                }
                 self.leases.restore_heard(heard);
             }
         }

@@ -122,7 +122,7 @@ impl ServerFollower {
     /// Without a subscriber it waits for the end of the store.
     async fn send(&self, notice: ServerNotice) {
         if self.notices.send(notice).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

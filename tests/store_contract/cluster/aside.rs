@@ -30,9 +30,9 @@ async fn an_expected_revision_is_a_lock_beside_the_log_too() {
         assert!(store.read_aside_last(key).await.unwrap().is_none());
         let first = event("one");
         assert_eq!(store.append_aside(key, AsideExpected::NoStream, first.clone()).await, Ok(Revision(0)));
-        let lost = Err(AppendError::WrongExpectedRevision { actual: Some(Revision(0)) });
-        assert_eq!(store.append_aside(key, AsideExpected::NoStream, event("two")).await, lost);
-        assert_eq!(store.append_aside(key, AsideExpected::Revision(Revision(3)), event("two")).await, lost);
+        let refused = Err(AppendError::WrongExpectedRevision { actual: Some(Revision(0)) });
+        assert_eq!(store.append_aside(key, AsideExpected::NoStream, event("two")).await, refused);
+        assert_eq!(store.append_aside(key, AsideExpected::Revision(Revision(3)), event("two")).await, refused);
         let last = store.read_aside_last(key).await.unwrap().unwrap();
         assert_eq!((last.id, last.revision, last.stream), (first.id, Revision(0), key));
         assert_eq!((last.kind.as_str(), last.data.get()), ("Test", "{\"text\":\"one\"}"));

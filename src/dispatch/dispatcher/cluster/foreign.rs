@@ -43,7 +43,7 @@ impl Cluster {
 
 impl Dispatcher {
     pub(super) fn begin_admitting(ctx: &mut Context<Self>) {
-        ctx.run_interval(ADMIT, |this, ctx| this.start_ready(ctx));
+        ctx.run_interval(ADMIT, Self::start_ready);
     }
 
     /// Lets idle workers have tasks of other servers' shares that still wait; whether there are any.
