@@ -57,8 +57,8 @@ pub enum Accepted {
 }
 
 /// The command has no receipt. Nothing was written, except where the outcome is unknown: after [`AppendError::ReadOnly`] and
-/// [`AppendError::Unknown`], and after [`ExecuteError::Busy`] from an actor that has died or a process that stops. The log knows, and so does the next
-/// command on the stream.
+/// [`AppendError::Unknown`], and after [`ExecuteError::Busy`] from an actor that has died or a process that stops. The log
+/// knows, and so does the next command on the stream.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ExecuteError {
     /// The rules refuse the command.

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::support::{Answer, Server};
+use crate::support::{Answer, PATIENCE, Server};
 
 const TASKS: &str = "/v1/tasks";
 
@@ -77,7 +77,8 @@ async fn a_request_whose_server_is_killed_between_the_claim_and_the_task_leads_t
     let request = tokio::spawn(request.send());
     // The records of the servers may hang too.
     for hanging in 1.. {
-        cluster.database.wait_for_hanging(hanging).await;
+        let hangs = cluster.database.wait_for_hanging(hanging);
+        tokio::time::timeout(PATIENCE, hangs).await.expect("the claim in time");
         if claims(&cluster) > 0 {
             break;
         }

@@ -14,19 +14,19 @@
 //! ```
 //!
 //! **A crash** after step 2 or 3 leaves a claim whose run has not begun. The next request with the key completes it: it
-//! appends the same events at the same revision, which writes them once, however many servers do it. Nobody had an answer
-//! to that request, so it may be completed late or never.
+//! appends the same events at the same revision. However many servers do this, the database writes the events once, because
+//! it compares their ids. The client of the first request has no answer, so it makes no difference when that is.
 //!
-//! **Both keys.** The unique key is claimed first, because it may be refused, and then nothing else has been written: the
-//! idempotency key doesn't stand for a task that never exists. The claim of the idempotency key decides: it is never
-//! superseded, so once it names a task, that task begins; and once it names another task, the task of the unique claim
-//! never begins and its claim is void. Claimed the other way round, a refused unique key would leave an idempotency claim
-//! whose author may still be on its way, and neither to keep it nor to supersede it would be safe.
+//! **Both keys.** The unique key is claimed first. Where it is refused, nothing has been written yet: the idempotency key
+//! doesn't stand for a task that never exists. The claim of the idempotency key then decides, because it is never superseded:
+//! if it names the same task, that task begins, by whichever server; if it names another task, this one never begins and
+//! its unique claim is void. The other order would not do: a refused unique key would leave an idempotency claim whose server
+//! may still be about to claim the unique key. To keep that claim would refuse other requests for a task that doesn't exist,
+//! and to supersede it could lead to two tasks.
 //!
-//! **When a claim ends.** A unique claim ends with its run, as the task's own stream shows it; the next claim is
-//! written at its revision. No run can begin by a superseded claim: either it had begun before (the database
-//! knows the ids and writes nothing), or the claim was void. An idempotency claim ends when its task leaves the views. No
-//! task does.
+//! **When a claim ends.** A unique claim ends with its run, as the task's own stream shows it; the next claim is written at
+//! its revision. By a superseded claim no run begins: either the run had begun before, so that its events are not written
+//! again, or the claim was void. An idempotency claim ends when its task leaves the views, and no task does.
 //!
 //! Reading order: [`record`] (a claim as it is written), `take` (the steps), [`open`] (the claims of an imported log).
 
