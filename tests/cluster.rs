@@ -19,6 +19,7 @@ mod outage;
 mod settings;
 mod shared;
 mod soak;
+mod watch;
 
 /// A database with one node, which servers reach by its address.
 pub struct Cluster {
