@@ -148,3 +148,17 @@ async fn a_batch_of_more_creates_than_one_write_takes_creates_each_of_them_once(
         assert_eq!(store.read_stream(&StreamName::task(task), Revision(0)).await.unwrap().len(), 1);
     }
 }
+
+#[actix_rt::test]
+async fn what_a_worker_reports_is_recorded_as_done_by_the_worker_of_the_attempt() {
+    let store = EventStore::memory();
+    let (registry, task) = (registry(&store, 1), new_task());
+    soon(registry.execute(create(task))).await.unwrap();
+    soon(registry.execute(command(task, 2, start("w-1")))).await.unwrap();
+    // A request shows a lease and no name.
+    let meta = Meta { actor: "worker".to_owned(), via: Via::Worker, ..meta() };
+    soon(registry.execute(Execute { meta, ..command(task, 3, succeed(1, "done")) })).await.unwrap();
+    let events = store.read_stream(&StreamName::task(task), Revision(0)).await.unwrap();
+    let actors: Vec<&str> = events.iter().map(|event| &*event.meta.actor).collect();
+    assert_eq!(actors, ["ann", "ann", "w-1"]);
+}

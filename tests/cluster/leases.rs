@@ -211,7 +211,7 @@ async fn each_run_of_a_schedule_exists_once_however_many_servers_find_it_due() {
 pub(super) async fn schedules_of_an_hour_ago(cluster: &Cluster, count: usize) -> usize {
     let store = EventStore::connect(cluster.url().parse().unwrap()).unwrap();
     store.wait_for_health(true).await.unwrap();
-    let task = taskbell::task::schedule::Template { kind: "tick".into(), owner: "mira".into(), ..template() };
+    let task = taskbell::task::schedule::Template { kind: "tick".into(), owner: "local".into(), ..template() };
     let created = ScheduleCreated { cron: "* * * * *".into(), time_zone: "UTC".into(), missed: Missed::RunAll, task };
     let time = Timestamp::from_micros(now().as_micros() - 3_630_000_000);
     for _ in 0..count {

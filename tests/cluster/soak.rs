@@ -1,259 +1,298 @@
-//! Servers are killed, the database goes away, connections are cut, delayed, repeated and black-holed, again and again: every
-//! task ends once, no lease is held twice at one time, and each run of a schedule exists once.
+//! Three servers over one database behind proxies, workers and clients at random servers, and faults of every kind: every task
+//! ends once, no lease is held twice at one time, each run of a schedule exists once, and all servers show the same.
 //!
-//! `TASKBELL_FULL=1` runs it at full size; `TASKBELL_SEED` repeats the choices of a run.
+//! `TASKBELL_FULL=1` runs it at full size: `cargo test --test taskbell cluster::soak -- --nocapture`; `TASKBELL_SEED`
+//! repeats the choices of a run.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rand::seq::IndexedRandom as _;
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use tokio::sync::watch;
+use futures_util::future::join_all;
+use rand::rngs::StdRng;
+use rand::seq::IteratorRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::task::JoinHandle;
 
-use super::leases::{fired, left, schedules_of_an_hour_ago};
+use super::leases::schedules_of_an_hour_ago;
 use super::*;
 use crate::proxy::{Mode, Proxy};
 
+mod checks;
+mod clients;
+mod net;
+mod record;
+mod worker;
+
+use clients::Client;
+use net::Net;
+use record::Record;
+use worker::Worker;
+
+/// The size of a run.
 struct Size {
     tasks: usize,
+    workers: usize,
+    /// Leases that a worker holds at once.
+    at_once: usize,
+    clients: usize,
     cancels: usize,
-    workers: u64,
     schedules: usize,
     faults: usize,
 }
 
-const SAMPLE: Size = Size { tasks: 400, cancels: 40, workers: 6, schedules: 2, faults: 8 };
-const FULL: Size = Size { tasks: 20_000, cancels: 500, workers: 20, schedules: 20, faults: 60 };
+const SAMPLE: Size =
+    Size { tasks: 600, workers: 6, at_once: 10, clients: 3, cancels: 20, schedules: 3, faults: FAULTS.len() };
+const FULL: Size =
+    Size { tasks: 20_000, workers: 20, at_once: 20, clients: 6, cancels: 500, schedules: 20, faults: 80 };
 
-/// Without a change for so long, the run is stuck.
-const STUCK: Duration = Duration::from_secs(120);
+/// Leases live as long as a cluster's shortest ones; the ladder is short enough for workers that ignore a cancel to lose
+/// their leases.
+const ARGS: [&str; 6] = [
+    "--kind",
+    "soak.plain:lease_s=3",
+    "--kind",
+    "soak.ladder:lease_s=3,ask_for_s=0.5,interrupt_for_s=0.5",
+    "--kind",
+    "tick:lease_s=3",
+];
 
-/// What all clients and workers share.
-struct Clients {
-    urls: Vec<String>,
-    seed: u64,
-    /// Until when the holder of each task may work.
-    held: Mutex<HashMap<String, Instant>>,
-    twice: Mutex<Vec<String>>,
-    /// How many requests have changed something.
-    changes: watch::Sender<usize>,
+/// Without one more end for so long, the run is stuck.
+const STUCK: Duration = Duration::from_secs(90);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    /// A server is killed, and starts again.
+    KillServer,
+    /// A worker is gone with its leases; another one starts.
+    KillWorker,
+    /// The database stops, and starts again.
+    StopDatabase,
+    /// Connections are cut after the database has written what they sent, and before it has answered.
+    CutBeforeAnswers,
+    /// One server's connections to the database are cut.
+    Cut,
+    /// What one server sends to the database, and receives, is late.
+    Delay,
+    /// One server sends everything twice.
+    Duplicate,
+    /// One server is connected to the database, but nothing arrives.
+    BlackHole,
 }
 
-impl Clients {
-    /// The answer of a random server; none where it gives none.
-    async fn post(&self, client: &reqwest::Client, random: &mut StdRng, path: &str, body: &Value) -> Option<Value> {
-        let url = format!("{}{path}", self.urls.choose(random)?);
-        let answer = client.post(url).json(body).timeout(Duration::from_secs(20)).send().await.ok()?;
-        let answer = answer.error_for_status().ok()?;
-        let text = answer.text().await.ok()?;
-        self.changes.send_modify(|changes| *changes += 1);
-        serde_json::from_str(&text).ok()
-    }
-
-    /// Creates tasks and cancels some of them.
-    async fn submit(&self, size: &Size) {
-        let client = reqwest::Client::new();
-        let mut random = StdRng::seed_from_u64(self.seed);
-        let every = size.tasks / size.cancels;
-        let mut created = 0;
-        while created < size.tasks {
-            let body = json!({"kind": "job", "max_attempts": 50});
-            let Some(task) = self.post(&client, &mut random, "/v1/tasks", &body).await else { continue };
-            created += 1;
-            if created % every == 0 {
-                let path = format!("/v1/tasks/{}/cancel", task["id"].as_str().unwrap());
-                while self.post(&client, &mut random, &path, &json!({"reason": "a test"})).await.is_none() {
-                    if self.is_final(&client, &mut random, &task).await {
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    async fn is_final(&self, client: &reqwest::Client, random: &mut StdRng, task: &Value) -> bool {
-        let url = format!("{}/v1/tasks/{}", self.urls.choose(random).unwrap(), task["id"].as_str().unwrap());
-        let Ok(answer) = client.get(url).timeout(Duration::from_secs(20)).send().await else { return false };
-        answer.json().await.is_ok_and(|task: Value| crate::support::is_final(&task))
-    }
-
-    /// Takes leases and ends them: most at once, some after a few heartbeats, some never.
-    async fn work(self: Arc<Self>, number: u64) {
-        let client = reqwest::Client::new();
-        let mut random = StdRng::seed_from_u64(self.seed ^ (number + 1));
-        let worker = format!("w{number}");
-        loop {
-            let sent = Instant::now();
-            let take = json!({"worker": worker, "kinds": ["job", "tick"], "max": 2, "wait_s": 1});
-            let Some(taken) = self.post(&client, &mut random, "/v1/leases", &take).await else { continue };
-            for lease in taken["leases"].as_array().unwrap_or(&Vec::new()) {
-                self.execute(&client, &mut random, &worker, lease, sent).await;
-            }
-        }
-    }
-
-    async fn execute(&self, client: &reqwest::Client, random: &mut StdRng, worker: &str, lease: &Value, sent: Instant) {
-        let task = lease["task_id"].as_str().unwrap();
-        let former = self.hold(task, sent + left(lease));
-        if former.is_some_and(|until| until > Instant::now()) {
-            self.twice.lock().unwrap().push(format!("{task} attempt {}", lease["attempt"]));
-        }
-        if random.random_bool(0.01) {
-            return;
-        }
-        let mut is_cancelled = false;
-        let mut beats = if random.random_bool(0.1) { 5 } else { 0 };
-        while beats > 0 {
-            beats -= 1;
-            let sent = Instant::now();
-            let beat = json!({"worker": worker, "leases": [{"lease": lease["lease"]}], "wait_s": 0.5});
-            if let Some(answer) = self.post(client, random, "/v1/leases/heartbeat", &beat).await {
-                let directives = answer["directives"].to_string();
-                if directives.contains("lost") {
-                    return;
-                }
-                is_cancelled |= directives.contains("cancel");
-                if answer["left_ms"].is_u64() {
-                    self.hold(task, sent + left(&answer));
-                }
-            }
-        }
-        let outcome = if is_cancelled { "cancelled" } else { "succeeded" };
-        let finish = json!({"items": [{"lease": lease["lease"], "outcome": outcome}]});
-        while self.held.lock().unwrap()[task] > Instant::now() {
-            let Some(finished) = self.post(client, random, "/v1/leases/finish", &finish).await else { continue };
-            let item = &finished["items"][0];
-            if item["problem"]["retryable"] != true {
-                self.held.lock().unwrap().remove(task);
-                return;
-            }
-        }
-    }
-
-    /// The worker of the task may work until then; until when its former one might.
-    fn hold(&self, task: &str, until: Instant) -> Option<Instant> {
-        let mut held = self.held.lock().unwrap();
-        let former = held.get(task).copied();
-        held.insert(task.to_owned(), former.map_or(until, |former| former.max(until)));
-        former
-    }
-}
+/// Each kind of fault, in the order of a small run.
+const FAULTS: [Fault; 9] = [
+    Fault::Delay,
+    Fault::CutBeforeAnswers,
+    Fault::KillServer,
+    Fault::Duplicate,
+    Fault::KillWorker,
+    Fault::StopDatabase,
+    Fault::BlackHole,
+    Fault::Cut,
+    Fault::KillServer,
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn through_many_faults_every_task_ends_once_and_no_lease_is_held_twice() {
-    let is_full = std::env::var_os("TASKBELL_FULL").is_some_and(|set| set == "1");
-    let size = if is_full { FULL } else { SAMPLE };
+async fn servers_and_database_fail_in_every_way_and_every_task_ends_once() {
+    let size = if std::env::var_os("TASKBELL_FULL").is_some() { FULL } else { SAMPLE };
     let seed = std::env::var("TASKBELL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     println!("TASKBELL_SEED={seed}");
-    let mut cluster = Cluster::start().await;
-    schedules_of_an_hour_ago(&cluster, size.schedules).await;
-    let mut proxies = Vec::new();
-    for _ in 0..3 {
-        proxies.push(Proxy::start(cluster.addr()).await);
-    }
-    let args = ["--kind", "job:lease_s=3", "--kind", "tick:lease_s=3"];
-    let start = |proxy: &Proxy| Server::on_cluster(&url(proxy.addr(), "taskbell"), args);
-    let mut servers: Vec<Server> = proxies.iter().map(start).collect();
-    for server in &servers {
-        fresh(server).await;
-    }
-    let clients = Arc::new(Clients {
-        urls: servers.iter().map(Server::url).collect(),
-        seed,
-        held: Mutex::default(),
-        twice: Mutex::default(),
-        changes: watch::Sender::new(0),
-    });
-    let workers: Vec<_> = (0..size.workers).map(|number| tokio::spawn(Arc::clone(&clients).work(number))).collect();
-    let mut random = StdRng::seed_from_u64(seed ^ 99);
-    let disturb = async {
-        for _ in 0..size.faults {
-            let changes = clients.changes.subscribe();
-            wait_for(changes, size.tasks * 3 / size.faults).await;
-            disturb(&mut cluster, &mut servers, &proxies, &mut random).await;
-        }
-    };
-    tokio::join!(clients.submit(&size), disturb);
-    for server in &servers {
-        fresh(server).await;
-    }
-    let mut live = Live::open(&servers[0]).await;
     let begun = Instant::now();
-    while let unfinished @ 1.. =
-        histories(&cluster).values().filter(|history| !history.contains(&"Completed".into())).count()
-    {
-        assert!(begun.elapsed() < STUCK, "{unfinished} tasks don't end");
-        live.next().await;
+    let mut soak = Soak::start(size, seed).await;
+    let clients = soak.start_clients();
+    let faults = soak.disturb().await;
+    let (created, turned) = clients;
+    for client in created.into_iter().chain([turned]) {
+        tokio::time::timeout(STUCK, client).await.expect("the clients end").unwrap();
     }
-    for worker in workers {
-        worker.abort();
-    }
-    for (task, history) in histories(&cluster).into_iter().filter(|(_, history)| history[0] == "Created") {
-        let ends = history.iter().filter(|kind| *kind == "Completed").count();
-        let firsts = history.iter().filter(|kind| *kind == "Created").count();
-        assert!(ends == 1 && firsts == 1 && history.last().unwrap() == "Completed", "{task} {history:?}");
-    }
-    for (schedule, mut runs) in fired(&cluster) {
-        let all = runs.len();
-        runs.sort();
-        runs.dedup();
-        assert!(all == runs.len() && all >= 60, "{schedule}: {} of {all}", runs.len());
-    }
-    assert_eq!(*clients.twice.lock().unwrap(), [""; 0], "held twice at one time");
-    let position = cluster.events();
-    let expected = counters(&servers[0], position).await;
-    for server in &servers[1..] {
-        assert_eq!(counters(server, position).await, expected);
-    }
-    println!("{position} events");
+    soak.come_to_rest().await;
+    let took = begun.elapsed();
+    soak.check().await;
+    println!("{} tasks, faults {faults:?}, {:.1} s", soak.size.tasks, took.as_secs_f64());
 }
 
-/// One fault, and its end.
-async fn disturb(cluster: &mut Cluster, servers: &mut [Server], proxies: &[Proxy], random: &mut StdRng) {
-    let place = random.random_range(0..servers.len());
-    match random.random_range(0..7) {
-        0 => {
-            servers[place].kill9();
-            servers[place].restart();
-            fresh(&servers[place]).await;
+struct Soak {
+    size: Size,
+    seed: u64,
+    random: StdRng,
+    cluster: Cluster,
+    proxies: Vec<Proxy>,
+    servers: Vec<Server>,
+    net: Net,
+    record: Arc<Record>,
+    workers: Vec<JoinHandle<()>>,
+    workers_so_far: u64,
+}
+
+impl Soak {
+    async fn start(size: Size, seed: u64) -> Self {
+        let cluster = Cluster::start().await;
+        schedules_of_an_hour_ago(&cluster, size.schedules).await;
+        let (mut proxies, mut servers) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let proxy = Proxy::start(cluster.addr()).await;
+            servers.push(Server::on_cluster(&url(proxy.addr(), "taskbell"), ARGS));
+            proxies.push(proxy);
         }
-        1 => {
-            cluster.stop().await;
-            stale(&servers[place]).await;
-            cluster.restart().await;
+        let net = Net::new(std::array::from_fn(|n| servers[n].url()));
+        let random = StdRng::seed_from_u64(seed);
+        let (workers, record) = (Vec::new(), Arc::default());
+        let mut soak = Self { size, seed, random, cluster, proxies, servers, net, record, workers, workers_so_far: 0 };
+        soak.workers = (0..soak.size.workers).map(|_| soak.start_worker()).collect();
+        soak
+    }
+
+    fn start_worker(&mut self) -> JoinHandle<()> {
+        self.workers_so_far += 1;
+        let worker = Worker {
+            name: format!("w{}", self.workers_so_far),
+            net: self.net.clone(),
+            random: StdRng::seed_from_u64(self.seed ^ self.workers_so_far),
+            record: Arc::clone(&self.record),
+            at_once: self.size.at_once,
+            held: std::collections::HashMap::new(),
+        };
+        tokio::spawn(worker.run())
+    }
+
+    /// Those that create tasks, and the one that cancels and retries them.
+    fn start_clients(&self) -> (Vec<JoinHandle<()>>, JoinHandle<()>) {
+        let client = |n: u64| Client {
+            net: self.net.clone(),
+            random: StdRng::seed_from_u64(self.seed ^ (n << 32)),
+            record: Arc::clone(&self.record),
+        };
+        let share = self.size.tasks / self.size.clients;
+        let creating = (0..self.size.clients)
+            .map(|n| tokio::spawn(client(n as u64 + 2).create(n * share..(n + 1) * share)))
+            .collect();
+        (creating, tokio::spawn(client(1).turn(self.size.cancels)))
+    }
+
+    /// Brings the faults about as attempts end; how often each.
+    async fn disturb(&mut self) -> std::collections::BTreeMap<Fault, usize> {
+        let mut so_far = std::collections::BTreeMap::new();
+        let mut ended = self.record.ended.subscribe();
+        for n in 0..self.size.faults {
+            let fault = FAULTS.get(n).copied().unwrap_or_else(|| FAULTS.into_iter().choose(&mut self.random).unwrap());
+            let at = self.size.tasks * (n + 1) / (self.size.faults + 2);
+            let reached = tokio::time::timeout(STUCK, ended.wait_for(|ended| *ended >= at)).await.map(drop);
+            assert!(reached.is_ok(), "nothing ends any more after {so_far:?}");
+            println!("{fault:?} after {at} ends");
+            self.bring_about(fault).await;
+            *so_far.entry(fault).or_default() += 1;
         }
-        2 => {
-            proxies[place].set(Mode::BlackHole);
-            stale(&servers[place]).await;
-            proxies[place].set(Mode::Pass);
-            fresh(&servers[place]).await;
+        so_far
+    }
+
+    async fn bring_about(&mut self, fault: Fault) {
+        let any = self.random.random_range(0..3);
+        match fault {
+            Fault::KillServer => {
+                self.servers[any].kill9();
+                self.some_time(1500).await;
+                self.servers[any].restart();
+            }
+            Fault::KillWorker => {
+                let place = self.random.random_range(0..self.workers.len());
+                self.workers[place].abort();
+                self.workers[place] = self.start_worker();
+            }
+            Fault::StopDatabase => {
+                self.cluster.stop().await;
+                self.some_time(4000).await;
+                self.cluster.restart().await;
+            }
+            Fault::CutBeforeAnswers => {
+                self.cluster.database.hold_answers(true);
+                self.some_time(300).await;
+                for proxy in &self.proxies {
+                    proxy.cut();
+                }
+                self.cluster.database.hold_answers(false);
+            }
+            Fault::Cut => self.proxies[any].cut(),
+            Fault::Delay => self.set_for_a_while(any, Mode::Delay(Duration::from_millis(20)), 3000).await,
+            Fault::Duplicate => {
+                self.proxies[any].set(Mode::Duplicate);
+                self.proxies[any].cut();
+                self.some_time(3000).await;
+                self.proxies[any].set(Mode::Pass);
+                self.proxies[any].cut();
+            }
+            Fault::BlackHole => self.set_for_a_while(any, Mode::BlackHole, 8000).await,
         }
-        3 => proxies[place].set(Mode::Delay(Duration::from_millis(20))),
-        4 => {
-            proxies[place].set(Mode::Duplicate);
-            proxies[place].cut();
-            fresh(&servers[place]).await;
-            proxies[place].set(Mode::Pass);
+    }
+
+    async fn set_for_a_while(&mut self, place: usize, mode: Mode, at_most_ms: u64) {
+        self.proxies[place].set(mode);
+        self.some_time(at_most_ms).await;
+        self.proxies[place].set(Mode::Pass);
+    }
+
+    /// Not a wait for anything: a fault may last for any time.
+    async fn some_time(&mut self, at_most_ms: u64) {
+        tokio::time::sleep(Duration::from_millis(self.random.random_range(0..at_most_ms))).await;
+    }
+
+    /// Ends the schedules, and waits until every task has ended.
+    async fn come_to_rest(&mut self) {
+        println!("{} ends, and no more faults", *self.record.ended.borrow());
+        join_all(self.servers.iter().map(fresh)).await;
+        let server = &self.servers[0];
+        let schedules = server.get("/v1/schedules").await.body;
+        for schedule in schedules["items"].as_array().unwrap() {
+            let path = format!("{}/v1/schedules/{}", server.url(), schedule["id"].as_str().unwrap());
+            let removed = server.send(server.client().delete(path)).await;
+            assert_eq!(removed.status, 204, "{}", removed.text);
         }
-        5 => cluster.database.end_subscriptions(),
-        _ => proxies.iter().for_each(Proxy::cut),
+        let rest = tokio::time::timeout(STUCK, at_rest(server)).await;
+        assert!(rest.is_ok(), "tasks are left: {}", server.get("/v1/counters").await.text);
+        for worker in self.workers.drain(..) {
+            worker.abort();
+        }
+    }
+
+    async fn check(&self) {
+        let position = self.cluster.events();
+        let answers = join_all(self.servers.iter().map(|server| counters(server, position))).await;
+        let logs = join_all(self.servers.iter().map(|server| server.get("/v1/log"))).await;
+        std::fs::write("/tmp/soak-log.jsonl", &logs[0].text).unwrap();
+        self.record.with(|account| {
+            assert_eq!(account.violations, [""; 0]);
+            let checker = checks::check(&logs[0].text, account);
+            assert_eq!(checker.events, position);
+            for answer in &answers {
+                checks::check_counts(&checker, checks::counts_at(answer, position));
+            }
+            for log in &logs[1..] {
+                assert!(log.text == logs[0].text, "the servers show different logs");
+            }
+            println!("{position} events of {} tasks, {} leases", checker.tasks.len(), account.holds.len());
+            println!("{} ends of attempts, {} turned", account.ends.len(), account.turned.len());
+            println!("{} counters while it ran, {} unknown", account.counters.len(), account.unknown.len());
+            for (what, count) in &checker.figures {
+                println!("{count:>8}  {what}");
+            }
+        });
+        for server in &self.servers {
+            let ready = server.get("/readyz").await;
+            assert_eq!(ready.status, 200, "{}", ready.text);
+            let head = server.get("/v1/log/head").await.body;
+            assert_eq!(head["position"], position);
+        }
     }
 }
 
-/// Waits for so many changes; less are enough when there are none for long.
-async fn wait_for(mut changes: watch::Receiver<usize>, count: usize) {
-    let first = *changes.borrow();
-    let _ = tokio::time::timeout(Duration::from_secs(10), changes.wait_for(|changes| *changes >= first + count)).await;
-}
-
-/// The types of the events of each task.
-fn histories(cluster: &Cluster) -> BTreeMap<String, Vec<String>> {
-    let mut histories: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for event in cluster.database.all() {
-        if event.stream.starts_with("taskbell.task-") {
-            histories.entry(event.stream.to_string()).or_default().push(event.kind.to_string());
+/// Waits until the server shows every task as ended.
+async fn at_rest(server: &Server) {
+    let is_over = |status: &str| matches!(status, "succeeded" | "failed" | "cancelled");
+    let mut live = Live::open(server).await;
+    loop {
+        let frame = live.next().await;
+        let Some(counts) = frame["counts"].as_object() else { continue };
+        if counts.iter().all(|(status, count)| is_over(status) || *count == 0) {
+            return;
         }
     }
-    histories
 }

@@ -65,10 +65,16 @@ struct Line<'a> {
 impl Checker {
     /// Reads the body of `GET /v1/log`.
     pub fn of(text: &str) -> Self {
+        Self::of_each(text, |_, _| {})
+    }
+
+    /// Reads the body of `GET /v1/log`, and calls `check` after each line.
+    pub fn of_each(text: &str, mut check: impl FnMut(&Self, &str)) -> Self {
         let mut checker = Self::default();
-        for line in text.lines() {
-            let line: Line<'_> = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        for text in text.lines() {
+            let line: Line<'_> = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
             checker.add(&line);
+            check(&checker, text);
         }
         checker
     }

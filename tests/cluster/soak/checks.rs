@@ -1,0 +1,191 @@
+//! Compares the log with what workers and clients were answered, and with the servers' views. The fold is the tests' own.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::record::{Account, Hold};
+use crate::workers::checker::Checker;
+
+const MINUTE_MS: u64 = 60_000;
+
+/// What the log says beside the lives of its tasks.
+#[derive(Default)]
+struct Facts {
+    /// The worker of each attempt.
+    started: HashMap<(String, u64), String>,
+    /// The titles of tasks that requests without unique keys have created; they are the requests' numbers.
+    titles: HashSet<String>,
+    idempotency_keys: HashSet<String>,
+    /// The unique key of each task.
+    unique_keys: HashMap<String, String>,
+    /// The task that is not final, by unique key.
+    holders: HashMap<String, String>,
+    /// The nominal times of each schedule's runs, in minutes.
+    runs: BTreeMap<String, BTreeSet<u64>>,
+}
+
+/// Reads a log, and compares it with the account.
+pub fn check(log: &str, account: &Account) -> Checker {
+    let mut facts = Facts::default();
+    let mut shown = by_position(&account.counters);
+    let checker = Checker::of_each(log, |checker, line| {
+        facts.add(checker, &serde_json::from_str(line).unwrap());
+        for counts in shown.remove(&checker.events).into_iter().flatten() {
+            check_counts(checker, &counts);
+        }
+    });
+    shown.remove(&0);
+    assert!(shown.is_empty(), "counters of positions beyond the log: {:?}", shown.keys());
+    for (id, task) in &checker.tasks {
+        assert_eq!(task.left(), None, "{id} is left: {:?}", task.statuses);
+    }
+    facts.check_runs();
+    check_creates(&checker, &facts, account);
+    check_turned(&checker, account);
+    check_ends(&checker, account);
+    facts.check_holds(&account.holds);
+    checker
+}
+
+/// Asserts that the counters are those of the fold.
+pub fn check_counts(checker: &Checker, counts: &Value) {
+    let fold = checker.counts();
+    for (status, count) in counts.as_object().unwrap() {
+        let expected = fold.get(&**status).copied().unwrap_or(0);
+        assert_eq!(*count, expected, "{status} at {}: {counts}", checker.events);
+    }
+}
+
+fn by_position(counters: &[Value]) -> HashMap<u64, Vec<Value>> {
+    let mut shown: HashMap<u64, Vec<Value>> = HashMap::new();
+    for answer in counters {
+        shown.entry(answer["position"].as_u64().unwrap()).or_default().push(answer["counts"].clone());
+    }
+    shown
+}
+
+impl Facts {
+    fn add(&mut self, checker: &Checker, event: &Value) {
+        let Some(id) = event["stream"].as_str().unwrap().strip_prefix("task-") else { return };
+        let data = &event["data"];
+        match event["type"].as_str().unwrap() {
+            "Created" => self.created(id, data),
+            "Started" => {
+                let worker = data["worker"].as_str().unwrap().to_owned();
+                let former = self.started.insert((id.to_owned(), data["attempt"].as_u64().unwrap()), worker);
+                assert_eq!(former, None, "attempt {} of {id} has started twice", data["attempt"]);
+            }
+            _ => {}
+        }
+        self.check_unique_key(checker, id);
+    }
+
+    fn created(&mut self, id: &str, data: &Value) {
+        if let Some(key) = data["idempotency"]["key"].as_str() {
+            assert!(self.idempotency_keys.insert(key.to_owned()), "two tasks have the idempotency key {key}");
+        }
+        if let Some(key) = data["unique_key"].as_str() {
+            self.unique_keys.insert(id.to_owned(), key.to_owned());
+        } else if let Some(schedule) = data["schedule"].as_str() {
+            let (seconds, nanos) = id.parse::<Uuid>().unwrap().get_timestamp().unwrap().to_unix();
+            let millis = seconds * 1000 + u64::from(nanos / 1_000_000);
+            assert_eq!(millis % MINUTE_MS, 0, "{id} is a run at no full minute");
+            let is_new = self.runs.entry(schedule.to_owned()).or_default().insert(millis / MINUTE_MS);
+            assert!(is_new, "the run {id} of {schedule} exists twice");
+        } else {
+            assert!(self.titles.insert(data["title"].as_str().unwrap().to_owned()), "a request has two tasks: {data}");
+        }
+    }
+
+    /// At each position, one task with a unique key at most is not final.
+    fn check_unique_key(&mut self, checker: &Checker, id: &str) {
+        let Some(key) = self.unique_keys.get(id) else { return };
+        let status = checker.tasks[id].status();
+        if matches!(status, "succeeded" | "failed" | "cancelled") {
+            if self.holders.get(key).is_some_and(|holder| holder == id) {
+                self.holders.remove(key);
+            }
+            return;
+        }
+        let holder = self.holders.entry(key.clone()).or_insert_with(|| id.to_owned());
+        assert_eq!(holder, id, "two tasks with the unique key {key} are not final at {}", checker.events);
+    }
+
+    /// Each schedule has made up for an hour, without a gap.
+    fn check_runs(&self) {
+        for (schedule, runs) in &self.runs {
+            let (first, last) = (runs.first().unwrap(), runs.last().unwrap());
+            assert_eq!(runs.len() as u64, last - first + 1, "{schedule} has gaps: {runs:?}");
+            assert!(runs.len() >= 60, "{schedule} has {} runs", runs.len());
+        }
+    }
+
+    /// The workers' own account: who held what, and when.
+    fn check_holds(&self, holds: &[Hold]) {
+        let mut by_task: HashMap<&str, Vec<&Hold>> = HashMap::new();
+        for hold in holds {
+            let started = self.started.get(&(hold.task.clone(), hold.attempt));
+            assert_eq!(started, Some(&hold.worker), "attempt {} of {}", hold.attempt, hold.task);
+            by_task.entry(&hold.task).or_default().push(hold);
+        }
+        for (task, mut holds) in by_task {
+            holds.sort_by_key(|hold| hold.attempt);
+            for pair in holds.windows(2) {
+                assert!(pair[0].attempt < pair[1].attempt, "attempt {} of {task} was leased twice", pair[0].attempt);
+                let overlap = pair[0].end().saturating_duration_since(pair[1].from);
+                assert!(
+                    overlap.is_zero(),
+                    "{task} was held by {} (attempt {}) {overlap:?} longer than until {} received attempt {}",
+                    pair[0].worker,
+                    pair[0].attempt,
+                    pair[1].worker,
+                    pair[1].attempt,
+                );
+            }
+        }
+    }
+}
+
+/// What was acknowledged is in the log, and nothing that nobody has requested.
+fn check_creates(checker: &Checker, facts: &Facts, account: &Account) {
+    for (n, ids) in &account.created {
+        assert!(ids.iter().all(|id| id == &ids[0]), "request {n} has several tasks: {ids:?}");
+        assert!(facts.titles.contains(&n.to_string()), "the task of request {n} is lost: {ids:?}");
+    }
+    for id in account.created.values().flatten().chain(&account.found) {
+        assert!(checker.tasks.contains_key(id), "{id} is lost");
+    }
+    let known: HashSet<String> = account.created.keys().chain(&account.unknown).map(ToString::to_string).collect();
+    let invented: Vec<_> = facts.titles.difference(&known).collect();
+    assert!(invented.is_empty(), "requests whose tasks nobody was told of: {invented:?}");
+}
+
+/// Each answer to a cancel or a retry shows the task as the log says that it was at its revision.
+fn check_turned(checker: &Checker, account: &Account) {
+    for task in &account.turned {
+        let revision = usize::try_from(task["revision"].as_u64().unwrap()).unwrap();
+        let known = checker.tasks[task["id"].as_str().unwrap()].statuses.get(revision).copied();
+        assert_eq!(task["status"].as_str(), known, "{task}");
+    }
+}
+
+/// Each end that was answered to a worker is in the log as its worker's, or is another's where the answer says so.
+fn check_ends(checker: &Checker, account: &Account) {
+    for told in &account.ends {
+        let what = format!("attempt {} of {}, which {} ended: {}", told.attempt, told.task, told.worker, told.answer);
+        let end = checker.tasks[&told.task].ends.get(&told.attempt).unwrap_or_else(|| panic!("no end of {what}"));
+        if told.answer == "lease_lost" {
+            assert!(!end.by_worker, "{what}, but {} did", end.actor);
+        } else {
+            assert_eq!((&*told.answer, true, &*told.worker), (end.status, end.by_worker, &*end.actor), "{what}");
+        }
+    }
+}
+
+/// The position and the counts of an answer.
+pub fn counts_at(answer: &Value, position: u64) -> &Value {
+    assert_eq!(answer["position"], json!(position), "{answer}");
+    &answer["counts"]
+}
