@@ -13,6 +13,7 @@ use taskbell::wire::standin::Server as Node;
 use crate::support::{Live, Server};
 
 mod embedded;
+mod kills;
 mod outage;
 mod settings;
 mod shared;
