@@ -199,4 +199,8 @@ pub mod server {
 pub mod internal {
     pub use crate::task::backoff::BackOff;
     pub use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_own};
+
+    // After the import of a log into a cluster.
+    #[cfg(feature = "server")]
+    pub use crate::streams::claims::open::claim_open_keys;
 }
