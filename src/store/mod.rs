@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::task::{Position, Revision, Timestamp};
 
-#[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
+#[cfg_attr(not(feature = "testing"), allow(dead_code))] // until keys are claimed
 pub mod aside;
 pub mod chain;
 #[cfg(feature = "eventstore")]
