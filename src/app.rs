@@ -2,33 +2,37 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr};
 use actix_web::web;
+use tokio::task::JoinHandle;
 
 use crate::dispatch::capacity::Capacity;
-use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::messages::SendAway;
 use crate::dispatch::policies::KindPolicies;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
 use crate::http::vitals::Vitals;
 use crate::http::{self, AppState, Problem, accept};
+use crate::projection::freshness::Freshness;
 use crate::projection::metrics::{Meter, Metrics};
 use crate::projection::projector::{Projector, Stop};
 use crate::projection::reader::{ViewsWriter, sides};
 use crate::projection::replay::{BULK_CANCEL, Replayer, views_at};
 use crate::reactions::scheduler::Firing;
+#[cfg(feature = "eventstore")]
+use crate::store::StoreUrl;
 use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_id};
 use crate::streams::create::{Accepted, UniqueKeys};
 use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
 use crate::task::{Position, Status, TaskId};
 use crate::views::{Limits, Row, Views};
-use crate::work::{BulkCancel, Drain, Handler, Handlers, LocalWorker, NotRegistered, WorkerChannels};
+use crate::work::{BulkCancel, Drain, Handler, Handlers, LocalWorker, NotRegistered};
 
+mod channels;
 #[cfg(feature = "testing")]
 pub mod serve;
 #[cfg(not(feature = "testing"))]
@@ -37,6 +41,7 @@ mod subscribers;
 mod threads;
 mod watch;
 
+use channels::worker_channels;
 pub use serve::run;
 use subscribers::{Parts, Subscribers};
 use threads::Threads;
@@ -44,6 +49,9 @@ use watch::{Watch, Watched};
 
 /// How long running attempts are waited for on the way out; what still runs then is recorded as lost by the next start.
 const DRAIN: Duration = Duration::from_secs(2);
+/// The shortest lease on a cluster: within it a server has to write three records.
+const CLUSTER_LEASE_MIN: Duration = Duration::from_secs(3);
+
 /// Why a Taskbell did not start. Nothing runs and the log is closed again.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -56,6 +64,9 @@ pub enum StartError {
     /// An operation of the operating system failed: what was tried, and its error.
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
+    /// A lease is set that is too short for a cluster, whose servers tell each other of heartbeats through the log's database.
+    #[error("a lease of {0:?} is too short: on a cluster a lease lives for at least 3 s")]
+    ShortLease(Duration),
     /// A handler could not be registered.
     #[error(transparent)]
     Handler(#[from] NotRegistered),
@@ -87,6 +98,8 @@ pub struct Taskbell {
     worker: Addr<LocalWorker>,
     subscribers: Subscribers,
     watch: Watch,
+    /// Keeps [`Freshness`] up to date.
+    freshness: JoinHandle<()>,
     threads: Threads,
 }
 
@@ -96,6 +109,9 @@ pub struct Options {
     /// The folder of the log; it is created where it is missing, and only one process at a time can open it. None keeps the
     /// log in memory: it ends with the process.
     pub data: Option<PathBuf>,
+    /// The log of a cluster, which several servers share. Where it is set, `data` is not used and no folder is created.
+    #[cfg(feature = "eventstore")]
+    pub store: Option<StoreUrl>,
     /// Attempts that run at once in this process.
     pub slots: usize,
     /// The only kinds that requests may name; none: any. A kind without a handler waits for a worker elsewhere.
@@ -112,6 +128,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             data: Some("taskbell-data".into()),
+            #[cfg(feature = "eventstore")]
+            store: None,
             slots: 4,
             kinds: None,
             handlers: Handlers::new(),
@@ -136,14 +154,21 @@ impl Taskbell {
     /// Opens the log, rebuilds the views from it, and starts the actors and the handlers' threads. Attempts that ran when the
     /// former process ended are lost; each is retried or fails, as its task says.
     ///
+    /// A start on a cluster waits for no answer of it. Until the views have caught up with its log for the first time, no
+    /// attempt is started, no timer fires, and every write is refused with a retryable 503; [`caught_up`](Self::caught_up) waits.
+    ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let (store, views) = open(options.data.as_deref()).await?;
+        let (store, views) = open(&options).await?;
+        let freshness = Freshness::new(store.is_caught_up() && views.position() == store.head().position);
         let (write, read) = sides(views);
         let threads = Threads::start();
         let registry = Registry::start(&store, &threads.shards);
         let settings = Arc::new(options.settings.with_defaults(options.handlers.policies()));
+        if store.is_shared() && settings.shortest_lease() < CLUSTER_LEASE_MIN {
+            return Err(StartError::ShortLease(settings.shortest_lease()));
+        }
         let metrics = Metrics::new().map_err(|error| StartError::Io("metrics", io::Error::other(error)))?;
         let meter = Meter::new(metrics.clone(), settings.names().chain([BULK_CANCEL]));
         let parts = Parts {
@@ -154,6 +179,7 @@ impl Taskbell {
             settings,
             unique: UniqueKeys::default(),
             firing: Firing::default(),
+            freshness: freshness.clone(),
         };
         let subscribers = Subscribers::start(parts.clone(), &threads);
         let projector = start_projector(&parts.store, write, &subscribers, meter, &threads);
@@ -170,10 +196,16 @@ impl Taskbell {
         let worker = LocalWorker::new(handlers.clone(), options.slots, channels)
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
+        let freshness = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.read.clone()));
         let watch = Watch::start(watched(&parts.registry, &subscribers, &projector, &replayer, &worker));
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
         let state = app_state(parts, (handlers, kinds, metrics), &subscribers, projector, watch.vitals());
-        Ok(Self { state, worker, subscribers, watch, threads })
+        Ok(Self { state, worker, subscribers, watch, freshness, threads })
+    }
+
+    /// Waits until the views show the whole log for the first time. They do so at once, unless the log is in a cluster.
+    pub async fn caught_up(&self) {
+        self.state.freshness.wait_until_caught_up().await;
     }
 
     /// The name of the first of the long-lived actors that stops without being asked to: a defect, after which this instance
@@ -208,6 +240,7 @@ impl Taskbell {
     /// # Errors
     /// The problem that `POST /v1/tasks` would answer with; its `retryable` says whether a later try may succeed.
     pub async fn submit(&self, kind: &str, input: serde_json::Value) -> Result<TaskId, Problem> {
+        self.state.require_caught_up()?;
         let caller =
             Caller { subject: LOCAL_USER.to_owned(), via: Via::Library, correlation_id: new_id(), request_id: None };
         let body = serde_json::json!({"kind": kind, "input": input});
@@ -267,6 +300,7 @@ impl Taskbell {
 
     async fn end(self) {
         self.watch.stop();
+        self.freshness.abort();
         self.worker.do_send(Stop);
         self.subscribers.stop();
         let threads = self.threads;
@@ -275,15 +309,21 @@ impl Taskbell {
     }
 }
 
-/// The log, and the views of all that it holds.
-async fn open(data: Option<&Path>) -> Result<(EventStore, Views), StartError> {
-    let store = match data {
-        Some(dir) => EventStore::open(dir)?,
-        None => EventStore::memory(),
-    };
+/// The log, and the views of all that it holds. The end of a cluster's log is not known yet: its views begin empty.
+async fn open(options: &Options) -> Result<(EventStore, Views), StartError> {
+    let store = open_log(options)?;
     let views = views_at(&store, store.head().position).await?;
     tracing::info!(position = %views.position(), "the views are rebuilt");
     Ok((store, views))
+}
+
+fn open_log(options: &Options) -> Result<EventStore, OpenError> {
+    #[cfg(feature = "eventstore")]
+    if let Some(url) = &options.store {
+        tracing::info!(%url, "the log is in a cluster");
+        return EventStore::connect(url.clone());
+    }
+    options.data.as_deref().map_or_else(|| Ok(EventStore::memory()), EventStore::open)
 }
 
 fn start_projector(
@@ -327,7 +367,7 @@ fn app_state(
     projector: Addr<Projector>,
     vitals: Vitals,
 ) -> AppState {
-    let Parts { store, read, registry, capacity, settings, unique, firing } = parts;
+    let Parts { store, read, registry, capacity, settings, unique, firing, freshness } = parts;
     AppState {
         registry,
         read,
@@ -344,22 +384,6 @@ fn app_state(
         firing,
         metrics,
         vitals,
+        freshness,
     }
-}
-
-/// The channels of the worker inside the process, and its name, which is another one after each start.
-fn worker_channels(registry: &Registry, dispatcher: &Addr<Dispatcher>, projector: &Addr<Projector>) -> WorkerChannels {
-    WorkerChannels {
-        worker: format!("local/{}/{}", host_name(), new_id().simple()),
-        execute: registry.recipient(),
-        offer: dispatcher.clone().recipient(),
-        stopped: dispatcher.clone().recipient(),
-        progress: projector.clone().recipient(),
-    }
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '.').collect();
-    if name.is_empty() { "server".to_owned() } else { name }
 }

@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::dispatch::policies::KindPolicies;
+#[cfg(feature = "eventstore")]
+use crate::store::StoreUrl;
 use crate::views::Limits;
 
 /// The settings of a server that [`run`](crate::server::run) starts. `run` does not check them; the command line does.
@@ -18,6 +20,9 @@ pub struct Config {
     pub log_listen: Option<SocketAddr>,
     /// The folder of the log; it is created where it is missing. None keeps the log in memory.
     pub data: Option<PathBuf>,
+    /// The log of a cluster, which several servers share. Where it is set, `data` is not used and no folder is created.
+    #[cfg(feature = "eventstore")]
+    pub store: Option<StoreUrl>,
     /// The only folders that `content.distribute` may read and write: absolute, existing, without symbolic links.
     pub content_roots: Vec<PathBuf>,
     /// The most that all distributions together copy, in bytes per second; none: no bound.
@@ -39,6 +44,8 @@ impl Default for Config {
             #[cfg(feature = "eventstore")]
             log_listen: None,
             data: Some(PathBuf::from("./taskbell-data")),
+            #[cfg(feature = "eventstore")]
+            store: None,
             content_roots: Vec::new(),
             content_bytes_per_s: None,
             kinds: None,

@@ -50,6 +50,7 @@
 //! |---|---|---|
 //! | `server` | yes | `Taskbell`, its log, its HTTP API and interface, `server::run` |
 //! | `cli` | yes | the program `taskbell`; the library itself does not change |
+//! | `eventstore` | yes | several servers that share one log in an EventStoreDB or KurrentDB: `StoreUrl`, `--store esdb://…` |
 //! | `worker` | with `cli` | `RemoteWorker`, `CommandHandler` |
 //! | `testing` | no | the modules inside, for the tests of this package; no part of them is stable |
 //!
@@ -164,6 +165,8 @@ pub use dispatch::policies::{KindPolicies, KindPolicy};
 pub use http::Problem;
 #[cfg(feature = "server")]
 pub use store::{Hash, LogEvent, LogSubscription, Meta, OpenError, ReadError, Recorded, StreamName, StreamOf, Via};
+#[cfg(feature = "eventstore")]
+pub use store::{InvalidUrl, StoreUrl};
 #[cfg(feature = "server")]
 pub use views::Limits;
 
@@ -194,12 +197,12 @@ pub mod server {
 /// What the program of this package needs of the library. It may change in any release.
 #[doc(hidden)]
 pub mod internal {
-    #[cfg(feature = "eventstore")]
-    pub use crate::store::StoreUrl;
     #[cfg(all(feature = "eventstore", any(feature = "testing", feature = "cli")))]
     pub use crate::store::check as store_check;
     #[cfg(feature = "eventstore")]
     pub use crate::store::import::{ImportError, Imported, Step, import};
+    #[cfg(feature = "eventstore")]
+    pub use crate::streams::claims::open::claim_open_keys;
     pub use crate::task::backoff::BackOff;
     pub use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_own};
 }

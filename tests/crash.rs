@@ -2,5 +2,5 @@
 
 mod disk;
 mod kill;
-mod load;
+pub mod load;
 mod stop;

@@ -1,5 +1,7 @@
 //! `events/` and the Rust types agree in both directions.
 
+pub(crate) mod claims;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +31,7 @@ fn validator(path: &Path) -> Validator {
     jsonschema::draft202012::new(&json(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn schema(kind: &str, version: u32) -> Validator {
+pub(crate) fn schema(kind: &str, version: u32) -> Validator {
     validator(&folder().join(kind).join(format!("v{version}.schema.json")))
 }
 
@@ -52,7 +54,7 @@ pub(crate) fn logs() -> Vec<PathBuf> {
 }
 
 #[track_caller]
-fn check(validator: &Validator, value: &Value, what: &str) {
+pub(crate) fn check(validator: &Validator, value: &Value, what: &str) {
     let errors: Vec<String> =
         validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert!(errors.is_empty(), "{what}: {errors:#?}\n{value:#}");
@@ -66,7 +68,7 @@ fn published() -> impl Iterator<Item = (&'static str, u32)> {
 #[test]
 fn every_type_has_its_folder_and_every_folder_its_type() {
     let mut expected: BTreeSet<String> = codec::TYPES.iter().map(|(kind, _)| (*kind).to_owned()).collect();
-    expected.extend(["README.md", "envelope.v1.schema.json", "logs"].map(str::to_owned));
+    expected.extend(["README.md", "aside", "envelope.v1.schema.json", "logs"].map(str::to_owned));
     assert_eq!(names_in(&folder()), expected);
 }
 

@@ -6,6 +6,8 @@ mod api;
 mod app;
 mod bench;
 mod cli;
+#[cfg(feature = "eventstore")]
+mod cluster;
 mod crash;
 mod dispatch;
 mod event_contract;

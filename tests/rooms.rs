@@ -65,6 +65,11 @@ fn one_file_of_the_write_side_appends_to_the_log() {
 }
 
 #[test]
+fn one_file_writes_the_records_of_servers_and_one_the_claims_of_keys() {
+    holds_together(shape::append_aside);
+}
+
+#[test]
 fn no_match_over_our_enums_ends_in_a_wildcard() {
     holds(shape::wildcards);
 }

@@ -1,6 +1,8 @@
 //! The write side: commands reach the actors of their streams, and what these decide is in the log.
 
 mod callers;
+#[cfg(feature = "eventstore")]
+mod claims;
 mod interleaved;
 mod kinds;
 

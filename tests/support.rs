@@ -52,7 +52,20 @@ impl Server {
     /// A server with further flags, like `["--slots", "1", "--kinds", "a,b"]`.
     pub fn with<A: IntoIterator<Item: Into<OsString>>>(args: A) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let args =
+            ["--data".into(), dir.path().join("data").into()].into_iter().chain(args.into_iter().map(Into::into));
+        Self::in_folder(dir, args.collect())
+    }
+
+    /// A server whose log is in a cluster. It may not have reached the cluster yet.
+    pub fn on_cluster<A: IntoIterator<Item: Into<OsString>>>(url: &str, args: A) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let args = ["--store".into(), url.into()].into_iter().chain(args.into_iter().map(Into::into));
+        Self::in_folder(dir, args.collect())
+    }
+
+    /// A server that works in this folder, with these flags alone.
+    fn in_folder(dir: TempDir, args: Vec<OsString>) -> Self {
         let (child, address) = launch(taskbell(), dir.path(), "127.0.0.1:0", &args);
         Self { child, dir, args, address, client: reqwest::Client::new() }
     }
@@ -73,7 +86,9 @@ impl Server {
             assert!(value.is_none(), "only removals");
             command.env_remove(name);
         }
-        let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+        let args =
+            ["--data".into(), dir.path().join("data").into()].into_iter().chain(args.into_iter().map(Into::into));
+        let args: Vec<OsString> = args.collect();
         let (child, address) = launch(command, dir.path(), "127.0.0.1:0", &args);
         Some(Self { child, dir, args, address, client: reqwest::Client::new() })
     }
@@ -95,6 +110,11 @@ impl Server {
     /// Its data folder.
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    /// The folder in which it works, empty before it starts but for its stderr.
+    pub fn folder(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Its stderr so far.
@@ -224,7 +244,7 @@ pub fn signal(pid: u32, name: &str) {
 fn launch(mut command: Command, dir: &Path, listen: &str, args: &[OsString]) -> (Child, String) {
     let path = dir.join("stderr");
     let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&path).expect("a file for stderr");
-    command.arg("serve").args(["--listen", listen]).arg("--data").arg(dir.join("data")).args(args);
+    command.arg("serve").args(["--listen", listen]).args(args);
     let mut child = command
         .current_dir(dir)
         .stdin(Stdio::null())

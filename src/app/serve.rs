@@ -74,6 +74,8 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
     handlers.register(Distribute::new(roots, config.content_bytes_per_s.and_then(NonZeroU64::new)))?;
     Taskbell::start(Options {
         data: config.data,
+        #[cfg(feature = "eventstore")]
+        store: config.store,
         slots: config.slots,
         kinds: config.kinds,
         handlers,

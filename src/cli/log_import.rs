@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use taskbell::OpenError;
-use taskbell::internal::{ImportError, Imported, Step, StoreUrl, import};
+use taskbell::internal::{ImportError, Imported, Step, claim_open_keys, import};
+use taskbell::{OpenError, StoreUrl};
 
 use super::client::Connect;
 use super::failure::Failure;
@@ -32,13 +32,20 @@ impl Import {
             return Err(Failure::usage(format!("--data {}: there is no log", data.display())));
         }
         let to = parsed("--to", &to)?;
-        let (imported, _store) = import(&data, &to, &mut report).await.map_err(|error| failure(&error))?;
+        let (imported, store) = import(&data, &to, &mut report).await.map_err(|error| failure(&error))?;
         let Imported { position, hash, copied } = imported;
+        let unclaimed = |error| {
+            Failure::unreachable(format!("not all keys are claimed: {error}; run the same command to continue"))
+        };
+        let claims = claim_open_keys(&store).await.map_err(unclaimed)?;
         if connect.json {
-            return out::json(&json!({"position": position, "hash": hash.to_string(), "copied": copied}).to_string());
+            let answer = json!({"position": position, "hash": hash.to_string(), "copied": copied, "claims": claims});
+            return out::json(&answer.to_string());
         }
-        let (events, copied) = (out::thousands(position.0), out::thousands(copied));
+        let (events, copied, claims) =
+            (out::thousands(position.0), out::thousands(copied), out::thousands(claims as u64));
         out::line(&format!("{to} holds the same {events} events, {copied} of them copied now"))?;
+        out::line(&format!("{claims} keys of its tasks are claimed for all servers"))?;
         out::line(&format!("position {position}  hash {hash}"))
     }
 }

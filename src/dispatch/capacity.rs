@@ -1,6 +1,6 @@
 //! What a queued task waits for: the run queue, and what the workers offer to execute.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -71,6 +71,14 @@ impl Capacity {
         let mut queue = self.pending();
         *queue = queue.emptied();
         queue
+    }
+
+    /// The kinds that the workers of this server execute; none: any.
+    pub(super) fn kinds(&self) -> Option<HashSet<String>> {
+        let offers = lock(&self.offers);
+        let mut kinds = offers.remote.kinds(Instant::now())?;
+        kinds.extend(offers.local.kinds.as_ref()?.iter().cloned());
+        Some(kinds)
     }
 
     pub(super) fn offer_local(&self, offer: &WorkOffer, free: usize) {
@@ -161,6 +169,15 @@ impl RemoteOffers {
             self.changes += u64::from(!known.is_alive(now));
             known.seen = now;
         }
+    }
+
+    /// The kinds that workers which are alive at `now` execute; none: any.
+    fn kinds(&self, now: Instant) -> Option<HashSet<String>> {
+        let mut kinds = HashSet::new();
+        for worker in self.workers.values().filter(|worker| worker.is_alive(now)) {
+            kinds.extend(worker.offer.kinds.as_ref()?.iter().cloned());
+        }
+        Some(kinds)
     }
 
     /// Whether a worker that is alive at `now` offers to execute this kind from this queue.

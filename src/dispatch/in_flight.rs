@@ -102,6 +102,13 @@ impl InFlight {
         queue.apply_change(before, after, turn.as_ref().map(|turn| &turn.position));
     }
 
+    /// The same, but where the task becomes ready, the queue holds it back.
+    pub fn apply_change_held(&mut self, queue: &mut RunQueue, before: Option<&Row>, after: &Row) {
+        let leaves_queue = before.is_some_and(|before| RunQueue::leaves(before, after));
+        let turn = if leaves_queue { self.take_turn(after.id()) } else { None };
+        queue.apply_change_held(before, after, turn.as_ref().map(|turn| &turn.position));
+    }
+
     /// The start was written, and its attempt is executed by a worker elsewhere.
     pub fn started_elsewhere(&mut self, queue: &mut RunQueue, task: TaskId) {
         self.leave(queue, task, false);

@@ -6,8 +6,14 @@
 //! A directive and a heartbeat race. Before a heartbeat arrives, the directive is kept with the lease. While a heartbeat
 //! waits, the directive ends its wait. After the answer was sent, it may be lost on its way: therefore a directive is sent
 //! again with each answer, until a heartbeat names it as seen.
+//!
+//! **On a cluster** ([`LeaseTable::on_cluster`]) a heartbeat alone doesn't move a deadline. Other servers learn of it from this
+//! server's next record ([`servers`](super::servers)), so the deadline is the start of the last durable record that names the
+//! lease, or the sending of its `Started`, plus the lease time. A heartbeat for a lease that has little time left waits until a
+//! record is durable. While none can be written the deadlines pass, and the workers get the directive `lost`. No lease expires
+//! by this table there: the servers' records decide.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,6 +57,8 @@ struct Lease {
     directive: Option<Directive>,
     /// The heartbeat that waits for a directive for it, and the lease's place there.
     waiting: Option<(u64, usize)>,
+    /// On a cluster: how long it may be alive by what other servers have written.
+    vouched: Option<Instant>,
 }
 
 /// A heartbeat that waits for directives.
@@ -66,7 +74,21 @@ pub(super) struct Grant {
     pub(super) worker: Arc<str>,
     pub(super) secret: Box<str>,
     pub(super) ttl: Duration,
+    /// When it ends without a heartbeat; on a cluster, without a record.
+    pub(super) deadline: Instant,
 }
+
+/// What the table keeps on a cluster.
+#[derive(Default)]
+struct Records {
+    /// The leases of heartbeats that no record has named yet, with the attempts and the times of the last heartbeats.
+    heard: HashMap<TaskId, (u32, Instant)>,
+    /// The heartbeats that wait for a record.
+    awaiting: HashSet<u64>,
+}
+
+/// How long a heartbeat waits for a record at most.
+const RECORD_WAIT: Duration = Duration::from_secs(2);
 
 /// The table; see the module.
 #[derive(Default)]
@@ -78,17 +100,42 @@ pub(super) struct LeaseTable {
     /// When the wait of each ends.
     waits: DeadlineQueue<Instant, u64>,
     last_number: u64,
+    /// None where one server has the log for itself.
+    records: Option<Records>,
 }
 
 impl LeaseTable {
-    /// A worker holds the lease from now on. A lease of this attempt, or a later one, stays as it is.
+    /// An empty table of a server of a cluster.
+    pub(super) fn on_cluster() -> Self {
+        Self { records: Some(Records::default()), ..Self::default() }
+    }
+
+    /// A worker holds the lease from now on. A lease of this attempt, or a later one, stays as it is; but on a cluster the later
+    /// deadline counts.
     pub(super) fn grant(&mut self, task: TaskId, grant: Grant, now: Instant) {
-        if self.leases.get(&task).is_some_and(|lease| lease.attempt >= grant.attempt) {
+        let Grant { attempt, worker, secret, ttl, deadline } = grant;
+        let known = self.leases.get(&task).map(|lease| lease.attempt).filter(|known| *known >= attempt);
+        if self.records.is_some() && known == Some(attempt) {
+            self.prolong(task, deadline);
+        }
+        if known.is_some() {
             return;
         }
-        let Grant { attempt, worker, secret, ttl } = grant;
-        self.deadlines.set(task, now + ttl, ());
-        self.leases.insert(task, Lease { attempt, worker, secret, ttl, directive: None, waiting: None });
+        let vouched = self.records.is_some().then_some(now + ttl);
+        self.deadlines.set(task, deadline, ());
+        self.leases.insert(task, Lease { attempt, worker, secret, ttl, directive: None, waiting: None, vouched });
+    }
+
+    /// Moves the lease's deadline, but never to an earlier time.
+    fn prolong(&mut self, task: TaskId, deadline: Instant) {
+        if self.deadlines.deadline(&task).is_none_or(|known| known < deadline) {
+            self.deadlines.set(task, deadline, ());
+        }
+    }
+
+    /// Whether the table holds a lease of this attempt or a later one.
+    pub(super) fn knows(&self, task: TaskId, attempt: u32) -> bool {
+        self.leases.get(&task).is_some_and(|lease| lease.attempt >= attempt)
     }
 
     /// The attempt has ended, and its worker knows.
@@ -134,14 +181,19 @@ impl LeaseTable {
                 continue;
             };
             held.push((place, beat.task));
-            self.deadlines.set(beat.task, now + lease.ttl, ());
+            match &mut self.records {
+                None => self.deadlines.set(beat.task, now + lease.ttl, ()),
+                Some(records) => _ = records.heard.insert(beat.task, (beat.attempt, now)),
+            }
             shortest = Some(shortest.map_or(lease.ttl, |shortest| shortest.min(lease.ttl)));
             directives
                 .extend(lease.directive.filter(|directive| beat.seen < Some(*directive)).map(|told| (place, told)));
         }
-        let wait = shortest.map_or(Duration::ZERO, |shortest| wait.min(shortest / 3));
+        let third = shortest.map_or(Duration::ZERO, |shortest| shortest / 3);
         self.last_number += 1;
-        let (number, until) = (self.last_number, now + wait);
+        let number = self.last_number;
+        let wait = if self.await_record(number, &held, now) { third.min(RECORD_WAIT) } else { wait.min(third) };
+        let until = now + wait;
         self.heartbeats.insert(number, WaitingHeartbeat { held: held.clone(), answer });
         if !directives.is_empty() || wait.is_zero() {
             self.answer(number, directives, now);
@@ -167,6 +219,9 @@ impl LeaseTable {
     fn answer(&mut self, number: u64, directives: Vec<(usize, Directive)>, now: Instant) {
         let Some(WaitingHeartbeat { held, answer }) = self.heartbeats.remove(&number) else { return };
         self.waits.remove(number);
+        if let Some(records) = &mut self.records {
+            records.awaiting.remove(&number);
+        }
         let mut left = None::<Duration>;
         for (_, task) in held {
             let (Some(lease), Some(deadline)) = (self.leases.get_mut(&task), self.deadlines.deadline(&task)) else {
@@ -183,7 +238,8 @@ impl LeaseTable {
     /// Answers the heartbeats whose wait is over.
     pub(super) fn end_waits(&mut self, now: Instant) {
         for (number, ()) in self.waits.take_due(now, usize::MAX) {
-            self.answer(number, Vec::new(), now);
+            let directives = self.passed(number, now);
+            self.answer(number, directives, now);
         }
     }
 
@@ -236,5 +292,6 @@ impl Lease {
     }
 }
 
+mod records;
 #[cfg(test)]
 mod tests;

@@ -103,8 +103,8 @@ pub struct Granted {
     pub secret: String,
     /// The request.
     pub created: Arc<Created>,
-    /// How long the lease lives without a heartbeat.
-    pub ttl: Duration,
+    /// How long the lease lives without a heartbeat, from now on.
+    pub left: Duration,
 }
 
 /// Leases on their way to a worker. If it is dropped before they have arrived, they are handed back.

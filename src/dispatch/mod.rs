@@ -11,3 +11,5 @@ pub mod in_flight;
 pub mod lease_table;
 pub mod messages;
 pub mod policies;
+pub mod servers;
+pub mod shares;

@@ -44,6 +44,12 @@ impl KindPolicies {
         self.of(kind).and_then(|kind| kind.lease).unwrap_or(LEASE)
     }
 
+    /// The shortest lease of all kinds.
+    #[must_use]
+    pub fn shortest_lease(&self) -> Duration {
+        self.0.values().filter_map(|kind| kind.lease).min().map_or(LEASE, |shortest| shortest.min(LEASE))
+    }
+
     /// The same with the ladders that handlers bring with them, where the operator has set none.
     #[must_use]
     pub fn with_defaults(mut self, ladders: impl IntoIterator<Item = (String, CancelPolicy)>) -> Self {

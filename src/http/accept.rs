@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::plumbing::caller::Caller;
-use super::plumbing::error::{Problem, Refusal};
+use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::state::{AppState, IdempotentTask};
 use crate::store::now;
@@ -17,7 +17,8 @@ use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
 use crate::task::event::{Created, Idempotency};
 use crate::task::limits::{INPUT_MAX, TITLE_MAX, is_inline, is_name, is_own, is_within};
-use crate::task::{Command, Invalid, TaskId, Timestamp};
+use crate::task::{Command, Invalid, Rejection, TaskId, Timestamp};
+use crate::views::Views;
 
 /// The queue of a task that names none.
 const DEFAULT_QUEUE: &str = "default";
@@ -56,12 +57,11 @@ pub async fn accept(state: &AppState, caller: &Caller, body: Value, key: Option<
         return create_task(state, caller, check(state, caller, new)?).await;
     };
     let mut turn = state.keys.turn((caller.subject.clone(), key.clone())).await;
-    if let Some((id, hash)) = known_task(state, caller, &key, &turn) {
+    if let Some((id, hash)) = known_task(state, caller, &key, &turn).await? {
         if hash == body_hash {
             return Ok(Accepted::Known(id));
         }
-        let detail = "this Idempotency-Key stands for a request with another body";
-        return Err(Problem::new(Refusal::IdempotencyKeyReused, detail));
+        return Err(Rejection::IdempotencyKeyReused.into());
     }
     // Checked after the key, so that a repeated request gets its task also from a server with other roots or kinds.
     let mut created = check(state, caller, new)?;
@@ -99,11 +99,19 @@ pub async fn create_plain(state: &AppState, caller: &Caller, new: Vec<Created>) 
     ids.into_iter().zip(created).map(|(id, created)| Ok(created.map(|_| id)?)).collect()
 }
 
-/// The task of this idempotency key: from the views, or from the lock where the views are late.
-fn known_task(state: &AppState, caller: &Caller, key: &str, turn: &KeyGuard<IdempotentTask>) -> Option<IdempotentTask> {
-    let views = state.read.views();
-    let shown = views.find_idempotent(&caller.subject, key).map(|(id, hash)| (id, hash.to_owned()));
-    shown.or_else(|| turn.known().cloned())
+/// The task of this idempotency key: from the views, or, where they are late, from the lock or the key's claim.
+async fn known_task(
+    state: &AppState,
+    caller: &Caller,
+    key: &str,
+    turn: &KeyGuard<IdempotentTask>,
+) -> Result<Option<IdempotentTask>, Problem> {
+    let find = |views: &Views| views.find_idempotent(&caller.subject, key).map(|(id, hash)| (id, hash.to_owned()));
+    let shown = find(&state.read.views());
+    match shown.or_else(|| turn.known().cloned()) {
+        Some(known) => Ok(Some(known)),
+        None => Ok(create::find_claimed(&state.registry, &caller.subject, key).await?),
+    }
 }
 
 async fn create_task(state: &AppState, caller: &Caller, created: Created) -> Result<Accepted, Problem> {

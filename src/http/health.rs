@@ -30,6 +30,8 @@ pub async fn alive(request: HttpRequest) -> Result<HttpResponse, Problem> {
 /// or the views have stopped or are behind. Views that are behind catch up, and a cluster that can't be reached may come back:
 /// the other reasons stay until a restart, and such a refusal is not retryable.
 ///
+/// Where the log already gives a reason, the answer doesn't wait for the views.
+///
 /// # Errors
 /// 422, 503 `not_ready`.
 pub async fn ready(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
@@ -41,8 +43,11 @@ pub async fn ready(state: web::Data<AppState>, request: HttpRequest) -> Result<H
     let until_restart = state.store.has_failed() || stopped.is_some() || actor.is_some();
     let views = match stopped {
         Some(why) => Some(why),
-        None if state.read.wait_for_position(head).await => None,
-        None => Some(format!("views: they have not reached position {head} within 5 s")),
+        None if log.is_some() => None,
+        None if !state.read.wait_for_position(head).await => {
+            Some(format!("views: they have not reached position {head} within 5 s"))
+        }
+        None => state.require_caught_up().err().map(|problem| format!("views: {}", problem.detail)),
     };
     let reasons: Vec<String> = log.into_iter().chain(actor).chain(views).collect();
     if !reasons.is_empty() {

@@ -23,7 +23,7 @@ use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::json;
 use super::plumbing::query::Fields;
-use crate::push::hub::{Join, Leave, Push, SocketId, SocketRequest, Subscription};
+use crate::push::messages::{Join, Leave, Push, SocketId, SocketRequest, Subscription};
 use crate::task::{Invalid, Position, TaskId};
 
 /// A message from the client, its fragments joined, in bytes.

@@ -17,7 +17,8 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub async fn read(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     Fields::of_query(request.query_string())?.refuse_rest()?;
     let position = state.read.position().to_string();
-    let text = state.metrics.text(&state.read, state.store.head().position).map_err(|error| {
+    let (head, is_up) = (state.store.head().position, state.store.health().is_ok());
+    let text = state.metrics.text(&state.read, head, is_up).map_err(|error| {
         tracing::error!(%error, "the metrics can't be written");
         Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)
     })?;

@@ -34,7 +34,7 @@ pub mod vitals;
 pub use plumbing::error::Problem;
 pub use state::AppState;
 
-use plumbing::middleware::same_origin_only;
+use plumbing::middleware::{from_the_views, same_origin_only};
 
 /// `at!(path, METHOD handler, …)`: a resource with these methods; others are answered 405 with the list of them.
 macro_rules! at {
@@ -58,7 +58,7 @@ pub fn routes(config: &mut web::ServiceConfig, state: &AppState) {
 
 fn api() -> impl HttpServiceFactory + 'static {
     web::scope("/v1")
-        .wrap(from_fn(same_origin_only))
+        .wrap(from_fn(from_the_views))
         .service(at!("/tasks", GET tasks::list, POST create::create))
         .service(at!("/tasks/batch", POST batch::create_many))
         .service(at!("/tasks/cancel", POST bulk::cancel))

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use actix::{Addr, Recipient};
 
 use super::plumbing::caller::Caller;
-use super::plumbing::error::Problem;
+use super::plumbing::error::{Problem, Refusal};
 use super::vitals::Vitals;
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::policies::KindPolicies;
+use crate::projection::freshness::Freshness;
 use crate::projection::metrics::Metrics;
 use crate::projection::projector::NoteProgress;
 use crate::projection::reader::ViewsReader;
@@ -62,6 +63,8 @@ pub struct AppState {
     pub metrics: Metrics,
     /// Says which long-lived actor has stopped, if one has.
     pub vitals: Vitals,
+    /// Says whether the views show the present.
+    pub freshness: Freshness,
 }
 
 impl AppState {
@@ -72,11 +75,25 @@ impl AppState {
         views.get(id).map(|row| self.settings.cancel(row.kind())).unwrap_or_default()
     }
 
+    /// Refuses work that must not be decided on views that have never caught up with the log.
+    ///
+    /// # Errors
+    /// 503 `behind`, retryable unless the log has failed.
+    pub fn require_caught_up(&self) -> Result<(), Problem> {
+        if self.freshness.has_caught_up() {
+            return Ok(());
+        }
+        let why = self.store.health().err().unwrap_or_else(|| "the last events are being applied".to_owned());
+        let refusal = if self.store.has_failed() { Refusal::ViewsStopped } else { Refusal::Behind };
+        Err(Problem::new(refusal, format!("this server has not received the whole log yet: {why}")))
+    }
+
     /// Records that the caller has seen the bell up to this position, and waits until the views show it.
     ///
     /// # Errors
     /// 422 where the position lies beyond the head of the log; 500 or 503 where the log can't be read or written.
     pub async fn mark_seen(&self, caller: &Caller, position: Position) -> Result<(), Problem> {
+        self.require_caught_up()?;
         let command = MarkSeen { position, head: self.store.head().position };
         let execute = ExecuteOn::<Bell> { key: caller.subject.clone(), command, at: now(), meta: caller.meta() };
         if self.registry.execute_on(execute).await?.appended > 0 {

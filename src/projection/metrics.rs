@@ -33,6 +33,7 @@ const BUCKETS: [f64; 17] =
 pub struct Metrics {
     registry: Registry,
     tasks: IntGaugeVec,
+    log_up: IntGauge,
     log_position: IntGauge,
     views_position: IntGauge,
     events: IntCounterVec,
@@ -59,6 +60,7 @@ impl Metrics {
         registry.register(Box::new(tasks.clone()))?;
         Ok(Self {
             tasks,
+            log_up: gauge("taskbell_log_up", "1 while the log takes writes and its events arrive here, else 0.")?,
             log_position: gauge("taskbell_log_position", "Position of the last durable event of the log.")?,
             views_position: gauge("taskbell_views_position", "Position of the last event that the views show.")?,
             events: counter("taskbell_events_total", "Events recorded since the process began.", &["type"])?,
@@ -92,11 +94,12 @@ impl Metrics {
         })
     }
 
-    /// The metrics in Prometheus' text format; `head` is the position of the last durable event.
+    /// The metrics in Prometheus' text format; `head` is the position of the last durable event that this server has received,
+    /// `is_up` whether the log takes writes and its events arrive.
     ///
     /// # Errors
     /// Where a metric can't be written; none that is registered here.
-    pub fn text(&self, read: &ViewsReader, head: Position) -> Result<String, Error> {
+    pub fn text(&self, read: &ViewsReader, head: Position, is_up: bool) -> Result<String, Error> {
         let (position, counts) = {
             let views = read.views();
             (views.position(), views.totals())
@@ -104,6 +107,7 @@ impl Metrics {
         for (status, count) in Status::ALL.into_iter().zip(counts) {
             self.tasks.with_label_values(&[status.name()]).set(gauge_value(count));
         }
+        self.log_up.set(i64::from(is_up));
         self.log_position.set(gauge_value(head.0));
         self.views_position.set(gauge_value(position.0));
         TextEncoder::new().encode_to_string(&self.registry.gather())

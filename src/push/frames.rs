@@ -15,6 +15,8 @@ enum Frame<'a> {
         epoch: Uuid,
         position: Position,
         time: Timestamp,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        stale_since: Option<Timestamp>,
     },
     Snapshot {
         #[serde(flatten)]
@@ -35,6 +37,8 @@ enum Frame<'a> {
     Beat {
         position: Position,
         time: Timestamp,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        stale_since: Option<Timestamp>,
     },
     Subscribed {
         position: Position,
@@ -48,10 +52,10 @@ impl Frame<'_> {
     }
 }
 
-/// The first frame on a socket.
+/// The first frame on a socket. `stale_since` is there while the views may lack events, because the cluster can't be reached.
 #[must_use]
-pub fn hello(epoch: Uuid, position: Position, time: Timestamp) -> String {
-    Frame::Hello { epoch, position, time }.text()
+pub fn hello(epoch: Uuid, position: Position, time: Timestamp, stale_since: Option<Timestamp>) -> String {
+    Frame::Hello { epoch, position, time, stale_since }.text()
 }
 
 /// The counts, independent of earlier frames.
@@ -81,10 +85,10 @@ pub fn tasks_changed(position: Position) -> String {
     Frame::TasksChanged { position }.text()
 }
 
-/// Shows that the connection is alive.
+/// Shows that the connection is alive, and whether the views are stale, as in [`hello`].
 #[must_use]
-pub fn beat(position: Position, time: Timestamp) -> String {
-    Frame::Beat { position, time }.text()
+pub fn beat(position: Position, time: Timestamp, stale_since: Option<Timestamp>) -> String {
+    Frame::Beat { position, time, stale_since }.text()
 }
 
 /// The subscription is in effect for every change after this position.

@@ -20,16 +20,17 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient};
-use uuid::Uuid;
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
 
-use crate::store::now;
-use crate::task::{Position, TaskId};
-use crate::views::{Filter, Row};
+use crate::store::{EventStore, now};
+use crate::task::{Position, TaskId, Timestamp};
+use crate::views::Row;
 
 use super::audience::Audience;
 use super::frames;
+use super::messages::{Join, Leave, Push, SocketId, SocketRequest, Subscription};
 use crate::dispatch::capacity::Capacity;
+use crate::projection::freshness::Freshness;
 use crate::projection::projector::{Progressed, Stop};
 use crate::projection::reader::ViewsReader;
 use crate::projection::subscribers::{Committed, Update};
@@ -42,75 +43,14 @@ const PACE_FULL: Duration = Duration::from_millis(500);
 const MAILBOX: usize = 4096;
 /// The time between two `beat` frames; the contract promises at least one every 15 s.
 const BEAT_EVERY: Duration = Duration::from_secs(10);
+/// The time between two checks of the freshness of the views, and for sockets that have stalled.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// A socket that has taken no frame for this long is closed.
 const STALL_MAX: Duration = Duration::from_secs(30);
 /// The most changed tasks in a frame. Where more have changed, the client reads its page again.
 const TASKS_MAX: usize = 200;
 /// The close code for a client that is too slow: try again later.
 const TRY_AGAIN: u16 = 1013;
-
-/// Identifies an open socket in this process.
-pub type SocketId = u64;
-
-/// From the hub to a socket.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "()")]
-pub enum Push {
-    /// Text frames, in this order.
-    Frames(Vec<String>),
-    /// Close with this code.
-    Close(u16),
-}
-
-/// From a socket: it is open.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Join {
-    /// The socket.
-    pub socket: SocketId,
-    /// The owner whose bell it shows.
-    pub owner: Arc<str>,
-    /// Takes the frames; its mailbox is bounded.
-    pub to: Recipient<Push>,
-}
-
-/// From a socket: it is closed.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Leave {
-    /// The socket.
-    pub socket: SocketId,
-}
-
-/// The tasks whose changes a socket gets, beside the counters.
-#[derive(Clone, Debug)]
-pub enum Subscription {
-    /// The tasks that match.
-    Matching(Box<Filter>),
-    /// The tasks with these ids.
-    Ids(HashSet<TaskId>),
-}
-
-impl Subscription {
-    fn matches(&self, row: &Row) -> bool {
-        match self {
-            Self::Matching(filter) => filter.matches(row),
-            Self::Ids(ids) => ids.contains(&row.id()),
-        }
-    }
-}
-
-/// From a socket: a request of its client.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub enum SocketRequest {
-    /// Send changes of these tasks from now on; replaces the former subscription.
-    Subscribe(SocketId, Subscription),
-    /// Send no changes of tasks any more.
-    Unsubscribe(SocketId),
-    /// Send a snapshot of the counts.
-    Resync(SocketId),
-}
 
 /// Which counts are to be sent to a socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -146,7 +86,11 @@ struct Socket {
 pub struct Hub {
     read: ViewsReader,
     capacity: Arc<Capacity>,
-    epoch: Uuid,
+    /// Knows the log's epoch, which is nil until a cluster has answered once.
+    store: EventStore,
+    freshness: Freshness,
+    /// The freshness as every socket has received it.
+    stale_since: Option<Timestamp>,
     sockets: HashMap<SocketId, Socket>,
     audience: Audience,
     /// The sockets with something pending.
@@ -156,8 +100,15 @@ pub struct Hub {
 impl Hub {
     /// A hub without sockets.
     #[must_use]
-    pub fn new(read: ViewsReader, capacity: Arc<Capacity>, epoch: Uuid, audience: Audience) -> Self {
-        Self { read, capacity, epoch, sockets: HashMap::new(), audience, pending: HashSet::new() }
+    pub fn new(
+        read: ViewsReader,
+        capacity: Arc<Capacity>,
+        store: EventStore,
+        freshness: Freshness,
+        audience: Audience,
+    ) -> Self {
+        let (sockets, pending) = (HashMap::new(), HashSet::new());
+        Self { read, capacity, store, freshness, stale_since: None, sockets, audience, pending }
     }
 
     /// Adds a change to what is pending: the tasks of it that `matching` finds for a subscription, and the counts of the
@@ -227,10 +178,18 @@ impl Hub {
     }
 
     fn send_beat(&mut self) {
-        let frame = frames::beat(self.read.position(), now());
+        self.stale_since = self.freshness.stale_since();
+        let frame = frames::beat(self.read.position(), now(), self.stale_since);
         let at = Instant::now();
         for socket in self.sockets.values_mut() {
             socket.send(vec![frame.clone()], at);
+        }
+    }
+
+    /// Sends beats ahead of their time where the views have become stale or fresh.
+    fn send_freshness(&mut self) {
+        if self.freshness.stale_since() != self.stale_since {
+            self.send_beat();
         }
     }
 
@@ -274,7 +233,10 @@ impl Actor for Hub {
         ctx.set_mailbox_capacity(MAILBOX);
         ctx.run_interval(PACE, |this, _| this.send_due());
         ctx.run_interval(BEAT_EVERY, |this, _| this.send_beat());
-        ctx.run_interval(Duration::from_secs(1), |this, _| this.close_stalled());
+        ctx.run_interval(CHECK_EVERY, |this, _| {
+            this.send_freshness();
+            this.close_stalled();
+        });
     }
 }
 
@@ -298,7 +260,10 @@ impl Handler<Join> for Hub {
         self.audience.set(self.sockets.len() + 1);
         let counters = self.read.views().counters(&socket.owner);
         socket.last_sent_position = counters.position;
-        let frames = vec![frames::hello(self.epoch, counters.position, now()), frames::snapshot(&counters)];
+        // Every socket has the same freshness, so the check of it notices each change for all of them.
+        self.send_freshness();
+        let hello = frames::hello(self.store.epoch(), counters.position, now(), self.stale_since);
+        let frames = vec![hello, frames::snapshot(&counters)];
         // The mailbox of a socket that has just opened is empty.
         socket.send(frames, Instant::now());
         self.sockets.insert(join.socket, socket);

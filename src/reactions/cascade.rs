@@ -26,8 +26,8 @@ use crate::task::backoff::BackOff;
 use crate::task::{Command, Event, Position, Revision, TaskId};
 use crate::views::{Filter, Row, Snapshot};
 
-/// The pauses after a failed turn.
-const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(10));
+/// The pauses after a failed turn. Within 5 s of the return of a log all work goes on.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(3));
 
 /// The actor; see the module.
 pub struct Cascade {

@@ -3,6 +3,10 @@
 //! What a schedule has created already is in the log. The id of a task follows from its schedule and its nominal time: if it
 //! is created twice (after a crash, by two servers), the second finds the first there, which counts as done.
 //!
+//! On a cluster a schedule is in the share of one server. The others keep its due runs until their views show that a task was
+//! created for them or for later ones, or until that server no longer lives and the share is theirs. They don't judge for
+//! themselves that a run is undone: the server may have left it out, since its unique key was held.
+//!
 //! The work goes round in three parts. Only the first reads the views, for as long as it takes to copy some schedules:
 //! 1. [`Agenda`] says which schedules are due;
 //! 2. their nominal times are searched on the pool for blocking work, some steps at a time;
@@ -18,6 +22,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use uuid::Uuid;
 
 use super::agenda::{self, Agenda, DueRuns, Found, Search};
+use crate::dispatch::shares::Shares;
 use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
 use crate::projection::subscribers::Update;
@@ -29,15 +34,18 @@ use crate::task::backoff::BackOff;
 use crate::task::calendar::task_id;
 use crate::task::event::Created;
 use crate::task::{Rejection, Timestamp};
+use crate::views::schedules::Scheduled;
 
-/// The pauses after a failed write.
-const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(10));
+/// The pauses after a failed write. Within 5 s of the return of a log all work goes on.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(3));
 /// The longest that the timer sleeps: a clock that was changed is noticed by then.
 const TIMER_MAX: Duration = Duration::from_mins(1);
 /// Schedules that create tasks at the same time. As many may wait for that; the searches pause when there are more.
 const AT_ONCE: usize = 200;
 /// Calendar steps of one turn on the pool. A step takes some microseconds.
 const STEPS: usize = 10_000;
+/// How often this server looks again at the due runs of a schedule in another server's share.
+const FOREIGN: Duration = Duration::from_secs(5);
 /// Schedules that are copied out of the views under one lock.
 const PAGE: usize = 500;
 
@@ -68,6 +76,7 @@ pub struct Scheduler {
     /// A creation has failed, and the pause after it is not over.
     is_paused: bool,
     timer: Option<SpawnHandle>,
+    shares: Shares,
 }
 
 impl Scheduler {
@@ -85,7 +94,14 @@ impl Scheduler {
             back_off: BACK_OFF,
             is_paused: false,
             timer: None,
+            shares: Shares::default(),
         }
+    }
+
+    /// The same for a server that shares the work with others.
+    #[must_use]
+    pub fn with_shares(self, shares: Shares) -> Self {
+        Self { shares, ..self }
     }
 
     /// Compares the agenda with the schedules that the views show, whatever events were missed.
@@ -169,7 +185,10 @@ impl Scheduler {
         match turn {
             Ok((searches, found)) => {
                 this.searches = searches;
-                this.runs.extend(found.into_iter().filter_map(|found| this.agenda.apply(found)));
+                let due = found.into_iter().filter_map(|found| this.agenda.apply(found));
+                let (own, foreign): (Vec<_>, Vec<_>) = due.partition(|runs| this.shares.is_own(runs.schedule));
+                this.runs.extend(own);
+                Self::postpone(foreign, ctx);
                 this.advance(ctx);
             }
             Err(error) => {
@@ -181,6 +200,30 @@ impl Scheduler {
                 });
             }
         }
+    }
+
+    /// Leaves the runs to other servers for a while.
+    fn postpone(foreign: Vec<DueRuns>, ctx: &mut Context<Self>) {
+        if !foreign.is_empty() {
+            ctx.run_later(FOREIGN, |this, ctx| this.review(foreign, ctx));
+        }
+    }
+
+    /// Looks again at runs that were left to other servers.
+    fn review(&mut self, foreign: Vec<DueRuns>, ctx: &mut Context<Self>) {
+        let mut still_foreign = Vec::new();
+        for runs in foreign {
+            let passed = self.creator.read.views().schedules().get(runs.schedule).map(Scheduled::passed);
+            if passed >= runs.times.last().copied() {
+                self.agenda.complete(&runs);
+            } else if passed.is_none() || self.shares.is_own(runs.schedule) {
+                self.runs.push_back(runs);
+            } else {
+                still_foreign.push(runs);
+            }
+        }
+        Self::postpone(still_foreign, ctx);
+        self.advance(ctx);
     }
 
     fn create(&mut self, runs: DueRuns, ctx: &mut Context<Self>) {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
+use super::aside::{AsideEvent, AsideExpected, AsideRecorded, AsideStream};
 use super::encoded::EncodedAppend;
 use super::recent::{Bounds, RecentEvents};
 use super::{AppendError, Hash, Head, Recorded, StreamName, new_id};
@@ -16,12 +17,15 @@ pub(super) struct Memory {
     pub(super) recent: RecentEvents,
     pub(super) epoch: Uuid,
     streams: Mutex<HashMap<StreamName, Vec<Arc<Recorded>>>>,
+    /// The last event of each stream beside the log, by the stream's name.
+    aside: Mutex<HashMap<String, AsideRecorded>>,
 }
 
 impl Memory {
     pub(super) fn new() -> Self {
         let empty = Head { position: Position(0), hash: Hash::ZERO, time: None };
-        Self { recent: RecentEvents::new(empty, Bounds::NONE), epoch: new_id(), streams: Mutex::default() }
+        let recent = RecentEvents::new(empty, Bounds::NONE);
+        Self { recent, epoch: new_id(), streams: Mutex::default(), aside: Mutex::default() }
     }
 
     pub(super) fn append(&self, appends: Vec<EncodedAppend>) -> Vec<Result<Revision, AppendError>> {
@@ -49,5 +53,31 @@ impl Memory {
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         let from = usize::try_from(from.0).unwrap_or(usize::MAX);
         streams.get(stream).and_then(|events| events.get(from..)).unwrap_or_default().to_vec()
+    }
+
+    pub(super) fn append_aside(
+        &self,
+        stream: AsideStream,
+        expected: AsideExpected,
+        event: AsideEvent,
+    ) -> Result<Revision, AppendError> {
+        let AsideEvent { id, kind, data } = event;
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let actual = aside.get(&stream.to_string()).map(|last| last.revision);
+        let is_expected = match expected {
+            AsideExpected::Any => true,
+            AsideExpected::NoStream => actual.is_none(),
+            AsideExpected::Revision(revision) => actual == Some(revision),
+        };
+        if !is_expected {
+            return Err(AppendError::WrongExpectedRevision { actual });
+        }
+        let revision = Revision(actual.map_or(0, |actual| actual.0 + 1));
+        aside.insert(stream.to_string(), AsideRecorded { stream, revision, id, kind: kind.to_owned(), data });
+        Ok(revision)
+    }
+
+    pub(super) fn read_aside_last(&self, stream: AsideStream) -> Option<AsideRecorded> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner).get(&stream.to_string()).cloned()
     }
 }

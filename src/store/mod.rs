@@ -4,7 +4,7 @@
 //! [`EventStore`] has three variants with the same behaviour, which `tests/store_contract.rs` describes.
 //! Reading order: [`recorded`] (what the log holds), this file (appends, reads, subscriptions), `memory` (the shortest
 //! implementation), `sqlite` (the durable one), `cluster` (a database that several servers share), `encoded` (an append on
-//! its way into the log), `recent` (the newest events in memory), [`subscription`] (following the log), [`codec`] and
+//! its way into the log), [`aside`] (streams that are not part of the log), `recent` (the newest events in memory), [`subscription`] (following the log), [`codec`] and
 //! [`upcast`] (JSON to events), [`chain`] (tamper evidence). The reasons why something fails are in `error`.
 
 use std::fmt;
@@ -16,9 +16,10 @@ use uuid::Uuid;
 
 use crate::task::{Position, Revision, Timestamp};
 
+#[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
+pub mod aside;
 pub mod chain;
 #[cfg(feature = "eventstore")]
-#[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
 mod cluster;
 pub mod codec;
 #[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
@@ -36,11 +37,10 @@ pub mod subscription;
 pub mod upcast;
 
 pub use crate::clock::{new_id, now};
-#[cfg(feature = "eventstore")]
-#[cfg_attr(not(feature = "testing"), allow(unused_imports))] // until `serve` has `--store`
-pub use cluster::StoreUrl;
 #[cfg(all(feature = "eventstore", any(feature = "testing", feature = "cli")))]
 pub use cluster::check;
+#[cfg(feature = "eventstore")]
+pub use cluster::{InvalidUrl, StoreUrl};
 pub use encoded::EncodedAppend;
 pub use error::{AppendError, OpenError, ReadError};
 pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamOf, Via};
@@ -56,7 +56,6 @@ enum Backend {
     Memory(Arc<memory::Memory>),
     Sqlite(Arc<sqlite::Sqlite>),
     #[cfg(feature = "eventstore")]
-    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
     Cluster(Arc<cluster::Cluster>),
 }
 
@@ -112,7 +111,6 @@ impl EventStore {
     /// # Errors
     /// [`OpenError::Threads`] where the system starts no threads.
     #[cfg(feature = "eventstore")]
-    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
     pub fn connect(url: StoreUrl) -> Result<Self, OpenError> {
         Self::connect_as(url, new_id())
     }
@@ -279,7 +277,6 @@ impl EventStore {
     /// Whether the head moves as soon as an event is written, by whichever server. False on a cluster while this server can't
     /// reach it, or receives old events.
     #[must_use]
-    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
     pub fn is_caught_up(&self) -> bool {
         match &self.0 {
             Backend::Memory(_) | Backend::Sqlite(_) => true,
@@ -293,7 +290,6 @@ impl EventStore {
     ///
     /// # Errors
     /// The reason that `health` gives.
-    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
     pub async fn wait_for_health(&self, healthy: bool) -> Result<(), String> {
         match &self.0 {
             Backend::Memory(_) | Backend::Sqlite(_) if self.health().is_ok() == healthy => self.health(),

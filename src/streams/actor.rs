@@ -10,6 +10,7 @@ use crate::task::Timestamp;
 use super::collector::Collector;
 use super::decider::StreamDecider;
 use super::directory::Directory;
+use super::messages::Begin;
 use super::reply::Reply;
 use super::stream_state::StreamState;
 
@@ -27,12 +28,18 @@ pub(super) struct StreamActor<D: StreamDecider> {
     state: Option<StreamState<D>>,
 }
 
-/// A command, on its way from the shard to the stream's actor.
+/// A request, on its way from the shard to the stream's actor.
 pub(super) struct Deliver<D: StreamDecider> {
-    pub(super) command: D::Command,
-    pub(super) at: Timestamp,
-    pub(super) meta: Meta,
+    pub(super) request: Request<D>,
     pub(super) reply: Reply<D::Answer>,
+}
+
+/// What an actor does with its stream.
+pub(super) enum Request<D: StreamDecider> {
+    /// Decides a command.
+    Decide { command: D::Command, at: Timestamp, meta: Meta },
+    /// Appends events that were decided before.
+    Begin(Begin),
 }
 
 impl<D: StreamDecider> Message for Deliver<D> {
@@ -65,11 +72,14 @@ impl<D: StreamDecider> Handler<Deliver<D>> for StreamActor<D> {
     /// Runs the command to its end before the next message is looked at. If the process stops half-way, the write may still
     /// happen; its caller is told that the outcome is unknown, and the next actor finds it in the log.
     fn handle(&mut self, deliver: Deliver<D>, ctx: &mut Context<Self>) {
-        let Deliver { command, at, meta, reply } = deliver;
+        let Deliver { request, reply } = deliver;
         let log = Rc::clone(&self.log);
         let mut state = self.state.take().unwrap_or_else(|| StreamState::unread(self.stream()));
         let decide = async move {
-            let decided = state.execute(&log, &command, at, &meta).await;
+            let decided = match request {
+                Request::Decide { command, at, meta } => state.execute(&log, &command, at, &meta).await,
+                Request::Begin(begin) => state.begin(&log, begin).await,
+            };
             (state, decided)
         };
         let answer = decide.into_actor(self).map(move |(state, decided), this, _: &mut Context<Self>| {
@@ -172,7 +182,7 @@ mod tests {
                 request_id: None,
             };
             let actor = self.actors.check_out(&key, Addr::connected, start).expect("room for the actor");
-            actor.do_send(Deliver { command, at: now(), meta, reply });
+            actor.do_send(Deliver { request: Request::Decide { command, at: now(), meta }, reply });
         }
 
         fn send(&self, key: &'static str, command: QueueCommand) -> oneshot::Receiver<Answer> {

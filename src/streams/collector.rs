@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use crate::store::{Append, AppendError, EncodedAppend, EventStore, ReadError, Recorded, StreamName};
@@ -130,23 +131,20 @@ impl Collector {
     }
 }
 
-/// Reads the streams in one transaction. Where that fails each is read by itself, so that one that is damaged fails alone.
+/// Reads the streams in one transaction. Where that fails each is read by itself, so that one that is damaged fails alone; not
+/// where the whole log is away.
 async fn read_each(store: &EventStore, streams: Vec<StreamName>) -> Vec<Past> {
-    if let Ok(pasts) = store.read_pasts(streams.clone()).await {
-        return pasts.into_iter().map(Ok).collect();
+    match store.read_pasts(streams.clone()).await {
+        Ok(pasts) => pasts.into_iter().map(Ok).collect(),
+        Err(error) if error.is_transient() && store.health().is_err() => vec![Err(error); streams.len()],
+        Err(_) => join_all(streams.iter().map(|stream| store.read_past(stream, Revision(0)))).await,
     }
-    let mut pasts = Vec::with_capacity(streams.len());
-    for stream in streams {
-        pasts.push(store.read_past(&stream, Revision(0)).await);
-    }
-    pasts
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use futures_util::future::join_all;
     use futures_util::poll;
 
     use super::*;

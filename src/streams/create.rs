@@ -1,12 +1,16 @@
 //! A task begins, or runs once more: at most one task of an owner that is not final has its unique key.
 //!
-//! The rule spans streams, so no stream's owner can hold it alone. What lasts is in the log: the views say who holds a
+//! The rule spans streams, so no stream's owner can hold it alone. On a log of one server, the views show who holds a
 //! key. Requests with one key go one at a time, each until the views show what it did, so that none of them is decided
-//! on views that lack the one before. This holds for all requests of one process.
+//! on views that lack the one before. On a log that several servers write, the keys are [claimed](super::claims).
 
 use std::sync::Arc;
 
+use actix_rt::task::JoinHandle;
+
+use super::claims;
 use super::keyed_lock::{KeyGuard, KeyedLock};
+pub use super::messages::Accepted;
 use super::messages::{Execute, ExecuteError, Receipt};
 use super::registry::Registry;
 use crate::store::Meta;
@@ -26,22 +30,12 @@ pub trait CommittedViews: Clone + 'static {
     fn wait_for_revision(&self, task: TaskId, revision: Revision) -> impl Future<Output = bool>;
 }
 
-/// What became of a request for a piece of work.
-#[derive(Clone, Debug)]
-pub enum Accepted {
-    /// A new task; durable.
-    New(TaskId, Box<Receipt>),
-    /// The task that the same request has led to already.
-    Known(TaskId),
-    /// The task that holds the unique key; nothing was written.
-    Held(TaskId),
-}
-
 /// Takes on a piece of work under this id, durable when this answers; or answers who holds its unique key. The rest of
 /// the request is not compared with the holder's.
 ///
 /// # Errors
-/// See [`ExecuteError`]. [`Accepted::Known`] never comes from here.
+/// See [`ExecuteError`]. On a log of one server the idempotency key is not looked at, and [`Accepted::Known`] never comes
+/// from here.
 pub async fn create(
     registry: &Registry,
     read: &impl CommittedViews,
@@ -56,6 +50,9 @@ pub async fn create(
     let invalid = if key.is_some() { limits::check(&created) } else { Vec::new() };
     if !invalid.is_empty() {
         return Err(Rejection::Invalid(invalid).into());
+    }
+    if registry.store().is_shared() && (key.is_some() || created.idempotency.is_some()) {
+        return claim_and_create(registry, keys, key, created, id, at, meta).await;
     }
     let ask = Execute { task: id, command: Command::Create(Arc::new(created)), at, meta };
     let Some(key) = key else {
@@ -78,6 +75,10 @@ pub async fn retry(
     keys: &UniqueKeys,
     ask: Execute,
 ) -> Result<Receipt, ExecuteError> {
+    if registry.store().is_shared() {
+        let registry = registry.clone();
+        return unless_broken_off(actix_rt::spawn(async move { claims::retry(&registry, ask).await })).await;
+    }
     let unique = |row: &Row| Some((row.owner().to_owned(), row.unique_key()?.to_owned()));
     let Some(key) = read.with_views(|views| views.get(ask.task).and_then(unique)) else {
         return registry.execute(ask).await;
@@ -87,6 +88,48 @@ pub async fn retry(
         Some(holder) if holder != ask.task => Err(Rejection::UniqueKeyTaken(holder).into()),
         Some(_) | None => execute(registry, read, turn, ask).await,
     }
+}
+
+/// The task for which this idempotency key of the caller was claimed, and the hash of the request's body. None on a log of
+/// one server, whose views know all keys.
+///
+/// # Errors
+/// Where the log can't be read or written.
+pub async fn find_claimed(
+    registry: &Registry,
+    caller: &str,
+    key: &str,
+) -> Result<Option<(TaskId, String)>, ExecuteError> {
+    if registry.store().is_shared() { claims::find_idempotent(registry, caller, key).await } else { Ok(None) }
+}
+
+/// The same as [`create`] where the keys are claimed. Requests of this server with one unique key go one at a time, which
+/// saves them tries.
+async fn claim_and_create(
+    registry: &Registry,
+    keys: &UniqueKeys,
+    unique: Option<(String, String)>,
+    created: Created,
+    id: TaskId,
+    at: Timestamp,
+    meta: Meta,
+) -> Result<Accepted, ExecuteError> {
+    let turn = match unique {
+        Some(key) => Some(keys.turn(key).await),
+        None => None,
+    };
+    let registry = registry.clone();
+    unless_broken_off(actix_rt::spawn(async move {
+        let accepted = claims::create(&registry, created, id, at, &meta).await;
+        drop(turn);
+        accepted
+    }))
+    .await
+}
+
+/// The result of work that goes on without its caller.
+async fn unless_broken_off<T>(work: JoinHandle<Result<T, ExecuteError>>) -> Result<T, ExecuteError> {
+    work.await.unwrap_or(Err(ExecuteError::Busy("the request broke off")))
 }
 
 /// Who holds the key: the views say it, unless they are late for what the last request did.
@@ -115,7 +158,7 @@ async fn execute(
     ask: Execute,
 ) -> Result<Receipt, ExecuteError> {
     let (registry, read) = (registry.clone(), read.clone());
-    let work = actix_rt::spawn(async move {
+    unless_broken_off(actix_rt::spawn(async move {
         let task = ask.task;
         let receipt = registry.execute(ask).await?;
         turn.remember((task, receipt.revision));
@@ -123,6 +166,6 @@ async fn execute(
             turn.forget();
         }
         Ok(receipt)
-    });
-    work.await.unwrap_or(Err(ExecuteError::Busy("the request broke off")))
+    }))
+    .await
 }

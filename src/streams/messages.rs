@@ -2,7 +2,7 @@
 
 use actix::Message;
 
-use crate::store::{AppendError, Meta, ReadError};
+use crate::store::{AppendError, Meta, NewEvent, ReadError};
 use crate::task::{Command, Rejection, Revision, Task, TaskId, Timestamp};
 
 /// A command on one task, from any edge to the task's actor.
@@ -19,6 +19,21 @@ pub struct Execute {
     pub meta: Meta,
 }
 
+/// The begin of a run, decided before its keys were claimed: the task's actor appends these events as they are.
+///
+/// Where they are in the stream already at this place, nothing is written and the answer is the same. The answer is
+/// [`AppendError::WrongExpectedRevision`] where the stream has other events there.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Receipt, ExecuteError>")]
+pub struct Begin {
+    /// The task.
+    pub task: TaskId,
+    /// The last revision of the task's stream before the run; none where the run creates the task.
+    pub expected: Option<Revision>,
+    /// At least one event: `Created` or `Retried`.
+    pub events: Vec<NewEvent>,
+}
+
 /// The command was decided, and every event that it led to is durable.
 #[derive(Clone, Debug)]
 pub struct Receipt {
@@ -30,9 +45,20 @@ pub struct Receipt {
     pub task: Task,
 }
 
-/// The command has no receipt. Nothing was written, except where the outcome is unknown: after [`AppendError::ReadOnly`], and
-/// after [`ExecuteError::Busy`] from an actor that has died or a process that stops. The log knows, and so does the next
-/// command on the stream.
+/// What became of a request for a piece of work.
+#[derive(Clone, Debug)]
+pub enum Accepted {
+    /// A new task; durable.
+    New(TaskId, Box<Receipt>),
+    /// The task that the same request has led to already.
+    Known(TaskId),
+    /// The task that holds the unique key; nothing was written.
+    Held(TaskId),
+}
+
+/// The command has no receipt. Nothing was written, except where the outcome is unknown: after [`AppendError::ReadOnly`] and
+/// [`AppendError::Unknown`], and after [`ExecuteError::Busy`] from an actor that has died or a process that stops. The log
+/// knows, and so does the next command on the stream.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ExecuteError {
     /// The rules refuse the command.

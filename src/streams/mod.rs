@@ -14,9 +14,10 @@
 //! actor), `actor` (one command after the other), `stream_state` (decide → append → evolve), `collector` (the appends of many
 //! actors become one write: the only caller of the log's `append`), `directory` (which actors live), `reply` (where answers
 //! go), [`decider`] (the four kinds of streams). Beside them: [`create`] and [`keyed_lock`] (one request at a time for each
-//! key).
+//! key, in this process), [`claims`] (the same on a log that several servers write).
 
 mod actor;
+pub mod claims;
 mod collector;
 pub mod create;
 pub mod decider;

@@ -23,7 +23,7 @@ use crate::store::{EventStore, new_id};
 use crate::task::TaskId;
 
 use super::decider::ExecuteOn;
-use super::messages::{Execute, ExecuteError, Receipt};
+use super::messages::{Begin, Execute, ExecuteError, Receipt};
 use super::shard::{ExecuteMany, Shard, Sharded, Streams};
 
 /// The way to the actors of all streams: cheap to clone, usable from any thread.
@@ -150,6 +150,26 @@ impl Registry {
         }
         let shard = self.places[place].shard();
         shard.send(execute).await.unwrap_or_else(|error| Err(unanswered(error)))
+    }
+
+    /// Has the task's actor append the begin of a run; it is durable when this answers.
+    ///
+    /// # Errors
+    /// See [`Begin`].
+    pub(super) async fn begin(&self, begin: Begin) -> Result<Receipt, ExecuteError> {
+        let place = self.place_of(begin.task);
+        if let Some(streams) = self.streams_here(place) {
+            let (caller, answer) = oneshot::channel();
+            streams.begin(begin, caller);
+            return answer.await.unwrap_or(Err(unanswered(MailboxError::Closed)));
+        }
+        let shard = self.places[place].shard();
+        shard.send(begin).await.unwrap_or_else(|error| Err(unanswered(error)))
+    }
+
+    /// The log that the actors write.
+    pub(super) const fn store(&self) -> &EventStore {
+        &self.store
     }
 
     /// Has many tasks' actors decide their commands, side by side; the answers come in the same order. Two commands on one

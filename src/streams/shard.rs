@@ -14,10 +14,10 @@ use crate::task::queue::Queue;
 use crate::task::schedule::Schedule;
 use crate::task::{Command, TaskStream};
 
-use super::actor::{Deliver, StreamActor, StreamActors};
+use super::actor::{Deliver, Request, StreamActor, StreamActors};
 use super::collector::Collector;
 use super::decider::{ExecuteOn, StreamDecider};
-use super::messages::{Execute, ExecuteError, Receipt};
+use super::messages::{Begin, Execute, ExecuteError, Receipt};
 use super::reply::{Reply, batch};
 use super::stream_state::StreamState;
 
@@ -100,7 +100,14 @@ impl Streams {
     /// Passes the command on to the task's actor, which answers the caller.
     pub(super) fn execute(&self, execute: Execute, caller: OneshotSender<Result<Receipt, ExecuteError>>) {
         let Execute { task, command, at, meta } = execute;
-        self.deliver::<TaskStream>(&task, Deliver { command, at, meta, reply: Reply::One(caller) });
+        let request = Request::Decide { command, at, meta };
+        self.deliver::<TaskStream>(&task, Deliver { request, reply: Reply::One(caller) });
+    }
+
+    /// Passes the begin of a run on to the task's actor, which answers the caller.
+    pub(super) fn begin(&self, begin: Begin, caller: OneshotSender<Result<Receipt, ExecuteError>>) {
+        let task = begin.task;
+        self.deliver::<TaskStream>(&task, Deliver { request: Request::Begin(begin), reply: Reply::One(caller) });
     }
 
     /// Passes the commands on to the tasks' actors; the caller is answered when all have answered.
@@ -110,7 +117,8 @@ impl Streams {
         caller: OneshotSender<Vec<Result<Receipt, ExecuteError>>>,
     ) {
         for (slot, Execute { task, command, at, meta }) in batch(commands.len(), caller).zip(commands) {
-            self.deliver::<TaskStream>(&task, Deliver { command, at, meta, reply: Reply::Batch(slot) });
+            let request = Request::Decide { command, at, meta };
+            self.deliver::<TaskStream>(&task, Deliver { request, reply: Reply::Batch(slot) });
         }
     }
 
@@ -119,8 +127,11 @@ impl Streams {
         let actors = D::actors(self);
         let start = || {
             let stream = D::stream(key);
-            let state =
-                if D::begins(&deliver.command) { StreamState::new_stream(stream) } else { StreamState::unread(stream) };
+            let is_new = match &deliver.request {
+                Request::Decide { command, .. } => D::begins(command),
+                Request::Begin(begin) => begin.expected.is_none(),
+            };
+            let state = if is_new { StreamState::new_stream(stream) } else { StreamState::unread(stream) };
             StreamActor::begin(key.clone(), state, &self.log, actors)
         };
         match actors.check_out(key, Addr::connected, start) {
@@ -158,6 +169,21 @@ impl MessageResponse<Shard, Execute> for PassedOn<Execute> {
     }
 }
 
+impl Handler<Begin> for Shard {
+    type Result = PassedOn<Begin>;
+
+    fn handle(&mut self, begin: Begin, _: &mut Context<Self>) -> PassedOn<Begin> {
+        PassedOn(Rc::clone(&self.streams), begin)
+    }
+}
+
+impl MessageResponse<Shard, Begin> for PassedOn<Begin> {
+    fn handle(self, _: &mut Context<Shard>, caller: Option<OneshotSender<Result<Receipt, ExecuteError>>>) {
+        let (Self(streams, begin), Some(caller)) = (self, caller) else { return };
+        streams.begin(begin, caller);
+    }
+}
+
 /// Commands on many tasks of one shard. They are decided side by side, and the log makes them durable together.
 #[derive(Debug, Message)]
 #[rtype(result = "Vec<Result<Receipt, ExecuteError>>")]
@@ -189,7 +215,8 @@ impl<D: Sharded> Handler<ExecuteOn<D>> for Shard {
 impl<D: Sharded> MessageResponse<Shard, ExecuteOn<D>> for PassedOn<ExecuteOn<D>> {
     fn handle(self, _: &mut Context<Shard>, caller: Option<OneshotSender<Result<D::Answer, ExecuteError>>>) {
         let (Self(streams, ExecuteOn { key, command, at, meta }), Some(caller)) = (self, caller) else { return };
-        streams.deliver::<D>(&key, Deliver { command, at, meta, reply: Reply::One(caller) });
+        let request = Request::Decide { command, at, meta };
+        streams.deliver::<D>(&key, Deliver { request, reply: Reply::One(caller) });
     }
 }
 
@@ -252,7 +279,8 @@ mod tests {
         fn send(&self, task: TaskId, command: Command) -> oneshot::Receiver<Result<Receipt, ExecuteError>> {
             let (reply, answer) = oneshot::channel();
             let reply = Reply::One(reply);
-            self.deliver::<TaskStream>(&task, Deliver { command, at: now(), meta: meta(), reply });
+            let request = Request::Decide { command, at: now(), meta: meta() };
+            self.deliver::<TaskStream>(&task, Deliver { request, reply });
             answer
         }
 
@@ -324,7 +352,8 @@ mod tests {
         let tasks: Vec<TaskId> = (0..100).map(|_| new_task()).collect();
         for (slot, task) in zip(batch(tasks.len(), caller), &tasks) {
             let reply = Reply::Batch(slot);
-            streams.deliver::<TaskStream>(task, Deliver { command: create(), at: now(), meta: meta(), reply });
+            let request = Request::Decide { command: create(), at: now(), meta: meta() };
+            streams.deliver::<TaskStream>(task, Deliver { request, reply });
         }
         let again = streams.run(tasks[99], create()).await.unwrap_err();
         assert_eq!(again, ExecuteError::Rejected(Rejection::AlreadyExists));

@@ -9,7 +9,7 @@ use crate::task::{Rejection, Revision, Timestamp};
 
 use super::collector::Collector;
 use super::decider::{Decided, StreamDecider};
-use super::messages::ExecuteError;
+use super::messages::{Begin, ExecuteError};
 
 /// How often a command is decided anew because another writer was faster, before the answer is "busy".
 const TRIES_MAX: usize = 5;
@@ -52,6 +52,20 @@ impl Cause {
             Via::Worker | Via::Scheduler => is_first,
         };
         from_client.then_some(Self { correlation_id: meta.correlation_id, event })
+    }
+}
+
+impl<D: StreamDecider> Known<D> {
+    /// The fold with these events too; none where one of them belongs to a stream of another kind.
+    fn after(&self, events: &[NewEvent]) -> Option<Self> {
+        let mut after = self.clone();
+        for new in events {
+            let cause = Cause::of(&new.meta, new.id, after.revision.is_none());
+            after.state.evolve(D::from_log(&new.event)?);
+            after.time = Some(new.time);
+            after.cause = cause.or(after.cause);
+        }
+        Some(after)
     }
 }
 
@@ -124,6 +138,27 @@ impl<D: StreamDecider> StreamState<D> {
             }
         }
         Err(ExecuteError::Busy("other writers overtook every try"))
+    }
+
+    /// Appends the begin of a run, which was decided elsewhere.
+    ///
+    /// Where the state ends at the expected revision, it holds the begin afterwards. Otherwise, or where a write fails, the
+    /// stream is read.
+    pub(super) async fn begin(&mut self, log: &Rc<Collector>, begin: Begin) -> Result<Decided<D>, ExecuteError> {
+        let Begin { expected, events, .. } = begin;
+        let appended = events.len();
+        let after = (self.known.revision == expected).then(|| self.known.after(&events)).flatten();
+        self.current = false;
+        let expected = expected.map_or(Expected::NoStream, Expected::Revision);
+        let revision = log.write(Append { stream: self.stream.clone(), expected, events }).await?;
+        match after {
+            Some(after) => {
+                self.known = Known { revision: Some(revision), ..after };
+                self.current = true;
+            }
+            None => self.catch_up(log).await?,
+        }
+        Ok(self.decided(appended))
     }
 
     /// What the command leads to; none where that is nothing.

@@ -138,6 +138,9 @@ pub enum Rejection {
     /// Another task that is not final has its unique key.
     #[error("task {0} has the same unique key and is not final yet")]
     UniqueKeyTaken(TaskId),
+    /// The idempotency key was sent before with another body.
+    #[error("this Idempotency-Key stands for a request with another body")]
+    IdempotencyKeyReused,
     /// The position lies after the end of the log.
     #[error("position {position} lies beyond the head of the log, {head}")]
     BeyondHead {

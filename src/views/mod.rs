@@ -205,6 +205,23 @@ impl Views {
         self.unique_keys.get(&owner)?.get(key).copied()
     }
 
+    /// Every unique key that a task holds: its owner, the key and the task.
+    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `log import` writes to a cluster
+    pub fn unique_keys(&self) -> impl Iterator<Item = (&str, &str, TaskId)> {
+        self.unique_keys.iter().flat_map(|(owner, keys)| {
+            let owner = self.owners.list.get(*owner);
+            keys.iter().filter_map(move |(key, task)| Some((&*owner?.name, &**key, *task)))
+        })
+    }
+
+    /// Every idempotency key: its caller, the key, the task and the hash of the request's body.
+    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `log import` writes to a cluster
+    pub fn idempotency_keys(&self) -> impl Iterator<Item = (&str, &str, TaskId, &str)> {
+        self.idempotency_keys.iter().flat_map(|(caller, keys)| {
+            keys.iter().map(move |(key, (task, body_hash))| (&**caller, &**key, *task, &**body_hash))
+        })
+    }
+
     /// The children of this task, oldest first.
     #[must_use]
     pub fn children(&self, parent: TaskId) -> &[TaskId] {

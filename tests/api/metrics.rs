@@ -140,8 +140,9 @@ async fn a_server_without_tasks_shows_zeros_and_refuses_parameters() {
     for status in statuses {
         assert_samples(&samples, &[(&format!("taskbell_tasks{{status=\"{status}\"}}"), 0.0)]);
     }
-    assert_samples(&samples, &[("taskbell_log_position", 0.0), ("taskbell_views_position", 0.0)]);
-    assert_eq!(samples.len(), 10);
+    let zeros = ["taskbell_log_position", "taskbell_views_position"];
+    assert_samples(&samples, &[("taskbell_log_up", 1.0), (zeros[0], 0.0), (zeros[1], 0.0)]);
+    assert_eq!(samples.len(), 11);
     for (query, pointer) in [("?name=up", "/query/name"), ("?name[]=up", "/query/name[]"), ("?x=", "/query/x")] {
         let answer = server.get(&format!("/metrics{query}")).await;
         assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [pointer]);
@@ -282,7 +283,7 @@ impl Bench {
 
     fn samples(self) -> Samples {
         let (_, read) = sides(self.views);
-        parse(&self.metrics.text(&read, Position(0)).unwrap())
+        parse(&self.metrics.text(&read, Position(0), true).unwrap())
     }
 }
 

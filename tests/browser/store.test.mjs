@@ -114,6 +114,31 @@ test("a cut is said at once, becomes stale, and ends with the next snapshot, aft
   assert.ok(w.heard.includes("reset"));
 });
 
+test("numbers that the server calls stale are stale since then, by the clock here, until it takes that back", () => {
+  const w = world();
+  w.hello();
+  const lost = w.now;
+  w.pass(3000);
+  const beat = (more) => w.say({ type: "beat", position: 7, time: new Date(w.now + 500).toISOString(), ...more });
+  const stale_since = new Date(lost + 500).toISOString();
+  beat({ stale_since });
+  assert.deepEqual([w.store.state.link, w.store.state.since], ["stale", lost]);
+  w.say({ type: "snapshot", position: 7, counts: counts({ running: 2 }), unseen: none, seen: 0 });
+  assert.deepEqual([w.store.state.link, w.store.state.since], ["stale", lost]);
+  beat({});
+  assert.deepEqual([w.store.state.link, w.store.state.since], ["live", null]);
+});
+
+test("a server that says in its first frame that it is stale is not shown as live", () => {
+  const w = world();
+  const lost = w.now;
+  w.socket().on.open();
+  const time = new Date(w.now + 500).toISOString();
+  w.say({ type: "hello", epoch: "e1", position: 0, time, stale_since: time });
+  w.say({ type: "snapshot", position: 0, counts: counts(), unseen: none, seen: 0 });
+  assert.deepEqual([w.store.state.link, w.store.state.since], ["stale", lost]);
+});
+
 test("the back-off grows, is spread, is bounded, and starts anew after a snapshot", () => {
   const waits = (random) => {
     const w = world();

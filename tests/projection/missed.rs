@@ -6,9 +6,11 @@ use actix::{Actor, Addr, Context, Handler};
 use serde_json::Value;
 use taskbell::dispatch::capacity::Capacity;
 use taskbell::dispatch::policies::KindPolicies;
+use taskbell::projection::freshness::Freshness;
 use taskbell::projection::subscribers::Update;
 use taskbell::push::audience::Audience;
-use taskbell::push::hub::{Hub, Join, Push, SocketRequest, Subscription};
+use taskbell::push::hub::Hub;
+use taskbell::push::messages::{Join, Push, SocketRequest, Subscription};
 use taskbell::reactions::cascade::Cascade;
 use taskbell::reactions::scheduler::{Firing, Scheduler};
 use taskbell::store::{Append, Expected, LogEvent, LogSubscription, NewEvent, StreamName, StreamOf, new_id, now};
@@ -69,7 +71,8 @@ async fn open(hub: &Addr<Hub>, socket: u64, owner: &str) -> UnboundedReceiver<Va
 async fn after_events_that_the_hub_missed_every_socket_gets_its_counts_and_a_subscribed_one_reads_its_tasks_again() {
     let gap = Gap::new();
     let capacity = Arc::new(Capacity::new(Limits::default()));
-    let hub = Hub::new(gap.read.clone(), capacity, gap.store.epoch(), Audience::default()).start();
+    let hub =
+        Hub::new(gap.read.clone(), capacity, gap.store.clone(), Freshness::new(true), Audience::default()).start();
     let [mut ann, mut bob] = [open(&hub, 1, "ann").await, open(&hub, 2, "bob").await];
     let subscription = Subscription::Matching(Box::default());
     soon(hub.send(SocketRequest::Subscribe(1, subscription))).await.unwrap();

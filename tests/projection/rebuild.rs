@@ -215,7 +215,7 @@ async fn an_attempt_that_another_server_started_meanwhile_gets_its_directives() 
     world.executes(task, Command::Start { worker: "w-1".to_owned(), lease }).await;
     world.miss().await;
     let created = Arc::new(plain("ann", "a task"));
-    let reply = world.heartbeat(&Granted { task, attempt: 1, secret, created, ttl: LONG }).await;
+    let reply = world.heartbeat(&Granted { task, attempt: 1, secret, created, left: LONG }).await;
     world.executes(task, cancel(None)).await;
     world.miss().await;
     assert_eq!(directives(reply).await, [(0, Directive::Cancel)]);

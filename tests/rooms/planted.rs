@@ -175,6 +175,15 @@ fn a_second_writer() {
 }
 
 #[test]
+fn a_second_writer_beside_the_log() {
+    let call = "async fn f(s: &S) { s.store.append_aside(stream, expected, event).await; }";
+    let rule = shape::append_aside;
+    green_together(rule, &[("dispatch/records.rs", call), ("streams/claims.rs", call), ("cli/log_import.rs", call)]);
+    red_together(rule, &[("dispatch/records.rs", call), ("dispatch/dispatcher/mod.rs", call)]);
+    red_together(rule, &[("http/create.rs", call)]);
+}
+
+#[test]
 fn a_wildcard_arm() {
     let rule = shape::wildcards;
     red(rule, "task/mod.rs", "pub mod event;");

@@ -70,6 +70,20 @@ pub(crate) fn one_append(sources: &[Source]) -> Found {
     }
 }
 
+/// `append_aside` is called in one file of `dispatch/`, which writes the records of servers, in one of `streams/`, which
+/// writes the claims of keys, and in `log import`.
+pub(crate) fn append_aside(sources: &[Source]) -> Found {
+    let calling = sources.iter().filter(|source| !source.path.starts_with("store/") && source.path != LOG_IMPORT);
+    let calls = |source: &Source| calls(source, |name, _, _| name == "append_aside");
+    let found: Vec<(&str, Found)> = calling
+        .map(|source| (source.room().unwrap_or_default(), calls(source)))
+        .filter(|(_, calls)| !calls.is_empty())
+        .collect();
+    let is_only = |room: &str| found.iter().filter(|(other, _)| *other == room).count() == 1;
+    let is_allowed = |room: &str| ["dispatch", "streams"].contains(&room) && is_only(room);
+    found.iter().filter(|(room, _)| !is_allowed(room)).flat_map(|(_, calls)| calls.clone()).collect()
+}
+
 fn appends(source: &Source) -> Found {
     calls(source, |name, receiver, _| match name {
         "append_many" | "append_encoded" => true,

@@ -12,6 +12,7 @@ use super::*;
 use crate::proxy::{Mode, Proxy};
 use crate::support::PATIENCE;
 
+mod aside;
 mod faults;
 mod idle;
 mod nodes;

@@ -11,45 +11,35 @@ use serde::Deserialize;
 use taskbell::internal::is_name;
 use taskbell::server::Config;
 
+mod store;
 mod tables;
 
+pub(super) use store::StoreKind;
+use store::{Place, StoreSetting};
 use tables::{KindTable, QueueTable};
 
 /// The file that is read if no other is named.
 const FILE: &str = "taskbell.toml";
 /// The most attempts that run at once in the server's process: each may occupy a thread.
 const SLOTS_MAX: usize = 1024;
-/// The log filter if none is set.
-const LOG: &str = "info";
+/// The log filter if none is set. The client of the cluster reports each failure of each request as an error; what they mean
+/// is in lines of this program.
+const LOG: &str = "info,eventstore=off";
 
 const KIND_HELP: &str = "What holds for a kind of work; may be repeated. Settings, separated by commas:
 max_running (tasks of it that run at once), lease_s (how long a lease lives without a heartbeat, default 30),
 ask_for_s, interrupt_for_s (the ladder of a cancel: how long its worker is asked, then interrupted, before the lease is
 revoked; default: asked for ever), max_attempts, timeout_s (where a request doesn't say)";
+const STORE_HELP: &str =
+    "Where the log is kept: `sqlite` (a file in the data folder), `memory` (gone with the process), or the
+address of an EventStoreDB or KurrentDB that several servers share, without --data:
+esdb://[USER:PASSWORD@]HOST[:2113][,HOST…][?tls=false&prefix=NAME&…], or esdb+discover://… where one DNS name stands for
+all nodes. Installations with different prefixes share a database [default prefix: taskbell].
+Every user of this machine can read flags with `ps`: put an address with a password into TASKBELL_STORE or the settings
+file";
 const CONTENT_ROOT_HELP: &str = "A folder that content.distribute may read and write; may be repeated
 
 [env: TASKBELL_CONTENT_ROOTS, separated like PATH]";
-
-/// Where the server keeps its log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum StoreKind {
-    /// A file in the data folder.
-    #[default]
-    Sqlite,
-    /// Nothing outlives the process: for trying things out.
-    Memory,
-}
-
-impl StoreKind {
-    /// The name that flags and files use.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Sqlite => "sqlite",
-            Self::Memory => "memory",
-        }
-    }
-}
 
 /// Settings that passed the check.
 pub(super) struct Checked {
@@ -73,9 +63,9 @@ pub(super) struct Settings {
     /// Folder of the log [default: ./taskbell-data]
     #[arg(long, env = "TASKBELL_DATA", value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
-    /// Where the log is kept [default: sqlite]
-    #[arg(long, env = "TASKBELL_STORE", value_enum)]
-    pub(super) store: Option<StoreKind>,
+    /// Where the log is kept: sqlite, memory, or the address of a cluster [default: sqlite]
+    #[arg(long, env = "TASKBELL_STORE", value_name = "STORE", long_help = STORE_HELP, hide_env_values = true)]
+    pub(super) store: Option<StoreSetting>,
     /// A folder that content.distribute may read and write; may be repeated
     #[arg(long = "content-root", value_name = "DIR", long_help = CONTENT_ROOT_HELP)]
     pub(super) content_roots: Option<Vec<PathBuf>>,
@@ -182,11 +172,9 @@ impl Settings {
     /// The first setting that can't be used.
     pub(super) fn check(self) -> Result<Checked, SettingsError> {
         let defaults = Config::default();
+        let place = self.store.unwrap_or_default().check(self.data.is_some())?;
         let data = self.data.or(defaults.data).unwrap_or_default();
-        let data_in_use = match self.store.unwrap_or_default() {
-            StoreKind::Sqlite => Some(data.clone()),
-            StoreKind::Memory => None,
-        };
+        let data_in_use = (place == Place::Folder).then(|| data.clone());
         if data.as_os_str().is_empty() || (data.exists() && !data.is_dir()) {
             return refuse("data", format!("{:?} is not a folder", data.display().to_string()));
         }
@@ -213,6 +201,8 @@ impl Settings {
             log_listen: self.log_listen.map(|text| listen("log_listen", &text)).transpose()?,
             content_roots: roots(self.content_roots.unwrap_or_default(), data_in_use.as_deref())?,
             data: data_in_use,
+            #[cfg(feature = "eventstore")]
+            store: place.into_url(),
             content_bytes_per_s: self.content_bytes_per_s,
             kinds: self.kinds,
             slots,

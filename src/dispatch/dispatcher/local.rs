@@ -23,10 +23,10 @@ pub(super) struct LocalWorker {
 }
 
 impl LocalWorker {
-    /// Takes over what the worker offers. Answers the commands that end the attempts of a former process of this server: their
-    /// code has ended with it.
-    pub(super) fn offered(&mut self, offer: Offer, read: &ViewsReader) -> Vec<Execute> {
-        let lost = lost_with_a_former_process(&offer.worker, read);
+    /// Takes over what the worker offers. Where this server has the log for itself (`read`), answers the commands that end the
+    /// attempts of a former process: their code has ended with it.
+    pub(super) fn offered(&mut self, offer: Offer, read: Option<&ViewsReader>) -> Vec<Execute> {
+        let lost = read.map(|read| lost_with_a_former_process(&offer.worker, read)).unwrap_or_default();
         self.wants = WorkOffer { kinds: Some(offer.kinds.clone()), queues: None };
         self.offer = Some(offer);
         lost
@@ -97,9 +97,10 @@ impl Dispatcher {
     }
 
     fn started_here(&mut self, answers: Vec<(Start, Result<Receipt, ExecuteError>)>, ctx: &mut Context<Self>) {
-        for ((task, _), answer) in answers {
+        for (Start { task, sent, .. }, answer) in answers {
             match answer {
                 Ok(receipt) => {
+                    self.begin_local((task, receipt.task.attempt), &receipt.task.created.kind, sent);
                     let directives = self.in_flight.started_here(task, receipt.task.attempt);
                     self.local.assign(task, receipt, directives);
                 }
@@ -116,9 +117,13 @@ impl Dispatcher {
         }
     }
 
+    /// How many slots of the worker inside the process are free.
+    pub(super) fn free_slots(&self) -> usize {
+        self.local.slots().saturating_sub(self.in_flight.in_slots())
+    }
+
     /// Publishes what the worker inside the process takes, and how many of its slots are free.
     pub(super) fn publish_slots(&self) {
-        let free = self.local.slots().saturating_sub(self.in_flight.in_slots());
-        self.capacity.offer_local(&self.local.wants, free);
+        self.capacity.offer_local(&self.local.wants, self.free_slots());
     }
 }

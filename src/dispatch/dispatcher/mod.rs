@@ -2,7 +2,8 @@
 //!
 //! It holds no truth: which tasks wait and which run is in the log, and its tables are made anew from the views with each
 //! start, or when it was too slow for the log. Workers inside and outside the process are served alike; what differs is how
-//! they are reached: `local` sends messages, `remote` answers requests that wait. `timers` does what time does.
+//! they are reached: `local` sends messages, `remote` answers requests that wait. `timers` does what time does. `cluster` is
+//! what several servers of one log need beside that.
 //!
 //! A start: [`InFlight`] takes a task out of the run queue → `Command::Start` to the task's actor → durable → the attempt is
 //! handed over. All starts of one worker are sent at once; none is awaited before the next.
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use uuid::Uuid;
 
+mod cluster;
 mod local;
 mod remote;
 mod timers;
@@ -20,7 +22,7 @@ mod timers;
 use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
 use crate::projection::subscribers::{Committed, Update};
-use crate::store::{LogEvent, Meta, ReadError, Recorded, StreamOf, Via, new_id, now};
+use crate::store::{EventStore, LogEvent, Meta, ReadError, Recorded, StreamOf, Via, new_id, now};
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::streams::registry::Registry;
 use crate::task::backoff::BackOff;
@@ -35,13 +37,15 @@ use super::in_flight::InFlight;
 use super::lease_table::{Grant, LeaseTable};
 use super::messages::{Offer, SendAway, Stopped};
 use super::policies::KindPolicies;
+use super::shares::Shares;
 
+use cluster::Cluster;
 use local::LocalWorker;
 use remote::WaitingTake;
 use timers::Timers;
 
-/// The pauses after a failed write.
-const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(10));
+/// The pauses after a failed write. Within 5 s of the return of a log all work goes on.
+const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(3));
 
 /// Requests of workers that wait for the dispatcher at most; further ones wait in their callers.
 const MAILBOX: usize = 1024;
@@ -66,10 +70,17 @@ pub struct Dispatcher {
     is_paused: bool,
     /// The process is about to end: no request waits any more.
     is_stopping: bool,
+    /// None where this server has the log for itself.
+    cluster: Option<Box<Cluster>>,
 }
 
-/// A start on its way: the task, and the secret of its lease.
-type Start = (TaskId, String);
+/// A start on its way.
+struct Start {
+    task: TaskId,
+    /// The secret of its lease.
+    secret: String,
+    sent: Instant,
+}
 
 impl Dispatcher {
     /// A dispatcher that makes its tables from the views when its actor starts.
@@ -90,7 +101,15 @@ impl Dispatcher {
             back_off: BACK_OFF,
             is_paused: false,
             is_stopping: false,
+            cluster: None,
         }
+    }
+
+    /// The same for a server of a cluster. It keeps `shares` up to date with the servers that live.
+    #[must_use]
+    pub fn on_cluster(self, store: EventStore, shares: Shares) -> Self {
+        let cluster = Cluster::new(store, shares, self.kinds.shortest_lease());
+        Self { leases: LeaseTable::on_cluster(), cluster: Some(Box::new(cluster)), ..self }
     }
 
     /// Whether the event may change what runs next, or concerns a worker.
@@ -118,7 +137,11 @@ impl Dispatcher {
             let mut queue = self.capacity.reset();
             queue.pause_all(&queues);
             for row in snapshot.matching(&Filter::default()) {
-                queue.apply_change(None, row, None);
+                if self.cluster.as_mut().is_some_and(|cluster| cluster.hold(row)) {
+                    queue.apply_change_held(None, row, None);
+                } else {
+                    queue.apply_change(None, row, None);
+                }
             }
         }
         let now = Instant::now();
@@ -128,6 +151,7 @@ impl Dispatcher {
         for (task, _) in here {
             self.direct_here(task, Directive::Lost);
         }
+        self.track_active(&snapshot);
         for row in snapshot.matching(&Filter::default()).filter(|row| row.status().is_active()) {
             self.restore(row, now);
         }
@@ -139,7 +163,8 @@ impl Dispatcher {
             && !worker.starts_with(LOCAL_WORKER)
         {
             let ttl = self.kinds.lease(row.kind());
-            let grant = Grant { attempt: row.attempt(), worker: worker.into(), secret: secret.into(), ttl };
+            let deadline = if self.cluster.is_some() { now } else { now + ttl };
+            let grant = Grant { attempt: row.attempt(), worker: worker.into(), secret: secret.into(), ttl, deadline };
             self.leases.grant(row.id(), grant, now);
         }
         if let Some(cancel) = row.cancel() {
@@ -152,6 +177,10 @@ impl Dispatcher {
         if !self.is_paused {
             self.start_here(ctx);
             self.start_elsewhere(ctx);
+            while self.admit_foreign() {
+                self.start_here(ctx);
+                self.start_elsewhere(ctx);
+            }
         }
         self.publish_slots();
     }
@@ -164,8 +193,10 @@ impl Dispatcher {
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, Vec<(Start, Result<Receipt, ExecuteError>)>, &mut Context<Self>) + 'static,
     ) {
-        let starts: Vec<Start> = tasks.into_iter().map(|task| (task, Uuid::new_v4().simple().to_string())).collect();
-        let command = |(task, secret): &Start| {
+        let sent = Instant::now();
+        let start = |task| Start { task, secret: Uuid::new_v4().simple().to_string(), sent };
+        let starts: Vec<Start> = tasks.into_iter().map(start).collect();
+        let command = |Start { task, secret, .. }: &Start| {
             let lease = blake3::hash(secret.as_bytes()).to_hex().to_string();
             system_command(*task, Command::Start { worker: worker.to_owned(), lease })
         };
@@ -208,7 +239,11 @@ impl Dispatcher {
         {
             let mut queue = self.capacity.pending();
             for change in committed.changes.iter().filter(|change| change.after.position() > position) {
-                self.in_flight.apply_change(&mut queue, change.before.as_ref(), &change.after);
+                if self.cluster.as_mut().is_some_and(|cluster| cluster.hold(&change.after)) {
+                    self.in_flight.apply_change_held(&mut queue, change.before.as_ref(), &change.after);
+                } else {
+                    self.in_flight.apply_change(&mut queue, change.before.as_ref(), &change.after);
+                }
             }
         }
         for recorded in committed.events.iter().filter(|recorded| recorded.position > position) {
@@ -254,6 +289,7 @@ impl Dispatcher {
 
     /// An attempt has ended. If its worker did not end it (`is_lost`), its code is to stop, and its reports don't count any more.
     fn end_attempt(&mut self, id: TaskId, attempt: u32, is_lost: bool) {
+        self.untrack((id, attempt));
         if is_lost {
             self.direct_here(id, Directive::Lost);
             self.leases.lose(id, attempt, Instant::now());
@@ -296,6 +332,7 @@ impl Actor for Dispatcher {
         ctx.set_mailbox_capacity(MAILBOX);
         self.rebuild();
         self.reset_timers(ctx);
+        self.begin_records(ctx);
     }
 }
 
@@ -303,7 +340,9 @@ impl Handler<Offer> for Dispatcher {
     type Result = ();
 
     fn handle(&mut self, offer: Offer, ctx: &mut Context<Self>) {
-        let lost = self.local.offered(offer, &self.read);
+        // On a cluster the others may live; the records say which attempts are lost.
+        let is_alone = self.cluster.is_none();
+        let lost = self.local.offered(offer, is_alone.then_some(&self.read));
         self.execute_until_written(lost, ctx);
         self.start_ready(ctx);
     }

@@ -26,7 +26,7 @@ pub(super) struct WaitingTake {
     number: u64,
     worker: String,
     wants: WorkOffer,
-    max: usize,
+    pub(super) max: usize,
     /// When its wait ends.
     pub(super) until: Instant,
     gone: Box<dyn Fn() -> bool + Send>,
@@ -90,14 +90,17 @@ impl Dispatcher {
         ctx: &mut Context<Self>,
     ) {
         let (mut leases, now) = (Vec::with_capacity(answers.len()), Instant::now());
-        for ((task, secret), answer) in answers {
+        for (Start { task, secret, sent }, answer) in answers {
             match answer {
                 Ok(receipt) => {
                     self.in_flight.started_elsewhere(&mut self.capacity.pending(), task);
                     let ttl = self.kinds.lease(&receipt.task.created.kind);
-                    self.grant(task, &waiting.worker, &receipt, ttl, now);
+                    // Other servers count from the arrival of the event, which can't be before it was sent.
+                    let deadline = if self.cluster.is_some() { sent + ttl } else { now + ttl };
+                    self.grant(task, &waiting.worker, &receipt, (ttl, deadline), now);
                     let Task { attempt, created, .. } = receipt.task;
-                    leases.push(Granted { task, attempt, secret, created, ttl });
+                    let left = deadline.saturating_duration_since(now);
+                    leases.push(Granted { task, attempt, secret, created, left });
                 }
                 Err(error) => self.not_started(task, &error, ctx),
             }
@@ -116,26 +119,50 @@ impl Dispatcher {
 
     /// The answer to a start and its event race. If the event was first, the lease is there already. If the end of the attempt
     /// was first too, the views show that it is over, and no lease is granted.
-    fn grant(&mut self, task: TaskId, worker: &str, receipt: &Receipt, ttl: Duration, now: Instant) {
+    fn grant(
+        &mut self,
+        task: TaskId,
+        worker: &str,
+        receipt: &Receipt,
+        (ttl, deadline): (Duration, Instant),
+        now: Instant,
+    ) {
         let (attempt, Some(secret)) = (receipt.task.attempt, &receipt.task.lease) else { return };
         let is_over = self.read.views().get(task).is_some_and(|row| {
             row.revision() >= receipt.revision && !(row.status().is_active() && row.attempt() == attempt)
         });
         if !is_over {
-            let grant = Grant { attempt, worker: worker.into(), secret: secret.as_str().into(), ttl };
+            let grant = Grant { attempt, worker: worker.into(), secret: secret.as_str().into(), ttl, deadline };
             self.leases.grant(task, grant, now);
         }
     }
 
+    /// Renews the leases of a heartbeat, which waits for directives.
+    pub(super) fn renew(&mut self, heartbeat: Heartbeat, ctx: &mut Context<Self>) {
+        let Heartbeat { worker, beats, wait, answer } = heartbeat;
+        if let Some(until) = self.leases.renew((&worker, &beats), wait, answer, Instant::now()) {
+            self.reset_wait_timer(until, ctx);
+        }
+        if self.leases.awaits_record() {
+            self.append_record(ctx);
+        }
+        self.reset_lease_timer(ctx);
+    }
+
     /// Grants the lease of a `Started` event: so the table knows the leases that other servers have granted, too.
     pub(super) fn grant_by_event(&mut self, task: TaskId, started: &Started) {
+        let row = self.read.views().get(task).filter(|_| self.cluster.is_some()).cloned();
+        if let Some(row) = row {
+            self.track((task, started.attempt), row.kind());
+        }
         if started.worker.starts_with(LOCAL_WORKER) {
             return;
         }
         let ttl = self.read.views().get(task).map(|row| self.kinds.lease(row.kind()));
         let Some(ttl) = ttl else { return };
-        let (worker, secret) = (started.worker.as_str().into(), started.lease.as_str().into());
-        self.leases.grant(task, Grant { attempt: started.attempt, worker, secret, ttl }, Instant::now());
+        let (worker, secret, now) = (started.worker.as_str().into(), started.lease.as_str().into(), Instant::now());
+        let deadline = if self.cluster.is_some() { now } else { now + ttl };
+        self.leases.grant(task, Grant { attempt: started.attempt, worker, secret, ttl, deadline }, now);
     }
 }
 
@@ -169,19 +196,16 @@ impl Handler<Heartbeat> for Dispatcher {
     type Result = ();
 
     fn handle(&mut self, heartbeat: Heartbeat, ctx: &mut Context<Self>) {
-        let Heartbeat { worker, beats, wait, answer } = heartbeat;
-        self.capacity.seen(&worker);
+        self.capacity.seen(&heartbeat.worker);
         if self.is_stopping {
+            let Heartbeat { beats, answer, .. } = heartbeat;
             let untold = beats.iter().enumerate().filter(|(_, beat)| beat.seen.is_none());
             let directives = untold.map(|(place, _)| (place, Directive::Drain)).collect();
             // A client that has gone needs no answer.
             let _ = answer.send(HeartbeatReply { directives, left: None });
             return;
         }
-        if let Some(until) = self.leases.renew((&worker, &beats), wait, answer, Instant::now()) {
-            self.reset_wait_timer(until, ctx);
-        }
-        self.reset_lease_timer(ctx);
+        self.renew_known(heartbeat, ctx);
     }
 }
 

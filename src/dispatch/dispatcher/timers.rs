@@ -54,6 +54,7 @@ impl Dispatcher {
     fn run_due_timers(&mut self, ctx: &mut Context<Self>) {
         self.timers.tasks = None;
         let due = self.capacity.pending().due(now(), CHUNK);
+        let due = self.postpone_foreign(due);
         if due.is_empty() {
             return self.reset_task_timer(ctx);
         }
@@ -82,14 +83,14 @@ impl Dispatcher {
         }
     }
 
-    fn lose_attempt(&self, task: TaskId, attempt: u32, code: &str, message: String) -> Command {
+    pub(super) fn lose_attempt(&self, task: TaskId, attempt: u32, code: &str, message: String) -> Command {
         let progress = self.read.views().live_progress(task).cloned();
         Command::LoseAttempt { attempt, error: TaskError { code: code.to_owned(), message }, progress }
     }
 
-    /// Sets the timer to the lease that expires next.
+    /// Sets the timer to the lease that expires next. On a cluster the records of the servers say which do.
     pub(super) fn reset_lease_timer(&mut self, ctx: &mut Context<Self>) {
-        let due = self.leases.next_deadline();
+        let due = self.leases.next_deadline().filter(|_| self.cluster.is_none());
         // A timer that fires early finds nothing and is set again: most deadlines move on before they come.
         if let (Some((_, set)), Some(due)) = (&self.timers.leases, due)
             && *set <= due

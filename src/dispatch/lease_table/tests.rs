@@ -11,10 +11,13 @@ type Reply = oneshot::Receiver<HeartbeatReply>;
 fn granted(tasks: &[u128]) -> (LeaseTable, Instant) {
     let (mut table, now) = (LeaseTable::default(), Instant::now());
     for number in tasks {
-        let (worker, secret) = ("w-1".into(), "secret".into());
-        table.grant(task(*number), Grant { attempt: 1, worker, secret, ttl: TTL }, now);
+        table.grant(task(*number), grant(1, TTL, now), now);
     }
     (table, now)
+}
+
+fn grant(attempt: u32, ttl: Duration, now: Instant) -> Grant {
+    Grant { attempt, worker: "w-1".into(), secret: "secret".into(), ttl, deadline: now + ttl }
 }
 
 fn task(number: u128) -> TaskId {
@@ -159,8 +162,7 @@ fn the_end_of_an_attempt_by_its_own_worker_wakes_no_heartbeat_and_leaves_no_dead
 fn a_lease_begins_once_whether_the_answer_to_its_start_or_its_event_comes_first() {
     let (mut table, now) = granted(&[1]);
     table.direct(task(1), Directive::Cancel, now);
-    let again = Grant { attempt: 1, worker: "w-1".into(), secret: "secret".into(), ttl: TTL };
-    table.grant(task(1), again, now + TTL / 2);
+    table.grant(task(1), grant(1, TTL, now + TTL / 2), now + TTL / 2);
     assert_eq!(table.next_deadline(), Some(now + TTL));
     assert_eq!(directives(&mut renew(&mut table, &[beat(1, None)], now)), Some(vec![(0, Directive::Cancel)]));
 }
@@ -168,8 +170,7 @@ fn a_lease_begins_once_whether_the_answer_to_its_start_or_its_event_comes_first(
 #[test]
 fn what_ends_a_former_attempt_leaves_the_lease_of_the_next_one() {
     let (mut table, now) = granted(&[1]);
-    let next = Grant { attempt: 2, worker: "w-1".into(), secret: "secret".into(), ttl: TTL };
-    table.grant(task(1), next, now);
+    table.grant(task(1), grant(2, TTL, now), now);
     table.lose(task(1), 1, now);
     table.end(task(1), 1);
     let mut reply = renew(&mut table, &[LeaseHeartbeat { attempt: 2, ..beat(1, None) }], now);
@@ -179,8 +180,7 @@ fn what_ends_a_former_attempt_leaves_the_lease_of_the_next_one() {
 #[test]
 fn a_heartbeat_waits_a_third_of_its_shortest_lease_at_most_and_its_answer_says_what_is_left_of_it() {
     let (mut table, now) = granted(&[1]);
-    let short = Grant { attempt: 1, worker: "w-1".into(), secret: "secret".into(), ttl: Duration::from_secs(9) };
-    table.grant(task(2), short, now);
+    table.grant(task(2), grant(1, Duration::from_secs(9), now), now);
     let mut reply = renew(&mut table, &[beat(1, None), beat(2, None)], now);
     let third = Duration::from_secs(3);
     let until = now + third;

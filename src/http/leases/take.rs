@@ -14,7 +14,7 @@ use crate::dispatch::messages::{Given, Granted, Take};
 use crate::http::AppState;
 use crate::http::plumbing::answer::answer_at;
 use crate::http::plumbing::connection::{ClientConnection, LeaseBody};
-use crate::http::plumbing::error::Problem;
+use crate::http::plumbing::error::{Problem, Refusal};
 use crate::http::plumbing::json;
 use crate::store::now;
 use crate::task::{Invalid, Position, TaskId, Timestamp};
@@ -52,7 +52,8 @@ struct LeaseDoc<'a> {
 }
 
 /// `POST /v1/leases`: at most `max` leases, as soon as there is one, or none after `wait_s`. If the client has left before
-/// the answer, the attempts are handed back.
+/// the answer, the attempts are handed back. While the log takes no writes no attempt can start: the answer is a refusal then,
+/// not an empty list.
 ///
 /// # Errors
 /// 400, 422, 503.
@@ -62,6 +63,7 @@ pub async fn take(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let (worker, wants, max, wait) = json::read_body::<TakeBody>(&request, payload, json::BODY_MAX).await?.check()?;
+    require_log(&state)?;
     let (answer, given) = oneshot::channel();
     let connection = request.conn_data::<ClientConnection>().cloned().unwrap_or_default();
     let gone = Box::new({
@@ -72,6 +74,9 @@ pub async fn take(
     let _ = state.dispatcher.send(Take { worker, wants, max, wait, gone, answer }).await;
     // A dispatcher that has stopped grants nothing.
     let Given { leases, delivery } = given.await.unwrap_or_default();
+    if leases.is_empty() {
+        require_log(&state)?;
+    }
     let granted_at = (Instant::now(), now());
     state.read.wait_for_position(state.store.head().position).await;
     let position = state.read.position();
@@ -82,6 +87,12 @@ pub async fn take(
         return Ok(response);
     }
     Ok(LeaseBody::wrap(response, delivery))
+}
+
+/// Refuses while the log takes no writes.
+fn require_log(state: &AppState) -> Result<(), Problem> {
+    let refusal = if state.store.has_failed() { Refusal::LogReadOnly } else { Refusal::LogUnavailable };
+    state.store.health().map_err(|why| Problem::new(refusal, format!("no attempt can start: {why}")))
 }
 
 impl TakeBody {
@@ -106,15 +117,15 @@ impl TakeBody {
 impl<'a> LeaseDoc<'a> {
     /// The lease has lived since it was granted, while this answer waited for the views.
     fn new(granted: &'a Granted, (granted_at, granted_time): (Instant, Timestamp)) -> Self {
-        let Granted { task, attempt, secret, created, ttl } = granted;
+        let Granted { task, attempt, secret, created, left } = granted;
         Self {
             lease: format!("{task}.{attempt}.{secret}"),
             task_id: *task,
             kind: &created.kind,
             input: &created.input,
             attempt: *attempt,
-            deadline: granted_time.plus(*ttl),
-            left_ms: ttl.saturating_sub(granted_at.elapsed()).as_millis(),
+            deadline: granted_time.plus(*left),
+            left_ms: left.saturating_sub(granted_at.elapsed()).as_millis(),
             title: &created.title,
             owner: &created.owner,
             labels: &created.labels,

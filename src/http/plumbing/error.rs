@@ -277,6 +277,7 @@ impl From<Rejection> for Problem {
             Rejection::Invalid(errors) => Self::invalid(errors),
             Rejection::AlreadyExists => Self::new(Refusal::AlreadyExists, detail),
             Rejection::UniqueKeyTaken(_) => Self::new(Refusal::UniqueKeyTaken, detail),
+            Rejection::IdempotencyKeyReused => Self::new(Refusal::IdempotencyKeyReused, detail),
             Rejection::NotQueued => Self::new(Refusal::NotQueued, detail),
             Rejection::NotFinal => Self::new(Refusal::NotFinal, detail),
             Rejection::NotCancelling => Self::new(Refusal::NotCancelling, detail),

@@ -1,18 +1,23 @@
 //! Middleware of every request: it gives the request an id, refuses foreign hosts and origins, and writes every refusal as
-//! a problem.
+//! a problem. On the API it also says whether the views are stale, and refuses what views that have never caught up with
+//! the log can't answer.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HOST, HeaderName, HeaderValue, ORIGIN};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, ResponseError as _};
+use actix_web::{Error, HttpMessage, ResponseError as _, web};
 
 use super::caller::RequestId;
 use super::error::{Problem, Refusal};
+use crate::http::state::AppState;
 use crate::store::new_id;
 
 /// Carries the request's id, which answers, problems and events repeat.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Since when the views may lack events, because the cluster can't be reached. Not there while they show all.
+const STALE_SINCE: HeaderName = HeaderName::from_static("taskbell-stale-since");
 /// The longest id that a client may give, in bytes. Instead of a longer one the server makes its own.
 const REQUEST_ID_MAX: usize = 128;
 
@@ -22,6 +27,36 @@ const REQUEST_ID_MAX: usize = 128;
 /// Those of the inner service; a refusal of its own is an answer.
 pub async fn same_origin_only(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
     process(request, next, check_origin).await
+}
+
+/// As [`same_origin_only`], for the resources whose state the views show. Before the views have caught up with the log for
+/// the first time, it refuses every write. A read that finds nothing is refused too: what it looks for may be among the events
+/// that are still to come.
+///
+/// # Errors
+/// Those of the inner service; a refusal of its own is an answer.
+pub async fn from_the_views(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+    let Some(state) = request.app_data::<web::Data<AppState>>().cloned() else {
+        return same_origin_only(request, next).await;
+    };
+    let is_write = !request.method().is_safe();
+    let check = |request: &ServiceRequest| {
+        check_origin(request)?;
+        if is_write { state.require_caught_up() } else { Ok(()) }
+    };
+    let mut response = process(request, next, check).await?;
+    if response.status() == StatusCode::NOT_FOUND
+        && let Err(problem) = state.require_caught_up()
+    {
+        let id = response.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+        response = finish_response(response.into_response(problem.error_response()), &id);
+    }
+    if let Some(since) = state.freshness.stale_since()
+        && let Ok(since) = HeaderValue::from_str(&since.to_string())
+    {
+        response.headers_mut().insert(STALE_SINCE, since);
+    }
+    Ok(response)
 }
 
 /// For the files of the UI, which are public: accepts every host and origin.
@@ -35,7 +70,7 @@ pub async fn any_origin(request: ServiceRequest, next: Next<BoxBody>) -> Result<
 async fn process(
     request: ServiceRequest,
     next: Next<BoxBody>,
-    check: fn(&ServiceRequest) -> Result<(), Problem>,
+    check: impl FnOnce(&ServiceRequest) -> Result<(), Problem>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let id = request_id(&request);
     request.extensions_mut().insert(RequestId(id.clone()));

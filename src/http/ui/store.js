@@ -28,6 +28,8 @@ export class Store {
   #subscriptions = new Map();
   #asked = null;
   #resyncing = false;
+  /** Since when the server itself lacks what is new, in milliseconds of its clock; null while it doesn't. */
+  #behind = null;
 
   /** Nothing is known before the first snapshot: `counts` is null then, never zeroes. */
   state = { link: "connecting", since: null, epoch: null, position: null, counts: null, unseen: null, seen: null, offset: 0 };
@@ -135,16 +137,19 @@ export class Store {
       case "hello": return this.#hello(frame);
       case "snapshot": return this.#snapshot(frame);
       case "counters": return this.#counters(frame);
-      case "beat": return this.#clock(frame.time, false);
+      case "beat":
+        this.#clock(frame.time, false);
+        return this.#freshness(frame);
       case "tasks":
       case "tasks_changed":
       case "subscribed": return this.#deliver(frame);
     }
   }
 
-  #hello({ epoch, time }) {
+  #hello({ epoch, time, stale_since }) {
     const other = this.state.epoch !== null && this.state.epoch !== epoch;
     this.#clock(time, true);
+    this.#behind = stale_since ? Date.parse(stale_since) : null;
     if (other) {
       this.#set({ epoch, position: null, counts: null, unseen: null, seen: null, link: "connecting" });
       this.#emit("reset");
@@ -156,8 +161,20 @@ export class Store {
     this.#resyncing = false;
     this.#attempts = 0;
     const back = this.state.link !== "live" && this.state.counts !== null;
-    this.#set({ link: "live", since: null, position, counts, unseen, seen });
+    this.#set({ ...this.#link(), position, counts, unseen, seen });
     if (back) this.#emit("reset");
+  }
+
+  /** The server has lost the log, or has it again: what it shows is stale in between. */
+  #freshness({ stale_since }) {
+    const was = this.#behind;
+    this.#behind = stale_since ? Date.parse(stale_since) : null;
+    if (was !== this.#behind && this.state.counts) this.#set(this.#link());
+  }
+
+  /** The link while frames arrive. */
+  #link() {
+    return this.#behind === null ? { link: "live", since: null } : { link: "stale", since: this.#behind - this.state.offset };
   }
 
   #counters({ previous, position, counts, unseen, seen }) {

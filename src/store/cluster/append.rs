@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::client::{CallError, describe};
 use super::record;
 use super::shared::Shared;
+use crate::store::aside::{AsideEvent, AsideExpected, AsideStream};
 use crate::store::encoded::EncodedAppend;
 use crate::store::{AppendError, Expected, StreamName};
 use crate::task::Revision;
@@ -55,7 +56,9 @@ impl Appends {
     /// appends; they come when all are known and the head has reached the last of them.
     pub(super) async fn write(&self, shared: &Shared, appends: Vec<EncodedAppend>) -> Vec<Answer> {
         let mut answers = vec![Err(AppendError::Unavailable("the append was not sent".to_owned())); appends.len()];
-        let chains = by_stream(appends).into_iter().map(|chain| self.write_in_order(shared, chain));
+        // A cluster that is away refuses all of them at the same time, however many wait for their turn.
+        let begun = Instant::now();
+        let chains = by_stream(appends).into_iter().map(|chain| self.write_in_order(shared, chain, begun));
         let sent: Vec<Sent> = join_all(chains).await.into_iter().flatten().collect();
         let revision = |sent: &Sent| sent.answer.as_ref().ok().map(|revision| (sent.stream.clone(), *revision));
         let written: Vec<_> = sent.iter().filter_map(revision).collect();
@@ -69,13 +72,32 @@ impl Appends {
         answers
     }
 
-    async fn write_in_order(&self, shared: &Shared, chain: Vec<(usize, EncodedAppend)>) -> Vec<Sent> {
+    /// Writes one event to a stream beside the log.
+    pub(super) async fn write_aside(
+        &self,
+        shared: &Shared,
+        stream: AsideStream,
+        expected: AsideExpected,
+        event: &AsideEvent,
+    ) -> Answer {
+        let request = Request::aside(shared, stream, expected, event)?;
+        let begun = Instant::now();
+        // The semaphore is never closed.
+        let _permit = self.permits.acquire().await;
+        write_one(shared, request, begun).await
+    }
+
+    async fn write_in_order(&self, shared: &Shared, chain: Vec<(usize, EncodedAppend)>, begun: Instant) -> Vec<Sent> {
         let mut answers = Vec::with_capacity(chain.len());
         for (index, append) in chain {
             // The semaphore is never closed.
             let _permit = self.permits.acquire().await;
             let stream = append.stream.clone();
-            answers.push(Sent { index, stream, answer: write_one(shared, append).await });
+            let answer = match Request::new(shared, append) {
+                Ok(request) => write_one(shared, request, begun).await,
+                Err(error) => Err(error),
+            };
+            answers.push(Sent { index, stream, answer });
         }
         answers
     }
@@ -128,6 +150,24 @@ impl Request {
         Ok(Self { stream, options, events })
     }
 
+    fn aside(
+        shared: &Shared,
+        stream: AsideStream,
+        expected: AsideExpected,
+        event: &AsideEvent,
+    ) -> Result<Self, AppendError> {
+        let expected = match expected {
+            AsideExpected::Any => ExpectedRevision::Any,
+            AsideExpected::NoStream => ExpectedRevision::NoStream,
+            AsideExpected::Revision(revision) => ExpectedRevision::Exact(revision.0),
+        };
+        let options = AppendToStreamOptions::default().expected_revision(expected).deadline(ANSWER);
+        let data = EventData::json(event.kind, &event.data);
+        let data = data.map_err(|error| AppendError::Unavailable(format!("an event that can't be kept: {error}")))?;
+        let stream = shared.url.names.beside(&stream.to_string());
+        Ok(Self { stream, options, events: vec![data.id(event.id)] })
+    }
+
     /// Sends the request once.
     async fn send(&self, shared: &Shared, until: Instant) -> Result<Revision, CallError> {
         let (stream, options, events) = (self.stream.clone(), self.options.clone(), self.events.clone());
@@ -138,9 +178,8 @@ impl Request {
     }
 }
 
-async fn write_one(shared: &Shared, append: EncodedAppend) -> Answer {
-    let request = Request::new(shared, append)?;
-    let begun = Instant::now();
+/// Sends the request until its outcome is known, or for too long.
+async fn write_one(shared: &Shared, request: Request, begun: Instant) -> Answer {
     let mut until = begun + CONNECT;
     let mut back_off = BackOff::new(Duration::from_millis(20), Duration::from_secs(1));
     let mut may_be_written = false;

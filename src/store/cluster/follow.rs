@@ -39,14 +39,16 @@ pub(super) struct Follower {
 /// How far the log was delivered.
 struct Numbering {
     head: Head,
-    /// Where the next subscription begins: the place of the last event or checkpoint.
+    /// Where the next subscription begins: the place of the last event, or of a later checkpoint.
     place: Option<Place>,
     last: Option<(Place, Uuid)>,
+    /// The newest checkpoint of this subscription.
+    checkpoint: Option<Place>,
 }
 
 impl Follower {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let log = Numbering { head: shared.recent.head(), place: shared.url.start, last: None };
+        let log = Numbering { place: shared.url.start, ..Numbering::new(shared.recent.head()) };
         Self { shared, log, has_progressed: false }
     }
 
@@ -57,6 +59,7 @@ impl Follower {
         let client = connect::connect(&self.shared).await?;
         self.check_place(&client).await?;
         let subscription = client.subscribe_to_all(&read::subscription(&self.shared, self.log.place)).await;
+        self.log.checkpoint = None;
         let (messages, mut received) = mpsc::channel(CHANNEL);
         let receiving = tokio::spawn(receive(subscription, messages));
         let mut batch = Vec::new();
@@ -107,7 +110,7 @@ impl Follower {
                         }
                     }
                 }
-                SubscriptionEvent::Checkpoint(place) => self.log.place = self.log.place.max(Some(place.into())),
+                SubscriptionEvent::Checkpoint(place) => self.log.note_checkpoint(place.into()),
                 SubscriptionEvent::Confirmed(_) => changes.push(Shared::subscribed),
                 SubscriptionEvent::CaughtUp => changes.push(Shared::caught_up),
                 SubscriptionEvent::FellBehind => changes.push(Shared::fell_behind),
@@ -153,7 +156,7 @@ impl Session for Follower {
 }
 
 /// Hands on what the subscription gives until it ends; why it has.
-async fn receive(mut subscription: Subscription, messages: mpsc::Sender<SubscriptionEvent>) -> String {
+pub(super) async fn receive(mut subscription: Subscription, messages: mpsc::Sender<SubscriptionEvent>) -> String {
     loop {
         match subscription.next_subscription_event().await {
             Ok(message) => {
@@ -166,7 +169,7 @@ async fn receive(mut subscription: Subscription, messages: mpsc::Sender<Subscrip
     }
 }
 
-async fn ended(receiving: JoinHandle<String>) -> String {
+pub(super) async fn ended(receiving: JoinHandle<String>) -> String {
     match receiving.await {
         Ok(why) => why,
         Err(error) => error.try_into_panic().map_or_else(|error| error.to_string(), |panic| panic_text(&*panic)),
@@ -174,6 +177,16 @@ async fn ended(receiving: JoinHandle<String>) -> String {
 }
 
 impl Numbering {
+    fn new(head: Head) -> Self {
+        Self { head, place: None, last: None, checkpoint: None }
+    }
+
+    /// A checkpoint counts once there is another one. Some versions of the database send the one at the moment of catching
+    /// up before the events that lie before it.
+    fn note_checkpoint(&mut self, checkpoint: Place) {
+        self.place = self.place.max(self.checkpoint.replace(checkpoint));
+    }
+
     /// The event with its position and hash; none where it has none or was delivered before.
     fn accept(&mut self, shared: &Shared, event: &RecordedEvent) -> Result<Option<Recorded>, ReadError> {
         let place = Place::from(event.position);
@@ -224,5 +237,27 @@ fn check_metadata(stream: &str, event: &RecordedEvent) -> Result<(), ReadError> 
             Err(ReadError::Damaged(format!("{stream} has {key} in its metadata, so the database forgets its events")))
         }
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Hash;
+    use crate::task::Position;
+
+    #[test]
+    fn a_checkpoint_counts_once_there_is_another_one() {
+        let place = |commit| Place::from(eventstore::Position { commit, prepare: commit });
+        let mut log = Numbering::new(Head { position: Position(0), hash: Hash::ZERO, time: None });
+        let mut begins = Vec::new();
+        for checkpoint in [10, 20, 30] {
+            log.note_checkpoint(place(checkpoint));
+            begins.push(log.place);
+        }
+        assert_eq!(begins, [None, Some(place(10)), Some(place(20))]);
+        log.place = Some(place(40));
+        log.note_checkpoint(place(50));
+        assert_eq!(log.place, Some(place(40)), "the last event lies later");
     }
 }

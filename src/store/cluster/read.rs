@@ -111,7 +111,7 @@ async fn read_stream(client: Client, name: &str, from: Revision) -> eventstore::
 }
 
 /// Sends a read until it is answered.
-async fn resolve<T, F>(
+pub(super) async fn resolve<T, F>(
     shared: &Shared,
     patience: Duration,
     request: impl Fn(Client) -> F + Clone + Send + 'static,

@@ -39,6 +39,8 @@ pub struct StoreUrl {
     /// Where the database's log is read from; none: from its beginning. No event of this log may lie before.
     pub(super) start: Option<Place>,
     shown: String,
+    /// As it was given, with the credentials.
+    given: String,
 }
 
 #[cfg(any(feature = "testing", feature = "cli"))]
@@ -57,6 +59,14 @@ impl StoreUrl {
         Self { start, ..self }
     }
 }
+
+impl PartialEq for StoreUrl {
+    fn eq(&self, other: &Self) -> bool {
+        self.given == other.given
+    }
+}
+
+impl Eq for StoreUrl {}
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,7 +113,8 @@ impl FromStr for StoreUrl {
             return invalid("nodePreference must be leader: other nodes may not have the last events yet");
         }
         readable_certificates(&settings)?;
-        Ok(Self { settings, shown: format!("{scheme}://{hosts}?prefix={}", names.prefix), names, start: None })
+        let shown = format!("{scheme}://{hosts}?prefix={}", names.prefix);
+        Ok(Self { settings, shown, names, start: None, given: text.to_owned() })
     }
 }
 

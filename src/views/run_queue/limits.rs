@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use super::Name;
 
 /// How many tasks may run at once. Kinds that begin with `taskbell.` have no limit.
+///
+/// On a cluster each server counts what it has received of the log: two that start tasks in the same moment may exceed a limit
+/// together, until each has received the other's start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// By kind; a kind without an entry has no limit.

@@ -7,6 +7,7 @@
 //!
 //! Reading order: this file, `ready` (queues, backlogs and precedence), `limits` (how many tasks may run at once).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub enum Timer {
 pub struct RunQueue {
     ready: ReadyTasks,
     timers: DeadlineQueue<Timestamp, TaskId, Timer>,
+    /// Queued tasks that are left to other servers at first.
+    held: HashMap<TaskId, QueuePosition>,
 }
 
 impl RunQueue {
@@ -67,6 +70,15 @@ impl RunQueue {
     /// Applies a change of a task; `before` is none for a new task. `taken` is the position that the task was taken from,
     /// if it was and the change makes it leave the queue.
     pub fn apply_change(&mut self, before: Option<&Row>, after: &Row, taken: Option<&QueuePosition>) {
+        self.apply(before, after, taken, false);
+    }
+
+    /// The same, but where the task becomes ready, it can't be taken before [`RunQueue::admit`].
+    pub fn apply_change_held(&mut self, before: Option<&Row>, after: &Row, taken: Option<&QueuePosition>) {
+        self.apply(before, after, taken, true);
+    }
+
+    fn apply(&mut self, before: Option<&Row>, after: &Row, taken: Option<&QueuePosition>, hold: bool) {
         self.reset_timer(before, after);
         let (was, is) = (before.map(readiness), readiness(after));
         if was == Some(is) {
@@ -76,16 +88,30 @@ impl RunQueue {
         match was {
             Some(Readiness::Ready) => match taken {
                 Some(taken) => self.release(taken),
+                None if self.held.remove(&task).is_some() => {}
                 None => self.ready.remove(&position),
             },
             Some(Readiness::Active) => self.ready.count_end(&position),
             Some(Readiness::NotReady) | None => {}
         }
         match is {
+            Readiness::Ready if hold => _ = self.held.insert(task, position),
             Readiness::Ready => self.ready.insert(&position, task),
             Readiness::Active => self.ready.count_start(&position),
             Readiness::NotReady => {}
         }
+    }
+
+    /// A task that was held back can be taken from now on, if it is still queued.
+    pub fn admit(&mut self, task: TaskId) {
+        if let Some(position) = self.held.remove(&task) {
+            self.ready.insert(&position, task);
+        }
+    }
+
+    /// A timer that was taken out by [`RunQueue::due`] comes back at this time, unless an event resets it before.
+    pub fn postpone(&mut self, task: TaskId, timer: Timer, until: Timestamp) {
+        self.timers.set(task, until, timer);
     }
 
     /// Sets the timer of the task anew if the change moved it. A timer that was taken out by [`RunQueue::due`] doesn't come

@@ -1,0 +1,30 @@
+//! How the worker inside the process reaches the actors, and its name.
+
+use actix::Addr;
+
+use crate::dispatch::dispatcher::Dispatcher;
+use crate::projection::projector::Projector;
+use crate::store::new_id;
+use crate::streams::registry::Registry;
+use crate::work::WorkerChannels;
+
+/// The channels of the worker inside the process, and its name, which is another one after each start.
+pub(super) fn worker_channels(
+    registry: &Registry,
+    dispatcher: &Addr<Dispatcher>,
+    projector: &Addr<Projector>,
+) -> WorkerChannels {
+    WorkerChannels {
+        worker: format!("local/{}/{}", host_name(), new_id().simple()),
+        execute: registry.recipient(),
+        offer: dispatcher.clone().recipient(),
+        stopped: dispatcher.clone().recipient(),
+        progress: projector.clone().recipient(),
+    }
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == '.').collect();
+    if name.is_empty() { "server".to_owned() } else { name }
+}

@@ -1,0 +1,125 @@
+//! Several servers over one log, in a stand-in for the database. The servers are processes of their own, so that they can be
+//! killed; the database serves in the process of the test, so that it can be stopped, disturbed and looked into.
+
+#![allow(dead_code)] // each module uses its part
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serde_json::{Value, json};
+use taskbell::wire::standin::Database;
+use taskbell::wire::standin::Server as Node;
+
+use crate::support::{Live, Server};
+
+mod embedded;
+mod keys;
+mod leases;
+mod outage;
+mod settings;
+mod shared;
+mod soak;
+
+/// A database with one node, which servers reach by its address.
+pub struct Cluster {
+    pub database: Database,
+    addr: SocketAddr,
+    node: Option<Node>,
+}
+
+impl Cluster {
+    pub async fn start() -> Self {
+        let database = Database::new();
+        let any_port = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let node = database.serve(any_port).await.unwrap();
+        Self { database, addr: node.addr(), node: Some(node) }
+    }
+
+    /// Ends the node as a killed process does. What was written stays.
+    pub async fn stop(&mut self) {
+        self.node.take().expect("the node runs").stop().await;
+    }
+
+    /// Starts the node again, on the same port.
+    pub async fn restart(&mut self) {
+        self.node = Some(self.database.serve(self.addr).await.unwrap());
+    }
+
+    /// The address of the node.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The address for `--store`.
+    pub fn url(&self) -> String {
+        url(self.addr, "taskbell")
+    }
+
+    /// A server that may not have received the log yet.
+    pub fn server<A: IntoIterator<Item: Into<OsString>>>(&self, args: A) -> Server {
+        Server::on_cluster(&self.url(), args)
+    }
+
+    /// Servers that are ready.
+    pub async fn servers<const N: usize>(&self) -> [Server; N] {
+        let servers = std::array::from_fn(|_| self.server::<[&str; 0]>([]));
+        for server in &servers {
+            fresh(server).await;
+            let ready = server.get("/readyz").await;
+            assert_eq!(ready.status, 200, "{}", ready.text);
+        }
+        servers
+    }
+
+    /// How many events the log holds.
+    pub fn events(&self) -> u64 {
+        let all = self.database.all();
+        all.iter().filter(|event| event.stream.starts_with("taskbell.")).count() as u64
+    }
+}
+
+/// An address for `--store`, of a node that a proxy may stand before.
+pub fn url(addr: SocketAddr, prefix: &str) -> String {
+    format!("esdb://{addr}?tls=false&prefix={prefix}")
+}
+
+/// Waits until the server says on its websocket that its views show the whole log.
+pub async fn fresh(server: &Server) {
+    let mut live = Live::open(server).await;
+    let mut frame = live.next().await;
+    while !(is_of_freshness(&frame) && frame["stale_since"].is_null()) {
+        frame = live.next().await;
+    }
+}
+
+/// Waits until the server says on its websocket that its views are stale; since when.
+pub async fn stale(server: &Server) -> String {
+    let mut live = Live::open(server).await;
+    loop {
+        let frame = live.next().await;
+        if let Some(since) = frame["stale_since"].as_str() {
+            return since.to_owned();
+        }
+    }
+}
+
+fn is_of_freshness(frame: &Value) -> bool {
+    frame["type"] == "hello" || frame["type"] == "beat"
+}
+
+/// Takes a lease for this task's kind as a worker; waits until there is one.
+pub async fn take(server: &Server, worker: &str, kind: &str) -> Value {
+    let answer = server.post("/v1/leases", &json!({"worker": worker, "kinds": [kind], "wait_s": 30})).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.body["leases"]
+        .as_array()
+        .and_then(|leases| leases.first().cloned())
+        .unwrap_or_else(|| panic!("{}", answer.text))
+}
+
+/// The counters of the local user at this position or a later one.
+pub async fn counters(server: &Server, position: u64) -> Value {
+    let answer = server.get(&format!("/v1/counters?min_position={position}")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    answer.body
+}

@@ -1,0 +1,88 @@
+//! Servers that see the same log.
+
+use serde_json::json;
+
+use super::*;
+use crate::support::Server;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_one_server_has_created_is_read_on_another_one_at_its_position() {
+    let cluster = Cluster::start().await;
+    let [one, two] = cluster.servers().await;
+    for n in 0..20 {
+        let created = one.post("/v1/tasks", &json!({"kind": "report", "title": format!("task {n}")})).await;
+        assert_eq!(created.status, 201, "{}", created.text);
+        let path = format!("/v1/tasks/{}?min_position={}", created.id(), created.position());
+        let read = two.get(&path).await;
+        assert_eq!((read.status, &read.body), (200, &created.body), "{}", read.text);
+    }
+    assert_eq!(counters(&one, 20).await, counters(&two, 20).await);
+    assert_eq!(cluster.events(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_on_one_server_reaches_the_worker_that_sends_its_heartbeats_to_another_one() {
+    let cluster = Cluster::start().await;
+    let [one, two] = cluster.servers().await;
+    let id = one.submit(&json!({"kind": "report"})).await;
+    let lease = take(&one, "w1", "report").await;
+    assert_eq!(lease["task_id"], id);
+    let token = lease["lease"].as_str().unwrap();
+    let started = one.task(&id).await["position"].as_u64().unwrap();
+    let beat = json!({"worker": "w1", "leases": [{"lease": token}], "wait_s": 10});
+    let waiting = one.post("/v1/leases/heartbeat", &beat);
+    let cancel = async {
+        let shown = two.get(&format!("/v1/tasks/{id}?min_position={started}")).await;
+        assert_eq!(shown.body["status"], "running", "{}", shown.text);
+        two.post(&format!("/v1/tasks/{id}/cancel"), &json!({"reason": "wrong folder"})).await
+    };
+    let (directives, cancelled) = tokio::join!(waiting, cancel);
+    assert_eq!((cancelled.status, &cancelled.body["status"]), (202, &json!("cancelling")), "{}", cancelled.text);
+    assert_eq!(directives.body["directives"], json!([{"lease": token, "directive": "cancel"}]));
+    let finish = json!({"items": [{"lease": token, "outcome": "cancelled"}]});
+    let finished = two.post("/v1/leases/finish", &finish).await;
+    assert_eq!(finished.body["items"][0]["status"], "cancelled", "{}", finished.text);
+    let end = cluster.events();
+    let (a, b) = (counters(&one, end).await, counters(&two, end).await);
+    assert_eq!((&a, &a["counts"]["cancelled"], &a["position"]), (&b, &json!(1), &json!(end)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn installations_with_other_prefixes_in_one_database_do_not_see_each_other() {
+    let cluster = Cluster::start().await;
+    let ours = Server::on_cluster(&url(cluster.addr(), "shop"), ["--slots", "1"]);
+    let theirs = Server::on_cluster(&url(cluster.addr(), "shop2"), ["--slots", "1"]);
+    fresh(&ours).await;
+    fresh(&theirs).await;
+    let id = ours.submit(&json!({"kind": "report"})).await;
+    theirs.submit(&json!({"kind": "other"})).await;
+    assert_eq!(theirs.get(&format!("/v1/tasks/{id}")).await.status, 404);
+    for server in [&ours, &theirs] {
+        let head = server.get("/v1/log/head").await;
+        assert_eq!(head.body["position"], 1, "{}", head.text);
+        assert_eq!(server.get("/v1/tasks").await.body["total"], 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_on_a_cluster_creates_no_data_folder() {
+    let cluster = Cluster::start().await;
+    let [server] = cluster.servers().await;
+    server.submit(&json!({"kind": "report"})).await;
+    let files: Vec<_> = std::fs::read_dir(server.folder()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(files, ["stderr"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_killed_shows_after_its_start_what_others_have_written_meanwhile() {
+    let cluster = Cluster::start().await;
+    let [mut one, two] = cluster.servers().await;
+    let before = one.submit(&json!({"kind": "report"})).await;
+    one.kill9();
+    let meanwhile = two.submit(&json!({"kind": "report"})).await;
+    one.restart();
+    fresh(&one).await;
+    for id in [before, meanwhile] {
+        assert_eq!(one.task(&id).await, two.task(&id).await);
+    }
+}
