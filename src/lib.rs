@@ -197,8 +197,6 @@ pub mod server {
 /// What the program of this package needs of the library. It may change in any release.
 #[doc(hidden)]
 pub mod internal {
-    #[cfg(feature = "eventstore")]
-    pub use crate::store::StoreUrl;
     #[cfg(all(feature = "eventstore", any(feature = "testing", feature = "cli")))]
     pub use crate::store::check as store_check;
     #[cfg(feature = "eventstore")]

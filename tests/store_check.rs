@@ -3,7 +3,7 @@
 use std::process::{Output, Stdio};
 
 use serde_json::Value;
-use taskbell::internal::StoreUrl;
+use taskbell::StoreUrl;
 use taskbell::internal::store_check::{RULES, check_rule};
 use taskbell::store::EventStore;
 use taskbell::store::conformance::CHECKS;

@@ -4,16 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use taskbell::OpenError;
-use taskbell::internal::{ImportError, Imported, Step, StoreUrl, claim_open_keys, import};
+use taskbell::internal::{ImportError, Imported, Step, claim_open_keys, import};
+use taskbell::{OpenError, StoreUrl};
 
 use super::client::Connect;
 use super::failure::Failure;
 use super::out;
 
 const CLUSTER: &str = "The cluster, like esdb://db1,db2,db3?prefix=taskbell; no server may run on this prefix yet";
-
-const AGAIN: &str = "run the same command to continue";
 
 /// Copies the log of a stopped server into a cluster.
 #[derive(Debug, Args)]
@@ -35,20 +33,19 @@ impl Import {
         }
         let to = parsed("--to", &to)?;
         let (imported, store) = import(&data, &to, &mut report).await.map_err(|error| failure(&error))?;
-        let keys = claim_open_keys(&store).await.map_err(|error| {
-            Failure::unreachable(format!(
-                "the events are copied, the keys of their tasks are not claimed: {error}; {AGAIN}"
-            ))
-        })?;
         let Imported { position, hash, copied } = imported;
+        let unclaimed = |error| {
+            Failure::unreachable(format!("not all keys are claimed: {error}; run the same command to continue"))
+        };
+        let claims = claim_open_keys(&store).await.map_err(unclaimed)?;
         if connect.json {
-            return out::json(
-                &json!({"position": position, "hash": hash.to_string(), "copied": copied, "keys": keys}).to_string(),
-            );
+            let answer = json!({"position": position, "hash": hash.to_string(), "copied": copied, "claims": claims});
+            return out::json(&answer.to_string());
         }
-        let (events, copied) = (out::thousands(position.0), out::thousands(copied));
+        let (events, copied, claims) =
+            (out::thousands(position.0), out::thousands(copied), out::thousands(claims as u64));
         out::line(&format!("{to} holds the same {events} events, {copied} of them copied now"))?;
-        out::line(&format!("{} keys of its tasks are claimed", out::thousands(keys as u64)))?;
+        out::line(&format!("{claims} keys of its tasks are claimed for all servers"))?;
         out::line(&format!("position {position}  hash {hash}"))
     }
 }
@@ -70,6 +67,8 @@ fn failure(error: &ImportError) -> Failure {
     match error {
         ImportError::Open(OpenError::Locked(_)) | ImportError::Refused(_) => Failure::refused(sentence),
         ImportError::Open(_) | ImportError::Source(_) | ImportError::Different(_) => Failure::failed(sentence),
-        ImportError::Unreachable { .. } => Failure::unreachable(format!("{sentence}; {AGAIN}")),
+        ImportError::Unreachable { .. } => {
+            Failure::unreachable(format!("{sentence}; run the same command to continue"))
+        }
     }
 }

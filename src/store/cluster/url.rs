@@ -43,14 +43,6 @@ pub struct StoreUrl {
     given: String,
 }
 
-impl PartialEq for StoreUrl {
-    fn eq(&self, other: &Self) -> bool {
-        self.given == other.given
-    }
-}
-
-impl Eq for StoreUrl {}
-
 #[cfg(any(feature = "testing", feature = "cli"))]
 impl StoreUrl {
     pub(super) fn prefix(&self) -> &str {
@@ -67,6 +59,14 @@ impl StoreUrl {
         Self { start, ..self }
     }
 }
+
+impl PartialEq for StoreUrl {
+    fn eq(&self, other: &Self) -> bool {
+        self.given == other.given
+    }
+}
+
+impl Eq for StoreUrl {}
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
