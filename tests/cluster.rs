@@ -13,11 +13,13 @@ use taskbell::wire::standin::Server as Node;
 use crate::support::{Live, Server};
 
 mod embedded;
+mod kills;
 mod leases;
 mod outage;
 mod settings;
 mod shared;
 mod soak;
+mod watch;
 
 /// A database with one node, which servers reach by its address.
 pub struct Cluster {
