@@ -257,7 +257,6 @@ impl Soak {
         let position = self.cluster.events();
         let answers = join_all(self.servers.iter().map(|server| counters(server, position))).await;
         let logs = join_all(self.servers.iter().map(|server| server.get("/v1/log"))).await;
-        std::fs::write("/tmp/soak-log.jsonl", &logs[0].text).unwrap();
         self.record.with(|account| {
             assert_eq!(account.violations, [""; 0]);
             let checker = checks::check(&logs[0].text, account);
