@@ -36,6 +36,12 @@ pub trait StreamDecider: Decider<Command: Send, Event: Send> + Unpin + Send + 's
     /// [`Rejection::NotFound`] where the stream has no event.
     fn answer(decided: Decided<Self>) -> Result<Self::Answer, ExecuteError>;
 
+    /// The worker of the last attempt. What a worker reports is recorded as done by it: the request names none, and the
+    /// views of a server may not show the attempt yet.
+    fn worker(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether more commands are expected soon, so that the actor is worth keeping between two of them.
     fn expects_more(&self) -> bool {
         false
@@ -94,6 +100,10 @@ impl StreamDecider for TaskStream {
             (Some(task), Some(revision)) => Ok(Receipt { revision, appended: decided.appended, task }),
             _ => Err(Rejection::NotFound.into()),
         }
+    }
+
+    fn worker(&self) -> Option<&str> {
+        self.0.as_ref()?.worker.as_deref()
     }
 
     /// The end of an attempt that is under way is still to come.

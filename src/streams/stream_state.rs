@@ -169,7 +169,7 @@ impl<D: StreamDecider> StreamState<D> {
         if events.is_empty() {
             return Ok(None);
         }
-        let meta = traced(meta, *cause);
+        let meta = by_worker(traced(meta, *cause), state.worker());
         let (appended, mut after) = (events.len(), state.clone());
         let new_event = |event: D::Event| {
             after.evolve(&event);
@@ -219,6 +219,14 @@ fn traced(meta: &Meta, cause: Option<Cause>) -> Meta {
             Meta { correlation_id, causation_id: meta.causation_id.or(Some(event)), ..meta.clone() }
         }
         (Via::Worker | Via::Scheduler, None) | (Via::Http | Via::Cli | Via::Library, _) => meta.clone(),
+    }
+}
+
+/// The rules have accepted a worker's report, so it comes from the worker of the last attempt.
+fn by_worker(meta: Meta, worker: Option<&str>) -> Meta {
+    match (meta.via, worker) {
+        (Via::Worker, Some(worker)) => Meta { actor: worker.to_owned(), ..meta },
+        (Via::Worker, None) | (Via::Scheduler | Via::Http | Via::Cli | Via::Library, _) => meta,
     }
 }
 

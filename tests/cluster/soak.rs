@@ -1,8 +1,8 @@
 //! Three servers over one database behind proxies, workers and clients at random servers, and faults of every kind: every task
 //! ends once, no lease is held twice at one time, each run of a schedule exists once, and all servers show the same.
 //!
-//! `TASKBELL_FULL=1` runs it at full size: `cargo test --test taskbell cluster::soak -- --nocapture`; `TASKBELL_SEED`
-//! repeats the choices of a run.
+//! `TASKBELL_FULL=1` runs it at full size: `cargo test --test taskbell cluster::soak -- --nocapture`; `TASKBELL_TASKS` sets
+//! another number of tasks, and `TASKBELL_SEED` repeats the choices of a run.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,8 +94,10 @@ const FAULTS: [Fault; 9] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_and_database_fail_in_every_way_and_every_task_ends_once() {
-    let size = if std::env::var_os("TASKBELL_FULL").is_some() { FULL } else { SAMPLE };
-    let seed = std::env::var("TASKBELL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    let mut size = if std::env::var_os("TASKBELL_FULL").is_some() { FULL } else { SAMPLE };
+    size.tasks = number("TASKBELL_TASKS").map_or(size.tasks, |tasks| usize::try_from(tasks).unwrap());
+    let seed = number("TASKBELL_SEED").unwrap_or_else(rand::random);
     println!("TASKBELL_SEED={seed}");
     let begun = Instant::now();
     let mut soak = Soak::start(size, seed).await;
@@ -171,14 +173,14 @@ impl Soak {
 
     /// Brings the faults about as attempts end; how often each.
     async fn disturb(&mut self) -> std::collections::BTreeMap<Fault, usize> {
-        let mut so_far = std::collections::BTreeMap::new();
+        let (mut so_far, begun) = (std::collections::BTreeMap::new(), Instant::now());
         let mut ended = self.record.ended.subscribe();
         for n in 0..self.size.faults {
             let fault = FAULTS.get(n).copied().unwrap_or_else(|| FAULTS.into_iter().choose(&mut self.random).unwrap());
             let at = self.size.tasks * (n + 1) / (self.size.faults + 2);
             let reached = tokio::time::timeout(STUCK, ended.wait_for(|ended| *ended >= at)).await.map(drop);
             assert!(reached.is_ok(), "nothing ends any more after {so_far:?}");
-            println!("{fault:?} after {at} ends");
+            println!("{fault:?} after {at} ends and {:.1} s", begun.elapsed().as_secs_f64());
             self.bring_about(fault).await;
             *so_far.entry(fault).or_default() += 1;
         }
@@ -256,8 +258,10 @@ impl Soak {
     async fn check(&self) {
         let position = self.cluster.events();
         let answers = join_all(self.servers.iter().map(|server| counters(server, position))).await;
-        let logs = join_all(self.servers.iter().map(|server| server.get("/v1/log"))).await;
-        std::fs::write("/tmp/soak-log.jsonl", &logs[0].text).unwrap();
+        let mut logs = Vec::new();
+        for server in &self.servers {
+            logs.push(server.get("/v1/log").await);
+        }
         self.record.with(|account| {
             assert_eq!(account.violations, [""; 0]);
             let checker = checks::check(&logs[0].text, account);

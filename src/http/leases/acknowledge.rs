@@ -39,7 +39,7 @@ pub async fn acknowledge(
     }
     let LeaseToken { task, attempt, ref hash } = lease;
     let command = Command::AcknowledgeCancel { attempt, lease: Some(hash.clone()), stopping_after, expected_end };
-    let message = execute_message(&state, &caller, &lease, command);
+    let message = execute_message(&caller, &lease, command);
     let receipt = state.registry.execute(message).await.map_err(lease_problem)?;
     state.read.wait_for_revision(task, receipt.revision).await;
     Ok(answer_empty(HttpResponse::NoContent(), state.read.position()))

@@ -74,7 +74,7 @@ pub async fn finish(
 
 fn message(state: &AppState, caller: &Caller, item: Value) -> Result<(LeaseToken, Execute), Problem> {
     let (lease, command) = json::read::<FinishItem>(item).and_then(FinishItem::check)?;
-    let message = execute_message(state, caller, &lease, command(live_progress(state, &lease)));
+    let message = execute_message(caller, &lease, command(live_progress(state, &lease)));
     Ok((lease, message))
 }
 

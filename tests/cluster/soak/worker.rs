@@ -123,12 +123,31 @@ impl Worker {
         if let Some(reply) = &reply {
             if reply.status == 200 {
                 self.renew(&beats, &reply.body, sent);
+                self.acknowledge_cancels(&reply.body).await;
             } else {
                 self.record.violation(format!("heartbeat: {} {}", reply.status, reply.body));
             }
         }
         self.stop_in_time();
         reply.is_some()
+    }
+
+    /// Acknowledges some requests to cancel.
+    async fn acknowledge_cancels(&mut self, answer: &Value) {
+        for directive in answer["directives"].as_array().unwrap() {
+            let lease = directive["lease"].as_str().unwrap();
+            if !self.held.contains_key(lease) || self.random.random_ratio(1, 2) {
+                continue;
+            }
+            let body = json!({"lease": lease, "stopping_after": "the last file"});
+            let Some(reply) = self.net.post_once(&mut self.random, "/v1/leases/cancel-ack", &body).await else {
+                continue;
+            };
+            let is_lost = reply.status == 409 && reply.body["code"] == "lease_lost";
+            if reply.status != 204 && !is_lost && directive["directive"] != "drain" {
+                self.record.violation(format!("cancel-ack of {directive}: {} {}", reply.status, reply.body));
+            }
+        }
     }
 
     fn renew(&mut self, beats: &[Value], answer: &Value, sent: Instant) {
