@@ -210,7 +210,7 @@ impl Client {
 
 /// Whether the item of a batch has one.
 const fn has_unique_key(n: usize) -> bool {
-    n % 10 == 0
+    n.is_multiple_of(10)
 }
 
 fn unique_key(n: usize) -> String {
