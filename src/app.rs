@@ -109,7 +109,8 @@ pub struct Options {
     /// The folder of the log; it is created where it is missing, and only one process at a time can open it. None keeps the
     /// log in memory: it ends with the process.
     pub data: Option<PathBuf>,
-    /// The log of a cluster, which several servers share. Where it is set, `data` is not used and no folder is created.
+    /// The log of a cluster, which several servers share: `"esdb://db.example:2113".parse()?`. Where it is set, `data` is not
+    /// used and no folder is created.
     #[cfg(feature = "eventstore")]
     pub store: Option<StoreUrl>,
     /// Attempts that run at once in this process.

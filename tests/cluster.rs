@@ -14,11 +14,13 @@ use crate::support::{Live, Server};
 
 mod embedded;
 mod keys;
+mod kills;
 mod leases;
 mod outage;
 mod settings;
 mod shared;
 mod soak;
+mod watch;
 
 /// A database with one node, which servers reach by its address.
 pub struct Cluster {

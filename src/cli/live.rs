@@ -109,13 +109,15 @@ pub(super) struct Reconnecting<'a> {
     /// When the last answer or frame came from the server; none if the server never answered.
     heard: Option<Instant>,
     lost: bool,
+    /// The server has said that it can't reach its log.
+    stale: bool,
 }
 
 impl<'a> Reconnecting<'a> {
     /// A connection that is opened by the first [`next`](Self::next). `heard` is the time of the server's last answer: with
     /// one, `next` waits for a server that is away; with `None` the first failure to connect is final.
     pub const fn new(client: &'a Client, filter: Value, heard: Option<Instant>) -> Self {
-        Self { client, filter, live: None, heard, lost: false }
+        Self { client, filter, live: None, heard, lost: false, stale: false }
     }
 
     /// The next frame. A new connection sends `hello`, `snapshot` and `subscribed` again.
@@ -160,6 +162,21 @@ impl<'a> Reconnecting<'a> {
             out::note("connected again");
         }
         self.heard = Some(Instant::now());
+        self.note_freshness(&frame);
         Ok(frame)
+    }
+
+    /// Prints when the server has lost its log, and when it has it again.
+    fn note_freshness(&mut self, frame: &Frame) {
+        if !matches!(frame.kind(), "hello" | "beat") {
+            return;
+        }
+        let since = frame.body["stale_since"].as_str();
+        match since {
+            Some(since) if !self.stale => out::note(&format!("stale since {since}: the server can't reach its log")),
+            None if self.stale => out::note("the server has its log again"),
+            Some(_) | None => {}
+        }
+        self.stale = since.is_some();
     }
 }

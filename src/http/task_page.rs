@@ -84,20 +84,21 @@ pub async fn current_page(state: &AppState, id: TaskId) -> Result<TaskPage, Prob
 /// # Errors
 /// 404; 500 or 503 where the log can't be read.
 pub async fn page_since(state: &AppState, id: TaskId, at_least: Revision) -> Result<TaskPage, Problem> {
-    let mut events = state.store.read_stream(&StreamName::task(id), Revision(0)).await?;
+    let stream = StreamName::task(id);
+    let mut events = state.store.read_received(&stream, at_least).await?;
     loop {
-        {
+        let upto = {
             let views = state.read.views();
             let Some(row) = views.get(id).filter(|row| row.revision() >= at_least) else { break };
             let upto = row.revision();
             if events.last().is_some_and(|last| last.revision >= upto) {
                 return Ok(with_payload(task_doc(state, &views, row), events.iter().filter(|e| e.revision <= upto)));
             }
-        }
+            upto
+        };
         // Between the two reads the row has moved on: it may show an end whose result was not read yet.
         let read = events.len();
-        let from = Revision(read as u64);
-        events.extend(state.store.read_stream(&StreamName::task(id), from).await?);
+        events = state.store.read_received(&stream, upto).await?;
         if events.len() == read {
             break;
         }

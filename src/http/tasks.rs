@@ -17,7 +17,7 @@ use crate::streams::create;
 use crate::streams::messages::Execute;
 use crate::task::event::Rung;
 use crate::task::{Command, Position, Revision};
-use crate::views::{Filter, Page, PageRequest, RowBudget, TaskDoc};
+use crate::views::{Filter, Page, PageRequest, Row, RowBudget, TaskDoc};
 
 /// Rows of a page where the request names no limit.
 const LIMIT: u64 = 20;
@@ -109,7 +109,8 @@ pub async fn show(state: web::Data<AppState>, request: HttpRequest) -> Result<Ht
 pub async fn events(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
     wait_for_min_position(&state, Fields::of_query(request.query_string())?).await?;
-    let items = state.store.read_stream(&StreamName::task(id), Revision(0)).await?;
+    let shown = state.read.views().get(id).map_or(Revision(0), Row::revision);
+    let items = state.store.read_received(&StreamName::task(id), shown).await?;
     let position = items.last().map(|recorded| recorded.position).ok_or_else(Problem::not_found)?;
     answer_at(StatusCode::OK, position, &List { items, ends: None, position })
 }

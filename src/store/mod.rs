@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::task::{Position, Revision, Timestamp};
 
-#[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
+#[cfg_attr(not(feature = "testing"), allow(dead_code))] // until keys are claimed
 pub mod aside;
 pub mod chain;
 #[cfg(feature = "eventstore")]
@@ -150,6 +150,22 @@ impl EventStore {
             Backend::Cluster(store) => store.read_stream(stream, from).await?,
         };
         without_gaps(stream, from, events)
+    }
+
+    /// All events of a stream, at least up to a revision. On a cluster it needs no answer where this server has received so
+    /// many lately: then it lacks what another server has just written, as the views do.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn read_received(
+        &self,
+        stream: &StreamName,
+        at_least: Revision,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        match self.recent().stream(stream) {
+            Some(events) if events.last().is_some_and(|last| last.revision >= at_least) => Ok(events),
+            Some(_) | None => self.read_stream(stream, Revision(0)).await,
+        }
     }
 
     /// The same for a decision, which needs neither position nor hash: on a cluster the events have none (0), and the read

@@ -58,7 +58,7 @@ async fn resume(cluster: &mut Cluster, servers: &[&Server]) {
 async fn while_the_database_is_away_writes_are_refused_and_reads_go_on_and_nothing_acknowledged_is_lost() {
     let mut cluster = Cluster::start().await;
     let [one, two] = cluster.servers().await;
-    let id = one.submit(&json!({"kind": "report"})).await;
+    let id = one.submit(&json!({"kind": "report", "input": {"folder": "a"}})).await;
     two.submit(&json!({"kind": "report"})).await;
     counters(&one, 2).await;
     let away = Instant::now();
@@ -75,6 +75,9 @@ async fn while_the_database_is_away_writes_are_refused_and_reads_go_on_and_nothi
     let list = one.get("/v1/tasks").await;
     assert_eq!((list.status, list.header("taskbell-stale-since")), (200, since.as_str()), "{}", list.text);
     assert_eq!((&list.body["total"], &list.body["position"]), (&json!(2), &json!(2)));
+    assert_eq!(one.task(&id).await["input"], json!({"folder": "a"}));
+    let history = one.get(&format!("/v1/tasks/{id}/events")).await;
+    assert_eq!((history.status, &history.body["items"][0]["type"]), (200, &json!("Created")), "{}", history.text);
     assert_eq!(counters(&one, 2).await["counts"]["queued"], 2);
 
     let mut refused = 0;
@@ -93,6 +96,10 @@ async fn while_the_database_is_away_writes_are_refused_and_reads_go_on_and_nothi
     assert_eq!((&problem["code"], &problem["retryable"]), (&json!("log_unavailable"), &json!(true)), "{}", batch.text);
     let share = (cpu_seconds(one.pid()) - cpu) / away.elapsed().as_secs_f64();
     assert!(share < CPU_SHARE, "{share}");
+    let log = one.stderr();
+    for line in ["the views are stale", "this server does not show the present"] {
+        assert!(log.contains(line), "{log}");
+    }
 
     resume(&mut cluster, &[&one, &two]).await;
     assert_eq!(metric(&one, "taskbell_log_up").await, "1");

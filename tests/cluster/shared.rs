@@ -1,5 +1,6 @@
 //! Servers that see the same log.
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::*;
@@ -45,6 +46,47 @@ async fn a_cancel_on_one_server_reaches_the_worker_that_sends_its_heartbeats_to_
     let end = cluster.events();
     let (a, b) = (counters(&one, end).await, counters(&two, end).await);
     assert_eq!((&a, &a["counts"]["cancelled"], &a["position"]), (&b, &json!(1), &json!(end)));
+}
+
+/// Creates tasks in one request; their ids.
+async fn create_many(server: &Server, count: usize) -> Vec<String> {
+    let items = vec![json!({"kind": "report"}); count];
+    let answer = server.post("/v1/tasks/batch", &json!({"items": items})).await;
+    let items = answer.body["items"].as_array().unwrap_or_else(|| panic!("{}", answer.text));
+    items.iter().map(|item| item["id"].as_str().unwrap_or_else(|| panic!("{item}")).to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_write_at_the_same_time_show_the_same_counters_and_the_same_chain_at_the_same_position() {
+    const EACH: usize = 50;
+    let cluster = Cluster::start().await;
+    let servers: [Server; 3] = cluster.servers().await;
+    let created = join_all(servers.iter().map(|server| create_many(server, EACH))).await;
+    let ids: Vec<String> = created.into_iter().flatten().collect();
+    let before = cluster.events();
+    join_all(servers.iter().map(|server| counters(server, before))).await;
+    // Two servers at a time cancel each task: one of them is overtaken, decides again, and finds that there is nothing to do.
+    let cancels = ids.iter().enumerate().flat_map(|(n, id)| {
+        let path = format!("/v1/tasks/{id}/cancel");
+        [&servers[n % 3], &servers[(n + 1) % 3]].map(|server| {
+            let path = path.clone();
+            async move { server.post(&path, &json!({})).await }
+        })
+    });
+    for answer in join_all(cancels).await {
+        assert!([200, 202].contains(&answer.status) && answer.body["status"] == "cancelled", "{}", answer.text);
+    }
+    let late = cluster.server(["--slots", "1"]);
+    fresh(&late).await;
+    let end = cluster.events();
+    assert_eq!(end, 3 * ids.len() as u64, "created, requested, completed");
+    let expected = counters(&late, end).await;
+    assert_eq!((&expected["counts"]["cancelled"], &expected["position"]), (&json!(3 * EACH), &json!(end)));
+    let head = late.get("/v1/log/head").await.body;
+    for server in &servers {
+        assert_eq!(counters(server, end).await, expected);
+        assert_eq!(server.get("/v1/log/head").await.body, head);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

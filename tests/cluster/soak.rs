@@ -27,7 +27,7 @@ const SAMPLE: Size = Size { tasks: 400, cancels: 40, workers: 6, schedules: 2, f
 const FULL: Size = Size { tasks: 20_000, cancels: 500, workers: 20, schedules: 20, faults: 60 };
 
 /// Without a change for so long, the run is stuck.
-const STUCK: Duration = Duration::from_secs(120);
+const STUCK: Duration = Duration::from_mins(2);
 
 /// What all clients and workers share.
 struct Clients {
@@ -166,7 +166,7 @@ async fn through_many_faults_every_task_ends_once_and_no_lease_is_held_twice() {
         changes: watch::Sender::new(0),
     });
     let workers: Vec<_> = (0..size.workers).map(|number| tokio::spawn(Arc::clone(&clients).work(number))).collect();
-    let mut random = StdRng::seed_from_u64(seed ^ 99);
+    let mut random = StdRng::seed_from_u64(seed ^ 0xff);
     let disturb = async {
         for _ in 0..size.faults {
             let changes = clients.changes.subscribe();

@@ -14,7 +14,7 @@ use crate::store::{Hash, Head, ReadError, StreamName, now};
 use crate::task::{Position, Revision, Timestamp};
 
 /// The events that are kept in memory.
-const RECENT: Bounds = Bounds { events: 16_384, bytes: 32 << 20, by_stream: false };
+const RECENT: Bounds = Bounds { events: 16_384, bytes: 32 << 20, by_stream: true };
 
 pub(super) struct Shared {
     pub(super) url: StoreUrl,
