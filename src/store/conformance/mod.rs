@@ -1,7 +1,7 @@
 //! The contract of a store as checks that can be run against any of them: the tests run them on all three variants, and
 //! `taskbell store check` on the cluster that an operator names. No check panics; each returns what it has seen.
 //!
-//! [`appends`], [`reads`] and [`subscriptions`] hold the checks, [`sample`] the events that they write. What a cluster's
+//! `appends`, `reads` and `subscriptions` hold the checks, `sample` the events that they write. What a cluster's
 //! database has to do besides is in `cluster/check`.
 
 use std::fmt;

@@ -1,5 +1,5 @@
-//! Checks of a database that a cluster's store is to rely on: the rules of the database itself ([`appends`], [`log`],
-//! [`streams`]), and then the contract that every store keeps (`store::conformance`), each on names of its own that begin
+//! Checks of a database that a cluster's store is to rely on: the rules of the database itself (`appends`, `log`,
+//! `streams`), and then the contract that every store keeps (`store::conformance`), each on names of its own that begin
 //! with a scratch prefix.
 //!
 //! What the checks write can't be removed from the database's own log. At the end their streams are soft-deleted, so that a
