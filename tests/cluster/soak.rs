@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use super::leases::schedules_of_an_hour_ago;
 use super::*;
 use crate::proxy::{Mode, Proxy};
+use crate::support::signal;
 
 mod checks;
 mod clients;
@@ -38,12 +39,22 @@ struct Size {
     cancels: usize,
     schedules: usize,
     faults: usize,
+    /// How long a server is cut off or suspended at most. Other servers take a lease that no server renews after 13 s.
+    silence_ms: u64,
 }
 
 const SAMPLE: Size =
-    Size { tasks: 600, workers: 6, at_once: 10, clients: 3, cancels: 20, schedules: 3, faults: FAULTS.len() };
-const FULL: Size =
-    Size { tasks: 20_000, workers: 20, at_once: 20, clients: 6, cancels: 500, schedules: 20, faults: 80 };
+    Size { tasks: 600, workers: 6, at_once: 10, clients: 3, cancels: 20, schedules: 3, faults: 9, silence_ms: 6000 };
+const FULL: Size = Size {
+    tasks: 20_000,
+    workers: 20,
+    at_once: 20,
+    clients: 6,
+    cancels: 500,
+    schedules: 20,
+    faults: 80,
+    silence_ms: 20_000,
+};
 
 /// Leases live as long as a cluster's shortest ones; the ladder is short enough for workers that ignore a cancel to lose
 /// their leases.
@@ -77,10 +88,12 @@ enum Fault {
     Duplicate,
     /// One server is connected to the database, but nothing arrives.
     BlackHole,
+    /// A server stands still, and goes on.
+    Suspend,
 }
 
-/// Each kind of fault, in the order of a small run.
-const FAULTS: [Fault; 9] = [
+/// Each kind of fault. A small run has all but the last, in this order.
+const FAULTS: [Fault; 10] = [
     Fault::Delay,
     Fault::CutBeforeAnswers,
     Fault::KillServer,
@@ -90,6 +103,7 @@ const FAULTS: [Fault; 9] = [
     Fault::BlackHole,
     Fault::Cut,
     Fault::KillServer,
+    Fault::Suspend,
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,8 +117,7 @@ async fn servers_and_database_fail_in_every_way_and_every_task_ends_once() {
     let mut soak = Soak::start(size, seed).await;
     let clients = soak.start_clients();
     let faults = soak.disturb().await;
-    let (created, turned) = clients;
-    for client in created.into_iter().chain([turned]) {
+    for client in clients {
         tokio::time::timeout(STUCK, client).await.expect("the clients end").unwrap();
     }
     soak.come_to_rest().await;
@@ -157,18 +170,21 @@ impl Soak {
         tokio::spawn(worker.run())
     }
 
-    /// Those that create tasks, and the one that cancels and retries them.
-    fn start_clients(&self) -> (Vec<JoinHandle<()>>, JoinHandle<()>) {
+    /// Those that create tasks, and as many that cancel and retry them.
+    fn start_clients(&self) -> Vec<JoinHandle<()>> {
         let client = |n: u64| Client {
             net: self.net.clone(),
-            random: StdRng::seed_from_u64(self.seed ^ (n << 32)),
+            random: StdRng::seed_from_u64(self.seed ^ ((n + 1) << 32)),
             record: Arc::clone(&self.record),
         };
         let share = self.size.tasks / self.size.clients;
-        let creating = (0..self.size.clients)
-            .map(|n| tokio::spawn(client(n as u64 + 2).create(n * share..(n + 1) * share)))
-            .collect();
-        (creating, tokio::spawn(client(1).turn(self.size.cancels)))
+        let cancels = self.size.cancels.div_ceil(self.size.clients);
+        let mut clients = Vec::new();
+        for n in 0..self.size.clients {
+            clients.push(tokio::spawn(client(2 * n as u64).create(n * share..(n + 1) * share)));
+            clients.push(tokio::spawn(client(2 * n as u64 + 1).turn(cancels)));
+        }
+        clients
     }
 
     /// Brings the faults about as attempts end; how often each.
@@ -222,7 +238,12 @@ impl Soak {
                 self.proxies[any].set(Mode::Pass);
                 self.proxies[any].cut();
             }
-            Fault::BlackHole => self.set_for_a_while(any, Mode::BlackHole, 8000).await,
+            Fault::BlackHole => self.set_for_a_while(any, Mode::BlackHole, self.size.silence_ms).await,
+            Fault::Suspend => {
+                signal(self.servers[any].pid(), "STOP");
+                self.some_time(self.size.silence_ms).await;
+                signal(self.servers[any].pid(), "CONT");
+            }
         }
     }
 

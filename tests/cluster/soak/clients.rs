@@ -169,10 +169,13 @@ impl Client {
                 alive = self.list("running,cancelling,queued").await;
             }
             let retry = self.random.random_ratio(1, 4);
-            let (what, id) = if retry {
-                ("retry", self.list("failed,cancelled,succeeded").await.choose(&mut self.random).cloned())
-            } else {
-                ("cancel", alive.pop())
+            let (what, id) = match alive.pop() {
+                Some(id) if !retry => ("cancel", Some(id)),
+                // Where every task has ended, the cancels change nothing.
+                _ => {
+                    let ended = self.list("failed,cancelled,succeeded").await;
+                    (if retry { "retry" } else { "cancel" }, ended.choose(&mut self.random).cloned())
+                }
             };
             let Some(id) = id else {
                 pause().await;
