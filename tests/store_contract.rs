@@ -7,7 +7,7 @@ pub use taskbell::store::conformance::sample::lines;
 use taskbell::store::conformance::sample::{
     append, attempt_failed, created, first, new_event, next, queued, seen, stream,
 };
-use taskbell::store::{EventStore, Expected, LogEvent, Recorded, now};
+use taskbell::store::{EventStore, Expected, LogEvent, Recorded};
 use taskbell::task::{Position, Revision};
 
 #[cfg(feature = "eventstore")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskbell::store::ReadError;
+use taskbell::store::{ReadError, now};
 use tokio::runtime::Handle;
 
 use super::*;
