@@ -197,10 +197,12 @@ pub mod server {
 /// What the program of this package needs of the library. It may change in any release.
 #[doc(hidden)]
 pub mod internal {
-    #[cfg(feature = "eventstore")]
-    pub use crate::store::StoreUrl;
+    #[cfg(all(feature = "eventstore", any(feature = "testing", feature = "cli")))]
+    pub use crate::store::check as store_check;
     #[cfg(feature = "eventstore")]
     pub use crate::store::import::{ImportError, Imported, Step, import};
+    #[cfg(feature = "eventstore")]
+    pub use crate::streams::claims::open::claim_open_keys;
     pub use crate::task::backoff::BackOff;
     pub use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_own};
 }

@@ -14,6 +14,7 @@ use crate::support::{Live, Server};
 
 mod embedded;
 mod keys;
+mod kills;
 mod leases;
 mod outage;
 mod settings;

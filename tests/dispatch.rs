@@ -35,6 +35,14 @@ impl Fixture {
         id
     }
 
+    /// A new task that is left to another server at first.
+    fn held_task(&mut self) -> TaskId {
+        let id = self.log.create(plain("ann", "x"), "ann");
+        let changed = self.views.apply(self.log.events.last().unwrap()).task.unwrap();
+        self.in_flight.apply_change_held(&mut self.queue, changed.before.as_ref(), &changed.after);
+        id
+    }
+
     /// Executes the command, and lets its events arrive.
     fn does(&mut self, id: TaskId, command: &Command) {
         self.executes(id, command);

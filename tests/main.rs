@@ -23,6 +23,8 @@ mod push;
 mod reactions;
 mod replay;
 mod rooms;
+#[cfg(feature = "eventstore")]
+mod store_check;
 mod store_contract;
 mod streams;
 mod support;

@@ -4,19 +4,20 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use taskbell::OpenError;
-use taskbell::internal::{ImportError, Imported, Step, StoreUrl, import};
+use taskbell::internal::{ImportError, Imported, Step, claim_open_keys, import};
+use taskbell::{OpenError, StoreUrl};
 
 use super::client::Connect;
 use super::failure::Failure;
 use super::out;
 
+const CLUSTER: &str = "The cluster, like esdb://db1,db2,db3?prefix=taskbell; no server may run on this prefix yet";
+
 /// Copies the log of a stopped server into a cluster.
 #[derive(Debug, Args)]
 pub struct Import {
-    /// The cluster, like esdb://db1,db2,db3?prefix=taskbell; no server may run on this prefix yet
-    #[arg(long, value_name = "URL")]
-    to: StoreUrl,
+    #[arg(long, value_name = "URL", help = CLUSTER)]
+    to: String,
     /// Folder of the log to copy; its server is stopped
     #[arg(long, env = "TASKBELL_DATA", value_name = "DIR", default_value = "./taskbell-data")]
     data: PathBuf,
@@ -30,15 +31,28 @@ impl Import {
         if !data.join("log.db").is_file() {
             return Err(Failure::usage(format!("--data {}: there is no log", data.display())));
         }
-        let imported = import(&data, &to, &mut report).await.map_err(failure)?;
+        let to = parsed("--to", &to)?;
+        let (imported, store) = import(&data, &to, &mut report).await.map_err(|error| failure(&error))?;
         let Imported { position, hash, copied } = imported;
+        let unclaimed = |error| {
+            Failure::unreachable(format!("not all keys are claimed: {error}; run the same command to continue"))
+        };
+        let claims = claim_open_keys(&store).await.map_err(unclaimed)?;
         if connect.json {
-            return out::json(&json!({"position": position, "hash": hash.to_string(), "copied": copied}).to_string());
+            let answer = json!({"position": position, "hash": hash.to_string(), "copied": copied, "claims": claims});
+            return out::json(&answer.to_string());
         }
-        let (events, copied) = (out::thousands(position.0), out::thousands(copied));
+        let (events, copied, claims) =
+            (out::thousands(position.0), out::thousands(copied), out::thousands(claims as u64));
         out::line(&format!("{to} holds the same {events} events, {copied} of them copied now"))?;
+        out::line(&format!("{claims} keys of its tasks are claimed for all servers"))?;
         out::line(&format!("position {position}  hash {hash}"))
     }
+}
+
+/// The address of a cluster. It may hold a password, so clap doesn't parse it: it would print an invalid one.
+pub(super) fn parsed(flag: &str, url: &str) -> Result<StoreUrl, Failure> {
+    url.parse().map_err(|error| Failure::usage(format!("{flag}: {error}")))
 }
 
 fn report(step: Step) {
@@ -48,7 +62,7 @@ fn report(step: Step) {
     }
 }
 
-fn failure(error: ImportError) -> Failure {
+fn failure(error: &ImportError) -> Failure {
     let sentence = error.to_string();
     match error {
         ImportError::Open(OpenError::Locked(_)) | ImportError::Refused(_) => Failure::refused(sentence),

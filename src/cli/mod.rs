@@ -18,6 +18,8 @@ mod runtime;
 mod serve;
 mod settings;
 mod show;
+#[cfg(feature = "eventstore")]
+mod store;
 mod submit;
 mod watch;
 mod work;
@@ -69,6 +71,10 @@ enum Command {
     /// Read the log
     #[command(subcommand)]
     Log(log::Log),
+    /// Look after a cluster that keeps the log
+    #[cfg(feature = "eventstore")]
+    #[command(subcommand)]
+    Store(store::Store),
     /// Measure a server: one that it starts for this, or the one that --server names
     Bench(bench::Bench),
 }
@@ -86,6 +92,8 @@ impl Command {
             Self::Retry(retry) => Some(&mut retry.connect),
             Self::Work(work) => Some(&mut work.connect),
             Self::Log(log) => Some(log.connect()),
+            #[cfg(feature = "eventstore")]
+            Self::Store(store) => Some(store.connect()),
             Self::Bench(bench) => Some(&mut bench.connect),
         }
     }
@@ -102,6 +110,8 @@ impl Command {
             Self::Retry(retry) => block_on(retry.run()),
             Self::Work(work) => block_on(work.run()),
             Self::Log(log) => block_on(log.run()),
+            #[cfg(feature = "eventstore")]
+            Self::Store(store) => block_on(store.run()),
             Self::Bench(bench) => bench.run(),
         }
     }

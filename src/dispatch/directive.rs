@@ -1,8 +1,8 @@
-//! What a worker is told about an attempt.
+//! Directives: what the server sends to the worker of an attempt.
 
 use serde::{Deserialize, Serialize};
 
-/// What a worker is told about an attempt, the mildest first.
+/// A directive for the worker of an attempt; the mildest comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Directive {

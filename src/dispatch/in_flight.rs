@@ -44,7 +44,7 @@ enum Phase {
     /// `Start` was sent to the task's actor, and is not answered yet.
     Starting {
         executor: Executor,
-        /// What is to be told to the attempt as soon as it is handed over.
+        /// The directives that the attempt gets as soon as it is handed over.
         directives: Vec<Directive>,
     },
     /// The code of this attempt runs in this process.
@@ -114,7 +114,7 @@ impl InFlight {
         self.leave(queue, task, false);
     }
 
-    /// The start was written, and its attempt is executed in this process; what it is to be told at once.
+    /// The start was written, and its attempt is executed in this process; returns the directives that it gets at once.
     pub fn started_here(&mut self, task: TaskId, attempt: u32) -> Vec<Directive> {
         let Some(entry) = self.tasks.get_mut(&task) else { return Vec::new() };
         match &mut entry.phase {

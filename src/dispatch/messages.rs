@@ -1,4 +1,4 @@
-//! What the dispatcher and the workers tell each other.
+//! The messages between the dispatcher and the workers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub struct Direct {
     pub task: TaskId,
     /// Which attempt.
     pub attempt: u32,
-    /// What it is to do.
+    /// The directive.
     pub directive: Directive,
 }
 

@@ -1,8 +1,9 @@
-//! WHAT RUNS NEXT: which attempt goes to which worker, and what workers are told.
+//! WHAT RUNS NEXT: which attempt goes to which worker, and which directives workers get.
 //!
-//! Reading order: [`messages`] (what workers and the dispatcher tell each other), [`capacity`] (what may run, and who could
-//! take it), [`dispatcher`] (starts attempts, hears of their ends), [`lease_table`] (the leases of workers outside the
-//! process), [`policies`] (what the operator has set for each kind).
+//! Reading order: [`messages`] (between workers and the dispatcher), [`capacity`] (which tasks may run, and which workers
+//! execute them), [`dispatcher`] (starts attempts, follows their events), [`lease_table`] (the leases of workers outside the
+//! process), [`policies`] (the settings of each kind). On a cluster: [`servers`] (which attempts and servers live, by the
+//! servers' records), [`shares`] (which server does which work first).
 
 pub mod capacity;
 mod directive;

@@ -8,11 +8,18 @@
 //! - **Later**, while the cluster can't be reached, the views are complete up to some moment, and stale since then. What acts
 //!   on them goes on: its writes fail, or the expected revisions refuse what is out of date.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::reader::ViewsReader;
 use crate::store::{EventStore, now};
 use crate::task::Timestamp;
+
+/// After how long an outage is logged for the first time, and how often then.
+const FIRST_REPORT: Duration = Duration::from_secs(3);
+const NEXT_REPORT: Duration = Duration::from_mins(1);
 
 /// How fresh the views are; clones share it.
 #[derive(Clone, Debug)]
@@ -53,8 +60,7 @@ impl Freshness {
     /// Keeps this up to date until the views have stopped; for ever if they don't.
     pub async fn follow(self, store: EventStore, read: ViewsReader) {
         loop {
-            // Why it was not healthy is in `/readyz`.
-            let _ = store.wait_for_health(true).await;
+            wait_for_health(&store).await;
             let head = store.head().position;
             while !read.wait_for_position(head).await {
                 if read.failure().is_some() {
@@ -74,5 +80,16 @@ impl Freshness {
         if self.0.send_replace(State { has_caught_up: true, stale_since: None }).stale_since.is_some() {
             tracing::info!("the views have caught up with the log");
         }
+    }
+}
+
+/// Waits until the log is healthy. What keeps it from being so is in `/readyz` too.
+async fn wait_for_health(store: &EventStore) {
+    let mut pause = FIRST_REPORT;
+    while timeout(pause, store.wait_for_health(true)).await.is_err() {
+        if let Err(why) = store.health() {
+            tracing::warn!(%why, "this server does not show the present");
+        }
+        pause = NEXT_REPORT;
     }
 }

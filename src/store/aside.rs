@@ -72,6 +72,7 @@ pub struct AsideRecorded {
 
 /// What a subscriber of the servers' records receives.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "eventstore"), allow(dead_code))] // only a cluster has other servers
 pub enum ServerNotice {
     /// The subscription has begun: every record that is written from now on is received.
     Live,
@@ -114,7 +115,7 @@ impl EventStore {
     }
 
     /// Ends all reads and writes of this process, and its readiness: what it has received can't be the log.
-    pub fn refuse(&self, why: String) {
+    pub fn refuse(&self, why: &str) {
         match &self.0 {
             Backend::Memory(_) | Backend::Sqlite(_) => tracing::error!(why, "the log is refused"),
             #[cfg(feature = "eventstore")]
@@ -127,6 +128,7 @@ impl EventStore {
     ///
     /// # Errors
     /// See [`AppendError`]; [`AppendError::Unavailable`] where the log belongs to one server.
+    #[cfg_attr(not(feature = "eventstore"), allow(clippy::unused_async))]
     pub async fn append_aside(
         &self,
         stream: AsideStream,
@@ -146,6 +148,7 @@ impl EventStore {
     ///
     /// # Errors
     /// See [`ReadError`]; [`ReadError::Unavailable`] where the log belongs to one server.
+    #[cfg_attr(not(feature = "eventstore"), allow(clippy::unused_async))]
     pub async fn read_aside_last(&self, stream: AsideStream) -> Result<Option<AsideRecorded>, ReadError> {
         match &self.0 {
             Backend::Memory(store) => Ok(store.read_aside_last(stream)),

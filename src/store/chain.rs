@@ -16,10 +16,10 @@
 //!
 //! The position is not a field: it is the number of links up to here. A written hash is lower-case hexadecimal.
 
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
 use std::sync::Arc;
 
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
 use super::ReadError;
 use super::event::Hash;
 use super::recorded::Recorded;
@@ -55,7 +55,7 @@ fn link(previous: Hash, event: &Recorded) -> Hash {
 ///
 /// # Errors
 /// [`ReadError::Damaged`] names the first event that doesn't continue the chain.
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
 pub fn verify(previous: Hash, events: &[Arc<Recorded>]) -> Result<Hash, ReadError> {
     events.iter().try_fold(previous, |previous, event| {
         let expected = event.expected_hash(previous);

@@ -69,6 +69,7 @@ pub enum ImportError {
 }
 
 /// Copies the log in the folder `data` to the cluster, continues a copy that was begun, and compares every event at the end.
+/// Returns the log in the cluster too.
 ///
 /// The folder is locked meanwhile. Nothing else may write to the cluster's prefix: no server runs on it yet.
 ///
@@ -78,7 +79,7 @@ pub async fn import(
     data: &Path,
     to: &StoreUrl,
     report: &mut (dyn FnMut(Step) + Send),
-) -> Result<Imported, ImportError> {
+) -> Result<(Imported, EventStore), ImportError> {
     let from = &EventStore::open(data)?;
     let to_cluster = EventStore::connect_as(to.clone(), from.epoch())?;
     ready(&to_cluster).await?;
@@ -91,8 +92,8 @@ pub async fn import(
         report(Step::Copied(done));
     }
     drop(to_cluster);
-    verify(from, to, report).await?;
-    Ok(Imported { position: done, hash, copied: done.0 - before.0 })
+    let copy = verify(from, to, report).await?;
+    Ok((Imported { position: done, hash, copied: done.0 - before.0 }, copy))
 }
 
 /// Waits until the store has received everything. An empty database answers at once, a large log takes its time.
@@ -220,7 +221,11 @@ fn interfered(event: &Recorded) -> ImportError {
 }
 
 /// Reads the cluster's log from its beginning, with new connections, and compares each event with its original.
-async fn verify(from: &EventStore, to: &StoreUrl, report: &mut (dyn FnMut(Step) + Send)) -> Result<(), ImportError> {
+async fn verify(
+    from: &EventStore,
+    to: &StoreUrl,
+    report: &mut (dyn FnMut(Step) + Send),
+) -> Result<EventStore, ImportError> {
     let copy = EventStore::connect_as(to.clone(), from.epoch())?;
     ready(&copy).await?;
     let mut at = Position(0);
@@ -235,7 +240,7 @@ async fn verify(from: &EventStore, to: &StoreUrl, report: &mut (dyn FnMut(Step) 
         }
         match originals.last() {
             Some(last) => at = last.position,
-            None => return Ok(()),
+            None => return Ok(copy),
         }
         report(Step::Verified(at));
     }

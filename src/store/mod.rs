@@ -6,6 +6,7 @@
 //! implementation), `sqlite` (the durable one), `cluster` (a database that several servers share), `encoded` (an append on
 //! its way into the log), [`aside`] (streams that are not part of the log), `recent` (the newest events in memory), [`subscription`] (following the log), [`codec`] and
 //! [`upcast`] (JSON to events), [`chain`] (tamper evidence). The reasons why something fails are in `error`.
+//! `import` moves a log into a cluster. `conformance` is the contract of all variants as checks.
 
 use std::fmt;
 use std::path::Path;
@@ -16,12 +17,13 @@ use uuid::Uuid;
 
 use crate::task::{Position, Revision, Timestamp};
 
-#[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `serve` has `--store`
 pub mod aside;
 pub mod chain;
 #[cfg(feature = "eventstore")]
 mod cluster;
 pub mod codec;
+#[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
+pub mod conformance;
 mod encoded;
 mod error;
 mod event;
@@ -35,6 +37,8 @@ pub mod subscription;
 pub mod upcast;
 
 pub use crate::clock::{new_id, now};
+#[cfg(all(feature = "eventstore", any(feature = "testing", feature = "cli")))]
+pub use cluster::check;
 #[cfg(feature = "eventstore")]
 pub use cluster::{InvalidUrl, StoreUrl};
 pub use encoded::EncodedAppend;
@@ -317,6 +321,16 @@ impl EventStore {
             Backend::Memory(_) | Backend::Sqlite(_) => std::future::pending().await,
             #[cfg(feature = "eventstore")]
             Backend::Cluster(store) => store.failure().await,
+        }
+    }
+
+    /// Whether other servers may write to it.
+    #[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
+    fn is_cluster(&self) -> bool {
+        match &self.0 {
+            Backend::Memory(_) | Backend::Sqlite(_) => false,
+            #[cfg(feature = "eventstore")]
+            Backend::Cluster(_) => true,
         }
     }
 

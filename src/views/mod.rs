@@ -206,7 +206,7 @@ impl Views {
     }
 
     /// Every unique key that a task holds: its owner, the key and the task.
-    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `log import` writes to a cluster
+    #[cfg(feature = "eventstore")]
     pub fn unique_keys(&self) -> impl Iterator<Item = (&str, &str, TaskId)> {
         self.unique_keys.iter().flat_map(|(owner, keys)| {
             let owner = self.owners.list.get(*owner);
@@ -215,7 +215,7 @@ impl Views {
     }
 
     /// Every idempotency key: its caller, the key, the task and the hash of the request's body.
-    #[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `log import` writes to a cluster
+    #[cfg(feature = "eventstore")]
     pub fn idempotency_keys(&self) -> impl Iterator<Item = (&str, &str, TaskId, &str)> {
         self.idempotency_keys.iter().flat_map(|(caller, keys)| {
             keys.iter().map(move |(key, (task, body_hash))| (&**caller, &**key, *task, &**body_hash))

@@ -96,6 +96,10 @@ async fn while_the_database_is_away_writes_are_refused_and_reads_go_on_and_nothi
     assert_eq!((&problem["code"], &problem["retryable"]), (&json!("log_unavailable"), &json!(true)), "{}", batch.text);
     let share = (cpu_seconds(one.pid()) - cpu) / away.elapsed().as_secs_f64();
     assert!(share < CPU_SHARE, "{share}");
+    let log = one.stderr();
+    for line in ["the views are stale", "this server does not show the present"] {
+        assert!(log.contains(line), "{log}");
+    }
 
     resume(&mut cluster, &[&one, &two]).await;
     assert_eq!(metric(&one, "taskbell_log_up").await, "1");

@@ -1,9 +1,12 @@
 //! What may run next: precedence, limits, keys, pauses, turns.
 
+use std::time::Duration;
+
 use taskbell::dispatch::in_flight::Executor;
-use taskbell::task::Command;
+use taskbell::task::event::QueuedReason;
 use taskbell::task::queue::{Paused, QueueEvent, Resumed};
-use taskbell::views::{Limits, Waiting, WorkOffer};
+use taskbell::task::{Command, Timestamp};
+use taskbell::views::{Limits, Timer, Waiting, WorkOffer};
 
 use super::Fixture;
 use crate::views::history::{Created, start, succeed};
@@ -165,4 +168,41 @@ fn workers_get_only_what_they_offer_and_the_servers_own_kinds_only_by_name() {
     assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("b", "default"), Executor::Elsewhere), None);
     assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("a", "slow"), Executor::Elsewhere), None);
     assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("b", "slow"), Executor::Elsewhere), Some(other));
+}
+
+#[test]
+fn a_task_that_is_held_back_is_taken_once_it_is_admitted_and_not_before() {
+    let mut fixture = Fixture::new(Limits::default());
+    let (held, other) = (fixture.held_task(), fixture.task(|_| {}));
+    assert_eq!(fixture.all(), [other]);
+    fixture.queue.admit(held);
+    fixture.queue.admit(held);
+    assert_eq!(fixture.all(), [held]);
+}
+
+#[test]
+fn a_held_task_that_another_server_starts_counts_against_the_limits_and_is_not_taken_here() {
+    let mut fixture = Fixture::new(Limits { queues: [("default".to_owned(), 1)].into(), ..Limits::default() });
+    let (held, other) = (fixture.held_task(), fixture.task(|_| {}));
+    fixture.does(held, &start("w"));
+    fixture.queue.admit(held);
+    assert_eq!(fixture.all(), []);
+    fixture.does(held, &succeed(1, "done"));
+    assert_eq!(fixture.all(), [other]);
+}
+
+#[test]
+fn a_timer_that_was_postponed_comes_back_unless_an_event_has_reset_it() {
+    let mut fixture = Fixture::new(Limits::default());
+    let at = Timestamp::from_micros(4_000_000_000_000_000);
+    let [stays, goes] = [0; 2].map(|_| fixture.task(|new| new.run_at = Some(at)));
+    let timers = fixture.queue.due(at, 9);
+    assert_eq!(timers.iter().map(|(task, _)| *task).collect::<Vec<_>>(), [stays, goes]);
+    let later = at.plus(Duration::from_secs(5));
+    for (task, timer) in timers {
+        fixture.queue.postpone(task, timer, later);
+    }
+    assert_eq!((fixture.queue.due(at, 9), fixture.queue.next_due()), (vec![], Some(later)));
+    fixture.does(goes, &Command::RequestCancel { reason: None, policy: <_>::default() });
+    assert_eq!(fixture.queue.due(later, 9), [(stays, Timer::Enqueue(QueuedReason::RunAt))]);
 }

@@ -41,6 +41,8 @@ async fn a_killed_import_is_continued_by_the_next_one() {
     assert_eq!((&answer["position"], &answer["hash"]), (&3000.into(), &folder.head.hash.to_string().into()));
     let copied = answer["copied"].as_u64().unwrap();
     assert!((1..=2000).contains(&copied), "{copied}");
+    let claims = database.streams().iter().filter(|stream| stream.starts_with("taskbell_aux.key-")).count();
+    assert!(claims > 0 && answer["claims"] == claims, "{answer}");
     folder.is_in(&database, &ready(connect(server.addr(), "taskbell")).await).await;
 }
 

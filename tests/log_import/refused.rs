@@ -68,6 +68,7 @@ async fn another_writer_is_noticed_at_its_first_event() {
     }))
     .await;
     in_time(writing).await.unwrap();
+    let answer = answer.map(|(imported, _)| imported);
     let Err(error @ ImportError::Different(_)) = answer else { panic!("{answer:?}") };
     assert!(error.to_string().contains("wrote to this prefix meanwhile"), "{error}");
 }

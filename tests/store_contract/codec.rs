@@ -1,6 +1,6 @@
 //! The encoding of events, and the chain of hashes.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use taskbell::store::upcast::{Step, upcast};
 use taskbell::store::{AppendError, Hash, ReadError, codec};
 

@@ -131,15 +131,15 @@ fn unique(key: &str) -> Created {
 }
 
 fn idempotent(key: &str, body: &str) -> Created {
-    Created { idempotency: idempotency(key, body), ..plain("ann", "a task") }
+    Created { idempotency: Some(idempotency(key, body)), ..plain("ann", "a task") }
 }
 
 fn both(unique_key: &str, key: &str, body: &str) -> Created {
-    Created { idempotency: idempotency(key, body), ..unique(unique_key) }
+    Created { idempotency: Some(idempotency(key, body)), ..unique(unique_key) }
 }
 
-fn idempotency(key: &str, body: &str) -> Option<Idempotency> {
-    Some(Idempotency { key: key.to_owned(), body_hash: body.to_owned() })
+fn idempotency(key: &str, body: &str) -> Idempotency {
+    Idempotency { key: key.to_owned(), body_hash: body.to_owned() }
 }
 
 /// The answer as text: what it is, and its task.

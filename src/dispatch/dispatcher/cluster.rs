@@ -2,7 +2,7 @@
 //!
 //! At short intervals, and as soon as a heartbeat needs it, a record is appended; one at a time. It names the attempts that
 //! workers have sent heartbeats for, and those in this process. When it is durable, these attempts live on; while none can be
-//! written, their workers are told to stop. Attempts that no server names are lost
+//! written, their workers get the directive to stop. Attempts that no server names are lost
 //! ([`servers`](crate::dispatch::servers)). Which work this server leaves to others at first is in [`foreign`].
 
 use std::collections::{HashMap, HashSet};
@@ -92,7 +92,7 @@ impl Cluster {
             store.recent_hash(*position).is_some_and(|received| received.to_string() != *hash)
         });
         if let Some((server, (position, _))) = other {
-            self.store.refuse(format!("server {server} has received another event at position {position}"));
+            self.store.refuse(&format!("server {server} has received another event at position {position}"));
         }
     }
 

@@ -1,4 +1,4 @@
-//! The worker inside the process: which attempts it gets, and what it is told.
+//! The worker inside the process: its attempts and their directives.
 
 use actix::Context;
 
@@ -110,7 +110,7 @@ impl Dispatcher {
         self.start_ready(ctx);
     }
 
-    /// Tells the task's attempt in this process, if there is one.
+    /// Sends the directive to the task's attempt in this process, if there is one.
     pub(super) fn direct_here(&mut self, task: TaskId, directive: Directive) {
         if let Some(attempt) = self.in_flight.direct(task, directive) {
             self.local.direct(task, attempt, directive);

@@ -1,4 +1,4 @@
-//! Starts attempts, and tells workers what has happened to them.
+//! Starts attempts, and sends their workers directives.
 //!
 //! It holds no truth: which tasks wait and which run is in the log, and its tables are made anew from the views with each
 //! start, or when it was too slow for the log. Workers inside and outside the process are served alike; what differs is how
@@ -251,15 +251,15 @@ impl Dispatcher {
                 (Some(StreamOf::Queue(queue)), LogEvent::Queue(event)) => {
                     self.capacity.pending().apply_queue_event(queue, event);
                 }
-                (Some(StreamOf::Task(id)), LogEvent::Task(event)) => self.tell_worker(id, event),
+                (Some(StreamOf::Task(id)), LogEvent::Task(event)) => self.notify_worker(id, event),
                 _ => {}
             }
             self.position = recorded.position;
         }
     }
 
-    /// Tells the worker that executes the task, if one does.
-    fn tell_worker(&mut self, id: TaskId, event: &Event) {
+    /// Sends the directive that follows from the event to the worker that executes the task, if there is one.
+    fn notify_worker(&mut self, id: TaskId, event: &Event) {
         match event {
             Event::CancelRequested(_) => self.direct(id, Directive::Cancel),
             Event::CancelEscalated(step) if step.rung == Rung::Interrupt => self.direct(id, Directive::Interrupt),

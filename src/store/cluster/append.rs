@@ -223,6 +223,12 @@ fn refusal(error: &Error, may_be_written: bool) -> AppendError {
     }
 }
 
+/// Whether the database has refused an append because it is too large.
+#[cfg(any(feature = "testing", feature = "cli"))]
+pub(super) fn is_refused_for_its_size(error: &Error) -> bool {
+    matches!(refusal(error, false), AppendError::TooLarge(_))
+}
+
 /// gRPC's `INVALID_ARGUMENT` (the database's limit), `RESOURCE_EXHAUSTED` (the transport's) and `OUT_OF_RANGE`.
 fn is_too_large(code: i32) -> bool {
     matches!(code, 3 | 8 | 11)

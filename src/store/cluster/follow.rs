@@ -48,8 +48,8 @@ struct Numbering {
 
 impl Follower {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let head = shared.recent.head();
-        Self { shared, log: Numbering::new(head), has_progressed: false }
+        let log = Numbering { place: shared.url.start, ..Numbering::new(shared.recent.head()) };
+        Self { shared, log, has_progressed: false }
     }
 
     async fn follow(&mut self) -> Result<(), String> {

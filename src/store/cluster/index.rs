@@ -59,8 +59,9 @@ fn key(stream: &str) -> Key {
 }
 
 impl Index {
-    pub(super) fn new() -> Self {
-        let start = Mark { position: 0, place: None, hash: Hash::ZERO };
+    /// No event lies at the place `start` or before.
+    pub(super) fn new(start: Option<Place>) -> Self {
+        let start = Mark { position: 0, place: start, hash: Hash::ZERO };
         Self { marks: RwLock::new(vec![start]), streams: RwLock::default() }
     }
 
@@ -106,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_read_begins_at_the_last_mark_before_it_and_a_stream_knows_its_positions() {
-        let index = Index::new();
+        let index = Index::new(None);
         for position in 1..=3000 {
             let hash = Hash([u8::try_from(position % 251).unwrap(); 32]);
             let stream = if position % 3 == 0 { "third" } else { "other" };

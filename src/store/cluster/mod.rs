@@ -24,6 +24,8 @@ use crate::task::{Position, Revision};
 
 mod append;
 mod aside;
+#[cfg(any(feature = "testing", feature = "cli"))]
+pub mod check;
 mod client;
 mod connect;
 mod epoch;
@@ -95,8 +97,8 @@ impl Cluster {
         aside::last(&self.shared, stream).await
     }
 
-    pub(in crate::store) fn refuse(&self, why: String) {
-        self.shared.fail(ReadError::Damaged(why));
+    pub(in crate::store) fn refuse(&self, why: &str) {
+        self.shared.fail(ReadError::Damaged(why.to_owned()));
     }
 
     /// Sends the servers' records from now on, by a thread of its own.

@@ -51,15 +51,15 @@ impl Shared {
         let empty = Head { position: Position(0), hash: Hash::ZERO, time: None };
         let why = "the first connection is being made".to_owned();
         Self {
-            url,
             connection: Connection::new(),
             recent: RecentEvents::new(empty, RECENT),
-            index: Index::new(),
+            index: Index::new(url.start),
             epoch: OnceLock::new(),
             new_epoch,
             resubscribe: Notify::new(),
             failure: watch::Sender::new(None),
             following: watch::Sender::new(Following::Down { since: now(), why }),
+            url,
         }
     }
 

@@ -75,7 +75,7 @@ fn run_once(stop: &watch::Receiver<bool>, session: &mut impl Session) -> Option<
     ended.unwrap_or_else(|panic| Some(panic_text(&*panic)))
 }
 
-fn runtime() -> io::Result<Runtime> {
+pub(super) fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use eventstore::{ClientSettings, NodePreference};
 
+use super::index::Place;
 use crate::store::StreamName;
 
 /// The prefix of an address that names none.
@@ -35,9 +36,28 @@ const KEYS: [&str; 14] = [
 pub struct StoreUrl {
     pub(super) settings: ClientSettings,
     pub(super) names: Names,
+    /// Where the database's log is read from; none: from its beginning. No event of this log may lie before.
+    pub(super) start: Option<Place>,
     shown: String,
     /// As it was given, with the credentials.
     given: String,
+}
+
+#[cfg(any(feature = "testing", feature = "cli"))]
+impl StoreUrl {
+    pub(super) fn prefix(&self) -> &str {
+        &self.names.prefix
+    }
+
+    /// The same database with another prefix, which must be valid.
+    pub(super) fn with_prefix(&self, prefix: String) -> Self {
+        Self { names: Names { prefix }, ..self.clone() }
+    }
+
+    /// The same log, of which no event lies at this place of the database's log or before.
+    pub(super) fn after(self, start: Option<Place>) -> Self {
+        Self { start, ..self }
+    }
 }
 
 impl PartialEq for StoreUrl {
@@ -94,7 +114,7 @@ impl FromStr for StoreUrl {
         }
         readable_certificates(&settings)?;
         let shown = format!("{scheme}://{hosts}?prefix={}", names.prefix);
-        Ok(Self { settings, shown, names, given: text.to_owned() })
+        Ok(Self { settings, shown, names, start: None, given: text.to_owned() })
     }
 }
 

@@ -30,7 +30,7 @@
 //!
 //! Reading order: [`record`] (a claim as it is written), `take` (the steps), [`open`] (the claims of an imported log).
 
-#[cfg_attr(not(feature = "testing"), allow(dead_code))] // until `log import` writes to a cluster
+#[cfg(feature = "eventstore")]
 pub mod open;
 pub mod record;
 mod take;

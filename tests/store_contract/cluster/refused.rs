@@ -121,7 +121,7 @@ async fn an_event_of_a_later_version_stops_the_log_at_its_position() {
     store.append(first(&stream(), "t")).await.unwrap();
     let mut subscription = store.subscribe(Position(0));
     let event = eventstore::EventData::json("Danced", &serde_json::json!({})).unwrap();
-    let meta = serde_json::json!({ "time": now(), "version": 1, "meta": meta() });
+    let meta = serde_json::json!({ "time": now(), "version": 1, "meta": new_event(queued()).meta });
     let event = event.metadata_as_json(&meta).unwrap();
     let name = format!("taskbell.{}", stream());
     intruder(fixture.server.addr())

@@ -10,7 +10,7 @@ const ROUNDS: u64 = 200;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Create(Created),
+    Create(Box<Created>),
     Retry(TaskId),
     Cancel(TaskId),
 }
@@ -21,9 +21,9 @@ fn steps(rng: &mut StdRng, tasks: &[TaskId]) -> Vec<Step> {
         let key = ["a", "b"][rng.random_range(0..2)];
         let request = format!("request {}", rng.random_range(0..40));
         match (rng.random_range(0..10), tasks.choose(rng)) {
-            (0..=2, _) | (_, None) => Step::Create(unique(key)),
-            (3, _) => Step::Create(both(key, &request, "body")),
-            (4, _) => Step::Create(idempotent(&request, "other")),
+            (0..=2, _) | (_, None) => Step::Create(unique(key).into()),
+            (3, _) => Step::Create(both(key, &request, "body").into()),
+            (4, _) => Step::Create(idempotent(&request, "other").into()),
             (5 | 6, Some(task)) => Step::Retry(*task),
             (_, Some(task)) => Step::Cancel(*task),
         }
@@ -33,7 +33,7 @@ fn steps(rng: &mut StdRng, tasks: &[TaskId]) -> Vec<Step> {
 
 async fn take(node: &Node, step: Step) -> Option<TaskId> {
     match step {
-        Step::Create(created) => match node.create(created).await {
+        Step::Create(created) => match node.create(*created).await {
             Ok(Accepted::New(id, _) | Accepted::Known(id) | Accepted::Held(id)) => Some(id),
             Err(ExecuteError::Rejected(Rejection::IdempotencyKeyReused)) => None,
             Err(error) => panic!("{error}"),

@@ -1,5 +1,5 @@
 //! Heartbeats for leases that another server has granted a moment ago: this server may not have received their start yet, and
-//! must not tell their workers that they are lost.
+//! must not answer that they are lost.
 
 use std::time::{Duration, Instant};
 

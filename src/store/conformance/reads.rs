@@ -1,0 +1,93 @@
+//! Reads, and the chain of hashes.
+
+use std::sync::Arc;
+
+use super::sample::{
+    all_events, append, attempt_failed, created, first, lines, new_event, next, queued, seen, stream, stream_events,
+    write, write_many,
+};
+use super::{Outcome, ensure, ensure_eq};
+use crate::store::{EventStore, Expected, Hash, ReadError, Recorded, StreamName, chain};
+use crate::task::{Position, Revision};
+
+pub(super) async fn a_new_log_is_empty_and_healthy(store: EventStore) -> Outcome {
+    let head = store.head();
+    ensure_eq!("head", (head.position, head.hash, head.time), (Position(0), Hash::ZERO, None));
+    ensure_eq!("health", store.health(), Ok(()));
+    ensure_eq!("id of the log", store.clone().epoch(), store.epoch());
+    ensure_eq!("version of its id", store.epoch().get_version_num(), 7);
+    ensure_eq!("events in the log", all_events(&store).await?.len(), 0);
+    ensure_eq!("events of a stream", stream_events(&store, &stream()).await?.len(), 0);
+    Ok(format!("position 0, id {}", store.epoch()))
+}
+
+pub(super) async fn an_event_is_read_back_as_it_was_written(store: EventStore) -> Outcome {
+    let (task, bell) = (stream(), StreamName::bell("ann ü"));
+    let events = vec![new_event(created("Zoë's \"task\"\n")), new_event(queued()), new_event(attempt_failed())];
+    let written = write(&store, append(&task, Expected::NoStream, events.clone())).await;
+    ensure_eq!("three events", written, Ok(Revision(2)));
+    let bell_event = new_event(seen(3));
+    let written = write(&store, append(&bell, Expected::NoStream, vec![bell_event.clone()])).await;
+    ensure_eq!("an event of a bell", written, Ok(Revision(0)));
+    let read = stream_events(&store, &task).await?;
+    ensure_eq!("events of the stream", read.len(), 3);
+    for ((revision, read), written) in (0..).zip(&read).zip(&events) {
+        let place = (read.revision, read.position, read.version);
+        ensure_eq!("place", place, (Revision(revision), Position(revision + 1), 1));
+        ensure_eq!("id and time", (read.id, read.time, &read.stream), (written.id, written.time, &task));
+        ensure_eq!("event", (&read.meta, &read.event), (&written.meta, &written.event));
+    }
+    let read = stream_events(&store, &bell).await?;
+    let read = read.first().map(|event| (event.kind, event.event.clone(), event.position));
+    ensure_eq!("event of the bell", read, Some(("Seen", bell_event.event, Position(4))));
+    Ok("4 events, text and floats unchanged".to_owned())
+}
+
+pub(super) async fn the_log_can_be_read_in_pages(store: EventStore) -> Outcome {
+    let written = write_many(&store, (0..25).map(|n| first(&stream(), &n.to_string())).collect()).await;
+    ensure!(written.iter().all(Result::is_ok), "{written:?}");
+    let read = async |after, limit| store.read_all(after, limit).await.map_err(|error| error.to_string());
+    let mut pages = Vec::new();
+    let mut after = Position(0);
+    loop {
+        let page = read(after, 10).await?;
+        let Some(last) = page.last() else { break };
+        after = last.position;
+        pages.push(page);
+    }
+    ensure_eq!("pages", pages.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 5]);
+    ensure_eq!("events", lines(&pages.concat()), lines(&all_events(&store).await?));
+    for (after, limit) in [(0, 0), (26, 10), (u64::MAX, 10)] {
+        ensure_eq!("an empty page", read(Position(after), limit).await?.len(), 0);
+    }
+    Ok("25 events in pages of 10".to_owned())
+}
+
+pub(super) async fn a_stream_can_be_read_from_any_revision(store: EventStore) -> Outcome {
+    let task = stream();
+    let appends = vec![first(&task, "t"), first(&stream(), "other"), next(&task, 0), next(&task, 1)];
+    let written = write_many(&store, appends).await;
+    ensure!(written.iter().all(Result::is_ok), "{written:?}");
+    for (from, expected) in [(0, vec![0, 1, 2]), (1, vec![1, 2]), (2, vec![2]), (3, vec![]), (u64::MAX, vec![])] {
+        let read = store.read_stream(&task, Revision(from)).await.map_err(|error| error.to_string())?;
+        ensure_eq!("revisions", read.iter().map(|event| event.revision.0).collect::<Vec<_>>(), expected);
+    }
+    Ok("3 events from revisions 0, 1, 2 and beyond the end".to_owned())
+}
+
+pub(super) async fn the_chain_of_hashes_verifies(store: EventStore) -> Outcome {
+    let written = write_many(&store, (0..10).map(|n| first(&stream(), &n.to_string())).collect()).await;
+    ensure!(written.iter().all(Result::is_ok), "{written:?}");
+    let events = all_events(&store).await?;
+    let damaged = |error: ReadError| error.to_string();
+    let (begin, rest) = events.split_at(events.len().min(4));
+    let middle = chain::verify(Hash::ZERO, begin).map_err(damaged)?;
+    ensure_eq!("the hash at the end", chain::verify(middle, rest), Ok(store.head().hash));
+    ensure!(chain::verify(middle, rest.get(1..).unwrap_or_default()).is_err(), "a chain without an event verifies");
+    let served =
+        lines(&events).iter().map(|line| Recorded::from_json(line).map(Arc::new)).collect::<Result<Vec<_>, _>>();
+    let served = served.map_err(damaged)?;
+    ensure_eq!("the hash of the served events", chain::verify(Hash::ZERO, &served), Ok(store.head().hash));
+    ensure_eq!("the served events", lines(&served), lines(&events));
+    Ok(format!("10 events, hash {:.8}…", store.head().hash.to_string()))
+}

@@ -1,0 +1,141 @@
+//! The events that the checks write.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::store::{
+    Append, AppendError, EncodedAppend, EventStore, Expected, LogEvent, Meta, NewEvent, Recorded, StreamName, Via,
+    new_id, now,
+};
+use crate::task::bell::{BellEvent, Seen};
+use crate::task::event::{AttemptFailed, Created, Event, Progress, Queued, QueuedReason, TaskError};
+use crate::task::{Position, Revision, TaskId};
+
+fn meta() -> Meta {
+    let request_id = Some("r-1".to_owned());
+    Meta { actor: "ann".to_owned(), via: Via::Http, correlation_id: new_id(), causation_id: Some(new_id()), request_id }
+}
+
+/// The event with a new id, the present time and some metadata.
+#[must_use]
+pub fn new_event(event: impl Into<LogEvent>) -> NewEvent {
+    NewEvent { id: new_id(), time: now(), meta: meta(), event: event.into() }
+}
+
+/// The first event of a task, with floats and text that is not ASCII.
+#[must_use]
+pub fn created(title: &str) -> Event {
+    with_input(title, json!({"ratio": 0.1 + 0.2, "nested": [1, null, "ü\u{1F514}"]}))
+}
+
+/// The first event of a task with this input.
+pub(super) fn with_input(title: &str, input: serde_json::Value) -> Event {
+    Event::Created(Arc::new(Created {
+        kind: "demo.greet".to_owned(),
+        title: title.to_owned(),
+        owner: "ann".to_owned(),
+        input,
+        queue: "default".to_owned(),
+        priority: 0,
+        run_at: Some(now()),
+        max_attempts: 3,
+        timeout_s: None,
+        labels: [("team".to_owned(), "blue".to_owned())].into(),
+        parent: None,
+        unique_key: None,
+        concurrency_key: None,
+        schedule: None,
+        idempotency: None,
+    }))
+}
+
+/// A small event.
+#[must_use]
+pub fn queued() -> Event {
+    Event::Queued(Queued { reason: QueuedReason::RunAt })
+}
+
+/// An event with a float of many digits.
+#[must_use]
+pub fn attempt_failed() -> Event {
+    failed_at(0.123_456_789_012_345_68)
+}
+
+pub(super) fn failed_at(fraction: f64) -> Event {
+    Event::AttemptFailed(AttemptFailed {
+        attempt: 1,
+        error: TaskError { code: "io".to_owned(), message: "no".to_owned() },
+        retry_at: now(),
+        progress: Some(Progress { fraction: Some(fraction), message: None, at: now() }),
+    })
+}
+
+/// An event of a bell.
+#[must_use]
+pub fn seen(position: u64) -> BellEvent {
+    BellEvent::Seen(Seen { position: Position(position) })
+}
+
+/// A stream that has no event yet.
+#[must_use]
+pub fn stream() -> StreamName {
+    StreamName::task(TaskId::from_uuid(new_id()))
+}
+
+/// These events as one append.
+#[must_use]
+pub fn append(stream: &StreamName, expected: Expected, events: Vec<NewEvent>) -> Append {
+    Append { stream: stream.clone(), expected, events }
+}
+
+/// The first event of a stream.
+#[must_use]
+pub fn first(stream: &StreamName, title: &str) -> Append {
+    append(stream, Expected::NoStream, vec![new_event(created(title))])
+}
+
+/// One more event after this revision.
+#[must_use]
+pub fn next(stream: &StreamName, after: u64) -> Append {
+    append(stream, Expected::Revision(Revision(after)), vec![new_event(queued())])
+}
+
+/// So many events as the beginning of one stream.
+pub(super) fn many(count: usize) -> Append {
+    append(&stream(), Expected::NoStream, (0..count).map(|_| new_event(queued())).collect())
+}
+
+/// The events as the API serves them.
+#[must_use]
+pub fn lines(events: &[Arc<Recorded>]) -> Vec<String> {
+    events.iter().map(|event| serde_json::to_string(&**event).unwrap_or_default()).collect()
+}
+
+pub(super) type Written = Result<Revision, AppendError>;
+
+/// Writes one append.
+pub(super) async fn write(store: &EventStore, append: Append) -> Written {
+    let answer = store.append_encoded(vec![EncodedAppend::new(append)]).await.pop();
+    answer.unwrap_or_else(|| Err(AppendError::Unavailable("no answer".to_owned())))
+}
+
+/// Writes an append that must succeed.
+pub(super) async fn must_write(store: &EventStore, append: Append) -> Result<Revision, String> {
+    write(store, append).await.map_err(|error| error.to_string())
+}
+
+/// Writes many appends.
+pub(super) async fn write_many(store: &EventStore, appends: Vec<Append>) -> Vec<Written> {
+    store.append_encoded(appends.into_iter().map(EncodedAppend::new).collect()).await
+}
+
+/// Every event of the log.
+pub(super) async fn all_events(store: &EventStore) -> Result<Vec<Arc<Recorded>>, String> {
+    store.read_all(Position(0), usize::MAX).await.map_err(|error| error.to_string())
+}
+
+/// Every event of a stream.
+pub(super) async fn stream_events(store: &EventStore, stream: &StreamName) -> Result<Vec<Arc<Recorded>>, String> {
+    store.read_stream(stream, Revision(0)).await.map_err(|error| error.to_string())
+}

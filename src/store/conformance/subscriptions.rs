@@ -1,0 +1,119 @@
+//! Subscriptions, and the head that they wait for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+
+use super::sample::{
+    append, failed_at, first, lines, many, must_write, new_event, next, stream, stream_events, write, write_many,
+};
+use super::{Outcome, ensure, ensure_eq};
+use crate::store::{EventStore, Expected, LogSubscription, Recorded};
+use crate::task::{Position, Revision};
+
+async fn following(subscription: &mut LogSubscription) -> Result<Vec<Arc<Recorded>>, String> {
+    subscription.next().await.map_err(|error| error.to_string())
+}
+
+fn positions(events: &[Arc<Recorded>]) -> Vec<u64> {
+    events.iter().map(|event| event.position.0).collect()
+}
+
+pub(super) async fn a_subscriber_gets_an_event_as_a_later_reader_gets_it(store: EventStore) -> Outcome {
+    let mut subscription = store.subscribe(Position(0));
+    let task = stream();
+    let no_number = new_event(failed_at(f64::NAN));
+    must_write(&store, append(&task, Expected::NoStream, vec![no_number])).await?;
+    let received = following(&mut subscription).await?;
+    let read = stream_events(&store, &task).await?;
+    ensure_eq!("the event", lines(&received), lines(&read));
+    ensure_eq!("what it says", received.first().map(|event| &event.event), read.first().map(|event| &event.event));
+    Ok("the same event".to_owned())
+}
+
+pub(super) async fn the_head_moves_before_the_answer(store: EventStore) -> Outcome {
+    let head = store.watch();
+    for position in 1..=20 {
+        must_write(&store, first(&stream(), "t")).await?;
+        let seen = (store.head().position, *head.borrow());
+        ensure_eq!("the head", seen, (Position(position), Position(position)));
+        let read = store.read_all(Position(position - 1), 10).await.map_err(|error| error.to_string())?;
+        let last = read.last().map(|event| (event.hash, Some(event.time)));
+        ensure_eq!("hash and time", Some((store.head().hash, store.head().time)), last);
+    }
+    Ok("20 times".to_owned())
+}
+
+pub(super) async fn a_subscription_gives_old_events_and_then_new_ones(store: EventStore) -> Outcome {
+    let written = write_many(&store, (0..6).map(|_| many(400)).collect()).await;
+    ensure!(written.iter().all(Result::is_ok), "{written:?}");
+    let mut subscription = store.subscribe(Position(100));
+    for (from, length) in [(101, 1000), (1101, 1000), (2101, 300)] {
+        let events = positions(&following(&mut subscription).await?);
+        ensure_eq!("old events", events, (from..from + length).collect::<Vec<_>>());
+    }
+    let (live, appended) = tokio::join!(following(&mut subscription), write(&store, first(&stream(), "new")));
+    ensure_eq!("a new event", (positions(&live?), appended), (vec![2401], Ok(Revision(0))));
+    let mut ahead = store.subscribe(Position(2403));
+    write_many(&store, (0..3).map(|_| first(&stream(), "new")).collect()).await;
+    ensure_eq!("an event to come", positions(&following(&mut ahead).await?), [2404]);
+    Ok("2,300 old events, then 4 new ones".to_owned())
+}
+
+const WRITERS: u64 = 8;
+
+pub(super) async fn a_subscription_gives_each_event_once_while_others_write(store: EventStore) -> Outcome {
+    // Each append to a cluster is a request of its own.
+    let each = if store.is_cluster() { 200 } else { 1500 };
+    let writers: Vec<_> = (0..WRITERS).map(|_| tokio::spawn(write_stream(store.clone(), each))).collect();
+    let readers: Vec<_> =
+        (0..3).map(|_| tokio::spawn(read_once(store.subscribe(Position(0)), WRITERS * each))).collect();
+    for ended in join_all(readers.into_iter().chain(writers)).await {
+        ended.map_err(|error| error.to_string())??;
+    }
+    Ok(format!("3 subscribers, {} events each, in order", WRITERS * each))
+}
+
+/// Checks that the subscription gives so many events, each once and in order.
+async fn read_once(mut subscription: LogSubscription, events: u64) -> Result<(), String> {
+    let (mut position, mut revisions) = (0, HashMap::new());
+    while position < events {
+        let received = following(&mut subscription).await?;
+        ensure!((1..=1000).contains(&received.len()), "{} events at once", received.len());
+        for event in received {
+            position += 1;
+            let revision: &mut u64 = revisions.entry(event.stream.clone()).or_default();
+            ensure_eq!("place", (event.position, event.revision), (Position(position), Revision(*revision)));
+            *revision += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a stream of so many events, ten appends at a time.
+async fn write_stream(store: EventStore, events: u64) -> Result<(), String> {
+    let task = stream();
+    must_write(&store, first(&task, "busy")).await?;
+    for revision in (0..events - 1).step_by(10) {
+        let length = (events - 1 - revision).min(10);
+        let appends = (revision..revision + length).map(|revision| next(&task, revision)).collect();
+        let written = write_many(&store, appends).await;
+        ensure!(written.iter().all(Result::is_ok), "{written:?}");
+    }
+    Ok(())
+}
+
+pub(super) async fn a_wait_for_the_next_events_can_be_dropped_without_losing_any(store: EventStore) -> Outcome {
+    let mut subscription = store.subscribe(Position(0));
+    for position in 1..=5 {
+        tokio::select! {
+            biased;
+            early = subscription.next() => return Err(format!("before there is an event: {early:?}")),
+            () = std::future::ready(()) => {}
+        }
+        must_write(&store, first(&stream(), "t")).await?;
+        ensure_eq!("events", positions(&following(&mut subscription).await?), [position]);
+    }
+    Ok("5 waits dropped, 5 events".to_owned())
+}
