@@ -116,11 +116,11 @@ async fn servers_and_database_fail_in_every_way_and_every_task_ends_once() {
     let begun = Instant::now();
     let mut soak = Soak::start(size, seed).await;
     let clients = soak.start_clients();
-    let faults = soak.disturb().await;
+    let faults = soak.inject_faults().await;
     for client in clients {
         tokio::time::timeout(STUCK, client).await.expect("the clients end").unwrap();
     }
-    soak.come_to_rest().await;
+    soak.end_all_tasks().await;
     let took = begun.elapsed();
     soak.check().await;
     println!("{} tasks, faults {faults:?}, {:.1} s", soak.size.tasks, took.as_secs_f64());
@@ -187,8 +187,8 @@ impl Soak {
         clients
     }
 
-    /// Brings the faults about as attempts end; how often each.
-    async fn disturb(&mut self) -> std::collections::BTreeMap<Fault, usize> {
+    /// Injects the faults as attempts end. Returns how often each occurred.
+    async fn inject_faults(&mut self) -> std::collections::BTreeMap<Fault, usize> {
         let (mut so_far, begun) = (std::collections::BTreeMap::new(), Instant::now());
         let mut ended = self.record.ended.subscribe();
         for n in 0..self.size.faults {
@@ -197,18 +197,18 @@ impl Soak {
             let reached = tokio::time::timeout(STUCK, ended.wait_for(|ended| *ended >= at)).await.map(drop);
             assert!(reached.is_ok(), "nothing ends any more after {so_far:?}");
             println!("{fault:?} after {at} ends and {:.1} s", begun.elapsed().as_secs_f64());
-            self.bring_about(fault).await;
+            self.inject(fault).await;
             *so_far.entry(fault).or_default() += 1;
         }
         so_far
     }
 
-    async fn bring_about(&mut self, fault: Fault) {
+    async fn inject(&mut self, fault: Fault) {
         let any = self.random.random_range(0..3);
         match fault {
             Fault::KillServer => {
                 self.servers[any].kill9();
-                self.some_time(1500).await;
+                self.wait_at_most(1500).await;
                 self.servers[any].restart();
             }
             Fault::KillWorker => {
@@ -218,12 +218,12 @@ impl Soak {
             }
             Fault::StopDatabase => {
                 self.cluster.stop().await;
-                self.some_time(4000).await;
+                self.wait_at_most(4000).await;
                 self.cluster.restart().await;
             }
             Fault::CutBeforeAnswers => {
                 self.cluster.database.hold_answers(true);
-                self.some_time(300).await;
+                self.wait_at_most(300).await;
                 for proxy in &self.proxies {
                     proxy.cut();
                 }
@@ -234,14 +234,14 @@ impl Soak {
             Fault::Duplicate => {
                 self.proxies[any].set(Mode::Duplicate);
                 self.proxies[any].cut();
-                self.some_time(3000).await;
+                self.wait_at_most(3000).await;
                 self.proxies[any].set(Mode::Pass);
                 self.proxies[any].cut();
             }
             Fault::BlackHole => self.set_for_a_while(any, Mode::BlackHole, self.size.silence_ms).await,
             Fault::Suspend => {
                 signal(self.servers[any].pid(), "STOP");
-                self.some_time(self.size.silence_ms).await;
+                self.wait_at_most(self.size.silence_ms).await;
                 signal(self.servers[any].pid(), "CONT");
             }
         }
@@ -249,17 +249,17 @@ impl Soak {
 
     async fn set_for_a_while(&mut self, place: usize, mode: Mode, at_most_ms: u64) {
         self.proxies[place].set(mode);
-        self.some_time(at_most_ms).await;
+        self.wait_at_most(at_most_ms).await;
         self.proxies[place].set(Mode::Pass);
     }
 
-    /// Not a wait for anything: a fault may last for any time.
-    async fn some_time(&mut self, at_most_ms: u64) {
+    /// Sleeps for a random time, which is how long a fault lasts.
+    async fn wait_at_most(&mut self, at_most_ms: u64) {
         tokio::time::sleep(Duration::from_millis(self.random.random_range(0..at_most_ms))).await;
     }
 
     /// Ends the schedules, and waits until every task has ended.
-    async fn come_to_rest(&mut self) {
+    async fn end_all_tasks(&mut self) {
         println!("{} ends, and no more faults", *self.record.ended.borrow());
         join_all(self.servers.iter().map(fresh)).await;
         let server = &self.servers[0];

@@ -148,7 +148,7 @@ impl Facts {
     }
 }
 
-/// What was acknowledged is in the log, and nothing that nobody has requested.
+/// Every acknowledged task is in the log, and every task in the log belongs to a request.
 fn check_creates(checker: &Checker, facts: &Facts, account: &Account) {
     for (n, ids) in &account.created {
         assert!(ids.iter().all(|id| id == &ids[0]), "request {n} has several tasks: {ids:?}");
@@ -159,7 +159,7 @@ fn check_creates(checker: &Checker, facts: &Facts, account: &Account) {
     }
     let known: HashSet<String> = account.created.keys().chain(&account.unknown).map(ToString::to_string).collect();
     let invented: Vec<_> = facts.titles.difference(&known).collect();
-    assert!(invented.is_empty(), "requests whose tasks nobody was told of: {invented:?}");
+    assert!(invented.is_empty(), "tasks of no request: {invented:?}");
 }
 
 /// Each answer to a cancel or a retry shows the task as the log says that it was at its revision.
@@ -173,13 +173,14 @@ fn check_turned(checker: &Checker, account: &Account) {
 
 /// Each end that was answered to a worker is in the log as its worker's, or is another's where the answer says so.
 fn check_ends(checker: &Checker, account: &Account) {
-    for told in &account.ends {
-        let what = format!("attempt {} of {}, which {} ended: {}", told.attempt, told.task, told.worker, told.answer);
-        let end = checker.tasks[&told.task].ends.get(&told.attempt).unwrap_or_else(|| panic!("no end of {what}"));
-        if told.answer == "lease_lost" {
+    for report in &account.ends {
+        let what =
+            format!("attempt {} of {}, which {} ended: {}", report.attempt, report.task, report.worker, report.answer);
+        let end = checker.tasks[&report.task].ends.get(&report.attempt).unwrap_or_else(|| panic!("no end of {what}"));
+        if report.answer == "lease_lost" {
             assert!(!end.by_worker, "{what}, but {} did", end.actor);
         } else {
-            assert_eq!((&*told.answer, true, &*told.worker), (end.status, end.by_worker, &*end.actor), "{what}");
+            assert_eq!((&*report.answer, true, &*report.worker), (end.status, end.by_worker, &*end.actor), "{what}");
         }
     }
 }

@@ -64,7 +64,7 @@ impl Client {
         loop {
             let reply = self.net.send(&mut self.random, request).await;
             let answers = reply.body["items"].as_array().filter(|_| reply.status == 200);
-            let Some(answers) = answers else { return self.wrong("a batch", &reply) };
+            let Some(answers) = answers else { return self.violation("a batch", &reply) };
             let mut is_complete = true;
             for (n, answer) in chunk.iter().zip(answers) {
                 match answer["id"].as_str() {
@@ -72,7 +72,7 @@ impl Client {
                     Some(id) if has_unique_key(*n) => self.found(id),
                     Some(id) => self.created(*n, id),
                     None if answer["problem"]["status"] == 503 => is_complete = false,
-                    None => self.wrong("an item", &Reply { status: 200, position: 0, body: answer.clone() }),
+                    None => self.violation("an item", &Reply { status: 200, position: 0, body: answer.clone() }),
                 }
             }
             // Some complete batches are repeated too.
@@ -102,7 +102,7 @@ impl Client {
             self.found(id);
             return self.read_elsewhere(&reply).await;
         }
-        self.wrong("a create with a unique key", &reply);
+        self.violation("a create with a unique key", &reply);
     }
 
     /// Repeats the request until it is answered, and sometimes at two servers at once or afterwards.
@@ -130,13 +130,13 @@ impl Client {
 
     async fn accept(&mut self, n: usize, reply: &Reply, statuses: &[u16]) {
         let Some(id) = reply.body["id"].as_str().filter(|_| statuses.contains(&reply.status)) else {
-            return self.wrong(&format!("create {n}"), reply);
+            return self.violation(&format!("create {n}"), reply);
         };
         self.created(n, id);
         self.read_elsewhere(reply).await;
     }
 
-    /// Reads some tasks at the position of the answer, at any server: a server that hasn't got there says so.
+    /// Reads some tasks at the position of the answer, at any server: a server whose views are behind refuses for now.
     async fn read_elsewhere(&mut self, created: &Reply) {
         if !self.random.random_ratio(1, 5) {
             return;
@@ -144,7 +144,7 @@ impl Client {
         let path = format!("{TASKS}/{}?min_position={}", created.body["id"].as_str().unwrap(), created.position);
         let request = Request { method: &Method::GET, path: &path, body: None, idempotency_key: None };
         if let Some(read) = self.net.once(&mut self.random, request).await.filter(|read| read.status != 200) {
-            self.wrong(&format!("the read of a created task at {}", created.position), &read);
+            self.violation(&format!("the read of a created task at {}", created.position), &read);
         }
     }
 
@@ -156,7 +156,7 @@ impl Client {
         self.record.with(|account| account.found.push(id.to_owned()));
     }
 
-    fn wrong(&self, what: &str, reply: &Reply) {
+    fn violation(&self, what: &str, reply: &Reply) {
         self.record.violation(format!("{what}: {} {}", reply.status, reply.body));
     }
 
@@ -188,7 +188,7 @@ impl Client {
             match (what, reply.status) {
                 (_, 200 | 202) => self.record.with(|account| account.turned.push(reply.body)),
                 ("retry", 409) => {}
-                _ => self.wrong(&path, &reply),
+                _ => self.violation(&path, &reply),
             }
             cancelled += usize::from(!retry);
         }

@@ -1,4 +1,4 @@
-//! What workers and clients of a run were answered, by their own account: the checks compare it with the log.
+//! The answers that workers and clients of a run have received. The checks compare them with the log.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::Value;
 use tokio::sync::watch;
 
-/// The account of a run. Its times are of one monotonic clock.
+/// The account of a run. All times come from one monotonic clock.
 #[derive(Default)]
 pub struct Record {
     account: Mutex<Account>,
