@@ -28,6 +28,7 @@ pub enum KeyKind {
 /// A key that can be claimed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::struct_field_names)] // the schema's names
 pub struct Key {
     /// What it is for.
     pub kind: KeyKind,
