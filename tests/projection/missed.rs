@@ -199,5 +199,10 @@ async fn a_schedule_that_was_created_in_the_gap_is_in_force_and_one_that_was_rem
     remove(&gap, in_force).await;
     let later = schedule(&gap, "later").await;
     soon(scheduler.send(Update::Missed)).await.unwrap();
-    assert_eq!(next_run(&mut log).await, Some(later));
+    // At the turn of a minute the former schedule may have had one more run before it was removed.
+    let mut next = next_run(&mut log).await;
+    while next == Some(in_force) {
+        next = next_run(&mut log).await;
+    }
+    assert_eq!(next, Some(later));
 }
