@@ -54,7 +54,8 @@ impl Net {
         let answer = sent.send().await.ok()?;
         let status = answer.status().as_u16();
         let position = answer.headers().get("taskbell-position").and_then(|value| value.to_str().ok()?.parse().ok());
-        let text = answer.text().await.ok().filter(|_| status != 503)?;
+        // 408: a server that was suspended while it received the request.
+        let text = answer.text().await.ok().filter(|_| !matches!(status, 408 | 503))?;
         Some(Reply {
             status,
             position: position.unwrap_or(0),
