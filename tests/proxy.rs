@@ -24,7 +24,7 @@ pub enum Mode {
     BlackHole,
     /// It closes each new connection at once.
     Refuse,
-    /// It sends what a new connection's client sends over a second connection too, whose answers nobody gets.
+    /// It sends the bytes of a new connection's client over a second connection too, and drops the answers of that one.
     Duplicate,
 }
 

@@ -13,7 +13,9 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
-use taskbell::task::schedule::Template;
+use taskbell::store::{Append, Expected, Meta, NewEvent, StreamName, Via, new_id};
+use taskbell::task::Timestamp;
+use taskbell::task::schedule::{ScheduleCreated, ScheduleEvent, Template};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -387,6 +389,15 @@ impl Live {
     pub async fn close(mut self) {
         let _ = self.socket.close(None).await;
     }
+}
+
+/// The append by which mira created a schedule at this time.
+pub fn schedule_created(id: uuid::Uuid, created: &ScheduleCreated, time: Timestamp) -> Append {
+    let meta =
+        Meta { actor: "mira".into(), via: Via::Http, correlation_id: new_id(), causation_id: None, request_id: None };
+    let event = ScheduleEvent::ScheduleCreated(Box::new(created.clone())).into();
+    let events = vec![NewEvent { id: new_id(), time, meta, event }];
+    Append { stream: StreamName::schedule(id), expected: Expected::NoStream, events }
 }
 
 /// A template of a schedule's tasks.

@@ -4,8 +4,9 @@
 //! [`EventStore`] has three variants with the same behaviour, which `tests/store_contract.rs` describes.
 //! Reading order: [`recorded`] (what the log holds), this file (appends, reads, subscriptions), `memory` (the shortest
 //! implementation), `sqlite` (the durable one), `cluster` (a database that several servers share), `encoded` (an append on
-//! its way into the log), [`aside`] (streams that are not part of the log), `recent` (the newest events in memory), [`subscription`] (following the log), [`codec`] and
-//! [`upcast`] (JSON to events), [`chain`] (tamper evidence). The reasons why something fails are in `error`.
+//! its way into the log), [`aside`] (streams that are not part of the log), `recent` (the newest events in memory),
+//! [`subscription`] (following the log), [`codec`] and [`upcast`] (JSON to events), [`chain`] (tamper evidence). The reasons
+//! why something fails are in `error`.
 //! `import` moves a log into a cluster. `conformance` is the contract of all variants as checks.
 
 use std::fmt;

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, Via, new_id, now};
+use taskbell::store::{EventStore, new_id, now};
 use taskbell::task::calendar::{CATCH_UP_MAX, nominal_time};
-use taskbell::task::schedule::{Missed, ScheduleCreated, ScheduleEvent, Template};
+use taskbell::task::schedule::{Missed, ScheduleCreated, Template};
 use taskbell::task::{TaskId, Timestamp};
 use uuid::Uuid;
 
-use super::super::support::{Server, template};
+use super::super::support::{Server, schedule_created, template};
 
 const DAY: u64 = 24 * 3600;
 
@@ -24,16 +24,7 @@ async fn after_a_while(schedules: &[ScheduleCreated], ago_s: i64) -> (Server, Ve
     let mut appends = Vec::new();
     for created in schedules {
         let id = new_id();
-        let meta = Meta {
-            actor: "mira".into(),
-            via: Via::Http,
-            correlation_id: new_id(),
-            causation_id: None,
-            request_id: None,
-        };
-        let event = ScheduleEvent::ScheduleCreated(Box::new(created.clone())).into();
-        let events = vec![NewEvent { id: new_id(), time, meta, event }];
-        appends.push(Append { stream: StreamName::schedule(id), expected: Expected::NoStream, events });
+        appends.push(schedule_created(id, created, time));
         ids.push(id);
     }
     assert!(store.append_many(appends).await.iter().all(Result::is_ok));

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use taskbell::store::aside::{AsideEvent, AsideExpected, AsideStream};
-use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, Via, new_id, now};
+use taskbell::store::{EventStore, new_id, now};
 use taskbell::task::Timestamp;
-use taskbell::task::schedule::{Missed, ScheduleCreated, ScheduleEvent};
+use taskbell::task::schedule::{Missed, ScheduleCreated};
 
 use super::*;
 use crate::crash::load::Content;
 use crate::proxy::{Mode, Proxy};
-use crate::support::{PATIENCE, template};
+use crate::support::{PATIENCE, schedule_created, template};
 
 /// Leases of this kind live for 3 s; one that no server names is lost after 13 s.
 const SHORT: [&str; 2] = ["--kind", "job:lease_s=3"];
@@ -215,19 +215,7 @@ pub(super) async fn schedules_of_an_hour_ago(cluster: &Cluster, count: usize) ->
     let created = ScheduleCreated { cron: "* * * * *".into(), time_zone: "UTC".into(), missed: Missed::RunAll, task };
     let time = Timestamp::from_micros(now().as_micros() - 3_630_000_000);
     for _ in 0..count {
-        let meta = Meta {
-            actor: "mira".into(),
-            via: Via::Http,
-            correlation_id: new_id(),
-            causation_id: None,
-            request_id: None,
-        };
-        let event = ScheduleEvent::ScheduleCreated(Box::new(created.clone())).into();
-        let events = vec![NewEvent { id: new_id(), time, meta, event }];
-        store
-            .append(Append { stream: StreamName::schedule(new_id()), expected: Expected::NoStream, events })
-            .await
-            .unwrap();
+        store.append(schedule_created(new_id(), &created, time)).await.unwrap();
     }
     count
 }

@@ -1,4 +1,4 @@
-//! What is no place for the log, and what is no log to import.
+//! Clusters that an import refuses to write to, and logs that it refuses to copy.
 
 use taskbell::store::ReadError;
 

@@ -213,8 +213,7 @@ impl Dispatcher {
     }
 
     /// An attempt has started, on whichever server.
-    pub(super) fn track(&mut self, attempt: AttemptId, kind: &str) {
-        let lease = self.kinds.lease(kind);
+    pub(super) fn track(&mut self, attempt: AttemptId, lease: Duration) {
         if let Some(cluster) = &mut self.cluster {
             cluster.servers.started(attempt, lease, Instant::now());
         }

@@ -151,15 +151,16 @@ impl Dispatcher {
 
     /// Grants the lease of a `Started` event: so the table knows the leases that other servers have granted, too.
     pub(super) fn grant_by_event(&mut self, task: TaskId, started: &Started) {
-        let row = self.read.views().get(task).filter(|_| self.cluster.is_some()).cloned();
-        if let Some(row) = row {
-            self.track((task, started.attempt), row.kind());
-        }
-        if started.worker.starts_with(LOCAL_WORKER) {
+        let is_local = started.worker.starts_with(LOCAL_WORKER);
+        if is_local && self.cluster.is_none() {
             return;
         }
         let ttl = self.read.views().get(task).map(|row| self.kinds.lease(row.kind()));
         let Some(ttl) = ttl else { return };
+        self.track((task, started.attempt), ttl);
+        if is_local {
+            return;
+        }
         let (worker, secret, now) = (started.worker.as_str().into(), started.lease.as_str().into(), Instant::now());
         let deadline = if self.cluster.is_some() { now } else { now + ttl };
         self.leases.grant(task, Grant { attempt: started.attempt, worker, secret, ttl, deadline }, now);

@@ -189,7 +189,7 @@ where
     };
     let thread = move || {
         let done = catch_unwind(AssertUnwindSafe(|| without_spinning(body)));
-        // Nobody waits for an answer that took too long.
+        // The caller has gone where its time was over.
         let _ = answer.send(done.unwrap_or_else(|panic| Err(panic_text(&*panic))));
     };
     let started = std::thread::Builder::new().name("taskbell-check".to_owned()).spawn(thread);
