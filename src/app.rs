@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::messages::SendAway;
 use crate::dispatch::policies::KindPolicies;
+use crate::http::actor_health::ActorHealth;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
-use crate::http::vitals::Vitals;
 use crate::http::{self, AppState, Problem, accept};
 use crate::projection::freshness::Freshness;
 use crate::projection::metrics::{Meter, Metrics};
@@ -200,7 +200,7 @@ impl Taskbell {
         let freshness = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.read.clone()));
         let watch = Watch::start(watched(&parts.registry, &subscribers, &projector, &replayer, &worker));
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
-        let state = app_state(parts, (handlers, kinds, metrics), &subscribers, projector, watch.vitals());
+        let state = app_state(parts, (handlers, kinds, metrics), &subscribers, projector, watch.actor_health());
         Ok(Self { state, worker, subscribers, watch, freshness, threads })
     }
 
@@ -213,7 +213,7 @@ impl Taskbell {
     /// is not ready any more. A program that embeds Taskbell waits for it beside its own work, and ends or starts another
     /// instance: the log holds everything.
     pub async fn actor_stopped(&self) -> &'static str {
-        self.watch.vitals().wait_for_stop().await
+        self.watch.actor_health().wait_for_stop().await
     }
 
     /// Stops one of the actors that are watched, as a defect would.
@@ -248,7 +248,7 @@ impl Taskbell {
         match accept::accept(&self.state, &caller, body, None).await? {
             Accepted::New(id, receipt) => {
                 // The task is durable in any case; views that are behind show it later.
-                self.state.read.wait_for_revision(id, receipt.revision).await;
+                self.state.reader.wait_for_revision(id, receipt.revision).await;
                 Ok(id)
             }
             Accepted::Known(id) | Accepted::Held(id) => Ok(id),
@@ -258,7 +258,7 @@ impl Taskbell {
     /// The status of a task, or `None` if no task has this id. A task that [`submit`](Self::submit) accepted is there.
     #[must_use]
     pub fn status(&self, task: TaskId) -> Option<Status> {
-        self.state.read.views().get(task).map(Row::status)
+        self.state.reader.views().get(task).map(Row::status)
     }
 
     /// The events after `after`, of all tasks, bells, queues and schedules: those in the log, then each new one as soon as it
@@ -366,25 +366,25 @@ fn app_state(
     (handlers, kinds, metrics): (Handlers, Option<Arc<HashSet<String>>>, Metrics),
     subscribers: &Subscribers,
     projector: Addr<Projector>,
-    vitals: Vitals,
+    actor_health: ActorHealth,
 ) -> AppState {
     let Parts { store, read, registry, capacity, settings, unique, firing, freshness } = parts;
     AppState {
         registry,
-        read,
+        reader: read,
         store,
         dispatcher: subscribers.dispatcher.clone(),
-        progress: projector.recipient(),
+        progress_recipient: projector.recipient(),
         hub: subscribers.hub.clone(),
         handlers,
         capacity,
-        settings,
-        kinds,
-        keys: KeyedLock::default(),
-        unique,
+        policies: settings,
+        allowed_kinds: kinds,
+        idempotency_keys: KeyedLock::default(),
+        unique_keys: unique,
         firing,
         metrics,
-        vitals,
+        actor_health,
         freshness,
     }
 }

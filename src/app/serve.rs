@@ -15,7 +15,7 @@ use super::{Options, StartError, Taskbell};
 use crate::config::Config;
 use crate::http::Problem;
 use crate::http::plumbing::connection::ClientConnection;
-use crate::http::plumbing::middleware::same_origin_only;
+use crate::http::plumbing::middleware::check_origin_only;
 use crate::work::Handlers;
 use crate::work::kinds::distribute::{ContentRoots, Distribute};
 
@@ -93,12 +93,12 @@ pub async fn serve(taskbell: Taskbell, listen: SocketAddr) -> Result<(), StartEr
     let routes = taskbell.routes();
     let server = HttpServer::new(move || {
         let nothing = web::to(|| async { Problem::not_found().error_response() });
-        let nowhere = web::scope("").wrap(from_fn(same_origin_only)).default_service(nothing);
+        let nowhere = web::scope("").wrap(from_fn(check_origin_only)).default_service(nothing);
         App::new().configure(routes.clone()).service(nowhere)
     })
     .on_connect(|connection, data| {
         if let Some(socket) = connection.downcast_ref::<actix_rt::net::TcpStream>() {
-            data.insert(ClientConnection::of(socket));
+            data.insert(ClientConnection::from_socket(socket));
             let _ = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(USER_TIMEOUT));
         }
     })

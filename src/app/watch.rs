@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::{Actor, Addr, Context};
 use tokio::task::JoinHandle;
 
-use crate::http::vitals::Vitals;
+use crate::http::actor_health::ActorHealth;
 
 /// How often the actors are looked at.
 const EVERY: Duration = Duration::from_millis(250);
@@ -34,19 +34,19 @@ impl Watched {
 
 /// The task that looks.
 pub(super) struct Watch {
-    vitals: Vitals,
+    actor_health: ActorHealth,
     task: JoinHandle<()>,
 }
 
 impl Watch {
     pub(super) fn start(watched: Vec<Watched>) -> Self {
-        let vitals = Vitals::default();
-        let task = actix_rt::spawn(watch(watched, vitals.clone()));
-        Self { vitals, task }
+        let actor_health = ActorHealth::default();
+        let task = actix_rt::spawn(watch(watched, actor_health.clone()));
+        Self { actor_health, task }
     }
 
-    pub(super) fn vitals(&self) -> Vitals {
-        self.vitals.clone()
+    pub(super) fn actor_health(&self) -> ActorHealth {
+        self.actor_health.clone()
     }
 
     /// Looks no more: from now on the actors stop because they are told to.
@@ -55,14 +55,14 @@ impl Watch {
     }
 }
 
-async fn watch(watched: Vec<Watched>, vitals: Vitals) {
+async fn watch(watched: Vec<Watched>, actor_health: ActorHealth) {
     loop {
         if let Some(stopped) = watched.iter().find(|watched| !(watched.is_alive)()) {
             tracing::error!(
                 actor = stopped.name,
                 "an actor has stopped unexpectedly; this instance is not ready any more"
             );
-            return vitals.set_stopped(stopped.name);
+            return actor_health.set_stopped(stopped.name);
         }
         actix_rt::time::sleep(EVERY).await;
     }

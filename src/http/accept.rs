@@ -1,5 +1,5 @@
-//! A new task: its request is checked, its open fields are filled in, and it is accepted. `POST /v1/tasks`, the batch,
-//! schedules and [`app`](crate::app) share it.
+//! The creation of a task: its request is checked, the omitted fields get their defaults, and the task is appended to the log.
+//! `POST /v1/tasks`, `POST /v1/tasks/batch`, `POST /v1/schedules` and [`app`](crate::app) use this module.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::task::limits::{INPUT_MAX, TITLE_MAX, is_inline, is_name, is_own, is_w
 use crate::task::{Command, Invalid, Rejection, TaskId, Timestamp};
 use crate::views::Views;
 
-/// The queue of a task that names none.
+/// The queue of a task whose request names no queue.
 const DEFAULT_QUEUE: &str = "default";
 
-/// A new task, as the client sends it.
+/// The body of a request for a new task.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewTask {
@@ -43,38 +43,41 @@ pub(super) struct NewTask {
     pub(super) concurrency_key: Option<String>,
 }
 
-/// Accepts a new task. When this returns, the task is durable, and the views may not show it yet.
+/// Creates a task, or returns the existing task of its idempotency key or unique key. When this function returns, the task is
+/// durable, but the views may not show it yet. `key` is the idempotency key.
 ///
-/// The idempotency key is checked first. It is recorded with the task that its request creates. Where the answer is the
-/// holder of a unique key, the idempotency key is not recorded: the same request creates a task once the holder is final.
+/// The idempotency key is looked up first. A new task is recorded together with its idempotency key. If another task holds
+/// the unique key, the idempotency key is not recorded, so the same request creates a task after the holder has become final.
 ///
 /// # Errors
-/// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 where the log can't be written.
+/// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 if the log can't be written.
 pub async fn accept(state: &AppState, caller: &Caller, body: Value, key: Option<String>) -> Result<Accepted, Problem> {
     let body_hash = key.as_ref().map(|_| json::digest(&body));
-    let new = json::read(body)?;
+    let new = json::decode(body)?;
     let (Some(key), Some(body_hash)) = (key, body_hash) else {
         return create_task(state, caller, check(state, caller, new)?).await;
     };
-    let mut turn = state.keys.turn((caller.subject.clone(), key.clone())).await;
-    if let Some((id, hash)) = known_task(state, caller, &key, &turn).await? {
+    let mut key_guard = state.idempotency_keys.turn((caller.subject.clone(), key.clone())).await;
+    if let Some((id, hash)) = known_task(state, caller, &key, &key_guard).await? {
         if hash == body_hash {
             return Ok(Accepted::Known(id));
         }
         return Err(Rejection::IdempotencyKeyReused.into());
     }
-    // Checked after the key, so that a repeated request gets its task also from a server with other roots or kinds.
+    // The fields are checked after the key. So a repeated request gets its existing task even if this server has other
+    // settings by now and would refuse the fields.
     let mut created = check(state, caller, new)?;
     created.idempotency = Some(Idempotency { key, body_hash: body_hash.clone() });
-    // If the client disconnects during the append, this handler is dropped and the append may still succeed. So the append
-    // runs in a task of its own, which holds the lock of the key until the views show the key.
+    // If the client disconnects during the append, actix drops this handler, and the append may still succeed. Without the
+    // lock, a repeated request would then not find the key and would create a second task. So the append runs in a spawned
+    // task, which holds the lock of the key until the views show the key.
     let (state, caller) = (state.clone(), caller.clone());
     let accepted = actix_rt::spawn(async move {
         let accepted = create_task(&state, &caller, created).await?;
         if let Accepted::New(id, receipt) = &accepted {
-            turn.remember((*id, body_hash));
-            if state.read.wait_for_revision(*id, receipt.revision).await {
-                turn.forget();
+            key_guard.remember((*id, body_hash));
+            if state.reader.wait_for_revision(*id, receipt.revision).await {
+                key_guard.forget();
             }
         }
         Ok(accepted)
@@ -82,33 +85,34 @@ pub async fn accept(state: &AppState, caller: &Caller, body: Value, key: Option<
     accepted.await.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)))
 }
 
-/// The new task of a request without keys.
+/// Checks the body of a request without keys, and returns the new task.
 ///
 /// # Errors
 /// 413, 422 `invalid_request`.
-pub fn check_plain(state: &AppState, caller: &Caller, body: Value) -> Result<Created, Problem> {
-    check(state, caller, json::read(body)?)
+pub fn check_without_keys(state: &AppState, caller: &Caller, body: Value) -> Result<Created, Problem> {
+    check(state, caller, json::decode(body)?)
 }
 
-/// Creates tasks without keys, all of them in one write. When this returns they are durable; the answers are in the order
-/// of the tasks.
-pub async fn create_plain(state: &AppState, caller: &Caller, new: Vec<Created>) -> Vec<Result<TaskId, Problem>> {
+/// Creates tasks without keys, all of them in one write. When this function returns, the tasks are durable. The results are in
+/// the order of `new`.
+pub async fn create_without_keys(state: &AppState, caller: &Caller, new: Vec<Created>) -> Vec<Result<TaskId, Problem>> {
     let ids: Vec<TaskId> = new.iter().map(|_| state.registry.new_task_id()).collect();
     let commands = ids.iter().zip(new).map(|(id, created)| caller.command(*id, Command::Create(Arc::new(created))));
     let created = state.registry.execute_many(commands.collect()).await;
     ids.into_iter().zip(created).map(|(id, created)| Ok(created.map(|_| id)?)).collect()
 }
 
-/// The task of this idempotency key: from the views, or, where they are late, from the lock or the key's claim.
+/// Finds the task of this idempotency key. Views that lack the newest events may not have it, so the lock of the key and, on a
+/// cluster, the claim of the key are read too.
 async fn known_task(
     state: &AppState,
     caller: &Caller,
     key: &str,
-    turn: &KeyGuard<IdempotentTask>,
+    key_guard: &KeyGuard<IdempotentTask>,
 ) -> Result<Option<IdempotentTask>, Problem> {
     let find = |views: &Views| views.find_idempotent(&caller.subject, key).map(|(id, hash)| (id, hash.to_owned()));
-    let shown = find(&state.read.views());
-    match shown.or_else(|| turn.known().cloned()) {
+    let in_views = find(&state.reader.views());
+    match in_views.or_else(|| key_guard.known().cloned()) {
         Some(known) => Ok(Some(known)),
         None => Ok(create::find_claimed(&state.registry, &caller.subject, key).await?),
     }
@@ -116,23 +120,24 @@ async fn known_task(
 
 async fn create_task(state: &AppState, caller: &Caller, created: Created) -> Result<Accepted, Problem> {
     let id = state.registry.new_task_id();
-    Ok(create::create(&state.registry, &state.read, &state.unique, created, id, now(), caller.meta()).await?)
+    Ok(create::create(&state.registry, &state.reader, &state.unique_keys, created, id, now(), caller.meta()).await?)
 }
 
-/// Fills in the fields that the request left open, and refuses what only this process can check. The rules check the rest.
+/// Checks what depends on this process: its handlers, its settings and its views. Gives omitted fields their defaults. The
+/// other rules are checked by the task's actor.
 pub(super) fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
     if !is_within(&new.input, INPUT_MAX) {
         let errors = vec![Invalid::new("/input", format!("at most {INPUT_MAX} bytes as compact JSON"))];
         return Err(Problem { errors, ..Problem::too_large(format!("/input: more than {INPUT_MAX} bytes")) });
     }
     let mut invalid = Vec::new();
-    let is_allowed = state.kinds.as_ref().is_none_or(|kinds| kinds.contains(&new.kind));
+    let is_allowed = state.allowed_kinds.as_ref().is_none_or(|kinds| kinds.contains(&new.kind));
     if is_own(&new.kind) {
         invalid.push(Invalid::new("/kind", "kinds that begin with `taskbell.` are this server's own"));
     } else if is_name(&new.kind) && !is_allowed {
         invalid.push(Invalid::new("/kind", "this server does not take this kind"));
     }
-    if new.parent.is_some_and(|parent| state.read.views().get(parent).is_none()) {
+    if new.parent.is_some_and(|parent| state.reader.views().get(parent).is_none()) {
         invalid.push(Invalid::new("/parent", "there is no such task"));
     }
     if new.queue.as_ref().is_some_and(|queue| is_own(queue)) {
@@ -146,20 +151,22 @@ pub(super) fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<C
         return Err(Problem::invalid(invalid));
     }
     let defaults = handler.as_ref().map(|handler| handler.defaults()).unwrap_or_default();
-    let set = state.settings.of(&new.kind);
-    let timeout_s = defaults.timeout.map(|timeout| timeout.as_secs().max(1));
-    let suggested_title =
-        || handler.as_ref().and_then(|handler| handler.title(&new.input)).map(|title| one_line(&title));
+    let policy = state.policies.of(&new.kind);
+    let default_timeout_s = defaults.timeout.map(|timeout| timeout.as_secs().max(1));
+    let handler_title = || handler.as_ref().and_then(|handler| handler.title(&new.input)).map(|title| one_line(&title));
     Ok(Created {
-        title: new.title.or_else(suggested_title).unwrap_or_else(|| new.kind.clone()),
+        title: new.title.or_else(handler_title).unwrap_or_else(|| new.kind.clone()),
         kind: new.kind,
         owner: new.owner.unwrap_or_else(|| caller.subject.clone()),
         input: new.input,
         queue: new.queue.unwrap_or_else(|| DEFAULT_QUEUE.to_owned()),
         priority: new.priority.unwrap_or(0),
         run_at: new.run_at,
-        max_attempts: new.max_attempts.or(set.and_then(|set| set.max_attempts)).unwrap_or(defaults.max_attempts),
-        timeout_s: new.timeout_s.or(set.and_then(|set| set.timeout_s)).or(timeout_s),
+        max_attempts: new
+            .max_attempts
+            .or(policy.and_then(|policy| policy.max_attempts))
+            .unwrap_or(defaults.max_attempts),
+        timeout_s: new.timeout_s.or(policy.and_then(|policy| policy.timeout_s)).or(default_timeout_s),
         labels: new.labels.unwrap_or_default(),
         parent: new.parent,
         unique_key: new.unique_key,
@@ -169,7 +176,7 @@ pub(super) fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<C
     })
 }
 
-/// The text as one line of at most [`TITLE_MAX`] bytes.
+/// Replaces control characters by spaces and cuts the text to [`TITLE_MAX`] bytes.
 fn one_line(text: &str) -> String {
     let mut line: String = text.chars().map(|c| if is_inline(c) { c } else { ' ' }).collect();
     let mut end = line.len().min(TITLE_MAX);

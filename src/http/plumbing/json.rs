@@ -1,6 +1,7 @@
-//! Bodies: strict JSON within its limits, or a refusal that says where it isn't.
+//! Reads request bodies as strict JSON within limits. A refusal has a pointer to the invalid value.
 //!
-//! A body is parsed twice: first to find what serde accepts (a repeated key, a nesting that is too deep), then into values.
+//! A body is parsed twice. The first pass finds violations that serde would accept: a repeated key, a nesting that is too deep,
+//! too many values. The second pass makes the values.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -25,50 +26,53 @@ use crate::task::Invalid;
 pub const BODY_MAX: usize = 1024 * 1024;
 /// The largest body of a batch, in bytes.
 pub const BATCH_MAX: usize = 16 * 1024 * 1024;
-/// The most values in a body: more than a batch of 1,000 full requests has; they take about 50 MB of memory.
+/// The most values in a body. A batch of 1,000 requests that use all fields has fewer. This many values take about 50 MB of
+/// memory.
 const VALUES_MAX: usize = 1_000_000;
 /// The deepest nesting.
 const DEPTH_MAX: usize = 32;
-/// A body must arrive within this time.
+/// The time within which a body must arrive.
 const ARRIVAL_MAX: Duration = Duration::from_secs(30);
 
-/// The body of the request as JSON; none where it is empty. `max` is in bytes.
+/// Reads the body of the request as JSON; `None` if the body is empty. `max` is the largest accepted body in bytes.
 ///
 /// # Errors
 /// 400 `malformed_json`, 408, 413 `too_large`, 415, 422 `invalid_request`.
-pub async fn body(request: &HttpRequest, payload: Payload, max: usize) -> Result<Option<Value>, Problem> {
-    let bytes = tokio::time::timeout(ARRIVAL_MAX, collect(payload, max))
+pub async fn read_optional(request: &HttpRequest, payload: Payload, max: usize) -> Result<Option<Value>, Problem> {
+    let bytes = tokio::time::timeout(ARRIVAL_MAX, collect_bytes(payload, max))
         .await
         .map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
     if bytes.is_empty() {
         return Ok(None);
     }
-    let essence = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = essence.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
         return Err(Problem::unsupported_media_type());
     }
     parse(&bytes).map(Some)
 }
 
-/// The body of the request as a value of this type. The request must have a body and no query parameters.
+/// Reads the body of the request as a value of type `T`. The request must have a body and no query parameters.
 ///
 /// # Errors
-/// As [`body`]; 400 where there is no body; 422 where a field is invalid or there are query parameters.
+/// As [`read_optional`]; 400 if there is no body; 422 if a field is invalid or there are query parameters.
 pub async fn read_body<T: DeserializeOwned>(request: &HttpRequest, payload: Payload, max: usize) -> Result<T, Problem> {
-    read(read_json(request, payload, max).await?)
+    decode(read_required(request, payload, max).await?)
 }
 
-async fn read_json(request: &HttpRequest, payload: Payload, max: usize) -> Result<Value, Problem> {
-    Fields::of_query(request.query_string())?.refuse_rest()?;
-    let body = body(request, payload, max).await?;
+/// Reads the body of a request that must have a body and no query parameters.
+async fn read_required(request: &HttpRequest, payload: Payload, max: usize) -> Result<Value, Problem> {
+    Fields::from_query(request.query_string())?.refuse_unknown()?;
+    let body = read_optional(request, payload, max).await?;
     body.ok_or_else(|| Problem::malformed_json("a body is needed"))
 }
 
-/// The items of a batch: the body is `{"items": […]}` and the request has no query parameters. The items are not read yet.
+/// Reads the items of a batch, whose body is `{"items": […]}`. The request must have no query parameters. The items are not
+/// decoded.
 ///
 /// # Errors
-/// As [`read_body`] of a body of at most [`BATCH_MAX`] bytes.
+/// As [`read_body`], with [`BATCH_MAX`] as the largest body.
 pub async fn read_items(request: &HttpRequest, payload: Payload) -> Result<Vec<Value>, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -76,16 +80,16 @@ pub async fn read_items(request: &HttpRequest, payload: Payload) -> Result<Vec<V
         items: Vec<Value>,
     }
 
-    let mut body = read_json(request, payload, BATCH_MAX).await?;
+    let mut body = read_required(request, payload, BATCH_MAX).await?;
     if let Some(fields) = body.as_object_mut().filter(|fields| fields.len() == 1)
         && let Some(Value::Array(items)) = fields.get_mut("items")
     {
         return Ok(std::mem::take(items));
     }
-    read::<Batch>(body).map(|batch| batch.items)
+    decode::<Batch>(body).map(|batch| batch.items)
 }
 
-async fn collect(mut payload: Payload, max: usize) -> Result<BytesMut, Problem> {
+async fn collect_bytes(mut payload: Payload, max: usize) -> Result<BytesMut, Problem> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| Problem::new(Refusal::BadRequest, format!("the body broke off: {error}")))?;
@@ -97,16 +101,16 @@ async fn collect(mut payload: Payload, max: usize) -> Result<BytesMut, Problem> 
     Ok(bytes)
 }
 
-/// The bytes as JSON.
+/// Parses strict JSON.
 ///
 /// # Errors
-/// 400 `malformed_json`; 422 where a key is repeated or the nesting is too deep.
+/// 400 `malformed_json`; 422 if a key is repeated, the nesting is too deep, or there are too many values.
 pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
-    let mut found = Vec::new();
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let check = StrictWalk { path: &mut String::new(), values: &mut 0, depth: 0, found: &mut found };
-    let syntax = check.deserialize(&mut reader).and_then(|()| reader.end());
-    if let Some(first) = found.into_iter().next() {
+    let mut violations = Vec::new();
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let check = StrictCheck { pointer: &mut String::new(), values: &mut 0, depth: 0, violations: &mut violations };
+    let syntax = check.deserialize(&mut deserializer).and_then(|()| deserializer.end());
+    if let Some(first) = violations.into_iter().next() {
         return Err(Problem::invalid(vec![first]));
     }
     syntax
@@ -114,16 +118,16 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
         .map_err(|error| Problem::malformed_json(format!("the body is no JSON: {error}")))
 }
 
-/// A JSON object inside a body. Unlike serde's structs it refuses a list, whose items serde would read as the fields in their
-/// order.
+/// A JSON object inside a body. It refuses a list. A plain serde struct accepts a list and reads its items as the fields, in
+/// the order of their declaration.
 #[derive(Debug)]
 pub struct Object<T>(pub T);
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Fields<T>(PhantomData<T>);
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
 
-        impl<'de, T: DeserializeOwned> Visitor<'de> for Fields<T> {
+        impl<'de, T: DeserializeOwned> Visitor<'de> for ObjectVisitor<T> {
             type Value = Object<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -135,23 +139,24 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
             }
         }
 
-        from.deserialize_map(Fields(PhantomData))
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
     }
 }
 
-/// The JSON object as a value of this type. A list is refused, as in [`Object`].
+/// Decodes a JSON object as a value of type `T`. A list is refused, as by [`Object`].
 ///
 /// # Errors
 /// 422 with a pointer to the invalid field.
-pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
+pub fn decode<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
     if !value.is_object() {
         return Err(Problem::invalid_field("", "an object is needed"));
     }
-    // The path to an error costs an allocation for each key that is read, so it is looked for only after an error.
-    T::deserialize(&value).or_else(|_| read_with_path(value))
+    // To track the path of an error costs one allocation for each key. So the value is decoded without tracking, and only
+    // after an error it is decoded again with tracking.
+    T::deserialize(&value).or_else(|_| decode_with_path(value))
 }
 
-fn read_with_path<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
+fn decode_with_path<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let pointer = pointer(error.path());
         Problem::invalid_field(pointer, error.into_inner().to_string())
@@ -180,7 +185,7 @@ fn push_segment(pointer: &mut String, key: &str) {
     }
 }
 
-/// BLAKE3 of the value, in hexadecimal. The order of keys doesn't change it.
+/// Returns the BLAKE3 hash of the value, in hexadecimal. The order of keys doesn't change the hash.
 #[must_use]
 pub fn digest(value: &Value) -> String {
     let mut text = String::new();
@@ -188,8 +193,8 @@ pub fn digest(value: &Value) -> String {
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-/// Writes compact JSON with sorted keys. `serde_json` doesn't sort them where an embedding program turns on its feature
-/// `preserve_order`, and recorded hashes must be the same in every build.
+/// Writes compact JSON with sorted keys. `serde_json` doesn't sort keys if an embedding program enables its feature
+/// `preserve_order`, but recorded hashes must be the same in every build.
 fn write_canonical(value: &Value, text: &mut String) {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => text.push_str(&value.to_string()),
@@ -213,33 +218,37 @@ fn write_canonical(value: &Value, text: &mut String) {
     }
 }
 
-/// Walks the text and records the first violation that parsing into a `Value` would accept.
-struct StrictWalk<'a> {
-    path: &'a mut String,
-    /// Values so far: each takes at least 32 bytes of memory, however short its text.
+/// Reads the text and records the first violation that parsing into a `Value` would accept.
+struct StrictCheck<'a> {
+    /// The pointer to the value that is read now.
+    pointer: &'a mut String,
+    /// The number of values so far. Even a short value takes at least 32 bytes of memory.
     values: &'a mut usize,
     depth: usize,
-    found: &'a mut Vec<Invalid>,
+    violations: &'a mut Vec<Invalid>,
 }
 
-impl StrictWalk<'_> {
-    fn enter(&mut self) -> bool {
+impl StrictCheck<'_> {
+    /// Counts a value and checks the limits. Returns whether the check may continue.
+    fn count_value(&mut self) -> bool {
         *self.values += 1;
         if *self.values > VALUES_MAX {
-            self.found.push(Invalid::new(self.path.clone(), format!("more than {VALUES_MAX} values in one body")));
+            self.violations
+                .push(Invalid::new(self.pointer.clone(), format!("more than {VALUES_MAX} values in one body")));
         } else if self.depth >= DEPTH_MAX {
-            self.found.push(Invalid::new(self.path.clone(), format!("nested deeper than {DEPTH_MAX}")));
+            self.violations.push(Invalid::new(self.pointer.clone(), format!("nested deeper than {DEPTH_MAX}")));
         }
-        self.found.is_empty()
+        self.violations.is_empty()
     }
 
-    fn inner<'b>(&'b mut self, key: &str) -> StrictWalk<'b> {
-        push_segment(self.path, key);
-        StrictWalk { path: self.path, values: self.values, depth: self.depth + 1, found: self.found }
+    /// Makes the check of the value below this key or index.
+    fn child<'b>(&'b mut self, key: &str) -> StrictCheck<'b> {
+        push_segment(self.pointer, key);
+        StrictCheck { pointer: self.pointer, values: self.values, depth: self.depth + 1, violations: self.violations }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for StrictWalk<'_> {
+impl<'de> DeserializeSeed<'de> for StrictCheck<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -247,7 +256,7 @@ impl<'de> DeserializeSeed<'de> for StrictWalk<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for StrictWalk<'_> {
+impl<'de> Visitor<'de> for StrictCheck<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -279,37 +288,37 @@ impl<'de> Visitor<'de> for StrictWalk<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
-        let length = self.path.len();
+        let length = self.pointer.len();
         let mut index = 0usize;
-        while self.enter() && items.next_element_seed(self.inner(&index.to_string()))?.is_some() {
-            self.path.truncate(length);
+        while self.count_value() && items.next_element_seed(self.child(&index.to_string()))?.is_some() {
+            self.pointer.truncate(length);
             index += 1;
         }
-        self.stop()
+        self.end_after_violation()
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
-        let length = self.path.len();
+        let length = self.pointer.len();
         let mut keys = HashSet::new();
-        while self.enter() {
+        while self.count_value() {
             let Some(key) = entries.next_key::<String>()? else { break };
             let is_repeated = keys.contains(&key);
-            let inner = self.inner(&key);
+            let child = self.child(&key);
             if is_repeated {
-                inner.found.push(Invalid::new(inner.path.clone(), "this key stands here twice"));
+                child.violations.push(Invalid::new(child.pointer.clone(), "this key stands here twice"));
                 break;
             }
-            entries.next_value_seed(inner)?;
-            self.path.truncate(length);
+            entries.next_value_seed(child)?;
+            self.pointer.truncate(length);
             keys.insert(key);
         }
-        self.stop()
+        self.end_after_violation()
     }
 }
 
-impl StrictWalk<'_> {
-    /// Ends the walk after a violation. The caller reports the violation and not the text of this error.
-    fn stop<E: serde::de::Error>(&self) -> Result<(), E> {
-        if self.found.is_empty() { Ok(()) } else { Err(E::custom("refused")) }
+impl StrictCheck<'_> {
+    /// Returns an error after a violation, which ends the check. The caller reports the violation and not this error.
+    fn end_after_violation<E: serde::de::Error>(&self) -> Result<(), E> {
+        if self.violations.is_empty() { Ok(()) } else { Err(E::custom("refused")) }
     }
 }

@@ -1,7 +1,6 @@
-//! What all resources share: [`middleware`], [`connection`], [`caller`], [`query`], [`json`] and [`request`] read requests;
-//! [`answer`] and [`error`] write answers.
+//! The modules that all resources share. [`middleware`], [`connection`], [`caller`], [`query`], [`json`] and [`request`] read
+//! requests. [`response`] and [`error`] write responses.
 
-pub mod answer;
 pub mod caller;
 pub mod connection;
 pub mod error;
@@ -9,3 +8,4 @@ pub mod json;
 pub mod middleware;
 pub mod query;
 pub mod request;
+pub mod response;
