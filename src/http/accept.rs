@@ -56,10 +56,10 @@ pub async fn accept(state: &AppState, caller: &Caller, body: Value, key: Option<
     let (Some(key), Some(body_hash)) = (key, body_hash) else {
         return create_task(state, caller, check(state, caller, new)?).await;
     };
-    let mut turn = state.keys.turn((caller.subject.clone(), key.clone())).await;
+    let mut turn = state.keys.lock((caller.subject.clone(), key.clone())).await;
     if let Some((id, hash)) = known_task(state, caller, &key, &turn).await? {
         if hash == body_hash {
-            return Ok(Accepted::Known(id));
+            return Ok(Accepted::Repeated(id));
         }
         return Err(Rejection::IdempotencyKeyReused.into());
     }
@@ -108,7 +108,7 @@ async fn known_task(
 ) -> Result<Option<IdempotentTask>, Problem> {
     let find = |views: &Views| views.find_idempotent(&caller.subject, key).map(|(id, hash)| (id, hash.to_owned()));
     let shown = find(&state.read.views());
-    match shown.or_else(|| turn.known().cloned()) {
+    match shown.or_else(|| turn.remembered().cloned()) {
         Some(known) => Ok(Some(known)),
         None => Ok(create::find_claimed(&state.registry, &caller.subject, key).await?),
     }

@@ -31,7 +31,7 @@ pub async fn create(
     let body = json::body(&request, payload, json::BODY_MAX).await?;
     let body = body.ok_or_else(|| Problem::malformed_json("a body is needed"))?;
     match accept(&state, &caller, body, key).await? {
-        Accepted::Known(id) | Accepted::Held(id) => {
+        Accepted::Repeated(id) | Accepted::KeyHeld(id) => {
             answer_page(StatusCode::OK, &page_since(&state, id, Revision(0)).await?)
         }
         Accepted::New(id, receipt) => {

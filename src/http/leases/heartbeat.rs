@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::checks::{LEASES_MAX, check_wait, check_worker};
 use super::token::LeaseToken;
-use crate::dispatch::lease_table::{HeartbeatReply, LeaseHeartbeat};
+use crate::dispatch::lease_table::{HeartbeatDirectives, LeaseRenewal};
 use crate::dispatch::messages::{Directive, Heartbeat};
 use crate::http::AppState;
 use crate::http::plumbing::answer::answer_at;
@@ -53,7 +53,7 @@ struct Checked {
     wait: Duration,
     /// The leases as they were sent; `heartbeats` in the same order.
     tokens: Vec<String>,
-    heartbeats: Vec<LeaseHeartbeat>,
+    heartbeats: Vec<LeaseRenewal>,
     /// Place of the lease, and its progress.
     progress: Vec<(usize, Progress)>,
 }
@@ -91,8 +91,8 @@ pub async fn heartbeat(
     join_all(noted).await;
     let (answer, reply) = oneshot::channel();
     // Waits for room in the dispatcher's mailbox. If the dispatcher is gone, the answer's sender is dropped with the message.
-    let _ = state.dispatcher.send(Heartbeat { worker, beats: heartbeats, wait, answer }).await;
-    let HeartbeatReply { directives, left } =
+    let _ = state.dispatcher.send(Heartbeat { worker, leases: heartbeats, wait, answer }).await;
+    let HeartbeatDirectives { directives, left } =
         reply.await.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
     let doc =
         |(place, directive): (usize, Directive)| Some(DirectiveDoc { lease: tokens.get(place)?.clone(), directive });
@@ -116,7 +116,7 @@ impl HeartbeatBody {
                 Ok(LeaseToken { task, attempt, hash }) => {
                     let progress = progress.and_then(|progress| progress.0.check(place, &mut invalid));
                     all_progress.extend(progress.map(|progress| (place, progress)));
-                    heartbeats.push(LeaseHeartbeat { task, attempt, secret: hash, seen });
+                    heartbeats.push(LeaseRenewal { task, attempt, secret_hash: hash, seen });
                     tokens.push(lease);
                 }
                 Err(problem) => invalid.extend(problem.errors),
@@ -151,11 +151,12 @@ impl ProgressBody {
 fn note(
     state: &AppState,
     worker: &str,
-    heartbeat: &LeaseHeartbeat,
+    heartbeat: &LeaseRenewal,
     progress: Progress,
 ) -> Option<RecipientRequest<NoteProgress>> {
-    let LeaseHeartbeat { task, attempt, ref secret, .. } = *heartbeat;
-    let is_holder = |row: &Row| row.attempt() == attempt && row.lease() == Some(secret) && row.worker() == Some(worker);
+    let LeaseRenewal { task, attempt, ref secret_hash, .. } = *heartbeat;
+    let is_holder =
+        |row: &Row| row.attempt() == attempt && row.lease() == Some(secret_hash) && row.worker() == Some(worker);
     let holds = state.read.views().get(task).is_some_and(is_holder);
     holds.then(|| state.progress.send(NoteProgress { task, attempt, progress }))
 }

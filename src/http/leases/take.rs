@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::checks::{LEASES_MAX, WAIT_MAX_S, check_names, check_wait, check_worker};
-use crate::dispatch::messages::{Given, Granted, Take};
+use crate::dispatch::messages::{GrantedLease, GrantedLeases, TakeLeases};
 use crate::http::AppState;
 use crate::http::plumbing::answer::answer_at;
 use crate::http::plumbing::connection::{ClientConnection, LeaseBody};
@@ -71,9 +71,9 @@ pub async fn take(
         move || connection.is_gone()
     });
     // Waits for room in the dispatcher's mailbox. If the dispatcher is gone, the answer's sender is dropped with the message.
-    let _ = state.dispatcher.send(Take { worker, wants, max, wait, gone, answer }).await;
+    let _ = state.dispatcher.send(TakeLeases { worker, offer: wants, max, wait, is_closed: gone, answer }).await;
     // A dispatcher that has stopped grants nothing.
-    let Given { leases, delivery } = given.await.unwrap_or_default();
+    let GrantedLeases { leases, delivery } = given.await.unwrap_or_default();
     if leases.is_empty() {
         require_log(&state)?;
     }
@@ -116,8 +116,8 @@ impl TakeBody {
 
 impl<'a> LeaseDoc<'a> {
     /// The lease has lived since it was granted, while this answer waited for the views.
-    fn new(granted: &'a Granted, (granted_at, granted_time): (Instant, Timestamp)) -> Self {
-        let Granted { task, attempt, secret, created, left } = granted;
+    fn new(granted: &'a GrantedLease, (granted_at, granted_time): (Instant, Timestamp)) -> Self {
+        let GrantedLease { task, attempt, secret, created, left } = granted;
         Self {
             lease: format!("{task}.{attempt}.{secret}"),
             task_id: *task,
