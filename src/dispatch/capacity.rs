@@ -44,7 +44,7 @@ impl Capacity {
 
     /// What a queued task waits for. [`Waiting::Soon`] if the task is not queued.
     #[must_use]
-    pub fn waiting(&self, row: &Row) -> Waiting {
+    pub fn waiting_for(&self, row: &Row) -> Waiting {
         if row.status() != Status::Queued {
             return Waiting::Soon;
         }
@@ -92,13 +92,13 @@ impl Capacity {
     }
 
     /// A worker outside the process has requested leases with this offer.
-    pub(super) fn record_remote_offer(&self, worker: &str, offer: &WorkOffer) {
+    pub(super) fn set_remote_offer(&self, worker: &str, offer: &WorkOffer) {
         lock(&self.offers).remote.set_offer(worker, offer, Instant::now());
     }
 
     /// A worker outside the process has sent a heartbeat.
-    pub(super) fn record_heartbeat(&self, worker: &str) {
-        lock(&self.offers).remote.record_heartbeat(worker, Instant::now());
+    pub(super) fn mark_alive(&self, worker: &str) {
+        lock(&self.offers).remote.mark_alive(worker, Instant::now());
     }
 }
 
@@ -166,7 +166,7 @@ impl RemoteOffers {
     }
 
     /// The worker has sent a heartbeat at `now`.
-    pub fn record_heartbeat(&mut self, worker: &str, now: Instant) {
+    pub fn mark_alive(&mut self, worker: &str, now: Instant) {
         if let Some(known) = self.workers.get_mut(worker) {
             self.changes += u64::from(!known.is_alive(now));
             known.last_seen = now;

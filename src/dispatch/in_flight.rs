@@ -215,7 +215,7 @@ impl InFlight {
             Some(reservation) if reservation.returns_to_queue => queue.give_back(task, &reservation.position),
             Some(reservation) if is_unstarted => queue.release(&reservation.position),
             Some(reservation) => {
-                _ = self.tasks.insert(task, Entry { phase: Phase::AwaitingEvent, reservation: Some(reservation) })
+                _ = self.tasks.insert(task, Entry { phase: Phase::AwaitingEvent, reservation: Some(reservation) });
             }
             None => {}
         }

@@ -166,8 +166,8 @@ impl LeaseTable {
         }
     }
 
-    /// Renews the leases of a heartbeat. If there are directives, the answer is sent at once. Otherwise the heartbeat waits, and
-    /// the end of its wait is returned.
+    /// Renews the leases of a heartbeat. If there are directives, or `wait` is zero, the answer is sent at once. Otherwise the
+    /// heartbeat waits, and the end of its wait is returned.
     pub(super) fn renew(
         &mut self,
         (worker, renewals): (&str, &[LeaseRenewal]),
@@ -193,10 +193,14 @@ impl LeaseTable {
                 lease.directive.filter(|directive| renewal.seen < Some(*directive)).map(|directive| (index, directive)),
             );
         }
-        let third = shortest.map_or(Duration::ZERO, |shortest| shortest / 3);
+        let third_of_shortest = shortest.map_or(Duration::ZERO, |shortest| shortest / 3);
         self.last_heartbeat_number += 1;
         let number = self.last_heartbeat_number;
-        let wait = if self.wait_for_record(number, &held, now) { third.min(RECORD_WAIT) } else { wait.min(third) };
+        let wait = if self.must_wait_for_record(number, &held, now) {
+            third_of_shortest.min(RECORD_WAIT)
+        } else {
+            wait.min(third_of_shortest)
+        };
         let until = now + wait;
         self.heartbeats.insert(number, WaitingHeartbeat { held: held.clone(), answer });
         if !directives.is_empty() || wait.is_zero() {

@@ -49,7 +49,7 @@ pub fn answer_page(status: StatusCode, page: &TaskPage) -> Result<HttpResponse, 
 /// The row as lists and pages show it.
 #[must_use]
 pub fn task_doc(state: &AppState, views: &Views, row: &Row) -> TaskDoc {
-    row.doc(state.capacity.waiting(row), views.live_progress(row.id()))
+    row.doc(state.capacity.waiting_for(row), views.live_progress(row.id()))
 }
 
 /// The task's page after a command, once the views show the command's events. Where the views are late, the page is folded

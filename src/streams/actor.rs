@@ -30,20 +30,20 @@ pub(super) struct StreamActor<D: StreamDecider> {
 }
 
 /// The message from the shard to the stream's actor: a request, and where its answer goes.
-pub(super) struct StreamRequest<D: StreamDecider> {
-    pub(super) request: Request<D>,
+pub(super) struct StreamMessage<D: StreamDecider> {
+    pub(super) request: StreamRequest<D>,
     pub(super) reply: Reply<D::Answer>,
 }
 
 /// A request to the actor of a stream.
-pub(super) enum Request<D: StreamDecider> {
+pub(super) enum StreamRequest<D: StreamDecider> {
     /// Decide this command.
     Decide { command: D::Command, at: Timestamp, meta: Meta },
     /// Append events that were decided before.
     BeginRun(BeginRun),
 }
 
-impl<D: StreamDecider> Message for StreamRequest<D> {
+impl<D: StreamDecider> Message for StreamMessage<D> {
     type Result = ();
 }
 
@@ -67,25 +67,25 @@ impl<D: StreamDecider> Actor for StreamActor<D> {
     type Context = Context<Self>;
 }
 
-impl<D: StreamDecider> Handler<StreamRequest<D>> for StreamActor<D> {
+impl<D: StreamDecider> Handler<StreamMessage<D>> for StreamActor<D> {
     type Result = ();
 
     /// Executes the request completely before the next message is handled. If the process stops meanwhile, the write may still
     /// happen. Then the caller is answered that the outcome is unknown.
-    fn handle(&mut self, request: StreamRequest<D>, ctx: &mut Context<Self>) {
-        let StreamRequest { request, reply } = request;
+    fn handle(&mut self, message: StreamMessage<D>, ctx: &mut Context<Self>) {
+        let StreamMessage { request, reply } = message;
         let collector = Rc::clone(&self.collector);
         let mut state = self.state.take().unwrap_or_else(|| StreamState::unread(self.stream()));
         let execution = async move {
             let decided = match request {
-                Request::Decide { command, at, meta } => state.execute(&collector, &command, at, &meta).await,
-                Request::BeginRun(begin) => state.begin_run(&collector, begin).await,
+                StreamRequest::Decide { command, at, meta } => state.execute(&collector, &command, at, &meta).await,
+                StreamRequest::BeginRun(begin) => state.begin_run(&collector, begin).await,
             };
             (state, decided)
         };
         let answer = execution.into_actor(self).map(move |(state, decided), this, _: &mut Context<Self>| {
-            // First the directory, then the answer: once the caller has its answer, the directory names no actor that is about
-            // to end.
+            // The directory is updated before the answer is sent. So if a caller that has its answer sends another command, the
+            // directory does not return an actor that is about to end.
             this.actors.check_in(&this.key, state.expects_more());
             this.state = Some(state);
             reply.send(decided.and_then(D::answer));
@@ -184,7 +184,7 @@ mod tests {
                 request_id: None,
             };
             let actor = self.actors.check_out(&key, Addr::connected, start).expect("room for the actor");
-            actor.do_send(StreamRequest { request: Request::Decide { command, at: now(), meta }, reply });
+            actor.do_send(StreamMessage { request: StreamRequest::Decide { command, at: now(), meta }, reply });
         }
 
         fn send(&self, key: &'static str, command: QueueCommand) -> oneshot::Receiver<Answer> {

@@ -65,7 +65,9 @@ pub async fn create(
     let mut guard = keys.lock(key.clone()).await;
     match holder(views, &key, &mut guard) {
         Some(holder) => Ok(Accepted::KeyHeld(holder)),
-        None => execute(registry, views, guard, request).await.map(|receipt| Accepted::New(id, Box::new(receipt))),
+        None => {
+            execute_locked(registry, views, guard, request).await.map(|receipt| Accepted::New(id, Box::new(receipt)))
+        }
     }
 }
 
@@ -90,7 +92,7 @@ pub async fn retry(
     let mut guard = keys.lock(key.clone()).await;
     match holder(views, &key, &mut guard) {
         Some(holder) if holder != request.task => Err(Rejection::UniqueKeyTaken(holder).into()),
-        Some(_) | None => execute(registry, views, guard, request).await,
+        Some(_) | None => execute_locked(registry, views, guard, request).await,
     }
 }
 
@@ -158,7 +160,7 @@ fn holder(
 ///
 /// If the caller is dropped meanwhile, the append may still happen. Therefore this work goes on, with the lock, so that the next
 /// request with this key finds the task.
-async fn execute(
+async fn execute_locked(
     registry: &Registry,
     views: &impl CommittedViews,
     mut guard: KeyGuard<(TaskId, Revision)>,

@@ -23,7 +23,7 @@ pub(super) enum Reply<A> {
 impl<A> Reply<A> {
     pub(super) fn send(self, answer: Answer<A>) {
         match self {
-            // A caller that has gone needs no answer.
+            // If the caller is gone, the answer is dropped.
             Self::One(caller) => drop(caller.send(answer)),
             Self::Batch(slot) => slot.fill(answer),
         }
@@ -83,7 +83,7 @@ impl<A> Batch<A> {
         let slots = std::mem::take(&mut answers.slots);
         let unanswered = || Err(ExecuteError::Busy("the stream's actor gave no answer"));
         let answers = slots.into_iter().map(|answer| answer.unwrap_or_else(unanswered)).collect();
-        // A caller that has gone needs no answer.
+        // If the caller is gone, the answer is dropped.
         drop(caller.send(answers));
     }
 }

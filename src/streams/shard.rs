@@ -15,7 +15,7 @@ use crate::task::queue::Queue;
 use crate::task::schedule::Schedule;
 use crate::task::{Command, TaskStream};
 
-use super::actor::{Request, StreamActor, StreamActors, StreamRequest};
+use super::actor::{StreamActor, StreamActors, StreamMessage, StreamRequest};
 use super::collector::Collector;
 use super::decider::{ExecuteOn, StreamDecider};
 use super::messages::{BeginRun, Execute, ExecuteError, Receipt};
@@ -101,8 +101,8 @@ impl ShardActors {
     /// Forwards the command to the task's actor, which answers the caller.
     pub(super) fn execute(&self, execute: Execute, caller: OneshotSender<Result<Receipt, ExecuteError>>) {
         let Execute { task, command, at, meta } = execute;
-        let request = Request::Decide { command, at, meta };
-        self.deliver::<TaskStream>(&task, StreamRequest { request, reply: Reply::One(caller) });
+        let request = StreamRequest::Decide { command, at, meta };
+        self.deliver::<TaskStream>(&task, StreamMessage { request, reply: Reply::One(caller) });
     }
 
     /// Forwards the events that begin a run to the task's actor, which answers the caller.
@@ -110,7 +110,7 @@ impl ShardActors {
         let task = begin.task;
         self.deliver::<TaskStream>(
             &task,
-            StreamRequest { request: Request::BeginRun(begin), reply: Reply::One(caller) },
+            StreamMessage { request: StreamRequest::BeginRun(begin), reply: Reply::One(caller) },
         );
     }
 
@@ -121,27 +121,27 @@ impl ShardActors {
         caller: OneshotSender<Vec<Result<Receipt, ExecuteError>>>,
     ) {
         for (slot, Execute { task, command, at, meta }) in batch_slots(commands.len(), caller).zip(commands) {
-            let request = Request::Decide { command, at, meta };
-            self.deliver::<TaskStream>(&task, StreamRequest { request, reply: Reply::Batch(slot) });
+            let request = StreamRequest::Decide { command, at, meta };
+            self.deliver::<TaskStream>(&task, StreamMessage { request, reply: Reply::Batch(slot) });
         }
     }
 
-    /// Sends the request to the stream's actor, and starts the actor if there is none.
-    fn deliver<D: Sharded>(&self, key: &D::Key, request: StreamRequest<D>) {
+    /// Sends the message to the stream's actor, and starts the actor if there is none.
+    fn deliver<D: Sharded>(&self, key: &D::Key, message: StreamMessage<D>) {
         let actors = D::actors(self);
         let start = || {
             let stream = D::stream(key);
-            let is_new = match &request.request {
-                Request::Decide { command, .. } => D::is_first_command(command),
-                Request::BeginRun(begin) => begin.expected.is_none(),
+            let is_new = match &message.request {
+                StreamRequest::Decide { command, .. } => D::is_first_command(command),
+                StreamRequest::BeginRun(begin) => begin.expected.is_none(),
             };
             let state = if is_new { StreamState::new_stream(stream) } else { StreamState::unread(stream) };
             StreamActor::spawn(key.clone(), state, &self.collector, actors)
         };
         match actors.check_out(key, Addr::connected, start) {
             // `do_send` ignores the mailbox's bound. The directory bounds the commands that wait.
-            Some(actor) => actor.do_send(request),
-            None => request.reply.send(Err(ExecuteError::Busy("too many commands wait for this stream"))),
+            Some(actor) => actor.do_send(message),
+            None => message.reply.send(Err(ExecuteError::Busy("too many commands wait for this stream"))),
         }
     }
 }
@@ -219,8 +219,8 @@ impl<D: Sharded> Handler<ExecuteOn<D>> for Shard {
 impl<D: Sharded> MessageResponse<Shard, ExecuteOn<D>> for Forwarded<ExecuteOn<D>> {
     fn handle(self, _: &mut Context<Shard>, caller: Option<OneshotSender<Result<D::Answer, ExecuteError>>>) {
         let (Self(actors, ExecuteOn { key, command, at, meta }), Some(caller)) = (self, caller) else { return };
-        let request = Request::Decide { command, at, meta };
-        actors.deliver::<D>(&key, StreamRequest { request, reply: Reply::One(caller) });
+        let request = StreamRequest::Decide { command, at, meta };
+        actors.deliver::<D>(&key, StreamMessage { request, reply: Reply::One(caller) });
     }
 }
 
@@ -284,8 +284,8 @@ mod tests {
         fn send(&self, task: TaskId, command: Command) -> oneshot::Receiver<Result<Receipt, ExecuteError>> {
             let (reply, answer) = oneshot::channel();
             let reply = Reply::One(reply);
-            let request = Request::Decide { command, at: now(), meta: meta() };
-            self.deliver::<TaskStream>(&task, StreamRequest { request, reply });
+            let request = StreamRequest::Decide { command, at: now(), meta: meta() };
+            self.deliver::<TaskStream>(&task, StreamMessage { request, reply });
             answer
         }
 
@@ -357,8 +357,8 @@ mod tests {
         let tasks: Vec<TaskId> = (0..100).map(|_| new_task()).collect();
         for (slot, task) in zip(batch_slots(tasks.len(), caller), &tasks) {
             let reply = Reply::Batch(slot);
-            let request = Request::Decide { command: create(), at: now(), meta: meta() };
-            streams.deliver::<TaskStream>(task, StreamRequest { request, reply });
+            let request = StreamRequest::Decide { command: create(), at: now(), meta: meta() };
+            streams.deliver::<TaskStream>(task, StreamMessage { request, reply });
         }
         let again = streams.run(tasks[99], create()).await.unwrap_err();
         assert_eq!(again, ExecuteError::Rejected(Rejection::AlreadyExists));

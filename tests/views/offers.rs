@@ -47,7 +47,7 @@ fn a_heartbeat_of_a_worker_that_is_alive_costs_no_new_search() {
     let now = Instant::now();
     let mut offers = workers(1000, now);
     for n in 0..200 {
-        offers.record_heartbeat(&format!("w{n}"), now + Duration::from_secs(1));
+        offers.mark_alive(&format!("w{n}"), now + Duration::from_secs(1));
         offers.set_offer(&format!("w{n}"), &offer(&[&format!("kind-{n}")], &["default"]), now + Duration::from_secs(1));
         assert!(!offers.has_worker_for("wanted", "default", now + Duration::from_secs(1)));
     }
@@ -87,9 +87,9 @@ fn a_worker_counts_as_alive_for_a_minute_after_its_last_request_or_heartbeat() {
     let almost = FORGOTTEN.saturating_sub(Duration::from_micros(1));
     assert!(offers.has_worker_for("wanted", "default", now + almost));
     assert!(!offers.has_worker_for("wanted", "default", now + FORGOTTEN));
-    offers.record_heartbeat("w", now + FORGOTTEN);
+    offers.mark_alive("w", now + FORGOTTEN);
     assert!(offers.has_worker_for("wanted", "default", now + FORGOTTEN), "a heartbeat brings it back");
-    offers.record_heartbeat("unknown", now + FORGOTTEN);
+    offers.mark_alive("unknown", now + FORGOTTEN);
     assert!(!offers.has_worker_for("other", "default", now + FORGOTTEN));
 }
 

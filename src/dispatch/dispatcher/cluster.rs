@@ -210,7 +210,7 @@ impl Dispatcher {
         let passed: Vec<TaskId> =
             cluster.local_leases.extract_if(|_, lease| lease.deadline <= now).map(|(task, _)| task).collect();
         for task in passed {
-            tracing::warn!(%task, "this server can't write its records: the attempt is given up");
+            tracing::warn!(%task, "this server can't write its records: the attempt is stopped");
             self.send_local_directive(task, Directive::Lost);
         }
     }

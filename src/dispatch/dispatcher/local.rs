@@ -80,7 +80,7 @@ fn lost_with_former_process(worker: &str, reader: &ViewsReader) -> Vec<Execute> 
     });
     let lost: Vec<Execute> = lost.collect();
     if !lost.is_empty() {
-        tracing::info!(attempts = lost.len(), "attempts were cut off by the restart");
+        tracing::info!(attempts = lost.len(), "the restart of the server has ended attempts");
     }
     lost
 }

@@ -272,7 +272,7 @@ impl Dispatcher {
         match event {
             Event::CancelRequested(_) => self.send_directive(id, Directive::Cancel),
             Event::CancelEscalated(step) if step.rung == Rung::Interrupt => {
-                self.send_directive(id, Directive::Interrupt)
+                self.send_directive(id, Directive::Interrupt);
             }
             Event::Completed(completed) => {
                 let attempt = completed.attempt.unwrap_or(u32::MAX);

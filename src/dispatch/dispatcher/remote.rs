@@ -23,6 +23,7 @@ const WAITING_MAX: usize = 10_000;
 
 /// A request for leases that waits.
 pub(super) struct WaitingTake {
+    /// Identifies the request among those that wait.
     number: u64,
     worker: String,
     offer: WorkOffer,
@@ -36,7 +37,7 @@ pub(super) struct WaitingTake {
 impl WaitingTake {
     /// Sends the answer without a lease.
     pub(super) fn answer_empty(self) {
-        // A client that has gone needs no answer.
+        // If the client has disconnected, the answer is dropped.
         let _ = self.answer.send(GrantedLeases::default());
     }
 
@@ -182,7 +183,7 @@ impl Handler<TakeLeases> for Dispatcher {
             // The answer's sender is dropped here. The HTTP handler answers without a lease then.
             return;
         }
-        self.capacity.record_remote_offer(&worker, &offer);
+        self.capacity.set_remote_offer(&worker, &offer);
         self.waiting_takes.retain(|waiting| !waiting.answer.is_closed());
         self.last_take_number += 1;
         let number = self.last_take_number;
@@ -203,12 +204,12 @@ impl Handler<Heartbeat> for Dispatcher {
     type Result = ();
 
     fn handle(&mut self, heartbeat: Heartbeat, ctx: &mut Context<Self>) {
-        self.capacity.record_heartbeat(&heartbeat.worker);
+        self.capacity.mark_alive(&heartbeat.worker);
         if self.is_stopping {
             let Heartbeat { leases, answer, .. } = heartbeat;
             let unnotified = leases.iter().enumerate().filter(|(_, lease)| lease.seen.is_none());
             let directives = unnotified.map(|(index, _)| (index, Directive::Drain)).collect();
-            // A client that has gone needs no answer.
+            // If the client has disconnected, the answer is dropped.
             let _ = answer.send(HeartbeatDirectives { directives, left: None });
             return;
         }

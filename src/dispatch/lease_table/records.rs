@@ -10,7 +10,7 @@ use crate::task::TaskId;
 impl LeaseTable {
     /// If one of the leases has less than a third of its time left, the heartbeat must wait for a record. Returns whether it
     /// must.
-    pub(super) fn wait_for_record(&mut self, number: u64, held: &[(usize, TaskId)], now: Instant) -> bool {
+    pub(super) fn must_wait_for_record(&mut self, number: u64, held: &[(usize, TaskId)], now: Instant) -> bool {
         let is_short = held.iter().any(|(_, task)| !self.has_time(*task, now));
         match &mut self.records {
             Some(records) if is_short => records.waiting_for_record.insert(number),
