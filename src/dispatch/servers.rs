@@ -61,12 +61,13 @@ pub struct ServerRecord {
 /// Another server.
 #[derive(Clone, Debug)]
 struct Peer {
-    received: Instant,
+    /// When its last record was received.
+    last_received: Instant,
     interval: Duration,
     kinds: Option<HashSet<String>>,
 }
 
-/// An attempt that runs on some server or worker.
+/// An attempt that runs in the cluster.
 #[derive(Clone, Copy, Debug)]
 struct RunningAttempt {
     attempt: u32,
@@ -161,7 +162,7 @@ impl ServerTable {
             return;
         }
         let interval = Duration::from_millis(record.interval_ms);
-        self.peers.insert(server, Peer { received: now, interval, kinds: record.kinds.clone() });
+        self.peers.insert(server, Peer { last_received: now, interval, kinds: record.kinds.clone() });
     }
 
     /// The attempts that no record has named for too long. Their time counts from now again, because the command that ends an
@@ -181,7 +182,7 @@ impl ServerTable {
 
     /// The live servers other than this one.
     pub fn live_peers(&mut self, now: Instant) -> Vec<LiveServer> {
-        let is_live = |peer: &Peer| now.saturating_duration_since(peer.received) <= peer.interval * LIVE_INTERVALS;
+        let is_live = |peer: &Peer| now.saturating_duration_since(peer.last_received) <= peer.interval * LIVE_INTERVALS;
         self.peers.retain(|_, peer| is_live(peer));
         self.peers.iter().map(|(id, peer)| (*id, peer.kinds.clone())).collect()
     }

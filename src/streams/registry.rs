@@ -39,6 +39,7 @@ pub struct Registry {
 struct ShardEntry {
     /// The shard on its own thread. It runs as long as the process.
     own_thread: Addr<Shard>,
+    /// The shard on the thread that hosts it, if a thread does.
     host: RwLock<Option<Host>>,
 }
 
@@ -50,7 +51,7 @@ struct Host {
 
 thread_local! {
     /// The shards that this thread hosts. If a shard's actor has ended, its `actors` can't be upgraded.
-    static HOSTED: RefCell<Vec<HostedShard>> = const { RefCell::new(Vec::new()) };
+    static HOSTED_SHARDS: RefCell<Vec<HostedShard>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A shard that the current thread hosts.
@@ -72,16 +73,16 @@ impl ShardEntry {
         }
     }
 
-    /// Makes the current thread the host, unless the shard has a host that runs; then `hosted` is called with the actors.
-    /// Returns whether the current thread is the host now.
-    fn host_here(&self, store: &EventStore, hosted: impl FnOnce(rc::Weak<ShardActors>)) -> bool {
+    /// If the shard has no host that runs, makes the current thread its host and calls `on_hosted` with the shard's actors.
+    /// Returns whether the current thread is the host afterwards.
+    fn host_here(&self, store: &EventStore, on_hosted: impl FnOnce(rc::Weak<ShardActors>)) -> bool {
         let mut host = self.host.write().unwrap_or_else(PoisonError::into_inner);
         let here = thread::current().id();
         if let Some(host) = host.as_ref().filter(|host| host.shard.connected()) {
             return host.thread == here;
         }
         let shard = Shard::new(store.clone());
-        hosted(shard.actors());
+        on_hosted(shard.actors());
         *host = Some(Host { thread: here, shard: shard.start() });
         true
     }
@@ -107,7 +108,7 @@ impl Registry {
         let hosted_shard = self.shards.iter().enumerate().position(|(index, shard)| {
             let shards = Arc::downgrade(&self.shards);
             shard.host_here(&self.store, |actors| {
-                HOSTED.with_borrow_mut(|hosted| {
+                HOSTED_SHARDS.with_borrow_mut(|hosted| {
                     hosted.retain(|hosted| hosted.actors.strong_count() > 0);
                     hosted.push(HostedShard { shards, index, actors });
                 });
@@ -124,7 +125,7 @@ impl Registry {
         let is_ours = |hosted: &&HostedShard| {
             hosted.index == shard && ptr::addr_eq(hosted.shards.as_ptr(), Arc::as_ptr(&self.shards))
         };
-        HOSTED.with_borrow(|hosted| hosted.iter().find(is_ours).and_then(|hosted| hosted.actors.upgrade()))
+        HOSTED_SHARDS.with_borrow(|hosted| hosted.iter().find(is_ours).and_then(|hosted| hosted.actors.upgrade()))
     }
 
     /// Whether every shard runs on its own thread.

@@ -64,7 +64,9 @@ struct LocalLease {
 /// A record that is being written.
 struct PendingRecord {
     begun: Instant,
+    /// The attempts that the record names.
     attempts: Vec<AttemptId>,
+    /// The heartbeats among them, with their times. If the record can't be written, the next one must name them.
     heartbeats: Vec<(AttemptId, Instant)>,
 }
 
@@ -90,10 +92,11 @@ impl Cluster {
     fn check_peer_heads(&mut self) {
         let head = self.store.head().position;
         let store = &self.store;
-        let other = self.peer_heads.extract_if(|_, (position, _)| *position <= head).find(|(_, (position, hash))| {
-            store.recent_hash(*position).is_some_and(|received| received.to_string() != *hash)
-        });
-        if let Some((server, (position, _))) = other {
+        let conflict =
+            self.peer_heads.extract_if(|_, (position, _)| *position <= head).find(|(_, (position, hash))| {
+                store.recent_hash(*position).is_some_and(|received| received.to_string() != *hash)
+            });
+        if let Some((server, (position, _))) = conflict {
             self.store.refuse(&format!("server {server} has received another event at position {position}"));
         }
     }
@@ -207,9 +210,9 @@ impl Dispatcher {
         let Some(cluster) = &mut self.cluster else { return };
         let now = Instant::now();
         cluster.local_leases.retain(|task, lease| executing.contains(&(*task, lease.attempt)));
-        let passed: Vec<TaskId> =
+        let expired: Vec<TaskId> =
             cluster.local_leases.extract_if(|_, lease| lease.deadline <= now).map(|(task, _)| task).collect();
-        for task in passed {
+        for task in expired {
             tracing::warn!(%task, "this server can't write its records: the attempt is stopped");
             self.send_local_directive(task, Directive::Lost);
         }

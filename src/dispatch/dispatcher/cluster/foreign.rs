@@ -35,11 +35,11 @@ impl Cluster {
     /// whether the task was deferred.
     pub(in crate::dispatch::dispatcher) fn defer_foreign(&mut self, row: &Row) -> bool {
         self.foreign.timers.remove(&row.id());
-        let is_held = row.status() == Status::Queued && !self.shares.is_own_task(row.id().uuid(), row.kind());
-        if is_held {
+        let is_deferred = row.status() == Status::Queued && !self.shares.is_own_task(row.id().uuid(), row.kind());
+        if is_deferred {
             self.foreign.tasks.set(row.id(), Instant::now() + TASK_DELAY, ());
         }
-        is_held
+        is_deferred
     }
 }
 
