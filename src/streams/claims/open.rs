@@ -18,7 +18,7 @@ const WRITES_AT_ONCE: usize = 64;
 /// in the store, before a server uses the store. It may be called again, after a success and after a failure.
 ///
 /// # Errors
-/// See [`write`].
+/// The log can't be read or written, or one of the keys is claimed for another task already.
 pub async fn claim_open_keys(store: &EventStore) -> Result<usize, ExecuteError> {
     let mut views = Views::default();
     while views.position() < store.head().position {
@@ -32,7 +32,7 @@ pub async fn claim_open_keys(store: &EventStore) -> Result<usize, ExecuteError> 
 }
 
 /// The claims of all keys that are held in these views: the unique keys of the tasks that are not final, and all idempotency
-/// keys. The views must hold the whole log. [`write`] writes a claim.
+/// keys. The views must hold the whole log. `write` writes a claim.
 pub fn open_claims(views: &Views) -> impl Iterator<Item = Claim> {
     let unique =
         views.unique_keys().map(|(owner, key, task)| claim_of_begun_run(ClaimKey::unique(owner, key), task, None));
