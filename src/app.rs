@@ -11,7 +11,7 @@ use actix_web::web;
 use tokio::task::JoinHandle;
 
 use crate::dispatch::capacity::Capacity;
-use crate::dispatch::messages::SendAway;
+use crate::dispatch::messages::DrainWorkers;
 use crate::dispatch::policies::KindPolicies;
 use crate::http::actor_health::ActorHealth;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
@@ -233,7 +233,7 @@ impl Taskbell {
     /// `App::new().configure(taskbell.routes())`.
     pub fn routes(&self) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
         let state = self.state.clone();
-        move |config| http::routes(config, &AppState { registry: state.registry.hosted_here(), ..state.clone() })
+        move |config| http::routes(config, &AppState { registry: state.registry.host_shard_here(), ..state.clone() })
     }
 
     /// Creates a task of this kind, with the defaults of its handler. When this returns, the task is durable and visible.
@@ -251,7 +251,7 @@ impl Taskbell {
                 self.state.reader.wait_for_revision(id, receipt.revision).await;
                 Ok(id)
             }
-            Accepted::Known(id) | Accepted::Held(id) => Ok(id),
+            Accepted::Repeated(id) | Accepted::KeyHeld(id) => Ok(id),
         }
     }
 
@@ -293,7 +293,7 @@ impl Taskbell {
     }
 
     async fn drain(&self) {
-        self.subscribers.dispatcher.do_send(SendAway);
+        self.subscribers.dispatcher.do_send(DrainWorkers);
         if let Ok(left @ 1..) = self.worker.send(Drain { within: DRAIN }).await {
             tracing::info!(attempts = left, "attempts are cut off; the next start ends them");
         }

@@ -71,7 +71,7 @@ impl Fixture {
 
     /// Takes the next task for a worker elsewhere.
     fn next(&mut self) -> Option<TaskId> {
-        self.take(Executor::Elsewhere)
+        self.take(Executor::Remote)
     }
 
     /// Takes all tasks that may run now, in order.
@@ -80,15 +80,15 @@ impl Fixture {
     }
 
     fn not_written(&mut self, id: TaskId) {
-        self.in_flight.not_written(&mut self.queue, id);
+        self.in_flight.start_not_written(&mut self.queue, id);
     }
 
     fn refused(&mut self, id: TaskId) {
-        self.in_flight.refused(&mut self.queue, id);
+        self.in_flight.start_refused(&mut self.queue, id);
     }
 
     fn stopped(&mut self, id: TaskId) {
-        self.in_flight.stopped(&mut self.queue, id);
+        self.in_flight.code_stopped(&mut self.queue, id);
     }
 
     fn waits_for(&self, id: TaskId) -> Option<Waiting> {

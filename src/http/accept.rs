@@ -57,10 +57,15 @@ pub async fn accept(state: &AppState, caller: &Caller, body: Value, key: Option<
     let (Some(key), Some(body_hash)) = (key, body_hash) else {
         return create_task(state, caller, check(state, caller, new)?).await;
     };
+<<<<<<< HEAD
     let mut key_guard = state.idempotency_keys.turn((caller.subject.clone(), key.clone())).await;
     if let Some((id, hash)) = known_task(state, caller, &key, &key_guard).await? {
+=======
+    let mut turn = state.keys.lock((caller.subject.clone(), key.clone())).await;
+    if let Some((id, hash)) = known_task(state, caller, &key, &turn).await? {
+>>>>>>> h-wc
         if hash == body_hash {
-            return Ok(Accepted::Known(id));
+            return Ok(Accepted::Repeated(id));
         }
         return Err(Rejection::IdempotencyKeyReused.into());
     }
@@ -111,8 +116,13 @@ async fn known_task(
     key_guard: &KeyGuard<IdempotentTask>,
 ) -> Result<Option<IdempotentTask>, Problem> {
     let find = |views: &Views| views.find_idempotent(&caller.subject, key).map(|(id, hash)| (id, hash.to_owned()));
+<<<<<<< HEAD
     let in_views = find(&state.reader.views());
     match in_views.or_else(|| key_guard.known().cloned()) {
+=======
+    let shown = find(&state.read.views());
+    match shown.or_else(|| turn.remembered().cloned()) {
+>>>>>>> h-wc
         Some(known) => Ok(Some(known)),
         None => Ok(create::find_claimed(&state.registry, &caller.subject, key).await?),
     }

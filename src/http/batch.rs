@@ -90,7 +90,7 @@ async fn create_items(state: &AppState, caller: &Caller, items: Vec<Value>) -> V
     }
     for (index, accepted) in accepted {
         let id = accepted.map(|accepted| match accepted {
-            Accepted::New(id, _) | Accepted::Known(id) | Accepted::Held(id) => id,
+            Accepted::New(id, _) | Accepted::Repeated(id) | Accepted::KeyHeld(id) => id,
         });
         results[index] = Some(id);
     }

@@ -32,8 +32,13 @@ pub async fn create(
     let body = json::read_optional(&request, payload, json::BODY_MAX).await?;
     let body = body.ok_or_else(|| Problem::malformed_json("a body is needed"))?;
     match accept(&state, &caller, body, key).await? {
+<<<<<<< HEAD
         Accepted::Known(id) | Accepted::Held(id) => {
             respond_with_page(StatusCode::OK, &page_at_least(&state, id, Revision(0)).await?)
+=======
+        Accepted::Repeated(id) | Accepted::KeyHeld(id) => {
+            answer_page(StatusCode::OK, &page_since(&state, id, Revision(0)).await?)
+>>>>>>> h-wc
         }
         Accepted::New(id, receipt) => {
             let mut response = respond_with_page(StatusCode::CREATED, &page_after(&state, id, &receipt).await?)?;

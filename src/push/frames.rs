@@ -75,7 +75,7 @@ pub fn counters(previous: Position, counters: &Counters) -> String {
 pub fn tasks<'a>(views: &Views, ids: impl IntoIterator<Item = &'a TaskId>, capacity: &Capacity) -> String {
     let mut rows: Vec<_> = ids.into_iter().filter_map(|id| views.get(*id)).collect();
     rows.sort_by_key(|row| row.created_position());
-    let items = rows.into_iter().map(|row| row.doc(capacity.waiting(row), views.live_progress(row.id()))).collect();
+    let items = rows.into_iter().map(|row| row.doc(capacity.waiting_for(row), views.live_progress(row.id()))).collect();
     Frame::Tasks { position: views.position(), items }.text()
 }
 

@@ -301,10 +301,10 @@ impl Creator {
         match answer {
             // The next run must find that this one holds their unique key.
             Ok(Accepted::New(_, receipt)) => _ = self.read.wait_for_revision(id, receipt.revision).await,
-            Ok(Accepted::Held(holder)) => {
+            Ok(Accepted::KeyHeld(holder)) => {
                 tracing::info!(%schedule, %nominal, %holder, "a run is left out: the former task is not final");
             }
-            Ok(Accepted::Known(_)) | Err(ExecuteError::Rejected(Rejection::AlreadyExists)) => {}
+            Ok(Accepted::Repeated(_)) | Err(ExecuteError::Rejected(Rejection::AlreadyExists)) => {}
             Err(error) if is_transient(&error) => return Err(error),
             Err(why) => tracing::error!(%schedule, %nominal, %why, "a schedule's task can't be created"),
         }

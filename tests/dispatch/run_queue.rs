@@ -165,9 +165,9 @@ fn workers_get_only_what_they_offer_and_the_servers_own_kinds_only_by_name() {
     fixture.not_written(other);
     let wants =
         |kind: &str, queue: &str| WorkOffer { kinds: Some(vec![kind.into()]), queues: Some(vec![queue.into()]) };
-    assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("b", "default"), Executor::Elsewhere), None);
-    assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("a", "slow"), Executor::Elsewhere), None);
-    assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("b", "slow"), Executor::Elsewhere), Some(other));
+    assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("b", "default"), Executor::Remote), None);
+    assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("a", "slow"), Executor::Remote), None);
+    assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("b", "slow"), Executor::Remote), Some(other));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use actix::{Actor, Addr, Arbiter};
 use futures_util::future::join_all;
 use taskbell::dispatch::capacity::Capacity;
 use taskbell::dispatch::dispatcher::Dispatcher;
-use taskbell::dispatch::messages::{Given, Take};
+use taskbell::dispatch::messages::{GrantedLeases, TakeLeases};
 use taskbell::dispatch::policies::KindPolicies;
 use taskbell::projection::metrics::{Meter, Metrics};
 use taskbell::projection::projector::Projector;
@@ -56,14 +56,14 @@ impl World {
         Self { registry, read, dispatcher, thread }
     }
 
-    async fn take(&self) -> Given {
+    async fn take(&self) -> GrantedLeases {
         let (answer, given) = oneshot::channel();
-        let take = Take {
+        let take = TakeLeases {
             worker: "w-1".to_owned(),
-            wants: WorkOffer::default(),
+            offer: WorkOffer::default(),
             max: 1,
             wait: Duration::from_mins(10),
-            gone: Box::new(|| false),
+            is_closed: Box::new(|| false),
             answer,
         };
         soon(self.dispatcher.send(take)).await.unwrap();
@@ -75,7 +75,7 @@ impl World {
         let mut got = HashMap::new();
         for _ in 0..attempts {
             let mut given = self.take().await;
-            given.delivery.arrived();
+            given.delivery.mark_arrived();
             for lease in given.leases {
                 *got.entry(lease.task).or_default() += 1;
                 soon(self.registry.execute(command(lease.task, 3, succeed(lease.attempt, "done")))).await.unwrap();

@@ -7,8 +7,10 @@ use std::time::Duration;
 use actix::{Actor, Addr, Context, Handler};
 use taskbell::dispatch::capacity::Capacity;
 use taskbell::dispatch::dispatcher::Dispatcher;
-use taskbell::dispatch::lease_table::{HeartbeatReply, LeaseHeartbeat};
-use taskbell::dispatch::messages::{Assign, Direct, Directive, Given, Granted, Heartbeat, Offer, Take};
+use taskbell::dispatch::lease_table::{HeartbeatDirectives, LeaseRenewal};
+use taskbell::dispatch::messages::{
+    Assign, AttemptDirective, Directive, GrantedLease, GrantedLeases, Heartbeat, LocalOffer, TakeLeases,
+};
 use taskbell::dispatch::policies::KindPolicies;
 use taskbell::projection::subscribers::Update;
 use taskbell::store::{StreamName, now};
@@ -59,25 +61,27 @@ impl World {
         self.missed().await;
     }
 
-    async fn take(&self) -> oneshot::Receiver<Given> {
+    async fn take(&self) -> oneshot::Receiver<GrantedLeases> {
         let (answer, given) = oneshot::channel();
         let (worker, wants, gone) = ("w-1".to_owned(), WorkOffer::default(), Box::new(|| false));
-        soon(self.dispatcher.send(Take { worker, wants, max: 9, wait: LONG, gone, answer })).await.unwrap();
+        soon(self.dispatcher.send(TakeLeases { worker, offer: wants, max: 9, wait: LONG, is_closed: gone, answer }))
+            .await
+            .unwrap();
         given
     }
 
     /// A new task that a worker outside the process executes; the views show it as queued.
-    async fn lease(&self) -> Granted {
+    async fn lease(&self) -> GrantedLease {
         self.task().await;
         self.missed().await;
         granted(self.take().await).await
     }
 
-    async fn heartbeat(&self, lease: &Granted) -> oneshot::Receiver<HeartbeatReply> {
+    async fn heartbeat(&self, lease: &GrantedLease) -> oneshot::Receiver<HeartbeatDirectives> {
         let (answer, reply) = oneshot::channel();
         let secret = blake3::hash(lease.secret.as_bytes()).to_hex().to_string();
-        let beats = vec![LeaseHeartbeat { task: lease.task, attempt: lease.attempt, secret, seen: None }];
-        let heartbeat = Heartbeat { worker: "w-1".to_owned(), beats, wait: LONG, answer };
+        let beats = vec![LeaseRenewal { task: lease.task, attempt: lease.attempt, secret_hash: secret, seen: None }];
+        let heartbeat = Heartbeat { worker: "w-1".to_owned(), leases: beats, wait: LONG, answer };
         soon(self.dispatcher.send(heartbeat)).await.unwrap();
         reply
     }
@@ -90,14 +94,14 @@ impl World {
 }
 
 /// The only lease of the answer, which arrives at its worker.
-async fn granted(given: oneshot::Receiver<Given>) -> Granted {
+async fn granted(given: oneshot::Receiver<GrantedLeases>) -> GrantedLease {
     let mut given = soon(given).await.unwrap();
-    given.delivery.arrived();
+    given.delivery.mark_arrived();
     let [lease] = &given.leases[..] else { panic!("{given:?}") };
     lease.clone()
 }
 
-async fn directives(reply: oneshot::Receiver<HeartbeatReply>) -> Vec<(usize, Directive)> {
+async fn directives(reply: oneshot::Receiver<HeartbeatDirectives>) -> Vec<(usize, Directive)> {
     soon(reply).await.unwrap().directives
 }
 
@@ -145,7 +149,7 @@ async fn a_lease_whose_start_the_views_do_not_show_yet_is_not_lost() {
 /// The worker inside the process: passes on to the test what it gets.
 struct Local {
     assigned: mpsc::UnboundedSender<Assign>,
-    directed: mpsc::UnboundedSender<Direct>,
+    directed: mpsc::UnboundedSender<AttemptDirective>,
 }
 
 impl Actor for Local {
@@ -160,26 +164,26 @@ impl Handler<Assign> for Local {
     }
 }
 
-impl Handler<Direct> for Local {
+impl Handler<AttemptDirective> for Local {
     type Result = ();
 
-    fn handle(&mut self, direct: Direct, _: &mut Context<Self>) {
+    fn handle(&mut self, direct: AttemptDirective, _: &mut Context<Self>) {
         let _ = self.directed.send(direct);
     }
 }
 
 /// An attempt in the process, whose start the views don't show yet, and the directives for it.
-async fn local_attempt(world: &World) -> (Assign, mpsc::UnboundedReceiver<Direct>) {
+async fn local_attempt(world: &World) -> (Assign, mpsc::UnboundedReceiver<AttemptDirective>) {
     let ((assigned, mut assigns), (directed, directs)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
     let local = Local { assigned, directed }.start();
     world.task().await;
     world.missed().await;
-    let offer = Offer {
+    let offer = LocalOffer {
         worker: "local/test/1".to_owned(),
         kinds: vec![KINDS[0].to_owned()],
         slots: 1,
-        assign: local.clone().recipient(),
-        direct: local.recipient(),
+        assignments: local.clone().recipient(),
+        directives: local.recipient(),
     };
     soon(world.dispatcher.send(offer)).await.unwrap();
     (soon(assigns.recv()).await.unwrap(), directs)
@@ -215,7 +219,7 @@ async fn an_attempt_that_another_server_started_meanwhile_gets_its_directives() 
     world.executes(task, Command::Start { worker: "w-1".to_owned(), lease }).await;
     world.miss().await;
     let created = Arc::new(plain("ann", "a task"));
-    let reply = world.heartbeat(&Granted { task, attempt: 1, secret, created, left: LONG }).await;
+    let reply = world.heartbeat(&GrantedLease { task, attempt: 1, secret, created, left: LONG }).await;
     world.executes(task, cancel(None)).await;
     world.miss().await;
     assert_eq!(directives(reply).await, [(0, Directive::Cancel)]);

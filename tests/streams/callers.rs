@@ -25,7 +25,7 @@ async fn give_up_after(polls: usize, future: impl Future) {
 async fn a_caller_that_goes_away_leaves_its_command_in_the_log_once_or_not_at_all_and_the_next_is_answered() {
     let store = EventStore::memory();
     let own_thread = registry(&store, 1);
-    let this_thread = own_thread.hosted_here();
+    let this_thread = own_thread.host_shard_here();
     for polls in 0..200 {
         let task = new_task();
         for registry in [&own_thread, &this_thread] {
@@ -70,8 +70,8 @@ async fn a_thread_that_hosts_a_shard_gives_its_tasks_ids_of_that_shard() {
     for host in &hosts {
         let shared = registry.clone();
         let tasks: Vec<TaskId> = on(host, async move || {
-            let hosted = shared.hosted_here();
-            let again = hosted.hosted_here();
+            let hosted = shared.host_shard_here();
+            let again = hosted.host_shard_here();
             (0..100).map(|n| if n % 2 == 0 { hosted.new_task_id() } else { again.new_task_id() }).collect()
         })
         .await;
@@ -91,7 +91,7 @@ async fn the_tasks_of_a_host_that_has_ended_are_still_served() {
     let registry = registry(&store, 2);
     let (host, shared) = (Arbiter::new(), registry.clone());
     let tasks: Vec<TaskId> = on(&host, async move || {
-        let hosted = shared.hosted_here();
+        let hosted = shared.host_shard_here();
         let tasks: Vec<TaskId> = (0..50).map(|_| hosted.new_task_id()).collect();
         for task in &tasks[..25] {
             hosted.execute(create(*task)).await.unwrap();
@@ -115,7 +115,7 @@ async fn the_tasks_of_a_host_that_has_ended_are_still_served() {
     assert_eq!(store.head().position.0, 75);
     let (next, shared) = (Arbiter::new(), registry.clone());
     let created = on(&next, async move || {
-        let hosted = shared.hosted_here();
+        let hosted = shared.host_shard_here();
         let task = hosted.new_task_id();
         hosted.execute(create(task)).await.map(|receipt| receipt.revision)
     });

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use futures_util::future::join_all;
 use taskbell::store::{EventStore, LogEvent, now};
-use taskbell::streams::claims::record::Key;
+use taskbell::streams::claims::record::ClaimKey;
 use taskbell::streams::create::{Accepted, CommittedViews, UniqueKeys, create, find_claimed, retry};
 use taskbell::streams::messages::{Execute, ExecuteError, Receipt};
 use taskbell::streams::registry::Registry;
@@ -146,8 +146,8 @@ fn idempotency(key: &str, body: &str) -> Idempotency {
 fn shown(answer: &Result<Accepted, ExecuteError>) -> (&'static str, Option<TaskId>) {
     match answer {
         Ok(Accepted::New(id, _)) => ("new", Some(*id)),
-        Ok(Accepted::Known(id)) => ("known", Some(*id)),
-        Ok(Accepted::Held(id)) => ("held", Some(*id)),
+        Ok(Accepted::Repeated(id)) => ("known", Some(*id)),
+        Ok(Accepted::KeyHeld(id)) => ("held", Some(*id)),
         Err(ExecuteError::Rejected(Rejection::IdempotencyKeyReused)) => ("reused", None),
         Err(ExecuteError::Rejected(Rejection::AlreadyExists)) => ("exists", None),
         Err(error) => panic!("{error}"),
@@ -377,7 +377,7 @@ async fn a_log_of_one_server_has_no_claims() {
     let store = EventStore::memory();
     let node = Node { registry: registry(&store, 1), store: store.clone(), keys: UniqueKeys::default() };
     node.create(both("nightly", "k", "body")).await.unwrap();
-    for key in [Key::unique("ann", "nightly"), Key::idempotency("ann", "k")] {
+    for key in [ClaimKey::unique("ann", "nightly"), ClaimKey::idempotency("ann", "k")] {
         assert!(store.read_aside_last(key.stream()).await.unwrap().is_none());
     }
 }

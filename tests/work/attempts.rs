@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use taskbell::dispatch::messages::{Assign, Direct, Directive};
+use taskbell::dispatch::messages::{Assign, AttemptDirective, Directive};
 use taskbell::task::event::{Created, Event, Outcome, ReleasedReason};
 use taskbell::work::{Context, Done, Drain, Failure, Handler, Handlers, NotRegistered};
 
@@ -240,7 +240,7 @@ async fn an_attempt_that_is_lost_while_it_waits_for_its_predecessor_never_starts
         bench.direct(task, Directive::Lost).await;
         let created = Arc::new(created());
         bench.worker.send(Assign { task, attempt: 2, created }).await.unwrap();
-        bench.worker.send(Direct { task, attempt: 2, directive: Directive::Lost }).await.unwrap();
+        bench.worker.send(AttemptDirective { task, attempt: 2, directive: Directive::Lost }).await.unwrap();
         leave.open();
         let mut stopped = [stopped(&mut bench).await, stopped(&mut bench).await];
         stopped.sort_unstable();

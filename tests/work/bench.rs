@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Context as Ctx, Message};
 use serde_json::Value;
-use taskbell::dispatch::messages::{Assign, Direct, Directive, Offer, Stopped};
+use taskbell::dispatch::messages::{Assign, AttemptDirective, AttemptStopped, Directive, LocalOffer};
 use taskbell::projection::projector::NoteProgress;
 use taskbell::store::Meta;
 use taskbell::streams::messages::{Execute, ExecuteError, Receipt};
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A message that the desk received.
 pub enum Said {
-    Offered(Offer),
+    Offered(LocalOffer),
     /// A command of the worker recorded these events.
     Recorded(Vec<Event>, Meta),
     Refused(Command, ExecuteError),
@@ -90,8 +90,8 @@ macro_rules! reports {
         }
     };
 }
-reports!(Offer, Said::Offered);
-reports!(Stopped, |stopped: Stopped| Said::Stopped(stopped.attempt));
+reports!(LocalOffer, Said::Offered);
+reports!(AttemptStopped, |stopped: AttemptStopped| Said::Stopped(stopped.attempt));
 reports!(NoteProgress, |note: NoteProgress| Said::Noted(note.progress));
 
 impl actix::Handler<Fail> for Desk {
@@ -199,7 +199,7 @@ impl Bench {
     }
 
     pub async fn direct(&self, task: TaskId, directive: Directive) {
-        self.worker.send(Direct { task, attempt: 1, directive }).await.unwrap();
+        self.worker.send(AttemptDirective { task, attempt: 1, directive }).await.unwrap();
     }
 
     /// Requests a cancel, and sends the directive that the dispatcher would send.

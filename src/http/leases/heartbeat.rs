@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::checks::{LEASES_MAX, check_wait, check_worker};
 use super::token::LeaseToken;
-use crate::dispatch::lease_table::{HeartbeatReply, LeaseHeartbeat};
+use crate::dispatch::lease_table::{HeartbeatDirectives, LeaseRenewal};
 use crate::dispatch::messages::{Directive, Heartbeat};
 use crate::http::AppState;
 use crate::http::plumbing::error::Problem;
@@ -53,9 +53,14 @@ struct CheckedHeartbeat {
     wait: Duration,
     /// The texts of the leases, as they were sent.
     tokens: Vec<String>,
+<<<<<<< HEAD
     /// The parsed leases, in the order of `tokens`.
     heartbeats: Vec<LeaseHeartbeat>,
     /// The index of a lease, and the progress of its attempt.
+=======
+    heartbeats: Vec<LeaseRenewal>,
+    /// Place of the lease, and its progress.
+>>>>>>> h-wc
     progress: Vec<(usize, Progress)>,
 }
 
@@ -93,10 +98,16 @@ pub async fn heartbeat(
         .filter_map(|(index, progress)| send_progress(&state, &worker, &heartbeats[index], progress));
     join_all(stored).await;
     let (answer, reply) = oneshot::channel();
+<<<<<<< HEAD
     // This waits until the dispatcher's mailbox has room. If the dispatcher has stopped, the message is dropped with the sender
     // of its response, and `reply` ends with an error.
     let _ = state.dispatcher.send(Heartbeat { worker, beats: heartbeats, wait, answer }).await;
     let HeartbeatReply { directives, left } =
+=======
+    // Waits for room in the dispatcher's mailbox. If the dispatcher is gone, the answer's sender is dropped with the message.
+    let _ = state.dispatcher.send(Heartbeat { worker, leases: heartbeats, wait, answer }).await;
+    let HeartbeatDirectives { directives, left } =
+>>>>>>> h-wc
         reply.await.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
     let doc =
         |(index, directive): (usize, Directive)| Some(DirectiveDoc { lease: tokens.get(index)?.clone(), directive });
@@ -118,9 +129,15 @@ impl HeartbeatBody {
         for (index, json::Object(HeartbeatLease { lease, progress, seen })) in leases.into_iter().enumerate() {
             match LeaseToken::parse(&lease, &format!("/leases/{index}/lease")) {
                 Ok(LeaseToken { task, attempt, hash }) => {
+<<<<<<< HEAD
                     let progress = progress.and_then(|progress| progress.0.check(index, &mut invalid));
                     all_progress.extend(progress.map(|progress| (index, progress)));
                     heartbeats.push(LeaseHeartbeat { task, attempt, secret: hash, seen });
+=======
+                    let progress = progress.and_then(|progress| progress.0.check(place, &mut invalid));
+                    all_progress.extend(progress.map(|progress| (place, progress)));
+                    heartbeats.push(LeaseRenewal { task, attempt, secret_hash: hash, seen });
+>>>>>>> h-wc
                     tokens.push(lease);
                 }
                 Err(problem) => invalid.extend(problem.errors),
@@ -155,11 +172,19 @@ impl ProgressBody {
 fn send_progress(
     state: &AppState,
     worker: &str,
-    heartbeat: &LeaseHeartbeat,
+    heartbeat: &LeaseRenewal,
     progress: Progress,
 ) -> Option<RecipientRequest<NoteProgress>> {
+<<<<<<< HEAD
     let LeaseHeartbeat { task, attempt, ref secret, .. } = *heartbeat;
     let is_holder = |row: &Row| row.attempt() == attempt && row.lease() == Some(secret) && row.worker() == Some(worker);
     let is_held = state.reader.views().get(task).is_some_and(is_holder);
     is_held.then(|| state.progress_recipient.send(NoteProgress { task, attempt, progress }))
+=======
+    let LeaseRenewal { task, attempt, ref secret_hash, .. } = *heartbeat;
+    let is_holder =
+        |row: &Row| row.attempt() == attempt && row.lease() == Some(secret_hash) && row.worker() == Some(worker);
+    let holds = state.read.views().get(task).is_some_and(is_holder);
+    holds.then(|| state.progress.send(NoteProgress { task, attempt, progress }))
+>>>>>>> h-wc
 }

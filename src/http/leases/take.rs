@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::checks::{LEASES_MAX, WAIT_MAX_S, check_names, check_wait, check_worker};
-use crate::dispatch::messages::{Given, Granted, Take};
+use crate::dispatch::messages::{GrantedLease, GrantedLeases, TakeLeases};
 use crate::http::AppState;
 use crate::http::plumbing::connection::{ClientConnection, LeaseResponseBody};
 use crate::http::plumbing::error::{Problem, Refusal};
@@ -84,10 +84,17 @@ pub async fn take(
         let connection = connection.clone();
         move || connection.is_gone()
     });
+<<<<<<< HEAD
     // This waits until the dispatcher's mailbox has room. If the dispatcher has stopped, the message is dropped with the sender
     // of its response, and `given` ends without leases.
     let _ = state.dispatcher.send(Take { worker, wants, max, wait, gone, answer }).await;
     let Given { leases, delivery } = given.await.unwrap_or_default();
+=======
+    // Waits for room in the dispatcher's mailbox. If the dispatcher is gone, the answer's sender is dropped with the message.
+    let _ = state.dispatcher.send(TakeLeases { worker, offer: wants, max, wait, is_closed: gone, answer }).await;
+    // A dispatcher that has stopped grants nothing.
+    let GrantedLeases { leases, delivery } = given.await.unwrap_or_default();
+>>>>>>> h-wc
     if leases.is_empty() {
         require_writable_log(&state)?;
     }
@@ -129,10 +136,16 @@ impl TakeBody {
 }
 
 impl<'a> LeaseDoc<'a> {
+<<<<<<< HEAD
     /// `granted_at` is when the lease was granted, by both clocks. Since then the request has waited for the views, so less of
     /// the lease's time is left.
     fn new(granted: &'a Granted, (granted_at, granted_time): (Instant, Timestamp)) -> Self {
         let Granted { task, attempt, secret, created, left } = granted;
+=======
+    /// The lease has lived since it was granted, while this answer waited for the views.
+    fn new(granted: &'a GrantedLease, (granted_at, granted_time): (Instant, Timestamp)) -> Self {
+        let GrantedLease { task, attempt, secret, created, left } = granted;
+>>>>>>> h-wc
         Self {
             lease: format!("{task}.{attempt}.{secret}"),
             task_id: *task,

@@ -63,7 +63,7 @@ impl MessageBody for LeaseResponseBody {
     ) -> Poll<Option<Result<actix_web::web::Bytes, Self::Error>>> {
         let next = Pin::new(&mut self.body).poll_next(cx);
         if let Poll::Ready(None) = next {
-            self.delivery.arrived();
+            self.delivery.mark_arrived();
         }
         next
     }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::attempt::Attempt;
 use super::report::{Reporter, stopped_unasked};
-use crate::dispatch::messages::{Offer, Stopped};
+use crate::dispatch::messages::{AttemptStopped, LocalOffer};
 use crate::projection::projector::NoteProgress;
 use crate::store::{AppendError, Meta, ReadError, Via, now};
 use crate::streams::messages::{Execute, ExecuteError};
@@ -28,9 +28,9 @@ pub struct WorkerChannels {
     /// The write side, for all commands.
     pub execute: Recipient<Execute>,
     /// The dispatcher, for what the worker can execute.
-    pub offer: Recipient<Offer>,
+    pub offer: Recipient<LocalOffer>,
     /// The dispatcher, for slots that become free.
-    pub stopped: Recipient<Stopped>,
+    pub stopped: Recipient<AttemptStopped>,
     /// The projector, for progress.
     pub progress: Recipient<NoteProgress>,
 }
@@ -53,7 +53,7 @@ impl Reporter for WorkerChannels {
 
     fn release(&self, attempt: &Attempt, settled: bool) {
         if settled {
-            self.stopped.do_send(Stopped { task: attempt.task, attempt: attempt.number });
+            self.stopped.do_send(AttemptStopped { task: attempt.task, attempt: attempt.number });
         }
     }
 }

@@ -17,7 +17,7 @@ use super::drive::{drive, hand_back};
 use super::handler::Handler;
 use super::outcome::{Done, Failure};
 use super::registry::Handlers;
-use crate::dispatch::messages::{Assign, Direct, Directive, Offer};
+use crate::dispatch::messages::{Assign, AttemptDirective, Directive, LocalOffer};
 use crate::projection::projector::Stop;
 use crate::task::TaskId;
 
@@ -69,12 +69,12 @@ impl LocalWorker {
 
     fn offer(&self, slots: usize, ctx: &actix::Context<Self>) {
         let me = ctx.address();
-        self.channels.offer.do_send(Offer {
+        self.channels.offer.do_send(LocalOffer {
             worker: self.channels.worker.clone(),
             kinds: self.handlers.kinds().map(str::to_owned).collect(),
             slots,
-            assign: me.clone().recipient(),
-            direct: me.recipient(),
+            assignments: me.clone().recipient(),
+            directives: me.recipient(),
         });
     }
 
@@ -124,10 +124,10 @@ impl actix::Handler<Assign> for LocalWorker {
     }
 }
 
-impl actix::Handler<Direct> for LocalWorker {
+impl actix::Handler<AttemptDirective> for LocalWorker {
     type Result = ();
 
-    fn handle(&mut self, direct: Direct, _: &mut Self::Context) {
+    fn handle(&mut self, direct: AttemptDirective, _: &mut Self::Context) {
         let Some(attempt) = self.running.get(&(direct.task, direct.attempt)) else { return };
         match direct.directive {
             Directive::Cancel => attempt.request_cancel(),

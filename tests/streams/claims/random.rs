@@ -34,7 +34,7 @@ fn steps(rng: &mut StdRng, tasks: &[TaskId]) -> Vec<Step> {
 async fn take(node: &Node, step: Step) -> Option<TaskId> {
     match step {
         Step::Create(created) => match node.create(*created).await {
-            Ok(Accepted::New(id, _) | Accepted::Known(id) | Accepted::Held(id)) => Some(id),
+            Ok(Accepted::New(id, _) | Accepted::Repeated(id) | Accepted::KeyHeld(id)) => Some(id),
             Err(ExecuteError::Rejected(Rejection::IdempotencyKeyReused)) => None,
             Err(error) => panic!("{error}"),
         },
