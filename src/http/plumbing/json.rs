@@ -6,66 +6,42 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use actix_web::HttpRequest;
-use actix_web::http::StatusCode;
-use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::{BytesMut, Payload};
-use futures_util::StreamExt;
+use actix_web::web::Payload;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::error::{Problem, Refusal};
-use super::query::Fields;
+use super::body;
+pub use super::body::{BATCH_MAX, BODY_MAX};
+use super::error::Problem;
 use crate::task::Invalid;
 
-/// The largest body, in bytes.
-pub const BODY_MAX: usize = 1024 * 1024;
-/// The largest body of a batch, in bytes.
-pub const BATCH_MAX: usize = 16 * 1024 * 1024;
 /// The most values in a body. A batch of 1,000 requests that use all fields has fewer. This many values take about 50 MB of
 /// memory.
 const VALUES_MAX: usize = 1_000_000;
 /// The deepest nesting.
 const DEPTH_MAX: usize = 32;
-/// The time within which a body must arrive.
-const ARRIVAL_MAX: Duration = Duration::from_secs(30);
 
 /// Reads the body of the request as JSON; `None` if the body is empty. `max` is the largest accepted body in bytes.
 ///
 /// # Errors
 /// 400 `malformed_json`, 408, 413 `too_large`, 415, 422 `invalid_request`.
 pub async fn read_optional(request: &HttpRequest, payload: Payload, max: usize) -> Result<Option<Value>, Problem> {
-    let bytes = tokio::time::timeout(ARRIVAL_MAX, collect_bytes(payload, max))
-        .await
-        .map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::unsupported_media_type());
-    }
-    parse(&bytes).map(Some)
+    body::receive_optional(request, payload, max, parse).await
 }
 
 /// Reads the body of the request as a value of type `T`. The request must have a body and no query parameters.
 ///
 /// # Errors
 /// As [`read_optional`]; 400 if there is no body; 422 if a field is invalid or there are query parameters.
-pub async fn read_body<T: DeserializeOwned>(request: &HttpRequest, payload: Payload, max: usize) -> Result<T, Problem> {
-    decode(read_required(request, payload, max).await?)
-}
-
-/// Reads the body of a request that must have a body and no query parameters.
-async fn read_required(request: &HttpRequest, payload: Payload, max: usize) -> Result<Value, Problem> {
-    Fields::from_query(request.query_string())?.refuse_unknown()?;
-    let body = read_optional(request, payload, max).await?;
-    body.ok_or_else(|| Problem::malformed_json("a body is needed"))
+pub async fn read_body<T>(request: &HttpRequest, payload: Payload, max: usize) -> Result<T, Problem>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    body::receive(request, payload, max, |bytes| parse(bytes).and_then(decode)).await
 }
 
 /// Reads the items of a batch, whose body is `{"items": […]}`. The request must have no query parameters. The items are not
@@ -74,31 +50,22 @@ async fn read_required(request: &HttpRequest, payload: Payload, max: usize) -> R
 /// # Errors
 /// As [`read_body`], with [`BATCH_MAX`] as the largest body.
 pub async fn read_items(request: &HttpRequest, payload: Payload) -> Result<Vec<Value>, Problem> {
+    body::receive(request, payload, BATCH_MAX, |bytes| parse(bytes).and_then(items)).await
+}
+
+fn items(mut body: Value) -> Result<Vec<Value>, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Batch {
         items: Vec<Value>,
     }
 
-    let mut body = read_required(request, payload, BATCH_MAX).await?;
     if let Some(fields) = body.as_object_mut().filter(|fields| fields.len() == 1)
         && let Some(Value::Array(items)) = fields.get_mut("items")
     {
         return Ok(std::mem::take(items));
     }
     decode::<Batch>(body).map(|batch| batch.items)
-}
-
-async fn collect_bytes(mut payload: Payload, max: usize) -> Result<BytesMut, Problem> {
-    let mut bytes = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| Problem::new(Refusal::BadRequest, format!("the body broke off: {error}")))?;
-        if bytes.len() + chunk.len() > max {
-            return Err(Problem::too_large(format!("a body has at most {max} bytes here")));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
 }
 
 /// Parses strict JSON.

@@ -1,6 +1,7 @@
-//! The modules that all resources share. [`middleware`], [`connection`], [`caller`], [`query`], [`json`] and [`request`] read
-//! requests. [`response`] and [`error`] write responses.
+//! The modules that all resources share. [`middleware`], [`connection`], [`caller`], [`query`], [`body`], [`json`] and
+//! [`request`] read requests. [`response`] and [`error`] write responses.
 
+pub mod body;
 pub mod caller;
 pub mod connection;
 pub mod error;
