@@ -85,7 +85,7 @@ pub async fn current_page(state: &AppState, id: TaskId) -> Result<TaskPage, Prob
 /// 404; 500 or 503 where the log can't be read.
 pub async fn page_since(state: &AppState, id: TaskId, at_least: Revision) -> Result<TaskPage, Problem> {
     let stream = StreamName::task(id);
-    let mut events = state.store.read_received(&stream, at_least).await?;
+    let mut events = state.store.read_stream_at_least(&stream, at_least).await?;
     loop {
         let upto = {
             let views = state.read.views();
@@ -98,7 +98,7 @@ pub async fn page_since(state: &AppState, id: TaskId, at_least: Revision) -> Res
         };
         // Between the two reads the row has moved on: it may show an end whose result was not read yet.
         let read = events.len();
-        events = state.store.read_received(&stream, upto).await?;
+        events = state.store.read_stream_at_least(&stream, upto).await?;
         if events.len() == read {
             break;
         }

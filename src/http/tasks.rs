@@ -110,7 +110,7 @@ pub async fn events(state: web::Data<AppState>, request: HttpRequest) -> Result<
     let id = id_in_path(&request)?;
     wait_for_min_position(&state, Fields::of_query(request.query_string())?).await?;
     let shown = state.read.views().get(id).map_or(Revision(0), Row::revision);
-    let items = state.store.read_received(&StreamName::task(id), shown).await?;
+    let items = state.store.read_stream_at_least(&StreamName::task(id), shown).await?;
     let position = items.last().map(|recorded| recorded.position).ok_or_else(Problem::not_found)?;
     answer_at(StatusCode::OK, position, &List { items, ends: None, position })
 }

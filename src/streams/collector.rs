@@ -101,7 +101,7 @@ impl Collector {
 
     /// The events of a stream from a revision on.
     pub(super) async fn read_from(&self, stream: &StreamName, from: Revision) -> Past {
-        self.store.read_past(stream, from).await
+        self.store.read_for_decision(stream, from).await
     }
 
     /// How many appends and how many reads wait for the next flush.
@@ -134,10 +134,10 @@ impl Collector {
 /// Reads the streams in one transaction. Where that fails each is read by itself, so that one that is damaged fails alone; not
 /// where the whole log is away.
 async fn read_each(store: &EventStore, streams: Vec<StreamName>) -> Vec<Past> {
-    match store.read_pasts(streams.clone()).await {
+    match store.read_many_for_decision(streams.clone()).await {
         Ok(pasts) => pasts.into_iter().map(Ok).collect(),
         Err(error) if error.is_transient() && store.health().is_err() => vec![Err(error); streams.len()],
-        Err(_) => join_all(streams.iter().map(|stream| store.read_past(stream, Revision(0)))).await,
+        Err(_) => join_all(streams.iter().map(|stream| store.read_for_decision(stream, Revision(0)))).await,
     }
 }
 

@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::record::{Claim, Key, VERSION};
-use crate::store::aside::AsideExpected;
+use crate::store::auxiliary::AuxiliaryExpected;
 use crate::store::{AppendError, EventStore};
 use crate::streams::messages::ExecuteError;
 use crate::task::TaskId;
@@ -52,7 +52,7 @@ fn begun(key: Key, task: TaskId, body_hash: Option<String>) -> Claim {
 /// Where the log can't be read or written, and where the key is claimed for another task:
 /// [`AppendError::WrongExpectedRevision`].
 pub async fn write(store: &EventStore, claim: &Claim) -> Result<(), ExecuteError> {
-    if claim.write(store, AsideExpected::NoStream).await? {
+    if claim.write(store, AuxiliaryExpected::NoStream).await? {
         return Ok(());
     }
     match Claim::last(store, &claim.key).await? {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
-use crate::store::aside::{AsideEvent, AsideExpected, AsideRecorded, AsideStream};
+use crate::store::auxiliary::{AuxiliaryEvent, AuxiliaryExpected, AuxiliaryStream, NewAuxiliaryEvent};
 use crate::store::{AppendError, EventStore, Hash, LogEvent, Meta, NewEvent, ReadError, codec, new_id};
 use crate::streams::messages::Begin;
 use crate::task::event::Created;
@@ -54,7 +54,7 @@ impl Key {
     /// The stream of the key's claims: `key-` and a BLAKE3 hash over kind, subject and key, each after its length in bytes
     /// (64 bits, little-endian).
     #[must_use]
-    pub fn stream(&self) -> AsideStream {
+    pub fn stream(&self) -> AuxiliaryStream {
         let kind = match self.kind {
             KeyKind::Unique => "unique",
             KeyKind::Idempotency => "idempotency",
@@ -64,7 +64,7 @@ impl Key {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
-        AsideStream::Key(Hash(*hasher.finalize().as_bytes()))
+        AuxiliaryStream::Key(Hash(*hasher.finalize().as_bytes()))
     }
 }
 
@@ -154,15 +154,15 @@ impl Claim {
 
     /// The last claim of the key, and its revision in the key's stream.
     pub(super) async fn last(store: &EventStore, key: &Key) -> Result<Option<(Self, Revision)>, ReadError> {
-        let Some(recorded) = store.read_aside_last(key.stream()).await? else { return Ok(None) };
+        let Some(recorded) = store.read_last_auxiliary(key.stream()).await? else { return Ok(None) };
         Ok(Some((Self::decode(&recorded)?, recorded.revision)))
     }
 
     /// Writes the claim; false where the stream of its key does not end as expected: another claim was faster.
-    pub(super) async fn write(&self, store: &EventStore, expected: AsideExpected) -> Result<bool, AppendError> {
+    pub(super) async fn write(&self, store: &EventStore, expected: AuxiliaryExpected) -> Result<bool, AppendError> {
         let event =
-            AsideEvent { id: new_id(), kind: KIND, data: to_raw_value(self).map_err(|error| not_json(&error))? };
-        match store.append_aside(self.key.stream(), expected, event).await {
+            NewAuxiliaryEvent { id: new_id(), kind: KIND, data: to_raw_value(self).map_err(|error| not_json(&error))? };
+        match store.append_auxiliary(self.key.stream(), expected, event).await {
             Ok(_) => Ok(true),
             Err(AppendError::WrongExpectedRevision { .. }) => Ok(false),
             Err(error) => Err(error),
@@ -173,7 +173,7 @@ impl Claim {
     ///
     /// # Errors
     /// [`ReadError::Damaged`] where the event is no claim, [`ReadError::Unknown`] where a later version of Taskbell wrote it.
-    pub fn decode(recorded: &AsideRecorded) -> Result<Self, ReadError> {
+    pub fn decode(recorded: &AuxiliaryEvent) -> Result<Self, ReadError> {
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,

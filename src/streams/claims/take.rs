@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::record::{Claim, Key, KeyKind};
-use crate::store::aside::AsideExpected;
+use crate::store::auxiliary::AuxiliaryExpected;
 use crate::store::{AppendError, EventStore, LogEvent, Meta, NewEvent, Recorded, StreamName, new_id};
 use crate::streams::messages::{Accepted, Begin, Execute, ExecuteError, Receipt};
 use crate::streams::registry::Registry;
@@ -106,13 +106,13 @@ async fn claim_unique(registry: &Registry, claim: Option<Claim>) -> Result<Optio
     let mut pauses = PAUSES;
     for _ in 0..TRIES_MAX {
         let expected = match Claim::last(registry.store(), &claim.key).await? {
-            None => AsideExpected::NoStream,
+            None => AuxiliaryExpected::NoStream,
             Some((held, revision)) => {
                 let is_same = held.task == claim.task && claim.expected.is_none();
                 if is_open(registry, &held).await? || is_same {
                     return Ok(Some(held.task));
                 }
-                AsideExpected::Revision(revision)
+                AuxiliaryExpected::Revision(revision)
             }
         };
         if claim.write(registry.store(), expected).await? {
@@ -126,7 +126,7 @@ async fn claim_unique(registry: &Registry, claim: Option<Claim>) -> Result<Optio
 /// Claims the idempotency key of this begin, if it has one; answers the claim of another task that has the key.
 async fn claim_idempotency(registry: &Registry, begin: &Begin) -> Result<Option<Claim>, ExecuteError> {
     let Some(claim) = Claim::idempotency(begin)? else { return Ok(None) };
-    if claim.write(registry.store(), AsideExpected::NoStream).await? {
+    if claim.write(registry.store(), AuxiliaryExpected::NoStream).await? {
         return Ok(None);
     }
     let (first, _) = Claim::last(registry.store(), &claim.key).await?.ok_or(OVERTAKEN)?;
@@ -168,7 +168,7 @@ struct Past {
 impl Past {
     async fn read(store: &EventStore, task: TaskId) -> Result<Self, ExecuteError> {
         let mut past = Self::default();
-        for recorded in store.read_past(&StreamName::task(task), Revision(0)).await? {
+        for recorded in store.read_for_decision(&StreamName::task(task), Revision(0)).await? {
             past.apply(&recorded);
         }
         Ok(past)

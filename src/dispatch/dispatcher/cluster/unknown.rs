@@ -52,7 +52,7 @@ impl Dispatcher {
 /// Waits until the views show what the log holds of these attempts' tasks; false where that can't be said.
 async fn are_received(store: EventStore, read: ViewsReader, attempts: Vec<AttemptId>) -> bool {
     for (task, _) in attempts {
-        let Ok(events) = store.read_past(&StreamName::task(task), Revision(0)).await else { return false };
+        let Ok(events) = store.read_for_decision(&StreamName::task(task), Revision(0)).await else { return false };
         if let Some(last) = events.last()
             && !read.wait_for_revision(task, last.revision).await
         {
