@@ -66,7 +66,7 @@ fn one_file_of_the_write_side_appends_to_the_log() {
 
 #[test]
 fn one_file_writes_the_records_of_servers_and_one_the_claims_of_keys() {
-    holds_together(shape::append_aside);
+    holds_together(shape::append_auxiliary);
 }
 
 #[test]

@@ -60,7 +60,10 @@ pub fn run(config: Config) -> Result<(), StartError> {
 
 /// Serves the log to clients of EventStoreDB, where an address is set.
 #[cfg(feature = "eventstore")]
-async fn serve_log(taskbell: &Taskbell, addr: Option<SocketAddr>) -> Result<Option<crate::wire::Server>, StartError> {
+async fn serve_log(
+    taskbell: &Taskbell,
+    addr: Option<SocketAddr>,
+) -> Result<Option<crate::wire::WireServer>, StartError> {
     let Some(addr) = addr else { return Ok(None) };
     let failed = |error| StartError::Io("can't serve the log", io::Error::other(error));
     let server = crate::wire::serve(taskbell.state.store.clone(), addr).await.map_err(failed)?;

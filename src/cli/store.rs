@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use taskbell::internal::store_check::{Finding, Left, check};
+use taskbell::internal::store_check::{Finding, LeftStreams, check};
 
 use super::client::Connect;
 use super::failure::Failure;
@@ -89,8 +89,8 @@ fn millis(time: std::time::Duration) -> u64 {
 }
 
 /// What is left in the database.
-fn rest(left: &Left) -> String {
-    let Left { prefix, streams, events, failure } = left;
+fn rest(left: &LeftStreams) -> String {
+    let LeftStreams { prefix, streams, events, failure } = left;
     let (streams, events) = (out::thousands(streams.len() as u64), out::thousands(*events));
     let made = format!("left behind: {streams} streams with {events} events, whose names begin with {prefix}");
     match failure {
@@ -99,7 +99,7 @@ fn rest(left: &Left) -> String {
     }
 }
 
-fn answer(findings: &[Finding], left: &Left) -> serde_json::Value {
+fn answer(findings: &[Finding], left: &LeftStreams) -> serde_json::Value {
     let checks: Vec<_> = findings
         .iter()
         .map(|Finding { operation, needed, seen, took }| {
@@ -110,7 +110,7 @@ fn answer(findings: &[Finding], left: &Left) -> serde_json::Value {
             json!({"operation": operation, "needed": needed, "holds": holds, "seen": seen, "time_ms": millis(*took)})
         })
         .collect();
-    let Left { prefix, streams, events, failure } = left;
+    let LeftStreams { prefix, streams, events, failure } = left;
     json!({
         "holds": findings.iter().all(|finding| finding.seen.is_ok()),
         "checks": checks,

@@ -86,7 +86,7 @@ pub async fn current_page(state: &AppState, id: TaskId) -> Result<TaskPage, Prob
 /// 404; 500 or 503 if the log can't be read.
 pub async fn page_at_least(state: &AppState, id: TaskId, minimum: Revision) -> Result<TaskPage, Problem> {
     let stream = StreamName::task(id);
-    let mut events = state.store.read_received(&stream, minimum).await?;
+    let mut events = state.store.read_stream_at_least(&stream, minimum).await?;
     loop {
         let row_revision = {
             let views = state.reader.views();
@@ -103,7 +103,7 @@ pub async fn page_at_least(state: &AppState, id: TaskId, minimum: Revision) -> R
         // An event was appended between the two reads, so the row is newer than the events that were read. The row may show
         // that the task has ended, and the result is in an event that was not read yet. So the stream is read again.
         let count_before = events.len();
-        events = state.store.read_received(&stream, row_revision).await?;
+        events = state.store.read_stream_at_least(&stream, row_revision).await?;
         if events.len() == count_before {
             break;
         }

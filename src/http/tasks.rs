@@ -114,7 +114,7 @@ pub async fn events(state: web::Data<AppState>, request: HttpRequest) -> Result<
     let id = id_in_path(&request)?;
     wait_for_min_position(&state, Fields::from_query(request.query_string())?).await?;
     let revision_in_views = state.reader.views().get(id).map_or(Revision(0), Row::revision);
-    let items = state.store.read_received(&StreamName::task(id), revision_in_views).await?;
+    let items = state.store.read_stream_at_least(&StreamName::task(id), revision_in_views).await?;
     let position = items.last().map(|recorded| recorded.position).ok_or_else(Problem::not_found)?;
     respond_at(StatusCode::OK, position, &ItemList { items, page: None, position })
 }

@@ -101,7 +101,7 @@ impl Collector {
 
     /// Reads the events of a stream from this revision on, at once.
     pub(super) async fn read_from(&self, stream: &StreamName, from: Revision) -> ReadResult {
-        self.store.read_past(stream, from).await
+        self.store.read_for_decision(stream, from).await
     }
 
     /// The numbers of appends and of reads that wait for the next flush.
@@ -134,10 +134,10 @@ impl Collector {
 /// Reads the streams in one transaction. If that fails, each is read by itself, so that only the damaged stream fails. If the
 /// whole log is unavailable, all fail at once.
 async fn read_each(store: &EventStore, streams: Vec<StreamName>) -> Vec<ReadResult> {
-    match store.read_pasts(streams.clone()).await {
+    match store.read_many_for_decision(streams.clone()).await {
         Ok(pasts) => pasts.into_iter().map(Ok).collect(),
         Err(error) if error.is_transient() && store.health().is_err() => vec![Err(error); streams.len()],
-        Err(_) => join_all(streams.iter().map(|stream| store.read_past(stream, Revision(0)))).await,
+        Err(_) => join_all(streams.iter().map(|stream| store.read_for_decision(stream, Revision(0)))).await,
     }
 }
 

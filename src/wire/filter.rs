@@ -1,4 +1,4 @@
-//! Filters on the name of the stream or the type of the event.
+//! Filters of `$all` by the name of the stream or the type of the event.
 
 use fancy_regex::{Regex, RegexBuilder};
 
@@ -7,66 +7,67 @@ use super::proto::streams::read_req::options::FilterOptions;
 use super::proto::streams::read_req::options::filter_options::{Expression, Filter, Window};
 use super::refusal::Refusal;
 
-/// Events between two checkpoints where the client leaves the number to the server.
-const WINDOW: u32 = 32;
-/// Longest pattern, in bytes.
+/// The number of events between two checkpoints if the client's request doesn't set it.
+const DEFAULT_WINDOW: u32 = 32;
+/// The longest regular expression, in bytes.
 const PATTERN_MAX: usize = 2048;
-/// Steps of a regular expression on one name: a filter of a client must not stop the server.
+/// The largest number of backtracking steps of a regular expression on one name, so that a client's filter can't block the
+/// server.
 const STEPS_MAX: usize = 20_000;
 
-/// Which events of `$all` a client wants.
+/// The filter of a client's read or subscription.
 #[derive(Debug)]
 pub(super) struct EventFilter {
-    on: Field,
-    pattern: Pattern,
-    /// A subscription gets a checkpoint after so many events, wanted or not.
+    field: FilterField,
+    pattern: FilterPattern,
+    /// A subscription gets a checkpoint after this number of events, whether they match the filter or not.
     pub(super) checkpoint_interval: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Field {
+enum FilterField {
     Stream,
     Kind,
 }
 
 #[derive(Debug)]
-enum Pattern {
+enum FilterPattern {
     Prefixes(Vec<String>),
     Regex(Box<Regex>),
 }
 
 impl EventFilter {
     pub(super) fn parse(options: FilterOptions) -> Result<Self, Refusal> {
-        let (on, expression) = match options.filter {
-            Some(Filter::StreamIdentifier(expression)) => (Field::Stream, expression),
-            Some(Filter::EventType(expression)) => (Field::Kind, expression),
+        let (field, expression) = match options.filter {
+            Some(Filter::StreamIdentifier(expression)) => (FilterField::Stream, expression),
+            Some(Filter::EventType(expression)) => (FilterField::Kind, expression),
             None => return Err(Refusal::Invalid("a filter needs an expression".to_owned())),
         };
         let window = match options.window {
             Some(Window::Max(0)) => return Err(Refusal::Invalid("the window of a filter is at least 1".to_owned())),
             Some(Window::Max(max)) => max,
-            Some(Window::Count(_)) | None => WINDOW,
+            Some(Window::Count(_)) | None => DEFAULT_WINDOW,
         };
         if options.checkpoint_interval_multiplier == 0 {
             return Err(Refusal::Invalid("checkpointIntervalMultiplier is at least 1".to_owned()));
         }
         let checkpoint_interval = u64::from(window) * u64::from(options.checkpoint_interval_multiplier);
-        Ok(Self { on, pattern: Pattern::parse(expression)?, checkpoint_interval })
+        Ok(Self { field, pattern: FilterPattern::parse(expression)?, checkpoint_interval })
     }
 
     pub(super) fn matches(&self, event: &WireEvent) -> Result<bool, Refusal> {
-        let text = match self.on {
-            Field::Stream => &event.stream,
-            Field::Kind => &event.kind,
+        let text = match self.field {
+            FilterField::Stream => &event.stream,
+            FilterField::Kind => &event.kind,
         };
         match &self.pattern {
-            Pattern::Prefixes(prefixes) => Ok(prefixes.iter().any(|prefix| text.starts_with(prefix.as_str()))),
-            Pattern::Regex(regex) => regex.is_match(text.as_ref()).map_err(|error| invalid_pattern(&error)),
+            FilterPattern::Prefixes(prefixes) => Ok(prefixes.iter().any(|prefix| text.starts_with(prefix.as_str()))),
+            FilterPattern::Regex(regex) => regex.is_match(text.as_ref()).map_err(|error| invalid_pattern(&error)),
         }
     }
 }
 
-impl Pattern {
+impl FilterPattern {
     fn parse(expression: Expression) -> Result<Self, Refusal> {
         if expression.regex.is_empty() {
             return Ok(Self::Prefixes(expression.prefix));

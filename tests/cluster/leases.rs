@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use taskbell::store::aside::{AsideEvent, AsideExpected, AsideStream};
+use taskbell::store::auxiliary::{AuxiliaryExpected, AuxiliaryStream, NewAuxiliaryEvent};
 use taskbell::store::{EventStore, new_id, now};
 use taskbell::task::Timestamp;
 use taskbell::task::schedule::{Missed, ScheduleCreated};
@@ -247,8 +247,8 @@ async fn a_server_is_not_ready_once_another_one_has_received_another_event_at_th
             "time": now(), "interval_ms": 1000, "position": position, "hash": hash, "kinds": [], "attempts": [],
         });
         let data = serde_json::value::to_raw_value(&record).unwrap();
-        let event = AsideEvent { id: new_id(), kind: "ServerRecord", data };
-        store.append_aside(AsideStream::Server(other), AsideExpected::Any, event).await.unwrap();
+        let event = NewAuxiliaryEvent { id: new_id(), kind: "ServerRecord", data };
+        store.append_auxiliary(AuxiliaryStream::Server(other), AuxiliaryExpected::Any, event).await.unwrap();
         if status == 503 {
             stale(&one).await;
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use taskbell::store::Hash;
-use taskbell::store::aside::{AsideRecorded, AsideStream};
+use taskbell::store::auxiliary::{AuxiliaryEvent, AuxiliaryStream};
 use taskbell::streams::claims::record::{Claim, ClaimKey, KIND, VERSION};
 use taskbell::task::Revision;
 use uuid::Uuid;
@@ -19,8 +19,8 @@ fn example_claim() -> Value {
 
 fn decode(claim: &Value) -> Result<Claim, String> {
     let data = serde_json::value::to_raw_value(claim).unwrap();
-    let stream = AsideStream::Key(Hash::ZERO);
-    let recorded = AsideRecorded { stream, revision: Revision(0), id: Uuid::nil(), kind: KIND.to_owned(), data };
+    let stream = AuxiliaryStream::Key(Hash::ZERO);
+    let recorded = AuxiliaryEvent { stream, revision: Revision(0), id: Uuid::nil(), kind: KIND.to_owned(), data };
     Claim::decode(&recorded).map_err(|error| error.to_string())
 }
 

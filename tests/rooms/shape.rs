@@ -70,11 +70,11 @@ pub(crate) fn one_append(sources: &[Source]) -> Found {
     }
 }
 
-/// `append_aside` is called in one file of `dispatch/`, which writes the records of servers, in one of `streams/`, which
+/// `append_auxiliary` is called in one file of `dispatch/`, which writes the records of servers, in one of `streams/`, which
 /// writes the claims of keys, and in `log import`.
-pub(crate) fn append_aside(sources: &[Source]) -> Found {
+pub(crate) fn append_auxiliary(sources: &[Source]) -> Found {
     let calling = sources.iter().filter(|source| !source.path.starts_with("store/") && source.path != LOG_IMPORT);
-    let calls = |source: &Source| calls(source, |name, _, _| name == "append_aside");
+    let calls = |source: &Source| calls(source, |name, _, _| name == "append_auxiliary");
     let found: Vec<(&str, Found)> = calling
         .map(|source| (source.room().unwrap_or_default(), calls(source)))
         .filter(|(_, calls)| !calls.is_empty())

@@ -142,7 +142,7 @@ async fn an_append_whose_answer_never_comes_has_an_unknown_outcome_and_a_read_te
     assert!(matches!(&answer, Err(error @ AppendError::Unknown(_)) if error.is_transient()), "{answer:?}");
     fixture.database.hold_answers(false);
     let store = ready(store).await;
-    assert_eq!(in_time(store.read_past(&task, Revision(0))).await.unwrap().len(), 1);
+    assert_eq!(in_time(store.read_for_decision(&task, Revision(0))).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

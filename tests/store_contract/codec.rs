@@ -1,7 +1,7 @@
 //! The encoding of events, and the chain of hashes.
 
 use serde_json::{Value, json};
-use taskbell::store::upcast::{Step, upcast};
+use taskbell::store::upcast::{UpcastStep, upcast};
 use taskbell::store::{AppendError, Hash, ReadError, codec};
 
 use super::*;
@@ -34,12 +34,12 @@ fn data_that_does_not_fit_its_type_is_damaged_and_no_panic() {
     }
 }
 
-const STEPS: &[Step] = &[
-    Step { kind: "Moved", from: 1, up: |data| Some(json!({"to": data.get("where")?})) },
-    Step {
+const STEPS: &[UpcastStep] = &[
+    UpcastStep { kind: "Moved", from: 1, convert: |data| Some(json!({"to": data.get("where")?})) },
+    UpcastStep {
         kind: "Moved",
         from: 2,
-        up: |mut data| {
+        convert: |mut data| {
             data.as_object_mut()?.insert("by".to_owned(), Value::Null);
             Some(data)
         },

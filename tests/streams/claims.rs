@@ -378,6 +378,6 @@ async fn a_log_of_one_server_has_no_claims() {
     let node = Node { registry: registry(&store, 1), store: store.clone(), keys: UniqueKeys::default() };
     node.create(both("nightly", "k", "body")).await.unwrap();
     for key in [ClaimKey::unique("ann", "nightly"), ClaimKey::idempotency("ann", "k")] {
-        assert!(store.read_aside_last(key.stream()).await.unwrap().is_none());
+        assert!(store.read_last_auxiliary(key.stream()).await.unwrap().is_none());
     }
 }

@@ -13,7 +13,7 @@ use super::*;
 pub(super) struct Log {
     store: EventStore,
     streams: [StreamName; 2],
-    pub(super) server: wire::Server,
+    pub(super) server: wire::WireServer,
     client: Client,
 }
 

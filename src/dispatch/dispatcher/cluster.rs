@@ -17,7 +17,9 @@ use uuid::Uuid;
 use crate::dispatch::directive::Directive;
 use crate::dispatch::servers::{AttemptId, ServerRecord, ServerTable, record_interval};
 use crate::dispatch::shares::Shares;
-use crate::store::aside::{AsideEvent, AsideExpected, AsideRecorded, AsideStream, ServerNotice};
+use crate::store::auxiliary::{
+    AuxiliaryEvent, AuxiliaryExpected, AuxiliaryStream, NewAuxiliaryEvent, ServerRecordNotice,
+};
 use crate::store::{AppendError, EventStore, Head, new_id, now};
 use crate::task::limits::LOCAL_WORKER;
 use crate::task::{Position, TaskId};
@@ -97,7 +99,7 @@ impl Cluster {
                 store.recent_hash(*position).is_some_and(|received| received.to_string() != *hash)
             });
         if let Some((server, (position, _))) = conflict {
-            self.store.refuse(&format!("server {server} has received another event at position {position}"));
+            self.store.mark_failed(&format!("server {server} has received another event at position {position}"));
         }
     }
 
@@ -112,16 +114,16 @@ impl Cluster {
         &mut self,
         kinds: Option<&HashSet<String>>,
         pending: &PendingRecord,
-    ) -> serde_json::Result<Vec<AsideEvent>> {
+    ) -> serde_json::Result<Vec<NewAuxiliaryEvent>> {
         let mut parts: Vec<&[AttemptId]> = pending.attempts.chunks(ATTEMPTS_MAX).collect();
         if parts.is_empty() {
             parts.push(&[]);
         }
         let event = |part| {
             let data = to_raw_value(&self.record(kinds.cloned(), part))?;
-            Ok(AsideEvent { id: new_id(), kind: RECORD_TYPE, data })
+            Ok(NewAuxiliaryEvent { id: new_id(), kind: RECORD_TYPE, data })
         };
-        let events: Vec<AsideEvent> = parts.into_iter().map(event).collect::<serde_json::Result<_>>()?;
+        let events: Vec<NewAuxiliaryEvent> = parts.into_iter().map(event).collect::<serde_json::Result<_>>()?;
         for event in &events {
             self.servers.record_sent(event.id, pending.begun);
         }
@@ -133,7 +135,7 @@ impl Dispatcher {
     /// Subscribes to the servers' records, and begins to write the records of this server.
     pub(super) fn begin_records(&mut self, ctx: &mut Context<Self>) {
         let Some(cluster) = &self.cluster else { return };
-        let records = cluster.store.follow_servers();
+        let records = cluster.store.subscribe_to_server_records();
         ctx.add_stream(unfold(records, async |mut records| records.next().await.map(|notice| (notice, records))));
         ctx.run_interval(cluster.interval, |this, ctx| {
             this.stop_expired_local();
@@ -159,10 +161,10 @@ impl Dispatcher {
             Err(error) => return tracing::error!(%error, "this server's record can't be written as JSON"),
         };
         cluster.is_record_under_way = true;
-        let (store, stream) = (cluster.store.clone(), AsideStream::Server(cluster.own_id));
+        let (store, stream) = (cluster.store.clone(), AuxiliaryStream::Server(cluster.own_id));
         let append = async move {
             for event in events {
-                store.append_aside(stream, AsideExpected::Any, event).await?;
+                store.append_auxiliary(stream, AuxiliaryExpected::Any, event).await?;
             }
             Ok(())
         };
@@ -245,9 +247,9 @@ impl Dispatcher {
         cluster.servers.retain_attempts(&active);
     }
 
-    fn record_received(&mut self, recorded: &AsideRecorded, ctx: &mut Context<Self>) {
+    fn record_received(&mut self, recorded: &AuxiliaryEvent, ctx: &mut Context<Self>) {
         let Some(cluster) = &mut self.cluster else { return };
-        let AsideStream::Server(server) = recorded.stream else { return };
+        let AuxiliaryStream::Server(server) = recorded.stream else { return };
         // A later version of Taskbell may write records that this one can't read.
         let Ok(record) = serde_json::from_str::<ServerRecord>(recorded.data.get()) else { return };
         let now = Instant::now();
@@ -279,13 +281,13 @@ impl Dispatcher {
     }
 }
 
-impl StreamHandler<ServerNotice> for Dispatcher {
-    fn handle(&mut self, notice: ServerNotice, ctx: &mut Context<Self>) {
+impl StreamHandler<ServerRecordNotice> for Dispatcher {
+    fn handle(&mut self, notice: ServerRecordNotice, ctx: &mut Context<Self>) {
         let Some(cluster) = &mut self.cluster else { return };
         match notice {
-            ServerNotice::Live => cluster.servers.subscription_began(Instant::now()),
-            ServerNotice::Interrupted => cluster.servers.subscription_ended(),
-            ServerNotice::Record(recorded) => self.record_received(&recorded, ctx),
+            ServerRecordNotice::Live => cluster.servers.subscription_began(Instant::now()),
+            ServerRecordNotice::Interrupted => cluster.servers.subscription_ended(),
+            ServerRecordNotice::Record(recorded) => self.record_received(&recorded, ctx),
         }
     }
 

@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::record::{Claim, ClaimKey, VERSION};
-use crate::store::aside::AsideExpected;
+use crate::store::auxiliary::AuxiliaryExpected;
 use crate::store::{AppendError, EventStore};
 use crate::streams::messages::ExecuteError;
 use crate::task::TaskId;
@@ -53,7 +53,7 @@ fn claim_of_begun_run(key: ClaimKey, task: TaskId, body_hash: Option<String>) ->
 /// # Errors
 /// The log can't be read or written. [`AppendError::WrongExpectedRevision`] if the key is claimed for another task.
 pub async fn write(store: &EventStore, claim: &Claim) -> Result<(), ExecuteError> {
-    if claim.write(store, AsideExpected::NoStream).await? {
+    if claim.write(store, AuxiliaryExpected::NoStream).await? {
         return Ok(());
     }
     match Claim::last(store, &claim.key).await? {

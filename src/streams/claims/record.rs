@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
-use crate::store::aside::{AsideEvent, AsideExpected, AsideRecorded, AsideStream};
+use crate::store::auxiliary::{AuxiliaryEvent, AuxiliaryExpected, AuxiliaryStream, NewAuxiliaryEvent};
 use crate::store::{AppendError, EventStore, Hash, LogEvent, Meta, NewEvent, ReadError, codec, new_id};
 use crate::streams::messages::BeginRun;
 use crate::task::event::Created;
@@ -54,7 +54,7 @@ impl ClaimKey {
     /// The stream of the key's claims: `key-` and a BLAKE3 hash. The hash is over the kind, the subject and the key's text. Each
     /// of them follows its own length in bytes, as 64 bits, little-endian.
     #[must_use]
-    pub fn stream(&self) -> AsideStream {
+    pub fn stream(&self) -> AuxiliaryStream {
         let kind = match self.kind {
             KeyKind::Unique => "unique",
             KeyKind::Idempotency => "idempotency",
@@ -64,7 +64,7 @@ impl ClaimKey {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
-        AsideStream::Key(Hash(*hasher.finalize().as_bytes()))
+        AuxiliaryStream::Key(Hash(*hasher.finalize().as_bytes()))
     }
 }
 
@@ -158,15 +158,15 @@ impl Claim {
 
     /// Reads the last claim of the key. Returns it with its revision in the key's stream.
     pub(super) async fn last(store: &EventStore, key: &ClaimKey) -> Result<Option<(Self, Revision)>, ReadError> {
-        let Some(recorded) = store.read_aside_last(key.stream()).await? else { return Ok(None) };
+        let Some(recorded) = store.read_last_auxiliary(key.stream()).await? else { return Ok(None) };
         Ok(Some((Self::decode(&recorded)?, recorded.revision)))
     }
 
     /// Writes the claim. False if the key's stream does not end at the expected revision, because another claim was faster.
-    pub(super) async fn write(&self, store: &EventStore, expected: AsideExpected) -> Result<bool, AppendError> {
+    pub(super) async fn write(&self, store: &EventStore, expected: AuxiliaryExpected) -> Result<bool, AppendError> {
         let event =
-            AsideEvent { id: new_id(), kind: KIND, data: to_raw_value(self).map_err(|error| not_encodable(&error))? };
-        match store.append_aside(self.key.stream(), expected, event).await {
+            NewAuxiliaryEvent { id: new_id(), kind: KIND, data: to_raw_value(self).map_err(|error| not_encodable(&error))? };
+        match store.append_auxiliary(self.key.stream(), expected, event).await {
             Ok(_) => Ok(true),
             Err(AppendError::WrongExpectedRevision { .. }) => Ok(false),
             Err(error) => Err(error),
@@ -177,7 +177,7 @@ impl Claim {
     ///
     /// # Errors
     /// [`ReadError::Damaged`] if the event is not a claim, [`ReadError::Unknown`] if a later version of Taskbell wrote it.
-    pub fn decode(recorded: &AsideRecorded) -> Result<Self, ReadError> {
+    pub fn decode(recorded: &AuxiliaryEvent) -> Result<Self, ReadError> {
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::record::{Claim, ClaimKey, KeyKind};
-use crate::store::aside::AsideExpected;
+use crate::store::auxiliary::AuxiliaryExpected;
 use crate::store::{AppendError, EventStore, LogEvent, Meta, NewEvent, Recorded, StreamName, new_id};
 use crate::streams::messages::{Accepted, BeginRun, Execute, ExecuteError, Receipt};
 use crate::streams::registry::Registry;
@@ -110,13 +110,13 @@ async fn claim_unique(registry: &Registry, claim: Option<Claim>) -> Result<Optio
     let mut pauses = PAUSES;
     for _ in 0..TRIES_MAX {
         let expected = match Claim::last(registry.store(), &claim.key).await? {
-            None => AsideExpected::NoStream,
+            None => AuxiliaryExpected::NoStream,
             Some((held, revision)) => {
                 let is_same = held.task == claim.task && claim.expected.is_none();
                 if ensure_begun(registry, &held).await? || is_same {
                     return Ok(Some(held.task));
                 }
-                AsideExpected::Revision(revision)
+                AuxiliaryExpected::Revision(revision)
             }
         };
         if claim.write(registry.store(), expected).await? {
@@ -131,7 +131,7 @@ async fn claim_unique(registry: &Registry, claim: Option<Claim>) -> Result<Optio
 /// that claim is returned.
 async fn claim_idempotency(registry: &Registry, begin: &BeginRun) -> Result<Option<Claim>, ExecuteError> {
     let Some(claim) = Claim::idempotency(begin)? else { return Ok(None) };
-    if claim.write(registry.store(), AsideExpected::NoStream).await? {
+    if claim.write(registry.store(), AuxiliaryExpected::NoStream).await? {
         return Ok(None);
     }
     let (first, _) = Claim::last(registry.store(), &claim.key).await?.ok_or(OVERTAKEN)?;
@@ -173,7 +173,7 @@ struct TaskHistory {
 impl TaskHistory {
     async fn read(store: &EventStore, task: TaskId) -> Result<Self, ExecuteError> {
         let mut history = Self::default();
-        for recorded in store.read_past(&StreamName::task(task), Revision(0)).await? {
+        for recorded in store.read_for_decision(&StreamName::task(task), Revision(0)).await? {
             history.apply(&recorded);
         }
         Ok(history)

@@ -40,7 +40,10 @@ async fn a_database_that_was_replaced_by_that_of_another_installation_is_refused
     proxy.lead_to(other.server.addr());
     assert!(failure(&store).await.contains("another database"));
     assert_eq!(other.database.all().len(), 2, "nothing is written to it");
-    assert!(store.read_past(&stream(), Revision(0)).await.unwrap_err().is_transient(), "and nothing read from it");
+    assert!(
+        store.read_for_decision(&stream(), Revision(0)).await.unwrap_err().is_transient(),
+        "and nothing read from it"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,7 +95,11 @@ async fn settings_that_let_the_database_forget_events_are_refused() {
         .unwrap();
     let why = failure(&store).await;
     assert!(why.contains(task.as_str()) && why.contains("$maxAge"), "{why}");
-    assert_eq!(store.read_past(&task, Revision(0)).await.unwrap().len(), 1, "decisions can be made, and not recorded");
+    assert_eq!(
+        store.read_for_decision(&task, Revision(0)).await.unwrap().len(),
+        1,
+        "decisions can be made, and not recorded"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -55,7 +55,7 @@ impl Dispatcher {
 /// or the views don't show an event in time.
 async fn wait_until_received(store: EventStore, reader: ViewsReader, attempts: Vec<AttemptId>) -> bool {
     for (task, _) in attempts {
-        let Ok(events) = store.read_past(&StreamName::task(task), Revision(0)).await else { return false };
+        let Ok(events) = store.read_for_decision(&StreamName::task(task), Revision(0)).await else { return false };
         if let Some(last) = events.last()
             && !reader.wait_for_revision(task, last.revision).await
         {
