@@ -97,14 +97,15 @@ impl Dispatcher {
     }
 
     fn started_here(&mut self, answers: Vec<(Start, Result<Receipt, ExecuteError>)>, ctx: &mut Context<Self>) {
-        for (Start { task, sent, .. }, answer) in answers {
+        for (start, answer) in answers {
             match answer {
                 Ok(receipt) => {
+                    let Start { task, sent, .. } = start;
                     self.begin_local((task, receipt.task.attempt), &receipt.task.created.kind, sent);
                     let directives = self.in_flight.started_here(task, receipt.task.attempt);
                     self.local.assign(task, receipt, directives);
                 }
-                Err(error) => self.not_started(task, &error, ctx),
+                Err(error) => self.not_started(&start, &error, ctx),
             }
         }
         self.start_ready(ctx);

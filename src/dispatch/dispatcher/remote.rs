@@ -14,7 +14,7 @@ use crate::task::command::End;
 use crate::task::event::{ReleasedReason, Started};
 use crate::task::limits::LOCAL_WORKER;
 use crate::task::{Command, Task, TaskId};
-use crate::views::WorkOffer;
+use crate::views::{Row, WorkOffer};
 
 use super::{Dispatcher, Start, system_command};
 
@@ -42,6 +42,13 @@ impl WaitingTake {
 
     fn is_gone(&self) -> bool {
         self.answer.is_closed() || (self.gone)()
+    }
+}
+
+impl Start {
+    /// The hash of the secret.
+    pub(super) fn lease(&self) -> String {
+        blake3::hash(self.secret.as_bytes()).to_hex().to_string()
     }
 }
 
@@ -90,9 +97,10 @@ impl Dispatcher {
         ctx: &mut Context<Self>,
     ) {
         let (mut leases, now) = (Vec::with_capacity(answers.len()), Instant::now());
-        for (Start { task, secret, sent }, answer) in answers {
+        for (start, answer) in answers {
             match answer {
                 Ok(receipt) => {
+                    let Start { task, secret, sent } = start;
                     self.in_flight.started_elsewhere(&mut self.capacity.pending(), task);
                     let ttl = self.kinds.lease(&receipt.task.created.kind);
                     // Other servers count from the arrival of the event, which can't be before it was sent.
@@ -102,7 +110,7 @@ impl Dispatcher {
                     let left = deadline.saturating_duration_since(now);
                     leases.push(Granted { task, attempt, secret, created, left });
                 }
-                Err(error) => self.not_started(task, &error, ctx),
+                Err(error) => self.not_started(&start, &error, ctx),
             }
         }
         if leases.is_empty() {
@@ -115,6 +123,16 @@ impl Dispatcher {
         // If the client is gone, the delivery is dropped here, and the leases are handed back.
         drop(waiting.answer.send(Given { leases, delivery }));
         self.reset_lease_timer(ctx);
+    }
+
+    /// A start that has no answer may be in the log. Nobody has its lease: then the attempt is handed back.
+    pub(super) fn take_back(&self, start: &Start, ctx: &mut Context<Self>) {
+        let lease = start.lease();
+        let next = |row: &Row| row.attempt().saturating_add(u32::from(row.lease() != Some(&*lease)));
+        let Some(attempt) = self.read.views().get(start.task).map(next) else { return };
+        let end = End::Released(ReleasedReason::NotDelivered);
+        let finish = Command::Finish { attempt, lease: Some(lease), end, progress: None, output: None };
+        self.execute_until_written(vec![system_command(start.task, finish)], ctx);
     }
 
     /// The answer to a start and its event race. If the event was first, the lease is there already. If the end of the attempt
