@@ -12,6 +12,8 @@ const FORGOTTEN: Duration = Duration::from_mins(1);
 /// How many workers outside the process are known at most. A further worker still gets work, but its offer is not shown in
 /// what tasks wait for.
 const WORKERS_MAX: usize = 1000;
+/// How many kinds a server names to others: its records must not become larger than the database takes.
+const KINDS_MAX: usize = 1000;
 /// For how many pairs of kind and queue the result of a search is kept; the next search discards all of them.
 const SEARCHES_MAX: usize = 10_000;
 
@@ -73,12 +75,12 @@ impl Capacity {
         queue
     }
 
-    /// The kinds that the workers of this server execute; none: any.
+    /// The kinds that the workers of this server execute; none: any, or very many.
     pub(super) fn kinds(&self) -> Option<HashSet<String>> {
         let offers = lock(&self.offers);
         let mut kinds = offers.remote.kinds(Instant::now())?;
         kinds.extend(offers.local.kinds.as_ref()?.iter().cloned());
-        Some(kinds)
+        Some(kinds).filter(|kinds| kinds.len() <= KINDS_MAX)
     }
 
     pub(super) fn offer_local(&self, offer: &WorkOffer, free: usize) {
