@@ -5,29 +5,51 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// The connections of a listener.
-pub(super) struct Incoming(pub(super) TcpListener);
+/// The pause after a connection could not be accepted: most often, the process can open no more files.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The connections of a listener. It never ends, because the server would: what can't be accepted now is accepted later.
+pub(super) struct Incoming {
+    listener: TcpListener,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl Incoming {
+    pub(super) const fn new(listener: TcpListener) -> Self {
+        Self { listener, pause: None }
+    }
+}
 
 impl Stream for Incoming {
     type Item = io::Result<Connection>;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_accept(context).map(|accepted| {
-            let (stream, _) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => return Some(Err(error)),
-            };
-            // A connection without it works too, and is slower.
-            let _ = stream.set_nodelay(true);
-            Some(Ok(Connection(stream)))
-        })
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(context));
+                self.pause = None;
+            }
+            match ready!(self.listener.poll_accept(context)) {
+                Ok((stream, _)) => {
+                    // A connection without it works too, and is slower.
+                    let _ = stream.set_nodelay(true);
+                    return Poll::Ready(Some(Ok(Connection(stream))));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection for the log can't be accepted");
+                    self.pause = Some(Box::pin(sleep(PAUSE)));
+                }
+            }
+        }
     }
 }
 

@@ -128,6 +128,6 @@ async fn serve<B: Backend>(listener: TcpListener, backend: Arc<B>) -> Result<(),
         .add_service(streams.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
         .add_service(GossipServer::new(ClusterService(Arc::clone(&backend))))
         .add_service(ServerFeaturesServer::new(ClusterService(backend)))
-        .serve_with_incoming(Incoming(listener))
+        .serve_with_incoming(Incoming::new(listener))
         .await
 }
