@@ -79,7 +79,7 @@ impl Capacity {
         let offers = lock(&self.offers);
         let mut kinds = offers.remote.kinds(Instant::now())?;
         kinds.extend(offers.local.kinds.as_ref()?.iter().cloned());
-        Some(kinds)
+        Some(kinds).filter(|kinds| kinds.len() <= KINDS_MAX)
     }
 
     /// Replaces the offer of the worker inside the process, and the number of its free slots.

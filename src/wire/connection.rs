@@ -6,29 +6,42 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// The stream of the connections that a listener accepts.
-pub(super) struct IncomingConnections(pub(super) TcpListener);
+/// The stream of the connections that a listener accepts. It never ends, because the server would: what can't be accepted now is accepted later.
+pub(super) struct IncomingConnections(pub(super) const fn new(listener: TcpListener) -> Self {
+        Self { listener, pause: None }
+    }
+}
 
 impl Stream for IncomingConnections {
     type Item = io::Result<QuickAckConnection>;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_accept(context).map(|accepted| {
-            let (stream, _) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => return Some(Err(error)),
-            };
-            // If this setting fails, the connection works nevertheless, but slower.
-            let _ = stream.set_nodelay(true);
-            Some(Ok(QuickAckConnection(stream)))
-        })
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(context));
+                self.pause = None;
+            }
+            match ready!(self.listener.poll_accept(context)) {
+                Ok((stream, _)) => {
+                    // If this setting fails, the connection works nevertheless, but slower.
+                    let _ = stream.set_nodelay(true);
+                    return Poll::Ready(Some(Ok(QuickAckConnection(stream))));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection for the log can't be accepted");
+                    self.pause = Some(Box::pin(sleep(PAUSE)));
+                }
+            }
+        }
     }
 }
 

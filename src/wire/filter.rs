@@ -14,6 +14,11 @@ const PATTERN_MAX: usize = 2048;
 /// The largest number of backtracking steps of a regular expression on one name, so that a client's filter can't block the
 /// server.
 const STEPS_MAX: usize = 20_000;
+/// Instructions of a pattern, and bytes of each of its parts that needs none: short patterns can describe enormous ones.
+const PROGRAM_MAX: usize = 1000;
+const PART_MAX: usize = 1 << 20;
+/// Prefixes in one filter.
+const PREFIXES_MAX: usize = 1000;
 
 /// The filter of a client's read or subscription.
 #[derive(Debug)]
@@ -69,15 +74,34 @@ impl EventFilter {
 
 impl FilterPattern {
     fn parse(expression: Expression) -> Result<Self, Refusal> {
+        if expression.prefix.len() > PREFIXES_MAX {
+            return Err(Refusal::Invalid(format!("a filter has at most {PREFIXES_MAX} prefixes")));
+        }
         if expression.regex.is_empty() {
             return Ok(Self::Prefixes(expression.prefix));
         }
         if expression.regex.len() > PATTERN_MAX {
             return Err(Refusal::Invalid(format!("a pattern has at most {PATTERN_MAX} bytes")));
         }
-        let regex = RegexBuilder::new(&expression.regex).backtrack_limit(STEPS_MAX).build();
-        regex.map(|regex| Self::Regex(Box::new(regex))).map_err(|error| invalid_pattern(&error))
+        let rounds = rounds(&expression.regex);
+        if rounds > STEPS_MAX {
+            return Err(Refusal::Invalid(format!("a pattern repeats a part at most {STEPS_MAX} times")));
+        }
+        let mut regex = RegexBuilder::new(&expression.regex);
+        regex.backtrack_limit((STEPS_MAX / rounds).max(100)).max_prog_size(PROGRAM_MAX).delegate_size_limit(PART_MAX);
+        regex.build().map(|regex| Self::Regex(Box::new(regex))).map_err(|error| invalid_pattern(&error))
     }
+}
+
+/// How often the counted repetitions of a pattern go round at most, one inside the other. These rounds are no steps: nothing
+/// else limits them.
+fn rounds(pattern: &str) -> usize {
+    let counts = pattern.split('{').skip(1).map(|behind| {
+        let counts = behind.split('}').next().unwrap_or_default().split(',').map(str::trim);
+        let counts = counts.filter(|count| !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit()));
+        counts.map(|count| count.parse().unwrap_or(usize::MAX)).max().unwrap_or(1).max(1)
+    });
+    counts.fold(1, usize::saturating_mul)
 }
 
 fn invalid_pattern(error: &fancy_regex::Error) -> Refusal {

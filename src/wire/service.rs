@@ -20,6 +20,7 @@ use super::proto::streams::{
     TombstoneResp, delete_resp, tombstone_resp,
 };
 use super::read::{EarlyEnd, Responses, read_all, read_stream};
+use super::refusal::Refusal;
 use super::request::{ReadKind, ReadRequest, missing, stream_name};
 use super::subscribe::{follow_all, follow_stream};
 
@@ -40,6 +41,12 @@ impl<B: WireBackend> StreamsService<B> {
     async fn admit(&self, metadata: &MetadataMap) -> Result<(), Status> {
         let requires_leader = metadata.get("requires-leader").is_some_and(|value| value == "true");
         Ok(self.backend.admit(requires_leader).await?)
+    }
+
+    /// The same for a write: where there are none, its messages are not even received.
+    async fn admit_write(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        self.admit(metadata).await?;
+        if self.backend.is_writable() { Ok(()) } else { Err(Refusal::AccessDenied.into()) }
     }
 
     async fn delete_stream(&self, delete: StreamDeletion) -> Result<WirePosition, Status> {
@@ -125,13 +132,13 @@ impl<B: WireBackend> Streams for StreamsService<B> {
     }
 
     async fn append(&self, request: Request<Streaming<AppendReq>>) -> Result<Response<AppendResp>, Status> {
-        self.admit(request.metadata()).await?;
+        self.admit_write(request.metadata()).await?;
         let append = append::receive_append(request.into_inner()).await?;
         Ok(Response::new(append::append_response(self.backend.append(append).await)?))
     }
 
     async fn delete(&self, request: Request<DeleteReq>) -> Result<Response<DeleteResp>, Status> {
-        self.admit(request.metadata()).await?;
+        self.admit_write(request.metadata()).await?;
         let options = request.into_inner().options.ok_or_else(|| missing("options"))?;
         let expected = match options.expected_stream_revision {
             Some(DeleteExpected::Revision(revision)) => ExpectedRevision::Exact(revision),
@@ -147,7 +154,7 @@ impl<B: WireBackend> Streams for StreamsService<B> {
     }
 
     async fn tombstone(&self, request: Request<TombstoneReq>) -> Result<Response<TombstoneResp>, Status> {
-        self.admit(request.metadata()).await?;
+        self.admit_write(request.metadata()).await?;
         let options = request.into_inner().options.ok_or_else(|| missing("options"))?;
         let expected = match options.expected_stream_revision {
             Some(TombstoneExpected::Revision(revision)) => ExpectedRevision::Exact(revision),
@@ -167,7 +174,7 @@ impl<B: WireBackend> Streams for StreamsService<B> {
         &self,
         request: Request<Streaming<BatchAppendReq>>,
     ) -> Result<Response<Self::BatchAppendStream>, Status> {
-        self.admit(request.metadata()).await?;
+        self.admit_write(request.metadata()).await?;
         let (sender, receiver) = mpsc::channel(RESPONSES_MAX);
         tokio::spawn(serve_batch_append(Arc::clone(&self.backend), request.into_inner(), sender));
         Ok(Response::new(ReceiverStream::new(receiver)))

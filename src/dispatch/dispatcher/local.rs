@@ -105,11 +105,12 @@ impl Dispatcher {
         for (PendingStart { task, sent, .. }, answer) in answers {
             match answer {
                 Ok(receipt) => {
+                    let Start { task, sent, .. } = start;
                     self.begin_local((task, receipt.task.attempt), &receipt.task.created.kind, sent);
                     let directives = self.in_flight.started_local(task, receipt.task.attempt);
                     self.local.assign(task, receipt, directives);
                 }
-                Err(error) => self.not_started(task, &error, ctx),
+                Err(error) => self.not_started(&start, &error, ctx),
             }
         }
         self.start_ready(ctx);

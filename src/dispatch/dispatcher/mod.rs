@@ -22,7 +22,7 @@ mod timers;
 use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
 use crate::projection::subscribers::{Committed, Update};
-use crate::store::{EventStore, LogEvent, Meta, ReadError, Recorded, StreamOf, Via, new_id, now};
+use crate::store::{AppendError, EventStore, LogEvent, Meta, ReadError, Recorded, StreamOf, Via, new_id, now};
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::streams::registry::Registry;
 use crate::task::backoff::BackOff;
@@ -206,8 +206,7 @@ impl Dispatcher {
         let start = |task| PendingStart { task, secret: Uuid::new_v4().simple().to_string(), sent };
         let starts: Vec<PendingStart> = tasks.into_iter().map(start).collect();
         let command = |PendingStart { task, secret, .. }: &PendingStart| {
-            let lease = blake3::hash(secret.as_bytes()).to_hex().to_string();
-            system_command(*task, Command::Start { worker: worker.to_owned(), lease })
+            system_command(start.task, Command::Start { worker: worker.to_owned(), lease: start.lease() })
         };
         let commands = starts.iter().map(command).collect();
         let registry = self.registry.clone();
@@ -219,7 +218,8 @@ impl Dispatcher {
 
     /// Handles a start that failed. If the rules refused it, the task has changed, and that event arrives here later. If it could
     /// not be written, it is tried again after a pause.
-    fn not_started(&mut self, task: TaskId, error: &ExecuteError, ctx: &mut Context<Self>) {
+    fn not_started(&mut self, start: &Start, error: &ExecuteError, ctx: &mut Context<Self>) {
+        let task = start.task;
         let mut queue = self.capacity.run_queue();
         match error {
             ExecuteError::Rejected(_) => return self.in_flight.start_refused(&mut queue, task),
@@ -233,6 +233,9 @@ impl Dispatcher {
         tracing::warn!(%task, %error, "a task could not be started; trying again");
         self.in_flight.start_not_written(&mut queue, task);
         drop(queue);
+        if matches!(error, ExecuteError::Append(AppendError::Unknown(_))) {
+            self.take_back(start, ctx);
+        }
         // One pause, however many starts have failed.
         if !std::mem::replace(&mut self.is_paused, true) {
             ctx.run_later(self.back_off.failed(), |this, ctx| {

@@ -14,7 +14,7 @@ use crate::task::command::End;
 use crate::task::event::{ReleasedReason, Started};
 use crate::task::limits::LOCAL_WORKER;
 use crate::task::{Command, Task, TaskId};
-use crate::views::WorkOffer;
+use crate::views::{Row, WorkOffer};
 
 use super::{Dispatcher, PendingStart, system_command};
 
@@ -43,6 +43,13 @@ impl WaitingTake {
 
     fn is_gone(&self) -> bool {
         self.answer.is_closed() || (self.is_closed)()
+    }
+}
+
+impl Start {
+    /// The hash of the secret.
+    pub(super) fn lease(&self) -> String {
+        blake3::hash(self.secret.as_bytes()).to_hex().to_string()
     }
 }
 
@@ -95,6 +102,7 @@ impl Dispatcher {
         for (PendingStart { task, secret, sent }, answer) in answers {
             match answer {
                 Ok(receipt) => {
+                    let Start { task, secret, sent } = start;
                     self.in_flight.started_remote(&mut self.capacity.run_queue(), task);
                     let ttl = self.policies.lease(&receipt.task.created.kind);
                     // On a cluster other servers count the lease time from the arrival of the event. It can't arrive before it
@@ -105,7 +113,7 @@ impl Dispatcher {
                     let left = deadline.saturating_duration_since(now);
                     leases.push(GrantedLease { task, attempt, secret, created, left });
                 }
-                Err(error) => self.not_started(task, &error, ctx),
+                Err(error) => self.not_started(&start, &error, ctx),
             }
         }
         if leases.is_empty() {

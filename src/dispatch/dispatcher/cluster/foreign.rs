@@ -38,6 +38,8 @@ impl Cluster {
         let is_deferred = row.status() == Status::Queued && !self.shares.is_own_task(row.id().uuid(), row.kind());
         if is_deferred {
             self.foreign.tasks.set(row.id(), Instant::now() + TASK_DELAY, ());
+        } else if row.status() != Status::Queued {
+            self.foreign.tasks.remove(row.id());
         }
         is_deferred
     }
@@ -87,5 +89,54 @@ impl Dispatcher {
             false
         };
         due.into_iter().filter(is_now).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use serde_json::value::RawValue;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::dispatch::shares::Shares;
+    use crate::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, Via, codec, new_id};
+    use crate::task::{Position, Revision};
+    use crate::views::Views;
+
+    const CREATED: &str = include_str!("../../../../events/Created/v1.example.json");
+    const STARTED: &str = include_str!("../../../../events/Started/v1.example.json");
+
+    fn event(kind: &str, example: &str) -> NewEvent {
+        let meta = Meta {
+            actor: "mira".to_owned(),
+            via: Via::Http,
+            correlation_id: new_id(),
+            causation_id: None,
+            request_id: None,
+        };
+        let data = RawValue::from_string(example.trim().to_owned()).unwrap();
+        NewEvent { id: new_id(), time: now(), meta, event: codec::decode(kind, 1, data.get()).unwrap() }
+    }
+
+    #[actix_rt::test]
+    async fn a_task_of_another_server_is_forgotten_when_it_has_started_also_where_no_worker_is_idle_here() {
+        let (store, shares, task) = (EventStore::memory(), Shares::default(), TaskId::from_uuid(new_id()));
+        // The workers of the other server alone execute any kind.
+        shares.set((Uuid::from_u128(1), Some(HashSet::new())), vec![(Uuid::from_u128(2), None)]);
+        let mut cluster = Cluster::new(store.clone(), shares, Duration::from_secs(30));
+        let mut views = Views::default();
+        let expected = [Expected::NoStream, Expected::Revision(Revision(0))];
+        let events = [event("Created", CREATED), event("Started", STARTED)];
+        let mut left = Vec::new();
+        for (expected, event) in expected.into_iter().zip(events) {
+            store.append(Append { stream: StreamName::task(task), expected, events: vec![event] }).await.unwrap();
+            let last = store.read_all(Position(views.position().0), 1).await.unwrap().remove(0);
+            views.apply(&last);
+            cluster.hold(views.get(task).unwrap());
+            left.push(cluster.foreign.tasks.next_deadline().is_some());
+        }
+        assert_eq!(left, [true, false]);
     }
 }
