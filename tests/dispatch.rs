@@ -1,4 +1,4 @@
-//! What waits for its turn and what is in flight: the run queue and the table of starts.
+//! Tests of the run queue and of the in-flight table, without actors.
 
 mod in_flight;
 mod run_queue;

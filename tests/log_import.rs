@@ -1,4 +1,4 @@
-//! `log import`: a log in a folder becomes the same log in a cluster.
+//! Tests of `log import`: the copy in the cluster equals the log in the folder.
 
 use std::path::Path;
 

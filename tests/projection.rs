@@ -1,4 +1,4 @@
-//! The projector's subscribers: what each gets, and what becomes of one that is slow.
+//! Tests of the projector: which messages each subscriber receives, also when it is slow.
 
 mod burst;
 mod gap;
@@ -18,7 +18,7 @@ use taskbell::task::{Event, Position};
 use taskbell::views::Views;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::streams::{meta, new_task, soon};
+use super::streams::{in_time, meta, new_task};
 use super::views::history::plain;
 
 /// A subscriber that works off nothing by itself: each message lives until the test drops it.
@@ -71,12 +71,12 @@ impl Held {
 
     /// The next message.
     async fn next(&mut self) -> Update {
-        soon(self.updates.recv()).await.unwrap()
+        in_time(self.updates.recv()).await.unwrap()
     }
 
     /// The messages that were sent until now.
     async fn until_now(&mut self) -> Vec<Update> {
-        soon(self.actor.send(Ping)).await.unwrap();
+        in_time(self.actor.send(Ping)).await.unwrap();
         std::iter::from_fn(|| self.updates.try_recv().ok()).collect()
     }
 }

@@ -78,8 +78,8 @@ impl Cancel {
         out::print_line(&format!("{id}  {status:<10}  {title}{summary}"))
     }
 
-    /// Prints the failure, and stores it in `worst` if it has the highest exit code so far. Returns the failure if the reader of
-    /// stdout has closed the pipe, because that ends the command.
+    /// Prints the failure, and stores it in `worst` if it has the highest exit code so far. Returns the failure if the
+    /// reader of stdout has closed the pipe, because that ends the command.
     fn record_failure(&self, worst: &mut Option<Failure>, id: TaskId, mut failure: Failure) -> Result<(), Failure> {
         if failure.exit_code() == 0 {
             return Err(failure);

@@ -52,7 +52,8 @@ impl Failure {
         Self { exit_code: 0, message: None, response_body: None }
     }
 
-    /// The failure for a response with an error status: the exit code of that status, and the sentence in the response body.
+    /// The failure for a response with an error status: the exit code of that status, and the sentence in the response
+    /// body.
     #[must_use]
     pub fn from_error_response(status: u16, text: &str, server: &str) -> Self {
         let exit_code = match status {

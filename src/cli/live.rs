@@ -104,8 +104,8 @@ fn connect_failure(error: &Error, client: &Client) -> Failure {
     Failure::unreachable(format!("{} can't be reached: {}", client.server(), innermost(error)))
 }
 
-/// A client that opens the connection again after it was lost. It prints a line on stderr when the connection is lost, because
-/// the tasks on the screen may then be stale, and another line when it is connected again.
+/// A client that opens the connection again after it was lost. It prints a line on stderr when the connection is lost,
+/// because the tasks on the screen may then be stale, and another line when it is connected again.
 pub(super) struct ReconnectingClient<'a> {
     client: &'a Client,
     filter: Value,
@@ -120,9 +120,9 @@ pub(super) struct ReconnectingClient<'a> {
 }
 
 impl<'a> ReconnectingClient<'a> {
-    /// A client that connects in the first call of [`next`](Self::next). `last_received` is the time of the server's last
-    /// response. With a time, `next` tries again while the server is unreachable. With `None`, the first failed connection is
-    /// final.
+    /// A client that connects in the first call of [`next`](Self::next). `last_received` is the time of the server's
+    /// last response. With a time, `next` tries again while the server is unreachable. With `None`, the first failed
+    /// connection is final.
     pub const fn new(client: &'a Client, filter: Value, last_received: Option<Instant>) -> Self {
         Self { client, filter, connection: None, last_received, was_lost: false, is_stale: false }
     }
@@ -155,8 +155,8 @@ impl<'a> ReconnectingClient<'a> {
         }
     }
 
-    /// Prints the failure of a request to the same server, closes the connection and waits for [`FIRST_PAUSE`]. The next call of
-    /// [`next`](Self::next) opens a new connection.
+    /// Prints the failure of a request to the same server, closes the connection and waits for [`FIRST_PAUSE`]. The
+    /// next call of [`next`](Self::next) opens a new connection.
     pub async fn reconnect_later(&mut self, mut failure: Failure) {
         out::print_failure(&mut failure, false);
         self.connection = None;

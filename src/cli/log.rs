@@ -120,8 +120,9 @@ impl Tail {
         }
     }
 
-    /// Prints the last events and returns the position up to which the log was read. Without a filter, reading starts at the
-    /// first event to print. With a filter, the positions of the last matching events are unknown, so the whole log is read.
+    /// Prints the last events and returns the position up to which the log was read. Without a filter, reading starts
+    /// at the first event to print. With a filter, the positions of the last matching events are unknown, so the whole
+    /// log is read.
     async fn print_last(&self, client: &Client) -> Result<u64, Failure> {
         let count = self.limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(DEFAULT_TAIL);
         let head = client.get("/v1/log/head", &[]).await?.body["position"].as_u64().unwrap_or_default();
@@ -143,8 +144,8 @@ impl Tail {
         Ok(position.max(head))
     }
 
-    /// Prints the events after `position`, and moves `position` to the last printed event. With `--follow`, ends when the server
-    /// ends the response.
+    /// Prints the events after `position`, and moves `position` to the last printed event. With `--follow`, ends when
+    /// the server ends the response.
     async fn print_after(&self, client: &Client, position: &mut u64) -> Result<(), Failure> {
         let limit = self.limit.filter(|_| self.after.is_some());
         let mut lines = client.lines("/v1/log", &self.query(*position, limit, self.follow)).await?;

@@ -50,8 +50,8 @@ impl Import {
     }
 }
 
-/// Parses the address of a cluster. clap doesn't parse it, because clap prints an invalid value and the address may contain a
-/// password.
+/// Parses the address of a cluster. clap doesn't parse it, because clap prints an invalid value and the address may
+/// contain a password.
 pub(super) fn parse_store_url(flag: &str, url: &str) -> Result<StoreUrl, Failure> {
     url.parse().map_err(|error| Failure::usage(format!("{flag}: {error}")))
 }

@@ -1,6 +1,6 @@
-//! The command line, with one file or folder for each command. The commands share `client` (a client of the HTTP API), `live`
-//! (a client of the websocket), `out` (output on stdout and stderr), `failure` (the exit codes) and `runtime` (the async
-//! runtime).
+//! The command line, with one file or folder for each command. The commands share `client` (a client of the HTTP API),
+//! `live` (a client of the websocket), `out` (output on stdout and stderr), `failure` (the exit codes) and `runtime`
+//! (the async runtime).
 
 mod client;
 mod failure;

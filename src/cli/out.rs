@@ -76,8 +76,8 @@ pub fn print_to_stderr(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", escape(text));
 }
 
-/// Prints the failure's sentence on stderr and, with `json`, the server's error response on stdout. Does nothing for a failure
-/// that was already printed.
+/// Prints the failure's sentence on stderr and, with `json`, the server's error response on stdout. Does nothing for a
+/// failure that was already printed.
 pub fn print_failure(failure: &mut Failure, json: bool) {
     print_failure_of("", failure, json);
 }

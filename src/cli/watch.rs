@@ -84,8 +84,8 @@ pub(super) async fn wait_and_print(
     if status(task) == Some(Status::Succeeded) { Ok(()) } else { Err(Failure::already_printed()) }
 }
 
-/// Waits for the task's end and returns the response with the final task. Calls `on_state` with each earlier state. Connects
-/// again when the connection is lost.
+/// Waits for the task's end and returns the response with the final task. Calls `on_state` with each earlier state.
+/// Connects again when the connection is lost.
 pub(super) async fn wait_for_end(
     client: &Client,
     id: TaskId,
@@ -121,8 +121,8 @@ pub(super) async fn wait_for_end(
     }
 }
 
-/// Prints the states of one task. On a terminal it draws a progress bar. Otherwise it prints a line for each new status, and
-/// at most one line a second for new progress.
+/// Prints the states of one task. On a terminal it draws a progress bar. Otherwise it prints a line for each new
+/// status, and at most one line a second for new progress.
 struct StatePrinter {
     bar: Option<ProgressBar>,
     /// When the last line was printed, with its status and summary.
@@ -214,8 +214,8 @@ const WATCHED_STATUSES: &str = "running,cancelling,retrying";
 /// The most progress bars on the screen at the same time.
 const BARS_MAX: usize = 12;
 
-/// Shows the counters and the tasks with a watched status. On a terminal it draws the counters and a progress bar for each of
-/// these tasks, and prints a line above them for each task that has ended. Otherwise it prints lines only.
+/// Shows the counters and the tasks with a watched status. On a terminal it draws the counters and a progress bar for
+/// each of these tasks, and prints a line above them for each task that has ended. Otherwise it prints lines only.
 struct TaskBoard {
     /// The bars on the terminal, and the first of them, which shows the counters; `None` without a terminal.
     screen: Option<(MultiProgress, ProgressBar)>,
@@ -255,8 +255,8 @@ impl TaskBoard {
         Ok(())
     }
 
-    /// Shows the given tasks and removes all others, which have ended while the connection was lost. `tasks` are all tasks with
-    /// a watched status.
+    /// Shows the given tasks and removes all others, which have ended while the connection was lost. `tasks` are all
+    /// tasks with a watched status.
     fn show_all(&mut self, tasks: &[Value]) -> Result<(), Failure> {
         let has_ended = |id: &String| !tasks.iter().any(|task| task["id"] == **id);
         self.printed.retain(|id, _| !has_ended(id));

@@ -1,4 +1,5 @@
-//! The races between the answer to a start, the events of the log, and the end of the code.
+//! Races of the in-flight table: the result of a start, the events of the log, and the end of the handler arrive in
+//! different orders.
 
 use taskbell::dispatch::in_flight::Executor;
 use taskbell::dispatch::messages::Directive;

@@ -1,4 +1,4 @@
-//! What may run next: precedence, limits, keys, pauses, turns.
+//! Which task may run next: priorities, limits, concurrency keys, pauses, and the rotation between queues.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Clusters that an import refuses to write to, and logs that it refuses to copy.
+//! Clusters into which an import refuses to write, and logs that it refuses to copy.
 
 use taskbell::store::ReadError;
 

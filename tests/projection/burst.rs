@@ -1,4 +1,4 @@
-//! A dispatcher that misses events again and again, because its backlog holds a single event.
+//! A dispatcher that misses events again and again, because its backlog can hold only one event.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use taskbell::views::{Limits, Views, WorkOffer};
 use tokio::sync::oneshot;
 
 use super::Held;
-use crate::streams::{command, create, new_task, registry, soon};
+use crate::streams::{command, create, in_time, new_task, registry};
 use crate::views::history::{KINDS, succeed};
 
 const TASKS: usize = 100;
@@ -66,8 +66,8 @@ impl World {
             gone: Box::new(|| false),
             answer,
         };
-        soon(self.dispatcher.send(take)).await.unwrap();
-        soon(given).await.unwrap()
+        in_time(self.dispatcher.send(take)).await.unwrap();
+        in_time(given).await.unwrap()
     }
 
     /// A worker that executes so many attempts, one after the other; how often it got each task.
@@ -78,7 +78,7 @@ impl World {
             given.delivery.arrived();
             for lease in given.leases {
                 *got.entry(lease.task).or_default() += 1;
-                soon(self.registry.execute(command(lease.task, 3, succeed(lease.attempt, "done")))).await.unwrap();
+                in_time(self.registry.execute(command(lease.task, 3, succeed(lease.attempt, "done")))).await.unwrap();
             }
         }
         got
@@ -94,7 +94,7 @@ async fn each_task_of_a_burst_is_executed_once_and_the_limit_of_its_kind_loses_n
     let mut tasks = Vec::new();
     for _ in 0..TASKS {
         let task = new_task();
-        let receipt = soon(world.registry.execute(create(task))).await.unwrap();
+        let receipt = in_time(world.registry.execute(create(task))).await.unwrap();
         assert!(world.read.wait_for_revision(task, receipt.revision).await);
         tasks.push(task);
     }

@@ -1,4 +1,5 @@
-//! A log and views of which a subscriber gets no event: whatever it knows, it has made from the views.
+//! A fixture with a log and views whose events reach no subscriber. An actor in these tests can learn about tasks only from
+//! the views.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use taskbell::task::queue::{Queue, QueueCommand};
 use taskbell::task::{Command, TaskId};
 use taskbell::views::Views;
 
-use crate::streams::{command, meta, new_task, registry, soon};
+use crate::streams::{command, in_time, meta, new_task, registry};
 use crate::views::history::{Created, plain};
 
 /// A log, and views that move when the test says so.
@@ -30,13 +31,13 @@ impl Gap {
 
     /// The command's events are in the log, and not yet in the views.
     pub(super) async fn executes(&self, task: TaskId, step: Command) {
-        soon(self.registry.execute(command(task, 2, step))).await.unwrap();
+        in_time(self.registry.execute(command(task, 2, step))).await.unwrap();
     }
 
     /// The same for a command on the queue `default`.
     pub(super) async fn on_queue(&self, command: QueueCommand) {
         let on = ExecuteOn::<Queue> { key: "default".to_owned(), command, at: now(), meta: meta() };
-        soon(self.registry.execute_on(on)).await.unwrap();
+        in_time(self.registry.execute_on(on)).await.unwrap();
     }
 
     /// The views come to the end of the log.

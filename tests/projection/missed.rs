@@ -1,4 +1,4 @@
-//! The hub, the cascade and the scheduler after events that they have missed.
+//! The hub, the cascade and the scheduler after they have missed events.
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
 use super::gap::Gap;
-use crate::streams::{meta, soon};
-use crate::support::template;
+use crate::streams::{in_time, meta};
+use crate::support::task_template;
 use crate::views::history::{cancel, plain, start};
 
 /// An open socket: passes on to the test what it gets.
@@ -55,14 +55,14 @@ async fn frame(frames: &mut UnboundedReceiver<Value>, kind: &str) -> Value {
             }
         }
     };
-    soon(next).await
+    in_time(next).await
 }
 
 /// Opens a socket that shows the bell of this owner; its frames after the first ones.
 async fn open(hub: &Addr<Hub>, socket: u64, owner: &str) -> UnboundedReceiver<Value> {
     let (sender, mut frames) = unbounded_channel();
     let to = Socket(sender).start().recipient();
-    soon(hub.send(Join { socket, owner: owner.into(), to })).await.unwrap();
+    in_time(hub.send(Join { socket, owner: owner.into(), to })).await.unwrap();
     frame(&mut frames, "snapshot").await;
     frames
 }
@@ -75,12 +75,12 @@ async fn after_events_that_the_hub_missed_every_socket_gets_its_counts_and_a_sub
         Hub::new(gap.read.clone(), capacity, gap.store.clone(), Freshness::new(true), Audience::default()).start();
     let [mut ann, mut bob] = [open(&hub, 1, "ann").await, open(&hub, 2, "bob").await];
     let subscription = Subscription::Matching(Box::default());
-    soon(hub.send(SocketRequest::Subscribe(1, subscription))).await.unwrap();
+    in_time(hub.send(SocketRequest::Subscribe(1, subscription))).await.unwrap();
     frame(&mut ann, "subscribed").await;
     for owner in ["ann", "ann", "bob"] {
         gap.create(plain(owner, "a task")).await;
     }
-    soon(hub.send(Update::Missed)).await.unwrap();
+    in_time(hub.send(Update::Missed)).await.unwrap();
     for (frames, queued) in [(&mut ann, 2), (&mut bob, 1)] {
         let counters = frame(frames, "counters").await;
         assert_eq!((&counters["previous"], &counters["position"]), (&0.into(), &3.into()), "{counters}");
@@ -98,7 +98,7 @@ fn cascade(gap: &Gap) -> Addr<Cascade> {
 async fn cancelled(log: &mut LogSubscription, count: usize) -> Vec<TaskId> {
     let mut tasks = Vec::new();
     while tasks.len() < count {
-        for recorded in soon(log.next()).await.unwrap() {
+        for recorded in in_time(log.next()).await.unwrap() {
             if let (Some(StreamOf::Task(task)), LogEvent::Task(Event::CancelRequested(_))) =
                 (recorded.stream.of(), &recorded.event)
             {
@@ -121,7 +121,7 @@ async fn children_of_a_parent_that_was_cancelled_in_the_gap_are_cancelled_also_t
     children.push(gap.child_of(parent).await);
     children.sort_unstable();
     let mut log = gap.store.subscribe(gap.store.head().position);
-    soon(cascade.send(Update::Missed)).await.unwrap();
+    in_time(cascade.send(Update::Missed)).await.unwrap();
     assert_eq!(cancelled(&mut log, 3).await, children);
 }
 
@@ -136,7 +136,7 @@ async fn a_child_that_was_retried_in_the_gap_after_the_cancel_of_its_parent_is_l
     gap.executes(retried, Command::Retry { reason: None }).await;
     gap.project().await;
     let mut log = gap.store.subscribe(gap.store.head().position);
-    soon(cascade.send(Update::Missed)).await.unwrap();
+    in_time(cascade.send(Update::Missed)).await.unwrap();
     assert_eq!(cancelled(&mut log, 1).await, [child]);
     // Cancelled after both are handled: the turn of its parent holds all of the children before it.
     gap.project().await;
@@ -144,14 +144,14 @@ async fn a_child_that_was_retried_in_the_gap_after_the_cancel_of_its_parent_is_l
     let last_child = gap.child_of(last).await;
     gap.executes(last, cancel(None)).await;
     gap.project().await;
-    soon(cascade.send(Update::Missed)).await.unwrap();
+    in_time(cascade.send(Update::Missed)).await.unwrap();
     let mut tasks = vec![last, last_child];
     tasks.sort_unstable();
     assert_eq!(cancelled(&mut log, 2).await, tasks);
 }
 
 fn every_minute(title: &str) -> ScheduleCreated {
-    let mut task = template();
+    let mut task = task_template();
     title.clone_into(&mut task.title);
     ScheduleCreated { cron: "* * * * *".to_owned(), time_zone: "Etc/UTC".to_owned(), missed: Missed::RunOnce, task }
 }
@@ -169,14 +169,14 @@ async fn schedule(gap: &Gap, title: &str) -> Uuid {
 
 async fn remove(gap: &Gap, key: Uuid) {
     let command = ScheduleCommand::Remove { reason: None };
-    soon(gap.registry.execute_on(ExecuteOn::<Schedule> { key, command, at: now(), meta: meta() })).await.unwrap();
+    in_time(gap.registry.execute_on(ExecuteOn::<Schedule> { key, command, at: now(), meta: meta() })).await.unwrap();
     gap.project().await;
 }
 
 /// The schedule of the next task in the log.
 async fn next_run(log: &mut LogSubscription) -> Option<Uuid> {
     loop {
-        for recorded in soon(log.next()).await.unwrap() {
+        for recorded in in_time(log.next()).await.unwrap() {
             if let LogEvent::Task(Event::Created(created)) = &recorded.event {
                 return created.schedule;
             }
@@ -193,12 +193,12 @@ async fn a_schedule_that_was_created_in_the_gap_is_in_force_and_one_that_was_rem
     let removed = schedule(&gap, "removed").await;
     remove(&gap, removed).await;
     let in_force = schedule(&gap, "in force").await;
-    soon(scheduler.send(Update::Missed)).await.unwrap();
+    in_time(scheduler.send(Update::Missed)).await.unwrap();
     assert_eq!(next_run(&mut log).await, Some(in_force));
     gap.project().await;
     remove(&gap, in_force).await;
     let later = schedule(&gap, "later").await;
-    soon(scheduler.send(Update::Missed)).await.unwrap();
+    in_time(scheduler.send(Update::Missed)).await.unwrap();
     // At the turn of a minute the former schedule may have had one more run before it was removed.
     let mut next = next_run(&mut log).await;
     while next == Some(in_force) {

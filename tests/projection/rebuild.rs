@@ -1,4 +1,4 @@
-//! A dispatcher that has missed events makes its tables anew from the views; here it misses all of them.
+//! A dispatcher that has missed events rebuilds its tables from the views. In these tests it misses all events.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use taskbell::views::{Limits, WorkOffer};
 use tokio::sync::{mpsc, oneshot};
 
 use super::gap::Gap;
-use crate::streams::{new_task, soon};
+use crate::streams::{in_time, new_task};
 use crate::views::history::{Created, KINDS, cancel, plain};
 
 /// No request of these tests ends because its time is over.
@@ -50,7 +50,7 @@ impl World {
 
     /// The dispatcher has missed events.
     async fn missed(&self) {
-        soon(self.dispatcher.send(Update::Missed)).await.unwrap();
+        in_time(self.dispatcher.send(Update::Missed)).await.unwrap();
     }
 
     /// The views come to the end of the log, and the dispatcher has missed it.
@@ -62,7 +62,7 @@ impl World {
     async fn take(&self) -> oneshot::Receiver<Given> {
         let (answer, given) = oneshot::channel();
         let (worker, wants, gone) = ("w-1".to_owned(), WorkOffer::default(), Box::new(|| false));
-        soon(self.dispatcher.send(Take { worker, wants, max: 9, wait: LONG, gone, answer })).await.unwrap();
+        in_time(self.dispatcher.send(Take { worker, wants, max: 9, wait: LONG, gone, answer })).await.unwrap();
         given
     }
 
@@ -78,7 +78,7 @@ impl World {
         let secret = blake3::hash(lease.secret.as_bytes()).to_hex().to_string();
         let beats = vec![LeaseHeartbeat { task: lease.task, attempt: lease.attempt, secret, seen: None }];
         let heartbeat = Heartbeat { worker: "w-1".to_owned(), beats, wait: LONG, answer };
-        soon(self.dispatcher.send(heartbeat)).await.unwrap();
+        in_time(self.dispatcher.send(heartbeat)).await.unwrap();
         reply
     }
 
@@ -91,14 +91,14 @@ impl World {
 
 /// The only lease of the answer, which arrives at its worker.
 async fn granted(given: oneshot::Receiver<Given>) -> Granted {
-    let mut given = soon(given).await.unwrap();
+    let mut given = in_time(given).await.unwrap();
     given.delivery.arrived();
     let [lease] = &given.leases[..] else { panic!("{given:?}") };
     lease.clone()
 }
 
 async fn directives(reply: oneshot::Receiver<HeartbeatReply>) -> Vec<(usize, Directive)> {
-    soon(reply).await.unwrap().directives
+    in_time(reply).await.unwrap().directives
 }
 
 #[actix_rt::test]
@@ -181,8 +181,8 @@ async fn local_attempt(world: &World) -> (Assign, mpsc::UnboundedReceiver<Direct
         assign: local.clone().recipient(),
         direct: local.recipient(),
     };
-    soon(world.dispatcher.send(offer)).await.unwrap();
-    (soon(assigns.recv()).await.unwrap(), directs)
+    in_time(world.dispatcher.send(offer)).await.unwrap();
+    (in_time(assigns.recv()).await.unwrap(), directs)
 }
 
 #[actix_rt::test]
@@ -191,7 +191,7 @@ async fn an_attempt_in_the_process_that_has_ended_meanwhile_is_lost() {
     let (attempt, mut directs) = local_attempt(&world).await;
     world.lose(attempt.task, attempt.attempt).await;
     world.miss().await;
-    let direct = soon(directs.recv()).await.unwrap();
+    let direct = in_time(directs.recv()).await.unwrap();
     assert_eq!((direct.task, direct.attempt, direct.directive), (attempt.task, attempt.attempt, Directive::Lost));
 }
 
@@ -202,7 +202,7 @@ async fn an_attempt_in_the_process_whose_start_the_views_do_not_show_yet_is_not_
     world.missed().await;
     world.executes(attempt.task, cancel(None)).await;
     world.miss().await;
-    let direct = soon(directs.recv()).await.unwrap();
+    let direct = in_time(directs.recv()).await.unwrap();
     assert_eq!((direct.task, direct.directive), (attempt.task, Directive::Cancel), "the attempt ran all the time");
 }
 
@@ -242,6 +242,6 @@ async fn a_task_that_was_scheduled_meanwhile_is_queued_when_its_time_comes() {
     let task = new_task();
     world.executes(task, Command::Create(Arc::new(created))).await;
     world.miss().await;
-    let queued = soon(world.store.subscribe(Position(1)).next()).await.unwrap();
+    let queued = in_time(world.store.subscribe(Position(1)).next()).await.unwrap();
     assert_eq!((queued[0].kind, &queued[0].stream), ("Queued", &StreamName::task(task)));
 }

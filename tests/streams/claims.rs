@@ -1,4 +1,5 @@
-//! Keys on a log that several servers write. No server here has views that show anything: what holds, holds by the claims.
+//! Unique keys and idempotency keys on a log that several servers write. The views of these servers stay empty, so only the
+//! claims can enforce the keys.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,7 +15,7 @@ use taskbell::task::{Command, Rejection, Revision, Status, Task, TaskId, evolve}
 use taskbell::views::Views;
 use taskbell::wire::standin::{Database, Server as DatabaseServer};
 
-use super::{cancel, meta, new_task, registry, soon};
+use super::{cancel, in_time, meta, new_task, registry};
 use crate::proxy::{Mode, Proxy};
 use crate::views::history::{Created, plain};
 
@@ -84,13 +85,13 @@ struct Node {
 impl Node {
     async fn connect(addr: SocketAddr) -> Self {
         let store = EventStore::connect(format!("esdb://{addr}?tls=false").parse().unwrap()).unwrap();
-        soon(store.wait_for_health(true)).await.unwrap();
+        in_time(store.wait_for_health(true)).await.unwrap();
         let registry = registry(&store, 2);
         Self { store, registry, keys: UniqueKeys::default() }
     }
 
     async fn creates(&self, id: TaskId, created: Created) -> Result<Accepted, ExecuteError> {
-        soon(create(&self.registry, &NoViews, &self.keys, created, id, now(), meta())).await
+        in_time(create(&self.registry, &NoViews, &self.keys, created, id, now(), meta())).await
     }
 
     async fn create(&self, created: Created) -> Result<Accepted, ExecuteError> {
@@ -99,11 +100,11 @@ impl Node {
 
     async fn retry(&self, task: TaskId) -> Result<Receipt, ExecuteError> {
         let command = execute(task, Command::Retry { reason: None });
-        soon(retry(&self.registry, &NoViews, &self.keys, command)).await
+        in_time(retry(&self.registry, &NoViews, &self.keys, command)).await
     }
 
     async fn cancel(&self, task: TaskId) {
-        let receipt = soon(self.registry.execute(execute(task, cancel(None)))).await.unwrap();
+        let receipt = in_time(self.registry.execute(execute(task, cancel(None)))).await.unwrap();
         assert_eq!(receipt.task.status, Status::Cancelled);
     }
 }
@@ -176,7 +177,7 @@ fn one_new(answers: &[Result<Accepted, ExecuteError>], other: &str) -> TaskId {
 /// idempotency key.
 async fn check_log(fixture: &Fixture, node: &Node) {
     let (store, events) = (&node.store, fixture.events());
-    soon(store.watch().wait_for(|head| head.0 >= events)).await.unwrap();
+    in_time(store.watch().wait_for(|head| head.0 >= events)).await.unwrap();
     let mut tasks: HashMap<String, Task> = HashMap::new();
     let mut holders: HashMap<(String, String), String> = HashMap::new();
     let mut idempotent: HashMap<String, String> = HashMap::new();
@@ -239,12 +240,12 @@ async fn one_idempotency_key_on_two_servers_at_once_creates_one_task_and_another
         let task = one_new(&answers, "known");
         for node in [&one, &two] {
             assert_eq!(shown(&node.create(idempotent(&key, "other")).await), ("reused", None));
-            let known = soon(find_claimed(&node.registry, "ann", &key)).await.unwrap();
+            let known = in_time(find_claimed(&node.registry, "ann", &key)).await.unwrap();
             assert_eq!(known, Some((task, "body".to_owned())));
         }
     }
     assert_eq!(fixture.tasks(), 5);
-    assert_eq!(soon(find_claimed(&one.registry, "bob", "key 1")).await.unwrap(), None, "another caller");
+    assert_eq!(in_time(find_claimed(&one.registry, "bob", "key 1")).await.unwrap(), None, "another caller");
 }
 
 #[actix_rt::test]
@@ -276,7 +277,7 @@ async fn an_idempotency_key_is_not_used_up_by_a_request_whose_unique_key_is_held
     one.cancel(task).await;
     // Its unique key is free, its idempotency key stands.
     let next = created(&two.create(unique("nightly")).await);
-    let known = soon(find_claimed(&two.registry, "ann", "k")).await.unwrap();
+    let known = in_time(find_claimed(&two.registry, "ann", "k")).await.unwrap();
     assert_eq!(known, Some((task, "body".to_owned())));
     assert_ne!(next, task);
 }

@@ -1,4 +1,4 @@
-//! Paused queues, and schedules in force.
+//! The views of paused queues and of schedules.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::history::{Created, plain};
 use super::world::World;
-use crate::support::template;
+use crate::support::task_template;
 
 impl World {
     fn queue(&mut self, name: &str, event: QueueEvent, actor: &str) {
@@ -39,7 +39,7 @@ impl World {
 }
 
 fn every_hour() -> ScheduleEvent {
-    let task = template();
+    let task = task_template();
     let (cron, time_zone) = ("0 * * * *".into(), "UTC".into());
     ScheduleEvent::ScheduleCreated(Box::new(ScheduleCreated { cron, time_zone, missed: Missed::RunAll, task }))
 }

@@ -1,4 +1,4 @@
-//! The rules and the views fold the same events to the same state, legal or not.
+//! The rules and the views fold the same events to the same state, also if the events are not legal.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Legal histories: the decisions of the rules, recorded as in a log.
+//! Creates legal histories: the rules decide the events, which are recorded as in a log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

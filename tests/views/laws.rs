@@ -1,4 +1,4 @@
-//! For every legal history, at every position, the views agree with a naive fold of the log.
+//! For every legal history and at every position, the views equal a simple fold of the log.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;

@@ -1,4 +1,4 @@
-//! Filters, pages, cursors, snapshots and keys: each rule as a sentence.
+//! Filters, pages, cursors, snapshots and keys. The name of each test states a rule.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A second implementation of the views, simple and slow: it folds the JSON of the log and uses none of their types.
+//! A second, slow and simple implementation of the views. It folds the JSON of the log and uses none of the types of
+//! the views.
 
 use std::collections::BTreeMap;
 

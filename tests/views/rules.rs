@@ -1,4 +1,4 @@
-//! What a client sees of a task and of a bell: each rule as a sentence.
+//! What a client sees of a task and of a bell. The name of each test states a rule.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The fixture of the rules: a log and its views.
+//! The fixture of these tests: a log and its views.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! When a request to cancel is acknowledged, and with what.
+//! When a worker acknowledges a request to cancel, and what the acknowledgement contains.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! A real worker without a server. In place of the dispatcher and the log stands a desk: it decides commands by the real
-//! rules and reports each message that it receives to the test.
+//! A test bench for the worker inside the process, without a server. A stub replaces the dispatcher and the log. It
+//! decides the worker's commands by the real rules, and forwards each message that it receives to the test.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// A test fails if a message does not arrive within this time.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A message that the desk received.
 pub enum Said {
@@ -160,7 +160,7 @@ impl Bench {
 
     /// The next message.
     pub async fn hear(&mut self) -> Said {
-        tokio::time::timeout(PATIENCE, self.received.recv()).await.expect("no message within a minute").unwrap()
+        tokio::time::timeout(TEST_TIMEOUT, self.received.recv()).await.expect("no message within a minute").unwrap()
     }
 
     pub async fn fail(&self, errors: Vec<ExecuteError>) {
@@ -317,7 +317,7 @@ impl Gate {
 
     /// Waits for one opening.
     pub async fn pass(&self) {
-        let pass = tokio::time::timeout(PATIENCE, self.0.acquire()).await;
+        let pass = tokio::time::timeout(TEST_TIMEOUT, self.0.acquire()).await;
         pass.expect("the gate stayed shut for a minute").unwrap().forget();
     }
 

@@ -1,4 +1,4 @@
-//! A distribution that is asked to stop.
+//! Distributions that receive a cancel.
 
 use std::fs;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! A directory that becomes a symlink while a distribution runs: nothing outside the content roots is read or written.
+//! A directory becomes a symlink while a distribution runs. Nothing outside the content roots may be read or written.
 //!
-//! Each test copies one throttled file and swaps the directory while that file is under way. The progress of the throttled
-//! file is the signal: the attempt is at a known point, and the swapped directory comes next.
+//! Each test copies a throttled file and replaces the directory during that copy. The progress of the throttled file
+//! tells the test that the attempt is at a known point and will use the directory next.
 
 use std::fs;
 use std::os::unix::fs::symlink;

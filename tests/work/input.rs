@@ -1,4 +1,4 @@
-//! The checks of a distribution's input that need no access to the disk.
+//! The checks of a distribution's input that don't access the disk.
 
 use std::fs;
 use std::os::unix::fs::symlink;

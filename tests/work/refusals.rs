@@ -1,4 +1,4 @@
-//! Distributions that fail because of what is on the disk.
+//! Distributions that fail because of files on the disk.
 
 use std::fs;
 use std::os::unix::fs::symlink;

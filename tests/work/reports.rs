@@ -1,4 +1,4 @@
-//! What a worker reports of an attempt, and how often it retries.
+//! Which reports a worker sends about an attempt, and how often it repeats them.
 
 use std::time::{Duration, Instant};
 

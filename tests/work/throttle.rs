@@ -1,4 +1,4 @@
-//! A distribution that waits for its share of the rate limit.
+//! A distribution that waits because of the rate limit.
 
 use taskbell::dispatch::messages::Directive;
 use taskbell::task::event::Outcome;

@@ -1,4 +1,4 @@
-//! What a distribution leaves in its targets.
+//! The files that a distribution writes into its targets.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};

@@ -1,4 +1,4 @@
-//! A server that speaks the lease protocol as a test wants it to, for what a real server does only by bad luck.
+//! A fake server of the lease protocol. The test chooses each response, also those that a real server sends rarely.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl FakeServer {
     pub async fn start(reply: impl Fn(&str, &Value) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let reply: Arc<Answer> = Arc::new(reply);
+        let reply: Arc<ReplyFunction> = Arc::new(reply);
         let serving = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((connection, _)) = listener.accept().await {
@@ -47,9 +47,9 @@ impl Drop for FakeServer {
     }
 }
 
-type Answer = dyn Fn(&str, &Value) -> Reply + Send + Sync;
+type ReplyFunction = dyn Fn(&str, &Value) -> Reply + Send + Sync;
 
-async fn serve(connection: TcpStream, reply: Arc<Answer>) {
+async fn serve(connection: TcpStream, reply: Arc<ReplyFunction>) {
     let mut connection = BufReader::new(connection);
     while let Some((path, body)) = read_request(&mut connection).await {
         let Reply::Json(status, answer) = reply(&path, &body) else { return std::future::pending().await };

@@ -1,4 +1,4 @@
-//! All processes that a command starts end with it.
+//! All processes that a command starts end together with it.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! How long a worker believes that it holds a lease: never longer than the server says.
+//! How long a worker assumes that it holds a lease: never longer than the server does.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::fake::{FINISH, FakeServer, HEARTBEAT, Reply, TAKE, granted, renewed};
 use super::library::TestWorker;
-use crate::support::PATIENCE;
+use crate::support::TEST_TIMEOUT;
 
 const LEASE: Duration = Duration::from_secs(1);
 
@@ -44,7 +44,7 @@ async fn an_attempt_whose_heartbeats_are_not_answered_stops_before_its_lease_end
         }
     });
     let granted_at = grants.recv().await.unwrap();
-    let dropped_at = tokio::time::timeout(PATIENCE, dropped.recv()).await.expect("the attempt stops").unwrap();
+    let dropped_at = tokio::time::timeout(TEST_TIMEOUT, dropped.recv()).await.expect("the attempt stops").unwrap();
     let ran = dropped_at - granted_at;
     assert!(ran < LEASE, "the attempt ran for {ran:?} on a lease of {LEASE:?}");
     drop(worker);
@@ -75,7 +75,7 @@ async fn an_answered_heartbeat_counts_from_its_sending() {
         }
     });
     let sent_at = sent.recv().await.unwrap();
-    let dropped_at = tokio::time::timeout(PATIENCE, dropped.recv()).await.expect("the attempt stops").unwrap();
+    let dropped_at = tokio::time::timeout(TEST_TIMEOUT, dropped.recv()).await.expect("the attempt stops").unwrap();
     let ran = dropped_at - sent_at;
     assert!(ran < LEASE + Duration::from_millis(100), "the attempt ran for {ran:?} after its last heartbeat");
     drop(worker);

@@ -1,4 +1,4 @@
-//! The worker as a library: the handlers of `examples/worker.rs`, and handlers that misbehave.
+//! The worker as a library: the handlers of `examples/worker.rs`, and handlers that behave badly.
 
 use serde_json::{Value, json};
 use taskbell::work::{Context, Done, Failure, Handler, Handlers, RemoteError, RemoteWorker, Step};

@@ -1,4 +1,4 @@
-//! Servers and workers that stop or are killed while attempts run.
+//! Servers and workers that are stopped or killed while attempts run.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -150,9 +150,9 @@ async fn each_attempt_runs_once_and_each_task_ends_once_however_often_the_server
     }
     drop(starts);
     let filter = "/v1/tasks?status=succeeded&limit=1";
-    let mut live = crate::support::Live::open(&server).await;
+    let mut live = crate::support::LiveSocket::open(&server).await;
     while server.get(filter).await.body["total"] != TASKS {
-        live.until("counters").await;
+        live.next_of_type("counters").await;
     }
     for worker in workers {
         assert_eq!(worker.stop().await, 0);

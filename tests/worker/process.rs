@@ -1,4 +1,4 @@
-//! A `taskbell work` process, and helpers that submit and read its tasks.
+//! A process `taskbell work`, and helpers that submit tasks and read them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{PATIENCE, Server, signal, taskbell};
+use crate::support::{Server, TEST_TIMEOUT, signal, taskbell};
 
 /// A worker process whose commands run in a folder of its own. Dropping it kills it.
 pub struct WorkerProcess {
@@ -93,7 +93,7 @@ pub fn gate(path: &Path) {
 pub async fn open_gate(path: &Path) {
     let path = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || fs::write(path, "go\n"));
-    tokio::time::timeout(PATIENCE, opened).await.expect("a command at the gate").unwrap().expect("an open gate");
+    tokio::time::timeout(TEST_TIMEOUT, opened).await.expect("a command at the gate").unwrap().expect("an open gate");
 }
 
 /// A task of the kind `demo`; its id.

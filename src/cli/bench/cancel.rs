@@ -1,5 +1,5 @@
-//! The phase cancel: the time from the request to cancel a task until its worker receives the cancel, while a heartbeat of the
-//! worker waits at the server.
+//! The phase cancel: the time from the request to cancel a task until its worker receives the cancel, while a heartbeat
+//! of the worker waits at the server.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -33,7 +33,8 @@ struct Directive<'a> {
     directive: &'a str,
 }
 
-/// Cancels running tasks one after the other while the heartbeat of their worker waits. Returns the number of cancelled tasks.
+/// Cancels running tasks one after the other while the heartbeat of their worker waits. Returns the number of cancelled
+/// tasks.
 pub(super) async fn run(scope: &RunScope, plan: &Plan, figures: &mut Figures) -> Result<u64, Failure> {
     let scope = scope.with_kind_suffix("cancel");
     let (mut requests, mut heartbeats) =

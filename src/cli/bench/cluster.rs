@@ -23,8 +23,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause before a request to a server is repeated.
 const REQUEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// Runs the live phase on the embedded log, on one server with the cluster at `url`, and on two. Returns the number of tasks
-/// that were checked.
+/// Runs the live phase on the embedded log, on one server with the cluster at `url`, and on two. Returns the number of
+/// tasks that were checked.
 pub(super) async fn compare_with_embedded(url: &str, plan: &Plan, figures: &mut Figures) -> Result<u64, Failure> {
     let embedded = BenchStore::Embedded(EmbeddedStore::Sqlite);
     let mut checked = run_live(&embedded, 1, ("embedded", "embedded log"), plan, figures).await?;

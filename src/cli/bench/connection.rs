@@ -1,7 +1,8 @@
 //! A connection of the load. It sends a request, waits for the response, and then can send the next request.
 //!
-//! The load and the server run on the same small machine, so the CPU time of the load lowers the figures. To save CPU time, the
-//! caller that waits for a response polls hyper's connection itself, without a connection pool and without a tokio task.
+//! The load and the server run on the same small machine, so the CPU time of the load lowers the figures. To save CPU
+//! time, the caller that waits for a response polls hyper's connection itself, without a connection pool and without a
+//! tokio task.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,8 @@ use tokio::net::TcpStream;
 use crate::cli::client::innermost;
 use crate::cli::failure::Failure;
 
-/// A connection that was idle for longer is opened again before the next request, because the server closes idle connections.
+/// A connection that was idle for longer is opened again before the next request, because the server closes idle
+/// connections.
 const IDLE_MAX: Duration = Duration::from_secs(2);
 
 /// The address of a server, and the headers of every request to it.
@@ -93,8 +95,8 @@ impl LoadConnection {
         self.check_status(path, response, StatusCode::OK)
     }
 
-    /// Sends a GET request, and calls `on_chunk` with each chunk of the response body. The body may be larger than the memory.
-    /// Fails if the status of the response is not 200.
+    /// Sends a GET request, and calls `on_chunk` with each chunk of the response body. The body may be larger than the
+    /// memory. Fails if the status of the response is not 200.
     pub(super) async fn get_chunks(&mut self, path: &str, mut on_chunk: impl FnMut(&[u8])) -> Result<(), Failure> {
         let request = request(&self.server, Method::GET, path, Bytes::new())?;
         let Self { server, sender, connection, .. } = self;

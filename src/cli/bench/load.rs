@@ -60,7 +60,8 @@ impl RunScope {
         Self { kind: format!("{}.{suffix}", self.kind), ..self.clone() }
     }
 
-    /// Writes one task as JSON. Its input contains the present time; the latency of a `timed` task is measured from that time.
+    /// Writes one task as JSON. Its input contains the present time; the latency of a `timed` task is measured from
+    /// that time.
     pub(super) fn write_task(&self, out: &mut Vec<u8>, number: u64, timed: bool) {
         use std::io::Write as _;
         let now = self.started_at.elapsed().as_nanos();

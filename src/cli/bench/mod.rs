@@ -1,8 +1,9 @@
-//! `taskbell bench`: sends a load to a server and prints figures. It starts the server, or uses the one that `--server` names.
+//! `taskbell bench`: sends a load to a server and prints figures. It starts the server, or uses the one that `--server`
+//! names.
 //!
 //! The phases are common in comparisons of job queues. The tasks do nothing, and each has 200 bytes of input. A task is
-//! counted when the server has acknowledged it. If the server refuses a request, the run fails. At the end, the counters and
-//! the log must show that every acknowledged task ended once.
+//! counted when the server has acknowledged it. If the server refuses a request, the run fails. At the end, the
+//! counters and the log must show that every acknowledged task ended once.
 
 mod cancel;
 mod check;
@@ -72,8 +73,8 @@ pub struct Bench {
     threads: u64,
     #[arg(skip)]
     pub(super) connection: ConnectionArgs,
-    /// Whether the command line has the flag `--server`. The server in the variable `TASKBELL_SERVER` and the default server
-    /// never get the load.
+    /// Whether the command line has the flag `--server`. The server in the variable `TASKBELL_SERVER` and the default
+    /// server never get the load.
     #[arg(skip)]
     pub(super) server_is_named: bool,
 }
@@ -134,7 +135,8 @@ impl Bench {
         let runtime = runtime.map_err(|error| Failure::failed(format!("no runtime: {error}")))?;
         runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
-            // When a signal arrives, the future of `measure` is dropped. This ends the server's process and removes its folder.
+            // When a signal arrives, the future of `measure` is dropped. This ends the server's process and removes its
+            // folder.
             tokio::select! {
                 result = self.measure() => result,
                 _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted")),

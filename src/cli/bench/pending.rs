@@ -14,10 +14,12 @@ use super::worker::{LeasesResponse, report_ends, take_request_body};
 use super::{Plan, check};
 use crate::cli::failure::Failure;
 
-/// The number of leases in one round. Each round first creates as many tasks, so that the number of queued tasks stays the same.
+/// The number of leases in one round. Each round first creates as many tasks, so that the number of queued tasks stays
+/// the same.
 const LEASES_PER_ROUND: u64 = 100;
 
-/// Creates a backlog of `size` tasks, then measures leases that are taken one by one and leases that are taken 100 at a time.
+/// Creates a backlog of `size` tasks, then measures leases that are taken one by one and leases that are taken 100 at a
+/// time.
 pub(super) async fn run(
     server: &Server,
     scope: &RunScope,

@@ -111,8 +111,9 @@ impl<'a> PhaseRunner<'a> {
         Ok(())
     }
 
-    /// Starts a worker and waits until it has drained the backlog. The measured time begins with the start of the first handler.
-    /// It ends when the server counts no open task, because then every end is durable. Returns the worker, which keeps running.
+    /// Starts a worker and waits until it has drained the backlog. The measured time begins with the start of the first
+    /// handler. It ends when the server counts no open task, because then every end is durable. Returns the worker,
+    /// which keeps running.
     async fn drain(&mut self, measured: bool) -> Result<Worker, Failure> {
         let mut connection = LoadConnection::open(&self.scope.server).await?;
         let tasks = counts(&mut connection, &self.scope).await?.open();
@@ -143,7 +144,8 @@ impl<'a> PhaseRunner<'a> {
         [self.server.pid(), Some(std::process::id())].map(|pid| pid.and_then(process_cpu_time))
     }
 
-    /// Adds the CPU time per task since `before`. On a machine that is busy with other programs, it varies less than the rate.
+    /// Adds the CPU time per task since `before`. On a machine that is busy with other programs, it varies less than
+    /// the rate.
     fn add_cpu_time(&mut self, name: &str, before: [Option<Duration>; 2], tasks: u64) {
         let processes = [("server", "  server's CPU per task, µs"), ("load", "  load's CPU per task, µs")];
         for ((process, label), (before, after)) in processes.into_iter().zip(before.into_iter().zip(self.cpu_time())) {
@@ -172,8 +174,8 @@ impl<'a> PhaseRunner<'a> {
         self.figures.add("disk_bytes_per_task", "disk per drained task, bytes", per_task(after.disk, idle.disk));
     }
 
-    /// Creates about 50 tasks a second for an idle worker, without waiting for the response to the previous request. A latency is
-    /// the time from just before the request to the start of the handler.
+    /// Creates about 50 tasks a second for an idle worker, without waiting for the response to the previous request. A
+    /// latency is the time from just before the request to the start of the handler.
     async fn latency(&mut self, worker: &mut Worker) -> Result<(), Failure> {
         let mut idle_connections = Vec::new();
         for _ in 0..8 {
@@ -209,8 +211,8 @@ impl<'a> PhaseRunner<'a> {
         Ok(())
     }
 
-    /// Runs producers and the worker at the same time. The rate is the number of tasks, divided by the time until the last end
-    /// was acknowledged.
+    /// Runs producers and the worker at the same time. The rate is the number of tasks, divided by the time until the
+    /// last end was acknowledged.
     async fn live(&mut self, worker: &mut Worker) -> Result<(), Failure> {
         let counts =
             |worker: &Worker| [&worker.progress.takes, &worker.progress.reports].map(|n| n.load(Ordering::Relaxed));

@@ -1,4 +1,5 @@
-//! `taskbell demo`: runs a server, and submits tasks to it that copy real files, so that a person can watch and cancel them.
+//! `taskbell demo`: runs a server, and submits tasks to it that copy real files, so that a person can watch and cancel
+//! them.
 
 mod tree;
 
@@ -25,7 +26,8 @@ use super::runtime::block_on;
 use super::settings::Settings;
 use super::{out, serve};
 
-/// The most bytes that all distributions together copy per second, so that they take long enough to be watched and cancelled.
+/// The most bytes that all distributions together copy per second, so that they take long enough to be watched and
+/// cancelled.
 const BYTES_PER_S: u64 = 12_000_000;
 /// The number of tasks that run at the same time. The others are queued.
 const SLOTS: usize = 3;
@@ -61,8 +63,8 @@ pub(super) struct TemporaryFolder {
 }
 
 impl TemporaryFolder {
-    /// Creates a folder that only this user can read. It is in `TMPDIR` if that variable is set, else in /var/tmp, because /tmp
-    /// may be in memory. `purpose` is a part of its name.
+    /// Creates a folder that only this user can read. It is in `TMPDIR` if that variable is set, else in /var/tmp,
+    /// because /tmp may be in memory. `purpose` is a part of its name.
     pub(super) fn create(purpose: &str) -> io::Result<Self> {
         let var_tmp = Path::new("/var/tmp");
         let base = match std::env::var_os("TMPDIR") {
@@ -215,8 +217,8 @@ impl DemoClient {
         Self { client, source, content, submitted_count: 0, copies: VecDeque::new() }
     }
 
-    /// Submits tasks from the time when the server is ready until the server has ended. At `deadline`, or after a failed request,
-    /// it stops the server. `server_end` is closed when the server has ended.
+    /// Submits tasks from the time when the server is ready until the server has ended. At `deadline`, or after a
+    /// failed request, it stops the server. `server_end` is closed when the server has ended.
     async fn run(mut self, mut server_end: oneshot::Receiver<()>, deadline: Option<Instant>) -> Result<(), Failure> {
         let Some(started) = self.wait_until_ready(&mut server_end).await else { return Ok(()) };
         let mut result = match started {

@@ -234,8 +234,8 @@ fn parse_loopback_address(setting: &'static str, text: &str) -> Result<SocketAdd
     )
 }
 
-/// Resolves the symbolic links in the content roots, so that paths can be compared with them. Refuses a root that contains the
-/// data folder, because a distribution could then overwrite the log.
+/// Resolves the symbolic links in the content roots, so that paths can be compared with them. Refuses a root that
+/// contains the data folder, because a distribution could then overwrite the log.
 fn check_content_roots(paths: Vec<PathBuf>, data: Option<&Path>) -> Result<Vec<PathBuf>, SettingsError> {
     let data = data.map(resolve_existing_part);
     let mut roots = Vec::new();

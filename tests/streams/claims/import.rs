@@ -16,15 +16,15 @@ async fn the_keys_of_an_imported_log_are_held_by_their_tasks_and_an_import_can_b
         one.registry.execute(execute(id, Command::Create(created.into()))).await.unwrap();
     }
     one.cancel(ended).await;
-    soon(one.store.watch().wait_for(|head| head.0 == fixture.events())).await.unwrap();
+    in_time(one.store.watch().wait_for(|head| head.0 == fixture.events())).await.unwrap();
     let mut views = Views::default();
     for recorded in one.store.read_all(Position(0), usize::MAX).await.unwrap() {
         views.apply(&recorded);
     }
     let claims: Vec<_> = open_claims(&views).collect();
-    soon(write(&one.store, &claims[0])).await.unwrap();
+    in_time(write(&one.store, &claims[0])).await.unwrap();
     for _ in 0..2 {
-        assert_eq!(soon(claim_open_keys(&one.store)).await.unwrap(), 3);
+        assert_eq!(in_time(claim_open_keys(&one.store)).await.unwrap(), 3);
     }
     assert_eq!(fixture.claims(), 3);
     assert_eq!(shown(&two.create(unique("nightly")).await), ("held", Some(holder)));
@@ -37,6 +37,6 @@ async fn the_keys_of_an_imported_log_are_held_by_their_tasks_and_an_import_can_b
     assert_eq!(two.retry(ended).await.unwrap_err(), ExecuteError::Rejected(Rejection::UniqueKeyTaken(next)));
     let mut foreign = claims[0].clone();
     foreign.task = new_task();
-    let refused = soon(write(&one.store, &foreign)).await.unwrap_err();
+    let refused = in_time(write(&one.store, &foreign)).await.unwrap_err();
     assert!(matches!(refused, ExecuteError::Append(AppendError::WrongExpectedRevision { .. })), "{refused}");
 }

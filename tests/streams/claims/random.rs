@@ -1,4 +1,4 @@
-//! Random requests of three servers, one of which loses its connections now and then, and a checker that reads the log.
+//! Three servers send random requests, and one of them sometimes loses its connections. A checker reads the log afterwards.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -43,7 +43,7 @@ async fn take(node: &Node, step: Step) -> Option<TaskId> {
             Err(error) => panic!("{error}"),
         },
         Step::Cancel(task) => {
-            soon(node.registry.execute(execute(task, cancel(None)))).await.unwrap();
+            in_time(node.registry.execute(execute(task, cancel(None)))).await.unwrap();
             None
         }
     }

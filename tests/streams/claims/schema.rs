@@ -1,4 +1,4 @@
-//! Claims as they are written, against their published schema.
+//! The claims that the server writes match their published schema.
 
 use serde_json::Value;
 use taskbell::streams::claims::record::KIND;
