@@ -1,4 +1,4 @@
-//! `events/` and the Rust types agree in both directions.
+//! The schemas and examples in `events/` agree with the Rust types, in both directions.
 
 pub(crate) mod claims;
 

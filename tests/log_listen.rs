@@ -1,4 +1,4 @@
-//! `serve --log-listen`: the official client reads the log of a running server.
+//! Tests of `serve --log-listen`: the official client of the database reads the log of a running server.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use eventstore::{Client, ReadAllOptions, SubscribeToAllOptions, SubscriptionEven
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
-use crate::support::{PATIENCE, Server, taskbell};
+use crate::support::{Server, TEST_TIMEOUT, taskbell};
 
 /// The address in the line that says where the log is served.
 fn log_url(server: &Server) -> String {
@@ -49,7 +49,7 @@ async fn clients_read_and_follow_the_log_of_a_server_and_are_cut_off_at_its_end(
             }
         });
     });
-    let mut next = async || tokio::time::timeout(PATIENCE, titles.recv()).await.unwrap();
+    let mut next = async || tokio::time::timeout(TEST_TIMEOUT, titles.recv()).await.unwrap();
     assert_eq!((next().await.as_deref(), next().await.as_deref()), (Some("one"), Some("caught up")));
     server.submit(&json!({"kind": "report", "title": "two"})).await;
     assert_eq!(next().await.as_deref(), Some("two"));

@@ -1,4 +1,4 @@
-//! Recorded logs and the views that they lead to: this version of the code turns `events/logs/*.jsonl` into
+//! Replays recorded logs: this version of the code must turn each `events/logs/*.jsonl` into the views in
 //! `*.expected.json`.
 
 mod main_walk;

@@ -1,5 +1,5 @@
-//! The rules of the code base, checked against every file of `src/`. Each rule is a function from the files to the
-//! violations that it finds, and each has a planted violation that turns it red.
+//! The rules of the code base, checked on every file of `src/`. Each rule is a function that takes files and returns the
+//! violations. For each rule, a test with a planted violation shows that the rule finds it.
 
 mod circles;
 mod imports;

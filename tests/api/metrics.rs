@@ -19,7 +19,7 @@ use taskbell::task::{Command, Position, TaskId, Timestamp};
 use taskbell::views::Views;
 use uuid::Uuid;
 
-use super::super::support::{PATIENCE, Server};
+use super::super::support::{Server, TEST_TIMEOUT};
 use super::{head, pointers, slow_task};
 
 /// The value of each series, by its name and labels as they are written.
@@ -117,7 +117,7 @@ async fn final_samples(server: &Server) -> Samples {
         if total(&samples, "taskbell_events_total{") >= position {
             return samples;
         }
-        assert!(began.elapsed() < PATIENCE, "{samples:?}");
+        assert!(began.elapsed() < TEST_TIMEOUT, "{samples:?}");
     }
 }
 

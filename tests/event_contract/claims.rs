@@ -1,4 +1,4 @@
-//! The published schema of claims, `events/aside/KeyClaimed/`.
+//! The published schema of key claims, `events/aside/KeyClaimed/`.
 
 use serde_json::{Value, json};
 use taskbell::store::Hash;

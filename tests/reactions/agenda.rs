@@ -1,4 +1,4 @@
-//! The agenda of the scheduler, driven by a time that the test chooses.
+//! The agenda of the scheduler. The test chooses the time.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use taskbell::views::Views;
 use taskbell::views::schedules::Scheduled;
 use uuid::Uuid;
 
-use crate::support::template;
+use crate::support::task_template;
 
 fn at(text: &str) -> Timestamp {
     format!("2026-11-{text}Z").parse().unwrap()
 }
 
 fn created(cron: &str, missed: Missed) -> ScheduleCreated {
-    ScheduleCreated { cron: cron.into(), time_zone: "UTC".into(), missed, task: template() }
+    ScheduleCreated { cron: cron.into(), time_zone: "UTC".into(), missed, task: task_template() }
 }
 
 fn scheduled(cron: &str, missed: Missed, created_at: Timestamp) -> Scheduled {

@@ -1,4 +1,4 @@
-//! Which children of a cancelled parent need a request, and how many a turn takes.
+//! Which children of a cancelled parent need a request, and how many of them one turn of the cascade takes.
 
 use std::sync::Arc;
 

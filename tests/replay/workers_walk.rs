@@ -1,5 +1,5 @@
-//! A history of workers outside the process: output, leases that expire, a cancel ladder to its end, queues, schedules and
-//! children.
+//! Creates the recorded log `workers`: a history of remote workers with output, expired leases, a complete cancel
+//! ladder, queues, schedules and children.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,7 +67,8 @@ pub(super) fn record() -> Vec<Arc<Recorded>> {
     walk.end()
 }
 
-/// A task that is handed back, taken again, lost with its worker and done by another, with output; one that fails with output.
+/// A task that is handed back, taken again, lost with its worker and done by another, with output; one that fails with
+/// output.
 fn attempts(walk: &mut Walk) {
     let film = walk.create("mira", "Render launch.mp4", |new| {
         new.kind = "video.render".into();

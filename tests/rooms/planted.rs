@@ -1,4 +1,4 @@
-//! Each rule turns red: a violation in a string, and beside it code that the rule allows.
+//! Each rule finds a planted violation and accepts similar code that is allowed. The code is in strings.
 
 use super::source::Source;
 use super::{Found, circles, imports, shape};

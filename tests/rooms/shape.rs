@@ -1,4 +1,4 @@
-//! Sizes of files and functions, and which calls may stand where.
+//! The sizes of files and functions, and where certain calls are allowed.
 
 use super::Found;
 use super::source::{Kind, Source, Token};

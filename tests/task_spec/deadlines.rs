@@ -1,4 +1,4 @@
-//! The queue of deadlines, and the pauses between tries.
+//! The queue of deadlines, and the pauses before attempts.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The fence: only the holder of the running attempt's secret may end it, once; a repeated report gets the same answer.
+//! The lease as a fence: only the holder of the running attempt's lease may end the attempt, and only once. A repeated
+//! report gets the same response.
 
 use taskbell::task::event::{OutputKept, QueuedReason::RetryAt, SYSTEM_ERROR_CODES};
 use taskbell::task::limits::Invalid;

@@ -1,4 +1,4 @@
-//! The limits of a request: each is tested one below, at the limit, and one above.
+//! The limits of a request. Each is tested just below the limit, at the limit and just above it.
 
 use std::sync::Arc;
 

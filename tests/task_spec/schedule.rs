@@ -1,4 +1,4 @@
-//! A schedule: created and removed, each once; and its nominal times.
+//! A schedule: it is created once and removed once; and its nominal times.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use taskbell::task::{Decider, Rejection, Timestamp};
 use uuid::Uuid;
 
 use super::now;
-use crate::support::template;
+use crate::support::task_template;
 
 fn request() -> Box<ScheduleCreated> {
-    let task = template();
+    let task = task_template();
     let (cron, time_zone) = ("0 3 * * *".into(), "UTC".into());
     Box::new(ScheduleCreated { cron, time_zone, missed: Missed::default(), task })
 }

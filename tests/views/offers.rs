@@ -1,4 +1,4 @@
-//! Whether a worker takes a queued task: the offers of the workers outside the process.
+//! Whether some worker takes a queued task: the offers of remote workers.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Taskbell's own log over the protocol, read-only.
+//! Taskbell's own log over the gRPC protocol, read-only.
 
 use eventstore::{BatchAppendOptions, DeleteStreamOptions, Error, TombstoneStreamOptions};
 use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, Via, new_id, now};

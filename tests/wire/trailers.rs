@@ -1,4 +1,5 @@
-//! The status and the trailers of refused requests, seen without a client: most clients show only their own errors.
+//! The status and the trailers of refused requests. These tests read the raw response, because most clients show only
+//! their own errors.
 
 use std::convert::Infallible;
 
@@ -47,9 +48,9 @@ async fn call(addr: SocketAddr, method: &str, headers: &[(&str, &str)], body: Ve
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let answer = soon(sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap())).await.unwrap();
+    let answer = in_time(sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap())).await.unwrap();
     let headers = answer.headers().clone();
-    let body = soon(answer.into_body().collect()).await.unwrap();
+    let body = in_time(answer.into_body().collect()).await.unwrap();
     connection.abort();
     body.trailers().cloned().unwrap_or(headers)
 }

@@ -1,4 +1,4 @@
-//! The streams beside the log.
+//! The streams beside the log, which hold the records of servers and the claims of keys.
 
 use serde_json::value::RawValue;
 use taskbell::store::auxiliary::{

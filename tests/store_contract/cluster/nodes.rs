@@ -1,4 +1,4 @@
-//! Nodes that are not there, go, come back, and hand the lead to another.
+//! Nodes that are unavailable, stop, start again, or stop being the leader.
 
 use super::*;
 

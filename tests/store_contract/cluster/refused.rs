@@ -1,4 +1,5 @@
-//! What makes a store refuse to go on: the log is not, or will not stay, the one that it has read.
+//! Conditions under which a store stops working, because the log in the database is not, or may not stay, the log that
+//! it has read.
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ async fn a_database_that_was_replaced_by_an_empty_one_is_refused() {
     let (proxy, store) = fixture.proxied().await;
     store.append(first(&stream(), "t")).await.unwrap();
     let other = Fixture::start().await;
-    proxy.lead_to(other.server.addr());
+    proxy.set_target(other.server.addr());
     let why = failure(&store).await;
     assert!(why.contains("another database"), "{why}");
     assert!(other.database.all().is_empty(), "nothing is written to it");
@@ -37,7 +38,7 @@ async fn a_database_that_was_replaced_by_that_of_another_installation_is_refused
     other.store().await.append(first(&stream(), "theirs")).await.unwrap();
     let (proxy, store) = fixture.proxied().await;
     store.append(first(&stream(), "t")).await.unwrap();
-    proxy.lead_to(other.server.addr());
+    proxy.set_target(other.server.addr());
     assert!(failure(&store).await.contains("another database"));
     assert_eq!(other.database.all().len(), 2, "nothing is written to it");
     assert!(
@@ -53,7 +54,7 @@ async fn an_append_in_the_moment_of_the_replacement_is_never_acknowledged() {
         other.store().await;
         let (proxy, store) = fixture.proxied().await;
         store.append(first(&stream(), "t")).await.unwrap();
-        proxy.lead_to(other.server.addr());
+        proxy.set_target(other.server.addr());
         let answer = in_time(store.append(first(&stream(), "lost"))).await;
         assert!(matches!(answer, Err(AppendError::ReadOnly(_))), "{answer:?}");
     }
@@ -76,7 +77,7 @@ async fn a_copy_of_the_log_with_another_event_at_the_last_place_is_refused() {
     let event = eventstore::EventData::json("Epoch", &epoch).unwrap();
     copy.append_to_stream("taskbell_aux.epoch", &eventstore::AppendToStreamOptions::default(), event).await.unwrap();
     connect(other.server.addr(), "taskbell").append(first(&stream(), "u")).await.unwrap();
-    proxy.lead_to(other.server.addr());
+    proxy.set_target(other.server.addr());
     let why = failure(&store).await;
     assert!(why.contains("another event at position 1"), "{why}");
 }

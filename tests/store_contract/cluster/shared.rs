@@ -1,4 +1,4 @@
-//! Several stores over one database, as several servers have them.
+//! Several stores on one database, as several servers have them.
 
 use futures_util::future::join_all;
 
