@@ -1,5 +1,5 @@
-//! The modules that all resources share. [`middleware`], [`connection`], [`caller`], [`query`], [`json`] and [`request`] read
-//! requests. [`response`] and [`error`] write responses.
+//! The modules that all resources share. [`middleware`], [`connection`], [`caller`], [`query`], [`json`] and
+//! [`request`] read requests. [`response`] and [`error`] write responses.
 
 pub mod caller;
 pub mod connection;
