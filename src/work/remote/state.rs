@@ -1,4 +1,4 @@
-//! What the parts of a remote worker share.
+//! The state that the parts of a remote worker share.
 
 use tokio::sync::{Mutex, mpsc};
 
@@ -6,12 +6,15 @@ use super::http::HttpClient;
 use super::leases::HeldLeases;
 use super::outbox::PendingFinish;
 
-pub(super) struct Link {
+/// The state of a running remote worker.
+pub(super) struct WorkerState {
     pub http: HttpClient,
     /// The worker's name.
     pub worker: String,
     pub leases: HeldLeases,
-    /// Held while progress is sent, so that an older one can't arrive after the last one of an attempt that ends.
-    pub sending_progress: Mutex<()>,
+    /// Locked while progress is sent. So an older progress can't reach the server after the last progress of an attempt that
+    /// ends.
+    pub progress_lock: Mutex<()>,
+    /// Finishes for the outbox.
     pub finishes: mpsc::UnboundedSender<PendingFinish>,
 }

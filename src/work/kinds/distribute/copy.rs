@@ -1,5 +1,5 @@
-//! Puts one entry of the source into its place in a target. Files and symlinks have a temporary name until they are
-//! complete, so that no half file is ever seen under its real name.
+//! Copies one entry of the source into a target. A file or symlink has a temporary name until it is complete, so an
+//! entry with its real name is always complete.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,32 +11,35 @@ use rustix::fs::{Mode, fchmod, fstat, futimens};
 use tokio_util::sync::CancellationToken;
 
 use super::attributes::Attributes;
-use super::fault::{Fault, changed, conflict, interrupted};
-use super::folder::{Folder, times};
-use super::limit::RateLimiter;
+use super::fault::{Fault, interrupted, source_changed, target_conflict};
+use super::open_directory::{OpenDirectory, times};
+use super::rate_limiter::RateLimiter;
 use super::temporary::{Temporary, TemporaryName, remove_leftovers};
 use super::tree::{Location, Tree};
 
-/// Files from this size on, in bytes, are on the disk before they get their name. For smaller ones that costs 3 ms each, ten
-/// times the copy itself (measured: 16 KiB files, ext4), so they are written out together at the end of each target.
-const SYNC_FROM: u64 = if cfg!(target_os = "linux") { 8 * 1024 * 1024 } else { 0 };
+/// A file of at least this size, in bytes, is synced to the disk before it gets its real name. To sync each smaller
+/// file would take ten times as long as to copy it (measured: 3 ms, for files of 16 KiB on ext4). So these are synced
+/// together at the end of each target.
+const SYNC_FIRST_MIN: u64 = if cfg!(target_os = "linux") { 8 * 1024 * 1024 } else { 0 };
 
 /// When a file's data must have reached the disk.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sync {
-    /// Before the file gets its name.
+    /// Before the file gets its real name.
     First,
-    /// By the next [`sync_filesystem`].
+    /// At the next [`sync_filesystem`].
     Later,
 }
 
 impl Sync {
+    /// Returns when a file of this length is synced.
     pub const fn for_len(len: u64) -> Self {
-        if len >= SYNC_FROM { Self::First } else { Self::Later }
+        if len >= SYNC_FIRST_MIN { Self::First } else { Self::Later }
     }
 }
 
-/// Makes the directory if it is missing, allows this process to fill it, and removes what former attempts left in it.
+/// Makes the directory if it is missing, allows this process to write into it, and removes the temporary entries of earlier
+/// attempts.
 pub(super) fn make_dir(
     target: &mut Tree,
     dir: &Path,
@@ -44,64 +47,65 @@ pub(super) fn make_dir(
     temporary: &TemporaryName,
 ) -> Result<(), Fault> {
     let path = target.path_of(dir);
-    let folder = target.make_folder(dir)?;
-    make_writable(folder, |there| attributes.mode_of_copy(there)).map_err(|error| Fault::make_dir(&path, &error))?;
-    remove_leftovers(folder, temporary, SystemTime::now())
+    let directory = target.make_directory(dir)?;
+    make_writable(directory, |existing| attributes.mode_of_copy(existing))
+        .map_err(|error| Fault::make_dir(&path, &error))?;
+    remove_leftovers(directory, temporary, SystemTime::now())
         .map_err(|error| Fault::io("looking for leftovers in", &path, &error))
 }
 
-/// Allows this process to change what is in a finished directory. Returns the attributes that [`finish_dir`] restores.
-pub(super) fn reopen_dir(folder: &Folder, path: &Path) -> Result<Attributes, Fault> {
-    make_writable(folder, |there| there.mode).map_err(|error| Fault::target(path, &error))
+/// Allows this process to write into a finished directory. Returns the attributes that [`finish_dir`] restores.
+pub(super) fn reopen_dir(directory: &OpenDirectory, path: &Path) -> Result<Attributes, Fault> {
+    make_writable(directory, |existing| existing.mode).map_err(|error| Fault::target(path, &error))
 }
 
-/// Gives the directory this mode, with all permissions for its owner. Returns its attributes before that.
-fn make_writable(folder: &Folder, mode: impl Fn(&Attributes) -> Mode) -> io::Result<Attributes> {
-    let there = Attributes::of(&folder.stat()?);
-    let mode = mode(&there) | Mode::RWXU;
-    if there.mode != mode {
-        folder.set_attributes(mode, None)?;
+/// Sets the mode of the directory, with all permissions for its owner in addition. Returns its attributes before the change.
+fn make_writable(directory: &OpenDirectory, mode: impl Fn(&Attributes) -> Mode) -> io::Result<Attributes> {
+    let existing = Attributes::of(&directory.stat()?);
+    let mode = mode(&existing) | Mode::RWXU;
+    if existing.mode != mode {
+        directory.set_attributes(mode, None)?;
     }
-    Ok(there)
+    Ok(existing)
 }
 
-/// Gives the directory its permissions and times, when nothing more goes into it.
-pub(super) fn finish_dir(folder: &Folder, path: &Path, attributes: &Attributes) -> Result<(), Fault> {
-    let there = folder.stat().map(|stat| Attributes::of(&stat));
-    there
-        .and_then(|there| folder.set_attributes(attributes.mode_of_copy(&there), Some(attributes.modified)))
+/// Sets the permissions and times of the directory, after its last entry was copied.
+pub(super) fn finish_dir(directory: &OpenDirectory, path: &Path, attributes: &Attributes) -> Result<(), Fault> {
+    let existing = directory.stat().map(|stat| Attributes::of(&stat));
+    existing
+        .and_then(|existing| directory.set_attributes(attributes.mode_of_copy(&existing), Some(attributes.modified)))
         .map_err(|error| Fault::io("finishing the directory", path, &error))
 }
 
-/// Makes the symlink. Returns whether it was there already.
+/// Makes the symlink. Returns true if the same symlink already existed.
 pub(super) fn copy_symlink(
     (from, to): (&Location<'_>, &Location<'_>),
-    leads_to: &Path,
+    link_target: &Path,
     temporary: &TemporaryName,
 ) -> Result<bool, Fault> {
-    let refused = |error| Fault::io("making the symlink", &to.path(), &error);
-    if to.folder.read_link(to.name).is_ok_and(|there| there == leads_to) {
+    let make_error = |error| Fault::io("making the symlink", &to.path(), &error);
+    if to.directory.read_link(to.name).is_ok_and(|existing| existing == link_target) {
         return Ok(true);
     }
     refuse_dir(to, "a symlink")?;
-    let stat = from.folder.stat_entry(from.name).map_err(|error| Fault::source(&from.path(), &error))?;
-    let link = Temporary::symlink(to, temporary, leads_to).map_err(refused)?;
-    to.folder.set_symlink_time(link.name(), Attributes::of(&stat).modified).map_err(refused)?;
+    let stat = from.directory.stat_entry(from.name).map_err(|error| Fault::source(&from.path(), &error))?;
+    let link = Temporary::symlink(to, temporary, link_target).map_err(make_error)?;
+    to.directory.set_symlink_time(link.name(), Attributes::of(&stat).modified).map_err(make_error)?;
     link.rename(to)?;
     Ok(false)
 }
 
-/// Whether the file is there already: the same size, time of change and permissions.
+/// Whether the copy already exists: a file with the same size, modification time and permissions.
 pub(super) fn is_up_to_date(to: &Location<'_>, attributes: &Attributes) -> bool {
-    to.folder.stat_entry(to.name).is_ok_and(|stat| {
-        let there = Attributes::of(&stat);
-        let same = there.len == attributes.len && there.modified == attributes.modified;
-        there.is_file() && same && there.mode == attributes.mode_of_copy(&there)
+    to.directory.stat_entry(to.name).is_ok_and(|stat| {
+        let existing = Attributes::of(&stat);
+        let same = existing.len == attributes.len && existing.modified == attributes.modified;
+        existing.is_file() && same && existing.mode == attributes.mode_of_copy(&existing)
     })
 }
 
-/// What the copy of a file needs beside its two ends.
-pub(super) struct Copying<'a> {
+/// What the copy of a file needs, besides the file and its target.
+pub(super) struct CopyContext<'a> {
     pub attributes: &'a Attributes,
     pub temporary: &'a TemporaryName,
     pub sync: Sync,
@@ -110,33 +114,34 @@ pub(super) struct Copying<'a> {
     pub interrupt: &'a CancellationToken,
 }
 
-/// Copies the file and calls `copied` with the number of bytes of each chunk.
+/// Copies the file, and calls `on_copied` with the number of bytes of each chunk.
 pub(super) fn copy_file(
     (from, to): (&Location<'_>, &Location<'_>),
-    copying: &Copying<'_>,
-    copied: impl FnMut(u64),
+    context: &CopyContext<'_>,
+    on_copied: impl FnMut(u64),
 ) -> Result<(), Fault> {
-    let refused = |error: io::Error| refused(from, to, &error);
-    let Copying { attributes, temporary, sync, .. } = *copying;
+    let copy_error = |error: io::Error| copy_error(from, to, &error);
+    let CopyContext { attributes, temporary, sync, .. } = *context;
     let source = open_source(from, attributes)?;
     refuse_dir(to, "a file")?;
-    let (copy, temporary) = Temporary::file(to, temporary).map_err(refused)?;
-    copy_bytes((from, to), (&source, &copy), copying, copied)?;
+    let (copy, temporary) = Temporary::file(to, temporary).map_err(copy_error)?;
+    copy_bytes((from, to), (&source, &copy), context, on_copied)?;
     if attributes_of(&source).map_err(|error| Fault::source(&from.path(), &error))? != *attributes {
-        return Err(changed(&from.path()));
+        return Err(source_changed(&from.path()));
     }
     if sync == Sync::First {
-        copy.sync_all().map_err(refused)?;
+        copy.sync_all().map_err(copy_error)?;
     }
-    set_attributes(&copy, attributes).map_err(refused)?;
+    set_attributes(&copy, attributes).map_err(copy_error)?;
     temporary.rename(to)
 }
 
+/// Copies the bytes in chunks, within the rate limit. Fails if the source ends too early or the attempt is interrupted.
 fn copy_bytes(
     (from, to): (&Location<'_>, &Location<'_>),
     (source, mut copy): (&File, &File),
-    Copying { attributes, limiter, interrupt, .. }: &Copying<'_>,
-    mut copied: impl FnMut(u64),
+    CopyContext { attributes, limiter, interrupt, .. }: &CopyContext<'_>,
+    mut on_copied: impl FnMut(u64),
 ) -> Result<(), Fault> {
     let mut left = attributes.len;
     while left > 0 {
@@ -144,12 +149,12 @@ fn copy_bytes(
         if !limiter.wait_for(chunk, interrupt) {
             return Err(interrupted());
         }
-        let bytes = io::copy(&mut source.take(chunk), &mut copy).map_err(|error| refused(from, to, &error))?;
+        let bytes = io::copy(&mut source.take(chunk), &mut copy).map_err(|error| copy_error(from, to, &error))?;
         if bytes == 0 {
-            return Err(changed(&from.path()));
+            return Err(source_changed(&from.path()));
         }
         left -= bytes.min(left);
-        copied(bytes);
+        on_copied(bytes);
         if interrupt.is_cancelled() {
             return Err(interrupted());
         }
@@ -157,14 +162,14 @@ fn copy_bytes(
     Ok(())
 }
 
-fn refused(from: &Location<'_>, to: &Location<'_>, error: &io::Error) -> Fault {
+fn copy_error(from: &Location<'_>, to: &Location<'_>, error: &io::Error) -> Fault {
     Fault::io(&format!("copying {} to", from.path().display()), &to.path(), error)
 }
 
-/// A directory is never replaced by something else.
+/// Refuses to replace a directory by another entry.
 fn refuse_dir(to: &Location<'_>, wanted: &str) -> Result<(), Fault> {
-    let is_dir = to.folder.stat_entry(to.name).is_ok_and(|stat| Attributes::of(&stat).is_dir());
-    if is_dir { Err(conflict(&to.path(), wanted)) } else { Ok(()) }
+    let is_dir = to.directory.stat_entry(to.name).is_ok_and(|stat| Attributes::of(&stat).is_dir());
+    if is_dir { Err(target_conflict(&to.path(), wanted)) } else { Ok(()) }
 }
 
 fn attributes_of(file: &File) -> io::Result<Attributes> {
@@ -176,15 +181,15 @@ fn set_attributes(copy: &File, attributes: &Attributes) -> io::Result<()> {
     Ok(futimens(copy, &times(attributes.modified))?)
 }
 
-/// Opens a file of the source, if it is still the one that was counted.
+/// Opens a file of the source. Fails if the file has changed since the plan was made.
 pub(super) fn open_source(from: &Location<'_>, attributes: &Attributes) -> Result<File, Fault> {
-    let missing = |error| Fault::source(&from.path(), &error);
-    let source = from.folder.open_file(from.name).map_err(missing)?;
-    let same = attributes_of(&source).map_err(missing)? == *attributes;
-    if same { Ok(source) } else { Err(changed(&from.path())) }
+    let read_error = |error| Fault::source(&from.path(), &error);
+    let source = from.directory.open_file(from.name).map_err(read_error)?;
+    let same = attributes_of(&source).map_err(read_error)? == *attributes;
+    if same { Ok(source) } else { Err(source_changed(&from.path())) }
 }
 
-/// Returns when the whole file system that holds `dir` is on the disk.
+/// Waits until all data of the file system of `dir` is on the disk.
 pub(super) fn sync_filesystem(dir: &OwnedFd, path: &Path) -> Result<(), Fault> {
     #[cfg(target_os = "linux")]
     rustix::fs::syncfs(dir).map_err(|error| Fault::io("writing to the disk", path, &error.into()))?;

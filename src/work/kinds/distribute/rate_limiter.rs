@@ -1,4 +1,4 @@
-//! How fast all distributions together may copy.
+//! The limit on the speed of all distributions together.
 
 use std::num::NonZeroU64;
 use std::pin::pin;
@@ -9,71 +9,74 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-/// The size of one read and write, in bytes: large enough for the disk's full speed, small enough for progress that moves.
-const CHUNK: u64 = 1024 * 1024;
+/// The largest size of one read and write, in bytes. It is large enough for the full speed of the disk, and small enough for
+/// frequent progress.
+const CHUNK_MAX: u64 = 1024 * 1024;
 /// The smallest chunk of a limited copy, in bytes.
 const CHUNK_MIN: u64 = 1024;
-/// A limited copy moves about this often a second.
-const MOVES_PER_S: u64 = 20;
+/// How many chunks a limited copy reads and writes in one second, approximately.
+const CHUNKS_PER_S: u64 = 20;
 
-/// One limit for all copies: each chunk takes its share of time, and the next chunk of any copy begins after that.
+/// One limit for all copies. Each chunk reserves the time that it takes at the limited rate. The next chunk of any copy
+/// begins after this time.
 #[derive(Debug)]
 pub(super) struct RateLimiter {
     bytes_per_s: Option<NonZeroU64>,
-    /// The end of the last share that was taken.
-    free_at: Mutex<Instant>,
+    /// The end of the last reservation.
+    reserved_until: Mutex<Instant>,
 }
 
 impl RateLimiter {
     pub fn new(bytes_per_s: Option<NonZeroU64>) -> Self {
-        Self { bytes_per_s, free_at: Mutex::new(Instant::now()) }
+        Self { bytes_per_s, reserved_until: Mutex::new(Instant::now()) }
     }
 
-    /// How many bytes to copy at once.
+    /// Returns how many bytes are copied at once.
     pub fn chunk(&self) -> u64 {
-        self.bytes_per_s.map_or(CHUNK, |rate| (rate.get() / MOVES_PER_S).clamp(CHUNK_MIN, CHUNK))
+        self.bytes_per_s.map_or(CHUNK_MAX, |rate| (rate.get() / CHUNKS_PER_S).clamp(CHUNK_MIN, CHUNK_MAX))
     }
 
-    /// Blocks the thread until `bytes` may be copied. Returns false as soon as `interrupt` is cancelled meanwhile.
+    /// Blocks the thread until `bytes` may be copied, and returns true. Returns false as soon as `interrupt` is cancelled.
     pub fn wait_for(&self, bytes: u64, interrupt: &CancellationToken) -> bool {
         let Some(rate) = self.bytes_per_s else { return true };
-        let (begin, end) = self.take_share(share(bytes, rate));
+        let (begin, end) = self.reserve(duration_of(bytes, rate));
         let waited = sleep_until(begin, interrupt);
         if !waited {
-            self.return_share(begin, end);
+            self.cancel_reservation(begin, end);
         }
         waited
     }
 
-    /// From when to when the share lasts.
-    fn take_share(&self, share: Duration) -> (Instant, Instant) {
-        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let begin = (*free_at).max(Instant::now());
-        *free_at = begin + share;
-        (begin, *free_at)
+    /// Reserves this duration after the last reservation. Returns its begin and its end.
+    fn reserve(&self, duration: Duration) -> (Instant, Instant) {
+        let mut reserved_until = self.reserved_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = (*reserved_until).max(Instant::now());
+        *reserved_until = begin + duration;
+        (begin, *reserved_until)
     }
 
-    /// Returns a share that was not used. If another copy took one after it, the time is lost, but never exceeded.
-    fn return_share(&self, begin: Instant, end: Instant) {
-        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if *free_at == end {
-            *free_at = begin;
+    /// Cancels a reservation that was not used. If another copy has reserved time after it, the reservation stays: the
+    /// copies are then slower than the limit, but never faster.
+    fn cancel_reservation(&self, begin: Instant, end: Instant) {
+        let mut reserved_until = self.reserved_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if *reserved_until == end {
+            *reserved_until = begin;
         }
     }
 }
 
-/// How long `bytes` take at this rate.
-fn share(bytes: u64, rate: NonZeroU64) -> Duration {
+/// Returns how long `bytes` take at this rate.
+fn duration_of(bytes: u64, rate: NonZeroU64) -> Duration {
     let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.get());
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// Blocks the thread until then, or until `interrupt` is cancelled: then it returns false.
-fn sleep_until(then: Instant, interrupt: &CancellationToken) -> bool {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+/// Blocks the thread until `deadline`, and returns true. Returns false as soon as `interrupt` is cancelled.
+fn sleep_until(deadline: Instant, interrupt: &CancellationToken) -> bool {
+    let waker = Waker::from(Arc::new(UnparkWaker(thread::current())));
     let mut cancelled = pin!(interrupt.cancelled());
     while cancelled.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
-        let left = then.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return true;
         }
@@ -82,10 +85,10 @@ fn sleep_until(then: Instant, interrupt: &CancellationToken) -> bool {
     false
 }
 
-/// Wakes a thread that is parked.
-struct Unpark(Thread);
+/// A waker that unparks a thread.
+struct UnparkWaker(Thread);
 
-impl Wake for Unpark {
+impl Wake for UnparkWaker {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
@@ -111,13 +114,13 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_wait_returns_its_share_to_the_next_copy() {
+    fn an_interrupted_wait_leaves_its_time_to_the_next_copy() {
         let (limiter, interrupted) = (one_byte_per_second(), CancellationToken::new());
         interrupted.cancel();
-        let free_at = || *limiter.free_at.lock().unwrap();
+        let reserved_until = || *limiter.reserved_until.lock().unwrap();
         assert!(limiter.wait_for(100_000, &CancellationToken::new()));
-        let before = free_at();
+        let before = reserved_until();
         assert!(!limiter.wait_for(100_000, &interrupted));
-        assert_eq!(free_at(), before);
+        assert_eq!(reserved_until(), before);
     }
 }
