@@ -191,7 +191,7 @@ impl Taskbell {
         handlers.register(BulkCancel {
             execute: parts.registry.recipient(),
             history: replayer.clone().recipient(),
-            kinds: parts.settings.clone(),
+            policies: parts.settings.clone(),
         })?;
         let channels = worker_channels(&parts.registry, &subscribers.dispatcher, &projector);
         let worker = LocalWorker::new(handlers.clone(), options.slots, channels)

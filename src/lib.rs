@@ -155,7 +155,7 @@ pub use task::{Invalid, Position, Revision, Status, TaskId, Timestamp};
 pub use work::{Context, Defaults, Done, Failure, Handler, Handlers, NotRegistered, Step, StepGuard};
 
 #[cfg(feature = "worker")]
-pub use work::{CommandHandler, Note, RemoteError, RemoteWorker};
+pub use work::{CommandHandler, RemoteError, RemoteWorker, WorkerEvent};
 
 #[cfg(feature = "server")]
 pub use app::{Options, StartError, Taskbell};

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::client::ConnectionArgs;
 use super::failure::Failure;
 use super::out;
-use taskbell::{CommandHandler, Handlers, Note, RemoteError, RemoteWorker};
+use taskbell::{CommandHandler, Handlers, RemoteError, RemoteWorker, WorkerEvent};
 
 /// The part of the help that describes the command.
 const COMMAND_HELP: &str = "\
@@ -116,31 +116,33 @@ fn worker_failure(error: RemoteError) -> Failure {
     }
 }
 
-/// Prints a note of the worker as a line for people. It ignores notes that a later version of the library may add.
-fn print_note(note: &Note<'_>) {
-    out::print_to_stderr(&match note {
-        Note::Begun { task, attempt, kind, title } => format!("{task}  attempt {attempt} begins  {kind}  {title}"),
-        Note::Ended { task, attempt, outcome, words } => {
-            let words = words.map_or_else(String::new, |words| format!("  {words}"));
-            format!("{task}  attempt {attempt} {outcome}{words}")
+/// Prints an event of the worker as a line for people. It ignores notes that a later version of the library may add.
+fn print_note(event: &WorkerEvent<'_>) {
+    out::print_to_stderr(&match event {
+        WorkerEvent::Begun { task, attempt, kind, title } => {
+            format!("{task}  attempt {attempt} begins  {kind}  {title}")
         }
-        Note::Away { why } => format!("the server can't be spoken to: {why}; trying again"),
-        Note::Back => "the server answers again".to_owned(),
+        WorkerEvent::Ended { task, attempt, outcome, message } => {
+            let message = message.map_or_else(String::new, |message| format!("  {message}"));
+            format!("{task}  attempt {attempt} {outcome}{message}")
+        }
+        WorkerEvent::Unreachable { reason } => format!("the server can't be spoken to: {reason}; trying again"),
+        WorkerEvent::Reconnected => "the server answers again".to_owned(),
         _ => return,
     });
 }
 
-/// Prints a note of the worker as a line of JSON on stderr. stdout is reserved for responses of the API.
-fn print_json_note(note: &Note<'_>) {
-    let line = match note {
-        Note::Begun { task, attempt, kind, title } => {
+/// Prints an event of the worker as a line of JSON on stderr. stdout is reserved for responses of the API.
+fn print_json_note(event: &WorkerEvent<'_>) {
+    let line = match event {
+        WorkerEvent::Begun { task, attempt, kind, title } => {
             json!({"type": "begun", "task": task, "attempt": attempt, "kind": kind, "title": title})
         }
-        Note::Ended { task, attempt, outcome, words } => {
-            json!({"type": "ended", "task": task, "attempt": attempt, "outcome": outcome, "message": words})
+        WorkerEvent::Ended { task, attempt, outcome, message } => {
+            json!({"type": "ended", "task": task, "attempt": attempt, "outcome": outcome, "message": message})
         }
-        Note::Away { why } => json!({"type": "away", "message": why}),
-        Note::Back => json!({"type": "back"}),
+        WorkerEvent::Unreachable { reason } => json!({"type": "away", "message": reason}),
+        WorkerEvent::Reconnected => json!({"type": "back"}),
         _ => return,
     };
     if let Ok(line) = out::escape_json(&line.to_string()) {

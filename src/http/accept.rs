@@ -1,5 +1,5 @@
-//! The creation of a task: its request is checked, the omitted fields get their defaults, and the task is appended to the log.
-//! `POST /v1/tasks`, `POST /v1/tasks/batch`, `POST /v1/schedules` and [`app`](crate::app) use this module.
+//! The creation of a task: its request is checked, the omitted fields get their defaults, and the task is appended to
+//! the log. `POST /v1/tasks`, `POST /v1/tasks/batch`, `POST /v1/schedules` and [`app`](crate::app) use this module.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,11 +43,12 @@ pub(super) struct NewTask {
     pub(super) concurrency_key: Option<String>,
 }
 
-/// Creates a task, or returns the existing task of its idempotency key or unique key. When this function returns, the task is
-/// durable, but the views may not show it yet. `key` is the idempotency key.
+/// Creates a task, or returns the existing task of its idempotency key or unique key. When this function returns, the
+/// task is durable, but the views may not show it yet. `key` is the idempotency key.
 ///
-/// The idempotency key is looked up first. A new task is recorded together with its idempotency key. If another task holds
-/// the unique key, the idempotency key is not recorded, so the same request creates a task after the holder has become final.
+/// The idempotency key is looked up first. A new task is recorded together with its idempotency key. If another task
+/// holds the unique key, the idempotency key is not recorded, so the same request creates a task after the holder has
+/// become final.
 ///
 /// # Errors
 /// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 if the log can't be written.
@@ -93,8 +94,8 @@ pub fn check_without_keys(state: &AppState, caller: &Caller, body: Value) -> Res
     check(state, caller, json::decode(body)?)
 }
 
-/// Creates tasks without keys, all of them in one write. When this function returns, the tasks are durable. The results are in
-/// the order of `new`.
+/// Creates tasks without keys, all of them in one write. When this function returns, the tasks are durable. The results
+/// are in the order of `new`.
 pub async fn create_without_keys(state: &AppState, caller: &Caller, new: Vec<Created>) -> Vec<Result<TaskId, Problem>> {
     let ids: Vec<TaskId> = new.iter().map(|_| state.registry.new_task_id()).collect();
     let commands = ids.iter().zip(new).map(|(id, created)| caller.command(*id, Command::Create(Arc::new(created))));
@@ -102,8 +103,8 @@ pub async fn create_without_keys(state: &AppState, caller: &Caller, new: Vec<Cre
     ids.into_iter().zip(created).map(|(id, created)| Ok(created.map(|_| id)?)).collect()
 }
 
-/// Finds the task of this idempotency key. Views that lack the newest events may not have it, so the lock of the key and, on a
-/// cluster, the claim of the key are read too.
+/// Finds the task of this idempotency key. Views that lack the newest events may not have it, so the lock of the key
+/// and, on a cluster, the claim of the key are read too.
 async fn known_task(
     state: &AppState,
     caller: &Caller,

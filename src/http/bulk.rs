@@ -1,5 +1,5 @@
-//! `POST /v1/tasks/cancel`: cancels all tasks that match a filter. The bulk cancel is itself a task, which shows progress and
-//! can be cancelled.
+//! `POST /v1/tasks/cancel`: cancels all tasks that match a filter. The bulk cancel is itself a task, which shows
+//! progress and can be cancelled.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use crate::task::event::Created;
 use crate::task::{Command, Position};
 use crate::work::BulkCancelInput;
 
-/// The queue of the tasks that this server creates for itself. They don't wait behind other tasks, and clients can't pause the
-/// queue.
+/// The queue of the tasks that this server creates for itself. They don't wait behind other tasks, and clients can't
+/// pause the queue.
 const SYSTEM_QUEUE: &str = "taskbell.system";
 
 #[derive(Deserialize)]
@@ -42,8 +42,8 @@ struct BulkCancelResponse {
     position: Position,
 }
 
-/// `POST /v1/tasks/cancel`: 202, the number of tasks that will be cancelled, and the task that cancels them. With `dry_run` it
-/// creates no task.
+/// `POST /v1/tasks/cancel`: 202, the number of tasks that will be cancelled, and the task that cancels them. With
+/// `dry_run` it creates no task.
 ///
 /// The set is fixed by the position in the response. It contains every task that, at this position, matches the filter, is
 /// not final and is not itself a bulk cancel. The created task replays the log up to the position and so finds the same set.

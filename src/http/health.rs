@@ -26,8 +26,8 @@ pub async fn alive(request: HttpRequest) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(serde_json::json!({"alive": true})))
 }
 
-/// `GET /readyz`: 503 with the reasons if the log accepts no writes, a long-lived actor has stopped, or the views have stopped
-/// or lack events of the log.
+/// `GET /readyz`: 503 with the reasons if the log accepts no writes, a long-lived actor has stopped, or the views have
+/// stopped or lack events of the log.
 ///
 /// The refusal is retryable if the views can still catch up or the cluster may become reachable again. The other reasons
 /// last until a restart, and then the refusal is not retryable. If the log is a reason, the handler doesn't wait for the

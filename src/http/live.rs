@@ -5,8 +5,9 @@
 //!
 //! The crate has three limitations:
 //!
-//! - An actor is not polled while its client reads nothing. So the hub detects a stalled socket without the actor's help, and
-//!   the kernel closes the connection of a client that never reads (`TCP_USER_TIMEOUT`, which the server sets).
+//! - An actor is not polled while its client reads nothing. So the hub detects a stalled socket without the actor's
+//!   help, and the kernel closes the connection of a client that never reads (`TCP_USER_TIMEOUT`, which the server
+//!   sets).
 //! - `ctx.text` queues frames without a limit. So the hub sends frames through the actor's bounded mailbox, with `try_send`.
 //! - The fragments of a message arrive one by one. So the actor joins them, up to the largest size of a message.
 

@@ -122,8 +122,9 @@ async fn execute(
     respond_at(StatusCode::OK, position, &doc)
 }
 
-/// Waits until the views show all events that are durable now, and then returns `None`. If the views don't show them in time,
-/// returns views that are computed from this stream alone: the command has succeeded, so the response must show its effect.
+/// Waits until the views show all events that are durable now, and then returns `None`. If the views don't show them in
+/// time, returns views that are computed from this stream alone: the command has succeeded, so the response must show
+/// its effect.
 ///
 /// # Errors
 /// 500 or 503 if the log can't be read.

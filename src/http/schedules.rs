@@ -76,7 +76,8 @@ struct ScheduleList<'a> {
 }
 
 impl<'a> ScheduleDoc<'a> {
-    /// `next_at` is the first nominal time after the present, even if tasks for missed nominal times are still to be created.
+    /// `next_at` is the first nominal time after the present, even if tasks for missed nominal times are still to be
+    /// created.
     fn new(id: Uuid, scheduled: &'a Scheduled) -> Self {
         let created = &scheduled.created;
         let calendar = Calendar::parse(&created.cron, &created.time_zone).ok();

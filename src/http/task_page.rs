@@ -79,8 +79,8 @@ pub async fn current_page(state: &AppState, id: TaskId) -> Result<TaskPage, Prob
     page_at_least(state, id, revision).await
 }
 
-/// Returns the task's page at the revision `minimum` or at a later one. The row comes from the views, or from the task's stream
-/// if the views are older than `minimum`. The input, result and output always come from the stream.
+/// Returns the task's page at the revision `minimum` or at a later one. The row comes from the views, or from the
+/// task's stream if the views are older than `minimum`. The input, result and output always come from the stream.
 ///
 /// # Errors
 /// 404; 500 or 503 if the log can't be read.

@@ -80,7 +80,8 @@ pub async fn list(state: web::Data<AppState>, request: HttpRequest) -> Result<Ht
     respond_at(StatusCode::OK, position, &ItemList { items, page: Some(page), position })
 }
 
-/// Returns the page from the views if it needs few rows. Otherwise reads it from a snapshot of the views on the blocking pool.
+/// Returns the page from the views if it needs few rows. Otherwise reads it from a snapshot of the views on the
+/// blocking pool.
 async fn query_page(state: &AppState, filter: Filter, page_request: PageRequest) -> Result<Page, Problem> {
     let snapshot = {
         let views = state.reader.views();

@@ -94,7 +94,8 @@ static PAGE: LazyLock<Asset> = LazyLock::new(|| Asset::new("index.html", HTML, I
 static ASSETS: LazyLock<Vec<Asset>> =
     LazyLock::new(|| FILES.iter().map(|&(name, content_type, bytes)| Asset::new(name, content_type, bytes)).collect());
 
-/// Registers the routes of the UI: the list of tasks at `/`, one task at `/tasks/{id}`, and the files of both pages below `/ui/`.
+/// Registers the routes of the UI: the list of tasks at `/`, one task at `/tasks/{id}`, and the files of both pages
+/// below `/ui/`.
 pub fn configure(cfg: &mut ServiceConfig) {
     for path in ["/", "/tasks/{id}"] {
         let pages = web::resource(path).route(web::get().to(page)).route(web::head().to(page));

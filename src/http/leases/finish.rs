@@ -31,8 +31,8 @@ enum ItemResult {
     Problem(Problem),
 }
 
-/// `POST /v1/leases/finish`: records how attempts ended. Each item is accepted or refused independently of the others. An item
-/// that is sent again gets the same result again.
+/// `POST /v1/leases/finish`: records how attempts ended. Each item is accepted or refused independently of the others.
+/// An item that is sent again gets the same result again.
 ///
 /// # Errors
 /// 400, 413, 415 or 422 if the body as a whole is invalid. The problem of a single item is in the response, at the item's

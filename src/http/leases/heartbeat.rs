@@ -86,15 +86,15 @@ pub async fn heartbeat(
 ) -> Result<HttpResponse, Problem> {
     let body: HeartbeatBody = json::read_body(&request, payload, json::BATCH_MAX).await?;
     let CheckedHeartbeat { worker, wait, tokens, heartbeats, progress } = body.check()?;
-    // The projector stores the progress before the response is sent. So the worker's next request, which may report the end of
-    // the attempt, finds the progress.
+    // The projector stores the progress before the response is sent. So the worker's next request, which may report the
+    // end of the attempt, finds the progress.
     let stored = progress
         .into_iter()
         .filter_map(|(index, progress)| send_progress(&state, &worker, &heartbeats[index], progress));
     join_all(stored).await;
     let (answer, reply) = oneshot::channel();
-    // This waits until the dispatcher's mailbox has room. If the dispatcher has stopped, the message is dropped with the sender
-    // of its response, and `reply` ends with an error.
+    // This waits until the dispatcher's mailbox has room. If the dispatcher has stopped, the message is dropped with
+    // the sender of its response, and `reply` ends with an error.
     let _ = state.dispatcher.send(Heartbeat { worker, leases: heartbeats, wait, answer }).await;
     let HeartbeatDirectives { directives, left } =
         reply.await.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;

@@ -62,11 +62,11 @@ struct LeaseDoc<'a> {
     labels: &'a BTreeMap<String, String>,
 }
 
-/// `POST /v1/leases`: grants up to `max` leases. The response is sent when at least one lease is granted, or with an empty list
-/// after `wait_s` seconds.
+/// `POST /v1/leases`: grants up to `max` leases. The response is sent when at least one lease is granted, or with an
+/// empty list after `wait_s` seconds.
 ///
-/// If the client has closed its connection before the response is sent, the attempts are returned to the queue. While the log
-/// accepts no writes, no attempt can start, and the request is refused.
+/// If the client has closed its connection before the response is sent, the attempts are returned to the queue. While
+/// the log accepts no writes, no attempt can start, and the request is refused.
 ///
 /// # Errors
 /// 400, 422, 503.
@@ -84,8 +84,8 @@ pub async fn take(
         let connection = connection.clone();
         move || connection.is_gone()
     });
-    // This waits until the dispatcher's mailbox has room. If the dispatcher has stopped, the message is dropped with the sender
-    // of its response, and `given` ends without leases.
+    // This waits until the dispatcher's mailbox has room. If the dispatcher has stopped, the message is dropped with
+    // the sender of its response, and `given` ends without leases.
     let _ = state.dispatcher.send(TakeLeases { worker, offer: wants, max, wait, is_closed: gone, answer }).await;
     let GrantedLeases { leases, delivery } = given.await.unwrap_or_default();
     if leases.is_empty() {
@@ -129,8 +129,8 @@ impl TakeBody {
 }
 
 impl<'a> LeaseDoc<'a> {
-    /// `granted_at` is when the lease was granted, by both clocks. Since then the request has waited for the views, so less of
-    /// the lease's time is left.
+    /// `granted_at` is when the lease was granted, by both clocks. Since then the request has waited for the views, so
+    /// less of the lease's time is left.
     fn new(granted: &'a GrantedLease, (granted_at, granted_time): (Instant, Timestamp)) -> Self {
         let GrantedLease { task, attempt, secret, created, left } = granted;
         Self {

@@ -1,5 +1,5 @@
-//! The text of a lease in a worker's request: `<task>.<attempt>.<secret>`. The log has only the hash of the secret. A request
-//! with another secret is refused as `lease_lost`.
+//! The text of a lease in a worker's request: `<task>.<attempt>.<secret>`. The log has only the hash of the secret. A
+//! request with another secret is refused as `lease_lost`.
 
 use crate::http::plumbing::error::Problem;
 use crate::task::TaskId;

@@ -68,9 +68,9 @@ pub enum Refusal {
     LogUnavailable,
     /// The log accepts no more writes in this process. Until a restart it is unknown whether the log has the refused write.
     LogReadOnly,
-    /// As [`Self::LogReadOnly`], for a worker's report (an acknowledgement or an attempt's end). The refusal is retryable, so
-    /// that the worker doesn't discard its result: it repeats the report until a restarted server records it. A report that
-    /// is sent several times is recorded once.
+    /// As [`Self::LogReadOnly`], for a worker's report (an acknowledgement or an attempt's end). The refusal is
+    /// retryable, so that the worker doesn't discard its result: it repeats the report until a restarted server records
+    /// it. A report that is sent several times is recorded once.
     ReportUnrecorded,
     /// `/readyz`: the views lack events of the log, or the log can't be reached at present.
     NotReady,
@@ -187,7 +187,8 @@ impl Problem {
         }
     }
 
-    /// Makes the problem for a status, if nothing else is known about the cause. Responses of the HTTP library get such a problem.
+    /// Makes the problem for a status, if nothing else is known about the cause. Responses of the HTTP library get such
+    /// a problem.
     #[must_use]
     pub fn of_status(status: StatusCode) -> Self {
         match status {

@@ -1,7 +1,7 @@
 //! Reads request bodies as strict JSON within limits. A refusal has a pointer to the invalid value.
 //!
-//! A body is parsed twice. The first pass finds violations that serde would accept: a repeated key, a nesting that is too deep,
-//! too many values. The second pass makes the values.
+//! A body is parsed twice. The first pass finds violations that serde would accept: a repeated key, a nesting that is
+//! too deep, too many values. The second pass makes the values.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;

@@ -1,5 +1,5 @@
-//! The middleware of all routes. It gives each request an id, refuses hosts and origins other than this server's own, and makes
-//! each refusal a [`Problem`] with the id.
+//! The middleware of all routes. It gives each request an id, refuses hosts and origins other than this server's own,
+//! and makes each refusal a [`Problem`] with the id.
 //!
 //! On the API it also adds a header while the views are stale. Before the views have caught up with the log for the first
 //! time, it refuses requests that need complete views.
@@ -104,9 +104,9 @@ fn request_id(request: &ServiceRequest) -> String {
 
 /// Refuses the request unless its host is a loopback name and its origin, if it has one, is this server.
 ///
-/// The server asks for no password, and any browser on this machine can reach the loopback address. Without this check, a page
-/// of another site could send requests, and could read the responses if the site's host name resolves to the loopback address
-/// (DNS rebinding).
+/// The server asks for no password, and any browser on this machine can reach the loopback address. Without this check,
+/// a page of another site could send requests, and could read the responses if the site's host name resolves to the
+/// loopback address (DNS rebinding).
 fn check_origin(request: &ServiceRequest) -> Result<(), Problem> {
     let forbidden = |detail| Problem::new(Refusal::ForbiddenOrigin, detail);
     let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
@@ -131,8 +131,8 @@ fn is_loopback(host: &str) -> bool {
     v4 || name.eq_ignore_ascii_case("localhost") || name == "[::1]"
 }
 
-/// Adds the request's id to the response. Makes each response with an error status, also those of the HTTP library, a problem
-/// with this id.
+/// Adds the request's id to the response. Makes each response with an error status, also those of the HTTP library, a
+/// problem with this id.
 fn finish_response(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
     let (request, mut response) = response.into_parts();
     let status = response.status();

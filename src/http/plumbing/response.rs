@@ -1,5 +1,5 @@
-//! Responses that show state. A header of each names the log position that the body reflects. A query may wait for a position
-//! before it is answered.
+//! Responses that show state. A header of each names the log position that the body reflects. A query may wait for a
+//! position before it is answered.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::HeaderName;
