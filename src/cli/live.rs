@@ -139,7 +139,7 @@ impl<'a> Reconnecting<'a> {
                 out::failure(&mut failure, false);
                 out::note(&format!("stale: last heard {} ago; trying again", out::duration(heard.elapsed())));
             }
-            tokio::time::sleep(back_off.failed()).await;
+            tokio::time::sleep(back_off.next_pause()).await;
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::task::Status;
-use crate::views::{Limits, Row, RunQueue, Waiting, WorkOffer};
+use crate::views::{Limits, Row, RunQueue, WaitingFor, WorkOffer};
 
 /// A worker that has sent no request and no heartbeat for so long no longer counts as alive: twice the longest long poll.
 const FORGOTTEN: Duration = Duration::from_mins(1);
@@ -41,23 +41,23 @@ impl Capacity {
         }
     }
 
-    /// What the task waits for while it is queued; [`Waiting::Soon`] for any other task.
+    /// What the task waits for while it is queued; [`WaitingFor::Nothing`] for any other task.
     #[must_use]
-    pub fn waiting(&self, row: &Row) -> Waiting {
+    pub fn waiting(&self, row: &Row) -> WaitingFor {
         if row.status() != Status::Queued {
-            return Waiting::Soon;
+            return WaitingFor::Nothing;
         }
         if let Some(obstacle) = self.pending().obstacle(row) {
             return obstacle;
         }
         let mut offers = lock(&self.offers);
         if offers.remote.has_worker_for(row.kind(), row.queue(), Instant::now()) {
-            return Waiting::Soon;
+            return WaitingFor::Nothing;
         }
         match offers.local.accepts(row.kind(), row.queue()) {
-            true if offers.free == 0 => Waiting::Limit,
-            true => Waiting::Soon,
-            false => Waiting::Worker,
+            true if offers.free == 0 => WaitingFor::Limit,
+            true => WaitingFor::Nothing,
+            false => WaitingFor::Worker,
         }
     }
 
@@ -69,7 +69,7 @@ impl Capacity {
     /// Empties the run queue, and locks it to be filled anew.
     pub(super) fn reset(&self) -> MutexGuard<'_, RunQueue> {
         let mut queue = self.pending();
-        *queue = queue.emptied();
+        *queue = queue.new_with_same_limits();
         queue
     }
 

@@ -90,23 +90,23 @@ impl InFlight {
                 return Some(task);
             };
             if let Some(former) = entry.turn.replace(Turn { position, is_second: true }) {
-                queue.release(&former.position);
+                queue.count_end(&former.position);
             }
         }
     }
 
     /// A task has changed, or is new: the run queue follows, with the turn that the task holds.
     pub fn apply_change(&mut self, queue: &mut RunQueue, before: Option<&Row>, after: &Row) {
-        let leaves_queue = before.is_some_and(|before| RunQueue::leaves(before, after));
+        let leaves_queue = before.is_some_and(|before| RunQueue::leaves_queue(before, after));
         let turn = if leaves_queue { self.take_turn(after.id()) } else { None };
         queue.apply_change(before, after, turn.as_ref().map(|turn| &turn.position));
     }
 
     /// The same, but where the task becomes ready, the queue holds it back.
-    pub fn apply_change_held(&mut self, queue: &mut RunQueue, before: Option<&Row>, after: &Row) {
-        let leaves_queue = before.is_some_and(|before| RunQueue::leaves(before, after));
+    pub fn apply_change_deferred(&mut self, queue: &mut RunQueue, before: Option<&Row>, after: &Row) {
+        let leaves_queue = before.is_some_and(|before| RunQueue::leaves_queue(before, after));
         let turn = if leaves_queue { self.take_turn(after.id()) } else { None };
-        queue.apply_change_held(before, after, turn.as_ref().map(|turn| &turn.position));
+        queue.apply_change_deferred(before, after, turn.as_ref().map(|turn| &turn.position));
     }
 
     /// The start was written, and its attempt is executed by a worker elsewhere.
@@ -206,7 +206,7 @@ impl InFlight {
         }
         match entry.turn.take() {
             Some(turn) if turn.is_second => queue.give_back(task, &turn.position),
-            Some(turn) if in_vain => queue.release(&turn.position),
+            Some(turn) if in_vain => queue.count_end(&turn.position),
             Some(turn) => _ = self.tasks.insert(task, Entry { phase: Phase::Announced, turn: Some(turn) }),
             None => {}
         }

@@ -12,7 +12,7 @@ use super::plumbing::json;
 use super::plumbing::query::Fields;
 use super::task_page::{answer_page, page_after, page_since};
 use crate::streams::create::Accepted;
-use crate::task::limits::{KEY_MAX, is_line};
+use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line};
 use crate::task::{Invalid, Revision};
 
 /// `POST /v1/tasks`: 201 and the new task, or 200 and the task that already has the idempotency key or holds the unique key.
@@ -48,7 +48,7 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
     let mut given = request.headers().get_all("idempotency-key");
     let Some(first) = given.next() else { return Ok(None) };
     let text = first.to_str().unwrap_or_default();
-    if given.next().is_some() || !is_line(text, KEY_MAX) {
+    if given.next().is_some() || !is_line(text, IDEMPOTENCY_KEY_MAX) {
         let detail = "the header Idempotency-Key holds one key of 1 to 255 printable ASCII characters";
         return Err(Problem::invalid(vec![Invalid::new("", detail)]));
     }

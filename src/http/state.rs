@@ -13,10 +13,10 @@ use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::policies::KindPolicies;
 use crate::projection::freshness::Freshness;
 use crate::projection::metrics::Metrics;
-use crate::projection::projector::NoteProgress;
+use crate::projection::projector::ReportProgress;
 use crate::projection::reader::ViewsReader;
 use crate::push::hub::Hub;
-use crate::reactions::scheduler::Firing;
+use crate::reactions::scheduler::CreationLock;
 use crate::store::{EventStore, now};
 use crate::streams::ExecuteOn;
 use crate::streams::create::UniqueKeys;
@@ -42,7 +42,7 @@ pub struct AppState {
     /// Grants leases to workers and takes their heartbeats.
     pub dispatcher: Addr<Dispatcher>,
     /// Takes the progress of running attempts.
-    pub progress: Recipient<NoteProgress>,
+    pub progress: Recipient<ReportProgress>,
     /// Sends frames to open sockets.
     pub hub: Addr<Hub>,
     /// The handlers of this process.
@@ -58,7 +58,7 @@ pub struct AppState {
     /// Lets one request at a time use a unique key of an owner.
     pub unique: UniqueKeys,
     /// Says when a removed schedule creates no more tasks.
-    pub firing: Firing,
+    pub firing: CreationLock,
     /// Figures for Prometheus.
     pub metrics: Metrics,
     /// Says which long-lived actor has stopped, if one has.

@@ -47,7 +47,7 @@ pub async fn create(
 ) -> Result<Accepted, ExecuteError> {
     let key = created.unique_key.clone().map(|key| (created.owner.clone(), key));
     // The rules check it again. What can't be is refused also where the key is held.
-    let invalid = if key.is_some() { limits::check(&created) } else { Vec::new() };
+    let invalid = if key.is_some() { limits::invalid_fields(&created) } else { Vec::new() };
     if !invalid.is_empty() {
         return Err(Rejection::Invalid(invalid).into());
     }
@@ -145,7 +145,7 @@ fn holder(
             }
             turn.forget();
         }
-        views.holder(owner, key)
+        views.unique_key_holder(owner, key)
     })
 }
 

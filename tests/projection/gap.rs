@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use taskbell::projection::reader::{ViewsReader, ViewsWriter, sides};
+use taskbell::projection::reader::{ViewsReader, ViewsWriter, split_views};
 use taskbell::store::{EventStore, now};
 use taskbell::streams::ExecuteOn;
 use taskbell::streams::registry::Registry;
@@ -24,7 +24,7 @@ pub(super) struct Gap {
 impl Gap {
     pub(super) fn new() -> Self {
         let store = EventStore::memory();
-        let (write, read) = sides(Views::default());
+        let (write, read) = split_views(Views::default());
         Self { registry: registry(&store, 1), store, write, read }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, to_value};
 use taskbell::task::event::Progress;
 use taskbell::task::{Command, TaskId};
-use taskbell::views::{Cursor, Filter, Order, Page, PageRequest, Views, Waiting};
+use taskbell::views::{Cursor, Filter, Order, Page, PageRequest, Views, WaitingFor};
 
 use super::history::{Log, plain};
 
@@ -42,7 +42,7 @@ impl World {
     }
 
     pub fn doc(&self, id: TaskId) -> Value {
-        to_value(self.views.get(id).unwrap().doc(Waiting::Worker, self.views.live_progress(id))).unwrap()
+        to_value(self.views.get(id).unwrap().doc(WaitingFor::Worker, self.views.live_progress(id))).unwrap()
     }
 
     pub fn progress(&self, message: &str) -> Progress {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::{Actor, Addr, Context as Ctx, Message};
 use serde_json::Value;
 use taskbell::dispatch::messages::{Assign, Direct, Directive, Offer, Stopped};
-use taskbell::projection::projector::NoteProgress;
+use taskbell::projection::projector::ReportProgress;
 use taskbell::store::Meta;
 use taskbell::streams::messages::{Execute, ExecuteError, Receipt};
 use taskbell::task::event::{
@@ -92,7 +92,7 @@ macro_rules! reports {
 }
 reports!(Offer, Said::Offered);
 reports!(Stopped, |stopped: Stopped| Said::Stopped(stopped.attempt));
-reports!(NoteProgress, |note: NoteProgress| Said::Noted(note.progress));
+reports!(ReportProgress, |note: ReportProgress| Said::Noted(note.progress));
 
 impl actix::Handler<Fail> for Desk {
     type Result = ();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use taskbell::event::CancelPolicy;
-use taskbell::internal::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_own};
+use taskbell::internal::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_reserved};
 use taskbell::{KindPolicies, KindPolicy, Limits};
 
 use super::{SettingsError, refuse};
@@ -108,7 +108,7 @@ pub(super) fn check(
 }
 
 fn check_name(setting: &'static str, name: &str) -> Result<(), SettingsError> {
-    if is_name(name) && !is_own(name) {
+    if is_name(name) && !is_reserved(name) {
         return Ok(());
     }
     refuse(setting, format!("{name:?} is no name: 1 to 64 of a-z, 0-9, '.', '_', '-', and not one of the server's own"))

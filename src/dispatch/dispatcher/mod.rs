@@ -27,7 +27,7 @@ use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::streams::registry::Registry;
 use crate::task::backoff::BackOff;
 use crate::task::event::{Rung, is_system_error};
-use crate::task::limits::LOCAL_WORKER;
+use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::{Command, Event, Position, TaskId};
 use crate::views::{Filter, Row, Views};
 
@@ -129,7 +129,7 @@ impl Dispatcher {
         let (snapshot, queues, leases, here) = {
             let views = self.read.views();
             let leases = over(&views, self.leases.attempts());
-            (views.snapshot(), views.queues().clone(), leases, over(&views, self.in_flight.executing()))
+            (views.snapshot(), views.paused_queues().clone(), leases, over(&views, self.in_flight.executing()))
         };
         self.position = snapshot.position();
         self.in_flight.forget_turns();
@@ -138,7 +138,7 @@ impl Dispatcher {
             queue.pause_all(&queues);
             for row in snapshot.matching(&Filter::default()) {
                 if self.cluster.as_mut().is_some_and(|cluster| cluster.hold(row)) {
-                    queue.apply_change_held(None, row, None);
+                    queue.apply_change_deferred(None, row, None);
                 } else {
                     queue.apply_change(None, row, None);
                 }
@@ -159,8 +159,8 @@ impl Dispatcher {
 
     /// The lease of an attempt that runs outside the process, and the directive that its cancel has come to.
     fn restore(&mut self, row: &Row, now: Instant) {
-        if let (Some(worker), Some(secret)) = (row.worker(), row.lease())
-            && !worker.starts_with(LOCAL_WORKER)
+        if let (Some(worker), Some(secret)) = (row.worker(), row.lease_hash())
+            && !worker.starts_with(LOCAL_WORKER_PREFIX)
         {
             let ttl = self.kinds.lease(row.kind());
             let deadline = if self.cluster.is_some() { now } else { now + ttl };
@@ -226,7 +226,7 @@ impl Dispatcher {
         drop(queue);
         // One pause, however many starts have failed.
         if !std::mem::replace(&mut self.is_paused, true) {
-            ctx.run_later(self.back_off.failed(), |this, ctx| {
+            ctx.run_later(self.back_off.next_pause(), |this, ctx| {
                 this.is_paused = false;
                 this.start_ready(ctx);
             });
@@ -240,7 +240,7 @@ impl Dispatcher {
             let mut queue = self.capacity.pending();
             for change in committed.changes.iter().filter(|change| change.after.position() > position) {
                 if self.cluster.as_mut().is_some_and(|cluster| cluster.hold(&change.after)) {
-                    self.in_flight.apply_change_held(&mut queue, change.before.as_ref(), &change.after);
+                    self.in_flight.apply_change_deferred(&mut queue, change.before.as_ref(), &change.after);
                 } else {
                     self.in_flight.apply_change(&mut queue, change.before.as_ref(), &change.after);
                 }

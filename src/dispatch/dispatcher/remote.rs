@@ -12,7 +12,7 @@ use crate::dispatch::messages::{Delivery, Given, Granted, Heartbeat, NotDelivere
 use crate::streams::messages::{ExecuteError, Receipt};
 use crate::task::command::End;
 use crate::task::event::{ReleasedReason, Started};
-use crate::task::limits::LOCAL_WORKER;
+use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::{Command, Task, TaskId};
 use crate::views::WorkOffer;
 
@@ -127,7 +127,7 @@ impl Dispatcher {
         (ttl, deadline): (Duration, Instant),
         now: Instant,
     ) {
-        let (attempt, Some(secret)) = (receipt.task.attempt, &receipt.task.lease) else { return };
+        let (attempt, Some(secret)) = (receipt.task.attempt, &receipt.task.lease_hash) else { return };
         let is_over = self.read.views().get(task).is_some_and(|row| {
             row.revision() >= receipt.revision && !(row.status().is_active() && row.attempt() == attempt)
         });
@@ -151,7 +151,7 @@ impl Dispatcher {
 
     /// Grants the lease of a `Started` event: so the table knows the leases that other servers have granted, too.
     pub(super) fn grant_by_event(&mut self, task: TaskId, started: &Started) {
-        let is_local = started.worker.starts_with(LOCAL_WORKER);
+        let is_local = started.worker.starts_with(LOCAL_WORKER_PREFIX);
         if is_local && self.cluster.is_none() {
             return;
         }

@@ -37,7 +37,7 @@ pub(super) struct Timers {
 impl Dispatcher {
     /// Sets the timer to the next task that time changes.
     pub(super) fn reset_task_timer(&mut self, ctx: &mut Context<Self>) {
-        let due = self.capacity.pending().next_due().filter(|_| !self.timers.is_busy);
+        let due = self.capacity.pending().next_timer_deadline().filter(|_| !self.timers.is_busy);
         if self.timers.tasks.as_ref().map(|(_, at)| *at) == due {
             return;
         }
@@ -53,7 +53,7 @@ impl Dispatcher {
     /// Sends the commands of due timers, in chunks: each is durable before the next.
     fn run_due_timers(&mut self, ctx: &mut Context<Self>) {
         self.timers.tasks = None;
-        let due = self.capacity.pending().due(now(), CHUNK);
+        let due = self.capacity.pending().take_due_timers(now(), CHUNK);
         let due = self.postpone_foreign(due);
         if due.is_empty() {
             return self.reset_task_timer(ctx);
@@ -157,9 +157,9 @@ impl Dispatcher {
 
     fn execute_later(&mut self, commands: Vec<Execute>, ctx: &mut Context<Self>) {
         if commands.is_empty() {
-            return self.back_off.succeeded();
+            return self.back_off.reset();
         }
-        ctx.run_later(self.back_off.failed(), move |this, ctx| this.execute_until_written(commands, ctx));
+        ctx.run_later(self.back_off.next_pause(), move |this, ctx| this.execute_until_written(commands, ctx));
     }
 }
 

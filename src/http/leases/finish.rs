@@ -79,7 +79,7 @@ fn message(state: &AppState, caller: &Caller, item: Value) -> Result<(LeaseToken
 }
 
 fn answer(lease: &LeaseToken, receipt: Result<Receipt, ExecuteError>) -> Answer {
-    match receipt.map(|receipt| receipt.task.ended_by_its_worker(lease.attempt, &lease.hash)) {
+    match receipt.map(|receipt| receipt.task.status_after_reported_end(lease.attempt, &lease.hash)) {
         Ok(Some(status)) => Answer::Status(status.name()),
         Ok(None) => Answer::Problem(Rejection::LeaseLost.into()),
         Err(error) => Answer::Problem(lease_problem(error)),

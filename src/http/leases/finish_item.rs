@@ -8,7 +8,7 @@ use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json::Object;
 use crate::task::command::End;
 use crate::task::event::{OutputKept, Progress, ReleasedReason, TaskError};
-use crate::task::limits::{NAME_MAX, RESULT_MAX, TAIL_MAX, TEXT_MAX, fits, is_line};
+use crate::task::limits::{NAME_MAX, OUTPUT_TAIL_MAX, RESULT_MAX, TEXT_MAX, fits, is_line};
 use crate::task::{Command, Invalid};
 
 #[derive(Debug, Deserialize)]
@@ -95,7 +95,7 @@ impl FinishItem {
             rule(is_line(message, TEXT_MAX), "/error/message", "one line of 1 to 1024 bytes");
         }
         let tail = self.output.as_ref().map_or(0, |output| output.0.tail.len());
-        rule(tail <= TAIL_MAX, "/output/tail", "at most 65536 bytes: the last of them");
+        rule(tail <= OUTPUT_TAIL_MAX, "/output/tail", "at most 65536 bytes: the last of them");
         found
     }
 }

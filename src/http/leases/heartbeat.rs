@@ -17,7 +17,7 @@ use crate::http::AppState;
 use crate::http::plumbing::answer::answer_at;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json;
-use crate::projection::projector::NoteProgress;
+use crate::projection::projector::ReportProgress;
 use crate::store::now;
 use crate::task::event::Progress;
 use crate::task::limits::{TEXT_MAX, is_line};
@@ -153,9 +153,10 @@ fn note(
     worker: &str,
     heartbeat: &LeaseHeartbeat,
     progress: Progress,
-) -> Option<RecipientRequest<NoteProgress>> {
+) -> Option<RecipientRequest<ReportProgress>> {
     let LeaseHeartbeat { task, attempt, ref secret, .. } = *heartbeat;
-    let is_holder = |row: &Row| row.attempt() == attempt && row.lease() == Some(secret) && row.worker() == Some(worker);
+    let is_holder =
+        |row: &Row| row.attempt() == attempt && row.lease_hash() == Some(secret) && row.worker() == Some(worker);
     let holds = state.read.views().get(task).is_some_and(is_holder);
-    holds.then(|| state.progress.send(NoteProgress { task, attempt, progress }))
+    holds.then(|| state.progress.send(ReportProgress { task, attempt, progress }))
 }

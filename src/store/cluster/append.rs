@@ -20,7 +20,7 @@ use crate::store::aside::{AsideEvent, AsideExpected, AsideStream};
 use crate::store::encoded::EncodedAppend;
 use crate::store::{AppendError, Expected, StreamName};
 use crate::task::Revision;
-use crate::task::backoff::{BackOff, spread};
+use crate::task::backoff::{BackOff, with_jitter};
 
 /// Appends that are under way at the same time; others wait.
 const IN_FLIGHT: usize = 256;
@@ -198,7 +198,7 @@ async fn write_one(shared: &Shared, request: Request, begun: Instant) -> Answer 
                 why
             }
         };
-        let pause = spread(back_off.failed(), 0.5, fastrand::f64());
+        let pause = with_jitter(back_off.next_pause(), 0.5, fastrand::f64());
         if Instant::now() + pause >= until {
             return Err(if may_be_written { AppendError::Unknown(why) } else { AppendError::Unavailable(why) });
         }

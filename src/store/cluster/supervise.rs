@@ -17,7 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use super::spin::{SubscriptionEnded, without_spinning};
-use crate::task::backoff::{BackOff, spread};
+use crate::task::backoff::{BackOff, with_jitter};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -47,9 +47,9 @@ pub(super) fn supervise(
         while let Some(why) = run_once(&stop, &mut session) {
             session.ended(why);
             if session.has_progressed() {
-                back_off.succeeded();
+                back_off.reset();
             }
-            pause(&stop, spread(back_off.failed(), 0.3, fastrand::f64()));
+            pause(&stop, with_jitter(back_off.next_pause(), 0.3, fastrand::f64()));
         }
     };
     std::thread::Builder::new().name(name.to_owned()).spawn(move || without_spinning(work))

@@ -30,7 +30,7 @@ pub(super) async fn send_finishes(link: &Link, mut incoming: UnboundedReceiver<P
         let batch = outbox.take_batch(Instant::now());
         match send_batch(link, &batch).await {
             Ok(answers) => {
-                retries.succeeded();
+                retries.reset();
                 outbox.grow_batches();
                 settle(&mut outbox, batch, answers);
             }

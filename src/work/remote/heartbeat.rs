@@ -41,7 +41,7 @@ pub(super) async fn keep_leases(link: &Link) -> Infallible {
             answer = send(link, &heartbeats, wait, third.min(ANSWER_WITHIN)) => {
                 is_retry = answer.is_err();
                 match answer {
-                    Ok(()) => retries.succeeded(),
+                    Ok(()) => retries.reset(),
                     Err(error) => sleep(pause_after(error, &mut retries).min(third / 2)).await,
                 }
             }
@@ -108,7 +108,7 @@ pub(super) async fn keep_sending_progress(link: &Link) -> Infallible {
             send_progress(link, &link.leases.take_progress()).await
         };
         match sent {
-            Ok(()) => retries.succeeded(),
+            Ok(()) => retries.reset(),
             Err(RequestError::Retryable { after, .. }) => sleep(retry_pause(&mut retries, after)).await,
             Err(RequestError::Refused { status, problem }) => {
                 tracing::warn!(status, code = problem.code, detail = problem.detail, "progress was refused");

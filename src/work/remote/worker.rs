@@ -194,7 +194,7 @@ impl RemoteWorker {
             let pause = match reply.and_then(|reply| reply.read::<TakeReply>()) {
                 Ok(reply) if reply.leases.is_empty() && sent.elapsed() < EARLY_ANSWER => None,
                 Ok(reply) => {
-                    retries.succeeded();
+                    retries.reset();
                     reply.leases.into_iter().for_each(|lease| self.begin(link, lease));
                     continue;
                 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::attempt::Attempt;
 use super::report::{Reporter, stopped_unasked};
 use crate::dispatch::messages::{Offer, Stopped};
-use crate::projection::projector::NoteProgress;
+use crate::projection::projector::ReportProgress;
 use crate::store::{AppendError, Meta, ReadError, Via, now};
 use crate::streams::messages::{Execute, ExecuteError};
 use crate::task::backoff::BackOff;
@@ -32,7 +32,7 @@ pub struct WorkerChannels {
     /// The dispatcher, for slots that become free.
     pub stopped: Recipient<Stopped>,
     /// The projector, for progress.
-    pub progress: Recipient<NoteProgress>,
+    pub progress: Recipient<ReportProgress>,
 }
 
 impl fmt::Debug for WorkerChannels {
@@ -44,7 +44,7 @@ impl fmt::Debug for WorkerChannels {
 impl Reporter for WorkerChannels {
     fn send_progress(&self, attempt: &Attempt, progress: Progress) {
         // Left out where the projector has a backlog: later progress says more, and the last is part of the attempt's end.
-        let _ = self.progress.try_send(NoteProgress { task: attempt.task, attempt: attempt.number, progress });
+        let _ = self.progress.try_send(ReportProgress { task: attempt.task, attempt: attempt.number, progress });
     }
 
     async fn send_command(&self, attempt: &Attempt, command: Command, give_up: impl Fn() -> bool + Send) -> bool {
@@ -102,7 +102,7 @@ impl WorkerChannels {
                 return false;
             }
             warn!(%task, why, "a worker's report is not recorded yet, it will be sent again");
-            tokio::time::sleep(retries.failed()).await;
+            tokio::time::sleep(retries.next_pause()).await;
         }
     }
 }

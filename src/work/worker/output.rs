@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::task::limits::TAIL_MAX;
+use crate::task::limits::OUTPUT_TAIL_MAX;
 
-/// Keeps the last [`TAIL_MAX`] bytes of what is appended.
+/// Keeps the last [`OUTPUT_TAIL_MAX`] bytes of what is appended.
 #[derive(Debug, Default)]
 pub(in crate::work) struct OutputTail {
     kept: VecDeque<u8>,
@@ -13,9 +13,9 @@ pub(in crate::work) struct OutputTail {
 
 impl OutputTail {
     pub fn append(&mut self, text: &str) {
-        let skipped = text.len().saturating_sub(TAIL_MAX);
+        let skipped = text.len().saturating_sub(OUTPUT_TAIL_MAX);
         let text = &text.as_bytes()[skipped..];
-        let excess = (self.kept.len() + text.len()).saturating_sub(TAIL_MAX);
+        let excess = (self.kept.len() + text.len()).saturating_sub(OUTPUT_TAIL_MAX);
         self.kept.drain(..excess);
         self.kept.extend(text);
         self.dropped += bytes(skipped + excess);
