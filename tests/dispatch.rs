@@ -5,7 +5,7 @@ mod run_queue;
 
 use taskbell::dispatch::in_flight::{Executor, InFlight};
 use taskbell::task::{Command, TaskId};
-use taskbell::views::{Limits, RunQueue, Views, Waiting, WorkOffer};
+use taskbell::views::{Limits, RunQueue, Views, WaitingFor, WorkOffer};
 
 use crate::views::history::{Created, Log, plain};
 
@@ -40,7 +40,7 @@ impl Fixture {
     fn held_task(&mut self) -> TaskId {
         let id = self.log.create(plain("ann", "x"), "ann");
         let changed = self.views.apply(self.log.events.last().unwrap()).task.unwrap();
-        self.in_flight.apply_change_held(&mut self.queue, changed.before.as_ref(), &changed.after);
+        self.in_flight.apply_change_deferred(&mut self.queue, changed.before.as_ref(), &changed.after);
         id
     }
 
@@ -92,7 +92,7 @@ impl Fixture {
         self.in_flight.code_stopped(&mut self.queue, id);
     }
 
-    fn waits_for(&self, id: TaskId) -> Option<Waiting> {
+    fn waits_for(&self, id: TaskId) -> Option<WaitingFor> {
         self.queue.obstacle(self.views.get(id).unwrap())
     }
 }

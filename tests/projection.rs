@@ -8,9 +8,9 @@ mod rebuild;
 use std::sync::Arc;
 
 use actix::{Actor, Addr, Arbiter, Context, Handler, Message};
-use taskbell::projection::metrics::{Meter, Metrics};
-use taskbell::projection::projector::{Progressed, Projector};
-use taskbell::projection::reader::{ViewsReader, sides};
+use taskbell::projection::metrics::{Metrics, MetricsRecorder};
+use taskbell::projection::projector::{ProgressShown, Projector};
+use taskbell::projection::reader::{ViewsReader, split_views};
 use taskbell::projection::subscribers::{Subscriber, Update};
 use taskbell::store::{Append, EventStore, Expected, LogEvent, NewEvent, Recorded, StreamName, new_id, now};
 use taskbell::task::queue::{Paused, QueueEvent};
@@ -36,10 +36,10 @@ impl Handler<Update> for HoldingSubscriber {
     }
 }
 
-impl Handler<Progressed> for HoldingSubscriber {
+impl Handler<ProgressShown> for HoldingSubscriber {
     type Result = ();
 
-    fn handle(&mut self, _: Progressed, _: &mut Context<Self>) {}
+    fn handle(&mut self, _: ProgressShown, _: &mut Context<Self>) {}
 }
 
 /// A message that the subscriber handles after all messages that were sent before it.
@@ -102,11 +102,11 @@ struct ProjectorFixture {
 impl ProjectorFixture {
     fn new(limit: usize, concerns: impl Fn(&Recorded) -> bool + Send + 'static) -> Self {
         let store = EventStore::memory();
-        let (write, read) = sides(Views::default());
+        let (write, read) = split_views(Views::default());
         let (slow, fast) = (SubscriberHandle::new(), SubscriberHandle::new());
-        let subscribers = vec![slow.subscriber(concerns).with_limit(limit), fast.subscriber(|_| true)];
+        let subscribers = vec![slow.subscriber(concerns).with_backlog_max(limit), fast.subscriber(|_| true)];
         let progressed = fast.actor.clone().recipient();
-        let meter = Meter::new(Metrics::new().unwrap(), ["k"]);
+        let meter = MetricsRecorder::new(Metrics::new().unwrap(), ["k"]);
         let projector = Projector::new(store.clone(), write, subscribers, progressed, meter);
         Projector::start_in_arbiter(&Arbiter::current(), |_| projector);
         Self { store, read, slow, fast, last_position: 0 }

@@ -151,7 +151,7 @@ impl<'a> ReconnectingClient<'a> {
                     out::format_duration(last_received.elapsed())
                 ));
             }
-            tokio::time::sleep(back_off.failed()).await;
+            tokio::time::sleep(back_off.next_pause()).await;
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::task::Status;
-use crate::views::{Limits, Row, RunQueue, Waiting, WorkOffer};
+use crate::views::{Limits, Row, RunQueue, WaitingFor, WorkOffer};
 
 /// A worker that has sent no request and no heartbeat for this long no longer counts as alive. It is twice the longest wait of
 /// a request.
@@ -42,23 +42,23 @@ impl Capacity {
         }
     }
 
-    /// What a queued task waits for. [`Waiting::Soon`] if the task is not queued.
+    /// What a queued task waits for. [`WaitingFor::Nothing`] if the task is not queued.
     #[must_use]
-    pub fn waiting_for(&self, row: &Row) -> Waiting {
+    pub fn waiting_for(&self, row: &Row) -> WaitingFor {
         if row.status() != Status::Queued {
-            return Waiting::Soon;
+            return WaitingFor::Nothing;
         }
         if let Some(obstacle) = self.run_queue().obstacle(row) {
             return obstacle;
         }
         let mut offers = lock(&self.offers);
         if offers.remote.has_worker_for(row.kind(), row.queue(), Instant::now()) {
-            return Waiting::Soon;
+            return WaitingFor::Nothing;
         }
         match offers.local.accepts(row.kind(), row.queue()) {
-            true if offers.free_slots == 0 => Waiting::Limit,
-            true => Waiting::Soon,
-            false => Waiting::Worker,
+            true if offers.free_slots == 0 => WaitingFor::Limit,
+            true => WaitingFor::Nothing,
+            false => WaitingFor::Worker,
         }
     }
 
@@ -70,7 +70,7 @@ impl Capacity {
     /// Empties the run queue and locks it, so that the caller can fill it again.
     pub(super) fn reset_run_queue(&self) -> MutexGuard<'_, RunQueue> {
         let mut queue = self.run_queue();
-        *queue = queue.emptied();
+        *queue = queue.new_with_same_limits();
         queue
     }
 

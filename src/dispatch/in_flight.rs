@@ -94,7 +94,7 @@ impl InFlight {
                 return Some(task);
             };
             if let Some(former) = entry.reservation.replace(Reservation { position, returns_to_queue: true }) {
-                queue.release(&former.position);
+                queue.count_end(&former.position);
             }
         }
     }
@@ -102,16 +102,16 @@ impl InFlight {
     /// Applies a change of a task to the run queue, with the task's reservation if the change makes it leave the queue. `before`
     /// is none for a new task.
     pub fn apply_change(&mut self, queue: &mut RunQueue, before: Option<&Row>, after: &Row) {
-        let leaves_queue = before.is_some_and(|before| RunQueue::leaves(before, after));
+        let leaves_queue = before.is_some_and(|before| RunQueue::leaves_queue(before, after));
         let reservation = if leaves_queue { self.take_reservation(after.id()) } else { None };
         queue.apply_change(before, after, reservation.as_ref().map(|reservation| &reservation.position));
     }
 
     /// Does the same as [`InFlight::apply_change`], but a task that becomes ready is held back until it is admitted.
-    pub fn apply_change_held(&mut self, queue: &mut RunQueue, before: Option<&Row>, after: &Row) {
-        let leaves_queue = before.is_some_and(|before| RunQueue::leaves(before, after));
+    pub fn apply_change_deferred(&mut self, queue: &mut RunQueue, before: Option<&Row>, after: &Row) {
+        let leaves_queue = before.is_some_and(|before| RunQueue::leaves_queue(before, after));
         let reservation = if leaves_queue { self.take_reservation(after.id()) } else { None };
-        queue.apply_change_held(before, after, reservation.as_ref().map(|reservation| &reservation.position));
+        queue.apply_change_deferred(before, after, reservation.as_ref().map(|reservation| &reservation.position));
     }
 
     /// The start was written, and a worker outside this process executes the attempt.
@@ -213,7 +213,7 @@ impl InFlight {
         }
         match entry.reservation.take() {
             Some(reservation) if reservation.returns_to_queue => queue.give_back(task, &reservation.position),
-            Some(reservation) if is_unstarted => queue.release(&reservation.position),
+            Some(reservation) if is_unstarted => queue.count_end(&reservation.position),
             Some(reservation) => {
                 _ = self.tasks.insert(task, Entry { phase: Phase::AwaitingEvent, reservation: Some(reservation) });
             }

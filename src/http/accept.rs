@@ -16,7 +16,7 @@ use crate::store::now;
 use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
 use crate::task::event::{Created, Idempotency};
-use crate::task::limits::{INPUT_MAX, TITLE_MAX, is_inline, is_name, is_own, is_within};
+use crate::task::limits::{INPUT_MAX, TITLE_MAX, is_line_character, is_name, is_reserved, is_within};
 use crate::task::{Command, Invalid, Rejection, TaskId, Timestamp};
 use crate::views::Views;
 
@@ -111,7 +111,8 @@ async fn known_task(
     key: &str,
     key_guard: &KeyGuard<IdempotentTask>,
 ) -> Result<Option<IdempotentTask>, Problem> {
-    let find = |views: &Views| views.find_idempotent(&caller.subject, key).map(|(id, hash)| (id, hash.to_owned()));
+    let find =
+        |views: &Views| views.task_of_idempotency_key(&caller.subject, key).map(|(id, hash)| (id, hash.to_owned()));
     let in_views = find(&state.reader.views());
     match in_views.or_else(|| key_guard.remembered().cloned()) {
         Some(known) => Ok(Some(known)),
@@ -133,7 +134,7 @@ pub(super) fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<C
     }
     let mut invalid = Vec::new();
     let is_allowed = state.allowed_kinds.as_ref().is_none_or(|kinds| kinds.contains(&new.kind));
-    if is_own(&new.kind) {
+    if is_reserved(&new.kind) {
         invalid.push(Invalid::new("/kind", "kinds that begin with `taskbell.` are this server's own"));
     } else if is_name(&new.kind) && !is_allowed {
         invalid.push(Invalid::new("/kind", "this server does not take this kind"));
@@ -141,7 +142,7 @@ pub(super) fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<C
     if new.parent.is_some_and(|parent| state.reader.views().get(parent).is_none()) {
         invalid.push(Invalid::new("/parent", "there is no such task"));
     }
-    if new.queue.as_ref().is_some_and(|queue| is_own(queue)) {
+    if new.queue.as_ref().is_some_and(|queue| is_reserved(queue)) {
         invalid.push(Invalid::new("/queue", "queues that begin with `taskbell.` are this server's own"));
     }
     let handler = state.handlers.get(&new.kind);
@@ -179,7 +180,7 @@ pub(super) fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<C
 
 /// Replaces control characters by spaces and cuts the text to [`TITLE_MAX`] bytes.
 fn one_line(text: &str) -> String {
-    let mut line: String = text.chars().map(|c| if is_inline(c) { c } else { ' ' }).collect();
+    let mut line: String = text.chars().map(|c| if is_line_character(c) { c } else { ' ' }).collect();
     let mut end = line.len().min(TITLE_MAX);
     while !line.is_char_boundary(end) {
         end -= 1;

@@ -15,7 +15,7 @@ use super::plumbing::json;
 use super::plumbing::response::respond_at;
 use crate::streams::create::Accepted;
 use crate::task::event::Created;
-use crate::task::limits::{KEY_MAX, is_line};
+use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line};
 use crate::task::{Position, TaskId};
 
 /// The most items of one batch.
@@ -120,7 +120,7 @@ fn spawn_append(
 fn take_idempotency_key(item: &mut Value) -> Result<Option<String>, Problem> {
     match item.as_object_mut().and_then(|fields| fields.remove("idempotency_key")) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(key)) if is_line(&key, KEY_MAX) => Ok(Some(key)),
+        Some(Value::String(key)) if is_line(&key, IDEMPOTENCY_KEY_MAX) => Ok(Some(key)),
         Some(_) => Err(Problem::invalid_field("/idempotency_key", "1 to 255 bytes, no control characters")),
     }
 }

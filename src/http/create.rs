@@ -13,7 +13,7 @@ use super::plumbing::json;
 use super::plumbing::query::Fields;
 use super::task_page::{page_after, page_at_least, respond_with_page};
 use crate::streams::create::Accepted;
-use crate::task::limits::{KEY_MAX, is_line};
+use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line};
 use crate::task::{Invalid, Revision};
 
 /// `POST /v1/tasks`: 201 and the new task, or 200 and the existing task if a task already has the idempotency key or
@@ -50,7 +50,7 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
     let mut values = request.headers().get_all("idempotency-key");
     let Some(first) = values.next() else { return Ok(None) };
     let text = first.to_str().unwrap_or_default();
-    if values.next().is_some() || !is_line(text, KEY_MAX) {
+    if values.next().is_some() || !is_line(text, IDEMPOTENCY_KEY_MAX) {
         let detail = "the header Idempotency-Key holds one key of 1 to 255 printable ASCII characters";
         return Err(Problem::invalid(vec![Invalid::new("", detail)]));
     }

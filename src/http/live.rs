@@ -26,7 +26,7 @@ use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::json;
 use super::plumbing::query::Fields;
-use crate::push::messages::{Join, Leave, Push, SocketId, SocketRequest, Subscription};
+use crate::push::messages::{Push, SocketClosed, SocketId, SocketOpened, SocketRequest, Subscription};
 use crate::task::{Invalid, Position, TaskId};
 
 /// The largest message from a client after its fragments are joined, in bytes.
@@ -223,11 +223,11 @@ impl Actor for LiveSocket {
     fn started(&mut self, ctx: &mut Ctx) {
         ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
         let owner = self.caller.subject.as_str().into();
-        self.state.hub.do_send(Join { socket: self.id, owner, to: ctx.address().recipient() });
+        self.state.hub.do_send(SocketOpened { socket: self.id, owner, recipient: ctx.address().recipient() });
     }
 
     fn stopped(&mut self, _: &mut Ctx) {
-        self.state.hub.do_send(Leave { socket: self.id });
+        self.state.hub.do_send(SocketClosed { socket: self.id });
     }
 }
 

@@ -14,7 +14,7 @@ use super::plumbing::request::read_reason;
 use super::plumbing::response::{respond_at, wait_for_min_position};
 use crate::store::{StreamName, now};
 use crate::streams::ExecuteOn;
-use crate::task::limits::{is_name, is_own};
+use crate::task::limits::{is_name, is_reserved};
 use crate::task::queue::{Queue, QueueCommand};
 use crate::task::{Position, Revision, Timestamp};
 use crate::views::queues::Pause;
@@ -61,10 +61,10 @@ pub async fn list(state: web::Data<AppState>, request: HttpRequest) -> Result<Ht
     let views = state.reader.views();
     let counts = views.queue_counts();
     let mut queues: BTreeMap<&str, Counts> = counts.iter().map(|(name, counts)| (&**name, *counts)).collect();
-    for (name, _) in views.queues().paused() {
+    for (name, _) in views.paused_queues().iter() {
         queues.entry(name).or_default();
     }
-    let doc = |(name, counts)| QueueDoc::new(name, views.queues().pause(name), counts);
+    let doc = |(name, counts)| QueueDoc::new(name, views.paused_queues().get(name), counts);
     let position = views.position();
     respond_at(StatusCode::OK, position, &QueueList { items: queues.into_iter().map(doc).collect(), position })
 }
@@ -107,7 +107,7 @@ async fn execute(
     if !is_name(name) {
         return Err(Problem::not_found());
     }
-    if is_own(name) {
+    if is_reserved(name) {
         return Err(Problem::invalid_field("", "queues that begin with `taskbell.` are this server's own"));
     }
     let command = command(read_reason(request, payload).await?);
@@ -115,7 +115,7 @@ async fn execute(
     state.registry.execute_on(execute).await?;
     let folded = wait_or_fold(state, &StreamName::queue(name)).await?;
     let views = state.reader.views();
-    let pause = folded.as_ref().unwrap_or(&views).queues().pause(name);
+    let pause = folded.as_ref().unwrap_or(&views).paused_queues().get(name);
     let counts = views.queue_counts().get(name).copied().unwrap_or_default();
     let position = folded.as_ref().map_or(views.position(), Views::position);
     let doc = QueueDoc { position: Some(position), ..QueueDoc::new(name, pause, counts) };

@@ -24,7 +24,7 @@ use crate::task::event::Created;
 use crate::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, Template};
 use crate::task::{Invalid, Position, Revision, Timestamp, limits};
 use crate::views::Views;
-use crate::views::schedules::Scheduled;
+use crate::views::schedules::ActiveSchedule;
 
 /// The time zone of a schedule whose request names none.
 const DEFAULT_ZONE: &str = "UTC";
@@ -78,17 +78,17 @@ struct ScheduleList<'a> {
 impl<'a> ScheduleDoc<'a> {
     /// `next_at` is the first nominal time after the present, even if tasks for missed nominal times are still to be
     /// created.
-    fn new(id: Uuid, scheduled: &'a Scheduled) -> Self {
+    fn new(id: Uuid, scheduled: &'a ActiveSchedule) -> Self {
         let created = &scheduled.created;
         let calendar = Calendar::parse(&created.cron, &created.time_zone).ok();
-        let next_at = calendar.and_then(|calendar| calendar.next(now().max(scheduled.passed())));
+        let next_at = calendar.and_then(|calendar| calendar.next_after(now().max(scheduled.handled_until())));
         Self {
             id,
             created,
             created_at: scheduled.created_at,
             created_by: &scheduled.created_by,
             next_at,
-            last_at: scheduled.last,
+            last_at: scheduled.last_nominal,
             position: None,
         }
     }
@@ -134,7 +134,7 @@ pub async fn create(
 async fn normalize(cron: String, time_zone: String) -> Result<(String, String), Problem> {
     let normalized = web::block(move || {
         let calendar = Calendar::parse(&cron, &time_zone)?;
-        if calendar.next(now()).is_none() {
+        if calendar.next_after(now()).is_none() {
             return Err(vec![Invalid::new("/cron", "a time that never comes")]);
         }
         let cron = cron.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -161,7 +161,7 @@ fn check_template(state: &AppState, caller: &Caller, new: NewTemplate) -> Result
         concurrency_key: new.concurrency_key,
     };
     let created = check(state, caller, new)?;
-    let invalid = limits::check(&created);
+    let invalid = limits::invalid_fields(&created);
     if !invalid.is_empty() {
         return Err(Problem::invalid(invalid));
     }

@@ -13,10 +13,10 @@ use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::policies::KindPolicies;
 use crate::projection::freshness::Freshness;
 use crate::projection::metrics::Metrics;
-use crate::projection::projector::NoteProgress;
+use crate::projection::projector::ReportProgress;
 use crate::projection::reader::ViewsReader;
 use crate::push::hub::Hub;
-use crate::reactions::scheduler::Firing;
+use crate::reactions::scheduler::CreationLock;
 use crate::store::{EventStore, now};
 use crate::streams::ExecuteOn;
 use crate::streams::create::UniqueKeys;
@@ -42,7 +42,7 @@ pub struct AppState {
     /// Grants leases to workers and receives their heartbeats.
     pub dispatcher: Addr<Dispatcher>,
     /// Receives the progress of running attempts.
-    pub progress_recipient: Recipient<NoteProgress>,
+    pub progress_recipient: Recipient<ReportProgress>,
     /// Sends frames to open websockets.
     pub hub: Addr<Hub>,
     /// The task handlers of this process.
@@ -58,7 +58,7 @@ pub struct AppState {
     /// Lets only one request at a time use a unique key of an owner.
     pub unique_keys: UniqueKeys,
     /// Lets a request wait until no task of a schedule is being created.
-    pub firing: Firing,
+    pub firing: CreationLock,
     /// The metrics for Prometheus.
     pub metrics: Metrics,
     /// Holds the name of the first long-lived actor that has stopped.

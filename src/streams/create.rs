@@ -51,7 +51,7 @@ pub async fn create(
 ) -> Result<Accepted, ExecuteError> {
     let key = created.unique_key.clone().map(|key| (created.owner.clone(), key));
     // An invalid request is refused even if its key is held. The rules check the request again.
-    let invalid = if key.is_some() { limits::check(&created) } else { Vec::new() };
+    let invalid = if key.is_some() { limits::invalid_fields(&created) } else { Vec::new() };
     if !invalid.is_empty() {
         return Err(Rejection::Invalid(invalid).into());
     }
@@ -152,7 +152,7 @@ fn holder(
             }
             guard.forget();
         }
-        views.holder(owner, key)
+        views.unique_key_holder(owner, key)
     })
 }
 

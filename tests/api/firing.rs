@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use taskbell::store::{EventStore, new_id, now};
-use taskbell::task::calendar::{CATCH_UP_MAX, nominal_time};
+use taskbell::task::calendar::{MISSED_RUNS_MAX, nominal_time};
 use taskbell::task::schedule::{Missed, ScheduleCreated, Template};
 use taskbell::task::{TaskId, Timestamp};
 use uuid::Uuid;
@@ -125,11 +125,11 @@ async fn a_server_that_is_killed_while_it_creates_a_thousand_missed_runs_creates
         server.kill9();
         server.restart();
     }
-    wait_for_position(&server, 1 + CATCH_UP_MAX).await;
+    wait_for_position(&server, 1 + MISSED_RUNS_MAX).await;
     server.submit(&json!({"kind": "a"})).await;
     let times = nominal_times(&server, 0).await.remove(&ids[0]).unwrap();
-    assert_eq!((times.len(), gaps(&times)), (CATCH_UP_MAX, [3600].into()));
-    assert!(now().since(times[CATCH_UP_MAX - 1]) < Duration::from_hours(1), "the latest thousand");
+    assert_eq!((times.len(), gaps(&times)), (MISSED_RUNS_MAX, [3600].into()));
+    assert!(now().since(times[MISSED_RUNS_MAX - 1]) < Duration::from_hours(1), "the latest thousand");
 }
 
 #[tokio::test]

@@ -175,7 +175,7 @@ fn after_the_run_queue_was_made_anew_each_queued_task_is_taken_once_and_the_limi
     let (mut fixture, id) = starting(Executor::Remote, one_per_kind());
     let other = fixture.task(|_| {});
     fixture.in_flight.forget_reservations();
-    fixture.queue = fixture.queue.emptied();
+    fixture.queue = fixture.queue.new_with_same_limits();
     for row in fixture.views.rows() {
         fixture.queue.apply_change(None, row, None);
     }

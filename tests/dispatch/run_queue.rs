@@ -6,7 +6,7 @@ use taskbell::dispatch::in_flight::Executor;
 use taskbell::task::event::QueuedReason;
 use taskbell::task::queue::{Paused, QueueEvent, Resumed};
 use taskbell::task::{Command, Timestamp};
-use taskbell::views::{Limits, Timer, Waiting, WorkOffer};
+use taskbell::views::{Limits, Timer, WaitingFor, WorkOffer};
 
 use super::Fixture;
 use crate::views::history::{Created, start, succeed};
@@ -66,7 +66,7 @@ fn the_limit_of_a_kind_holds_and_an_offered_task_counts() {
     let a = [0; 3].map(|_| fixture.task(of("a")));
     let b = fixture.task(of("b"));
     assert_eq!(fixture.all(), [a[0], a[1], b]);
-    assert_eq!(fixture.waits_for(a[2]), Some(Waiting::Limit));
+    assert_eq!(fixture.waits_for(a[2]), Some(WaitingFor::Limit));
     fixture.execute_and_apply(a[0], &start("w"));
     assert_eq!(fixture.next(), None, "its start changes nothing: it counted already");
     fixture.execute_and_apply(a[0], &succeed(1, "done"));
@@ -100,7 +100,7 @@ fn tasks_with_one_key_share_a_limit_whatever_their_kind_and_queue() {
     assert!(turns.contains(&yours) && turns.contains(&free));
     let left = [mine[0], mine[1], mine[2], elsewhere].into_iter().filter(|id| !turns.contains(id));
     for id in left {
-        assert_eq!(fixture.waits_for(id), Some(Waiting::Limit));
+        assert_eq!(fixture.waits_for(id), Some(WaitingFor::Limit));
     }
     let running = turns.iter().find(|id| mine.contains(id)).copied().unwrap();
     fixture.execute_and_apply(running, &start("w"));
@@ -135,7 +135,7 @@ fn no_task_of_a_paused_queue_is_offered_until_it_is_resumed() {
     fixture.queue.apply_queue_event("empty", &QueueEvent::Paused(Paused { reason: None }));
     let later = fixture.task(in_queue("empty"));
     assert_eq!(fixture.next(), None);
-    assert_eq!(fixture.waits_for(id), Some(Waiting::Paused));
+    assert_eq!(fixture.waits_for(id), Some(WaitingFor::PausedQueue));
     fixture.queue.apply_queue_event("q", &QueueEvent::Resumed(Resumed { reason: None }));
     assert_eq!(fixture.all(), [id]);
     fixture.queue.apply_queue_event("empty", &QueueEvent::Resumed(Resumed { reason: None }));
@@ -196,13 +196,13 @@ fn a_timer_that_was_postponed_comes_back_unless_an_event_has_reset_it() {
     let mut fixture = Fixture::new(Limits::default());
     let at = Timestamp::from_micros(4_000_000_000_000_000);
     let [stays, goes] = [0; 2].map(|_| fixture.task(|new| new.run_at = Some(at)));
-    let timers = fixture.queue.due(at, 9);
+    let timers = fixture.queue.take_due_timers(at, 9);
     assert_eq!(timers.iter().map(|(task, _)| *task).collect::<Vec<_>>(), [stays, goes]);
     let later = at.plus(Duration::from_secs(5));
     for (task, timer) in timers {
         fixture.queue.postpone(task, timer, later);
     }
-    assert_eq!((fixture.queue.due(at, 9), fixture.queue.next_due()), (vec![], Some(later)));
+    assert_eq!((fixture.queue.take_due_timers(at, 9), fixture.queue.next_timer_deadline()), (vec![], Some(later)));
     fixture.execute_and_apply(goes, &Command::RequestCancel { reason: None, policy: <_>::default() });
-    assert_eq!(fixture.queue.due(later, 9), [(stays, Timer::Enqueue(QueuedReason::RunAt))]);
+    assert_eq!(fixture.queue.take_due_timers(later, 9), [(stays, Timer::Enqueue(QueuedReason::RunAt))]);
 }

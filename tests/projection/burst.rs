@@ -10,9 +10,9 @@ use taskbell::dispatch::capacity::Capacity;
 use taskbell::dispatch::dispatcher::Dispatcher;
 use taskbell::dispatch::messages::{GrantedLeases, TakeLeases};
 use taskbell::dispatch::policies::KindPolicies;
-use taskbell::projection::metrics::{Meter, Metrics};
+use taskbell::projection::metrics::{Metrics, MetricsRecorder};
 use taskbell::projection::projector::Projector;
-use taskbell::projection::reader::{ViewsReader, sides};
+use taskbell::projection::reader::{ViewsReader, split_views};
 use taskbell::projection::subscribers::Subscriber;
 use taskbell::store::EventStore;
 use taskbell::streams::registry::Registry;
@@ -40,16 +40,16 @@ impl DispatcherFixture {
     fn new() -> Self {
         let store = EventStore::memory();
         let registry = registry(&store, 1);
-        let (write, read) = sides(Views::default());
+        let (write, read) = split_views(Views::default());
         let limits = Limits { kinds: [(KINDS[0].to_owned(), LIMIT)].into(), ..Limits::default() };
         let capacity = Arc::new(Capacity::new(limits));
         let kinds = Arc::new(KindPolicies::default());
         let dispatcher = Dispatcher::new(registry.clone(), read.clone(), capacity, kinds);
         let thread = Arbiter::new();
         let dispatcher = Dispatcher::start_in_arbiter(&thread.handle(), |_| dispatcher);
-        let subscriber = Subscriber::new(dispatcher.clone().recipient(), Dispatcher::concerns).with_limit(1);
+        let subscriber = Subscriber::new(dispatcher.clone().recipient(), Dispatcher::concerns).with_backlog_max(1);
         let progressed = SubscriberHandle::new().actor.recipient();
-        let meter = Meter::new(Metrics::new().unwrap(), ["k"]);
+        let meter = MetricsRecorder::new(Metrics::new().unwrap(), ["k"]);
         Projector::start_in_arbiter(&Arbiter::new().handle(), move |_| {
             Projector::new(store, write, vec![subscriber], progressed, meter)
         });

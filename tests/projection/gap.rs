@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use taskbell::projection::reader::{ViewsReader, ViewsWriter, sides};
+use taskbell::projection::reader::{ViewsReader, ViewsWriter, split_views};
 use taskbell::store::{EventStore, now};
 use taskbell::streams::ExecuteOn;
 use taskbell::streams::registry::Registry;
@@ -25,7 +25,7 @@ pub(super) struct GapFixture {
 impl GapFixture {
     pub(super) fn new() -> Self {
         let store = EventStore::memory();
-        let (write, read) = sides(Views::default());
+        let (write, read) = split_views(Views::default());
         Self { registry: registry(&store, 1), store, write, read }
     }
 

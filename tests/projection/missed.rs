@@ -8,11 +8,11 @@ use taskbell::dispatch::capacity::Capacity;
 use taskbell::dispatch::policies::KindPolicies;
 use taskbell::projection::freshness::Freshness;
 use taskbell::projection::subscribers::Update;
-use taskbell::push::audience::Audience;
 use taskbell::push::hub::Hub;
-use taskbell::push::messages::{Join, Push, SocketRequest, Subscription};
+use taskbell::push::messages::{Push, SocketOpened, SocketRequest, Subscription};
+use taskbell::push::open_sockets::OpenSockets;
 use taskbell::reactions::cascade::Cascade;
-use taskbell::reactions::scheduler::{Firing, Scheduler};
+use taskbell::reactions::scheduler::{CreationLock, Scheduler};
 use taskbell::store::{Append, Expected, LogEvent, LogSubscription, NewEvent, StreamName, StreamOf, new_id, now};
 use taskbell::streams::ExecuteOn;
 use taskbell::streams::create::UniqueKeys;
@@ -62,7 +62,7 @@ async fn next_frame(frames: &mut UnboundedReceiver<Value>, kind: &str) -> Value 
 async fn open(hub: &Addr<Hub>, socket: u64, owner: &str) -> UnboundedReceiver<Value> {
     let (sender, mut frames) = unbounded_channel();
     let to = FakeSocket(sender).start().recipient();
-    in_time(hub.send(Join { socket, owner: owner.into(), to })).await.unwrap();
+    in_time(hub.send(SocketOpened { socket, owner: owner.into(), recipient: to })).await.unwrap();
     next_frame(&mut frames, "snapshot").await;
     frames
 }
@@ -72,7 +72,7 @@ async fn after_events_that_the_hub_missed_every_socket_gets_its_counts_and_a_sub
     let gap = GapFixture::new();
     let capacity = Arc::new(Capacity::new(Limits::default()));
     let hub =
-        Hub::new(gap.read.clone(), capacity, gap.store.clone(), Freshness::new(true), Audience::default()).start();
+        Hub::new(gap.read.clone(), capacity, gap.store.clone(), Freshness::new(true), OpenSockets::default()).start();
     let [mut ann, mut bob] = [open(&hub, 1, "ann").await, open(&hub, 2, "bob").await];
     let subscription = Subscription::Matching(Box::default());
     in_time(hub.send(SocketRequest::Subscribe(1, subscription))).await.unwrap();
@@ -187,7 +187,7 @@ async fn next_run(log: &mut LogSubscription) -> Option<Uuid> {
 #[actix_rt::test]
 async fn a_schedule_that_was_created_in_the_gap_is_in_force_and_one_that_was_removed_in_it_is_not() {
     let gap = GapFixture::new();
-    let (keys, firing) = (UniqueKeys::default(), Firing::default());
+    let (keys, firing) = (UniqueKeys::default(), CreationLock::default());
     let scheduler = Scheduler::new(gap.registry.clone(), gap.read.clone(), keys, firing.clone()).start();
     let mut log = gap.store.subscribe(Position(0));
     let removed = schedule(&gap, "removed").await;

@@ -159,7 +159,7 @@ fn schedules(walk: &mut Walk) {
 
 /// At the schedule's next time its task is created, and a worker does it.
 fn run_schedule(walk: &mut Walk, schedule: Uuid, wanted: &ScheduleCreated, worker: &str) {
-    let nominal = Calendar::parse(&wanted.cron, &wanted.time_zone).unwrap().next(walk.now).unwrap();
+    let nominal = Calendar::parse(&wanted.cron, &wanted.time_zone).unwrap().next_after(walk.now).unwrap();
     walk.now = nominal.plus(Duration::from_millis(3));
     let created = wanted.task.task(schedule);
     let id = task_id(schedule, nominal);

@@ -34,7 +34,7 @@ impl ViewsFixture {
     }
 
     fn last(&self, schedule: Uuid) -> Option<Timestamp> {
-        self.views.schedules().get(schedule).unwrap().last
+        self.views.schedules().get(schedule).unwrap().last_nominal
     }
 }
 
@@ -52,13 +52,13 @@ fn at(text: &str) -> Timestamp {
 fn a_pause_shows_its_time_its_subject_and_its_reason_until_it_ends() {
     let mut fixture = ViewsFixture::default();
     fixture.queue("night", QueueEvent::Paused(Paused { reason: Some("new disks".into()) }), "olga");
-    let pause = fixture.views.queues().pause("night").unwrap().clone();
+    let pause = fixture.views.paused_queues().get("night").unwrap().clone();
     assert_eq!((pause.at, &*pause.by, pause.reason.as_deref()), (fixture.log.now(), "olga", Some("new disks")));
     fixture.queue("a", QueueEvent::Paused(Paused { reason: None }), "tom");
-    assert_eq!(fixture.views.queues().paused().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "night"]);
+    assert_eq!(fixture.views.paused_queues().iter().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "night"]);
     let digest = fixture.views.digest();
     fixture.queue("night", QueueEvent::Resumed(Resumed { reason: None }), "olga");
-    assert!(fixture.views.queues().pause("night").is_none());
+    assert!(fixture.views.paused_queues().get("night").is_none());
     assert_ne!(fixture.views.digest(), digest);
 }
 
@@ -86,8 +86,8 @@ fn a_schedule_is_in_force_until_it_is_removed_and_shows_the_time_of_its_last_tas
     fixture.schedule(one, every_hour());
     fixture.schedule(other, every_hour());
     let scheduled = fixture.views.schedules().get(one).unwrap();
-    assert_eq!((scheduled.last, &*scheduled.created_by), (None, "ann"));
-    assert_eq!(scheduled.passed(), scheduled.created_at);
+    assert_eq!((scheduled.last_nominal, &*scheduled.created_by), (None, "ann"));
+    assert_eq!(scheduled.handled_until(), scheduled.created_at);
     let (nine, ten) = (at("2026-11-22T09:00:00Z"), at("2026-11-22T10:00:00Z"));
     fixture.fires(one, task_id(one, ten));
     assert_eq!((fixture.last(one), fixture.last(other)), (Some(ten), None));
@@ -107,7 +107,7 @@ fn no_task_is_left_to_create_up_to_the_last_task_or_the_creation_whichever_is_la
     fixture.schedule(id, every_hour());
     let created = fixture.views.schedules().get(id).unwrap().created_at;
     fixture.fires(id, task_id(id, at("2000-01-01T00:00:00Z")));
-    assert_eq!(fixture.views.schedules().get(id).unwrap().passed(), created);
+    assert_eq!(fixture.views.schedules().get(id).unwrap().handled_until(), created);
     fixture.fires(id, task_id(id, at("2040-01-01T00:00:00Z")));
-    assert_eq!(fixture.views.schedules().get(id).unwrap().passed(), at("2040-01-01T00:00:00Z"));
+    assert_eq!(fixture.views.schedules().get(id).unwrap().handled_until(), at("2040-01-01T00:00:00Z"));
 }

@@ -66,7 +66,7 @@ impl Common {
             status: task.status,
             attempt: task.attempt,
             worker: task.worker.clone(),
-            lease: task.lease.clone().filter(|_| task.status.is_active()),
+            lease: task.lease_hash.clone().filter(|_| task.status.is_active()),
             retry_at: task.retry_at,
             cancel: task.cancel.as_ref().map(|cancel| (cancel.policy, cancel.rung)),
         }
@@ -77,7 +77,7 @@ impl Common {
             status: row.status(),
             attempt: row.attempt(),
             worker: row.worker().map(str::to_owned),
-            lease: row.lease().map(str::to_owned),
+            lease: row.lease_hash().map(str::to_owned),
             retry_at: row.retry_at(),
             cancel: row.cancel().map(|cancel| (cancel.policy, cancel.rung)),
         }

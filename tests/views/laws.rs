@@ -7,7 +7,7 @@ use serde_json::{Value, to_value};
 use taskbell::task::event::Progress;
 use taskbell::task::{Position, Status, Timestamp};
 use taskbell::views::{
-    Cursor, Filter, NamedCounts, Order, Page, PageRequest, RunQueue, Snapshot, Timer, Views, Waiting, WorkOffer,
+    Cursor, Filter, NamedCounts, Order, Page, PageRequest, RunQueue, Snapshot, Timer, Views, WaitingFor, WorkOffer,
 };
 
 use super::history::{KINDS, Log, OWNERS, QUEUES, random_log};
@@ -114,15 +114,20 @@ fn check_run_queue(views: &Views, followed: &RunQueue, oracle: &Oracle) {
             assert_eq!(turns, oracle.queued(kind, queue));
         }
         let due = oracle.due();
-        assert!(pending.next_due().is_none_or(|at| due.first().is_none_or(|(first, _, _)| at.to_string() <= *first)));
+        assert!(
+            pending
+                .next_timer_deadline()
+                .is_none_or(|at| due.first().is_none_or(|(first, _, _)| at.to_string() <= *first))
+        );
         let waiting = |timer: Timer| match timer {
             Timer::Enqueue(reason) => Some(format!("{reason:?}")),
             Timer::Climb(..) | Timer::TimeOut(..) => None,
         };
         let now = views.time().unwrap();
-        let so_far = pending.due(now, usize::MAX).into_iter().filter(|(_, timer)| waiting(*timer).is_some()).count();
+        let so_far =
+            pending.take_due_timers(now, usize::MAX).into_iter().filter(|(_, timer)| waiting(*timer).is_some()).count();
         assert_eq!(so_far, due.iter().filter(|(at, _, _)| at.parse::<Timestamp>().unwrap() <= now).count());
-        let later = pending.due(Timestamp::from_micros(i64::MAX), usize::MAX);
+        let later = pending.take_due_timers(Timestamp::from_micros(i64::MAX), usize::MAX);
         let later = later.into_iter().filter_map(|(id, timer)| Some((id.to_string(), waiting(timer)?)));
         let expected = due.iter().skip(so_far).map(|(_, id, reason)| (id.clone(), (*reason).to_owned()));
         assert!(later.eq(expected));
@@ -154,8 +159,8 @@ fn step(views: &mut Views, pending: &mut RunQueue, oracle: &mut Oracle, recorded
     let Some(changed) = applied.task else { return };
     pending.apply_change(changed.before.as_ref(), &changed.after, None);
     let id = changed.after.id();
-    let doc = to_value(views.get(id).unwrap().doc(Waiting::Worker, None)).unwrap();
-    assert_eq!(doc, to_value(changed.after.doc(Waiting::Worker, None)).unwrap());
+    let doc = to_value(views.get(id).unwrap().doc(WaitingFor::Worker, None)).unwrap();
+    assert_eq!(doc, to_value(changed.after.doc(WaitingFor::Worker, None)).unwrap());
     let entry = oracle.tasks.iter().find(|entry| entry.doc["id"] == id.to_string()).unwrap();
     assert_eq!(doc, entry.doc);
     assert_eq!(changed.before.is_none(), changed.after.position() == changed.after.created_position());
@@ -178,7 +183,7 @@ fn at_every_position_bells_and_tasks_are_what_a_naive_fold_of_the_log_says() {
             }
         }
         for (caller, key, task, hash) in &oracle.keys {
-            let (found, body) = views.find_idempotent(caller, key).unwrap();
+            let (found, body) = views.task_of_idempotency_key(caller, key).unwrap();
             assert_eq!((&found.to_string(), body), (task, hash.as_str()));
         }
         for (snapshot, then) in kept {
@@ -187,7 +192,7 @@ fn at_every_position_bells_and_tasks_are_what_a_naive_fold_of_the_log_says() {
             let expected = then.matching(&all);
             check_walk(&|request| snapshot.page(&all, request).unwrap(), &expected, Order::Desc, 9);
             let docs: Vec<_> =
-                snapshot.matching(&all).map(|r| to_value(r.doc(Waiting::Worker, None)).unwrap()).collect();
+                snapshot.matching(&all).map(|r| to_value(r.doc(WaitingFor::Worker, None)).unwrap()).collect();
             assert_eq!(docs, expected.iter().map(|entry| entry.doc.clone()).collect::<Vec<_>>());
         }
     }
@@ -224,7 +229,7 @@ fn a_replay_gives_equal_views_and_progress_reports_have_no_part_in_them() {
     for recorded in &log.events {
         if let Some(changed) = live.apply(recorded).task {
             let at = recorded.time;
-            live.note_progress(
+            live.set_live_progress(
                 changed.after.id(),
                 changed.after.attempt(),
                 Progress { fraction: None, message: None, at },

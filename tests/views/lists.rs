@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use taskbell::task::event::Idempotency;
 use taskbell::task::{Position, Status, Timestamp};
-use taskbell::views::cursor::BadCursor;
+use taskbell::views::cursor::InvalidCursor;
 use taskbell::views::{Cursor, Filter, Order, Page, PageRequest, Row, Views};
 
 use super::history::{Created, Log, fail, plain, start, succeed};
@@ -66,17 +66,17 @@ fn a_cursor_of_another_list_or_with_a_wrong_letter_is_rejected() {
     for at in 0..text.len() {
         let wrong = if &text[at..=at] == "0" { "1" } else { "0" };
         let changed = format!("{}{wrong}{}", &text[..at], &text[at + 1..]);
-        assert_eq!(Cursor::decode(&changed), Err(BadCursor), "{changed}");
+        assert_eq!(Cursor::decode(&changed), Err(InvalidCursor), "{changed}");
     }
     for bad in ["", "0", "é", &text[1..], &text.to_uppercase(), &"é".repeat(21), &"f".repeat(42)] {
-        assert_eq!(Cursor::decode(bad), Err(BadCursor), "{bad}");
+        assert_eq!(Cursor::decode(bad), Err(InvalidCursor), "{bad}");
     }
     let request = |filter: &Filter, order| {
         fixture.views.page(filter, &PageRequest { order, limit: 1, cursor: Some(next) }).map(|page| page.total)
     };
     assert_eq!(request(&all, Order::Desc), Ok(3));
-    assert_eq!(request(&all, Order::Asc), Err(BadCursor));
-    assert_eq!(request(&Filter { owner: vec!["ann".into()], ..Filter::default() }, Order::Desc), Err(BadCursor));
+    assert_eq!(request(&all, Order::Asc), Err(InvalidCursor));
+    assert_eq!(request(&Filter { owner: vec!["ann".into()], ..Filter::default() }, Order::Desc), Err(InvalidCursor));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn an_idempotency_key_belongs_to_its_caller_and_finds_the_first_task() {
         (log.create(with("1"), "ann"), log.create(with("2"), "ann"), log.create(with("3"), "bob"));
     let mut views = Views::default();
     log.events.iter().for_each(|recorded| drop(views.apply(recorded)));
-    assert_eq!(views.find_idempotent("ann", "k"), Some((first, "1")));
-    assert_eq!(views.find_idempotent("bob", "k"), Some((other, "3")));
-    assert_eq!((views.find_idempotent("ann", "K"), views.find_idempotent("cleo", "k")), (None, None));
+    assert_eq!(views.task_of_idempotency_key("ann", "k"), Some((first, "1")));
+    assert_eq!(views.task_of_idempotency_key("bob", "k"), Some((other, "3")));
+    assert_eq!((views.task_of_idempotency_key("ann", "K"), views.task_of_idempotency_key("cleo", "k")), (None, None));
 }

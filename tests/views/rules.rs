@@ -6,7 +6,7 @@ use serde_json::{Value, json, to_value};
 use taskbell::task::command::End;
 use taskbell::task::event::{Event, QueuedReason, ReleasedReason, Retried, Rung, Started};
 use taskbell::task::{Command, Position, Status, TaskId};
-use taskbell::views::{Views, Waiting};
+use taskbell::views::{Views, WaitingFor};
 
 use super::history::{cancel, fail, start, succeed};
 use super::world::ViewsFixture;
@@ -15,7 +15,7 @@ use super::world::ViewsFixture;
 fn a_task_as_json_has_every_field_of_the_contract_in_its_order_and_null_for_absent_values() {
     let mut fixture = ViewsFixture::default();
     let id = fixture.create_task("Greet");
-    let text = serde_json::to_string(&fixture.views.get(id).unwrap().doc(Waiting::Soon, None)).unwrap();
+    let text = serde_json::to_string(&fixture.views.get(id).unwrap().doc(WaitingFor::Nothing, None)).unwrap();
     let expected = format!(
         concat!(
             r#"{{"id":"{}","kind":"mail.send","title":"Greet","owner":"ann","queue":"default","priority":0,"#,
@@ -34,14 +34,14 @@ fn a_queued_task_shows_what_the_dispatcher_says_and_another_task_what_its_status
     let mut fixture = ViewsFixture::default();
     let id = fixture.create_task("one");
     let shown = |fixture: &ViewsFixture, waiting| fixture.views.get(id).unwrap().doc(waiting, None).waiting_for();
-    assert_eq!(shown(&fixture, Waiting::Worker), Some("worker"));
-    assert_eq!(shown(&fixture, Waiting::Limit), Some("limit"));
-    assert_eq!(shown(&fixture, Waiting::Paused), Some("paused"));
-    assert_eq!(shown(&fixture, Waiting::Soon), None);
+    assert_eq!(shown(&fixture, WaitingFor::Worker), Some("worker"));
+    assert_eq!(shown(&fixture, WaitingFor::Limit), Some("limit"));
+    assert_eq!(shown(&fixture, WaitingFor::PausedQueue), Some("paused"));
+    assert_eq!(shown(&fixture, WaitingFor::Nothing), None);
     fixture.execute(id, &start("w"));
-    assert_eq!(shown(&fixture, Waiting::Paused), None);
+    assert_eq!(shown(&fixture, WaitingFor::PausedQueue), None);
     fixture.execute(id, &fail(1, "no", true));
-    assert_eq!(shown(&fixture, Waiting::Paused), Some("retry_at"));
+    assert_eq!(shown(&fixture, WaitingFor::PausedQueue), Some("retry_at"));
 }
 
 #[test]
@@ -182,11 +182,11 @@ fn an_event_that_the_state_table_does_not_have_changes_revision_and_position_alo
 fn a_progress_report_is_shown_while_its_attempt_runs_and_changes_nothing_else() {
     let mut fixture = ViewsFixture::default();
     let id = fixture.create_task("one");
-    assert!(fixture.views.note_progress(id, 1, fixture.progress("early")).is_none());
+    assert!(fixture.views.set_live_progress(id, 1, fixture.progress("early")).is_none());
     fixture.execute(id, &start("w"));
     let (position, digest, bell) = (fixture.views.position(), fixture.views.digest(), fixture.views.counters("ann"));
-    assert!(fixture.views.note_progress(id, 2, fixture.progress("of another attempt")).is_none());
-    let row = fixture.views.note_progress(id, 1, fixture.progress("halfway")).unwrap();
+    assert!(fixture.views.set_live_progress(id, 2, fixture.progress("of another attempt")).is_none());
+    let row = fixture.views.set_live_progress(id, 1, fixture.progress("halfway")).unwrap();
     assert_eq!(row.id(), id);
     assert_eq!(fixture.task_doc(id)["progress"]["message"], "halfway");
     assert_eq!((fixture.views.position(), fixture.views.digest(), fixture.views.counters("ann")), (position, digest, bell));

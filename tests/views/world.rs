@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, to_value};
 use taskbell::task::event::Progress;
 use taskbell::task::{Command, TaskId};
-use taskbell::views::{Cursor, Filter, Order, Page, PageRequest, Views, Waiting};
+use taskbell::views::{Cursor, Filter, Order, Page, PageRequest, Views, WaitingFor};
 
 use super::history::{Log, plain};
 
@@ -46,7 +46,7 @@ impl ViewsFixture {
 
     /// The task as JSON, as a client sees it.
     pub fn task_doc(&self, id: TaskId) -> Value {
-        to_value(self.views.get(id).unwrap().doc(Waiting::Worker, self.views.live_progress(id))).unwrap()
+        to_value(self.views.get(id).unwrap().doc(WaitingFor::Worker, self.views.live_progress(id))).unwrap()
     }
 
     pub fn progress(&self, message: &str) -> Progress {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix::{Actor, Addr, Context as Ctx, Message};
 use serde_json::Value;
 use taskbell::dispatch::messages::{Assign, AttemptDirective, AttemptStopped, Directive, LocalOffer};
-use taskbell::projection::projector::NoteProgress;
+use taskbell::projection::projector::ReportProgress;
 use taskbell::store::Meta;
 use taskbell::streams::messages::{Execute, ExecuteError, Receipt};
 use taskbell::task::event::{
@@ -92,7 +92,7 @@ macro_rules! reports {
 }
 reports!(LocalOffer, WorkerMessage::Offered);
 reports!(AttemptStopped, |stopped: AttemptStopped| WorkerMessage::Stopped(stopped.attempt));
-reports!(NoteProgress, |note: NoteProgress| WorkerMessage::Progress(note.progress));
+reports!(ReportProgress, |note: ReportProgress| WorkerMessage::Progress(note.progress));
 
 impl actix::Handler<FailNextCommands> for StubDispatcher {
     type Result = ();

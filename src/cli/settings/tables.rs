@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use taskbell::event::CancelPolicy;
-use taskbell::internal::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_own};
+use taskbell::internal::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_reserved};
 use taskbell::{KindPolicies, KindPolicy, Limits};
 
 use super::{SettingsError, invalid};
@@ -112,7 +112,7 @@ pub(super) fn policies_and_limits(
 }
 
 fn check_name(setting: &'static str, name: &str) -> Result<(), SettingsError> {
-    if is_name(name) && !is_own(name) {
+    if is_name(name) && !is_reserved(name) {
         return Ok(());
     }
     invalid(

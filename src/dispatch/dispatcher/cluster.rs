@@ -21,7 +21,7 @@ use crate::store::auxiliary::{
     AuxiliaryEvent, AuxiliaryExpected, AuxiliaryStream, NewAuxiliaryEvent, ServerRecordNotice,
 };
 use crate::store::{AppendError, EventStore, Head, new_id, now};
-use crate::task::limits::LOCAL_WORKER;
+use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::{Position, TaskId};
 use crate::views::{Filter, Row, Snapshot};
 
@@ -271,7 +271,7 @@ impl Dispatcher {
         let expired = cluster.servers.take_expired(Instant::now());
         let commands = expired.into_iter().map(|(task, attempt)| {
             let is_local =
-                self.reader.views().get(task).and_then(Row::worker).is_some_and(|w| w.starts_with(LOCAL_WORKER));
+                self.reader.views().get(task).and_then(Row::worker).is_some_and(|w| w.starts_with(LOCAL_WORKER_PREFIX));
             let who = if is_local { "its server" } else { "its worker" };
             let message = format!("{who} has not been heard of for as long as its lease lives");
             system_command(task, self.lose_attempt(task, attempt, "lease_expired", message))

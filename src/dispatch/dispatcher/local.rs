@@ -9,7 +9,7 @@ use crate::projection::reader::ViewsReader;
 use crate::projection::replay::BULK_CANCEL;
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::task::event::TaskError;
-use crate::task::limits::LOCAL_WORKER;
+use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::{Command, TaskId};
 use crate::views::WorkOffer;
 
@@ -72,7 +72,7 @@ fn lost_with_former_process(worker: &str, reader: &ViewsReader) -> Vec<Execute> 
         message: "the server was restarted while the attempt ran".to_owned(),
     };
     let views = reader.views();
-    let is_former = |former: &str| former.starts_with(LOCAL_WORKER) && former != worker;
+    let is_former = |former: &str| former.starts_with(LOCAL_WORKER_PREFIX) && former != worker;
     let active = views.rows().filter(|row| row.status().is_active());
     let lost = active.filter(|row| row.worker().is_some_and(is_former)).map(|row| {
         let command = Command::LoseAttempt { attempt: row.attempt(), error: error.clone(), progress: None };

@@ -27,7 +27,7 @@ use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::streams::registry::Registry;
 use crate::task::backoff::BackOff;
 use crate::task::event::{Rung, is_system_error};
-use crate::task::limits::LOCAL_WORKER;
+use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::{Command, Event, Position, TaskId};
 use crate::views::{Filter, Row, Views};
 
@@ -129,7 +129,7 @@ impl Dispatcher {
         let (snapshot, queues, leases, local) = {
             let views = self.reader.views();
             let leases = ended_attempts(&views, self.leases.attempts());
-            (views.snapshot(), views.queues().clone(), leases, ended_attempts(&views, self.in_flight.executing()))
+            (views.snapshot(), views.paused_queues().clone(), leases, ended_attempts(&views, self.in_flight.executing()))
         };
         self.position = snapshot.position();
         self.in_flight.forget_reservations();
@@ -138,7 +138,7 @@ impl Dispatcher {
             queue.pause_all(&queues);
             for row in snapshot.matching(&Filter::default()) {
                 if self.cluster.as_mut().is_some_and(|cluster| cluster.defer_foreign(row)) {
-                    queue.apply_change_held(None, row, None);
+                    queue.apply_change_deferred(None, row, None);
                 } else {
                     queue.apply_change(None, row, None);
                 }
@@ -159,8 +159,8 @@ impl Dispatcher {
 
     /// Restores the lease of an active attempt outside the process, and sends the directive of its cancel's current rung.
     fn restore_lease(&mut self, row: &Row, now: Instant) {
-        if let (Some(worker), Some(secret_hash)) = (row.worker(), row.lease())
-            && !worker.starts_with(LOCAL_WORKER)
+        if let (Some(worker), Some(secret_hash)) = (row.worker(), row.lease_hash())
+            && !worker.starts_with(LOCAL_WORKER_PREFIX)
         {
             let ttl = self.policies.lease(row.kind());
             let deadline = if self.cluster.is_some() { now } else { now + ttl };
@@ -238,7 +238,7 @@ impl Dispatcher {
         }
         // One pause, however many starts have failed.
         if !std::mem::replace(&mut self.is_paused, true) {
-            ctx.run_later(self.back_off.failed(), |this, ctx| {
+            ctx.run_later(self.back_off.next_pause(), |this, ctx| {
                 this.is_paused = false;
                 this.start_ready(ctx);
             });
@@ -252,7 +252,7 @@ impl Dispatcher {
             let mut queue = self.capacity.run_queue();
             for change in committed.changes.iter().filter(|change| change.after.position() > position) {
                 if self.cluster.as_mut().is_some_and(|cluster| cluster.defer_foreign(&change.after)) {
-                    self.in_flight.apply_change_held(&mut queue, change.before.as_ref(), &change.after);
+                    self.in_flight.apply_change_deferred(&mut queue, change.before.as_ref(), &change.after);
                 } else {
                     self.in_flight.apply_change(&mut queue, change.before.as_ref(), &change.after);
                 }

@@ -12,7 +12,7 @@ use crate::dispatch::messages::{Delivery, GrantedLease, GrantedLeases, Heartbeat
 use crate::streams::messages::{ExecuteError, Receipt};
 use crate::task::command::End;
 use crate::task::event::{ReleasedReason, Started};
-use crate::task::limits::LOCAL_WORKER;
+use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::{Command, Task, TaskId};
 use crate::views::{Row, WorkOffer};
 
@@ -139,7 +139,7 @@ impl Dispatcher {
         (ttl, deadline): (Duration, Instant),
         now: Instant,
     ) {
-        let (attempt, Some(secret_hash)) = (receipt.task.attempt, &receipt.task.lease) else { return };
+        let (attempt, Some(secret_hash)) = (receipt.task.attempt, &receipt.task.lease_hash) else { return };
         let is_over = self.reader.views().get(task).is_some_and(|row| {
             row.revision() >= receipt.revision && !(row.status().is_active() && row.attempt() == attempt)
         });
@@ -165,7 +165,7 @@ impl Dispatcher {
     /// Grants the lease of a `Started` event, so that the table also has the leases that other servers have granted. On a cluster
     /// the attempt is tracked as well.
     pub(super) fn grant_by_event(&mut self, task: TaskId, started: &Started) {
-        let is_local = started.worker.starts_with(LOCAL_WORKER);
+        let is_local = started.worker.starts_with(LOCAL_WORKER_PREFIX);
         if is_local && self.cluster.is_none() {
             return;
         }

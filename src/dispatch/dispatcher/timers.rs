@@ -38,7 +38,7 @@ pub(super) struct Timers {
 impl Dispatcher {
     /// Sets the timer for tasks to the first time at which a task needs a command.
     pub(super) fn reset_task_timer(&mut self, ctx: &mut Context<Self>) {
-        let due = self.capacity.run_queue().next_due().filter(|_| !self.timers.are_commands_under_way);
+        let due = self.capacity.run_queue().next_timer_deadline().filter(|_| !self.timers.are_commands_under_way);
         if self.timers.tasks.as_ref().map(|(_, at)| *at) == due {
             return;
         }
@@ -54,7 +54,7 @@ impl Dispatcher {
     /// Sends the commands of due timers, in batches. A batch is sent when the one before is durable.
     fn run_due_timers(&mut self, ctx: &mut Context<Self>) {
         self.timers.tasks = None;
-        let due = self.capacity.run_queue().due(now(), DUE_MAX);
+        let due = self.capacity.run_queue().take_due_timers(now(), DUE_MAX);
         let due = self.postpone_foreign(due);
         if due.is_empty() {
             return self.reset_task_timer(ctx);
@@ -163,9 +163,9 @@ impl Dispatcher {
 
     fn execute_later(&mut self, commands: Vec<Execute>, ctx: &mut Context<Self>) {
         if commands.is_empty() {
-            return self.back_off.succeeded();
+            return self.back_off.reset();
         }
-        ctx.run_later(self.back_off.failed(), move |this, ctx| this.execute_until_written(commands, ctx));
+        ctx.run_later(self.back_off.next_pause(), move |this, ctx| this.execute_until_written(commands, ctx));
     }
 }
 

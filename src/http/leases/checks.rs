@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::task::Invalid;
-use crate::task::limits::{LOCAL_WORKER, WORKER_MAX, is_line, is_name, is_own};
+use crate::task::limits::{LOCAL_WORKER_PREFIX, WORKER_MAX, is_line, is_name, is_reserved};
 
 /// The most leases in one request.
 pub const LEASES_MAX: usize = 1000;
@@ -17,7 +17,7 @@ pub fn check_worker(worker: &str) -> Vec<Invalid> {
     let mut invalid = Vec::new();
     if !is_line(worker, WORKER_MAX * 4) || worker.chars().count() > WORKER_MAX {
         invalid.push(Invalid::new("/worker", format!("one line of 1 to {WORKER_MAX} characters")));
-    } else if worker.starts_with(LOCAL_WORKER) {
+    } else if worker.starts_with(LOCAL_WORKER_PREFIX) {
         invalid.push(Invalid::new("/worker", "names that begin with `local/` are those of workers inside a server"));
     }
     invalid
@@ -30,7 +30,7 @@ pub fn check_names(names: Option<&[String]>, pointer: &str, invalid: &mut Vec<In
         invalid.push(Invalid::new(pointer, format!("1 to {NAMES_MAX} names; leave it away for any")));
     }
     for (index, name) in names.iter().enumerate() {
-        if !is_name(name) || is_own(name) {
+        if !is_name(name) || is_reserved(name) {
             let detail = "1 to 64 of a-z, 0-9, '.', '_', '-', and not this server's own";
             invalid.push(Invalid::new(format!("{pointer}/{index}"), detail));
         }

@@ -83,7 +83,7 @@ fn finish_message(state: &AppState, caller: &Caller, item: Value) -> Result<(Lea
 }
 
 fn item_result(lease: &LeaseToken, receipt: Result<Receipt, ExecuteError>) -> ItemResult {
-    match receipt.map(|receipt| receipt.task.ended_by_its_worker(lease.attempt, &lease.hash)) {
+    match receipt.map(|receipt| receipt.task.status_after_reported_end(lease.attempt, &lease.hash)) {
         Ok(Some(status)) => ItemResult::Status(status.name()),
         Ok(None) => ItemResult::Problem(Rejection::LeaseLost.into()),
         Err(error) => ItemResult::Problem(lease_problem(error)),

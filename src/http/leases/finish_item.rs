@@ -9,7 +9,7 @@ use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json::Object;
 use crate::task::command::End;
 use crate::task::event::{OutputKept, Progress, ReleasedReason, TaskError};
-use crate::task::limits::{NAME_MAX, RESULT_MAX, TAIL_MAX, TEXT_MAX, fits, is_line};
+use crate::task::limits::{NAME_MAX, OUTPUT_TAIL_MAX, RESULT_MAX, TEXT_MAX, fits, is_line};
 use crate::task::{Command, Invalid};
 
 /// The worker's report about the end of its attempt.
@@ -100,7 +100,7 @@ impl FinishItem {
             require(is_line(message, TEXT_MAX), "/error/message", "one line of 1 to 1024 bytes");
         }
         let tail = self.output.as_ref().map_or(0, |output| output.0.tail.len());
-        require(tail <= TAIL_MAX, "/output/tail", "at most 65536 bytes: the last of them");
+        require(tail <= OUTPUT_TAIL_MAX, "/output/tail", "at most 65536 bytes: the last of them");
         violations
     }
 }

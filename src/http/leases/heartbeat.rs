@@ -17,7 +17,7 @@ use crate::http::AppState;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json;
 use crate::http::plumbing::response::respond_at;
-use crate::projection::projector::NoteProgress;
+use crate::projection::projector::ReportProgress;
 use crate::store::now;
 use crate::task::event::Progress;
 use crate::task::limits::{TEXT_MAX, is_line};
@@ -157,10 +157,10 @@ fn send_progress(
     worker: &str,
     heartbeat: &LeaseRenewal,
     progress: Progress,
-) -> Option<RecipientRequest<NoteProgress>> {
+) -> Option<RecipientRequest<ReportProgress>> {
     let LeaseRenewal { task, attempt, ref secret_hash, .. } = *heartbeat;
     let is_holder =
-        |row: &Row| row.attempt() == attempt && row.lease() == Some(secret_hash) && row.worker() == Some(worker);
+        |row: &Row| row.attempt() == attempt && row.lease_hash() == Some(secret_hash) && row.worker() == Some(worker);
     let is_held = state.reader.views().get(task).is_some_and(is_holder);
-    is_held.then(|| state.progress_recipient.send(NoteProgress { task, attempt, progress }))
+    is_held.then(|| state.progress_recipient.send(ReportProgress { task, attempt, progress }))
 }

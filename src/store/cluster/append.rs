@@ -21,7 +21,7 @@ use crate::store::auxiliary::{AuxiliaryExpected, AuxiliaryStream, NewAuxiliaryEv
 use crate::store::encoded::EncodedAppend;
 use crate::store::{AppendError, Expected, StreamName};
 use crate::task::Revision;
-use crate::task::backoff::{BackOff, spread};
+use crate::task::backoff::{BackOff, with_jitter};
 
 /// The largest number of appends that are sent at the same time. Further appends wait.
 const CONCURRENT_APPENDS: usize = 256;
@@ -208,7 +208,7 @@ async fn send_until_answered(shared: &ClusterState, request: AppendRequest, begu
                 why
             }
         };
-        let pause = spread(back_off.failed(), 0.5, fastrand::f64());
+        let pause = with_jitter(back_off.next_pause(), 0.5, fastrand::f64());
         if Instant::now() + pause >= until {
             return Err(if may_be_written { AppendError::Unknown(why) } else { AppendError::Unavailable(why) });
         }

@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use super::spin::{SubscriptionEnded, with_loop_breaker};
-use crate::task::backoff::{BackOff, spread};
+use crate::task::backoff::{BackOff, with_jitter};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -52,9 +52,9 @@ pub(super) fn supervise(
         while let Some(why) = run_session(&stop, &mut session) {
             session.session_ended(why);
             if session.has_progressed() {
-                back_off.succeeded();
+                back_off.reset();
             }
-            pause(&stop, spread(back_off.failed(), 0.3, fastrand::f64()));
+            pause(&stop, with_jitter(back_off.next_pause(), 0.3, fastrand::f64()));
         }
     };
     std::thread::Builder::new().name(name.to_owned()).spawn(move || with_loop_breaker(work))

@@ -8,7 +8,7 @@ use crate::store::auxiliary::AuxiliaryExpected;
 use crate::store::{AppendError, EventStore, LogEvent, Meta, NewEvent, Recorded, StreamName, new_id};
 use crate::streams::messages::{Accepted, BeginRun, Execute, ExecuteError, Receipt};
 use crate::streams::registry::Registry;
-use crate::task::backoff::{BackOff, spread};
+use crate::task::backoff::{BackOff, with_jitter};
 use crate::task::event::{Created, Idempotency};
 use crate::task::{Command, Decider, Event, Rejection, Revision, TaskId, TaskStream, Timestamp};
 
@@ -157,7 +157,7 @@ async fn ensure_begun(registry: &Registry, claim: &Claim) -> Result<bool, Execut
 }
 
 async fn pause(pauses: &mut BackOff) {
-    tokio::time::sleep(spread(pauses.failed(), 0.5, fastrand::f64())).await;
+    tokio::time::sleep(with_jitter(pauses.next_pause(), 0.5, fastrand::f64())).await;
 }
 
 const OVERTAKEN: ExecuteError = ExecuteError::Busy("other servers overtook every try");

@@ -32,7 +32,7 @@ pub(super) async fn send_finishes(state: &WorkerState, mut incoming: UnboundedRe
         let batch = outbox.take_batch(Instant::now());
         match send_batch(state, &batch).await {
             Ok(results) => {
-                retries.succeeded();
+                retries.reset();
                 outbox.grow_batches();
                 handle_results(&mut outbox, batch, results);
             }

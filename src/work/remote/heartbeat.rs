@@ -43,7 +43,7 @@ pub(super) async fn renew_leases(state: &WorkerState) -> Infallible {
             sent = send_heartbeat(state, &heartbeats, wait, third.min(RESPONSE_TIMEOUT)) => {
                 is_retry = sent.is_err();
                 match sent {
-                    Ok(()) => retries.succeeded(),
+                    Ok(()) => retries.reset(),
                     Err(error) => sleep(pause_after(error, &mut retries).min(third / 2)).await,
                 }
             }
@@ -112,7 +112,7 @@ pub(super) async fn keep_sending_progress(state: &WorkerState) -> Infallible {
             send_progress(state, &state.leases.take_progress()).await
         };
         match sent {
-            Ok(()) => retries.succeeded(),
+            Ok(()) => retries.reset(),
             Err(RequestError::Retryable { after, .. }) => sleep(retry_pause(&mut retries, after)).await,
             Err(RequestError::Refused { status, problem }) => {
                 tracing::warn!(status, code = problem.code, detail = problem.detail, "progress was refused");

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::event::{RemoteError, Watcher, WorkerEvent};
 use super::protocol::ServerProblem;
-use crate::task::backoff::{BackOff, spread};
+use crate::task::backoff::{BackOff, with_jitter};
 
 /// The pauses before a request is sent again.
 pub(super) const RETRIES: BackOff = BackOff::new(Duration::from_millis(100), Duration::from_secs(5));
@@ -143,7 +143,7 @@ impl ServerResponse {
 
 /// The pause before the next try, at least `after`.
 pub(super) fn retry_pause(retries: &mut BackOff, after: Option<Duration>) -> Duration {
-    let pause = spread(retries.failed(), JITTER, fastrand::f64());
+    let pause = with_jitter(retries.next_pause(), JITTER, fastrand::f64());
     pause.max(after.unwrap_or_default().min(RETRY_AFTER_MAX))
 }
 

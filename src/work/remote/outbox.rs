@@ -97,7 +97,7 @@ impl Outbox {
 
     /// Puts back a finish that the server can't record now.
     pub fn retry(&mut self, mut finish: PendingFinish, now: Instant) {
-        let due = now + finish.retries.failed();
+        let due = now + finish.retries.next_pause();
         self.push(finish, due);
     }
 

@@ -203,7 +203,7 @@ impl RemoteWorker {
             let pause = match response.and_then(|response| response.read::<TakeResponse>()) {
                 Ok(taken) if taken.leases.is_empty() && sent.elapsed() < EARLY_RESPONSE => None,
                 Ok(taken) => {
-                    retries.succeeded();
+                    retries.reset();
                     taken.leases.into_iter().for_each(|lease| self.begin(state, lease));
                     continue;
                 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::attempt::Attempt;
 use super::report::{Reporter, replace_unrequested_cancel};
 use crate::dispatch::messages::{AttemptStopped, LocalOffer};
-use crate::projection::projector::NoteProgress;
+use crate::projection::projector::ReportProgress;
 use crate::store::{AppendError, Meta, ReadError, Via, now};
 use crate::streams::messages::{Execute, ExecuteError};
 use crate::task::backoff::BackOff;
@@ -32,7 +32,7 @@ pub struct WorkerChannels {
     /// The dispatcher. It receives the attempts whose slots are free again.
     pub stopped: Recipient<AttemptStopped>,
     /// The projector. It receives progress.
-    pub progress: Recipient<NoteProgress>,
+    pub progress: Recipient<ReportProgress>,
 }
 
 impl fmt::Debug for WorkerChannels {
@@ -45,7 +45,7 @@ impl Reporter for WorkerChannels {
     fn send_progress(&self, attempt: &Attempt, progress: Progress) {
         // If the projector's mailbox is full, this progress is dropped. A later progress replaces it anyway, and the
         // attempt's end contains the last one.
-        let _ = self.progress.try_send(NoteProgress { task: attempt.task, attempt: attempt.number, progress });
+        let _ = self.progress.try_send(ReportProgress { task: attempt.task, attempt: attempt.number, progress });
     }
 
     async fn send_command(
@@ -111,7 +111,7 @@ impl WorkerChannels {
                 return false;
             }
             warn!(%task, reason, "a worker's report is not recorded yet, it will be sent again");
-            tokio::time::sleep(pauses.failed()).await;
+            tokio::time::sleep(pauses.next_pause()).await;
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::task::limits::TAIL_MAX;
+use crate::task::limits::OUTPUT_TAIL_MAX;
 
-/// The last [`TAIL_MAX`] bytes of the appended text.
+/// The last [`OUTPUT_TAIL_MAX`] bytes of the appended text.
 #[derive(Debug, Default)]
 pub(in crate::work) struct OutputTail {
     bytes: VecDeque<u8>,
@@ -15,9 +15,9 @@ pub(in crate::work) struct OutputTail {
 impl OutputTail {
     /// Appends the text, and drops the oldest bytes if the limit is exceeded.
     pub fn append(&mut self, text: &str) {
-        let skipped = text.len().saturating_sub(TAIL_MAX);
+        let skipped = text.len().saturating_sub(OUTPUT_TAIL_MAX);
         let text = &text.as_bytes()[skipped..];
-        let excess = (self.bytes.len() + text.len()).saturating_sub(TAIL_MAX);
+        let excess = (self.bytes.len() + text.len()).saturating_sub(OUTPUT_TAIL_MAX);
         self.bytes.drain(..excess);
         self.bytes.extend(text);
         self.dropped_bytes += to_u64(skipped + excess);
