@@ -373,14 +373,14 @@ async fn an_attempt_whose_start_has_no_answer_is_released_and_does_not_count() {
     let task = server.submit(&json!({"kind": "job", "max_attempts": 1})).await;
     cluster.database.hold_answers(true);
     let released = async {
-        let mut live = Live::open(&server).await;
+        let mut live = LiveSocket::open(&server).await;
         while cluster.history(&task).last().unwrap() != "Released" {
             live.next().await;
         }
         cluster.database.hold_answers(false);
     };
     let both = async { tokio::join!(Holder::take(&server, "w1"), released) };
-    let (holder, ()) = tokio::time::timeout(PATIENCE, both).await.expect("it is released");
+    let (holder, ()) = tokio::time::timeout(TEST_TIMEOUT, both).await.expect("it is released");
     holder.succeed(&server).await;
     assert_eq!(cluster.history(&task), ["Created", "Started", "Released", "Started", "Completed"]);
 }

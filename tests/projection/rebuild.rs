@@ -64,9 +64,16 @@ impl DispatcherFixture {
     async fn take(&self) -> oneshot::Receiver<GrantedLeases> {
         let (answer, given) = oneshot::channel();
         let (worker, wants, gone) = ("w-1".to_owned(), WorkOffer::default(), Box::new(|| false));
-        in_time(self.dispatcher.send(TakeLeases { worker, offer: wants, max: 9, wait: LONG_WAIT, is_closed: gone, answer }))
-            .await
-            .unwrap();
+        in_time(self.dispatcher.send(TakeLeases {
+            worker,
+            offer: wants,
+            max: 9,
+            wait: LONG_WAIT,
+            is_closed: gone,
+            answer,
+        }))
+        .await
+        .unwrap();
         given
     }
 

@@ -101,7 +101,11 @@ fn any_sequence_of_events_folds_to_one_state_in_the_rules_and_in_the_views() {
             let row = fixture.views.get(id).map(Common::of_row);
             assert_eq!(task.as_ref().map(Common::of_task), row, "seed {seed}, after {event:?} on {before:?}");
             let counts = fixture.views.counters("ann").counts;
-            assert_eq!(counts.iter().sum::<u64>(), fixture.views.len() as u64, "seed {seed}: each task is counted once");
+            assert_eq!(
+                counts.iter().sum::<u64>(),
+                fixture.views.len() as u64,
+                "seed {seed}: each task is counted once"
+            );
             if let Some(task) = &task {
                 assert_eq!(counts[task.status as usize], 1, "seed {seed}: it is counted in its status");
             }

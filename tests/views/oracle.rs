@@ -110,7 +110,8 @@ impl Oracle {
 
     /// The tasks of each queue by status.
     pub fn queues(&self) -> Value {
-        let of = |queue: &str| -> Vec<&ExpectedTask> { self.tasks.iter().filter(|e| e.doc["queue"] == queue).collect() };
+        let of =
+            |queue: &str| -> Vec<&ExpectedTask> { self.tasks.iter().filter(|e| e.doc["queue"] == queue).collect() };
         let names: std::collections::BTreeSet<&str> =
             self.tasks.iter().map(|entry| entry.doc["queue"].as_str().unwrap()).collect();
         names.into_iter().map(|name| (name.to_owned(), by_status(&of(name)))).collect()

@@ -189,7 +189,10 @@ fn a_progress_report_is_shown_while_its_attempt_runs_and_changes_nothing_else() 
     let row = fixture.views.set_live_progress(id, 1, fixture.progress("halfway")).unwrap();
     assert_eq!(row.id(), id);
     assert_eq!(fixture.task_doc(id)["progress"]["message"], "halfway");
-    assert_eq!((fixture.views.position(), fixture.views.digest(), fixture.views.counters("ann")), (position, digest, bell));
+    assert_eq!(
+        (fixture.views.position(), fixture.views.digest(), fixture.views.counters("ann")),
+        (position, digest, bell)
+    );
     fixture.execute(id, &cancel(None));
     assert_eq!(fixture.task_doc(id)["progress"]["message"], "halfway", "a request to cancel doesn't hide it");
     fixture.execute(id, &succeed(1, "done"));

@@ -168,6 +168,6 @@ async fn a_batch_for_the_log_is_refused_before_its_events_are_received() {
     let request = Request::post(format!("http://{}/event_store.client.streams.Streams/BatchAppend", server.addr()))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
-    let answer = soon(sender.send_request(request.body(body).unwrap())).await.unwrap();
+    let answer = in_time(sender.send_request(request.body(body).unwrap())).await.unwrap();
     assert_trailers(answer.headers(), &[("grpc-status", "7"), ("exception", "access-denied")]);
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use taskbell::task::event::Outcome;
 use taskbell::work::{Context, Done, Failure};
 
-use super::bench::{WorkerBench, Gate, closure_handler};
+use super::bench::{Gate, WorkerBench, closure_handler};
 
 #[actix_rt::test]
 async fn a_named_step_under_way_is_acknowledged_at_once_with_its_end() {

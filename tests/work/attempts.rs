@@ -9,11 +9,12 @@ use taskbell::dispatch::messages::{Assign, AttemptDirective, Directive};
 use taskbell::task::event::{Created, Event, Outcome, ReleasedReason};
 use taskbell::work::{Context, Done, Drain, Failure, Handler, Handlers, NotRegistered};
 
-use super::bench::{ClosureHandler, WorkerBench, Gate, WorkerMessage, closure_handler, created};
+use super::bench::{ClosureHandler, Gate, WorkerBench, WorkerMessage, closure_handler, created};
 
 #[actix_rt::test]
 async fn the_end_is_recorded_before_the_slot_is_free() {
-    let mut bench = WorkerBench::with(closure_handler(|_| async { Ok(Done::new("greeted").with_result(json!({"n": 1}))) })).await;
+    let mut bench =
+        WorkerBench::with(closure_handler(|_| async { Ok(Done::new("greeted").with_result(json!({"n": 1}))) })).await;
     bench.create_with_input_and_start(json!(null)).await;
     let WorkerMessage::Recorded(events, meta) = bench.next_message().await else { panic!("not recorded first") };
     let [Event::Completed(end)] = events.as_slice() else { panic!("{events:?}") };
@@ -51,7 +52,8 @@ async fn an_input_that_the_handler_cannot_read_is_an_error_that_names_the_field(
         #[allow(dead_code)]
         sizes: Vec<u8>,
     }
-    let mut bench = WorkerBench::with(closure_handler(|ctx| async move { ctx.input::<Input>().map(|_| Done::default()) })).await;
+    let mut bench =
+        WorkerBench::with(closure_handler(|ctx| async move { ctx.input::<Input>().map(|_| Done::default()) })).await;
     bench.create_with_input_and_start(json!({"sizes": [1, "two"]})).await;
     let (error, again) = bench.wait_for_end().await.error();
     assert_eq!((error.code.as_str(), again), ("invalid_input", false));

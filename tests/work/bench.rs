@@ -239,7 +239,9 @@ impl WorkerBench {
                     other => panic!("{other:?} came before the acknowledgement"),
                 },
                 WorkerMessage::Progress(progress) => self.progress.push(progress),
-                WorkerMessage::Stopped(_) | WorkerMessage::Offered(_) | WorkerMessage::Refused(..) => panic!("no acknowledgement"),
+                WorkerMessage::Stopped(_) | WorkerMessage::Offered(_) | WorkerMessage::Refused(..) => {
+                    panic!("no acknowledgement")
+                }
             }
         }
     }
@@ -255,7 +257,9 @@ impl WorkerBench {
                     }
                 }
                 WorkerMessage::Recorded(events, _) => panic!("{events:?} came before that progress"),
-                WorkerMessage::Stopped(_) | WorkerMessage::Offered(_) | WorkerMessage::Refused(..) => panic!("no such progress"),
+                WorkerMessage::Stopped(_) | WorkerMessage::Offered(_) | WorkerMessage::Refused(..) => {
+                    panic!("no such progress")
+                }
             }
         }
     }

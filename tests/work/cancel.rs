@@ -56,7 +56,8 @@ async fn a_cancel_in_the_middle_of_a_large_file_names_it_and_lets_it_be_complete
     assert_eq!(end.result.unwrap()["targets_done"], json!(0));
     assert_eq!(fs::read(content.path("x/big/video.bin")).unwrap(), fs::read(content.source("big/video.bin")).unwrap());
     let names = |dir: &str| -> Vec<_> {
-        let mut names: Vec<_> = fs::read_dir(content.path(dir)).unwrap().map(|item| item.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(content.path(dir)).unwrap().map(|item| item.unwrap().file_name()).collect();
         names.sort();
         names
     };

@@ -12,7 +12,7 @@ use taskbell::task::event::Progress;
 use tempfile::TempDir;
 
 use super::bench::WorkerBench;
-use super::trees::{ContentFolder, set_old_time, task_with_input, describe_tree};
+use super::trees::{ContentFolder, describe_tree, set_old_time, task_with_input};
 
 /// At [`RATE`], one second of copying.
 const SLOW: usize = 400_000;

@@ -167,7 +167,10 @@ async fn messages_are_one_line_of_at_most_1024_bytes() {
 async fn a_handler_that_stops_without_a_request_to_cancel_has_failed() {
     let mut bench = WorkerBench::with(closure_handler(|_| async { Err::<Done, _>(Failure::cancelled()) })).await;
     bench.create_with_input_and_start(json!(null)).await;
-    assert!(matches!(bench.next_message().await, WorkerMessage::Refused(_, ExecuteError::Rejected(Rejection::NotCancelling))));
+    assert!(matches!(
+        bench.next_message().await,
+        WorkerMessage::Refused(_, ExecuteError::Rejected(Rejection::NotCancelling))
+    ));
     let (error, again) = bench.wait_for_end().await.error();
     assert_eq!((error.code.as_str(), again), ("stopped_unasked", true));
 }

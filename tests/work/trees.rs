@@ -175,7 +175,8 @@ async fn verifying_repairs_a_copy_that_differs_but_has_the_same_size_and_time() 
     content.file("b", b"right");
     symlink("b", content.source("link")).unwrap();
     let mut bench = WorkerBench::with(content.handler(None)).await;
-    let input = json!({"source": content.path("source"), "targets": [content.path("x"), content.path("y")], "verify": true});
+    let input =
+        json!({"source": content.path("source"), "targets": [content.path("x"), content.path("y")], "verify": true});
     let task = bench.create_and_start(task_with_input(input)).await;
     let end = bench.wait_for_end().await.completed();
     assert_eq!(end.message.as_deref(), Some("3 files (2.5 MB) copied to 2 targets, verified"));

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use super::process::{WorkerProcess, events, is_gone, wait_for_pid, submit, wait_for_progress};
+use super::process::{WorkerProcess, events, is_gone, submit, wait_for_pid, wait_for_progress};
 use crate::support::Server;
 
 /// Starts a child that ignores SIGTERM, reports its pid, and waits.

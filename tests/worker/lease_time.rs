@@ -7,7 +7,7 @@ use serde_json::json;
 use taskbell::work::Done;
 use tokio::sync::{mpsc, watch};
 
-use super::fake::{FINISH, FakeServer, HEARTBEAT, Reply, TAKE, leases_response, heartbeat_response};
+use super::fake::{FINISH, FakeServer, HEARTBEAT, Reply, TAKE, heartbeat_response, leases_response};
 use super::library::TestWorker;
 use crate::support::TEST_TIMEOUT;
 

@@ -8,7 +8,7 @@ use taskbell::work::Done;
 use tokio::sync::mpsc;
 
 use super::library::TestWorker;
-use super::process::{WorkerProcess, events, create_gate, is_gone, open_gate, wait_for_pid, submit, wait_for_progress};
+use super::process::{WorkerProcess, create_gate, events, is_gone, open_gate, submit, wait_for_pid, wait_for_progress};
 use crate::support::Server;
 
 /// Waits at the gate in the middle.

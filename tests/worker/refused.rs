@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use taskbell::work::Done;
 use tokio::sync::{mpsc, watch};
 
-use super::fake::{FINISH, FakeServer, HEARTBEAT, Reply, TAKE, leases_response, problem, heartbeat_response};
+use super::fake::{FINISH, FakeServer, HEARTBEAT, Reply, TAKE, heartbeat_response, leases_response, problem};
 use super::library::TestWorker;
 use crate::support::TEST_TIMEOUT;
 
@@ -28,7 +28,9 @@ async fn accepted_finish(
     let (accept, mut accepted) = mpsc::unbounded_channel();
     let taken = AtomicUsize::new(0);
     let server = FakeServer::start(move |path, body| match path {
-        TAKE if taken.fetch_add(1, Ordering::SeqCst) == 0 => Reply::Json(200, leases_response(&["bad", "good"], TEST_TIMEOUT)),
+        TAKE if taken.fetch_add(1, Ordering::SeqCst) == 0 => {
+            Reply::Json(200, leases_response(&["bad", "good"], TEST_TIMEOUT))
+        }
         HEARTBEAT => Reply::Json(200, heartbeat_response(TEST_TIMEOUT)),
         FINISH => {
             let mut answers = Vec::new();

@@ -76,7 +76,8 @@ async fn a_unique_claim_whose_idempotency_key_went_to_another_task_holds_nothing
     let fixture = Fixture::start().await;
     let (proxy, stopped) = fixture.proxied().await;
     let [two, three] = fixture.servers().await;
-    let request = stopped_after_the_claim(&fixture, &proxy, stopped, new_task(), with_both_keys("nightly", "k", "body")).await;
+    let request =
+        stopped_after_the_claim(&fixture, &proxy, stopped, new_task(), with_both_keys("nightly", "k", "body")).await;
     let other = created(&two.create(idempotent("k", "other")).await);
     let holder = created(&three.create(unique("nightly")).await);
     proxy.set_mode(Mode::Pass);

@@ -11,7 +11,9 @@ async fn the_keys_of_an_imported_log_are_held_by_their_tasks_and_an_import_can_b
     let fixture = Fixture::start().await;
     let [one, two] = fixture.servers().await;
     let (holder, ended) = (new_task(), new_task());
-    for (id, created) in [(holder, with_both_keys("nightly", "k 1", "body")), (ended, with_both_keys("hourly", "k 2", "body"))] {
+    for (id, created) in
+        [(holder, with_both_keys("nightly", "k 1", "body")), (ended, with_both_keys("hourly", "k 2", "body"))]
+    {
         // Without claims, as an import writes it.
         one.registry.execute(execute(id, Command::Create(created.into()))).await.unwrap();
     }
