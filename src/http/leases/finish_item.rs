@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::token::LeaseToken;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json::Object;
-use crate::task::command::End;
+use crate::task::command::AttemptEnd;
 use crate::task::event::{OutputKept, Progress, ReleasedReason, TaskError};
 use crate::task::limits::{NAME_MAX, OUTPUT_TAIL_MAX, RESULT_MAX, TEXT_MAX, fits, is_line};
 use crate::task::{Command, Invalid};
@@ -59,10 +59,12 @@ impl FinishItem {
         }
         let Self { outcome, message, result, error, retryable, output, .. } = self;
         let end = match (outcome, error) {
-            (Outcome::Failed, Some(Object(error))) => End::Failed { error, retryable: retryable.unwrap_or(true) },
-            (Outcome::Succeeded, _) => End::Succeeded { message, result },
-            (Outcome::Cancelled, _) => End::Cancelled { message, result },
-            (Outcome::Released | Outcome::Failed, _) => End::Released(ReleasedReason::HandedBack),
+            (Outcome::Failed, Some(Object(error))) => {
+                AttemptEnd::Failed { error, retryable: retryable.unwrap_or(true) }
+            }
+            (Outcome::Succeeded, _) => AttemptEnd::Succeeded { message, result },
+            (Outcome::Cancelled, _) => AttemptEnd::Cancelled { message, result },
+            (Outcome::Released | Outcome::Failed, _) => AttemptEnd::Released(ReleasedReason::HandedBack),
         };
         let attempt = lease.attempt;
         let output = output.map(|output| output.0).filter(|output| !output.tail.is_empty());

@@ -17,7 +17,7 @@ use super::wire::{
     self, AcknowledgeRequest, FinishAnswer, FinishItem, FinishReply, FinishRequest, LeaseHeartbeat, Problem,
 };
 use crate::task::Rejection;
-use crate::task::command::{Command, End};
+use crate::task::command::{AttemptEnd, Command};
 use crate::task::event::{OutputKept, Progress};
 use crate::work::worker::attempt::Attempt;
 use crate::work::worker::report::{Reporter, error_of, stopped_unasked};
@@ -219,7 +219,7 @@ impl LeaseReporter {
     }
 }
 
-fn end_refused(problem: &Problem) -> End {
+fn end_refused(problem: &Problem) -> AttemptEnd {
     let message = format!("the server did not take the attempt's end: {} ({})", problem.detail, problem.code);
-    End::Failed { error: error_of("end_refused", &message), retryable: false }
+    AttemptEnd::Failed { error: error_of("end_refused", &message), retryable: false }
 }

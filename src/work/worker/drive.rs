@@ -15,7 +15,7 @@ use super::handler::Handler;
 use super::outcome::{Done, Failure};
 use super::report::{Reporter, end_of, error_of};
 use crate::task::Command;
-use crate::task::command::End;
+use crate::task::command::AttemptEnd;
 use crate::task::event::ReleasedReason;
 
 /// Progress is sent at most ten times a second.
@@ -62,7 +62,7 @@ pub(in crate::work) async fn drive<R: Reporter>(
 
 /// Hands back an attempt that never began.
 pub(in crate::work) async fn hand_back<R: Reporter>(attempt: Arc<Attempt>, reporter: Arc<R>) {
-    let end = End::Released(ReleasedReason::HandedBack);
+    let end = AttemptEnd::Released(ReleasedReason::HandedBack);
     let command = Command::Finish { attempt: attempt.number, lease: None, end, progress: None, output: None };
     let settled = reporter.send_command(&attempt, command, || attempt.is_lost()).await;
     release(&attempt, &*reporter, settled);
@@ -132,7 +132,7 @@ fn command(attempt: &Attempt, how: Ended) -> Option<Command> {
     let (number, progress) = (attempt.number, attempt.progress());
     let end = match how {
         Ended::Returned(returned) => end_of(returned),
-        Ended::Interrupted(_) if attempt.is_handed_back() => End::Released(ReleasedReason::HandedBack),
+        Ended::Interrupted(_) if attempt.is_handed_back() => AttemptEnd::Released(ReleasedReason::HandedBack),
         Ended::Interrupted(step) => {
             let step = step.map_or_else(String::new, |step| format!(" while {step}"));
             let message = Some(format!("interrupted{step}"));
