@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use histories::{Step, history};
 use taskbell::store::{LogEvent, codec};
-use taskbell::task::command::End;
+use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{Completed, Outcome, Rung};
 use taskbell::task::{Command, Decider, Event, Status, TaskStream, decide, evolve, fold};
 
@@ -231,7 +231,11 @@ fn an_attempt_is_cancelled_without_force_only_by_a_report_of_its_worker() {
                     continue;
                 };
                 let allowed = match (&step.command, end.attempt, end.forced) {
-                    (Command::Finish { end: End::Cancelled { .. } | End::Released(_), .. }, Some(_), false)
+                    (
+                        Command::Finish { end: AttemptEnd::Cancelled { .. } | AttemptEnd::Released(_), .. },
+                        Some(_),
+                        false,
+                    )
                     | (Command::LoseAttempt { .. } | Command::Escalate { rung: Rung::Revoke, .. }, Some(_), true) => {
                         status(step.before.as_ref()) == Some(Status::Cancelling)
                     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use taskbell::task::command::End;
+use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{
     AttemptFailed, CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Created, Outcome,
     Progress, Queued, QueuedReason, Released, ReleasedReason, Retried, Rung, Started, TaskError,
@@ -273,24 +273,24 @@ pub(crate) fn next_rung(rung: Rung, attempt: u32) -> Command {
     Command::Escalate { rung, reason: None, attempt: Some(attempt) }
 }
 
-pub(crate) fn finish(attempt: u32, end: End) -> Command {
+pub(crate) fn finish(attempt: u32, end: AttemptEnd) -> Command {
     Command::Finish { attempt, lease: None, end, progress: None, output: None }
 }
 
-pub(crate) fn success() -> End {
-    End::Succeeded { message: None, result: None }
+pub(crate) fn success() -> AttemptEnd {
+    AttemptEnd::Succeeded { message: None, result: None }
 }
 
-pub(crate) fn failure() -> End {
-    End::Failed { error: broken(), retryable: true }
+pub(crate) fn failure() -> AttemptEnd {
+    AttemptEnd::Failed { error: broken(), retryable: true }
 }
 
-pub(crate) fn stopped() -> End {
-    End::Cancelled { message: None, result: None }
+pub(crate) fn stopped() -> AttemptEnd {
+    AttemptEnd::Cancelled { message: None, result: None }
 }
 
-pub(crate) fn handed_back() -> End {
-    End::Released(ReleasedReason::HandedBack)
+pub(crate) fn handed_back() -> AttemptEnd {
+    AttemptEnd::Released(ReleasedReason::HandedBack)
 }
 
 pub(crate) fn lose(attempt: u32) -> Command {

@@ -182,7 +182,7 @@ async fn a_schedule_that_this_release_cannot_read_stops_no_other() {
     assert_eq!((fired.get(&ids[0]), fired[&ids[1]].len()), (None, 1));
     let shown = server.get(&format!("/v1/schedules/{}", ids[0])).await;
     assert_eq!((shown.status, &shown.body["next_at"]), (200, &Value::Null), "{}", shown.text);
-    assert!(server.stderr().contains("can't be read by this release"));
+    assert!(server.stderr().contains("this release can't parse a schedule"));
 }
 
 /// The search for due times once held the lock of the views, on the thread that accepts connections. In this build it takes

@@ -13,7 +13,7 @@ use taskbell::projection::reader::split_views;
 use taskbell::store::{EventStore, Meta, Via};
 use taskbell::streams::messages::Execute;
 use taskbell::streams::registry::Registry;
-use taskbell::task::command::End;
+use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{Created, QueuedReason, ReleasedReason, TaskError};
 use taskbell::task::{Command, Position, TaskId, Timestamp};
 use taskbell::views::Views;
@@ -277,7 +277,7 @@ impl Bench {
         self.does(task, second, Command::Start { worker: "w".to_owned(), lease: format!("{second}") }).await;
     }
 
-    async fn finish(&mut self, task: TaskId, second: u64, attempt: u32, end: End) {
+    async fn finish(&mut self, task: TaskId, second: u64, attempt: u32, end: AttemptEnd) {
         self.does(task, second, Command::Finish { attempt, lease: None, end, progress: None, output: None }).await;
     }
 
@@ -310,8 +310,8 @@ fn created(run_at_s: Option<u64>) -> Command {
 const WAIT: &str = "taskbell_wait_seconds_sum{kind=\"k\",queue=\"q\"}";
 const WAITS: &str = "taskbell_wait_seconds_count{kind=\"k\",queue=\"q\"}";
 
-fn done() -> End {
-    End::Succeeded { message: None, result: None }
+fn done() -> AttemptEnd {
+    AttemptEnd::Succeeded { message: None, result: None }
 }
 
 #[actix_rt::test]
@@ -320,7 +320,7 @@ async fn a_release_is_not_the_end_of_a_run_and_begins_another_wait() {
     let task = TaskId::from_uuid(Uuid::now_v7());
     bench.does(task, 10, created(None)).await;
     bench.start(task, 12).await;
-    bench.finish(task, 15, 1, End::Released(ReleasedReason::NotDelivered)).await;
+    bench.finish(task, 15, 1, AttemptEnd::Released(ReleasedReason::NotDelivered)).await;
     bench.start(task, 19).await;
     bench.finish(task, 24, 2, done()).await;
     assert_samples(
@@ -343,7 +343,7 @@ async fn a_wait_begins_when_the_task_is_due_and_again_with_each_run() {
     bench.does(task, 101, Command::Enqueue { reason: QueuedReason::RunAt }).await;
     bench.start(task, 103).await;
     let error = TaskError { code: "broken".to_owned(), message: "m".to_owned() };
-    bench.finish(task, 110, 1, End::Failed { error, retryable: true }).await;
+    bench.finish(task, 110, 1, AttemptEnd::Failed { error, retryable: true }).await;
     let due = bench.views.get(task).unwrap().retry_at().unwrap();
     bench.does(task, 120, Command::Enqueue { reason: QueuedReason::RetryAt }).await;
     bench.start(task, 130).await;

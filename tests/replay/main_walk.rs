@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, Recorded, StreamName, Via};
 use taskbell::task::bell::{Bell, MarkSeen};
-use taskbell::task::command::End;
+use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{
     CancelPolicy, Created, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError,
 };
@@ -135,7 +135,7 @@ impl Walk {
         self.does(task, (by, Via::Http), Command::RequestCancel { reason, policy });
     }
 
-    pub(super) fn finish(&mut self, task: TaskId, attempt: u32, end: End, fraction: Option<f64>) {
+    pub(super) fn finish(&mut self, task: TaskId, attempt: u32, end: AttemptEnd, fraction: Option<f64>) {
         let message = fraction.map(|_| "file 812 of 2,340, target 2 of 2".to_owned());
         let progress = fraction.map(|_| Progress { fraction, message, at: self.now });
         self.does(task, (WORKER, Via::Worker), Command::Finish { attempt, lease: None, end, progress, output: None });
@@ -158,16 +158,19 @@ pub(super) fn blake3_of(secret: u128) -> String {
     blake3::hash(&secret.to_be_bytes()).to_hex().to_string()
 }
 
-pub(super) fn done(message: &str, result: Option<Value>) -> End {
-    End::Succeeded { message: Some(message.into()), result }
+pub(super) fn done(message: &str, result: Option<Value>) -> AttemptEnd {
+    AttemptEnd::Succeeded { message: Some(message.into()), result }
 }
 
-pub(super) fn failed(code: &str, message: &str, retryable: bool) -> End {
-    End::Failed { error: TaskError { code: code.into(), message: message.into() }, retryable }
+pub(super) fn failed(code: &str, message: &str, retryable: bool) -> AttemptEnd {
+    AttemptEnd::Failed { error: TaskError { code: code.into(), message: message.into() }, retryable }
 }
 
-pub(super) fn stopped() -> End {
-    End::Cancelled { message: Some("812 of 2,340 files copied; they stay".into()), result: Some(json!({"files": 812})) }
+pub(super) fn stopped() -> AttemptEnd {
+    AttemptEnd::Cancelled {
+        message: Some("812 of 2,340 files copied; they stay".into()),
+        result: Some(json!({"files": 812})),
+    }
 }
 
 /// The events, oldest first.
@@ -205,7 +208,7 @@ fn work(walk: &mut Walk) {
     walk.wait(2000);
     walk.does(second, ("system", Via::Scheduler), Command::Enqueue { reason: QueuedReason::RetryAt });
     walk.start(second);
-    walk.finish(second, 2, End::Released(ReleasedReason::HandedBack), None);
+    walk.finish(second, 2, AttemptEnd::Released(ReleasedReason::HandedBack), None);
     walk.start(second);
     walk.finish(second, 3, done("all files to 2 sites", None), None);
     let third = walk.create("mira", "Distribute a folder that is not there", |new| new.max_attempts = 1);
@@ -273,7 +276,7 @@ fn waiting(walk: &mut Walk) {
     walk.wait(60_000);
     walk.does(ready, ("system", Via::Scheduler), Command::Enqueue { reason: QueuedReason::RunAt });
     walk.start(ready);
-    walk.finish(ready, 1, End::Released(ReleasedReason::NotDelivered), None);
+    walk.finish(ready, 1, AttemptEnd::Released(ReleasedReason::NotDelivered), None);
     walk.start(ready);
     let tomorrow = later(walk, 86_400);
     walk.create("tom", "Distribute tomorrow", |new| new.run_at = tomorrow);

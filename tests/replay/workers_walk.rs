@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use taskbell::store::{LogEvent, Recorded, StreamName, Via};
 use taskbell::task::calendar::{Calendar, task_id};
-use taskbell::task::command::End;
+use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{CancelPolicy, Created, OutputKept, QueuedReason, ReleasedReason, Rung, TaskError};
 use taskbell::task::queue::{Queue, QueueCommand};
 use taskbell::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, Template};
@@ -27,7 +27,15 @@ impl Walk {
     }
 
     /// The worker reports the end of an attempt and its output.
-    fn ends(&mut self, worker: &str, task: TaskId, attempt: u32, secret: u128, end: End, output: Option<OutputKept>) {
+    fn ends(
+        &mut self,
+        worker: &str,
+        task: TaskId,
+        attempt: u32,
+        secret: u128,
+        end: AttemptEnd,
+        output: Option<OutputKept>,
+    ) {
         let lease = Some(blake3_of(secret));
         self.does(task, (worker, Via::Worker), Command::Finish { attempt, lease, end, progress: None, output });
     }
@@ -76,7 +84,7 @@ fn attempts(walk: &mut Walk) {
         new.concurrency_key = Some("gpu".into());
     });
     walk.takes(FIRST, film, 1);
-    walk.ends(FIRST, film, 1, 1, End::Released(ReleasedReason::HandedBack), None);
+    walk.ends(FIRST, film, 1, 1, AttemptEnd::Released(ReleasedReason::HandedBack), None);
     walk.takes(FIRST, film, 2);
     walk.wait(30_000);
     let error = TaskError { code: "lease_expired".into(), message: "no heartbeat for 30 s".into() };
@@ -95,7 +103,7 @@ fn attempts(walk: &mut Walk) {
     walk.takes(SECOND, still, 4);
     let error = TaskError { code: "exit_1".into(), message: "the command ended with 1".into() };
     let output = OutputKept { attempt: 1, tail: "no such scene\n".into(), dropped_bytes: 0 };
-    walk.ends(SECOND, still, 1, 4, End::Failed { error, retryable: true }, Some(output));
+    walk.ends(SECOND, still, 1, 4, AttemptEnd::Failed { error, retryable: true }, Some(output));
 }
 
 /// An attempt that ignores the cancel climbs the ladder: ask, interrupt, revoke.
@@ -185,6 +193,6 @@ fn family(walk: &mut Walk) {
         walk.cancel(child, "tom", Some("another season first"));
     }
     walk.trace = None;
-    let stopped = End::Cancelled { message: Some("scene 1 of 20".into()), result: None };
+    let stopped = AttemptEnd::Cancelled { message: Some("scene 1 of 20".into()), result: None };
     walk.ends(FIRST, running, 1, 12, stopped, None);
 }

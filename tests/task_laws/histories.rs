@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Number, Value};
-use taskbell::task::command::End;
+use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{
     CancelPolicy, Created, Idempotency, OutputKept, Progress, QueuedReason, ReleasedReason, Rung, TaskError,
 };
@@ -141,13 +141,13 @@ impl Dice {
         if self.one_in(6) { self.up_to(current + 1) } else { current }
     }
 
-    fn end(&mut self) -> End {
+    fn end(&mut self) -> AttemptEnd {
         let (message, result) = (self.maybe(Self::text), self.maybe(|dice| dice.value(3)));
         match self.up_to(7_u8) {
-            0 => End::Succeeded { message, result },
-            1 | 2 => End::Cancelled { message, result },
-            3 => End::Released(self.pick(&[ReleasedReason::NotDelivered, ReleasedReason::HandedBack])),
-            _ => End::Failed { error: self.error(), retryable: !self.one_in(5) },
+            0 => AttemptEnd::Succeeded { message, result },
+            1 | 2 => AttemptEnd::Cancelled { message, result },
+            3 => AttemptEnd::Released(self.pick(&[ReleasedReason::NotDelivered, ReleasedReason::HandedBack])),
+            _ => AttemptEnd::Failed { error: self.error(), retryable: !self.one_in(5) },
         }
     }
 

@@ -10,7 +10,7 @@ use crate::dispatch::in_flight::Executor;
 use crate::dispatch::lease_table::{HeartbeatDirectives, NewLease};
 use crate::dispatch::messages::{Delivery, GrantedLease, GrantedLeases, Heartbeat, NotDelivered, TakeLeases};
 use crate::streams::messages::{ExecuteError, Receipt};
-use crate::task::command::End;
+use crate::task::command::AttemptEnd;
 use crate::task::event::{ReleasedReason, Started};
 use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::{Command, Task, TaskId};
@@ -241,7 +241,7 @@ impl Handler<NotDelivered> for Dispatcher {
 
     fn handle(&mut self, NotDelivered(attempts): NotDelivered, ctx: &mut Context<Self>) {
         let release = |(task, attempt): (TaskId, u32)| {
-            let end = End::Released(ReleasedReason::NotDelivered);
+            let end = AttemptEnd::Released(ReleasedReason::NotDelivered);
             system_command(task, Command::Finish { attempt, lease: None, end, progress: None, output: None })
         };
         self.execute_until_written(attempts.into_iter().map(release).collect(), ctx);
