@@ -84,9 +84,9 @@ impl AppState {
         if self.freshness.has_caught_up() {
             return Ok(());
         }
-        let why = self.store.health().err().unwrap_or_else(|| "the last events are being applied".to_owned());
+        let reason = self.store.health().err().unwrap_or_else(|| "the last events are being applied".to_owned());
         let refusal = if self.store.has_failed() { Refusal::ViewsStopped } else { Refusal::Behind };
-        Err(Problem::new(refusal, format!("this server has not received the whole log yet: {why}")))
+        Err(Problem::new(refusal, format!("this server has not received the whole log yet: {reason}")))
     }
 
     /// Records that the caller has seen the bell up to this position, and waits until the views show the record.
