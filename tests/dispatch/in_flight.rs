@@ -31,8 +31,8 @@ fn one_per_kind() -> Limits {
 fn a_task_that_was_cancelled_and_retried_while_its_start_was_under_way_is_taken_again_after_the_refusal() {
     for executor in [Executor::Slot, Executor::Elsewhere] {
         let (mut fixture, id) = starting(executor, Limits::default());
-        fixture.does(id, &cancel(None));
-        fixture.does(id, &retry());
+        fixture.execute_and_apply(id, &cancel(None));
+        fixture.execute_and_apply(id, &retry());
         assert_eq!(fixture.take(executor), None, "no second start while the first is not answered");
         fixture.refused(id);
         assert_eq!(fixture.take(executor), Some(id), "{executor:?}: the task is queued and has its turn");
@@ -42,34 +42,34 @@ fn a_task_that_was_cancelled_and_retried_while_its_start_was_under_way_is_taken_
 #[test]
 fn a_task_that_was_cancelled_and_retried_is_taken_again_when_the_refusal_comes_before_the_events() {
     let (mut fixture, id) = starting(Executor::Slot, Limits::default());
-    fixture.executes(id, &cancel(None));
-    fixture.executes(id, &retry());
+    fixture.execute(id, &cancel(None));
+    fixture.execute(id, &retry());
     fixture.refused(id);
     assert_eq!(fixture.take(Executor::Slot), None, "its events are still on their way");
-    fixture.follow();
+    fixture.apply_new_events();
     assert_eq!(fixture.take(Executor::Slot), Some(id));
 }
 
 #[test]
 fn a_task_that_was_cancelled_and_retried_is_taken_again_when_the_refusal_comes_between_the_events() {
     let (mut fixture, id) = starting(Executor::Slot, Limits::default());
-    fixture.does(id, &cancel(None));
+    fixture.execute_and_apply(id, &cancel(None));
     fixture.refused(id);
     assert_eq!(fixture.take(Executor::Slot), None);
-    fixture.does(id, &retry());
+    fixture.execute_and_apply(id, &retry());
     assert_eq!(fixture.take(Executor::Slot), Some(id));
 }
 
 #[test]
 fn a_start_that_succeeds_after_a_cancel_and_a_retry_leaves_nothing_behind() {
     let (mut fixture, id) = starting(Executor::Elsewhere, one_per_kind());
-    fixture.does(id, &cancel(None));
-    fixture.does(id, &retry());
+    fixture.execute_and_apply(id, &cancel(None));
+    fixture.execute_and_apply(id, &retry());
     assert_eq!(fixture.next(), None);
-    fixture.executes(id, &start("w"));
+    fixture.execute(id, &start("w"));
     fixture.in_flight.started_elsewhere(&mut fixture.queue, id);
-    fixture.follow();
-    fixture.does(id, &succeed(1, "done"));
+    fixture.apply_new_events();
+    fixture.execute_and_apply(id, &succeed(1, "done"));
     let another = fixture.task(|_| {});
     assert_eq!(fixture.next(), Some(another), "the limit of the kind counts no attempt that has ended");
 }
@@ -79,18 +79,18 @@ fn the_turn_counts_against_the_limit_until_the_event_does_whichever_comes_first(
     for answer_first in [true, false] {
         let (mut fixture, id) = starting(Executor::Elsewhere, one_per_kind());
         let other = fixture.task(|_| {});
-        fixture.executes(id, &start("w"));
+        fixture.execute(id, &start("w"));
         if answer_first {
             fixture.in_flight.started_elsewhere(&mut fixture.queue, id);
             assert_eq!(fixture.next(), None);
-            fixture.follow();
+            fixture.apply_new_events();
         } else {
-            fixture.follow();
+            fixture.apply_new_events();
             assert_eq!(fixture.next(), None);
             fixture.in_flight.started_elsewhere(&mut fixture.queue, id);
         }
         assert_eq!(fixture.next(), None, "one of the kind runs");
-        fixture.does(id, &succeed(1, "done"));
+        fixture.execute_and_apply(id, &succeed(1, "done"));
         assert_eq!(fixture.next(), Some(other));
     }
 }
@@ -98,11 +98,11 @@ fn the_turn_counts_against_the_limit_until_the_event_does_whichever_comes_first(
 #[test]
 fn the_next_attempt_waits_until_the_code_of_the_former_one_has_stopped_here() {
     let (mut fixture, id) = starting(Executor::Slot, Limits::default());
-    fixture.executes(id, &start(LOCAL));
+    fixture.execute(id, &start(LOCAL));
     fixture.in_flight.started_here(id, 1);
-    fixture.follow();
-    fixture.does(id, &succeed(1, "done"));
-    fixture.does(id, &retry());
+    fixture.apply_new_events();
+    fixture.execute_and_apply(id, &succeed(1, "done"));
+    fixture.execute_and_apply(id, &retry());
     assert_eq!(fixture.next(), None, "no worker gets it: the code of attempt 1 still runs in this process");
     assert_eq!(fixture.in_flight.in_slots(), 1);
     fixture.stopped(id);
@@ -114,12 +114,12 @@ fn the_next_attempt_waits_until_the_code_of_the_former_one_has_stopped_here() {
 fn an_attempt_that_stops_before_its_events_arrive_leaves_the_limits_right() {
     let (mut fixture, id) = starting(Executor::Slot, one_per_kind());
     let other = fixture.task(|_| {});
-    fixture.executes(id, &start(LOCAL));
+    fixture.execute(id, &start(LOCAL));
     fixture.in_flight.started_here(id, 1);
-    fixture.executes(id, &fail(1, "broken", false));
+    fixture.execute(id, &fail(1, "broken", false));
     fixture.stopped(id);
     assert_eq!(fixture.next(), None, "for the limits it runs until its events say otherwise");
-    fixture.follow();
+    fixture.apply_new_events();
     assert_eq!(fixture.next(), Some(other));
 }
 
@@ -134,7 +134,7 @@ fn a_start_that_could_not_be_written_returns_to_its_position() {
 #[test]
 fn a_start_that_could_not_be_written_for_a_task_that_was_cancelled_meanwhile_is_gone() {
     let (mut fixture, id) = starting(Executor::Slot, Limits::default());
-    fixture.does(id, &cancel(None));
+    fixture.execute_and_apply(id, &cancel(None));
     fixture.not_written(id);
     assert_eq!(fixture.next(), None);
 }
@@ -180,10 +180,10 @@ fn after_the_run_queue_was_made_anew_each_queued_task_is_taken_once_and_the_limi
         fixture.queue.apply_change(None, row, None);
     }
     assert_eq!(fixture.next(), None, "the start of the first is not answered, and the limit is one");
-    fixture.executes(id, &start("w"));
+    fixture.execute(id, &start("w"));
     fixture.in_flight.started_elsewhere(&mut fixture.queue, id);
-    fixture.follow();
+    fixture.apply_new_events();
     assert_eq!(fixture.next(), None);
-    fixture.does(id, &succeed(1, "done"));
+    fixture.execute_and_apply(id, &succeed(1, "done"));
     assert_eq!(fixture.all(), [other]);
 }

@@ -67,9 +67,9 @@ fn the_limit_of_a_kind_holds_and_an_offered_task_counts() {
     let b = fixture.task(of("b"));
     assert_eq!(fixture.all(), [a[0], a[1], b]);
     assert_eq!(fixture.waits_for(a[2]), Some(Waiting::Limit));
-    fixture.does(a[0], &start("w"));
+    fixture.execute_and_apply(a[0], &start("w"));
     assert_eq!(fixture.next(), None, "its start changes nothing: it counted already");
-    fixture.does(a[0], &succeed(1, "done"));
+    fixture.execute_and_apply(a[0], &succeed(1, "done"));
     assert_eq!(fixture.all(), [a[2]]);
 }
 
@@ -103,8 +103,8 @@ fn tasks_with_one_key_share_a_limit_whatever_their_kind_and_queue() {
         assert_eq!(fixture.waits_for(id), Some(Waiting::Limit));
     }
     let running = turns.iter().find(|id| mine.contains(id)).copied().unwrap();
-    fixture.does(running, &start("w"));
-    fixture.does(running, &succeed(1, "done"));
+    fixture.execute_and_apply(running, &start("w"));
+    fixture.execute_and_apply(running, &succeed(1, "done"));
     assert_eq!(fixture.all().len(), 1);
 }
 
@@ -122,8 +122,8 @@ fn one_task_with_a_key_may_run_where_no_limit_is_set() {
     let ids = [0; 3].map(|_| fixture.task(with_key("acme")));
     for id in ids {
         assert_eq!(fixture.all(), [id]);
-        fixture.does(id, &start("w"));
-        fixture.does(id, &succeed(1, "done"));
+        fixture.execute_and_apply(id, &start("w"));
+        fixture.execute_and_apply(id, &succeed(1, "done"));
     }
 }
 
@@ -148,7 +148,7 @@ fn a_cancel_before_the_start_frees_the_room_of_the_offered_task() {
     let first = fixture.task(with_key("acme"));
     let second = fixture.task(with_key("acme"));
     assert_eq!(fixture.all(), [first]);
-    fixture.does(first, &Command::RequestCancel { reason: None, policy: <_>::default() });
+    fixture.execute_and_apply(first, &Command::RequestCancel { reason: None, policy: <_>::default() });
     fixture.refused(first);
     assert_eq!(fixture.all(), [second], "the rejected start comes after the cancel and changes nothing");
 }
@@ -184,10 +184,10 @@ fn a_task_that_is_held_back_is_taken_once_it_is_admitted_and_not_before() {
 fn a_held_task_that_another_server_starts_counts_against_the_limits_and_is_not_taken_here() {
     let mut fixture = Fixture::new(Limits { queues: [("default".to_owned(), 1)].into(), ..Limits::default() });
     let (held, other) = (fixture.held_task(), fixture.task(|_| {}));
-    fixture.does(held, &start("w"));
+    fixture.execute_and_apply(held, &start("w"));
     fixture.queue.admit(held);
     assert_eq!(fixture.all(), []);
-    fixture.does(held, &succeed(1, "done"));
+    fixture.execute_and_apply(held, &succeed(1, "done"));
     assert_eq!(fixture.all(), [other]);
 }
 
@@ -203,6 +203,6 @@ fn a_timer_that_was_postponed_comes_back_unless_an_event_has_reset_it() {
         fixture.queue.postpone(task, timer, later);
     }
     assert_eq!((fixture.queue.due(at, 9), fixture.queue.next_due()), (vec![], Some(later)));
-    fixture.does(goes, &Command::RequestCancel { reason: None, policy: <_>::default() });
+    fixture.execute_and_apply(goes, &Command::RequestCancel { reason: None, policy: <_>::default() });
     assert_eq!(fixture.queue.due(later, 9), [(stays, Timer::Enqueue(QueuedReason::RunAt))]);
 }

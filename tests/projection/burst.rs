@@ -20,15 +20,15 @@ use taskbell::task::{Revision, Status, TaskId};
 use taskbell::views::{Limits, Views, WorkOffer};
 use tokio::sync::oneshot;
 
-use super::Held;
+use super::SubscriberHandle;
 use crate::streams::{command, create, in_time, new_task, registry};
 use crate::views::history::{KINDS, succeed};
 
 const TASKS: usize = 100;
-/// Tasks of the kind that may run at once.
+/// The most tasks of the kind that may run at the same time.
 const LIMIT: u32 = 2;
 
-struct World {
+struct BurstFixture {
     registry: Registry,
     read: ViewsReader,
     dispatcher: Addr<Dispatcher>,
@@ -36,7 +36,7 @@ struct World {
     thread: Arbiter,
 }
 
-impl World {
+impl BurstFixture {
     fn new() -> Self {
         let store = EventStore::memory();
         let registry = registry(&store, 1);
@@ -48,7 +48,7 @@ impl World {
         let thread = Arbiter::new();
         let dispatcher = Dispatcher::start_in_arbiter(&thread.handle(), |_| dispatcher);
         let subscriber = Subscriber::new(dispatcher.clone().recipient(), Dispatcher::concerns).with_limit(1);
-        let progressed = Held::new().actor.recipient();
+        let progressed = SubscriberHandle::new().actor.recipient();
         let meter = Meter::new(Metrics::new().unwrap(), ["k"]);
         Projector::start_in_arbiter(&Arbiter::new().handle(), move |_| {
             Projector::new(store, write, vec![subscriber], progressed, meter)
@@ -70,43 +70,43 @@ impl World {
         in_time(given).await.unwrap()
     }
 
-    /// A worker that executes so many attempts, one after the other; how often it got each task.
+    /// Executes `attempts` attempts one after the other. Returns how often each task was executed.
     async fn work(&self, attempts: usize) -> HashMap<TaskId, usize> {
-        let mut got = HashMap::new();
+        let mut counts = HashMap::new();
         for _ in 0..attempts {
             let mut given = self.take().await;
             given.delivery.arrived();
             for lease in given.leases {
-                *got.entry(lease.task).or_default() += 1;
+                *counts.entry(lease.task).or_default() += 1;
                 in_time(self.registry.execute(command(lease.task, 3, succeed(lease.attempt, "done")))).await.unwrap();
             }
         }
-        got
+        counts
     }
 }
 
 #[actix_rt::test]
 async fn each_task_of_a_burst_is_executed_once_and_the_limit_of_its_kind_loses_no_place() {
-    let world = World::new();
-    // The thread of the dispatcher stands still until all tasks are in the views.
+    let fixture = BurstFixture::new();
+    // The thread of the dispatcher is blocked until all tasks are in the views.
     let (go_on, stands_still) = std::sync::mpsc::channel::<()>();
-    world.thread.spawn_fn(move || _ = stands_still.recv());
+    fixture.thread.spawn_fn(move || _ = stands_still.recv());
     let mut tasks = Vec::new();
     for _ in 0..TASKS {
         let task = new_task();
-        let receipt = in_time(world.registry.execute(create(task))).await.unwrap();
-        assert!(world.read.wait_for_revision(task, receipt.revision).await);
+        let receipt = in_time(fixture.registry.execute(create(task))).await.unwrap();
+        assert!(fixture.read.wait_for_revision(task, receipt.revision).await);
         tasks.push(task);
     }
     drop(go_on);
-    let workers = join_all((0..4).map(|_| world.work(TASKS / 4))).await;
-    let mut got = HashMap::new();
+    let workers = join_all((0..4).map(|_| fixture.work(TASKS / 4))).await;
+    let mut counts = HashMap::new();
     for (task, times) in workers.into_iter().flatten() {
-        *got.entry(task).or_default() += times;
+        *counts.entry(task).or_default() += times;
     }
-    assert_eq!(got, tasks.iter().map(|task| (*task, 1)).collect());
+    assert_eq!(counts, tasks.iter().map(|task| (*task, 1)).collect());
     for task in tasks {
-        assert!(world.read.wait_for_revision(task, Revision(2)).await);
-        assert_eq!(world.read.views().get(task).unwrap().status(), Status::Succeeded);
+        assert!(fixture.read.wait_for_revision(task, Revision(2)).await);
+        assert_eq!(fixture.read.views().get(task).unwrap().status(), Status::Succeeded);
     }
 }

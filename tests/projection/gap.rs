@@ -14,34 +14,34 @@ use taskbell::views::Views;
 use crate::streams::{command, in_time, meta, new_task, registry};
 use crate::views::history::{Created, plain};
 
-/// A log, and views that move when the test says so.
-pub(super) struct Gap {
+/// A log, and views to which the test applies the new events.
+pub(super) struct GapFixture {
     pub(super) store: EventStore,
     pub(super) registry: Registry,
     pub(super) write: ViewsWriter,
     pub(super) read: ViewsReader,
 }
 
-impl Gap {
+impl GapFixture {
     pub(super) fn new() -> Self {
         let store = EventStore::memory();
         let (write, read) = sides(Views::default());
         Self { registry: registry(&store, 1), store, write, read }
     }
 
-    /// The command's events are in the log, and not yet in the views.
-    pub(super) async fn executes(&self, task: TaskId, step: Command) {
+    /// Executes the command. Its events are in the log, but not yet in the views.
+    pub(super) async fn execute(&self, task: TaskId, step: Command) {
         in_time(self.registry.execute(command(task, 2, step))).await.unwrap();
     }
 
     /// The same for a command on the queue `default`.
-    pub(super) async fn on_queue(&self, command: QueueCommand) {
+    pub(super) async fn execute_on_queue(&self, command: QueueCommand) {
         let on = ExecuteOn::<Queue> { key: "default".to_owned(), command, at: now(), meta: meta() };
         in_time(self.registry.execute_on(on)).await.unwrap();
     }
 
-    /// The views come to the end of the log.
-    pub(super) async fn project(&self) {
+    /// Applies all events of the log to the views.
+    pub(super) async fn apply_to_views(&self) {
         let events = self.store.read_all(self.read.position(), usize::MAX).await.unwrap();
         let position = {
             let mut views = self.write.write();
@@ -53,25 +53,25 @@ impl Gap {
         self.write.publish(position);
     }
 
-    /// A new task like this one, in the views.
+    /// Creates this task and applies it to the views.
     pub(super) async fn create(&self, created: Created) -> TaskId {
         let task = new_task();
-        self.executes(task, Command::Create(Arc::new(created))).await;
-        self.project().await;
+        self.execute(task, Command::Create(Arc::new(created))).await;
+        self.apply_to_views().await;
         task
     }
 
-    /// A new task, in the views.
+    /// Creates a task and applies it to the views.
     pub(super) async fn task(&self) -> TaskId {
         self.create(plain("ann", "a task")).await
     }
 
-    /// A new task of this queue, in the views.
+    /// Creates a task in this queue and applies it to the views.
     pub(super) async fn task_in(&self, queue: &str) -> TaskId {
         self.create(Created { queue: queue.to_owned(), ..plain("ann", "a task") }).await
     }
 
-    /// A new child of this task, in the views.
+    /// Creates a child of this task and applies it to the views.
     pub(super) async fn child_of(&self, parent: TaskId) -> TaskId {
         self.create(Created { parent: Some(parent), ..plain("ann", "a child") }).await
     }

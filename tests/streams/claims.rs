@@ -26,7 +26,7 @@ mod schema;
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// A database that several servers share.
+/// A stand-in database that several servers share.
 struct Fixture {
     database: Database,
     server: DatabaseServer,
@@ -39,20 +39,20 @@ impl Fixture {
         Self { database, server }
     }
 
-    async fn node(&self) -> Node {
-        Node::connect(self.server.addr()).await
+    async fn new_server(&self) -> ServerWriteSide {
+        ServerWriteSide::connect(self.server.addr()).await
     }
 
-    async fn nodes<const N: usize>(&self) -> [Node; N] {
-        let nodes = join_all((0..N).map(|_| self.node())).await;
-        nodes.try_into().ok().unwrap()
+    async fn servers<const N: usize>(&self) -> [ServerWriteSide; N] {
+        let servers = join_all((0..N).map(|_| self.new_server())).await;
+        servers.try_into().ok().unwrap()
     }
 
-    /// A server whose connections to the database can be cut.
-    async fn proxied(&self) -> (Proxy, Node) {
+    /// A server whose connections to the database go through a proxy.
+    async fn proxied(&self) -> (Proxy, ServerWriteSide) {
         let proxy = Proxy::start(self.server.addr()).await;
-        let node = Node::connect(proxy.addr()).await;
-        (proxy, node)
+        let server = ServerWriteSide::connect(proxy.addr()).await;
+        (proxy, server)
     }
 
     /// The names of the streams of claims.
@@ -64,25 +64,25 @@ impl Fixture {
         self.key_streams().iter().map(|name| self.database.stream(name).len()).sum()
     }
 
-    /// How many events the log holds.
+    /// The number of events in the log.
     fn events(&self) -> u64 {
         self.database.all().iter().filter(|event| event.stream.starts_with("taskbell.")).count() as u64
     }
 
-    /// How many tasks the log holds.
+    /// The number of tasks in the log.
     fn tasks(&self) -> usize {
         self.database.streams().iter().filter(|name| name.starts_with("taskbell.task-")).count()
     }
 }
 
-/// A server's write side.
-struct Node {
+/// The parts of a server that write: a store, a registry and the keys.
+struct ServerWriteSide {
     store: EventStore,
     registry: Registry,
     keys: UniqueKeys,
 }
 
-impl Node {
+impl ServerWriteSide {
     async fn connect(addr: SocketAddr) -> Self {
         let store = EventStore::connect(format!("esdb://{addr}?tls=false").parse().unwrap()).unwrap();
         in_time(store.wait_for_health(true)).await.unwrap();
@@ -90,17 +90,17 @@ impl Node {
         Self { store, registry, keys: UniqueKeys::default() }
     }
 
-    async fn creates(&self, id: TaskId, created: Created) -> Result<Accepted, ExecuteError> {
-        in_time(create(&self.registry, &NoViews, &self.keys, created, id, now(), meta())).await
+    async fn create_with_id(&self, id: TaskId, created: Created) -> Result<Accepted, ExecuteError> {
+        in_time(create(&self.registry, &EmptyViews, &self.keys, created, id, now(), meta())).await
     }
 
     async fn create(&self, created: Created) -> Result<Accepted, ExecuteError> {
-        self.creates(new_task(), created).await
+        self.create_with_id(new_task(), created).await
     }
 
     async fn retry(&self, task: TaskId) -> Result<Receipt, ExecuteError> {
         let command = execute(task, Command::Retry { reason: None });
-        in_time(retry(&self.registry, &NoViews, &self.keys, command)).await
+        in_time(retry(&self.registry, &EmptyViews, &self.keys, command)).await
     }
 
     async fn cancel(&self, task: TaskId) {
@@ -113,11 +113,11 @@ fn execute(task: TaskId, command: Command) -> Execute {
     Execute { task, command, at: now(), meta: meta() }
 }
 
-/// Views that are late for ever.
+/// Views that always stay empty.
 #[derive(Clone)]
-struct NoViews;
+struct EmptyViews;
 
-impl CommittedViews for NoViews {
+impl CommittedViews for EmptyViews {
     fn with_views<T>(&self, read: impl FnOnce(&Views) -> T) -> T {
         read(&Views::default())
     }
@@ -135,7 +135,7 @@ fn idempotent(key: &str, body: &str) -> Created {
     Created { idempotency: Some(idempotency(key, body)), ..plain("ann", "a task") }
 }
 
-fn both(unique_key: &str, key: &str, body: &str) -> Created {
+fn with_both_keys(unique_key: &str, key: &str, body: &str) -> Created {
     Created { idempotency: Some(idempotency(key, body)), ..unique(unique_key) }
 }
 
@@ -143,8 +143,8 @@ fn idempotency(key: &str, body: &str) -> Idempotency {
     Idempotency { key: key.to_owned(), body_hash: body.to_owned() }
 }
 
-/// The answer as text: what it is, and its task.
-fn shown(answer: &Result<Accepted, ExecuteError>) -> (&'static str, Option<TaskId>) {
+/// The outcome as a word, and the task in it.
+fn outcome_of(answer: &Result<Accepted, ExecuteError>) -> (&'static str, Option<TaskId>) {
     match answer {
         Ok(Accepted::New(id, _)) => ("new", Some(*id)),
         Ok(Accepted::Known(id)) => ("known", Some(*id)),
@@ -155,17 +155,17 @@ fn shown(answer: &Result<Accepted, ExecuteError>) -> (&'static str, Option<TaskI
     }
 }
 
-/// The new task of this answer.
+/// The new task in this result. Panics if the result is another one.
 fn created(answer: &Result<Accepted, ExecuteError>) -> TaskId {
-    match shown(answer) {
+    match outcome_of(answer) {
         ("new", Some(id)) => id,
         other => panic!("{other:?}"),
     }
 }
 
-/// The one new task of these answers; all others are `other` with the same task.
-fn one_new(answers: &[Result<Accepted, ExecuteError>], other: &str) -> TaskId {
-    let shown: Vec<_> = answers.iter().map(shown).collect();
+/// The only new task in these results. All other results must have the outcome `other` and the same task.
+fn only_new_task(answers: &[Result<Accepted, ExecuteError>], other: &str) -> TaskId {
+    let shown: Vec<_> = answers.iter().map(outcome_of).collect();
     let new: Vec<_> = shown.iter().filter(|(what, _)| *what == "new").collect();
     assert_eq!(new.len(), 1, "{shown:?}");
     let id = new[0].1;
@@ -173,10 +173,10 @@ fn one_new(answers: &[Result<Accepted, ExecuteError>], other: &str) -> TaskId {
     id.unwrap()
 }
 
-/// Checks the log event by event: at no time are two tasks with one unique key of an owner open, and no two tasks have one
-/// idempotency key.
-async fn check_log(fixture: &Fixture, node: &Node) {
-    let (store, events) = (&node.store, fixture.events());
+/// Checks the log event by event. At no position may two tasks of an owner with the same unique key not be final, and
+/// no two tasks may have the same idempotency key.
+async fn check_log(fixture: &Fixture, server: &ServerWriteSide) {
+    let (store, events) = (&server.store, fixture.events());
     in_time(store.watch().wait_for(|head| head.0 >= events)).await.unwrap();
     let mut tasks: HashMap<String, Task> = HashMap::new();
     let mut holders: HashMap<(String, String), String> = HashMap::new();
@@ -206,25 +206,25 @@ async fn check_log(fixture: &Fixture, node: &Node) {
 #[actix_rt::test]
 async fn of_concurrent_creates_with_one_unique_key_on_three_servers_one_creates_a_task_and_the_others_answer_it() {
     let fixture = Fixture::start().await;
-    let nodes: [Node; 3] = fixture.nodes().await;
-    let answers = join_all((0..12).map(|n| nodes[n % 3].create(unique("nightly")))).await;
-    let holder = one_new(&answers, "held");
+    let servers: [ServerWriteSide; 3] = fixture.servers().await;
+    let answers = join_all((0..12).map(|n| servers[n % 3].create(unique("nightly")))).await;
+    let holder = only_new_task(&answers, "held");
     assert_eq!(fixture.tasks(), 1);
-    let other_owner = nodes[1].create(Created { owner: "bob".to_owned(), ..unique("nightly") }).await;
+    let other_owner = servers[1].create(Created { owner: "bob".to_owned(), ..unique("nightly") }).await;
     assert_ne!(created(&other_owner), holder);
-    assert_ne!(created(&nodes[2].create(unique("hourly")).await), holder);
+    assert_ne!(created(&servers[2].create(unique("hourly")).await), holder);
 }
 
 #[actix_rt::test]
 async fn a_unique_key_is_free_on_every_server_as_soon_as_its_holder_is_final() {
     let fixture = Fixture::start().await;
-    let [one, two] = fixture.nodes().await;
+    let [one, two] = fixture.servers().await;
     for (first, second) in [(&one, &two), (&two, &one), (&one, &one)] {
         let holder = created(&first.create(unique("nightly")).await);
-        assert_eq!(shown(&second.create(unique("nightly")).await), ("held", Some(holder)));
+        assert_eq!(outcome_of(&second.create(unique("nightly")).await), ("held", Some(holder)));
         first.cancel(holder).await;
         let next = created(&second.create(unique("nightly")).await);
-        assert_eq!(shown(&first.create(unique("nightly")).await), ("held", Some(next)));
+        assert_eq!(outcome_of(&first.create(unique("nightly")).await), ("held", Some(next)));
         second.cancel(next).await;
     }
     check_log(&fixture, &one).await;
@@ -233,14 +233,14 @@ async fn a_unique_key_is_free_on_every_server_as_soon_as_its_holder_is_final() {
 #[actix_rt::test]
 async fn one_idempotency_key_on_two_servers_at_once_creates_one_task_and_another_body_is_refused() {
     let fixture = Fixture::start().await;
-    let [one, two] = fixture.nodes().await;
+    let [one, two] = fixture.servers().await;
     for round in 0..5 {
         let key = format!("key {round}");
-        let answers = join_all([&one, &two, &one, &two].map(|node| node.create(idempotent(&key, "body")))).await;
-        let task = one_new(&answers, "known");
-        for node in [&one, &two] {
-            assert_eq!(shown(&node.create(idempotent(&key, "other")).await), ("reused", None));
-            let known = in_time(find_claimed(&node.registry, "ann", &key)).await.unwrap();
+        let answers = join_all([&one, &two, &one, &two].map(|server| server.create(idempotent(&key, "body")))).await;
+        let task = only_new_task(&answers, "known");
+        for server in [&one, &two] {
+            assert_eq!(outcome_of(&server.create(idempotent(&key, "other")).await), ("reused", None));
+            let known = in_time(find_claimed(&server.registry, "ann", &key)).await.unwrap();
             assert_eq!(known, Some((task, "body".to_owned())));
         }
     }
@@ -251,11 +251,11 @@ async fn one_idempotency_key_on_two_servers_at_once_creates_one_task_and_another
 #[actix_rt::test]
 async fn of_two_bodies_with_one_idempotency_key_on_two_servers_at_once_one_creates_a_task_and_the_other_is_refused() {
     let fixture = Fixture::start().await;
-    let [one, two] = fixture.nodes().await;
+    let [one, two] = fixture.servers().await;
     for round in 0..5 {
         let key = format!("key {round}");
         let (a, b) = tokio::join!(one.create(idempotent(&key, "a")), two.create(idempotent(&key, "b")));
-        let mut kinds = [shown(&a).0, shown(&b).0];
+        let mut kinds = [outcome_of(&a).0, outcome_of(&b).0];
         kinds.sort_unstable();
         assert_eq!(kinds, ["new", "reused"]);
     }
@@ -265,17 +265,17 @@ async fn of_two_bodies_with_one_idempotency_key_on_two_servers_at_once_one_creat
 #[actix_rt::test]
 async fn an_idempotency_key_is_not_used_up_by_a_request_whose_unique_key_is_held() {
     let fixture = Fixture::start().await;
-    let [one, two] = fixture.nodes().await;
+    let [one, two] = fixture.servers().await;
     let holder = created(&one.create(unique("nightly")).await);
-    assert_eq!(shown(&two.create(both("nightly", "k", "body")).await), ("held", Some(holder)));
-    assert_eq!(shown(&one.create(both("nightly", "k", "other")).await), ("held", Some(holder)));
+    assert_eq!(outcome_of(&two.create(with_both_keys("nightly", "k", "body")).await), ("held", Some(holder)));
+    assert_eq!(outcome_of(&one.create(with_both_keys("nightly", "k", "other")).await), ("held", Some(holder)));
     assert_eq!(fixture.claims(), 1, "nothing but the holder's claim was written");
     one.cancel(holder).await;
-    let task = created(&one.create(both("nightly", "k", "body")).await);
-    assert_eq!(shown(&two.create(both("nightly", "k", "body")).await), ("known", Some(task)));
-    assert_eq!(shown(&two.create(both("nightly", "k", "other")).await), ("reused", None));
+    let task = created(&one.create(with_both_keys("nightly", "k", "body")).await);
+    assert_eq!(outcome_of(&two.create(with_both_keys("nightly", "k", "body")).await), ("known", Some(task)));
+    assert_eq!(outcome_of(&two.create(with_both_keys("nightly", "k", "other")).await), ("reused", None));
     one.cancel(task).await;
-    // Its unique key is free, its idempotency key stands.
+    // The unique key is free again, but the idempotency key is still used.
     let next = created(&two.create(unique("nightly")).await);
     let known = in_time(find_claimed(&two.registry, "ann", "k")).await.unwrap();
     assert_eq!(known, Some((task, "body".to_owned())));
@@ -285,11 +285,11 @@ async fn an_idempotency_key_is_not_used_up_by_a_request_whose_unique_key_is_held
 #[actix_rt::test]
 async fn equal_requests_with_both_keys_on_three_servers_at_once_create_one_task() {
     let fixture = Fixture::start().await;
-    let nodes: [Node; 3] = fixture.nodes().await;
+    let servers: [ServerWriteSide; 3] = fixture.servers().await;
     for round in 0..5 {
         let key = format!("key {round}");
-        let answers = join_all(nodes.iter().map(|node| node.create(both(&key, &key, "body")))).await;
-        one_new(&answers, "known");
+        let answers = join_all(servers.iter().map(|server| server.create(with_both_keys(&key, &key, "body")))).await;
+        only_new_task(&answers, "known");
     }
     assert_eq!(fixture.tasks(), 5);
 }
@@ -297,7 +297,7 @@ async fn equal_requests_with_both_keys_on_three_servers_at_once_create_one_task(
 #[actix_rt::test]
 async fn a_retry_takes_the_unique_key_or_is_refused_whichever_server_creates_a_task_at_the_same_time() {
     let fixture = Fixture::start().await;
-    let [one, two] = fixture.nodes().await;
+    let [one, two] = fixture.servers().await;
     let (mut retried, mut refused) = (0, 0);
     for round in 0..20 {
         let key = format!("key {round}");
@@ -307,7 +307,7 @@ async fn a_retry_takes_the_unique_key_or_is_refused_whichever_server_creates_a_t
         match again {
             Ok(receipt) => {
                 assert_eq!((receipt.appended, receipt.task.status), (1, Status::Queued));
-                assert_eq!(shown(&new), ("held", Some(first)));
+                assert_eq!(outcome_of(&new), ("held", Some(first)));
                 retried += 1;
             }
             Err(error) => {
@@ -324,7 +324,7 @@ async fn a_retry_takes_the_unique_key_or_is_refused_whichever_server_creates_a_t
 #[actix_rt::test]
 async fn of_two_retries_of_one_task_on_two_servers_one_begins_a_run() {
     let fixture = Fixture::start().await;
-    let [one, two] = fixture.nodes().await;
+    let [one, two] = fixture.servers().await;
     let task = created(&one.create(unique("nightly")).await);
     for _ in 0..10 {
         one.cancel(task).await;
@@ -342,17 +342,17 @@ async fn of_two_retries_of_one_task_on_two_servers_one_begins_a_run() {
 #[actix_rt::test]
 async fn the_runs_of_a_schedule_that_three_servers_create_at_once_exist_once_and_do_not_overlap() {
     let fixture = Fixture::start().await;
-    let nodes: [Node; 3] = fixture.nodes().await;
+    let servers: [ServerWriteSide; 3] = fixture.servers().await;
     let mut open = None;
     for run in 0..10 {
         let id = new_task();
-        let answers = join_all(nodes.iter().map(|node| node.creates(id, unique("report")))).await;
+        let answers = join_all(servers.iter().map(|server| server.create_with_id(id, unique("report")))).await;
         if let Some(former) = open {
-            assert!(answers.iter().all(|answer| shown(answer) == ("held", Some(former))), "{answers:?}");
-            nodes[run % 3].cancel(former).await;
+            assert!(answers.iter().all(|answer| outcome_of(answer) == ("held", Some(former))), "{answers:?}");
+            servers[run % 3].cancel(former).await;
             open = None;
         } else {
-            assert_eq!(one_new(&answers, "known"), id);
+            assert_eq!(only_new_task(&answers, "known"), id);
             open = Some(id);
         }
     }
@@ -362,22 +362,22 @@ async fn the_runs_of_a_schedule_that_three_servers_create_at_once_exist_once_and
 #[actix_rt::test]
 async fn a_run_that_a_slow_server_creates_after_its_end_stays_over_and_frees_the_key() {
     let fixture = Fixture::start().await;
-    let [one, two] = fixture.nodes().await;
+    let [one, two] = fixture.servers().await;
     let (first, second) = (new_task(), new_task());
-    created(&one.creates(first, unique("report")).await);
+    created(&one.create_with_id(first, unique("report")).await);
     one.cancel(first).await;
-    assert_eq!(shown(&two.creates(first, unique("report")).await), ("known", Some(first)));
-    created(&one.creates(second, unique("report")).await);
+    assert_eq!(outcome_of(&two.create_with_id(first, unique("report")).await), ("known", Some(first)));
+    created(&one.create_with_id(second, unique("report")).await);
     one.cancel(second).await;
-    assert_eq!(shown(&two.creates(first, unique("report")).await), ("exists", None));
+    assert_eq!(outcome_of(&two.create_with_id(first, unique("report")).await), ("exists", None));
     created(&two.create(unique("report")).await);
 }
 
 #[actix_rt::test]
 async fn a_log_of_one_server_has_no_claims() {
     let store = EventStore::memory();
-    let node = Node { registry: registry(&store, 1), store: store.clone(), keys: UniqueKeys::default() };
-    node.create(both("nightly", "k", "body")).await.unwrap();
+    let server = ServerWriteSide { registry: registry(&store, 1), store: store.clone(), keys: UniqueKeys::default() };
+    server.create(with_both_keys("nightly", "k", "body")).await.unwrap();
     for key in [Key::unique("ann", "nightly"), Key::idempotency("ann", "k")] {
         assert!(store.read_aside_last(key.stream()).await.unwrap().is_none());
     }

@@ -13,11 +13,11 @@ use taskbell::task::{Position, Status, Task, TaskId, Timestamp, evolve};
 use taskbell::views::Row;
 
 use super::history::{Created, plain};
-use super::world::World;
+use super::world::ViewsFixture;
 
 const EVENTS: usize = 60;
 
-/// Any event, mostly one that the state table doesn't have in the present status.
+/// A random event. Mostly it is illegal in the present status.
 fn any_event(rng: &mut StdRng) -> Event {
     let attempt = rng.random_range(1..=4);
     let at = Timestamp::from_micros(rng.random_range(0..1_000_000_000));
@@ -48,13 +48,13 @@ fn any_event(rng: &mut StdRng) -> Event {
     }
 }
 
-/// What both keep of a task.
+/// The state of a task that both the rules and the views contain.
 #[derive(Debug, PartialEq)]
 struct Common {
     status: Status,
     attempt: u32,
     worker: Option<String>,
-    /// While an attempt runs.
+    /// Only while an attempt runs.
     lease: Option<String>,
     retry_at: Option<Timestamp>,
     cancel: Option<(CancelPolicy, Rung)>,
@@ -90,24 +90,28 @@ fn any_sequence_of_events_folds_to_one_state_in_the_rules_and_in_the_views() {
     let mut reached = std::collections::BTreeSet::new();
     for seed in 0..400 {
         let mut rng = StdRng::seed_from_u64(seed);
-        let (mut world, mut task) = (World::default(), None);
+        let (mut fixture, mut task) = (ViewsFixture::default(), None);
         for _ in 0..EVENTS {
             let event = any_event(&mut rng);
             let before: Option<Task> = task.clone();
             let legal = Status::after(before.as_ref().map(|task| task.status), &event).is_some();
             task = evolve(task, &event);
-            world.log.record_task(id, event.clone(), "ann");
-            world.follow();
-            let row = world.views.get(id).map(Common::of_row);
+            fixture.log.record_task(id, event.clone(), "ann");
+            fixture.apply_new_events();
+            let row = fixture.views.get(id).map(Common::of_row);
             assert_eq!(task.as_ref().map(Common::of_task), row, "seed {seed}, after {event:?} on {before:?}");
-            let counts = world.views.counters("ann").counts;
-            assert_eq!(counts.iter().sum::<u64>(), world.views.len() as u64, "seed {seed}: each task is counted once");
+            let counts = fixture.views.counters("ann").counts;
+            assert_eq!(
+                counts.iter().sum::<u64>(),
+                fixture.views.len() as u64,
+                "seed {seed}: each task is counted once"
+            );
             if let Some(task) = &task {
                 assert_eq!(counts[task.status as usize], 1, "seed {seed}: it is counted in its status");
             }
-            world.log.see("ann", Position(rng.random_range(0..=world.log.head().0)));
-            world.follow();
-            let unseen = world.views.counters("ann").unseen.total();
+            fixture.log.mark_seen("ann", Position(rng.random_range(0..=fixture.log.head().0)));
+            fixture.apply_new_events();
+            let unseen = fixture.views.counters("ann").unseen.total();
             assert!(unseen <= 1, "seed {seed}: one task has {unseen} unseen ends");
             if !legal {
                 assert_eq!(

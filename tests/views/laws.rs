@@ -10,8 +10,8 @@ use taskbell::views::{
     Cursor, Filter, NamedCounts, Order, Page, PageRequest, RunQueue, Snapshot, Timer, Views, Waiting, WorkOffer,
 };
 
-use super::history::{KINDS, Log, OWNERS, QUEUES, random};
-use super::oracle::{Entry, Oracle};
+use super::history::{KINDS, Log, OWNERS, QUEUES, random_log};
+use super::oracle::{ExpectedTask, Oracle};
 
 fn any_filter(rng: &mut StdRng, log: &Log) -> Filter {
     let some = |rng: &mut StdRng, all: &[&str], p: f64| -> Vec<String> {
@@ -51,8 +51,9 @@ fn ids(page: &Page) -> Vec<String> {
 
 type Query<'a> = &'a dyn Fn(&PageRequest) -> Page;
 
-/// Walks to the last page and back to the first, cursors as text.
-fn check_walk(query: Query, expected: &[&Entry], order: Order, limit: usize) {
+/// Requests the pages up to the last and back to the first, with cursors as text, and compares them with the expected
+/// tasks.
+fn check_walk(query: Query, expected: &[&ExpectedTask], order: Order, limit: usize) {
     let mut expected: Vec<String> = expected.iter().map(|entry| entry.doc["id"].as_str().unwrap().to_owned()).collect();
     if order == Order::Desc {
         expected.reverse();
@@ -102,7 +103,8 @@ fn check_pages(views: &Views, oracle: &Oracle, rng: &mut StdRng, log: &Log, filt
     }
 }
 
-/// The run queue, followed or built anew, has the tasks of the oracle for each queue and kind, in the same order.
+/// Asserts that the updated run queue and a new one have the tasks of the oracle for each queue and kind, in the same
+/// order.
 fn check_run_queue(views: &Views, followed: &RunQueue, oracle: &Oracle) {
     let mut anew = RunQueue::default();
     views.rows().for_each(|row| anew.apply_change(None, row, None));
@@ -129,7 +131,7 @@ fn check_run_queue(views: &Views, followed: &RunQueue, oracle: &Oracle) {
     }
 }
 
-/// The counts of each queue that ever had a task.
+/// Asserts that the counts of each queue that ever had a task are those of the oracle.
 fn check_queues(views: &Views, oracle: &Oracle) {
     let queues = views.queue_counts().into_iter();
     let queues: Value =
@@ -137,7 +139,7 @@ fn check_queues(views: &Views, oracle: &Oracle) {
     assert_eq!(queues, oracle.queues());
 }
 
-/// Applies one event to both, and compares the reported change, the task and the bell of every owner.
+/// Applies one event to the views and the oracle. Compares the reported change, the task and the bell of every owner.
 fn step(views: &mut Views, pending: &mut RunQueue, oracle: &mut Oracle, recorded: &taskbell::store::Recorded) {
     let bells = |views: &Views| OWNERS.map(|owner| views.counters(owner));
     let before = bells(views);
@@ -164,7 +166,7 @@ fn step(views: &mut Views, pending: &mut RunQueue, oracle: &mut Oracle, recorded
 #[test]
 fn at_every_position_bells_and_tasks_are_what_a_naive_fold_of_the_log_says() {
     for seed in 0..4 {
-        let log = random(seed, 500);
+        let log = random_log(seed, 500);
         let mut rng = StdRng::seed_from_u64(seed);
         let (mut views, mut pending, mut oracle) = (Views::default(), RunQueue::default(), Oracle::default());
         let mut kept: Vec<(Snapshot, Oracle)> = Vec::new();
@@ -195,7 +197,7 @@ fn at_every_position_bells_and_tasks_are_what_a_naive_fold_of_the_log_says() {
 
 #[test]
 fn pages_of_a_long_list_are_those_of_a_naive_fold_across_blocks_and_words() {
-    let log = random(99, 9_000);
+    let log = random_log(99, 9_000);
     assert!(log.ids.len() > 1_024, "more than two blocks, and owners with more than 64 tasks");
     let mut rng = StdRng::seed_from_u64(99);
     let (mut views, mut pending, mut oracle) = (Views::default(), RunQueue::default(), Oracle::default());
@@ -218,7 +220,7 @@ fn pages_of_a_long_list_are_those_of_a_naive_fold_across_blocks_and_words() {
 
 #[test]
 fn a_replay_gives_equal_views_and_progress_reports_have_no_part_in_them() {
-    let log = random(7, 800);
+    let log = random_log(7, 800);
     let (mut live, mut replayed) = (Views::default(), Views::default());
     let mut digests = Vec::new();
     for recorded in &log.events {

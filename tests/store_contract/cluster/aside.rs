@@ -10,7 +10,8 @@ fn event(text: &str) -> AsideEvent {
     AsideEvent { id: new_id(), kind: "Test", data: RawValue::from_string(format!("{{\"text\":\"{text}\"}}")).unwrap() }
 }
 
-async fn live(records: &mut ServerRecords) {
+/// Waits until the subscription has caught up.
+async fn wait_until_live(records: &mut ServerRecords) {
     while !matches!(in_time(records.next()).await.unwrap(), ServerNotice::Live) {}
 }
 
@@ -63,8 +64,8 @@ async fn every_server_receives_the_records_of_all_and_the_database_keeps_a_few()
     let fixture = Fixture::start().await;
     let (one, two) = (fixture.store().await, fixture.store().await);
     let (mut at_one, mut at_two) = (one.follow_servers(), two.follow_servers());
-    live(&mut at_one).await;
-    live(&mut at_two).await;
+    wait_until_live(&mut at_one).await;
+    wait_until_live(&mut at_two).await;
     let server = AsideStream::Server(new_id());
     one.append_aside(AsideStream::Key(Hash([1; 32])), AsideExpected::Any, event("a claim")).await.unwrap();
     for n in 0..6 {
@@ -81,12 +82,12 @@ async fn every_server_receives_the_records_of_all_and_the_database_keeps_a_few()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscriber_of_the_records_is_told_of_an_interruption() {
+async fn a_subscriber_of_the_records_receives_a_notice_of_an_interruption() {
     let fixture = Fixture::start().await;
     let (proxy, store) = fixture.proxied().await;
     let mut records = store.follow_servers();
-    live(&mut records).await;
+    wait_until_live(&mut records).await;
     proxy.cut();
     assert!(matches!(in_time(records.next()).await, Some(ServerNotice::Interrupted)));
-    live(&mut records).await;
+    wait_until_live(&mut records).await;
 }

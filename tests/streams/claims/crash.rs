@@ -2,17 +2,18 @@
 
 use super::*;
 
-/// Has this server begin a request and lose the database when the claim of its key is durable; the request goes on.
+/// Starts a request on this server, and cuts its connections to the database when the claim of the key is durable.
+/// Returns the request, which is still running.
 async fn stopped_after_the_claim(
     fixture: &Fixture,
     proxy: &Proxy,
-    node: Node,
+    server: ServerWriteSide,
     id: TaskId,
     request: Created,
 ) -> tokio::task::JoinHandle<Result<Accepted, ExecuteError>> {
     let claims = fixture.claims();
     fixture.database.hold_answers(true);
-    let request = actix_rt::spawn(async move { node.creates(id, request).await });
+    let request = actix_rt::spawn(async move { server.create_with_id(id, request).await });
     in_time(fixture.database.wait_for_hanging(1)).await;
     assert_eq!(fixture.claims(), claims + 1);
     proxy.set_mode(Mode::Refuse);
@@ -25,12 +26,12 @@ async fn stopped_after_the_claim(
 async fn a_claim_whose_server_stopped_is_completed_by_the_next_server_and_its_request_finds_its_task_later() {
     let fixture = Fixture::start().await;
     let (proxy, stopped) = fixture.proxied().await;
-    let [two, three] = fixture.nodes().await;
+    let [two, three] = fixture.servers().await;
     let id = new_task();
     let request = stopped_after_the_claim(&fixture, &proxy, stopped, id, unique("nightly")).await;
     assert_eq!(fixture.tasks(), 0);
     let (a, b) = tokio::join!(two.create(unique("nightly")), three.create(unique("nightly")));
-    assert_eq!([shown(&a), shown(&b)], [("held", Some(id)); 2]);
+    assert_eq!([outcome_of(&a), outcome_of(&b)], [("held", Some(id)); 2]);
     two.cancel(id).await;
     let next = created(&three.create(unique("nightly")).await);
     proxy.set_mode(Mode::Pass);
@@ -40,19 +41,19 @@ async fn a_claim_whose_server_stopped_is_completed_by_the_next_server_and_its_re
         "its events are there already, and are not written again"
     );
     assert_eq!(fixture.database.stream(&format!("taskbell.task-{id}")).len(), 3);
-    assert_eq!(shown(&two.create(unique("nightly")).await), ("held", Some(next)));
+    assert_eq!(outcome_of(&two.create(unique("nightly")).await), ("held", Some(next)));
 }
 
 #[actix_rt::test]
 async fn an_idempotency_key_whose_server_stopped_gives_the_repeated_request_the_same_task() {
     let fixture = Fixture::start().await;
     let (proxy, stopped) = fixture.proxied().await;
-    let two = fixture.node().await;
+    let two = fixture.new_server().await;
     let id = new_task();
     let request = stopped_after_the_claim(&fixture, &proxy, stopped, id, idempotent("k", "body")).await;
-    assert_eq!(shown(&two.create(idempotent("k", "other")).await), ("reused", None));
+    assert_eq!(outcome_of(&two.create(idempotent("k", "other")).await), ("reused", None));
     assert_eq!(fixture.tasks(), 1, "the claim was completed first");
-    assert_eq!(shown(&two.create(idempotent("k", "body")).await), ("known", Some(id)));
+    assert_eq!(outcome_of(&two.create(idempotent("k", "body")).await), ("known", Some(id)));
     proxy.set_mode(Mode::Pass);
     assert_eq!(created(&in_time(request).await.unwrap()), id);
 }
@@ -61,10 +62,10 @@ async fn an_idempotency_key_whose_server_stopped_gives_the_repeated_request_the_
 async fn a_request_with_both_keys_whose_server_stopped_after_the_first_claim_is_completed_with_both() {
     let fixture = Fixture::start().await;
     let (proxy, stopped) = fixture.proxied().await;
-    let two = fixture.node().await;
+    let two = fixture.new_server().await;
     let id = new_task();
-    let request = stopped_after_the_claim(&fixture, &proxy, stopped, id, both("nightly", "k", "body")).await;
-    assert_eq!(shown(&two.create(both("nightly", "k", "body")).await), ("known", Some(id)));
+    let request = stopped_after_the_claim(&fixture, &proxy, stopped, id, with_both_keys("nightly", "k", "body")).await;
+    assert_eq!(outcome_of(&two.create(with_both_keys("nightly", "k", "body")).await), ("known", Some(id)));
     assert_eq!(fixture.key_streams().len(), 2);
     proxy.set_mode(Mode::Pass);
     assert_eq!(created(&in_time(request).await.unwrap()), id);
@@ -75,13 +76,14 @@ async fn a_request_with_both_keys_whose_server_stopped_after_the_first_claim_is_
 async fn a_unique_claim_whose_idempotency_key_went_to_another_task_holds_nothing() {
     let fixture = Fixture::start().await;
     let (proxy, stopped) = fixture.proxied().await;
-    let [two, three] = fixture.nodes().await;
-    let request = stopped_after_the_claim(&fixture, &proxy, stopped, new_task(), both("nightly", "k", "body")).await;
+    let [two, three] = fixture.servers().await;
+    let request =
+        stopped_after_the_claim(&fixture, &proxy, stopped, new_task(), with_both_keys("nightly", "k", "body")).await;
     let other = created(&two.create(idempotent("k", "other")).await);
     let holder = created(&three.create(unique("nightly")).await);
     proxy.set_mode(Mode::Pass);
-    assert_eq!(shown(&in_time(request).await.unwrap()), ("reused", None));
-    assert_eq!(shown(&two.create(unique("nightly")).await), ("held", Some(holder)));
+    assert_eq!(outcome_of(&in_time(request).await.unwrap()), ("reused", None));
+    assert_eq!(outcome_of(&two.create(unique("nightly")).await), ("held", Some(holder)));
     assert_ne!(other, holder);
     assert_eq!(fixture.tasks(), 2);
 }
@@ -90,7 +92,7 @@ async fn a_unique_claim_whose_idempotency_key_went_to_another_task_holds_nothing
 async fn a_retry_whose_server_stopped_is_completed_by_the_next_server() {
     let fixture = Fixture::start().await;
     let (proxy, stopped) = fixture.proxied().await;
-    let two = fixture.node().await;
+    let two = fixture.new_server().await;
     let task = created(&two.create(unique("nightly")).await);
     two.cancel(task).await;
     fixture.database.hold_answers(true);
@@ -99,11 +101,11 @@ async fn a_retry_whose_server_stopped_is_completed_by_the_next_server() {
     proxy.set_mode(Mode::Refuse);
     proxy.cut();
     fixture.database.hold_answers(false);
-    assert_eq!(shown(&two.create(unique("nightly")).await), ("held", Some(task)));
+    assert_eq!(outcome_of(&two.create(unique("nightly")).await), ("held", Some(task)));
     two.cancel(task).await;
     let next = created(&two.create(unique("nightly")).await);
     proxy.set_mode(Mode::Pass);
     assert_eq!(in_time(request).await.unwrap().unwrap().appended, 1);
-    assert_eq!(shown(&two.create(unique("nightly")).await), ("held", Some(next)));
+    assert_eq!(outcome_of(&two.create(unique("nightly")).await), ("held", Some(next)));
     check_log(&fixture, &two).await;
 }
