@@ -30,7 +30,7 @@ pub(crate) fn events(history: &[Step]) -> Vec<Event> {
     history.iter().flat_map(|step| step.decided.iter().flatten().cloned()).collect()
 }
 
-/// The events of each run: from `Created` or `Retried` to before the next `Retried`.
+/// The events of each run. A run starts with `Created` or `Retried` and ends before the next `Retried`.
 fn runs(history: &[Step]) -> Vec<Vec<Event>> {
     let mut runs: Vec<Vec<Event>> = Vec::new();
     for event in events(history) {
@@ -46,7 +46,7 @@ fn status(task: Option<&taskbell::task::Task>) -> Option<Status> {
     task.map(|task| task.status)
 }
 
-/// The histories must reach every case, or a law could hold because nothing happens.
+/// The histories must reach every case. Otherwise a law could hold only because its case never occurs.
 #[test]
 fn the_histories_reach_every_event_every_status_and_every_verdict() {
     let mut reached = BTreeSet::new();

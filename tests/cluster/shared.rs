@@ -26,7 +26,7 @@ async fn a_cancel_on_one_server_reaches_the_worker_that_sends_its_heartbeats_to_
     let cluster = Cluster::start().await;
     let [one, two] = cluster.servers().await;
     let id = one.submit(&json!({"kind": "report"})).await;
-    let lease = take(&one, "w1", "report").await;
+    let lease = take_lease(&one, "w1", "report").await;
     assert_eq!(lease["task_id"], id);
     let token = lease["lease"].as_str().unwrap();
     let started = one.task(&id).await["position"].as_u64().unwrap();
@@ -48,7 +48,7 @@ async fn a_cancel_on_one_server_reaches_the_worker_that_sends_its_heartbeats_to_
     assert_eq!((&a, &a["counts"]["cancelled"], &a["position"]), (&b, &json!(1), &json!(end)));
 }
 
-/// Creates tasks in one request; their ids.
+/// Creates tasks in one request and returns their ids.
 async fn create_many(server: &Server, count: usize) -> Vec<String> {
     let items = vec![json!({"kind": "report"}); count];
     let answer = server.post("/v1/tasks/batch", &json!({"items": items})).await;
@@ -65,8 +65,8 @@ async fn servers_that_write_at_the_same_time_show_the_same_counters_and_the_same
     let ids: Vec<String> = created.into_iter().flatten().collect();
     let before = cluster.event_count();
     join_all(servers.iter().map(|server| counters(server, before))).await;
-    // Two servers at a time cancel each task: one of them is overtaken, decides again, and finds that there is nothing
-    // to do.
+    // Two servers cancel each task at the same time. The write of one of them is refused, and when it decides again,
+    // the task is already cancelled.
     let cancels = ids.iter().enumerate().flat_map(|(n, id)| {
         let path = format!("/v1/tasks/{id}/cancel");
         [&servers[n % 3], &servers[(n + 1) % 3]].map(|server| {

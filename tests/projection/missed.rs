@@ -45,7 +45,8 @@ impl Handler<Push> for FakeSocket {
     }
 }
 
-/// The next frame of this type. Skips other frames. The timeout is for the whole wait, because the hub sends beats all the time.
+/// The next frame of this type. Skips other frames. The timeout is for the whole wait, because the hub sends beats all
+/// the time.
 async fn next_frame(frames: &mut UnboundedReceiver<Value>, kind: &str) -> Value {
     let next = async {
         loop {

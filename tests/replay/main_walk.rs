@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 const WORKER: &str = "local/0199f0c2-1b7e-7a31-9c55-5be2f1a4d6c0/3";
 
+/// A log to which commands are applied step by step, with a clock that the caller sets.
 pub(super) struct Walk {
     runtime: tokio::runtime::Runtime,
     pub(super) log: EventStore,
@@ -27,7 +28,7 @@ pub(super) struct Walk {
     ids: u128,
     tasks: HashMap<TaskId, (TaskStream, Option<Revision>)>,
     bells: HashMap<&'static str, (Bell, Option<Revision>)>,
-    /// The correlation id and the causation id of the events to come; none for those of a new request.
+    /// The correlation id and the causation id of the next events; `None` for events of a new request.
     pub(super) trace: Option<(Uuid, Uuid)>,
 }
 
@@ -50,7 +51,7 @@ impl Walk {
         self.runtime.block_on(self.log.read_all(Position(0), usize::MAX)).unwrap()
     }
 
-    /// A `UUIDv7` of the clock's time; the same one each time that the history is recorded.
+    /// The next `UUIDv7` with the clock's time. Each recording of the history gets the same ids.
     pub(super) fn id(&mut self) -> Uuid {
         self.ids += 1;
         let millis = u128::try_from(self.now.as_micros() / 1000).unwrap();
@@ -183,7 +184,8 @@ pub(super) fn record() -> Vec<Arc<Recorded>> {
     walk.end()
 }
 
-/// One task succeeds at once, one after a failure and a release, one fails and is retried; the bell is seen in between.
+/// One task succeeds at once. One succeeds after a failure and a release. One fails and is retried. The bell is seen
+/// between these.
 fn work(walk: &mut Walk) {
     let first = walk.create("mira", "Distribute spring to 2 sites", |new| {
         new.idempotency = Some(Idempotency { key: "publish-4711".into(), body_hash: blake3_of(4711) });
@@ -220,8 +222,8 @@ fn work(walk: &mut Walk) {
     walk.finish(third, 2, done("2,340 files to 2 sites", None), Some(1.0));
 }
 
-/// Cancels that end as cancelled (after an acknowledgement), finished first and failed first, and one whose task is
-/// retried.
+/// Cancels with the verdicts `cancelled` (after an acknowledgement), `finished_first` and `failed_first`, and one whose
+/// task is retried.
 fn cancels(walk: &mut Walk) {
     let [stops, finishes, fails] = ["stops", "finishes first", "fails first"]
         .map(|title| walk.create("mira", &format!("Distribute what {title}"), |_| {}));
@@ -265,8 +267,8 @@ fn ends_by_force(walk: &mut Walk) {
     walk.does(once, ("system", Via::Scheduler), lose("timed_out"));
 }
 
-/// Tasks whose `run_at` came, was cancelled, or lies ahead; one that was not delivered and runs; one that waits for a
-/// retry.
+/// Scheduled tasks: one became queued, one was cancelled, and one still waits. Also a task that runs after its first
+/// lease was not delivered, and one that waits for a retry.
 fn waiting(walk: &mut Walk) {
     let later = |walk: &Walk, seconds| Some(walk.now.plus(Duration::from_secs(seconds)));
     let run_at = later(walk, 60);

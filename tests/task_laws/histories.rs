@@ -14,7 +14,7 @@ use taskbell::task::event::{
 use taskbell::task::{Command, Event, Rejection, Task, TaskId, Timestamp, decide, evolve};
 use uuid::Uuid;
 
-/// One command and its decision.
+/// A command and what the rules decided for it.
 pub(crate) struct Step {
     pub(crate) before: Option<Task>,
     pub(crate) command: Command,
@@ -23,7 +23,7 @@ pub(crate) struct Step {
     pub(crate) after: Option<Task>,
 }
 
-/// The history of one seed.
+/// The random history of a seed.
 pub(crate) fn history(seed: u64, steps: usize) -> Vec<Step> {
     let mut dice = Dice(StdRng::seed_from_u64(seed));
     let mut now = Timestamp::from_micros(1_795_000_000_000_000 + dice.up_to(1_000_000_000));
@@ -40,7 +40,7 @@ pub(crate) fn history(seed: u64, steps: usize) -> Vec<Step> {
     history
 }
 
-/// Longer than most pauses before a retry.
+/// A duration that is longer than most pauses before a retry.
 const PAUSE: Duration = Duration::from_secs(90);
 
 struct Dice(StdRng);
@@ -135,7 +135,7 @@ impl Dice {
         }
     }
 
-    /// Mostly the current attempt, sometimes a former or a future one.
+    /// Mostly the number of the current attempt, sometimes of an earlier or a later one.
     fn attempt(&mut self, task: Option<&Task>) -> u32 {
         let current = task.map_or(0, |task| task.attempt);
         if self.one_in(6) { self.up_to(current + 1) } else { current }

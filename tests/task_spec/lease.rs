@@ -6,12 +6,12 @@ use taskbell::task::limits::Invalid;
 
 use super::*;
 
-/// A worker outside the process reports the end of an attempt, with the secret of the attempt `shown`.
+/// A remote worker reports the end of an attempt, with the lease of the attempt `shown`.
 fn report(attempt: u32, shown: u32, end: AttemptEnd) -> Command {
     Command::Finish { attempt, lease: Some(lease(shown)), end, progress: None, output: None }
 }
 
-/// The same with its output; `decide` fills in the attempt.
+/// The same with the attempt's output. `decide` sets the attempt of the output.
 fn report_with_output(attempt: u32, end: AttemptEnd) -> Command {
     let output = Some(OutputKept { attempt: 0, tail: "bye".into(), dropped_bytes: 7 });
     Command::Finish { attempt, lease: Some(lease(attempt)), end, progress: None, output }
@@ -35,7 +35,7 @@ fn system_error(code: &str) -> TaskError {
     TaskError { code: code.into(), message: "too late".into() }
 }
 
-/// The first attempt failed with this error, and the second runs.
+/// A history in which the first attempt failed with this error, and the second runs.
 fn second_after(error: TaskError) -> Vec<Event> {
     let failed = AttemptFailed { attempt: 1, error, retry_at: retry_at(1, now(), &lease(1)), progress: None };
     with(running(), [Event::AttemptFailed(failed), became_ready(RetryAt), started(2)])
