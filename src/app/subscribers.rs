@@ -70,6 +70,7 @@ impl Subscribers {
             if store.is_shared() { dispatcher.on_cluster(store.clone(), shares.clone()) } else { dispatcher };
         let hub = Hub::new(read.clone(), capacity, store.clone(), freshness.clone(), audience.clone());
         let scheduler = Scheduler::new(registry.clone(), read.clone(), unique, firing).with_shares(shares);
+        let scheduler = if store.is_shared() { scheduler.on_cluster(store.clone()) } else { scheduler };
         let cascade = Cascade::new(registry, read, store, settings);
         Self {
             dispatcher: start_caught_up(&threads.dispatch, &freshness, dispatcher),

@@ -26,14 +26,15 @@ use crate::dispatch::shares::Shares;
 use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
 use crate::projection::subscribers::Update;
-use crate::store::{LogEvent, Meta, Recorded, StreamOf, Via, now};
+use crate::store::{EventStore, LogEvent, Meta, Recorded, StreamName, StreamOf, Via, now};
 use crate::streams::create::{Accepted, UniqueKeys, create};
 use crate::streams::messages::ExecuteError;
 use crate::streams::registry::Registry;
 use crate::task::backoff::BackOff;
 use crate::task::calendar::task_id;
 use crate::task::event::Created;
-use crate::task::{Rejection, Timestamp};
+use crate::task::schedule::ScheduleEvent;
+use crate::task::{Rejection, Revision, Timestamp};
 use crate::views::schedules::Scheduled;
 
 /// The pauses after a failed write. Within 5 s of the return of a log all work goes on.
@@ -85,7 +86,7 @@ impl Scheduler {
     #[must_use]
     pub fn new(registry: Registry, read: ViewsReader, keys: UniqueKeys, firing: Firing) -> Self {
         Self {
-            creator: Creator { registry, read, keys, firing },
+            creator: Creator { registry, read, keys, firing, log: None },
             agenda: Agenda::default(),
             searches: VecDeque::new(),
             is_searching: false,
@@ -102,6 +103,13 @@ impl Scheduler {
     #[must_use]
     pub fn with_shares(self, shares: Shares) -> Self {
         Self { shares, ..self }
+    }
+
+    /// The same for a server of a cluster, whose views may be late: it looks into the log before it creates a task.
+    #[must_use]
+    pub fn on_cluster(mut self, log: EventStore) -> Self {
+        self.creator.log = Some(log);
+        self
     }
 
     /// Compares the agenda with the schedules that the views show, whatever events were missed.
@@ -270,6 +278,8 @@ struct Creator {
     read: ViewsReader,
     keys: UniqueKeys,
     firing: Firing,
+    /// The log that other servers write too.
+    log: Option<EventStore>,
 }
 
 /// The log could not be written or read; a later try may do better.
@@ -296,6 +306,9 @@ impl Creator {
         let id = task_id(schedule, nominal);
         let lock = self.firing.0.read().await;
         let Some((created, meta)) = self.task_of(schedule) else { return Ok(()) };
+        if self.is_removed(schedule).await? {
+            return Ok(());
+        }
         let answer = create(&self.registry, &self.read, &self.keys, created, id, now(), meta).await;
         drop(lock);
         match answer {
@@ -309,6 +322,14 @@ impl Creator {
             Err(why) => tracing::error!(%schedule, %nominal, %why, "a schedule's task can't be created"),
         }
         Ok(())
+    }
+
+    /// Whether another server has removed the schedule, also where the views don't show it yet: this process may have been
+    /// suspended.
+    async fn is_removed(&self, schedule: Uuid) -> Result<bool, ExecuteError> {
+        let Some(log) = &self.log else { return Ok(false) };
+        let past = log.read_past(&StreamName::schedule(schedule), Revision(0)).await?;
+        Ok(past.iter().any(|event| matches!(event.event, LogEvent::Schedule(ScheduleEvent::ScheduleRemoved(_)))))
     }
 
     /// The task that the schedule creates, and the metadata of its first event; none where the schedule is not in force any
