@@ -1,7 +1,7 @@
 //! A new task: its request is checked, its open fields are filled in, and it is accepted. `POST /v1/tasks`, the batch,
 //! schedules and [`app`](crate::app) share it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
@@ -12,12 +12,12 @@ use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::state::{AppState, IdempotentTask};
-use crate::store::now;
+use crate::store::{StreamName, now};
 use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
 use crate::task::event::{Created, Idempotency};
 use crate::task::limits::{INPUT_MAX, TITLE_MAX, is_inline, is_name, is_own, is_within};
-use crate::task::{Command, Invalid, Rejection, TaskId, Timestamp};
+use crate::task::{Command, Invalid, Rejection, Revision, TaskId, Timestamp};
 use crate::views::Views;
 
 /// The queue of a task that names none.
@@ -51,6 +51,7 @@ pub(super) struct NewTask {
 /// # Errors
 /// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 where the log can't be written.
 pub async fn accept(state: &AppState, caller: &Caller, body: Value, key: Option<String>) -> Result<Accepted, Problem> {
+    receive_parents(state, std::slice::from_ref(&body)).await?;
     let body_hash = key.as_ref().map(|_| json::digest(&body));
     let new = json::read(body)?;
     let (Some(key), Some(body_hash)) = (key, body_hash) else {
@@ -80,6 +81,27 @@ pub async fn accept(state: &AppState, caller: &Caller, body: Value, key: Option<
         Ok(accepted)
     });
     accepted.await.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)))
+}
+
+/// On a cluster, another server may have created the parents of these new tasks a moment ago: waits until the views show
+/// those that the log holds.
+///
+/// # Errors
+/// 503 where the log can't be read.
+pub async fn receive_parents(state: &AppState, bodies: &[Value]) -> Result<(), Problem> {
+    if !state.store.is_shared() {
+        return Ok(());
+    }
+    let parent = |body: &Value| body.get("parent")?.as_str()?.parse().ok();
+    let unknown = |parent: &TaskId| state.read.views().get(*parent).is_none();
+    let parents: HashSet<TaskId> = bodies.iter().filter_map(parent).filter(unknown).collect();
+    let streams = parents.iter().map(|parent| StreamName::task(*parent)).collect();
+    for (parent, past) in parents.iter().zip(state.store.read_pasts(streams).await?) {
+        if !past.is_empty() {
+            state.read.wait_for_revision(*parent, Revision(0)).await;
+        }
+    }
+    Ok(())
 }
 
 /// The new task of a request without keys.
