@@ -1,7 +1,7 @@
 //! The creation of a task: its request is checked, the omitted fields get their defaults, and the task is appended to
 //! the log. `POST /v1/tasks`, `POST /v1/tasks/batch`, `POST /v1/schedules` and [`app`](crate::app) use this module.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
@@ -12,12 +12,12 @@ use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::state::{AppState, IdempotentTask};
-use crate::store::now;
+use crate::store::{StreamName, now};
 use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
 use crate::task::event::{Created, Idempotency};
 use crate::task::limits::{INPUT_MAX, TITLE_MAX, is_line_character, is_name, is_reserved, is_within};
-use crate::task::{Command, Invalid, Rejection, TaskId, Timestamp};
+use crate::task::{Command, Invalid, Rejection, Revision, TaskId, Timestamp};
 use crate::views::Views;
 
 /// The queue of a task whose request names no queue.
@@ -53,6 +53,7 @@ pub(super) struct NewTask {
 /// # Errors
 /// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 if the log can't be written.
 pub async fn accept(state: &AppState, caller: &Caller, body: Value, key: Option<String>) -> Result<Accepted, Problem> {
+    receive_parents(state, std::slice::from_ref(&body)).await?;
     let body_hash = key.as_ref().map(|_| json::digest(&body));
     let new = json::decode(body)?;
     let (Some(key), Some(body_hash)) = (key, body_hash) else {

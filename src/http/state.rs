@@ -95,6 +95,10 @@ impl AppState {
     /// 422 if the position is after the head of the log; 500 or 503 if the log can't be read or written.
     pub async fn mark_seen(&self, caller: &Caller, position: Position) -> Result<(), Problem> {
         self.require_caught_up()?;
+        // Another server may have shown it already.
+        if self.store.is_shared() && !self.read.wait_for_position(position).await && self.store.health().is_err() {
+            return Err(Problem::behind(self.read.failure().is_some()));
+        }
         let command = MarkSeen { position, head: self.store.head().position };
         let execute = ExecuteOn::<Bell> { key: caller.subject.clone(), command, at: now(), meta: caller.meta() };
         if self.registry.execute_on(execute).await?.appended > 0 {

@@ -1,9 +1,12 @@
 //! Servers that share a log show the same tasks.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use serde_json::json;
 
 use super::*;
+use crate::proxy::{Mode, Proxy};
 use crate::support::Server;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,4 +131,26 @@ async fn a_server_that_was_killed_shows_after_its_start_what_others_have_written
     for id in [before, meanwhile] {
         assert_eq!(one.task(&id).await, two.task(&id).await);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_receives_the_log_later_takes_what_a_client_knows_from_another_one() {
+    let cluster = Cluster::start().await;
+    let proxy = Proxy::start(cluster.addr()).await;
+    let [one] = cluster.servers().await;
+    let two = Server::on_cluster::<[&str; 0]>(&url(proxy.addr(), "taskbell"), []);
+    fresh(&two).await;
+    proxy.set(Mode::Delay(Duration::from_millis(300)));
+    let parent = one.submit(&json!({"kind": "a"})).await;
+    let child = two.post("/v1/tasks", &json!({"kind": "b", "parent": parent})).await;
+    assert_eq!((child.status, &child.body["parent"]), (201, &json!(parent)), "{}", child.text);
+    let parent = one.submit(&json!({"kind": "a"})).await;
+    let batch = json!({"items": [{"kind": "b", "parent": parent}]});
+    let batch = two.post("/v1/tasks/batch", &batch).await;
+    assert!(batch.body["items"][0]["id"].is_string(), "{}", batch.text);
+    let unknown = json!({"kind": "b", "parent": taskbell::store::new_id()});
+    two.post("/v1/tasks", &unknown).await.assert_problem(422, "invalid_request");
+    one.submit(&json!({"kind": "a"})).await;
+    let seen = two.post("/v1/bell/seen", &json!({"position": cluster.events()})).await;
+    assert_eq!(seen.status, 204, "{}", seen.text);
 }
