@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 mod cluster;
 mod local;
+mod rebuild;
 mod remote;
 mod timers;
 
@@ -27,14 +28,12 @@ use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::streams::registry::Registry;
 use crate::task::backoff::BackOff;
 use crate::task::event::{Rung, is_system_error};
-use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::{Command, Event, Position, TaskId};
-use crate::views::{Filter, Row, Views};
 
 use super::capacity::Capacity;
 use super::directive::Directive;
 use super::in_flight::InFlight;
-use super::lease_table::{LeaseTable, NewLease};
+use super::lease_table::LeaseTable;
 use super::messages::{AttemptStopped, DrainWorkers, LocalOffer};
 use super::policies::KindPolicies;
 use super::shares::Shares;
@@ -118,71 +117,6 @@ impl Dispatcher {
         match recorded.event {
             LogEvent::Task(_) | LogEvent::Queue(_) => true,
             LogEvent::Bell(_) | LogEvent::Schedule(_) => false,
-        }
-    }
-
-    /// Builds the tables anew from the views: when the actor starts, and when it has missed events because it was too slow.
-    ///
-    /// Leases that are in the table keep their deadlines. Other leases, from before a restart, get fresh ones. The workers of
-    /// attempts that have ended meanwhile get the directive `lost`, which has no effect if the worker itself ended the attempt.
-    fn rebuild(&mut self) {
-        let (snapshot, queues, leases, local) = {
-            let views = self.reader.views();
-            let leases = ended_attempts(&views, self.leases.attempts());
-            (
-                views.snapshot(),
-                views.paused_queues().clone(),
-                leases,
-                ended_attempts(&views, self.in_flight.executing()),
-            )
-        };
-        self.position = snapshot.position();
-        self.in_flight.forget_reservations();
-        {
-            let mut queue = self.capacity.reset_run_queue();
-            queue.pause_all(&queues);
-            for row in snapshot.matching(&Filter::default()) {
-                if self.cluster.as_mut().is_some_and(|cluster| cluster.defer_foreign(row)) {
-                    queue.apply_change_deferred(None, row, None);
-                } else {
-                    queue.apply_change(None, row, None);
-                }
-            }
-        }
-        let now = Instant::now();
-        for (task, attempt) in leases {
-            self.leases.lose(task, attempt, now);
-        }
-        for (task, _) in local {
-            self.send_local_directive(task, Directive::Lost);
-        }
-        self.track_active_attempts(&snapshot);
-        for row in snapshot.matching(&Filter::default()).filter(|row| row.status().is_active()) {
-            self.restore_lease(row, now);
-        }
-    }
-
-    /// Restores the lease of an active attempt outside the process, and sends the directive of its cancel's current rung.
-    fn restore_lease(&mut self, row: &Row, now: Instant) {
-        if let (Some(worker), Some(secret_hash)) = (row.worker(), row.lease_hash())
-            && !worker.starts_with(LOCAL_WORKER_PREFIX)
-        {
-            let ttl = self.policies.lease(row.kind());
-            let deadline = if self.cluster.is_some() { now } else { now + ttl };
-            let grant = NewLease {
-                attempt: row.attempt(),
-                worker: worker.into(),
-                secret_hash: secret_hash.into(),
-                ttl,
-                deadline,
-            };
-            self.leases.grant(row.id(), grant, now);
-        }
-        if let Some(cancel) = row.cancel() {
-            self.send_directive(
-                row.id(),
-                if cancel.rung == Rung::Ask { Directive::Cancel } else { Directive::Interrupt },
-            );
         }
     }
 
@@ -321,14 +255,6 @@ impl Dispatcher {
         self.reset_task_timer(ctx);
         self.reset_lease_timer(ctx);
     }
-}
-
-/// The attempts among these that have ended, as the views show. An attempt that the views don't show yet has not ended.
-fn ended_attempts(views: &Views, attempts: impl IntoIterator<Item = (TaskId, u32)>) -> Vec<(TaskId, u32)> {
-    let is_over =
-        |row: &Row, attempt| row.attempt() > attempt || (row.attempt() == attempt && !row.status().is_active());
-    let attempts = attempts.into_iter();
-    attempts.filter(|(task, attempt)| views.get(*task).is_some_and(|row| is_over(row, *attempt))).collect()
 }
 
 /// A command from the server itself, not from a client or a worker.

@@ -1,0 +1,86 @@
+//! Builds the dispatcher's tables from the views.
+
+use std::time::Instant;
+
+use super::Dispatcher;
+use crate::dispatch::directive::Directive;
+use crate::dispatch::lease_table::NewLease;
+use crate::task::TaskId;
+use crate::task::event::Rung;
+use crate::task::limits::LOCAL_WORKER_PREFIX;
+use crate::views::{Filter, Row, Views};
+
+impl Dispatcher {
+    /// Builds the tables anew from the views: when the actor starts, and when it has missed events because it was too slow.
+    ///
+    /// Leases that are in the table keep their deadlines. Other leases, from before a restart, get fresh ones. The workers of
+    /// attempts that have ended meanwhile get the directive `lost`, which has no effect if the worker itself ended the attempt.
+    pub(super) fn rebuild(&mut self) {
+        let (snapshot, queues, leases, local) = {
+            let views = self.reader.views();
+            let leases = ended_attempts(&views, self.leases.attempts());
+            (
+                views.snapshot(),
+                views.paused_queues().clone(),
+                leases,
+                ended_attempts(&views, self.in_flight.executing()),
+            )
+        };
+        self.position = snapshot.position();
+        self.in_flight.forget_reservations();
+        {
+            let mut queue = self.capacity.reset_run_queue();
+            queue.pause_all(&queues);
+            for row in snapshot.matching(&Filter::default()) {
+                if self.cluster.as_mut().is_some_and(|cluster| cluster.defer_foreign(row)) {
+                    queue.apply_change_deferred(None, row, None);
+                } else {
+                    queue.apply_change(None, row, None);
+                }
+            }
+        }
+        let now = Instant::now();
+        for (task, attempt) in leases {
+            self.leases.lose(task, attempt, now);
+        }
+        for (task, _) in local {
+            self.send_local_directive(task, Directive::Lost);
+        }
+        self.track_active_attempts(&snapshot);
+        for row in snapshot.matching(&Filter::default()).filter(|row| row.status().is_active()) {
+            self.restore_lease(row, now);
+        }
+    }
+
+    /// Restores the lease of an active attempt outside the process, and sends the directive of its cancel's current rung.
+    pub(super) fn restore_lease(&mut self, row: &Row, now: Instant) {
+        if let (Some(worker), Some(secret_hash)) = (row.worker(), row.lease_hash())
+            && !worker.starts_with(LOCAL_WORKER_PREFIX)
+        {
+            let ttl = self.policies.lease(row.kind());
+            let deadline = if self.cluster.is_some() { now } else { now + ttl };
+            let grant = NewLease {
+                attempt: row.attempt(),
+                worker: worker.into(),
+                secret_hash: secret_hash.into(),
+                ttl,
+                deadline,
+            };
+            self.leases.grant(row.id(), grant, now);
+        }
+        if let Some(cancel) = row.cancel() {
+            self.send_directive(
+                row.id(),
+                if cancel.rung == Rung::Ask { Directive::Cancel } else { Directive::Interrupt },
+            );
+        }
+    }
+}
+
+/// The attempts among these that have ended, as the views show. An attempt that the views don't show yet has not ended.
+fn ended_attempts(views: &Views, attempts: impl IntoIterator<Item = (TaskId, u32)>) -> Vec<(TaskId, u32)> {
+    let is_over =
+        |row: &Row, attempt| row.attempt() > attempt || (row.attempt() == attempt && !row.status().is_active());
+    let attempts = attempts.into_iter();
+    attempts.filter(|(task, attempt)| views.get(*task).is_some_and(|row| is_over(row, *attempt))).collect()
+}
