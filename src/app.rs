@@ -10,17 +10,19 @@ use actix::{Actor, Addr};
 use actix_web::web;
 use tokio::task::JoinHandle;
 
-use crate::dispatch::capacity::Capacity;
 use crate::dispatch::messages::DrainWorkers;
 use crate::dispatch::policies::KindPolicies;
+use crate::dispatch::queue_and_offers::QueueAndOffers;
 use crate::http::actor_health::ActorHealth;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
 use crate::http::{self, AppState, Problem, accept};
+use crate::projection::bulk_cancel::BULK_CANCEL;
 use crate::projection::freshness::Freshness;
 use crate::projection::metrics::{Metrics, MetricsRecorder};
-use crate::projection::projector::{Projector, Stop};
+use crate::projection::projector::Projector;
 use crate::projection::reader::{ViewsWriter, split_views};
-use crate::projection::replay::{BULK_CANCEL, Replayer, views_at};
+use crate::projection::replay::{Replayer, views_at};
+use crate::projection::stop::Stop;
 use crate::reactions::scheduler::CreationLock;
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
@@ -171,8 +173,8 @@ impl Taskbell {
         let threads = Threads::start();
         let registry = Registry::start(&store, &threads.shards);
         let settings = Arc::new(options.settings.with_defaults(options.handlers.policies()));
-        if store.is_shared() && settings.shortest_lease() < CLUSTER_LEASE_MIN {
-            return Err(StartError::ShortLease(settings.shortest_lease()));
+        if store.is_shared() && settings.shortest_lease_time() < CLUSTER_LEASE_MIN {
+            return Err(StartError::ShortLease(settings.shortest_lease_time()));
         }
         let metrics = Metrics::new().map_err(|error| StartError::Io("metrics", io::Error::other(error)))?;
         let metrics_recorder = MetricsRecorder::new(metrics.clone(), settings.names().chain([BULK_CANCEL]));
@@ -180,7 +182,7 @@ impl Taskbell {
             store,
             reader,
             registry,
-            capacity: Arc::new(Capacity::new(options.limits)),
+            queue_and_offers: Arc::new(QueueAndOffers::new(options.limits)),
             settings,
             unique_keys: UniqueKeys::default(),
             creation_lock: CreationLock::default(),
@@ -376,7 +378,8 @@ fn app_state(
     projector: Addr<Projector>,
     actor_health: ActorHealth,
 ) -> AppState {
-    let SharedParts { store, reader, registry, capacity, settings, unique_keys, creation_lock, freshness } = parts;
+    let SharedParts { store, reader, registry, queue_and_offers, settings, unique_keys, creation_lock, freshness } =
+        parts;
     AppState {
         registry,
         reader,
@@ -385,7 +388,7 @@ fn app_state(
         progress_recipient: projector.recipient(),
         hub: subscribers.hub.clone(),
         handlers,
-        capacity,
+        queue_and_offers,
         policies: settings,
         allowed_kinds: kinds,
         idempotency_keys: KeyedLock::default(),

@@ -61,7 +61,7 @@
 // The rooms, the lowest first. A room imports only lower rooms; `tests/rooms.rs` checks that.
 //
 //   task        the rules, as pure functions
-//   clock       the wall clock
+//   clock       the wall clock and new ids
 //   store       the log
 //   wire        the log over the gRPC protocol of EventStoreDB
 //   views       the read side: pure folds of the log
@@ -75,19 +75,21 @@
 //   config      the settings of a server process
 //   app         creates all parts and connects them
 //
-// How a request to cancel passes through the rooms:
+// How a request to cancel passes through the rooms. README.md and docs/architecture.md have the same nine steps:
 //
-//   1. http/mod.rs routes the request to `cancel` in http/tasks.rs, which builds the command.
-//   2. streams/registry.rs finds the shard of the task. streams/shard.rs finds the actor of the task, or starts one.
-//   3. streams/actor.rs handles one command at a time. In streams/stream_state.rs, task/decide.rs decides the events,
+//   1. Request: http/mod.rs routes the request through its middleware to `cancel` in http/tasks.rs, which builds the command.
+//   2. Write path: streams/registry.rs finds the shard of the task. streams/shard.rs finds the actor of the task, or starts
+//      one. streams/actor.rs handles one command at a time. In streams/stream_state.rs, task/decide.rs decides the events,
 //      streams/collector.rs appends them to the log, and task/state.rs computes the new state.
-//   4. projection/projector.rs applies the events to the views. The HTTP response is sent when the views show them.
-//   5. push/hub.rs sends frames to each websocket that shows the task or its owner's counts.
-//   6. dispatch/dispatcher/mod.rs sends the worker a directive: a message if the worker is in this process, otherwise the
-//      response to the heartbeat that waits (dispatch/lease_table.rs).
-//   7. The worker's acknowledgement and the end of the attempt are commands on the task too. They begin at step 2.
-//
-// docs/architecture.md describes this in more detail, and other requests.
+//   3. Views: projection/projector.rs applies the events to the views, and sends them to push, dispatch and reactions.
+//   4. Response: the client gets it when the views show the events.
+//   5. Push: push/hub.rs sends frames to each websocket that shows the task or its owner's counts.
+//   6. Directive: dispatch/dispatcher/mod.rs sends the worker a directive: a message if the worker is in this process,
+//      otherwise the response to the heartbeat that waits (dispatch/lease_table.rs).
+//   7. Acknowledgement: the worker's acknowledgement is a command on the task too. It begins at step 2.
+//   8. End: work/worker/drive.rs reports the end of the attempt. This command begins at step 2 as well.
+//   9. Escalation and children: if the worker doesn't stop, dispatch/dispatcher/timers.rs sends the command for the next rung
+//      of the cancel ladder. reactions/cascade.rs requests the cancel of the children. Both begin at step 2.
 //
 // The rooms are public only for the tests and benches of this package. Each room is declared twice, because rustfmt finds a
 // module only if its declaration is not inside a macro.
@@ -141,7 +143,7 @@ mod store;
 #[cfg(all(feature = "server", not(feature = "testing")))]
 mod streams;
 #[cfg(not(feature = "testing"))]
-// Without the server, nothing calls the rules of the tasks.
+// Only the server decides commands, so without it a part of this room is dead code.
 #[cfg_attr(not(feature = "server"), allow(dead_code, unused_imports))]
 mod task;
 #[cfg(all(feature = "server", not(feature = "testing")))]

@@ -81,11 +81,11 @@ impl Fixture {
     }
 
     fn not_written(&mut self, id: TaskId) {
-        self.in_flight.start_not_written(&mut self.queue, id);
+        self.in_flight.requeue_start(&mut self.queue, id);
     }
 
     fn refused(&mut self, id: TaskId) {
-        self.in_flight.start_refused(&mut self.queue, id);
+        self.in_flight.drop_refused_start(&mut self.queue, id);
     }
 
     fn stopped(&mut self, id: TaskId) {

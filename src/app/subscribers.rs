@@ -16,13 +16,13 @@ use actix::dev::channel::channel;
 use actix::{Actor, Addr, Arbiter, Context};
 
 use super::threads::Threads;
-use crate::dispatch::capacity::Capacity;
 use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::policies::KindPolicies;
+use crate::dispatch::queue_and_offers::QueueAndOffers;
 use crate::dispatch::shares::Shares;
 use crate::projection::freshness::Freshness;
-use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
+use crate::projection::stop::Stop;
 use crate::projection::subscribers::Subscriber;
 use crate::push::hub::Hub;
 use crate::push::open_sockets::OpenSockets;
@@ -51,7 +51,7 @@ pub(super) struct SharedParts {
     pub(super) store: EventStore,
     pub(super) reader: ViewsReader,
     pub(super) registry: Registry,
-    pub(super) capacity: Arc<Capacity>,
+    pub(super) queue_and_offers: Arc<QueueAndOffers>,
     pub(super) settings: Arc<KindPolicies>,
     pub(super) unique_keys: UniqueKeys,
     /// The removal of a schedule uses it to wait until no creation of a task runs.
@@ -62,14 +62,15 @@ pub(super) struct SharedParts {
 impl SubscriberActors {
     /// Starts the hub now, and the other actors as soon as the views have caught up.
     pub(super) fn start(parts: SharedParts, threads: &Threads) -> Self {
-        let SharedParts { store, reader, registry, capacity, settings, unique_keys, creation_lock, freshness } = parts;
+        let SharedParts { store, reader, registry, queue_and_offers, settings, unique_keys, creation_lock, freshness } =
+            parts;
         let open_sockets = OpenSockets::default();
         let dispatcher =
-            Dispatcher::new(registry.clone(), reader.clone(), Arc::clone(&capacity), Arc::clone(&settings));
+            Dispatcher::new(registry.clone(), reader.clone(), Arc::clone(&queue_and_offers), Arc::clone(&settings));
         let shares = Shares::default();
         let dispatcher =
             if store.is_shared() { dispatcher.on_cluster(store.clone(), shares.clone()) } else { dispatcher };
-        let hub = Hub::new(reader.clone(), capacity, store.clone(), freshness.clone(), open_sockets.clone());
+        let hub = Hub::new(reader.clone(), queue_and_offers, store.clone(), freshness.clone(), open_sockets.clone());
         let scheduler =
             Scheduler::new(registry.clone(), reader.clone(), unique_keys, creation_lock).with_shares(shares);
         let scheduler = if store.is_shared() { scheduler.on_cluster(store.clone()) } else { scheduler };

@@ -42,7 +42,7 @@ pub struct HeartbeatDirectives {
     /// The directives, each with the index of its lease in the heartbeat.
     pub directives: Vec<(usize, Directive)>,
     /// The time until the first of the leases ends. None if the worker holds none of them.
-    pub left: Option<Duration>,
+    pub time_left: Option<Duration>,
 }
 
 /// One lease.
@@ -52,20 +52,20 @@ struct Lease {
     worker: Arc<str>,
     /// BLAKE3 of the lease's secret, in hexadecimal.
     secret_hash: Box<str>,
-    ttl: Duration,
+    lease_time: Duration,
     /// The strictest directive so far.
     directive: Option<Directive>,
     /// The number of the heartbeat that waits for a directive for this lease, and the index of the lease in that heartbeat.
     waiting: Option<(u64, usize)>,
-    /// On a cluster: until then the lease may be alive because of another server's record.
-    peer_deadline: Option<Instant>,
+    /// On a cluster: the time until which another server's record keeps the lease alive.
+    deadline_by_peer_record: Option<Instant>,
 }
 
 /// A heartbeat that waits for directives.
 struct WaitingHeartbeat {
     /// The leases of the heartbeat that its worker holds, each with its index in the heartbeat.
     held: Vec<(usize, TaskId)>,
-    answer: oneshot::Sender<HeartbeatDirectives>,
+    caller: oneshot::Sender<HeartbeatDirectives>,
 }
 
 /// A new lease.
@@ -73,7 +73,7 @@ pub(super) struct NewLease {
     pub(super) attempt: u32,
     pub(super) worker: Arc<str>,
     pub(super) secret_hash: Box<str>,
-    pub(super) ttl: Duration,
+    pub(super) lease_time: Duration,
     /// When the lease ends if no heartbeat, or on a cluster no record, extends it.
     pub(super) deadline: Instant,
 }
@@ -110,10 +110,10 @@ impl LeaseTable {
         Self { records: Some(Records::default()), ..Self::default() }
     }
 
-    /// Adds a lease. If the table has a lease of this attempt or a later one, nothing changes, except that on a cluster the later
-    /// deadline of the two counts.
-    pub(super) fn grant(&mut self, task: TaskId, grant: NewLease, now: Instant) {
-        let NewLease { attempt, worker, secret_hash, ttl, deadline } = grant;
+    /// Adds a lease. If the table has a lease of a later attempt, nothing changes. If it has a lease of this attempt, nothing changes
+    /// on one server. On a cluster the later deadline of the two counts.
+    pub(super) fn insert(&mut self, task: TaskId, lease: NewLease, now: Instant) {
+        let NewLease { attempt, worker, secret_hash, lease_time, deadline } = lease;
         let known = self.leases.get(&task).map(|lease| lease.attempt).filter(|known| *known >= attempt);
         if self.records.is_some() && known == Some(attempt) {
             self.extend_deadline(task, deadline);
@@ -121,10 +121,12 @@ impl LeaseTable {
         if known.is_some() {
             return;
         }
-        let peer_deadline = self.records.is_some().then_some(now + ttl);
+        let deadline_by_peer_record = self.records.is_some().then_some(now + lease_time);
         self.deadlines.set(task, deadline, ());
-        self.leases
-            .insert(task, Lease { attempt, worker, secret_hash, ttl, directive: None, waiting: None, peer_deadline });
+        self.leases.insert(
+            task,
+            Lease { attempt, worker, secret_hash, lease_time, directive: None, waiting: None, deadline_by_peer_record },
+        );
     }
 
     /// Moves the lease's deadline, but never to an earlier time.
@@ -172,7 +174,7 @@ impl LeaseTable {
         &mut self,
         (worker, renewals): (&str, &[LeaseRenewal]),
         wait: Duration,
-        answer: oneshot::Sender<HeartbeatDirectives>,
+        caller: oneshot::Sender<HeartbeatDirectives>,
         now: Instant,
     ) -> Option<Instant> {
         let (mut directives, mut held, mut shortest) = (Vec::new(), Vec::new(), None::<Duration>);
@@ -185,10 +187,10 @@ impl LeaseTable {
             };
             held.push((index, renewal.task));
             match &mut self.records {
-                None => self.deadlines.set(renewal.task, now + lease.ttl, ()),
+                None => self.deadlines.set(renewal.task, now + lease.lease_time, ()),
                 Some(records) => _ = records.unrecorded.insert(renewal.task, (renewal.attempt, now)),
             }
-            shortest = Some(shortest.map_or(lease.ttl, |shortest| shortest.min(lease.ttl)));
+            shortest = Some(shortest.map_or(lease.lease_time, |shortest| shortest.min(lease.lease_time)));
             directives.extend(
                 lease.directive.filter(|directive| renewal.seen < Some(*directive)).map(|directive| (index, directive)),
             );
@@ -202,7 +204,7 @@ impl LeaseTable {
             wait.min(third_of_shortest)
         };
         let until = now + wait;
-        self.heartbeats.insert(number, WaitingHeartbeat { held: held.clone(), answer });
+        self.heartbeats.insert(number, WaitingHeartbeat { held: held.clone(), caller });
         if !directives.is_empty() || wait.is_zero() {
             self.answer(number, directives, now);
             return None;
@@ -212,8 +214,8 @@ impl LeaseTable {
         Some(until)
     }
 
-    /// The heartbeat waits for directives for these leases. An earlier heartbeat that waits for one of them is answered. So there
-    /// are never more heartbeats that wait than leases.
+    /// Makes the heartbeat wait for directives for these leases. Each lease has at most one heartbeat that waits: if an earlier one
+    /// waits for one of these leases, it is answered now.
     fn add_wait(&mut self, number: u64, held: Vec<(usize, TaskId)>, now: Instant) {
         for (index, task) in held {
             let before = self.leases.get_mut(&task).and_then(|lease| lease.waiting.replace((number, index)));
@@ -225,26 +227,26 @@ impl LeaseTable {
 
     /// Answers a heartbeat, if it still waits.
     fn answer(&mut self, number: u64, directives: Vec<(usize, Directive)>, now: Instant) {
-        let Some(WaitingHeartbeat { held, answer }) = self.heartbeats.remove(&number) else { return };
+        let Some(WaitingHeartbeat { held, caller }) = self.heartbeats.remove(&number) else { return };
         self.waits.remove(number);
         if let Some(records) = &mut self.records {
             records.waiting_for_record.remove(&number);
         }
-        let mut left = None::<Duration>;
+        let mut time_left = None::<Duration>;
         for (_, task) in held {
             let (Some(lease), Some(deadline)) = (self.leases.get_mut(&task), self.deadlines.deadline(&task)) else {
                 continue;
             };
             let remains = deadline.saturating_duration_since(now);
-            left = Some(left.map_or(remains, |left| left.min(remains)));
+            time_left = Some(time_left.map_or(remains, |shortest| shortest.min(remains)));
             lease.waiting = lease.waiting.filter(|(heartbeat, _)| *heartbeat != number);
         }
         // If the client is gone, the answer is dropped. The worker's next heartbeat gets the directives again.
-        let _ = answer.send(HeartbeatDirectives { directives, left });
+        let _ = caller.send(HeartbeatDirectives { directives, time_left });
     }
 
     /// Answers the heartbeats whose wait is over.
-    pub(super) fn end_waits(&mut self, now: Instant) {
+    pub(super) fn end_heartbeat_waits(&mut self, now: Instant) {
         for (number, ()) in self.waits.take_due(now, usize::MAX) {
             let directives = self.lost_directives(number, now);
             self.answer(number, directives, now);
@@ -284,7 +286,7 @@ impl LeaseTable {
     /// Gives every lease a fresh deadline, because this process was suspended and could not receive heartbeats.
     pub(super) fn renew_all(&mut self, now: Instant) {
         for (task, lease) in &self.leases {
-            self.deadlines.set(*task, now + lease.ttl, ());
+            self.deadlines.set(*task, now + lease.lease_time, ());
         }
     }
 

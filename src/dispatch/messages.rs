@@ -53,7 +53,7 @@ pub struct AttemptStopped {
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub struct LocalOffer {
-    /// The worker's name, `local/<server>/<boot>`.
+    /// The worker's name, `local/<host>/<id>`; the id is new for each process.
     pub worker: String,
     /// The kinds that the worker has handlers for.
     pub kinds: Vec<String>,
@@ -78,9 +78,9 @@ pub struct TakeLeases {
     /// How long the request waits if no task can be started. After that it gets an empty answer.
     pub wait: Duration,
     /// Returns whether the client has closed its connection.
-    pub is_closed: Box<dyn Fn() -> bool + Send>,
-    /// The sender of the answer. If the receiver was dropped, the leases are released.
-    pub answer: oneshot::Sender<GrantedLeases>,
+    pub is_client_gone: Box<dyn Fn() -> bool + Send>,
+    /// The channel to the caller, which waits for the leases. If the receiver was dropped, the leases are released.
+    pub caller: oneshot::Sender<GrantedLeases>,
 }
 
 /// The answer to [`TakeLeases`].
@@ -104,8 +104,8 @@ pub struct GrantedLease {
     pub secret: String,
     /// The task as it was requested.
     pub created: Arc<Created>,
-    /// The time until the lease expires without a heartbeat.
-    pub left: Duration,
+    /// The time until the lease expires if no heartbeat arrives.
+    pub time_left: Duration,
 }
 
 /// The delivery of leases to a worker. If it is dropped before the leases have arrived, they are released.
@@ -155,8 +155,8 @@ pub struct Heartbeat {
     pub leases: Vec<LeaseRenewal>,
     /// How long the request waits for a directive.
     pub wait: Duration,
-    /// The sender of the answer.
-    pub answer: oneshot::Sender<HeartbeatDirectives>,
+    /// The channel to the caller, which waits for the answer.
+    pub caller: oneshot::Sender<HeartbeatDirectives>,
 }
 
 /// To the dispatcher: this server is about to stop. All requests that wait are answered now, and no more leases are granted.

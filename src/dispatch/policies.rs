@@ -11,9 +11,9 @@ pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
 /// The settings for one kind. A field that is none has the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KindPolicy {
-    /// The lease time: a lease expires if it is not renewed for this long.
+    /// The lease time (a duration): a lease expires if it is not renewed for this long.
     pub lease: Option<Duration>,
-    /// The cancel ladder.
+    /// The cancel ladder: how long each rung of a cancel lasts.
     pub cancel: Option<CancelPolicy>,
     /// The maximum number of attempts of a run, if the request names none.
     pub max_attempts: Option<u32>,
@@ -40,13 +40,13 @@ impl KindPolicies {
 
     /// The lease time of this kind.
     #[must_use]
-    pub fn lease(&self, kind: &str) -> Duration {
+    pub fn lease_time(&self, kind: &str) -> Duration {
         self.of(kind).and_then(|kind| kind.lease).unwrap_or(LEASE_DEFAULT)
     }
 
     /// The shortest lease time of all kinds.
     #[must_use]
-    pub fn shortest_lease(&self) -> Duration {
+    pub fn shortest_lease_time(&self) -> Duration {
         self.0
             .values()
             .filter_map(|kind| kind.lease)
@@ -70,7 +70,7 @@ impl KindPolicies {
 
     /// The cancel ladder of this kind.
     #[must_use]
-    pub fn cancel(&self, kind: &str) -> CancelPolicy {
+    pub fn cancel_ladder(&self, kind: &str) -> CancelPolicy {
         self.of(kind).and_then(|kind| kind.cancel).unwrap_or_default()
     }
 }

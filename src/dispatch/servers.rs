@@ -32,13 +32,13 @@ pub const EXPIRY_MARGIN: Duration = Duration::from_secs(10);
 const INTERVAL_MAX: Duration = Duration::from_secs(5);
 /// The maximum number of own records that were sent and not received yet.
 const SENT_RECORDS_MAX: usize = 64;
-/// A server counts as alive if its last record is at most this many of its intervals old.
+/// A server counts as alive for this number of its intervals after its last record.
 const LIVE_INTERVALS: u32 = 3;
 
-/// The interval between two records of a server, if `shortest_lease` is the shortest lease time of all kinds.
+/// The interval between two records of a server, if `shortest_lease_time` is the shortest lease time of all kinds.
 #[must_use]
-pub fn record_interval(shortest_lease: Duration) -> Duration {
-    (shortest_lease / 3).min(INTERVAL_MAX)
+pub fn record_interval(shortest_lease_time: Duration) -> Duration {
+    (shortest_lease_time / 3).min(INTERVAL_MAX)
 }
 
 /// The content of a server's record. Fields that this version doesn't know are ignored.
@@ -71,9 +71,9 @@ struct Peer {
 #[derive(Clone, Copy, Debug)]
 struct RunningAttempt {
     attempt: u32,
-    lease: Duration,
-    /// When the last record that names the attempt was received, or the attempt's start.
-    last_named: Instant,
+    lease_time: Duration,
+    /// When the last record that names the attempt was received. Before the first such record: when its start was received.
+    last_named_at: Instant,
 }
 
 /// The id of a live server, and the kinds that its workers execute; none if a worker executes all kinds.
@@ -87,9 +87,10 @@ pub struct ServerTable {
     running: HashMap<TaskId, RunningAttempt>,
     /// The own records that were sent and not received yet: the id of the event, and when the record was begun.
     sent_records: VecDeque<(Uuid, Instant)>,
-    /// All records that were written before this time have been received. None while the subscription is interrupted, and before
+    /// All records that were written before this time have been received: it is the beginning of the newest own record that was
+    /// received. None while the subscription is interrupted, and before
     /// the first own record was received.
-    received_until: Option<Instant>,
+    complete_until: Option<Instant>,
 }
 
 impl ServerTable {
@@ -101,15 +102,15 @@ impl ServerTable {
             peers: HashMap::new(),
             running: HashMap::new(),
             sent_records: VecDeque::new(),
-            received_until: None,
+            complete_until: None,
         }
     }
 
     /// An attempt runs. If it is not in the table, its start counts as a record that names it.
-    pub fn attempt_started(&mut self, (task, attempt): AttemptId, lease: Duration, now: Instant) {
-        let running = self.running.entry(task).or_insert(RunningAttempt { attempt, lease, last_named: now });
+    pub fn attempt_started(&mut self, (task, attempt): AttemptId, lease_time: Duration, now: Instant) {
+        let running = self.running.entry(task).or_insert(RunningAttempt { attempt, lease_time, last_named_at: now });
         if running.attempt < attempt {
-            *running = RunningAttempt { attempt, lease, last_named: now };
+            *running = RunningAttempt { attempt, lease_time, last_named_at: now };
         }
     }
 
@@ -125,8 +126,7 @@ impl ServerTable {
         self.running.retain(|task, running| active.contains(&(*task, running.attempt)));
     }
 
-    /// An own record with this id is about to be sent. `begun` must not be later than the time at which its attempts were
-    /// collected.
+    /// An own record with this id is about to be sent. As `begun`, pass the time before its attempts were collected.
     pub fn record_sent(&mut self, id: Uuid, begun: Instant) {
         self.sent_records.push_back((id, begun));
         if self.sent_records.len() > SENT_RECORDS_MAX {
@@ -136,28 +136,28 @@ impl ServerTable {
 
     /// A subscription to the records has begun. Earlier records may have been missed, so the time of all attempts counts from now.
     pub fn subscription_began(&mut self, now: Instant) {
-        self.received_until = None;
+        self.complete_until = None;
         for running in self.running.values_mut() {
-            running.last_named = now;
+            running.last_named_at = now;
         }
     }
 
     /// The subscription has ended.
     pub const fn subscription_ended(&mut self) {
-        self.received_until = None;
+        self.complete_until = None;
     }
 
     /// A record of this server or of another one was received. `id` is the id of its event.
     pub fn record_received(&mut self, server: Uuid, id: Uuid, record: &ServerRecord, now: Instant) {
         for (task, attempt) in &record.attempts {
             if let Some(running) = self.running.get_mut(task).filter(|running| running.attempt == *attempt) {
-                running.last_named = now;
+                running.last_named_at = now;
             }
         }
         if server == self.own_id {
             if let Some(index) = self.sent_records.iter().position(|(sent, _)| *sent == id) {
                 let (_, begun) = self.sent_records.drain(..=index).next_back().unwrap_or((id, now));
-                self.received_until = self.received_until.max(Some(begun));
+                self.complete_until = self.complete_until.max(Some(begun));
             }
             return;
         }
@@ -168,13 +168,14 @@ impl ServerTable {
     /// The attempts that no record has named for too long. Their time counts from now again, because the command that ends an
     /// attempt may be refused.
     pub fn take_expired(&mut self, now: Instant) -> Vec<AttemptId> {
-        let Some(received_until) = self.received_until else { return Vec::new() };
+        let Some(complete_until) = self.complete_until else { return Vec::new() };
         let expired = self.running.iter_mut().filter(|(_, running)| {
-            received_until.saturating_duration_since(running.last_named) >= running.lease.saturating_add(EXPIRY_MARGIN)
+            complete_until.saturating_duration_since(running.last_named_at)
+                >= running.lease_time.saturating_add(EXPIRY_MARGIN)
         });
         expired
             .map(|(task, running)| {
-                running.last_named = now;
+                running.last_named_at = now;
                 (*task, running.attempt)
             })
             .collect()

@@ -2,7 +2,7 @@
 //!
 //! Every server sees all work. If several servers try to do the same, the log accepts the append of one of them. To make this
 //! rare, each piece of work belongs to the share of one live server, which is chosen by rendezvous hashing. A server does the
-//! work of its own share at once, and other work after a delay, if its server has not done it by then. Servers may disagree for
+//! work of its own share at once. It does the work of another share after a delay, if the server of that share has not done it. Servers may disagree for
 //! a moment about which servers are alive. Then some work is tried twice, or done late.
 
 use std::collections::HashSet;
@@ -32,7 +32,7 @@ impl Shares {
 
     /// Whether the item is in this server's share, among all live servers.
     #[must_use]
-    pub fn is_own(&self, item: Uuid) -> bool {
+    pub fn is_in_own_share(&self, item: Uuid) -> bool {
         let servers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let own = score(servers.own, item);
         servers.others.iter().all(|(other, _)| score(*other, item) <= own)
@@ -41,7 +41,7 @@ impl Shares {
     /// Whether the task is in this server's share, among the live servers whose workers execute its kind. If no other server has
     /// such a worker, the task is in this server's share.
     #[must_use]
-    pub fn is_own_task(&self, task: Uuid, kind: &str) -> bool {
+    pub fn is_task_in_own_share(&self, task: Uuid, kind: &str) -> bool {
         let servers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let takes = |kinds: &Option<HashSet<String>>| kinds.as_ref().is_none_or(|kinds| kinds.contains(kind));
         let others = servers.others.iter().filter(|(_, kinds)| takes(kinds));
@@ -80,7 +80,7 @@ mod tests {
     }
 
     fn owners(shares: &[Shares], item: Uuid) -> Vec<usize> {
-        (0..shares.len()).filter(|index| shares[*index].is_own(item)).collect()
+        (0..shares.len()).filter(|index| shares[*index].is_in_own_share(item)).collect()
     }
 
     #[test]
@@ -111,17 +111,17 @@ mod tests {
         one.set((server(1), only_mail.clone()), vec![(server(2), None)]);
         two.set((server(2), None), vec![(server(1), only_mail)]);
         for task in (0..100).map(Uuid::from_u128) {
-            assert!(two.is_own_task(task, "print") && !one.is_own_task(task, "print"));
-            assert_ne!(one.is_own_task(task, "mail"), two.is_own_task(task, "mail"));
+            assert!(two.is_task_in_own_share(task, "print") && !one.is_task_in_own_share(task, "print"));
+            assert_ne!(one.is_task_in_own_share(task, "mail"), two.is_task_in_own_share(task, "mail"));
         }
     }
 
     #[test]
     fn without_other_servers_everything_is_in_the_own_share() {
         let alone = Shares::default();
-        assert!(alone.is_own(server(9)) && alone.is_own_task(server(9), "mail"));
+        assert!(alone.is_in_own_share(server(9)) && alone.is_task_in_own_share(server(9), "mail"));
         let idle = Shares::default();
         idle.set((server(1), Some(HashSet::new())), vec![(server(2), Some(HashSet::new()))]);
-        assert!(idle.is_own_task(server(9), "mail"), "no server has a worker for it");
+        assert!(idle.is_task_in_own_share(server(9), "mail"), "no server has a worker for it");
     }
 }

@@ -123,7 +123,16 @@ async fn known_task(
 
 async fn create_task(state: &AppState, caller: &Caller, created: Created) -> Result<Accepted, Problem> {
     let id = state.registry.new_task_id();
-    Ok(create::create(&state.registry, &state.reader, &state.unique_keys, created, id, now(), caller.meta()).await?)
+    Ok(create::create_unless_key_held(
+        &state.registry,
+        &state.reader,
+        &state.unique_keys,
+        created,
+        id,
+        now(),
+        caller.meta(),
+    )
+    .await?)
 }
 
 /// On a cluster, waits until the views show the parents of these new tasks that the log holds. Another server may have created

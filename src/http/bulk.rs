@@ -17,7 +17,7 @@ use super::plumbing::query::Fields;
 use super::plumbing::request::check_reason;
 use super::plumbing::response::respond_at;
 use super::task_page::{TaskPage, page_after};
-use crate::projection::replay::{BULK_CANCEL, cancellable};
+use crate::projection::bulk_cancel::{BULK_CANCEL, bulk_cancel_targets};
 use crate::task::event::Created;
 use crate::task::{Command, Position};
 use crate::work::BulkCancelInput;
@@ -68,7 +68,7 @@ pub async fn cancel(
     let snapshot = state.reader.views().snapshot();
     let position = snapshot.position();
     let counted_filter = filter.clone();
-    let count = web::block(move || cancellable(&snapshot, &counted_filter).count() as u64).await;
+    let count = web::block(move || bulk_cancel_targets(&snapshot, &counted_filter).count() as u64).await;
     let matched = count.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
     if body.dry_run {
         return respond_at(StatusCode::ACCEPTED, position, &BulkCancelResponse { matched, task: None, position });

@@ -13,7 +13,7 @@ use super::plumbing::query::Fields;
 use super::plumbing::request::read_reason;
 use super::plumbing::response::{respond_at, wait_for_min_position};
 use crate::store::{StreamName, now};
-use crate::streams::ExecuteOn;
+use crate::streams::ExecuteOnStream;
 use crate::task::limits::{is_name, is_reserved};
 use crate::task::queue::{Queue, QueueCommand};
 use crate::task::{Position, Revision, Timestamp};
@@ -111,8 +111,8 @@ async fn execute(
         return Err(Problem::invalid_field("", "queues that begin with `taskbell.` are this server's own"));
     }
     let command = command(read_reason(request, payload).await?);
-    let execute = ExecuteOn::<Queue> { key: name.to_owned(), command, at: now(), meta: caller.meta() };
-    state.registry.execute_on(execute).await?;
+    let execute = ExecuteOnStream::<Queue> { key: name.to_owned(), command, at: now(), meta: caller.meta() };
+    state.registry.execute_on_stream(execute).await?;
     let folded = wait_or_fold(state, &StreamName::queue(name)).await?;
     let views = state.reader.views();
     let pause = folded.as_ref().unwrap_or(&views).paused_queues().get(name);

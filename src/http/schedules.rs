@@ -18,7 +18,7 @@ use super::plumbing::query::Fields;
 use super::plumbing::request::{id_in_path, read_reason};
 use super::plumbing::response::{respond_at, wait_for_min_position};
 use crate::store::{StreamName, new_id, now};
-use crate::streams::ExecuteOn;
+use crate::streams::ExecuteOnStream;
 use crate::task::calendar::Calendar;
 use crate::task::event::Created;
 use crate::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, Template};
@@ -111,8 +111,8 @@ pub async fn create(
     let created = ScheduleCreated { cron, time_zone, missed: new.missed.unwrap_or_default(), task };
     let id = new_id();
     let command = ScheduleCommand::Create(Box::new(created));
-    let execute = ExecuteOn::<Schedule> { key: id, command, at: now(), meta: caller.meta() };
-    state.registry.execute_on(execute).await?;
+    let execute = ExecuteOnStream::<Schedule> { key: id, command, at: now(), meta: caller.meta() };
+    state.registry.execute_on_stream(execute).await?;
     state.reader.wait_for_position(state.store.head().position).await;
     // The response is computed from the schedule's first event. The views may not show the schedule yet, or not any more
     // because another caller has removed it since.
@@ -241,8 +241,8 @@ pub async fn remove(
         return Err(Problem::not_found());
     }
     let command = ScheduleCommand::Remove { reason };
-    let execute = ExecuteOn::<Schedule> { key: id, command, at: now(), meta: caller.meta() };
-    if state.registry.execute_on(execute).await?.appended == 0 {
+    let execute = ExecuteOnStream::<Schedule> { key: id, command, at: now(), meta: caller.meta() };
+    if state.registry.execute_on_stream(execute).await?.appended == 0 {
         return Err(Problem::not_found());
     }
     state.reader.wait_for_position(state.store.head().position).await;

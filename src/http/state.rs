@@ -8,9 +8,9 @@ use actix::{Addr, Recipient};
 use super::actor_health::ActorHealth;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
-use crate::dispatch::capacity::Capacity;
 use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::policies::KindPolicies;
+use crate::dispatch::queue_and_offers::QueueAndOffers;
 use crate::projection::freshness::Freshness;
 use crate::projection::metrics::Metrics;
 use crate::projection::projector::ReportProgress;
@@ -18,7 +18,7 @@ use crate::projection::reader::ViewsReader;
 use crate::push::hub::Hub;
 use crate::reactions::scheduler::CreationLock;
 use crate::store::{EventStore, now};
-use crate::streams::ExecuteOn;
+use crate::streams::ExecuteOnStream;
 use crate::streams::create::UniqueKeys;
 use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
@@ -48,7 +48,7 @@ pub struct AppState {
     /// The task handlers of this process.
     pub handlers: Handlers,
     /// Computes what a queued task waits for.
-    pub capacity: Arc<Capacity>,
+    pub queue_and_offers: Arc<QueueAndOffers>,
     /// The settings of each kind of task.
     pub policies: Arc<KindPolicies>,
     /// The kinds that clients may submit. `None` allows every kind.
@@ -72,7 +72,7 @@ impl AppState {
     #[must_use]
     pub fn cancel_policy(&self, id: TaskId) -> CancelPolicy {
         let views = self.reader.views();
-        views.get(id).map(|row| self.policies.cancel(row.kind())).unwrap_or_default()
+        views.get(id).map(|row| self.policies.cancel_ladder(row.kind())).unwrap_or_default()
     }
 
     /// Refuses a request if the views have not caught up with the log since this process started. Such views may lack events
@@ -100,8 +100,8 @@ impl AppState {
             return Err(Problem::behind(self.reader.failure().is_some()));
         }
         let command = MarkSeen { position, head: self.store.head().position };
-        let execute = ExecuteOn::<Bell> { key: caller.subject.clone(), command, at: now(), meta: caller.meta() };
-        if self.registry.execute_on(execute).await?.appended > 0 {
+        let execute = ExecuteOnStream::<Bell> { key: caller.subject.clone(), command, at: now(), meta: caller.meta() };
+        if self.registry.execute_on_stream(execute).await?.appended > 0 {
             let head = self.store.head().position;
             self.reader.wait_for_position(head).await;
         }

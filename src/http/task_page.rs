@@ -50,7 +50,7 @@ pub fn respond_with_page(status: StatusCode, page: &TaskPage) -> Result<HttpResp
 /// Makes the JSON document of a row, for lists and for single tasks.
 #[must_use]
 pub fn task_doc(state: &AppState, views: &Views, row: &Row) -> TaskDoc {
-    row.doc(state.capacity.waiting_for(row), views.live_progress(row.id()))
+    row.doc(state.queue_and_offers.waiting_for(row), views.live_progress(row.id()))
 }
 
 /// Returns the task's page after a command, when the views show the command's events. If the views don't show them in time,

@@ -179,6 +179,6 @@ pub async fn retry(
     let id = id_in_path(&request)?;
     let reason = read_reason(&request, payload).await?;
     let command = caller.command(id, Command::Retry { reason });
-    let receipt = create::retry(&state.registry, &state.reader, &state.unique_keys, command).await?;
+    let receipt = create::retry_unless_key_held(&state.registry, &state.reader, &state.unique_keys, command).await?;
     respond_with_page(StatusCode::ACCEPTED, &page_after(&state, id, &receipt).await?)
 }

@@ -3,10 +3,10 @@
 //! If only this process writes the log, the views are rebuilt from the whole log before the server starts, and later they
 //! show every append at once. On a cluster, this server may not have received the last events of the log:
 //!
-//! - **At the start**, the views are empty or out of date until this server has received all events for the first time. No
-//!   actor may act on such views: a task that they show as running may have ended long ago.
+//! - **At the start**, the views are empty or out of date until this server has received all events for the first time. A task
+//!   that they show as running may have ended long ago. So the dispatcher, the cascade and the scheduler start only after that.
 //! - **Later**, while the cluster can't be reached, the views are stale: they lack the events since the connection was lost.
-//!   The actors go on. Their writes fail, or the log refuses a write whose expected revision is out of date.
+//!   These actors go on then. Their writes fail, or the log refuses a write whose expected revision is out of date.
 
 use std::time::Duration;
 

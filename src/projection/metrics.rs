@@ -18,9 +18,9 @@ use crate::task::event::{Completed, Event, Outcome, SYSTEM_ERROR_CODES, TaskErro
 use crate::task::{Position, Status, TaskId, Timestamp};
 use crate::views::{Row, TaskChange};
 
-/// How many kinds have a label of their own.
+/// The maximum number of kinds that have a label of their own.
 const KINDS_MAX: usize = 200;
-/// How many pairs of a kind and a queue have labels of their own.
+/// The maximum number of pairs of a kind and a queue that have labels of their own.
 const PAIRS_MAX: usize = 500;
 /// The label of all other names.
 const OTHER: &str = "other";
@@ -61,7 +61,7 @@ impl Metrics {
         registry.register(Box::new(tasks.clone()))?;
         Ok(Self {
             tasks,
-            log_up: gauge("taskbell_log_up", "1 while the log takes writes and its events arrive here, else 0.")?,
+            log_up: gauge("taskbell_log_up", "1 while this server can write the log and receives its events, else 0.")?,
             log_position: gauge("taskbell_log_position", "Position of the last durable event of the log.")?,
             views_position: gauge("taskbell_views_position", "Position of the last event that the views show.")?,
             events: counter("taskbell_events_total", "Events recorded since the process began.", &["type"])?,
@@ -72,12 +72,12 @@ impl Metrics {
             )?,
             attempts_ended: counter(
                 "taskbell_attempts_ended_total",
-                "Attempts that ended since the process began; `end` is how, `revoked` by the last rung of a cancel.",
+                "Attempts that ended since the process began. The label `end` says how; `revoked` means by the last rung of the cancel ladder.",
                 &["kind", "end"],
             )?,
             cancel_acknowledged_seconds: histogram(
                 "taskbell_cancel_acknowledged_seconds",
-                "From the request to cancel a running task to the first word of its worker.",
+                "From the request to cancel a running task to its worker's first acknowledgement.",
                 &["kind"],
             )?,
             cancel_stopped_seconds: histogram(
@@ -87,7 +87,7 @@ impl Metrics {
             )?,
             wait_seconds: histogram(
                 "taskbell_wait_seconds",
-                "From when a task was ready to the start of an attempt; after a release, from there.",
+                "From when a task became ready (or was released) to the start of an attempt.",
                 &["kind", "queue"],
             )?,
             run_seconds: histogram(
@@ -153,14 +153,14 @@ fn gauge_value(number: u64) -> i64 {
 
 /// The names that have labels of their own.
 #[derive(Debug, Default)]
-struct Labels {
+struct MetricLabels {
     /// The kinds, and for each kind the queues.
     kinds: HashMap<Box<str>, HashSet<Box<str>>>,
-    /// How many pairs of a kind and a queue there are.
+    /// The number of pairs of a kind and a queue.
     pairs: usize,
 }
 
-impl Labels {
+impl MetricLabels {
     /// The label of this kind. A new kind gets a label of its own, or [`OTHER`] if there are too many.
     fn kind<'a>(&mut self, kind: &'a str) -> &'a str {
         if self.kinds.contains_key(kind) {
@@ -193,7 +193,7 @@ impl Labels {
 /// may miss batches, and the counters could not be rebuilt from the views.
 pub struct MetricsRecorder {
     metrics: Metrics,
-    labels: Labels,
+    labels: MetricLabels,
     /// Since when a queued task is ready, if the task's row doesn't contain this.
     ready_since: HashMap<TaskId, Timestamp>,
 }
@@ -202,7 +202,7 @@ impl MetricsRecorder {
     /// A recorder that gives each of `kinds` a label of its own, even if clients name many other kinds.
     #[must_use]
     pub fn new<'a>(metrics: Metrics, kinds: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut labels = Labels::default();
+        let mut labels = MetricLabels::default();
         for kind in kinds {
             labels.kind(kind);
         }
@@ -244,8 +244,8 @@ impl MetricsRecorder {
     }
 
     fn measure_wait(&mut self, at: Timestamp, before: Option<&Row>, after: &Row) {
-        // If the only earlier events are `Created` and `Queued`, the row contains since when the task is ready. A task that
-        // became ready in another way before this process began is not measured.
+        // Before the first attempt, `run_at` or `created_at` in the row says since when the task is ready. A task that became
+        // ready in another way before this process began is not measured.
         let first_start = before.filter(|row| row.attempt() == 0 && row.revision().0 <= 1);
         let ready_since = self.ready_since.remove(&after.id());
         let ready_since =
@@ -298,7 +298,7 @@ impl MetricsRecorder {
     pub fn apply(&mut self, events: &[Arc<Recorded>], changes: &[TaskChange]) {
         let mut changes = changes.iter().peekable();
         for recorded in events {
-            // Some events change no task. The change of the others has the position of the event.
+            // Some events change no task. Every other event has one change, with the same position.
             let change = changes.next_if(|change| change.after.position() == recorded.position);
             if let (LogEvent::Task(event), Some(TaskChange { before, after })) = (&recorded.event, change) {
                 self.record(event, recorded.time, before.as_ref(), after);

@@ -2,11 +2,14 @@
 //!
 //! Reading order: [`reader`] (access to the views), [`projector`] (the only writer of the views), [`subscribers`] (the actors
 //! that receive the applied events), [`freshness`] (whether the views show the whole log), [`replay`] (the views at an earlier
-//! position), [`metrics`] (metrics for Prometheus, computed from the same events).
+//! position), [`bulk_cancel`] (which tasks a bulk cancel cancels), [`metrics`] (metrics for Prometheus, computed from the same
+//! events), [`stop`] (the message that stops an actor).
 
+pub mod bulk_cancel;
 pub mod freshness;
 pub mod metrics;
 pub mod projector;
 pub mod reader;
 pub mod replay;
+pub mod stop;
 pub mod subscribers;

@@ -18,7 +18,7 @@ use super::subscribers::{AppliedBatch, Subscriber};
 
 /// The pause after a failed read of the log.
 const READ_PAUSE: Duration = Duration::from_secs(1);
-/// How many progress reports may wait in the projector's mailbox.
+/// The maximum number of progress reports that wait in the projector's mailbox.
 const MAILBOX_CAPACITY: usize = 4096;
 /// The time between two checks whether a subscriber that has missed events can be informed.
 const MISSED_CHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -33,11 +33,6 @@ pub struct ProgressShown {
     /// The task.
     pub row: Row,
 }
-
-/// To an actor: stop, because the process or the `Taskbell` ends.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
-pub struct Stop;
 
 /// From a worker to the projector: a progress report. The views show it while the attempt runs. It is not in the log.
 #[derive(Clone, Debug, Message)]
@@ -75,7 +70,8 @@ impl Projector {
         Self { store, views, subscribers, hub, metrics, has_planned_check: false }
     }
 
-    /// Applies the batch under the lock of the views, then sends it to the subscribers, and then publishes the new position.
+    /// Applies the batch under the lock of the views, then updates the metrics, sends the batch to the
+    /// subscribers, and moves the watermark, in this order.
     fn apply(&mut self, events: Vec<Arc<Recorded>>, ctx: &mut Context<Self>) {
         let (mut changes, mut owners) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
         let position = {
@@ -95,7 +91,7 @@ impl Projector {
         }
         // A write is acknowledged only after this, and the batch is in the subscribers' mailboxes already. So if a client
         // creates a task and a worker then requests a lease, the dispatcher knows the task before the request arrives.
-        self.views.publish(position);
+        self.views.set_watermark(position);
         self.inform_subscribers_that_missed(ctx);
     }
 

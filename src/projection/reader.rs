@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::streams::create::CommittedViews;
+use crate::streams::create::ViewsAccess;
 use crate::task::{Position, Revision, TaskId};
 use crate::views::Views;
 
-/// How long a request waits at most until the views show a position or a revision.
+/// The maximum time that a request waits until the views show a position or a revision.
 pub const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Read access to the views. Clones read the same views.
@@ -45,8 +45,9 @@ impl ViewsWriter {
         self.views.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves the watermark to `position`, and so wakes the requests that wait. To be called after the write lock is released.
-    pub fn publish(&self, position: Position) {
+    /// Moves the watermark to `position`. This wakes the requests that wait for it. Call this after the write lock is released and
+    /// the subscribers have got the events.
+    pub fn set_watermark(&self, position: Position) {
         self.watermark.send_replace(position);
     }
 
@@ -108,7 +109,7 @@ impl ViewsReader {
     }
 }
 
-impl CommittedViews for ViewsReader {
+impl ViewsAccess for ViewsReader {
     fn with_views<T>(&self, read: impl FnOnce(&Views) -> T) -> T {
         read(&self.views())
     }

@@ -6,23 +6,18 @@ use actix::{Actor, Context, Handler, Message, ResponseFuture};
 
 use crate::store::{EventStore, ReadError};
 use crate::task::{Position, TaskId};
-use crate::views::{Filter, Row, Snapshot, Views};
+use crate::views::{Filter, Views};
 
-/// The kind of the task that cancels all tasks that match a filter. It cancels no tasks of this kind.
-pub const BULK_CANCEL: &str = "taskbell.bulk-cancel";
-/// How many events are read at once.
+use super::bulk_cancel::bulk_cancel_targets;
+
+/// The maximum number of events in one read.
 const READ_BATCH: usize = 10_000;
-
-/// The tasks that a bulk cancel with this filter cancels, in the order of their creation.
-pub fn cancellable<'a>(snapshot: &'a Snapshot, filter: &'a Filter) -> impl Iterator<Item = &'a Row> {
-    snapshot.matching(filter).filter(|row| !row.status().is_final() && row.kind() != BULK_CANCEL)
-}
 
 /// Request to the replayer: the tasks that a bulk cancel has to cancel, with their kinds. These are the tasks that matched
 /// `filter` when `position` was the last position of the log.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<Vec<(TaskId, Arc<str>)>, ReadError>")]
-pub struct CancellableAt {
+pub struct BulkCancelTargetsAt {
     /// The filter of the bulk cancel.
     pub filter: Filter,
     /// The position of the log.
@@ -46,14 +41,14 @@ impl Actor for Replayer {
     type Context = Context<Self>;
 }
 
-impl Handler<CancellableAt> for Replayer {
+impl Handler<BulkCancelTargetsAt> for Replayer {
     type Result = ResponseFuture<Result<Vec<(TaskId, Arc<str>)>, ReadError>>;
 
-    fn handle(&mut self, request: CancellableAt, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, request: BulkCancelTargetsAt, _: &mut Context<Self>) -> Self::Result {
         let store = self.store.clone();
         Box::pin(async move {
             let snapshot = views_at(&store, request.position).await?.snapshot();
-            Ok(cancellable(&snapshot, &request.filter).map(|row| (row.id(), row.kind().into())).collect())
+            Ok(bulk_cancel_targets(&snapshot, &request.filter).map(|row| (row.id(), row.kind().into())).collect())
         })
     }
 }
@@ -65,8 +60,8 @@ impl Handler<CancellableAt> for Replayer {
 pub async fn views_at(store: &EventStore, position: Position) -> Result<Views, ReadError> {
     let mut views = Views::default();
     while views.position() < position {
-        let left = usize::try_from(position.0 - views.position().0).unwrap_or(READ_BATCH).min(READ_BATCH);
-        let batch = store.read_all(views.position(), left).await?;
+        let count = usize::try_from(position.0 - views.position().0).unwrap_or(READ_BATCH).min(READ_BATCH);
+        let batch = store.read_all(views.position(), count).await?;
         if batch.is_empty() {
             return Err(ReadError::Unavailable(format!("the log does not reach position {position} yet")));
         }

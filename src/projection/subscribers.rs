@@ -7,8 +7,8 @@
 //! - **When a batch would exceed the bound**, the projector doesn't send it, nor any later batch, until the subscriber has
 //!   handled its backlog.
 //! - **After that**, the projector sends one [`Update::Missed`]. The subscriber must rebuild its state from the views or the
-//!   log, which contain the events that were not sent. Then it gets batches again. The views may have contained such a batch
-//!   when the subscriber rebuilt its state. The subscriber recognises that by the positions of the events.
+//!   log, which contain the events that were not sent. Then it gets batches again. A batch that arrives after `Missed`
+//!   may already be part of the rebuilt state. The subscriber compares positions and skips its events.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use actix::{Message, Recipient};
 use crate::store::Recorded;
 use crate::views::TaskChange;
 
-/// How many events may wait for a subscriber. They take about 100 MB. In measurements the highest load produced this number of
+/// The maximum number of events that wait for a subscriber. If none waits, one larger batch is sent. The events take about 100 MB. In measurements the highest load produced this number of
 /// events in half a second.
 pub const BACKLOG_MAX: usize = 100_000;
 
@@ -50,9 +50,9 @@ pub struct Committed {
 /// A part of a subscriber's backlog. Its drop subtracts the events from the backlog.
 #[derive(Debug)]
 struct BacklogPart {
-    /// How many events are in the whole backlog.
+    /// The number of events in the whole backlog.
     backlog: Arc<AtomicUsize>,
-    /// How many events are in this part.
+    /// The number of events in this part.
     events: usize,
 }
 
@@ -75,7 +75,7 @@ pub struct Subscriber {
     recipient: Recipient<Update>,
     /// Whether the subscriber needs this event.
     concerns: Box<dyn Fn(&Recorded) -> bool + Send>,
-    /// How many events are in the subscriber's backlog.
+    /// The number of events in the subscriber's backlog.
     backlog: Arc<AtomicUsize>,
     backlog_max: usize,
     /// Batches were not sent, and the subscriber has not got [`Update::Missed`] for them yet.

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::task::{Position, TaskId, Timestamp};
 use crate::views::{BellCounters, TaskDoc, Views};
 
-use crate::dispatch::capacity::Capacity;
+use crate::dispatch::queue_and_offers::QueueAndOffers;
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -73,10 +73,15 @@ pub fn counters(previous: Position, counters: &BellCounters) -> String {
 
 /// These tasks, in the order of their creation. Ids of tasks that the views don't contain are ignored.
 #[must_use]
-pub fn tasks<'a>(views: &Views, ids: impl IntoIterator<Item = &'a TaskId>, capacity: &Capacity) -> String {
+pub fn tasks<'a>(
+    views: &Views,
+    ids: impl IntoIterator<Item = &'a TaskId>,
+    queue_and_offers: &QueueAndOffers,
+) -> String {
     let mut rows: Vec<_> = ids.into_iter().filter_map(|id| views.get(*id)).collect();
     rows.sort_by_key(|row| row.created_position());
-    let items = rows.into_iter().map(|row| row.doc(capacity.waiting_for(row), views.live_progress(row.id()))).collect();
+    let items =
+        rows.into_iter().map(|row| row.doc(queue_and_offers.waiting_for(row), views.live_progress(row.id()))).collect();
     Frame::Tasks { position: views.position(), items }.text()
 }
 

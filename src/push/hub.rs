@@ -31,10 +31,11 @@ use crate::views::Row;
 use super::frames;
 use super::messages::{Push, SocketClosed, SocketId, SocketOpened, SocketRequest, Subscription};
 use super::open_sockets::OpenSockets;
-use crate::dispatch::capacity::Capacity;
+use crate::dispatch::queue_and_offers::QueueAndOffers;
 use crate::projection::freshness::Freshness;
-use crate::projection::projector::{ProgressShown, Stop};
+use crate::projection::projector::ProgressShown;
 use crate::projection::reader::ViewsReader;
+use crate::projection::stop::Stop;
 use crate::projection::subscribers::{Committed, Update};
 
 /// The shortest time between two sets of frames to one socket. People can't read faster changes, and a push takes 7 µs.
@@ -89,7 +90,7 @@ struct SocketState {
 /// The actor; see the module.
 pub struct Hub {
     reader: ViewsReader,
-    capacity: Arc<Capacity>,
+    queue_and_offers: Arc<QueueAndOffers>,
     /// For the epoch of the log. On a cluster the epoch is nil until the cluster has answered for the first time.
     store: EventStore,
     freshness: Freshness,
@@ -106,13 +107,13 @@ impl Hub {
     #[must_use]
     pub fn new(
         reader: ViewsReader,
-        capacity: Arc<Capacity>,
+        queue_and_offers: Arc<QueueAndOffers>,
         store: EventStore,
         freshness: Freshness,
         open_sockets: OpenSockets,
     ) -> Self {
         let (sockets, pending) = (HashMap::new(), HashSet::new());
-        Self { reader, capacity, store, freshness, sent_stale_since: None, sockets, open_sockets, pending }
+        Self { reader, queue_and_offers, store, freshness, sent_stale_since: None, sockets, open_sockets, pending }
     }
 
     /// Marks a change as pending for each socket that it concerns. `changed_tasks` returns the changed tasks that a
@@ -174,7 +175,7 @@ impl Hub {
         if socket.too_many_tasks {
             frames.push(frames::tasks_changed(position));
         } else if !socket.pending_tasks.is_empty() {
-            frames.push(frames::tasks(&views, &socket.pending_tasks, &self.capacity));
+            frames.push(frames::tasks(&views, &socket.pending_tasks, &self.queue_and_offers));
         }
         drop(views);
         if frames.is_empty() || socket.send(frames, now) {

@@ -39,7 +39,7 @@ struct Entry {
     /// The schedule has created its tasks up to this time, or has left them out.
     ///
     /// The log contains no event for a run that was left out because of its unique key. So after a restart such runs count as
-    /// missed. The first of them that gets a task then has the unique key, and the others are left out again.
+    /// missed. Only the first of them can get a task. That task has the unique key, so the others are left out again.
     handled_until: Timestamp,
 }
 
@@ -77,8 +77,8 @@ pub struct DueRuns {
 }
 
 impl Agenda {
-    /// Adds a schedule, or updates it with its state in the views. The deadline of a new schedule has passed, so that it is
-    /// searched at once. A known schedule keeps its deadline.
+    /// Adds a schedule, or updates it with its state in the views. A new schedule gets a deadline in the past, so it is searched at
+    /// once; this first search finds its next nominal time. A known schedule keeps its deadline.
     pub fn insert(&mut self, id: Uuid, schedule: &ActiveSchedule) {
         let handled_until = schedule.handled_until();
         if let Some(entry) = self.entries.get_mut(&id) {
@@ -117,8 +117,8 @@ impl Agenda {
     }
 
     /// Stores the result of a search. Returns the runs for which tasks must be created, if there are any. Then the schedule has
-    /// no deadline until these runs are [completed](Self::complete) or [interrupted](Self::interrupt).
-    pub fn apply(&mut self, result: SearchResult) -> Option<DueRuns> {
+    /// no deadline until these runs are [completed](Self::complete) or [searched again](Self::search_again).
+    pub fn store_result(&mut self, result: SearchResult) -> Option<DueRuns> {
         let SearchResult { schedule, now, due } = result;
         let entry = self.entries.get_mut(&schedule)?;
         let (calendar, DueTimes { times, latest, next }) = due?;
@@ -139,7 +139,7 @@ impl Agenda {
 
     /// The creation of tasks has failed. `handled` is the last run that has its task or was left out. The schedule is searched
     /// again at once.
-    pub fn interrupt(&mut self, runs: &DueRuns, handled: Option<Timestamp>) {
+    pub fn search_again(&mut self, runs: &DueRuns, handled: Option<Timestamp>) {
         if let Some(entry) = self.entries.get(&runs.schedule) {
             let handled_until = handled.unwrap_or(entry.handled_until);
             self.set_handled(runs.schedule, handled_until, handled_until);

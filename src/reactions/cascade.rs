@@ -16,10 +16,10 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use futures_util::future::join_all;
 use tokio::task::{JoinError, spawn_blocking, yield_now};
 
-use super::backlog::{CHECKS_PER_ROUND, CancelBacklog, ChildBatch, ParentCancel, is_cancellable};
+use super::parents_to_cancel::{CHECKS_PER_ROUND, ChildBatch, ParentCancel, ParentsToCancel, lacks_cancel_request};
 use crate::dispatch::policies::KindPolicies;
-use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
+use crate::projection::stop::Stop;
 use crate::projection::subscribers::{Committed, Update};
 use crate::store::{EventStore, LogEvent, Meta, ReadError, Recorded, StreamName, now};
 use crate::streams::messages::{Execute, ExecuteError};
@@ -34,7 +34,7 @@ const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_se
 /// The actor; see the module.
 pub struct Cascade {
     canceller: Canceller,
-    backlog: CancelBacklog,
+    parents: ParentsToCancel,
     /// The last search of the views covers the events up to this position.
     searched_position: Position,
     /// A round is under way, or the pause after a failed round is not over.
@@ -45,10 +45,10 @@ pub struct Cascade {
 impl Cascade {
     /// A cascade. When its actor starts, it first searches for work that an earlier process did not finish.
     #[must_use]
-    pub fn new(registry: Registry, reader: ViewsReader, store: EventStore, kinds: Arc<KindPolicies>) -> Self {
+    pub fn new(registry: Registry, reader: ViewsReader, store: EventStore, policies: Arc<KindPolicies>) -> Self {
         Self {
-            canceller: Canceller { registry, reader, store, kinds },
-            backlog: CancelBacklog::default(),
+            canceller: Canceller { registry, reader, store, policies },
+            parents: ParentsToCancel::default(),
             searched_position: Position(0),
             is_busy: false,
             back_off: BACK_OFF,
@@ -56,7 +56,7 @@ impl Cascade {
     }
 
     /// Searches the views for parents whose cancel was requested and that have children without a request, and adds them to
-    /// the backlog. The search needs no events, so it also finds the work of events that this actor has missed. It runs on the
+    /// the list. The search needs no events, so it also finds the work of events that this actor has missed. It runs on the
     /// pool for blocking work.
     pub fn catch_up(&mut self, ctx: &mut Context<Self>) {
         let reader = self.canceller.reader.clone();
@@ -75,7 +75,7 @@ impl Cascade {
                         "the remaining children of cancelled tasks are being cancelled"
                     );
                 }
-                this.backlog.extend(found);
+                this.parents.extend(found);
                 this.advance(ctx);
             }
             Err(error) => {
@@ -85,16 +85,16 @@ impl Cascade {
         }
     }
 
-    /// Begins the next round, if none is under way and the backlog is not empty.
+    /// Begins the next round, if none is under way and the list of parents is not empty.
     fn advance(&mut self, ctx: &mut Context<Self>) {
-        if self.is_busy || self.backlog.is_empty() {
+        if self.is_busy || self.parents.is_empty() {
             return;
         }
         self.is_busy = true;
-        let round = self.backlog.take_round(&self.canceller.reader.views());
+        let round = self.parents.take_round(&self.canceller.reader.views());
         let canceller = self.canceller.clone();
         let requests = async move {
-            // A round that only checks children would not wait for anything. Other actors of this thread run here.
+            // Without this, a round that only checks children would never return to the executor, and other actors would not run.
             yield_now().await;
             let requests = round.into_iter().map(async |batch| {
                 let result = canceller.cancel_children(&batch).await;
@@ -109,12 +109,12 @@ impl Cascade {
         let mut failure = None;
         for (batch, result) in results {
             match result {
-                Ok(()) => this.backlog.extend(batch.rest),
+                Ok(()) => this.parents.extend(batch.rest),
                 // Some children of the batch may have got their request. They are not cancellable any more, so they don't get
                 // a second one.
                 Err(TransientFailure(why)) => {
                     failure = Some(why);
-                    this.backlog.extend([batch.before]);
+                    this.parents.extend([batch.before]);
                 }
             }
         }
@@ -138,10 +138,10 @@ impl Cascade {
 fn find_unfinished(reader: &ViewsReader, snapshot: &Snapshot) -> Vec<ParentCancel> {
     let all = Filter::default();
     let requested = snapshot.matching(&all).filter_map(ParentCancel::of_all_children);
-    requested.filter(|cancel| has_cancellable_child(reader, cancel.parent)).collect()
+    requested.filter(|cancel| has_child_without_cancel_request(reader, cancel.parent)).collect()
 }
 
-fn has_cancellable_child(reader: &ViewsReader, parent: TaskId) -> bool {
+fn has_child_without_cancel_request(reader: &ViewsReader, parent: TaskId) -> bool {
     for page in 0.. {
         let views = reader.views();
         let children = views.children(parent).iter();
@@ -149,7 +149,7 @@ fn has_cancellable_child(reader: &ViewsReader, parent: TaskId) -> bool {
         if children.peek().is_none() {
             break;
         }
-        if children.any(|child| views.get(*child).is_some_and(is_cancellable)) {
+        if children.any(|child| views.get(*child).is_some_and(lacks_cancel_request)) {
             return true;
         }
     }
@@ -162,7 +162,7 @@ struct Canceller {
     registry: Registry,
     reader: ViewsReader,
     store: EventStore,
-    kinds: Arc<KindPolicies>,
+    policies: Arc<KindPolicies>,
 }
 
 /// Why the log could not be read or written. A later try may succeed.
@@ -196,13 +196,14 @@ impl Canceller {
     ) -> Result<(), TransientFailure> {
         let LogEvent::Task(Event::CancelRequested(requested)) = &request.event else { return Ok(()) };
         let kind_and_covered = |row: &Row| (row.kind().to_owned(), row_shows_covered(row, cancel));
-        let found = self.reader.views().get(child).filter(|row| is_cancellable(row)).map(kind_and_covered);
+        let found = self.reader.views().get(child).filter(|row| lacks_cancel_request(row)).map(kind_and_covered);
         let Some((kind, is_covered)) = found else { return Ok(()) };
         if !is_covered && !self.history_shows_covered(child, cancel).await? {
             return Ok(());
         }
         let meta = Meta { causation_id: Some(request.id), ..request.meta.clone() };
-        let command = Command::RequestCancel { reason: requested.reason.clone(), policy: self.kinds.cancel(&kind) };
+        let command =
+            Command::RequestCancel { reason: requested.reason.clone(), policy: self.policies.cancel_ladder(&kind) };
         match self.registry.execute(Execute { task: child, command, at: now(), meta }).await {
             Ok(_) | Err(ExecuteError::Rejected(_)) => Ok(()),
             Err(ExecuteError::Read(error)) => skip_damaged(child, &error),
@@ -235,7 +236,7 @@ fn skip_damaged(task: TaskId, error: &ReadError) -> Result<(), TransientFailure>
     if error.is_transient() {
         return Err(TransientFailure(error.to_string()));
     }
-    tracing::error!(%task, %error, "a history can't be read; the task, or its children, will not be cancelled");
+    tracing::error!(%task, %error, "can't read the events of this task; the cascade skips it or its children");
     Ok(())
 }
 
@@ -261,7 +262,7 @@ impl Cascade {
     fn apply(&mut self, committed: &Committed) {
         let views = self.canceller.reader.views();
         for recorded in committed.events.iter().filter(|recorded| recorded.position > self.searched_position) {
-            self.backlog.push_event(recorded, &views);
+            self.parents.push_event(recorded, &views);
         }
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::agenda::DueRuns;
 use crate::projection::reader::ViewsReader;
 use crate::store::{EventStore, LogEvent, Meta, StreamName, Via, now};
-use crate::streams::create::{Accepted, UniqueKeys, create};
+use crate::streams::create::{Accepted, UniqueKeys, create_unless_key_held};
 use crate::streams::messages::ExecuteError;
 use crate::streams::registry::Registry;
 use crate::task::calendar::task_id;
@@ -16,7 +16,8 @@ use crate::task::event::Created;
 use crate::task::schedule::ScheduleEvent;
 use crate::task::{Rejection, Revision, Timestamp};
 
-/// A lock that each creation of a schedule's task holds. Clones share it.
+/// A lock that clones share. Each creation of a schedule's task holds it for reading. [`Self::wait_until_idle`] takes it for
+/// writing.
 #[derive(Clone, Debug, Default)]
 pub struct CreationLock(Arc<RwLock<()>>);
 
@@ -35,24 +36,24 @@ pub(super) struct Creator {
     pub(super) reader: ViewsReader,
     pub(super) unique_keys: UniqueKeys,
     pub(super) creation_lock: CreationLock,
-    /// The log that other servers write too.
-    pub(super) log: Option<EventStore>,
+    /// The log, on a cluster. None if this server does not share its log.
+    pub(super) shared_log: Option<EventStore>,
 }
 
 /// The creation of tasks has failed, because the log could not be read or written. A later try may succeed.
-pub(super) struct Interrupted {
+pub(super) struct CreationFailed {
     /// The last run that has its task or was left out; `None` if the first run failed.
     pub(super) handled: Option<Timestamp>,
 }
 
 impl Creator {
     /// Creates a task for each run, the oldest first. Ends at the first failure that may pass.
-    pub(super) async fn create_all(&self, runs: &DueRuns) -> Result<(), Interrupted> {
+    pub(super) async fn create_all(&self, runs: &DueRuns) -> Result<(), CreationFailed> {
         let mut handled = None;
         for nominal in &runs.times {
             if let Err(error) = self.create_one(runs.schedule, *nominal).await {
                 tracing::warn!(schedule = %runs.schedule, %error, "a task could not be created; trying again");
-                return Err(Interrupted { handled });
+                return Err(CreationFailed { handled });
             }
             handled = Some(*nominal);
         }
@@ -67,7 +68,8 @@ impl Creator {
         if self.is_removed(schedule).await? {
             return Ok(());
         }
-        let result = create(&self.registry, &self.reader, &self.unique_keys, created, id, now(), meta).await;
+        let result =
+            create_unless_key_held(&self.registry, &self.reader, &self.unique_keys, created, id, now(), meta).await;
         drop(guard);
         match result {
             // If the task has a unique key, the creation of the next run must see in the views that this task has it.
@@ -85,7 +87,7 @@ impl Creator {
     /// Reads from the log whether the schedule was removed. If this process was suspended, its views may not show yet that
     /// another server has removed it.
     async fn is_removed(&self, schedule: Uuid) -> Result<bool, ExecuteError> {
-        let Some(log) = &self.log else { return Ok(false) };
+        let Some(log) = &self.shared_log else { return Ok(false) };
         let past = log.read_for_decision(&StreamName::schedule(schedule), Revision(0)).await?;
         Ok(past.iter().any(|event| matches!(event.event, LogEvent::Schedule(ScheduleEvent::ScheduleRemoved(_)))))
     }

@@ -5,8 +5,8 @@
 //! counts as done.
 //!
 //! On a cluster each schedule belongs to the share of one server, which creates the tasks. The other servers also find the due
-//! runs of the schedule. They store these *foreign* runs until their views show a task for the last of them or for a later
-//! run. If the server of the share doesn't live any more, the share goes to another server, which then creates the tasks. A
+//! runs of the schedule. They keep these *foreign* runs until their views show a task for the last of these runs or for a
+//! later run. If the server of the share doesn't live any more, the share goes to another server, which then creates the tasks. A
 //! server must not create the task of a foreign run only because there is none: the server of the share may have left the run
 //! out, because another task had its unique key.
 //!
@@ -21,14 +21,13 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, WrapFuture};
 use tokio::task::{JoinError, spawn_blocking};
-use uuid::Uuid;
 
 use super::agenda::{Agenda, DueRuns, Search, SearchResult, advance_searches};
 pub use super::creator::CreationLock;
-use super::creator::{Creator, Interrupted};
+use super::creator::{CreationFailed, Creator};
 use crate::dispatch::shares::Shares;
-use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
+use crate::projection::stop::Stop;
 use crate::projection::subscribers::Update;
 use crate::store::{EventStore, LogEvent, Recorded, StreamOf, now};
 use crate::streams::create::UniqueKeys;
@@ -41,13 +40,13 @@ use crate::views::schedules::ActiveSchedule;
 const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(3));
 /// The longest time until the timer fires. If the wall clock was changed, the scheduler notices it then.
 const TIMER_MAX: Duration = Duration::from_mins(1);
-/// How many schedules create tasks at the same time. If as many schedules wait to create tasks, no further search begins.
+/// The maximum number of schedules that create tasks at the same time. If as many schedules wait to create tasks, no further search begins.
 const CREATING_MAX: usize = 200;
-/// How many calendar steps the searches make on the pool without a break. A step takes some microseconds.
+/// The maximum number of calendar steps of one call on the pool. A step takes some microseconds.
 const STEPS_MAX: usize = 10_000;
 /// The time between two checks of the runs that were left to other servers.
 const FOREIGN_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// How many schedules are copied from the views under one lock.
+/// The maximum number of schedules that are copied from the views under one lock.
 const COPY_MAX: usize = 500;
 
 /// The scheduler; see the module.
@@ -75,7 +74,7 @@ impl Scheduler {
     #[must_use]
     pub fn new(registry: Registry, reader: ViewsReader, unique_keys: UniqueKeys, creation_lock: CreationLock) -> Self {
         Self {
-            creator: Creator { registry, reader, unique_keys, creation_lock, log: None },
+            creator: Creator { registry, reader, unique_keys, creation_lock, shared_log: None },
             agenda: Agenda::default(),
             searches: VecDeque::new(),
             is_searching: false,
@@ -94,11 +93,11 @@ impl Scheduler {
         Self { shares, ..self }
     }
 
-    /// The same for a server of a cluster: before it creates a task, it reads from the log whether the schedule was removed,
-    /// because its views may lack the newest events.
+    /// Makes the scheduler read from the shared log, before each creation, whether the schedule was removed. A server of a cluster
+    /// needs this, because its views may lack the newest events.
     #[must_use]
     pub fn on_cluster(mut self, log: EventStore) -> Self {
-        self.creator.log = Some(log);
+        self.creator.shared_log = Some(log);
         self
     }
 
@@ -148,7 +147,7 @@ impl Scheduler {
         while self.creating < CREATING_MAX
             && let Some(runs) = self.waiting_runs.pop_front()
         {
-            self.create(runs, ctx);
+            self.create_tasks(runs, ctx);
         }
         if self.is_searching {
             return;
@@ -190,8 +189,8 @@ impl Scheduler {
         match advanced {
             Ok((searches, results)) => {
                 this.searches = searches;
-                let due = results.into_iter().filter_map(|result| this.agenda.apply(result));
-                let (own, foreign): (Vec<_>, Vec<_>) = due.partition(|runs| this.shares.is_own(runs.schedule));
+                let due = results.into_iter().filter_map(|result| this.agenda.store_result(result));
+                let (own, foreign): (Vec<_>, Vec<_>) = due.partition(|runs| this.shares.is_in_own_share(runs.schedule));
                 this.waiting_runs.extend(own);
                 Self::check_foreign_later(foreign, ctx);
                 this.advance(ctx);
@@ -224,7 +223,7 @@ impl Scheduler {
             drop(views);
             if handled_until >= runs.times.last().copied() {
                 self.agenda.complete(&runs);
-            } else if handled_until.is_none() || self.shares.is_own(runs.schedule) {
+            } else if handled_until.is_none() || self.shares.is_in_own_share(runs.schedule) {
                 self.waiting_runs.push_back(runs);
             } else {
                 still_foreign.push(runs);
@@ -234,7 +233,7 @@ impl Scheduler {
         self.advance(ctx);
     }
 
-    fn create(&mut self, runs: DueRuns, ctx: &mut Context<Self>) {
+    fn create_tasks(&mut self, runs: DueRuns, ctx: &mut Context<Self>) {
         self.creating += 1;
         let creator = self.creator.clone();
         let creation = async move {
@@ -244,7 +243,7 @@ impl Scheduler {
         ctx.spawn(creation.into_actor(self).map(Self::end_creation));
     }
 
-    fn end_creation((runs, result): (DueRuns, Result<(), Interrupted>), this: &mut Self, ctx: &mut Context<Self>) {
+    fn end_creation((runs, result): (DueRuns, Result<(), CreationFailed>), this: &mut Self, ctx: &mut Context<Self>) {
         this.creating -= 1;
         match result {
             Ok(()) => {
@@ -252,8 +251,8 @@ impl Scheduler {
                 this.agenda.complete(&runs);
                 this.advance(ctx);
             }
-            Err(Interrupted { handled }) => {
-                this.agenda.interrupt(&runs, handled);
+            Err(CreationFailed { handled }) => {
+                this.agenda.search_again(&runs, handled);
                 this.pause(ctx);
             }
         }

@@ -86,7 +86,7 @@ impl<D: StreamDecider> Handler<StreamMessage<D>> for StreamActor<D> {
         let answer = execution.into_actor(self).map(move |(state, decided), this, _: &mut Context<Self>| {
             // The directory is updated before the answer is sent. So if a caller that has its answer sends another command, the
             // directory does not return an actor that is about to end.
-            this.actors.check_in(&this.key, state.expects_more());
+            this.actors.end_command(&this.key, state.expects_more_commands());
             this.state = Some(state);
             reply.send(decided.and_then(D::answer));
         });
@@ -147,7 +147,7 @@ mod tests {
         }
 
         /// The actors stay in the directory after each command.
-        fn expects_more(&self) -> bool {
+        fn expects_more_commands(&self) -> bool {
             true
         }
     }
@@ -183,7 +183,7 @@ mod tests {
                 causation_id: None,
                 request_id: None,
             };
-            let actor = self.actors.check_out(&key, Addr::connected, start).expect("room for the actor");
+            let actor = self.actors.begin_command(&key, Addr::connected, start).expect("room for the actor");
             actor.do_send(StreamMessage { request: StreamRequest::Decide { command, at: now(), meta }, reply });
         }
 

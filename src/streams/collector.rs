@@ -1,5 +1,5 @@
-//! The collector makes batches fast. It joins the appends of all actors of a thread into one write, and their reads into one
-//! read.
+//! The collector joins the appends of all actors of one shard into one write, and their reads into one read. So the commands of
+//! a batch are fast.
 //!
 //! The first append (or read) after a flush spawns a task that does the next flush. The thread's executor runs this task after
 //! all actors that are ready now. So their appends are written together, and no timer is needed: a single command is written
@@ -67,7 +67,7 @@ impl<R, A> Group<R, A> {
 }
 
 impl Collector {
-    /// A collector for the actors of the current thread.
+    /// A collector for the actors of one shard, which run on the current thread.
     pub(super) fn new(store: EventStore) -> Rc<Self> {
         Rc::new(Self { store, appends: RefCell::default(), reads: RefCell::default() })
     }
@@ -84,7 +84,9 @@ impl Collector {
             actix_rt::spawn(async move { this.flush_appends().await });
         }
         // A flush is dropped only if the thread ends. Then it is unknown what was written.
-        answer.await.unwrap_or_else(|_| Err(AppendError::ReadOnly("the write was given up half-way".to_owned())))
+        answer.await.unwrap_or_else(|_| {
+            Err(AppendError::ReadOnly("the write was aborted; it is unknown whether it was done".to_owned()))
+        })
     }
 
     /// Reads the events of a stream from its beginning, in the next flush of reads.
@@ -96,7 +98,7 @@ impl Collector {
             let this = Rc::clone(self);
             actix_rt::spawn(async move { this.flush_reads().await });
         }
-        answer.await.unwrap_or_else(|_| Err(ReadError::Unavailable("the read was given up".to_owned())))
+        answer.await.unwrap_or_else(|_| Err(ReadError::Unavailable("the read was aborted".to_owned())))
     }
 
     /// Reads the events of a stream from this revision on, at once.

@@ -23,8 +23,8 @@ use crate::views::{Row, Views};
 /// The locks on unique keys, by owner and key. The result of a request is the task that got the key, and its revision then.
 pub type UniqueKeys = KeyedLock<(TaskId, Revision)>;
 
-/// The reads of the views that the write side needs. `projection`, a higher room, implements them.
-pub trait CommittedViews: Clone + 'static {
+/// Read access to the views, as far as the write side needs it. `projection`, a higher room, implements it.
+pub trait ViewsAccess: Clone + 'static {
     /// Calls `read` with the views, which don't change meanwhile.
     fn with_views<T>(&self, read: impl FnOnce(&Views) -> T) -> T;
 
@@ -32,17 +32,17 @@ pub trait CommittedViews: Clone + 'static {
     fn wait_for_revision(&self, task: TaskId, revision: Revision) -> impl Future<Output = bool>;
 }
 
-/// Creates a task with this id, unless its unique key is held by another task. When this returns, the events are durable. The
-/// request is not compared with the one of the task that holds the key.
+/// Creates a task with this id, unless its unique key is held by another task. When this returns, the events are durable. If the
+/// key is held, the two requests are not compared.
 ///
 /// On a log of one server the caller of this function checks the idempotency key, and the answer is never
 /// [`Accepted::Repeated`].
 ///
 /// # Errors
 /// See [`ExecuteError`].
-pub async fn create(
+pub async fn create_unless_key_held(
     registry: &Registry,
-    views: &impl CommittedViews,
+    views: &impl ViewsAccess,
     keys: &UniqueKeys,
     created: Created,
     id: TaskId,
@@ -75,15 +75,16 @@ pub async fn create(
 ///
 /// # Errors
 /// See [`ExecuteError`]; [`Rejection::UniqueKeyTaken`] if another task holds the key now.
-pub async fn retry(
+pub async fn retry_unless_key_held(
     registry: &Registry,
-    views: &impl CommittedViews,
+    views: &impl ViewsAccess,
     keys: &UniqueKeys,
     request: Execute,
 ) -> Result<Receipt, ExecuteError> {
     if registry.store().is_shared() {
         let registry = registry.clone();
-        return join_detached(actix_rt::spawn(async move { claims::retry(&registry, request).await })).await;
+        return join_detached(actix_rt::spawn(async move { claims::retry_with_claims(&registry, request).await }))
+            .await;
     }
     let unique = |row: &Row| Some((row.owner().to_owned(), row.unique_key()?.to_owned()));
     let Some(key) = views.with_views(|views| views.get(request.task).and_then(unique)) else {
@@ -109,7 +110,7 @@ pub async fn find_claimed(
     if registry.store().is_shared() { claims::find_idempotent(registry, caller, key).await } else { Ok(None) }
 }
 
-/// Does the work of [`create`] on a log of several servers, where the keys are claimed. The requests of this server with one
+/// Does the work of [`create_unless_key_held`] on a log of several servers, where the keys are claimed. The requests of this server with one
 /// unique key are executed one at a time, so that they don't overtake each other.
 async fn claim_and_create(
     registry: &Registry,
@@ -126,22 +127,22 @@ async fn claim_and_create(
     };
     let registry = registry.clone();
     join_detached(actix_rt::spawn(async move {
-        let accepted = claims::create(&registry, created, id, at, &meta).await;
+        let accepted = claims::create_with_claims(&registry, created, id, at, &meta).await;
         drop(guard);
         accepted
     }))
     .await
 }
 
-/// Waits for work in a task of its own. If the caller is dropped meanwhile, the work goes on.
+/// Waits for work that runs in a spawned tokio task. If the caller is dropped meanwhile, the work goes on.
 async fn join_detached<T>(work: JoinHandle<Result<T, ExecuteError>>) -> Result<T, ExecuteError> {
-    work.await.unwrap_or(Err(ExecuteError::Busy("the request broke off")))
+    work.await.unwrap_or(Err(ExecuteError::Busy("the request was aborted")))
 }
 
 /// The task that holds the key. If the views don't show the result of the last request with this key yet, that result
 /// counts.
 fn holder(
-    views: &impl CommittedViews,
+    views: &impl ViewsAccess,
     (owner, key): &(String, String),
     guard: &mut KeyGuard<(TaskId, Revision)>,
 ) -> Option<TaskId> {
@@ -162,7 +163,7 @@ fn holder(
 /// request with this key finds the task.
 async fn execute_locked(
     registry: &Registry,
-    views: &impl CommittedViews,
+    views: &impl ViewsAccess,
     mut guard: KeyGuard<(TaskId, Revision)>,
     request: Execute,
 ) -> Result<Receipt, ExecuteError> {

@@ -36,21 +36,21 @@ pub trait StreamDecider: Decider<Command: Send, Event: Send> + Unpin + Send + 's
     /// [`Rejection::NotFound`] if the stream of a task has no event.
     fn answer(decided: Decided<Self>) -> Result<Self::Answer, ExecuteError>;
 
-    /// The worker of the last attempt, if the stream is a task's. A worker's reports are recorded with this name, because the
-    /// reports don't hold it and the views of a server may not show the attempt yet.
+    /// The worker of the last attempt, if the stream is a task's. The reports of a worker do not contain
+    /// its name, and the views may not show the attempt yet. So the name comes from the state.
     fn worker(&self) -> Option<&str> {
         None
     }
 
     /// Whether more commands are expected soon, so that the actor should stay until then.
-    fn expects_more(&self) -> bool {
+    fn expects_more_commands(&self) -> bool {
         false
     }
 }
 
 /// A command on the stream of this key: a bell, a queue or a schedule. For a task there is [`Execute`](super::messages::Execute).
 #[derive(Clone, Debug)]
-pub struct ExecuteOn<D: StreamDecider> {
+pub struct ExecuteOnStream<D: StreamDecider> {
     /// The key of the stream.
     pub key: D::Key,
     /// The command.
@@ -61,7 +61,7 @@ pub struct ExecuteOn<D: StreamDecider> {
     pub meta: Meta,
 }
 
-impl<D: StreamDecider> Message for ExecuteOn<D> {
+impl<D: StreamDecider> Message for ExecuteOnStream<D> {
     type Result = Result<D::Answer, ExecuteError>;
 }
 
@@ -107,7 +107,7 @@ impl StreamDecider for TaskStream {
     }
 
     /// While an attempt runs, the command that ends it is expected.
-    fn expects_more(&self) -> bool {
+    fn expects_more_commands(&self) -> bool {
         self.0.as_ref().is_some_and(|task| task.status.is_active())
     }
 }

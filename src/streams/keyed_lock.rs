@@ -16,8 +16,8 @@ const SWEEP_FROM: usize = 1024;
 /// The keys of the requests that are under way. A clone shares the table. `T` is the result of a request.
 ///
 /// The views show which task has a key, but only some milliseconds after the task's event is in the log. A second request
-/// that arrives in this time must not create another task. Therefore it waits for the lock; and if the views are late, the
-/// lock holds the first request's result.
+/// that arrives in this time must not create another task. Therefore it waits for the lock. If the views don't show
+/// the first task within 5 s, the lock keeps the result of the first request.
 #[derive(Debug)]
 pub struct KeyedLock<T> {
     slots: Arc<Mutex<Slots<T>>>,

@@ -30,7 +30,7 @@ pub struct BeginRun {
     /// The task.
     pub task: TaskId,
     /// The last revision of the task's stream before the run; none if the run creates the task.
-    pub expected: Option<Revision>,
+    pub expected_revision: Option<Revision>,
     /// At least one event. The first is `Created` or `Retried`.
     pub events: Vec<NewEvent>,
 }
@@ -57,7 +57,7 @@ pub enum Accepted {
     KeyHeld(TaskId),
 }
 
-/// The command has no receipt.
+/// Why a command has no receipt.
 ///
 /// In most cases nothing was written. The outcome is unknown after [`AppendError::ReadOnly`] and [`AppendError::Unknown`], and
 /// after [`ExecuteError::Busy`] if the actor has panicked or the process is stopping. Then the events may be in the log. The
@@ -73,7 +73,7 @@ pub enum ExecuteError {
     /// The log could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// Other writers were faster at every try, the actor's backlog is full, or the process is stopping.
-    #[error("too much is going on at once: {0}")]
+    /// Each try failed because another writer was faster, or too many commands wait for the actor, or the process is stopping.
+    #[error("the server is busy: {0}")]
     Busy(&'static str),
 }

@@ -29,4 +29,4 @@ mod reply;
 mod shard;
 mod stream_state;
 
-pub use decider::ExecuteOn;
+pub use decider::ExecuteOnStream;

@@ -1,10 +1,10 @@
 //! Finds the shard of a stream. The key of a stream determines its shard, for the whole life of the process.
 //!
-//! Every shard has a thread of its own. A thread that serves requests may become the host of a shard
+//! Every shard has a thread of its own. An HTTP thread may become the *host* of a shard: it then runs the shard
 //! ([`Registry::host_shard_here`]). From then on the shard's commands go to actors on the host's thread. The host gives the
 //! tasks that it creates ids of its shard, so that a create stays on one thread until the log's writer. The host sends commands
 //! for its shard directly to the actors, without the shard's mailbox. When the host ends, commands go to the shard's own thread
-//! again. At each of these changes a stream may have two actors for a moment. If both append, the log refuses one of the
+//! again. When a host begins or ends, a stream may have two actors for a moment. If both append, the log refuses one of the
 //! appends, because each names the revision that it expects.
 
 use std::cell::RefCell;
@@ -22,11 +22,11 @@ use uuid::Uuid;
 use crate::store::{EventStore, new_id};
 use crate::task::TaskId;
 
-use super::decider::ExecuteOn;
+use super::decider::ExecuteOnStream;
 use super::messages::{BeginRun, Execute, ExecuteError, Receipt};
 use super::shard::{ExecuteMany, Shard, ShardActors, Sharded};
 
-/// Sends commands to the actors of all streams. It is cheap to clone and can be used from any thread.
+/// Routes commands to the shards, whose actors execute them. It is cheap to clone and can be used from any thread.
 #[derive(Clone)]
 pub struct Registry {
     store: EventStore,
@@ -220,7 +220,7 @@ impl Registry {
     /// # Errors
     /// See [`ExecuteError`].
     #[expect(private_bounds, reason = "only this room decides which kinds of streams have actors")]
-    pub async fn execute_on<D: Sharded>(&self, execute: ExecuteOn<D>) -> Result<D::Answer, ExecuteError> {
+    pub async fn execute_on_stream<D: Sharded>(&self, execute: ExecuteOnStream<D>) -> Result<D::Answer, ExecuteError> {
         let mut hasher = DefaultHasher::new();
         execute.key.hash(&mut hasher);
         let shard = hasher.finish() % self.shards.len() as u64;
@@ -228,8 +228,8 @@ impl Registry {
         address.send(execute).await.unwrap_or_else(|error| Err(unanswered(error)))
     }
 
-    /// Starts an actor on the current thread that passes [`Execute`] to this registry, and returns its address. Rooms that
-    /// must not import the registry use it.
+    /// Starts an actor on the current thread that passes [`Execute`] to this registry, and returns its address. The room
+    /// `work` uses it, because it must not import the registry.
     #[must_use]
     pub fn recipient(&self) -> Recipient<Execute> {
         Router { registry: Self { hosted_shard: None, ..self.clone() } }.start().recipient()

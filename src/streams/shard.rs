@@ -17,7 +17,7 @@ use crate::task::{Command, TaskStream};
 
 use super::actor::{StreamActor, StreamActors, StreamMessage, StreamRequest};
 use super::collector::Collector;
-use super::decider::{ExecuteOn, StreamDecider};
+use super::decider::{ExecuteOnStream, StreamDecider};
 use super::messages::{BeginRun, Execute, ExecuteError, Receipt};
 use super::reply::{Reply, batch_slots};
 use super::stream_state::StreamState;
@@ -133,12 +133,12 @@ impl ShardActors {
             let stream = D::stream(key);
             let is_new = match &message.request {
                 StreamRequest::Decide { command, .. } => D::is_first_command(command),
-                StreamRequest::BeginRun(begin) => begin.expected.is_none(),
+                StreamRequest::BeginRun(begin) => begin.expected_revision.is_none(),
             };
             let state = if is_new { StreamState::new_stream(stream) } else { StreamState::unread(stream) };
             StreamActor::spawn(key.clone(), state, &self.collector, actors)
         };
-        match actors.check_out(key, Addr::connected, start) {
+        match actors.begin_command(key, Addr::connected, start) {
             // `do_send` ignores the mailbox's bound. The directory bounds the commands that wait.
             Some(actor) => actor.do_send(message),
             None => message.reply.send(Err(ExecuteError::Busy("too many commands wait for this stream"))),
@@ -155,7 +155,11 @@ impl Actor for Shard {
     }
 }
 
-/// A message that the shard forwards to a stream's actor. That actor answers the sender.
+/// A message that the shard forwards to a stream's actor, which answers the sender.
+///
+/// [`Handler::handle`] doesn't get the channel to the caller. So it returns the message in a `Forwarded`, and actix calls
+/// [`MessageResponse::handle`] with that and with the channel. There the message goes to the stream's actor together with the
+/// channel.
 pub(super) struct Forwarded<M>(Rc<ShardActors>, M);
 
 impl Handler<Execute> for Shard {
@@ -208,17 +212,17 @@ impl MessageResponse<Shard, ExecuteMany> for Forwarded<ExecuteMany> {
     }
 }
 
-impl<D: Sharded> Handler<ExecuteOn<D>> for Shard {
-    type Result = Forwarded<ExecuteOn<D>>;
+impl<D: Sharded> Handler<ExecuteOnStream<D>> for Shard {
+    type Result = Forwarded<ExecuteOnStream<D>>;
 
-    fn handle(&mut self, execute: ExecuteOn<D>, _: &mut Context<Self>) -> Forwarded<ExecuteOn<D>> {
+    fn handle(&mut self, execute: ExecuteOnStream<D>, _: &mut Context<Self>) -> Forwarded<ExecuteOnStream<D>> {
         Forwarded(Rc::clone(&self.actors), execute)
     }
 }
 
-impl<D: Sharded> MessageResponse<Shard, ExecuteOn<D>> for Forwarded<ExecuteOn<D>> {
+impl<D: Sharded> MessageResponse<Shard, ExecuteOnStream<D>> for Forwarded<ExecuteOnStream<D>> {
     fn handle(self, _: &mut Context<Shard>, caller: Option<OneshotSender<Result<D::Answer, ExecuteError>>>) {
-        let (Self(actors, ExecuteOn { key, command, at, meta }), Some(caller)) = (self, caller) else { return };
+        let (Self(actors, ExecuteOnStream { key, command, at, meta }), Some(caller)) = (self, caller) else { return };
         let request = StreamRequest::Decide { command, at, meta };
         actors.deliver::<D>(&key, StreamMessage { request, reply: Reply::One(caller) });
     }
@@ -282,8 +286,8 @@ mod tests {
     impl ShardActors {
         /// Sends the command to the task's actor.
         fn send(&self, task: TaskId, command: Command) -> oneshot::Receiver<Result<Receipt, ExecuteError>> {
-            let (reply, answer) = oneshot::channel();
-            let reply = Reply::One(reply);
+            let (caller, answer) = oneshot::channel();
+            let reply = Reply::One(caller);
             let request = StreamRequest::Decide { command, at: now(), meta: meta() };
             self.deliver::<TaskStream>(&task, StreamMessage { request, reply });
             answer

@@ -11,7 +11,7 @@ use super::collector::Collector;
 use super::decider::{Decided, StreamDecider};
 use super::messages::{BeginRun, ExecuteError};
 
-/// How many times a command is decided because another writer was faster, before the answer is "busy".
+/// The maximum number of tries of a command. A try fails if another writer was faster. After the last one the answer is "busy".
 const TRIES_MAX: usize = 5;
 
 /// A stream and its state in the actor.
@@ -38,7 +38,7 @@ struct FoldedStream<D> {
     cause: Option<Cause>,
 }
 
-/// An event that a client's request led to, or the first event of the stream (a schedule may have led to that one).
+/// An event that a client's request led to, or the first event of the stream, even if a schedule led to it.
 #[derive(Clone, Copy, Debug)]
 struct Cause {
     correlation_id: Uuid,
@@ -56,8 +56,8 @@ impl Cause {
 }
 
 impl<D: StreamDecider> FoldedStream<D> {
-    /// The fold with these events added. Its revision is not changed. None if one of the events belongs to another kind of
-    /// stream.
+    /// The fold with these events added. The field `revision` of the result has the old value; the caller sets the new one. None if
+    /// one of the events belongs to another kind of stream.
     fn after(&self, events: &[NewEvent]) -> Option<Self> {
         let mut after = self.clone();
         for new in events {
@@ -89,9 +89,9 @@ impl<D: StreamDecider> StreamState<D> {
         Self { stream, is_current: true, folded: FoldedStream::default() }
     }
 
-    /// See [`StreamDecider::expects_more`].
-    pub(super) fn expects_more(&self) -> bool {
-        self.folded.state.expects_more()
+    /// See [`StreamDecider::expects_more_commands`].
+    pub(super) fn expects_more_commands(&self) -> bool {
+        self.folded.state.expects_more_commands()
     }
 
     /// Decides the command on the stream's state, and appends the events that it leads to.
@@ -141,7 +141,7 @@ impl<D: StreamDecider> StreamState<D> {
                 }
             }
         }
-        Err(ExecuteError::Busy("other writers overtook every try"))
+        Err(ExecuteError::Busy("each try failed because another writer was faster"))
     }
 
     /// Appends the events that begin a run, which were decided before.
@@ -153,11 +153,11 @@ impl<D: StreamDecider> StreamState<D> {
         collector: &Rc<Collector>,
         begin: BeginRun,
     ) -> Result<Decided<D>, ExecuteError> {
-        let BeginRun { expected, events, .. } = begin;
+        let BeginRun { expected_revision, events, .. } = begin;
         let appended = events.len();
-        let after = (self.folded.revision == expected).then(|| self.folded.after(&events)).flatten();
+        let after = (self.folded.revision == expected_revision).then(|| self.folded.after(&events)).flatten();
         self.is_current = false;
-        let expected = expected.map_or(Expected::NoStream, Expected::Revision);
+        let expected = expected_revision.map_or(Expected::NoStream, Expected::Revision);
         let revision = collector.write(Append { stream: self.stream.clone(), expected, events }).await?;
         match after {
             Some(after) => {
@@ -205,7 +205,10 @@ impl<D: StreamDecider> StreamState<D> {
 
     fn apply(&mut self, recorded: &Recorded) -> Result<(), ReadError> {
         let Some(event) = D::from_log(&recorded.event) else {
-            return Err(ReadError::Damaged(format!("{} holds a {}", self.stream, recorded.kind)));
+            return Err(ReadError::Damaged(format!(
+                "{} contains an event of type {}, which does not belong there",
+                self.stream, recorded.kind
+            )));
         };
         let cause = Cause::of(&recorded.meta, recorded.id, recorded.revision == Revision(0));
         self.folded.state.evolve(event);

@@ -151,7 +151,7 @@ fn a_directive_waits_for_the_hand_over_of_its_attempt() {
 fn a_directive_for_a_former_run_is_not_handed_over() {
     let (mut fixture, id) = starting(Executor::LocalSlot, Limits::default());
     fixture.in_flight.route_directive(id, Directive::Cancel);
-    fixture.in_flight.begin_run(id);
+    fixture.in_flight.drop_directives(id);
     assert!(fixture.in_flight.started_local(id, 1).is_empty());
 }
 
@@ -159,7 +159,7 @@ fn a_directive_for_a_former_run_is_not_handed_over() {
 fn after_events_were_missed_a_directive_that_may_be_for_a_former_run_is_not_handed_over() {
     let (mut fixture, id) = starting(Executor::LocalSlot, Limits::default());
     fixture.in_flight.route_directive(id, Directive::Cancel);
-    fixture.in_flight.forget_reservations();
+    fixture.in_flight.forget_held_positions();
     assert!(fixture.in_flight.started_local(id, 1).is_empty());
 }
 
@@ -174,7 +174,7 @@ fn an_attempt_elsewhere_gets_no_directive_from_this_table() {
 fn after_the_run_queue_was_made_anew_each_queued_task_is_taken_once_and_the_limits_hold() {
     let (mut fixture, id) = starting(Executor::Remote, one_per_kind());
     let other = fixture.task(|_| {});
-    fixture.in_flight.forget_reservations();
+    fixture.in_flight.forget_held_positions();
     fixture.queue = fixture.queue.new_with_same_limits();
     for row in fixture.views.rows() {
         fixture.queue.apply_change(None, row, None);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use taskbell::store::Hash;
 use taskbell::store::auxiliary::{AuxiliaryEvent, AuxiliaryStream};
-use taskbell::streams::claims::record::{Claim, ClaimKey, KIND, VERSION};
+use taskbell::streams::claims::format::{Claim, ClaimKey, KIND, VERSION};
 use taskbell::task::Revision;
 use uuid::Uuid;
 

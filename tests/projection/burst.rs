@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter};
 use futures_util::future::join_all;
-use taskbell::dispatch::capacity::Capacity;
 use taskbell::dispatch::dispatcher::Dispatcher;
 use taskbell::dispatch::messages::{GrantedLeases, TakeLeases};
 use taskbell::dispatch::policies::KindPolicies;
+use taskbell::dispatch::queue_and_offers::QueueAndOffers;
 use taskbell::projection::metrics::{Metrics, MetricsRecorder};
 use taskbell::projection::projector::Projector;
 use taskbell::projection::reader::{ViewsReader, split_views};
@@ -42,9 +42,9 @@ impl DispatcherFixture {
         let registry = registry(&store, 1);
         let (write, read) = split_views(Views::default());
         let limits = Limits { kinds: [(KINDS[0].to_owned(), LIMIT)].into(), ..Limits::default() };
-        let capacity = Arc::new(Capacity::new(limits));
+        let queue_and_offers = Arc::new(QueueAndOffers::new(limits));
         let kinds = Arc::new(KindPolicies::default());
-        let dispatcher = Dispatcher::new(registry.clone(), read.clone(), capacity, kinds);
+        let dispatcher = Dispatcher::new(registry.clone(), read.clone(), queue_and_offers, kinds);
         let thread = Arbiter::new();
         let dispatcher = Dispatcher::start_in_arbiter(&thread.handle(), |_| dispatcher);
         let subscriber = Subscriber::new(dispatcher.clone().recipient(), Dispatcher::concerns).with_backlog_max(1);
@@ -57,14 +57,14 @@ impl DispatcherFixture {
     }
 
     async fn take(&self) -> GrantedLeases {
-        let (answer, given) = oneshot::channel();
+        let (caller, given) = oneshot::channel();
         let take = TakeLeases {
             worker: "w-1".to_owned(),
             offer: WorkOffer::default(),
             max: 1,
             wait: Duration::from_mins(10),
-            is_closed: Box::new(|| false),
-            answer,
+            is_client_gone: Box::new(|| false),
+            caller,
         };
         in_time(self.dispatcher.send(take)).await.unwrap();
         in_time(given).await.unwrap()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use taskbell::projection::reader::{ViewsReader, ViewsWriter, split_views};
 use taskbell::store::{EventStore, now};
-use taskbell::streams::ExecuteOn;
+use taskbell::streams::ExecuteOnStream;
 use taskbell::streams::registry::Registry;
 use taskbell::task::queue::{Queue, QueueCommand};
 use taskbell::task::{Command, TaskId};
@@ -36,8 +36,8 @@ impl GapFixture {
 
     /// The same for a command on the queue `default`.
     pub(super) async fn execute_on_queue(&self, command: QueueCommand) {
-        let on = ExecuteOn::<Queue> { key: "default".to_owned(), command, at: now(), meta: meta() };
-        in_time(self.registry.execute_on(on)).await.unwrap();
+        let on = ExecuteOnStream::<Queue> { key: "default".to_owned(), command, at: now(), meta: meta() };
+        in_time(self.registry.execute_on_stream(on)).await.unwrap();
     }
 
     /// Applies all events of the log to the views.
@@ -50,7 +50,7 @@ impl GapFixture {
             }
             views.position()
         };
-        self.write.publish(position);
+        self.write.set_watermark(position);
     }
 
     /// Creates this task and applies it to the views.

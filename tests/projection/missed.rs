@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use actix::{Actor, Addr, Context, Handler};
 use serde_json::Value;
-use taskbell::dispatch::capacity::Capacity;
 use taskbell::dispatch::policies::KindPolicies;
+use taskbell::dispatch::queue_and_offers::QueueAndOffers;
 use taskbell::projection::freshness::Freshness;
 use taskbell::projection::subscribers::Update;
 use taskbell::push::hub::Hub;
@@ -14,7 +14,7 @@ use taskbell::push::open_sockets::OpenSockets;
 use taskbell::reactions::cascade::Cascade;
 use taskbell::reactions::scheduler::{CreationLock, Scheduler};
 use taskbell::store::{Append, Expected, LogEvent, LogSubscription, NewEvent, StreamName, StreamOf, new_id, now};
-use taskbell::streams::ExecuteOn;
+use taskbell::streams::ExecuteOnStream;
 use taskbell::streams::create::UniqueKeys;
 use taskbell::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, ScheduleEvent};
 use taskbell::task::{Command, Event, Position, TaskId, Timestamp};
@@ -71,9 +71,10 @@ async fn open(hub: &Addr<Hub>, socket: u64, owner: &str) -> UnboundedReceiver<Va
 #[actix_rt::test]
 async fn after_events_that_the_hub_missed_every_socket_gets_its_counts_and_a_subscribed_one_reads_its_tasks_again() {
     let gap = GapFixture::new();
-    let capacity = Arc::new(Capacity::new(Limits::default()));
+    let queue_and_offers = Arc::new(QueueAndOffers::new(Limits::default()));
     let hub =
-        Hub::new(gap.read.clone(), capacity, gap.store.clone(), Freshness::new(true), OpenSockets::default()).start();
+        Hub::new(gap.read.clone(), queue_and_offers, gap.store.clone(), Freshness::new(true), OpenSockets::default())
+            .start();
     let [mut ann, mut bob] = [open(&hub, 1, "ann").await, open(&hub, 2, "bob").await];
     let subscription = Subscription::Matching(Box::default());
     in_time(hub.send(SocketRequest::Subscribe(1, subscription))).await.unwrap();
@@ -170,7 +171,9 @@ async fn schedule(gap: &GapFixture, title: &str) -> Uuid {
 
 async fn remove(gap: &GapFixture, key: Uuid) {
     let command = ScheduleCommand::Remove { reason: None };
-    in_time(gap.registry.execute_on(ExecuteOn::<Schedule> { key, command, at: now(), meta: meta() })).await.unwrap();
+    in_time(gap.registry.execute_on_stream(ExecuteOnStream::<Schedule> { key, command, at: now(), meta: meta() }))
+        .await
+        .unwrap();
     gap.apply_to_views().await;
 }
 
@@ -214,7 +217,9 @@ async fn on_a_cluster_a_schedule_that_was_removed_creates_nothing_also_where_the
     let (keys, firing) = (UniqueKeys::default(), CreationLock::default());
     let [key, in_force] = [schedule(&gap, "removed").await, schedule(&gap, "in force").await];
     let command = ScheduleCommand::Remove { reason: None };
-    in_time(gap.registry.execute_on(ExecuteOn::<Schedule> { key, command, at: now(), meta: meta() })).await.unwrap();
+    in_time(gap.registry.execute_on_stream(ExecuteOnStream::<Schedule> { key, command, at: now(), meta: meta() }))
+        .await
+        .unwrap();
     let mut log = gap.store.subscribe(gap.store.head().position);
     let scheduler = Scheduler::new(gap.registry.clone(), gap.read.clone(), keys, firing.clone());
     scheduler.on_cluster(gap.store.clone()).start();

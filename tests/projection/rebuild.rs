@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Context, Handler};
-use taskbell::dispatch::capacity::Capacity;
 use taskbell::dispatch::dispatcher::Dispatcher;
 use taskbell::dispatch::lease_table::{HeartbeatDirectives, LeaseRenewal};
 use taskbell::dispatch::messages::{
     Assign, AttemptDirective, Directive, GrantedLease, GrantedLeases, Heartbeat, LocalOffer, TakeLeases,
 };
 use taskbell::dispatch::policies::KindPolicies;
+use taskbell::dispatch::queue_and_offers::QueueAndOffers;
 use taskbell::projection::subscribers::Update;
 use taskbell::store::{StreamName, now};
 use taskbell::task::event::TaskError;
@@ -44,9 +44,9 @@ impl Deref for DispatcherFixture {
 impl DispatcherFixture {
     fn new() -> Self {
         let gap = GapFixture::new();
-        let capacity = Arc::new(Capacity::new(Limits::default()));
+        let queue_and_offers = Arc::new(QueueAndOffers::new(Limits::default()));
         let kinds = Arc::new(KindPolicies::default());
-        let dispatcher = Dispatcher::new(gap.registry.clone(), gap.read.clone(), capacity, kinds).start();
+        let dispatcher = Dispatcher::new(gap.registry.clone(), gap.read.clone(), queue_and_offers, kinds).start();
         Self { gap, dispatcher }
     }
 
@@ -63,15 +63,15 @@ impl DispatcherFixture {
 
     /// Sends a request for leases that waits; the response arrives at the receiver.
     async fn take(&self) -> oneshot::Receiver<GrantedLeases> {
-        let (answer, given) = oneshot::channel();
+        let (caller, given) = oneshot::channel();
         let (worker, wants, gone) = ("w-1".to_owned(), WorkOffer::default(), Box::new(|| false));
         in_time(self.dispatcher.send(TakeLeases {
             worker,
             offer: wants,
             max: 9,
             wait: LONG_WAIT,
-            is_closed: gone,
-            answer,
+            is_client_gone: gone,
+            caller,
         }))
         .await
         .unwrap();
@@ -87,10 +87,10 @@ impl DispatcherFixture {
 
     /// Sends a heartbeat that waits; the response arrives at the receiver.
     async fn heartbeat(&self, lease: &GrantedLease) -> oneshot::Receiver<HeartbeatDirectives> {
-        let (answer, reply) = oneshot::channel();
+        let (caller, reply) = oneshot::channel();
         let secret = blake3::hash(lease.secret.as_bytes()).to_hex().to_string();
         let beats = vec![LeaseRenewal { task: lease.task, attempt: lease.attempt, secret_hash: secret, seen: None }];
-        let heartbeat = Heartbeat { worker: "w-1".to_owned(), leases: beats, wait: LONG_WAIT, answer };
+        let heartbeat = Heartbeat { worker: "w-1".to_owned(), leases: beats, wait: LONG_WAIT, caller };
         in_time(self.dispatcher.send(heartbeat)).await.unwrap();
         reply
     }
@@ -228,7 +228,7 @@ async fn an_attempt_that_another_server_started_meanwhile_gets_its_directives() 
     fixture.execute(task, Command::Start { worker: "w-1".to_owned(), lease }).await;
     fixture.apply_and_notify_missed().await;
     let created = Arc::new(plain("ann", "a task"));
-    let reply = fixture.heartbeat(&GrantedLease { task, attempt: 1, secret, created, left: LONG_WAIT }).await;
+    let reply = fixture.heartbeat(&GrantedLease { task, attempt: 1, secret, created, time_left: LONG_WAIT }).await;
     fixture.execute(task, cancel(None)).await;
     fixture.apply_and_notify_missed().await;
     assert_eq!(directives(reply).await, [(0, Directive::Cancel)]);

@@ -49,7 +49,7 @@ fn due(agenda: &mut Agenda, now: &str) -> Vec<DueRuns> {
     let mut searches = agenda.take_due(at(now)).into();
     let found = advance_searches(&mut searches, usize::MAX);
     assert!(searches.is_empty());
-    found.into_iter().filter_map(|found| agenda.apply(found)).collect()
+    found.into_iter().filter_map(|found| agenda.store_result(found)).collect()
 }
 
 #[track_caller]
@@ -84,10 +84,10 @@ fn a_schedule_is_not_searched_again_before_its_runs_have_their_tasks() {
 fn a_creation_that_was_interrupted_goes_on_after_the_last_run_that_has_its_task() {
     let mut agenda = hourly();
     let runs = one(due(&mut agenda, "20T11:10:00"));
-    agenda.interrupt(&runs, None);
+    agenda.search_again(&runs, None);
     let again = one(due(&mut agenda, "20T11:10:01"));
     assert_eq!(again.times, runs.times);
-    agenda.interrupt(&again, Some(again.times[0]));
+    agenda.search_again(&again, Some(again.times[0]));
     assert_eq!(one(due(&mut agenda, "20T11:10:02")).times, runs.times[1..]);
 }
 
@@ -97,14 +97,14 @@ fn the_due_runs_of_a_schedule_that_was_removed_meanwhile_are_ignored() {
     let mut searches: VecDeque<Search> = agenda.take_due(at("20T09:10:00")).into();
     agenda.remove(ID);
     let found: Vec<SearchResult> = advance_searches(&mut searches, usize::MAX);
-    assert_eq!(found.into_iter().filter_map(|found| agenda.apply(found)).collect::<Vec<_>>(), []);
+    assert_eq!(found.into_iter().filter_map(|found| agenda.store_result(found)).collect::<Vec<_>>(), []);
     assert_eq!(agenda.next_deadline(), None);
 
     let mut agenda = hourly();
     let runs = one(due(&mut agenda, "20T09:10:00"));
     agenda.retain(&HashSet::new());
     agenda.complete(&runs);
-    agenda.interrupt(&runs, None);
+    agenda.search_again(&runs, None);
     assert_eq!(agenda.next_deadline(), None);
 }
 
@@ -142,7 +142,7 @@ fn a_run_that_was_on_time_is_not_skipped_because_its_search_waited() {
     let mut searches: VecDeque<Search> = agenda.take_due(at("20T09:00:30")).into();
     assert!(advance_searches(&mut searches, 0).is_empty(), "no turn for a long time");
     let found = advance_searches(&mut searches, usize::MAX);
-    let runs = found.into_iter().filter_map(|found| agenda.apply(found)).collect();
+    let runs = found.into_iter().filter_map(|found| agenda.store_result(found)).collect();
     assert_eq!(one(runs).times, [at("20T09:00:00")]);
 }
 
@@ -206,7 +206,7 @@ fn a_thousand_schedules_that_missed_a_day_are_searched_in_bounded_turns_without_
     while runs.len() < 20 {
         let found = advance_searches(&mut searches, STEPS);
         turns += 1;
-        let found: Vec<_> = found.into_iter().filter_map(|found| agenda.apply(found)).collect();
+        let found: Vec<_> = found.into_iter().filter_map(|found| agenda.store_result(found)).collect();
         assert!(found.iter().map(|runs| runs.times.len()).sum::<usize>() <= STEPS, "a step finds one time at most");
         runs.extend(found);
     }

@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use taskbell::reactions::backlog::{CHECKS_PER_ROUND, CancelBacklog, ChildBatch, REQUESTS_PER_ROUND};
+use taskbell::reactions::parents_to_cancel::{CHECKS_PER_ROUND, ChildBatch, ParentsToCancel, REQUESTS_PER_ROUND};
 use taskbell::store::{Append, EventStore, Expected, LogEvent, Meta, NewEvent, StreamName, Via, new_id, now};
 use taskbell::task::event::{CancelPolicy, CancelRequested, Created};
 use taskbell::task::{Event, Position, Revision, TaskId};
 use taskbell::views::Views;
 
-/// A log, its views and the backlog of the cascade. New events are applied at once.
+/// A log, its views and the parents that the cascade has to handle. New events are applied at once.
 struct BacklogFixture {
     store: EventStore,
     views: Views,
-    backlog: CancelBacklog,
+    parents: ParentsToCancel,
 }
 
 impl BacklogFixture {
     fn new() -> Self {
-        Self { store: EventStore::memory(), views: Views::default(), backlog: CancelBacklog::default() }
+        Self { store: EventStore::memory(), views: Views::default(), parents: ParentsToCancel::default() }
     }
 
     async fn record(&mut self, events: Vec<(TaskId, Expected, Event)>) {
@@ -38,7 +38,7 @@ impl BacklogFixture {
             self.views.apply(recorded);
         }
         for recorded in &recorded {
-            self.backlog.push_event(recorded, &self.views);
+            self.parents.push_event(recorded, &self.views);
         }
     }
 
@@ -54,16 +54,16 @@ impl BacklogFixture {
     }
 
     fn take_turn(&mut self) -> Vec<ChildBatch> {
-        self.backlog.take_round(&self.views)
+        self.parents.take_round(&self.views)
     }
 
-    /// Takes turns until the backlog is empty, and returns the children of each turn. If a turn leaves children of a
-    /// parent, the parent is added to the backlog again.
+    /// Takes turns until no parent is left, and returns the children of each turn. If a turn leaves children of a
+    /// parent, the parent is added to the list again.
     fn all_turns(&mut self) -> Vec<Vec<TaskId>> {
         let mut turns = Vec::new();
-        while !self.backlog.is_empty() {
+        while !self.parents.is_empty() {
             let turn = self.take_turn();
-            self.backlog.extend(turn.iter().filter_map(|batch| batch.rest));
+            self.parents.extend(turn.iter().filter_map(|batch| batch.rest));
             turns.push(turn.into_iter().flat_map(|batch| batch.children).collect());
         }
         turns
@@ -134,16 +134,16 @@ async fn a_turn_that_failed_is_taken_again_as_it_was() {
     fixture.create(Some(parent), REQUESTS_PER_ROUND + 1).await;
     fixture.cancel(&[parent]).await;
     let failed = fixture.take_turn();
-    fixture.backlog.extend(failed.iter().map(|batch| batch.before));
+    fixture.parents.extend(failed.iter().map(|batch| batch.before));
     assert_eq!(fixture.take_turn(), failed);
 }
 
 #[tokio::test]
-async fn a_child_of_a_cancelled_parent_is_in_the_backlog_from_its_creation_on() {
+async fn a_child_of_a_cancelled_parent_is_in_the_list_from_its_creation_on() {
     let mut fixture = BacklogFixture::new();
     let parent = fixture.create(None, 1).await[0];
     fixture.cancel(&[parent]).await;
-    assert!(fixture.backlog.is_empty(), "there is no child yet");
+    assert!(fixture.parents.is_empty(), "there is no child yet");
     let child = fixture.create(Some(parent), 1).await;
     assert_eq!(fixture.all_turns(), [child]);
     assert_eq!(fixture.store.head().position, Position(3));

@@ -53,7 +53,11 @@ fn an_import_uphill() {
     red(rule, "http/mod.rs", "use crate::wire::WireServer;");
     green(rule, "wire/log.rs", "use crate::{clock::now, store::EventStore, task::Position};");
     green(rule, "store/mod.rs", "use crate::task::Event; use super::chain;");
-    green(rule, "push/hub.rs", "use crate::{dispatch::capacity::Capacity, projection::reader::ViewsReader};");
+    green(
+        rule,
+        "push/hub.rs",
+        "use crate::{dispatch::queue_and_offers::QueueAndOffers, projection::reader::ViewsReader};",
+    );
     green(rule, "reactions/cascade.rs", "use crate::{dispatch::policies, projection::reader, streams::registry};");
     green(rule, "http/tasks.rs", "use crate::{task::Event, views::Views, store::Meta, streams::messages, work};");
     green(rule, "cli/serve.rs", "use crate::{app, config::Config};");

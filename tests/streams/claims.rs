@@ -6,8 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use futures_util::future::join_all;
 use taskbell::store::{EventStore, LogEvent, now};
-use taskbell::streams::claims::record::ClaimKey;
-use taskbell::streams::create::{Accepted, CommittedViews, UniqueKeys, create, find_claimed, retry};
+use taskbell::streams::claims::format::ClaimKey;
+use taskbell::streams::create::{
+    Accepted, UniqueKeys, ViewsAccess, create_unless_key_held, find_claimed, retry_unless_key_held,
+};
 use taskbell::streams::messages::{Execute, ExecuteError, Receipt};
 use taskbell::streams::registry::Registry;
 use taskbell::task::event::Idempotency;
@@ -91,7 +93,7 @@ impl ServerWriteSide {
     }
 
     async fn create_with_id(&self, id: TaskId, created: Created) -> Result<Accepted, ExecuteError> {
-        in_time(create(&self.registry, &EmptyViews, &self.keys, created, id, now(), meta())).await
+        in_time(create_unless_key_held(&self.registry, &EmptyViews, &self.keys, created, id, now(), meta())).await
     }
 
     async fn create(&self, created: Created) -> Result<Accepted, ExecuteError> {
@@ -100,7 +102,7 @@ impl ServerWriteSide {
 
     async fn retry(&self, task: TaskId) -> Result<Receipt, ExecuteError> {
         let command = execute(task, Command::Retry { reason: None });
-        in_time(retry(&self.registry, &EmptyViews, &self.keys, command)).await
+        in_time(retry_unless_key_held(&self.registry, &EmptyViews, &self.keys, command)).await
     }
 
     async fn cancel(&self, task: TaskId) {
@@ -117,7 +119,7 @@ fn execute(task: TaskId, command: Command) -> Execute {
 #[derive(Clone)]
 struct EmptyViews;
 
-impl CommittedViews for EmptyViews {
+impl ViewsAccess for EmptyViews {
     fn with_views<T>(&self, read: impl FnOnce(&Views) -> T) -> T {
         read(&Views::default())
     }

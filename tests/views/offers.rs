@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use taskbell::dispatch::capacity::RemoteOffers;
+use taskbell::dispatch::queue_and_offers::RemoteOffers;
 use taskbell::views::WorkOffer;
 
 /// A worker counts as alive for this time after its last request.

@@ -28,7 +28,7 @@ use crate::views::{Filter, Row, Snapshot};
 use super::{Dispatcher, system_command};
 
 mod foreign;
-mod unknown;
+mod unknown_leases;
 
 use foreign::ForeignWork;
 
@@ -52,14 +52,15 @@ pub(super) struct Cluster {
     /// Whether the last record could not be written.
     has_record_failed: bool,
     foreign: ForeignWork,
-    /// The last position and its hash in the records of other servers, as long as this server has not received that position.
+    /// For each other server: the newest position in its records that this server has not received yet, and the hash of the
+    /// event there.
     peer_heads: HashMap<Uuid, (Position, String)>,
 }
 
 /// The lease of an attempt in this process: the attempt is stopped at the deadline, unless a record extends the lease.
 struct LocalLease {
     attempt: u32,
-    ttl: Duration,
+    lease_time: Duration,
     deadline: Instant,
 }
 
@@ -73,13 +74,13 @@ struct PendingRecord {
 }
 
 impl Cluster {
-    pub(super) fn new(store: EventStore, shares: Shares, shortest_lease: Duration) -> Self {
+    pub(super) fn new(store: EventStore, shares: Shares, shortest_lease_time: Duration) -> Self {
         let own_id = Uuid::new_v4();
         Self {
             store,
             own_id,
             shares,
-            interval: record_interval(shortest_lease),
+            interval: record_interval(shortest_lease_time),
             servers: ServerTable::new(own_id),
             local_leases: HashMap::new(),
             is_record_under_way: false,
@@ -147,7 +148,7 @@ impl Dispatcher {
 
     /// Appends a record, unless another one is under way.
     pub(super) fn append_record(&mut self, ctx: &mut Context<Self>) {
-        let kinds = self.capacity.executed_kinds();
+        let kinds = self.queue_and_offers.executed_kinds();
         let local: Vec<AttemptId> = self.in_flight.executing().collect();
         let Some(cluster) = self.cluster.as_mut().filter(|cluster| !cluster.is_record_under_way) else { return };
         let begun = Instant::now();
@@ -180,10 +181,10 @@ impl Dispatcher {
                 cluster.has_record_failed = false;
                 for (task, attempt) in &attempts {
                     if let Some(lease) = cluster.local_leases.get_mut(task).filter(|lease| lease.attempt == *attempt) {
-                        lease.deadline = begun + lease.ttl;
+                        lease.deadline = begun + lease.lease_time;
                     }
                 }
-                self.leases.recorded(&attempts, begun, Instant::now());
+                self.leases.extend_recorded_leases(&attempts, begun, Instant::now());
                 if self.leases.is_record_awaited() {
                     ctx.run_later(RECORD_PAUSE, Self::append_record);
                 }
@@ -197,11 +198,11 @@ impl Dispatcher {
         }
     }
 
-    /// An attempt begins in this process. Its start was sent at `sent`.
-    pub(super) fn begin_local(&mut self, (task, attempt): AttemptId, kind: &str, sent: Instant) {
-        let ttl = self.policies.lease(kind);
+    /// On a cluster, adds the lease of an attempt that begins in this process. Its start was sent at `sent`.
+    pub(super) fn track_local_lease(&mut self, (task, attempt): AttemptId, kind: &str, sent: Instant) {
+        let lease_time = self.policies.lease_time(kind);
         if let Some(cluster) = &mut self.cluster {
-            cluster.local_leases.insert(task, LocalLease { attempt, ttl, deadline: sent + ttl });
+            cluster.local_leases.insert(task, LocalLease { attempt, lease_time, deadline: sent + lease_time });
         }
     }
 
@@ -221,9 +222,9 @@ impl Dispatcher {
     }
 
     /// An attempt has started, on this server or another one.
-    pub(super) fn track_attempt(&mut self, attempt: AttemptId, lease: Duration) {
+    pub(super) fn track_attempt(&mut self, attempt: AttemptId, lease_time: Duration) {
         if let Some(cluster) = &mut self.cluster {
-            cluster.servers.attempt_started(attempt, lease, Instant::now());
+            cluster.servers.attempt_started(attempt, lease_time, Instant::now());
         }
     }
 
@@ -242,7 +243,7 @@ impl Dispatcher {
         for row in snapshot.matching(&all).filter(|row| row.status().is_active()) {
             let attempt = (row.id(), row.attempt());
             active.insert(attempt);
-            cluster.servers.attempt_started(attempt, self.policies.lease(row.kind()), now);
+            cluster.servers.attempt_started(attempt, self.policies.lease_time(row.kind()), now);
         }
         cluster.servers.retain_attempts(&active);
     }
@@ -260,7 +261,7 @@ impl Dispatcher {
         cluster.peer_heads.insert(server, (record.position, record.hash));
         cluster.check_peer_heads();
         for attempt in record.attempts {
-            self.leases.named_by_peer(attempt, now);
+            self.leases.named_in_peer_record(attempt, now);
         }
     }
 
@@ -272,9 +273,12 @@ impl Dispatcher {
         let commands = expired.into_iter().map(|(task, attempt)| {
             let is_local =
                 self.reader.views().get(task).and_then(Row::worker).is_some_and(|w| w.starts_with(LOCAL_WORKER_PREFIX));
-            let who = if is_local { "its server" } else { "its worker" };
-            let message = format!("{who} has not been heard of for as long as its lease lives");
-            system_command(task, self.lose_attempt(task, attempt, "lease_expired", message))
+            let message = if is_local {
+                "its server sent no record during the lease time"
+            } else {
+                "its worker sent no heartbeat during the lease time"
+            };
+            system_command(task, self.lose_attempt(task, attempt, "lease_expired", message.to_owned()))
         });
         let commands = commands.collect();
         self.execute_until_written(commands, ctx);

@@ -5,8 +5,8 @@ use actix::Context;
 use crate::dispatch::directive::Directive;
 use crate::dispatch::in_flight::Executor;
 use crate::dispatch::messages::{Assign, AttemptDirective, LocalOffer};
+use crate::projection::bulk_cancel::BULK_CANCEL;
 use crate::projection::reader::ViewsReader;
-use crate::projection::replay::BULK_CANCEL;
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::task::event::TaskError;
 use crate::task::limits::LOCAL_WORKER_PREFIX;
@@ -23,7 +23,7 @@ pub(super) struct LocalWorkerLink {
 }
 
 impl LocalWorkerLink {
-    /// Replaces the worker's offer. If this server does not share its log, `reader` is given. Then this returns the commands that
+    /// Replaces the worker's offer. Pass `reader` unless other servers share the log. With `reader`, this returns the commands that
     /// end the attempts of the server's former process, because their code ended with that process.
     pub(super) fn set_offer(&mut self, offer: LocalOffer, reader: Option<&ViewsReader>) -> Vec<Execute> {
         let lost = reader.map(|reader| lost_with_former_process(&offer.worker, reader)).unwrap_or_default();
@@ -93,7 +93,9 @@ impl Dispatcher {
         while let Some((work_offer, executor)) =
             self.local.next_executor(self.in_flight.slots_in_use(), self.in_flight.extra_in_use())
         {
-            let Some(task) = self.in_flight.take(&mut self.capacity.run_queue(), &work_offer, executor) else { break };
+            let Some(task) = self.in_flight.take(&mut self.queue_and_offers.run_queue(), &work_offer, executor) else {
+                break;
+            };
             tasks.push(task);
         }
         if !tasks.is_empty() {
@@ -106,11 +108,11 @@ impl Dispatcher {
             match answer {
                 Ok(receipt) => {
                     let PendingStart { task, sent, .. } = start;
-                    self.begin_local((task, receipt.task.attempt), &receipt.task.created.kind, sent);
+                    self.track_local_lease((task, receipt.task.attempt), &receipt.task.created.kind, sent);
                     let directives = self.in_flight.started_local(task, receipt.task.attempt);
                     self.local.assign(task, receipt, directives);
                 }
-                Err(error) => self.not_started(&start, &error, ctx),
+                Err(error) => self.handle_failed_start(&start, &error, ctx),
             }
         }
         self.start_ready(ctx);
@@ -130,6 +132,6 @@ impl Dispatcher {
 
     /// Publishes the offer of the worker inside the process, and the number of its free slots.
     pub(super) fn publish_slots(&self) {
-        self.capacity.set_local_offer(&self.local.work_offer, self.free_slots());
+        self.queue_and_offers.set_local_offer(&self.local.work_offer, self.free_slots());
     }
 }

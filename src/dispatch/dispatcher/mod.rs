@@ -3,7 +3,8 @@
 //! The log says which tasks wait and which run. The dispatcher's tables are computed from it: they are built anew from the views
 //! when the actor starts, and when the actor has missed events because it was too slow. Workers inside and outside the process
 //! get the same tasks and directives. `local` sends them as messages, `remote` sends them as answers to requests that wait.
-//! `timers` sends the commands that are due at a time. `cluster` has the parts that only a server of a cluster needs.
+//! `timers` sends the commands that are due at a time. `rebuild` builds the tables from the views. `cluster` has the parts that
+//! only a server of a cluster needs.
 //!
 //! The steps of a start: [`InFlight`] takes a task from the run queue; the dispatcher sends `Command::Start` to the task's actor;
 //! when the event is durable, the worker gets the attempt. All starts for one worker are sent in one batch.
@@ -20,8 +21,8 @@ mod rebuild;
 mod remote;
 mod timers;
 
-use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
+use crate::projection::stop::Stop;
 use crate::projection::subscribers::{Committed, Update};
 use crate::store::{AppendError, EventStore, LogEvent, Meta, ReadError, Recorded, StreamOf, Via, new_id, now};
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
@@ -30,17 +31,17 @@ use crate::task::backoff::BackOff;
 use crate::task::event::{Rung, is_system_error};
 use crate::task::{Command, Event, Position, TaskId};
 
-use super::capacity::Capacity;
 use super::directive::Directive;
 use super::in_flight::InFlight;
 use super::lease_table::LeaseTable;
 use super::messages::{AttemptStopped, DrainWorkers, LocalOffer};
 use super::policies::KindPolicies;
+use super::queue_and_offers::QueueAndOffers;
 use super::shares::Shares;
 
 use cluster::Cluster;
 use local::LocalWorkerLink;
-use remote::WaitingTake;
+use remote::WaitingLeaseRequest;
 use timers::Timers;
 
 /// The pauses after a failed write. They are short enough that all work goes on within 5 s after the log can be written again.
@@ -53,7 +54,7 @@ const MAILBOX_CAPACITY: usize = 1024;
 pub struct Dispatcher {
     registry: Registry,
     reader: ViewsReader,
-    capacity: Arc<Capacity>,
+    queue_and_offers: Arc<QueueAndOffers>,
     policies: Arc<KindPolicies>,
     /// The tables include all events up to this position.
     position: Position,
@@ -61,8 +62,7 @@ pub struct Dispatcher {
     local: LocalWorkerLink,
     leases: LeaseTable,
     /// The requests for leases that wait. The one that has waited for the longest time is first.
-    waiting_takes: Vec<WaitingTake>,
-    last_take_number: u64,
+    waiting_lease_requests: Vec<WaitingLeaseRequest>,
     timers: Timers,
     back_off: BackOff,
     /// A start could not be written. Nothing is started until a pause is over.
@@ -84,18 +84,22 @@ struct PendingStart {
 impl Dispatcher {
     /// A dispatcher that builds its tables from the views when its actor starts.
     #[must_use]
-    pub fn new(registry: Registry, reader: ViewsReader, capacity: Arc<Capacity>, policies: Arc<KindPolicies>) -> Self {
+    pub fn new(
+        registry: Registry,
+        reader: ViewsReader,
+        queue_and_offers: Arc<QueueAndOffers>,
+        policies: Arc<KindPolicies>,
+    ) -> Self {
         Self {
             registry,
             reader,
-            capacity,
+            queue_and_offers,
             policies,
             position: Position(0),
             in_flight: InFlight::default(),
             local: LocalWorkerLink::default(),
             leases: LeaseTable::default(),
-            waiting_takes: Vec::new(),
-            last_take_number: 0,
+            waiting_lease_requests: Vec::new(),
             timers: Timers::default(),
             back_off: BACK_OFF,
             is_paused: false,
@@ -107,7 +111,7 @@ impl Dispatcher {
     /// Adds what a server of a cluster needs. The dispatcher keeps the live servers in `shares` up to date.
     #[must_use]
     pub fn on_cluster(self, store: EventStore, shares: Shares) -> Self {
-        let cluster = Cluster::new(store, shares, self.policies.shortest_lease());
+        let cluster = Cluster::new(store, shares, self.policies.shortest_lease_time());
         Self { leases: LeaseTable::on_cluster(), cluster: Some(Box::new(cluster)), ..self }
     }
 
@@ -157,23 +161,23 @@ impl Dispatcher {
 
     /// Handles a start that failed. If the rules refused it, the task has changed, and that event arrives here later. If it could
     /// not be written, it is tried again after a pause.
-    fn not_started(&mut self, start: &PendingStart, error: &ExecuteError, ctx: &mut Context<Self>) {
+    fn handle_failed_start(&mut self, start: &PendingStart, error: &ExecuteError, ctx: &mut Context<Self>) {
         let task = start.task;
-        let mut queue = self.capacity.run_queue();
+        let mut queue = self.queue_and_offers.run_queue();
         match error {
-            ExecuteError::Rejected(_) => return self.in_flight.start_refused(&mut queue, task),
+            ExecuteError::Rejected(_) => return self.in_flight.drop_refused_start(&mut queue, task),
             ExecuteError::Read(ReadError::Damaged(_) | ReadError::Unknown { .. }) => {
                 // If this task stayed in the queue, it would block the tasks after it.
                 tracing::error!(%task, %error, "a task can't be read; it is not started by this process");
-                return self.in_flight.start_refused(&mut queue, task);
+                return self.in_flight.drop_refused_start(&mut queue, task);
             }
             ExecuteError::Read(ReadError::Unavailable(_)) | ExecuteError::Append(_) | ExecuteError::Busy(_) => {}
         }
         tracing::warn!(%task, %error, "a task could not be started; trying again");
-        self.in_flight.start_not_written(&mut queue, task);
+        self.in_flight.requeue_start(&mut queue, task);
         drop(queue);
         if matches!(error, ExecuteError::Append(AppendError::Unknown(_))) {
-            self.take_back(start, ctx);
+            self.release_unknown_start(start, ctx);
         }
         // One pause, however many starts have failed.
         if !std::mem::replace(&mut self.is_paused, true) {
@@ -188,7 +192,7 @@ impl Dispatcher {
     fn apply(&mut self, committed: &Committed) {
         let position = self.position;
         {
-            let mut queue = self.capacity.run_queue();
+            let mut queue = self.queue_and_offers.run_queue();
             for change in committed.changes.iter().filter(|change| change.after.position() > position) {
                 if self.cluster.as_mut().is_some_and(|cluster| cluster.defer_foreign(&change.after)) {
                     self.in_flight.apply_change_deferred(&mut queue, change.before.as_ref(), &change.after);
@@ -200,7 +204,7 @@ impl Dispatcher {
         for recorded in committed.events.iter().filter(|recorded| recorded.position > position) {
             match (recorded.stream.of(), &recorded.event) {
                 (Some(StreamOf::Queue(queue)), LogEvent::Queue(event)) => {
-                    self.capacity.run_queue().apply_queue_event(queue, event);
+                    self.queue_and_offers.run_queue().apply_queue_event(queue, event);
                 }
                 (Some(StreamOf::Task(id)), LogEvent::Task(event)) => self.notify_worker(id, event),
                 _ => {}
@@ -218,15 +222,17 @@ impl Dispatcher {
             }
             Event::Completed(completed) => {
                 let attempt = completed.attempt.unwrap_or(u32::MAX);
-                let is_lost = completed.forced || completed.error.as_ref().is_some_and(is_system_error);
-                self.end_attempt(id, attempt, is_lost);
+                // A revoke, the last rung of a cancel, leads to a `Completed` that is forced.
+                let is_ended_by_server = completed.forced || completed.error.as_ref().is_some_and(is_system_error);
+                self.end_attempt(id, attempt, is_ended_by_server);
             }
             Event::AttemptFailed(failed) => {
                 self.end_attempt(id, failed.attempt, is_system_error(&failed.error));
             }
             Event::Released(released) => self.end_attempt(id, released.attempt, false),
-            Event::Started(started) => self.grant_by_event(id, started),
-            Event::Retried(_) => self.in_flight.begin_run(id),
+            Event::Started(started) => self.add_lease_of_event(id, started),
+            Event::Retried(_) => self.in_flight.drop_directives(id),
+            // A `CancelEscalated` to the rung `revoke` is followed by `Completed`, which is handled above.
             Event::Created(_)
             | Event::Queued(_)
             | Event::CancelAcknowledged(_)
@@ -240,10 +246,11 @@ impl Dispatcher {
         self.leases.send_directive(id, directive, Instant::now());
     }
 
-    /// Handles the end of an attempt. If it was not its worker that ended it (`is_lost`), the worker gets the directive `lost`.
-    fn end_attempt(&mut self, id: TaskId, attempt: u32, is_lost: bool) {
+    /// Handles the end of an attempt. If the server ended it (after a lost worker, a timeout or a revoke), the worker gets the
+    /// directive `lost`.
+    fn end_attempt(&mut self, id: TaskId, attempt: u32, is_ended_by_server: bool) {
         self.untrack_attempt((id, attempt));
-        if is_lost {
+        if is_ended_by_server {
             self.send_local_directive(id, Directive::Lost);
             self.leases.lose(id, attempt, Instant::now());
         } else {
@@ -296,7 +303,7 @@ impl Handler<AttemptStopped> for Dispatcher {
     type Result = ();
 
     fn handle(&mut self, stopped: AttemptStopped, ctx: &mut Context<Self>) {
-        self.in_flight.code_stopped(&mut self.capacity.run_queue(), stopped.task);
+        self.in_flight.code_stopped(&mut self.queue_and_offers.run_queue(), stopped.task);
         self.start_ready(ctx);
     }
 }
@@ -320,7 +327,7 @@ impl Handler<DrainWorkers> for Dispatcher {
     fn handle(&mut self, _: DrainWorkers, _: &mut Context<Self>) {
         self.is_stopping = true;
         self.leases.drain(Instant::now());
-        self.waiting_takes.drain(..).for_each(WaitingTake::answer_empty);
+        self.waiting_lease_requests.drain(..).for_each(WaitingLeaseRequest::answer_empty);
     }
 }
 

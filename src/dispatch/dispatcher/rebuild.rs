@@ -27,9 +27,9 @@ impl Dispatcher {
             )
         };
         self.position = snapshot.position();
-        self.in_flight.forget_reservations();
+        self.in_flight.forget_held_positions();
         {
-            let mut queue = self.capacity.reset_run_queue();
+            let mut queue = self.queue_and_offers.reset_run_queue();
             queue.pause_all(&queues);
             for row in snapshot.matching(&Filter::default()) {
                 if self.cluster.as_mut().is_some_and(|cluster| cluster.defer_foreign(row)) {
@@ -57,16 +57,16 @@ impl Dispatcher {
         if let (Some(worker), Some(secret_hash)) = (row.worker(), row.lease_hash())
             && !worker.starts_with(LOCAL_WORKER_PREFIX)
         {
-            let ttl = self.policies.lease(row.kind());
-            let deadline = if self.cluster.is_some() { now } else { now + ttl };
-            let grant = NewLease {
+            let lease_time = self.policies.lease_time(row.kind());
+            let deadline = if self.cluster.is_some() { now } else { now + lease_time };
+            let lease = NewLease {
                 attempt: row.attempt(),
                 worker: worker.into(),
                 secret_hash: secret_hash.into(),
-                ttl,
+                lease_time,
                 deadline,
             };
-            self.leases.grant(row.id(), grant, now);
+            self.leases.insert(row.id(), lease, now);
         }
         if let Some(cancel) = row.cancel() {
             self.send_directive(

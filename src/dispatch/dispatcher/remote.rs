@@ -22,27 +22,25 @@ use super::{Dispatcher, PendingStart, system_command};
 const WAITING_MAX: usize = 10_000;
 
 /// A request for leases that waits.
-pub(super) struct WaitingTake {
-    /// Identifies the request among those that wait.
-    number: u64,
+pub(super) struct WaitingLeaseRequest {
     worker: String,
     offer: WorkOffer,
     pub(super) max: usize,
     /// When the wait ends.
     pub(super) until: Instant,
-    is_closed: Box<dyn Fn() -> bool + Send>,
-    answer: oneshot::Sender<GrantedLeases>,
+    is_client_gone: Box<dyn Fn() -> bool + Send>,
+    caller: oneshot::Sender<GrantedLeases>,
 }
 
-impl WaitingTake {
+impl WaitingLeaseRequest {
     /// Sends the answer without a lease.
     pub(super) fn answer_empty(self) {
         // If the client has disconnected, the answer is dropped.
-        let _ = self.answer.send(GrantedLeases::default());
+        let _ = self.caller.send(GrantedLeases::default());
     }
 
     fn is_gone(&self) -> bool {
-        self.answer.is_closed() || (self.is_closed)()
+        self.caller.is_closed() || (self.is_client_gone)()
     }
 }
 
@@ -57,16 +55,16 @@ impl Dispatcher {
     /// Starts tasks for the requests that wait, in the order in which they arrived.
     pub(super) fn start_remote(&mut self, ctx: &mut Context<Self>) {
         let mut index = 0;
-        while let Some(waiting) = self.waiting_takes.get(index) {
-            let tasks = self.take_for(&waiting.offer.clone(), waiting.max);
+        while let Some(waiting) = self.waiting_lease_requests.get(index) {
+            let tasks = self.take_tasks(&waiting.offer.clone(), waiting.max);
             if tasks.is_empty() {
                 index += 1;
                 continue;
             }
-            let waiting = self.waiting_takes.remove(index);
+            let waiting = self.waiting_lease_requests.remove(index);
             if waiting.is_gone() {
                 for task in tasks {
-                    self.in_flight.start_not_written(&mut self.capacity.run_queue(), task);
+                    self.in_flight.requeue_start(&mut self.queue_and_offers.run_queue(), task);
                 }
                 continue;
             }
@@ -75,26 +73,34 @@ impl Dispatcher {
         }
     }
 
-    fn take_for(&mut self, offer: &WorkOffer, max: usize) -> Vec<TaskId> {
-        let mut queue = self.capacity.run_queue();
+    fn take_tasks(&mut self, offer: &WorkOffer, max: usize) -> Vec<TaskId> {
+        let mut queue = self.queue_and_offers.run_queue();
         let next = || self.in_flight.take(&mut queue, offer, Executor::Remote);
         std::iter::from_fn(next).take(max).collect()
     }
 
-    /// Puts the request at this index of the requests that wait, until its wait ends. If its wait is over, or this server is
-    /// stopping, it is answered without a lease.
-    fn enqueue(&mut self, index: usize, waiting: WaitingTake, ctx: &mut Context<Self>) {
+    /// Inserts the request before all others that wait. If its wait is over, or this server is stopping, it is answered without a
+    /// lease.
+    fn wait_again(&mut self, waiting: WaitingLeaseRequest, ctx: &mut Context<Self>) {
         let until = waiting.until;
         if self.is_stopping || until <= Instant::now() {
             return waiting.answer_empty();
         }
-        self.waiting_takes.insert(index, waiting);
+        self.waiting_lease_requests.insert(0, waiting);
         self.reset_wait_timer(until, ctx);
+    }
+
+    /// Answers the requests for leases whose wait is over, without a lease.
+    pub(super) fn answer_ended_lease_requests(&mut self) {
+        let now = Instant::now();
+        self.waiting_lease_requests
+            .extract_if(.., |waiting| waiting.until <= now)
+            .for_each(WaitingLeaseRequest::answer_empty);
     }
 
     fn started_remote(
         &mut self,
-        waiting: WaitingTake,
+        waiting: WaitingLeaseRequest,
         answers: Vec<(PendingStart, Result<Receipt, ExecuteError>)>,
         ctx: &mut Context<Self>,
     ) {
@@ -103,33 +109,33 @@ impl Dispatcher {
             match answer {
                 Ok(receipt) => {
                     let PendingStart { task, secret, sent } = start;
-                    self.in_flight.started_remote(&mut self.capacity.run_queue(), task);
-                    let ttl = self.policies.lease(&receipt.task.created.kind);
+                    self.in_flight.started_remote(&mut self.queue_and_offers.run_queue(), task);
+                    let lease_time = self.policies.lease_time(&receipt.task.created.kind);
                     // On a cluster other servers count the lease time from the arrival of the event. It can't arrive before it
                     // was sent, so this deadline is not later than theirs.
-                    let deadline = if self.cluster.is_some() { sent + ttl } else { now + ttl };
-                    self.grant_lease(task, &waiting.worker, &receipt, (ttl, deadline), now);
+                    let deadline = if self.cluster.is_some() { sent + lease_time } else { now + lease_time };
+                    self.add_lease_of_receipt(task, &waiting.worker, &receipt, (lease_time, deadline), now);
                     let Task { attempt, created, .. } = receipt.task;
-                    let left = deadline.saturating_duration_since(now);
-                    leases.push(GrantedLease { task, attempt, secret, created, left });
+                    let time_left = deadline.saturating_duration_since(now);
+                    leases.push(GrantedLease { task, attempt, secret, created, time_left });
                 }
-                Err(error) => self.not_started(&start, &error, ctx),
+                Err(error) => self.handle_failed_start(&start, &error, ctx),
             }
         }
         if leases.is_empty() {
-            // No task was started. The request waits again, before all others, unless its wait is over.
-            self.enqueue(0, waiting, ctx);
+            // No task was started, so the request waits again.
+            self.wait_again(waiting, ctx);
             return self.start_ready(ctx);
         }
         let attempts = leases.iter().map(|lease| (lease.task, lease.attempt)).collect();
         let delivery = Delivery::new(ctx.address().recipient(), attempts);
         // If the client is gone, the delivery is dropped here, which releases the leases.
-        drop(waiting.answer.send(GrantedLeases { leases, delivery }));
+        drop(waiting.caller.send(GrantedLeases { leases, delivery }));
         self.reset_lease_timer(ctx);
     }
 
-    /// Hands back the attempt of a start whose result is unknown: the log may hold its event, but no worker has the lease.
-    pub(super) fn take_back(&self, start: &PendingStart, ctx: &mut Context<Self>) {
+    /// Releases the attempt of a start whose result is unknown: the log may hold its event, but no worker has the lease.
+    pub(super) fn release_unknown_start(&self, start: &PendingStart, ctx: &mut Context<Self>) {
         let secret_hash = start.secret_hash();
         // Views that don't show the start yet show the attempt before it.
         let attempt_of = |row: &Row| row.attempt().saturating_add(u32::from(row.lease_hash() != Some(&*secret_hash)));
@@ -139,15 +145,16 @@ impl Dispatcher {
         self.execute_until_written(vec![system_command(start.task, finish)], ctx);
     }
 
-    /// Grants the lease of a start that was answered. The answer and the `Started` event race. If the event arrived first, the
-    /// table has the lease already. If the end of the attempt arrived before the answer too, the views show that the attempt has
-    /// ended, and no lease is granted.
-    fn grant_lease(
+    /// Adds the lease of a start that the task's actor has answered. The answer and the events of the attempt race:
+    /// - If the answer is first, the lease is added here. [`Self::add_lease_of_event`] finds it later.
+    /// - If the `Started` event was first, the table has the lease already.
+    /// - If the end of the attempt was first too, the views show that the attempt has ended, and no lease is added.
+    fn add_lease_of_receipt(
         &mut self,
         task: TaskId,
         worker: &str,
         receipt: &Receipt,
-        (ttl, deadline): (Duration, Instant),
+        (lease_time, deadline): (Duration, Instant),
         now: Instant,
     ) {
         let (attempt, Some(secret_hash)) = (receipt.task.attempt, &receipt.task.lease_hash) else { return };
@@ -155,16 +162,21 @@ impl Dispatcher {
             row.revision() >= receipt.revision && !(row.status().is_active() && row.attempt() == attempt)
         });
         if !is_over {
-            let grant =
-                NewLease { attempt, worker: worker.into(), secret_hash: secret_hash.as_str().into(), ttl, deadline };
-            self.leases.grant(task, grant, now);
+            let lease = NewLease {
+                attempt,
+                worker: worker.into(),
+                secret_hash: secret_hash.as_str().into(),
+                lease_time,
+                deadline,
+            };
+            self.leases.insert(task, lease, now);
         }
     }
 
     /// Renews the leases of a heartbeat. The heartbeat waits for directives, unless there are some already.
-    pub(super) fn renew(&mut self, heartbeat: Heartbeat, ctx: &mut Context<Self>) {
-        let Heartbeat { worker, leases, wait, answer } = heartbeat;
-        if let Some(until) = self.leases.renew((&worker, &leases), wait, answer, Instant::now()) {
+    pub(super) fn renew_leases(&mut self, heartbeat: Heartbeat, ctx: &mut Context<Self>) {
+        let Heartbeat { worker, leases, wait, caller } = heartbeat;
+        if let Some(until) = self.leases.renew((&worker, &leases), wait, caller, Instant::now()) {
             self.reset_wait_timer(until, ctx);
         }
         if self.leases.is_record_awaited() {
@@ -173,23 +185,23 @@ impl Dispatcher {
         self.reset_lease_timer(ctx);
     }
 
-    /// Grants the lease of a `Started` event, so that the table also has the leases that other servers have granted. On a cluster
-    /// the attempt is tracked as well.
-    pub(super) fn grant_by_event(&mut self, task: TaskId, started: &Started) {
+    /// Adds the lease of a `Started` event, so that the table also has the leases that other servers have granted. On a cluster
+    /// the attempt is tracked as well. On one server the table usually has the lease already, and nothing changes.
+    pub(super) fn add_lease_of_event(&mut self, task: TaskId, started: &Started) {
         let is_local = started.worker.starts_with(LOCAL_WORKER_PREFIX);
         if is_local && self.cluster.is_none() {
             return;
         }
-        let ttl = self.reader.views().get(task).map(|row| self.policies.lease(row.kind()));
-        let Some(ttl) = ttl else { return };
-        self.track_attempt((task, started.attempt), ttl);
+        let lease_time = self.reader.views().get(task).map(|row| self.policies.lease_time(row.kind()));
+        let Some(lease_time) = lease_time else { return };
+        self.track_attempt((task, started.attempt), lease_time);
         if is_local {
             return;
         }
         let (worker, secret_hash, now) =
             (started.worker.as_str().into(), started.lease.as_str().into(), Instant::now());
-        let deadline = if self.cluster.is_some() { now } else { now + ttl };
-        self.leases.grant(task, NewLease { attempt: started.attempt, worker, secret_hash, ttl, deadline }, now);
+        let deadline = if self.cluster.is_some() { now } else { now + lease_time };
+        self.leases.insert(task, NewLease { attempt: started.attempt, worker, secret_hash, lease_time, deadline }, now);
     }
 }
 
@@ -197,24 +209,22 @@ impl Handler<TakeLeases> for Dispatcher {
     type Result = ();
 
     fn handle(&mut self, take: TakeLeases, ctx: &mut Context<Self>) {
-        let TakeLeases { worker, offer, max, wait, is_closed, answer } = take;
+        let TakeLeases { worker, offer, max, wait, is_client_gone, caller } = take;
         if self.is_stopping {
-            // The answer's sender is dropped here. The HTTP handler answers without a lease then.
+            // `caller` is dropped here. Then the HTTP request is answered without a lease.
             return;
         }
-        self.capacity.set_remote_offer(&worker, &offer);
-        self.waiting_takes.retain(|waiting| !waiting.answer.is_closed());
-        self.last_take_number += 1;
-        let number = self.last_take_number;
-        let wait = if self.waiting_takes.len() < WAITING_MAX { wait } else { Duration::ZERO };
+        self.queue_and_offers.set_remote_offer(&worker, &offer);
+        self.waiting_lease_requests.retain(|waiting| !waiting.caller.is_closed());
+        let wait = if self.waiting_lease_requests.len() < WAITING_MAX { wait } else { Duration::ZERO };
         let until = Instant::now() + wait;
-        self.waiting_takes.push(WaitingTake { number, worker, offer, max, until, is_closed, answer });
+        self.waiting_lease_requests.push(WaitingLeaseRequest { worker, offer, max, until, is_client_gone, caller });
         self.start_ready(ctx);
-        // If starts are under way for the request, it is not in the list, and is answered after them.
-        let index = self.waiting_takes.iter().position(|waiting| waiting.number == number);
-        if let Some(index) = index {
-            let waiting = self.waiting_takes.remove(index);
-            self.enqueue(index, waiting, ctx);
+        // If tasks are being started for the request, `start_ready` has removed it from the list, and `started_remote` answers it.
+        // Otherwise it is still in the list: it is answered here if it must not wait, and by the timer if it waits.
+        self.answer_ended_lease_requests();
+        if !wait.is_zero() {
+            self.reset_wait_timer(until, ctx);
         }
     }
 }
@@ -223,16 +233,22 @@ impl Handler<Heartbeat> for Dispatcher {
     type Result = ();
 
     fn handle(&mut self, heartbeat: Heartbeat, ctx: &mut Context<Self>) {
-        self.capacity.mark_alive(&heartbeat.worker);
+        self.queue_and_offers.mark_alive(&heartbeat.worker);
         if self.is_stopping {
-            let Heartbeat { leases, answer, .. } = heartbeat;
+            let Heartbeat { leases, caller, .. } = heartbeat;
             let unnotified = leases.iter().enumerate().filter(|(_, lease)| lease.seen.is_none());
             let directives = unnotified.map(|(index, _)| (index, Directive::Drain)).collect();
             // If the client has disconnected, the answer is dropped.
-            let _ = answer.send(HeartbeatDirectives { directives, left: None });
+            let _ = caller.send(HeartbeatDirectives { directives, time_left: None });
             return;
         }
-        self.restore_and_renew(heartbeat, ctx);
+        // On a cluster, another server may have granted some of the leases.
+        let unknown = self.restore_known_leases(&heartbeat);
+        if unknown.is_empty() {
+            self.renew_leases(heartbeat, ctx);
+        } else {
+            self.renew_unknown_leases(heartbeat, unknown, ctx);
+        }
     }
 }
 

@@ -12,7 +12,6 @@ use crate::task::event::TaskError;
 use crate::task::{Command, Status, TaskId, Timestamp};
 use crate::views::Timer;
 
-use super::remote::WaitingTake;
 use super::{Dispatcher, system_command};
 
 /// The maximum number of due timers that are handled in one batch. Clients' commands can be executed between two batches.
@@ -38,7 +37,8 @@ pub(super) struct Timers {
 impl Dispatcher {
     /// Sets the timer for tasks to the first time at which a task needs a command.
     pub(super) fn reset_task_timer(&mut self, ctx: &mut Context<Self>) {
-        let due = self.capacity.run_queue().next_timer_deadline().filter(|_| !self.timers.are_commands_under_way);
+        let due =
+            self.queue_and_offers.run_queue().next_timer_deadline().filter(|_| !self.timers.are_commands_under_way);
         if self.timers.tasks.as_ref().map(|(_, at)| *at) == due {
             return;
         }
@@ -54,7 +54,7 @@ impl Dispatcher {
     /// Sends the commands of due timers, in batches. A batch is sent when the one before is durable.
     fn run_due_timers(&mut self, ctx: &mut Context<Self>) {
         self.timers.tasks = None;
-        let due = self.capacity.run_queue().take_due_timers(now(), DUE_MAX);
+        let due = self.queue_and_offers.run_queue().take_due_timers(now(), DUE_MAX);
         let due = self.postpone_foreign(due);
         if due.is_empty() {
             return self.reset_task_timer(ctx);
@@ -64,7 +64,7 @@ impl Dispatcher {
         let commands: Vec<Execute> = commands.collect();
         ctx.spawn(execute_all(self.registry.clone(), commands).into_actor(self).map(|unwritten, this, ctx| {
             this.timers.are_commands_under_way = false;
-            this.execute_later(unwritten, ctx);
+            this.handle_unwritten(unwritten, ctx);
             this.reset_task_timer(ctx);
         }));
     }
@@ -76,7 +76,7 @@ impl Dispatcher {
             Timer::Climb(attempt, rung) => {
                 let since = self.reader.views().get(task).and_then(|row| row.cancel().map(|cancel| cancel.rung_at));
                 let after = since.map_or(Duration::ZERO, |since| now().since(since)).as_millis();
-                let reason = Some(format!("not stopped after {after} ms"));
+                let reason = Some(format!("the worker had not stopped {after} ms after the previous rung"));
                 Command::Escalate { rung, reason, attempt: Some(attempt) }
             }
             Timer::TimeOut(attempt, bound) => {
@@ -119,7 +119,7 @@ impl Dispatcher {
             self.leases.renew_all(now);
         }
         let expired = self.leases.take_expired(now).into_iter().map(|(task, attempt)| {
-            let message = "its worker has not been heard of for as long as its lease lives".to_owned();
+            let message = "its worker sent no heartbeat during the lease time".to_owned();
             system_command(task, self.lose_attempt(task, attempt, "lease_expired", message))
         });
         let expired = expired.collect();
@@ -140,12 +140,13 @@ impl Dispatcher {
         self.timers.waits = Some((ctx.run_later(sleep, Self::end_waits), due));
     }
 
+    /// Ends the waits of requests for leases and of heartbeats that are over, and sets the timer to the next one.
     fn end_waits(&mut self, ctx: &mut Context<Self>) {
         self.timers.waits = None;
         let now = Instant::now();
-        self.waiting_takes.extract_if(.., |waiting| waiting.until <= now).for_each(WaitingTake::answer_empty);
-        self.leases.end_waits(now);
-        let next = self.waiting_takes.iter().map(|waiting| waiting.until).chain(self.leases.next_wait()).min();
+        self.answer_ended_lease_requests();
+        self.leases.end_heartbeat_waits(now);
+        let next = self.waiting_lease_requests.iter().map(|waiting| waiting.until).chain(self.leases.next_wait()).min();
         if let Some(next) = next {
             self.reset_wait_timer(next, ctx);
         }
@@ -158,10 +159,11 @@ impl Dispatcher {
             return;
         }
         let sent = execute_all(self.registry.clone(), commands);
-        ctx.spawn(sent.into_actor(self).map(|unwritten, this, ctx| this.execute_later(unwritten, ctx)));
+        ctx.spawn(sent.into_actor(self).map(|unwritten, this, ctx| this.handle_unwritten(unwritten, ctx)));
     }
 
-    fn execute_later(&mut self, commands: Vec<Execute>, ctx: &mut Context<Self>) {
+    /// Sends the commands that were not written again after a pause. If all were written, the next pause is the shortest one.
+    fn handle_unwritten(&mut self, commands: Vec<Execute>, ctx: &mut Context<Self>) {
         if commands.is_empty() {
             return self.back_off.reset();
         }
@@ -172,11 +174,11 @@ impl Dispatcher {
 /// Sends the commands. Returns those that must be sent again.
 async fn execute_all(registry: Registry, commands: Vec<Execute>) -> Vec<Execute> {
     let answers = registry.execute_many(commands.clone()).await;
-    commands.into_iter().zip(answers).filter_map(|(command, answer)| retry_command(command, answer)).collect()
+    commands.into_iter().zip(answers).filter_map(|(command, answer)| command_to_repeat(command, answer)).collect()
 }
 
 /// The command with a new time, if it must be sent again.
-fn retry_command(command: Execute, answer: Result<Receipt, ExecuteError>) -> Option<Execute> {
+fn command_to_repeat(command: Execute, answer: Result<Receipt, ExecuteError>) -> Option<Execute> {
     match answer {
         // The clock was set back after the timer fired, so the task's time has not come yet.
         Ok(receipt)

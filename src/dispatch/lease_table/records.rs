@@ -21,7 +21,7 @@ impl LeaseTable {
     /// Whether at least a third of the lease's time is left.
     fn has_time(&self, task: TaskId, now: Instant) -> bool {
         let Some(lease) = self.leases.get(&task) else { return true };
-        self.deadlines.deadline(&task).is_some_and(|deadline| now + lease.ttl / 3 <= deadline)
+        self.deadlines.deadline(&task).is_some_and(|deadline| now + lease.lease_time / 3 <= deadline)
     }
 
     /// Whether a heartbeat waits for a record.
@@ -35,7 +35,7 @@ impl LeaseTable {
         let Some(records) = &mut self.records else { return Vec::new() };
         let unrecorded = std::mem::take(&mut records.unrecorded);
         let is_recent = |task: &TaskId, at: Instant| {
-            self.leases.get(task).is_some_and(|lease| now.saturating_duration_since(at) < lease.ttl)
+            self.leases.get(task).is_some_and(|lease| now.saturating_duration_since(at) < lease.lease_time)
         };
         let unrecorded = unrecorded.into_iter().filter(|(task, (_, at))| is_recent(task, *at));
         unrecorded.map(|(task, (attempt, at))| ((task, attempt), at)).collect()
@@ -51,10 +51,10 @@ impl LeaseTable {
 
     /// A record that names these attempts is durable. It was begun at `begun`, so their leases are extended until the lease time
     /// after that. The heartbeats that waited for this record are answered.
-    pub(in crate::dispatch) fn recorded(&mut self, attempts: &[AttemptId], begun: Instant, now: Instant) {
+    pub(in crate::dispatch) fn extend_recorded_leases(&mut self, attempts: &[AttemptId], begun: Instant, now: Instant) {
         for (task, attempt) in attempts {
             if let Some(lease) = self.leases.get(task).filter(|lease| lease.attempt == *attempt) {
-                let deadline = begun + lease.ttl;
+                let deadline = begun + lease.lease_time;
                 self.extend_deadline(*task, deadline);
             }
         }
@@ -71,9 +71,9 @@ impl LeaseTable {
     }
 
     /// Another server's record has named the attempt.
-    pub(in crate::dispatch) fn named_by_peer(&mut self, (task, attempt): AttemptId, now: Instant) {
+    pub(in crate::dispatch) fn named_in_peer_record(&mut self, (task, attempt): AttemptId, now: Instant) {
         if let Some(lease) = self.leases.get_mut(&task).filter(|lease| lease.attempt == attempt) {
-            lease.peer_deadline = Some(now + lease.ttl);
+            lease.deadline_by_peer_record = Some(now + lease.lease_time);
         }
     }
 
@@ -83,7 +83,7 @@ impl LeaseTable {
         let Some(waiting) = self.heartbeats.get(&number).filter(|_| self.records.is_some()) else { return Vec::new() };
         let is_over = |task: &TaskId| {
             let has_passed = |at: Option<Instant>| at.is_none_or(|at| at <= now);
-            self.leases.get(task).is_some_and(|lease| has_passed(lease.peer_deadline))
+            self.leases.get(task).is_some_and(|lease| has_passed(lease.deadline_by_peer_record))
                 && has_passed(self.deadlines.deadline(task))
         };
         let over = waiting.held.iter().filter(|(_, task)| is_over(task));
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::dispatch::lease_table::{HeartbeatDirectives, LeaseRenewal, NewLease};
 
-    const TTL: Duration = Duration::from_secs(30);
+    const LEASE_TIME: Duration = Duration::from_secs(30);
 
     struct Fixture {
         table: LeaseTable,
@@ -115,9 +115,10 @@ mod tests {
         /// A table with a lease that was granted at second 0, by this server or by another one.
         fn new(granted_here: bool) -> Self {
             let (mut table, start) = (LeaseTable::on_cluster(), Instant::now());
-            let deadline = if granted_here { start + TTL } else { start };
-            let grant = NewLease { attempt: 1, worker: "w".into(), secret_hash: "s".into(), ttl: TTL, deadline };
-            table.grant(task(), grant, start);
+            let deadline = if granted_here { start + LEASE_TIME } else { start };
+            let grant =
+                NewLease { attempt: 1, worker: "w".into(), secret_hash: "s".into(), lease_time: LEASE_TIME, deadline };
+            table.insert(task(), grant, start);
             Self { table, start }
         }
 
@@ -126,23 +127,23 @@ mod tests {
         }
 
         fn beat(&mut self, second: u64) -> oneshot::Receiver<HeartbeatDirectives> {
-            let (answer, reply) = oneshot::channel();
+            let (caller, reply) = oneshot::channel();
             let beat = LeaseRenewal { task: task(), attempt: 1, secret_hash: "s".to_owned(), seen: None };
-            self.table.renew(("w", &[beat]), Duration::ZERO, answer, self.at(second));
+            self.table.renew(("w", &[beat]), Duration::ZERO, caller, self.at(second));
             reply
         }
 
         /// A record that names the lease was begun at second `begun`, and is durable at second `durable`.
         fn record(&mut self, begun: u64, durable: u64) {
             let (begun, durable) = (self.at(begun), self.at(durable));
-            self.table.recorded(&[(task(), 1)], begun, durable);
+            self.table.extend_recorded_leases(&[(task(), 1)], begun, durable);
         }
     }
 
     fn left_s(mut reply: oneshot::Receiver<HeartbeatDirectives>) -> u64 {
         let reply = reply.try_recv().expect("the heartbeat is answered");
         assert_eq!(reply.directives, []);
-        reply.left.expect("the lease is held").as_secs()
+        reply.time_left.expect("the lease is held").as_secs()
     }
 
     #[test]
@@ -177,33 +178,38 @@ mod tests {
         let mut left = Vec::new();
         for second in [25, 29] {
             let reply = fixture.beat(second);
-            fixture.table.end_waits(fixture.at(second + 2));
+            fixture.table.end_heartbeat_waits(fixture.at(second + 2));
             left.push(reply);
         }
         let over = left.pop().unwrap().try_recv().unwrap();
-        assert_eq!((over.directives, over.left), (vec![(0, Directive::Lost)], Some(Duration::ZERO)));
+        assert_eq!((over.directives, over.time_left), (vec![(0, Directive::Lost)], Some(Duration::ZERO)));
         assert_eq!(left_s(left.pop().unwrap()), 3);
     }
 
     #[test]
     fn a_lease_that_another_server_names_is_not_lost_where_this_server_can_write_no_record() {
         let mut fixture = Fixture::new(true);
-        fixture.table.named_by_peer((task(), 1), fixture.at(20));
+        fixture.table.named_in_peer_record((task(), 1), fixture.at(20));
         let reply = fixture.beat(40);
-        fixture.table.end_waits(fixture.at(42));
+        fixture.table.end_heartbeat_waits(fixture.at(42));
         assert_eq!(left_s(reply), 0);
         let mut reply = fixture.beat(50);
-        fixture.table.end_waits(fixture.at(52));
+        fixture.table.end_heartbeat_waits(fixture.at(52));
         assert_eq!(reply.try_recv().unwrap().directives, [(0, Directive::Lost)]);
     }
 
     #[test]
     fn the_lease_of_an_event_gets_its_time_from_the_answer_to_the_start() {
         let mut fixture = Fixture::new(false);
-        let grant =
-            NewLease { attempt: 1, worker: "w".into(), secret_hash: "s".into(), ttl: TTL, deadline: fixture.at(28) };
+        let grant = NewLease {
+            attempt: 1,
+            worker: "w".into(),
+            secret_hash: "s".into(),
+            lease_time: LEASE_TIME,
+            deadline: fixture.at(28),
+        };
         let now = fixture.at(1);
-        fixture.table.grant(task(), grant, now);
+        fixture.table.insert(task(), grant, now);
         let reply = fixture.beat(2);
         assert_eq!(left_s(reply), 26);
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const TTL: Duration = Duration::from_secs(30);
+const LEASE_TIME: Duration = Duration::from_secs(30);
 const WAIT: Duration = Duration::from_secs(5);
 
 type Reply = oneshot::Receiver<HeartbeatDirectives>;
@@ -11,13 +11,13 @@ type Reply = oneshot::Receiver<HeartbeatDirectives>;
 fn granted(tasks: &[u128]) -> (LeaseTable, Instant) {
     let (mut table, now) = (LeaseTable::default(), Instant::now());
     for number in tasks {
-        table.grant(task(*number), grant(1, TTL, now), now);
+        table.insert(task(*number), grant(1, LEASE_TIME, now), now);
     }
     (table, now)
 }
 
-fn grant(attempt: u32, ttl: Duration, now: Instant) -> NewLease {
-    NewLease { attempt, worker: "w-1".into(), secret_hash: "hash".into(), ttl, deadline: now + ttl }
+fn grant(attempt: u32, lease_time: Duration, now: Instant) -> NewLease {
+    NewLease { attempt, worker: "w-1".into(), secret_hash: "hash".into(), lease_time, deadline: now + lease_time }
 }
 
 fn task(number: u128) -> TaskId {
@@ -29,8 +29,8 @@ fn renewal(number: u128, seen: Option<Directive>) -> LeaseRenewal {
 }
 
 fn renew(table: &mut LeaseTable, renewals: &[LeaseRenewal], now: Instant) -> Reply {
-    let (answer, reply) = oneshot::channel();
-    table.renew(("w-1", renewals), WAIT, answer, now);
+    let (caller, reply) = oneshot::channel();
+    table.renew(("w-1", renewals), WAIT, caller, now);
     reply
 }
 
@@ -66,7 +66,7 @@ fn a_directive_while_a_heartbeat_waits_ends_its_wait_and_is_repeated_until_it_is
     assert_eq!(directives(&mut lost_on_its_way), Some(vec![(0, Directive::Cancel)]));
     let mut seen = renew(&mut table, &[renewal(2, Some(Directive::Cancel))], now);
     assert_eq!(directives(&mut seen), None);
-    table.end_waits(now + WAIT);
+    table.end_heartbeat_waits(now + WAIT);
     assert_eq!(directives(&mut seen), Some(vec![]));
 }
 
@@ -74,7 +74,7 @@ fn a_directive_while_a_heartbeat_waits_ends_its_wait_and_is_repeated_until_it_is
 fn a_directive_after_the_answer_is_sent_with_the_next_one() {
     let (mut table, now) = granted(&[1]);
     let mut reply = renew(&mut table, &[renewal(1, None)], now);
-    table.end_waits(now + WAIT);
+    table.end_heartbeat_waits(now + WAIT);
     assert_eq!(directives(&mut reply), Some(vec![]));
     table.send_directive(task(1), Directive::Cancel, now + WAIT);
     let mut next = renew(&mut table, &[renewal(1, None)], now + WAIT);
@@ -107,26 +107,26 @@ fn a_lease_expires_at_its_deadline_and_its_heartbeat_that_waits_gets_lost() {
     let (mut table, now) = granted(&[1, 2]);
     let later = now + Duration::from_secs(10);
     let mut reply = renew(&mut table, &[renewal(2, None)], later);
-    assert_eq!(table.next_deadline(), Some(now + TTL));
-    assert_eq!(table.take_expired(now + TTL.saturating_sub(Duration::from_nanos(1))), []);
-    assert_eq!(table.take_expired(now + TTL), [(task(1), 1)]);
+    assert_eq!(table.next_deadline(), Some(now + LEASE_TIME));
+    assert_eq!(table.take_expired(now + LEASE_TIME.saturating_sub(Duration::from_nanos(1))), []);
+    assert_eq!(table.take_expired(now + LEASE_TIME), [(task(1), 1)]);
     assert_eq!(directives(&mut reply), None, "its lease has not expired");
-    assert_eq!(table.take_expired(later + TTL), [(task(2), 1)]);
+    assert_eq!(table.take_expired(later + LEASE_TIME), [(task(2), 1)]);
     assert_eq!(directives(&mut reply), Some(vec![(0, Directive::Lost)]));
     assert_eq!((table.next_deadline(), table.attempts()), (None, vec![]));
-    let mut after = renew(&mut table, &[renewal(2, None)], later + TTL);
+    let mut after = renew(&mut table, &[renewal(2, None)], later + LEASE_TIME);
     assert_eq!(directives(&mut after), Some(vec![(0, Directive::Lost)]));
-    let mut seen = renew(&mut table, &[renewal(2, Some(Directive::Lost))], later + TTL);
+    let mut seen = renew(&mut table, &[renewal(2, Some(Directive::Lost))], later + LEASE_TIME);
     assert_eq!(directives(&mut seen), Some(vec![]), "it is not repeated, and nothing is left to wait for");
 }
 
 #[test]
 fn all_leases_get_a_fresh_deadline_at_once() {
     let (mut table, now) = granted(&[1, 2]);
-    let suspended_until = now + 10 * TTL;
+    let suspended_until = now + 10 * LEASE_TIME;
     table.renew_all(suspended_until);
-    assert_eq!(table.take_expired(suspended_until + TTL.saturating_sub(Duration::from_nanos(1))), []);
-    let mut expired = table.take_expired(suspended_until + TTL);
+    assert_eq!(table.take_expired(suspended_until + LEASE_TIME.saturating_sub(Duration::from_nanos(1))), []);
+    let mut expired = table.take_expired(suspended_until + LEASE_TIME);
     expired.sort_unstable();
     assert_eq!(expired, [(task(1), 1), (task(2), 1)]);
 }
@@ -141,11 +141,11 @@ fn a_heartbeat_with_another_secret_worker_or_attempt_renews_nothing() {
         ("w-1", LeaseRenewal { attempt: 2, ..renewal(1, None) }),
     ];
     for (worker, renewal) in wrong {
-        let (answer, mut reply) = oneshot::channel();
-        table.renew((worker, &[renewal]), WAIT, answer, later);
+        let (caller, mut reply) = oneshot::channel();
+        table.renew((worker, &[renewal]), WAIT, caller, later);
         assert_eq!(directives(&mut reply), Some(vec![(0, Directive::Lost)]));
     }
-    assert_eq!(table.next_deadline(), Some(now + TTL));
+    assert_eq!(table.next_deadline(), Some(now + LEASE_TIME));
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn the_end_of_an_attempt_by_its_own_worker_wakes_no_heartbeat_and_leaves_no_dead
     let mut reply = renew(&mut table, &[renewal(1, None)], now);
     table.end(task(1), 1);
     assert_eq!((directives(&mut reply), table.next_deadline()), (None, None));
-    table.end_waits(now + WAIT);
+    table.end_heartbeat_waits(now + WAIT);
     assert_eq!(directives(&mut reply), Some(vec![]));
 }
 
@@ -162,15 +162,15 @@ fn the_end_of_an_attempt_by_its_own_worker_wakes_no_heartbeat_and_leaves_no_dead
 fn a_lease_begins_once_whether_the_answer_to_its_start_or_its_event_comes_first() {
     let (mut table, now) = granted(&[1]);
     table.send_directive(task(1), Directive::Cancel, now);
-    table.grant(task(1), grant(1, TTL, now + TTL / 2), now + TTL / 2);
-    assert_eq!(table.next_deadline(), Some(now + TTL));
+    table.insert(task(1), grant(1, LEASE_TIME, now + LEASE_TIME / 2), now + LEASE_TIME / 2);
+    assert_eq!(table.next_deadline(), Some(now + LEASE_TIME));
     assert_eq!(directives(&mut renew(&mut table, &[renewal(1, None)], now)), Some(vec![(0, Directive::Cancel)]));
 }
 
 #[test]
 fn the_end_of_a_former_attempt_does_not_change_the_lease_of_the_next_one() {
     let (mut table, now) = granted(&[1]);
-    table.grant(task(1), grant(2, TTL, now), now);
+    table.insert(task(1), grant(2, LEASE_TIME, now), now);
     table.lose(task(1), 1, now);
     table.end(task(1), 1);
     let mut reply = renew(&mut table, &[LeaseRenewal { attempt: 2, ..renewal(1, None) }], now);
@@ -180,15 +180,15 @@ fn the_end_of_a_former_attempt_does_not_change_the_lease_of_the_next_one() {
 #[test]
 fn a_heartbeat_waits_a_third_of_its_shortest_lease_at_most_and_its_answer_says_what_is_left_of_it() {
     let (mut table, now) = granted(&[1]);
-    table.grant(task(2), grant(1, Duration::from_secs(9), now), now);
+    table.insert(task(2), grant(1, Duration::from_secs(9), now), now);
     let mut reply = renew(&mut table, &[renewal(1, None), renewal(2, None)], now);
     let third = Duration::from_secs(3);
     let until = now + third;
     assert_eq!(table.next_wait(), Some(until));
-    table.end_waits(now + third.saturating_sub(Duration::from_nanos(1)));
+    table.end_heartbeat_waits(now + third.saturating_sub(Duration::from_nanos(1)));
     assert_eq!(directives(&mut reply), None);
-    table.end_waits(until);
-    let expected = HeartbeatDirectives { directives: vec![], left: Some(Duration::from_secs(6)) };
+    table.end_heartbeat_waits(until);
+    let expected = HeartbeatDirectives { directives: vec![], time_left: Some(Duration::from_secs(6)) };
     assert_eq!(reply.try_recv(), Ok(expected));
 }
 

@@ -92,17 +92,17 @@ pub async fn heartbeat(
         .into_iter()
         .filter_map(|(index, progress)| send_progress(&state, &worker, &heartbeats[index], progress));
     join_all(stored).await;
-    let (answer, reply) = oneshot::channel();
+    let (caller, reply) = oneshot::channel();
     // This waits until the dispatcher's mailbox has room. If the dispatcher has stopped, the message is dropped with
     // the sender of its response, and `reply` ends with an error.
-    let _ = state.dispatcher.send(Heartbeat { worker, leases: heartbeats, wait, answer }).await;
-    let HeartbeatDirectives { directives, left } =
+    let _ = state.dispatcher.send(Heartbeat { worker, leases: heartbeats, wait, caller }).await;
+    let HeartbeatDirectives { directives, time_left } =
         reply.await.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
     let doc =
         |(index, directive): (usize, Directive)| Some(DirectiveDoc { lease: tokens.get(index)?.clone(), directive });
     let directives = directives.into_iter().filter_map(doc).collect();
-    let deadline = left.map(|left| now().plus(left));
-    let left_ms = left.map(|left| left.as_millis());
+    let deadline = time_left.map(|left| now().plus(left));
+    let left_ms = time_left.map(|left| left.as_millis());
     respond_at(StatusCode::OK, state.reader.position(), &HeartbeatResponse { directives, deadline, left_ms })
 }
 

@@ -78,16 +78,16 @@ pub async fn take(
     let CheckedTake { worker, wants, max, wait } =
         json::read_body::<TakeBody>(&request, payload, json::BODY_MAX).await?.check()?;
     require_writable_log(&state)?;
-    let (answer, given) = oneshot::channel();
+    let (caller, granted) = oneshot::channel();
     let connection = request.conn_data::<ClientConnection>().cloned().unwrap_or_default();
     let gone = Box::new({
         let connection = connection.clone();
         move || connection.is_gone()
     });
     // This waits until the dispatcher's mailbox has room. If the dispatcher has stopped, the message is dropped with
-    // the sender of its response, and `given` ends without leases.
-    let _ = state.dispatcher.send(TakeLeases { worker, offer: wants, max, wait, is_closed: gone, answer }).await;
-    let GrantedLeases { leases, delivery } = given.await.unwrap_or_default();
+    // the sender of its response, and `granted` ends without leases.
+    let _ = state.dispatcher.send(TakeLeases { worker, offer: wants, max, wait, is_client_gone: gone, caller }).await;
+    let GrantedLeases { leases, delivery } = granted.await.unwrap_or_default();
     if leases.is_empty() {
         require_writable_log(&state)?;
     }
@@ -132,15 +132,15 @@ impl<'a> LeaseDoc<'a> {
     /// `granted_at` is when the lease was granted, by both clocks. Since then the request has waited for the views, so
     /// less of the lease's time is left.
     fn new(granted: &'a GrantedLease, (granted_at, granted_time): (Instant, Timestamp)) -> Self {
-        let GrantedLease { task, attempt, secret, created, left } = granted;
+        let GrantedLease { task, attempt, secret, created, time_left } = granted;
         Self {
             lease: format!("{task}.{attempt}.{secret}"),
             task_id: *task,
             kind: &created.kind,
             input: &created.input,
             attempt: *attempt,
-            deadline: granted_time.plus(*left),
-            left_ms: left.saturating_sub(granted_at.elapsed()).as_millis(),
+            deadline: granted_time.plus(*time_left),
+            left_ms: time_left.saturating_sub(granted_at.elapsed()).as_millis(),
             title: &created.title,
             owner: &created.owner,
             labels: &created.labels,

@@ -2,8 +2,8 @@
 //! idempotency key one task. A run is *open* from its first event until the task is final.
 //!
 //! The views of a server lag behind the log, and a lock is valid in one process only. So before a run begins, its key is
-//! claimed in a stream of the key, `key-<hash>`. The database checks the expected revision of this stream: if two servers claim
-//! at the same revision, one succeeds. A [claim](record) holds the task, the last revision of the task's stream before the run,
+//! claimed in a separate stream for this key, `key-<hash>`. The database checks the expected revision of this stream: if two servers claim
+//! at the same revision, one succeeds. A [claim](format) holds the task, the last revision of the task's stream before the run,
 //! and the events that begin the run, with their ids.
 //!
 //! ```text
@@ -21,23 +21,21 @@
 //! **Both keys.** The unique key is claimed first. If that is refused, nothing has been written, and the idempotency key is not
 //! claimed for a task that will never exist. The claim of the idempotency key is the final decision, because it is never
 //! superseded. If it names the same task, that task begins, on whichever server. If it names another task, this task never
-//! begins, and its claim of the unique key is void.
+//! begins, and its claim of the unique key will never begin a run.
 //!
 //! The opposite order would be wrong. If the idempotency key were claimed first and the unique key then refused, the claim of
-//! the idempotency key would remain. Another server could not tell it from a claim whose server is still about to claim the
-//! unique key. If such a claim stayed valid, later requests would be refused for a task that doesn't exist. If it were
+//! the idempotency key would remain. Another server could not distinguish it from a claim whose create is still in progress. If such a claim stayed valid, later requests would be refused for a task that doesn't exist. If it were
 //! superseded, there could be two tasks.
 //!
 //! **When a claim ends.** The claim of a unique key ends with its run, which the task's stream shows. The next claim is written
 //! at the revision of this one, and supersedes it. A superseded claim begins no run: either its run had begun before, and the
-//! events are not written a second time, or the claim was void. The claim of an idempotency key ends when its task is removed
-//! from the views; no task is ever removed.
+//! events are not written a second time, or the run will never begin. The claim of an idempotency key never ends.
 //!
-//! Reading order: [`record`] (the claim and its format), `take` (the steps above), [`open`] (the claims of an imported log).
+//! Reading order: [`format`] (the claim and its format), [`steps`] (the steps above), [`open`] (the claims of an imported log).
 
+pub mod format;
 #[cfg(feature = "eventstore")]
 pub mod open;
-pub mod record;
-mod take;
+mod steps;
 
-pub(super) use take::{create, find_idempotent, retry};
+pub(super) use steps::{create_with_claims, find_idempotent, retry_with_claims};

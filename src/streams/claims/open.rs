@@ -2,7 +2,7 @@
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::record::{Claim, ClaimKey, VERSION};
+use super::format::{Claim, ClaimKey, VERSION};
 use crate::store::auxiliary::AuxiliaryExpected;
 use crate::store::{AppendError, EventStore};
 use crate::streams::messages::ExecuteError;

@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use crate::clock::now;
 use crate::dispatch::policies::KindPolicies;
-use crate::projection::replay::{BULK_CANCEL, CancellableAt};
+use crate::projection::bulk_cancel::BULK_CANCEL;
+use crate::projection::replay::BulkCancelTargetsAt;
 use crate::store::{Meta, Via};
 use crate::streams::messages::Execute;
 use crate::task::{Command, Position, TaskId};
@@ -40,7 +41,7 @@ pub struct BulkCancel {
     /// Executes commands on tasks.
     pub execute: Recipient<Execute>,
     /// Finds the tasks that matched a filter at a position.
-    pub history: Recipient<CancellableAt>,
+    pub history: Recipient<BulkCancelTargetsAt>,
     /// The cancel ladder of each kind.
     pub policies: Arc<KindPolicies>,
 }
@@ -63,7 +64,7 @@ impl BulkCancel {
             causation_id: Some(ctx.task_id().uuid()),
             request_id: None,
         };
-        let policy = self.policies.cancel(kind);
+        let policy = self.policies.cancel_ladder(kind);
         let command = Command::RequestCancel { reason: input.reason.clone(), policy };
         let sent = self.execute.send(Execute { task: id, command, at: now(), meta }).await;
         let receipt = sent.map_err(|error| Failure::retryable("stopping", error.to_string()))?;
@@ -88,7 +89,7 @@ impl Handler for BulkCancel {
 
     async fn run(&self, ctx: Context) -> Result<Done, Failure> {
         let input: BulkCancelInput = ctx.input()?;
-        let query = CancellableAt { filter: input.filter.clone(), position: input.position };
+        let query = BulkCancelTargetsAt { filter: input.filter.clone(), position: input.position };
         let matches =
             self.history.send(query).await.map_err(|error| Failure::retryable("stopping", error.to_string()))?;
         let matches = matches.map_err(|error| Failure::retryable("log_unavailable", error.to_string()))?;

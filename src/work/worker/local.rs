@@ -18,7 +18,7 @@ use super::handler::Handler;
 use super::outcome::{Done, Failure};
 use super::registry::Handlers;
 use crate::dispatch::messages::{Assign, AttemptDirective, Directive, LocalOffer};
-use crate::projection::projector::Stop;
+use crate::projection::stop::Stop;
 use crate::task::TaskId;
 
 /// Executes attempts with the handlers of this process, on threads of its own (`taskbell-work`).

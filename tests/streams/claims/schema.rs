@@ -1,7 +1,7 @@
 //! The claims that the server writes match their published schema.
 
 use serde_json::Value;
-use taskbell::streams::claims::record::KIND;
+use taskbell::streams::claims::format::KIND;
 
 use super::*;
 use crate::event_contract::claims::schema_of_claims;

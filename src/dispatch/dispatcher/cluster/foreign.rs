@@ -1,5 +1,5 @@
-//! Foreign work: the tasks and timers in the shares of other servers. This server does it after a delay, if no other server has
-//! done it by then.
+//! Foreign work: the tasks and timers in the shares of other servers ([`shares`](crate::dispatch::shares)). This server does it
+//! after a delay, if no other server has done it before.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -27,15 +27,16 @@ pub(super) struct ForeignWork {
     /// The queued tasks, and until when each is left to its server.
     tasks: DeadlineQueue<Instant, TaskId>,
     /// The due timers that were postponed once.
-    timers: HashMap<TaskId, Timer>,
+    postponed_timers: HashMap<TaskId, Timer>,
 }
 
 impl Cluster {
     /// Defers a task that is queued and in another server's share: idle workers of this server may get it after a delay. Returns
     /// whether the task was deferred.
     pub(in crate::dispatch::dispatcher) fn defer_foreign(&mut self, row: &Row) -> bool {
-        self.foreign.timers.remove(&row.id());
-        let is_deferred = row.status() == Status::Queued && !self.shares.is_own_task(row.id().uuid(), row.kind());
+        self.foreign.postponed_timers.remove(&row.id());
+        let is_deferred =
+            row.status() == Status::Queued && !self.shares.is_task_in_own_share(row.id().uuid(), row.kind());
         if is_deferred {
             self.foreign.tasks.set(row.id(), Instant::now() + TASK_DELAY, ());
         } else if row.status() != Status::Queued {
@@ -57,7 +58,7 @@ impl Dispatcher {
         let idle = self.idle_capacity();
         let Some(cluster) = self.cluster.as_mut().filter(|_| idle > 0) else { return false };
         let admitted = cluster.foreign.tasks.take_due(Instant::now(), idle);
-        let mut queue = self.capacity.run_queue();
+        let mut queue = self.queue_and_offers.run_queue();
         for (task, ()) in &admitted {
             queue.admit(*task);
         }
@@ -66,7 +67,7 @@ impl Dispatcher {
 
     /// The number of attempts that the workers of this server could take now.
     fn idle_capacity(&self) -> usize {
-        let waiting = self.waiting_takes.iter().map(|waiting| waiting.max);
+        let waiting = self.waiting_lease_requests.iter().map(|waiting| waiting.max);
         waiting.chain([self.free_slots()]).fold(0, usize::saturating_add)
     }
 
@@ -79,13 +80,13 @@ impl Dispatcher {
         let Some(cluster) = &mut self.cluster else { return due };
         let until = now().plus(TIMER_DELAY);
         let is_now = |(task, timer): &(TaskId, Timer)| {
-            if cluster.foreign.timers.remove(task).is_some_and(|former| former == *timer)
-                || cluster.shares.is_own(task.uuid())
+            if cluster.foreign.postponed_timers.remove(task).is_some_and(|former| former == *timer)
+                || cluster.shares.is_in_own_share(task.uuid())
             {
                 return true;
             }
-            cluster.foreign.timers.insert(*task, *timer);
-            self.capacity.run_queue().postpone(*task, *timer, until);
+            cluster.foreign.postponed_timers.insert(*task, *timer);
+            self.queue_and_offers.run_queue().postpone(*task, *timer, until);
             false
         };
         due.into_iter().filter(is_now).collect()
@@ -129,14 +130,14 @@ mod tests {
         let mut views = Views::default();
         let expected = [Expected::NoStream, Expected::Revision(Revision(0))];
         let events = [event("Created", CREATED), event("Started", STARTED)];
-        let mut left = Vec::new();
+        let mut are_deferred = Vec::new();
         for (expected, event) in expected.into_iter().zip(events) {
             store.append(Append { stream: StreamName::task(task), expected, events: vec![event] }).await.unwrap();
             let last = store.read_all(Position(views.position().0), 1).await.unwrap().remove(0);
             views.apply(&last);
             cluster.defer_foreign(views.get(task).unwrap());
-            left.push(cluster.foreign.tasks.next_deadline().is_some());
+            are_deferred.push(cluster.foreign.tasks.next_deadline().is_some());
         }
-        assert_eq!(left, [true, false]);
+        assert_eq!(are_deferred, [true, false]);
     }
 }

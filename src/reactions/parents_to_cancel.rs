@@ -1,4 +1,4 @@
-//! The backlog of the cascade: the parents whose children may have to be cancelled. The module takes no lock; the caller
+//! The list of the cascade: the parents whose children may have to be cancelled. The module takes no lock; the caller
 //! passes the views.
 //!
 //! The cascade works in rounds. In a round it checks some children and requests the cancel of those that need it.
@@ -10,9 +10,9 @@ use crate::task::event::Created;
 use crate::task::{Event, Position, TaskId};
 use crate::views::{Row, Views};
 
-/// How many children get a request to cancel in one round at most.
+/// The maximum number of children that get a request to cancel in one round.
 pub const REQUESTS_PER_ROUND: usize = 100;
-/// How many children are checked in one round at most.
+/// The maximum number of children that are checked in one round.
 pub const CHECKS_PER_ROUND: usize = 1000;
 
 /// A parent whose cancel was requested, and its children that have not been checked since the request.
@@ -36,7 +36,7 @@ enum UncheckedChildren {
 /// The children of one parent that get a request to cancel in this round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildBatch {
-    /// The parent and its unchecked children before this round. If the round fails, this is added to the backlog again.
+    /// The parent and its unchecked children before this round. If the round fails, this is added to the list again.
     pub before: ParentCancel,
     /// The children that get a request.
     pub children: Vec<TaskId>,
@@ -46,11 +46,12 @@ pub struct ChildBatch {
 
 /// The parents with unchecked children, in the order in which they are handled.
 #[derive(Debug, Default)]
-pub struct CancelBacklog(VecDeque<ParentCancel>);
+pub struct ParentsToCancel(VecDeque<ParentCancel>);
 
-/// Whether the task can get a request to cancel: its present run is not over and has no such request.
+/// Whether the task can get a request to cancel: its present run is not over and has no such request. (Which tasks a bulk cancel
+/// cancels is another rule: `projection::bulk_cancel`.)
 #[must_use]
-pub fn is_cancellable(row: &Row) -> bool {
+pub fn lacks_cancel_request(row: &Row) -> bool {
     !row.status().is_final() && row.cancel().is_none()
 }
 
@@ -65,7 +66,7 @@ impl ParentCancel {
         Some(Self { parent: parent.id(), requested_position: parent.cancel()?.requested_position, unchecked })
     }
 
-    /// What this event adds to the backlog. That is the parent if the event requests its cancel, or a child if the event
+    /// What this event adds to the list. That is the parent if the event requests its cancel, or a child if the event
     /// creates it after its parent's cancel was requested.
     fn of_event(recorded: &Recorded, views: &Views) -> Option<Self> {
         let (Some(StreamOf::Task(id)), LogEvent::Task(event)) = (recorded.stream.of(), &recorded.event) else {
@@ -107,7 +108,7 @@ impl ParentCancel {
                 break;
             }
             checked += 1;
-            children.extend(views.get(*child).filter(|row| is_cancellable(row)).map(Row::id));
+            children.extend(views.get(*child).filter(|row| lacks_cancel_request(row)).map(Row::id));
         }
         let is_done = checked == candidates.len();
         let rest = (!is_done).then_some(Self { unchecked: UncheckedChildren::AllFrom(from + checked), ..self });
@@ -115,15 +116,15 @@ impl ParentCancel {
     }
 }
 
-impl CancelBacklog {
-    /// Adds the parent or the child that this event makes necessary to check. The views must show the event.
+impl ParentsToCancel {
+    /// If the event makes a check necessary, adds the parent (or the one child). The views must show the event.
     pub fn push_event(&mut self, recorded: &Recorded, views: &Views) {
         self.0.extend(ParentCancel::of_event(recorded, views));
     }
 
-    /// Takes parents from the front of the backlog for one round, until the round has [`REQUESTS_PER_ROUND`] children or
+    /// Takes parents from the front of the list for one round, until the round has [`REQUESTS_PER_ROUND`] children or
     /// [`CHECKS_PER_ROUND`] were checked. If a parent has unchecked children left, the caller adds [`ChildBatch::rest`] to the
-    /// end of the backlog later.
+    /// end of the list later.
     pub fn take_round(&mut self, views: &Views) -> Vec<ChildBatch> {
         let (mut requests_left, mut checks_left) = (REQUESTS_PER_ROUND, CHECKS_PER_ROUND);
         let mut round = Vec::new();
@@ -146,7 +147,7 @@ impl CancelBacklog {
     }
 }
 
-impl Extend<ParentCancel> for CancelBacklog {
+impl Extend<ParentCancel> for ParentsToCancel {
     fn extend<T: IntoIterator<Item = ParentCancel>>(&mut self, cancels: T) {
         self.0.extend(cancels);
     }

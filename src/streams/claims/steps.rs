@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::record::{Claim, ClaimKey, KeyKind};
+use super::format::{Claim, ClaimKey, KeyKind};
 use crate::store::auxiliary::AuxiliaryExpected;
 use crate::store::{AppendError, EventStore, LogEvent, Meta, NewEvent, Recorded, StreamName, new_id};
 use crate::streams::messages::{Accepted, BeginRun, Execute, ExecuteError, Receipt};
@@ -12,7 +12,7 @@ use crate::task::backoff::{BackOff, with_jitter};
 use crate::task::event::{Created, Idempotency};
 use crate::task::{Command, Decider, Event, Rejection, Revision, TaskId, TaskStream, Timestamp};
 
-/// How many times a step is tried, if another server is faster each time.
+/// The maximum number of tries of a step. A try fails if another server was faster.
 const TRIES_MAX: usize = 10;
 /// The pauses between the tries.
 const PAUSES: BackOff = BackOff::new(Duration::from_millis(2), Duration::from_millis(100));
@@ -22,7 +22,7 @@ const PAUSES: BackOff = BackOff::new(Duration::from_millis(2), Duration::from_mi
 /// # Errors
 /// See [`ExecuteError`]; [`Rejection::IdempotencyKeyReused`] if the idempotency key was used with another request body, and
 /// [`Rejection::AlreadyExists`] if a task with this id exists.
-pub(in crate::streams) async fn create(
+pub(in crate::streams) async fn create_with_claims(
     registry: &Registry,
     created: Created,
     id: TaskId,
@@ -55,7 +55,10 @@ pub(in crate::streams) async fn create(
 ///
 /// # Errors
 /// See [`ExecuteError`]; [`Rejection::UniqueKeyTaken`] if another task with the key has an open run.
-pub(in crate::streams) async fn retry(registry: &Registry, retry: Execute) -> Result<Receipt, ExecuteError> {
+pub(in crate::streams) async fn retry_with_claims(
+    registry: &Registry,
+    retry: Execute,
+) -> Result<Receipt, ExecuteError> {
     let mut pauses = PAUSES;
     for _ in 0..TRIES_MAX {
         let history = TaskHistory::read(registry.store(), retry.task).await?;
@@ -70,7 +73,7 @@ pub(in crate::streams) async fn retry(registry: &Registry, retry: Execute) -> Re
             None => {}
         }
         match registry.begin_run(begin).await {
-            // The task's stream has got another event since it was read, so this claim is void.
+            // The task's stream has got another event since it was read, so this claim will never begin a run.
             Err(ExecuteError::Append(AppendError::WrongExpectedRevision { .. })) => pause(&mut pauses).await,
             answer => return answer,
         }
@@ -112,8 +115,10 @@ async fn claim_unique(registry: &Registry, claim: Option<Claim>) -> Result<Optio
         let expected = match Claim::last(registry.store(), &claim.key).await? {
             None => AuxiliaryExpected::NoStream,
             Some((held, revision)) => {
-                let is_same = held.task == claim.task && claim.expected.is_none();
-                if ensure_begun(registry, &held).await? || is_same {
+                // The same create may be sent twice, for example if two servers create the task of one run of a schedule. Both
+                // requests have the same task id. The second one finds the claim of the first one, even if the task is final by now.
+                let is_repeated_create = held.task == claim.task && claim.expected.is_none();
+                if ensure_begun(registry, &held).await? || is_repeated_create {
                     return Ok(Some(held.task));
                 }
                 AuxiliaryExpected::Revision(revision)
@@ -138,7 +143,8 @@ async fn claim_idempotency(registry: &Registry, begin: &BeginRun) -> Result<Opti
     Ok(Some(first).filter(|first| first.task != claim.task))
 }
 
-/// Begins the claim's run if it has not begun, unless the claim is void. Returns whether the run is open afterwards.
+/// Begins the claim's run if it has not begun. Does not begin it if the idempotency key of the same request is claimed for
+/// another task. Returns whether the run is open afterwards.
 async fn ensure_begun(registry: &Registry, claim: &Claim) -> Result<bool, ExecuteError> {
     let history = TaskHistory::read(registry.store(), claim.task).await?;
     let missing_begin = if history.revision == claim.expected { claim.begin_run()? } else { None };
@@ -160,7 +166,7 @@ async fn pause(pauses: &mut BackOff) {
     tokio::time::sleep(with_jitter(pauses.next_pause(), 0.5, fastrand::f64())).await;
 }
 
-const OVERTAKEN: ExecuteError = ExecuteError::Busy("other servers overtook every try");
+const OVERTAKEN: ExecuteError = ExecuteError::Busy("each try failed because another server was faster");
 
 /// The fold of a task's stream.
 #[derive(Default)]
@@ -196,6 +202,6 @@ impl TaskHistory {
         let at = self.time.map_or(at, |last| last.max(at));
         let new = |event: Event| NewEvent { id: new_id(), time: at, meta: meta.clone(), event: LogEvent::Task(event) };
         let events = self.state.decide(command, at)?.into_iter().map(new).collect();
-        Ok(BeginRun { task, expected: self.revision, events })
+        Ok(BeginRun { task, expected_revision: self.revision, events })
     }
 }

@@ -14,27 +14,31 @@ use crate::store::{EventStore, StreamName};
 use crate::task::Revision;
 
 impl Dispatcher {
-    /// Renews the leases of a heartbeat. If the views don't show one of the attempts yet, this server first reads the log and waits
-    /// until the views show what it holds.
-    pub(in crate::dispatch::dispatcher) fn restore_and_renew(&mut self, heartbeat: Heartbeat, ctx: &mut Context<Self>) {
-        let unknown = self.restore_known(&heartbeat);
-        let Some(cluster) = self.cluster.as_ref().filter(|_| !unknown.is_empty()) else {
-            return self.renew(heartbeat, ctx);
-        };
+    /// Handles a heartbeat for attempts that the views don't show yet (`unknown`): reads the log, waits until the views show what
+    /// the log holds, and then renews the leases.
+    pub(in crate::dispatch::dispatcher) fn renew_unknown_leases(
+        &mut self,
+        heartbeat: Heartbeat,
+        unknown: Vec<AttemptId>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(cluster) = &self.cluster else { return };
         let reading = wait_until_received(cluster.store.clone(), self.reader.clone(), unknown);
         ctx.spawn(reading.into_actor(self).map(|are_received, this, ctx| {
             if are_received {
-                this.restore_known(&heartbeat);
-                return this.renew(heartbeat, ctx);
+                this.restore_known_leases(&heartbeat);
+                return this.renew_leases(heartbeat, ctx);
             }
             // The attempts are still unknown, so the answer says neither that the leases are renewed nor that they are lost. The
             // worker sends another heartbeat. If the client is gone, the answer is dropped.
-            let _ = heartbeat.answer.send(HeartbeatDirectives { directives: Vec::new(), left: Some(Duration::ZERO) });
+            let _ =
+                heartbeat.caller.send(HeartbeatDirectives { directives: Vec::new(), time_left: Some(Duration::ZERO) });
         }));
     }
 
-    /// Restores the leases of this heartbeat that the views show. Returns the attempts that the views don't show yet.
-    fn restore_known(&mut self, heartbeat: &Heartbeat) -> Vec<AttemptId> {
+    /// Restores the leases of this heartbeat that the views show and the lease table lacks. Returns the attempts that the views
+    /// don't show yet. Without a cluster the table has all leases, and nothing is returned.
+    pub(in crate::dispatch::dispatcher) fn restore_known_leases(&mut self, heartbeat: &Heartbeat) -> Vec<AttemptId> {
         let mut unknown = Vec::new();
         for lease in &heartbeat.leases {
             if self.cluster.is_none() || self.leases.has_lease(lease.task, lease.attempt) {

@@ -10,17 +10,18 @@ use crate::views::{Limits, Row, RunQueue, WaitingFor, WorkOffer};
 /// A worker that has sent no request and no heartbeat for this long no longer counts as alive. It is twice the longest wait of
 /// a request.
 const WORKER_TIMEOUT: Duration = Duration::from_mins(1);
-/// The maximum number of workers outside the process whose offers are kept. A further worker still gets work, but a task that
-/// only it can execute is shown as waiting for a worker.
+/// The maximum number of workers outside the process whose offers are kept. A further worker still gets work, but this table
+/// does not know it. So a task that only it can execute is shown as waiting for a worker.
 const WORKERS_MAX: usize = 1000;
 /// The maximum number of kinds in a server's record. The database refuses records that are too large.
 const KINDS_MAX: usize = 1000;
-/// The maximum number of search results that are kept, one for each pair of kind and queue. The next search discards all.
+/// The maximum number of search results that are kept, one for each pair of kind and queue. When it is reached, the next search
+/// discards all of them.
 const SEARCHES_MAX: usize = 10_000;
 
 /// The run queue and the workers' offers, each behind a lock. The dispatcher writes them; requests and the hub read them.
 #[derive(Debug)]
-pub struct Capacity {
+pub struct QueueAndOffers {
     run_queue: Mutex<RunQueue>,
     offers: Mutex<WorkerOffers>,
 }
@@ -33,7 +34,7 @@ struct WorkerOffers {
     remote: RemoteOffers,
 }
 
-impl Capacity {
+impl QueueAndOffers {
     /// An empty run queue with these limits, and no worker.
     #[must_use]
     pub fn new(limits: Limits) -> Self {

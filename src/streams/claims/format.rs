@@ -127,7 +127,14 @@ impl Claim {
             .map(BeginEvent::new)
             .collect::<Result<_, _>>()
             .map_err(|error| not_encodable(&error))?;
-        Ok(Self { version: VERSION, key, body_hash, task: begin.task, expected: begin.expected, begin: events })
+        Ok(Self {
+            version: VERSION,
+            key,
+            body_hash,
+            task: begin.task,
+            expected: begin.expected_revision,
+            begin: events,
+        })
     }
 
     /// The claim of the unique key of the task that these events create; none if it has no such key.
@@ -153,7 +160,7 @@ impl Claim {
             return Ok(None);
         }
         let events = self.begin.iter().map(BeginEvent::decode).collect::<Result<_, _>>()?;
-        Ok(Some(BeginRun { task: self.task, expected: self.expected, events }))
+        Ok(Some(BeginRun { task: self.task, expected_revision: self.expected, events }))
     }
 
     /// Reads the last claim of the key. Returns it with its revision in the key's stream.
@@ -185,7 +192,8 @@ impl Claim {
         struct Versioned {
             version: u32,
         }
-        let damaged = |error| ReadError::Damaged(format!("{} holds no claim: {error}", recorded.stream));
+        let damaged =
+            |error| ReadError::Damaged(format!("the last event of {} is not a claim: {error}", recorded.stream));
         let Versioned { version } = serde_json::from_str(recorded.data.get()).map_err(damaged)?;
         if recorded.kind != KIND || version != VERSION {
             return Err(ReadError::Unknown { position: None, kind: recorded.kind.clone(), version });
@@ -203,5 +211,5 @@ fn created(begin: &BeginRun) -> Option<(&Created, &Meta)> {
 }
 
 fn not_encodable(error: &serde_json::Error) -> AppendError {
-    AppendError::Unavailable(format!("a claim that can't be kept: {error}"))
+    AppendError::Unavailable(format!("the claim can't be encoded: {error}"))
 }
