@@ -12,7 +12,7 @@ pub enum Directive {
     Cancel,
     /// Stop now: the handler's future is dropped at its next `await`.
     Interrupt,
-    /// The server has ended the attempt: stop, and report nothing about it. The reason may be an expired lease, a timeout or the
-    /// last rung of a cancel.
+    /// The server has ended the attempt: stop, and report nothing about it. The reason may be an expired lease, a timeout or
+    /// the last rung of a cancel.
     Lost,
 }

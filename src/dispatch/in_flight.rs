@@ -10,9 +10,9 @@
 //! ```
 //!
 //! Besides its phase, an entry may have a *held position*: the position in the run queue from which the task was taken. While
-//! it has one, the task counts against the limits. When the log's event shows that the task has left the queue, the held position
-//! ends and the run queue itself counts the task. Three things race: the answer to the start, the events of the log (the
-//! `Started` event, or a cancel that was faster), and the end of the code of an attempt in this process.
+//! it has one, the task counts against the limits. When the log's event shows that the task has left the queue, the held
+//! position ends and the run queue itself counts the task. Three things race: the answer to the start, the events of the log
+//! (the `Started` event, or a cancel that was faster), and the end of the code of an attempt in this process.
 //!
 //! - Before the answer, events may end the held position. If the task is queued again after that (it was retried) and taken
 //!   again, the entry gets the new held position, and no second start is sent.
@@ -57,8 +57,8 @@ enum Phase {
 #[derive(Debug)]
 struct HeldPosition {
     position: QueuePosition,
-    /// When the phase ends, the task returns to the queue: it was taken while it had an entry already, or its start could not be
-    /// written.
+    /// When the phase ends, the task returns to the queue: it was taken while it had an entry already, or its start could not
+    /// be written.
     requeue: bool,
 }
 
@@ -86,8 +86,8 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// Takes the next task that the offer accepts from the run queue. The caller sends its start. A task that still has an entry
-    /// is not returned: it keeps the new held position, and returns to the queue when the entry's phase ends.
+    /// Takes the next task that the offer accepts from the run queue. The caller sends its start. A task that still has an
+    /// entry is not returned: it keeps the new held position, and returns to the queue when the entry's phase ends.
     pub fn take(&mut self, queue: &mut RunQueue, offer: &WorkOffer, executor: Executor) -> Option<TaskId> {
         loop {
             let (task, position) = queue.take(offer)?;
@@ -103,8 +103,8 @@ impl InFlight {
         }
     }
 
-    /// Applies a change of a task to the run queue, with the task's held position if the change makes it leave the queue. `before`
-    /// is none for a new task.
+    /// Applies a change of a task to the run queue, with the task's held position if the change makes it leave the queue.
+    /// `before` is none for a new task.
     pub fn apply_change(&mut self, queue: &mut RunQueue, before: Option<&Row>, after: &Row) {
         let leaves_queue = before.is_some_and(|before| RunQueue::leaves_queue(before, after));
         let held = if leaves_queue { self.take_held_position(after.id()) } else { None };
@@ -123,8 +123,8 @@ impl InFlight {
         self.leave_phase(queue, task, AttemptStart::Started);
     }
 
-    /// The start was written, and the worker inside this process executes the attempt. Returns the directives that were kept for
-    /// the attempt.
+    /// The start was written, and the worker inside this process executes the attempt. Returns the directives that were kept
+    /// for the attempt.
     pub fn started_local(&mut self, task: TaskId, attempt: u32) -> Vec<Directive> {
         let Some(entry) = self.tasks.get_mut(&task) else { return Vec::new() };
         match &mut entry.phase {
@@ -155,8 +155,8 @@ impl InFlight {
         self.leave_phase(queue, task, AttemptStart::Started);
     }
 
-    /// The number of the attempt in this process that must get the directive now. None if no attempt of the task runs here. None
-    /// also if an attempt is being started here; then the directive is stored until the start is answered.
+    /// The number of the attempt in this process that must get the directive now. None if no attempt of the task runs here.
+    /// None also if an attempt is being started here; then the directive is stored until the start is answered.
     pub fn route_directive(&mut self, task: TaskId, directive: Directive) -> Option<u32> {
         match &mut self.tasks.get_mut(&task)?.phase {
             Phase::Executing { attempt, .. } => Some(*attempt),
@@ -195,9 +195,9 @@ impl InFlight {
         })
     }
 
-    /// The run queue was built anew from the views and has no held positions, so all held positions here are dropped. If the queue
-    /// holds a task that has an entry, that task may be taken a second time. Directives that are kept for attempts are dropped too:
-    /// they may be for a former run, and the caller sends the valid ones again, from the views.
+    /// The run queue was built anew from the views and has no held positions, so all held positions here are dropped. If the
+    /// queue holds a task that has an entry, that task may be taken a second time. Directives that are kept for attempts are
+    /// dropped too: they may be for a former run, and the caller sends the valid ones again, from the views.
     pub fn forget_held_positions(&mut self) {
         self.tasks.retain(|_, entry| {
             entry.held = None;

@@ -3,15 +3,15 @@
 //!
 //! The log says which worker holds a task; the table is built from it. After a restart all leases get fresh deadlines.
 //!
-//! A directive and a heartbeat race. If the directive is first, it is kept with the lease, and the heartbeat is answered at once.
-//! If the heartbeat is first, it waits, and the directive ends its wait. The answer may be lost on its way to the worker.
-//! Therefore each later answer holds the directive again, until a heartbeat names it as seen.
+//! A directive and a heartbeat race. If the directive is first, it is kept with the lease, and the heartbeat is answered at
+//! once. If the heartbeat is first, it waits, and the directive ends its wait. The answer may be lost on its way to the
+//! worker. Therefore each later answer holds the directive again, until a heartbeat names it as seen.
 //!
-//! **On a cluster** ([`LeaseTable::on_cluster`]) a heartbeat alone doesn't move a deadline, because other servers see only this
-//! server's records ([`servers`](super::servers)). The deadline is the lease time after the start of the last durable record that
-//! names the lease, or after the sending of its start. A heartbeat for a lease with little time left waits until a record is
-//! durable. While no record can be written, the deadlines pass, and the workers get the directive `lost`. The server doesn't end
-//! attempts because of these deadlines; it ends them because of the servers' records.
+//! **On a cluster** ([`LeaseTable::on_cluster`]) a heartbeat alone doesn't move a deadline, because other servers see only
+//! this server's records ([`servers`](super::servers)). The deadline is the lease time after the start of the last durable
+//! record that names the lease, or after the sending of its start. A heartbeat for a lease with little time left waits until a
+//! record is durable. While no record can be written, the deadlines pass, and the workers get the directive `lost`. The server
+//! doesn't end attempts because of these deadlines; it ends them because of the servers' records.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -110,8 +110,8 @@ impl LeaseTable {
         Self { records: Some(Records::default()), ..Self::default() }
     }
 
-    /// Adds a lease. If the table has a lease of a later attempt, nothing changes. If it has a lease of this attempt, nothing changes
-    /// on one server. On a cluster the later deadline of the two counts.
+    /// Adds a lease. If the table has a lease of a later attempt, nothing changes. If it has a lease of this attempt, nothing
+    /// changes on one server. On a cluster the later deadline of the two counts.
     pub(super) fn insert(&mut self, task: TaskId, lease: NewLease, now: Instant) {
         let NewLease { attempt, worker, secret_hash, lease_time, deadline } = lease;
         let known = self.leases.get(&task).map(|lease| lease.attempt).filter(|known| *known >= attempt);
@@ -149,8 +149,8 @@ impl LeaseTable {
         }
     }
 
-    /// Removes the lease of an attempt that was ended by someone other than its worker. A heartbeat that waits for the lease gets
-    /// the directive `lost`, and so does each later one.
+    /// Removes the lease of an attempt that was ended by someone other than its worker. A heartbeat that waits for the lease
+    /// gets the directive `lost`, and so does each later one.
     pub(super) fn lose(&mut self, task: TaskId, attempt: u32, now: Instant) {
         if self.leases.get(&task).is_some_and(|lease| lease.attempt <= attempt) {
             self.send_directive(task, Directive::Lost, now);
@@ -214,8 +214,8 @@ impl LeaseTable {
         Some(until)
     }
 
-    /// Makes the heartbeat wait for directives for these leases. Each lease has at most one heartbeat that waits: if an earlier one
-    /// waits for one of these leases, it is answered now.
+    /// Makes the heartbeat wait for directives for these leases. Each lease has at most one heartbeat that waits: if an
+    /// earlier one waits for one of these leases, it is answered now.
     fn add_wait(&mut self, number: u64, held: Vec<(usize, TaskId)>, now: Instant) {
         for (index, task) in held {
             let before = self.leases.get_mut(&task).and_then(|lease| lease.waiting.replace((number, index)));

@@ -108,9 +108,10 @@ impl QueueAndOffers {
 
 /// The offers of the workers outside the process. It reads no clock; the caller passes `now`.
 ///
-/// The result of the last search for each pair of kind and queue is kept, so that a page of a list of tasks doesn't compare every
-/// task with every worker. If a worker was found, it is checked again: it must be alive and must still accept the pair. If no
-/// worker was found, the search is repeated only after a worker has joined, has become alive again or has changed its offer.
+/// The result of the last search for each pair of kind and queue is kept, so that a page of a list of tasks doesn't compare
+/// every task with every worker. If a worker was found, it is checked again: it must be alive and must still accept the pair.
+/// If no worker was found, the search is repeated only after a worker has joined, has become alive again or has changed its
+/// offer.
 #[derive(Debug, Default)]
 pub struct RemoteOffers {
     workers: HashMap<Arc<str>, RemoteOffer>,

@@ -5,11 +5,11 @@
 //! its last record, and the attempts in its own process. If no record has named an attempt for its lease time plus
 //! [`EXPIRY_MARGIN`], the attempt is lost, and any server may end it.
 //!
-//! **How a server knows that there was no record.** If a server receives nothing, the other servers may have written nothing, or
-//! its connection may be broken. Therefore it relies on its own records, which it also receives. The database delivers records in
-//! the order in which they were written. So when a server receives its own record, it has received everything that was written
-//! before. It counts the time without a record only up to the beginning of the newest own record that it has received. After an
-//! interruption, or while this process is suspended, it receives no own record, and nothing expires.
+//! **How a server knows that there was no record.** If a server receives nothing, the other servers may have written nothing,
+//! or its connection may be broken. Therefore it relies on its own records, which it also receives. The database delivers
+//! records in the order in which they were written. So when a server receives its own record, it has received everything that
+//! was written before. It counts the time without a record only up to the beginning of the newest own record that it has
+//! received. After an interruption, or while this process is suspended, it receives no own record, and nothing expires.
 //!
 //! **Why the worker has stopped by then.** The worker's server lets it work until the lease time after the beginning of the
 //! record that named the attempt. No server can receive that record before its beginning, and each server waits for the lease
@@ -44,7 +44,8 @@ pub fn record_interval(shortest_lease_time: Duration) -> Duration {
 /// The content of a server's record. Fields that this version doesn't know are ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerRecord {
-    /// When the record was begun, by its server's clock. This is information for people. No server compares it with its own clock.
+    /// When the record was begun, by its server's clock. This is information for people. No server compares it with its own
+    /// clock.
     pub time: Timestamp,
     /// The interval until the server's next record, in milliseconds.
     pub interval_ms: u64,
@@ -134,7 +135,8 @@ impl ServerTable {
         }
     }
 
-    /// A subscription to the records has begun. Earlier records may have been missed, so the time of all attempts counts from now.
+    /// A subscription to the records has begun. Earlier records may have been missed, so the time of all attempts counts from
+    /// now.
     pub fn subscription_began(&mut self, now: Instant) {
         self.complete_until = None;
         for running in self.running.values_mut() {

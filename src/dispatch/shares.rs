@@ -2,8 +2,8 @@
 //!
 //! Every server sees all work. If several servers try to do the same, the log accepts the append of one of them. To make this
 //! rare, each piece of work belongs to the share of one live server, which is chosen by rendezvous hashing. A server does the
-//! work of its own share at once. It does the work of another share after a delay, if the server of that share has not done it. Servers may disagree for
-//! a moment about which servers are alive. Then some work is tried twice, or done late.
+//! work of its own share at once. It does the work of another share after a delay, if the server of that share has not done
+//! it. Servers may disagree for a moment about which servers are alive. Then some work is tried twice, or done late.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -38,8 +38,8 @@ impl Shares {
         servers.others.iter().all(|(other, _)| score(*other, item) <= own)
     }
 
-    /// Whether the task is in this server's share, among the live servers whose workers execute its kind. If no other server has
-    /// such a worker, the task is in this server's share.
+    /// Whether the task is in this server's share, among the live servers whose workers execute its kind. If no other server
+    /// has such a worker, the task is in this server's share.
     #[must_use]
     pub fn is_task_in_own_share(&self, task: Uuid, kind: &str) -> bool {
         let servers = self.0.read().unwrap_or_else(PoisonError::into_inner);

@@ -72,7 +72,7 @@ impl Metrics {
             )?,
             attempts_ended: counter(
                 "taskbell_attempts_ended_total",
-                "Attempts that ended since the process began. The label `end` says how; `revoked` means by the last rung of the cancel ladder.",
+                "Attempts that ended since the process began. The label `end` says how (`revoked`: by the last rung of a cancel).",
                 &["kind", "end"],
             )?,
             cancel_acknowledged_seconds: histogram(

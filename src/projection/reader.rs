@@ -45,8 +45,8 @@ impl ViewsWriter {
         self.views.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves the watermark to `position`. This wakes the requests that wait for it. Call this after the write lock is released and
-    /// the subscribers have got the events.
+    /// Moves the watermark to `position`. This wakes the requests that wait for it. Call this after the write lock is released
+    /// and the subscribers have got the events.
     pub fn set_watermark(&self, position: Position) {
         self.watermark.send_replace(position);
     }

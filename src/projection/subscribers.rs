@@ -19,8 +19,8 @@ use actix::{Message, Recipient};
 use crate::store::Recorded;
 use crate::views::TaskChange;
 
-/// The maximum number of events that wait for a subscriber. If none waits, one larger batch is sent. The events take about 100 MB. In measurements the highest load produced this number of
-/// events in half a second.
+/// The maximum number of events that wait for a subscriber. If none waits, one larger batch is sent. The events take about 100
+/// MB. In measurements the highest load produced this number of events in half a second.
 pub const BACKLOG_MAX: usize = 100_000;
 
 /// From the projector to a subscriber, after the views have changed.

@@ -77,8 +77,8 @@ pub struct DueRuns {
 }
 
 impl Agenda {
-    /// Adds a schedule, or updates it with its state in the views. A new schedule gets a deadline in the past, so it is searched at
-    /// once; this first search finds its next nominal time. A known schedule keeps its deadline.
+    /// Adds a schedule, or updates it with its state in the views. A new schedule gets a deadline in the past, so it is
+    /// searched at once; this first search finds its next nominal time. A known schedule keeps its deadline.
     pub fn insert(&mut self, id: Uuid, schedule: &ActiveSchedule) {
         let handled_until = schedule.handled_until();
         if let Some(entry) = self.entries.get_mut(&id) {

@@ -94,7 +94,8 @@ impl Cascade {
         let round = self.parents.take_round(&self.canceller.reader.views());
         let canceller = self.canceller.clone();
         let requests = async move {
-            // Without this, a round that only checks children would never return to the executor, and other actors would not run.
+            // Without this, a round that only checks children would never return to the executor, and other actors would not
+            // run.
             yield_now().await;
             let requests = round.into_iter().map(async |batch| {
                 let result = canceller.cancel_children(&batch).await;

@@ -48,8 +48,8 @@ pub struct ChildBatch {
 #[derive(Debug, Default)]
 pub struct ParentsToCancel(VecDeque<ParentCancel>);
 
-/// Whether the task can get a request to cancel: its present run is not over and has no such request. (Which tasks a bulk cancel
-/// cancels is another rule: `projection::bulk_cancel`.)
+/// Whether the task can get a request to cancel: its present run is not over and has no such request. (Which tasks a bulk
+/// cancel cancels is another rule: `projection::bulk_cancel`.)
 #[must_use]
 pub fn lacks_cancel_request(row: &Row) -> bool {
     !row.status().is_final() && row.cancel().is_none()

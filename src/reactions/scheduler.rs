@@ -6,9 +6,9 @@
 //!
 //! On a cluster each schedule belongs to the share of one server, which creates the tasks. The other servers also find the due
 //! runs of the schedule. They keep these *foreign* runs until their views show a task for the last of these runs or for a
-//! later run. If the server of the share doesn't live any more, the share goes to another server, which then creates the tasks. A
-//! server must not create the task of a foreign run only because there is none: the server of the share may have left the run
-//! out, because another task had its unique key.
+//! later run. If the server of the share doesn't live any more, the share goes to another server, which then creates the
+//! tasks. A server must not create the task of a foreign run only because there is none: the server of the share may have left
+//! the run out, because another task had its unique key.
 //!
 //! The work has three parts:
 //! 1. [`Agenda`] finds the schedules that are due. To update it, the scheduler copies schedules from the views.
@@ -40,7 +40,8 @@ use crate::views::schedules::ActiveSchedule;
 const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(3));
 /// The longest time until the timer fires. If the wall clock was changed, the scheduler notices it then.
 const TIMER_MAX: Duration = Duration::from_mins(1);
-/// The maximum number of schedules that create tasks at the same time. If as many schedules wait to create tasks, no further search begins.
+/// The maximum number of schedules that create tasks at the same time. If as many schedules wait to create tasks, no further
+/// search begins.
 const CREATING_MAX: usize = 200;
 /// The maximum number of calendar steps of one call on the pool. A step takes some microseconds.
 const STEPS_MAX: usize = 10_000;
@@ -93,8 +94,8 @@ impl Scheduler {
         Self { shares, ..self }
     }
 
-    /// Makes the scheduler read from the shared log, before each creation, whether the schedule was removed. A server of a cluster
-    /// needs this, because its views may lack the newest events.
+    /// Makes the scheduler read from the shared log, before each creation, whether the schedule was removed. A server of a
+    /// cluster needs this, because its views may lack the newest events.
     #[must_use]
     pub fn on_cluster(mut self, log: EventStore) -> Self {
         self.creator.shared_log = Some(log);

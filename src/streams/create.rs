@@ -32,8 +32,8 @@ pub trait ViewsAccess: Clone + 'static {
     fn wait_for_revision(&self, task: TaskId, revision: Revision) -> impl Future<Output = bool>;
 }
 
-/// Creates a task with this id, unless its unique key is held by another task. When this returns, the events are durable. If the
-/// key is held, the two requests are not compared.
+/// Creates a task with this id, unless its unique key is held by another task. When this returns, the events are durable. If
+/// the key is held, the two requests are not compared.
 ///
 /// On a log of one server the caller of this function checks the idempotency key, and the answer is never
 /// [`Accepted::Repeated`].
@@ -110,8 +110,8 @@ pub async fn find_claimed(
     if registry.store().is_shared() { claims::find_idempotent(registry, caller, key).await } else { Ok(None) }
 }
 
-/// Does the work of [`create_unless_key_held`] on a log of several servers, where the keys are claimed. The requests of this server with one
-/// unique key are executed one at a time, so that they don't overtake each other.
+/// Does the work of [`create_unless_key_held`] on a log of several servers, where the keys are claimed. The requests of this
+/// server with one unique key are executed one at a time, so that they don't overtake each other.
 async fn claim_and_create(
     registry: &Registry,
     keys: &UniqueKeys,
@@ -159,8 +159,8 @@ fn holder(
 
 /// Executes the request, and holds the lock on the key until the views show the task.
 ///
-/// If the caller is dropped meanwhile, the append may still happen. Therefore this work goes on, with the lock, so that the next
-/// request with this key finds the task.
+/// If the caller is dropped meanwhile, the append may still happen. Therefore this work goes on, with the lock, so that the
+/// next request with this key finds the task.
 async fn execute_locked(
     registry: &Registry,
     views: &impl ViewsAccess,

@@ -48,7 +48,8 @@ pub trait StreamDecider: Decider<Command: Send, Event: Send> + Unpin + Send + 's
     }
 }
 
-/// A command on the stream of this key: a bell, a queue or a schedule. For a task there is [`Execute`](super::messages::Execute).
+/// A command on the stream of this key: a bell, a queue or a schedule. For a task there is
+/// [`Execute`](super::messages::Execute).
 #[derive(Clone, Debug)]
 pub struct ExecuteOnStream<D: StreamDecider> {
     /// The key of the stream.

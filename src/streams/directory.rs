@@ -25,8 +25,8 @@ pub(super) struct Directory<K, A> {
 #[derive(Debug)]
 struct State<K, A> {
     actors: HashMap<K, Entry<A>>,
-    /// The actors without a command under way, the least recently used one first. A "deadline" in this queue is not a time: it is
-    /// the value of `use_count` when the actor became idle.
+    /// The actors without a command under way, the least recently used one first. A "deadline" in this queue is not a time: it
+    /// is the value of `use_count` when the actor became idle.
     idle: DeadlineQueue<u64, K>,
     /// Grows by 1 when an actor becomes idle; orders `idle`.
     use_count: u64,

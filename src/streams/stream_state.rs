@@ -56,8 +56,8 @@ impl Cause {
 }
 
 impl<D: StreamDecider> FoldedStream<D> {
-    /// The fold with these events added. The field `revision` of the result has the old value; the caller sets the new one. None if
-    /// one of the events belongs to another kind of stream.
+    /// The fold with these events added. The field `revision` of the result has the old value; the caller sets the new one.
+    /// None if one of the events belongs to another kind of stream.
     fn after(&self, events: &[NewEvent]) -> Option<Self> {
         let mut after = self.clone();
         for new in events {
@@ -115,8 +115,8 @@ impl<D: StreamDecider> StreamState<D> {
             }
             let prepared = match self.prepare(command, at, meta) {
                 Ok(Some(prepared)) => prepared,
-                // The log refuses an append that was decided on an old state. It can't refuse an answer without an append, so the
-                // stream is read before such an answer.
+                // The log refuses an append that was decided on an old state. It can't refuse an answer without an append, so
+                // the stream is read before such an answer.
                 Ok(None) | Err(_) if !is_fresh => {
                     self.is_current = false;
                     continue;

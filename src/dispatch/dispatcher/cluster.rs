@@ -1,9 +1,9 @@
 //! The dispatcher of a server of a cluster: it writes this server's records, and acts on the records of other servers.
 //!
-//! The dispatcher appends a record at short intervals, and earlier if a heartbeat waits for one. Only one record is under way at
-//! a time. A record names the attempts whose heartbeats this server has received, and the attempts in this process. When the
-//! record is durable, the leases of these attempts are extended. While no record can be written, the leases run out, and the
-//! workers get the directive `lost`. An attempt that no server names for too long is ended
+//! The dispatcher appends a record at short intervals, and earlier if a heartbeat waits for one. Only one record is under way
+//! at a time. A record names the attempts whose heartbeats this server has received, and the attempts in this process. When
+//! the record is durable, the leases of these attempts are extended. While no record can be written, the leases run out, and
+//! the workers get the directive `lost`. An attempt that no server names for too long is ended
 //! ([`servers`](crate::dispatch::servers)). [`foreign`] handles the work in the shares of other servers.
 
 use std::collections::{HashMap, HashSet};
@@ -90,8 +90,8 @@ impl Cluster {
         }
     }
 
-    /// Compares the positions and hashes in other servers' records with the events that this server has received. If they differ,
-    /// this server refuses its log: it stops reading and writing.
+    /// Compares the positions and hashes in other servers' records with the events that this server has received. If they
+    /// differ, this server refuses its log: it stops reading and writing.
     fn check_peer_heads(&mut self) {
         let head = self.store.head().position;
         let store = &self.store;
@@ -206,8 +206,8 @@ impl Dispatcher {
         }
     }
 
-    /// Stops the attempts in this process whose deadlines have passed, because no durable record has named them in time. Another
-    /// server may have ended them.
+    /// Stops the attempts in this process whose deadlines have passed, because no durable record has named them in time.
+    /// Another server may have ended them.
     fn stop_expired_local(&mut self) {
         let executing: HashSet<AttemptId> = self.in_flight.executing().collect();
         let Some(cluster) = &mut self.cluster else { return };

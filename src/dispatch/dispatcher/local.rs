@@ -23,8 +23,8 @@ pub(super) struct LocalWorkerLink {
 }
 
 impl LocalWorkerLink {
-    /// Replaces the worker's offer. Pass `reader` unless other servers share the log. With `reader`, this returns the commands that
-    /// end the attempts of the server's former process, because their code ended with that process.
+    /// Replaces the worker's offer. Pass `reader` unless other servers share the log. With `reader`, this returns the commands
+    /// that end the attempts of the server's former process, because their code ended with that process.
     pub(super) fn set_offer(&mut self, offer: LocalOffer, reader: Option<&ViewsReader>) -> Vec<Execute> {
         let lost = reader.map(|reader| lost_with_former_process(&offer.worker, reader)).unwrap_or_default();
         self.work_offer = WorkOffer { kinds: Some(offer.kinds.clone()), queues: None };

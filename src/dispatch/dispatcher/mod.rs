@@ -1,13 +1,13 @@
 //! Starts attempts, and sends their workers directives.
 //!
-//! The log says which tasks wait and which run. The dispatcher's tables are computed from it: they are built anew from the views
-//! when the actor starts, and when the actor has missed events because it was too slow. Workers inside and outside the process
-//! get the same tasks and directives. `local` sends them as messages, `remote` sends them as answers to requests that wait.
-//! `timers` sends the commands that are due at a time. `rebuild` builds the tables from the views. `cluster` has the parts that
-//! only a server of a cluster needs.
+//! The log says which tasks wait and which run. The dispatcher's tables are computed from it: they are built anew from the
+//! views when the actor starts, and when the actor has missed events because it was too slow. Workers inside and outside the
+//! process get the same tasks and directives. `local` sends them as messages, `remote` sends them as answers to requests that
+//! wait. `timers` sends the commands that are due at a time. `rebuild` builds the tables from the views. `cluster` has the
+//! parts that only a server of a cluster needs.
 //!
-//! The steps of a start: [`InFlight`] takes a task from the run queue; the dispatcher sends `Command::Start` to the task's actor;
-//! when the event is durable, the worker gets the attempt. All starts for one worker are sent in one batch.
+//! The steps of a start: [`InFlight`] takes a task from the run queue; the dispatcher sends `Command::Start` to the task's
+//! actor; when the event is durable, the worker gets the attempt. All starts for one worker are sent in one batch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -159,8 +159,8 @@ impl Dispatcher {
         }));
     }
 
-    /// Handles a start that failed. If the rules refused it, the task has changed, and that event arrives here later. If it could
-    /// not be written, it is tried again after a pause.
+    /// Handles a start that failed. If the rules refused it, the task has changed, and that event arrives here later. If it
+    /// could not be written, it is tried again after a pause.
     fn handle_failed_start(&mut self, start: &PendingStart, error: &ExecuteError, ctx: &mut Context<Self>) {
         let task = start.task;
         let mut queue = self.queue_and_offers.run_queue();

@@ -79,8 +79,8 @@ impl Dispatcher {
         std::iter::from_fn(next).take(max).collect()
     }
 
-    /// Inserts the request before all others that wait. If its wait is over, or this server is stopping, it is answered without a
-    /// lease.
+    /// Inserts the request before all others that wait. If its wait is over, or this server is stopping, it is answered
+    /// without a lease.
     fn wait_again(&mut self, waiting: WaitingLeaseRequest, ctx: &mut Context<Self>) {
         let until = waiting.until;
         if self.is_stopping || until <= Instant::now() {
@@ -220,8 +220,8 @@ impl Handler<TakeLeases> for Dispatcher {
         let until = Instant::now() + wait;
         self.waiting_lease_requests.push(WaitingLeaseRequest { worker, offer, max, until, is_client_gone, caller });
         self.start_ready(ctx);
-        // If tasks are being started for the request, `start_ready` has removed it from the list, and `started_remote` answers it.
-        // Otherwise it is still in the list: it is answered here if it must not wait, and by the timer if it waits.
+        // If tasks are being started for the request, `start_ready` has removed it from the list, and `started_remote` answers
+        // it. Otherwise it is still in the list: it is answered here if it must not wait, and by the timer if it waits.
         self.answer_ended_lease_requests();
         if !wait.is_zero() {
             self.reset_wait_timer(until, ctx);

@@ -152,8 +152,8 @@ impl Dispatcher {
         }
     }
 
-    /// Sends commands that must not be lost. If one can't be written now, it is sent again after a pause, until it is written or
-    /// refused.
+    /// Sends commands that must not be lost. If one can't be written now, it is sent again after a pause, until it is written
+    /// or refused.
     pub(super) fn execute_until_written(&self, commands: Vec<Execute>, ctx: &mut Context<Self>) {
         if commands.is_empty() {
             return;

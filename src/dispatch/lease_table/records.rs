@@ -29,8 +29,8 @@ impl LeaseTable {
         self.records.as_ref().is_some_and(|records| !records.waiting_for_record.is_empty())
     }
 
-    /// Takes the attempts that the next record must name, each with the time of its last heartbeat: those with a heartbeat since
-    /// the last record. An attempt whose heartbeat is older than the lease time is left out.
+    /// Takes the attempts that the next record must name, each with the time of its last heartbeat: those with a heartbeat
+    /// since the last record. An attempt whose heartbeat is older than the lease time is left out.
     pub(in crate::dispatch) fn take_unrecorded(&mut self, now: Instant) -> Vec<(AttemptId, Instant)> {
         let Some(records) = &mut self.records else { return Vec::new() };
         let unrecorded = std::mem::take(&mut records.unrecorded);
@@ -49,8 +49,8 @@ impl LeaseTable {
         }
     }
 
-    /// A record that names these attempts is durable. It was begun at `begun`, so their leases are extended until the lease time
-    /// after that. The heartbeats that waited for this record are answered.
+    /// A record that names these attempts is durable. It was begun at `begun`, so their leases are extended until the lease
+    /// time after that. The heartbeats that waited for this record are answered.
     pub(in crate::dispatch) fn extend_recorded_leases(&mut self, attempts: &[AttemptId], begun: Instant, now: Instant) {
         for (task, attempt) in attempts {
             if let Some(lease) = self.leases.get(task).filter(|lease| lease.attempt == *attempt) {
@@ -77,8 +77,8 @@ impl LeaseTable {
         }
     }
 
-    /// The directive `lost` for each lease of this heartbeat whose deadline has passed, unless another server's record has named
-    /// the attempt within the lease time.
+    /// The directive `lost` for each lease of this heartbeat whose deadline has passed, unless another server's record has
+    /// named the attempt within the lease time.
     pub(super) fn lost_directives(&self, number: u64, now: Instant) -> Vec<(usize, Directive)> {
         let Some(waiting) = self.heartbeats.get(&number).filter(|_| self.records.is_some()) else { return Vec::new() };
         let is_over = |task: &TaskId| {

@@ -51,8 +51,8 @@ impl ClaimKey {
         Self { kind: KeyKind::Idempotency, subject: caller.to_owned(), key: key.to_owned() }
     }
 
-    /// The stream of the key's claims: `key-` and a BLAKE3 hash. The hash is over the kind, the subject and the key's text. Each
-    /// of them follows its own length in bytes, as 64 bits, little-endian.
+    /// The stream of the key's claims: `key-` and a BLAKE3 hash. The hash is over the kind, the subject and the key's text.
+    /// Each of them follows its own length in bytes, as 64 bits, little-endian.
     #[must_use]
     pub fn stream(&self) -> AuxiliaryStream {
         let kind = match self.kind {

@@ -2,9 +2,9 @@
 //! idempotency key one task. A run is *open* from its first event until the task is final.
 //!
 //! The views of a server lag behind the log, and a lock is valid in one process only. So before a run begins, its key is
-//! claimed in a separate stream for this key, `key-<hash>`. The database checks the expected revision of this stream: if two servers claim
-//! at the same revision, one succeeds. A [claim](format) holds the task, the last revision of the task's stream before the run,
-//! and the events that begin the run, with their ids.
+//! claimed in a separate stream for this key, `key-<hash>`. The database checks the expected revision of this stream: if two
+//! servers claim at the same revision, one succeeds. A [claim](format) holds the task, the last revision of the task's stream
+//! before the run, and the events that begin the run, with their ids.
 //!
 //! ```text
 //!  create or retry                                        another server, same key
@@ -24,14 +24,15 @@
 //! begins, and its claim of the unique key will never begin a run.
 //!
 //! The opposite order would be wrong. If the idempotency key were claimed first and the unique key then refused, the claim of
-//! the idempotency key would remain. Another server could not distinguish it from a claim whose create is still in progress. If such a claim stayed valid, later requests would be refused for a task that doesn't exist. If it were
-//! superseded, there could be two tasks.
+//! the idempotency key would remain. Another server could not distinguish it from a claim whose create is still in progress.
+//! If such a claim stayed valid, later requests would be refused for a task that doesn't exist. If it were superseded, there
+//! could be two tasks.
 //!
 //! **When a claim ends.** The claim of a unique key ends with its run, which the task's stream shows. The next claim is written
 //! at the revision of this one, and supersedes it. A superseded claim begins no run: either its run had begun before, and the
 //! events are not written a second time, or the run will never begin. The claim of an idempotency key never ends.
 //!
-//! Reading order: [`format`] (the claim and its format), [`steps`] (the steps above), [`open`] (the claims of an imported log).
+//! Reading order: [`format`] (the claim and its format), `steps` (the steps above), [`open`] (the claims of an imported log).
 
 pub mod format;
 #[cfg(feature = "eventstore")]

@@ -116,7 +116,8 @@ async fn claim_unique(registry: &Registry, claim: Option<Claim>) -> Result<Optio
             None => AuxiliaryExpected::NoStream,
             Some((held, revision)) => {
                 // The same create may be sent twice, for example if two servers create the task of one run of a schedule. Both
-                // requests have the same task id. The second one finds the claim of the first one, even if the task is final by now.
+                // requests have the same task id. The second one finds the claim of the first one, even if the task is final
+                // by now.
                 let is_repeated_create = held.task == claim.task && claim.expected.is_none();
                 if ensure_begun(registry, &held).await? || is_repeated_create {
                     return Ok(Some(held.task));

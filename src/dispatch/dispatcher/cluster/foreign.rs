@@ -31,8 +31,8 @@ pub(super) struct ForeignWork {
 }
 
 impl Cluster {
-    /// Defers a task that is queued and in another server's share: idle workers of this server may get it after a delay. Returns
-    /// whether the task was deferred.
+    /// Defers a task that is queued and in another server's share: idle workers of this server may get it after a delay.
+    /// Returns whether the task was deferred.
     pub(in crate::dispatch::dispatcher) fn defer_foreign(&mut self, row: &Row) -> bool {
         self.foreign.postponed_timers.remove(&row.id());
         let is_deferred =
@@ -52,8 +52,8 @@ impl Dispatcher {
         ctx.run_interval(ADMIT_INTERVAL, Self::start_ready);
     }
 
-    /// Admits foreign tasks whose delay is over to the run queue, at most as many as there are idle workers. Returns whether a task
-    /// was admitted.
+    /// Admits foreign tasks whose delay is over to the run queue, at most as many as there are idle workers. Returns whether a
+    /// task was admitted.
     pub(in crate::dispatch::dispatcher) fn admit_foreign(&mut self) -> bool {
         let idle = self.idle_capacity();
         let Some(cluster) = self.cluster.as_mut().filter(|_| idle > 0) else { return false };
@@ -71,8 +71,8 @@ impl Dispatcher {
         waiting.chain([self.free_slots()]).fold(0, usize::saturating_add)
     }
 
-    /// Returns the due timers that this server acts on now. A timer in another server's share is postponed once. If no event resets
-    /// it by then, this server acts on it when it is due again.
+    /// Returns the due timers that this server acts on now. A timer in another server's share is postponed once. If no event
+    /// resets it by then, this server acts on it when it is due again.
     pub(in crate::dispatch::dispatcher) fn postpone_foreign(
         &mut self,
         due: Vec<(TaskId, Timer)>,

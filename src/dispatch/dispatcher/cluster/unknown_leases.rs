@@ -14,8 +14,8 @@ use crate::store::{EventStore, StreamName};
 use crate::task::Revision;
 
 impl Dispatcher {
-    /// Handles a heartbeat for attempts that the views don't show yet (`unknown`): reads the log, waits until the views show what
-    /// the log holds, and then renews the leases.
+    /// Handles a heartbeat for attempts that the views don't show yet (`unknown`): reads the log, waits until the views show
+    /// what the log holds, and then renews the leases.
     pub(in crate::dispatch::dispatcher) fn renew_unknown_leases(
         &mut self,
         heartbeat: Heartbeat,
@@ -29,8 +29,8 @@ impl Dispatcher {
                 this.restore_known_leases(&heartbeat);
                 return this.renew_leases(heartbeat, ctx);
             }
-            // The attempts are still unknown, so the answer says neither that the leases are renewed nor that they are lost. The
-            // worker sends another heartbeat. If the client is gone, the answer is dropped.
+            // The attempts are still unknown, so the answer says neither that the leases are renewed nor that they are lost.
+            // The worker sends another heartbeat. If the client is gone, the answer is dropped.
             let _ =
                 heartbeat.caller.send(HeartbeatDirectives { directives: Vec::new(), time_left: Some(Duration::ZERO) });
         }));
