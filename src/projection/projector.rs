@@ -98,7 +98,12 @@ impl Projector {
     /// Sends `Missed` to the subscribers that have missed events and have handled their backlogs. Calls itself again until
     /// there are no such subscribers left.
     fn inform_subscribers_that_missed(&mut self, ctx: &mut Context<Self>) {
-        let uninformed = self.subscribers.iter_mut().map(Subscriber::inform_if_missed).filter(|left| *left).count();
+        let uninformed = self
+            .subscribers
+            .iter_mut()
+            .map(Subscriber::inform_if_missed)
+            .filter(|is_uninformed| *is_uninformed)
+            .count();
         if uninformed > 0 && !self.has_planned_check {
             self.has_planned_check = true;
             ctx.run_later(MISSED_CHECK_INTERVAL, |this, ctx| {
