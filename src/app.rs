@@ -66,8 +66,7 @@ pub enum StartError {
     /// An operation failed. The first field names the operation, the second is its error.
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
-    /// The settings contain a lease time that is too short for a cluster. The servers of a cluster inform each other of
-    /// heartbeats through the database of the log, which takes time.
+    /// A lease time is too short for a cluster. Its servers report heartbeats to each other through the log's database.
     #[error("a lease of {0:?} is too short: on a cluster a lease lives for at least 3 s")]
     ShortLease(Duration),
     /// A handler could not be registered.

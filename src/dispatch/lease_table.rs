@@ -47,6 +47,7 @@ pub struct HeartbeatDirectives {
 
 /// One lease.
 #[derive(Debug)]
+#[allow(clippy::struct_field_names)] // the lease time has the same name everywhere
 struct Lease {
     attempt: u32,
     worker: Arc<str>,
