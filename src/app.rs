@@ -244,8 +244,7 @@ impl Taskbell {
         self.state.require_caught_up()?;
         let caller =
             Caller { subject: LOCAL_USER.to_owned(), via: Via::Library, correlation_id: new_id(), request_id: None };
-        let body = serde_json::json!({"kind": kind, "input": input});
-        match accept::accept(&self.state, &caller, body, None).await? {
+        match accept::accept(&self.state, &caller, accept::NewTask::new(kind, input.into()), None).await? {
             Accepted::New(id, receipt) => {
                 // The task is durable in any case; views that are behind show it later.
                 self.state.read.wait_for_revision(id, receipt.revision).await;

@@ -8,3 +8,4 @@ mod library;
 mod outage;
 mod process;
 mod refused;
+mod result;

@@ -3,6 +3,7 @@
 use std::io;
 
 use serde_json::Value;
+use taskbell::internal::json_value;
 
 /// Why a command did not succeed.
 #[derive(Debug)]
@@ -61,7 +62,7 @@ impl Failure {
             400..500 => 4,
             _ => 1,
         };
-        let problem: Value = serde_json::from_str(text).unwrap_or_default();
+        let problem = json_value(text).unwrap_or_default();
         let Some(code) = problem["code"].as_str() else {
             return Self::new(exit, format!("{server} answered {status}, and not as a Taskbell server does"));
         };

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::client::{Client, Connect};
 use super::failure::Failure;
 use super::out::{self, text};
+use taskbell::internal::json_value;
 
 /// How many events `tail` shows by default.
 const TAIL: usize = 20;
@@ -172,7 +173,7 @@ impl Tail {
 }
 
 fn read(line: &str) -> Result<Value, Failure> {
-    serde_json::from_str(line).map_err(|error| Failure::failed(format!("a line of the log is not JSON: {error}")))
+    json_value(line).map_err(|error| Failure::failed(format!("a line of the log is not JSON: {error}")))
 }
 
 /// An event's type and the important parts of its data, on one line.

@@ -1,13 +1,14 @@
 //! `taskbell show`.
 
 use clap::Args;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::Connect;
 use super::failure::Failure;
 use super::log::sentence;
 use super::out::{self, text, time};
-use taskbell::TaskId;
+use taskbell::{JsonText, TaskId};
 
 /// Shows one task: where it stands, what became of a request to cancel it, and its timeline.
 #[derive(Debug, Args)]
@@ -30,7 +31,8 @@ impl Show {
         let query = [("min_position", position.to_string())];
         let events = client.get(&format!("/v1/tasks/{}/events", self.id), &query).await?;
         out::line(&text(task, "title"))?;
-        for (name, value) in facts(task) {
+        let payload: Payload = serde_json::from_str(&answer.text).unwrap_or_default();
+        for (name, value) in facts(task, &payload) {
             if !value.is_empty() {
                 out::line(&format!("  {name:<10} {value}"))?;
             }
@@ -59,7 +61,14 @@ impl Show {
     }
 }
 
-fn facts(task: &Value) -> [(&'static str, String); 16] {
+/// The fields of a task in which every digit counts.
+#[derive(Default, Deserialize)]
+struct Payload {
+    input: Option<JsonText>,
+    result: Option<JsonText>,
+}
+
+fn facts(task: &Value, payload: &Payload) -> [(&'static str, String); 16] {
     let attempt = match task["attempt"].as_u64() {
         Some(0) | None => String::new(),
         Some(n) => format!("{n} ({} in a run at most)", text(task, "max_attempts")),
@@ -68,7 +77,10 @@ fn facts(task: &Value) -> [(&'static str, String); 16] {
     let labels: Vec<String> = labels
         .map(|(key, value)| format!("{}:{}", out::escape(key), out::escape(value.as_str().unwrap_or_default())))
         .collect();
-    let unless_null = |field: &str| if task[field].is_null() { String::new() } else { text(task, field) };
+    let exact = |field: &str, value: Option<&JsonText>| match &task[field] {
+        Value::Null | Value::String(_) => text(task, field),
+        _ => value.map_or_else(String::new, |value| out::escape(value.as_str())),
+    };
     [
         ("id", text(task, "id")),
         ("status", text(task, "status")),
@@ -84,8 +96,8 @@ fn facts(task: &Value) -> [(&'static str, String); 16] {
         ("started", time(task, "started_at")),
         ("finished", time(task, "finished_at")),
         ("duration", out::millis(task, "duration_ms")),
-        ("input", unless_null("input")),
-        ("result", unless_null("result")),
+        ("input", exact("input", payload.input.as_ref())),
+        ("result", exact("result", payload.result.as_ref())),
     ]
 }
 

@@ -6,31 +6,30 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use serde::Deserialize;
-use serde_json::Value;
 
+use super::plumbing::body_hash::{body_hash, is_hash_of};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
-use super::plumbing::json;
 use super::state::{AppState, IdempotentTask};
 use crate::store::now;
 use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
 use crate::task::event::{Created, Idempotency};
 use crate::task::limits::{INPUT_MAX, TITLE_MAX, is_inline, is_name, is_own, is_within};
-use crate::task::{Command, Invalid, Rejection, TaskId, Timestamp};
+use crate::task::{Command, Invalid, JsonText, Rejection, TaskId, Timestamp};
 use crate::views::Views;
 
 /// The queue of a task that names none.
 const DEFAULT_QUEUE: &str = "default";
 
 /// A new task, as the client sends it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewTask {
+pub struct NewTask {
     pub(super) kind: String,
     pub(super) title: Option<String>,
     #[serde(default)]
-    pub(super) input: Value,
+    pub(super) input: JsonText,
     pub(super) queue: Option<String>,
     pub(super) priority: Option<i32>,
     pub(super) run_at: Option<Timestamp>,
@@ -41,6 +40,42 @@ pub(super) struct NewTask {
     pub(super) parent: Option<TaskId>,
     pub(super) unique_key: Option<String>,
     pub(super) concurrency_key: Option<String>,
+    /// In an item of a batch alone.
+    #[serde(default)]
+    pub(super) idempotency_key: ItemKey,
+}
+
+/// The idempotency key inside an item of a batch.
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "Option<String>")]
+pub(super) enum ItemKey {
+    #[default]
+    Absent,
+    /// Null is no key.
+    Given(Option<String>),
+}
+
+impl From<Option<String>> for ItemKey {
+    fn from(key: Option<String>) -> Self {
+        Self::Given(key)
+    }
+}
+
+/// The idempotency key of a request, and the scanned text of its body.
+#[derive(Debug)]
+pub struct KeyedBody<'a> {
+    /// The key.
+    pub key: String,
+    /// The body, or the item of a batch.
+    pub body: &'a str,
+}
+
+impl NewTask {
+    /// A new task of this kind and with this input, and the defaults for all else.
+    #[must_use]
+    pub fn new(kind: &str, input: JsonText) -> Self {
+        Self { kind: kind.to_owned(), input, ..Self::default() }
+    }
 }
 
 /// Accepts a new task. When this returns, the task is durable, and the views may not show it yet.
@@ -50,21 +85,25 @@ pub(super) struct NewTask {
 ///
 /// # Errors
 /// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 where the log can't be written.
-pub async fn accept(state: &AppState, caller: &Caller, body: Value, key: Option<String>) -> Result<Accepted, Problem> {
-    let body_hash = key.as_ref().map(|_| json::digest(&body));
-    let new = json::read(body)?;
-    let (Some(key), Some(body_hash)) = (key, body_hash) else {
+pub async fn accept(
+    state: &AppState,
+    caller: &Caller,
+    new: NewTask,
+    keyed: Option<KeyedBody<'_>>,
+) -> Result<Accepted, Problem> {
+    let Some(KeyedBody { key, body }) = keyed else {
         return create_task(state, caller, check(state, caller, new)?).await;
     };
     let mut turn = state.keys.turn((caller.subject.clone(), key.clone())).await;
     if let Some((id, hash)) = known_task(state, caller, &key, &turn).await? {
-        if hash == body_hash {
+        if is_hash_of(&hash, body) {
             return Ok(Accepted::Known(id));
         }
         return Err(Rejection::IdempotencyKeyReused.into());
     }
     // Checked after the key, so that a repeated request gets its task also from a server with other roots or kinds.
     let mut created = check(state, caller, new)?;
+    let body_hash = body_hash(body);
     created.idempotency = Some(Idempotency { key, body_hash: body_hash.clone() });
     // If the client disconnects during the append, this handler is dropped and the append may still succeed. So the append
     // runs in a task of its own, which holds the lock of the key until the views show the key.
@@ -80,14 +119,6 @@ pub async fn accept(state: &AppState, caller: &Caller, body: Value, key: Option<
         Ok(accepted)
     });
     accepted.await.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)))
-}
-
-/// The new task of a request without keys.
-///
-/// # Errors
-/// 413, 422 `invalid_request`.
-pub fn check_plain(state: &AppState, caller: &Caller, body: Value) -> Result<Created, Problem> {
-    check(state, caller, json::read(body)?)
 }
 
 /// Creates tasks without keys, all of them in one write. When this returns they are durable; the answers are in the order
@@ -120,7 +151,10 @@ async fn create_task(state: &AppState, caller: &Caller, created: Created) -> Res
 }
 
 /// Fills in the fields that the request left open, and refuses what only this process can check. The rules check the rest.
-pub(super) fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
+///
+/// # Errors
+/// 413, 422 `invalid_request`.
+pub fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
     if !is_within(&new.input, INPUT_MAX) {
         let errors = vec![Invalid::new("/input", format!("at most {INPUT_MAX} bytes as compact JSON"))];
         return Err(Problem { errors, ..Problem::too_large(format!("/input: more than {INPUT_MAX} bytes")) });
@@ -138,18 +172,18 @@ pub(super) fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<C
     if new.queue.as_ref().is_some_and(|queue| is_own(queue)) {
         invalid.push(Invalid::new("/queue", "queues that begin with `taskbell.` are this server's own"));
     }
-    let handler = state.handlers.get(&new.kind);
-    if let Some(Err(errors)) = handler.as_ref().map(|handler| handler.check(&new.input)) {
+    let handler = state.handlers.get(&new.kind).map(|handler| (handler, new.input.to_value()));
+    if let Some(Err(errors)) = handler.as_ref().map(|(handler, input)| handler.check(input)) {
         invalid.extend(errors.into_iter().map(|e| Invalid::new(format!("/input{}", e.pointer), e.detail)));
     }
     if !invalid.is_empty() {
         return Err(Problem::invalid(invalid));
     }
-    let defaults = handler.as_ref().map(|handler| handler.defaults()).unwrap_or_default();
+    let defaults = handler.as_ref().map(|(handler, _)| handler.defaults()).unwrap_or_default();
     let set = state.settings.of(&new.kind);
     let timeout_s = defaults.timeout.map(|timeout| timeout.as_secs().max(1));
     let suggested_title =
-        || handler.as_ref().and_then(|handler| handler.title(&new.input)).map(|title| one_line(&title));
+        || handler.as_ref().and_then(|(handler, input)| handler.title(input)).map(|title| one_line(&title));
     Ok(Created {
         title: new.title.or_else(suggested_title).unwrap_or_else(|| new.kind.clone()),
         kind: new.kind,

@@ -5,10 +5,9 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::{join, join_all};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::AppState;
-use super::accept::{self, accept};
+use super::accept::{self, ItemKey, KeyedBody, NewTask, accept};
 use super::plumbing::answer::answer_at;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
@@ -47,7 +46,8 @@ pub async fn create_many(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let items = json::read_items(&request, payload).await?;
+    let body = json::required_body(&request, payload, json::BATCH_MAX).await?;
+    let items = json::read_items(&body)?;
     if !(1..=ITEMS_MAX).contains(&items.len()) {
         return Err(Problem::invalid_field("/items", format!("1 to {ITEMS_MAX} items")));
     }
@@ -61,19 +61,17 @@ pub async fn create_many(
 
 /// Items without a key are appended in chunks, one write each: the next chunk is checked while one is written. Each item
 /// with a key is accepted by itself, at the same time.
-async fn create_items(state: &AppState, caller: &Caller, items: Vec<Value>) -> Vec<Result<TaskId, Problem>> {
+async fn create_items(state: &AppState, caller: &Caller, items: Items<'_>) -> Vec<Result<TaskId, Problem>> {
     let mut answers: Vec<Option<Result<TaskId, Problem>>> = items.iter().map(|_| None).collect();
     let (mut chunks, mut keyed, mut chunk) = (Vec::new(), Vec::new(), Chunk::default());
-    for (place, mut item) in items.into_iter().enumerate() {
-        match idempotency_key(&mut item) {
+    for (place, item) in items.into_iter().enumerate() {
+        match item.and_then(read) {
             Err(problem) => answers[place] = Some(Err(problem)),
-            Ok(None) if item.get("unique_key").is_none_or(Value::is_null) => {
-                match accept::check_plain(state, caller, item) {
-                    Ok(created) => chunk.push((place, created)),
-                    Err(problem) => answers[place] = Some(Err(problem)),
-                }
-            }
-            Ok(key) => keyed.push(async move { (place, accept(state, caller, item, key).await) }),
+            Ok((new, None)) if new.unique_key.is_none() => match accept::check(state, caller, new) {
+                Ok(created) => chunk.push((place, created)),
+                Err(problem) => answers[place] = Some(Err(problem)),
+            },
+            Ok((new, key)) => keyed.push(async move { (place, accept(state, caller, new, key).await) }),
         }
         if chunk.len() == CHUNK {
             chunks.push(spawn_chunk(state, caller, std::mem::take(&mut chunk)));
@@ -96,6 +94,9 @@ async fn create_items(state: &AppState, caller: &Caller, items: Vec<Value>) -> V
     answers.into_iter().map(|answer| answer.unwrap_or_else(unanswered)).collect()
 }
 
+/// The text of each item, or why it is refused.
+type Items<'a> = Vec<Result<&'a str, Problem>>;
+
 /// New tasks without a key, with their places in the batch.
 type Chunk = Vec<(usize, Created)>;
 
@@ -109,10 +110,14 @@ fn spawn_chunk(state: &AppState, caller: &Caller, chunk: Chunk) -> JoinHandle<Ve
     })
 }
 
-fn idempotency_key(item: &mut Value) -> Result<Option<String>, Problem> {
-    match item.as_object_mut().and_then(|fields| fields.remove("idempotency_key")) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(key)) if is_line(&key, KEY_MAX) => Ok(Some(key)),
-        Some(_) => Err(Problem::invalid_field("/idempotency_key", "1 to 255 bytes, no control characters")),
+/// A new task, and its idempotency key with the item's text.
+fn read(item: &str) -> Result<(NewTask, Option<KeyedBody<'_>>), Problem> {
+    let mut new: NewTask = json::read_scanned(item)?;
+    match std::mem::take(&mut new.idempotency_key) {
+        ItemKey::Absent | ItemKey::Given(None) => Ok((new, None)),
+        ItemKey::Given(Some(key)) if is_line(&key, KEY_MAX) => Ok((new, Some(KeyedBody { key, body: item }))),
+        ItemKey::Given(Some(_)) => {
+            Err(Problem::invalid_field("/idempotency_key", "1 to 255 bytes, no control characters"))
+        }
     }
 }

@@ -5,11 +5,10 @@ use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::AppState;
-use super::accept::accept;
+use super::accept::{ItemKey, KeyedBody, NewTask, accept};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
-use super::plumbing::query::Fields;
 use super::task_page::{answer_page, page_after, page_since};
 use crate::streams::create::Accepted;
 use crate::task::limits::{KEY_MAX, is_line};
@@ -26,11 +25,17 @@ pub async fn create(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    Fields::of_query(request.query_string())?.refuse_rest()?;
     let key = idempotency_key(&request)?;
-    let body = json::body(&request, payload, json::BODY_MAX).await?;
-    let body = body.ok_or_else(|| Problem::malformed_json("a body is needed"))?;
-    match accept(&state, &caller, body, key).await? {
+    let body = json::required_body(&request, payload, json::BODY_MAX).await?;
+    let new: NewTask = json::read(&body)?;
+    if let ItemKey::Given(_) = new.idempotency_key {
+        return Err(Problem::invalid_field(
+            "/idempotency_key",
+            "unknown here: the key goes into the header Idempotency-Key",
+        ));
+    }
+    let keyed = key.map(|key| KeyedBody { key, body: &body });
+    match accept(&state, &caller, new, keyed).await? {
         Accepted::Known(id) | Accepted::Held(id) => {
             answer_page(StatusCode::OK, &page_since(&state, id, Revision(0)).await?)
         }

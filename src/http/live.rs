@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use super::AppState;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
+use super::plumbing::filter::{SentFilter, Terms};
 use super::plumbing::json;
 use super::plumbing::query::Fields;
 use crate::push::messages::{Join, Leave, Push, SocketId, SocketRequest, Subscription};
@@ -64,14 +65,50 @@ pub async fn open(
         .map_err(|error| Problem::new(Refusal::NotAWebsocket, format!("a websocket handshake is needed: {error}")))
 }
 
-/// A message from the client.
+/// A message from the client. (A tagged enum of serde would not read it from its text, but from a copy of the parsed JSON.)
 #[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-enum ClientMessage {
-    Subscribe { filter: Value },
-    Unsubscribe {},
-    Seen { position: Position },
-    Resync {},
+#[serde(deny_unknown_fields)]
+struct ClientMessage {
+    #[serde(rename = "type")]
+    kind: MessageKind,
+    filter: Option<SentFilter>,
+    position: Option<Position>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum MessageKind {
+    /// With `filter`.
+    Subscribe,
+    Unsubscribe,
+    /// With `position`.
+    Seen,
+    Resync,
+}
+
+/// What a message asks for.
+enum Wish {
+    Subscribe(Subscription),
+    Unsubscribe,
+    Seen(Position),
+    Resync,
+}
+
+impl ClientMessage {
+    fn check(self) -> Result<Wish, Problem> {
+        let Self { kind, filter, position } = self;
+        let needs = |pointer: &str, detail: &str| Err(Problem::invalid_field(pointer, detail));
+        match (kind, filter, position) {
+            (MessageKind::Subscribe, None, _) => needs("/filter", "subscribe needs it"),
+            (MessageKind::Seen, _, None) => needs("/position", "seen needs it"),
+            (MessageKind::Subscribe, Some(filter), None) => subscription(filter).map(Wish::Subscribe),
+            (MessageKind::Seen, None, Some(position)) => Ok(Wish::Seen(position)),
+            (MessageKind::Unsubscribe, None, None) => Ok(Wish::Unsubscribe),
+            (MessageKind::Resync, None, None) => Ok(Wish::Resync),
+            (_, Some(_), _) => needs("/filter", "it goes with subscribe"),
+            (_, None, Some(_)) => needs("/position", "it goes with seen"),
+        }
+    }
 }
 
 /// The actor of one socket.
@@ -94,22 +131,15 @@ type Ctx = WebsocketContext<Socket>;
 
 impl Socket {
     fn handle_message(&mut self, text: &[u8], ctx: &mut Ctx) {
-        let message = json::parse(text).and_then(json::read::<ClientMessage>);
-        let request = message.and_then(|message| {
-            Ok(match message {
-                ClientMessage::Subscribe { filter } => Some(SocketRequest::Subscribe(self.id, subscription(&filter)?)),
-                ClientMessage::Unsubscribe {} => Some(SocketRequest::Unsubscribe(self.id)),
-                ClientMessage::Resync {} => Some(SocketRequest::Resync(self.id)),
-                ClientMessage::Seen { position } => {
-                    self.mark_seen(position, ctx);
-                    None
-                }
-            })
-        });
-        match request.map(|request| request.map(|request| self.state.hub.try_send(request))) {
-            Err(problem) => self.refuse(&problem, ctx),
-            Ok(Some(Err(_))) => send_problem(&busy(), ctx),
-            Ok(Some(Ok(())) | None) => {}
+        let request = match json::read_bytes::<ClientMessage>(text).and_then(ClientMessage::check) {
+            Err(problem) => return self.refuse(&problem, ctx),
+            Ok(Wish::Seen(position)) => return self.mark_seen(position, ctx),
+            Ok(Wish::Subscribe(subscription)) => SocketRequest::Subscribe(self.id, subscription),
+            Ok(Wish::Unsubscribe) => SocketRequest::Unsubscribe(self.id),
+            Ok(Wish::Resync) => SocketRequest::Resync(self.id),
+        };
+        if self.state.hub.try_send(request).is_err() {
+            send_problem(&busy(), ctx);
         }
     }
 
@@ -184,20 +214,21 @@ fn text_only() -> Problem {
     Problem::invalid_field("", "text frames only")
 }
 
-fn subscription(filter: &Value) -> Result<Subscription, Problem> {
-    let Some(ids) = filter.get("ids") else {
+fn subscription(filter: SentFilter) -> Result<Subscription, Problem> {
+    let Some(place) = filter.0.iter().position(|(name, _)| name == "ids") else {
         let mut fields = Fields::of_filter(filter)?;
         let filter = fields.filter()?;
         fields.refuse_rest()?;
         return Ok(Subscription::Matching(Box::new(filter)));
     };
     let refuse = |detail: &str| Problem::invalid(vec![Invalid::new("/filter/ids", detail)]);
-    if filter.as_object().is_some_and(|fields| fields.len() > 1) {
+    if filter.0.len() > 1 {
         return Err(refuse("ids stand alone: no other field of a filter goes with them"));
     }
-    let ids = ids.as_array().filter(|ids| ids.len() <= IDS_MAX);
-    let ids: Option<HashSet<TaskId>> =
-        ids.and_then(|ids| ids.iter().map(|id| id.as_str().and_then(|id| id.parse().ok())).collect());
+    let ids: Option<HashSet<TaskId>> = match &filter.0[place].1 {
+        Terms::List(ids) if ids.len() <= IDS_MAX => ids.iter().map(|id| id.parse().ok()).collect(),
+        Terms::List(_) | Terms::Text(_) | Terms::Other => None,
+    };
     ids.map(Subscription::Ids).ok_or_else(|| refuse("a list of at most 200 task ids is needed"))
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::AppState;
 use super::plumbing::answer::answer_at;
@@ -16,7 +15,7 @@ use super::plumbing::error::Problem;
 use crate::store::{LogEvent, Recorded, StreamName};
 use crate::streams::messages::Receipt;
 use crate::task::event::OutputKept;
-use crate::task::{Event, Position, Revision, TaskId};
+use crate::task::{Event, JsonText, Position, Revision, TaskId};
 use crate::views::{Row, TaskDoc, Views};
 
 /// A task with its payload.
@@ -24,8 +23,8 @@ use crate::views::{Row, TaskDoc, Views};
 pub struct TaskPage {
     #[serde(flatten)]
     doc: TaskDoc,
-    input: Value,
-    result: Option<Value>,
+    input: JsonText,
+    result: Option<JsonText>,
     /// The end of the output of the last attempt that had any.
     output: Option<OutputKept>,
 }
@@ -112,7 +111,7 @@ pub async fn page_since(state: &AppState, id: TaskId, at_least: Revision) -> Res
 }
 
 fn with_payload<'a>(doc: TaskDoc, events: impl Iterator<Item = &'a Arc<Recorded>>) -> TaskPage {
-    let (mut input, mut result, mut output) = (Value::Null, None, None);
+    let (mut input, mut result, mut output) = (JsonText::default(), None, None);
     for recorded in events {
         let LogEvent::Task(event) = &recorded.event else { continue };
         match event {

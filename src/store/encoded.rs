@@ -80,8 +80,8 @@ impl EncodedAppend {
 }
 
 impl EncodedEvent {
-    /// Subscribers get the event as a later reader of the log gets it: one that its JSON changes (a float that is no number)
-    /// is decoded again, and one that could not be decoded (nested too deeply) is refused.
+    /// Subscribers get the event as a later reader of the log gets it: one that its JSON may change (a float that is no
+    /// number) is decoded again, and one that could not be decoded (nested too deeply) is refused.
     fn new(new: NewEvent) -> Result<Self, AppendError> {
         let unwritable =
             |error: &dyn fmt::Display| AppendError::Unavailable(format!("an event that can't be kept: {error}"));

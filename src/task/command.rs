@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::event::{CancelPolicy, Created, OutputKept, Progress, QueuedReason, ReleasedReason, Rung, TaskError};
 use super::ids::{Position, TaskId};
+use super::json::JsonText;
 use super::limits::Invalid;
 use super::time::Timestamp;
 
@@ -91,7 +90,7 @@ pub enum End {
         /// One line for people.
         message: Option<String>,
         /// The result of the work.
-        result: Option<Value>,
+        result: Option<JsonText>,
     },
     /// The work is not done.
     Failed {
@@ -105,7 +104,7 @@ pub enum End {
         /// One line for people: which part was done, and which was not.
         message: Option<String>,
         /// The result up to that point.
-        result: Option<Value>,
+        result: Option<JsonText>,
     },
     /// The attempt was handed back; it doesn't count.
     Released(ReleasedReason),

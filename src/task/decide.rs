@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::command::{Command, End, Rejection};
 use super::event::{
     AttemptFailed, CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Created, Event,
     Outcome, OutputKept, Progress, Queued, QueuedReason, Released, Retried, Rung, Started, TaskError, is_system_error,
 };
+use super::json::JsonText;
 use super::limits::{self, Invalid};
 use super::retry::retry_at;
 use super::state::{Cancel, Status, Task};
@@ -225,7 +224,7 @@ fn running_cancel(task: &Task) -> Option<&Cancel> {
 }
 
 /// The result, unless it is null: the log can't tell null from no result.
-fn not_null(result: Option<&Value>) -> Option<Value> {
+fn not_null(result: Option<&JsonText>) -> Option<JsonText> {
     result.filter(|value| !value.is_null()).cloned()
 }
 

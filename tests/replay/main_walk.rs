@@ -105,7 +105,7 @@ impl Walk {
             kind: "content.distribute".into(),
             title: title.into(),
             owner: owner.into(),
-            input: json!({"source": "/srv/content/spring", "targets": ["/srv/sites/berlin", "/srv/sites/oslo"]}),
+            input: json!({"source": "/srv/content/spring", "targets": ["/srv/sites/berlin", "/srv/sites/oslo"]}).into(),
             queue: "default".into(),
             priority: 0,
             run_at: None,
@@ -158,7 +158,7 @@ pub(super) fn blake3_of(secret: u128) -> String {
 }
 
 pub(super) fn done(message: &str, result: Option<Value>) -> End {
-    End::Succeeded { message: Some(message.into()), result }
+    End::Succeeded { message: Some(message.into()), result: result.map(Into::into) }
 }
 
 pub(super) fn failed(code: &str, message: &str, retryable: bool) -> End {
@@ -166,7 +166,10 @@ pub(super) fn failed(code: &str, message: &str, retryable: bool) -> End {
 }
 
 pub(super) fn stopped() -> End {
-    End::Cancelled { message: Some("812 of 2,340 files copied; they stay".into()), result: Some(json!({"files": 812})) }
+    End::Cancelled {
+        message: Some("812 of 2,340 files copied; they stay".into()),
+        result: Some(json!({"files": 812}).into()),
+    }
 }
 
 /// The events, oldest first.

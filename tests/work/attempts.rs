@@ -18,7 +18,7 @@ async fn the_end_is_recorded_before_the_slot_is_free() {
     let Said::Recorded(events, meta) = bench.hear().await else { panic!("not recorded first") };
     let [Event::Completed(end)] = events.as_slice() else { panic!("{events:?}") };
     assert_eq!((end.outcome, end.message.as_deref()), (Outcome::Succeeded, Some("greeted")));
-    assert_eq!(end.result, Some(json!({"n": 1})));
+    assert_eq!(end.result, Some(json!({"n": 1}).into()));
     assert_eq!((meta.actor.as_str(), meta.via), ("local/test/1", taskbell::store::Via::Worker));
     assert!(!meta.correlation_id.is_nil() && meta.causation_id.is_none());
     assert!(matches!(bench.hear().await, Said::Stopped(1)));

@@ -181,7 +181,7 @@ impl Bench {
 
     /// Creates a task and starts its first attempt.
     pub async fn begin(&self, input: Value) -> TaskId {
-        self.begin_as(Created { input, ..created() }).await
+        self.begin_as(Created { input: input.into(), ..created() }).await
     }
 
     pub async fn begin_as(&self, created: Created) -> TaskId {
@@ -265,7 +265,7 @@ pub fn created() -> Created {
         kind: "test.act".to_owned(),
         title: "Act".to_owned(),
         owner: "ada".to_owned(),
-        input: Value::Null,
+        input: Value::Null.into(),
         queue: "default".to_owned(),
         priority: 0,
         run_at: None,

@@ -54,7 +54,7 @@ impl Yard {
 }
 
 pub fn order_of(input: Value) -> Created {
-    Created { kind: "content.distribute".to_owned(), input, max_attempts: 3, ..created() }
+    Created { kind: "content.distribute".to_owned(), input: input.into(), max_attempts: 3, ..created() }
 }
 
 /// Sets an old time of change.
@@ -122,7 +122,7 @@ async fn a_copy_is_its_source_in_every_byte_name_link_permission_and_time() {
     let end = bench.end().await.completed();
     assert_eq!(end.outcome, Outcome::Succeeded, "{end:?}");
     assert_eq!(end.message.as_deref(), Some("10 files (3.0 MB) copied to 3 targets"));
-    let result = end.result.unwrap();
+    let result = end.result.unwrap().to_value();
     assert_eq!(
         (&result["files"], &result["files_total"], &result["targets_done"]),
         (&json!(30), &json!(30), &json!(3))
@@ -184,7 +184,7 @@ async fn verifying_repairs_a_copy_that_differs_but_has_the_same_size_and_time() 
     age(&yard.path("y/b"));
     bench.execute(task, taskbell::task::Command::Retry { reason: None }).await;
     bench.attempt(task).await;
-    let result = bench.end().await.completed().result.unwrap();
+    let result = bench.end().await.completed().result.unwrap().to_value();
     assert_eq!((&result["repaired"], &result["verified"], &result["skipped"]), (&json!(1), &json!(6), &json!(6)));
     assert_eq!(fs::read(yard.path("y/b")).unwrap(), b"right");
 }

@@ -3,7 +3,6 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::checks::LEASES_MAX;
 use super::command::{execute_message, lease_problem};
@@ -42,14 +41,15 @@ pub async fn finish(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let items = json::read_items(&request, payload).await?;
+    let body = json::required_body(&request, payload, json::BATCH_MAX).await?;
+    let items = json::read_items(&body)?;
     if !(1..=LEASES_MAX).contains(&items.len()) {
         return Err(Problem::invalid_field("/items", format!("1 to {LEASES_MAX} items")));
     }
     let mut answers = Vec::with_capacity(items.len());
     let (mut leases, mut messages) = (Vec::new(), Vec::new());
     for (place, item) in items.into_iter().enumerate() {
-        match message(&state, &caller, item) {
+        match item.and_then(|item| message(&state, &caller, item)) {
             Ok((lease, message)) => {
                 messages.push(message);
                 leases.push((place, lease));
@@ -72,8 +72,8 @@ pub async fn finish(
     answer_at(StatusCode::OK, position, &FinishReply { items, position })
 }
 
-fn message(state: &AppState, caller: &Caller, item: Value) -> Result<(LeaseToken, Execute), Problem> {
-    let (lease, command) = json::read::<FinishItem>(item).and_then(FinishItem::check)?;
+fn message(state: &AppState, caller: &Caller, item: &str) -> Result<(LeaseToken, Execute), Problem> {
+    let (lease, command) = json::read_scanned::<FinishItem>(item).and_then(FinishItem::check)?;
     let message = execute_message(caller, &lease, command(live_progress(state, &lease)));
     Ok((lease, message))
 }

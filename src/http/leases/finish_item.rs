@@ -1,15 +1,14 @@
 //! One item of a finish: how an attempt ended, by its worker's report, checked before the task's actor decides.
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::token::LeaseToken;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json::Object;
 use crate::task::command::End;
 use crate::task::event::{OutputKept, Progress, ReleasedReason, TaskError};
-use crate::task::limits::{NAME_MAX, RESULT_MAX, TAIL_MAX, TEXT_MAX, fits, is_line};
-use crate::task::{Command, Invalid};
+use crate::task::limits::{NAME_MAX, RESULT_MAX, TAIL_MAX, TEXT_MAX, is_line, is_within};
+use crate::task::{Command, Invalid, JsonText};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,7 +16,7 @@ pub struct FinishItem {
     lease: String,
     outcome: Outcome,
     message: Option<String>,
-    result: Option<Value>,
+    result: Option<JsonText>,
     error: Option<Object<TaskError>>,
     retryable: Option<bool>,
     output: Option<Object<Output>>,
@@ -52,9 +51,8 @@ impl FinishItem {
         if !invalid.is_empty() {
             return Err(Problem::invalid(invalid));
         }
-        if self.result.as_ref().is_some_and(|result| !fits(result, RESULT_MAX)) {
-            let errors =
-                vec![Invalid::new("/result", format!("at most {RESULT_MAX} bytes as compact JSON, 32 levels"))];
+        if self.result.as_ref().is_some_and(|result| !is_within(result, RESULT_MAX)) {
+            let errors = vec![Invalid::new("/result", format!("at most {RESULT_MAX} bytes as compact JSON"))];
             return Err(Problem { errors, ..Problem::too_large(format!("/result: more than {RESULT_MAX} bytes")) });
         }
         let Self { outcome, message, result, error, retryable, output, .. } = self;

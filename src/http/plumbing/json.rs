@@ -1,8 +1,8 @@
 //! Bodies: strict JSON within its limits, or a refusal that says where it isn't.
 //!
-//! A body is parsed twice: first to find what serde accepts (a repeated key, a nesting that is too deep), then into values.
+//! A body is scanned once, for what serde accepts (a repeated key) and for what no client should send (too many values), and
+//! then read from its text into the type of the request.
 
-use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -14,29 +14,29 @@ use actix_web::web::{BytesMut, Payload};
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::error::{Problem, Refusal};
 use super::query::Fields;
-use crate::task::Invalid;
+use crate::task::json::fault::{Fault, push_segment};
+use crate::task::json::items;
+use crate::task::json::scan::{Limits, scan};
 
 /// The largest body, in bytes.
 pub const BODY_MAX: usize = 1024 * 1024;
 /// The largest body of a batch, in bytes.
 pub const BATCH_MAX: usize = 16 * 1024 * 1024;
-/// The most values in a body: more than a batch of 1,000 full requests has; they take about 50 MB of memory.
-const VALUES_MAX: usize = 1_000_000;
-/// The deepest nesting.
-const DEPTH_MAX: usize = 32;
+/// What a body may hold: more values than a batch of 1,000 full requests has. How deep a value may be nested is said by the
+/// type that it is read into.
+const LIMITS: Limits = Limits { values: 1_000_000, ..Limits::NONE };
 /// A body must arrive within this time.
 const ARRIVAL_MAX: Duration = Duration::from_secs(30);
 
-/// The body of the request as JSON; none where it is empty. `max` is in bytes.
+/// The text of the request's body, which is not scanned yet; none where it is empty. `max` is in bytes.
 ///
 /// # Errors
-/// 400 `malformed_json`, 408, 413 `too_large`, 415, 422 `invalid_request`.
-pub async fn body(request: &HttpRequest, payload: Payload, max: usize) -> Result<Option<Value>, Problem> {
+/// 400 `malformed_json` where it is not UTF-8, 408, 413 `too_large`, 415.
+pub async fn body(request: &HttpRequest, payload: Payload, max: usize) -> Result<Option<String>, Problem> {
     let bytes = tokio::time::timeout(ARRIVAL_MAX, collect(payload, max))
         .await
         .map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
@@ -48,41 +48,25 @@ pub async fn body(request: &HttpRequest, payload: Payload, max: usize) -> Result
     if !essence.eq_ignore_ascii_case("application/json") {
         return Err(Problem::unsupported_media_type());
     }
-    parse(&bytes).map(Some)
+    String::from_utf8(bytes.into()).map(Some).map_err(|error| no_utf8(error.utf8_error()))
 }
 
-/// The body of the request as a value of this type. The request must have a body and no query parameters.
+/// The text of the request's body, which is not scanned yet. The request must have a body and no query parameters.
 ///
 /// # Errors
-/// As [`body`]; 400 where there is no body; 422 where a field is invalid or there are query parameters.
-pub async fn read_body<T: DeserializeOwned>(request: &HttpRequest, payload: Payload, max: usize) -> Result<T, Problem> {
-    read(read_json(request, payload, max).await?)
-}
-
-async fn read_json(request: &HttpRequest, payload: Payload, max: usize) -> Result<Value, Problem> {
+/// As [`body`]; 400 where there is no body; 422 where there are query parameters.
+pub async fn required_body(request: &HttpRequest, payload: Payload, max: usize) -> Result<String, Problem> {
     Fields::of_query(request.query_string())?.refuse_rest()?;
     let body = body(request, payload, max).await?;
     body.ok_or_else(|| Problem::malformed_json("a body is needed"))
 }
 
-/// The items of a batch: the body is `{"items": […]}` and the request has no query parameters. The items are not read yet.
+/// The body of the request as a value of this type. The request must have a body and no query parameters.
 ///
 /// # Errors
-/// As [`read_body`] of a body of at most [`BATCH_MAX`] bytes.
-pub async fn read_items(request: &HttpRequest, payload: Payload) -> Result<Vec<Value>, Problem> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Batch {
-        items: Vec<Value>,
-    }
-
-    let mut body = read_json(request, payload, BATCH_MAX).await?;
-    if let Some(fields) = body.as_object_mut().filter(|fields| fields.len() == 1)
-        && let Some(Value::Array(items)) = fields.get_mut("items")
-    {
-        return Ok(std::mem::take(items));
-    }
-    read::<Batch>(body).map(|batch| batch.items)
+/// As [`required_body`] and [`read`].
+pub async fn read_body<T: DeserializeOwned>(request: &HttpRequest, payload: Payload, max: usize) -> Result<T, Problem> {
+    read(&required_body(request, payload, max).await?)
 }
 
 async fn collect(mut payload: Payload, max: usize) -> Result<BytesMut, Problem> {
@@ -97,21 +81,40 @@ async fn collect(mut payload: Payload, max: usize) -> Result<BytesMut, Problem> 
     Ok(bytes)
 }
 
-/// The bytes as JSON.
+/// The JSON object of these bytes as a value of this type.
 ///
 /// # Errors
-/// 400 `malformed_json`; 422 where a key is repeated or the nesting is too deep.
-pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
-    let mut found = Vec::new();
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let check = StrictWalk { path: &mut String::new(), values: &mut 0, depth: 0, found: &mut found };
-    let syntax = check.deserialize(&mut reader).and_then(|()| reader.end());
-    if let Some(first) = found.into_iter().next() {
-        return Err(Problem::invalid(vec![first]));
+/// 400 `malformed_json` where they are not UTF-8; as [`read`].
+pub fn read_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    std::str::from_utf8(bytes).map_err(no_utf8).and_then(read)
+}
+
+/// The JSON object of this text as a value of this type.
+///
+/// # Errors
+/// 400 `malformed_json`; 422 where a key is repeated, and as [`read_scanned`].
+pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    scan(text, LIMITS).map_err(problem)?;
+    read_scanned(text)
+}
+
+/// The items of a batch, whose body is `{"items": […]}`: the text of each, scanned, or why it is refused.
+///
+/// # Errors
+/// 400 `malformed_json`; 422 where the body is anything else, or has too many values.
+pub fn read_items(text: &str) -> Result<Vec<Result<&str, Problem>>, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Batch {
+        #[serde(rename = "items")]
+        _items: Vec<IgnoredAny>,
     }
-    syntax
-        .and_then(|()| serde_json::from_slice(bytes))
-        .map_err(|error| Problem::malformed_json(format!("the body is no JSON: {error}")))
+
+    match items::items(text, "items", LIMITS).map_err(problem)? {
+        Some(items) => Ok(items.into_iter().map(|item| item.map_err(problem)).collect()),
+        // Reading it as what it isn't says why.
+        None => read_scanned::<Batch>(text).map(|_| Vec::new()),
+    }
 }
 
 /// A JSON object inside a body. Unlike serde's structs it refuses a list, whose items serde would read as the fields in their
@@ -139,22 +142,27 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
     }
 }
 
-/// The JSON object as a value of this type. A list is refused, as in [`Object`].
+/// The JSON object of a text that was scanned as a value of this type. A list is refused, as in [`Object`].
 ///
 /// # Errors
 /// 422 with a pointer to the invalid field.
-pub fn read<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
-    if !value.is_object() {
+pub fn read_scanned<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    if !text.trim_ascii_start().starts_with('{') {
         return Err(Problem::invalid_field("", "an object is needed"));
     }
     // The path to an error costs an allocation for each key that is read, so it is looked for only after an error.
-    T::deserialize(&value).or_else(|_| read_with_path(value))
+    serde_json::from_str(text).or_else(|_| read_with_path(text))
 }
 
-fn read_with_path<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
+fn read_with_path<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let pointer = pointer(error.path());
-        Problem::invalid_field(pointer, error.into_inner().to_string())
+        let error = error.into_inner();
+        // The pointer says where it is.
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        let detail = error.to_string();
+        Problem::invalid_field(pointer, detail.strip_suffix(&place).unwrap_or(&detail))
     })
 }
 
@@ -171,145 +179,13 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     pointer
 }
 
-fn push_segment(pointer: &mut String, key: &str) {
-    pointer.push('/');
-    if key.contains(['~', '/']) {
-        pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
-    } else {
-        pointer.push_str(key);
+fn problem(fault: Fault) -> Problem {
+    match fault.pointer() {
+        Some(pointer) => Problem::invalid_field(pointer, fault.to_string()),
+        None => Problem::malformed_json(format!("the body is no JSON: {fault}")),
     }
 }
 
-/// BLAKE3 of the value, in hexadecimal. The order of keys doesn't change it.
-#[must_use]
-pub fn digest(value: &Value) -> String {
-    let mut text = String::new();
-    write_canonical(value, &mut text);
-    blake3::hash(text.as_bytes()).to_hex().to_string()
-}
-
-/// Writes compact JSON with sorted keys. `serde_json` doesn't sort them where an embedding program turns on its feature
-/// `preserve_order`, and recorded hashes must be the same in every build.
-fn write_canonical(value: &Value, text: &mut String) {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => text.push_str(&value.to_string()),
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                text.push(if index == 0 { '[' } else { ',' });
-                write_canonical(item, text);
-            }
-            text.push_str(if items.is_empty() { "[]" } else { "]" });
-        }
-        Value::Object(fields) => {
-            let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
-            for (index, (key, item)) in sorted.iter().enumerate() {
-                text.push(if index == 0 { '{' } else { ',' });
-                text.push_str(&Value::from(key.as_str()).to_string());
-                text.push(':');
-                write_canonical(item, text);
-            }
-            text.push_str(if fields.is_empty() { "{}" } else { "}" });
-        }
-    }
-}
-
-/// Walks the text and records the first violation that parsing into a `Value` would accept.
-struct StrictWalk<'a> {
-    path: &'a mut String,
-    /// Values so far: each takes at least 32 bytes of memory, however short its text.
-    values: &'a mut usize,
-    depth: usize,
-    found: &'a mut Vec<Invalid>,
-}
-
-impl StrictWalk<'_> {
-    fn enter(&mut self) -> bool {
-        *self.values += 1;
-        if *self.values > VALUES_MAX {
-            self.found.push(Invalid::new(self.path.clone(), format!("more than {VALUES_MAX} values in one body")));
-        } else if self.depth >= DEPTH_MAX {
-            self.found.push(Invalid::new(self.path.clone(), format!("nested deeper than {DEPTH_MAX}")));
-        }
-        self.found.is_empty()
-    }
-
-    fn inner<'b>(&'b mut self, key: &str) -> StrictWalk<'b> {
-        push_segment(self.path, key);
-        StrictWalk { path: self.path, values: self.values, depth: self.depth + 1, found: self.found }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for StrictWalk<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for StrictWalk<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
-        let length = self.path.len();
-        let mut index = 0usize;
-        while self.enter() && items.next_element_seed(self.inner(&index.to_string()))?.is_some() {
-            self.path.truncate(length);
-            index += 1;
-        }
-        self.stop()
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
-        let length = self.path.len();
-        let mut keys = HashSet::new();
-        while self.enter() {
-            let Some(key) = entries.next_key::<String>()? else { break };
-            let is_repeated = keys.contains(&key);
-            let inner = self.inner(&key);
-            if is_repeated {
-                inner.found.push(Invalid::new(inner.path.clone(), "this key stands here twice"));
-                break;
-            }
-            entries.next_value_seed(inner)?;
-            self.path.truncate(length);
-            keys.insert(key);
-        }
-        self.stop()
-    }
-}
-
-impl StrictWalk<'_> {
-    /// Ends the walk after a violation. The caller reports the violation and not the text of this error.
-    fn stop<E: serde::de::Error>(&self) -> Result<(), E> {
-        if self.found.is_empty() { Ok(()) } else { Err(E::custom("refused")) }
-    }
+fn no_utf8(error: std::str::Utf8Error) -> Problem {
+    Problem::malformed_json(format!("the body is no JSON: it is not UTF-8 at byte {}", error.valid_up_to() + 1))
 }

@@ -32,7 +32,7 @@ pub fn id_in_path(request: &HttpRequest) -> Result<TaskId, Problem> {
 pub async fn read_reason(request: &HttpRequest, payload: Payload) -> Result<Option<String>, Problem> {
     Fields::of_query(request.query_string())?.refuse_rest()?;
     let Some(body) = json::body(request, payload, json::BODY_MAX).await? else { return Ok(None) };
-    let ReasonBody { reason } = json::read(body)?;
+    let ReasonBody { reason } = json::read(&body)?;
     check_reason(reason)
 }
 

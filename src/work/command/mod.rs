@@ -9,7 +9,8 @@
 //! end. The lines of each stream keep their order; between stdout and stderr the order may be off by what a pipe buffers.
 //! (One pipe for both would keep it, but not tell the streams apart.)
 //!
-//! **End.** Exit 0: succeeded. After a cancel, which is SIGTERM to the process group, any other end: cancelled. The message
+//! **End.** Exit 0: succeeded, unless the last line of stdout is a `::result` that can't be read: then the attempt has failed
+//! with `invalid_result`, for good. After a cancel, which is SIGTERM to the process group, any other end: cancelled. The message
 //! is the last visible line of stdout, or else of stderr. Otherwise failed, with the last visible line of stderr, or else of
 //! stdout; the code is `exit_<n>` or `killed_by_<signal>`. A failure is retried while attempts are left, but for exit 65
 //! (`EX_DATAERR`: the input was incorrect): the next attempt would get the same input. A command that can't be started fails
@@ -119,7 +120,7 @@ impl Program {
         let mut group = Group::start(&mut self.command(ctx)).map_err(|error| self.cannot_start(&error))?;
         let _step = ctx.step(self.name(), None);
         let pipes = group.take_pipes();
-        let input = ctx.input_value().to_string();
+        let input = ctx.input_text().to_owned();
         let mut output = CommandOutput::new(ctx.clone());
         let ended = CancellationToken::new();
         let ending = async {
@@ -162,14 +163,15 @@ impl Program {
     fn outcome(&self, (status, cause): (ExitStatus, StopCause), output: CommandOutput) -> Result<Done, Failure> {
         if status.success() {
             let (message, result) = output.into_outcome();
-            return Ok(Done { message, result });
+            return Ok(Done { message, result: result? });
         }
         match cause {
             StopCause::Interrupt => Err(Failure::retryable(INTERRUPTED, "the command was killed")),
             StopCause::Cancel => {
                 let (message, result) = output.into_outcome();
                 let message = message.or_else(|| Some(format!("{} stopped", self.name())));
-                Err(Failure::Cancelled { message, result })
+                // The command did what was requested: a result that can't be read does not make that a failure.
+                Err(Failure::Cancelled { message, result: result.unwrap_or_default() })
             }
             StopCause::None => Err(self.failure(status, output.into_error_message())),
         }

@@ -1,10 +1,11 @@
 //! The lines that a command writes to stdout and stderr: progress, the result, and output to keep.
 
-use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use crate::task::JsonText;
 use crate::task::limits::RESULT_MAX;
 use crate::work::worker::context::Context;
+use crate::work::worker::handler::Failure;
 
 /// A line is interpreted up to this many bytes, so that the largest result fits. A longer one is plain output, in pieces.
 const LINE_MAX: usize = RESULT_MAX + 64 * 1024;
@@ -15,8 +16,15 @@ pub(super) struct CommandOutput {
     ctx: Context,
     /// The last line with visible text of each stream: of stdout, of stderr.
     last_lines: [Option<String>; 2],
-    /// The last line of stdout and its value, if it is a result.
-    result: Option<(String, Value)>,
+    /// The last line of stdout, if it says that it is a result.
+    result: Option<LastResult>,
+}
+
+/// A line `::result …` of stdout. It is the result if no other line follows, and output otherwise.
+struct LastResult {
+    /// None where it is already kept as output, because it was too long.
+    line: Option<String>,
+    value: Result<JsonText, Failure>,
 }
 
 /// A line that has not ended yet.
@@ -25,6 +33,8 @@ struct PartialLine {
     bytes: Vec<u8>,
     /// Its beginning was passed on as output because it was too long.
     is_continued: bool,
+    /// That beginning says that the line is a result.
+    is_result: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,18 +69,27 @@ impl CommandOutput {
         self.take_line(Stream::Stderr, &mut err, "");
     }
 
-    /// The message for people, from stdout rather than stderr, and the result.
-    pub fn into_outcome(self) -> (Option<String>, Option<Value>) {
-        let [out, err] = self.last_lines;
-        (out.or(err), self.result.map(|(_, value)| value))
+    /// The message for people, from stdout rather than stderr, and the result. A result that can't be read is kept as output
+    /// too, so that people see it.
+    pub fn into_outcome(mut self) -> (Option<String>, Result<Option<JsonText>, Failure>) {
+        let [out, err] = std::mem::take(&mut self.last_lines);
+        let result = match self.result.take() {
+            None => Ok(None),
+            Some(LastResult { value: Ok(value), .. }) => Ok(Some(value)),
+            Some(LastResult { line, value: Err(failure) }) => {
+                if let Some(line) = line {
+                    self.keep(Stream::Stdout, &line, "\n");
+                }
+                Err(failure)
+            }
+        };
+        (out.or(err), result)
     }
 
     /// The message of a failure, from stderr rather than stdout. The result of a command that failed becomes output like
     /// any other line.
     pub fn into_error_message(mut self) -> Option<String> {
-        if let Some((line, _)) = self.result.take() {
-            self.keep(Stream::Stdout, &line, "\n");
-        }
+        self.keep_former_result();
         let [out, err] = self.last_lines;
         err.or(out)
     }
@@ -85,34 +104,53 @@ impl CommandOutput {
                 None => line.bytes.extend_from_slice(piece),
             }
             if line.bytes.len() > LINE_MAX {
-                // A character that is cut here becomes two replacement characters.
-                self.take_line(stream, line, "");
-                line.is_continued = true;
+                self.take_piece(stream, line);
             }
         }
     }
 
+    /// Passes on a line that is too long as far as it has come.
+    fn take_piece(&mut self, stream: Stream, line: &mut PartialLine) {
+        let begins_result = !line.is_continued && stream == Stream::Stdout && result_text(&line.bytes).is_some();
+        let is_result = line.is_result || begins_result;
+        self.keep_line(stream, &line.bytes, "");
+        *line = PartialLine { bytes: Vec::new(), is_continued: true, is_result };
+    }
+
     fn take_line(&mut self, stream: Stream, line: &mut PartialLine, end: &str) {
-        let PartialLine { bytes, is_continued } = std::mem::take(line);
-        if bytes.is_empty() && end.is_empty() {
+        let PartialLine { bytes, is_continued, is_result } = std::mem::take(line);
+        if is_result {
+            self.keep_line(stream, &bytes, end);
+            let message = format!("the line of the result has more than {LINE_MAX} bytes");
+            self.result = Some(LastResult { line: None, value: Err(Failure::fatal("result_too_large", message)) });
             return;
         }
-        let text = String::from_utf8_lossy(&bytes);
-        if !is_continued && self.take_progress(&text) {
+        if bytes.is_empty() && end.is_empty() || !is_continued && self.take_progress(&String::from_utf8_lossy(&bytes)) {
             return;
         }
+        match result_text(&bytes).filter(|_| stream == Stream::Stdout && !is_continued) {
+            Some(text) => {
+                self.keep_former_result();
+                let line = Some(String::from_utf8_lossy(&bytes).into_owned());
+                self.result = Some(LastResult { line, value: read_result(text) });
+            }
+            None => self.keep_line(stream, &bytes, end),
+        }
+    }
+
+    /// Keeps a line or a piece of one. A result that is followed by another line of stdout is output.
+    fn keep_line(&mut self, stream: Stream, bytes: &[u8], end: &str) {
         if stream == Stream::Stdout {
-            // A result that is followed by another line is output.
-            if let Some((previous, _)) = self.result.take() {
-                self.keep(Stream::Stdout, &previous, "\n");
-            }
-            let result = text.strip_prefix("::result ").filter(|_| !is_continued);
-            if let Some(value) = result.and_then(|json| serde_json::from_str(json).ok()) {
-                self.result = Some((text.into_owned(), value));
-                return;
-            }
+            self.keep_former_result();
         }
-        self.keep(stream, &text, end);
+        // A character that is cut between two pieces becomes two replacement characters.
+        self.keep(stream, &String::from_utf8_lossy(bytes), end);
+    }
+
+    fn keep_former_result(&mut self) {
+        if let Some(line) = self.result.take().and_then(|former| former.line) {
+            self.keep(Stream::Stdout, &line, "\n");
+        }
     }
 
     fn keep(&mut self, stream: Stream, text: &str, end: &str) {
@@ -139,6 +177,18 @@ impl CommandOutput {
         self.ctx.progress(fraction, message.trim());
         true
     }
+}
+
+/// What stands behind the word in a line `::result …`; none in other lines.
+fn result_text(line: &[u8]) -> Option<&[u8]> {
+    let text = line.strip_prefix(b"::result")?;
+    (text.starts_with(b" ") || text.trim_ascii().is_empty()).then_some(text)
+}
+
+fn read_result(text: &[u8]) -> Result<JsonText, Failure> {
+    let invalid = |why: &str| Failure::fatal("invalid_result", format!("the last line is no ::result: {why}"));
+    let text = std::str::from_utf8(text).map_err(|_| invalid("it is not UTF-8"))?;
+    JsonText::parse(text).map_err(|fault| invalid(&fault.to_string()))
 }
 
 /// The number of bytes read; 0 at the end of the stream and after an error. Never resolves without a stream.

@@ -1,8 +1,9 @@
 //! One attempt, as its worker and its handler share it: the request to cancel, the steps under way, the last progress.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,8 @@ pub(in crate::work) struct Attempt {
     pub task: TaskId,
     pub number: u32,
     pub created: Arc<Created>,
+    /// The input as a tree, once the handler has asked for it.
+    input: OnceLock<Value>,
     /// Cancelled when a cancel of the task is requested: the handler should stop soon.
     pub cancel: CancellationToken,
     /// Cancelled when the handler's future is to be dropped at its next await.
@@ -81,6 +84,7 @@ impl Attempt {
             task,
             number,
             created,
+            input: OnceLock::new(),
             cancel: CancellationToken::new(),
             interrupt: CancellationToken::new(),
             finished: CancellationToken::new(),
@@ -94,6 +98,11 @@ impl Attempt {
             acknowledgements,
         };
         (Arc::new(attempt), receiver)
+    }
+
+    /// The input as a tree.
+    pub fn input_value(&self) -> &Value {
+        self.input.get_or_init(|| self.created.input.to_value())
     }
 
     /// Passes a request to cancel on to the handler. If a step is under way, that acknowledges it at once.

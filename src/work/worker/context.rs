@@ -83,19 +83,32 @@ impl Context {
         &self.attempt.created.labels
     }
 
-    /// The input as it was accepted.
+    /// The input as a tree. An integer beyond 64 bits, and a number with more digits than a double, becomes the nearest
+    /// finite double: see [`Self::input_text`].
     #[must_use]
     pub fn input_value(&self) -> &Value {
-        &self.attempt.created.input
+        self.attempt.input_value()
     }
 
-    /// The input as a type of the handler's own.
+    /// The input as compact JSON, otherwise exactly as it was sent: with every digit of its numbers.
+    #[must_use]
+    pub fn input_text(&self) -> &str {
+        self.attempt.created.input.as_str()
+    }
+
+    /// The input as a type of the handler's own, read from [`Self::input_text`].
     ///
     /// # Errors
-    /// A failure with the code `invalid_input`, not retryable, that names the field.
+    /// A failure with the code `invalid_input`, not retryable, that names the field. Also where the input has a key that
+    /// `serde_json` keeps for itself (`$serde_json::private::…`): it might become another value.
     pub fn input<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_path_to_error::deserialize(self.input_value())
-            .map_err(|wrong| Failure::fatal("invalid_input", format!("the input can't be read: {wrong}")))
+        let invalid = |why: &str| Failure::fatal("invalid_input", format!("the input can't be read: {why}"));
+        let input = &self.attempt.created.input;
+        if input.has_private_key() {
+            return Err(invalid("it has a key that begins with `$serde_json::private::`"));
+        }
+        let mut reader = serde_json::Deserializer::from_str(input.as_str());
+        serde_path_to_error::deserialize(&mut reader).map_err(|wrong| invalid(&wrong.to_string()))
     }
 
     /// Reports how far the work has come: the fraction (0 to 1; values beyond are clamped, `None` and NaN mean unknown)

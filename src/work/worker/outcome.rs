@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use serde_json::Value;
+use crate::task::JsonText;
 
 /// The work is done.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -10,7 +10,7 @@ pub struct Done {
     /// One line for people: control characters become spaces, and what exceeds 1,024 bytes is cut off.
     pub message: Option<String>,
     /// The task's result: at most 256 KiB as compact JSON and 32 levels deep. A larger one fails the attempt.
-    pub result: Option<Value>,
+    pub result: Option<JsonText>,
 }
 
 impl Done {
@@ -19,10 +19,10 @@ impl Done {
         Self { message: Some(message.into()), result: None }
     }
 
-    /// The same with a result.
+    /// The same with a result: a [`serde_json::Value`], or a [`JsonText`] where every digit counts.
     #[must_use]
-    pub fn with_result(mut self, result: Value) -> Self {
-        self.result = Some(result);
+    pub fn with_result(mut self, result: impl Into<JsonText>) -> Self {
+        self.result = Some(result.into());
         self
     }
 }
@@ -44,7 +44,7 @@ pub enum Failure {
         /// One line for people: what was done, what was not.
         message: Option<String>,
         /// The result so far; one that is too large is dropped.
-        result: Option<Value>,
+        result: Option<JsonText>,
     },
 }
 

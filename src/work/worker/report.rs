@@ -1,14 +1,12 @@
 //! What a worker reports of an attempt, within the limits of what may be recorded.
 
-use serde_json::Value;
-
 use super::attempt::Attempt;
 use super::outcome::{Done, Failure};
 use super::text::line;
 use crate::task::command::End;
 use crate::task::event::{Progress, TaskError};
 use crate::task::limits::{DEPTH_MAX, NAME_MAX, RESULT_MAX, TEXT_MAX, fits};
-use crate::task::{Command, Rejection};
+use crate::task::{Command, JsonText, Rejection};
 
 /// How a worker reports on an attempt: by messages inside the process, or over HTTP.
 pub(in crate::work) trait Reporter: Send + Sync + 'static {
@@ -54,7 +52,7 @@ pub(in crate::work) fn error_of(code: &str, message: &str) -> TaskError {
     TaskError { code, message }
 }
 
-fn too_large(result: &Value) -> Option<TaskError> {
+fn too_large(result: &JsonText) -> Option<TaskError> {
     let message = format!("the result has more than {RESULT_MAX} bytes as compact JSON or {DEPTH_MAX} levels");
     (!fits(result, RESULT_MAX)).then(|| error_of("result_too_large", &message))
 }

@@ -113,7 +113,7 @@ impl Job {
 
     /// The failure of an attempt that stopped after a cancel.
     pub fn stopped(&self) -> Failure {
-        Failure::Cancelled { message: Some(self.tally.stopped()), result: Some(self.tally.result()) }
+        Failure::Cancelled { message: Some(self.tally.stopped()), result: Some(self.tally.result().into()) }
     }
 
     pub fn done(&self) -> Done {
