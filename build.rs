@@ -1,4 +1,5 @@
-//! Compiles the protocol text of `src/wire/proto`. Without the feature `eventstore` there is nothing to do.
+//! Generates the Rust code of the gRPC protocol from the `.proto` files in `src/wire/proto`. Without the feature
+//! `eventstore` it generates nothing.
 
 #[cfg(feature = "eventstore")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -8,7 +9,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(files, ["src/wire/proto"])?;
     let builder = tonic_build::configure().build_client(false).bytes(["."]).include_file("proto.rs");
     let mut config = prost_build::Config::new();
-    // The detail of a refused batch append is named by the type of its message.
+    // Each generated message knows its type URL (`type.googleapis.com/…`). The response to a refused batch append needs it:
+    // it carries the reason as a `google.protobuf.Any`.
     config.enable_type_names().type_name_domain(["."], "type.googleapis.com");
     builder.compile_fds_with_config(config, descriptors)?;
     Ok(())

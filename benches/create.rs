@@ -1,5 +1,6 @@
-//! `POST /v1/tasks` from 32 connections, each waiting for its durable answer, beside a route of the same server that reads
-//! the same body and does nothing. Medians of three runs in turn; server and clients share the machine.
+//! Measures `POST /v1/tasks` over 32 connections. Each connection waits for its response, which is sent when the task
+//! is durable. The reference is a route of the same server that reads the same body and does nothing. Three runs of
+//! both alternate, and each figure is the median. The server and the clients run on the same machine.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss)]
 
@@ -15,19 +16,20 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use taskbell::{Options, Taskbell};
 
 const CONNECTIONS: usize = 32;
-const RUN: Duration = Duration::from_secs(3);
+/// How long one run takes.
+const RUN_TIME: Duration = Duration::from_secs(3);
 const RUNS: usize = 3;
 const BODY: &str = r#"{"kind":"bench.nobody","title":"One of many","input":{"source":"/srv/content","n":12345}}"#;
 
-/// Requests a second, and the 50th and 99th percentile of the wait, in microseconds.
+/// Requests per second, and the 50th and the 99th percentile of the latency in microseconds.
 type Figures = (f64, u128, u128);
 
 fn main() {
-    let dir = shared::folder();
-    let (tell, told) = std::sync::mpsc::channel();
+    let dir = shared::temporary_directory();
+    let (address_sender, address_receiver) = std::sync::mpsc::channel();
     let data = dir.path().join("data");
-    std::thread::spawn(move || actix::System::new().block_on(serve(data, tell)));
-    let server = told.recv().unwrap();
+    std::thread::spawn(move || actix::System::new().block_on(serve(data, address_sender)));
+    let server = address_receiver.recv().unwrap();
     let (mut nothing, mut create) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         nothing.push(run(server, "/nothing"));
@@ -42,7 +44,8 @@ fn main() {
     }
 }
 
-async fn serve(data: std::path::PathBuf, tell: std::sync::mpsc::Sender<SocketAddr>) {
+/// Runs the server, and sends its address when it listens.
+async fn serve(data: std::path::PathBuf, address_sender: std::sync::mpsc::Sender<SocketAddr>) {
     let taskbell = Taskbell::start(Options { data: Some(data), ..Options::default() }).await.unwrap();
     let routes = taskbell.routes();
     let nothing = |_: web::Bytes| async { HttpResponse::Ok().finish() };
@@ -50,17 +53,19 @@ async fn serve(data: std::path::PathBuf, tell: std::sync::mpsc::Sender<SocketAdd
         HttpServer::new(move || App::new().route("/nothing", web::post().to(nothing)).configure(routes.clone()))
             .bind("127.0.0.1:0")
             .unwrap();
-    tell.send(server.addrs()[0]).unwrap();
+    address_sender.send(server.addrs()[0]).unwrap();
     server.run().await.unwrap();
 }
 
+/// The run with the median rate.
 fn median(mut runs: Vec<Figures>) -> Figures {
     runs.sort_by(|a, b| a.0.total_cmp(&b.0));
     runs[RUNS / 2]
 }
 
+/// Runs all connections for [`RUN_TIME`] and computes their figures.
 fn run(server: SocketAddr, path: &str) -> Figures {
-    let over = Arc::new(AtomicBool::new(false));
+    let is_over = Arc::new(AtomicBool::new(false));
     let request = format!(
         "POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{BODY}",
         BODY.len()
@@ -68,25 +73,26 @@ fn run(server: SocketAddr, path: &str) -> Figures {
     let began = Instant::now();
     let clients: Vec<_> = (0..CONNECTIONS)
         .map(|_| {
-            let (over, request) = (over.clone(), request.clone());
-            std::thread::spawn(move || client(server, &request, &over))
+            let (is_over, request) = (is_over.clone(), request.clone());
+            std::thread::spawn(move || send_requests(server, &request, &is_over))
         })
         .collect();
-    std::thread::sleep(RUN);
-    over.store(true, Ordering::Relaxed);
-    let mut waits: Vec<Duration> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
-    let rate = waits.len() as f64 / began.elapsed().as_secs_f64();
-    waits.sort_unstable();
-    (rate, waits[waits.len() / 2].as_micros(), waits[waits.len() * 99 / 100].as_micros())
+    std::thread::sleep(RUN_TIME);
+    is_over.store(true, Ordering::Relaxed);
+    let mut latencies: Vec<Duration> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+    let rate = latencies.len() as f64 / began.elapsed().as_secs_f64();
+    latencies.sort_unstable();
+    (rate, latencies[latencies.len() / 2].as_micros(), latencies[latencies.len() * 99 / 100].as_micros())
 }
 
-/// One connection: the next request goes when the last one is answered.
-fn client(server: SocketAddr, request: &str, over: &AtomicBool) -> Vec<Duration> {
+/// Sends requests over one connection, each after the response to the one before, until `is_over`. Returns the latency
+/// of each request.
+fn send_requests(server: SocketAddr, request: &str, is_over: &AtomicBool) -> Vec<Duration> {
     let stream = TcpStream::connect(server).unwrap();
     stream.set_nodelay(true).unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let (mut writer, mut line, mut body, mut waits) = (stream, String::new(), Vec::new(), Vec::new());
-    while !over.load(Ordering::Relaxed) {
+    let (mut writer, mut line, mut body, mut latencies) = (stream, String::new(), Vec::new(), Vec::new());
+    while !is_over.load(Ordering::Relaxed) {
         let began = Instant::now();
         writer.write_all(request.as_bytes()).unwrap();
         let mut length = 0;
@@ -102,7 +108,7 @@ fn client(server: SocketAddr, request: &str, over: &AtomicBool) -> Vec<Duration>
         }
         body.resize(length, 0);
         reader.read_exact(&mut body).unwrap();
-        waits.push(began.elapsed());
+        latencies.push(began.elapsed());
     }
-    waits
+    latencies
 }

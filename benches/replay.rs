@@ -1,5 +1,5 @@
-//! Reading the whole log back: decoded, and folded into the views, beside a plain read of the same events from a file.
-//! Medians of five runs over a log that the page cache holds.
+//! Measures how fast the whole log is read and decoded, and how fast the views are computed from it. The reference is a
+//! plain read of a file with the same events. Each figure is the median of five runs, with the log in the page cache.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss)]
 
@@ -15,23 +15,24 @@ use taskbell::views::Views;
 
 const TASKS: usize = 100_000;
 const EVENTS: usize = TASKS * 3;
-const PAGE: usize = 10_000;
+/// How many events are read at once.
+const PAGE_SIZE: usize = 10_000;
 const RUNS: usize = 5;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let dir = shared::folder();
+    let dir = shared::temporary_directory();
     let (log, plain) = (dir.path().join("log"), dir.path().join("plain.ndjson"));
-    runtime.block_on(fill(&log, &plain));
+    runtime.block_on(write_events(&log, &plain));
     let bytes = plain.metadata().unwrap().len();
     println!("{EVENTS} events, {} bytes of JSON each", bytes / EVENTS as u64);
     println!("{:<28} {:>12} {:>9} {:>10}", "", "events/s", "MB/s", "of a read");
     let read = median(|| assert_eq!(std::fs::read(&plain).unwrap().len() as u64, bytes));
-    // Opened anew each time, so that nothing is in its memory.
-    let decoded = median(|| runtime.block_on(all(&log, |_| {})));
+    // Each run opens the log again, so that its cache of recent events is empty.
+    let decoded = median(|| runtime.block_on(read_log(&log, |_| {})));
     let folded = median(|| {
         let mut views = Views::default();
-        runtime.block_on(all(&log, |event| drop(views.apply(event))));
+        runtime.block_on(read_log(&log, |event| drop(views.apply(event))));
     });
     for (name, time) in [("plain read of a file", read), ("read_all", decoded), ("read_all + views.apply", folded)] {
         let (rate, megabytes) = (EVENTS as f64 / time.as_secs_f64(), bytes as f64 / 1e6 / time.as_secs_f64());
@@ -39,6 +40,7 @@ fn main() {
     }
 }
 
+/// Runs the measurement [`RUNS`] times and returns the median time.
 fn median(mut run: impl FnMut()) -> Duration {
     let mut times: Vec<_> = (0..RUNS)
         .map(|_| {
@@ -51,28 +53,29 @@ fn median(mut run: impl FnMut()) -> Duration {
     times[RUNS / 2]
 }
 
-async fn all(dir: &Path, mut each: impl FnMut(&Recorded)) {
+/// Opens the log and calls `on_event` with each event.
+async fn read_log(dir: &Path, mut on_event: impl FnMut(&Recorded)) {
     let store = EventStore::open(dir).unwrap();
     let mut after = Position(0);
     loop {
-        let page = store.read_all(after, PAGE).await.unwrap();
+        let page = store.read_all(after, PAGE_SIZE).await.unwrap();
         let Some(last) = page.last() else { break };
         after = last.position;
         for event in &page {
-            each(event);
+            on_event(event);
         }
     }
     assert_eq!(after, Position(EVENTS as u64));
 }
 
-/// The same events in the log and, as lines of JSON, in a file.
-async fn fill(log: &Path, plain: &Path) {
+/// Appends the events to the log, and writes the same events as lines of JSON to a file.
+async fn write_events(log: &Path, plain: &Path) {
     let store = EventStore::open(log).unwrap();
     for _ in 0..TASKS / 1000 {
         let appends = (0..1000).map(|_| {
-            let event = |event| NewEvent { id: new_id(), time: now(), meta: shared::meta(), event };
-            let events = shared::lifecycle(&format!("owner-{}", new_id().as_u128() % 1000))
-                .map(|fact| event(fact.into()))
+            let new_event = |event| NewEvent { id: new_id(), time: now(), meta: shared::meta(), event };
+            let events = shared::task_events(&format!("owner-{}", new_id().as_u128() % 1000))
+                .map(|event| new_event(event.into()))
                 .to_vec();
             Append { stream: StreamName::task(TaskId::from_uuid(new_id())), expected: Expected::NoStream, events }
         });

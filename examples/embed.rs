@@ -1,6 +1,7 @@
-//! Somebody else's actix-web application, with Taskbell behind one of its routes and a handler of its own.
+//! An actix-web application that embeds Taskbell: it has a handler of its own, and one of its routes submits tasks.
 //!
-//! `cargo run --example embed`, then `curl -X POST http://127.0.0.1:8080/invoices/42` and open the address it prints.
+//! Run `cargo run --example embed` and then `curl -X POST http://127.0.0.1:8080/invoices/42`. Open the address in the
+//! response.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use actix_web::{App, HttpResponse, HttpServer, Responder, web};
 use serde_json::{Value, json};
 use taskbell::{Context, Done, Failure, Handler, Options, Taskbell};
 
-/// The slow part of the application: an invoice is rendered page by page.
+/// The slow work of the application: it renders an invoice page by page.
 struct RenderInvoice;
 
 #[taskbell::async_trait]
@@ -23,17 +24,17 @@ impl Handler for RenderInvoice {
 
     async fn run(&self, ctx: Context) -> Result<Done, Failure> {
         for page in 1..=20 {
-            ctx.stop_if_cancelled()?; // the red cross, acknowledged here
+            ctx.stop_if_cancelled()?; // acknowledges a cancel and stops
             ctx.progress(f64::from(page) / 20.0, format!("page {page} of 20"));
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        // Can't be taken back half-way: the bell names this step while it lasts.
+        // This step can't be interrupted. If a cancel is requested, the task's page shows the step's name until it ends.
         ctx.blocking("posting the invoice", |_| std::thread::sleep(Duration::from_secs(2))).await?;
         Ok(Done::new("20 pages").with_result(json!({ "pages": 20 })))
     }
 }
 
-/// A route of the application: it answers at once, the work goes on behind the bell.
+/// A route of the application. It responds at once, and the work runs in the background.
 async fn order_invoice(number: web::Path<u32>, taskbell: web::Data<Taskbell>) -> impl Responder {
     match taskbell.submit("invoice.render", json!({ "number": number.into_inner() })).await {
         Ok(id) => HttpResponse::Accepted().json(json!({ "see": format!("http://127.0.0.1:8080/tasks/{id}") })),

@@ -1,5 +1,5 @@
-//! A database in memory that speaks EventStoreDB's protocol: for trying `taskbell serve --store` on one machine. Its events
-//! are gone with the process.
+//! A database in memory with the protocol of EventStoreDB, to try `taskbell serve --store` on one machine. When the
+//! process ends, the events are lost.
 //!
 //! ```sh
 //! cargo run --example standin --features testing -- 127.0.0.1:2113

@@ -1,20 +1,22 @@
-//! A worker in a process of its own, with two kinds of work: one in small steps, one with a step that can't be interrupted.
+//! A worker in a process of its own, with two kinds of tasks: one has many small steps, the other has one step that can't be
+//! interrupted.
 //!
-//! Start `taskbell serve`, then `cargo run --example worker`, then
-//! `taskbell submit demo.walk --input - --wait <<< '{"steps": 50}'` and `taskbell submit demo.post`; cancel either of
-//! them. `TASKBELL_SERVER` and `TASKBELL_TOKEN` name the server and the token, `WORKER_CONCURRENCY` the attempts at once.
+//! Start `taskbell serve` and `cargo run --example worker`. Then submit two tasks with `taskbell submit demo.walk
+//! --input - --wait <<< '{"steps": 50}'` and `taskbell submit demo.post`, and cancel them. In the environment,
+//! `TASKBELL_SERVER` is the address of the server, `TASKBELL_TOKEN` is the token, and `WORKER_CONCURRENCY` is the
+//! number of attempts that run at once.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
-use taskbell::{Context, Done, Failure, Handler, Handlers, Note, RemoteWorker};
+use taskbell::{Context, Done, Failure, Handler, Handlers, RemoteWorker, WorkerEvent};
 
-/// Many small steps: it can stop between any two of them.
+/// Work in many small steps. It can stop between any two of them.
 struct Walk;
 
 #[derive(Deserialize)]
-struct Way {
+struct WalkInput {
     steps: u32,
 }
 
@@ -25,10 +27,10 @@ impl Handler for Walk {
     }
 
     async fn run(&self, ctx: Context) -> Result<Done, Failure> {
-        let Way { steps } = ctx.input()?;
+        let WalkInput { steps } = ctx.input()?;
         for step in 1..=steps {
             ctx.progress(f64::from(step) / f64::from(steps), format!("step {step} of {steps}"));
-            ctx.output(format!("step {step}\n")); // the end of this is kept, and shown on the task's page
+            ctx.output(format!("step {step}\n")); // the task's page shows the last 64 KiB
             tokio::select! {
                 () = ctx.cancelled() => return Err(Failure::cancelled()),
                 () = tokio::time::sleep(Duration::from_millis(100)) => {}
@@ -38,7 +40,7 @@ impl Handler for Walk {
     }
 }
 
-/// One step that can't be interrupted: a cancel that arrives meanwhile is acknowledged with its name.
+/// Work with one step that can't be interrupted. A cancel that is requested during the step is acknowledged with its name.
 struct Post;
 
 #[taskbell::async_trait]
@@ -58,7 +60,7 @@ impl Handler for Post {
     }
 }
 
-/// Works for `server` until `until` resolves; how many attempts had not stopped even after the grace.
+/// Runs the worker for `server` until `until` resolves. Returns how many attempts have not stopped even after the grace.
 pub(crate) async fn work(server: &str, until: impl Future<Output = ()>) -> Result<usize, Box<dyn std::error::Error>> {
     let mut handlers = Handlers::new();
     handlers.register(Walk)?;
@@ -71,10 +73,10 @@ pub(crate) async fn work(server: &str, until: impl Future<Output = ()>) -> Resul
     Ok(worker.run(until).await?)
 }
 
-fn print(note: &Note<'_>) {
-    match note {
-        Note::Begun { task, attempt, title, .. } => eprintln!("{task}: attempt {attempt} begins: {title}"),
-        Note::Ended { task, attempt, outcome, .. } => eprintln!("{task}: attempt {attempt} {outcome}"),
+fn print(event: &WorkerEvent<'_>) {
+    match event {
+        WorkerEvent::Begun { task, attempt, title, .. } => eprintln!("{task}: attempt {attempt} begins: {title}"),
+        WorkerEvent::Ended { task, attempt, outcome, .. } => eprintln!("{task}: attempt {attempt} {outcome}"),
         other => eprintln!("{other:?}"),
     }
 }
@@ -82,9 +84,9 @@ fn print(note: &Note<'_>) {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = std::env::var("TASKBELL_SERVER").unwrap_or_else(|_| "http://127.0.0.1:7070".to_owned());
-    let left = work(&server, async { _ = tokio::signal::ctrl_c().await }).await?;
-    if left > 0 {
-        eprintln!("{left} attempts still ran");
+    let unfinished = work(&server, async { _ = tokio::signal::ctrl_c().await }).await?;
+    if unfinished > 0 {
+        eprintln!("{unfinished} attempts still ran");
     }
     Ok(())
 }

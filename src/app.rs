@@ -1,4 +1,4 @@
-//! The composition root: what a Taskbell is made of, put together in one place.
+//! The composition root: it creates the log, the views and the actors, and connects them.
 
 use std::collections::HashSet;
 use std::io;
@@ -11,17 +11,17 @@ use actix_web::web;
 use tokio::task::JoinHandle;
 
 use crate::dispatch::capacity::Capacity;
-use crate::dispatch::messages::SendAway;
+use crate::dispatch::messages::DrainWorkers;
 use crate::dispatch::policies::KindPolicies;
+use crate::http::actor_health::ActorHealth;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
-use crate::http::vitals::Vitals;
 use crate::http::{self, AppState, Problem, accept};
 use crate::projection::freshness::Freshness;
-use crate::projection::metrics::{Meter, Metrics};
+use crate::projection::metrics::{Metrics, MetricsRecorder};
 use crate::projection::projector::{Projector, Stop};
-use crate::projection::reader::{ViewsWriter, sides};
+use crate::projection::reader::{ViewsWriter, split_views};
 use crate::projection::replay::{BULK_CANCEL, Replayer, views_at};
-use crate::reactions::scheduler::Firing;
+use crate::reactions::scheduler::CreationLock;
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
 use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_id};
@@ -43,16 +43,16 @@ mod watch;
 
 use channels::worker_channels;
 pub use serve::run;
-use subscribers::{Parts, Subscribers};
+use subscribers::{SharedParts, SubscriberActors};
 use threads::Threads;
-use watch::{Watch, Watched};
+use watch::{Watch, WatchedActor};
 
-/// How long running attempts are waited for on the way out; what still runs then is recorded as lost by the next start.
-const DRAIN: Duration = Duration::from_secs(2);
-/// The shortest lease on a cluster: within it a server has to write three records.
+/// How long a stop waits for running attempts. The next start records the attempts that still run after it as lost.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// The shortest lease on a cluster. A server must be able to write three records of heartbeats within it.
 const CLUSTER_LEASE_MIN: Duration = Duration::from_secs(3);
 
-/// Why a Taskbell did not start. Nothing runs and the log is closed again.
+/// Why a Taskbell did not start, or why a server ended. No part of it runs any more, and the log is closed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The log could not be opened.
@@ -61,25 +61,26 @@ pub enum StartError {
     /// The log could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// An operation of the operating system failed: what was tried, and its error.
+    /// An operation failed. The first field names the operation, the second is its error.
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
-    /// A lease is set that is too short for a cluster, whose servers tell each other of heartbeats through the log's database.
+    /// The settings contain a lease time that is too short for a cluster. The servers of a cluster inform each other of
+    /// heartbeats through the database of the log, which takes time.
     #[error("a lease of {0:?} is too short: on a cluster a lease lives for at least 3 s")]
     ShortLease(Duration),
     /// A handler could not be registered.
     #[error(transparent)]
     Handler(#[from] NotRegistered),
-    /// A server had started and ended itself, because the actor of this name had stopped and nothing else can do its work. A
-    /// supervisor starts it again; the log holds everything.
+    /// A server ran and then ended itself, because the actor with this name stopped unexpectedly. A supervisor should start
+    /// the server again. The log is complete.
     #[error("{0} has stopped unexpectedly; the log is complete, and a new start goes on from it")]
     ActorStopped(&'static str),
 }
 
 /// A Taskbell inside a program: its log, its actors and the handlers that run in this process.
 ///
-/// It needs an actix `System`, which `#[actix_web::main]` starts. Keep it for as long as the program runs, and call
-/// [`stop`](Self::stop) at the end.
+/// It needs a running actix `System`; `#[actix_web::main]` starts one. Keep the value until the program ends, and then call
+/// [`stop`](Self::stop).
 ///
 /// ```no_run
 /// # async fn start() -> Result<(), Box<dyn std::error::Error>> {
@@ -96,32 +97,33 @@ pub enum StartError {
 pub struct Taskbell {
     state: AppState,
     worker: Addr<LocalWorker>,
-    subscribers: Subscribers,
+    subscribers: SubscriberActors,
     watch: Watch,
-    /// Keeps [`Freshness`] up to date.
-    freshness: JoinHandle<()>,
+    /// The tokio task that keeps [`Freshness`] up to date.
+    freshness_task: JoinHandle<()>,
     threads: Threads,
 }
 
-/// The settings of a [`Taskbell`]. The default keeps its log in `./taskbell-data`, runs 4 attempts at once, accepts any kind,
-/// has no handlers and no limits.
+/// The settings of a [`Taskbell`]. With the defaults, the log is in the folder `./taskbell-data`, 4 attempts may run at the
+/// same time, every kind is accepted, and there are no handlers and no limits.
 pub struct Options {
-    /// The folder of the log; it is created where it is missing, and only one process at a time can open it. None keeps the
-    /// log in memory: it ends with the process.
+    /// The folder of the log. It is created if it is missing. Only one process at a time can open it. With `None` the log is
+    /// in memory and is lost when the process ends.
     pub data: Option<PathBuf>,
-    /// The log of a cluster, which several servers share: `"esdb://db.example:2113".parse()?`. Where it is set, `data` is not
-    /// used and no folder is created.
+    /// The log of a cluster, which several servers share: `"esdb://db.example:2113".parse()?`. If it is set, `data` is
+    /// ignored and no folder is created.
     #[cfg(feature = "eventstore")]
     pub store: Option<StoreUrl>,
-    /// Attempts that run at once in this process.
+    /// How many attempts may run at the same time in this process.
     pub slots: usize,
-    /// The only kinds that requests may name; none: any. A kind without a handler waits for a worker elsewhere.
+    /// The kinds that requests may name. With `None` requests may name any kind. The tasks of a kind without a handler wait
+    /// for a worker in another process.
     pub kinds: Option<Vec<String>>,
-    /// The kinds that this process executes itself.
+    /// The handlers of the kinds that this process executes.
     pub handlers: Handlers,
-    /// The settings of each kind: lease, cancel ladder, attempts and timeout.
+    /// The settings of each kind: lease time, cancel ladder, attempts and timeout.
     pub settings: KindPolicies,
-    /// How many tasks may run at once.
+    /// How many tasks may run at the same time, by kind, by queue and by concurrency key.
     pub limits: Limits,
 }
 
@@ -152,18 +154,20 @@ impl Options {
 }
 
 impl Taskbell {
-    /// Opens the log, rebuilds the views from it, and starts the actors and the handlers' threads. Attempts that ran when the
-    /// former process ended are lost; each is retried or fails, as its task says.
+    /// Opens the log, rebuilds the views from it, and starts the actors and the handlers' threads. Attempts that ran in this
+    /// program when its former process ended are lost. If the task has attempts left, another attempt follows; otherwise the
+    /// task fails.
     ///
-    /// A start on a cluster waits for no answer of it. Until the views have caught up with its log for the first time, no
-    /// attempt is started, no timer fires, and every write is refused with a retryable 503; [`caught_up`](Self::caught_up) waits.
+    /// On a cluster this returns before the cluster has answered. Until the views have caught up with the log for the first
+    /// time, no attempt starts, no timer fires, and every write is refused with a retryable 503. Use
+    /// [`caught_up`](Self::caught_up) to wait for that.
     ///
     /// # Errors
     /// See [`StartError`].
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let (store, views) = open(&options).await?;
+        let (store, views) = open_log_and_views(&options).await?;
         let freshness = Freshness::new(store.is_caught_up() && views.position() == store.head().position);
-        let (write, read) = sides(views);
+        let (writer, reader) = split_views(views);
         let threads = Threads::start();
         let registry = Registry::start(&store, &threads.shards);
         let settings = Arc::new(options.settings.with_defaults(options.handlers.policies()));
@@ -171,19 +175,19 @@ impl Taskbell {
             return Err(StartError::ShortLease(settings.shortest_lease()));
         }
         let metrics = Metrics::new().map_err(|error| StartError::Io("metrics", io::Error::other(error)))?;
-        let meter = Meter::new(metrics.clone(), settings.names().chain([BULK_CANCEL]));
-        let parts = Parts {
+        let metrics_recorder = MetricsRecorder::new(metrics.clone(), settings.names().chain([BULK_CANCEL]));
+        let parts = SharedParts {
             store,
-            read,
+            reader,
             registry,
             capacity: Arc::new(Capacity::new(options.limits)),
             settings,
-            unique: UniqueKeys::default(),
-            firing: Firing::default(),
+            unique_keys: UniqueKeys::default(),
+            creation_lock: CreationLock::default(),
             freshness: freshness.clone(),
         };
-        let subscribers = Subscribers::start(parts.clone(), &threads);
-        let projector = start_projector(&parts.store, write, &subscribers, meter, &threads);
+        let subscribers = SubscriberActors::start(parts.clone(), &threads);
+        let projector = start_projector(&parts.store, writer, &subscribers, metrics_recorder, &threads);
         let log = parts.store.clone();
         let replayer = Replayer::start_in_arbiter(&threads.replay.handle(), move |_| Replayer::new(log));
 
@@ -191,32 +195,32 @@ impl Taskbell {
         handlers.register(BulkCancel {
             execute: parts.registry.recipient(),
             history: replayer.clone().recipient(),
-            kinds: parts.settings.clone(),
+            policies: parts.settings.clone(),
         })?;
         let channels = worker_channels(&parts.registry, &subscribers.dispatcher, &projector);
         let worker = LocalWorker::new(handlers.clone(), options.slots, channels)
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
-        let freshness = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.read.clone()));
-        let watch = Watch::start(watched(&parts.registry, &subscribers, &projector, &replayer, &worker));
+        let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
+        let watch = Watch::start(watched_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
-        let state = app_state(parts, (handlers, kinds, metrics), &subscribers, projector, watch.vitals());
-        Ok(Self { state, worker, subscribers, watch, freshness, threads })
+        let state = app_state(parts, (handlers, kinds, metrics), &subscribers, projector, watch.actor_health());
+        Ok(Self { state, worker, subscribers, watch, freshness_task, threads })
     }
 
-    /// Waits until the views show the whole log for the first time. They do so at once, unless the log is in a cluster.
+    /// Waits until the views have shown the whole log for the first time. Returns immediately unless the log is in a cluster.
     pub async fn caught_up(&self) {
         self.state.freshness.wait_until_caught_up().await;
     }
 
-    /// The name of the first of the long-lived actors that stops without being asked to: a defect, after which this instance
-    /// is not ready any more. A program that embeds Taskbell waits for it beside its own work, and ends or starts another
-    /// instance: the log holds everything.
+    /// Waits until one of the long-lived actors stops unexpectedly, and returns its name. That is a defect; after it this
+    /// instance is not ready any more. A program that embeds Taskbell should wait for this beside its own work. When it
+    /// returns, the program should end or start another instance. The log is complete.
     pub async fn actor_stopped(&self) -> &'static str {
-        self.watch.vitals().wait_for_stop().await
+        self.watch.actor_health().wait_for_stop().await
     }
 
-    /// Stops one of the actors that are watched, as a defect would.
+    /// Stops the watched actor with this name, as a defect in it would do.
     #[cfg(feature = "testing")]
     pub fn stop_actor(&self, name: &str) {
         match name {
@@ -229,39 +233,40 @@ impl Taskbell {
         }
     }
 
-    /// The HTTP API and the web interface, to be mounted at the root of an actix-web application:
+    /// The routes of the HTTP API and of the web interface. Mount them at the root of an actix-web application with
     /// `App::new().configure(taskbell.routes())`.
     pub fn routes(&self) -> impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static {
         let state = self.state.clone();
-        move |config| http::routes(config, &AppState { registry: state.registry.hosted_here(), ..state.clone() })
+        move |config| http::routes(config, &AppState { registry: state.registry.host_shard_here(), ..state.clone() })
     }
 
-    /// Creates a task of this kind, with the defaults of its handler. When this returns, the task is durable and visible.
+    /// Creates a task of this kind, with the defaults of its handler. When this returns an id, the task is durable, and the
+    /// views show it unless they are more than 5 s behind.
     ///
     /// # Errors
-    /// The problem that `POST /v1/tasks` would answer with; its `retryable` says whether a later try may succeed.
+    /// The same [`Problem`] as in the response to `POST /v1/tasks`. Its `retryable` says whether a later call may succeed.
     pub async fn submit(&self, kind: &str, input: serde_json::Value) -> Result<TaskId, Problem> {
         self.state.require_caught_up()?;
         let caller =
             Caller { subject: LOCAL_USER.to_owned(), via: Via::Library, correlation_id: new_id(), request_id: None };
         match accept::accept(&self.state, &caller, accept::NewTask::new(kind, input.into()), None).await? {
             Accepted::New(id, receipt) => {
-                // The task is durable in any case; views that are behind show it later.
-                self.state.read.wait_for_revision(id, receipt.revision).await;
+                // If this wait times out, the task is durable anyway, and the views show it later.
+                self.state.reader.wait_for_revision(id, receipt.revision).await;
                 Ok(id)
             }
-            Accepted::Known(id) | Accepted::Held(id) => Ok(id),
+            Accepted::Repeated(id) | Accepted::KeyHeld(id) => Ok(id),
         }
     }
 
-    /// The status of a task, or `None` if no task has this id. A task that [`submit`](Self::submit) accepted is there.
+    /// The status of a task, or `None` if the views show no task with this id.
     #[must_use]
     pub fn status(&self, task: TaskId) -> Option<Status> {
-        self.state.read.views().get(task).map(Row::status)
+        self.state.reader.views().get(task).map(Row::status)
     }
 
-    /// The events after `after`, of all tasks, bells, queues and schedules: those in the log, then each new one as soon as it
-    /// is durable. `Position(0)` begins with the first event.
+    /// A subscription to the events after the position `after`, of all tasks, bells, queues and schedules. It returns the
+    /// events that are in the log, and then each new event as soon as it is durable. `Position(0)` begins with the first event.
     ///
     /// ```no_run
     /// # async fn follow(taskbell: &taskbell::Taskbell) -> Result<(), taskbell::ReadError> {
@@ -283,34 +288,36 @@ impl Taskbell {
         self.state.store.subscribe(after)
     }
 
-    /// Starts no more attempts, waits up to 2 s for those that run, and ends the actors and the handlers' threads. A handler
-    /// that still runs then is dropped at its next await; a blocking step runs to its end. Its attempt is lost, and the next
-    /// start retries or fails it. The log can be opened again when the last application with the routes is gone too.
+    /// Starts no more attempts, waits up to 2 s for the running attempts, and ends the actors and the handlers' threads.
+    ///
+    /// A handler that still runs after 2 s is dropped at its next `await`; a blocking step runs to its end. The attempt is
+    /// lost: at the next start the task gets another attempt or fails. The log can be opened again after every application
+    /// with these routes was dropped.
     pub async fn stop(self) {
         self.drain().await;
         self.end().await;
     }
 
     async fn drain(&self) {
-        self.subscribers.dispatcher.do_send(SendAway);
-        if let Ok(left @ 1..) = self.worker.send(Drain { within: DRAIN }).await {
-            tracing::info!(attempts = left, "attempts are cut off; the next start ends them");
+        self.subscribers.dispatcher.do_send(DrainWorkers);
+        if let Ok(left @ 1..) = self.worker.send(Drain { within: DRAIN_TIMEOUT }).await {
+            tracing::info!(attempts = left, "attempts are still running; the next start records them as lost");
         }
     }
 
     async fn end(self) {
         self.watch.stop();
-        self.freshness.abort();
+        self.freshness_task.abort();
         self.worker.do_send(Stop);
         self.subscribers.stop();
         let threads = self.threads;
-        // An arbiter that panicked has ended as well.
+        // This fails only if the stop panics. Then there is nothing left to stop.
         let _ = web::block(move || threads.stop()).await;
     }
 }
 
-/// The log, and the views of all that it holds. The end of a cluster's log is not known yet: its views begin empty.
-async fn open(options: &Options) -> Result<(EventStore, Views), StartError> {
+/// Opens the log and rebuilds the views from it. On a cluster the views are empty, because the end of its log is not known yet.
+async fn open_log_and_views(options: &Options) -> Result<(EventStore, Views), StartError> {
     let store = open_log(options)?;
     let views = views_at(&store, store.head().position).await?;
     tracing::info!(position = %views.position(), "the views are rebuilt");
@@ -328,62 +335,63 @@ fn open_log(options: &Options) -> Result<EventStore, OpenError> {
 
 fn start_projector(
     store: &EventStore,
-    write: ViewsWriter,
-    subscribers: &Subscribers,
-    meter: Meter,
+    writer: ViewsWriter,
+    subscribers: &SubscriberActors,
+    metrics_recorder: MetricsRecorder,
     threads: &Threads,
 ) -> Addr<Projector> {
-    let (log, told, progressed) = (store.clone(), subscribers.subscribers(), subscribers.hub.clone().recipient());
+    let (log, hub) = (store.clone(), subscribers.hub.clone().recipient());
+    let subscribers = subscribers.subscribers();
     Projector::start_in_arbiter(&threads.projection.handle(), move |_| {
-        Projector::new(log, write, told, progressed, meter)
+        Projector::new(log, writer, subscribers, hub, metrics_recorder)
     })
 }
 
-/// The long-lived actors, by the names that `/readyz` shows.
-fn watched(
+/// The long-lived actors, with the names that `/readyz` shows.
+fn watched_actors(
     registry: &Registry,
-    subscribers: &Subscribers,
+    subscribers: &SubscriberActors,
     projector: &Addr<Projector>,
     replayer: &Addr<Replayer>,
     worker: &Addr<LocalWorker>,
-) -> Vec<Watched> {
+) -> Vec<WatchedActor> {
     let registry = registry.clone();
     vec![
-        Watched::new("a shard of the streams", move || registry.is_alive()),
-        Watched::actor("the projector", projector),
-        Watched::actor("the dispatcher", &subscribers.dispatcher),
-        Watched::actor("the hub", &subscribers.hub),
-        Watched::actor("the cascade", &subscribers.cascade),
-        Watched::actor("the scheduler", &subscribers.scheduler),
-        Watched::actor("the replayer", replayer),
-        Watched::actor("the worker inside the process", worker),
+        WatchedActor::new("a shard of the streams", move || registry.is_alive()),
+        WatchedActor::of_address("the projector", projector),
+        WatchedActor::of_address("the dispatcher", &subscribers.dispatcher),
+        WatchedActor::of_address("the hub", &subscribers.hub),
+        WatchedActor::of_address("the cascade", &subscribers.cascade),
+        WatchedActor::of_address("the scheduler", &subscribers.scheduler),
+        WatchedActor::of_address("the replayer", replayer),
+        WatchedActor::of_address("the worker inside the process", worker),
     ]
 }
 
 fn app_state(
-    parts: Parts,
+    parts: SharedParts,
     (handlers, kinds, metrics): (Handlers, Option<Arc<HashSet<String>>>, Metrics),
-    subscribers: &Subscribers,
+    subscribers: &SubscriberActors,
     projector: Addr<Projector>,
-    vitals: Vitals,
+    actor_health: ActorHealth,
 ) -> AppState {
-    let Parts { store, read, registry, capacity, settings, unique, firing, freshness } = parts;
+    let SharedParts { store, reader, registry, capacity, settings, unique_keys, creation_lock, freshness } = parts;
     AppState {
         registry,
-        read,
+        reader: read: reader,
         store,
         dispatcher: subscribers.dispatcher.clone(),
-        progress: projector.recipient(),
+        progress_recipient: projector.recipient(),
         hub: subscribers.hub.clone(),
         handlers,
         capacity,
-        settings,
-        kinds,
-        keys: KeyedLock::default(),
-        unique,
-        firing,
+        policies: settings,
+        allowed_kinds: kinds,
+        idempotency_keys: KeyedLock::default(),
+        unique_keys: unique: unique_keys,
+        firing: creation_lock,
         metrics,
-        vitals,
+        actor_health,
         freshness,
     }
 }

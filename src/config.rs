@@ -1,4 +1,4 @@
-//! What a server of its own process runs with.
+//! The settings of a server process.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -13,27 +13,29 @@ use crate::views::Limits;
 /// There is no authentication yet: every client that reaches `listen` may do everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The address it listens on. Port 0: the operating system chooses a free port.
+    /// The address on which the server listens. With port 0 the operating system chooses a free port.
     pub listen: SocketAddr,
-    /// The loopback address on which the log is served read-only to clients of EventStoreDB; none: it isn't.
+    /// The loopback address on which the server offers the log read-only to clients of EventStoreDB. With `None` the server
+    /// doesn't offer it.
     #[cfg(feature = "eventstore")]
     pub log_listen: Option<SocketAddr>,
-    /// The folder of the log; it is created where it is missing. None keeps the log in memory.
+    /// The folder of the log. The server creates it if it is missing. With `None` the log is in memory.
     pub data: Option<PathBuf>,
-    /// The log of a cluster, which several servers share. Where it is set, `data` is not used and no folder is created.
+    /// The log of a cluster, which several servers share. If it is set, the server ignores `data` and creates no folder.
     #[cfg(feature = "eventstore")]
     pub store: Option<StoreUrl>,
-    /// The only folders that `content.distribute` may read and write: absolute, existing, without symbolic links.
+    /// The folders that tasks of the kind `content.distribute` may read and write. Such a task has no access to other
+    /// folders. Each path is absolute, exists and contains no symbolic links.
     pub content_roots: Vec<PathBuf>,
-    /// The most that all distributions together copy, in bytes per second; none: no bound.
+    /// How many bytes per second all distributions may copy together. With `None` there is no bound.
     pub content_bytes_per_s: Option<u64>,
-    /// The only kinds that requests may name; none: any.
+    /// The kinds that requests may name. With `None` requests may name any kind.
     pub kinds: Option<Vec<String>>,
-    /// Attempts that run at once in the server's process, at least 1.
+    /// How many attempts may run at the same time in the server's process; at least 1.
     pub slots: usize,
     /// The settings of each kind.
     pub settings: KindPolicies,
-    /// How many tasks may run at once.
+    /// How many tasks may run at the same time, by kind, by queue and by concurrency key.
     pub limits: Limits,
 }
 
@@ -49,7 +51,7 @@ impl Default for Config {
             content_roots: Vec::new(),
             content_bytes_per_s: None,
             kinds: None,
-            // Enough to overlap disk and CPU on a small machine.
+            // On a small machine, 4 attempts are enough to keep the disk and the CPU busy at the same time.
             slots: 4,
             settings: KindPolicies::default(),
             limits: Limits::default(),

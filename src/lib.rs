@@ -1,13 +1,13 @@
 //! Taskbell: background tasks that people can see and stop.
 //!
-//! A program submits a task and answers its own caller at once. The task runs in the background: in the same process, or
-//! in a worker elsewhere. Until it has ended, its progress is shown, and a person can cancel it. Every change is an event in
-//! one append-only log, and everything that is shown is computed from that log.
+//! A program submits a task and answers its own caller at once. The task runs in the background, either in the same process
+//! or in a worker in another process. Until the task has ended, people see its progress and can cancel it. Each change of a
+//! task is an event in one append-only log. Everything that people and programs see is computed from that log.
 //!
 //! # In your own actix-web application
 //!
-//! Implement [`Handler`] for each kind of work, start a `Taskbell` with them, mount its `routes` and `submit` tasks.
-//! `examples/embed.rs` is a whole application.
+//! Implement [`Handler`] for each kind of work, start a `Taskbell` with these handlers, mount its `routes` and `submit`
+//! tasks. `examples/embed.rs` is a complete application.
 //!
 #![cfg_attr(feature = "server", doc = "```no_run")]
 #![cfg_attr(not(feature = "server"), doc = "```ignore")]
@@ -40,7 +40,7 @@
 //! }
 //! ```
 //!
-//! # In a worker elsewhere
+//! # In a worker in another process
 //!
 //! The same handlers run in another process with a `RemoteWorker`, which takes tasks from a server over HTTP.
 //!
@@ -52,39 +52,45 @@
 //! | `cli` | yes | the program `taskbell`; the library itself does not change |
 //! | `eventstore` | yes | several servers that share one log in an EventStoreDB or KurrentDB: `StoreUrl`, `--store esdb://…` |
 //! | `worker` | with `cli` | `RemoteWorker`, `CommandHandler` |
-//! | `testing` | no | the modules inside, for the tests of this package; no part of them is stable |
+//! | `testing` | no | the internal modules become public, for the tests of this package; they may change in any release |
 //!
-//! An application that embeds a server takes `default-features = false, features = ["server"]`; a worker takes
-//! `default-features = false, features = ["worker"]`, and compiles neither actix nor SQLite. With neither feature there are
-//! the events and [`Handler`], for a library of handlers.
+//! An application that embeds a server uses `default-features = false, features = ["server"]`. A worker uses
+//! `default-features = false, features = ["worker"]`; then neither actix nor SQLite is compiled. Without both features the
+//! library contains only the events and [`Handler`]. A library of handlers needs no more.
 
-// The rooms, lowest first; a room imports lower rooms only, and `tests/rooms.rs` checks that:
+// The rooms, the lowest first. A room imports only lower rooms; `tests/rooms.rs` checks that.
 //
 //   task        the rules, as pure functions
 //   clock       the wall clock
 //   store       the log
+//   wire        the log over the gRPC protocol of EventStoreDB
 //   views       the read side: pure folds of the log
 //   streams     the write side: one actor for each stream
 //   projection  the only writer of the views
 //   dispatch    which task runs next, leases, timers
 //   reactions   commands that follow from events: cascades, schedules
 //   push        frames for open websockets
-//   wire        the log over the gRPC protocol of EventStoreDB
 //   work        handlers, the worker inside the process and the remote worker, the built-in kinds
 //   http        the routes
-//   app         the composition root; config: the settings of a server process
+//   config      the settings of a server process
+//   app         creates all parts and connects them
 //
-// The walk of a cancel, downhill: the line of the table in http/mod.rs → http/tasks.rs `cancel` builds the command →
-// streams/registry.rs finds the shard → streams/shard.rs finds or starts the task's actor → streams/actor.rs, one command
-// after the other → streams/stream_state.rs: task/decide.rs decides, streams/collector.rs writes, task/state.rs evolves →
-// the receipt; the request waits until the views show it, and is over. The rest follows from the event, in the same way live
-// and after a restart: projection/projector.rs applies it to views/ → push/hub.rs sends one set of frames to each socket that
-// it concerns; dispatch/dispatcher/mod.rs sends the worker its directive, by a message inside the process, by the answer to a
-// waiting heartbeat (dispatch/lease_table.rs) outside; the acknowledgement and the end come back as commands by the same way.
-// docs/architecture.md has the other walks.
+// How a request to cancel passes through the rooms:
 //
-// The rooms are public for the tests and benches of this package alone. rustfmt finds a module only if its declaration is
-// written out, so each is declared twice.
+//   1. http/mod.rs routes the request to `cancel` in http/tasks.rs, which builds the command.
+//   2. streams/registry.rs finds the shard of the task. streams/shard.rs finds the actor of the task, or starts one.
+//   3. streams/actor.rs handles one command at a time. In streams/stream_state.rs, task/decide.rs decides the events,
+//      streams/collector.rs appends them to the log, and task/state.rs computes the new state.
+//   4. projection/projector.rs applies the events to the views. The HTTP response is sent when the views show them.
+//   5. push/hub.rs sends frames to each websocket that shows the task or its owner's counts.
+//   6. dispatch/dispatcher/mod.rs sends the worker a directive: a message if the worker is in this process, otherwise the
+//      response to the heartbeat that waits (dispatch/lease_table.rs).
+//   7. The worker's acknowledgement and the end of the attempt are commands on the task too. They begin at step 2.
+//
+// docs/architecture.md describes this in more detail, and other requests.
+//
+// The rooms are public only for the tests and benches of this package. Each room is declared twice, because rustfmt finds a
+// module only if its declaration is not inside a macro.
 #[cfg(feature = "testing")]
 pub mod app;
 #[cfg(feature = "testing")]
@@ -135,17 +141,17 @@ mod store;
 #[cfg(all(feature = "server", not(feature = "testing")))]
 mod streams;
 #[cfg(not(feature = "testing"))]
-// A worker reports how attempts end, and decides nothing.
+// Without the server, nothing calls the rules of the tasks.
 #[cfg_attr(not(feature = "server"), allow(dead_code, unused_imports))]
 mod task;
 #[cfg(all(feature = "server", not(feature = "testing")))]
 mod views;
-// Only the tests build a log that takes writes over it.
+// The server offers the log read-only. Only the tests use the part of the protocol that writes.
 #[cfg(all(feature = "eventstore", not(feature = "testing")))]
 #[allow(dead_code, unused_imports)]
 mod wire;
 #[cfg(not(feature = "testing"))]
-// Without a server and without a worker nothing runs the handlers that are defined.
+// Without the server and the worker, nothing runs the handlers.
 #[cfg_attr(not(any(feature = "server", feature = "worker")), allow(dead_code, unused_imports))]
 mod work;
 
@@ -155,7 +161,7 @@ pub use task::{Invalid, JsonText, Position, Revision, Status, TaskId, Timestamp}
 pub use work::{Context, Defaults, Done, Failure, Handler, Handlers, NotRegistered, Step, StepGuard};
 
 #[cfg(feature = "worker")]
-pub use work::{CommandHandler, Note, RemoteError, RemoteWorker};
+pub use work::{CommandHandler, RemoteError, RemoteWorker, WorkerEvent};
 
 #[cfg(feature = "server")]
 pub use app::{Options, StartError, Taskbell};
@@ -170,9 +176,9 @@ pub use store::{InvalidUrl, StoreUrl};
 #[cfg(feature = "server")]
 pub use views::Limits;
 
-/// The events: everything that the log can say of a task, an owner's bell, a queue or a schedule.
+/// The events of tasks, bells, queues and schedules. The log contains no other events.
 ///
-/// Their JSON is described by the schemas in `events/`.
+/// The schemas in `events/` describe their JSON.
 pub mod event {
     #[cfg(feature = "server")]
     pub use crate::task::bell::{BellEvent, Seen};
@@ -187,14 +193,14 @@ pub mod event {
     pub use crate::task::schedule::{Missed, ScheduleCreated, ScheduleEvent, ScheduleRemoved, Template};
 }
 
-/// A server in a process of its own, as `taskbell serve` runs it.
+/// A server that is a process of its own, as `taskbell serve` runs it.
 #[cfg(feature = "server")]
 pub mod server {
     pub use crate::app::run;
     pub use crate::config::Config;
 }
 
-/// What the program of this package needs of the library. It may change in any release.
+/// The items of the library that only the program `taskbell` uses. They may change in any release.
 #[doc(hidden)]
 pub mod internal {
     #[cfg(all(feature = "eventstore", any(feature = "testing", feature = "cli")))]
@@ -205,5 +211,5 @@ pub mod internal {
     pub use crate::streams::claims::open::claim_open_keys;
     pub use crate::task::backoff::BackOff;
     pub use crate::task::json::value_of as json_value;
-    pub use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_own};
+    pub use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_reserved};
 }

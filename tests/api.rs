@@ -1,4 +1,4 @@
-//! The HTTP API, against a real server on port 0.
+//! Tests of the HTTP API. They send requests to a real server process on a free port.
 
 mod bad_input;
 mod bell;
@@ -25,7 +25,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::support::{Answer, Server};
+use super::support::{HttpResponse, Server};
 
 /// Every field of a task, as the contract names them.
 pub const FIELDS: [&str; 25] = [
@@ -89,7 +89,7 @@ pub async fn history(server: &Server, id: &str) -> Vec<String> {
 }
 
 /// The pointers of a problem's errors.
-pub fn pointers(answer: &Answer) -> Vec<&str> {
+pub fn pointers(answer: &HttpResponse) -> Vec<&str> {
     pointers_in(&answer.body)
 }
 
@@ -108,7 +108,8 @@ pub async fn head(server: &Server) -> Value {
     answer.body
 }
 
-/// Submits a distribution of one file that takes some seconds at the server's bounded speed, and waits until it has progress.
+/// Submits a distribution of one file that takes some seconds at the server's bounded speed, and waits until it has
+/// progress.
 pub async fn slow_task(server: &Server, root: &Path) -> String {
     let source = root.join("source");
     std::fs::create_dir_all(&source).unwrap();

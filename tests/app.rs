@@ -1,4 +1,4 @@
-//! The parts as one: what a server does when one of its actors is gone.
+//! Tests of a whole server after one of its actors has stopped.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -9,7 +9,7 @@ use taskbell::app::serve::serve;
 use taskbell::{Options, StartError, Taskbell};
 use tokio::time::timeout;
 
-use crate::support::PATIENCE;
+use crate::support::TEST_TIMEOUT;
 
 const ACTORS: [&str; 5] =
     ["the dispatcher", "the hub", "the cascade", "the scheduler", "the worker inside the process"];
@@ -34,7 +34,7 @@ async fn a_server_that_has_lost_an_actor_is_not_ready_and_says_which() {
         let taskbell = start().await;
         let app = init_service(App::new().configure(taskbell.routes())).await;
         taskbell.stop_actor(actor);
-        let stopped = timeout(PATIENCE, taskbell.actor_stopped()).await.expect("the watch sees it");
+        let stopped = timeout(TEST_TIMEOUT, taskbell.actor_stopped()).await.expect("the watch sees it");
         assert_eq!(stopped, actor);
         let body = call_and_read_body(
             &app,
@@ -52,7 +52,7 @@ async fn a_server_that_has_lost_an_actor_is_not_ready_and_says_which() {
 async fn a_server_that_has_lost_an_actor_ends_with_its_name() {
     let taskbell = start().await;
     taskbell.stop_actor("the dispatcher");
-    let ended = timeout(PATIENCE, serve(taskbell, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).await;
+    let ended = timeout(TEST_TIMEOUT, serve(taskbell, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).await;
     let error = ended.expect("the server ends by itself").unwrap_err();
     assert!(matches!(error, StartError::ActorStopped("the dispatcher")), "{error}");
     assert_eq!(

@@ -1,4 +1,4 @@
-//! `taskbell bench` with every phase and small numbers.
+//! Tests of `taskbell bench`: every phase, with small numbers.
 
 use std::process::{Output, Stdio};
 

@@ -1,4 +1,4 @@
-//! The command line: the real binary against a real server.
+//! Tests of the command line: the real program against a real server.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{PATIENCE, Server, signal, taskbell};
+use crate::support::{Server, TEST_TIMEOUT, signal, taskbell};
 
 /// The exit code and the output of a command that has ended.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl RunningCommand {
     #[track_caller]
     fn wait_for_line(&self, word: &str) -> String {
         loop {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line with {word:?}"));
+            let line = self.lines.recv_timeout(TEST_TIMEOUT).unwrap_or_else(|_| panic!("no line with {word:?}"));
             if line.contains(word) {
                 return line;
             }

@@ -1,5 +1,5 @@
-//! Several servers over one log, in a stand-in for the database. The servers are processes of their own, so that they can be
-//! killed; the database serves in the process of the test, so that it can be stopped, disturbed and looked into.
+//! Tests with several servers on one log in a stand-in for the database. Each server is a process, so that a test can
+//! kill it. The database runs in the test's own process, so that a test can stop it, disturb it and read its contents.
 
 #![allow(dead_code)] // each module uses its part
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use taskbell::wire::standin::Database;
 use taskbell::wire::standin::Server as Node;
 
-use crate::support::{Live, Server};
+use crate::support::{LiveSocket, Server};
 
 mod embedded;
 mod keys;
@@ -37,7 +37,7 @@ impl Cluster {
         Self { database, addr: node.addr(), node: Some(node) }
     }
 
-    /// Ends the node as a killed process does. What was written stays.
+    /// Stops the node without closing its connections in order. The written events stay in the database.
     pub async fn stop(&mut self) {
         self.node.take().expect("the node runs").stop().await;
     }
@@ -57,46 +57,46 @@ impl Cluster {
         url(self.addr, "taskbell")
     }
 
-    /// A server that may not have received the log yet.
+    /// A new server. It may not have received the log yet.
     pub fn server<A: IntoIterator<Item: Into<OsString>>>(&self, args: A) -> Server {
         Server::on_cluster(&self.url(), args)
     }
 
-    /// Servers that are ready.
+    /// New servers that are ready.
     pub async fn servers<const N: usize>(&self) -> [Server; N] {
         let servers = std::array::from_fn(|_| self.server::<[&str; 0]>([]));
         for server in &servers {
-            fresh(server).await;
+            wait_until_fresh(server).await;
             let ready = server.get("/readyz").await;
             assert_eq!(ready.status, 200, "{}", ready.text);
         }
         servers
     }
 
-    /// How many events the log holds.
-    pub fn events(&self) -> u64 {
+    /// The number of events in the log.
+    pub fn event_count(&self) -> u64 {
         let all = self.database.all();
         all.iter().filter(|event| event.stream.starts_with("taskbell.")).count() as u64
     }
 }
 
-/// An address for `--store`, of a node that a proxy may stand before.
+/// The value of `--store` for the node or proxy at this address.
 pub fn url(addr: SocketAddr, prefix: &str) -> String {
     format!("esdb://{addr}?tls=false&prefix={prefix}")
 }
 
 /// Waits until the server says on its websocket that its views show the whole log.
-pub async fn fresh(server: &Server) {
-    let mut live = Live::open(server).await;
+pub async fn wait_until_fresh(server: &Server) {
+    let mut live = LiveSocket::open(server).await;
     let mut frame = live.next().await;
-    while !(is_of_freshness(&frame) && frame["stale_since"].is_null()) {
+    while !(has_freshness(&frame) && frame["stale_since"].is_null()) {
         frame = live.next().await;
     }
 }
 
-/// Waits until the server says on its websocket that its views are stale; since when.
-pub async fn stale(server: &Server) -> String {
-    let mut live = Live::open(server).await;
+/// Waits until the server says on its websocket that its views are stale. Returns the time since when they are.
+pub async fn wait_until_stale(server: &Server) -> String {
+    let mut live = LiveSocket::open(server).await;
     loop {
         let frame = live.next().await;
         if let Some(since) = frame["stale_since"].as_str() {
@@ -105,11 +105,12 @@ pub async fn stale(server: &Server) -> String {
     }
 }
 
-fn is_of_freshness(frame: &Value) -> bool {
+/// Whether the frame says if the views are stale.
+fn has_freshness(frame: &Value) -> bool {
     frame["type"] == "hello" || frame["type"] == "beat"
 }
 
-/// Takes a lease for this task's kind as a worker; waits until there is one.
+/// Takes a lease of a task of this kind. Waits until there is one.
 pub async fn take(server: &Server, worker: &str, kind: &str) -> Value {
     let answer = server.post("/v1/leases", &json!({"worker": worker, "kinds": [kind], "wait_s": 30})).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
@@ -119,7 +120,7 @@ pub async fn take(server: &Server, worker: &str, kind: &str) -> Value {
         .unwrap_or_else(|| panic!("{}", answer.text))
 }
 
-/// The counters of the local user at this position or a later one.
+/// The counters of the local user, at this position or a later one.
 pub async fn counters(server: &Server, position: u64) -> Value {
     let answer = server.get(&format!("/v1/counters?min_position={position}")).await;
     assert_eq!(answer.status, 200, "{}", answer.text);

@@ -1,4 +1,4 @@
-//! A server that is killed or stopped, or whose disk is full, loses nothing that it acknowledged.
+//! A server loses nothing that it has acknowledged: not when it is killed or stopped, and not when its disk is full.
 
 mod disk;
 mod kill;

@@ -1,15 +1,15 @@
-//! What waits for its turn and what is in flight: the run queue and the table of starts.
+//! Tests of the run queue and of the in-flight table, without actors.
 
 mod in_flight;
 mod run_queue;
 
 use taskbell::dispatch::in_flight::{Executor, InFlight};
 use taskbell::task::{Command, TaskId};
-use taskbell::views::{Limits, RunQueue, Views, Waiting, WorkOffer};
+use taskbell::views::{Limits, RunQueue, Views, WaitingFor, WorkOffer};
 
 use crate::views::history::{Created, Log, plain};
 
-/// A log, its views, and the run queue and the table of starts that follow them.
+/// A log, its views, a run queue and an in-flight table. The test decides when new events are applied to them.
 struct Fixture {
     log: Log,
     views: Views,
@@ -27,35 +27,36 @@ impl Fixture {
         }
     }
 
-    fn task(&mut self, with: impl FnOnce(&mut Created)) -> TaskId {
+    /// Creates a task; `change` may change the request.
+    fn task(&mut self, change: impl FnOnce(&mut Created)) -> TaskId {
         let mut created = plain("ann", "x");
-        with(&mut created);
+        change(&mut created);
         let id = self.log.create(created, "ann");
-        self.follow();
+        self.apply_new_events();
         id
     }
 
-    /// A new task that is left to another server at first.
+    /// Creates a task that this server holds back at first, so that another server can take it.
     fn held_task(&mut self) -> TaskId {
         let id = self.log.create(plain("ann", "x"), "ann");
         let changed = self.views.apply(self.log.events.last().unwrap()).task.unwrap();
-        self.in_flight.apply_change_held(&mut self.queue, changed.before.as_ref(), &changed.after);
+        self.in_flight.apply_change_deferred(&mut self.queue, changed.before.as_ref(), &changed.after);
         id
     }
 
-    /// Executes the command, and lets its events arrive.
-    fn does(&mut self, id: TaskId, command: &Command) {
-        self.executes(id, command);
-        self.follow();
+    /// Executes the command and applies its events.
+    fn execute_and_apply(&mut self, id: TaskId, command: &Command) {
+        self.execute(id, command);
+        self.apply_new_events();
     }
 
-    /// Executes the command; its events are on their way.
-    fn executes(&mut self, id: TaskId, command: &Command) {
+    /// Executes the command, but does not apply its events yet.
+    fn execute(&mut self, id: TaskId, command: &Command) {
         self.log.execute(id, command, "bob").unwrap();
     }
 
-    /// The events that are on their way arrive.
-    fn follow(&mut self) {
+    /// Applies the new events of the log.
+    fn apply_new_events(&mut self) {
         let from = usize::try_from(self.views.position().0).unwrap();
         for recorded in &self.log.events[from..] {
             if let Some(changed) = self.views.apply(recorded).task {
@@ -64,14 +65,14 @@ impl Fixture {
         }
     }
 
-    /// Takes the next task for an executor that accepts any.
+    /// Takes the next task for an executor that accepts any task.
     fn take(&mut self, executor: Executor) -> Option<TaskId> {
         self.in_flight.take(&mut self.queue, &WorkOffer::default(), executor)
     }
 
-    /// Takes the next task for a worker elsewhere.
+    /// Takes the next task for a remote worker.
     fn next(&mut self) -> Option<TaskId> {
-        self.take(Executor::Elsewhere)
+        self.take(Executor::Remote)
     }
 
     /// Takes all tasks that may run now, in order.
@@ -80,18 +81,18 @@ impl Fixture {
     }
 
     fn not_written(&mut self, id: TaskId) {
-        self.in_flight.not_written(&mut self.queue, id);
+        self.in_flight.start_not_written(&mut self.queue, id);
     }
 
     fn refused(&mut self, id: TaskId) {
-        self.in_flight.refused(&mut self.queue, id);
+        self.in_flight.start_refused(&mut self.queue, id);
     }
 
     fn stopped(&mut self, id: TaskId) {
-        self.in_flight.stopped(&mut self.queue, id);
+        self.in_flight.code_stopped(&mut self.queue, id);
     }
 
-    fn waits_for(&self, id: TaskId) -> Option<Waiting> {
+    fn waits_for(&self, id: TaskId) -> Option<WaitingFor> {
         self.queue.obstacle(self.views.get(id).unwrap())
     }
 }

@@ -1,4 +1,4 @@
-//! `events/` and the Rust types agree in both directions.
+//! The schemas and examples in `events/` agree with the Rust types, in both directions.
 
 pub(crate) mod claims;
 
@@ -218,7 +218,7 @@ fn example_schedule() -> ScheduleEvent {
 fn the_example_of_a_schedule_runs_on_working_days_at_half_past_two() {
     let ScheduleEvent::ScheduleCreated(created) = example_schedule() else { panic!("another example") };
     let calendar = Calendar::parse(&created.cron, &created.time_zone).unwrap();
-    let next = calendar.next("2026-11-20T12:00:00Z".parse().unwrap());
+    let next = calendar.next_after("2026-11-20T12:00:00Z".parse().unwrap());
     assert_eq!(next.unwrap().to_string(), "2026-11-23T01:30:00.000000Z");
 }
 

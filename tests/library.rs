@@ -1,4 +1,4 @@
-//! The library as an application embeds it, through its public names only.
+//! An application embeds the library. These tests use only its public names.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use taskbell::{
     Context, Done, Failure, Handler, LogEvent, LogSubscription, Options, Position, Status, TaskId, Taskbell,
 };
 
-use crate::support::PATIENCE;
+use crate::support::TEST_TIMEOUT;
 
 struct Greet;
 
@@ -47,7 +47,7 @@ async fn an_application_submits_a_task_and_follows_its_events_to_the_end() {
     let taskbell = start().await;
     let task = taskbell.submit("demo.greet", json!({"name": "Ada"})).await.unwrap();
     let end = wait_for_end(taskbell.events(Position(0)), task);
-    let end = tokio::time::timeout(PATIENCE, end).await.expect("the task ends");
+    let end = tokio::time::timeout(TEST_TIMEOUT, end).await.expect("the task ends");
     assert_eq!((end.outcome, end.message.as_deref()), (Outcome::Succeeded, Some("greeted")));
     taskbell.stop().await;
 }

@@ -1,4 +1,4 @@
-//! `log import`: a log in a folder becomes the same log in a cluster.
+//! Tests of `log import`: the copy in the cluster equals the log in the folder.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ impl Folder {
     async fn with(events: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = EventStore::open(dir.path()).unwrap();
-        let log = history::random(8, events);
+        let log = history::random_log(8, events);
         let answers = store.append_many(log.events.into_iter().take(events).map(append).collect()).await;
         assert!(answers.iter().all(Result::is_ok));
         let lines = lines(&all_events(&store).await);

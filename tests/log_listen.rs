@@ -1,11 +1,13 @@
-//! `serve --log-listen`: the official client reads the log of a running server.
+//! Tests of `serve --log-listen`: the official client of the database reads the log of a running server.
 
 use std::net::TcpListener;
+use std::time::Duration;
 
 use eventstore::{Client, ReadAllOptions, SubscribeToAllOptions, SubscriptionEvent, SubscriptionFilter};
 use serde_json::json;
+use tokio::io::AsyncReadExt as _;
 
-use crate::support::{PATIENCE, Server, taskbell};
+use crate::support::{Server, TEST_TIMEOUT, taskbell};
 
 /// The address in the line that says where the log is served.
 fn log_url(server: &Server) -> String {
@@ -47,7 +49,7 @@ async fn clients_read_and_follow_the_log_of_a_server_and_are_cut_off_at_its_end(
             }
         });
     });
-    let mut next = async || tokio::time::timeout(PATIENCE, titles.recv()).await.unwrap();
+    let mut next = async || tokio::time::timeout(TEST_TIMEOUT, titles.recv()).await.unwrap();
     assert_eq!((next().await.as_deref(), next().await.as_deref()), (Some("one"), Some("caught up")));
     server.submit(&json!({"kind": "report", "title": "two"})).await;
     assert_eq!(next().await.as_deref(), Some("two"));
@@ -74,4 +76,27 @@ fn an_address_outside_of_this_machine_is_refused() {
     let sentence = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{sentence}");
     assert!(sentence.contains("log_listen: 0.0.0.0:2113") && sentence.contains("loopback"), "{sentence}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_served_again_after_a_time_in_which_the_process_could_open_no_file() {
+    let server = Server::with(["--log-listen", "127.0.0.1:0"]);
+    let task = server.submit(&json!({"kind": "report"})).await;
+    let url = log_url(&server);
+    let addr = url.split(['/', '?']).nth(2).unwrap().to_owned();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(server.pid()).unwrap());
+    let limit = |current| {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let limit = rustix::process::Rlimit { current: Some(current), maximum: limit.maximum };
+        rustix::process::prlimit(pid, rustix::process::Resource::Nofile, limit).unwrap()
+    };
+    let before = limit(3);
+    // The system accepts it, and the process can't.
+    let mut refused = tokio::net::TcpStream::connect(&addr).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(2), refused.read(&mut [0])).await;
+    limit(before.current.unwrap_or(1024));
+    assert!(ended.is_err(), "the listener has ended: {ended:?}");
+    let mut all = client(&url).read_all(&ReadAllOptions::default()).await.unwrap();
+    let first = tokio::time::timeout(PATIENCE, all.next()).await.unwrap().unwrap().unwrap().event.unwrap();
+    assert_eq!(first.stream_id, format!("task-{task}"));
 }

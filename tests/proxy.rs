@@ -1,5 +1,5 @@
-//! A TCP proxy between a client and a server that tests disturb: it cuts connections, stalls, delays, repeats everything on
-//! a second connection, and changes its target.
+//! A TCP proxy with which tests disturb the connections between a client and a server. It can cut, stall or delay
+//! connections, send everything a second time on another connection, and change its target.
 
 #![allow(dead_code)] // each module uses its part
 
@@ -16,28 +16,29 @@ use tokio::task::JoinHandle;
 /// What the proxy does with the bytes of all its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// It hands them on.
+    /// It forwards them.
     Pass,
-    /// It hands them on so much later, in both directions.
+    /// It forwards them after this delay, in both directions.
     Delay(Duration),
-    /// It accepts connections and hands nothing on until the mode changes.
+    /// It accepts connections, but forwards nothing until the mode changes.
     BlackHole,
     /// It closes each new connection at once.
     Refuse,
-    /// It sends the bytes of a new connection's client over a second connection too, and drops the answers of that one.
+    /// It sends the bytes of each new client also on a second connection to the server, and drops the responses on that
+    /// one.
     Duplicate,
 }
 
 struct State {
     target: watch::Sender<SocketAddr>,
     mode: watch::Sender<Mode>,
-    /// Changes when all connections are to be cut.
+    /// A counter. When it changes, all connections are cut.
     cuts: watch::Sender<u64>,
-    /// How many connections were accepted.
-    accepted: watch::Sender<u64>,
+    /// The number of connections accepted so far.
+    accepted_count: watch::Sender<u64>,
 }
 
-/// It ends when it is dropped.
+/// A proxy. It stops and cuts all connections when it is dropped.
 pub struct Proxy {
     addr: SocketAddr,
     state: Arc<State>,
@@ -52,7 +53,7 @@ impl Proxy {
             target: watch::Sender::new(target),
             mode: watch::Sender::new(Mode::Pass),
             cuts: watch::Sender::new(0),
-            accepted: watch::Sender::new(0),
+            accepted_count: watch::Sender::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
         Self { addr, state, accepting }
@@ -62,24 +63,25 @@ impl Proxy {
         self.addr
     }
 
-    pub fn set(&self, mode: Mode) {
+    /// Sets the mode of all connections.
+    pub fn set_mode(&self, mode: Mode) {
         self.state.mode.send_replace(mode);
     }
 
-    /// Cuts all connections, with whatever is under way on them.
+    /// Cuts all connections. Bytes that are not forwarded yet are lost.
     pub fn cut(&self) {
         self.state.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Leads new connections to another server, and cuts the present ones.
-    pub fn lead_to(&self, target: SocketAddr) {
+    /// Forwards new connections to another server, and cuts the present connections.
+    pub fn set_target(&self, target: SocketAddr) {
         self.state.target.send_replace(target);
         self.cut();
     }
 
-    /// How many connections were accepted up to now; the receiver learns of each further one.
-    pub fn accepted(&self) -> watch::Receiver<u64> {
-        self.state.accepted.subscribe()
+    /// A receiver of the number of connections accepted so far.
+    pub fn accepted_count(&self) -> watch::Receiver<u64> {
+        self.state.accepted_count.subscribe()
     }
 }
 
@@ -92,62 +94,63 @@ impl Drop for Proxy {
 
 async fn accept(listener: TcpListener, state: Arc<State>) {
     while let Ok((client, _)) = listener.accept().await {
-        state.accepted.send_modify(|accepted| *accepted += 1);
+        state.accepted_count.send_modify(|accepted| *accepted += 1);
         if *state.mode.borrow() != Mode::Refuse {
-            tokio::spawn(connect(client, Arc::clone(&state)));
+            tokio::spawn(run_connection(client, Arc::clone(&state)));
         }
     }
 }
 
-async fn connect(client: TcpStream, state: Arc<State>) {
+/// Forwards bytes between the client and the server until either closes or the connection is cut.
+async fn run_connection(client: TcpStream, state: Arc<State>) {
     let mut cuts = state.cuts.subscribe();
     cuts.mark_unchanged();
     let cut = async move { drop(cuts.changed().await) };
     tokio::select! {
-        () = hand_on(client, &state) => {}
+        () = forward(client, &state) => {}
         () = cut => {}
     }
 }
 
-async fn hand_on(client: TcpStream, state: &State) {
+async fn forward(client: TcpStream, state: &State) {
     let target = *state.target.borrow();
     let Ok(server) = TcpStream::connect(target).await else { return };
     drop((client.set_nodelay(true), server.set_nodelay(true)));
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let mut to_servers = vec![to_server];
-    let mut ignored = None;
+    let mut ignored_responses = None;
     if *state.mode.borrow() == Mode::Duplicate
         && let Ok(second) = TcpStream::connect(target).await
     {
         let (from_second, to_second) = second.into_split();
         to_servers.push(to_second);
-        ignored = Some(from_second);
+        ignored_responses = Some(from_second);
     }
     let ignore = async {
-        match ignored {
-            Some(from_second) => pump(from_second, &mut [], state).await,
+        match ignored_responses {
+            Some(from_second) => copy_bytes(from_second, &mut [], state).await,
             None => std::future::pending().await,
         }
     };
     let mut to_client = [to_client];
     tokio::select! {
-        () = pump(from_client, &mut to_servers, state) => {}
-        () = pump(from_server, &mut to_client, state) => {}
+        () = copy_bytes(from_client, &mut to_servers, state) => {}
+        () = copy_bytes(from_server, &mut to_client, state) => {}
         () = ignore => {}
     }
 }
 
-/// Hands on what arrives, until either side closes.
-async fn pump(mut from: OwnedReadHalf, to: &mut [OwnedWriteHalf], state: &State) {
+/// Forwards the bytes that arrive, until either side closes.
+async fn copy_bytes(mut from: OwnedReadHalf, to: &mut [OwnedWriteHalf], state: &State) {
     let mut bytes = vec![0; 64 * 1024];
     loop {
         let Ok(count @ 1..) = from.read(&mut bytes).await else { return };
         // The database's client waits for each acknowledgement, which Linux would delay by 40 ms.
         #[cfg(target_os = "linux")]
         let _ = rustix::net::sockopt::set_tcp_quickack(from.as_ref(), true);
-        let passes = |mode: &Mode| *mode != Mode::BlackHole;
-        let Ok(mode) = state.mode.subscribe().wait_for(passes).await.map(|mode| *mode) else { return };
+        let forwards = |mode: &Mode| *mode != Mode::BlackHole;
+        let Ok(mode) = state.mode.subscribe().wait_for(forwards).await.map(|mode| *mode) else { return };
         if let Mode::Delay(delay) = mode {
             tokio::time::sleep(delay).await;
         }

@@ -1,4 +1,4 @@
-//! `GET /v1/live`: the frames of the bell and of subscriptions.
+//! Tests of the websocket `GET /v1/live`: the frames with the counters, and the frames of subscriptions.
 
 mod bad;
 mod checker;

@@ -1,4 +1,4 @@
-//! What follows from events, without an actor: which schedules are due, and which children need a request.
+//! Tests of the reactions to events, without actors: which schedules are due, and which children need a request to cancel.
 
 mod agenda;
 mod backlog;

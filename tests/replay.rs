@@ -1,4 +1,4 @@
-//! Recorded logs and the views that they lead to: this version of the code turns `events/logs/*.jsonl` into
+//! Replays recorded logs: this version of the code must turn each `events/logs/*.jsonl` into the views in
 //! `*.expected.json`.
 
 mod main_walk;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use taskbell::store::Recorded;
-use taskbell::views::{Filter, Order, PageRequest, Views, Waiting};
+use taskbell::views::{Filter, Order, PageRequest, Views, WaitingFor};
 
 use crate::event_contract::logs;
 
@@ -35,7 +35,7 @@ fn views_of(log: &[Recorded], owners: &[String], at: &[u64]) -> Value {
     let all = PageRequest { order: Order::Asc, limit: usize::MAX, cursor: None };
     let page = views.page(&Filter::default(), &all).unwrap();
     let tasks: Vec<Value> =
-        page.items.iter().map(|row| serde_json::to_value(row.doc(Waiting::Worker, None)).unwrap()).collect();
+        page.items.iter().map(|row| serde_json::to_value(row.doc(WaitingFor::Worker, None)).unwrap()).collect();
     let mut shown = json!({
         "position": views.position(),
         "counters": counters(&views, owners),
@@ -44,8 +44,8 @@ fn views_of(log: &[Recorded], owners: &[String], at: &[u64]) -> Value {
         "tasks": tasks,
     });
     let paused: Vec<Value> = views
-        .queues()
-        .paused()
+        .paused_queues()
+        .iter()
         .map(|(name, pause)| {
             json!({
                 "name": name, "paused_at": pause.at, "paused_by": pause.by, "reason": pause.reason,
@@ -58,7 +58,7 @@ fn views_of(log: &[Recorded], owners: &[String], at: &[u64]) -> Value {
         .map(|(id, scheduled)| {
             json!({
                 "id": id, "created": *scheduled.created, "created_at": scheduled.created_at,
-                "created_by": scheduled.created_by, "last_at": scheduled.last,
+                "created_by": scheduled.created_by, "last_at": scheduled.last_nominal,
             })
         })
         .collect();

@@ -1,4 +1,4 @@
-//! `store check`: the rules that a database must keep, against the stand-in, and the command that checks a cluster.
+//! Tests of `store check`: the checks against the stand-in database, and the command itself.
 
 use std::process::{Output, Stdio};
 

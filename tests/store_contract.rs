@@ -1,5 +1,5 @@
-//! The contract of a store: what all stores do ([`exercise`]), what the one in a folder does besides ([`folder`]), and what
-//! the one in a shared database does (`cluster`).
+//! Tests of the event store: the contract for all stores ([`exercise`]), the additional behaviour of the store in a folder
+//! ([`folder`]), and the additional behaviour of the store in a cluster (`cluster`).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The write side: commands reach the actors of their streams, and what these decide is in the log.
+//! Tests of the write side: commands reach the actors of their streams, and the decided events are in the log.
 
 mod callers;
 #[cfg(feature = "eventstore")]
@@ -18,14 +18,14 @@ use taskbell::streams::registry::Registry;
 use taskbell::task::{Command, Rejection, Revision, TaskId, Timestamp};
 use uuid::Uuid;
 
-use super::support::PATIENCE;
+use super::support::TEST_TIMEOUT;
 use super::views::history::{cancel, fail, plain, start, succeed};
 
 pub(crate) fn meta() -> Meta {
     Meta { actor: "ann".to_owned(), via: Via::Http, correlation_id: Uuid::nil(), causation_id: None, request_id: None }
 }
 
-/// A command on this task, received so many seconds after the epoch.
+/// A command on this task whose time is `second` seconds after 1970-01-01T00:00:00Z.
 pub(crate) fn command(task: TaskId, second: u64, command: Command) -> Execute {
     Execute { task, command, at: Timestamp::from_micros(0).plus(Duration::from_secs(second)), meta: meta() }
 }
@@ -44,24 +44,24 @@ pub(crate) fn registry(store: &EventStore, shards: usize) -> Registry {
     Registry::start(store, &arbiters)
 }
 
-/// The result of what must end soon.
-pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.expect("an answer in time")
+/// The result of the future. Panics if it takes longer than [`TEST_TIMEOUT`].
+pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    timeout(TEST_TIMEOUT, future).await.expect("a result in time")
 }
 
-/// The events of the task's stream as they are written, with their times; ids are left out because they are random.
-async fn written(store: &EventStore, task: TaskId) -> Vec<(u64, &'static str, Timestamp, String)> {
+/// The stored events of the task's stream: revision, type, time and data. Ids are omitted because they are random.
+async fn stored_events(store: &EventStore, task: TaskId) -> Vec<(u64, &'static str, Timestamp, String)> {
     let events = store.read_stream(&StreamName::task(task), Revision(0)).await.unwrap();
     let line = |event: &Recorded| (event.revision.0, event.kind, event.time, event.raw_data.get().to_owned());
     events.iter().map(|event| line(event)).collect()
 }
 
-/// A receipt as text, so that all of it is compared.
-fn shown(answers: &[Result<Receipt, ExecuteError>]) -> Vec<String> {
+/// The results as text, so that the tests compare all fields of the receipts.
+fn as_text(answers: &[Result<Receipt, ExecuteError>]) -> Vec<String> {
     answers.iter().map(|answer| format!("{answer:?}")).collect()
 }
 
-/// Commands on three tasks, of which some are rejected and one leads to nothing.
+/// Commands on three tasks. Some of them are rejected, and one leads to no event.
 fn some_commands(tasks: [TaskId; 3]) -> Vec<Execute> {
     let steps = [
         start("w-1"),
@@ -86,15 +86,15 @@ async fn the_same_commands_alone_and_in_one_batch_lead_to_the_same_events_and_re
     let mut answers = Vec::new();
     let one_by_one = registry(&alone, 2);
     for command in commands.clone() {
-        answers.push(soon(one_by_one.execute(command)).await);
+        answers.push(in_time(one_by_one.execute(command)).await);
     }
-    let in_one_batch = soon(registry(&together, 2).execute_many(commands)).await;
-    assert_eq!(shown(&in_one_batch), shown(&answers));
+    let in_one_batch = in_time(registry(&together, 2).execute_many(commands)).await;
+    assert_eq!(as_text(&in_one_batch), as_text(&answers));
     assert!(answers.iter().any(Result::is_err) && answers.iter().flatten().any(|receipt| receipt.appended == 0));
     for task in tasks {
-        let events = written(&alone, task).await;
+        let events = stored_events(&alone, task).await;
         assert!(events.len() > 5, "{events:?}");
-        assert_eq!(written(&together, task).await, events);
+        assert_eq!(stored_events(&together, task).await, events);
     }
 }
 
@@ -106,13 +106,13 @@ async fn two_commands_on_one_task_in_one_batch_are_decided_in_their_order() {
         let task = new_task();
         let mut batch = vec![create(task)];
         batch.extend(commands.into_iter().map(|step| command(task, 2, step)));
-        let answers = soon(registry.execute_many(batch)).await;
+        let answers = in_time(registry.execute_many(batch)).await;
         let receipts: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
         assert_eq!(receipts.iter().map(|receipt| receipt.revision.0).collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(receipts[1..].iter().map(|receipt| receipt.appended).collect::<Vec<_>>(), appended);
     }
     let task = new_task();
-    let answers = soon(registry.execute_many(vec![command(task, 1, start("w-1")), create(task)])).await;
+    let answers = in_time(registry.execute_many(vec![command(task, 1, start("w-1")), create(task)])).await;
     assert!(matches!(answers[..], [Err(ExecuteError::Rejected(Rejection::NotFound)), Ok(_)]), "{answers:?}");
 }
 
@@ -121,11 +121,11 @@ async fn a_create_of_an_id_that_exists_is_rejected_and_writes_nothing() {
     let store = EventStore::memory();
     let (first, second) = (registry(&store, 1), registry(&store, 1));
     let task = new_task();
-    soon(first.execute(create(task))).await.unwrap();
+    in_time(first.execute(create(task))).await.unwrap();
     for registry in [&first, &second] {
-        let again = soon(registry.execute(create(task))).await;
+        let again = in_time(registry.execute(create(task))).await;
         assert_eq!(again.unwrap_err(), ExecuteError::Rejected(Rejection::AlreadyExists));
-        let in_a_batch = soon(registry.execute_many(vec![create(task), create(task)])).await;
+        let in_a_batch = in_time(registry.execute_many(vec![create(task), create(task)])).await;
         for answer in in_a_batch {
             assert_eq!(answer.unwrap_err(), ExecuteError::Rejected(Rejection::AlreadyExists));
         }
@@ -137,7 +137,7 @@ async fn a_create_of_an_id_that_exists_is_rejected_and_writes_nothing() {
 async fn a_batch_of_more_creates_than_one_write_takes_creates_each_of_them_once() {
     let store = EventStore::memory();
     let tasks: Vec<TaskId> = (0..10_000).map(|_| new_task()).collect();
-    let answers = soon(registry(&store, 1).execute_many(tasks.iter().copied().map(create).collect())).await;
+    let answers = in_time(registry(&store, 1).execute_many(tasks.iter().copied().map(create).collect())).await;
     assert_eq!(answers.len(), tasks.len());
     for (task, answer) in tasks.iter().zip(answers) {
         let receipt = answer.unwrap();
@@ -153,11 +153,11 @@ async fn a_batch_of_more_creates_than_one_write_takes_creates_each_of_them_once(
 async fn what_a_worker_reports_is_recorded_as_done_by_the_worker_of_the_attempt() {
     let store = EventStore::memory();
     let (registry, task) = (registry(&store, 1), new_task());
-    soon(registry.execute(create(task))).await.unwrap();
-    soon(registry.execute(command(task, 2, start("w-1")))).await.unwrap();
-    // A request shows a lease and no name.
+    in_time(registry.execute(create(task))).await.unwrap();
+    in_time(registry.execute(command(task, 2, start("w-1")))).await.unwrap();
+    // A worker's request contains its lease, but not its name.
     let meta = Meta { actor: "worker".to_owned(), via: Via::Worker, ..meta() };
-    soon(registry.execute(Execute { meta, ..command(task, 3, succeed(1, "done")) })).await.unwrap();
+    in_time(registry.execute(Execute { meta, ..command(task, 3, succeed(1, "done")) })).await.unwrap();
     let events = store.read_stream(&StreamName::task(task), Revision(0)).await.unwrap();
     let actors: Vec<&str> = events.iter().map(|event| &*event.meta.actor).collect();
     assert_eq!(actors, ["ann", "ann", "w-1"]);

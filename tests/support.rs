@@ -1,4 +1,4 @@
-//! Shared by the tests: the real binary as a server, and HTTP and websocket clients of it. Nothing here sleeps.
+//! Helpers for all tests: a real server process, and its HTTP and websocket clients. No helper sleeps.
 
 #![allow(dead_code)] // each module uses its part
 
@@ -23,10 +23,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-/// A test fails when an answer takes longer than this.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+/// A test fails if a response or a signal doesn't arrive within this time.
+pub const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The real binary, without the `TASKBELL_…` variables of the environment.
+/// A command that runs the real program, without the `TASKBELL_…` variables of the environment.
 pub fn taskbell() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_taskbell"));
     for (name, _) in std::env::vars_os() {
@@ -37,7 +37,7 @@ pub fn taskbell() -> Command {
     command
 }
 
-/// A real server in its own process, on a port and a data folder of its own. Dropping it ends it.
+/// A real server in a process, with its own port and its own data folder. Dropping this value kills the process.
 pub struct Server {
     child: Child,
     dir: TempDir,
@@ -52,7 +52,7 @@ impl Server {
         Self::with::<[&str; 0]>([])
     }
 
-    /// A server with further flags, like `["--slots", "1", "--kinds", "a,b"]`.
+    /// A server with additional flags, like `["--slots", "1", "--kinds", "a,b"]`.
     pub fn with<A: IntoIterator<Item: Into<OsString>>>(args: A) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let args =
@@ -60,24 +60,25 @@ impl Server {
         Self::in_folder(dir, args.collect())
     }
 
-    /// A server whose log is in a cluster. It may not have reached the cluster yet.
+    /// A server whose log is in the cluster at this address. It may not be connected to the cluster yet.
     pub fn on_cluster<A: IntoIterator<Item: Into<OsString>>>(url: &str, args: A) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let args = ["--store".into(), url.into()].into_iter().chain(args.into_iter().map(Into::into));
         Self::in_folder(dir, args.collect())
     }
 
-    /// A server that works in this folder, with these flags alone.
+    /// A server with only these flags, whose working directory is this folder.
     fn in_folder(dir: TempDir, args: Vec<OsString>) -> Self {
-        let (child, address) = launch(taskbell(), dir.path(), "127.0.0.1:0", &args);
+        let (child, address) = launch_server(taskbell(), dir.path(), "127.0.0.1:0", &args);
         Self { child, dir, args, address, client: reqwest::Client::new() }
     }
 
-    /// A server whose data folder is a file system of its own with this many KiB; none where the system doesn't allow the
-    /// mount. The test reaches that file system by `/proc/PID/root`. It ends with the server: don't restart the server.
+    /// A server whose data folder is a separate file system of this many KiB; `None` if this machine doesn't allow the
+    /// mount. The test can read the file system below `/proc/PID/root`. The file system disappears when the server
+    /// ends, so a test must not restart the server.
     pub fn on_small_disk<A: IntoIterator<Item: Into<OsString>>>(kib: u32, args: A) -> Option<Self> {
-        let allowed = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).status();
-        if !allowed.is_ok_and(|status| status.success()) {
+        let mount_check = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).status();
+        if !mount_check.is_ok_and(|status| status.success()) {
             return None;
         }
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -86,21 +87,21 @@ impl Server {
         let mount = format!("mount -t tmpfs -o size={kib}k tmpfs data && exec \"$@\"");
         command.args(["-rm", "sh", "-c", &mount, "sh"]).arg(taskbell().get_program());
         for (name, value) in taskbell().get_envs() {
-            assert!(value.is_none(), "only removals");
+            assert!(value.is_none(), "the command only removes variables");
             command.env_remove(name);
         }
         let args =
             ["--data".into(), dir.path().join("data").into()].into_iter().chain(args.into_iter().map(Into::into));
         let args: Vec<OsString> = args.collect();
-        let (child, address) = launch(command, dir.path(), "127.0.0.1:0", &args);
+        let (child, address) = launch_server(command, dir.path(), "127.0.0.1:0", &args);
         Some(Self { child, dir, args, address, client: reqwest::Client::new() })
     }
 
-    /// A server whose distributions may use `root`, limited to this many bytes per second if a limit is given.
+    /// A server whose distributions may read and write `root`, limited to `bytes_per_s` if that is given.
     pub fn with_content(root: &Path, bytes_per_s: Option<u64>) -> Self {
         let mut args: Vec<OsString> = vec!["--content-root".into(), root.into()];
-        if let Some(bound) = bytes_per_s {
-            args.extend(["--content-bytes-per-s".into(), bound.to_string().into()]);
+        if let Some(bytes_per_s) = bytes_per_s {
+            args.extend(["--content-bytes-per-s".into(), bytes_per_s.to_string().into()]);
         }
         Self::with(args)
     }
@@ -110,74 +111,74 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Its data folder.
+    /// The data folder.
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
-    /// The folder in which it works, empty before it starts but for its stderr.
+    /// The working directory of the process. Before the start it contains only the file `stderr`.
     pub fn folder(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Its stderr so far.
+    /// What the server has written to stderr so far.
     pub fn stderr(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
     }
 
-    /// The id of its process.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// `kill -9`, and waits until the process has ended.
+    /// Kills the process with SIGKILL and waits until it has ended.
     pub fn kill9(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// SIGTERM, and waits until the process has ended by itself.
+    /// Sends SIGTERM and waits until the process has ended.
     pub fn stop(&mut self) -> ExitStatus {
         signal(self.child.id(), "TERM");
         self.child.wait().expect("the server's exit status")
     }
 
-    /// Starts again on the same data and the same port, after [`Server::kill9`] or [`Server::stop`].
+    /// Starts the server again with the same data and the same port. Kills the process first if it still runs.
     pub fn restart(&mut self) {
         self.kill9();
-        // Closes the client's connections, so that the port is free.
+        // Dropping the old client closes its connections, so that the port becomes free.
         self.client = reqwest::Client::new();
-        (self.child, self.address) = launch(taskbell(), self.dir.path(), &self.address, &self.args);
-        // A new client, without pooled connections to the former process.
+        (self.child, self.address) = launch_server(taskbell(), self.dir.path(), &self.address, &self.args);
+        // This client has no pooled connections to the old process.
         self.client = reqwest::Client::new();
     }
 
-    /// `GET`, with the answer read to its end.
-    pub async fn get(&self, path: &str) -> Answer {
+    /// Sends a GET request and reads the whole response.
+    pub async fn get(&self, path: &str) -> HttpResponse {
         self.send(self.client.get(self.url() + path)).await
     }
 
-    /// `POST` of this JSON.
-    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+    /// Sends a POST request with this JSON and reads the whole response.
+    pub async fn post(&self, path: &str, body: &Value) -> HttpResponse {
         self.send(self.client.post(self.url() + path).json(body)).await
     }
 
-    /// Sends any request; build it with [`Server::client`].
-    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
-        let response = tokio::time::timeout(PATIENCE, request.send()).await.expect("an answer in time");
+    /// Sends a request that the test has built with [`Server::client`].
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> HttpResponse {
+        let response = tokio::time::timeout(TEST_TIMEOUT, request.send()).await.expect("a response in time");
         let response = response.unwrap_or_else(|error| panic!("{error:?}\n{}", self.stderr()));
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let text = tokio::time::timeout(PATIENCE, response.text()).await.expect("a body in time").expect("a body");
+        let text = tokio::time::timeout(TEST_TIMEOUT, response.text()).await.expect("a body in time").expect("a body");
         let body = value_of(&text).unwrap_or(Value::Null);
-        Answer { status, headers, text, body }
+        HttpResponse { status, headers, text, body }
     }
 
-    /// The HTTP client, for requests other than [`Server::get`] and [`Server::post`].
+    /// The HTTP client, for requests that [`Server::get`] and [`Server::post`] can't send.
     pub fn client(&self) -> &reqwest::Client {
         &self.client
     }
 
-    /// Submits a task and asserts that it is accepted; its id.
+    /// Creates a task, asserts that it is accepted, and returns its id.
     pub async fn submit(&self, body: &Value) -> String {
         let answer = self.post("/v1/tasks", body).await;
         assert_eq!(answer.status, 201, "{}", answer.text);
@@ -191,14 +192,14 @@ impl Server {
         answer.body
     }
 
-    /// Waits for pushed frames until `wanted` holds for the task; the task as its own page shows it then.
-    pub async fn task_when(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let mut live = Live::open(self).await;
+    /// Waits until `condition` holds for the task, and returns the task. Reads the task again after each pushed change.
+    pub async fn task_when(&self, id: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let mut live = LiveSocket::open(self).await;
         live.send(&json!({"type": "subscribe", "filter": {"ids": [id]}})).await;
-        live.until("subscribed").await;
+        live.next_of_type("subscribed").await;
         loop {
             let task = self.task(id).await;
-            if wanted(&task) {
+            if condition(&task) {
                 return task;
             }
             loop {
@@ -210,12 +211,12 @@ impl Server {
         }
     }
 
-    /// Waits until the task has this status.
+    /// Waits until the task has this status, and returns it.
     pub async fn task_with_status(&self, id: &str, status: &str) -> Value {
         self.task_when(id, |task| task["status"] == status).await
     }
 
-    /// Waits until the task is final.
+    /// Waits until the task is final, and returns it.
     pub async fn task_at_end(&self, id: &str) -> Value {
         self.task_when(id, is_final).await
     }
@@ -243,8 +244,8 @@ pub fn signal(pid: u32, name: &str) {
     assert!(status.success(), "kill -{name} {pid}");
 }
 
-/// Starts `serve` in `dir` and waits until it listens; the process and its address.
-fn launch(mut command: Command, dir: &Path, listen: &str, args: &[OsString]) -> (Child, String) {
+/// Starts `taskbell serve` in `dir` and waits until it listens. Returns the process and its address.
+fn launch_server(mut command: Command, dir: &Path, listen: &str, args: &[OsString]) -> (Child, String) {
     let path = dir.join("stderr");
     let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&path).expect("a file for stderr");
     command.arg("serve").args(["--listen", listen]).args(args);
@@ -264,7 +265,7 @@ fn launch(mut command: Command, dir: &Path, listen: &str, args: &[OsString]) -> 
             }
         }
     });
-    let Ok(address) = receiver.recv_timeout(PATIENCE) else {
+    let Ok(address) = receiver.recv_timeout(TEST_TIMEOUT) else {
         let _ = child.kill();
         let status = child.wait();
         panic!("no `listening on` line ({status:?}):\n{}", std::fs::read_to_string(&path).unwrap_or_default());
@@ -272,36 +273,37 @@ fn launch(mut command: Command, dir: &Path, listen: &str, args: &[OsString]) -> 
     (child, address)
 }
 
-/// An HTTP answer, read to its end.
+/// A complete HTTP response.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     /// The status code.
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
     /// The body as text.
     pub text: String,
-    /// The body as JSON; null where it isn't JSON.
+    /// The body as JSON; null if it isn't JSON.
     pub body: Value,
 }
 
-impl Answer {
-    /// A header as text; empty where it is missing.
+impl HttpResponse {
+    /// A header as text; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// `Taskbell-Position`.
+    /// The header `Taskbell-Position`.
     pub fn position(&self) -> u64 {
         self.header("taskbell-position").parse().expect("a Taskbell-Position header")
     }
 
-    /// The `id` in the body.
+    /// The field `id` of the body.
     pub fn id(&self) -> String {
         self.body["id"].as_str().unwrap_or_else(|| panic!("no id in {}", self.text)).to_owned()
     }
 
-    /// Asserts a problem+json with this status and code and every field of a problem.
+    /// Asserts that the response is a problem (`application/problem+json`) with this status, this code and all required
+    /// fields.
     #[track_caller]
     pub fn assert_problem(&self, status: u16, code: &str) -> &Self {
         assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}", self.text);
@@ -315,12 +317,12 @@ impl Answer {
 }
 
 /// A websocket on `/v1/live`.
-pub struct Live {
+pub struct LiveSocket {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
-impl Live {
-    /// Connects; the first frame is `hello`.
+impl LiveSocket {
+    /// Connects to the server. The first frame will be `hello`.
     pub async fn open(server: &Server) -> Self {
         Self::connect(&server.url()).await
     }
@@ -332,7 +334,7 @@ impl Live {
         Self { socket }
     }
 
-    /// Connects over a stream that the test has made.
+    /// Connects through a TCP stream that the test has opened.
     pub async fn over(stream: TcpStream, url: &str) -> Self {
         let url = format!("{}/v1/live", url.replacen("http", "ws", 1));
         let stream = MaybeTlsStream::Plain(stream);
@@ -340,12 +342,12 @@ impl Live {
         Self { socket }
     }
 
-    /// The socket itself, for frames that a well-behaved client doesn't send.
+    /// The underlying websocket, for frames that a correct client doesn't send.
     pub fn raw(&mut self) -> &mut WebSocketStream<MaybeTlsStream<TcpStream>> {
         &mut self.socket
     }
 
-    /// The next frame.
+    /// The next text frame. Panics if the server closes the socket.
     pub async fn next(&mut self) -> Value {
         match self.next_or_close().await {
             Ok(frame) => frame,
@@ -353,10 +355,10 @@ impl Live {
         }
     }
 
-    /// The next frame, or how the server closed.
+    /// The next text frame; if the server closes the socket, its close frame, or `None` without one.
     pub async fn next_or_close(&mut self) -> Result<Value, Option<CloseFrame>> {
         loop {
-            let message = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("a frame in time");
+            let message = tokio::time::timeout(TEST_TIMEOUT, self.socket.next()).await.expect("a frame in time");
             match message {
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).expect("frames are JSON")),
                 Some(Ok(Message::Close(close))) => return Err(close),
@@ -366,8 +368,8 @@ impl Live {
         }
     }
 
-    /// The next frame of this type; others are skipped.
-    pub async fn until(&mut self, kind: &str) -> Value {
+    /// The next frame of this type. Skips other frames.
+    pub async fn next_of_type(&mut self, kind: &str) -> Value {
         loop {
             let frame = self.next().await;
             if frame["type"] == kind {
@@ -376,24 +378,24 @@ impl Live {
         }
     }
 
-    /// Sends one frame.
+    /// Sends this JSON as a text frame.
     pub async fn send(&mut self, frame: &Value) {
         self.send_text(&frame.to_string()).await;
     }
 
-    /// Sends any text.
+    /// Sends this text as a text frame.
     pub async fn send_text(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.expect("the socket takes a frame");
     }
 
-    /// Closes as a browser does.
+    /// Closes the socket as a browser does.
     pub async fn close(mut self) {
         let _ = self.socket.close(None).await;
     }
 }
 
-/// The append by which mira created a schedule at this time.
-pub fn schedule_created(id: uuid::Uuid, created: &ScheduleCreated, time: Timestamp) -> Append {
+/// The append that creates a schedule at this time, with the actor `mira`.
+pub fn append_of_schedule(id: uuid::Uuid, created: &ScheduleCreated, time: Timestamp) -> Append {
     let meta =
         Meta { actor: "mira".into(), via: Via::Http, correlation_id: new_id(), causation_id: None, request_id: None };
     let event = ScheduleEvent::ScheduleCreated(Box::new(created.clone())).into();
@@ -401,8 +403,8 @@ pub fn schedule_created(id: uuid::Uuid, created: &ScheduleCreated, time: Timesta
     Append { stream: StreamName::schedule(id), expected: Expected::NoStream, events }
 }
 
-/// A template of a schedule's tasks.
-pub fn template() -> Template {
+/// A template for the tasks of a schedule.
+pub fn task_template() -> Template {
     Template {
         kind: "report".into(),
         title: "again".into(),

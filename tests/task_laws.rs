@@ -1,4 +1,4 @@
-//! Properties of every history. A failure names its seed; `TASKBELL_SEED=<n>` runs that history alone.
+//! Properties that every history of a task has. A failed test prints its seed; `TASKBELL_SEED=<n>` repeats that history.
 
 pub(crate) mod histories;
 

@@ -1,4 +1,4 @@
-//! The rules of a task, as sentences: given events, when a command, then events.
+//! The rules of a task. Each test gives a history, executes a command and compares the decided events.
 
 // The sentences are shorter if the helpers take values and return what the field of an event holds.
 #![allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps)]

@@ -1,4 +1,4 @@
-//! The files of the UI as they are served: bytes, types and security headers, revalidation, and size.
+//! The files of the web interface as the server sends them: contents, types, security headers, revalidation and size.
 
 use actix_web::http::{Method, StatusCode, header};
 use actix_web::test::{TestRequest, call_service, init_service, read_body};

@@ -1,4 +1,4 @@
-//! The read side.
+//! Tests of the views.
 
 mod aside;
 mod bounds;

@@ -1,4 +1,4 @@
-//! The log over gRPC, through the official client: the stand-in database and Taskbell's own log.
+//! Tests of the gRPC protocol with the official client, against the stand-in database and against Taskbell's own log.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -26,7 +26,7 @@ mod trailers;
 mod writes;
 
 /// How long a test waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -121,8 +121,8 @@ fn position(event: &RecordedEvent) -> Position {
     event.position
 }
 
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("it took too long")
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(TEST_TIMEOUT, future).await.expect("it took too long")
 }
 
 /// A subscription on a thread of its own: the client's subscriptions can block their thread.
@@ -165,7 +165,7 @@ impl Follower {
     }
 
     async fn next(&mut self) -> eventstore::Result<Seen> {
-        soon(self.events.recv()).await.expect("the subscription is over").map(Seen::from)
+        in_time(self.events.recv()).await.expect("the subscription is over").map(Seen::from)
     }
 
     /// The next messages, which are so many.

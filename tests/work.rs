@@ -1,4 +1,4 @@
-//! Work: the context that handlers have, the worker inside the process, the built-in kinds.
+//! Tests of the worker inside the process, of the context of a handler, and of the built-in kinds.
 
 mod acknowledgement;
 mod attempts;

@@ -1,4 +1,5 @@
-//! Remote workers: real servers, real worker processes, real commands; and a fake server for rare answers.
+//! Tests of remote workers: real servers, worker processes and commands. A fake server gives responses that are rare in
+//! reality.
 
 mod command;
 mod fake;

@@ -1,4 +1,4 @@
-//! Workers outside the process, as processes that can be killed.
+//! Remote worker processes that are killed at random.
 
 pub mod checker;
 mod soak;

@@ -1,6 +1,6 @@
-//! What the benches share.
+//! The functions that several benches use.
 
-#![allow(dead_code)] // each bench takes what it needs
+#![allow(dead_code)] // each bench uses only some of them
 
 use std::sync::Arc;
 
@@ -8,17 +8,18 @@ use serde_json::json;
 use taskbell::store::{Meta, Via, new_id};
 use taskbell::task::event::{Completed, Created, Event, Outcome, Started};
 
-/// A fresh folder on the disk that is to be measured: `TASKBELL_BENCH_DIR`, or the target folder.
-pub fn folder() -> tempfile::TempDir {
+/// Makes a temporary directory on the disk that is measured: below `TASKBELL_BENCH_DIR`, or below `target`.
+pub fn temporary_directory() -> tempfile::TempDir {
     tempfile::tempdir_in(std::env::var("TASKBELL_BENCH_DIR").unwrap_or_else(|_| "target".to_owned())).unwrap()
 }
 
+/// The metadata of the appended events.
 pub fn meta() -> Meta {
     Meta { actor: "ann".into(), via: Via::Http, correlation_id: new_id(), causation_id: None, request_id: None }
 }
 
-/// A task of this owner, from its creation to its end.
-pub fn lifecycle(owner: &str) -> [Event; 3] {
+/// The three events of a task of this owner: created, started, completed.
+pub fn task_events(owner: &str) -> [Event; 3] {
     let created = Created {
         kind: "content.distribute".into(),
         title: "Distribute the autumn catalogue".into(),

@@ -1,4 +1,4 @@
-//! How the worker inside the process reaches the actors, and its name.
+//! The name of the worker inside the process, and the recipients of its messages.
 
 use actix::Addr;
 
@@ -8,7 +8,8 @@ use crate::store::new_id;
 use crate::streams::registry::Registry;
 use crate::work::WorkerChannels;
 
-/// The channels of the worker inside the process, and its name, which is another one after each start.
+/// The name of the worker inside the process, and the recipients of its messages. The name contains the host name and a new
+/// id, so it differs after each start.
 pub(super) fn worker_channels(
     registry: &Registry,
     dispatcher: &Addr<Dispatcher>,

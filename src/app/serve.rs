@@ -1,4 +1,4 @@
-//! A server in a process of its own: the HTTP server around a [`Taskbell`], and the signals that end it.
+//! The server process: an HTTP server with the routes of a [`Taskbell`], and the signals that end it.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -15,21 +15,22 @@ use super::{Options, StartError, Taskbell};
 use crate::config::Config;
 use crate::http::Problem;
 use crate::http::plumbing::connection::ClientConnection;
-use crate::http::plumbing::middleware::same_origin_only;
+use crate::http::plumbing::middleware::check_origin_only;
 use crate::work::Handlers;
 use crate::work::kinds::distribute::{ContentRoots, Distribute};
 
-/// The kernel ends a connection whose peer takes no bytes for so long; see `http::live`. Longer than the hub waits for a
-/// stalled reader, so that a client that reads again in between receives the close frame with the reason.
-const USER_TIMEOUT: Duration = Duration::from_secs(90);
+/// The kernel closes a connection if the client has acknowledged no bytes for this long; see `http::live`. It is longer than
+/// the time after which the hub closes the socket of a client that reads too slowly. So a client that reads again before this
+/// timeout receives the close frame with the reason.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long the server waits for open connections when it stops, in seconds.
 const SHUTDOWN_S: u64 = 2;
 
-/// How long a server that has lost an actor shows so before it ends.
-const REASON_SHOWN: Duration = Duration::from_secs(1);
+/// After an actor has stopped unexpectedly, `/readyz` shows its name for this long before the server ends.
+const STOPPED_ACTOR_SHOWN_FOR: Duration = Duration::from_secs(1);
 
-/// Runs a server in this process until SIGINT or SIGTERM. The first line on stdout is its address:
-/// `listening on http://127.0.0.1:7070`. Blocks, and starts an actix `System` of its own.
+/// Runs a server in this process until SIGINT or SIGTERM, and blocks the calling thread meanwhile. It starts an actix
+/// `System` of its own. The first line on stdout is the server's address: `listening on http://127.0.0.1:7070`.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -48,22 +49,25 @@ pub fn run(config: Config) -> Result<(), StartError> {
         let log_listen = config.log_listen;
         let taskbell = start(config).await?;
         #[cfg(feature = "eventstore")]
-        let log = serve_log(&taskbell, log_listen).await?;
-        let served = serve(taskbell, listen).await;
+        let log_server = serve_log(&taskbell, log_listen).await?;
+        let result = serve(taskbell, listen).await;
         #[cfg(feature = "eventstore")]
-        if let Some(log) = log {
-            log.stop().await;
+        if let Some(log_server) = log_server {
+            log_server.stop().await;
         }
-        served
+        result
     })
 }
 
-/// Serves the log to clients of EventStoreDB, where an address is set.
+/// Starts the server that offers the log to clients of EventStoreDB; `None` if no address is set.
 #[cfg(feature = "eventstore")]
-async fn serve_log(taskbell: &Taskbell, addr: Option<SocketAddr>) -> Result<Option<crate::wire::Server>, StartError> {
+async fn serve_log(
+    taskbell: &Taskbell,
+    addr: Option<SocketAddr>,
+) -> Result<Option<crate::wire::WireServer>, StartError> {
     let Some(addr) = addr else { return Ok(None) };
-    let failed = |error| StartError::Io("can't serve the log", io::Error::other(error));
-    let server = crate::wire::serve(taskbell.state.store.clone(), addr).await.map_err(failed)?;
+    let start_error = |error| StartError::Io("can't serve the log", io::Error::other(error));
+    let server = crate::wire::serve(taskbell.state.store.clone(), addr).await.map_err(start_error)?;
     tracing::info!("the log is served read-only on esdb://{}?tls=false", server.addr());
     Ok(Some(server))
 }
@@ -85,55 +89,57 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
     .await
 }
 
-/// Serves HTTP on this address until a signal asks the process to stop, or an actor has stopped unexpectedly.
+/// Serves HTTP on this address until the process gets SIGINT or SIGTERM, or until an actor stops unexpectedly.
 ///
 /// # Errors
-/// [`StartError::Io`] where the address can't be used, [`StartError::ActorStopped`].
+/// [`StartError::Io`] if the server can't listen on the address or fails later, and [`StartError::ActorStopped`] if an
+/// actor stopped unexpectedly.
 pub async fn serve(taskbell: Taskbell, listen: SocketAddr) -> Result<(), StartError> {
     let routes = taskbell.routes();
     let server = HttpServer::new(move || {
-        let nothing = web::to(|| async { Problem::not_found().error_response() });
-        let nowhere = web::scope("").wrap(from_fn(same_origin_only)).default_service(nothing);
-        App::new().configure(routes.clone()).service(nowhere)
+        let not_found = web::to(|| async { Problem::not_found().error_response() });
+        let all_other_paths = web::scope("").wrap(from_fn(check_origin_only)).default_service(not_found);
+        App::new().configure(routes.clone()).service(all_other_paths)
     })
     .on_connect(|connection, data| {
         if let Some(socket) = connection.downcast_ref::<actix_rt::net::TcpStream>() {
-            data.insert(ClientConnection::of(socket));
-            let _ = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(USER_TIMEOUT));
+            data.insert(ClientConnection::from_socket(socket));
+            let _ = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
         }
     })
-    // A client that closes its side of the connection gets no answer: its long poll ends.
+    // If a client closes its side of the connection, its waiting request ends at once, without a response.
     .h1_allow_half_closed(false)
     .shutdown_timeout(SHUTDOWN_S)
-    // The HTTP server's own signal handling stops the whole `System`, and with it the actors that record how attempts end.
+    // The HTTP server's own signal handling would stop the whole `System`. That would stop the actors too, before they have
+    // recorded how the running attempts end.
     .disable_signals()
     .bind(listen)
     .map_err(|error| StartError::Io("can't listen", error))?;
-    let signalled = signal_to_stop().map_err(|error| StartError::Io("can't listen to signals", error))?;
+    let stop_signal = stop_signal().map_err(|error| StartError::Io("can't listen to signals", error))?;
     for address in server.addrs() {
-        // A parent process that has closed our stdout must not end the server.
+        // The write fails if the parent process has closed our stdout. The server goes on without it.
         let _ = writeln!(io::stdout(), "listening on http://{address}");
     }
     let server = server.run();
     let (handle, mut server) = (server.handle(), pin!(server));
     let mut stopped_actor = None;
-    let ended = tokio::select! {
-        ended = &mut server => ended,
-        () = signalled => tokio::join!(server, handle.stop(true), taskbell.drain()).0,
+    let result = tokio::select! {
+        result = &mut server => result,
+        () = stop_signal => tokio::join!(server, handle.stop(true), taskbell.drain()).0,
         actor = taskbell.actor_stopped() => {
             stopped_actor = Some(actor);
-            // Time for the last requests, and for a monitor to read the reason from `/readyz`.
-            tokio::time::sleep(REASON_SHOWN).await;
+            // In this time the last requests end, and a monitor can read the name of the actor from `/readyz`.
+            tokio::time::sleep(STOPPED_ACTOR_SHOWN_FOR).await;
             tokio::join!(server, handle.stop(true), taskbell.drain()).0
         }
     };
     taskbell.end().await;
-    ended.map_err(|error| StartError::Io("the server stopped", error))?;
+    result.map_err(|error| StartError::Io("the server stopped", error))?;
     stopped_actor.map_or(Ok(()), |actor| Err(StartError::ActorStopped(actor)))
 }
 
-/// Ends with the first signal that asks the process to stop.
-fn signal_to_stop() -> io::Result<impl Future<Output = ()>> {
+/// A future that completes when the process gets SIGINT or SIGTERM.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {
         tokio::select! {

@@ -1,14 +1,14 @@
-//! The actors that receive from the projector what it has applied, each on a thread of its own or beside others that do not
-//! hurry.
+//! The four actors that receive applied events from the projector: the dispatcher, the hub, the cascade and the scheduler.
 //!
-//! All but the hub act on what the views show: they start tasks, expire leases, fire schedules, pass cancels on. Views that
-//! have not caught up with the log show tasks as running that ended long ago. So these actors start when the views have caught
-//! up for the first time, and make their tables from the views then:
+//! The dispatcher, the cascade and the scheduler act on what the views show: they start tasks, expire leases, cancel children
+//! and create the tasks of schedules. Views that have not caught up with the log may show a task as running that ended long
+//! ago. So these three actors start when the views have caught up for the first time. At their start they read the views.
 //!
-//! - **Before**: no event is sent to them, and other messages wait in their mailboxes.
-//! - **During**: once the views have caught up, every further batch is sent. An actor reads the views when it starts, which is
-//!   later, so they show every batch that was not sent. A batch that they show and that was sent too is skipped by its position.
-//! - **After**: they run until the process ends, also while the views are stale.
+//! - **Before the views have caught up**: the projector sends them no events. Other messages wait in their mailboxes.
+//! - **When the views have caught up**: from now on the projector sends every batch that concerns an actor. The actor starts
+//!   a little later and reads the views at its start. So the views show it all batches that were not sent. If the views also
+//!   show a batch that was sent, the actor recognises its positions and skips it.
+//! - **After that**: the actors run until the process ends, also while the views are stale.
 
 use std::sync::Arc;
 
@@ -24,75 +24,78 @@ use crate::projection::freshness::Freshness;
 use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
 use crate::projection::subscribers::Subscriber;
-use crate::push::audience::Audience;
 use crate::push::hub::Hub;
+use crate::push::open_sockets::OpenSockets;
 use crate::reactions::cascade::Cascade;
-use crate::reactions::scheduler::{Firing, Scheduler};
+use crate::reactions::scheduler::{CreationLock, Scheduler};
 use crate::store::{EventStore, Recorded};
 use crate::streams::create::UniqueKeys;
 use crate::streams::registry::Registry;
 
-/// Messages that an actor's mailbox takes before it starts.
-const MAILBOX: usize = 16;
+/// How many messages fit into the mailbox of an actor that has not started yet. `do_send` ignores this bound.
+const MAILBOX_CAPACITY: usize = 16;
 
-/// The actors that receive from the projector.
-pub(super) struct Subscribers {
+/// The actors that receive applied events from the projector.
+pub(super) struct SubscriberActors {
     pub(super) dispatcher: Addr<Dispatcher>,
     pub(super) hub: Addr<Hub>,
     pub(super) cascade: Addr<Cascade>,
     pub(super) scheduler: Addr<Scheduler>,
-    audience: Audience,
+    open_sockets: OpenSockets,
     freshness: Freshness,
 }
 
-/// What they need of the rest.
+/// The parts of a Taskbell that its actors and its HTTP routes share.
 #[derive(Clone)]
-pub(super) struct Parts {
+pub(super) struct SharedParts {
     pub(super) store: EventStore,
-    pub(super) read: ViewsReader,
+    pub(super) reader: ViewsReader,
     pub(super) registry: Registry,
     pub(super) capacity: Arc<Capacity>,
     pub(super) settings: Arc<KindPolicies>,
-    pub(super) unique: UniqueKeys,
-    /// What the removal of a schedule waits for.
-    pub(super) firing: Firing,
+    pub(super) unique_keys: UniqueKeys,
+    /// The removal of a schedule uses it to wait until no creation of a task runs.
+    pub(super) creation_lock: CreationLock,
     pub(super) freshness: Freshness,
 }
 
-impl Subscribers {
-    /// Starts them all.
-    pub(super) fn start(parts: Parts, threads: &Threads) -> Self {
-        let Parts { store, read, registry, capacity, settings, unique, firing, freshness } = parts;
-        let audience = Audience::default();
-        let dispatcher = Dispatcher::new(registry.clone(), read.clone(), Arc::clone(&capacity), Arc::clone(&settings));
+impl SubscriberActors {
+    /// Starts the hub now, and the other actors as soon as the views have caught up.
+    pub(super) fn start(parts: SharedParts, threads: &Threads) -> Self {
+        let SharedParts { store, reader, registry, capacity, settings, unique_keys, creation_lock, freshness } = parts;
+        let open_sockets = OpenSockets::default();
+        let dispatcher =
+            Dispatcher::new(registry.clone(), reader.clone(), Arc::clone(&capacity), Arc::clone(&settings));
         let shares = Shares::default();
         let dispatcher =
             if store.is_shared() { dispatcher.on_cluster(store.clone(), shares.clone()) } else { dispatcher };
-        let hub = Hub::new(read.clone(), capacity, store.clone(), freshness.clone(), audience.clone());
-        let scheduler = Scheduler::new(registry.clone(), read.clone(), unique, firing).with_shares(shares);
-        let cascade = Cascade::new(registry, read, store, settings);
+        let hub = Hub::new(reader.clone(), capacity, store.clone(), freshness.clone(), open_sockets.clone());
+        let scheduler =
+            Scheduler::new(registry.clone(), reader.clone(), unique_keys, creation_lock).with_shares(shares);
+        let cascade = Cascade::new(registry, reader, store, settings);
         Self {
-            dispatcher: start_caught_up(&threads.dispatch, &freshness, dispatcher),
+            dispatcher: start_once_caught_up(&threads.dispatch, &freshness, dispatcher),
             hub: Hub::start_in_arbiter(&threads.push.handle(), |_| hub),
-            cascade: start_caught_up(&threads.reactions, &freshness, cascade),
-            scheduler: start_caught_up(&threads.reactions, &freshness, scheduler),
-            audience,
+            cascade: start_once_caught_up(&threads.reactions, &freshness, cascade),
+            scheduler: start_once_caught_up(&threads.reactions, &freshness, scheduler),
+            open_sockets,
             freshness,
         }
     }
 
-    /// Which events each of them receives.
+    /// The addresses of the actors for the projector, each with the condition for the events that it receives.
     pub(super) fn subscribers(&self) -> Vec<Subscriber> {
-        let audience = self.audience.clone();
+        let open_sockets = self.open_sockets.clone();
         vec![
-            Subscriber::new(self.dispatcher.clone().recipient(), self.caught_up(Dispatcher::concerns)),
-            Subscriber::new(self.hub.clone().recipient(), move |_| !audience.is_empty()),
-            Subscriber::new(self.cascade.clone().recipient(), self.caught_up(Cascade::concerns)),
-            Subscriber::new(self.scheduler.clone().recipient(), self.caught_up(Scheduler::concerns)),
+            Subscriber::new(self.dispatcher.clone().recipient(), self.once_caught_up(Dispatcher::concerns)),
+            Subscriber::new(self.hub.clone().recipient(), move |_| !open_sockets.is_empty()),
+            Subscriber::new(self.cascade.clone().recipient(), self.once_caught_up(Cascade::concerns)),
+            Subscriber::new(self.scheduler.clone().recipient(), self.once_caught_up(Scheduler::concerns)),
         ]
     }
 
-    fn caught_up(&self, concerns: fn(&Recorded) -> bool) -> impl Fn(&Recorded) -> bool + Send + 'static {
+    /// The condition `concerns`, but no event meets it until the views have caught up.
+    fn once_caught_up(&self, concerns: fn(&Recorded) -> bool) -> impl Fn(&Recorded) -> bool + Send + 'static {
         let freshness = self.freshness.clone();
         move |recorded| concerns(recorded) && freshness.has_caught_up()
     }
@@ -105,12 +108,12 @@ impl Subscribers {
     }
 }
 
-/// Starts the actor on the arbiter's thread once the views have caught up for the first time.
-fn start_caught_up<A>(arbiter: &Arbiter, freshness: &Freshness, actor: A) -> Addr<A>
+/// Starts the actor on the arbiter's thread when the views have caught up for the first time. Its address is valid at once.
+fn start_once_caught_up<A>(arbiter: &Arbiter, freshness: &Freshness, actor: A) -> Addr<A>
 where
     A: Actor<Context = Context<A>> + Send,
 {
-    let (sender, receiver) = channel(MAILBOX);
+    let (sender, receiver) = channel(MAILBOX_CAPACITY);
     let freshness = freshness.clone();
     arbiter.spawn(async move {
         freshness.wait_until_caught_up().await;
@@ -125,7 +128,7 @@ mod tests {
     use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
     use super::*;
-    use crate::projection::reader::sides;
+    use crate::projection::reader::split_views;
     use crate::views::Views;
 
     #[derive(Message)]
@@ -154,16 +157,16 @@ mod tests {
     async fn an_actor_starts_once_the_views_have_caught_up_and_handles_what_was_sent_to_it_before() {
         let (arbiter, freshness) = (Arbiter::new(), Freshness::new(false));
         let (reports, mut reported) = unbounded_channel();
-        let actor = start_caught_up(&arbiter, &freshness, Reporter(reports.clone()));
+        let actor = start_once_caught_up(&arbiter, &freshness, Reporter(reports.clone()));
         actor.do_send(Request);
-        assert!(actor.connected(), "it is not taken for one that has stopped");
-        // The thread works off what it is given in order: by then it would have started the actor.
+        assert!(actor.connected(), "an actor that has not started looks as if it had stopped");
+        // The thread runs its futures in order. If the actor started too early, it would start before the last of these.
         for _ in 0..3 {
             let reports = reports.clone();
-            arbiter.spawn(async move { reports.send("a turn of the thread").unwrap() });
-            assert_eq!(reported.recv().await, Some("a turn of the thread"));
+            arbiter.spawn(async move { reports.send("a future of the thread").unwrap() });
+            assert_eq!(reported.recv().await, Some("a future of the thread"));
         }
-        let following = actix_rt::spawn(freshness.follow(EventStore::memory(), sides(Views::default()).1));
+        let following = actix_rt::spawn(freshness.follow(EventStore::memory(), split_views(Views::default()).1));
         assert_eq!(reported.recv().await, Some("started"));
         assert_eq!(reported.recv().await, Some("handled"));
         following.abort();

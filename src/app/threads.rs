@@ -1,18 +1,19 @@
-//! The threads that actors live on, apart from those of the HTTP server.
+//! The threads on which the actors run, without the threads of the HTTP server.
 
 use actix::Arbiter;
 
-/// One arbiter, and so one thread, for each actor that must not wait for another, and one for each shard of the streams.
+/// The arbiters of the actors. Each arbiter has one thread.
 pub(super) struct Threads {
     pub(super) projection: Arbiter,
-    /// For replays, which take their time.
+    /// For replays, because a replay may take long.
     pub(super) replay: Arbiter,
-    /// For the dispatcher's timers, which wait for no other actor.
+    /// For the dispatcher, so that its timers wait for no other actor.
     pub(super) dispatch: Arbiter,
-    /// For the hub: a busy hub delays pushes and nothing else.
+    /// For the hub, so that a busy hub delays only the pushes.
     pub(super) push: Arbiter,
+    /// For the cascade and the scheduler.
     pub(super) reactions: Arbiter,
-    /// As many as there are cores.
+    /// For the shards of the streams: one for each core.
     pub(super) shards: Vec<Arbiter>,
 }
 
@@ -29,12 +30,12 @@ impl Threads {
         }
     }
 
-    /// Ends them all, and with them their actors. Blocks until they have ended.
+    /// Stops all arbiters and their actors. Blocks until all threads have ended.
     pub(super) fn stop(self) {
         let Self { projection, replay, dispatch, push, reactions, shards } = self;
         for arbiter in [projection, replay, dispatch, push, reactions].into_iter().chain(shards) {
             arbiter.stop();
-            // A thread that panicked has ended as well.
+            // An error says that the thread panicked. Then it has ended too.
             let _ = arbiter.join();
         }
     }

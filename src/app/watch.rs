@@ -1,69 +1,73 @@
-//! Watches the actors that live as long as the process.
+//! Checks that the long-lived actors still run.
 //!
-//! An actor that panics ends alone, and the rest of the process would go on without it: a server without its dispatcher
-//! accepts tasks that no worker ever gets. So each of them is looked at a few times a second. The first one that is gone is
-//! named by `/readyz`, and a server ends its process, so that its supervisor starts another one, which rebuilds all actors
-//! from the log. (The actor of a single stream is not watched: the next command on the stream starts another one.)
+//! When an actor panics, only that actor ends and the process goes on. But a server without its dispatcher, for example,
+//! accepts tasks and never gives them to a worker. So this module checks each long-lived actor four times a second. When one
+//! has stopped, `/readyz` shows its name, and a server process ends. Its supervisor then starts a new process, which rebuilds
+//! all actors from the log. The actors of single streams are not checked, because the next command on a stream starts its
+//! actor again.
 
 use std::time::Duration;
 
 use actix::{Actor, Addr, Context};
 use tokio::task::JoinHandle;
 
-use crate::http::vitals::Vitals;
+use crate::http::actor_health::ActorHealth;
 
-/// How often the actors are looked at.
-const EVERY: Duration = Duration::from_millis(250);
+/// The time between two checks of the actors.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// An actor that is watched, by the name that `/readyz` shows.
-pub(super) struct Watched {
+/// A watched actor, or a group of them, with the name that `/readyz` shows.
+pub(super) struct WatchedActor {
     name: &'static str,
     is_alive: Box<dyn Fn() -> bool>,
 }
 
-impl Watched {
+impl WatchedActor {
+    /// `is_alive` says whether the actor still runs.
     pub(super) fn new(name: &'static str, is_alive: impl Fn() -> bool + 'static) -> Self {
         Self { name, is_alive: Box::new(is_alive) }
     }
 
-    pub(super) fn actor<A: Actor<Context = Context<A>>>(name: &'static str, actor: &Addr<A>) -> Self {
+    /// The actor with this address. The watch does not keep the actor alive.
+    pub(super) fn of_address<A: Actor<Context = Context<A>>>(name: &'static str, actor: &Addr<A>) -> Self {
         let actor = actor.downgrade();
         Self::new(name, move || actor.upgrade().is_some_and(|actor| actor.connected()))
     }
 }
 
-/// The task that looks.
+/// The tokio task that checks the actors, and its result.
 pub(super) struct Watch {
-    vitals: Vitals,
+    actor_health: ActorHealth,
     task: JoinHandle<()>,
 }
 
 impl Watch {
-    pub(super) fn start(watched: Vec<Watched>) -> Self {
-        let vitals = Vitals::default();
-        let task = actix_rt::spawn(watch(watched, vitals.clone()));
-        Self { vitals, task }
+    pub(super) fn start(actors: Vec<WatchedActor>) -> Self {
+        let actor_health = ActorHealth::default();
+        let task = actix_rt::spawn(watch(actors, actor_health.clone()));
+        Self { actor_health, task }
     }
 
-    pub(super) fn vitals(&self) -> Vitals {
-        self.vitals.clone()
+    pub(super) fn actor_health(&self) -> ActorHealth {
+        self.actor_health.clone()
     }
 
-    /// Looks no more: from now on the actors stop because they are told to.
+    /// Ends the checks. To be called before the actors are stopped on purpose.
     pub(super) fn stop(&self) {
         self.task.abort();
     }
 }
 
-async fn watch(watched: Vec<Watched>, vitals: Vitals) {
+/// Checks the actors until one has stopped, and reports that one to `vitals`.
+async fn watch(actors: Vec<WatchedActor>, actor_health: ActorHealth) {
     loop {
-        if let Some(stopped) = watched.iter().find(|watched| !(watched.is_alive)()) {
+        if let Some(stopped) = actors.iter().find(|actor| !(actor.is_alive)()) {
             tracing::error!(
                 actor = stopped.name,
                 "an actor has stopped unexpectedly; this instance is not ready any more"
             );
-            return vitals.set_stopped(stopped.name);
+            return actor_health.set_stopped(stopped.name);
         }
-        actix_rt::time::sleep(EVERY).await;
+        actix_rt::time::sleep(CHECK_INTERVAL).await;
     }
 }

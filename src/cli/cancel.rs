@@ -1,9 +1,9 @@
-//! `taskbell cancel`.
+//! `taskbell cancel`: requests the cancel of tasks.
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client::{Client, Connect};
+use super::client::{Client, ConnectionArgs};
 use super::failure::Failure;
 use super::{out, watch};
 use taskbell::TaskId;
@@ -21,68 +21,71 @@ pub struct Cancel {
     #[arg(long)]
     wait: bool,
     #[arg(skip)]
-    pub(super) connect: Connect,
+    pub(super) connection: ConnectionArgs,
 }
 
 impl Cancel {
-    /// Requests every cancel before it waits for any end. A request that fails doesn't keep the others from being sent.
+    /// First requests the cancel of every task; then, with `--wait`, waits for the end of each. After a failed request the
+    /// others are still sent.
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let client = self.connect.client()?;
+        let client = self.connection.client()?;
         let body = self.reason.as_ref().map_or_else(|| json!({}), |reason| json!({"reason": reason}));
         let mut worst = None;
         let mut requested = Vec::new();
         for id in &self.ids {
-            match self.request(&client, *id, &body).await {
+            match self.request_cancel(&client, *id, &body).await {
                 Ok(()) => requested.push(*id),
-                Err(failure) => self.keep(&mut worst, *id, failure)?,
+                Err(failure) => self.record_failure(&mut worst, *id, failure)?,
             }
         }
         for id in requested.into_iter().filter(|_| self.wait) {
             if let Err(failure) = self.wait_for_end(&client, id).await {
-                self.keep(&mut worst, id, failure)?;
+                self.record_failure(&mut worst, id, failure)?;
             }
         }
         worst.map_or(Ok(()), Err)
     }
 
-    async fn request(&self, client: &Client, id: TaskId, body: &Value) -> Result<(), Failure> {
-        let answer = client.post(&format!("/v1/tasks/{id}/cancel"), body).await?;
+    async fn request_cancel(&self, client: &Client, id: TaskId, body: &Value) -> Result<(), Failure> {
+        let response = client.post(&format!("/v1/tasks/{id}/cancel"), body).await?;
         if self.wait {
             return Ok(());
         }
-        if self.connect.json {
-            return out::json(&answer.text);
+        if self.connection.json {
+            return out::print_json(&response.text);
         }
-        Self::print(&answer.body, answer.status == 200)
+        Self::print_task(&response.body, response.status == 200)
     }
 
     async fn wait_for_end(&self, client: &Client, id: TaskId) -> Result<(), Failure> {
-        let answer = watch::wait_for_end(client, id, |_| Ok(())).await?;
-        if self.connect.json {
-            out::json(&answer.text)?;
+        let response = watch::wait_for_end(client, id, |_| Ok(())).await?;
+        if self.connection.json {
+            out::print_json(&response.text)?;
         } else {
-            Self::print(&answer.body, false)?;
+            Self::print_task(&response.body, false)?;
         }
-        if answer.body["status"] == "cancelled" { Ok(()) } else { Err(Failure::printed()) }
+        if response.body["status"] == "cancelled" { Ok(()) } else { Err(Failure::already_printed()) }
     }
 
-    fn print(task: &Value, was_final: bool) -> Result<(), Failure> {
+    /// Prints the task on one line. `was_final`: it had ended before the cancel was requested.
+    fn print_task(task: &Value, was_final: bool) -> Result<(), Failure> {
         let summary = match (was_final, task["cancel"].is_null()) {
             (true, true) => "it had ended before anybody asked".into(),
-            _ => out::summary(task),
+            _ => out::task_summary(task),
         };
         let summary = if summary.is_empty() { summary } else { format!("  ({summary})") };
-        let [id, status, title] = ["id", "status", "title"].map(|field| out::text(task, field));
-        out::line(&format!("{id}  {status:<10}  {title}{summary}"))
+        let [id, status, title] = ["id", "status", "title"].map(|field| out::text_field(task, field));
+        out::print_line(&format!("{id}  {status:<10}  {title}{summary}"))
     }
 
-    /// Prints the failure and keeps the one with the highest exit code. Fails only if stdout is closed: that ends the command.
-    fn keep(&self, worst: &mut Option<Failure>, id: TaskId, mut failure: Failure) -> Result<(), Failure> {
-        if failure.exit() == 0 {
+    /// Prints the failure, and stores it in `worst` if it has the highest exit code so far. Returns the failure if the
+    /// reader of stdout has closed the pipe, because that ends the command.
+    fn record_failure(&self, worst: &mut Option<Failure>, id: TaskId, mut failure: Failure) -> Result<(), Failure> {
+        if failure.exit_code() == 0 {
             return Err(failure);
         }
-        out::failure_of(&id.to_string(), &mut failure, self.connect.json);
-        if worst.as_ref().is_none_or(|known| known.exit() < failure.exit()) {
+        out::print_failure_of(&id.to_string(), &mut failure, self.connection.json);
+        if worst.as_ref().is_none_or(|known| known.exit_code() < failure.exit_code()) {
             *worst = Some(failure);
         }
         Ok(())

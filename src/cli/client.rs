@@ -1,4 +1,4 @@
-//! The HTTP API of one server.
+//! The client of one server's HTTP API, and the flags that say which server that is.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use super::out;
 use taskbell::TaskId;
 use taskbell::internal::json_value;
 
-/// The server recognises the command line by this user agent, and records `via: cli`.
+/// The server recognises the command line by this user agent, and records `via: cli` in the events.
 pub const USER_AGENT: &str = concat!("taskbell-cli/", env!("CARGO_PKG_VERSION"));
-/// The longest wait for an answer; the server itself waits 5 s at most for its views.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest wait for a response. The server itself waits at most 5 s until its views have reached `min_position`.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which server, and how to print what it answers.
+/// The flags that name the server and its token, and the flag that chooses the output format.
 #[derive(Clone, Debug, Default, Args)]
-pub struct Connect {
+pub struct ConnectionArgs {
     /// The server
     #[arg(long, global = true, env = "TASKBELL_SERVER", value_name = "URL", default_value = "http://127.0.0.1:7070")]
     pub server: String,
@@ -33,18 +33,18 @@ pub struct Connect {
     pub json: bool,
 }
 
-/// A server's client.
+/// A client of one server's HTTP API.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
-    /// The address, without a slash at its end.
+    /// The URL of the server, without a slash at its end.
     server: String,
     headers: HeaderMap,
 }
 
-/// An answer with a success status.
+/// A response with a success status.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct ApiResponse {
     /// The status code.
     pub status: u16,
     /// The body as text.
@@ -53,11 +53,11 @@ pub struct Answer {
     pub body: Value,
 }
 
-impl Connect {
-    /// The client.
+impl ConnectionArgs {
+    /// A client of the server that the flags name.
     ///
     /// # Errors
-    /// The address or the token can't be used: a usage error.
+    /// The address or the token is invalid: a usage error (exit code 2).
     pub fn client(&self) -> Result<Client, Failure> {
         Client::new(&self.server, self.token.as_deref())
     }
@@ -67,15 +67,15 @@ impl Client {
     /// A client of the server at this address.
     ///
     /// # Errors
-    /// The address or the token can't be used: a usage error.
+    /// The address or the token is invalid: a usage error (exit code 2).
     pub fn new(server: &str, token: Option<&str>) -> Result<Self, Failure> {
         let url = Url::parse(server)
             .map_err(|error| Failure::usage(format!("--server {server}: {error}; like http://127.0.0.1:7070")))?;
         if url.scheme() == "https" {
             return Err(Failure::usage(format!("--server {server}: this release speaks plain http only")));
         }
-        let bare = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
-        if url.scheme() != "http" || !bare || url.password().is_some() {
+        let has_only_address = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+        if url.scheme() != "http" || !has_only_address || url.password().is_some() {
             return Err(Failure::usage("--server: an address like http://127.0.0.1:7070 is needed"));
         }
         let mut headers = HeaderMap::new();
@@ -85,7 +85,7 @@ impl Client {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        // No proxy and no redirects: the token goes to this server only.
+        // Without proxies and redirects, the token is sent to this server only.
         let http = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .default_headers(headers.clone())
@@ -97,7 +97,7 @@ impl Client {
         Ok(Self { http, server: url.as_str().trim_end_matches('/').to_owned(), headers })
     }
 
-    /// Its address, without a slash at its end.
+    /// The URL of the server, without a slash at its end.
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
@@ -112,16 +112,17 @@ impl Client {
     /// Sends a GET request.
     ///
     /// # Errors
-    /// No answer, or an error status.
-    pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Answer, Failure> {
-        self.answer(self.request(Method::GET, path, query)).await
+    /// The server sent no response in time, or a response with an error status.
+    pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<ApiResponse, Failure> {
+        self.send(self.request(Method::GET, path, query)).await
     }
 
-    /// `GET /v1/tasks/{id}`, as of `min_position` or later.
+    /// Sends `GET /v1/tasks/{id}`. The response shows the task at the log position `min_position` or later; 0 accepts any
+    /// position.
     ///
     /// # Errors
-    /// No answer, or an error status.
-    pub async fn task(&self, id: TaskId, min_position: u64) -> Result<Answer, Failure> {
+    /// The server sent no response in time, or a response with an error status.
+    pub async fn task(&self, id: TaskId, min_position: u64) -> Result<ApiResponse, Failure> {
         let query = [("min_position", min_position.to_string())];
         self.get(&format!("/v1/tasks/{id}"), if min_position == 0 { &[] } else { &query }).await
     }
@@ -129,40 +130,40 @@ impl Client {
     /// Sends a POST request.
     ///
     /// # Errors
-    /// No answer, or an error status.
-    pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer, Failure> {
-        self.answer(self.request(Method::POST, path, &[]).json(body)).await
+    /// The server sent no response in time, or a response with an error status.
+    pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<ApiResponse, Failure> {
+        self.send(self.request(Method::POST, path, &[]).json(body)).await
     }
 
-    /// Creates a task. With an idempotency key the request can be repeated.
+    /// Creates a task. If a request with the same idempotency key is sent again, the server creates no second task.
     ///
     /// # Errors
-    /// No answer, or an error status.
-    pub async fn submit(&self, body: &impl Serialize, key: Option<&str>) -> Result<Answer, Failure> {
+    /// The server sent no response in time, or a response with an error status.
+    pub async fn submit(&self, body: &impl Serialize, key: Option<&str>) -> Result<ApiResponse, Failure> {
         let mut request = self.request(Method::POST, "/v1/tasks", &[]).json(body);
         if let Some(key) = key {
             let value = HeaderValue::try_from(key)
                 .map_err(|_| Failure::usage("--idempotency-key: it holds characters that can't be sent"))?;
             request = request.header("idempotency-key", value);
         }
-        self.answer(request).await
+        self.send(request).await
     }
 
-    /// Sends a GET request whose answer is read line by line, for as long as the server sends it.
+    /// Sends a GET request and returns the lines of its response. The stream ends when the server ends the response.
     ///
     /// # Errors
-    /// No answer, or an error status.
+    /// The server sent no response in time, or a response with an error status.
     pub async fn lines(
         &self,
         path: &str,
         query: &[(&str, String)],
     ) -> Result<impl Stream<Item = Result<String, Failure>> + Unpin + use<>, Failure> {
         let request = self.request(Method::GET, path, query);
-        let response = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await;
-        let response = response.map_err(|_| self.timed_out())?.map_err(|error| self.no_answer(&error))?;
-        let response = self.checked(response).await?;
+        let response = tokio::time::timeout(RESPONSE_TIMEOUT, request.send()).await;
+        let response = response.map_err(|_| self.timed_out())?.map_err(|error| self.no_response(&error))?;
+        let response = self.check_status(response).await?;
         let client = self.clone();
-        let chunks = response.bytes_stream().map(move |chunk| chunk.map_err(|error| client.no_answer(&error)));
+        let chunks = response.bytes_stream().map(move |chunk| chunk.map_err(|error| client.no_response(&error)));
         Ok(Box::pin(split_lines(chunks)))
     }
 
@@ -175,22 +176,24 @@ impl Client {
         self.http.request(method, url)
     }
 
-    async fn answer(&self, request: RequestBuilder) -> Result<Answer, Failure> {
-        let response = request.timeout(ANSWER_TIMEOUT).send().await.map_err(|error| self.no_answer(&error))?;
-        let response = self.checked(response).await?;
+    /// Sends the request and reads the whole response.
+    async fn send(&self, request: RequestBuilder) -> Result<ApiResponse, Failure> {
+        let response = request.timeout(RESPONSE_TIMEOUT).send().await.map_err(|error| self.no_response(&error))?;
+        let response = self.check_status(response).await?;
         let status = response.status().as_u16();
-        let text = response.text().await.map_err(|error| self.no_answer(&error))?;
+        let text = response.text().await.map_err(|error| self.no_response(&error))?;
         let body = json_value(&text).map_err(|_| self.not_taskbell(status))?;
-        Ok(Answer { status, text, body })
+        Ok(ApiResponse { status, text, body })
     }
 
-    async fn checked(&self, response: Response) -> Result<Response, Failure> {
+    /// Returns the response if its status is a success, else the failure that its body describes.
+    async fn check_status(&self, response: Response) -> Result<Response, Failure> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let text = response.text().await.map_err(|error| self.no_answer(&error))?;
-        Err(Failure::from_answer(status.as_u16(), &text, &self.server))
+        let text = response.text().await.map_err(|error| self.no_response(&error))?;
+        Err(Failure::from_error_response(status.as_u16(), &text, &self.server))
     }
 
     fn not_taskbell(&self, status: u16) -> Failure {
@@ -198,10 +201,10 @@ impl Client {
     }
 
     fn timed_out(&self) -> Failure {
-        Failure::unreachable(format!("{} did not answer within {} s", self.server, ANSWER_TIMEOUT.as_secs()))
+        Failure::unreachable(format!("{} did not answer within {} s", self.server, RESPONSE_TIMEOUT.as_secs()))
     }
 
-    fn no_answer(&self, error: &reqwest::Error) -> Failure {
+    fn no_response(&self, error: &reqwest::Error) -> Failure {
         if error.is_timeout() && !error.is_connect() {
             return self.timed_out();
         }
@@ -209,35 +212,36 @@ impl Client {
     }
 }
 
-/// The innermost error: the layers above only repeat the address.
+/// The text of the innermost cause, escaped. The outer errors only repeat the address.
 pub(super) fn innermost(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
     }
-    out::escape(&inner.to_string())
+    out::escape(&innermost.to_string())
 }
 
-/// The lines in the chunks of an answer. Text after the last line break is dropped: that line was cut off.
+/// Splits the chunks of a response into lines, without empty lines. Text after the last line break is dropped, because that
+/// line is incomplete.
 fn split_lines(
     chunks: impl Stream<Item = Result<impl AsRef<[u8]>, Failure>>,
 ) -> impl Stream<Item = Result<String, Failure>> {
-    let mut rest = Vec::new();
+    let mut incomplete_line = Vec::new();
     chunks.flat_map(move |chunk| {
-        let mut found = Vec::new();
+        let mut lines = Vec::new();
         match chunk {
             Ok(bytes) => {
-                rest.extend_from_slice(bytes.as_ref());
-                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                    let line: Vec<u8> = rest.drain(..=end).collect();
+                incomplete_line.extend_from_slice(bytes.as_ref());
+                while let Some(end) = incomplete_line.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = incomplete_line.drain(..=end).collect();
                     let line = String::from_utf8_lossy(&line).trim_end().to_owned();
                     if !line.is_empty() {
-                        found.push(Ok(line));
+                        lines.push(Ok(line));
                     }
                 }
             }
-            Err(failure) => found.push(Err(failure)),
+            Err(failure) => lines.push(Err(failure)),
         }
-        futures_util::stream::iter(found)
+        futures_util::stream::iter(lines)
     })
 }

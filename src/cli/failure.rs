@@ -1,4 +1,4 @@
-//! The failure of a command: an exit code and one sentence. `out` prints it.
+//! The failure of a command: an exit code and one sentence for stderr. `out` prints it.
 
 use std::io;
 
@@ -8,55 +8,56 @@ use taskbell::internal::json_value;
 /// Why a command did not succeed.
 #[derive(Debug)]
 pub struct Failure {
-    exit: u8,
-    /// None once it is printed, or if there is nothing to print.
-    sentence: Option<String>,
-    /// The server's answer, if there is one: what `--json` prints.
-    answer: Option<String>,
+    exit_code: u8,
+    /// The sentence for stderr. `None` after it was printed, or if the command prints none.
+    message: Option<String>,
+    /// The body of the server's error response, if there is one. `--json` prints it on stdout.
+    response_body: Option<String>,
 }
 
 impl Failure {
-    fn new(exit: u8, sentence: impl Into<String>) -> Self {
-        Self { exit, sentence: Some(sentence.into()), answer: None }
+    fn new(exit_code: u8, message: impl Into<String>) -> Self {
+        Self { exit_code, message: Some(message.into()), response_body: None }
     }
 
     /// Exit code 1: the command was executed and failed.
-    pub fn failed(sentence: impl Into<String>) -> Self {
-        Self::new(1, sentence)
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(1, message)
     }
 
     /// Exit code 2: the command line is wrong.
-    pub fn usage(sentence: impl Into<String>) -> Self {
-        Self::new(2, sentence)
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(2, message)
     }
 
-    /// Exit code 4: what is there already forbids it.
+    /// Exit code 4: the command was refused because of the present state.
     #[cfg(feature = "eventstore")]
-    pub fn refused(sentence: impl Into<String>) -> Self {
-        Self::new(4, sentence)
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(4, message)
     }
 
-    /// Exit code 5: no server answered, or it is not available now.
-    pub fn unreachable(sentence: impl Into<String>) -> Self {
-        Self::new(5, sentence)
+    /// Exit code 5: the server did not respond, or is not available now.
+    pub fn unreachable(message: impl Into<String>) -> Self {
+        Self::new(5, message)
     }
 
-    /// Exit code 1 without a sentence: the outcome is on stdout already.
+    /// Exit code 1 without a sentence: the command has already printed the outcome on stdout.
     #[must_use]
-    pub const fn printed() -> Self {
-        Self { exit: 1, sentence: None, answer: None }
+    pub const fn already_printed() -> Self {
+        Self { exit_code: 1, message: None, response_body: None }
     }
 
     /// Exit code 0 without a sentence: the reader of stdout has closed the pipe (`| head`), so the command ends early.
     #[must_use]
     pub const fn stdout_closed() -> Self {
-        Self { exit: 0, sentence: None, answer: None }
+        Self { exit_code: 0, message: None, response_body: None }
     }
 
-    /// The failure for an answer with an error status: its exit code, and the server's own sentence.
+    /// The failure for a response with an error status: the exit code of that status, and the sentence in the response
+    /// body.
     #[must_use]
-    pub fn from_answer(status: u16, text: &str, server: &str) -> Self {
-        let exit = match status {
+    pub fn from_error_response(status: u16, text: &str, server: &str) -> Self {
+        let exit_code = match status {
             404 => 3,
             502..=504 => 5,
             400..500 => 4,
@@ -64,36 +65,37 @@ impl Failure {
         };
         let problem = json_value(text).unwrap_or_default();
         let Some(code) = problem["code"].as_str() else {
-            return Self::new(exit, format!("{server} answered {status}, and not as a Taskbell server does"));
+            return Self::new(exit_code, format!("{server} answered {status}, and not as a Taskbell server does"));
         };
-        let mut sentence = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or("refused").to_owned();
-        for field in problem["errors"].as_array().into_iter().flatten().map(field) {
-            // The server's detail names the first field already.
-            if !sentence.contains(&field) {
-                sentence = format!("{}; {field}", sentence.trim_end_matches(['.', ':']));
+        let mut message = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or("refused").to_owned();
+        for field_error in problem["errors"].as_array().into_iter().flatten().map(field_error) {
+            // The `detail` of the response already contains the first field error.
+            if !message.contains(&field_error) {
+                message = format!("{}; {field_error}", message.trim_end_matches(['.', ':']));
             }
         }
-        Self { answer: Some(text.to_owned()), ..Self::new(exit, format!("{sentence} ({code})")) }
+        Self { response_body: Some(text.to_owned()), ..Self::new(exit_code, format!("{message} ({code})")) }
     }
 
     /// The exit code of the process.
     #[must_use]
-    pub const fn exit(&self) -> u8 {
-        self.exit
+    pub const fn exit_code(&self) -> u8 {
+        self.exit_code
     }
 
-    /// The sentence, the first time: it is printed once.
-    pub const fn take_sentence(&mut self) -> Option<String> {
-        self.sentence.take()
+    /// Takes the sentence, so that it is printed only once. Later calls return `None`.
+    pub const fn take_message(&mut self) -> Option<String> {
+        self.message.take()
     }
 
-    /// The server's answer, the first time.
-    pub const fn take_answer(&mut self) -> Option<String> {
-        self.answer.take()
+    /// Takes the body of the server's error response. Later calls return `None`.
+    pub const fn take_response_body(&mut self) -> Option<String> {
+        self.response_body.take()
     }
 }
 
-fn field(error: &Value) -> String {
+/// An element of the response's `errors`, like `/title: is too long`.
+fn field_error(error: &Value) -> String {
     let part = |name: &str| error[name].as_str().unwrap_or_default();
     format!("{}: {}", part("pointer"), part("detail"))
 }

@@ -1,10 +1,10 @@
-//! `taskbell list`.
+//! `taskbell list`: prints a page of tasks.
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
-use super::client::Connect;
+use super::client::ConnectionArgs;
 use super::failure::Failure;
 use super::out;
 use taskbell::{Status, TaskId, Timestamp};
@@ -24,7 +24,7 @@ pub struct List {
     #[arg(long, value_parser = ["desc", "asc"])]
     order: Option<String>,
     #[arg(skip)]
-    pub(super) connect: Connect,
+    pub(super) connection: ConnectionArgs,
 }
 
 #[derive(Debug, Args)]
@@ -67,23 +67,24 @@ struct Filter {
 
 impl List {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let answer = self.connect.client()?.get("/v1/tasks", &self.query()).await?;
-        if self.connect.json {
-            return out::json(&answer.text);
+        let response = self.connection.client()?.get("/v1/tasks", &self.query()).await?;
+        if self.connection.json {
+            return out::print_json(&response.text);
         }
-        let body = &answer.body;
+        let body = &response.body;
         let items = body["items"].as_array().map(Vec::as_slice).unwrap_or_default();
         if !items.is_empty() {
-            table(items)?;
+            print_table(items)?;
         }
-        let total = out::thousands(body["total"].as_u64().unwrap_or_default());
+        let total = out::format_count(body["total"].as_u64().unwrap_or_default());
         let more = match body["next"].as_str() {
             Some(next) => format!("; more with --cursor {}", out::escape(next)),
             None => String::new(),
         };
-        out::line(&format!("{} of {total} tasks{more}", out::thousands(items.len() as u64)))
+        out::print_line(&format!("{} of {total} tasks{more}", out::format_count(items.len() as u64)))
     }
 
+    /// The query parameters of `GET /v1/tasks`.
     fn query(&self) -> Vec<(&'static str, String)> {
         let filter = &self.filter;
         let status = (!filter.status.is_empty()).then(|| filter.status.join(","));
@@ -111,18 +112,19 @@ impl List {
     }
 }
 
-/// A table with columns as wide as their longest cell. The id is last and complete, so that it can be copied.
-fn table(tasks: &[Value]) -> Result<(), Failure> {
-    let head = ["STATUS", "TITLE", "STARTED", "DURATION", "OUTCOME", "ID"].map(str::to_owned);
-    let rows: Vec<[String; 6]> = std::iter::once(head)
+/// Prints a table whose columns are as wide as their longest cell. The last column is the complete id, so that it can be
+/// copied.
+fn print_table(tasks: &[Value]) -> Result<(), Failure> {
+    let header = ["STATUS", "TITLE", "STARTED", "DURATION", "OUTCOME", "ID"].map(str::to_owned);
+    let rows: Vec<[String; 6]> = std::iter::once(header)
         .chain(tasks.iter().map(|task| {
             [
-                out::text(task, "status"),
-                out::truncate(&out::text(task, "title"), 40),
-                out::time(task, "started_at"),
-                out::millis(task, "duration_ms"),
-                out::truncate(&out::summary(task), 48),
-                out::text(task, "id"),
+                out::text_field(task, "status"),
+                out::truncate(&out::text_field(task, "title"), 40),
+                out::time_field(task, "started_at"),
+                out::duration_field(task, "duration_ms"),
+                out::truncate(&out::task_summary(task), 48),
+                out::text_field(task, "id"),
             ]
         }))
         .collect();
@@ -130,7 +132,7 @@ fn table(tasks: &[Value]) -> Result<(), Failure> {
     let widths: [usize; 6] = std::array::from_fn(width);
     for row in &rows {
         let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        out::line(cells.join("  ").trim_end())?;
+        out::print_line(cells.join("  ").trim_end())?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The websocket of a server, and a connection to it that is opened again when it is lost.
+//! A client of a server's websocket, which connects again after the connection was lost.
 
 use std::time::{Duration, Instant};
 
@@ -15,60 +15,64 @@ use super::client::{Client, USER_AGENT, innermost};
 use super::failure::Failure;
 use super::out;
 
-/// The server sends a frame at least every 15 s. After twice that time without one the connection counts as lost.
-const SILENCE: Duration = Duration::from_secs(30);
-/// The first and the longest pause before the connection is opened again.
+/// The server sends a frame at least every 15 s. After twice that time without a frame the connection counts as lost.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// The first pause before the connection is opened again.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause before the connection is opened again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// One connection to `GET /v1/live`.
-struct Live {
+struct LiveConnection {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
 
-/// One frame of the server: its text, and the same as JSON.
+/// One frame from the server, as text and as JSON.
 pub(super) struct Frame {
     pub text: String,
     pub body: Value,
 }
 
 impl Frame {
+    /// The frame's `type`, like `tasks`; empty if it is missing.
     pub fn kind(&self) -> &str {
         self.body["type"].as_str().unwrap_or_default()
     }
 
+    /// The log position that the frame reflects; 0 if it is missing.
     pub fn position(&self) -> u64 {
         self.body["position"].as_u64().unwrap_or_default()
     }
 
+    /// The tasks in the frame; empty if it has none.
     pub fn items(&self) -> &[Value] {
         self.body["items"].as_array().map(Vec::as_slice).unwrap_or_default()
     }
 }
 
-impl Live {
-    /// Connects and subscribes.
+impl LiveConnection {
+    /// Opens the connection and subscribes to the tasks that match the filter.
     async fn open(client: &Client, filter: &Value) -> Result<Self, Failure> {
         let url = format!("{}/v1/live", client.server().replacen("http", "ws", 1));
         let mut request = url.into_client_request().map_err(|error| Failure::usage(innermost(&error)))?;
         request.headers_mut().extend(client.headers().clone());
         request.headers_mut().insert("user-agent", HeaderValue::from_static(USER_AGENT));
-        let connected = tokio::time::timeout(SILENCE, tokio_tungstenite::connect_async(request)).await;
+        let connected = tokio::time::timeout(SILENCE_MAX, tokio_tungstenite::connect_async(request)).await;
         let (socket, _) = connected
             .map_err(|_| Failure::unreachable(format!("{} did not answer", client.server())))?
-            .map_err(|error| refused(&error, client))?;
-        let mut live = Self { socket };
+            .map_err(|error| connect_failure(&error, client))?;
+        let mut connection = Self { socket };
         let subscribe = json!({"type": "subscribe", "filter": filter}).to_string();
-        live.socket.send(Message::text(subscribe)).await.map_err(|error| lost(&error))?;
-        Ok(live)
+        connection.socket.send(Message::text(subscribe)).await.map_err(|error| connection_lost(&error))?;
+        Ok(connection)
     }
 
-    /// The next frame.
+    /// Waits for the next text frame. A frame of the type `problem` is returned as a failure.
     async fn next(&mut self) -> Result<Frame, Failure> {
         loop {
-            let message = tokio::time::timeout(SILENCE, self.socket.next())
+            let message = tokio::time::timeout(SILENCE_MAX, self.socket.next())
                 .await
-                .map_err(|_| Failure::unreachable(format!("nothing heard for {} s", SILENCE.as_secs())))?;
+                .map_err(|_| Failure::unreachable(format!("nothing heard for {} s", SILENCE_MAX.as_secs())))?;
             match message {
                 Some(Ok(Message::Text(text))) => {
                     let text = text.as_str().to_owned();
@@ -76,54 +80,57 @@ impl Live {
                         json_value(&text).map_err(|_| Failure::failed("the server sent a frame that is not JSON"))?;
                     if body["type"] == "problem" {
                         let status = body["status"].as_u64().and_then(|s| u16::try_from(s).ok()).unwrap_or(400);
-                        return Err(Failure::from_answer(status, &text, "the server"));
+                        return Err(Failure::from_error_response(status, &text, "the server"));
                     }
                     return Ok(Frame { text, body });
                 }
                 Some(Ok(Message::Close(_))) | None => return Err(Failure::unreachable("the server closed")),
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(lost(&error)),
+                Some(Err(error)) => return Err(connection_lost(&error)),
             }
         }
     }
 }
 
-fn lost(error: &Error) -> Failure {
+fn connection_lost(error: &Error) -> Failure {
     Failure::unreachable(innermost(error))
 }
 
-fn refused(error: &Error, client: &Client) -> Failure {
+fn connect_failure(error: &Error, client: &Client) -> Failure {
     if let Error::Http(response) = error {
         let text = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-        return Failure::from_answer(response.status().as_u16(), &text, client.server());
+        return Failure::from_error_response(response.status().as_u16(), &text, client.server());
     }
     Failure::unreachable(format!("{} can't be reached: {}", client.server(), innermost(error)))
 }
 
-/// A connection that is opened again when it is lost. It prints on stderr when the connection is lost, since what is shown
-/// may then be stale, and when it is there again.
-pub(super) struct Reconnecting<'a> {
+/// A client that opens the connection again after it was lost. It prints a line on stderr when the connection is lost,
+/// because the tasks on the screen may then be stale, and another line when it is connected again.
+pub(super) struct ReconnectingClient<'a> {
     client: &'a Client,
     filter: Value,
-    live: Option<Live>,
-    /// When the last answer or frame came from the server; none if the server never answered.
-    heard: Option<Instant>,
-    lost: bool,
-    /// The server has said that it can't reach its log.
-    stale: bool,
+    /// `None` before the first connection and after a lost one.
+    connection: Option<LiveConnection>,
+    /// When the last response or frame arrived; `None` if the server never responded.
+    last_received: Option<Instant>,
+    /// The connection was lost, and the line about the new connection is not printed yet.
+    was_lost: bool,
+    /// The last `hello` or `beat` frame said that the server can't reach its log.
+    is_stale: bool,
 }
 
-impl<'a> Reconnecting<'a> {
-    /// A connection that is opened by the first [`next`](Self::next). `heard` is the time of the server's last answer: with
-    /// one, `next` waits for a server that is away; with `None` the first failure to connect is final.
-    pub const fn new(client: &'a Client, filter: Value, heard: Option<Instant>) -> Self {
-        Self { client, filter, live: None, heard, lost: false, stale: false }
+impl<'a> ReconnectingClient<'a> {
+    /// A client that connects in the first call of [`next`](Self::next). `last_received` is the time of the server's
+    /// last response. With a time, `next` tries again while the server is unreachable. With `None`, the first failed
+    /// connection is final.
+    pub const fn new(client: &'a Client, filter: Value, last_received: Option<Instant>) -> Self {
+        Self { client, filter, connection: None, last_received, was_lost: false, is_stale: false }
     }
 
-    /// The next frame. A new connection sends `hello`, `snapshot` and `subscribed` again.
+    /// Waits for the next frame. After each new connection the server sends `hello`, `snapshot` and `subscribed` again.
     ///
     /// # Errors
-    /// The server refused, or it never answered.
+    /// The server refused the subscription, or it has never responded.
     pub async fn next(&mut self) -> Result<Frame, Failure> {
         let mut back_off = BackOff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut is_first_failure = true;
@@ -132,51 +139,59 @@ impl<'a> Reconnecting<'a> {
                 Ok(frame) => return Ok(frame),
                 Err(failure) => failure,
             };
-            self.live = None;
-            self.lost = true;
-            let Some(heard) = self.heard.filter(|_| failure.exit() == 5) else { return Err(failure) };
+            self.connection = None;
+            self.was_lost = true;
+            let Some(last_received) = self.last_received.filter(|_| failure.exit_code() == 5) else {
+                return Err(failure);
+            };
             if std::mem::take(&mut is_first_failure) {
-                out::failure(&mut failure, false);
-                out::note(&format!("stale: last heard {} ago; trying again", out::duration(heard.elapsed())));
+                out::print_failure(&mut failure, false);
+                out::print_to_stderr(&format!(
+                    "stale: last heard {} ago; trying again",
+                    out::format_duration(last_received.elapsed())
+                ));
             }
-            tokio::time::sleep(back_off.failed()).await;
+            tokio::time::sleep(back_off.next_pause()).await;
         }
     }
 
-    /// Closes the connection after a request to the same server failed, and waits a moment. The next frame comes from a new
-    /// connection.
+    /// Prints the failure of a request to the same server, closes the connection and waits for [`FIRST_PAUSE`]. The
+    /// next call of [`next`](Self::next) opens a new connection.
     pub async fn reconnect_later(&mut self, mut failure: Failure) {
-        out::failure(&mut failure, false);
-        self.live = None;
-        self.lost = true;
+        out::print_failure(&mut failure, false);
+        self.connection = None;
+        self.was_lost = true;
         tokio::time::sleep(FIRST_PAUSE).await;
     }
 
+    /// Waits for the next frame; connects first if there is no connection.
     async fn try_next(&mut self) -> Result<Frame, Failure> {
-        let live = match &mut self.live {
-            Some(live) => live,
-            None => self.live.insert(Live::open(self.client, &self.filter).await?),
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            None => self.connection.insert(LiveConnection::open(self.client, &self.filter).await?),
         };
-        let frame = live.next().await?;
-        if std::mem::take(&mut self.lost) {
-            out::note("connected again");
+        let frame = connection.next().await?;
+        if std::mem::take(&mut self.was_lost) {
+            out::print_to_stderr("connected again");
         }
-        self.heard = Some(Instant::now());
-        self.note_freshness(&frame);
+        self.last_received = Some(Instant::now());
+        self.report_freshness(&frame);
         Ok(frame)
     }
 
-    /// Prints when the server has lost its log, and when it has it again.
-    fn note_freshness(&mut self, frame: &Frame) {
+    /// Prints a line when the server can't reach its log any more, and when it can reach it again.
+    fn report_freshness(&mut self, frame: &Frame) {
         if !matches!(frame.kind(), "hello" | "beat") {
             return;
         }
         let since = frame.body["stale_since"].as_str();
         match since {
-            Some(since) if !self.stale => out::note(&format!("stale since {since}: the server can't reach its log")),
-            None if self.stale => out::note("the server has its log again"),
+            Some(since) if !self.is_stale => {
+                out::print_to_stderr(&format!("stale since {since}: the server can't reach its log"))
+            }
+            None if self.is_stale => out::print_to_stderr("the server has its log again"),
             Some(_) | None => {}
         }
-        self.stale = since.is_some();
+        self.is_stale = since.is_some();
     }
 }

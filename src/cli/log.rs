@@ -1,4 +1,4 @@
-//! `taskbell log`.
+//! `taskbell log`: prints recorded events and the end of the log.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,15 +7,15 @@ use clap::{Args, Subcommand};
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
-use super::client::{Client, Connect};
+use super::client::{Client, ConnectionArgs};
 use super::failure::Failure;
-use super::out::{self, text};
+use super::out::{self, text_field};
 use taskbell::internal::json_value;
 
-/// How many events `tail` shows by default.
-const TAIL: usize = 20;
-/// The pause before a client that follows the log connects again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The number of events that `tail` prints by default.
+const DEFAULT_TAIL: usize = 20;
+/// The pause before `tail --follow` connects again.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Reads the log.
 #[derive(Debug, Subcommand)]
@@ -47,22 +47,22 @@ pub struct Tail {
     #[arg(long)]
     follow: bool,
     #[arg(skip)]
-    connect: Connect,
+    connection: ConnectionArgs,
 }
 
 #[derive(Debug, Args)]
 pub struct Head {
     #[arg(skip)]
-    connect: Connect,
+    connection: ConnectionArgs,
 }
 
 impl Log {
-    pub(super) const fn connect(&mut self) -> &mut Connect {
+    pub(super) const fn connection(&mut self) -> &mut ConnectionArgs {
         match self {
-            Self::Tail(tail) => &mut tail.connect,
-            Self::Head(head) => &mut head.connect,
+            Self::Tail(tail) => &mut tail.connection,
+            Self::Head(head) => &mut head.connection,
             #[cfg(feature = "eventstore")]
-            Self::Import(import) => &mut import.connect,
+            Self::Import(import) => &mut import.connection,
         }
     }
 
@@ -78,77 +78,87 @@ impl Log {
 
 impl Head {
     async fn run(self) -> Result<(), Failure> {
-        let answer = self.connect.client()?.get("/v1/log/head", &[]).await?;
-        if self.connect.json {
-            return out::json(&answer.text);
+        let response = self.connection.client()?.get("/v1/log/head", &[]).await?;
+        if self.connection.json {
+            return out::print_json(&response.text);
         }
-        let head = &answer.body;
-        let time = text(head, "time");
+        let head = &response.body;
+        let time = text_field(head, "time");
         let time = if time.is_empty() { "nothing written yet".into() } else { time };
-        out::line(&format!("position {}  {time}  hash {}", text(head, "position"), text(head, "hash")))
+        out::print_line(&format!(
+            "position {}  {time}  hash {}",
+            text_field(head, "position"),
+            text_field(head, "hash")
+        ))
     }
 }
 
 impl Tail {
     async fn run(self) -> Result<(), Failure> {
-        let client = self.connect.client()?;
-        let mut at = match self.after {
+        let client = self.connection.client()?;
+        let mut position = match self.after {
             Some(after) => after,
-            None => self.show_last(&client).await?,
+            None => self.print_last(&client).await?,
         };
         if !self.follow {
-            return if self.after.is_some() { self.print(&client, &mut at).await } else { Ok(()) };
+            return if self.after.is_some() { self.print_after(&client, &mut position).await } else { Ok(()) };
         }
-        let mut reached = self.after.is_none();
+        let mut has_responded = self.after.is_none();
         loop {
-            let before = at;
-            match self.print(&client, &mut at).await {
+            let position_before = position;
+            match self.print_after(&client, &mut position).await {
                 Ok(()) if self.limit.is_some() && self.after.is_some() => return Ok(()),
-                Ok(()) => out::note(&format!("the server ended the answer after position {at}; asking again")),
-                Err(mut failure) if failure.exit() == 5 && (reached || at > before) => {
-                    out::failure(&mut failure, false);
+                Ok(()) => out::print_to_stderr(&format!(
+                    "the server ended the answer after position {position}; asking again"
+                )),
+                Err(mut failure) if failure.exit_code() == 5 && (has_responded || position > position_before) => {
+                    out::print_failure(&mut failure, false);
                 }
                 Err(failure) => return Err(failure),
             }
-            reached = true;
-            tokio::time::sleep(PAUSE).await;
+            has_responded = true;
+            tokio::time::sleep(RECONNECT_PAUSE).await;
         }
     }
 
-    /// Shows the last events and returns the position up to which the log was read. With a filter their place is unknown, so
-    /// the whole log is read and the last matching events are kept.
-    async fn show_last(&self, client: &Client) -> Result<u64, Failure> {
-        let wanted = self.limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(TAIL);
+    /// Prints the last events and returns the position up to which the log was read. Without a filter, reading starts
+    /// at the first event to print. With a filter, the positions of the last matching events are unknown, so the whole
+    /// log is read.
+    async fn print_last(&self, client: &Client) -> Result<u64, Failure> {
+        let count = self.limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(DEFAULT_TAIL);
         let head = client.get("/v1/log/head", &[]).await?.body["position"].as_u64().unwrap_or_default();
-        let all = self.kind.is_some() || self.stream.is_some();
-        let mut at = if all { 0 } else { head.saturating_sub(wanted as u64) };
-        let mut kept = VecDeque::new();
-        let mut lines = client.lines("/v1/log", &self.query(at, None, false)).await?;
+        let has_filter = self.kind.is_some() || self.stream.is_some();
+        let mut position = if has_filter { 0 } else { head.saturating_sub(count as u64) };
+        let mut last_events = VecDeque::new();
+        let mut lines = client.lines("/v1/log", &self.query(position, None, false)).await?;
         while let Some(line) = lines.next().await.transpose()? {
-            let event = read(&line)?;
-            at = at.max(event["position"].as_u64().unwrap_or_default());
-            kept.push_back((line, event));
-            if kept.len() > wanted {
-                kept.pop_front();
+            let event = parse_event(&line)?;
+            position = position.max(event["position"].as_u64().unwrap_or_default());
+            last_events.push_back((line, event));
+            if last_events.len() > count {
+                last_events.pop_front();
             }
         }
-        for (line, event) in &kept {
-            self.show(line, event)?;
+        for (line, event) in &last_events {
+            self.print_event(line, event)?;
         }
-        Ok(at.max(head))
+        Ok(position.max(head))
     }
 
-    async fn print(&self, client: &Client, at: &mut u64) -> Result<(), Failure> {
+    /// Prints the events after `position`, and moves `position` to the last printed event. With `--follow`, ends when
+    /// the server ends the response.
+    async fn print_after(&self, client: &Client, position: &mut u64) -> Result<(), Failure> {
         let limit = self.limit.filter(|_| self.after.is_some());
-        let mut lines = client.lines("/v1/log", &self.query(*at, limit, self.follow)).await?;
+        let mut lines = client.lines("/v1/log", &self.query(*position, limit, self.follow)).await?;
         while let Some(line) = lines.next().await.transpose()? {
-            let event = read(&line)?;
-            self.show(&line, &event)?;
-            *at = event["position"].as_u64().unwrap_or(*at);
+            let event = parse_event(&line)?;
+            self.print_event(&line, &event)?;
+            *position = event["position"].as_u64().unwrap_or(*position);
         }
         Ok(())
     }
 
+    /// The query parameters of `GET /v1/log`.
     fn query(&self, after: u64, limit: Option<u64>, follow: bool) -> Vec<(&'static str, String)> {
         [
             ("after", Some(after.to_string())),
@@ -162,52 +172,54 @@ impl Tail {
         .collect()
     }
 
-    fn show(&self, line: &str, event: &Value) -> Result<(), Failure> {
-        if self.connect.json {
-            return out::json(line);
+    fn print_event(&self, line: &str, event: &Value) -> Result<(), Failure> {
+        if self.connection.json {
+            return out::print_json(line);
         }
-        let [position, time, stream] = ["position", "time", "stream"].map(|field| text(event, field));
-        let by = format!("by {} via {}", text(&event["meta"], "actor"), text(&event["meta"], "via"));
-        out::line(&format!("{position:>8}  {time}  {stream}  {}  {by}", sentence(event)))
+        let [position, time, stream] = ["position", "time", "stream"].map(|field| text_field(event, field));
+        let by = format!("by {} via {}", text_field(&event["meta"], "actor"), text_field(&event["meta"], "via"));
+        out::print_line(&format!("{position:>8}  {time}  {stream}  {}  {by}", event_summary(event)))
     }
 }
 
-fn read(line: &str) -> Result<Value, Failure> {
+fn parse_event(line: &str) -> Result<Value, Failure> {
     json_value(line).map_err(|error| Failure::failed(format!("a line of the log is not JSON: {error}")))
 }
 
-/// An event's type and the important parts of its data, on one line.
-pub(super) fn sentence(event: &Value) -> String {
+/// One line about the event: its type and the important fields of its data.
+pub(super) fn event_summary(event: &Value) -> String {
     let data = &event["data"];
-    let kind = text(event, "type");
-    let words: Vec<String> = match kind.as_str() {
-        "Created" => vec![text(data, "kind"), text(data, "title")],
-        "Started" => vec![format!("attempt {} on {}", text(data, "attempt"), text(data, "worker"))],
-        "CancelAcknowledged" => match text(data, "stopping_after") {
+    let kind = text_field(event, "type");
+    let details: Vec<String> = match kind.as_str() {
+        "Created" => vec![text_field(data, "kind"), text_field(data, "title")],
+        "Started" => vec![format!("attempt {} on {}", text_field(data, "attempt"), text_field(data, "worker"))],
+        "CancelAcknowledged" => match text_field(data, "stopping_after") {
             step if step.is_empty() => vec!["stops at once".into()],
-            step => vec![format!("stops after {step}"), out::time(data, "expected_end")],
+            step => vec![format!("stops after {step}"), out::time_field(data, "expected_end")],
         },
         "AttemptFailed" => vec![
-            format!("attempt {}", text(data, "attempt")),
-            text(&data["error"], "code"),
-            text(&data["error"], "message"),
-            format!("next at {}", out::time(data, "retry_at")),
+            format!("attempt {}", text_field(data, "attempt")),
+            text_field(&data["error"], "code"),
+            text_field(&data["error"], "message"),
+            format!("next at {}", out::time_field(data, "retry_at")),
         ],
         "Completed" => vec![
-            text(data, "outcome"),
-            text(&data["error"], "code"),
-            text(&data["error"], "message"),
-            text(data, "message"),
+            text_field(data, "outcome"),
+            text_field(&data["error"], "code"),
+            text_field(&data["error"], "message"),
+            text_field(data, "message"),
             if data["forced"] == true { "by force".into() } else { String::new() },
         ],
         "OutputKept" => {
             let bytes = data["tail"].as_str().map_or(0, str::len);
-            vec![format!("attempt {}", text(data, "attempt")), format!("{bytes} bytes kept")]
+            vec![format!("attempt {}", text_field(data, "attempt")), format!("{bytes} bytes kept")]
         }
-        "ScheduleCreated" => vec![text(data, "cron"), text(data, "time_zone"), text(&data["task"], "kind")],
-        "Seen" => vec![format!("up to {}", text(data, "position"))],
-        _ => vec![text(data, "rung"), text(data, "reason")],
+        "ScheduleCreated" => {
+            vec![text_field(data, "cron"), text_field(data, "time_zone"), text_field(&data["task"], "kind")]
+        }
+        "Seen" => vec![format!("up to {}", text_field(data, "position"))],
+        _ => vec![text_field(data, "rung"), text_field(data, "reason")],
     };
-    let words: Vec<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
-    if words.is_empty() { kind } else { format!("{kind}: {}", words.join(", ")) }
+    let details: Vec<String> = details.into_iter().filter(|detail| !detail.is_empty()).collect();
+    if details.is_empty() { kind } else { format!("{kind}: {}", details.join(", ")) }
 }

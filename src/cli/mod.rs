@@ -1,5 +1,6 @@
-//! The command line: one file or folder for each command. They share `client` (the HTTP API of a server), `live` (its
-//! websocket), `out` (everything that is printed), `failure` (the exit codes) and `runtime`.
+//! The command line, with one file or folder for each command. The commands share `client` (a client of the HTTP API),
+//! `live` (a client of the websocket), `out` (output on stdout and stderr), `failure` (the exit codes) and `runtime`
+//! (the async runtime).
 
 mod client;
 mod failure;
@@ -30,7 +31,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use client::Connect;
+use client::ConnectionArgs;
 use failure::Failure;
 use runtime::block_on;
 
@@ -43,7 +44,7 @@ use runtime::block_on;
 )]
 struct Cli {
     #[command(flatten)]
-    connect: Connect,
+    connection: ConnectionArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -80,21 +81,21 @@ enum Command {
 }
 
 impl Command {
-    /// The server that the command talks to and how it prints; none for a command that is a server itself.
-    const fn connect(&mut self) -> Option<&mut Connect> {
+    /// The connection flags of a command that is a client of a server; `None` for a command that runs a server.
+    const fn connection(&mut self) -> Option<&mut ConnectionArgs> {
         match self {
             Self::Serve(_) | Self::Demo(_) => None,
-            Self::Submit(submit) => Some(&mut submit.connect),
-            Self::List(list) => Some(&mut list.connect),
-            Self::Show(show) => Some(&mut show.connect),
-            Self::Watch(watch) => Some(&mut watch.connect),
-            Self::Cancel(cancel) => Some(&mut cancel.connect),
-            Self::Retry(retry) => Some(&mut retry.connect),
-            Self::Work(work) => Some(&mut work.connect),
-            Self::Log(log) => Some(log.connect()),
+            Self::Submit(submit) => Some(&mut submit.connection),
+            Self::List(list) => Some(&mut list.connection),
+            Self::Show(show) => Some(&mut show.connection),
+            Self::Watch(watch) => Some(&mut watch.connection),
+            Self::Cancel(cancel) => Some(&mut cancel.connection),
+            Self::Retry(retry) => Some(&mut retry.connection),
+            Self::Work(work) => Some(&mut work.connection),
+            Self::Log(log) => Some(log.connection()),
             #[cfg(feature = "eventstore")]
-            Self::Store(store) => Some(store.connect()),
-            Self::Bench(bench) => Some(&mut bench.connect),
+            Self::Store(store) => Some(store.connection()),
+            Self::Bench(bench) => Some(&mut bench.connection),
         }
     }
 
@@ -117,24 +118,25 @@ impl Command {
     }
 }
 
-/// Runs the command of the command line. A failure is one sentence on stderr and an exit code.
+/// Parses the command line, runs the command and returns the exit code. If the command fails, one sentence is printed on
+/// stderr.
 #[must_use]
 pub(crate) fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
-    let Cli { connect, mut command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let json = connect.json;
+    let Cli { connection, mut command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let json = connection.json;
     if let Command::Bench(bench) = &mut command {
-        bench.given = matches.value_source("server") == Some(ValueSource::CommandLine);
+        bench.server_is_named = matches.value_source("server") == Some(ValueSource::CommandLine);
     }
-    match command.connect() {
-        Some(place) => *place = connect,
+    match command.connection() {
+        Some(flags) => *flags = connection,
         None if json => {
-            let what = "--json is for the commands that ask a server, not for the server";
-            Cli::command().error(ErrorKind::ArgumentConflict, what).exit();
+            let message = "--json is for the commands that ask a server, not for the server";
+            Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
         }
         None => {}
     }
     let Err(mut failure) = command.run() else { return ExitCode::SUCCESS };
-    out::failure(&mut failure, json);
-    ExitCode::from(failure.exit())
+    out::print_failure(&mut failure, json);
+    ExitCode::from(failure.exit_code())
 }

@@ -1,4 +1,5 @@
-//! Everything that is printed. Text from a server is escaped first, so that it can't control the terminal.
+//! Functions that print on stdout and stderr, and functions that format values for people. Text from a server is escaped
+//! before it is printed, so that it can't control the terminal.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -11,14 +12,13 @@ use taskbell::Timestamp;
 
 use super::failure::Failure;
 
-/// Whether this character controls the terminal instead of being shown: control characters, and those that change the
-/// direction of the text.
+/// Whether the character is a control character or changes the direction of the text.
 fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The text with every character that controls the terminal as an escape.
+/// The text, with each control character replaced by an escape like `\u{1b}`.
 #[must_use]
 pub fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -35,7 +35,7 @@ pub fn escape(text: &str) -> String {
     safe
 }
 
-/// The JSON text with every character that controls the terminal as a JSON escape. The value is the same.
+/// The JSON text, with each control character replaced by a JSON escape like `\u001b`. The JSON value stays the same.
 ///
 /// # Errors
 /// The text is not JSON.
@@ -53,49 +53,50 @@ pub fn escape_json(text: &str) -> Result<String, Failure> {
     Ok(safe)
 }
 
-/// Prints one line on stdout as it is: the caller escapes text from a server first.
+/// Prints one line on stdout, without escaping: the caller must escape text from a server.
 ///
 /// # Errors
-/// stdout can't be written. If its reader has closed the pipe, the failure has exit code 0 and no sentence.
-pub fn line(text: &str) -> Result<(), Failure> {
+/// Writing to stdout failed. If the reader of stdout has closed the pipe, the failure has exit code 0 and no sentence.
+pub fn print_line(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}")?;
     Ok(stdout.flush()?)
 }
 
-/// Prints an answer of the API on one line of stdout.
+/// Prints the body of a response of the API on one line of stdout.
 ///
 /// # Errors
-/// It is not JSON, or stdout can't be written.
-pub fn json(text: &str) -> Result<(), Failure> {
-    line(&escape_json(text)?)
+/// The text is not JSON, or writing to stdout failed.
+pub fn print_json(text: &str) -> Result<(), Failure> {
+    print_line(&escape_json(text)?)
 }
 
-/// Prints one line on stderr, escaped. An error of stderr is ignored: there is no other place to report it.
-pub fn note(text: &str) {
+/// Prints one line on stderr, escaped. An error while writing is ignored, because it can't be reported anywhere else.
+pub fn print_to_stderr(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", escape(text));
 }
 
-/// Prints a failure on stderr, the first time. With `json`, the server's answer goes to stdout.
-pub fn failure(failure: &mut Failure, json: bool) {
-    failure_of("", failure, json);
+/// Prints the failure's sentence on stderr and, with `json`, the server's error response on stdout. Does nothing for a
+/// failure that was already printed.
+pub fn print_failure(failure: &mut Failure, json: bool) {
+    print_failure_of("", failure, json);
 }
 
-/// Prints a failure like [`failure`], with the subject that it is about in front.
-pub fn failure_of(subject: &str, failure: &mut Failure, json: bool) {
-    if let Some(answer) = failure.take_answer().filter(|_| json) {
-        // The sentence is printed all the same.
-        let _ = self::json(&answer);
+/// Like [`print_failure`], with `subject` and a colon before the sentence; an empty subject adds nothing.
+pub fn print_failure_of(subject: &str, failure: &mut Failure, json: bool) {
+    if let Some(body) = failure.take_response_body().filter(|_| json) {
+        // The sentence is printed even if stdout can't be written.
+        let _ = print_json(&body);
     }
-    if let Some(sentence) = failure.take_sentence() {
+    if let Some(sentence) = failure.take_message() {
         let colon = if subject.is_empty() { "" } else { ": " };
-        note(&format!("error: {subject}{colon}{sentence}"));
+        print_to_stderr(&format!("error: {subject}{colon}{sentence}"));
     }
 }
 
-/// A field as text, escaped; empty if the field is missing or null.
+/// The field of a JSON object as text, escaped; empty if the field is missing or null.
 #[must_use]
-pub fn text(value: &Value, field: &str) -> String {
+pub fn text_field(value: &Value, field: &str) -> String {
     match &value[field] {
         Value::Null => String::new(),
         Value::String(text) => escape(text),
@@ -103,7 +104,7 @@ pub fn text(value: &Value, field: &str) -> String {
     }
 }
 
-/// The first `max` characters of the text; the last of them is `…` if text is missing.
+/// The text, shortened to `max` characters; a shortened text ends with `…`.
 #[must_use]
 pub fn truncate(text: &str, max: usize) -> String {
     if text.chars().count() <= max {
@@ -112,19 +113,19 @@ pub fn truncate(text: &str, max: usize) -> String {
     text.chars().take(max.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// A time field to the second, in UTC: `2026-11-22 15:04:05Z`; empty if it is null.
+/// The field of a JSON object as a time in UTC, without fractions of a second: `2026-11-22 15:04:05Z`; empty if it is null.
 #[must_use]
-pub fn time(value: &Value, field: &str) -> String {
-    let text = text(value, field);
+pub fn time_field(value: &Value, field: &str) -> String {
+    let text = text_field(value, field);
     match (text.get(..10), text.get(11..19)) {
         (Some(day), Some(time)) if text.parse::<Timestamp>().is_ok() => format!("{day} {time}Z"),
         _ => text,
     }
 }
 
-/// A duration as people write it: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`.
+/// The duration for people: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 07 min`.
 #[must_use]
-pub fn duration(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let s = duration.as_secs();
     match s {
         0..10 => format!("{:.1} s", duration.as_secs_f64()),
@@ -134,15 +135,15 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A field of milliseconds as a duration; empty if it is null.
+/// The field of a JSON object, a number of milliseconds, as a duration for people; empty if it is null.
 #[must_use]
-pub fn millis(value: &Value, field: &str) -> String {
-    value[field].as_u64().map(|ms| self::duration(Duration::from_millis(ms))).unwrap_or_default()
+pub fn duration_field(value: &Value, field: &str) -> String {
+    value[field].as_u64().map(|ms| format_duration(Duration::from_millis(ms))).unwrap_or_default()
 }
 
 /// A whole number with a comma after each thousand: `2,340`.
 #[must_use]
-pub fn thousands(n: u64) -> String {
+pub fn format_count(n: u64) -> String {
     let digits = n.to_string();
     let mut grouped = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -154,43 +155,43 @@ pub fn thousands(n: u64) -> String {
     grouped
 }
 
-/// How a task ended or what it is doing now, in one phrase; may be empty.
+/// One phrase about the task: its outcome if it has ended, else what it waits for or its progress; may be empty.
 #[must_use]
-pub fn summary(task: &Value) -> String {
+pub fn task_summary(task: &Value) -> String {
     let outcome = &task["outcome"];
     if outcome.is_object() {
         return outcome_phrase(task, outcome);
     }
     match task["status"].as_str().unwrap_or_default() {
-        "scheduled" => format!("waits until {}", time(task, "run_at")),
-        "retrying" => format!("next attempt at {}", time(task, "retry_at")),
+        "scheduled" => format!("waits until {}", time_field(task, "run_at")),
+        "retrying" => format!("next attempt at {}", time_field(task, "retry_at")),
         "queued" => match task["waiting_for"].as_str() {
             Some("worker") => "waits for a worker that offers this kind".into(),
             Some("limit") => "waits for its turn".into(),
             Some("paused") => "its queue is paused".into(),
             _ => String::new(),
         },
-        "cancelling" => match text(&task["cancel"], "stopping_after") {
-            step if step.is_empty() => join([progress(task), "asked to stop".into()]),
-            step => join([progress(task), format!("stops after {step}")]),
+        "cancelling" => match text_field(&task["cancel"], "stopping_after") {
+            step if step.is_empty() => join_non_empty([progress_summary(task), "asked to stop".into()]),
+            step => join_non_empty([progress_summary(task), format!("stops after {step}")]),
         },
-        _ => progress(task),
+        _ => progress_summary(task),
     }
 }
 
 fn outcome_phrase(task: &Value, outcome: &Value) -> String {
     let error = &outcome["error"];
-    let words = if error.is_object() {
-        format!("{}: {}", text(error, "code"), text(error, "message"))
+    let description = if error.is_object() {
+        format!("{}: {}", text_field(error, "code"), text_field(error, "message"))
     } else {
-        text(outcome, "message")
+        text_field(outcome, "message")
     };
-    join([words, verdict(&task["cancel"]).to_owned()])
+    join_non_empty([description, cancel_verdict(&task["cancel"]).to_owned()])
 }
 
-/// The outcome of a cancel that did not end as it usually does; empty if it did.
+/// A phrase for a cancel that did not stop the task in the usual way; empty if it did, or if the cancel has no verdict yet.
 #[must_use]
-pub fn verdict(cancel: &Value) -> &'static str {
+pub fn cancel_verdict(cancel: &Value) -> &'static str {
     match cancel["verdict"].as_str() {
         Some("finished_first") => "finished before the cancel took effect",
         Some("failed_first") => "failed before the cancel took effect",
@@ -199,15 +200,15 @@ pub fn verdict(cancel: &Value) -> &'static str {
     }
 }
 
-/// `42 %, file 812 of 2,340`; empty if no progress was reported.
+/// The progress of the task, like `42 %, file 812 of 2,340`; empty if no progress was reported.
 #[must_use]
-pub fn progress(task: &Value) -> String {
+fn progress_summary(task: &Value) -> String {
     let progress = &task["progress"];
     let percent = progress["fraction"].as_f64().map(|fraction| format!("{:.0} %", (fraction * 100.0).floor()));
-    join([percent.unwrap_or_default(), text(progress, "message")])
+    join_non_empty([percent.unwrap_or_default(), text_field(progress, "message")])
 }
 
 /// The parts that are not empty, separated by commas.
-fn join<const N: usize>(parts: [String; N]) -> String {
+fn join_non_empty<const N: usize>(parts: [String; N]) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }

@@ -1,9 +1,9 @@
-//! `taskbell retry`.
+//! `taskbell retry`: runs a final task once more.
 
 use clap::Args;
 use serde_json::json;
 
-use super::client::Connect;
+use super::client::ConnectionArgs;
 use super::failure::Failure;
 use super::out;
 use taskbell::TaskId;
@@ -17,17 +17,22 @@ pub struct Retry {
     #[arg(long)]
     reason: Option<String>,
     #[arg(skip)]
-    pub(super) connect: Connect,
+    pub(super) connection: ConnectionArgs,
 }
 
 impl Retry {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let body = self.reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}));
-        let answer = self.connect.client()?.post(&format!("/v1/tasks/{}/retry", self.id), &body).await?;
-        if self.connect.json {
-            return out::json(&answer.text);
+        let response = self.connection.client()?.post(&format!("/v1/tasks/{}/retry", self.id), &body).await?;
+        if self.connection.json {
+            return out::print_json(&response.text);
         }
-        let task = &answer.body;
-        out::line(&format!("{}  {}  {}", out::text(task, "id"), out::text(task, "status"), out::text(task, "title")))
+        let task = &response.body;
+        out::print_line(&format!(
+            "{}  {}  {}",
+            out::text_field(task, "id"),
+            out::text_field(task, "status"),
+            out::text_field(task, "title")
+        ))
     }
 }

@@ -1,13 +1,16 @@
-//! The runtime of a client's command.
+//! The async runtime of the commands that are clients of a server.
 
 use super::failure::Failure;
 
-/// Runs a client's command to its end, on one thread.
+/// Runs the command on the current thread until it ends.
+///
+/// # Errors
+/// The runtime can't be created, or the command failed.
 pub(super) fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed(format!("no runtime: {error}")))?;
-    let done = runtime.block_on(command);
-    // A blocking read of stdin may still be under way; the process must not wait for it.
+    let result = runtime.block_on(command);
+    // A thread may still be blocked in a read of stdin. The process ends without waiting for that thread.
     runtime.shutdown_background();
-    done
+    result
 }

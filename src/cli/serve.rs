@@ -1,4 +1,4 @@
-//! `taskbell serve`.
+//! `taskbell serve`: runs the server in this process.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use super::failure::Failure;
-use super::settings::{Checked, Settings};
+use super::settings::{CheckedSettings, Settings};
 
 /// Runs the server until SIGINT or SIGTERM.
 #[derive(Debug, Args)]
@@ -21,13 +21,13 @@ pub struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let checked = self.settings.load(self.config.as_deref()).map_err(|error| Failure::usage(error.to_string()))?;
-        start(checked)
+        let settings = self.settings.load(self.config.as_deref()).map_err(|error| Failure::usage(error.to_string()))?;
+        run_server(settings)
     }
 }
 
-/// Sends the log lines to stderr and runs the server in this process.
-pub(super) fn start(Checked { config, log }: Checked) -> Result<(), Failure> {
+/// Writes log lines to stderr and runs the server in this process until a signal ends it.
+pub(super) fn run_server(CheckedSettings { config, log }: CheckedSettings) -> Result<(), Failure> {
     let filter =
         EnvFilter::try_new(&log).map_err(|error| Failure::usage(format!("log: {log:?} is not a filter: {error}")))?;
     let colours = std::io::stderr().is_terminal();

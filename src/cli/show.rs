@@ -1,13 +1,13 @@
-//! `taskbell show`.
+//! `taskbell show`: prints one task with its timeline.
 
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::Connect;
+use super::client::ConnectionArgs;
 use super::failure::Failure;
-use super::log::sentence;
-use super::out::{self, text, time};
+use super::log::event_summary;
+use super::out::{self, text_field, time_field};
 use taskbell::{JsonText, TaskId};
 
 /// Shows one task: where it stands, what became of a request to cancel it, and its timeline.
@@ -16,48 +16,48 @@ pub struct Show {
     /// Which task
     id: TaskId,
     #[arg(skip)]
-    pub(super) connect: Connect,
+    pub(super) connection: ConnectionArgs,
 }
 
 impl Show {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let client = self.connect.client()?;
-        let answer = client.task(self.id, 0).await?;
-        if self.connect.json {
-            return out::json(&answer.text);
+        let client = self.connection.client()?;
+        let response = client.task(self.id, 0).await?;
+        if self.connection.json {
+            return out::print_json(&response.text);
         }
-        let task = &answer.body;
+        let task = &response.body;
         let position = task["position"].as_u64().unwrap_or_default();
         let query = [("min_position", position.to_string())];
         let events = client.get(&format!("/v1/tasks/{}/events", self.id), &query).await?;
-        out::line(&text(task, "title"))?;
+        out::print_line(&text_field(task, "title"))?;
         let payload: Payload = serde_json::from_str(&answer.text).unwrap_or_default();
-        for (name, value) in facts(task, &payload) {
+        for (name, value) in task_fields(task, &payload) {
             if !value.is_empty() {
-                out::line(&format!("  {name:<10} {value}"))?;
+                out::print_line(&format!("  {name:<10} {value}"))?;
             }
         }
         if !task["cancel"].is_null() {
-            out::line("cancel")?;
-            for (name, fact) in cancel(task) {
-                out::line(&format!("  {name:<14} {fact}"))?;
+            out::print_line("cancel")?;
+            for (name, value) in cancel_fields(task) {
+                out::print_line(&format!("  {name:<14} {value}"))?;
             }
         }
-        out::line("timeline")?;
+        out::print_line("timeline")?;
         for event in events.body["items"].as_array().into_iter().flatten() {
-            let by = format!("by {} via {}", text(&event["meta"], "actor"), text(&event["meta"], "via"));
-            out::line(&format!(
+            let by = format!("by {} via {}", text_field(&event["meta"], "actor"), text_field(&event["meta"], "via"));
+            out::print_line(&format!(
                 "  {:>3}  {}  {}  {by}",
-                text(event, "revision"),
-                time(event, "time"),
-                sentence(event)
+                text_field(event, "revision"),
+                time_field(event, "time"),
+                event_summary(event)
             ))?;
         }
         let tail = task["output"]["tail"].as_str().unwrap_or_default();
         if !tail.is_empty() {
-            out::line(&format!("output of attempt {}", text(&task["output"], "attempt")))?;
+            out::print_line(&format!("output of attempt {}", text_field(&task["output"], "attempt")))?;
         }
-        tail.lines().try_for_each(|line| out::line(&format!("  {}", out::escape(line))))
+        tail.lines().try_for_each(|line| out::print_line(&format!("  {}", out::escape(line))))
     }
 }
 
@@ -68,57 +68,61 @@ struct Payload {
     result: Option<JsonText>,
 }
 
-fn facts(task: &Value, payload: &Payload) -> [(&'static str, String); 16] {
+/// The names and values of the task's fields, in the order in which they are printed. An empty value is not printed.
+fn task_fields(task: &Value, payload: &Payload) -> [(&'static str, String); 16] {
     let attempt = match task["attempt"].as_u64() {
         Some(0) | None => String::new(),
-        Some(n) => format!("{n} ({} in a run at most)", text(task, "max_attempts")),
+        Some(n) => format!("{n} ({} in a run at most)", text_field(task, "max_attempts")),
     };
     let labels = task["labels"].as_object().into_iter().flatten();
     let labels: Vec<String> = labels
         .map(|(key, value)| format!("{}:{}", out::escape(key), out::escape(value.as_str().unwrap_or_default())))
         .collect();
-    let exact = |field: &str, value: Option<&JsonText>| match &task[field] {
-        Value::Null | Value::String(_) => text(task, field),
+    let exact_field = |field: &str, value: Option<&JsonText>| match &task[field] {
+        Value::Null | Value::String(_) => text_field(task, field),
         _ => value.map_or_else(String::new, |value| out::escape(value.as_str())),
     };
     [
-        ("id", text(task, "id")),
-        ("status", text(task, "status")),
-        ("outcome", out::summary(task)),
-        ("kind", text(task, "kind")),
-        ("queue", format!("{}, priority {}", text(task, "queue"), text(task, "priority"))),
-        ("owner", text(task, "owner")),
+        ("id", text_field(task, "id")),
+        ("status", text_field(task, "status")),
+        ("outcome", out::task_summary(task)),
+        ("kind", text_field(task, "kind")),
+        ("queue", format!("{}, priority {}", text_field(task, "queue"), text_field(task, "priority"))),
+        ("owner", text_field(task, "owner")),
         ("labels", labels.join("  ")),
-        ("parent", text(task, "parent")),
+        ("parent", text_field(task, "parent")),
         ("attempt", attempt),
-        ("worker", text(task, "worker")),
-        ("created", time(task, "created_at")),
-        ("started", time(task, "started_at")),
-        ("finished", time(task, "finished_at")),
-        ("duration", out::millis(task, "duration_ms")),
-        ("input", exact("input", payload.input.as_ref())),
-        ("result", exact("result", payload.result.as_ref())),
+        ("worker", text_field(task, "worker")),
+        ("created", time_field(task, "created_at")),
+        ("started", time_field(task, "started_at")),
+        ("finished", time_field(task, "finished_at")),
+        ("duration", out::duration_field(task, "duration_ms")),
+        ("input", exact_field("input", payload.input.as_ref())),
+        ("result", exact_field("result", payload.result.as_ref())),
     ]
 }
 
-/// The three facts of a cancel: requested, acknowledged, ended.
-fn cancel(task: &Value) -> [(&'static str, String); 3] {
+/// When the cancel was requested, when the worker acknowledged it, and how it ended.
+fn cancel_fields(task: &Value) -> [(&'static str, String); 3] {
     let cancel = &task["cancel"];
-    let reason = text(cancel, "reason");
+    let reason = text_field(cancel, "reason");
     let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
-    let requested = format!("{} by {}{reason}", time(cancel, "requested_at"), text(cancel, "requested_by"));
-    let acknowledged =
-        match (time(cancel, "acknowledged_at"), text(cancel, "stopping_after"), time(cancel, "expected_end")) {
-            (at, ..) if at.is_empty() && cancel["verdict"].is_null() => "not yet".into(),
-            (at, ..) if at.is_empty() => "never: it ended without".into(),
-            (at, step, _) if step.is_empty() => format!("{at}, stops at once"),
-            (at, step, end) if end.is_empty() => format!("{at}, stops after {step}"),
-            (at, step, end) => format!("{at}, stops after {step}, expected at {end}"),
-        };
-    let ended = match (cancel["verdict"].as_str(), out::verdict(cancel)) {
+    let requested = format!("{} by {}{reason}", time_field(cancel, "requested_at"), text_field(cancel, "requested_by"));
+    let acknowledged = match (
+        time_field(cancel, "acknowledged_at"),
+        text_field(cancel, "stopping_after"),
+        time_field(cancel, "expected_end"),
+    ) {
+        (at, ..) if at.is_empty() && cancel["verdict"].is_null() => "not yet".into(),
+        (at, ..) if at.is_empty() => "never: it ended without".into(),
+        (at, step, _) if step.is_empty() => format!("{at}, stops at once"),
+        (at, step, end) if end.is_empty() => format!("{at}, stops after {step}"),
+        (at, step, end) => format!("{at}, stops after {step}, expected at {end}"),
+    };
+    let ended = match (cancel["verdict"].as_str(), out::cancel_verdict(cancel)) {
         (None, _) => "not yet".into(),
-        (Some(_), "") => format!("{} cancelled", time(task, "finished_at")),
-        (Some(_), words) => format!("{} {words}", time(task, "finished_at")),
+        (Some(_), "") => format!("{} cancelled", time_field(task, "finished_at")),
+        (Some(_), verdict) => format!("{} {verdict}", time_field(task, "finished_at")),
     };
     [("requested", requested), ("acknowledged", acknowledged), ("ended", ended)]
 }

@@ -1,15 +1,15 @@
-//! `taskbell store check`: whether a cluster does what Taskbell relies on.
+//! `taskbell store check`: checks that a cluster behaves as Taskbell needs.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use taskbell::internal::store_check::{Finding, Left, check};
+use taskbell::internal::store_check::{Finding, LeftStreams, check};
 
-use super::client::Connect;
+use super::client::ConnectionArgs;
 use super::failure::Failure;
-use super::log_import::parsed;
+use super::log_import::parse_store_url;
 use super::out;
 
-const CLUSTER: &str =
+const CLUSTER_HELP: &str =
     "The cluster, like esdb://db1,db2,db3; the checks use names of their own beside those of its prefix";
 
 /// Looks after a cluster.
@@ -22,16 +22,16 @@ pub enum Store {
 /// Checks a cluster.
 #[derive(Debug, Args)]
 pub struct Check {
-    #[arg(long, env = "TASKBELL_STORE", hide_env_values = true, value_name = "URL", help = CLUSTER)]
+    #[arg(long, env = "TASKBELL_STORE", hide_env_values = true, value_name = "URL", help = CLUSTER_HELP)]
     store: String,
     #[arg(skip)]
-    connect: Connect,
+    connection: ConnectionArgs,
 }
 
 impl Store {
-    pub(super) const fn connect(&mut self) -> &mut Connect {
+    pub(super) const fn connection(&mut self) -> &mut ConnectionArgs {
         match self {
-            Self::Check(check) => &mut check.connect,
+            Self::Check(check) => &mut check.connection,
         }
     }
 
@@ -44,62 +44,63 @@ impl Store {
 
 impl Check {
     async fn run(self) -> Result<(), Failure> {
-        let Self { store, connect } = self;
-        let store = parsed("--store", &store)?;
-        let (mut findings, mut printed) = (Vec::new(), Ok(()));
-        if !connect.json {
-            out::line(&row("operation", "needed", "time", "seen"))?;
+        let Self { store, connection } = self;
+        let store = parse_store_url("--store", &store)?;
+        let (mut findings, mut print_result) = (Vec::new(), Ok(()));
+        if !connection.json {
+            out::print_line(&table_row("operation", "needed", "time", "seen"))?;
         }
         let mut report = |finding| {
-            if !connect.json && printed.is_ok() {
-                printed = out::line(&shown(&finding));
+            if !connection.json && print_result.is_ok() {
+                print_result = out::print_line(&finding_row(&finding));
             }
             findings.push(finding);
         };
-        let left = check(&store, &mut report).await;
-        let left = left.map_err(|why| Failure::unreachable(format!("{store}: {why}")))?;
-        printed?;
+        let leftovers = check(&store, &mut report).await;
+        let leftovers = leftovers.map_err(|why| Failure::unreachable(format!("{store}: {why}")))?;
+        print_result?;
         let failed = findings.iter().filter(|finding| finding.seen.is_err()).count();
-        if connect.json {
-            out::json(&answer(&findings, &left).to_string())?;
+        if connection.json {
+            out::print_json(&json_report(&findings, &leftovers).to_string())?;
         } else {
             let verdict = if failed == 0 { "all hold".to_owned() } else { format!("{failed} do not hold") };
-            out::line(&format!("{} checks, {verdict}", findings.len()))?;
-            out::line(&rest(&left))?;
+            out::print_line(&format!("{} checks, {verdict}", findings.len()))?;
+            out::print_line(&leftovers_line(&leftovers))?;
         }
-        if failed == 0 { Ok(()) } else { Err(Failure::printed()) }
+        if failed == 0 { Ok(()) } else { Err(Failure::already_printed()) }
     }
 }
 
-fn row(operation: &str, needed: &str, time: &str, seen: &str) -> String {
+fn table_row(operation: &str, needed: &str, time: &str, seen: &str) -> String {
     format!("{operation:<15}  {needed:<79}  {time:>9}  {seen}")
 }
 
-fn shown(finding: &Finding) -> String {
+fn finding_row(finding: &Finding) -> String {
     let Finding { operation, needed, seen, took } = finding;
     let seen = match seen {
         Ok(seen) => seen.clone(),
         Err(seen) => format!("FAILED: {seen}"),
     };
-    row(operation, needed, &format!("{} ms", out::thousands(millis(*took))), &out::escape(&seen))
+    table_row(operation, needed, &format!("{} ms", out::format_count(millis(*took))), &out::escape(&seen))
 }
 
-fn millis(time: std::time::Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What is left in the database.
-fn rest(left: &Left) -> String {
-    let Left { prefix, streams, events, failure } = left;
-    let (streams, events) = (out::thousands(streams.len() as u64), out::thousands(*events));
-    let made = format!("left behind: {streams} streams with {events} events, whose names begin with {prefix}");
+/// One line about the streams that the checks leave in the database.
+fn leftovers_line(leftovers: &LeftStreams) -> String {
+    let LeftStreams { prefix, streams, events, failure } = leftovers;
+    let (streams, events) = (out::format_count(streams.len() as u64), out::format_count(*events));
+    let description = format!("left behind: {streams} streams with {events} events, whose names begin with {prefix}");
     match failure {
-        None => format!("{made}; they are soft-deleted, and a scavenge removes all but the last event of each"),
-        Some(why) => format!("{made}; not all are soft-deleted: {}", out::escape(why)),
+        None => format!("{description}; they are soft-deleted, and a scavenge removes all but the last event of each"),
+        Some(why) => format!("{description}; not all are soft-deleted: {}", out::escape(why)),
     }
 }
 
-fn answer(findings: &[Finding], left: &Left) -> serde_json::Value {
+/// What `--json` prints.
+fn json_report(findings: &[Finding], leftovers: &LeftStreams) -> serde_json::Value {
     let checks: Vec<_> = findings
         .iter()
         .map(|Finding { operation, needed, seen, took }| {
@@ -110,7 +111,7 @@ fn answer(findings: &[Finding], left: &Left) -> serde_json::Value {
             json!({"operation": operation, "needed": needed, "holds": holds, "seen": seen, "time_ms": millis(*took)})
         })
         .collect();
-    let Left { prefix, streams, events, failure } = left;
+    let LeftStreams { prefix, streams, events, failure } = leftovers;
     json!({
         "holds": findings.iter().all(|finding| finding.seen.is_ok()),
         "checks": checks,

@@ -1,4 +1,4 @@
-//! `taskbell submit`.
+//! `taskbell submit`: creates a task.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::client::{Answer, Connect};
+use super::client::{ApiResponse, ConnectionArgs};
 use super::failure::Failure;
 use super::{out, watch};
 use taskbell::{TaskId, Timestamp};
@@ -40,7 +40,7 @@ pub struct Submit {
     #[arg(long, value_name = "SECONDS")]
     timeout_s: Option<u64>,
     /// A label to filter by; may be repeated
-    #[arg(long = "label", value_name = "KEY:VALUE", value_parser = label)]
+    #[arg(long = "label", value_name = "KEY:VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
     /// Who sees it
     #[arg(long)]
@@ -55,16 +55,16 @@ pub struct Submit {
     #[arg(long)]
     wait: bool,
     #[arg(skip)]
-    pub(super) connect: Connect,
+    pub(super) connection: ConnectionArgs,
 }
 
-/// The body of the request. A field that was not given is not sent, so that the server's default applies.
+/// The body of the request. It omits each field that the command line doesn't set, so that the server's default applies.
 #[derive(Serialize)]
-struct Body<'a> {
+struct RequestBody<'a> {
     kind: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     title: Option<&'a str>,
-    /// The text as it was given: numbers keep their digits, and the server decides about duplicate keys.
+    /// The unchanged text of the input: numbers keep all their digits, and the server sees duplicate keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,25 +87,26 @@ struct Body<'a> {
 
 impl Submit {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let client = self.connect.client()?;
+        let client = self.connection.client()?;
         let body = self.body()?;
-        let answer = client.submit(&body, self.idempotency_key.as_deref()).await?;
-        match (self.connect.json, self.wait) {
-            (true, false) => out::json(&answer.text)?,
+        let response = client.submit(&body, self.idempotency_key.as_deref()).await?;
+        match (self.connection.json, self.wait) {
+            (true, false) => out::print_json(&response.text)?,
             (true, true) => {}
-            (false, _) => print(&answer)?,
+            (false, _) => print_task(&response)?,
         }
         if !self.wait {
             return Ok(());
         }
-        watch::wait_and_print(&client, watch::id_of(&answer)?, self.connect.json, watch::Show::Last).await
+        watch::wait_and_print(&client, watch::task_id(&response)?, self.connection.json, watch::PrintedStates::Last)
+            .await
     }
 
-    fn body(&self) -> Result<Body<'_>, Failure> {
-        Ok(Body {
+    fn body(&self) -> Result<RequestBody<'_>, Failure> {
+        Ok(RequestBody {
             kind: &self.kind,
             title: self.title.as_deref(),
-            input: self.input.as_deref().map(read).transpose()?,
+            input: self.input.as_deref().map(read_input).transpose()?,
             queue: self.queue.as_deref(),
             priority: self.priority,
             run_at: self.run_at,
@@ -118,16 +119,17 @@ impl Submit {
     }
 }
 
-fn print(answer: &Answer) -> Result<(), Failure> {
-    let task = &answer.body;
-    let known = if answer.status == 200 { " (this key was used before: the same task)" } else { "" };
-    let summary = out::summary(task);
+fn print_task(response: &ApiResponse) -> Result<(), Failure> {
+    let task = &response.body;
+    let reused = if response.status == 200 { " (this key was used before: the same task)" } else { "" };
+    let summary = out::task_summary(task);
     let summary = if summary.is_empty() { summary } else { format!(" ({summary})") };
-    let [id, status, title] = ["id", "status", "title"].map(|field| out::text(task, field));
-    out::line(&format!("{id}  {status}  {title}{summary}{known}"))
+    let [id, status, title] = ["id", "status", "title"].map(|field| out::text_field(task, field));
+    out::print_line(&format!("{id}  {status}  {title}{summary}{reused}"))
 }
 
-fn read(path: &Path) -> Result<Box<RawValue>, Failure> {
+/// Reads the JSON from a file, or from stdin if the path is `-`.
+fn read_input(path: &Path) -> Result<Box<RawValue>, Failure> {
     let (name, text) = if path == Path::new("-") {
         let mut text = String::new();
         ("stdin".to_owned(), std::io::stdin().lock().read_to_string(&mut text).map(|_| text))
@@ -138,7 +140,7 @@ fn read(path: &Path) -> Result<Box<RawValue>, Failure> {
     serde_json::from_str(&text).map_err(|error| Failure::usage(format!("--input {name} is not JSON: {error}")))
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+fn parse_label(text: &str) -> Result<(String, String), String> {
     let parts = text.split_once(':').filter(|(key, value)| !key.is_empty() && !value.is_empty());
     parts.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| "KEY:VALUE is needed".into())
 }

@@ -1,4 +1,4 @@
-//! `taskbell watch`, and `--wait` of other commands.
+//! `taskbell watch`, and the flag `--wait` of other commands.
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
@@ -8,10 +8,10 @@ use clap::Args;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client, Connect};
+use super::client::{ApiResponse, Client, ConnectionArgs};
 use super::failure::Failure;
-use super::live::Reconnecting;
-use super::out::{self, text};
+use super::live::ReconnectingClient;
+use super::out::{self, text_field};
 use taskbell::{Status, TaskId};
 
 /// Watches one task until it ends (0 where it succeeded, 1 where it did not), or all that goes on until Ctrl-C.
@@ -20,31 +20,31 @@ pub struct Watch {
     /// Which task; all where none is named
     id: Option<TaskId>,
     #[arg(skip)]
-    pub(super) connect: Connect,
+    pub(super) connection: ConnectionArgs,
 }
 
-/// The states that `--json` prints.
+/// Which states of the task `--json` prints.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Show {
-    /// Each state that is pushed, and the last as `GET /v1/tasks/{id}` shows it.
+pub(super) enum PrintedStates {
+    /// Each state that the server pushes, and then the last state as `GET /v1/tasks/{id}` returns it.
     Each,
-    /// The last state only.
+    /// Only the last state.
     Last,
 }
 
 impl Watch {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let client = self.connect.client()?;
+        let client = self.connection.client()?;
         match self.id {
-            Some(id) => wait_and_print(&client, id, self.connect.json, Show::Each).await,
-            None => watch_all(&client, self.connect.json).await,
+            Some(id) => wait_and_print(&client, id, self.connection.json, PrintedStates::Each).await,
+            None => watch_all(&client, self.connection.json).await,
         }
     }
 }
 
-/// The id of the task in an answer.
-pub(super) fn id_of(answer: &Answer) -> Result<TaskId, Failure> {
-    let id = answer.body["id"].as_str().and_then(|id| id.parse().ok());
+/// The id of the task in the response.
+pub(super) fn task_id(response: &ApiResponse) -> Result<TaskId, Failure> {
+    let id = response.body["id"].as_str().and_then(|id| id.parse().ok());
     id.ok_or_else(|| Failure::failed("the server's answer holds no task"))
 }
 
@@ -56,43 +56,48 @@ fn is_final(task: &Value) -> bool {
     status(task).is_some_and(Status::is_final)
 }
 
-/// Waits for the task's end and prints its states. A failure if it did not succeed.
-pub(super) async fn wait_and_print(client: &Client, id: TaskId, json: bool, show: Show) -> Result<(), Failure> {
-    let mut printer = Printer::new(json);
-    let end = wait_for_end(client, id, |task| match (json, show) {
-        (false, _) => printer.show(task),
-        (true, Show::Each) => out::json(&task.to_string()),
-        (true, Show::Last) => Ok(()),
+/// Waits for the task's end and prints its states. Fails if the task did not succeed.
+pub(super) async fn wait_and_print(
+    client: &Client,
+    id: TaskId,
+    json: bool,
+    states: PrintedStates,
+) -> Result<(), Failure> {
+    let mut printer = StatePrinter::new(json);
+    let end = wait_for_end(client, id, |task| match (json, states) {
+        (false, _) => printer.print(task),
+        (true, PrintedStates::Each) => out::print_json(&task.to_string()),
+        (true, PrintedStates::Last) => Ok(()),
     })
     .await?;
     printer.finish();
     let task = &end.body;
     if json {
-        out::json(&end.text)?;
+        out::print_json(&end.text)?;
     } else {
-        let took = out::millis(task, "duration_ms");
+        let took = out::duration_field(task, "duration_ms");
         let took = if took.is_empty() { took } else { format!(" after {took}") };
-        let summary = out::summary(task);
+        let summary = out::task_summary(task);
         let summary = if summary.is_empty() { summary } else { format!(": {summary}") };
-        out::line(&format!("{}{took}  {}{summary}", text(task, "status"), text(task, "title")))?;
+        out::print_line(&format!("{}{took}  {}{summary}", text_field(task, "status"), text_field(task, "title")))?;
     }
-    if status(task) == Some(Status::Succeeded) { Ok(()) } else { Err(Failure::printed()) }
+    if status(task) == Some(Status::Succeeded) { Ok(()) } else { Err(Failure::already_printed()) }
 }
 
-/// Waits for the task's end, and connects again when the connection is lost. Calls `on_state` with each state before the
-/// end.
+/// Waits for the task's end and returns the response with the final task. Calls `on_state` with each earlier state.
+/// Connects again when the connection is lost.
 pub(super) async fn wait_for_end(
     client: &Client,
     id: TaskId,
     mut on_state: impl FnMut(&Value) -> Result<(), Failure>,
-) -> Result<Answer, Failure> {
-    // A task that doesn't exist is refused here, before a socket is opened.
+) -> Result<ApiResponse, Failure> {
+    // If the task doesn't exist, this request fails, and no websocket is opened.
     let first = client.task(id, 0).await?;
     if is_final(&first.body) {
         return Ok(first);
     }
     on_state(&first.body)?;
-    let mut live = Reconnecting::new(client, json!({"ids": [id]}), Some(Instant::now()));
+    let mut live = ReconnectingClient::new(client, json!({"ids": [id]}), Some(Instant::now()));
     loop {
         let frame = live.next().await?;
         let pushed = match frame.kind() {
@@ -110,36 +115,39 @@ pub(super) async fn wait_for_end(
         match client.task(id, frame.position()).await {
             Ok(end) if is_final(&end.body) => return Ok(end),
             Ok(now) => on_state(&now.body)?,
-            Err(failure) if failure.exit() == 5 => live.reconnect_later(failure).await,
+            Err(failure) if failure.exit_code() == 5 => live.reconnect_later(failure).await,
             Err(failure) => return Err(failure),
         }
     }
 }
 
-/// The states of one task: a bar on a terminal; else a line for each change, for the progress at most one a second.
-struct Printer {
+/// Prints the states of one task. On a terminal it draws a progress bar. Otherwise it prints a line for each new
+/// status, and at most one line a second for new progress.
+struct StatePrinter {
     bar: Option<ProgressBar>,
+    /// When the last line was printed, with its status and summary.
     last: Option<(Instant, String, String)>,
 }
 
-impl Printer {
+impl StatePrinter {
     fn new(json: bool) -> Self {
-        let terminal = !json && std::io::stdout().is_terminal();
-        let bar = terminal.then(|| bar(ProgressBar::with_draw_target(Some(SCALE), ProgressDrawTarget::stdout())));
+        let is_terminal = !json && std::io::stdout().is_terminal();
+        let bar = is_terminal
+            .then(|| with_bar_style(ProgressBar::with_draw_target(Some(BAR_STEPS), ProgressDrawTarget::stdout())));
         Self { bar, last: None }
     }
 
-    fn show(&mut self, task: &Value) -> Result<(), Failure> {
+    fn print(&mut self, task: &Value) -> Result<(), Failure> {
         if let Some(bar) = &self.bar {
-            draw(bar, task);
+            update_bar(bar, task);
             return Ok(());
         }
-        let (status, summary) = (text(task, "status"), out::summary(task));
-        let is_news = self.last.as_ref().is_none_or(|(at, before, words)| {
-            *before != status || (*words != summary && at.elapsed() >= Duration::from_secs(1))
+        let (status, summary) = (text_field(task, "status"), out::task_summary(task));
+        let has_changed = self.last.as_ref().is_none_or(|(at, old_status, old_summary)| {
+            *old_status != status || (*old_summary != summary && at.elapsed() >= Duration::from_secs(1))
         });
-        if is_news {
-            out::line(format!("{status:<10} {summary}").trim_end())?;
+        if has_changed {
+            out::print_line(format!("{status:<10} {summary}").trim_end())?;
             self.last = Some((Instant::now(), status, summary));
         }
         Ok(())
@@ -152,47 +160,47 @@ impl Printer {
     }
 }
 
-/// Steps of a bar.
-const SCALE: u64 = 1000;
+/// The number of steps of a progress bar.
+const BAR_STEPS: u64 = 1000;
 
-fn bar(bar: ProgressBar) -> ProgressBar {
+fn with_bar_style(bar: ProgressBar) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:20} {percent:>3} % {wide_msg}");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn draw(bar: &ProgressBar, task: &Value) {
+fn update_bar(bar: &ProgressBar, task: &Value) {
     let fraction = task["progress"]["fraction"].as_f64().unwrap_or_default().clamp(0.0, 1.0);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // 0 to 1000
-    bar.set_position((fraction * SCALE as f64) as u64);
-    let words = match status(task) {
-        Some(Status::Running) => text(&task["progress"], "message"),
-        _ => out::summary(task),
+    bar.set_position((fraction * BAR_STEPS as f64) as u64);
+    let description = match status(task) {
+        Some(Status::Running) => text_field(&task["progress"], "message"),
+        _ => out::task_summary(task),
     };
-    bar.set_message(format!("{}  {}  {words}", text(task, "status"), text(task, "title")));
+    bar.set_message(format!("{}  {}  {description}", text_field(task, "status"), text_field(task, "title")));
 }
 
 /// Prints the counters and the tasks that run now, until Ctrl-C.
 async fn watch_all(client: &Client, json: bool) -> Result<(), Failure> {
-    let mut live = Reconnecting::new(client, json!({"status": CURRENT}), None);
-    let mut board = Board::new(json);
+    let mut live = ReconnectingClient::new(client, json!({"status": WATCHED_STATUSES}), None);
+    let mut board = TaskBoard::new(json);
     loop {
         let frame = live.next().await?;
         if json {
-            out::json(&frame.text)?;
+            out::print_json(&frame.text)?;
             continue;
         }
         match frame.kind() {
-            "snapshot" | "counters" => board.counters(&frame.body)?,
-            "tasks" => frame.items().iter().try_for_each(|task| board.task(task))?,
+            "snapshot" | "counters" => board.show_counters(&frame.body)?,
+            "tasks" => frame.items().iter().try_for_each(|task| board.show_task(task))?,
             "subscribed" | "tasks_changed" => {
                 let query = [
-                    ("status", CURRENT.to_owned()),
+                    ("status", WATCHED_STATUSES.to_owned()),
                     ("limit", "200".to_owned()),
                     ("min_position", frame.position().to_string()),
                 ];
                 match client.get("/v1/tasks", &query).await {
-                    Ok(page) => board.page(page.body["items"].as_array().map(Vec::as_slice).unwrap_or_default())?,
-                    Err(failure) if failure.exit() == 5 => live.reconnect_later(failure).await,
+                    Ok(page) => board.show_all(page.body["items"].as_array().map(Vec::as_slice).unwrap_or_default())?,
+                    Err(failure) if failure.exit_code() == 5 => live.reconnect_later(failure).await,
                     Err(failure) => return Err(failure),
                 }
             }
@@ -201,85 +209,90 @@ async fn watch_all(client: &Client, json: bool) -> Result<(), Failure> {
     }
 }
 
-/// The statuses of a task that is under way.
-const CURRENT: &str = "running,cancelling,retrying";
-/// The most bars at once; more would fill the screen.
-const BARS: usize = 12;
+/// The statuses of the tasks that `watch` shows.
+const WATCHED_STATUSES: &str = "running,cancelling,retrying";
+/// The most progress bars on the screen at the same time.
+const BARS_MAX: usize = 12;
 
-/// On a terminal: the counters and a bar for each current task, and above them a line for each task that has ended. Else:
-/// lines.
-struct Board {
+/// Shows the counters and the tasks with a watched status. On a terminal it draws the counters and a progress bar for
+/// each of these tasks, and prints a line above them for each task that has ended. Otherwise it prints lines only.
+struct TaskBoard {
+    /// The bars on the terminal, and the first of them, which shows the counters; `None` without a terminal.
     screen: Option<(MultiProgress, ProgressBar)>,
+    /// The progress bar of each task, by id.
     bars: HashMap<String, ProgressBar>,
-    /// The last status that was printed, by task.
+    /// The last printed status of each task, by id.
     printed: HashMap<String, String>,
 }
 
-impl Board {
+impl TaskBoard {
     fn new(json: bool) -> Self {
         let screen = (!json && std::io::stdout().is_terminal()).then(|| {
             let screen = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
             let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
-            let head = screen.add(ProgressBar::new(SCALE).with_style(style));
-            (screen, head)
+            let counters = screen.add(ProgressBar::new(BAR_STEPS).with_style(style));
+            (screen, counters)
         });
         Self { screen, bars: HashMap::new(), printed: HashMap::new() }
     }
 
-    fn counters(&mut self, frame: &Value) -> Result<(), Failure> {
+    fn show_counters(&mut self, frame: &Value) -> Result<(), Failure> {
         let counts = Status::ALL.iter().filter_map(|status| {
             let n = frame["counts"][status.name()].as_u64().filter(|n| *n > 0)?;
-            Some(format!("{} {}", out::thousands(n), status.name()))
+            Some(format!("{} {}", out::format_count(n), status.name()))
         });
-        let mut words: Vec<String> = counts.collect();
-        if words.is_empty() {
-            words.push("no tasks".into());
+        let mut parts: Vec<String> = counts.collect();
+        if parts.is_empty() {
+            parts.push("no tasks".into());
         }
         let unseen: u64 = frame["unseen"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum();
-        words.push(format!("{} unseen", out::thousands(unseen)));
-        let line = words.join(" · ");
+        parts.push(format!("{} unseen", out::format_count(unseen)));
+        let line = parts.join(" · ");
         match &self.screen {
-            Some((_, head)) => head.set_message(line),
-            None => out::line(&line)?,
+            Some((_, counters)) => counters.set_message(line),
+            None => out::print_line(&line)?,
         }
         Ok(())
     }
 
-    /// Takes the list of all current tasks: a task that is not in it has ended while the connection was lost.
-    fn page(&mut self, tasks: &[Value]) -> Result<(), Failure> {
-        let gone = |id: &String| !tasks.iter().any(|task| task["id"] == **id);
-        self.printed.retain(|id, _| !gone(id));
+    /// Shows the given tasks and removes all others, which have ended while the connection was lost. `tasks` are all
+    /// tasks with a watched status.
+    fn show_all(&mut self, tasks: &[Value]) -> Result<(), Failure> {
+        let has_ended = |id: &String| !tasks.iter().any(|task| task["id"] == **id);
+        self.printed.retain(|id, _| !has_ended(id));
         self.bars.retain(|id, bar| {
-            let gone = gone(id);
-            if gone {
+            let has_ended = has_ended(id);
+            if has_ended {
                 bar.finish_and_clear();
             }
-            !gone
+            !has_ended
         });
-        tasks.iter().try_for_each(|task| self.task(task))
+        tasks.iter().try_for_each(|task| self.show_task(task))
     }
 
-    fn task(&mut self, task: &Value) -> Result<(), Failure> {
-        let id = text(task, "id");
-        let state = text(task, "status");
-        let current = matches!(status(task), Some(Status::Running | Status::Cancelling | Status::Retrying));
-        let line = format!("{state:<10}  {}  {}  {id}", text(task, "title"), out::summary(task));
+    /// Shows the new state of one task.
+    fn show_task(&mut self, task: &Value) -> Result<(), Failure> {
+        let id = text_field(task, "id");
+        let status_name = text_field(task, "status");
+        let is_watched = matches!(status(task), Some(Status::Running | Status::Cancelling | Status::Retrying));
+        let line = format!("{status_name:<10}  {}  {}  {id}", text_field(task, "title"), out::task_summary(task));
         let Some((screen, _)) = &self.screen else {
-            // One line for each change of status; progress is shown on a terminal only.
-            let before = if current { self.printed.insert(id, state.clone()) } else { self.printed.remove(&id) };
-            return if before.as_ref() == Some(&state) { Ok(()) } else { out::line(&line) };
+            // Without a terminal, only a change of the status is printed, not the progress.
+            let old_status =
+                if is_watched { self.printed.insert(id, status_name.clone()) } else { self.printed.remove(&id) };
+            return if old_status.as_ref() == Some(&status_name) { Ok(()) } else { out::print_line(&line) };
         };
-        if !current {
+        if !is_watched {
             if let Some(bar) = self.bars.remove(&id) {
                 bar.finish_and_clear();
                 screen.remove(&bar);
             }
             screen.println(line)?;
         } else if let Some(bar) = self.bars.get(&id) {
-            draw(bar, task);
-        } else if self.bars.len() < BARS {
-            let bar = screen.add(bar(ProgressBar::new(SCALE)));
-            draw(&bar, task);
+            update_bar(bar, task);
+        } else if self.bars.len() < BARS_MAX {
+            let bar = screen.add(with_bar_style(ProgressBar::new(BAR_STEPS)));
+            update_bar(&bar, task);
             self.bars.insert(id, bar);
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! `taskbell work`.
+//! `taskbell work`: a remote worker that runs a command for each task.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use clap::Args;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::client::Connect;
+use super::client::ConnectionArgs;
 use super::failure::Failure;
 use super::out;
-use taskbell::{CommandHandler, Handlers, Note, RemoteError, RemoteWorker};
+use taskbell::{CommandHandler, Handlers, RemoteError, RemoteWorker, WorkerEvent};
 
-/// The part of the help about the command.
-const HELP: &str = "\
+/// The part of the help that describes the command.
+const COMMAND_HELP: &str = "\
 The command gets the task's input as JSON on stdin, and in its environment TASKBELL_TASK_ID, TASKBELL_ATTEMPT,
 TASKBELL_KIND, TASKBELL_TITLE, TASKBELL_OWNER, TASKBELL_SERVER and a TASKBELL_LABEL_<KEY> for each label.
   ::progress 0.4 message   on a line of either output: how far it is (- where the number is unknown)
@@ -24,7 +24,7 @@ process group, an interrupt SIGKILL; what the command leaves running in its grou
 
 /// Runs a command for each task of these kinds, until SIGINT or SIGTERM; the second signal doesn't wait for what runs.
 #[derive(Debug, Args)]
-#[command(after_help = HELP)]
+#[command(after_help = COMMAND_HELP)]
 pub struct Work {
     /// Take tasks of this kind; may be repeated
     #[arg(long = "kind", required = true, value_name = "KIND")]
@@ -45,50 +45,51 @@ pub struct Work {
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
     #[arg(skip)]
-    pub(super) connect: Connect,
+    pub(super) connection: ConnectionArgs,
 }
 
 impl Work {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        // The client checks the address and the token as for every other command.
-        let server = self.connect.client()?.server().to_owned();
+        // This checks the address and the token in the same way as for every other command.
+        let server = self.connection.client()?.server().to_owned();
         let mut worker = RemoteWorker::connect(&server)
             .queues(self.queues)
             .concurrency(self.concurrency.into())
             .grace(Duration::from_secs(self.grace_s.into()))
             .handlers(handlers(&self.kinds, self.command, &server)?);
-        if let Some(token) = self.connect.token {
+        if let Some(token) = self.connection.token {
             worker = worker.token(token);
         }
         if let Some(name) = self.name {
             worker = worker.name(name);
         }
-        let json = self.connect.json;
-        let worker = worker.watch(move |note| if json { print_json(note) } else { print(note) });
+        let json = self.connection.json;
+        let worker = worker.watch(move |note| if json { print_json_note(note) } else { print_note(note) });
         let mut signals = Signals::new()?;
-        let mut again = Signals::new()?;
-        let stopped = async {
+        let mut second_signals = Signals::new()?;
+        let first_signal = async {
             signals.wait().await;
             if !json {
-                out::note("stopping: nothing more is taken; the next signal stops what runs");
+                out::print_to_stderr("stopping: nothing more is taken; the next signal stops what runs");
             }
         };
-        let killed = async {
-            again.wait().await;
-            again.wait().await;
+        let second_signal = async {
+            second_signals.wait().await;
+            second_signals.wait().await;
         };
         tokio::select! {
-            // The worker first: if it ends at the same time as the second signal, it has ended.
+            // If the worker ends at the same time as the second signal arrives, the command counts as ended normally.
             biased;
-            left = worker.run(stopped) => match left.map_err(failure)? {
+            unfinished = worker.run(first_signal) => match unfinished.map_err(worker_failure)? {
                 0 => Ok(()),
-                left => Err(Failure::failed(format!("{left} attempts had not stopped, or their ends could not be told"))),
+                unfinished => Err(Failure::failed(format!("{unfinished} attempts had not stopped, or their ends could not be told"))),
             },
-            () = killed => Err(Failure::failed("stopped at once: what ran is killed, and its leases expire")),
+            () = second_signal => Err(Failure::failed("stopped at once: what ran is killed, and its leases expire")),
         }
     }
 }
 
+/// A handler for each kind; all run the same command.
 fn handlers(kinds: &[String], command: Vec<OsString>, server: &str) -> Result<Handlers, Failure> {
     let mut command = command.into_iter();
     let path = command.next().ok_or_else(|| Failure::usage("a command is needed"))?;
@@ -100,11 +101,11 @@ fn handlers(kinds: &[String], command: Vec<OsString>, server: &str) -> Result<Ha
     Ok(handlers)
 }
 
-fn failure(error: RemoteError) -> Failure {
+fn worker_failure(error: RemoteError) -> Failure {
     match error {
         RemoteError::Refused { status, code, detail } => {
             let problem = json!({"code": code, "detail": detail});
-            Failure::from_answer(status, &problem.to_string(), "the server")
+            Failure::from_error_response(status, &problem.to_string(), "the server")
         }
         RemoteError::Client(_) => Failure::failed(error.to_string()),
         RemoteError::Address(_)
@@ -115,50 +116,56 @@ fn failure(error: RemoteError) -> Failure {
     }
 }
 
-/// Prints a note as a line for people. The library may add notes that this program has no line for.
-fn print(note: &Note<'_>) {
-    out::note(&match note {
-        Note::Begun { task, attempt, kind, title } => format!("{task}  attempt {attempt} begins  {kind}  {title}"),
-        Note::Ended { task, attempt, outcome, words } => {
-            let words = words.map_or_else(String::new, |words| format!("  {words}"));
-            format!("{task}  attempt {attempt} {outcome}{words}")
+/// Prints an event of the worker as a line for people. It ignores notes that a later version of the library may add.
+fn print_note(event: &WorkerEvent<'_>) {
+    out::print_to_stderr(&match event {
+        WorkerEvent::Begun { task, attempt, kind, title } => {
+            format!("{task}  attempt {attempt} begins  {kind}  {title}")
         }
-        Note::Away { why } => format!("the server can't be spoken to: {why}; trying again"),
-        Note::Back => "the server answers again".to_owned(),
+        WorkerEvent::Ended { task, attempt, outcome, message } => {
+            let message = message.map_or_else(String::new, |message| format!("  {message}"));
+            format!("{task}  attempt {attempt} {outcome}{message}")
+        }
+        WorkerEvent::Unreachable { reason } => format!("the server can't be spoken to: {reason}; trying again"),
+        WorkerEvent::Reconnected => "the server answers again".to_owned(),
         _ => return,
     });
 }
 
-/// Prints a note as a line of JSON on stderr: stdout is for what the API answered.
-fn print_json(note: &Note<'_>) {
-    let line = match note {
-        Note::Begun { task, attempt, kind, title } => {
+/// Prints an event of the worker as a line of JSON on stderr. stdout is reserved for responses of the API.
+fn print_json_note(event: &WorkerEvent<'_>) {
+    let line = match event {
+        WorkerEvent::Begun { task, attempt, kind, title } => {
             json!({"type": "begun", "task": task, "attempt": attempt, "kind": kind, "title": title})
         }
-        Note::Ended { task, attempt, outcome, words } => {
-            json!({"type": "ended", "task": task, "attempt": attempt, "outcome": outcome, "message": words})
+        WorkerEvent::Ended { task, attempt, outcome, message } => {
+            json!({"type": "ended", "task": task, "attempt": attempt, "outcome": outcome, "message": message})
         }
-        Note::Away { why } => json!({"type": "away", "message": why}),
-        Note::Back => json!({"type": "back"}),
+        WorkerEvent::Unreachable { reason } => json!({"type": "away", "message": reason}),
+        WorkerEvent::Reconnected => json!({"type": "back"}),
         _ => return,
     };
     if let Ok(line) = out::escape_json(&line.to_string()) {
-        out::note(&line);
+        out::print_to_stderr(&line);
     }
 }
 
-/// SIGINT and SIGTERM of this process.
-struct Signals(Signal, Signal);
+/// Receives the SIGINT and SIGTERM signals of this process.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
 
 impl Signals {
     fn new() -> Result<Self, Failure> {
-        Ok(Self(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
+    /// Waits for the next signal of either kind.
     async fn wait(&mut self) {
         tokio::select! {
-            _ = self.0.recv() => {}
-            _ = self.1.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
     }
 }

@@ -1,32 +1,33 @@
-//! What a queued task waits for: the run queue, and what the workers offer to execute.
+//! The run queue, and what the workers offer to execute. Together they show what a queued task waits for.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::task::Status;
-use crate::views::{Limits, Row, RunQueue, Waiting, WorkOffer};
+use crate::views::{Limits, Row, RunQueue, WaitingFor, WorkOffer};
 
-/// A worker that has sent no request and no heartbeat for so long no longer counts as alive: twice the longest long poll.
-const FORGOTTEN: Duration = Duration::from_mins(1);
-/// How many workers outside the process are known at most. A further worker still gets work, but its offer is not shown in
-/// what tasks wait for.
+/// A worker that has sent no request and no heartbeat for this long no longer counts as alive. It is twice the longest wait of
+/// a request.
+const WORKER_TIMEOUT: Duration = Duration::from_mins(1);
+/// The maximum number of workers outside the process whose offers are kept. A further worker still gets work, but a task that
+/// only it can execute is shown as waiting for a worker.
 const WORKERS_MAX: usize = 1000;
-/// For how many pairs of kind and queue the result of a search is kept; the next search discards all of them.
+/// The maximum number of search results that are kept, one for each pair of kind and queue. The next search discards all.
 const SEARCHES_MAX: usize = 10_000;
 
-/// The run queue and the workers' offers, each behind a lock: the dispatcher writes, requests and the hub read.
+/// The run queue and the workers' offers, each behind a lock. The dispatcher writes them; requests and the hub read them.
 #[derive(Debug)]
 pub struct Capacity {
-    pending: Mutex<RunQueue>,
-    offers: Mutex<Offers>,
+    run_queue: Mutex<RunQueue>,
+    offers: Mutex<WorkerOffers>,
 }
 
 #[derive(Debug, Default)]
-struct Offers {
+struct WorkerOffers {
     local: WorkOffer,
-    /// Free slots of the worker inside the process.
-    free: usize,
+    /// The number of free slots of the worker inside the process.
+    free_slots: usize,
     remote: RemoteOffers,
 }
 
@@ -36,116 +37,117 @@ impl Capacity {
     pub fn new(limits: Limits) -> Self {
         let local = WorkOffer { kinds: Some(Vec::new()), queues: None };
         Self {
-            pending: Mutex::new(RunQueue::new(limits)),
-            offers: Mutex::new(Offers { local, free: 0, remote: RemoteOffers::default() }),
+            run_queue: Mutex::new(RunQueue::new(limits)),
+            offers: Mutex::new(WorkerOffers { local, free_slots: 0, remote: RemoteOffers::default() }),
         }
     }
 
-    /// What the task waits for while it is queued; [`Waiting::Soon`] for any other task.
+    /// What a queued task waits for. [`WaitingFor::Nothing`] if the task is not queued.
     #[must_use]
-    pub fn waiting(&self, row: &Row) -> Waiting {
+    pub fn waiting_for(&self, row: &Row) -> WaitingFor {
         if row.status() != Status::Queued {
-            return Waiting::Soon;
+            return WaitingFor::Nothing;
         }
-        if let Some(obstacle) = self.pending().obstacle(row) {
+        if let Some(obstacle) = self.run_queue().obstacle(row) {
             return obstacle;
         }
         let mut offers = lock(&self.offers);
         if offers.remote.has_worker_for(row.kind(), row.queue(), Instant::now()) {
-            return Waiting::Soon;
+            return WaitingFor::Nothing;
         }
         match offers.local.accepts(row.kind(), row.queue()) {
-            true if offers.free == 0 => Waiting::Limit,
-            true => Waiting::Soon,
-            false => Waiting::Worker,
+            true if offers.free_slots == 0 => WaitingFor::Limit,
+            true => WaitingFor::Nothing,
+            false => WaitingFor::Worker,
         }
     }
 
     /// Locks the run queue.
-    pub fn pending(&self) -> MutexGuard<'_, RunQueue> {
-        lock(&self.pending)
+    pub fn run_queue(&self) -> MutexGuard<'_, RunQueue> {
+        lock(&self.run_queue)
     }
 
-    /// Empties the run queue, and locks it to be filled anew.
-    pub(super) fn reset(&self) -> MutexGuard<'_, RunQueue> {
-        let mut queue = self.pending();
-        *queue = queue.emptied();
+    /// Empties the run queue and locks it, so that the caller can fill it again.
+    pub(super) fn reset_run_queue(&self) -> MutexGuard<'_, RunQueue> {
+        let mut queue = self.run_queue();
+        *queue = queue.new_with_same_limits();
         queue
     }
 
-    /// The kinds that the workers of this server execute; none: any.
-    pub(super) fn kinds(&self) -> Option<HashSet<String>> {
+    /// The kinds that the workers of this server execute. None if a worker executes all kinds.
+    pub(super) fn executed_kinds(&self) -> Option<HashSet<String>> {
         let offers = lock(&self.offers);
         let mut kinds = offers.remote.kinds(Instant::now())?;
         kinds.extend(offers.local.kinds.as_ref()?.iter().cloned());
-        Some(kinds)
+        Some(kinds).filter(|kinds| kinds.len() <= KINDS_MAX)
     }
 
-    pub(super) fn offer_local(&self, offer: &WorkOffer, free: usize) {
+    /// Replaces the offer of the worker inside the process, and the number of its free slots.
+    pub(super) fn set_local_offer(&self, offer: &WorkOffer, free_slots: usize) {
         let mut offers = lock(&self.offers);
         if offers.local != *offer {
             offers.local = offer.clone();
         }
-        offers.free = free;
+        offers.free_slots = free_slots;
     }
 
-    /// A worker outside the process asked for work.
-    pub(super) fn offer_remote(&self, worker: &str, offer: &WorkOffer) {
-        lock(&self.offers).remote.offer(worker, offer, Instant::now());
+    /// A worker outside the process has requested leases with this offer.
+    pub(super) fn set_remote_offer(&self, worker: &str, offer: &WorkOffer) {
+        lock(&self.offers).remote.set_offer(worker, offer, Instant::now());
     }
 
-    /// A worker outside the process sent a heartbeat.
-    pub(super) fn seen(&self, worker: &str) {
-        lock(&self.offers).remote.seen(worker, Instant::now());
+    /// A worker outside the process has sent a heartbeat.
+    pub(super) fn mark_alive(&self, worker: &str) {
+        lock(&self.offers).remote.mark_alive(worker, Instant::now());
     }
 }
 
-/// What the workers outside the process offer to execute. It reads no clock; the caller passes `now`.
+/// The offers of the workers outside the process. It reads no clock; the caller passes `now`.
 ///
-/// It keeps what the last search for a kind and a queue found, so that a list of tasks doesn't compare every task with every
-/// worker. A worker that was found is checked again: it must be alive and still offer the kind. A search that found no
-/// worker is repeated only after a worker has joined, has come back, or has changed its offer.
+/// The result of the last search for each pair of kind and queue is kept, so that a page of a list of tasks doesn't compare every
+/// task with every worker. If a worker was found, it is checked again: it must be alive and must still accept the pair. If no
+/// worker was found, the search is repeated only after a worker has joined, has become alive again or has changed its offer.
 #[derive(Debug, Default)]
 pub struct RemoteOffers {
-    workers: HashMap<Arc<str>, RemoteWorker>,
-    /// By kind, then by queue.
-    searches: HashMap<Box<str>, HashMap<Box<str>, Found>>,
-    kept: usize,
-    /// How often a worker has joined, has come back, or has changed its offer.
+    workers: HashMap<Arc<str>, RemoteOffer>,
+    /// The results of the last searches, by kind, then by queue.
+    searches: HashMap<Box<str>, HashMap<Box<str>, SearchResult>>,
+    kept_searches: usize,
+    /// How many times a worker has joined, has become alive again or has changed its offer.
     changes: u64,
     comparisons: u64,
 }
 
 #[derive(Debug)]
-struct RemoteWorker {
+struct RemoteOffer {
     offer: WorkOffer,
-    seen: Instant,
+    last_seen: Instant,
 }
 
-impl RemoteWorker {
+impl RemoteOffer {
     fn is_alive(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.seen) < FORGOTTEN
+        now.saturating_duration_since(self.last_seen) < WORKER_TIMEOUT
     }
 
-    fn takes(&self, kind: &str, queue: &str, now: Instant) -> bool {
+    fn accepts(&self, kind: &str, queue: &str, now: Instant) -> bool {
         self.is_alive(now) && self.offer.accepts(kind, queue)
     }
 }
 
 /// The result of a search.
 #[derive(Debug)]
-enum Found {
+enum SearchResult {
     Worker(Arc<str>),
-    /// No worker; with the value of [`RemoteOffers::changes`] at that time.
-    Nothing(u64),
+    /// No worker was found, when [`RemoteOffers::changes`] had this value.
+    NoWorker(u64),
 }
 
 impl RemoteOffers {
-    /// The worker asked for work at `now`: it is alive, and offers this and nothing else.
-    pub fn offer(&mut self, worker: &str, offer: &WorkOffer, now: Instant) {
+    /// The worker has requested leases at `now`. It is alive, and this offer replaces its former one.
+    pub fn set_offer(&mut self, worker: &str, offer: &WorkOffer, now: Instant) {
         if let Some(known) = self.workers.get_mut(worker) {
             let was_alive = known.is_alive(now);
-            known.seen = now;
+            known.last_seen = now;
             if known.offer != *offer {
                 known.offer = offer.clone();
             } else if was_alive {
@@ -158,20 +160,20 @@ impl RemoteOffers {
             if self.workers.len() >= WORKERS_MAX {
                 return;
             }
-            self.workers.insert(worker.into(), RemoteWorker { offer: offer.clone(), seen: now });
+            self.workers.insert(worker.into(), RemoteOffer { offer: offer.clone(), last_seen: now });
         }
         self.changes += 1;
     }
 
-    /// The worker sent a heartbeat at `now`.
-    pub fn seen(&mut self, worker: &str, now: Instant) {
+    /// The worker has sent a heartbeat at `now`.
+    pub fn mark_alive(&mut self, worker: &str, now: Instant) {
         if let Some(known) = self.workers.get_mut(worker) {
             self.changes += u64::from(!known.is_alive(now));
-            known.seen = now;
+            known.last_seen = now;
         }
     }
 
-    /// The kinds that workers which are alive at `now` execute; none: any.
+    /// The kinds that the workers alive at `now` execute. None if one of them executes all kinds.
     fn kinds(&self, now: Instant) -> Option<HashSet<String>> {
         let mut kinds = HashSet::new();
         for worker in self.workers.values().filter(|worker| worker.is_alive(now)) {
@@ -185,49 +187,50 @@ impl RemoteOffers {
         self.kept_result(kind, queue, now).unwrap_or_else(|| self.search(kind, queue, now))
     }
 
-    /// The result of the last search; none where the search must be repeated.
+    /// The result of the last search; none if the search must be repeated.
     fn kept_result(&mut self, kind: &str, queue: &str, now: Instant) -> Option<bool> {
         match self.searches.get(kind)?.get(queue)? {
-            Found::Worker(worker) => {
+            SearchResult::Worker(worker) => {
                 self.comparisons += 1;
-                self.workers.get(worker)?.takes(kind, queue, now).then_some(true)
+                self.workers.get(worker)?.accepts(kind, queue, now).then_some(true)
             }
-            Found::Nothing(changes) => (*changes == self.changes).then_some(false),
+            SearchResult::NoWorker(changes) => (*changes == self.changes).then_some(false),
         }
     }
 
-    /// Compares all offers, and keeps the worker that was seen last: it stays alive for the longest time.
+    /// Compares all offers with the kind and the queue. Keeps the worker that was seen last, because it counts as alive for the
+    /// longest time.
     fn search(&mut self, kind: &str, queue: &str, now: Instant) -> bool {
         self.comparisons += self.workers.len() as u64;
-        let takers = self.workers.iter().filter(|(_, worker)| worker.takes(kind, queue, now));
-        let latest = takers.max_by_key(|(_, worker)| worker.seen).map(|(name, _)| Arc::clone(name));
+        let accepting = self.workers.iter().filter(|(_, worker)| worker.accepts(kind, queue, now));
+        let latest = accepting.max_by_key(|(_, worker)| worker.last_seen).map(|(name, _)| Arc::clone(name));
         let is_found = latest.is_some();
-        if self.kept >= SEARCHES_MAX {
+        if self.kept_searches >= SEARCHES_MAX {
             self.searches.clear();
-            self.kept = 0;
+            self.kept_searches = 0;
         }
-        let found = latest.map_or(Found::Nothing(self.changes), Found::Worker);
-        let former = self.searches.entry(kind.into()).or_default().insert(queue.into(), found);
-        self.kept += usize::from(former.is_none());
+        let found = latest.map_or(SearchResult::NoWorker(self.changes), SearchResult::Worker);
+        let replaced = self.searches.entry(kind.into()).or_default().insert(queue.into(), found);
+        self.kept_searches += usize::from(replaced.is_none());
         is_found
     }
 
-    /// How many offers were compared with a kind and a queue so far.
+    /// How many times an offer was compared with a kind and a queue.
     #[cfg(feature = "testing")]
     #[must_use]
     pub const fn comparisons(&self) -> u64 {
         self.comparisons
     }
 
-    /// For how many pairs of kind and queue a result is kept.
+    /// The number of search results that are kept.
     #[cfg(feature = "testing")]
     #[must_use]
     pub const fn kept_searches(&self) -> usize {
-        self.kept
+        self.kept_searches
     }
 }
 
-/// A lock whose holder panicked is still used: its counts may be wrong by one task, but not inconsistent.
+/// Locks the mutex. If a thread panicked while it held the lock, the data is still used: a count may be wrong by one task.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

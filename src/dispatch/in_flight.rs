@@ -1,25 +1,25 @@
-//! The tasks between their turn in the run queue and the end of their code: one entry for each.
+//! The tasks from the moment when they are taken from the run queue until their code has ended. Each has one entry.
 //!
 //! ```text
-//!               take                     started here                    stopped
-//!  run queue ─────────▶ Starting ─────────────────────────▶ Executing ───────────▶ gone, or Announced
+//!               take                    started_local                 code_stopped
+//!  run queue ─────────▶ Starting ─────────────────────────▶ Executing ────────────▶ no entry, or AwaitingEvent
 //!      ▲                 │    │
-//!      │                 │    └─ started elsewhere ─▶ Announced ─ `Started` arrives from the log ─▶ gone
-//!      │                 └────── refused ───────────▶ gone
-//!      └── given back: the start could not be written, or the task was queued again meanwhile
+//!      │                 │    └─ started_remote ─▶ AwaitingEvent ─ `Started` arrives from the log ─▶ no entry
+//!      │                 └────── start_refused ──▶ no entry
+//!      └── returned: the start could not be written, or the task was queued and taken again meanwhile
 //! ```
 //!
-//! Beside its phase an entry may hold a *turn*: the task's place in the run queue, which counts against the limits from the
-//! moment when the task is taken until the log's own event does. Three things race: the answer to the start, the events of
-//! the log (the start's own, or a cancel that was faster), and the end of the code of an attempt in this process.
+//! Besides its phase, an entry may have a *reservation*: the position in the run queue from which the task was taken. With it,
+//! the task counts against the limits. When the log's event shows that the task has left the queue, the reservation
+//! ends and the run queue itself counts the task. Three things race: the answer to the start, the events of the log (the
+//! `Started` event, or a cancel that was faster), and the end of the code of an attempt in this process.
 //!
-//! - Before the answer: events may take the turn away (the start's own event, or a cancel). If the task is queued again
-//!   then (it was retried) and taken again, the entry gets the new turn and no second start is sent.
-//! - With the answer: if the task was taken a second time meanwhile, that turn returns to the run queue, whatever the answer
-//!   was. If the start was refused and the task was not taken again, its turn ends: the event that made the rules refuse is
-//!   on its way.
-//! - After it: an attempt in this process keeps its entry until its code has stopped. A task whose next attempt's turn comes
-//!   earlier waits for that, for whichever worker it is.
+//! - Before the answer, events may end the reservation. If the task is queued again after that (it was retried) and taken
+//!   again, the entry gets the new reservation, and no second start is sent.
+//! - At the answer, a reservation from a second take returns to the run queue, whatever the answer is. If the start was refused
+//!   and the task was not taken again, its reservation ends. The event because of which the start was refused arrives later.
+//! - After the answer, an attempt in this process keeps its entry until its code has stopped. If the task is taken for its next
+//!   attempt before that, the next attempt waits until then, whichever worker is to execute it.
 
 use std::collections::HashMap;
 
@@ -31,91 +31,97 @@ use crate::views::{QueuePosition, Row, RunQueue, WorkOffer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Executor {
     /// By a worker outside this process.
-    Elsewhere,
-    /// In this process, in one of its slots.
-    Slot,
-    /// In this process, beside its slots.
-    BesideSlots,
+    Remote,
+    /// By the worker inside this process, in one of its slots.
+    LocalSlot,
+    /// By the worker inside this process, in addition to its slots.
+    LocalExtra,
 }
 
-/// How far a task has come.
+/// The phase of a task.
 #[derive(Debug)]
 enum Phase {
-    /// `Start` was sent to the task's actor, and is not answered yet.
+    /// `Command::Start` was sent to the task's actor and is not answered yet.
     Starting {
         executor: Executor,
-        /// The directives that the attempt gets as soon as it is handed over.
+        /// The directives that the worker gets together with the attempt.
         directives: Vec<Directive>,
     },
     /// The code of this attempt runs in this process.
     Executing { attempt: u32, executor: Executor },
-    /// The start was answered, and nothing is left to do but to see its event.
-    Announced,
+    /// The start was answered. The entry waits for the log's event, which ends the reservation.
+    AwaitingEvent,
 }
 
-/// A place in the run queue that counts as running.
+/// The position in the run queue from which a task was taken. The task counts as running there.
 #[derive(Debug)]
-struct Turn {
+struct Reservation {
     position: QueuePosition,
-    /// It was taken while the entry was there already.
-    is_second: bool,
+    /// When the phase ends, the task returns to the queue: it was taken while it had an entry already, or its start could not be
+    /// written.
+    returns_to_queue: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
     phase: Phase,
-    turn: Option<Turn>,
+    reservation: Option<Reservation>,
 }
 
 /// The table; see the module.
 #[derive(Debug, Default)]
 pub struct InFlight {
     tasks: HashMap<TaskId, Entry>,
-    /// Entries whose executor is a slot of this process.
-    in_slots: usize,
-    /// Entries whose executor is this process beside its slots.
-    beside_slots: usize,
+    /// The number of entries with [`Executor::LocalSlot`].
+    slots_in_use: usize,
+    /// The number of entries with [`Executor::LocalExtra`].
+    extra_in_use: usize,
 }
 
 impl InFlight {
-    /// Takes the task whose turn it is among those that are wanted; the caller sends its start. A task whose former start
-    /// is not answered, or whose former attempt's code still runs here, keeps its turn until then.
-    pub fn take(&mut self, queue: &mut RunQueue, wants: &WorkOffer, executor: Executor) -> Option<TaskId> {
+    /// Takes the next task that the offer accepts from the run queue. The caller sends its start. A task that still has an entry
+    /// is not returned: it keeps the new reservation, and returns to the queue when the entry's phase ends.
+    pub fn take(&mut self, queue: &mut RunQueue, offer: &WorkOffer, executor: Executor) -> Option<TaskId> {
         loop {
-            let (task, position) = queue.take(wants)?;
+            let (task, position) = queue.take(offer)?;
             let Some(entry) = self.tasks.get_mut(&task) else {
                 let phase = Phase::Starting { executor, directives: Vec::new() };
-                self.tasks.insert(task, Entry { phase, turn: Some(Turn { position, is_second: false }) });
+                self.tasks.insert(
+                    task,
+                    Entry { phase, reservation: Some(Reservation { position, returns_to_queue: false }) },
+                );
                 self.count(executor, 1);
                 return Some(task);
             };
-            if let Some(former) = entry.turn.replace(Turn { position, is_second: true }) {
-                queue.release(&former.position);
+            if let Some(former) = entry.reservation.replace(Reservation { position, returns_to_queue: true }) {
+                queue.count_end(&former.position);
             }
         }
     }
 
-    /// A task has changed, or is new: the run queue follows, with the turn that the task holds.
+    /// Applies a change of a task to the run queue, with the task's reservation if the change makes it leave the queue. `before`
+    /// is none for a new task.
     pub fn apply_change(&mut self, queue: &mut RunQueue, before: Option<&Row>, after: &Row) {
-        let leaves_queue = before.is_some_and(|before| RunQueue::leaves(before, after));
-        let turn = if leaves_queue { self.take_turn(after.id()) } else { None };
-        queue.apply_change(before, after, turn.as_ref().map(|turn| &turn.position));
+        let leaves_queue = before.is_some_and(|before| RunQueue::leaves_queue(before, after));
+        let reservation = if leaves_queue { self.take_reservation(after.id()) } else { None };
+        queue.apply_change(before, after, reservation.as_ref().map(|reservation| &reservation.position));
     }
 
-    /// The same, but where the task becomes ready, the queue holds it back.
-    pub fn apply_change_held(&mut self, queue: &mut RunQueue, before: Option<&Row>, after: &Row) {
-        let leaves_queue = before.is_some_and(|before| RunQueue::leaves(before, after));
-        let turn = if leaves_queue { self.take_turn(after.id()) } else { None };
-        queue.apply_change_held(before, after, turn.as_ref().map(|turn| &turn.position));
+    /// Does the same as [`InFlight::apply_change`], but a task that becomes ready is held back until it is admitted.
+    pub fn apply_change_deferred(&mut self, queue: &mut RunQueue, before: Option<&Row>, after: &Row) {
+        let leaves_queue = before.is_some_and(|before| RunQueue::leaves_queue(before, after));
+        let reservation = if leaves_queue { self.take_reservation(after.id()) } else { None };
+        queue.apply_change_deferred(before, after, reservation.as_ref().map(|reservation| &reservation.position));
     }
 
-    /// The start was written, and its attempt is executed by a worker elsewhere.
-    pub fn started_elsewhere(&mut self, queue: &mut RunQueue, task: TaskId) {
-        self.leave(queue, task, false);
+    /// The start was written, and a worker outside this process executes the attempt.
+    pub fn started_remote(&mut self, queue: &mut RunQueue, task: TaskId) {
+        self.end_phase(queue, task, false);
     }
 
-    /// The start was written, and its attempt is executed in this process; returns the directives that it gets at once.
-    pub fn started_here(&mut self, task: TaskId, attempt: u32) -> Vec<Directive> {
+    /// The start was written, and the worker inside this process executes the attempt. Returns the directives that were kept for
+    /// the attempt.
+    pub fn started_local(&mut self, task: TaskId, attempt: u32) -> Vec<Directive> {
         let Some(entry) = self.tasks.get_mut(&task) else { return Vec::new() };
         match &mut entry.phase {
             Phase::Starting { executor, directives } => {
@@ -123,34 +129,34 @@ impl InFlight {
                 entry.phase = Phase::Executing { attempt, executor };
                 directives
             }
-            Phase::Executing { .. } | Phase::Announced => Vec::new(),
+            Phase::Executing { .. } | Phase::AwaitingEvent => Vec::new(),
         }
     }
 
-    /// The rules refused the start: the task has changed in a way that the queue is about to learn.
-    pub fn refused(&mut self, queue: &mut RunQueue, task: TaskId) {
-        self.leave(queue, task, true);
+    /// The rules refused the start, because the task has changed. The event of that change arrives later.
+    pub fn start_refused(&mut self, queue: &mut RunQueue, task: TaskId) {
+        self.end_phase(queue, task, true);
     }
 
-    /// The start could not be written: the task waits for its turn again.
-    pub fn not_written(&mut self, queue: &mut RunQueue, task: TaskId) {
-        if let Some(turn) = self.tasks.get_mut(&task).and_then(|entry| entry.turn.as_mut()) {
-            turn.is_second = true;
+    /// The start could not be written. The task returns to its position in the run queue.
+    pub fn start_not_written(&mut self, queue: &mut RunQueue, task: TaskId) {
+        if let Some(reservation) = self.tasks.get_mut(&task).and_then(|entry| entry.reservation.as_mut()) {
+            reservation.returns_to_queue = true;
         }
-        self.leave(queue, task, true);
+        self.end_phase(queue, task, true);
     }
 
-    /// None of the code of the task's attempt runs in this process any more.
-    pub fn stopped(&mut self, queue: &mut RunQueue, task: TaskId) {
-        self.leave(queue, task, false);
+    /// No code of the task's attempt runs in this process any more.
+    pub fn code_stopped(&mut self, queue: &mut RunQueue, task: TaskId) {
+        self.end_phase(queue, task, false);
     }
 
-    /// The attempt in this process that the directive is for; none where there is none, or where it keeps the directive until
-    /// the attempt is handed over.
-    pub fn direct(&mut self, task: TaskId, directive: Directive) -> Option<u32> {
+    /// The number of the attempt in this process that must get the directive now. None if no attempt of the task runs here. If
+    /// one is being started here, the directive is kept for it, and the result is none too.
+    pub fn route_directive(&mut self, task: TaskId, directive: Directive) -> Option<u32> {
         match &mut self.tasks.get_mut(&task)?.phase {
             Phase::Executing { attempt, .. } => Some(*attempt),
-            Phase::Starting { executor: Executor::Elsewhere, .. } | Phase::Announced => None,
+            Phase::Starting { executor: Executor::Remote, .. } | Phase::AwaitingEvent => None,
             Phase::Starting { directives, .. } => {
                 directives.push(directive);
                 None
@@ -158,82 +164,85 @@ impl InFlight {
         }
     }
 
-    /// Another run of the task begins: directives for the one before don't count for it.
+    /// Another run of the task begins. Directives that were kept for the former run are dropped.
     pub fn begin_run(&mut self, task: TaskId) {
         if let Some(Entry { phase: Phase::Starting { directives, .. }, .. }) = self.tasks.get_mut(&task) {
             directives.clear();
         }
     }
 
-    /// How many attempts take a slot of this process.
+    /// The number of slots of this process that are in use.
     #[must_use]
-    pub const fn in_slots(&self) -> usize {
-        self.in_slots
+    pub const fn slots_in_use(&self) -> usize {
+        self.slots_in_use
     }
 
-    /// How many attempts are executed in this process beside its slots.
+    /// The number of attempts that are executed in this process in addition to its slots.
     #[must_use]
-    pub const fn beside_slots(&self) -> usize {
-        self.beside_slots
+    pub const fn extra_in_use(&self) -> usize {
+        self.extra_in_use
     }
 
     /// The attempts whose code runs in this process.
     pub fn executing(&self) -> impl Iterator<Item = (TaskId, u32)> {
         self.tasks.iter().filter_map(|(task, entry)| match entry.phase {
             Phase::Executing { attempt, .. } => Some((*task, attempt)),
-            Phase::Starting { .. } | Phase::Announced => None,
+            Phase::Starting { .. } | Phase::AwaitingEvent => None,
         })
     }
 
-    /// The run queue was made anew and knows no turns: a task that it still has there is taken again and waits. Directives that
-    /// wait for a hand-over are dropped: they may be for a former run, and the views say which ones still hold.
-    pub fn forget_turns(&mut self) {
+    /// The run queue was built anew from the views and has no reservations, so all reservations here are dropped. If the queue
+    /// holds a task that has an entry, that task may be taken a second time. Directives that are kept for attempts are dropped too:
+    /// they may be for a former run, and the caller sends the valid ones again, from the views.
+    pub fn forget_reservations(&mut self) {
         self.tasks.retain(|_, entry| {
-            entry.turn = None;
+            entry.reservation = None;
             if let Phase::Starting { directives, .. } = &mut entry.phase {
                 directives.clear();
             }
-            !matches!(entry.phase, Phase::Announced)
+            !matches!(entry.phase, Phase::AwaitingEvent)
         });
     }
 
-    /// The entry's phase is over. A second turn goes back to the queue; one that came to nothing is let go; any other stays
-    /// until the log's event takes it.
-    fn leave(&mut self, queue: &mut RunQueue, task: TaskId, in_vain: bool) {
+    /// Ends the entry's phase. If the reservation is marked so, the task returns to the queue. Otherwise, if the attempt was not
+    /// started, the reservation ends; else it stays until the log's event arrives.
+    fn end_phase(&mut self, queue: &mut RunQueue, task: TaskId, is_unstarted: bool) {
         let Some(mut entry) = self.tasks.remove(&task) else { return };
         if let Phase::Starting { executor, .. } | Phase::Executing { executor, .. } = entry.phase {
             self.uncount(executor);
         }
-        match entry.turn.take() {
-            Some(turn) if turn.is_second => queue.give_back(task, &turn.position),
-            Some(turn) if in_vain => queue.release(&turn.position),
-            Some(turn) => _ = self.tasks.insert(task, Entry { phase: Phase::Announced, turn: Some(turn) }),
+        match entry.reservation.take() {
+            Some(reservation) if reservation.returns_to_queue => queue.give_back(task, &reservation.position),
+            Some(reservation) if is_unstarted => queue.count_end(&reservation.position),
+            Some(reservation) => {
+                _ = self.tasks.insert(task, Entry { phase: Phase::AwaitingEvent, reservation: Some(reservation) });
+            }
             None => {}
         }
     }
 
-    fn take_turn(&mut self, task: TaskId) -> Option<Turn> {
+    fn take_reservation(&mut self, task: TaskId) -> Option<Reservation> {
         let entry = self.tasks.get_mut(&task)?;
-        let turn = entry.turn.take();
-        if matches!(entry.phase, Phase::Announced) {
+        let reservation = entry.reservation.take();
+        if matches!(entry.phase, Phase::AwaitingEvent) {
             self.tasks.remove(&task);
         }
-        turn
+        reservation
     }
 
     const fn count(&mut self, executor: Executor, more: usize) {
         match executor {
-            Executor::Slot => self.in_slots += more,
-            Executor::BesideSlots => self.beside_slots += more,
-            Executor::Elsewhere => {}
+            Executor::LocalSlot => self.slots_in_use += more,
+            Executor::LocalExtra => self.extra_in_use += more,
+            Executor::Remote => {}
         }
     }
 
     const fn uncount(&mut self, executor: Executor) {
         match executor {
-            Executor::Slot => self.in_slots = self.in_slots.saturating_sub(1),
-            Executor::BesideSlots => self.beside_slots = self.beside_slots.saturating_sub(1),
-            Executor::Elsewhere => {}
+            Executor::LocalSlot => self.slots_in_use = self.slots_in_use.saturating_sub(1),
+            Executor::LocalExtra => self.extra_in_use = self.extra_in_use.saturating_sub(1),
+            Executor::Remote => {}
         }
     }
 }

@@ -11,154 +11,155 @@ use crate::task::event::Created;
 use crate::views::WorkOffer;
 
 pub use super::directive::Directive;
-use super::lease_table::{HeartbeatReply, LeaseHeartbeat};
+use super::lease_table::{HeartbeatDirectives, LeaseRenewal};
 
 /// From the dispatcher to the worker inside the process: execute this attempt.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Assign {
-    /// Which task.
+    /// The task.
     pub task: TaskId,
-    /// Which attempt.
+    /// The number of the attempt.
     pub attempt: u32,
-    /// The request.
+    /// The task as it was requested.
     pub created: Arc<Created>,
 }
 
-/// From the dispatcher to the worker inside the process, about an attempt that it executes.
+/// From the dispatcher to the worker inside the process: a directive for an attempt that it executes.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
-pub struct Direct {
-    /// Which task.
+pub struct AttemptDirective {
+    /// The task.
     pub task: TaskId,
-    /// Which attempt.
+    /// The number of the attempt.
     pub attempt: u32,
     /// The directive.
     pub directive: Directive,
 }
 
-/// From the worker inside the process to the dispatcher: none of this attempt's code runs any more, and its end is durable.
+/// From the worker inside the process to the dispatcher: no code of this attempt runs any more, and its end is durable.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
-pub struct Stopped {
-    /// Which task.
+pub struct AttemptStopped {
+    /// The task.
     pub task: TaskId,
-    /// Which attempt.
+    /// The number of the attempt.
     #[cfg_attr(not(feature = "testing"), allow(dead_code))] // only the tests read it
     pub attempt: u32,
 }
 
-/// From the worker inside the process to the dispatcher: what it can execute. The first message of its life; sent again
-/// without slots when the worker drains.
+/// From the worker inside the process to the dispatcher: what it can execute. The worker sends it when it starts, and again
+/// with 0 slots when it takes no more attempts because the process stops.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
-pub struct Offer {
-    /// Its name, `local/<server>/<boot>`.
+pub struct LocalOffer {
+    /// The worker's name, `local/<server>/<boot>`.
     pub worker: String,
-    /// The kinds that it has handlers for.
+    /// The kinds that the worker has handlers for.
     pub kinds: Vec<String>,
-    /// How many attempts it executes at once.
+    /// The number of attempts that the worker executes concurrently.
     pub slots: usize,
-    /// Where attempts go.
-    pub assign: Recipient<Assign>,
-    /// Where directives go.
-    pub direct: Recipient<Direct>,
+    /// The recipient of attempts.
+    pub assignments: Recipient<Assign>,
+    /// The recipient of directives.
+    pub directives: Recipient<AttemptDirective>,
 }
 
 /// From a worker outside the process to the dispatcher: a request for leases.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Take {
-    /// Its name.
+pub struct TakeLeases {
+    /// The worker's name.
     pub worker: String,
-    /// What it can execute.
-    pub wants: WorkOffer,
-    /// The most leases that it takes.
+    /// What the worker can execute.
+    pub offer: WorkOffer,
+    /// The maximum number of leases that the worker takes.
     pub max: usize,
-    /// How long the request waits where no task may run; then it gets an empty answer.
+    /// How long the request waits if no task can be started. After that it gets an empty answer.
     pub wait: Duration,
-    /// Whether the client has closed its connection meanwhile.
-    pub gone: Box<dyn Fn() -> bool + Send>,
-    /// Where the answer goes. If the receiver is gone, the leases are handed back.
-    pub answer: oneshot::Sender<Given>,
+    /// Returns whether the client has closed its connection.
+    pub is_closed: Box<dyn Fn() -> bool + Send>,
+    /// The sender of the answer. If the receiver was dropped, the leases are released.
+    pub answer: oneshot::Sender<GrantedLeases>,
 }
 
-/// The answer to [`Take`].
+/// The answer to [`TakeLeases`].
 #[derive(Debug, Default)]
-pub struct Given {
-    /// The attempts; their `Started` are durable.
-    pub leases: Vec<Granted>,
-    /// Hands the leases back unless they arrive.
+pub struct GrantedLeases {
+    /// The leases. Their `Started` events are durable.
+    pub leases: Vec<GrantedLease>,
+    /// Releases the leases if they don't arrive.
     pub delivery: Delivery,
 }
 
-/// An attempt, on its way to a worker outside the process.
+/// A lease for a worker outside the process.
 #[derive(Clone, Debug)]
-pub struct Granted {
-    /// Which task.
+pub struct GrantedLease {
+    /// The task.
     pub task: TaskId,
-    /// Which attempt.
+    /// The number of the attempt.
     pub attempt: u32,
-    /// Proves that a message about the attempt is its worker's. The log keeps its hash alone.
+    /// The worker proves with this secret that its messages about the attempt come from the holder of the lease. The log holds
+    /// only the hash of the secret.
     pub secret: String,
-    /// The request.
+    /// The task as it was requested.
     pub created: Arc<Created>,
-    /// How long the lease lives without a heartbeat, from now on.
+    /// The time until the lease expires without a heartbeat.
     pub left: Duration,
 }
 
-/// Leases on their way to a worker. If it is dropped before they have arrived, they are handed back.
+/// The delivery of leases to a worker. If it is dropped before the leases have arrived, they are released.
 #[derive(Debug, Default)]
 pub struct Delivery(Option<Undelivered>);
 
-/// Attempts that have not arrived yet, and who gets a message if they never do.
+/// The attempts that have not arrived yet, and the recipient of a message if they never do.
 #[derive(Debug)]
 struct Undelivered {
     attempts: Vec<(TaskId, u32)>,
-    to: Recipient<NotDelivered>,
+    recipient: Recipient<NotDelivered>,
 }
 
 impl Delivery {
-    /// The delivery of these attempts; `to` gets a message if they don't arrive.
+    /// The delivery of these attempts. `recipient` gets a message if they don't arrive.
     #[must_use]
-    pub const fn new(to: Recipient<NotDelivered>, attempts: Vec<(TaskId, u32)>) -> Self {
-        Self(Some(Undelivered { attempts, to }))
+    pub const fn new(recipient: Recipient<NotDelivered>, attempts: Vec<(TaskId, u32)>) -> Self {
+        Self(Some(Undelivered { attempts, recipient }))
     }
 
-    /// The answer has been written to the worker's connection.
-    pub fn arrived(&mut self) {
+    /// Call this when the answer has been written completely to the worker's connection.
+    pub fn mark_arrived(&mut self) {
         self.0 = None;
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if let Some(Undelivered { attempts, to }) = self.0.take() {
-            to.do_send(NotDelivered(attempts));
+        if let Some(Undelivered { attempts, recipient }) = self.0.take() {
+            recipient.do_send(NotDelivered(attempts));
         }
     }
 }
 
-/// To the dispatcher: these attempts never reached their worker.
+/// To the dispatcher: the leases of these attempts did not reach their worker, and are released.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct NotDelivered(pub Vec<(TaskId, u32)>);
 
-/// From a worker outside the process to the dispatcher: its leases live on, and it waits for directives.
+/// From a worker outside the process to the dispatcher: renews its leases, and waits for directives.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Heartbeat {
-    /// Its name.
+    /// The worker's name.
     pub worker: String,
-    /// Its leases.
-    pub beats: Vec<LeaseHeartbeat>,
+    /// The leases that the worker holds.
+    pub leases: Vec<LeaseRenewal>,
     /// How long the request waits for a directive.
     pub wait: Duration,
-    /// Where the answer goes.
-    pub answer: oneshot::Sender<HeartbeatReply>,
+    /// The sender of the answer.
+    pub answer: oneshot::Sender<HeartbeatDirectives>,
 }
 
-/// To the dispatcher: this server is about to stop. All requests that wait are answered now, and no attempt is started.
+/// To the dispatcher: this server is about to stop. All requests that wait are answered now, and no more leases are granted.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
-pub struct SendAway;
+pub struct DrainWorkers;

@@ -1,9 +1,10 @@
-//! WHAT RUNS NEXT: which attempt goes to which worker, and which directives workers get.
+//! WHAT RUNS NEXT: which task runs next, which worker executes it, and which directives its worker gets.
 //!
-//! Reading order: [`messages`] (between workers and the dispatcher), [`capacity`] (which tasks may run, and which workers
-//! execute them), [`dispatcher`] (starts attempts, follows their events), [`lease_table`] (the leases of workers outside the
-//! process), [`policies`] (the settings of each kind). On a cluster: [`servers`] (which attempts and servers live, by the
-//! servers' records), [`shares`] (which server does which work first).
+//! Reading order: [`messages`] (between workers and the dispatcher), [`capacity`] (the run queue, and the workers' offers),
+//! [`in_flight`] (the tasks that are being started or executed here), [`dispatcher`] (starts attempts and follows their events),
+//! [`lease_table`] (the leases of workers outside the process), [`policies`] (the settings of each kind). On a cluster:
+//! [`servers`] (the servers and attempts that are alive, as the servers' records show), [`shares`] (which server does which work
+//! first).
 
 pub mod capacity;
 mod directive;

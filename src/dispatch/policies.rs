@@ -1,56 +1,60 @@
-//! What holds for a kind of work, as the operator set it.
+//! The operator's settings for each kind of task.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::task::event::CancelPolicy;
 
-/// How long a lease lives without a heartbeat where nothing is set (the contract's worker rules).
-pub const LEASE: Duration = Duration::from_secs(30);
+/// The lease time if the operator has set none: a lease expires if it is not renewed for this long.
+pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
 
-/// What is set for one kind; none: the default.
+/// The settings for one kind. A field that is none has the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KindPolicy {
-    /// How long a lease lives without a heartbeat.
+    /// The lease time: a lease expires if it is not renewed for this long.
     pub lease: Option<Duration>,
-    /// The ladder of a cancel.
+    /// The cancel ladder.
     pub cancel: Option<CancelPolicy>,
-    /// Attempts of one run, where the request doesn't say.
+    /// The maximum number of attempts of a run, if the request names none.
     pub max_attempts: Option<u32>,
-    /// Bound on one attempt in seconds, where the request doesn't say.
+    /// The maximum duration of an attempt in seconds, if the request names none.
     pub timeout_s: Option<u64>,
 }
 
-/// What is set for all kinds.
+/// The settings for all kinds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KindPolicies(HashMap<String, KindPolicy>);
 
 impl KindPolicies {
-    /// These settings.
+    /// Creates the policies from the settings of each kind.
     #[must_use]
     pub const fn new(settings: HashMap<String, KindPolicy>) -> Self {
         Self(settings)
     }
 
-    /// What is set for this kind.
+    /// The settings for this kind; none if nothing is set for it.
     #[must_use]
     pub fn of(&self, kind: &str) -> Option<&KindPolicy> {
         self.0.get(kind)
     }
 
-    /// How long a lease of this kind lives without a heartbeat.
+    /// The lease time of this kind.
     #[must_use]
     pub fn lease(&self, kind: &str) -> Duration {
-        self.of(kind).and_then(|kind| kind.lease).unwrap_or(LEASE)
+        self.of(kind).and_then(|kind| kind.lease).unwrap_or(LEASE_DEFAULT)
     }
 
-    /// The shortest lease of all kinds.
+    /// The shortest lease time of all kinds.
     #[must_use]
     pub fn shortest_lease(&self) -> Duration {
-        self.0.values().filter_map(|kind| kind.lease).min().map_or(LEASE, |shortest| shortest.min(LEASE))
+        self.0
+            .values()
+            .filter_map(|kind| kind.lease)
+            .min()
+            .map_or(LEASE_DEFAULT, |shortest| shortest.min(LEASE_DEFAULT))
     }
 
-    /// The same with the ladders that handlers bring with them, where the operator has set none.
+    /// Adds the default cancel ladders of handlers, for the kinds for which the operator has set none.
     #[must_use]
     pub fn with_defaults(mut self, ladders: impl IntoIterator<Item = (String, CancelPolicy)>) -> Self {
         for (kind, ladder) in ladders {
@@ -59,12 +63,12 @@ impl KindPolicies {
         self
     }
 
-    /// The kinds that something is set for.
+    /// The kinds that have settings.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// The ladder of a cancel of this kind.
+    /// The cancel ladder of this kind.
     #[must_use]
     pub fn cancel(&self, kind: &str) -> CancelPolicy {
         self.of(kind).and_then(|kind| kind.cancel).unwrap_or_default()

@@ -1,9 +1,9 @@
 //! Which server of a cluster does which work first.
 //!
-//! All servers see all work, and the log decides who does it: of several that try, one succeeds. So that they seldom try the
-//! same, each piece of work is in the share of one server that lives, by rendezvous hash. A server does its own share at
-//! once, and the rest after a while, in case the other one doesn't. Servers may disagree for a moment about who lives; then
-//! some work is tried twice, or late.
+//! Every server sees all work. If several servers try to do the same, the log accepts the append of one of them. To make this
+//! rare, each piece of work belongs to the share of one live server, which is chosen by rendezvous hashing. A server does the
+//! work of its own share at once, and other work after a delay, if its server has not done it by then. Servers may disagree for
+//! a moment about which servers are alive. Then some work is tried twice, or done late.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::servers::LiveServer;
 
-/// The servers that share the work; clones share it. Without other servers all work is in the own share.
+/// The servers that share the work. Clones refer to the same data. If there are no other servers, all work is in this server's
+/// share.
 #[derive(Clone, Debug, Default)]
 pub struct Shares(Arc<RwLock<Servers>>);
 
@@ -24,12 +25,12 @@ struct Servers {
 }
 
 impl Shares {
-    /// Replaces the servers: this one, and the others that live.
+    /// Replaces the servers: this server, and the other live ones.
     pub fn set(&self, (own, own_kinds): LiveServer, others: Vec<LiveServer>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Servers { own, own_kinds, others };
     }
 
-    /// Whether this server is the one for it, of all that live.
+    /// Whether the item is in this server's share, among all live servers.
     #[must_use]
     pub fn is_own(&self, item: Uuid) -> bool {
         let servers = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -37,7 +38,8 @@ impl Shares {
         servers.others.iter().all(|(other, _)| score(*other, item) <= own)
     }
 
-    /// Whether this server is the one to have the task executed, of those whose workers execute its kind.
+    /// Whether the task is in this server's share, among the live servers whose workers execute its kind. If no other server has
+    /// such a worker, the task is in this server's share.
     #[must_use]
     pub fn is_own_task(&self, task: Uuid, kind: &str) -> bool {
         let servers = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -48,7 +50,8 @@ impl Shares {
     }
 }
 
-/// The server with the highest score has the item in its share. Where a server joins or leaves, only its own share moves.
+/// The score of a server for an item. The item is in the share of the server with the highest score. When a server joins or
+/// leaves, only the items of its own share move.
 fn score(server: Uuid, item: Uuid) -> (u64, Uuid) {
     let mut hasher = blake3::Hasher::new();
     hasher.update(server.as_bytes()).update(item.as_bytes());
@@ -65,8 +68,8 @@ mod tests {
         Uuid::from_u128(number)
     }
 
-    /// The shares as each of these servers sees them.
-    fn of(servers: &[u128]) -> Vec<Shares> {
+    /// The `Shares` of each of these servers.
+    fn shares_of(servers: &[u128]) -> Vec<Shares> {
         let of_one = |own: &u128| {
             let shares = Shares::default();
             let others = servers.iter().filter(|other| *other != own);
@@ -76,16 +79,16 @@ mod tests {
         servers.iter().map(of_one).collect()
     }
 
-    fn owner(shares: &[Shares], item: Uuid) -> Vec<usize> {
-        (0..shares.len()).filter(|place| shares[*place].is_own(item)).collect()
+    fn owners(shares: &[Shares], item: Uuid) -> Vec<usize> {
+        (0..shares.len()).filter(|index| shares[*index].is_own(item)).collect()
     }
 
     #[test]
     fn each_item_is_in_the_share_of_one_server_and_the_shares_are_about_equal() {
-        let shares = of(&[1, 2, 3]);
+        let shares = shares_of(&[1, 2, 3]);
         let mut sizes = [0; 3];
         for item in 0..3000 {
-            let owners = owner(&shares, Uuid::from_u128(item));
+            let owners = owners(&shares, Uuid::from_u128(item));
             assert_eq!(owners.len(), 1);
             sizes[owners[0]] += 1;
         }
@@ -94,10 +97,10 @@ mod tests {
 
     #[test]
     fn when_a_server_leaves_only_its_own_share_moves() {
-        let (three, two) = (of(&[1, 2, 3]), of(&[1, 2]));
+        let (three, two) = (shares_of(&[1, 2, 3]), shares_of(&[1, 2]));
         for item in (0..1000).map(Uuid::from_u128) {
-            let before = owner(&three, item);
-            assert!(before == [2] || before == owner(&two, item));
+            let before = owners(&three, item);
+            assert!(before == [2] || before == owners(&two, item));
         }
     }
 

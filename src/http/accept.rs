@@ -1,5 +1,5 @@
-//! A new task: its request is checked, its open fields are filled in, and it is accepted. `POST /v1/tasks`, the batch,
-//! schedules and [`app`](crate::app) share it.
+//! The creation of a task: its request is checked, the omitted fields get their defaults, and the task is appended to
+//! the log. `POST /v1/tasks`, `POST /v1/tasks/batch`, `POST /v1/schedules` and [`app`](crate::app) use this module.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,19 +10,22 @@ use serde::Deserialize;
 use super::plumbing::body_hash::{body_hash, is_hash_of};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
+use super::plumbing::json;
 use super::state::{AppState, IdempotentTask};
 use crate::store::now;
 use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
 use crate::task::event::{Created, Idempotency};
-use crate::task::limits::{INPUT_MAX, TITLE_MAX, is_inline, is_name, is_own, is_within};
+use crate::task::limits::{
+    IDEMPOTENCY_KEY_MAX, INPUT_MAX, TITLE_MAX, is_line, is_line_character, is_name, is_reserved, is_within,
+};
 use crate::task::{Command, Invalid, JsonText, Rejection, TaskId, Timestamp};
 use crate::views::Views;
 
-/// The queue of a task that names none.
+/// The queue of a task whose request names no queue.
 const DEFAULT_QUEUE: &str = "default";
 
-/// A new task, as the client sends it.
+/// The body of a request for a new task.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewTask {
@@ -40,18 +43,18 @@ pub struct NewTask {
     pub(super) parent: Option<TaskId>,
     pub(super) unique_key: Option<String>,
     pub(super) concurrency_key: Option<String>,
-    /// In an item of a batch alone.
+    /// Only in an item of a batch.
     #[serde(default)]
     pub(super) idempotency_key: ItemKey,
 }
 
-/// The idempotency key inside an item of a batch.
+/// The field `idempotency_key` of an item.
 #[derive(Debug, Default, Deserialize)]
 #[serde(from = "Option<String>")]
 pub(super) enum ItemKey {
     #[default]
     Absent,
-    /// Null is no key.
+    /// `None` if the field is null.
     Given(Option<String>),
 }
 
@@ -61,59 +64,94 @@ impl From<Option<String>> for ItemKey {
     }
 }
 
-/// The idempotency key of a request, and the scanned text of its body.
+/// The idempotency key of a request, and the body that came with the key.
 #[derive(Debug)]
-pub struct KeyedBody<'a> {
+pub struct KeyedBody {
     /// The key.
     pub key: String,
-    /// The body, or the item of a batch.
-    pub body: &'a str,
+    /// The scanned text of the body, or of an item of a batch.
+    pub body: String,
 }
 
 impl NewTask {
-    /// A new task of this kind and with this input, and the defaults for all else.
+    /// Makes the request for a task of this kind with this input. All other fields have their defaults.
     #[must_use]
     pub fn new(kind: &str, input: JsonText) -> Self {
         Self { kind: kind.to_owned(), input, ..Self::default() }
     }
+
+    /// Reads the body of a request for one task. `key` is the idempotency key in the request's header.
+    ///
+    /// # Errors
+    /// 400 `malformed_json`, 422.
+    pub fn parse(body: &[u8], key: Option<String>) -> Result<(Self, Option<KeyedBody>), Problem> {
+        let text = json::as_text(body)?;
+        let new: Self = json::parse_text(text)?;
+        if let ItemKey::Given(_) = new.idempotency_key {
+            let detail = "unknown here: the key goes into the header Idempotency-Key";
+            return Err(Problem::invalid_field("/idempotency_key", detail));
+        }
+        Ok((new, key.map(|key| KeyedBody { key, body: text.to_owned() })))
+    }
+
+    /// Reads an item of a batch, whose text was scanned.
+    ///
+    /// # Errors
+    /// 422.
+    pub fn parse_item(item: &str) -> Result<(Self, Option<KeyedBody>), Problem> {
+        let mut new: Self = json::decode(item)?;
+        match std::mem::take(&mut new.idempotency_key) {
+            ItemKey::Absent | ItemKey::Given(None) => Ok((new, None)),
+            ItemKey::Given(Some(key)) if is_line(&key, IDEMPOTENCY_KEY_MAX) => {
+                Ok((new, Some(KeyedBody { key, body: item.to_owned() })))
+            }
+            ItemKey::Given(Some(_)) => {
+                Err(Problem::invalid_field("/idempotency_key", "1 to 255 bytes, no control characters"))
+            }
+        }
+    }
 }
 
-/// Accepts a new task. When this returns, the task is durable, and the views may not show it yet.
+/// Creates a task, or returns the existing task of its idempotency key or unique key. When this function returns, the
+/// task is durable, but the views may not show it yet. `keyed` is the idempotency key with the request's body.
 ///
-/// The idempotency key is checked first. It is recorded with the task that its request creates. Where the answer is the
-/// holder of a unique key, the idempotency key is not recorded: the same request creates a task once the holder is final.
+/// The idempotency key is looked up first. A new task is recorded together with its idempotency key. If another task
+/// holds the unique key, the idempotency key is not recorded, so the same request creates a task after the holder has
+/// become final.
 ///
 /// # Errors
-/// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 where the log can't be written.
+/// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 if the log can't be written.
 pub async fn accept(
     state: &AppState,
     caller: &Caller,
     new: NewTask,
-    keyed: Option<KeyedBody<'_>>,
+    keyed: Option<KeyedBody>,
 ) -> Result<Accepted, Problem> {
     let Some(KeyedBody { key, body }) = keyed else {
         return create_task(state, caller, check(state, caller, new)?).await;
     };
-    let mut turn = state.keys.turn((caller.subject.clone(), key.clone())).await;
-    if let Some((id, hash)) = known_task(state, caller, &key, &turn).await? {
-        if is_hash_of(&hash, body) {
-            return Ok(Accepted::Known(id));
+    let mut key_guard = state.idempotency_keys.lock((caller.subject.clone(), key.clone())).await;
+    if let Some((id, hash)) = known_task(state, caller, &key, &key_guard).await? {
+        if is_hash_of(&hash, &body) {
+            return Ok(Accepted::Repeated(id));
         }
         return Err(Rejection::IdempotencyKeyReused.into());
     }
-    // Checked after the key, so that a repeated request gets its task also from a server with other roots or kinds.
+    // The fields are checked after the key. So a repeated request gets its existing task even if this server has other
+    // settings by now and would refuse the fields.
     let mut created = check(state, caller, new)?;
-    let body_hash = body_hash(body);
+    let body_hash = body_hash(&body);
     created.idempotency = Some(Idempotency { key, body_hash: body_hash.clone() });
-    // If the client disconnects during the append, this handler is dropped and the append may still succeed. So the append
-    // runs in a task of its own, which holds the lock of the key until the views show the key.
+    // If the client disconnects during the append, actix drops this handler, and the append may still succeed. Without the
+    // lock, a repeated request would then not find the key and would create a second task. So the append runs in a spawned
+    // task, which holds the lock of the key until the views show the key.
     let (state, caller) = (state.clone(), caller.clone());
     let accepted = actix_rt::spawn(async move {
         let accepted = create_task(&state, &caller, created).await?;
         if let Accepted::New(id, receipt) = &accepted {
-            turn.remember((*id, body_hash));
-            if state.read.wait_for_revision(*id, receipt.revision).await {
-                turn.forget();
+            key_guard.remember((*id, body_hash));
+            if state.reader.wait_for_revision(*id, receipt.revision).await {
+                key_guard.forget();
             }
         }
         Ok(accepted)
@@ -121,25 +159,27 @@ pub async fn accept(
     accepted.await.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)))
 }
 
-/// Creates tasks without keys, all of them in one write. When this returns they are durable; the answers are in the order
-/// of the tasks.
-pub async fn create_plain(state: &AppState, caller: &Caller, new: Vec<Created>) -> Vec<Result<TaskId, Problem>> {
+/// Creates tasks without keys, all of them in one write. When this function returns, the tasks are durable. The results
+/// are in the order of `new`.
+pub async fn create_without_keys(state: &AppState, caller: &Caller, new: Vec<Created>) -> Vec<Result<TaskId, Problem>> {
     let ids: Vec<TaskId> = new.iter().map(|_| state.registry.new_task_id()).collect();
     let commands = ids.iter().zip(new).map(|(id, created)| caller.command(*id, Command::Create(Arc::new(created))));
     let created = state.registry.execute_many(commands.collect()).await;
     ids.into_iter().zip(created).map(|(id, created)| Ok(created.map(|_| id)?)).collect()
 }
 
-/// The task of this idempotency key: from the views, or, where they are late, from the lock or the key's claim.
+/// Finds the task of this idempotency key. Views that lack the newest events may not have it, so the lock of the key
+/// and, on a cluster, the claim of the key are read too.
 async fn known_task(
     state: &AppState,
     caller: &Caller,
     key: &str,
-    turn: &KeyGuard<IdempotentTask>,
+    key_guard: &KeyGuard<IdempotentTask>,
 ) -> Result<Option<IdempotentTask>, Problem> {
-    let find = |views: &Views| views.find_idempotent(&caller.subject, key).map(|(id, hash)| (id, hash.to_owned()));
-    let shown = find(&state.read.views());
-    match shown.or_else(|| turn.known().cloned()) {
+    let find =
+        |views: &Views| views.task_of_idempotency_key(&caller.subject, key).map(|(id, hash)| (id, hash.to_owned()));
+    let in_views = find(&state.reader.views());
+    match in_views.or_else(|| key_guard.remembered().cloned()) {
         Some(known) => Ok(Some(known)),
         None => Ok(create::find_claimed(&state.registry, &caller.subject, key).await?),
     }
@@ -147,10 +187,11 @@ async fn known_task(
 
 async fn create_task(state: &AppState, caller: &Caller, created: Created) -> Result<Accepted, Problem> {
     let id = state.registry.new_task_id();
-    Ok(create::create(&state.registry, &state.read, &state.unique, created, id, now(), caller.meta()).await?)
+    Ok(create::create(&state.registry, &state.reader, &state.unique_keys, created, id, now(), caller.meta()).await?)
 }
 
-/// Fills in the fields that the request left open, and refuses what only this process can check. The rules check the rest.
+/// Checks what depends on this process: its handlers, its settings and its views. Gives omitted fields their defaults. The
+/// other rules are checked by the task's actor.
 ///
 /// # Errors
 /// 413, 422 `invalid_request`.
@@ -160,18 +201,19 @@ pub fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created,
         return Err(Problem { errors, ..Problem::too_large(format!("/input: more than {INPUT_MAX} bytes")) });
     }
     let mut invalid = Vec::new();
-    let is_allowed = state.kinds.as_ref().is_none_or(|kinds| kinds.contains(&new.kind));
-    if is_own(&new.kind) {
+    let is_allowed = state.allowed_kinds.as_ref().is_none_or(|kinds| kinds.contains(&new.kind));
+    if is_reserved(&new.kind) {
         invalid.push(Invalid::new("/kind", "kinds that begin with `taskbell.` are this server's own"));
     } else if is_name(&new.kind) && !is_allowed {
         invalid.push(Invalid::new("/kind", "this server does not take this kind"));
     }
-    if new.parent.is_some_and(|parent| state.read.views().get(parent).is_none()) {
+    if new.parent.is_some_and(|parent| state.reader.views().get(parent).is_none()) {
         invalid.push(Invalid::new("/parent", "there is no such task"));
     }
-    if new.queue.as_ref().is_some_and(|queue| is_own(queue)) {
+    if new.queue.as_ref().is_some_and(|queue| is_reserved(queue)) {
         invalid.push(Invalid::new("/queue", "queues that begin with `taskbell.` are this server's own"));
     }
+    // Only a handler of this process needs the input as a tree.
     let handler = state.handlers.get(&new.kind).map(|handler| (handler, new.input.to_value()));
     if let Some(Err(errors)) = handler.as_ref().map(|(handler, input)| handler.check(input)) {
         invalid.extend(errors.into_iter().map(|e| Invalid::new(format!("/input{}", e.pointer), e.detail)));
@@ -180,20 +222,23 @@ pub fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created,
         return Err(Problem::invalid(invalid));
     }
     let defaults = handler.as_ref().map(|(handler, _)| handler.defaults()).unwrap_or_default();
-    let set = state.settings.of(&new.kind);
-    let timeout_s = defaults.timeout.map(|timeout| timeout.as_secs().max(1));
-    let suggested_title =
+    let policy = state.policies.of(&new.kind);
+    let default_timeout_s = defaults.timeout.map(|timeout| timeout.as_secs().max(1));
+    let handler_title =
         || handler.as_ref().and_then(|(handler, input)| handler.title(input)).map(|title| one_line(&title));
     Ok(Created {
-        title: new.title.or_else(suggested_title).unwrap_or_else(|| new.kind.clone()),
+        title: new.title.or_else(handler_title).unwrap_or_else(|| new.kind.clone()),
         kind: new.kind,
         owner: new.owner.unwrap_or_else(|| caller.subject.clone()),
         input: new.input,
         queue: new.queue.unwrap_or_else(|| DEFAULT_QUEUE.to_owned()),
         priority: new.priority.unwrap_or(0),
         run_at: new.run_at,
-        max_attempts: new.max_attempts.or(set.and_then(|set| set.max_attempts)).unwrap_or(defaults.max_attempts),
-        timeout_s: new.timeout_s.or(set.and_then(|set| set.timeout_s)).or(timeout_s),
+        max_attempts: new
+            .max_attempts
+            .or(policy.and_then(|policy| policy.max_attempts))
+            .unwrap_or(defaults.max_attempts),
+        timeout_s: new.timeout_s.or(policy.and_then(|policy| policy.timeout_s)).or(default_timeout_s),
         labels: new.labels.unwrap_or_default(),
         parent: new.parent,
         unique_key: new.unique_key,
@@ -203,9 +248,9 @@ pub fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created,
     })
 }
 
-/// The text as one line of at most [`TITLE_MAX`] bytes.
+/// Replaces control characters by spaces and cuts the text to [`TITLE_MAX`] bytes.
 fn one_line(text: &str) -> String {
-    let mut line: String = text.chars().map(|c| if is_inline(c) { c } else { ' ' }).collect();
+    let mut line: String = text.chars().map(|c| if is_line_character(c) { c } else { ' ' }).collect();
     let mut end = line.len().min(TITLE_MAX);
     while !line.is_char_boundary(end) {
         end -= 1;

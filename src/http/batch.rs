@@ -1,4 +1,4 @@
-//! `POST /v1/tasks/batch`: many new tasks in one request, each accepted or refused by itself.
+//! `POST /v1/tasks/batch`: many new tasks in one request. Each is created or refused independently of the others.
 
 use actix_rt::task::JoinHandle;
 use actix_web::http::StatusCode;
@@ -7,117 +7,107 @@ use futures_util::future::{join, join_all};
 use serde::Serialize;
 
 use super::AppState;
-use super::accept::{self, ItemKey, KeyedBody, NewTask, accept};
-use super::plumbing::answer::answer_at;
+use super::accept::{self, KeyedBody, NewTask, accept};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
+use super::plumbing::response::respond_at;
 use crate::streams::create::Accepted;
 use crate::task::event::Created;
-use crate::task::limits::{KEY_MAX, is_line};
 use crate::task::{Position, TaskId};
 
-/// Items of one batch.
+/// The most items of one batch.
 const ITEMS_MAX: usize = 1000;
-/// Items that are appended together. After each chunk the handler yields to other requests on its thread.
-const CHUNK: usize = 200;
+/// Items without a key that are appended together. After each chunk the handler yields to other requests on its thread.
+const CHUNK_SIZE: usize = 200;
 
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Item {
+enum ItemResult {
     Id(TaskId),
     Problem(Problem),
 }
 
 #[derive(Serialize)]
-struct Answer {
-    items: Vec<Item>,
+struct BatchResponse {
+    items: Vec<ItemResult>,
     position: Position,
 }
 
-/// `POST /v1/tasks/batch`. The items are appended concurrently, and the log's writer makes many of them durable at once.
-/// Items with the same key wait for each other and become one task.
+/// `POST /v1/tasks/batch`. The items are appended concurrently, and the log's writer makes many of them durable together.
+/// Items with the same key are handled one after the other and lead to one task.
 ///
 /// # Errors
-/// Where the body itself is invalid; the problem of one item is answered in the item's place.
+/// 400, 413, 415 or 422 if the body as a whole is invalid. The problem of a single item is in the response, at the item's
+/// index.
 pub async fn create_many(
     state: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let body = json::required_body(&request, payload, json::BATCH_MAX).await?;
-    let items = json::read_items(&body)?;
-    if !(1..=ITEMS_MAX).contains(&items.len()) {
-        return Err(Problem::invalid_field("/items", format!("1 to {ITEMS_MAX} items")));
-    }
+    let items = json::read_items(&request, payload, ITEMS_MAX, NewTask::parse_item).await?;
     let items = create_items(&state, &caller, items).await;
-    state.read.wait_for_position(state.store.head().position).await;
-    let position = state.read.position();
-    let problem = |problem| Item::Problem(Problem { request_id: caller.request_id.clone(), ..problem });
-    let items = items.into_iter().map(|item| item.map_or_else(problem, Item::Id)).collect();
-    answer_at(StatusCode::OK, position, &Answer { items, position })
+    state.reader.wait_for_position(state.store.head().position).await;
+    let position = state.reader.position();
+    let problem = |problem| ItemResult::Problem(Problem { request_id: caller.request_id.clone(), ..problem });
+    let items = items.into_iter().map(|item| item.map_or_else(problem, ItemResult::Id)).collect();
+    respond_at(StatusCode::OK, position, &BatchResponse { items, position })
 }
 
-/// Items without a key are appended in chunks, one write each: the next chunk is checked while one is written. Each item
-/// with a key is accepted by itself, at the same time.
-async fn create_items(state: &AppState, caller: &Caller, items: Items<'_>) -> Vec<Result<TaskId, Problem>> {
-    let mut answers: Vec<Option<Result<TaskId, Problem>>> = items.iter().map(|_| None).collect();
-    let (mut chunks, mut keyed, mut chunk) = (Vec::new(), Vec::new(), Chunk::default());
-    for (place, item) in items.into_iter().enumerate() {
-        match item.and_then(read) {
-            Err(problem) => answers[place] = Some(Err(problem)),
+/// Creates the tasks of the items and returns their results in the order of the items.
+///
+/// Items without a key are appended in chunks, one write for each chunk. While a chunk is written, the items of the next one
+/// are checked. Items with a key are accepted one by one, concurrently with the chunks.
+async fn create_items(state: &AppState, caller: &Caller, items: Vec<Item>) -> Vec<Result<TaskId, Problem>> {
+    let mut results: Vec<Option<Result<TaskId, Problem>>> = items.iter().map(|_| None).collect();
+    let (mut appends, mut accepts, mut chunk) = (Vec::new(), Vec::new(), TaskChunk::default());
+    for (index, item) in items.into_iter().enumerate() {
+        match item {
+            Err(problem) => results[index] = Some(Err(problem)),
             Ok((new, None)) if new.unique_key.is_none() => match accept::check(state, caller, new) {
-                Ok(created) => chunk.push((place, created)),
-                Err(problem) => answers[place] = Some(Err(problem)),
+                Ok(created) => chunk.push((index, created)),
+                Err(problem) => results[index] = Some(Err(problem)),
             },
-            Ok((new, key)) => keyed.push(async move { (place, accept(state, caller, new, key).await) }),
+            Ok((new, key)) => accepts.push(async move { (index, accept(state, caller, new, key).await) }),
         }
-        if chunk.len() == CHUNK {
-            chunks.push(spawn_chunk(state, caller, std::mem::take(&mut chunk)));
+        if chunk.len() == CHUNK_SIZE {
+            appends.push(spawn_append(state, caller, std::mem::take(&mut chunk)));
             tokio::task::yield_now().await;
         }
     }
-    chunks.push(spawn_chunk(state, caller, chunk));
-    let (created, accepted) = join(join_all(chunks), join_all(keyed)).await;
-    for (place, created) in created.into_iter().flatten().flatten() {
-        answers[place] = Some(created);
+    appends.push(spawn_append(state, caller, chunk));
+    let (created, accepted) = join(join_all(appends), join_all(accepts)).await;
+    for (index, created) in created.into_iter().flatten().flatten() {
+        results[index] = Some(created);
     }
-    for (place, accepted) in accepted {
+    for (index, accepted) in accepted {
         let id = accepted.map(|accepted| match accepted {
-            Accepted::New(id, _) | Accepted::Known(id) | Accepted::Held(id) => id,
+            Accepted::New(id, _) | Accepted::Repeated(id) | Accepted::KeyHeld(id) => id,
         });
-        answers[place] = Some(id);
+        results[index] = Some(id);
     }
-    // A chunk without an answer was dropped: the process is stopping.
-    let unanswered = || Err(Problem::of_status(StatusCode::SERVICE_UNAVAILABLE));
-    answers.into_iter().map(|answer| answer.unwrap_or_else(unanswered)).collect()
+    // An item without a result belongs to a chunk whose append was aborted, because the process is stopping.
+    let aborted = || Err(Problem::of_status(StatusCode::SERVICE_UNAVAILABLE));
+    results.into_iter().map(|result| result.unwrap_or_else(aborted)).collect()
 }
 
-/// The text of each item, or why it is refused.
-type Items<'a> = Vec<Result<&'a str, Problem>>;
+/// A new task and its idempotency key, or why the item is refused.
+type Item = Result<(NewTask, Option<KeyedBody>), Problem>;
 
-/// New tasks without a key, with their places in the batch.
-type Chunk = Vec<(usize, Created)>;
+/// New tasks without a key, each with its index in the batch.
+type TaskChunk = Vec<(usize, Created)>;
 
-/// Starts the append of a chunk at once, before its answer is awaited.
-fn spawn_chunk(state: &AppState, caller: &Caller, chunk: Chunk) -> JoinHandle<Vec<(usize, Result<TaskId, Problem>)>> {
+/// Starts to append a chunk; the caller awaits the result later.
+fn spawn_append(
+    state: &AppState,
+    caller: &Caller,
+    chunk: TaskChunk,
+) -> JoinHandle<Vec<(usize, Result<TaskId, Problem>)>> {
     let (state, caller) = (state.clone(), caller.clone());
     actix_rt::spawn(async move {
-        let (places, new): (Vec<usize>, Vec<Created>) = chunk.into_iter().unzip();
-        let created = accept::create_plain(&state, &caller, new).await;
-        places.into_iter().zip(created).collect()
+        let (indexes, new): (Vec<usize>, Vec<Created>) = chunk.into_iter().unzip();
+        let created = accept::create_without_keys(&state, &caller, new).await;
+        indexes.into_iter().zip(created).collect()
     })
-}
-
-/// A new task, and its idempotency key with the item's text.
-fn read(item: &str) -> Result<(NewTask, Option<KeyedBody<'_>>), Problem> {
-    let mut new: NewTask = json::read_scanned(item)?;
-    match std::mem::take(&mut new.idempotency_key) {
-        ItemKey::Absent | ItemKey::Given(None) => Ok((new, None)),
-        ItemKey::Given(Some(key)) if is_line(&key, KEY_MAX) => Ok((new, Some(KeyedBody { key, body: item }))),
-        ItemKey::Given(Some(_)) => {
-            Err(Problem::invalid_field("/idempotency_key", "1 to 255 bytes, no control characters"))
-        }
-    }
 }

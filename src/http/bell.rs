@@ -1,15 +1,15 @@
-//! The bell: exact counts, and the position up to which its owner has seen it.
+//! The bell: exact counts of an owner's tasks, and the log position up to which the owner has seen them.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
 use super::AppState;
-use super::plumbing::answer::{answer_at, wait_for_min_position};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::plumbing::query::Fields;
+use super::plumbing::response::{respond_at, wait_for_min_position};
 use crate::task::Position;
 use crate::task::limits::is_owner;
 
@@ -19,7 +19,7 @@ struct SeenBody {
     position: Position,
 }
 
-/// `GET /v1/counters`.
+/// `GET /v1/counters`: the counts for one owner, by default the caller.
 ///
 /// # Errors
 /// 422, 503 `behind`.
@@ -28,20 +28,20 @@ pub async fn counters(
     caller: Caller,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let mut fields = Fields::of_query(request.query_string())?;
+    let mut fields = Fields::from_query(request.query_string())?;
     let owner = fields.take("owner").unwrap_or(caller.subject);
     if !is_owner(&owner) {
         return Err(Problem::invalid_field("/query/owner", "1 to 128 printable characters, no comma"));
     }
     wait_for_min_position(&state, fields).await?;
-    let counters = state.read.views().counters(&owner);
-    answer_at(StatusCode::OK, counters.position, &counters)
+    let counters = state.reader.views().counters(&owner);
+    respond_at(StatusCode::OK, counters.position, &counters)
 }
 
-/// `POST /v1/bell/seen`.
+/// `POST /v1/bell/seen`: records the position up to which the caller has seen the bell.
 ///
 /// # Errors
-/// 400, 422 where the position lies beyond the head, 503.
+/// 400, 422 if the position is after the head of the log, 503.
 pub async fn seen(
     state: web::Data<AppState>,
     caller: Caller,

@@ -1,5 +1,5 @@
-//! `POST /v1/tasks/cancel`: a cancel of all tasks that match a filter. It is itself a task, with progress and a cancel of its
-//! own.
+//! `POST /v1/tasks/cancel`: cancels all tasks that match a filter. The bulk cancel is itself a task, which shows
+//! progress and can be cancelled.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,25 +9,26 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
 use super::AppState;
-use super::plumbing::answer::answer_at;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::filter::SentFilter;
 use super::plumbing::json;
 use super::plumbing::query::Fields;
 use super::plumbing::request::check_reason;
+use super::plumbing::response::respond_at;
 use super::task_page::{TaskPage, page_after};
 use crate::projection::replay::{BULK_CANCEL, cancellable};
 use crate::task::event::Created;
 use crate::task::{Command, JsonText, Position};
 use crate::work::BulkCancelInput;
 
-/// The queue of this server's own tasks. It doesn't wait behind other tasks, and clients can't pause it.
+/// The queue of the tasks that this server creates for itself. They don't wait behind other tasks, and clients can't
+/// pause the queue.
 const SYSTEM_QUEUE: &str = "taskbell.system";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CancelBody {
+struct BulkCancelBody {
     filter: SentFilter,
     reason: Option<String>,
     #[serde(default)]
@@ -35,14 +36,17 @@ struct CancelBody {
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct BulkCancelResponse {
     matched: u64,
     task: Option<TaskPage>,
     position: Position,
 }
 
-/// `POST /v1/tasks/cancel`. At the position in the answer, the set is every task that matches, is not final and is not a bulk
-/// cancel itself. The bulk cancel replays the log up to that position and so finds the same set.
+/// `POST /v1/tasks/cancel`: 202, the number of tasks that will be cancelled, and the task that cancels them. With
+/// `dry_run` it creates no task.
+///
+/// The set is fixed by the position in the response. It contains every task that, at this position, matches the filter, is
+/// not final and is not itself a bulk cancel. The created task replays the log up to the position and so finds the same set.
 ///
 /// # Errors
 /// 400, 422 `invalid_request` or `empty_filter`, 503.
@@ -52,32 +56,32 @@ pub async fn cancel(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let body: CancelBody = json::read_body(&request, payload, json::BODY_MAX).await?;
+    let body: BulkCancelBody = json::read_body(&request, payload, json::BODY_MAX).await?;
     let reason = check_reason(body.reason)?;
-    let mut fields = Fields::of_filter(body.filter)?;
-    let filter = fields.filter()?;
-    fields.refuse_rest()?;
+    let mut fields = Fields::from_filter(body.filter)?;
+    let filter = fields.take_filter()?;
+    fields.refuse_unknown()?;
     if filter.is_empty() {
         let detail = "an empty filter would cancel everything: name at least one field";
         return Err(Problem::new(Refusal::EmptyFilter, detail));
     }
-    let snapshot = state.read.views().snapshot();
+    let snapshot = state.reader.views().snapshot();
     let position = snapshot.position();
-    let wanted = filter.clone();
-    let matching = web::block(move || cancellable(&snapshot, &wanted).count() as u64).await;
-    let matched = matching.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
+    let counted_filter = filter.clone();
+    let count = web::block(move || cancellable(&snapshot, &counted_filter).count() as u64).await;
+    let matched = count.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
     if body.dry_run {
-        return answer_at(StatusCode::ACCEPTED, position, &Answer { matched, task: None, position });
+        return respond_at(StatusCode::ACCEPTED, position, &BulkCancelResponse { matched, task: None, position });
     }
     let input = BulkCancelInput { filter, position, reason, requested_by: caller.subject.clone() };
-    let created = new_task(&caller, &input, matched)?;
+    let created = bulk_cancel_task(&caller, &input, matched)?;
     let id = state.registry.new_task_id();
     let receipt = state.registry.execute(caller.command(id, Command::Create(Arc::new(created)))).await?;
     let task = page_after(&state, id, &receipt).await?;
-    answer_at(StatusCode::ACCEPTED, task.position(), &Answer { matched, task: Some(task), position })
+    respond_at(StatusCode::ACCEPTED, task.position(), &BulkCancelResponse { matched, task: Some(task), position })
 }
 
-fn new_task(caller: &Caller, input: &BulkCancelInput, matched: u64) -> Result<Created, Problem> {
+fn bulk_cancel_task(caller: &Caller, input: &BulkCancelInput, matched: u64) -> Result<Created, Problem> {
     let input = JsonText::of(input).map_err(|_| Problem::invalid_field("/filter", "can't be kept"))?;
     Ok(Created {
         kind: BULK_CANCEL.to_owned(),
@@ -87,7 +91,7 @@ fn new_task(caller: &Caller, input: &BulkCancelInput, matched: u64) -> Result<Cr
         queue: SYSTEM_QUEUE.to_owned(),
         priority: i32::MAX,
         run_at: None,
-        // A second request to cancel the same task adds no event, so a later attempt may repeat the whole set.
+        // A request to cancel a task that is cancelling or final adds no event, so a second attempt may repeat all requests.
         max_attempts: 3,
         timeout_s: None,
         labels: BTreeMap::new(),

@@ -1,24 +1,25 @@
-//! `POST /v1/tasks`: a new task, one for each idempotency key, and one at a time for each unique key.
+//! `POST /v1/tasks`: creates a task. An idempotency key has at most one task, and a unique key has at most one task that is
+//! not final.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::AppState;
-use super::accept::{ItemKey, KeyedBody, NewTask, accept};
+use super::accept::{NewTask, accept};
+use super::plumbing::body::{self, BODY_MAX};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
-use super::plumbing::json;
-use super::task_page::{answer_page, page_after, page_since};
+use super::task_page::{page_after, page_at_least, respond_with_page};
 use crate::streams::create::Accepted;
-use crate::task::limits::{KEY_MAX, is_line};
+use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line};
 use crate::task::{Invalid, Revision};
 
-/// `POST /v1/tasks`: 201 and the new task, or 200 and the task that already has the idempotency key or holds the unique key.
-/// The holder of a unique key is answered as it is; the other fields of the request don't change it.
+/// `POST /v1/tasks`: 201 and the new task, or 200 and the existing task if a task already has the idempotency key or
+/// holds the unique key. The request changes nothing in an existing task.
 ///
 /// # Errors
-/// See [`accept`].
+/// 400, 415, and those of [`accept`].
 pub async fn create(
     state: web::Data<AppState>,
     caller: Caller,
@@ -26,21 +27,14 @@ pub async fn create(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let key = idempotency_key(&request)?;
-    let body = json::required_body(&request, payload, json::BODY_MAX).await?;
-    let new: NewTask = json::read(&body)?;
-    if let ItemKey::Given(_) = new.idempotency_key {
-        return Err(Problem::invalid_field(
-            "/idempotency_key",
-            "unknown here: the key goes into the header Idempotency-Key",
-        ));
-    }
-    let keyed = key.map(|key| KeyedBody { key, body: &body });
+    let parse = |body: &[u8]| NewTask::parse(body, key);
+    let (new, keyed) = body::receive(&request, payload, BODY_MAX, parse).await?;
     match accept(&state, &caller, new, keyed).await? {
-        Accepted::Known(id) | Accepted::Held(id) => {
-            answer_page(StatusCode::OK, &page_since(&state, id, Revision(0)).await?)
+        Accepted::Repeated(id) | Accepted::KeyHeld(id) => {
+            respond_with_page(StatusCode::OK, &page_at_least(&state, id, Revision(0)).await?)
         }
         Accepted::New(id, receipt) => {
-            let mut response = answer_page(StatusCode::CREATED, &page_after(&state, id, &receipt).await?)?;
+            let mut response = respond_with_page(StatusCode::CREATED, &page_after(&state, id, &receipt).await?)?;
             if let Ok(location) = format!("/v1/tasks/{id}").parse() {
                 response.headers_mut().insert(LOCATION, location);
             }
@@ -49,11 +43,12 @@ pub async fn create(
     }
 }
 
+/// Reads the header `Idempotency-Key`.
 fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Problem> {
-    let mut given = request.headers().get_all("idempotency-key");
-    let Some(first) = given.next() else { return Ok(None) };
+    let mut values = request.headers().get_all("idempotency-key");
+    let Some(first) = values.next() else { return Ok(None) };
     let text = first.to_str().unwrap_or_default();
-    if given.next().is_some() || !is_line(text, KEY_MAX) {
+    if values.next().is_some() || !is_line(text, IDEMPOTENCY_KEY_MAX) {
         let detail = "the header Idempotency-Key holds one key of 1 to 255 printable ASCII characters";
         return Err(Problem::invalid(vec![Invalid::new("", detail)]));
     }

@@ -1,13 +1,13 @@
-//! Whether the process is alive, and whether it is ready for requests.
+//! `GET /healthz` and `GET /readyz`: whether the process runs, and whether it is ready for requests.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use super::AppState;
-use super::plumbing::answer::answer_at;
 use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::query::Fields;
+use super::plumbing::response::respond_at;
 use crate::task::Position;
 
 #[derive(Serialize)]
@@ -17,43 +17,44 @@ struct Readiness {
     position: Position,
 }
 
-/// `GET /healthz`: the process answers.
+/// `GET /healthz`: 200 while the process handles requests.
 ///
 /// # Errors
 /// 422.
 pub async fn alive(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    Fields::of_query(request.query_string())?.refuse_rest()?;
+    Fields::from_query(request.query_string())?.refuse_unknown()?;
     Ok(HttpResponse::Ok().json(serde_json::json!({"alive": true})))
 }
 
-/// `GET /readyz`: 503 with the reasons where the log takes no writes, an actor that lives as long as the process has stopped,
-/// or the views have stopped or are behind. Views that are behind catch up, and a cluster that can't be reached may come back:
-/// the other reasons stay until a restart, and such a refusal is not retryable.
+/// `GET /readyz`: 503 with the reasons if the log accepts no writes, a long-lived actor has stopped, or the views have
+/// stopped or lack events of the log.
 ///
-/// Where the log already gives a reason, the answer doesn't wait for the views.
+/// The refusal is retryable if the views can still catch up or the cluster may become reachable again. The other reasons
+/// last until a restart, and then the refusal is not retryable. If the log is a reason, the handler doesn't wait for the
+/// views.
 ///
 /// # Errors
 /// 422, 503 `not_ready`.
 pub async fn ready(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    Fields::of_query(request.query_string())?.refuse_rest()?;
+    Fields::from_query(request.query_string())?.refuse_unknown()?;
     let head = state.store.head().position;
-    let log = state.store.health().err().map(|why| format!("log: {why}"));
-    let stopped = state.read.failure().map(|why| format!("views: {why}"));
-    let actor = state.vitals.stopped().map(|actor| format!("{actor} has stopped"));
-    let until_restart = state.store.has_failed() || stopped.is_some() || actor.is_some();
-    let views = match stopped {
+    let log_problem = state.store.health().err().map(|why| format!("log: {why}"));
+    let views_failure = state.reader.failure().map(|why| format!("views: {why}"));
+    let actor_problem = state.actor_health.stopped_actor().map(|actor| format!("{actor} has stopped"));
+    let until_restart = state.store.has_failed() || views_failure.is_some() || actor_problem.is_some();
+    let views_problem = match views_failure {
         Some(why) => Some(why),
-        None if log.is_some() => None,
-        None if !state.read.wait_for_position(head).await => {
+        None if log_problem.is_some() => None,
+        None if !state.reader.wait_for_position(head).await => {
             Some(format!("views: they have not reached position {head} within 5 s"))
         }
         None => state.require_caught_up().err().map(|problem| format!("views: {}", problem.detail)),
     };
-    let reasons: Vec<String> = log.into_iter().chain(actor).chain(views).collect();
+    let reasons: Vec<String> = log_problem.into_iter().chain(actor_problem).chain(views_problem).collect();
     if !reasons.is_empty() {
         let refusal = if until_restart { Refusal::NotReadyUntilRestart } else { Refusal::NotReady };
         return Err(Problem::new(refusal, reasons.join("; ")));
     }
-    let position = state.read.position();
-    answer_at(StatusCode::OK, position, &Readiness { ready: true, reasons, position })
+    let position = state.reader.position();
+    respond_at(StatusCode::OK, position, &Readiness { ready: true, reasons, position })
 }

@@ -1,12 +1,15 @@
-//! `GET /v1/live`: the websocket. The only file that names the websocket crate, which is deprecated upstream and stays
-//! because it was asked for by name and measures no worse than its successor.
+//! `GET /v1/live`: the websocket.
 //!
-//! Its traps, and what is done about each:
+//! This is the only file that uses the crate `actix-web-actors`. Its maintainers have deprecated it. It stays because the
+//! project requires it, and because its measured speed is not lower than that of its successor `actix-ws`.
 //!
-//! - An actor is not polled while its client doesn't read. So the hub decides from outside that a socket has stalled, and
-//!   the kernel ends the connection of a client that never reads (`TCP_USER_TIMEOUT`, set by the server).
-//! - `ctx.text` queues without bound. So frames arrive through a bounded mailbox, by `try_send`.
-//! - Fragments arrive as continuations. So they are joined here, up to the size of a message.
+//! The crate has three limitations:
+//!
+//! - An actor is not polled while its client reads nothing. So the hub detects a stalled socket without the actor's
+//!   help, and the kernel closes the connection of a client that never reads (`TCP_USER_TIMEOUT`, which the server
+//!   sets).
+//! - `ctx.text` queues frames without a limit. So the hub sends frames through the actor's bounded mailbox, with `try_send`.
+//! - The fragments of a message arrive one by one. So the actor joins them, up to the largest size of a message.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,38 +27,40 @@ use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::filter::{SentFilter, Terms};
 use super::plumbing::json;
 use super::plumbing::query::Fields;
-use crate::push::messages::{Join, Leave, Push, SocketId, SocketRequest, Subscription};
+use crate::push::messages::{Push, SocketClosed, SocketId, SocketOpened, SocketRequest, Subscription};
 use crate::task::{Invalid, Position, TaskId};
 
-/// A message from the client, its fragments joined, in bytes.
+/// The largest message from a client after its fragments are joined, in bytes.
 const MESSAGE_MAX: usize = 16 * 1024;
-/// The most ids of one subscription.
+/// The most task ids in one subscription.
 const IDS_MAX: usize = 200;
 /// The socket is closed after this many invalid messages.
 const INVALID_MAX: u8 = 3;
-/// Pushes that wait for a slow client. The hub keeps the rest, not as frames but as a set of what has changed.
-const MAILBOX: usize = 4;
+/// How many pushes wait in the mailbox for a slow client. For later changes the hub stores which tasks have changed, not the
+/// frames.
+const MAILBOX_CAPACITY: usize = 4;
 
-static SOCKETS: AtomicU64 = AtomicU64::new(1);
+/// The id of the next socket.
+static NEXT_SOCKET_ID: AtomicU64 = AtomicU64::new(1);
 
-/// `GET /v1/live`.
+/// `GET /v1/live`: opens a websocket.
 ///
 /// # Errors
-/// 400 where it isn't a websocket handshake.
+/// 400 if the request isn't a websocket handshake; 422 if it has query parameters.
 pub async fn open(
     state: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    Fields::of_query(request.query_string())?.refuse_rest()?;
-    let actor = Socket {
-        id: SOCKETS.fetch_add(1, Ordering::Relaxed),
+    Fields::from_query(request.query_string())?.refuse_unknown()?;
+    let actor = LiveSocket {
+        id: NEXT_SOCKET_ID.fetch_add(1, Ordering::Relaxed),
         state: state.get_ref().clone(),
         caller,
         invalid_messages: 0,
-        parts: Vec::new(),
-        binary: false,
+        fragments: Vec::new(),
+        is_binary: false,
         is_marking_seen: false,
         next_seen: None,
     };
@@ -65,7 +70,7 @@ pub async fn open(
         .map_err(|error| Problem::new(Refusal::NotAWebsocket, format!("a websocket handshake is needed: {error}")))
 }
 
-/// A message from the client. (A tagged enum of serde would not read it from its text, but from a copy of the parsed JSON.)
+/// A message from the client. (serde would decode a tagged enum not from its text, but from a copy of the parsed JSON.)
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClientMessage {
@@ -86,8 +91,8 @@ enum MessageKind {
     Resync,
 }
 
-/// What a message asks for.
-enum Wish {
+/// The request of a message, checked.
+enum ClientRequest {
     Subscribe(Subscription),
     Unsubscribe,
     Seen(Position),
@@ -95,55 +100,61 @@ enum Wish {
 }
 
 impl ClientMessage {
-    fn check(self) -> Result<Wish, Problem> {
+    /// Checks that the message has the fields of its type and no others.
+    fn into_request(self) -> Result<ClientRequest, Problem> {
         let Self { kind, filter, position } = self;
-        let needs = |pointer: &str, detail: &str| Err(Problem::invalid_field(pointer, detail));
+        let refuse = |pointer: &str, detail: &str| Err(Problem::invalid_field(pointer, detail));
         match (kind, filter, position) {
-            (MessageKind::Subscribe, None, _) => needs("/filter", "subscribe needs it"),
-            (MessageKind::Seen, _, None) => needs("/position", "seen needs it"),
-            (MessageKind::Subscribe, Some(filter), None) => subscription(filter).map(Wish::Subscribe),
-            (MessageKind::Seen, None, Some(position)) => Ok(Wish::Seen(position)),
-            (MessageKind::Unsubscribe, None, None) => Ok(Wish::Unsubscribe),
-            (MessageKind::Resync, None, None) => Ok(Wish::Resync),
-            (_, Some(_), _) => needs("/filter", "it goes with subscribe"),
-            (_, None, Some(_)) => needs("/position", "it goes with seen"),
+            (MessageKind::Subscribe, Some(filter), None) => parse_subscription(filter).map(ClientRequest::Subscribe),
+            (MessageKind::Unsubscribe, None, None) => Ok(ClientRequest::Unsubscribe),
+            (MessageKind::Seen, None, Some(position)) => Ok(ClientRequest::Seen(position)),
+            (MessageKind::Resync, None, None) => Ok(ClientRequest::Resync),
+            (MessageKind::Subscribe, None, _) => refuse("/filter", "a message `subscribe` needs it"),
+            (MessageKind::Seen, _, None) => refuse("/position", "a message `seen` needs it"),
+            (MessageKind::Unsubscribe | MessageKind::Seen | MessageKind::Resync, Some(_), _) => {
+                refuse("/filter", "only a message `subscribe` has it")
+            }
+            (MessageKind::Subscribe | MessageKind::Unsubscribe | MessageKind::Resync, _, Some(_)) => {
+                refuse("/position", "only a message `seen` has it")
+            }
         }
     }
 }
 
 /// The actor of one socket.
-struct Socket {
+struct LiveSocket {
     id: SocketId,
     state: AppState,
     caller: Caller,
     invalid_messages: u8,
-    /// Fragments of a message that is not complete yet.
-    parts: Vec<u8>,
-    /// The fragments belong to a binary message.
-    binary: bool,
-    /// A `seen` is being recorded.
+    /// The joined fragments of a message that is not complete yet.
+    fragments: Vec<u8>,
+    /// Whether the fragments belong to a binary message.
+    is_binary: bool,
+    /// Whether the position of a `seen` message is being recorded.
     is_marking_seen: bool,
-    /// The highest `seen` that arrived meanwhile.
+    /// The highest position of the `seen` messages that have arrived during the recording.
     next_seen: Option<Position>,
 }
 
-type Ctx = WebsocketContext<Socket>;
+type Ctx = WebsocketContext<LiveSocket>;
 
-impl Socket {
+impl LiveSocket {
     fn handle_message(&mut self, text: &[u8], ctx: &mut Ctx) {
-        let request = match json::read_bytes::<ClientMessage>(text).and_then(ClientMessage::check) {
+        let request = match json::parse::<ClientMessage>(text).and_then(ClientMessage::into_request) {
             Err(problem) => return self.refuse(&problem, ctx),
-            Ok(Wish::Seen(position)) => return self.mark_seen(position, ctx),
-            Ok(Wish::Subscribe(subscription)) => SocketRequest::Subscribe(self.id, subscription),
-            Ok(Wish::Unsubscribe) => SocketRequest::Unsubscribe(self.id),
-            Ok(Wish::Resync) => SocketRequest::Resync(self.id),
+            Ok(ClientRequest::Seen(position)) => return self.mark_seen(position, ctx),
+            Ok(ClientRequest::Subscribe(subscription)) => SocketRequest::Subscribe(self.id, subscription),
+            Ok(ClientRequest::Unsubscribe) => SocketRequest::Unsubscribe(self.id),
+            Ok(ClientRequest::Resync) => SocketRequest::Resync(self.id),
         };
         if self.state.hub.try_send(request).is_err() {
-            send_problem(&busy(), ctx);
+            send_problem(&hub_is_busy(), ctx);
         }
     }
 
-    /// Records one `seen` at a time. Of those that arrive meanwhile only the highest is recorded next.
+    /// Records the position of a `seen` message. If further ones arrive during the recording, only the highest of their
+    /// positions is recorded afterwards.
     fn mark_seen(&mut self, position: Position, ctx: &mut Ctx) {
         if self.is_marking_seen {
             self.next_seen = self.next_seen.max(Some(position));
@@ -151,10 +162,10 @@ impl Socket {
         }
         self.is_marking_seen = true;
         let (state, caller) = (self.state.clone(), self.caller.clone());
-        let marked = async move { state.mark_seen(&caller, position).await };
-        ctx.spawn(marked.into_actor(self).map(|answer, this, ctx| {
+        let recording = async move { state.mark_seen(&caller, position).await };
+        ctx.spawn(recording.into_actor(self).map(|result, this, ctx| {
             this.is_marking_seen = false;
-            if let Err(problem) = answer {
+            if let Err(problem) = result {
                 send_problem(&problem, ctx);
             }
             if let Some(next) = this.next_seen.take() {
@@ -163,7 +174,7 @@ impl Socket {
         }));
     }
 
-    /// Answers an invalid message with its problem; the third closes the socket.
+    /// Sends the problem of an invalid message to the client. Closes the socket after the third invalid message.
     fn refuse(&mut self, problem: &Problem, ctx: &mut Ctx) {
         send_problem(problem, ctx);
         self.invalid_messages += 1;
@@ -172,27 +183,28 @@ impl Socket {
         }
     }
 
-    fn begin_message(&mut self, part: &[u8], binary: bool, ctx: &mut Ctx) {
-        self.parts.clear();
-        self.binary = binary;
-        self.append_part(part, false, ctx);
+    fn begin_message(&mut self, fragment: &[u8], is_binary: bool, ctx: &mut Ctx) {
+        self.fragments.clear();
+        self.is_binary = is_binary;
+        self.append_fragment(fragment, false, ctx);
     }
 
-    fn append_part(&mut self, part: &[u8], last: bool, ctx: &mut Ctx) {
-        if self.parts.len() + part.len() > MESSAGE_MAX {
+    fn append_fragment(&mut self, fragment: &[u8], is_last: bool, ctx: &mut Ctx) {
+        if self.fragments.len() + fragment.len() > MESSAGE_MAX {
             return close(CloseCode::Size, "a message has at most 16384 bytes", ctx);
         }
-        self.parts.extend_from_slice(part);
-        if last {
-            let whole = std::mem::take(&mut self.parts);
-            if std::mem::take(&mut self.binary) {
+        self.fragments.extend_from_slice(fragment);
+        if is_last {
+            let message = std::mem::take(&mut self.fragments);
+            if std::mem::take(&mut self.is_binary) {
                 return self.refuse(&text_only(), ctx);
             }
-            self.handle_message(&whole, ctx);
+            self.handle_message(&message, ctx);
         }
     }
 }
 
+/// Sends a frame of type `problem`, with the same fields as a refusal over HTTP.
 fn send_problem(problem: &Problem, ctx: &mut Ctx) {
     let errors: Vec<Value> = problem.errors.iter().map(|e| json!({"pointer": e.pointer, "detail": e.detail})).collect();
     let frame = json!({
@@ -206,7 +218,8 @@ fn send_problem(problem: &Problem, ctx: &mut Ctx) {
     ctx.text(frame.to_string());
 }
 
-fn busy() -> Problem {
+/// The problem if the mailbox of the hub is full.
+fn hub_is_busy() -> Problem {
     Problem::new(Refusal::Busy, "too many wishes at once; ask again")
 }
 
@@ -214,11 +227,12 @@ fn text_only() -> Problem {
     Problem::invalid_field("", "text frames only")
 }
 
-fn subscription(filter: SentFilter) -> Result<Subscription, Problem> {
+/// Reads the filter of a `subscribe` message: either `ids`, or the fields of a task filter.
+fn parse_subscription(filter: SentFilter) -> Result<Subscription, Problem> {
     let Some(place) = filter.0.iter().position(|(name, _)| name == "ids") else {
-        let mut fields = Fields::of_filter(filter)?;
-        let filter = fields.filter()?;
-        fields.refuse_rest()?;
+        let mut fields = Fields::from_filter(filter)?;
+        let filter = fields.take_filter()?;
+        fields.refuse_unknown()?;
         return Ok(Subscription::Matching(Box::new(filter)));
     };
     let refuse = |detail: &str| Problem::invalid(vec![Invalid::new("/filter/ids", detail)]);
@@ -232,26 +246,26 @@ fn subscription(filter: SentFilter) -> Result<Subscription, Problem> {
     ids.map(Subscription::Ids).ok_or_else(|| refuse("a list of at most 200 task ids is needed"))
 }
 
-fn close(code: CloseCode, why: &str, ctx: &mut Ctx) {
-    ctx.close(Some(CloseReason { code, description: Some(why.to_owned()) }));
+fn close(code: CloseCode, reason: &str, ctx: &mut Ctx) {
+    ctx.close(Some(CloseReason { code, description: Some(reason.to_owned()) }));
     ctx.stop();
 }
 
-impl Actor for Socket {
+impl Actor for LiveSocket {
     type Context = Ctx;
 
     fn started(&mut self, ctx: &mut Ctx) {
-        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
         let owner = self.caller.subject.as_str().into();
-        self.state.hub.do_send(Join { socket: self.id, owner, to: ctx.address().recipient() });
+        self.state.hub.do_send(SocketOpened { socket: self.id, owner, recipient: ctx.address().recipient() });
     }
 
     fn stopped(&mut self, _: &mut Ctx) {
-        self.state.hub.do_send(Leave { socket: self.id });
+        self.state.hub.do_send(SocketClosed { socket: self.id });
     }
 }
 
-impl Handler<Push> for Socket {
+impl Handler<Push> for LiveSocket {
     type Result = ();
 
     fn handle(&mut self, push: Push, ctx: &mut Ctx) {
@@ -262,15 +276,15 @@ impl Handler<Push> for Socket {
     }
 }
 
-impl StreamHandler<Result<Message, ProtocolError>> for Socket {
+impl StreamHandler<Result<Message, ProtocolError>> for LiveSocket {
     fn handle(&mut self, message: Result<Message, ProtocolError>, ctx: &mut Ctx) {
         match message {
             Ok(Message::Text(text)) => self.handle_message(text.as_bytes(), ctx),
             Ok(Message::Ping(payload)) => ctx.pong(&payload),
-            Ok(Message::Continuation(Item::FirstText(part))) => self.begin_message(&part, false, ctx),
-            Ok(Message::Continuation(Item::FirstBinary(part))) => self.begin_message(&part, true, ctx),
-            Ok(Message::Continuation(Item::Continue(part))) => self.append_part(&part, false, ctx),
-            Ok(Message::Continuation(Item::Last(part))) => self.append_part(&part, true, ctx),
+            Ok(Message::Continuation(Item::FirstText(fragment))) => self.begin_message(&fragment, false, ctx),
+            Ok(Message::Continuation(Item::FirstBinary(fragment))) => self.begin_message(&fragment, true, ctx),
+            Ok(Message::Continuation(Item::Continue(fragment))) => self.append_fragment(&fragment, false, ctx),
+            Ok(Message::Continuation(Item::Last(fragment))) => self.append_fragment(&fragment, true, ctx),
             Ok(Message::Binary(_)) => self.refuse(&text_only(), ctx),
             Ok(Message::Pong(_) | Message::Nop) => {}
             Ok(Message::Close(reason)) => {

@@ -1,4 +1,4 @@
-//! The log itself: its head, and its events as lines of JSON.
+//! Routes of the log: its head, and its events as lines of JSON.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use futures_util::stream::{self, Stream};
 use serde::Serialize;
 
 use super::AppState;
-use super::plumbing::answer::answer_at;
 use super::plumbing::error::Problem;
 use super::plumbing::query::Fields;
+use super::plumbing::response::respond_at;
 use crate::store::{EventStore, ReadError, Recorded, StreamName, codec};
 use crate::task::{Position, Timestamp};
 
-/// Events are read in batches of this many.
-const BATCH: usize = 1000;
+/// How many events are read from the log at once.
+const BATCH_SIZE: usize = 1000;
 
 #[derive(Serialize)]
 struct HeadDoc {
@@ -25,42 +25,42 @@ struct HeadDoc {
     time: Option<Timestamp>,
 }
 
-/// `GET /v1/log/head`.
+/// `GET /v1/log/head`: the position, hash and time of the last event.
 ///
 /// # Errors
 /// 422.
 pub async fn head(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    Fields::of_query(request.query_string())?.refuse_rest()?;
+    Fields::from_query(request.query_string())?.refuse_unknown()?;
     let head = state.store.head();
     let doc = HeadDoc { position: head.position, hash: head.hash.to_string(), time: head.time };
-    answer_at(StatusCode::OK, head.position, &doc)
+    respond_at(StatusCode::OK, head.position, &doc)
 }
 
-/// Which events the client wants.
-struct Selection {
+/// The events that the client requests.
+struct EventSelection {
     kind: Option<String>,
     stream: Option<StreamName>,
-    /// At most this many more events are sent.
-    left: u64,
+    /// How many more events may be sent.
+    remaining: u64,
 }
 
-impl Selection {
+impl EventSelection {
     fn matches(&self, recorded: &Recorded) -> bool {
         self.kind.as_ref().is_none_or(|kind| kind == recorded.kind)
             && self.stream.as_ref().is_none_or(|stream| *stream == recorded.stream)
     }
 
-    /// The lines of the batch that are selection.
-    fn lines(&mut self, batch: &[Arc<Recorded>]) -> Result<Bytes, ReadError> {
+    /// Encodes the selected events of the batch as lines of JSON, and counts them.
+    fn encode_lines(&mut self, batch: &[Arc<Recorded>]) -> Result<Bytes, ReadError> {
         let mut lines = BytesMut::new();
         for recorded in batch {
-            if self.left == 0 {
+            if self.remaining == 0 {
                 break;
             }
             if !self.matches(recorded) {
                 continue;
             }
-            self.left -= 1;
+            self.remaining -= 1;
             let line = serde_json::to_vec(&**recorded).map_err(|error| ReadError::Damaged(error.to_string()))?;
             lines.extend_from_slice(&line);
             lines.extend_from_slice(b"\n");
@@ -69,15 +69,16 @@ impl Selection {
     }
 }
 
-/// `GET /v1/log`: recorded events, a line each, up to the head at the time of the request. With `follow` the answer doesn't
-/// end: new events are sent as they are appended.
+/// `GET /v1/log`: recorded events, one on each line, up to the head at the time of the request. With `follow` the response
+/// continues: new events are sent as they are appended.
 ///
 /// # Errors
-/// 422. An error after the first byte ends the connection without the last chunk.
+/// 422. If an error occurs after the first byte of the body, the connection is closed before the last chunk, so the client
+/// sees that the body is incomplete.
 pub async fn read(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let mut fields = Fields::of_query(request.query_string())?;
-    let after = fields.position("after")?.unwrap_or_default();
-    let left = fields.number("limit")?.unwrap_or(u64::MAX);
+    let mut fields = Fields::from_query(request.query_string())?;
+    let after = fields.take_position("after")?.unwrap_or_default();
+    let remaining = fields.take_number("limit")?.unwrap_or(u64::MAX);
     let kind = fields.take("type");
     if kind.as_ref().is_some_and(|kind| !codec::TYPES.iter().any(|(known, _)| known == kind)) {
         return Err(Problem::invalid_field("/query/type", "no type of event"));
@@ -86,45 +87,56 @@ pub async fn read(state: web::Data<AppState>, request: HttpRequest) -> Result<Ht
         StreamName::parse(&name).ok_or_else(|| Problem::invalid_field("/query/stream", "no name of a stream"))
     });
     let stream = stream.transpose()?;
-    let follow = fields.flag("follow")?;
-    fields.refuse_rest()?;
+    let follow = fields.take_flag("follow")?;
+    fields.refuse_unknown()?;
     let head = state.store.head().position;
-    let selection = Selection { kind, stream, left };
+    let selection = EventSelection { kind, stream, remaining };
     let mut response = HttpResponse::Ok();
     response.insert_header(("taskbell-position", head.to_string())).content_type("application/x-ndjson");
     if request.method() == Method::HEAD {
-        // A stream that never ends, sent as the body of HEAD, would keep the connection open for ever.
+        // With a streamed body, the HTTP library would run the stream for a HEAD request too and keep the connection open.
         return Ok(response.finish());
     }
     if follow {
-        return Ok(response.streaming(following(&state.store, after, selection)));
+        return Ok(response.streaming(stream_and_follow(&state.store, after, selection)));
     }
-    Ok(response.streaming(up_to(state.store.clone(), after, head, selection)))
+    Ok(response.streaming(stream_up_to(state.store.clone(), after, head, selection)))
 }
 
-/// A piece of the body: whole lines.
-type Chunk = Result<Bytes, ReadError>;
+/// Some complete lines of the body.
+type BodyChunk = Result<Bytes, ReadError>;
 
-fn up_to(store: EventStore, after: Position, head: Position, selection: Selection) -> impl Stream<Item = Chunk> {
+/// Streams the selected events after `after`, up to `head`.
+fn stream_up_to(
+    store: EventStore,
+    after: Position,
+    head: Position,
+    selection: EventSelection,
+) -> impl Stream<Item = BodyChunk> {
     stream::try_unfold((store, after, selection), move |(store, after, mut selection)| async move {
-        if after >= head || selection.left == 0 {
+        if after >= head || selection.remaining == 0 {
             return Ok(None);
         }
-        let batch_size = usize::try_from(head.0 - after.0).unwrap_or(BATCH).min(BATCH);
+        let batch_size = usize::try_from(head.0 - after.0).unwrap_or(BATCH_SIZE).min(BATCH_SIZE);
         let batch = store.read_all(after, batch_size).await?;
         let Some(last) = batch.last().map(|recorded| recorded.position) else { return Ok(None) };
-        let lines = selection.lines(&batch)?;
+        let lines = selection.encode_lines(&batch)?;
         Ok(Some((lines, (store, last, selection))))
     })
 }
 
-fn following(store: &EventStore, after: Position, selection: Selection) -> impl Stream<Item = Chunk> + use<> {
+/// Streams the selected events after `after`, and then each new one.
+fn stream_and_follow(
+    store: &EventStore,
+    after: Position,
+    selection: EventSelection,
+) -> impl Stream<Item = BodyChunk> + use<> {
     let subscription = store.subscribe(after);
     stream::try_unfold((subscription, selection), |(mut subscription, mut selection)| async move {
-        if selection.left == 0 {
+        if selection.remaining == 0 {
             return Ok(None);
         }
-        let lines = selection.lines(&subscription.next().await?)?;
+        let lines = selection.encode_lines(&subscription.next().await?)?;
         Ok(Some((lines, (subscription, selection))))
     })
 }

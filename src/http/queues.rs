@@ -1,4 +1,4 @@
-//! Queues: the counts of each, and whether it is paused.
+//! Routes of queues: list them with their counts, pause one, and resume one.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,14 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use super::AppState;
-use super::plumbing::answer::{answer_at, wait_for_min_position};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::query::Fields;
 use super::plumbing::request::read_reason;
+use super::plumbing::response::{respond_at, wait_for_min_position};
 use crate::store::{StreamName, now};
 use crate::streams::ExecuteOn;
-use crate::task::limits::{is_name, is_own};
+use crate::task::limits::{is_name, is_reserved};
 use crate::task::queue::{Queue, QueueCommand};
 use crate::task::{Position, Revision, Timestamp};
 use crate::views::queues::Pause;
@@ -33,7 +33,7 @@ struct QueueDoc<'a> {
 }
 
 #[derive(Serialize)]
-struct List<'a> {
+struct QueueList<'a> {
     items: Vec<QueueDoc<'a>>,
     position: Position,
 }
@@ -52,24 +52,24 @@ impl<'a> QueueDoc<'a> {
     }
 }
 
-/// `GET /v1/queues`: the queues that have or had tasks or are paused, by name.
+/// `GET /v1/queues`: the queues that have or had tasks, and the paused queues, sorted by name.
 ///
 /// # Errors
 /// 422, 503 `behind`.
 pub async fn list(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    wait_for_min_position(&state, Fields::of_query(request.query_string())?).await?;
-    let views = state.read.views();
+    wait_for_min_position(&state, Fields::from_query(request.query_string())?).await?;
+    let views = state.reader.views();
     let counts = views.queue_counts();
     let mut queues: BTreeMap<&str, Counts> = counts.iter().map(|(name, counts)| (&**name, *counts)).collect();
-    for (name, _) in views.queues().paused() {
+    for (name, _) in views.paused_queues().iter() {
         queues.entry(name).or_default();
     }
-    let doc = |(name, counts)| QueueDoc::new(name, views.queues().pause(name), counts);
+    let doc = |(name, counts)| QueueDoc::new(name, views.paused_queues().get(name), counts);
     let position = views.position();
-    answer_at(StatusCode::OK, position, &List { items: queues.into_iter().map(doc).collect(), position })
+    respond_at(StatusCode::OK, position, &QueueList { items: queues.into_iter().map(doc).collect(), position })
 }
 
-/// `POST /v1/queues/{queue}/pause`: no task of the queue is started any more; those that run go on.
+/// `POST /v1/queues/{queue}/pause`: no more tasks of the queue are started. Running tasks continue.
 ///
 /// # Errors
 /// 400, 404, 422, 503.
@@ -82,7 +82,7 @@ pub async fn pause(
     execute(&state, &caller, &request, payload, |reason| QueueCommand::Pause { reason }).await
 }
 
-/// `POST /v1/queues/{queue}/resume`: tasks of the queue are started again.
+/// `POST /v1/queues/{queue}/resume`: the server starts tasks of the queue again.
 ///
 /// # Errors
 /// 400, 404, 422, 503.
@@ -95,6 +95,7 @@ pub async fn resume(
     execute(&state, &caller, &request, payload, |reason| QueueCommand::Resume { reason }).await
 }
 
+/// Executes the command on the queue and responds with the queue's new state.
 async fn execute(
     state: &AppState,
     caller: &Caller,
@@ -106,28 +107,29 @@ async fn execute(
     if !is_name(name) {
         return Err(Problem::not_found());
     }
-    if is_own(name) {
+    if is_reserved(name) {
         return Err(Problem::invalid_field("", "queues that begin with `taskbell.` are this server's own"));
     }
     let command = command(read_reason(request, payload).await?);
     let execute = ExecuteOn::<Queue> { key: name.to_owned(), command, at: now(), meta: caller.meta() };
     state.registry.execute_on(execute).await?;
-    let late = wait_or_fold(state, &StreamName::queue(name)).await?;
-    let views = state.read.views();
-    let pause = late.as_ref().unwrap_or(&views).queues().pause(name);
+    let folded = wait_or_fold(state, &StreamName::queue(name)).await?;
+    let views = state.reader.views();
+    let pause = folded.as_ref().unwrap_or(&views).paused_queues().get(name);
     let counts = views.queue_counts().get(name).copied().unwrap_or_default();
-    let position = late.as_ref().map_or(views.position(), Views::position);
+    let position = folded.as_ref().map_or(views.position(), Views::position);
     let doc = QueueDoc { position: Some(position), ..QueueDoc::new(name, pause, counts) };
-    answer_at(StatusCode::OK, position, &doc)
+    respond_at(StatusCode::OK, position, &doc)
 }
 
-/// Waits until the views show all that is durable now. Where they are late, folds this stream alone instead, because the
-/// command has succeeded; none where the views are in time.
+/// Waits until the views show all events that are durable now, and then returns `None`. If the views don't show them in
+/// time, returns views that are computed from this stream alone: the command has succeeded, so the response must show
+/// its effect.
 ///
 /// # Errors
-/// 500 or 503 where the log can't be read.
+/// 500 or 503 if the log can't be read.
 async fn wait_or_fold(state: &AppState, stream: &StreamName) -> Result<Option<Views>, Problem> {
-    if state.read.wait_for_position(state.store.head().position).await {
+    if state.reader.wait_for_position(state.store.head().position).await {
         return Ok(None);
     }
     let events = state.store.read_stream(stream, Revision(0)).await?;

@@ -1,4 +1,4 @@
-//! Schedules: each creates a task at the times of its cron expression.
+//! Routes of schedules: create, list, show and remove them. A schedule creates a task at each time of its cron expression.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::accept::{NewTask, check};
-use super::plumbing::answer::{answer_at, wait_for_min_position};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::plumbing::query::Fields;
 use super::plumbing::request::{id_in_path, read_reason};
+use super::plumbing::response::{respond_at, wait_for_min_position};
 use crate::store::{StreamName, new_id, now};
 use crate::streams::ExecuteOn;
 use crate::task::calendar::Calendar;
@@ -23,9 +23,9 @@ use crate::task::event::Created;
 use crate::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, Template};
 use crate::task::{Invalid, JsonText, Position, Revision, Timestamp, limits};
 use crate::views::Views;
-use crate::views::schedules::Scheduled;
+use crate::views::schedules::ActiveSchedule;
 
-/// The time zone where the request names none.
+/// The time zone of a schedule whose request names none.
 const DEFAULT_ZONE: &str = "UTC";
 
 #[derive(Deserialize)]
@@ -37,7 +37,7 @@ struct NewSchedule {
     task: json::Object<NewTemplate>,
 }
 
-/// The fields of `POST /v1/tasks` without `run_at` and `parent`.
+/// The tasks that the schedule creates: the fields of `POST /v1/tasks` without `run_at` and `parent`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewTemplate {
@@ -69,33 +69,34 @@ struct ScheduleDoc<'a> {
 }
 
 #[derive(Serialize)]
-struct List<'a> {
+struct ScheduleList<'a> {
     items: Vec<ScheduleDoc<'a>>,
     position: Position,
 }
 
 impl<'a> ScheduleDoc<'a> {
-    /// `next_at` is the first nominal time after now, also while missed times are still being made up for.
-    fn new(id: Uuid, scheduled: &'a Scheduled) -> Self {
+    /// `next_at` is the first nominal time after the present, even if tasks for missed nominal times are still to be
+    /// created.
+    fn new(id: Uuid, scheduled: &'a ActiveSchedule) -> Self {
         let created = &scheduled.created;
         let calendar = Calendar::parse(&created.cron, &created.time_zone).ok();
-        let next_at = calendar.and_then(|calendar| calendar.next(now().max(scheduled.passed())));
+        let next_at = calendar.and_then(|calendar| calendar.next_after(now().max(scheduled.handled_until())));
         Self {
             id,
             created,
             created_at: scheduled.created_at,
             created_by: &scheduled.created_by,
             next_at,
-            last_at: scheduled.last,
+            last_at: scheduled.last_nominal,
             position: None,
         }
     }
 }
 
-/// `POST /v1/schedules`.
+/// `POST /v1/schedules`: creates a schedule.
 ///
 /// # Errors
-/// 400, 413, 415, 422 where the expression, the zone or the task is invalid, 503.
+/// 400, 413, 415, 422 if the expression, the time zone or the task is invalid, 503.
 pub async fn create(
     state: web::Data<AppState>,
     caller: Caller,
@@ -105,33 +106,34 @@ pub async fn create(
     let new: NewSchedule = json::read_body(&request, payload, json::BODY_MAX).await?;
     let time_zone = new.time_zone.unwrap_or_else(|| DEFAULT_ZONE.to_owned());
     let (cron, time_zone) = normalize(new.cron, time_zone).await?;
-    let task = template(&state, &caller, new.task.0).map_err(|problem| move_below("/task", problem))?;
+    let task = check_template(&state, &caller, new.task.0).map_err(|problem| prefix_pointers("/task", problem))?;
     let created = ScheduleCreated { cron, time_zone, missed: new.missed.unwrap_or_default(), task };
     let id = new_id();
     let command = ScheduleCommand::Create(Box::new(created));
     let execute = ExecuteOn::<Schedule> { key: id, command, at: now(), meta: caller.meta() };
     state.registry.execute_on(execute).await?;
-    state.read.wait_for_position(state.store.head().position).await;
-    // Folded from its own stream: the views may be late, and another caller may have removed the schedule meanwhile.
+    state.reader.wait_for_position(state.store.head().position).await;
+    // The response is computed from the schedule's first event. The views may not show the schedule yet, or not any more
+    // because another caller has removed it since.
     let mut folded = Views::default();
     let events = state.store.read_stream(&StreamName::schedule(id), Revision(0)).await?;
     events.first().map(|created| folded.apply(created));
     let missing = || Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR);
     let scheduled = folded.schedules().get(id).ok_or_else(missing)?;
     let doc = ScheduleDoc { position: Some(folded.position()), ..ScheduleDoc::new(id, scheduled) };
-    let mut response = answer_at(StatusCode::CREATED, folded.position(), &doc)?;
+    let mut response = respond_at(StatusCode::CREATED, folded.position(), &doc)?;
     if let Ok(location) = format!("/v1/schedules/{id}").parse() {
         response.headers_mut().insert(LOCATION, location);
     }
     Ok(response)
 }
 
-/// The expression and the name of the time zone in the form that is recorded. The search for the next time of an expression
-/// that never matches takes long, so it runs on the blocking pool.
+/// Checks the expression and the time zone, and returns both in the form that is recorded. For an expression that never
+/// matches, the search for the next time takes long, so it runs on the blocking pool.
 async fn normalize(cron: String, time_zone: String) -> Result<(String, String), Problem> {
     let normalized = web::block(move || {
         let calendar = Calendar::parse(&cron, &time_zone)?;
-        if calendar.next(now()).is_none() {
+        if calendar.next_after(now()).is_none() {
             return Err(vec![Invalid::new("/cron", "a time that never comes")]);
         }
         let cron = cron.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -140,8 +142,8 @@ async fn normalize(cron: String, time_zone: String) -> Result<(String, String), 
     normalized.await.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?.map_err(Problem::invalid)
 }
 
-/// The template, checked as `POST /v1/tasks` would check it now.
-fn template(state: &AppState, caller: &Caller, new: NewTemplate) -> Result<Template, Problem> {
+/// Checks the fields as `POST /v1/tasks` checks them, and returns the template of the schedule's tasks.
+fn check_template(state: &AppState, caller: &Caller, new: NewTemplate) -> Result<Template, Problem> {
     let new = NewTask {
         kind: new.kind,
         title: new.title,
@@ -157,7 +159,7 @@ fn template(state: &AppState, caller: &Caller, new: NewTemplate) -> Result<Templ
         ..NewTask::default()
     };
     let created = check(state, caller, new)?;
-    let invalid = limits::check(&created);
+    let invalid = limits::invalid_fields(&created);
     if !invalid.is_empty() {
         return Err(Problem::invalid(invalid));
     }
@@ -178,13 +180,13 @@ fn template(state: &AppState, caller: &Caller, new: NewTemplate) -> Result<Templ
     })
 }
 
-/// The problem with its pointers moved below this place of the body.
-fn move_below(place: &str, mut problem: Problem) -> Problem {
+/// Puts `prefix` before the problem's pointers, because the object that they point into is part of a larger body.
+fn prefix_pointers(prefix: &str, mut problem: Problem) -> Problem {
     for invalid in &mut problem.errors {
-        invalid.pointer.insert_str(0, place);
+        invalid.pointer.insert_str(0, prefix);
     }
     if problem.detail.starts_with('/') {
-        problem.detail.insert_str(0, place);
+        problem.detail.insert_str(0, prefix);
     }
     problem
 }
@@ -194,35 +196,36 @@ fn move_below(place: &str, mut problem: Problem) -> Problem {
 /// # Errors
 /// 422, 503 `behind`.
 pub async fn list(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    wait_for_min_position(&state, Fields::of_query(request.query_string())?).await?;
+    wait_for_min_position(&state, Fields::from_query(request.query_string())?).await?;
     let (position, schedules) = {
-        let views = state.read.views();
+        let views = state.reader.views();
         let schedules: Vec<_> = views.schedules().iter().map(|(id, scheduled)| (id, scheduled.clone())).collect();
         (views.position(), schedules)
     };
     let items = schedules.iter().map(|(id, scheduled)| ScheduleDoc::new(*id, scheduled)).collect();
-    answer_at(StatusCode::OK, position, &List { items, position })
+    respond_at(StatusCode::OK, position, &ScheduleList { items, position })
 }
 
-/// `GET /v1/schedules/{id}`.
+/// `GET /v1/schedules/{id}`: one schedule.
 ///
 /// # Errors
-/// 404 where it doesn't exist or is removed, 422, 503 `behind`.
+/// 404 if the schedule doesn't exist or is removed, 422, 503 `behind`.
 pub async fn show(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?.uuid();
-    wait_for_min_position(&state, Fields::of_query(request.query_string())?).await?;
+    wait_for_min_position(&state, Fields::from_query(request.query_string())?).await?;
     let (position, scheduled) = {
-        let views = state.read.views();
+        let views = state.reader.views();
         (views.position(), views.schedules().get(id).ok_or_else(Problem::not_found)?.clone())
     };
     let doc = ScheduleDoc { position: Some(position), ..ScheduleDoc::new(id, &scheduled) };
-    answer_at(StatusCode::OK, position, &doc)
+    respond_at(StatusCode::OK, position, &doc)
 }
 
-/// `DELETE /v1/schedules/{id}`: after the answer it creates no more tasks; those that it has created stay.
+/// `DELETE /v1/schedules/{id}`: removes the schedule. After the response it creates no more tasks. The tasks that it has
+/// created remain.
 ///
 /// # Errors
-/// 400, 404 where it doesn't exist or is removed, 422, 503.
+/// 400, 404 if the schedule doesn't exist or is removed, 422, 503.
 pub async fn remove(
     state: web::Data<AppState>,
     caller: Caller,
@@ -231,8 +234,8 @@ pub async fn remove(
 ) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?.uuid();
     let reason = read_reason(&request, payload).await?;
-    // Requests for unknown ids must not start an actor each.
-    if state.read.views().schedules().get(id).is_none() {
+    // Without this check, each request with an unknown id would start an actor.
+    if state.reader.views().schedules().get(id).is_none() {
         return Err(Problem::not_found());
     }
     let command = ScheduleCommand::Remove { reason };
@@ -240,7 +243,7 @@ pub async fn remove(
     if state.registry.execute_on(execute).await?.appended == 0 {
         return Err(Problem::not_found());
     }
-    state.read.wait_for_position(state.store.head().position).await;
+    state.reader.wait_for_position(state.store.head().position).await;
     state.firing.wait_until_idle().await;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -1,22 +1,22 @@
-//! What every handler can reach.
+//! The state that all handlers share.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use actix::{Addr, Recipient};
 
+use super::actor_health::ActorHealth;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
-use super::vitals::Vitals;
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::policies::KindPolicies;
 use crate::projection::freshness::Freshness;
 use crate::projection::metrics::Metrics;
-use crate::projection::projector::NoteProgress;
+use crate::projection::projector::ReportProgress;
 use crate::projection::reader::ViewsReader;
 use crate::push::hub::Hub;
-use crate::reactions::scheduler::Firing;
+use crate::reactions::scheduler::CreationLock;
 use crate::store::{EventStore, now};
 use crate::streams::ExecuteOn;
 use crate::streams::create::UniqueKeys;
@@ -30,52 +30,53 @@ use crate::work::Handlers;
 /// The task that an idempotency key belongs to, and the hash of the body that the key came with.
 pub type IdempotentTask = (TaskId, String);
 
-/// The ends of the application that handlers use. A clone is another handle on the same application.
+/// The parts of the application that handlers use. A clone refers to the same application.
 #[derive(Clone)]
 pub struct AppState {
-    /// Takes commands to tasks and other streams.
+    /// Executes commands on tasks and other streams.
     pub registry: Registry,
-    /// Answers queries.
-    pub read: ViewsReader,
-    /// Holds the histories.
+    /// Reads the views, for queries.
+    pub reader: ViewsReader,
+    /// The log, for the events of one stream or of all streams.
     pub store: EventStore,
-    /// Grants leases to workers and takes their heartbeats.
+    /// Grants leases to workers and receives their heartbeats.
     pub dispatcher: Addr<Dispatcher>,
-    /// Takes the progress of running attempts.
-    pub progress: Recipient<NoteProgress>,
-    /// Sends frames to open sockets.
+    /// Receives the progress of running attempts.
+    pub progress_recipient: Recipient<ReportProgress>,
+    /// Sends frames to open websockets.
     pub hub: Addr<Hub>,
-    /// The handlers of this process.
+    /// The task handlers of this process.
     pub handlers: Handlers,
-    /// Says what a queued task waits for.
+    /// Computes what a queued task waits for.
     pub capacity: Arc<Capacity>,
-    /// The settings of each kind.
-    pub settings: Arc<KindPolicies>,
-    /// The only kinds that clients may submit; none where every kind is allowed.
-    pub kinds: Option<Arc<HashSet<String>>>,
-    /// Lets one request at a time use an idempotency key of a caller.
-    pub keys: KeyedLock<IdempotentTask>,
-    /// Lets one request at a time use a unique key of an owner.
-    pub unique: UniqueKeys,
-    /// Says when a removed schedule creates no more tasks.
-    pub firing: Firing,
-    /// Figures for Prometheus.
+    /// The settings of each kind of task.
+    pub policies: Arc<KindPolicies>,
+    /// The kinds that clients may submit. `None` allows every kind.
+    pub allowed_kinds: Option<Arc<HashSet<String>>>,
+    /// Lets only one request at a time use an idempotency key of a caller.
+    pub idempotency_keys: KeyedLock<IdempotentTask>,
+    /// Lets only one request at a time use a unique key of an owner.
+    pub unique_keys: UniqueKeys,
+    /// Lets a request wait until no task of a schedule is being created.
+    pub firing: CreationLock,
+    /// The metrics for Prometheus.
     pub metrics: Metrics,
-    /// Says which long-lived actor has stopped, if one has.
-    pub vitals: Vitals,
-    /// Says whether the views show the present.
+    /// Holds the name of the first long-lived actor that has stopped.
+    pub actor_health: ActorHealth,
+    /// Shows whether the views have all events of the log.
     pub freshness: Freshness,
 }
 
 impl AppState {
-    /// The cancel ladder of this task's kind; the default ladder where the views don't show the task.
+    /// Returns the cancel ladder of this task's kind, or the default ladder if the views don't have the task.
     #[must_use]
     pub fn cancel_policy(&self, id: TaskId) -> CancelPolicy {
-        let views = self.read.views();
-        views.get(id).map(|row| self.settings.cancel(row.kind())).unwrap_or_default()
+        let views = self.reader.views();
+        views.get(id).map(|row| self.policies.cancel(row.kind())).unwrap_or_default()
     }
 
-    /// Refuses work that must not be decided on views that have never caught up with the log.
+    /// Refuses a request if the views have not caught up with the log since this process started. Such views may lack events
+    /// that the decision needs.
     ///
     /// # Errors
     /// 503 `behind`, retryable unless the log has failed.
@@ -88,17 +89,17 @@ impl AppState {
         Err(Problem::new(refusal, format!("this server has not received the whole log yet: {why}")))
     }
 
-    /// Records that the caller has seen the bell up to this position, and waits until the views show it.
+    /// Records that the caller has seen the bell up to this position, and waits until the views show the record.
     ///
     /// # Errors
-    /// 422 where the position lies beyond the head of the log; 500 or 503 where the log can't be read or written.
+    /// 422 if the position is after the head of the log; 500 or 503 if the log can't be read or written.
     pub async fn mark_seen(&self, caller: &Caller, position: Position) -> Result<(), Problem> {
         self.require_caught_up()?;
         let command = MarkSeen { position, head: self.store.head().position };
         let execute = ExecuteOn::<Bell> { key: caller.subject.clone(), command, at: now(), meta: caller.meta() };
         if self.registry.execute_on(execute).await?.appended > 0 {
             let head = self.store.head().position;
-            self.read.wait_for_position(head).await;
+            self.reader.wait_for_position(head).await;
         }
         Ok(())
     }

@@ -1,17 +1,17 @@
-//! Tasks: the list, one task, its history, its cancel and the rungs of it, its retry.
+//! Routes of tasks: list tasks, show one task, show its events, cancel it, escalate its cancel, and retry it.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 
 use super::AppState;
-use super::plumbing::answer::{answer_at, wait_for_min_position};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
-use super::plumbing::query::{Fields, bad_cursor};
+use super::plumbing::query::{Fields, invalid_cursor};
 use super::plumbing::request::{check_reason, id_in_path, read_reason};
-use super::task_page::{answer_page, current_page, page_after, task_doc};
+use super::plumbing::response::{respond_at, wait_for_min_position};
+use super::task_page::{current_page, page_after, respond_with_page, task_doc};
 use crate::store::StreamName;
 use crate::streams::create;
 use crate::streams::messages::Execute;
@@ -19,29 +19,31 @@ use crate::task::event::Rung;
 use crate::task::{Command, Position, Revision};
 use crate::views::{Filter, Page, PageRequest, Row, RowBudget, TaskDoc};
 
-/// Rows of a page where the request names no limit.
-const LIMIT: u64 = 20;
+/// Rows of a page if the request has no `limit`.
+const DEFAULT_LIMIT: u64 = 20;
 /// The most rows of a page.
 const LIMIT_MAX: u64 = 200;
-/// Rows that a query may read while it holds the lock of the views; a longer one reads a snapshot on the blocking pool.
-const SCAN_MAX: usize = 10_000;
+/// The most rows that a query reads while it holds the lock of the views. A longer query reads a snapshot on the blocking
+/// pool.
+const ROWS_UNDER_LOCK_MAX: usize = 10_000;
 
 #[derive(Serialize)]
-struct List<T> {
+struct ItemList<T> {
     items: Vec<T>,
     #[serde(flatten)]
-    ends: Option<Ends>,
+    page: Option<PageInfo>,
     position: Position,
 }
 
+/// The cursors of the next and the previous page, and how many tasks match the filter.
 #[derive(Serialize)]
-struct Ends {
+struct PageInfo {
     next: Option<String>,
     prev: Option<String>,
     total: u64,
 }
 
-/// A rung of the cancel ladder above the request itself.
+/// A rung of the cancel ladder above the first one, which is the request to cancel.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum HigherRung {
@@ -56,66 +58,69 @@ struct EscalateBody {
     reason: Option<String>,
 }
 
-/// `GET /v1/tasks`.
+/// `GET /v1/tasks`: one page of the tasks that match the filter.
 ///
 /// # Errors
-/// 422 where the query is invalid; 503 `behind`.
+/// 422 if the query is invalid; 503 `behind`.
 pub async fn list(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let mut fields = Fields::of_query(request.query_string())?;
-    let filter = fields.filter()?;
-    let limit = fields.number("limit")?.unwrap_or(LIMIT);
+    let mut fields = Fields::from_query(request.query_string())?;
+    let filter = fields.take_filter()?;
+    let limit = fields.take_number("limit")?.unwrap_or(DEFAULT_LIMIT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Problem::invalid_field("/query/limit", format!("1 to {LIMIT_MAX}")));
     }
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let asked = PageRequest { order: fields.order()?, limit, cursor: fields.cursor()? };
+    let page_request = PageRequest { order: fields.take_order()?, limit, cursor: fields.take_cursor()? };
     wait_for_min_position(&state, fields).await?;
-    let Page { items, next, prev, total, position } = query(&state, filter, asked).await?;
-    let views = state.read.views();
+    let Page { items, next, prev, total, position } = query_page(&state, filter, page_request).await?;
+    let views = state.reader.views();
     let items: Vec<TaskDoc> = items.iter().map(|row| task_doc(&state, &views, row)).collect();
     drop(views);
-    let ends = Ends { next: next.map(|c| c.encode()), prev: prev.map(|c| c.encode()), total };
-    answer_at(StatusCode::OK, position, &List { items, ends: Some(ends), position })
+    let page = PageInfo { next: next.map(|c| c.encode()), prev: prev.map(|c| c.encode()), total };
+    respond_at(StatusCode::OK, position, &ItemList { items, page: Some(page), position })
 }
 
-/// The page, from the views where that is quick, else from a snapshot and on another thread.
-async fn query(edge: &AppState, filter: Filter, asked: PageRequest) -> Result<Page, Problem> {
+/// Returns the page from the views if it needs few rows. Otherwise reads it from a snapshot of the views on the
+/// blocking pool.
+async fn query_page(state: &AppState, filter: Filter, page_request: PageRequest) -> Result<Page, Problem> {
     let snapshot = {
-        let views = edge.read.views();
-        let page = views.page_within(&filter, &asked, &RowBudget::new(SCAN_MAX)).map_err(|_| bad_cursor())?;
+        let views = state.reader.views();
+        let page = views
+            .page_within(&filter, &page_request, &RowBudget::new(ROWS_UNDER_LOCK_MAX))
+            .map_err(|_| invalid_cursor())?;
         if let Some(page) = page {
             return Ok(page);
         }
         views.snapshot_for(&filter)
     };
-    let scan = web::block(move || snapshot.page(&filter, &asked)).await;
-    scan.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?.map_err(|_| bad_cursor())
+    let scan = web::block(move || snapshot.page(&filter, &page_request)).await;
+    scan.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?.map_err(|_| invalid_cursor())
 }
 
-/// `GET /v1/tasks/{id}`.
+/// `GET /v1/tasks/{id}`: one task, with its input, result and output.
 ///
 /// # Errors
 /// 404, 422, 503.
 pub async fn show(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
-    wait_for_min_position(&state, Fields::of_query(request.query_string())?).await?;
-    answer_page(StatusCode::OK, &current_page(&state, id).await?)
+    wait_for_min_position(&state, Fields::from_query(request.query_string())?).await?;
+    respond_with_page(StatusCode::OK, &current_page(&state, id).await?)
 }
 
-/// `GET /v1/tasks/{id}/events`.
+/// `GET /v1/tasks/{id}/events`: the events of the task's stream, oldest first.
 ///
 /// # Errors
 /// 404, 422, 503.
 pub async fn events(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
-    wait_for_min_position(&state, Fields::of_query(request.query_string())?).await?;
-    let shown = state.read.views().get(id).map_or(Revision(0), Row::revision);
-    let items = state.store.read_received(&StreamName::task(id), shown).await?;
+    wait_for_min_position(&state, Fields::from_query(request.query_string())?).await?;
+    let revision_in_views = state.reader.views().get(id).map_or(Revision(0), Row::revision);
+    let items = state.store.read_stream_at_least(&StreamName::task(id), revision_in_views).await?;
     let position = items.last().map(|recorded| recorded.position).ok_or_else(Problem::not_found)?;
-    answer_at(StatusCode::OK, position, &List { items, ends: None, position })
+    respond_at(StatusCode::OK, position, &ItemList { items, page: None, position })
 }
 
-/// `POST /v1/tasks/{id}/cancel`: requests a cancel, which is an event of its own. 202 while the task is not final.
+/// `POST /v1/tasks/{id}/cancel`: requests a cancel. The response is 202 and the task, or 200 if the task was already final.
 ///
 /// # Errors
 /// 400, 404, 422, 503.
@@ -131,7 +136,8 @@ pub async fn cancel(
     execute_cancel(&state, caller.command(id, Command::RequestCancel { reason, policy })).await
 }
 
-/// `POST /v1/tasks/{id}/escalate`: an operator moves a cancel to a higher rung of its ladder before the ladder does.
+/// `POST /v1/tasks/{id}/escalate`: an operator moves a cancel to a higher rung of its ladder before the ladder's own timer
+/// does.
 ///
 /// # Errors
 /// 400, 404, 409 `not_cancelling`, 422, 503.
@@ -151,16 +157,16 @@ pub async fn escalate(
     execute_cancel(&state, caller.command(id, Command::Escalate { rung, reason, attempt: None })).await
 }
 
-/// Executes a command of the cancel ladder: 202 and the task, or 200 where the task was final already.
+/// Executes a command of the cancel ladder. The response is 202 and the task, or 200 if the task was already final.
 async fn execute_cancel(state: &AppState, command: Execute) -> Result<HttpResponse, Problem> {
     let id = command.task;
     let receipt = state.registry.execute(command).await?;
     let status =
         if receipt.appended == 0 && receipt.task.status.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    answer_page(status, &page_after(state, id, &receipt).await?)
+    respond_with_page(status, &page_after(state, id, &receipt).await?)
 }
 
-/// `POST /v1/tasks/{id}/retry`: one more run of a final task.
+/// `POST /v1/tasks/{id}/retry`: runs a final task again.
 ///
 /// # Errors
 /// 400, 404, 409 `not_final` or `unique_key_taken`, 422, 503.
@@ -173,6 +179,6 @@ pub async fn retry(
     let id = id_in_path(&request)?;
     let reason = read_reason(&request, payload).await?;
     let command = caller.command(id, Command::Retry { reason });
-    let receipt = create::retry(&state.registry, &state.read, &state.unique, command).await?;
-    answer_page(StatusCode::ACCEPTED, &page_after(&state, id, &receipt).await?)
+    let receipt = create::retry(&state.registry, &state.reader, &state.unique_keys, command).await?;
+    respond_with_page(StatusCode::ACCEPTED, &page_after(&state, id, &receipt).await?)
 }

@@ -1,6 +1,7 @@
 //! Serves the UI in `ui/`. Its files are embedded in the binary.
 //!
-//! Caches have to revalidate a file on each use: its `ETag` is the hash of its bytes, and an unchanged file is answered 304.
+//! A browser must revalidate a cached file before each use. The `ETag` of a file is the hash of its bytes, and the response
+//! for an unchanged file is 304.
 
 use std::sync::LazyLock;
 
@@ -11,7 +12,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::plumbing::middleware::any_origin;
+use super::plumbing::middleware::accept_any_origin;
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -21,11 +22,12 @@ const SVG: &str = "image/svg+xml";
 const INDEX: &str = include_str!("ui/index.html");
 
 macro_rules! files {
-    ($($name:literal: $kind:ident),+ $(,)?) => {
-        &[$(($name, $kind, include_str!(concat!("ui/", $name)))),+]
+    ($($name:literal: $content_type:ident),+ $(,)?) => {
+        &[$(($name, $content_type, include_str!(concat!("ui/", $name)))),+]
     };
 }
 
+/// The name, the content type and the bytes of each file.
 const FILES: &[(&str, &str, &str)] = files![
     "api.js": JS,
     "app.js": JS,
@@ -45,7 +47,7 @@ const FILES: &[(&str, &str, &str)] = files![
     "timeline.js": JS,
 ];
 
-/// No inline scripts or styles, nothing from other hosts, and no string becomes code or markup.
+/// Forbids inline scripts and styles, resources of other hosts, and the conversion of strings into code or markup.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
      require-trusted-types-for 'script'; trusted-types 'none'";
@@ -61,54 +63,56 @@ const HEADERS: [(HeaderName, &str); 6] = [
 
 struct Asset {
     name: &'static str,
-    kind: &'static str,
+    content_type: &'static str,
     bytes: &'static str,
-    tag: EntityTag,
+    etag: EntityTag,
 }
 
 impl Asset {
-    fn new(name: &'static str, kind: &'static str, bytes: &'static str) -> Self {
+    fn new(name: &'static str, content_type: &'static str, bytes: &'static str) -> Self {
         let hash = blake3::hash(bytes.as_bytes()).to_hex();
-        Self { name, kind, bytes, tag: EntityTag::new_strong(hash[..32].to_owned()) }
+        Self { name, content_type, bytes, etag: EntityTag::new_strong(hash[..32].to_owned()) }
     }
 
-    fn answer(&self, request: &HttpRequest) -> HttpResponse {
-        let known = match IfNoneMatch::parse(request) {
+    fn respond(&self, request: &HttpRequest) -> HttpResponse {
+        let is_unchanged = match IfNoneMatch::parse(request) {
             Ok(IfNoneMatch::Any) => true,
-            Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|tag| tag.weak_eq(&self.tag)),
+            Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|tag| tag.weak_eq(&self.etag)),
             Err(_) => false,
         };
-        let mut answer = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+        let mut response = if is_unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
         for (name, value) in HEADERS {
-            answer.insert_header((name, HeaderValue::from_static(value)));
+            response.insert_header((name, HeaderValue::from_static(value)));
         }
-        answer.insert_header(ETag(self.tag.clone()));
-        if known { answer.finish() } else { answer.content_type(self.kind).body(self.bytes) }
+        response.insert_header(ETag(self.etag.clone()));
+        if is_unchanged { response.finish() } else { response.content_type(self.content_type).body(self.bytes) }
     }
 }
 
+/// The page for all routes of the UI; its script shows what the address names.
 static PAGE: LazyLock<Asset> = LazyLock::new(|| Asset::new("index.html", HTML, INDEX));
 static ASSETS: LazyLock<Vec<Asset>> =
-    LazyLock::new(|| FILES.iter().map(|&(name, kind, bytes)| Asset::new(name, kind, bytes)).collect());
+    LazyLock::new(|| FILES.iter().map(|&(name, content_type, bytes)| Asset::new(name, content_type, bytes)).collect());
 
-/// The routes of the UI: the list at `/`, the page of a task at `/tasks/{id}`, and the files of both below `/ui/`.
+/// Registers the routes of the UI: the list of tasks at `/`, one task at `/tasks/{id}`, and the files of both pages
+/// below `/ui/`.
 pub fn configure(cfg: &mut ServiceConfig) {
     for path in ["/", "/tasks/{id}"] {
         let pages = web::resource(path).route(web::get().to(page)).route(web::head().to(page));
-        cfg.service(pages.wrap(from_fn(any_origin)));
+        cfg.service(pages.wrap(from_fn(accept_any_origin)));
     }
     let files = web::resource("/ui/{file}").route(web::get().to(file)).route(web::head().to(file));
-    cfg.service(files.wrap(from_fn(any_origin)));
+    cfg.service(files.wrap(from_fn(accept_any_origin)));
 }
 
 async fn page(request: HttpRequest) -> HttpResponse {
-    PAGE.answer(&request)
+    PAGE.respond(&request)
 }
 
-/// Only names of the table are served; the file system is never read.
+/// Serves the files of [`FILES`] only. The file system is never read.
 async fn file(request: HttpRequest, name: web::Path<String>) -> HttpResponse {
     match ASSETS.iter().find(|asset| asset.name == name.as_str()) {
-        Some(asset) => asset.answer(&request),
+        Some(asset) => asset.respond(&request),
         None => HttpResponse::NotFound().finish(),
     }
 }

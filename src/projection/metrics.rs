@@ -1,8 +1,8 @@
-//! Metrics for Prometheus: counters and histograms that follow the log from the start of the process on, and gauges that are
-//! set when they are scraped.
+//! Metrics for Prometheus. Counters and histograms measure the events since the start of the process. Gauges are set when
+//! Prometheus requests the metrics.
 //!
-//! The values of labels come from clients, and each new one costs memory until the process ends. So their number is bounded;
-//! what is beyond the bound counts as `other`.
+//! The values of labels are names that clients choose, and each value takes memory until the process ends. So their number is
+//! bounded. Further names are counted with the label `other`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,19 +16,19 @@ use super::reader::ViewsReader;
 use crate::store::{LogEvent, Recorded};
 use crate::task::event::{Completed, Event, Outcome, SYSTEM_ERROR_CODES, TaskError};
 use crate::task::{Position, Status, TaskId, Timestamp};
-use crate::views::{Changed, Row};
+use crate::views::{Row, TaskChange};
 
-/// Kinds that have a label of their own.
+/// How many kinds have a label of their own.
 const KINDS_MAX: usize = 200;
-/// Pairs of a kind and a queue that have labels of their own.
+/// How many pairs of a kind and a queue have labels of their own.
 const PAIRS_MAX: usize = 500;
-/// The label of all others.
+/// The label of all other names.
 const OTHER: &str = "other";
-/// Upper bounds of the histograms, in seconds: a cancel reaches a worker in milliseconds, work takes up to days.
+/// The upper bounds of the buckets of the histograms, in seconds. A cancel may take milliseconds, and work may take days.
 const BUCKETS: [f64; 17] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, 300.0, 1800.0, 7200.0];
 
-/// All metrics; clones share them.
+/// All metrics. Clones share them.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
@@ -37,25 +37,26 @@ pub struct Metrics {
     log_position: IntGauge,
     views_position: IntGauge,
     events: IntCounterVec,
-    created: IntCounterVec,
-    ended: IntCounterVec,
-    acknowledged: HistogramVec,
-    stopped: HistogramVec,
-    wait: HistogramVec,
-    run: HistogramVec,
+    tasks_created: IntCounterVec,
+    attempts_ended: IntCounterVec,
+    cancel_acknowledged_seconds: HistogramVec,
+    cancel_stopped_seconds: HistogramVec,
+    wait_seconds: HistogramVec,
+    run_seconds: HistogramVec,
 }
 
 impl Metrics {
     /// All metrics, at zero.
     ///
     /// # Errors
-    /// Where a name is invalid or used twice. The names are constants, so any test that starts a server finds that.
+    /// If a name is invalid or is used twice. The names are constants, so every test that starts a server would find this.
     pub fn new() -> Result<Self, Error> {
         Self::in_registry(&Registry::new())
     }
 
     fn in_registry(registry: &Registry) -> Result<Self, Error> {
-        let (counter, gauge, seconds) = (counters_in(registry), gauges_in(registry), histograms_in(registry));
+        let (counter, gauge, histogram) =
+            (counter_factory(registry), gauge_factory(registry), histogram_factory(registry));
         let tasks = IntGaugeVec::new(Opts::new("taskbell_tasks", "Tasks of all owners by status."), &["status"])?;
         registry.register(Box::new(tasks.clone()))?;
         Ok(Self {
@@ -64,28 +65,32 @@ impl Metrics {
             log_position: gauge("taskbell_log_position", "Position of the last durable event of the log.")?,
             views_position: gauge("taskbell_views_position", "Position of the last event that the views show.")?,
             events: counter("taskbell_events_total", "Events recorded since the process began.", &["type"])?,
-            created: counter("taskbell_tasks_created_total", "Tasks created since the process began.", &["kind"])?,
-            ended: counter(
+            tasks_created: counter(
+                "taskbell_tasks_created_total",
+                "Tasks created since the process began.",
+                &["kind"],
+            )?,
+            attempts_ended: counter(
                 "taskbell_attempts_ended_total",
                 "Attempts that ended since the process began; `end` is how, `revoked` by the last rung of a cancel.",
                 &["kind", "end"],
             )?,
-            acknowledged: seconds(
+            cancel_acknowledged_seconds: histogram(
                 "taskbell_cancel_acknowledged_seconds",
                 "From the request to cancel a running task to the first word of its worker.",
                 &["kind"],
             )?,
-            stopped: seconds(
+            cancel_stopped_seconds: histogram(
                 "taskbell_cancel_stopped_seconds",
                 "From the request to cancel a running task to the end of its attempt.",
                 &["kind", "verdict"],
             )?,
-            wait: seconds(
+            wait_seconds: histogram(
                 "taskbell_wait_seconds",
                 "From when a task was ready to the start of an attempt; after a release, from there.",
                 &["kind", "queue"],
             )?,
-            run: seconds(
+            run_seconds: histogram(
                 "taskbell_run_seconds",
                 "From the start to the end of the attempt that ended the run.",
                 &["kind", "outcome"],
@@ -94,14 +99,14 @@ impl Metrics {
         })
     }
 
-    /// The metrics in Prometheus' text format; `head` is the position of the last durable event that this server has received,
-    /// `is_up` whether the log takes writes and its events arrive.
+    /// The metrics in the text format of Prometheus. `head` is the position of the last durable event that this server has
+    /// received. `is_up` says whether the log accepts writes and its events arrive.
     ///
     /// # Errors
-    /// Where a metric can't be written; none that is registered here.
-    pub fn text(&self, read: &ViewsReader, head: Position, is_up: bool) -> Result<String, Error> {
+    /// If a metric can't be written. This doesn't happen for the metrics that are registered here.
+    pub fn text(&self, reader: &ViewsReader, head: Position, is_up: bool) -> Result<String, Error> {
         let (position, counts) = {
-            let views = read.views();
+            let views = reader.views();
             (views.position(), views.totals())
         };
         for (status, count) in Status::ALL.into_iter().zip(counts) {
@@ -114,7 +119,8 @@ impl Metrics {
     }
 }
 
-fn counters_in(registry: &Registry) -> impl Fn(&str, &str, &[&str]) -> Result<IntCounterVec, Error> {
+/// A function that registers a counter with this name, help text and labels.
+fn counter_factory(registry: &Registry) -> impl Fn(&str, &str, &[&str]) -> Result<IntCounterVec, Error> {
     |name, help, labels| {
         let counter = IntCounterVec::new(Opts::new(name, help), labels)?;
         registry.register(Box::new(counter.clone()))?;
@@ -122,7 +128,8 @@ fn counters_in(registry: &Registry) -> impl Fn(&str, &str, &[&str]) -> Result<In
     }
 }
 
-fn gauges_in(registry: &Registry) -> impl Fn(&str, &str) -> Result<IntGauge, Error> {
+/// A function that registers a gauge with this name and help text.
+fn gauge_factory(registry: &Registry) -> impl Fn(&str, &str) -> Result<IntGauge, Error> {
     |name, help| {
         let gauge = IntGauge::new(name, help)?;
         registry.register(Box::new(gauge.clone()))?;
@@ -130,7 +137,8 @@ fn gauges_in(registry: &Registry) -> impl Fn(&str, &str) -> Result<IntGauge, Err
     }
 }
 
-fn histograms_in(registry: &Registry) -> impl Fn(&str, &str, &[&str]) -> Result<HistogramVec, Error> {
+/// A function that registers a histogram with this name, help text and labels.
+fn histogram_factory(registry: &Registry) -> impl Fn(&str, &str, &[&str]) -> Result<HistogramVec, Error> {
     |name, help, labels| {
         let histogram = HistogramVec::new(HistogramOpts::new(name, help).buckets(BUCKETS.into()), labels)?;
         registry.register(Box::new(histogram.clone()))?;
@@ -138,21 +146,22 @@ fn histograms_in(registry: &Registry) -> impl Fn(&str, &str, &[&str]) -> Result<
     }
 }
 
-/// As a gauge holds it.
+/// The number as the type of a gauge's value.
 fn gauge_value(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// The values of labels that are in use.
+/// The names that have labels of their own.
 #[derive(Debug, Default)]
 struct Labels {
-    /// The kinds, each with its queues.
+    /// The kinds, and for each kind the queues.
     kinds: HashMap<Box<str>, HashSet<Box<str>>>,
     /// How many pairs of a kind and a queue there are.
     pairs: usize,
 }
 
 impl Labels {
+    /// The label of this kind. A new kind gets a label of its own, or [`OTHER`] if there are too many.
     fn kind<'a>(&mut self, kind: &'a str) -> &'a str {
         if self.kinds.contains_key(kind) {
             return kind;
@@ -164,6 +173,7 @@ impl Labels {
         kind
     }
 
+    /// The labels of this kind and queue. A new pair gets labels of its own, or [`OTHER`] for the queue if there are too many.
     fn kind_and_queue<'a>(&mut self, kind: &'a str, queue: &'a str) -> [&'a str; 2] {
         let kind = self.kind(kind);
         let Some(queues) = self.kinds.get_mut(kind) else { return [kind, OTHER] };
@@ -179,41 +189,41 @@ impl Labels {
     }
 }
 
-/// Counts and measures what happens, called by the projector itself: its counters say "since the process began", so nothing
-/// could rebuild them after a batch that was left out.
-pub struct Meter {
+/// Updates the metrics with the applied events. The projector calls it directly. It is not a subscriber, because a subscriber
+/// may miss batches, and the counters could not be rebuilt from the views.
+pub struct MetricsRecorder {
     metrics: Metrics,
     labels: Labels,
-    /// Since when a queued task is ready, for those whose rows don't tell.
-    ready: HashMap<TaskId, Timestamp>,
+    /// Since when a queued task is ready, if the task's row doesn't contain this.
+    ready_since: HashMap<TaskId, Timestamp>,
 }
 
-impl Meter {
-    /// A meter that gives each of `kinds` a label of its own, however many other kinds clients name.
+impl MetricsRecorder {
+    /// A recorder that gives each of `kinds` a label of its own, even if clients name many other kinds.
     #[must_use]
     pub fn new<'a>(metrics: Metrics, kinds: impl IntoIterator<Item = &'a str>) -> Self {
         let mut labels = Labels::default();
         for kind in kinds {
             labels.kind(kind);
         }
-        Self { metrics, labels, ready: HashMap::new() }
+        Self { metrics, labels, ready_since: HashMap::new() }
     }
 
     fn record(&mut self, event: &Event, at: Timestamp, before: Option<&Row>, after: &Row) {
         let kind = self.labels.kind(after.kind());
         match event {
-            Event::Created(_) => self.metrics.created.with_label_values(&[kind]).inc(),
+            Event::Created(_) => self.metrics.tasks_created.with_label_values(&[kind]).inc(),
             Event::Started(_) => self.measure_wait(at, before, after),
-            // The row tells since when the first attempt is ready, but forgets the pause before another one.
-            Event::Queued(_) => self.ready.extend(before.and_then(Row::retry_at).map(|due| (after.id(), due))),
-            Event::Retried(_) => _ = self.ready.insert(after.id(), at),
+            // The row still contains `run_at` after this event, but not `retry_at`.
+            Event::Queued(_) => self.ready_since.extend(before.and_then(Row::retry_at).map(|due| (after.id(), due))),
+            Event::Retried(_) => _ = self.ready_since.insert(after.id(), at),
             Event::Released(_) => {
                 self.count_end(kind, "released");
-                self.ready.insert(after.id(), at);
+                self.ready_since.insert(after.id(), at);
             }
             Event::CancelAcknowledged(_) => self.measure_acknowledgement(kind, at, before, after),
             Event::AttemptFailed(failed) => {
-                self.count_end(kind, verdict_of_the_system(&failed.error).unwrap_or("failed"));
+                self.count_end(kind, system_error_code(&failed.error).unwrap_or("failed"));
             }
             Event::Completed(completed) => self.record_completion(kind, completed, after),
             Event::CancelRequested(_) | Event::CancelEscalated(_) | Event::OutputKept(_) => {}
@@ -221,7 +231,7 @@ impl Meter {
     }
 
     fn count_end(&self, kind: &str, end: &str) {
-        self.metrics.ended.with_label_values(&[kind, end]).inc();
+        self.metrics.attempts_ended.with_label_values(&[kind, end]).inc();
     }
 
     /// Only the first acknowledgement of a request is measured.
@@ -229,25 +239,26 @@ impl Meter {
         let is_first = before.and_then(Row::cancel).is_some_and(|cancel| cancel.acknowledged_at.is_none());
         if let Some(cancel) = after.cancel().filter(|_| is_first) {
             let waited = seconds(at.since(cancel.requested_at));
-            self.metrics.acknowledged.with_label_values(&[kind]).observe(waited);
+            self.metrics.cancel_acknowledged_seconds.with_label_values(&[kind]).observe(waited);
         }
     }
 
     fn measure_wait(&mut self, at: Timestamp, before: Option<&Row>, after: &Row) {
-        // Where nothing came before but the creation and the time of `run_at`, the row tells since when the task is ready.
-        // A task that became ready in another way before this process began is not measured.
-        let first = before.filter(|row| row.attempt() == 0 && row.revision().0 <= 1);
-        let ready = self.ready.remove(&after.id());
-        let ready = ready.or_else(|| first.map(|row| row.run_at().unwrap_or_else(|| row.created_at())));
-        if let Some(ready) = ready {
+        // If the only earlier events are `Created` and `Queued`, the row contains since when the task is ready. A task that
+        // became ready in another way before this process began is not measured.
+        let first_start = before.filter(|row| row.attempt() == 0 && row.revision().0 <= 1);
+        let ready_since = self.ready_since.remove(&after.id());
+        let ready_since =
+            ready_since.or_else(|| first_start.map(|row| row.run_at().unwrap_or_else(|| row.created_at())));
+        if let Some(ready_since) = ready_since {
             let labels = self.labels.kind_and_queue(after.kind(), after.queue());
-            self.metrics.wait.with_label_values(&labels).observe(seconds(at.since(ready)));
+            self.metrics.wait_seconds.with_label_values(&labels).observe(seconds(at.since(ready_since)));
         }
     }
 
     fn record_completion(&mut self, kind: &str, completed: &Completed, after: &Row) {
-        self.ready.remove(&after.id());
-        // A task that never ran has no times to measure.
+        self.ready_since.remove(&after.id());
+        // If no attempt ended with the run, there is nothing to measure.
         if completed.attempt.is_none() {
             return;
         }
@@ -257,9 +268,9 @@ impl Meter {
             Outcome::Cancelled => "cancelled",
         };
         let end = if completed.forced { "revoked" } else { outcome };
-        self.count_end(kind, completed.error.as_ref().and_then(verdict_of_the_system).unwrap_or(end));
+        self.count_end(kind, completed.error.as_ref().and_then(system_error_code).unwrap_or(end));
         if let Some(span) = after.duration() {
-            self.metrics.run.with_label_values(&[kind, outcome]).observe(seconds(span));
+            self.metrics.run_seconds.with_label_values(&[kind, outcome]).observe(seconds(span));
         }
         self.measure_stop(kind, after);
     }
@@ -268,7 +279,7 @@ impl Meter {
         let Some((cancel, finished)) = after.cancel().zip(after.finished_at()) else { return };
         if let Some(verdict) = cancel.verdict {
             let waited = seconds(finished.since(cancel.requested_at));
-            self.metrics.stopped.with_label_values(&[kind, verdict.name()]).observe(waited);
+            self.metrics.cancel_stopped_seconds.with_label_values(&[kind, verdict.name()]).observe(waited);
         }
     }
 }
@@ -277,19 +288,19 @@ fn seconds(span: Duration) -> f64 {
     span.as_secs_f64()
 }
 
-/// The code of an error that the system itself gave an attempt.
-fn verdict_of_the_system(error: &TaskError) -> Option<&'static str> {
+/// The code of the error, if the system ended the attempt with this error.
+fn system_error_code(error: &TaskError) -> Option<&'static str> {
     SYSTEM_ERROR_CODES.into_iter().find(|code| *code == error.code)
 }
 
-impl Meter {
-    /// Counts and measures a batch of events, with what they did to tasks, in the same order.
-    pub fn apply(&mut self, events: &[Arc<Recorded>], changes: &[Changed]) {
+impl MetricsRecorder {
+    /// Updates the metrics with a batch of events, and with the changes of tasks by these events, in the same order.
+    pub fn apply(&mut self, events: &[Arc<Recorded>], changes: &[TaskChange]) {
         let mut changes = changes.iter().peekable();
         for recorded in events {
-            // Not every event changes a task; those that do are in the same order as the changes.
+            // Some events change no task. The change of the others has the position of the event.
             let change = changes.next_if(|change| change.after.position() == recorded.position);
-            if let (LogEvent::Task(event), Some(Changed { before, after })) = (&recorded.event, change) {
+            if let (LogEvent::Task(event), Some(TaskChange { before, after })) = (&recorded.event, change) {
                 self.record(event, recorded.time, before.as_ref(), after);
             }
             self.metrics.events.with_label_values(&[recorded.kind]).inc();

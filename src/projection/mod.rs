@@ -1,9 +1,8 @@
-//! THE READ SIDE'S WRITER: the log becomes views.
+//! THE WRITER OF THE READ SIDE: it applies the events of the log to the views.
 //!
-//! Reading order: [`reader`] (the handle on the views), [`projector`] (the only writer of the views), [`subscribers`]
-//! (which actors receive what it has applied), [`freshness`]
-//! (whether the views show the present), [`replay`] (the views as they were), [`metrics`] (figures for Prometheus, a fold of the
-//! same events).
+//! Reading order: [`reader`] (access to the views), [`projector`] (the only writer of the views), [`subscribers`] (the actors
+//! that receive the applied events), [`freshness`] (whether the views show the whole log), [`replay`] (the views at an earlier
+//! position), [`metrics`] (metrics for Prometheus, computed from the same events).
 
 pub mod freshness;
 pub mod metrics;

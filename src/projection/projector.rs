@@ -1,4 +1,5 @@
-//! The log becomes views: the only writer of them. What it has applied it passes on to its subscribers.
+//! The projector: it applies the events of the log to the views, and then sends them to its subscribers. It is the only writer
+//! of the views.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,42 +12,42 @@ use crate::task::TaskId;
 use crate::task::event::Progress;
 use crate::views::Row;
 
-use super::metrics::Meter;
+use super::metrics::MetricsRecorder;
 use super::reader::ViewsWriter;
-use super::subscribers::{Batch, Subscriber};
+use super::subscribers::{AppliedBatch, Subscriber};
 
 /// The pause after a failed read of the log.
-const PAUSE: Duration = Duration::from_secs(1);
+const READ_PAUSE: Duration = Duration::from_secs(1);
+/// How many progress reports may wait in the projector's mailbox.
+const MAILBOX_CAPACITY: usize = 4096;
+/// The time between two checks whether a subscriber that has missed events can be informed.
+const MISSED_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Progress that waits to be noted, at most.
-const MAILBOX: usize = 4096;
-/// A subscriber that has missed something is looked at this often.
-const CATCH_UP: Duration = Duration::from_millis(20);
+/// The next events of the log, or why they can't be read.
+type ReadResult = Result<Vec<Arc<Recorded>>, ReadError>;
 
-type Next = Result<Vec<Arc<Recorded>>, ReadError>;
-
-/// A running task has come further: shown, never logged.
+/// From the projector to the hub: the views show new progress of a running attempt. It is not in the log.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
-pub struct Progressed {
+pub struct ProgressShown {
     /// The task.
     pub row: Row,
 }
 
-/// To an actor whose process or `Taskbell` ends: stop.
+/// To an actor: stop, because the process or the `Taskbell` ends.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Stop;
 
-/// From a worker to the projector: a passing remark, shown while the attempt runs; not in the log.
+/// From a worker to the projector: a progress report. The views show it while the attempt runs. It is not in the log.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
-pub struct NoteProgress {
-    /// Which task.
+pub struct ReportProgress {
+    /// The task.
     pub task: TaskId,
-    /// Which attempt.
+    /// The number of the attempt.
     pub attempt: u32,
-    /// How far it has come.
+    /// The progress.
     pub progress: Progress,
 }
 
@@ -55,57 +56,58 @@ pub struct Projector {
     store: EventStore,
     views: ViewsWriter,
     subscribers: Vec<Subscriber>,
-    progressed: Recipient<Progressed>,
-    meter: Meter,
-    /// A look at subscribers that have missed something is planned.
-    catching_up: bool,
+    hub: Recipient<ProgressShown>,
+    metrics: MetricsRecorder,
+    /// A check of the subscribers that have missed events is planned.
+    has_planned_check: bool,
 }
 
 impl Projector {
-    /// Follows the log from where the views stand.
+    /// A projector that applies the events after the position of the views.
     #[must_use]
     pub const fn new(
         store: EventStore,
         views: ViewsWriter,
         subscribers: Vec<Subscriber>,
-        progressed: Recipient<Progressed>,
-        meter: Meter,
+        hub: Recipient<ProgressShown>,
+        metrics: MetricsRecorder,
     ) -> Self {
-        Self { store, views, subscribers, progressed, meter, catching_up: false }
+        Self { store, views, subscribers, hub, metrics, has_planned_check: false }
     }
 
-    /// Applies the batch under the lock, tells the subscribers after it, and ends the waits for this position last.
+    /// Applies the batch under the lock of the views, then sends it to the subscribers, and then publishes the new position.
     fn apply(&mut self, events: Vec<Arc<Recorded>>, ctx: &mut Context<Self>) {
         let (mut changes, mut owners) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
         let position = {
             let mut views = self.views.write();
             for recorded in &events {
-                let applied = views.apply(recorded);
-                changes.extend(applied.task);
-                owners.extend(applied.owner);
+                let effect = views.apply(recorded);
+                changes.extend(effect.task);
+                owners.extend(effect.owner);
             }
             views.position()
         };
-        self.meter.apply(&events, &changes);
+        self.metrics.apply(&events, &changes);
         let owners = Arc::new(owners.into_iter().collect());
-        let batch = Batch { events: events.into(), changes: changes.into(), owners };
+        let batch = AppliedBatch { events: events.into(), changes: changes.into(), owners };
         for subscriber in &mut self.subscribers {
             subscriber.publish(&batch);
         }
-        // The batch is in the subscribers' mailboxes before a write is acknowledged: a worker that asks for a lease after a
-        // create was answered gets that task.
+        // A write is acknowledged only after this, and the batch is in the subscribers' mailboxes already. So if a client
+        // creates a task and a worker then requests a lease, the dispatcher knows the task before the request arrives.
         self.views.publish(position);
-        self.catch_up(ctx);
+        self.inform_subscribers_that_missed(ctx);
     }
 
-    /// Looks again and again at the subscribers that have missed something, until each is told so.
-    fn catch_up(&mut self, ctx: &mut Context<Self>) {
-        let behind = self.subscribers.iter_mut().map(Subscriber::catch_up).filter(|behind| *behind).count();
-        if behind > 0 && !self.catching_up {
-            self.catching_up = true;
-            ctx.run_later(CATCH_UP, |this, ctx| {
-                this.catching_up = false;
-                this.catch_up(ctx);
+    /// Sends `Missed` to the subscribers that have missed events and have handled their backlogs. Calls itself again until
+    /// there are no such subscribers left.
+    fn inform_subscribers_that_missed(&mut self, ctx: &mut Context<Self>) {
+        let uninformed = self.subscribers.iter_mut().map(Subscriber::inform_if_missed).filter(|left| *left).count();
+        if uninformed > 0 && !self.has_planned_check {
+            self.has_planned_check = true;
+            ctx.run_later(MISSED_CHECK_INTERVAL, |this, ctx| {
+                this.has_planned_check = false;
+                this.inform_subscribers_that_missed(ctx);
             });
         }
     }
@@ -115,50 +117,51 @@ impl Actor for Projector {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
         let from = self.views.write().position();
         ctx.add_stream(follow(self.store.subscribe(from)));
     }
 }
 
-/// The log as it grows, from one place on: trouble that may pass is waited out, damage ends it.
-fn follow(subscription: LogSubscription) -> impl Stream<Item = Next> {
+/// The results of the subscription as a stream. After a read error that may pass, the stream pauses and goes on. After an
+/// error that stays, the stream ends.
+fn follow(subscription: LogSubscription) -> impl Stream<Item = ReadResult> {
     stream::unfold(Some(subscription), |subscription| async move {
         let mut subscription = subscription?;
-        let next = subscription.next().await;
-        let following = match &next {
+        let result = subscription.next().await;
+        let rest = match &result {
             Ok(_) => Some(subscription),
             Err(ReadError::Unavailable(_)) => {
-                actix_rt::time::sleep(PAUSE).await;
+                actix_rt::time::sleep(READ_PAUSE).await;
                 Some(subscription)
             }
             Err(ReadError::Damaged(_) | ReadError::Unknown { .. }) => None,
         };
-        Some((next, following))
+        Some((result, rest))
     })
 }
 
-impl StreamHandler<Next> for Projector {
-    fn handle(&mut self, next: Next, ctx: &mut Context<Self>) {
-        match next {
-            Ok(batch) => self.apply(batch, ctx),
-            Err(ReadError::Unavailable(why)) => tracing::warn!(%why, "the log can't be followed at the moment"),
+impl StreamHandler<ReadResult> for Projector {
+    fn handle(&mut self, result: ReadResult, ctx: &mut Context<Self>) {
+        match result {
+            Ok(events) => self.apply(events, ctx),
+            Err(ReadError::Unavailable(why)) => tracing::warn!(%why, "the log can't be read now; trying again"),
             Err(error @ (ReadError::Damaged(_) | ReadError::Unknown { .. })) => self.views.fail(error.to_string()),
         }
     }
 
-    /// The views stay readable, and say that they are stale.
+    /// The default would stop the actor. It must go on, because it handles progress reports.
     fn finished(&mut self, _: &mut Context<Self>) {}
 }
 
-impl Handler<NoteProgress> for Projector {
+impl Handler<ReportProgress> for Projector {
     type Result = ();
 
-    fn handle(&mut self, note: NoteProgress, _: &mut Context<Self>) {
-        let row = self.views.write().note_progress(note.task, note.attempt, note.progress);
+    fn handle(&mut self, report: ReportProgress, _: &mut Context<Self>) {
+        let row = self.views.write().set_live_progress(report.task, report.attempt, report.progress);
         if let Some(row) = row {
-            // Left out where the hub has a backlog: the next progress or the end of the attempt says more.
-            let _ = self.progressed.try_send(Progressed { row });
+            // If the hub's mailbox is full, this push is left out. The next progress report or the end of the attempt follows.
+            let _ = self.hub.try_send(ProgressShown { row });
         }
     }
 }

@@ -1,4 +1,5 @@
-//! How the edge reads: the views behind their lock, and the watermark that says how far they have come.
+//! Access to the views: the views with their lock, and the watermark. The watermark is the position up to which the views
+//! show the log.
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -10,10 +11,10 @@ use crate::streams::create::CommittedViews;
 use crate::task::{Position, Revision, TaskId};
 use crate::views::Views;
 
-/// How long a read waits for the views at most (the contract's `min_position`, and a write's own visibility).
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a request waits at most until the views show a position or a revision.
+pub const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// The views, for anybody who reads. The projector alone writes them.
+/// Read access to the views. Clones read the same views.
 #[derive(Clone)]
 pub struct ViewsReader {
     views: Arc<RwLock<Views>>,
@@ -21,85 +22,89 @@ pub struct ViewsReader {
     failure: Arc<OnceLock<String>>,
 }
 
-/// The projector's end of the same.
+/// Write access to the views. Only the projector has it.
 pub struct ViewsWriter {
     views: Arc<RwLock<Views>>,
     watermark: watch::Sender<Position>,
     failure: Arc<OnceLock<String>>,
 }
 
-/// Both ends of these views.
+/// Splits these views into write access and read access.
 #[must_use]
-pub fn sides(views: Views) -> (ViewsWriter, ViewsReader) {
+pub fn split_views(views: Views) -> (ViewsWriter, ViewsReader) {
     let (sender, watermark) = watch::channel(views.position());
     let views = Arc::new(RwLock::new(views));
     let failure = Arc::new(OnceLock::new());
-    let write = ViewsWriter { views: views.clone(), watermark: sender, failure: failure.clone() };
-    (write, ViewsReader { views, watermark, failure })
+    let writer = ViewsWriter { views: views.clone(), watermark: sender, failure: failure.clone() };
+    (writer, ViewsReader { views, watermark, failure })
 }
 
 impl ViewsWriter {
-    /// The views, to be written; readers wait for as long as this lives.
+    /// Locks the views for writing. Readers wait until the guard is dropped.
     pub fn write(&self) -> RwLockWriteGuard<'_, Views> {
         self.views.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Publishes how far the views have come. To be called after the write lock is released.
+    /// Moves the watermark to `position`, and so wakes the requests that wait. To be called after the write lock is released.
     pub fn publish(&self, position: Position) {
         self.watermark.send_replace(position);
     }
 
-    /// Says that the views won't move any more in this process, and why.
+    /// Records that the views will not change any more in this process, and why.
     pub fn fail(&self, why: String) {
         tracing::error!(%why, "the views have stopped");
         let _ = self.failure.set(why);
-        // Whoever waits looks again, and sees that there is nothing to wait for.
+        // This wakes the requests that wait. They see the failure and end.
         self.watermark.send_modify(|_| {});
     }
 }
 
 impl ViewsReader {
-    /// The views. Not to be held across an await, nor for a long scan: take a snapshot for that.
+    /// Locks the views for reading. The guard must not be held across an `await` or during a long scan; a
+    /// [snapshot](Views::snapshot) is meant for those.
     pub fn views(&self) -> RwLockReadGuard<'_, Views> {
         self.views.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How far the views have come.
+    /// The watermark: the views show the log up to this position.
     #[must_use]
     pub fn position(&self) -> Position {
         *self.watermark.borrow()
     }
 
-    /// Why the views don't move any more, if so.
+    /// Why the views will not change any more; `None` while they do.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
     }
 
-    /// Waits until the views hold everything up to `position`; false where they don't within [`PATIENCE`].
+    /// Waits until the views show the log up to `position`. Returns false if they don't after [`WAIT_MAX`], or if they have
+    /// failed.
     pub async fn wait_for_position(&self, position: Position) -> bool {
-        self.until(|_, at| at >= position).await
+        self.wait_until(|_, watermark| watermark >= position).await
     }
 
-    /// Waits until the views hold the task up to this revision; false where they don't within [`PATIENCE`].
+    /// Waits until the views show the task at this revision or a later one. Returns false if they don't after [`WAIT_MAX`],
+    /// or if they have failed.
     pub async fn wait_for_revision(&self, task: TaskId, revision: Revision) -> bool {
-        self.until(|views, _| views.get(task).is_some_and(|row| row.revision() >= revision)).await
+        self.wait_until(|views, _| views.get(task).is_some_and(|row| row.revision() >= revision)).await
     }
 
-    async fn until(&self, holds: impl Fn(&Views, Position) -> bool) -> bool {
-        let mut watermark = self.watermark.clone();
+    /// Waits until `condition` is true for the views and the watermark.
+    async fn wait_until(&self, condition: impl Fn(&Views, Position) -> bool) -> bool {
+        let mut receiver = self.watermark.clone();
         let wait = async {
             loop {
-                let at = *watermark.borrow_and_update();
-                if holds(&self.views(), at) {
+                let watermark = *receiver.borrow_and_update();
+                if condition(&self.views(), watermark) {
                     return true;
                 }
-                if self.failure().is_some() || watermark.changed().await.is_err() {
+                if self.failure().is_some() || receiver.changed().await.is_err() {
                     return false;
                 }
             }
         };
-        timeout(PATIENCE, wait).await.unwrap_or(false)
+        timeout(WAIT_MAX, wait).await.unwrap_or(false)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The views as they were: a replay that stops earlier.
+//! Computes the views at an earlier position of the log, with a replay of the events up to that position.
 
 use std::sync::Arc;
 
@@ -8,33 +8,34 @@ use crate::store::{EventStore, ReadError};
 use crate::task::{Position, TaskId};
 use crate::views::{Filter, Row, Snapshot, Views};
 
-/// The kind of the task that cancels everything that matched a filter. It never cancels its own like.
+/// The kind of the task that cancels all tasks that match a filter. It cancels no tasks of this kind.
 pub const BULK_CANCEL: &str = "taskbell.bulk-cancel";
-/// Events are read in batches of this many.
-const BATCH: usize = 10_000;
+/// How many events are read at once.
+const READ_BATCH: usize = 10_000;
 
-/// The tasks that a bulk cancel with this filter means, oldest first.
+/// The tasks that a bulk cancel with this filter cancels, in the order of their creation.
 pub fn cancellable<'a>(snapshot: &'a Snapshot, filter: &'a Filter) -> impl Iterator<Item = &'a Row> {
     snapshot.matching(filter).filter(|row| !row.status().is_final() && row.kind() != BULK_CANCEL)
 }
 
-/// Which tasks a bulk cancel meant: those that matched when the log ended at `position`, with their kinds.
+/// Request to the replayer: the tasks that a bulk cancel has to cancel, with their kinds. These are the tasks that matched
+/// `filter` when `position` was the last position of the log.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<Vec<(TaskId, Arc<str>)>, ReadError>")]
 pub struct CancellableAt {
-    /// Which tasks.
+    /// The filter of the bulk cancel.
     pub filter: Filter,
-    /// When.
+    /// The position of the log.
     pub position: Position,
 }
 
-/// Replays the log for those who ask how it was. Lives on an arbiter of its own: a replay takes its time.
+/// The actor that replays the log. It has an arbiter of its own, because a replay may take long.
 pub struct Replayer {
     store: EventStore,
 }
 
 impl Replayer {
-    /// A reader of this log.
+    /// A replayer of this log.
     #[must_use]
     pub const fn new(store: EventStore) -> Self {
         Self { store }
@@ -48,23 +49,23 @@ impl Actor for Replayer {
 impl Handler<CancellableAt> for Replayer {
     type Result = ResponseFuture<Result<Vec<(TaskId, Arc<str>)>, ReadError>>;
 
-    fn handle(&mut self, ask: CancellableAt, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, request: CancellableAt, _: &mut Context<Self>) -> Self::Result {
         let store = self.store.clone();
         Box::pin(async move {
-            let snapshot = views_at(&store, ask.position).await?.snapshot();
-            Ok(cancellable(&snapshot, &ask.filter).map(|row| (row.id(), row.kind().into())).collect())
+            let snapshot = views_at(&store, request.position).await?.snapshot();
+            Ok(cancellable(&snapshot, &request.filter).map(|row| (row.id(), row.kind().into())).collect())
         })
     }
 }
 
-/// The views as they were when the log ended at `position`.
+/// The views when `position` was the last position of the log.
 ///
 /// # Errors
-/// Where the log can't be read up to there.
+/// A [`ReadError`] if the log can't be read up to that position.
 pub async fn views_at(store: &EventStore, position: Position) -> Result<Views, ReadError> {
     let mut views = Views::default();
     while views.position() < position {
-        let left = usize::try_from(position.0 - views.position().0).unwrap_or(BATCH).min(BATCH);
+        let left = usize::try_from(position.0 - views.position().0).unwrap_or(READ_BATCH).min(READ_BATCH);
         let batch = store.read_all(views.position(), left).await?;
         if batch.is_empty() {
             return Err(ReadError::Unavailable(format!("the log does not reach position {position} yet")));

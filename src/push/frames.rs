@@ -4,7 +4,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::task::{Position, TaskId, Timestamp};
-use crate::views::{Counters, TaskDoc, Views};
+use crate::views::{BellCounters, TaskDoc, Views};
 
 use crate::dispatch::capacity::Capacity;
 
@@ -20,12 +20,12 @@ enum Frame<'a> {
     },
     Snapshot {
         #[serde(flatten)]
-        counters: &'a Counters,
+        counters: &'a BellCounters,
     },
     Counters {
         previous: Position,
         #[serde(flatten)]
-        counters: &'a Counters,
+        counters: &'a BellCounters,
     },
     Tasks {
         position: Position,
@@ -46,52 +46,53 @@ enum Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// Writing a frame as JSON can't fail: keys of maps are texts, and floats are finite.
+    /// The frame as JSON. Serializing a frame can't fail: the keys of its maps are texts, and its floats are finite.
     fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// The first frame on a socket. `stale_since` is there while the views may lack events, because the cluster can't be reached.
+/// The first frame on a socket. While the cluster can't be reached and the views may lack events, `stale_since` is set.
 #[must_use]
 pub fn hello(epoch: Uuid, position: Position, time: Timestamp, stale_since: Option<Timestamp>) -> String {
     Frame::Hello { epoch, position, time, stale_since }.text()
 }
 
-/// The counts, independent of earlier frames.
+/// The counters. The client needs no earlier frames to use them.
 #[must_use]
-pub fn snapshot(counters: &Counters) -> String {
+pub fn snapshot(counters: &BellCounters) -> String {
     Frame::Snapshot { counters }.text()
 }
 
-/// The counts that follow those at the position `previous`.
+/// The counters after a change. `previous` is the position of the counters that the client got before; if the client has
+/// others, a frame is missing.
 #[must_use]
-pub fn counters(previous: Position, counters: &Counters) -> String {
+pub fn counters(previous: Position, counters: &BellCounters) -> String {
     Frame::Counters { previous, counters }.text()
 }
 
-/// These tasks as the views show them, oldest first. Ids that the views don't know are left out.
+/// These tasks, in the order of their creation. Ids of tasks that the views don't contain are ignored.
 #[must_use]
 pub fn tasks<'a>(views: &Views, ids: impl IntoIterator<Item = &'a TaskId>, capacity: &Capacity) -> String {
     let mut rows: Vec<_> = ids.into_iter().filter_map(|id| views.get(*id)).collect();
     rows.sort_by_key(|row| row.created_position());
-    let items = rows.into_iter().map(|row| row.doc(capacity.waiting(row), views.live_progress(row.id()))).collect();
+    let items = rows.into_iter().map(|row| row.doc(capacity.waiting_for(row), views.live_progress(row.id()))).collect();
     Frame::Tasks { position: views.position(), items }.text()
 }
 
-/// More tasks have changed than a frame lists: the client reads its page again.
+/// More tasks have changed than a frame may contain. The client must request its page of tasks again.
 #[must_use]
 pub fn tasks_changed(position: Position) -> String {
     Frame::TasksChanged { position }.text()
 }
 
-/// Shows that the connection is alive, and whether the views are stale, as in [`hello`].
+/// Shows that the connection works. `stale_since` is as in [`hello`].
 #[must_use]
 pub fn beat(position: Position, time: Timestamp, stale_since: Option<Timestamp>) -> String {
     Frame::Beat { position, time, stale_since }.text()
 }
 
-/// The subscription is in effect for every change after this position.
+/// Confirms a subscription. The client gets every change after this position.
 #[must_use]
 pub fn subscribed(position: Position) -> String {
     Frame::Subscribed { position }.text()

@@ -15,43 +15,43 @@ pub type SocketId = u64;
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub enum Push {
-    /// Text frames, in this order.
+    /// Send these text frames, in this order.
     Frames(Vec<String>),
-    /// Close with this code.
+    /// Close the socket with this code.
     Close(u16),
 }
 
-/// From a socket: it is open.
+/// From a socket to the hub: the socket was opened.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Join {
+pub struct SocketOpened {
     /// The socket.
     pub socket: SocketId,
-    /// The owner whose bell it shows.
+    /// The owner whose counters the socket gets.
     pub owner: Arc<str>,
-    /// Takes the frames; its mailbox is bounded.
-    pub to: Recipient<Push>,
+    /// The recipient of the frames. Its mailbox is bounded.
+    pub recipient: Recipient<Push>,
 }
 
-/// From a socket: it is closed.
+/// From a socket to the hub: the socket was closed.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Leave {
+pub struct SocketClosed {
     /// The socket.
     pub socket: SocketId,
 }
 
-/// The tasks whose changes a socket gets, beside the counters.
+/// The tasks whose changes a socket gets. It gets the owner's counters in any case.
 #[derive(Clone, Debug)]
 pub enum Subscription {
-    /// The tasks that match.
+    /// The tasks that match this filter.
     Matching(Box<Filter>),
     /// The tasks with these ids.
     Ids(HashSet<TaskId>),
 }
 
 impl Subscription {
-    /// Whether changes of this task are sent.
+    /// Whether the subscription includes this task.
     #[must_use]
     pub fn matches(&self, row: &Row) -> bool {
         match self {
@@ -61,14 +61,14 @@ impl Subscription {
     }
 }
 
-/// From a socket: a request of its client.
+/// From a socket to the hub: a request of the socket's client.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub enum SocketRequest {
-    /// Send changes of these tasks from now on; replaces the former subscription.
+    /// Send the changes of these tasks from now on. This replaces the former subscription.
     Subscribe(SocketId, Subscription),
-    /// Send no changes of tasks any more.
+    /// Send no more changes of tasks.
     Unsubscribe(SocketId),
-    /// Send a snapshot of the counts.
+    /// Send a snapshot of the counters.
     Resync(SocketId),
 }

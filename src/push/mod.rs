@@ -1,7 +1,7 @@
-//! PUSHES: [`hub`] (what is pending for each socket, and when it is sent), [`frames`] (the text of a frame), [`messages`]
-//! (between the hub and the sockets), [`audience`] (whether any socket is open).
+//! PUSHES: what is sent on open websockets. [`hub`] (what is pending for each socket, and when it is sent), [`frames`] (the
+//! text of a frame), [`messages`] (the messages between the hub and the sockets), [`open_sockets`] (how many sockets are open).
 
-pub mod audience;
 pub mod frames;
 pub mod hub;
 pub mod messages;
+pub mod open_sockets;

@@ -1,8 +1,9 @@
-//! Which schedules are in force, how far each of them has come, and when it is looked at next.
+//! The agenda of the scheduler: the schedules, up to which time each of them has created its tasks, and when each of them is
+//! due next.
 //!
-//! It reads no clock and holds no lock: `now` is an argument, and what it needs of the views is copied. A schedule is in one
-//! of three stages:
-//! - it waits: its next nominal time stands in the queue of deadlines;
+//! The module reads no clock and takes no lock: the caller passes `now` and copies of the schedules in the views. A schedule
+//! is in one of three stages:
+//! - it waits for its next nominal time, which is its deadline;
 //! - its deadline has passed, and a [`Search`] for its due times is under way;
 //! - the tasks of the times that the search found ([`DueRuns`]) are being created.
 
@@ -13,33 +14,36 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::task::Timestamp;
-use crate::task::calendar::{Calendar, Due, DueSearch};
+use crate::task::calendar::{Calendar, DueSearch, DueTimes};
 use crate::task::deadlines::DeadlineQueue;
 use crate::task::schedule::ScheduleCreated;
-use crate::views::schedules::Scheduled;
+use crate::views::schedules::ActiveSchedule;
 
-/// A schedule that has no next time is looked at again after so long: a time zone that leaves out whole days can hide what
-/// comes after them.
-const LOOK_AGAIN: Duration = Duration::from_mins(1);
+/// If a search finds no next time, the schedule is searched again after this long. Some time zones leave out whole days, and a
+/// search may not find the times after such a gap.
+const SEARCH_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
-/// The schedules in force; see the module.
+/// The schedules; see the module.
 #[derive(Debug, Default)]
 pub struct Agenda {
-    plans: HashMap<Uuid, Plan>,
+    entries: HashMap<Uuid, Entry>,
     deadlines: DeadlineQueue<Timestamp, Uuid>,
 }
 
+/// A schedule in the agenda.
 #[derive(Debug)]
-struct Plan {
+struct Entry {
     created: Arc<ScheduleCreated>,
-    /// None before the first search, and where this release can't read it.
+    /// `None` before the first search, and if this release can't parse the schedule's expression or time zone.
     calendar: Option<Arc<Calendar>>,
-    /// Nothing is left to create up to here. The log says so too, but for runs that were left out because of their unique
-    /// key: after a restart these count as missed, and the first that is caught up on holds the key against the others.
-    handled: Timestamp,
+    /// The schedule has created its tasks up to this time, or has left them out.
+    ///
+    /// The log contains no event for a run that was left out because of its unique key. So after a restart such runs count as
+    /// missed. The first of them that gets a task then has the unique key, and the others are left out again.
+    handled_until: Timestamp,
 }
 
-/// A search for the due times of one schedule, in bounded steps. It owns all that it reads.
+/// A search for the due times of one schedule, in bounded steps. It owns all its data, so it can run on another thread.
 #[derive(Clone, Debug)]
 pub struct Search {
     schedule: Uuid,
@@ -49,127 +53,131 @@ pub struct Search {
     now: Timestamp,
 }
 
-/// What a search has found.
+/// The result of a search.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct SearchResult {
     schedule: Uuid,
     /// When the search began.
     now: Timestamp,
-    /// None where this release can't read the schedule.
-    due: Option<(Arc<Calendar>, Due)>,
+    /// `None` if this release can't parse the schedule's expression or time zone.
+    due: Option<(Arc<Calendar>, DueTimes)>,
 }
 
-/// Nominal times of one schedule, each of which gets a task.
+/// The nominal times of one schedule that are due. The scheduler creates a task for each of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueRuns {
     /// The schedule.
     pub schedule: Uuid,
-    /// The nominal times, oldest first; at least one.
+    /// The nominal times, the oldest first. There is at least one.
     pub times: Vec<Timestamp>,
-    /// When they all have their tasks, nothing is left to create up to here.
+    /// When all these tasks are created, the schedule is handled until this time.
     latest: Timestamp,
-    /// The schedule is looked at again then.
+    /// The next deadline of the schedule.
     deadline: Timestamp,
 }
 
 impl Agenda {
-    /// Takes over a schedule as the views show it. A new one is searched at once; one that is known keeps its deadline.
-    pub fn insert(&mut self, id: Uuid, scheduled: &Scheduled) {
-        let handled = scheduled.passed();
-        if let Some(plan) = self.plans.get_mut(&id) {
-            plan.handled = plan.handled.max(handled);
+    /// Adds a schedule, or updates it with its state in the views. The deadline of a new schedule has passed, so that it is
+    /// searched at once. A known schedule keeps its deadline.
+    pub fn insert(&mut self, id: Uuid, schedule: &ActiveSchedule) {
+        let handled_until = schedule.handled_until();
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.handled_until = entry.handled_until.max(handled_until);
             return;
         }
-        self.plans.insert(id, Plan { created: Arc::clone(&scheduled.created), calendar: None, handled });
-        self.deadlines.set(id, handled, ());
+        self.entries.insert(id, Entry { created: Arc::clone(&schedule.created), calendar: None, handled_until });
+        self.deadlines.set(id, handled_until, ());
     }
 
-    /// Removes a schedule. What a search for it finds later is ignored.
+    /// Removes a schedule. If a search for it is under way, its result will be ignored.
     pub fn remove(&mut self, id: Uuid) {
-        self.plans.remove(&id);
+        self.entries.remove(&id);
         self.deadlines.remove(id);
     }
 
-    /// Removes the schedules that are not among these.
-    pub fn retain(&mut self, in_force: &HashSet<Uuid>) {
-        let gone: Vec<Uuid> = self.plans.keys().filter(|id| !in_force.contains(id)).copied().collect();
-        for id in gone {
+    /// Removes all schedules except these.
+    pub fn retain(&mut self, schedules: &HashSet<Uuid>) {
+        let removed: Vec<Uuid> = self.entries.keys().filter(|id| !schedules.contains(id)).copied().collect();
+        for id in removed {
             self.remove(id);
         }
     }
 
-    /// Begins a search for each schedule whose deadline has passed, the earliest first. However long a search then waits for
-    /// its turn, `now` decides whether a run is late.
+    /// Begins a search for each schedule whose deadline has passed, the earliest deadline first. The search uses this `now`,
+    /// even if it runs later. So a run that is on time now doesn't become late while the search waits.
     pub fn take_due(&mut self, now: Timestamp) -> Vec<Search> {
         let due = self.deadlines.take_due(now, usize::MAX);
-        due.into_iter().filter_map(|(id, ())| Some(self.plans.get(&id)?.search(id, now))).collect()
+        due.into_iter().filter_map(|(id, ())| Some(self.entries.get(&id)?.search(id, now))).collect()
     }
 
-    /// When the next schedule is to be looked at.
+    /// The earliest deadline of a schedule.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.deadlines.next_deadline()
     }
 
-    /// Notes what a search has found; the runs that need tasks, if there are any. The schedule gets its next deadline when
-    /// these runs are [completed](Self::complete) or [interrupted](Self::interrupt).
-    pub fn apply(&mut self, found: Found) -> Option<DueRuns> {
-        let Found { schedule, now, due } = found;
-        let plan = self.plans.get_mut(&schedule)?;
-        let (calendar, Due { times, latest, next }) = due?;
-        plan.calendar = Some(calendar);
-        let deadline = next.unwrap_or_else(|| now.plus(LOOK_AGAIN));
-        let latest = latest.unwrap_or(plan.handled);
+    /// Stores the result of a search. Returns the runs for which tasks must be created, if there are any. Then the schedule has
+    /// no deadline until these runs are [completed](Self::complete) or [interrupted](Self::interrupt).
+    pub fn apply(&mut self, result: SearchResult) -> Option<DueRuns> {
+        let SearchResult { schedule, now, due } = result;
+        let entry = self.entries.get_mut(&schedule)?;
+        let (calendar, DueTimes { times, latest, next }) = due?;
+        entry.calendar = Some(calendar);
+        let deadline = next.unwrap_or_else(|| now.plus(SEARCH_AGAIN_AFTER));
+        let latest = latest.unwrap_or(entry.handled_until);
         if times.is_empty() {
-            self.wait(schedule, latest, deadline);
+            self.set_handled(schedule, latest, deadline);
             return None;
         }
         Some(DueRuns { schedule, times, latest, deadline })
     }
 
-    /// Each of these runs has its task, or was left out for good.
+    /// Each of these runs has its task or was left out.
     pub fn complete(&mut self, runs: &DueRuns) {
-        self.wait(runs.schedule, runs.latest, runs.deadline);
+        self.set_handled(runs.schedule, runs.latest, runs.deadline);
     }
 
-    /// The creation stopped after the run of `handled`; the schedule is searched again at once.
+    /// The creation of tasks has failed. `handled` is the last run that has its task or was left out. The schedule is searched
+    /// again at once.
     pub fn interrupt(&mut self, runs: &DueRuns, handled: Option<Timestamp>) {
-        if let Some(plan) = self.plans.get(&runs.schedule) {
-            let handled = handled.unwrap_or(plan.handled);
-            self.wait(runs.schedule, handled, handled);
+        if let Some(entry) = self.entries.get(&runs.schedule) {
+            let handled_until = handled.unwrap_or(entry.handled_until);
+            self.set_handled(runs.schedule, handled_until, handled_until);
         }
     }
 
-    fn wait(&mut self, id: Uuid, handled: Timestamp, deadline: Timestamp) {
-        if let Some(plan) = self.plans.get_mut(&id) {
-            plan.handled = plan.handled.max(handled);
+    fn set_handled(&mut self, id: Uuid, handled_until: Timestamp, deadline: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.handled_until = entry.handled_until.max(handled_until);
             self.deadlines.set(id, deadline, ());
         }
     }
 }
 
-impl Plan {
+impl Entry {
     fn search(&self, schedule: Uuid, now: Timestamp) -> Search {
-        let due = DueSearch::new(self.handled, now, self.created.missed);
+        let due = DueSearch::new(self.handled_until, now, self.created.missed);
         Search { schedule, created: Arc::clone(&self.created), calendar: self.calendar.clone(), due, now }
     }
 }
 
 impl Search {
-    /// Takes at most `steps` calendar steps and subtracts those that it took; what it has found, once it is over.
-    fn advance(&mut self, steps: &mut usize) -> Option<Found> {
+    /// Makes at most `steps` calendar steps, and subtracts the steps that it made from `steps`. Returns the result when the
+    /// search is over, and `None` if it needs more steps.
+    fn advance(&mut self, steps: &mut usize) -> Option<SearchResult> {
         let Some(calendar) = self.calendar() else {
-            return Some(Found { schedule: self.schedule, now: self.now, due: None });
+            return Some(SearchResult { schedule: self.schedule, now: self.now, due: None });
         };
         let due = self.due.advance(&calendar, steps)?;
-        Some(Found { schedule: self.schedule, now: self.now, due: Some((calendar, due)) })
+        Some(SearchResult { schedule: self.schedule, now: self.now, due: Some((calendar, due)) })
     }
 
+    /// The calendar of the schedule, which the first search of the schedule parses. `None` if it can't be parsed.
     fn calendar(&mut self) -> Option<Arc<Calendar>> {
         if self.calendar.is_none() {
             let parsed = Calendar::parse(&self.created.cron, &self.created.time_zone);
             let report = |why: &_| {
-                tracing::error!(id = %self.schedule, ?why, "a schedule can't be read by this release; it creates nothing");
+                tracing::error!(id = %self.schedule, ?why, "this release can't parse a schedule; it creates no tasks");
             };
             self.calendar = parsed.inspect_err(report).ok().map(Arc::new);
         }
@@ -177,15 +185,15 @@ impl Search {
     }
 }
 
-/// Goes on with the searches, in their order, until `steps` calendar steps are taken; what those that are over have found.
-/// They are removed from `searches`. It blocks for as long as the steps take.
-pub fn advance(searches: &mut VecDeque<Search>, mut steps: usize) -> Vec<Found> {
-    let mut found = Vec::new();
+/// Continues the searches in their order, until they have made `steps` calendar steps together. Removes the searches that are
+/// over from `searches`, and returns their results. Blocks for the time that the steps take.
+pub fn advance_searches(searches: &mut VecDeque<Search>, mut steps: usize) -> Vec<SearchResult> {
+    let mut results = Vec::new();
     while let Some(search) = searches.front_mut()
-        && let Some(over) = search.advance(&mut steps)
+        && let Some(result) = search.advance(&mut steps)
     {
-        found.push(over);
+        results.push(result);
         searches.pop_front();
     }
-    found
+    results
 }

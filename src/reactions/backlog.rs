@@ -1,4 +1,7 @@
-//! The parents whose cancel is still to be passed on to children. It holds no lock: the views are an argument.
+//! The backlog of the cascade: the parents whose children may have to be cancelled. The module takes no lock; the caller
+//! passes the views.
+//!
+//! The cascade works in rounds. In a round it checks some children and requests the cancel of those that need it.
 
 use std::collections::VecDeque;
 
@@ -7,62 +10,63 @@ use crate::task::event::Created;
 use crate::task::{Event, Position, TaskId};
 use crate::views::{Row, Views};
 
-/// Children that get their request in one turn.
-pub const BATCH: usize = 100;
-/// Children that one turn checks at most.
-pub const CHECKS: usize = 1000;
+/// How many children get a request to cancel in one round at most.
+pub const REQUESTS_PER_ROUND: usize = 100;
+/// How many children are checked in one round at most.
+pub const CHECKS_PER_ROUND: usize = 1000;
 
-/// A parent whose cancel was requested, and those of its children that have not been checked since.
+/// A parent whose cancel was requested, and its children that have not been checked since the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParentCancel {
     /// The parent.
     pub parent: TaskId,
-    /// Position of the request.
-    pub requested: Position,
-    unchecked: Unchecked,
+    /// Position of the parent's `CancelRequested` in the log.
+    pub requested_position: Position,
+    unchecked: UncheckedChildren,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unchecked {
-    /// The children from this index on, in the order of their creation.
-    From(usize),
-    /// A child that was created after the request.
+enum UncheckedChildren {
+    /// All children from this index on, in the order of their creation.
+    AllFrom(usize),
+    /// One child that was created after the request.
     One(TaskId),
 }
 
-/// The children of one parent whose turn it is.
+/// The children of one parent that get a request to cancel in this round.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// The parent as it was before this turn: what is tried again where the turn fails.
-    pub cancel: ParentCancel,
-    /// The children that need a request.
+pub struct ChildBatch {
+    /// The parent and its unchecked children before this round. If the round fails, this is added to the backlog again.
+    pub before: ParentCancel,
+    /// The children that get a request.
     pub children: Vec<TaskId>,
-    /// What is left after this turn.
+    /// The parent and its unchecked children after this round; `None` if no unchecked children are left.
     pub rest: Option<ParentCancel>,
 }
 
-/// The parents in the order of their turns.
+/// The parents with unchecked children, in the order in which they are handled.
 #[derive(Debug, Default)]
-pub struct Backlog(VecDeque<ParentCancel>);
+pub struct CancelBacklog(VecDeque<ParentCancel>);
 
-/// Whether the task may still need a request: its present run is not over and has none.
+/// Whether the task can get a request to cancel: its present run is not over and has no such request.
 #[must_use]
-pub fn is_open(row: &Row) -> bool {
+pub fn is_cancellable(row: &Row) -> bool {
     !row.status().is_final() && row.cancel().is_none()
 }
 
 impl ParentCancel {
-    /// All children of this task, where the cancel of its present run was requested.
+    /// The task as a parent with all its children unchecked; `None` if its present run has no request to cancel.
     #[must_use]
     pub fn of_all_children(parent: &Row) -> Option<Self> {
-        Self::of(parent, Unchecked::From(0))
+        Self::of(parent, UncheckedChildren::AllFrom(0))
     }
 
-    fn of(parent: &Row, unchecked: Unchecked) -> Option<Self> {
-        Some(Self { parent: parent.id(), requested: parent.cancel()?.requested, unchecked })
+    fn of(parent: &Row, unchecked: UncheckedChildren) -> Option<Self> {
+        Some(Self { parent: parent.id(), requested_position: parent.cancel()?.requested_position, unchecked })
     }
 
-    /// What this event adds to the backlog: a request, or a child that was created after one.
+    /// What this event adds to the backlog. That is the parent if the event requests its cancel, or a child if the event
+    /// creates it after its parent's cancel was requested.
     fn of_event(recorded: &Recorded, views: &Views) -> Option<Self> {
         let (Some(StreamOf::Task(id)), LogEvent::Task(event)) = (recorded.stream.of(), &recorded.event) else {
             return None;
@@ -70,7 +74,8 @@ impl ParentCancel {
         match event {
             Event::CancelRequested(_) if views.children(id).is_empty() => None,
             Event::CancelRequested(_) => {
-                Some(Self { parent: id, requested: recorded.position, unchecked: Unchecked::From(0) })
+                let unchecked = UncheckedChildren::AllFrom(0);
+                Some(Self { parent: id, requested_position: recorded.position, unchecked })
             }
             Event::Created(created) => Self::of_child(id, created, views),
             Event::Queued(_)
@@ -86,50 +91,52 @@ impl ParentCancel {
     }
 
     fn of_child(child: TaskId, created: &Created, views: &Views) -> Option<Self> {
-        Self::of(views.get(created.parent?)?, Unchecked::One(child))
+        Self::of(views.get(created.parent?)?, UncheckedChildren::One(child))
     }
 
-    /// The next children that need a request; at most `room`, of at most `checks` that are checked.
-    fn next_batch(self, views: &Views, checks: usize, room: usize) -> (Batch, usize) {
+    /// Checks at most `checks_max` children, until `requests_max` of them can get a request. Returns the batch, and how many
+    /// children were checked.
+    fn next_batch(self, views: &Views, checks_max: usize, requests_max: usize) -> (ChildBatch, usize) {
         let (candidates, from) = match &self.unchecked {
-            Unchecked::From(from) => (views.children(self.parent).get(*from..).unwrap_or_default(), *from),
-            Unchecked::One(child) => (std::slice::from_ref(child), 0),
+            UncheckedChildren::AllFrom(from) => (views.children(self.parent).get(*from..).unwrap_or_default(), *from),
+            UncheckedChildren::One(child) => (std::slice::from_ref(child), 0),
         };
         let (mut children, mut checked) = (Vec::new(), 0);
-        for child in candidates.iter().take(checks) {
-            if children.len() == room {
+        for child in candidates.iter().take(checks_max) {
+            if children.len() == requests_max {
                 break;
             }
             checked += 1;
-            children.extend(views.get(*child).filter(|row| is_open(row)).map(Row::id));
+            children.extend(views.get(*child).filter(|row| is_cancellable(row)).map(Row::id));
         }
         let is_done = checked == candidates.len();
-        let rest = (!is_done).then_some(Self { unchecked: Unchecked::From(from + checked), ..self });
-        (Batch { cancel: self, children, rest }, checked)
+        let rest = (!is_done).then_some(Self { unchecked: UncheckedChildren::AllFrom(from + checked), ..self });
+        (ChildBatch { before: self, children, rest }, checked)
     }
 }
 
-impl Backlog {
-    /// Adds what follows from an event that the views show.
+impl CancelBacklog {
+    /// Adds the parent or the child that this event makes necessary to check. The views must show the event.
     pub fn push_event(&mut self, recorded: &Recorded, views: &Views) {
         self.0.extend(ParentCancel::of_event(recorded, views));
     }
 
-    /// Takes the parents whose turn it is, with [`BATCH`] children or after [`CHECKS`] checks. A parent that has more comes
-    /// back at the end of the line when the rest of it is added again.
-    pub fn take_turn(&mut self, views: &Views) -> Vec<Batch> {
-        let (mut room, mut checks) = (BATCH, CHECKS);
-        let mut turn = Vec::new();
-        while room > 0
-            && checks > 0
+    /// Takes parents from the front of the backlog for one round, until the round has [`REQUESTS_PER_ROUND`] children or
+    /// [`CHECKS_PER_ROUND`] were checked. If a parent has unchecked children left, the caller adds [`ChildBatch::rest`] to the
+    /// end of the backlog later.
+    pub fn take_round(&mut self, views: &Views) -> Vec<ChildBatch> {
+        let (mut requests_left, mut checks_left) = (REQUESTS_PER_ROUND, CHECKS_PER_ROUND);
+        let mut round = Vec::new();
+        while requests_left > 0
+            && checks_left > 0
             && let Some(cancel) = self.0.pop_front()
         {
-            let (batch, checked) = cancel.next_batch(views, checks, room);
-            room -= batch.children.len();
-            checks -= checked.max(1);
-            turn.push(batch);
+            let (batch, checked) = cancel.next_batch(views, checks_left, requests_left);
+            requests_left -= batch.children.len();
+            checks_left -= checked.max(1);
+            round.push(batch);
         }
-        turn
+        round
     }
 
     /// Whether no parent is left.
@@ -139,7 +146,7 @@ impl Backlog {
     }
 }
 
-impl Extend<ParentCancel> for Backlog {
+impl Extend<ParentCancel> for CancelBacklog {
     fn extend<T: IntoIterator<Item = ParentCancel>>(&mut self, cancels: T) {
         self.0.extend(cancels);
     }

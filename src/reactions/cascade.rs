@@ -1,11 +1,13 @@
-//! A request to cancel a parent is passed on to its children, each in its own stream; their requests go on to theirs.
+//! The cascade: when the cancel of a parent was requested, it requests the cancel of the children. These requests lead to
+//! requests for the children's children in the same way. Each request is a command on the stream of the child.
 //!
-//! It holds no truth. Which children are meant follows from the log: those that are not final, and whose present run existed
-//! when the parent's cancel was requested, or that were created after it. A child that was retried since then is left alone.
+//! The request of a parent *covers* a child that is not final, if the child's present run began before the request, or if the
+//! child was created after the request. It doesn't cover a run that began with a retry of the child after the request. All of
+//! this can be computed from the log.
 //!
-//! A process that ends leaves some children without a request. The next process finds them in its views
-//! ([`Cascade::catch_up`]): they are the children of the tasks whose present run has a request. A parent that was retried in
-//! between has none any more, so it passes on none.
+//! If a process ends before all covered children have their request, the next process searches its views for them
+//! ([`Cascade::catch_up`]): they are children of tasks whose present run has a request to cancel. If such a parent was retried
+//! meanwhile, its present run has no such request, and its children get none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use futures_util::future::join_all;
 use tokio::task::{JoinError, spawn_blocking, yield_now};
 
-use super::backlog::{Backlog, Batch, CHECKS, ParentCancel, is_open};
+use super::backlog::{CHECKS_PER_ROUND, CancelBacklog, ChildBatch, ParentCancel, is_cancellable};
 use crate::dispatch::policies::KindPolicies;
 use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
@@ -26,96 +28,101 @@ use crate::task::backoff::BackOff;
 use crate::task::{Command, Event, Position, Revision, TaskId};
 use crate::views::{Filter, Row, Snapshot};
 
-/// The pauses after a failed turn. Within 5 s of the return of a log all work goes on.
+/// The pauses after a failed round. They are short, so that the work goes on within 5 s after the log is available again.
 const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(3));
 
 /// The actor; see the module.
 pub struct Cascade {
     canceller: Canceller,
-    backlog: Backlog,
-    /// A search of the views covers the events up to here.
-    covered: Position,
-    /// A turn is under way, or the pause after a failed one is not over.
+    backlog: CancelBacklog,
+    /// The last search of the views covers the events up to this position.
+    searched_position: Position,
+    /// A round is under way, or the pause after a failed round is not over.
     is_busy: bool,
     back_off: BackOff,
 }
 
 impl Cascade {
-    /// A cascade that begins when its actor starts, with what a former process left undone.
+    /// A cascade. When its actor starts, it first searches for work that an earlier process did not finish.
     #[must_use]
-    pub fn new(registry: Registry, read: ViewsReader, store: EventStore, kinds: Arc<KindPolicies>) -> Self {
+    pub fn new(registry: Registry, reader: ViewsReader, store: EventStore, kinds: Arc<KindPolicies>) -> Self {
         Self {
-            canceller: Canceller { registry, read, store, kinds },
-            backlog: Backlog::default(),
-            covered: Position(0),
+            canceller: Canceller { registry, reader, store, kinds },
+            backlog: CancelBacklog::default(),
+            searched_position: Position(0),
             is_busy: false,
             back_off: BACK_OFF,
         }
     }
 
-    /// Searches the views for parents with a child that has no request yet, whatever events were missed. The search runs on
-    /// the pool for blocking work; what it finds joins the backlog.
+    /// Searches the views for parents whose cancel was requested and that have children without a request, and adds them to
+    /// the backlog. The search needs no events, so it also finds the work of events that this actor has missed. It runs on the
+    /// pool for blocking work.
     pub fn catch_up(&mut self, ctx: &mut Context<Self>) {
-        let read = self.canceller.read.clone();
-        let snapshot = read.views().snapshot();
-        self.covered = snapshot.position();
-        let search = spawn_blocking(move || find_unfinished(&read, &snapshot));
-        ctx.spawn(search.into_actor(self).map(Self::caught_up));
+        let reader = self.canceller.reader.clone();
+        let snapshot = reader.views().snapshot();
+        self.searched_position = snapshot.position();
+        let search = spawn_blocking(move || find_unfinished(&reader, &snapshot));
+        ctx.spawn(search.into_actor(self).map(Self::end_search));
     }
 
-    fn caught_up(found: Result<Vec<ParentCancel>, JoinError>, this: &mut Self, ctx: &mut Context<Self>) {
+    fn end_search(found: Result<Vec<ParentCancel>, JoinError>, this: &mut Self, ctx: &mut Context<Self>) {
         match found {
             Ok(found) => {
                 if !found.is_empty() {
-                    tracing::info!(parents = found.len(), "children of cancelled tasks are cancelled that are not yet");
+                    tracing::info!(
+                        parents = found.len(),
+                        "the remaining children of cancelled tasks are being cancelled"
+                    );
                 }
                 this.backlog.extend(found);
                 this.advance(ctx);
             }
             Err(error) => {
-                tracing::error!(%error, "the search for children of cancelled tasks broke off; trying again");
-                ctx.run_later(this.back_off.failed(), Self::catch_up);
+                tracing::error!(%error, "the search for children of cancelled tasks has failed; trying again");
+                ctx.run_later(this.back_off.next_pause(), Self::catch_up);
             }
         }
     }
 
-    /// One turn: requests for some children of the parents at the front of the backlog.
+    /// Begins the next round, if none is under way and the backlog is not empty.
     fn advance(&mut self, ctx: &mut Context<Self>) {
         if self.is_busy || self.backlog.is_empty() {
             return;
         }
         self.is_busy = true;
-        let turn = self.backlog.take_turn(&self.canceller.read.views());
+        let round = self.backlog.take_round(&self.canceller.reader.views());
         let canceller = self.canceller.clone();
         let requests = async move {
-            // A turn of checks alone must not keep other actors of this thread from theirs.
+            // A round that only checks children would not wait for anything. Other actors of this thread run here.
             yield_now().await;
-            let requests = turn.into_iter().map(async |batch| {
-                let answer = canceller.cancel_children(&batch).await;
-                (batch, answer)
+            let requests = round.into_iter().map(async |batch| {
+                let result = canceller.cancel_children(&batch).await;
+                (batch, result)
             });
             join_all(requests).await
         };
-        ctx.spawn(requests.into_actor(self).map(Self::advanced));
+        ctx.spawn(requests.into_actor(self).map(Self::end_round));
     }
 
-    fn advanced(turn: Vec<(Batch, Result<(), TryLater>)>, this: &mut Self, ctx: &mut Context<Self>) {
+    fn end_round(results: Vec<(ChildBatch, Result<(), TransientFailure>)>, this: &mut Self, ctx: &mut Context<Self>) {
         let mut failure = None;
-        for (batch, answer) in turn {
-            match answer {
+        for (batch, result) in results {
+            match result {
                 Ok(()) => this.backlog.extend(batch.rest),
-                // The children that got their request are not open any more, so they don't get a second one.
-                Err(TryLater(why)) => {
+                // Some children of the batch may have got their request. They are not cancellable any more, so they don't get
+                // a second one.
+                Err(TransientFailure(why)) => {
                     failure = Some(why);
-                    this.backlog.extend([batch.cancel]);
+                    this.backlog.extend([batch.before]);
                 }
             }
         }
         if let Some(why) = failure {
             tracing::warn!(%why, "some children could not be cancelled; trying again");
-            ctx.run_later(this.back_off.failed(), Self::resume);
+            ctx.run_later(this.back_off.next_pause(), Self::resume);
         } else {
-            this.back_off.succeeded();
+            this.back_off.reset();
             this.resume(ctx);
         }
     }
@@ -126,66 +133,72 @@ impl Cascade {
     }
 }
 
-/// The tasks whose present run has a request and that have a child without one. It takes the lock of the views again and
-/// again, each time for at most [`CHECKS`] children.
-fn find_unfinished(read: &ViewsReader, snapshot: &Snapshot) -> Vec<ParentCancel> {
+/// The tasks whose present run has a request to cancel and that have a cancellable child. This locks the views several times,
+/// each time for at most [`CHECKS_PER_ROUND`] children, so that the writer doesn't wait long.
+fn find_unfinished(reader: &ViewsReader, snapshot: &Snapshot) -> Vec<ParentCancel> {
     let all = Filter::default();
     let requested = snapshot.matching(&all).filter_map(ParentCancel::of_all_children);
-    requested.filter(|cancel| has_open_child(read, cancel.parent)).collect()
+    requested.filter(|cancel| has_cancellable_child(reader, cancel.parent)).collect()
 }
 
-fn has_open_child(read: &ViewsReader, parent: TaskId) -> bool {
+fn has_cancellable_child(reader: &ViewsReader, parent: TaskId) -> bool {
     for page in 0.. {
-        let views = read.views();
-        let mut children = views.children(parent).iter().skip(page * CHECKS).take(CHECKS).peekable();
+        let views = reader.views();
+        let children = views.children(parent).iter();
+        let mut children = children.skip(page * CHECKS_PER_ROUND).take(CHECKS_PER_ROUND).peekable();
         if children.peek().is_none() {
             break;
         }
-        if children.any(|child| views.get(*child).is_some_and(is_open)) {
+        if children.any(|child| views.get(*child).is_some_and(is_cancellable)) {
             return true;
         }
     }
     false
 }
 
-/// Sends the requests; clones do the same.
+/// Requests the cancel of children.
 #[derive(Clone)]
 struct Canceller {
     registry: Registry,
-    read: ViewsReader,
+    reader: ViewsReader,
     store: EventStore,
     kinds: Arc<KindPolicies>,
 }
 
-/// The log could not be read or written, and why; a later try may do better.
-struct TryLater(String);
+/// Why the log could not be read or written. A later try may succeed.
+struct TransientFailure(String);
 
 impl Canceller {
-    async fn cancel_children(&self, batch: &Batch) -> Result<(), TryLater> {
+    async fn cancel_children(&self, batch: &ChildBatch) -> Result<(), TransientFailure> {
         if batch.children.is_empty() {
             return Ok(());
         }
-        let Some(request) = self.request_of(batch.cancel).await? else { return Ok(()) };
+        let Some(request) = self.read_request(batch.before).await? else { return Ok(()) };
         let children = batch.children.iter();
-        let answers = join_all(children.map(|child| self.cancel_child(batch.cancel, &request, *child))).await;
-        answers.into_iter().collect()
+        let results = join_all(children.map(|child| self.cancel_child(batch.before, &request, *child))).await;
+        results.into_iter().collect()
     }
 
-    /// The event of the parent's request: its actor, its reason and its correlation id go on to the children.
-    async fn request_of(&self, cancel: ParentCancel) -> Result<Option<Arc<Recorded>>, TryLater> {
-        let before = Position(cancel.requested.0.saturating_sub(1));
+    /// Reads the event of the parent's request. The requests of the children have the same actor, reason and correlation id.
+    async fn read_request(&self, cancel: ParentCancel) -> Result<Option<Arc<Recorded>>, TransientFailure> {
+        let before = Position(cancel.requested_position.0.saturating_sub(1));
         match self.store.read_all(before, 1).await {
             Ok(events) => Ok(events.into_iter().next()),
             Err(error) => skip_damaged(cancel.parent, &error).map(|()| None),
         }
     }
 
-    async fn cancel_child(&self, cancel: ParentCancel, request: &Recorded, child: TaskId) -> Result<(), TryLater> {
+    async fn cancel_child(
+        &self,
+        cancel: ParentCancel,
+        request: &Recorded,
+        child: TaskId,
+    ) -> Result<(), TransientFailure> {
         let LogEvent::Task(Event::CancelRequested(requested)) = &request.event else { return Ok(()) };
-        let shown = |row: &Row| (row.kind().to_owned(), is_surely_meant(row, cancel));
-        let found = self.read.views().get(child).filter(|row| is_open(row)).map(shown);
-        let Some((kind, is_sure)) = found else { return Ok(()) };
-        if !is_sure && !self.is_meant(child, cancel).await? {
+        let kind_and_covered = |row: &Row| (row.kind().to_owned(), row_shows_covered(row, cancel));
+        let found = self.reader.views().get(child).filter(|row| is_cancellable(row)).map(kind_and_covered);
+        let Some((kind, is_covered)) = found else { return Ok(()) };
+        if !is_covered && !self.history_shows_covered(child, cancel).await? {
             return Ok(());
         }
         let meta = Meta { causation_id: Some(request.id), ..request.meta.clone() };
@@ -193,33 +206,36 @@ impl Canceller {
         match self.registry.execute(Execute { task: child, command, at: now(), meta }).await {
             Ok(_) | Err(ExecuteError::Rejected(_)) => Ok(()),
             Err(ExecuteError::Read(error)) => skip_damaged(child, &error),
-            Err(error @ (ExecuteError::Append(_) | ExecuteError::Busy(_))) => Err(TryLater(error.to_string())),
+            Err(error @ (ExecuteError::Append(_) | ExecuteError::Busy(_))) => Err(TransientFailure(error.to_string())),
         }
     }
 
-    /// Whether the child's history says that its present run existed when the parent's cancel was requested.
-    async fn is_meant(&self, child: TaskId, cancel: ParentCancel) -> Result<bool, TryLater> {
+    /// Whether the parent's request covers the child. This reads the child's history: the child must not have been retried
+    /// after the request.
+    async fn history_shows_covered(&self, child: TaskId, cancel: ParentCancel) -> Result<bool, TransientFailure> {
         let events = match self.store.read_stream(&StreamName::task(child), Revision(0)).await {
             Ok(events) => events,
             Err(error) => return skip_damaged(child, &error).map(|()| false),
         };
         let is_retry = |recorded: &&Arc<Recorded>| matches!(recorded.event, LogEvent::Task(Event::Retried(_)));
-        Ok(events.iter().rfind(is_retry).is_none_or(|retry| retry.position < cancel.requested))
+        Ok(events.iter().rfind(is_retry).is_none_or(|retry| retry.position < cancel.requested_position))
     }
 }
 
-/// Whether the child's row alone shows that its present run is meant: nothing has happened to it since the request, or
-/// nothing but its creation ever. Else it may have been retried since.
-fn is_surely_meant(row: &Row, cancel: ParentCancel) -> bool {
-    row.position() < cancel.requested || row.revision() == Revision(0)
+/// Whether the row of a child is enough to see that the parent's request covers the child: its last event lies before the
+/// request, or its only event is its creation. Otherwise it may have been retried after the request, and its history must be
+/// read.
+fn row_shows_covered(row: &Row, cancel: ParentCancel) -> bool {
+    row.position() < cancel.requested_position || row.revision() == Revision(0)
 }
 
-/// A history that is damaged stays so: its task is left out, and the others don't wait for it.
-fn skip_damaged(task: TaskId, error: &ReadError) -> Result<(), TryLater> {
+/// Logs a read error that will not pass, for example a damaged event. The task is left out, and the others go on. A read error
+/// that may pass is returned as a failure.
+fn skip_damaged(task: TaskId, error: &ReadError) -> Result<(), TransientFailure> {
     if error.is_transient() {
-        return Err(TryLater(error.to_string()));
+        return Err(TransientFailure(error.to_string()));
     }
-    tracing::error!(%task, %error, "a history can't be read, so its task or the children of it are not cancelled");
+    tracing::error!(%task, %error, "a history can't be read; the task, or its children, will not be cancelled");
     Ok(())
 }
 
@@ -232,7 +248,7 @@ impl Actor for Cascade {
 }
 
 impl Cascade {
-    /// Whether the event may make this actor do something.
+    /// Whether this actor needs the event.
     #[must_use]
     pub fn concerns(recorded: &Recorded) -> bool {
         match &recorded.event {
@@ -243,8 +259,8 @@ impl Cascade {
     }
 
     fn apply(&mut self, committed: &Committed) {
-        let views = self.canceller.read.views();
-        for recorded in committed.events.iter().filter(|recorded| recorded.position > self.covered) {
+        let views = self.canceller.reader.views();
+        for recorded in committed.events.iter().filter(|recorded| recorded.position > self.searched_position) {
             self.backlog.push_event(recorded, &views);
         }
     }

@@ -1,7 +1,7 @@
-//! WHAT FOLLOWS FROM EVENTS: [`cascade`] (a cancel of a parent goes on to its children) with its [`backlog`], [`scheduler`]
-//! (creates the tasks of schedules) with its [`agenda`].
+//! COMMANDS THAT FOLLOW FROM EVENTS: the [`cascade`] cancels the children of a cancelled parent, and [`backlog`] is its list of
+//! parents. The [`scheduler`] creates the tasks of schedules, and [`agenda`] is its list of schedules.
 //!
-//! Both actors hold no truth: each can be dropped at any time, and a new one finds in the views what is left to do.
+//! Neither actor has state that can't be rebuilt: a new actor finds in the views what remains to be done.
 
 pub mod agenda;
 pub mod backlog;

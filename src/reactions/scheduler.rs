@@ -1,16 +1,19 @@
-//! Creates the tasks of schedules, each once. It holds no truth.
+//! The scheduler: it creates the tasks of schedules, and each task only once.
 //!
-//! What a schedule has created already is in the log. The id of a task follows from its schedule and its nominal time: if it
-//! is created twice (after a crash, by two servers), the second finds the first there, which counts as done.
+//! The log contains the tasks that a schedule has created. The id of a task is computed from its schedule and its nominal
+//! time. If a task is created twice (after a crash, or by two servers), the second creation finds that the task exists, and
+//! counts as done.
 //!
-//! On a cluster a schedule is in the share of one server. The others keep its due runs until their views show that a task was
-//! created for them or for later ones, or until that server no longer lives and the share is theirs. They don't judge for
-//! themselves that a run is undone: the server may have left it out, since its unique key was held.
+//! On a cluster each schedule belongs to the share of one server, which creates the tasks. The other servers also find the due
+//! runs of the schedule. They store these *foreign* runs until their views show a task for the last of them or for a later
+//! run. If the server of the share doesn't live any more, the share goes to another server, which then creates the tasks. A
+//! server must not create the task of a foreign run only because there is none: the server of the share may have left the run
+//! out, because another task had its unique key.
 //!
-//! The work goes round in three parts. Only the first reads the views, for as long as it takes to copy some schedules:
-//! 1. [`Agenda`] says which schedules are due;
-//! 2. their nominal times are searched on the pool for blocking work, some steps at a time;
-//! 3. the tasks of the times that were found are created, of many schedules side by side.
+//! The work has three parts:
+//! 1. [`Agenda`] finds the schedules that are due. To update it, the scheduler copies schedules from the views.
+//! 2. The due times of these schedules are searched on the pool for blocking work, a bounded number of steps at a time.
+//! 3. The tasks of the due times are created, for many schedules at the same time.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -21,7 +24,7 @@ use tokio::sync::RwLock;
 use tokio::task::{JoinError, spawn_blocking};
 use uuid::Uuid;
 
-use super::agenda::{self, Agenda, DueRuns, Found, Search};
+use super::agenda::{Agenda, DueRuns, Search, SearchResult, advance_searches};
 use crate::dispatch::shares::Shares;
 use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
@@ -34,28 +37,28 @@ use crate::task::backoff::BackOff;
 use crate::task::calendar::task_id;
 use crate::task::event::Created;
 use crate::task::{Rejection, Timestamp};
-use crate::views::schedules::Scheduled;
+use crate::views::schedules::ActiveSchedule;
 
-/// The pauses after a failed write. Within 5 s of the return of a log all work goes on.
+/// The pauses after a failed write. They are short, so that the work goes on within 5 s after the log is available again.
 const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(3));
-/// The longest that the timer sleeps: a clock that was changed is noticed by then.
+/// The longest time until the timer fires. If the wall clock was changed, the scheduler notices it then.
 const TIMER_MAX: Duration = Duration::from_mins(1);
-/// Schedules that create tasks at the same time. As many may wait for that; the searches pause when there are more.
-const AT_ONCE: usize = 200;
-/// Calendar steps of one turn on the pool. A step takes some microseconds.
-const STEPS: usize = 10_000;
-/// How often this server looks again at the due runs of a schedule in another server's share.
-const FOREIGN: Duration = Duration::from_secs(5);
-/// Schedules that are copied out of the views under one lock.
-const PAGE: usize = 500;
+/// How many schedules create tasks at the same time. If as many schedules wait to create tasks, no further search begins.
+const CREATING_MAX: usize = 200;
+/// How many calendar steps the searches make on the pool without a break. A step takes some microseconds.
+const STEPS_MAX: usize = 10_000;
+/// The time between two checks of the runs that were left to other servers.
+const FOREIGN_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// How many schedules are copied from the views under one lock.
+const COPY_MAX: usize = 500;
 
-/// Whether tasks of schedules are being created; clones share it.
+/// A lock that each creation of a schedule's task holds. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Firing(Arc<RwLock<()>>);
+pub struct CreationLock(Arc<RwLock<()>>);
 
-impl Firing {
-    /// Waits until every creation that is under way has ended. A schedule whose removal the views show creates nothing
-    /// after this: each creation checks the views when it begins.
+impl CreationLock {
+    /// Waits until every creation that is under way has ended. If the views showed the removal of a schedule before this call,
+    /// the schedule creates no tasks after it, because each creation checks the views when it begins.
     pub async fn wait_until_idle(&self) {
         drop(self.0.write().await);
     }
@@ -65,31 +68,32 @@ impl Firing {
 pub struct Scheduler {
     creator: Creator,
     agenda: Agenda,
-    /// Searches that are not over; empty while they are on the pool.
+    /// The searches that are not over. Empty while they run on the pool.
     searches: VecDeque<Search>,
+    /// Whether searches run on the pool.
     is_searching: bool,
-    /// Runs that were found and whose tasks are not being created yet.
-    runs: VecDeque<DueRuns>,
-    /// Schedules whose tasks are being created.
+    /// Due runs whose creation has not begun.
+    waiting_runs: VecDeque<DueRuns>,
+    /// For how many schedules tasks are being created.
     creating: usize,
     back_off: BackOff,
-    /// A creation has failed, and the pause after it is not over.
+    /// Whether a creation has failed and the pause after it is not over.
     is_paused: bool,
+    /// Fires at the next deadline of the agenda.
     timer: Option<SpawnHandle>,
     shares: Shares,
 }
 
 impl Scheduler {
-    /// A scheduler that begins when its actor starts, with the schedules that the views show then. `firing` is what the
-    /// removal of a schedule waits for.
+    /// A scheduler. When its actor starts, it copies the schedules from the views.
     #[must_use]
-    pub fn new(registry: Registry, read: ViewsReader, keys: UniqueKeys, firing: Firing) -> Self {
+    pub fn new(registry: Registry, reader: ViewsReader, unique_keys: UniqueKeys, creation_lock: CreationLock) -> Self {
         Self {
-            creator: Creator { registry, read, keys, firing },
+            creator: Creator { registry, reader, unique_keys, creation_lock },
             agenda: Agenda::default(),
             searches: VecDeque::new(),
             is_searching: false,
-            runs: VecDeque::new(),
+            waiting_runs: VecDeque::new(),
             creating: 0,
             back_off: BACK_OFF,
             is_paused: false,
@@ -98,54 +102,57 @@ impl Scheduler {
         }
     }
 
-    /// The same for a server that shares the work with others.
+    /// The scheduler of a server on a cluster. `shares` says which schedules belong to this server.
     #[must_use]
     pub fn with_shares(self, shares: Shares) -> Self {
         Self { shares, ..self }
     }
 
-    /// Compares the agenda with the schedules that the views show, whatever events were missed.
+    /// Updates the whole agenda with the schedules that the views show. This needs no events, so it also works if this actor
+    /// has missed events.
     ///
-    /// The views may move on between two pages: the events of that time are still to come, or the next call sees them.
+    /// The schedules are copied in pages, and the views may change between two pages. Then the events of that change reach
+    /// this actor later, or the next call of this function copies the change.
     pub fn catch_up(&mut self, ctx: &mut Context<Self>) {
-        let mut in_force = HashSet::new();
+        let mut copied = HashSet::new();
         let mut last = None;
         loop {
-            let views = self.creator.read.views();
-            let before = in_force.len();
-            for (id, scheduled) in views.schedules().page(last, PAGE) {
-                self.agenda.insert(id, scheduled);
-                in_force.insert(id);
+            let views = self.creator.reader.views();
+            let before = copied.len();
+            for (id, schedule) in views.schedules().page(last, COPY_MAX) {
+                self.agenda.insert(id, schedule);
+                copied.insert(id);
                 last = Some(id);
             }
-            if in_force.len() < before + PAGE {
+            if copied.len() < before + COPY_MAX {
                 break;
             }
         }
-        self.agenda.retain(&in_force);
+        self.agenda.retain(&copied);
         self.advance(ctx);
     }
 
-    /// Takes over from the views the schedules of these events.
+    /// Updates the agenda with the schedules that these events have changed.
     fn apply(&mut self, events: &[Arc<Recorded>]) {
         let is_schedule = |event: &&Arc<Recorded>| matches!(event.event, LogEvent::Schedule(_));
-        let views = self.creator.read.views();
+        let views = self.creator.reader.views();
         for recorded in events.iter().filter(is_schedule) {
             let Some(StreamOf::Schedule(id)) = recorded.stream.of() else { continue };
             match views.schedules().get(id) {
-                Some(scheduled) => self.agenda.insert(id, scheduled),
+                Some(schedule) => self.agenda.insert(id, schedule),
                 None => self.agenda.remove(id),
             }
         }
     }
 
-    /// Creates tasks, searches the schedules that are due, or sets the timer to the next deadline.
+    /// Begins to create the tasks of waiting runs. Then begins the searches of the schedules that are due, or sets the timer to
+    /// the next deadline.
     fn advance(&mut self, ctx: &mut Context<Self>) {
         if self.is_paused {
             return;
         }
-        while self.creating < AT_ONCE
-            && let Some(runs) = self.runs.pop_front()
+        while self.creating < CREATING_MAX
+            && let Some(runs) = self.waiting_runs.pop_front()
         {
             self.create(runs, ctx);
         }
@@ -154,7 +161,7 @@ impl Scheduler {
         }
         let now = now();
         self.searches.extend(self.agenda.take_due(now));
-        if self.searches.is_empty() || self.runs.len() >= AT_ONCE {
+        if self.searches.is_empty() || self.waiting_runs.len() >= CREATING_MAX {
             self.reset_timer(now, ctx);
         } else {
             self.search(ctx);
@@ -169,60 +176,67 @@ impl Scheduler {
         self.timer = Some(ctx.run_later(wait, Self::advance));
     }
 
-    /// One turn of the searches on the pool.
+    /// Runs the searches on the pool for a bounded number of steps.
     fn search(&mut self, ctx: &mut Context<Self>) {
         self.is_searching = true;
         let mut searches = std::mem::take(&mut self.searches);
-        let turn = spawn_blocking(move || {
-            let found = agenda::advance(&mut searches, STEPS);
-            (searches, found)
+        let advanced = spawn_blocking(move || {
+            let results = advance_searches(&mut searches, STEPS_MAX);
+            (searches, results)
         });
-        ctx.spawn(turn.into_actor(self).map(Self::searched));
+        ctx.spawn(advanced.into_actor(self).map(Self::end_search));
     }
 
-    fn searched(turn: Result<(VecDeque<Search>, Vec<Found>), JoinError>, this: &mut Self, ctx: &mut Context<Self>) {
+    fn end_search(
+        advanced: Result<(VecDeque<Search>, Vec<SearchResult>), JoinError>,
+        this: &mut Self,
+        ctx: &mut Context<Self>,
+    ) {
         this.is_searching = false;
-        match turn {
-            Ok((searches, found)) => {
+        match advanced {
+            Ok((searches, results)) => {
                 this.searches = searches;
-                let due = found.into_iter().filter_map(|found| this.agenda.apply(found));
+                let due = results.into_iter().filter_map(|result| this.agenda.apply(result));
                 let (own, foreign): (Vec<_>, Vec<_>) = due.partition(|runs| this.shares.is_own(runs.schedule));
-                this.runs.extend(own);
-                Self::postpone(foreign, ctx);
+                this.waiting_runs.extend(own);
+                Self::check_foreign_later(foreign, ctx);
                 this.advance(ctx);
             }
             Err(error) => {
-                tracing::error!(%error, "a search for due times broke off; all schedules are searched anew");
-                ctx.run_later(this.back_off.failed(), |this, ctx| {
+                tracing::error!(%error, "a search for due times has failed; all schedules are searched again");
+                ctx.run_later(this.back_off.next_pause(), |this, ctx| {
                     this.agenda = Agenda::default();
-                    this.runs.clear();
+                    this.waiting_runs.clear();
                     this.catch_up(ctx);
                 });
             }
         }
     }
 
-    /// Leaves the runs to other servers for a while.
-    fn postpone(foreign: Vec<DueRuns>, ctx: &mut Context<Self>) {
+    /// Leaves these runs to other servers until the next check.
+    fn check_foreign_later(foreign: Vec<DueRuns>, ctx: &mut Context<Self>) {
         if !foreign.is_empty() {
-            ctx.run_later(FOREIGN, |this, ctx| this.review(foreign, ctx));
+            ctx.run_later(FOREIGN_CHECK_INTERVAL, |this, ctx| this.check_foreign(foreign, ctx));
         }
     }
 
-    /// Looks again at runs that were left to other servers.
-    fn review(&mut self, foreign: Vec<DueRuns>, ctx: &mut Context<Self>) {
+    /// Checks runs that were left to other servers: whether the views show their tasks, and whether they belong to this server
+    /// now.
+    fn check_foreign(&mut self, foreign: Vec<DueRuns>, ctx: &mut Context<Self>) {
         let mut still_foreign = Vec::new();
         for runs in foreign {
-            let passed = self.creator.read.views().schedules().get(runs.schedule).map(Scheduled::passed);
-            if passed >= runs.times.last().copied() {
+            let views = self.creator.reader.views();
+            let handled_until = views.schedules().get(runs.schedule).map(ActiveSchedule::handled_until);
+            drop(views);
+            if handled_until >= runs.times.last().copied() {
                 self.agenda.complete(&runs);
-            } else if passed.is_none() || self.shares.is_own(runs.schedule) {
-                self.runs.push_back(runs);
+            } else if handled_until.is_none() || self.shares.is_own(runs.schedule) {
+                self.waiting_runs.push_back(runs);
             } else {
                 still_foreign.push(runs);
             }
         }
-        Self::postpone(still_foreign, ctx);
+        Self::check_foreign_later(still_foreign, ctx);
         self.advance(ctx);
     }
 
@@ -230,17 +244,17 @@ impl Scheduler {
         self.creating += 1;
         let creator = self.creator.clone();
         let creation = async move {
-            let ended = creator.create_all(&runs).await;
-            (runs, ended)
+            let result = creator.create_all(&runs).await;
+            (runs, result)
         };
-        ctx.spawn(creation.into_actor(self).map(Self::created));
+        ctx.spawn(creation.into_actor(self).map(Self::end_creation));
     }
 
-    fn created((runs, ended): (DueRuns, Result<(), Interrupted>), this: &mut Self, ctx: &mut Context<Self>) {
+    fn end_creation((runs, result): (DueRuns, Result<(), Interrupted>), this: &mut Self, ctx: &mut Context<Self>) {
         this.creating -= 1;
-        match ended {
+        match result {
             Ok(()) => {
-                this.back_off.succeeded();
+                this.back_off.reset();
                 this.agenda.complete(&runs);
                 this.advance(ctx);
             }
@@ -251,35 +265,35 @@ impl Scheduler {
         }
     }
 
-    /// Begins nothing new for a while.
+    /// Begins no creation and no search until the pause after a failure is over.
     fn pause(&mut self, ctx: &mut Context<Self>) {
         if std::mem::replace(&mut self.is_paused, true) {
             return;
         }
-        ctx.run_later(self.back_off.failed(), |this, ctx| {
+        ctx.run_later(self.back_off.next_pause(), |this, ctx| {
             this.is_paused = false;
             this.advance(ctx);
         });
     }
 }
 
-/// Creates tasks; clones do the same.
+/// Creates the tasks of due runs.
 #[derive(Clone)]
 struct Creator {
     registry: Registry,
-    read: ViewsReader,
-    keys: UniqueKeys,
-    firing: Firing,
+    reader: ViewsReader,
+    unique_keys: UniqueKeys,
+    creation_lock: CreationLock,
 }
 
-/// The log could not be written or read; a later try may do better.
+/// The creation of tasks has failed, because the log could not be read or written. A later try may succeed.
 struct Interrupted {
-    /// The last run that has its task or was left out; none where there is none.
+    /// The last run that has its task or was left out; `None` if the first run failed.
     handled: Option<Timestamp>,
 }
 
 impl Creator {
-    /// Creates a task for each run, oldest first.
+    /// Creates a task for each run, the oldest first. Ends at the first failure that may pass.
     async fn create_all(&self, runs: &DueRuns) -> Result<(), Interrupted> {
         let mut handled = None;
         for nominal in &runs.times {
@@ -292,42 +306,43 @@ impl Creator {
         Ok(())
     }
 
+    /// Creates the task of one run. An error that will not pass is logged, and the run is left out.
     async fn create_one(&self, schedule: Uuid, nominal: Timestamp) -> Result<(), ExecuteError> {
         let id = task_id(schedule, nominal);
-        let lock = self.firing.0.read().await;
-        let Some((created, meta)) = self.task_of(schedule) else { return Ok(()) };
-        let answer = create(&self.registry, &self.read, &self.keys, created, id, now(), meta).await;
-        drop(lock);
-        match answer {
-            // The next run must find that this one holds their unique key.
-            Ok(Accepted::New(_, receipt)) => _ = self.read.wait_for_revision(id, receipt.revision).await,
-            Ok(Accepted::Held(holder)) => {
-                tracing::info!(%schedule, %nominal, %holder, "a run is left out: the former task is not final");
+        let guard = self.creation_lock.0.read().await;
+        let Some((created, meta)) = self.request_of(schedule) else { return Ok(()) };
+        let result = create(&self.registry, &self.reader, &self.unique_keys, created, id, now(), meta).await;
+        drop(guard);
+        match result {
+            // If the task has a unique key, the creation of the next run must see in the views that this task has it.
+            Ok(Accepted::New(_, receipt)) => _ = self.reader.wait_for_revision(id, receipt.revision).await,
+            Ok(Accepted::KeyHeld(holder)) => {
+                tracing::info!(%schedule, %nominal, %holder, "a run is left out: another task has its unique key");
             }
-            Ok(Accepted::Known(_)) | Err(ExecuteError::Rejected(Rejection::AlreadyExists)) => {}
+            Ok(Accepted::Repeated(_)) | Err(ExecuteError::Rejected(Rejection::AlreadyExists)) => {}
             Err(error) if is_transient(&error) => return Err(error),
             Err(why) => tracing::error!(%schedule, %nominal, %why, "a schedule's task can't be created"),
         }
         Ok(())
     }
 
-    /// The task that the schedule creates, and the metadata of its first event; none where the schedule is not in force any
-    /// more.
-    fn task_of(&self, schedule: Uuid) -> Option<(Created, Meta)> {
-        let views = self.read.views();
-        let scheduled = views.schedules().get(schedule)?;
+    /// The request for a task of this schedule, and the metadata of its `Created`; `None` if the schedule was removed.
+    fn request_of(&self, schedule: Uuid) -> Option<(Created, Meta)> {
+        let views = self.reader.views();
+        let active = views.schedules().get(schedule)?;
         let meta = Meta {
             actor: "system".to_owned(),
             via: Via::Scheduler,
-            correlation_id: scheduled.correlation_id,
-            causation_id: Some(scheduled.event),
+            correlation_id: active.correlation_id,
+            causation_id: Some(active.event_id),
             request_id: None,
         };
-        Some((scheduled.created.task.task(schedule), meta))
+        Some((active.created.task.task(schedule), meta))
     }
 }
 
-/// Whether the same creation may succeed later: where the log takes no more writes, it may in the next process.
+/// Whether the same creation may succeed later. If the log accepts no more writes in this process, it may succeed in the next
+/// process.
 const fn is_transient(error: &ExecuteError) -> bool {
     match error {
         ExecuteError::Rejected(_) => false,
@@ -345,7 +360,7 @@ impl Actor for Scheduler {
 }
 
 impl Scheduler {
-    /// Whether the event may make this actor do something.
+    /// Whether this actor needs the event.
     #[must_use]
     pub fn concerns(recorded: &Recorded) -> bool {
         matches!(recorded.event, LogEvent::Schedule(_))

@@ -14,7 +14,8 @@
 //! | `meta` | the JSON text, byte for byte as `GET /v1/log` serves it |
 //! | `data` | the same |
 //!
-//! The position is not a field: it is the number of links up to here. A written hash is lower-case hexadecimal.
+//! The position is not a field, because it is the number of events that the hash covers. As text a hash is written in
+//! lower-case hexadecimal.
 
 #[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
 use std::sync::Arc;
@@ -26,14 +27,14 @@ use super::recorded::Recorded;
 
 impl Recorded {
     /// The hash that this event must have if `previous` is the hash of the event one position earlier: BLAKE3 over
-    /// `previous` and the fields of this event. An event with another hash was changed after it was written.
+    /// `previous` and the fields of this event. If the event has another hash, it was changed after it was written.
     #[must_use]
     pub fn expected_hash(&self, previous: Hash) -> Hash {
-        link(previous, self)
+        chain_hash(previous, self)
     }
 }
 
-fn link(previous: Hash, event: &Recorded) -> Hash {
+fn chain_hash(previous: Hash, event: &Recorded) -> Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&previous.0);
     let mut field = |bytes: &[u8]| {

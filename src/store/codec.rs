@@ -1,4 +1,4 @@
-//! Events to JSON and back. The names and versions here are those of the folders in `events/`.
+//! Encodes events as JSON and decodes them. The names and versions of the types are those of the folders in `events/`.
 
 use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
@@ -12,7 +12,7 @@ use crate::task::queue::QueueEvent;
 use crate::task::schedule::ScheduleEvent;
 use crate::task::{Event, JsonText};
 
-/// Every type of event that the log can hold, with the version that is written now.
+/// Every type of event that the log can hold, with the version in which it is written now.
 pub const TYPES: [(&str, u32); 16] = [
     ("Created", 1),
     ("Queued", 1),
@@ -32,7 +32,7 @@ pub const TYPES: [(&str, u32); 16] = [
     ("ScheduleRemoved", 1),
 ];
 
-/// The version in which events of this type are written now; none where this program doesn't know the type.
+/// The version in which events of this type are written now; `None` if this version of Taskbell doesn't know the type.
 #[must_use]
 pub fn current_version(kind: &str) -> Option<u32> {
     TYPES.iter().find(|(name, _)| *name == kind).map(|&(_, version)| version)
@@ -61,7 +61,7 @@ pub const fn type_name(event: &LogEvent) -> &'static str {
     }
 }
 
-/// Whether the event is certain to be the same after it is encoded and decoded. It is not where it holds a float, or JSON that
+/// Whether the event certainly stays the same when it is encoded and decoded. False if the event holds a float, or JSON that
 /// is nested too deeply.
 #[must_use]
 pub fn round_trips(event: &LogEvent) -> bool {
@@ -88,15 +88,15 @@ pub fn round_trips(event: &LogEvent) -> bool {
     }
 }
 
-/// Whether the value can be read back from the log.
+/// Whether the value can be decoded from the log.
 fn is_readable(value: &JsonText) -> bool {
     value.depth() <= DEPTH_MAX
 }
 
-/// The event's `data`, in the current version of its type.
+/// Encodes the event's `data` in the current version of its type.
 ///
 /// # Errors
-/// Where a value in it can't be written as JSON.
+/// If a value in the event can't be written as JSON.
 pub fn encode(event: &LogEvent) -> Result<Box<RawValue>, serde_json::Error> {
     match event {
         LogEvent::Task(Event::Created(data)) => to_raw_value(data),
@@ -118,11 +118,11 @@ pub fn encode(event: &LogEvent) -> Result<Box<RawValue>, serde_json::Error> {
     }
 }
 
-/// The event of this type, version and `data`, in the current version of its type.
+/// Decodes the event of this type, version and `data`. An event of an old version is converted to the current version.
 ///
 /// # Errors
-/// [`ReadError::Unknown`] where this program doesn't know the type or version; [`ReadError::Damaged`] where `data` doesn't fit
-/// it.
+/// [`ReadError::Unknown`] if this version of Taskbell doesn't know the type or version; [`ReadError::Damaged`] if `data` is
+/// not of this type and version.
 pub fn decode(kind: &str, version: u32, data: &str) -> Result<LogEvent, ReadError> {
     let unknown = || ReadError::Unknown { position: None, kind: kind.to_owned(), version };
     let current = current_version(kind).ok_or_else(unknown)?;
@@ -139,7 +139,7 @@ pub fn decode(kind: &str, version: u32, data: &str) -> Result<LogEvent, ReadErro
     decode_current(kind, &new).ok_or_else(unknown)?.map_err(|error| damaged(kind, &error))
 }
 
-/// The event of this type whose `data` is of the current version; none where this program doesn't know the type.
+/// Decodes `data` of the current version; `None` if this version of Taskbell doesn't know the type.
 fn decode_current(kind: &str, data: &str) -> Option<serde_json::Result<LogEvent>> {
     fn read<T: DeserializeOwned, E: Into<LogEvent>>(data: &str, wrap: fn(T) -> E) -> serde_json::Result<LogEvent> {
         serde_json::from_str(data).map(|data| wrap(data).into())

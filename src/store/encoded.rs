@@ -1,7 +1,9 @@
-//! An append on its way into the log: the same steps for every store.
+//! An append on its way into the log, in two steps.
 //!
-//! The caller's thread encodes the events as JSON ([`EncodedAppend::new`]), so that the one writer has less to do. The writer
-//! gives them their revisions, positions and hashes ([`EncodedAppend::into_recorded`]).
+//! 1. The caller's thread encodes the events as JSON ([`EncodedAppend::new`]). This saves work on the single thread that
+//!    writes the log.
+//! 2. The writer assigns revisions, positions and hashes ([`EncodedAppend::into_recorded`]). On a cluster the database
+//!    assigns the revisions, and `cluster/follow.rs` assigns positions and hashes.
 
 use std::fmt;
 #[cfg(feature = "eventstore")]
@@ -12,16 +14,17 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::{Append, AppendError, Expected, Hash, Head, NewEvent, Recorded, StreamName, codec};
 use crate::task::{Position, Revision};
 
-/// An append whose events are JSON, but have no place in the log yet. An append that can't be encoded carries its error
-/// instead, so that the answers of a group stay in order.
+/// An append whose events are JSON, but have no position in the log yet. If the events can't be encoded, it holds the error
+/// instead of the events: the writer returns this error in the place of that append's result.
 pub struct EncodedAppend {
     pub(super) stream: StreamName,
     pub(super) expected: Expected,
     events: Result<Vec<EncodedEvent>, AppendError>,
-    /// Bytes of JSON.
+    /// Length of the events' JSON, in bytes.
     pub(crate) size: usize,
 }
 
+/// An event whose `meta` and `data` are encoded as JSON.
 pub(super) struct EncodedEvent {
     pub(super) new: NewEvent,
     pub(super) kind: &'static str,
@@ -31,7 +34,7 @@ pub(super) struct EncodedEvent {
 }
 
 impl EncodedAppend {
-    /// Writes the events as JSON.
+    /// Encodes the events as JSON.
     #[must_use]
     pub fn new(append: Append) -> Self {
         let Append { stream, expected, events } = append;
@@ -44,7 +47,8 @@ impl EncodedAppend {
         Self { stream, expected, events, size }
     }
 
-    /// The same events as in another log, byte for byte: consecutive ones of one stream. None where there is no event.
+    /// An append of events that were read from another log; their `meta` and `data` stay the same byte for byte. The events
+    /// must be consecutive events of one stream. `None` if `events` is empty.
     #[cfg(feature = "eventstore")]
     pub(super) fn copy(events: &[Arc<Recorded>]) -> Option<Self> {
         let first = events.first()?;
@@ -55,14 +59,18 @@ impl EncodedAppend {
         Some(Self { stream: first.stream.clone(), expected, events: Ok(events), size })
     }
 
-    /// The events, for a database that gives them their revisions itself.
+    /// The events without revisions, for a database that assigns the revisions itself.
     #[cfg(feature = "eventstore")]
     pub(super) fn into_events(self) -> Result<Vec<EncodedEvent>, AppendError> {
         self.events
     }
 
-    /// The events as the log holds them: after `last` in their stream, and after `head` in the log. `head` moves to the last
-    /// of them.
+    /// The events with their revisions, positions and hashes. The first revision follows `last`, the first position follows
+    /// `head`. Sets `head` to the last of these events.
+    ///
+    /// # Errors
+    /// [`AppendError::WrongExpectedRevision`] if `last` is not the revision that the append expects; the error of the
+    /// encoding, if there was one.
     pub(super) fn into_recorded(self, last: Option<Revision>, head: &mut Head) -> Result<Vec<Recorded>, AppendError> {
         let events = self.events?;
         let expected = match self.expected {
@@ -80,8 +88,12 @@ impl EncodedAppend {
 }
 
 impl EncodedEvent {
-    /// Subscribers get the event as a later reader of the log gets it: one that its JSON may change (a float that is no
-    /// number) is decoded again, and one that could not be decoded (nested too deeply) is refused.
+    /// Encodes the event. A subscriber must receive the same event as a later reader of the log. Some events change when
+    /// they are encoded and decoded (a NaN becomes null): such an event is replaced by its decoded form.
+    ///
+    /// # Errors
+    /// [`AppendError::Unavailable`] if the event can't be encoded, or can't be decoded again because it is nested too
+    /// deeply.
     fn new(new: NewEvent) -> Result<Self, AppendError> {
         let unwritable =
             |error: &dyn fmt::Display| AppendError::Unavailable(format!("an event that can't be kept: {error}"));

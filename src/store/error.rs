@@ -4,55 +4,58 @@ use std::path::PathBuf;
 
 use crate::task::{Position, Revision};
 
-/// Why an append was not written. [`AppendError::is_transient`] says which of them may pass.
+/// Why an append was not written. [`AppendError::is_transient`] says for which reasons a repetition may succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// Another writer was first. The caller reads the stream again and decides again.
+    /// The last event of the stream is not the one that the append expects, because another writer has appended to the
+    /// stream. The caller reads the stream again and decides again.
     #[error("the stream is at {actual:?}, not where it was expected")]
     WrongExpectedRevision {
-        /// The last revision of the stream now; none where it has no event.
+        /// The last revision of the stream now; `None` if the stream has no event.
         actual: Option<Revision>,
     },
-    /// Nothing was written, and a later append may succeed: the disk is full, or the log is closed.
+    /// Nothing was written, and a later append may succeed. For example, the disk is full or the log is closed.
     ///
-    /// An append without an event, or with one that JSON doesn't keep, gets this too; no decision of the rules leads to one.
+    /// An append without an event, or with an event that can't be written as JSON, is refused with this error too. The rules
+    /// of tasks never decide such an append.
     #[error("the log can't be written now: {0}")]
     Unavailable(String),
-    /// Permanent in this process: a write or its sync failed in a way that leaves unknown what is on the disk.
+    /// Permanent in this process. In `SQLite`: a write or its sync has failed, and it is unknown what is on the disk. On a
+    /// cluster: the log has failed, because what this process has received differs from the database.
     #[error("the log takes no more writes in this process: {0}")]
     ReadOnly(String),
-    /// The append was sent, and no answer came. It may be in the log: the caller reads the stream to find out.
+    /// The append was sent, and no response came. The events may be in the log: the caller reads the stream to find out.
     #[error("the log did not answer, and may hold the events: {0}")]
     Unknown(String),
-    /// Permanent for this append: the database takes none of its size. Nothing was written.
+    /// Permanent for this append: the database refuses an append of this size. Nothing was written.
     #[error("the log takes no events of this size: {0}")]
     TooLarge(String),
 }
 
-/// Why nothing could be read. [`ReadError::is_transient`] says which of them may pass.
+/// Why a read has failed. [`ReadError::is_transient`] says for which reasons a repetition may succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// A later read may succeed.
     #[error("the log can't be read now: {0}")]
     Unavailable(String),
-    /// Permanent: what was read is not what was written.
+    /// Permanent: the bytes that were read differ from those that were written.
     #[error("the log is damaged: {0}")]
     Damaged(String),
-    /// Permanent for this version of Taskbell: it doesn't know the event.
-    #[error("the log holds {kind} version {version}{}, which this version of Taskbell can't read", at(*position))]
+    /// Permanent for this version of Taskbell: it doesn't know the event's type or version.
+    #[error("the log holds {kind} version {version}{}, which this version of Taskbell can't read", position_suffix(*position))]
     Unknown {
-        /// Its position; none where it doesn't come from the log.
+        /// The event's position; `None` if the event was not read from the log.
         position: Option<Position>,
-        /// Its type.
+        /// The name of the event's type.
         kind: String,
-        /// Its version.
+        /// The version of the type's schema.
         version: u32,
     },
 }
 
 impl AppendError {
-    /// Whether the same command may succeed later in this process. One with a wrong expected revision doesn't, though its
-    /// caller may decide again.
+    /// Whether the same append may succeed later in this process. An append with a wrong expected revision never succeeds
+    /// later; its caller may decide again and send another append.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         match self {
@@ -73,7 +76,7 @@ impl ReadError {
     }
 }
 
-fn at(position: Option<Position>) -> String {
+fn position_suffix(position: Option<Position>) -> String {
     position.map_or_else(String::new, |position| format!(" at position {position}"))
 }
 
@@ -88,9 +91,9 @@ pub enum OpenError {
     Newer {
         /// The log's file.
         path: PathBuf,
-        /// The version of its format.
+        /// The version of the file's format.
         found: i64,
-        /// The newest version that this program knows.
+        /// The newest version that this version of Taskbell knows.
         known: i64,
     },
     /// The file belongs to another program.
@@ -109,7 +112,7 @@ pub enum OpenError {
     Database {
         /// The log's file.
         path: PathBuf,
-        /// The engine's error.
+        /// The error of `SQLite`.
         reason: String,
     },
     /// The threads that talk to the cluster can't be started.

@@ -1,4 +1,4 @@
-//! What an event is before it has a place in the log: its stream, its metadata, its data.
+//! An event before it has a position in the log: the name of its stream, its metadata and its data.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ use crate::task::{Event, TaskId, Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamName(Arc<str>);
 
-/// What a stream belongs to.
+/// The task, bell, queue or schedule to which a stream belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamOf<'a> {
     /// The stream of a task.
@@ -56,14 +56,15 @@ impl StreamName {
         Self(format!("schedule-{id}").into())
     }
 
-    /// The stream of this name; none where the name has no form that this version knows.
+    /// The stream of this name; `None` if this version of Taskbell doesn't know the form of the name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let name = Self(text.into());
         name.of().is_some().then_some(name)
     }
 
-    /// What the stream belongs to; none where its name has no form that this version knows.
+    /// The task, bell, queue or schedule to which the stream belongs; `None` if this version of Taskbell doesn't know the
+    /// form of the name.
     #[must_use]
     pub fn of(&self) -> Option<StreamOf<'_>> {
         if let Some(id) = self.0.strip_prefix("task-") {
@@ -78,7 +79,7 @@ impl StreamName {
         self.0.strip_prefix("bell-").filter(|owner| !owner.is_empty()).map(StreamOf::Bell)
     }
 
-    /// As text.
+    /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -107,16 +108,16 @@ pub enum Via {
     Library,
 }
 
-/// Who caused an event, and why: kept with each event.
+/// Who caused an event, and why. It is stored with each event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
     /// The authenticated subject, the worker, or `system`.
     pub actor: String,
-    /// How the command came.
+    /// How the command reached Taskbell.
     pub via: Via,
-    /// The same for all events that one request led to.
+    /// All events that follow from one request have the same correlation id.
     pub correlation_id: Uuid,
-    /// The id of the event or task that led to this event.
+    /// The id of the event or task that caused this event.
     pub causation_id: Option<Uuid>,
     /// The id that the client or its proxy gave the request.
     pub request_id: Option<String>,

@@ -1,10 +1,12 @@
-//! The move of a log into a cluster: the same events in the same order, byte for byte, so that positions and hashes are the
-//! same there. The log keeps its id too: for its clients it is the same log at another address.
+//! Moves a log into a cluster: the same events in the same order, byte for byte. So the positions and hashes are the same in
+//! the cluster. The log's id is the same too: for the log's clients it is the same log at another address.
 //!
-//! An event's position in a cluster is its place in the order of commits. So an append is sent only when the one before it
-//! has been delivered, and each delivered event is compared with its original by the hash, which covers all events before.
-//! What is sent again, by this process or by a later one, has the same ids at the same expected revisions: the database
-//! writes it once.
+//! In a cluster the order of commits determines the position of an event. So an append is sent only after the append before
+//! it was delivered. The hash of each delivered event is compared with the hash of the original; a hash covers all earlier
+//! events.
+//!
+//! This process or a later import may send an append a second time. It then has the same event ids and the same expected
+//! revision as the first time, so the database writes the events only once.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,96 +15,96 @@ use std::time::Duration;
 use super::{AppendError, EncodedAppend, EventStore, Hash, OpenError, ReadError, Recorded, StoreUrl};
 use crate::task::Position;
 
-/// Events that are read at once. A page ends at a multiple of it and an append within its page: an import that continues
-/// another one divides the events in the same way, so that what it sends again are the same appends.
-const PAGE: u64 = 1000;
-/// Events that one append holds at most.
-const APPEND: usize = 100;
-/// Bytes of one append, unless a single event is larger. The database's default limit is 1 MiB.
+/// The number of events in one page. Each page ends at a position that is a multiple of this number, and no append reaches
+/// beyond its page. So an import that continues an earlier one divides the events into the same appends.
+const PAGE_EVENTS: u64 = 1000;
+/// The largest number of events in one append.
+const APPEND_EVENTS: usize = 100;
+/// The largest size of one append in bytes, unless a single event is larger. The database's default limit is 1 MiB.
 const APPEND_BYTES: usize = 512 * 1024;
-/// How long the cluster may take for its next answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the import waits for the next event or state of the cluster.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What was imported.
+/// The result of an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Imported {
     /// Position of the last event in both logs.
     pub position: Position,
-    /// Its hash in both logs.
+    /// Hash of the last event in both logs.
     pub hash: Hash,
-    /// Events that this call has copied; the others were there before.
+    /// The number of events that this call has copied. An earlier import has copied the other events.
     pub copied: u64,
 }
 
-/// How far the import is.
+/// The progress of an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The cluster holds the events up to this position.
     Copied(Position),
-    /// The events up to this position were read back and are the same.
+    /// The events up to this position were read from the cluster and are the same as the originals.
     Verified(Position),
 }
 
 /// Why a log was not imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The log can't be opened: most often, because its server still runs.
+    /// The log to import can't be opened. The most frequent reason is that its server still runs.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The log can't be read, or is damaged.
+    /// The log to import can't be read, or is damaged.
     #[error("the log that is to be imported: {0}")]
     Source(ReadError),
-    /// The cluster doesn't answer. Another import continues where this one has ended.
+    /// The cluster doesn't answer. A later import continues at the position where this one has stopped.
     #[error("the import has stopped at position {at}: {why}")]
     Unreachable {
         /// Position of the last event that is known to be in the cluster.
         at: Position,
-        /// Why it goes no further.
+        /// Why the import can't continue.
         why: String,
     },
     /// The cluster holds another log under this prefix. Nothing was written.
     #[error("{0}")]
     Refused(String),
-    /// The cluster's log is not the same. What was copied is of no use; another prefix is needed.
+    /// The cluster's log differs from the original. The copied events are useless; a new import needs another prefix.
     #[error("{0}")]
     Different(String),
 }
 
-/// Copies the log in the folder `data` to the cluster, continues a copy that was begun, and compares every event at the end.
-/// Returns the log in the cluster too.
+/// Copies the log in the folder `data` to the cluster. If an earlier import has copied a part of the log, this one copies
+/// the rest. At the end it compares every event of the two logs. Returns the result and the log in the cluster.
 ///
-/// The folder is locked meanwhile. Nothing else may write to the cluster's prefix: no server runs on it yet.
+/// The folder is locked during the import. No server may use the cluster's prefix yet, because nothing else may write to it.
 ///
 /// # Errors
 /// See [`ImportError`].
 pub async fn import(
     data: &Path,
-    to: &StoreUrl,
+    target: &StoreUrl,
     report: &mut (dyn FnMut(Step) + Send),
 ) -> Result<(Imported, EventStore), ImportError> {
-    let from = &EventStore::open(data)?;
-    let to_cluster = EventStore::connect_as(to.clone(), from.epoch())?;
-    ready(&to_cluster).await?;
-    let (mut done, mut hash) = begun(from, &to_cluster).await?;
-    let before = done;
-    while let Some(events) = page(from, done, hash).await? {
-        for append in appends(&events) {
-            (done, hash) = copy(&to_cluster, append, done).await?;
+    let source = &EventStore::open(data)?;
+    let cluster = EventStore::connect_with_epoch(target.clone(), source.epoch())?;
+    wait_until_caught_up(&cluster).await?;
+    let (mut copied_up_to, mut hash) = copied_so_far(source, &cluster).await?;
+    let copied_before = copied_up_to;
+    while let Some(events) = read_next_page(source, copied_up_to, hash).await? {
+        for append in split_into_appends(&events) {
+            (copied_up_to, hash) = append_run(&cluster, append, copied_up_to).await?;
         }
-        report(Step::Copied(done));
+        report(Step::Copied(copied_up_to));
     }
-    drop(to_cluster);
-    let copy = verify(from, to, report).await?;
-    Ok((Imported { position: done, hash, copied: done.0 - before.0 }, copy))
+    drop(cluster);
+    let copy = verify(source, target, report).await?;
+    Ok((Imported { position: copied_up_to, hash, copied: copied_up_to.0 - copied_before.0 }, copy))
 }
 
-/// Waits until the store has received everything. An empty database answers at once, a large log takes its time.
-async fn ready(store: &EventStore) -> Result<(), ImportError> {
+/// Waits until the store has received all events of its log. Fails if it has received no event for [`ANSWER_TIMEOUT`].
+async fn wait_until_caught_up(store: &EventStore) -> Result<(), ImportError> {
     let mut received = store.head().position;
     loop {
         let healthy = tokio::select! {
-            healthy = tokio::time::timeout(PATIENCE, store.wait_for_health(true)) => healthy.is_ok(),
-            failure = store.failure() => return Err(ImportError::Refused(failure.to_string())),
+            healthy = tokio::time::timeout(ANSWER_TIMEOUT, store.wait_for_health(true)) => healthy.is_ok(),
+            failure = store.wait_for_failure() => return Err(ImportError::Refused(failure.to_string())),
         };
         let now = store.head().position;
         match store.health() {
@@ -113,10 +115,13 @@ async fn ready(store: &EventStore) -> Result<(), ImportError> {
     }
 }
 
-/// Position and hash of the last event that the cluster holds of this log.
-async fn begun(from: &EventStore, to: &EventStore) -> Result<(Position, Hash), ImportError> {
-    let head = to.head();
-    let (log, there) = (from.epoch(), to.epoch());
+/// Position and hash of the last event that an earlier import has copied; 0 and [`Hash::ZERO`] if there was none.
+///
+/// # Errors
+/// [`ImportError::Refused`] if the cluster holds another log, or has events that the log to import doesn't have.
+async fn copied_so_far(source: &EventStore, target: &EventStore) -> Result<(Position, Hash), ImportError> {
+    let head = target.head();
+    let (log, there) = (source.epoch(), target.epoch());
     if log != there {
         return Err(ImportError::Refused(format!(
             "the cluster holds another log under this prefix: its id is {there}, that of the log to import {log}"
@@ -124,7 +129,7 @@ async fn begun(from: &EventStore, to: &EventStore) -> Result<(Position, Hash), I
     }
     let last = head.position.0.checked_sub(1).map(Position);
     let original = match last {
-        Some(before) => from.read_all(before, 1).await.map_err(ImportError::Source)?.first().map(|event| event.hash),
+        Some(before) => source.read_all(before, 1).await.map_err(ImportError::Source)?.first().map(|event| event.hash),
         None => Some(Hash::ZERO),
     };
     match original {
@@ -140,9 +145,14 @@ async fn begun(from: &EventStore, to: &EventStore) -> Result<(Position, Hash), I
     }
 }
 
-/// The next events of the log to import, whose hashes continue the chain; none at its end.
-async fn page(from: &EventStore, after: Position, hash: Hash) -> Result<Option<Vec<Arc<Recorded>>>, ImportError> {
-    let events = from.read_all(after, rest_of_page(after)).await.map_err(ImportError::Source)?;
+/// Reads the next page of the log to import and checks its hashes; `None` at the end of the log. `hash` is the hash of the
+/// event at the position `after`.
+async fn read_next_page(
+    source: &EventStore,
+    after: Position,
+    hash: Hash,
+) -> Result<Option<Vec<Arc<Recorded>>>, ImportError> {
+    let events = source.read_all(after, rest_of_page(after)).await.map_err(ImportError::Source)?;
     let mut hash = hash;
     for event in &events {
         hash = event.expected_hash(hash);
@@ -155,16 +165,17 @@ async fn page(from: &EventStore, after: Position, hash: Hash) -> Result<Option<V
 }
 
 fn rest_of_page(after: Position) -> usize {
-    usize::try_from(PAGE - after.0 % PAGE).unwrap_or(1)
+    usize::try_from(PAGE_EVENTS - after.0 % PAGE_EVENTS).unwrap_or(1)
 }
 
-/// The events in runs of one stream, each small enough for one append.
-fn appends(events: &[Arc<Recorded>]) -> Vec<&[Arc<Recorded>]> {
+/// Divides the events into runs. The events of a run are consecutive, belong to one stream and are few enough for one
+/// append.
+fn split_into_appends(events: &[Arc<Recorded>]) -> Vec<&[Arc<Recorded>]> {
     let mut runs = Vec::new();
     let (mut first, mut bytes) = (0, 0);
     for (at, event) in events.iter().enumerate() {
         let is_next = events.get(first).is_some_and(|begin| begin.stream == event.stream);
-        if at > first && (!is_next || at - first == APPEND || bytes + event.size() > APPEND_BYTES) {
+        if at > first && (!is_next || at - first == APPEND_EVENTS || bytes + event.size() > APPEND_BYTES) {
             runs.extend(events.get(first..at));
             (first, bytes) = (at, 0);
         }
@@ -174,13 +185,14 @@ fn appends(events: &[Arc<Recorded>]) -> Vec<&[Arc<Recorded>]> {
     runs
 }
 
-/// Appends one run and waits until it has been delivered; position and hash of its last event.
-async fn copy(to: &EventStore, run: &[Arc<Recorded>], at: Position) -> Result<(Position, Hash), ImportError> {
+/// Appends one run and waits until it was delivered. Returns the position and hash of its last event. `at` is the position
+/// of the last event that was copied before.
+async fn append_run(target: &EventStore, run: &[Arc<Recorded>], at: Position) -> Result<(Position, Hash), ImportError> {
     let (Some(append), Some(last)) = (EncodedAppend::copy(run), run.last()) else { return Ok((at, Hash::ZERO)) };
-    let answer = to.append_encoded(vec![append]).await.pop();
+    let answer = target.append_encoded(vec![append]).await.pop();
     match answer.unwrap_or_else(|| Err(AppendError::Unavailable("no answer".to_owned()))) {
         Ok(_) => {}
-        Err(AppendError::WrongExpectedRevision { .. }) => return Err(interfered(last)),
+        Err(AppendError::WrongExpectedRevision { .. }) => return Err(foreign_write_error(last)),
         Err(AppendError::TooLarge(why)) => {
             let size: usize = run.iter().map(|event| event.size()).sum();
             return Err(ImportError::Refused(format!("event {} has {size} bytes: {why}", last.position)));
@@ -190,48 +202,49 @@ async fn copy(to: &EventStore, run: &[Arc<Recorded>], at: Position) -> Result<(P
             return Err(ImportError::Unreachable { at, why: error.to_string() });
         }
     }
-    received(to, last.position, at).await?;
-    let head = to.head();
+    wait_until_received(target, last.position, at).await?;
+    let head = target.head();
     if (head.position, head.hash) == (last.position, last.hash) {
         Ok((last.position, last.hash))
     } else {
-        Err(interfered(last))
+        Err(foreign_write_error(last))
     }
 }
 
 /// Waits until the store has received the event of this position.
-async fn received(to: &EventStore, position: Position, at: Position) -> Result<(), ImportError> {
-    let mut head = to.watch();
+async fn wait_until_received(target: &EventStore, position: Position, at: Position) -> Result<(), ImportError> {
+    let mut head = target.watch();
     let arrived = tokio::select! {
-        arrived = tokio::time::timeout(PATIENCE, head.wait_for(|head| *head >= position)) => arrived.is_ok(),
-        failure = to.failure() => return Err(ImportError::Different(failure.to_string())),
+        arrived = tokio::time::timeout(ANSWER_TIMEOUT, head.wait_for(|head| *head >= position)) => arrived.is_ok(),
+        failure = target.wait_for_failure() => return Err(ImportError::Different(failure.to_string())),
     };
     if arrived {
         return Ok(());
     }
-    let why = to.health().err().unwrap_or_else(|| "the event was not delivered".to_owned());
+    let why = target.health().err().unwrap_or_else(|| "the event was not delivered".to_owned());
     Err(ImportError::Unreachable { at, why })
 }
 
-fn interfered(event: &Recorded) -> ImportError {
+fn foreign_write_error(event: &Recorded) -> ImportError {
     let Recorded { position, stream, .. } = event;
     ImportError::Different(format!(
         "event {position} of {stream} is not at its place in the cluster: something else wrote to this prefix meanwhile"
     ))
 }
 
-/// Reads the cluster's log from its beginning, with new connections, and compares each event with its original.
+/// Reads the cluster's log from its beginning over new connections and compares each event with its original. Returns the
+/// store with these connections.
 async fn verify(
-    from: &EventStore,
-    to: &StoreUrl,
+    source: &EventStore,
+    target: &StoreUrl,
     report: &mut (dyn FnMut(Step) + Send),
 ) -> Result<EventStore, ImportError> {
-    let copy = EventStore::connect_as(to.clone(), from.epoch())?;
-    ready(&copy).await?;
+    let copy = EventStore::connect_with_epoch(target.clone(), source.epoch())?;
+    wait_until_caught_up(&copy).await?;
     let mut at = Position(0);
     loop {
-        let originals = from.read_all(at, rest_of_page(at)).await.map_err(ImportError::Source)?;
-        let copies = copy.read_all(at, rest_of_page(at)).await.map_err(|error| unread(error, at))?;
+        let originals = source.read_all(at, rest_of_page(at)).await.map_err(ImportError::Source)?;
+        let copies = copy.read_all(at, rest_of_page(at)).await.map_err(|error| copy_read_error(error, at))?;
         let same = |(original, copy): (&Arc<Recorded>, &Arc<Recorded>)| {
             (original.position, original.id, original.hash) == (copy.position, copy.id, copy.hash)
         };
@@ -246,7 +259,7 @@ async fn verify(
     }
 }
 
-fn unread(error: ReadError, at: Position) -> ImportError {
+fn copy_read_error(error: ReadError, at: Position) -> ImportError {
     match error {
         ReadError::Unavailable(why) => ImportError::Unreachable { at, why },
         error @ (ReadError::Damaged(_) | ReadError::Unknown { .. }) => ImportError::Different(error.to_string()),

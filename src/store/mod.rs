@@ -4,10 +4,10 @@
 //! [`EventStore`] has three variants with the same behaviour, which `tests/store_contract.rs` describes.
 //! Reading order: [`recorded`] (what the log holds), this file (appends, reads, subscriptions), `memory` (the shortest
 //! implementation), `sqlite` (the durable one), `cluster` (a database that several servers share), `encoded` (an append on
-//! its way into the log), [`aside`] (streams that are not part of the log), `recent` (the newest events in memory),
-//! [`subscription`] (following the log), [`codec`] and [`upcast`] (JSON to events), [`chain`] (tamper evidence). The reasons
-//! why something fails are in `error`.
-//! `import` moves a log into a cluster. `conformance` is the contract of all variants as checks.
+//! its way into the log), [`auxiliary`] (streams that are not part of the log), `recent` (the newest events in memory),
+//! [`subscription`] (following the log), [`codec`] and [`upcast`] (JSON to events), [`chain`] (tamper evidence), `error`
+//! (why an operation of the log fails), `import` (moves a log into a cluster), `conformance` (the contract of all variants
+//! as checks).
 
 use std::fmt;
 use std::path::Path;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::task::{Position, Revision, Timestamp};
 
-pub mod aside;
+pub mod auxiliary;
 pub mod chain;
 #[cfg(feature = "eventstore")]
 mod cluster;
@@ -50,17 +50,18 @@ pub use subscription::LogSubscription;
 
 /// The log; clones share it.
 #[derive(Clone)]
-pub struct EventStore(Backend);
+pub struct EventStore(StoreBackend);
 
 #[derive(Clone)]
-enum Backend {
+enum StoreBackend {
     Memory(Arc<memory::Memory>),
     Sqlite(Arc<sqlite::Sqlite>),
     #[cfg(feature = "eventstore")]
     Cluster(Arc<cluster::Cluster>),
 }
 
-/// Which event the writer takes for the last of the stream. An append is refused where another one is.
+/// The event that the writer expects to be the last one of the stream. If another event is the last one, the append is
+/// refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// The stream has no event yet.
@@ -74,56 +75,57 @@ pub enum Expected {
 pub struct Append {
     /// The stream.
     pub stream: StreamName,
-    /// Its last event, as the writer knows it.
+    /// The last event of the stream, as far as the writer knows.
     pub expected: Expected,
     /// At least one event, in order.
     pub events: Vec<NewEvent>,
 }
 
-/// Where the log ends.
+/// The end of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// Position of the last event; 0 where there is none.
+    /// Position of the last event; 0 if the log is empty.
     pub position: Position,
-    /// Its hash; zero where there is none.
+    /// Hash of the last event; [`Hash::ZERO`] if the log is empty.
     pub hash: Hash,
-    /// Its time; none where there is no event.
+    /// Time of the last event; `None` if the log is empty.
     pub time: Option<Timestamp>,
 }
 
 impl EventStore {
-    /// A new log in memory, gone with the process.
+    /// A new log in memory. It is lost when the process ends.
     #[must_use]
     pub fn memory() -> Self {
-        Self(Backend::Memory(Arc::new(memory::Memory::new())))
+        Self(StoreBackend::Memory(Arc::new(memory::Memory::new())))
     }
 
-    /// Opens the log in this folder; creates both where there are none. Blocks while it reads the end of the log.
+    /// Opens the log in this folder. Creates the folder and the log if they don't exist. Blocks while it reads the end of
+    /// the log.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        sqlite::Sqlite::open(dir).map(|store| Self(Backend::Sqlite(Arc::new(store))))
+        sqlite::Sqlite::open(dir).map(|store| Self(StoreBackend::Sqlite(Arc::new(store))))
     }
 
-    /// Opens the log at the address of a cluster. It needs no answer of the cluster: until there is one the log is empty,
-    /// [`EventStore::health`] says why, and appends wait a while and fail.
+    /// Opens the log at the address of a cluster. It returns before the cluster has answered. Until the cluster answers, the
+    /// log is empty, [`EventStore::health`] returns the reason, and each append fails after 5 s.
     ///
     /// # Errors
-    /// [`OpenError::Threads`] where the system starts no threads.
+    /// [`OpenError::Threads`] if the system can't start a thread.
     #[cfg(feature = "eventstore")]
     pub fn connect(url: StoreUrl) -> Result<Self, OpenError> {
-        Self::connect_as(url, new_id())
+        Self::connect_with_epoch(url, new_id())
     }
 
-    /// The same; a log that doesn't exist yet gets this id.
+    /// Does the same as [`EventStore::connect`]. If the log doesn't exist yet, it is created with this id.
     #[cfg(feature = "eventstore")]
-    fn connect_as(url: StoreUrl, epoch: Uuid) -> Result<Self, OpenError> {
-        cluster::Cluster::open(url, epoch).map(|store| Self(Backend::Cluster(Arc::new(store))))
+    fn connect_with_epoch(url: StoreUrl, epoch: Uuid) -> Result<Self, OpenError> {
+        cluster::Cluster::open(url, epoch).map(|store| Self(StoreBackend::Cluster(Arc::new(store))))
     }
 
-    /// Writes all events of one append or none. The answer is the revision of its last event, and comes when the events are
-    /// durable. If the caller drops the future earlier, the events may be written all the same.
+    /// Writes all events of one append or none. Returns the revision of the last event when the events are durable. If the
+    /// caller drops the future earlier, the events may be written nevertheless.
     ///
     /// # Errors
     /// See [`AppendError`].
@@ -133,44 +135,48 @@ impl EventStore {
         answer.unwrap_or_else(|| Err(AppendError::Unavailable("the log gave no answer".to_owned())))
     }
 
-    /// Writes many appends, to any streams, in one transaction and in this order. Each has its own answer, in the same order:
-    /// the others are written where one is refused. A failed write fails them all.
+    /// Writes many appends, to any streams. Returns one result for each append, in the order of `appends`. If one append is
+    /// refused, the others are still written.
+    ///
+    /// The log in memory or in `SQLite` writes them in this order and in one transaction, so a failed transaction fails all
+    /// of them. A cluster writes the appends of one stream in this order and those of different streams at the same time.
     #[cfg(feature = "testing")]
     pub async fn append_many(&self, appends: Vec<Append>) -> Vec<Result<Revision, AppendError>> {
         self.append_encoded(appends.into_iter().map(EncodedAppend::new).collect()).await
     }
 
-    /// The same for appends whose events are JSON already.
+    /// Does the same as `append_many` for appends whose events are already JSON.
     pub async fn append_encoded(&self, encoded: Vec<EncodedAppend>) -> Vec<Result<Revision, AppendError>> {
         match &self.0 {
-            Backend::Memory(store) => store.append(encoded),
-            Backend::Sqlite(store) => store.append(encoded).await,
+            StoreBackend::Memory(store) => store.append(encoded),
+            StoreBackend::Sqlite(store) => store.append(encoded).await,
             #[cfg(feature = "eventstore")]
-            Backend::Cluster(store) => store.append(encoded).await,
+            StoreBackend::Cluster(store) => store.append(encoded).await,
         }
     }
 
-    /// The events of a stream from a revision on (inclusive), oldest first; empty where there are none. On a cluster it waits
-    /// until this server has received them in the order of the log, at most 5 s.
+    /// The events of a stream from a revision on (inclusive), oldest first; empty if there are none. On a cluster it waits
+    /// at most 5 s until this server has received these events from the subscription to the log.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub async fn read_stream(&self, stream: &StreamName, from: Revision) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let events = match &self.0 {
-            Backend::Memory(store) => store.read_stream(stream, from),
-            Backend::Sqlite(store) => store.read_stream(stream.clone(), from).await?,
+            StoreBackend::Memory(store) => store.read_stream(stream, from),
+            StoreBackend::Sqlite(store) => store.read_stream(stream.clone(), from).await?,
             #[cfg(feature = "eventstore")]
-            Backend::Cluster(store) => store.read_stream(stream, from).await?,
+            StoreBackend::Cluster(store) => store.read_stream(stream, from).await?,
         };
         without_gaps(stream, from, events)
     }
 
-    /// All events of a stream, at least up to a revision. On a cluster it needs no answer where this server has received so
-    /// many lately: then it lacks what another server has just written, as the views do.
+    /// All events of a stream, at least up to the revision `at_least`. If the events up to that revision are in memory, the
+    /// result comes from memory. On a cluster such a result may lack an event that another server has just written; the
+    /// views lack the same event.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub async fn read_received(
+    pub async fn read_stream_at_least(
         &self,
         stream: &StreamName,
         at_least: Revision,
@@ -181,32 +187,40 @@ impl EventStore {
         }
     }
 
-    /// The same for a decision, which needs neither position nor hash: on a cluster the events have none (0), and the read
-    /// doesn't wait for this server to receive them.
+    /// The events of a stream from a revision on (inclusive), for a decision by the rules. A decision needs neither
+    /// the position nor the hash of an event. On a cluster both are 0, and the read doesn't wait until this server has
+    /// received the events from the subscription.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub async fn read_past(&self, stream: &StreamName, from: Revision) -> Result<Vec<Arc<Recorded>>, ReadError> {
+    pub async fn read_for_decision(
+        &self,
+        stream: &StreamName,
+        from: Revision,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
         match &self.0 {
-            Backend::Memory(_) | Backend::Sqlite(_) => self.read_stream(stream, from).await,
+            StoreBackend::Memory(_) | StoreBackend::Sqlite(_) => self.read_stream(stream, from).await,
             #[cfg(feature = "eventstore")]
-            Backend::Cluster(store) => without_gaps(stream, from, store.read_past(stream, from).await?),
+            StoreBackend::Cluster(store) => without_gaps(stream, from, store.read_for_decision(stream, from).await?),
         }
     }
 
-    /// All events of many streams, as [`EventStore::read_past`] reads them: a list for each stream, in the order of `streams`.
+    /// All events of many streams, read as [`EventStore::read_for_decision`] does. Returns one list for each stream, in the
+    /// order of `streams`.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub async fn read_pasts(&self, streams: Vec<StreamName>) -> Result<Vec<Vec<Arc<Recorded>>>, ReadError> {
+    pub async fn read_many_for_decision(&self, streams: Vec<StreamName>) -> Result<Vec<Vec<Arc<Recorded>>>, ReadError> {
         let read = match &self.0 {
-            Backend::Memory(store) => streams.iter().map(|stream| store.read_stream(stream, Revision(0))).collect(),
-            Backend::Sqlite(store) => store.read_streams(streams).await?,
+            StoreBackend::Memory(store) => {
+                streams.iter().map(|stream| store.read_stream(stream, Revision(0))).collect()
+            }
+            StoreBackend::Sqlite(store) => store.read_streams(streams).await?,
             #[cfg(feature = "eventstore")]
-            Backend::Cluster(store) => store.read_pasts(&streams).await?,
+            StoreBackend::Cluster(store) => store.read_many_for_decision(&streams).await?,
         };
-        let whole = |events: &Vec<Arc<Recorded>>| events.iter().zip(0..).all(|(event, n)| event.revision.0 == n);
-        if !read.iter().all(whole) {
+        let has_no_gap = |events: &Vec<Arc<Recorded>>| events.iter().zip(0..).all(|(event, n)| event.revision.0 == n);
+        if !read.iter().all(has_no_gap) {
             return Err(ReadError::Damaged("a stream has lost an event".to_owned()));
         }
         Ok(read)
@@ -222,15 +236,15 @@ impl EventStore {
             return Ok(page);
         }
         let events = match &self.0 {
-            // Its recent events are all events.
-            Backend::Memory(_) => Vec::new(),
-            Backend::Sqlite(store) => store.read_all(after, head, limit).await?,
+            // The recent events of a log in memory are all its events.
+            StoreBackend::Memory(_) => Vec::new(),
+            StoreBackend::Sqlite(store) => store.read_all(after, head, limit).await?,
             #[cfg(feature = "eventstore")]
-            Backend::Cluster(store) => store.read_all(after, head, limit).await?,
+            StoreBackend::Cluster(store) => store.read_all(after, head, limit).await?,
         };
-        let due = usize::try_from(head.0.saturating_sub(after.0)).unwrap_or(usize::MAX).min(limit);
+        let expected = usize::try_from(head.0.saturating_sub(after.0)).unwrap_or(usize::MAX).min(limit);
         let read = events.iter().map(|event| Some(event.position.0)).chain([None]);
-        match (after.0 + 1..).zip(read).take(due).find(|&(position, read)| read != Some(position)) {
+        match (after.0 + 1..).zip(read).take(expected).find(|&(position, read)| read != Some(position)) {
             Some((position, _)) => Err(ReadError::Damaged(format!("the log has lost event {position}"))),
             None => Ok(events),
         }
@@ -242,105 +256,96 @@ impl EventStore {
         self.recent().head()
     }
 
-    /// The position of the last durable event, and a signal when it changes.
+    /// A channel that holds the position of the last durable event and notifies its receiver when the position changes.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Position> {
         self.recent().watch()
     }
 
-    /// Every event after a position (exclusive): first those that exist, then each new one.
+    /// Subscribes to every event after a position (exclusive): first the events that exist, then each new event.
     #[must_use]
     pub fn subscribe(&self, after: Position) -> LogSubscription {
         LogSubscription::new(self.clone(), after)
     }
 
-    /// The id of this log, created with it and kept in it: another epoch is another log. On a cluster it is the same on each
-    /// server, and nil until the cluster has answered once.
+    /// The id of this log. It is created with the log and stored in it, so two logs have different ids. On a cluster it is
+    /// the same on each server, and nil until the cluster has answered for the first time.
     #[must_use]
     pub fn epoch(&self) -> Uuid {
         match &self.0 {
-            Backend::Memory(store) => store.epoch,
-            Backend::Sqlite(store) => store.epoch,
+            StoreBackend::Memory(store) => store.epoch,
+            StoreBackend::Sqlite(store) => store.epoch,
             #[cfg(feature = "eventstore")]
-            Backend::Cluster(store) => store.epoch(),
+            StoreBackend::Cluster(store) => store.epoch(),
         }
     }
 
-    /// Whether the log takes writes and, on a cluster, this server receives its events.
+    /// Whether the log accepts writes and, on a cluster, whether this server receives the events of the log.
     ///
     /// # Errors
-    /// The reason: why it takes none for the rest of this process; on a cluster also since when it can't be reached, or how
-    /// far old events are received.
+    /// The reason why not: a failure that lasts until this process ends. On a cluster also: the time since when the cluster
+    /// can't be reached, or the position up to which the existing events were received.
     pub fn health(&self) -> Result<(), String> {
         match &self.0 {
-            Backend::Memory(_) => Ok(()),
-            Backend::Sqlite(store) => store.health(),
+            StoreBackend::Memory(_) => Ok(()),
+            StoreBackend::Sqlite(store) => store.health(),
             #[cfg(feature = "eventstore")]
-            Backend::Cluster(store) => store.health(),
+            StoreBackend::Cluster(store) => store.health(),
         }
     }
 
-    /// Whether [`EventStore::health`] stays bad until a restart.
+    /// Whether [`EventStore::health`] returns an error until this process ends.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         match &self.0 {
-            Backend::Memory(_) => false,
-            Backend::Sqlite(store) => store.health().is_err(),
+            StoreBackend::Memory(_) => false,
+            StoreBackend::Sqlite(store) => store.health().is_err(),
             #[cfg(feature = "eventstore")]
-            Backend::Cluster(store) => store.has_failed(),
+            StoreBackend::Cluster(store) => store.has_failed(),
         }
     }
 
-    /// Whether the head moves as soon as an event is written, by whichever server. False on a cluster while this server can't
-    /// reach it, or receives old events.
+    /// Whether the head moves as soon as any server has written an event. On a cluster it is false while this server can't
+    /// reach the cluster, and while it still receives events that were written earlier.
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
         match &self.0 {
-            Backend::Memory(_) | Backend::Sqlite(_) => true,
+            StoreBackend::Memory(_) | StoreBackend::Sqlite(_) => true,
             #[cfg(feature = "eventstore")]
-            Backend::Cluster(store) => store.is_caught_up(),
+            StoreBackend::Cluster(store) => store.is_caught_up(),
         }
     }
 
-    /// Waits until [`EventStore::health`] is good, or until it is not; returns it. Only on a cluster does it change from bad to
-    /// good.
+    /// Waits until [`EventStore::health`] is `Ok` (if `healthy` is true) or an error (if `healthy` is false), and returns
+    /// that health. Only on a cluster an error can become `Ok` again. Elsewhere a wait for a change never ends.
     ///
     /// # Errors
-    /// The reason that `health` gives.
+    /// The error of `health`.
     pub async fn wait_for_health(&self, healthy: bool) -> Result<(), String> {
         match &self.0 {
-            Backend::Memory(_) | Backend::Sqlite(_) if self.health().is_ok() == healthy => self.health(),
-            Backend::Memory(_) | Backend::Sqlite(_) => std::future::pending().await,
+            StoreBackend::Memory(_) | StoreBackend::Sqlite(_) if self.health().is_ok() == healthy => self.health(),
+            StoreBackend::Memory(_) | StoreBackend::Sqlite(_) => std::future::pending().await,
             #[cfg(feature = "eventstore")]
-            Backend::Cluster(store) => store.wait_for_health(healthy).await,
+            StoreBackend::Cluster(store) => store.wait_for_health(healthy).await,
         }
     }
 
-    /// Waits until no further event will come in this process; why. It never returns where the log has no such state.
-    pub(crate) async fn failure(&self) -> ReadError {
+    /// Waits until the log has failed in such a way that this process receives no further event. Returns the failure. Only a
+    /// cluster can fail in this way; for the other variants the wait never ends.
+    pub(crate) async fn wait_for_failure(&self) -> ReadError {
         match &self.0 {
-            Backend::Memory(_) | Backend::Sqlite(_) => std::future::pending().await,
+            StoreBackend::Memory(_) | StoreBackend::Sqlite(_) => std::future::pending().await,
             #[cfg(feature = "eventstore")]
-            Backend::Cluster(store) => store.failure().await,
-        }
-    }
-
-    /// Whether other servers may write to it.
-    #[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
-    fn is_cluster(&self) -> bool {
-        match &self.0 {
-            Backend::Memory(_) | Backend::Sqlite(_) => false,
-            #[cfg(feature = "eventstore")]
-            Backend::Cluster(_) => true,
+            StoreBackend::Cluster(store) => store.wait_for_failure().await,
         }
     }
 
     fn recent(&self) -> &recent::RecentEvents {
         match &self.0 {
-            Backend::Memory(store) => &store.recent,
-            Backend::Sqlite(store) => &store.recent,
+            StoreBackend::Memory(store) => &store.recent,
+            StoreBackend::Sqlite(store) => &store.recent,
             #[cfg(feature = "eventstore")]
-            Backend::Cluster(store) => store.recent(),
+            StoreBackend::Cluster(store) => store.recent(),
         }
     }
 }
@@ -348,16 +353,16 @@ impl EventStore {
 impl fmt::Debug for EventStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let backend = match &self.0 {
-            Backend::Memory(_) => "Memory",
-            Backend::Sqlite(_) => "Sqlite",
+            StoreBackend::Memory(_) => "Memory",
+            StoreBackend::Sqlite(_) => "Sqlite",
             #[cfg(feature = "eventstore")]
-            Backend::Cluster(_) => "Cluster",
+            StoreBackend::Cluster(_) => "Cluster",
         };
         f.debug_tuple("EventStore").field(&backend).field(&self.head().position).finish()
     }
 }
 
-/// The events, if they are consecutive from `from` on.
+/// Returns the events if their revisions are consecutive from `from` on. Otherwise the log is damaged.
 fn without_gaps(
     stream: &StreamName,
     from: Revision,

@@ -1,4 +1,4 @@
-//! The newest durable events, kept in memory: where the log ends, its last events, and the signal that it has grown.
+//! The newest durable events in memory: the end of the log, the last events, and a signal when events are added.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -8,32 +8,36 @@ use tokio::sync::watch;
 use super::{Head, Recorded, StreamName};
 use crate::task::{Position, Revision};
 
-/// What is kept at most.
+/// How many events stay in memory.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds {
+    /// The largest number of events.
     pub(super) events: usize,
-    /// Of `meta` and `data`.
+    /// The largest total length of their `meta` and `data`, in bytes.
     pub(super) bytes: usize,
-    /// Whether [`RecentEvents::stream`] finds anything.
+    /// Whether the events are also indexed by stream. Without this index [`RecentEvents::stream`] always returns `None`.
     pub(super) by_stream: bool,
 }
 
 impl Bounds {
-    pub(super) const NONE: Self = Self { events: usize::MAX, bytes: usize::MAX, by_stream: false };
+    pub(super) const UNLIMITED: Self = Self { events: usize::MAX, bytes: usize::MAX, by_stream: false };
 }
 
+/// The newest events of a log, and its head. Several threads may read while one publishes.
 pub(super) struct RecentEvents {
     bounds: Bounds,
     ring: RwLock<Ring>,
+    /// The position of the head, for those that wait for new events.
     head: watch::Sender<Position>,
 }
 
+/// The head and the events, which change together.
 struct Ring {
     head: Head,
-    /// Consecutive, up to the head.
+    /// Consecutive events; the last one is the head.
     events: VecDeque<Arc<Recorded>>,
     bytes: usize,
-    /// The same events by stream: a stream that has just begun is often read again soon.
+    /// The same events by stream. A stream that was begun a short time ago is often read again.
     streams: HashMap<StreamName, VecDeque<Arc<Recorded>>>,
 }
 
@@ -46,7 +50,7 @@ impl Ring {
         self.events.push_back(event);
     }
 
-    /// Removes the oldest event; false where there is none.
+    /// Removes the oldest event; returns false if there is none.
     fn pop(&mut self) -> bool {
         let Some(oldest) = self.events.pop_front() else { return false };
         self.bytes -= oldest.size();
@@ -74,7 +78,8 @@ impl RecentEvents {
         self.head.subscribe()
     }
 
-    /// Adds `events`, which are durable and lie between the old head and the new one, and then sends the signal.
+    /// Adds `events`, sets the head and then notifies the receivers of [`RecentEvents::watch`]. The events must be durable
+    /// and must be all events after the old head up to `head`.
     pub(super) fn publish(&self, events: impl IntoIterator<Item = Arc<Recorded>>, head: Head) {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         for event in events {
@@ -86,15 +91,15 @@ impl RecentEvents {
         self.head.send_replace(head.position);
     }
 
-    /// The whole stream; none where its first event is not here.
+    /// All events of the stream; `None` if its first event is not in memory.
     pub(super) fn stream(&self, stream: &StreamName) -> Option<Vec<Arc<Recorded>>> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         let events = ring.streams.get(stream)?;
-        let whole = events.front()?.revision == Revision(0);
-        whole.then(|| events.iter().cloned().collect())
+        let is_complete = events.front()?.revision == Revision(0);
+        is_complete.then(|| events.iter().cloned().collect())
     }
 
-    /// At most `limit` events after a position; none where the first of them is not here.
+    /// At most `limit` events after a position (exclusive); `None` if the first of them is not in memory.
     pub(super) fn page(&self, after: Position, limit: usize) -> Option<Vec<Arc<Recorded>>> {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         if after >= ring.head.position {

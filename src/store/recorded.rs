@@ -16,29 +16,29 @@ use crate::task::{Position, Revision, Timestamp};
 /// An event in the log.
 #[derive(Clone, Debug)]
 pub struct Recorded {
-    /// Its place in the log, from 1.
+    /// Its number in the log, from 1.
     pub position: Position,
     /// The stream that it belongs to.
     pub stream: StreamName,
-    /// Its place in its stream, from 0.
+    /// Its number in its stream, from 0.
     pub revision: Revision,
     /// A `UUIDv7`.
     pub id: Uuid,
-    /// The name of its type: a folder of `events/`.
+    /// The name of its type. Each type has a folder of this name in `events/`.
     pub kind: &'static str,
-    /// The version of its schema in which it was written.
+    /// The version of the type's schema with which it was written.
     pub version: u32,
     /// When it happened.
     pub time: Timestamp,
-    /// Who caused it, and why.
+    /// Who caused the event, and why.
     pub meta: Meta,
     /// What happened, in the current version of its type.
     pub event: LogEvent,
-    /// The hash of the chain up to this event.
+    /// The hash over this event and all events before it.
     pub hash: Hash,
-    /// `meta` byte for byte as it was written: the chain covers it, and the API serves it.
+    /// The bytes of `meta` as they were written. The hash covers these bytes, and the API serves them.
     pub raw_meta: Box<RawValue>,
-    /// `data` byte for byte as it was written.
+    /// The bytes of `data` as they were written. The hash covers these bytes, and the API serves them.
     pub raw_data: Box<RawValue>,
 }
 
@@ -69,7 +69,7 @@ impl RawEvent<'_> {
     /// Decodes the event.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] or [`ReadError::Unknown`], with the position.
+    /// [`ReadError::Damaged`] or [`ReadError::Unknown`]; both name the position.
     pub(super) fn decode(self) -> Result<Recorded, ReadError> {
         let RawEvent { position, stream, revision, id, kind, version, time, meta: raw_meta, data: raw_data, hash } =
             self;
@@ -88,15 +88,16 @@ impl RawEvent<'_> {
 }
 
 impl Recorded {
-    /// Bytes of its JSON.
+    /// Length of its `meta` and `data`, in bytes.
     pub(super) fn size(&self) -> usize {
         self.raw_meta.get().len() + self.raw_data.get().len()
     }
 
-    /// Reads an event from the JSON text that it serialises to.
+    /// Reads an event from its JSON text, which `Serialize` has written.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] where the text is no event, [`ReadError::Unknown`] where this version doesn't know its type.
+    /// [`ReadError::Damaged`] if the text is not an event, [`ReadError::Unknown`] if this version of Taskbell doesn't know
+    /// the event's type.
     pub fn from_json(text: &str) -> Result<Self, ReadError> {
         let event: RawEvent = serde_json::from_str(text)
             .map_err(|error| ReadError::Damaged(format!("a line that is no recorded event: {error}")))?;

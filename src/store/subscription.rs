@@ -1,4 +1,4 @@
-//! A subscriber's way through the log.
+//! The subscription to the log.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use tokio::sync::watch;
 use super::{EventStore, ReadError, Recorded};
 use crate::task::Position;
 
-/// Events that one call returns at most.
+/// The largest number of events that one call returns.
 const PAGE: usize = 1000;
 
-/// Every event after a position, in order, each exactly once: first those that exist, then each new one when it is durable.
-/// It keeps the log open.
+/// A subscription to the log. It gives every event after a position, in order and each exactly once: first the events that
+/// exist, then each new event when it is durable. The log stays open while a subscription exists.
 pub struct LogSubscription {
     store: EventStore,
     after: Position,
@@ -24,11 +24,11 @@ impl LogSubscription {
         Self { store, after, head }
     }
 
-    /// Waits until there is a next event, and returns it with those that follow; at most 1000. The future can be dropped while
-    /// it waits; no event is lost.
+    /// Waits until there is a next event. Returns it and the events that follow it, at most 1000. If the caller drops the
+    /// future while it waits, no event is lost.
     ///
     /// # Errors
-    /// See [`ReadError`]; the next call reads the same events again.
+    /// See [`ReadError`]. After an error the next call reads the same events again.
     pub async fn next(&mut self) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let after = self.after;
         tokio::select! {
@@ -36,7 +36,7 @@ impl LogSubscription {
             head = self.head.wait_for(|head| *head > after) => if head.is_err() {
                 return Err(ReadError::Unavailable("the log is closed".to_owned()));
             },
-            failure = self.store.failure() => return Err(failure),
+            failure = self.store.wait_for_failure() => return Err(failure),
         }
         let events = self.store.read_all(after, PAGE).await?;
         self.after = events.last().map_or(after, |event| event.position);

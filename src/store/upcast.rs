@@ -1,31 +1,32 @@
-//! Old events in their current version. A step turns one version into the next; a chain of steps leads to the current one.
+//! Converts the data of an old event to the current version of its type. One step converts one version to the next version;
+//! several steps in a row lead to the current version.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-/// The fields of an event's `data`, each as its text: what a step doesn't touch stays as it was written.
+/// The fields of an event's `data`, each as its text. A field that no step changes stays as it was written.
 pub type Fields = BTreeMap<String, Box<RawValue>>;
 
-/// Turns one version of a type into the next.
+/// Converts the data of one version of a type to the next version.
 #[derive(Clone, Copy)]
-pub struct Step {
+pub struct UpcastStep {
     /// The type.
     pub kind: &'static str,
-    /// The version that it reads; it returns the one after.
+    /// The version that the step reads. The step returns version `from + 1`.
     pub from: u32,
-    /// Changes `data`; none where `data` isn't of that version.
-    pub up: fn(Fields) -> Option<Fields>,
+    /// Converts `data`; returns `None` if `data` is not of version `from`.
+    pub convert: fn(Fields) -> Option<Fields>,
 }
 
-/// All steps, those of a type from its oldest version on. No type has an old version yet.
-pub const STEPS: &[Step] = &[];
+/// All steps. The list is empty because each type still has its first version.
+pub const STEPS: &[UpcastStep] = &[];
 
-/// Turns `data` of version `from` into version `to`, one step at a time; none where a step is missing or fails.
+/// Converts `data` from version `from` to version `to`, one step at a time; `None` if a step is missing or fails.
 #[must_use]
-pub fn upcast(steps: &[Step], kind: &str, from: u32, to: u32, data: Fields) -> Option<Fields> {
+pub fn upcast(steps: &[UpcastStep], kind: &str, from: u32, to: u32, data: Fields) -> Option<Fields> {
     (from..to).try_fold(data, |data, version| {
         let step = steps.iter().find(|step| step.kind == kind && step.from == version)?;
-        (step.up)(data)
+        (step.convert)(data)
     })
 }

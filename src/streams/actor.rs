@@ -1,4 +1,5 @@
-//! The actor of one stream: one for each task that commands are under way for, one for each bell, queue and schedule.
+//! The actor of one stream. A stream (of a task, a bell, a queue or a schedule) has an actor while commands for it are under
+//! way; see [`Directory`].
 
 use std::rc::Rc;
 
@@ -10,51 +11,51 @@ use crate::task::Timestamp;
 use super::collector::Collector;
 use super::decider::StreamDecider;
 use super::directory::Directory;
-use super::messages::Begin;
+use super::messages::BeginRun;
 use super::reply::Reply;
 use super::stream_state::StreamState;
 
-/// The actors of one kind of streams on this thread.
+/// The actors of one kind of stream on this thread.
 pub(super) type StreamActors<D> = Directory<<D as StreamDecider>::Key, Addr<StreamActor<D>>>;
 
-/// Decides the commands on one stream, one after the other, in the order in which they came.
+/// Decides the commands on one stream, one after the other, in the order in which they arrived.
 ///
-/// It keeps no memory that the log doesn't have: it may end at any time, and the next one reads the stream.
+/// Its state is computed from the log alone. So the actor may end at any time, and its successor reads the stream.
 pub(super) struct StreamActor<D: StreamDecider> {
     key: D::Key,
-    log: Rc<Collector>,
+    collector: Rc<Collector>,
     actors: Rc<StreamActors<D>>,
-    /// None only while a command is under way.
+    /// None while a command is executed.
     state: Option<StreamState<D>>,
 }
 
-/// A request, on its way from the shard to the stream's actor.
-pub(super) struct Deliver<D: StreamDecider> {
-    pub(super) request: Request<D>,
+/// The message from the shard to the stream's actor: a request, and where its answer goes.
+pub(super) struct StreamMessage<D: StreamDecider> {
+    pub(super) request: StreamRequest<D>,
     pub(super) reply: Reply<D::Answer>,
 }
 
-/// What an actor does with its stream.
-pub(super) enum Request<D: StreamDecider> {
-    /// Decides a command.
+/// A request to the actor of a stream.
+pub(super) enum StreamRequest<D: StreamDecider> {
+    /// Decide this command.
     Decide { command: D::Command, at: Timestamp, meta: Meta },
-    /// Appends events that were decided before.
-    Begin(Begin),
+    /// Append events that were decided before.
+    BeginRun(BeginRun),
 }
 
-impl<D: StreamDecider> Message for Deliver<D> {
+impl<D: StreamDecider> Message for StreamMessage<D> {
     type Result = ();
 }
 
 impl<D: StreamDecider> StreamActor<D> {
-    /// Starts the actor of this stream on the current thread.
-    pub(super) fn begin(
+    /// Starts an actor for this stream on the current thread.
+    pub(super) fn spawn(
         key: D::Key,
         state: StreamState<D>,
-        log: &Rc<Collector>,
+        collector: &Rc<Collector>,
         actors: &Rc<StreamActors<D>>,
     ) -> Addr<Self> {
-        Self { key, log: Rc::clone(log), actors: Rc::clone(actors), state: Some(state) }.start()
+        Self { key, collector: Rc::clone(collector), actors: Rc::clone(actors), state: Some(state) }.start()
     }
 
     fn stream(&self) -> StreamName {
@@ -66,24 +67,25 @@ impl<D: StreamDecider> Actor for StreamActor<D> {
     type Context = Context<Self>;
 }
 
-impl<D: StreamDecider> Handler<Deliver<D>> for StreamActor<D> {
+impl<D: StreamDecider> Handler<StreamMessage<D>> for StreamActor<D> {
     type Result = ();
 
-    /// Runs the command to its end before the next message is looked at. If the process stops half-way, the write may still
-    /// happen; its caller is told that the outcome is unknown, and the next actor finds it in the log.
-    fn handle(&mut self, deliver: Deliver<D>, ctx: &mut Context<Self>) {
-        let Deliver { request, reply } = deliver;
-        let log = Rc::clone(&self.log);
+    /// Executes the request completely before the next message is handled. If the process stops meanwhile, the write may still
+    /// happen. Then the caller is answered that the outcome is unknown.
+    fn handle(&mut self, message: StreamMessage<D>, ctx: &mut Context<Self>) {
+        let StreamMessage { request, reply } = message;
+        let collector = Rc::clone(&self.collector);
         let mut state = self.state.take().unwrap_or_else(|| StreamState::unread(self.stream()));
-        let decide = async move {
+        let execution = async move {
             let decided = match request {
-                Request::Decide { command, at, meta } => state.execute(&log, &command, at, &meta).await,
-                Request::Begin(begin) => state.begin(&log, begin).await,
+                StreamRequest::Decide { command, at, meta } => state.execute(&collector, &command, at, &meta).await,
+                StreamRequest::BeginRun(begin) => state.begin_run(&collector, begin).await,
             };
             (state, decided)
         };
-        let answer = decide.into_actor(self).map(move |(state, decided), this, _: &mut Context<Self>| {
-            // The address goes first: a caller that has its answer finds no actor that is about to end.
+        let answer = execution.into_actor(self).map(move |(state, decided), this, _: &mut Context<Self>| {
+            // The directory is updated before the answer is sent. So if a caller that has its answer sends another command, the
+            // directory does not return an actor that is about to end.
             this.actors.check_in(&this.key, state.expects_more());
             this.state = Some(state);
             reply.send(decided.and_then(D::answer));
@@ -100,13 +102,13 @@ mod tests {
     use crate::store::{EventStore, LogEvent, Via, new_id, now};
     use crate::streams::decider::Decided;
     use crate::streams::messages::ExecuteError;
-    use crate::streams::reply::batch;
+    use crate::streams::reply::batch_slots;
     use crate::task::queue::{Queue, QueueCommand, QueueEvent};
     use crate::task::{Decider, Rejection, Revision};
 
     type Answer = Result<Decided<Fragile>, ExecuteError>;
 
-    /// A queue whose rules have a bug: they panic at one reason.
+    /// A queue whose rules have a bug: they panic if the reason of a pause is "panic".
     #[derive(Clone, Debug, Default)]
     struct Fragile(Queue);
 
@@ -144,7 +146,7 @@ mod tests {
             Ok(decided)
         }
 
-        /// The actors rest after each command.
+        /// The actors stay in the directory after each command.
         fn expects_more(&self) -> bool {
             true
         }
@@ -159,20 +161,20 @@ mod tests {
     }
 
     struct Fixture {
-        log: Rc<Collector>,
+        collector: Rc<Collector>,
         actors: Rc<StreamActors<Fragile>>,
     }
 
     impl Fixture {
         fn new() -> Self {
-            Self { log: Collector::new(EventStore::memory()), actors: Rc::new(StreamActors::new(9)) }
+            Self { collector: Collector::new(EventStore::memory()), actors: Rc::new(StreamActors::new(9)) }
         }
 
         /// Sends the command to the actor of the key, as a shard does.
         fn deliver(&self, key: &'static str, command: QueueCommand, reply: Reply<Decided<Fragile>>) {
             let start = || {
                 let state = StreamState::unread(Fragile::stream(&key));
-                StreamActor::begin(key, state, &self.log, &self.actors)
+                StreamActor::spawn(key, state, &self.collector, &self.actors)
             };
             let meta = Meta {
                 actor: "ann".to_owned(),
@@ -182,7 +184,7 @@ mod tests {
                 request_id: None,
             };
             let actor = self.actors.check_out(&key, Addr::connected, start).expect("room for the actor");
-            actor.do_send(Deliver { request: Request::Decide { command, at: now(), meta }, reply });
+            actor.do_send(StreamMessage { request: StreamRequest::Decide { command, at: now(), meta }, reply });
         }
 
         fn send(&self, key: &'static str, command: QueueCommand) -> oneshot::Receiver<Answer> {
@@ -210,7 +212,7 @@ mod tests {
         let fixture = Fixture::new();
         let (caller, answers) = oneshot::channel();
         let commands = [("mail", pause("full")), ("disk", pause("panic")), ("tape", pause("full"))];
-        for (slot, (key, command)) in batch(3, caller).zip(commands) {
+        for (slot, (key, command)) in batch_slots(3, caller).zip(commands) {
             fixture.deliver(key, command, Reply::Batch(slot));
         }
         let answers: Vec<_> = answers.await.unwrap().into_iter().map(|answer| answer.map(|a| a.appended)).collect();

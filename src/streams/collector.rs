@@ -1,10 +1,10 @@
-//! The collector makes batches fast. It joins the appends that the actors of one thread decide in one turn of the run queue
-//! into one write, and their reads into one read.
+//! The collector makes batches fast. It joins the appends of all actors of a thread into one write, and their reads into one
+//! read.
 //!
-//! The first append (or read) after a flush spawns the next flush. That task stands at the end of the thread's run queue:
-//! every actor that is ready to run decides before it, and what they decide is written together. No timer: a single
-//! command waits for no other, and a thousand of a batch wait for each other. What is decided while a write is under way
-//! goes out with a flush of its own, and the log's writer groups again.
+//! The first append (or read) after a flush spawns a task that does the next flush. The thread's executor runs this task after
+//! all actors that are ready now. So their appends are written together, and no timer is needed: a single command is written
+//! at once, and the thousand commands of a batch are written together. Appends that are decided while a write is under way go
+//! into the next flush. The log's writer joins the flushes of several threads.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,22 +16,22 @@ use tokio::sync::oneshot;
 use crate::store::{Append, AppendError, EncodedAppend, EventStore, ReadError, Recorded, StreamName};
 use crate::task::Revision;
 
-/// Appends of one flush at most.
+/// The maximum number of appends (or of reads) in one flush.
 const APPENDS_MAX: usize = 4096;
-/// Bytes of one flush at most, apart from its last append.
+/// A group of appends with at least this many bytes is flushed at once.
 const BYTES_MAX: usize = 8 << 20;
 
-type Written = Result<Revision, AppendError>;
-type Past = Result<Vec<Arc<Recorded>>, ReadError>;
+type AppendResult = Result<Revision, AppendError>;
+type ReadResult = Result<Vec<Arc<Recorded>>, ReadError>;
 
-/// The one caller of the log's `append`: each shard has a collector.
+/// Appends to the log for the actors of one shard. No other code appends to the log.
 pub(super) struct Collector {
     store: EventStore,
-    appends: RefCell<Group<EncodedAppend, Written>>,
-    reads: RefCell<Group<StreamName, Past>>,
+    appends: RefCell<Group<EncodedAppend, AppendResult>>,
+    reads: RefCell<Group<StreamName, ReadResult>>,
 }
 
-/// What the next flush takes.
+/// The requests for the next flush. `R` is a request, `A` its answer.
 struct Group<R, A> {
     requests: Vec<R>,
     callers: Vec<oneshot::Sender<A>>,
@@ -45,7 +45,7 @@ impl<R, A> Default for Group<R, A> {
 }
 
 impl<R, A> Group<R, A> {
-    /// Adds a request; where its answer arrives, and whether it is the first one.
+    /// Adds a request. Returns the receiver of its answer, and whether it is the first request of the group.
     fn add(&mut self, request: R, bytes: usize) -> (oneshot::Receiver<A>, bool) {
         let (caller, answer) = oneshot::channel();
         self.requests.push(request);
@@ -58,7 +58,7 @@ impl<R, A> Group<R, A> {
         self.requests.len() >= APPENDS_MAX || self.bytes >= BYTES_MAX
     }
 
-    /// Sends the answers, which are in the order of the requests. A caller that has gone needs none.
+    /// Sends each caller its answer. Callers and answers are in the order of the requests. A caller that has gone gets none.
     fn answer(callers: Vec<oneshot::Sender<A>>, answers: impl IntoIterator<Item = A>) {
         for (caller, answer) in callers.into_iter().zip(answers) {
             drop(caller.send(answer));
@@ -72,46 +72,46 @@ impl Collector {
         Rc::new(Self { store, appends: RefCell::default(), reads: RefCell::default() })
     }
 
-    /// Writes one append, all of it or nothing, together with what the other actors of this turn decide.
-    pub(super) async fn write(self: &Rc<Self>, append: Append) -> Written {
+    /// Writes one append, all of its events or none, in the next flush.
+    pub(super) async fn write(self: &Rc<Self>, append: Append) -> AppendResult {
         let encoded = EncodedAppend::new(append);
         let bytes = encoded.size;
         let (answer, is_first) = self.appends.borrow_mut().add(encoded, bytes);
         if self.appends.borrow().is_full() {
-            actix_rt::spawn(self.flush());
+            actix_rt::spawn(self.flush_appends());
         } else if is_first {
             let this = Rc::clone(self);
-            actix_rt::spawn(async move { this.flush().await });
+            actix_rt::spawn(async move { this.flush_appends().await });
         }
-        // Only the end of the thread gives up a flush; what it wrote is unknown.
+        // A flush is dropped only if the thread ends. Then it is unknown what was written.
         answer.await.unwrap_or_else(|_| Err(AppendError::ReadOnly("the write was given up half-way".to_owned())))
     }
 
-    /// The events of a stream from its beginning, read together with those that other actors of this turn need.
-    pub(super) async fn read(self: &Rc<Self>, stream: StreamName) -> Past {
+    /// Reads the events of a stream from its beginning, in the next flush of reads.
+    pub(super) async fn read(self: &Rc<Self>, stream: StreamName) -> ReadResult {
         let (answer, is_first) = self.reads.borrow_mut().add(stream, 0);
         if self.reads.borrow().is_full() {
-            actix_rt::spawn(self.fetch());
+            actix_rt::spawn(self.flush_reads());
         } else if is_first {
             let this = Rc::clone(self);
-            actix_rt::spawn(async move { this.fetch().await });
+            actix_rt::spawn(async move { this.flush_reads().await });
         }
         answer.await.unwrap_or_else(|_| Err(ReadError::Unavailable("the read was given up".to_owned())))
     }
 
-    /// The events of a stream from a revision on.
-    pub(super) async fn read_from(&self, stream: &StreamName, from: Revision) -> Past {
-        self.store.read_past(stream, from).await
+    /// Reads the events of a stream from this revision on, at once.
+    pub(super) async fn read_from(&self, stream: &StreamName, from: Revision) -> ReadResult {
+        self.store.read_for_decision(stream, from).await
     }
 
-    /// How many appends and how many reads wait for the next flush.
+    /// The numbers of appends and of reads that wait for the next flush.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> (usize, usize) {
         (self.appends.borrow().requests.len(), self.reads.borrow().requests.len())
     }
 
-    /// Takes what has been collected and writes it. A flush whose group was full already, and so is gone, finds nothing.
-    fn flush(&self) -> impl Future<Output = ()> + use<> {
+    /// Takes the group and writes it. If the group was full and another flush has taken it, there is nothing to do.
+    fn flush_appends(&self) -> impl Future<Output = ()> + use<> {
         let (store, Group { requests, callers, .. }) = (self.store.clone(), self.appends.take());
         async move {
             if !requests.is_empty() {
@@ -120,8 +120,8 @@ impl Collector {
         }
     }
 
-    /// The same for the reads.
-    fn fetch(&self) -> impl Future<Output = ()> + use<> {
+    /// Takes the group of reads and reads the streams.
+    fn flush_reads(&self) -> impl Future<Output = ()> + use<> {
         let (store, Group { requests, callers, .. }) = (self.store.clone(), self.reads.take());
         async move {
             if !requests.is_empty() {
@@ -131,13 +131,13 @@ impl Collector {
     }
 }
 
-/// Reads the streams in one transaction. Where that fails each is read by itself, so that one that is damaged fails alone; not
-/// where the whole log is away.
-async fn read_each(store: &EventStore, streams: Vec<StreamName>) -> Vec<Past> {
-    match store.read_pasts(streams.clone()).await {
+/// Reads the streams in one transaction. If that fails, each is read by itself, so that only the damaged stream fails. If the
+/// whole log is unavailable, all fail at once.
+async fn read_each(store: &EventStore, streams: Vec<StreamName>) -> Vec<ReadResult> {
+    match store.read_many_for_decision(streams.clone()).await {
         Ok(pasts) => pasts.into_iter().map(Ok).collect(),
         Err(error) if error.is_transient() && store.health().is_err() => vec![Err(error); streams.len()],
-        Err(_) => join_all(streams.iter().map(|stream| store.read_past(stream, Revision(0)))).await,
+        Err(_) => join_all(streams.iter().map(|stream| store.read_for_decision(stream, Revision(0)))).await,
     }
 }
 
@@ -155,7 +155,7 @@ mod tests {
         StreamName::queue(&format!("queue-{number}"))
     }
 
-    /// The first event of a stream, with so many bytes of text.
+    /// An append of the first event of a stream, with a text of this many bytes.
     fn append(number: usize, bytes: usize) -> Append {
         let meta = Meta {
             actor: "ann".to_owned(),
@@ -173,8 +173,8 @@ mod tests {
         store.head().position.0
     }
 
-    /// The commits in the write-ahead log of the SQLite database in this folder. In the file format a frame that ends a
-    /// transaction names the size of the database; the others name zero.
+    /// The number of commits in the write-ahead log of the SQLite database in this folder. In this file format, the frame that
+    /// ends a transaction holds the size of the database; other frames hold zero.
     fn commits(dir: &Path) -> usize {
         let mut files = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
         let wal = files.find(|file| file.to_string_lossy().ends_with("-wal")).expect("a write-ahead log");
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn the_appends_of_one_turn_wait_for_each_other_and_are_one_transaction_of_the_log() {
+    async fn appends_of_all_ready_actors_are_written_in_one_transaction_of_the_log() {
         let dir = tempfile::tempdir().unwrap();
         let store = EventStore::open(dir.path()).unwrap();
         let collector = Collector::new(store.clone());
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn a_group_that_is_full_leaves_before_the_turn_is_over() {
+    async fn a_group_that_is_full_is_flushed_before_the_other_actors_have_run() {
         let store = EventStore::memory();
         let collector = Collector::new(store.clone());
         let mut all = join_all((0..10_000).map(|number| collector.write(append(number, 1))));
@@ -224,7 +224,7 @@ mod tests {
         let mut all =
             join_all([1, BYTES_MAX, 2, 3].into_iter().enumerate().map(|(n, size)| collector.write(append(n, size))));
         assert!(poll!(&mut all).is_pending());
-        assert_eq!(collector.waiting(), (2, 0), "the first two have left");
+        assert_eq!(collector.waiting(), (2, 0), "the first two are flushed");
         assert!(all.await.iter().all(|answer| *answer == Ok(Revision(0))));
         assert_eq!(head(&store), 4);
     }
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn the_reads_of_one_turn_wait_for_each_other_and_each_gets_its_own_stream() {
+    async fn reads_of_all_ready_actors_are_done_together_and_each_gets_its_own_stream() {
         let collector = Collector::new(EventStore::memory());
         join_all((0..50).map(|number| collector.write(append(number, number)))).await;
         let mut all = join_all((0..100).map(|number| collector.read(stream(number))));

@@ -1,8 +1,10 @@
-//! A task begins, or runs once more: at most one task of an owner that is not final has its unique key.
+//! Creates a task, or begins another run of one. The rule here: an owner has at most one task that is not final with the same
+//! unique key.
 //!
-//! The rule spans streams, so no stream's owner can hold it alone. On a log of one server, the views show who holds a
-//! key. Requests with one key go one at a time, each until the views show what it did, so that none of them is decided
-//! on views that lack the one before. On a log that several servers write, the keys are [claimed](super::claims).
+//! The rule concerns several streams, so the actor of one stream can't check it. On a log of one server, the views show which
+//! task holds a key. The requests with one key are executed one at a time, and the next one begins when the views show the
+//! events of the one before. So each request is decided on views that are new enough. On a log that several servers write to,
+//! the keys are [claimed](super::claims).
 
 use std::sync::Arc;
 
@@ -18,27 +20,29 @@ use crate::task::event::Created;
 use crate::task::{Command, Rejection, Revision, TaskId, Timestamp, limits};
 use crate::views::{Row, Views};
 
-/// The unique keys of requests under way, by owner; what is remembered is who holds the key since which event.
+/// The locks on unique keys, by owner and key. The result of a request is the task that got the key, and its revision then.
 pub type UniqueKeys = KeyedLock<(TaskId, Revision)>;
 
-/// The views, as the write side may ask them; the room above implements it.
+/// The reads of the views that the write side needs. `projection`, a higher room, implements them.
 pub trait CommittedViews: Clone + 'static {
-    /// Reads the views; they don't move meanwhile.
+    /// Calls `read` with the views, which don't change meanwhile.
     fn with_views<T>(&self, read: impl FnOnce(&Views) -> T) -> T;
 
-    /// Waits until the views hold the task up to this revision; false where they don't within a bounded time.
+    /// Waits until the views hold the task up to this revision. False if they don't within a bounded time.
     fn wait_for_revision(&self, task: TaskId, revision: Revision) -> impl Future<Output = bool>;
 }
 
-/// Takes on a piece of work under this id, durable when this answers; or answers who holds its unique key. The rest of
-/// the request is not compared with the holder's.
+/// Creates a task with this id, unless its unique key is held by another task. When this returns, the events are durable. The
+/// request is not compared with the one of the task that holds the key.
+///
+/// On a log of one server the caller of this function checks the idempotency key, and the answer is never
+/// [`Accepted::Repeated`].
 ///
 /// # Errors
-/// See [`ExecuteError`]. On a log of one server the idempotency key is not looked at, and [`Accepted::Known`] never comes
-/// from here.
+/// See [`ExecuteError`].
 pub async fn create(
     registry: &Registry,
-    read: &impl CommittedViews,
+    views: &impl CommittedViews,
     keys: &UniqueKeys,
     created: Created,
     id: TaskId,
@@ -46,55 +50,57 @@ pub async fn create(
     meta: Meta,
 ) -> Result<Accepted, ExecuteError> {
     let key = created.unique_key.clone().map(|key| (created.owner.clone(), key));
-    // The rules check it again. What can't be is refused also where the key is held.
-    let invalid = if key.is_some() { limits::check(&created) } else { Vec::new() };
+    // An invalid request is refused even if its key is held. The rules check the request again.
+    let invalid = if key.is_some() { limits::invalid_fields(&created) } else { Vec::new() };
     if !invalid.is_empty() {
         return Err(Rejection::Invalid(invalid).into());
     }
     if registry.store().is_shared() && (key.is_some() || created.idempotency.is_some()) {
         return claim_and_create(registry, keys, key, created, id, at, meta).await;
     }
-    let ask = Execute { task: id, command: Command::Create(Arc::new(created)), at, meta };
+    let request = Execute { task: id, command: Command::Create(Arc::new(created)), at, meta };
     let Some(key) = key else {
-        return registry.execute(ask).await.map(|receipt| Accepted::New(id, Box::new(receipt)));
+        return registry.execute(request).await.map(|receipt| Accepted::New(id, Box::new(receipt)));
     };
-    let mut turn = keys.turn(key.clone()).await;
-    match holder(read, &key, &mut turn) {
-        Some(holder) => Ok(Accepted::Held(holder)),
-        None => execute(registry, read, turn, ask).await.map(|receipt| Accepted::New(id, Box::new(receipt))),
+    let mut guard = keys.lock(key.clone()).await;
+    match holder(views, &key, &mut guard) {
+        Some(holder) => Ok(Accepted::KeyHeld(holder)),
+        None => {
+            execute_locked(registry, views, guard, request).await.map(|receipt| Accepted::New(id, Box::new(receipt)))
+        }
     }
 }
 
-/// One more run of a final task, which takes its unique key again.
+/// Begins another run of a final task. The task takes its unique key again.
 ///
 /// # Errors
-/// See [`ExecuteError`]; [`Rejection::UniqueKeyTaken`] where another task holds its key meanwhile.
+/// See [`ExecuteError`]; [`Rejection::UniqueKeyTaken`] if another task holds the key now.
 pub async fn retry(
     registry: &Registry,
-    read: &impl CommittedViews,
+    views: &impl CommittedViews,
     keys: &UniqueKeys,
-    ask: Execute,
+    request: Execute,
 ) -> Result<Receipt, ExecuteError> {
     if registry.store().is_shared() {
         let registry = registry.clone();
-        return unless_broken_off(actix_rt::spawn(async move { claims::retry(&registry, ask).await })).await;
+        return join_detached(actix_rt::spawn(async move { claims::retry(&registry, request).await })).await;
     }
     let unique = |row: &Row| Some((row.owner().to_owned(), row.unique_key()?.to_owned()));
-    let Some(key) = read.with_views(|views| views.get(ask.task).and_then(unique)) else {
-        return registry.execute(ask).await;
+    let Some(key) = views.with_views(|views| views.get(request.task).and_then(unique)) else {
+        return registry.execute(request).await;
     };
-    let mut turn = keys.turn(key.clone()).await;
-    match holder(read, &key, &mut turn) {
-        Some(holder) if holder != ask.task => Err(Rejection::UniqueKeyTaken(holder).into()),
-        Some(_) | None => execute(registry, read, turn, ask).await,
+    let mut guard = keys.lock(key.clone()).await;
+    match holder(views, &key, &mut guard) {
+        Some(holder) if holder != request.task => Err(Rejection::UniqueKeyTaken(holder).into()),
+        Some(_) | None => execute_locked(registry, views, guard, request).await,
     }
 }
 
-/// The task for which this idempotency key of the caller was claimed, and the hash of the request's body. None on a log of
-/// one server, whose views know all keys.
+/// The task for which this idempotency key of the caller was claimed, and the hash of the request's body. Always none on a
+/// log of one server, because its views hold all keys.
 ///
 /// # Errors
-/// Where the log can't be read or written.
+/// The log can't be read or written.
 pub async fn find_claimed(
     registry: &Registry,
     caller: &str,
@@ -103,8 +109,8 @@ pub async fn find_claimed(
     if registry.store().is_shared() { claims::find_idempotent(registry, caller, key).await } else { Ok(None) }
 }
 
-/// The same as [`create`] where the keys are claimed. Requests of this server with one unique key go one at a time, which
-/// saves them tries.
+/// Does the work of [`create`] on a log of several servers, where the keys are claimed. The requests of this server with one
+/// unique key are executed one at a time, so that they don't overtake each other.
 async fn claim_and_create(
     registry: &Registry,
     keys: &UniqueKeys,
@@ -114,56 +120,59 @@ async fn claim_and_create(
     at: Timestamp,
     meta: Meta,
 ) -> Result<Accepted, ExecuteError> {
-    let turn = match unique {
-        Some(key) => Some(keys.turn(key).await),
+    let guard = match unique {
+        Some(key) => Some(keys.lock(key).await),
         None => None,
     };
     let registry = registry.clone();
-    unless_broken_off(actix_rt::spawn(async move {
+    join_detached(actix_rt::spawn(async move {
         let accepted = claims::create(&registry, created, id, at, &meta).await;
-        drop(turn);
+        drop(guard);
         accepted
     }))
     .await
 }
 
-/// The result of work that goes on without its caller.
-async fn unless_broken_off<T>(work: JoinHandle<Result<T, ExecuteError>>) -> Result<T, ExecuteError> {
+/// Waits for work in a task of its own. If the caller is dropped meanwhile, the work goes on.
+async fn join_detached<T>(work: JoinHandle<Result<T, ExecuteError>>) -> Result<T, ExecuteError> {
     work.await.unwrap_or(Err(ExecuteError::Busy("the request broke off")))
 }
 
-/// Who holds the key: the views say it, unless they are late for what the last request did.
+/// The task that holds the key. If the views don't show the result of the last request with this key yet, that result
+/// counts.
 fn holder(
-    read: &impl CommittedViews,
+    views: &impl CommittedViews,
     (owner, key): &(String, String),
-    turn: &mut KeyGuard<(TaskId, Revision)>,
+    guard: &mut KeyGuard<(TaskId, Revision)>,
 ) -> Option<TaskId> {
-    read.with_views(|views| {
-        if let Some((id, revision)) = turn.known().copied() {
+    views.with_views(|views| {
+        if let Some((id, revision)) = guard.remembered().copied() {
             if views.get(id).is_none_or(|row| row.revision() < revision) {
                 return Some(id);
             }
-            turn.forget();
+            guard.forget();
         }
-        views.holder(owner, key)
+        views.unique_key_holder(owner, key)
     })
 }
 
-/// If the caller is gone before this is through, the append may still happen: the work goes on without it, and the turn
-/// with it, so that the next request with this key finds the task.
-async fn execute(
+/// Executes the request, and holds the lock on the key until the views show the task.
+///
+/// If the caller is dropped meanwhile, the append may still happen. Therefore this work goes on, with the lock, so that the next
+/// request with this key finds the task.
+async fn execute_locked(
     registry: &Registry,
-    read: &impl CommittedViews,
-    mut turn: KeyGuard<(TaskId, Revision)>,
-    ask: Execute,
+    views: &impl CommittedViews,
+    mut guard: KeyGuard<(TaskId, Revision)>,
+    request: Execute,
 ) -> Result<Receipt, ExecuteError> {
-    let (registry, read) = (registry.clone(), read.clone());
-    unless_broken_off(actix_rt::spawn(async move {
-        let task = ask.task;
-        let receipt = registry.execute(ask).await?;
-        turn.remember((task, receipt.revision));
-        if read.wait_for_revision(task, receipt.revision).await {
-            turn.forget();
+    let (registry, views) = (registry.clone(), views.clone());
+    join_detached(actix_rt::spawn(async move {
+        let task = request.task;
+        let receipt = registry.execute(request).await?;
+        guard.remember((task, receipt.revision));
+        if views.wait_for_revision(task, receipt.revision).await {
+            guard.forget();
         }
         Ok(receipt)
     }))

@@ -1,4 +1,4 @@
-//! The four kinds of streams: what each decides with, and how its events stand in the log.
+//! The four kinds of streams: the rules of each, and how its events are stored in the log.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -14,50 +14,50 @@ use crate::task::{Decider, Event, Rejection, Revision, TaskId, TaskStream, Times
 
 use super::messages::{ExecuteError, Receipt};
 
-/// A decider whose events the log holds and whose streams have actors.
+/// A kind of stream: a decider whose events are in the log and whose streams have actors.
 pub trait StreamDecider: Decider<Command: Send, Event: Send> + Unpin + Send + 'static {
-    /// What names one stream of this kind.
+    /// Identifies one stream of this kind.
     type Key: Clone + Debug + Eq + Ord + Hash + Send + Unpin + 'static;
-    /// What the caller of a command gets.
+    /// The answer to a command.
     type Answer: Send + 'static;
 
-    /// The stream of this key.
+    /// The name of the stream with this key.
     fn stream(key: &Self::Key) -> StreamName;
 
-    /// The log's event for one of this decider's.
+    /// Converts an event of this decider into an event of the log.
     fn to_log(event: Self::Event) -> LogEvent;
 
-    /// This decider's event out of the log's; none where it is of another kind of stream.
+    /// The event of this decider in an event of the log; none if it belongs to another kind of stream.
     fn from_log(event: &LogEvent) -> Option<&Self::Event>;
 
     /// The answer to the caller.
     ///
     /// # Errors
-    /// [`Rejection::NotFound`] where the stream has no event.
+    /// [`Rejection::NotFound`] if the stream of a task has no event.
     fn answer(decided: Decided<Self>) -> Result<Self::Answer, ExecuteError>;
 
-    /// The worker of the last attempt. What a worker reports is recorded as done by it: the request names none, and the
-    /// views of a server may not show the attempt yet.
+    /// The worker of the last attempt, if the stream is a task's. A worker's reports are recorded with this name, because the
+    /// reports don't hold it and the views of a server may not show the attempt yet.
     fn worker(&self) -> Option<&str> {
         None
     }
 
-    /// Whether more commands are expected soon, so that the actor is worth keeping between two of them.
+    /// Whether more commands are expected soon, so that the actor should stay until then.
     fn expects_more(&self) -> bool {
         false
     }
 }
 
-/// A command on the stream of this key: a bell, a queue or a schedule. For a task there is [`Execute`](super::Execute).
+/// A command on the stream of this key: a bell, a queue or a schedule. For a task there is [`Execute`](super::messages::Execute).
 #[derive(Clone, Debug)]
 pub struct ExecuteOn<D: StreamDecider> {
-    /// Which one.
+    /// The key of the stream.
     pub key: D::Key,
-    /// What it is asked to do.
+    /// The command.
     pub command: D::Command,
     /// When the request was received.
     pub at: Timestamp,
-    /// Who asks, by which way, and as part of what.
+    /// Who sends the command, through which interface, and which request or event it follows from.
     pub meta: Meta,
 }
 
@@ -68,11 +68,11 @@ impl<D: StreamDecider> Message for ExecuteOn<D> {
 /// A command was decided, and every event that it led to is durable.
 #[derive(Clone, Debug)]
 pub struct Decided<D> {
-    /// The state afterwards.
+    /// The state after these events.
     pub state: D,
-    /// Last event of the stream; none where it has none.
+    /// The revision of the stream's last event; none if the stream has no event.
     pub revision: Option<Revision>,
-    /// How many events the command led to.
+    /// The number of events that the command led to.
     pub appended: usize,
 }
 
@@ -106,7 +106,7 @@ impl StreamDecider for TaskStream {
         self.0.as_ref()?.worker.as_deref()
     }
 
-    /// The end of an attempt that is under way is still to come.
+    /// While an attempt runs, the command that ends it is expected.
     fn expects_more(&self) -> bool {
         self.0.as_ref().is_some_and(|task| task.status.is_active())
     }

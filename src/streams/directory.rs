@@ -1,8 +1,9 @@
-//! The actors of one shard, by the keys of their streams: who is alive, and who may end.
+//! The actors of one shard, by the keys of their streams.
 //!
-//! An actor lives while a command for it is under way, and after that only while more are expected soon (an attempt runs).
-//! To end an actor is to forget its address: the log is its memory, and the next command starts another one. All of this
-//! happens on one thread, so that no command can arrive between the decision to forget and the forgetting.
+//! An actor stays in the directory while a command for it is under way. After that it stays only while more commands are
+//! expected soon, because an attempt of the task runs. An actor ends when the directory drops its address. Nothing is lost: the
+//! next command starts another actor, which reads the stream. The directory is used by one thread only, so no command can
+//! arrive between the decision to end an actor and its removal.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,50 +11,51 @@ use std::hash::Hash;
 
 use crate::task::deadlines::DeadlineQueue;
 
-/// Commands for one stream that may wait for its actor.
+/// The maximum number of commands that wait for one actor.
 const BACKLOG_MAX: usize = 4096;
 
-/// Actors by key. `A` is the address of an actor.
+/// The addresses (`A`) of actors, by the keys (`K`) of their streams.
 #[derive(Debug)]
 pub(super) struct Directory<K, A> {
     state: RefCell<State<K, A>>,
-    /// How many actors may live at once.
+    /// The maximum number of actors.
     limit: usize,
 }
 
 #[derive(Debug)]
 struct State<K, A> {
     actors: HashMap<K, Entry<A>>,
-    /// The actors without a command under way, the one that was used the longest ago first.
-    resting: DeadlineQueue<u64, K>,
-    /// Counts the uses.
-    uses: u64,
+    /// The actors without a command under way. The least recently used one is first.
+    idle: DeadlineQueue<u64, K>,
+    /// Grows by 1 when an actor becomes idle; orders `idle`.
+    use_count: u64,
 }
 
 #[derive(Debug)]
 struct Entry<A> {
     actor: A,
-    /// Commands that were sent to it and are not answered yet.
+    /// The number of commands that were sent to it and are not answered yet.
     under_way: usize,
 }
 
 impl<K: Clone + Ord + Hash, A: Clone> Directory<K, A> {
-    /// An empty directory with room for so many actors.
+    /// An empty directory for at most `limit` actors.
     pub(super) fn new(limit: usize) -> Self {
-        let state = State { actors: HashMap::new(), resting: DeadlineQueue::default(), uses: 0 };
+        let state = State { actors: HashMap::new(), idle: DeadlineQueue::default(), use_count: 0 };
         Self { state: RefCell::new(state), limit }
     }
 
-    /// The actor to send one more command to. One that isn't there, or has died of a panic, is started. Where the directory
-    /// is full, the actor that has rested the longest ends for it.
+    /// Returns the actor for one more command, and counts the command as under way. If the directory has no actor for the key,
+    /// or the actor has panicked (`is_alive` is false), one is started. If the directory is full then, the least recently used
+    /// idle actor ends.
     ///
-    /// None where every actor has a command under way, or this one has too many.
-    pub(super) fn check_out(&self, key: &K, lives: impl Fn(&A) -> bool, start: impl FnOnce() -> A) -> Option<A> {
+    /// None if the directory is full and has no idle actor, or if too many commands wait for this actor.
+    pub(super) fn check_out(&self, key: &K, is_alive: impl Fn(&A) -> bool, start: impl FnOnce() -> A) -> Option<A> {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        if let Some(entry) = state.actors.get_mut(key).filter(|entry| lives(&entry.actor)) {
+        if let Some(entry) = state.actors.get_mut(key).filter(|entry| is_alive(&entry.actor)) {
             if entry.under_way == 0 {
-                state.resting.remove(key.clone());
+                state.idle.remove(key.clone());
             }
             if entry.under_way >= BACKLOG_MAX {
                 return None;
@@ -61,17 +63,17 @@ impl<K: Clone + Ord + Hash, A: Clone> Directory<K, A> {
             entry.under_way += 1;
             return Some(entry.actor.clone());
         }
-        state.forget(key);
+        state.remove(key);
         if state.actors.len() >= self.limit {
-            let (rested, ()) = state.resting.take_first()?;
-            state.actors.remove(&rested);
+            let (idle_longest, ()) = state.idle.take_first()?;
+            state.actors.remove(&idle_longest);
         }
         let actor = start();
         state.actors.insert(key.clone(), Entry { actor: actor.clone(), under_way: 1 });
         Some(actor)
     }
 
-    /// The actor has answered one command. It ends if that was the last one under way, unless more are expected soon.
+    /// The actor has finished one command. If no other command is under way, the actor ends, unless `expects_more`.
     pub(super) fn check_in(&self, key: &K, expects_more: bool) {
         let mut state = self.state.borrow_mut();
         let Some(entry) = state.actors.get_mut(key) else { return };
@@ -80,15 +82,15 @@ impl<K: Clone + Ord + Hash, A: Clone> Directory<K, A> {
             return;
         }
         if expects_more {
-            state.uses += 1;
-            let used = state.uses;
-            state.resting.set(key.clone(), used, ());
+            state.use_count += 1;
+            let used = state.use_count;
+            state.idle.set(key.clone(), used, ());
         } else {
             state.actors.remove(key);
         }
     }
 
-    /// How many actors live.
+    /// The number of actors.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.state.borrow().actors.len()
@@ -96,9 +98,9 @@ impl<K: Clone + Ord + Hash, A: Clone> Directory<K, A> {
 }
 
 impl<K: Clone + Ord + Hash, A> State<K, A> {
-    fn forget(&mut self, key: &K) {
+    fn remove(&mut self, key: &K) {
         if self.actors.remove(key).is_some() {
-            self.resting.remove(key.clone());
+            self.idle.remove(key.clone());
         }
     }
 }
@@ -107,7 +109,7 @@ impl<K: Clone + Ord + Hash, A> State<K, A> {
 mod tests {
     use super::*;
 
-    /// The numbers of the actors are their addresses.
+    /// Here the address of an actor is a number; `new` is the number of an actor that is started.
     fn check_out(directory: &Directory<u8, u32>, key: u8, new: u32) -> Option<u32> {
         directory.check_out(&key, |_| true, || new)
     }
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_actor_that_expects_more_commands_rests() {
+    fn an_actor_that_expects_more_commands_stays() {
         let directory = Directory::new(9);
         check_out(&directory, 1, 10);
         directory.check_in(&1, true);
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn however_many_rest_no_more_live_than_the_limit_and_the_one_that_was_used_the_longest_ago_ends() {
+    fn no_more_idle_actors_stay_than_the_limit_and_the_least_recently_used_one_ends() {
         let directory = Directory::new(3);
         for key in 0..200_u8 {
             assert_eq!(check_out(&directory, key, key.into()), Some(key.into()));
@@ -143,12 +145,12 @@ mod tests {
         assert_eq!(check_out(&directory, 197, 1000), Some(197));
         directory.check_in(&197, true);
         check_out(&directory, 1, 1001);
-        assert_eq!(check_out(&directory, 197, 1002), Some(197), "198 rested longer");
+        assert_eq!(check_out(&directory, 197, 1002), Some(197), "198 was idle for longer");
         assert_eq!(check_out(&directory, 198, 1003), Some(1003));
     }
 
     #[test]
-    fn where_each_actor_has_a_command_under_way_another_stream_gets_none() {
+    fn while_each_actor_has_a_command_under_way_another_stream_gets_none() {
         let directory = Directory::new(2);
         check_out(&directory, 1, 10);
         check_out(&directory, 2, 20);
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn an_actor_that_has_died_is_started_anew() {
+    fn an_actor_that_has_died_is_replaced() {
         let directory = Directory::new(2);
         check_out(&directory, 1, 10);
         assert_eq!(directory.check_out(&1, |actor| *actor != 10, || 11), Some(11));

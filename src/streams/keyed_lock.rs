@@ -1,35 +1,36 @@
-//! One request at a time for each key: the second waits for the first, and finds its task.
+//! Serializes the requests with one key: a second request waits for the first one, and then finds the first one's task.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
-/// A subject, and one of the keys that are its own.
-pub type Key = (String, String);
+/// The owner or the caller that a key belongs to, and the key.
+pub type LockKey = (String, String);
 
-type Slots<T> = HashMap<Key, Arc<tokio::sync::Mutex<Option<T>>>>;
+type Slots<T> = HashMap<LockKey, Arc<tokio::sync::Mutex<Option<T>>>>;
 
-/// From so many keys on the table is swept.
+/// If the table has at least this many keys, unused ones are removed from it.
 const SWEEP_FROM: usize = 1024;
 
-/// The keys of requests under way; `T` is what is remembered of a request.
+/// The keys of the requests that are under way. A clone shares the table. `T` is the result of a request.
 ///
-/// What lasts is in the log and its views. This only bridges the time between a task's event and its appearance
-/// there, in which a second request must not do the same again.
+/// The views show which task has a key, but only some milliseconds after the task's event is in the log. A second request
+/// that arrives in this time must not create another task. Therefore it waits for the lock; and if the views are late, the
+/// lock holds the first request's result.
 #[derive(Debug)]
 pub struct KeyedLock<T> {
     slots: Arc<Mutex<Slots<T>>>,
 }
 
-/// The turn of one request; others with its key wait until it is dropped.
+/// The lock on a key. Other requests with the key wait until the guard is dropped.
 pub struct KeyGuard<T> {
-    key: Key,
+    key: LockKey,
     keys: KeyedLock<T>,
     slot: OwnedMutexGuard<Option<T>>,
 }
 
-// Not derived: that would ask the same of `T`.
+// Not derived: the derived implementation would require `T: Clone`.
 impl<T> Clone for KeyedLock<T> {
     fn clone(&self) -> Self {
         Self { slots: self.slots.clone() }
@@ -43,14 +44,14 @@ impl<T> Default for KeyedLock<T> {
 }
 
 impl<T> KeyedLock<T> {
-    /// Waits for its turn.
-    pub async fn turn(&self, key: Key) -> KeyGuard<T> {
+    /// Waits until no other request holds the key.
+    pub async fn lock(&self, key: LockKey) -> KeyGuard<T> {
         let slot = {
-            let mut slots = self.lock();
+            let mut slots = self.lock_slots();
             if slots.len() >= SWEEP_FROM {
-                // Left behind by callers that went away while they waited.
+                // A caller that is dropped while it waits leaves its slot in the table.
                 slots.retain(|_, slot| {
-                    Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|known| known.is_some())
+                    Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|remembered| remembered.is_some())
                 });
             }
             slots.entry(key.clone()).or_default().clone()
@@ -58,33 +59,33 @@ impl<T> KeyedLock<T> {
         KeyGuard { key, keys: self.clone(), slot: slot.lock_owned().await }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Slots<T>> {
+    fn lock_slots(&self) -> std::sync::MutexGuard<'_, Slots<T>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<T> KeyGuard<T> {
-    /// What a request before this one did, if the views didn't show it in time.
+    /// The result of an earlier request, if the views did not show it in time.
     #[must_use]
-    pub fn known(&self) -> Option<&T> {
+    pub fn remembered(&self) -> Option<&T> {
         self.slot.as_ref()
     }
 
-    /// The key stands for this; the views don't show it yet.
-    pub fn remember(&mut self, known: T) {
-        *self.slot = Some(known);
+    /// Keeps the result of this request, which the views don't show yet.
+    pub fn remember(&mut self, result: T) {
+        *self.slot = Some(result);
     }
 
-    /// The views show what the key stands for: nothing needs to be remembered here.
+    /// Drops the result, because the views show it.
     pub fn forget(&mut self) {
         *self.slot = None;
     }
 }
 
 impl<T> Drop for KeyGuard<T> {
-    /// Removes the slot if only the table and this guard refer to it and nothing has to be remembered.
+    /// Removes the slot from the table if it holds no result and no other request refers to it.
     fn drop(&mut self) {
-        let mut slots = self.keys.lock();
+        let mut slots = self.keys.lock_slots();
         let unused = slots.get(&self.key).is_some_and(|slot| Arc::strong_count(slot) <= 2);
         if unused && self.slot.is_none() {
             slots.remove(&self.key);

@@ -10,11 +10,11 @@
 //!                             └────────────────── collector ──append──▶ the log
 //! ```
 //!
-//! Reading order: [`messages`] (what is asked and answered), [`registry`] (finds the shard), `shard` (finds or starts the
-//! actor), `actor` (one command after the other), `stream_state` (decide → append → evolve), `collector` (the appends of many
-//! actors become one write: the only caller of the log's `append`), `directory` (which actors live), `reply` (where answers
-//! go), [`decider`] (the four kinds of streams). Beside them: [`create`] and [`keyed_lock`] (one request at a time for each
-//! key, in this process), [`claims`] (the same on a log that several servers write).
+//! Reading order: [`messages`] (the commands and their answers), [`registry`] (finds the shard), `shard` (finds or starts the
+//! actor), `actor` (handles one command after the other), `stream_state` (decide → append → evolve), `collector` (joins the
+//! appends of many actors into one write; only this file appends to the log), `directory` (the actors that run), `reply`
+//! (delivers the answers), [`decider`] (the four kinds of streams). [`create`] and [`keyed_lock`] let one request at a time
+//! use a key, in this process. [`claims`] does the same on a log that several servers write to.
 
 mod actor;
 pub mod claims;

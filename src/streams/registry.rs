@@ -1,11 +1,11 @@
-//! Finds the shard of a stream: each stream is on the shard that its key chooses, as long as the process lives.
+//! Finds the shard of a stream. The key of a stream determines its shard, for the whole life of the process.
 //!
-//! Every shard has a thread of its own to begin with. A thread that serves requests may become the host of a shard
-//! ([`Registry::hosted_here`]): from then on the shard's commands go to actors on that thread, and the tasks that it accepts
-//! get ids of its own shard, so that a create crosses no thread before the log's writer. Commands that the host sends to its
-//! own shard go to the actors directly, past the shard's mailbox. When the host ends, commands go to
-//! the shard's own thread again. At either change a stream may have two actors for a moment; the expected revision keeps
-//! them apart.
+//! Every shard has a thread of its own. A thread that serves requests may become the host of a shard
+//! ([`Registry::host_shard_here`]). From then on the shard's commands go to actors on the host's thread. The host gives the
+//! tasks that it creates ids of its shard, so that a create stays on one thread until the log's writer. The host sends commands
+//! for its shard directly to the actors, without the shard's mailbox. When the host ends, commands go to the shard's own thread
+//! again. At each of these changes a stream may have two actors for a moment. If both append, the log refuses one of the
+//! appends, because each names the revision that it expects.
 
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,22 +23,23 @@ use crate::store::{EventStore, new_id};
 use crate::task::TaskId;
 
 use super::decider::ExecuteOn;
-use super::messages::{Begin, Execute, ExecuteError, Receipt};
-use super::shard::{ExecuteMany, Shard, Sharded, Streams};
+use super::messages::{BeginRun, Execute, ExecuteError, Receipt};
+use super::shard::{ExecuteMany, Shard, ShardActors, Sharded};
 
-/// The way to the actors of all streams: cheap to clone, usable from any thread.
+/// Sends commands to the actors of all streams. It is cheap to clone and can be used from any thread.
 #[derive(Clone)]
 pub struct Registry {
     store: EventStore,
-    places: Arc<[Place]>,
-    /// The shard that the current thread hosts, if it does.
-    home: Option<usize>,
+    shards: Arc<[ShardEntry]>,
+    /// The index of the shard that the current thread hosts; none if it hosts no shard.
+    hosted_shard: Option<usize>,
 }
 
-/// A shard, and where it lives.
-struct Place {
-    /// On a thread of its own, for as long as the process lives.
-    own: Addr<Shard>,
+/// The addresses of a shard.
+struct ShardEntry {
+    /// The shard on its own thread. It runs as long as the process.
+    own_thread: Addr<Shard>,
+    /// The shard on the thread that hosts it, if a thread does.
     host: RwLock<Option<Host>>,
 }
 
@@ -49,37 +50,39 @@ struct Host {
 }
 
 thread_local! {
-    /// The shards that this thread hosts. A host that has ended is gone from memory.
-    static HOSTED: RefCell<Vec<Hosted>> = const { RefCell::new(Vec::new()) };
+    /// The shards that this thread hosts. If a shard's actor has ended, its `actors` can't be upgraded.
+    static HOSTED_SHARDS: RefCell<Vec<HostedShard>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A shard that the current thread hosts.
-struct Hosted {
-    /// Identifies the registry by the address of its places. The `Weak` keeps the address from being used again.
-    places: Weak<[Place]>,
-    home: usize,
-    streams: rc::Weak<Streams>,
+struct HostedShard {
+    /// Identifies the registry, by the memory address of its shards. While the `Weak` exists, no other registry can get the
+    /// same address.
+    shards: Weak<[ShardEntry]>,
+    index: usize,
+    actors: rc::Weak<ShardActors>,
 }
 
-impl Place {
-    /// Where commands go now.
-    fn shard(&self) -> Addr<Shard> {
+impl ShardEntry {
+    /// The address that commands are sent to now: the host's, if it runs.
+    fn current(&self) -> Addr<Shard> {
         let host = self.host.read().unwrap_or_else(PoisonError::into_inner);
         match &*host {
             Some(host) if host.shard.connected() => host.shard.clone(),
-            Some(_) | None => self.own.clone(),
+            Some(_) | None => self.own_thread.clone(),
         }
     }
 
-    /// Whether this thread hosts the shard; where no living thread does, it becomes the host, and `hosted` gets the streams.
-    fn host_here(&self, store: &EventStore, hosted: impl FnOnce(rc::Weak<Streams>)) -> bool {
+    /// If the shard has no host that runs, makes the current thread its host and calls `on_hosted` with the shard's actors.
+    /// Returns whether the current thread is the host afterwards.
+    fn host_here(&self, store: &EventStore, on_hosted: impl FnOnce(rc::Weak<ShardActors>)) -> bool {
         let mut host = self.host.write().unwrap_or_else(PoisonError::into_inner);
         let here = thread::current().id();
         if let Some(host) = host.as_ref().filter(|host| host.shard.connected()) {
             return host.thread == here;
         }
         let shard = Shard::new(store.clone());
-        hosted(shard.streams());
+        on_hosted(shard.actors());
         *host = Some(Host { thread: here, shard: shard.start() });
         true
     }
@@ -89,154 +92,158 @@ impl Registry {
     /// Starts one shard on each arbiter.
     #[must_use]
     pub fn start(store: &EventStore, arbiters: &[Arbiter]) -> Self {
-        let place = |arbiter: &Arbiter| {
+        let shard = |arbiter: &Arbiter| {
             let store = store.clone();
-            let own = Shard::start_in_arbiter(&arbiter.handle(), move |_| Shard::new(store));
-            Place { own, host: RwLock::new(None) }
+            let own_thread = Shard::start_in_arbiter(&arbiter.handle(), move |_| Shard::new(store));
+            ShardEntry { own_thread, host: RwLock::new(None) }
         };
-        Self { store: store.clone(), places: arbiters.iter().map(place).collect(), home: None }
+        Self { store: store.clone(), shards: arbiters.iter().map(shard).collect(), hosted_shard: None }
     }
 
-    /// The same registry for the current thread, which hosts a shard from now on, if there is one without a host. For a
-    /// thread that runs actors and ends with its arbiter.
+    /// Makes the current thread the host of a shard that has no host, and returns the registry for use on this thread. If each
+    /// shard has a host, the registry is returned without one. The thread must be the thread of an arbiter: when the arbiter
+    /// stops, the host ends.
     #[must_use]
-    pub fn hosted_here(&self) -> Self {
-        let home = self.places.iter().enumerate().position(|(home, place)| {
-            let places = Arc::downgrade(&self.places);
-            place.host_here(&self.store, |streams| {
-                HOSTED.with_borrow_mut(|hosted| {
-                    hosted.retain(|hosted| hosted.streams.strong_count() > 0);
-                    hosted.push(Hosted { places, home, streams });
+    pub fn host_shard_here(&self) -> Self {
+        let hosted_shard = self.shards.iter().enumerate().position(|(index, shard)| {
+            let shards = Arc::downgrade(&self.shards);
+            shard.host_here(&self.store, |actors| {
+                HOSTED_SHARDS.with_borrow_mut(|hosted| {
+                    hosted.retain(|hosted| hosted.actors.strong_count() > 0);
+                    hosted.push(HostedShard { shards, index, actors });
                 });
             })
         });
-        Self { home, ..self.clone() }
+        Self { hosted_shard, ..self.clone() }
     }
 
-    /// The streams of this shard, if the current thread hosts it.
-    fn streams_here(&self, place: usize) -> Option<Rc<Streams>> {
-        if self.home != Some(place) {
+    /// The actors of this shard, if the current thread hosts it.
+    fn hosted_actors(&self, shard: usize) -> Option<Rc<ShardActors>> {
+        if self.hosted_shard != Some(shard) {
             return None;
         }
-        let is_ours =
-            |hosted: &&Hosted| hosted.home == place && ptr::addr_eq(hosted.places.as_ptr(), Arc::as_ptr(&self.places));
-        HOSTED.with_borrow(|hosted| hosted.iter().find(is_ours).and_then(|hosted| hosted.streams.upgrade()))
+        let is_ours = |hosted: &&HostedShard| {
+            hosted.index == shard && ptr::addr_eq(hosted.shards.as_ptr(), Arc::as_ptr(&self.shards))
+        };
+        HOSTED_SHARDS.with_borrow(|hosted| hosted.iter().find(is_ours).and_then(|hosted| hosted.actors.upgrade()))
     }
 
-    /// Whether every shard lives.
+    /// Whether every shard runs on its own thread.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        self.places.iter().all(|place| place.own.connected())
+        self.shards.iter().all(|shard| shard.own_thread.connected())
     }
 
-    /// An id for a new task, on the shard of the current thread if it hosts one.
+    /// An id for a new task. If the current thread hosts a shard, the id belongs to that shard.
     #[must_use]
     pub fn new_task_id(&self) -> TaskId {
         let id = new_id();
-        let Some(home) = self.home else { return TaskId::from_uuid(id) };
-        TaskId::from_uuid(on_shard(id, home as u64, self.places.len() as u64))
+        let Some(hosted_shard) = self.hosted_shard else { return TaskId::from_uuid(id) };
+        TaskId::from_uuid(move_to_shard(id, hosted_shard as u64, self.shards.len() as u64))
     }
 
-    /// Has the task's actor decide the command; what it led to is durable when this answers.
+    /// Sends the command to the task's actor and waits for the answer. The events of the command are durable then.
     ///
     /// # Errors
     /// See [`ExecuteError`].
     pub async fn execute(&self, execute: Execute) -> Result<Receipt, ExecuteError> {
-        let place = self.place_of(execute.task);
-        if let Some(streams) = self.streams_here(place) {
+        let shard = self.shard_of(execute.task);
+        if let Some(actors) = self.hosted_actors(shard) {
             let (caller, answer) = oneshot::channel();
-            streams.execute(execute, caller);
+            actors.execute(execute, caller);
             return answer.await.unwrap_or(Err(unanswered(MailboxError::Closed)));
         }
-        let shard = self.places[place].shard();
-        shard.send(execute).await.unwrap_or_else(|error| Err(unanswered(error)))
+        let address = self.shards[shard].current();
+        address.send(execute).await.unwrap_or_else(|error| Err(unanswered(error)))
     }
 
-    /// Has the task's actor append the begin of a run; it is durable when this answers.
+    /// Sends the events that begin a run to the task's actor and waits for the answer. The events are durable then.
     ///
     /// # Errors
-    /// See [`Begin`].
-    pub(super) async fn begin(&self, begin: Begin) -> Result<Receipt, ExecuteError> {
-        let place = self.place_of(begin.task);
-        if let Some(streams) = self.streams_here(place) {
+    /// See [`BeginRun`].
+    pub(super) async fn begin_run(&self, begin: BeginRun) -> Result<Receipt, ExecuteError> {
+        let shard = self.shard_of(begin.task);
+        if let Some(actors) = self.hosted_actors(shard) {
             let (caller, answer) = oneshot::channel();
-            streams.begin(begin, caller);
+            actors.begin_run(begin, caller);
             return answer.await.unwrap_or(Err(unanswered(MailboxError::Closed)));
         }
-        let shard = self.places[place].shard();
-        shard.send(begin).await.unwrap_or_else(|error| Err(unanswered(error)))
+        let address = self.shards[shard].current();
+        address.send(begin).await.unwrap_or_else(|error| Err(unanswered(error)))
     }
 
-    /// The log that the actors write.
+    /// The log that the actors write to.
     pub(super) const fn store(&self) -> &EventStore {
         &self.store
     }
 
-    /// Has many tasks' actors decide their commands, side by side; the answers come in the same order. Two commands on one
-    /// task are decided in their order.
+    /// Sends commands to the actors of their tasks, which decide them concurrently. The answers are in the order of the
+    /// commands. Two commands on one task are decided in their order.
     pub async fn execute_many(&self, commands: Vec<Execute>) -> Vec<Result<Receipt, ExecuteError>> {
-        let mut parts: Vec<(Vec<usize>, Vec<Execute>)> = vec![<_>::default(); self.places.len()];
+        let mut parts: Vec<(Vec<usize>, Vec<Execute>)> = vec![<_>::default(); self.shards.len()];
         let count = commands.len();
-        for (at, execute) in commands.into_iter().enumerate() {
-            let (order, commands) = &mut parts[self.place_of(execute.task)];
-            order.push(at);
+        for (index, execute) in commands.into_iter().enumerate() {
+            let (indexes, commands) = &mut parts[self.shard_of(execute.task)];
+            indexes.push(index);
             commands.push(execute);
         }
-        let parts = parts.into_iter().enumerate().filter(|(_, (order, _))| !order.is_empty());
-        let parts = join_all(parts.map(|(place, (order, commands))| async move {
-            let answers = self.execute_part(place, commands).await;
-            let answers = answers.unwrap_or_else(|error| vec![Err(unanswered(error)); order.len()]);
-            order.into_iter().zip(answers)
+        let parts = parts.into_iter().enumerate().filter(|(_, (indexes, _))| !indexes.is_empty());
+        let parts = join_all(parts.map(|(shard, (indexes, commands))| async move {
+            let answers = self.execute_part(shard, commands).await;
+            let answers = answers.unwrap_or_else(|error| vec![Err(unanswered(error)); indexes.len()]);
+            indexes.into_iter().zip(answers)
         }));
         let mut answers = vec![Err(ExecuteError::Busy("the task's actor gave no answer")); count];
-        for (at, answer) in parts.await.into_iter().flatten() {
-            answers[at] = answer;
+        for (index, answer) in parts.await.into_iter().flatten() {
+            answers[index] = answer;
         }
         answers
     }
 
-    /// The commands of a batch that belong to one shard.
+    /// Executes the commands of a batch that belong to one shard.
     async fn execute_part(
         &self,
-        place: usize,
+        shard: usize,
         commands: Vec<Execute>,
     ) -> Result<Vec<Result<Receipt, ExecuteError>>, MailboxError> {
-        let Some(streams) = self.streams_here(place) else {
-            return self.places[place].shard().send(ExecuteMany(commands)).await;
+        let Some(actors) = self.hosted_actors(shard) else {
+            return self.shards[shard].current().send(ExecuteMany(commands)).await;
         };
         let (caller, answers) = oneshot::channel();
-        streams.execute_many(commands, caller);
+        actors.execute_many(commands, caller);
         answers.await.map_err(|_| MailboxError::Closed)
     }
 
-    /// Has the actor of a bell, a queue or a schedule decide the command; what it led to is durable when this answers.
+    /// Sends the command to the actor of a bell, a queue or a schedule and waits for the answer. The events of the command are
+    /// durable then.
     ///
     /// # Errors
     /// See [`ExecuteError`].
-    #[expect(private_bounds, reason = "which streams have actors is decided here")]
+    #[expect(private_bounds, reason = "only this room decides which kinds of streams have actors")]
     pub async fn execute_on<D: Sharded>(&self, execute: ExecuteOn<D>) -> Result<D::Answer, ExecuteError> {
         let mut hasher = DefaultHasher::new();
         execute.key.hash(&mut hasher);
-        let place = hasher.finish() % self.places.len() as u64;
-        let shard = self.places[usize::try_from(place).unwrap_or(0)].shard();
-        shard.send(execute).await.unwrap_or_else(|error| Err(unanswered(error)))
+        let shard = hasher.finish() % self.shards.len() as u64;
+        let address = self.shards[usize::try_from(shard).unwrap_or(0)].current();
+        address.send(execute).await.unwrap_or_else(|error| Err(unanswered(error)))
     }
 
-    /// A recipient of [`Execute`] for rooms that must not import the registry.
+    /// Starts an actor on the current thread that passes [`Execute`] to this registry, and returns its address. Rooms that
+    /// must not import the registry use it.
     #[must_use]
     pub fn recipient(&self) -> Recipient<Execute> {
-        Router { registry: Self { home: None, ..self.clone() } }.start().recipient()
+        Router { registry: Self { hosted_shard: None, ..self.clone() } }.start().recipient()
     }
 
-    fn place_of(&self, task: TaskId) -> usize {
+    fn shard_of(&self, task: TaskId) -> usize {
         let (_, random) = task.uuid().as_u64_pair();
-        usize::try_from(random % self.places.len() as u64).unwrap_or(0)
+        usize::try_from(random % self.shards.len() as u64).unwrap_or(0)
     }
 }
 
-/// The id with its last bits, which are random in a `UUIDv7`, moved so that it belongs to this shard.
-fn on_shard(id: Uuid, shard: u64, shards: u64) -> Uuid {
-    // Only the lowest bits change, as many as are needed to choose a shard: the time, the version and the variant stay.
+/// Changes the last bits of the id, which are random in a `UUIDv7`, so that the id belongs to this shard.
+fn move_to_shard(id: Uuid, shard: u64, shards: u64) -> Uuid {
+    // Only the lowest bits change, as many as the number of shards needs. The time, the version and the variant stay.
     let (time, random) = id.as_u64_pair();
     let low = shards.next_power_of_two() * 2 - 1;
     let high = random & !low;
@@ -251,7 +258,7 @@ fn unanswered(error: MailboxError) -> ExecuteError {
     })
 }
 
-/// Passes commands on to the right shard.
+/// The actor behind [`Registry::recipient`].
 struct Router {
     registry: Registry,
 }
@@ -278,7 +285,7 @@ mod tests {
         for shards in 1..=33 {
             for shard in 0..shards {
                 let id = new_id();
-                let moved = on_shard(id, shard, shards);
+                let moved = move_to_shard(id, shard, shards);
                 assert_eq!(moved.as_u64_pair().1 % shards, shard, "{shards} shards");
                 assert_eq!(moved.as_u64_pair().0, id.as_u64_pair().0);
                 assert_eq!((moved.get_version_num(), moved.get_variant()), (7, uuid::Variant::RFC4122));
@@ -291,18 +298,18 @@ mod tests {
     async fn a_shard_lives_on_the_thread_of_its_host_until_that_ends() {
         let arbiter = Arbiter::new();
         let registry = Registry::start(&EventStore::memory(), &[arbiter]);
-        let place = &registry.places[0];
-        assert!(place.shard() == place.own);
+        let shard = &registry.shards[0];
+        assert!(shard.current() == shard.own_thread);
         let host = Arbiter::new();
         let (hosted, is_hosted) = std::sync::mpsc::channel();
         let shared = registry.clone();
-        host.spawn_fn(move || hosted.send(shared.hosted_here().home).unwrap());
+        host.spawn_fn(move || hosted.send(shared.host_shard_here().hosted_shard).unwrap());
         assert_eq!(is_hosted.recv().unwrap(), Some(0));
-        assert!(place.shard() != place.own);
-        assert_eq!(registry.hosted_here().home, None, "it has a host");
+        assert!(shard.current() != shard.own_thread);
+        assert_eq!(registry.host_shard_here().hosted_shard, None, "it has a host");
         host.stop();
         host.join().unwrap();
-        assert!(place.shard() == place.own);
-        assert_eq!(registry.hosted_here().home, Some(0), "this thread becomes the host");
+        assert!(shard.current() == shard.own_thread);
+        assert_eq!(registry.host_shard_here().hosted_shard, Some(0), "this thread becomes the host");
     }
 }

@@ -1,6 +1,7 @@
-//! Where an actor's answer goes: to the caller of one command, or to its place among the answers of a batch.
+//! Delivers an actor's answer to the caller of one command, or to a slot among the answers of a batch.
 //!
-//! A reply that is dropped is an answer too: the actor has died, and the outcome is unknown to its caller.
+//! If an actor dies, its replies are dropped without an answer. The caller of a single command sees that the channel is
+//! closed. In a batch the answer is [`ExecuteError::Busy`]. In both cases the outcome is unknown to the caller.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,60 +12,63 @@ use super::messages::ExecuteError;
 
 type Answer<A> = Result<A, ExecuteError>;
 
-/// Where one answer goes.
+/// The destination of one answer.
 pub(super) enum Reply<A> {
     /// To the caller of a single command.
     One(OneshotSender<Answer<A>>),
-    /// To a place in a batch.
-    Batch(Slot<A>),
+    /// To a slot of a batch.
+    Batch(BatchSlot<A>),
 }
 
 impl<A> Reply<A> {
     pub(super) fn send(self, answer: Answer<A>) {
         match self {
-            // A caller that has gone needs no answer.
+            // If the caller is gone, the answer is dropped.
             Self::One(caller) => drop(caller.send(answer)),
             Self::Batch(slot) => slot.fill(answer),
         }
     }
 }
 
-/// A place among the answers of a batch.
-pub(super) struct Slot<A> {
+/// The slot for one answer of a batch.
+pub(super) struct BatchSlot<A> {
     batch: Arc<Batch<A>>,
-    place: usize,
+    index: usize,
 }
 
-/// The answers of a batch, sent to its caller when the last place is filled or given up.
+/// The answers of a batch. They are sent to the caller when the last slot is dropped, filled or not.
 struct Batch<A> {
     answers: Mutex<Answers<A>>,
-    /// Places that are neither filled nor given up.
+    /// The number of slots that are not dropped yet.
     open: AtomicUsize,
 }
 
 struct Answers<A> {
-    places: Vec<Option<Answer<A>>>,
+    slots: Vec<Option<Answer<A>>>,
     caller: Option<OneshotSender<Vec<Answer<A>>>>,
 }
 
-/// The places of a batch of this many answers, in order.
-pub(super) fn batch<A>(count: usize, caller: OneshotSender<Vec<Answer<A>>>) -> impl Iterator<Item = Slot<A>> {
-    let places = std::iter::repeat_with(|| None).take(count).collect();
-    let answers = Mutex::new(Answers { places, caller: Some(caller) });
+/// The slots for the `count` answers of a batch, in order.
+pub(super) fn batch_slots<A>(
+    count: usize,
+    caller: OneshotSender<Vec<Answer<A>>>,
+) -> impl Iterator<Item = BatchSlot<A>> {
+    let slots = std::iter::repeat_with(|| None).take(count).collect();
+    let answers = Mutex::new(Answers { slots, caller: Some(caller) });
     let batch = Arc::new(Batch { answers, open: AtomicUsize::new(count) });
-    (0..count).map(move |place| Slot { batch: Arc::clone(&batch), place })
+    (0..count).map(move |index| BatchSlot { batch: Arc::clone(&batch), index })
 }
 
-impl<A> Slot<A> {
+impl<A> BatchSlot<A> {
     fn fill(self, answer: Answer<A>) {
         let mut answers = self.batch.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = answers.places.get_mut(self.place) {
-            *place = Some(answer);
+        if let Some(slot) = answers.slots.get_mut(self.index) {
+            *slot = Some(answer);
         }
     }
 }
 
-impl<A> Drop for Slot<A> {
+impl<A> Drop for BatchSlot<A> {
     fn drop(&mut self) {
         if self.batch.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.batch.send();
@@ -76,10 +80,10 @@ impl<A> Batch<A> {
     fn send(&self) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(caller) = answers.caller.take() else { return };
-        let places = std::mem::take(&mut answers.places);
-        let given_up = || Err(ExecuteError::Busy("the stream's actor gave no answer"));
-        let answers = places.into_iter().map(|answer| answer.unwrap_or_else(given_up)).collect();
-        // A caller that has gone needs no answer.
+        let slots = std::mem::take(&mut answers.slots);
+        let unanswered = || Err(ExecuteError::Busy("the stream's actor gave no answer"));
+        let answers = slots.into_iter().map(|answer| answer.unwrap_or_else(unanswered)).collect();
+        // If the caller is gone, the answer is dropped.
         drop(caller.send(answers));
     }
 }

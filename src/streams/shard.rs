@@ -1,7 +1,8 @@
-//! One part of the streams, on one thread: their actors, and the collector under them.
+//! A shard: the actors of a part of the streams, on one thread, and their collector.
 //!
-//! A shard passes each command on to the actor of its stream, which it starts where there is none; the answer goes from
-//! that actor straight to the caller. A create starts its actor on a stream that is believed to be new, without a read.
+//! A shard forwards each command to the actor of the stream, and starts the actor if there is none. The actor sends the answer
+//! directly to the caller. The actor of a create starts with an empty state, without a read, because its stream is expected
+//! to be new.
 
 use std::rc::{Rc, Weak};
 
@@ -14,130 +15,133 @@ use crate::task::queue::Queue;
 use crate::task::schedule::Schedule;
 use crate::task::{Command, TaskStream};
 
-use super::actor::{Deliver, Request, StreamActor, StreamActors};
+use super::actor::{StreamActor, StreamActors, StreamMessage, StreamRequest};
 use super::collector::Collector;
 use super::decider::{ExecuteOn, StreamDecider};
-use super::messages::{Begin, Execute, ExecuteError, Receipt};
-use super::reply::{Reply, batch};
+use super::messages::{BeginRun, Execute, ExecuteError, Receipt};
+use super::reply::{Reply, batch_slots};
 use super::stream_state::StreamState;
 
-/// Actors of each kind that a shard keeps at most. An actor takes some 2 kB.
+/// The maximum number of actors of each kind in a shard. An actor takes about 2 kB of memory.
 const ACTORS_MAX: usize = 20_000;
 
-/// One part of the streams; see the module.
+/// The actor of a shard; see the module.
 pub(super) struct Shard {
-    streams: Rc<Streams>,
+    actors: Rc<ShardActors>,
 }
 
-/// The actors of a thread.
-pub(super) struct Streams {
-    log: Rc<Collector>,
+/// The stream actors of a shard and their collector.
+pub(super) struct ShardActors {
+    collector: Rc<Collector>,
     tasks: Rc<StreamActors<TaskStream>>,
     bells: Rc<StreamActors<Bell>>,
     queues: Rc<StreamActors<Queue>>,
     schedules: Rc<StreamActors<Schedule>>,
 }
 
-/// A kind of streams whose actors a shard keeps.
+/// A kind of stream whose actors are in a shard.
 pub(super) trait Sharded: StreamDecider {
-    /// Where a shard finds them.
-    fn actors(streams: &Streams) -> &Rc<StreamActors<Self>>;
+    /// The actors of this kind.
+    fn actors(actors: &ShardActors) -> &Rc<StreamActors<Self>>;
 
-    /// Whether the command is the first one on its stream.
-    fn begins(_: &Self::Command) -> bool {
+    /// Whether the command is expected to be the first one on its stream.
+    fn is_first_command(_: &Self::Command) -> bool {
         false
     }
 }
 
 impl Sharded for TaskStream {
-    fn actors(streams: &Streams) -> &Rc<StreamActors<Self>> {
-        &streams.tasks
+    fn actors(actors: &ShardActors) -> &Rc<StreamActors<Self>> {
+        &actors.tasks
     }
 
-    fn begins(command: &Command) -> bool {
+    fn is_first_command(command: &Command) -> bool {
         matches!(command, Command::Create(_))
     }
 }
 
 impl Sharded for Bell {
-    fn actors(streams: &Streams) -> &Rc<StreamActors<Self>> {
-        &streams.bells
+    fn actors(actors: &ShardActors) -> &Rc<StreamActors<Self>> {
+        &actors.bells
     }
 }
 
 impl Sharded for Queue {
-    fn actors(streams: &Streams) -> &Rc<StreamActors<Self>> {
-        &streams.queues
+    fn actors(actors: &ShardActors) -> &Rc<StreamActors<Self>> {
+        &actors.queues
     }
 }
 
 impl Sharded for Schedule {
-    fn actors(streams: &Streams) -> &Rc<StreamActors<Self>> {
-        &streams.schedules
+    fn actors(actors: &ShardActors) -> &Rc<StreamActors<Self>> {
+        &actors.schedules
     }
 }
 
 impl Shard {
-    /// A shard of the streams of this log, on the current thread.
+    /// A shard without actors. Its collector writes to this log.
     pub(super) fn new(store: EventStore) -> Self {
-        let streams = Streams {
-            log: Collector::new(store),
+        let actors = ShardActors {
+            collector: Collector::new(store),
             tasks: Rc::new(StreamActors::new(ACTORS_MAX)),
             bells: Rc::new(StreamActors::new(ACTORS_MAX)),
             queues: Rc::new(StreamActors::new(ACTORS_MAX)),
             schedules: Rc::new(StreamActors::new(ACTORS_MAX)),
         };
-        Self { streams: Rc::new(streams) }
+        Self { actors: Rc::new(actors) }
     }
 
-    /// The actors of the shard, for as long as it lives.
-    pub(super) fn streams(&self) -> Weak<Streams> {
-        Rc::downgrade(&self.streams)
+    /// A weak reference to the actors of the shard. It is valid while the shard runs.
+    pub(super) fn actors(&self) -> Weak<ShardActors> {
+        Rc::downgrade(&self.actors)
     }
 }
 
-impl Streams {
-    /// Passes the command on to the task's actor, which answers the caller.
+impl ShardActors {
+    /// Forwards the command to the task's actor, which answers the caller.
     pub(super) fn execute(&self, execute: Execute, caller: OneshotSender<Result<Receipt, ExecuteError>>) {
         let Execute { task, command, at, meta } = execute;
-        let request = Request::Decide { command, at, meta };
-        self.deliver::<TaskStream>(&task, Deliver { request, reply: Reply::One(caller) });
+        let request = StreamRequest::Decide { command, at, meta };
+        self.deliver::<TaskStream>(&task, StreamMessage { request, reply: Reply::One(caller) });
     }
 
-    /// Passes the begin of a run on to the task's actor, which answers the caller.
-    pub(super) fn begin(&self, begin: Begin, caller: OneshotSender<Result<Receipt, ExecuteError>>) {
+    /// Forwards the events that begin a run to the task's actor, which answers the caller.
+    pub(super) fn begin_run(&self, begin: BeginRun, caller: OneshotSender<Result<Receipt, ExecuteError>>) {
         let task = begin.task;
-        self.deliver::<TaskStream>(&task, Deliver { request: Request::Begin(begin), reply: Reply::One(caller) });
+        self.deliver::<TaskStream>(
+            &task,
+            StreamMessage { request: StreamRequest::BeginRun(begin), reply: Reply::One(caller) },
+        );
     }
 
-    /// Passes the commands on to the tasks' actors; the caller is answered when all have answered.
+    /// Forwards the commands to the actors of their tasks. The caller gets all answers together, when the last one is there.
     pub(super) fn execute_many(
         &self,
         commands: Vec<Execute>,
         caller: OneshotSender<Vec<Result<Receipt, ExecuteError>>>,
     ) {
-        for (slot, Execute { task, command, at, meta }) in batch(commands.len(), caller).zip(commands) {
-            let request = Request::Decide { command, at, meta };
-            self.deliver::<TaskStream>(&task, Deliver { request, reply: Reply::Batch(slot) });
+        for (slot, Execute { task, command, at, meta }) in batch_slots(commands.len(), caller).zip(commands) {
+            let request = StreamRequest::Decide { command, at, meta };
+            self.deliver::<TaskStream>(&task, StreamMessage { request, reply: Reply::Batch(slot) });
         }
     }
 
-    /// Sends the command to the stream's actor.
-    fn deliver<D: Sharded>(&self, key: &D::Key, deliver: Deliver<D>) {
+    /// Sends the message to the stream's actor, and starts the actor if there is none.
+    fn deliver<D: Sharded>(&self, key: &D::Key, message: StreamMessage<D>) {
         let actors = D::actors(self);
         let start = || {
             let stream = D::stream(key);
-            let is_new = match &deliver.request {
-                Request::Decide { command, .. } => D::begins(command),
-                Request::Begin(begin) => begin.expected.is_none(),
+            let is_new = match &message.request {
+                StreamRequest::Decide { command, .. } => D::is_first_command(command),
+                StreamRequest::BeginRun(begin) => begin.expected.is_none(),
             };
             let state = if is_new { StreamState::new_stream(stream) } else { StreamState::unread(stream) };
-            StreamActor::begin(key.clone(), state, &self.log, actors)
+            StreamActor::spawn(key.clone(), state, &self.collector, actors)
         };
         match actors.check_out(key, Addr::connected, start) {
-            // Without a bound, because the directory has one.
-            Some(actor) => actor.do_send(deliver),
-            None => deliver.reply.send(Err(ExecuteError::Busy("too many commands wait for this stream"))),
+            // `do_send` ignores the mailbox's bound. The directory bounds the commands that wait.
+            Some(actor) => actor.do_send(message),
+            None => message.reply.send(Err(ExecuteError::Busy("too many commands wait for this stream"))),
         }
     }
 }
@@ -146,77 +150,77 @@ impl Actor for Shard {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        // A full mailbox delays only the hand-over of a command to its actor, never its execution.
+        // A full mailbox only delays the forwarding of commands. Actors that have commands go on.
         ctx.set_mailbox_capacity(1024);
     }
 }
 
-/// A message that the shard hands over: the streams' actors answer its sender.
-pub(super) struct PassedOn<M>(Rc<Streams>, M);
+/// A message that the shard forwards to a stream's actor. That actor answers the sender.
+pub(super) struct Forwarded<M>(Rc<ShardActors>, M);
 
 impl Handler<Execute> for Shard {
-    type Result = PassedOn<Execute>;
+    type Result = Forwarded<Execute>;
 
-    fn handle(&mut self, execute: Execute, _: &mut Context<Self>) -> PassedOn<Execute> {
-        PassedOn(Rc::clone(&self.streams), execute)
+    fn handle(&mut self, execute: Execute, _: &mut Context<Self>) -> Forwarded<Execute> {
+        Forwarded(Rc::clone(&self.actors), execute)
     }
 }
 
-impl MessageResponse<Shard, Execute> for PassedOn<Execute> {
+impl MessageResponse<Shard, Execute> for Forwarded<Execute> {
     fn handle(self, _: &mut Context<Shard>, caller: Option<OneshotSender<Result<Receipt, ExecuteError>>>) {
-        let (Self(streams, execute), Some(caller)) = (self, caller) else { return };
-        streams.execute(execute, caller);
+        let (Self(actors, execute), Some(caller)) = (self, caller) else { return };
+        actors.execute(execute, caller);
     }
 }
 
-impl Handler<Begin> for Shard {
-    type Result = PassedOn<Begin>;
+impl Handler<BeginRun> for Shard {
+    type Result = Forwarded<BeginRun>;
 
-    fn handle(&mut self, begin: Begin, _: &mut Context<Self>) -> PassedOn<Begin> {
-        PassedOn(Rc::clone(&self.streams), begin)
+    fn handle(&mut self, begin: BeginRun, _: &mut Context<Self>) -> Forwarded<BeginRun> {
+        Forwarded(Rc::clone(&self.actors), begin)
     }
 }
 
-impl MessageResponse<Shard, Begin> for PassedOn<Begin> {
+impl MessageResponse<Shard, BeginRun> for Forwarded<BeginRun> {
     fn handle(self, _: &mut Context<Shard>, caller: Option<OneshotSender<Result<Receipt, ExecuteError>>>) {
-        let (Self(streams, begin), Some(caller)) = (self, caller) else { return };
-        streams.begin(begin, caller);
+        let (Self(actors, begin), Some(caller)) = (self, caller) else { return };
+        actors.begin_run(begin, caller);
     }
 }
 
-/// Commands on many tasks of one shard. They are decided side by side, and the log makes them durable together.
+/// Commands on many tasks of one shard. Their actors decide them concurrently, and the collector writes them together.
 #[derive(Debug, Message)]
 #[rtype(result = "Vec<Result<Receipt, ExecuteError>>")]
 pub(super) struct ExecuteMany(pub(super) Vec<Execute>);
 
 impl Handler<ExecuteMany> for Shard {
-    type Result = PassedOn<ExecuteMany>;
+    type Result = Forwarded<ExecuteMany>;
 
-    fn handle(&mut self, execute: ExecuteMany, _: &mut Context<Self>) -> PassedOn<ExecuteMany> {
-        PassedOn(Rc::clone(&self.streams), execute)
+    fn handle(&mut self, execute: ExecuteMany, _: &mut Context<Self>) -> Forwarded<ExecuteMany> {
+        Forwarded(Rc::clone(&self.actors), execute)
     }
 }
 
-impl MessageResponse<Shard, ExecuteMany> for PassedOn<ExecuteMany> {
+impl MessageResponse<Shard, ExecuteMany> for Forwarded<ExecuteMany> {
     fn handle(self, _: &mut Context<Shard>, caller: Option<OneshotSender<Vec<Result<Receipt, ExecuteError>>>>) {
-        let (Self(streams, ExecuteMany(commands)), Some(caller)) = (self, caller) else { return };
-        streams.execute_many(commands, caller);
+        let (Self(actors, ExecuteMany(commands)), Some(caller)) = (self, caller) else { return };
+        actors.execute_many(commands, caller);
     }
 }
 
 impl<D: Sharded> Handler<ExecuteOn<D>> for Shard {
-    type Result = PassedOn<ExecuteOn<D>>;
+    type Result = Forwarded<ExecuteOn<D>>;
 
-    fn handle(&mut self, execute: ExecuteOn<D>, _: &mut Context<Self>) -> PassedOn<ExecuteOn<D>> {
-        PassedOn(Rc::clone(&self.streams), execute)
+    fn handle(&mut self, execute: ExecuteOn<D>, _: &mut Context<Self>) -> Forwarded<ExecuteOn<D>> {
+        Forwarded(Rc::clone(&self.actors), execute)
     }
 }
 
-impl<D: Sharded> MessageResponse<Shard, ExecuteOn<D>> for PassedOn<ExecuteOn<D>> {
+impl<D: Sharded> MessageResponse<Shard, ExecuteOn<D>> for Forwarded<ExecuteOn<D>> {
     fn handle(self, _: &mut Context<Shard>, caller: Option<OneshotSender<Result<D::Answer, ExecuteError>>>) {
-        let (Self(streams, ExecuteOn { key, command, at, meta }), Some(caller)) = (self, caller) else { return };
-        let request = Request::Decide { command, at, meta };
-        streams.deliver::<D>(&key, Deliver { request, reply: Reply::One(caller) });
+        let (Self(actors, ExecuteOn { key, command, at, meta }), Some(caller)) = (self, caller) else { return };
+        let request = StreamRequest::Decide { command, at, meta };
+        actors.deliver::<D>(&key, StreamMessage { request, reply: Reply::One(caller) });
     }
 }
 
@@ -268,19 +272,20 @@ mod tests {
         Command::Finish { attempt: 1, lease: None, end, progress: None, output: None }
     }
 
-    /// The streams of this thread, with room for so many actors of tasks.
-    fn streams(store: &EventStore, limit: usize) -> Rc<Streams> {
-        let Streams { log, bells, queues, schedules, .. } = Rc::into_inner(Shard::new(store.clone()).streams).unwrap();
-        Rc::new(Streams { log, tasks: Rc::new(StreamActors::new(limit)), bells, queues, schedules })
+    /// A shard's actors, with at most `limit` actors of tasks.
+    fn streams(store: &EventStore, limit: usize) -> Rc<ShardActors> {
+        let ShardActors { collector, bells, queues, schedules, .. } =
+            Rc::into_inner(Shard::new(store.clone()).actors).unwrap();
+        Rc::new(ShardActors { collector, tasks: Rc::new(StreamActors::new(limit)), bells, queues, schedules })
     }
 
-    impl Streams {
-        /// Sends the command to its actor.
+    impl ShardActors {
+        /// Sends the command to the task's actor.
         fn send(&self, task: TaskId, command: Command) -> oneshot::Receiver<Result<Receipt, ExecuteError>> {
             let (reply, answer) = oneshot::channel();
             let reply = Reply::One(reply);
-            let request = Request::Decide { command, at: now(), meta: meta() };
-            self.deliver::<TaskStream>(&task, Deliver { request, reply });
+            let request = StreamRequest::Decide { command, at: now(), meta: meta() };
+            self.deliver::<TaskStream>(&task, StreamMessage { request, reply });
             answer
         }
 
@@ -306,7 +311,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn however_many_attempts_run_no_more_actors_live_than_there_is_room_for_and_each_attempt_can_end() {
+    async fn no_more_actors_run_than_the_limit_and_each_of_many_attempts_can_end() {
         let streams = streams(&EventStore::memory(), 3);
         let tasks: Vec<TaskId> = (0..50).map(|_| new_task()).collect();
         for (number, task) in tasks.iter().enumerate() {
@@ -321,7 +326,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn where_each_actor_has_a_command_under_way_the_next_stream_is_busy_and_nothing_of_it_is_written() {
+    async fn while_each_actor_has_a_command_under_way_the_next_stream_is_busy_and_nothing_of_it_is_written() {
         let store = EventStore::memory();
         let streams = streams(&store, 2);
         let tasks: Vec<TaskId> = (0..3).map(|_| new_task()).collect();
@@ -350,10 +355,10 @@ mod tests {
         let (caller, answers) = oneshot::channel();
         drop(answers);
         let tasks: Vec<TaskId> = (0..100).map(|_| new_task()).collect();
-        for (slot, task) in zip(batch(tasks.len(), caller), &tasks) {
+        for (slot, task) in zip(batch_slots(tasks.len(), caller), &tasks) {
             let reply = Reply::Batch(slot);
-            let request = Request::Decide { command: create(), at: now(), meta: meta() };
-            streams.deliver::<TaskStream>(task, Deliver { request, reply });
+            let request = StreamRequest::Decide { command: create(), at: now(), meta: meta() };
+            streams.deliver::<TaskStream>(task, StreamMessage { request, reply });
         }
         let again = streams.run(tasks[99], create()).await.unwrap_err();
         assert_eq!(again, ExecuteError::Rejected(Rejection::AlreadyExists));

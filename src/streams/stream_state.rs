@@ -1,4 +1,4 @@
-//! What an actor knows of its stream: decide → append → evolve.
+//! The state of a stream in its actor, and the steps of a command: decide → append → evolve.
 
 use std::rc::Rc;
 
@@ -9,36 +9,36 @@ use crate::task::{Rejection, Revision, Timestamp};
 
 use super::collector::Collector;
 use super::decider::{Decided, StreamDecider};
-use super::messages::{Begin, ExecuteError};
+use super::messages::{BeginRun, ExecuteError};
 
-/// How often a command is decided anew because another writer was faster, before the answer is "busy".
+/// How many times a command is decided because another writer was faster, before the answer is "busy".
 const TRIES_MAX: usize = 5;
 
-/// One stream, as its actor knows it.
+/// A stream and its state in the actor.
 ///
-/// The state is only ever folded from the log. Whenever the fate of a write is unclear the actor forgets that its state is
-/// current, and reads what is new before it decides again.
+/// The state is always the fold of events that are in the log. If a write fails, or its outcome is unknown, the state is no
+/// longer current: the actor reads the newer events of the stream before it decides again.
 #[derive(Clone, Debug)]
 pub(super) struct StreamState<D> {
     stream: StreamName,
-    /// Whether the log holds nothing newer, as far as this actor knows.
-    current: bool,
-    known: Known<D>,
+    /// Whether the state holds all events of the stream, as far as this actor knows.
+    is_current: bool,
+    folded: FoldedStream<D>,
 }
 
 /// The fold of a stream up to one of its events.
 #[derive(Clone, Debug, Default)]
-struct Known<D> {
+struct FoldedStream<D> {
     state: D,
-    /// The last event that the state holds.
+    /// The revision of the last event in the state; none if the state holds no event.
     revision: Option<Revision>,
-    /// Its time: later events of the stream are never dated before it, whatever the clocks of their senders say.
+    /// The time of that event. A later event of the stream never gets an earlier time, whatever the clock of its sender says.
     time: Option<Timestamp>,
-    /// The last request of a client: what the system and the workers do with the stream follows from it.
+    /// The last request of a client. The later events of the system and of workers name it as their cause.
     cause: Option<Cause>,
 }
 
-/// An event that a client asked for, not a timer nor a worker; or the first of its stream, which a schedule may have led to.
+/// An event that a client's request led to, or the first event of the stream (a schedule may have led to that one).
 #[derive(Clone, Copy, Debug)]
 struct Cause {
     correlation_id: Uuid,
@@ -55,8 +55,9 @@ impl Cause {
     }
 }
 
-impl<D: StreamDecider> Known<D> {
-    /// The fold with these events too; none where one of them belongs to a stream of another kind.
+impl<D: StreamDecider> FoldedStream<D> {
+    /// The fold with these events added. Its revision is not changed. None if one of the events belongs to another kind of
+    /// stream.
     fn after(&self, events: &[NewEvent]) -> Option<Self> {
         let mut after = self.clone();
         for new in events {
@@ -69,68 +70,71 @@ impl<D: StreamDecider> Known<D> {
     }
 }
 
-/// A decided command: what is written, and what the actor knows once it is durable.
+/// A decided command: the append, and the fold once the append is durable.
 struct Prepared<D> {
     append: Append,
     appended: usize,
-    after: Known<D>,
+    after: FoldedStream<D>,
 }
 
 impl<D: StreamDecider> StreamState<D> {
-    /// A stream whose past has not been read yet.
+    /// The state of a stream that was not read yet.
     pub(super) fn unread(stream: StreamName) -> Self {
-        Self { stream, current: false, known: Known::default() }
+        Self { stream, is_current: false, folded: FoldedStream::default() }
     }
 
-    /// A stream that is believed to have no event. Where it has one, the first write is refused and the past is read.
+    /// The state of a stream that is expected to have no events. If it has some, the log refuses the first write, and then the
+    /// stream is read.
     pub(super) fn new_stream(stream: StreamName) -> Self {
-        Self { stream, current: true, known: Known::default() }
+        Self { stream, is_current: true, folded: FoldedStream::default() }
     }
 
-    /// Whether more commands are expected soon.
+    /// See [`StreamDecider::expects_more`].
     pub(super) fn expects_more(&self) -> bool {
-        self.known.state.expects_more()
+        self.folded.state.expects_more()
     }
 
-    /// Decides the command against the stream's state and makes what it leads to durable.
+    /// Decides the command on the stream's state, and appends the events that it leads to.
     ///
-    /// Two actors of one stream may exist for a moment (one ends while its successor starts, or one is on another server).
-    /// Then both decide, the expected revision lets one write pass, and the other actor reads what is new and decides again.
+    /// Two actors of one stream may exist at the same time: one ends while its successor starts, or one is on another server.
+    /// Both may decide on the same state. Then the log accepts the append of one of them. The other one gets
+    /// `WrongExpectedRevision`, reads the newer events and decides again.
     pub(super) async fn execute(
         &mut self,
-        log: &Rc<Collector>,
+        collector: &Rc<Collector>,
         command: &D::Command,
         at: Timestamp,
         meta: &Meta,
     ) -> Result<Decided<D>, ExecuteError> {
-        // A stream that begins has no past that could be out of date.
-        let mut is_fresh = self.current && self.known.revision.is_none();
+        // A stream that is expected to be new is not read: if the expectation is wrong, the log refuses the append.
+        let mut is_fresh = self.is_current && self.folded.revision.is_none();
         for _ in 0..TRIES_MAX {
-            if !self.current {
-                self.catch_up(log).await?;
+            if !self.is_current {
+                self.catch_up(collector).await?;
                 is_fresh = true;
             }
             let prepared = match self.prepare(command, at, meta) {
                 Ok(Some(prepared)) => prepared,
-                // The log checks a write by its revision. Nothing checks an answer without a write, so the stream is read first.
+                // The log refuses an append that was decided on an old state. It can't refuse an answer without an append, so the
+                // stream is read before such an answer.
                 Ok(None) | Err(_) if !is_fresh => {
-                    self.current = false;
+                    self.is_current = false;
                     continue;
                 }
                 Ok(None) => return Ok(self.decided(0)),
                 Err(rejection) => {
-                    self.current &= self.known.revision.is_some();
+                    self.is_current &= self.folded.revision.is_some();
                     return Err(rejection.into());
                 }
             };
             let Prepared { append, appended, after } = prepared;
-            match log.write(append).await {
+            match collector.write(append).await {
                 Ok(revision) => {
-                    self.known = Known { revision: Some(revision), ..after };
+                    self.folded = FoldedStream { revision: Some(revision), ..after };
                     return Ok(self.decided(appended));
                 }
                 Err(error) => {
-                    self.current = false;
+                    self.is_current = false;
                     if !matches!(error, AppendError::WrongExpectedRevision { .. }) {
                         return Err(error.into());
                     }
@@ -140,36 +144,40 @@ impl<D: StreamDecider> StreamState<D> {
         Err(ExecuteError::Busy("other writers overtook every try"))
     }
 
-    /// Appends the begin of a run, which was decided elsewhere.
+    /// Appends the events that begin a run, which were decided before.
     ///
-    /// Where the state ends at the expected revision, it holds the begin afterwards. Otherwise, or where a write fails, the
-    /// stream is read.
-    pub(super) async fn begin(&mut self, log: &Rc<Collector>, begin: Begin) -> Result<Decided<D>, ExecuteError> {
-        let Begin { expected, events, .. } = begin;
+    /// If the state ends at the expected revision, the new state is computed from these events. Otherwise the stream is read
+    /// after the append. After a failed append the stream is read before the next command.
+    pub(super) async fn begin_run(
+        &mut self,
+        collector: &Rc<Collector>,
+        begin: BeginRun,
+    ) -> Result<Decided<D>, ExecuteError> {
+        let BeginRun { expected, events, .. } = begin;
         let appended = events.len();
-        let after = (self.known.revision == expected).then(|| self.known.after(&events)).flatten();
-        self.current = false;
+        let after = (self.folded.revision == expected).then(|| self.folded.after(&events)).flatten();
+        self.is_current = false;
         let expected = expected.map_or(Expected::NoStream, Expected::Revision);
-        let revision = log.write(Append { stream: self.stream.clone(), expected, events }).await?;
+        let revision = collector.write(Append { stream: self.stream.clone(), expected, events }).await?;
         match after {
             Some(after) => {
-                self.known = Known { revision: Some(revision), ..after };
-                self.current = true;
+                self.folded = FoldedStream { revision: Some(revision), ..after };
+                self.is_current = true;
             }
-            None => self.catch_up(log).await?,
+            None => self.catch_up(collector).await?,
         }
         Ok(self.decided(appended))
     }
 
-    /// What the command leads to; none where that is nothing.
+    /// Decides the command: the append of its events, and the fold after them. None if there are no events.
     fn prepare(&self, command: &D::Command, at: Timestamp, meta: &Meta) -> Result<Option<Prepared<D>>, Rejection> {
-        let Known { state, revision, time, cause } = &self.known;
+        let FoldedStream { state, revision, time, cause } = &self.folded;
         let at = time.map_or(at, |last| last.max(at));
         let events = state.decide(command, at)?;
         if events.is_empty() {
             return Ok(None);
         }
-        let meta = by_worker(traced(meta, *cause), state.worker());
+        let meta = with_worker(with_cause(meta, *cause), state.worker());
         let (appended, mut after) = (events.len(), state.clone());
         let new_event = |event: D::Event| {
             after.evolve(&event);
@@ -179,19 +187,19 @@ impl<D: StreamDecider> StreamState<D> {
         let latest = events.last().and_then(|last| Cause::of(&meta, last.id, revision.is_none()));
         let expected = revision.map_or(Expected::NoStream, Expected::Revision);
         let append = Append { stream: self.stream.clone(), expected, events };
-        let after = Known { state: after, revision: None, time: Some(at), cause: latest.or(*cause) };
+        let after = FoldedStream { state: after, revision: None, time: Some(at), cause: latest.or(*cause) };
         Ok(Some(Prepared { append, appended, after }))
     }
 
-    async fn catch_up(&mut self, log: &Rc<Collector>) -> Result<(), ReadError> {
-        let new = match self.known.revision {
-            None => log.read(self.stream.clone()).await?,
-            Some(Revision(last)) => log.read_from(&self.stream, Revision(last + 1)).await?,
+    async fn catch_up(&mut self, collector: &Rc<Collector>) -> Result<(), ReadError> {
+        let new = match self.folded.revision {
+            None => collector.read(self.stream.clone()).await?,
+            Some(Revision(last)) => collector.read_from(&self.stream, Revision(last + 1)).await?,
         };
         for recorded in new {
             self.apply(&recorded)?;
         }
-        self.current = true;
+        self.is_current = true;
         Ok(())
     }
 
@@ -200,20 +208,20 @@ impl<D: StreamDecider> StreamState<D> {
             return Err(ReadError::Damaged(format!("{} holds a {}", self.stream, recorded.kind)));
         };
         let cause = Cause::of(&recorded.meta, recorded.id, recorded.revision == Revision(0));
-        self.known.state.evolve(event);
-        self.known.revision = Some(recorded.revision);
-        self.known.time = Some(recorded.time);
-        self.known.cause = cause.or(self.known.cause);
+        self.folded.state.evolve(event);
+        self.folded.revision = Some(recorded.revision);
+        self.folded.time = Some(recorded.time);
+        self.folded.cause = cause.or(self.folded.cause);
         Ok(())
     }
 
     fn decided(&self, appended: usize) -> Decided<D> {
-        Decided { state: self.known.state.clone(), revision: self.known.revision, appended }
+        Decided { state: self.folded.state.clone(), revision: self.folded.revision, appended }
     }
 }
 
-/// What a timer or a worker does names the request that it follows from, and carries its correlation id.
-fn traced(meta: &Meta, cause: Option<Cause>) -> Meta {
+/// The metadata of a command. The command of a timer or a worker gets the correlation id of its cause, and names the cause.
+fn with_cause(meta: &Meta, cause: Option<Cause>) -> Meta {
     match (meta.via, cause) {
         (Via::Worker | Via::Scheduler, Some(Cause { correlation_id, event })) => {
             Meta { correlation_id, causation_id: meta.causation_id.or(Some(event)), ..meta.clone() }
@@ -222,8 +230,8 @@ fn traced(meta: &Meta, cause: Option<Cause>) -> Meta {
     }
 }
 
-/// The rules have accepted a worker's report, so it comes from the worker of the last attempt.
-fn by_worker(meta: Meta, worker: Option<&str>) -> Meta {
+/// Records a worker's report as done by the worker of the last attempt: the rules accept reports from no other worker.
+fn with_worker(meta: Meta, worker: Option<&str>) -> Meta {
     match (meta.via, worker) {
         (Via::Worker, Some(worker)) => Meta { actor: worker.to_owned(), ..meta },
         (Via::Worker, None) | (Via::Scheduler | Via::Http | Via::Cli | Via::Library, _) => meta,
@@ -256,83 +264,87 @@ mod tests {
 
     async fn execute(
         state: &mut StreamState<Queue>,
-        log: &Rc<Collector>,
+        collector: &Rc<Collector>,
         command: &QueueCommand,
     ) -> Result<Decided<Queue>, ExecuteError> {
-        state.execute(log, command, now(), &meta(Via::Http)).await
+        state.execute(collector, command, now(), &meta(Via::Http)).await
     }
 
-    /// What the command waits for first: how many appends, and how many reads.
-    async fn waits_for(state: &mut StreamState<Queue>, log: &Rc<Collector>, command: &QueueCommand) -> (usize, usize) {
-        let mut execution = pin!(execute(state, log, command));
+    /// Executes the command. Returns what it waited for at first: the numbers of appends and of reads in the collector.
+    async fn waits_for(
+        state: &mut StreamState<Queue>,
+        collector: &Rc<Collector>,
+        command: &QueueCommand,
+    ) -> (usize, usize) {
+        let mut execution = pin!(execute(state, collector, command));
         assert!(poll!(&mut execution).is_pending());
-        let waiting = log.waiting();
+        let waiting = collector.waiting();
         execution.await.unwrap();
         waiting
     }
 
-    /// The state of a stream whose only event is a pause, and another state of the same stream.
+    /// The state of a stream whose only event is a pause, and the state of a second actor of the same stream.
     async fn paused() -> (EventStore, Rc<Collector>, StreamState<Queue>, StreamState<Queue>) {
         let store = EventStore::memory();
-        let log = Collector::new(store.clone());
+        let collector = Collector::new(store.clone());
         let mut state = StreamState::new_stream(stream());
-        execute(&mut state, &log, &PAUSE).await.unwrap();
-        (store, log, state, StreamState::unread(stream()))
+        execute(&mut state, &collector, &PAUSE).await.unwrap();
+        (store, collector, state, StreamState::unread(stream()))
     }
 
     #[actix_rt::test]
-    async fn only_a_stream_whose_past_is_unknown_is_read_before_it_decides() {
-        let log = Collector::new(EventStore::memory());
+    async fn only_a_stream_that_was_not_read_yet_is_read_before_a_decision() {
+        let collector = Collector::new(EventStore::memory());
         let mut new = StreamState::new_stream(stream());
-        assert_eq!(waits_for(&mut new, &log, &PAUSE).await, (1, 0), "a stream that begins");
-        assert_eq!(waits_for(&mut new, &log, &RESUME).await, (1, 0), "a stream that is known");
-        assert_eq!(waits_for(&mut StreamState::unread(stream()), &log, &PAUSE).await, (0, 1));
+        assert_eq!(waits_for(&mut new, &collector, &PAUSE).await, (1, 0), "a new stream");
+        assert_eq!(waits_for(&mut new, &collector, &RESUME).await, (1, 0), "a stream that is known");
+        assert_eq!(waits_for(&mut StreamState::unread(stream()), &collector, &PAUSE).await, (0, 1));
     }
 
     #[actix_rt::test]
-    async fn a_stream_that_was_taken_for_a_new_one_is_read_after_its_first_write_was_refused() {
-        let (store, log, ..) = paused().await;
+    async fn a_stream_that_was_expected_to_be_new_is_read_after_its_first_write_was_refused() {
+        let (store, collector, ..) = paused().await;
         let mut mistaken = StreamState::new_stream(stream());
-        let decided = execute(&mut mistaken, &log, &PAUSE).await.unwrap();
+        let decided = execute(&mut mistaken, &collector, &PAUSE).await.unwrap();
         assert_eq!((decided.appended, decided.revision), (0, Some(Revision(0))), "it is paused already");
         assert_eq!(store.head().position.0, 1);
     }
 
     #[actix_rt::test]
-    async fn a_write_at_an_old_revision_is_decided_again_on_what_is_new() {
-        let (store, log, mut state, mut other) = paused().await;
-        execute(&mut other, &log, &RESUME).await.unwrap();
-        let decided = execute(&mut state, &log, &RESUME).await.unwrap();
+    async fn a_command_whose_write_expects_an_old_revision_is_decided_again_on_the_new_events() {
+        let (store, collector, mut state, mut other) = paused().await;
+        execute(&mut other, &collector, &RESUME).await.unwrap();
+        let decided = execute(&mut state, &collector, &RESUME).await.unwrap();
         assert_eq!((decided.appended, decided.state.paused), (0, false));
         assert_eq!(store.head().position.0, 2);
     }
 
     #[actix_rt::test]
-    async fn nothing_to_do_is_no_answer_before_the_newest_events_are_known() {
-        let (_, log, mut state, mut other) = paused().await;
-        execute(&mut other, &log, &RESUME).await.unwrap();
-        let decided = execute(&mut state, &log, &PAUSE).await.unwrap();
+    async fn before_the_answer_that_there_is_nothing_to_do_the_newest_events_are_read() {
+        let (_, collector, mut state, mut other) = paused().await;
+        execute(&mut other, &collector, &RESUME).await.unwrap();
+        let decided = execute(&mut state, &collector, &PAUSE).await.unwrap();
         assert_eq!((decided.appended, decided.revision), (1, Some(Revision(2))), "it was resumed by another writer");
     }
 
     #[actix_rt::test]
     async fn an_event_is_never_dated_before_the_one_before_it() {
-        let (store, log, mut state, mut other) = paused().await;
+        let (store, collector, mut state, mut other) = paused().await;
         let first = store.head().time.unwrap();
         let early = first.since(Timestamp::from_micros(0)).saturating_sub(Duration::from_hours(1));
         let early = Timestamp::from_micros(0).plus(early);
         for (state, command) in [(&mut state, &RESUME), (&mut other, &PAUSE)] {
-            state.execute(&log, command, early, &meta(Via::Http)).await.unwrap();
+            state.execute(&collector, command, early, &meta(Via::Http)).await.unwrap();
         }
         let times: Vec<_> = store.read_stream(&stream(), Revision(0)).await.unwrap().iter().map(|e| e.time).collect();
         assert_eq!(times, [first; 3]);
     }
 
     #[actix_rt::test]
-    async fn what_the_server_does_names_the_last_request_of_a_client_whether_it_was_read_or_decided_here() {
-        let (store, log, mut state, mut other) = paused().await;
-        state.execute(&log, &RESUME, now(), &meta(Via::Scheduler)).await.unwrap();
-        other.execute(&log, &PAUSE, now(), &meta(Via::Worker)).await.unwrap();
+    async fn an_event_of_the_server_names_the_last_request_of_a_client_whether_that_was_read_or_decided_here() {
+        let (store, collector, mut state, mut other) = paused().await;
+        state.execute(&collector, &RESUME, now(), &meta(Via::Scheduler)).await.unwrap();
+        other.execute(&collector, &PAUSE, now(), &meta(Via::Worker)).await.unwrap();
         let events = store.read_stream(&stream(), Revision(0)).await.unwrap();
         let [request, following @ ..] = &events[..] else { panic!("{events:?}") };
         for event in following {
@@ -348,8 +360,8 @@ mod tests {
         let event = LogEvent::Bell(BellEvent::Seen(Seen { position: Position(1) }));
         let events = vec![NewEvent { id: new_id(), time: now(), meta: meta(Via::Http), event }];
         store.append(Append { stream: stream(), expected: Expected::NoStream, events }).await.unwrap();
-        let log = Collector::new(store.clone());
-        let refused = execute(&mut StreamState::unread(stream()), &log, &PAUSE).await.unwrap_err();
+        let collector = Collector::new(store.clone());
+        let refused = execute(&mut StreamState::unread(stream()), &collector, &PAUSE).await.unwrap_err();
         assert!(matches!(refused, ExecuteError::Read(ReadError::Damaged(_))), "{refused}");
         assert_eq!(store.head().position.0, 1);
     }

@@ -1,5 +1,5 @@
-//! Up to which log position an owner has seen the bell. It is an event, because the counters of unseen tasks follow from
-//! events alone.
+//! The bell of an owner: up to which position of the log the owner has seen the ended tasks. An event records it, so the
+//! counters of unseen tasks can be computed from the log.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub struct Bell {
     pub seen: Position,
 }
 
-/// One fact of a bell's stream.
+/// An event in the stream of a bell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BellEvent {
     /// The owner has seen everything up to a position.
@@ -26,14 +26,14 @@ pub enum BellEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seen {
-    /// Up to this position.
+    /// The position up to which the owner has seen everything.
     pub position: Position,
 }
 
-/// The command of an owner who has seen everything up to a position.
+/// The command on a bell: its owner has seen everything up to a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MarkSeen {
-    /// Up to this position.
+    /// The position up to which the owner has seen everything.
     pub position: Position,
     /// The last position of the log when the command was sent.
     pub head: Position,
@@ -43,7 +43,7 @@ impl Decider for Bell {
     type Command = MarkSeen;
     type Event = BellEvent;
 
-    /// `seen` only grows: a position at or before it leads to no event.
+    /// `seen` never decreases: a command with an earlier or the same position leads to no event.
     fn decide(&self, command: &MarkSeen, _now: Timestamp) -> Result<Vec<BellEvent>, Rejection> {
         if command.position > command.head {
             return Err(Rejection::BeyondHead { position: command.position, head: command.head });

@@ -1,14 +1,16 @@
-//! When a recurring task is created: a cron expression in a time zone. It reads no clock; the caller passes `now`.
+//! Computes the nominal times of a schedule: the times of a cron expression in a time zone. The module reads no clock; the
+//! caller passes `now`.
 //!
 //! The expression has five fields (minute, hour, day of month, month, day of week) as the Open Cron Pattern Specification
-//! defines them: lists, ranges, steps, names of months and days, `L`, `W` and `#`. Where both days are given, one of them has
-//! to match. The time zone rules are compiled in, so that every server of this release reads a log in the same way.
+//! defines them: lists, ranges, steps, names of months and days, `L`, `W` and `#`. If the day of month and the day of week
+//! are both restricted, a day matches if one of them matches. The time zone rules are compiled into the program, so every
+//! server of this release computes the same times.
 //!
-//! When daylight saving time begins or ends:
-//! - one fixed time a day (`30 2 * * *`) runs once each day: a time that is skipped runs at the first instant after the
-//!   gap, a time that occurs twice runs the first time;
-//! - a schedule that runs more often (a list, a range, a step or `*` in minute or hour) follows local time: a time that is
-//!   skipped doesn't run, a time that occurs twice runs twice.
+//! When daylight saving time begins, local times are skipped. When it ends, local times occur twice.
+//! - A schedule with one fixed time of day (`30 2 * * *`) runs once each day. If its time is skipped, it runs at the first
+//!   instant after the gap. If its time occurs twice, it runs at the first occurrence.
+//! - A schedule that runs more often (with a list, a range, a step or `*` in minute or hour) follows local time. It doesn't
+//!   run at a time that is skipped, and runs twice at a time that occurs twice.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -27,11 +29,11 @@ use super::time::Timestamp;
 
 /// The longest cron expression, in bytes.
 pub const CRON_MAX: usize = 256;
-/// A run that is late by at most this much counts as on time: a short restart misses no run.
-pub const LATE: Duration = Duration::from_mins(1);
-/// How many missed runs of one schedule are made up for at most: the latest ones.
-pub const CATCH_UP_MAX: usize = 1000;
-/// The span that a search for due times walks first.
+/// A run that is late by at most this duration doesn't count as missed. So a short restart misses no run.
+pub const LATENESS_MAX: Duration = Duration::from_mins(1);
+/// For how many missed runs a schedule creates tasks at most. If more runs were missed, it creates tasks for the latest.
+pub const MISSED_RUNS_MAX: usize = 1000;
+/// How far back in time the first pass of a search begins.
 const FIRST_SPAN: Duration = Duration::from_hours(2);
 
 /// A parsed cron expression and its time zone.
@@ -39,43 +41,45 @@ const FIRST_SPAN: Duration = Duration::from_hours(2);
 pub struct Calendar {
     cron: Cron,
     zone: TimeZone,
-    /// The IANA name, in its official spelling.
+    /// The IANA name of the time zone, in the upper and lower case of the IANA database.
     zone_name: String,
 }
 
-/// Which nominal times have passed since a schedule last created a task.
+/// The nominal times of a schedule that are due, and the times around them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Due {
-    /// The nominal times for which a task is created, oldest first.
+pub struct DueTimes {
+    /// The nominal times for which the schedule creates tasks, the oldest first.
     pub times: Vec<Timestamp>,
-    /// The latest nominal time that has passed, whether or not it is among them.
+    /// The latest nominal time that has passed. It is not in `times` if it counts as missed and missed runs are skipped.
     pub latest: Option<Timestamp>,
-    /// The first nominal time that has not passed yet; none where there is none before the year 5000.
+    /// The first nominal time that has not passed yet; `None` if there is none before the year 5000.
     pub next: Option<Timestamp>,
 }
 
-/// A search for what is due, in steps: each step finds one nominal time, so that the caller bounds the work between two
-/// pauses.
+/// A search for the nominal times that lie after `after` and not after `now`. It works in steps, so that the caller can
+/// bound the work of one call; each step computes one nominal time.
 ///
-/// It walks forward through a span that ends now, and starts again with a longer span until it has found enough: a year of
-/// a schedule of every minute isn't walked for its last run.
+/// The search makes passes. The first pass begins [`FIRST_SPAN`] before `now` and goes forward in time to `now`. If it
+/// doesn't find as many times as are needed, the next pass begins eight times further back, but not before `after`. So the
+/// search for the last run of a schedule that runs every minute doesn't go through a whole year.
 #[derive(Clone, Debug)]
 pub struct DueSearch {
     after: Timestamp,
     now: Timestamp,
     missed: Missed,
+    /// How long before `now` the present pass began.
     span: Duration,
-    /// The walk has come so far.
-    at: Timestamp,
-    /// The latest of the times that the walk has found; at most as many as are created.
+    /// The time up to which the present pass has searched.
+    searched_until: Timestamp,
+    /// The latest times that the present pass has found, the oldest first; at most [`DueSearch::limit`].
     found: VecDeque<Timestamp>,
 }
 
 impl Calendar {
-    /// Parses both.
+    /// Parses a cron expression and the IANA name of a time zone.
     ///
     /// # Errors
-    /// Which of the two is invalid, and why.
+    /// The invalid arguments, with the pointers `/cron` and `/time_zone`.
     pub fn parse(cron: &str, time_zone: &str) -> Result<Self, Vec<Invalid>> {
         let mut invalid = Vec::new();
         let parsed = parse_cron(cron).map_err(|detail| invalid.push(Invalid::new("/cron", detail))).ok();
@@ -90,28 +94,30 @@ impl Calendar {
         }
     }
 
-    /// The IANA name of the time zone, in its official spelling.
+    /// The IANA name of the time zone, in the upper and lower case of the IANA database.
     #[must_use]
     pub fn time_zone(&self) -> &str {
         &self.zone_name
     }
 
-    /// The first nominal time after this instant; none if there is none before the year 5000.
+    /// The first nominal time after this instant; `None` if there is none before the year 5000.
     #[must_use]
-    pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
+    pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         let after = jiff::Timestamp::from_microsecond(after.as_micros()).ok()?.to_zoned(self.zone.clone());
         let next = self.cron.find_next_occurrence(&after, false).ok()?;
         (next > after).then(|| Timestamp::from_micros(next.timestamp().as_microsecond()))
     }
 
-    /// Which nominal times lie after `after` and not after `now`, and for which of them a task is created. None where the
-    /// clock has been put back behind `after`: what was created is not created again.
+    /// The nominal times that lie after `after` and not after `now`, and for which of them the schedule creates tasks:
     ///
-    /// `run_once`: the latest, however late it is. `skip`: the latest, unless it is late by more than [`LATE`]. `run_all`:
-    /// all of them, at most the latest [`CATCH_UP_MAX`].
+    /// - with [`Missed::RunOnce`] for the latest;
+    /// - with [`Missed::Skip`] for the latest, unless it is late by more than [`LATENESS_MAX`];
+    /// - with [`Missed::RunAll`] for all, but at most for the latest [`MISSED_RUNS_MAX`].
+    ///
+    /// If the clock was set back, so that `now` lies before `after`, no time is due. So no task is created twice.
     #[cfg(feature = "testing")]
     #[must_use]
-    pub fn due(&self, after: Timestamp, now: Timestamp, missed: Missed) -> Due {
+    pub fn due_times(&self, after: Timestamp, now: Timestamp, missed: Missed) -> DueTimes {
         let mut search = DueSearch::new(after, now, missed);
         loop {
             let mut steps = usize::MAX;
@@ -123,35 +129,39 @@ impl Calendar {
 }
 
 impl DueSearch {
-    /// A search for what [`Calendar::due`] describes, before its first step.
+    /// A search that has not made its first step. Which times it selects is described at `Calendar::due_times`.
     #[must_use]
     pub fn new(after: Timestamp, now: Timestamp, missed: Missed) -> Self {
-        let mut search = Self { after, now, missed, span: FIRST_SPAN, at: after, found: VecDeque::new() };
-        search.at = search.start();
+        let (span, found) = (FIRST_SPAN, VecDeque::new());
+        let mut search = Self { after, now, missed, span, searched_until: after, found };
+        search.searched_until = search.pass_start();
         search
     }
 
-    /// Takes at most `steps` steps and subtracts those that it took; what is due, once the search is over.
-    pub fn advance(&mut self, calendar: &Calendar, steps: &mut usize) -> Option<Due> {
+    /// Makes at most `steps` steps, and subtracts the steps that it made from `steps`. Returns the result when the search is
+    /// over, and `None` if it needs more steps.
+    pub fn advance(&mut self, calendar: &Calendar, steps: &mut usize) -> Option<DueTimes> {
         while *steps > 0 {
             *steps -= 1;
-            match calendar.next(self.at) {
+            match calendar.next_after(self.searched_until) {
                 Some(time) if time <= self.now => self.push(time),
                 next if self.is_over() => return Some(self.finish(next, calendar)),
-                Some(_) | None => self.widen(),
+                Some(_) | None => self.begin_longer_pass(),
             }
         }
         None
     }
 
-    fn start(&self) -> Timestamp {
+    /// When the present pass began: `span` before `now`, but not before `after`.
+    fn pass_start(&self) -> Timestamp {
         Timestamp::from_micros(self.now.as_micros().saturating_sub_unsigned(micros(self.span))).max(self.after)
     }
 
+    /// For how many nominal times the schedule creates tasks at most.
     const fn limit(&self) -> usize {
         match self.missed {
             Missed::RunOnce | Missed::Skip => 1,
-            Missed::RunAll => CATCH_UP_MAX,
+            Missed::RunAll => MISSED_RUNS_MAX,
         }
     }
 
@@ -160,33 +170,35 @@ impl DueSearch {
             self.found.pop_front();
         }
         self.found.push_back(time);
-        self.at = time;
+        self.searched_until = time;
     }
 
+    /// Whether the pass that has just reached `now` was the last one.
     fn is_over(&self) -> bool {
-        self.found.len() == self.limit() || self.start() == self.after
+        self.found.len() == self.limit() || self.pass_start() == self.after
     }
 
-    fn widen(&mut self) {
+    fn begin_longer_pass(&mut self) {
         self.span = self.span.saturating_mul(8);
         self.found.clear();
-        self.at = self.start();
+        self.searched_until = self.pass_start();
     }
 
-    /// A time zone that leaves out whole days can hide from `at` what comes after now.
-    fn finish(&mut self, next: Option<Timestamp>, calendar: &Calendar) -> Due {
-        let next = next.or_else(|| calendar.next(self.at.max(self.now)));
+    /// The result. `next` is the first time after the last one found. It may be `None` although there is a later time: some
+    /// time zones leave out whole days, and the calendar finds no time across such a gap. Then this searches again from now.
+    fn finish(&mut self, next: Option<Timestamp>, calendar: &Calendar) -> DueTimes {
+        let next = next.or_else(|| calendar.next_after(self.searched_until.max(self.now)));
         let latest = self.found.back().copied();
         let mut times: Vec<_> = std::mem::take(&mut self.found).into();
         if self.missed == Missed::Skip {
-            times.retain(|time| self.now.since(*time) <= LATE);
+            times.retain(|time| self.now.since(*time) <= LATENESS_MAX);
         }
-        Due { times, latest, next }
+        DueTimes { times, latest, next }
     }
 }
 
 impl fmt::Debug for Calendar {
-    /// The source text: the tables of the parsed expression would fill pages.
+    /// Writes the source text of the expression, because its parsed form is very long.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Calendar({} {})", self.cron.as_str(), self.zone_name)
     }
@@ -197,13 +209,13 @@ fn micros(span: Duration) -> u64 {
 }
 
 fn parse_cron(text: &str) -> Result<Cron, String> {
-    let five = "five fields are needed: minute, hour, day of month, month, day of week";
+    let five_fields = "five fields are needed: minute, hour, day of month, month, day of week";
     if !is_line(text, CRON_MAX) {
-        return Err(format!("{five}; 1 to {CRON_MAX} bytes, one line"));
+        return Err(format!("{five_fields}; 1 to {CRON_MAX} bytes, one line"));
     }
-    // The parser also accepts nicknames like `@daily`, and ignores an empty item between commas.
+    // The parser would also accept nicknames like `@daily`, and would ignore an empty item between commas.
     if text.split_whitespace().count() != 5 {
-        return Err(five.to_owned());
+        return Err(five_fields.to_owned());
     }
     if text.split_whitespace().any(|field| field.split(',').any(str::is_empty)) {
         return Err("something is needed before and after each comma".to_owned());
@@ -218,8 +230,10 @@ fn parse_cron(text: &str) -> Result<Cron, String> {
     })
 }
 
-/// The id of the task that a schedule creates for a nominal time. It depends on these two alone, so that servers and restarts
-/// create the task once. It is a `UUIDv7` of that time whose other bits are a hash of both.
+/// The id of the task that a schedule creates for a nominal time. The id depends only on the schedule and the nominal time.
+/// So if two servers, or one server before and after a restart, create the task, the second one fails with "already exists".
+///
+/// The id is a `UUIDv7` whose time is the nominal time. Its other bits are a hash of the schedule's id and the nominal time.
 #[must_use]
 pub fn task_id(schedule: Uuid, nominal: Timestamp) -> TaskId {
     let mut hasher = blake3::Hasher::new();
@@ -231,7 +245,8 @@ pub fn task_id(schedule: Uuid, nominal: Timestamp) -> TaskId {
     TaskId::from_uuid(Builder::from_unix_timestamp_millis(millis, &bits).into_uuid())
 }
 
-/// The nominal time in the id of a task that a schedule created; none in any other id.
+/// The nominal time of a task that a schedule created; its id contains it. The id must come from [`task_id`]: the time in
+/// another UUIDv7 has a different meaning. `None` if the id contains no time.
 #[must_use]
 pub fn nominal_time(task: TaskId) -> Option<Timestamp> {
     let (seconds, nanos) = task.uuid().get_timestamp()?.to_unix();

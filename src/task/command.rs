@@ -1,4 +1,4 @@
-//! What can be requested of a task, in the imperative, and the reasons for which the rules reject it.
+//! The commands on a task, and the reasons for which the rules reject a command.
 
 use std::sync::Arc;
 
@@ -8,71 +8,72 @@ use super::json::JsonText;
 use super::limits::Invalid;
 use super::time::Timestamp;
 
-/// One command. Its subject and its time are passed beside it.
+/// A command on a task. The caller passes the subject who sent it, and its time, in other arguments.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// From a client: create the task.
     Create(Arc<Created>),
-    /// From a timer: the time that the task waited for has come.
+    /// From a timer: the time for which the task waited has come.
     Enqueue {
-        /// What the task waited for.
+        /// The time for which the task waited.
         reason: QueuedReason,
     },
-    /// From the dispatcher: this worker executes the task now.
+    /// From the dispatcher: start an attempt of the task on this worker.
     Start {
         /// The name of the worker.
         worker: String,
         /// BLAKE3 of the lease's secret, in hexadecimal.
         lease: String,
     },
-    /// From a client: stop the task.
+    /// From a client: cancel the task.
     RequestCancel {
         /// The reason, for people.
         reason: Option<String>,
         /// The cancel ladder of the task's kind.
         policy: CancelPolicy,
     },
-    /// From the worker: the request to cancel has arrived.
+    /// From the worker: it has received the request to cancel.
     AcknowledgeCancel {
-        /// The attempt of the worker.
+        /// The number of the worker's attempt.
         attempt: u32,
-        /// BLAKE3 of the secret that the worker sent; none from the worker inside the process.
+        /// BLAKE3 of the secret that the worker sent, in hexadecimal. The worker inside the process sends no secret: `None`.
         lease: Option<String>,
-        /// The step that can't be interrupted; none if the worker stops at once.
+        /// The step that can't be interrupted; the worker stops after it. `None` if the worker stops at once.
         stopping_after: Option<String>,
         /// When that step is expected to end.
         expected_end: Option<Timestamp>,
     },
-    /// From an operator or a timer: climb the cancel ladder.
+    /// From an operator or a timer: go on to a higher rung of the cancel ladder.
     Escalate {
-        /// To this rung.
+        /// The rung to go to.
         rung: Rung,
         /// The reason, for people.
         reason: Option<String>,
-        /// From a timer: the attempt for which it was set; the command does nothing once that is over. From an operator:
-        /// none.
+        /// From a timer: the number of the attempt for which the timer was set. If that attempt is over, the command does
+        /// nothing. From an operator: `None`.
         attempt: Option<u32>,
     },
     /// From the worker: the attempt is over.
     Finish {
-        /// The attempt of the worker.
+        /// The number of the worker's attempt.
         attempt: u32,
-        /// BLAKE3 of the secret that the worker sent; none from the worker inside the process.
+        /// BLAKE3 of the secret that the worker sent, in hexadecimal. The worker inside the process sends no secret: `None`.
         lease: Option<String>,
-        /// How it ended.
+        /// How the attempt ended.
         end: End,
-        /// The last progress report.
+        /// The last progress report of the attempt.
         progress: Option<Progress>,
-        /// The end of its output.
+        /// The tail of the attempt's output.
         output: Option<OutputKept>,
     },
-    /// From the system: the worker is lost or the attempt took too long. Does nothing if the attempt is over.
+    /// From the system: end the attempt, because its worker is lost or the attempt took too long. If the attempt is over,
+    /// the command does nothing.
     LoseAttempt {
         /// The number of the attempt.
         attempt: u32,
-        /// The code `lease_expired`, `timed_out` or `server_restarted`, with its message.
+        /// The error; its code is one of [`SYSTEM_ERROR_CODES`](super::event::SYSTEM_ERROR_CODES).
         error: TaskError,
-        /// The last progress report.
+        /// The last progress report of the attempt.
         progress: Option<Progress>,
     },
     /// From a client: run a final task once more.
@@ -92,21 +93,21 @@ pub enum End {
         /// The result of the work.
         result: Option<JsonText>,
     },
-    /// The work is not done.
+    /// The work could not be done.
     Failed {
-        /// The error.
+        /// Why it could not be done.
         error: TaskError,
         /// Whether another attempt may succeed.
         retryable: bool,
     },
     /// The work was stopped on request.
     Cancelled {
-        /// One line for people: which part was done, and which was not.
+        /// One line for people: which part of the work was done, and which was not.
         message: Option<String>,
-        /// The result up to that point.
+        /// The result of the part that was done.
         result: Option<JsonText>,
     },
-    /// The attempt was handed back; it doesn't count.
+    /// The attempt was handed back. It doesn't count towards `max_attempts`.
     Released(ReleasedReason),
 }
 
@@ -122,7 +123,7 @@ pub enum Rejection {
     /// Some fields are invalid.
     #[error("some fields can't be what they are")]
     Invalid(Vec<Invalid>),
-    /// The task is not queued, or no longer.
+    /// The task is not queued, or not queued any more.
     #[error("the task does not wait for a worker")]
     NotQueued,
     /// Only a final task can run again.
@@ -131,7 +132,7 @@ pub enum Rejection {
     /// The task is not being cancelled.
     #[error("nobody asked for this task to be cancelled")]
     NotCancelling,
-    /// The attempt is over, or it has another lease.
+    /// The attempt is over, or the secret belongs to another lease.
     #[error("the lease is lost: this attempt is over")]
     LeaseLost,
     /// Another task that is not final has its unique key.
@@ -140,7 +141,7 @@ pub enum Rejection {
     /// The idempotency key was sent before with another body.
     #[error("this Idempotency-Key stands for a request with another body")]
     IdempotencyKeyReused,
-    /// The position lies after the end of the log.
+    /// The position lies beyond the last event of the log.
     #[error("position {position} lies beyond the head of the log, {head}")]
     BeyondHead {
         /// The position in the command.

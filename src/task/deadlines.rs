@@ -1,60 +1,61 @@
-//! A queue of deadlines. It reads no clock; the caller passes `now`.
-//!
-//! `T` is the type of the caller's instants: a [`Timestamp`](super::Timestamp) for deadlines that the log knows, a
-//! monotonic instant for those of one process. No deadline is too far away: a task's `run_at` may lie years ahead.
+//! A queue of deadlines. It reads no clock; the caller passes `now`. A deadline may lie years ahead, as a task's `run_at` may.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
-/// Keys by their deadlines, the earliest first; of two with the same deadline the smaller key comes first. A key has at most
-/// one deadline.
+/// Keys in the order of their deadlines, the earliest first. A key has at most one deadline, and a value. If two keys have the
+/// same deadline, the smaller key comes first.
+///
+/// `T` is the type of the deadlines: a [`Timestamp`](super::Timestamp) if they come from the log, a monotonic instant if they
+/// belong to one process.
 #[derive(Clone, Debug)]
 pub struct DeadlineQueue<T, K, V = ()> {
-    due: BTreeMap<(T, K), V>,
+    by_deadline: BTreeMap<(T, K), V>,
     deadlines: HashMap<K, T>,
 }
 
 impl<T, K, V> Default for DeadlineQueue<T, K, V> {
     fn default() -> Self {
-        Self { due: BTreeMap::new(), deadlines: HashMap::new() }
+        Self { by_deadline: BTreeMap::new(), deadlines: HashMap::new() }
     }
 }
 
 impl<T: Copy + Ord, K: Clone + Ord + Hash, V> DeadlineQueue<T, K, V> {
-    /// Sets the key's deadline and what is kept with it; both replace what was set before.
+    /// Sets the deadline and the value of the key. They replace the key's former deadline and value.
     pub fn set(&mut self, key: K, deadline: T, value: V) {
         if let Some(former) = self.deadlines.insert(key.clone(), deadline) {
-            self.due.remove(&(former, key.clone()));
+            self.by_deadline.remove(&(former, key.clone()));
         }
-        self.due.insert((deadline, key), value);
+        self.by_deadline.insert((deadline, key), value);
     }
 
-    /// Removes the key; what was kept with it.
+    /// Removes the key and returns its value; `None` if the key has no deadline.
     pub fn remove(&mut self, key: K) -> Option<V> {
         let deadline = self.deadlines.remove(&key)?;
-        self.due.remove(&(deadline, key))
+        self.by_deadline.remove(&(deadline, key))
     }
 
     /// The earliest deadline.
     #[must_use]
     pub fn next_deadline(&self) -> Option<T> {
-        self.due.first_key_value().map(|((deadline, _), _)| *deadline)
+        self.by_deadline.first_key_value().map(|((deadline, _), _)| *deadline)
     }
 
-    /// Removes the key with the earliest deadline.
+    /// Removes the key with the earliest deadline, and returns it with its value.
     pub fn take_first(&mut self) -> Option<(K, V)> {
-        let ((_, key), value) = self.due.pop_first()?;
+        let ((_, key), value) = self.by_deadline.pop_first()?;
         self.deadlines.remove(&key);
         Some((key, value))
     }
 
-    /// The key's deadline.
+    /// The deadline of this key.
     #[must_use]
     pub fn deadline(&self, key: &K) -> Option<T> {
         self.deadlines.get(key).copied()
     }
 
-    /// Removes at most `limit` keys whose deadline is at or before `now`, the earliest first.
+    /// Removes at most `limit` keys whose deadline is at or before `now`, and returns them with their values, the earliest
+    /// deadline first.
     pub fn take_due(&mut self, now: T, limit: usize) -> Vec<(K, V)> {
         let mut taken = Vec::new();
         while taken.len() < limit

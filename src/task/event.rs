@@ -1,4 +1,4 @@
-//! What has happened to a task, in the past tense. Each variant has a folder in `events/`.
+//! The events of a task: what has happened to it. Each event type has a folder with its schemas in `events/`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,26 +10,26 @@ use super::ids::TaskId;
 use super::json::JsonText;
 use super::time::Timestamp;
 
-/// One fact of a task's stream.
+/// An event in the stream of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The task was accepted.
     Created(Arc<Created>),
-    /// The task had to wait for a time and is ready now.
+    /// The time for which the task waited has come: the task is ready.
     Queued(Queued),
-    /// A worker took the task: an attempt begins.
+    /// A worker has taken the task, and an attempt begins.
     Started(Started),
     /// A client requested that the task be cancelled.
     CancelRequested(CancelRequested),
     /// The worker acknowledged the request to cancel.
     CancelAcknowledged(CancelAcknowledged),
-    /// The cancel ladder was climbed to a higher rung.
+    /// The cancel has reached a higher rung of its ladder.
     CancelEscalated(CancelEscalated),
-    /// An attempt failed, and another follows.
+    /// An attempt failed, and another attempt follows.
     AttemptFailed(AttemptFailed),
-    /// An attempt was handed back; it doesn't count.
+    /// An attempt was handed back. It doesn't count towards `max_attempts`.
     Released(Released),
-    /// The end of the attempt's output; the end of the attempt follows in the same append.
+    /// The tail of an attempt's output. The event that ends the attempt follows in the same append.
     OutputKept(OutputKept),
     /// The run is over.
     Completed(Completed),
@@ -53,27 +53,27 @@ pub struct Created {
     pub queue: String,
     /// The priority: the higher one starts first.
     pub priority: i32,
-    /// When the task may start at the earliest; null where it was ready at once.
+    /// The earliest time at which the task may start; null if the task is ready at once.
     pub run_at: Option<Timestamp>,
     /// How many attempts one run may have.
     pub max_attempts: u32,
     /// How long one attempt may take, in seconds.
     pub timeout_s: Option<u64>,
-    /// Free keys and values to filter by.
+    /// Keys and values that the client chooses. Lists can be filtered by them.
     pub labels: BTreeMap<String, String>,
-    /// The task that created this one as its child.
+    /// The parent of the task; null if the task has no parent.
     pub parent: Option<TaskId>,
-    /// At most one task of the owner with this key is not final.
+    /// An owner has at most one task with this key that is not final.
     pub unique_key: Option<String>,
-    /// Tasks with this key share a limit.
+    /// A limit bounds how many tasks with this key run at the same time.
     pub concurrency_key: Option<String>,
-    /// The schedule that created the task.
+    /// The schedule that created the task; null if a client created it.
     pub schedule: Option<Uuid>,
-    /// By which a repeated request finds this task.
+    /// The idempotency key of the request. A repeated request with the same key gets this task.
     pub idempotency: Option<Idempotency>,
 }
 
-/// The caller's own key of a request, and the request's body.
+/// The idempotency key that the caller chose for a request, and the hash of the request's body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Idempotency {
@@ -84,13 +84,13 @@ pub struct Idempotency {
     pub body_hash: String,
 }
 
-/// What a task waited for.
+/// The time for which a task waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QueuedReason {
-    /// The time for which it was scheduled has come.
+    /// The task waited for its `run_at`.
     RunAt,
-    /// The pause before the next attempt is over.
+    /// The task waited for its `retry_at`, the end of the pause before the next attempt.
     RetryAt,
 }
 
@@ -98,7 +98,7 @@ pub enum QueuedReason {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Queued {
-    /// What the task had waited for.
+    /// The time for which the task waited.
     pub reason: QueuedReason,
 }
 
@@ -106,21 +106,21 @@ pub struct Queued {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Started {
-    /// The number of the attempt, from 1, over all runs.
+    /// The number of the attempt. The first attempt of the first run has number 1; a retry of the task goes on counting.
     pub attempt: u32,
-    /// The name of the worker; `local/<server>/<boot>` inside the server's process.
+    /// The name of the worker. A worker inside a server's process is named `local/<server>/<boot>`.
     pub worker: String,
-    /// BLAKE3 of the lease's secret, in hexadecimal; the secret itself is not in the log.
+    /// BLAKE3 of the lease's secret, in hexadecimal. The log doesn't contain the secret itself.
     pub lease: String,
 }
 
-/// The cancel ladder: how long each rung lasts, in milliseconds; null is without limit.
+/// The cancel ladder: how long each rung lasts, in milliseconds. Null means that no timer ends the rung.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CancelPolicy {
-    /// How long the request stands before the worker is interrupted.
+    /// The time from the request to cancel until the worker is interrupted.
     pub ask_for_ms: Option<u64>,
-    /// How long the interrupt stands before the lease is revoked.
+    /// The time from the interrupt until the lease is revoked.
     pub interrupt_for_ms: Option<u64>,
 }
 
@@ -138,23 +138,23 @@ pub struct CancelRequested {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CancelAcknowledged {
-    /// The attempt whose worker acknowledged it.
+    /// The attempt whose worker acknowledged the request.
     pub attempt: u32,
-    /// The step that can't be interrupted; null where the worker stops at once.
+    /// The step that can't be interrupted; the worker stops after it. Null if the worker stops at once.
     pub stopping_after: Option<String>,
     /// When that step is expected to end.
     pub expected_end: Option<Timestamp>,
 }
 
-/// A rung of the cancel ladder, the lowest first.
+/// A rung of the cancel ladder. A later rung of this list is higher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rung {
-    /// The worker was asked to stop when it can.
+    /// The worker is requested to stop when it can.
     Ask,
-    /// The worker was told to stop now.
+    /// The worker is requested to stop immediately.
     Interrupt,
-    /// The lease has ended, whether or not the code has stopped.
+    /// The lease ends, even if the code has not stopped.
     Revoke,
 }
 
@@ -168,20 +168,20 @@ pub struct CancelEscalated {
     pub reason: Option<String>,
 }
 
-/// An error: a stable code for programs, a message for people.
+/// An error of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskError {
-    /// A stable code, in `snake_case`.
+    /// A stable code for programs, in `snake_case`.
     pub code: String,
     /// A message for people.
     pub message: String,
 }
 
-/// The error codes with which the system ends an attempt whose end its worker didn't report.
+/// The codes of the errors with which the system ends an attempt. It does so if the worker doesn't report the end.
 pub const SYSTEM_ERROR_CODES: [&str; 3] = ["lease_expired", "timed_out", "server_restarted"];
 
-/// Whether the system, and not the worker, ended the attempt with this error.
+/// Whether the error's code is one of [`SYSTEM_ERROR_CODES`]: the system ended the attempt, and not its worker.
 #[must_use]
 pub fn is_system_error(error: &TaskError) -> bool {
     SYSTEM_ERROR_CODES.contains(&error.code.as_str())
@@ -191,7 +191,7 @@ pub fn is_system_error(error: &TaskError) -> bool {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
-    /// From 0 to 1; null where it is not known.
+    /// The part of the work that is done, from 0 to 1; null if the worker doesn't know it.
     pub fraction: Option<f64>,
     /// A message for people.
     pub message: Option<String>,
@@ -217,9 +217,9 @@ pub struct AttemptFailed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleasedReason {
-    /// The lease never reached its worker.
+    /// The worker did not receive the lease.
     NotDelivered,
-    /// The worker handed it back: it drains, or doesn't execute it.
+    /// The worker handed the attempt back, because the worker drains or has no handler for the task.
     HandedBack,
 }
 
@@ -229,7 +229,7 @@ pub enum ReleasedReason {
 pub struct Released {
     /// The number of the attempt.
     pub attempt: u32,
-    /// The reason.
+    /// Why the attempt was handed back.
     pub reason: ReleasedReason,
 }
 
@@ -239,9 +239,9 @@ pub struct Released {
 pub struct OutputKept {
     /// The attempt that wrote the output.
     pub attempt: u32,
-    /// The end of the output; at most 65,536 bytes.
+    /// The tail of the output; at most 65,536 bytes.
     pub tail: String,
-    /// How many bytes before the tail were dropped.
+    /// How many bytes of output before the tail were dropped.
     pub dropped_bytes: u64,
 }
 
@@ -263,15 +263,15 @@ pub enum Outcome {
 pub struct Completed {
     /// How the run ended.
     pub outcome: Outcome,
-    /// The attempt that ended with the run; null where none ran.
+    /// The number of the attempt that ended with the run; null if no attempt was running.
     pub attempt: Option<u32>,
     /// One line for people.
     pub message: Option<String>,
     /// The result of the work.
     pub result: Option<JsonText>,
-    /// Why the run failed, or what ended it by force.
+    /// Why the run failed, or why the system ended it by force.
     pub error: Option<TaskError>,
-    /// True where it is not known whether the code has stopped.
+    /// True if the system ended the run by force. Then it is not known whether the code has stopped.
     pub forced: bool,
     /// The last progress report of the attempt.
     pub progress: Option<Progress>,

@@ -12,7 +12,7 @@ use uuid::Uuid;
 pub struct TaskId(Uuid);
 
 impl TaskId {
-    /// The id with these bits. A new id needs a clock, so the callers of this module create it.
+    /// The id with these bits. This module creates no new ids, because a UUIDv7 needs the time.
     #[must_use]
     pub const fn from_uuid(id: Uuid) -> Self {
         Self(id)
@@ -33,7 +33,7 @@ pub struct InvalidTaskId;
 impl FromStr for TaskId {
     type Err = InvalidTaskId;
 
-    /// Accepts one spelling alone, so that ids can be compared as text.
+    /// Accepts only the lower-case, hyphenated form, so that two ids are equal exactly if their texts are equal.
     fn from_str(text: &str) -> Result<Self, InvalidTaskId> {
         let id = Uuid::try_parse(text).map_err(|_| InvalidTaskId)?;
         if id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text { Ok(Self(id)) } else { Err(InvalidTaskId) }
@@ -52,7 +52,8 @@ impl<'de> Deserialize<'de> for TaskId {
     }
 }
 
-macro_rules! ordinal {
+/// Defines a number that counts events.
+macro_rules! event_number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -67,11 +68,11 @@ macro_rules! ordinal {
     };
 }
 
-ordinal!(
-    /// The place of an event in its stream, from 0.
+event_number!(
+    /// The number of an event in its stream. The first event has revision 0.
     Revision
 );
-ordinal!(
-    /// The place of an event in the whole log: 1, 2, 3…; 0 is the place before the first event.
+event_number!(
+    /// The number of an event in the log. The first event has position 1; position 0 means "before the first event".
     Position
 );

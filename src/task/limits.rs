@@ -1,5 +1,5 @@
-//! The limits of a request for a task, as the contract sets them. Sizes are in bytes of UTF-8 unless the constant says
-//! otherwise.
+//! What the fields of a request for a task may contain, as the contract says. Sizes are in bytes of UTF-8, unless the
+//! documentation of a constant names another unit.
 
 use super::event::Created;
 use super::json::JsonText;
@@ -9,7 +9,7 @@ pub const NAME_MAX: usize = 64;
 /// The longest owner, in characters.
 pub const OWNER_MAX: usize = 128;
 /// The prefix of the names of workers inside a server's process: `local/<server>/<boot>`.
-pub const LOCAL_WORKER: &str = "local/";
+pub const LOCAL_WORKER_PREFIX: &str = "local/";
 /// The longest name of a worker, in characters.
 pub const WORKER_MAX: usize = 128;
 /// The longest title.
@@ -20,56 +20,56 @@ pub const INPUT_MAX: usize = 64 * 1024;
 pub const DEPTH_MAX: usize = 32;
 /// The longest result, as compact JSON.
 pub const RESULT_MAX: usize = 256 * 1024;
-/// The longest tail that is kept of an attempt's output.
-pub const TAIL_MAX: usize = 64 * 1024;
-/// How many acknowledgements of one request to cancel are recorded: a worker that reports one step after the other must not
-/// fill the log.
+/// The longest tail of an attempt's output in the log.
+pub const OUTPUT_TAIL_MAX: usize = 64 * 1024;
+/// How many acknowledgements of one request to cancel the log contains at most. Further acknowledgements are ignored, so that
+/// a worker that acknowledges in each step doesn't fill the log.
 pub const ACKNOWLEDGEMENTS_MAX: u32 = 100;
 /// The longest reason, message or name of a step.
 pub const TEXT_MAX: usize = 1024;
 /// The longest idempotency key.
-pub const KEY_MAX: usize = 255;
+pub const IDEMPOTENCY_KEY_MAX: usize = 255;
 /// How many labels a task may have.
 pub const LABELS_MAX: usize = 32;
 /// The longest key or value of a label, and the longest unique or concurrency key.
 pub const LABEL_MAX: usize = 128;
-/// The largest number of attempts of one run.
+/// The largest `max_attempts` of a task.
 pub const ATTEMPTS_MAX: u32 = 100;
-/// The longest time of one attempt, in seconds: 30 days.
+/// The largest `timeout_s` of a task, in seconds: 30 days.
 pub const TIMEOUT_MAX_S: u64 = 30 * 24 * 3600;
 
 /// An invalid field of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    /// JSON Pointer (RFC 6901) to the field.
+    /// The JSON Pointer (RFC 6901) of the field.
     pub pointer: String,
-    /// The rule that the field breaks.
+    /// What is required of the field, for people.
     pub detail: String,
 }
 
 impl Invalid {
-    /// The field at `pointer` breaks the rule `detail`.
+    /// An invalid field at the JSON Pointer `pointer`. `detail` says what is required of it.
     pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
 }
 
-/// Whether `text` can be a kind or a queue: `[a-z0-9._-]{1,64}`.
+/// Whether `text` may be the name of a kind or a queue: `[a-z0-9._-]{1,64}`.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     (1..=NAME_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// Whether a kind or a queue is reserved for the server itself: it has no limit and can't be paused; clients can't create its
-/// tasks, and workers outside the process can't take them.
+/// Whether a kind or a queue is reserved for tasks of the server itself. The settings can give it no limit, and operators
+/// can't pause it. Clients can't create its tasks, and workers in other processes can't take them.
 #[must_use]
-pub fn is_own(name: &str) -> bool {
+pub fn is_reserved(name: &str) -> bool {
     name.starts_with("taskbell.")
 }
 
-/// Whether `text` can be an owner: 1 to 128 printable characters, no comma, and no character that changes the direction of
-/// the text (UAX #9), because with these one name can look like another.
+/// Whether `text` may be the name of an owner: 1 to 128 printable characters, without a comma. Characters that change the
+/// direction of the text (UAX #9) are not allowed, because they can make a name look like another name.
 #[must_use]
 pub fn is_owner(text: &str) -> bool {
     let changes_direction = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -78,25 +78,25 @@ pub fn is_owner(text: &str) -> bool {
         && !text.chars().any(|c| c == ',' || changes_direction(c))
 }
 
-/// Whether `text` is one line of at most `max` bytes: not blank, no control characters.
+/// Whether `text` is one line of at most `max` bytes. The line must not be blank or contain control characters.
 #[must_use]
 pub fn is_line(text: &str, max: usize) -> bool {
-    text.len() <= max && !text.trim().is_empty() && text.chars().all(is_inline)
+    text.len() <= max && !text.trim().is_empty() && text.chars().all(is_line_character)
 }
 
-/// Whether a character is neither a control character nor a separator of lines or paragraphs.
+/// Whether a line may contain this character: it is no control character and no separator of lines or paragraphs.
 #[must_use]
-pub fn is_inline(c: char) -> bool {
+pub fn is_line_character(c: char) -> bool {
     !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// The invalid fields of the request; empty where it can be accepted.
+/// The invalid fields of the request. The list is empty if the request is valid.
 #[must_use]
-pub fn check(new: &Created) -> Vec<Invalid> {
-    let mut found = Vec::new();
+pub fn invalid_fields(new: &Created) -> Vec<Invalid> {
+    let mut invalid = Vec::new();
     let mut rule = |holds: bool, pointer: &str, detail: &str| {
         if !holds {
-            found.push(Invalid::new(pointer, detail));
+            invalid.push(Invalid::new(pointer, detail));
         }
     };
     rule(is_name(&new.kind), "/kind", "1 to 64 of a-z, 0-9, '.', '_', '-'");
@@ -120,8 +120,12 @@ pub fn check(new: &Created) -> Vec<Invalid> {
         rule(key.as_ref().is_none_or(|k| is_line(k, LABEL_MAX)), pointer, "1 to 128 bytes, no control characters");
     }
     let key = new.idempotency.as_ref().map(|idempotency| &idempotency.key);
-    rule(key.is_none_or(|k| is_line(k, KEY_MAX)), "/idempotency_key", "1 to 255 bytes, no control characters");
-    found
+    rule(
+        key.is_none_or(|k| is_line(k, IDEMPOTENCY_KEY_MAX)),
+        "/idempotency_key",
+        "1 to 255 bytes, no control characters",
+    );
+    invalid
 }
 
 /// Whether the value has at most `max` bytes and at most [`DEPTH_MAX`] levels.

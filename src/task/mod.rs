@@ -1,6 +1,7 @@
-//! THE RULES: what may happen to a task, as pure functions. No clock, no IO, no async.
+//! THE RULES: what may happen to a task, as pure functions. They read no clock, do no input or output and are not async.
 //!
-//! The state table ([`Status::after`]). The status follows from the events alone: time changes it only through an event.
+//! The state table ([`Status::after`]) says which event changes which status. Only events change a status. When a time has
+//! come (`run_at`, for example), an event records it.
 //!
 //! ```text
 //! (none)                       --Created-->          scheduled (run_at given) | queued
@@ -16,13 +17,13 @@
 //! succeeded, failed, cancelled --Retried-->          queued
 //! ```
 //!
-//! An event that the table doesn't have changes nothing, in [`evolve`] and in the views.
+//! If the table has no line for an event, the event changes neither the state ([`evolve`]) nor the views.
 //!
 //! Reading order: [`event`] (what has happened), [`command`] (what can be requested), [`state`] (`Status`, `evolve`, `fold`),
 //! [`mod@decide`] (the rules), [`retry`] (the pause before the next attempt), [`limits`] (what a request may contain).
-//! Streams with rules of their own: [`bell`] (what an owner has seen), [`queue`] (paused or not), [`schedule`] (recurring
-//! tasks). [`calendar`] says when a recurring task is created. [`json`] keeps what clients send as its text. [`backoff`] and
-//! [`deadlines`] serve all other modules.
+//! Other streams have rules of their own: [`bell`] (what an owner has seen), [`queue`] (paused or not), [`schedule`]
+//! (recurring tasks). [`calendar`] computes when a recurring task is created. [`json`] keeps what clients send as its text.
+//! Other rooms use [`backoff`] and [`deadlines`].
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -61,9 +62,7 @@ pub use state::fold;
 pub use state::{Status, Task, evolve};
 pub use time::Timestamp;
 
-/// The rules of one kind of stream: the Decider pattern (Chassaing).
-///
-/// `decide` maps the state and a command to events; `evolve` applies an event to the state.
+/// The rules of one kind of stream, and its state. This is the Decider pattern (Jérémie Chassaing).
 #[cfg(feature = "server")]
 pub trait Decider: Clone + Default {
     /// What can be requested.
@@ -71,17 +70,17 @@ pub trait Decider: Clone + Default {
     /// What has happened.
     type Event: Clone;
 
-    /// The events that the command leads to; an empty list where nothing is left to do, which is a success.
+    /// The events that the command leads to. The list is empty if the command needs no event; that is a success too.
     ///
     /// # Errors
-    /// A [`Rejection`] where the rules don't allow the command; then nothing happens.
+    /// A [`Rejection`] if the rules don't allow the command.
     fn decide(&self, command: &Self::Command, now: Timestamp) -> Result<Vec<Self::Event>, Rejection>;
 
-    /// Applies one more event. It can't fail: the event has happened.
+    /// Applies the next event to the state. It can't fail, because the event has already happened.
     fn evolve(&mut self, event: &Self::Event);
 }
 
-/// The state of a task's stream: none before its `Created`, then the task.
+/// The state of a task's stream: `None` before the event `Created`, then the task.
 #[cfg(feature = "server")]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskStream(pub Option<Task>);

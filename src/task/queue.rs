@@ -1,4 +1,4 @@
-//! Whether a queue is paused. The stream `queue-<name>` begins with the first pause.
+//! The rules of a queue: an operator can pause and resume it. The first event of the stream `queue-<name>` is the first pause.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,16 +9,16 @@ use super::time::Timestamp;
 /// The state of a `queue-<name>` stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queue {
-    /// No task of the queue starts; running tasks continue.
+    /// Whether the queue is paused. While it is paused no attempt of its tasks starts; running attempts continue.
     pub paused: bool,
 }
 
-/// One fact of a queue's stream.
+/// An event in the stream of a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueueEvent {
     /// The queue was paused.
     Paused(Paused),
-    /// The pause has ended.
+    /// The queue was resumed: its tasks may start again.
     Resumed(Resumed),
 }
 
@@ -38,15 +38,15 @@ pub struct Resumed {
     pub reason: Option<String>,
 }
 
-/// The command of an operator.
+/// A command of an operator on a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QueueCommand {
-    /// Start no more tasks of the queue.
+    /// Pause the queue.
     Pause {
         /// The reason, for people.
         reason: Option<String>,
     },
-    /// Start tasks of the queue again.
+    /// Resume the queue.
     Resume {
         /// The reason, for people.
         reason: Option<String>,
@@ -57,7 +57,7 @@ impl Decider for Queue {
     type Command = QueueCommand;
     type Event = QueueEvent;
 
-    /// A command that changes nothing leads to no event.
+    /// Pausing a paused queue leads to no event, nor does resuming a queue that is not paused.
     fn decide(&self, command: &QueueCommand, _now: Timestamp) -> Result<Vec<QueueEvent>, Rejection> {
         Ok(match (command, self.paused) {
             (QueueCommand::Pause { reason }, false) => vec![QueueEvent::Paused(Paused { reason: reason.clone() })],

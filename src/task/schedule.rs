@@ -1,4 +1,4 @@
-//! A recurring task: when it is created, and from which template.
+//! The rules of a schedule, which creates tasks from a template at the times of a cron expression.
 
 use std::collections::BTreeMap;
 
@@ -14,31 +14,31 @@ use super::time::Timestamp;
 /// The state of a `schedule-<uuid>` stream.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Schedule {
-    /// The schedule, as it was requested; none before that.
+    /// The request for the schedule; `None` before the event `ScheduleCreated`.
     pub created: Option<Box<ScheduleCreated>>,
     /// Whether the schedule was removed.
     pub removed: bool,
 }
 
-/// One fact of a schedule's stream.
+/// An event in the stream of a schedule.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ScheduleEvent {
     /// The schedule was created.
     ScheduleCreated(Box<ScheduleCreated>),
-    /// The schedule creates no more tasks; those that it has created stay.
+    /// The schedule was removed and creates no more tasks. The tasks that it has created remain.
     ScheduleRemoved(ScheduleRemoved),
 }
 
-/// What happens to the runs whose time passed while no server ran.
+/// For which missed runs a schedule creates tasks. A run is missed if its time passed while no server was running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missed {
-    /// Only the latest is made up for.
+    /// For the latest missed run.
     #[default]
     RunOnce,
-    /// None is made up for.
+    /// For no missed run.
     Skip,
-    /// Each is made up for.
+    /// For each missed run.
     RunAll,
 }
 
@@ -46,11 +46,11 @@ pub enum Missed {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleCreated {
-    /// The cron expression. Five fields: minute, hour, day of month, month, day of week.
+    /// The cron expression with five fields: minute, hour, day of month, month, day of week.
     pub cron: String,
-    /// IANA name of the time zone in which `cron` is read.
+    /// The IANA name of the time zone to which the times of `cron` belong.
     pub time_zone: String,
-    /// What happens to missed runs.
+    /// For which missed runs the schedule creates tasks.
     pub missed: Missed,
     /// The template of each task.
     pub task: Template,
@@ -76,16 +76,16 @@ pub struct Template {
     pub max_attempts: u32,
     /// How long one attempt may take, in seconds.
     pub timeout_s: Option<u64>,
-    /// Free keys and values to filter by.
+    /// Keys and values that the client chooses. Lists can be filtered by them.
     pub labels: BTreeMap<String, String>,
-    /// At most one task of the owner with this key is not final.
+    /// An owner has at most one task with this key that is not final.
     pub unique_key: Option<String>,
-    /// Tasks with this key share a limit.
+    /// A limit bounds how many tasks with this key run at the same time.
     pub concurrency_key: Option<String>,
 }
 
 impl Template {
-    /// The request for a task of this schedule.
+    /// The request for a task that `schedule` creates from this template.
     #[must_use]
     pub fn task(&self, schedule: Uuid) -> Created {
         let task = self.clone();
@@ -117,12 +117,12 @@ pub struct ScheduleRemoved {
     pub reason: Option<String>,
 }
 
-/// The command of an operator.
+/// A command of an operator on a schedule.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ScheduleCommand {
     /// Create the schedule.
     Create(Box<ScheduleCreated>),
-    /// Create no more tasks.
+    /// Remove the schedule.
     Remove {
         /// The reason, for people.
         reason: Option<String>,
@@ -133,7 +133,7 @@ impl Decider for Schedule {
     type Command = ScheduleCommand;
     type Event = ScheduleEvent;
 
-    /// The caller checks the template and the cron expression: the latter needs the time zone database.
+    /// This doesn't check the template and the cron expression; the caller does so before it sends the command.
     fn decide(&self, command: &ScheduleCommand, _now: Timestamp) -> Result<Vec<ScheduleEvent>, Rejection> {
         match (command, &self.created) {
             (ScheduleCommand::Create(new), None) => Ok(vec![ScheduleEvent::ScheduleCreated(new.clone())]),

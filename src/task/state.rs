@@ -1,4 +1,4 @@
-//! The status and the state of a task, folded from its events.
+//! The status and the state of a task, computed from its events.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::event::{
 };
 use super::time::Timestamp;
 
-/// Where a task stands; the filters of lists offer these.
+/// The status of a task. Lists can be filtered by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -18,7 +18,7 @@ pub enum Status {
     Scheduled,
     /// The task is ready and waits for a worker.
     Queued,
-    /// A worker holds the lease.
+    /// A worker executes an attempt.
     Running,
     /// A cancel was requested while an attempt ran; the code has not stopped yet.
     Cancelling,
@@ -81,7 +81,7 @@ impl Status {
         }
     }
 
-    /// Whether a worker holds the lease.
+    /// Whether a worker executes an attempt.
     #[must_use]
     pub const fn is_active(self) -> bool {
         match self {
@@ -90,13 +90,14 @@ impl Status {
         }
     }
 
-    /// The state table: the status after `event`, or none where the table has no such line.
+    /// The state table: the status after `event`, or `None` if the table has no line for the status before and the event.
     ///
-    /// This is the only place that says what an event does to the status: `evolve` and the views both call it. Both treat
-    /// an event that the table doesn't have in the same way: it changes nothing. No rule decides such an event, so it
-    /// is in no log that this program wrote; a log that has one can still be read.
+    /// Both `evolve` and the views call this function; nothing else changes a status. If it returns `None`, both ignore the
+    /// event. The rules never decide such an event, so a log of this program contains none. If another program has written
+    /// one, the log can still be read.
     ///
-    /// A request to cancel a task that doesn't run leaves its status; `Completed` follows in the same append.
+    /// If a task that doesn't run is cancelled, `CancelRequested` doesn't change its status; the `Completed` that follows in
+    /// the same append does.
     #[must_use]
     pub fn after(before: Option<Self>, event: &Event) -> Option<Self> {
         use Status::{Cancelled, Cancelling, Failed, Queued, Retrying, Running, Scheduled, Succeeded};
@@ -137,60 +138,62 @@ impl Status {
     }
 }
 
-/// A request to cancel, as far as the rules need it.
+/// The state of a request to cancel. It contains only what the rules need.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cancel {
-    /// The ladder in force.
+pub struct CancelState {
+    /// The cancel ladder of this request.
     pub policy: CancelPolicy,
-    /// The highest rung reached.
+    /// The highest rung that was reached.
     pub rung: Rung,
-    /// What the worker acknowledged last: the step after which it stops, or `Some(None)` where it stops at once.
+    /// The last acknowledgement: `None` before the first one, `Some(Some(step))` if the worker stops after this step, and
+    /// `Some(None)` if it stops at once.
     #[allow(clippy::option_option, reason = "acknowledged or not, and with a step or without")]
     pub acknowledged: Option<Option<String>>,
-    /// How many acknowledgements the log holds.
+    /// How many acknowledgements the log contains.
     pub acknowledgements: u32,
 }
 
-/// How many ended attempts a task remembers. A report about an older one is rejected as [`LeaseLost`], which changes nothing
-/// either.
+/// How many ended attempts the state of a task contains at most. A worker's repeated report about an older attempt is
+/// rejected as [`LeaseLost`] and changes nothing.
 ///
 /// [`LeaseLost`]: super::Rejection::LeaseLost
-const ENDED_MAX: usize = 100;
+const ENDED_ATTEMPTS_MAX: usize = 100;
 
 /// An attempt that is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedAttempt {
     /// The number of the attempt.
     pub attempt: u32,
-    /// Hash of its lease's secret.
-    pub lease: Option<String>,
+    /// BLAKE3 of the secret of the attempt's lease, in hexadecimal.
+    pub lease_hash: Option<String>,
     /// The status of the task after the attempt.
     pub status: Status,
-    /// Whether its worker reported the end; if not, the system ended the attempt.
-    pub by_worker: bool,
+    /// True if the worker reported the end; false if the system ended the attempt.
+    pub ended_by_worker: bool,
 }
 
-/// The state of a task, as far as the rules need it.
+/// The state of a task. It contains only what the rules need.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Task {
     /// The request, as it was accepted.
     pub created: Arc<Created>,
-    /// Where the task stands.
+    /// The status.
     pub status: Status,
-    /// Number of the last attempt; 0 before the first.
+    /// The number of the last attempt; 0 before the first.
     pub attempt: u32,
-    /// How many attempts of this run count against `max_attempts`.
+    /// How many attempts of this run count towards `max_attempts`.
     pub attempts_in_run: u32,
     /// The worker of the last attempt.
     pub worker: Option<String>,
-    /// Hash of the secret of the last attempt's lease.
-    pub lease: Option<String>,
-    /// When the next attempt may start, while `retrying`.
+    /// BLAKE3 of the secret of the last attempt's lease, in hexadecimal.
+    pub lease_hash: Option<String>,
+    /// When the next attempt may start; set only while the task is `retrying`.
     pub retry_at: Option<Timestamp>,
     /// The request to cancel this run.
-    pub cancel: Option<Cancel>,
-    /// The attempts that are over, oldest first: a report that is sent twice gets the same answer twice.
-    pub ended: Vec<EndedAttempt>,
+    pub cancel: Option<CancelState>,
+    /// The attempts that are over, the oldest first. If a worker reports an end twice, the second report gets the same answer;
+    /// it is found here.
+    pub ended_attempts: Vec<EndedAttempt>,
 }
 
 impl Task {
@@ -201,21 +204,21 @@ impl Task {
             attempt: 0,
             attempts_in_run: 0,
             worker: None,
-            lease: None,
+            lease_hash: None,
             retry_at: None,
             cancel: None,
-            ended: Vec::new(),
+            ended_attempts: Vec::new(),
         }
     }
 
-    /// The status after this attempt, if its worker reported the end under this lease.
+    /// The status of the task after this attempt, if the worker with this lease hash has reported the end of the attempt.
     #[must_use]
-    pub fn ended_by_its_worker(&self, attempt: u32, lease: &str) -> Option<Status> {
-        let ended = self.ended.iter().rfind(|ended| ended.attempt == attempt)?;
-        (ended.by_worker && ended.lease.as_deref() == Some(lease)).then_some(ended.status)
+    pub fn status_after_reported_end(&self, attempt: u32, lease_hash: &str) -> Option<Status> {
+        let ended = self.ended_attempts.iter().rfind(|ended| ended.attempt == attempt)?;
+        (ended.ended_by_worker && ended.lease_hash.as_deref() == Some(lease_hash)).then_some(ended.status)
     }
 
-    /// Everything but the status.
+    /// Applies the event to all fields except the status.
     fn apply(&mut self, event: &Event) {
         match event {
             Event::Created(_) | Event::OutputKept(_) => {}
@@ -223,12 +226,12 @@ impl Task {
             Event::Started(started) => self.start_attempt(started),
             Event::CancelRequested(request) => {
                 let policy = request.policy;
-                self.cancel = Some(Cancel { policy, rung: Rung::Ask, acknowledged: None, acknowledgements: 0 });
+                self.cancel = Some(CancelState { policy, rung: Rung::Ask, acknowledged: None, acknowledgements: 0 });
             }
             Event::CancelAcknowledged(acknowledged) => self.acknowledge_cancel(acknowledged),
-            Event::CancelEscalated(step) => {
+            Event::CancelEscalated(escalated) => {
                 if let Some(cancel) = &mut self.cancel {
-                    cancel.rung = step.rung;
+                    cancel.rung = escalated.rung;
                 }
             }
             Event::AttemptFailed(failed) => {
@@ -251,7 +254,7 @@ impl Task {
         self.attempt = started.attempt;
         self.attempts_in_run = self.attempts_in_run.saturating_add(1);
         self.worker = Some(started.worker.clone());
-        self.lease = Some(started.lease.clone());
+        self.lease_hash = Some(started.lease.clone());
     }
 
     fn acknowledge_cancel(&mut self, acknowledged: &CancelAcknowledged) {
@@ -269,21 +272,21 @@ impl Task {
         }
     }
 
-    fn end_attempt(&mut self, by_worker: bool) {
-        let (attempt, lease, status) = (self.attempt, self.lease.clone(), self.status);
-        if self.ended.len() >= ENDED_MAX {
-            self.ended.remove(0);
+    fn end_attempt(&mut self, ended_by_worker: bool) {
+        let (attempt, lease_hash, status) = (self.attempt, self.lease_hash.clone(), self.status);
+        if self.ended_attempts.len() >= ENDED_ATTEMPTS_MAX {
+            self.ended_attempts.remove(0);
         }
-        self.ended.push(EndedAttempt { attempt, lease, status, by_worker });
+        self.ended_attempts.push(EndedAttempt { attempt, lease_hash, status, ended_by_worker });
     }
 }
 
-/// The state after one more event. An event that the [state table](Status::after) doesn't have changes nothing.
+/// The state after the next event. If the [state table](Status::after) has no line for the event, the state stays the same.
 #[must_use]
 pub fn evolve(state: Option<Task>, event: &Event) -> Option<Task> {
     let Some(status) = Status::after(state.as_ref().map(|task| task.status), event) else { return state };
     let Some(mut task) = state else {
-        // The table has one line that begins with no task.
+        // If there is no task yet, the table allows only `Created`.
         return if let Event::Created(created) = event { Some(Task::new(created)) } else { None };
     };
     task.status = status;
@@ -291,7 +294,7 @@ pub fn evolve(state: Option<Task>, event: &Event) -> Option<Task> {
     Some(task)
 }
 
-/// The state after these events, oldest first.
+/// The state after these events, which are in the order of their revisions.
 #[cfg(feature = "testing")]
 #[must_use]
 pub fn fold<'a>(state: Option<Task>, events: impl IntoIterator<Item = &'a Event>) -> Option<Task> {

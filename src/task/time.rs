@@ -1,4 +1,4 @@
-//! Instants, in the format of the contract: RFC 3339, UTC, microseconds. The module reads no clock.
+//! Instants, and their text in the format of the contract: RFC 3339, UTC, microseconds. The module reads no clock.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The instant so many microseconds after 1970-01-01T00:00:00Z, clamped to the years -9999 to 9999.
+    /// The instant that lies `micros` microseconds after 1970-01-01T00:00:00Z, clamped to the years -9999 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Self {
         Self(micros.clamp(jiff::Timestamp::MIN.as_microsecond(), jiff::Timestamp::MAX.as_microsecond()))
@@ -23,14 +23,14 @@ impl Timestamp {
         self.0
     }
 
-    /// The instant `duration` later, at most the last one of the year 9999.
+    /// The instant that lies `duration` after this one, at most the last instant of the year 9999.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         let micros = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
         Self::from_micros(self.0.saturating_add(micros))
     }
 
-    /// The time from `earlier` to this instant; zero where `earlier` is later.
+    /// The time from `earlier` to this instant; zero if `earlier` lies after this instant.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

@@ -1,4 +1,4 @@
-//! The bell: an owner's counters, exact at every position.
+//! The counters of an owner's bell. They are exact at every position of the log.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,19 +11,20 @@ use super::counters::{Counts, count_change, decrement};
 use super::status_index::StatusIndex;
 use crate::task::{Position, Status};
 
-/// How many final tasks have their last `Completed` after the position up to which the owner has seen everything.
+/// How many final tasks the owner has not seen. A task is unseen if its last `Completed` lies after the position up to which
+/// the owner has seen everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Unseen {
-    /// The work is done.
+    /// Unseen tasks that are `succeeded`.
     pub succeeded: u64,
-    /// The work could not be done.
+    /// Unseen tasks that are `failed`.
     pub failed: u64,
-    /// The task was stopped on request.
+    /// Unseen tasks that are `cancelled`.
     pub cancelled: u64,
 }
 
 impl Unseen {
-    /// The sum of the three.
+    /// How many tasks are unseen.
     #[cfg(feature = "testing")]
     #[must_use]
     pub const fn total(self) -> u64 {
@@ -42,18 +43,18 @@ impl Unseen {
 
 /// The counters of a bell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counters {
-    /// The log position that the counters reflect.
+pub struct BellCounters {
+    /// Position of the last event that the counters include.
     pub position: Position,
-    /// Tasks by status, in the order of [`Status::ALL`].
+    /// How many tasks of the owner have each status.
     pub counts: Counts,
-    /// Ends that the owner has not seen yet.
+    /// How many ended tasks the owner has not seen.
     pub unseen: Unseen,
     /// The owner has seen everything up to this position.
     pub seen: Position,
 }
 
-/// Counts as an object with a name for each status.
+/// Counts that serialize as an object, with the names of the statuses as keys.
 #[derive(Clone, Copy, Debug)]
 pub struct NamedCounts(pub Counts);
 
@@ -67,7 +68,7 @@ impl Serialize for NamedCounts {
     }
 }
 
-impl Serialize for Counters {
+impl Serialize for BellCounters {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut out = serializer.serialize_struct("Counters", 4)?;
         out.serialize_field("position", &self.position)?;
@@ -85,11 +86,12 @@ pub(super) struct Owner {
     pub(super) counts: Counts,
     pub(super) unseen: Unseen,
     pub(super) seen: Position,
-    /// Position and slot of each `Completed` after `seen`, oldest first. The entry of a task that was retried stays.
-    ends: VecDeque<(Position, u32)>,
+    /// The position of each `Completed` after `seen`, with the slot of its task, the oldest first. If the task was retried,
+    /// its entry is out of date but remains.
+    unseen_ends: VecDeque<(Position, u32)>,
     pub(super) tasks: StatusIndex,
     /// Indexes of the owner's [counter keys](super::counters::CounterKey).
-    pub(super) keys: Vec<usize>,
+    pub(super) counter_keys: Vec<usize>,
 }
 
 impl Owner {
@@ -99,13 +101,13 @@ impl Owner {
             counts: Counts::default(),
             unseen: Unseen::default(),
             seen: Position(0),
-            ends: VecDeque::new(),
+            unseen_ends: VecDeque::new(),
             tasks: StatusIndex::of_owner(),
-            keys: Vec::new(),
+            counter_keys: Vec::new(),
         }
     }
 
-    /// Adds a new task; its rank.
+    /// Adds a new task, and returns its rank.
     pub(super) fn add(&mut self, slot: u32, status: Status) -> usize {
         count_change(&mut self.counts, None, status);
         self.tasks.push(slot, status)
@@ -116,17 +118,17 @@ impl Owner {
         self.tasks.change_status(rank, Some(from), to);
     }
 
-    /// Counts a run that ended at this position, unless the owner has seen it already.
+    /// Counts a run that ended at this position with this status, unless the owner has seen that position.
     pub(super) fn add_unseen(&mut self, slot: u32, status: Status, at: Position) {
         if at > self.seen {
-            self.ends.push_back((at, slot));
+            self.unseen_ends.push_back((at, slot));
             if let Some(count) = self.unseen.counter(status) {
                 *count += 1;
             }
         }
     }
 
-    /// Takes back the count of a run that had ended at this position: the task runs again.
+    /// Undoes [`Owner::add_unseen`] for a run that ended at this position, because the task was retried.
     pub(super) fn remove_unseen(&mut self, status: Status, at: Position) {
         if at > self.seen
             && let Some(count) = self.unseen.counter(status)
@@ -135,14 +137,14 @@ impl Owner {
         }
     }
 
-    /// The owner has seen everything up to `position`. False where that is not more than before.
+    /// The owner has seen everything up to `position`. Returns false if the owner had seen that much before.
     pub(super) fn mark_seen(&mut self, position: Position, rows: &RowBlocks) -> bool {
         if position <= self.seen {
             return false;
         }
         self.seen = position;
-        while let Some((at, slot)) = self.ends.pop_front_if(|(at, _)| *at <= position) {
-            let Some(row) = rows.get(slot as usize).filter(|row| row.ended() == Some(at)) else { continue };
+        while let Some((at, slot)) = self.unseen_ends.pop_front_if(|(at, _)| *at <= position) {
+            let Some(row) = rows.get(slot as usize).filter(|row| row.ended_position() == Some(at)) else { continue };
             if let Some(count) = self.unseen.counter(row.status()) {
                 decrement(count);
             }
@@ -151,7 +153,7 @@ impl Owner {
     }
 }
 
-/// All owners.
+/// All owners. An owner's index never changes.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
     by_name: HashMap<Arc<str>, usize>,
@@ -167,7 +169,7 @@ impl Owners {
         self.list.get(*self.by_name.get(name)?)
     }
 
-    /// The owner with this name and its index; adds the owner if it is new.
+    /// The index of the owner with this name, and the owner. Adds the owner if it is new.
     pub(super) fn get_or_add(&mut self, name: &str) -> (usize, &mut Owner) {
         let index = self.by_name.get(name).copied().unwrap_or_else(|| {
             let name: Arc<str> = name.into();

@@ -1,15 +1,16 @@
-//! The rows of all tasks in creation order, in blocks that a reader can hold while the writer goes on.
+//! The rows of all tasks in the order of their creation. They are stored in blocks, so that a reader can hold a copy of the
+//! list while the writer changes the list.
 
 use std::sync::Arc;
 
 use super::row::Row;
 use crate::task::Position;
 
-/// Rows in a block. A snapshot costs one reference count for each block; while a reader holds it, the first write to a block
-/// costs one copy of so many rows.
-const BLOCK: usize = 512;
+/// How many rows a block contains. A copy of the list increments the reference count of each block. While a reader holds the
+/// copy, the first write to a block copies the block's rows.
+const ROWS_PER_BLOCK: usize = 512;
 
-/// A list of rows that only grows. Its index of a row is called a slot.
+/// A list of rows. Rows are added and changed, but never removed. The index of a row is called its slot.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RowBlocks {
     blocks: Vec<Arc<Vec<Row>>>,
@@ -22,16 +23,16 @@ impl RowBlocks {
     }
 
     pub(super) fn get(&self, slot: usize) -> Option<&Row> {
-        self.blocks.get(slot / BLOCK)?.get(slot % BLOCK)
+        self.blocks.get(slot / ROWS_PER_BLOCK)?.get(slot % ROWS_PER_BLOCK)
     }
 
     pub(super) fn get_mut(&mut self, slot: usize) -> Option<&mut Row> {
-        Arc::make_mut(self.blocks.get_mut(slot / BLOCK)?).get_mut(slot % BLOCK)
+        Arc::make_mut(self.blocks.get_mut(slot / ROWS_PER_BLOCK)?).get_mut(slot % ROWS_PER_BLOCK)
     }
 
     pub(super) fn push(&mut self, row: Row) {
-        if self.len.is_multiple_of(BLOCK) {
-            self.blocks.push(Arc::new(Vec::with_capacity(BLOCK)));
+        if self.len.is_multiple_of(ROWS_PER_BLOCK) {
+            self.blocks.push(Arc::new(Vec::with_capacity(ROWS_PER_BLOCK)));
         }
         if let Some(last) = self.blocks.last_mut() {
             Arc::make_mut(last).push(row);
@@ -43,10 +44,11 @@ impl RowBlocks {
         self.blocks.iter().flat_map(|block| block.iter())
     }
 
-    /// The first slot whose task was created at or after `key`.
-    pub(super) fn bound(&self, key: Position) -> usize {
-        let block = self.blocks.partition_point(|block| block.last().is_some_and(|row| row.created_position() < key));
-        let within = self.blocks.get(block).map_or(0, |rows| rows.partition_point(|row| row.created_position() < key));
-        (block * BLOCK + within).min(self.len)
+    /// The first slot whose task was created at this position or later.
+    pub(super) fn first_slot_from(&self, created: Position) -> usize {
+        let is_before = |row: &Row| row.created_position() < created;
+        let block = self.blocks.partition_point(|block| block.last().is_some_and(is_before));
+        let within = self.blocks.get(block).map_or(0, |rows| rows.partition_point(is_before));
+        (block * ROWS_PER_BLOCK + within).min(self.len)
     }
 }

@@ -1,4 +1,4 @@
-//! A request to cancel, as readers see it.
+//! A request to cancel, as a task's page shows it.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use crate::task::event::{
 };
 use crate::task::{Position, Timestamp};
 
-/// What became of a request to cancel.
+/// How a run ended that was requested to be cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The task stopped because of it.
+    /// The task stopped because of the request.
     Cancelled,
     /// The work was done before the request took effect.
     FinishedFirst,
     /// The work failed before the request took effect.
     FailedFirst,
-    /// The system ended the task; it is not known whether its code has stopped.
+    /// The system ended the run by force. It is not known whether its code has stopped.
     Forced,
 }
 
@@ -42,12 +42,12 @@ impl Verdict {
     }
 }
 
-/// A request to cancel the present run, and how far the ladder was climbed.
+/// A request to cancel the present run, and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cancel {
-    /// Position of the request in the log.
-    pub requested: Position,
-    /// The ladder in force.
+pub struct CancelView {
+    /// Position of the event `CancelRequested` in the log.
+    pub requested_position: Position,
+    /// The cancel ladder of this request.
     pub policy: CancelPolicy,
     /// When the cancel was requested.
     pub requested_at: Timestamp,
@@ -61,18 +61,18 @@ pub struct Cancel {
     pub stopping_after: Option<Box<str>>,
     /// When that step is expected to end, from the last acknowledgement.
     pub expected_end: Option<Timestamp>,
-    /// The highest rung reached.
+    /// The highest rung that was reached.
     pub rung: Rung,
     /// When that rung was reached.
     pub rung_at: Timestamp,
-    /// What became of it, once the run is over.
+    /// How the run ended; `None` while the run is not over.
     pub verdict: Option<Verdict>,
 }
 
-impl Cancel {
-    pub(super) fn new(request: &CancelRequested, (requested, at): (Position, Timestamp), by: &str) -> Self {
+impl CancelView {
+    pub(super) fn new(request: &CancelRequested, (position, at): (Position, Timestamp), by: &str) -> Self {
         Self {
-            requested,
+            requested_position: position,
             policy: request.policy,
             requested_at: at,
             requested_by: by.into(),
@@ -86,12 +86,12 @@ impl Cancel {
         }
     }
 
-    pub(super) fn escalate(&mut self, step: &CancelEscalated, at: Timestamp) {
-        self.rung = step.rung;
+    pub(super) fn escalate(&mut self, escalated: &CancelEscalated, at: Timestamp) {
+        self.rung = escalated.rung;
         self.rung_at = at;
     }
 
-    /// The next rung, and when a timer climbs to it; none where no timer does.
+    /// The next rung, and when a timer goes on to it; `None` if no timer does so.
     #[must_use]
     pub fn next_rung(&self) -> Option<(Timestamp, Rung)> {
         let (after_ms, rung) = match self.rung {

@@ -1,4 +1,4 @@
-//! Where one page ends and the next begins, as text that the client sends back.
+//! Cursors: where a page of a list begins. The server sends a cursor as text, and the client sends it back.
 
 use std::fmt::Write;
 
@@ -14,35 +14,36 @@ pub enum Order {
     Asc,
 }
 
-/// On which side of the key the page lies, in the order of the list.
+/// Whether the page lies after or before the cursor's key, in the order of the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     After,
     Before,
 }
 
-/// A place in one list. The key is the position of a `Created`, so it stays valid while tasks are added or cease to match.
+/// The start of a page in one list. The key is the position of a `Created`. So the cursor stays valid if tasks are added, or
+/// if tasks don't match the filter any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     pub(super) order: Order,
     pub(super) side: Side,
     pub(super) key: Position,
-    /// Fingerprint of the list's filter.
-    pub(super) filter: u64,
+    /// The [fingerprint](super::Filter::fingerprint) of the list's filter.
+    pub(super) fingerprint: u64,
 }
 
-/// The text is no cursor, or it belongs to a list with another filter or order.
+/// The text is not a cursor, or the cursor belongs to a list with another filter or order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the cursor does not belong to this list: begin at the first page")]
-pub struct BadCursor;
+pub struct InvalidCursor;
 
-/// One byte of flags, key, fingerprint, four bytes of checksum.
+/// The length of an encoded cursor in bytes: 1 for the flags, 8 for the key, 8 for the fingerprint, 4 for the checksum.
 const LEN: usize = 1 + 8 + 8 + 4;
-/// Version of the format, in the upper bits of the flags.
+/// The version of the format, in the upper bits of the flags. Bit 0 is the order, bit 1 is the side.
 const VERSION: u8 = 1 << 2;
 
 impl Cursor {
-    /// The cursor as text that needs no escape in a URL.
+    /// The cursor as lower-case hexadecimal text.
     #[must_use]
     pub fn encode(&self) -> String {
         let body = self.body();
@@ -53,13 +54,13 @@ impl Cursor {
         })
     }
 
-    /// The cursor of this text.
+    /// Reads a text that [`Cursor::encode`] has written.
     ///
     /// # Errors
-    /// [`BadCursor`] where [`Cursor::encode`] has not written the text.
-    pub fn decode(text: &str) -> Result<Self, BadCursor> {
+    /// [`InvalidCursor`] for any other text.
+    pub fn decode(text: &str) -> Result<Self, InvalidCursor> {
         if text.len() != 2 * LEN || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-            return Err(BadCursor);
+            return Err(InvalidCursor);
         }
         let mut bytes = [0; LEN];
         for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
@@ -73,16 +74,17 @@ impl Cursor {
             order: if flags & 1 == 0 { Order::Desc } else { Order::Asc },
             side: if flags & 2 == 0 { Side::After } else { Side::Before },
             key: Position(number(1)),
-            filter: number(9),
+            fingerprint: number(9),
         };
-        if cursor.encode() == text { Ok(cursor) } else { Err(BadCursor) }
+        if cursor.encode() == text { Ok(cursor) } else { Err(InvalidCursor) }
     }
 
+    /// The encoded cursor without its checksum.
     fn body(&self) -> Vec<u8> {
         let flags = VERSION | u8::from(self.order == Order::Asc) | u8::from(self.side == Side::Before) << 1;
         let mut body = vec![flags];
         body.extend(self.key.0.to_be_bytes());
-        body.extend(self.filter.to_be_bytes());
+        body.extend(self.fingerprint.to_be_bytes());
         body
     }
 }

@@ -1,68 +1,70 @@
-//! The task as JSON, as the contract defines it.
+//! The JSON of a task, as the contract defines it.
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-use super::cancel::{Cancel, Verdict};
+use super::cancel::{CancelView, Verdict};
 use super::row::{Row, RunOutcome};
 use crate::task::Status;
 use crate::task::event::Progress;
 
-/// What a queued task waits for. The log doesn't say it; the dispatcher knows it.
+/// Why a queued task has not started yet. The dispatcher computes it; it is not in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Waiting {
-    /// For a worker that offers its kind.
+pub enum WaitingFor {
+    /// No worker offers to execute the task.
     #[default]
     Worker,
-    /// For a limit on how many tasks run at once.
+    /// As many tasks run as a limit allows.
     Limit,
-    /// For its queue to be resumed.
-    Paused,
-    /// For nothing: it starts soon.
-    Soon,
+    /// The queue is paused.
+    PausedQueue,
+    /// The task waits for nothing and starts soon.
+    Nothing,
 }
 
-impl Waiting {
+impl WaitingFor {
+    /// The name in the contract; `None` if the task waits for nothing.
     const fn name(self) -> Option<&'static str> {
         match self {
             Self::Worker => Some("worker"),
             Self::Limit => Some("limit"),
-            Self::Paused => Some("paused"),
-            Self::Soon => None,
+            Self::PausedQueue => Some("paused"),
+            Self::Nothing => None,
         }
     }
 }
 
-/// A task that serializes as the contract's JSON. Absent values are null, never left out.
+/// A task that serializes as the JSON of the contract. A value that is absent serializes as null.
 #[derive(Clone, Debug)]
 pub struct TaskDoc {
     row: Row,
-    waiting: Waiting,
-    live: Option<Progress>,
+    waiting_for: WaitingFor,
+    live_progress: Option<Progress>,
 }
 
 impl Row {
-    /// The task as JSON. `waiting` is used only while the task is queued; `live` is the last progress report of its running
-    /// attempt.
+    /// The task as JSON. `waiting_for` is used only while the task is queued. `live_progress` is the last progress report of
+    /// the running attempt; it is used only while an attempt runs.
     #[must_use]
-    pub fn doc(&self, waiting: Waiting, live: Option<&Progress>) -> TaskDoc {
-        TaskDoc { row: self.clone(), waiting, live: live.filter(|_| self.status().is_active()).cloned() }
+    pub fn doc(&self, waiting_for: WaitingFor, live_progress: Option<&Progress>) -> TaskDoc {
+        let live_progress = live_progress.filter(|_| self.status().is_active()).cloned();
+        TaskDoc { row: self.clone(), waiting_for, live_progress }
     }
 }
 
 impl TaskDoc {
-    /// The row that the document shows.
+    /// The row of the task.
     #[must_use]
     pub const fn row(&self) -> &Row {
         &self.row
     }
 
-    /// What the task waits for, as the contract names it.
+    /// The value of `waiting_for` in the JSON: the contract's name of what the task waits for.
     #[must_use]
     pub const fn waiting_for(&self) -> Option<&'static str> {
         match self.row.status() {
             Status::Scheduled => Some("run_at"),
-            Status::Queued => self.waiting.name(),
+            Status::Queued => self.waiting_for.name(),
             Status::Retrying => Some("retry_at"),
             Status::Running | Status::Cancelling | Status::Succeeded | Status::Failed | Status::Cancelled => None,
         }
@@ -73,8 +75,8 @@ impl Serialize for TaskDoc {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let row = &self.row;
         let duration_ms = row.duration().map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
-        let empty = RunOutcome::default();
-        let outcome = row.outcome().or_else(|| row.status().is_final().then_some(&empty));
+        let no_texts = RunOutcome::default();
+        let outcome = row.outcome().or_else(|| row.status().is_final().then_some(&no_texts));
         let mut out = serializer.serialize_struct("Task", 25)?;
         out.serialize_field("id", &row.id())?;
         out.serialize_field("kind", row.kind())?;
@@ -96,7 +98,7 @@ impl Serialize for TaskDoc {
         out.serialize_field("duration_ms", &duration_ms)?;
         out.serialize_field("retry_at", &row.retry_at())?;
         out.serialize_field("timeout_s", &row.timeout_s())?;
-        out.serialize_field("progress", &self.live.as_ref().or_else(|| row.progress()))?;
+        out.serialize_field("progress", &self.live_progress.as_ref().or_else(|| row.progress()))?;
         out.serialize_field("outcome", &outcome)?;
         out.serialize_field("cancel", &row.cancel())?;
         out.serialize_field("revision", &row.revision())?;
@@ -114,7 +116,7 @@ impl Serialize for RunOutcome {
     }
 }
 
-impl Serialize for Cancel {
+impl Serialize for CancelView {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut out = serializer.serialize_struct("Cancel", 8)?;
         out.serialize_field("requested_at", &self.requested_at)?;

@@ -1,51 +1,53 @@
-//! Which tasks a list shows.
+//! The filter of a list: which tasks the list shows.
 
 use serde::{Deserialize, Serialize};
 
 use super::row::Row;
 use crate::task::{Status, TaskId, Timestamp};
 
-/// A task matches if it matches every field. It matches a list if it matches one of the values; an empty field matches all.
+/// A condition for tasks. A task matches the filter if it matches every field. An empty field matches every task. `status`,
+/// `kind`, `queue` and `owner` match if one of their values is the task's value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
-    /// One of these statuses.
+    /// The task has one of these statuses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub status: Vec<Status>,
-    /// One of these kinds.
+    /// The task has one of these kinds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kind: Vec<String>,
-    /// One of these queues.
+    /// The task is in one of these queues.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub queue: Vec<String>,
-    /// One of these owners.
+    /// The task has one of these owners.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub owner: Vec<String>,
-    /// All of these labels, key and value.
+    /// The task has all of these labels. Each item is the key and the value of a label.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<(String, String)>,
-    /// All of these words, as parts of the title, the outcome's message or its error's message, in any case of letters.
+    /// The search words, see [`Filter::words`]. Each of them is contained in the task's title, the message of its outcome or
+    /// the message of its error. Upper and lower case make no difference.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub q: Vec<String>,
-    /// Created later than this (not at it).
+    /// The task was created after this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_after: Option<Timestamp>,
-    /// Created earlier than this (not at it).
+    /// The task was created before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_before: Option<Timestamp>,
-    /// Finished later than this (not at it).
+    /// The task's run ended after this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_after: Option<Timestamp>,
-    /// Finished earlier than this (not at it).
+    /// The task's run ended before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_before: Option<Timestamp>,
-    /// Created as a child of this task.
+    /// The task is a child of this task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<TaskId>,
 }
 
 impl Filter {
-    /// The words of a search text, for [`Filter::q`].
+    /// The words of a search text, in lower case, for [`Filter::q`].
     #[must_use]
     pub fn words(text: &str) -> Vec<String> {
         text.split_whitespace().map(str::to_lowercase).collect()
@@ -57,8 +59,8 @@ impl Filter {
         *self == Self::default()
     }
 
-    /// Whether the number of matching tasks is known only after reading them: the counters know owner, kind, queue and
-    /// status alone.
+    /// Whether the number of matching tasks can be found only by reading the tasks. The counters know how many tasks match if
+    /// the filter restricts only the owner, the kind, the queue and the status.
     #[must_use]
     pub const fn needs_scan(&self) -> bool {
         !self.labels.is_empty()
@@ -70,55 +72,56 @@ impl Filter {
             || self.parent.is_some()
     }
 
-    /// Whether the filter's kinds and queues include these.
+    /// Whether a task of this kind in this queue matches the filter's fields `kind` and `queue`.
     #[must_use]
-    pub fn admits(&self, kind: &str, queue: &str) -> bool {
-        one_of(&self.kind, kind) && one_of(&self.queue, queue)
+    pub fn matches_kind_and_queue(&self, kind: &str, queue: &str) -> bool {
+        is_empty_or_contains(&self.kind, kind) && is_empty_or_contains(&self.queue, queue)
     }
 
-    /// Whether this task matches.
+    /// Whether this task matches the filter.
     #[must_use]
     pub fn matches(&self, row: &Row) -> bool {
         (self.status.is_empty() || self.status.contains(&row.status()))
-            && one_of(&self.owner, row.owner())
-            && self.admits(row.kind(), row.queue())
+            && is_empty_or_contains(&self.owner, row.owner())
+            && self.matches_kind_and_queue(row.kind(), row.queue())
             && self.parent.is_none_or(|parent| row.parent() == Some(parent))
             && self.created_after.is_none_or(|at| row.created_at() > at)
             && self.created_before.is_none_or(|at| row.created_at() < at)
             && self.finished_after.is_none_or(|at| row.finished_at().is_some_and(|finished| finished > at))
             && self.finished_before.is_none_or(|at| row.finished_at().is_some_and(|finished| finished < at))
             && self.labels.iter().all(|(key, value)| row.labels().get(key) == Some(value))
-            && (self.q.is_empty() || has_words(&self.q, row))
+            && (self.q.is_empty() || contains_words(row, &self.q))
     }
 
-    /// A hash of the filter: the same for the same values in any order, on every server and after a restart.
+    /// A hash of the filter. It doesn't depend on the order of the values, and is the same on every server and after a restart.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
-        let mut print = Fingerprint::default();
-        print.list("status", self.status.iter().map(|status| status.name().to_owned()));
-        print.list("kind", self.kind.iter().cloned());
-        print.list("queue", self.queue.iter().cloned());
-        print.list("owner", self.owner.iter().cloned());
-        print.list("label", self.labels.iter().map(|(key, value)| format!("{key}:{value}")));
-        print.list("q", self.q.iter().map(|word| word.to_lowercase()));
+        let mut hasher = FilterHasher::default();
+        hasher.add_list("status", self.status.iter().map(|status| status.name().to_owned()));
+        hasher.add_list("kind", self.kind.iter().cloned());
+        hasher.add_list("queue", self.queue.iter().cloned());
+        hasher.add_list("owner", self.owner.iter().cloned());
+        hasher.add_list("label", self.labels.iter().map(|(key, value)| format!("{key}:{value}")));
+        hasher.add_list("q", self.q.iter().map(|word| word.to_lowercase()));
         for (name, at) in [
             ("created_after", self.created_after),
             ("created_before", self.created_before),
             ("finished_after", self.finished_after),
             ("finished_before", self.finished_before),
         ] {
-            print.list(name, at.iter().map(|at| at.as_micros().to_string()));
+            hasher.add_list(name, at.iter().map(|at| at.as_micros().to_string()));
         }
-        print.list("parent", self.parent.iter().map(TaskId::to_string));
-        print.number()
+        hasher.add_list("parent", self.parent.iter().map(TaskId::to_string));
+        hasher.finish()
     }
 }
 
-fn one_of(list: &[String], value: &str) -> bool {
-    list.is_empty() || list.iter().any(|one| one == value)
+fn is_empty_or_contains(list: &[String], value: &str) -> bool {
+    list.is_empty() || list.iter().any(|item| item == value)
 }
 
-fn has_words(words: &[String], row: &Row) -> bool {
+/// Whether the title and the messages of the task contain all of these words.
+fn contains_words(row: &Row, words: &[String]) -> bool {
     let outcome = row.outcome();
     let message = outcome.and_then(|outcome| outcome.message.as_deref());
     let error = outcome.and_then(|outcome| outcome.error.as_ref()).map(|error| error.message.as_str());
@@ -129,30 +132,32 @@ fn has_words(words: &[String], row: &Row) -> bool {
     })
 }
 
-/// Hashes named lists. The length of each text comes before the text, so that different filters are different input.
+/// Hashes named lists. It hashes the length of each text before the text, so that two different filters never give the hasher
+/// the same bytes.
 #[derive(Default)]
-struct Fingerprint(blake3::Hasher);
+struct FilterHasher(blake3::Hasher);
 
-impl Fingerprint {
-    fn list(&mut self, name: &str, values: impl Iterator<Item = String>) {
+impl FilterHasher {
+    fn add_list(&mut self, name: &str, values: impl Iterator<Item = String>) {
         let mut values: Vec<String> = values.collect();
         values.sort_unstable();
         values.dedup();
-        self.text(name);
+        self.add_text(name);
         self.0.update(&(values.len() as u64).to_le_bytes());
         for value in &values {
-            self.text(value);
+            self.add_text(value);
         }
     }
 
-    fn text(&mut self, text: &str) {
+    fn add_text(&mut self, text: &str) {
         self.0.update(&(text.len() as u64).to_le_bytes());
         self.0.update(text.as_bytes());
     }
 
-    fn number(&self) -> u64 {
-        let mut first = [0; 8];
-        self.0.finalize_xof().fill(&mut first);
-        u64::from_le_bytes(first)
+    /// The first 64 bits of the hash.
+    fn finish(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.0.finalize_xof().fill(&mut bytes);
+        u64::from_le_bytes(bytes)
     }
 }

@@ -1,12 +1,14 @@
-//! THE READ SIDE: what clients see, as pure folds of the log. No clock, no IO, no async.
+//! THE READ SIDE: the tables that queries read. They are pure folds of the log: they read no clock, do no input or output and
+//! are not async.
 //!
-//! Only [`Views::apply`] changes what comes from the log: the same events give the same views, whether they are applied live,
-//! in a replay, or up to an earlier position. Progress reports of running attempts are not in the log; [`Views`] keeps them
-//! in a table of their own, which no counter, filter or digest reads.
+//! Only [`Views::apply`] changes the data that comes from the log. The same events always lead to the same views, whether they
+//! are applied when they are recorded or in a later replay. Progress reports of running attempts are not in the log. [`Views`]
+//! stores them in a separate table, and no counter, filter or digest depends on them.
 //!
-//! Reading order: [`row`] and [`cancel`] (a task, and how an event changes it), [`doc`] (its JSON), [`bell`] (an owner's
-//! counters), [`run_queue`] (what may run next), [`filter`], [`page`], [`cursor`] and `query` (lists). How the data is
-//! stored: `blocks` (the rows), `status_index` (which tasks have which status), `counters` (how many tasks have which status).
+//! Reading order: [`row`] and [`cancel`] (a task, and how an event changes it), [`doc`] (the JSON of a task), [`bell`] (an
+//! owner's counters), [`run_queue`] (which task may run next), [`filter`], [`page`], [`cursor`] and `query` (lists of tasks).
+//! How the data is stored: `blocks` (the rows), `status_index` (which tasks have which status), `counters` (how many tasks
+//! have which status).
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -33,15 +35,15 @@ pub mod run_queue;
 pub mod schedules;
 mod status_index;
 
-pub use bell::{Counters, NamedCounts, Unseen};
-pub use cancel::Cancel;
+pub use bell::{BellCounters, NamedCounts, Unseen};
+pub use cancel::CancelView;
 pub use counters::Counts;
 pub use cursor::{Cursor, Order};
-pub use doc::{TaskDoc, Waiting};
+pub use doc::{TaskDoc, WaitingFor};
 pub use filter::Filter;
 pub use page::{Page, PageRequest, RowBudget};
 pub use query::Snapshot;
-pub use queues::Queues;
+pub use queues::PausedQueues;
 pub use row::Row;
 pub use run_queue::{Limits, QueuePosition, RunQueue, Timer, WorkOffer};
 pub use schedules::Schedules;
@@ -51,101 +53,108 @@ use blocks::RowBlocks;
 use counters::{Interner, StatusCounters};
 use status_index::StatusIndex;
 
-/// The idempotency keys of one caller: the task of each, and the hash of the request's body.
+/// The idempotency keys of one caller. For each key: the task, and the hash of the request's body.
 type IdempotencyKeys = HashMap<Box<str>, (TaskId, Box<str>)>;
 
-/// All views at one position of the log. The projector writes them; readers share them behind a lock.
+/// All views at one position of the log. The projector writes them, and readers share them with a lock.
 #[derive(Debug, Default)]
 pub struct Views {
+    /// Position of the last event.
     position: Position,
+    /// Time of the last event.
     time: Option<Timestamp>,
+    /// All tasks, in the order of their creation. The index of a row is its slot.
     rows: RowBlocks,
+    /// The slot of each task.
     slots: HashMap<TaskId, u32>,
-    all: StatusIndex,
+    /// The statuses of all tasks.
+    all_tasks: StatusIndex,
+    /// The names of kinds, queues and workers.
     names: Interner,
     owners: Owners,
     counters: StatusCounters,
-    /// By caller.
+    /// The idempotency keys of each caller.
     idempotency_keys: HashMap<Box<str>, IdempotencyKeys>,
     /// The last progress report of each running attempt.
-    live: HashMap<TaskId, Progress>,
-    queues: Queues,
+    live_progress: HashMap<TaskId, Progress>,
+    paused_queues: PausedQueues,
     schedules: Schedules,
+    /// The children of each parent, in the order of their creation.
     children: HashMap<TaskId, Vec<TaskId>>,
-    /// By index of the owner and by unique key: the task with that key that is not final.
+    /// For each index of an owner and each unique key: the task with that key that is not final.
     unique_keys: HashMap<usize, HashMap<Box<str>, TaskId>>,
 }
 
-/// What an event changed.
+/// What an event has changed in the views.
 #[derive(Clone, Debug, Default)]
-pub struct Applied {
-    /// The task that it changed; none for an event of another stream, or of a task whose `Created` is missing.
-    pub task: Option<Changed>,
+pub struct EventEffect {
+    /// The changed task. `None` if the event belongs to another kind of stream, or to a task whose `Created` is missing.
+    pub task: Option<TaskChange>,
     /// The owner whose counters may have changed.
     pub owner: Option<Arc<str>>,
 }
 
 /// A task before and after an event.
 #[derive(Clone, Debug)]
-pub struct Changed {
-    /// The task before the event; none where the event created it.
+pub struct TaskChange {
+    /// The task before the event; `None` if the event created the task.
     pub before: Option<Row>,
     /// The task after the event.
     pub after: Row,
 }
 
 impl Views {
-    /// Applies one more event. Events must come in the order of their positions.
-    pub fn apply(&mut self, recorded: &Recorded) -> Applied {
+    /// Applies the next event. Events must be applied in the order of their positions.
+    pub fn apply(&mut self, recorded: &Recorded) -> EventEffect {
         self.position = recorded.position;
         self.time = Some(recorded.time);
         match (&recorded.event, recorded.stream.of()) {
             (LogEvent::Task(event), Some(StreamOf::Task(id))) => self.apply_task(id, event, recorded),
             (LogEvent::Bell(BellEvent::Seen(seen)), Some(StreamOf::Bell(owner))) => {
                 let (_, owner) = self.owners.get_or_add(owner);
-                let grew = owner.mark_seen(seen.position, &self.rows);
-                Applied { task: None, owner: grew.then(|| Arc::clone(&owner.name)) }
+                let has_changed = owner.mark_seen(seen.position, &self.rows);
+                EventEffect { task: None, owner: has_changed.then(|| Arc::clone(&owner.name)) }
             }
             (LogEvent::Queue(event), Some(StreamOf::Queue(name))) => {
-                self.queues.apply(name, event, recorded);
-                Applied::default()
+                self.paused_queues.apply(name, event, recorded);
+                EventEffect::default()
             }
             (LogEvent::Schedule(event), Some(StreamOf::Schedule(id))) => {
                 self.schedules.apply(id, event, recorded);
-                Applied::default()
+                EventEffect::default()
             }
             (LogEvent::Task(_) | LogEvent::Bell(_) | LogEvent::Queue(_) | LogEvent::Schedule(_), _) => {
-                Applied::default()
+                EventEffect::default()
             }
         }
     }
 
-    fn apply_task(&mut self, id: TaskId, event: &Event, recorded: &Recorded) -> Applied {
+    fn apply_task(&mut self, id: TaskId, event: &Event, recorded: &Recorded) -> EventEffect {
         if let Some(slot) = self.slots.get(&id).copied() {
-            let Some(row) = self.rows.get_mut(slot as usize) else { return Applied::default() };
+            let Some(row) = self.rows.get_mut(slot as usize) else { return EventEffect::default() };
             let before = row.clone();
             row.evolve(event, recorded, &mut self.names);
             let after = row.clone();
-            let owner = self.follow_change(slot, &before, &after);
-            return Applied { task: Some(Changed { before: Some(before), after }), owner };
+            let owner = self.update_after_change(slot, &before, &after);
+            return EventEffect { task: Some(TaskChange { before: Some(before), after }), owner };
         }
-        let Event::Created(created) = event else { return Applied::default() };
+        let Event::Created(created) = event else { return EventEffect::default() };
         self.add_task(id, created, recorded)
     }
 
-    fn add_task(&mut self, id: TaskId, created: &Created, recorded: &Recorded) -> Applied {
-        let Ok(slot) = u32::try_from(self.rows.len()) else { return Applied::default() };
+    fn add_task(&mut self, id: TaskId, created: &Created, recorded: &Recorded) -> EventEffect {
+        let Ok(slot) = u32::try_from(self.rows.len()) else { return EventEffect::default() };
         let (owner_index, owner) = self.owners.get_or_add(&created.owner);
-        let (key, is_new) = self.counters.key_of((owner_index, &owner.name), created, &mut self.names);
+        let (counter_key, is_new) = self.counters.key_for((owner_index, &owner.name), created, &mut self.names);
         if is_new {
-            owner.keys.push(key.index);
+            owner.counter_keys.push(counter_key.index);
         }
         let status = Status::initial(created);
         let rank = owner.add(slot, status);
-        let name = Arc::clone(&owner.name);
-        self.counters.count(&key, None, status);
-        self.all.push(slot, status);
-        let row = Row::new(id, created, recorded, key, rank);
+        let owner_name = Arc::clone(&owner.name);
+        self.counters.count(&counter_key, None, status);
+        self.all_tasks.push(slot, status);
+        let row = Row::new(id, created, recorded, counter_key, rank);
         self.rows.push(row.clone());
         self.slots.insert(id, slot);
         if let Some(parent) = created.parent {
@@ -155,17 +164,18 @@ impl Views {
         if let Some(schedule) = created.schedule {
             self.schedules.record_task(schedule, id);
         }
-        if let Some(key) = &created.idempotency {
+        if let Some(idempotency) = &created.idempotency {
             let keys = self.idempotency_keys.entry(recorded.meta.actor.as_str().into()).or_default();
-            keys.entry(key.key.as_str().into()).or_insert_with(|| (id, key.body_hash.as_str().into()));
+            let key = idempotency.key.as_str().into();
+            keys.entry(key).or_insert_with(|| (id, idempotency.body_hash.as_str().into()));
         }
-        Applied { task: Some(Changed { before: None, after: row }), owner: Some(name) }
+        EventEffect { task: Some(TaskChange { before: None, after: row }), owner: Some(owner_name) }
     }
 
-    /// Updates the indexes and counters after a row has changed; the owner whose counters have changed.
-    fn follow_change(&mut self, slot: u32, before: &Row, after: &Row) -> Option<Arc<str>> {
+    /// Updates the indexes and counters after a row has changed. Returns the owner if the owner's counters have changed.
+    fn update_after_change(&mut self, slot: u32, before: &Row, after: &Row) -> Option<Arc<str>> {
         if !after.status().is_active() || after.attempt() != before.attempt() {
-            self.live.remove(&after.id());
+            self.live_progress.remove(&after.id());
         }
         let (from, to) = (before.status(), after.status());
         if from == to {
@@ -175,13 +185,13 @@ impl Views {
             self.update_unique_key(after);
         }
         self.counters.count(after.counter_key(), Some(from), to);
-        self.all.change_status(slot as usize, Some(from), to);
+        self.all_tasks.change_status(slot as usize, Some(from), to);
         let owner = self.owners.list.get_mut(after.counter_key().owner_index)?;
         owner.change_status(after.rank(), from, to);
-        if let Some(at) = before.ended() {
+        if let Some(at) = before.ended_position() {
             owner.remove_unseen(from, at);
         }
-        if let Some(at) = after.ended() {
+        if let Some(at) = after.ended_position() {
             owner.add_unseen(slot, to, at);
         }
         Some(Arc::clone(&owner.name))
@@ -198,14 +208,14 @@ impl Views {
         }
     }
 
-    /// The task of this owner that holds the unique key; it is not final.
+    /// The task of this owner that has this unique key and is not final.
     #[must_use]
-    pub fn holder(&self, owner: &str, key: &str) -> Option<TaskId> {
+    pub fn unique_key_holder(&self, owner: &str, key: &str) -> Option<TaskId> {
         let owner = self.owners.index(owner)?;
         self.unique_keys.get(&owner)?.get(key).copied()
     }
 
-    /// Every unique key that a task holds: its owner, the key and the task.
+    /// All unique keys of tasks that are not final. Each item is the owner, the key and the task.
     #[cfg(feature = "eventstore")]
     pub fn unique_keys(&self) -> impl Iterator<Item = (&str, &str, TaskId)> {
         self.unique_keys.iter().flat_map(|(owner, keys)| {
@@ -214,7 +224,7 @@ impl Views {
         })
     }
 
-    /// Every idempotency key: its caller, the key, the task and the hash of the request's body.
+    /// All idempotency keys. Each item is the caller, the key, the task and the hash of the request's body.
     #[cfg(feature = "eventstore")]
     pub fn idempotency_keys(&self) -> impl Iterator<Item = (&str, &str, TaskId, &str)> {
         self.idempotency_keys.iter().flat_map(|(caller, keys)| {
@@ -222,7 +232,7 @@ impl Views {
         })
     }
 
-    /// The children of this task, oldest first.
+    /// The children of this task, in the order of their creation.
     #[must_use]
     pub fn children(&self, parent: TaskId) -> &[TaskId] {
         self.children.get(&parent).map_or(&[], Vec::as_slice)
@@ -230,39 +240,39 @@ impl Views {
 
     /// The paused queues.
     #[must_use]
-    pub const fn queues(&self) -> &Queues {
-        &self.queues
+    pub const fn paused_queues(&self) -> &PausedQueues {
+        &self.paused_queues
     }
 
-    /// The number of tasks by status of each queue that has or had tasks.
+    /// For each queue that has or had tasks: how many tasks have each status.
     #[must_use]
     pub fn queue_counts(&self) -> BTreeMap<Arc<str>, Counts> {
         self.counters.by_queue()
     }
 
-    /// The schedules in force.
+    /// The schedules that were not removed.
     #[must_use]
     pub const fn schedules(&self) -> &Schedules {
         &self.schedules
     }
 
-    /// All tasks, oldest first.
+    /// All tasks, in the order of their creation.
     pub fn rows(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter()
     }
 
-    /// Keeps a progress report of a running attempt; the task, to be shown again. None where that attempt is over: the
-    /// report is ignored.
-    pub fn note_progress(&mut self, task: TaskId, attempt: u32, progress: Progress) -> Option<Row> {
+    /// Stores a progress report of a running attempt, and returns the task. If that attempt doesn't run, this ignores the
+    /// report and returns `None`.
+    pub fn set_live_progress(&mut self, task: TaskId, attempt: u32, progress: Progress) -> Option<Row> {
         let row = self.get(task).filter(|row| row.status().is_active() && row.attempt() == attempt)?.clone();
-        self.live.insert(task, progress);
+        self.live_progress.insert(task, progress);
         Some(row)
     }
 
     /// The last progress report of this task's running attempt.
     #[must_use]
     pub fn live_progress(&self, task: TaskId) -> Option<&Progress> {
-        self.live.get(&task)
+        self.live_progress.get(&task)
     }
 
     /// Position of the last event.
@@ -300,22 +310,22 @@ impl Views {
 
     /// The counters of this owner's bell.
     #[must_use]
-    pub fn counters(&self, owner: &str) -> Counters {
+    pub fn counters(&self, owner: &str) -> BellCounters {
         let position = self.position;
         match self.owners.find(owner) {
-            Some(owner) => Counters { position, counts: owner.counts, unseen: owner.unseen, seen: owner.seen },
-            None => Counters { position, counts: Counts::default(), unseen: Unseen::default(), seen: Position(0) },
+            Some(owner) => BellCounters { position, counts: owner.counts, unseen: owner.unseen, seen: owner.seen },
+            None => BellCounters { position, counts: Counts::default(), unseen: Unseen::default(), seen: Position(0) },
         }
     }
 
     /// The task that this caller created with this idempotency key, and the hash of that request's body.
     #[must_use]
-    pub fn find_idempotent(&self, caller: &str, key: &str) -> Option<(TaskId, &str)> {
+    pub fn task_of_idempotency_key(&self, caller: &str, key: &str) -> Option<(TaskId, &str)> {
         self.idempotency_keys.get(caller)?.get(key).map(|(task, body_hash)| (*task, &**body_hash))
     }
 
-    /// A hash of everything that comes from the log, in hexadecimal: equal views have equal digests, on every server. Live
-    /// progress is left out.
+    /// A hash of all data that comes from the log, in hexadecimal. Equal views have equal digests, on every server. The
+    /// progress of running attempts is not part of it.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn digest(&self) -> String {
@@ -326,22 +336,22 @@ impl Views {
         };
         add(format!("{} {:?}", self.position, self.time));
         for row in self.rows.iter() {
-            add(serde_json::to_string(&row.doc(Waiting::Worker, None)).unwrap_or_default());
-            add(format!("{} {:?}", row.created_position(), row.ended()));
+            add(serde_json::to_string(&row.doc(WaitingFor::Worker, None)).unwrap_or_default());
+            add(format!("{} {:?}", row.created_position(), row.ended_position()));
         }
         let mut owners: Vec<&bell::Owner> = self.owners.list.iter().collect();
         owners.sort_unstable_by_key(|owner| &*owner.name);
         for owner in owners {
             add(format!("{} {:?} {:?} {}", owner.name, owner.counts, owner.unseen, owner.seen));
         }
-        let mut keys_of_callers: Vec<String> = Vec::new();
+        let mut idempotency_keys: Vec<String> = Vec::new();
         for (caller, keys) in &self.idempotency_keys {
-            keys_of_callers
+            idempotency_keys
                 .extend(keys.iter().map(|(key, (task, hash))| format!("{caller:?} {key:?} {task} {hash:?}")));
         }
-        keys_of_callers.sort_unstable();
-        keys_of_callers.into_iter().for_each(&mut add);
-        add(format!("{:?} {:?}", self.queues, self.schedules));
+        idempotency_keys.sort_unstable();
+        idempotency_keys.into_iter().for_each(&mut add);
+        add(format!("{:?} {:?}", self.paused_queues, self.schedules));
         hasher.finalize().to_hex().to_string()
     }
 }

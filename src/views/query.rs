@@ -1,4 +1,4 @@
-//! Queries of the views, and of a snapshot of them that is read without holding up the writer.
+//! Queries of the live views, and of snapshots. A reader of a snapshot needs no lock, so the writer doesn't wait for it.
 
 use std::sync::Arc;
 
@@ -6,68 +6,72 @@ use super::Views;
 use super::bell::Owner;
 use super::blocks::RowBlocks;
 use super::counters::Counts;
-use super::cursor::BadCursor;
+use super::cursor::InvalidCursor;
 use super::filter::Filter;
 use super::page::{Page, PageRequest, PageSource, RowBudget};
 use super::row::Row;
 use super::status_index::{SlotList, StatusSet};
 use crate::task::{Position, Status};
 
-/// Rows of the largest page, for an estimate.
-const PAGE: u64 = 200;
+/// How many rows the largest page contains.
+const PAGE_ROWS_MAX: u64 = 200;
 
 impl Views {
-    /// A page, however many rows it has to read. Under the lock of live views use [`Views::page_within`].
+    /// The page, without a bound on the number of rows that the query reads. While the lock of live views is held, use
+    /// [`Views::page_within`].
     ///
     /// # Errors
-    /// [`BadCursor`] where the cursor comes from a list with another filter or order.
+    /// [`InvalidCursor`] if the cursor comes from a list with another filter or order.
     #[cfg(feature = "testing")]
-    pub fn page(&self, filter: &Filter, request: &PageRequest) -> Result<Page, BadCursor> {
-        self.source(filter, &RowBudget::unlimited()).page(filter, request)
+    pub fn page(&self, filter: &Filter, request: &PageRequest) -> Result<Page, InvalidCursor> {
+        self.page_source(filter, &RowBudget::unlimited()).page(filter, request)
     }
 
-    /// The page, if the budget is enough to find it. None: the budget is used up, or the counters say beforehand that it
-    /// can't be enough; read a [`Snapshot`] instead, outside of the lock.
+    /// The page, if the query can find it within the budget. `None` if the budget is exceeded, or if the query is not even
+    /// started because an estimate exceeds the budget. Then the caller should release the lock and read a [`Snapshot`].
     ///
     /// # Errors
-    /// [`BadCursor`] where the cursor comes from a list with another filter or order.
+    /// [`InvalidCursor`] if the cursor comes from a list with another filter or order.
     pub fn page_within(
         &self,
         filter: &Filter,
         request: &PageRequest,
         budget: &RowBudget,
-    ) -> Result<Option<Page>, BadCursor> {
-        if self.estimate(filter) > budget.limit() as u64 {
+    ) -> Result<Option<Page>, InvalidCursor> {
+        if self.estimated_rows(filter) > budget.limit() as u64 {
             return Ok(None);
         }
-        let page = self.source(filter, budget).page(filter, request)?;
+        let page = self.page_source(filter, budget).page(filter, request)?;
         Ok((!budget.is_exceeded()).then_some(page))
     }
 
-    /// How many rows a page reads if the tasks that match are spread evenly among the candidates; 0 where indexes lead
-    /// straight to them. Often wrong: it saves a walk that would be given up, and the budget bounds every other.
-    fn estimate(&self, filter: &Filter) -> u64 {
-        let candidates = total_of(filter, self.counted(&Filter { owner: filter.owner.clone(), ..Filter::default() }));
+    /// An estimate of how many rows a page reads. It is 0 if the indexes contain exactly the tasks that match. Otherwise it
+    /// assumes that the matching tasks are spread evenly among the tasks in the indexes. That is often wrong. The estimate
+    /// only avoids queries that would probably exceed the budget.
+    fn estimated_rows(&self, filter: &Filter) -> u64 {
+        let of_owners = Filter { owner: filter.owner.clone(), ..Filter::default() };
+        let candidates = sum_of_statuses(filter, self.matching_counts(&of_owners));
         if filter.needs_scan() {
             return candidates;
         }
         if filter.kind.is_empty() && filter.queue.is_empty() {
             return 0;
         }
-        let total = total_of(filter, self.counted(filter));
-        candidates.checked_div(total).map_or(0, |rows| candidates.min(rows.saturating_mul(PAGE)))
+        let total = sum_of_statuses(filter, self.matching_counts(filter));
+        candidates.checked_div(total).map_or(0, |rows| candidates.min(rows.saturating_mul(PAGE_ROWS_MAX)))
     }
 
-    /// The rows as they are now; the views can change while they are read.
+    /// A snapshot of the rows. Later changes of the views don't change it.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         Snapshot { rows: self.rows.clone(), owner_lists: None, position: self.position }
     }
 
-    /// The same, with the lists of the owners that the filter names: a query with this filter reads only their tasks.
+    /// A snapshot of the rows, with the lists of the owners in the filter. A query of it with this filter reads only the rows
+    /// of these owners.
     #[must_use]
     pub fn snapshot_for(&self, filter: &Filter) -> Snapshot {
-        let owner_lists = self.named(filter).map(|owners| OwnerLists {
+        let owner_lists = self.owners_of(filter).map(|owners| OwnerLists {
             names: filter.owner.clone(),
             lists: owners.iter().filter_map(|owner| owner.tasks.slots()).collect(),
         });
@@ -77,20 +81,20 @@ impl Views {
     /// How many tasks of all owners have each status.
     #[must_use]
     pub fn totals(&self) -> Counts {
-        self.counted(&Filter::default())
+        self.matching_counts(&Filter::default())
     }
 
-    fn source<'a>(&'a self, filter: &Filter, budget: &'a RowBudget) -> PageSource<'a> {
-        let lists = match self.named(filter) {
+    fn page_source<'a>(&'a self, filter: &Filter, budget: &'a RowBudget) -> PageSource<'a> {
+        let lists = match self.owners_of(filter) {
             Some(owners) => owners.iter().map(|owner| owner.tasks.list()).collect(),
-            None => vec![self.all.list()],
+            None => vec![self.all_tasks.list()],
         };
-        let total = (!filter.needs_scan()).then(|| total_of(filter, self.counted(filter)));
+        let total = (!filter.needs_scan()).then(|| sum_of_statuses(filter, self.matching_counts(filter)));
         PageSource { rows: &self.rows, lists, total, position: self.position, budget }
     }
 
-    /// The owners that the filter names, each once; none where it names none.
-    fn named(&self, filter: &Filter) -> Option<Vec<&Owner>> {
+    /// The owners in the filter, each of them once; `None` if the filter doesn't restrict the owner.
+    fn owners_of(&self, filter: &Filter) -> Option<Vec<&Owner>> {
         if filter.owner.is_empty() {
             return None;
         }
@@ -100,25 +104,28 @@ impl Views {
         Some(owners)
     }
 
-    /// How many tasks of each status match owner, kind and queue of the filter.
-    fn counted(&self, filter: &Filter) -> Counts {
-        let admits = |kind: &str, queue: &str| filter.admits(kind, queue);
-        match self.named(filter) {
-            Some(owners) => self.counters.of_keys(owners.iter().flat_map(|owner| owner.keys.iter().copied()), admits),
+    /// How many tasks of each status match the owner, the kind and the queue of the filter.
+    fn matching_counts(&self, filter: &Filter) -> Counts {
+        let matches = |kind: &str, queue: &str| filter.matches_kind_and_queue(kind, queue);
+        match self.owners_of(filter) {
+            Some(owners) => {
+                let keys = owners.iter().flat_map(|owner| owner.counter_keys.iter().copied());
+                self.counters.of_keys(keys, matches)
+            }
             None if filter.kind.is_empty() && filter.queue.is_empty() => self.counters.total(),
-            None => self.counters.of_all_owners(admits),
+            None => self.counters.of_all_owners(matches),
         }
     }
 }
 
-/// The sum of the counts of the statuses in the filter.
-fn total_of(filter: &Filter, counts: Counts) -> u64 {
+/// The sum of the counts of the filter's statuses.
+fn sum_of_statuses(filter: &Filter, counts: Counts) -> u64 {
     let statuses = StatusSet::of(&filter.status);
     Status::ALL.into_iter().filter(|status| statuses.has(*status)).map(|status| counts[status as usize]).sum()
 }
 
-/// The rows at one position. It is cheap to take and doesn't hold up the writer, which copies a block before it changes a
-/// block that a snapshot holds.
+/// The rows at one position of the log. A snapshot is cheap, and the writer doesn't wait for its readers: before the writer
+/// changes a block that a snapshot shares, it copies the block.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     rows: RowBlocks,
@@ -126,35 +133,36 @@ pub struct Snapshot {
     position: Position,
 }
 
-/// The tasks of the owners that a filter names.
+/// The tasks of the owners in a filter.
 #[derive(Clone, Debug)]
 struct OwnerLists {
-    /// The owners, as the filter names them.
+    /// The field `owner` of the filter.
     names: Vec<String>,
+    /// For each owner: the slots of the owner's tasks.
     lists: Vec<Arc<Vec<u32>>>,
 }
 
 impl Snapshot {
-    /// The same page as [`Views::page`] would have given.
+    /// The page. The query may read any number of rows.
     ///
     /// # Errors
-    /// [`BadCursor`] where the cursor comes from a list with another filter or order.
-    pub fn page(&self, filter: &Filter, request: &PageRequest) -> Result<Page, BadCursor> {
-        self.source(filter, &RowBudget::unlimited()).page(filter, request)
+    /// [`InvalidCursor`] if the cursor comes from a list with another filter or order.
+    pub fn page(&self, filter: &Filter, request: &PageRequest) -> Result<Page, InvalidCursor> {
+        self.page_source(filter, &RowBudget::unlimited()).page(filter, request)
     }
 
-    /// All tasks that match the filter, oldest first.
+    /// All tasks that match the filter, in the order of their creation.
     pub fn matching<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Row> {
         self.rows.iter().filter(|row| filter.matches(row))
     }
 
-    /// The log position that the snapshot shows.
+    /// Position of the last event that the snapshot includes.
     #[must_use]
     pub const fn position(&self) -> Position {
         self.position
     }
 
-    fn source<'a>(&'a self, filter: &Filter, budget: &'a RowBudget) -> PageSource<'a> {
+    fn page_source<'a>(&'a self, filter: &Filter, budget: &'a RowBudget) -> PageSource<'a> {
         let lists = match &self.owner_lists {
             Some(owners) if owners.names == filter.owner => {
                 owners.lists.iter().map(|list| SlotList::of(list)).collect()

@@ -1,4 +1,4 @@
-//! The paused queues: since when, by whom, and why.
+//! The paused queues.
 
 use std::collections::BTreeMap;
 
@@ -19,17 +19,17 @@ pub struct Pause {
 
 /// The paused queues.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Queues(BTreeMap<Box<str>, Pause>);
+pub struct PausedQueues(BTreeMap<Box<str>, Pause>);
 
-impl Queues {
-    /// The pause of this queue; none where the queue is not paused.
+impl PausedQueues {
+    /// The pause of this queue; `None` if the queue is not paused.
     #[must_use]
-    pub fn pause(&self, queue: &str) -> Option<&Pause> {
+    pub fn get(&self, queue: &str) -> Option<&Pause> {
         self.0.get(queue)
     }
 
-    /// The paused queues, in the order of their names.
-    pub fn paused(&self) -> impl Iterator<Item = (&str, &Pause)> {
+    /// The names and the pauses of the paused queues, in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Pause)> {
         self.0.iter().map(|(name, pause)| (&**name, pause))
     }
 

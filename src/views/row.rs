@@ -1,40 +1,41 @@
-//! One task as readers see it: a fixed part that all clones share, and a small part that events change.
+//! The row of a task in the views. It has a fixed part that all clones share, and a small part that events change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cancel::{Cancel, Verdict};
+use super::cancel::{CancelView, Verdict};
 use super::counters::{CounterKey, Interner};
 use crate::store::Recorded;
 use crate::task::event::{Completed, Created, Event, Progress, TaskError};
 use crate::task::{Position, Revision, Status, TaskId, Timestamp};
 
-/// How a run ended, as text for people.
+/// The texts of the end of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunOutcome {
     /// One line for people.
     pub message: Option<Box<str>>,
-    /// Why the run failed, or what ended it by force.
+    /// Why the run failed, or why the system ended it by force.
     pub error: Option<Box<TaskError>>,
 }
 
-/// What no event changes.
+/// The fields that no event changes.
 #[derive(Debug)]
 struct FixedFields {
     id: TaskId,
-    key: Arc<CounterKey>,
+    /// Contains the owner, the kind and the queue.
+    counter_key: Arc<CounterKey>,
     title: Box<str>,
     created_at: Timestamp,
-    created: Position,
+    created_position: Position,
     priority: i32,
     max_attempts: u32,
-    /// Index in the owner's list.
+    /// Index of the task in the list of its owner.
     rank: usize,
     optional: Option<Box<OptionalFields>>,
 }
 
-/// What few tasks have.
+/// The fields that only few tasks have. They are apart so that the other tasks take less memory.
 #[derive(Debug, Default, PartialEq)]
 struct OptionalFields {
     labels: BTreeMap<String, String>,
@@ -45,12 +46,12 @@ struct OptionalFields {
     concurrency_key: Option<Arc<str>>,
 }
 
-/// An optional instant, in eight bytes.
+/// An optional instant that takes eight bytes; `Option<Timestamp>` takes sixteen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct OptionalTimestamp(i64);
 
 impl OptionalTimestamp {
-    /// Earlier than every [`Timestamp`].
+    /// No instant. The number lies before every [`Timestamp`].
     const NONE: Self = Self(i64::MIN);
 
     const fn some(at: Timestamp) -> Self {
@@ -62,23 +63,23 @@ impl OptionalTimestamp {
     }
 }
 
-/// One task. A clone increments some reference counts and copies no text.
+/// One task. A clone increments some reference counts; the only text that it copies is the lease hash.
 #[derive(Clone, Debug)]
 pub struct Row {
     fixed: Arc<FixedFields>,
     worker: Option<Arc<str>>,
     /// BLAKE3 of the secret of the running attempt's lease, in hexadecimal.
-    lease: Option<Box<str>>,
+    lease_hash: Option<Box<str>>,
     started_at: OptionalTimestamp,
     finished_at: OptionalTimestamp,
     retry_at: OptionalTimestamp,
     outcome: Option<Arc<RunOutcome>>,
-    cancel: Option<Arc<Cancel>>,
+    cancel: Option<Arc<CancelView>>,
     progress: Option<Arc<Progress>>,
     revision: Revision,
     position: Position,
-    /// Position of the `Completed` that ended the present run; 0 while there is none.
-    ended: Position,
+    /// Position of the `Completed` that ended the present run; 0 while the run is not over.
+    ended_position: Position,
     attempt: u32,
     status: Status,
 }
@@ -86,7 +87,13 @@ pub struct Row {
 static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
 
 impl Row {
-    pub(super) fn new(id: TaskId, created: &Created, recorded: &Recorded, key: Arc<CounterKey>, rank: usize) -> Self {
+    pub(super) fn new(
+        id: TaskId,
+        created: &Created,
+        recorded: &Recorded,
+        counter_key: Arc<CounterKey>,
+        rank: usize,
+    ) -> Self {
         let optional = OptionalFields {
             labels: created.labels.clone(),
             parent: created.parent,
@@ -97,10 +104,10 @@ impl Row {
         };
         let fixed = FixedFields {
             id,
-            key,
+            counter_key,
             title: created.title.as_str().into(),
             created_at: recorded.time,
-            created: recorded.position,
+            created_position: recorded.position,
             priority: created.priority,
             max_attempts: created.max_attempts,
             rank,
@@ -109,7 +116,7 @@ impl Row {
         Self {
             fixed: Arc::new(fixed),
             worker: None,
-            lease: None,
+            lease_hash: None,
             started_at: OptionalTimestamp::NONE,
             finished_at: OptionalTimestamp::NONE,
             retry_at: OptionalTimestamp::NONE,
@@ -118,21 +125,21 @@ impl Row {
             progress: None,
             revision: recorded.revision,
             position: recorded.position,
-            ended: Position(0),
+            ended_position: Position(0),
             attempt: 0,
             status: Status::initial(created),
         }
     }
 
-    /// Applies one more event. An event that the [state table](Status::after) doesn't have changes revision and position
-    /// alone, as in [`evolve`](crate::task::evolve).
+    /// Applies the next event of the task. If the [state table](Status::after) has no line for the event, only the revision
+    /// and the position change.
     pub(super) fn evolve(&mut self, event: &Event, recorded: &Recorded, names: &mut Interner) {
         self.revision = recorded.revision;
         self.position = recorded.position;
         let Some(status) = Status::after(Some(self.status), event) else { return };
         self.status = status;
         if !status.is_active() {
-            self.lease = None;
+            self.lease_hash = None;
         }
         match event {
             Event::Created(_) | Event::OutputKept(_) => {}
@@ -140,35 +147,35 @@ impl Row {
             Event::Started(started) => {
                 self.attempt = started.attempt;
                 self.worker = Some(names.intern(&started.worker));
-                self.lease = Some(started.lease.as_str().into());
+                self.lease_hash = Some(started.lease.as_str().into());
                 self.started_at = OptionalTimestamp::some(recorded.time);
                 self.progress = None;
             }
             Event::CancelRequested(request) => {
                 let at = (recorded.position, recorded.time);
-                self.cancel = Some(Arc::new(Cancel::new(request, at, &recorded.meta.actor)));
+                self.cancel = Some(Arc::new(CancelView::new(request, at, &recorded.meta.actor)));
             }
             Event::CancelAcknowledged(acknowledged) => {
                 if let Some(cancel) = &mut self.cancel {
                     Arc::make_mut(cancel).acknowledge(acknowledged, recorded.time);
                 }
             }
-            Event::CancelEscalated(step) => {
+            Event::CancelEscalated(escalated) => {
                 if let Some(cancel) = &mut self.cancel {
-                    Arc::make_mut(cancel).escalate(step, recorded.time);
+                    Arc::make_mut(cancel).escalate(escalated, recorded.time);
                 }
             }
             Event::AttemptFailed(failed) => {
                 self.retry_at = OptionalTimestamp::some(failed.retry_at);
                 self.progress = failed.progress.clone().map(Arc::new);
             }
-            // A released attempt doesn't count: the task waits as if the attempt had not started.
+            // A released attempt doesn't count. The row looks as if the attempt had not started.
             Event::Released(_) => self.started_at = OptionalTimestamp::NONE,
             Event::Completed(completed) => self.complete(completed, recorded),
             Event::Retried(_) => {
                 (self.started_at, self.finished_at) = (OptionalTimestamp::NONE, OptionalTimestamp::NONE);
                 (self.outcome, self.cancel, self.progress) = (None, None, None);
-                self.ended = Position(0);
+                self.ended_position = Position(0);
             }
         }
     }
@@ -176,13 +183,13 @@ impl Row {
     fn complete(&mut self, completed: &Completed, recorded: &Recorded) {
         self.finished_at = OptionalTimestamp::some(recorded.time);
         self.retry_at = OptionalTimestamp::NONE;
-        self.ended = recorded.position;
+        self.ended_position = recorded.position;
         let outcome = RunOutcome {
             message: completed.message.as_deref().map(Into::into),
             error: completed.error.clone().map(Box::new),
         };
         self.outcome = (outcome != RunOutcome::default()).then(|| Arc::new(outcome));
-        // A run that ended while no attempt ran keeps the progress of the last one.
+        // If no attempt was running, the row still shows the progress of the last attempt.
         if let Some(progress) = &completed.progress {
             self.progress = Some(Arc::new(progress.clone()));
         }
@@ -200,7 +207,7 @@ impl Row {
     /// The kind of work.
     #[must_use]
     pub fn kind(&self) -> &str {
-        &self.fixed.key.kind
+        &self.fixed.counter_key.kind
     }
 
     /// The title, for people.
@@ -212,17 +219,17 @@ impl Row {
     /// The subject who sees the task.
     #[must_use]
     pub fn owner(&self) -> &str {
-        &self.fixed.key.owner
+        &self.fixed.counter_key.owner
     }
 
     /// The queue in which the task waits.
     #[must_use]
     pub fn queue(&self) -> &str {
-        &self.fixed.key.queue
+        &self.fixed.counter_key.queue
     }
 
     pub(super) fn counter_key(&self) -> &Arc<CounterKey> {
-        &self.fixed.key
+        &self.fixed.counter_key
     }
 
     pub(super) fn rank(&self) -> usize {
@@ -235,13 +242,13 @@ impl Row {
         self.fixed.priority
     }
 
-    /// Free keys and values to filter by.
+    /// Keys and values that the client chose. Lists can be filtered by them.
     #[must_use]
     pub fn labels(&self) -> &BTreeMap<String, String> {
         self.fixed.optional.as_ref().map_or(&NO_LABELS, |fields| &fields.labels)
     }
 
-    /// The task that created this one as its child.
+    /// The parent of the task.
     #[must_use]
     pub fn parent(&self) -> Option<TaskId> {
         self.fixed.optional.as_ref()?.parent
@@ -256,10 +263,10 @@ impl Row {
     /// Position of the task's `Created` in the log; lists are ordered by it.
     #[must_use]
     pub fn created_position(&self) -> Position {
-        self.fixed.created
+        self.fixed.created_position
     }
 
-    /// When the task may start at the earliest.
+    /// The earliest time at which the task may start.
     #[must_use]
     pub fn run_at(&self) -> Option<Timestamp> {
         self.fixed.optional.as_ref()?.run_at
@@ -277,31 +284,31 @@ impl Row {
         self.fixed.optional.as_ref()?.timeout_s
     }
 
-    /// The unique key: at most one task of an owner with this key is not final.
+    /// The unique key. An owner has at most one task with this key that is not final.
     #[must_use]
     pub fn unique_key(&self) -> Option<&str> {
         self.fixed.optional.as_ref()?.unique_key.as_deref()
     }
 
-    /// The concurrency key: tasks with the same key share a limit.
+    /// The concurrency key. A limit bounds how many tasks with this key run at the same time.
     #[must_use]
     pub fn concurrency_key(&self) -> Option<&Arc<str>> {
         self.fixed.optional.as_ref()?.concurrency_key.as_ref()
     }
 
-    /// BLAKE3 of the secret of the running attempt's lease, in hexadecimal; none while no attempt runs.
+    /// BLAKE3 of the secret of the running attempt's lease, in hexadecimal; `None` while no attempt runs.
     #[must_use]
-    pub fn lease(&self) -> Option<&str> {
-        self.lease.as_deref()
+    pub fn lease_hash(&self) -> Option<&str> {
+        self.lease_hash.as_deref()
     }
 
-    /// Where the task stands.
+    /// The status.
     #[must_use]
     pub const fn status(&self) -> Status {
         self.status
     }
 
-    /// Number of the last attempt, over all runs; 0 before the first.
+    /// The number of the last attempt; 0 before the first. A retry of the task goes on counting.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt
@@ -313,7 +320,7 @@ impl Row {
         self.worker.as_deref()
     }
 
-    /// When the last attempt of this run started; none if that attempt was handed back.
+    /// When the last attempt of this run started; `None` if that attempt was handed back.
     #[must_use]
     pub fn started_at(&self) -> Option<Timestamp> {
         self.started_at.get()
@@ -325,19 +332,19 @@ impl Row {
         self.finished_at.get()
     }
 
-    /// From `started_at` to `finished_at`; none while one of them is none.
+    /// The time from `started_at` to `finished_at`; `None` if one of them is `None`.
     #[must_use]
     pub fn duration(&self) -> Option<Duration> {
         Some(self.finished_at()?.since(self.started_at()?))
     }
 
-    /// When the next attempt may start, while `retrying`.
+    /// When the next attempt may start; set only while the task is `retrying`.
     #[must_use]
     pub fn retry_at(&self) -> Option<Timestamp> {
         self.retry_at.get()
     }
 
-    /// How the run ended; none before the end, and where the end came without a message and an error.
+    /// The texts of the end of the run; `None` while the run is not over, and if there is neither a message nor an error.
     #[must_use]
     pub fn outcome(&self) -> Option<&RunOutcome> {
         self.outcome.as_deref()
@@ -345,11 +352,11 @@ impl Row {
 
     /// The request to cancel this run.
     #[must_use]
-    pub fn cancel(&self) -> Option<&Cancel> {
+    pub fn cancel(&self) -> Option<&CancelView> {
         self.cancel.as_deref()
     }
 
-    /// The last progress of this run in the log.
+    /// The last progress report of this run that is in the log.
     #[must_use]
     pub fn progress(&self) -> Option<&Progress> {
         self.progress.as_deref()
@@ -367,9 +374,9 @@ impl Row {
         self.position
     }
 
-    /// Position in the log of the `Completed` that ended the present run.
+    /// Position in the log of the `Completed` that ended the present run; `None` while the run is not over.
     #[must_use]
-    pub fn ended(&self) -> Option<Position> {
-        (self.ended > Position(0)).then_some(self.ended)
+    pub fn ended_position(&self) -> Option<Position> {
+        (self.ended_position > Position(0)).then_some(self.ended_position)
     }
 }

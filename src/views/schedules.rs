@@ -1,4 +1,4 @@
-//! The schedules in force, and the nominal time of the last task that each of them created.
+//! The schedules that were not removed, and the nominal time of the last task that each of them created.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,74 +11,75 @@ use crate::task::calendar::nominal_time;
 use crate::task::schedule::{ScheduleCreated, ScheduleEvent};
 use crate::task::{TaskId, Timestamp};
 
-/// A schedule in force.
+/// A schedule that was not removed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Scheduled {
-    /// The schedule, as it was requested.
+pub struct ActiveSchedule {
+    /// The request for the schedule.
     pub created: Arc<ScheduleCreated>,
     /// When it was created.
     pub created_at: Timestamp,
     /// The subject who created it.
     pub created_by: Box<str>,
-    /// Id of its `ScheduleCreated`: the causation id of its tasks.
-    pub event: Uuid,
-    /// Correlation id of the request: that of its tasks, too.
+    /// The id of the event `ScheduleCreated`. The events of the schedule's tasks have it as their causation id.
+    pub event_id: Uuid,
+    /// The correlation id of the request for the schedule. The events of the schedule's tasks have the same one.
     pub correlation_id: Uuid,
-    /// The latest nominal time for which a task was created.
-    pub last: Option<Timestamp>,
+    /// The latest nominal time for which the schedule has created a task.
+    pub last_nominal: Option<Timestamp>,
 }
 
-/// The schedules in force, oldest first: their ids begin with the time of creation.
+/// The schedules that were not removed, in the order of their ids, which is the order of their creation.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Schedules(BTreeMap<Uuid, Scheduled>);
+pub struct Schedules(BTreeMap<Uuid, ActiveSchedule>);
 
 impl Schedules {
-    /// The schedules in force, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = (Uuid, &Scheduled)> {
-        self.0.iter().map(|(id, scheduled)| (*id, scheduled))
+    /// The schedules in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (Uuid, &ActiveSchedule)> {
+        self.0.iter().map(|(id, schedule)| (*id, schedule))
     }
 
-    /// At most `limit` schedules in force whose ids come after `after`, in the order of their ids.
-    pub fn page(&self, after: Option<Uuid>, limit: usize) -> impl Iterator<Item = (Uuid, &Scheduled)> {
+    /// At most `limit` schedules whose ids come after `after`, in the order of their ids.
+    pub fn page(&self, after: Option<Uuid>, limit: usize) -> impl Iterator<Item = (Uuid, &ActiveSchedule)> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.0.range((start, Bound::Unbounded)).take(limit).map(|(id, scheduled)| (*id, scheduled))
+        self.0.range((start, Bound::Unbounded)).take(limit).map(|(id, schedule)| (*id, schedule))
     }
 
-    /// The schedule of this id, while it is in force.
+    /// The schedule with this id; `None` if it was removed or never existed.
     #[must_use]
-    pub fn get(&self, id: Uuid) -> Option<&Scheduled> {
+    pub fn get(&self, id: Uuid) -> Option<&ActiveSchedule> {
         self.0.get(&id)
     }
 
     pub(super) fn apply(&mut self, id: Uuid, event: &ScheduleEvent, recorded: &Recorded) {
         match event {
             ScheduleEvent::ScheduleCreated(created) => {
-                let scheduled = Scheduled {
+                let schedule = ActiveSchedule {
                     created: Arc::new((**created).clone()),
                     created_at: recorded.time,
                     created_by: recorded.meta.actor.as_str().into(),
-                    event: recorded.id,
+                    event_id: recorded.id,
                     correlation_id: recorded.meta.correlation_id,
-                    last: None,
+                    last_nominal: None,
                 };
-                self.0.insert(id, scheduled);
+                self.0.insert(id, schedule);
             }
             ScheduleEvent::ScheduleRemoved(_) => _ = self.0.remove(&id),
         }
     }
 
-    /// A task of this schedule was created; the nominal time is in the id of the task.
+    /// Records that this schedule has created a task. The id of the task contains its nominal time.
     pub(super) fn record_task(&mut self, id: Uuid, task: TaskId) {
-        if let Some(scheduled) = self.0.get_mut(&id) {
-            scheduled.last = scheduled.last.max(nominal_time(task));
+        if let Some(schedule) = self.0.get_mut(&id) {
+            schedule.last_nominal = schedule.last_nominal.max(nominal_time(task));
         }
     }
 }
 
-impl Scheduled {
-    /// The instant up to which, according to the log, no task is left to create.
+impl ActiveSchedule {
+    /// The instant up to which the schedule has created its tasks, according to the log: the last nominal time with a task,
+    /// or the creation of the schedule.
     #[must_use]
-    pub fn passed(&self) -> Timestamp {
-        self.last.map_or(self.created_at, |last| last.max(self.created_at))
+    pub fn handled_until(&self) -> Timestamp {
+        self.last_nominal.map_or(self.created_at, |last| last.max(self.created_at))
     }
 }

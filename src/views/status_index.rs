@@ -1,8 +1,9 @@
-//! Which tasks an owner has, and which of them have which status: lists of slots and bits, walked in either direction.
+//! Which tasks an owner has, and which of them have which status.
 //!
-//! A slot is the index of a task in [`RowBlocks`](super::blocks::RowBlocks); a rank is its index in the list of its owner.
-//! Both follow the order of creation. A task costs four bytes in its owner's list and one bit for each status, there and
-//! in the index of all tasks. A walk over a status that few tasks have skips 64 others at a time.
+//! A slot is the index of a task in [`RowBlocks`](super::blocks::RowBlocks). A rank is its index in the list of its owner.
+//! Both have the order of creation. A task needs four bytes for its slot in the list of its owner. In the index of its owner
+//! and in the index of all tasks, it needs one bit for each status. A walk over the tasks with some statuses goes through the
+//! bits in words of 64, so it skips up to 64 other tasks in one step.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,7 +18,7 @@ pub(super) struct StatusSet(u8);
 impl StatusSet {
     pub(super) const ALL: Self = Self(u8::MAX);
 
-    /// The set of these statuses; all statuses where the list is empty.
+    /// The set of these statuses; all statuses if the list is empty.
     pub(super) fn of(statuses: &[Status]) -> Self {
         if statuses.is_empty() { Self::ALL } else { Self(statuses.iter().fold(0, |set, s| set | 1 << (*s as u8))) }
     }
@@ -26,28 +27,30 @@ impl StatusSet {
         self.0 & 1 << (status as u8) != 0
     }
 
-    /// One bit for each of 64 tasks that has a status of the set.
-    fn union_of(self, bits: &[u64; 8]) -> u64 {
-        bits.iter().enumerate().filter(|(i, _)| self.0 & 1 << i != 0).fold(0, |sum, (_, word)| sum | word)
+    /// `words` has one word for each status, with a bit for each of 64 tasks. The result has a bit for each task whose status
+    /// is in this set.
+    fn union_of(self, words: &[u64; 8]) -> u64 {
+        words.iter().enumerate().filter(|(i, _)| self.0 & 1 << i != 0).fold(0, |sum, (_, word)| sum | word)
     }
 }
 
-/// The tasks of one owner, or of all owners, by status.
+/// The statuses of the tasks of one owner, or of all tasks.
 #[derive(Debug, Default)]
 pub(super) struct StatusIndex {
-    /// Slot of each rank; none in the index of all tasks, where slot and rank are the same number.
+    /// The slot of each rank. `None` in the index of all tasks, where the slot and the rank of a task are the same number.
     slots: Option<Arc<Vec<u32>>>,
-    /// For each 64 ranks, one word of bits by status.
+    /// For each group of 64 ranks: one word for each status, with a bit for each rank.
     bits: Vec<[u64; 8]>,
     len: usize,
 }
 
 impl StatusIndex {
+    /// The empty index of one owner. `StatusIndex::default` is the empty index of all tasks.
     pub(super) fn of_owner() -> Self {
         Self { slots: Some(Arc::default()), ..Self::default() }
     }
 
-    /// Adds the newest task; its rank.
+    /// Adds a new task, and returns its rank.
     pub(super) fn push(&mut self, slot: u32, status: Status) -> usize {
         let rank = self.len;
         if let Some(slots) = &mut self.slots {
@@ -102,13 +105,13 @@ impl<'a> SlotList<'a> {
         self.slots.map_or(rank, |slots| slots.get(rank).map_or(usize::MAX, |slot| *slot as usize))
     }
 
-    /// The first rank at or after `slot`.
-    fn bound(&self, slot: usize) -> usize {
+    /// The first rank whose slot is `slot` or greater.
+    fn first_rank_from(&self, slot: usize) -> usize {
         self.slots.map_or(slot, |slots| slots.partition_point(|s| (*s as usize) < slot)).min(self.len)
     }
 
-    /// The first rank at or after `from` with a status of the set; any status where the list has no bits.
-    fn forward(&self, from: usize, statuses: StatusSet) -> Option<usize> {
+    /// The first rank at or after `from` whose status is in the set. If the list has no bits, this ignores the set.
+    fn next_rank(&self, from: usize, statuses: StatusSet) -> Option<usize> {
         let Some(bits) = self.bits.filter(|_| statuses != StatusSet::ALL) else {
             return Some(from).filter(|r| *r < self.len);
         };
@@ -121,8 +124,8 @@ impl<'a> SlotList<'a> {
         Some(word * 64 + found.trailing_zeros() as usize)
     }
 
-    /// The last rank before `until` with a status of the set; any status where the list has no bits.
-    fn backward(&self, until: usize, statuses: StatusSet) -> Option<usize> {
+    /// The last rank before `until` whose status is in the set. If the list has no bits, this ignores the set.
+    fn previous_rank(&self, until: usize, statuses: StatusSet) -> Option<usize> {
         let last = until.checked_sub(1)?;
         let Some(bits) = self.bits.filter(|_| statuses != StatusSet::ALL) else { return Some(last) };
         let mut word = last / 64;
@@ -135,44 +138,50 @@ impl<'a> SlotList<'a> {
     }
 }
 
-/// Where a walk begins, and in which direction it goes.
+/// The start of a walk, and its direction.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum WalkStart {
-    /// At this slot, to newer tasks.
-    From(usize),
-    /// Just before this slot, to older tasks.
-    Before(usize),
+    /// The walk begins at this slot and goes to newer tasks.
+    UpFrom(usize),
+    /// The walk begins at the slot before this one and goes to older tasks.
+    DownBefore(usize),
 }
 
-/// Merges the slots of several lists into one order.
+/// Iterates over the slots of several lists in one order. It skips tasks whose status is not in the set.
 pub(super) struct SlotWalk<'a> {
     lists: &'a [SlotList<'a>],
     statuses: StatusSet,
-    heads: Heads,
+    next_slots: NextSlots,
 }
 
-/// The next slot of each list, with the index of the list and the rank in it.
-enum Heads {
-    Forward(BinaryHeap<Reverse<(usize, usize, usize)>>),
-    Backward(BinaryHeap<(usize, usize, usize)>),
+/// The next slot of each list. Each entry is the slot, the index of its list, and the rank in that list.
+enum NextSlots {
+    Up(BinaryHeap<Reverse<(usize, usize, usize)>>),
+    Down(BinaryHeap<(usize, usize, usize)>),
 }
 
 impl<'a> SlotWalk<'a> {
     pub(super) fn new(lists: &'a [SlotList<'a>], statuses: StatusSet, start: WalkStart) -> Self {
-        let head = |list: usize, rank: usize| (lists[list].slot(rank), list, rank);
-        let heads = match start {
-            WalkStart::From(slot) => Heads::Forward(
+        let entry = |list: usize, rank: usize| (lists[list].slot(rank), list, rank);
+        let next_slots = match start {
+            WalkStart::UpFrom(slot) => NextSlots::Up(
                 (0..lists.len())
-                    .filter_map(|i| lists[i].forward(lists[i].bound(slot), statuses).map(|rank| Reverse(head(i, rank))))
+                    .filter_map(|i| {
+                        let rank = lists[i].next_rank(lists[i].first_rank_from(slot), statuses)?;
+                        Some(Reverse(entry(i, rank)))
+                    })
                     .collect(),
             ),
-            WalkStart::Before(slot) => Heads::Backward(
+            WalkStart::DownBefore(slot) => NextSlots::Down(
                 (0..lists.len())
-                    .filter_map(|i| lists[i].backward(lists[i].bound(slot), statuses).map(|rank| head(i, rank)))
+                    .filter_map(|i| {
+                        let rank = lists[i].previous_rank(lists[i].first_rank_from(slot), statuses)?;
+                        Some(entry(i, rank))
+                    })
                     .collect(),
             ),
         };
-        Self { lists, statuses, heads }
+        Self { lists, statuses, next_slots }
     }
 }
 
@@ -180,18 +189,18 @@ impl Iterator for SlotWalk<'_> {
     type Item = usize;
 
     fn next(&mut self) -> Option<usize> {
-        match &mut self.heads {
-            Heads::Forward(heads) => {
-                let Reverse((slot, list, rank)) = heads.pop()?;
-                if let Some(rank) = self.lists[list].forward(rank + 1, self.statuses) {
-                    heads.push(Reverse((self.lists[list].slot(rank), list, rank)));
+        match &mut self.next_slots {
+            NextSlots::Up(entries) => {
+                let Reverse((slot, list, rank)) = entries.pop()?;
+                if let Some(rank) = self.lists[list].next_rank(rank + 1, self.statuses) {
+                    entries.push(Reverse((self.lists[list].slot(rank), list, rank)));
                 }
                 Some(slot)
             }
-            Heads::Backward(heads) => {
-                let (slot, list, rank) = heads.pop()?;
-                if let Some(rank) = self.lists[list].backward(rank, self.statuses) {
-                    heads.push((self.lists[list].slot(rank), list, rank));
+            NextSlots::Down(entries) => {
+                let (slot, list, rank) = entries.pop()?;
+                if let Some(rank) = self.lists[list].previous_rank(rank, self.statuses) {
+                    entries.push((self.lists[list].slot(rank), list, rank));
                 }
                 Some(slot)
             }

@@ -1,4 +1,4 @@
-//! A write to one stream: the options, then the events, and one answer.
+//! The method `Append`: one append to one stream. The client sends the options and then the events, and gets one response.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prost::bytes::Bytes;
 use tonic::{Status, Streaming};
 
-use super::backend::{Proposed, WireAppend, Written};
+use super::backend::{AppendSuccess, ProposedEvent, WireAppend};
 use super::event::{ExpectedRevision, parse_id};
 use super::proto::shared::{Empty, Uuid};
 use super::proto::streams::append_req::Content;
@@ -21,11 +21,11 @@ use super::proto::streams::{AppendReq, AppendResp};
 use super::refusal::Refusal;
 use super::request::{missing, stream_name};
 
-/// Largest append, in bytes.
+/// The largest append, in bytes.
 pub(super) const APPEND_MAX: usize = 1024 * 1024;
 
-/// The messages of one append, put together.
-pub(super) async fn receive(mut messages: Streaming<AppendReq>) -> Result<WireAppend, Status> {
+/// Receives all messages of one append.
+pub(super) async fn receive_append(mut messages: Streaming<AppendReq>) -> Result<WireAppend, Status> {
     let Some(Content::Options(options)) = messages.message().await?.and_then(|message| message.content) else {
         return Err(missing("options").into());
     };
@@ -42,7 +42,7 @@ pub(super) async fn receive(mut messages: Streaming<AppendReq>) -> Result<WireAp
         let Some(Content::ProposedMessage(message)) = message.content else {
             return Err(missing("proposed_message").into());
         };
-        let event = proposed(message.id, &message.metadata, message.custom_metadata, message.data)?;
+        let event = proposed_event(message.id, &message.metadata, message.custom_metadata, message.data)?;
         size += event.size();
         if size > APPEND_MAX {
             return Err(Refusal::AppendTooLarge(APPEND_MAX).into());
@@ -52,22 +52,22 @@ pub(super) async fn receive(mut messages: Streaming<AppendReq>) -> Result<WireAp
     Ok(append)
 }
 
-/// The event of these fields.
-pub(super) fn proposed(
+/// The event with these fields. Refuses an event without an id, a type or a content type.
+pub(super) fn proposed_event(
     id: Option<Uuid>,
     metadata: &HashMap<String, String>,
     custom_metadata: Bytes,
     data: Bytes,
-) -> Result<Proposed, Refusal> {
+) -> Result<ProposedEvent, Refusal> {
     let named = |name: &'static str| {
         metadata.get(name).map(|value| Arc::from(value.as_str())).ok_or(Refusal::MissingMetadata(name))
     };
     let id = parse_id(id).ok_or_else(|| Refusal::Invalid("the id of an event is a UUID".to_owned()))?;
-    Ok(Proposed { id, kind: named("type")?, content_type: named("content-type")?, custom_metadata, data })
+    Ok(ProposedEvent { id, kind: named("type")?, content_type: named("content-type")?, custom_metadata, data })
 }
 
-/// The answer to an append. A wrong expected revision is an answer; the other refusals are errors.
-pub(super) fn answer(written: Result<Written, Refusal>) -> Result<AppendResp, Refusal> {
+/// The response to an append. A wrong expected revision is reported in the response; the other refusals are error statuses.
+pub(super) fn append_response(written: Result<AppendSuccess, Refusal>) -> Result<AppendResp, Refusal> {
     let outcome = match written {
         Ok(written) => Outcome::Success(success(written)),
         Err(Refusal::WrongExpectedRevision { expected, current, .. }) => {
@@ -78,7 +78,7 @@ pub(super) fn answer(written: Result<Written, Refusal>) -> Result<AppendResp, Re
     Ok(AppendResp { result: Some(outcome) })
 }
 
-fn success(written: Written) -> Success {
+fn success(written: AppendSuccess) -> Success {
     let revision =
         written.revision.map_or(CurrentRevisionOption::NoStream(Empty {}), CurrentRevisionOption::CurrentRevision);
     let position = Position { commit_position: written.position.commit, prepare_position: written.position.prepare };
@@ -91,7 +91,7 @@ fn wrong_expected_version(expected: ExpectedRevision, current: Option<u64>) -> W
         ExpectedRevision::StreamExists => {
             (OldExpected::StreamExists2060(Empty {}), Expected::ExpectedStreamExists(Empty {}))
         }
-        // The older fields have no other way to say it.
+        // The fields of the older version have no other value for "no stream".
         ExpectedRevision::NoStream => {
             (OldExpected::ExpectedRevision2060(u64::MAX), Expected::ExpectedNoStream(Empty {}))
         }

@@ -1,4 +1,4 @@
-//! What a backend does for the service.
+//! The operations that the service needs of a backend.
 
 use std::net::SocketAddr;
 use std::ops::Bound;
@@ -11,26 +11,26 @@ use uuid::Uuid;
 use super::event::{ExpectedRevision, WireEvent, WirePosition};
 use super::refusal::Refusal;
 
-/// A log that the service reads and, where it takes writes, appends to.
+/// A log that the service reads. If the log accepts writes, the service also appends to it.
 #[async_trait]
-pub(super) trait Backend: Send + Sync + 'static {
-    /// Called before each request.
+pub(super) trait WireBackend: Send + Sync + 'static {
+    /// Called before each request. An error refuses the request.
     async fn admit(&self, requires_leader: bool) -> Result<(), Refusal>;
 
-    /// The members of the cluster, this one included.
+    /// The servers of the cluster, including this one.
     fn members(&self) -> Vec<Member>;
 
-    /// Whether the backend takes writes. The methods for them are advertised to clients only then.
+    /// Whether the backend accepts writes. Only then clients are told that the methods for writes exist.
     fn is_writable(&self) -> bool;
 
-    /// The position of the last event; none where there is no event.
+    /// The position of the last event; `None` if there is no event.
     fn end(&self) -> Option<WirePosition>;
 
-    /// Returns when the last event lies after `end`.
+    /// Waits until there is an event after `end`.
     async fn wait_beyond(&self, end: Option<WirePosition>) -> Result<(), Refusal>;
 
-    /// Returns when the subscriptions that run now are to end with OK, which only a test wants.
-    async fn subscriptions_end(&self) {
+    /// Waits until the subscriptions that run now must end with OK. Only tests end subscriptions in this way.
+    async fn wait_for_subscription_end(&self) {
         std::future::pending::<()>().await;
     }
 
@@ -43,17 +43,17 @@ pub(super) trait Backend: Send + Sync + 'static {
     /// At most `limit` events of a stream from a revision on (inclusive), in order.
     async fn stream_forwards(&self, stream: &str, from: u64, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal>;
 
-    /// At most `limit` events of a stream from a revision back (inclusive), the last one first.
+    /// At most `limit` events of a stream from a revision (inclusive) backwards, the last one first.
     async fn stream_backwards(&self, stream: &str, from: u64, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal>;
 
     /// Writes all events to one stream or none.
-    async fn append(&self, append: WireAppend) -> Result<Written, Refusal>;
+    async fn append(&self, append: WireAppend) -> Result<AppendSuccess, Refusal>;
 
-    /// Truncates a stream, or ends it for ever. The answer is the position of the record that says so.
-    async fn delete(&self, delete: Delete) -> Result<WirePosition, Refusal>;
+    /// Deletes a stream. Returns the position of the record of the deletion.
+    async fn delete(&self, delete: StreamDeletion) -> Result<WirePosition, Refusal>;
 }
 
-/// One server of a cluster.
+/// One server of the cluster.
 pub(super) struct Member {
     pub(super) id: Uuid,
     pub(super) addr: SocketAddr,
@@ -64,11 +64,11 @@ pub(super) struct Member {
 pub(super) struct WireAppend {
     pub(super) stream: String,
     pub(super) expected: ExpectedRevision,
-    pub(super) events: Vec<Proposed>,
+    pub(super) events: Vec<ProposedEvent>,
 }
 
-/// An event that a client proposes.
-pub(super) struct Proposed {
+/// An event that a client sends in an append.
+pub(super) struct ProposedEvent {
     pub(super) id: Uuid,
     pub(super) kind: Arc<str>,
     pub(super) content_type: Arc<str>,
@@ -76,26 +76,27 @@ pub(super) struct Proposed {
     pub(super) data: Bytes,
 }
 
-impl Proposed {
-    /// Its share of the size of an append, in bytes.
+impl ProposedEvent {
+    /// The number of bytes that the event adds to the size of its append.
     pub(super) fn size(&self) -> usize {
         self.data.len() + self.custom_metadata.len() + self.kind.len() * 2
     }
 }
 
-/// What an append came to.
+/// The result of an append that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Written {
-    /// The last revision of the append; none where the stream has no event still.
+pub(super) struct AppendSuccess {
+    /// The revision of the last event of the append; `None` if the append and the stream have no event.
     pub(super) revision: Option<u64>,
-    /// The position of its last event.
+    /// The position of the last record that was written.
     pub(super) position: WirePosition,
 }
 
-/// The end of a stream.
-pub(super) struct Delete {
+/// A request to delete a stream.
+pub(super) struct StreamDeletion {
     pub(super) stream: String,
     pub(super) expected: ExpectedRevision,
-    /// For ever; else the stream may be appended to again.
+    /// If true, later appends are refused. If false, the stream's events are hidden, and a later append continues the
+    /// stream at the next revision.
     pub(super) is_permanent: bool,
 }

@@ -1,4 +1,4 @@
-//! Many appends over one call. Each has its own answer, which names it by its correlation id.
+//! The method `BatchAppend`: many appends over one call. Each append has its own response, with the append's correlation id.
 
 use std::collections::HashMap;
 
@@ -6,8 +6,8 @@ use prost::{Message, Name};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use super::append::{APPEND_MAX, proposed};
-use super::backend::{WireAppend, Written};
+use super::append::{APPEND_MAX, proposed_event};
+use super::backend::{AppendSuccess, WireAppend};
 use super::event::{ExpectedRevision, parse_id, stream_identifier};
 use super::proto::rpc;
 use super::proto::shared::{self, AllStreamPosition, Uuid as ProtoUuid};
@@ -19,47 +19,49 @@ use super::proto::streams::{BatchAppendReq, BatchAppendResp};
 use super::refusal::Refusal;
 use super::request::{missing, stream_name};
 
-/// The appends of a call whose last chunk is still to come.
+/// The appends of one call whose last chunk has not come yet.
 #[derive(Default)]
-pub(super) struct Batches {
-    open: HashMap<Uuid, Batch>,
+pub(super) struct OpenAppends {
+    by_id: HashMap<Uuid, OpenAppend>,
 }
 
-struct Batch {
+/// An append of which not all chunks have come.
+struct OpenAppend {
     append: WireAppend,
+    /// The size of its events so far, in bytes.
     size: usize,
-    /// Why the append is refused; its other chunks are still to come.
+    /// Why the append is refused. Its other chunks are received nevertheless.
     refused: Option<Refusal>,
 }
 
-/// An append of which every chunk is here.
-pub(super) struct Complete {
+/// An append of which all chunks have come.
+pub(super) struct CompleteAppend {
     correlation_id: Option<ProtoUuid>,
     stream: String,
     expected: ExpectedRevision,
     pub(super) append: Result<WireAppend, Refusal>,
 }
 
-impl Batches {
-    /// Takes a chunk; returns its append where it is the last one.
-    pub(super) fn receive(&mut self, chunk: BatchAppendReq) -> Result<Option<Complete>, Refusal> {
+impl OpenAppends {
+    /// Adds a chunk to its append. Returns the append if this was its last chunk.
+    pub(super) fn receive(&mut self, chunk: BatchAppendReq) -> Result<Option<CompleteAppend>, Refusal> {
         let correlation_id = chunk.correlation_id.clone();
         let id = parse_id(chunk.correlation_id).ok_or_else(|| missing("correlation_id"))?;
         if let Some(options) = chunk.options {
-            self.open.insert(id, Batch::new(options)?);
+            self.by_id.insert(id, OpenAppend::new(options)?);
         }
-        let batch = self.open.get_mut(&id).ok_or_else(|| missing("options"))?;
+        let open = self.by_id.get_mut(&id).ok_or_else(|| missing("options"))?;
         for message in chunk.proposed_messages {
-            batch.add(message);
+            open.add(message);
         }
         if !chunk.is_final {
             return Ok(None);
         }
-        Ok(self.open.remove(&id).map(|batch| batch.complete(correlation_id)))
+        Ok(self.by_id.remove(&id).map(|open| open.complete(correlation_id)))
     }
 }
 
-impl Batch {
+impl OpenAppend {
     fn new(options: Options) -> Result<Self, Refusal> {
         let expected = match options.expected_stream_position {
             Some(ExpectedStreamPosition::StreamPosition(revision)) => ExpectedRevision::Exact(revision),
@@ -73,7 +75,7 @@ impl Batch {
     }
 
     fn add(&mut self, message: ProposedMessage) {
-        match proposed(message.id, &message.metadata, message.custom_metadata, message.data) {
+        match proposed_event(message.id, &message.metadata, message.custom_metadata, message.data) {
             Ok(event) => {
                 self.size += event.size();
                 if self.size > APPEND_MAX {
@@ -87,31 +89,32 @@ impl Batch {
         }
     }
 
-    fn complete(self, correlation_id: Option<ProtoUuid>) -> Complete {
+    fn complete(self, correlation_id: Option<ProtoUuid>) -> CompleteAppend {
         let (stream, expected) = (self.append.stream.clone(), self.append.expected);
-        Complete { correlation_id, stream, expected, append: self.refused.map_or(Ok(self.append), Err) }
+        CompleteAppend { correlation_id, stream, expected, append: self.refused.map_or(Ok(self.append), Err) }
     }
 }
 
-/// Where the answer to an append goes.
-pub(super) struct ReplyTo {
+/// The fields of a response that repeat those of the request.
+pub(super) struct ResponseHeader {
     correlation_id: Option<ProtoUuid>,
     stream: String,
     expected: ExpectedRevision,
 }
 
-impl Complete {
-    pub(super) fn split(self) -> (Result<WireAppend, Refusal>, ReplyTo) {
-        let reply_to = ReplyTo { correlation_id: self.correlation_id, stream: self.stream, expected: self.expected };
-        (self.append, reply_to)
+impl CompleteAppend {
+    pub(super) fn split(self) -> (Result<WireAppend, Refusal>, ResponseHeader) {
+        let header =
+            ResponseHeader { correlation_id: self.correlation_id, stream: self.stream, expected: self.expected };
+        (self.append, header)
     }
 }
 
-impl ReplyTo {
-    pub(super) fn answer(self, written: Result<Written, Refusal>) -> BatchAppendResp {
+impl ResponseHeader {
+    pub(super) fn into_response(self, written: Result<AppendSuccess, Refusal>) -> BatchAppendResp {
         let outcome = match written {
             Ok(written) => Outcome::Success(success(written)),
-            Err(refusal) => Outcome::Error(error(refusal)),
+            Err(refusal) => Outcome::Error(refusal_status(refusal)),
         };
         let expected = match self.expected {
             ExpectedRevision::Exact(revision) => Expected::StreamPosition(revision),
@@ -128,15 +131,15 @@ impl ReplyTo {
     }
 }
 
-fn success(written: Written) -> Success {
+fn success(written: AppendSuccess) -> Success {
     let revision = written.revision.map_or(CurrentRevisionOption::NoStream(()), CurrentRevisionOption::CurrentRevision);
     let position =
         AllStreamPosition { commit_position: written.position.commit, prepare_position: written.position.prepare };
     Success { current_revision_option: Some(revision), position_option: Some(PositionOption::Position(position)) }
 }
 
-/// The status of one refused append: a code, a name, and one detail, whose type says what it is.
-fn error(refusal: Refusal) -> rpc::Status {
+/// The status of one refused append: a code, a message, and one detail. The detail's type identifies the refusal.
+fn refusal_status(refusal: Refusal) -> rpc::Status {
     match refusal {
         Refusal::WrongExpectedRevision { expected, current, .. } => {
             status(Code::AlreadyExists, "WrongExpectedVersion", &wrong_expected_version(expected, current))

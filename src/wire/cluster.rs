@@ -1,4 +1,5 @@
-//! What clients read before their first request: the members of the cluster and the methods of the server.
+//! The services that clients call before their first read or write: `Gossip` returns the members of the cluster,
+//! `ServerFeatures` the methods of the server.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use async_trait::async_trait;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::backend::{Backend, Member};
+use super::backend::{Member, WireBackend};
 use super::proto::gossip::gossip_server::Gossip;
 use super::proto::gossip::member_info::VNodeState;
 use super::proto::gossip::{ClusterInfo, EndPoint, MemberInfo};
@@ -15,14 +16,14 @@ use super::proto::server_features::{SupportedMethod, SupportedMethods};
 use super::proto::shared::{self, Empty};
 use crate::clock::now;
 
-/// The version of the protocol that is spoken, as clients compare it.
-const VERSION: &str = "24.10.0";
+/// The server version that clients are told. They derive from it what the server can do.
+const SERVER_VERSION: &str = "24.10.0";
 
-/// The services `Gossip` and `ServerFeatures` over a backend.
+/// The services `Gossip` and `ServerFeatures` for one backend.
 pub(super) struct ClusterService<B>(pub(super) Arc<B>);
 
 #[async_trait]
-impl<B: Backend> Gossip for ClusterService<B> {
+impl<B: WireBackend> Gossip for ClusterService<B> {
     async fn read(&self, _request: Request<Empty>) -> Result<Response<ClusterInfo>, Status> {
         self.0.admit(false).await?;
         let members = self.0.members().iter().map(member_info).collect();
@@ -33,7 +34,7 @@ impl<B: Backend> Gossip for ClusterService<B> {
 fn member_info(member: &Member) -> MemberInfo {
     let state = if member.is_leader { VNodeState::Leader } else { VNodeState::Follower };
     MemberInfo {
-        instance_id: Some(text_id(member.id)),
+        instance_id: Some(id_as_text(member.id)),
         time_stamp: now().as_micros().saturating_mul(10),
         state: state.into(),
         is_alive: true,
@@ -41,12 +42,12 @@ fn member_info(member: &Member) -> MemberInfo {
     }
 }
 
-fn text_id(id: Uuid) -> shared::Uuid {
+fn id_as_text(id: Uuid) -> shared::Uuid {
     shared::Uuid { value: Some(shared::uuid::Value::String(id.to_string())) }
 }
 
 #[async_trait]
-impl<B: Backend> ServerFeatures for ClusterService<B> {
+impl<B: WireBackend> ServerFeatures for ClusterService<B> {
     async fn get_supported_methods(&self, _request: Request<Empty>) -> Result<Response<SupportedMethods>, Status> {
         self.0.admit(false).await?;
         let writes: &[&str] =
@@ -55,7 +56,7 @@ impl<B: Backend> ServerFeatures for ClusterService<B> {
         let others = [method("gossip.gossip", "read"), method("server_features.serverfeatures", "getsupportedmethods")];
         Ok(Response::new(SupportedMethods {
             methods: streams.chain(others).collect(),
-            event_store_server_version: VERSION.to_owned(),
+            event_store_server_version: SERVER_VERSION.to_owned(),
         }))
     }
 }

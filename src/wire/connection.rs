@@ -1,40 +1,56 @@
-//! An accepted connection that acknowledges at once what it receives.
+//! An accepted TCP connection that acknowledges received data without delay.
 //!
-//! The Rust client leaves Nagle's algorithm on and sends a request in several small segments: it holds each back until the
-//! one before is acknowledged. Linux delays acknowledgements by 40 ms, so that every request would take that long.
+//! The Rust client sends a request in several small segments and doesn't switch Nagle's algorithm off. So each segment waits
+//! until the segment before it is acknowledged. Linux delays acknowledgements by 40 ms. Every request would take at least
+//! that long.
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// The connections of a listener.
-pub(super) struct Incoming(pub(super) TcpListener);
-
-impl Stream for Incoming {
-    type Item = io::Result<Connection>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_accept(context).map(|accepted| {
-            let (stream, _) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => return Some(Err(error)),
-            };
-            // A connection without it works too, and is slower.
-            let _ = stream.set_nodelay(true);
-            Some(Ok(Connection(stream)))
-        })
+/// The stream of the connections that a listener accepts. It never ends, because the server would: what can't be accepted now is accepted later.
+pub(super) struct IncomingConnections(pub(super) const fn new(listener: TcpListener) -> Self {
+        Self { listener, pause: None }
     }
 }
 
-pub(super) struct Connection(TcpStream);
+impl Stream for IncomingConnections {
+    type Item = io::Result<QuickAckConnection>;
 
-impl Connection {
-    /// The system forgets the setting, so that it is made after every read. Without it the connection works too.
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(context));
+                self.pause = None;
+            }
+            match ready!(self.listener.poll_accept(context)) {
+                Ok((stream, _)) => {
+                    // If this setting fails, the connection works nevertheless, but slower.
+                    let _ = stream.set_nodelay(true);
+                    return Poll::Ready(Some(Ok(QuickAckConnection(stream))));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection for the log can't be accepted");
+                    self.pause = Some(Box::pin(sleep(PAUSE)));
+                }
+            }
+        }
+    }
+}
+
+/// A connection that sets `TCP_QUICKACK` after each read.
+pub(super) struct QuickAckConnection(TcpStream);
+
+impl QuickAckConnection {
+    /// Sets `TCP_QUICKACK`. Linux resets the option, so it is set after every read. If it fails, the connection works
+    /// nevertheless, but slower.
     #[cfg(target_os = "linux")]
     fn acknowledge(&self) {
         let _ = rustix::net::sockopt::set_tcp_quickack(&self.0, true);
@@ -44,7 +60,7 @@ impl Connection {
     fn acknowledge(&self) {}
 }
 
-impl Connected for Connection {
+impl Connected for QuickAckConnection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
@@ -52,7 +68,7 @@ impl Connected for Connection {
     }
 }
 
-impl AsyncRead for Connection {
+impl AsyncRead for QuickAckConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -66,7 +82,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for QuickAckConnection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(context, bytes)
     }

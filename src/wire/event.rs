@@ -1,4 +1,4 @@
-//! Events and positions as the protocol has them.
+//! Events, positions and ids in the form of the protocol.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use super::proto::shared::uuid::{Structured, Value};
 use super::proto::shared::{StreamIdentifier, Uuid as ProtoUuid};
 use super::proto::streams::read_resp::read_event::RecordedEvent;
 
-/// A place in `$all`. Positions are ordered by `commit`, then by `prepare`; they grow with the log and have gaps.
+/// A position in `$all`. Positions are ordered by `commit`, then by `prepare`. They grow with the log and have gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WirePosition {
-    /// Where the transaction of the event was committed.
+    /// The position at which the event's transaction was committed.
     pub commit: u64,
-    /// Where the event itself was written.
+    /// The position at which the event itself was written.
     pub prepare: u64,
 }
 
@@ -25,7 +25,7 @@ impl WirePosition {
     /// Beyond every event.
     pub(super) const END: Self = Self { commit: u64::MAX, prepare: u64::MAX };
 
-    /// The position of an event that is a transaction of its own.
+    /// The position of an event that is the only one in its transaction.
     #[must_use]
     pub const fn single(offset: u64) -> Self {
         Self { commit: offset, prepare: offset }
@@ -35,27 +35,27 @@ impl WirePosition {
 /// An event as clients receive it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireEvent {
-    /// The id that its writer gave it.
+    /// The id that its writer has chosen.
     pub id: Uuid,
     /// The name of its stream.
     pub stream: Arc<str>,
-    /// Its place in its stream, from 0.
+    /// Its number in its stream, from 0.
     pub revision: u64,
-    /// Its place in `$all`.
+    /// Its position in `$all`.
     pub position: WirePosition,
     /// The name of its type.
     pub kind: Arc<str>,
     /// `application/json` or `application/octet-stream`.
     pub content_type: Arc<str>,
-    /// When it was written: 100 ns ticks since 1970.
+    /// When it was written: ticks of 100 ns since 1970-01-01T00:00:00Z.
     pub created: u64,
-    /// The metadata of its writer, mostly JSON.
+    /// The metadata that its writer has added, usually JSON.
     pub custom_metadata: Bytes,
-    /// What happened.
+    /// The data of the event.
     pub data: Bytes,
 }
 
-/// Which revision a writer takes for the last of the stream.
+/// The revision that a writer expects to be the last one of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExpectedRevision {
     Any,
@@ -65,7 +65,7 @@ pub(super) enum ExpectedRevision {
 }
 
 impl ExpectedRevision {
-    /// As trailers and the older fields have it.
+    /// The number that stands for it in trailers and in the fields of older versions.
     pub(super) fn as_number(self) -> i64 {
         match self {
             Self::Any => -2,
@@ -76,7 +76,7 @@ impl ExpectedRevision {
     }
 }
 
-/// How a client wants ids to be written.
+/// The form in which a client wants to receive ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IdFormat {
     Structured,
@@ -101,7 +101,7 @@ fn structured(id: Uuid) -> Value {
     })
 }
 
-/// The id in one of its two forms; none where it is missing or no UUID.
+/// Parses an id in either form; `None` if it is missing or not a UUID.
 pub(super) fn parse_id(id: Option<ProtoUuid>) -> Option<Uuid> {
     match id?.value? {
         Value::String(text) => text.parse().ok(),
@@ -112,12 +112,13 @@ pub(super) fn parse_id(id: Option<ProtoUuid>) -> Option<Uuid> {
     }
 }
 
-/// The name of a stream as a message field.
+/// The message that holds the name of a stream.
 pub(super) fn stream_identifier(stream: &str) -> StreamIdentifier {
     StreamIdentifier { stream_name: Bytes::copy_from_slice(stream.as_bytes()) }
 }
 
 impl WireEvent {
+    /// The event as a message of the protocol.
     pub(super) fn to_proto(&self, ids: IdFormat) -> RecordedEvent {
         let metadata = [
             ("type", self.kind.to_string()),

@@ -1,4 +1,4 @@
-//! Filters on the name of the stream or the type of the event.
+//! Filters of `$all` by the name of the stream or the type of the event.
 
 use fancy_regex::{Regex, RegexBuilder};
 
@@ -7,76 +7,101 @@ use super::proto::streams::read_req::options::FilterOptions;
 use super::proto::streams::read_req::options::filter_options::{Expression, Filter, Window};
 use super::refusal::Refusal;
 
-/// Events between two checkpoints where the client leaves the number to the server.
-const WINDOW: u32 = 32;
-/// Longest pattern, in bytes.
+/// The number of events between two checkpoints if the client's request doesn't set it.
+const DEFAULT_WINDOW: u32 = 32;
+/// The longest regular expression, in bytes.
 const PATTERN_MAX: usize = 2048;
-/// Steps of a regular expression on one name: a filter of a client must not stop the server.
+/// The largest number of backtracking steps of a regular expression on one name, so that a client's filter can't block the
+/// server.
 const STEPS_MAX: usize = 20_000;
+/// Instructions of a pattern, and bytes of each of its parts that needs none: short patterns can describe enormous ones.
+const PROGRAM_MAX: usize = 1000;
+const PART_MAX: usize = 1 << 20;
+/// Prefixes in one filter.
+const PREFIXES_MAX: usize = 1000;
 
-/// Which events of `$all` a client wants.
+/// The filter of a client's read or subscription.
 #[derive(Debug)]
 pub(super) struct EventFilter {
-    on: Field,
-    pattern: Pattern,
-    /// A subscription gets a checkpoint after so many events, wanted or not.
+    field: FilterField,
+    pattern: FilterPattern,
+    /// A subscription gets a checkpoint after this number of events, whether they match the filter or not.
     pub(super) checkpoint_interval: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Field {
+enum FilterField {
     Stream,
     Kind,
 }
 
 #[derive(Debug)]
-enum Pattern {
+enum FilterPattern {
     Prefixes(Vec<String>),
     Regex(Box<Regex>),
 }
 
 impl EventFilter {
     pub(super) fn parse(options: FilterOptions) -> Result<Self, Refusal> {
-        let (on, expression) = match options.filter {
-            Some(Filter::StreamIdentifier(expression)) => (Field::Stream, expression),
-            Some(Filter::EventType(expression)) => (Field::Kind, expression),
+        let (field, expression) = match options.filter {
+            Some(Filter::StreamIdentifier(expression)) => (FilterField::Stream, expression),
+            Some(Filter::EventType(expression)) => (FilterField::Kind, expression),
             None => return Err(Refusal::Invalid("a filter needs an expression".to_owned())),
         };
         let window = match options.window {
             Some(Window::Max(0)) => return Err(Refusal::Invalid("the window of a filter is at least 1".to_owned())),
             Some(Window::Max(max)) => max,
-            Some(Window::Count(_)) | None => WINDOW,
+            Some(Window::Count(_)) | None => DEFAULT_WINDOW,
         };
         if options.checkpoint_interval_multiplier == 0 {
             return Err(Refusal::Invalid("checkpointIntervalMultiplier is at least 1".to_owned()));
         }
         let checkpoint_interval = u64::from(window) * u64::from(options.checkpoint_interval_multiplier);
-        Ok(Self { on, pattern: Pattern::parse(expression)?, checkpoint_interval })
+        Ok(Self { field, pattern: FilterPattern::parse(expression)?, checkpoint_interval })
     }
 
     pub(super) fn matches(&self, event: &WireEvent) -> Result<bool, Refusal> {
-        let text = match self.on {
-            Field::Stream => &event.stream,
-            Field::Kind => &event.kind,
+        let text = match self.field {
+            FilterField::Stream => &event.stream,
+            FilterField::Kind => &event.kind,
         };
         match &self.pattern {
-            Pattern::Prefixes(prefixes) => Ok(prefixes.iter().any(|prefix| text.starts_with(prefix.as_str()))),
-            Pattern::Regex(regex) => regex.is_match(text.as_ref()).map_err(|error| invalid_pattern(&error)),
+            FilterPattern::Prefixes(prefixes) => Ok(prefixes.iter().any(|prefix| text.starts_with(prefix.as_str()))),
+            FilterPattern::Regex(regex) => regex.is_match(text.as_ref()).map_err(|error| invalid_pattern(&error)),
         }
     }
 }
 
-impl Pattern {
+impl FilterPattern {
     fn parse(expression: Expression) -> Result<Self, Refusal> {
+        if expression.prefix.len() > PREFIXES_MAX {
+            return Err(Refusal::Invalid(format!("a filter has at most {PREFIXES_MAX} prefixes")));
+        }
         if expression.regex.is_empty() {
             return Ok(Self::Prefixes(expression.prefix));
         }
         if expression.regex.len() > PATTERN_MAX {
             return Err(Refusal::Invalid(format!("a pattern has at most {PATTERN_MAX} bytes")));
         }
-        let regex = RegexBuilder::new(&expression.regex).backtrack_limit(STEPS_MAX).build();
-        regex.map(|regex| Self::Regex(Box::new(regex))).map_err(|error| invalid_pattern(&error))
+        let rounds = rounds(&expression.regex);
+        if rounds > STEPS_MAX {
+            return Err(Refusal::Invalid(format!("a pattern repeats a part at most {STEPS_MAX} times")));
+        }
+        let mut regex = RegexBuilder::new(&expression.regex);
+        regex.backtrack_limit((STEPS_MAX / rounds).max(100)).max_prog_size(PROGRAM_MAX).delegate_size_limit(PART_MAX);
+        regex.build().map(|regex| Self::Regex(Box::new(regex))).map_err(|error| invalid_pattern(&error))
     }
+}
+
+/// How often the counted repetitions of a pattern go round at most, one inside the other. These rounds are no steps: nothing
+/// else limits them.
+fn rounds(pattern: &str) -> usize {
+    let counts = pattern.split('{').skip(1).map(|behind| {
+        let counts = behind.split('}').next().unwrap_or_default().split(',').map(str::trim);
+        let counts = counts.filter(|count| !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit()));
+        counts.map(|count| count.parse().unwrap_or(usize::MAX)).max().unwrap_or(1).max(1)
+    });
+    counts.fold(1, usize::saturating_mul)
 }
 
 fn invalid_pattern(error: &fancy_regex::Error) -> Refusal {

@@ -1,7 +1,8 @@
-//! Taskbell's own log behind the protocol, read-only.
+//! The backend that serves Taskbell's own log, read-only.
 //!
-//! Streams keep their names, and an event's `data` and `meta` are served byte for byte as they were written. The position of
-//! an event is its position in the log, from 1, as commit and as prepare: position 0 lies before the first event.
+//! The streams have the same names as in Taskbell. The `data` and `meta` of an event are served byte for byte as they were
+//! written. The position of an event in the log, from 1, is both its commit position and its prepare position. So position 0
+//! is before the first event.
 
 use std::net::SocketAddr;
 use std::ops::Bound;
@@ -10,23 +11,24 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use prost::bytes::Bytes;
 
-use super::backend::{Backend, Delete, Member, WireAppend, Written};
+use super::backend::{AppendSuccess, Member, StreamDeletion, WireAppend, WireBackend};
 use super::event::{WireEvent, WirePosition};
 use super::refusal::Refusal;
-use super::server::{ServeError, Server};
+use super::server::{ServeError, WireServer};
 use crate::store::{EventStore, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
 
 /// Serves the log on a loopback address until the server is stopped or dropped. Clients can read and subscribe; writes are
-/// refused with `access-denied`. Port 0 takes any free port, which [`Server::addr`] returns. The server keeps the log open.
+/// refused with `access-denied`. Port 0 means any free port, which [`WireServer::addr`] returns. The log stays open while it
+/// is served.
 ///
 /// # Errors
 /// See [`ServeError`].
-pub async fn serve(store: EventStore, addr: SocketAddr) -> Result<Server, ServeError> {
+pub async fn serve(store: EventStore, addr: SocketAddr) -> Result<WireServer, ServeError> {
     if !addr.ip().is_loopback() {
         return Err(ServeError::NotLoopback(addr));
     }
-    let started = Server::start(addr, move |addr| LogBackend { store, addr }).await;
+    let started = WireServer::start(addr, move |addr| LogBackend { store, addr }).await;
     started.map_err(|source| ServeError::Io { addr, source })
 }
 
@@ -36,7 +38,7 @@ struct LogBackend {
 }
 
 impl LogBackend {
-    /// The events of a stream from a revision on.
+    /// The events of a stream from a revision on (inclusive). Refuses a stream that has no event at all.
     async fn stream(&self, name: &str, from: u64) -> Result<Vec<Arc<Recorded>>, Refusal> {
         let missing = || Refusal::NoStream(name.to_owned());
         let stream = StreamName::parse(name).ok_or_else(missing)?;
@@ -51,7 +53,7 @@ impl LogBackend {
 }
 
 #[async_trait]
-impl Backend for LogBackend {
+impl WireBackend for LogBackend {
     async fn admit(&self, _requires_leader: bool) -> Result<(), Refusal> {
         Ok(())
     }
@@ -100,20 +102,21 @@ impl Backend for LogBackend {
         Ok(wanted.take(limit).map(|event| Arc::new(wire_event(event))).collect())
     }
 
-    async fn append(&self, _append: WireAppend) -> Result<Written, Refusal> {
+    async fn append(&self, _append: WireAppend) -> Result<AppendSuccess, Refusal> {
         Err(Refusal::AccessDenied)
     }
 
-    async fn delete(&self, _delete: Delete) -> Result<WirePosition, Refusal> {
+    async fn delete(&self, _delete: StreamDeletion) -> Result<WirePosition, Refusal> {
         Err(Refusal::AccessDenied)
     }
 }
 
-/// The position in the log of the last event that lies before the bound of a read forwards.
+/// The position in the log after which a read forwards from this bound begins.
 fn last_before(bound: Bound<WirePosition>) -> u64 {
     match bound {
         Bound::Unbounded => 0,
-        // An event at this commit position has the same prepare position.
+        // Each event of the log has equal commit and prepare positions. So the bound includes the event at its commit
+        // position if its prepare position is not greater (inclusive bound) or is smaller (exclusive bound).
         Bound::Included(position) if position.prepare <= position.commit => position.commit.saturating_sub(1),
         Bound::Excluded(position) if position.prepare < position.commit => position.commit.saturating_sub(1),
         Bound::Included(position) | Bound::Excluded(position) => position.commit,

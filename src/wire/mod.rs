@@ -1,12 +1,13 @@
-//! THE LOG OVER GRPC: a subset of the EventStoreDB stream protocol, version 1, so that the official clients of any language
+//! THE LOG OVER GRPC: a subset of the EventStoreDB stream protocol, version 1. With it the official clients of any language
 //! can read streams and `$all`, and subscribe with filters.
 //!
-//! One service ([`streams`]) serves two backends: Taskbell's own log, read-only ([`log`]), and the stand-in database
-//! ([`standin`]), which takes writes and is what the cluster variant of the store is tested against.
+//! One implementation of the protocol (`service`) serves two backends. One backend is Taskbell's own log, read-only (`log`).
+//! The other is the stand-in database (`standin`), which accepts writes; the tests of the store's cluster variant use it.
 //!
-//! Reading order: [`event`] (what is served), [`backend`] (what a backend does), `read` and `subscribe` (the two kinds of
-//! reads), `append` and `batch` (writes), `refusal` (status and trailers of each error), `server` (the thread that
-//! serves), `log`, `standin`.
+//! Reading order: `event` (events and positions), `backend` (the operations of a backend), `service` (the methods of the
+//! protocol), `request` and `filter` (a read request), `read` and `subscribe` (the two kinds of reads), `append` and `batch`
+//! (writes), `cluster` (the members of the cluster and the methods of the server), `refusal` (status and trailers of each
+//! error), `server` and `connection` (the thread that serves, and its connections), `log`, `standin`.
 
 mod append;
 mod backend;
@@ -29,4 +30,4 @@ mod proto;
 
 pub use event::{WireEvent, WirePosition};
 pub use log::serve;
-pub use server::{ServeError, Server};
+pub use server::{ServeError, WireServer};

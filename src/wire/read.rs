@@ -1,4 +1,4 @@
-//! Reads that end: a stream or `$all`, forwards or backwards.
+//! Reads of a stream or of `$all`, forwards or backwards. Unlike a subscription, such a read ends.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -6,56 +6,57 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::backend::Backend;
+use super::backend::WireBackend;
 use super::event::{IdFormat, WireEvent, WirePosition, stream_identifier};
 use super::filter::EventFilter;
 use super::proto::streams::ReadResp;
 use super::proto::streams::read_resp::read_event::Position;
 use super::proto::streams::read_resp::{Content, ReadEvent, StreamNotFound};
 use super::refusal::Refusal;
-use super::request::Place;
+use super::request::ReadStart;
 
-/// Events that are read at once.
-pub(super) const PAGE: usize = 256;
+/// The largest number of events that are read from the backend at once.
+pub(super) const PAGE_EVENTS: usize = 256;
 
-/// The messages to one client. A client that reads slowly makes the sender wait.
+/// Sends messages to one client. If the client reads slowly, the sender waits.
 pub(super) struct Responses {
     pub(super) sender: mpsc::Sender<Result<ReadResp, Status>>,
     pub(super) ids: IdFormat,
 }
 
-/// The client no longer receives.
-pub(super) struct Gone;
+/// The client has closed the call or its connection.
+pub(super) struct ClientGone;
 
-/// Why a read ended early.
-pub(super) enum Stop {
-    Gone,
+/// Why a read has ended before its last event.
+pub(super) enum EarlyEnd {
+    ClientGone,
     Refused(Refusal),
 }
 
-impl From<Gone> for Stop {
-    fn from(_: Gone) -> Self {
-        Self::Gone
+impl From<ClientGone> for EarlyEnd {
+    fn from(_: ClientGone) -> Self {
+        Self::ClientGone
     }
 }
 
-impl From<Refusal> for Stop {
+impl From<Refusal> for EarlyEnd {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
 impl Responses {
-    pub(super) async fn send(&self, content: Content) -> Result<(), Gone> {
-        self.sender.send(Ok(ReadResp { content: Some(content) })).await.map_err(|_| Gone)
+    pub(super) async fn send(&self, content: Content) -> Result<(), ClientGone> {
+        self.sender.send(Ok(ReadResp { content: Some(content) })).await.map_err(|_| ClientGone)
     }
 
-    pub(super) async fn send_event(&self, event: &WireEvent) -> Result<(), Gone> {
+    pub(super) async fn send_event(&self, event: &WireEvent) -> Result<(), ClientGone> {
         let position = Some(Position::CommitPosition(event.position.commit));
         self.send(Content::Event(ReadEvent { event: Some(event.to_proto(self.ids)), link: None, position })).await
     }
 
-    /// Ends the call with the status of the refusal. A missing stream is a message and no error.
+    /// Sends the status of the refusal as the last message. For a missing stream it sends the message `StreamNotFound`
+    /// instead of an error status.
     pub(super) async fn refuse(&self, refusal: Refusal) {
         let last = match refusal {
             Refusal::NoStream(stream) => {
@@ -64,26 +65,26 @@ impl Responses {
             }
             refusal => Err(refusal.into()),
         };
-        // A client that is gone needs no answer.
+        // An error means that the client has gone and needs no response.
         let _ = self.sender.send(last).await;
     }
 }
 
 /// Sends at most `count` events of a stream.
 pub(super) async fn read_stream(
-    backend: &dyn Backend,
+    backend: &dyn WireBackend,
     responses: &Responses,
-    (stream, from, backwards): (&str, Place<u64>, bool),
+    (stream, from, backwards): (&str, ReadStart<u64>, bool),
     count: u64,
-) -> Result<(), Stop> {
+) -> Result<(), EarlyEnd> {
     let mut from = match from {
-        Place::Start => 0,
-        Place::At(revision) => revision,
-        Place::End => u64::MAX,
+        ReadStart::Start => 0,
+        ReadStart::At(revision) => revision,
+        ReadStart::End => u64::MAX,
     };
-    let mut left = count;
+    let mut remaining = count;
     loop {
-        let limit = page(left);
+        let limit = page_limit(remaining);
         let events = if backwards {
             backend.stream_backwards(stream, from, limit).await?
         } else {
@@ -92,30 +93,30 @@ pub(super) async fn read_stream(
         for event in &events {
             responses.send_event(event).await?;
         }
-        left -= events.len() as u64;
-        let Some(last) = events.last().filter(|_| left > 0 && events.len() == limit) else { return Ok(()) };
+        remaining -= events.len() as u64;
+        let Some(last) = events.last().filter(|_| remaining > 0 && events.len() == limit) else { return Ok(()) };
         let next = if backwards { last.revision.checked_sub(1) } else { last.revision.checked_add(1) };
         let Some(next) = next else { return Ok(()) };
         from = next;
     }
 }
 
-/// Sends at most `count` events of `$all` that the filter wants.
+/// Sends at most `count` events of `$all` that match the filter.
 pub(super) async fn read_all(
-    backend: &dyn Backend,
+    backend: &dyn WireBackend,
     responses: &Responses,
-    (from, backwards): (Place<WirePosition>, bool),
+    (from, backwards): (ReadStart<WirePosition>, bool),
     (count, filter): (u64, Option<&EventFilter>),
-) -> Result<(), Stop> {
-    let mut cursor = if backwards { Cursor::Before(from.before()) } else { Cursor::From(from.inclusive()) };
-    let mut left = count;
-    while left > 0 {
-        let limit = if filter.is_some() { PAGE } else { page(left) };
+) -> Result<(), EarlyEnd> {
+    let mut cursor = if backwards { AllCursor::Before(from.before()) } else { AllCursor::From(from.inclusive()) };
+    let mut remaining = count;
+    while remaining > 0 {
+        let limit = if filter.is_some() { PAGE_EVENTS } else { page_limit(remaining) };
         let events = cursor.next(backend, limit).await?;
         for event in &events {
-            if left > 0 && filter.map_or(Ok(true), |filter| filter.matches(event))? {
+            if remaining > 0 && filter.map_or(Ok(true), |filter| filter.matches(event))? {
                 responses.send_event(event).await?;
-                left -= 1;
+                remaining -= 1;
             }
         }
         if events.len() < limit {
@@ -125,14 +126,14 @@ pub(super) async fn read_all(
     Ok(())
 }
 
-/// How far a read of `$all` has come.
-enum Cursor {
+/// Where the next page of a read of `$all` begins.
+enum AllCursor {
     From(Bound<WirePosition>),
     Before(WirePosition),
 }
 
-impl Cursor {
-    async fn next(&mut self, backend: &dyn Backend, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
+impl AllCursor {
+    async fn next(&mut self, backend: &dyn WireBackend, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
         match self {
             Self::From(bound) => {
                 let events = backend.all_forwards(*bound, limit).await?;
@@ -148,6 +149,6 @@ impl Cursor {
     }
 }
 
-fn page(left: u64) -> usize {
-    usize::try_from(left).unwrap_or(usize::MAX).min(PAGE)
+fn page_limit(remaining: u64) -> usize {
+    usize::try_from(remaining).unwrap_or(usize::MAX).min(PAGE_EVENTS)
 }

@@ -1,4 +1,4 @@
-//! Why a request was refused, and the status and trailers by which clients recognise it.
+//! Why a request was refused, and the gRPC status and trailers by which clients recognise the reason.
 
 use std::net::SocketAddr;
 
@@ -10,21 +10,21 @@ use super::event::ExpectedRevision;
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The log takes no writes from clients.
+    /// The log is read-only.
     AccessDenied,
     /// The stream has no event, or was soft-deleted.
     NoStream(String),
-    /// The stream was ended for ever.
+    /// The stream was deleted permanently, or was soft-deleted and the writer expects a stream that exists.
     StreamDeleted(String),
-    /// The stream is not where the writer expected it.
+    /// The last revision of the stream is not the one that the writer expects.
     WrongExpectedRevision { stream: String, expected: ExpectedRevision, current: Option<u64> },
-    /// An append is larger than so many bytes.
+    /// The append is larger than this limit in bytes.
     AppendTooLarge(usize),
-    /// An event lacks this metadata.
+    /// An event lacks the metadata of this name.
     MissingMetadata(&'static str),
     /// Another server is the leader.
     NotLeader(SocketAddr),
-    /// The request makes no sense.
+    /// The request is malformed, for this reason.
     Invalid(String),
     /// A later request may succeed.
     Unavailable(String),
@@ -61,7 +61,7 @@ impl Refusal {
         }
     }
 
-    /// The trailer `exception` and those that belong to it.
+    /// The trailer `exception` and the trailers with its details.
     fn trailers(&self) -> Vec<(&'static str, String)> {
         let exception = |name: &str| ("exception", name.to_owned());
         match self {
@@ -91,7 +91,7 @@ impl Refusal {
     }
 }
 
-/// A last revision as trailers have it: -1 where there is no event.
+/// A last revision as a number in trailers: -1 if the stream has no event.
 fn revision_number(revision: Option<u64>) -> i64 {
     revision.map_or(-1, |revision| i64::try_from(revision).unwrap_or(i64::MAX))
 }
@@ -100,7 +100,7 @@ impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let mut trailers = MetadataMap::new();
         for (name, value) in refusal.trailers() {
-            // A stream's name may hold what no trailer holds; that trailer is left out.
+            // A stream's name may contain characters that a trailer can't contain. Then this trailer is left out.
             if let Ok(value) = value.parse::<MetadataValue<_>>() {
                 trailers.insert(name, value);
             }

@@ -1,4 +1,4 @@
-//! A read request, checked.
+//! Parses and checks a read request.
 
 use std::ops::Bound;
 
@@ -16,21 +16,21 @@ use super::refusal::Refusal;
 
 /// A request of the method `Read`.
 pub(super) struct ReadRequest {
-    pub(super) what: What,
+    pub(super) kind: ReadKind,
     pub(super) ids: IdFormat,
 }
 
 /// The four kinds of reads.
-pub(super) enum What {
-    Stream { stream: String, from: Place<u64>, backwards: bool, count: u64 },
-    All { from: Place<WirePosition>, backwards: bool, count: u64, filter: Option<EventFilter> },
-    FollowStream { stream: String, after: Place<u64> },
-    FollowAll { after: Place<WirePosition>, filter: Option<EventFilter> },
+pub(super) enum ReadKind {
+    Stream { stream: String, from: ReadStart<u64>, backwards: bool, count: u64 },
+    All { from: ReadStart<WirePosition>, backwards: bool, count: u64, filter: Option<EventFilter> },
+    FollowStream { stream: String, after: ReadStart<u64> },
+    FollowAll { after: ReadStart<WirePosition>, filter: Option<EventFilter> },
 }
 
-/// Where a read begins.
+/// The revision or position at which a read begins.
 #[derive(Clone, Copy)]
-pub(super) enum Place<T> {
+pub(super) enum ReadStart<T> {
     Start,
     At(T),
     End,
@@ -50,11 +50,11 @@ impl ReadRequest {
         };
         let source = options.stream_option.ok_or_else(|| missing("stream_option"))?;
         let count = options.count_option.ok_or_else(|| missing("count_option"))?;
-        Ok(Self { what: What::new(source, count, backwards, filter)?, ids })
+        Ok(Self { kind: ReadKind::new(source, count, backwards, filter)?, ids })
     }
 }
 
-impl What {
+impl ReadKind {
     fn new(
         source: StreamOption,
         count: CountOption,
@@ -69,24 +69,24 @@ impl What {
                 Err(Refusal::Invalid("only $all has filters".to_owned()))
             }
             (StreamOption::Stream(options), CountOption::Count(count)) => {
-                let (stream, from) = stream_place(options)?;
+                let (stream, from) = stream_start(options)?;
                 Ok(Self::Stream { stream, from, backwards, count })
             }
             (StreamOption::All(options), CountOption::Count(count)) => {
-                Ok(Self::All { from: all_place(options), backwards, count, filter })
+                Ok(Self::All { from: all_start(options), backwards, count, filter })
             }
             (StreamOption::Stream(options), CountOption::Subscription(_)) => {
-                let (stream, after) = stream_place(options)?;
+                let (stream, after) = stream_start(options)?;
                 Ok(Self::FollowStream { stream, after })
             }
             (StreamOption::All(options), CountOption::Subscription(_)) => {
-                Ok(Self::FollowAll { after: all_place(options), filter })
+                Ok(Self::FollowAll { after: all_start(options), filter })
             }
         }
     }
 }
 
-impl Place<WirePosition> {
+impl ReadStart<WirePosition> {
     /// The bound of a read forwards, which includes the position.
     pub(super) fn inclusive(self) -> Bound<WirePosition> {
         match self {
@@ -106,27 +106,27 @@ impl Place<WirePosition> {
     }
 }
 
-fn stream_place(options: StreamOptions) -> Result<(String, Place<u64>), Refusal> {
-    let place = match options.revision_option {
-        Some(RevisionOption::Revision(revision)) => Place::At(revision),
-        Some(RevisionOption::End(_)) => Place::End,
-        Some(RevisionOption::Start(_)) | None => Place::Start,
+fn stream_start(options: StreamOptions) -> Result<(String, ReadStart<u64>), Refusal> {
+    let start = match options.revision_option {
+        Some(RevisionOption::Revision(revision)) => ReadStart::At(revision),
+        Some(RevisionOption::End(_)) => ReadStart::End,
+        Some(RevisionOption::Start(_)) | None => ReadStart::Start,
     };
-    Ok((stream_name(options.stream_identifier)?, place))
+    Ok((stream_name(options.stream_identifier)?, start))
 }
 
-fn all_place(options: AllOptions) -> Place<WirePosition> {
+fn all_start(options: AllOptions) -> ReadStart<WirePosition> {
     match options.all_option {
         Some(AllOption::Position(position)) => {
             let position = WirePosition { commit: position.commit_position, prepare: position.prepare_position };
-            if position == WirePosition::END { Place::End } else { Place::At(position) }
+            if position == WirePosition::END { ReadStart::End } else { ReadStart::At(position) }
         }
-        Some(AllOption::End(_)) => Place::End,
-        Some(AllOption::Start(_)) | None => Place::Start,
+        Some(AllOption::End(_)) => ReadStart::End,
+        Some(AllOption::Start(_)) | None => ReadStart::Start,
     }
 }
 
-/// The name of a stream: text that is not empty.
+/// The name of the stream. Refuses a name that is missing, empty or not UTF-8.
 pub(super) fn stream_name(stream: Option<StreamIdentifier>) -> Result<String, Refusal> {
     let name = stream.ok_or_else(|| missing("stream_identifier"))?.stream_name;
     match String::from_utf8(name.to_vec()) {
@@ -135,6 +135,7 @@ pub(super) fn stream_name(stream: Option<StreamIdentifier>) -> Result<String, Re
     }
 }
 
+/// The refusal of a request that lacks this field.
 pub(super) fn missing(field: &str) -> Refusal {
     Refusal::Invalid(format!("'{field}' is missing"))
 }

@@ -8,24 +8,25 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::backend::Backend;
+use super::backend::WireBackend;
 use super::cluster::ClusterService;
-use super::connection::Incoming;
+use super::connection::IncomingConnections;
 use super::proto::gossip::gossip_server::GossipServer;
 use super::proto::server_features::server_features_server::ServerFeaturesServer;
 use super::proto::streams::streams_server::StreamsServer;
 use super::service::StreamsService;
 
-/// Largest message that is received, in bytes. The limit of an append is lower and has its own error.
+/// The largest message that is received or sent, in bytes. The size limit of an append is lower and has its own error.
 const MESSAGE_MAX: usize = 17 * 1024 * 1024;
 
-/// Why nothing is served.
+/// Why the server has not started.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// There are no identities yet, so that only this machine may connect.
+    /// The address is not a loopback address. Only this machine may connect, because the protocol is served without
+    /// authentication.
     #[error("{0} is not a loopback address: the log is served on loopback only")]
     NotLoopback(SocketAddr),
-    /// The address can't be listened on, or there is no thread.
+    /// The server can't listen on the address, or its thread can't be started.
     #[error("{addr}: {source}")]
     Io {
         /// The address.
@@ -37,30 +38,30 @@ pub enum ServeError {
 
 /// A running server. It stops when it is dropped.
 #[derive(Debug)]
-pub struct Server {
+pub struct WireServer {
     addr: SocketAddr,
     stop: CancellationToken,
     stopped: Option<oneshot::Receiver<()>>,
 }
 
-impl Server {
-    /// Serves on a thread and runtime of its own, until it is stopped or dropped. `backend` makes the backend from the
-    /// address, whose port the system may have chosen.
-    pub(super) async fn start<B: Backend>(
+impl WireServer {
+    /// Starts a thread that serves the backend until the server is stopped or dropped. `backend` creates the backend from
+    /// the address on which the server listens; its port may have been chosen by the system.
+    pub(super) async fn start<B: WireBackend>(
         addr: SocketAddr,
         backend: impl FnOnce(SocketAddr) -> B + Send + 'static,
     ) -> io::Result<Self> {
-        let (started, start) = oneshot::channel();
-        let (ended, stopped) = oneshot::channel();
+        let (started_sender, started_receiver) = oneshot::channel();
+        let (stopped_sender, stopped_receiver) = oneshot::channel();
         let stop = CancellationToken::new();
         let stopping = stop.clone();
         std::thread::Builder::new().name("taskbell-wire".to_owned()).spawn(move || {
-            run(addr, backend, started, &stopping);
-            // Nothing receives it if the server was dropped and not stopped.
-            let _ = ended.send(());
+            run(addr, backend, started_sender, &stopping);
+            // An error means that the server was dropped, so nobody waits for its end.
+            let _ = stopped_sender.send(());
         })?;
-        let addr = start.await.map_err(|_| io::Error::other("the thread ended before it listened"))??;
-        Ok(Self { addr, stop, stopped: Some(stopped) })
+        let addr = started_receiver.await.map_err(|_| io::Error::other("the thread ended before it listened"))??;
+        Ok(Self { addr, stop, stopped: Some(stopped_receiver) })
     }
 
     /// The address on which it listens.
@@ -69,24 +70,24 @@ impl Server {
         self.addr
     }
 
-    /// Stops at once: every connection is cut, whatever its requests are doing, and the port is free when this returns.
+    /// Stops at once: cuts every connection, even if it has running requests. The port is free when this returns.
     pub async fn stop(mut self) {
         self.stop.cancel();
         if let Some(stopped) = self.stopped.take() {
-            // An error means that the thread is gone too.
+            // An error means that the thread has ended too.
             let _ = stopped.await;
         }
     }
 }
 
-impl Drop for Server {
+impl Drop for WireServer {
     fn drop(&mut self) {
         self.stop.cancel();
     }
 }
 
-/// Runs the server; the runtime is dropped at the end, and with it every connection.
-fn run<B: Backend>(
+/// Runs the server on the current thread. At the end the runtime is dropped, which closes every connection.
+fn run<B: WireBackend>(
     addr: SocketAddr,
     backend: impl FnOnce(SocketAddr) -> B,
     started: oneshot::Sender<io::Result<SocketAddr>>,
@@ -101,7 +102,7 @@ fn run<B: Backend>(
             Ok((listener, addr)) => {
                 let serving = serve(listener, Arc::new(backend(addr)));
                 if started.send(Ok(addr)).is_err() {
-                    // The caller has given up, and nothing would stop the server.
+                    // The caller has dropped its future, so nothing could stop the server later.
                     return;
                 }
                 tokio::select! {
@@ -122,12 +123,12 @@ async fn listen(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, addr))
 }
 
-async fn serve<B: Backend>(listener: TcpListener, backend: Arc<B>) -> Result<(), tonic::transport::Error> {
+async fn serve<B: WireBackend>(listener: TcpListener, backend: Arc<B>) -> Result<(), tonic::transport::Error> {
     let streams = StreamsServer::new(StreamsService::new(Arc::clone(&backend)));
     tonic::transport::Server::builder()
         .add_service(streams.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
         .add_service(GossipServer::new(ClusterService(Arc::clone(&backend))))
         .add_service(ServerFeaturesServer::new(ClusterService(backend)))
-        .serve_with_incoming(Incoming(listener))
+        .serve_with_incoming(IncomingConnections(listener))
         .await
 }

@@ -1,4 +1,4 @@
-//! The service `Streams` over a backend.
+//! The gRPC service `Streams`: the methods for reads, subscriptions and writes.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::append;
-use super::backend::{Backend, Delete};
-use super::batch::Batches;
+use super::backend::{StreamDeletion, WireBackend};
+use super::batch::OpenAppends;
 use super::event::{ExpectedRevision, WirePosition};
 use super::proto::streams::delete_req::options::ExpectedStreamRevision as DeleteExpected;
 use super::proto::streams::streams_server::Streams;
@@ -19,92 +19,99 @@ use super::proto::streams::{
     AppendReq, AppendResp, BatchAppendReq, BatchAppendResp, DeleteReq, DeleteResp, ReadReq, ReadResp, TombstoneReq,
     TombstoneResp, delete_resp, tombstone_resp,
 };
-use super::read::{Responses, Stop, read_all, read_stream};
-use super::request::{ReadRequest, What, missing, stream_name};
+use super::read::{EarlyEnd, Responses, read_all, read_stream};
+use super::refusal::Refusal;
+use super::request::{ReadKind, ReadRequest, missing, stream_name};
 use super::subscribe::{follow_all, follow_stream};
 
-/// Messages that may wait for one client.
-const RESPONSES: usize = 32;
+/// The largest number of messages that wait for one client.
+const RESPONSES_MAX: usize = 32;
 
-/// The service; clones share the backend.
+/// The service `Streams` for one backend.
 pub(super) struct StreamsService<B> {
     backend: Arc<B>,
 }
 
-impl<B: Backend> StreamsService<B> {
+impl<B: WireBackend> StreamsService<B> {
     pub(super) fn new(backend: Arc<B>) -> Self {
         Self { backend }
     }
 
-    /// Lets the backend refuse the request before it is looked at.
+    /// Asks the backend whether it accepts the request, before the request is parsed.
     async fn admit(&self, metadata: &MetadataMap) -> Result<(), Status> {
         let requires_leader = metadata.get("requires-leader").is_some_and(|value| value == "true");
         Ok(self.backend.admit(requires_leader).await?)
     }
 
-    async fn end_stream(&self, delete: Delete) -> Result<WirePosition, Status> {
+    /// The same for a write: where there are none, its messages are not even received.
+    async fn admit_write(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        self.admit(metadata).await?;
+        if self.backend.is_writable() { Ok(()) } else { Err(Refusal::AccessDenied.into()) }
+    }
+
+    async fn delete_stream(&self, delete: StreamDeletion) -> Result<WirePosition, Status> {
         Ok(self.backend.delete(delete).await?)
     }
 }
 
-/// Answers a read or a subscription until it ends.
-async fn serve_read<B: Backend>(backend: Arc<B>, responses: Responses, what: What) {
+/// Sends the messages of a read or a subscription until it ends.
+async fn serve_read<B: WireBackend>(backend: Arc<B>, responses: Responses, kind: ReadKind) {
     let backend = backend.as_ref();
-    let ended = match &what {
-        What::Stream { stream, from, backwards, count } => {
+    let ended = match &kind {
+        ReadKind::Stream { stream, from, backwards, count } => {
             read_stream(backend, &responses, (stream, *from, *backwards), *count).await
         }
-        What::All { from, backwards, count, filter } => {
+        ReadKind::All { from, backwards, count, filter } => {
             read_all(backend, &responses, (*from, *backwards), (*count, filter.as_ref())).await
         }
-        What::FollowStream { .. } | What::FollowAll { .. } => tokio::select! {
-            ended = serve_subscription(backend, &responses, &what) => ended,
-            () = backend.subscriptions_end() => Ok(()),
+        ReadKind::FollowStream { .. } | ReadKind::FollowAll { .. } => tokio::select! {
+            ended = serve_subscription(backend, &responses, &kind) => ended,
+            () = backend.wait_for_subscription_end() => Ok(()),
         },
     };
-    if let Err(Stop::Refused(refusal)) = ended {
+    if let Err(EarlyEnd::Refused(refusal)) = ended {
         responses.refuse(refusal).await;
     }
 }
 
-async fn serve_subscription(backend: &dyn Backend, responses: &Responses, what: &What) -> Result<(), Stop> {
-    match what {
-        What::FollowStream { stream, after } => follow_stream(backend, responses, stream, *after).await,
-        What::FollowAll { after, filter } => follow_all(backend, responses, *after, filter.as_ref()).await,
-        What::Stream { .. } | What::All { .. } => Ok(()),
+async fn serve_subscription(backend: &dyn WireBackend, responses: &Responses, kind: &ReadKind) -> Result<(), EarlyEnd> {
+    match kind {
+        ReadKind::FollowStream { stream, after } => follow_stream(backend, responses, stream, *after).await,
+        ReadKind::FollowAll { after, filter } => follow_all(backend, responses, *after, filter.as_ref()).await,
+        ReadKind::Stream { .. } | ReadKind::All { .. } => Ok(()),
     }
 }
 
-/// Answers the appends of one call. Each is sent to the backend as soon as it is complete, and none waits for the answer to
-/// another.
-async fn serve_batches<B: Backend>(
+/// Serves one call of `BatchAppend`. Each append goes to the backend as soon as its last chunk has come. The appends don't
+/// wait for each other.
+async fn serve_batch_append<B: WireBackend>(
     backend: Arc<B>,
     mut chunks: Streaming<BatchAppendReq>,
-    answers: mpsc::Sender<Result<BatchAppendResp, Status>>,
+    responses: mpsc::Sender<Result<BatchAppendResp, Status>>,
 ) {
-    let mut batches = Batches::default();
+    let mut open_appends = OpenAppends::default();
     loop {
         let complete = match chunks.message().await {
-            Ok(Some(chunk)) => batches.receive(chunk).map_err(Status::from),
+            Ok(Some(chunk)) => open_appends.receive(chunk).map_err(Status::from),
             Ok(None) => return,
             Err(status) => Err(status),
         };
         match complete {
             Ok(Some(complete)) => {
-                let (append, reply_to) = complete.split();
-                let (backend, answers) = (Arc::clone(&backend), answers.clone());
+                let (append, header) = complete.split();
+                let (backend, responses) = (Arc::clone(&backend), responses.clone());
                 tokio::spawn(async move {
                     let written = match append {
                         Ok(append) => backend.append(append).await,
                         Err(refusal) => Err(refusal),
                     };
-                    // A client that is gone needs no answer.
-                    let _ = answers.send(Ok(reply_to.answer(written))).await;
+                    // An error means that the client has gone and needs no response.
+                    let _ = responses.send(Ok(header.into_response(written))).await;
                 });
             }
             Ok(None) => {}
             Err(status) => {
-                let _ = answers.send(Err(status)).await;
+                let _ = responses.send(Err(status)).await;
                 return;
             }
         }
@@ -112,26 +119,26 @@ async fn serve_batches<B: Backend>(
 }
 
 #[async_trait]
-impl<B: Backend> Streams for StreamsService<B> {
+impl<B: WireBackend> Streams for StreamsService<B> {
     type ReadStream = ReceiverStream<Result<ReadResp, Status>>;
     type BatchAppendStream = ReceiverStream<Result<BatchAppendResp, Status>>;
 
     async fn read(&self, request: Request<ReadReq>) -> Result<Response<Self::ReadStream>, Status> {
         self.admit(request.metadata()).await?;
-        let ReadRequest { what, ids } = ReadRequest::parse(request.into_inner())?;
-        let (sender, receiver) = mpsc::channel(RESPONSES);
-        tokio::spawn(serve_read(Arc::clone(&self.backend), Responses { sender, ids }, what));
+        let ReadRequest { kind, ids } = ReadRequest::parse(request.into_inner())?;
+        let (sender, receiver) = mpsc::channel(RESPONSES_MAX);
+        tokio::spawn(serve_read(Arc::clone(&self.backend), Responses { sender, ids }, kind));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
     async fn append(&self, request: Request<Streaming<AppendReq>>) -> Result<Response<AppendResp>, Status> {
-        self.admit(request.metadata()).await?;
-        let append = append::receive(request.into_inner()).await?;
-        Ok(Response::new(append::answer(self.backend.append(append).await)?))
+        self.admit_write(request.metadata()).await?;
+        let append = append::receive_append(request.into_inner()).await?;
+        Ok(Response::new(append::append_response(self.backend.append(append).await)?))
     }
 
     async fn delete(&self, request: Request<DeleteReq>) -> Result<Response<DeleteResp>, Status> {
-        self.admit(request.metadata()).await?;
+        self.admit_write(request.metadata()).await?;
         let options = request.into_inner().options.ok_or_else(|| missing("options"))?;
         let expected = match options.expected_stream_revision {
             Some(DeleteExpected::Revision(revision)) => ExpectedRevision::Exact(revision),
@@ -141,13 +148,13 @@ impl<B: Backend> Streams for StreamsService<B> {
             None => return Err(missing("expected_stream_revision").into()),
         };
         let stream = stream_name(options.stream_identifier)?;
-        let position = self.end_stream(Delete { stream, expected, is_permanent: false }).await?;
+        let position = self.delete_stream(StreamDeletion { stream, expected, is_permanent: false }).await?;
         let position = delete_resp::Position { commit_position: position.commit, prepare_position: position.prepare };
         Ok(Response::new(DeleteResp { position_option: Some(delete_resp::PositionOption::Position(position)) }))
     }
 
     async fn tombstone(&self, request: Request<TombstoneReq>) -> Result<Response<TombstoneResp>, Status> {
-        self.admit(request.metadata()).await?;
+        self.admit_write(request.metadata()).await?;
         let options = request.into_inner().options.ok_or_else(|| missing("options"))?;
         let expected = match options.expected_stream_revision {
             Some(TombstoneExpected::Revision(revision)) => ExpectedRevision::Exact(revision),
@@ -157,7 +164,7 @@ impl<B: Backend> Streams for StreamsService<B> {
             None => return Err(missing("expected_stream_revision").into()),
         };
         let stream = stream_name(options.stream_identifier)?;
-        let position = self.end_stream(Delete { stream, expected, is_permanent: true }).await?;
+        let position = self.delete_stream(StreamDeletion { stream, expected, is_permanent: true }).await?;
         let position =
             tombstone_resp::Position { commit_position: position.commit, prepare_position: position.prepare };
         Ok(Response::new(TombstoneResp { position_option: Some(tombstone_resp::PositionOption::Position(position)) }))
@@ -167,9 +174,9 @@ impl<B: Backend> Streams for StreamsService<B> {
         &self,
         request: Request<Streaming<BatchAppendReq>>,
     ) -> Result<Response<Self::BatchAppendStream>, Status> {
-        self.admit(request.metadata()).await?;
-        let (sender, receiver) = mpsc::channel(RESPONSES);
-        tokio::spawn(serve_batches(Arc::clone(&self.backend), request.into_inner(), sender));
+        self.admit_write(request.metadata()).await?;
+        let (sender, receiver) = mpsc::channel(RESPONSES_MAX);
+        tokio::spawn(serve_batch_append(Arc::clone(&self.backend), request.into_inner(), sender));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }

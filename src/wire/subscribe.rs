@@ -1,60 +1,63 @@
 //! Subscriptions to a stream or to `$all`.
 //!
-//! A subscriber gets, in this order: the confirmation; the events that exist; `caught_up`; each new event. A subscriber of
-//! `$all` with a filter also gets checkpoints: after each interval of events, wanted or not, and before `caught_up`. Where
-//! it falls a whole page behind it gets `fell_behind`, and `caught_up` again later. A subscription never ends with OK: the
-//! clients would take that for a pause and call again at once.
+//! A subscriber gets, in this order: the confirmation; the events that exist; `caught_up`; each new event.
+//!
+//! - A subscriber of `$all` with a filter also gets checkpoints: one after each interval of events, and one before
+//!   `caught_up`. The interval counts all events, not only those that match the filter.
+//! - If a full page of new events waits for the subscriber after `caught_up`, it gets `fell_behind`, and `caught_up` again
+//!   later.
+//! - A subscription never ends with the status OK, because the clients would then subscribe again at once.
 
 use std::ops::Bound;
 
-use super::backend::Backend;
+use super::backend::WireBackend;
 use super::event::{WireEvent, WirePosition};
 use super::filter::EventFilter;
 use super::proto::streams::read_resp::{CaughtUp, Checkpoint, Content, FellBehind, Position, SubscriptionConfirmation};
-use super::read::{PAGE, Responses, Stop};
+use super::read::{EarlyEnd, PAGE_EVENTS, Responses};
 use super::refusal::Refusal;
-use super::request::Place;
+use super::request::ReadStart;
 use crate::clock::{new_id, now};
 
-/// Sends the events of a stream after a revision (exclusive), until the client is gone.
+/// Sends the events of a stream after a revision (exclusive), until the client has gone.
 pub(super) async fn follow_stream(
-    backend: &dyn Backend,
+    backend: &dyn WireBackend,
     responses: &Responses,
     stream: &str,
-    after: Place<u64>,
-) -> Result<(), Stop> {
+    after: ReadStart<u64>,
+) -> Result<(), EarlyEnd> {
     let mut from = match after {
-        Place::Start => 0,
-        Place::At(revision) => revision.saturating_add(1),
-        Place::End => last_revision(backend, stream).await?.map_or(0, |last| last.saturating_add(1)),
+        ReadStart::Start => 0,
+        ReadStart::At(revision) => revision.saturating_add(1),
+        ReadStart::End => last_revision(backend, stream).await?.map_or(0, |last| last.saturating_add(1)),
     };
-    confirm(responses).await?;
-    let mut progress = Progress::default();
+    send_confirmation(responses).await?;
+    let mut catch_up = CatchUpState::default();
     loop {
         let end = backend.end();
-        let events = or_empty(backend.stream_forwards(stream, from, PAGE).await)?;
+        let events = empty_if_missing(backend.stream_forwards(stream, from, PAGE_EVENTS).await)?;
         for event in &events {
             responses.send_event(event).await?;
             from = event.revision.saturating_add(1);
         }
-        let reached = Reached::Stream(from.checked_sub(1));
-        if progress.note(responses, events.len() == PAGE, reached, None).await? {
-            wait_for_stream(backend, responses, stream, end).await?;
+        let reached = SubscriberPosition::Stream(from.checked_sub(1));
+        if catch_up.notify_change(responses, events.len() == PAGE_EVENTS, reached, None).await? {
+            wait_for_stream_event(backend, responses, stream, end).await?;
         }
     }
 }
 
-/// Waits until there is an event of the stream after `end`, or the client is gone. It looks at the new events of `$all`: most
-/// of them belong to other streams, and a read of the stream for each of them would cost more.
-async fn wait_for_stream(
-    backend: &dyn Backend,
+/// Waits until there is an event of the stream after the position `end`, or the client has gone. It reads the new events of
+/// `$all`. Most of them belong to other streams, and to read the stream itself after each of them would cost more.
+async fn wait_for_stream_event(
+    backend: &dyn WireBackend,
     responses: &Responses,
     stream: &str,
     mut end: Option<WirePosition>,
-) -> Result<(), Stop> {
+) -> Result<(), EarlyEnd> {
     loop {
-        wait(backend, responses, end).await?;
-        let events = backend.all_forwards(end.map_or(Bound::Unbounded, Bound::Excluded), PAGE).await?;
+        wait_for_event_after(backend, responses, end).await?;
+        let events = backend.all_forwards(end.map_or(Bound::Unbounded, Bound::Excluded), PAGE_EVENTS).await?;
         if events.iter().any(|event| *event.stream == *stream) {
             return Ok(());
         }
@@ -62,60 +65,62 @@ async fn wait_for_stream(
     }
 }
 
-/// Sends the events of `$all` after a position (exclusive) that the filter wants, until the client is gone.
+/// Sends the events of `$all` after a position (exclusive) that match the filter, until the client has gone.
 pub(super) async fn follow_all(
-    backend: &dyn Backend,
+    backend: &dyn WireBackend,
     responses: &Responses,
-    after: Place<WirePosition>,
+    after: ReadStart<WirePosition>,
     filter: Option<&EventFilter>,
-) -> Result<(), Stop> {
+) -> Result<(), EarlyEnd> {
     let mut after = match after {
-        Place::Start => Bound::Unbounded,
-        Place::At(position) => Bound::Excluded(position),
-        Place::End => backend.end().map_or(Bound::Unbounded, Bound::Excluded),
+        ReadStart::Start => Bound::Unbounded,
+        ReadStart::At(position) => Bound::Excluded(position),
+        ReadStart::End => backend.end().map_or(Bound::Unbounded, Bound::Excluded),
     };
-    confirm(responses).await?;
-    let mut progress = Progress::default();
-    let mut checkpoints = Checkpoints { filter, considered: 0, due: None };
+    send_confirmation(responses).await?;
+    let mut catch_up = CatchUpState::default();
+    let mut checkpoints = Checkpoints { filter, considered: 0, uncovered: None };
     loop {
         let end = backend.end();
-        let events = backend.all_forwards(after, PAGE).await?;
+        let events = backend.all_forwards(after, PAGE_EVENTS).await?;
         for event in &events {
             checkpoints.consider(responses, event).await?;
             after = Bound::Excluded(event.position);
         }
-        if progress.note(responses, events.len() == PAGE, Reached::All(after), Some(&mut checkpoints)).await? {
-            wait(backend, responses, end).await?;
+        let (is_full, reached) = (events.len() == PAGE_EVENTS, SubscriberPosition::All(after));
+        if catch_up.notify_change(responses, is_full, reached, Some(&mut checkpoints)).await? {
+            wait_for_event_after(backend, responses, end).await?;
         }
     }
 }
 
-async fn confirm(responses: &Responses) -> Result<(), Stop> {
+async fn send_confirmation(responses: &Responses) -> Result<(), EarlyEnd> {
     let subscription_id = new_id().to_string();
     Ok(responses.send(Content::Confirmation(SubscriptionConfirmation { subscription_id })).await?)
 }
 
-/// Whether the subscriber has every event.
+/// Whether the subscriber has received every event that exists.
 #[derive(Default)]
-struct Progress {
+struct CatchUpState {
     is_caught_up: bool,
 }
 
-impl Progress {
-    /// Notifies the subscriber of a change. Returns whether it has every event; after a full page it has not.
-    async fn note(
+impl CatchUpState {
+    /// Called after each page. If the subscriber has just caught up or fallen behind, tells the subscriber so. Returns
+    /// whether it has caught up; after a full page it has not.
+    async fn notify_change(
         &mut self,
         responses: &Responses,
         is_full: bool,
-        reached: Reached,
+        reached: SubscriberPosition,
         checkpoints: Option<&mut Checkpoints<'_>>,
-    ) -> Result<bool, Stop> {
+    ) -> Result<bool, EarlyEnd> {
         if self.is_caught_up == is_full {
             if is_full {
                 responses.send(reached.fell_behind()).await?;
             }
             if let Some(checkpoints) = checkpoints {
-                checkpoints.send(responses).await?;
+                checkpoints.send_due(responses).await?;
             }
             if !is_full {
                 responses.send(reached.caught_up()).await?;
@@ -126,27 +131,27 @@ impl Progress {
     }
 }
 
-/// How far a subscriber has come.
+/// The last event that a subscriber has received.
 #[derive(Clone, Copy)]
-enum Reached {
-    /// The last revision that it has.
+enum SubscriberPosition {
+    /// The last revision that it has received; `None` if it has received no event.
     Stream(Option<u64>),
-    /// What follows is what it doesn't have.
+    /// A bound. The subscriber has received every event before it and no event after it.
     All(Bound<WirePosition>),
 }
 
-impl Reached {
+impl SubscriberPosition {
     fn caught_up(self) -> Content {
-        let (stream_revision, position) = self.place();
+        let (stream_revision, position) = self.as_fields();
         Content::CaughtUp(CaughtUp { timestamp: Some(timestamp()), stream_revision, position })
     }
 
     fn fell_behind(self) -> Content {
-        let (stream_revision, position) = self.place();
+        let (stream_revision, position) = self.as_fields();
         Content::FellBehind(FellBehind { timestamp: Some(timestamp()), stream_revision, position })
     }
 
-    fn place(self) -> (Option<i64>, Option<Position>) {
+    fn as_fields(self) -> (Option<i64>, Option<Position>) {
         match self {
             Self::Stream(revision) => (revision.and_then(|revision| i64::try_from(revision).ok()), None),
             Self::All(Bound::Excluded(position) | Bound::Included(position)) => {
@@ -166,51 +171,55 @@ fn timestamp() -> prost_types::Timestamp {
 /// The checkpoints of a filtered subscription.
 struct Checkpoints<'a> {
     filter: Option<&'a EventFilter>,
-    /// Events since the last interval.
+    /// The number of events since the last interval has ended.
     considered: u64,
-    /// The last event that no checkpoint covers.
-    due: Option<WirePosition>,
+    /// The position of the last event, if no checkpoint covers it yet.
+    uncovered: Option<WirePosition>,
 }
 
 impl Checkpoints<'_> {
-    /// Sends the event if it is wanted, and a checkpoint after it if one is due.
-    async fn consider(&mut self, responses: &Responses, event: &WireEvent) -> Result<(), Stop> {
+    /// Sends the event if it matches the filter. Then sends a checkpoint if an interval has ended.
+    async fn consider(&mut self, responses: &Responses, event: &WireEvent) -> Result<(), EarlyEnd> {
         let Some(filter) = self.filter else { return Ok(responses.send_event(event).await?) };
         if filter.matches(event)? {
             responses.send_event(event).await?;
         }
         self.considered += 1;
-        self.due = Some(event.position);
+        self.uncovered = Some(event.position);
         if self.considered >= filter.checkpoint_interval {
             self.considered = 0;
-            self.send(responses).await?;
+            self.send_due(responses).await?;
         }
         Ok(())
     }
 
-    async fn send(&mut self, responses: &Responses) -> Result<(), Stop> {
-        let Some(position) = self.due.take() else { return Ok(()) };
+    async fn send_due(&mut self, responses: &Responses) -> Result<(), EarlyEnd> {
+        let Some(position) = self.uncovered.take() else { return Ok(()) };
         let (commit_position, prepare_position) = (position.commit, position.prepare);
         let checkpoint = Checkpoint { commit_position, prepare_position, timestamp: Some(timestamp()) };
         Ok(responses.send(Content::Checkpoint(checkpoint)).await?)
     }
 }
 
-/// Waits until there is a later event than `end`, or the client is gone.
-async fn wait(backend: &dyn Backend, responses: &Responses, end: Option<WirePosition>) -> Result<(), Stop> {
+/// Waits until there is an event after the position `end`, or the client has gone.
+async fn wait_for_event_after(
+    backend: &dyn WireBackend,
+    responses: &Responses,
+    end: Option<WirePosition>,
+) -> Result<(), EarlyEnd> {
     tokio::select! {
         grown = backend.wait_beyond(end) => Ok(grown?),
-        () = responses.sender.closed() => Err(Stop::Gone),
+        () = responses.sender.closed() => Err(EarlyEnd::ClientGone),
     }
 }
 
-async fn last_revision(backend: &dyn Backend, stream: &str) -> Result<Option<u64>, Refusal> {
-    let last = or_empty(backend.stream_backwards(stream, u64::MAX, 1).await)?;
+async fn last_revision(backend: &dyn WireBackend, stream: &str) -> Result<Option<u64>, Refusal> {
+    let last = empty_if_missing(backend.stream_backwards(stream, u64::MAX, 1).await)?;
     Ok(last.first().map(|event| event.revision))
 }
 
-/// A subscription may wait for a stream that has no event yet.
-fn or_empty<T: Default>(read: Result<T, Refusal>) -> Result<T, Refusal> {
+/// Turns the refusal of a missing stream into an empty result, because a subscription may wait for the stream's first event.
+fn empty_if_missing<T: Default>(read: Result<T, Refusal>) -> Result<T, Refusal> {
     match read {
         Err(Refusal::NoStream(_)) => Ok(T::default()),
         read => read,

@@ -1,7 +1,8 @@
-//! WORKERS: handlers, the kinds that are built in, and the workers that execute them, in the server's process or remote.
+//! Workers and handlers: the handlers execute tasks, and the workers run the handlers, in the server's process or in
+//! another one.
 //!
-//! Reading order: [`worker`] (handlers and the worker inside the server's process), [`remote`] (the worker in a process of
-//! its own), [`command`] (any program as a handler), [`kinds`] (the kinds that are built in).
+//! Reading order: [`worker`] (handlers, and the worker inside the server's process), [`remote`] (the worker in a
+//! process of its own), [`command`] (a handler that runs any program), [`kinds`] (the handlers of the built-in kinds).
 
 #[cfg(feature = "worker")]
 pub mod command;
@@ -16,7 +17,7 @@ pub use command::CommandHandler;
 #[cfg(feature = "server")]
 pub use kinds::bulk_cancel::{BulkCancel, BulkCancelInput};
 #[cfg(feature = "worker")]
-pub use remote::{Note, RemoteError, RemoteWorker};
+pub use remote::{RemoteError, RemoteWorker, WorkerEvent};
 #[cfg(feature = "server")]
 pub use worker::channels::WorkerChannels;
 pub use worker::context::{Context, Step, StepGuard};

@@ -1,8 +1,8 @@
-//! Invalid requests are refused with the right code, and nothing is written.
+//! An invalid request is refused with the right code, and nothing is written.
 
 use serde_json::{Value, json};
 
-use super::super::support::{Answer, Server};
+use super::super::support::{HttpResponse, Server};
 use super::{head, pointers, wire};
 
 const PATH: &str = "/v1/tasks";
@@ -185,7 +185,7 @@ async fn a_body_that_is_too_large_is_refused_and_one_that_just_fits_is_accepted(
     assert_eq!(head(&server).await["position"], 5);
 }
 
-fn chunked(server: &Server, path: &str, body: &[u8]) -> Answer {
+fn chunked(server: &Server, path: &str, body: &[u8]) -> HttpResponse {
     let mut bytes = Vec::new();
     for chunk in body.chunks(50_000) {
         bytes.extend(format!("{:x}\r\n", chunk.len()).bytes().chain(chunk.iter().copied()).chain(*b"\r\n"));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::support::{Answer, Server};
+use super::super::support::{HttpResponse, Server};
 use super::{head, pointers};
 
 const STATUSES: [&str; 8] =
@@ -19,7 +19,7 @@ async fn counters(server: &Server, owner: &str) -> Value {
     answer.body
 }
 
-async fn see(server: &Server, position: u64) -> Answer {
+async fn see(server: &Server, position: u64) -> HttpResponse {
     server.post("/v1/bell/seen", &json!({"position": position})).await
 }
 

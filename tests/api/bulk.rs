@@ -1,4 +1,4 @@
-//! `POST /v1/tasks/cancel`: cancels every task that matches, and never a bulk cancel.
+//! `POST /v1/tasks/cancel` cancels every task that matches the filter, except tasks that carry out a bulk cancel.
 
 use serde_json::{Value, json};
 

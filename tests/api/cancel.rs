@@ -1,4 +1,4 @@
-//! `POST /v1/tasks/{id}/cancel` and `…/retry`.
+//! `POST /v1/tasks/{id}/cancel` and `POST /v1/tasks/{id}/retry`.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};

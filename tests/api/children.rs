@@ -1,11 +1,11 @@
-//! The cancel of a parent goes on to its children, also after a restart, and to each of them once.
+//! When a task is cancelled, each of its children gets one request to cancel, also after a restart of the server.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::super::support::{Answer, Server};
+use super::super::support::{HttpResponse, Server};
 use super::{history, slow_task};
 
 /// In bytes per second: one file of [`slow_task`] takes some seconds.
@@ -28,7 +28,7 @@ async fn children(server: &Server, parent: &str, count: usize) -> Vec<String> {
     ids
 }
 
-async fn cancel(server: &Server, id: &str) -> Answer {
+async fn cancel(server: &Server, id: &str) -> HttpResponse {
     let answer = server.post(&format!("/v1/tasks/{id}/cancel"), &json!({"reason": "enough"})).await;
     assert_eq!(answer.status, 202, "{}", answer.text);
     answer

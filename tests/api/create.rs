@@ -1,4 +1,4 @@
-//! `POST /v1/tasks` and the batch.
+//! `POST /v1/tasks` and `POST /v1/tasks/batch`.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! Every request: the check of host and origin, the request's id, the problems of requests that the HTTP library refuses.
+//! Rules for every request: the check of host and origin, the request id, and the problem responses to requests that
+//! the HTTP library itself refuses.
 
 use serde_json::json;
 

@@ -1,16 +1,17 @@
-//! Schedules whose nominal times passed while no server ran: the log says which tasks exist, and none is created twice.
+//! Schedules whose nominal times passed while no server ran. The log must contain exactly the tasks that the policy of the
+//! schedule creates, and none of them twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use taskbell::store::{EventStore, new_id, now};
-use taskbell::task::calendar::{CATCH_UP_MAX, nominal_time};
+use taskbell::task::calendar::{MISSED_RUNS_MAX, nominal_time};
 use taskbell::task::schedule::{Missed, ScheduleCreated, Template};
 use taskbell::task::{TaskId, Timestamp};
 use uuid::Uuid;
 
-use super::super::support::{Server, schedule_created, template};
+use super::super::support::{Server, append_of_schedule, task_template};
 
 const DAY: u64 = 24 * 3600;
 
@@ -24,7 +25,7 @@ async fn after_a_while(schedules: &[ScheduleCreated], ago_s: i64) -> (Server, Ve
     let mut appends = Vec::new();
     for created in schedules {
         let id = new_id();
-        appends.push(schedule_created(id, created, time));
+        appends.push(append_of_schedule(id, created, time));
         ids.push(id);
     }
     assert!(store.append_many(appends).await.iter().all(Result::is_ok));
@@ -34,7 +35,7 @@ async fn after_a_while(schedules: &[ScheduleCreated], ago_s: i64) -> (Server, Ve
 }
 
 fn schedule(cron: &str, missed: Missed) -> ScheduleCreated {
-    let task = Template { kind: "a".into(), owner: "mira".into(), ..template() };
+    let task = Template { kind: "a".into(), owner: "mira".into(), ..task_template() };
     ScheduleCreated { cron: cron.into(), time_zone: "UTC".into(), missed, task }
 }
 
@@ -124,11 +125,11 @@ async fn a_server_that_is_killed_while_it_creates_a_thousand_missed_runs_creates
         server.kill9();
         server.restart();
     }
-    wait_for_position(&server, 1 + CATCH_UP_MAX).await;
+    wait_for_position(&server, 1 + MISSED_RUNS_MAX).await;
     server.submit(&json!({"kind": "a"})).await;
     let times = nominal_times(&server, 0).await.remove(&ids[0]).unwrap();
-    assert_eq!((times.len(), gaps(&times)), (CATCH_UP_MAX, [3600].into()));
-    assert!(now().since(times[CATCH_UP_MAX - 1]) < Duration::from_hours(1), "the latest thousand");
+    assert_eq!((times.len(), gaps(&times)), (MISSED_RUNS_MAX, [3600].into()));
+    assert!(now().since(times[MISSED_RUNS_MAX - 1]) < Duration::from_hours(1), "the latest thousand");
 }
 
 #[tokio::test]

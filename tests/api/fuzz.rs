@@ -1,4 +1,5 @@
-//! Valid requests with seeded random mutations: nothing breaks, and every refusal is a problem.
+//! Sends valid requests with random mutations from a seed. No request may break the server, and every refusal is a problem
+//! response.
 
 use std::time::{Duration, Instant};
 
@@ -255,7 +256,7 @@ async fn thousands_of_mutated_requests_break_nothing() {
     assert_eq!(get("/readyz").await.status, 200);
     let events = get("/v1/log").await;
     assert_eq!(events.text.lines().count() as u64, events.position(), "the log can be read to its end");
-    let figures = Checker::of(&events.text).figures;
+    let figures = Checker::check_log(&events.text).event_counts;
     println!("{done} requests led to {figures:?}");
     assert!(figures.contains_key("Completed succeeded") && figures.contains_key("Released handed_back"), "{figures:?}");
     assert_eq!(get("/v1/tasks?limit=200").await.status, 200);

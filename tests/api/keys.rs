@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: one key, one task.
+//! `Idempotency-Key`: all requests with one key create one task.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, 
 use taskbell::task::event::{Created, Idempotency};
 use taskbell::task::{Event, TaskId};
 
-use super::super::support::{Answer, Server, template};
+use super::super::support::{HttpResponse, Server, template};
 use super::{head, pointers, wire};
 
-async fn post(server: &Server, key: &str, body: &'static str) -> Answer {
+async fn post(server: &Server, key: &str, body: &'static str) -> HttpResponse {
     let request = server.client().post(server.url() + "/v1/tasks").header("Idempotency-Key", key);
     server.send(request.header("Content-Type", "application/json").body(body)).await
 }
@@ -51,7 +51,7 @@ async fn a_key_belongs_to_the_caller_and_not_to_the_owner_of_the_task() {
 async fn fifty_concurrent_requests_with_one_key_create_one_task() {
     let server = Server::start();
     let answers = join_all((0..50).map(|_| post(&server, "k", r#"{"kind": "a"}"#))).await;
-    let ids: HashSet<String> = answers.iter().map(Answer::id).collect();
+    let ids: HashSet<String> = answers.iter().map(HttpResponse::id).collect();
     let created = answers.iter().filter(|answer| answer.status == 201).count();
     assert!(answers.iter().all(|answer| matches!(answer.status, 200 | 201)));
     assert_eq!((ids.len(), created), (1, 1));

@@ -1,4 +1,4 @@
-//! The worker's side of the API: take, heartbeat, acknowledge, finish.
+//! The API for workers: take, heartbeat, acknowledge, finish.
 
 mod bad;
 mod beat;
@@ -9,7 +9,7 @@ mod take;
 
 use serde_json::{Value, json};
 
-use super::super::support::{Answer, Server};
+use super::super::support::{HttpResponse, Server};
 
 /// Takes leases.
 async fn take(server: &Server, body: Value) -> Vec<Value> {
@@ -50,7 +50,7 @@ fn forged(lease: &str) -> String {
 }
 
 /// Sends a heartbeat for one lease that waits as long as it may.
-async fn beat(server: &Server, worker: &str, lease: &str, seen: Option<&str>) -> Answer {
+async fn beat(server: &Server, worker: &str, lease: &str, seen: Option<&str>) -> HttpResponse {
     let lease = json!({"lease": lease, "seen": seen});
     let answer = server.post("/v1/leases/heartbeat", &json!({"worker": worker, "leases": [lease], "wait_s": 30})).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
@@ -66,7 +66,7 @@ async fn news(server: &Server, worker: &str, lease: &str) -> Option<String> {
 }
 
 /// The one directive in the answer to a heartbeat.
-fn directive(answer: &Answer) -> Option<String> {
+fn directive(answer: &HttpResponse) -> Option<String> {
     let directives = answer.body["directives"].as_array().unwrap();
     assert!(directives.len() <= 1, "{}", answer.text);
     directives.first().map(|item| item["directive"].as_str().unwrap().to_owned())

@@ -1,4 +1,4 @@
-//! `GET /v1/tasks`: filters, order, pages.
+//! `GET /v1/tasks`: filters, order and pages.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};

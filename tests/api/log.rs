@@ -1,4 +1,4 @@
-//! `GET /v1/log` and its head.
+//! `GET /v1/log` and `GET /v1/log/head`.
 
 use std::collections::HashSet;
 
@@ -8,16 +8,16 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use taskbell::task::Timestamp;
 
-use super::super::support::{Answer, PATIENCE, Server};
+use super::super::support::{HttpResponse, Server, TEST_TIMEOUT};
 use super::{head, is_time, pointers};
 
-fn lines(answer: &Answer) -> Vec<Value> {
+fn lines(answer: &HttpResponse) -> Vec<Value> {
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/x-ndjson"), "{}", answer.text);
     assert!(answer.text.is_empty() || answer.text.ends_with('\n'));
     answer.text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
 }
 
-fn positions(answer: &Answer) -> Vec<u64> {
+fn positions(answer: &HttpResponse) -> Vec<u64> {
     lines(answer).iter().map(|event| event["position"].as_u64().unwrap()).collect()
 }
 
@@ -144,7 +144,7 @@ async fn a_client_that_follows_the_log_gets_new_events() {
     let (mut body, mut text) = (answer.bytes_stream(), String::new());
     for count in 1..=3 {
         while text.lines().count() < count || !text.ends_with('\n') {
-            let chunk = tokio::time::timeout(PATIENCE, body.next()).await.expect("a line in time");
+            let chunk = tokio::time::timeout(TEST_TIMEOUT, body.next()).await.expect("a line in time");
             text.push_str(std::str::from_utf8(&chunk.expect("the answer stays open").unwrap()).unwrap());
         }
         server.submit(&json!({"kind": "a"})).await;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use actix::Arbiter;
 use serde_json::json;
-use taskbell::projection::metrics::{Meter, Metrics};
-use taskbell::projection::reader::sides;
+use taskbell::projection::metrics::{Metrics, MetricsRecorder};
+use taskbell::projection::reader::split_views;
 use taskbell::store::{EventStore, Meta, Via};
 use taskbell::streams::messages::Execute;
 use taskbell::streams::registry::Registry;
@@ -19,7 +19,7 @@ use taskbell::task::{Command, Position, TaskId, Timestamp};
 use taskbell::views::Views;
 use uuid::Uuid;
 
-use super::super::support::{PATIENCE, Server};
+use super::super::support::{Server, TEST_TIMEOUT};
 use super::{head, pointers, slow_task};
 
 /// The value of each series, by its name and labels as they are written.
@@ -117,7 +117,7 @@ async fn final_samples(server: &Server) -> Samples {
         if total(&samples, "taskbell_events_total{") >= position {
             return samples;
         }
-        assert!(began.elapsed() < PATIENCE, "{samples:?}");
+        assert!(began.elapsed() < TEST_TIMEOUT, "{samples:?}");
     }
 }
 
@@ -246,7 +246,7 @@ struct Bench {
     registry: Registry,
     views: Views,
     metrics: Metrics,
-    meter: Meter,
+    meter: MetricsRecorder,
 }
 
 impl Bench {
@@ -254,7 +254,7 @@ impl Bench {
         let store = EventStore::memory();
         let metrics = Metrics::new().unwrap();
         let registry = Registry::start(&store, &[Arbiter::new()]);
-        let meter = Meter::new(metrics.clone(), ["k"]);
+        let meter = MetricsRecorder::new(metrics.clone(), ["k"]);
         Self { store, registry, views: Views::default(), metrics, meter }
     }
 
@@ -282,7 +282,7 @@ impl Bench {
     }
 
     fn samples(self) -> Samples {
-        let (_, read) = sides(self.views);
+        let (_, read) = split_views(self.views);
         parse(&self.metrics.text(&read, Position(0), true).unwrap())
     }
 }

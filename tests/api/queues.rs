@@ -1,15 +1,15 @@
-//! `GET /v1/queues`, `POST /v1/queues/{queue}/pause` and `…/resume`.
+//! `GET /v1/queues`, `POST /v1/queues/{queue}/pause` and `POST /v1/queues/{queue}/resume`.
 
 use serde_json::{Value, json};
 
-use super::super::support::{Answer, Server};
+use super::super::support::{HttpResponse, Server};
 use super::{head, is_time, pointers, wire};
 
-async fn pause(server: &Server, queue: &str, body: &Value) -> Answer {
+async fn pause(server: &Server, queue: &str, body: &Value) -> HttpResponse {
     server.post(&format!("/v1/queues/{queue}/pause"), body).await
 }
 
-async fn resume(server: &Server, queue: &str, body: &Value) -> Answer {
+async fn resume(server: &Server, queue: &str, body: &Value) -> HttpResponse {
     server.post(&format!("/v1/queues/{queue}/resume"), body).await
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::support::{Answer, Server};
+use super::super::support::{HttpResponse, Server};
 use super::{head, is_time, pointers, wire};
 
 const PATH: &str = "/v1/schedules";
@@ -19,13 +19,13 @@ fn daily() -> Value {
     json!({"cron": far_away(), "task": {"kind": "a"}})
 }
 
-async fn create(server: &Server, body: &Value) -> Answer {
+async fn create(server: &Server, body: &Value) -> HttpResponse {
     let answer = server.post(PATH, body).await;
     assert_eq!(answer.status, 201, "{}", answer.text);
     answer
 }
 
-async fn delete(server: &Server, id: &str) -> Answer {
+async fn delete(server: &Server, id: &str) -> HttpResponse {
     server.send(server.client().delete(format!("{}{PATH}/{id}", server.url()))).await
 }
 

@@ -1,9 +1,9 @@
-//! `unique_key`: of one owner's tasks with the same key, at most one is not final.
+//! `unique_key`: at most one task of an owner with the same key is not final.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::super::support::{Answer, Server};
+use super::super::support::{HttpResponse, Server};
 use super::{head, history, pointers, wire};
 
 const PATH: &str = "/v1/tasks";
@@ -13,7 +13,7 @@ async fn cancel(server: &Server, id: &str) {
     assert_eq!((answer.status, &answer.body["status"]), (202, &json!("cancelled")), "{}", answer.text);
 }
 
-async fn with_idempotency(server: &Server, key: &str, body: &Value) -> Answer {
+async fn with_idempotency(server: &Server, key: &str, body: &Value) -> HttpResponse {
     server.send(server.client().post(server.url() + PATH).header("Idempotency-Key", key).json(body)).await
 }
 
@@ -49,7 +49,7 @@ async fn fifty_concurrent_requests_with_one_key_create_one_task() {
     for round in 0..5 {
         let body = json!({"kind": "a", "unique_key": format!("round {round}")});
         let answers = join_all((0..50).map(|_| server.post(PATH, &body))).await;
-        let new: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 201).collect();
+        let new: Vec<&HttpResponse> = answers.iter().filter(|answer| answer.status == 201).collect();
         assert_eq!(new.len(), 1);
         assert!(answers.iter().all(|answer| answer.id() == new[0].id() && [200, 201].contains(&answer.status)));
     }

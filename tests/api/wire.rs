@@ -1,4 +1,4 @@
-//! Requests as raw bytes, for those that an HTTP client would not send.
+//! Sends requests as raw bytes, because an HTTP client would not send invalid ones.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -7,17 +7,17 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use taskbell::task::json::value_of;
 
-use super::super::support::{Answer, PATIENCE, Server};
+use super::super::support::{HttpResponse, Server, TEST_TIMEOUT};
 
 /// `METHOD target` with these header lines (besides `Host` and `Connection: close`) and this body as it is.
-pub fn raw(server: &Server, line: &str, headers: &str, body: &[u8]) -> Answer {
+pub fn raw(server: &Server, line: &str, headers: &str, body: &[u8]) -> HttpResponse {
     let address = server.url().replace("http://", "");
     let host =
         if headers.to_ascii_lowercase().contains("host:") { String::new() } else { format!("Host: {address}\r\n") };
     let head = format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n{headers}\r\n");
     let mut socket = TcpStream::connect(&address).expect("a connection");
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    socket.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
     socket.write_all(head.as_bytes()).expect("the server takes a head");
     // The server may refuse and close before it has read the whole body: then the write fails.
     let _ = socket.write_all(body);
@@ -27,12 +27,12 @@ pub fn raw(server: &Server, line: &str, headers: &str, body: &[u8]) -> Answer {
 }
 
 /// The same with a JSON body.
-pub fn post(server: &Server, path: &str, body: &[u8]) -> Answer {
+pub fn post(server: &Server, path: &str, body: &[u8]) -> HttpResponse {
     let headers = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
     raw(server, &format!("POST {path}"), &headers, body)
 }
 
-fn parse(bytes: &[u8]) -> Option<Answer> {
+fn parse(bytes: &[u8]) -> Option<HttpResponse> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let mut lines = head.split("\r\n");
@@ -43,5 +43,5 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
     }
     let text = String::from_utf8_lossy(&bytes[end + 4..]).into_owned();
     let body = value_of(&text).unwrap_or(Value::Null);
-    Some(Answer { status, headers, text, body })
+    Some(HttpResponse { status, headers, text, body })
 }

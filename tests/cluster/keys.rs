@@ -4,11 +4,11 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::support::{Answer, PATIENCE, Server};
+use crate::support::{HttpResponse, Server, TEST_TIMEOUT};
 
 const TASKS: &str = "/v1/tasks";
 
-async fn with_idempotency(server: &Server, key: &str, body: &Value) -> Answer {
+async fn with_idempotency(server: &Server, key: &str, body: &Value) -> HttpResponse {
     server.send(server.client().post(server.url() + TASKS).header("Idempotency-Key", key).json(body)).await
 }
 
@@ -18,8 +18,8 @@ async fn cancel(server: &Server, id: &str) {
 }
 
 /// The one new task of these answers; the others answer it too.
-fn one_new(answers: &[Answer]) -> String {
-    let new: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 201).collect();
+fn one_new(answers: &[HttpResponse]) -> String {
+    let new: Vec<&HttpResponse> = answers.iter().filter(|answer| answer.status == 201).collect();
     assert_eq!(new.len(), 1, "{:?}", answers.iter().map(|answer| &answer.text).collect::<Vec<_>>());
     assert!(answers.iter().all(|answer| answer.id() == new[0].id() && [200, 201].contains(&answer.status)));
     new[0].id()
@@ -49,7 +49,7 @@ async fn concurrent_requests_with_one_key_on_three_servers_create_one_task() {
         let other = with_idempotency(&servers[round], &key, &json!({"kind": "c"})).await;
         other.assert_problem(422, "idempotency_key_reused");
     }
-    assert_eq!(cluster.events(), 3 * 5, "three tasks, and the two events of a cancel");
+    assert_eq!(cluster.event_count(), 3 * 5, "three tasks, and the two events of a cancel");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +64,7 @@ async fn equal_batches_on_two_servers_at_once_create_one_task_for_each_key() {
     assert_eq!((a.status, b.status), (200, 200), "{} {}", a.text, b.text);
     assert_eq!(a.body["items"], b.body["items"]);
     assert!(a.body["items"].as_array().unwrap().iter().all(|item| item["id"].is_string()), "{}", a.text);
-    assert_eq!(cluster.events(), 40);
+    assert_eq!(cluster.event_count(), 40);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -78,7 +78,7 @@ async fn a_request_whose_server_is_killed_between_the_claim_and_the_task_leads_t
     // The records of the servers may hang too.
     for hanging in 1.. {
         let hangs = cluster.database.wait_for_hanging(hanging);
-        tokio::time::timeout(PATIENCE, hangs).await.expect("the claim in time");
+        tokio::time::timeout(TEST_TIMEOUT, hangs).await.expect("the claim in time");
         if claims(&cluster) > 0 {
             break;
         }
@@ -86,11 +86,11 @@ async fn a_request_whose_server_is_killed_between_the_claim_and_the_task_leads_t
     killed.kill9();
     assert!(request.await.unwrap().is_err());
     cluster.database.hold_answers(false);
-    assert_eq!((claims(&cluster), cluster.events()), (1, 0));
+    assert_eq!((claims(&cluster), cluster.event_count()), (1, 0));
     let repeated = with_idempotency(&other, "k", &body).await;
     assert_eq!((repeated.status, &repeated.body["kind"]), (200, &json!("a")), "{}", repeated.text);
     let held = other.post(TASKS, &body).await;
     assert_eq!((held.status, held.id()), (200, repeated.id()), "{}", held.text);
     with_idempotency(&other, "k", &json!({"kind": "b"})).await.assert_problem(422, "idempotency_key_reused");
-    assert_eq!((claims(&cluster), cluster.events()), (2, 1));
+    assert_eq!((claims(&cluster), cluster.event_count()), (2, 1));
 }

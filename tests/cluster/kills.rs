@@ -1,4 +1,4 @@
-//! The database and the servers are killed while clients write.
+//! The database and servers are killed while clients write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::*;
-use crate::support::PATIENCE;
+use crate::support::TEST_TIMEOUT;
 
 /// What clients know of the tasks that they created, each with a title of its own.
 #[derive(Default)]
@@ -82,7 +82,7 @@ async fn what_was_acknowledged_is_there_once_and_nothing_else_is_whatever_is_kil
     let mut count = acknowledged.subscribe();
     for round in 1..=4 {
         let due = *count.borrow() + 60;
-        timeout(PATIENCE, count.wait_for(|count| *count >= due)).await.expect("the writers go on").unwrap();
+        timeout(TEST_TIMEOUT, count.wait_for(|count| *count >= due)).await.expect("the writers go on").unwrap();
         cluster.stop().await;
         cluster.restart().await;
         if round == 2 {
@@ -90,12 +90,12 @@ async fn what_was_acknowledged_is_there_once_and_nothing_else_is_whatever_is_kil
         }
     }
     let due = *count.borrow() + 60;
-    timeout(PATIENCE, count.wait_for(|count| *count >= due)).await.expect("the writers go on").unwrap();
+    timeout(TEST_TIMEOUT, count.wait_for(|count| *count >= due)).await.expect("the writers go on").unwrap();
     shared.0.store(true, Ordering::Relaxed);
     let known: Vec<Known> = join_all(writers).await.into_iter().map(Result::unwrap).collect();
     two.restart();
-    join_all([&one, &two, &three].map(fresh)).await;
-    let end = cluster.events();
+    join_all([&one, &two, &three].map(wait_until_fresh)).await;
+    let end = cluster.event_count();
     let expected = counters(&one, end).await;
     for server in [&one, &two, &three] {
         assert_eq!(counters(server, end).await, expected);

@@ -1,11 +1,11 @@
-//! Leases on several servers: workers that switch servers, servers that are killed or cut from the database, and schedules.
+//! Leases and schedules on several servers. Workers switch between servers, and servers are killed or lose the database.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use taskbell::store::aside::{AsideEvent, AsideExpected, AsideStream};
+use taskbell::store::auxiliary::{AuxiliaryExpected, AuxiliaryStream, NewAuxiliaryEvent};
 use taskbell::store::{EventStore, new_id, now};
 use taskbell::task::Timestamp;
 use taskbell::task::schedule::{Missed, ScheduleCreated};
@@ -13,7 +13,7 @@ use taskbell::task::schedule::{Missed, ScheduleCreated};
 use super::*;
 use crate::crash::load::Content;
 use crate::proxy::{Mode, Proxy};
-use crate::support::{PATIENCE, schedule_created, template};
+use crate::support::{TEST_TIMEOUT, append_of_schedule, task_template};
 
 /// Leases of this kind live for 3 s; one that no server names is lost after 13 s.
 const SHORT: [&str; 2] = ["--kind", "job:lease_s=3"];
@@ -24,7 +24,7 @@ impl Cluster {
     async fn servers_with<const N: usize>(&self, args: &[&str]) -> [Server; N] {
         let servers = std::array::from_fn(|_| self.server(args));
         for server in &servers {
-            fresh(server).await;
+            wait_until_fresh(server).await;
         }
         servers
     }
@@ -138,12 +138,12 @@ async fn a_server_that_is_cut_from_the_database_lets_its_worker_stop_before_anot
     let proxy = Proxy::start(cluster.addr()).await;
     let one = Server::on_cluster(&url(proxy.addr(), "taskbell"), SHORT);
     let [two] = cluster.servers_with(&SHORT).await;
-    fresh(&one).await;
+    wait_until_fresh(&one).await;
     let body = json!({"kind": "job", "max_attempts": 2});
     let task = one.submit(&body).await;
     let mut holder = Holder::take(&one, "w1").await;
     holder.keep(&[&one], Duration::from_secs(4)).await;
-    proxy.set(Mode::BlackHole);
+    proxy.set_mode(Mode::BlackHole);
     let next = async {
         let next = Holder::take(&two, "w2").await;
         (next, Instant::now())
@@ -153,12 +153,12 @@ async fn a_server_that_is_cut_from_the_database_lets_its_worker_stop_before_anot
         (holder.deadline, Instant::now())
     };
     let both = async { tokio::join!(next, stopping) };
-    let ((next, taken), (deadline, told)) = tokio::time::timeout(PATIENCE, both).await.expect("both happen");
+    let ((next, taken), (deadline, told)) = tokio::time::timeout(TEST_TIMEOUT, both).await.expect("both happen");
     assert_eq!(next.task, task);
     assert!(deadline < taken && told < taken, "{:?} {:?}", taken - deadline, taken - told);
     next.succeed(&two).await;
-    proxy.set(Mode::Pass);
-    fresh(&one).await;
+    proxy.set_mode(Mode::Pass);
+    wait_until_fresh(&one).await;
     assert_eq!(one.task_at_end(&task).await["attempt"], 2);
 }
 
@@ -192,7 +192,7 @@ async fn each_run_of_a_schedule_exists_once_however_many_servers_find_it_due() {
     let servers: [Server; 3] = std::array::from_fn(|_| cluster.server::<[&str; 0]>([]));
     // The missed runs of an hour, at most as many as one schedule makes up for.
     let mut runs: HashMap<String, Vec<String>> = HashMap::new();
-    let mut live = Live::open(&servers[1]).await;
+    let mut live = LiveSocket::open(&servers[1]).await;
     while runs.len() < ids || runs.values().any(|runs| runs.len() < 60) {
         runs = fired(&cluster);
         if runs.len() < ids || runs.values().any(|runs| runs.len() < 60) {
@@ -211,11 +211,11 @@ async fn each_run_of_a_schedule_exists_once_however_many_servers_find_it_due() {
 pub(super) async fn schedules_of_an_hour_ago(cluster: &Cluster, count: usize) -> usize {
     let store = EventStore::connect(cluster.url().parse().unwrap()).unwrap();
     store.wait_for_health(true).await.unwrap();
-    let task = taskbell::task::schedule::Template { kind: "tick".into(), owner: "local".into(), ..template() };
+    let task = taskbell::task::schedule::Template { kind: "tick".into(), owner: "local".into(), ..task_template() };
     let created = ScheduleCreated { cron: "* * * * *".into(), time_zone: "UTC".into(), missed: Missed::RunAll, task };
     let time = Timestamp::from_micros(now().as_micros() - 3_630_000_000);
     for _ in 0..count {
-        store.append(schedule_created(new_id(), &created, time)).await.unwrap();
+        store.append(append_of_schedule(new_id(), &created, time)).await.unwrap();
     }
     count
 }
@@ -238,7 +238,7 @@ async fn a_server_is_not_ready_once_another_one_has_received_another_event_at_th
     let [one] = cluster.servers_with(&SHORT).await;
     one.submit(&json!({"kind": "job"})).await;
     let store = EventStore::connect(cluster.url().parse().unwrap()).unwrap();
-    tokio::time::timeout(PATIENCE, store.watch().wait_for(|head| head.0 == 1)).await.unwrap().unwrap();
+    tokio::time::timeout(TEST_TIMEOUT, store.watch().wait_for(|head| head.0 == 1)).await.unwrap().unwrap();
     let other = new_id();
     for (position, hash, status) in
         [(1, store.head().hash.to_string(), 200), (7, "0".repeat(64), 200), (1, "0".repeat(64), 503)]
@@ -247,10 +247,10 @@ async fn a_server_is_not_ready_once_another_one_has_received_another_event_at_th
             "time": now(), "interval_ms": 1000, "position": position, "hash": hash, "kinds": [], "attempts": [],
         });
         let data = serde_json::value::to_raw_value(&record).unwrap();
-        let event = AsideEvent { id: new_id(), kind: "ServerRecord", data };
-        store.append_aside(AsideStream::Server(other), AsideExpected::Any, event).await.unwrap();
+        let event = NewAuxiliaryEvent { id: new_id(), kind: "ServerRecord", data };
+        store.append_auxiliary(AuxiliaryStream::Server(other), AuxiliaryExpected::Any, event).await.unwrap();
         if status == 503 {
-            stale(&one).await;
+            wait_until_stale(&one).await;
         }
         let ready = one.get("/readyz").await;
         assert_eq!(ready.status, status, "{}", ready.text);
@@ -266,7 +266,7 @@ async fn a_cluster_refuses_a_lease_of_less_than_three_seconds() {
     let serve = ["serve", "--store", &store, "--kind", "job:lease_s=2.5", "--listen", "127.0.0.1:0"];
     let mut command = tokio::process::Command::from(crate::support::taskbell());
     let output = command.args(serve).kill_on_drop(true).output();
-    let output = tokio::time::timeout(PATIENCE, output).await.expect("it ends").unwrap();
+    let output = tokio::time::timeout(TEST_TIMEOUT, output).await.expect("it ends").unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && stderr.contains("at least 3 s"), "{stderr}");
 }
@@ -299,10 +299,10 @@ async fn with_six_workers_on_random_servers_of_which_one_is_killed_every_task_en
     let workers: Vec<_> = (0..6)
         .map(|n| tokio::spawn(work(format!("w{n}"), urls.clone(), seed ^ n, Arc::clone(&ledger), progress.clone())))
         .collect();
-    tokio::time::timeout(PATIENCE, ended.wait_for(|ended| *ended > TASKS / 3)).await.unwrap().unwrap();
+    tokio::time::timeout(TEST_TIMEOUT, ended.wait_for(|ended| *ended > TASKS / 3)).await.unwrap().unwrap();
     one.kill9();
     for task in &tasks {
-        let end = tokio::time::timeout(PATIENCE, two.task_at_end(task)).await.unwrap();
+        let end = tokio::time::timeout(TEST_TIMEOUT, two.task_at_end(task)).await.unwrap();
         assert_eq!(end["status"], "succeeded", "{end}");
     }
     for worker in workers {
@@ -314,7 +314,7 @@ async fn with_six_workers_on_random_servers_of_which_one_is_killed_every_task_en
         assert!(ends == 1 && history.last().unwrap() == "Completed", "{history:?}");
     }
     assert_eq!(ledger.lock().unwrap().twice, [""; 0], "held twice at one time");
-    let position = cluster.events();
+    let position = cluster.event_count();
     assert_eq!(counters(&two, position).await, counters(&three, position).await);
 }
 
@@ -364,4 +364,38 @@ async fn post(
     let answer = client.post(url).json(body).timeout(Duration::from_secs(10)).send().await.ok()?;
     let answer = answer.error_for_status().ok()?;
     answer.json().await.ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_whose_start_has_no_answer_is_released_and_does_not_count() {
+    let cluster = Cluster::start().await;
+    let [server] = cluster.servers_with(&[]).await;
+    let task = server.submit(&json!({"kind": "job", "max_attempts": 1})).await;
+    cluster.database.hold_answers(true);
+    let released = async {
+        let mut live = Live::open(&server).await;
+        while cluster.history(&task).last().unwrap() != "Released" {
+            live.next().await;
+        }
+        cluster.database.hold_answers(false);
+    };
+    let both = async { tokio::join!(Holder::take(&server, "w1"), released) };
+    let (holder, ()) = tokio::time::timeout(PATIENCE, both).await.expect("it is released");
+    holder.succeed(&server).await;
+    assert_eq!(cluster.history(&task), ["Created", "Started", "Released", "Started", "Completed"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn however_many_kinds_workers_ask_for_their_server_can_write_its_records() {
+    let cluster = Cluster::start().await;
+    let [server] = cluster.servers_with(&SHORT).await;
+    server.submit(&json!({"kind": "job"})).await;
+    for worker in 0..300 {
+        let kinds: Vec<String> = (0..64).map(|kind| format!("{worker:08}.{kind:055}")).collect();
+        let take = json!({"worker": format!("w{worker}"), "kinds": kinds, "wait_s": 0});
+        assert_eq!(server.post("/v1/leases", &take).await.status, 200);
+    }
+    let mut holder = Holder::take(&server, "w").await;
+    holder.keep(&[&server], Duration::from_secs(4)).await;
+    holder.succeed(&server).await;
 }

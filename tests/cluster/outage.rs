@@ -1,4 +1,4 @@
-//! What a server says and does while the database is away, and after its return.
+//! How a server behaves while the database is unavailable, and after the database is available again.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use taskbell::store::{new_id, now};
 
 use super::*;
-use crate::support::Answer;
+use crate::support::HttpResponse;
 
 /// How long after the return of the database everything is as before.
 const RESUMES_IN: Duration = Duration::from_secs(5);
@@ -21,7 +21,7 @@ fn outage() -> Duration {
 
 /// A refusal that a client may repeat later.
 #[track_caller]
-fn assert_refused_for_now(answer: &Answer, code: &str) {
+fn assert_refused_for_now(answer: &HttpResponse, code: &str) {
     answer.assert_problem(503, code);
     assert_eq!((&answer.body["retryable"], answer.header("retry-after")), (&json!(true), "1"), "{}", answer.text);
 }
@@ -45,7 +45,7 @@ async fn metric(server: &Server, name: &str) -> String {
 async fn resume(cluster: &mut Cluster, servers: &[&Server]) {
     cluster.restart().await;
     let returned = Instant::now();
-    join_all(servers.iter().map(|server| fresh(server))).await;
+    join_all(servers.iter().map(|server| wait_until_fresh(server))).await;
     let elapsed = returned.elapsed();
     assert!(elapsed < RESUMES_IN, "{elapsed:?}");
     for server in servers {
@@ -63,8 +63,8 @@ async fn while_the_database_is_away_writes_are_refused_and_reads_go_on_and_nothi
     counters(&one, 2).await;
     let away = Instant::now();
     cluster.stop().await;
-    let since = stale(&one).await;
-    stale(&two).await;
+    let since = wait_until_stale(&one).await;
+    wait_until_stale(&two).await;
     let cpu = cpu_seconds(one.pid());
 
     let ready = one.get("/readyz").await;
@@ -103,10 +103,10 @@ async fn while_the_database_is_away_writes_are_refused_and_reads_go_on_and_nothi
 
     resume(&mut cluster, &[&one, &two]).await;
     assert_eq!(metric(&one, "taskbell_log_up").await, "1");
-    assert_eq!(cluster.events(), 2, "nothing is invented");
+    assert_eq!(cluster.event_count(), 2, "nothing is invented");
     let cancelled = two.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await;
     assert_eq!((cancelled.status, &cancelled.body["status"]), (202, &json!("cancelled")), "{}", cancelled.text);
-    let end = cluster.events();
+    let end = cluster.event_count();
     assert_eq!(counters(&one, end).await, counters(&two, end).await);
     assert_eq!(one.get("/v1/tasks").await.header("taskbell-stale-since"), "");
 }
@@ -118,7 +118,7 @@ async fn a_worker_that_asks_for_work_while_the_database_is_away_is_refused_and_g
     let take = |wait: f64| json!({"worker": "w1", "kinds": ["report"], "wait_s": wait});
     let stopped = async {
         cluster.stop().await;
-        stale(&server).await
+        wait_until_stale(&server).await
     };
     let body = take(2.0);
     let (waited, _) = tokio::join!(server.post("/v1/leases", &body), stopped);
@@ -136,7 +136,7 @@ async fn many_commands_at_once_are_refused_within_the_time_of_one_while_the_data
     let item = || json!({"lease": format!("{}.1.secret", new_id()), "outcome": "succeeded"});
     let report = json!({"items": (0..40).map(|_| item()).collect::<Vec<_>>()});
     cluster.stop().await;
-    stale(&server).await;
+    wait_until_stale(&server).await;
     let begun = Instant::now();
     let answer = server.post("/v1/leases/finish", &report).await;
     let elapsed = begun.elapsed();
@@ -157,7 +157,7 @@ async fn what_became_due_while_the_database_was_away_happens_soon_after_its_retu
     let id = server.submit(&json!({"kind": "report", "run_at": run_at.to_string()})).await;
     let away = Instant::now();
     cluster.stop().await;
-    stale(&server).await;
+    wait_until_stale(&server).await;
     while away.elapsed() < outage() {
         assert_refused_for_now(&server.post("/v1/tasks", &json!({"kind": "report"})).await, "log_unavailable");
     }
@@ -180,7 +180,7 @@ async fn a_server_starts_while_the_database_is_away_and_says_that_it_knows_nothi
     let ready = server.get("/readyz").await;
     assert_refused_for_now(&ready, "not_ready");
     assert!(ready.body["detail"].as_str().unwrap().contains("the store can't be reached since"), "{}", ready.text);
-    let since = stale(&server).await;
+    let since = wait_until_stale(&server).await;
     let list = server.get("/v1/tasks").await;
     assert_eq!((list.status, &list.body["total"]), (200, &json!(0)), "{}", list.text);
     assert_eq!((list.position(), list.header("taskbell-stale-since")), (0, since.as_str()));
@@ -213,11 +213,11 @@ async fn a_create_whose_outcome_is_unknown_says_so_and_its_repetition_finds_the_
     assert_refused_for_now(&unknown, "log_unavailable");
     assert!(unknown.body["detail"].as_str().unwrap().contains("may hold the events"), "{}", unknown.text);
     cluster.database.hold_answers(false);
-    fresh(&server).await;
+    wait_until_fresh(&server).await;
     let known = create().await;
     assert_eq!(known.status, 200, "{}", known.text);
     assert_eq!(server.get("/v1/tasks").await.body["items"][0]["id"], known.id());
-    assert_eq!(cluster.events(), 1);
+    assert_eq!(cluster.event_count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -228,7 +228,7 @@ async fn a_server_that_finds_another_log_at_its_address_stays_unready_and_keeps_
     cluster.stop().await;
     cluster.database = Database::new();
     cluster.restart().await;
-    stale(&server).await;
+    wait_until_stale(&server).await;
     // The views stop when the server has compared the logs, and then the answer doesn't wait for them.
     let ready = loop {
         let ready = server.get("/readyz").await;

@@ -1,4 +1,4 @@
-//! The setting `store`: what is refused, and that a password is shown nowhere.
+//! The setting `store`: invalid values are refused, and no output contains a password.
 
 use std::process::{Command, Output};
 
@@ -85,10 +85,10 @@ async fn a_server_whose_address_has_a_password_shows_it_neither_in_its_log_nor_i
     let url = format!("esdb://admin:{SECRET}@{}?tls=false", cluster.addr());
     let server = Server::on_cluster(&url, ["--log", "trace,h2=info,hyper=info"]);
     let first = server.get("/readyz").await;
-    fresh(&server).await;
+    wait_until_fresh(&server).await;
     server.submit(&json!({"kind": "report"})).await;
     drop(cluster);
-    stale(&server).await;
+    wait_until_stale(&server).await;
     let down = server.get("/readyz").await;
     let refused = server.post("/v1/tasks", &json!({"kind": "report"})).await;
     down.assert_problem(503, "not_ready");

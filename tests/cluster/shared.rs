@@ -1,4 +1,4 @@
-//! Servers that see the same log.
+//! Servers that share a log show the same tasks.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -18,7 +18,7 @@ async fn a_task_that_one_server_has_created_is_read_on_another_one_at_its_positi
         assert_eq!((read.status, &read.body), (200, &created.body), "{}", read.text);
     }
     assert_eq!(counters(&one, 20).await, counters(&two, 20).await);
-    assert_eq!(cluster.events(), 20);
+    assert_eq!(cluster.event_count(), 20);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,7 +43,7 @@ async fn a_cancel_on_one_server_reaches_the_worker_that_sends_its_heartbeats_to_
     let finish = json!({"items": [{"lease": token, "outcome": "cancelled"}]});
     let finished = two.post("/v1/leases/finish", &finish).await;
     assert_eq!(finished.body["items"][0]["status"], "cancelled", "{}", finished.text);
-    let end = cluster.events();
+    let end = cluster.event_count();
     let (a, b) = (counters(&one, end).await, counters(&two, end).await);
     assert_eq!((&a, &a["counts"]["cancelled"], &a["position"]), (&b, &json!(1), &json!(end)));
 }
@@ -63,9 +63,10 @@ async fn servers_that_write_at_the_same_time_show_the_same_counters_and_the_same
     let servers: [Server; 3] = cluster.servers().await;
     let created = join_all(servers.iter().map(|server| create_many(server, EACH))).await;
     let ids: Vec<String> = created.into_iter().flatten().collect();
-    let before = cluster.events();
+    let before = cluster.event_count();
     join_all(servers.iter().map(|server| counters(server, before))).await;
-    // Two servers at a time cancel each task: one of them is overtaken, decides again, and finds that there is nothing to do.
+    // Two servers at a time cancel each task: one of them is overtaken, decides again, and finds that there is nothing
+    // to do.
     let cancels = ids.iter().enumerate().flat_map(|(n, id)| {
         let path = format!("/v1/tasks/{id}/cancel");
         [&servers[n % 3], &servers[(n + 1) % 3]].map(|server| {
@@ -77,8 +78,8 @@ async fn servers_that_write_at_the_same_time_show_the_same_counters_and_the_same
         assert!([200, 202].contains(&answer.status) && answer.body["status"] == "cancelled", "{}", answer.text);
     }
     let late = cluster.server(["--slots", "1"]);
-    fresh(&late).await;
-    let end = cluster.events();
+    wait_until_fresh(&late).await;
+    let end = cluster.event_count();
     assert_eq!(end, 3 * ids.len() as u64, "created, requested, completed");
     let expected = counters(&late, end).await;
     assert_eq!((&expected["counts"]["cancelled"], &expected["position"]), (&json!(3 * EACH), &json!(end)));
@@ -94,8 +95,8 @@ async fn installations_with_other_prefixes_in_one_database_do_not_see_each_other
     let cluster = Cluster::start().await;
     let ours = Server::on_cluster(&url(cluster.addr(), "shop"), ["--slots", "1"]);
     let theirs = Server::on_cluster(&url(cluster.addr(), "shop2"), ["--slots", "1"]);
-    fresh(&ours).await;
-    fresh(&theirs).await;
+    wait_until_fresh(&ours).await;
+    wait_until_fresh(&theirs).await;
     let id = ours.submit(&json!({"kind": "report"})).await;
     theirs.submit(&json!({"kind": "other"})).await;
     assert_eq!(theirs.get(&format!("/v1/tasks/{id}")).await.status, 404);
@@ -123,7 +124,7 @@ async fn a_server_that_was_killed_shows_after_its_start_what_others_have_written
     one.kill9();
     let meanwhile = two.submit(&json!({"kind": "report"})).await;
     one.restart();
-    fresh(&one).await;
+    wait_until_fresh(&one).await;
     for id in [before, meanwhile] {
         assert_eq!(one.task(&id).await, two.task(&id).await);
     }

@@ -1,8 +1,9 @@
-//! Three servers over one database behind proxies, workers and clients at random servers, and faults of every kind: every task
-//! ends once, no lease is held twice at one time, each run of a schedule exists once, and all servers show the same.
+//! A long random test: three servers behind proxies share one database, workers and clients use random servers, and
+//! faults of every kind are injected. Every task must end once, no two workers may hold a lease of a task at the same
+//! time, each run of a schedule must exist once, and all servers must show the same log.
 //!
-//! `TASKBELL_FULL=1` runs it at full size: `cargo test --test taskbell cluster::soak -- --nocapture`; `TASKBELL_TASKS` sets
-//! another number of tasks, and `TASKBELL_SEED` repeats the choices of a run.
+//! `TASKBELL_FULL=1` runs it at full size: `cargo test --test taskbell cluster::soak -- --nocapture`. `TASKBELL_TASKS` sets
+//! another number of tasks. `TASKBELL_SEED` repeats the random choices of a run.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,35 +21,44 @@ use crate::support::signal;
 
 mod checks;
 mod clients;
-mod net;
 mod record;
+mod server_pool;
 mod worker;
 
 use clients::Client;
-use net::Net;
 use record::Record;
+use server_pool::ServerPool;
 use worker::Worker;
 
 /// The size of a run.
 struct Size {
     tasks: usize,
     workers: usize,
-    /// Leases that a worker holds at once.
-    at_once: usize,
+    /// The most leases that a worker holds at the same time.
+    leases_at_once: usize,
     clients: usize,
     cancels: usize,
     schedules: usize,
     faults: usize,
-    /// How long a server is cut off or suspended at most. Other servers take a lease that no server renews after 13 s.
+    /// The longest time for which a server is cut off or suspended. After 13 s without a renewal, other servers end its
+    /// leases.
     silence_ms: u64,
 }
 
-const SAMPLE: Size =
-    Size { tasks: 600, workers: 6, at_once: 10, clients: 3, cancels: 20, schedules: 3, faults: 9, silence_ms: 6000 };
+const SAMPLE: Size = Size {
+    tasks: 600,
+    workers: 6,
+    leases_at_once: 10,
+    clients: 3,
+    cancels: 20,
+    schedules: 3,
+    faults: 9,
+    silence_ms: 6000,
+};
 const FULL: Size = Size {
     tasks: 20_000,
     workers: 20,
-    at_once: 20,
+    leases_at_once: 20,
     clients: 6,
     cancels: 500,
     schedules: 20,
@@ -56,9 +66,8 @@ const FULL: Size = Size {
     silence_ms: 20_000,
 };
 
-/// Leases live as long as a cluster's shortest ones; the ladder is short enough for workers that ignore a cancel to lose
-/// their leases.
-const ARGS: [&str; 6] = [
+/// The shortest leases that a cluster allows, and a ladder so short that workers that ignore a cancel lose their leases.
+const SERVER_ARGS: [&str; 6] = [
     "--kind",
     "soak.plain:lease_s=3",
     "--kind",
@@ -67,35 +76,35 @@ const ARGS: [&str; 6] = [
     "tick:lease_s=3",
 ];
 
-/// Without one more end for so long, the run is stuck.
-const STUCK: Duration = Duration::from_secs(90);
+/// The test fails if no attempt ends for this long.
+const STALL_TIMEOUT: Duration = Duration::from_secs(90);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
-    /// A server is killed, and starts again.
+    /// A server is killed and started again.
     KillServer,
-    /// A worker is gone with its leases; another one starts.
+    /// A worker disappears without returning its leases, and another one starts.
     KillWorker,
-    /// The database stops, and starts again.
+    /// The database is stopped and started again.
     StopDatabase,
-    /// Connections are cut after the database has written what they sent, and before it has answered.
-    CutBeforeAnswers,
+    /// Connections are cut after the database has written the events and before it has sent the responses.
+    CutBeforeResponses,
     /// One server's connections to the database are cut.
     Cut,
-    /// What one server sends to the database, and receives, is late.
+    /// The messages between one server and the database are delayed.
     Delay,
-    /// One server sends everything twice.
+    /// Everything that one server sends to the database arrives twice.
     Duplicate,
-    /// One server is connected to the database, but nothing arrives.
+    /// One server stays connected to the database, but no message arrives on either side.
     BlackHole,
-    /// A server stands still, and goes on.
+    /// A server process is suspended and continued.
     Suspend,
 }
 
-/// Each kind of fault. A small run has all but the last, in this order.
+/// The first faults of a run, in this order. A small run has all but the last; a full run continues with random ones.
 const FAULTS: [Fault; 10] = [
     Fault::Delay,
-    Fault::CutBeforeAnswers,
+    Fault::CutBeforeResponses,
     Fault::KillServer,
     Fault::Duplicate,
     Fault::KillWorker,
@@ -118,7 +127,7 @@ async fn servers_and_database_fail_in_every_way_and_every_task_ends_once() {
     let clients = soak.start_clients();
     let faults = soak.inject_faults().await;
     for client in clients {
-        tokio::time::timeout(STUCK, client).await.expect("the clients end").unwrap();
+        tokio::time::timeout(STALL_TIMEOUT, client).await.expect("the clients end").unwrap();
     }
     soak.end_all_tasks().await;
     let took = begun.elapsed();
@@ -133,10 +142,10 @@ struct Soak {
     cluster: Cluster,
     proxies: Vec<Proxy>,
     servers: Vec<Server>,
-    net: Net,
+    server_pool: ServerPool,
     record: Arc<Record>,
     workers: Vec<JoinHandle<()>>,
-    workers_so_far: u64,
+    started_workers: u64,
 }
 
 impl Soak {
@@ -146,34 +155,35 @@ impl Soak {
         let (mut proxies, mut servers) = (Vec::new(), Vec::new());
         for _ in 0..3 {
             let proxy = Proxy::start(cluster.addr()).await;
-            servers.push(Server::on_cluster(&url(proxy.addr(), "taskbell"), ARGS));
+            servers.push(Server::on_cluster(&url(proxy.addr(), "taskbell"), SERVER_ARGS));
             proxies.push(proxy);
         }
-        let net = Net::new(std::array::from_fn(|n| servers[n].url()));
+        let server_pool = ServerPool::new(std::array::from_fn(|n| servers[n].url()));
         let random = StdRng::seed_from_u64(seed);
         let (workers, record) = (Vec::new(), Arc::default());
-        let mut soak = Self { size, seed, random, cluster, proxies, servers, net, record, workers, workers_so_far: 0 };
+        let mut soak =
+            Self { size, seed, random, cluster, proxies, servers, server_pool, record, workers, started_workers: 0 };
         soak.workers = (0..soak.size.workers).map(|_| soak.start_worker()).collect();
         soak
     }
 
     fn start_worker(&mut self) -> JoinHandle<()> {
-        self.workers_so_far += 1;
+        self.started_workers += 1;
         let worker = Worker {
-            name: format!("w{}", self.workers_so_far),
-            net: self.net.clone(),
-            random: StdRng::seed_from_u64(self.seed ^ self.workers_so_far),
+            name: format!("w{}", self.started_workers),
+            servers: self.server_pool.clone(),
+            random: StdRng::seed_from_u64(self.seed ^ self.started_workers),
             record: Arc::clone(&self.record),
-            at_once: self.size.at_once,
+            leases_at_once: self.size.leases_at_once,
             held: std::collections::HashMap::new(),
         };
         tokio::spawn(worker.run())
     }
 
-    /// Those that create tasks, and as many that cancel and retry them.
+    /// Starts the clients that create tasks, and the same number of clients that cancel and retry them.
     fn start_clients(&self) -> Vec<JoinHandle<()>> {
         let client = |n: u64| Client {
-            net: self.net.clone(),
+            servers: self.server_pool.clone(),
             random: StdRng::seed_from_u64(self.seed ^ ((n + 1) << 32)),
             record: Arc::clone(&self.record),
         };
@@ -182,46 +192,47 @@ impl Soak {
         let mut clients = Vec::new();
         for n in 0..self.size.clients {
             clients.push(tokio::spawn(client(2 * n as u64).create(n * share..(n + 1) * share)));
-            clients.push(tokio::spawn(client(2 * n as u64 + 1).turn(cancels)));
+            clients.push(tokio::spawn(client(2 * n as u64 + 1).cancel_and_retry(cancels)));
         }
         clients
     }
 
-    /// Injects the faults as attempts end. Returns how often each occurred.
+    /// Injects the faults, evenly distributed over the ends of attempts. Returns how often each fault was injected.
     async fn inject_faults(&mut self) -> std::collections::BTreeMap<Fault, usize> {
-        let (mut so_far, begun) = (std::collections::BTreeMap::new(), Instant::now());
+        let (mut counts, begun) = (std::collections::BTreeMap::new(), Instant::now());
         let mut ended = self.record.ended.subscribe();
         for n in 0..self.size.faults {
             let fault = FAULTS.get(n).copied().unwrap_or_else(|| FAULTS.into_iter().choose(&mut self.random).unwrap());
             let at = self.size.tasks * (n + 1) / (self.size.faults + 2);
-            let reached = tokio::time::timeout(STUCK, ended.wait_for(|ended| *ended >= at)).await.map(drop);
-            assert!(reached.is_ok(), "nothing ends any more after {so_far:?}");
+            let reached = tokio::time::timeout(STALL_TIMEOUT, ended.wait_for(|ended| *ended >= at)).await.map(drop);
+            assert!(reached.is_ok(), "no attempt ends any more after {counts:?}");
             println!("{fault:?} after {at} ends and {:.1} s", begun.elapsed().as_secs_f64());
             self.inject(fault).await;
-            *so_far.entry(fault).or_default() += 1;
+            *counts.entry(fault).or_default() += 1;
         }
-        so_far
+        counts
     }
 
+    /// Injects one fault and waits until it is over.
     async fn inject(&mut self, fault: Fault) {
-        let any = self.random.random_range(0..3);
+        let server_index = self.random.random_range(0..3);
         match fault {
             Fault::KillServer => {
-                self.servers[any].kill9();
+                self.servers[server_index].kill9();
                 self.wait_at_most(1500).await;
-                self.servers[any].restart();
+                self.servers[server_index].restart();
             }
             Fault::KillWorker => {
-                let place = self.random.random_range(0..self.workers.len());
-                self.workers[place].abort();
-                self.workers[place] = self.start_worker();
+                let index = self.random.random_range(0..self.workers.len());
+                self.workers[index].abort();
+                self.workers[index] = self.start_worker();
             }
             Fault::StopDatabase => {
                 self.cluster.stop().await;
                 self.wait_at_most(4000).await;
                 self.cluster.restart().await;
             }
-            Fault::CutBeforeAnswers => {
+            Fault::CutBeforeResponses => {
                 self.cluster.database.hold_answers(true);
                 self.wait_at_most(300).await;
                 for proxy in &self.proxies {
@@ -229,39 +240,39 @@ impl Soak {
                 }
                 self.cluster.database.hold_answers(false);
             }
-            Fault::Cut => self.proxies[any].cut(),
-            Fault::Delay => self.set_for_a_while(any, Mode::Delay(Duration::from_millis(20)), 3000).await,
+            Fault::Cut => self.proxies[server_index].cut(),
+            Fault::Delay => self.set_mode_for_a_while(server_index, Mode::Delay(Duration::from_millis(20)), 3000).await,
             Fault::Duplicate => {
-                self.proxies[any].set(Mode::Duplicate);
-                self.proxies[any].cut();
+                self.proxies[server_index].set_mode(Mode::Duplicate);
+                self.proxies[server_index].cut();
                 self.wait_at_most(3000).await;
-                self.proxies[any].set(Mode::Pass);
-                self.proxies[any].cut();
+                self.proxies[server_index].set_mode(Mode::Pass);
+                self.proxies[server_index].cut();
             }
-            Fault::BlackHole => self.set_for_a_while(any, Mode::BlackHole, self.size.silence_ms).await,
+            Fault::BlackHole => self.set_mode_for_a_while(server_index, Mode::BlackHole, self.size.silence_ms).await,
             Fault::Suspend => {
-                signal(self.servers[any].pid(), "STOP");
+                signal(self.servers[server_index].pid(), "STOP");
                 self.wait_at_most(self.size.silence_ms).await;
-                signal(self.servers[any].pid(), "CONT");
+                signal(self.servers[server_index].pid(), "CONT");
             }
         }
     }
 
-    async fn set_for_a_while(&mut self, place: usize, mode: Mode, at_most_ms: u64) {
-        self.proxies[place].set(mode);
+    async fn set_mode_for_a_while(&mut self, index: usize, mode: Mode, at_most_ms: u64) {
+        self.proxies[index].set_mode(mode);
         self.wait_at_most(at_most_ms).await;
-        self.proxies[place].set(Mode::Pass);
+        self.proxies[index].set_mode(Mode::Pass);
     }
 
-    /// Sleeps for a random time, which is how long a fault lasts.
+    /// Sleeps for a random time, during which a fault lasts.
     async fn wait_at_most(&mut self, at_most_ms: u64) {
         tokio::time::sleep(Duration::from_millis(self.random.random_range(0..at_most_ms))).await;
     }
 
-    /// Ends the schedules, and waits until every task has ended.
+    /// Removes the schedules and waits until every task has ended.
     async fn end_all_tasks(&mut self) {
         println!("{} ends, and no more faults", *self.record.ended.borrow());
-        join_all(self.servers.iter().map(fresh)).await;
+        join_all(self.servers.iter().map(wait_until_fresh)).await;
         let server = &self.servers[0];
         let schedules = server.get("/v1/schedules").await.body;
         for schedule in schedules["items"].as_array().unwrap() {
@@ -269,16 +280,17 @@ impl Soak {
             let removed = server.send(server.client().delete(path)).await;
             assert_eq!(removed.status, 204, "{}", removed.text);
         }
-        let rest = tokio::time::timeout(STUCK, at_rest(server)).await;
-        assert!(rest.is_ok(), "tasks are left: {}", server.get("/v1/counters").await.text);
+        let ended = tokio::time::timeout(STALL_TIMEOUT, wait_until_all_ended(server)).await;
+        assert!(ended.is_ok(), "tasks are left: {}", server.get("/v1/counters").await.text);
         for worker in self.workers.drain(..) {
             worker.abort();
         }
     }
 
+    /// Compares the logs, the views and the recorded responses.
     async fn check(&self) {
-        let position = self.cluster.events();
-        let answers = join_all(self.servers.iter().map(|server| counters(server, position))).await;
+        let position = self.cluster.event_count();
+        let all_counters = join_all(self.servers.iter().map(|server| counters(server, position))).await;
         let mut logs = Vec::new();
         for server in &self.servers {
             logs.push(server.get("/v1/log").await);
@@ -287,16 +299,16 @@ impl Soak {
             assert_eq!(account.violations, [""; 0]);
             let checker = checks::check(&logs[0].text, account);
             assert_eq!(checker.events, position);
-            for answer in &answers {
-                checks::check_counts(&checker, checks::counts_at(answer, position));
+            for counters in &all_counters {
+                checks::check_counts(&checker, checks::counts_at(counters, position));
             }
             for log in &logs[1..] {
                 assert!(log.text == logs[0].text, "the servers show different logs");
             }
-            println!("{position} events of {} tasks, {} leases", checker.tasks.len(), account.holds.len());
-            println!("{} ends of attempts, {} turned", account.ends.len(), account.turned.len());
+            println!("{position} events of {} tasks, {} leases", checker.tasks.len(), account.held_leases.len());
+            println!("{} ends of attempts, {} turned", account.ends.len(), account.changed_tasks.len());
             println!("{} counters while it ran, {} unknown", account.counters.len(), account.unknown.len());
-            for (what, count) in &checker.figures {
+            for (what, count) in &checker.event_counts {
                 println!("{count:>8}  {what}");
             }
         });
@@ -309,14 +321,14 @@ impl Soak {
     }
 }
 
-/// Waits until the server shows every task as ended.
-async fn at_rest(server: &Server) {
-    let is_over = |status: &str| matches!(status, "succeeded" | "failed" | "cancelled");
-    let mut live = Live::open(server).await;
+/// Waits until every task is final in the server's counters.
+async fn wait_until_all_ended(server: &Server) {
+    let is_final = |status: &str| matches!(status, "succeeded" | "failed" | "cancelled");
+    let mut live = LiveSocket::open(server).await;
     loop {
         let frame = live.next().await;
         let Some(counts) = frame["counts"].as_object() else { continue };
-        if counts.iter().all(|(status, count)| is_over(status) || *count == 0) {
+        if counts.iter().all(|(status, count)| is_final(status) || *count == 0) {
             return;
         }
     }

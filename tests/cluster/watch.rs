@@ -1,16 +1,16 @@
-//! What the command line shows of a server that has lost its log.
+//! The output of the command line while a server can't reach its log.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 
 use super::*;
-use crate::support::{PATIENCE, taskbell};
+use crate::support::{TEST_TIMEOUT, taskbell};
 
 /// Waits for a line with this text.
 fn line_with(lines: &Receiver<String>, text: &str) {
     let mut seen = Vec::new();
-    while let Ok(line) = lines.recv_timeout(PATIENCE) {
+    while let Ok(line) = lines.recv_timeout(TEST_TIMEOUT) {
         if line.contains(text) {
             return;
         }

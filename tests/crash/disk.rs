@@ -1,4 +1,4 @@
-//! The disk under the log is full.
+//! The disk with the log is full.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -22,8 +22,8 @@ async fn while_the_disk_is_full_writes_are_refused_and_reads_are_answered() {
     let first = server.submit(&task).await;
     let copy = server.submit(&content.copy_request("under way")).await;
     server.task_with_status(&copy, "running").await;
-    let mut live = crate::support::Live::open(&server).await;
-    live.until("snapshot").await;
+    let mut live = crate::support::LiveSocket::open(&server).await;
+    live.next_of_type("snapshot").await;
     let disk = format!("/proc/{}/root{}", server.pid(), server.data().display());
     let path = std::path::Path::new(&disk).join("filler");
     let mut filler = std::fs::File::create(&path).unwrap();
@@ -54,7 +54,7 @@ async fn while_the_disk_is_full_writes_are_refused_and_reads_are_answered() {
     drop(filler);
     let after = server.submit(&task).await;
     assert_eq!(server.task_at_end(&copy).await["status"], "succeeded", "its end is recorded later");
-    while live.until("counters").await["counts"]["queued"] != accepted + 1 {}
+    while live.next_of_type("counters").await["counts"]["queued"] != accepted + 1 {}
     let fold = Fold::of(&server.get("/v1/log").await.text, "local");
     assert_eq!(fold.tasks.len(), accepted + 2, "all accepted tasks and the copy");
     assert_ends(&fold, &content);

@@ -6,8 +6,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 
-use super::load::{Clients, Content, assert_ends, assert_views, verified};
-use crate::push::load::quiet;
+use super::load::{Clients, Content, assert_ends, assert_views, verify_log};
+use crate::push::load::wait_until_idle;
 use crate::support::{Server, signal};
 
 /// `TASKBELL_SEED` repeats a run, `TASKBELL_CYCLES` makes it longer.
@@ -34,18 +34,18 @@ async fn acknowledged_events_outlive_kills_and_every_started_attempt_ends() {
         };
         clients.run(&url, &content, 4, answers, kill).await;
         server.restart();
-        verified(&server, &clients).await;
+        verify_log(&server, &clients).await;
     }
-    quiet(&server).await;
-    let fold = verified(&server, &clients).await;
+    wait_until_idle(&server).await;
+    let fold = verify_log(&server, &clients).await;
     assert_views(&server, &fold).await;
     let (copied, forced) = assert_ends(&fold, &content);
     let lost = |event: &&serde_json::Value| event["data"]["error"]["code"] == "server_restarted";
     let lost = fold.events.iter().filter(lost).count();
-    let acks = clients.acks.lock().unwrap();
-    let (answers, events) = (acks.tasks.len() + acks.ids.len(), fold.head());
+    let acknowledged = clients.acknowledged.lock().unwrap();
+    let (responses, events) = (acknowledged.tasks.len() + acknowledged.ids.len(), fold.head());
     println!(
-        "{cycles} kills, {answers} tasks acknowledged, {events} events, {lost} attempts cut off, {copied} tasks \
+        "{cycles} kills, {responses} tasks acknowledged, {events} events, {lost} attempts cut off, {copied} tasks \
          copied, {forced} cancelled by force"
     );
 }
@@ -79,5 +79,5 @@ async fn a_copy_that_a_kill_interrupted_is_attempted_again_and_is_complete() {
     let task = server.task_at_end(&id).await;
     assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(2)), "{task}");
     let clients = Clients::new(0);
-    assert_eq!(assert_ends(&verified(&server, &clients).await, &content), (1, 0));
+    assert_eq!(assert_ends(&verify_log(&server, &clients).await, &content), (1, 0));
 }

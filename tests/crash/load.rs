@@ -1,4 +1,5 @@
-//! Clients that keep what was acknowledged to them, and checks of the log and the views afterwards.
+//! Clients that send random requests and record what the server acknowledges, and checks that compare the log and the views
+//! with these records.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,13 +15,13 @@ use tokio::sync::watch;
 use crate::push::fold::{Fold, is_final};
 use crate::support::Server;
 
-/// A folder with source files; their copies are created beside them.
+/// A folder with source files and, beside them, the copies that tasks create.
 pub struct Content {
     root: TempDir,
 }
 
 impl Content {
-    /// A source of `files` files with about `bytes` bytes each.
+    /// Creates `files` source files of about `bytes` bytes each.
     pub fn new(files: usize, bytes: usize) -> Self {
         let root = tempfile::tempdir().unwrap();
         for n in 0..files {
@@ -35,7 +36,7 @@ impl Content {
         self.root.path()
     }
 
-    /// The body of a request to copy the source to two targets of this name.
+    /// The body of a request to copy the source files to two targets with this name.
     pub fn copy_request(&self, name: &str) -> Value {
         let target = |n: u32| self.root().join(format!("copies/{name}/{n}"));
         json!({
@@ -47,16 +48,17 @@ impl Content {
 
     /// Asserts that both targets of a task hold the files of the source and no others.
     pub fn assert_copied(&self, created: &Value) {
-        let expected = tree(&self.root().join("source"));
+        let expected = file_contents(&self.root().join("source"));
         for target in created["data"]["input"]["targets"].as_array().unwrap() {
-            let found = tree(Path::new(target.as_str().unwrap()));
+            let found = file_contents(Path::new(target.as_str().unwrap()));
             assert!(found.keys().eq(expected.keys()), "{:?} in {target}", found.keys());
             assert!(found == expected, "other content in {target}");
         }
     }
 }
 
-fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+/// The contents of all files in the folder, by relative path.
+fn file_contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let (mut found, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap().map(Result::unwrap) {
@@ -71,39 +73,41 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// What was acknowledged: tasks as answers showed them, and ids from the answers to batches.
+/// What the server has acknowledged.
 #[derive(Default)]
-pub struct Acks {
+pub struct Acknowledged {
+    /// The tasks in responses.
     pub tasks: Vec<Value>,
+    /// The ids in responses to batches.
     pub ids: Vec<String>,
-    /// The highest position in an answer.
+    /// The highest position in a response.
     pub position: u64,
 }
 
-/// Clients that send requests until the server stops answering.
+/// Clients that send requests until the server no longer responds.
 pub struct Clients {
-    pub acks: Arc<Mutex<Acks>>,
-    /// The number of answers so far.
-    count: watch::Sender<usize>,
+    pub acknowledged: Arc<Mutex<Acknowledged>>,
+    /// The number of responses so far.
+    response_count: watch::Sender<usize>,
     seed: u64,
 }
 
 impl Clients {
     pub fn new(seed: u64) -> Self {
-        Self { acks: Arc::default(), count: watch::channel(0).0, seed }
+        Self { acknowledged: Arc::default(), response_count: watch::channel(0).0, seed }
     }
 
-    /// Runs so many connections until the server has gone; runs `kill` after so many further answers.
+    /// Runs `connections` clients until the server is gone. Runs `kill` after `responses` further responses.
     pub async fn run(
         &self,
         url: &str,
         content: &Content,
         connections: u64,
-        answers: usize,
+        responses: usize,
         kill: impl Future<Output = ()>,
     ) {
-        let mut count = self.count.subscribe();
-        let target = *count.borrow() + answers;
+        let mut count = self.response_count.subscribe();
+        let target = *count.borrow() + responses;
         let clients = (0..connections).map(|n| {
             let mut client = Client {
                 url: url.to_owned(),
@@ -135,7 +139,7 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// Sends one random request and keeps what its answer acknowledges.
+    /// Sends one random request and records what its response acknowledges.
     async fn step(&mut self) -> Result<(), reqwest::Error> {
         let name = format!("{:x}", self.random.random::<u64>());
         match self.random.random_range(0..40) {
@@ -149,7 +153,7 @@ impl Client<'_> {
             20..32 => self.post_to_task("cancel").await,
             32..36 => self.post_to_task("retry").await,
             _ => {
-                let position = self.clients.acks.lock().unwrap().position;
+                let position = self.clients.acknowledged.lock().unwrap().position;
                 self.post("/v1/bell/seen", json!({"position": position})).await
             }
         }
@@ -169,38 +173,38 @@ impl Client<'_> {
     async fn post(&mut self, path: &str, body: Value) -> Result<(), reqwest::Error> {
         let answer = self.http.post(format!("{}{path}", self.url)).json(&body).send().await?;
         let status = answer.status().as_u16();
-        // An incomplete answer acknowledges nothing.
+        // An incomplete response acknowledges nothing.
         let text = answer.text().await?;
         assert!(matches!(status, 200 | 201 | 202 | 204 | 409 | 503), "{path}: {status} {text}");
         if status < 300 && status != 204 {
-            self.keep(serde_json::from_str(&text).unwrap());
+            self.record(serde_json::from_str(&text).unwrap());
         }
-        self.clients.count.send_modify(|count| *count += 1);
+        self.clients.response_count.send_modify(|count| *count += 1);
         Ok(())
     }
 
-    fn keep(&mut self, mut body: Value) {
+    fn record(&mut self, mut body: Value) {
         if body["task"].is_object() {
-            // The answer to a bulk cancel holds the task that carries it out.
+            // The response to a bulk cancel contains the task that carries it out.
             body = body["task"].take();
         }
-        let mut acks = self.clients.acks.lock().unwrap();
-        acks.position = acks.position.max(body["position"].as_u64().unwrap());
+        let mut acknowledged = self.clients.acknowledged.lock().unwrap();
+        acknowledged.position = acknowledged.position.max(body["position"].as_u64().unwrap());
         if let Some(items) = body["items"].as_array() {
             // An item that was refused has a problem instead of an id.
             let ids = items.iter().filter_map(|item| item["id"].as_str().map(str::to_owned));
-            acks.ids.extend(ids);
+            acknowledged.ids.extend(ids);
         } else {
             let list = if body["kind"] == "content.distribute" { &mut self.copies } else { &mut self.tasks };
             list.push(body["id"].as_str().unwrap().to_owned());
-            acks.tasks.push(body);
+            acknowledged.tasks.push(body);
         }
     }
 }
 
-/// Asserts what must hold of the log at any time: no gap, only legal changes of status, the chain of hashes, and every
-/// acknowledged fact. Returns the fold of the log.
-pub async fn verified(server: &Server, clients: &Clients) -> Fold {
+/// Asserts that the log has no gap, only legal changes of status, a correct chain of hashes, and everything that was
+/// acknowledged. Returns the fold of the log.
+pub async fn verify_log(server: &Server, clients: &Clients) -> Fold {
     let log = server.get("/v1/log").await.text;
     let fold = Fold::of(&log, "local");
     let events: Vec<_> = log.lines().map(|line| Arc::new(Recorded::from_json(line).unwrap())).collect();
@@ -210,19 +214,19 @@ pub async fn verified(server: &Server, clients: &Clients) -> Fold {
         assert_eq!(head["hash"], hash.to_string());
     }
     {
-        let acks = clients.acks.lock().unwrap();
-        assert!(acks.position <= fold.head(), "position {} was acknowledged", acks.position);
-        for task in &acks.tasks {
+        let acknowledged = clients.acknowledged.lock().unwrap();
+        assert!(acknowledged.position <= fold.head(), "position {} was acknowledged", acknowledged.position);
+        for task in &acknowledged.tasks {
             assert_eq!(fold.difference(task), None, "what was acknowledged is in the log");
         }
-        for id in &acks.ids {
+        for id in &acknowledged.ids {
             assert!(fold.tasks.contains_key(id), "{id} was acknowledged");
         }
     }
     fold
 }
 
-/// Asserts that the views are the fold of the log; the server must be idle.
+/// Asserts that the views equal the fold of the log. The server must be idle.
 pub async fn assert_views(server: &Server, fold: &Fold) {
     let counters = server.get("/v1/counters").await.body;
     assert_eq!(counters["position"], fold.head());
@@ -245,8 +249,8 @@ pub async fn assert_views(server: &Server, fold: &Fold) {
     assert_eq!(shown, fold.tasks.len());
 }
 
-/// Asserts that every task that was started has ended and says how, and that the copies of those that succeeded are complete.
-/// Returns how many succeeded, and how many were cancelled by force.
+/// Asserts that every task that was started has ended and says how, and that the copies of those that succeeded are
+/// complete. Returns how many succeeded, and how many were cancelled by force.
 pub fn assert_ends(fold: &Fold, content: &Content) -> (usize, usize) {
     let (mut copied, mut forced) = (0, 0);
     for (id, docs) in &fold.tasks {

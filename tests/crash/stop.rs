@@ -1,11 +1,11 @@
-//! SIGTERM, and a second server on the same data.
+//! A server that receives SIGTERM, and a second server with the same data folder.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::load::{Clients, Content, assert_ends, assert_views, verified};
+use super::load::{Clients, Content, assert_ends, assert_views, verify_log};
 use crate::push::fold::Fold;
-use crate::push::load::quiet;
+use crate::push::load::wait_until_idle;
 use crate::support::{Server, signal, taskbell};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -21,9 +21,9 @@ async fn sigterm_under_load_ends_the_server_within_seconds_and_the_log_is_comple
     assert!(status.success(), "{status}\n{}", server.stderr());
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     server.restart();
-    verified(&server, &clients).await;
-    quiet(&server).await;
-    let fold = verified(&server, &clients).await;
+    verify_log(&server, &clients).await;
+    wait_until_idle(&server).await;
+    let fold = verify_log(&server, &clients).await;
     assert_views(&server, &fold).await;
     assert_ends(&fold, &content);
 }

@@ -1,4 +1,5 @@
-//! The races between the answer to a start, the events of the log, and the end of the code.
+//! Races of the in-flight table: the result of a start, the events of the log, and the end of the handler arrive in
+//! different orders.
 
 use taskbell::dispatch::in_flight::Executor;
 use taskbell::dispatch::messages::Directive;
@@ -28,10 +29,10 @@ fn one_per_kind() -> Limits {
 
 #[test]
 fn a_task_that_was_cancelled_and_retried_while_its_start_was_under_way_is_taken_again_after_the_refusal() {
-    for executor in [Executor::Slot, Executor::Elsewhere] {
+    for executor in [Executor::LocalSlot, Executor::Remote] {
         let (mut fixture, id) = starting(executor, Limits::default());
-        fixture.does(id, &cancel(None));
-        fixture.does(id, &retry());
+        fixture.execute_and_apply(id, &cancel(None));
+        fixture.execute_and_apply(id, &retry());
         assert_eq!(fixture.take(executor), None, "no second start while the first is not answered");
         fixture.refused(id);
         assert_eq!(fixture.take(executor), Some(id), "{executor:?}: the task is queued and has its turn");
@@ -40,35 +41,35 @@ fn a_task_that_was_cancelled_and_retried_while_its_start_was_under_way_is_taken_
 
 #[test]
 fn a_task_that_was_cancelled_and_retried_is_taken_again_when_the_refusal_comes_before_the_events() {
-    let (mut fixture, id) = starting(Executor::Slot, Limits::default());
-    fixture.executes(id, &cancel(None));
-    fixture.executes(id, &retry());
+    let (mut fixture, id) = starting(Executor::LocalSlot, Limits::default());
+    fixture.execute(id, &cancel(None));
+    fixture.execute(id, &retry());
     fixture.refused(id);
-    assert_eq!(fixture.take(Executor::Slot), None, "its events are still on their way");
-    fixture.follow();
-    assert_eq!(fixture.take(Executor::Slot), Some(id));
+    assert_eq!(fixture.take(Executor::LocalSlot), None, "its events are still on their way");
+    fixture.apply_new_events();
+    assert_eq!(fixture.take(Executor::LocalSlot), Some(id));
 }
 
 #[test]
 fn a_task_that_was_cancelled_and_retried_is_taken_again_when_the_refusal_comes_between_the_events() {
-    let (mut fixture, id) = starting(Executor::Slot, Limits::default());
-    fixture.does(id, &cancel(None));
+    let (mut fixture, id) = starting(Executor::LocalSlot, Limits::default());
+    fixture.execute_and_apply(id, &cancel(None));
     fixture.refused(id);
-    assert_eq!(fixture.take(Executor::Slot), None);
-    fixture.does(id, &retry());
-    assert_eq!(fixture.take(Executor::Slot), Some(id));
+    assert_eq!(fixture.take(Executor::LocalSlot), None);
+    fixture.execute_and_apply(id, &retry());
+    assert_eq!(fixture.take(Executor::LocalSlot), Some(id));
 }
 
 #[test]
 fn a_start_that_succeeds_after_a_cancel_and_a_retry_leaves_nothing_behind() {
-    let (mut fixture, id) = starting(Executor::Elsewhere, one_per_kind());
-    fixture.does(id, &cancel(None));
-    fixture.does(id, &retry());
+    let (mut fixture, id) = starting(Executor::Remote, one_per_kind());
+    fixture.execute_and_apply(id, &cancel(None));
+    fixture.execute_and_apply(id, &retry());
     assert_eq!(fixture.next(), None);
-    fixture.executes(id, &start("w"));
-    fixture.in_flight.started_elsewhere(&mut fixture.queue, id);
-    fixture.follow();
-    fixture.does(id, &succeed(1, "done"));
+    fixture.execute(id, &start("w"));
+    fixture.in_flight.started_remote(&mut fixture.queue, id);
+    fixture.apply_new_events();
+    fixture.execute_and_apply(id, &succeed(1, "done"));
     let another = fixture.task(|_| {});
     assert_eq!(fixture.next(), Some(another), "the limit of the kind counts no attempt that has ended");
 }
@@ -76,55 +77,55 @@ fn a_start_that_succeeds_after_a_cancel_and_a_retry_leaves_nothing_behind() {
 #[test]
 fn the_turn_counts_against_the_limit_until_the_event_does_whichever_comes_first() {
     for answer_first in [true, false] {
-        let (mut fixture, id) = starting(Executor::Elsewhere, one_per_kind());
+        let (mut fixture, id) = starting(Executor::Remote, one_per_kind());
         let other = fixture.task(|_| {});
-        fixture.executes(id, &start("w"));
+        fixture.execute(id, &start("w"));
         if answer_first {
-            fixture.in_flight.started_elsewhere(&mut fixture.queue, id);
+            fixture.in_flight.started_remote(&mut fixture.queue, id);
             assert_eq!(fixture.next(), None);
-            fixture.follow();
+            fixture.apply_new_events();
         } else {
-            fixture.follow();
+            fixture.apply_new_events();
             assert_eq!(fixture.next(), None);
-            fixture.in_flight.started_elsewhere(&mut fixture.queue, id);
+            fixture.in_flight.started_remote(&mut fixture.queue, id);
         }
         assert_eq!(fixture.next(), None, "one of the kind runs");
-        fixture.does(id, &succeed(1, "done"));
+        fixture.execute_and_apply(id, &succeed(1, "done"));
         assert_eq!(fixture.next(), Some(other));
     }
 }
 
 #[test]
 fn the_next_attempt_waits_until_the_code_of_the_former_one_has_stopped_here() {
-    let (mut fixture, id) = starting(Executor::Slot, Limits::default());
-    fixture.executes(id, &start(LOCAL));
-    fixture.in_flight.started_here(id, 1);
-    fixture.follow();
-    fixture.does(id, &succeed(1, "done"));
-    fixture.does(id, &retry());
+    let (mut fixture, id) = starting(Executor::LocalSlot, Limits::default());
+    fixture.execute(id, &start(LOCAL));
+    fixture.in_flight.started_local(id, 1);
+    fixture.apply_new_events();
+    fixture.execute_and_apply(id, &succeed(1, "done"));
+    fixture.execute_and_apply(id, &retry());
     assert_eq!(fixture.next(), None, "no worker gets it: the code of attempt 1 still runs in this process");
-    assert_eq!(fixture.in_flight.in_slots(), 1);
+    assert_eq!(fixture.in_flight.slots_in_use(), 1);
     fixture.stopped(id);
-    assert_eq!(fixture.in_flight.in_slots(), 0);
+    assert_eq!(fixture.in_flight.slots_in_use(), 0);
     assert_eq!(fixture.next(), Some(id));
 }
 
 #[test]
 fn an_attempt_that_stops_before_its_events_arrive_leaves_the_limits_right() {
-    let (mut fixture, id) = starting(Executor::Slot, one_per_kind());
+    let (mut fixture, id) = starting(Executor::LocalSlot, one_per_kind());
     let other = fixture.task(|_| {});
-    fixture.executes(id, &start(LOCAL));
-    fixture.in_flight.started_here(id, 1);
-    fixture.executes(id, &fail(1, "broken", false));
+    fixture.execute(id, &start(LOCAL));
+    fixture.in_flight.started_local(id, 1);
+    fixture.execute(id, &fail(1, "broken", false));
     fixture.stopped(id);
     assert_eq!(fixture.next(), None, "for the limits it runs until its events say otherwise");
-    fixture.follow();
+    fixture.apply_new_events();
     assert_eq!(fixture.next(), Some(other));
 }
 
 #[test]
 fn a_start_that_could_not_be_written_returns_to_its_position() {
-    let (mut fixture, id) = starting(Executor::Slot, Limits::default());
+    let (mut fixture, id) = starting(Executor::LocalSlot, Limits::default());
     let later = fixture.task(|_| {});
     fixture.not_written(id);
     assert_eq!(fixture.all(), [id, later]);
@@ -132,57 +133,57 @@ fn a_start_that_could_not_be_written_returns_to_its_position() {
 
 #[test]
 fn a_start_that_could_not_be_written_for_a_task_that_was_cancelled_meanwhile_is_gone() {
-    let (mut fixture, id) = starting(Executor::Slot, Limits::default());
-    fixture.does(id, &cancel(None));
+    let (mut fixture, id) = starting(Executor::LocalSlot, Limits::default());
+    fixture.execute_and_apply(id, &cancel(None));
     fixture.not_written(id);
     assert_eq!(fixture.next(), None);
 }
 
 #[test]
 fn a_directive_waits_for_the_hand_over_of_its_attempt() {
-    let (mut fixture, id) = starting(Executor::Slot, Limits::default());
-    assert_eq!(fixture.in_flight.direct(id, Directive::Cancel), None);
-    assert_eq!(fixture.in_flight.started_here(id, 1), [Directive::Cancel]);
-    assert_eq!(fixture.in_flight.direct(id, Directive::Interrupt), Some(1));
+    let (mut fixture, id) = starting(Executor::LocalSlot, Limits::default());
+    assert_eq!(fixture.in_flight.route_directive(id, Directive::Cancel), None);
+    assert_eq!(fixture.in_flight.started_local(id, 1), [Directive::Cancel]);
+    assert_eq!(fixture.in_flight.route_directive(id, Directive::Interrupt), Some(1));
 }
 
 #[test]
 fn a_directive_for_a_former_run_is_not_handed_over() {
-    let (mut fixture, id) = starting(Executor::Slot, Limits::default());
-    fixture.in_flight.direct(id, Directive::Cancel);
+    let (mut fixture, id) = starting(Executor::LocalSlot, Limits::default());
+    fixture.in_flight.route_directive(id, Directive::Cancel);
     fixture.in_flight.begin_run(id);
-    assert!(fixture.in_flight.started_here(id, 1).is_empty());
+    assert!(fixture.in_flight.started_local(id, 1).is_empty());
 }
 
 #[test]
 fn after_events_were_missed_a_directive_that_may_be_for_a_former_run_is_not_handed_over() {
-    let (mut fixture, id) = starting(Executor::Slot, Limits::default());
-    fixture.in_flight.direct(id, Directive::Cancel);
-    fixture.in_flight.forget_turns();
-    assert!(fixture.in_flight.started_here(id, 1).is_empty());
+    let (mut fixture, id) = starting(Executor::LocalSlot, Limits::default());
+    fixture.in_flight.route_directive(id, Directive::Cancel);
+    fixture.in_flight.forget_reservations();
+    assert!(fixture.in_flight.started_local(id, 1).is_empty());
 }
 
 #[test]
 fn an_attempt_elsewhere_gets_no_directive_from_this_table() {
-    let (mut fixture, id) = starting(Executor::Elsewhere, Limits::default());
-    assert_eq!(fixture.in_flight.direct(id, Directive::Cancel), None);
+    let (mut fixture, id) = starting(Executor::Remote, Limits::default());
+    assert_eq!(fixture.in_flight.route_directive(id, Directive::Cancel), None);
     assert_eq!(fixture.in_flight.executing().count(), 0);
 }
 
 #[test]
 fn after_the_run_queue_was_made_anew_each_queued_task_is_taken_once_and_the_limits_hold() {
-    let (mut fixture, id) = starting(Executor::Elsewhere, one_per_kind());
+    let (mut fixture, id) = starting(Executor::Remote, one_per_kind());
     let other = fixture.task(|_| {});
-    fixture.in_flight.forget_turns();
-    fixture.queue = fixture.queue.emptied();
+    fixture.in_flight.forget_reservations();
+    fixture.queue = fixture.queue.new_with_same_limits();
     for row in fixture.views.rows() {
         fixture.queue.apply_change(None, row, None);
     }
     assert_eq!(fixture.next(), None, "the start of the first is not answered, and the limit is one");
-    fixture.executes(id, &start("w"));
-    fixture.in_flight.started_elsewhere(&mut fixture.queue, id);
-    fixture.follow();
+    fixture.execute(id, &start("w"));
+    fixture.in_flight.started_remote(&mut fixture.queue, id);
+    fixture.apply_new_events();
     assert_eq!(fixture.next(), None);
-    fixture.does(id, &succeed(1, "done"));
+    fixture.execute_and_apply(id, &succeed(1, "done"));
     assert_eq!(fixture.all(), [other]);
 }

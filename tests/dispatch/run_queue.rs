@@ -1,4 +1,4 @@
-//! What may run next: precedence, limits, keys, pauses, turns.
+//! Which task may run next: priorities, limits, concurrency keys, pauses, and the rotation between queues.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use taskbell::dispatch::in_flight::Executor;
 use taskbell::task::event::QueuedReason;
 use taskbell::task::queue::{Paused, QueueEvent, Resumed};
 use taskbell::task::{Command, Timestamp};
-use taskbell::views::{Limits, Timer, Waiting, WorkOffer};
+use taskbell::views::{Limits, Timer, WaitingFor, WorkOffer};
 
 use super::Fixture;
 use crate::views::history::{Created, start, succeed};
@@ -66,10 +66,10 @@ fn the_limit_of_a_kind_holds_and_an_offered_task_counts() {
     let a = [0; 3].map(|_| fixture.task(of("a")));
     let b = fixture.task(of("b"));
     assert_eq!(fixture.all(), [a[0], a[1], b]);
-    assert_eq!(fixture.waits_for(a[2]), Some(Waiting::Limit));
-    fixture.does(a[0], &start("w"));
+    assert_eq!(fixture.waits_for(a[2]), Some(WaitingFor::Limit));
+    fixture.execute_and_apply(a[0], &start("w"));
     assert_eq!(fixture.next(), None, "its start changes nothing: it counted already");
-    fixture.does(a[0], &succeed(1, "done"));
+    fixture.execute_and_apply(a[0], &succeed(1, "done"));
     assert_eq!(fixture.all(), [a[2]]);
 }
 
@@ -100,11 +100,11 @@ fn tasks_with_one_key_share_a_limit_whatever_their_kind_and_queue() {
     assert!(turns.contains(&yours) && turns.contains(&free));
     let left = [mine[0], mine[1], mine[2], elsewhere].into_iter().filter(|id| !turns.contains(id));
     for id in left {
-        assert_eq!(fixture.waits_for(id), Some(Waiting::Limit));
+        assert_eq!(fixture.waits_for(id), Some(WaitingFor::Limit));
     }
     let running = turns.iter().find(|id| mine.contains(id)).copied().unwrap();
-    fixture.does(running, &start("w"));
-    fixture.does(running, &succeed(1, "done"));
+    fixture.execute_and_apply(running, &start("w"));
+    fixture.execute_and_apply(running, &succeed(1, "done"));
     assert_eq!(fixture.all().len(), 1);
 }
 
@@ -122,8 +122,8 @@ fn one_task_with_a_key_may_run_where_no_limit_is_set() {
     let ids = [0; 3].map(|_| fixture.task(with_key("acme")));
     for id in ids {
         assert_eq!(fixture.all(), [id]);
-        fixture.does(id, &start("w"));
-        fixture.does(id, &succeed(1, "done"));
+        fixture.execute_and_apply(id, &start("w"));
+        fixture.execute_and_apply(id, &succeed(1, "done"));
     }
 }
 
@@ -135,7 +135,7 @@ fn no_task_of_a_paused_queue_is_offered_until_it_is_resumed() {
     fixture.queue.apply_queue_event("empty", &QueueEvent::Paused(Paused { reason: None }));
     let later = fixture.task(in_queue("empty"));
     assert_eq!(fixture.next(), None);
-    assert_eq!(fixture.waits_for(id), Some(Waiting::Paused));
+    assert_eq!(fixture.waits_for(id), Some(WaitingFor::PausedQueue));
     fixture.queue.apply_queue_event("q", &QueueEvent::Resumed(Resumed { reason: None }));
     assert_eq!(fixture.all(), [id]);
     fixture.queue.apply_queue_event("empty", &QueueEvent::Resumed(Resumed { reason: None }));
@@ -148,7 +148,7 @@ fn a_cancel_before_the_start_frees_the_room_of_the_offered_task() {
     let first = fixture.task(with_key("acme"));
     let second = fixture.task(with_key("acme"));
     assert_eq!(fixture.all(), [first]);
-    fixture.does(first, &Command::RequestCancel { reason: None, policy: <_>::default() });
+    fixture.execute_and_apply(first, &Command::RequestCancel { reason: None, policy: <_>::default() });
     fixture.refused(first);
     assert_eq!(fixture.all(), [second], "the rejected start comes after the cancel and changes nothing");
 }
@@ -165,9 +165,9 @@ fn workers_get_only_what_they_offer_and_the_servers_own_kinds_only_by_name() {
     fixture.not_written(other);
     let wants =
         |kind: &str, queue: &str| WorkOffer { kinds: Some(vec![kind.into()]), queues: Some(vec![queue.into()]) };
-    assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("b", "default"), Executor::Elsewhere), None);
-    assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("a", "slow"), Executor::Elsewhere), None);
-    assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("b", "slow"), Executor::Elsewhere), Some(other));
+    assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("b", "default"), Executor::Remote), None);
+    assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("a", "slow"), Executor::Remote), None);
+    assert_eq!(fixture.in_flight.take(&mut fixture.queue, &wants("b", "slow"), Executor::Remote), Some(other));
 }
 
 #[test]
@@ -184,10 +184,10 @@ fn a_task_that_is_held_back_is_taken_once_it_is_admitted_and_not_before() {
 fn a_held_task_that_another_server_starts_counts_against_the_limits_and_is_not_taken_here() {
     let mut fixture = Fixture::new(Limits { queues: [("default".to_owned(), 1)].into(), ..Limits::default() });
     let (held, other) = (fixture.held_task(), fixture.task(|_| {}));
-    fixture.does(held, &start("w"));
+    fixture.execute_and_apply(held, &start("w"));
     fixture.queue.admit(held);
     assert_eq!(fixture.all(), []);
-    fixture.does(held, &succeed(1, "done"));
+    fixture.execute_and_apply(held, &succeed(1, "done"));
     assert_eq!(fixture.all(), [other]);
 }
 
@@ -196,13 +196,13 @@ fn a_timer_that_was_postponed_comes_back_unless_an_event_has_reset_it() {
     let mut fixture = Fixture::new(Limits::default());
     let at = Timestamp::from_micros(4_000_000_000_000_000);
     let [stays, goes] = [0; 2].map(|_| fixture.task(|new| new.run_at = Some(at)));
-    let timers = fixture.queue.due(at, 9);
+    let timers = fixture.queue.take_due_timers(at, 9);
     assert_eq!(timers.iter().map(|(task, _)| *task).collect::<Vec<_>>(), [stays, goes]);
     let later = at.plus(Duration::from_secs(5));
     for (task, timer) in timers {
         fixture.queue.postpone(task, timer, later);
     }
-    assert_eq!((fixture.queue.due(at, 9), fixture.queue.next_due()), (vec![], Some(later)));
-    fixture.does(goes, &Command::RequestCancel { reason: None, policy: <_>::default() });
-    assert_eq!(fixture.queue.due(later, 9), [(stays, Timer::Enqueue(QueuedReason::RunAt))]);
+    assert_eq!((fixture.queue.take_due_timers(at, 9), fixture.queue.next_timer_deadline()), (vec![], Some(later)));
+    fixture.execute_and_apply(goes, &Command::RequestCancel { reason: None, policy: <_>::default() });
+    assert_eq!(fixture.queue.take_due_timers(later, 9), [(stays, Timer::Enqueue(QueuedReason::RunAt))]);
 }

@@ -1,9 +1,9 @@
-//! The published schema of claims, `events/aside/KeyClaimed/`.
+//! The published schema of key claims, `events/aside/KeyClaimed/`.
 
 use serde_json::{Value, json};
 use taskbell::store::Hash;
-use taskbell::store::aside::{AsideRecorded, AsideStream};
-use taskbell::streams::claims::record::{Claim, KIND, Key, VERSION};
+use taskbell::store::auxiliary::{AuxiliaryEvent, AuxiliaryStream};
+use taskbell::streams::claims::record::{Claim, ClaimKey, KIND, VERSION};
 use taskbell::task::Revision;
 use uuid::Uuid;
 
@@ -19,8 +19,8 @@ fn example_claim() -> Value {
 
 fn decode(claim: &Value) -> Result<Claim, String> {
     let data = serde_json::value::to_raw_value(claim).unwrap();
-    let stream = AsideStream::Key(Hash::ZERO);
-    let recorded = AsideRecorded { stream, revision: Revision(0), id: Uuid::nil(), kind: KIND.to_owned(), data };
+    let stream = AuxiliaryStream::Key(Hash::ZERO);
+    let recorded = AuxiliaryEvent { stream, revision: Revision(0), id: Uuid::nil(), kind: KIND.to_owned(), data };
     Claim::decode(&recorded).map_err(|error| error.to_string())
 }
 
@@ -64,15 +64,15 @@ fn a_claim_of_a_later_version_is_not_read() {
 #[test]
 fn keys_that_differ_in_kind_subject_or_key_have_different_streams() {
     let keys = [
-        Key::unique("ann", "k"),
-        Key::idempotency("ann", "k"),
-        Key::unique("annk", ""),
-        Key::unique("", "annk"),
-        Key::unique("k", "ann"),
+        ClaimKey::unique("ann", "k"),
+        ClaimKey::idempotency("ann", "k"),
+        ClaimKey::unique("annk", ""),
+        ClaimKey::unique("", "annk"),
+        ClaimKey::unique("k", "ann"),
     ];
     let streams: BTreeSet<String> = keys.iter().map(|key| key.stream().to_string()).collect();
     assert_eq!(streams.len(), keys.len());
     // Written claims are found by this name for ever.
-    let stream = Key::unique("ann", "nightly").stream().to_string();
+    let stream = ClaimKey::unique("ann", "nightly").stream().to_string();
     assert_eq!(stream, "key-345b206464c7402cb2a4b1df923041b475460d8ad8bb226a5f20eab8545ddcf8");
 }

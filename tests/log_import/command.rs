@@ -1,4 +1,4 @@
-//! The command, as a person runs it.
+//! The command `taskbell log import`, run as a process.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};

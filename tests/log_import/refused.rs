@@ -1,4 +1,4 @@
-//! Clusters that an import refuses to write to, and logs that it refuses to copy.
+//! Clusters into which an import refuses to write, and logs that it refuses to copy.
 
 use taskbell::store::ReadError;
 
@@ -6,7 +6,7 @@ use super::*;
 
 /// An event that is in no log of these tests.
 fn foreign(queue: &str) -> Append {
-    let mut append = append(history::random(9, 1).events.remove(0));
+    let mut append = append(history::random_log(9, 1).events.remove(0));
     append.stream = StreamName::queue(queue);
     append
 }

@@ -1,4 +1,4 @@
-//! The hub, the cascade and the scheduler after events that they have missed.
+//! The hub, the cascade and the scheduler after they have missed events.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use taskbell::dispatch::capacity::Capacity;
 use taskbell::dispatch::policies::KindPolicies;
 use taskbell::projection::freshness::Freshness;
 use taskbell::projection::subscribers::Update;
-use taskbell::push::audience::Audience;
 use taskbell::push::hub::Hub;
-use taskbell::push::messages::{Join, Push, SocketRequest, Subscription};
+use taskbell::push::messages::{Push, SocketOpened, SocketRequest, Subscription};
+use taskbell::push::open_sockets::OpenSockets;
 use taskbell::reactions::cascade::Cascade;
-use taskbell::reactions::scheduler::{Firing, Scheduler};
+use taskbell::reactions::scheduler::{CreationLock, Scheduler};
 use taskbell::store::{Append, Expected, LogEvent, LogSubscription, NewEvent, StreamName, StreamOf, new_id, now};
 use taskbell::streams::ExecuteOn;
 use taskbell::streams::create::UniqueKeys;
@@ -22,19 +22,19 @@ use taskbell::views::Limits;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
-use super::gap::Gap;
-use crate::streams::{meta, soon};
-use crate::support::template;
+use super::gap::GapFixture;
+use crate::streams::{in_time, meta};
+use crate::support::task_template;
 use crate::views::history::{cancel, plain, start};
 
-/// An open socket: passes on to the test what it gets.
-struct Socket(UnboundedSender<Value>);
+/// An actor in place of a websocket. It forwards its messages to the test.
+struct FakeSocket(UnboundedSender<Value>);
 
-impl Actor for Socket {
+impl Actor for FakeSocket {
     type Context = Context<Self>;
 }
 
-impl Handler<Push> for Socket {
+impl Handler<Push> for FakeSocket {
     type Result = ();
 
     fn handle(&mut self, push: Push, _: &mut Context<Self>) {
@@ -45,8 +45,8 @@ impl Handler<Push> for Socket {
     }
 }
 
-/// The next frame of this type; others are skipped. The hub sends beats all the time, so the wait is bounded as a whole.
-async fn frame(frames: &mut UnboundedReceiver<Value>, kind: &str) -> Value {
+/// The next frame of this type. Skips other frames. The timeout is for the whole wait, because the hub sends beats all the time.
+async fn next_frame(frames: &mut UnboundedReceiver<Value>, kind: &str) -> Value {
     let next = async {
         loop {
             let frame = frames.recv().await.unwrap();
@@ -55,50 +55,50 @@ async fn frame(frames: &mut UnboundedReceiver<Value>, kind: &str) -> Value {
             }
         }
     };
-    soon(next).await
+    in_time(next).await
 }
 
-/// Opens a socket that shows the bell of this owner; its frames after the first ones.
+/// Opens a socket with the bell of this owner. Returns the frames that follow the first ones.
 async fn open(hub: &Addr<Hub>, socket: u64, owner: &str) -> UnboundedReceiver<Value> {
     let (sender, mut frames) = unbounded_channel();
-    let to = Socket(sender).start().recipient();
-    soon(hub.send(Join { socket, owner: owner.into(), to })).await.unwrap();
-    frame(&mut frames, "snapshot").await;
+    let to = FakeSocket(sender).start().recipient();
+    in_time(hub.send(SocketOpened { socket, owner: owner.into(), recipient: to })).await.unwrap();
+    next_frame(&mut frames, "snapshot").await;
     frames
 }
 
 #[actix_rt::test]
 async fn after_events_that_the_hub_missed_every_socket_gets_its_counts_and_a_subscribed_one_reads_its_tasks_again() {
-    let gap = Gap::new();
+    let gap = GapFixture::new();
     let capacity = Arc::new(Capacity::new(Limits::default()));
     let hub =
-        Hub::new(gap.read.clone(), capacity, gap.store.clone(), Freshness::new(true), Audience::default()).start();
+        Hub::new(gap.read.clone(), capacity, gap.store.clone(), Freshness::new(true), OpenSockets::default()).start();
     let [mut ann, mut bob] = [open(&hub, 1, "ann").await, open(&hub, 2, "bob").await];
     let subscription = Subscription::Matching(Box::default());
-    soon(hub.send(SocketRequest::Subscribe(1, subscription))).await.unwrap();
-    frame(&mut ann, "subscribed").await;
+    in_time(hub.send(SocketRequest::Subscribe(1, subscription))).await.unwrap();
+    next_frame(&mut ann, "subscribed").await;
     for owner in ["ann", "ann", "bob"] {
         gap.create(plain(owner, "a task")).await;
     }
-    soon(hub.send(Update::Missed)).await.unwrap();
+    in_time(hub.send(Update::Missed)).await.unwrap();
     for (frames, queued) in [(&mut ann, 2), (&mut bob, 1)] {
-        let counters = frame(frames, "counters").await;
+        let counters = next_frame(frames, "counters").await;
         assert_eq!((&counters["previous"], &counters["position"]), (&0.into(), &3.into()), "{counters}");
         assert_eq!(counters["counts"]["queued"], queued, "{counters}");
     }
-    assert_eq!(frame(&mut ann, "tasks_changed").await["position"], 3);
+    assert_eq!(next_frame(&mut ann, "tasks_changed").await["position"], 3);
     assert!(bob.try_recv().is_err(), "it has no subscription");
 }
 
-fn cascade(gap: &Gap) -> Addr<Cascade> {
+fn cascade(gap: &GapFixture) -> Addr<Cascade> {
     Cascade::new(gap.registry.clone(), gap.read.clone(), gap.store.clone(), Arc::new(KindPolicies::default())).start()
 }
 
-/// The tasks of the next requests to cancel in the log, as many as that.
+/// The tasks of the next `count` requests to cancel in the log.
 async fn cancelled(log: &mut LogSubscription, count: usize) -> Vec<TaskId> {
     let mut tasks = Vec::new();
     while tasks.len() < count {
-        for recorded in soon(log.next()).await.unwrap() {
+        for recorded in in_time(log.next()).await.unwrap() {
             if let (Some(StreamOf::Task(task)), LogEvent::Task(Event::CancelRequested(_))) =
                 (recorded.stream.of(), &recorded.event)
             {
@@ -112,71 +112,71 @@ async fn cancelled(log: &mut LogSubscription, count: usize) -> Vec<TaskId> {
 
 #[actix_rt::test]
 async fn children_of_a_parent_that_was_cancelled_in_the_gap_are_cancelled_also_those_that_were_created_after_that() {
-    let gap = Gap::new();
+    let gap = GapFixture::new();
     let parent = gap.task().await;
     let mut children = vec![gap.child_of(parent).await, gap.child_of(parent).await];
     let cascade = cascade(&gap);
-    gap.executes(parent, start("w-1")).await;
-    gap.executes(parent, cancel(None)).await;
+    gap.execute(parent, start("w-1")).await;
+    gap.execute(parent, cancel(None)).await;
     children.push(gap.child_of(parent).await);
     children.sort_unstable();
     let mut log = gap.store.subscribe(gap.store.head().position);
-    soon(cascade.send(Update::Missed)).await.unwrap();
+    in_time(cascade.send(Update::Missed)).await.unwrap();
     assert_eq!(cancelled(&mut log, 3).await, children);
 }
 
 #[actix_rt::test]
 async fn a_child_that_was_retried_in_the_gap_after_the_cancel_of_its_parent_is_left_alone() {
-    let gap = Gap::new();
+    let gap = GapFixture::new();
     let parent = gap.task().await;
     let [retried, child] = [gap.child_of(parent).await, gap.child_of(parent).await];
     let cascade = cascade(&gap);
-    gap.executes(parent, cancel(None)).await;
-    gap.executes(retried, cancel(None)).await;
-    gap.executes(retried, Command::Retry { reason: None }).await;
-    gap.project().await;
+    gap.execute(parent, cancel(None)).await;
+    gap.execute(retried, cancel(None)).await;
+    gap.execute(retried, Command::Retry { reason: None }).await;
+    gap.apply_to_views().await;
     let mut log = gap.store.subscribe(gap.store.head().position);
-    soon(cascade.send(Update::Missed)).await.unwrap();
+    in_time(cascade.send(Update::Missed)).await.unwrap();
     assert_eq!(cancelled(&mut log, 1).await, [child]);
     // Cancelled after both are handled: the turn of its parent holds all of the children before it.
-    gap.project().await;
+    gap.apply_to_views().await;
     let last = gap.task().await;
     let last_child = gap.child_of(last).await;
-    gap.executes(last, cancel(None)).await;
-    gap.project().await;
-    soon(cascade.send(Update::Missed)).await.unwrap();
+    gap.execute(last, cancel(None)).await;
+    gap.apply_to_views().await;
+    in_time(cascade.send(Update::Missed)).await.unwrap();
     let mut tasks = vec![last, last_child];
     tasks.sort_unstable();
     assert_eq!(cancelled(&mut log, 2).await, tasks);
 }
 
 fn every_minute(title: &str) -> ScheduleCreated {
-    let mut task = template();
+    let mut task = task_template();
     title.clone_into(&mut task.title);
     ScheduleCreated { cron: "* * * * *".to_owned(), time_zone: "Etc/UTC".to_owned(), missed: Missed::RunOnce, task }
 }
 
-/// A schedule that was created an hour ago, in the views: its latest run is due at once.
-async fn schedule(gap: &Gap, title: &str) -> Uuid {
+/// Creates a schedule whose creation was an hour ago, and applies it to the views. Its latest run is due at once.
+async fn schedule(gap: &GapFixture, title: &str) -> Uuid {
     let (id, hour) = (Uuid::now_v7(), 3_600_000_000);
     let event = LogEvent::Schedule(ScheduleEvent::ScheduleCreated(Box::new(every_minute(title))));
     let time = Timestamp::from_micros(now().as_micros() - hour);
     let events = vec![NewEvent { id: new_id(), time, meta: meta(), event }];
     gap.store.append(Append { stream: StreamName::schedule(id), expected: Expected::NoStream, events }).await.unwrap();
-    gap.project().await;
+    gap.apply_to_views().await;
     id
 }
 
-async fn remove(gap: &Gap, key: Uuid) {
+async fn remove(gap: &GapFixture, key: Uuid) {
     let command = ScheduleCommand::Remove { reason: None };
-    soon(gap.registry.execute_on(ExecuteOn::<Schedule> { key, command, at: now(), meta: meta() })).await.unwrap();
-    gap.project().await;
+    in_time(gap.registry.execute_on(ExecuteOn::<Schedule> { key, command, at: now(), meta: meta() })).await.unwrap();
+    gap.apply_to_views().await;
 }
 
 /// The schedule of the next task in the log.
 async fn next_run(log: &mut LogSubscription) -> Option<Uuid> {
     loop {
-        for recorded in soon(log.next()).await.unwrap() {
+        for recorded in in_time(log.next()).await.unwrap() {
             if let LogEvent::Task(Event::Created(created)) = &recorded.event {
                 return created.schedule;
             }
@@ -186,20 +186,20 @@ async fn next_run(log: &mut LogSubscription) -> Option<Uuid> {
 
 #[actix_rt::test]
 async fn a_schedule_that_was_created_in_the_gap_is_in_force_and_one_that_was_removed_in_it_is_not() {
-    let gap = Gap::new();
-    let (keys, firing) = (UniqueKeys::default(), Firing::default());
+    let gap = GapFixture::new();
+    let (keys, firing) = (UniqueKeys::default(), CreationLock::default());
     let scheduler = Scheduler::new(gap.registry.clone(), gap.read.clone(), keys, firing.clone()).start();
     let mut log = gap.store.subscribe(Position(0));
     let removed = schedule(&gap, "removed").await;
     remove(&gap, removed).await;
     let in_force = schedule(&gap, "in force").await;
-    soon(scheduler.send(Update::Missed)).await.unwrap();
+    in_time(scheduler.send(Update::Missed)).await.unwrap();
     assert_eq!(next_run(&mut log).await, Some(in_force));
-    gap.project().await;
+    gap.apply_to_views().await;
     remove(&gap, in_force).await;
     let later = schedule(&gap, "later").await;
-    soon(scheduler.send(Update::Missed)).await.unwrap();
-    // At the turn of a minute the former schedule may have had one more run before it was removed.
+    in_time(scheduler.send(Update::Missed)).await.unwrap();
+    // If a new minute has begun, the old schedule may have had one more run before it was removed.
     let mut next = next_run(&mut log).await;
     while next == Some(in_force) {
         next = next_run(&mut log).await;

@@ -1,4 +1,4 @@
-//! A dispatcher that has missed events makes its tables anew from the views; here it misses all of them.
+//! A dispatcher that has missed events rebuilds its tables from the views. In these tests it misses all events.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -7,8 +7,10 @@ use std::time::Duration;
 use actix::{Actor, Addr, Context, Handler};
 use taskbell::dispatch::capacity::Capacity;
 use taskbell::dispatch::dispatcher::Dispatcher;
-use taskbell::dispatch::lease_table::{HeartbeatReply, LeaseHeartbeat};
-use taskbell::dispatch::messages::{Assign, Direct, Directive, Given, Granted, Heartbeat, Offer, Take};
+use taskbell::dispatch::lease_table::{HeartbeatDirectives, LeaseRenewal};
+use taskbell::dispatch::messages::{
+    Assign, AttemptDirective, Directive, GrantedLease, GrantedLeases, Heartbeat, LocalOffer, TakeLeases,
+};
 use taskbell::dispatch::policies::KindPolicies;
 use taskbell::projection::subscribers::Update;
 use taskbell::store::{StreamName, now};
@@ -18,141 +20,150 @@ use taskbell::task::{Command, Position, TaskId};
 use taskbell::views::{Limits, WorkOffer};
 use tokio::sync::{mpsc, oneshot};
 
-use super::gap::Gap;
-use crate::streams::{new_task, soon};
+use super::gap::GapFixture;
+use crate::streams::{in_time, new_task};
 use crate::views::history::{Created, KINDS, cancel, plain};
 
-/// No request of these tests ends because its time is over.
-const LONG: Duration = Duration::from_mins(10);
+/// A wait so long that no request of these tests ends because of it.
+const LONG_WAIT: Duration = Duration::from_mins(10);
 
-/// A dispatcher that gets no events.
-struct World {
-    gap: Gap,
+/// A dispatcher that receives no events.
+struct DispatcherFixture {
+    gap: GapFixture,
     dispatcher: Addr<Dispatcher>,
 }
 
-impl Deref for World {
-    type Target = Gap;
+impl Deref for DispatcherFixture {
+    type Target = GapFixture;
 
-    fn deref(&self) -> &Gap {
+    fn deref(&self) -> &GapFixture {
         &self.gap
     }
 }
 
-impl World {
+impl DispatcherFixture {
     fn new() -> Self {
-        let gap = Gap::new();
+        let gap = GapFixture::new();
         let capacity = Arc::new(Capacity::new(Limits::default()));
         let kinds = Arc::new(KindPolicies::default());
         let dispatcher = Dispatcher::new(gap.registry.clone(), gap.read.clone(), capacity, kinds).start();
         Self { gap, dispatcher }
     }
 
-    /// The dispatcher has missed events.
+    /// Tells the dispatcher that it has missed events.
     async fn missed(&self) {
-        soon(self.dispatcher.send(Update::Missed)).await.unwrap();
+        in_time(self.dispatcher.send(Update::Missed)).await.unwrap();
     }
 
-    /// The views come to the end of the log, and the dispatcher has missed it.
+    /// Applies all events of the log to the views, and tells the dispatcher that it has missed events.
     async fn miss(&self) {
-        self.project().await;
+        self.apply_to_views().await;
         self.missed().await;
     }
 
-    async fn take(&self) -> oneshot::Receiver<Given> {
+    async fn take(&self) -> oneshot::Receiver<GrantedLeases> {
         let (answer, given) = oneshot::channel();
         let (worker, wants, gone) = ("w-1".to_owned(), WorkOffer::default(), Box::new(|| false));
-        soon(self.dispatcher.send(Take { worker, wants, max: 9, wait: LONG, gone, answer })).await.unwrap();
+        in_time(self.dispatcher.send(TakeLeases {
+            worker,
+            offer: wants,
+            max: 9,
+            wait: LONG_WAIT,
+            is_closed: gone,
+            answer,
+        }))
+        .await
+        .unwrap();
         given
     }
 
-    /// A new task that a worker outside the process executes; the views show it as queued.
-    async fn lease(&self) -> Granted {
+    /// Creates a task for remote workers. The views show it as queued.
+    async fn lease(&self) -> GrantedLease {
         self.task().await;
         self.missed().await;
         granted(self.take().await).await
     }
 
-    async fn heartbeat(&self, lease: &Granted) -> oneshot::Receiver<HeartbeatReply> {
+    async fn heartbeat(&self, lease: &GrantedLease) -> oneshot::Receiver<HeartbeatDirectives> {
         let (answer, reply) = oneshot::channel();
         let secret = blake3::hash(lease.secret.as_bytes()).to_hex().to_string();
-        let beats = vec![LeaseHeartbeat { task: lease.task, attempt: lease.attempt, secret, seen: None }];
-        let heartbeat = Heartbeat { worker: "w-1".to_owned(), beats, wait: LONG, answer };
-        soon(self.dispatcher.send(heartbeat)).await.unwrap();
+        let beats = vec![LeaseRenewal { task: lease.task, attempt: lease.attempt, secret_hash: secret, seen: None }];
+        let heartbeat = Heartbeat { worker: "w-1".to_owned(), leases: beats, wait: LONG_WAIT, answer };
+        in_time(self.dispatcher.send(heartbeat)).await.unwrap();
         reply
     }
 
-    /// The attempt ends without its worker.
+    /// Ends the attempt without its worker.
     async fn lose(&self, task: TaskId, attempt: u32) {
         let error = TaskError { code: "timed_out".to_owned(), message: "m".to_owned() };
-        self.executes(task, Command::LoseAttempt { attempt, error, progress: None }).await;
+        self.execute(task, Command::LoseAttempt { attempt, error, progress: None }).await;
     }
 }
 
-/// The only lease of the answer, which arrives at its worker.
-async fn granted(given: oneshot::Receiver<Given>) -> Granted {
-    let mut given = soon(given).await.unwrap();
-    given.delivery.arrived();
+/// The only lease in the response. Confirms that the response has reached the worker.
+async fn granted(given: oneshot::Receiver<GrantedLeases>) -> GrantedLease {
+    let mut given = in_time(given).await.unwrap();
+    given.delivery.mark_arrived();
     let [lease] = &given.leases[..] else { panic!("{given:?}") };
     lease.clone()
 }
 
-async fn directives(reply: oneshot::Receiver<HeartbeatReply>) -> Vec<(usize, Directive)> {
-    soon(reply).await.unwrap().directives
+async fn directives(reply: oneshot::Receiver<HeartbeatDirectives>) -> Vec<(usize, Directive)> {
+    in_time(reply).await.unwrap().directives
 }
 
 #[actix_rt::test]
 async fn a_request_for_leases_that_waits_gets_a_task_that_was_created_meanwhile() {
-    let world = World::new();
-    let given = world.take().await;
-    let task = world.task().await;
-    world.missed().await;
+    let fixture = DispatcherFixture::new();
+    let given = fixture.take().await;
+    let task = fixture.task().await;
+    fixture.missed().await;
     assert_eq!(granted(given).await.task, task);
 }
 
 #[actix_rt::test]
 async fn a_heartbeat_that_waits_gets_a_cancel_that_was_requested_meanwhile() {
-    let world = World::new();
-    let lease = world.lease().await;
-    let reply = world.heartbeat(&lease).await;
-    world.executes(lease.task, cancel(None)).await;
-    world.miss().await;
+    let fixture = DispatcherFixture::new();
+    let lease = fixture.lease().await;
+    let reply = fixture.heartbeat(&lease).await;
+    fixture.execute(lease.task, cancel(None)).await;
+    fixture.miss().await;
     assert_eq!(directives(reply).await, [(0, Directive::Cancel)]);
 }
 
 #[actix_rt::test]
 async fn a_lease_whose_attempt_has_ended_meanwhile_is_lost() {
-    let world = World::new();
-    let lease = world.lease().await;
-    let reply = world.heartbeat(&lease).await;
-    world.lose(lease.task, lease.attempt).await;
-    world.miss().await;
+    let fixture = DispatcherFixture::new();
+    let lease = fixture.lease().await;
+    let reply = fixture.heartbeat(&lease).await;
+    fixture.lose(lease.task, lease.attempt).await;
+    fixture.miss().await;
     assert_eq!(directives(reply).await, [(0, Directive::Lost)]);
-    assert_eq!(directives(world.heartbeat(&lease).await).await, [(0, Directive::Lost)], "each later one too");
+    assert_eq!(directives(fixture.heartbeat(&lease).await).await, [(0, Directive::Lost)], "each later one too");
 }
 
 #[actix_rt::test]
 async fn a_lease_whose_start_the_views_do_not_show_yet_is_not_lost() {
-    let world = World::new();
-    let lease = world.lease().await;
-    let reply = world.heartbeat(&lease).await;
-    world.missed().await;
-    world.executes(lease.task, cancel(None)).await;
-    world.miss().await;
+    let fixture = DispatcherFixture::new();
+    let lease = fixture.lease().await;
+    let reply = fixture.heartbeat(&lease).await;
+    fixture.missed().await;
+    fixture.execute(lease.task, cancel(None)).await;
+    fixture.miss().await;
     assert_eq!(directives(reply).await, [(0, Directive::Cancel)], "the attempt ran all the time");
 }
 
-/// The worker inside the process: passes on to the test what it gets.
-struct Local {
+/// An actor in place of the worker inside the process. It forwards its messages to the test.
+struct FakeLocalWorker {
     assigned: mpsc::UnboundedSender<Assign>,
-    directed: mpsc::UnboundedSender<Direct>,
+    directed: mpsc::UnboundedSender<AttemptDirective>,
 }
 
-impl Actor for Local {
+impl Actor for FakeLocalWorker {
     type Context = Context<Self>;
 }
 
-impl Handler<Assign> for Local {
+impl Handler<Assign> for FakeLocalWorker {
     type Result = ();
 
     fn handle(&mut self, assign: Assign, _: &mut Context<Self>) {
@@ -160,88 +171,88 @@ impl Handler<Assign> for Local {
     }
 }
 
-impl Handler<Direct> for Local {
+impl Handler<AttemptDirective> for FakeLocalWorker {
     type Result = ();
 
-    fn handle(&mut self, direct: Direct, _: &mut Context<Self>) {
+    fn handle(&mut self, direct: AttemptDirective, _: &mut Context<Self>) {
         let _ = self.directed.send(direct);
     }
 }
 
-/// An attempt in the process, whose start the views don't show yet, and the directives for it.
-async fn local_attempt(world: &World) -> (Assign, mpsc::UnboundedReceiver<Direct>) {
+/// Starts an attempt in the process whose start the views don't show yet. Returns it and the directives for it.
+async fn local_attempt(fixture: &DispatcherFixture) -> (Assign, mpsc::UnboundedReceiver<AttemptDirective>) {
     let ((assigned, mut assigns), (directed, directs)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-    let local = Local { assigned, directed }.start();
-    world.task().await;
-    world.missed().await;
-    let offer = Offer {
+    let local = FakeLocalWorker { assigned, directed }.start();
+    fixture.task().await;
+    fixture.missed().await;
+    let offer = LocalOffer {
         worker: "local/test/1".to_owned(),
         kinds: vec![KINDS[0].to_owned()],
         slots: 1,
-        assign: local.clone().recipient(),
-        direct: local.recipient(),
+        assignments: local.clone().recipient(),
+        directives: local.recipient(),
     };
-    soon(world.dispatcher.send(offer)).await.unwrap();
-    (soon(assigns.recv()).await.unwrap(), directs)
+    in_time(fixture.dispatcher.send(offer)).await.unwrap();
+    (in_time(assigns.recv()).await.unwrap(), directs)
 }
 
 #[actix_rt::test]
 async fn an_attempt_in_the_process_that_has_ended_meanwhile_is_lost() {
-    let world = World::new();
-    let (attempt, mut directs) = local_attempt(&world).await;
-    world.lose(attempt.task, attempt.attempt).await;
-    world.miss().await;
-    let direct = soon(directs.recv()).await.unwrap();
+    let fixture = DispatcherFixture::new();
+    let (attempt, mut directs) = local_attempt(&fixture).await;
+    fixture.lose(attempt.task, attempt.attempt).await;
+    fixture.miss().await;
+    let direct = in_time(directs.recv()).await.unwrap();
     assert_eq!((direct.task, direct.attempt, direct.directive), (attempt.task, attempt.attempt, Directive::Lost));
 }
 
 #[actix_rt::test]
 async fn an_attempt_in_the_process_whose_start_the_views_do_not_show_yet_is_not_lost() {
-    let world = World::new();
-    let (attempt, mut directs) = local_attempt(&world).await;
-    world.missed().await;
-    world.executes(attempt.task, cancel(None)).await;
-    world.miss().await;
-    let direct = soon(directs.recv()).await.unwrap();
+    let fixture = DispatcherFixture::new();
+    let (attempt, mut directs) = local_attempt(&fixture).await;
+    fixture.missed().await;
+    fixture.execute(attempt.task, cancel(None)).await;
+    fixture.miss().await;
+    let direct = in_time(directs.recv()).await.unwrap();
     assert_eq!((direct.task, direct.directive), (attempt.task, Directive::Cancel), "the attempt ran all the time");
 }
 
 #[actix_rt::test]
 async fn an_attempt_that_another_server_started_meanwhile_gets_its_directives() {
-    let world = World::new();
-    let task = world.task().await;
+    let fixture = DispatcherFixture::new();
+    let task = fixture.task().await;
     let secret = "secret".to_owned();
     let lease = blake3::hash(secret.as_bytes()).to_hex().to_string();
-    world.executes(task, Command::Start { worker: "w-1".to_owned(), lease }).await;
-    world.miss().await;
+    fixture.execute(task, Command::Start { worker: "w-1".to_owned(), lease }).await;
+    fixture.miss().await;
     let created = Arc::new(plain("ann", "a task"));
-    let reply = world.heartbeat(&Granted { task, attempt: 1, secret, created, left: LONG }).await;
-    world.executes(task, cancel(None)).await;
-    world.miss().await;
+    let reply = fixture.heartbeat(&GrantedLease { task, attempt: 1, secret, created, left: LONG_WAIT }).await;
+    fixture.execute(task, cancel(None)).await;
+    fixture.miss().await;
     assert_eq!(directives(reply).await, [(0, Directive::Cancel)]);
 }
 
 #[actix_rt::test]
 async fn a_queue_that_was_paused_meanwhile_gives_no_task_until_its_resume_which_is_missed_too() {
-    let world = World::new();
-    world.on_queue(QueueCommand::Pause { reason: None }).await;
-    let task = world.task().await;
-    let other = world.task_in("slow").await;
-    world.missed().await;
-    assert_eq!(granted(world.take().await).await.task, other, "its queue is not paused, and both were ready");
-    let given = world.take().await;
-    world.on_queue(QueueCommand::Resume { reason: None }).await;
-    world.miss().await;
+    let fixture = DispatcherFixture::new();
+    fixture.execute_on_queue(QueueCommand::Pause { reason: None }).await;
+    let task = fixture.task().await;
+    let other = fixture.task_in("slow").await;
+    fixture.missed().await;
+    assert_eq!(granted(fixture.take().await).await.task, other, "its queue is not paused, and both were ready");
+    let given = fixture.take().await;
+    fixture.execute_on_queue(QueueCommand::Resume { reason: None }).await;
+    fixture.miss().await;
     assert_eq!(granted(given).await.task, task);
 }
 
 #[actix_rt::test]
 async fn a_task_that_was_scheduled_meanwhile_is_queued_when_its_time_comes() {
-    let world = World::new();
+    let fixture = DispatcherFixture::new();
     let created = Created { run_at: Some(now().plus(Duration::from_millis(1))), ..plain("ann", "a task") };
     let task = new_task();
-    world.executes(task, Command::Create(Arc::new(created))).await;
-    world.miss().await;
-    let queued = soon(world.store.subscribe(Position(1)).next()).await.unwrap();
+    fixture.execute(task, Command::Create(Arc::new(created))).await;
+    fixture.miss().await;
+    let queued = in_time(fixture.store.subscribe(Position(1)).next()).await.unwrap();
     assert_eq!((queued[0].kind, &queued[0].stream), ("Queued", &StreamName::task(task)));
 }

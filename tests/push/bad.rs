@@ -1,4 +1,4 @@
-//! Invalid messages, and the websocket's own frames.
+//! Invalid messages, and control frames of the websocket protocol.
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -7,16 +7,16 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::support::{Live, Server};
+use crate::support::{LiveSocket, Server};
 
-async fn open(server: &Server) -> Live {
-    let mut live = Live::open(server).await;
-    live.until("snapshot").await;
+async fn open(server: &Server) -> LiveSocket {
+    let mut live = LiveSocket::open(server).await;
+    live.next_of_type("snapshot").await;
     live
 }
 
 /// Reads until the server closes the socket; the close code.
-async fn close_code(live: &mut Live) -> u16 {
+async fn close_code(live: &mut LiveSocket) -> u16 {
     loop {
         if let Err(close) = live.next_or_close().await {
             return close.expect("a close frame").code.into();
@@ -24,7 +24,7 @@ async fn close_code(live: &mut Live) -> u16 {
     }
 }
 
-async fn send_fragments(live: &mut Live, parts: &[&[u8]]) {
+async fn send_fragments(live: &mut LiveSocket, parts: &[&[u8]]) {
     for (n, part) in parts.iter().enumerate() {
         let code = OpCode::Data(if n == 0 { Data::Text } else { Data::Continue });
         let frame = Frame::message(part.to_vec(), code, n + 1 == parts.len());
@@ -43,9 +43,9 @@ async fn two_invalid_messages_are_refused_and_the_third_closes_the_socket_with_1
         assert!(problem["code"].is_string() && problem["detail"].is_string(), "{problem}");
     }
     live.send(&json!({"type": "resync"})).await;
-    live.until("snapshot").await;
+    live.next_of_type("snapshot").await;
     live.send(&json!({"type": "resync", "what": "an unknown field"})).await;
-    live.until("problem").await;
+    live.next_of_type("problem").await;
     assert_eq!(close_code(&mut live).await, 1008);
 }
 

@@ -1,5 +1,5 @@
-//! A fold of `/v1/log`, written from the contract alone. It shares no code with the server, so a fault of the server's rules
-//! is not repeated here.
+//! Folds `/v1/log` into tasks and counters. It is written from the contract alone and shares no code with the server,
+//! so that it doesn't contain the same faults.
 
 use std::collections::HashMap;
 
@@ -8,21 +8,23 @@ use serde_json::{Value, json};
 pub const STATUSES: [&str; 8] =
     ["scheduled", "queued", "running", "cancelling", "retrying", "succeeded", "failed", "cancelled"];
 
-/// A log, folded event by event. The fold asserts that positions and revisions have no gap, that every transition is in the
-/// contract's table, and that no attempt begins or ends twice.
+/// The result of folding a log event by event. Folding asserts that positions and revisions have no gap, that every
+/// change of status is in the contract's table, and that no attempt starts or ends twice.
 pub struct Fold {
     owner: String,
-    /// Each task's state at each revision.
+    /// The expected document of each task at each revision, by id.
     pub tasks: HashMap<String, Vec<Value>>,
     /// The owner's bell at each position, from 0.
     bells: Vec<Value>,
-    /// Last revision of each bell.
+    /// The last revision of each bell, by owner.
     bell_revisions: HashMap<String, u64>,
+    /// The number of the owner's tasks in each status, in the order of [`STATUSES`].
     counts: [u64; 8],
+    /// The position up to which the owner has seen the bell.
     seen: u64,
-    /// Status and position of the last `Completed` of each of the owner's tasks that is final.
+    /// For each final task of the owner, its status and the position of its last `Completed` event.
     ended: HashMap<String, (usize, u64)>,
-    /// How many of them lie after `seen`, by status.
+    /// The number of these tasks whose position is after `seen`, by status.
     unseen: [u64; 8],
     /// All events in the order of the log.
     pub events: Vec<Value>,
@@ -42,17 +44,20 @@ impl Fold {
             unseen: [0; 8],
             events: Vec::new(),
         };
-        fold.note();
+        fold.store_bell();
         for line in text.lines() {
             let event: Value = serde_json::from_str(line).expect("a line of the log is JSON");
             assert_eq!(event["position"], fold.bells.len(), "positions have no gap");
             fold.add(&event);
-            fold.note();
+            fold.store_bell();
             fold.events.push(event);
         }
         for (id, docs) in &fold.tasks {
             let last = docs.last().unwrap();
-            assert!(waits_on(last) || last["cancel"].is_null(), "{id}: a cancel of what doesn't run ends it at once");
+            assert!(
+                may_have_cancel(last) || last["cancel"].is_null(),
+                "{id}: a task that doesn't run is cancelled at once"
+            );
         }
         fold
     }
@@ -67,7 +72,8 @@ impl Fold {
         self.bells.get(usize::try_from(position).unwrap()).expect("a position that the log has")
     }
 
-    /// The first field in which a shown task differs from the log at its revision; none where they are equal.
+    /// A description of the first field in which the shown task differs from the log at the same revision; `None` if
+    /// all are equal.
     pub fn difference(&self, shown: &Value) -> Option<String> {
         let id = shown["id"].as_str().unwrap();
         let revision = usize::try_from(shown["revision"].as_u64().unwrap()).unwrap();
@@ -75,23 +81,24 @@ impl Fold {
             return Some(format!("{id} has no revision {revision}"));
         };
         let running = matches!(doc["status"].as_str(), Some("running" | "cancelling"));
-        for (field, wanted) in doc.as_object().unwrap() {
-            let live = field == "progress" && running;
-            if !live && shown[field] != *wanted {
-                return Some(format!("{id} at revision {revision}: {field} is {}, should be {wanted}", shown[field]));
+        for (field, expected) in doc.as_object().unwrap() {
+            let is_live = field == "progress" && running;
+            if !is_live && shown[field] != *expected {
+                return Some(format!("{id} at revision {revision}: {field} is {}, should be {expected}", shown[field]));
             }
         }
         let waiting = &shown["waiting_for"];
-        let right = match doc["status"].as_str().unwrap() {
+        let is_right = match doc["status"].as_str().unwrap() {
             "scheduled" => waiting == "run_at",
             "retrying" => waiting == "retry_at",
             "queued" => waiting.is_null() || waiting == "worker" || waiting == "limit",
             _ => waiting.is_null(),
         };
-        (!right).then(|| format!("{id} at revision {revision}: waits for {waiting}"))
+        (!is_right).then(|| format!("{id} at revision {revision}: waits for {waiting}"))
     }
 
-    fn note(&mut self) {
+    /// Stores the present state of the owner's bell for the last position.
+    fn store_bell(&mut self) {
         let counts: serde_json::Map<_, _> =
             STATUSES.iter().zip(self.counts).map(|(name, n)| ((*name).to_owned(), json!(n))).collect();
         let [.., succeeded, failed, cancelled] = self.unseen;
@@ -99,6 +106,7 @@ impl Fold {
         self.bells.push(json!({"counts": counts, "unseen": unseen, "seen": self.seen}));
     }
 
+    /// Folds one event.
     fn add(&mut self, event: &Value) {
         let stream = event["stream"].as_str().unwrap();
         if let Some(owner) = stream.strip_prefix("bell-") {
@@ -121,20 +129,20 @@ impl Fold {
         assert_eq!(event["revision"], docs.len(), "revisions of {stream} have no gap");
         let before = docs.last().cloned();
         let mut after = match &before {
-            None => born(&id, event),
-            Some(doc) => evolved(doc.clone(), event),
+            None => created_doc(&id, event),
+            Some(doc) => doc_after(doc.clone(), event),
         };
         after["revision"] = event["revision"].clone();
         after["position"] = event["position"].clone();
-        let mine = after["owner"] == *self.owner;
-        if mine {
+        let is_of_owner = after["owner"] == *self.owner;
+        if is_of_owner {
             if let Some(before) = &before {
                 self.counts[status_of(before)] -= 1;
             }
             self.counts[status_of(&after)] += 1;
             let end = is_final(&after).then(|| (status_of(&after), event["position"].as_u64().unwrap()));
-            let former = self.ended.remove(&id).filter(|(_, position)| *position > self.seen);
-            if let Some((status, _)) = former {
+            let old_end = self.ended.remove(&id).filter(|(_, position)| *position > self.seen);
+            if let Some((status, _)) = old_end {
                 self.unseen[status] -= 1;
             }
             if let Some(end) = end {
@@ -154,12 +162,14 @@ pub fn is_final(doc: &Value) -> bool {
     status_of(doc) >= 5
 }
 
-/// Whether a request to cancel may stand on this task for longer than its own append.
-fn waits_on(doc: &Value) -> bool {
+/// Whether a task in this status may have a request to cancel. Any other task is cancelled in the same append as the
+/// request.
+fn may_have_cancel(doc: &Value) -> bool {
     is_final(doc) || doc["status"] == "cancelling"
 }
 
-fn born(id: &str, event: &Value) -> Value {
+/// The document of a task after its `Created` event.
+fn created_doc(id: &str, event: &Value) -> Value {
     assert_eq!(event["type"], "Created", "{event}");
     let data = &event["data"];
     let mut doc = json!({
@@ -175,7 +185,8 @@ fn born(id: &str, event: &Value) -> Value {
     doc
 }
 
-fn evolved(mut doc: Value, event: &Value) -> Value {
+/// The document of a task after a later event.
+fn doc_after(mut doc: Value, event: &Value) -> Value {
     let (data, kind) = (&event["data"], event["type"].as_str().unwrap());
     let status = doc["status"].as_str().unwrap().to_owned();
     let active = status == "running" || status == "cancelling";
@@ -198,7 +209,7 @@ fn evolved(mut doc: Value, event: &Value) -> Value {
     doc["status"] = json!(next);
     match kind {
         "Queued" => doc["retry_at"] = Value::Null,
-        "Started" => started(&mut doc, event),
+        "Started" => apply_started(&mut doc, event),
         "AttemptFailed" => {
             assert!(!data["retry_at"].is_null(), "retry_at is never null");
             doc["retry_at"] = data["retry_at"].clone();
@@ -221,7 +232,7 @@ fn evolved(mut doc: Value, event: &Value) -> Value {
             cancel["expected_end"] = data["expected_end"].clone();
         }
         "CancelEscalated" => doc["cancel"]["rung"] = data["rung"].clone(),
-        "Completed" => completed(&mut doc, event),
+        "Completed" => apply_completed(&mut doc, event),
         _ => {
             for field in ["cancel", "outcome", "progress", "started_at", "finished_at", "duration_ms"] {
                 doc[field] = Value::Null;
@@ -231,7 +242,7 @@ fn evolved(mut doc: Value, event: &Value) -> Value {
     doc
 }
 
-fn started(doc: &mut Value, event: &Value) {
+fn apply_started(doc: &mut Value, event: &Value) {
     let attempt = event["data"]["attempt"].as_u64().unwrap();
     assert_eq!(attempt, doc["attempt"].as_u64().unwrap() + 1, "attempts count up: {event}");
     doc["attempt"] = json!(attempt);
@@ -240,7 +251,7 @@ fn started(doc: &mut Value, event: &Value) {
     doc["progress"] = Value::Null;
 }
 
-fn completed(doc: &mut Value, event: &Value) {
+fn apply_completed(doc: &mut Value, event: &Value) {
     let data = &event["data"];
     doc["finished_at"] = event["time"].clone();
     doc["retry_at"] = Value::Null;
@@ -248,8 +259,8 @@ fn completed(doc: &mut Value, event: &Value) {
     if !data["progress"].is_null() {
         doc["progress"] = data["progress"].clone();
     }
-    let at = |field: &Value| field.as_str().map(|text| text.parse::<jiff::Timestamp>().unwrap());
-    if let (Some(from), Some(to)) = (at(&doc["started_at"]), at(&doc["finished_at"])) {
+    let time = |field: &Value| field.as_str().map(|text| text.parse::<jiff::Timestamp>().unwrap());
+    if let (Some(from), Some(to)) = (time(&doc["started_at"]), time(&doc["finished_at"])) {
         doc["duration_ms"] = json!((to.as_microsecond() - from.as_microsecond()) / 1000);
     }
     if !doc["cancel"].is_null() {

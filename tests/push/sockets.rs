@@ -1,4 +1,4 @@
-//! The guarantees for a client that keeps to the protocol.
+//! What a client that follows the protocol can rely on.
 
 use std::collections::HashSet;
 
@@ -6,15 +6,15 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::fold::Fold;
-use crate::support::{Live, Server, is_final};
+use crate::support::{LiveSocket, Server, is_final};
 
 fn idle_task(title: &str) -> Value {
     json!({"kind": "nobody.works", "title": title})
 }
 
-async fn subscribe(live: &mut Live, filter: Value) -> u64 {
+async fn subscribe(live: &mut LiveSocket, filter: Value) -> u64 {
     live.send(&json!({"type": "subscribe", "filter": filter})).await;
-    live.until("subscribed").await["position"].as_u64().unwrap()
+    live.next_of_type("subscribed").await["position"].as_u64().unwrap()
 }
 
 async fn cancel(server: &Server, id: &str) -> u64 {
@@ -31,7 +31,7 @@ fn ids(frame: &Value) -> Vec<&str> {
 async fn hello_comes_first_then_a_snapshot_and_resync_answers_another() {
     let server = Server::start();
     server.submit(&idle_task("one")).await;
-    let mut live = Live::open(&server).await;
+    let mut live = LiveSocket::open(&server).await;
     let (hello, snapshot) = (live.next().await, live.next().await);
     assert_eq!((&hello["type"], &hello["position"]), (&json!("hello"), &json!(1)));
     assert!(hello["epoch"].is_string() && hello["time"].is_string(), "{hello}");
@@ -48,8 +48,8 @@ async fn a_page_read_after_subscribed_and_the_frames_lose_no_task() {
     let server = Server::start();
     for round in 0..8 {
         let kind = format!("race.{round}");
-        let mut live = Live::open(&server).await;
-        live.until("snapshot").await;
+        let mut live = LiveSocket::open(&server).await;
+        live.next_of_type("snapshot").await;
         let creates = join_all((0..20).map(|n| {
             let (to, kind) = (&server, &kind);
             async move { to.submit(&json!({"kind": kind, "title": format!("{n}")})).await }
@@ -62,7 +62,7 @@ async fn a_page_read_after_subscribed_and_the_frames_lose_no_task() {
         let (all, mut known) = tokio::join!(creates, look);
         let wanted: HashSet<String> = all.into_iter().collect();
         while known.len() < wanted.len() {
-            let frame = live.until("tasks").await;
+            let frame = live.next_of_type("tasks").await;
             known.extend(ids(&frame).into_iter().map(str::to_owned));
         }
         assert_eq!(known, wanted);
@@ -76,21 +76,21 @@ async fn a_subscription_of_ids_holds_until_another_replaces_it() {
     for n in 0..4 {
         tasks.push(server.submit(&idle_task(&format!("{n}"))).await);
     }
-    let mut live = Live::open(&server).await;
+    let mut live = LiveSocket::open(&server).await;
     subscribe(&mut live, json!({"ids": [tasks[1]]})).await;
     cancel(&server, &tasks[0]).await;
     cancel(&server, &tasks[1]).await;
-    let frame = live.until("tasks").await;
+    let frame = live.next_of_type("tasks").await;
     assert_eq!(ids(&frame), [tasks[1].as_str()]);
     assert_eq!(frame["items"][0]["status"], "cancelled");
     subscribe(&mut live, json!({"status": ["queued"]})).await;
     cancel(&server, &tasks[2]).await;
-    let frame = live.until("tasks").await;
+    let frame = live.next_of_type("tasks").await;
     assert_eq!(ids(&frame), [tasks[2].as_str()], "a task that leaves the filter is sent once more");
     live.send(&json!({"type": "unsubscribe"})).await;
     // Messages are handled in order: after the snapshot the unsubscribe is in effect.
     live.send(&json!({"type": "resync"})).await;
-    live.until("snapshot").await;
+    live.next_of_type("snapshot").await;
     let position = cancel(&server, &tasks[3]).await;
     loop {
         let frame = live.next().await;
@@ -104,7 +104,7 @@ async fn a_subscription_of_ids_holds_until_another_replaces_it() {
 #[tokio::test]
 async fn more_changed_tasks_than_a_frame_lists_are_one_tasks_changed_frame() {
     let server = Server::start();
-    let mut live = Live::open(&server).await;
+    let mut live = LiveSocket::open(&server).await;
     subscribe(&mut live, json!({"kind": ["nobody.works"]})).await;
     let items: Vec<Value> = (0..1000).map(|n| idle_task(&format!("{n}"))).collect();
     let changed = 'changed: loop {
@@ -128,13 +128,13 @@ async fn more_changed_tasks_than_a_frame_lists_are_one_tasks_changed_frame() {
 async fn a_seen_message_is_recorded_and_shown_in_the_next_counters() {
     let server = Server::start();
     let id = server.submit(&idle_task("one")).await;
-    let mut live = Live::open(&server).await;
-    live.until("snapshot").await;
+    let mut live = LiveSocket::open(&server).await;
+    live.next_of_type("snapshot").await;
     let position = cancel(&server, &id).await;
-    let after_cancel = live.until("counters").await;
+    let after_cancel = live.next_of_type("counters").await;
     assert_eq!((&after_cancel["position"], &after_cancel["unseen"]["cancelled"]), (&json!(position), &json!(1)));
     live.send(&json!({"type": "seen", "position": position})).await;
-    let after_seen = live.until("counters").await;
+    let after_seen = live.next_of_type("counters").await;
     assert_eq!((&after_seen["previous"], &after_seen["position"]), (&after_cancel["position"], &json!(position + 1)));
     assert_eq!((&after_seen["seen"], &after_seen["unseen"]["cancelled"]), (&json!(position), &json!(0)));
     assert_eq!(server.get("/v1/counters").await.body["seen"], position);
@@ -148,13 +148,13 @@ async fn the_frames_show_the_growing_progress_of_a_distribution() {
         std::fs::write(root.path().join(format!("source/{n}")), vec![7; 256 * 1024]).unwrap();
     }
     let server = Server::with_content(root.path(), Some(1024 * 1024));
-    let mut live = Live::open(&server).await;
+    let mut live = LiveSocket::open(&server).await;
     subscribe(&mut live, json!({"kind": ["content.distribute"]})).await;
     let input = json!({"source": root.path().join("source"), "targets": [root.path().join("copy")]});
     server.submit(&json!({"kind": "content.distribute", "input": input})).await;
     let mut fractions = Vec::new();
     loop {
-        let frame = live.until("tasks").await;
+        let frame = live.next_of_type("tasks").await;
         let task = &frame["items"][0];
         if let Some(fraction) = task["progress"]["fraction"].as_f64() {
             fractions.push(fraction);
@@ -172,8 +172,8 @@ async fn the_frames_show_the_growing_progress_of_a_distribution() {
 #[tokio::test]
 async fn after_a_restart_the_epoch_is_the_same_and_the_counts_are_exact() {
     let mut server = Server::start();
-    let mut live = Live::open(&server).await;
-    let hello = live.until("hello").await;
+    let mut live = LiveSocket::open(&server).await;
+    let hello = live.next_of_type("hello").await;
     for n in 0..5 {
         let id = server.submit(&idle_task(&format!("{n}"))).await;
         if n % 2 == 0 {
@@ -184,9 +184,9 @@ async fn after_a_restart_the_epoch_is_the_same_and_the_counts_are_exact() {
     server.kill9();
     while live.next_or_close().await.is_ok() {}
     server.restart();
-    let mut live = Live::open(&server).await;
-    assert_eq!(live.until("hello").await["epoch"], hello["epoch"]);
-    let snapshot = live.until("snapshot").await;
+    let mut live = LiveSocket::open(&server).await;
+    assert_eq!(live.next_of_type("hello").await["epoch"], hello["epoch"]);
+    let snapshot = live.next_of_type("snapshot").await;
     let fold = Fold::of(&server.get("/v1/log").await.text, "local");
     let bell = fold.bell(snapshot["position"].as_u64().unwrap());
     for field in ["counts", "unseen", "seen"] {

@@ -1,35 +1,35 @@
-//! Clients that don't read their socket.
+//! Clients that don't read from their websocket.
 
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 
-use crate::support::{Live, Server};
+use crate::support::{LiveSocket, Server};
 
 /// Tasks of one batch: fewer than a frame lists.
 const BATCH: usize = 150;
 
 /// A socket with a small receive buffer in the kernel and a subscription of every task.
-async fn open_narrow(server: &Server) -> Live {
+async fn open_narrow(server: &Server) -> LiveSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let address = server.url().replace("http://", "").parse().unwrap();
-    let mut live = Live::over(socket.connect(address).await.unwrap(), &server.url()).await;
+    let mut live = LiveSocket::over(socket.connect(address).await.unwrap(), &server.url()).await;
     live.send(&json!({"type": "subscribe", "filter": {"kind": ["nobody.works"]}})).await;
-    live.until("subscribed").await;
+    live.next_of_type("subscribed").await;
     live
 }
 
 /// Creates batches of large tasks, each after the quick client has got the counts of the former; its counters frames.
-async fn flood(server: &Server, quick: &mut Live, batches: usize) -> Vec<Value> {
+async fn flood(server: &Server, quick: &mut LiveSocket, batches: usize) -> Vec<Value> {
     let labels: serde_json::Map<_, _> = (0..32).map(|n| (format!("l{n}"), json!("x".repeat(128)))).collect();
     let items: Vec<Value> = (0..BATCH).map(|_| json!({"kind": "nobody.works", "labels": labels})).collect();
     let body = json!({"items": items});
-    let mut frames = vec![quick.until("snapshot").await];
+    let mut frames = vec![quick.next_of_type("snapshot").await];
     for _ in 0..batches {
         let answer = server.post("/v1/tasks/batch", &body).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         while frames.last().unwrap()["position"].as_u64().unwrap() < answer.position() {
-            frames.push(quick.until("counters").await);
+            frames.push(quick.next_of_type("counters").await);
         }
     }
     frames
@@ -39,7 +39,7 @@ async fn flood(server: &Server, quick: &mut Live, batches: usize) -> Vec<Value> 
 async fn a_client_that_stops_reading_delays_no_other_and_then_gets_the_newest_counts() {
     let server = Server::start();
     let mut slow = open_narrow(&server).await;
-    let mut quick = Live::open(&server).await;
+    let mut quick = LiveSocket::open(&server).await;
     let sent = flood(&server, &mut quick, 40).await;
     let newest = sent.last().unwrap();
     slow.send(&json!({"type": "resync"})).await;
@@ -69,11 +69,11 @@ async fn a_client_that_stops_reading_delays_no_other_and_then_gets_the_newest_co
 async fn a_client_that_has_stalled_for_30_s_is_closed_with_1013() {
     let server = Server::start();
     let mut slow = open_narrow(&server).await;
-    let mut quick = Live::open(&server).await;
+    let mut quick = LiveSocket::open(&server).await;
     flood(&server, &mut quick, 40).await;
     // A beat comes every 10 s.
     for _ in 0..5 {
-        quick.until("beat").await;
+        quick.next_of_type("beat").await;
     }
     let close = loop {
         if let Err(close) = slow.next_or_close().await {

@@ -1,37 +1,37 @@
-//! The agenda of the scheduler, driven by a time that the test chooses.
+//! The agenda of the scheduler. The test chooses the time.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskbell::projection::reader::sides;
-use taskbell::reactions::agenda::{Agenda, DueRuns, Found, Search, advance};
+use taskbell::projection::reader::split_views;
+use taskbell::reactions::agenda::{Agenda, DueRuns, Search, SearchResult, advance_searches};
 use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, Via};
-use taskbell::task::calendar::{CATCH_UP_MAX, Calendar, DueSearch};
+use taskbell::task::calendar::{Calendar, DueSearch, MISSED_RUNS_MAX};
 use taskbell::task::schedule::{Missed, ScheduleCreated, ScheduleEvent};
 use taskbell::task::{Position, Timestamp};
 use taskbell::views::Views;
-use taskbell::views::schedules::Scheduled;
+use taskbell::views::schedules::ActiveSchedule;
 use uuid::Uuid;
 
-use crate::support::template;
+use crate::support::task_template;
 
 fn at(text: &str) -> Timestamp {
     format!("2026-11-{text}Z").parse().unwrap()
 }
 
 fn created(cron: &str, missed: Missed) -> ScheduleCreated {
-    ScheduleCreated { cron: cron.into(), time_zone: "UTC".into(), missed, task: template() }
+    ScheduleCreated { cron: cron.into(), time_zone: "UTC".into(), missed, task: task_template() }
 }
 
-fn scheduled(cron: &str, missed: Missed, created_at: Timestamp) -> Scheduled {
-    Scheduled {
+fn scheduled(cron: &str, missed: Missed, created_at: Timestamp) -> ActiveSchedule {
+    ActiveSchedule {
         created: Arc::new(created(cron, missed)),
         created_at,
         created_by: "ann".into(),
-        event: Uuid::nil(),
+        event_id: Uuid::nil(),
         correlation_id: Uuid::nil(),
-        last: None,
+        last_nominal: None,
     }
 }
 
@@ -47,7 +47,7 @@ fn hourly() -> Agenda {
 /// What is found at this time, and noted in the agenda.
 fn due(agenda: &mut Agenda, now: &str) -> Vec<DueRuns> {
     let mut searches = agenda.take_due(at(now)).into();
-    let found = advance(&mut searches, usize::MAX);
+    let found = advance_searches(&mut searches, usize::MAX);
     assert!(searches.is_empty());
     found.into_iter().filter_map(|found| agenda.apply(found)).collect()
 }
@@ -96,7 +96,7 @@ fn what_is_found_of_a_schedule_that_was_removed_meanwhile_is_ignored() {
     let mut agenda = hourly();
     let mut searches: VecDeque<Search> = agenda.take_due(at("20T09:10:00")).into();
     agenda.remove(ID);
-    let found: Vec<Found> = advance(&mut searches, usize::MAX);
+    let found: Vec<SearchResult> = advance_searches(&mut searches, usize::MAX);
     assert_eq!(found.into_iter().filter_map(|found| agenda.apply(found)).collect::<Vec<_>>(), []);
     assert_eq!(agenda.next_deadline(), None);
 
@@ -140,8 +140,8 @@ fn a_run_that_was_on_time_is_not_skipped_because_its_search_waited() {
     let mut agenda = Agenda::default();
     agenda.insert(ID, &scheduled("0 * * * *", Missed::Skip, at("20T08:30:00")));
     let mut searches: VecDeque<Search> = agenda.take_due(at("20T09:00:30")).into();
-    assert!(advance(&mut searches, 0).is_empty(), "no turn for a long time");
-    let found = advance(&mut searches, usize::MAX);
+    assert!(advance_searches(&mut searches, 0).is_empty(), "no turn for a long time");
+    let found = advance_searches(&mut searches, usize::MAX);
     let runs = found.into_iter().filter_map(|found| agenda.apply(found)).collect();
     assert_eq!(one(runs).times, [at("20T09:00:00")]);
 }
@@ -152,7 +152,7 @@ fn a_search_in_steps_finds_what_a_search_in_one_go_finds() {
     for cron in ["* * * * *", "0 * * * *", "0 0 1 1 *", "0 0 30 2 *"] {
         for missed in [Missed::RunOnce, Missed::Skip, Missed::RunAll] {
             let calendar = Calendar::parse(cron, "UTC").unwrap();
-            let whole = calendar.due(after, now, missed);
+            let whole = calendar.due_times(after, now, missed);
             for steps in [1, 7, 1000] {
                 let mut search = DueSearch::new(after, now, missed);
                 let found =
@@ -193,7 +193,7 @@ fn views_with(schedules: usize, now: Timestamp) -> Views {
 fn a_thousand_schedules_that_missed_a_day_are_searched_in_bounded_turns_without_the_lock_of_the_views() {
     const STEPS: usize = 10_000;
     let now = at("20T09:10:30");
-    let (write, read) = sides(views_with(1000, now));
+    let (write, read) = split_views(views_with(1000, now));
     let mut agenda = Agenda::default();
     for (id, scheduled) in read.views().schedules().iter() {
         agenda.insert(id, scheduled);
@@ -204,15 +204,15 @@ fn a_thousand_schedules_that_missed_a_day_are_searched_in_bounded_turns_without_
     let projector_writes = write.write();
     let (mut turns, mut runs) = (0, Vec::new());
     while runs.len() < 20 {
-        let found = advance(&mut searches, STEPS);
+        let found = advance_searches(&mut searches, STEPS);
         turns += 1;
         let found: Vec<_> = found.into_iter().filter_map(|found| agenda.apply(found)).collect();
         assert!(found.iter().map(|runs| runs.times.len()).sum::<usize>() <= STEPS, "a step finds one time at most");
         runs.extend(found);
     }
     drop(projector_writes);
-    assert!(runs.iter().all(|runs| runs.times.len() == CATCH_UP_MAX));
-    assert!(turns >= 20 * CATCH_UP_MAX / STEPS, "{turns} turns");
+    assert!(runs.iter().all(|runs| runs.times.len() == MISSED_RUNS_MAX));
+    assert!(turns >= 20 * MISSED_RUNS_MAX / STEPS, "{turns} turns");
     assert_eq!(searches.len(), 1000 - runs.len(), "the others wait for the next turns");
 }
 
@@ -220,5 +220,5 @@ fn a_thousand_schedules_that_missed_a_day_are_searched_in_bounded_turns_without_
 fn a_search_owns_all_that_it_reads() {
     fn can_run_on_any_thread<T: Send + 'static>() {}
     can_run_on_any_thread::<Search>();
-    can_run_on_any_thread::<Found>();
+    can_run_on_any_thread::<SearchResult>();
 }

@@ -1,8 +1,8 @@
-//! Which children of a cancelled parent need a request, and how many a turn takes.
+//! Which children of a cancelled parent need a request, and how many of them one turn of the cascade takes.
 
 use std::sync::Arc;
 
-use taskbell::reactions::backlog::{BATCH, Backlog, Batch, CHECKS};
+use taskbell::reactions::backlog::{CHECKS_PER_ROUND, CancelBacklog, ChildBatch, REQUESTS_PER_ROUND};
 use taskbell::store::{Append, EventStore, Expected, LogEvent, Meta, NewEvent, StreamName, Via, new_id, now};
 use taskbell::task::event::{CancelPolicy, CancelRequested, Created};
 use taskbell::task::{Event, Position, Revision, TaskId};
@@ -12,12 +12,12 @@ use taskbell::views::Views;
 struct World {
     store: EventStore,
     views: Views,
-    backlog: Backlog,
+    backlog: CancelBacklog,
 }
 
 impl World {
     fn new() -> Self {
-        Self { store: EventStore::memory(), views: Views::default(), backlog: Backlog::default() }
+        Self { store: EventStore::memory(), views: Views::default(), backlog: CancelBacklog::default() }
     }
 
     async fn record(&mut self, events: Vec<(TaskId, Expected, Event)>) {
@@ -53,8 +53,8 @@ impl World {
         self.record(tasks.iter().map(request).collect()).await;
     }
 
-    fn turn(&mut self) -> Vec<Batch> {
-        self.backlog.take_turn(&self.views)
+    fn turn(&mut self) -> Vec<ChildBatch> {
+        self.backlog.take_round(&self.views)
     }
 
     /// The children of all turns, each turn with as many; what is left of a parent is added again.
@@ -101,7 +101,7 @@ async fn each_child_that_has_no_request_is_in_one_turn_and_a_turn_has_a_hundred(
     let children = world.create(Some(parent), 250).await;
     world.cancel(&[parent]).await;
     let turns = world.all_turns();
-    assert_eq!(turns.iter().map(Vec::len).collect::<Vec<_>>(), [BATCH, BATCH, 50]);
+    assert_eq!(turns.iter().map(Vec::len).collect::<Vec<_>>(), [REQUESTS_PER_ROUND, REQUESTS_PER_ROUND, 50]);
     assert_eq!(turns.concat(), children);
 }
 
@@ -109,7 +109,7 @@ async fn each_child_that_has_no_request_is_in_one_turn_and_a_turn_has_a_hundred(
 async fn a_turn_checks_a_thousand_children_however_many_need_no_request() {
     let mut world = World::new();
     let parent = world.create(None, 1).await[0];
-    let requested = world.create(Some(parent), 2 * CHECKS + 1).await;
+    let requested = world.create(Some(parent), 2 * CHECKS_PER_ROUND + 1).await;
     let last = world.create(Some(parent), 1).await[0];
     world.cancel(&requested).await;
     world.cancel(&[parent]).await;
@@ -120,20 +120,20 @@ async fn a_turn_checks_a_thousand_children_however_many_need_no_request() {
 async fn a_parent_of_many_lets_others_go_first_after_each_turn() {
     let mut world = World::new();
     let parents = world.create(None, 2).await;
-    let first = world.create(Some(parents[0]), BATCH + 1).await;
+    let first = world.create(Some(parents[0]), REQUESTS_PER_ROUND + 1).await;
     let second = world.create(Some(parents[1]), 1).await;
     world.cancel(&parents).await;
-    assert_eq!(world.all_turns(), [first[..BATCH].to_vec(), vec![second[0], first[BATCH]]]);
+    assert_eq!(world.all_turns(), [first[..REQUESTS_PER_ROUND].to_vec(), vec![second[0], first[REQUESTS_PER_ROUND]]]);
 }
 
 #[tokio::test]
 async fn a_turn_that_failed_is_taken_again_as_it_was() {
     let mut world = World::new();
     let parent = world.create(None, 1).await[0];
-    world.create(Some(parent), BATCH + 1).await;
+    world.create(Some(parent), REQUESTS_PER_ROUND + 1).await;
     world.cancel(&[parent]).await;
     let failed = world.turn();
-    world.backlog.extend(failed.iter().map(|batch| batch.cancel));
+    world.backlog.extend(failed.iter().map(|batch| batch.before));
     assert_eq!(world.turn(), failed);
 }
 

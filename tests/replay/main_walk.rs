@@ -1,4 +1,5 @@
-//! A history of two owners, decided by the rules and appended to a log: every type of task event and every verdict.
+//! Creates the recorded log `main`: a history of two owners with every type of task event and every verdict. The rules
+//! decide the events.
 
 // Most commands are built in the call, so they are passed by value.
 #![allow(clippy::needless_pass_by_value)]
@@ -219,7 +220,8 @@ fn work(walk: &mut Walk) {
     walk.finish(third, 2, done("2,340 files to 2 sites", None), Some(1.0));
 }
 
-/// Cancels that end as cancelled (after an acknowledgement), finished first and failed first, and one whose task is retried.
+/// Cancels that end as cancelled (after an acknowledgement), finished first and failed first, and one whose task is
+/// retried.
 fn cancels(walk: &mut Walk) {
     let [stops, finishes, fails] = ["stops", "finishes first", "fails first"]
         .map(|title| walk.create("mira", &format!("Distribute what {title}"), |_| {}));
@@ -263,7 +265,8 @@ fn ends_by_force(walk: &mut Walk) {
     walk.does(once, ("system", Via::Scheduler), lose("timed_out"));
 }
 
-/// Tasks whose `run_at` came, was cancelled, or lies ahead; one that was not delivered and runs; one that waits for a retry.
+/// Tasks whose `run_at` came, was cancelled, or lies ahead; one that was not delivered and runs; one that waits for a
+/// retry.
 fn waiting(walk: &mut Walk) {
     let later = |walk: &Walk, seconds| Some(walk.now.plus(Duration::from_secs(seconds)));
     let run_at = later(walk, 60);

@@ -1,5 +1,5 @@
-//! A history of workers outside the process: output, leases that expire, a cancel ladder to its end, queues, schedules and
-//! children.
+//! Creates the recorded log `workers`: a history of remote workers with output, expired leases, a complete cancel
+//! ladder, queues, schedules and children.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,7 +67,8 @@ pub(super) fn record() -> Vec<Arc<Recorded>> {
     walk.end()
 }
 
-/// A task that is handed back, taken again, lost with its worker and done by another, with output; one that fails with output.
+/// A task that is handed back, taken again, lost with its worker and done by another, with output; one that fails with
+/// output.
 fn attempts(walk: &mut Walk) {
     let film = walk.create("mira", "Render launch.mp4", |new| {
         new.kind = "video.render".into();
@@ -158,7 +159,7 @@ fn schedules(walk: &mut Walk) {
 
 /// At the schedule's next time its task is created, and a worker does it.
 fn run_schedule(walk: &mut Walk, schedule: Uuid, wanted: &ScheduleCreated, worker: &str) {
-    let nominal = Calendar::parse(&wanted.cron, &wanted.time_zone).unwrap().next(walk.now).unwrap();
+    let nominal = Calendar::parse(&wanted.cron, &wanted.time_zone).unwrap().next_after(walk.now).unwrap();
     walk.now = nominal.plus(Duration::from_millis(3));
     let created = wanted.task.task(schedule);
     let id = task_id(schedule, nominal);

@@ -1,14 +1,14 @@
-//! No import circle between files, inside a room either.
+//! No files import each other in a circle, also within a room.
 //!
-//! A file imports another where one of its paths leads there. A path is followed to the file that defines the item: what
-//! `mod.rs` only re-exports (`pub use child::Thing`) belongs to the child, so `super::Thing` imports the child and not
-//! `mod.rs`. A re-export imports nothing by itself.
+//! A file imports another file if one of its paths leads to it. A path is followed to the file that defines the item.
+//! If `mod.rs` re-exports an item (`pub use child::Thing`), the item belongs to the child, so `super::Thing` imports
+//! the child and not `mod.rs`. The re-export itself is no import.
 //!
-//! A module consists of its children: neither a declaration (`mod child;`) nor a path from a file down to one of its own
-//! children is an import. So a parent may call its children, and they may use what it defines. Siblings that need each
-//! other, also by way of their parent's re-exports, are a circle.
+//! Neither a declaration (`mod child;`) nor a path from a file to one of its own children is an import. So a parent may
+//! call its children, and the children may use what the parent defines. Siblings that use each other form a circle,
+//! also if they do so through re-exports of their parent.
 //!
-//! Links in docs and code behind `#[cfg(test)]` don't count. A glob imports the module that it names.
+//! Links in docs and code behind `#[cfg(test)]` are ignored. A glob import counts as an import of the module that it names.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Which room may import which, and which crates.
+//! Which rooms a room may import, and in which rooms a crate may be imported.
 
 use super::Found;
 use super::source::{ROOMS, Source};

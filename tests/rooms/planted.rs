@@ -1,4 +1,4 @@
-//! Each rule turns red: a violation in a string, and beside it code that the rule allows.
+//! Each rule finds a planted violation and accepts similar code that is allowed. The code is in strings.
 
 use super::source::Source;
 use super::{Found, circles, imports, shape};
@@ -50,7 +50,7 @@ fn an_import_uphill() {
     red(rule, "app.rs", "fn f() { println!(\"{}\", crate::cli::name()); }");
     red(rule, "http/mod.rs", "use crate::config::Config;");
     red(rule, "wire/log.rs", "use crate::views::Views;");
-    red(rule, "http/mod.rs", "use crate::wire::Server;");
+    red(rule, "http/mod.rs", "use crate::wire::WireServer;");
     green(rule, "wire/log.rs", "use crate::{clock::now, store::EventStore, task::Position};");
     green(rule, "store/mod.rs", "use crate::task::Event; use super::chain;");
     green(rule, "push/hub.rs", "use crate::{dispatch::capacity::Capacity, projection::reader::ViewsReader};");
@@ -176,8 +176,8 @@ fn a_second_writer() {
 
 #[test]
 fn a_second_writer_beside_the_log() {
-    let call = "async fn f(s: &S) { s.store.append_aside(stream, expected, event).await; }";
-    let rule = shape::append_aside;
+    let call = "async fn f(s: &S) { s.store.append_auxiliary(stream, expected, event).await; }";
+    let rule = shape::append_auxiliary;
     green_together(rule, &[("dispatch/records.rs", call), ("streams/claims.rs", call), ("cli/log_import.rs", call)]);
     red_together(rule, &[("dispatch/records.rs", call), ("dispatch/dispatcher/mod.rs", call)]);
     red_together(rule, &[("http/create.rs", call)]);

@@ -1,4 +1,4 @@
-//! Sizes of files and functions, and which calls may stand where.
+//! The sizes of files and functions, and where certain calls are allowed.
 
 use super::Found;
 use super::source::{Kind, Source, Token};
@@ -70,11 +70,11 @@ pub(crate) fn one_append(sources: &[Source]) -> Found {
     }
 }
 
-/// `append_aside` is called in one file of `dispatch/`, which writes the records of servers, in one of `streams/`, which
+/// `append_auxiliary` is called in one file of `dispatch/`, which writes the records of servers, in one of `streams/`, which
 /// writes the claims of keys, and in `log import`.
-pub(crate) fn append_aside(sources: &[Source]) -> Found {
+pub(crate) fn append_auxiliary(sources: &[Source]) -> Found {
     let calling = sources.iter().filter(|source| !source.path.starts_with("store/") && source.path != LOG_IMPORT);
-    let calls = |source: &Source| calls(source, |name, _, _| name == "append_aside");
+    let calls = |source: &Source| calls(source, |name, _, _| name == "append_auxiliary");
     let found: Vec<(&str, Found)> = calling
         .map(|source| (source.room().unwrap_or_default(), calls(source)))
         .filter(|(_, calls)| !calls.is_empty())

@@ -1,4 +1,4 @@
-//! A file of `src/` as words, marks and groups. The lexer is written here because a parser crate among the
+//! Parses a file of `src/` into words, marks and groups. The lexer is written here because a parser crate among the
 //! dev-dependencies would make cargo build every dependency twice.
 
 use std::fs;

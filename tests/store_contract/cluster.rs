@@ -1,5 +1,5 @@
-//! The log in a database that several servers share, against the stand-in: what its clients don't notice when connections,
-//! nodes or the whole database are lost, and what they must notice.
+//! The store in a cluster, against the stand-in database. When connections, nodes or the whole database are lost, some
+//! effects must be invisible to the clients of the store, and others must be reported to them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use taskbell::wire::standin::{Database, Server};
 
 use super::*;
 use crate::proxy::{Mode, Proxy};
-use crate::support::PATIENCE;
+use crate::support::TEST_TIMEOUT;
 
 mod aside;
 mod faults;
@@ -67,7 +67,7 @@ async fn unhealthy(store: &EventStore) -> String {
 }
 
 pub async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("this takes too long")
+    tokio::time::timeout(TEST_TIMEOUT, future).await.expect("this takes too long")
 }
 
 /// Waits until the store has received so many events.
@@ -120,11 +120,11 @@ async fn an_append_that_was_overtaken_after_its_answer_was_lost_succeeds_all_the
         async move { store.append(append).await }
     });
     received(&store, 1).await;
-    proxy.set(Mode::Refuse);
+    proxy.set_mode(Mode::Refuse);
     proxy.cut();
     fixture.database.hold_answers(false);
     assert_eq!(other.append(next(&task, 0)).await, Ok(Revision(1)));
-    proxy.set(Mode::Pass);
+    proxy.set_mode(Mode::Pass);
     assert_eq!(in_time(appending).await.unwrap(), Ok(Revision(0)));
     assert_eq!(
         store.append(first(&task, "again")).await,
@@ -142,14 +142,14 @@ async fn an_append_whose_answer_never_comes_has_an_unknown_outcome_and_a_read_te
     assert!(matches!(&answer, Err(error @ AppendError::Unknown(_)) if error.is_transient()), "{answer:?}");
     fixture.database.hold_answers(false);
     let store = ready(store).await;
-    assert_eq!(in_time(store.read_past(&task, Revision(0))).await.unwrap().len(), 1);
+    assert_eq!(in_time(store.read_for_decision(&task, Revision(0))).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_carry_every_request_twice_write_it_once() {
     let fixture = Fixture::start().await;
     let proxy = Proxy::start(fixture.server.addr()).await;
-    proxy.set(Mode::Duplicate);
+    proxy.set_mode(Mode::Duplicate);
     let store = ready(connect(proxy.addr(), "taskbell")).await;
     let task = stream();
     store.append(first(&task, "t")).await.unwrap();

@@ -1,7 +1,7 @@
 //! The encoding of events, and the chain of hashes.
 
 use serde_json::value::RawValue;
-use taskbell::store::upcast::{Step, upcast};
+use taskbell::store::upcast::{UpcastStep, upcast};
 use taskbell::store::{AppendError, Hash, ReadError, codec};
 
 use super::*;
@@ -34,12 +34,12 @@ fn data_that_does_not_fit_its_type_is_damaged_and_no_panic() {
     }
 }
 
-const STEPS: &[Step] = &[
-    Step { kind: "Moved", from: 1, up: |mut data| Some([("to".to_owned(), data.remove("where")?)].into()) },
-    Step {
+const STEPS: &[UpcastStep] = &[
+    UpcastStep { kind: "Moved", from: 1, convert: |mut data| Some([("to".to_owned(), data.remove("where")?)].into()) },
+    UpcastStep {
         kind: "Moved",
         from: 2,
-        up: |mut data| {
+        convert: |mut data| {
             data.insert("by".to_owned(), RawValue::NULL.to_owned());
             Some(data)
         },

@@ -1,4 +1,4 @@
-//! The contract of a store, on each of them: a log in memory, one in a folder, one in a cluster.
+//! The contract of a store, for each of the stores: in memory, in a folder and in a cluster.
 
 use taskbell::store::conformance::{CHECKS, Check};
 

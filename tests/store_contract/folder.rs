@@ -1,4 +1,4 @@
-//! The durable log: its folder, its file, and what happens when either is changed, damaged or full.
+//! The store in a folder: what happens when the folder or its file is changed, damaged or full.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

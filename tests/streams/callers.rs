@@ -1,4 +1,4 @@
-//! Callers that go away, and threads that host a shard and end.
+//! Callers that stop waiting for a result, and threads of shards that end.
 
 use std::pin::pin;
 
@@ -8,7 +8,7 @@ use taskbell::streams::messages::ExecuteError;
 use taskbell::task::{Rejection, Revision, TaskId};
 use tokio::sync::oneshot;
 
-use super::{command, create, new_task, registry, soon, start};
+use super::{command, create, in_time, new_task, registry, start};
 
 /// Polls the future this often, with a turn for the other futures of the thread in between, and drops it.
 async fn give_up_after(polls: usize, future: impl Future) {
@@ -25,14 +25,14 @@ async fn give_up_after(polls: usize, future: impl Future) {
 async fn a_caller_that_goes_away_leaves_its_command_in_the_log_once_or_not_at_all_and_the_next_is_answered() {
     let store = EventStore::memory();
     let own_thread = registry(&store, 1);
-    let this_thread = own_thread.hosted_here();
+    let this_thread = own_thread.host_shard_here();
     for polls in 0..200 {
         let task = new_task();
         for registry in [&own_thread, &this_thread] {
             give_up_after(polls % 8, registry.execute(create(task))).await;
         }
         give_up_after(polls % 8, this_thread.execute_many(vec![create(task), command(task, 2, start("w"))])).await;
-        let next = soon(this_thread.execute(command(task, 3, start("w-1")))).await;
+        let next = in_time(this_thread.execute(command(task, 3, start("w-1")))).await;
         let events = store.read_stream(&StreamName::task(task), Revision(0)).await.unwrap();
         let kinds: Vec<&str> = events.iter().map(|event| event.kind).collect();
         match next {
@@ -58,7 +58,7 @@ async fn on<T: Send + 'static, F: Future<Output = T>>(
             let _ = sender.send(run().await);
         });
     });
-    soon(result).await.unwrap()
+    in_time(result).await.unwrap()
 }
 
 #[actix_rt::test]
@@ -70,8 +70,8 @@ async fn a_thread_that_hosts_a_shard_gives_its_tasks_ids_of_that_shard() {
     for host in &hosts {
         let shared = registry.clone();
         let tasks: Vec<TaskId> = on(host, async move || {
-            let hosted = shared.hosted_here();
-            let again = hosted.hosted_here();
+            let hosted = shared.host_shard_here();
+            let again = hosted.host_shard_here();
             (0..100).map(|n| if n % 2 == 0 { hosted.new_task_id() } else { again.new_task_id() }).collect()
         })
         .await;
@@ -91,7 +91,7 @@ async fn the_tasks_of_a_host_that_has_ended_are_still_served() {
     let registry = registry(&store, 2);
     let (host, shared) = (Arbiter::new(), registry.clone());
     let tasks: Vec<TaskId> = on(&host, async move || {
-        let hosted = shared.hosted_here();
+        let hosted = shared.host_shard_here();
         let tasks: Vec<TaskId> = (0..50).map(|_| hosted.new_task_id()).collect();
         for task in &tasks[..25] {
             hosted.execute(create(*task)).await.unwrap();
@@ -106,16 +106,16 @@ async fn the_tasks_of_a_host_that_has_ended_are_still_served() {
     host.join().unwrap();
     for (number, task) in tasks.iter().enumerate() {
         if number < 25 {
-            let again = soon(registry.execute(command(*task, 3, start("w-2")))).await.unwrap_err();
+            let again = in_time(registry.execute(command(*task, 3, start("w-2")))).await.unwrap_err();
             assert_eq!(again, ExecuteError::Rejected(Rejection::NotQueued));
         } else {
-            soon(registry.execute(create(*task))).await.unwrap();
+            in_time(registry.execute(create(*task))).await.unwrap();
         }
     }
     assert_eq!(store.head().position.0, 75);
     let (next, shared) = (Arbiter::new(), registry.clone());
     let created = on(&next, async move || {
-        let hosted = shared.hosted_here();
+        let hosted = shared.host_shard_here();
         let task = hosted.new_task_id();
         hosted.execute(create(task)).await.map(|receipt| receipt.revision)
     });

@@ -1,11 +1,12 @@
-//! Keys on a log that several servers write. No server here has views that show anything: what holds, holds by the claims.
+//! Unique keys and idempotency keys on a log that several servers write. The views of these servers stay empty, so only the
+//! claims can enforce the keys.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use futures_util::future::join_all;
 use taskbell::store::{EventStore, LogEvent, now};
-use taskbell::streams::claims::record::Key;
+use taskbell::streams::claims::record::ClaimKey;
 use taskbell::streams::create::{Accepted, CommittedViews, UniqueKeys, create, find_claimed, retry};
 use taskbell::streams::messages::{Execute, ExecuteError, Receipt};
 use taskbell::streams::registry::Registry;
@@ -14,7 +15,7 @@ use taskbell::task::{Command, Rejection, Revision, Status, Task, TaskId, evolve}
 use taskbell::views::Views;
 use taskbell::wire::standin::{Database, Server as DatabaseServer};
 
-use super::{cancel, meta, new_task, registry, soon};
+use super::{cancel, in_time, meta, new_task, registry};
 use crate::proxy::{Mode, Proxy};
 use crate::views::history::{Created, plain};
 
@@ -38,20 +39,20 @@ impl Fixture {
         Self { database, server }
     }
 
-    async fn node(&self) -> Node {
-        Node::connect(self.server.addr()).await
+    async fn new_server(&self) -> ServerWriteSide {
+        ServerWriteSide::connect(self.server.addr()).await
     }
 
-    async fn nodes<const N: usize>(&self) -> [Node; N] {
-        let nodes = join_all((0..N).map(|_| self.node())).await;
-        nodes.try_into().ok().unwrap()
+    async fn servers<const N: usize>(&self) -> [ServerWriteSide; N] {
+        let servers = join_all((0..N).map(|_| self.new_server())).await;
+        servers.try_into().ok().unwrap()
     }
 
     /// A server whose connections to the database can be cut.
-    async fn proxied(&self) -> (Proxy, Node) {
+    async fn proxied(&self) -> (Proxy, ServerWriteSide) {
         let proxy = Proxy::start(self.server.addr()).await;
-        let node = Node::connect(proxy.addr()).await;
-        (proxy, node)
+        let server = ServerWriteSide::connect(proxy.addr()).await;
+        (proxy, server)
     }
 
     /// The names of the streams of claims.
@@ -75,35 +76,35 @@ impl Fixture {
 }
 
 /// A server's write side.
-struct Node {
+struct ServerWriteSide {
     store: EventStore,
     registry: Registry,
     keys: UniqueKeys,
 }
 
-impl Node {
+impl ServerWriteSide {
     async fn connect(addr: SocketAddr) -> Self {
         let store = EventStore::connect(format!("esdb://{addr}?tls=false").parse().unwrap()).unwrap();
-        soon(store.wait_for_health(true)).await.unwrap();
+        in_time(store.wait_for_health(true)).await.unwrap();
         let registry = registry(&store, 2);
         Self { store, registry, keys: UniqueKeys::default() }
     }
 
-    async fn creates(&self, id: TaskId, created: Created) -> Result<Accepted, ExecuteError> {
-        soon(create(&self.registry, &NoViews, &self.keys, created, id, now(), meta())).await
+    async fn create_with_id(&self, id: TaskId, created: Created) -> Result<Accepted, ExecuteError> {
+        in_time(create(&self.registry, &EmptyViews, &self.keys, created, id, now(), meta())).await
     }
 
     async fn create(&self, created: Created) -> Result<Accepted, ExecuteError> {
-        self.creates(new_task(), created).await
+        self.create_with_id(new_task(), created).await
     }
 
     async fn retry(&self, task: TaskId) -> Result<Receipt, ExecuteError> {
         let command = execute(task, Command::Retry { reason: None });
-        soon(retry(&self.registry, &NoViews, &self.keys, command)).await
+        in_time(retry(&self.registry, &EmptyViews, &self.keys, command)).await
     }
 
     async fn cancel(&self, task: TaskId) {
-        let receipt = soon(self.registry.execute(execute(task, cancel(None)))).await.unwrap();
+        let receipt = in_time(self.registry.execute(execute(task, cancel(None)))).await.unwrap();
         assert_eq!(receipt.task.status, Status::Cancelled);
     }
 }
@@ -114,9 +115,9 @@ fn execute(task: TaskId, command: Command) -> Execute {
 
 /// Views that are late for ever.
 #[derive(Clone)]
-struct NoViews;
+struct EmptyViews;
 
-impl CommittedViews for NoViews {
+impl CommittedViews for EmptyViews {
     fn with_views<T>(&self, read: impl FnOnce(&Views) -> T) -> T {
         read(&Views::default())
     }
@@ -134,7 +135,7 @@ fn idempotent(key: &str, body: &str) -> Created {
     Created { idempotency: Some(idempotency(key, body)), ..plain("ann", "a task") }
 }
 
-fn both(unique_key: &str, key: &str, body: &str) -> Created {
+fn with_both_keys(unique_key: &str, key: &str, body: &str) -> Created {
     Created { idempotency: Some(idempotency(key, body)), ..unique(unique_key) }
 }
 
@@ -143,11 +144,11 @@ fn idempotency(key: &str, body: &str) -> Idempotency {
 }
 
 /// The answer as text: what it is, and its task.
-fn shown(answer: &Result<Accepted, ExecuteError>) -> (&'static str, Option<TaskId>) {
+fn outcome_of(answer: &Result<Accepted, ExecuteError>) -> (&'static str, Option<TaskId>) {
     match answer {
         Ok(Accepted::New(id, _)) => ("new", Some(*id)),
-        Ok(Accepted::Known(id)) => ("known", Some(*id)),
-        Ok(Accepted::Held(id)) => ("held", Some(*id)),
+        Ok(Accepted::Repeated(id)) => ("known", Some(*id)),
+        Ok(Accepted::KeyHeld(id)) => ("held", Some(*id)),
         Err(ExecuteError::Rejected(Rejection::IdempotencyKeyReused)) => ("reused", None),
         Err(ExecuteError::Rejected(Rejection::AlreadyExists)) => ("exists", None),
         Err(error) => panic!("{error}"),
@@ -156,15 +157,15 @@ fn shown(answer: &Result<Accepted, ExecuteError>) -> (&'static str, Option<TaskI
 
 /// The new task of this answer.
 fn created(answer: &Result<Accepted, ExecuteError>) -> TaskId {
-    match shown(answer) {
+    match outcome_of(answer) {
         ("new", Some(id)) => id,
         other => panic!("{other:?}"),
     }
 }
 
 /// The one new task of these answers; all others are `other` with the same task.
-fn one_new(answers: &[Result<Accepted, ExecuteError>], other: &str) -> TaskId {
-    let shown: Vec<_> = answers.iter().map(shown).collect();
+fn only_new_task(answers: &[Result<Accepted, ExecuteError>], other: &str) -> TaskId {
+    let shown: Vec<_> = answers.iter().map(outcome_of).collect();
     let new: Vec<_> = shown.iter().filter(|(what, _)| *what == "new").collect();
     assert_eq!(new.len(), 1, "{shown:?}");
     let id = new[0].1;
@@ -174,9 +175,9 @@ fn one_new(answers: &[Result<Accepted, ExecuteError>], other: &str) -> TaskId {
 
 /// Checks the log event by event: at no time are two tasks with one unique key of an owner open, and no two tasks have one
 /// idempotency key.
-async fn check_log(fixture: &Fixture, node: &Node) {
-    let (store, events) = (&node.store, fixture.events());
-    soon(store.watch().wait_for(|head| head.0 >= events)).await.unwrap();
+async fn check_log(fixture: &Fixture, server: &ServerWriteSide) {
+    let (store, events) = (&server.store, fixture.events());
+    in_time(store.watch().wait_for(|head| head.0 >= events)).await.unwrap();
     let mut tasks: HashMap<String, Task> = HashMap::new();
     let mut holders: HashMap<(String, String), String> = HashMap::new();
     let mut idempotent: HashMap<String, String> = HashMap::new();
@@ -205,25 +206,25 @@ async fn check_log(fixture: &Fixture, node: &Node) {
 #[actix_rt::test]
 async fn of_concurrent_creates_with_one_unique_key_on_three_servers_one_creates_a_task_and_the_others_answer_it() {
     let fixture = Fixture::start().await;
-    let nodes: [Node; 3] = fixture.nodes().await;
-    let answers = join_all((0..12).map(|n| nodes[n % 3].create(unique("nightly")))).await;
-    let holder = one_new(&answers, "held");
+    let servers: [ServerWriteSide; 3] = fixture.servers().await;
+    let answers = join_all((0..12).map(|n| servers[n % 3].create(unique("nightly")))).await;
+    let holder = only_new_task(&answers, "held");
     assert_eq!(fixture.tasks(), 1);
-    let other_owner = nodes[1].create(Created { owner: "bob".to_owned(), ..unique("nightly") }).await;
+    let other_owner = servers[1].create(Created { owner: "bob".to_owned(), ..unique("nightly") }).await;
     assert_ne!(created(&other_owner), holder);
-    assert_ne!(created(&nodes[2].create(unique("hourly")).await), holder);
+    assert_ne!(created(&servers[2].create(unique("hourly")).await), holder);
 }
 
 #[actix_rt::test]
 async fn a_unique_key_is_free_on_every_server_as_soon_as_its_holder_is_final() {
     let fixture = Fixture::start().await;
-    let [one, two] = fixture.nodes().await;
+    let [one, two] = fixture.servers().await;
     for (first, second) in [(&one, &two), (&two, &one), (&one, &one)] {
         let holder = created(&first.create(unique("nightly")).await);
-        assert_eq!(shown(&second.create(unique("nightly")).await), ("held", Some(holder)));
+        assert_eq!(outcome_of(&second.create(unique("nightly")).await), ("held", Some(holder)));
         first.cancel(holder).await;
         let next = created(&second.create(unique("nightly")).await);
-        assert_eq!(shown(&first.create(unique("nightly")).await), ("held", Some(next)));
+        assert_eq!(outcome_of(&first.create(unique("nightly")).await), ("held", Some(next)));
         second.cancel(next).await;
     }
     check_log(&fixture, &one).await;
@@ -232,29 +233,29 @@ async fn a_unique_key_is_free_on_every_server_as_soon_as_its_holder_is_final() {
 #[actix_rt::test]
 async fn one_idempotency_key_on_two_servers_at_once_creates_one_task_and_another_body_is_refused() {
     let fixture = Fixture::start().await;
-    let [one, two] = fixture.nodes().await;
+    let [one, two] = fixture.servers().await;
     for round in 0..5 {
         let key = format!("key {round}");
-        let answers = join_all([&one, &two, &one, &two].map(|node| node.create(idempotent(&key, "body")))).await;
-        let task = one_new(&answers, "known");
-        for node in [&one, &two] {
-            assert_eq!(shown(&node.create(idempotent(&key, "other")).await), ("reused", None));
-            let known = soon(find_claimed(&node.registry, "ann", &key)).await.unwrap();
+        let answers = join_all([&one, &two, &one, &two].map(|server| server.create(idempotent(&key, "body")))).await;
+        let task = only_new_task(&answers, "known");
+        for server in [&one, &two] {
+            assert_eq!(outcome_of(&server.create(idempotent(&key, "other")).await), ("reused", None));
+            let known = in_time(find_claimed(&server.registry, "ann", &key)).await.unwrap();
             assert_eq!(known, Some((task, "body".to_owned())));
         }
     }
     assert_eq!(fixture.tasks(), 5);
-    assert_eq!(soon(find_claimed(&one.registry, "bob", "key 1")).await.unwrap(), None, "another caller");
+    assert_eq!(in_time(find_claimed(&one.registry, "bob", "key 1")).await.unwrap(), None, "another caller");
 }
 
 #[actix_rt::test]
 async fn of_two_bodies_with_one_idempotency_key_on_two_servers_at_once_one_creates_a_task_and_the_other_is_refused() {
     let fixture = Fixture::start().await;
-    let [one, two] = fixture.nodes().await;
+    let [one, two] = fixture.servers().await;
     for round in 0..5 {
         let key = format!("key {round}");
         let (a, b) = tokio::join!(one.create(idempotent(&key, "a")), two.create(idempotent(&key, "b")));
-        let mut kinds = [shown(&a).0, shown(&b).0];
+        let mut kinds = [outcome_of(&a).0, outcome_of(&b).0];
         kinds.sort_unstable();
         assert_eq!(kinds, ["new", "reused"]);
     }
@@ -264,19 +265,19 @@ async fn of_two_bodies_with_one_idempotency_key_on_two_servers_at_once_one_creat
 #[actix_rt::test]
 async fn an_idempotency_key_is_not_used_up_by_a_request_whose_unique_key_is_held() {
     let fixture = Fixture::start().await;
-    let [one, two] = fixture.nodes().await;
+    let [one, two] = fixture.servers().await;
     let holder = created(&one.create(unique("nightly")).await);
-    assert_eq!(shown(&two.create(both("nightly", "k", "body")).await), ("held", Some(holder)));
-    assert_eq!(shown(&one.create(both("nightly", "k", "other")).await), ("held", Some(holder)));
+    assert_eq!(outcome_of(&two.create(with_both_keys("nightly", "k", "body")).await), ("held", Some(holder)));
+    assert_eq!(outcome_of(&one.create(with_both_keys("nightly", "k", "other")).await), ("held", Some(holder)));
     assert_eq!(fixture.claims(), 1, "nothing but the holder's claim was written");
     one.cancel(holder).await;
-    let task = created(&one.create(both("nightly", "k", "body")).await);
-    assert_eq!(shown(&two.create(both("nightly", "k", "body")).await), ("known", Some(task)));
-    assert_eq!(shown(&two.create(both("nightly", "k", "other")).await), ("reused", None));
+    let task = created(&one.create(with_both_keys("nightly", "k", "body")).await);
+    assert_eq!(outcome_of(&two.create(with_both_keys("nightly", "k", "body")).await), ("known", Some(task)));
+    assert_eq!(outcome_of(&two.create(with_both_keys("nightly", "k", "other")).await), ("reused", None));
     one.cancel(task).await;
     // Its unique key is free, its idempotency key stands.
     let next = created(&two.create(unique("nightly")).await);
-    let known = soon(find_claimed(&two.registry, "ann", "k")).await.unwrap();
+    let known = in_time(find_claimed(&two.registry, "ann", "k")).await.unwrap();
     assert_eq!(known, Some((task, "body".to_owned())));
     assert_ne!(next, task);
 }
@@ -284,11 +285,11 @@ async fn an_idempotency_key_is_not_used_up_by_a_request_whose_unique_key_is_held
 #[actix_rt::test]
 async fn equal_requests_with_both_keys_on_three_servers_at_once_create_one_task() {
     let fixture = Fixture::start().await;
-    let nodes: [Node; 3] = fixture.nodes().await;
+    let servers: [ServerWriteSide; 3] = fixture.servers().await;
     for round in 0..5 {
         let key = format!("key {round}");
-        let answers = join_all(nodes.iter().map(|node| node.create(both(&key, &key, "body")))).await;
-        one_new(&answers, "known");
+        let answers = join_all(servers.iter().map(|server| server.create(with_both_keys(&key, &key, "body")))).await;
+        only_new_task(&answers, "known");
     }
     assert_eq!(fixture.tasks(), 5);
 }
@@ -296,7 +297,7 @@ async fn equal_requests_with_both_keys_on_three_servers_at_once_create_one_task(
 #[actix_rt::test]
 async fn a_retry_takes_the_unique_key_or_is_refused_whichever_server_creates_a_task_at_the_same_time() {
     let fixture = Fixture::start().await;
-    let [one, two] = fixture.nodes().await;
+    let [one, two] = fixture.servers().await;
     let (mut retried, mut refused) = (0, 0);
     for round in 0..20 {
         let key = format!("key {round}");
@@ -306,7 +307,7 @@ async fn a_retry_takes_the_unique_key_or_is_refused_whichever_server_creates_a_t
         match again {
             Ok(receipt) => {
                 assert_eq!((receipt.appended, receipt.task.status), (1, Status::Queued));
-                assert_eq!(shown(&new), ("held", Some(first)));
+                assert_eq!(outcome_of(&new), ("held", Some(first)));
                 retried += 1;
             }
             Err(error) => {
@@ -323,7 +324,7 @@ async fn a_retry_takes_the_unique_key_or_is_refused_whichever_server_creates_a_t
 #[actix_rt::test]
 async fn of_two_retries_of_one_task_on_two_servers_one_begins_a_run() {
     let fixture = Fixture::start().await;
-    let [one, two] = fixture.nodes().await;
+    let [one, two] = fixture.servers().await;
     let task = created(&one.create(unique("nightly")).await);
     for _ in 0..10 {
         one.cancel(task).await;
@@ -341,17 +342,17 @@ async fn of_two_retries_of_one_task_on_two_servers_one_begins_a_run() {
 #[actix_rt::test]
 async fn the_runs_of_a_schedule_that_three_servers_create_at_once_exist_once_and_do_not_overlap() {
     let fixture = Fixture::start().await;
-    let nodes: [Node; 3] = fixture.nodes().await;
+    let servers: [ServerWriteSide; 3] = fixture.servers().await;
     let mut open = None;
     for run in 0..10 {
         let id = new_task();
-        let answers = join_all(nodes.iter().map(|node| node.creates(id, unique("report")))).await;
+        let answers = join_all(servers.iter().map(|server| server.create_with_id(id, unique("report")))).await;
         if let Some(former) = open {
-            assert!(answers.iter().all(|answer| shown(answer) == ("held", Some(former))), "{answers:?}");
-            nodes[run % 3].cancel(former).await;
+            assert!(answers.iter().all(|answer| outcome_of(answer) == ("held", Some(former))), "{answers:?}");
+            servers[run % 3].cancel(former).await;
             open = None;
         } else {
-            assert_eq!(one_new(&answers, "known"), id);
+            assert_eq!(only_new_task(&answers, "known"), id);
             open = Some(id);
         }
     }
@@ -361,23 +362,23 @@ async fn the_runs_of_a_schedule_that_three_servers_create_at_once_exist_once_and
 #[actix_rt::test]
 async fn a_run_that_a_slow_server_creates_after_its_end_stays_over_and_frees_the_key() {
     let fixture = Fixture::start().await;
-    let [one, two] = fixture.nodes().await;
+    let [one, two] = fixture.servers().await;
     let (first, second) = (new_task(), new_task());
-    created(&one.creates(first, unique("report")).await);
+    created(&one.create_with_id(first, unique("report")).await);
     one.cancel(first).await;
-    assert_eq!(shown(&two.creates(first, unique("report")).await), ("known", Some(first)));
-    created(&one.creates(second, unique("report")).await);
+    assert_eq!(outcome_of(&two.create_with_id(first, unique("report")).await), ("known", Some(first)));
+    created(&one.create_with_id(second, unique("report")).await);
     one.cancel(second).await;
-    assert_eq!(shown(&two.creates(first, unique("report")).await), ("exists", None));
+    assert_eq!(outcome_of(&two.create_with_id(first, unique("report")).await), ("exists", None));
     created(&two.create(unique("report")).await);
 }
 
 #[actix_rt::test]
 async fn a_log_of_one_server_has_no_claims() {
     let store = EventStore::memory();
-    let node = Node { registry: registry(&store, 1), store: store.clone(), keys: UniqueKeys::default() };
-    node.create(both("nightly", "k", "body")).await.unwrap();
-    for key in [Key::unique("ann", "nightly"), Key::idempotency("ann", "k")] {
-        assert!(store.read_aside_last(key.stream()).await.unwrap().is_none());
+    let server = ServerWriteSide { registry: registry(&store, 1), store: store.clone(), keys: UniqueKeys::default() };
+    server.create(with_both_keys("nightly", "k", "body")).await.unwrap();
+    for key in [ClaimKey::unique("ann", "nightly"), ClaimKey::idempotency("ann", "k")] {
+        assert!(store.read_last_auxiliary(key.stream()).await.unwrap().is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! Two actors of one stream decide at the same time, as while one of them ends or on two servers.
+//! Two actors of one stream decide at the same time. This happens while one of them ends, or on two servers.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use taskbell::streams::registry::Registry;
 use taskbell::task::event::{QueuedReason, Rung, TaskError};
 use taskbell::task::{Command, Revision, TaskId, evolve};
 
-use super::{cancel, command, create, fail, new_task, registry, soon, start, succeed};
+use super::{cancel, command, create, fail, in_time, new_task, registry, start, succeed};
 
 fn any_command(rng: &mut StdRng) -> Command {
     let attempt = rng.random_range(1..40);
@@ -86,7 +86,7 @@ async fn two_actors_of_one_stream_leave_a_legal_log_and_a_receipt_for_each_event
     let creates = tasks.iter().flat_map(|task| [create(*task), create(*task), create(*task), create(*task)]).collect();
     let mut next: Vec<Execute> = creates;
     for second_of_day in 2..42 {
-        for (task, answer) in soon(at_once([&first, &second], next)).await {
+        for (task, answer) in in_time(at_once([&first, &second], next)).await {
             match answer {
                 Ok(receipt) => receipts.entry(task).or_default().push(receipt),
                 Err(ExecuteError::Rejected(_)) => rejected += 1,

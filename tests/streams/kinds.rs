@@ -1,4 +1,4 @@
-//! Bells, queues and schedules have actors like tasks.
+//! The actors of bells, queues and schedules.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use taskbell::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreate
 use taskbell::task::{Position, Rejection, Revision, Timestamp};
 use uuid::Uuid;
 
-use super::{meta, registry, soon};
+use super::{in_time, meta, registry};
 
 fn world() -> (EventStore, Registry, Registry) {
     let store = EventStore::memory();
@@ -35,10 +35,10 @@ async fn a_bell_moves_forward_only_whichever_actor_decides() {
     for (registry, position, appended, seen) in
         [(&first, 3, 1, 3), (&second, 5, 1, 5), (&first, 4, 0, 5), (&second, 5, 0, 5), (&first, 9, 1, 9)]
     {
-        let decided = soon(registry.execute_on(see(position))).await.unwrap();
+        let decided = in_time(registry.execute_on(see(position))).await.unwrap();
         assert_eq!((decided.appended, decided.state.seen), (appended, Position(seen)));
     }
-    let beyond = soon(second.execute_on(see(10))).await.unwrap_err();
+    let beyond = in_time(second.execute_on(see(10))).await.unwrap_err();
     assert_eq!(beyond, Rejection::BeyondHead { position: Position(10), head: Position(9) }.into());
     assert_eq!(revisions(&store, &StreamName::bell("ann")).await, [0, 1, 2]);
 }
@@ -50,14 +50,14 @@ async fn a_queue_is_paused_once_whichever_actor_decides() {
     let on = |command| ExecuteOn::<Queue> { key: "disk".to_owned(), command, at, meta: meta() };
     let pause = || on(QueueCommand::Pause { reason: Some("full".to_owned()) });
     let resume = || on(QueueCommand::Resume { reason: None });
-    let nothing = soon(first.execute_on(resume())).await.unwrap();
+    let nothing = in_time(first.execute_on(resume())).await.unwrap();
     assert_eq!((nothing.appended, nothing.revision), (0, None));
-    let (one, other) = soon(async { tokio::join!(first.execute_on(pause()), second.execute_on(pause())) }).await;
+    let (one, other) = in_time(async { tokio::join!(first.execute_on(pause()), second.execute_on(pause())) }).await;
     let (one, other) = (one.unwrap(), other.unwrap());
     assert!(one.state.paused && other.state.paused);
     assert_eq!((one.appended + other.appended, one.revision), (1, other.revision));
-    assert!(!soon(second.execute_on(resume())).await.unwrap().state.paused);
-    assert!(soon(first.execute_on(pause())).await.unwrap().state.paused);
+    assert!(!in_time(second.execute_on(resume())).await.unwrap().state.paused);
+    assert!(in_time(first.execute_on(pause())).await.unwrap().state.paused);
     assert_eq!(revisions(&store, &StreamName::queue("disk")).await, [0, 1, 2]);
 }
 
@@ -68,12 +68,12 @@ async fn a_schedule_is_created_and_removed_once_whichever_actor_decides() {
     let on = |command| ExecuteOn::<Schedule> { key, command, at, meta: meta() };
     let create = || on(ScheduleCommand::Create(Box::new(schedule())));
     let remove = || on(ScheduleCommand::Remove { reason: None });
-    assert_eq!(soon(first.execute_on(remove())).await.unwrap_err(), ExecuteError::Rejected(Rejection::NotFound));
-    let (one, other) = soon(async { tokio::join!(first.execute_on(create()), second.execute_on(create())) }).await;
+    assert_eq!(in_time(first.execute_on(remove())).await.unwrap_err(), ExecuteError::Rejected(Rejection::NotFound));
+    let (one, other) = in_time(async { tokio::join!(first.execute_on(create()), second.execute_on(create())) }).await;
     let failed = [one.err(), other.err()].into_iter().flatten().collect::<Vec<_>>();
     assert_eq!(failed, [ExecuteError::Rejected(Rejection::AlreadyExists)]);
-    assert!(soon(second.execute_on(remove())).await.unwrap().state.removed);
-    assert_eq!(soon(first.execute_on(remove())).await.unwrap().appended, 0);
+    assert!(in_time(second.execute_on(remove())).await.unwrap().state.removed);
+    assert_eq!(in_time(first.execute_on(remove())).await.unwrap().appended, 0);
     assert_eq!(revisions(&store, &StreamName::schedule(key)).await, [0, 1]);
 }
 

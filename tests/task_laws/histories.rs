@@ -1,4 +1,4 @@
-//! Random histories: commands of all kinds, allowed or not, at times that never go back.
+//! Random histories: commands of all kinds, legal or not, at times that never decrease.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The cancel ladder: one request, and an end that says what happened.
+//! The cancel ladder: one request, and an end whose verdict says what happened.
 
 use taskbell::task::event::Rung::{Ask, Interrupt, Revoke};
 

@@ -1,8 +1,8 @@
-//! The queue of deadlines, and the pauses between tries.
+//! The queue of deadlines, and the pauses before attempts.
 
 use std::time::Duration;
 
-use taskbell::task::backoff::{BackOff, spread};
+use taskbell::task::backoff::{BackOff, with_jitter};
 use taskbell::task::deadlines::DeadlineQueue;
 
 use super::sentences;
@@ -24,7 +24,7 @@ fn due_at(mut queue: DeadlineQueue<u64, u32>, now: u64, limit: usize, expected: 
 }
 
 fn pauses(mut backoff: BackOff, failures: usize) -> Vec<u128> {
-    (0..failures).map(|_| backoff.failed().as_millis()).collect()
+    (0..failures).map(|_| backoff.next_pause().as_millis()).collect()
 }
 
 sentences! {
@@ -52,17 +52,17 @@ sentences! {
     };
     after_a_success_the_first_pause_follows: {
         let mut backoff = BackOff::new(Duration::from_millis(100), Duration::from_secs(1));
-        backoff.failed();
-        backoff.failed();
-        backoff.succeeded();
-        assert_eq!(backoff.failed().as_millis(), 100);
+        backoff.next_pause();
+        backoff.next_pause();
+        backoff.reset();
+        assert_eq!(backoff.next_pause().as_millis(), 100);
     };
     no_number_of_failures_overflows: {
         let backoff = BackOff::new(Duration::from_secs(1), Duration::from_mins(5));
         assert_eq!([0, 40, u32::MAX].map(|n| backoff.pause_after(n).as_secs()), [1, 300, 300]);
     };
     jitter_stays_within_its_part: {
-        let moved = [0.0, 0.5, 0.999].map(|unit| spread(Duration::from_secs(10), 0.2, unit).as_millis());
+        let moved = [0.0, 0.5, 0.999].map(|unit| with_jitter(Duration::from_secs(10), 0.2, unit).as_millis());
         assert_eq!((moved[0], moved[1]), (8_000, 10_000));
         assert!((11_900..12_000).contains(&moved[2]), "{moved:?}");
     };

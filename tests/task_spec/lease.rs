@@ -1,4 +1,5 @@
-//! The fence: only the holder of the running attempt's secret may end it, once; a repeated report gets the same answer.
+//! The lease as a fence: only the holder of the running attempt's lease may end the attempt, and only once. A repeated
+//! report gets the same response.
 
 use taskbell::task::event::{OutputKept, QueuedReason::RetryAt, SYSTEM_ERROR_CODES};
 use taskbell::task::limits::Invalid;
@@ -124,7 +125,7 @@ fn the_worker_inside_the_process_reports_a_timeout_itself() {
 
 #[test]
 fn a_worker_learns_how_its_attempt_ended_whatever_happened_later() {
-    let after = |events: Vec<Event>| fold(None, &events).unwrap().ended_by_its_worker(1, &lease(1));
+    let after = |events: Vec<Event>| fold(None, &events).unwrap().status_after_reported_end(1, &lease(1));
     assert_eq!(after(running()), None, "it runs");
     assert_eq!(after(succeeded()), Some(Status::Succeeded));
     assert_eq!(after(with(succeeded(), [retried(), started(2), failed_by(2)])), Some(Status::Succeeded));
@@ -142,7 +143,10 @@ fn a_worker_learns_how_its_attempt_ended_whatever_happened_later() {
         assert_eq!(after(ended_by_others.clone()), None, "{ended_by_others:?}");
     }
     let task = fold(None, &succeeded()).unwrap();
-    assert_eq!((task.ended_by_its_worker(1, &lease(2)), task.ended_by_its_worker(2, &lease(1))), (None, None));
+    assert_eq!(
+        (task.status_after_reported_end(1, &lease(2)), task.status_after_reported_end(2, &lease(1))),
+        (None, None)
+    );
 }
 
 #[test]

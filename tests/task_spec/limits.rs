@@ -1,11 +1,12 @@
-//! The limits of a request: each is tested one below, at the limit, and one above.
+//! The limits of a request. Each is tested just below the limit, at the limit and just above it.
 
 use std::sync::Arc;
 
 use taskbell::task::JsonText;
 use taskbell::task::event::Idempotency;
 use taskbell::task::limits::{
-    ATTEMPTS_MAX, DEPTH_MAX, INPUT_MAX, KEY_MAX, LABEL_MAX, LABELS_MAX, NAME_MAX, OWNER_MAX, TIMEOUT_MAX_S, TITLE_MAX,
+    ATTEMPTS_MAX, DEPTH_MAX, IDEMPOTENCY_KEY_MAX, INPUT_MAX, LABEL_MAX, LABELS_MAX, NAME_MAX, OWNER_MAX, TIMEOUT_MAX_S,
+    TITLE_MAX,
 };
 
 use super::*;
@@ -49,7 +50,7 @@ fn names_titles_owners_and_keys_have_a_largest_length() {
     bounded("/title", TITLE_MAX, |new, n| new.title = "t".repeat(n));
     bounded("/unique_key", LABEL_MAX, |new, n| new.unique_key = Some("u".repeat(n)));
     bounded("/concurrency_key", LABEL_MAX, |new, n| new.concurrency_key = Some("c".repeat(n)));
-    bounded("/idempotency_key", KEY_MAX, |new, n| new.idempotency = Some(idempotency("i".repeat(n))));
+    bounded("/idempotency_key", IDEMPOTENCY_KEY_MAX, |new, n| new.idempotency = Some(idempotency("i".repeat(n))));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A queue: paused and resumed, each once.
+//! A queue: a pause and a resume take effect once each.
 
 use taskbell::task::Decider;
 use taskbell::task::queue::{Paused, Queue, QueueCommand, QueueEvent, Resumed};

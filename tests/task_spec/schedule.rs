@@ -1,18 +1,18 @@
-//! A schedule: created and removed, each once; and its nominal times.
+//! A schedule: it is created once and removed once; and its nominal times.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use taskbell::task::calendar::{CATCH_UP_MAX, Calendar, Due, nominal_time, task_id};
+use taskbell::task::calendar::{Calendar, DueTimes, MISSED_RUNS_MAX, nominal_time, task_id};
 use taskbell::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, ScheduleEvent, ScheduleRemoved};
 use taskbell::task::{Decider, Rejection, Timestamp};
 use uuid::Uuid;
 
 use super::now;
-use crate::support::template;
+use crate::support::task_template;
 
 fn request() -> Box<ScheduleCreated> {
-    let task = template();
+    let task = task_template();
     let (cron, time_zone) = ("0 3 * * *".into(), "UTC".into());
     Box::new(ScheduleCreated { cron, time_zone, missed: Missed::default(), task })
 }
@@ -56,7 +56,7 @@ fn calendar(cron: &str, zone: &str) -> Calendar {
 /// The next nominal times after `from`, to the minute.
 fn next_times(cron: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
     let calendar = calendar(cron, zone);
-    let times = std::iter::successors(calendar.next(at(from)), |time| calendar.next(*time));
+    let times = std::iter::successors(calendar.next_after(at(from)), |time| calendar.next_after(*time));
     times.take(count).map(|time| time.to_string()[5..16].to_owned()).collect()
 }
 
@@ -75,10 +75,10 @@ fn a_cron_expression_is_read_in_its_time_zone() {
 #[test]
 fn the_next_time_is_later_than_the_instant_to_the_microsecond() {
     let calendar = calendar("0 9 * * *", "UTC");
-    assert_eq!(calendar.next(at("2026-11-20T08:59:59.999999Z")), Some(at("2026-11-20T09:00:00Z")));
-    assert_eq!(calendar.next(at("2026-11-20T09:00:00Z")), Some(at("2026-11-21T09:00:00Z")));
-    assert_eq!(calendar.next(at("9999-01-01T00:00:00Z")), None);
-    assert_eq!(calendar.next(Timestamp::from_micros(i64::MAX)), None);
+    assert_eq!(calendar.next_after(at("2026-11-20T08:59:59.999999Z")), Some(at("2026-11-20T09:00:00Z")));
+    assert_eq!(calendar.next_after(at("2026-11-20T09:00:00Z")), Some(at("2026-11-21T09:00:00Z")));
+    assert_eq!(calendar.next_after(at("9999-01-01T00:00:00Z")), None);
+    assert_eq!(calendar.next_after(Timestamp::from_micros(i64::MAX)), None);
 }
 
 #[test]
@@ -110,13 +110,13 @@ fn the_next_time_does_not_depend_on_where_the_search_begins() {
                 [("2026-03-27", "2026-04-06"), ("2026-10-03", "2026-10-06"), ("2026-10-24", "2026-10-27")]
             {
                 let (start, end) = (at(&format!("{start}T00:00:00Z")), at(&format!("{end}T00:00:00Z")));
-                let walk = std::iter::successors(calendar.next(start), |time| calendar.next(*time));
+                let walk = std::iter::successors(calendar.next_after(start), |time| calendar.next_after(*time));
                 let walk: Vec<Timestamp> = walk.take_while(|time| *time <= end).collect();
                 assert!(walk.is_sorted_by(|a, b| a < b));
                 let mut from = start;
                 for time in &walk {
                     while from < *time {
-                        assert_eq!(calendar.next(from), Some(*time), "{cron} in {zone} from {from}");
+                        assert_eq!(calendar.next_after(from), Some(*time), "{cron} in {zone} from {from}");
                         from = from.plus(Duration::from_secs(17 * 60 + 3));
                     }
                 }
@@ -169,12 +169,12 @@ fn an_invalid_expression_or_zone_is_rejected_with_its_pointer() {
 #[test]
 fn a_day_that_never_occurs_has_no_next_time() {
     for cron in ["0 0 30 2 *", "0 0 31 2,4,6,9,11 *"] {
-        assert_eq!(calendar(cron, "Europe/Zurich").next(now()), None);
+        assert_eq!(calendar(cron, "Europe/Zurich").next_after(now()), None);
     }
 }
 
 fn due(missed: Missed, passed: &str, now: &str) -> (Vec<String>, Option<String>) {
-    let Due { times, latest, .. } = calendar("0 * * * *", "UTC").due(at(passed), at(now), missed);
+    let DueTimes { times, latest, .. } = calendar("0 * * * *", "UTC").due_times(at(passed), at(now), missed);
     let short = |time: Timestamp| time.to_string()[11..16].to_owned();
     (times.into_iter().map(short).collect(), latest.map(short))
 }
@@ -212,13 +212,13 @@ fn missed_runs_are_made_up_for_by_one_by_none_or_by_all() {
 fn at_most_the_latest_thousand_runs_are_made_up_for() {
     let every = calendar("* * * * *", "UTC");
     let (passed, now) = (at("2026-11-20T00:00:00Z"), at("2036-11-20T00:00:00Z"));
-    let all = every.due(passed, now, Missed::RunAll);
-    assert_eq!((all.times.len(), all.latest), (CATCH_UP_MAX, Some(now)));
+    let all = every.due_times(passed, now, Missed::RunAll);
+    assert_eq!((all.times.len(), all.latest), (MISSED_RUNS_MAX, Some(now)));
     assert_eq!(all.times.first(), Some(&at("2036-11-19T07:21:00Z")));
-    assert_eq!(every.due(passed, now, Missed::RunOnce).times, [now]);
+    assert_eq!(every.due_times(passed, now, Missed::RunOnce).times, [now]);
     let rare = calendar("0 0 29 2 *", "UTC");
-    assert_eq!(rare.due(passed, at("2029-11-20T00:00:00Z"), Missed::RunOnce).times, [at("2028-02-29T00:00:00Z")]);
-    let oldest = rare.due(Timestamp::from_micros(i64::MIN), at("2029-11-20T00:00:00Z"), Missed::RunOnce);
+    assert_eq!(rare.due_times(passed, at("2029-11-20T00:00:00Z"), Missed::RunOnce).times, [at("2028-02-29T00:00:00Z")]);
+    let oldest = rare.due_times(Timestamp::from_micros(i64::MIN), at("2029-11-20T00:00:00Z"), Missed::RunOnce);
     assert_eq!(oldest.times, [at("2028-02-29T00:00:00Z")]);
 }
 

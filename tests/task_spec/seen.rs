@@ -1,4 +1,4 @@
-//! The bell: `seen` only grows.
+//! The bell: the `seen` position never decreases.
 
 use taskbell::task::bell::{Bell, BellEvent, MarkSeen, Seen};
 use taskbell::task::{Decider, Position, Rejection};

@@ -1,4 +1,4 @@
-//! The state table, cell by cell: every status with every command, legal or not.
+//! The state table: every status with every command, legal or not.
 
 use taskbell::task::Rejection::{AlreadyExists, LeaseLost, NotCancelling, NotFinal, NotFound, NotQueued};
 use taskbell::task::event::QueuedReason::{RetryAt, RunAt};

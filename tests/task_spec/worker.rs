@@ -1,4 +1,4 @@
-//! The worker's rules: attempts, leases, pauses, runs.
+//! The rules for workers: attempts, leases, pauses and runs.
 
 use std::sync::Arc;
 

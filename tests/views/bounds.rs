@@ -1,4 +1,4 @@
-//! How much work a query does under the lock of the views, counted in rows.
+//! The number of rows that a query reads while it holds the lock of the views.
 
 use taskbell::views::{Filter, Order, Page, PageRequest, RowBudget, Views};
 

@@ -1,4 +1,4 @@
-//! Legal histories: the decisions of the rules, recorded as in a log.
+//! Creates legal histories: the rules decide the events, which are recorded as in a log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub const KINDS: [&str; 3] = ["mail.send", "content.distribute", "report"];
 pub const QUEUES: [&str; 2] = ["default", "slow"];
 const WORDS: [&str; 6] = ["Alpha", "beta", "GAMMA", "delta", "Straße", "été"];
 
-/// A log in memory.
+/// A log in memory, to which tests append events that the rules decide.
 #[derive(Default)]
 pub struct Log {
     pub events: Vec<Recorded>,
@@ -36,7 +36,8 @@ impl Log {
         self.now.unwrap_or_else(|| "2026-11-22T10:00:00.000000Z".parse().unwrap())
     }
 
-    pub fn pass(&mut self, time: Duration) {
+    /// Advances the time of the log.
+    pub fn advance_time(&mut self, time: Duration) {
         self.now = Some(self.now().plus(time));
     }
 
@@ -48,7 +49,7 @@ impl Log {
         &self.tasks[&id].0
     }
 
-    /// Executes the command at the time of the log; the number of events.
+    /// Executes the command at the time of the log. Returns the number of events.
     pub fn execute(&mut self, id: TaskId, command: &Command, actor: &str) -> Result<usize, Rejection> {
         let state = self.tasks.get(&id).map(|(task, _)| task);
         let events = decide(state, command, self.now())?;
@@ -59,7 +60,7 @@ impl Log {
         Ok(count)
     }
 
-    /// A new task; its id.
+    /// Creates a task and returns its id.
     pub fn create(&mut self, created: Created, actor: &str) -> TaskId {
         let id = TaskId::from_uuid(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + self.ids.len() as u128));
         self.execute(id, &Command::Create(Arc::new(created)), actor).unwrap();
@@ -67,7 +68,8 @@ impl Log {
         id
     }
 
-    pub fn see(&mut self, owner: &str, position: Position) {
+    /// Marks the bell of this owner as seen up to the position.
+    pub fn mark_seen(&mut self, owner: &str, position: Position) {
         let see = MarkSeen { position, head: self.head() };
         let (bell, next) = self.bells.entry(owner.to_owned()).or_default();
         let mut recorded = Vec::new();
@@ -81,7 +83,7 @@ impl Log {
         }
     }
 
-    /// Records the event, whether or not the rules allow it.
+    /// Records the event, also if the rules don't allow it.
     pub fn record_task(&mut self, id: TaskId, event: Event, actor: &str) {
         let (state, revision) = self.tasks.remove(&id).map_or((None, 0), |(task, next)| (Some(task), next));
         if let Some(task) = evolve(state, &event) {
@@ -99,7 +101,7 @@ impl Log {
             causation_id: None,
             request_id: None,
         };
-        let (kind, raw_data) = written(&event);
+        let (kind, raw_data) = type_and_data(&event);
         self.events.push(Recorded {
             position,
             stream,
@@ -117,11 +119,11 @@ impl Log {
     }
 }
 
-fn written(event: &LogEvent) -> (&'static str, Box<RawValue>) {
+fn type_and_data(event: &LogEvent) -> (&'static str, Box<RawValue>) {
     (codec::type_name(event), codec::encode(event).unwrap())
 }
 
-/// A request without any optional field.
+/// A request to create a task, without any optional field.
 pub fn plain(owner: &str, title: &str) -> Created {
     Created {
         kind: KINDS[0].to_owned(),
@@ -160,21 +162,21 @@ pub fn fail(attempt: u32, message: &str, retryable: bool) -> Command {
     Command::Finish { attempt, lease: None, end: End::Failed { error, retryable }, progress: None, output: None }
 }
 
-/// Random commands; the same for the same seed.
-pub fn random(seed: u64, events: usize) -> Log {
+/// A log of at least this many events from random commands. The same seed gives the same log.
+pub fn random_log(seed: u64, events: usize) -> Log {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut log = Log::default();
     while log.events.len() < events {
-        log.pass(Duration::from_micros(rng.random_range(0..3_000_000)));
+        log.advance_time(Duration::from_micros(rng.random_range(0..3_000_000)));
         if log.ids.is_empty() || rng.random_bool(0.12) {
-            let created = any_request(&mut rng, &log);
+            let created = random_request(&mut rng, &log);
             log.create(created, ["ann", "bob", "service"].choose(&mut rng).unwrap());
         } else if rng.random_bool(0.03) {
             let position = Position(rng.random_range(0..=log.head().0));
-            log.see(OWNERS.choose(&mut rng).unwrap(), position);
+            log.mark_seen(OWNERS.choose(&mut rng).unwrap(), position);
         } else {
             let id = *log.ids.choose(&mut rng).unwrap();
-            let command = any_command(&mut rng, &log, log.task(id).attempt);
+            let command = random_command(&mut rng, &log, log.task(id).attempt);
             let actor = *["ann", "worker-1", "system"].choose(&mut rng).unwrap();
             // A rejected command leads to no event.
             let _ = log.execute(id, &command, actor);
@@ -183,11 +185,11 @@ pub fn random(seed: u64, events: usize) -> Log {
     log
 }
 
-fn words(rng: &mut StdRng) -> String {
+fn random_words(rng: &mut StdRng) -> String {
     (0..3).map(|_| *WORDS.choose(rng).unwrap()).collect::<Vec<_>>().join(" ")
 }
 
-fn any_request(rng: &mut StdRng, log: &Log) -> Created {
+fn random_request(rng: &mut StdRng, log: &Log) -> Created {
     let labels = ["env", "team"].iter().filter(|_| rng.random_bool(0.4)).map(|k| ((*k).to_owned(), "a:b".to_owned()));
     let labels: BTreeMap<String, String> = labels.collect();
     Created {
@@ -203,14 +205,14 @@ fn any_request(rng: &mut StdRng, log: &Log) -> Created {
             key: format!("key-{}", log.ids.len()),
             body_hash: format!("hash-{}", log.ids.len()),
         }),
-        ..plain(OWNERS.choose(rng).unwrap(), &words(rng))
+        ..plain(OWNERS.choose(rng).unwrap(), &random_words(rng))
     }
 }
 
-fn any_command(rng: &mut StdRng, log: &Log, attempt: u32) -> Command {
-    let text = Some(words(rng)).filter(|_| rng.random_bool(0.7));
+fn random_command(rng: &mut StdRng, log: &Log, attempt: u32) -> Command {
+    let text = Some(random_words(rng)).filter(|_| rng.random_bool(0.7));
     let progress = rng.random_bool(0.5).then(|| Progress { fraction: Some(0.5), message: text.clone(), at: log.now() });
-    let error = TaskError { code: "broken".to_owned(), message: words(rng) };
+    let error = TaskError { code: "broken".to_owned(), message: random_words(rng) };
     match rng.random_range(0..16) {
         0 => Command::Enqueue { reason: QueuedReason::RunAt },
         1 => Command::Enqueue { reason: QueuedReason::RetryAt },

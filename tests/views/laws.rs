@@ -1,4 +1,4 @@
-//! For every legal history, at every position, the views agree with a naive fold of the log.
+//! For every legal history and at every position, the views equal a simple fold of the log.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -7,11 +7,11 @@ use serde_json::{Value, to_value};
 use taskbell::task::event::Progress;
 use taskbell::task::{Position, Status, Timestamp};
 use taskbell::views::{
-    Cursor, Filter, NamedCounts, Order, Page, PageRequest, RunQueue, Snapshot, Timer, Views, Waiting, WorkOffer,
+    Cursor, Filter, NamedCounts, Order, Page, PageRequest, RunQueue, Snapshot, Timer, Views, WaitingFor, WorkOffer,
 };
 
-use super::history::{KINDS, Log, OWNERS, QUEUES, random};
-use super::oracle::{Entry, Oracle};
+use super::history::{KINDS, Log, OWNERS, QUEUES, random_log};
+use super::oracle::{ExpectedTask, Oracle};
 
 fn any_filter(rng: &mut StdRng, log: &Log) -> Filter {
     let some = |rng: &mut StdRng, all: &[&str], p: f64| -> Vec<String> {
@@ -52,7 +52,7 @@ fn ids(page: &Page) -> Vec<String> {
 type Query<'a> = &'a dyn Fn(&PageRequest) -> Page;
 
 /// Walks to the last page and back to the first, cursors as text.
-fn check_walk(query: Query, expected: &[&Entry], order: Order, limit: usize) {
+fn check_walk(query: Query, expected: &[&ExpectedTask], order: Order, limit: usize) {
     let mut expected: Vec<String> = expected.iter().map(|entry| entry.doc["id"].as_str().unwrap().to_owned()).collect();
     if order == Order::Desc {
         expected.reverse();
@@ -114,15 +114,20 @@ fn check_run_queue(views: &Views, followed: &RunQueue, oracle: &Oracle) {
             assert_eq!(turns, oracle.queued(kind, queue));
         }
         let due = oracle.due();
-        assert!(pending.next_due().is_none_or(|at| due.first().is_none_or(|(first, _, _)| at.to_string() <= *first)));
+        assert!(
+            pending
+                .next_timer_deadline()
+                .is_none_or(|at| due.first().is_none_or(|(first, _, _)| at.to_string() <= *first))
+        );
         let waiting = |timer: Timer| match timer {
             Timer::Enqueue(reason) => Some(format!("{reason:?}")),
             Timer::Climb(..) | Timer::TimeOut(..) => None,
         };
         let now = views.time().unwrap();
-        let so_far = pending.due(now, usize::MAX).into_iter().filter(|(_, timer)| waiting(*timer).is_some()).count();
+        let so_far =
+            pending.take_due_timers(now, usize::MAX).into_iter().filter(|(_, timer)| waiting(*timer).is_some()).count();
         assert_eq!(so_far, due.iter().filter(|(at, _, _)| at.parse::<Timestamp>().unwrap() <= now).count());
-        let later = pending.due(Timestamp::from_micros(i64::MAX), usize::MAX);
+        let later = pending.take_due_timers(Timestamp::from_micros(i64::MAX), usize::MAX);
         let later = later.into_iter().filter_map(|(id, timer)| Some((id.to_string(), waiting(timer)?)));
         let expected = due.iter().skip(so_far).map(|(_, id, reason)| (id.clone(), (*reason).to_owned()));
         assert!(later.eq(expected));
@@ -154,8 +159,8 @@ fn step(views: &mut Views, pending: &mut RunQueue, oracle: &mut Oracle, recorded
     let Some(changed) = applied.task else { return };
     pending.apply_change(changed.before.as_ref(), &changed.after, None);
     let id = changed.after.id();
-    let doc = to_value(views.get(id).unwrap().doc(Waiting::Worker, None)).unwrap();
-    assert_eq!(doc, to_value(changed.after.doc(Waiting::Worker, None)).unwrap());
+    let doc = to_value(views.get(id).unwrap().doc(WaitingFor::Worker, None)).unwrap();
+    assert_eq!(doc, to_value(changed.after.doc(WaitingFor::Worker, None)).unwrap());
     let entry = oracle.tasks.iter().find(|entry| entry.doc["id"] == id.to_string()).unwrap();
     assert_eq!(doc, entry.doc);
     assert_eq!(changed.before.is_none(), changed.after.position() == changed.after.created_position());
@@ -164,7 +169,7 @@ fn step(views: &mut Views, pending: &mut RunQueue, oracle: &mut Oracle, recorded
 #[test]
 fn at_every_position_bells_and_tasks_are_what_a_naive_fold_of_the_log_says() {
     for seed in 0..4 {
-        let log = random(seed, 500);
+        let log = random_log(seed, 500);
         let mut rng = StdRng::seed_from_u64(seed);
         let (mut views, mut pending, mut oracle) = (Views::default(), RunQueue::default(), Oracle::default());
         let mut kept: Vec<(Snapshot, Oracle)> = Vec::new();
@@ -178,7 +183,7 @@ fn at_every_position_bells_and_tasks_are_what_a_naive_fold_of_the_log_says() {
             }
         }
         for (caller, key, task, hash) in &oracle.keys {
-            let (found, body) = views.find_idempotent(caller, key).unwrap();
+            let (found, body) = views.task_of_idempotency_key(caller, key).unwrap();
             assert_eq!((&found.to_string(), body), (task, hash.as_str()));
         }
         for (snapshot, then) in kept {
@@ -187,7 +192,7 @@ fn at_every_position_bells_and_tasks_are_what_a_naive_fold_of_the_log_says() {
             let expected = then.matching(&all);
             check_walk(&|request| snapshot.page(&all, request).unwrap(), &expected, Order::Desc, 9);
             let docs: Vec<_> =
-                snapshot.matching(&all).map(|r| to_value(r.doc(Waiting::Worker, None)).unwrap()).collect();
+                snapshot.matching(&all).map(|r| to_value(r.doc(WaitingFor::Worker, None)).unwrap()).collect();
             assert_eq!(docs, expected.iter().map(|entry| entry.doc.clone()).collect::<Vec<_>>());
         }
     }
@@ -195,7 +200,7 @@ fn at_every_position_bells_and_tasks_are_what_a_naive_fold_of_the_log_says() {
 
 #[test]
 fn pages_of_a_long_list_are_those_of_a_naive_fold_across_blocks_and_words() {
-    let log = random(99, 9_000);
+    let log = random_log(99, 9_000);
     assert!(log.ids.len() > 1_024, "more than two blocks, and owners with more than 64 tasks");
     let mut rng = StdRng::seed_from_u64(99);
     let (mut views, mut pending, mut oracle) = (Views::default(), RunQueue::default(), Oracle::default());
@@ -218,13 +223,13 @@ fn pages_of_a_long_list_are_those_of_a_naive_fold_across_blocks_and_words() {
 
 #[test]
 fn a_replay_gives_equal_views_and_progress_reports_have_no_part_in_them() {
-    let log = random(7, 800);
+    let log = random_log(7, 800);
     let (mut live, mut replayed) = (Views::default(), Views::default());
     let mut digests = Vec::new();
     for recorded in &log.events {
         if let Some(changed) = live.apply(recorded).task {
             let at = recorded.time;
-            live.note_progress(
+            live.set_live_progress(
                 changed.after.id(),
                 changed.after.attempt(),
                 Progress { fraction: None, message: None, at },

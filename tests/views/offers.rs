@@ -1,4 +1,4 @@
-//! Whether a worker takes a queued task: the offers of the workers outside the process.
+//! Whether some worker takes a queued task: the offers of remote workers.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ fn offer(kinds: &[&str], queues: &[&str]) -> WorkOffer {
 fn workers(count: usize, now: Instant) -> RemoteOffers {
     let mut offers = RemoteOffers::default();
     for n in 0..count {
-        offers.offer(&format!("w{n}"), &offer(&[&format!("kind-{n}")], &["default"]), now);
+        offers.set_offer(&format!("w{n}"), &offer(&[&format!("kind-{n}")], &["default"]), now);
     }
     offers
 }
@@ -47,8 +47,8 @@ fn a_heartbeat_of_a_worker_that_is_alive_costs_no_new_search() {
     let now = Instant::now();
     let mut offers = workers(1000, now);
     for n in 0..200 {
-        offers.seen(&format!("w{n}"), now + Duration::from_secs(1));
-        offers.offer(&format!("w{n}"), &offer(&[&format!("kind-{n}")], &["default"]), now + Duration::from_secs(1));
+        offers.mark_alive(&format!("w{n}"), now + Duration::from_secs(1));
+        offers.set_offer(&format!("w{n}"), &offer(&[&format!("kind-{n}")], &["default"]), now + Duration::from_secs(1));
         assert!(!offers.has_worker_for("wanted", "default", now + Duration::from_secs(1)));
     }
     assert!(offers.comparisons() <= 1000, "{} comparisons", offers.comparisons());
@@ -59,7 +59,7 @@ fn a_worker_that_begins_to_offer_a_kind_is_found() {
     let now = Instant::now();
     let mut offers = workers(1000, now);
     assert!(!offers.has_worker_for("wanted", "default", now));
-    offers.offer("w7", &offer(&["wanted"], &["default"]), now);
+    offers.set_offer("w7", &offer(&["wanted"], &["default"]), now);
     assert!(offers.has_worker_for("wanted", "default", now));
     assert!(!offers.has_worker_for("wanted", "slow", now), "from its queues only");
     assert!(!offers.has_worker_for("kind-7", "default", now), "its former offer is replaced");
@@ -69,12 +69,12 @@ fn a_worker_that_begins_to_offer_a_kind_is_found() {
 fn a_worker_that_offers_something_else_is_no_longer_found_and_another_takes_its_place() {
     let now = Instant::now();
     let mut offers = workers(10, now);
-    offers.offer("a", &offer(&["wanted"], &["default"]), now);
-    offers.offer("b", &offer(&["wanted"], &["default"]), now);
+    offers.set_offer("a", &offer(&["wanted"], &["default"]), now);
+    offers.set_offer("b", &offer(&["wanted"], &["default"]), now);
     assert!(offers.has_worker_for("wanted", "default", now));
     for worker in ["a", "b"] {
         assert!(offers.has_worker_for("wanted", "default", now), "{worker} offers it");
-        offers.offer(worker, &offer(&["other"], &["default"]), now);
+        offers.set_offer(worker, &offer(&["other"], &["default"]), now);
     }
     assert!(!offers.has_worker_for("wanted", "default", now));
 }
@@ -83,13 +83,13 @@ fn a_worker_that_offers_something_else_is_no_longer_found_and_another_takes_its_
 fn a_worker_counts_as_alive_for_a_minute_after_its_last_request_or_heartbeat() {
     let now = Instant::now();
     let mut offers = RemoteOffers::default();
-    offers.offer("w", &offer(&["wanted"], &["default"]), now);
+    offers.set_offer("w", &offer(&["wanted"], &["default"]), now);
     let almost = FORGOTTEN.saturating_sub(Duration::from_micros(1));
     assert!(offers.has_worker_for("wanted", "default", now + almost));
     assert!(!offers.has_worker_for("wanted", "default", now + FORGOTTEN));
-    offers.seen("w", now + FORGOTTEN);
+    offers.mark_alive("w", now + FORGOTTEN);
     assert!(offers.has_worker_for("wanted", "default", now + FORGOTTEN), "a heartbeat brings it back");
-    offers.seen("unknown", now + FORGOTTEN);
+    offers.mark_alive("unknown", now + FORGOTTEN);
     assert!(!offers.has_worker_for("other", "default", now + FORGOTTEN));
 }
 
@@ -97,7 +97,7 @@ fn a_worker_counts_as_alive_for_a_minute_after_its_last_request_or_heartbeat() {
 fn a_worker_without_a_list_takes_any_kind_but_those_of_the_server_itself() {
     let now = Instant::now();
     let mut offers = RemoteOffers::default();
-    offers.offer("w", &WorkOffer::default(), now);
+    offers.set_offer("w", &WorkOffer::default(), now);
     assert!(offers.has_worker_for("anything", "anywhere", now));
     assert!(!offers.has_worker_for("taskbell.bulk-cancel", "default", now));
 }

@@ -1,4 +1,5 @@
-//! A second implementation of the views, simple and slow: it folds the JSON of the log and uses none of their types.
+//! A second, slow and simple implementation of the views. It folds the JSON of the log and uses none of the types of
+//! the views.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +8,19 @@ use taskbell::store::Recorded;
 use taskbell::task::{Status, Timestamp};
 use taskbell::views::Filter;
 
-/// The tasks in creation order, and the position up to which each owner has seen the bell.
+/// The expected state of the views: the tasks in the order of their creation, and the `seen` position of each owner.
 #[derive(Clone, Default)]
 pub struct Oracle {
     pub position: u64,
-    pub tasks: Vec<Entry>,
+    pub tasks: Vec<ExpectedTask>,
     indexes: BTreeMap<String, usize>,
     pub seen: BTreeMap<String, u64>,
     pub keys: Vec<(String, String, String, String)>,
 }
 
-/// The expected document of a task, and the positions that it doesn't show.
+/// The expected document of a task, and positions that are not in the document.
 #[derive(Clone)]
-pub struct Entry {
+pub struct ExpectedTask {
     pub created: u64,
     ended: u64,
     pub doc: Value,
@@ -80,12 +81,12 @@ impl Oracle {
             self.keys.push((text(caller), key.to_owned(), id.to_owned(), text(hash)));
         }
         self.indexes.insert(id.to_owned(), self.tasks.len());
-        self.tasks.push(Entry { created: self.position, ended: 0, doc });
+        self.tasks.push(ExpectedTask { created: self.position, ended: 0, doc });
     }
 
     pub fn counters(&self, owner: &str) -> Value {
         let seen = self.seen.get(owner).copied().unwrap_or(0);
-        let mine: Vec<&Entry> = self.tasks.iter().filter(|entry| entry.doc["owner"] == owner).collect();
+        let mine: Vec<&ExpectedTask> = self.tasks.iter().filter(|entry| entry.doc["owner"] == owner).collect();
         let unseen = |status: &str| mine.iter().filter(|e| e.doc["status"] == status && e.ended > seen).count();
         json!({
             "position": self.position, "seen": seen,
@@ -95,27 +96,28 @@ impl Oracle {
     }
 
     /// The tasks that match the filter, oldest first.
-    pub fn matching(&self, filter: &Filter) -> Vec<&Entry> {
+    pub fn matching(&self, filter: &Filter) -> Vec<&ExpectedTask> {
         self.tasks.iter().filter(|entry| matches(&entry.doc, filter)).collect()
     }
 
     /// The ids of the queued tasks of a kind, in the order in which they are offered.
     pub fn queued(&self, kind: &str, queue: &str) -> Vec<String> {
-        let fits = |e: &&Entry| e.doc["kind"] == kind && e.doc["queue"] == queue && e.doc["status"] == "queued";
-        let mut found: Vec<&Entry> = self.tasks.iter().filter(fits).collect();
+        let fits = |e: &&ExpectedTask| e.doc["kind"] == kind && e.doc["queue"] == queue && e.doc["status"] == "queued";
+        let mut found: Vec<&ExpectedTask> = self.tasks.iter().filter(fits).collect();
         found.sort_by_key(|entry| (-entry.doc["priority"].as_i64().unwrap(), entry.created));
         found.iter().map(|entry| entry.doc["id"].as_str().unwrap().to_owned()).collect()
     }
 
     /// The tasks of each queue by status.
     pub fn queues(&self) -> Value {
-        let of = |queue: &str| -> Vec<&Entry> { self.tasks.iter().filter(|e| e.doc["queue"] == queue).collect() };
+        let of =
+            |queue: &str| -> Vec<&ExpectedTask> { self.tasks.iter().filter(|e| e.doc["queue"] == queue).collect() };
         let names: std::collections::BTreeSet<&str> =
             self.tasks.iter().map(|entry| entry.doc["queue"].as_str().unwrap()).collect();
         names.into_iter().map(|name| (name.to_owned(), by_status(&of(name)))).collect()
     }
 
-    /// When each waiting task comes due, with its id, the earliest first.
+    /// The due time of each waiting task, its id and the reason; the earliest first.
     pub fn due(&self) -> Vec<(String, String, &'static str)> {
         let mut found: Vec<(String, u64, String, &'static str)> = Vec::new();
         for entry in &self.tasks {
@@ -132,7 +134,7 @@ impl Oracle {
     }
 }
 
-pub fn by_status(entries: &[&Entry]) -> Value {
+pub fn by_status(entries: &[&ExpectedTask]) -> Value {
     let count = |status: Status| entries.iter().filter(|entry| entry.doc["status"] == status.name()).count();
     Status::ALL.into_iter().map(|status| (status.name().to_owned(), json!(count(status)))).collect()
 }

@@ -1,5 +1,5 @@
-//! The official clients of other languages against Taskbell's own log. They have to be installed first, so that these tests
-//! run only when they are asked for:
+//! The official clients of other languages against Taskbell's own log. The clients must be installed first, so these
+//! tests run only on request:
 //!
 //! ```sh
 //! npm ci --prefix tests/wire/clients/node
@@ -29,10 +29,10 @@ async fn passes(program: &str, script: &str) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert_eq!(soon(lines.next_line()).await.unwrap().as_deref(), Some("caught up"));
+    assert_eq!(in_time(lines.next_line()).await.unwrap().as_deref(), Some("caught up"));
     log.append_live(queued()).await;
-    assert_eq!(soon(lines.next_line()).await.unwrap().as_deref(), Some("passed"));
-    assert!(soon(child.wait()).await.unwrap().success());
+    assert_eq!(in_time(lines.next_line()).await.unwrap().as_deref(), Some("passed"));
+    assert!(in_time(child.wait()).await.unwrap().success());
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What becomes of an append that is sent again.
+//! The effects of an append that is sent a second time.
 
 use eventstore::{CurrentRevision, DeleteStreamOptions, Error};
 

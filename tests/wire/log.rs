@@ -1,4 +1,4 @@
-//! Taskbell's own log over the protocol, read-only.
+//! Taskbell's own log over the gRPC protocol, read-only.
 
 use eventstore::{BatchAppendOptions, DeleteStreamOptions, Error, TombstoneStreamOptions};
 use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, Via, new_id, now};
@@ -13,7 +13,7 @@ use super::*;
 pub(super) struct Log {
     store: EventStore,
     streams: [StreamName; 2],
-    pub(super) server: wire::Server,
+    pub(super) server: wire::WireServer,
     client: Client,
 }
 

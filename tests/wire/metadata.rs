@@ -1,4 +1,4 @@
-//! Stream metadata of the stand-in database.
+//! The stream metadata of the stand-in database.
 
 use eventstore::{DeleteStreamOptions, StreamMetadata, StreamMetadataBuilder, StreamMetadataResult};
 

@@ -1,4 +1,4 @@
-//! Servers of the stand-in database: cut, frozen, slow, without the lead.
+//! Nodes of the stand-in database: cut off, frozen, slow, or not the leader.
 
 use eventstore::Error;
 
@@ -37,11 +37,11 @@ async fn a_request_to_a_frozen_database_goes_on_when_it_thaws() {
     tokio::pin!(hanging);
     tokio::select! {
         answer = &mut hanging => panic!("{}", unexpected(&answer)),
-        () = soon(world.database.wait_for_hanging(1)) => {}
+        () = in_time(world.database.wait_for_hanging(1)) => {}
     }
     assert_eq!(world.database.stream("a-1").len(), 1);
     world.database.thaw();
-    assert_eq!(soon(hanging).await.unwrap().revision, 1);
+    assert_eq!(in_time(hanging).await.unwrap().revision, 1);
 }
 
 #[tokio::test]
@@ -54,10 +54,10 @@ async fn a_write_whose_answer_is_lost_is_found_by_its_repetition() {
     };
     world.database.hold_answers(true);
     let lost = tokio::spawn(append(world.client.clone()));
-    soon(world.database.wait_for_hanging(1)).await;
+    in_time(world.database.wait_for_hanging(1)).await;
     let addr = world.server.addr();
     world.server.stop().await;
-    let lost = soon(lost).await.unwrap();
+    let lost = in_time(lost).await.unwrap();
     assert!(matches!(lost, Err(Error::ServerError(_))), "{lost:?}");
     world.database.hold_answers(false);
     let _server = world.database.serve(addr).await.unwrap();
@@ -102,7 +102,7 @@ async fn clients_find_the_leader_by_gossip() {
     let text = format!("esdb://{},{}?tls=false&discoveryInterval=10", follower.addr(), world.server.addr());
     let client = Client::new(text.parse().unwrap()).unwrap();
     let options = AppendToStreamOptions::default().requires_leader(true);
-    soon(client.append_to_stream("a-1", &options, events(&["One"]))).await.unwrap();
+    in_time(client.append_to_stream("a-1", &options, events(&["One"]))).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
-//! The status and the trailers of refused requests, seen without a client: most clients show only their own errors.
+//! The status and the trailers of refused requests. These tests read the raw response, because most clients show only
+//! their own errors.
+
+use std::convert::Infallible;
 
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Frame};
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use taskbell::store::EventStore;
@@ -45,9 +48,9 @@ async fn call(addr: SocketAddr, method: &str, headers: &[(&str, &str)], body: Ve
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let answer = soon(sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap())).await.unwrap();
+    let answer = in_time(sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap())).await.unwrap();
     let headers = answer.headers().clone();
-    let body = soon(answer.into_body().collect()).await.unwrap();
+    let body = in_time(answer.into_body().collect()).await.unwrap();
     connection.abort();
     body.trailers().cloned().unwrap_or(headers)
 }
@@ -151,4 +154,20 @@ async fn a_method_that_is_not_served_is_unimplemented() {
     let world = World::new().await;
     let found = call(world.server.addr(), "Unknown", &[], framed(b"")).await;
     assert_trailers(&found, &[("grpc-status", "12")]);
+}
+
+#[tokio::test]
+async fn a_batch_for_the_log_is_refused_before_its_events_are_received() {
+    let server = wire::serve(EventStore::memory(), ANY_PORT).await.unwrap();
+    let stream = TcpStream::connect(server.addr()).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let _connection = tokio::spawn(connection);
+    // A body that never ends.
+    let body = http_body_util::StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>());
+    let request = Request::post(format!("http://{}/event_store.client.streams.Streams/BatchAppend", server.addr()))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    let answer = soon(sender.send_request(request.body(body).unwrap())).await.unwrap();
+    assert_trailers(answer.headers(), &[("grpc-status", "7"), ("exception", "access-denied")]);
 }

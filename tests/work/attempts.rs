@@ -5,23 +5,24 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use taskbell::dispatch::messages::{Assign, Direct, Directive};
+use taskbell::dispatch::messages::{Assign, AttemptDirective, Directive};
 use taskbell::task::event::{Created, Event, Outcome, ReleasedReason};
 use taskbell::work::{Context, Done, Drain, Failure, Handler, Handlers, NotRegistered};
 
-use super::bench::{Act, Bench, Gate, Said, act, created};
+use super::bench::{ClosureHandler, Gate, WorkerBench, WorkerMessage, closure_handler, created};
 
 #[actix_rt::test]
 async fn the_end_is_recorded_before_the_slot_is_free() {
-    let mut bench = Bench::with(act(|_| async { Ok(Done::new("greeted").with_result(json!({"n": 1}))) })).await;
-    bench.begin(json!(null)).await;
-    let Said::Recorded(events, meta) = bench.hear().await else { panic!("not recorded first") };
+    let mut bench =
+        WorkerBench::with(closure_handler(|_| async { Ok(Done::new("greeted").with_result(json!({"n": 1}))) })).await;
+    bench.create_with_input_and_start(json!(null)).await;
+    let WorkerMessage::Recorded(events, meta) = bench.next_message().await else { panic!("not recorded first") };
     let [Event::Completed(end)] = events.as_slice() else { panic!("{events:?}") };
     assert_eq!((end.outcome, end.message.as_deref()), (Outcome::Succeeded, Some("greeted")));
     assert_eq!(end.result, Some(json!({"n": 1}).into()));
     assert_eq!((meta.actor.as_str(), meta.via), ("local/test/1", taskbell::store::Via::Worker));
     assert!(!meta.correlation_id.is_nil() && meta.causation_id.is_none());
-    assert!(matches!(bench.hear().await, Said::Stopped(1)));
+    assert!(matches!(bench.next_message().await, WorkerMessage::Stopped(1)));
 }
 
 #[actix_rt::test]
@@ -35,9 +36,9 @@ async fn a_handler_sees_the_request_and_runs_on_threads_of_its_own() {
         *write.lock().unwrap() = format!("{thread} {all:?} {input:?} {}", ctx.task_id());
         async { Ok(Done::default()) }
     };
-    let mut bench = Bench::with(act(look)).await;
-    let task = bench.begin(json!([7])).await;
-    bench.end().await;
+    let mut bench = WorkerBench::with(closure_handler(look)).await;
+    let task = bench.create_with_input_and_start(json!([7])).await;
+    bench.wait_for_end().await;
     let expected = format!(
         "taskbell-work (1, \"ada\", \"test.act\", \"Act\", {{\"team\": \"web\"}}, Array [Number(7)]) [7] {task}"
     );
@@ -51,9 +52,10 @@ async fn an_input_that_the_handler_cannot_read_is_an_error_that_names_the_field(
         #[allow(dead_code)]
         sizes: Vec<u8>,
     }
-    let mut bench = Bench::with(act(|ctx| async move { ctx.input::<Input>().map(|_| Done::default()) })).await;
-    bench.begin(json!({"sizes": [1, "two"]})).await;
-    let (error, again) = bench.end().await.error();
+    let mut bench =
+        WorkerBench::with(closure_handler(|ctx| async move { ctx.input::<Input>().map(|_| Done::default()) })).await;
+    bench.create_with_input_and_start(json!({"sizes": [1, "two"]})).await;
+    let (error, again) = bench.wait_for_end().await.error();
     assert_eq!((error.code.as_str(), again), ("invalid_input", false));
     assert!(error.message.contains("sizes[1]"), "{}", error.message);
 }
@@ -67,20 +69,20 @@ async fn a_panic_ends_the_attempt_and_nothing_else() {
             _ => Ok(Done::default()),
         }
     };
-    let mut bench = Bench::with(act(panics)).await;
+    let mut bench = WorkerBench::with(closure_handler(panics)).await;
     for place in ["here", "blocking"] {
-        bench.begin(json!(place)).await;
-        let (error, again) = bench.end().await.error();
+        bench.create_with_input_and_start(json!(place)).await;
+        let (error, again) = bench.wait_for_end().await.error();
         assert_eq!((error.code.as_str(), again), ("panicked", true));
         assert_eq!(error.message, "the handler panicked: the sky fell");
     }
-    bench.begin(json!("nowhere")).await;
-    assert_eq!(bench.end().await.completed().outcome, Outcome::Succeeded);
+    bench.create_with_input_and_start(json!("nowhere")).await;
+    assert_eq!(bench.wait_for_end().await.completed().outcome, Outcome::Succeeded);
 }
 
 #[actix_rt::test]
 async fn a_timeout_cuts_the_attempt_but_waits_for_its_blocking_step() {
-    let (gate, over) = (Gate::shut(), Arc::new(AtomicUsize::new(0)));
+    let (gate, over) = (Gate::closed(), Arc::new(AtomicUsize::new(0)));
     let (pass, count) = (gate.clone(), Arc::clone(&over));
     let slow = move |ctx: Context| {
         let (pass, count) = (pass.clone(), Arc::clone(&count));
@@ -96,10 +98,10 @@ async fn a_timeout_cuts_the_attempt_but_waits_for_its_blocking_step() {
             std::future::pending().await
         }
     };
-    let mut bench = Bench::with(act(slow)).await;
-    bench.begin_as(Created { timeout_s: Some(1), ..created() }).await;
+    let mut bench = WorkerBench::with(closure_handler(slow)).await;
+    bench.create_and_start(Created { timeout_s: Some(1), ..created() }).await;
     gate.pass().await;
-    let (error, again) = bench.end().await.error();
+    let (error, again) = bench.wait_for_end().await.error();
     assert_eq!((error.code.as_str(), again), ("timed_out", true));
     assert_eq!(over.load(Ordering::SeqCst), 1);
 }
@@ -113,9 +115,9 @@ impl Drop for Dropped {
     }
 }
 
-fn waits_for_ever(gone: &Gate) -> Act {
+fn waits_for_ever(gone: &Gate) -> ClosureHandler {
     let gone = gone.clone();
-    act(move |ctx: Context| {
+    closure_handler(move |ctx: Context| {
         let gone = Dropped(gone.clone());
         async move {
             ctx.progress(0.5, "waiting");
@@ -128,14 +130,14 @@ fn waits_for_ever(gone: &Gate) -> Act {
 
 #[actix_rt::test]
 async fn an_interrupt_drops_the_future_at_its_next_await() {
-    let gone = Gate::shut();
-    let mut bench = Bench::with(waits_for_ever(&gone)).await;
-    let task = bench.begin(json!(null)).await;
-    bench.noted(|_| true).await;
+    let gone = Gate::closed();
+    let mut bench = WorkerBench::with(waits_for_ever(&gone)).await;
+    let task = bench.create_with_input_and_start(json!(null)).await;
+    bench.wait_for_progress(|_| true).await;
     bench.cancel(task).await;
-    bench.direct(task, Directive::Interrupt).await;
+    bench.send_directive(task, Directive::Interrupt).await;
     gone.pass().await;
-    let ended = bench.end().await;
+    let ended = bench.wait_for_end().await;
     assert!(ended.acknowledged.is_empty(), "it never saw the request");
     let end = ended.completed();
     assert_eq!((end.outcome, end.forced), (Outcome::Cancelled, false));
@@ -145,7 +147,7 @@ async fn an_interrupt_drops_the_future_at_its_next_await() {
 
 #[actix_rt::test]
 async fn an_interrupt_waits_for_the_blocking_step_and_names_it() {
-    let (entered, leave) = (Gate::shut(), Gate::shut());
+    let (entered, leave) = (Gate::closed(), Gate::closed());
     let (enter, left) = (entered.clone(), leave.clone());
     let grinds = move |ctx: Context| {
         let (enter, left) = (enter.clone(), left.clone());
@@ -158,31 +160,31 @@ async fn an_interrupt_waits_for_the_blocking_step_and_names_it() {
             std::future::pending().await
         }
     };
-    let mut bench = Bench::with(act(grinds)).await;
-    let task = bench.begin(json!(null)).await;
+    let mut bench = WorkerBench::with(closure_handler(grinds)).await;
+    let task = bench.create_with_input_and_start(json!(null)).await;
     entered.pass().await;
     bench.cancel(task).await;
-    bench.direct(task, Directive::Interrupt).await;
-    assert_eq!(bench.acknowledgement().await.stopping_after.as_deref(), Some("grinding"));
+    bench.send_directive(task, Directive::Interrupt).await;
+    assert_eq!(bench.wait_for_acknowledgement().await.stopping_after.as_deref(), Some("grinding"));
     leave.open();
-    let end = bench.end().await.completed();
+    let end = bench.wait_for_end().await.completed();
     assert_eq!((end.outcome, end.message.as_deref()), (Outcome::Cancelled, Some("interrupted while grinding")));
 }
 
 #[actix_rt::test]
 async fn a_lost_attempt_stops_and_reports_nothing() {
-    let gone = Gate::shut();
-    let mut bench = Bench::with(waits_for_ever(&gone)).await;
-    let task = bench.begin(json!(null)).await;
-    bench.noted(|_| true).await;
-    bench.direct(task, Directive::Lost).await;
+    let gone = Gate::closed();
+    let mut bench = WorkerBench::with(waits_for_ever(&gone)).await;
+    let task = bench.create_with_input_and_start(json!(null)).await;
+    bench.wait_for_progress(|_| true).await;
+    bench.send_directive(task, Directive::Lost).await;
     gone.pass().await;
-    assert!(matches!(bench.hear().await, Said::Stopped(1)));
+    assert!(matches!(bench.next_message().await, WorkerMessage::Stopped(1)));
 }
 
 #[actix_rt::test]
 async fn no_attempt_starts_while_the_code_of_its_predecessor_runs() {
-    let (runs, leave) = (Arc::new(AtomicUsize::new(0)), Gate::shut());
+    let (runs, leave) = (Arc::new(AtomicUsize::new(0)), Gate::closed());
     let (count, left) = (Arc::clone(&runs), leave.clone());
     let grinds = move |ctx: Context| {
         let (count, left) = (Arc::clone(&count), left.clone());
@@ -200,26 +202,26 @@ async fn no_attempt_starts_while_the_code_of_its_predecessor_runs() {
             Ok(Done::new(format!("{at_once} at once")))
         }
     };
-    let mut bench = Bench::with(act(grinds)).await;
-    let task = bench.begin(json!(null)).await;
-    bench.noted(|_| true).await;
+    let mut bench = WorkerBench::with(closure_handler(grinds)).await;
+    let task = bench.create_with_input_and_start(json!(null)).await;
+    bench.wait_for_progress(|_| true).await;
     // The lease is revoked while the code still runs, and a person asks for one more run.
     bench.cancel(task).await;
-    bench.acknowledgement().await;
+    bench.wait_for_acknowledgement().await;
     let revoke =
         taskbell::task::Command::Escalate { rung: taskbell::task::event::Rung::Revoke, reason: None, attempt: None };
     bench.execute(task, revoke).await;
-    bench.direct(task, Directive::Lost).await;
+    bench.send_directive(task, Directive::Lost).await;
     bench.execute(task, taskbell::task::Command::Retry { reason: None }).await;
-    bench.attempt(task).await;
+    bench.start_attempt(task).await;
     leave.open();
-    assert!(bench.end().await.last.is_none());
-    assert_eq!(bench.end().await.completed().message.as_deref(), Some("1 at once"));
+    assert!(bench.wait_for_end().await.last.is_none());
+    assert_eq!(bench.wait_for_end().await.completed().message.as_deref(), Some("1 at once"));
 }
 
 #[actix_rt::test]
 async fn an_attempt_that_is_lost_while_it_waits_for_its_predecessor_never_starts() {
-    let (starts, leave) = (Arc::new(AtomicUsize::new(0)), Gate::shut());
+    let (starts, leave) = (Arc::new(AtomicUsize::new(0)), Gate::closed());
     let (count, left) = (Arc::clone(&starts), leave.clone());
     let grinds = move |ctx: Context| {
         count.fetch_add(1, Ordering::SeqCst);
@@ -233,14 +235,14 @@ async fn an_attempt_that_is_lost_while_it_waits_for_its_predecessor_never_starts
             Ok(Done::default())
         }
     };
-    let mut bench = Bench::with(act(grinds)).await;
+    let mut bench = WorkerBench::with(closure_handler(grinds)).await;
     for rounds in 1..=50 {
-        let task = bench.begin(json!(null)).await;
-        bench.noted(|_| true).await;
-        bench.direct(task, Directive::Lost).await;
+        let task = bench.create_with_input_and_start(json!(null)).await;
+        bench.wait_for_progress(|_| true).await;
+        bench.send_directive(task, Directive::Lost).await;
         let created = Arc::new(created());
         bench.worker.send(Assign { task, attempt: 2, created }).await.unwrap();
-        bench.worker.send(Direct { task, attempt: 2, directive: Directive::Lost }).await.unwrap();
+        bench.worker.send(AttemptDirective { task, attempt: 2, directive: Directive::Lost }).await.unwrap();
         leave.open();
         let mut stopped = [stopped(&mut bench).await, stopped(&mut bench).await];
         stopped.sort_unstable();
@@ -250,20 +252,20 @@ async fn an_attempt_that_is_lost_while_it_waits_for_its_predecessor_never_starts
 }
 
 /// Receives messages until the worker reports that none of an attempt's code runs any more; its number.
-async fn stopped(bench: &mut Bench) -> u32 {
+async fn stopped(bench: &mut WorkerBench) -> u32 {
     loop {
-        match bench.hear().await {
-            Said::Stopped(attempt) => return attempt,
-            Said::Noted(_) => {}
-            Said::Recorded(events, _) => panic!("{events:?} of an attempt that was lost"),
-            Said::Offered(_) | Said::Refused(..) => panic!("the attempt does not stop"),
+        match bench.next_message().await {
+            WorkerMessage::Stopped(attempt) => return attempt,
+            WorkerMessage::Progress(_) => {}
+            WorkerMessage::Recorded(events, _) => panic!("{events:?} of an attempt that was lost"),
+            WorkerMessage::Offered(_) | WorkerMessage::Refused(..) => panic!("the attempt does not stop"),
         }
     }
 }
 
 #[actix_rt::test]
 async fn a_draining_worker_begins_nothing_and_counts_what_still_runs() {
-    let leave = Gate::shut();
+    let leave = Gate::closed();
     let left = leave.clone();
     let waits = move |_: Context| {
         let left = left.clone();
@@ -272,17 +274,17 @@ async fn a_draining_worker_begins_nothing_and_counts_what_still_runs() {
             Ok(Done::default())
         }
     };
-    let mut bench = Bench::with(act(waits)).await;
-    bench.begin(json!(null)).await;
+    let mut bench = WorkerBench::with(closure_handler(waits)).await;
+    bench.create_with_input_and_start(json!(null)).await;
     assert_eq!(bench.worker.send(Drain { within: Duration::from_millis(1) }).await.unwrap(), 1);
-    bench.begin(json!(null)).await;
-    match bench.end().await.last {
+    bench.create_with_input_and_start(json!(null)).await;
+    match bench.wait_for_end().await.last {
         Some(Event::Released(released)) => assert_eq!(released.reason, ReleasedReason::HandedBack),
         other => panic!("{other:?}"),
     }
     leave.open();
     assert_eq!(bench.worker.send(Drain { within: Duration::from_mins(1) }).await.unwrap(), 0);
-    assert_eq!(bench.end().await.completed().outcome, Outcome::Succeeded);
+    assert_eq!(bench.wait_for_end().await.completed().outcome, Outcome::Succeeded);
 }
 
 #[test]

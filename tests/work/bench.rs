@@ -1,5 +1,5 @@
-//! A real worker without a server. In place of the dispatcher and the log stands a desk: it decides commands by the real
-//! rules and reports each message that it receives to the test.
+//! A test bench for the worker inside the process, without a server. A stub replaces the dispatcher and the log. It
+//! decides the worker's commands by the real rules, and forwards each message that it receives to the test.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Context as Ctx, Message};
 use serde_json::Value;
-use taskbell::dispatch::messages::{Assign, Direct, Directive, Offer, Stopped};
-use taskbell::projection::projector::NoteProgress;
+use taskbell::dispatch::messages::{Assign, AttemptDirective, AttemptStopped, Directive, LocalOffer};
+use taskbell::projection::projector::ReportProgress;
 use taskbell::store::Meta;
 use taskbell::streams::messages::{Execute, ExecuteError, Receipt};
 use taskbell::task::event::{
@@ -21,42 +21,42 @@ use taskbell::work::{Context, Done, Failure, Handler, Handlers, LocalWorker, Wor
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-/// A test fails if a message does not arrive within this time.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// A test fails if a message doesn't arrive within this time.
+const MESSAGE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// A message that the desk received.
-pub enum Said {
-    Offered(Offer),
+/// A message that the stub received from the worker.
+pub enum WorkerMessage {
+    Offered(LocalOffer),
     /// A command of the worker recorded these events.
     Recorded(Vec<Event>, Meta),
     Refused(Command, ExecuteError),
-    Noted(Progress),
+    Progress(Progress),
     Stopped(u32),
 }
 
-struct Desk {
+struct StubDispatcher {
     tasks: HashMap<TaskId, TaskStream>,
-    /// The errors that the next commands of the worker get.
-    fails: VecDeque<ExecuteError>,
-    report: mpsc::UnboundedSender<Said>,
+    /// The results of the worker's next commands, one error each.
+    command_errors: VecDeque<ExecuteError>,
+    report: mpsc::UnboundedSender<WorkerMessage>,
 }
 
-/// Makes the next commands of the worker fail with these errors, one each.
+/// Makes the worker's next commands fail, one with each of these errors.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Fail(Vec<ExecuteError>);
+struct FailNextCommands(Vec<ExecuteError>);
 
-impl Actor for Desk {
+impl Actor for StubDispatcher {
     type Context = Ctx<Self>;
 }
 
-impl actix::Handler<Execute> for Desk {
+impl actix::Handler<Execute> for StubDispatcher {
     type Result = Result<Receipt, ExecuteError>;
 
     fn handle(&mut self, execute: Execute, _: &mut Ctx<Self>) -> Self::Result {
         let from_worker = execute.meta.actor == "local/test/1";
-        if from_worker && let Some(error) = self.fails.pop_front() {
-            self.report.send(Said::Refused(execute.command, error.clone())).ok();
+        if from_worker && let Some(error) = self.command_errors.pop_front() {
+            self.report.send(WorkerMessage::Refused(execute.command, error.clone())).ok();
             return Err(error);
         }
         let stream = self.tasks.entry(execute.task).or_default();
@@ -67,12 +67,12 @@ impl actix::Handler<Execute> for Desk {
                 }
                 let (appended, task) = (events.len(), stream.0.clone().unwrap());
                 if from_worker {
-                    self.report.send(Said::Recorded(events, execute.meta)).ok();
+                    self.report.send(WorkerMessage::Recorded(events, execute.meta)).ok();
                 }
                 Ok(Receipt { revision: Revision(0), appended, task })
             }
             Err(rejected) => {
-                self.report.send(Said::Refused(execute.command, rejected.clone().into())).ok();
+                self.report.send(WorkerMessage::Refused(execute.command, rejected.clone().into())).ok();
                 Err(rejected.into())
             }
         }
@@ -81,7 +81,7 @@ impl actix::Handler<Execute> for Desk {
 
 macro_rules! reports {
     ($message:ty, $said:expr) => {
-        impl actix::Handler<$message> for Desk {
+        impl actix::Handler<$message> for StubDispatcher {
             type Result = ();
 
             fn handle(&mut self, message: $message, _: &mut Ctx<Self>) {
@@ -90,34 +90,35 @@ macro_rules! reports {
         }
     };
 }
-reports!(Offer, Said::Offered);
-reports!(Stopped, |stopped: Stopped| Said::Stopped(stopped.attempt));
-reports!(NoteProgress, |note: NoteProgress| Said::Noted(note.progress));
+reports!(LocalOffer, WorkerMessage::Offered);
+reports!(AttemptStopped, |stopped: AttemptStopped| WorkerMessage::Stopped(stopped.attempt));
+reports!(ReportProgress, |note: ReportProgress| WorkerMessage::Progress(note.progress));
 
-impl actix::Handler<Fail> for Desk {
+impl actix::Handler<FailNextCommands> for StubDispatcher {
     type Result = ();
 
-    fn handle(&mut self, Fail(errors): Fail, _: &mut Ctx<Self>) {
-        self.fails.extend(errors);
+    fn handle(&mut self, FailNextCommands(errors): FailNextCommands, _: &mut Ctx<Self>) {
+        self.command_errors.extend(errors);
     }
 }
 
-pub struct Bench {
-    desk: Addr<Desk>,
+/// A real worker, and the stub with which it communicates.
+pub struct WorkerBench {
+    stub: Addr<StubDispatcher>,
     pub worker: Addr<LocalWorker>,
-    received: mpsc::UnboundedReceiver<Said>,
-    /// All progress that was received so far.
-    pub notes: Vec<Progress>,
+    received: mpsc::UnboundedReceiver<WorkerMessage>,
+    /// All progress received so far.
+    pub progress: Vec<Progress>,
 }
 
-/// How an attempt ended, and the acknowledgements before that.
+/// The last event of an attempt, and the acknowledgements before it.
 #[derive(Debug)]
-pub struct Ended {
+pub struct AttemptEnd {
     pub acknowledged: Vec<CancelAcknowledged>,
     pub last: Option<Event>,
 }
 
-impl Ended {
+impl AttemptEnd {
     pub fn completed(self) -> Completed {
         match self.last {
             Some(Event::Completed(completed)) => completed,
@@ -137,34 +138,34 @@ impl Ended {
     }
 }
 
-impl Bench {
+impl WorkerBench {
     pub async fn with(handler: impl Handler) -> Self {
         let (report, received) = mpsc::unbounded_channel();
-        let desk = Desk { tasks: HashMap::new(), fails: VecDeque::new(), report }.start();
+        let stub = StubDispatcher { tasks: HashMap::new(), command_errors: VecDeque::new(), report }.start();
         let mut handlers = Handlers::new();
         let kind = handler.kind().to_owned();
         handlers.register(handler).unwrap();
         let channels = WorkerChannels {
             worker: "local/test/1".to_owned(),
-            execute: desk.clone().recipient(),
-            offer: desk.clone().recipient(),
-            stopped: desk.clone().recipient(),
-            progress: desk.clone().recipient(),
+            execute: stub.clone().recipient(),
+            offer: stub.clone().recipient(),
+            stopped: stub.clone().recipient(),
+            progress: stub.clone().recipient(),
         };
         let worker = LocalWorker::new(handlers, 4, channels).unwrap().start();
-        let mut bench = Self { desk, worker, received, notes: Vec::new() };
-        let Said::Offered(offer) = bench.hear().await else { panic!("no offer first") };
+        let mut bench = Self { stub, worker, received, progress: Vec::new() };
+        let WorkerMessage::Offered(offer) = bench.next_message().await else { panic!("no offer first") };
         assert_eq!((offer.worker.as_str(), offer.kinds, offer.slots), ("local/test/1", vec![kind], 4));
         bench
     }
 
-    /// The next message.
-    pub async fn hear(&mut self) -> Said {
-        tokio::time::timeout(PATIENCE, self.received.recv()).await.expect("no message within a minute").unwrap()
+    /// Waits for the next message from the worker.
+    pub async fn next_message(&mut self) -> WorkerMessage {
+        tokio::time::timeout(MESSAGE_TIMEOUT, self.received.recv()).await.expect("no message within a minute").unwrap()
     }
 
-    pub async fn fail(&self, errors: Vec<ExecuteError>) {
-        self.desk.send(Fail(errors)).await.unwrap();
+    pub async fn fail_next_commands(&self, errors: Vec<ExecuteError>) {
+        self.stub.send(FailNextCommands(errors)).await.unwrap();
     }
 
     pub async fn execute(&self, task: TaskId, command: Command) -> Task {
@@ -176,44 +177,44 @@ impl Bench {
             request_id: None,
         };
         let at = Timestamp::from_micros(jiff::Timestamp::now().as_microsecond());
-        self.desk.send(Execute { task, command, at, meta }).await.unwrap().unwrap().task
+        self.stub.send(Execute { task, command, at, meta }).await.unwrap().unwrap().task
     }
 
     /// Creates a task and starts its first attempt.
-    pub async fn begin(&self, input: Value) -> TaskId {
-        self.begin_as(Created { input: input.into(), ..created() }).await
+    pub async fn create_with_input_and_start(&self, input: Value) -> TaskId {
+        self.create_and_start(Created { input: input.into(), ..created() }).await
     }
 
-    pub async fn begin_as(&self, created: Created) -> TaskId {
+    pub async fn create_and_start(&self, created: Created) -> TaskId {
         let task = TaskId::from_uuid(Uuid::now_v7());
         self.execute(task, Command::Create(Arc::new(created))).await;
-        self.attempt(task).await;
+        self.start_attempt(task).await;
         task
     }
 
     /// Starts the next attempt of a queued task.
-    pub async fn attempt(&self, task: TaskId) {
+    pub async fn start_attempt(&self, task: TaskId) {
         let start = Command::Start { worker: "local/test/1".to_owned(), lease: "hash".to_owned() };
         let Task { attempt, created, .. } = self.execute(task, start).await;
         self.worker.send(Assign { task, attempt, created }).await.unwrap();
     }
 
-    pub async fn direct(&self, task: TaskId, directive: Directive) {
-        self.worker.send(Direct { task, attempt: 1, directive }).await.unwrap();
+    pub async fn send_directive(&self, task: TaskId, directive: Directive) {
+        self.worker.send(AttemptDirective { task, attempt: 1, directive }).await.unwrap();
     }
 
     /// Requests a cancel, and sends the directive that the dispatcher would send.
     pub async fn cancel(&self, task: TaskId) {
         self.execute(task, Command::RequestCancel { reason: None, policy: CancelPolicy::default() }).await;
-        self.direct(task, Directive::Cancel).await;
+        self.send_directive(task, Directive::Cancel).await;
     }
 
-    /// Waits until the worker reports that the attempt is over.
-    pub async fn end(&mut self) -> Ended {
-        let mut ended = Ended { acknowledged: Vec::new(), last: None };
+    /// Waits until the worker reports that the attempt has stopped.
+    pub async fn wait_for_end(&mut self) -> AttemptEnd {
+        let mut ended = AttemptEnd { acknowledged: Vec::new(), last: None };
         loop {
-            match self.hear().await {
-                Said::Recorded(events, _) => {
+            match self.next_message().await {
+                WorkerMessage::Recorded(events, _) => {
                     for event in events {
                         match event {
                             Event::CancelAcknowledged(ack) => ended.acknowledged.push(ack),
@@ -221,40 +222,44 @@ impl Bench {
                         }
                     }
                 }
-                Said::Noted(progress) => self.notes.push(progress),
-                Said::Stopped(_) => return ended,
-                Said::Refused(command, error) => panic!("refused: {command:?}: {error}"),
-                Said::Offered(offer) => assert_eq!(offer.slots, 0, "offered twice"),
+                WorkerMessage::Progress(progress) => self.progress.push(progress),
+                WorkerMessage::Stopped(_) => return ended,
+                WorkerMessage::Refused(command, error) => panic!("refused: {command:?}: {error}"),
+                WorkerMessage::Offered(offer) => assert_eq!(offer.slots, 0, "offered twice"),
             }
         }
     }
 
     /// Waits until a cancel is acknowledged.
-    pub async fn acknowledgement(&mut self) -> CancelAcknowledged {
+    pub async fn wait_for_acknowledgement(&mut self) -> CancelAcknowledged {
         loop {
-            match self.hear().await {
-                Said::Recorded(events, _) => match events.into_iter().next() {
+            match self.next_message().await {
+                WorkerMessage::Recorded(events, _) => match events.into_iter().next() {
                     Some(Event::CancelAcknowledged(ack)) => return ack,
                     other => panic!("{other:?} came before the acknowledgement"),
                 },
-                Said::Noted(progress) => self.notes.push(progress),
-                Said::Stopped(_) | Said::Offered(_) | Said::Refused(..) => panic!("no acknowledgement"),
+                WorkerMessage::Progress(progress) => self.progress.push(progress),
+                WorkerMessage::Stopped(_) | WorkerMessage::Offered(_) | WorkerMessage::Refused(..) => {
+                    panic!("no acknowledgement")
+                }
             }
         }
     }
 
-    /// Waits for progress that `is` accepts.
-    pub async fn noted(&mut self, is: impl Fn(&Progress) -> bool) -> Progress {
+    /// Waits until the worker reports progress that `is` accepts, and returns it.
+    pub async fn wait_for_progress(&mut self, is: impl Fn(&Progress) -> bool) -> Progress {
         loop {
-            match self.hear().await {
-                Said::Noted(progress) => {
-                    self.notes.push(progress.clone());
+            match self.next_message().await {
+                WorkerMessage::Progress(progress) => {
+                    self.progress.push(progress.clone());
                     if is(&progress) {
                         return progress;
                     }
                 }
-                Said::Recorded(events, _) => panic!("{events:?} came before that progress"),
-                Said::Stopped(_) | Said::Offered(_) | Said::Refused(..) => panic!("no such progress"),
+                WorkerMessage::Recorded(events, _) => panic!("{events:?} came before that progress"),
+                WorkerMessage::Stopped(_) | WorkerMessage::Offered(_) | WorkerMessage::Refused(..) => {
+                    panic!("no such progress")
+                }
             }
         }
     }
@@ -280,19 +285,19 @@ pub fn created() -> Created {
     }
 }
 
-type Doing = Pin<Box<dyn Future<Output = Result<Done, Failure>> + Send>>;
+type HandlerFuture = Pin<Box<dyn Future<Output = Result<Done, Failure>> + Send>>;
 
 /// A handler that runs a function of the test.
-pub struct Act(Box<dyn Fn(Context) -> Doing + Send + Sync>);
+pub struct ClosureHandler(Box<dyn Fn(Context) -> HandlerFuture + Send + Sync>);
 
-pub fn act<F: Future<Output = Result<Done, Failure>> + Send + 'static>(
+pub fn closure_handler<F: Future<Output = Result<Done, Failure>> + Send + 'static>(
     run: impl Fn(Context) -> F + Send + Sync + 'static,
-) -> Act {
-    Act(Box::new(move |ctx| Box::pin(run(ctx))))
+) -> ClosureHandler {
+    ClosureHandler(Box::new(move |ctx| Box::pin(run(ctx))))
 }
 
 #[taskbell::async_trait]
-impl Handler for Act {
+impl Handler for ClosureHandler {
     fn kind(&self) -> &'static str {
         "test.act"
     }
@@ -302,12 +307,13 @@ impl Handler for Act {
     }
 }
 
-/// A signal that handlers wait for. Each opening lets one wait pass.
+/// A gate at which handlers wait. Each call of `open` lets one of them continue.
 #[derive(Clone)]
 pub struct Gate(Arc<tokio::sync::Semaphore>);
 
 impl Gate {
-    pub fn shut() -> Self {
+    /// A closed gate.
+    pub fn closed() -> Self {
         Self(Arc::new(tokio::sync::Semaphore::new(0)))
     }
 
@@ -315,13 +321,13 @@ impl Gate {
         self.0.add_permits(1);
     }
 
-    /// Waits for one opening.
+    /// Waits until the gate is opened once for this caller.
     pub async fn pass(&self) {
-        let pass = tokio::time::timeout(PATIENCE, self.0.acquire()).await;
-        pass.expect("the gate stayed shut for a minute").unwrap().forget();
+        let permit = tokio::time::timeout(MESSAGE_TIMEOUT, self.0.acquire()).await;
+        permit.expect("the gate stayed closed for a minute").unwrap().forget();
     }
 
-    /// The same, on a blocking thread.
+    /// The same as [`pass`](Self::pass), for a blocking thread.
     pub fn pass_blocking(&self) {
         tokio::runtime::Handle::current().block_on(self.pass());
     }

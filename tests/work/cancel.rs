@@ -1,4 +1,4 @@
-//! A distribution that is asked to stop.
+//! Distributions that receive a cancel.
 
 use std::fs;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use serde_json::json;
 use taskbell::dispatch::messages::Directive;
 use taskbell::task::event::Outcome;
 
-use super::bench::Bench;
-use super::trees::Yard;
+use super::bench::WorkerBench;
+use super::trees::ContentFolder;
 
 /// Reads the target's size again and again until the flag is set; panics if the file is ever there and not complete.
-fn watch(yard: &Yard, target: &str, name: &str) -> (Arc<AtomicBool>, std::thread::JoinHandle<u64>) {
-    let (stop, path, whole) = (Arc::new(AtomicBool::new(false)), yard.path(target).join(name), yard.source(name));
+fn watch(content: &ContentFolder, target: &str, name: &str) -> (Arc<AtomicBool>, std::thread::JoinHandle<u64>) {
+    let (stop, path, whole) = (Arc::new(AtomicBool::new(false)), content.path(target).join(name), content.source(name));
     let (until, whole) = (Arc::clone(&stop), fs::metadata(whole).unwrap().len());
     let looking = std::thread::spawn(move || {
         let mut looks = 0;
@@ -31,21 +31,21 @@ fn watch(yard: &Yard, target: &str, name: &str) -> (Arc<AtomicBool>, std::thread
 
 #[actix_rt::test]
 async fn a_cancel_in_the_middle_of_a_large_file_names_it_and_lets_it_be_completed() {
-    let yard = Yard::new();
-    yard.file("a", b"small");
-    yard.file("big/video.bin", &vec![1; 2_000_000]);
-    yard.file("z", b"never reached");
-    let (stop, looking) = watch(&yard, "x", "big/video.bin");
-    let mut bench = Bench::with(yard.handler(Some(1_000_000))).await;
-    let task = bench.begin_as(yard.order(&["x", "y"])).await;
-    let began = bench.noted(|note| note.fraction > Some(0.1)).await.at;
+    let content = ContentFolder::new();
+    content.file("a", b"small");
+    content.file("big/video.bin", &vec![1; 2_000_000]);
+    content.file("z", b"never reached");
+    let (stop, looking) = watch(&content, "x", "big/video.bin");
+    let mut bench = WorkerBench::with(content.handler(Some(1_000_000))).await;
+    let task = bench.create_and_start(content.order(&["x", "y"])).await;
+    let began = bench.wait_for_progress(|note| note.fraction > Some(0.1)).await.at;
     bench.cancel(task).await;
-    let ack = bench.acknowledgement().await;
-    let step = format!("copying big/video.bin to {}", yard.path("x").display());
+    let ack = bench.wait_for_acknowledgement().await;
+    let step = format!("copying big/video.bin to {}", content.path("x").display());
     assert_eq!(ack.stopping_after, Some(step));
     let left = ack.expected_end.unwrap().since(began);
     assert!(left > Duration::from_millis(300) && left < Duration::from_mins(1), "{left:?}");
-    let ended = bench.end().await;
+    let ended = bench.wait_for_end().await;
     stop.store(true, Ordering::SeqCst);
     assert!(looking.join().unwrap() > 0);
     assert!(ended.acknowledged.is_empty());
@@ -54,52 +54,53 @@ async fn a_cancel_in_the_middle_of_a_large_file_names_it_and_lets_it_be_complete
     let message = "stopped: 2 of 6 files (2.0 MB of 4.0 MB) were copied; what was copied stays";
     assert_eq!(end.message.as_deref(), Some(message));
     assert_eq!(end.result.unwrap().to_value()["targets_done"], json!(0));
-    assert_eq!(fs::read(yard.path("x/big/video.bin")).unwrap(), fs::read(yard.source("big/video.bin")).unwrap());
+    assert_eq!(fs::read(content.path("x/big/video.bin")).unwrap(), fs::read(content.source("big/video.bin")).unwrap());
     let names = |dir: &str| -> Vec<_> {
-        let mut names: Vec<_> = fs::read_dir(yard.path(dir)).unwrap().map(|item| item.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(content.path(dir)).unwrap().map(|item| item.unwrap().file_name()).collect();
         names.sort();
         names
     };
     assert_eq!(names("x"), ["a", "big"]);
     assert_eq!(names("x/big"), ["video.bin"]);
-    assert!(!yard.path("y").exists());
+    assert!(!content.path("y").exists());
 }
 
 #[actix_rt::test]
 async fn a_cancel_among_small_files_stops_between_them_and_the_next_attempt_goes_on() {
-    let yard = Yard::new();
+    let content = ContentFolder::new();
     for n in 0..40 {
-        yard.file(&format!("{n:02}"), &vec![7; 20_000]);
+        content.file(&format!("{n:02}"), &vec![7; 20_000]);
     }
-    let mut bench = Bench::with(yard.handler(Some(400_000))).await;
-    let task = bench.begin_as(yard.order(&["x"])).await;
-    bench.noted(|note| note.fraction > Some(0.1)).await;
+    let mut bench = WorkerBench::with(content.handler(Some(400_000))).await;
+    let task = bench.create_and_start(content.order(&["x"])).await;
+    bench.wait_for_progress(|note| note.fraction > Some(0.1)).await;
     bench.cancel(task).await;
-    let ended = bench.end().await;
+    let ended = bench.wait_for_end().await;
     assert_eq!(ended.acknowledged.len(), 1);
     let result = ended.completed().result.unwrap().to_value();
     let copied = result["files"].as_u64().unwrap();
     assert!((4..40).contains(&copied), "{copied}");
-    let there: Vec<_> = fs::read_dir(yard.path("x")).unwrap().map(|item| item.unwrap()).collect();
+    let there: Vec<_> = fs::read_dir(content.path("x")).unwrap().map(|item| item.unwrap()).collect();
     assert_eq!(u64::try_from(there.len()).unwrap(), copied);
     assert!(there.iter().all(|item| item.metadata().unwrap().len() == 20_000));
     bench.execute(task, taskbell::task::Command::Retry { reason: None }).await;
-    bench.attempt(task).await;
-    let end = bench.end().await.completed();
+    bench.start_attempt(task).await;
+    let end = bench.wait_for_end().await.completed();
     assert_eq!(end.outcome, Outcome::Succeeded);
     assert_eq!(end.result.unwrap().to_value()["skipped"], json!(copied));
 }
 
 #[actix_rt::test]
 async fn an_interrupt_gives_up_the_file_under_way_and_leaves_nothing_of_it() {
-    let yard = Yard::new();
-    yard.file("video.bin", &vec![1; 50_000_000]);
-    let mut bench = Bench::with(yard.handler(Some(1_000_000))).await;
-    let task = bench.begin_as(yard.order(&["x"])).await;
-    bench.noted(|note| note.fraction > Some(0.001)).await;
+    let content = ContentFolder::new();
+    content.file("video.bin", &vec![1; 50_000_000]);
+    let mut bench = WorkerBench::with(content.handler(Some(1_000_000))).await;
+    let task = bench.create_and_start(content.order(&["x"])).await;
+    bench.wait_for_progress(|note| note.fraction > Some(0.001)).await;
     bench.cancel(task).await;
-    bench.direct(task, Directive::Interrupt).await;
-    let end = bench.end().await.completed();
+    bench.send_directive(task, Directive::Interrupt).await;
+    let end = bench.wait_for_end().await.completed();
     assert_eq!((end.outcome, end.forced), (Outcome::Cancelled, false));
-    assert_eq!(fs::read_dir(yard.path("x")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(content.path("x")).unwrap().count(), 0);
 }

@@ -1,7 +1,7 @@
-//! A directory that becomes a symlink while a distribution runs: nothing outside the content roots is read or written.
+//! A directory becomes a symlink while a distribution runs. Nothing outside the content roots may be read or written.
 //!
-//! Each test copies one throttled file and swaps the directory while that file is under way. The progress of the throttled
-//! file is the signal: the attempt is at a known point, and the swapped directory comes next.
+//! Each test copies a throttled file and replaces the directory during that copy. The progress of the throttled file
+//! tells the test that the attempt is at a known point and will use the directory next.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,8 +11,8 @@ use serde_json::json;
 use taskbell::task::event::Progress;
 use tempfile::TempDir;
 
-use super::bench::Bench;
-use super::trees::{Yard, age, order_of, picture};
+use super::bench::WorkerBench;
+use super::trees::{ContentFolder, describe_tree, set_old_time, task_with_input};
 
 /// At [`RATE`], one second of copying.
 const SLOW: usize = 400_000;
@@ -31,80 +31,80 @@ fn swap(dir: &Path, outside: &TempDir) {
 
 #[actix_rt::test]
 async fn a_target_is_not_made_through_a_parent_that_became_a_symlink() {
-    let (yard, outside) = (Yard::new(), tempfile::tempdir().unwrap());
-    yard.file("slow", &vec![0; SLOW]);
-    fs::create_dir(yard.path("parent")).unwrap();
-    let mut bench = Bench::with(yard.handler(RATE)).await;
-    bench.begin_as(yard.order(&["a", "parent/b"])).await;
-    bench.noted(started).await;
-    swap(&yard.path("parent"), &outside);
-    let (error, again) = bench.end().await.error();
+    let (content, outside) = (ContentFolder::new(), tempfile::tempdir().unwrap());
+    content.file("slow", &vec![0; SLOW]);
+    fs::create_dir(content.path("parent")).unwrap();
+    let mut bench = WorkerBench::with(content.handler(RATE)).await;
+    bench.create_and_start(content.order(&["a", "parent/b"])).await;
+    bench.wait_for_progress(started).await;
+    swap(&content.path("parent"), &outside);
+    let (error, again) = bench.wait_for_end().await.error();
     assert_eq!((error.code.as_str(), again), ("target_conflict", false), "{}", error.message);
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
 #[actix_rt::test]
 async fn nothing_is_put_into_a_directory_of_a_target_that_became_a_symlink() {
-    let (yard, outside) = (Yard::new(), tempfile::tempdir().unwrap());
-    yard.file("dir/1/slow", &vec![0; SLOW]);
-    yard.file("dir/2/file", b"new");
-    yard.file("dir/3", b"new");
+    let (content, outside) = (ContentFolder::new(), tempfile::tempdir().unwrap());
+    content.file("dir/1/slow", &vec![0; SLOW]);
+    content.file("dir/2/file", b"new");
+    content.file("dir/3", b"new");
     // The slow file can still be completed by path, so that only what comes after it meets the symlink.
-    symlink(yard.path("a/dir.moved/1"), outside.path().join("1")).unwrap();
+    symlink(content.path("a/dir.moved/1"), outside.path().join("1")).unwrap();
     fs::create_dir(outside.path().join("2")).unwrap();
     let abandoned = outside.path().join("2/.taskbell-01a2040b-3892-71f4-8d6b-ab3e5e27a971.tmp");
     fs::write(&abandoned, b"not ours to remove").unwrap();
-    age(&abandoned);
-    let before = picture(outside.path());
-    let mut bench = Bench::with(yard.handler(RATE)).await;
-    bench.begin_as(yard.order(&["a"])).await;
-    bench.noted(started).await;
-    swap(&yard.path("a/dir"), &outside);
-    let (error, again) = bench.end().await.error();
+    set_old_time(&abandoned);
+    let before = describe_tree(outside.path());
+    let mut bench = WorkerBench::with(content.handler(RATE)).await;
+    bench.create_and_start(content.order(&["a"])).await;
+    bench.wait_for_progress(started).await;
+    swap(&content.path("a/dir"), &outside);
+    let (error, again) = bench.wait_for_end().await.error();
     assert_eq!((error.code.as_str(), again), ("target_conflict", false), "{}", error.message);
-    assert_eq!(picture(outside.path()), before);
+    assert_eq!(describe_tree(outside.path()), before);
 }
 
 #[actix_rt::test]
 async fn a_source_is_not_read_through_a_directory_that_became_a_symlink() {
-    let (yard, outside) = (Yard::new(), tempfile::tempdir().unwrap());
-    yard.file("a-slow", &vec![0; SLOW]);
-    yard.file("dir/file", b"x");
+    let (content, outside) = (ContentFolder::new(), tempfile::tempdir().unwrap());
+    content.file("a-slow", &vec![0; SLOW]);
+    content.file("dir/file", b"x");
     // The same file by another name, so that only the way to it differs.
-    fs::hard_link(yard.source("dir/file"), outside.path().join("file")).unwrap();
-    let mut bench = Bench::with(yard.handler(RATE)).await;
-    bench.begin_as(yard.order(&["a"])).await;
-    bench.noted(started).await;
-    swap(&yard.source("dir"), &outside);
-    let (error, again) = bench.end().await.error();
+    fs::hard_link(content.source("dir/file"), outside.path().join("file")).unwrap();
+    let mut bench = WorkerBench::with(content.handler(RATE)).await;
+    bench.create_and_start(content.order(&["a"])).await;
+    bench.wait_for_progress(started).await;
+    swap(&content.source("dir"), &outside);
+    let (error, again) = bench.wait_for_end().await.error();
     assert_eq!((error.code.as_str(), again), ("source_changed", true), "{}", error.message);
-    assert!(!yard.path("a/dir/file").exists());
+    assert!(!content.path("a/dir/file").exists());
 }
 
 #[actix_rt::test]
 async fn verifying_neither_compares_nor_repairs_through_a_directory_that_became_a_symlink() {
-    let (yard, outside) = (Yard::new(), tempfile::tempdir().unwrap());
-    yard.file("a-slow", &vec![0; SLOW]);
-    yard.file("dir/file", b"right");
+    let (content, outside) = (ContentFolder::new(), tempfile::tempdir().unwrap());
+    content.file("a-slow", &vec![0; SLOW]);
+    content.file("dir/file", b"right");
     // Copies that look up to date; the slow one differs, so verifying repairs it, throttled.
-    fs::create_dir_all(yard.path("a/dir")).unwrap();
-    for (name, content) in [("a/a-slow", vec![1; SLOW]), ("a/dir/file", b"right".to_vec())] {
-        fs::write(yard.path(name), content).unwrap();
-        age(&yard.path(name));
+    fs::create_dir_all(content.path("a/dir")).unwrap();
+    for (name, bytes) in [("a/a-slow", vec![1; SLOW]), ("a/dir/file", b"right".to_vec())] {
+        fs::write(content.path(name), bytes).unwrap();
+        set_old_time(&content.path(name));
     }
     fs::write(outside.path().join("file"), b"wrong").unwrap();
-    age(&outside.path().join("file"));
-    let before = picture(outside.path());
-    let mut bench = Bench::with(yard.handler(RATE)).await;
-    let input = json!({"source": yard.path("source"), "targets": [yard.path("a")], "verify": true});
-    bench.begin_as(order_of(input)).await;
+    set_old_time(&outside.path().join("file"));
+    let before = describe_tree(outside.path());
+    let mut bench = WorkerBench::with(content.handler(RATE)).await;
+    let input = json!({"source": content.path("source"), "targets": [content.path("a")], "verify": true});
+    bench.create_and_start(task_with_input(input)).await;
     let repairing = |progress: &Progress| {
         progress.fraction > Some(0.55)
             && progress.message.as_deref().is_some_and(|message| message.starts_with("file "))
     };
-    bench.noted(repairing).await;
-    swap(&yard.path("a/dir"), &outside);
-    let (error, again) = bench.end().await.error();
+    bench.wait_for_progress(repairing).await;
+    swap(&content.path("a/dir"), &outside);
+    let (error, again) = bench.wait_for_end().await.error();
     assert_eq!((error.code.as_str(), again), ("target_conflict", false), "{}", error.message);
-    assert_eq!(picture(outside.path()), before);
+    assert_eq!(describe_tree(outside.path()), before);
 }

@@ -1,4 +1,4 @@
-//! The checks of a distribution's input that need no access to the disk.
+//! The checks of a distribution's input that don't access the disk.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use taskbell::work::Handler;
 use taskbell::work::kinds::distribute::{ContentRoots, Distribute};
 
-use super::trees::Yard;
+use super::trees::ContentFolder;
 
 fn wrong(handler: &Distribute, input: &Value) -> Vec<String> {
     handler.check(input).unwrap_err().into_iter().map(|wrong| wrong.pointer).collect()
@@ -15,9 +15,9 @@ fn wrong(handler: &Distribute, input: &Value) -> Vec<String> {
 
 #[test]
 fn each_field_that_is_wrong_is_named() {
-    let yard = Yard::new();
-    let handler = yard.handler(None);
-    let path = |name: &str| yard.path(name).to_str().unwrap().to_owned();
+    let content = ContentFolder::new();
+    let handler = content.handler(None);
+    let path = |name: &str| content.path(name).to_str().unwrap().to_owned();
     let to = |targets: Value| json!({"source": path("source"), "targets": targets});
     let many: Vec<_> = (0..1001).map(|n| path(&n.to_string())).collect();
     let cases = [
@@ -36,7 +36,7 @@ fn each_field_that_is_wrong_is_named() {
         (to(json!([path("x/../y")])), vec!["/targets/0"]),
         (to(json!([format!("{}\0", path("x"))])), vec!["/targets/0"]),
         (to(json!(["/etc"])), vec!["/targets/0"]),
-        (to(json!([format!("{}-sibling/x", yard.root.path().display())])), vec!["/targets/0"]),
+        (to(json!([format!("{}-sibling/x", content.root.path().display())])), vec!["/targets/0"]),
         (to(json!([path("source/inside")])), vec!["/targets/0"]),
         (to(json!([path("source")])), vec!["/targets/0"]),
         (to(json!([path("")])), vec!["/targets/0"]),
@@ -52,23 +52,23 @@ fn each_field_that_is_wrong_is_named() {
 
 #[test]
 fn a_path_may_name_its_root_in_canonical_spelling_or_as_the_setting_does() {
-    let yard = Yard::new();
+    let content = ContentFolder::new();
     let elsewhere = tempfile::tempdir().unwrap();
     let given = elsewhere.path().join("content");
-    symlink(yard.root.path(), &given).unwrap();
+    symlink(content.root.path(), &given).unwrap();
     let handler = Distribute::new(ContentRoots::new([&given]).unwrap(), None);
-    let to = |target| json!({"source": yard.path("source"), "targets": [target]});
+    let to = |target| json!({"source": content.path("source"), "targets": [target]});
     assert!(handler.check(&to(given.join("x"))).is_ok());
-    assert!(handler.check(&to(yard.path("x"))).is_ok());
+    assert!(handler.check(&to(content.path("x"))).is_ok());
     assert_eq!(wrong(&handler, &to(given.join("source/x"))), ["/targets/0"]);
 }
 
 #[test]
 fn a_content_root_that_is_not_a_directory_is_refused_at_the_start() {
-    let yard = Yard::new();
-    fs::write(yard.path("file"), "").unwrap();
+    let content = ContentFolder::new();
+    fs::write(content.path("file"), "").unwrap();
     for name in ["file", "missing"] {
-        let error = ContentRoots::new([yard.path(name)]).unwrap_err().to_string();
+        let error = ContentRoots::new([content.path(name)]).unwrap_err().to_string();
         assert!(error.contains(name), "{error}");
     }
     let none = Distribute::new(ContentRoots::default(), None);
@@ -77,11 +77,11 @@ fn a_content_root_that_is_not_a_directory_is_refused_at_the_start() {
 
 #[test]
 fn the_title_names_the_source_and_the_number_of_targets() {
-    let yard = Yard::new();
-    let handler = yard.handler(None);
+    let content = ContentFolder::new();
+    let handler = content.handler(None);
     let title = |source: &str, targets: &[&str]| {
-        let targets: Vec<_> = targets.iter().map(|name| yard.path(name)).collect();
-        handler.title(&json!({"source": yard.path(source), "targets": targets}))
+        let targets: Vec<_> = targets.iter().map(|name| content.path(name)).collect();
+        handler.title(&json!({"source": content.path(source), "targets": targets}))
     };
     assert_eq!(title("source", &["a", "b"]).as_deref(), Some("Distribute source to 2 targets"));
     assert_eq!(title("two\nlines", &["a"]).as_deref(), Some("Distribute two lines to 1 target"));

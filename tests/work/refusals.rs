@@ -1,4 +1,4 @@
-//! Distributions that fail because of what is on the disk.
+//! Distributions that fail because of files on the disk.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,83 +8,83 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::bench::Bench;
-use super::trees::{Yard, order_of};
+use super::bench::WorkerBench;
+use super::trees::{ContentFolder, task_with_input};
 
-async fn fails(yard: &Yard, source: &str, target: &str) -> (String, bool, String) {
-    let mut bench = Bench::with(yard.handler(None)).await;
-    let input: Value = json!({"source": yard.path(source), "targets": [yard.path(target)]});
-    bench.begin_as(order_of(input)).await;
-    let (error, again) = bench.end().await.error();
+async fn fails(content: &ContentFolder, source: &str, target: &str) -> (String, bool, String) {
+    let mut bench = WorkerBench::with(content.handler(None)).await;
+    let input: Value = json!({"source": content.path(source), "targets": [content.path(target)]});
+    bench.create_and_start(task_with_input(input)).await;
+    let (error, again) = bench.wait_for_end().await.error();
     (error.code, again, error.message)
 }
 
 #[actix_rt::test]
 async fn a_source_that_is_missing_or_not_a_directory_fails_with_its_own_code() {
-    let yard = Yard::new();
-    fs::write(yard.path("file"), "").unwrap();
-    let (code, again, message) = fails(&yard, "missing", "x").await;
+    let content = ContentFolder::new();
+    fs::write(content.path("file"), "").unwrap();
+    let (code, again, message) = fails(&content, "missing", "x").await;
     assert_eq!((code.as_str(), again), ("source_missing", false));
-    assert_eq!(message, format!("the source {} does not exist", yard.path("missing").display()));
-    assert_eq!(fails(&yard, "file/below", "x").await.0, "source_missing");
-    let (code, again, _) = fails(&yard, "file", "x").await;
+    assert_eq!(message, format!("the source {} does not exist", content.path("missing").display()));
+    assert_eq!(fails(&content, "file/below", "x").await.0, "source_missing");
+    let (code, again, _) = fails(&content, "file", "x").await;
     assert_eq!((code.as_str(), again), ("source_not_a_directory", false));
-    assert!(!yard.path("x").exists());
+    assert!(!content.path("x").exists());
 }
 
 #[actix_rt::test]
 async fn symlinks_that_lead_out_of_the_roots_are_not_followed() {
-    let (yard, outside) = (Yard::new(), tempfile::tempdir().unwrap());
-    yard.file("sub/a", b"x");
-    symlink(outside.path(), yard.path("out")).unwrap();
-    symlink(outside.path().join("missing"), yard.path("nowhere")).unwrap();
+    let (content, outside) = (ContentFolder::new(), tempfile::tempdir().unwrap());
+    content.file("sub/a", b"x");
+    symlink(outside.path(), content.path("out")).unwrap();
+    symlink(outside.path().join("missing"), content.path("nowhere")).unwrap();
     for (source, target) in [("out", "x"), ("source", "out"), ("source", "out/deeper/x"), ("source", "nowhere/x")] {
-        let (code, again, message) = fails(&yard, source, target).await;
+        let (code, again, message) = fails(&content, source, target).await;
         assert_eq!((code.as_str(), again), ("outside_roots", false), "{message}");
     }
     // A symlink inside the target, where the source has a directory.
-    fs::create_dir(yard.path("x")).unwrap();
-    symlink(outside.path(), yard.path("x/sub")).unwrap();
-    assert_eq!(fails(&yard, "source", "x").await.0, "target_conflict");
+    fs::create_dir(content.path("x")).unwrap();
+    symlink(outside.path(), content.path("x/sub")).unwrap();
+    assert_eq!(fails(&content, "source", "x").await.0, "target_conflict");
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
 #[actix_rt::test]
 async fn trees_that_overlap_after_symlinks_are_followed_are_refused() {
-    let yard = Yard::new();
-    yard.file("a", b"x");
-    symlink(yard.path("source"), yard.path("alias")).unwrap();
-    let (code, again, _) = fails(&yard, "source", "alias/inside").await;
+    let content = ContentFolder::new();
+    content.file("a", b"x");
+    symlink(content.path("source"), content.path("alias")).unwrap();
+    let (code, again, _) = fails(&content, "source", "alias/inside").await;
     assert_eq!((code.as_str(), again), ("overlapping_paths", false));
-    assert!(!yard.source("inside").exists());
+    assert!(!content.source("inside").exists());
 }
 
 #[actix_rt::test]
 async fn a_file_where_a_directory_has_to_go_and_the_other_way_round_are_conflicts() {
-    let yard = Yard::new();
-    yard.file("sub/a", b"x");
-    yard.file("b", b"x");
-    symlink("b", yard.source("link")).unwrap();
-    fs::create_dir_all(yard.path("one/b")).unwrap();
-    fs::create_dir_all(yard.path("two")).unwrap();
-    fs::write(yard.path("two/sub"), "").unwrap();
-    fs::create_dir_all(yard.path("three/link")).unwrap();
-    fs::write(yard.path("four"), "").unwrap();
+    let content = ContentFolder::new();
+    content.file("sub/a", b"x");
+    content.file("b", b"x");
+    symlink("b", content.source("link")).unwrap();
+    fs::create_dir_all(content.path("one/b")).unwrap();
+    fs::create_dir_all(content.path("two")).unwrap();
+    fs::write(content.path("two/sub"), "").unwrap();
+    fs::create_dir_all(content.path("three/link")).unwrap();
+    fs::write(content.path("four"), "").unwrap();
     for target in ["one", "two", "three", "four", "four/below"] {
-        let (code, again, _) = fails(&yard, "source", target).await;
+        let (code, again, _) = fails(&content, "source", target).await;
         assert_eq!((code.as_str(), again), ("target_conflict", false), "{target}");
     }
 }
 
 #[actix_rt::test]
 async fn pipes_sockets_and_devices_are_refused_before_anything_is_copied() {
-    let yard = Yard::new();
-    yard.file("a", b"x");
-    let _socket = UnixListener::bind(yard.source("socket")).unwrap();
-    let (code, again, message) = fails(&yard, "source", "x").await;
+    let content = ContentFolder::new();
+    content.file("a", b"x");
+    let _socket = UnixListener::bind(content.source("socket")).unwrap();
+    let (code, again, message) = fails(&content, "source", "x").await;
     assert_eq!((code.as_str(), again), ("unsupported_file", false));
     assert!(message.contains("source/socket"), "{message}");
-    assert!(!yard.path("x").exists());
+    assert!(!content.path("x").exists());
 }
 
 /// A file system of its own, if this process may mount one.
@@ -110,22 +110,22 @@ impl Drop for Mounted {
 
 #[actix_rt::test]
 async fn a_full_disk_fails_the_attempt_retryably_and_leaves_no_half_file() {
-    let yard = Yard::new();
-    yard.file("a", b"fits");
-    yard.file("large", &vec![0; 3_000_000]);
-    let Some(_full) = Mounted::tmpfs(yard.path("x"), "size=1m") else { return };
-    let (code, again, message) = fails(&yard, "source", "x").await;
+    let content = ContentFolder::new();
+    content.file("a", b"fits");
+    content.file("large", &vec![0; 3_000_000]);
+    let Some(_full) = Mounted::tmpfs(content.path("x"), "size=1m") else { return };
+    let (code, again, message) = fails(&content, "source", "x").await;
     assert_eq!((code.as_str(), again), ("disk_full", true), "{message}");
     assert!(message.contains("x/large") && message.ends_with("No space left on device"), "{message}");
-    let left: Vec<_> = fs::read_dir(yard.path("x")).unwrap().map(|item| item.unwrap().file_name()).collect();
+    let left: Vec<_> = fs::read_dir(content.path("x")).unwrap().map(|item| item.unwrap().file_name()).collect();
     assert_eq!(left, ["a"]);
 }
 
 #[actix_rt::test]
 async fn a_read_only_target_fails_with_its_own_code() {
-    let yard = Yard::new();
-    yard.file("a", b"x");
-    let Some(_locked) = Mounted::tmpfs(yard.path("x"), "ro") else { return };
-    let (code, again, message) = fails(&yard, "source", "x").await;
+    let content = ContentFolder::new();
+    content.file("a", b"x");
+    let Some(_locked) = Mounted::tmpfs(content.path("x"), "ro") else { return };
+    let (code, again, message) = fails(&content, "source", "x").await;
     assert_eq!((code.as_str(), again), ("read_only_target", false), "{message}");
 }

@@ -1,4 +1,4 @@
-//! A command's input, its output, and how it ends.
+//! A command receives its input, writes output and ends.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! A server that speaks the lease protocol as a test wants it to, for what a real server does only by bad luck.
+//! A fake server of the lease protocol. The test chooses each response, also those that a real server sends rarely.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,25 +12,25 @@ pub const TAKE: &str = "/v1/leases";
 pub const HEARTBEAT: &str = "/v1/leases/heartbeat";
 pub const FINISH: &str = "/v1/leases/finish";
 
-/// What becomes of one request.
+/// What the fake server does with a request.
 pub enum Reply {
     Json(u16, Value),
-    /// The connection stays open, and nothing comes.
+    /// It keeps the connection open and sends no response.
     Silence,
 }
 
-/// Dropping it closes all connections.
+/// A fake server. It closes all connections when it is dropped.
 pub struct FakeServer {
     pub url: String,
     serving: JoinHandle<()>,
 }
 
 impl FakeServer {
-    /// A server that answers each request, given its path and its body, with what `reply` returns.
+    /// Starts a server. For each request it calls `reply` with the path and the body, and does what `reply` returns.
     pub async fn start(reply: impl Fn(&str, &Value) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let reply: Arc<Answer> = Arc::new(reply);
+        let reply: Arc<ReplyFunction> = Arc::new(reply);
         let serving = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((connection, _)) = listener.accept().await {
@@ -47,9 +47,9 @@ impl Drop for FakeServer {
     }
 }
 
-type Answer = dyn Fn(&str, &Value) -> Reply + Send + Sync;
+type ReplyFunction = dyn Fn(&str, &Value) -> Reply + Send + Sync;
 
-async fn serve(connection: TcpStream, reply: Arc<Answer>) {
+async fn serve(connection: TcpStream, reply: Arc<ReplyFunction>) {
     let mut connection = BufReader::new(connection);
     while let Some((path, body)) = read_request(&mut connection).await {
         let Reply::Json(status, answer) = reply(&path, &body) else { return std::future::pending().await };
@@ -64,7 +64,7 @@ async fn serve(connection: TcpStream, reply: Arc<Answer>) {
     }
 }
 
-/// Path and body; none at the end of the connection.
+/// Reads the path and the body of a request; `None` at the end of the connection.
 async fn read_request(connection: &mut BufReader<TcpStream>) -> Option<(String, Value)> {
     let (mut first, mut length) = (String::new(), 0);
     connection.read_line(&mut first).await.ok()?;
@@ -83,14 +83,15 @@ async fn read_request(connection: &mut BufReader<TcpStream>) -> Option<(String, 
     Some((first.split(' ').nth(1)?.to_owned(), serde_json::from_slice(&body).ok()?))
 }
 
-/// Two seconds ago: a server's `Date` is cut to the second and refreshed only now and then.
+/// The time two seconds ago. The `Date` of a real server is also late, because it has no fractions of a second and is not
+/// updated for each response.
 fn late_date() -> String {
     let late = jiff::Timestamp::now() - Duration::from_secs(2);
     jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&late).unwrap()
 }
 
-/// The answer that grants these leases of the kind `demo`, each with this input and this much time left.
-pub fn granted(inputs: &[&str], left: Duration) -> Value {
+/// A response to a take with one lease of the kind `demo` for each input. The leases expire after `left`.
+pub fn leases_response(inputs: &[&str], left: Duration) -> Value {
     let lease = |input: &&str| {
         let id = uuid::Uuid::now_v7();
         json!({
@@ -101,8 +102,8 @@ pub fn granted(inputs: &[&str], left: Duration) -> Value {
     json!({"leases": inputs.iter().map(lease).collect::<Vec<_>>(), "position": 1})
 }
 
-/// The answer to a heartbeat that has nothing to direct.
-pub fn renewed(left: Duration) -> Value {
+/// A response to a heartbeat without directives. The leases expire after `left`.
+pub fn heartbeat_response(left: Duration) -> Value {
     json!({"directives": [], "deadline": until(left), "left_ms": millis(left)})
 }
 
@@ -114,7 +115,7 @@ fn millis(left: Duration) -> u64 {
     left.as_millis().try_into().unwrap()
 }
 
-/// A problem as it stands in an answer.
+/// A problem response with this status and code.
 pub fn problem(status: u16, code: &str, retryable: bool) -> Value {
     json!({"status": status, "code": code, "detail": format!("it is {code}"), "retryable": retryable})
 }

@@ -1,10 +1,10 @@
-//! All processes that a command starts end with it.
+//! All processes that a command starts end together with it.
 
 use std::fs;
 
 use serde_json::json;
 
-use super::process::{WorkerProcess, events, is_gone, pid, submit, wait_for_progress};
+use super::process::{WorkerProcess, events, is_gone, submit, wait_for_pid, wait_for_progress};
 use crate::support::Server;
 
 /// Starts a child that ignores SIGTERM, reports its pid, and waits.
@@ -15,7 +15,7 @@ async fn an_interrupt_kills_the_whole_group() {
     let server = Server::with(["--kind", "demo:ask_for_s=1"]);
     let _worker = WorkerProcess::start(&server, STUBBORN);
     let id = submit(&server, json!({})).await;
-    let child = pid(&server, &id).await;
+    let child = wait_for_pid(&server, &id).await;
     server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await;
     server.task_when(&id, |task| !task["cancel"]["acknowledged_at"].is_null()).await;
     assert!(!is_gone(child), "it ignores SIGTERM");
@@ -30,10 +30,10 @@ async fn a_lost_lease_kills_the_whole_group() {
     let server = Server::start();
     let worker = WorkerProcess::start(&server, STUBBORN);
     let id = submit(&server, json!({"timeout_s": 1})).await;
-    let child = pid(&server, &id).await;
+    let child = wait_for_pid(&server, &id).await;
     let next = submit(&server, json!({})).await;
     // The only slot is free when the first attempt is over.
-    pid(&server, &next).await;
+    wait_for_pid(&server, &next).await;
     assert!(is_gone(child));
     assert_eq!(server.task(&id).await["outcome"]["error"]["code"], "timed_out");
     assert!(worker.stderr().contains("attempt 1 lost"), "{}", worker.stderr());
@@ -65,7 +65,7 @@ async fn a_worker_that_is_killed_leaves_no_commands() {
     let server = Server::start();
     let mut worker = WorkerProcess::start(&server, STUBBORN);
     let id = submit(&server, json!({})).await;
-    let child = pid(&server, &id).await;
+    let child = wait_for_pid(&server, &id).await;
     worker.kill9();
     tokio::task::spawn_blocking(move || {
         while !is_gone(child) {
@@ -93,7 +93,7 @@ async fn an_attempt_that_outlasts_the_grace_is_handed_back() {
     let flags = ["--kind", "demo", "--grace-s", "0"];
     let mut worker = WorkerProcess::with(&server, &flags, &["sh", "-c", STUBBORN]);
     let id = submit(&server, json!({})).await;
-    let child = pid(&server, &id).await;
+    let child = wait_for_pid(&server, &id).await;
     worker.signal("INT");
     let status = tokio::task::spawn_blocking(move || worker.wait()).await.unwrap();
     assert!(status.success(), "{status}");
@@ -109,7 +109,7 @@ async fn the_second_signal_does_not_wait() {
     let server = Server::start();
     let mut worker = WorkerProcess::start(&server, STUBBORN);
     let id = submit(&server, json!({})).await;
-    let child = pid(&server, &id).await;
+    let child = wait_for_pid(&server, &id).await;
     worker.signal("TERM");
     let seen = worker.file("stderr");
     let worker = tokio::task::spawn_blocking(move || {
@@ -133,7 +133,7 @@ async fn a_leader_is_not_reaped_while_its_group_still_runs() {
     let _worker =
         WorkerProcess::start(&server, "trap '' TERM; sleep 1000 & echo \"::progress - pid $!\"; echo \"leader $$\"");
     let id = submit(&server, json!({})).await;
-    let child = pid(&server, &id).await;
+    let child = wait_for_pid(&server, &id).await;
     let leader = fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
     // `pid (name) state parent group …`
     let leader: u32 = leader.rsplit(") ").next().unwrap().split(' ').nth(2).unwrap().parse().unwrap();

@@ -1,4 +1,4 @@
-//! How long a worker believes that it holds a lease: never longer than the server says.
+//! How long a worker assumes that it holds a lease: never longer than the server does.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -7,9 +7,9 @@ use serde_json::json;
 use taskbell::work::Done;
 use tokio::sync::{mpsc, watch};
 
-use super::fake::{FINISH, FakeServer, HEARTBEAT, Reply, TAKE, granted, renewed};
+use super::fake::{FINISH, FakeServer, HEARTBEAT, Reply, TAKE, heartbeat_response, leases_response};
 use super::library::TestWorker;
-use crate::support::PATIENCE;
+use crate::support::TEST_TIMEOUT;
 
 const LEASE: Duration = Duration::from_secs(1);
 
@@ -31,7 +31,7 @@ async fn an_attempt_whose_heartbeats_are_not_answered_stops_before_its_lease_end
             return Reply::Silence;
         }
         granted_at.send(Instant::now()).unwrap();
-        Reply::Json(200, granted(&["one"], LEASE))
+        Reply::Json(200, leases_response(&["one"], LEASE))
     })
     .await;
     let (drops, mut dropped) = mpsc::unbounded_channel();
@@ -44,7 +44,7 @@ async fn an_attempt_whose_heartbeats_are_not_answered_stops_before_its_lease_end
         }
     });
     let granted_at = grants.recv().await.unwrap();
-    let dropped_at = tokio::time::timeout(PATIENCE, dropped.recv()).await.expect("the attempt stops").unwrap();
+    let dropped_at = tokio::time::timeout(TEST_TIMEOUT, dropped.recv()).await.expect("the attempt stops").unwrap();
     let ran = dropped_at - granted_at;
     assert!(ran < LEASE, "the attempt ran for {ran:?} on a lease of {LEASE:?}");
     drop(worker);
@@ -56,11 +56,11 @@ async fn an_answered_heartbeat_counts_from_its_sending() {
     let (sent_at, mut sent) = mpsc::unbounded_channel();
     let (taken, heartbeats) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let server = FakeServer::start(move |path, _| match path {
-        TAKE if taken.fetch_add(1, Ordering::SeqCst) == 0 => Reply::Json(200, granted(&["one"], LEASE)),
+        TAKE if taken.fetch_add(1, Ordering::SeqCst) == 0 => Reply::Json(200, leases_response(&["one"], LEASE)),
         HEARTBEAT if heartbeats.fetch_add(1, Ordering::SeqCst) == 0 => {
             sent_at.send(Instant::now()).unwrap();
             std::thread::sleep(Duration::from_millis(200)); // the answer's way: that it takes time is the point
-            Reply::Json(200, renewed(LEASE))
+            Reply::Json(200, heartbeat_response(LEASE))
         }
         _ => Reply::Silence,
     })
@@ -75,7 +75,7 @@ async fn an_answered_heartbeat_counts_from_its_sending() {
         }
     });
     let sent_at = sent.recv().await.unwrap();
-    let dropped_at = tokio::time::timeout(PATIENCE, dropped.recv()).await.expect("the attempt stops").unwrap();
+    let dropped_at = tokio::time::timeout(TEST_TIMEOUT, dropped.recv()).await.expect("the attempt stops").unwrap();
     let ran = dropped_at - sent_at;
     assert!(ran < LEASE + Duration::from_millis(100), "the attempt ran for {ran:?} after its last heartbeat");
     drop(worker);
@@ -87,10 +87,10 @@ async fn a_short_lease_survives_a_heartbeat_that_is_never_answered() {
     let (outcome, mut outcomes) = mpsc::unbounded_channel();
     let (taken, heartbeats) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let server = FakeServer::start(move |path, body| match path {
-        TAKE if taken.fetch_add(1, Ordering::SeqCst) == 0 => Reply::Json(200, granted(&["one"], LEASE)),
+        TAKE if taken.fetch_add(1, Ordering::SeqCst) == 0 => Reply::Json(200, leases_response(&["one"], LEASE)),
         HEARTBEAT if heartbeats.fetch_add(1, Ordering::SeqCst) > 0 => {
             signal.send_replace(true);
-            Reply::Json(200, renewed(LEASE))
+            Reply::Json(200, heartbeat_response(LEASE))
         }
         FINISH => {
             outcome.send(body["items"][0]["outcome"].clone()).unwrap();

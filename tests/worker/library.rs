@@ -1,4 +1,4 @@
-//! The worker as a library: the handlers of `examples/worker.rs`, and handlers that misbehave.
+//! The worker as a library: the handlers of `examples/worker.rs`, and handlers that behave badly.
 
 use serde_json::{Value, json};
 use taskbell::work::{Context, Done, Failure, Handler, Handlers, RemoteError, RemoteWorker, Step};
@@ -12,13 +12,13 @@ use crate::support::Server;
 #[path = "../../examples/worker.rs"]
 mod example;
 
-type Run = std::pin::Pin<Box<dyn Future<Output = Result<Done, Failure>> + Send>>;
+type HandlerFuture = std::pin::Pin<Box<dyn Future<Output = Result<Done, Failure>> + Send>>;
 
 /// A handler of the kind `demo` that runs a closure.
-struct Act(Box<dyn Fn(Context) -> Run + Send + Sync>);
+struct ClosureHandler(Box<dyn Fn(Context) -> HandlerFuture + Send + Sync>);
 
 #[taskbell::async_trait]
-impl Handler for Act {
+impl Handler for ClosureHandler {
     fn kind(&self) -> &'static str {
         "demo"
     }
@@ -48,7 +48,7 @@ impl TestWorker {
         F: Future<Output = Result<Done, Failure>> + Send + 'static,
     {
         let mut handlers = Handlers::new();
-        handlers.register(Act(Box::new(move |ctx| Box::pin(run(ctx))))).unwrap();
+        handlers.register(ClosureHandler(Box::new(move |ctx| Box::pin(run(ctx))))).unwrap();
         let worker = RemoteWorker::connect(url).concurrency(64).handlers(handlers);
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(async move { worker.run(async { _ = stopped.await }).await });
@@ -216,7 +216,7 @@ async fn a_worker_that_is_dropped_interrupts_its_attempts() {
 async fn a_configuration_that_is_not_valid_is_an_error_at_once() {
     let handlers = || {
         let mut handlers = Handlers::new();
-        handlers.register(Act(Box::new(|_| Box::pin(async { Ok(Done::default()) })))).unwrap();
+        handlers.register(ClosureHandler(Box::new(|_| Box::pin(async { Ok(Done::default()) })))).unwrap();
         handlers
     };
     let worker = |url: &str| RemoteWorker::connect(url).handlers(handlers());

@@ -1,4 +1,4 @@
-//! Servers and workers that stop or are killed while attempts run.
+//! Servers and workers that are stopped or killed while attempts run.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use taskbell::work::Done;
 use tokio::sync::mpsc;
 
 use super::library::TestWorker;
-use super::process::{WorkerProcess, events, gate, is_gone, open_gate, pid, submit, wait_for_progress};
+use super::process::{WorkerProcess, create_gate, events, is_gone, open_gate, submit, wait_for_pid, wait_for_progress};
 use crate::support::Server;
 
 /// Waits at the gate in the middle.
@@ -18,7 +18,7 @@ const GATED: &str = "echo '::progress 0.5 at the gate'; read -r go < gate; echo 
 async fn a_server_that_is_killed_and_restarted_costs_an_attempt_nothing() {
     let mut server = Server::start();
     let worker = WorkerProcess::start(&server, GATED);
-    gate(&worker.file("gate"));
+    create_gate(&worker.file("gate"));
     let id = submit(&server, json!({})).await;
     wait_for_progress(&server, &id, "at the gate").await;
     server.restart();
@@ -34,8 +34,8 @@ async fn a_server_that_is_killed_and_restarted_costs_an_attempt_nothing() {
 async fn an_end_is_reported_when_the_server_is_back() {
     let mut server = Server::start();
     let worker = WorkerProcess::start(&server, &format!("{GATED}; echo > ended"));
-    gate(&worker.file("gate"));
-    gate(&worker.file("ended"));
+    create_gate(&worker.file("gate"));
+    create_gate(&worker.file("ended"));
     let id = submit(&server, json!({})).await;
     wait_for_progress(&server, &id, "at the gate").await;
     server.kill9();
@@ -53,7 +53,7 @@ async fn an_end_is_reported_when_the_server_is_back() {
 async fn a_server_that_stops_and_starts_again_keeps_its_workers() {
     let mut server = Server::start();
     let worker = WorkerProcess::start(&server, GATED);
-    gate(&worker.file("gate"));
+    create_gate(&worker.file("gate"));
     let id = submit(&server, json!({})).await;
     wait_for_progress(&server, &id, "at the gate").await;
     server.stop();
@@ -88,7 +88,7 @@ async fn the_task_of_a_killed_worker_is_executed_by_another() {
     let server = Server::with(["--kind", "demo:lease_s=1"]);
     let mut worker = WorkerProcess::start(&server, "echo \"::progress - pid $$\"; sleep 1000");
     let id = submit(&server, json!({"max_attempts": 2})).await;
-    pid(&server, &id).await;
+    wait_for_pid(&server, &id).await;
     worker.kill9();
     let _another = WorkerProcess::start(&server, "exit 0");
     let task = server.task_at_end(&id).await;
@@ -111,7 +111,7 @@ async fn a_worker_that_was_stopped_for_longer_than_its_lease_gives_up_the_attemp
     let worker =
         WorkerProcess::start(&server, "[ $TASKBELL_ATTEMPT = 1 ] || exit 0; echo \"::progress - pid $$\"; sleep 1000");
     let id = submit(&server, json!({"max_attempts": 2})).await;
-    let first = pid(&server, &id).await;
+    let first = wait_for_pid(&server, &id).await;
     worker.signal("STOP");
     server.task_with_status(&id, "retrying").await;
     worker.signal("CONT");
@@ -150,9 +150,9 @@ async fn each_attempt_runs_once_and_each_task_ends_once_however_often_the_server
     }
     drop(starts);
     let filter = "/v1/tasks?status=succeeded&limit=1";
-    let mut live = crate::support::Live::open(&server).await;
+    let mut live = crate::support::LiveSocket::open(&server).await;
     while server.get(filter).await.body["total"] != TASKS {
-        live.until("counters").await;
+        live.next_of_type("counters").await;
     }
     for worker in workers {
         assert_eq!(worker.stop().await, 0);

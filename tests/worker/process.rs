@@ -1,4 +1,4 @@
-//! A `taskbell work` process, and helpers that submit and read its tasks.
+//! A process `taskbell work`, and helpers that submit tasks and read them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,21 +7,21 @@ use std::process::{Child, ExitStatus, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{PATIENCE, Server, signal, taskbell};
+use crate::support::{Server, TEST_TIMEOUT, signal, taskbell};
 
-/// A worker process whose commands run in a folder of its own. Dropping it kills it.
+/// A worker process whose commands run in a new folder. Dropping this value kills the process.
 pub struct WorkerProcess {
     child: Child,
     folder: TempDir,
 }
 
 impl WorkerProcess {
-    /// Runs `script` with `sh` for each task of the kind `demo`.
+    /// Starts a worker that runs `script` with `sh` for each task of the kind `demo`.
     pub fn start(server: &Server, script: &str) -> Self {
         Self::with(server, &["--kind", "demo"], &["sh", "-c", script])
     }
 
-    /// Runs `command`, with these flags.
+    /// Starts a worker with these flags that runs `command` for each task.
     pub fn with(server: &Server, flags: &[&str], command: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let stderr = fs::File::create(folder.path().join("stderr")).expect("a file");
@@ -40,12 +40,12 @@ impl WorkerProcess {
         Self { child, folder }
     }
 
-    /// A file in the folder where its commands run.
+    /// The path of a file in the folder where the commands run.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Its stderr so far.
+    /// What the worker has written to stderr so far.
     pub fn stderr(&self) -> String {
         fs::read_to_string(self.file("stderr")).unwrap_or_default()
     }
@@ -59,7 +59,8 @@ impl WorkerProcess {
         let _ = self.child.wait();
     }
 
-    /// Sends SIGTERM and waits for its exit; its stderr. It writes a line about an attempt after the server's answer.
+    /// Sends SIGTERM, waits for the exit and returns stderr. The worker writes the line about the end of an attempt after the
+    /// server's response.
     pub async fn stop(mut self) -> String {
         self.signal("TERM");
         let exit = tokio::task::spawn_blocking(move || (self.wait(), self.stderr()));
@@ -68,7 +69,7 @@ impl WorkerProcess {
         stderr
     }
 
-    /// Waits for its exit.
+    /// Waits until the process exits.
     pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("its exit status")
     }
@@ -83,45 +84,45 @@ impl Drop for WorkerProcess {
     }
 }
 
-/// A named pipe: a command waits until it can read a line from it.
-pub fn gate(path: &Path) {
+/// Creates a named pipe. A command waits at it until it can read a line.
+pub fn create_gate(path: &Path) {
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
         .expect("a pipe");
 }
 
-/// Lets the command at the gate continue.
+/// Lets the command that waits at the pipe continue.
 pub async fn open_gate(path: &Path) {
     let path = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || fs::write(path, "go\n"));
-    tokio::time::timeout(PATIENCE, opened).await.expect("a command at the gate").unwrap().expect("an open gate");
+    tokio::time::timeout(TEST_TIMEOUT, opened).await.expect("a command at the gate").unwrap().expect("an open gate");
 }
 
-/// A task of the kind `demo`; its id.
-pub async fn submit(server: &Server, more: Value) -> String {
+/// Creates a task of the kind `demo` with these additional fields, and returns its id.
+pub async fn submit(server: &Server, fields: Value) -> String {
     let mut task = json!({"kind": "demo"});
-    task.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    task.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     server.submit(&task).await
 }
 
-/// Waits until the task's progress has this message; the task.
+/// Waits until the task's progress has this message, and returns the task.
 pub async fn wait_for_progress(server: &Server, id: &str, message: &str) -> Value {
     server.task_when(id, |task| task["progress"]["message"] == message).await
 }
 
-/// Waits until the task's progress has the message `pid N`; N.
-pub async fn pid(server: &Server, id: &str) -> u32 {
+/// Waits until the task's progress has the message `pid N`, and returns N.
+pub async fn wait_for_pid(server: &Server, id: &str) -> u32 {
     let named = |task: &Value| task["progress"]["message"].as_str()?.strip_prefix("pid ")?.parse().ok();
     let task = server.task_when(id, |task| named(task).is_some()).await;
     named(&task).unwrap()
 }
 
-/// The events of the task of this type.
+/// The task's events of this type.
 pub async fn events(server: &Server, id: &str, kind: &str) -> Vec<Value> {
     let history = server.get(&format!("/v1/tasks/{id}/events")).await.body;
     history["items"].as_array().unwrap().iter().filter(|event| event["type"] == kind).cloned().collect()
 }
 
-/// Whether no such process runs. A process that has exited and is not reaped is gone.
+/// Whether no process with this id runs. A process that has exited and is not reaped counts as gone.
 pub fn is_gone(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     matches!(stat.rsplit(") ").next().and_then(|rest| rest.chars().next()), None | Some('Z' | 'X'))

@@ -1,4 +1,4 @@
-//! Finishes that a server refuses: each is settled by itself.
+//! Reports of ends that a server refuses. A refused report doesn't delay the others.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use taskbell::work::Done;
 use tokio::sync::{mpsc, watch};
 
-use super::fake::{FINISH, FakeServer, HEARTBEAT, Reply, TAKE, granted, problem, renewed};
+use super::fake::{FINISH, FakeServer, HEARTBEAT, Reply, TAKE, heartbeat_response, leases_response, problem};
 use super::library::TestWorker;
-use crate::support::PATIENCE;
+use crate::support::TEST_TIMEOUT;
 
 /// How the server refuses a finish.
 enum Refusal {
@@ -18,8 +18,8 @@ enum Refusal {
     Request(u16, Value),
 }
 
-/// Runs two attempts, `bad` and `good`; `good` ends after the first refusal. `refuse` decides on each finish of `bad`, given
-/// its item. Waits until a finish of the attempt `wanted` is accepted; its item.
+/// Runs two attempts, `bad` and `good`; `good` ends after the first refusal. `refuse` decides on each finish of `bad`,
+/// given its item. Waits until a finish of the attempt `wanted` is accepted; its item.
 async fn accepted_finish(
     wanted: &'static str,
     refuse: impl Fn(&Value) -> Option<Refusal> + Send + Sync + 'static,
@@ -28,8 +28,10 @@ async fn accepted_finish(
     let (accept, mut accepted) = mpsc::unbounded_channel();
     let taken = AtomicUsize::new(0);
     let server = FakeServer::start(move |path, body| match path {
-        TAKE if taken.fetch_add(1, Ordering::SeqCst) == 0 => Reply::Json(200, granted(&["bad", "good"], PATIENCE)),
-        HEARTBEAT => Reply::Json(200, renewed(PATIENCE)),
+        TAKE if taken.fetch_add(1, Ordering::SeqCst) == 0 => {
+            Reply::Json(200, leases_response(&["bad", "good"], TEST_TIMEOUT))
+        }
+        HEARTBEAT => Reply::Json(200, heartbeat_response(TEST_TIMEOUT)),
         FINISH => {
             let mut answers = Vec::new();
             for item in body["items"].as_array().unwrap() {
@@ -61,7 +63,7 @@ async fn accepted_finish(
             Ok(Done::default())
         }
     });
-    let item = tokio::time::timeout(PATIENCE / 4, accepted.recv()).await;
+    let item = tokio::time::timeout(TEST_TIMEOUT / 4, accepted.recv()).await;
     drop(worker);
     item.unwrap_or_else(|_| panic!("no finish of {wanted} was sent: the refused one blocks it")).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Checks a log line by line, by the contract alone: it shares no code with the server.
+//! Checks a log line by line. The checker is written from the contract alone and shares no code with the server.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,32 +6,34 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// The log, checked event by event. Making one asserts that nothing is missing, that the chain holds, that each step is
-/// one of the contract's table, that each attempt has one end at most and each run too, and that nothing is tried again
-/// after a request to cancel.
+/// Checks a log event by event. It asserts that no event is missing, that the chain of hashes is correct, that each
+/// change of status is in the contract's table, that each attempt and each run has at most one end, and that no attempt
+/// starts after a request to cancel.
 #[derive(Default)]
 pub struct Checker {
-    pub tasks: HashMap<String, Task>,
+    /// The state of each task, by id.
+    pub tasks: HashMap<String, TaskHistory>,
+    /// The number of events so far.
     pub events: u64,
-    /// How often each thing happened: types of events, and what is in them that a reader may want to know.
-    pub figures: std::collections::BTreeMap<String, u64>,
+    /// The number of events by type, for some types also by outcome or reason.
+    pub event_counts: std::collections::BTreeMap<String, u64>,
     hash: [u8; 32],
-    /// Hashes of leases: no two are alike.
+    /// The hashes of all leases so far. No two may be equal.
     leases: HashSet<String>,
 }
 
-/// What is known of a task.
+/// The history of one task so far.
 #[derive(Default)]
-pub struct Task {
+pub struct TaskHistory {
     /// Its status after each of its events.
     pub statuses: Vec<&'static str>,
-    /// How each attempt ended.
+    /// The end of each attempt, by its number.
     pub ends: HashMap<u64, End>,
     max_attempts: u64,
     attempt: u64,
-    /// Attempts of this run that count.
-    counted: u64,
-    /// A cancel was requested in this run.
+    /// The number of attempts in this run, without released ones.
+    counted_attempts: u64,
+    /// Whether a cancel was requested in this run.
     cancel_requested: bool,
 }
 
@@ -39,7 +41,7 @@ pub struct Task {
 pub struct End {
     /// The task's status from then on.
     pub status: &'static str,
-    /// Reported by its worker.
+    /// Whether the worker reported the end.
     pub by_worker: bool,
     /// The actor of the event.
     pub actor: String,
@@ -63,13 +65,13 @@ struct Line<'a> {
 }
 
 impl Checker {
-    /// Reads the body of `GET /v1/log`.
-    pub fn of(text: &str) -> Self {
-        Self::of_each(text, |_, _| {})
+    /// Checks the body of `GET /v1/log`.
+    pub fn check_log(text: &str) -> Self {
+        Self::check_each(text, |_, _| {})
     }
 
-    /// Reads the body of `GET /v1/log`, and calls `check` after each line.
-    pub fn of_each(text: &str, mut check: impl FnMut(&Self, &str)) -> Self {
+    /// Checks the body of `GET /v1/log`, and calls `check` after each line.
+    pub fn check_each(text: &str, mut check: impl FnMut(&Self, &str)) -> Self {
         let mut checker = Self::default();
         for text in text.lines() {
             let line: Line<'_> = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
@@ -79,7 +81,7 @@ impl Checker {
         checker
     }
 
-    /// The status of each task now, and how many there are of it.
+    /// The number of tasks in each status.
     pub fn counts(&self) -> HashMap<&'static str, u64> {
         let mut counts = HashMap::new();
         for task in self.tasks.values() {
@@ -88,35 +90,37 @@ impl Checker {
         counts
     }
 
-    /// The hash of the whole log, in hexadecimal.
+    /// The hash of the log so far, in hexadecimal.
     pub fn hash(&self) -> String {
         blake3::Hash::from_bytes(self.hash).to_hex().to_string()
     }
 
+    /// Checks the next line.
     fn add(&mut self, line: &Line<'_>) {
         self.events += 1;
         assert_eq!(line.position, self.events, "positions have no gap");
-        self.link(line);
+        self.check_hash(line);
         let Some(id) = line.stream.strip_prefix("task-") else { return };
         let data: Value = serde_json::from_str(line.data.get()).unwrap();
         let meta: Value = serde_json::from_str(line.meta.get()).unwrap();
-        self.count(&line.kind, &data);
+        self.count_event(&line.kind, &data);
         if line.kind == "Started" {
-            assert!(self.leases.insert(data["lease"].as_str().unwrap().to_owned()), "two leases are alike: {data}");
+            assert!(self.leases.insert(data["lease"].as_str().unwrap().to_owned()), "two leases are equal: {data}");
         }
         let task = self.tasks.entry(id.to_owned()).or_default();
         assert_eq!(line.revision, task.statuses.len() as u64, "revisions of {id} have no gap");
         let context = || format!("event {} of {id}, {} {data} after {:?}", line.position, line.kind, task.statuses);
-        let after = after(task.statuses.last().copied(), &line.kind, &data).unwrap_or_else(|| panic!("{}", context()));
-        if let Some(wrong) = task.wrong(&line.kind, &data) {
-            panic!("{wrong}: {}", context());
+        let after =
+            next_status(task.statuses.last().copied(), &line.kind, &data).unwrap_or_else(|| panic!("{}", context()));
+        if let Some(rule) = task.broken_rule(&line.kind, &data) {
+            panic!("{rule}: {}", context());
         }
-        task.take(&line.kind, &data, &meta, after);
+        task.apply(&line.kind, &data, &meta, after);
         task.statuses.push(after);
     }
 
-    /// The chain of hashes, as the server's documentation describes it.
-    fn link(&mut self, line: &Line<'_>) {
+    /// Computes the hash of the event as the server's documentation describes it, and compares it with the line.
+    fn check_hash(&mut self, line: &Line<'_>) {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.hash);
         let mut field = |bytes: &[u8]| {
@@ -135,8 +139,9 @@ impl Checker {
         assert_eq!(line.hash, self.hash(), "event {} continues the chain", line.position);
     }
 
-    fn count(&mut self, kind: &str, data: &Value) {
-        let more = match kind {
+    /// Adds the event to the counts.
+    fn count_event(&mut self, kind: &str, data: &Value) {
+        let detail = match kind {
             "AttemptFailed" => data["error"]["code"].as_str(),
             "Completed" if data["forced"] == true => Some("forced"),
             "Completed" => data["outcome"].as_str(),
@@ -144,19 +149,19 @@ impl Checker {
             "CancelEscalated" => data["rung"].as_str(),
             _ => None,
         };
-        let name = more.map_or(kind.to_owned(), |more| format!("{kind} {more}"));
-        *self.figures.entry(name).or_default() += 1;
+        let name = detail.map_or(kind.to_owned(), |detail| format!("{kind} {detail}"));
+        *self.event_counts.entry(name).or_default() += 1;
     }
 }
 
-impl Task {
-    /// Its status now.
+impl TaskHistory {
+    /// The present status.
     pub fn status(&self) -> &'static str {
         self.statuses.last().unwrap()
     }
 
-    /// A rule that the event breaks whatever the status is.
-    fn wrong(&self, kind: &str, data: &Value) -> Option<&'static str> {
+    /// The rule that the event breaks, apart from the table of statuses.
+    fn broken_rule(&self, kind: &str, data: &Value) -> Option<&'static str> {
         let attempt = data["attempt"].as_u64();
         let ends = matches!(kind, "AttemptFailed" | "Released" | "Completed") && attempt.is_some();
         if (ends || kind == "CancelAcknowledged" || kind == "OutputKept") && attempt != Some(self.attempt) {
@@ -170,29 +175,29 @@ impl Task {
             "Completed" if active && !ends => Some("the attempt that runs has no end"),
             "Completed" if !active && ends => Some("no attempt runs"),
             "Started" if attempt != Some(self.attempt + 1) => Some("attempts count up"),
-            "Started" if self.counted >= self.max_attempts => Some("more attempts than the request allows"),
+            "Started" if self.counted_attempts >= self.max_attempts => Some("more attempts than the request allows"),
             "Started" | "AttemptFailed" | "Released" if self.cancel_requested => {
                 Some("nothing is tried again after a request")
             }
             "CancelRequested" if self.cancel_requested => Some("one request for each run"),
             "CancelAcknowledged" | "CancelEscalated" if !self.cancel_requested => Some("no cancel is requested"),
-            "AttemptFailed" if self.counted >= self.max_attempts => Some("no attempt is left"),
+            "AttemptFailed" if self.counted_attempts >= self.max_attempts => Some("no attempt is left"),
             "AttemptFailed" if data["retry_at"].is_null() => Some("retry_at is never null"),
             _ => None,
         }
     }
 
-    fn take(&mut self, kind: &str, data: &Value, meta: &Value, after: &'static str) {
+    fn apply(&mut self, kind: &str, data: &Value, meta: &Value, after: &'static str) {
         match kind {
             "Created" => self.max_attempts = data["max_attempts"].as_u64().unwrap(),
             "Started" => {
                 self.attempt += 1;
-                self.counted += 1;
+                self.counted_attempts += 1;
             }
-            "Released" => self.counted -= 1,
+            "Released" => self.counted_attempts -= 1,
             "CancelRequested" => self.cancel_requested = true,
             "Retried" => {
-                self.counted = 0;
+                self.counted_attempts = 0;
                 self.cancel_requested = false;
             }
             _ => {}
@@ -204,8 +209,8 @@ impl Task {
         }
     }
 
-    /// Why the task is not over, or none.
-    pub fn left(&self) -> Option<String> {
+    /// Why the task or one of its attempts has not ended; `None` if all have.
+    pub fn why_not_ended(&self) -> Option<String> {
         if !matches!(self.status(), "succeeded" | "failed" | "cancelled") {
             return Some(format!("it is {}", self.status()));
         }
@@ -213,8 +218,8 @@ impl Task {
     }
 }
 
-/// The contract's table.
-fn after(before: Option<&'static str>, kind: &str, data: &Value) -> Option<&'static str> {
+/// The status after the event, by the contract's table; `None` if the event is not legal.
+fn next_status(before: Option<&'static str>, kind: &str, data: &Value) -> Option<&'static str> {
     Some(match (before, kind) {
         (None, "Created") if data["run_at"].is_null() => "queued",
         (None, "Created") => "scheduled",

@@ -1,7 +1,8 @@
-//! Workers and the server are killed at random, again and again: every task ends once, none is lost, none is left.
+//! A long random test: workers and the server are killed at random, again and again. Every task must end once, and no
+//! task may be lost or stay open.
 //!
-//! `TASKBELL_FULL=1` runs it at full size: `cargo test --test taskbell workers::soak -- --nocapture`; `TASKBELL_SEED`
-//! repeats the choices of a run.
+//! `TASKBELL_FULL=1` runs it at full size: `cargo test --test taskbell workers::soak -- --nocapture`. `TASKBELL_SEED`
+//! repeats the random choices of a run.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::checker::Checker;
-use crate::support::{Live, PATIENCE, Server, is_final};
+use crate::support::{LiveSocket, Server, TEST_TIMEOUT, is_final};
 
 /// The size of a run.
 struct Size {
@@ -28,10 +29,10 @@ struct Size {
 const SAMPLE: Size = Size { tasks: 600, workers: 3, worker_kills: 6, server_kills: 2 };
 const FULL: Size = Size { tasks: 20_000, workers: 8, worker_kills: 50, server_kills: 10 };
 
-/// Tasks in one create request.
+/// The number of tasks in one request.
 const BATCH: usize = 100;
-/// Without one more end for so long, the run is stuck.
-const STUCK: Duration = Duration::from_secs(90);
+/// The test fails if no task ends for this long.
+const STALL_TIMEOUT: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_and_servers_are_killed_and_every_task_ends_once() {
@@ -43,17 +44,18 @@ async fn workers_and_servers_are_killed_and_every_task_ends_once() {
     let mut server = Server::with(["--kind", "soak.plain:lease_s=1", "--kind", LADDER]);
     let clients = Clients::new(&server.url(), seed);
     let journals = tempfile::tempdir().unwrap();
-    let mut fleet = Fleet { url: server.url(), dir: journals.path().to_owned(), seed, so_far: 0, workers: Vec::new() };
+    let mut fleet =
+        WorkerFleet { url: server.url(), dir: journals.path().to_owned(), seed, started_count: 0, workers: Vec::new() };
     fleet.workers = (0..size.workers).map(|_| fleet.start_worker()).collect();
-    let (all, over) = watch::channel(false);
-    let asking = async {
-        tokio::join!(clients.submit(size.tasks), clients.turn(size.tasks / 4));
-        all.send_replace(true);
+    let (clients_done_sender, clients_done) = watch::channel(false);
+    let client_requests = async {
+        tokio::join!(clients.submit(size.tasks), clients.cancel_and_retry(size.tasks / 4));
+        clients_done_sender.send_replace(true);
     };
-    tokio::join!(asking, drive(&mut server, &mut fleet, &size, over));
+    tokio::join!(client_requests, kill_until_all_ended(&mut server, &mut fleet, &size, clients_done));
     fleet.workers.clear();
     let took = begun.elapsed();
-    let checker = checked(&server, &clients, journals.path(), size.tasks).await;
+    let checker = check_all(&server, &clients, journals.path(), size.tasks).await;
     println!(
         "{} tasks, {} workers of which {} were killed, {} server kills: {} events in {:.1} s",
         size.tasks,
@@ -63,24 +65,24 @@ async fn workers_and_servers_are_killed_and_every_task_ends_once() {
         checker.events,
         took.as_secs_f64()
     );
-    for (what, count) in &checker.figures {
+    for (what, count) in &checker.event_counts {
         println!("{count:>8}  {what}");
     }
 }
 
-/// The kind with a ladder that is short enough for workers that ignore cancels to lose their leases.
+/// A kind whose cancel ladder is so short that workers that ignore cancels lose their leases.
 const LADDER: &str = "soak.ladder:lease_s=1,ask_for_s=0.3,interrupt_for_s=0.3";
 
-/// The workers that run.
-struct Fleet {
+/// The running worker processes.
+struct WorkerFleet {
     url: String,
     dir: PathBuf,
     seed: u64,
-    so_far: u64,
+    started_count: u64,
     workers: Vec<Worker>,
 }
 
-/// A process; dropping it is `kill -9`.
+/// A worker process. Dropping this value kills it.
 struct Worker(Child);
 
 impl Drop for Worker {
@@ -90,42 +92,50 @@ impl Drop for Worker {
     }
 }
 
-impl Fleet {
+impl WorkerFleet {
     fn start_worker(&mut self) -> Worker {
-        self.so_far += 1;
-        let name = format!("w{}", self.so_far);
+        self.started_count += 1;
+        let name = format!("w{}", self.started_count);
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workers/worker.py");
         let journal = self.dir.join(&name);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("stderr")).unwrap();
         let mut python = Command::new("python3");
-        python.arg(script).args([&self.url, &name, &self.seed.wrapping_add(self.so_far).to_string()]).arg(journal);
+        python
+            .arg(script)
+            .args([&self.url, &name, &self.seed.wrapping_add(self.started_count).to_string()])
+            .arg(journal);
         let child = python.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         Worker(child.expect("python3; `.ci/install` installs it"))
     }
 
-    /// Kills one of them and starts another in its place.
-    fn replace(&mut self, place: usize) {
-        let another = self.start_worker();
-        self.workers[place] = another;
+    /// Kills the worker with this index and starts another one instead.
+    fn replace_worker(&mut self, index: usize) {
+        let new_worker = self.start_worker();
+        self.workers[index] = new_worker;
     }
 }
 
-/// Kills workers and servers as tasks end, until all have ended.
-async fn drive(server: &mut Server, fleet: &mut Fleet, size: &Size, mut over: watch::Receiver<bool>) {
+/// Kills workers and the server, evenly distributed over the ends of tasks, until all tasks have ended.
+async fn kill_until_all_ended(
+    server: &mut Server,
+    fleet: &mut WorkerFleet,
+    size: &Size,
+    mut clients_done: watch::Receiver<bool>,
+) {
     let mut random = StdRng::seed_from_u64(fleet.seed);
     let at = |n: usize, of: usize| (size.tasks * (n + 1) / (of + 1)) as u64;
     let mut worker_kills: Vec<u64> = (0..size.worker_kills).map(|n| at(n, size.worker_kills)).rev().collect();
     let mut server_kills: Vec<u64> = (0..size.server_kills).map(|n| at(n, size.server_kills)).rev().collect();
-    let mut live = Live::open(server).await;
+    let mut live = LiveSocket::open(server).await;
     loop {
         let frame = tokio::select! {
-            frame = tokio::time::timeout(STUCK, live.next_or_close()) => frame,
-            Ok(()) = over.changed() => {
+            frame = tokio::time::timeout(STALL_TIMEOUT, live.next_or_close()) => frame,
+            Ok(()) = clients_done.changed() => {
                 live.send(&json!({"type": "resync"})).await;
                 continue;
             }
         };
-        let Ok(frame) = frame else { panic!("nothing ends any more: {}", server.get("/v1/counters").await.text) };
+        let Ok(frame) = frame else { panic!("no task ends any more: {}", server.get("/v1/counters").await.text) };
         let frame = frame.unwrap_or_else(|close| panic!("the socket was closed: {close:?}"));
         if frame["type"] != "snapshot" && frame["type"] != "counters" {
             continue;
@@ -133,45 +143,45 @@ async fn drive(server: &mut Server, fleet: &mut Fleet, size: &Size, mut over: wa
         let of = |status: &str| frame["counts"][status].as_u64().unwrap();
         let ended = of("succeeded") + of("failed") + of("cancelled");
         if worker_kills.pop_if(|at| *at <= ended).is_some() {
-            fleet.replace(random.random_range(0..fleet.workers.len()));
+            fleet.replace_worker(random.random_range(0..fleet.workers.len()));
             live.send(&json!({"type": "resync"})).await;
         } else if server_kills.pop_if(|at| *at <= ended).is_some() {
-            // Not a wait for anything: the moment is to be any.
+            // The sleep makes the moment of the kill random.
             tokio::time::sleep(Duration::from_micros(random.random_range(0..20_000))).await;
             server.restart();
-            live = Live::open(server).await;
-        } else if ended == size.tasks as u64 && *over.borrow() {
+            live = LiveSocket::open(server).await;
+        } else if ended == size.tasks as u64 && *clients_done.borrow() {
             return;
         }
     }
 }
 
-/// Clients that create, cancel and retry tasks, and the answers that they received.
+/// Clients that create, cancel and retry tasks, and the responses that they received.
 struct Clients {
     url: String,
     seed: u64,
     http: reqwest::Client,
     ids: Mutex<Vec<String>>,
-    /// Tasks as answers showed them.
-    answers: Mutex<Vec<Value>>,
+    /// The tasks in the responses to cancels and retries.
+    changed_tasks: Mutex<Vec<Value>>,
 }
 
 impl Clients {
     fn new(url: &str, seed: u64) -> Self {
         let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
-        Self { url: url.to_owned(), seed, http, ids: Mutex::default(), answers: Mutex::default() }
+        Self { url: url.to_owned(), seed, http, ids: Mutex::default(), changed_tasks: Mutex::default() }
     }
 
     async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        self.answer(|| self.http.post(format!("{}{path}", self.url)).json(body)).await
+        self.send(|| self.http.post(format!("{}{path}", self.url)).json(body)).await
     }
 
-    /// Asks until there is an answer.
-    async fn answer(&self, request: impl Fn() -> reqwest::RequestBuilder) -> (u16, Value) {
+    /// Repeats the request until there is a response with another status than 503.
+    async fn send(&self, request: impl Fn() -> reqwest::RequestBuilder) -> (u16, Value) {
         let request = async {
             loop {
                 let Ok(answer) = request().send().await else {
-                    // The server is gone, and will be back; there is no signal of it for a client.
+                    // The server is being restarted. No signal tells a client when it is available again.
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     continue;
                 };
@@ -183,7 +193,7 @@ impl Clients {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, request).await.expect("an answer in time")
+        tokio::time::timeout(TEST_TIMEOUT, request).await.expect("a response in time")
     }
 
     async fn submit(&self, tasks: usize) {
@@ -204,13 +214,13 @@ impl Clients {
     }
 
     /// Cancels some tasks, most of them while they run, and retries some that have ended.
-    async fn turn(&self, times: usize) {
+    async fn cancel_and_retry(&self, times: usize) {
         let mut random = StdRng::seed_from_u64(self.seed ^ 2);
         let (mut done, mut alive) = (0, Vec::new());
         while done < times {
             if alive.is_empty() {
                 let path = format!("{}/v1/tasks?status=running,cancelling,queued&limit=10&order=asc", self.url);
-                let (_, page) = self.answer(|| self.http.get(&path)).await;
+                let (_, page) = self.send(|| self.http.get(&path)).await;
                 let items = page["items"].as_array().unwrap();
                 alive = items.iter().map(|task| task["id"].as_str().unwrap().to_owned()).collect();
             }
@@ -225,53 +235,53 @@ impl Clients {
             let (status, answer) = self.post(&format!("/v1/tasks/{id}/{what}"), &json!({})).await;
             assert!(matches!((what, status), (_, 200 | 202) | ("retry", 409)), "{what}: {status} {answer}");
             if status < 300 {
-                self.answers.lock().unwrap().push(answer);
+                self.changed_tasks.lock().unwrap().push(answer);
             }
         }
     }
 }
 
-/// Checks the log, the answers that workers and clients received, and what the views show.
-async fn checked(server: &Server, clients: &Clients, journals: &Path, tasks: usize) -> Checker {
+/// Compares the log with the responses that workers and clients received, and with the views.
+async fn check_all(server: &Server, clients: &Clients, journals: &Path, tasks: usize) -> Checker {
     let head = server.get("/v1/log/head").await.body;
-    let checker = Checker::of(&server.get("/v1/log").await.text);
+    let checker = Checker::check_log(&server.get("/v1/log").await.text);
     assert_eq!((&head["position"], &head["hash"]), (&json!(checker.events), &json!(checker.hash())));
     let ids = clients.ids.lock().unwrap().clone();
     assert_eq!((ids.len(), checker.tasks.len()), (tasks, tasks), "none is lost, and none is there twice");
     for id in &ids {
         let task = checker.tasks.get(id).unwrap_or_else(|| panic!("{id} is lost"));
-        assert_eq!(task.left(), None, "{id} is left: {:?}", task.statuses);
+        assert_eq!(task.why_not_ended(), None, "{id} is left: {:?}", task.statuses);
     }
-    for task in &*clients.answers.lock().unwrap() {
+    for task in &*clients.changed_tasks.lock().unwrap() {
         let revision = usize::try_from(task["revision"].as_u64().unwrap()).unwrap();
         let known = checker.tasks[task["id"].as_str().unwrap()].statuses.get(revision).copied();
-        assert_eq!(task["status"].as_str(), known, "what a client was answered: {task}");
+        assert_eq!(task["status"].as_str(), known, "in a response to a client: {task}");
     }
     let finishes = check_journals(&checker, journals);
     let shown = server.get("/v1/counters").await.body;
     for (status, count) in checker.counts() {
         assert_eq!(shown["counts"][status], count, "{status}: {shown}");
     }
-    let finals = clients.answers.lock().unwrap().iter().filter(|task| is_final(task)).count();
-    println!("{finishes} ends were answered to workers and {finals} to clients: all of them are in the log");
+    let finals = clients.changed_tasks.lock().unwrap().iter().filter(|task| is_final(task)).count();
+    println!("responses reported {finishes} ends to workers and {finals} to clients: all of them are in the log");
     checker
 }
 
-/// Checks that each end that a worker was answered is in the log; their number.
+/// Checks that each end that was acknowledged to a worker is in the log. Returns the number of these ends.
 fn check_journals(checker: &Checker, journals: &Path) -> usize {
     let stderr = std::fs::read_to_string(journals.join("stderr")).unwrap_or_default();
     assert!(stderr.is_empty(), "a worker broke:\n{stderr}");
     let mut finishes = 0;
     for file in std::fs::read_dir(journals).unwrap().map(Result::unwrap) {
         let name = file.file_name().into_string().unwrap();
-        // The last line of one that was killed may be cut off.
+        // The last line of a killed worker may be incomplete, so lines that are no JSON are ignored.
         let text = std::fs::read_to_string(file.path()).unwrap();
         for note in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
             assert!(note["violation"].is_null(), "{name}: {note}");
             let Some(id) = note["finished"].as_str() else { continue };
             let end = checker.tasks[id].ends.get(&note["attempt"].as_u64().unwrap());
             let end = end.unwrap_or_else(|| panic!("{name}: the attempt has no end: {note}"));
-            let answer = note["told"].as_str().unwrap();
+            let answer = note["response"].as_str().unwrap();
             if answer == "lease_lost" {
                 assert!(!end.by_worker, "{name}: {note}, but it was {} who ended it", end.actor);
             } else {

@@ -166,8 +166,8 @@ class Worker:
     def end(self, lease, answer):
         self.held.pop(lease, None)
         task, attempt, _ = lease.split(".")
-        told = answer.get("status") or answer["problem"]["code"]
-        self.journal.note(finished=task, attempt=int(attempt), told=told)
+        response = answer.get("status") or answer["problem"]["code"]
+        self.journal.note(finished=task, attempt=int(attempt), response=response)
 
     def finished(self, items):
         status, answer = self.server.post("/v1/leases/finish", {"items": items})

@@ -1,17 +1,17 @@
-//! The check at the end of a run: the log has every acknowledged task, and each ended once.
+//! The check at the end of a run: the log must contain every acknowledged task, and each task must have ended once.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use serde::Deserialize;
 
-use super::load::{Scope, parse};
-use super::wire::Wire;
+use super::connection::LoadConnection;
+use super::load::{RunScope, parse_json};
 use crate::cli::failure::Failure;
 
 /// The number of tasks in each status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct Counts {
+pub(super) struct StatusCounts {
     #[serde(default)]
     pub(super) scheduled: u64,
     #[serde(default)]
@@ -30,44 +30,44 @@ pub(super) struct Counts {
     pub(super) cancelled: u64,
 }
 
-impl Counts {
-    /// Those that have not ended.
+impl StatusCounts {
+    /// The number of tasks that have not ended.
     pub(super) const fn open(&self) -> u64 {
         self.scheduled + self.queued + self.running + self.cancelling + self.retrying
     }
 }
 
 #[derive(Deserialize)]
-struct Counters {
-    counts: Counts,
+struct CountersResponse {
+    counts: StatusCounts,
 }
 
 #[derive(Deserialize)]
-struct Head {
+struct HeadResponse {
     position: u64,
 }
 
-/// The counts of the scope's owner.
-pub(super) async fn counts(wire: &mut Wire, scope: &Scope) -> Result<Counts, Failure> {
+/// Requests the number of tasks in each status: of the scope's owner or, if it has none, of all owners.
+pub(super) async fn counts(connection: &mut LoadConnection, scope: &RunScope) -> Result<StatusCounts, Failure> {
     let path = match &scope.owner {
         Some(owner) => format!("/v1/counters?owner={owner}"),
         None => "/v1/counters".to_owned(),
     };
-    let answer = wire.get(&path).await?;
-    Ok(parse::<Counters>(&answer.body)?.counts)
+    let response = connection.get(&path).await?;
+    Ok(parse_json::<CountersResponse>(&response.body)?.counts)
 }
 
-/// Where the log ends.
-pub(super) async fn head(wire: &mut Wire) -> Result<u64, Failure> {
-    let answer = wire.get("/v1/log/head").await?;
-    Ok(parse::<Head>(&answer.body)?.position)
+/// Requests the last position of the log.
+pub(super) async fn head_position(connection: &mut LoadConnection) -> Result<u64, Failure> {
+    let response = connection.get("/v1/log/head").await?;
+    Ok(parse_json::<HeadResponse>(&response.body)?.position)
 }
 
-/// The events of one task, counted.
+/// How many events of each sort one task has.
 #[derive(Clone, Copy, Debug, Default)]
 struct EventCounts {
     starts: u32,
-    /// Attempts that ended, with any outcome.
+    /// Attempts that ended with any outcome.
     ends: u32,
     completed: u32,
     succeeded: u32,
@@ -90,19 +90,20 @@ struct Data<'a> {
     attempt: Option<u32>,
 }
 
-/// The events of all tasks of a scope, counted.
+/// How many events each task of a scope has.
 #[derive(Debug, Default)]
 struct LogSummary {
     tasks: HashMap<String, EventCounts>,
-    /// Why a line of the log could not be read.
-    fault: Option<String>,
+    /// Why a line of the log could not be parsed; the last such error.
+    parse_error: Option<String>,
 }
 
 impl LogSummary {
-    fn count(&mut self, line: &[u8], scope: &Scope) {
+    /// Counts the event on this line if it belongs to a task of the scope.
+    fn count_event(&mut self, line: &[u8], scope: &RunScope) {
         let event: Event = match serde_json::from_slice(line) {
             Ok(event) => event,
-            Err(error) => return self.fault = Some(error.to_string()),
+            Err(error) => return self.parse_error = Some(error.to_string()),
         };
         if event.kind == "Created" {
             if event.data.kind.is_some_and(|kind| kind.starts_with(&scope.kind)) {
@@ -125,49 +126,56 @@ impl LogSummary {
     }
 }
 
-/// Reads the counters, and the log after the position `after`, and fails unless they show what was acknowledged: every task
-/// was created; `cancelled` of them were cancelled and, if they were `drained`, all others succeeded; each by one attempt
-/// that started once and ended once. Returns the number of tasks.
-pub(super) async fn verify(scope: &Scope, after: u64, drained: bool, cancelled: u64) -> Result<u64, Failure> {
-    let mut wire = Wire::open(&scope.server).await?;
-    let created = scope.created.load(Ordering::Relaxed);
-    let counts = counts(&mut wire, scope).await?;
+/// Compares the counters, and the log after the position `after`, with what the server acknowledged. Fails unless they show
+/// that:
+///
+/// - every acknowledged task was created;
+/// - `cancelled` tasks were cancelled and, if `drained`, all others succeeded;
+/// - each of these tasks had one attempt, which started once and ended once.
+///
+/// Returns the number of acknowledged tasks.
+pub(super) async fn verify(scope: &RunScope, after: u64, drained: bool, cancelled: u64) -> Result<u64, Failure> {
+    let mut connection = LoadConnection::open(&scope.server).await?;
+    let created = scope.created_count.load(Ordering::Relaxed);
+    let counts = counts(&mut connection, scope).await?;
     let ended = if drained { created } else { cancelled };
-    let all = Counts { queued: created - ended, succeeded: ended - cancelled, cancelled, ..Counts::default() };
-    if counts != all {
-        return Err(Failure::failed(format!("acknowledged: {all:?}, but the counters say {counts:?}")));
+    let expected =
+        StatusCounts { queued: created - ended, succeeded: ended - cancelled, cancelled, ..StatusCounts::default() };
+    if counts != expected {
+        return Err(Failure::failed(format!("acknowledged: {expected:?}, but the counters say {counts:?}")));
     }
-    let (mut summary, mut rest) = (LogSummary::default(), Vec::new());
+    let (mut summary, mut partial_line) = (LogSummary::default(), Vec::new());
     let path = format!("/v1/log?after={after}");
-    let read = wire.get_pieces(&path, |piece| {
-        let mut piece = piece;
-        while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
-            if rest.is_empty() {
-                summary.count(&piece[..end], scope);
+    let read = connection.get_chunks(&path, |chunk| {
+        let mut unread = chunk;
+        while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+            if partial_line.is_empty() {
+                summary.count_event(&unread[..end], scope);
             } else {
-                rest.extend_from_slice(&piece[..end]);
-                summary.count(&rest, scope);
-                rest.clear();
+                partial_line.extend_from_slice(&unread[..end]);
+                summary.count_event(&partial_line, scope);
+                partial_line.clear();
             }
-            piece = &piece[end + 1..];
+            unread = &unread[end + 1..];
         }
-        rest.extend_from_slice(piece);
+        partial_line.extend_from_slice(unread);
     });
     read.await?;
-    if let Some(fault) = summary.fault {
-        return Err(Failure::failed(format!("the log holds a line that can't be read: {fault}")));
+    if let Some(error) = summary.parse_error {
+        return Err(Failure::failed(format!("the log holds a line that can't be read: {error}")));
     }
     let tasks = summary.tasks.values();
-    let once = tasks.clone().filter(|counts| counts.starts == 1 && counts.ends == 1 && counts.completed == 1);
-    let succeeded = once.clone().filter(|counts| counts.succeeded == 1).count() as u64;
-    let stopped = once.filter(|counts| counts.cancelled == 1).count() as u64;
-    let untouched = tasks.filter(|counts| counts.starts == 0 && counts.completed == 0).count() as u64;
+    let with_one_attempt =
+        tasks.clone().filter(|counts| counts.starts == 1 && counts.ends == 1 && counts.completed == 1);
+    let succeeded = with_one_attempt.clone().filter(|counts| counts.succeeded == 1).count() as u64;
+    let cancelled_in_log = with_one_attempt.filter(|counts| counts.cancelled == 1).count() as u64;
+    let not_started = tasks.filter(|counts| counts.starts == 0 && counts.completed == 0).count() as u64;
     let logged = summary.tasks.len() as u64;
-    if (logged, succeeded, stopped, untouched) != (created, all.succeeded, cancelled, all.queued) {
+    if (logged, succeeded, cancelled_in_log, not_started) != (created, expected.succeeded, cancelled, expected.queued) {
         return Err(Failure::failed(format!(
             "acknowledged: {created} tasks, {} to succeed, {cancelled} to be cancelled; the log says {logged} created, \
-             {succeeded} succeeded and {stopped} cancelled by one attempt each, {untouched} not begun",
-            all.succeeded
+             {succeeded} succeeded and {cancelled_in_log} cancelled by one attempt each, {not_started} not begun",
+            expected.succeeded
         )));
     }
     Ok(created)

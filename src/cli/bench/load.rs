@@ -1,4 +1,4 @@
-//! The producers: they create tasks one by one from several connections, or in batches.
+//! The producers of the load. They create tasks one by one on several connections, or in batches.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,60 +9,62 @@ use hyper::body::Bytes;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
-use super::wire::{ServerAddress, Wire};
+use super::connection::{LoadConnection, ServerAddress};
 use crate::cli::failure::Failure;
 
-/// Bytes of an input, as JSON.
-pub(super) const INPUT: usize = 200;
-/// Tasks that are created before the measurement.
-pub(super) const WARM: u64 = 100;
+/// The size of a task's input as JSON, in bytes.
+pub(super) const INPUT_BYTES: usize = 200;
+/// The number of tasks that are created before a measurement starts.
+pub(super) const WARM_UP_TASKS: u64 = 100;
 
-/// The tasks of one run: all figures, and the check at the end, are about them alone.
+/// Identifies the tasks of one run on its servers. The figures and the check at the end are about these tasks only.
 #[derive(Clone, Debug)]
-pub(super) struct Scope {
+pub(super) struct RunScope {
     pub(super) server: ServerAddress,
-    /// Other servers over the same log.
-    pub(super) others: Vec<ServerAddress>,
-    /// The kind of the work.
+    /// Other servers that use the same log.
+    pub(super) other_servers: Vec<ServerAddress>,
+    /// The kind of the tasks.
     pub(super) kind: String,
-    /// The owner on a server that others use too; none on a server that this process started.
+    /// The owner of the tasks on a named server, which may have other tasks too. `None` on a server that the bench started.
     pub(super) owner: Option<String>,
-    /// The zero of all instants that tasks carry.
-    pub(super) began: Instant,
-    /// How many tasks the server has acknowledged.
-    pub(super) created: Arc<AtomicU64>,
+    /// The zero of the times in the inputs of the tasks.
+    pub(super) started_at: Instant,
+    /// The number of tasks that the servers have acknowledged.
+    pub(super) created_count: Arc<AtomicU64>,
 }
 
-/// How many tasks were created, and how long it took.
+/// How many tasks the producers created, and how long it took.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Produced {
+pub(super) struct LoadResult {
     pub(super) tasks: u64,
     pub(super) took: Duration,
 }
 
-impl Produced {
+impl LoadResult {
     #[allow(clippy::cast_precision_loss)]
+    /// Tasks per second.
     pub(super) fn rate(&self) -> f64 {
         self.tasks as f64 / self.took.as_secs_f64()
     }
 }
 
-impl Scope {
-    /// The server of the connection with this number: connections are spread over all servers.
-    pub(super) fn server_of(&self, connection: usize) -> &ServerAddress {
-        let place = connection % (self.others.len() + 1);
-        place.checked_sub(1).and_then(|other| self.others.get(other)).unwrap_or(&self.server)
+impl RunScope {
+    /// The server for the connection with this number. Consecutive connections use different servers.
+    pub(super) fn server_for_connection(&self, connection: usize) -> &ServerAddress {
+        let index = connection % (self.other_servers.len() + 1);
+        index.checked_sub(1).and_then(|index| self.other_servers.get(index)).unwrap_or(&self.server)
     }
 
     /// The same server and owner with another kind.
-    pub(super) fn of_kind(&self, suffix: &str) -> Self {
+    pub(super) fn with_kind_suffix(&self, suffix: &str) -> Self {
         Self { kind: format!("{}.{suffix}", self.kind), ..self.clone() }
     }
 
-    /// Writes one task as JSON. A `timed` task is measured by the time in its input.
-    pub(super) fn write(&self, out: &mut Vec<u8>, number: u64, timed: bool) {
+    /// Writes one task as JSON. Its input contains the present time; the latency of a `timed` task is measured from
+    /// that time.
+    pub(super) fn write_task(&self, out: &mut Vec<u8>, number: u64, timed: bool) {
         use std::io::Write as _;
-        let now = self.began.elapsed().as_nanos();
+        let now = self.started_at.elapsed().as_nanos();
         out.extend_from_slice(b"{\"kind\":\"");
         out.extend_from_slice(self.kind.as_bytes());
         if let Some(owner) = &self.owner {
@@ -70,58 +72,70 @@ impl Scope {
             out.extend_from_slice(owner.as_bytes());
         }
         out.extend_from_slice(b"\",\"input\":");
-        let from = out.len();
+        let input_start = out.len();
         // Writing to a vector never fails.
         let _ = write!(
             out,
             "{{\"id\":{number},\"kind\":\"email.send\",\"to\":\"user{number:08}@example.com\",\"t0\":{now},\"timed\":{timed},\"pad\":\""
         );
-        out.resize((from + INPUT - 2).max(out.len()), b'x');
+        out.resize((input_start + INPUT_BYTES - 2).max(out.len()), b'x');
         out.extend_from_slice(b"\"}}");
     }
 
-    pub(super) fn one(&self, number: u64, timed: bool) -> Bytes {
+    /// The body of a request that creates one task.
+    pub(super) fn task_body(&self, number: u64, timed: bool) -> Bytes {
         let mut body = Vec::with_capacity(320);
-        self.write(&mut body, number, timed);
+        self.write_task(&mut body, number, timed);
         body.into()
     }
 
-    pub(super) fn batch(&self, first: u64, size: u64) -> Bytes {
+    /// The body of a request that creates `size` tasks, numbered from `first`.
+    pub(super) fn batch_body(&self, first: u64, size: u64) -> Bytes {
         let mut body = Vec::with_capacity(320 * usize::try_from(size).unwrap_or_default());
         body.extend_from_slice(b"{\"items\":[");
         for number in first..first + size {
             if number > first {
                 body.push(b',');
             }
-            self.write(&mut body, number, false);
+            self.write_task(&mut body, number, false);
         }
         body.extend_from_slice(b"]}");
         body.into()
     }
 
     /// Creates one task and waits until it is durable.
-    pub(super) async fn create(&self, wire: &mut Wire, number: u64, timed: bool) -> Result<(), Failure> {
-        wire.post("/v1/tasks", self.one(number, timed), StatusCode::CREATED).await?;
-        self.created.fetch_add(1, Ordering::Relaxed);
+    pub(super) async fn create(
+        &self,
+        connection: &mut LoadConnection,
+        number: u64,
+        timed: bool,
+    ) -> Result<(), Failure> {
+        connection.post("/v1/tasks", self.task_body(number, timed), StatusCode::CREATED).await?;
+        self.created_count.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Creates a batch, and fails if one of its tasks was refused.
-    pub(super) async fn create_batch(&self, wire: &mut Wire, first: u64, size: u64) -> Result<(), Failure> {
-        let answer = wire.post("/v1/tasks/batch", self.batch(first, size), StatusCode::OK).await?;
-        let BatchAnswer { items } = parse(&answer.body)?;
+    /// Creates a batch of tasks. Fails if the server refuses one of them.
+    pub(super) async fn create_batch(
+        &self,
+        connection: &mut LoadConnection,
+        first: u64,
+        size: u64,
+    ) -> Result<(), Failure> {
+        let response = connection.post("/v1/tasks/batch", self.batch_body(first, size), StatusCode::OK).await?;
+        let BatchResponse { items } = parse_json(&response.body)?;
         let accepted = items.iter().filter(|item| item.id.is_some()).count() as u64;
         if accepted != size {
-            let text = String::from_utf8_lossy(&answer.body);
+            let text = String::from_utf8_lossy(&response.body);
             return Err(Failure::failed(format!("{accepted} of {size} tasks of a batch were accepted: {text:.500}")));
         }
-        self.created.fetch_add(size, Ordering::Relaxed);
+        self.created_count.fetch_add(size, Ordering::Relaxed);
         Ok(())
     }
 }
 
 #[derive(Deserialize)]
-struct BatchAnswer<'a> {
+struct BatchResponse<'a> {
     #[serde(borrow)]
     items: Vec<BatchItem<'a>>,
 }
@@ -131,76 +145,83 @@ struct BatchItem<'a> {
     id: Option<&'a str>,
 }
 
-/// The answer as JSON.
-pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+/// Parses the body of a response.
+pub(super) fn parse_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
     serde_json::from_slice(body)
         .map_err(|error| Failure::failed(format!("the server answered something else than was asked: {error}")))
 }
 
-/// The turns that several producers share: the next number, and the end.
-struct Turns {
+/// Gives each request number to one of the producers, until the last number is used or the time limit is over.
+struct RequestNumbers {
     next: AtomicU64,
     end: u64,
     until: Instant,
 }
 
-impl Turns {
-    fn take(&self) -> Option<u64> {
+impl RequestNumbers {
+    /// The next number; `None` after the last number or after the time limit.
+    fn next(&self) -> Option<u64> {
         if Instant::now() >= self.until {
             return None;
         }
-        Some(self.next.fetch_add(1, Ordering::Relaxed)).filter(|turn| *turn < self.end)
+        Some(self.next.fetch_add(1, Ordering::Relaxed)).filter(|request_number| *request_number < self.end)
     }
 }
 
-/// The work of producers: `calls` requests from `connections` connections, for `at_most` this long.
+/// What the producers send: `requests` requests on `connections` connections. They stop earlier when `time_limit` is over.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Order {
+pub(super) struct LoadSpec {
     pub(super) connections: usize,
-    pub(super) calls: u64,
-    /// Tasks in one request; none: one by one.
-    pub(super) batch: Option<u64>,
-    pub(super) at_most: Duration,
+    pub(super) requests: u64,
+    /// The number of tasks in one request; `None`: each request creates a single task.
+    pub(super) batch_size: Option<u64>,
+    pub(super) time_limit: Duration,
 }
 
-/// Warms up, then creates tasks. A task counts when it is acknowledged.
-pub(super) async fn produce(scope: &Scope, order: Order) -> Result<Produced, Failure> {
-    let mut wires = Vec::with_capacity(order.connections);
-    for connection in 0..order.connections {
-        wires.push(Wire::open(scope.server_of(connection)).await?);
+/// Creates some tasks to warm up, and then the measured tasks. A task is counted when it is acknowledged.
+pub(super) async fn produce(scope: &RunScope, spec: LoadSpec) -> Result<LoadResult, Failure> {
+    let mut connections = Vec::with_capacity(spec.connections);
+    for connection in 0..spec.connections {
+        connections.push(LoadConnection::open(scope.server_for_connection(connection)).await?);
     }
-    let warm = match order.batch {
-        None => Order { calls: WARM, at_most: Duration::from_secs(2), ..order },
-        Some(size) => Order { connections: 1, calls: 1, batch: Some(size.min(WARM)), ..order },
+    let warm_up = match spec.batch_size {
+        None => LoadSpec { requests: WARM_UP_TASKS, time_limit: Duration::from_secs(2), ..spec },
+        Some(size) => LoadSpec { connections: 1, requests: 1, batch_size: Some(size.min(WARM_UP_TASKS)), ..spec },
     };
-    let (wires, _) = round(scope, wires, warm).await?;
-    let (_, produced) = round(scope, wires, order).await?;
-    Ok(produced)
+    let (connections, _) = run_producers(scope, connections, warm_up).await?;
+    let (_, load_result) = run_producers(scope, connections, spec).await?;
+    Ok(load_result)
 }
 
-async fn round(scope: &Scope, wires: Vec<Wire>, order: Order) -> Result<(Vec<Wire>, Produced), Failure> {
-    let began = Instant::now();
-    let turns = Arc::new(Turns { next: AtomicU64::new(0), end: order.calls, until: began + order.at_most });
+/// Runs a producer on each connection. Returns the connections and the result.
+async fn run_producers(
+    scope: &RunScope,
+    connections: Vec<LoadConnection>,
+    spec: LoadSpec,
+) -> Result<(Vec<LoadConnection>, LoadResult), Failure> {
+    let started_at = Instant::now();
+    let request_numbers =
+        Arc::new(RequestNumbers { next: AtomicU64::new(0), end: spec.requests, until: started_at + spec.time_limit });
     let mut producers = JoinSet::new();
-    for mut wire in wires {
-        let (scope, turns) = (scope.clone(), turns.clone());
+    for mut connection in connections {
+        let (scope, request_numbers) = (scope.clone(), request_numbers.clone());
         producers.spawn(async move {
             let mut tasks = 0;
-            while let Some(turn) = turns.take() {
-                match order.batch {
-                    None => scope.create(&mut wire, turn, false).await?,
-                    Some(size) => scope.create_batch(&mut wire, turn * size, size).await?,
+            while let Some(request_number) = request_numbers.next() {
+                match spec.batch_size {
+                    None => scope.create(&mut connection, request_number, false).await?,
+                    Some(size) => scope.create_batch(&mut connection, request_number * size, size).await?,
                 }
-                tasks += order.batch.unwrap_or(1);
+                tasks += spec.batch_size.unwrap_or(1);
             }
-            Ok::<_, Failure>((wire, tasks))
+            Ok::<_, Failure>((connection, tasks))
         });
     }
-    let (mut wires, mut tasks) = (Vec::new(), 0);
+    let (mut connections, mut tasks) = (Vec::new(), 0);
     while let Some(ended) = producers.join_next().await {
-        let (wire, made) = ended.map_err(|error| Failure::failed(error.to_string()))??;
-        wires.push(wire);
-        tasks += made;
+        let (connection, created) = ended.map_err(|error| Failure::failed(error.to_string()))??;
+        connections.push(connection);
+        tasks += created;
     }
-    Ok((wires, Produced { tasks, took: began.elapsed() }))
+    Ok((connections, LoadResult { tasks, took: started_at.elapsed() }))
 }

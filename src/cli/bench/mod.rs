@@ -1,19 +1,20 @@
-//! `taskbell bench`: sends a load to a server that it starts or that `--server` names, and prints figures.
+//! `taskbell bench`: sends a load to a server and prints figures. It starts the server, or uses the one that `--server`
+//! names.
 //!
-//! The phases are those by which job queues are compared: tasks that do nothing, each with 200 bytes of input. A task
-//! counts when the server has acknowledged it. Any refusal ends the run. At the end the counters and the log must show that
-//! every acknowledged task ended once.
+//! The phases are common in comparisons of job queues. The tasks do nothing, and each has 200 bytes of input. A task is
+//! counted when the server has acknowledged it. If the server refuses a request, the run fails. At the end, the
+//! counters and the log must show that every acknowledged task ended once.
 
 mod cancel;
 mod check;
+mod cluster;
+mod connection;
 mod figures;
 mod load;
 mod pending;
 mod phases;
-mod place;
 mod server;
-mod servers;
-mod wire;
+mod store;
 mod worker;
 
 use std::sync::Arc;
@@ -25,16 +26,16 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
-use super::client::{Client, Connect};
+use super::client::{Client, ConnectionArgs};
 use super::failure::Failure;
 use super::out;
+use connection::{LoadConnection, ServerAddress};
 use figures::Figures;
-use load::{INPUT, Scope};
-use phases::Run;
-use place::LogPlace;
+use load::{INPUT_BYTES, RunScope};
+use phases::PhaseRunner;
 use server::Server;
-use wire::{ServerAddress, Wire};
-use worker::WorkerShape;
+use store::BenchStore;
+use worker::WorkerConnections;
 
 /// Measures a server.
 #[derive(Debug, Args)]
@@ -57,24 +58,25 @@ pub struct Bench {
     /// Where the server that it starts keeps its log: sqlite, memory, or the address of a cluster. For a cluster it
     /// compares the live phase on the embedded log, on one server and on two servers over the cluster
     #[arg(long, env = "TASKBELL_BENCH_STORE", value_name = "STORE", default_value = "sqlite", hide_env_values = true)]
-    store: LogPlace,
+    store: BenchStore,
     /// The worker's connections that take leases
-    #[arg(long, value_name = "N", default_value_t = phases::WORKER.takers as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = phases::DEFAULT_WORKER.takers as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
     takers: u64,
     /// The worker's connections that report ends
-    #[arg(long, value_name = "N", default_value_t = phases::WORKER.reporters as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
+    #[arg(long, value_name = "N", default_value_t = phases::DEFAULT_WORKER.reporters as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
     reporters: u64,
     /// Leases that the worker takes at once
-    #[arg(long, value_name = "N", default_value_t = phases::WORKER.max as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = phases::DEFAULT_WORKER.leases_per_take as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
     take: u64,
     /// Threads of the load; the server has the other cores
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
     threads: u64,
     #[arg(skip)]
-    pub(super) connect: Connect,
-    /// Whether the command line names a server. A server in a variable, or the default one, never gets the load.
+    pub(super) connection: ConnectionArgs,
+    /// Whether the command line has the flag `--server`. The server in the variable `TASKBELL_SERVER` and the default
+    /// server never get the load.
     #[arg(skip)]
-    pub(super) given: bool,
+    pub(super) server_is_named: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -95,21 +97,31 @@ enum Phase {
     Pending,
 }
 
-/// The phases, and the amount of work in each.
+/// The phases of a run, and the amount of work in each phase.
 #[derive(Clone, Debug)]
 struct Plan {
     phases: Vec<Phase>,
-    n: u64,
+    /// The number of tasks that the drain phase starts with.
+    backlog: u64,
+    /// The longest time of each measurement in the phases create and batch.
     produce_for: Duration,
+    /// The time for which producers create tasks in the live phase.
     live_for: Duration,
-    batched: u64,
-    singles: u64,
-    gap: Duration,
-    pause: Duration,
+    /// The number of tasks in each measurement of the batch phase.
+    batched_tasks: u64,
+    /// The number of timed tasks in the latency phase.
+    latency_tasks: u64,
+    /// The average time between two creates in the latency phase.
+    latency_gap: Duration,
+    /// The pause before the latency phase. The pause before the live phase is half as long.
+    phase_pause: Duration,
+    /// The number of cancels in the cancel phase.
     cancels: u64,
-    pending: Vec<u64>,
-    leases: u64,
-    worker: WorkerShape,
+    /// The sizes of the backlogs in the pending phase.
+    pending_sizes: Vec<u64>,
+    /// The number of leases in each measurement of the pending phase.
+    timed_leases: u64,
+    worker: WorkerConnections,
 }
 
 impl Bench {
@@ -123,51 +135,58 @@ impl Bench {
         let runtime = runtime.map_err(|error| Failure::failed(format!("no runtime: {error}")))?;
         runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
-            // The branch that loses is dropped, and with it the server's process and its folder.
+            // When a signal arrives, the future of `measure` is dropped. This ends the server's process and removes its
+            // folder.
             tokio::select! {
-                done = self.measure() => done,
+                result = self.measure() => result,
                 _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted")),
                 _ = terminate.recv() => Err(Failure::failed("interrupted")),
             }
         })
     }
 
+    /// Runs all phases as often as `--runs` says, and prints the figures.
     async fn measure(&self) -> Result<(), Failure> {
         let plan = self.plan();
-        let given = if self.given { Some(self.given_server()?) } else { None };
+        let named = if self.server_is_named { Some(self.named_server()?) } else { None };
         let mut figures = Figures::default();
         let mut checked = 0;
         for run in 1..=self.runs {
             if self.runs > 1 {
-                out::note(&format!("run {run} of {}", self.runs));
+                out::print_to_stderr(&format!("run {run} of {}", self.runs));
             }
-            checked += match (&self.store, &given) {
-                (LogPlace::Shared(url), None) => servers::compare(url, &plan, &mut figures).await?,
-                (_, given) => self.once(given.as_ref(), &plan, &mut figures).await?,
+            checked += match (&self.store, &named) {
+                (BenchStore::Cluster(url), None) => cluster::compare_with_embedded(url, &plan, &mut figures).await?,
+                (_, named) => self.run_once(named.as_ref(), &plan, &mut figures).await?,
             };
         }
-        compare(&plan, &mut figures);
+        add_pending_ratios(&plan, &mut figures);
         self.print(&plan, &figures, checked)
     }
 
-    /// One run of all phases; the number of tasks that were checked in the log.
-    async fn once(&self, given: Option<&ServerAddress>, plan: &Plan, figures: &mut Figures) -> Result<u64, Failure> {
+    /// Runs all phases once. Returns the number of tasks that were checked in the log.
+    async fn run_once(
+        &self,
+        named: Option<&ServerAddress>,
+        plan: &Plan,
+        figures: &mut Figures,
+    ) -> Result<u64, Failure> {
         let mut checked = 0;
         if plan.phases.iter().any(|phase| *phase != Phase::Pending) {
-            let mut server = self.server(given).await?;
-            let measured = main_run(&server, plan, figures).await;
-            checked = match measured {
+            let mut server = self.open_server(named).await?;
+            let result = run_shared_phases(&server, plan, figures).await;
+            checked = match result {
                 Ok(tasks) => tasks,
-                Err(failure) => return Err(server.explain(failure).await),
+                Err(failure) => return Err(server.explain_failure(failure).await),
             };
             server.stop().await;
         }
         if plan.phases.contains(&Phase::Pending) {
-            for size in &plan.pending {
-                let mut server = self.server(given).await?;
-                let scope = scope(&server);
+            for size in &plan.pending_sizes {
+                let mut server = self.open_server(named).await?;
+                let scope = new_scope(&server);
                 if let Err(failure) = pending::run(&server, &scope, *size, plan, figures).await {
-                    return Err(server.explain(failure).await);
+                    return Err(server.explain_failure(failure).await);
                 }
                 server.stop().await;
             }
@@ -175,123 +194,129 @@ impl Bench {
         Ok(checked)
     }
 
-    async fn server(&self, given: Option<&ServerAddress>) -> Result<Server, Failure> {
-        match given {
-            Some(address) => Ok(Server::given(address.clone())),
+    /// The named server, or a new one.
+    async fn open_server(&self, named: Option<&ServerAddress>) -> Result<Server, Failure> {
+        match named {
+            Some(address) => Ok(Server::named(address.clone())),
             None => Server::start(&self.store).await,
         }
     }
 
-    fn given_server(&self) -> Result<ServerAddress, Failure> {
-        let client = Client::new(&self.connect.server, self.connect.token.as_deref())?;
-        ServerAddress::new(client.server(), self.connect.token.as_deref())
+    /// The server that the command line names.
+    fn named_server(&self) -> Result<ServerAddress, Failure> {
+        let client = Client::new(&self.connection.server, self.connection.token.as_deref())?;
+        ServerAddress::new(client.server(), self.connection.token.as_deref())
     }
 
     fn plan(&self) -> Plan {
         use Phase::{Batch, Cancel, Create, Drain, Latency, Live, Pending};
         let all = vec![Create, Batch, Drain, Latency, Live, Cancel, Pending];
         let phases = if self.phase.is_empty() { all } else { self.phase.clone() };
-        let size = |number: u64| usize::try_from(number).unwrap_or(1);
-        let worker = WorkerShape { takers: size(self.takers), max: size(self.take), reporters: size(self.reporters) };
+        let to_usize = |number: u64| usize::try_from(number).unwrap_or(1);
+        let worker = WorkerConnections {
+            takers: to_usize(self.takers),
+            leases_per_take: to_usize(self.take),
+            reporters: to_usize(self.reporters),
+        };
         let pending = |sizes: &[u64]| self.pending.clone().unwrap_or_else(|| sizes.to_vec());
         let (s, ms) = (Duration::from_secs, Duration::from_millis);
         if self.quick {
             return Plan {
                 phases,
-                n: self.n.unwrap_or(1000),
+                backlog: self.n.unwrap_or(1000),
                 produce_for: ms(300),
                 live_for: ms(300),
-                batched: 2000,
-                singles: 20,
-                gap: ms(5),
-                pause: ms(20),
+                batched_tasks: 2000,
+                latency_tasks: 20,
+                latency_gap: ms(5),
+                phase_pause: ms(20),
                 cancels: 20,
-                pending: pending(&[100, 2000]),
-                leases: 100,
+                pending_sizes: pending(&[100, 2000]),
+                timed_leases: 100,
                 worker,
             };
         }
         Plan {
             phases,
-            n: self.n.unwrap_or(100_000),
+            backlog: self.n.unwrap_or(100_000),
             produce_for: s(3),
             live_for: s(4),
-            batched: 20_000,
-            singles: 500,
-            gap: ms(20),
-            pause: s(2),
+            batched_tasks: 20_000,
+            latency_tasks: 500,
+            latency_gap: ms(20),
+            phase_pause: s(2),
             cancels: 500,
-            pending: pending(&[1000, 1_000_000]),
-            leases: 2000,
+            pending_sizes: pending(&[1000, 1_000_000]),
+            timed_leases: 2000,
             worker,
         }
     }
 
     fn print(&self, plan: &Plan, figures: &Figures, checked: u64) -> Result<(), Failure> {
-        let durability = if self.given { "unknown" } else { self.store.durability() };
+        let durability = if self.server_is_named { "unknown" } else { self.store.durability() };
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        let WorkerShape { takers, max, reporters } = plan.worker;
-        if self.connect.json {
-            let all = json!({
+        let WorkerConnections { takers, leases_per_take, reporters } = plan.worker;
+        if self.connection.json {
+            let report = json!({
                 "version": env!("CARGO_PKG_VERSION"),
-                "server": if self.given { &self.connect.server } else { "own" },
+                "server": if self.server_is_named { &self.connection.server } else { "own" },
                 "durability": durability,
                 "cores": cores,
-                "input_bytes": INPUT,
+                "input_bytes": INPUT_BYTES,
                 "runs": self.runs,
                 "quick": self.quick,
-                "worker": {"takers": takers, "take": max, "reporters": reporters, "threads": self.threads},
+                "worker": {"takers": takers, "take": leases_per_take, "reporters": reporters, "threads": self.threads},
                 "tasks_checked": checked,
                 "figures": figures.json(),
             });
-            return out::json(&all.to_string());
+            return out::print_json(&report.to_string());
         }
         let runs =
             if self.runs > 1 { format!(", medians of {} runs [least – most]", self.runs) } else { String::new() };
-        out::line(&format!(
-            "durability: {durability}\n{cores} cores, load and server on them; {INPUT} bytes of input{runs}\n"
+        out::print_line(&format!(
+            "durability: {durability}\n{cores} cores, load and server on them; {INPUT_BYTES} bytes of input{runs}\n"
         ))?;
-        out::line(&figures.table())?;
+        out::print_line(&figures.table())?;
         if checked > 0 {
-            let checked = out::thousands(checked);
-            out::line(&format!("checked: {checked} tasks were acknowledged, and in the log each ended once"))?;
+            let checked = out::format_count(checked);
+            out::print_line(&format!("checked: {checked} tasks were acknowledged, and in the log each ended once"))?;
         }
         Ok(())
     }
 }
 
-/// The scope of one run: a kind of its own, and an owner of its own on a server that others use too.
-fn scope(server: &Server) -> Scope {
+/// A new scope for one run on this server: a kind that no other task has and, on a named server, such an owner too.
+fn new_scope(server: &Server) -> RunScope {
     let id = Uuid::new_v4().simple().to_string();
     let name = format!("bench-{}", &id[..8]);
-    Scope {
+    RunScope {
         server: server.address.clone(),
-        others: Vec::new(),
-        owner: (!server.is_own()).then(|| name.clone()),
+        other_servers: Vec::new(),
+        owner: (!server.was_started_here()).then(|| name.clone()),
         kind: name,
-        began: Instant::now(),
-        created: Arc::new(AtomicU64::new(0)),
+        started_at: Instant::now(),
+        created_count: Arc::new(AtomicU64::new(0)),
     }
 }
 
-/// Runs all phases that share a server, then the check; the number of tasks that were checked.
-async fn main_run(server: &Server, plan: &Plan, figures: &mut Figures) -> Result<u64, Failure> {
-    let scope = scope(server);
-    let after = check::head(&mut Wire::open(&scope.server).await?).await?;
-    let mut run = Run::new(server, scope.clone(), plan, figures);
-    let drained = run.main().await?;
+/// Runs all phases except pending on one server, and checks the log. Returns the number of tasks that were checked.
+async fn run_shared_phases(server: &Server, plan: &Plan, figures: &mut Figures) -> Result<u64, Failure> {
+    let scope = new_scope(server);
+    let after = check::head_position(&mut LoadConnection::open(&scope.server).await?).await?;
+    let mut runner = PhaseRunner::new(server, scope.clone(), plan, figures);
+    let drained = runner.run().await?;
     let cancelled = if plan.phases.contains(&Phase::Cancel) { cancel::run(&scope, plan, figures).await? } else { 0 };
     check::verify(&scope, after, drained, cancelled).await
 }
 
-/// Keeps the ratio of a lease's time with the largest backlog to that with the smallest.
-fn compare(plan: &Plan, figures: &mut Figures) {
-    let (Some(least), Some(most)) = (plan.pending.iter().min(), plan.pending.iter().max()) else { return };
-    for (name, what) in [("lease_p50_us", "one by one"), ("lease_of_100_p50_us", "in hundreds")] {
-        let figure = |size: &u64| figures.median(&format!("pending_{size}_{name}"));
-        if let (Some(few), Some(many)) = (figure(least), figure(most)) {
-            let label = format!("a lease at {most} pending by one at {least}, {what}");
-            figures.keep(&format!("pending_ratio_{name}"), &label, many / few);
+/// Adds the time of a lease with the largest backlog, divided by the time with the smallest backlog.
+fn add_pending_ratios(plan: &Plan, figures: &mut Figures) {
+    let (Some(least), Some(most)) = (plan.pending_sizes.iter().min(), plan.pending_sizes.iter().max()) else { return };
+    for (name, description) in [("lease_p50_us", "one by one"), ("lease_of_100_p50_us", "in hundreds")] {
+        let median = |size: &u64| figures.median(&format!("pending_{size}_{name}"));
+        if let (Some(few), Some(many)) = (median(least), median(most)) {
+            let label = format!("a lease at {most} pending by one at {least}, {description}");
+            figures.add(&format!("pending_ratio_{name}"), &label, many / few);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The phases that run on one server, one after the other: create, batch, drain, latency, live.
+//! The phases create, batch, drain, latency and live, which run one after the other on one server.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,270 +8,292 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::check::counts;
+use super::connection::LoadConnection;
 use super::figures::Figures;
-use super::load::{Order, Scope, produce};
-use super::server::{Server, Usage, cpu};
-use super::wire::Wire;
-use super::worker::{Worker, WorkerShape};
+use super::load::{LoadSpec, RunScope, produce};
+use super::server::{ResourceUsage, Server, process_cpu_time};
+use super::worker::{Worker, WorkerConnections};
 use super::{Phase, Plan};
 use crate::cli::failure::Failure;
 
-/// Producers that run at the same time.
+/// The number of producers that run at the same time.
 pub(super) const PRODUCERS: usize = 32;
-/// The most tasks that one producer, and that all producers together, create in one phase.
-const ONE_MAX: u64 = 20_000;
-pub(super) const ALL_MAX: u64 = 40_000;
-/// Tasks before those whose latencies count.
-const WARM_SINGLES: u64 = 20;
-/// The pause before the server is asked again whether all tasks have ended.
-const COUNT_AGAIN: Duration = Duration::from_millis(20);
+/// The most tasks that a single producer creates in one measurement.
+const TASKS_MAX_OF_ONE_PRODUCER: u64 = 20_000;
+/// The most tasks that [`PRODUCERS`] producers together create in one measurement.
+pub(super) const TASKS_MAX_OF_ALL_PRODUCERS: u64 = 40_000;
+/// The number of tasks in the latency phase that are created before the timed tasks.
+const WARM_UP_LATENCY_TASKS: u64 = 20;
+/// The pause before the counters are requested again to see whether all tasks have ended.
+const COUNT_PAUSE: Duration = Duration::from_millis(20);
 
-/// One run on one server.
-pub(super) struct Run<'a> {
+/// Runs the phases on one server.
+pub(super) struct PhaseRunner<'a> {
     pub(super) server: &'a Server,
-    pub(super) scope: Scope,
+    pub(super) scope: RunScope,
     pub(super) plan: &'a Plan,
     pub(super) figures: &'a mut Figures,
-    idle: Option<Usage>,
+    /// The memory and disk space of the server before the first phase.
+    idle: Option<ResourceUsage>,
 }
 
-impl<'a> Run<'a> {
-    pub(super) fn new(server: &'a Server, scope: Scope, plan: &'a Plan, figures: &'a mut Figures) -> Self {
+impl<'a> PhaseRunner<'a> {
+    pub(super) fn new(server: &'a Server, scope: RunScope, plan: &'a Plan, figures: &'a mut Figures) -> Self {
         let idle = server.usage();
         Self { server, scope, plan, figures, idle }
     }
 
-    /// Runs the phases of the plan; whether all tasks have ended.
-    pub(super) async fn main(&mut self) -> Result<bool, Failure> {
-        let wants = |phase| self.plan.phases.contains(&phase);
-        let (drain, latency, live) = (wants(Phase::Drain), wants(Phase::Latency), wants(Phase::Live));
-        if wants(Phase::Create) {
+    /// Runs the phases of the plan. Returns whether all created tasks have ended.
+    pub(super) async fn run(&mut self) -> Result<bool, Failure> {
+        let is_planned = |phase| self.plan.phases.contains(&phase);
+        let (drain, latency, live) = (is_planned(Phase::Drain), is_planned(Phase::Latency), is_planned(Phase::Live));
+        if is_planned(Phase::Create) {
             self.create().await?;
         }
         if self.plan.phases.contains(&Phase::Batch) {
             self.batch().await?;
         }
         if drain {
-            self.top_up().await?;
+            self.fill_backlog().await?;
         }
         if !(drain || latency || live) {
             return Ok(self.created() == 0);
         }
         let mut worker = self.drain(drain).await?;
         if latency {
-            tokio::time::sleep(self.plan.pause).await;
+            tokio::time::sleep(self.plan.phase_pause).await;
             self.latency(&mut worker).await?;
         }
         if live {
-            tokio::time::sleep(self.plan.pause / 2).await;
+            tokio::time::sleep(self.plan.phase_pause / 2).await;
             self.live(&mut worker).await?;
         }
         Ok(true)
     }
 
     async fn create(&mut self) -> Result<(), Failure> {
-        for (connections, most) in [(1, ONE_MAX), (PRODUCERS, ALL_MAX)] {
-            let order = Order { connections, calls: most, batch: None, at_most: self.plan.produce_for };
-            let (before, spent) = (self.created(), self.cpu_time());
-            let produced = produce(&self.scope, order).await?;
+        for (connections, most) in [(1, TASKS_MAX_OF_ONE_PRODUCER), (PRODUCERS, TASKS_MAX_OF_ALL_PRODUCERS)] {
+            let spec = LoadSpec { connections, requests: most, batch_size: None, time_limit: self.plan.produce_for };
+            let (created_before, cpu_before) = (self.created(), self.cpu_time());
+            let load_result = produce(&self.scope, spec).await?;
             let label = format!("create one by one, {connections} connections, tasks/s");
             let name = format!("create_{connections}");
-            self.figures.keep(&format!("{name}_per_s"), &label, produced.rate());
-            self.keep_cpu_time(&name, spent, self.created() - before);
+            self.figures.add(&format!("{name}_per_s"), &label, load_result.rate());
+            self.add_cpu_time(&name, cpu_before, self.created() - created_before);
         }
         Ok(())
     }
 
     async fn batch(&mut self) -> Result<(), Failure> {
         for size in [100, 1000] {
-            let order = Order {
+            let spec = LoadSpec {
                 connections: 1,
-                calls: self.plan.batched / size,
-                batch: Some(size),
-                at_most: self.plan.produce_for,
+                requests: self.plan.batched_tasks / size,
+                batch_size: Some(size),
+                time_limit: self.plan.produce_for,
             };
-            let (before, spent) = (self.created(), self.cpu_time());
-            let produced = produce(&self.scope, order).await?;
+            let (created_before, cpu_before) = (self.created(), self.cpu_time());
+            let load_result = produce(&self.scope, spec).await?;
             let label = format!("create in batches of {size}, 1 caller, tasks/s");
-            self.figures.keep(&format!("batch_{size}_per_s"), &label, produced.rate());
-            self.keep_cpu_time(&format!("batch_{size}"), spent, self.created() - before);
+            self.figures.add(&format!("batch_{size}_per_s"), &label, load_result.rate());
+            self.add_cpu_time(&format!("batch_{size}"), cpu_before, self.created() - created_before);
         }
         Ok(())
     }
 
-    /// Creates the tasks that are missing to the backlog.
-    async fn top_up(&self) -> Result<(), Failure> {
-        let missing = self.plan.n.saturating_sub(self.created());
-        let mut wire = Wire::open(&self.scope.server).await?;
+    /// Creates tasks until the backlog of the plan is reached.
+    async fn fill_backlog(&self) -> Result<(), Failure> {
+        let missing = self.plan.backlog.saturating_sub(self.created());
+        let mut connection = LoadConnection::open(&self.scope.server).await?;
         for first in (0..missing).step_by(1000) {
-            self.scope.create_batch(&mut wire, first, (missing - first).min(1000)).await?;
+            self.scope.create_batch(&mut connection, first, (missing - first).min(1000)).await?;
         }
         Ok(())
     }
 
-    /// Drains the backlog: from the first handler's start until the server counts no open task, so that every end is durable.
-    /// Returns the worker, which goes on.
+    /// Starts a worker and waits until it has drained the backlog. The measured time begins with the start of the first
+    /// handler. It ends when the server counts no open task, because then every end is durable. Returns the worker,
+    /// which keeps running.
     async fn drain(&mut self, measured: bool) -> Result<Worker, Failure> {
-        let mut wire = Wire::open(&self.scope.server).await?;
-        let tasks = counts(&mut wire, &self.scope).await?.open();
-        let (spent, peak) = (self.cpu_time(), self.server.pid().map(Peak::watch));
+        let mut connection = LoadConnection::open(&self.scope.server).await?;
+        let tasks = counts(&mut connection, &self.scope).await?.open();
+        let (cpu_before, peak) = (self.cpu_time(), self.server.pid().map(PeakMemory::start));
         let mut worker = Worker::start(&self.scope, self.plan.worker).await?;
         worker.until_ended(tasks).await?;
-        while counts(&mut wire, &self.scope).await?.open() > 0 {
-            tokio::time::sleep(COUNT_AGAIN).await;
+        while counts(&mut connection, &self.scope).await?.open() > 0 {
+            tokio::time::sleep(COUNT_PAUSE).await;
         }
-        let Some(first) = worker.done.first.get().filter(|_| measured) else { return Ok(worker) };
+        let Some(first) = worker.progress.first_start.get().filter(|_| measured) else { return Ok(worker) };
         let took = first.elapsed();
-        self.figures.keep("drain_per_s", "drain, 1 worker, tasks/s", per(tasks, took.as_secs_f64()));
-        self.figures.keep("drained", "  tasks drained", per(tasks, 1.0));
-        self.keep_cpu_time("drain", spent, tasks);
+        self.figures.add("drain_per_s", "drain, 1 worker, tasks/s", ratio(tasks, took.as_secs_f64()));
+        self.figures.add("drained", "  tasks drained", ratio(tasks, 1.0));
+        self.add_cpu_time("drain", cpu_before, tasks);
         if let Some(after) = self.server.usage() {
-            self.memory(after, peak.as_ref());
+            self.add_usage(after, peak.as_ref());
         }
         Ok(worker)
     }
 
+    /// The number of tasks created so far.
     fn created(&self) -> u64 {
-        self.scope.created.load(Ordering::Relaxed)
+        self.scope.created_count.load(Ordering::Relaxed)
     }
 
-    /// CPU time so far: the server's, if this process started it, and the load's.
+    /// The CPU time so far of the server, if this process started it, and of this process, which sends the load.
     fn cpu_time(&self) -> [Option<Duration>; 2] {
-        [self.server.pid(), Some(std::process::id())].map(|pid| pid.and_then(cpu))
+        [self.server.pid(), Some(std::process::id())].map(|pid| pid.and_then(process_cpu_time))
     }
 
-    /// Keeps the CPU time of each task since `before`. On a machine that is busy with other programs this is steadier than
+    /// Adds the CPU time per task since `before`. On a machine that is busy with other programs, it varies less than
     /// the rate.
-    fn keep_cpu_time(&mut self, name: &str, before: [Option<Duration>; 2], tasks: u64) {
-        let places = [("server", "  server's CPU per task, µs"), ("load", "  load's CPU per task, µs")];
-        for ((who, label), (before, after)) in places.into_iter().zip(before.into_iter().zip(self.cpu_time())) {
+    fn add_cpu_time(&mut self, name: &str, before: [Option<Duration>; 2], tasks: u64) {
+        let processes = [("server", "  server's CPU per task, µs"), ("load", "  load's CPU per task, µs")];
+        for ((process, label), (before, after)) in processes.into_iter().zip(before.into_iter().zip(self.cpu_time())) {
             if let (Some(before), Some(after)) = (before, after) {
-                let each = after.saturating_sub(before).as_secs_f64() * 1e6 / per(tasks, 1.0);
-                self.figures.keep(&format!("{name}_{who}_cpu_us"), label, each);
+                let per_task = after.saturating_sub(before).as_secs_f64() * 1e6 / ratio(tasks, 1.0);
+                self.figures.add(&format!("{name}_{process}_cpu_us"), label, per_task);
             }
         }
     }
 
-    fn memory(&mut self, after: Usage, peak: Option<&Peak>) {
+    /// Adds the memory and the disk space that the tasks of the drain take.
+    fn add_usage(&mut self, after: ResourceUsage, peak: Option<&PeakMemory>) {
         let Some(idle) = self.idle else { return };
         let tasks = self.created();
-        let mb = |bytes: u64| per(bytes, 1e6);
-        self.figures.keep("idle_pss_mb", "server idle at first, PSS, MB", mb(idle.pss));
+        let mb = |bytes: u64| ratio(bytes, 1e6);
+        self.figures.add("idle_pss_mb", "server idle at first, PSS, MB", mb(idle.pss));
         if let Some(peak) = peak {
-            self.figures.keep(
+            self.figures.add(
                 "peak_pss_mb",
                 "server at most during the drain, PSS, MB",
-                mb(peak.most().max(after.pss)),
+                mb(peak.bytes().max(after.pss)),
             );
         }
-        let each = |bytes: u64, idle: u64| per(bytes.saturating_sub(idle), per(tasks, 1.0));
-        self.figures.keep("memory_bytes_per_task", "memory per drained task, bytes", each(after.pss, idle.pss));
-        self.figures.keep("disk_bytes_per_task", "disk per drained task, bytes", each(after.disk, idle.disk));
+        let per_task = |bytes: u64, idle: u64| ratio(bytes.saturating_sub(idle), ratio(tasks, 1.0));
+        self.figures.add("memory_bytes_per_task", "memory per drained task, bytes", per_task(after.pss, idle.pss));
+        self.figures.add("disk_bytes_per_task", "disk per drained task, bytes", per_task(after.disk, idle.disk));
     }
 
-    /// Some 50 tasks a second for an idle worker, whether or not the last request was answered. Measures from just before the
-    /// request to the start of the handler.
+    /// Creates about 50 tasks a second for an idle worker, without waiting for the response to the previous request. A
+    /// latency is the time from just before the request to the start of the handler.
     async fn latency(&mut self, worker: &mut Worker) -> Result<(), Failure> {
-        let mut spare = Vec::new();
+        let mut idle_connections = Vec::new();
         for _ in 0..8 {
-            spare.push(Wire::open(&self.scope.server).await?);
+            idle_connections.push(LoadConnection::open(&self.scope.server).await?);
         }
-        let spare = Arc::new(Mutex::new(spare));
-        let (mut calls, mut waits) = (JoinSet::new(), Vec::new());
-        let ended = worker.done.ended.load(Ordering::Relaxed);
-        worker.take_waits();
-        for number in 0..WARM_SINGLES + self.plan.singles {
-            let (scope, spare) = (self.scope.clone(), spare.clone());
-            let timed = number >= WARM_SINGLES;
-            calls.spawn(async move {
-                let began = Instant::now();
-                let wire = spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let mut wire = match wire {
-                    Some(wire) => wire,
-                    None => Wire::open(&scope.server).await?,
+        let idle_connections = Arc::new(Mutex::new(idle_connections));
+        let (mut requests, mut response_times) = (JoinSet::new(), Vec::new());
+        let ended = worker.progress.ended.load(Ordering::Relaxed);
+        worker.take_start_latencies();
+        for number in 0..WARM_UP_LATENCY_TASKS + self.plan.latency_tasks {
+            let (scope, idle_connections) = (self.scope.clone(), idle_connections.clone());
+            let timed = number >= WARM_UP_LATENCY_TASKS;
+            requests.spawn(async move {
+                let started_at = Instant::now();
+                let connection = idle_connections.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let mut connection = match connection {
+                    Some(connection) => connection,
+                    None => LoadConnection::open(&scope.server).await?,
                 };
-                scope.create(&mut wire, number, timed).await?;
-                let took = began.elapsed();
-                spare.lock().unwrap_or_else(PoisonError::into_inner).push(wire);
+                scope.create(&mut connection, number, timed).await?;
+                let took = started_at.elapsed();
+                idle_connections.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
                 Ok::<_, Failure>(timed.then_some(took))
             });
-            tokio::time::sleep(jittered(self.plan.gap)).await;
+            tokio::time::sleep(jittered(self.plan.latency_gap)).await;
         }
-        while let Some(call) = calls.join_next().await {
-            waits.extend(call.map_err(|error| Failure::failed(error.to_string()))??);
+        while let Some(request) = requests.join_next().await {
+            response_times.extend(request.map_err(|error| Failure::failed(error.to_string()))??);
         }
-        worker.until_ended(ended + WARM_SINGLES + self.plan.singles).await?;
-        self.figures.keep_waits("start", "create to start of the handler, idle", worker.take_waits());
-        self.figures.keep_waits("create", "create to its answer, idle", waits);
+        worker.until_ended(ended + WARM_UP_LATENCY_TASKS + self.plan.latency_tasks).await?;
+        self.figures.add_durations("start", "create to start of the handler, idle", worker.take_start_latencies());
+        self.figures.add_durations("create", "create to its answer, idle", response_times);
         Ok(())
     }
 
-    /// Producers and worker at the same time: all tasks, divided by the time until the last end was acknowledged.
+    /// Runs producers and the worker at the same time. The rate is the number of tasks, divided by the time until the
+    /// last end was acknowledged.
     async fn live(&mut self, worker: &mut Worker) -> Result<(), Failure> {
-        let calls = |worker: &Worker| [&worker.done.takes, &worker.done.reports].map(|n| n.load(Ordering::Relaxed));
-        let (ended, [takes, reports]) = (worker.done.ended.load(Ordering::Relaxed), calls(worker));
-        let (created, spent) = (self.created(), self.cpu_time());
-        let order = Order { connections: PRODUCERS, calls: ALL_MAX, batch: None, at_most: self.plan.live_for };
-        let produced = produce(&self.scope, order).await?;
+        let counts =
+            |worker: &Worker| [&worker.progress.takes, &worker.progress.reports].map(|n| n.load(Ordering::Relaxed));
+        let (ended, [takes_before, reports_before]) = (worker.progress.ended.load(Ordering::Relaxed), counts(worker));
+        let (created_before, cpu_before) = (self.created(), self.cpu_time());
+        let spec = LoadSpec {
+            connections: PRODUCERS,
+            requests: TASKS_MAX_OF_ALL_PRODUCERS,
+            batch_size: None,
+            time_limit: self.plan.live_for,
+        };
+        let load_result = produce(&self.scope, spec).await?;
         let since = Instant::now();
-        // The warm-up's tasks are among them.
-        let made = self.created() - created;
-        worker.until_ended(ended + made).await?;
-        let took = produced.took + since.elapsed();
+        // This includes the tasks of the warm-up.
+        let created = self.created() - created_before;
+        worker.until_ended(ended + created).await?;
+        let took = load_result.took + since.elapsed();
         let label = format!("live, {PRODUCERS} producers and a worker, end to end, tasks/s");
-        self.figures.keep("live_per_s", &label, per(produced.tasks, took.as_secs_f64()));
-        self.figures.keep("live_tail_s", "  until the last had ended, s", since.elapsed().as_secs_f64());
-        let [takes_then, reports_then] = calls(worker);
-        self.figures.keep("live_leases_per_take", "  leases of a take", per(made, per(takes_then - takes, 1.0)));
-        self.figures.keep("live_ends_per_report", "  ends of a report", per(made, per(reports_then - reports, 1.0)));
-        self.keep_cpu_time("live", spent, made);
+        self.figures.add("live_per_s", &label, ratio(load_result.tasks, took.as_secs_f64()));
+        self.figures.add("live_tail_s", "  until the last had ended, s", since.elapsed().as_secs_f64());
+        let [takes, reports] = counts(worker);
+        self.figures.add(
+            "live_leases_per_take",
+            "  leases of a take",
+            ratio(created, ratio(takes - takes_before, 1.0)),
+        );
+        self.figures.add(
+            "live_ends_per_report",
+            "  ends of a report",
+            ratio(created, ratio(reports - reports_before, 1.0)),
+        );
+        self.add_cpu_time("live", cpu_before, created);
         Ok(())
     }
 }
 
-/// A count divided by a number.
+/// `count` divided by `by`; with 1.0, the count as a floating-point number.
 #[allow(clippy::cast_precision_loss)]
-pub(super) fn per(count: u64, by: f64) -> f64 {
+pub(super) fn ratio(count: u64, by: f64) -> f64 {
     count as f64 / by
 }
 
-/// A random duration between half of `gap` and one and a half of it.
+/// A random duration from 0.5 to 1.5 times `gap`.
 pub(super) fn jittered(gap: Duration) -> Duration {
     let share = Uuid::new_v4().as_u64_pair().1 % 1001;
-    gap.mul_f64(0.5 + per(share, 1000.0))
+    gap.mul_f64(0.5 + ratio(share, 1000.0))
 }
 
-/// The most memory that a process takes, looked up every second.
-struct Peak {
-    most: Arc<std::sync::atomic::AtomicU64>,
-    watching: tokio::task::JoinHandle<()>,
+/// Reads the memory (PSS) of a process every second and stores the largest value.
+struct PeakMemory {
+    bytes: Arc<std::sync::atomic::AtomicU64>,
+    sampler: tokio::task::JoinHandle<()>,
 }
 
-impl Peak {
-    fn watch(pid: u32) -> Self {
-        let most = Arc::new(std::sync::atomic::AtomicU64::new(0));
-        let seen = most.clone();
-        let watching = tokio::spawn(async move {
-            let mut clock = tokio::time::interval(Duration::from_secs(1));
+impl PeakMemory {
+    fn start(pid: u32) -> Self {
+        let bytes = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let largest = bytes.clone();
+        let sampler = tokio::spawn(async move {
+            let mut interval = tokio::time::interval(Duration::from_secs(1));
             loop {
-                clock.tick().await;
-                let Some((_, pss)) = super::server::memory(pid) else { return };
-                seen.fetch_max(pss, Ordering::Relaxed);
+                interval.tick().await;
+                let Some((_, pss)) = super::server::process_memory(pid) else { return };
+                largest.fetch_max(pss, Ordering::Relaxed);
             }
         });
-        Self { most, watching }
+        Self { bytes, sampler }
     }
 
-    fn most(&self) -> u64 {
-        self.most.load(Ordering::Relaxed)
+    /// The largest value so far, in bytes.
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Peak {
+impl Drop for PeakMemory {
     fn drop(&mut self) {
-        self.watching.abort();
+        self.sampler.abort();
     }
 }
 
-/// The default worker: enough to keep a server on the same two cores busy.
-pub(super) const WORKER: WorkerShape = WorkerShape { takers: 2, max: 500, reporters: 2 };
+/// The connections of the default worker. They are enough to keep a server busy on the same two cores.
+pub(super) const DEFAULT_WORKER: WorkerConnections =
+    WorkerConnections { takers: 2, leases_per_take: 500, reporters: 2 };

@@ -1,4 +1,4 @@
-//! The worker: connections that take leases, and others that report ends in batches.
+//! The worker of the load. Some of its connections take leases, and the others report the ends of attempts in batches.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,117 +11,129 @@ use serde::Deserialize;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::task::JoinSet;
 
-use super::load::{Scope, parse};
-use super::wire::Wire;
+use super::connection::LoadConnection;
+use super::load::{RunScope, parse_json};
 use crate::cli::failure::Failure;
 
 /// The most ends in one report.
-const REPORT: usize = 1000;
-/// Without an end for this long the run has failed.
-const STALLED: Duration = Duration::from_secs(30);
+const ENDS_PER_REPORT_MAX: usize = 1000;
+/// The run fails if no end is acknowledged for this long.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The connections of a worker.
+/// The number of a worker's connections, and the size of its takes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct WorkerShape {
-    /// Connections that take.
+pub(super) struct WorkerConnections {
+    /// Connections that take leases.
     pub(super) takers: usize,
-    /// The most leases of one take.
-    pub(super) max: usize,
-    /// Connections that report.
+    /// The most leases that one request takes.
+    pub(super) leases_per_take: usize,
+    /// Connections that report ends.
     pub(super) reporters: usize,
 }
 
-/// What the worker has done so far.
+/// Counts and latencies of the worker so far.
 #[derive(Debug, Default)]
-pub(super) struct WorkDone {
-    /// Handlers that were started.
-    pub(super) handled: AtomicU64,
-    /// Ends that the server has acknowledged.
+pub(super) struct WorkerProgress {
+    /// The number of handlers started.
+    pub(super) started_handlers: AtomicU64,
+    /// The number of ends that the server has acknowledged.
     pub(super) ended: AtomicU64,
-    /// Takes that returned leases, and reports.
+    /// The number of requests that returned leases.
     pub(super) takes: AtomicU64,
+    /// The number of reports.
     pub(super) reports: AtomicU64,
     /// When the first handler started.
-    pub(super) first: OnceLock<Instant>,
-    /// From before the call that created a timed task to the start of its handler.
-    pub(super) waits: Mutex<Vec<Duration>>,
+    pub(super) first_start: OnceLock<Instant>,
+    /// For each timed task, the time from just before the request that created it to the start of its handler.
+    pub(super) start_latencies: Mutex<Vec<Duration>>,
 }
 
-/// A worker inside this process. Dropping it ends it.
+/// A worker inside this process. It ends when this value is dropped.
 pub(super) struct Worker {
-    pub(super) done: Arc<WorkDone>,
-    connections: JoinSet<Result<(), Failure>>,
+    pub(super) progress: Arc<WorkerProgress>,
+    tasks: JoinSet<Result<(), Failure>>,
 }
 
-/// The leases of an answer.
+/// The response to a request for leases.
 #[derive(Deserialize)]
-pub(super) struct Leases<'a> {
+pub(super) struct LeasesResponse<'a> {
     #[serde(borrow)]
     pub(super) leases: Vec<Lease<'a>>,
 }
 
-/// The fields of a lease that the worker reads. It reads the input as a handler would.
+/// The fields of a lease that the worker reads. They include the input, because a real handler reads it too.
 #[derive(Deserialize)]
 pub(super) struct Lease<'a> {
     #[serde(rename = "lease")]
     pub(super) text: &'a str,
     pub(super) task_id: &'a str,
-    input: Input,
+    input: TaskInput,
 }
 
 #[derive(Deserialize)]
-struct Input {
+struct TaskInput {
+    /// When the request was sent, in nanoseconds since [`RunScope::started_at`].
     t0: u64,
     timed: bool,
 }
 
 #[derive(Deserialize)]
-struct Report<'a> {
+struct ReportResponse<'a> {
     #[serde(borrow)]
-    items: Vec<Reported<'a>>,
+    items: Vec<ReportedEnd<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Reported<'a> {
+struct ReportedEnd<'a> {
     #[serde(borrow)]
     status: Option<&'a str>,
 }
 
 impl Worker {
-    pub(super) async fn start(scope: &Scope, shape: WorkerShape) -> Result<Self, Failure> {
-        let done = Arc::new(WorkDone::default());
-        // Leases that wait for their report; when the channel is full, takers wait.
-        let (send, receive) = mpsc::channel(shape.max.max(REPORT) * 2);
-        let receive = Arc::new(tokio::sync::Mutex::new(receive));
-        let mut set = JoinSet::new();
-        for taker in 0..shape.takers {
-            let wire = Wire::open(scope.server_of(taker)).await?;
-            set.spawn(take(wire, scope.clone(), shape.max, done.clone(), send.clone()));
+    /// Opens the connections and starts to take leases.
+    pub(super) async fn start(scope: &RunScope, connections: WorkerConnections) -> Result<Self, Failure> {
+        let progress = Arc::new(WorkerProgress::default());
+        // The channel carries leases from the takers to the reporters. When it is full, the takers wait.
+        let (sender, receiver) = mpsc::channel(connections.leases_per_take.max(ENDS_PER_REPORT_MAX) * 2);
+        let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
+        let mut tasks = JoinSet::new();
+        for taker in 0..connections.takers {
+            let connection = LoadConnection::open(scope.server_for_connection(taker)).await?;
+            tasks.spawn(run_taker(
+                connection,
+                scope.clone(),
+                connections.leases_per_take,
+                progress.clone(),
+                sender.clone(),
+            ));
         }
-        for reporter in 0..shape.reporters {
-            let wire = Wire::open(scope.server_of(reporter)).await?;
-            set.spawn(report(wire, done.clone(), receive.clone()));
+        for reporter in 0..connections.reporters {
+            let connection = LoadConnection::open(scope.server_for_connection(reporter)).await?;
+            tasks.spawn(run_reporter(connection, progress.clone(), receiver.clone()));
         }
-        Ok(Self { done, connections: set })
+        Ok(Self { progress, tasks })
     }
 
-    /// Waits until this many ends are acknowledged.
+    /// Waits until this many ends are acknowledged since the start of the worker.
+    ///
+    /// # Errors
+    /// A connection failed, or no end was acknowledged for [`STALL_TIMEOUT`].
     pub(super) async fn until_ended(&mut self, tasks: u64) -> Result<(), Failure> {
-        let (mut last, mut since) = (0, Instant::now());
+        let (mut last_count, mut last_change) = (0, Instant::now());
         loop {
-            let ended = self.done.ended.load(Ordering::Relaxed);
+            let ended = self.progress.ended.load(Ordering::Relaxed);
             if ended >= tasks {
                 return Ok(());
             }
-            if ended > last {
-                (last, since) = (ended, Instant::now());
-            } else if since.elapsed() > STALLED {
-                let handled = self.done.handled.load(Ordering::Relaxed);
-                let what = format!("{tasks} tasks were there, {handled} came, {ended} ended, and nothing moves");
-                return Err(Failure::failed(what));
+            if ended > last_count {
+                (last_count, last_change) = (ended, Instant::now());
+            } else if last_change.elapsed() > STALL_TIMEOUT {
+                let started = self.progress.started_handlers.load(Ordering::Relaxed);
+                let message = format!("{tasks} tasks were there, {started} came, {ended} ended, and nothing moves");
+                return Err(Failure::failed(message));
             }
             tokio::select! {
-                ended = self.connections.join_next() => if let Some(ended) = ended {
+                ended = self.tasks.join_next() => if let Some(ended) = ended {
                     ended.map_err(|error| Failure::failed(error.to_string()))??;
                 },
                 () = tokio::time::sleep(Duration::from_millis(2)) => {}
@@ -129,19 +141,19 @@ impl Worker {
         }
     }
 
-    /// The waits of timed tasks since the last call.
-    pub(super) fn take_waits(&self) -> Vec<Duration> {
-        std::mem::take(&mut *self.done.waits.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Removes and returns the latencies that were stored since the last call.
+    pub(super) fn take_start_latencies(&self) -> Vec<Duration> {
+        std::mem::take(&mut *self.progress.start_latencies.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// The body of a take.
-pub(super) fn take_body(kind: &str, max: usize, wait_s: u32) -> Bytes {
+/// The body of a request for at most `max` leases that waits at most `wait_s` seconds for the first.
+pub(super) fn take_request_body(kind: &str, max: usize, wait_s: u32) -> Bytes {
     format!("{{\"worker\":\"bench\",\"kinds\":[\"{kind}\"],\"max\":{max},\"wait_s\":{wait_s}}}").into()
 }
 
-/// The body of a report.
-pub(super) fn report_body<'a>(leases: impl Iterator<Item = &'a str>, outcome: &str) -> Bytes {
+/// The body of a report that all these leases ended with `outcome`.
+pub(super) fn report_request_body<'a>(leases: impl Iterator<Item = &'a str>, outcome: &str) -> Bytes {
     let mut body = String::from("{\"items\":[");
     for (index, lease) in leases.enumerate() {
         let comma = if index == 0 { "" } else { "," };
@@ -152,69 +164,75 @@ pub(super) fn report_body<'a>(leases: impl Iterator<Item = &'a str>, outcome: &s
     body.into()
 }
 
-/// Reports ends. Fails unless the server records each with this outcome.
-pub(super) async fn report_ends(wire: &mut Wire, leases: &[String], outcome: &str) -> Result<(), Failure> {
-    let body = report_body(leases.iter().map(String::as_str), outcome);
-    let answer = wire.post("/v1/leases/finish", body, StatusCode::OK).await?;
-    let Report { items } = parse(&answer.body)?;
+/// Reports the ends of attempts. Fails unless the server records each with this outcome.
+pub(super) async fn report_ends(
+    connection: &mut LoadConnection,
+    leases: &[String],
+    outcome: &str,
+) -> Result<(), Failure> {
+    let body = report_request_body(leases.iter().map(String::as_str), outcome);
+    let response = connection.post("/v1/leases/finish", body, StatusCode::OK).await?;
+    let ReportResponse { items } = parse_json(&response.body)?;
     let ended = items.iter().filter(|item| item.status == Some(outcome)).count();
     if ended != leases.len() {
-        let text = String::from_utf8_lossy(&answer.body);
+        let text = String::from_utf8_lossy(&response.body);
         return Err(Failure::failed(format!("{ended} of {} ends were taken as {outcome}: {text:.500}", leases.len())));
     }
     Ok(())
 }
 
-async fn take(
-    mut wire: Wire,
-    scope: Scope,
-    max: usize,
-    done: Arc<WorkDone>,
-    send: Sender<Vec<String>>,
+/// Takes leases again and again, and sends them to the reporters.
+async fn run_taker(
+    mut connection: LoadConnection,
+    scope: RunScope,
+    leases_per_take: usize,
+    progress: Arc<WorkerProgress>,
+    sender: Sender<Vec<String>>,
 ) -> Result<(), Failure> {
-    let body = take_body(&scope.kind, max, 30);
+    let body = take_request_body(&scope.kind, leases_per_take, 30);
     loop {
-        let answer = wire.post("/v1/leases", body.clone(), StatusCode::OK).await?;
-        let Leases { leases } = parse(&answer.body)?;
+        let response = connection.post("/v1/leases", body.clone(), StatusCode::OK).await?;
+        let LeasesResponse { leases } = parse_json(&response.body)?;
         if leases.is_empty() {
             continue;
         }
         let now = Instant::now();
-        done.first.get_or_init(|| now);
-        done.handled.fetch_add(leases.len() as u64, Ordering::Relaxed);
-        done.takes.fetch_add(1, Ordering::Relaxed);
+        progress.first_start.get_or_init(|| now);
+        progress.started_handlers.fetch_add(leases.len() as u64, Ordering::Relaxed);
+        progress.takes.fetch_add(1, Ordering::Relaxed);
         let timed = leases.iter().filter(|lease| lease.input.timed);
-        let waits = timed.map(|lease| (now - scope.began).saturating_sub(Duration::from_nanos(lease.input.t0)));
-        done.waits.lock().unwrap_or_else(PoisonError::into_inner).extend(waits);
+        let latencies =
+            timed.map(|lease| (now - scope.started_at).saturating_sub(Duration::from_nanos(lease.input.t0)));
+        progress.start_latencies.lock().unwrap_or_else(PoisonError::into_inner).extend(latencies);
         let ends = leases.iter().map(|lease| lease.text.to_owned()).collect();
-        if send.send(ends).await.is_err() {
+        if sender.send(ends).await.is_err() {
             return Ok(());
         }
     }
 }
 
-/// Reports the ends that arrived while the last report was under way.
-async fn report(
-    mut wire: Wire,
-    done: Arc<WorkDone>,
-    receive: Arc<tokio::sync::Mutex<Receiver<Vec<String>>>>,
+/// Reports ends again and again. Each report has the ends that the takers sent during the previous report.
+async fn run_reporter(
+    mut connection: LoadConnection,
+    progress: Arc<WorkerProgress>,
+    receiver: Arc<tokio::sync::Mutex<Receiver<Vec<String>>>>,
 ) -> Result<(), Failure> {
-    let mut left: Vec<String> = Vec::new();
+    let mut unreported: Vec<String> = Vec::new();
     loop {
-        if left.is_empty() {
-            let mut receive = receive.lock().await;
-            let Some(first) = receive.recv().await else { return Ok(()) };
-            left = first;
-            while left.len() < REPORT
-                && let Ok(more) = receive.try_recv()
+        if unreported.is_empty() {
+            let mut receiver = receiver.lock().await;
+            let Some(first) = receiver.recv().await else { return Ok(()) };
+            unreported = first;
+            while unreported.len() < ENDS_PER_REPORT_MAX
+                && let Ok(more) = receiver.try_recv()
             {
-                left.extend(more);
+                unreported.extend(more);
             }
         }
-        let rest = left.split_off(left.len().min(REPORT));
-        report_ends(&mut wire, &left, "succeeded").await?;
-        done.ended.fetch_add(left.len() as u64, Ordering::Relaxed);
-        done.reports.fetch_add(1, Ordering::Relaxed);
-        left = rest;
+        let rest = unreported.split_off(unreported.len().min(ENDS_PER_REPORT_MAX));
+        report_ends(&mut connection, &unreported, "succeeded").await?;
+        progress.ended.fetch_add(unreported.len() as u64, Ordering::Relaxed);
+        progress.reports.fetch_add(1, Ordering::Relaxed);
+        unreported = rest;
     }
 }

@@ -1,7 +1,7 @@
-//! The settings of a server as a person writes them, and their one check.
+//! Reads and checks the settings of a server.
 //!
-//! A flag wins over a `TASKBELL_*` variable, a variable over `taskbell.toml`, the file over the default. Where a
-//! setting is a list, the winner replaces the whole list.
+//! A flag overrides a `TASKBELL_*` variable, a variable overrides `taskbell.toml`, and the file overrides the default. If a
+//! setting is a list, the whole list is overridden.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,17 +14,17 @@ use taskbell::server::Config;
 mod store;
 mod tables;
 
-pub(super) use store::StoreKind;
-use store::{Place, StoreSetting};
+pub(super) use store::EmbeddedStore;
+use store::{LogLocation, StoreSetting};
 use tables::{KindTable, QueueTable};
 
-/// The file that is read if no other is named.
-const FILE: &str = "taskbell.toml";
-/// The most attempts that run at once in the server's process: each may occupy a thread.
+/// The settings file in the working directory, which is read if no file is named.
+const DEFAULT_FILE: &str = "taskbell.toml";
+/// The most attempts that run at the same time in the server's process. Each may occupy a thread.
 const SLOTS_MAX: usize = 1024;
-/// The log filter if none is set. The client of the cluster reports each failure of each request as an error; what they mean
-/// is in lines of this program.
-const LOG: &str = "info,eventstore=off";
+/// The log filter if none is set. It hides the log lines of the crate `eventstore`, which writes an error for each failed
+/// request to the cluster; Taskbell logs the consequences itself.
+const DEFAULT_LOG_FILTER: &str = "info,eventstore=off";
 
 const KIND_HELP: &str = "What holds for a kind of work; may be repeated. Settings, separated by commas:
 max_running (tasks of it that run at once), lease_s (how long a lease lives without a heartbeat, default 30),
@@ -41,15 +41,15 @@ const CONTENT_ROOT_HELP: &str = "A folder that content.distribute may read and w
 
 [env: TASKBELL_CONTENT_ROOTS, separated like PATH]";
 
-/// Settings that passed the check.
-pub(super) struct Checked {
-    /// What the server runs with. `listen` is a loopback address.
+/// The settings after the check.
+pub(super) struct CheckedSettings {
+    /// The configuration of the server. `listen` is a loopback address.
     pub(super) config: Config,
-    /// Which log lines go to stderr, as a filter of `tracing_subscriber::EnvFilter`.
+    /// Which log lines are written to stderr, as a filter of `tracing_subscriber::EnvFilter`.
     pub(super) log: String,
 }
 
-/// The settings as they are written: the flags with their variables, or the file.
+/// The unchecked settings from one source: the flags and the variables that clap reads, another variable, or the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Settings {
@@ -80,11 +80,11 @@ pub(super) struct Settings {
     pub(super) slots: Option<usize>,
     /// What holds for a kind of work, like `image.build:lease_s=60,ask_for_s=20,interrupt_for_s=10`; may be repeated
     #[arg(long = "kind", env = "TASKBELL_KIND_SETTINGS", value_name = "KIND:SETTING=N,…", long_help = KIND_HELP, value_delimiter = ';')]
-    #[serde(default, deserialize_with = "tables::kinds")]
+    #[serde(default, deserialize_with = "tables::deserialize_kinds")]
     pub(super) kind: Option<Vec<KindTable>>,
     /// How many tasks of a queue run at once, like `imports:max_running=2`; may be repeated
     #[arg(long = "queue", env = "TASKBELL_QUEUE_SETTINGS", value_name = "QUEUE:max_running=N", value_delimiter = ';')]
-    #[serde(default, deserialize_with = "tables::queues")]
+    #[serde(default, deserialize_with = "tables::deserialize_queues")]
     pub(super) queue: Option<Vec<QueueTable>>,
     /// How many tasks with the same `concurrency_key` run at once [default: 1]
     #[arg(long, env = "TASKBELL_MAX_RUNNING_PER_KEY", value_name = "N")]
@@ -94,43 +94,45 @@ pub(super) struct Settings {
     pub(super) log: Option<String>,
 }
 
-/// A setting that can't be used; the message is for the person who wrote it.
+/// A setting is invalid. The message is for the person who wrote the setting.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SettingsError {
     /// The file can't be read.
     #[error("{}: {error}", path.display())]
     Read { path: PathBuf, error: io::Error },
-    /// The file is no valid settings file. Lines count from 1.
+    /// The file is not a valid settings file. Line numbers start at 1.
     #[error("{}{}: {message}", path.display(), line.map(|line| format!(", line {line}")).unwrap_or_default())]
     Syntax { path: PathBuf, line: Option<usize>, message: String },
-    /// A value is out of its range; `why` names the range.
+    /// The value is invalid; `why` says which values are valid.
     #[error("{setting}: {why}")]
     Value { setting: &'static str, why: String },
 }
 
-fn refuse<T>(setting: &'static str, why: impl Into<String>) -> Result<T, SettingsError> {
+/// The error for an invalid value.
+fn invalid<T>(setting: &'static str, why: impl Into<String>) -> Result<T, SettingsError> {
     Err(SettingsError::Value { setting, why: why.into() })
 }
 
 impl Settings {
-    /// The checked settings: `self` (the flags, with the variables that clap reads) over `TASKBELL_CONTENT_ROOTS` over
-    /// the file, which is `file` or, if it exists, [`FILE`] in the working directory.
+    /// Combines and checks the settings of all sources. `self` (the flags and the variables that clap reads) overrides
+    /// `TASKBELL_CONTENT_ROOTS`, and that variable overrides the file. The file is `file`; if that is `None`, it is
+    /// [`DEFAULT_FILE`] in the working directory, if that exists.
     ///
     /// # Errors
-    /// The first setting that can't be used.
-    pub(super) fn load(self, file: Option<&Path>) -> Result<Checked, SettingsError> {
-        let written = match file {
+    /// The first invalid setting.
+    pub(super) fn load(self, file: Option<&Path>) -> Result<CheckedSettings, SettingsError> {
+        let from_file = match file {
             Some(path) => Self::read(path)?,
-            None if Path::new(FILE).exists() => Self::read(Path::new(FILE))?,
+            None if Path::new(DEFAULT_FILE).exists() => Self::read(Path::new(DEFAULT_FILE))?,
             None => Self::default(),
         };
         let roots = std::env::var_os("TASKBELL_CONTENT_ROOTS").filter(|roots| !roots.is_empty());
         let variables =
             Self { content_roots: roots.map(|roots| std::env::split_paths(&roots).collect()), ..Self::default() };
-        self.over(variables).over(written).check()
+        self.with_fallback(variables).with_fallback(from_file).check()
     }
 
-    /// The settings of a file; paths in it are relative to its folder.
+    /// Reads the settings from a file. Relative paths in it start at the file's folder.
     fn read(path: &Path) -> Result<Self, SettingsError> {
         let text =
             std::fs::read_to_string(path).map_err(|error| SettingsError::Read { path: path.to_owned(), error })?;
@@ -147,81 +149,82 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Each setting of `self`, or of `below` if `self` has none.
-    fn over(self, below: Self) -> Self {
+    /// Each setting of `self`; if it is not set, the setting of `fallback`.
+    fn with_fallback(self, fallback: Self) -> Self {
         Self {
-            listen: self.listen.or(below.listen),
+            listen: self.listen.or(fallback.listen),
             #[cfg(feature = "eventstore")]
-            log_listen: self.log_listen.or(below.log_listen),
-            data: self.data.or(below.data),
-            store: self.store.or(below.store),
-            content_roots: self.content_roots.or(below.content_roots),
-            content_bytes_per_s: self.content_bytes_per_s.or(below.content_bytes_per_s),
-            kinds: self.kinds.or(below.kinds),
-            slots: self.slots.or(below.slots),
-            kind: self.kind.or(below.kind),
-            queue: self.queue.or(below.queue),
-            max_running_per_key: self.max_running_per_key.or(below.max_running_per_key),
-            log: self.log.or(below.log),
+            log_listen: self.log_listen.or(fallback.log_listen),
+            data: self.data.or(fallback.data),
+            store: self.store.or(fallback.store),
+            content_roots: self.content_roots.or(fallback.content_roots),
+            content_bytes_per_s: self.content_bytes_per_s.or(fallback.content_bytes_per_s),
+            kinds: self.kinds.or(fallback.kinds),
+            slots: self.slots.or(fallback.slots),
+            kind: self.kind.or(fallback.kind),
+            queue: self.queue.or(fallback.queue),
+            max_running_per_key: self.max_running_per_key.or(fallback.max_running_per_key),
+            log: self.log.or(fallback.log),
         }
     }
 
-    /// The checked settings; a setting that is missing gets its default.
+    /// Checks the settings. A missing setting gets its default.
     ///
     /// # Errors
-    /// The first setting that can't be used.
-    pub(super) fn check(self) -> Result<Checked, SettingsError> {
+    /// The first invalid setting.
+    pub(super) fn check(self) -> Result<CheckedSettings, SettingsError> {
         let defaults = Config::default();
-        let place = self.store.unwrap_or_default().check(self.data.is_some())?;
-        let data = self.data.or(defaults.data).unwrap_or_default();
-        let data_in_use = (place == Place::Folder).then(|| data.clone());
-        if data.as_os_str().is_empty() || (data.exists() && !data.is_dir()) {
-            return refuse("data", format!("{:?} is not a folder", data.display().to_string()));
+        let log_location = self.store.unwrap_or_default().check(self.data.is_some())?;
+        let data_folder = self.data.or(defaults.data).unwrap_or_default();
+        let data = (log_location == LogLocation::DataFolder).then(|| data_folder.clone());
+        if data_folder.as_os_str().is_empty() || (data_folder.exists() && !data_folder.is_dir()) {
+            return invalid("data", format!("{:?} is not a folder", data_folder.display().to_string()));
         }
         let slots = self.slots.unwrap_or(defaults.slots);
         if !(1..=SLOTS_MAX).contains(&slots) {
-            return refuse("slots", format!("{slots} is not within 1 to {SLOTS_MAX}"));
+            return invalid("slots", format!("{slots} is not within 1 to {SLOTS_MAX}"));
         }
         if self.content_bytes_per_s == Some(0) {
-            return refuse("content_bytes_per_s", "0 would never copy anything; leave it away for no bound");
+            return invalid("content_bytes_per_s", "0 would never copy anything; leave it away for no bound");
         }
         if let Some(kinds) = &self.kinds {
             if kinds.is_empty() {
-                return refuse("kinds", "an empty list would refuse every task; leave it away to accept any kind");
+                return invalid("kinds", "an empty list would refuse every task; leave it away to accept any kind");
             }
             if let Some(kind) = kinds.iter().find(|kind| !is_name(kind)) {
-                return refuse("kinds", format!("{kind:?} is not a kind: 1 to 64 of a-z, 0-9, '.', '_', '-'"));
+                return invalid("kinds", format!("{kind:?} is not a kind: 1 to 64 of a-z, 0-9, '.', '_', '-'"));
             }
         }
-        let (kinds_set, queues_set) = (self.kind.unwrap_or_default(), self.queue.unwrap_or_default());
-        let (settings, limits) = tables::check(kinds_set, queues_set, self.max_running_per_key)?;
+        let (kind_tables, queue_tables) = (self.kind.unwrap_or_default(), self.queue.unwrap_or_default());
+        let (settings, limits) = tables::policies_and_limits(kind_tables, queue_tables, self.max_running_per_key)?;
         let config = Config {
-            listen: self.listen.map_or(Ok(defaults.listen), |text| listen("listen", &text))?,
+            listen: self.listen.map_or(Ok(defaults.listen), |text| parse_loopback_address("listen", &text))?,
             #[cfg(feature = "eventstore")]
-            log_listen: self.log_listen.map(|text| listen("log_listen", &text)).transpose()?,
-            content_roots: roots(self.content_roots.unwrap_or_default(), data_in_use.as_deref())?,
-            data: data_in_use,
+            log_listen: self.log_listen.map(|text| parse_loopback_address("log_listen", &text)).transpose()?,
+            content_roots: check_content_roots(self.content_roots.unwrap_or_default(), data.as_deref())?,
+            data,
             #[cfg(feature = "eventstore")]
-            store: place.into_url(),
+            store: log_location.into_url(),
             content_bytes_per_s: self.content_bytes_per_s,
             kinds: self.kinds,
             slots,
             settings,
             limits,
         };
-        Ok(Checked { config, log: self.log.unwrap_or_else(|| LOG.into()) })
+        Ok(CheckedSettings { config, log: self.log.unwrap_or_else(|| DEFAULT_LOG_FILTER.into()) })
     }
 }
 
-fn listen(setting: &'static str, text: &str) -> Result<SocketAddr, SettingsError> {
-    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    let Ok(address) = numeric.as_deref().unwrap_or(text).parse::<SocketAddr>() else {
-        return refuse(setting, format!("{text:?} is not an address with a port, like 127.0.0.1:7070"));
+/// Parses an address with a port, on which only programs of this machine can connect.
+fn parse_loopback_address(setting: &'static str, text: &str) -> Result<SocketAddr, SettingsError> {
+    let localhost = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let Ok(address) = localhost.as_deref().unwrap_or(text).parse::<SocketAddr>() else {
+        return invalid(setting, format!("{text:?} is not an address with a port, like 127.0.0.1:7070"));
     };
     if address.ip().is_loopback() {
         return Ok(address);
     }
-    refuse(
+    invalid(
         setting,
         format!(
             "{address} can be reached from outside this machine, and this release has no authentication yet: \
@@ -231,20 +234,20 @@ fn listen(setting: &'static str, text: &str) -> Result<SocketAddr, SettingsError
     )
 }
 
-/// The roots without symbolic links, so that paths can be compared with them. No root may contain the data folder: a
-/// distribution could then overwrite the log.
-fn roots(given: Vec<PathBuf>, data: Option<&Path>) -> Result<Vec<PathBuf>, SettingsError> {
-    let data = data.map(resolve);
+/// Resolves the symbolic links in the content roots, so that paths can be compared with them. Refuses a root that
+/// contains the data folder, because a distribution could then overwrite the log.
+fn check_content_roots(paths: Vec<PathBuf>, data: Option<&Path>) -> Result<Vec<PathBuf>, SettingsError> {
+    let data = data.map(resolve_existing_part);
     let mut roots = Vec::new();
-    for path in given {
+    for path in paths {
         let root = match path.canonicalize() {
             Ok(root) if root.is_dir() => root,
-            Ok(_) => return refuse("content_roots", format!("{:?} is not a folder", path.display().to_string())),
-            Err(error) => return refuse("content_roots", format!("{:?}: {error}", path.display().to_string())),
+            Ok(_) => return invalid("content_roots", format!("{:?} is not a folder", path.display().to_string())),
+            Err(error) => return invalid("content_roots", format!("{:?}: {error}", path.display().to_string())),
         };
         if data.as_ref().is_some_and(|data| data.starts_with(&root)) {
             let root = root.display().to_string();
-            return refuse(
+            return invalid(
                 "content_roots",
                 format!("the data folder lies in {root:?}: a task could overwrite the log"),
             );
@@ -256,13 +259,13 @@ fn roots(given: Vec<PathBuf>, data: Option<&Path>) -> Result<Vec<PathBuf>, Setti
     Ok(roots)
 }
 
-/// The path of a folder that need not exist yet: its nearest existing ancestor without symbolic links, and the rest as it
-/// is written.
-fn resolve(path: &Path) -> PathBuf {
+/// Resolves the symbolic links in the path of a folder that may not exist yet: resolves its nearest existing ancestor and
+/// appends the rest of the path unchanged.
+fn resolve_existing_part(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for ancestor in absolute.ancestors() {
-        if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), absolute.strip_prefix(ancestor)) {
-            return real.join(rest);
+        if let (Ok(resolved), Ok(rest)) = (ancestor.canonicalize(), absolute.strip_prefix(ancestor)) {
+            return resolved.join(rest);
         }
     }
     absolute

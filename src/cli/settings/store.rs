@@ -1,4 +1,4 @@
-//! The setting `store`: where the log is kept.
+//! The setting `store`: where the log is stored.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -8,23 +8,23 @@ use serde::Deserialize;
 #[cfg(feature = "eventstore")]
 use taskbell::StoreUrl;
 
-use super::{SettingsError, refuse};
+use super::{SettingsError, invalid};
 
-/// What a value must be.
-const NEEDED: &str = "sqlite, memory, or the address of a cluster, like esdb://db.example:2113, is needed";
+/// The valid values, for error messages.
+const VALID_VALUES: &str = "sqlite, memory, or the address of a cluster, like esdb://db.example:2113, is needed";
 
-/// A log of one server.
+/// A store that only one server can use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(in crate::cli) enum StoreKind {
+pub(in crate::cli) enum EmbeddedStore {
     /// A file in the data folder.
     #[default]
     Sqlite,
-    /// Nothing outlives the process: for trying things out.
+    /// The memory of the process: the log is lost when the process ends.
     Memory,
 }
 
-impl StoreKind {
-    /// The name that flags and files use.
+impl EmbeddedStore {
+    /// The value of the setting `store`.
     pub(in crate::cli) const fn name(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
@@ -33,15 +33,15 @@ impl StoreKind {
     }
 }
 
-/// The setting as it is written. It may hold a password: it is shown nowhere, so it is not checked while it is read, because
-/// the messages of the parsers quote what they refuse.
+/// The unchecked setting. It may contain a password, so it is never printed. It is checked only after parsing, because the
+/// error messages of clap and TOML quote an invalid value.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub(in crate::cli) struct StoreSetting(String);
 
 impl Default for StoreSetting {
     fn default() -> Self {
-        Self(StoreKind::Sqlite.name().to_owned())
+        Self(EmbeddedStore::Sqlite.name().to_owned())
     }
 }
 
@@ -59,48 +59,53 @@ impl FromStr for StoreSetting {
     }
 }
 
-/// Where the log is kept.
+/// Where the log is stored.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// In a file of the data folder.
-    Folder,
+pub(super) enum LogLocation {
+    /// A file in the data folder.
+    DataFolder,
+    /// The memory of the process.
     Memory,
+    /// The cluster at this address.
     #[cfg(feature = "eventstore")]
     Cluster(Box<StoreUrl>),
 }
 
 impl StoreSetting {
-    /// `has_data`: whether a data folder is set too, which a cluster has no use for.
-    pub(super) fn check(&self, has_data: bool) -> Result<Place, SettingsError> {
+    /// Checks the setting. `has_data`: whether the setting `data` is set too, which is invalid with a cluster.
+    ///
+    /// # Errors
+    /// The value is invalid, or both settings are set.
+    pub(super) fn check(&self, has_data: bool) -> Result<LogLocation, SettingsError> {
         match self.0.as_str() {
-            "sqlite" => Ok(Place::Folder),
-            "memory" => Ok(Place::Memory),
-            url if !url.contains("://") => refuse("store", NEEDED),
-            _ if has_data => refuse("data", "a log in a cluster needs no data folder: set either data or store"),
-            url => cluster(url),
+            "sqlite" => Ok(LogLocation::DataFolder),
+            "memory" => Ok(LogLocation::Memory),
+            url if !url.contains("://") => invalid("store", VALID_VALUES),
+            _ if has_data => invalid("data", "a log in a cluster needs no data folder: set either data or store"),
+            url => parse_cluster(url),
         }
     }
 }
 
 #[cfg(feature = "eventstore")]
-fn cluster(url: &str) -> Result<Place, SettingsError> {
+fn parse_cluster(url: &str) -> Result<LogLocation, SettingsError> {
     url.parse().map_or_else(
-        |error: taskbell::InvalidUrl| refuse("store", error.to_string()),
-        |url| Ok(Place::Cluster(Box::new(url))),
+        |error: taskbell::InvalidUrl| invalid("store", error.to_string()),
+        |url| Ok(LogLocation::Cluster(Box::new(url))),
     )
 }
 
 #[cfg(not(feature = "eventstore"))]
-fn cluster(_: &str) -> Result<Place, SettingsError> {
-    refuse("store", "this program was built without the feature eventstore, so it knows no cluster")
+fn parse_cluster(_: &str) -> Result<LogLocation, SettingsError> {
+    invalid("store", "this program was built without the feature eventstore, so it knows no cluster")
 }
 
-impl Place {
-    /// The address of the cluster; none where the log is of one server alone.
+impl LogLocation {
+    /// The address of the cluster; `None` for a log that only one server uses.
     #[cfg(feature = "eventstore")]
     pub(super) fn into_url(self) -> Option<StoreUrl> {
         match self {
-            Self::Folder | Self::Memory => None,
+            Self::DataFolder | Self::Memory => None,
             Self::Cluster(url) => Some(*url),
         }
     }

@@ -8,14 +8,14 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 
 use taskbell::event::CancelPolicy;
-use taskbell::internal::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_own};
+use taskbell::internal::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_reserved};
 use taskbell::{KindPolicies, KindPolicy, Limits};
 
-use super::{SettingsError, refuse};
+use super::{SettingsError, invalid};
 
-/// The longest lease, and the longest rung of a ladder, in seconds: a day.
-const SPAN_MAX_S: f64 = 86_400.0;
-/// The shortest lease, in seconds: a worker sends at least three heartbeats in that time.
+/// The longest lease, and the longest rung of a cancel ladder, in seconds: one day.
+const DURATION_MAX_S: f64 = 86_400.0;
+/// The shortest lease, in seconds. A worker sends at least three heartbeats in the time of a lease.
 const LEASE_MIN_S: f64 = 0.3;
 
 /// The settings of one kind.
@@ -44,19 +44,23 @@ pub(in crate::cli) struct QueueTable {
 impl Eq for KindTable {}
 
 /// Reads the `[kind.<name>]` tables of a file.
-pub(super) fn kinds<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<KindTable>>, D::Error> {
-    let tables = BTreeMap::<String, KindTable>::deserialize(from)?;
+pub(super) fn deserialize_kinds<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<KindTable>>, D::Error> {
+    let tables = BTreeMap::<String, KindTable>::deserialize(deserializer)?;
     Ok(Some(tables.into_iter().map(|(name, table)| KindTable { name, ..table }).collect()))
 }
 
 /// Reads the `[queue.<name>]` tables of a file.
-pub(super) fn queues<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<QueueTable>>, D::Error> {
-    let tables = BTreeMap::<String, QueueTable>::deserialize(from)?;
+pub(super) fn deserialize_queues<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<QueueTable>>, D::Error> {
+    let tables = BTreeMap::<String, QueueTable>::deserialize(deserializer)?;
     Ok(Some(tables.into_iter().map(|(name, table)| QueueTable { name, ..table }).collect()))
 }
 
-/// Reads `name:setting=value,…` as the table that a file would hold.
-fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<(String, T), String> {
+/// Parses `name:setting=value,…` into the name and the table of the settings, by the rules of the settings file.
+fn parse_named_table<T: for<'de> Deserialize<'de>>(text: &str) -> Result<(String, T), String> {
     let (name, settings) = text.split_once(':').ok_or("a name, a colon and settings are needed")?;
     let lines: Vec<String> = settings.split(',').map(|setting| setting.replacen('=', " = ", 1)).collect();
     let table = toml::from_str(&lines.join("\n")).map_err(|error| error.message().to_owned())?;
@@ -67,7 +71,7 @@ impl FromStr for KindTable {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse(text).map(|(name, table)| Self { name, ..table })
+        parse_named_table(text).map(|(name, table)| Self { name, ..table })
     }
 }
 
@@ -75,61 +79,65 @@ impl FromStr for QueueTable {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse(text).map(|(name, table)| Self { name, ..table })
+        parse_named_table(text).map(|(name, table)| Self { name, ..table })
     }
 }
 
-/// The policies and limits that these tables set.
+/// Checks the tables and returns the policies and limits that they set. `per_key` is the setting `max_running_per_key`.
 ///
 /// # Errors
-/// The first setting that can't be used.
-pub(super) fn check(
+/// The first invalid setting.
+pub(super) fn policies_and_limits(
     kinds: Vec<KindTable>,
     queues: Vec<QueueTable>,
     per_key: Option<u32>,
 ) -> Result<(KindPolicies, Limits), SettingsError> {
     let (mut policies, mut limits) = (HashMap::new(), Limits { per_key, ..Limits::default() });
     if per_key == Some(0) {
-        return refuse("max_running_per_key", "0 would let nothing with a key run");
+        return invalid("max_running_per_key", "0 would let nothing with a key run");
     }
     for kind in kinds {
         check_name("kind", &kind.name)?;
-        limits.kinds.extend(kind.max_running.map(|most| (kind.name.clone(), most)));
+        limits.kinds.extend(kind.max_running.map(|limit| (kind.name.clone(), limit)));
         policies.insert(kind.name.clone(), kind.policy()?);
     }
     for queue in queues {
         check_name("queue", &queue.name)?;
-        limits.queues.extend(queue.max_running.map(|most| (queue.name.clone(), most)));
+        limits.queues.extend(queue.max_running.map(|limit| (queue.name.clone(), limit)));
     }
-    if limits.kinds.values().chain(limits.queues.values()).any(|most| *most == 0) {
-        return refuse("max_running", "0 would let nothing run; to hold a queue back, pause it");
+    if limits.kinds.values().chain(limits.queues.values()).any(|limit| *limit == 0) {
+        return invalid("max_running", "0 would let nothing run; to hold a queue back, pause it");
     }
     Ok((KindPolicies::new(policies), limits))
 }
 
 fn check_name(setting: &'static str, name: &str) -> Result<(), SettingsError> {
-    if is_name(name) && !is_own(name) {
+    if is_name(name) && !is_reserved(name) {
         return Ok(());
     }
-    refuse(setting, format!("{name:?} is no name: 1 to 64 of a-z, 0-9, '.', '_', '-', and not one of the server's own"))
+    invalid(
+        setting,
+        format!("{name:?} is no name: 1 to 64 of a-z, 0-9, '.', '_', '-', and not one of the server's own"),
+    )
 }
 
 impl KindTable {
+    /// Checks the settings of the kind and returns them as a policy.
     fn policy(&self) -> Result<KindPolicy, SettingsError> {
-        let span = |setting, seconds: Option<f64>, least: f64| match seconds {
+        let checked_duration = |setting, seconds: Option<f64>, min: f64| match seconds {
             None => Ok(None),
-            Some(s) if (least..=SPAN_MAX_S).contains(&s) => Ok(Some(Duration::from_secs_f64(s))),
-            Some(s) => refuse(setting, format!("{}: {s} is not within {least} to {SPAN_MAX_S} seconds", self.name)),
+            Some(s) if (min..=DURATION_MAX_S).contains(&s) => Ok(Some(Duration::from_secs_f64(s))),
+            Some(s) => invalid(setting, format!("{}: {s} is not within {min} to {DURATION_MAX_S} seconds", self.name)),
         };
-        let ms = |span: Option<Duration>| span.and_then(|span| u64::try_from(span.as_millis()).ok());
-        let lease = span("lease_s", self.lease_s, LEASE_MIN_S)?;
-        let ask_for_ms = ms(span("ask_for_s", self.ask_for_s, 0.0)?);
-        let interrupt_for_ms = ms(span("interrupt_for_s", self.interrupt_for_s, 0.0)?);
-        if self.max_attempts.is_some_and(|most| !(1..=ATTEMPTS_MAX).contains(&most)) {
-            return refuse("max_attempts", format!("{}: 1 to {ATTEMPTS_MAX}", self.name));
+        let ms = |duration: Option<Duration>| duration.and_then(|duration| u64::try_from(duration.as_millis()).ok());
+        let lease = checked_duration("lease_s", self.lease_s, LEASE_MIN_S)?;
+        let ask_for_ms = ms(checked_duration("ask_for_s", self.ask_for_s, 0.0)?);
+        let interrupt_for_ms = ms(checked_duration("interrupt_for_s", self.interrupt_for_s, 0.0)?);
+        if self.max_attempts.is_some_and(|attempts| !(1..=ATTEMPTS_MAX).contains(&attempts)) {
+            return invalid("max_attempts", format!("{}: 1 to {ATTEMPTS_MAX}", self.name));
         }
-        if self.timeout_s.is_some_and(|bound| !(1..=TIMEOUT_MAX_S).contains(&bound)) {
-            return refuse("timeout_s", format!("{}: 1 to {TIMEOUT_MAX_S} seconds", self.name));
+        if self.timeout_s.is_some_and(|seconds| !(1..=TIMEOUT_MAX_S).contains(&seconds)) {
+            return invalid("timeout_s", format!("{}: 1 to {TIMEOUT_MAX_S} seconds", self.name));
         }
         let cancel = CancelPolicy { ask_for_ms, interrupt_for_ms };
         Ok(KindPolicy {

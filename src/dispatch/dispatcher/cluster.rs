@@ -1,9 +1,10 @@
-//! On a cluster: this server's records, and what the other servers' records lead to.
+//! The dispatcher of a server of a cluster: it writes this server's records, and acts on the records of other servers.
 //!
-//! At short intervals, and as soon as a heartbeat needs it, a record is appended; one at a time. It names the attempts that
-//! workers have sent heartbeats for, and those in this process. When it is durable, these attempts live on; while none can be
-//! written, their workers get the directive to stop. Attempts that no server names are lost
-//! ([`servers`](crate::dispatch::servers)). Which work this server leaves to others at first is in [`foreign`].
+//! The dispatcher appends a record at short intervals, and earlier if a heartbeat waits for one. Only one record is under way at
+//! a time. A record names the attempts whose heartbeats this server has received, and the attempts in this process. When the
+//! record is durable, the leases of these attempts are extended. While no record can be written, the leases run out, and the
+//! workers get the directive `lost`. An attempt that no server names for too long is ended
+//! ([`servers`](crate::dispatch::servers)). [`foreign`] handles the work in the shares of other servers.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -16,9 +17,11 @@ use uuid::Uuid;
 use crate::dispatch::directive::Directive;
 use crate::dispatch::servers::{AttemptId, ServerRecord, ServerTable, record_interval};
 use crate::dispatch::shares::Shares;
-use crate::store::aside::{AsideEvent, AsideExpected, AsideRecorded, AsideStream, ServerNotice};
+use crate::store::auxiliary::{
+    AuxiliaryEvent, AuxiliaryExpected, AuxiliaryStream, NewAuxiliaryEvent, ServerRecordNotice,
+};
 use crate::store::{AppendError, EventStore, Head, new_id, now};
-use crate::task::limits::LOCAL_WORKER;
+use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::{Position, TaskId};
 use crate::views::{Filter, Row, Snapshot};
 
@@ -27,72 +30,76 @@ use super::{Dispatcher, system_command};
 mod foreign;
 mod unknown;
 
-use foreign::Foreign;
+use foreign::ForeignWork;
 
-/// The type of a record's event.
-const RECORD: &str = "ServerRecord";
-/// Attempts that one event names at most; the rest follow in further ones.
+/// The event type of a record.
+const RECORD_TYPE: &str = "ServerRecord";
+/// The maximum number of attempts in one event. A record with more attempts is written as several events.
 const ATTEMPTS_MAX: usize = 10_000;
-/// The pause before a record that a heartbeat waits for, after another one.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The pause between two records if a heartbeat waits for the second one.
+const RECORD_PAUSE: Duration = Duration::from_millis(50);
 
-/// What the dispatcher of a server of a cluster knows beside the rest.
+/// The part of the dispatcher that exists only on a server of a cluster.
 pub(super) struct Cluster {
     store: EventStore,
-    own: Uuid,
+    own_id: Uuid,
     shares: Shares,
     interval: Duration,
     servers: ServerTable,
-    /// The attempts in this process, and until when they may run without a further record.
-    local: HashMap<TaskId, LocalLease>,
-    is_recording: bool,
-    /// The last record could not be written.
-    is_failing: bool,
-    foreign: Foreign,
-    /// What other servers' records say of positions that this server has not received yet.
-    claims: HashMap<Uuid, (Position, String)>,
+    /// The leases of the attempts in this process.
+    local_leases: HashMap<TaskId, LocalLease>,
+    is_record_under_way: bool,
+    /// Whether the last record could not be written.
+    has_record_failed: bool,
+    foreign: ForeignWork,
+    /// The last position and its hash in the records of other servers, as long as this server has not received that position.
+    peer_heads: HashMap<Uuid, (Position, String)>,
 }
 
-/// The lease of an attempt in this process.
+/// The lease of an attempt in this process: the attempt is stopped at the deadline, unless a record extends the lease.
 struct LocalLease {
     attempt: u32,
     ttl: Duration,
     deadline: Instant,
 }
 
-/// A record on its way.
-struct Recording {
+/// A record that is being written.
+struct PendingRecord {
     begun: Instant,
+    /// The attempts that the record names.
     attempts: Vec<AttemptId>,
-    heard: Vec<(AttemptId, Instant)>,
+    /// The heartbeats among them, with their times. If the record can't be written, the next one must name them.
+    heartbeats: Vec<(AttemptId, Instant)>,
 }
 
 impl Cluster {
     pub(super) fn new(store: EventStore, shares: Shares, shortest_lease: Duration) -> Self {
-        let own = Uuid::new_v4();
+        let own_id = Uuid::new_v4();
         Self {
             store,
-            own,
+            own_id,
             shares,
             interval: record_interval(shortest_lease),
-            servers: ServerTable::new(own),
-            local: HashMap::new(),
-            is_recording: false,
-            is_failing: false,
-            foreign: Foreign::default(),
-            claims: HashMap::new(),
+            servers: ServerTable::new(own_id),
+            local_leases: HashMap::new(),
+            is_record_under_way: false,
+            has_record_failed: false,
+            foreign: ForeignWork::default(),
+            peer_heads: HashMap::new(),
         }
     }
 
-    /// Compares what other servers say of the log with what this server has received.
-    fn check_claims(&mut self) {
+    /// Compares the positions and hashes in other servers' records with the events that this server has received. If they differ,
+    /// this server refuses its log: it stops reading and writing.
+    fn check_peer_heads(&mut self) {
         let head = self.store.head().position;
         let store = &self.store;
-        let other = self.claims.extract_if(|_, (position, _)| *position <= head).find(|(_, (position, hash))| {
-            store.recent_hash(*position).is_some_and(|received| received.to_string() != *hash)
-        });
-        if let Some((server, (position, _))) = other {
-            self.store.refuse(&format!("server {server} has received another event at position {position}"));
+        let conflict =
+            self.peer_heads.extract_if(|_, (position, _)| *position <= head).find(|(_, (position, hash))| {
+                store.recent_hash(*position).is_some_and(|received| received.to_string() != *hash)
+            });
+        if let Some((server, (position, _))) = conflict {
+            self.store.mark_failed(&format!("server {server} has received another event at position {position}"));
         }
     }
 
@@ -102,167 +109,169 @@ impl Cluster {
         ServerRecord { time: now(), interval_ms, position, hash: hash.to_string(), kinds, attempts: attempts.to_vec() }
     }
 
-    /// The events of a record: several where it names very many attempts.
+    /// Encodes the record as events, several if it names many attempts.
     fn events(
         &mut self,
         kinds: Option<&HashSet<String>>,
-        recording: &Recording,
-    ) -> serde_json::Result<Vec<AsideEvent>> {
-        let mut parts: Vec<&[AttemptId]> = recording.attempts.chunks(ATTEMPTS_MAX).collect();
+        pending: &PendingRecord,
+    ) -> serde_json::Result<Vec<NewAuxiliaryEvent>> {
+        let mut parts: Vec<&[AttemptId]> = pending.attempts.chunks(ATTEMPTS_MAX).collect();
         if parts.is_empty() {
             parts.push(&[]);
         }
         let event = |part| {
             let data = to_raw_value(&self.record(kinds.cloned(), part))?;
-            Ok(AsideEvent { id: new_id(), kind: RECORD, data })
+            Ok(NewAuxiliaryEvent { id: new_id(), kind: RECORD_TYPE, data })
         };
-        let events: Vec<AsideEvent> = parts.into_iter().map(event).collect::<serde_json::Result<_>>()?;
+        let events: Vec<NewAuxiliaryEvent> = parts.into_iter().map(event).collect::<serde_json::Result<_>>()?;
         for event in &events {
-            self.servers.sending(event.id, recording.begun);
+            self.servers.record_sent(event.id, pending.begun);
         }
         Ok(events)
     }
 }
 
 impl Dispatcher {
-    /// Subscribes to the servers' records, and begins to write this server's.
+    /// Subscribes to the servers' records, and begins to write the records of this server.
     pub(super) fn begin_records(&mut self, ctx: &mut Context<Self>) {
         let Some(cluster) = &self.cluster else { return };
-        let records = cluster.store.follow_servers();
+        let records = cluster.store.subscribe_to_server_records();
         ctx.add_stream(unfold(records, async |mut records| records.next().await.map(|notice| (notice, records))));
         ctx.run_interval(cluster.interval, |this, ctx| {
-            this.lose_local();
+            this.stop_expired_local();
             this.append_record(ctx);
         });
         self.append_record(ctx);
-        Self::begin_admitting(ctx);
+        Self::begin_admitting_foreign(ctx);
     }
 
-    /// Appends a record, unless one is under way.
+    /// Appends a record, unless another one is under way.
     pub(super) fn append_record(&mut self, ctx: &mut Context<Self>) {
-        let kinds = self.capacity.kinds();
+        let kinds = self.capacity.executed_kinds();
         let local: Vec<AttemptId> = self.in_flight.executing().collect();
-        let Some(cluster) = self.cluster.as_mut().filter(|cluster| !cluster.is_recording) else { return };
+        let Some(cluster) = self.cluster.as_mut().filter(|cluster| !cluster.is_record_under_way) else { return };
         let begun = Instant::now();
-        cluster.shares.set((cluster.own, kinds.clone()), cluster.servers.live(begun));
-        cluster.check_claims();
-        let heard = self.leases.take_heard(begun);
-        let attempts = heard.iter().map(|(attempt, _)| *attempt).chain(local).collect();
-        let recording = Recording { begun, attempts, heard };
-        let events = match cluster.events(kinds.as_ref(), &recording) {
+        cluster.shares.set((cluster.own_id, kinds.clone()), cluster.servers.live_peers(begun));
+        cluster.check_peer_heads();
+        let heartbeats = self.leases.take_unrecorded(begun);
+        let attempts = heartbeats.iter().map(|(attempt, _)| *attempt).chain(local).collect();
+        let pending = PendingRecord { begun, attempts, heartbeats };
+        let events = match cluster.events(kinds.as_ref(), &pending) {
             Ok(events) => events,
             Err(error) => return tracing::error!(%error, "this server's record can't be written as JSON"),
         };
-        cluster.is_recording = true;
-        let (store, stream) = (cluster.store.clone(), AsideStream::Server(cluster.own));
+        cluster.is_record_under_way = true;
+        let (store, stream) = (cluster.store.clone(), AuxiliaryStream::Server(cluster.own_id));
         let append = async move {
             for event in events {
-                store.append_aside(stream, AsideExpected::Any, event).await?;
+                store.append_auxiliary(stream, AuxiliaryExpected::Any, event).await?;
             }
             Ok(())
         };
-        ctx.spawn(append.into_actor(self).map(|written, this, ctx| this.record_ended(written, recording, ctx)));
+        ctx.spawn(append.into_actor(self).map(|written, this, ctx| this.record_written(written, pending, ctx)));
     }
 
-    fn record_ended(&mut self, written: Result<(), AppendError>, recording: Recording, ctx: &mut Context<Self>) {
+    fn record_written(&mut self, written: Result<(), AppendError>, pending: PendingRecord, ctx: &mut Context<Self>) {
         let Some(cluster) = &mut self.cluster else { return };
-        cluster.is_recording = false;
-        let Recording { begun, attempts, heard } = recording;
+        cluster.is_record_under_way = false;
+        let PendingRecord { begun, attempts, heartbeats } = pending;
         match written {
             Ok(()) => {
-                cluster.is_failing = false;
+                cluster.has_record_failed = false;
                 for (task, attempt) in &attempts {
-                    if let Some(lease) = cluster.local.get_mut(task).filter(|lease| lease.attempt == *attempt) {
+                    if let Some(lease) = cluster.local_leases.get_mut(task).filter(|lease| lease.attempt == *attempt) {
                         lease.deadline = begun + lease.ttl;
                     }
                 }
                 self.leases.recorded(&attempts, begun, Instant::now());
-                if self.leases.awaits_record() {
-                    ctx.run_later(PAUSE, Self::append_record);
+                if self.leases.is_record_awaited() {
+                    ctx.run_later(RECORD_PAUSE, Self::append_record);
                 }
             }
             Err(error) => {
-                if !std::mem::replace(&mut cluster.is_failing, true) {
+                if !std::mem::replace(&mut cluster.has_record_failed, true) {
                     tracing::warn!(%error, "this server's records can't be written; its workers stop when their leases end");
                 }
-                self.leases.restore_heard(heard);
+                self.leases.restore_unrecorded(heartbeats);
             }
         }
     }
 
-    /// An attempt begins in this process; its `Started` was sent then.
+    /// An attempt begins in this process. Its start was sent at `sent`.
     pub(super) fn begin_local(&mut self, (task, attempt): AttemptId, kind: &str, sent: Instant) {
-        let ttl = self.kinds.lease(kind);
+        let ttl = self.policies.lease(kind);
         if let Some(cluster) = &mut self.cluster {
-            cluster.local.insert(task, LocalLease { attempt, ttl, deadline: sent + ttl });
+            cluster.local_leases.insert(task, LocalLease { attempt, ttl, deadline: sent + ttl });
         }
     }
 
-    /// Stops the attempts in this process that no durable record has named in time: another server may have them lost.
-    fn lose_local(&mut self) {
+    /// Stops the attempts in this process whose deadlines have passed, because no durable record has named them in time. Another
+    /// server may have ended them.
+    fn stop_expired_local(&mut self) {
         let executing: HashSet<AttemptId> = self.in_flight.executing().collect();
         let Some(cluster) = &mut self.cluster else { return };
         let now = Instant::now();
-        cluster.local.retain(|task, lease| executing.contains(&(*task, lease.attempt)));
-        let passed: Vec<TaskId> =
-            cluster.local.extract_if(|_, lease| lease.deadline <= now).map(|(task, _)| task).collect();
-        for task in passed {
-            tracing::warn!(%task, "this server can't write its records: the attempt is given up");
-            self.direct_here(task, Directive::Lost);
+        cluster.local_leases.retain(|task, lease| executing.contains(&(*task, lease.attempt)));
+        let expired: Vec<TaskId> =
+            cluster.local_leases.extract_if(|_, lease| lease.deadline <= now).map(|(task, _)| task).collect();
+        for task in expired {
+            tracing::warn!(%task, "this server can't write its records: the attempt is stopped");
+            self.send_local_directive(task, Directive::Lost);
         }
     }
 
-    /// An attempt has started, on whichever server.
-    pub(super) fn track(&mut self, attempt: AttemptId, lease: Duration) {
+    /// An attempt has started, on this server or another one.
+    pub(super) fn track_attempt(&mut self, attempt: AttemptId, lease: Duration) {
         if let Some(cluster) = &mut self.cluster {
-            cluster.servers.started(attempt, lease, Instant::now());
+            cluster.servers.attempt_started(attempt, lease, Instant::now());
         }
     }
 
-    /// An attempt has ended.
-    pub(super) fn untrack(&mut self, attempt: AttemptId) {
+    /// An attempt has ended, on this server or another one.
+    pub(super) fn untrack_attempt(&mut self, attempt: AttemptId) {
         if let Some(cluster) = &mut self.cluster {
-            cluster.servers.ended(attempt);
+            cluster.servers.attempt_ended(attempt);
         }
     }
 
-    /// Takes over the attempts that the views show; those that were known keep their time.
-    pub(super) fn track_active(&mut self, snapshot: &Snapshot) {
+    /// Tracks the active attempts of the views, and no others. Attempts that were tracked before keep their times.
+    pub(super) fn track_active_attempts(&mut self, snapshot: &Snapshot) {
         let Some(cluster) = &mut self.cluster else { return };
         let (all, now) = (Filter::default(), Instant::now());
         let mut active = HashSet::new();
         for row in snapshot.matching(&all).filter(|row| row.status().is_active()) {
             let attempt = (row.id(), row.attempt());
             active.insert(attempt);
-            cluster.servers.started(attempt, self.kinds.lease(row.kind()), now);
+            cluster.servers.attempt_started(attempt, self.policies.lease(row.kind()), now);
         }
-        cluster.servers.retain(&active);
+        cluster.servers.retain_attempts(&active);
     }
 
-    fn record_received(&mut self, recorded: &AsideRecorded, ctx: &mut Context<Self>) {
+    fn record_received(&mut self, recorded: &AuxiliaryEvent, ctx: &mut Context<Self>) {
         let Some(cluster) = &mut self.cluster else { return };
-        let AsideStream::Server(server) = recorded.stream else { return };
-        // A later version may write what this one can't read.
+        let AuxiliaryStream::Server(server) = recorded.stream else { return };
+        // A later version of Taskbell may write records that this one can't read.
         let Ok(record) = serde_json::from_str::<ServerRecord>(recorded.data.get()) else { return };
         let now = Instant::now();
-        cluster.servers.received(server, recorded.id, &record, now);
-        if server == cluster.own {
+        cluster.servers.record_received(server, recorded.id, &record, now);
+        if server == cluster.own_id {
             return self.expire_unnamed(ctx);
         }
-        cluster.claims.insert(server, (record.position, record.hash));
-        cluster.check_claims();
+        cluster.peer_heads.insert(server, (record.position, record.hash));
+        cluster.check_peer_heads();
         for attempt in record.attempts {
-            self.leases.vouch(attempt, now);
+            self.leases.named_by_peer(attempt, now);
         }
     }
 
-    /// Ends the attempts that no server has named for too long. Other servers may do the same: the first one succeeds.
+    /// Ends the attempts that no server has named for too long. Other servers may send the same commands; the first one has an
+    /// effect.
     fn expire_unnamed(&mut self, ctx: &mut Context<Self>) {
         let Some(cluster) = self.cluster.as_mut().filter(|cluster| cluster.store.is_caught_up()) else { return };
         let expired = cluster.servers.take_expired(Instant::now());
         let commands = expired.into_iter().map(|(task, attempt)| {
             let is_local =
-                self.read.views().get(task).and_then(Row::worker).is_some_and(|w| w.starts_with(LOCAL_WORKER));
+                self.reader.views().get(task).and_then(Row::worker).is_some_and(|w| w.starts_with(LOCAL_WORKER_PREFIX));
             let who = if is_local { "its server" } else { "its worker" };
             let message = format!("{who} has not been heard of for as long as its lease lives");
             system_command(task, self.lose_attempt(task, attempt, "lease_expired", message))
@@ -272,16 +281,16 @@ impl Dispatcher {
     }
 }
 
-impl StreamHandler<ServerNotice> for Dispatcher {
-    fn handle(&mut self, notice: ServerNotice, ctx: &mut Context<Self>) {
+impl StreamHandler<ServerRecordNotice> for Dispatcher {
+    fn handle(&mut self, notice: ServerRecordNotice, ctx: &mut Context<Self>) {
         let Some(cluster) = &mut self.cluster else { return };
         match notice {
-            ServerNotice::Live => cluster.servers.subscribed(Instant::now()),
-            ServerNotice::Interrupted => cluster.servers.interrupted(),
-            ServerNotice::Record(recorded) => self.record_received(&recorded, ctx),
+            ServerRecordNotice::Live => cluster.servers.subscription_began(Instant::now()),
+            ServerRecordNotice::Interrupted => cluster.servers.subscription_ended(),
+            ServerRecordNotice::Record(recorded) => self.record_received(&recorded, ctx),
         }
     }
 
-    /// The store is closed; the dispatcher lives on until it is stopped.
+    /// The store is closed. Does nothing, because the default implementation would stop the dispatcher.
     fn finished(&mut self, _: &mut Context<Self>) {}
 }

@@ -1,46 +1,48 @@
-//! The worker inside the process: its attempts and their directives.
+//! The dispatcher's side of the worker inside the process: its attempts and their directives.
 
 use actix::Context;
 
 use crate::dispatch::directive::Directive;
 use crate::dispatch::in_flight::Executor;
-use crate::dispatch::messages::{Assign, Direct, Offer};
+use crate::dispatch::messages::{Assign, AttemptDirective, LocalOffer};
 use crate::projection::reader::ViewsReader;
 use crate::projection::replay::BULK_CANCEL;
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::task::event::TaskError;
-use crate::task::limits::LOCAL_WORKER;
+use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::{Command, TaskId};
 use crate::views::WorkOffer;
 
-use super::{Dispatcher, Start, system_command};
+use super::{Dispatcher, PendingStart, system_command};
 
-/// The worker inside the process, as the dispatcher knows it.
+/// What the worker inside the process offers, and how it is reached.
 #[derive(Default)]
-pub(super) struct LocalWorker {
-    offer: Option<Offer>,
-    wants: WorkOffer,
+pub(super) struct LocalWorkerLink {
+    offer: Option<LocalOffer>,
+    work_offer: WorkOffer,
 }
 
-impl LocalWorker {
-    /// Takes over what the worker offers. Where this server has the log for itself (`read`), answers the commands that end the
-    /// attempts of a former process: their code has ended with it.
-    pub(super) fn offered(&mut self, offer: Offer, read: Option<&ViewsReader>) -> Vec<Execute> {
-        let lost = read.map(|read| lost_with_a_former_process(&offer.worker, read)).unwrap_or_default();
-        self.wants = WorkOffer { kinds: Some(offer.kinds.clone()), queues: None };
+impl LocalWorkerLink {
+    /// Replaces the worker's offer. If this server does not share its log, `reader` is given. Then this returns the commands that
+    /// end the attempts of the server's former process, because their code ended with that process.
+    pub(super) fn set_offer(&mut self, offer: LocalOffer, reader: Option<&ViewsReader>) -> Vec<Execute> {
+        let lost = reader.map(|reader| lost_with_former_process(&offer.worker, reader)).unwrap_or_default();
+        self.work_offer = WorkOffer { kinds: Some(offer.kinds.clone()), queues: None };
         self.offer = Some(offer);
         lost
     }
 
-    /// What may be started now, and where. A bulk cancel must not wait behind the very work that it is to stop: where all
-    /// slots are taken, one is executed beside them.
-    fn room(&self, in_slots: usize, beside_slots: usize) -> Option<(WorkOffer, Executor)> {
+    /// Where the next task can be executed, and which tasks are accepted there. None if there is no room.
+    ///
+    /// A bulk cancel must not wait for the tasks that it cancels. Therefore one bulk cancel may be executed in addition to the
+    /// slots when all slots are in use.
+    fn next_executor(&self, slots_in_use: usize, extra_in_use: usize) -> Option<(WorkOffer, Executor)> {
         let slots = self.offer.as_ref()?.slots;
-        if in_slots < slots {
-            return Some((self.wants.clone(), Executor::Slot));
+        if slots_in_use < slots {
+            return Some((self.work_offer.clone(), Executor::LocalSlot));
         }
-        let own = WorkOffer { kinds: Some(vec![BULK_CANCEL.to_owned()]), queues: None };
-        (slots > 0 && beside_slots == 0).then_some((own, Executor::BesideSlots))
+        let bulk_cancel = WorkOffer { kinds: Some(vec![BULK_CANCEL.to_owned()]), queues: None };
+        (slots > 0 && extra_in_use == 0).then_some((bulk_cancel, Executor::LocalExtra))
     }
 
     fn slots(&self) -> usize {
@@ -50,26 +52,27 @@ impl LocalWorker {
     fn assign(&self, task: TaskId, receipt: Receipt, directives: Vec<Directive>) {
         let Some(offer) = &self.offer else { return };
         let attempt = receipt.task.attempt;
-        offer.assign.do_send(Assign { task, attempt, created: receipt.task.created });
+        offer.assignments.do_send(Assign { task, attempt, created: receipt.task.created });
         for directive in directives {
-            self.direct(task, attempt, directive);
+            self.send_directive(task, attempt, directive);
         }
     }
 
-    fn direct(&self, task: TaskId, attempt: u32, directive: Directive) {
+    fn send_directive(&self, task: TaskId, attempt: u32, directive: Directive) {
         if let Some(offer) = &self.offer {
-            offer.direct.do_send(Direct { task, attempt, directive });
+            offer.directives.do_send(AttemptDirective { task, attempt, directive });
         }
     }
 }
 
-fn lost_with_a_former_process(worker: &str, read: &ViewsReader) -> Vec<Execute> {
+/// The commands that end the attempts of local workers other than this one.
+fn lost_with_former_process(worker: &str, reader: &ViewsReader) -> Vec<Execute> {
     let error = TaskError {
         code: "server_restarted".to_owned(),
         message: "the server was restarted while the attempt ran".to_owned(),
     };
-    let views = read.views();
-    let is_former = |former: &str| former.starts_with(LOCAL_WORKER) && former != worker;
+    let views = reader.views();
+    let is_former = |former: &str| former.starts_with(LOCAL_WORKER_PREFIX) && former != worker;
     let active = views.rows().filter(|row| row.status().is_active());
     let lost = active.filter(|row| row.worker().is_some_and(is_former)).map(|row| {
         let command = Command::LoseAttempt { attempt: row.attempt(), error: error.clone(), progress: None };
@@ -77,53 +80,56 @@ fn lost_with_a_former_process(worker: &str, read: &ViewsReader) -> Vec<Execute> 
     });
     let lost: Vec<Execute> = lost.collect();
     if !lost.is_empty() {
-        tracing::info!(attempts = lost.len(), "attempts were cut off by the restart");
+        tracing::info!(attempts = lost.len(), "the restart of the server has ended attempts");
     }
     lost
 }
 
 impl Dispatcher {
-    /// Starts what the worker inside the process has room for.
-    pub(super) fn start_here(&mut self, ctx: &mut Context<Self>) {
+    /// Starts tasks while the worker inside the process has room.
+    pub(super) fn start_local(&mut self, ctx: &mut Context<Self>) {
         let Some(worker) = self.local.offer.as_ref().map(|offer| offer.worker.clone()) else { return };
         let mut tasks = Vec::new();
-        while let Some((wants, executor)) = self.local.room(self.in_flight.in_slots(), self.in_flight.beside_slots()) {
-            let Some(task) = self.in_flight.take(&mut self.capacity.pending(), &wants, executor) else { break };
+        while let Some((work_offer, executor)) =
+            self.local.next_executor(self.in_flight.slots_in_use(), self.in_flight.extra_in_use())
+        {
+            let Some(task) = self.in_flight.take(&mut self.capacity.run_queue(), &work_offer, executor) else { break };
             tasks.push(task);
         }
         if !tasks.is_empty() {
-            self.start(&worker, tasks, ctx, Self::started_here);
+            self.start(&worker, tasks, ctx, Self::started_local);
         }
     }
 
-    fn started_here(&mut self, answers: Vec<(Start, Result<Receipt, ExecuteError>)>, ctx: &mut Context<Self>) {
-        for (Start { task, sent, .. }, answer) in answers {
+    fn started_local(&mut self, answers: Vec<(PendingStart, Result<Receipt, ExecuteError>)>, ctx: &mut Context<Self>) {
+        for (PendingStart { task, sent, .. }, answer) in answers {
             match answer {
                 Ok(receipt) => {
+                    let Start { task, sent, .. } = start;
                     self.begin_local((task, receipt.task.attempt), &receipt.task.created.kind, sent);
-                    let directives = self.in_flight.started_here(task, receipt.task.attempt);
+                    let directives = self.in_flight.started_local(task, receipt.task.attempt);
                     self.local.assign(task, receipt, directives);
                 }
-                Err(error) => self.not_started(task, &error, ctx),
+                Err(error) => self.not_started(&start, &error, ctx),
             }
         }
         self.start_ready(ctx);
     }
 
-    /// Sends the directive to the task's attempt in this process, if there is one.
-    pub(super) fn direct_here(&mut self, task: TaskId, directive: Directive) {
-        if let Some(attempt) = self.in_flight.direct(task, directive) {
-            self.local.direct(task, attempt, directive);
+    /// Sends the directive to the attempt of this task in this process, if there is one.
+    pub(super) fn send_local_directive(&mut self, task: TaskId, directive: Directive) {
+        if let Some(attempt) = self.in_flight.route_directive(task, directive) {
+            self.local.send_directive(task, attempt, directive);
         }
     }
 
-    /// How many slots of the worker inside the process are free.
+    /// The number of free slots of the worker inside the process.
     pub(super) fn free_slots(&self) -> usize {
-        self.local.slots().saturating_sub(self.in_flight.in_slots())
+        self.local.slots().saturating_sub(self.in_flight.slots_in_use())
     }
 
-    /// Publishes what the worker inside the process takes, and how many of its slots are free.
+    /// Publishes the offer of the worker inside the process, and the number of its free slots.
     pub(super) fn publish_slots(&self) {
-        self.capacity.offer_local(&self.local.wants, self.free_slots());
+        self.capacity.set_local_offer(&self.local.work_offer, self.free_slots());
     }
 }

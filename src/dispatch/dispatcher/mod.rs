@@ -1,12 +1,12 @@
 //! Starts attempts, and sends their workers directives.
 //!
-//! It holds no truth: which tasks wait and which run is in the log, and its tables are made anew from the views with each
-//! start, or when it was too slow for the log. Workers inside and outside the process are served alike; what differs is how
-//! they are reached: `local` sends messages, `remote` answers requests that wait. `timers` does what time does. `cluster` is
-//! what several servers of one log need beside that.
+//! The log says which tasks wait and which run. The dispatcher's tables are computed from it: they are built anew from the views
+//! when the actor starts, and when the actor has missed events because it was too slow. Workers inside and outside the process
+//! get the same tasks and directives. `local` sends them as messages, `remote` sends them as answers to requests that wait.
+//! `timers` sends the commands that are due at a time. `cluster` has the parts that only a server of a cluster needs.
 //!
-//! A start: [`InFlight`] takes a task out of the run queue → `Command::Start` to the task's actor → durable → the attempt is
-//! handed over. All starts of one worker are sent at once; none is awaited before the next.
+//! The steps of a start: [`InFlight`] takes a task from the run queue; the dispatcher sends `Command::Start` to the task's actor;
+//! when the event is durable, the worker gets the attempt. All starts for one worker are sent in one batch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,81 +22,81 @@ mod timers;
 use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
 use crate::projection::subscribers::{Committed, Update};
-use crate::store::{EventStore, LogEvent, Meta, ReadError, Recorded, StreamOf, Via, new_id, now};
+use crate::store::{AppendError, EventStore, LogEvent, Meta, ReadError, Recorded, StreamOf, Via, new_id, now};
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::streams::registry::Registry;
 use crate::task::backoff::BackOff;
 use crate::task::event::{Rung, is_system_error};
-use crate::task::limits::LOCAL_WORKER;
+use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::{Command, Event, Position, TaskId};
 use crate::views::{Filter, Row, Views};
 
 use super::capacity::Capacity;
 use super::directive::Directive;
 use super::in_flight::InFlight;
-use super::lease_table::{Grant, LeaseTable};
-use super::messages::{Offer, SendAway, Stopped};
+use super::lease_table::{LeaseTable, NewLease};
+use super::messages::{AttemptStopped, DrainWorkers, LocalOffer};
 use super::policies::KindPolicies;
 use super::shares::Shares;
 
 use cluster::Cluster;
-use local::LocalWorker;
+use local::LocalWorkerLink;
 use remote::WaitingTake;
 use timers::Timers;
 
-/// The pauses after a failed write. Within 5 s of the return of a log all work goes on.
+/// The pauses after a failed write. They are short enough that all work goes on within 5 s after the log can be written again.
 const BACK_OFF: BackOff = BackOff::new(Duration::from_secs(1), Duration::from_secs(3));
 
-/// Requests of workers that wait for the dispatcher at most; further ones wait in their callers.
-const MAILBOX: usize = 1024;
+/// The maximum number of messages in the dispatcher's mailbox. Further senders wait.
+const MAILBOX_CAPACITY: usize = 1024;
 
 /// The dispatcher; see the module.
 pub struct Dispatcher {
     registry: Registry,
-    read: ViewsReader,
+    reader: ViewsReader,
     capacity: Arc<Capacity>,
-    kinds: Arc<KindPolicies>,
-    /// The tables hold everything up to here.
+    policies: Arc<KindPolicies>,
+    /// The tables include all events up to this position.
     position: Position,
     in_flight: InFlight,
-    local: LocalWorker,
+    local: LocalWorkerLink,
     leases: LeaseTable,
-    /// Requests for leases that wait, the one that has waited the longest first.
-    waiting: Vec<WaitingTake>,
-    last_take: u64,
+    /// The requests for leases that wait. The one that has waited for the longest time is first.
+    waiting_takes: Vec<WaitingTake>,
+    last_take_number: u64,
     timers: Timers,
     back_off: BackOff,
-    /// The log could not take a start: nothing is started before the pause is over.
+    /// A start could not be written. Nothing is started until a pause is over.
     is_paused: bool,
-    /// The process is about to end: no request waits any more.
+    /// The process is about to stop. Requests are answered at once.
     is_stopping: bool,
-    /// None where this server has the log for itself.
+    /// None if this server does not share its log with other servers.
     cluster: Option<Box<Cluster>>,
 }
 
-/// A start on its way.
-struct Start {
+/// A start that was sent and is not answered yet.
+struct PendingStart {
     task: TaskId,
-    /// The secret of its lease.
+    /// The secret of the lease. The log gets its hash only.
     secret: String,
     sent: Instant,
 }
 
 impl Dispatcher {
-    /// A dispatcher that makes its tables from the views when its actor starts.
+    /// A dispatcher that builds its tables from the views when its actor starts.
     #[must_use]
-    pub fn new(registry: Registry, read: ViewsReader, capacity: Arc<Capacity>, kinds: Arc<KindPolicies>) -> Self {
+    pub fn new(registry: Registry, reader: ViewsReader, capacity: Arc<Capacity>, policies: Arc<KindPolicies>) -> Self {
         Self {
             registry,
-            read,
+            reader,
             capacity,
-            kinds,
+            policies,
             position: Position(0),
             in_flight: InFlight::default(),
-            local: LocalWorker::default(),
+            local: LocalWorkerLink::default(),
             leases: LeaseTable::default(),
-            waiting: Vec::new(),
-            last_take: 0,
+            waiting_takes: Vec::new(),
+            last_take_number: 0,
             timers: Timers::default(),
             back_off: BACK_OFF,
             is_paused: false,
@@ -105,14 +105,14 @@ impl Dispatcher {
         }
     }
 
-    /// The same for a server of a cluster. It keeps `shares` up to date with the servers that live.
+    /// Adds what a server of a cluster needs. The dispatcher keeps the live servers in `shares` up to date.
     #[must_use]
     pub fn on_cluster(self, store: EventStore, shares: Shares) -> Self {
-        let cluster = Cluster::new(store, shares, self.kinds.shortest_lease());
+        let cluster = Cluster::new(store, shares, self.policies.shortest_lease());
         Self { leases: LeaseTable::on_cluster(), cluster: Some(Box::new(cluster)), ..self }
     }
 
-    /// Whether the event may change what runs next, or concerns a worker.
+    /// Whether the event may change which task runs next, or concerns a worker.
     #[must_use]
     pub const fn concerns(recorded: &Recorded) -> bool {
         match recorded.event {
@@ -121,24 +121,24 @@ impl Dispatcher {
         }
     }
 
-    /// Makes the tables anew from the views: at the start, and when batches were left out because this actor was too slow.
+    /// Builds the tables anew from the views: when the actor starts, and when it has missed events because it was too slow.
     ///
-    /// Leases that the table knows keep their deadlines; others (from before a restart) get fresh ones. The workers of attempts
-    /// that ended meanwhile get the directive `lost`. This does no harm if the worker itself ended the attempt.
+    /// Leases that are in the table keep their deadlines. Other leases, from before a restart, get fresh ones. The workers of
+    /// attempts that have ended meanwhile get the directive `lost`, which has no effect if the worker itself ended the attempt.
     fn rebuild(&mut self) {
-        let (snapshot, queues, leases, here) = {
-            let views = self.read.views();
-            let leases = over(&views, self.leases.attempts());
-            (views.snapshot(), views.queues().clone(), leases, over(&views, self.in_flight.executing()))
+        let (snapshot, queues, leases, local) = {
+            let views = self.reader.views();
+            let leases = ended_attempts(&views, self.leases.attempts());
+            (views.snapshot(), views.paused_queues().clone(), leases, ended_attempts(&views, self.in_flight.executing()))
         };
         self.position = snapshot.position();
-        self.in_flight.forget_turns();
+        self.in_flight.forget_reservations();
         {
-            let mut queue = self.capacity.reset();
+            let mut queue = self.capacity.reset_run_queue();
             queue.pause_all(&queues);
             for row in snapshot.matching(&Filter::default()) {
-                if self.cluster.as_mut().is_some_and(|cluster| cluster.hold(row)) {
-                    queue.apply_change_held(None, row, None);
+                if self.cluster.as_mut().is_some_and(|cluster| cluster.defer_foreign(row)) {
+                    queue.apply_change_deferred(None, row, None);
                 } else {
                     queue.apply_change(None, row, None);
                 }
@@ -148,57 +148,65 @@ impl Dispatcher {
         for (task, attempt) in leases {
             self.leases.lose(task, attempt, now);
         }
-        for (task, _) in here {
-            self.direct_here(task, Directive::Lost);
+        for (task, _) in local {
+            self.send_local_directive(task, Directive::Lost);
         }
-        self.track_active(&snapshot);
+        self.track_active_attempts(&snapshot);
         for row in snapshot.matching(&Filter::default()).filter(|row| row.status().is_active()) {
-            self.restore(row, now);
+            self.restore_lease(row, now);
         }
     }
 
-    /// The lease of an attempt that runs outside the process, and the directive that its cancel has come to.
-    fn restore(&mut self, row: &Row, now: Instant) {
-        if let (Some(worker), Some(secret)) = (row.worker(), row.lease())
-            && !worker.starts_with(LOCAL_WORKER)
+    /// Restores the lease of an active attempt outside the process, and sends the directive of its cancel's current rung.
+    fn restore_lease(&mut self, row: &Row, now: Instant) {
+        if let (Some(worker), Some(secret_hash)) = (row.worker(), row.lease_hash())
+            && !worker.starts_with(LOCAL_WORKER_PREFIX)
         {
-            let ttl = self.kinds.lease(row.kind());
+            let ttl = self.policies.lease(row.kind());
             let deadline = if self.cluster.is_some() { now } else { now + ttl };
-            let grant = Grant { attempt: row.attempt(), worker: worker.into(), secret: secret.into(), ttl, deadline };
+            let grant = NewLease {
+                attempt: row.attempt(),
+                worker: worker.into(),
+                secret_hash: secret_hash.into(),
+                ttl,
+                deadline,
+            };
             self.leases.grant(row.id(), grant, now);
         }
         if let Some(cancel) = row.cancel() {
-            self.direct(row.id(), if cancel.rung == Rung::Ask { Directive::Cancel } else { Directive::Interrupt });
+            self.send_directive(
+                row.id(),
+                if cancel.rung == Rung::Ask { Directive::Cancel } else { Directive::Interrupt },
+            );
         }
     }
 
-    /// Starts what may run, wherever there is room.
+    /// Starts as many tasks as the limits allow and the workers accept.
     fn start_ready(&mut self, ctx: &mut Context<Self>) {
         if !self.is_paused {
-            self.start_here(ctx);
-            self.start_elsewhere(ctx);
+            self.start_local(ctx);
+            self.start_remote(ctx);
             while self.admit_foreign() {
-                self.start_here(ctx);
-                self.start_elsewhere(ctx);
+                self.start_local(ctx);
+                self.start_remote(ctx);
             }
         }
         self.publish_slots();
     }
 
-    /// Has the tasks started by this worker; `then` gets the answers in the same order.
+    /// Sends the starts of these tasks for this worker. `then` is called with the answers, in the same order.
     fn start(
         &self,
         worker: &str,
         tasks: Vec<TaskId>,
         ctx: &mut Context<Self>,
-        then: impl FnOnce(&mut Self, Vec<(Start, Result<Receipt, ExecuteError>)>, &mut Context<Self>) + 'static,
+        then: impl FnOnce(&mut Self, Vec<(PendingStart, Result<Receipt, ExecuteError>)>, &mut Context<Self>) + 'static,
     ) {
         let sent = Instant::now();
-        let start = |task| Start { task, secret: Uuid::new_v4().simple().to_string(), sent };
-        let starts: Vec<Start> = tasks.into_iter().map(start).collect();
-        let command = |Start { task, secret, .. }: &Start| {
-            let lease = blake3::hash(secret.as_bytes()).to_hex().to_string();
-            system_command(*task, Command::Start { worker: worker.to_owned(), lease })
+        let start = |task| PendingStart { task, secret: Uuid::new_v4().simple().to_string(), sent };
+        let starts: Vec<PendingStart> = tasks.into_iter().map(start).collect();
+        let command = |PendingStart { task, secret, .. }: &PendingStart| {
+            system_command(start.task, Command::Start { worker: worker.to_owned(), lease: start.lease() })
         };
         let commands = starts.iter().map(command).collect();
         let registry = self.registry.clone();
@@ -208,39 +216,43 @@ impl Dispatcher {
         }));
     }
 
-    /// A start that failed. Where the rules refused it, the task has changed, and the event that says so is on its way here.
-    /// Where it could not be written, it is tried again after a pause.
-    fn not_started(&mut self, task: TaskId, error: &ExecuteError, ctx: &mut Context<Self>) {
-        let mut queue = self.capacity.pending();
+    /// Handles a start that failed. If the rules refused it, the task has changed, and that event arrives here later. If it could
+    /// not be written, it is tried again after a pause.
+    fn not_started(&mut self, start: &Start, error: &ExecuteError, ctx: &mut Context<Self>) {
+        let task = start.task;
+        let mut queue = self.capacity.run_queue();
         match error {
-            ExecuteError::Rejected(_) => return self.in_flight.refused(&mut queue, task),
+            ExecuteError::Rejected(_) => return self.in_flight.start_refused(&mut queue, task),
             ExecuteError::Read(ReadError::Damaged(_) | ReadError::Unknown { .. }) => {
-                // One task that can't be read must not keep the others from their turn.
+                // If this task stayed in the queue, it would block the tasks after it.
                 tracing::error!(%task, %error, "a task can't be read; it is not started by this process");
-                return self.in_flight.refused(&mut queue, task);
+                return self.in_flight.start_refused(&mut queue, task);
             }
             ExecuteError::Read(ReadError::Unavailable(_)) | ExecuteError::Append(_) | ExecuteError::Busy(_) => {}
         }
         tracing::warn!(%task, %error, "a task could not be started; trying again");
-        self.in_flight.not_written(&mut queue, task);
+        self.in_flight.start_not_written(&mut queue, task);
         drop(queue);
+        if matches!(error, ExecuteError::Append(AppendError::Unknown(_))) {
+            self.take_back(start, ctx);
+        }
         // One pause, however many starts have failed.
         if !std::mem::replace(&mut self.is_paused, true) {
-            ctx.run_later(self.back_off.failed(), |this, ctx| {
+            ctx.run_later(self.back_off.next_pause(), |this, ctx| {
                 this.is_paused = false;
                 this.start_ready(ctx);
             });
         }
     }
 
-    /// Applies a batch of events: first to the run queue, then to the workers that execute the tasks.
+    /// Applies a batch of events to the run queue, and then notifies the workers that execute the tasks.
     fn apply(&mut self, committed: &Committed) {
         let position = self.position;
         {
-            let mut queue = self.capacity.pending();
+            let mut queue = self.capacity.run_queue();
             for change in committed.changes.iter().filter(|change| change.after.position() > position) {
-                if self.cluster.as_mut().is_some_and(|cluster| cluster.hold(&change.after)) {
-                    self.in_flight.apply_change_held(&mut queue, change.before.as_ref(), &change.after);
+                if self.cluster.as_mut().is_some_and(|cluster| cluster.defer_foreign(&change.after)) {
+                    self.in_flight.apply_change_deferred(&mut queue, change.before.as_ref(), &change.after);
                 } else {
                     self.in_flight.apply_change(&mut queue, change.before.as_ref(), &change.after);
                 }
@@ -249,7 +261,7 @@ impl Dispatcher {
         for recorded in committed.events.iter().filter(|recorded| recorded.position > position) {
             match (recorded.stream.of(), &recorded.event) {
                 (Some(StreamOf::Queue(queue)), LogEvent::Queue(event)) => {
-                    self.capacity.pending().apply_queue_event(queue, event);
+                    self.capacity.run_queue().apply_queue_event(queue, event);
                 }
                 (Some(StreamOf::Task(id)), LogEvent::Task(event)) => self.notify_worker(id, event),
                 _ => {}
@@ -261,8 +273,10 @@ impl Dispatcher {
     /// Sends the directive that follows from the event to the worker that executes the task, if there is one.
     fn notify_worker(&mut self, id: TaskId, event: &Event) {
         match event {
-            Event::CancelRequested(_) => self.direct(id, Directive::Cancel),
-            Event::CancelEscalated(step) if step.rung == Rung::Interrupt => self.direct(id, Directive::Interrupt),
+            Event::CancelRequested(_) => self.send_directive(id, Directive::Cancel),
+            Event::CancelEscalated(step) if step.rung == Rung::Interrupt => {
+                self.send_directive(id, Directive::Interrupt);
+            }
             Event::Completed(completed) => {
                 let attempt = completed.attempt.unwrap_or(u32::MAX);
                 let is_lost = completed.forced || completed.error.as_ref().is_some_and(is_system_error);
@@ -282,16 +296,16 @@ impl Dispatcher {
         }
     }
 
-    fn direct(&mut self, id: TaskId, directive: Directive) {
-        self.direct_here(id, directive);
-        self.leases.direct(id, directive, Instant::now());
+    fn send_directive(&mut self, id: TaskId, directive: Directive) {
+        self.send_local_directive(id, directive);
+        self.leases.send_directive(id, directive, Instant::now());
     }
 
-    /// An attempt has ended. If its worker did not end it (`is_lost`), its code is to stop, and its reports don't count any more.
+    /// Handles the end of an attempt. If it was not its worker that ended it (`is_lost`), the worker gets the directive `lost`.
     fn end_attempt(&mut self, id: TaskId, attempt: u32, is_lost: bool) {
-        self.untrack((id, attempt));
+        self.untrack_attempt((id, attempt));
         if is_lost {
-            self.direct_here(id, Directive::Lost);
+            self.send_local_directive(id, Directive::Lost);
             self.leases.lose(id, attempt, Instant::now());
         } else {
             self.leases.end(id, attempt);
@@ -304,16 +318,15 @@ impl Dispatcher {
     }
 }
 
-/// Those of the attempts that are over, as the views show it. The views may be behind the answer to a start: an attempt that
-/// they don't show yet is not over.
-fn over(views: &Views, attempts: impl IntoIterator<Item = (TaskId, u32)>) -> Vec<(TaskId, u32)> {
+/// The attempts among these that have ended, as the views show. An attempt that the views don't show yet has not ended.
+fn ended_attempts(views: &Views, attempts: impl IntoIterator<Item = (TaskId, u32)>) -> Vec<(TaskId, u32)> {
     let is_over =
         |row: &Row, attempt| row.attempt() > attempt || (row.attempt() == attempt && !row.status().is_active());
     let attempts = attempts.into_iter();
     attempts.filter(|(task, attempt)| views.get(*task).is_some_and(|row| is_over(row, *attempt))).collect()
 }
 
-/// A command of the server itself.
+/// A command from the server itself, not from a client or a worker.
 fn system_command(task: TaskId, command: Command) -> Execute {
     let meta = Meta {
         actor: "system".to_owned(),
@@ -329,30 +342,30 @@ impl Actor for Dispatcher {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
         self.rebuild();
         self.reset_timers(ctx);
         self.begin_records(ctx);
     }
 }
 
-impl Handler<Offer> for Dispatcher {
+impl Handler<LocalOffer> for Dispatcher {
     type Result = ();
 
-    fn handle(&mut self, offer: Offer, ctx: &mut Context<Self>) {
-        // On a cluster the others may live; the records say which attempts are lost.
+    fn handle(&mut self, offer: LocalOffer, ctx: &mut Context<Self>) {
+        // On a cluster the local workers of other servers may be alive. The servers' records show which attempts are lost.
         let is_alone = self.cluster.is_none();
-        let lost = self.local.offered(offer, is_alone.then_some(&self.read));
+        let lost = self.local.set_offer(offer, is_alone.then_some(&self.reader));
         self.execute_until_written(lost, ctx);
         self.start_ready(ctx);
     }
 }
 
-impl Handler<Stopped> for Dispatcher {
+impl Handler<AttemptStopped> for Dispatcher {
     type Result = ();
 
-    fn handle(&mut self, stopped: Stopped, ctx: &mut Context<Self>) {
-        self.in_flight.stopped(&mut self.capacity.pending(), stopped.task);
+    fn handle(&mut self, stopped: AttemptStopped, ctx: &mut Context<Self>) {
+        self.in_flight.code_stopped(&mut self.capacity.run_queue(), stopped.task);
         self.start_ready(ctx);
     }
 }
@@ -370,13 +383,13 @@ impl Handler<Update> for Dispatcher {
     }
 }
 
-impl Handler<SendAway> for Dispatcher {
+impl Handler<DrainWorkers> for Dispatcher {
     type Result = ();
 
-    fn handle(&mut self, _: SendAway, _: &mut Context<Self>) {
+    fn handle(&mut self, _: DrainWorkers, _: &mut Context<Self>) {
         self.is_stopping = true;
         self.leases.drain(Instant::now());
-        self.waiting.drain(..).for_each(WaitingTake::answer_empty);
+        self.waiting_takes.drain(..).for_each(WaitingTake::answer_empty);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Workers outside the process: their requests for leases and their heartbeats wait here.
+//! The dispatcher's side of workers outside the process: their requests for leases and their heartbeats, which may wait.
 
 use std::time::{Duration, Instant};
 
@@ -7,119 +7,131 @@ use tokio::sync::oneshot;
 
 use crate::dispatch::directive::Directive;
 use crate::dispatch::in_flight::Executor;
-use crate::dispatch::lease_table::{Grant, HeartbeatReply};
-use crate::dispatch::messages::{Delivery, Given, Granted, Heartbeat, NotDelivered, Take};
+use crate::dispatch::lease_table::{HeartbeatDirectives, NewLease};
+use crate::dispatch::messages::{Delivery, GrantedLease, GrantedLeases, Heartbeat, NotDelivered, TakeLeases};
 use crate::streams::messages::{ExecuteError, Receipt};
 use crate::task::command::End;
 use crate::task::event::{ReleasedReason, Started};
-use crate::task::limits::LOCAL_WORKER;
+use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::{Command, Task, TaskId};
-use crate::views::WorkOffer;
+use crate::views::{Row, WorkOffer};
 
-use super::{Dispatcher, Start, system_command};
+use super::{Dispatcher, PendingStart, system_command};
 
-/// Requests for leases that wait at most; one more gets an empty answer at once.
+/// The maximum number of requests for leases that wait. A further one is answered at once, maybe without a lease.
 const WAITING_MAX: usize = 10_000;
 
 /// A request for leases that waits.
 pub(super) struct WaitingTake {
+    /// Identifies the request among those that wait.
     number: u64,
     worker: String,
-    wants: WorkOffer,
+    offer: WorkOffer,
     pub(super) max: usize,
-    /// When its wait ends.
+    /// When the wait ends.
     pub(super) until: Instant,
-    gone: Box<dyn Fn() -> bool + Send>,
-    answer: oneshot::Sender<Given>,
+    is_closed: Box<dyn Fn() -> bool + Send>,
+    answer: oneshot::Sender<GrantedLeases>,
 }
 
 impl WaitingTake {
     /// Sends the answer without a lease.
     pub(super) fn answer_empty(self) {
-        // A client that has gone needs no answer.
-        let _ = self.answer.send(Given::default());
+        // If the client has disconnected, the answer is dropped.
+        let _ = self.answer.send(GrantedLeases::default());
     }
 
     fn is_gone(&self) -> bool {
-        self.answer.is_closed() || (self.gone)()
+        self.answer.is_closed() || (self.is_closed)()
+    }
+}
+
+impl Start {
+    /// The hash of the secret.
+    pub(super) fn lease(&self) -> String {
+        blake3::hash(self.secret.as_bytes()).to_hex().to_string()
     }
 }
 
 impl Dispatcher {
-    /// Serves the requests that wait, the one that has waited the longest first.
-    pub(super) fn start_elsewhere(&mut self, ctx: &mut Context<Self>) {
-        let mut place = 0;
-        while let Some(waiting) = self.waiting.get(place) {
-            let tasks = self.take_for(&waiting.wants.clone(), waiting.max);
+    /// Starts tasks for the requests that wait, in the order in which they arrived.
+    pub(super) fn start_remote(&mut self, ctx: &mut Context<Self>) {
+        let mut index = 0;
+        while let Some(waiting) = self.waiting_takes.get(index) {
+            let tasks = self.take_for(&waiting.offer.clone(), waiting.max);
             if tasks.is_empty() {
-                place += 1;
+                index += 1;
                 continue;
             }
-            let waiting = self.waiting.remove(place);
+            let waiting = self.waiting_takes.remove(index);
             if waiting.is_gone() {
                 for task in tasks {
-                    self.in_flight.not_written(&mut self.capacity.pending(), task);
+                    self.in_flight.start_not_written(&mut self.capacity.run_queue(), task);
                 }
                 continue;
             }
             let worker = waiting.worker.clone();
-            self.start(&worker, tasks, ctx, |this, answers, ctx| this.started_elsewhere(waiting, answers, ctx));
+            self.start(&worker, tasks, ctx, |this, answers, ctx| this.started_remote(waiting, answers, ctx));
         }
     }
 
-    fn take_for(&mut self, wants: &WorkOffer, max: usize) -> Vec<TaskId> {
-        let mut queue = self.capacity.pending();
-        let next = || self.in_flight.take(&mut queue, wants, Executor::Elsewhere);
+    fn take_for(&mut self, offer: &WorkOffer, max: usize) -> Vec<TaskId> {
+        let mut queue = self.capacity.run_queue();
+        let next = || self.in_flight.take(&mut queue, offer, Executor::Remote);
         std::iter::from_fn(next).take(max).collect()
     }
 
-    /// The request waits in this place until its time is over.
-    fn wait(&mut self, place: usize, waiting: WaitingTake, ctx: &mut Context<Self>) {
+    /// Puts the request at this index of the requests that wait, until its wait ends. If its wait is over, or this server is
+    /// stopping, it is answered without a lease.
+    fn enqueue(&mut self, index: usize, waiting: WaitingTake, ctx: &mut Context<Self>) {
         let until = waiting.until;
         if self.is_stopping || until <= Instant::now() {
             return waiting.answer_empty();
         }
-        self.waiting.insert(place, waiting);
+        self.waiting_takes.insert(index, waiting);
         self.reset_wait_timer(until, ctx);
     }
 
-    fn started_elsewhere(
+    fn started_remote(
         &mut self,
         waiting: WaitingTake,
-        answers: Vec<(Start, Result<Receipt, ExecuteError>)>,
+        answers: Vec<(PendingStart, Result<Receipt, ExecuteError>)>,
         ctx: &mut Context<Self>,
     ) {
         let (mut leases, now) = (Vec::with_capacity(answers.len()), Instant::now());
-        for (Start { task, secret, sent }, answer) in answers {
+        for (PendingStart { task, secret, sent }, answer) in answers {
             match answer {
                 Ok(receipt) => {
-                    self.in_flight.started_elsewhere(&mut self.capacity.pending(), task);
-                    let ttl = self.kinds.lease(&receipt.task.created.kind);
-                    // Other servers count from the arrival of the event, which can't be before it was sent.
+                    let Start { task, secret, sent } = start;
+                    self.in_flight.started_remote(&mut self.capacity.run_queue(), task);
+                    let ttl = self.policies.lease(&receipt.task.created.kind);
+                    // On a cluster other servers count the lease time from the arrival of the event. It can't arrive before it
+                    // was sent, so this deadline is not later than theirs.
                     let deadline = if self.cluster.is_some() { sent + ttl } else { now + ttl };
-                    self.grant(task, &waiting.worker, &receipt, (ttl, deadline), now);
+                    self.grant_lease(task, &waiting.worker, &receipt, (ttl, deadline), now);
                     let Task { attempt, created, .. } = receipt.task;
                     let left = deadline.saturating_duration_since(now);
-                    leases.push(Granted { task, attempt, secret, created, left });
+                    leases.push(GrantedLease { task, attempt, secret, created, left });
                 }
-                Err(error) => self.not_started(task, &error, ctx),
+                Err(error) => self.not_started(&start, &error, ctx),
             }
         }
         if leases.is_empty() {
-            // It goes on waiting in its old place, unless its time is over meanwhile.
-            self.wait(0, waiting, ctx);
+            // No task was started. The request waits again, before all others, unless its wait is over.
+            self.enqueue(0, waiting, ctx);
             return self.start_ready(ctx);
         }
         let attempts = leases.iter().map(|lease| (lease.task, lease.attempt)).collect();
         let delivery = Delivery::new(ctx.address().recipient(), attempts);
-        // If the client is gone, the delivery is dropped here, and the leases are handed back.
-        drop(waiting.answer.send(Given { leases, delivery }));
+        // If the client is gone, the delivery is dropped here, which releases the leases.
+        drop(waiting.answer.send(GrantedLeases { leases, delivery }));
         self.reset_lease_timer(ctx);
     }
 
-    /// The answer to a start and its event race. If the event was first, the lease is there already. If the end of the attempt
-    /// was first too, the views show that it is over, and no lease is granted.
-    fn grant(
+    /// Grants the lease of a start that was answered. The answer and the `Started` event race. If the event arrived first, the
+    /// table has the lease already. If the end of the attempt arrived before the answer too, the views show that the attempt has
+    /// ended, and no lease is granted.
+    fn grant_lease(
         &mut self,
         task: TaskId,
         worker: &str,
@@ -127,68 +139,71 @@ impl Dispatcher {
         (ttl, deadline): (Duration, Instant),
         now: Instant,
     ) {
-        let (attempt, Some(secret)) = (receipt.task.attempt, &receipt.task.lease) else { return };
-        let is_over = self.read.views().get(task).is_some_and(|row| {
+        let (attempt, Some(secret_hash)) = (receipt.task.attempt, &receipt.task.lease_hash) else { return };
+        let is_over = self.reader.views().get(task).is_some_and(|row| {
             row.revision() >= receipt.revision && !(row.status().is_active() && row.attempt() == attempt)
         });
         if !is_over {
-            let grant = Grant { attempt, worker: worker.into(), secret: secret.as_str().into(), ttl, deadline };
+            let grant =
+                NewLease { attempt, worker: worker.into(), secret_hash: secret_hash.as_str().into(), ttl, deadline };
             self.leases.grant(task, grant, now);
         }
     }
 
-    /// Renews the leases of a heartbeat, which waits for directives.
+    /// Renews the leases of a heartbeat. The heartbeat waits for directives, unless there are some already.
     pub(super) fn renew(&mut self, heartbeat: Heartbeat, ctx: &mut Context<Self>) {
-        let Heartbeat { worker, beats, wait, answer } = heartbeat;
-        if let Some(until) = self.leases.renew((&worker, &beats), wait, answer, Instant::now()) {
+        let Heartbeat { worker, leases, wait, answer } = heartbeat;
+        if let Some(until) = self.leases.renew((&worker, &leases), wait, answer, Instant::now()) {
             self.reset_wait_timer(until, ctx);
         }
-        if self.leases.awaits_record() {
+        if self.leases.is_record_awaited() {
             self.append_record(ctx);
         }
         self.reset_lease_timer(ctx);
     }
 
-    /// Grants the lease of a `Started` event: so the table knows the leases that other servers have granted, too.
+    /// Grants the lease of a `Started` event, so that the table also has the leases that other servers have granted. On a cluster
+    /// the attempt is tracked as well.
     pub(super) fn grant_by_event(&mut self, task: TaskId, started: &Started) {
-        let is_local = started.worker.starts_with(LOCAL_WORKER);
+        let is_local = started.worker.starts_with(LOCAL_WORKER_PREFIX);
         if is_local && self.cluster.is_none() {
             return;
         }
-        let ttl = self.read.views().get(task).map(|row| self.kinds.lease(row.kind()));
+        let ttl = self.reader.views().get(task).map(|row| self.policies.lease(row.kind()));
         let Some(ttl) = ttl else { return };
-        self.track((task, started.attempt), ttl);
+        self.track_attempt((task, started.attempt), ttl);
         if is_local {
             return;
         }
-        let (worker, secret, now) = (started.worker.as_str().into(), started.lease.as_str().into(), Instant::now());
+        let (worker, secret_hash, now) =
+            (started.worker.as_str().into(), started.lease.as_str().into(), Instant::now());
         let deadline = if self.cluster.is_some() { now } else { now + ttl };
-        self.leases.grant(task, Grant { attempt: started.attempt, worker, secret, ttl, deadline }, now);
+        self.leases.grant(task, NewLease { attempt: started.attempt, worker, secret_hash, ttl, deadline }, now);
     }
 }
 
-impl Handler<Take> for Dispatcher {
+impl Handler<TakeLeases> for Dispatcher {
     type Result = ();
 
-    fn handle(&mut self, take: Take, ctx: &mut Context<Self>) {
-        let Take { worker, wants, max, wait, gone, answer } = take;
+    fn handle(&mut self, take: TakeLeases, ctx: &mut Context<Self>) {
+        let TakeLeases { worker, offer, max, wait, is_closed, answer } = take;
         if self.is_stopping {
-            // The sender is dropped, which the client sees as an empty answer.
+            // The answer's sender is dropped here. The HTTP handler answers without a lease then.
             return;
         }
-        self.capacity.offer_remote(&worker, &wants);
-        self.waiting.retain(|waiting| !waiting.answer.is_closed());
-        self.last_take += 1;
-        let number = self.last_take;
-        let wait = if self.waiting.len() < WAITING_MAX { wait } else { Duration::ZERO };
+        self.capacity.set_remote_offer(&worker, &offer);
+        self.waiting_takes.retain(|waiting| !waiting.answer.is_closed());
+        self.last_take_number += 1;
+        let number = self.last_take_number;
+        let wait = if self.waiting_takes.len() < WAITING_MAX { wait } else { Duration::ZERO };
         let until = Instant::now() + wait;
-        self.waiting.push(WaitingTake { number, worker, wants, max, until, gone, answer });
+        self.waiting_takes.push(WaitingTake { number, worker, offer, max, until, is_closed, answer });
         self.start_ready(ctx);
-        // A request whose starts are under way is answered after them.
-        let place = self.waiting.iter().position(|waiting| waiting.number == number);
-        if let Some(place) = place {
-            let waiting = self.waiting.remove(place);
-            self.wait(place, waiting, ctx);
+        // If starts are under way for the request, it is not in the list, and is answered after them.
+        let index = self.waiting_takes.iter().position(|waiting| waiting.number == number);
+        if let Some(index) = index {
+            let waiting = self.waiting_takes.remove(index);
+            self.enqueue(index, waiting, ctx);
         }
     }
 }
@@ -197,16 +212,16 @@ impl Handler<Heartbeat> for Dispatcher {
     type Result = ();
 
     fn handle(&mut self, heartbeat: Heartbeat, ctx: &mut Context<Self>) {
-        self.capacity.seen(&heartbeat.worker);
+        self.capacity.mark_alive(&heartbeat.worker);
         if self.is_stopping {
-            let Heartbeat { beats, answer, .. } = heartbeat;
-            let untold = beats.iter().enumerate().filter(|(_, beat)| beat.seen.is_none());
-            let directives = untold.map(|(place, _)| (place, Directive::Drain)).collect();
-            // A client that has gone needs no answer.
-            let _ = answer.send(HeartbeatReply { directives, left: None });
+            let Heartbeat { leases, answer, .. } = heartbeat;
+            let unnotified = leases.iter().enumerate().filter(|(_, lease)| lease.seen.is_none());
+            let directives = unnotified.map(|(index, _)| (index, Directive::Drain)).collect();
+            // If the client has disconnected, the answer is dropped.
+            let _ = answer.send(HeartbeatDirectives { directives, left: None });
             return;
         }
-        self.renew_known(heartbeat, ctx);
+        self.restore_and_renew(heartbeat, ctx);
     }
 }
 
@@ -214,10 +229,10 @@ impl Handler<NotDelivered> for Dispatcher {
     type Result = ();
 
     fn handle(&mut self, NotDelivered(attempts): NotDelivered, ctx: &mut Context<Self>) {
-        let hand_back = |(task, attempt): (TaskId, u32)| {
+        let release = |(task, attempt): (TaskId, u32)| {
             let end = End::Released(ReleasedReason::NotDelivered);
             system_command(task, Command::Finish { attempt, lease: None, end, progress: None, output: None })
         };
-        self.execute_until_written(attempts.into_iter().map(hand_back).collect(), ctx);
+        self.execute_until_written(attempts.into_iter().map(release).collect(), ctx);
     }
 }

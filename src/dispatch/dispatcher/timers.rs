@@ -1,4 +1,5 @@
-//! The dispatcher's timers: tasks become ready, the ladder climbs, attempts time out, leases expire, waits end.
+//! The dispatcher's timers: when tasks become ready, cancels reach their next rung, attempts time out, leases expire, and waits
+//! end.
 
 use std::time::{Duration, Instant};
 
@@ -14,30 +15,30 @@ use crate::views::Timer;
 use super::remote::WaitingTake;
 use super::{Dispatcher, system_command};
 
-/// Timers that are handled at once, before clients' commands get their turn.
-const CHUNK: usize = 200;
-/// The longest sleep of a timer on the wall clock: clocks are set, and machines sleep.
+/// The maximum number of due timers that are handled in one batch. Clients' commands can be executed between two batches.
+const DUE_MAX: usize = 200;
+/// The longest sleep of a timer that waits for a wall-clock time. The clock may be changed meanwhile, or the machine suspended.
 const SLEEP_MAX: Duration = Duration::from_mins(1);
-/// A lease timer that fires so much too late means that this process was suspended: then no heartbeat could reach it either.
-const SUSPENDED: Duration = Duration::from_secs(2);
+/// If a lease timer fires this much too late, this process was suspended. Then it could not receive heartbeats either.
+const SUSPENDED_LATENESS: Duration = Duration::from_secs(2);
 
 /// The timers that are set.
 #[derive(Default)]
 pub(super) struct Timers {
-    /// For the tasks.
+    /// The timer for tasks, and its time.
     tasks: Option<(SpawnHandle, Timestamp)>,
-    /// For the leases.
+    /// The timer for leases, and its time.
     leases: Option<(SpawnHandle, Instant)>,
-    /// For the requests that wait.
+    /// The timer for requests that wait, and its time.
     waits: Option<(SpawnHandle, Instant)>,
-    /// The commands of due timers are under way.
-    is_busy: bool,
+    /// Whether commands of due timers were sent and are not answered yet.
+    are_commands_under_way: bool,
 }
 
 impl Dispatcher {
-    /// Sets the timer to the next task that time changes.
+    /// Sets the timer for tasks to the first time at which a task needs a command.
     pub(super) fn reset_task_timer(&mut self, ctx: &mut Context<Self>) {
-        let due = self.capacity.pending().next_due().filter(|_| !self.timers.is_busy);
+        let due = self.capacity.run_queue().next_timer_deadline().filter(|_| !self.timers.are_commands_under_way);
         if self.timers.tasks.as_ref().map(|(_, at)| *at) == due {
             return;
         }
@@ -50,29 +51,30 @@ impl Dispatcher {
         }
     }
 
-    /// Sends the commands of due timers, in chunks: each is durable before the next.
+    /// Sends the commands of due timers, in batches. A batch is sent when the one before is durable.
     fn run_due_timers(&mut self, ctx: &mut Context<Self>) {
         self.timers.tasks = None;
-        let due = self.capacity.pending().due(now(), CHUNK);
+        let due = self.capacity.run_queue().take_due_timers(now(), DUE_MAX);
         let due = self.postpone_foreign(due);
         if due.is_empty() {
             return self.reset_task_timer(ctx);
         }
-        self.timers.is_busy = true;
-        let commands = due.into_iter().map(|(task, timer)| system_command(task, self.command_of(task, timer)));
+        self.timers.are_commands_under_way = true;
+        let commands = due.into_iter().map(|(task, timer)| system_command(task, self.timer_command(task, timer)));
         let commands: Vec<Execute> = commands.collect();
-        ctx.spawn(execute(self.registry.clone(), commands).into_actor(self).map(|left, this, ctx| {
-            this.timers.is_busy = false;
-            this.execute_later(left, ctx);
+        ctx.spawn(execute_all(self.registry.clone(), commands).into_actor(self).map(|unwritten, this, ctx| {
+            this.timers.are_commands_under_way = false;
+            this.execute_later(unwritten, ctx);
             this.reset_task_timer(ctx);
         }));
     }
 
-    fn command_of(&self, task: TaskId, timer: Timer) -> Command {
+    /// The command of a due timer.
+    fn timer_command(&self, task: TaskId, timer: Timer) -> Command {
         match timer {
             Timer::Enqueue(reason) => Command::Enqueue { reason },
             Timer::Climb(attempt, rung) => {
-                let since = self.read.views().get(task).and_then(|row| row.cancel().map(|cancel| cancel.rung_at));
+                let since = self.reader.views().get(task).and_then(|row| row.cancel().map(|cancel| cancel.rung_at));
                 let after = since.map_or(Duration::ZERO, |since| now().since(since)).as_millis();
                 let reason = Some(format!("not stopped after {after} ms"));
                 Command::Escalate { rung, reason, attempt: Some(attempt) }
@@ -83,15 +85,18 @@ impl Dispatcher {
         }
     }
 
+    /// The command that ends an attempt with this error, because its worker does not end it.
     pub(super) fn lose_attempt(&self, task: TaskId, attempt: u32, code: &str, message: String) -> Command {
-        let progress = self.read.views().live_progress(task).cloned();
+        let progress = self.reader.views().live_progress(task).cloned();
         Command::LoseAttempt { attempt, error: TaskError { code: code.to_owned(), message }, progress }
     }
 
-    /// Sets the timer to the lease that expires next. On a cluster the records of the servers say which do.
+    /// Sets the timer for leases to the earliest deadline. On a cluster there is no such timer: leases expire by the servers'
+    /// records.
     pub(super) fn reset_lease_timer(&mut self, ctx: &mut Context<Self>) {
         let due = self.leases.next_deadline().filter(|_| self.cluster.is_none());
-        // A timer that fires early finds nothing and is set again: most deadlines move on before they come.
+        // A timer that is set to an earlier time stays. If it fires and no lease has expired, it is set again. This is cheap,
+        // because heartbeats move most deadlines before they are reached.
         if let (Some((_, set)), Some(due)) = (&self.timers.leases, due)
             && *set <= due
         {
@@ -109,7 +114,7 @@ impl Dispatcher {
     fn expire_leases(&mut self, ctx: &mut Context<Self>) {
         let (set, now) = (self.timers.leases.take(), Instant::now());
         let late = set.map_or(Duration::ZERO, |(_, set)| now.saturating_duration_since(set));
-        if late > SUSPENDED {
+        if late > SUSPENDED_LATENESS {
             tracing::warn!(?late, "this process was suspended; all leases get a fresh deadline");
             self.leases.renew_all(now);
         }
@@ -122,8 +127,8 @@ impl Dispatcher {
         self.reset_lease_timer(ctx);
     }
 
-    /// Sets the timer for a wait that ends then. There is one timer for all waits, and it may fire early: an actor looks at
-    /// each of its timers whenever it is woken, and many requests wait.
+    /// Sets the timer for waits, if it is not set to an earlier time. All waits share one timer, which may fire before any wait
+    /// ends. A timer for each wait would be slow: an actor polls all of its timers each time that it is woken.
     pub(super) fn reset_wait_timer(&mut self, due: Instant, ctx: &mut Context<Self>) {
         if self.timers.waits.as_ref().is_some_and(|(_, set)| *set <= due) {
             return;
@@ -138,41 +143,42 @@ impl Dispatcher {
     fn end_waits(&mut self, ctx: &mut Context<Self>) {
         self.timers.waits = None;
         let now = Instant::now();
-        self.waiting.extract_if(.., |waiting| waiting.until <= now).for_each(WaitingTake::answer_empty);
+        self.waiting_takes.extract_if(.., |waiting| waiting.until <= now).for_each(WaitingTake::answer_empty);
         self.leases.end_waits(now);
-        let next = self.waiting.iter().map(|waiting| waiting.until).chain(self.leases.next_wait()).min();
+        let next = self.waiting_takes.iter().map(|waiting| waiting.until).chain(self.leases.next_wait()).min();
         if let Some(next) = next {
             self.reset_wait_timer(next, ctx);
         }
     }
 
-    /// Sends commands that must not be lost: what the log can't take now is sent again after a pause.
+    /// Sends commands that must not be lost. If one can't be written now, it is sent again after a pause, until it is written or
+    /// refused.
     pub(super) fn execute_until_written(&self, commands: Vec<Execute>, ctx: &mut Context<Self>) {
         if commands.is_empty() {
             return;
         }
-        let sent = execute(self.registry.clone(), commands);
-        ctx.spawn(sent.into_actor(self).map(|left, this, ctx| this.execute_later(left, ctx)));
+        let sent = execute_all(self.registry.clone(), commands);
+        ctx.spawn(sent.into_actor(self).map(|unwritten, this, ctx| this.execute_later(unwritten, ctx)));
     }
 
     fn execute_later(&mut self, commands: Vec<Execute>, ctx: &mut Context<Self>) {
         if commands.is_empty() {
-            return self.back_off.succeeded();
+            return self.back_off.reset();
         }
-        ctx.run_later(self.back_off.failed(), move |this, ctx| this.execute_until_written(commands, ctx));
+        ctx.run_later(self.back_off.next_pause(), move |this, ctx| this.execute_until_written(commands, ctx));
     }
 }
 
-/// Sends the commands; those that are to be sent again.
-async fn execute(registry: Registry, commands: Vec<Execute>) -> Vec<Execute> {
+/// Sends the commands. Returns those that must be sent again.
+async fn execute_all(registry: Registry, commands: Vec<Execute>) -> Vec<Execute> {
     let answers = registry.execute_many(commands.clone()).await;
-    commands.into_iter().zip(answers).filter_map(|(command, answer)| to_repeat(command, answer)).collect()
+    commands.into_iter().zip(answers).filter_map(|(command, answer)| retry_command(command, answer)).collect()
 }
 
-/// The same command again, where the log could not take it.
-fn to_repeat(command: Execute, answer: Result<Receipt, ExecuteError>) -> Option<Execute> {
+/// The command with a new time, if it must be sent again.
+fn retry_command(command: Execute, answer: Result<Receipt, ExecuteError>) -> Option<Execute> {
     match answer {
-        // The clock was put back meanwhile: the time of the task has not come yet, after all.
+        // The clock was set back after the timer fired, so the task's time has not come yet.
         Ok(receipt)
             if receipt.appended == 0
                 && matches!(command.command, Command::Enqueue { .. })

@@ -31,8 +31,8 @@ impl Fixture {
     fn new() -> Self {
         let (own, other, start) = (Uuid::from_u128(1), Uuid::from_u128(2), Instant::now());
         let mut table = ServerTable::new(own);
-        table.subscribed(start);
-        table.started((task(7), 1), LEASE, start);
+        table.subscription_began(start);
+        table.attempt_started((task(7), 1), LEASE, start);
         Self { table, own, other, start }
     }
 
@@ -40,15 +40,15 @@ impl Fixture {
         self.start + Duration::from_secs(second)
     }
 
-    /// An own record that was begun at one second comes back at another.
+    /// An own record was begun at second `begun`, and is received at second `received`.
     fn own_record(&mut self, begun: u64, received: u64) {
         let id = Uuid::from_u128(u128::from(begun) + 1000);
-        self.table.sending(id, self.at(begun));
-        self.table.received(self.own, id, &record(&[]), self.at(received));
+        self.table.record_sent(id, self.at(begun));
+        self.table.record_received(self.own, id, &record(&[]), self.at(received));
     }
 
     fn named_at(&mut self, second: u64) {
-        self.table.received(self.other, Uuid::nil(), &record(&[(task(7), 1)]), self.at(second));
+        self.table.record_received(self.other, Uuid::nil(), &record(&[(task(7), 1)]), self.at(second));
     }
 
     fn expired(&mut self, second: u64) -> Vec<AttemptId> {
@@ -63,7 +63,7 @@ fn an_attempt_expires_when_no_record_has_named_it_for_its_lease_time_and_ten_sec
     assert_eq!(fixture.expired(39), []);
     fixture.own_record(40, 40);
     assert_eq!(fixture.expired(40), [(task(7), 1)]);
-    assert_eq!(fixture.expired(40), [], "it counts anew");
+    assert_eq!(fixture.expired(40), [], "its time counts from second 40 again");
 }
 
 #[test]
@@ -77,10 +77,10 @@ fn a_record_of_any_server_that_names_an_attempt_keeps_it() {
 }
 
 #[test]
-fn silence_counts_only_up_to_the_beginning_of_the_newest_own_record_that_came_back() {
+fn time_without_a_record_counts_only_up_to_the_beginning_of_the_newest_own_record_that_was_received() {
     let mut fixture = Fixture::new();
-    fixture.table.sending(Uuid::from_u128(99), fixture.at(100));
-    assert_eq!(fixture.expired(500), [], "no record came back, so others may have been missed too");
+    fixture.table.record_sent(Uuid::from_u128(99), fixture.at(100));
+    assert_eq!(fixture.expired(500), [], "no own record was received, so others may have been missed too");
     fixture.own_record(39, 500);
     assert_eq!(fixture.expired(500), [], "what was written after second 39 may still be on its way");
     fixture.own_record(501, 502);
@@ -91,11 +91,11 @@ fn silence_counts_only_up_to_the_beginning_of_the_newest_own_record_that_came_ba
 fn after_an_interruption_counting_begins_anew() {
     let mut fixture = Fixture::new();
     fixture.own_record(35, 35);
-    fixture.table.interrupted();
+    fixture.table.subscription_ended();
     fixture.own_record(41, 41);
-    fixture.table.subscribed(fixture.at(50));
+    fixture.table.subscription_began(fixture.at(50));
     assert_eq!(fixture.expired(51), []);
-    // It was begun before the subscription, and comes back after it.
+    // This record was begun before the subscription, and is received after it.
     fixture.own_record(49, 52);
     fixture.own_record(89, 89);
     assert_eq!(fixture.expired(89), []);
@@ -106,14 +106,14 @@ fn after_an_interruption_counting_begins_anew() {
 #[test]
 fn an_attempt_that_has_ended_or_was_followed_by_another_does_not_expire() {
     let mut fixture = Fixture::new();
-    fixture.table.started((task(7), 2), LEASE, fixture.at(30));
-    fixture.table.ended((task(7), 1));
+    fixture.table.attempt_started((task(7), 2), LEASE, fixture.at(30));
+    fixture.table.attempt_ended((task(7), 1));
     fixture.named_at(35);
     fixture.own_record(40, 40);
     assert_eq!(fixture.expired(40), [], "attempt 2 began at second 30");
     fixture.own_record(70, 70);
     assert_eq!(fixture.expired(70), [(task(7), 2)], "a record that names attempt 1 is not one for attempt 2");
-    fixture.table.ended((task(7), 2));
+    fixture.table.attempt_ended((task(7), 2));
     fixture.own_record(200, 200);
     assert_eq!(fixture.expired(200), []);
 }
@@ -121,11 +121,11 @@ fn an_attempt_that_has_ended_or_was_followed_by_another_does_not_expire() {
 #[test]
 fn a_known_attempt_that_is_named_as_started_again_keeps_its_time() {
     let mut fixture = Fixture::new();
-    fixture.table.started((task(7), 1), LEASE, fixture.at(30));
-    fixture.table.retain(&HashSet::from([(task(7), 1)]));
+    fixture.table.attempt_started((task(7), 1), LEASE, fixture.at(30));
+    fixture.table.retain_attempts(&HashSet::from([(task(7), 1)]));
     fixture.own_record(40, 40);
     assert_eq!(fixture.expired(40), [(task(7), 1)]);
-    fixture.table.retain(&HashSet::new());
+    fixture.table.retain_attempts(&HashSet::new());
     fixture.own_record(200, 200);
     assert_eq!(fixture.expired(200), []);
 }
@@ -134,10 +134,10 @@ fn a_known_attempt_that_is_named_as_started_again_keeps_its_time() {
 fn a_server_lives_for_three_of_its_intervals_after_its_last_record() {
     let mut fixture = Fixture::new();
     fixture.named_at(10);
-    assert_eq!(fixture.table.live(fixture.at(25)), [(fixture.other, None)]);
-    assert_eq!(fixture.table.live(fixture.at(26)), []);
+    assert_eq!(fixture.table.live_peers(fixture.at(25)), [(fixture.other, None)]);
+    assert_eq!(fixture.table.live_peers(fixture.at(26)), []);
     fixture.own_record(30, 30);
-    assert_eq!(fixture.table.live(fixture.at(30)), [], "the own one is not among the others");
+    assert_eq!(fixture.table.live_peers(fixture.at(30)), [], "this server is not among them");
 }
 
 #[test]

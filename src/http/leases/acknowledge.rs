@@ -6,10 +6,10 @@ use serde::Deserialize;
 use super::command::{execute_message, lease_problem};
 use super::token::LeaseToken;
 use crate::http::AppState;
-use crate::http::plumbing::answer::answer_empty;
 use crate::http::plumbing::caller::Caller;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json;
+use crate::http::plumbing::response::respond_empty_at;
 use crate::task::limits::{TEXT_MAX, is_line};
 use crate::task::{Command, Timestamp};
 
@@ -21,7 +21,7 @@ struct AcknowledgeBody {
     expected_end: Option<Timestamp>,
 }
 
-/// `POST /v1/leases/cancel-ack`: the attempt knows of the request to cancel.
+/// `POST /v1/leases/cancel-ack`: the worker reports that its attempt has received the request to cancel.
 ///
 /// # Errors
 /// 400, 409 `lease_lost` or `not_cancelling`, 422, 503.
@@ -41,6 +41,6 @@ pub async fn acknowledge(
     let command = Command::AcknowledgeCancel { attempt, lease: Some(hash.clone()), stopping_after, expected_end };
     let message = execute_message(&caller, &lease, command);
     let receipt = state.registry.execute(message).await.map_err(lease_problem)?;
-    state.read.wait_for_revision(task, receipt.revision).await;
-    Ok(answer_empty(HttpResponse::NoContent(), state.read.position()))
+    state.reader.wait_for_revision(task, receipt.revision).await;
+    Ok(respond_empty_at(HttpResponse::NoContent(), state.reader.position()))
 }

@@ -1,41 +1,43 @@
-//! Rules that the bodies of several routes share.
+//! Checks of fields that the bodies of several routes have.
 
 use std::time::Duration;
 
 use crate::task::Invalid;
-use crate::task::limits::{LOCAL_WORKER, WORKER_MAX, is_line, is_name, is_own};
+use crate::task::limits::{LOCAL_WORKER_PREFIX, WORKER_MAX, is_line, is_name, is_reserved};
 
-/// Leases in one request.
+/// The most leases in one request.
 pub const LEASES_MAX: usize = 1000;
-/// Names in one list of a request.
+/// The most names in one list of a request.
 const NAMES_MAX: usize = 64;
-/// The longest long poll.
+/// The longest time that a long poll may wait, in seconds.
 pub const WAIT_MAX_S: f64 = 30.0;
 
+/// Checks the name of a worker.
 pub fn check_worker(worker: &str) -> Vec<Invalid> {
     let mut invalid = Vec::new();
     if !is_line(worker, WORKER_MAX * 4) || worker.chars().count() > WORKER_MAX {
         invalid.push(Invalid::new("/worker", format!("one line of 1 to {WORKER_MAX} characters")));
-    } else if worker.starts_with(LOCAL_WORKER) {
+    } else if worker.starts_with(LOCAL_WORKER_PREFIX) {
         invalid.push(Invalid::new("/worker", "names that begin with `local/` are those of workers inside a server"));
     }
     invalid
 }
 
+/// Checks a list of kinds or queues. `pointer` is the JSON pointer to the list.
 pub fn check_names(names: Option<&[String]>, pointer: &str, invalid: &mut Vec<Invalid>) {
     let Some(names) = names else { return };
     if !(1..=NAMES_MAX).contains(&names.len()) {
         invalid.push(Invalid::new(pointer, format!("1 to {NAMES_MAX} names; leave it away for any")));
     }
-    for (place, name) in names.iter().enumerate() {
-        if !is_name(name) || is_own(name) {
+    for (index, name) in names.iter().enumerate() {
+        if !is_name(name) || is_reserved(name) {
             let detail = "1 to 64 of a-z, 0-9, '.', '_', '-', and not this server's own";
-            invalid.push(Invalid::new(format!("{pointer}/{place}"), detail));
+            invalid.push(Invalid::new(format!("{pointer}/{index}"), detail));
         }
     }
 }
 
-/// The length of a long poll.
+/// Checks how long a long poll waits, and returns the duration.
 pub fn check_wait(seconds: f64, invalid: &mut Vec<Invalid>) -> Duration {
     if (0.0..=WAIT_MAX_S).contains(&seconds) {
         return Duration::from_secs_f64(seconds);

@@ -1,4 +1,4 @@
-//! A worker's command on the attempt that it holds.
+//! A worker's command on its attempt: the message that executes the command, and the refusal if it fails.
 
 use super::token::LeaseToken;
 use crate::http::plumbing::caller::Caller;
@@ -7,13 +7,14 @@ use crate::store::{Meta, Via, now};
 use crate::streams::messages::{Execute, ExecuteError};
 use crate::task::{Command, Rejection};
 
-/// The message for `command`. The request names no worker: the task's actor records the one that the attempt was given to.
+/// Makes the message that executes `command`. The request doesn't name the worker: the task's actor records the worker that
+/// got the attempt.
 pub fn execute_message(caller: &Caller, lease: &LeaseToken, command: Command) -> Execute {
     let meta = Meta { actor: "worker".to_owned(), via: Via::Worker, ..caller.meta() };
     Execute { task: lease.task, command, at: now(), meta }
 }
 
-/// A lease of a task that doesn't exist is a lost lease.
+/// Makes the problem of a failed command. If the task doesn't exist, the problem is `lease_lost`.
 pub fn lease_problem(error: ExecuteError) -> Problem {
     match error {
         ExecuteError::Rejected(Rejection::NotFound) => Rejection::LeaseLost.into(),

@@ -1,4 +1,5 @@
-//! One item of a finish: how an attempt ended, by its worker's report, checked before the task's actor decides.
+//! One item in the body of `POST /v1/leases/finish`: the worker's report about the end of its attempt. The item is checked
+//! here. The task's actor then decides whether the report is accepted.
 
 use serde::Deserialize;
 
@@ -7,47 +8,48 @@ use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json::Object;
 use crate::task::command::End;
 use crate::task::event::{OutputKept, Progress, ReleasedReason, TaskError};
-use crate::task::limits::{NAME_MAX, RESULT_MAX, TAIL_MAX, TEXT_MAX, is_line, is_within};
+use crate::task::limits::{NAME_MAX, OUTPUT_TAIL_MAX, RESULT_MAX, TEXT_MAX, is_line, is_within};
 use crate::task::{Command, Invalid, JsonText};
 
+/// The worker's report about the end of its attempt.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FinishItem {
     lease: String,
-    outcome: Outcome,
+    outcome: ReportedOutcome,
     message: Option<String>,
     result: Option<JsonText>,
     error: Option<Object<TaskError>>,
     retryable: Option<bool>,
-    output: Option<Object<Output>>,
+    output: Option<Object<ReportedOutput>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Outcome {
+enum ReportedOutcome {
     Succeeded,
     Failed,
     Cancelled,
     Released,
 }
 
-/// The end of the attempt's output.
+/// The last bytes of the attempt's output, and how many bytes before them were dropped.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Output {
+struct ReportedOutput {
     tail: String,
     #[serde(default)]
     dropped_bytes: u64,
 }
 
 impl FinishItem {
-    /// The lease, and a function that makes the command from the attempt's last progress.
+    /// Checks the report. Returns its lease, and a function that makes the command from the attempt's last progress.
     ///
     /// # Errors
     /// 413 `too_large`, 422.
-    pub fn check(self) -> Result<(LeaseToken, impl FnOnce(Option<Progress>) -> Command), Problem> {
+    pub fn into_command(self) -> Result<(LeaseToken, impl FnOnce(Option<Progress>) -> Command), Problem> {
         let lease = LeaseToken::parse(&self.lease, "/lease")?;
-        let invalid = self.rules();
+        let invalid = self.violations();
         if !invalid.is_empty() {
             return Err(Problem::invalid(invalid));
         }
@@ -57,43 +59,46 @@ impl FinishItem {
         }
         let Self { outcome, message, result, error, retryable, output, .. } = self;
         let end = match (outcome, error) {
-            (Outcome::Failed, Some(Object(error))) => End::Failed { error, retryable: retryable.unwrap_or(true) },
-            (Outcome::Succeeded, _) => End::Succeeded { message, result },
-            (Outcome::Cancelled, _) => End::Cancelled { message, result },
-            (Outcome::Released | Outcome::Failed, _) => End::Released(ReleasedReason::HandedBack),
+            (ReportedOutcome::Failed, Some(Object(error))) => {
+                End::Failed { error, retryable: retryable.unwrap_or(true) }
+            }
+            (ReportedOutcome::Succeeded, _) => End::Succeeded { message, result },
+            (ReportedOutcome::Cancelled, _) => End::Cancelled { message, result },
+            (ReportedOutcome::Released | ReportedOutcome::Failed, _) => End::Released(ReleasedReason::HandedBack),
         };
         let attempt = lease.attempt;
         let output = output.map(|output| output.0).filter(|output| !output.tail.is_empty());
-        let output = output.map(|Output { tail, dropped_bytes }| OutputKept { attempt, tail, dropped_bytes });
+        let output = output.map(|ReportedOutput { tail, dropped_bytes }| OutputKept { attempt, tail, dropped_bytes });
         let hash = Some(lease.hash.clone());
         Ok((lease, move |progress| Command::Finish { attempt, lease: hash, end, progress, output }))
     }
 
-    fn rules(&self) -> Vec<Invalid> {
-        let mut found = Vec::new();
-        let mut rule = |holds: bool, pointer: &str, detail: &str| {
-            if !holds {
-                found.push(Invalid::new(pointer, detail));
+    /// Returns the fields that are invalid or don't belong to the outcome.
+    fn violations(&self) -> Vec<Invalid> {
+        let mut violations = Vec::new();
+        let mut require = |is_valid: bool, pointer: &str, detail: &str| {
+            if !is_valid {
+                violations.push(Invalid::new(pointer, detail));
             }
         };
-        let ended = matches!(self.outcome, Outcome::Succeeded | Outcome::Cancelled);
-        let failed = self.outcome == Outcome::Failed;
-        let line = |text: &Option<String>| text.as_ref().is_none_or(|text| is_line(text, TEXT_MAX));
-        rule(line(&self.message), "/message", "one line of 1 to 1024 bytes");
-        rule(
-            ended || self.message.is_none(),
+        let may_have_result = matches!(self.outcome, ReportedOutcome::Succeeded | ReportedOutcome::Cancelled);
+        let has_failed = self.outcome == ReportedOutcome::Failed;
+        let is_line_or_none = |text: &Option<String>| text.as_ref().is_none_or(|text| is_line(text, TEXT_MAX));
+        require(is_line_or_none(&self.message), "/message", "one line of 1 to 1024 bytes");
+        require(
+            may_have_result || self.message.is_none(),
             "/message",
             "goes with succeeded and cancelled; a failure has its error's",
         );
-        rule(ended || self.result.is_none(), "/result", "goes with succeeded and cancelled");
-        rule(failed == self.error.is_some(), "/error", "goes with failed, and failed needs it");
-        rule(failed || self.retryable.is_none(), "/retryable", "goes with failed");
+        require(may_have_result || self.result.is_none(), "/result", "goes with succeeded and cancelled");
+        require(has_failed == self.error.is_some(), "/error", "goes with failed, and failed needs it");
+        require(has_failed || self.retryable.is_none(), "/retryable", "goes with failed");
         if let Some(Object(TaskError { code, message })) = &self.error {
-            rule(is_line(code, NAME_MAX), "/error/code", "one line of 1 to 64 bytes");
-            rule(is_line(message, TEXT_MAX), "/error/message", "one line of 1 to 1024 bytes");
+            require(is_line(code, NAME_MAX), "/error/code", "one line of 1 to 64 bytes");
+            require(is_line(message, TEXT_MAX), "/error/message", "one line of 1 to 1024 bytes");
         }
         let tail = self.output.as_ref().map_or(0, |output| output.0.tail.len());
-        rule(tail <= TAIL_MAX, "/output/tail", "at most 65536 bytes: the last of them");
-        found
+        require(tail <= OUTPUT_TAIL_MAX, "/output/tail", "at most 65536 bytes: the last of them");
+        violations
     }
 }

@@ -11,13 +11,13 @@ use tokio::sync::oneshot;
 
 use super::checks::{LEASES_MAX, check_wait, check_worker};
 use super::token::LeaseToken;
-use crate::dispatch::lease_table::{HeartbeatReply, LeaseHeartbeat};
+use crate::dispatch::lease_table::{HeartbeatDirectives, LeaseRenewal};
 use crate::dispatch::messages::{Directive, Heartbeat};
 use crate::http::AppState;
-use crate::http::plumbing::answer::answer_at;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json;
-use crate::projection::projector::NoteProgress;
+use crate::http::plumbing::response::respond_at;
+use crate::projection::projector::ReportProgress;
 use crate::store::now;
 use crate::task::event::Progress;
 use crate::task::limits::{TEXT_MAX, is_line};
@@ -28,13 +28,13 @@ use crate::views::Row;
 #[serde(deny_unknown_fields)]
 struct HeartbeatBody {
     worker: String,
-    leases: Vec<json::Object<LeaseBody>>,
+    leases: Vec<json::Object<HeartbeatLease>>,
     wait_s: Option<f64>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LeaseBody {
+struct HeartbeatLease {
     lease: String,
     progress: Option<json::Object<ProgressBody>>,
     seen: Option<Directive>,
@@ -47,23 +47,24 @@ struct ProgressBody {
     message: Option<String>,
 }
 
-/// A heartbeat that was checked.
-struct Checked {
+/// A checked heartbeat.
+struct CheckedHeartbeat {
     worker: String,
     wait: Duration,
-    /// The leases as they were sent; `heartbeats` in the same order.
+    /// The texts of the leases, as they were sent.
     tokens: Vec<String>,
-    heartbeats: Vec<LeaseHeartbeat>,
-    /// Place of the lease, and its progress.
+    /// The parsed leases, in the order of `tokens`.
+    heartbeats: Vec<LeaseRenewal>,
+    /// The index of a lease, and the progress of its attempt.
     progress: Vec<(usize, Progress)>,
 }
 
 #[derive(Serialize)]
-struct ReplyDoc {
+struct HeartbeatResponse {
     directives: Vec<DirectiveDoc>,
-    /// When the first of the leases ends; null where the worker holds none of them.
+    /// When the first of the leases ends; null if the worker holds none of them.
     deadline: Option<Timestamp>,
-    /// The same in milliseconds, rounded down, from the sending of the answer.
+    /// How long the first lease is valid from the moment when the response is sent: milliseconds, rounded down.
     left_ms: Option<u128>,
 }
 
@@ -73,8 +74,8 @@ struct DirectiveDoc {
     directive: Directive,
 }
 
-/// `POST /v1/leases/heartbeat`: renews the leases. The answer comes with the first unseen directive for any of them, or after
-/// `wait_s`.
+/// `POST /v1/leases/heartbeat`: renews the leases. The response is sent when there is a directive that the worker has not
+/// seen, for any of the leases, or after `wait_s` seconds.
 ///
 /// # Errors
 /// 400, 422, 503.
@@ -84,26 +85,29 @@ pub async fn heartbeat(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let body: HeartbeatBody = json::read_body(&request, payload, json::BATCH_MAX).await?;
-    let Checked { worker, wait, tokens, heartbeats, progress } = body.check()?;
-    // Noted before the answer: the end that the worker reports next is recorded with it.
-    let noted =
-        progress.into_iter().filter_map(|(place, progress)| note(&state, &worker, &heartbeats[place], progress));
-    join_all(noted).await;
+    let CheckedHeartbeat { worker, wait, tokens, heartbeats, progress } = body.check()?;
+    // The projector stores the progress before the response is sent. So the worker's next request, which may report the
+    // end of the attempt, finds the progress.
+    let stored = progress
+        .into_iter()
+        .filter_map(|(index, progress)| send_progress(&state, &worker, &heartbeats[index], progress));
+    join_all(stored).await;
     let (answer, reply) = oneshot::channel();
-    // Waits for room in the dispatcher's mailbox. If the dispatcher is gone, the answer's sender is dropped with the message.
-    let _ = state.dispatcher.send(Heartbeat { worker, beats: heartbeats, wait, answer }).await;
-    let HeartbeatReply { directives, left } =
+    // This waits until the dispatcher's mailbox has room. If the dispatcher has stopped, the message is dropped with
+    // the sender of its response, and `reply` ends with an error.
+    let _ = state.dispatcher.send(Heartbeat { worker, leases: heartbeats, wait, answer }).await;
+    let HeartbeatDirectives { directives, left } =
         reply.await.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
     let doc =
-        |(place, directive): (usize, Directive)| Some(DirectiveDoc { lease: tokens.get(place)?.clone(), directive });
+        |(index, directive): (usize, Directive)| Some(DirectiveDoc { lease: tokens.get(index)?.clone(), directive });
     let directives = directives.into_iter().filter_map(doc).collect();
     let deadline = left.map(|left| now().plus(left));
     let left_ms = left.map(|left| left.as_millis());
-    answer_at(StatusCode::OK, state.read.position(), &ReplyDoc { directives, deadline, left_ms })
+    respond_at(StatusCode::OK, state.reader.position(), &HeartbeatResponse { directives, deadline, left_ms })
 }
 
 impl HeartbeatBody {
-    fn check(self) -> Result<Checked, Problem> {
+    fn check(self) -> Result<CheckedHeartbeat, Problem> {
         let Self { worker, leases, wait_s } = self;
         let mut invalid = check_worker(&worker);
         if leases.len() > LEASES_MAX {
@@ -111,12 +115,12 @@ impl HeartbeatBody {
         }
         let wait = check_wait(wait_s.unwrap_or(0.0), &mut invalid);
         let (mut tokens, mut heartbeats, mut all_progress) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, json::Object(LeaseBody { lease, progress, seen })) in leases.into_iter().enumerate() {
-            match LeaseToken::parse(&lease, &format!("/leases/{place}/lease")) {
+        for (index, json::Object(HeartbeatLease { lease, progress, seen })) in leases.into_iter().enumerate() {
+            match LeaseToken::parse(&lease, &format!("/leases/{index}/lease")) {
                 Ok(LeaseToken { task, attempt, hash }) => {
-                    let progress = progress.and_then(|progress| progress.0.check(place, &mut invalid));
-                    all_progress.extend(progress.map(|progress| (place, progress)));
-                    heartbeats.push(LeaseHeartbeat { task, attempt, secret: hash, seen });
+                    let progress = progress.and_then(|progress| progress.0.check(index, &mut invalid));
+                    all_progress.extend(progress.map(|progress| (index, progress)));
+                    heartbeats.push(LeaseRenewal { task, attempt, secret_hash: hash, seen });
                     tokens.push(lease);
                 }
                 Err(problem) => invalid.extend(problem.errors),
@@ -125,37 +129,38 @@ impl HeartbeatBody {
         if !invalid.is_empty() {
             return Err(Problem::invalid(invalid));
         }
-        Ok(Checked { worker, wait, tokens, heartbeats, progress: all_progress })
+        Ok(CheckedHeartbeat { worker, wait, tokens, heartbeats, progress: all_progress })
     }
 }
 
 impl ProgressBody {
-    fn check(self, place: usize, invalid: &mut Vec<Invalid>) -> Option<Progress> {
+    fn check(self, index: usize, invalid: &mut Vec<Invalid>) -> Option<Progress> {
         let Self { fraction, message } = self;
-        let mut rule = |holds: bool, field: &str, detail: &str| {
-            if !holds {
-                invalid.push(Invalid::new(format!("/leases/{place}/progress/{field}"), detail));
+        let mut require = |is_valid: bool, field: &str, detail: &str| {
+            if !is_valid {
+                invalid.push(Invalid::new(format!("/leases/{index}/progress/{field}"), detail));
             }
-            holds
+            is_valid
         };
-        let fraction_holds = rule(fraction.is_none_or(|f| (0.0..=1.0).contains(&f)), "fraction", "0 to 1");
-        let message_holds = message.as_ref().is_none_or(|text| is_line(text, TEXT_MAX));
-        let message_holds = rule(message_holds, "message", "one line of 1 to 1024 bytes");
-        // Adding zero turns -0.0 into 0.0.
+        let fraction_is_valid = require(fraction.is_none_or(|f| (0.0..=1.0).contains(&f)), "fraction", "0 to 1");
+        let message_is_line = message.as_ref().is_none_or(|text| is_line(text, TEXT_MAX));
+        let message_is_valid = require(message_is_line, "message", "one line of 1 to 1024 bytes");
+        // The addition changes -0.0 to 0.0.
         let fraction = fraction.map(|fraction| fraction + 0.0);
-        (fraction_holds && message_holds).then(|| Progress { fraction, message, at: now() })
+        (fraction_is_valid && message_is_valid).then(|| Progress { fraction, message, at: now() })
     }
 }
 
-/// The message that notes an attempt's progress; none where the worker doesn't hold the lease.
-fn note(
+/// Sends the attempt's progress to the projector. Returns `None` and sends nothing if the worker doesn't hold the lease.
+fn send_progress(
     state: &AppState,
     worker: &str,
-    heartbeat: &LeaseHeartbeat,
+    heartbeat: &LeaseRenewal,
     progress: Progress,
-) -> Option<RecipientRequest<NoteProgress>> {
-    let LeaseHeartbeat { task, attempt, ref secret, .. } = *heartbeat;
-    let is_holder = |row: &Row| row.attempt() == attempt && row.lease() == Some(secret) && row.worker() == Some(worker);
-    let holds = state.read.views().get(task).is_some_and(is_holder);
-    holds.then(|| state.progress.send(NoteProgress { task, attempt, progress }))
+) -> Option<RecipientRequest<ReportProgress>> {
+    let LeaseRenewal { task, attempt, ref secret_hash, .. } = *heartbeat;
+    let is_holder =
+        |row: &Row| row.attempt() == attempt && row.lease_hash() == Some(secret_hash) && row.worker() == Some(worker);
+    let is_held = state.reader.views().get(task).is_some_and(is_holder);
+    is_held.then(|| state.progress_recipient.send(ReportProgress { task, attempt, progress }))
 }

@@ -1,8 +1,8 @@
-//! The worker's side of the API: take leases, send heartbeats, acknowledge cancels, finish attempts.
+//! The API for remote workers: take leases, send heartbeats, acknowledge cancels, finish attempts.
 //!
-//! Reading order: `token` (a lease, as its worker shows it), `checks` (rules that the bodies share), `command` (a worker's
-//! command), then one file for each route: `take`, `heartbeat`, `acknowledge`, and `finish` with `finish_item` (one item of
-//! its body).
+//! Reading order: `token` (the text of a lease in a worker's request), `checks` (checks of fields that several bodies have),
+//! `command` (the message that executes a worker's command). Then there is one file for each route: `take`, `heartbeat`,
+//! `acknowledge` and `finish`. `finish_item` is one item in the body of `finish`.
 
 mod acknowledge;
 mod checks;

@@ -1,7 +1,7 @@
 //! `POST /v1/leases`.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::checks::{LEASES_MAX, WAIT_MAX_S, check_names, check_wait, check_worker};
-use crate::dispatch::messages::{Given, Granted, Take};
+use crate::dispatch::messages::{GrantedLease, GrantedLeases, TakeLeases};
 use crate::http::AppState;
-use crate::http::plumbing::answer::answer_at;
-use crate::http::plumbing::connection::{ClientConnection, LeaseBody};
+use crate::http::plumbing::connection::{ClientConnection, LeaseResponseBody};
 use crate::http::plumbing::error::{Problem, Refusal};
 use crate::http::plumbing::json;
+use crate::http::plumbing::response::respond_at;
 use crate::store::now;
 use crate::task::{Invalid, JsonText, Position, TaskId, Timestamp};
 use crate::views::WorkOffer;
@@ -29,8 +29,19 @@ struct TakeBody {
     wait_s: Option<f64>,
 }
 
+/// A checked request.
+struct CheckedTake {
+    worker: String,
+    /// The kinds and queues that the worker takes tasks from.
+    wants: WorkOffer,
+    /// The most leases.
+    max: usize,
+    /// How long the request waits for the first lease.
+    wait: Duration,
+}
+
 #[derive(Serialize)]
-struct TakeReply<'a> {
+struct TakeResponse<'a> {
     leases: Vec<LeaseDoc<'a>>,
     position: Position,
 }
@@ -43,16 +54,18 @@ struct LeaseDoc<'a> {
     input: &'a JsonText,
     attempt: u32,
     deadline: Timestamp,
-    /// Milliseconds, rounded down, from the sending of the answer.
+    /// How long the lease is valid from the moment when the response is sent: milliseconds, rounded down.
     left_ms: u128,
     title: &'a str,
     owner: &'a str,
     labels: &'a BTreeMap<String, String>,
 }
 
-/// `POST /v1/leases`: at most `max` leases, as soon as there is one, or none after `wait_s`. If the client has left before
-/// the answer, the attempts are handed back. While the log takes no writes no attempt can start: the answer is a refusal then,
-/// not an empty list.
+/// `POST /v1/leases`: grants up to `max` leases. The response is sent when at least one lease is granted, or with an
+/// empty list after `wait_s` seconds.
+///
+/// If the client has closed its connection before the response is sent, the attempts are returned to the queue. While
+/// the log accepts no writes, no attempt can start, and the request is refused.
 ///
 /// # Errors
 /// 400, 422, 503.
@@ -61,41 +74,42 @@ pub async fn take(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let (worker, wants, max, wait) = json::read_body::<TakeBody>(&request, payload, json::BODY_MAX).await?.check()?;
-    require_log(&state)?;
+    let CheckedTake { worker, wants, max, wait } =
+        json::read_body::<TakeBody>(&request, payload, json::BODY_MAX).await?.check()?;
+    require_writable_log(&state)?;
     let (answer, given) = oneshot::channel();
     let connection = request.conn_data::<ClientConnection>().cloned().unwrap_or_default();
     let gone = Box::new({
         let connection = connection.clone();
         move || connection.is_gone()
     });
-    // Waits for room in the dispatcher's mailbox. If the dispatcher is gone, the answer's sender is dropped with the message.
-    let _ = state.dispatcher.send(Take { worker, wants, max, wait, gone, answer }).await;
-    // A dispatcher that has stopped grants nothing.
-    let Given { leases, delivery } = given.await.unwrap_or_default();
+    // This waits until the dispatcher's mailbox has room. If the dispatcher has stopped, the message is dropped with
+    // the sender of its response, and `given` ends without leases.
+    let _ = state.dispatcher.send(TakeLeases { worker, offer: wants, max, wait, is_closed: gone, answer }).await;
+    let GrantedLeases { leases, delivery } = given.await.unwrap_or_default();
     if leases.is_empty() {
-        require_log(&state)?;
+        require_writable_log(&state)?;
     }
     let granted_at = (Instant::now(), now());
-    state.read.wait_for_position(state.store.head().position).await;
-    let position = state.read.position();
+    state.reader.wait_for_position(state.store.head().position).await;
+    let position = state.reader.position();
     let leases = leases.iter().map(|granted| LeaseDoc::new(granted, granted_at)).collect();
-    let response = answer_at(StatusCode::OK, position, &TakeReply { leases, position })?;
+    let response = respond_at(StatusCode::OK, position, &TakeResponse { leases, position })?;
     if connection.is_gone() {
-        // Dropping the delivery hands the attempts back.
+        // The delivery is dropped here, which returns the attempts to the queue.
         return Ok(response);
     }
-    Ok(LeaseBody::wrap(response, delivery))
+    Ok(LeaseResponseBody::wrap(response, delivery))
 }
 
-/// Refuses while the log takes no writes.
-fn require_log(state: &AppState) -> Result<(), Problem> {
+/// Refuses the request while the log accepts no writes.
+fn require_writable_log(state: &AppState) -> Result<(), Problem> {
     let refusal = if state.store.has_failed() { Refusal::LogReadOnly } else { Refusal::LogUnavailable };
     state.store.health().map_err(|why| Problem::new(refusal, format!("no attempt can start: {why}")))
 }
 
 impl TakeBody {
-    fn check(self) -> Result<(String, WorkOffer, usize, std::time::Duration), Problem> {
+    fn check(self) -> Result<CheckedTake, Problem> {
         let Self { worker, kinds, queues, max, wait_s } = self;
         let mut invalid = check_worker(&worker);
         check_names(kinds.as_deref(), "/kinds", &mut invalid);
@@ -106,7 +120,7 @@ impl TakeBody {
         }
         let wait = check_wait(wait_s.unwrap_or(WAIT_MAX_S), &mut invalid);
         if invalid.is_empty() {
-            Ok((worker, WorkOffer { kinds, queues }, max, wait))
+            Ok(CheckedTake { worker, wants: WorkOffer { kinds, queues }, max, wait })
         } else {
             Err(Problem::invalid(invalid))
         }
@@ -114,9 +128,10 @@ impl TakeBody {
 }
 
 impl<'a> LeaseDoc<'a> {
-    /// The lease has lived since it was granted, while this answer waited for the views.
-    fn new(granted: &'a Granted, (granted_at, granted_time): (Instant, Timestamp)) -> Self {
-        let Granted { task, attempt, secret, created, left } = granted;
+    /// `granted_at` is when the lease was granted, by both clocks. Since then the request has waited for the views, so
+    /// less of the lease's time is left.
+    fn new(granted: &'a GrantedLease, (granted_at, granted_time): (Instant, Timestamp)) -> Self {
+        let GrantedLease { task, attempt, secret, created, left } = granted;
         Self {
             lease: format!("{task}.{attempt}.{secret}"),
             task_id: *task,

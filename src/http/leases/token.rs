@@ -1,25 +1,25 @@
-//! A lease, as its worker shows it: `<task>.<attempt>.<secret>`. The log holds only the hash of the secret; a lease with
-//! another secret is lost.
+//! The text of a lease in a worker's request: `<task>.<attempt>.<secret>`. The log has only the hash of the secret. A
+//! request with another secret is refused as `lease_lost`.
 
 use crate::http::plumbing::error::Problem;
 use crate::task::TaskId;
 
-/// A lease that was shown; whether it is held, the task's events say.
+/// A parsed lease. It may have ended or may never have been granted; the task's events decide that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseToken {
-    /// The task.
+    /// The id of the task.
     pub task: TaskId,
     /// The attempt's number, from 1.
     pub attempt: u32,
-    /// BLAKE3 of the secret, in hexadecimal.
+    /// The BLAKE3 hash of the secret, in hexadecimal.
     pub hash: String,
 }
 
 impl LeaseToken {
-    /// Parses a lease that stands at `pointer` in its request.
+    /// Parses the text of a lease. `pointer` is the JSON pointer to the text in the request.
     ///
     /// # Errors
-    /// 422 if it has not the form of a lease.
+    /// 422 if the text doesn't have the form of a lease.
     pub fn parse(text: &str, pointer: &str) -> Result<Self, Problem> {
         let mut parts = text.split('.');
         let parts = (parts.next(), parts.next(), parts.next(), parts.next());

@@ -1,4 +1,4 @@
-//! The caller of a request. In this release there is one local user, and the server listens on loopback only.
+//! The caller of a request. In this release all callers are the same local user, and the server listens on loopback only.
 
 use std::future::{Ready, ready};
 
@@ -17,25 +17,25 @@ pub const LOCAL_USER: &str = "local";
 /// The `User-Agent` of the command line begins with this.
 const CLI_AGENT: &str = "taskbell-cli/";
 
-/// The request's id: the client's, or one that the middleware made.
+/// The request's id: the one in the client's header, or one that the middleware has made.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub String);
 
-/// The client of a request, and the ids that connect the events that the request leads to.
+/// The user and the interface that a request comes from, and the ids that its events record.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The authenticated subject.
     pub subject: String,
-    /// Over which interface the request came.
+    /// The interface over which the request came: the command line or plain HTTP.
     pub via: Via,
-    /// The same on all events that this request leads to.
+    /// An id that all events which follow from this request share.
     pub correlation_id: Uuid,
     /// The request's id.
     pub request_id: Option<String>,
 }
 
 impl Caller {
-    /// What the events of this request record about the caller.
+    /// Makes the metadata for the events of this request.
     #[must_use]
     pub fn meta(&self) -> Meta {
         Meta {
@@ -47,7 +47,7 @@ impl Caller {
         }
     }
 
-    /// The command to this task, from this caller, at the present time.
+    /// Makes the message that executes a command on this task, for this caller and at the present time.
     #[must_use]
     pub fn command(&self, task: TaskId, command: Command) -> Execute {
         Execute { task, command, at: now(), meta: self.meta() }

@@ -1,8 +1,8 @@
-//! The client's connection: whether it is still open, and whether an answer with leases reached it.
+//! The client's connection: whether it is still open, and whether a response with leases was written to it.
 //!
 //! While a long poll waits, the HTTP library reads nothing from the socket and doesn't notice that the client has closed it.
-//! So the dispatcher checks the socket before it grants a lease. A client that leaves later is noticed when the body of the
-//! answer is dropped before it was written out: then the leases are released.
+//! So the dispatcher checks the socket before it grants a lease. If the client closes the connection after the grant, the
+//! HTTP library drops the body of the response before all of it is written, and then the leases are released.
 
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -15,13 +15,13 @@ use socket2::{SockRef, Socket};
 
 use crate::dispatch::messages::Delivery;
 
-/// The connection that a request came over. The default, without a socket, counts as open.
+/// The connection that a request came over. The default has no socket and counts as open.
 #[derive(Clone, Debug, Default)]
 pub struct ClientConnection(Option<Arc<Socket>>);
 
 impl ClientConnection {
-    /// The connection of this socket.
-    pub fn of<'a>(socket: impl Into<SockRef<'a>>) -> Self {
+    /// Makes the connection of this socket.
+    pub fn from_socket<'a>(socket: impl Into<SockRef<'a>>) -> Self {
         Self(socket.into().try_clone().ok().map(Arc::new))
     }
 
@@ -36,21 +36,21 @@ impl ClientConnection {
     }
 }
 
-/// The body of an answer with leases. If it is dropped before it was written out, the leases are released.
-pub struct LeaseBody {
+/// The body of a response with leases. If it is dropped before all of it is written, the leases are released.
+pub struct LeaseResponseBody {
     body: BoxBody,
     delivery: Delivery,
 }
 
-impl LeaseBody {
-    /// The response, whose delivery decides about the leases.
+impl LeaseResponseBody {
+    /// Wraps the body of the response. The leases of `delivery` are released unless the whole body is written.
     #[must_use]
     pub fn wrap(response: HttpResponse, delivery: Delivery) -> HttpResponse {
         response.map_body(|_, body| BoxBody::new(Self { body, delivery }))
     }
 }
 
-impl MessageBody for LeaseBody {
+impl MessageBody for LeaseResponseBody {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {
@@ -63,7 +63,7 @@ impl MessageBody for LeaseBody {
     ) -> Poll<Option<Result<actix_web::web::Bytes, Self::Error>>> {
         let next = Pin::new(&mut self.body).poll_next(cx);
         if let Poll::Ready(None) = next {
-            self.delivery.arrived();
+            self.delivery.mark_arrived();
         }
         next
     }

@@ -1,5 +1,5 @@
-//! Every refusal and its status, code and retryability, in one table: [`Refusal`]. Refusals are answered as RFC 9457
-//! `application/problem+json`: [`Problem`].
+//! All refusals with their status, code and retryability, in one table: [`Refusal`]. The response to a refused request is an
+//! RFC 9457 `application/problem+json`: [`Problem`].
 
 use std::fmt;
 
@@ -25,13 +25,13 @@ pub enum Refusal {
     NotAWebsocket,
     /// A host name or an origin other than this server's own.
     ForbiddenOrigin,
-    /// There is no such resource, or it isn't the caller's.
+    /// The resource doesn't exist, or it belongs to another caller.
     NotFound,
     /// The resource doesn't offer this method.
     MethodNotAllowed,
     /// The body took too long to arrive.
     Timeout,
-    /// The task exists.
+    /// A task with this id already exists.
     AlreadyExists,
     /// Another task of the owner holds the unique key.
     UniqueKeyTaken,
@@ -47,38 +47,39 @@ pub enum Refusal {
     TooLarge,
     /// The body is not `application/json`.
     UnsupportedMediaType,
-    /// A value is wrong.
+    /// A value in the request is invalid.
     InvalidRequest,
-    /// A bulk cancel without a filter.
+    /// A bulk cancel whose filter is empty.
     EmptyFilter,
-    /// The idempotency key belongs to a request with another body.
+    /// The idempotency key was used before, by a request with another body.
     IdempotencyKeyReused,
     /// A fault of this server.
     Internal,
-    /// The log doesn't hold what was written, or holds an event of a later version.
+    /// The log is damaged, or has an event of a type or version that this release doesn't know.
     LogDamaged,
-    /// Too many writes to one stream, or the process is stopping.
+    /// Too many requests write to one stream, the mailbox of an actor is full, or the process is stopping.
     Busy,
-    /// The views have not reached the position that the request wants.
+    /// The views have not reached the position that the request needs.
     Behind,
-    /// As [`Self::Behind`], and the views have stopped: they move no more in this process.
+    /// As [`Self::Behind`], but the views have stopped and can't reach the position before a restart.
     ViewsStopped,
-    /// The log can't be read or written at the moment, for example because the disk is full. Nothing was written, unless the
+    /// The log can't be read or written at present, for example because the disk is full. Nothing was written, unless the
     /// detail says that the log did not answer.
     LogUnavailable,
-    /// The log takes no more writes in this process. Whether the refused write is in the log is unknown until a restart.
+    /// The log accepts no more writes in this process. Until a restart it is unknown whether the log has the refused write.
     LogReadOnly,
-    /// As [`Self::LogReadOnly`], for a worker's report. A report is recorded once however often it is sent, and a restarted
-    /// server takes it: the worker sends it again instead of throwing away the result of its work.
+    /// As [`Self::LogReadOnly`], for a worker's report (an acknowledgement or an attempt's end). The refusal is
+    /// retryable, so that the worker doesn't discard its result: it repeats the report until a restarted server records
+    /// it. A report that is sent several times is recorded once.
     ReportUnrecorded,
-    /// `/readyz`: the views are behind the log.
+    /// `/readyz`: the views lack events of the log, or the log can't be reached at present.
     NotReady,
-    /// `/readyz`: the log takes no more writes or the views have stopped, until a restart.
+    /// `/readyz`: until a restart, the log accepts no writes, the views have stopped, or an actor has stopped.
     NotReadyUntilRestart,
 }
 
 impl Refusal {
-    /// The table: status, code, and whether the same request may succeed later.
+    /// Returns the status, the code, and whether the same request may succeed later.
     const fn row(self) -> (StatusCode, &'static str, bool) {
         match self {
             Self::MalformedJson => (StatusCode::BAD_REQUEST, "malformed_json", false),
@@ -113,31 +114,31 @@ impl Refusal {
     }
 }
 
-/// A refusal as the client reads it (RFC 9457).
+/// The body of the response to a refused request (RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// HTTP status.
     pub status: StatusCode,
-    /// Stable, `snake_case`.
+    /// The code that programs compare, in `snake_case`. Codes don't change between releases.
     pub code: &'static str,
-    /// For people.
+    /// The explanation for people.
     pub detail: String,
     /// Whether the same request may succeed later.
     pub retryable: bool,
     /// The invalid fields.
     pub errors: Vec<Invalid>,
-    /// The middleware fills it in.
+    /// The request's id. The middleware sets it.
     pub request_id: Option<String>,
 }
 
 impl Problem {
-    /// The problem of this row of the table.
+    /// Makes the problem of a refusal.
     pub fn new(refusal: Refusal, detail: impl Into<String>) -> Self {
         let (status, code, retryable) = refusal.row();
         Self { status, code, detail: detail.into(), retryable, errors: Vec::new(), request_id: None }
     }
 
-    /// 422 `invalid_request`: invalid values.
+    /// 422 `invalid_request`: one or more values are invalid.
     #[must_use]
     pub fn invalid(errors: Vec<Invalid>) -> Self {
         let detail = errors.first().map_or_else(
@@ -150,7 +151,7 @@ impl Problem {
         Self { errors, ..Self::new(Refusal::InvalidRequest, detail) }
     }
 
-    /// 422 `invalid_request`: one invalid value.
+    /// 422 `invalid_request`: one value is invalid. `pointer` is the JSON pointer to it.
     pub fn invalid_field(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::invalid(vec![Invalid::new(pointer, detail)])
     }
@@ -166,14 +167,15 @@ impl Problem {
         Self::new(Refusal::TooLarge, detail)
     }
 
-    /// 503 `behind`. Retryable unless the views have stopped.
+    /// 503 `behind`, which is retryable unless the views have stopped.
     #[must_use]
     pub fn behind(views_have_stopped: bool) -> Self {
         let refusal = if views_have_stopped { Refusal::ViewsStopped } else { Refusal::Behind };
         Self::new(refusal, "the views have not reached that position yet")
     }
 
-    /// The refusal of a worker's report (an acknowledgement, an attempt's end): see `Refusal::ReportUnrecorded`.
+    /// The refusal of a worker's report: an acknowledgement or an attempt's end. If the log accepts no more writes, the
+    /// refusal is retryable all the same.
     #[must_use]
     pub fn of_report(error: ExecuteError) -> Self {
         match error {
@@ -185,7 +187,8 @@ impl Problem {
         }
     }
 
-    /// The problem of an answer that the HTTP library made, of which only the status is known.
+    /// Makes the problem for a status, if nothing else is known about the cause. Responses of the HTTP library get such
+    /// a problem.
     #[must_use]
     pub fn of_status(status: StatusCode) -> Self {
         match status {
@@ -214,7 +217,7 @@ impl Problem {
         Self::new(Refusal::MalformedJson, detail)
     }
 
-    /// The problem as an answer. `Retry-After` goes with a retryable 503.
+    /// Makes the response with this problem as its body. A retryable 503 has the header `Retry-After`.
     #[must_use]
     pub fn response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
@@ -235,16 +238,16 @@ impl Serialize for Problem {
         }
         let fields: Vec<Field<'_>> =
             self.errors.iter().map(|e| Field { pointer: &e.pointer, detail: &e.detail }).collect();
-        let mut out = serializer.serialize_struct("Problem", 8)?;
-        out.serialize_field("type", &format_args!("urn:taskbell:problem:{}", self.code))?;
-        out.serialize_field("title", self.status.canonical_reason().unwrap_or("Error"))?;
-        out.serialize_field("status", &self.status.as_u16())?;
-        out.serialize_field("detail", &self.detail)?;
-        out.serialize_field("code", self.code)?;
-        out.serialize_field("retryable", &self.retryable)?;
-        out.serialize_field("request_id", &self.request_id)?;
-        out.serialize_field("errors", &fields)?;
-        out.end()
+        let mut object = serializer.serialize_struct("Problem", 8)?;
+        object.serialize_field("type", &format_args!("urn:taskbell:problem:{}", self.code))?;
+        object.serialize_field("title", self.status.canonical_reason().unwrap_or("Error"))?;
+        object.serialize_field("status", &self.status.as_u16())?;
+        object.serialize_field("detail", &self.detail)?;
+        object.serialize_field("code", self.code)?;
+        object.serialize_field("retryable", &self.retryable)?;
+        object.serialize_field("request_id", &self.request_id)?;
+        object.serialize_field("errors", &fields)?;
+        object.end()
     }
 }
 
@@ -261,7 +264,8 @@ impl ResponseError for Problem {
         self.status
     }
 
-    /// The answer carries the problem as an extension: the middleware adds the request's id and writes the body anew.
+    /// The response carries the problem as an extension. The middleware reads it, adds the request's id and encodes the body
+    /// again.
     fn error_response(&self) -> HttpResponse<BoxBody> {
         let mut response = self.response();
         response.extensions_mut().insert(self.clone());
@@ -327,18 +331,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_retryable_where_the_same_request_may_succeed_later() {
-        let (why, kind) = (String::new, || "Danced".to_owned());
+    fn a_refusal_is_retryable_if_the_same_request_may_succeed_later() {
+        let (cause, kind) = (String::new, || "Danced".to_owned());
         let append = |error: AppendError| Problem::from(ExecuteError::from(error));
         let read = |error: ReadError| Problem::from(ExecuteError::from(error));
         let table = [
             (append(AppendError::WrongExpectedRevision { actual: None }), 503, "busy", true),
-            (append(AppendError::Unavailable(why())), 503, "log_unavailable", true),
-            (append(AppendError::ReadOnly(why())), 503, "log_read_only", false),
-            (append(AppendError::Unknown(why())), 503, "log_unavailable", true),
-            (append(AppendError::TooLarge(why())), 413, "too_large", false),
-            (read(ReadError::Unavailable(why())), 503, "log_unavailable", true),
-            (read(ReadError::Damaged(why())), 500, "log_damaged", false),
+            (append(AppendError::Unavailable(cause())), 503, "log_unavailable", true),
+            (append(AppendError::ReadOnly(cause())), 503, "log_read_only", false),
+            (append(AppendError::Unknown(cause())), 503, "log_unavailable", true),
+            (append(AppendError::TooLarge(cause())), 413, "too_large", false),
+            (read(ReadError::Unavailable(cause())), 503, "log_unavailable", true),
+            (read(ReadError::Damaged(cause())), 500, "log_damaged", false),
             (read(ReadError::Unknown { position: None, kind: kind(), version: 1 }), 500, "log_damaged", false),
             (ExecuteError::Busy("stopping").into(), 503, "busy", true),
             (ExecuteError::Rejected(Rejection::LeaseLost).into(), 409, "lease_lost", false),
@@ -347,20 +351,24 @@ mod tests {
             (Problem::of_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED), 505, "internal", false),
             (Problem::behind(false), 503, "behind", true),
             (Problem::behind(true), 503, "behind", false),
-            (Problem::of_report(AppendError::ReadOnly(why()).into()), 503, "log_read_only", true),
-            (Problem::of_report(AppendError::Unavailable(why()).into()), 503, "log_unavailable", true),
+            (Problem::of_report(AppendError::ReadOnly(cause()).into()), 503, "log_read_only", true),
+            (Problem::of_report(AppendError::Unavailable(cause()).into()), 503, "log_unavailable", true),
             (Problem::of_report(Rejection::LeaseLost.into()), 409, "lease_lost", false),
         ];
-        let as_shown = |problem: &Problem| (problem.status.as_u16(), problem.code, problem.retryable);
-        let wrong: Vec<_> = table
+        let actual = |problem: &Problem| (problem.status.as_u16(), problem.code, problem.retryable);
+        let mismatches: Vec<_> = table
             .iter()
-            .filter(|(problem, status, code, retryable)| as_shown(problem) != (*status, *code, *retryable))
-            .map(|(problem, ..)| as_shown(problem))
+            .filter(|(problem, status, code, retryable)| actual(problem) != (*status, *code, *retryable))
+            .map(|(problem, ..)| actual(problem))
             .collect();
-        assert_eq!(wrong, [], "refusals that are not typed as the table says");
+        assert_eq!(mismatches, [], "problems whose status, code or retryability differs from the table");
         for (problem, ..) in &table {
-            let says_when = problem.response().headers().contains_key(header::RETRY_AFTER);
-            assert_eq!(says_when, problem.retryable && problem.status == StatusCode::SERVICE_UNAVAILABLE, "{problem}");
+            let has_retry_after = problem.response().headers().contains_key(header::RETRY_AFTER);
+            assert_eq!(
+                has_retry_after,
+                problem.retryable && problem.status == StatusCode::SERVICE_UNAVAILABLE,
+                "{problem}"
+            );
         }
     }
 }

@@ -1,108 +1,73 @@
-//! Bodies: strict JSON within its limits, or a refusal that says where it isn't.
+//! Reads request bodies as strict JSON within limits. A refusal has a pointer to the invalid value.
 //!
-//! A body is scanned once, for what serde accepts (a repeated key) and for what no client should send (too many values), and
-//! then read from its text into the type of the request.
+//! A body is scanned once. The scan finds what serde would accept: a repeated key, too many values. Then the body is decoded
+//! from its text into the type of the request.
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use actix_web::HttpRequest;
-use actix_web::http::StatusCode;
-use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::{BytesMut, Payload};
-use futures_util::StreamExt;
+use actix_web::web::Payload;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::error::{Problem, Refusal};
-use super::query::Fields;
+use super::body;
+pub use super::body::{BATCH_MAX, BODY_MAX};
+use super::error::Problem;
 use crate::task::json::fault::{Fault, push_segment};
 use crate::task::json::items;
 use crate::task::json::scan::{Limits, scan};
 
-/// The largest body, in bytes.
-pub const BODY_MAX: usize = 1024 * 1024;
-/// The largest body of a batch, in bytes.
-pub const BATCH_MAX: usize = 16 * 1024 * 1024;
-/// What a body may hold: more values than a batch of 1,000 full requests has. How deep a value may be nested is said by the
-/// type that it is read into.
+/// The most values in a body. A batch of 1,000 requests that use all fields has fewer. The depth of a value is limited by the
+/// type that the value is decoded into.
 const LIMITS: Limits = Limits { values: 1_000_000, ..Limits::NONE };
-/// A body must arrive within this time.
-const ARRIVAL_MAX: Duration = Duration::from_secs(30);
 
-/// The text of the request's body, which is not scanned yet; none where it is empty. `max` is in bytes.
+/// Reads the body of the request as a value of type `T`; `None` if the body is empty. `max` is the largest accepted body in
+/// bytes.
 ///
 /// # Errors
-/// 400 `malformed_json` where it is not UTF-8, 408, 413 `too_large`, 415.
-pub async fn body(request: &HttpRequest, payload: Payload, max: usize) -> Result<Option<String>, Problem> {
-    let bytes = tokio::time::timeout(ARRIVAL_MAX, collect(payload, max))
-        .await
-        .map_err(|_| Problem::of_status(StatusCode::REQUEST_TIMEOUT))??;
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let essence = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = essence.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::unsupported_media_type());
-    }
-    String::from_utf8(bytes.into()).map(Some).map_err(|error| no_utf8(error.utf8_error()))
+/// 400 `malformed_json`, 408, 413 `too_large`, 415, 422 `invalid_request`.
+pub async fn read_optional<T>(request: &HttpRequest, payload: Payload, max: usize) -> Result<Option<T>, Problem>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    body::receive_optional(request, payload, max, parse).await
 }
 
-/// The text of the request's body, which is not scanned yet. The request must have a body and no query parameters.
+/// Reads the body of the request as a value of type `T`. The request must have a body and no query parameters.
 ///
 /// # Errors
-/// As [`body`]; 400 where there is no body; 422 where there are query parameters.
-pub async fn required_body(request: &HttpRequest, payload: Payload, max: usize) -> Result<String, Problem> {
-    Fields::of_query(request.query_string())?.refuse_rest()?;
-    let body = body(request, payload, max).await?;
-    body.ok_or_else(|| Problem::malformed_json("a body is needed"))
+/// As [`read_optional`]; 400 if there is no body; 422 if there are query parameters.
+pub async fn read_body<T>(request: &HttpRequest, payload: Payload, max: usize) -> Result<T, Problem>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    body::receive(request, payload, max, parse).await
 }
 
-/// The body of the request as a value of this type. The request must have a body and no query parameters.
+/// Reads the items of a batch, whose body is `{"items": […]}`, with 1 to `items_max` items. The request must have no query
+/// parameters. `read` makes a value from the text of an item. A problem of one item stands in its place.
 ///
 /// # Errors
-/// As [`required_body`] and [`read`].
-pub async fn read_body<T: DeserializeOwned>(request: &HttpRequest, payload: Payload, max: usize) -> Result<T, Problem> {
-    read(&required_body(request, payload, max).await?)
-}
-
-async fn collect(mut payload: Payload, max: usize) -> Result<BytesMut, Problem> {
-    let mut bytes = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| Problem::new(Refusal::BadRequest, format!("the body broke off: {error}")))?;
-        if bytes.len() + chunk.len() > max {
-            return Err(Problem::too_large(format!("a body has at most {max} bytes here")));
+/// As [`read_body`], with [`BATCH_MAX`] as the largest body; 422 if the number of items is wrong.
+pub async fn read_items<T: Send + 'static>(
+    request: &HttpRequest,
+    payload: Payload,
+    items_max: usize,
+    read: fn(&str) -> Result<T, Problem>,
+) -> Result<Vec<Result<T, Problem>>, Problem> {
+    let parse = move |bytes: &[u8]| {
+        let items = split_items(as_text(bytes)?)?;
+        if !(1..=items_max).contains(&items.len()) {
+            return Err(Problem::invalid_field("/items", format!("1 to {items_max} items")));
         }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
+        Ok(items.into_iter().map(|item| item.map_err(problem_of).and_then(read)).collect())
+    };
+    body::receive(request, payload, BATCH_MAX, parse).await
 }
 
-/// The JSON object of these bytes as a value of this type.
-///
-/// # Errors
-/// 400 `malformed_json` where they are not UTF-8; as [`read`].
-pub fn read_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    std::str::from_utf8(bytes).map_err(no_utf8).and_then(read)
-}
-
-/// The JSON object of this text as a value of this type.
-///
-/// # Errors
-/// 400 `malformed_json`; 422 where a key is repeated, and as [`read_scanned`].
-pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
-    scan(text, LIMITS).map_err(problem)?;
-    read_scanned(text)
-}
-
-/// The items of a batch, whose body is `{"items": […]}`: the text of each, scanned, or why it is refused.
-///
-/// # Errors
-/// 400 `malformed_json`; 422 where the body is anything else, or has too many values.
-pub fn read_items(text: &str) -> Result<Vec<Result<&str, Problem>>, Problem> {
+fn split_items(text: &str) -> Result<Vec<Result<&str, Fault>>, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Batch {
@@ -110,15 +75,43 @@ pub fn read_items(text: &str) -> Result<Vec<Result<&str, Problem>>, Problem> {
         _items: Vec<IgnoredAny>,
     }
 
-    match items::items(text, "items", LIMITS).map_err(problem)? {
-        Some(items) => Ok(items.into_iter().map(|item| item.map_err(problem)).collect()),
-        // Reading it as what it isn't says why.
-        None => read_scanned::<Batch>(text).map(|_| Vec::new()),
+    match items::items(text, "items", LIMITS).map_err(problem_of)? {
+        Some(items) => Ok(items),
+        // The decoder says what the body lacks.
+        None => decode::<Batch>(text).map(|_| Vec::new()),
     }
 }
 
-/// A JSON object inside a body. Unlike serde's structs it refuses a list, whose items serde would read as the fields in their
-/// order.
+/// Parses a JSON object as a value of type `T`.
+///
+/// # Errors
+/// 400 `malformed_json`; 422 if a key is repeated, there are too many values, or a field is invalid.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    parse_text(as_text(bytes)?)
+}
+
+/// Parses a JSON object as a value of type `T`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_text<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    scan(text, LIMITS).map_err(problem_of)?;
+    decode(text)
+}
+
+/// The bytes as text.
+///
+/// # Errors
+/// 400 `malformed_json` if they are not UTF-8.
+pub fn as_text(bytes: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let byte = error.valid_up_to() + 1;
+        Problem::malformed_json(format!("the body is no JSON: it is not UTF-8 at byte {byte}"))
+    })
+}
+
+/// A JSON object inside a body. It refuses a list. A plain serde struct accepts a list and reads its items as the fields, in
+/// the order of their declaration.
 #[derive(Debug)]
 pub struct Object<T>(pub T);
 
@@ -142,24 +135,25 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
     }
 }
 
-/// The JSON object of a text that was scanned as a value of this type. A list is refused, as in [`Object`].
+/// Decodes a JSON object, whose text was scanned, as a value of type `T`. A list is refused, as by [`Object`].
 ///
 /// # Errors
 /// 422 with a pointer to the invalid field.
-pub fn read_scanned<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+pub fn decode<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     if !text.trim_ascii_start().starts_with('{') {
         return Err(Problem::invalid_field("", "an object is needed"));
     }
-    // The path to an error costs an allocation for each key that is read, so it is looked for only after an error.
-    serde_json::from_str(text).or_else(|_| read_with_path(text))
+    // To track the path of an error costs one allocation for each key. So the text is decoded without tracking, and only
+    // after an error it is decoded again with tracking.
+    serde_json::from_str(text).or_else(|_| decode_with_path(text))
 }
 
-fn read_with_path<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+fn decode_with_path<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let pointer = pointer(error.path());
         let error = error.into_inner();
-        // The pointer says where it is.
+        // The pointer already says where the error is.
         let place = format!(" at line {} column {}", error.line(), error.column());
         let detail = error.to_string();
         Problem::invalid_field(pointer, detail.strip_suffix(&place).unwrap_or(&detail))
@@ -179,13 +173,10 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     pointer
 }
 
-fn problem(fault: Fault) -> Problem {
+#[allow(clippy::needless_pass_by_value)] // for `map_err`
+fn problem_of(fault: Fault) -> Problem {
     match fault.pointer() {
         Some(pointer) => Problem::invalid_field(pointer, fault.to_string()),
         None => Problem::malformed_json(format!("the body is no JSON: {fault}")),
     }
-}
-
-fn no_utf8(error: std::str::Utf8Error) -> Problem {
-    Problem::malformed_json(format!("the body is no JSON: it is not UTF-8 at byte {}", error.valid_up_to() + 1))
 }

@@ -1,6 +1,8 @@
-//! Middleware of every request: it gives the request an id, refuses foreign hosts and origins, and writes every refusal as
-//! a problem. On the API it also says whether the views are stale, and refuses what views that have never caught up with
-//! the log can't answer.
+//! The middleware of all routes. It gives each request an id, refuses hosts and origins other than this server's own,
+//! and makes each refusal a [`Problem`] with the id.
+//!
+//! On the API it also adds a header while the views are stale. Before the views have caught up with the log for the first
+//! time, it refuses requests that need complete views.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -14,37 +16,44 @@ use super::error::{Problem, Refusal};
 use crate::http::state::AppState;
 use crate::store::new_id;
 
-/// Carries the request's id, which answers, problems and events repeat.
+/// The header with the request's id. The response, a problem and the events of the request contain the same id.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Since when the views may lack events, because the cluster can't be reached. Not there while they show all.
+/// The header with the time since which the views may lack events, because the cluster can't be reached. Absent while the
+/// views are complete.
 const STALE_SINCE: HeaderName = HeaderName::from_static("taskbell-stale-since");
-/// The longest id that a client may give, in bytes. Instead of a longer one the server makes its own.
+/// The longest request id that the server accepts from a client, in bytes. It replaces a longer one by an id of its own.
 const REQUEST_ID_MAX: usize = 128;
 
-/// For the API: refuses requests for another host and from pages of another origin.
+/// Refuses requests for another host and requests from pages of another origin.
 ///
 /// # Errors
-/// Those of the inner service; a refusal of its own is an answer.
-pub async fn same_origin_only(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
-    process(request, next, check_origin).await
+/// Those of the inner service. A refusal by this middleware is a response and not an error.
+pub async fn check_origin_only(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    run_checked(request, next, check_origin).await
 }
 
-/// As [`same_origin_only`], for the resources whose state the views show. Before the views have caught up with the log for
-/// the first time, it refuses every write. A read that finds nothing is refused too: what it looks for may be among the events
-/// that are still to come.
+/// As [`check_origin_only`], for the resources whose state the views show. Before the views have caught up with the log for
+/// the first time, it refuses every write. It also replaces a response 404 by 503 `behind`, because the resource may be in
+/// events that the views don't have yet.
 ///
 /// # Errors
-/// Those of the inner service; a refusal of its own is an answer.
-pub async fn from_the_views(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+/// Those of the inner service. A refusal by this middleware is a response and not an error.
+pub async fn check_origin_and_views(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
     let Some(state) = request.app_data::<web::Data<AppState>>().cloned() else {
-        return same_origin_only(request, next).await;
+        return check_origin_only(request, next).await;
     };
     let is_write = !request.method().is_safe();
     let check = |request: &ServiceRequest| {
         check_origin(request)?;
         if is_write { state.require_caught_up() } else { Ok(()) }
     };
-    let mut response = process(request, next, check).await?;
+    let mut response = run_checked(request, next, check).await?;
     if response.status() == StatusCode::NOT_FOUND
         && let Err(problem) = state.require_caught_up()
     {
@@ -63,11 +72,15 @@ pub async fn from_the_views(request: ServiceRequest, next: Next<BoxBody>) -> Res
 ///
 /// # Errors
 /// Those of the inner service.
-pub async fn any_origin(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
-    process(request, next, |_| Ok(())).await
+pub async fn accept_any_origin(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    run_checked(request, next, |_| Ok(())).await
 }
 
-async fn process(
+/// Gives the request an id, runs `check`, and calls the inner service if `check` succeeds.
+async fn run_checked(
     request: ServiceRequest,
     next: Next<BoxBody>,
     check: impl FnOnce(&ServiceRequest) -> Result<(), Problem>,
@@ -81,14 +94,19 @@ async fn process(
     Ok(finish_response(response, &id))
 }
 
+/// Returns the id from the client's header if it is valid, else a new id.
 fn request_id(request: &ServiceRequest) -> String {
-    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    let good = |id: &&str| (1..=REQUEST_ID_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
-    given.filter(good).map_or_else(|| new_id().to_string(), str::to_owned)
+    let client_id = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let is_valid =
+        |id: &&str| (1..=REQUEST_ID_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    client_id.filter(is_valid).map_or_else(|| new_id().to_string(), str::to_owned)
 }
 
-/// The loopback address has no password, and a browser on this machine can reach it. Without this check, a page of another
-/// site could read answers under a host name of its own (DNS rebinding) or send requests.
+/// Refuses the request unless its host is a loopback name and its origin, if it has one, is this server.
+///
+/// The server asks for no password, and any browser on this machine can reach the loopback address. Without this check,
+/// a page of another site could send requests, and could read the responses if the site's host name resolves to the
+/// loopback address (DNS rebinding).
 fn check_origin(request: &ServiceRequest) -> Result<(), Problem> {
     let forbidden = |detail| Problem::new(Refusal::ForbiddenOrigin, detail);
     let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
@@ -113,13 +131,14 @@ fn is_loopback(host: &str) -> bool {
     v4 || name.eq_ignore_ascii_case("localhost") || name == "[::1]"
 }
 
-/// Adds the request's id to the answer. A refusal, also one of the HTTP library, becomes a problem with that id.
+/// Adds the request's id to the response. Makes each response with an error status, also those of the HTTP library, a
+/// problem with this id.
 fn finish_response(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
     let (request, mut response) = response.into_parts();
     let status = response.status();
     if status.is_client_error() || status.is_server_error() {
-        let known = response.extensions_mut().remove::<Problem>();
-        let problem = known.unwrap_or_else(|| Problem::of_status(status));
+        let problem = response.extensions_mut().remove::<Problem>();
+        let problem = problem.unwrap_or_else(|| Problem::of_status(status));
         let allow = response.headers().get(ALLOW).cloned();
         response = Problem { request_id: Some(id.to_owned()), ..problem }.response();
         if let Some(allow) = allow {

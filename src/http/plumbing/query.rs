@@ -1,6 +1,6 @@
-//! Query strings and filters: unknown names, repeated names and empty values are refused, not ignored.
+//! Reads query strings and filters. Unknown names, repeated names and empty values are refused, not ignored.
 //!
-//! A handler takes out the fields that it knows, by name, and then refuses the rest.
+//! A handler removes the fields that it knows from [`Fields`], by name, and then refuses the remaining ones.
 
 use std::collections::HashSet;
 
@@ -10,24 +10,24 @@ use crate::task::limits::{LABEL_MAX, is_line, is_name, is_owner};
 use crate::task::{Position, Status, Timestamp};
 use crate::views::{Cursor, Filter, Order};
 
-/// Terms of one filter at most.
+/// The most fields of one query string or filter, and the most values of one field.
 const TERMS_MAX: usize = 64;
 
-/// The fields of a query string or of a filter in a body that were not taken yet.
+/// The fields of a query string, or of a filter in a body, that the handler has not taken yet.
 pub struct Fields {
-    /// Names and values.
+    /// The name and the value of each field.
     pairs: Vec<(String, String)>,
-    /// The pointer of the whole, which begins the pointer of a field in a refusal: `/query` or `/filter`.
-    at: &'static str,
+    /// The prefix of the pointer to a field: `/query` or `/filter`.
+    pointer_prefix: &'static str,
 }
 
 impl Fields {
-    /// The fields of a query string.
+    /// Reads the fields of a query string.
     ///
     /// # Errors
-    /// 422 where a percent-encoded text isn't UTF-8, a value is empty, a name other than `label` is repeated, or there are
-    /// more than 64 fields.
-    pub fn of_query(query: &str) -> Result<Self, Problem> {
+    /// 422 if a decoded text isn't UTF-8, a value is empty, a name other than `label` is repeated, or there are more than 64
+    /// fields.
+    pub fn from_query(query: &str) -> Result<Self, Problem> {
         let mut pairs = Vec::new();
         for part in query.split('&').filter(|part| !part.is_empty()) {
             for (name, value) in form_urlencoded::parse(part.as_bytes()) {
@@ -37,14 +37,14 @@ impl Fields {
                 pairs.push((name.into_owned(), value.into_owned()));
             }
         }
-        Self { pairs, at: "/query" }.checked()
+        Self { pairs, pointer_prefix: "/query" }.check()
     }
 
-    /// The fields of a filter in a body: their values are texts or lists of texts.
+    /// Reads the fields of a filter in a body. Their values must be texts or lists of texts.
     ///
     /// # Errors
-    /// 422 where a value is something else, and as [`Self::of_query`].
-    pub fn of_filter(filter: SentFilter) -> Result<Self, Problem> {
+    /// 422 if a value is anything else, and as [`Self::from_query`].
+    pub fn from_filter(filter: SentFilter) -> Result<Self, Problem> {
         let mut pairs = Vec::new();
         for (name, terms) in filter.0 {
             let texts = match terms {
@@ -53,22 +53,22 @@ impl Fields {
                 Terms::Other => Vec::new(),
             };
             if texts.is_empty() {
-                let empty = Self { pairs: Vec::new(), at: "/filter" };
+                let empty = Self { pairs: Vec::new(), pointer_prefix: "/filter" };
                 return Err(empty.refuse(&name, "a text or a list of texts is needed"));
             }
-            if LISTS.contains(&name.as_str()) {
+            if LIST_FIELDS.contains(&name.as_str()) {
                 pairs.push((name, texts.join(",")));
             } else {
                 pairs.extend(texts.into_iter().map(|text| (name.clone(), text)));
             }
         }
-        Self { pairs, at: "/filter" }.checked()
+        Self { pairs, pointer_prefix: "/filter" }.check()
     }
 
-    fn checked(self) -> Result<Self, Problem> {
+    fn check(self) -> Result<Self, Problem> {
         let mut seen = HashSet::new();
         if self.pairs.len() > TERMS_MAX {
-            return Err(Problem::invalid_field(self.at, format!("more than {TERMS_MAX} terms")));
+            return Err(Problem::invalid_field(self.pointer_prefix, format!("more than {TERMS_MAX} terms")));
         }
         for (name, value) in &self.pairs {
             if value.is_empty() {
@@ -82,10 +82,13 @@ impl Fields {
     }
 
     fn refuse(&self, name: &str, detail: impl Into<String>) -> Problem {
-        Problem::invalid_field(format!("{}/{}", self.at, name.replace('~', "~0").replace('/', "~1")), detail)
+        Problem::invalid_field(
+            format!("{}/{}", self.pointer_prefix, name.replace('~', "~0").replace('/', "~1")),
+            detail,
+        )
     }
 
-    /// Takes the field of this name.
+    /// Removes the field with this name and returns its value.
     pub fn take(&mut self, name: &str) -> Option<String> {
         let index = self.pairs.iter().position(|(known, _)| known == name)?;
         Some(self.pairs.swap_remove(index).1)
@@ -94,8 +97,8 @@ impl Fields {
     /// Takes a whole number.
     ///
     /// # Errors
-    /// 422 where it has other characters than digits, or is above `u64::MAX`.
-    pub fn number(&mut self, name: &str) -> Result<Option<u64>, Problem> {
+    /// 422 if the value has characters other than digits, or is above `u64::MAX`.
+    pub fn take_number(&mut self, name: &str) -> Result<Option<u64>, Problem> {
         let Some(text) = self.take(name) else { return Ok(None) };
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         match text.parse() {
@@ -107,25 +110,25 @@ impl Fields {
     /// Takes a position in the log.
     ///
     /// # Errors
-    /// As [`Self::number`].
-    pub fn position(&mut self, name: &str) -> Result<Option<Position>, Problem> {
-        Ok(self.number(name)?.map(Position))
+    /// As [`Self::take_number`].
+    pub fn take_position(&mut self, name: &str) -> Result<Option<Position>, Problem> {
+        Ok(self.take_number(name)?.map(Position))
     }
 
     /// Takes a time (RFC 3339).
     ///
     /// # Errors
-    /// 422 where it isn't one.
-    pub fn time(&mut self, name: &str) -> Result<Option<Timestamp>, Problem> {
+    /// 422 if the value isn't a time.
+    pub fn take_time(&mut self, name: &str) -> Result<Option<Timestamp>, Problem> {
         let Some(text) = self.take(name) else { return Ok(None) };
         text.parse().map(Some).map_err(|error| self.refuse(name, format!("{error}")))
     }
 
-    /// Takes `true` or `false`; absent is false.
+    /// Takes `true` or `false`. An absent field counts as `false`.
     ///
     /// # Errors
-    /// 422 where it is anything else.
-    pub fn flag(&mut self, name: &str) -> Result<bool, Problem> {
+    /// 422 if the value is anything else.
+    pub fn take_flag(&mut self, name: &str) -> Result<bool, Problem> {
         match self.take(name).as_deref() {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
@@ -133,32 +136,33 @@ impl Fields {
         }
     }
 
-    fn list(&mut self, name: &str, good: impl Fn(&str) -> bool, detail: &str) -> Result<Vec<String>, Problem> {
+    /// Takes a list of values that are separated by commas.
+    fn take_list(&mut self, name: &str, is_valid: impl Fn(&str) -> bool, detail: &str) -> Result<Vec<String>, Problem> {
         let Some(text) = self.take(name) else { return Ok(Vec::new()) };
         let values: Vec<String> = text.split(',').map(str::to_owned).collect();
-        if values.len() > TERMS_MAX || !values.iter().all(|value| good(value)) {
+        if values.len() > TERMS_MAX || !values.iter().all(|value| is_valid(value)) {
             return Err(self.refuse(name, detail));
         }
         Ok(values)
     }
 
-    /// Takes the fields of a filter.
+    /// Takes all fields of a filter.
     ///
     /// # Errors
-    /// 422 where one is invalid.
-    pub fn filter(&mut self) -> Result<Filter, Problem> {
-        let names = "a comma list of names: a-z, 0-9, '.', '_', '-'";
-        let known = |name: &str| Status::from_name(name).is_some();
-        let status = self.list("status", known, "a comma list of statuses")?;
+    /// 422 if one of them is invalid.
+    pub fn take_filter(&mut self) -> Result<Filter, Problem> {
+        let name_rule = "a comma list of names: a-z, 0-9, '.', '_', '-'";
+        let is_status = |name: &str| Status::from_name(name).is_some();
+        let statuses = self.take_list("status", is_status, "a comma list of statuses")?;
         let mut filter = Filter {
-            status: status.iter().filter_map(|name| Status::from_name(name)).collect(),
-            kind: self.list("kind", is_name, names)?,
-            queue: self.list("queue", is_name, names)?,
-            owner: self.list("owner", is_owner, "a comma list of owners")?,
-            created_after: self.time("created_after")?,
-            created_before: self.time("created_before")?,
-            finished_after: self.time("finished_after")?,
-            finished_before: self.time("finished_before")?,
+            status: statuses.iter().filter_map(|name| Status::from_name(name)).collect(),
+            kind: self.take_list("kind", is_name, name_rule)?,
+            queue: self.take_list("queue", is_name, name_rule)?,
+            owner: self.take_list("owner", is_owner, "a comma list of owners")?,
+            created_after: self.take_time("created_after")?,
+            created_before: self.take_time("created_before")?,
+            finished_after: self.take_time("finished_after")?,
+            finished_before: self.take_time("finished_before")?,
             ..Filter::default()
         };
         while let Some(label) = self.take("label") {
@@ -179,11 +183,11 @@ impl Fields {
         Ok(filter)
     }
 
-    /// Takes the order; absent is the newest first.
+    /// Takes the order. The default is the newest first.
     ///
     /// # Errors
-    /// 422 where it is anything else than `asc` or `desc`.
-    pub fn order(&mut self) -> Result<Order, Problem> {
+    /// 422 if the value is anything other than `asc` or `desc`.
+    pub fn take_order(&mut self) -> Result<Order, Problem> {
         match self.take("order").as_deref() {
             None | Some("desc") => Ok(Order::Desc),
             Some("asc") => Ok(Order::Asc),
@@ -191,20 +195,20 @@ impl Fields {
         }
     }
 
-    /// Takes the cursor.
+    /// Takes the cursor of a page.
     ///
     /// # Errors
-    /// 422 where this server didn't make it.
-    pub fn cursor(&mut self) -> Result<Option<Cursor>, Problem> {
+    /// 422 if the value doesn't have the form of a cursor.
+    pub fn take_cursor(&mut self) -> Result<Option<Cursor>, Problem> {
         let Some(text) = self.take("cursor") else { return Ok(None) };
-        Cursor::decode(&text).map(Some).map_err(|_| bad_cursor())
+        Cursor::decode(&text).map(Some).map_err(|_| invalid_cursor())
     }
 
-    /// Refuses fields that were not taken.
+    /// Refuses the request if it has a field that the handler has not taken.
     ///
     /// # Errors
-    /// 422 where one is left.
-    pub fn refuse_rest(self) -> Result<(), Problem> {
+    /// 422 if a field remains.
+    pub fn refuse_unknown(self) -> Result<(), Problem> {
         match self.pairs.first() {
             None => Ok(()),
             Some((name, _)) => Err(self.refuse(name, "unknown here")),
@@ -212,11 +216,11 @@ impl Fields {
     }
 }
 
-/// Fields that hold several values in one text, separated by commas.
-const LISTS: [&str; 4] = ["status", "kind", "queue", "owner"];
+/// The fields whose value is a list, separated by commas.
+const LIST_FIELDS: [&str; 4] = ["status", "kind", "queue", "owner"];
 
 /// 422: the cursor is damaged, or belongs to another list.
 #[must_use]
-pub fn bad_cursor() -> Problem {
+pub fn invalid_cursor() -> Problem {
     Problem::invalid_field("/query/cursor", "no cursor of this list; take one from `next` or `prev`")
 }

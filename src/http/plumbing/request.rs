@@ -1,4 +1,4 @@
-//! Parts that the requests of several resources have in common: the id in the path, the reason in the body.
+//! Reads the parts that requests of several resources have in common: the id in the path and the reason in the body.
 
 use actix_web::HttpRequest;
 use actix_web::web::Payload;
@@ -17,29 +17,29 @@ struct ReasonBody {
     reason: Option<String>,
 }
 
-/// The id in the path.
+/// Reads the id in the path.
 ///
 /// # Errors
-/// 404 where it isn't an id.
+/// 404 if the text isn't an id.
 pub fn id_in_path(request: &HttpRequest) -> Result<TaskId, Problem> {
     request.match_info().query("id").parse().map_err(|_| Problem::not_found())
 }
 
-/// The reason in the body, if there is one; the body may be empty.
+/// Reads the optional reason in the body. The body may be empty. The request must have no query parameters.
 ///
 /// # Errors
 /// 400, 408, 413, 415, 422.
 pub async fn read_reason(request: &HttpRequest, payload: Payload) -> Result<Option<String>, Problem> {
-    Fields::of_query(request.query_string())?.refuse_rest()?;
-    let Some(body) = json::body(request, payload, json::BODY_MAX).await? else { return Ok(None) };
-    let ReasonBody { reason } = json::read(&body)?;
+    Fields::from_query(request.query_string())?.refuse_unknown()?;
+    let body: Option<ReasonBody> = json::read_optional(request, payload, json::BODY_MAX).await?;
+    let Some(ReasonBody { reason }) = body else { return Ok(None) };
     check_reason(reason)
 }
 
-/// The reason, if it fits into an event.
+/// Returns the reason if it isn't too long for an event.
 ///
 /// # Errors
-/// 422 where it is too long.
+/// 422 if it is too long.
 pub fn check_reason(reason: Option<String>) -> Result<Option<String>, Problem> {
     if reason.as_ref().is_some_and(|text| text.len() > TEXT_MAX) {
         return Err(Problem::invalid(vec![Invalid::new("/reason", format!("at most {TEXT_MAX} bytes"))]));

@@ -1,9 +1,9 @@
-// The HTTP calls of the UI, and the one store that all elements of a page share.
+// The HTTP requests of the UI, and the store that all elements of a page share.
 import { Store } from "./store.js";
 
 const BASE = new URL("/", import.meta.url);
 
-/** A refusal, in the words of the server (RFC 9457), or of the network. */
+/** The problem document (RFC 9457) of a refused request, or the failure of the network. */
 export class Problem extends Error {
   constructor(status, { code = "unknown", title = "Something went wrong", detail = null } = {}) {
     super(detail ?? title);
@@ -12,8 +12,8 @@ export class Problem extends Error {
 }
 
 async function call(method, path, { body, signal } = {}) {
-  const limit = AbortSignal.timeout(15_000);
-  const init = { method, signal: signal ? AbortSignal.any([signal, limit]) : limit, headers: { accept: "application/json" } };
+  const timeout = AbortSignal.timeout(15_000);
+  const init = { method, signal: signal ? AbortSignal.any([signal, timeout]) : timeout, headers: { accept: "application/json" } };
   if (body !== undefined) Object.assign(init, { body: JSON.stringify(body), headers: { ...init.headers, "content-type": "application/json" } });
   let response, text;
   try {
@@ -45,16 +45,18 @@ export const api = {
   seen: (position) => call("POST", "v1/bell/seen", { body: { position } }),
 };
 
-function connect(on) {
+/** Opens the websocket. `handlers`: {open, text, close}. */
+function connect(handlers) {
   const url = new URL("v1/live", BASE);
   url.protocol = url.protocol.replace("http", "ws");
   const socket = new WebSocket(url);
-  socket.onopen = on.open;
-  socket.onmessage = ({ data }) => on.text(data);
-  socket.onclose = on.close;
+  socket.onopen = handlers.open;
+  socket.onmessage = ({ data }) => handlers.text(data);
+  socket.onclose = handlers.close;
   return { send: (text) => socket.readyState === WebSocket.OPEN && socket.send(text), close: () => socket.close() };
 }
 
+/** Calls `f` after `ms`, and returns a function that cancels the call. */
 function after(ms, f) {
   const timer = setTimeout(f, ms);
   return () => clearTimeout(timer);

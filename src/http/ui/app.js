@@ -1,4 +1,4 @@
-// The page: which view the address means, and steps from one to the other without losing the socket.
+// Shows the view for the address, and changes between views without a page load, so that the websocket stays open.
 import { store } from "./api.js";
 import "./bell.js";
 import { h } from "./dom.js";
@@ -8,43 +8,43 @@ import "./tasks.js";
 
 const main = document.querySelector("main");
 const isList = (path) => path === "/";
-let shown = null;
+let shownView = null;
 let heading = "Tasks";
 
-function title() {
+function updateTitle() {
   const running = store.state.counts?.running;
   document.title = `${running ? `(${number(running)}) ` : ""}${heading} – Taskbell`;
 }
 
-function show() {
+function showRoute() {
   const { pathname } = location;
   const view = isList(pathname) ? "list" : pathname;
-  if (view === shown) return;
-  const first = shown === null;
-  shown = view;
+  if (view === shownView) return;
+  const isFirst = shownView === null;
+  shownView = view;
   heading = isList(pathname) ? "Tasks" : "Task";
-  title();
+  updateTitle();
   const id = decodeURIComponent(pathname.replace(/^\/tasks\//, ""));
   main.replaceChildren(isList(pathname) ? h("taskbell-tasks") : h("taskbell-task", { "task-id": id }));
-  if (!first) main.focus({ preventScroll: true });
-  if (!first && !history.state?.scroll) scrollTo({ top: 0 });
+  if (!isFirst) main.focus({ preventScroll: true });
+  if (!isFirst && !history.state?.scroll) scrollTo({ top: 0 });
 }
 
-function restore() {
+function restoreScroll() {
   const top = history.state?.scroll;
   if (!top) return;
-  const stop = Date.now() + 1500;
-  const attempt = () => {
+  const deadline = Date.now() + 1500;
+  const scroll = () => {
     scrollTo({ top, behavior: "instant" });
-    if (Math.abs(scrollY - top) > 2 && Date.now() < stop) requestAnimationFrame(attempt);
+    if (Math.abs(scrollY - top) > 2 && Date.now() < deadline) requestAnimationFrame(scroll);
   };
-  attempt();
+  scroll();
 }
 
-function go(url) {
+function navigate(url) {
   history.replaceState({ scroll: scrollY }, "");
   history.pushState(null, "", url);
-  show();
+  showRoute();
   dispatchEvent(new Event("taskbell:route"));
 }
 
@@ -54,16 +54,16 @@ document.addEventListener("click", (event) => {
   if (!anchor?.href || anchor.target || anchor.hash || anchor.origin !== location.origin) return;
   if (!isList(anchor.pathname) && !anchor.pathname.startsWith("/tasks/")) return;
   event.preventDefault();
-  go(anchor.href);
+  navigate(anchor.href);
 });
 history.scrollRestoration = "manual";
 addEventListener("popstate", () => {
-  show();
-  restore();
+  showRoute();
+  restoreScroll();
 });
 addEventListener("titled", ({ detail }) => {
   heading = detail;
-  title();
+  updateTitle();
 });
-store.listen(title);
-show();
+store.listen(updateTitle);
+showRoute();

@@ -1,53 +1,57 @@
-// The little that is needed of a renderer: elements from text nodes, patches that touch only what changed, keyed lists.
+// A small renderer: it creates elements, changes only what differs, and updates lists by key.
 
-/** Creates an element. `on…` props are listeners, the rest attributes; null and false leave one out. */
+/** Creates an element. Props that begin with `on` are listeners, the others are attributes. An attribute with the value null or false is omitted. */
 export function h(tag, props, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(props ?? {})) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else attr(element, name, value);
+    else setAttr(element, name, value);
   }
   element.append(...children.flat().filter((child) => child !== null && child !== undefined));
   return element;
 }
 
-export function attr(element, name, value) {
+/** Sets the attribute only if it differs. Null and false remove it. */
+export function setAttr(element, name, value) {
   if (value === null || value === undefined || value === false) element.removeAttribute(name);
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value === true ? "" : value);
 }
 
-/** Writes only what differs, so that selections and live regions are left alone. */
-export function text(element, value) {
+/** Sets the text only if it differs. So a selection stays, and a screen reader doesn't repeat the text. */
+export function setText(element, value) {
   if (element.textContent !== value) element.textContent = value;
 }
 
-/** Puts one child for each item, in order; moves and makes as few as it can. Answers the children by key. */
-export function keyed(parent, items, key, create, update) {
-  const known = (parent.__keyed ??= new Map());
-  const kept = new Set(items.map(key));
-  for (const [id, child] of known) {
-    if (kept.has(id)) continue;
+/**
+ * Gives the parent one child for each item, in order. A child whose key is still present is reused. Returns the children by
+ * key.
+ */
+export function updateChildren(parent, items, key, create, update) {
+  const children = (parent.__childrenByKey ??= new Map());
+  const wantedKeys = new Set(items.map(key));
+  for (const [id, child] of children) {
+    if (wantedKeys.has(id)) continue;
     child.remove();
-    known.delete(id);
+    children.delete(id);
   }
   let next = parent.firstElementChild;
   for (const item of items) {
     const id = key(item);
-    let child = known.get(id);
-    if (!child) known.set(id, (child = create(item)));
+    let child = children.get(id);
+    if (!child) children.set(id, (child = create(item)));
     if (child === next) next = next.nextElementSibling;
     else parent.insertBefore(child, next);
     update(child, item);
   }
-  return known;
+  return children;
 }
 
-// The sheet is there before the first element is defined, so nothing is ever seen without it.
+// The style sheet is loaded before the first element is defined, so no element is shown without styles.
 const sheet = new CSSStyleSheet();
 await sheet.replace(await (await fetch(new URL("style.css", import.meta.url))).text());
 
-/** An open shadow root with the shared sheet. */
-export function root(host) {
+/** Returns the open shadow root of the element, with the shared style sheet. */
+export function openShadowRoot(host) {
   const shadow = host.shadowRoot ?? host.attachShadow({ mode: "open" });
   shadow.adoptedStyleSheets = [sheet];
   return shadow;

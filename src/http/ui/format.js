@@ -1,4 +1,4 @@
-// Times, durations, numbers and words, for people. Pure.
+// Formats times, durations, numbers and words for people. Pure functions.
 
 const numbers = new Intl.NumberFormat();
 const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
@@ -11,30 +11,30 @@ export const number = (n) => numbers.format(n);
 export const clock = (at) => localClock.format(new Date(at));
 const dayOf = (at) => new Date(at).toDateString();
 
-/** The time of day, with the day where it isn't today. */
-export const moment = (at) => (dayOf(at) === dayOf(Date.now()) ? clock(at) : `${localDay.format(new Date(at))}, ${clock(at)}`);
+/** The time of day, with the date if it isn't today. */
+export const shortTime = (at) => (dayOf(at) === dayOf(Date.now()) ? clock(at) : `${localDay.format(new Date(at))}, ${clock(at)}`);
 
 export const count = (n, one, other) => `${number(n)} ${plural.select(n) === "one" ? one : other}`;
 
-/** Local and UTC, both in full: nobody has to guess the zone. */
-export function absolute(at) {
+/** The full local time with its time zone, and the full time in UTC. */
+export function localAndUtc(at) {
   const date = new Date(at);
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   return `${localLong.format(date)} (${zone}) · ${date.toISOString().slice(0, 23).replace("T", " ")} UTC`;
 }
 
-/** "2 min ago", "in 5 s"; the server's clock decides what now is. */
-export function ago(at, now) {
+/** A relative time such as "2 minutes ago" or "in 5 seconds". `now` is the server's time in milliseconds. */
+export function relativeTime(at, now) {
   const seconds = Math.round((Date.parse(at) - now) / 1000);
-  const size = Math.abs(seconds);
-  if (size < 1) return "now";
-  if (size < 60) return relative.format(seconds, "second");
-  if (size < 3600) return relative.format(Math.trunc(seconds / 60), "minute");
-  if (size < 86_400) return relative.format(Math.trunc(seconds / 3600), "hour");
+  const absoluteSeconds = Math.abs(seconds);
+  if (absoluteSeconds < 1) return "now";
+  if (absoluteSeconds < 60) return relative.format(seconds, "second");
+  if (absoluteSeconds < 3600) return relative.format(Math.trunc(seconds / 60), "minute");
+  if (absoluteSeconds < 86_400) return relative.format(Math.trunc(seconds / 3600), "hour");
   return relative.format(Math.trunc(seconds / 86_400), "day");
 }
 
-/** Never negative, whatever the clocks say. */
+/** A duration with its units. A negative one, which differing clocks may cause, becomes zero. */
 export function duration(ms) {
   const clamped = Math.max(0, ms);
   if (clamped < 1000) return `${Math.round(clamped)} ms`;
@@ -46,59 +46,59 @@ export function duration(ms) {
   return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3600)} h`;
 }
 
-/** A running clock in whole seconds, so that it doesn't flicker. */
-export const ticking = (ms) => duration(Math.floor(Math.max(0, ms) / 1000) * 1000 || 0).replace(/^0 ms$/, "0 s").replace(/^(\d)\.0 s$/, "$1 s");
+/** The duration of a running attempt, in whole seconds, so that the text changes once a second. */
+export const runningDuration = (ms) => duration(Math.floor(Math.max(0, ms) / 1000) * 1000 || 0).replace(/^0 ms$/, "0 s").replace(/^(\d)\.0 s$/, "$1 s");
 
-/** The milliseconds of the last run so far, or nothing where none started. */
+/** The milliseconds that the latest attempt has run; null if no attempt runs or has ended the task. */
 export function elapsed(task, now) {
   if (!task.started_at || task.status === "retrying" || task.status === "queued") return null;
   if (task.finished_at) return task.duration_ms ?? Date.parse(task.finished_at) - Date.parse(task.started_at);
   return now - Date.parse(task.started_at);
 }
 
-const WORDS = {
+const STATUS_LABELS = {
   scheduled: "Scheduled", queued: "Queued", running: "Running", cancelling: "Cancelling", retrying: "Retrying",
   succeeded: "Succeeded", failed: "Failed", cancelled: "Cancelled",
 };
-export const word = (status) => WORDS[status] ?? status;
+export const statusLabel = (status) => STATUS_LABELS[status] ?? status;
 
-const VERDICTS = {
+const VERDICT_TEXTS = {
   cancelled: "Cancelled",
   finished_first: "Finished before the cancel took effect",
   failed_first: "Failed before the cancel took effect",
   forced: "Stopped by force",
 };
-export const verdict = (name) => VERDICTS[name] ?? null;
+export const verdictText = (name) => VERDICT_TEXTS[name] ?? null;
 
-const WAITS = {
+const WAITING_TEXTS = {
   worker: "Waits for a worker that does this kind of work", limit: "Waits for a free slot", paused: "Its queue is paused",
 };
 
-const cancelling = ({ requested_at, requested_by, acknowledged_at, stopping_after, expected_end, rung }, now) => {
-  const asked = `asked ${ago(requested_at, now)} by ${requested_by}`;
-  if (rung === "interrupt") return { text: "Told to stop now", more: asked };
-  if (!acknowledged_at) return { text: `Cancelling… ${asked}`, more: null };
-  if (!stopping_after) return { text: "Stopping now", more: asked };
-  const late = expected_end && Date.parse(expected_end) <= now;
-  const when = expected_end ? (late ? "longer than expected · " : `expected ${ago(expected_end, now)} · `) : "";
-  return { text: `Stops after: ${stopping_after}`, more: when + asked };
+const cancellingOutcome = ({ requested_at, requested_by, acknowledged_at, stopping_after, expected_end, rung }, now) => {
+  const requested = `asked ${relativeTime(requested_at, now)} by ${requested_by}`;
+  if (rung === "interrupt") return { text: "Told to stop now", detail: requested };
+  if (!acknowledged_at) return { text: `Cancelling… ${requested}`, detail: null };
+  if (!stopping_after) return { text: "Stopping now", detail: requested };
+  const isLate = expected_end && Date.parse(expected_end) <= now;
+  const when = expected_end ? (isLate ? "longer than expected · " : `expected ${relativeTime(expected_end, now)} · `) : "";
+  return { text: `Stops after: ${stopping_after}`, detail: when + requested };
 };
 
-/** What the Outcome column says: one line, and what stands beneath it. Says "cancelled" of nothing that still runs. */
+/** The texts of the column Outcome: one line, a detail below it, and the error's code. A task that still runs is never called "cancelled". */
 export function outcome(task, now) {
-  const { status, cancel, outcome: end } = task;
-  if (status === "cancelling" && cancel) return cancelling(cancel, now);
-  if (status === "scheduled" && task.run_at) return { text: `Starts ${ago(task.run_at, now)}`, more: null };
+  const { status, cancel, outcome: lastOutcome } = task;
+  if (status === "cancelling" && cancel) return cancellingOutcome(cancel, now);
+  if (status === "scheduled" && task.run_at) return { text: `Starts ${relativeTime(task.run_at, now)}`, detail: null };
   if (status === "retrying") {
-    const when = task.retry_at ? `Tries again ${ago(task.retry_at, now)}` : "Tries again";
-    return { text: when, more: end?.error?.message ?? end?.message ?? null, code: end?.error?.code ?? null };
+    const when = task.retry_at ? `Tries again ${relativeTime(task.retry_at, now)}` : "Tries again";
+    return { text: when, detail: lastOutcome?.error?.message ?? lastOutcome?.message ?? null, code: lastOutcome?.error?.code ?? null };
   }
-  if (status === "queued") return { text: WAITS[task.waiting_for] ?? "Waits for its turn", more: null };
-  if (status === "running") return { text: "", more: null };
-  const said = end?.message ?? end?.error?.message ?? null;
-  const judged = cancel ? verdict(cancel.verdict) : null;
-  const text = judged ?? said ?? word(status);
-  return { text, more: judged && said ? said : null, code: end?.error?.code ?? null };
+  if (status === "queued") return { text: WAITING_TEXTS[task.waiting_for] ?? "Waits for its turn", detail: null };
+  if (status === "running") return { text: "", detail: null };
+  const message = lastOutcome?.message ?? lastOutcome?.error?.message ?? null;
+  const verdict = cancel ? verdictText(cancel.verdict) : null;
+  const text = verdict ?? message ?? statusLabel(status);
+  return { text, detail: verdict && message ? message : null, code: lastOutcome?.error?.code ?? null };
 }
 
 /** The bell's accessible name. */
@@ -112,7 +112,7 @@ export function bellName({ counts, unseen, link }) {
   return `Tasks: ${parts.length ? parts.join(", ") : "nothing running, nothing new"}, ${link}`;
 }
 
-/** Where the numbers come from, and how old they are. */
+/** The state of the connection, and the age of the counts that are shown. */
 export function linkText({ link, since, position }) {
   if (link === "live") return `Live · log position ${number(position)}`;
   if (link === "connecting") return "Connecting…";

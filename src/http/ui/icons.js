@@ -19,7 +19,7 @@ const PATHS = {
   back: ["M9.8 3.4 5.2 8l4.6 4.6"],
 };
 
-/** A decorative icon: the word beside it, or the button's label, carries the meaning. */
+/** A decorative icon. The text beside it or the label of its button has the meaning for screen readers. */
 export function icon(name) {
   const svg = document.createElementNS(NS, "svg");
   for (const [attribute, value] of [["viewBox", "0 0 16 16"], ["aria-hidden", "true"], ["class", `icon i-${name}`]]) svg.setAttribute(attribute, value);

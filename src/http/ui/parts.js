@@ -1,13 +1,13 @@
-// What the bell, the list and the page of a task have in common: a status, a time, a progress bar, the red cross.
+// The parts that the bell, the list and the page of a task share: a status, a time, a progress bar and the cancel button.
 import { api } from "./api.js";
-import { attr, h, text } from "./dom.js";
-import { absolute, ago, word } from "./format.js";
+import { setAttr, h, setText } from "./dom.js";
+import { localAndUtc, relativeTime, statusLabel } from "./format.js";
 import { icon } from "./icons.js";
 import { FINAL } from "./store.js";
 
 export const taskUrl = (id) => `/tasks/${encodeURIComponent(id)}`;
 
-/** Icon and word: never colour alone. */
+/** A status as icon and word. The colour is not the only sign. */
 export function statusPart() {
   const label = h("span");
   const element = h("span", { class: "status" }, label);
@@ -15,26 +15,27 @@ export function statusPart() {
     if (element.dataset.status === status) return;
     element.dataset.status = status;
     element.replaceChildren(icon(status), label);
-    text(label, word(status));
+    setText(label, statusLabel(status));
   };
   return { element, update };
 }
 
-/** Relative for the glance, absolute on hover and focus. */
+/** A relative time. On hover and focus it shows the absolute time. */
 export function timePart() {
   const element = h("time");
   const update = (at, now) => {
     element.hidden = !at;
     if (!at) return;
     if (element.dateTime !== at) {
-      attr(element, "datetime", at);
-      attr(element, "data-tip", absolute(at));
+      setAttr(element, "datetime", at);
+      setAttr(element, "data-tip", localAndUtc(at));
     }
-    text(element, ago(at, now));
+    setText(element, relativeTime(at, now));
   };
   return { element, update };
 }
 
+/** The progress bar of a task that is not final. */
 export function progressPart() {
   const bar = h("progress", { max: 1 });
   const message = h("span", { class: "message" });
@@ -44,51 +45,52 @@ export function progressPart() {
     const { progress } = task;
     element.hidden = !progress || FINAL.has(task.status);
     if (element.hidden) return;
-    attr(bar, "aria-label", `Progress of ${task.title}`);
-    const known = typeof progress.fraction === "number";
-    if (known) bar.value = progress.fraction;
+    setAttr(bar, "aria-label", `Progress of ${task.title}`);
+    const hasFraction = typeof progress.fraction === "number";
+    if (hasFraction) bar.value = progress.fraction;
     else bar.removeAttribute("value");
-    text(message, progress.message ?? "");
-    text(percent, known ? `${Math.floor(progress.fraction * 100)} %` : "");
+    setText(message, progress.message ?? "");
+    setText(percent, hasFraction ? `${Math.floor(progress.fraction * 100)} %` : "");
   };
   return { element, update };
 }
 
-let opened = null;
+/** The button whose confirmation is open; at most one is. */
+let openButton = null;
 
-/** The red cross and the question behind it, in place: no dialog, nothing else moves. */
-export class Cross {
+/** The button with the red cross. A click opens the question "Cancel this task?" over the row, without a dialog. */
+export class CancelButton {
   #task = null;
-  #confirm = null;
+  #confirmation = null;
 
-  /** `onTask(task)`: the server's answer; `home()`: where focus goes when the cross is gone. */
-  constructor({ onTask, home, label = null }) {
+  /** `onTask(task)` gets the task in the server's response. `focusTarget()` returns the element that gets the focus when the button is hidden. */
+  constructor({ onTask, focusTarget, label = null }) {
     this.onTask = onTask;
-    this.home = home;
-    const click = () => this.#ask();
-    this.button = h("button", { type: "button", class: label ? "danger" : "cross", onclick: click }, icon("cross"), label);
+    this.focusTarget = focusTarget;
+    const openConfirmation = () => this.#openConfirmation();
+    this.button = h("button", { type: "button", class: label ? "danger" : "cross", onclick: openConfirmation }, icon("cross"), label);
     this.element = h("span", { class: "cancel" }, this.button);
   }
 
-  get open() {
-    return this.#confirm !== null;
+  get isOpen() {
+    return this.#confirmation !== null;
   }
 
   update(task) {
     this.#task = task;
-    const gone = FINAL.has(task.status) || task.status === "cancelling";
-    if (gone && this.open) this.#close();
-    if (gone && !this.button.hidden && this.button.matches(":focus")) this.home()?.focus();
-    this.button.hidden = gone;
-    attr(this.button, "aria-label", `Cancel task: ${task.title}`);
+    const isHidden = FINAL.has(task.status) || task.status === "cancelling";
+    if (isHidden && this.isOpen) this.#close();
+    if (isHidden && !this.button.hidden && this.button.matches(":focus")) this.focusTarget()?.focus();
+    this.button.hidden = isHidden;
+    setAttr(this.button, "aria-label", `Cancel task: ${task.title}`);
   }
 
-  #ask() {
-    if (this.open) return;
-    opened?.#close();
-    opened = this;
-    const yes = h("button", { type: "button", class: "danger solid", onclick: () => this.#cancel() }, "Cancel task");
-    const no = h("button", { type: "button", onclick: () => this.#close() }, "Keep");
+  #openConfirmation() {
+    if (this.isOpen) return;
+    openButton?.#close();
+    openButton = this;
+    const confirmButton = h("button", { type: "button", class: "danger solid", onclick: () => this.#cancel() }, "Cancel task");
+    const keepButton = h("button", { type: "button", onclick: () => this.#close() }, "Keep");
     const question = h("span", { class: "question" }, "Cancel this task?");
     const keydown = (event) => {
       if (event.key !== "Escape") return;
@@ -96,39 +98,39 @@ export class Cross {
       event.stopPropagation();
       this.#close();
     };
-    this.#confirm = h("span", { class: "confirm", role: "group", "aria-label": `Cancel task: ${this.#task.title}`, onkeydown: keydown }, question, yes, no);
-    this.element.append(this.#confirm);
-    attr(this.button, "aria-expanded", "true");
-    yes.focus();
+    this.#confirmation = h("span", { class: "confirm", role: "group", "aria-label": `Cancel task: ${this.#task.title}`, onkeydown: keydown }, question, confirmButton, keepButton);
+    this.element.append(this.#confirmation);
+    setAttr(this.button, "aria-expanded", "true");
+    confirmButton.focus();
   }
 
   #close() {
-    const focused = this.#confirm?.contains(this.element.getRootNode().activeElement);
-    this.#confirm?.remove();
-    this.#confirm = null;
-    if (opened === this) opened = null;
-    attr(this.button, "aria-expanded", null);
-    if (!focused) return;
-    const gone = FINAL.has(this.#task.status) || this.#task.status === "cancelling";
-    (gone ? this.home() : this.button)?.focus();
-    this.element.dispatchEvent(new Event("settled", { bubbles: true }));
+    const hadFocus = this.#confirmation?.contains(this.element.getRootNode().activeElement);
+    this.#confirmation?.remove();
+    this.#confirmation = null;
+    if (openButton === this) openButton = null;
+    setAttr(this.button, "aria-expanded", null);
+    if (!hadFocus) return;
+    const isHidden = FINAL.has(this.#task.status) || this.#task.status === "cancelling";
+    (isHidden ? this.focusTarget() : this.button)?.focus();
+    this.element.dispatchEvent(new Event("confirmationclosed", { bubbles: true }));
   }
 
   async #cancel() {
-    const [question, yes, no] = this.#confirm.children;
-    if (yes.ariaDisabled === "true") return;
-    yes.ariaDisabled = "true";
-    text(question, "Asking…");
+    const [question, confirmButton, keepButton] = this.#confirmation.children;
+    if (confirmButton.ariaDisabled === "true") return;
+    confirmButton.ariaDisabled = "true";
+    setText(question, "Asking…");
     try {
       const task = await api.cancel(this.#task.id);
       this.onTask(task);
       this.#close();
     } catch (error) {
-      yes.ariaDisabled = null;
-      attr(question, "role", "alert");
-      text(question, `Not cancelled: ${error.message}`);
-      text(yes, "Try again");
-      text(no, "Close");
+      confirmButton.ariaDisabled = null;
+      setAttr(question, "role", "alert");
+      setText(question, `Not cancelled: ${error.message}`);
+      setText(confirmButton, "Try again");
+      setText(keepButton, "Close");
     }
   }
 }

@@ -1,7 +1,7 @@
-// One row of the tasks view.
-import { attr, h, text } from "./dom.js";
-import { duration, elapsed, outcome, ticking } from "./format.js";
-import { Cross, progressPart, statusPart, taskUrl, timePart } from "./parts.js";
+// One row of the list of tasks.
+import { setAttr, h, setText } from "./dom.js";
+import { duration, elapsed, outcome, runningDuration } from "./format.js";
+import { CancelButton, progressPart, statusPart, taskUrl, timePart } from "./parts.js";
 
 export class Row {
   constructor(task, { onTask, kindUrl }) {
@@ -10,45 +10,45 @@ export class Row {
     this.kind = h("a", { class: "kind", href: kindUrl(task.kind), title: "Only this kind" });
     this.progress = progressPart();
     this.started = timePart();
-    this.took = h("span", { class: "took" });
-    this.said = h("span", { class: "said" });
-    this.more = h("span", { class: "more" });
-    this.code = h("code", { hidden: true });
-    this.cross = new Cross({ onTask, home: () => this.link });
+    this.durationText = h("span", { class: "took" });
+    this.outcomeText = h("span", { class: "said" });
+    this.outcomeDetail = h("span", { class: "more" });
+    this.errorCode = h("code", { hidden: true });
+    this.cancelButton = new CancelButton({ onTask, focusTarget: () => this.link });
     const cell = (name, ...children) => h("td", { role: "cell", class: name }, ...children);
     this.element = h("tr", { role: "row", "data-id": task.id },
-      cell("c-status", h("div", { class: "line" }, this.status.element, this.cross.element)),
+      cell("c-status", h("div", { class: "line" }, this.status.element, this.cancelButton.element)),
       cell("c-task", this.link, this.kind, this.progress.element),
-      cell("c-started", this.started.element, this.took),
-      cell("c-outcome", this.said, this.more, this.code));
+      cell("c-started", this.started.element, this.durationText),
+      cell("c-outcome", this.outcomeText, this.outcomeDetail, this.errorCode));
   }
 
-  update(task, now, gone) {
+  update(task, now, isLeaving) {
     this.task = task;
     this.element.dataset.status = task.status;
-    attr(this.element, "data-gone", gone ? "" : null);
+    setAttr(this.element, "data-gone", isLeaving ? "" : null);
     this.status.update(task.status);
-    text(this.link, task.title);
-    attr(this.link, "title", task.title);
-    text(this.kind, task.kind);
+    setText(this.link, task.title);
+    setAttr(this.link, "title", task.title);
+    setText(this.kind, task.kind);
     this.progress.update(task);
-    this.cross.update(task);
+    this.cancelButton.update(task);
     this.tick(now);
   }
 
-  /** Only what time alone changes. */
+  /** Updates the texts that change with time, even without a new event. */
   tick(now) {
     const { task } = this;
-    const ran = elapsed(task, now);
+    const elapsedMs = elapsed(task, now);
     this.started.update(task.started_at ?? task.created_at, now);
-    const none = task.started_at ? "" : "asked for, not started";
-    text(this.took, ran === null ? none : task.finished_at ? duration(ran) : ticking(ran));
-    const { text: line, more, code } = outcome(task, now);
-    text(this.said, line);
-    text(this.more, more ?? "");
-    attr(this.said, "title", line || null);
-    attr(this.more, "title", more || null);
-    this.code.hidden = !code;
-    text(this.code, code ?? "");
+    const notStartedText = task.started_at ? "" : "asked for, not started";
+    setText(this.durationText, elapsedMs === null ? notStartedText : task.finished_at ? duration(elapsedMs) : runningDuration(elapsedMs));
+    const { text: line, detail, code } = outcome(task, now);
+    setText(this.outcomeText, line);
+    setText(this.outcomeDetail, detail ?? "");
+    setAttr(this.outcomeText, "title", line || null);
+    setAttr(this.outcomeDetail, "title", detail || null);
+    this.errorCode.hidden = !code;
+    setText(this.errorCode, code ?? "");
   }
 }

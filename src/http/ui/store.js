@@ -1,37 +1,38 @@
-// The live protocol of `GET /v1/live`, as a pure state machine: no DOM, no clock, no socket of its own.
-// What it shows is true or is said to be old: counters are taken only in sequence, and silence is noticed.
+// The client side of the protocol of `GET /v1/live`, as a pure state machine: the DOM, the clock and the socket are passed in.
+// Counters are accepted only in sequence. If no frame arrives for too long, the state is marked as stale.
 
 export const STATUSES = ["scheduled", "queued", "running", "cancelling", "retrying", "succeeded", "failed", "cancelled"];
 export const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 
-/** Without any frame for this long, the numbers are stale. The server beats at least every 15 s. */
+/** If no frame arrives for this long, the counts are stale. The server sends a frame at least every 15 s. */
 export const STALE_MS = 20_000;
-const BACK_OFF_MS = { first: 250, most: 10_000 };
+const BACK_OFF_MS = { first: 250, max: 10_000 };
 
-/** Whether `next` says more of a task than `known` does. Progress changes no revision. */
+/** Whether `next` is a newer state of the task than `known`. For the same revision, the time of the progress decides. */
 export function isNewer(next, known) {
   if (!known || next.revision !== known.revision) return !known || next.revision > known.revision;
   return (next.progress?.at ?? "") >= (known.progress?.at ?? "");
 }
 
+/** The filter as text that doesn't depend on the order of its fields. */
 const canonical = (filter) => JSON.stringify(Object.entries(filter).sort(([a], [b]) => (a < b ? -1 : 1)));
 
 export class Store {
   #io;
   #socket = null;
-  #retry = null;
-  #watch = null;
+  #cancelReconnect = null;
+  #cancelSilenceTimer = null;
   #attempts = 0;
-  #heard = null;
-  #opened = 0;
+  #lastFrameAt = null;
+  #connectStartedAt = 0;
   #listeners = new Set();
   #subscriptions = new Map();
-  #asked = null;
-  #resyncing = false;
-  /** Since when the server itself lacks what is new, in milliseconds of its clock; null while it doesn't. */
-  #behind = null;
+  #sentSubscription = null;
+  #isResyncing = false;
+  /** Since when the server's own views are stale, in milliseconds of its clock; null while they are not. */
+  #staleSince = null;
 
-  /** Nothing is known before the first snapshot: `counts` is null then, never zeroes. */
+  /** Before the first snapshot `counts` is null and not zeroes. */
   state = { link: "connecting", since: null, epoch: null, position: null, counts: null, unseen: null, seen: null, offset: 0 };
 
   /** `io`: connect(on {open, text, close}) → {send, close}; now(); after(ms, f) → cancel(); random(). */
@@ -39,18 +40,18 @@ export class Store {
     this.#io = io;
   }
 
-  /** Connects, if that is not done yet. */
+  /** Connects unless there is already a connection or an attempt to connect. */
   start() {
-    if (!this.#socket && !this.#retry) this.#connect();
+    if (!this.#socket && !this.#cancelReconnect) this.#connect();
   }
 
-  /** `listener(kind, frame)`: "state", "reset" (all that is known may be wrong), "tasks", "tasks_changed". */
+  /** Calls `listener(kind, state)` after each change. `kind` is "state", or "reset" if all data that was read before may be outdated. */
   listen(listener) {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Asks for changes of tasks that match `filter`; one socket carries one filter, so several become "all". */
+  /** Subscribes to changes of tasks that match `filter`. A socket has one subscription, so different filters become a subscription to all tasks. */
   subscribe(filter, listener) {
     const key = {};
     this.#subscriptions.set(key, { filter, listener });
@@ -61,152 +62,156 @@ export class Store {
     };
   }
 
-  /** The machine woke up, or the network came back: do not wait for a timer to notice. */
+  /** The computer has resumed, or the network is available again: checks the connection now, without waiting for a timer. */
   wake() {
     this.#checkSilence();
-    if (this.#retry) {
-      this.#retry();
+    if (this.#cancelReconnect) {
+      this.#cancelReconnect();
       this.#connect();
     } else if (this.state.link === "live") this.#resync();
   }
 
-  /** The server's time, as well as it is known here. */
+  /** The estimated time of the server, in milliseconds. */
   serverNow() {
     return this.#io.now() + this.state.offset;
   }
 
   #connect() {
-    this.#retry = null;
+    this.#cancelReconnect = null;
     const socket = this.#io.connect({
-      open: () => socket === this.#socket && this.#hear(),
-      text: (text) => socket === this.#socket && this.#frame(text),
-      close: () => socket === this.#socket && this.#lost(),
+      open: () => socket === this.#socket && this.#recordFrameTime(),
+      text: (text) => socket === this.#socket && this.#handleFrame(text),
+      close: () => socket === this.#socket && this.#scheduleReconnect(),
     });
     this.#socket = socket;
-    this.#opened = this.#io.now();
-    this.#asked = null;
-    this.#arm();
+    this.#connectStartedAt = this.#io.now();
+    this.#sentSubscription = null;
+    this.#startSilenceTimer();
   }
 
-  #lost() {
+  #scheduleReconnect() {
     this.#socket = null;
-    this.#resyncing = false;
-    this.#asked = null;
-    const ceiling = Math.min(BACK_OFF_MS.most, BACK_OFF_MS.first * 2 ** this.#attempts);
+    this.#isResyncing = false;
+    this.#sentSubscription = null;
+    const ceiling = Math.min(BACK_OFF_MS.max, BACK_OFF_MS.first * 2 ** this.#attempts);
     this.#attempts += 1;
-    this.#retry = this.#io.after(ceiling * (0.5 + this.#io.random() / 2), () => this.#connect());
-    if (this.state.link === "live") this.#set({ link: "reconnecting", since: this.#heard });
-    this.#arm();
+    this.#cancelReconnect = this.#io.after(ceiling * (0.5 + this.#io.random() / 2), () => this.#connect());
+    if (this.state.link === "live") this.#set({ link: "reconnecting", since: this.#lastFrameAt });
+    this.#startSilenceTimer();
   }
 
-  #hear() {
-    this.#heard = this.#io.now();
-    this.#arm();
+  #recordFrameTime() {
+    this.#lastFrameAt = this.#io.now();
+    this.#startSilenceTimer();
   }
 
-  #arm() {
-    this.#watch?.();
+  #startSilenceTimer() {
+    this.#cancelSilenceTimer?.();
     const now = this.#io.now();
-    const due = [this.#heard ?? now, this.#opened].map((at) => at + STALE_MS - now).filter((left) => left > 0);
-    this.#watch = this.#io.after(due.length ? Math.min(...due) : STALE_MS, () => this.#checkSilence());
+    const waits = [this.#lastFrameAt ?? now, this.#connectStartedAt].map((at) => at + STALE_MS - now).filter((left) => left > 0);
+    this.#cancelSilenceTimer = this.#io.after(waits.length ? Math.min(...waits) : STALE_MS, () => this.#checkSilence());
   }
 
-  /** What is shown ages from the last frame; a socket is given up when it brought none in all that time. */
+  /** Marks the state as stale if the last frame is too old, and replaces a socket that has received no frame for as long. */
   #checkSilence() {
-    const old = (since) => this.#io.now() - since >= STALE_MS;
-    if (this.#heard !== null && old(this.#heard) && this.state.counts && this.state.link !== "stale") {
-      this.#set({ link: "stale", since: this.#heard });
+    const isOverdue = (since) => this.#io.now() - since >= STALE_MS;
+    if (this.#lastFrameAt !== null && isOverdue(this.#lastFrameAt) && this.state.counts && this.state.link !== "stale") {
+      this.#set({ link: "stale", since: this.#lastFrameAt });
     }
-    if (this.#socket && old(Math.max(this.#heard ?? 0, this.#opened))) {
+    if (this.#socket && isOverdue(Math.max(this.#lastFrameAt ?? 0, this.#connectStartedAt))) {
       const socket = this.#socket;
-      this.#lost();
+      this.#scheduleReconnect();
       socket.close();
     }
-    this.#arm();
+    this.#startSilenceTimer();
   }
 
-  #frame(text) {
+  #handleFrame(text) {
     let frame;
     try {
       frame = JSON.parse(text);
     } catch {
       return;
     }
-    this.#hear();
+    this.#recordFrameTime();
     switch (frame.type) {
-      case "hello": return this.#hello(frame);
-      case "snapshot": return this.#snapshot(frame);
-      case "counters": return this.#counters(frame);
+      case "hello": return this.#handleHello(frame);
+      case "snapshot": return this.#handleSnapshot(frame);
+      case "counters": return this.#handleCounters(frame);
       case "beat":
-        this.#clock(frame.time, false);
-        return this.#freshness(frame);
+        this.#updateClockOffset(frame.time, false);
+        return this.#updateStaleSince(frame);
       case "tasks":
       case "tasks_changed":
       case "subscribed": return this.#deliver(frame);
     }
   }
 
-  #hello({ epoch, time, stale_since }) {
-    const other = this.state.epoch !== null && this.state.epoch !== epoch;
-    this.#clock(time, true);
-    this.#behind = stale_since ? Date.parse(stale_since) : null;
-    if (other) {
+  #handleHello({ epoch, time, stale_since }) {
+    const isNewEpoch = this.state.epoch !== null && this.state.epoch !== epoch;
+    this.#updateClockOffset(time, true);
+    this.#staleSince = stale_since ? Date.parse(stale_since) : null;
+    if (isNewEpoch) {
       this.#set({ epoch, position: null, counts: null, unseen: null, seen: null, link: "connecting" });
       this.#emit("reset");
     } else this.state.epoch = epoch;
     this.#sendSubscription();
   }
 
-  #snapshot({ position, counts, unseen, seen }) {
-    this.#resyncing = false;
+  #handleSnapshot({ position, counts, unseen, seen }) {
+    this.#isResyncing = false;
     this.#attempts = 0;
-    const back = this.state.link !== "live" && this.state.counts !== null;
-    this.#set({ ...this.#link(), position, counts, unseen, seen });
-    if (back) this.#emit("reset");
+    const isReconnect = this.state.link !== "live" && this.state.counts !== null;
+    this.#set({ ...this.#linkState(), position, counts, unseen, seen });
+    if (isReconnect) this.#emit("reset");
   }
 
-  /** The server has lost the log, or has it again: what it shows is stale in between. */
-  #freshness({ stale_since }) {
-    const was = this.#behind;
-    this.#behind = stale_since ? Date.parse(stale_since) : null;
-    if (was !== this.#behind && this.state.counts) this.#set(this.#link());
+  /** A beat tells whether the server's views are stale, which they are while the server can't reach the log. */
+  #updateStaleSince({ stale_since }) {
+    const previous = this.#staleSince;
+    this.#staleSince = stale_since ? Date.parse(stale_since) : null;
+    if (previous !== this.#staleSince && this.state.counts) this.#set(this.#linkState());
   }
 
-  /** The link while frames arrive. */
-  #link() {
-    return this.#behind === null ? { link: "live", since: null } : { link: "stale", since: this.#behind - this.state.offset };
+  /** The state of the link while frames arrive. */
+  #linkState() {
+    return this.#staleSince === null ? { link: "live", since: null } : { link: "stale", since: this.#staleSince - this.state.offset };
   }
 
-  #counters({ previous, position, counts, unseen, seen }) {
-    if (this.#resyncing) return;
+  #handleCounters({ previous, position, counts, unseen, seen }) {
+    if (this.#isResyncing) return;
     if (previous !== this.state.position) return this.#resync();
     this.#set({ position, counts, unseen, seen });
   }
 
   #resync() {
-    this.#resyncing = true;
+    this.#isResyncing = true;
     this.#send({ type: "resync" });
   }
 
-  /** A frame is never early, so of several readings the largest is the least wrong; a jump of the clock starts anew. */
-  #clock(time, anew) {
+  /**
+   * Estimates the offset between the two clocks from the time in a frame. A frame arrives late, never early, so the largest
+   * sample is the best one. After a jump of a clock the estimate starts again.
+   */
+  #updateClockOffset(time, restarts) {
     const sample = Date.parse(time) - this.#io.now();
     if (Number.isNaN(sample)) return;
-    const jump = Math.abs(sample - this.state.offset) > 2000;
-    this.state.offset = anew || jump ? sample : Math.max(this.state.offset, sample);
+    const hasJumped = Math.abs(sample - this.state.offset) > 2000;
+    this.state.offset = restarts || hasJumped ? sample : Math.max(this.state.offset, sample);
   }
 
   #sendSubscription() {
-    if (!this.#socket || this.#heard === null || this.state.epoch === null) return;
+    if (!this.#socket || this.#lastFrameAt === null || this.state.epoch === null) return;
     const filters = new Map([...this.#subscriptions.values()].map(({ filter }) => [canonical(filter), filter]));
     const filter = filters.size === 0 ? null : filters.size === 1 ? [...filters.values()][0] : {};
-    const asked = filter && canonical(filter);
-    if (asked === this.#asked) {
-      // Whoever came later hears it too: its first read may lie before the subscription took effect.
+    const serialized = filter && canonical(filter);
+    if (serialized === this.#sentSubscription) {
+      // A listener that joins an existing subscription gets a `subscribed` frame too. Its first read may be older than the
+      // last frame that it missed.
       if (filter) this.#io.after(0, () => this.#deliver({ type: "subscribed", position: this.state.position ?? 0 }));
       return;
     }
-    this.#asked = asked;
+    this.#sentSubscription = serialized;
     this.#send(filter ? { type: "subscribe", filter } : { type: "unsubscribe" });
   }
 

@@ -1,15 +1,15 @@
-// <taskbell-task task-id="…">: one task and its history, live.
+// <taskbell-task task-id="…">: one task and its events, updated live.
 import { api, store } from "./api.js";
-import { attr, h, root, text } from "./dom.js";
-import { absolute, moment, duration, elapsed, outcome, ticking } from "./format.js";
+import { setAttr, h, openShadowRoot, setText } from "./dom.js";
+import { localAndUtc, shortTime, duration, elapsed, outcome, runningDuration } from "./format.js";
 import { icon } from "./icons.js";
-import { Cross, progressPart, statusPart } from "./parts.js";
+import { CancelButton, progressPart, statusPart } from "./parts.js";
 import { FINAL, isNewer } from "./store.js";
-import { drawCancel, drawTimeline, json, written } from "./timeline.js";
+import { drawCancel, drawTimeline, jsonElement, outputElement } from "./timeline.js";
 
-const at = (time) => (time ? h("time", { datetime: time, "data-tip": absolute(time), tabindex: "0" }, moment(time)) : null);
+const timeElement = (time) => (time ? h("time", { datetime: time, "data-tip": localAndUtc(time), tabindex: "0" }, shortTime(time)) : null);
 
-/** Works on plain http too, where there is no clipboard API. */
+/** Copies the value. Over plain HTTP there is no clipboard API, so the text of the element `from` is selected and copied. */
 async function copy(value, from) {
   try {
     await navigator.clipboard.writeText(value);
@@ -28,25 +28,25 @@ class TaskbellTask extends HTMLElement {
   #id = "";
   #task = null;
   #events = [];
-  #reading = false;
-  #again = false;
-  #off = [];
+  #isLoading = false;
+  #mustReload = false;
+  #unsubscribers = [];
 
   connectedCallback() {
     this.#id = this.getAttribute("task-id");
     if (!this.ui) this.#build();
     const ticker = setInterval(() => this.#tick(), 1000);
-    this.#off = [
-      store.listen((kind) => kind === "reset" && this.#read()),
-      store.subscribe({ ids: [this.#id] }, (kind, frame) => this.#frame(kind, frame)),
+    this.#unsubscribers = [
+      store.listen((kind) => kind === "reset" && this.#load()),
+      store.subscribe({ ids: [this.#id] }, (kind, frame) => this.#handleFrame(kind, frame)),
       () => clearInterval(ticker),
     ];
     store.start();
-    this.#read();
+    this.#load();
   }
 
   disconnectedCallback() {
-    for (const off of this.#off) off();
+    for (const unsubscribe of this.#unsubscribers) unsubscribe();
   }
 
   #build() {
@@ -55,96 +55,97 @@ class TaskbellTask extends HTMLElement {
     const title = h("h1", { tabindex: "-1" });
     const code = h("code", null, this.#id);
     const copied = h("span", { role: "status", class: "small muted" });
-    const copyButton = h("button", { type: "button", class: "quiet icon-only", "aria-label": "Copy the id", onclick: () => copy(this.#id, code).then(() => text(copied, "Copied"), (error) => text(copied, `Not copied: ${error.message}`)) }, icon("copy"));
-    const cross = new Cross({ label: "Cancel", onTask: (task) => this.#learn(task), home: () => title });
-    const again = h("button", { type: "button", hidden: true, onclick: () => this.#retry() }, icon("again"), "Run again");
-    const insist = h("button", { type: "button", class: "insist", hidden: true, onclick: () => this.#insist() });
+    const copyButton = h("button", { type: "button", class: "quiet icon-only", "aria-label": "Copy the id", onclick: () => copy(this.#id, code).then(() => setText(copied, "Copied"), (error) => setText(copied, `Not copied: ${error.message}`)) }, icon("copy"));
+    const cancelButton = new CancelButton({ label: "Cancel", onTask: (task) => this.#mergeTask(task), focusTarget: () => title });
+    const retryButton = h("button", { type: "button", hidden: true, onclick: () => this.#retry() }, icon("again"), "Run again");
+    const escalateButton = h("button", { type: "button", class: "insist", hidden: true, onclick: () => this.#escalate() });
     const problem = h("p", { class: "banner", role: "alert", hidden: true });
-    const [said, more, outcomeCode] = [h("b"), h("span"), h("code")];
+    const [outcomeText, outcomeDetail, outcomeCode] = [h("b"), h("span"), h("code")];
     const facts = h("dl", { class: "facts" });
     const cancel = h("ol", { class: "steps", "aria-label": "The cancel" });
     const timeline = h("ol", { class: "timeline" });
     const data = h("div", { class: "data" });
     const output = h("section", { class: "card pad output", hidden: true });
     const main = h("div", { hidden: true },
-      h("header", { class: "task-head" }, h("div", { class: "line wrap" }, status.element, h("span", { class: "actions" }, again, insist, cross.element)), title,
+      h("header", { class: "task-head" }, h("div", { class: "line wrap" }, status.element, h("span", { class: "actions" }, retryButton, escalateButton, cancelButton.element)), title,
         h("p", { class: "line small muted" }, code, copyButton, copied)),
-      progress.element, h("p", { class: "verdict", role: "status" }, said, more, outcomeCode), cancel,
+      progress.element, h("p", { class: "verdict", role: "status" }, outcomeText, outcomeDetail, outcomeCode), cancel,
       h("div", { class: "columns" }, h("div", null, h("section", { class: "card pad" }, h("h2", null, "What happened"), timeline), output), h("aside", null, h("section", { class: "card pad" }, h("h2", null, "Facts"), facts), data)));
     const note = h("div", { class: "card note" }, h("h1", null, "Loading…"));
-    this.ui = { status, progress, title, cross, again, insist, problem, said, more, outcomeCode, facts, cancel, timeline, data, output, main, note };
-    root(this).append(h("section", { class: "task", "aria-label": "Task" }, h("a", { class: "back", href: "/" }, icon("back"), "All tasks"), problem, note, main));
+    this.ui = { status, progress, title, cancelButton, retryButton, escalateButton, problem, outcomeText, outcomeDetail, outcomeCode, facts, cancel, timeline, data, output, main, note };
+    openShadowRoot(this).append(h("section", { class: "task", "aria-label": "Task" }, h("a", { class: "back", href: "/" }, icon("back"), "All tasks"), problem, note, main));
   }
 
-  async #read() {
-    if (this.#reading) return void (this.#again = true);
-    this.#reading = true;
+  async #load() {
+    if (this.#isLoading) return void (this.#mustReload = true);
+    this.#isLoading = true;
     try {
       const [task, events] = await Promise.all([api.get(this.#id), api.events(this.#id)]);
       this.#events = events.items;
-      this.#failed(null);
-      this.#learn(task, true);
+      this.#showError(null);
+      this.#mergeTask(task, true);
     } catch (error) {
-      this.#failed(error);
+      this.#showError(error);
     }
-    this.#reading = false;
-    if (!this.#again || !this.isConnected) return;
-    this.#again = false;
-    this.#read();
+    this.#isLoading = false;
+    if (!this.#mustReload || !this.isConnected) return;
+    this.#mustReload = false;
+    this.#load();
   }
 
-  #failed(error) {
+  #showError(error) {
     const { problem, note, main } = this.ui;
     problem.hidden = !error || !this.#task;
     note.hidden = !error || this.#task !== null;
     if (!error) return;
-    if (this.#task) return void problem.replaceChildren(icon("failed"), `Could not read the newest state: ${error.message}`, this.#retryButton());
+    if (this.#task) return void problem.replaceChildren(icon("failed"), `Could not read the newest state: ${error.message}`, this.#reloadButton());
     main.hidden = true;
     const missing = error.status === 404 || error.status === 400 || error.status === 422;
-    note.replaceChildren(icon("failed"), h("h1", null, missing ? "There is no such task" : "Could not load the task"), h("p", null, missing ? "It may belong to somebody else, or the address is wrong." : error.message), missing ? h("a", { class: "button", href: "/" }, "All tasks") : this.#retryButton());
+    note.replaceChildren(icon("failed"), h("h1", null, missing ? "There is no such task" : "Could not load the task"), h("p", null, missing ? "It may belong to somebody else, or the address is wrong." : error.message), missing ? h("a", { class: "button", href: "/" }, "All tasks") : this.#reloadButton());
   }
 
-  #retryButton() {
-    return h("button", { type: "button", onclick: () => this.#read() }, "Try again");
+  #reloadButton() {
+    return h("button", { type: "button", onclick: () => this.#load() }, "Try again");
   }
 
-  #frame(kind, { items }) {
-    if (kind !== "tasks") return void this.#read();
+  #handleFrame(kind, { items }) {
+    if (kind !== "tasks") return void this.#load();
     const task = items.find(({ id }) => id === this.#id);
-    if (task) this.#learn(task);
+    if (task) this.#mergeTask(task);
   }
 
-  #learn(task, whole = false) {
-    const grown = !this.#task || task.revision > this.#task.revision;
+  /** Shows the task if it is newer. A task from a frame (not `isComplete`) has no payload, so a new revision is read from the server. */
+  #mergeTask(task, isComplete = false) {
+    const hasNewRevision = !this.#task || task.revision > this.#task.revision;
     if (this.#task && !isNewer(task, this.#task)) return;
     this.#task = { ...this.#task, ...task };
-    if (grown && !whole) this.#read();
+    if (hasNewRevision && !isComplete) this.#load();
     this.#draw();
   }
 
   async #retry() {
-    const { problem, again } = this.ui;
-    again.disabled = true;
+    const { problem, retryButton } = this.ui;
+    retryButton.disabled = true;
     try {
-      this.#learn(await api.retry(this.#id));
+      this.#mergeTask(await api.retry(this.#id));
     } catch (error) {
       problem.hidden = false;
       problem.replaceChildren(icon("failed"), `Not run again: ${error.message}`);
     }
-    again.disabled = false;
+    retryButton.disabled = false;
   }
 
-  /** The next rung of the ladder, by hand: told to stop now, then left without its lease. */
-  async #insist() {
-    const { problem, insist } = this.ui;
-    insist.disabled = true;
+  /** Moves the cancel to the next rung of its ladder: first interrupt, then revoke. */
+  async #escalate() {
+    const { problem, escalateButton } = this.ui;
+    escalateButton.disabled = true;
     try {
-      this.#learn(await api.escalate(this.#id, this.#task.cancel?.rung === "interrupt" ? "revoke" : "interrupt"));
+      this.#mergeTask(await api.escalate(this.#id, this.#task.cancel?.rung === "interrupt" ? "revoke" : "interrupt"));
     } catch (error) {
       problem.hidden = false;
       problem.replaceChildren(icon("failed"), `Not stopped: ${error.message}`);
     }
-    insist.disabled = false;
+    escalateButton.disabled = false;
   }
 
   #draw() {
@@ -153,12 +154,12 @@ class TaskbellTask extends HTMLElement {
     ui.main.hidden = false;
     ui.note.hidden = true;
     ui.status.update(task.status);
-    text(ui.title, task.title);
+    setText(ui.title, task.title);
     ui.progress.update(task);
-    ui.cross.update(task);
-    ui.again.hidden = !FINAL.has(task.status);
-    ui.insist.hidden = task.status !== "cancelling";
-    text(ui.insist, task.cancel?.rung === "interrupt" ? "End it by force" : "Stop it now");
+    ui.cancelButton.update(task);
+    ui.retryButton.hidden = !FINAL.has(task.status);
+    ui.escalateButton.hidden = task.status !== "cancelling";
+    setText(ui.escalateButton, task.cancel?.rung === "interrupt" ? "End it by force" : "Stop it now");
     drawCancel(ui.cancel, task, this.#events);
     drawTimeline(ui.timeline, this.#events);
     this.#facts(task);
@@ -171,13 +172,13 @@ class TaskbellTask extends HTMLElement {
     const key = `${task.revision}`;
     if (this.ui.facts.dataset.shown === key) return;
     this.ui.facts.dataset.shown = key;
-    this.took = h("span");
+    this.durationText = h("span");
     const labels = Object.entries(task.labels ?? {}).map(([name, value]) => h("a", { class: "chip", href: `/?label=${encodeURIComponent(`${name}:${value}`)}` }, `${name}: ${value}`));
     const rows = [
       ["Kind", h("a", { href: `/?kind=${encodeURIComponent(task.kind)}` }, task.kind)], ["Queue", task.queue], ["Owner", task.owner],
       ["Attempt", task.attempt ? `${task.attempt} of ${Math.max(task.attempt, task.max_attempts)}` : `none yet, of ${task.max_attempts}`], ["Worker", task.worker],
-      ["Priority", task.priority ? String(task.priority) : null], ["Asked for", at(task.created_at)], ["Runs at", at(task.run_at)],
-      ["Started", at(task.started_at)], ["Finished", at(task.finished_at)], ["Duration", task.started_at ? this.took : null], ["Next attempt", at(task.retry_at)],
+      ["Priority", task.priority ? String(task.priority) : null], ["Asked for", timeElement(task.created_at)], ["Runs at", timeElement(task.run_at)],
+      ["Started", timeElement(task.started_at)], ["Finished", timeElement(task.finished_at)], ["Duration", task.started_at ? this.durationText : null], ["Next attempt", timeElement(task.retry_at)],
       ["Time limit", task.timeout_s ? duration(task.timeout_s * 1000) : null], ["Part of", task.parent ? h("a", { href: `/tasks/${task.parent}` }, task.parent) : null],
       ["Labels", labels.length ? h("span", { class: "chips" }, ...labels) : null], ["Log position", `${task.position} (revision ${task.revision})`],
     ];
@@ -188,24 +189,24 @@ class TaskbellTask extends HTMLElement {
     const key = JSON.stringify([task.input, task.result, task.output]);
     if (this.ui.data.dataset.shown === key || task.input === undefined) return;
     this.ui.data.dataset.shown = key;
-    const parts = [json("Input", task.input, true), task.result === null || task.result === undefined ? null : json("Result", task.result, true)];
+    const parts = [jsonElement("Input", task.input, true), task.result === null || task.result === undefined ? null : jsonElement("Result", task.result, true)];
     this.ui.data.replaceChildren(h("section", { class: "card pad" }, h("h2", null, "Data"), ...parts.filter(Boolean)));
     this.ui.output.hidden = !task.output;
-    this.ui.output.replaceChildren(h("h2", null, "Output"), ...(task.output ? [written(task.output)] : []));
+    this.ui.output.replaceChildren(h("h2", null, "Output"), ...(task.output ? [outputElement(task.output)] : []));
   }
 
   #tick() {
     if (!this.#task) return;
     const now = store.serverNow();
-    const { text: line, more, code } = outcome(this.#task, now);
-    text(this.ui.said, line);
-    text(this.ui.more, more ?? "");
-    text(this.ui.outcomeCode, code ?? "");
-    attr(this.ui.said.parentElement, "data-status", this.#task.status);
+    const { text: line, detail, code } = outcome(this.#task, now);
+    setText(this.ui.outcomeText, line);
+    setText(this.ui.outcomeDetail, detail ?? "");
+    setText(this.ui.outcomeCode, code ?? "");
+    setAttr(this.ui.outcomeText.parentElement, "data-status", this.#task.status);
     this.ui.outcomeCode.hidden = !code;
-    this.ui.said.parentElement.hidden = !line;
-    const ran = elapsed(this.#task, now);
-    if (this.took && ran !== null) text(this.took, this.#task.finished_at ? duration(ran) : ticking(ran));
+    this.ui.outcomeText.parentElement.hidden = !line;
+    const elapsedMs = elapsed(this.#task, now);
+    if (this.durationText && elapsedMs !== null) setText(this.durationText, this.#task.finished_at ? duration(elapsedMs) : runningDuration(elapsedMs));
   }
 }
 

@@ -1,6 +1,6 @@
-// What stands around the rows of the tasks view: filters, table head, paging, and what is said when there are no rows.
-import { attr, h, keyed, text } from "./dom.js";
-import { count, number, word } from "./format.js";
+// The parts of the list around its rows: filters, table head, paging, and the texts for an empty list.
+import { setAttr, h, updateChildren, setText } from "./dom.js";
+import { count, number, statusLabel } from "./format.js";
 import { icon } from "./icons.js";
 import * as query from "./query.js";
 import { STATUSES } from "./store.js";
@@ -11,7 +11,7 @@ function filterBar(view) {
   const boxes = STATUSES.map((status) => {
     const box = h("input", { type: "checkbox", value: status, onchange: () => view.go(query.toggleStatus(view.params, status, box.checked)) });
     const tally = h("span", { class: "tally" }, "–");
-    return { status, box, tally, label: h("label", { class: "check", "data-status": status }, box, h("span", null, word(status)), tally) };
+    return { status, box, tally, label: h("label", { class: "check", "data-status": status }, box, h("span", null, statusLabel(status)), tally) };
   });
   let typing = null;
   let typed = false;
@@ -35,14 +35,14 @@ function filterBar(view) {
     const create = ([name, value]) => h("li", null, h("button", { type: "button", class: "chip", "aria-label": `Remove filter ${name}: ${value}`, onclick: () => view.go(query.without(view.params, name, value)) }, `${name}: ${value}`, icon("cross")));
     const given = query.chips(params);
     chips.hidden = given.length === 0;
-    keyed(chips, given, String, create, () => {});
+    updateChildren(chips, given, String, create, () => {});
   };
   const counts = (state) => {
     for (const { status, tally, label } of boxes) {
-      text(tally, state.counts ? number(state.counts[status]) : "–");
-      attr(label, "data-zero", state.counts?.[status] === 0);
+      setText(tally, state.counts ? number(state.counts[status]) : "–");
+      setAttr(label, "data-zero", state.counts?.[status] === 0);
     }
-    attr(element, "data-link", state.link);
+    setAttr(element, "data-link", state.link);
   };
   return { element, show, counts };
 }
@@ -59,18 +59,18 @@ function pager(view) {
   const link = (anchor, params, cursor) => {
     const next = query.change(params, "cursor", null);
     if (cursor) next.set("cursor", cursor);
-    attr(anchor, "href", cursor === undefined ? null : query.url(next));
-    attr(anchor, "aria-disabled", cursor === undefined ? "true" : null);
+    setAttr(anchor, "href", cursor === undefined ? null : query.url(next));
+    setAttr(anchor, "aria-disabled", cursor === undefined ? "true" : null);
   };
   const show = (page, params) => {
-    text(total, count(page.total, "task", "tasks"));
+    setText(total, count(page.total, "task", "tasks"));
     limit.value = params.get("limit") ?? "20";
     order.value = params.get("order") ?? "desc";
     const paged = params.has("cursor");
     link(first, params, paged ? null : undefined);
     link(newer, params, paged && page.prev ? page.prev : undefined);
     link(older, params, page.next ?? undefined);
-    attr(element, "data-single", !paged && !page.next);
+    setAttr(element, "data-single", !paged && !page.next);
   };
   return { element, show };
 }
@@ -87,7 +87,7 @@ function notes(view) {
   return { element: h("div", null, none, filtered, broken), none, filtered, broken, said, banner, bannerText };
 }
 
-/** Builds the view once; what it answers are the few things that change. */
+/** Builds the list once. Returns the parts and functions that update it. */
 export function buildTasks(shadow, view) {
   const bar = filterBar(view);
   const foot = pager(view);
@@ -105,15 +105,15 @@ export function buildTasks(shadow, view) {
     filters: bar.show,
     counts: bar.counts,
     busy(on, first) {
-      attr(card, "aria-busy", on ? "true" : null);
+      setAttr(card, "aria-busy", on ? "true" : null);
       if (on && first) note.broken.hidden = true;
       skeleton.hidden = !(on && first);
     },
     failed(error, kept) {
       note.broken.hidden = !error || kept;
       note.banner.hidden = !error || !kept;
-      text(note.said, error?.message ?? "");
-      text(note.bannerText, error ? `Could not read the newest tasks: ${error.message}` : "");
+      setText(note.said, error?.message ?? "");
+      setText(note.bannerText, error ? `Could not read the newest tasks: ${error.message}` : "");
     },
     page(page, params, rows) {
       const filtered = query.isFiltered(params) || params.has("cursor");

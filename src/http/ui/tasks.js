@@ -1,57 +1,63 @@
-// <taskbell-tasks>: the list. The server's page is the truth; frames say when to read it again and patch what is shown.
+// <taskbell-tasks>: the list of tasks. Its rows come from pages of the HTTP API. Frames of the websocket update rows that are
+// shown, and cause the element to request the page again.
 import { api, store } from "./api.js";
-import { keyed, root } from "./dom.js";
+import { updateChildren, openShadowRoot } from "./dom.js";
 import { buildTasks } from "./tasks-frame.js";
 import * as query from "./query.js";
 import { Row } from "./row.js";
 import { isNewer } from "./store.js";
 
 const REFRESH_MS = 1000;
-/** Between leaving the rows and their moving: long enough to reach the pill. */
-const CALM_MS = 700;
+/** How long the rows stay unchanged after the pointer has left them. In this time the pointer can reach the pill. */
+const UPDATE_DELAY_MS = 700;
+/** How long a row that no longer matches the filter is still shown: without and with a pointer or focus on the rows. */
 const LEAVE_MS = { idle: 1500, busy: 5000 };
 
 class TaskbellTasks extends HTMLElement {
   #params = new URLSearchParams();
   #page = null;
-  #shown = [];
+  /** The ids of the rows, in order. */
+  #shownIds = [];
   #tasks = new Map();
   #rows = new Map();
-  #gone = new Map();
-  #fresh = new Set();
-  #noticed = new Map();
+  /** Rows that no longer match the filter: by id, the time when this was detected. */
+  #leavingSince = new Map();
+  /** Tasks that are newer than the page that is shown. */
+  #newTaskIds = new Set();
+  /** The last known revisions of tasks that have no row, by id. */
+  #otherRevisions = new Map();
   #request = null;
-  #refreshing = { timer: null, at: 0, position: 0 };
-  #settling = null;
-  #off = [];
+  #refreshState = { timer: null, at: 0, position: 0 };
+  #updateTimer = null;
+  #unsubscribers = [];
 
   connectedCallback() {
-    if (!this.ui) this.ui = buildTasks(root(this), this);
-    const routed = () => this.#route();
-    addEventListener("popstate", routed);
-    addEventListener("taskbell:route", routed);
-    for (const name of ["pointerleave", "focusout", "settled"]) this.ui.body.addEventListener(name, () => this.#settleIn(CALM_MS));
+    if (!this.ui) this.ui = buildTasks(openShadowRoot(this), this);
+    const onRoute = () => this.#route();
+    addEventListener("popstate", onRoute);
+    addEventListener("taskbell:route", onRoute);
+    for (const name of ["pointerleave", "focusout", "confirmationclosed"]) this.ui.body.addEventListener(name, () => this.#scheduleUpdate(UPDATE_DELAY_MS));
     const ticker = setInterval(() => this.#tick(), 1000);
-    this.#off = [
-      () => removeEventListener("popstate", routed),
-      () => removeEventListener("taskbell:route", routed),
+    this.#unsubscribers = [
+      () => removeEventListener("popstate", onRoute),
+      () => removeEventListener("taskbell:route", onRoute),
       () => clearInterval(ticker),
-      store.listen((kind) => (kind === "reset" ? this.#refresh(0, true) : this.#counts())),
+      store.listen((kind) => (kind === "reset" ? this.#refresh(0, true) : this.#drawCounts())),
     ];
     store.start();
-    this.#counts();
+    this.#drawCounts();
     this.#route();
   }
 
   disconnectedCallback() {
-    for (const off of [...this.#off, this.unsubscribe]) off?.();
+    for (const unsubscribe of [...this.#unsubscribers, this.unsubscribe]) unsubscribe?.();
     this.#request?.abort();
-    clearTimeout(this.#settling);
-    clearTimeout(this.#refreshing.timer);
-    this.#refreshing.timer = null;
+    clearTimeout(this.#updateTimer);
+    clearTimeout(this.#refreshState.timer);
+    this.#refreshState.timer = null;
   }
 
-  /** Shows the list that the filters say, and makes it a step of the history, or the same one while somebody types. */
+  /** Shows the list for these filters and adds an entry to the browser's history. With `replace`, while the user types, it replaces the current entry. */
   go(params, replace = false) {
     history[replace ? "replaceState" : "pushState"](null, "", query.url(params));
     this.#route();
@@ -65,11 +71,11 @@ class TaskbellTasks extends HTMLElement {
     this.#load();
   }
 
-  /** The pill: to the newest, now. */
+  /** Handles a click on the pill: shows the newest tasks. */
   showNew() {
     this.ui.announceNew(0);
     if (this.#params.has("cursor")) this.go(query.change(this.#params, "cursor", null));
-    else this.#adopt();
+    else this.#showPage();
     scrollTo({ top: 0 });
   }
 
@@ -80,10 +86,10 @@ class TaskbellTasks extends HTMLElement {
     this.#params = params;
     this.ui.filters(params);
     if (same) return;
-    this.#gone.clear();
-    this.#fresh.clear();
+    this.#leavingSince.clear();
+    this.#newTaskIds.clear();
     this.unsubscribe?.();
-    this.unsubscribe = store.subscribe(query.subscription(params), (kind, frame) => this.#frame(kind, frame));
+    this.unsubscribe = store.subscribe(query.subscription(params), (kind, frame) => this.#handleFrame(kind, frame));
     this.#load();
   }
 
@@ -91,20 +97,20 @@ class TaskbellTasks extends HTMLElement {
     this.#request?.abort();
     const request = (this.#request = new AbortController());
     const params = new URLSearchParams(this.#params);
-    if (silent && this.#refreshing.position) params.set("min_position", this.#refreshing.position);
+    if (silent && this.#refreshState.position) params.set("min_position", this.#refreshState.position);
     this.ui.busy(true, this.#page === null);
     try {
       const page = await api.list(params, request.signal);
       if (request.signal.aborted) return;
       this.#page = page;
-      for (const task of page.items) this.#learn(task);
+      for (const task of page.items) this.#mergeTask(task);
       this.ui.failed(null);
-      if (silent) this.#settle();
-      else this.#adopt();
+      if (silent) this.#updateRows();
+      else this.#showPage();
     } catch (error) {
       if (request.signal.aborted) return;
       this.ui.failed(error, this.#page !== null);
-      this.#refreshing.at = Date.now() + 2 * REFRESH_MS;
+      this.#refreshState.at = Date.now() + 2 * REFRESH_MS;
       if (silent && (error.status === 0 || error.status >= 500)) this.#refresh(0);
     } finally {
       if (this.#request === request) {
@@ -114,143 +120,151 @@ class TaskbellTasks extends HTMLElement {
     }
   }
 
-  /** Reads the page again, soon: at most once a second, however much happens. */
+  /** Schedules a request of the page, at most one in a second. The page must reflect `position`. With `now` it is requested at once. */
   #refresh(position, now = false) {
-    const r = this.#refreshing;
-    r.position = now ? 0 : Math.max(r.position, position);
-    if (r.timer) return;
-    r.timer = setTimeout(() => {
-      r.timer = null;
-      r.at = Date.now();
+    const state = this.#refreshState;
+    state.position = now ? 0 : Math.max(state.position, position);
+    if (state.timer) return;
+    state.timer = setTimeout(() => {
+      state.timer = null;
+      state.at = Date.now();
       if (this.#request && !now) this.#refresh(position);
       else this.#load(true);
-    }, now ? 0 : Math.max(100, r.at + REFRESH_MS - Date.now()));
+    }, now ? 0 : Math.max(100, state.at + REFRESH_MS - Date.now()));
   }
 
-  #learn(task) {
+  #mergeTask(task) {
     const known = this.#tasks.get(task.id);
     if (isNewer(task, known)) this.#tasks.set(task.id, task);
   }
 
-  #frame(kind, { position, items }) {
+  #handleFrame(kind, { position, items }) {
     if (kind === "tasks_changed") return this.#refresh(position);
     if (kind === "subscribed") return !this.#page || this.#page.position < position ? this.#refresh(position) : undefined;
-    let moved = false;
+    let hasChanged = false;
     for (const task of items) {
-      const here = this.#rows.has(task.id);
-      const before = here ? this.#tasks.get(task.id)?.revision : this.#noticed.get(task.id);
-      if (here) this.#learn(task);
-      else if (task.revision === 0 || before === undefined) this.#isFresh(task);
-      if (before !== task.revision) moved = true;
-      if (!here) this.#noticed.set(task.id, task.revision);
-      if (here) this.#draw(task.id);
+      const isShown = this.#rows.has(task.id);
+      const knownRevision = isShown ? this.#tasks.get(task.id)?.revision : this.#otherRevisions.get(task.id);
+      if (isShown) this.#mergeTask(task);
+      else if (task.revision === 0 || knownRevision === undefined) this.#countNewTask(task);
+      if (knownRevision !== task.revision) hasChanged = true;
+      if (!isShown) this.#otherRevisions.set(task.id, task.revision);
+      if (isShown) this.#drawRow(task.id);
     }
-    if (this.#noticed.size > 5000) this.#noticed.clear();
-    if (moved) this.#refresh(position);
+    if (this.#otherRevisions.size > 5000) this.#otherRevisions.clear();
+    if (hasChanged) this.#refresh(position);
   }
 
-  #isFresh(task) {
+  /** Counts the task for the pill if it belongs to a newer page than the one that is shown. */
+  #countNewTask(task) {
     const chosen = query.statuses(this.#params);
     const newest = this.#page?.items[0]?.created_at ?? "";
-    if (this.#params.has("cursor") && task.created_at > newest && (!chosen.size || chosen.has(task.status))) this.#fresh.add(task.id);
+    if (this.#params.has("cursor") && task.created_at > newest && (!chosen.size || chosen.has(task.status))) this.#newTaskIds.add(task.id);
   }
 
-  /** An answer to something that was pressed here. */
-  answered(task) {
-    this.#learn(task);
-    this.#draw(task.id);
+  /** Shows the task in the response to a click in its row. */
+  applyResponse(task) {
+    this.#mergeTask(task);
+    this.#drawRow(task.id);
     this.#refresh(task.position);
   }
 
-  #draw(id) {
-    this.#rows.get(id)?.update(this.#tasks.get(id), store.serverNow(), this.#gone.has(id));
+  #drawRow(id) {
+    this.#rows.get(id)?.update(this.#tasks.get(id), store.serverNow(), this.#leavingSince.has(id));
   }
 
-  #busy() {
+  /** Whether a cancel confirmation is open, and whether the pointer or the focus is on the rows. */
+  #interaction() {
     const { body, pill } = this.ui;
-    const open = [...this.#rows.values()].some((row) => row.cross.open);
-    const focused = body.contains(this.shadowRoot.activeElement);
-    return { open, any: open || focused || body.matches(":hover") || pill.matches(":hover, :focus") };
+    const hasOpenConfirmation = [...this.#rows.values()].some((row) => row.cancelButton.isOpen);
+    const hasFocus = body.contains(this.shadowRoot.activeElement);
+    return { hasOpenConfirmation, isInUse: hasOpenConfirmation || hasFocus || body.matches(":hover") || pill.matches(":hover, :focus") };
   }
 
-  #settleIn(ms) {
-    clearTimeout(this.#settling);
-    this.#settling = setTimeout(() => this.#settle(), ms);
+  #scheduleUpdate(ms) {
+    clearTimeout(this.#updateTimer);
+    this.#updateTimer = setTimeout(() => this.#updateRows(), ms);
   }
 
-  /** Takes the page that was read last as it is. */
-  #adopt() {
-    this.#gone.clear();
-    this.#fresh.clear();
-    this.#show(this.#page.items.map(({ id }) => id));
+  /** Shows the latest page without regard to the rows that are shown. */
+  #showPage() {
+    this.#leavingSince.clear();
+    this.#newTaskIds.clear();
+    this.#drawRows(this.#page.items.map(({ id }) => id));
   }
 
-  /** Takes as much of the page as may change without moving rows away from somebody's pointer or focus. */
-  #settle() {
+  /**
+   * Shows the latest page, but moves no row while the user may be about to click it.
+   *
+   * If the rows must keep their order, only rows at the end are added, and the pill counts the others. A row that no longer
+   * matches the filter is shown a little longer, dimmed, and then removed.
+   */
+  #updateRows() {
     if (!this.#page) return;
-    clearTimeout(this.#settling);
-    const { open, any } = this.#busy();
+    clearTimeout(this.#updateTimer);
+    const { hasOpenConfirmation, isInUse } = this.#interaction();
     const now = Date.now();
-    const next = this.#page.items.map(({ id }) => id);
-    const wanted = new Set(next);
-    const here = new Set(this.#shown);
-    const away = this.ui.body.getBoundingClientRect().top < 0;
-    const still = any || away || this.#params.has("cursor");
+    const nextIds = this.#page.items.map(({ id }) => id);
+    const nextSet = new Set(nextIds);
+    const shownSet = new Set(this.#shownIds);
+    const isScrolled = this.ui.body.getBoundingClientRect().top < 0;
+    const keepsRows = isInUse || isScrolled || this.#params.has("cursor");
     let wait = Infinity;
-    const kept = this.#shown.filter((id) => {
-      if (wanted.has(id)) return !this.#gone.delete(id) || true;
-      if (!this.#hasLeft(id)) return still;
-      if (!this.#gone.has(id)) this.#gone.set(id, now);
-      const left = this.#gone.get(id) + (any ? LEAVE_MS.busy : LEAVE_MS.idle) - now;
-      const held = open || left > 0 || this.#rows.get(id)?.element.matches(":focus-within");
-      if (held) wait = Math.min(wait, Math.max(left, 250));
-      else this.#gone.delete(id);
-      return held;
+    const keptIds = this.#shownIds.filter((id) => {
+      if (nextSet.has(id)) return !this.#leavingSince.delete(id) || true;
+      if (!this.#hasLeftFilter(id)) return keepsRows;
+      if (!this.#leavingSince.has(id)) this.#leavingSince.set(id, now);
+      const left = this.#leavingSince.get(id) + (isInUse ? LEAVE_MS.busy : LEAVE_MS.idle) - now;
+      const isKept = hasOpenConfirmation || left > 0 || this.#rows.get(id)?.element.matches(":focus-within");
+      if (isKept) wait = Math.min(wait, Math.max(left, 250));
+      else this.#leavingSince.delete(id);
+      return isKept;
     });
-    const last = next.findLastIndex((id) => here.has(id));
-    const come = next.filter((id, index) => !here.has(id) && (index < last || last < 0));
-    const tail = last < 0 ? [] : next.slice(last + 1);
-    if (still && kept.length) this.#show([...kept, ...tail], come.length);
-    else this.#show(this.#merge(next, kept));
-    if (wait < Infinity) this.#settleIn(wait);
+    const lastShown = nextIds.findLastIndex((id) => shownSet.has(id));
+    const arriving = nextIds.filter((id, index) => !shownSet.has(id) && (index < lastShown || lastShown < 0));
+    const appended = lastShown < 0 ? [] : nextIds.slice(lastShown + 1);
+    if (keepsRows && keptIds.length) this.#drawRows([...keptIds, ...appended], arriving.length);
+    else this.#drawRows(this.#mergeLeaving(nextIds, keptIds));
+    if (wait < Infinity) this.#scheduleUpdate(wait);
   }
 
-  /** Whether it is the filter that the row has left, not the page. */
-  #hasLeft(id) {
+  /** Whether the row no longer matches the status filter. Otherwise it has only moved to another page. */
+  #hasLeftFilter(id) {
     const chosen = query.statuses(this.#params);
     return chosen.size > 0 && !chosen.has(this.#tasks.get(id).status);
   }
 
-  /** The new order, with the rows that are on their way out where they were. */
-  #merge(next, kept) {
-    const merged = [...next];
-    kept.forEach((id, index) => {
-      if (!this.#gone.has(id)) return;
-      const before = kept.slice(0, index).findLast((other) => merged.includes(other));
+  /** Returns the new order. A row that no longer matches the filter stays after the row that it followed before. */
+  #mergeLeaving(nextIds, keptIds) {
+    const merged = [...nextIds];
+    keptIds.forEach((id, index) => {
+      if (!this.#leavingSince.has(id)) return;
+      const before = keptIds.slice(0, index).findLast((other) => merged.includes(other));
       merged.splice(before === undefined ? 0 : merged.indexOf(before) + 1, 0, id);
     });
     return merged;
   }
 
-  #show(ids, waiting = 0) {
+  /** Draws these rows. `waiting` is the number of new tasks that are not shown yet. */
+  #drawRows(ids, waiting = 0) {
     const now = store.serverNow();
-    const first = this.#shown.length === 0;
+    const isFirst = this.#shownIds.length === 0;
     const create = (id) => {
       const row = new Row(this.#tasks.get(id), {
-        onTask: (task) => this.answered(task),
+        onTask: (task) => this.applyResponse(task),
         kindUrl: (kind) => query.url(query.change(this.#params, "kind", kind)),
       });
-      if (!first) row.element.classList.add("new");
+      if (!isFirst) row.element.classList.add("new");
       this.#rows.set(id, row);
       return row.element;
     };
-    keyed(this.ui.body, ids, (id) => id, create, (_, id) => this.#rows.get(id).update(this.#tasks.get(id), now, this.#gone.has(id)));
-    this.#shown = ids;
-    const live = new Set(ids);
-    for (const id of this.#rows.keys()) if (!live.has(id)) this.#rows.delete(id);
-    for (const id of this.#tasks.keys()) if (!live.has(id) && !this.#page.items.some((task) => task.id === id)) this.#tasks.delete(id);
+    updateChildren(this.ui.body, ids, (id) => id, create, (_, id) => this.#rows.get(id).update(this.#tasks.get(id), now, this.#leavingSince.has(id)));
+    this.#shownIds = ids;
+    const drawnIds = new Set(ids);
+    for (const id of this.#rows.keys()) if (!drawnIds.has(id)) this.#rows.delete(id);
+    for (const id of this.#tasks.keys()) if (!drawnIds.has(id) && !this.#page.items.some((task) => task.id === id)) this.#tasks.delete(id);
     this.ui.page(this.#page, this.#params, ids.length);
-    this.ui.announceNew(waiting + this.#fresh.size, waiting >= this.#page.items.length);
+    this.ui.announceNew(waiting + this.#newTaskIds.size, waiting >= this.#page.items.length);
   }
 
   #tick() {
@@ -258,7 +272,7 @@ class TaskbellTasks extends HTMLElement {
     for (const row of this.#rows.values()) row.tick(now);
   }
 
-  #counts() {
+  #drawCounts() {
     this.ui.counts(store.state);
   }
 }

@@ -1,9 +1,10 @@
-//! Writes: each append is one request to the database, at its exact expected revision. The revision is the lock on the
-//! stream, for the writers of all servers.
+//! Appends. Each append is one request to the database with the exact expected revision. The database refuses a wrong
+//! expected revision, so of several writers at the same revision only one succeeds, whichever server they run on.
 //!
-//! A request may be executed although its answer is lost. Then the same events, with the same ids, are sent again at the same
-//! revision until the database answers: it compares the ids with those behind that revision, writes nothing twice, and gives
-//! the first answer once more. Only where it stays silent too long does the caller learn that the outcome is unknown.
+//! The response may be lost although the database has executed the request. Then the same events, with the same ids, are
+//! sent again with the same expected revision until the database responds. The database compares the ids with those of the
+//! events after that revision. If they are the same it writes nothing and repeats its first response. If no response comes
+//! for too long, the caller gets [`AppendError::Unknown`].
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,97 +16,106 @@ use tokio::time::Instant;
 
 use super::client::{CallError, describe};
 use super::record;
-use super::shared::Shared;
-use crate::store::aside::{AsideEvent, AsideExpected, AsideStream};
+use super::shared::ClusterState;
+use crate::store::auxiliary::{AuxiliaryExpected, AuxiliaryStream, NewAuxiliaryEvent};
 use crate::store::encoded::EncodedAppend;
 use crate::store::{AppendError, Expected, StreamName};
 use crate::task::Revision;
-use crate::task::backoff::{BackOff, spread};
+use crate::task::backoff::{BackOff, with_jitter};
 
-/// Appends that are under way at the same time; others wait.
-const IN_FLIGHT: usize = 256;
-/// How long an append that was not sent waits for a client.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long an append that was sent waits for its answer altogether, however often it is sent.
-const RESOLVE: Duration = Duration::from_secs(10);
-/// How long one request waits for its answer.
-const ANSWER: Duration = Duration::from_secs(3);
-/// How long an answer waits until the log's head has reached the append. It is durable already.
-const DELIVERY: Duration = Duration::from_secs(5);
+/// The largest number of appends that are sent at the same time. Further appends wait.
+const CONCURRENT_APPENDS: usize = 256;
+/// How long an append waits for a client before it is sent for the first time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an append that was sent at least once is repeated, counted from its beginning.
+const RETRY_TIME: Duration = Duration::from_secs(10);
+/// How long one request waits for its response.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a durable append waits until its events were delivered to this server.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) type Answer = Result<Revision, AppendError>;
+pub(super) type AppendResult = Result<Revision, AppendError>;
 
-/// An append that has its answer.
-struct Sent {
-    /// Its place among those of the same call.
+/// An append of which the result is known.
+struct AnsweredAppend {
+    /// Its index among the appends of the same call.
     index: usize,
     stream: StreamName,
-    answer: Answer,
+    result: AppendResult,
 }
 
+/// Sends appends and limits how many are sent at the same time.
 pub(super) struct Appends {
     permits: Semaphore,
 }
 
 impl Appends {
     pub(super) fn new() -> Self {
-        Self { permits: Semaphore::new(IN_FLIGHT) }
+        Self { permits: Semaphore::new(CONCURRENT_APPENDS) }
     }
 
-    /// Writes the appends: those of one stream in order, others at the same time. The answers are in the order of the
-    /// appends; they come when all are known and the head has reached the last of them.
-    pub(super) async fn write(&self, shared: &Shared, appends: Vec<EncodedAppend>) -> Vec<Answer> {
-        let mut answers = vec![Err(AppendError::Unavailable("the append was not sent".to_owned())); appends.len()];
-        // A cluster that is away refuses all of them at the same time, however many wait for their turn.
+    /// Writes the appends: those of one stream in order, those of different streams at the same time. Returns one result for
+    /// each append, in the order of `appends`. It returns when all results are known and all written events were delivered
+    /// to this server, or after [`DELIVERY_TIMEOUT`].
+    pub(super) async fn write(&self, shared: &ClusterState, appends: Vec<EncodedAppend>) -> Vec<AppendResult> {
+        let mut results = vec![Err(AppendError::Unavailable("the append was not sent".to_owned())); appends.len()];
+        // One start time for all: if the cluster can't be reached, all appends fail at the same time, even those that still
+        // wait for a permit.
         let begun = Instant::now();
-        let chains = by_stream(appends).into_iter().map(|chain| self.write_in_order(shared, chain, begun));
-        let sent: Vec<Sent> = join_all(chains).await.into_iter().flatten().collect();
-        let revision = |sent: &Sent| sent.answer.as_ref().ok().map(|revision| (sent.stream.clone(), *revision));
+        let groups = group_by_stream(appends).into_iter().map(|group| self.write_in_order(shared, group, begun));
+        let sent: Vec<AnsweredAppend> = join_all(groups).await.into_iter().flatten().collect();
+        let revision =
+            |sent: &AnsweredAppend| sent.result.as_ref().ok().map(|revision| (sent.stream.clone(), *revision));
         let written: Vec<_> = sent.iter().filter_map(revision).collect();
-        // What is late is durable all the same, unless the log has failed.
-        let in_time = shared.wait_until_delivered(&written, DELIVERY).await;
+        // An append that was not delivered in time is durable nevertheless, unless the log has failed.
+        let in_time = shared.wait_until_delivered(&written, DELIVERY_TIMEOUT).await;
         for sent in sent {
-            if let Some(answer) = answers.get_mut(sent.index) {
-                *answer = if in_time { sent.answer } else { unless_failed(shared, sent) };
+            if let Some(result) = results.get_mut(sent.index) {
+                *result = if in_time { sent.result } else { result_if_late(shared, sent) };
             }
         }
-        answers
+        results
     }
 
-    /// Writes one event to a stream beside the log.
-    pub(super) async fn write_aside(
+    /// Writes one event to an auxiliary stream.
+    pub(super) async fn write_auxiliary(
         &self,
-        shared: &Shared,
-        stream: AsideStream,
-        expected: AsideExpected,
-        event: &AsideEvent,
-    ) -> Answer {
-        let (request, begun) = (Request::aside(shared, stream, expected, event)?, Instant::now());
+        shared: &ClusterState,
+        stream: AuxiliaryStream,
+        expected: AuxiliaryExpected,
+        event: &NewAuxiliaryEvent,
+    ) -> AppendResult {
+        let (request, begun) = (AppendRequest::auxiliary(shared, stream, expected, event)?, Instant::now());
         // The semaphore is never closed.
         let _permit = self.permits.acquire().await;
-        write_one(shared, request, begun).await
+        send_until_answered(shared, request, begun).await
     }
 
-    async fn write_in_order(&self, shared: &Shared, chain: Vec<(usize, EncodedAppend)>, begun: Instant) -> Vec<Sent> {
-        let mut answers = Vec::with_capacity(chain.len());
-        for (index, append) in chain {
+    async fn write_in_order(
+        &self,
+        shared: &ClusterState,
+        group: Vec<(usize, EncodedAppend)>,
+        begun: Instant,
+    ) -> Vec<AnsweredAppend> {
+        let mut results = Vec::with_capacity(group.len());
+        for (index, append) in group {
             // The semaphore is never closed.
             let _permit = self.permits.acquire().await;
             let stream = append.stream.clone();
-            let answer = match Request::new(shared, append) {
-                Ok(request) => write_one(shared, request, begun).await,
+            let result = match AppendRequest::new(shared, append) {
+                Ok(request) => send_until_answered(shared, request, begun).await,
                 Err(error) => Err(error),
             };
-            answers.push(Sent { index, stream, answer });
+            results.push(AnsweredAppend { index, stream, result });
         }
-        answers
+        results
     }
 }
 
-/// The answer where not all events were delivered. Once the log has failed, the database that has written them may not be
-/// that of this log.
-fn unless_failed(shared: &Shared, sent: Sent) -> Answer {
-    let revision = sent.answer?;
+/// The result of an append that was perhaps not delivered in time. If the log has failed and the append was not delivered,
+/// the result is an error: the events may have been written to another database than that of this log.
+fn result_if_late(shared: &ClusterState, sent: AnsweredAppend) -> AppendResult {
+    let revision = sent.result?;
     match shared.failure() {
         Some(failure) if !shared.is_delivered(&sent.stream, revision, shared.recent.head().position) => {
             Err(AppendError::ReadOnly(failure.to_string()))
@@ -114,78 +124,78 @@ fn unless_failed(shared: &Shared, sent: Sent) -> Answer {
     }
 }
 
-/// The appends of each stream, in order, each with its place among all of them.
-fn by_stream(appends: Vec<EncodedAppend>) -> Vec<Vec<(usize, EncodedAppend)>> {
-    let mut chains: Vec<Vec<(usize, EncodedAppend)>> = Vec::new();
-    let mut of_stream = HashMap::new();
+/// Groups the appends by stream. Each append has its index in `appends`; the appends of a group are in their order.
+fn group_by_stream(appends: Vec<EncodedAppend>) -> Vec<Vec<(usize, EncodedAppend)>> {
+    let mut groups: Vec<Vec<(usize, EncodedAppend)>> = Vec::new();
+    let mut group_of_stream = HashMap::new();
     for (index, append) in appends.into_iter().enumerate() {
-        let chain = *of_stream.entry(append.stream.clone()).or_insert(chains.len());
-        match chains.get_mut(chain) {
-            Some(chain) => chain.push((index, append)),
-            None => chains.push(vec![(index, append)]),
+        let group = *group_of_stream.entry(append.stream.clone()).or_insert(groups.len());
+        match groups.get_mut(group) {
+            Some(group) => group.push((index, append)),
+            None => groups.push(vec![(index, append)]),
         }
     }
-    chains
+    groups
 }
 
-/// One append, ready to be sent as often as necessary.
-struct Request {
+/// One append as a request that can be sent several times.
+struct AppendRequest {
     stream: String,
     options: AppendToStreamOptions,
     events: Vec<EventData>,
 }
 
-impl Request {
-    fn new(shared: &Shared, append: EncodedAppend) -> Result<Self, AppendError> {
-        let stream = shared.url.names.in_database(&append.stream);
+impl AppendRequest {
+    fn new(shared: &ClusterState, append: EncodedAppend) -> Result<Self, AppendError> {
+        let stream = shared.url.names.database_name(&append.stream);
         let expected = match append.expected {
             Expected::NoStream => ExpectedRevision::NoStream,
             Expected::Revision(revision) => ExpectedRevision::Exact(revision.0),
         };
-        let options = AppendToStreamOptions::default().expected_revision(expected).deadline(ANSWER);
-        let events = append.into_events()?.iter().map(record::proposed).collect::<Result<_, _>>();
+        let options = AppendToStreamOptions::default().expected_revision(expected).deadline(ANSWER_TIMEOUT);
+        let events = append.into_events()?.iter().map(record::proposed_event).collect::<Result<_, _>>();
         let events =
             events.map_err(|error| AppendError::Unavailable(format!("an event that can't be kept: {error}")))?;
         Ok(Self { stream, options, events })
     }
 
-    fn aside(
-        shared: &Shared,
-        stream: AsideStream,
-        expected: AsideExpected,
-        event: &AsideEvent,
+    fn auxiliary(
+        shared: &ClusterState,
+        stream: AuxiliaryStream,
+        expected: AuxiliaryExpected,
+        event: &NewAuxiliaryEvent,
     ) -> Result<Self, AppendError> {
         let expected = match expected {
-            AsideExpected::Any => ExpectedRevision::Any,
-            AsideExpected::NoStream => ExpectedRevision::NoStream,
-            AsideExpected::Revision(revision) => ExpectedRevision::Exact(revision.0),
+            AuxiliaryExpected::Any => ExpectedRevision::Any,
+            AuxiliaryExpected::NoStream => ExpectedRevision::NoStream,
+            AuxiliaryExpected::Revision(revision) => ExpectedRevision::Exact(revision.0),
         };
-        let options = AppendToStreamOptions::default().expected_revision(expected).deadline(ANSWER);
+        let options = AppendToStreamOptions::default().expected_revision(expected).deadline(ANSWER_TIMEOUT);
         let data = EventData::json(event.kind, &event.data);
         let data = data.map_err(|error| AppendError::Unavailable(format!("an event that can't be kept: {error}")))?;
-        let stream = shared.url.names.beside(&stream.to_string());
+        let stream = shared.url.names.auxiliary_name(&stream.to_string());
         Ok(Self { stream, options, events: vec![data.id(event.id)] })
     }
 
     /// Sends the request once.
-    async fn send(&self, shared: &Shared, until: Instant) -> Result<Revision, CallError> {
+    async fn send(&self, shared: &ClusterState, until: Instant) -> Result<Revision, CallError> {
         let (stream, options, events) = (self.stream.clone(), self.options.clone(), self.events.clone());
         let request =
             move |client: eventstore::Client| async move { client.append_to_stream(stream, &options, events).await };
-        let written = shared.connection.call(until, ANSWER, request).await?;
+        let written = shared.client.call(until, ANSWER_TIMEOUT, request).await?;
         Ok(Revision(written.next_expected_version))
     }
 }
 
-/// Sends the request until its outcome is known, or for too long. It has waited since `begun`.
-async fn write_one(shared: &Shared, request: Request, begun: Instant) -> Answer {
-    let mut until = begun + CONNECT;
+/// Sends the request, and repeats it until its result is known or the time is over. The time is counted from `begun`.
+async fn send_until_answered(shared: &ClusterState, request: AppendRequest, begun: Instant) -> AppendResult {
+    let mut until = begun + CONNECT_TIMEOUT;
     let mut back_off = BackOff::new(Duration::from_millis(20), Duration::from_secs(1));
     let mut may_be_written = false;
     loop {
         let sent = tokio::select! {
             biased;
-            failure = shared.failed() => return Err(AppendError::ReadOnly(failure.to_string())),
+            failure = shared.wait_for_failure() => return Err(AppendError::ReadOnly(failure.to_string())),
             sent = request.send(shared, until) => sent,
         };
         let why = match sent {
@@ -194,11 +204,11 @@ async fn write_one(shared: &Shared, request: Request, begun: Instant) -> Answer 
             Err(CallError::NotSent(why)) => why,
             Err(CallError::NoAnswer(why)) => {
                 may_be_written = true;
-                until = begun + RESOLVE;
+                until = begun + RETRY_TIME;
                 why
             }
         };
-        let pause = spread(back_off.failed(), 0.5, fastrand::f64());
+        let pause = with_jitter(back_off.next_pause(), 0.5, fastrand::f64());
         if Instant::now() + pause >= until {
             return Err(if may_be_written { AppendError::Unknown(why) } else { AppendError::Unavailable(why) });
         }
@@ -206,11 +216,12 @@ async fn write_one(shared: &Shared, request: Request, begun: Instant) -> Answer 
     }
 }
 
-/// The database has answered, and with an error.
+/// The error of an append that the database has answered with an error.
 fn refusal(error: &Error, may_be_written: bool) -> AppendError {
     let why = describe(error);
     match error {
-        // Had an earlier try been executed, the database would have found its ids and not answered so.
+        // No earlier attempt was executed: otherwise the database would have found the ids of its events and reported
+        // success.
         Error::WrongExpectedVersion { current, .. } => AppendError::WrongExpectedRevision {
             actual: match current {
                 CurrentRevision::Current(revision) => Some(Revision(*revision)),
@@ -229,7 +240,8 @@ pub(super) fn is_refused_for_its_size(error: &Error) -> bool {
     matches!(refusal(error, false), AppendError::TooLarge(_))
 }
 
-/// gRPC's `INVALID_ARGUMENT` (the database's limit), `RESOURCE_EXHAUSTED` (the transport's) and `OUT_OF_RANGE`.
+/// Whether the gRPC code means that the append is too large: `INVALID_ARGUMENT` (the limit of the database),
+/// `RESOURCE_EXHAUSTED` (the limit of the transport) or `OUT_OF_RANGE`.
 fn is_too_large(code: i32) -> bool {
     matches!(code, 3 | 8 | 11)
 }

@@ -1,7 +1,8 @@
-//! New clients: connected to a node that answers, and to the database of this log.
+//! Creates clients that are connected to a node that answers and to the database of this log.
 //!
-//! The first client installs the process's default provider of `rustls`. Where a program that embeds Taskbell has installed
-//! one before, every client panics in a task of its own: all its requests say that the connection is closed.
+//! The first client installs the process's default crypto provider of `rustls`. If a program that embeds Taskbell has
+//! already installed a provider, a task of every client panics, and all requests of that client fail with "connection
+//! closed".
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,37 +10,41 @@ use std::time::Duration;
 use eventstore::Client;
 
 use super::epoch;
-use super::shared::Shared;
-use super::supervise::{Session, reachable};
+use super::shared::ClusterState;
+use super::supervise::{Session, check_reachable};
 
-/// The session of the client that sends appends and reads: connects it, and offers it until it is lost.
-pub(super) struct Connecting(pub(super) Arc<Shared>);
+/// The session of the client that sends appends and reads. It connects the client and provides it to callers until it is
+/// lost.
+pub(super) struct ClientSession(pub(super) Arc<ClusterState>);
 
-impl Session for Connecting {
+impl Session for ClientSession {
     async fn run(&mut self) -> String {
         match connect(&self.0).await {
-            Ok(client) => self.0.connection.offer(client).await,
+            Ok(client) => self.0.client.provide_until_lost(client).await,
             Err(why) => why,
         }
     }
 
-    fn ended(&mut self, why: String) {
-        self.0.connection.ended(why);
+    fn session_ended(&mut self, why: String) {
+        self.0.client.end_session(why);
     }
 
     fn has_progressed(&mut self) -> bool {
-        self.0.connection.take_has_answered()
+        self.0.client.take_has_answered()
     }
 }
 
-/// A new client that is connected to a node which answers, and to the database of this log.
-pub(super) async fn connect(shared: &Shared) -> Result<Client, String> {
+/// A new client. It is connected to a node that answers and to the database of this log.
+///
+/// # Errors
+/// Why no such client can be created.
+pub(super) async fn connect(shared: &ClusterState) -> Result<Client, String> {
     let settings = &shared.url.settings;
-    reachable(settings).await?;
+    check_reachable(settings).await?;
     let client = Client::new(settings.clone()).map_err(|error| error.to_string())?;
     let nodes = u32::try_from(settings.hosts().len()).unwrap_or(u32::MAX);
-    let patience = settings.gossip_timeout().saturating_mul(nodes).saturating_add(Duration::from_secs(2));
-    match tokio::time::timeout(patience, epoch::check(&client, shared)).await {
+    let timeout = settings.gossip_timeout().saturating_mul(nodes).saturating_add(Duration::from_secs(2));
+    match tokio::time::timeout(timeout, epoch::check_epoch(&client, shared)).await {
         Ok(checked) => checked.map(|()| client),
         Err(_) => Err("the node accepts connections and does not answer".to_owned()),
     }

@@ -1,5 +1,5 @@
-//! The id of the log: the first event of a stream beside it. The first server writes it, all others read it. A database in
-//! which it is another one, or none any more, is not the one that this process has read.
+//! The id of the log. It is the first event of the auxiliary stream `epoch`. The first server writes it, all others read it.
+//! If a later read finds another id, or none, the address leads to another database than before, and the log fails.
 
 use eventstore::{
     AppendToStreamOptions, Client, Error, EventData, ExpectedRevision, ReadStreamOptions, StreamPosition,
@@ -8,32 +8,34 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::client::describe;
-use super::shared::Shared;
+use super::shared::ClusterState;
 use crate::store::ReadError;
 
-/// The client goes to the leader by itself once a node has named it.
-const TRIES: u32 = 3;
+/// How often the id is read before the check fails. If a node answers that it is not the leader, the client sends its next
+/// request to the leader.
+const READ_TRIES: u32 = 3;
 
 #[derive(Serialize, Deserialize)]
-struct Epoch {
+struct EpochData {
     epoch: Uuid,
 }
 
-/// Checks that the client is connected to the database of this log; at first it takes over the id that it finds, or creates
-/// one. It needs an answer of the leader, so it also shows that the client is of use.
+/// Checks that the client is connected to the database of this log. The first check of a process stores the id that it
+/// finds; if the database has none, it writes one. The check needs a response of the leader, so its success also proves that
+/// the client works.
 ///
 /// # Errors
-/// Why that is unknown, or that it is another database; then the log has failed.
-pub(super) async fn check(client: &Client, shared: &Shared) -> Result<(), String> {
-    let stream = shared.url.names.beside("epoch");
-    let found = match (find(client, &stream).await?, shared.epoch.get()) {
+/// The id can't be read or written. Or it differs from the id of earlier checks: then the log has failed.
+pub(super) async fn check_epoch(client: &Client, shared: &ClusterState) -> Result<(), String> {
+    let stream = shared.url.names.auxiliary_name("epoch");
+    let found = match (find_epoch(client, &stream).await?, shared.epoch.get()) {
         (None, None) => {
-            create(client, &stream, shared.new_epoch).await?;
-            find(client, &stream).await?
+            create_epoch(client, &stream, shared.new_epoch).await?;
+            find_epoch(client, &stream).await?
         }
         (found, _) => found,
     };
-    // Two sessions may come here at the same time, and both find the same.
+    // Two sessions may run this at the same time. Both find the same id.
     let known = found.map(|found| *shared.epoch.get_or_init(|| found));
     if found.is_some() && known == found {
         return Ok(());
@@ -43,31 +45,33 @@ pub(super) async fn check(client: &Client, shared: &Shared) -> Result<(), String
     Err(failure.to_string())
 }
 
-async fn find(client: &Client, stream: &str) -> Result<Option<Uuid>, String> {
+/// The id in the database; `None` if there is none.
+async fn find_epoch(client: &Client, stream: &str) -> Result<Option<Uuid>, String> {
     let mut tries = 1;
     loop {
-        match read(client, stream).await {
+        match read_epoch(client, stream).await {
             Ok(epoch) => return Ok(Some(epoch)),
             Err(Error::ResourceNotFound) => return Ok(None),
-            Err(Error::NotLeaderException(_)) if tries < TRIES => tries += 1,
+            Err(Error::NotLeaderException(_)) if tries < READ_TRIES => tries += 1,
             Err(error) => return Err(describe(&error)),
         }
     }
 }
 
-async fn read(client: &Client, stream: &str) -> eventstore::Result<Uuid> {
+async fn read_epoch(client: &Client, stream: &str) -> eventstore::Result<Uuid> {
     let options = ReadStreamOptions::default().position(StreamPosition::Start).max_count(1);
     let first = client.read_stream(stream, &options).await?.next().await?;
     let event = first.and_then(|first| first.event).ok_or(Error::ResourceNotFound)?;
-    let Epoch { epoch } = event.as_json().map_err(|error| Error::InternalParsingError(error.to_string()))?;
+    let EpochData { epoch } = event.as_json().map_err(|error| Error::InternalParsingError(error.to_string()))?;
     Ok(epoch)
 }
 
-async fn create(client: &Client, stream: &str, epoch: Uuid) -> Result<(), String> {
-    let event = EventData::json("Epoch", &Epoch { epoch }).map_err(|error| error.to_string())?.id(epoch);
+/// Writes the id, unless another server has already written one.
+async fn create_epoch(client: &Client, stream: &str, epoch: Uuid) -> Result<(), String> {
+    let event = EventData::json("Epoch", &EpochData { epoch }).map_err(|error| error.to_string())?.id(epoch);
     let options = AppendToStreamOptions::default().expected_revision(ExpectedRevision::NoStream);
     match client.append_to_stream(stream, &options, event).await {
-        // Another server may have been first.
+        // After a wrong expected version, another server has written the id first.
         Ok(_) | Err(Error::WrongExpectedVersion { .. }) => Ok(()),
         Err(error) => Err(describe(&error)),
     }

@@ -1,9 +1,12 @@
-//! The follower: one subscription to the database's whole log, filtered by the prefix. It numbers the events as they are
-//! delivered and links their hashes; filter and order are the same for each server, so the numbers are too.
+//! The follower: one subscription to the database's whole log, filtered by the prefix. It assigns positions and hashes to
+//! the events in the order of delivery. The filter and the order are the same for each server, so the positions and hashes
+//! are too.
 //!
-//! A task of its own waits for the subscription's messages, and hands them on through a bounded channel: the client's `next`
-//! must not be given up while it waits. After any end a new subscription continues behind the last place that is known,
-//! once the event there is seen to be the one that was delivered.
+//! A separate task waits for the subscription's messages and sends them through a bounded channel, because the future of the
+//! client's `next` must not be dropped while it waits.
+//!
+//! When a subscription ends, the next one continues after the last known database position. Before it continues, the
+//! follower reads the last event again and checks that it is still the event that was delivered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,57 +18,64 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::client::describe;
-use super::index::Place;
-use super::shared::Shared;
+use super::index::DatabasePosition;
+use super::shared::ClusterState;
 use super::supervise::{Session, panic_text};
 use super::{connect, read, record};
 use crate::store::{Head, ReadError, Recorded};
 
-/// Messages that wait to be numbered.
-const CHANNEL: usize = 1024;
-/// Messages that are numbered before the events are published together.
-const BATCH: usize = 512;
-/// The type of the event that ends a stream for ever.
+/// The largest number of messages that wait in the channel.
+const CHANNEL_CAPACITY: usize = 1024;
+/// The largest number of messages whose events are published together.
+const BATCH_MAX: usize = 512;
+/// The type of the event with which the database deletes a stream permanently.
 const TOMBSTONE: &str = "$streamDeleted";
-/// A subscription that held for so long was of use, also where no event came.
-const USEFUL: Duration = Duration::from_secs(1);
+/// A subscription that lasts longer than this counts as progress, even if no event came.
+const USEFUL_AFTER: Duration = Duration::from_secs(1);
 
+/// The session that subscribes to the log and delivers its events.
 pub(super) struct Follower {
-    shared: Arc<Shared>,
-    log: Numbering,
+    shared: Arc<ClusterState>,
+    numbering: Numbering,
     has_progressed: bool,
 }
 
-/// How far the log was delivered.
+/// Assigns positions and hashes to the delivered events, and knows where the next subscription continues.
 struct Numbering {
     head: Head,
-    /// Where the next subscription begins: the place of the last event, or of a later checkpoint.
-    place: Option<Place>,
-    last: Option<(Place, Uuid)>,
-    /// The newest checkpoint of this subscription.
-    checkpoint: Option<Place>,
+    /// The next subscription continues after this position: that of the last event, or of a later checkpoint.
+    resume_after: Option<DatabasePosition>,
+    /// Position and id of the last delivered event.
+    last_event: Option<(DatabasePosition, Uuid)>,
+    /// The newest checkpoint of the current subscription.
+    checkpoint: Option<DatabasePosition>,
 }
 
 impl Follower {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let log = Numbering { place: shared.url.start, ..Numbering::new(shared.recent.head()) };
-        Self { shared, log, has_progressed: false }
+    pub(super) fn new(shared: Arc<ClusterState>) -> Self {
+        let numbering = Numbering { resume_after: shared.url.start, ..Numbering::new(shared.recent.head()) };
+        Self { shared, numbering, has_progressed: false }
     }
 
+    /// Subscribes and delivers events until the subscription ends.
+    ///
+    /// # Errors
+    /// Why it has ended; it never returns `Ok`.
     async fn follow(&mut self) -> Result<(), String> {
         if let Some(failure) = self.shared.failure() {
             return Err(failure.to_string());
         }
         let client = connect::connect(&self.shared).await?;
-        self.check_place(&client).await?;
-        let subscription = client.subscribe_to_all(&read::subscription(&self.shared, self.log.place)).await;
-        self.log.checkpoint = None;
-        let (messages, mut received) = mpsc::channel(CHANNEL);
-        let receiving = tokio::spawn(receive(subscription, messages));
+        self.check_last_event(&client).await?;
+        let subscription =
+            client.subscribe_to_all(&read::log_subscription_options(&self.shared, self.numbering.resume_after)).await;
+        self.numbering.checkpoint = None;
+        let (messages, mut received) = mpsc::channel(CHANNEL_CAPACITY);
+        let receiving = tokio::spawn(forward_messages(subscription, messages));
         let mut batch = Vec::new();
         loop {
             tokio::select! {
-                count = received.recv_many(&mut batch, BATCH) => if count == 0 { break },
+                count = received.recv_many(&mut batch, BATCH_MAX) => if count == 0 { break },
                 () = self.shared.resubscribe.notified() => {
                     return Err("an append was not delivered in time".to_owned());
                 }
@@ -75,34 +85,36 @@ impl Follower {
                 return Err(failure.to_string());
             }
         }
-        Err(ended(receiving).await)
+        Err(end_reason(receiving).await)
     }
 
-    /// Compares the event at the last place with the one that was delivered.
-    async fn check_place(&self, client: &Client) -> Result<(), String> {
-        let Some((place, id)) = self.log.last else { return Ok(()) };
-        let options = ReadAllOptions::default().position(StreamPosition::Position(place.into())).max_count(1);
+    /// Reads the last delivered event again. If the database holds another event at its position, the log fails.
+    async fn check_last_event(&self, client: &Client) -> Result<(), String> {
+        let Some((database_position, id)) = self.numbering.last_event else { return Ok(()) };
+        let options =
+            ReadAllOptions::default().position(StreamPosition::Position(database_position.into())).max_count(1);
         let read = async { client.read_all(&options).await?.next().await };
-        let there = tokio::time::timeout(Duration::from_secs(3), read).await;
-        let there =
-            there.map_err(|_| "the last event was not read in time".to_owned())?.map_err(|error| describe(&error))?;
-        if there.and_then(|there| there.event).is_some_and(|event| event.id == id) {
+        let found = tokio::time::timeout(Duration::from_secs(3), read).await;
+        let found =
+            found.map_err(|_| "the last event was not read in time".to_owned())?.map_err(|error| describe(&error))?;
+        if found.and_then(|found| found.event).is_some_and(|event| event.id == id) {
             return Ok(());
         }
-        let position = self.log.head.position;
+        let position = self.numbering.head.position;
         let failure =
             ReadError::Damaged(format!("the database holds another event at position {position} than before"));
         self.shared.fail(failure.clone());
         Err(failure.to_string())
     }
 
-    /// Numbers the events and publishes them; then the subscription's other messages take effect.
+    /// Assigns positions to the events of these messages and publishes them. Then applies the state changes that the other
+    /// messages announce.
     fn deliver(&mut self, messages: impl Iterator<Item = SubscriptionEvent>) -> Result<(), ReadError> {
-        let (mut events, mut changes, mut failure) = (Vec::new(), Vec::<fn(&Shared)>::new(), None);
+        let (mut events, mut changes, mut failure) = (Vec::new(), Vec::<fn(&ClusterState)>::new(), None);
         for message in messages {
             match message {
                 SubscriptionEvent::EventAppeared(event) => {
-                    match event.event.map_or(Ok(None), |event| self.log.accept(&self.shared, &event)) {
+                    match event.event.map_or(Ok(None), |event| self.numbering.number_event(&self.shared, &event)) {
                         Ok(event) => events.extend(event.map(Arc::new)),
                         Err(error) => {
                             failure = Some(error);
@@ -110,10 +122,12 @@ impl Follower {
                         }
                     }
                 }
-                SubscriptionEvent::Checkpoint(place) => self.log.note_checkpoint(place.into()),
-                SubscriptionEvent::Confirmed(_) => changes.push(Shared::subscribed),
-                SubscriptionEvent::CaughtUp => changes.push(Shared::caught_up),
-                SubscriptionEvent::FellBehind => changes.push(Shared::fell_behind),
+                SubscriptionEvent::Checkpoint(database_position) => {
+                    self.numbering.note_checkpoint(database_position.into());
+                }
+                SubscriptionEvent::Confirmed(_) => changes.push(ClusterState::subscription_confirmed),
+                SubscriptionEvent::CaughtUp => changes.push(ClusterState::subscription_caught_up),
+                SubscriptionEvent::FellBehind => changes.push(ClusterState::subscription_fell_behind),
                 SubscriptionEvent::FirstStreamPosition(_)
                 | SubscriptionEvent::LastStreamPosition(_)
                 | SubscriptionEvent::LastAllPosition(_) => {}
@@ -131,7 +145,7 @@ impl Follower {
             return;
         }
         self.has_progressed = true;
-        self.shared.recent.publish(events, self.log.head);
+        self.shared.recent.publish(events, self.numbering.head);
     }
 }
 
@@ -139,13 +153,13 @@ impl Session for Follower {
     async fn run(&mut self) -> String {
         let begun = Instant::now();
         let ended = self.follow().await;
-        self.has_progressed |= begun.elapsed() > USEFUL && self.shared.is_subscribed();
+        self.has_progressed |= begun.elapsed() > USEFUL_AFTER && self.shared.is_subscribed();
         ended.err().unwrap_or_default()
     }
 
-    fn ended(&mut self, why: String) {
+    fn session_ended(&mut self, why: String) {
         if self.shared.is_subscribed() {
-            self.shared.connection.give_up(&why);
+            self.shared.client.drop_client(&why);
         }
         self.shared.subscription_ended(why);
     }
@@ -155,8 +169,11 @@ impl Session for Follower {
     }
 }
 
-/// Hands on what the subscription gives until it ends; why it has.
-pub(super) async fn receive(mut subscription: Subscription, messages: mpsc::Sender<SubscriptionEvent>) -> String {
+/// Sends the subscription's messages through the channel until the subscription ends. Returns why it has ended.
+pub(super) async fn forward_messages(
+    mut subscription: Subscription,
+    messages: mpsc::Sender<SubscriptionEvent>,
+) -> String {
     loop {
         match subscription.next_subscription_event().await {
             Ok(message) => {
@@ -169,7 +186,8 @@ pub(super) async fn receive(mut subscription: Subscription, messages: mpsc::Send
     }
 }
 
-pub(super) async fn ended(receiving: JoinHandle<String>) -> String {
+/// Waits for the end of the task that runs [`forward_messages`]. Returns why it has ended.
+pub(super) async fn end_reason(receiving: JoinHandle<String>) -> String {
     match receiving.await {
         Ok(why) => why,
         Err(error) => error.try_into_panic().map_or_else(|error| error.to_string(), |panic| panic_text(&*panic)),
@@ -178,37 +196,38 @@ pub(super) async fn ended(receiving: JoinHandle<String>) -> String {
 
 impl Numbering {
     fn new(head: Head) -> Self {
-        Self { head, place: None, last: None, checkpoint: None }
+        Self { head, resume_after: None, last_event: None, checkpoint: None }
     }
 
-    /// A checkpoint counts once there is another one. Some versions of the database send the one at the moment of catching
-    /// up before the events that lie before it.
-    fn note_checkpoint(&mut self, checkpoint: Place) {
-        self.place = self.place.max(self.checkpoint.replace(checkpoint));
+    /// Records a checkpoint. A checkpoint is used only after the next one has come: when a subscription catches up, some
+    /// versions of the database send a checkpoint first and the events before it later.
+    fn note_checkpoint(&mut self, checkpoint: DatabasePosition) {
+        self.resume_after = self.resume_after.max(self.checkpoint.replace(checkpoint));
     }
 
-    /// The event with its position and hash; none where it has none or was delivered before.
-    fn accept(&mut self, shared: &Shared, event: &RecordedEvent) -> Result<Option<Recorded>, ReadError> {
-        let place = Place::from(event.position);
-        if self.last.is_some_and(|(last, _)| place <= last) {
+    /// Returns the event with its position and hash. `None` if the event is not part of the log, or was already delivered.
+    fn number_event(&mut self, shared: &ClusterState, event: &RecordedEvent) -> Result<Option<Recorded>, ReadError> {
+        let database_position = DatabasePosition::from(event.position);
+        if self.last_event.is_some_and(|(last, _)| database_position <= last) {
             return Ok(None);
         }
         let names = &shared.url.names;
-        if let Some(stream) = names.described(&event.stream_id) {
+        if let Some(stream) = names.described_stream(&event.stream_id) {
             return check_metadata(stream, event).map(|()| None);
         }
-        let Some(stream) = names.shown(&event.stream_id) else { return Ok(None) };
+        let Some(stream) = names.log_name(&event.stream_id) else { return Ok(None) };
         if event.event_type == TOMBSTONE {
             return Err(ReadError::Damaged(format!("{stream} was deleted in the database")));
         }
         let decoded = record::decode(stream, event).map_err(|error| self.at_next_position(error))?;
         check_revision(shared, stream, event.revision)?;
-        let numbered = record::number(decoded, &mut self.head);
-        shared.index.add(stream, self.head, place);
-        (self.place, self.last) = (Some(place), Some((place, event.id)));
+        let numbered = record::assign_position(decoded, &mut self.head);
+        shared.index.add(stream, self.head, database_position);
+        (self.resume_after, self.last_event) = (Some(database_position), Some((database_position, event.id)));
         Ok(Some(numbered))
     }
 
+    /// The error with the position that the undecoded event would have got.
     fn at_next_position(&self, error: ReadError) -> ReadError {
         let position = Some(crate::task::Position(self.head.position.0 + 1));
         match error {
@@ -218,9 +237,9 @@ impl Numbering {
     }
 }
 
-/// A stream's events are delivered in order and without gaps.
-fn check_revision(shared: &Shared, stream: &str, revision: u64) -> Result<(), ReadError> {
-    let next = shared.index.length(stream);
+/// Checks that the stream's events are delivered in order and without gaps.
+fn check_revision(shared: &ClusterState, stream: &str, revision: u64) -> Result<(), ReadError> {
+    let next = shared.index.delivered_count(stream);
     if next == revision {
         return Ok(());
     }
@@ -229,7 +248,7 @@ fn check_revision(shared: &Shared, stream: &str, revision: u64) -> Result<(), Re
     )))
 }
 
-/// Refuses settings that let the database forget events.
+/// Checks that a stream's metadata doesn't let the database remove events.
 fn check_metadata(stream: &str, event: &RecordedEvent) -> Result<(), ReadError> {
     let metadata: serde_json::Value = serde_json::from_slice(&event.data).unwrap_or_default();
     match ["$maxAge", "$maxCount", "$tb"].iter().find(|key| metadata.get(**key).is_some_and(|set| !set.is_null())) {
@@ -248,16 +267,16 @@ mod tests {
 
     #[test]
     fn a_checkpoint_counts_once_there_is_another_one() {
-        let place = |commit| Place::from(eventstore::Position { commit, prepare: commit });
+        let position_at = |commit| DatabasePosition::from(eventstore::Position { commit, prepare: commit });
         let mut log = Numbering::new(Head { position: Position(0), hash: Hash::ZERO, time: None });
         let mut begins = Vec::new();
         for checkpoint in [10, 20, 30] {
-            log.note_checkpoint(place(checkpoint));
-            begins.push(log.place);
+            log.note_checkpoint(position_at(checkpoint));
+            begins.push(log.resume_after);
         }
-        assert_eq!(begins, [None, Some(place(10)), Some(place(20))]);
-        log.place = Some(place(40));
-        log.note_checkpoint(place(50));
-        assert_eq!(log.place, Some(place(40)), "the last event lies later");
+        assert_eq!(begins, [None, Some(position_at(10)), Some(position_at(20))]);
+        log.resume_after = Some(position_at(40));
+        log.note_checkpoint(position_at(50));
+        assert_eq!(log.resume_after, Some(position_at(40)), "the last event is later than the checkpoint");
     }
 }

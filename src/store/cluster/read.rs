@@ -1,6 +1,6 @@
-//! Reads. A stream is read from the leader, so the answer holds every append that was acknowledged before. The database
-//! knows neither positions nor hashes: they come from what the follower has numbered. After a failure of the log, reads that
-//! need neither go on.
+//! Reads. A stream is read from the leader, so the result holds every append that was acknowledged before. The database
+//! stores neither Taskbell's positions nor its hashes; the follower has assigned them. After a failure of the log, reads
+//! that need no positions and hashes still succeed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,30 +12,31 @@ use eventstore::{
 use tokio::time::Instant;
 
 use super::client::{CallError, describe};
-use super::index::{EVERY, Mark, Place};
+use super::index::{DatabasePosition, IndexMark, MARK_INTERVAL};
 use super::record;
-use super::shared::Shared;
+use super::shared::ClusterState;
 use crate::store::{Head, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
 
-/// How long a read is sent again while it has no answer.
-const RESOLVE: Duration = Duration::from_secs(5);
-/// How long the read of a stream waits for its answer.
-const ANSWER: Duration = Duration::from_secs(3);
-/// How long the read of a part of the log waits for its answer: 1,024 events may be many megabytes.
-const PART_ANSWER: Duration = Duration::from_secs(30);
-/// How long a read waits until the follower has numbered the events that it found.
-const DELIVERY: Duration = Duration::from_secs(5);
+/// How long a read without a response is repeated.
+const RETRY_TIME: Duration = Duration::from_secs(5);
+/// How long one request for a stream waits for its response.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one request for a part of the log waits for its response. It is long because 1,024 events may have many
+/// megabytes.
+const PART_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a read waits until the follower has assigned positions to the events that were read.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The events of a stream that have a place in the log.
-pub(super) async fn stream(
-    shared: &Shared,
+/// The events of a stream from a revision on, with their positions and hashes.
+pub(super) async fn read_stream(
+    shared: &ClusterState,
     stream: &StreamName,
     from: Revision,
 ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-    let found = raw_stream(shared, stream, from).await?;
+    let found = read_raw_stream(shared, stream, from).await?;
     let Some(last) = found.last() else { return Ok(Vec::new()) };
-    if !shared.wait_until_delivered(&[(stream.clone(), Revision(last.revision))], DELIVERY).await {
+    if !shared.wait_until_delivered(&[(stream.clone(), Revision(last.revision))], DELIVERY_TIMEOUT).await {
         if let Some(failure) = shared.failure() {
             return Err(failure);
         }
@@ -44,15 +45,15 @@ pub(super) async fn stream(
     let mut known = HashMap::new();
     let mut events = Vec::with_capacity(found.len());
     for event in found {
-        events.push(locate(shared, stream, &event, &mut known).await?);
+        events.push(find_numbered(shared, stream, &event, &mut known).await?);
     }
     Ok(events)
 }
 
-/// The same event with its position and hash: from memory, or from a read of the part of the log that it lies in. `known`
-/// keeps the stream's events of that part, by position.
-async fn locate(
-    shared: &Shared,
+/// The same event with its position and hash. It comes from memory, from `known`, or from a read of the part of the log that
+/// contains it. `known` collects the stream's events of the parts that were read, by position.
+async fn find_numbered(
+    shared: &ClusterState,
     stream: &StreamName,
     event: &RecordedEvent,
     known: &mut HashMap<u64, Arc<Recorded>>,
@@ -61,47 +62,53 @@ async fn locate(
     let position = shared.index.position(stream.as_str(), event.revision).ok_or_else(damaged)?;
     let before = position.saturating_sub(1);
     let recent = shared.recent.page(Position(before), 1).and_then(|page| page.into_iter().next());
-    let located = if let Some(located) = recent.or_else(|| known.get(&position).cloned()) {
-        located
+    let numbered = if let Some(numbered) = recent.or_else(|| known.get(&position).cloned()) {
+        numbered
     } else {
         let mark = shared.index.mark(before).ok_or_else(damaged)?;
-        let last = (mark.position + EVERY).min(shared.recent.head().position.0);
-        let part = part(shared, mark, last).await?;
+        let last = (mark.position + MARK_INTERVAL).min(shared.recent.head().position.0);
+        let part = read_part(shared, mark, last).await?;
         known.extend(part.into_iter().filter(|event| event.stream == *stream).map(|event| (event.position.0, event)));
         known.get(&position).cloned().ok_or_else(damaged)?
     };
-    if located.id == event.id { Ok(located) } else { Err(damaged()) }
+    if numbered.id == event.id { Ok(numbered) } else { Err(damaged()) }
 }
 
-/// The events of a stream as a decision needs them: without positions and hashes, and without a wait for the follower.
-pub(super) async fn past(
-    shared: &Shared,
+/// The events of a stream from a revision on, for a decision: without positions and hashes. It doesn't wait for the
+/// follower.
+pub(super) async fn read_for_decision(
+    shared: &ClusterState,
     stream: &StreamName,
     from: Revision,
 ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-    let found = raw_stream(shared, stream, from).await?;
+    let found = read_raw_stream(shared, stream, from).await?;
     found.iter().map(|event| record::decode(stream.as_str(), event).map(Arc::new)).collect()
 }
 
-async fn raw_stream(shared: &Shared, stream: &StreamName, from: Revision) -> Result<Vec<RecordedEvent>, ReadError> {
+/// The events of a stream in the form of the database; empty if the stream doesn't exist.
+async fn read_raw_stream(
+    shared: &ClusterState,
+    stream: &StreamName,
+    from: Revision,
+) -> Result<Vec<RecordedEvent>, ReadError> {
     if i64::try_from(from.0).is_err() {
         return Ok(Vec::new());
     }
-    let name = shared.url.names.in_database(stream);
+    let name = shared.url.names.database_name(stream);
     let request = move |client: Client| {
         let name = name.clone();
         async move {
-            match read_stream(client, &name, from).await {
+            match request_stream(client, &name, from).await {
                 Err(Error::ResourceNotFound) => Ok(Vec::new()),
                 found => found,
             }
         }
     };
-    resolve(shared, ANSWER, request).await
+    read_with_retries(shared, ANSWER_TIMEOUT, request).await
 }
 
-async fn read_stream(client: Client, name: &str, from: Revision) -> eventstore::Result<Vec<RecordedEvent>> {
-    let options = ReadStreamOptions::default().position(StreamPosition::Position(from.0)).deadline(ANSWER);
+async fn request_stream(client: Client, name: &str, from: Revision) -> eventstore::Result<Vec<RecordedEvent>> {
+    let options = ReadStreamOptions::default().position(StreamPosition::Position(from.0)).deadline(ANSWER_TIMEOUT);
     let mut reading = client.read_stream(name, &options).await?;
     let mut found = Vec::new();
     while let Some(read) = reading.next().await? {
@@ -110,19 +117,19 @@ async fn read_stream(client: Client, name: &str, from: Revision) -> eventstore::
     Ok(found)
 }
 
-/// Sends a read until it is answered.
-pub(super) async fn resolve<T, F>(
-    shared: &Shared,
-    patience: Duration,
+/// Sends a read request. Repeats it for [`RETRY_TIME`] while no response comes.
+pub(super) async fn read_with_retries<T, F>(
+    shared: &ClusterState,
+    timeout: Duration,
     request: impl Fn(Client) -> F + Clone + Send + 'static,
 ) -> Result<T, ReadError>
 where
     F: Future<Output = eventstore::Result<T>> + Send + 'static,
     T: Send + 'static,
 {
-    let until = Instant::now() + RESOLVE;
+    let until = Instant::now() + RETRY_TIME;
     loop {
-        let why = match shared.connection.call(until, patience, request.clone()).await {
+        let why = match shared.client.call(until, timeout, request.clone()).await {
             Ok(answer) => return Ok(answer),
             Err(CallError::Refused(error)) => return Err(refusal(&error)),
             Err(CallError::NotSent(why) | CallError::NoAnswer(why)) => why,
@@ -143,8 +150,8 @@ fn refusal(error: &Error) -> ReadError {
 }
 
 /// At most `limit` events after a position, up to the head.
-pub(super) async fn all(
-    shared: &Shared,
+pub(super) async fn read_all(
+    shared: &ClusterState,
     after: Position,
     head: Position,
     limit: usize,
@@ -154,17 +161,17 @@ pub(super) async fn all(
     while next <= last
         && let Some(mark) = shared.index.mark(next - 1)
     {
-        let end = (mark.position + EVERY).min(last);
-        let part = part(shared, mark, end).await?;
+        let end = (mark.position + MARK_INTERVAL).min(last);
+        let part = read_part(shared, mark, end).await?;
         found.extend(part.into_iter().filter(|event| event.position.0 >= next));
         next = end + 1;
     }
     Ok(found)
 }
 
-/// The events after a mark up to a position, which the follower has delivered before.
-async fn part(shared: &Shared, mark: Mark, last: u64) -> Result<Vec<Arc<Recorded>>, ReadError> {
-    let (options, names) = (subscription(shared, mark.place), shared.url.names.clone());
+/// Reads the events after a mark up to the position `last`. The follower must have delivered them before.
+async fn read_part(shared: &ClusterState, mark: IndexMark, last: u64) -> Result<Vec<Arc<Recorded>>, ReadError> {
+    let (options, names) = (log_subscription_options(shared, mark.in_database), shared.url.names.clone());
     let count = usize::try_from(last - mark.position).unwrap_or(usize::MAX);
     let request = move |client: Client| {
         let (options, names) = (options.clone(), names.clone());
@@ -173,16 +180,16 @@ async fn part(shared: &Shared, mark: Mark, last: u64) -> Result<Vec<Arc<Recorded
             let mut found = Vec::with_capacity(count);
             while found.len() < count {
                 let event = subscription.next().await?.event;
-                found.extend(event.filter(|event| names.shown(&event.stream_id).is_some()));
+                found.extend(event.filter(|event| names.log_name(&event.stream_id).is_some()));
             }
             Ok(found)
         }
     };
     let mut head = Head { position: Position(mark.position), hash: mark.hash, time: None };
     let mut events = Vec::with_capacity(count);
-    for event in resolve(shared, PART_ANSWER, request).await? {
-        let name = shared.url.names.shown(&event.stream_id).unwrap_or_default();
-        events.push(Arc::new(record::number(record::decode(name, &event)?, &mut head)));
+    for event in read_with_retries(shared, PART_ANSWER_TIMEOUT, request).await? {
+        let name = shared.url.names.log_name(&event.stream_id).unwrap_or_default();
+        events.push(Arc::new(record::assign_position(record::decode(name, &event)?, &mut head)));
     }
     match shared.index.hash_at(last) {
         Some(hash) if hash != head.hash => {
@@ -192,13 +199,17 @@ async fn part(shared: &Shared, mark: Mark, last: u64) -> Result<Vec<Arc<Recorded
     }
 }
 
-/// All events of the log after a place, in order, and the metadata of its streams.
-pub(super) fn subscription(shared: &Shared, after: Option<Place>) -> SubscribeToAllOptions {
-    let from = after.map_or(StreamPosition::Start, |place| StreamPosition::Position(place.into()));
-    let filter = SubscriptionFilter::on_stream_name().max(WINDOW);
-    let filter = shared.url.names.filters().iter().fold(filter, SubscriptionFilter::add_prefix);
+/// The options of a subscription to all events of the log after a database position, in order, and to the metadata of the
+/// log's streams.
+pub(super) fn log_subscription_options(
+    shared: &ClusterState,
+    after: Option<DatabasePosition>,
+) -> SubscribeToAllOptions {
+    let from = after.map_or(StreamPosition::Start, |position| StreamPosition::Position(position.into()));
+    let filter = SubscriptionFilter::on_stream_name().max(CHECKPOINT_WINDOW);
+    let filter = shared.url.names.filter_prefixes().iter().fold(filter, SubscriptionFilter::add_prefix);
     SubscribeToAllOptions::default().position(from).filter(filter)
 }
 
-/// The database sends a checkpoint after so many events of others.
-const WINDOW: u32 = 1000;
+/// The database sends a checkpoint after this number of events that the filter leaves out.
+const CHECKPOINT_WINDOW: u32 = 1000;

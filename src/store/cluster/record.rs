@@ -1,7 +1,8 @@
-//! An event as the database holds it.
+//! The form of an event in the database.
 //!
-//! Its type is the event's kind, its data the event's data, and its metadata is a JSON object with the time, the version of
-//! the schema and the event's meta, the last byte for byte. The database's own time is cut to seconds by the client.
+//! The type and the data in the database are the event's type and data. The metadata in the database is a JSON object with
+//! the event's time, the version of its schema and the event's `meta` byte for byte. The time is part of it because the
+//! client cuts the database's own time to seconds.
 
 use std::fmt;
 
@@ -22,18 +23,18 @@ struct Metadata<'a> {
     meta: &'a RawValue,
 }
 
-/// The event as it is sent.
-pub(super) fn proposed(event: &EncodedEvent) -> serde_json::Result<EventData> {
+/// The event in the form in which it is sent to the database.
+pub(super) fn proposed_event(event: &EncodedEvent) -> serde_json::Result<EventData> {
     let EncodedEvent { new, kind, version, meta, data } = event;
     let metadata = Metadata { time: new.time, version: *version, meta };
     EventData::json(kind, data)?.id(new.id).metadata_as_json(&metadata)
 }
 
-/// The event without its place in the log: its position is 0 and its hash zero. `stream` is its stream's name as Taskbell
-/// shows it.
+/// Decodes an event of the database. The result has position 0 and [`Hash::ZERO`]; [`assign_position`] sets both. `stream`
+/// is the name of the stream without the prefix.
 ///
 /// # Errors
-/// [`ReadError::Damaged`], and [`ReadError::Unknown`] without a position.
+/// [`ReadError::Damaged`] or [`ReadError::Unknown`]; the latter without a position.
 pub(super) fn decode(stream: &str, event: &RecordedEvent) -> Result<Recorded, ReadError> {
     let damaged = |what: &dyn fmt::Display| {
         ReadError::Damaged(format!("event {} of {stream} (revision {}): {what}", event.id, event.revision))
@@ -67,8 +68,8 @@ pub(super) fn decode(stream: &str, event: &RecordedEvent) -> Result<Recorded, Re
     })
 }
 
-/// Gives the event the place after `head`, and moves `head` to it.
-pub(super) fn number(mut event: Recorded, head: &mut Head) -> Recorded {
+/// Gives the event the position after `head` and its hash, and sets `head` to this event.
+pub(super) fn assign_position(mut event: Recorded, head: &mut Head) -> Recorded {
     event.position = Position(head.position.0 + 1);
     event.hash = event.expected_hash(head.hash);
     *head = Head { position: event.position, hash: event.hash, time: Some(event.time) };

@@ -1,4 +1,4 @@
-//! What the parts of a cluster's log share.
+//! The state that the threads of a cluster's log share.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -6,103 +6,103 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-use super::client::Connection;
+use super::client::CurrentClient;
 use super::index::Index;
 use super::url::StoreUrl;
 use crate::store::recent::{Bounds, RecentEvents};
 use crate::store::{Hash, Head, ReadError, StreamName, now};
 use crate::task::{Position, Revision, Timestamp};
 
-/// The events that are kept in memory.
-const RECENT: Bounds = Bounds { events: 16_384, bytes: 32 << 20, by_stream: true };
+/// How many of the newest events stay in memory.
+const RECENT_BOUNDS: Bounds = Bounds { events: 16_384, bytes: 32 << 20, by_stream: true };
 
-pub(super) struct Shared {
+/// The shared state: the client, the delivered events, the failure, and the state of the subscription.
+pub(super) struct ClusterState {
     pub(super) url: StoreUrl,
-    pub(super) connection: Connection,
+    pub(super) client: CurrentClient,
     /// The newest delivered events.
     pub(super) recent: RecentEvents,
     pub(super) index: Index,
-    /// The id of the log; unknown until the database has answered once.
+    /// The id of the log; empty until the database has answered for the first time.
     pub(super) epoch: OnceLock<Uuid>,
-    /// The id that the log gets where the database has none yet.
+    /// The id that the log gets if the database has no id for it yet.
     pub(super) new_epoch: Uuid,
-    /// Tells the follower to subscribe anew.
+    /// Notifies the follower that it must end its subscription and subscribe again.
     pub(super) resubscribe: Notify,
     failure: watch::Sender<Option<ReadError>>,
-    following: watch::Sender<Following>,
+    subscription: watch::Sender<SubscriptionState>,
 }
 
-/// The state of the subscription.
-enum Following {
-    Down {
-        since: Timestamp,
-        why: String,
-    },
-    /// Old events are delivered.
+/// The state of the subscription to the log.
+enum SubscriptionState {
+    /// There is no subscription.
+    Down { since: Timestamp, why: String },
+    /// The subscription delivers events that were written before it began.
     CatchingUp,
-    /// It has caught up once. `is_live` is false while the database says that it has fallen behind.
-    CaughtUp {
-        is_live: bool,
-    },
+    /// The subscription has delivered these events. `is_live` is false after the database has reported that the subscription
+    /// has fallen behind.
+    CaughtUp { is_live: bool },
 }
 
-impl Shared {
+impl ClusterState {
     pub(super) fn new(url: StoreUrl, new_epoch: Uuid) -> Self {
         let empty = Head { position: Position(0), hash: Hash::ZERO, time: None };
         let why = "the first connection is being made".to_owned();
         Self {
-            connection: Connection::new(),
-            recent: RecentEvents::new(empty, RECENT),
+            client: CurrentClient::new(),
+            recent: RecentEvents::new(empty, RECENT_BOUNDS),
             index: Index::new(url.start),
             epoch: OnceLock::new(),
             new_epoch,
             resubscribe: Notify::new(),
             failure: watch::Sender::new(None),
-            following: watch::Sender::new(Following::Down { since: now(), why }),
+            subscription: watch::Sender::new(SubscriptionState::Down { since: now(), why }),
             url,
         }
     }
 
-    /// Why the log takes no more writes in this process, and no further event gets a position.
+    /// The failure of the log, if there is one. After a failure the log takes no more writes in this process, and no further
+    /// event gets a position.
     pub(super) fn failure(&self) -> Option<ReadError> {
         self.failure.borrow().clone()
     }
 
-    /// Waits for the failure.
-    pub(super) async fn failed(&self) -> ReadError {
+    /// Waits until the log has failed, and returns the failure.
+    pub(super) async fn wait_for_failure(&self) -> ReadError {
         let mut failure = self.failure.subscribe();
         match failure.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
             Ok(Some(failure)) => failure,
-            // The sender lives as long as this.
+            // Not reached, because `self` holds the sender.
             Ok(None) | Err(_) => ReadError::Unavailable("the log is closed".to_owned()),
         }
     }
 
-    /// Ends the writes of this process and the numbering. The first failure stays.
+    /// Marks the log as failed until this process ends. If it has already failed, the first failure stays.
     pub(super) fn fail(&self, failure: ReadError) {
-        self.failure.send_if_modified(|present| {
-            let is_first = present.is_none();
+        self.failure.send_if_modified(|current| {
+            let is_first = current.is_none();
             if is_first {
                 tracing::error!("the log takes no more writes: {failure}");
-                *present = Some(failure);
+                *current = Some(failure);
             }
             is_first
         });
     }
 
-    /// Waits until these events have been delivered; false where that took longer than `at_most` or the log has failed.
-    pub(super) async fn wait_until_delivered(&self, events: &[(StreamName, Revision)], at_most: Duration) -> bool {
+    /// Waits until these events were delivered to this server. Returns false if that takes longer than `timeout` or the log
+    /// has failed. If it takes too long although the subscription has caught up, the follower subscribes again.
+    pub(super) async fn wait_until_delivered(&self, events: &[(StreamName, Revision)], timeout: Duration) -> bool {
         let mut head = self.recent.watch();
         let all = async {
             for (stream, revision) in events {
-                // The sender lives as long as this.
+                // There is no error, because `self` holds the sender.
                 let _ = head.wait_for(|head| self.is_delivered(stream, *revision, *head)).await;
             }
         };
         let in_time = tokio::select! {
             biased;
-            in_time = tokio::time::timeout(at_most, all) => in_time.is_ok(),
-            _ = self.failed() => false,
+            in_time = tokio::time::timeout(timeout, all) => in_time.is_ok(),
+            _ = self.wait_for_failure() => false,
         };
         if !in_time && self.is_caught_up() {
             self.resubscribe.notify_one();
@@ -110,78 +110,83 @@ impl Shared {
         in_time
     }
 
-    /// Whether the event has a position up to `head`.
+    /// Whether the event was delivered and its position is not after `head`.
     pub(super) fn is_delivered(&self, stream: &StreamName, revision: Revision, head: Position) -> bool {
         self.index.position(stream.as_str(), revision.0).is_some_and(|position| position <= head.0)
     }
 
-    /// The subscription has ended. The beginning of the outage stays until there is another subscription.
+    /// Records that the subscription has ended. The beginning of the outage stays the same until there is a new
+    /// subscription.
     pub(super) fn subscription_ended(&self, why: String) {
-        self.following.send_modify(|following| {
-            let since = if let Following::Down { since, .. } = following { *since } else { now() };
-            *following = Following::Down { since, why };
+        self.subscription.send_modify(|state| {
+            let since = if let SubscriptionState::Down { since, .. } = state { *since } else { now() };
+            *state = SubscriptionState::Down { since, why };
         });
     }
 
-    pub(super) fn subscribed(&self) {
-        self.following.send_replace(Following::CatchingUp);
+    /// Records that the database has confirmed a new subscription.
+    pub(super) fn subscription_confirmed(&self) {
+        self.subscription.send_replace(SubscriptionState::CatchingUp);
     }
 
-    pub(super) fn caught_up(&self) {
-        self.following.send_replace(Following::CaughtUp { is_live: true });
+    /// Records that the subscription has delivered all events that exist.
+    pub(super) fn subscription_caught_up(&self) {
+        self.subscription.send_replace(SubscriptionState::CaughtUp { is_live: true });
     }
 
-    pub(super) fn fell_behind(&self) {
-        self.following.send_modify(|following| {
-            if let Following::CaughtUp { is_live } = following {
+    /// Records that new events are written faster than the subscription delivers them.
+    pub(super) fn subscription_fell_behind(&self) {
+        self.subscription.send_modify(|state| {
+            if let SubscriptionState::CaughtUp { is_live } = state {
                 *is_live = false;
             }
         });
     }
 
-    /// Whether every event is delivered as soon as it is written.
+    /// Whether this server receives every event as soon as it is written.
     pub(super) fn is_caught_up(&self) -> bool {
-        matches!(*self.following.borrow(), Following::CaughtUp { is_live: true })
+        matches!(*self.subscription.borrow(), SubscriptionState::CaughtUp { is_live: true })
     }
 
+    /// Whether there is a subscription to the log.
     pub(super) fn is_subscribed(&self) -> bool {
-        !matches!(*self.following.borrow(), Following::Down { .. })
+        !matches!(*self.subscription.borrow(), SubscriptionState::Down { .. })
     }
 
-    /// Waits until the health is as wanted.
+    /// Waits until `is_wanted` is true for the health, and returns that health.
     pub(super) async fn wait_for_health(&self, is_wanted: impl Fn(&Result<(), String>) -> bool) -> Result<(), String> {
-        let mut following = self.following.subscribe();
+        let mut subscription = self.subscription.subscribe();
         let mut failure = self.failure.subscribe();
-        let mut link = self.connection.watch();
+        let mut client = self.client.watch();
         loop {
             let health = self.health();
             if is_wanted(&health) {
                 return health;
             }
-            // The senders live as long as this.
+            // There is no error, because `self` holds the senders.
             tokio::select! {
-                _ = following.changed() => {}
+                _ = subscription.changed() => {}
                 _ = failure.changed() => {}
-                _ = link.changed() => {}
+                _ = client.changed() => {}
             }
         }
     }
 
-    /// Whether the log can be written, and new events are delivered.
+    /// Whether the log can be written and this server receives new events.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why not.
     pub(super) fn health(&self) -> Result<(), String> {
         if let Some(failure) = self.failure() {
             return Err(failure.to_string());
         }
-        self.connection.health()?;
-        match &*self.following.borrow() {
-            Following::Down { since, why } => Err(format!("the log can't be followed since {since}: {why}")),
-            Following::CatchingUp => {
+        self.client.health()?;
+        match &*self.subscription.borrow() {
+            SubscriptionState::Down { since, why } => Err(format!("the log can't be followed since {since}: {why}")),
+            SubscriptionState::CatchingUp => {
                 Err(format!("catching up with the log, at position {}", self.recent.head().position))
             }
-            Following::CaughtUp { .. } => Ok(()),
+            SubscriptionState::CaughtUp { .. } => Ok(()),
         }
     }
 }

@@ -1,10 +1,12 @@
-//! Ends a loop of the client that never yields.
+//! Stops a loop of the client that never yields.
 //!
-//! Where a server ends a subscription without an error, the client's `Subscription` polls the ended stream for ever, inside
-//! one `poll`: the thread is lost, and neither a timeout nor the end of the runtime gets it back. All that the loop does is
-//! to log the same warning each time. So the threads that own a client log through [`LoopBreaker`], which hands everything
-//! on to the process's own subscriber and unwinds the loop at that warning. The task of the subscription ends as after a
-//! panic, without a panic message.
+//! If a server ends a subscription without an error, the client's `Subscription` polls the ended stream again and again
+//! within one `poll`. The loop blocks its thread for ever: neither a timeout nor the end of the runtime stops it. In each
+//! pass the loop logs the same warning.
+//!
+//! So the threads that own a client log through [`LoopBreaker`]. It passes every event to the process's own `tracing`
+//! subscriber. When the loop's warning is logged, it unwinds the stack and thereby ends the loop. The task of the
+//! subscription ends as after a panic, but no panic message is printed.
 
 use std::fmt::{self, Write as _};
 use std::panic::resume_unwind;
@@ -19,15 +21,16 @@ use tracing::{Event, Level, Metadata, Subscriber};
 const TARGET: &str = "eventstore::commands";
 const WARNING: &str = "Received an unknown subscription message";
 
-/// The payload of the unwinding.
+/// The panic payload with which [`LoopBreaker`] unwinds the stack.
 pub(super) struct SubscriptionEnded;
 
-/// Runs `body` so that the client's loop ends instead of blocking the thread.
-pub(super) fn without_spinning<T>(body: impl FnOnce() -> T) -> T {
+/// Runs `body` on this thread with [`LoopBreaker`] as the thread's `tracing` subscriber.
+pub(super) fn with_loop_breaker<T>(body: impl FnOnce() -> T) -> T {
     let process = dispatcher::get_default(Dispatch::clone);
     dispatcher::with_default(&Dispatch::new(LoopBreaker(process)), body)
 }
 
+/// The `tracing` subscriber that unwinds the client's loop. It holds the process's own subscriber.
 struct LoopBreaker(Dispatch);
 
 fn may_be_the_warning(metadata: &Metadata<'_>) -> bool {
@@ -40,7 +43,7 @@ impl Subscriber for LoopBreaker {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        // What the process's subscriber needs beyond that, it says itself.
+        // The process's own subscriber has its own hint; `tracing` uses the most verbose one.
         Some(LevelFilter::WARN)
     }
 
@@ -111,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_warning_of_the_loop_unwinds_and_no_other_does() {
-        without_spinning(|| {
+        with_loop_breaker(|| {
             tracing::warn!(target: "eventstore::commands", "another warning");
             tracing::warn!("Received an unknown subscription message");
             let unwound = catch_unwind(|| {

@@ -1,9 +1,13 @@
-//! A thread that does one thing again and again, each time on a new runtime.
+//! A thread that runs one session after the other, each on a new runtime.
 //!
-//! The client can't look after itself: one that failed to connect is dead for ever, one whose node died doesn't find
-//! another, and the tasks and connections of a dropped one stay. So a client lives in a *session*, which ends at the first
-//! sign of trouble, and takes its runtime with all its tasks and connections along. The next session begins after a pause
-//! that grows from 50 ms to 2 s while sessions achieve nothing.
+//! The client of the database doesn't recover from failures:
+//! - A client that could not connect never connects later.
+//! - A client whose node has died doesn't find another node.
+//! - The tasks and connections of a dropped client stay until their runtime ends.
+//!
+//! So each client belongs to one *session*. The session ends at the first error that may mean that the client is lost. Its
+//! runtime ends with it, and all tasks and connections of the client end with the runtime. Then the next session begins
+//! after a pause. The pause grows from 50 ms to 2 s while sessions make no progress.
 
 use std::any::Any;
 use std::io;
@@ -16,27 +20,28 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use super::spin::{SubscriptionEnded, without_spinning};
-use crate::task::backoff::{BackOff, spread};
+use super::spin::{SubscriptionEnded, with_loop_breaker};
+use crate::task::backoff::{BackOff, with_jitter};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How long a node may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(1);
+/// How long a node may take to accept a TCP connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a supervised thread does.
+/// The work of a supervised thread.
 pub(super) trait Session: Send + 'static {
-    /// Works until the client is lost; the reason. The future is dropped where the store is closed or the client panics.
+    /// Works until the client is lost, and returns the reason. The future is dropped if the store is closed or the client
+    /// panics.
     fn run(&mut self) -> impl Future<Output = String>;
 
-    /// Called after each session.
-    fn ended(&mut self, why: String);
+    /// Called after each session, with the reason why it has ended.
+    fn session_ended(&mut self, why: String);
 
-    /// Whether the last session achieved something, so that the next one begins soon.
+    /// Whether the last session has made progress. Then the next session begins after the shortest pause.
     fn has_progressed(&mut self) -> bool;
 }
 
-/// Starts the thread. It ends when `stop` becomes true or its sender is gone.
+/// Starts the thread. It ends when `stop` becomes true or its sender is dropped.
 pub(super) fn supervise(
     name: &str,
     stop: watch::Receiver<bool>,
@@ -44,19 +49,19 @@ pub(super) fn supervise(
 ) -> io::Result<JoinHandle<()>> {
     let work = move || {
         let mut back_off = BackOff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        while let Some(why) = run_once(&stop, &mut session) {
-            session.ended(why);
+        while let Some(why) = run_session(&stop, &mut session) {
+            session.session_ended(why);
             if session.has_progressed() {
-                back_off.succeeded();
+                back_off.reset();
             }
-            pause(&stop, spread(back_off.failed(), 0.3, fastrand::f64()));
+            pause(&stop, with_jitter(back_off.next_pause(), 0.3, fastrand::f64()));
         }
     };
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || without_spinning(work))
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || with_loop_breaker(work))
 }
 
-/// One session; why it ended, none where the store is closed.
-fn run_once(stop: &watch::Receiver<bool>, session: &mut impl Session) -> Option<String> {
+/// Runs one session. Returns why it has ended; `None` if the store is closed.
+fn run_session(stop: &watch::Receiver<bool>, session: &mut impl Session) -> Option<String> {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return Some(format!("no runtime: {error}")),
@@ -65,33 +70,37 @@ fn run_once(stop: &watch::Receiver<bool>, session: &mut impl Session) -> Option<
         runtime.block_on(async {
             tokio::select! {
                 biased;
-                () = stopped(stop.clone()) => None,
+                () = wait_until_stopped(stop.clone()) => None,
                 why = session.run() => Some(why),
             }
         })
     }));
-    // It does not wait for name look-ups that are under way.
+    // Unlike a drop of the runtime, this doesn't wait for DNS look-ups that still run.
     runtime.shutdown_background();
     ended.unwrap_or_else(|panic| Some(panic_text(&*panic)))
 }
 
+/// A new runtime for the current thread.
 pub(super) fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-async fn stopped(mut stop: watch::Receiver<bool>) {
-    // An error means that the store is gone.
+async fn wait_until_stopped(mut stop: watch::Receiver<bool>) {
+    // An error means that the store was dropped.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// Waits for this time, or until the store is closed.
 fn pause(stop: &watch::Receiver<bool>, pause: Duration) {
     match runtime() {
-        Ok(runtime) => drop(runtime.block_on(async { tokio::time::timeout(pause, stopped(stop.clone())).await })),
+        Ok(runtime) => {
+            drop(runtime.block_on(async { tokio::time::timeout(pause, wait_until_stopped(stop.clone())).await }));
+        }
         Err(_) => std::thread::sleep(pause),
     }
 }
 
-/// The message of a panic of the client.
+/// The reason for people, from the payload of a panic of the client.
 pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
     if panic.is::<SubscriptionEnded>() {
         return "the database ended the subscription".to_owned();
@@ -100,12 +109,15 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
     format!("the client has panicked: {}", text.unwrap_or("no message"))
 }
 
-/// Returns when one of the nodes accepts a connection; why none does. A client that can't connect costs far more than this.
-pub(super) async fn reachable(settings: &ClientSettings) -> Result<(), String> {
+/// Returns when one of the nodes has accepted a TCP connection. This check costs far less than a client that can't connect.
+///
+/// # Errors
+/// Why the last node accepts no connection, if no node does.
+pub(super) async fn check_reachable(settings: &ClientSettings) -> Result<(), String> {
     let mut why = String::new();
     for node in settings.hosts() {
         let Ok(port) = u16::try_from(node.port) else { continue };
-        match tokio::time::timeout(CONNECT, TcpStream::connect((node.host.as_str(), port))).await {
+        match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((node.host.as_str(), port))).await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(error)) => why = format!("{}:{port}: {error}", node.host),
             Err(_) => why = format!("{}:{port}: no answer", node.host),
@@ -120,13 +132,13 @@ mod tests {
 
     use super::*;
 
-    /// The reasons why its sessions ended are sent to the test. The first session panics, also in a task.
-    struct Fragile {
+    /// Sends the reason of each session's end to the test. The first session panics, and so does a task of it.
+    struct PanickingSession {
         sessions: u32,
         ended: mpsc::Sender<String>,
     }
 
-    impl Session for Fragile {
+    impl Session for PanickingSession {
         async fn run(&mut self) -> String {
             self.sessions += 1;
             if self.sessions == 1 {
@@ -137,7 +149,7 @@ mod tests {
             format!("end of session {}", self.sessions)
         }
 
-        fn ended(&mut self, why: String) {
+        fn session_ended(&mut self, why: String) {
             drop(self.ended.send(why));
         }
 
@@ -150,7 +162,7 @@ mod tests {
     fn a_session_that_panics_is_followed_by_another_until_the_store_is_closed() {
         let (ended, ends) = mpsc::channel();
         let stop = watch::Sender::new(false);
-        let thread = supervise("fragile", stop.subscribe(), Fragile { sessions: 0, ended }).unwrap();
+        let thread = supervise("panicking", stop.subscribe(), PanickingSession { sessions: 0, ended }).unwrap();
         assert_eq!(ends.recv().unwrap(), "the client has panicked: session 1");
         assert_eq!(ends.recv().unwrap(), "end of session 2");
         drop(stop);

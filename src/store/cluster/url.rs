@@ -6,13 +6,14 @@ use std::str::FromStr;
 
 use eventstore::{ClientSettings, NodePreference};
 
-use super::index::Place;
+use super::index::DatabasePosition;
 use crate::store::StreamName;
 
-/// The prefix of an address that names none.
-const PREFIX: &str = "taskbell";
-/// The keys that the client knows. It ignores any other, so that a misspelt one would go unnoticed.
-const KEYS: [&str; 14] = [
+/// The prefix of an address without the key `prefix`.
+const DEFAULT_PREFIX: &str = "taskbell";
+/// The keys that an address may have, in lower case. The client ignores unknown keys, so `StoreUrl` refuses them: otherwise
+/// nobody would notice a misspelt key.
+const KNOWN_KEYS: [&str; 14] = [
     "tls",
     "tlsverifycert",
     "tlscafile",
@@ -30,16 +31,17 @@ const KEYS: [&str; 14] = [
 ];
 
 /// The address of a cluster: `esdb://[user:password@]host[:2113][,host…][?key=value&…]`, or `esdb+discover://…` where one
-/// DNS name stands for all nodes. The key `prefix` is Taskbell's own: installations with different prefixes share a
-/// database. Its `Display` and `Debug` leave out the credentials.
+/// DNS name stands for all nodes. The client doesn't know the key `prefix`: Taskbell uses it so that installations with
+/// different prefixes can share a database. `Display` and `Debug` leave out the credentials.
 #[derive(Clone)]
 pub struct StoreUrl {
     pub(super) settings: ClientSettings,
-    pub(super) names: Names,
-    /// Where the database's log is read from; none: from its beginning. No event of this log may lie before.
-    pub(super) start: Option<Place>,
+    pub(super) names: StreamNames,
+    /// The database's log is read after this position; `None`: from its beginning. All events of this log must come later.
+    pub(super) start: Option<DatabasePosition>,
+    /// The address without credentials.
     shown: String,
-    /// As it was given, with the credentials.
+    /// The address as it was given, with the credentials.
     given: String,
 }
 
@@ -51,11 +53,11 @@ impl StoreUrl {
 
     /// The same database with another prefix, which must be valid.
     pub(super) fn with_prefix(&self, prefix: String) -> Self {
-        Self { names: Names { prefix }, ..self.clone() }
+        Self { names: StreamNames { prefix }, ..self.clone() }
     }
 
-    /// The same log, of which no event lies at this place of the database's log or before.
-    pub(super) fn after(self, start: Option<Place>) -> Self {
+    /// The same log, read after this position of the database's log. All events of the log must come later.
+    pub(super) fn after(self, start: Option<DatabasePosition>) -> Self {
         Self { start, ..self }
     }
 }
@@ -80,7 +82,7 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-/// Why a text is no address of a cluster. The reason names no credentials.
+/// Why a text is not the address of a cluster. The reason contains no credentials.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidUrl(String);
@@ -97,29 +99,30 @@ impl FromStr for StoreUrl {
         if !matches!(scheme, "esdb" | "esdb+discover") {
             return invalid("the address of a cluster begins with esdb:// or esdb+discover://");
         }
-        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (credentials, hosts) = place.rsplit_once('@').unwrap_or(("", place));
+        let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (credentials, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
         if hosts.is_empty() {
             return invalid("the address names no host");
         }
         let query = Query::parse(query)?;
-        let names = Names::new(query.prefix.as_deref().unwrap_or(PREFIX))?;
-        let settings = format!("{scheme}://{place}?{}", query.others).parse::<ClientSettings>();
-        let settings = settings.map_err(|error| InvalidUrl(reason(&error, credentials)))?;
+        let names = StreamNames::new(query.prefix.as_deref().unwrap_or(DEFAULT_PREFIX))?;
+        let settings = format!("{scheme}://{authority}?{}", query.others).parse::<ClientSettings>();
+        let settings = settings.map_err(|error| InvalidUrl(parse_error_text(&error, credentials)))?;
         if settings.max_discover_attempts() < 2 {
             return invalid("maxDiscoverAttempts must be at least 2: the client never connects with fewer");
         }
         if settings.node_preference() != NodePreference::Leader {
             return invalid("nodePreference must be leader: other nodes may not have the last events yet");
         }
-        readable_certificates(&settings)?;
+        check_certificates(&settings)?;
         let shown = format!("{scheme}://{hosts}?prefix={}", names.prefix);
         Ok(Self { settings, shown, names, start: None, given: text.to_owned() })
     }
 }
 
-/// The client's reason, without the address, which it quotes in full where it can't be parsed.
-fn reason(error: &eventstore::ClientSettingsParseError, credentials: &str) -> String {
+/// The client's reason why the address is invalid. The client's text may quote the whole address with its credentials; then
+/// it is replaced.
+fn parse_error_text(error: &eventstore::ClientSettingsParseError, credentials: &str) -> String {
     match error.error() {
         Some(cause) => format!("the address can't be parsed: {cause}"),
         None if !credentials.is_empty() && error.message().contains(credentials) => "the address is invalid".to_owned(),
@@ -127,9 +130,10 @@ fn reason(error: &eventstore::ClientSettingsParseError, credentials: &str) -> St
     }
 }
 
+/// The part of an address after `?`.
 struct Query {
     prefix: Option<String>,
-    /// What is left for the client.
+    /// The other keys and their values, for the client.
     others: String,
 }
 
@@ -141,11 +145,12 @@ impl Query {
             let known = key.to_lowercase();
             match known.as_str() {
                 "prefix" => prefix = Some(value.into_owned()),
-                known if KEYS.contains(&known) => others.push(pair),
+                known if KNOWN_KEYS.contains(&known) => others.push(pair),
                 _ => return invalid(format!("the address has an unknown key {key:?}")),
             }
         }
-        // By default the client waits 3 s for each unreachable node in turn, and 500 ms before it connects at all.
+        // The client's own defaults are slow: it waits 3 s for each unreachable node, one after the other, and 500 ms before
+        // it connects for the first time.
         for default in ["gossipTimeout=1000", "discoveryInterval=20"] {
             let key = default.split('=').next().unwrap_or_default().to_lowercase();
             if !text.to_lowercase().contains(&format!("{key}=")) {
@@ -156,33 +161,34 @@ impl Query {
     }
 }
 
-/// The client panics where it can't read a certificate, and it reads those of the system even without TLS.
-fn readable_certificates(settings: &ClientSettings) -> Result<(), InvalidUrl> {
-    let holds = |what: &str, path: &str, marker: &str| match std::fs::read_to_string(Path::new(path)) {
+/// Checks that the certificates can be read, because the client panics if it can't read one. The client reads the system's
+/// certificates even without TLS.
+fn check_certificates(settings: &ClientSettings) -> Result<(), InvalidUrl> {
+    let check_file = |what: &str, path: &str, marker: &str| match std::fs::read_to_string(Path::new(path)) {
         Ok(text) if text.contains(marker) => Ok(()),
         Ok(_) => invalid(format!("{what} {path} holds no {marker:?}")),
         Err(error) => invalid(format!("{what} {path} can't be read: {error}")),
     };
     if let Some(path) = settings.tls_ca_file() {
-        holds("tlsCaFile", path, "BEGIN CERTIFICATE")?;
+        check_file("tlsCaFile", path, "BEGIN CERTIFICATE")?;
     } else if let Some(path) = std::env::var_os("SSL_CERT_FILE") {
-        holds("SSL_CERT_FILE", &path.to_string_lossy(), "BEGIN")?;
+        check_file("SSL_CERT_FILE", &path.to_string_lossy(), "BEGIN")?;
     }
     if let Some((certificate, key)) = settings.user_certificate() {
-        holds("userCertFile", certificate, "BEGIN CERTIFICATE")?;
-        holds("userKeyFile", key, "PRIVATE KEY")?;
+        check_file("userCertFile", certificate, "BEGIN CERTIFICATE")?;
+        check_file("userKeyFile", key, "PRIVATE KEY")?;
     }
     Ok(())
 }
 
-/// How the streams of one installation are named in the database: `<prefix>.task-<uuid>`, and `<prefix>_aux.<name>` for
-/// those that are not part of the log and so have no positions.
+/// The names of the streams of one installation in the database. A stream of the log is named `<prefix>.<name>`, for example
+/// `<prefix>.task-<uuid>`. An auxiliary stream is named `<prefix>_aux.<name>`.
 #[derive(Clone)]
-pub(super) struct Names {
+pub(super) struct StreamNames {
     prefix: String,
 }
 
-impl Names {
+impl StreamNames {
     fn new(prefix: &str) -> Result<Self, InvalidUrl> {
         let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         if prefix.is_empty() || prefix.len() > 64 || !prefix.bytes().all(is_word) || prefix.ends_with("_aux") {
@@ -191,27 +197,29 @@ impl Names {
         Ok(Self { prefix: prefix.to_owned() })
     }
 
-    pub(super) fn in_database(&self, stream: &StreamName) -> String {
+    /// The name in the database of a stream of the log.
+    pub(super) fn database_name(&self, stream: &StreamName) -> String {
         format!("{}.{stream}", self.prefix)
     }
 
-    /// A stream beside the log.
-    pub(super) fn beside(&self, name: &str) -> String {
+    /// The name in the database of an auxiliary stream.
+    pub(super) fn auxiliary_name(&self, name: &str) -> String {
         format!("{}_aux.{name}", self.prefix)
     }
 
-    /// The name as Taskbell shows it; none where the stream belongs to something else.
-    pub(super) fn shown<'a>(&self, in_database: &'a str) -> Option<&'a str> {
+    /// The name without the prefix; `None` if the stream is not a stream of this log.
+    pub(super) fn log_name<'a>(&self, in_database: &'a str) -> Option<&'a str> {
         in_database.strip_prefix(self.prefix.as_str())?.strip_prefix('.')
     }
 
-    /// The stream of the log that this metadata stream of the database describes.
-    pub(super) fn described<'a>(&self, in_database: &'a str) -> Option<&'a str> {
-        self.shown(in_database.strip_prefix("$$")?)
+    /// The name without the prefix of the stream whose metadata this metadata stream holds; `None` if that stream is not a
+    /// stream of this log.
+    pub(super) fn described_stream<'a>(&self, in_database: &'a str) -> Option<&'a str> {
+        self.log_name(in_database.strip_prefix("$$")?)
     }
 
-    /// What the names of all streams of the log begin with, and those of their metadata streams.
-    pub(super) fn filters(&self) -> [String; 2] {
+    /// The two prefixes with which the names of all streams of the log and of their metadata streams begin.
+    pub(super) fn filter_prefixes(&self) -> [String; 2] {
         [format!("{}.", self.prefix), format!("$${}.", self.prefix)]
     }
 }
@@ -229,27 +237,27 @@ mod tests {
     }
 
     #[test]
-    fn the_prefix_is_taken_out_and_the_rest_is_left_to_the_client() {
+    fn the_prefix_is_removed_and_the_client_gets_the_other_keys() {
         let url = parse("esdb://a:1113,b:2114,c:2115?tls=false&Prefix=shop_1&defaultDeadline=2000").unwrap();
         let hosts: Vec<_> = url.settings.hosts().iter().map(|host| (host.host.as_str(), host.port)).collect();
         assert_eq!(hosts, [("a", 1113), ("b", 2114), ("c", 2115)]);
         assert!(!url.settings.is_secure_mode_enabled());
         assert_eq!(url.to_string(), "esdb://a:1113,b:2114,c:2115?prefix=shop_1");
-        assert_eq!(url.names.beside("epoch"), "shop_1_aux.epoch");
+        assert_eq!(url.names.auxiliary_name("epoch"), "shop_1_aux.epoch");
         let discover = parse("esdb+discover://nodes.example:2113?tls=false").unwrap();
         assert!(discover.settings.is_dns_discovery_enabled());
         assert_eq!(discover.to_string(), "esdb+discover://nodes.example:2113?prefix=taskbell");
     }
 
     #[test]
-    fn a_stream_is_shown_without_the_prefix_and_only_where_it_is_the_own_one() {
-        let names = Names::new("shop").unwrap();
+    fn the_prefix_is_removed_only_from_the_names_of_this_logs_streams() {
+        let names = StreamNames::new("shop").unwrap();
         let stream = StreamName::queue("mail");
-        assert_eq!(names.in_database(&stream), "shop.queue-mail");
-        assert_eq!(names.shown("shop.queue-mail"), Some("queue-mail"));
-        assert_eq!(names.described("$$shop.queue-mail"), Some("queue-mail"));
+        assert_eq!(names.database_name(&stream), "shop.queue-mail");
+        assert_eq!(names.log_name("shop.queue-mail"), Some("queue-mail"));
+        assert_eq!(names.described_stream("$$shop.queue-mail"), Some("queue-mail"));
         for foreign in ["shop2.queue-mail", "queue-mail", "shop_aux.epoch", "$$shop2.queue-mail"] {
-            assert_eq!((names.shown(foreign), names.described(foreign)), (None, None), "{foreign}");
+            assert_eq!((names.log_name(foreign), names.described_stream(foreign)), (None, None), "{foreign}");
         }
     }
 

@@ -1,15 +1,17 @@
-//! Writes.
+//! Checks of appends.
 
 use futures_util::future::join_all;
 use serde_json::json;
 
 use super::sample::{
-    all_events, append, created, first, must_write, new_event, next, queued, stream, with_input, write, write_many,
+    all_events, append, created, created_with_input, first, must_write, new_event, next, queued, stream, write,
+    write_many,
 };
 use super::{Outcome, ensure, ensure_eq};
 use crate::store::{AppendError, EventStore, Expected};
 use crate::task::{Position, Revision};
 
+/// The result of an append whose expected revision is wrong. `actual` is the last revision of the stream.
 fn conflict(actual: Option<u64>) -> Result<Revision, AppendError> {
     Err(AppendError::WrongExpectedRevision { actual: actual.map(Revision) })
 }
@@ -38,7 +40,7 @@ pub(super) async fn an_append_of_no_events_is_refused(store: EventStore) -> Outc
 pub(super) async fn an_event_that_could_not_be_read_back_is_refused(store: EventStore) -> Outcome {
     let deep = (0..200).fold(json!(1), |value, _| json!([value]));
     let refused =
-        write(&store, append(&stream(), Expected::NoStream, vec![new_event(with_input("deep", deep.into()))])).await;
+        write(&store, append(&stream(), Expected::NoStream, vec![new_event(created_with_input("deep", deep.into()))])).await;
     ensure!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
     ensure_eq!("position", store.head().position, Position(0));
     Ok("refused before it is sent".to_owned())
@@ -97,13 +99,13 @@ pub(super) async fn each_of_many_appends_gets_its_own_answer(store: EventStore) 
     let appends = vec![first(&a, "again"), empty, first(&b, "b"), next(&c, 4), next(&a, 0)];
     let answers = write_many(&store, appends).await;
     let needed = [conflict(Some(0)), Ok(Revision(0)), conflict(None), Ok(Revision(1))];
-    let kept = [0, 2, 3, 4].map(|at: usize| answers.get(at).cloned());
-    ensure_eq!("answers", kept, needed.map(Some));
+    let answers_with_events = [0, 2, 3, 4].map(|index: usize| answers.get(index).cloned());
+    ensure_eq!("answers", answers_with_events, needed.map(Some));
     ensure!(matches!(answers.get(1), Some(Err(AppendError::Unavailable(_)))), "no events: {:?}", answers.get(1));
     let mut streams: Vec<_> = all_events(&store).await?.iter().map(|event| event.stream.clone()).collect();
     let mut needed = [a.clone(), b, a];
     // A cluster writes the appends of different streams at the same time.
-    if store.is_cluster() {
+    if store.is_shared() {
         streams.sort();
         needed.sort();
     }

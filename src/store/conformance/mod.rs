@@ -1,8 +1,9 @@
-//! The contract of a store as checks that can be run against any of them: the tests run them on all three variants, and
-//! `taskbell store check` on the cluster that an operator names. No check panics; each returns what it has seen.
+//! The contract of a store as checks that can run on any store. The tests run them on all three variants; the command
+//! `taskbell store check` runs them on the cluster that an operator names. No check panics; each returns what it has
+//! observed.
 //!
-//! `appends`, `reads` and `subscriptions` hold the checks, `sample` the events that they write. What a cluster's
-//! database has to do besides is in `cluster/check`.
+//! `appends`, `reads` and `subscriptions` hold the checks, `sample` the events that they write. `cluster/check` has further
+//! checks for the database of a cluster.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,26 +15,26 @@ mod reads;
 pub mod sample;
 mod subscriptions;
 
-/// What was seen: `Ok` where it is what is needed.
+/// What a check has observed, as text: `Ok` if the rule holds, `Err` if it doesn't.
 pub type Outcome = Result<String, String>;
 
-type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+type CheckFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// One rule of a store.
 #[derive(Clone, Copy)]
 pub struct Check {
-    /// Which operation it is about.
+    /// The operation of the store to which the rule applies.
     pub operation: &'static str,
     /// The rule as a sentence, with `_` between its words.
     pub name: &'static str,
-    run: fn(EventStore) -> Running,
+    run: fn(EventStore) -> CheckFuture,
 }
 
 impl Check {
-    /// Checks the rule on a new log, in which nothing else writes.
+    /// Checks the rule on a new log. Nothing else may write to that log.
     ///
     /// # Errors
-    /// What was seen instead.
+    /// What the check has observed, if the rule doesn't hold.
     pub async fn run(&self, store: EventStore) -> Outcome {
         (self.run)(store).await
     }
@@ -45,7 +46,7 @@ impl fmt::Debug for Check {
     }
 }
 
-/// A check for each function of a module.
+/// Makes a [`Check`] from each named function; the function's name is the rule.
 macro_rules! checks {
     ($operation:literal: $($module:ident::$name:ident)*) => {
         &[$($crate::store::conformance::Check {
@@ -56,7 +57,7 @@ macro_rules! checks {
     };
 }
 
-/// Ends a check that has seen something else than it needs.
+/// Ends a check with this text as its error if the condition is false.
 macro_rules! ensure {
     ($holds:expr, $($seen:tt)+) => {
         if !$holds {
@@ -65,7 +66,7 @@ macro_rules! ensure {
     };
 }
 
-/// Ends a check in which this is not what is needed.
+/// Ends a check with an error if the observed value differs from the needed one.
 macro_rules! ensure_eq {
     ($what:literal, $seen:expr, $needed:expr) => {{
         let (seen, needed) = (&$seen, &$needed);

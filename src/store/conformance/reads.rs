@@ -1,4 +1,4 @@
-//! Reads, and the chain of hashes.
+//! Checks of reads and of the hashes.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The events that the checks write.
+//! The events and appends that the checks write, and short forms of the store's operations.
 
 use std::sync::Arc;
 
@@ -12,25 +12,25 @@ use crate::task::bell::{BellEvent, Seen};
 use crate::task::event::{AttemptFailed, Created, Event, Progress, Queued, QueuedReason, TaskError};
 use crate::task::{JsonText, Position, Revision, TaskId};
 
-fn meta() -> Meta {
+fn sample_meta() -> Meta {
     let request_id = Some("r-1".to_owned());
     Meta { actor: "ann".to_owned(), via: Via::Http, correlation_id: new_id(), causation_id: Some(new_id()), request_id }
 }
 
-/// The event with a new id, the present time and some metadata.
+/// The event with a new id, the current time and sample metadata.
 #[must_use]
 pub fn new_event(event: impl Into<LogEvent>) -> NewEvent {
-    NewEvent { id: new_id(), time: now(), meta: meta(), event: event.into() }
+    NewEvent { id: new_id(), time: now(), meta: sample_meta(), event: event.into() }
 }
 
 /// The first event of a task, with floats and text that is not ASCII.
 #[must_use]
 pub fn created(title: &str) -> Event {
-    with_input(title, json!({"ratio": 0.1 + 0.2, "nested": [1, null, "ü\u{1F514}"]}).into())
+    created_with_input(title, json!({"ratio": 0.1 + 0.2, "nested": [1, null, "ü\u{1F514}"]}).into())
 }
 
 /// The first event of a task with this input.
-pub(super) fn with_input(title: &str, input: JsonText) -> Event {
+pub(super) fn created_with_input(title: &str, input: JsonText) -> Event {
     Event::Created(Arc::new(Created {
         kind: "demo.greet".to_owned(),
         title: title.to_owned(),
@@ -59,10 +59,11 @@ pub fn queued() -> Event {
 /// An event with a float of many digits.
 #[must_use]
 pub fn attempt_failed() -> Event {
-    failed_at(0.123_456_789_012_345_68)
+    attempt_failed_at(0.123_456_789_012_345_68)
 }
 
-pub(super) fn failed_at(fraction: f64) -> Event {
+/// A failed attempt with this progress fraction.
+pub(super) fn attempt_failed_at(fraction: f64) -> Event {
     Event::AttemptFailed(AttemptFailed {
         attempt: 1,
         error: TaskError { code: "io".to_owned(), message: "no".to_owned() },
@@ -77,7 +78,7 @@ pub fn seen(position: u64) -> BellEvent {
     BellEvent::Seen(Seen { position: Position(position) })
 }
 
-/// A stream that has no event yet.
+/// The name of a new task's stream, which has no event yet.
 #[must_use]
 pub fn stream() -> StreamName {
     StreamName::task(TaskId::from_uuid(new_id()))
@@ -95,27 +96,28 @@ pub fn first(stream: &StreamName, title: &str) -> Append {
     append(stream, Expected::NoStream, vec![new_event(created(title))])
 }
 
-/// One more event after this revision.
+/// One event that follows this revision of the stream.
 #[must_use]
 pub fn next(stream: &StreamName, after: u64) -> Append {
     append(stream, Expected::Revision(Revision(after)), vec![new_event(queued())])
 }
 
-/// So many events as the beginning of one stream.
-pub(super) fn many(count: usize) -> Append {
+/// One append that begins a new stream with this number of events.
+pub(super) fn long_append(count: usize) -> Append {
     append(&stream(), Expected::NoStream, (0..count).map(|_| new_event(queued())).collect())
 }
 
-/// The events as the API serves them.
+/// The JSON of each event, as the API serves it.
 #[must_use]
 pub fn lines(events: &[Arc<Recorded>]) -> Vec<String> {
     events.iter().map(|event| serde_json::to_string(&**event).unwrap_or_default()).collect()
 }
 
-pub(super) type Written = Result<Revision, AppendError>;
+/// The result of one append: the revision of its last event.
+pub(super) type AppendResult = Result<Revision, AppendError>;
 
 /// Writes one append.
-pub(super) async fn write(store: &EventStore, append: Append) -> Written {
+pub(super) async fn write(store: &EventStore, append: Append) -> AppendResult {
     let answer = store.append_encoded(vec![EncodedAppend::new(append)]).await.pop();
     answer.unwrap_or_else(|| Err(AppendError::Unavailable("no answer".to_owned())))
 }
@@ -126,7 +128,7 @@ pub(super) async fn must_write(store: &EventStore, append: Append) -> Result<Rev
 }
 
 /// Writes many appends.
-pub(super) async fn write_many(store: &EventStore, appends: Vec<Append>) -> Vec<Written> {
+pub(super) async fn write_many(store: &EventStore, appends: Vec<Append>) -> Vec<AppendResult> {
     store.append_encoded(appends.into_iter().map(EncodedAppend::new).collect()).await
 }
 

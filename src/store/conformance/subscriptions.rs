@@ -1,4 +1,4 @@
-//! Subscriptions, and the head that they wait for.
+//! Checks of subscriptions, and of the head that they wait for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,13 +6,14 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::sample::{
-    append, failed_at, first, lines, many, must_write, new_event, next, stream, stream_events, write, write_many,
+    append, attempt_failed_at, first, lines, long_append, must_write, new_event, next, stream, stream_events, write,
+    write_many,
 };
 use super::{Outcome, ensure, ensure_eq};
 use crate::store::{EventStore, Expected, LogSubscription, Recorded};
 use crate::task::{Position, Revision};
 
-async fn following(subscription: &mut LogSubscription) -> Result<Vec<Arc<Recorded>>, String> {
+async fn next_events(subscription: &mut LogSubscription) -> Result<Vec<Arc<Recorded>>, String> {
     subscription.next().await.map_err(|error| error.to_string())
 }
 
@@ -23,9 +24,9 @@ fn positions(events: &[Arc<Recorded>]) -> Vec<u64> {
 pub(super) async fn a_subscriber_gets_an_event_as_a_later_reader_gets_it(store: EventStore) -> Outcome {
     let mut subscription = store.subscribe(Position(0));
     let task = stream();
-    let no_number = new_event(failed_at(f64::NAN));
+    let no_number = new_event(attempt_failed_at(f64::NAN));
     must_write(&store, append(&task, Expected::NoStream, vec![no_number])).await?;
-    let received = following(&mut subscription).await?;
+    let received = next_events(&mut subscription).await?;
     let read = stream_events(&store, &task).await?;
     ensure_eq!("the event", lines(&received), lines(&read));
     ensure_eq!("what it says", received.first().map(|event| &event.event), read.first().map(|event| &event.event));
@@ -46,18 +47,18 @@ pub(super) async fn the_head_moves_before_the_answer(store: EventStore) -> Outco
 }
 
 pub(super) async fn a_subscription_gives_old_events_and_then_new_ones(store: EventStore) -> Outcome {
-    let written = write_many(&store, (0..6).map(|_| many(400)).collect()).await;
+    let written = write_many(&store, (0..6).map(|_| long_append(400)).collect()).await;
     ensure!(written.iter().all(Result::is_ok), "{written:?}");
     let mut subscription = store.subscribe(Position(100));
     for (from, length) in [(101, 1000), (1101, 1000), (2101, 300)] {
-        let events = positions(&following(&mut subscription).await?);
+        let events = positions(&next_events(&mut subscription).await?);
         ensure_eq!("old events", events, (from..from + length).collect::<Vec<_>>());
     }
-    let (live, appended) = tokio::join!(following(&mut subscription), write(&store, first(&stream(), "new")));
+    let (live, appended) = tokio::join!(next_events(&mut subscription), write(&store, first(&stream(), "new")));
     ensure_eq!("a new event", (positions(&live?), appended), (vec![2401], Ok(Revision(0))));
     let mut ahead = store.subscribe(Position(2403));
     write_many(&store, (0..3).map(|_| first(&stream(), "new")).collect()).await;
-    ensure_eq!("an event to come", positions(&following(&mut ahead).await?), [2404]);
+    ensure_eq!("an event to come", positions(&next_events(&mut ahead).await?), [2404]);
     Ok("2,300 old events, then 4 new ones".to_owned())
 }
 
@@ -65,7 +66,7 @@ const WRITERS: u64 = 8;
 
 pub(super) async fn a_subscription_gives_each_event_once_while_others_write(store: EventStore) -> Outcome {
     // Each append to a cluster is a request of its own.
-    let each = if store.is_cluster() { 200 } else { 1500 };
+    let each = if store.is_shared() { 200 } else { 1500 };
     let writers: Vec<_> = (0..WRITERS).map(|_| tokio::spawn(write_stream(store.clone(), each))).collect();
     let readers: Vec<_> =
         (0..3).map(|_| tokio::spawn(read_once(store.subscribe(Position(0)), WRITERS * each))).collect();
@@ -75,11 +76,11 @@ pub(super) async fn a_subscription_gives_each_event_once_while_others_write(stor
     Ok(format!("3 subscribers, {} events each, in order", WRITERS * each))
 }
 
-/// Checks that the subscription gives so many events, each once and in order.
+/// Checks that the subscription gives this number of events, each once and in order.
 async fn read_once(mut subscription: LogSubscription, events: u64) -> Result<(), String> {
     let (mut position, mut revisions) = (0, HashMap::new());
     while position < events {
-        let received = following(&mut subscription).await?;
+        let received = next_events(&mut subscription).await?;
         ensure!((1..=1000).contains(&received.len()), "{} events at once", received.len());
         for event in received {
             position += 1;
@@ -91,7 +92,7 @@ async fn read_once(mut subscription: LogSubscription, events: u64) -> Result<(),
     Ok(())
 }
 
-/// Writes a stream of so many events, ten appends at a time.
+/// Writes a stream with this number of events, ten appends at a time.
 async fn write_stream(store: EventStore, events: u64) -> Result<(), String> {
     let task = stream();
     must_write(&store, first(&task, "busy")).await?;
@@ -113,7 +114,7 @@ pub(super) async fn a_wait_for_the_next_events_can_be_dropped_without_losing_any
             () = std::future::ready(()) => {}
         }
         must_write(&store, first(&stream(), "t")).await?;
-        ensure_eq!("events", positions(&following(&mut subscription).await?), [position]);
+        ensure_eq!("events", positions(&next_events(&mut subscription).await?), [position]);
     }
     Ok("5 waits dropped, 5 events".to_owned())
 }

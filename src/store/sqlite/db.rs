@@ -1,4 +1,4 @@
-//! The log's file. No other file of Taskbell names `SQLite`.
+//! The `SQLite` file of the log. No other file of Taskbell calls `SQLite`.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use crate::store::recorded::RawEvent;
 use crate::store::{Hash, Head, OpenError, ReadError, Recorded, StreamName, new_id};
 use crate::task::{Position, Revision, Timestamp};
 
-/// "tbel": marks the file, in its header, as a log of Taskbell.
-const APPLICATION: i64 = 0x7462_656c;
-/// Version of the tables below. A file with a later one is refused.
+/// "tbel" in ASCII. This application id in the header of the file marks it as a log of Taskbell.
+const APPLICATION_ID: i64 = 0x7462_656c;
+/// Version of the tables below. A file with a later version is refused.
 const FORMAT: i64 = 1;
-/// From so many pages on, the write-ahead log is copied to the main file.
+/// When the write-ahead log has this number of pages, `SQLite` copies it to the main file.
 const CHECKPOINT_PAGES: i64 = 4000;
-/// Connections that read: so many reads run at the same time.
+/// The number of connections that read, and so the largest number of reads that run at the same time.
 const READERS: usize = 4;
 
 const SCHEMA: &str = "
@@ -43,17 +43,19 @@ CREATE TRIGGER events_are_not_changed BEFORE UPDATE ON events BEGIN SELECT RAISE
 CREATE TRIGGER events_are_not_deleted BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'the log is only appended to'); END;
 ";
 
-const LAST: &str = "SELECT revision FROM events WHERE stream = ? AND revision >= 0 ORDER BY revision DESC LIMIT 1";
-const HEAD: &str = "SELECT position, hash, time FROM events WHERE position > 0 ORDER BY position DESC LIMIT 1";
-const INSERT: &str = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-const ALL: &str = "SELECT * FROM events WHERE position > ? AND position <= ? ORDER BY position LIMIT ?";
-const STREAM: &str = "SELECT * FROM events WHERE stream = ? AND revision >= ? ORDER BY revision";
+const SELECT_LAST_REVISION: &str =
+    "SELECT revision FROM events WHERE stream = ? AND revision >= 0 ORDER BY revision DESC LIMIT 1";
+const SELECT_HEAD: &str = "SELECT position, hash, time FROM events WHERE position > 0 ORDER BY position DESC LIMIT 1";
+const INSERT_EVENT: &str = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const SELECT_RANGE: &str = "SELECT * FROM events WHERE position > ? AND position <= ? ORDER BY position LIMIT ?";
+const SELECT_STREAM: &str = "SELECT * FROM events WHERE stream = ? AND revision >= ? ORDER BY revision";
 
 /// Why a write failed.
 pub(super) enum WriteError {
-    /// Nothing of it is on the disk; a later write may succeed.
+    /// No part of the transaction is on the disk. A later write may succeed.
     NothingWritten(String),
-    /// What is on the disk is unknown. A sync that succeeds when it is tried again proves nothing (fsyncgate).
+    /// It is unknown what is on the disk. After a failed sync, a second sync that succeeds doesn't prove that the data is on
+    /// the disk (known as "fsyncgate").
     Unknown(String),
 }
 
@@ -61,7 +63,8 @@ impl From<rusqlite::Error> for WriteError {
     fn from(error: rusqlite::Error) -> Self {
         use ErrorCode::{ConstraintViolation, DatabaseBusy, DatabaseLocked, DiskFull, TooBig};
         match error.sqlite_error_code() {
-            // A full disk stops a commit before its last frame, and without that one there is no commit.
+            // If the disk is full, a commit stops before it writes its last frame. Without the last frame there is no
+            // commit.
             Some(DiskFull | DatabaseBusy | DatabaseLocked | ConstraintViolation | TooBig) => {
                 Self::NothingWritten(error.to_string())
             }
@@ -70,15 +73,15 @@ impl From<rusqlite::Error> for WriteError {
     }
 }
 
-/// A log that was opened, and where it ends.
-pub(super) struct Opened {
+/// A log that was opened, with its id and its end.
+pub(super) struct OpenedLog {
     pub(super) file: LogFile,
     pub(super) epoch: Uuid,
     pub(super) head: Head,
 }
 
-/// Opens the log in this file; creates its tables where the file is empty.
-pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
+/// Opens the log in this file. Creates the tables if the file is empty.
+pub(super) fn open(path: &Path) -> Result<OpenedLog, OpenError> {
     let database = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::NotALog(path.to_owned()),
         _ => OpenError::Database { path: path.to_owned(), reason: error.to_string() },
@@ -86,13 +89,13 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let broken = |reason: String| OpenError::Database { path: path.to_owned(), reason };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(database)?;
-    settings(&connection).map_err(database)?;
+    apply_settings(&connection).map_err(database)?;
     let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(database)?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(database)?;
     if (application, tables) == (0, 0) {
-        create(&mut connection).map_err(database)?;
-    } else if application != APPLICATION {
+        create_tables(&mut connection).map_err(database)?;
+    } else if application != APPLICATION_ID {
         return Err(OpenError::NotALog(path.to_owned()));
     }
     let stored = connection.query_row("SELECT format, epoch FROM log", [], |row| Ok((row.get(0)?, row.get(1)?)));
@@ -108,13 +111,13 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     }
     let file = LogFile(connection);
     let head = file.head().map_err(|(WriteError::NothingWritten(why) | WriteError::Unknown(why))| broken(why))?;
-    Ok(Opened { file, epoch, head })
+    Ok(OpenedLog { file, epoch, head })
 }
 
-fn settings(connection: &Connection) -> rusqlite::Result<()> {
+fn apply_settings(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // On macOS a plain sync doesn't reach the disk.
+    // On macOS `fsync` doesn't write the data to the disk; `F_FULLFSYNC` does.
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
@@ -123,26 +126,27 @@ fn settings(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cache_size", -16 * 1024)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
-    stable_plans(connection)?;
-    // `LogFile::checkpoint` does that, unless a write has failed.
+    keep_query_plans(connection)?;
+    // No checkpoint when the connection closes: `LogFile::checkpoint` does it, unless a write has failed.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(())
 }
 
-/// Keeps the plan of each statement. Without this setting `SQLite` plans a statement again for every bound value.
-fn stable_plans(connection: &Connection) -> rusqlite::Result<()> {
+/// Keeps the query plan of each prepared statement. Without this setting `SQLite` plans a statement again when a value is
+/// bound.
+fn keep_query_plans(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_| ())
 }
 
-fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+fn create_tables(connection: &mut Connection) -> rusqlite::Result<()> {
     let creation = connection.transaction()?;
     creation.execute_batch(SCHEMA)?;
     creation.execute("INSERT INTO log VALUES (1, ?, ?)", params![FORMAT, new_id().to_string()])?;
-    creation.pragma_update(None, "application_id", APPLICATION)?;
+    creation.pragma_update(None, "application_id", APPLICATION_ID)?;
     creation.commit()
 }
 
-/// The one connection that writes.
+/// The single connection that writes.
 pub(super) struct LogFile(Connection);
 
 impl LogFile {
@@ -151,23 +155,24 @@ impl LogFile {
         Ok(())
     }
 
-    /// The transaction is durable when this returns.
+    /// Commits the transaction. It is durable when this returns.
     pub(super) fn commit(&self) -> Result<(), WriteError> {
         self.0.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }
 
-    /// Does nothing where no transaction is open: some failures roll back by themselves.
+    /// Rolls the transaction back. Does nothing if no transaction is open: after some errors `SQLite` has already rolled
+    /// back.
     pub(super) fn rollback(&self) -> Result<(), WriteError> {
         if self.0.is_autocommit() { Ok(()) } else { Ok(self.0.execute_batch("ROLLBACK")?) }
     }
 
-    /// Inserts the event; false, and nothing is written, where its stream has that revision already.
+    /// Inserts the event. Returns false, and inserts nothing, if the stream already has an event of this revision.
     pub(super) fn insert(&self, event: &Recorded) -> Result<bool, WriteError> {
-        let inserted = self.0.prepare_cached(INSERT)?.execute(params![
-            int(event.position.0),
+        let inserted = self.0.prepare_cached(INSERT_EVENT)?.execute(params![
+            sqlite_integer(event.position.0),
             event.stream.as_str(),
-            int(event.revision.0),
+            sqlite_integer(event.revision.0),
             event.id.as_bytes(),
             event.kind,
             event.version,
@@ -185,16 +190,16 @@ impl LogFile {
         }
     }
 
-    /// The last revision of a stream; none where the stream has no event.
+    /// The last revision of a stream; `None` if the stream has no event.
     pub(super) fn last_revision(&self, stream: &StreamName) -> Result<Option<Revision>, WriteError> {
-        let mut query = self.0.prepare_cached(LAST)?;
+        let mut query = self.0.prepare_cached(SELECT_LAST_REVISION)?;
         let revision = query.query_row([stream.as_str()], |row| row.get(0)).optional()?;
         Ok(revision.map(|revision: i64| Revision(revision.cast_unsigned())))
     }
 
     /// The end of the log.
     pub(super) fn head(&self) -> Result<Head, WriteError> {
-        let end = self.0.prepare_cached(HEAD)?.query_row([], |row| {
+        let end = self.0.prepare_cached(SELECT_HEAD)?.query_row([], |row| {
             let time = Timestamp::from_micros(row.get(2)?);
             Ok(Head {
                 position: Position(row.get::<_, i64>(0)?.cast_unsigned()),
@@ -205,7 +210,7 @@ impl LogFile {
         Ok(end.optional()?.unwrap_or(Head { position: Position(0), hash: Hash::ZERO, time: None }))
     }
 
-    /// Copies the write-ahead log to the main file and empties it. The events are durable without it.
+    /// Copies the write-ahead log to the main file and empties it. If this fails, the events are durable nevertheless.
     pub(super) fn checkpoint(&self) {
         let done = self.0.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = done {
@@ -214,7 +219,7 @@ impl LogFile {
     }
 }
 
-/// Connections that read, each used by one thread at a time.
+/// The connections that read. Only one thread at a time uses a connection.
 pub(super) struct ReaderPool {
     path: PathBuf,
     idle: Arc<Mutex<Vec<ReadConnection>>>,
@@ -226,7 +231,7 @@ impl ReaderPool {
         Self { path, idle: Arc::default(), permits: Arc::new(Semaphore::new(READERS)) }
     }
 
-    /// Runs `read` on the runtime's pool for blocking work, once a connection is free.
+    /// Waits until a connection is free and runs `read` on the runtime's pool for blocking work.
     pub(super) async fn run<T: Send + 'static>(
         &self,
         read: impl FnOnce(&ReadConnection) -> Result<T, ReadError> + Send + 'static,
@@ -235,10 +240,10 @@ impl ReaderPool {
         let permit = self.permits.clone().acquire_owned().await.map_err(|error| unavailable(&error))?;
         let (path, idle) = (self.path.clone(), self.idle.clone());
         let reading = tokio::task::spawn_blocking(move || {
-            // Held until the thread is done, also where the caller has gone.
+            // Held until this thread is done, even if the caller has dropped its future.
             let _permit = permit;
-            let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let reader = kept.map_or_else(|| ReadConnection::open(&path), Ok)?;
+            let idle_reader = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let reader = idle_reader.map_or_else(|| ReadConnection::open(&path), Ok)?;
             let found = read(&reader)?;
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
             Ok(found)
@@ -247,6 +252,7 @@ impl ReaderPool {
     }
 }
 
+/// A connection that only reads.
 pub(super) struct ReadConnection(Connection);
 
 impl ReadConnection {
@@ -257,19 +263,19 @@ impl ReadConnection {
             connection.busy_timeout(std::time::Duration::from_secs(5))?;
             connection.pragma_update(None, "cell_size_check", true)?;
             connection.pragma_update(None, "trusted_schema", false)?;
-            stable_plans(&connection)?;
+            keep_query_plans(&connection)?;
             Ok(Self(connection))
         };
         open().map_err(|error| read_error(&error))
     }
 
     /// The events of a stream from a revision on.
-    pub(super) fn stream(&self, stream: &StreamName, from: Revision) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        let query = self.0.prepare_cached(STREAM).map_err(|error| read_error(&error))?;
-        events(query, params![stream.as_str(), int(from.0)])
+    pub(super) fn read_stream(&self, stream: &StreamName, from: Revision) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        let query = self.0.prepare_cached(SELECT_STREAM).map_err(|error| read_error(&error))?;
+        read_events(query, params![stream.as_str(), sqlite_integer(from.0)])
     }
 
-    /// Runs `read` in one transaction: a commit between two reads would empty the page cache.
+    /// Runs `read` in one transaction. Outside a transaction, a commit between two queries would empty the page cache.
     pub(super) fn in_transaction<T>(&self, read: impl FnOnce(&Self) -> Result<T, ReadError>) -> Result<T, ReadError> {
         let transaction = self.0.unchecked_transaction().map_err(|error| read_error(&error))?;
         let found = read(self)?;
@@ -278,22 +284,27 @@ impl ReadConnection {
     }
 
     /// At most `limit` events after a position (exclusive), up to another (inclusive).
-    pub(super) fn all(&self, after: Position, upto: Position, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        let query = self.0.prepare_cached(ALL).map_err(|error| read_error(&error))?;
-        events(query, params![int(after.0), int(upto.0), int(limit as u64)])
+    pub(super) fn read_range(
+        &self,
+        after: Position,
+        upto: Position,
+        limit: usize,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        let query = self.0.prepare_cached(SELECT_RANGE).map_err(|error| read_error(&error))?;
+        read_events(query, params![sqlite_integer(after.0), sqlite_integer(upto.0), sqlite_integer(limit as u64)])
     }
 }
 
-fn events(mut query: CachedStatement<'_>, range: impl rusqlite::Params) -> Result<Vec<Arc<Recorded>>, ReadError> {
+fn read_events(mut query: CachedStatement<'_>, range: impl rusqlite::Params) -> Result<Vec<Arc<Recorded>>, ReadError> {
     let mut rows = query.query(range).map_err(|error| read_error(&error))?;
     let mut events = Vec::new();
     while let Some(row) = rows.next().map_err(|error| read_error(&error))? {
-        events.push(Arc::new(event(row)?));
+        events.push(Arc::new(decode_row(row)?));
     }
     Ok(events)
 }
 
-fn event(row: &rusqlite::Row<'_>) -> Result<Recorded, ReadError> {
+fn decode_row(row: &rusqlite::Row<'_>) -> Result<Recorded, ReadError> {
     let position: i64 = row.get(0).map_err(|error| read_error(&error))?;
     let damaged = |error: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {error}"));
     let text = |column: usize| row.get_ref(column).map_err(|e| damaged(&e))?.as_str().map_err(|e| damaged(&e));
@@ -301,13 +312,13 @@ fn event(row: &rusqlite::Row<'_>) -> Result<Recorded, ReadError> {
     let json = |column: usize| {
         let text = text(column)?;
         let json = RawValue::from_string(text.to_owned()).map_err(|e| damaged(&e))?;
-        // The parser drops spaces around the value; no writer adds any.
+        // The parser removes spaces around the value. Taskbell writes none, so spaces mean that the text was changed.
         if json.get().len() == text.len() { Ok(json) } else { Err(damaged(&"spaces around its JSON")) }
     };
     let micros = number(6)?;
     let time = Timestamp::from_micros(micros);
     if time.as_micros() != micros {
-        return Err(damaged(&"its time is none"));
+        return Err(damaged(&"its time is out of range"));
     }
     let event = RawEvent {
         position: Position(u64::try_from(position).map_err(|e| damaged(&e))?),
@@ -331,6 +342,6 @@ fn read_error(error: &rusqlite::Error) -> ReadError {
     }
 }
 
-fn int(number: u64) -> i64 {
+fn sqlite_integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,5 @@
 //! The log in a folder: an `SQLite` file, one thread that writes with group commit ([`writer`]), a pool of connections that
-//! read, and the newest events in memory. [`db`] is the only file that names the engine.
+//! read, and the newest events in memory. [`db`] is the only file that calls `SQLite`.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -22,42 +22,44 @@ mod writer;
 use db::{ReadConnection, ReaderPool};
 use writer::{WriteRequest, Writer};
 
-/// The events that are kept in memory: a subscriber that is this close to the head doesn't read the file.
-const RECENT: Bounds = Bounds { events: 8192, bytes: 16 << 20, by_stream: true };
-/// Requests that the writer's queue holds; when it is full, callers wait to send theirs.
-const QUEUE: usize = 1024;
+/// How many of the newest events stay in memory. A subscriber whose next event is one of them doesn't read the file.
+const RECENT_BOUNDS: Bounds = Bounds { events: 8192, bytes: 16 << 20, by_stream: true };
+/// The largest number of requests in the writer's queue. When the queue is full, callers wait until they can send theirs.
+const QUEUE_CAPACITY: usize = 1024;
 
+/// The log in a folder. Its drop waits until the writer has ended.
 pub(in crate::store) struct Sqlite {
     pub(in crate::store) recent: Arc<RecentEvents>,
     pub(in crate::store) epoch: Uuid,
     readers: ReaderPool,
-    /// None only while the store is being dropped.
+    /// The writer's queue. `None` only while the store is being dropped.
     requests: Option<mpsc::Sender<WriteRequest>>,
+    /// The writer's thread. `None` only while the store is being dropped.
     writer: Option<JoinHandle<()>>,
-    /// Why there are no more writes in this process.
+    /// Why the log takes no more writes in this process; empty if there was no failure.
     failure: Arc<OnceLock<String>>,
-    /// Held for as long as the writer runs: two servers can't share a folder.
+    /// The lock file, locked until the writer has ended: two servers can't share a folder.
     _lock: File,
 }
 
 impl Sqlite {
     pub(in crate::store) fn open(dir: &Path) -> Result<Self, OpenError> {
         create_folder(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
-        let lock = lock(dir)?;
+        let lock = lock_folder(dir)?;
         let path = dir.join("log.db");
         let is_new = create_file(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-        let db::Opened { file, epoch, head } = db::open(&path)?;
+        let db::OpenedLog { file, epoch, head } = db::open(&path)?;
         if is_new {
             sync_folder(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         }
-        let recent = Arc::new(RecentEvents::new(head, RECENT));
+        let recent = Arc::new(RecentEvents::new(head, RECENT_BOUNDS));
         let failure = Arc::new(OnceLock::new());
-        let (requests, queue) = mpsc::channel(QUEUE);
+        let (requests, queue) = mpsc::channel(QUEUE_CAPACITY);
         let writer = Writer::new(file, recent.clone(), failure.clone());
-        let writer = std::thread::Builder::new().name("taskbell-log".to_owned()).spawn(move || writer.run(queue));
-        let writer = writer.map_err(|source| OpenError::Io { path: path.clone(), source })?;
+        let thread = std::thread::Builder::new().name("taskbell-log".to_owned()).spawn(move || writer.run(queue));
+        let thread = thread.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         let readers = ReaderPool::new(path);
-        Ok(Self { recent, epoch, readers, requests: Some(requests), writer: Some(writer), failure, _lock: lock })
+        Ok(Self { recent, epoch, readers, requests: Some(requests), writer: Some(thread), failure, _lock: lock })
     }
 
     pub(in crate::store) async fn append(&self, appends: Vec<EncodedAppend>) -> Vec<Result<Revision, AppendError>> {
@@ -65,14 +67,15 @@ impl Sqlite {
         if count == 0 {
             return Vec::new();
         }
-        let (answer, answered) = oneshot::channel();
+        let (result_sender, result_receiver) = oneshot::channel();
         if let Some(requests) = &self.requests {
-            // A request that the queue doesn't take is dropped, and its sender of answers with it.
-            drop(requests.send(WriteRequest { appends, answer }).await);
+            // If the writer has ended, the request is dropped with its `results`, and `result_receiver` returns an error below.
+            drop(requests.send(WriteRequest { appends, results: result_sender }).await);
         }
-        // A writer that ended in between may have written the events, so the caller must not try again.
-        let ended = |_| vec![Err(AppendError::ReadOnly("its writer has ended".to_owned())); count];
-        answered.await.unwrap_or_else(ended)
+        // If the writer has ended after it received the request, it may have written the events. So the error is permanent:
+        // the caller must not send the append again.
+        let writer_ended = |_| vec![Err(AppendError::ReadOnly("its writer has ended".to_owned())); count];
+        result_receiver.await.unwrap_or_else(writer_ended)
     }
 
     pub(in crate::store) async fn read_stream(
@@ -81,29 +84,29 @@ impl Sqlite {
         from: Revision,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
         if let Some(mut events) = self.recent.stream(&stream) {
-            let before = events.len().min(usize::try_from(from.0).unwrap_or(usize::MAX));
-            events.drain(..before);
+            let skipped = events.len().min(usize::try_from(from.0).unwrap_or(usize::MAX));
+            events.drain(..skipped);
             return Ok(events);
         }
-        self.readers.run(move |reader| reader.stream(&stream, from)).await
+        self.readers.run(move |reader| reader.read_stream(&stream, from)).await
     }
 
     pub(in crate::store) async fn read_streams(
         &self,
         streams: Vec<StreamName>,
     ) -> Result<Vec<Vec<Arc<Recorded>>>, ReadError> {
-        let mut found: Vec<_> = streams.iter().map(|stream| self.recent.stream(stream)).collect();
-        if found.iter().all(Option::is_some) {
-            return Ok(found.into_iter().flatten().collect());
+        let mut in_memory: Vec<_> = streams.iter().map(|stream| self.recent.stream(stream)).collect();
+        if in_memory.iter().all(Option::is_some) {
+            return Ok(in_memory.into_iter().flatten().collect());
         }
-        let all = move |reader: &ReadConnection| {
-            let mut read = streams.iter().zip(&mut found).map(|(stream, found)| match found.take() {
+        let read_streams = move |reader: &ReadConnection| {
+            let mut read = streams.iter().zip(&mut in_memory).map(|(stream, in_memory)| match in_memory.take() {
                 Some(events) => Ok(events),
-                None => reader.stream(stream, Revision(0)),
+                None => reader.read_stream(stream, Revision(0)),
             });
             reader.in_transaction(|_| read.by_ref().collect())
         };
-        self.readers.run(all).await
+        self.readers.run(read_streams).await
     }
 
     pub(in crate::store) async fn read_all(
@@ -112,7 +115,7 @@ impl Sqlite {
         head: Position,
         limit: usize,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        self.readers.run(move |reader| reader.all(after, head, limit)).await
+        self.readers.run(move |reader| reader.read_range(after, head, limit)).await
     }
 
     pub(in crate::store) fn health(&self) -> Result<(), String> {
@@ -125,7 +128,7 @@ impl Sqlite {
 }
 
 impl Drop for Sqlite {
-    /// Waits until the writer has written its queue and ended. The folder is unlocked after that.
+    /// Waits until the writer has written all requests of its queue and has ended. Then the folder is unlocked.
     fn drop(&mut self) {
         self.requests = None;
         if let Some(writer) = self.writer.take()
@@ -136,7 +139,8 @@ impl Drop for Sqlite {
     }
 }
 
-/// Creates the folder, readable by its owner alone, where there is none; its name is durable when this returns.
+/// Creates the folder if it doesn't exist; only its owner can read it. The folder's entry in its parent is durable when this
+/// returns.
 fn create_folder(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
@@ -148,7 +152,8 @@ fn create_folder(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Creates the file, readable by its owner alone; false where there is one. The engine gives its side files the same mode.
+/// Creates the file, which only its owner can read. Returns false if the file exists already. `SQLite` creates the files of
+/// its write-ahead log with the same mode.
 fn create_file(path: &Path) -> io::Result<bool> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(true),
@@ -161,8 +166,8 @@ fn sync_folder(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Locks the folder for as long as the file is open.
-fn lock(dir: &Path) -> Result<File, OpenError> {
+/// Locks the folder. It stays locked until the returned file is closed.
+fn lock_folder(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = file.map_err(|source| OpenError::Io { path: path.clone(), source })?;

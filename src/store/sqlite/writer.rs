@@ -1,5 +1,5 @@
-//! The one thread that writes, with group commit: the requests that arrive during a commit go into the next one together. A
-//! slow disk makes larger groups instead of a longer queue. There is no timer.
+//! The single thread that writes the log, with group commit: requests that arrive while one commit runs are written together
+//! in the next commit. So a slow disk makes the groups larger. No timer delays a commit.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -12,36 +12,38 @@ use crate::store::recent::RecentEvents;
 use crate::store::{AppendError, Expected, Head, Recorded, StreamName};
 use crate::task::Revision;
 
-/// A commit takes no further request from so many appends on.
+/// When a group has this number of appends, no further request joins it.
 const GROUP_APPENDS: usize = 4096;
-/// A commit takes no further request from so many bytes of JSON on.
+/// When a group has this number of bytes of JSON, no further request joins it.
 const GROUP_BYTES: usize = 8 << 20;
-/// How often the writer yields its core before it begins a commit. Where the cores are busy, the next append is often what
-/// they are busy with, and one commit for both costs half; where they are idle, this costs nothing.
+/// How often the writer's thread yields its core before it begins a commit. If the cores are busy, another thread is often
+/// preparing the next append, and then one commit writes both appends. If the cores are idle, a yield costs nothing.
 const YIELDS: u32 = 1;
-/// Streams whose last revision is remembered, so that an append to them needs no look-up.
+/// The largest number of streams whose last revision is cached. An append to a cached stream needs no query.
 const REVISIONS_MAX: usize = 100_000;
 
-/// Appends that are written in one commit, and the caller that waits for their answers.
+/// Appends that are written in one commit, and the channel to the caller that waits for their results.
 pub(super) struct WriteRequest {
     pub(super) appends: Vec<EncodedAppend>,
-    pub(super) answer: oneshot::Sender<Answers>,
+    pub(super) results: oneshot::Sender<AppendResults>,
 }
 
-/// One for each append of a request, in its order.
-type Answers = Vec<Result<Revision, AppendError>>;
+/// One result for each append of a request, in the order of the appends.
+type AppendResults = Vec<Result<Revision, AppendError>>;
 
+/// The writer of the log. [`Writer::run`] is the body of its thread.
 pub(super) struct Writer {
     file: LogFile,
     recent: Arc<RecentEvents>,
-    /// Why there are no more writes in this process.
+    /// Why the log takes no more writes in this process; empty if there was no failure.
     failure: Arc<OnceLock<String>>,
+    /// The last revision of streams that were written recently; at most [`REVISIONS_MAX`].
     last_revisions: HashMap<StreamName, Revision>,
 }
 
-/// The events of a commit that is under way.
-struct Group {
-    /// The end of the log once it is committed.
+/// The events of a commit that has begun and is not durable yet.
+struct CommitGroup {
+    /// The end of the log after the commit.
     head: Head,
     written: Vec<Arc<Recorded>>,
 }
@@ -62,52 +64,62 @@ impl Writer {
         }
     }
 
+    /// Writes the requests in one commit and sends each caller its results.
     fn write_requests(&mut self, requests: Vec<WriteRequest>) {
         let (appends, callers): (Vec<_>, Vec<_>) =
-            requests.into_iter().map(|WriteRequest { appends, answer }| (appends, answer)).unzip();
+            requests.into_iter().map(|WriteRequest { appends, results }| (appends, results)).unzip();
         let counts: Vec<_> = appends.iter().map(Vec::len).collect();
-        let failed = |error: AppendError| counts.iter().map(|count| vec![Err(error.clone()); *count]).collect();
-        let answers = self.commit(appends).unwrap_or_else(failed);
-        for (caller, answer) in callers.into_iter().zip(answers) {
-            // A caller that has gone doesn't need its answer.
-            drop(caller.send(answer));
+        let all_failed = |error: AppendError| counts.iter().map(|count| vec![Err(error.clone()); *count]).collect();
+        let results = self.commit(appends).unwrap_or_else(all_failed);
+        for (caller, caller_results) in callers.into_iter().zip(results) {
+            // An error means that the caller has dropped its future and needs no result.
+            drop(caller.send(caller_results));
         }
     }
 
-    /// One transaction. The events are durable first, then published; the answers come last.
-    fn commit(&mut self, requests: Vec<Vec<EncodedAppend>>) -> Result<Vec<Answers>, AppendError> {
+    /// Writes all requests in one transaction. First the events become durable, then they are published, and then the
+    /// results are returned.
+    ///
+    /// # Errors
+    /// The transaction has failed. The error is the result of every append.
+    fn commit(&mut self, requests: Vec<Vec<EncodedAppend>>) -> Result<Vec<AppendResults>, AppendError> {
         if let Some(failure) = self.failure.get() {
             return Err(AppendError::ReadOnly(failure.clone()));
         }
         match self.write(requests) {
-            Ok((answers, Group { head, written })) => {
+            Ok((results, CommitGroup { head, written })) => {
                 self.recent.publish(written, head);
-                Ok(answers)
+                Ok(results)
             }
             Err(error) => Err(self.recover(error)),
         }
     }
 
-    fn write(&mut self, requests: Vec<Vec<EncodedAppend>>) -> Result<(Vec<Answers>, Group), WriteError> {
-        let mut group = Group { head: self.recent.head(), written: Vec::new() };
+    /// Runs the transaction. Commits it if at least one append was inserted.
+    fn write(&mut self, requests: Vec<Vec<EncodedAppend>>) -> Result<(Vec<AppendResults>, CommitGroup), WriteError> {
+        let mut group = CommitGroup { head: self.recent.head(), written: Vec::new() };
         self.file.begin()?;
-        let answers = requests
+        let results = requests
             .into_iter()
             .map(|appends| appends.into_iter().map(|append| self.insert(append, &mut group)).collect())
-            .collect::<Result<Vec<Answers>, WriteError>>()?;
+            .collect::<Result<Vec<AppendResults>, WriteError>>()?;
         if group.written.is_empty() {
             self.file.rollback()?;
         } else {
             self.file.commit()?;
         }
-        Ok((answers, group))
+        Ok((results, group))
     }
 
-    /// The answer to one append, which holds once the group is committed.
+    /// Inserts the events of one append into the open transaction. The inner result is the append's result; it is valid only
+    /// when the group is committed.
+    ///
+    /// # Errors
+    /// The outer error: the transaction has failed.
     fn insert(
         &mut self,
         append: EncodedAppend,
-        group: &mut Group,
+        group: &mut CommitGroup,
     ) -> Result<Result<Revision, AppendError>, WriteError> {
         let stream = append.stream.clone();
         let last = self.last_revision(&stream, append.expected)?;
@@ -125,11 +137,12 @@ impl Writer {
             revision = event.revision;
             group.written.push(Arc::new(event));
         }
-        self.remember(stream, revision);
+        self.remember_revision(stream, revision);
         Ok(Ok(revision))
     }
 
-    /// A stream that the caller expects to be new is not looked up: if it exists, the first insert is refused.
+    /// The last revision of the stream. If the caller expects a new stream, this makes no query: if that stream exists, the
+    /// insert of its first event fails.
     fn last_revision(&self, stream: &StreamName, expected: Expected) -> Result<Option<Revision>, WriteError> {
         match (self.last_revisions.get(stream), expected) {
             (Some(last), _) => Ok(Some(*last)),
@@ -138,14 +151,15 @@ impl Writer {
         }
     }
 
-    fn remember(&mut self, stream: StreamName, revision: Revision) {
+    fn remember_revision(&mut self, stream: StreamName, revision: Revision) {
         if self.last_revisions.len() >= REVISIONS_MAX {
             self.last_revisions.clear();
         }
         self.last_revisions.insert(stream, revision);
     }
 
-    /// After a failed commit: back to what the log holds, or no more writes where that is unknown.
+    /// Rolls back after a failed commit. If it is certain that nothing was written, later writes are possible. Otherwise the
+    /// log takes no more writes in this process.
     fn recover(&mut self, error: WriteError) -> AppendError {
         self.last_revisions.clear();
         let why = match error {
@@ -155,7 +169,7 @@ impl Writer {
                 Err(WriteError::NothingWritten(and) | WriteError::Unknown(and)) => format!("{why}; then {and}"),
             },
             WriteError::Unknown(why) => {
-                // What the disk holds is unknown whether this works or not.
+                // Even if the rollback succeeds, it is unknown what the disk holds.
                 drop(self.file.rollback());
                 why
             }
@@ -165,9 +179,9 @@ impl Writer {
     }
 }
 
-/// The first request and those that wait behind it, as many as one commit takes.
+/// Returns the first request and the requests that wait in the queue, up to the limits of one group.
 fn receive_group(first: WriteRequest, queue: &mut mpsc::Receiver<WriteRequest>) -> Vec<WriteRequest> {
-    let (mut appends, mut bytes) = size(&first);
+    let (mut appends, mut bytes) = request_size(&first);
     let mut requests = vec![first];
     let mut yields = YIELDS;
     while appends < GROUP_APPENDS && bytes < GROUP_BYTES {
@@ -179,14 +193,14 @@ fn receive_group(first: WriteRequest, queue: &mut mpsc::Receiver<WriteRequest>) 
             std::thread::yield_now();
             continue;
         };
-        let more = size(&request);
+        let more = request_size(&request);
         (appends, bytes) = (appends + more.0, bytes + more.1);
         requests.push(request);
     }
     requests
 }
 
-/// Appends, and bytes of JSON.
-fn size(request: &WriteRequest) -> (usize, usize) {
+/// The number of appends of a request, and the length of their JSON in bytes.
+fn request_size(request: &WriteRequest) -> (usize, usize) {
     (request.appends.len(), request.appends.iter().map(|append| append.size).sum())
 }

@@ -1,34 +1,39 @@
-//! Keys on a log that several servers write: at most one open run for each unique key, one task for each idempotency key.
+//! Claims of keys, on a log that several servers write to. They ensure that a unique key has at most one open run, and an
+//! idempotency key one task. A run is *open* from its first event until the task is final.
 //!
-//! The views of a server lag behind the log, and a lock holds in one process. So a key is claimed in a stream of its own,
-//! `key-<hash>`, before the run begins. The stream's expected revision is the lock: of two servers that claim at the same
-//! revision, one succeeds. A [claim](record) holds the task, the last revision of the task's stream before the run, and the
-//! events by which the run begins, with their ids.
+//! The views of a server lag behind the log, and a lock is valid in one process only. So before a run begins, its key is
+//! claimed in a stream of the key, `key-<hash>`. The database checks the expected revision of this stream: if two servers claim
+//! at the same revision, one succeeds. A [claim](record) holds the task, the last revision of the task's stream before the run,
+//! and the events that begin the run, with their ids.
 //!
 //! ```text
 //!  create or retry                                        another server, same key
-//!        │ 1. decide the begin (`Created`, `Retried`)            │
+//!        │ 1. decide the first events (`Created`, `Retried`, …)  │
 //!        │ 2. claim the unique key, unless its run is open       │ reads the claim, then the task's stream:
 //!        │ 3. claim the idempotency key, unless it is claimed    │   it ends at the claim's revision → steps 3 and 4
-//!        ▼ 4. append the begin at the claim's revision           ▼   it is longer → the run is open or over
+//!        ▼ 4. append the events at the claim's revision          ▼   it is longer → the run is open or over
 //! ```
 //!
-//! **A crash** after step 2 or 3 leaves a claim whose run has not begun. The next request with the key completes it: it
-//! appends the same events at the same revision. However many servers do this, the database writes the events once, because
-//! it compares their ids. The client of the first request has no answer, so it makes no difference when that is.
+//! **A crash** after step 2 or 3 leaves a claim whose run has not begun. The next request with the key begins the run: it
+//! appends the same events at the same revision. Several servers may do this. The database compares the ids of the events and
+//! writes them once. The client of the first request got no answer, so the run may begin at any later time.
 //!
-//! **Both keys.** The unique key is claimed first. Where it is refused, nothing has been written yet: the idempotency key
-//! doesn't stand for a task that never exists. The claim of the idempotency key then decides, because it is never superseded:
-//! if it names the same task, that task begins, by whichever server; if it names another task, this one never begins and
-//! its unique claim is void. The other order would not do: a refused unique key would leave an idempotency claim whose server
-//! may still be about to claim the unique key. To keep that claim would refuse other requests for a task that doesn't exist,
-//! and to supersede it could lead to two tasks.
+//! **Both keys.** The unique key is claimed first. If that is refused, nothing has been written, and the idempotency key is not
+//! claimed for a task that will never exist. The claim of the idempotency key is the final decision, because it is never
+//! superseded. If it names the same task, that task begins, on whichever server. If it names another task, this task never
+//! begins, and its claim of the unique key is void.
 //!
-//! **When a claim ends.** A unique claim ends with its run, as the task's own stream shows it; the next claim is written at
-//! its revision. By a superseded claim no run begins: either the run had begun before, so that its events are not written
-//! again, or the claim was void. An idempotency claim ends when its task leaves the views, and no task does.
+//! The opposite order would be wrong. If the idempotency key were claimed first and the unique key then refused, the claim of
+//! the idempotency key would remain. Another server could not tell it from a claim whose server is still about to claim the
+//! unique key. If such a claim stayed valid, later requests would be refused for a task that doesn't exist. If it were
+//! superseded, there could be two tasks.
 //!
-//! Reading order: [`record`] (a claim as it is written), `take` (the steps), [`open`] (the claims of an imported log).
+//! **When a claim ends.** The claim of a unique key ends with its run, which the task's stream shows. The next claim is written
+//! at the revision of this one, and supersedes it. A superseded claim begins no run: either its run had begun before, and the
+//! events are not written a second time, or the claim was void. The claim of an idempotency key ends when its task is removed
+//! from the views; no task is ever removed.
+//!
+//! Reading order: [`record`] (the claim and its format), `take` (the steps above), [`open`] (the claims of an imported log).
 
 #[cfg(feature = "eventstore")]
 pub mod open;

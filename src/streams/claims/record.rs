@@ -1,27 +1,27 @@
-//! A claim as its stream holds it. `events/aside/KeyClaimed/` is its published schema.
+//! The claim of a key, and its format. `events/aside/KeyClaimed/` has the published schema.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
-use crate::store::aside::{AsideEvent, AsideExpected, AsideRecorded, AsideStream};
+use crate::store::auxiliary::{AuxiliaryEvent, AuxiliaryExpected, AuxiliaryStream, NewAuxiliaryEvent};
 use crate::store::{AppendError, EventStore, Hash, LogEvent, Meta, NewEvent, ReadError, codec, new_id};
-use crate::streams::messages::Begin;
+use crate::streams::messages::BeginRun;
 use crate::task::event::Created;
 use crate::task::{Event, Revision, TaskId, Timestamp};
 
-/// The type of a claim's event.
+/// The event type of a claim.
 pub const KIND: &str = "KeyClaimed";
-/// The version in which claims are written.
+/// The version of the schema in which claims are written.
 pub const VERSION: u32 = 1;
 
-/// What a key is for.
+/// The purpose of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyKind {
-    /// One task of an owner that is not final.
+    /// An owner has at most one task with this key that is not final.
     Unique,
-    /// One task for all requests of a caller.
+    /// All requests of a caller with this key stand for one task.
     Idempotency,
 }
 
@@ -29,16 +29,16 @@ pub enum KeyKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(clippy::struct_field_names)] // the schema's names
-pub struct Key {
-    /// What it is for.
+pub struct ClaimKey {
+    /// The purpose of the key.
     pub kind: KeyKind,
     /// The owner of a unique key, the caller of an idempotency key.
     pub subject: String,
-    /// The key.
+    /// The key's text.
     pub key: String,
 }
 
-impl Key {
+impl ClaimKey {
     /// The unique key of this owner.
     #[must_use]
     pub fn unique(owner: &str, key: &str) -> Self {
@@ -51,10 +51,10 @@ impl Key {
         Self { kind: KeyKind::Idempotency, subject: caller.to_owned(), key: key.to_owned() }
     }
 
-    /// The stream of the key's claims: `key-` and a BLAKE3 hash over kind, subject and key, each after its length in bytes
-    /// (64 bits, little-endian).
+    /// The stream of the key's claims: `key-` and a BLAKE3 hash. The hash is over the kind, the subject and the key's text. Each
+    /// of them follows its own length in bytes, as 64 bits, little-endian.
     #[must_use]
-    pub fn stream(&self) -> AsideStream {
+    pub fn stream(&self) -> AuxiliaryStream {
         let kind = match self.kind {
             KeyKind::Unique => "unique",
             KeyKind::Idempotency => "idempotency",
@@ -64,7 +64,7 @@ impl Key {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
-        AsideStream::Key(Hash(*hasher.finalize().as_bytes()))
+        AuxiliaryStream::Key(Hash(*hasher.finalize().as_bytes()))
     }
 }
 
@@ -72,36 +72,36 @@ impl Key {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
-    /// The version of its schema.
+    /// The version of the claim's schema.
     pub version: u32,
     /// The key.
-    pub key: Key,
+    pub key: ClaimKey,
     /// For an idempotency key: BLAKE3 of the request's body, in hexadecimal.
     pub body_hash: Option<String>,
     /// The task.
     pub task: TaskId,
-    /// The last revision of the task's stream before the run; null where the run creates the task.
+    /// The last revision of the task's stream before the run; null if the run creates the task.
     pub expected: Option<Revision>,
-    /// The events by which the run begins; empty where it had begun before the claim, in an imported log.
+    /// The events that begin the run. Empty in an imported log, where the run had begun before the claim.
     pub begin: Vec<BeginEvent>,
 }
 
-/// An event of a run's begin.
+/// One of the events that begin a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BeginEvent {
-    /// A `UUIDv7`, which the event keeps in the log.
+    /// A `UUIDv7`. The event has the same id in the log.
     pub id: Uuid,
-    /// The name of its type: a folder of `events/`.
+    /// The name of the event's type: a folder of `events/`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The version of its schema.
+    /// The version of the event's schema.
     pub version: u32,
-    /// When it happened.
+    /// When the event happened.
     pub time: Timestamp,
-    /// Who caused it, and why.
+    /// Who caused the event, and why.
     pub meta: Meta,
-    /// Its data.
+    /// The event's data.
     pub data: Box<RawValue>,
 }
 
@@ -119,61 +119,65 @@ impl BeginEvent {
 }
 
 impl Claim {
-    /// The claim of this key for the run that begins so.
-    pub(super) fn new(key: Key, body_hash: Option<String>, begin: &Begin) -> Result<Self, AppendError> {
-        let events =
-            begin.events.iter().map(BeginEvent::new).collect::<Result<_, _>>().map_err(|error| not_json(&error))?;
+    /// The claim of this key for the run that begins with these events.
+    pub(super) fn new(key: ClaimKey, body_hash: Option<String>, begin: &BeginRun) -> Result<Self, AppendError> {
+        let events = begin
+            .events
+            .iter()
+            .map(BeginEvent::new)
+            .collect::<Result<_, _>>()
+            .map_err(|error| not_encodable(&error))?;
         Ok(Self { version: VERSION, key, body_hash, task: begin.task, expected: begin.expected, begin: events })
     }
 
-    /// The claim of the unique key of this begin; none where its task has none.
-    pub(super) fn unique(begin: &Begin) -> Result<Option<Self>, AppendError> {
-        let key =
-            created(begin).and_then(|(created, _)| Some(Key::unique(&created.owner, created.unique_key.as_ref()?)));
+    /// The claim of the unique key of the task that these events create; none if it has no such key.
+    pub(super) fn unique(begin: &BeginRun) -> Result<Option<Self>, AppendError> {
+        let key = created(begin)
+            .and_then(|(created, _)| Some(ClaimKey::unique(&created.owner, created.unique_key.as_ref()?)));
         key.map(|key| Self::new(key, None, begin)).transpose()
     }
 
-    /// The claim of the idempotency key of this begin; none where its task has none.
-    pub(super) fn idempotency(begin: &Begin) -> Result<Option<Self>, AppendError> {
+    /// The claim of the idempotency key of the task that these events create; none if it has no such key.
+    pub(super) fn idempotency(begin: &BeginRun) -> Result<Option<Self>, AppendError> {
         let claim = |(created, meta): (&Created, &Meta)| {
             let idempotency = created.idempotency.as_ref()?;
-            let key = Key::idempotency(&meta.actor, &idempotency.key);
+            let key = ClaimKey::idempotency(&meta.actor, &idempotency.key);
             Some(Self::new(key, Some(idempotency.body_hash.clone()), begin))
         };
         created(begin).and_then(claim).transpose()
     }
 
-    /// The begin of the run; none where it had begun before the claim.
-    pub(super) fn begin(&self) -> Result<Option<Begin>, ReadError> {
+    /// The message that begins the run; none if the run had begun before the claim.
+    pub(super) fn begin_run(&self) -> Result<Option<BeginRun>, ReadError> {
         if self.begin.is_empty() {
             return Ok(None);
         }
         let events = self.begin.iter().map(BeginEvent::decode).collect::<Result<_, _>>()?;
-        Ok(Some(Begin { task: self.task, expected: self.expected, events }))
+        Ok(Some(BeginRun { task: self.task, expected: self.expected, events }))
     }
 
-    /// The last claim of the key, and its revision in the key's stream.
-    pub(super) async fn last(store: &EventStore, key: &Key) -> Result<Option<(Self, Revision)>, ReadError> {
-        let Some(recorded) = store.read_aside_last(key.stream()).await? else { return Ok(None) };
+    /// Reads the last claim of the key. Returns it with its revision in the key's stream.
+    pub(super) async fn last(store: &EventStore, key: &ClaimKey) -> Result<Option<(Self, Revision)>, ReadError> {
+        let Some(recorded) = store.read_last_auxiliary(key.stream()).await? else { return Ok(None) };
         Ok(Some((Self::decode(&recorded)?, recorded.revision)))
     }
 
-    /// Writes the claim; false where the stream of its key does not end as expected: another claim was faster.
-    pub(super) async fn write(&self, store: &EventStore, expected: AsideExpected) -> Result<bool, AppendError> {
+    /// Writes the claim. False if the key's stream does not end at the expected revision, because another claim was faster.
+    pub(super) async fn write(&self, store: &EventStore, expected: AuxiliaryExpected) -> Result<bool, AppendError> {
         let event =
-            AsideEvent { id: new_id(), kind: KIND, data: to_raw_value(self).map_err(|error| not_json(&error))? };
-        match store.append_aside(self.key.stream(), expected, event).await {
+            NewAuxiliaryEvent { id: new_id(), kind: KIND, data: to_raw_value(self).map_err(|error| not_encodable(&error))? };
+        match store.append_auxiliary(self.key.stream(), expected, event).await {
             Ok(_) => Ok(true),
             Err(AppendError::WrongExpectedRevision { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Reads a claim.
+    /// Decodes the claim in an event.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] where the event is no claim, [`ReadError::Unknown`] where a later version of Taskbell wrote it.
-    pub fn decode(recorded: &AsideRecorded) -> Result<Self, ReadError> {
+    /// [`ReadError::Damaged`] if the event is not a claim, [`ReadError::Unknown`] if a later version of Taskbell wrote it.
+    pub fn decode(recorded: &AuxiliaryEvent) -> Result<Self, ReadError> {
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,
@@ -187,14 +191,14 @@ impl Claim {
     }
 }
 
-/// The new task of this begin and the metadata of its event; none where the begin is a retry.
-fn created(begin: &Begin) -> Option<(&Created, &Meta)> {
+/// The `Created` among these events, and its metadata; none if the run is a retry.
+fn created(begin: &BeginRun) -> Option<(&Created, &Meta)> {
     begin.events.iter().find_map(|new| match &new.event {
         LogEvent::Task(Event::Created(created)) => Some((&**created, &new.meta)),
         _ => None,
     })
 }
 
-fn not_json(error: &serde_json::Error) -> AppendError {
+fn not_encodable(error: &serde_json::Error) -> AppendError {
     AppendError::Unavailable(format!("a claim that can't be kept: {error}"))
 }

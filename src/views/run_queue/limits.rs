@@ -1,20 +1,21 @@
-//! How many tasks may run at once, and how many do.
+//! How many tasks may run at the same time, and how many tasks run.
 
 use std::collections::HashMap;
 
 use super::Name;
 
-/// How many tasks may run at once. Kinds that begin with `taskbell.` have no limit.
+/// How many tasks may run at the same time. Kinds and queues whose names begin with `taskbell.` belong to the server and
+/// should have no limit; the command line refuses one.
 ///
-/// On a cluster each server counts what it has received of the log: two that start tasks in the same moment may exceed a limit
-/// together, until each has received the other's start.
+/// On a cluster each server counts the starts that it has received from the log. If two servers start tasks at the same
+/// moment, they may exceed a limit together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// By kind; a kind without an entry has no limit.
+    /// How many tasks of each kind may run. A kind without an entry has no limit.
     pub kinds: HashMap<String, u32>,
-    /// By queue; a queue without an entry has no limit.
+    /// How many tasks of each queue may run. A queue without an entry has no limit.
     pub queues: HashMap<String, u32>,
-    /// With the same `concurrency_key`, in all kinds and queues together; none: one.
+    /// How many tasks with the same `concurrency_key` may run, in all kinds and queues together. `None` stands for one.
     pub per_key: Option<u32>,
 }
 
@@ -32,7 +33,7 @@ impl Limits {
     }
 }
 
-/// How many tasks run, by name. A name with no running task takes no memory.
+/// How many tasks run with each name. A name without a running task has no entry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RunningCounts(HashMap<Name, u32>);
 
@@ -41,14 +42,14 @@ impl RunningCounts {
         self.0.get(name).copied().unwrap_or(0)
     }
 
-    /// Adds one task; the new count.
+    /// Adds one task, and returns the new count.
     pub(super) fn increment(&mut self, name: &Name) -> u32 {
         let count = self.0.entry(Name::clone(name)).or_default();
         *count = count.saturating_add(1);
         *count
     }
 
-    /// Subtracts one task that was added before; the new count.
+    /// Subtracts one task that was added before, and returns the new count.
     pub(super) fn decrement(&mut self, name: &Name) -> u32 {
         let Some(count) = self.0.get_mut(name) else {
             debug_assert!(false, "a task ended that was never counted: {name}");

@@ -1,11 +1,15 @@
-//! The tasks that may run next, and the timers of tasks: the dispatcher's part of the read side.
+//! The run queue: which task starts next, and the timers of tasks. The dispatcher owns it.
 //!
-//! A fold like the other views: it applies each task as it was before and after an event. In addition the dispatcher takes
-//! tasks out of it to have them started. A taken task counts as running from then on, before its `Started` is in the log:
-//! so no task is taken twice, and no limit is exceeded meanwhile. The dispatcher keeps the position that it was taken from,
-//! and hands it in with the next change of the task, or gives it back.
+//! Like the other views it is computed from the log: it applies each change of a task. In addition the dispatcher takes tasks
+//! out of it to start them.
 //!
-//! Reading order: this file, `ready` (queues, backlogs and precedence), `limits` (how many tasks may run at once).
+//! - **Before a task is taken**, it is queued and waits at its [`QueuePosition`].
+//! - **After it was taken**, it counts as running, although its `Started` is not in the log yet. So no task is taken twice,
+//!   and no limit is exceeded. The dispatcher stores the position from which the task was taken.
+//! - **When the change of the task arrives** from the log, the dispatcher passes the position with the change. If the task
+//!   was not started, the dispatcher calls [`RunQueue::give_back`] or [`RunQueue::count_end`] with the position.
+//!
+//! Reading order: this file, `ready` (queues, backlogs and precedence), `limits` (how many tasks may run at the same time).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,35 +21,35 @@ mod ready;
 pub use limits::Limits;
 pub use ready::{QueuePosition, WorkOffer};
 
-use super::doc::Waiting;
-use super::queues::Queues;
+use super::doc::WaitingFor;
+use super::queues::PausedQueues;
 use super::row::Row;
 use crate::task::deadlines::DeadlineQueue;
 use crate::task::event::{QueuedReason, Rung};
-use crate::task::limits::LOCAL_WORKER;
+use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::queue::QueueEvent;
 use crate::task::{Status, TaskId, Timestamp};
 
 use ready::ReadyTasks;
 
-/// What happens to a task when its deadline comes, unless an event comes first.
+/// What the dispatcher does when the deadline of a task has come. An event of the task may remove the timer before that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
-    /// The task becomes ready: the time that it waited for has come.
+    /// It enqueues the task: the time for which the task waited has come.
     Enqueue(QueuedReason),
-    /// The cancel ladder of this attempt climbs to this rung.
+    /// It escalates the cancel of the attempt with this number to this rung.
     Climb(u32, Rung),
-    /// This attempt has taken longer than so many seconds.
+    /// It ends the attempt with this number, because the attempt has taken longer than this number of seconds.
     TimeOut(u32, u64),
 }
 
-/// The tasks that are not final, by what comes next for them.
+/// The queued tasks, the counts of running tasks, and the timers.
 #[derive(Clone, Debug, Default)]
 pub struct RunQueue {
     ready: ReadyTasks,
     timers: DeadlineQueue<Timestamp, TaskId, Timer>,
-    /// Queued tasks that are left to other servers at first.
-    held: HashMap<TaskId, QueuePosition>,
+    /// Queued tasks that can't be taken yet, because other servers of the cluster may start them first.
+    deferred: HashMap<TaskId, QueuePosition>,
 }
 
 impl RunQueue {
@@ -57,133 +61,135 @@ impl RunQueue {
 
     /// An empty queue with the same limits.
     #[must_use]
-    pub fn emptied(&self) -> Self {
+    pub fn new_with_same_limits(&self) -> Self {
         Self::new(self.ready.limits().clone())
     }
 
-    /// Whether the task is queued before the change and not after it.
+    /// Whether this change takes the task out of the queue: it is queued before the change and not after it.
     #[must_use]
-    pub fn leaves(before: &Row, after: &Row) -> bool {
+    pub fn leaves_queue(before: &Row, after: &Row) -> bool {
         readiness(before) == Readiness::Ready && readiness(after) != Readiness::Ready
     }
 
-    /// Applies a change of a task; `before` is none for a new task. `taken` is the position that the task was taken from,
-    /// if it was and the change makes it leave the queue.
-    pub fn apply_change(&mut self, before: Option<&Row>, after: &Row, taken: Option<&QueuePosition>) {
-        self.apply(before, after, taken, false);
+    /// Applies a change of a task. `before` is `None` for a new task. If the task was taken and the change takes it out of the
+    /// queue, `taken_from` is the position from which it was taken.
+    pub fn apply_change(&mut self, before: Option<&Row>, after: &Row, taken_from: Option<&QueuePosition>) {
+        self.apply(before, after, taken_from, false);
     }
 
-    /// The same, but where the task becomes ready, it can't be taken before [`RunQueue::admit`].
-    pub fn apply_change_held(&mut self, before: Option<&Row>, after: &Row, taken: Option<&QueuePosition>) {
-        self.apply(before, after, taken, true);
+    /// Applies a change like [`RunQueue::apply_change`]. If the task is queued after the change, it can't be taken until
+    /// [`RunQueue::admit`] is called.
+    pub fn apply_change_deferred(&mut self, before: Option<&Row>, after: &Row, taken_from: Option<&QueuePosition>) {
+        self.apply(before, after, taken_from, true);
     }
 
-    fn apply(&mut self, before: Option<&Row>, after: &Row, taken: Option<&QueuePosition>, hold: bool) {
+    fn apply(&mut self, before: Option<&Row>, after: &Row, taken_from: Option<&QueuePosition>, defer: bool) {
         self.reset_timer(before, after);
-        let (was, is) = (before.map(readiness), readiness(after));
-        if was == Some(is) {
+        let (readiness_before, readiness_after) = (before.map(readiness), readiness(after));
+        if readiness_before == Some(readiness_after) {
             return;
         }
         let (task, position) = (after.id(), QueuePosition::of(after));
-        match was {
-            Some(Readiness::Ready) => match taken {
-                Some(taken) => self.release(taken),
-                None if self.held.remove(&task).is_some() => {}
+        match readiness_before {
+            Some(Readiness::Ready) => match taken_from {
+                Some(taken_from) => self.count_end(taken_from),
+                None if self.deferred.remove(&task).is_some() => {}
                 None => self.ready.remove(&position),
             },
             Some(Readiness::Active) => self.ready.count_end(&position),
             Some(Readiness::NotReady) | None => {}
         }
-        match is {
-            Readiness::Ready if hold => _ = self.held.insert(task, position),
+        match readiness_after {
+            Readiness::Ready if defer => _ = self.deferred.insert(task, position),
             Readiness::Ready => self.ready.insert(&position, task),
             Readiness::Active => self.ready.count_start(&position),
             Readiness::NotReady => {}
         }
     }
 
-    /// A task that was held back can be taken from now on, if it is still queued.
+    /// Allows that a deferred task is taken from now on. Does nothing if the task is not deferred any more.
     pub fn admit(&mut self, task: TaskId) {
-        if let Some(position) = self.held.remove(&task) {
+        if let Some(position) = self.deferred.remove(&task) {
             self.ready.insert(&position, task);
         }
     }
 
-    /// A timer that was taken out by [`RunQueue::due`] comes back at this time, unless an event resets it before.
+    /// Sets a timer again that [`RunQueue::take_due_timers`] has removed. An event of the task may reset it before `until`.
     pub fn postpone(&mut self, task: TaskId, timer: Timer, until: Timestamp) {
         self.timers.set(task, until, timer);
     }
 
-    /// Sets the timer of the task anew if the change moved it. A timer that was taken out by [`RunQueue::due`] doesn't come
-    /// back without such a change.
+    /// Sets the timer of the task if the change has changed it. Without such a change, a timer that was removed by
+    /// [`RunQueue::take_due_timers`] is not set again.
     fn reset_timer(&mut self, before: Option<&Row>, after: &Row) {
-        let next = timer(after);
-        if before.and_then(timer) == next {
+        let timer_after = timer(after);
+        if before.and_then(timer) == timer_after {
             return;
         }
-        match next {
+        match timer_after {
             Some((at, timer)) => self.timers.set(after.id(), at, timer),
             None => _ = self.timers.remove(after.id()),
         }
     }
 
-    /// Applies the pause or the end of the pause of a queue.
+    /// Applies an event of a queue.
     pub fn apply_queue_event(&mut self, queue: &str, event: &QueueEvent) {
-        self.ready.pause(queue, matches!(event, QueueEvent::Paused(_)));
+        self.ready.set_paused(queue, matches!(event, QueueEvent::Paused(_)));
     }
 
-    /// Pauses the queues that the views show as paused, before any task is applied.
-    pub fn pause_all(&mut self, queues: &Queues) {
-        for (queue, _) in queues.paused() {
-            self.ready.pause(queue, true);
+    /// Pauses these queues. To be called on an empty run queue, before it gets its tasks.
+    pub fn pause_all(&mut self, queues: &PausedQueues) {
+        for (queue, _) in queues.iter() {
+            self.ready.set_paused(queue, true);
         }
     }
 
-    /// Takes the next task that the worker executes: of the queue that was served the longest ago the task with the highest
-    /// priority, and of these the oldest. None where no such task may run now.
+    /// Takes the next task that the worker executes; it counts as running from now on. `None` if no such task may run now.
+    /// The queue whose last task was taken longest ago comes first. In a queue the task with the highest priority comes first,
+    /// and among these the oldest.
     ///
-    /// The position is handed in with the change by which the task leaves the queue, with [`RunQueue::give_back`] or with
-    /// [`RunQueue::release`].
-    pub fn take(&mut self, wants: &WorkOffer) -> Option<(TaskId, QueuePosition)> {
-        self.ready.take_next(wants).map(|(position, task)| (task, position))
+    /// The caller must store the position. Later it passes the position to [`RunQueue::apply_change`] with the change that
+    /// takes the task out of the queue, to [`RunQueue::give_back`], or to [`RunQueue::count_end`].
+    pub fn take(&mut self, offer: &WorkOffer) -> Option<(TaskId, QueuePosition)> {
+        self.ready.take_next(offer).map(|(position, task)| (task, position))
     }
 
-    /// The task was not started and is queued as before: it returns to its position.
+    /// Puts a taken task back to its position, because it was not started and is still queued.
     pub fn give_back(&mut self, task: TaskId, position: &QueuePosition) {
         self.ready.count_end(position);
         self.ready.insert(position, task);
     }
 
-    /// The task doesn't count as running any more, and is not queued either.
-    pub fn release(&mut self, position: &QueuePosition) {
+    /// A taken task doesn't count as running any more. It is not queued either.
+    pub fn count_end(&mut self, position: &QueuePosition) {
         self.ready.count_end(position);
     }
 
-    /// Why a queued task can't be offered to any worker; none where it can.
+    /// Why no worker can take this queued task now; `None` if a worker can.
     #[must_use]
-    pub fn obstacle(&self, row: &Row) -> Option<Waiting> {
+    pub fn obstacle(&self, row: &Row) -> Option<WaitingFor> {
         self.ready.obstacle(&QueuePosition::of(row))
     }
 
-    /// Removes at most `limit` timers that are due at `now`, the earliest first. The caller must act on them: they don't
-    /// come back.
-    pub fn due(&mut self, now: Timestamp, limit: usize) -> Vec<(TaskId, Timer)> {
+    /// Removes at most `limit` timers whose deadline is at or before `now`, and returns them, the earliest first. The caller
+    /// must act on them, because they are not set again.
+    pub fn take_due_timers(&mut self, now: Timestamp, limit: usize) -> Vec<(TaskId, Timer)> {
         self.timers.take_due(now, limit)
     }
 
-    /// The deadline of the next timer.
+    /// The deadline of the earliest timer.
     #[must_use]
-    pub fn next_due(&self) -> Option<Timestamp> {
+    pub fn next_timer_deadline(&self) -> Option<Timestamp> {
         self.timers.next_deadline()
     }
 }
 
-/// Whether a task waits for a worker.
+/// What a task's status means for the run queue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Readiness {
-    /// The task waits for a worker.
+    /// The task is queued.
     Ready,
-    /// A worker executes the task.
+    /// A worker executes an attempt of the task.
     Active,
     /// The task waits for a time, or is final.
     NotReady,
@@ -199,13 +205,13 @@ const fn readiness(row: &Row) -> Readiness {
     }
 }
 
-/// The timer of the task in its present state, with its deadline.
+/// The timer that the task has in its present state, and its deadline.
 fn timer(row: &Row) -> Option<(Timestamp, Timer)> {
     match row.status() {
         Status::Scheduled => row.run_at().map(|at| (at, Timer::Enqueue(QueuedReason::RunAt))),
         Status::Retrying => row.retry_at().map(|at| (at, Timer::Enqueue(QueuedReason::RetryAt))),
         Status::Running | Status::Cancelling => {
-            let climb = row.cancel().and_then(super::Cancel::next_rung);
+            let climb = row.cancel().and_then(super::CancelView::next_rung);
             let climb = climb.map(|(at, rung)| (at, Timer::Climb(row.attempt(), rung)));
             let earlier = |at: Timestamp| climb.is_none_or(|(climb, _)| at < climb);
             time_out(row).filter(|(at, _)| earlier(*at)).or(climb)
@@ -214,13 +220,13 @@ fn timer(row: &Row) -> Option<(Timestamp, Timer)> {
     }
 }
 
-/// The end of an attempt's time. An attempt of the worker inside the process has no such timer: that worker ends it, and
-/// knows when its code has stopped.
+/// The timer for the timeout of an attempt. An attempt of the worker inside the process has no such timer: that worker ends
+/// the attempt itself, because it knows when the code has stopped.
 fn time_out(row: &Row) -> Option<(Timestamp, Timer)> {
     let (started, seconds) = (row.started_at()?, row.timeout_s()?);
-    let is_remote = row.worker().is_some_and(|worker| !worker.starts_with(LOCAL_WORKER));
+    let is_remote = row.worker().is_some_and(|worker| !worker.starts_with(LOCAL_WORKER_PREFIX));
     is_remote.then(|| (started.plus(Duration::from_secs(seconds)), Timer::TimeOut(row.attempt(), seconds)))
 }
 
-/// A name that many tasks share.
+/// The name of a queue or a kind, or a concurrency key. Many tasks share its text.
 type Name = Arc<str>;

@@ -1,23 +1,23 @@
-//! The queued tasks, and which of them is next.
+//! The queued tasks, and which of them is taken next.
 //!
-//! Each queue has a backlog for each kind, ordered by precedence. Tasks with the same `concurrency_key` have a backlog of
-//! their own inside it, their group. Only the first task of a group stands in the backlog of the kind, and only while its
-//! key has room. So the next task is found with a few look-ups in sorted maps, however many tasks wait behind a limit.
+//! Each queue has a backlog for each kind, ordered by precedence. The tasks of a backlog with the same `concurrency_key` form
+//! a group. A group has one entry in the backlog, for its first task, and only while fewer tasks with the key run than the
+//! limit allows. So the next task is found with a few look-ups in sorted maps, even if many tasks wait for a limit.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::limits::RunningCounts;
 use super::{Limits, Name};
-use crate::task::limits::is_own;
+use crate::task::limits::is_reserved;
 use crate::task::{Position, TaskId};
-use crate::views::doc::Waiting;
+use crate::views::doc::WaitingFor;
 use crate::views::row::Row;
 
-/// The order of tasks in a queue: higher priority first, then the older task.
+/// The order of the tasks in a queue. The higher priority comes first; among tasks with the same priority, the older task.
 type Precedence = (Reverse<i32>, Position);
 
-/// Where a queued task waits.
+/// The position of a queued task in the run queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueuePosition {
     queue: Name,
@@ -38,28 +38,29 @@ impl QueuePosition {
     }
 }
 
-/// What a worker offers to execute.
+/// Which tasks a worker offers to execute.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkOffer {
-    /// Tasks of these kinds; none: of all kinds but the server's own.
+    /// Tasks of these kinds. `None` stands for all kinds that are not [reserved](is_reserved).
     pub kinds: Option<Vec<String>>,
-    /// Tasks from these queues; none: from all queues.
+    /// Tasks in these queues. `None` stands for all queues.
     pub queues: Option<Vec<String>>,
 }
 
 impl WorkOffer {
-    /// Whether the worker executes tasks of this kind from this queue.
+    /// Whether the worker offers to execute tasks of this kind in this queue.
     #[must_use]
     pub fn accepts(&self, kind: &str, queue: &str) -> bool {
-        let kind = self.kinds.as_ref().map_or(!is_own(kind), |kinds| kinds.iter().any(|name| name == kind));
-        kind && self.queues.as_ref().is_none_or(|queues| queues.iter().any(|name| name == queue))
+        let accepts_kind =
+            self.kinds.as_ref().map_or(!is_reserved(kind), |kinds| kinds.iter().any(|name| name == kind));
+        accepts_kind && self.queues.as_ref().is_none_or(|queues| queues.iter().any(|name| name == queue))
     }
 }
 
 /// The queued tasks of one queue and kind.
 #[derive(Clone, Debug, Default)]
-struct Backlog {
-    /// The tasks without a concurrency key, and of each group whose key has room the first.
+struct KindBacklog {
+    /// The tasks that may be taken. A group has an entry only while its key is below the limit.
     entries: BTreeMap<Precedence, Entry>,
     /// The tasks with a concurrency key, by key.
     groups: HashMap<Name, BTreeMap<Precedence, TaskId>>,
@@ -67,49 +68,52 @@ struct Backlog {
 
 #[derive(Clone, Debug)]
 enum Entry {
+    /// A task without a concurrency key.
     Task(TaskId),
-    FirstOf(Name),
+    /// The first task of the group with this concurrency key.
+    FirstOfGroup(Name),
 }
 
-impl Backlog {
+impl KindBacklog {
     fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.groups.is_empty()
     }
 
-    /// Inserts the entry of this key's group, or removes it where the key has no room.
-    fn show_group(&mut self, key: &Name, has_room: bool) {
+    /// Inserts the entry of this key's group if the key is below the limit; otherwise removes the entry.
+    fn update_group_entry(&mut self, key: &Name, is_below_limit: bool) {
         let Some((precedence, _)) = self.groups.get(key).and_then(BTreeMap::first_key_value) else { return };
-        if has_room {
-            self.entries.insert(*precedence, Entry::FirstOf(Name::clone(key)));
+        if is_below_limit {
+            self.entries.insert(*precedence, Entry::FirstOfGroup(Name::clone(key)));
         } else {
             self.entries.remove(precedence);
         }
     }
 
     /// Adds a task to this key's group.
-    fn insert_grouped(&mut self, key: &Name, precedence: Precedence, task: TaskId, has_room: bool) {
-        self.show_group(key, false);
+    fn insert_grouped(&mut self, key: &Name, precedence: Precedence, task: TaskId, is_below_limit: bool) {
+        self.update_group_entry(key, false);
         self.groups.entry(Name::clone(key)).or_default().insert(precedence, task);
-        self.show_group(key, has_room);
+        self.update_group_entry(key, is_below_limit);
     }
 
-    /// Removes a task from this key's group. True where the group is empty now, and gone.
-    fn remove_grouped(&mut self, key: &Name, precedence: &Precedence, has_room: bool) -> bool {
+    /// Removes a task from this key's group. The caller has removed the task's entry. Returns true if this was the last task
+    /// of the group; then the group is removed too.
+    fn remove_grouped(&mut self, key: &Name, precedence: &Precedence, is_below_limit: bool) -> bool {
         let Some(group) = self.groups.get_mut(key) else { return false };
         group.remove(precedence);
         if group.is_empty() {
             self.groups.remove(key);
             return true;
         }
-        self.show_group(key, has_room);
+        self.update_group_entry(key, is_below_limit);
         false
     }
 
-    /// The first task that may run, and its concurrency key.
+    /// The first task that may be taken, with its precedence and its concurrency key.
     fn first(&self) -> Option<(Precedence, Option<Name>, TaskId)> {
         match self.entries.first_key_value()? {
             (precedence, Entry::Task(task)) => Some((*precedence, None, *task)),
-            (precedence, Entry::FirstOf(key)) => {
+            (precedence, Entry::FirstOfGroup(key)) => {
                 Some((*precedence, Some(Name::clone(key)), *self.groups.get(key)?.get(precedence)?))
             }
         }
@@ -117,29 +121,32 @@ impl Backlog {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Queue {
+struct ReadyQueue {
     paused: bool,
-    /// The value of [`ReadyTasks::taken`] when a task of this queue was taken last.
-    served: u64,
-    /// By kind. A backlog is never empty.
-    backlogs: HashMap<Name, Backlog>,
+    /// The value of [`ReadyTasks::takes`] when a task of this queue was last taken.
+    last_take: u64,
+    /// The backlog of each kind. No backlog is empty.
+    backlogs: HashMap<Name, KindBacklog>,
 }
 
-/// All queued tasks that are not offered, and how many tasks run.
+/// All queued tasks that can be taken, and how many tasks run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReadyTasks {
     limits: Limits,
     /// The queues that have a task or are paused.
-    queues: HashMap<Name, Queue>,
-    /// The queues that have a task, the one that was served the longest ago first.
-    order: BTreeSet<(u64, Name)>,
-    /// How many tasks were taken, from all queues.
-    taken: u64,
-    by_kind: RunningCounts,
-    by_queue: RunningCounts,
-    by_key: RunningCounts,
-    /// By concurrency key, the queues and kinds in which it has a group.
-    groups: HashMap<Name, HashSet<(Name, Name)>>,
+    queues: HashMap<Name, ReadyQueue>,
+    /// The queues that have a task, with their [`ReadyQueue::last_take`], the smallest first.
+    take_order: BTreeSet<(u64, Name)>,
+    /// How many tasks were taken from all queues together.
+    takes: u64,
+    /// How many tasks of each kind run.
+    running_by_kind: RunningCounts,
+    /// How many tasks of each queue run.
+    running_by_queue: RunningCounts,
+    /// How many tasks with each concurrency key run.
+    running_by_key: RunningCounts,
+    /// For each concurrency key: the queues and kinds in whose backlogs it has a group.
+    group_locations: HashMap<Name, HashSet<(Name, Name)>>,
 }
 
 impl ReadyTasks {
@@ -152,90 +159,91 @@ impl ReadyTasks {
     }
 
     pub(super) fn insert(&mut self, at: &QueuePosition, task: TaskId) {
-        let has_room = self.key_has_room(at.concurrency_key.as_ref());
-        let taken = self.taken;
+        let is_below_limit = self.key_is_below_limit(at.concurrency_key.as_ref());
+        let takes = self.takes;
         let queue = self.queues.entry(Name::clone(&at.queue)).or_default();
         if queue.backlogs.is_empty() {
-            // A queue that was empty doesn't catch up on the tasks that were taken from other queues meanwhile.
-            queue.served = queue.served.max(taken);
-            self.order.insert((queue.served, Name::clone(&at.queue)));
+            // The queue was empty, perhaps for long. It comes after the other queues, as if a task of it was taken just now.
+            queue.last_take = queue.last_take.max(takes);
+            self.take_order.insert((queue.last_take, Name::clone(&at.queue)));
         }
         let backlog = queue.backlogs.entry(Name::clone(&at.kind)).or_default();
         let Some(key) = &at.concurrency_key else {
             backlog.entries.insert(at.precedence, Entry::Task(task));
             return;
         };
-        backlog.insert_grouped(key, at.precedence, task, has_room);
-        let place = (Name::clone(&at.queue), Name::clone(&at.kind));
-        self.groups.entry(Name::clone(key)).or_default().insert(place);
+        backlog.insert_grouped(key, at.precedence, task, is_below_limit);
+        let location = (Name::clone(&at.queue), Name::clone(&at.kind));
+        self.group_locations.entry(Name::clone(key)).or_default().insert(location);
     }
 
     pub(super) fn remove(&mut self, at: &QueuePosition) {
-        let has_room = self.key_has_room(at.concurrency_key.as_ref());
+        let is_below_limit = self.key_is_below_limit(at.concurrency_key.as_ref());
         let Some(queue) = self.queues.get_mut(&at.queue) else { return };
         let Some(backlog) = queue.backlogs.get_mut(&at.kind) else { return };
         backlog.entries.remove(&at.precedence);
-        let emptied = at.concurrency_key.as_ref().filter(|key| backlog.remove_grouped(key, &at.precedence, has_room));
+        let concurrency_key = at.concurrency_key.as_ref();
+        let removed_group = concurrency_key.filter(|key| backlog.remove_grouped(key, &at.precedence, is_below_limit));
         if backlog.is_empty() {
             queue.backlogs.remove(&at.kind);
         }
         if queue.backlogs.is_empty() {
-            self.order.remove(&(queue.served, Name::clone(&at.queue)));
+            self.take_order.remove(&(queue.last_take, Name::clone(&at.queue)));
             if !queue.paused {
                 self.queues.remove(&at.queue);
             }
         }
-        if let Some(key) = emptied {
-            self.forget_group(key, at);
+        if let Some(key) = removed_group {
+            self.remove_group_location(key, at);
         }
     }
 
-    fn forget_group(&mut self, key: &Name, at: &QueuePosition) {
-        if let Some(places) = self.groups.get_mut(key) {
-            places.remove(&(Name::clone(&at.queue), Name::clone(&at.kind)));
-            if places.is_empty() {
-                self.groups.remove(key);
+    fn remove_group_location(&mut self, key: &Name, at: &QueuePosition) {
+        if let Some(locations) = self.group_locations.get_mut(key) {
+            locations.remove(&(Name::clone(&at.queue), Name::clone(&at.kind)));
+            if locations.is_empty() {
+                self.group_locations.remove(key);
             }
         }
     }
 
     /// Counts a task that runs from now on.
     pub(super) fn count_start(&mut self, at: &QueuePosition) {
-        self.by_kind.increment(&at.kind);
-        self.by_queue.increment(&at.queue);
+        self.running_by_kind.increment(&at.kind);
+        self.running_by_queue.increment(&at.queue);
         if let Some(key) = &at.concurrency_key
-            && self.by_key.increment(key) == self.limits.of_key()
+            && self.running_by_key.increment(key) == self.limits.of_key()
         {
-            self.show_groups(key, false);
+            self.update_group_entries(key, false);
         }
     }
 
-    /// Counts a task that no longer runs.
+    /// Counts a task that doesn't run any more.
     pub(super) fn count_end(&mut self, at: &QueuePosition) {
-        self.by_kind.decrement(&at.kind);
-        self.by_queue.decrement(&at.queue);
+        self.running_by_kind.decrement(&at.kind);
+        self.running_by_queue.decrement(&at.queue);
         if let Some(key) = &at.concurrency_key
-            && self.by_key.decrement(key) + 1 == self.limits.of_key()
+            && self.running_by_key.decrement(key) + 1 == self.limits.of_key()
         {
-            self.show_groups(key, true);
+            self.update_group_entries(key, true);
         }
     }
 
-    /// A key got room, or its last room was taken.
-    fn show_groups(&mut self, key: &Name, has_room: bool) {
-        for (queue, kind) in self.groups.get(key).into_iter().flatten() {
+    /// Inserts or removes the entries of all groups of this key, because the key has left or reached its limit.
+    fn update_group_entries(&mut self, key: &Name, is_below_limit: bool) {
+        for (queue, kind) in self.group_locations.get(key).into_iter().flatten() {
             if let Some(backlog) = self.queues.get_mut(queue).and_then(|queue| queue.backlogs.get_mut(kind)) {
-                backlog.show_group(key, has_room);
+                backlog.update_group_entry(key, is_below_limit);
             }
         }
     }
 
-    /// Whether one more task with this key may run; always for a task without a key.
-    fn key_has_room(&self, key: Option<&Name>) -> bool {
-        key.is_none_or(|key| self.by_key.of(key) < self.limits.of_key())
+    /// Whether one more task with this key may run; true if there is no key.
+    fn key_is_below_limit(&self, key: Option<&Name>) -> bool {
+        key.is_none_or(|key| self.running_by_key.of(key) < self.limits.of_key())
     }
 
-    pub(super) fn pause(&mut self, name: &str, paused: bool) {
+    pub(super) fn set_paused(&mut self, name: &str, paused: bool) {
         let queue = self.queues.entry(name.into()).or_default();
         queue.paused = paused;
         if !paused && queue.backlogs.is_empty() {
@@ -245,41 +253,41 @@ impl ReadyTasks {
 
     /// Removes the next task that the offer accepts; it counts as running from now on.
     pub(super) fn take_next(&mut self, offer: &WorkOffer) -> Option<(QueuePosition, TaskId)> {
-        let (at, task) = self.next(offer)?;
-        self.taken += 1;
+        let (at, task) = self.find_next(offer)?;
+        self.takes += 1;
         if let Some(queue) = self.queues.get_mut(&at.queue) {
-            self.order.remove(&(queue.served, Name::clone(&at.queue)));
-            queue.served = self.taken;
-            self.order.insert((queue.served, Name::clone(&at.queue)));
+            self.take_order.remove(&(queue.last_take, Name::clone(&at.queue)));
+            queue.last_take = self.takes;
+            self.take_order.insert((queue.last_take, Name::clone(&at.queue)));
         }
         self.remove(&at);
         self.count_start(&at);
         Some((at, task))
     }
 
-    fn next(&self, offer: &WorkOffer) -> Option<(QueuePosition, TaskId)> {
+    fn find_next(&self, offer: &WorkOffer) -> Option<(QueuePosition, TaskId)> {
         let Some(names) = &offer.queues else {
-            return self.order.iter().find_map(|(_, name)| self.next_in(name, offer));
+            return self.take_order.iter().find_map(|(_, name)| self.find_next_in(name, offer));
         };
-        let known = names.iter().filter_map(|name| self.queues.get_key_value(name.as_str()));
-        let mut known: Vec<_> = known.map(|(name, queue)| (queue.served, name)).collect();
-        known.sort_unstable();
-        known.into_iter().find_map(|(_, name)| self.next_in(name, offer))
+        let queues = names.iter().filter_map(|name| self.queues.get_key_value(name.as_str()));
+        let mut queues: Vec<_> = queues.map(|(name, queue)| (queue.last_take, name)).collect();
+        queues.sort_unstable();
+        queues.into_iter().find_map(|(_, name)| self.find_next_in(name, offer))
     }
 
-    /// The next task of this queue.
-    fn next_in(&self, name: &Name, offer: &WorkOffer) -> Option<(QueuePosition, TaskId)> {
+    /// The next task of this queue that the offer accepts; `None` if no such task may run now.
+    fn find_next_in(&self, name: &Name, offer: &WorkOffer) -> Option<(QueuePosition, TaskId)> {
         let queue = self.queues.get(name)?;
-        if queue.paused || self.by_queue.of(name) >= self.limits.of_queue(name) {
+        if queue.paused || self.running_by_queue.of(name) >= self.limits.of_queue(name) {
             return None;
         }
-        let first = |(kind, backlog): (&Name, &Backlog)| {
-            let has_room = self.by_kind.of(kind) < self.limits.of_kind(kind);
+        let first = |(kind, backlog): (&Name, &KindBacklog)| {
+            let is_below_limit = self.running_by_kind.of(kind) < self.limits.of_kind(kind);
             let (precedence, _) = backlog.entries.first_key_value()?;
-            has_room.then(|| (*precedence, Name::clone(kind)))
+            is_below_limit.then(|| (*precedence, Name::clone(kind)))
         };
         let (_, kind) = match &offer.kinds {
-            None => queue.backlogs.iter().filter(|(kind, _)| !is_own(kind)).filter_map(first).min(),
+            None => queue.backlogs.iter().filter(|(kind, _)| !is_reserved(kind)).filter_map(first).min(),
             Some(kinds) => {
                 let offered = kinds.iter().filter_map(|kind| queue.backlogs.get_key_value(kind.as_str()));
                 offered.filter_map(first).min()
@@ -289,14 +297,14 @@ impl ReadyTasks {
         Some((QueuePosition { queue: Name::clone(name), kind, concurrency_key, precedence }, task))
     }
 
-    /// Why a queued task can't be offered to any worker.
-    pub(super) fn obstacle(&self, at: &QueuePosition) -> Option<Waiting> {
+    /// Why no worker can take the queued task at this position now; `None` if a worker can.
+    pub(super) fn obstacle(&self, at: &QueuePosition) -> Option<WaitingFor> {
         if self.queues.get(&at.queue).is_some_and(|queue| queue.paused) {
-            return Some(Waiting::Paused);
+            return Some(WaitingFor::PausedQueue);
         }
-        let is_full = self.by_queue.of(&at.queue) >= self.limits.of_queue(&at.queue)
-            || self.by_kind.of(&at.kind) >= self.limits.of_kind(&at.kind)
-            || !self.key_has_room(at.concurrency_key.as_ref());
-        is_full.then_some(Waiting::Limit)
+        let limit_is_reached = self.running_by_queue.of(&at.queue) >= self.limits.of_queue(&at.queue)
+            || self.running_by_kind.of(&at.kind) >= self.limits.of_kind(&at.kind)
+            || !self.key_is_below_limit(at.concurrency_key.as_ref());
+        limit_is_reached.then_some(WaitingFor::Limit)
     }
 }

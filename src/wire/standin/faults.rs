@@ -1,19 +1,19 @@
-//! The switches by which tests disturb the database.
+//! The faults that tests switch on: delays and ended subscriptions.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-/// What is disturbed now.
+/// The faults that are switched on now.
 #[derive(Default)]
 pub(super) struct Faults {
     is_frozen: watch::Sender<bool>,
     are_answers_held: watch::Sender<bool>,
     latency: Mutex<Duration>,
-    /// Requests that wait for a switch.
+    /// The number of requests that wait until a switch is off.
     hanging: watch::Sender<usize>,
-    ended: Notify,
+    subscription_end: Notify,
 }
 
 impl Faults {
@@ -29,55 +29,55 @@ impl Faults {
         *self.latency.lock().unwrap_or_else(PoisonError::into_inner) = latency;
     }
 
-    /// Waits while the database is frozen.
+    /// Called before a request is executed. Waits while the database is frozen.
     pub(super) async fn before_request(&self) {
-        self.released(&self.is_frozen).await;
+        self.wait_until_off(&self.is_frozen).await;
     }
 
-    /// Waits for the latency, and while answers are held back.
+    /// Called before the response to a write is sent. Waits for the latency, and while responses are held back.
     pub(super) async fn before_answer(&self) {
         let latency = *self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
-        self.released(&self.are_answers_held).await;
+        self.wait_until_off(&self.are_answers_held).await;
     }
 
     pub(super) fn end_subscriptions(&self) {
-        self.ended.notify_waiters();
+        self.subscription_end.notify_waiters();
     }
 
-    pub(super) async fn subscriptions_end(&self) {
-        self.ended.notified().await;
+    pub(super) async fn wait_for_subscription_end(&self) {
+        self.subscription_end.notified().await;
     }
 
-    /// Returns when at least `count` requests hang.
+    /// Waits until at least `count` requests wait for a switch.
     pub(super) async fn wait_for_hanging(&self, count: usize) {
-        // The sender is in `self`, so that there is no error.
+        // There is no error, because `self` holds the sender.
         let _ = self.hanging.subscribe().wait_for(|hanging| *hanging >= count).await;
     }
 
-    async fn released(&self, switch: &watch::Sender<bool>) {
+    async fn wait_until_off(&self, switch: &watch::Sender<bool>) {
         let mut switch = switch.subscribe();
         if *switch.borrow_and_update() {
-            let _counted = Hanging::begin(&self.hanging);
-            // An error means that the database is gone, and its requests with it.
+            let _counted = HangingRequest::begin(&self.hanging);
+            // There is no error, because `self` holds the sender.
             let _ = switch.wait_for(|is_on| !is_on).await;
         }
     }
 }
 
-/// Counts a request while it hangs; its client may give it up.
-struct Hanging<'a>(&'a watch::Sender<usize>);
+/// Counts a request while it waits for a switch. The request may be dropped while it waits; then it no longer counts.
+struct HangingRequest<'a>(&'a watch::Sender<usize>);
 
-impl<'a> Hanging<'a> {
+impl<'a> HangingRequest<'a> {
     fn begin(count: &'a watch::Sender<usize>) -> Self {
         count.send_modify(|count| *count += 1);
         Self(count)
     }
 }
 
-impl Drop for Hanging<'_> {
+impl Drop for HangingRequest<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
     }

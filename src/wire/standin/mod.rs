@@ -1,8 +1,8 @@
-//! A stand-in for the database, in memory: for tests only. It takes writes by the rules of EventStoreDB: expected revisions,
-//! idempotency by event id, soft deletes, tombstones, stream metadata, sparse positions, limits.
+//! A stand-in for the database, in memory, for tests only. Its writes follow the rules of EventStoreDB: expected revisions,
+//! idempotency by event id, soft deletes, tombstones, stream metadata, positions with gaps, size limits.
 //!
-//! `commit` holds the rules of a write, `streams` the events, `metadata` the truncation of streams, `faults` the switches by
-//! which tests disturb the database, `node` one server of its cluster.
+//! `commit` holds the rules of a write, `streams` the events, `metadata` the truncation of streams, `faults` the faults that
+//! tests switch on, `node` one server of the database's cluster.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::event::{WireEvent, WirePosition};
-use super::server::Server as WireServer;
+use super::server::WireServer;
 
 mod commit;
 mod faults;
@@ -22,24 +22,24 @@ mod streams;
 
 use faults::Faults;
 use node::{Node, NodeBackend};
-use streams::Data;
+use streams::DatabaseContents;
 
-/// A database in memory; clones share it. It goes on while none of its servers runs.
+/// A database in memory; clones share it. It keeps its events while none of its servers runs.
 #[derive(Clone, Default)]
 pub struct Database {
-    shared: Arc<Shared>,
+    state: Arc<DatabaseState>,
 }
 
 #[derive(Default)]
-struct Shared {
-    data: Mutex<Data>,
+struct DatabaseState {
+    contents: Mutex<DatabaseContents>,
     /// The position of the last event.
     end: watch::Sender<Option<WirePosition>>,
     faults: Faults,
     nodes: Mutex<Vec<Arc<Node>>>,
 }
 
-/// A server of a database. It stops when it is dropped.
+/// A server of the stand-in database. It stops when it is dropped.
 pub struct Server {
     node: Arc<Node>,
     database: Database,
@@ -53,87 +53,88 @@ impl Database {
         Self::default()
     }
 
-    /// Serves the database on a thread and runtime of its own. Several servers of one database are a cluster: all of them
-    /// are leaders until [`Server::follow`] is called.
+    /// Starts a server of the database, on a separate thread. Several servers of one database are a cluster. Each server is
+    /// a leader until its [`Server::follow`] is called.
     ///
     /// # Errors
-    /// The address can't be listened on.
+    /// The server can't listen on the address, or its thread can't be started.
     pub async fn serve(&self, addr: SocketAddr) -> io::Result<Server> {
         let node = Arc::new(Node::default());
         let backend = NodeBackend::new(self.clone(), Arc::clone(&node));
-        let server = WireServer::start(addr, move |addr| backend.listens_on(addr)).await?;
+        let server = WireServer::start(addr, move |addr| backend.join_cluster(addr)).await?;
         Ok(Server { node, database: self.clone(), running: Some(server) })
     }
 
-    /// Every event in the order of the log, also those that a stream no longer shows.
+    /// Every event in the order of the log, including the truncated events.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<WireEvent>> {
-        self.data(|data| data.all().to_vec())
+        self.with_contents(|contents| contents.all().to_vec())
     }
 
     /// The names of all streams in the order of their first event, metadata streams included.
     #[must_use]
     pub fn streams(&self) -> Vec<String> {
-        self.data(|data| {
+        self.with_contents(|contents| {
             let mut names: Vec<String> = Vec::new();
-            for event in data.all().iter().filter(|event| event.revision == 0) {
+            for event in contents.all().iter().filter(|event| event.revision == 0) {
                 names.push(event.stream.to_string());
             }
             names
         })
     }
 
-    /// Every event of a stream, also those that it no longer shows.
+    /// Every event of a stream, including the truncated events.
     #[must_use]
     pub fn stream(&self, name: &str) -> Vec<Arc<WireEvent>> {
-        self.data(|data| data.stream(name).to_vec())
+        self.with_contents(|contents| contents.stream(name).to_vec())
     }
 
-    /// Lets requests hang before they do anything, and subscriptions stand still, until [`Database::thaw`].
+    /// Freezes the database until [`Database::thaw`]: new requests wait before they do anything, and subscriptions send
+    /// nothing.
     pub fn freeze(&self) {
-        self.shared.faults.freeze(true);
+        self.state.faults.freeze(true);
     }
 
-    /// Ends [`Database::freeze`]: the requests that hang go on in the order in which they came.
+    /// Ends [`Database::freeze`]. The waiting requests continue in the order in which they came.
     pub fn thaw(&self) {
-        self.shared.faults.freeze(false);
+        self.state.faults.freeze(false);
     }
 
-    /// Carries writes out but holds their answers back while `hold` is true. A server that stops meanwhile loses them: its
-    /// clients don't know what became of their writes.
+    /// While `hold` is true, writes are executed but their responses are delayed. If a server stops during this time, the
+    /// responses are lost, and its clients don't know whether their writes were executed.
     pub fn hold_answers(&self, hold: bool) {
-        self.shared.faults.hold_answers(hold);
+        self.state.faults.hold_answers(hold);
     }
 
-    /// Returns when at least so many requests hang, by [`Database::freeze`] or [`Database::hold_answers`]. A subscription
-    /// that has something to read counts too.
+    /// Waits until at least `count` requests are delayed by [`Database::freeze`] or [`Database::hold_answers`]. A
+    /// subscription that has events to read counts as a request.
     pub async fn wait_for_hanging(&self, count: usize) {
-        self.shared.faults.wait_for_hanging(count).await;
+        self.state.faults.wait_for_hanging(count).await;
     }
 
-    /// Ends the subscriptions that run now with OK. A database should never do that: the Rust client then calls itself in a
-    /// loop that doesn't yield.
+    /// Ends the subscriptions that run now with the status OK. A real database should never do that: the Rust client then
+    /// runs in an endless loop that doesn't yield.
     pub fn end_subscriptions(&self) {
-        self.shared.faults.end_subscriptions();
+        self.state.faults.end_subscriptions();
     }
 
-    /// Answers each write so much later; the write itself is done at once.
+    /// Delays the response to each write by this time. The write itself is executed at once.
     pub fn set_latency(&self, latency: Duration) {
-        self.shared.faults.set_latency(latency);
+        self.state.faults.set_latency(latency);
     }
 
-    /// Forgets the recent event ids, which a new leader doesn't know: an append at any revision that is sent again is then
-    /// written again.
+    /// Forgets the recent event ids, as after a change of the leader. An append with the expected revision `Any` that is
+    /// sent again is then written twice.
     pub fn forget_recent_ids(&self) {
-        self.data(Data::forget_recent_ids);
+        self.with_contents(DatabaseContents::forget_recent_ids);
     }
 
-    fn data<T>(&self, read: impl FnOnce(&mut Data) -> T) -> T {
-        read(&mut self.shared.data.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_contents<T>(&self, read: impl FnOnce(&mut DatabaseContents) -> T) -> T {
+        read(&mut self.state.contents.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn nodes<T>(&self, read: impl FnOnce(&mut Vec<Arc<Node>>) -> T) -> T {
-        read(&mut self.shared.nodes.lock().unwrap_or_else(PoisonError::into_inner))
+    fn with_nodes<T>(&self, read: impl FnOnce(&mut Vec<Arc<Node>>) -> T) -> T {
+        read(&mut self.state.nodes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -144,7 +145,7 @@ impl Server {
         self.node.addr()
     }
 
-    /// Makes this server a follower: a request that requires the leader is refused with the leader's address.
+    /// Makes this server a follower. It refuses a request that requires the leader, with the leader's address.
     pub fn follow(&self, leader: SocketAddr) {
         self.node.set_leader(Some(leader));
     }
@@ -154,7 +155,7 @@ impl Server {
         self.node.set_leader(None);
     }
 
-    /// Stops at once, as a killed process does: every connection is cut. The port is free when this returns.
+    /// Stops at once and cuts every connection, like a killed process. The port is free when this returns.
     pub async fn stop(mut self) {
         if let Some(server) = self.running.take() {
             server.stop().await;
@@ -164,6 +165,6 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.database.nodes(|nodes| nodes.retain(|node| !Arc::ptr_eq(node, &self.node)));
+        self.database.with_nodes(|nodes| nodes.retain(|node| !Arc::ptr_eq(node, &self.node)));
     }
 }

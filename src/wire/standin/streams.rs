@@ -1,4 +1,4 @@
-//! What the database keeps: every event, the streams, and the ids that were written recently.
+//! The contents of the stand-in database: all events, the streams, and the ids that were written recently.
 
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -7,33 +7,33 @@ use std::sync::Arc;
 use prost::bytes::Bytes;
 use uuid::Uuid;
 
-use super::super::backend::Proposed;
+use super::super::backend::ProposedEvent;
 use super::super::event::{WireEvent, WirePosition};
 use crate::clock::{new_id, now};
 
-/// The revision of a tombstone, and the truncation of a soft-deleted stream.
-pub(super) const DELETED: u64 = i64::MAX as u64;
-/// A database begins with records of its own.
+/// The revision of a tombstone. A soft-deleted stream is truncated before this revision, so all its events are hidden.
+pub(super) const DELETED_REVISION: u64 = i64::MAX as u64;
+/// The position of the first event. A real database begins with its own records, so its first event isn't at position 0.
 const FIRST_POSITION: u64 = 1_836;
-/// What a record takes besides the names and the data of its event, in bytes.
+/// The size of a record in bytes, without the names and the data of its event.
 const RECORD_OVERHEAD: usize = 87;
 
 /// All events, by position and by stream.
-pub(super) struct Data {
+pub(super) struct DatabaseContents {
     all: Vec<Arc<WireEvent>>,
     streams: HashMap<Arc<str>, Vec<Arc<WireEvent>>>,
-    /// Where an event id was written last: stream and revision.
+    /// For each recent event id, the stream and revision at which it was written last.
     recent_ids: HashMap<Uuid, (Arc<str>, u64)>,
     next_position: u64,
 }
 
-impl Default for Data {
+impl Default for DatabaseContents {
     fn default() -> Self {
         Self { all: Vec::new(), streams: HashMap::new(), recent_ids: HashMap::new(), next_position: FIRST_POSITION }
     }
 }
 
-impl Data {
+impl DatabaseContents {
     pub(super) fn all(&self) -> &[Arc<WireEvent>] {
         &self.all
     }
@@ -47,13 +47,13 @@ impl Data {
         self.stream(stream).last()
     }
 
-    /// The last revision; [`DELETED`] for a tombstone.
+    /// The last revision; [`DELETED_REVISION`] for a tombstone.
     pub(super) fn last_revision(&self, stream: &str) -> Option<u64> {
         self.last(stream).map(|event| event.revision)
     }
 
     pub(super) fn is_tombstoned(&self, stream: &str) -> bool {
-        self.last_revision(stream) == Some(DELETED)
+        self.last_revision(stream) == Some(DELETED_REVISION)
     }
 
     /// The position of the last event.
@@ -61,7 +61,8 @@ impl Data {
         self.all.last().map(|event| event.position)
     }
 
-    /// The revision at which this id was written last to this stream, as far as it is remembered.
+    /// The revision at which this id was written last; `None` if the id is not among the recent ids or was written last to
+    /// another stream.
     pub(super) fn recent_revision(&self, stream: &str, id: Uuid) -> Option<u64> {
         self.recent_ids.get(&id).filter(|(name, _)| **name == *stream).map(|(_, revision)| *revision)
     }
@@ -71,24 +72,24 @@ impl Data {
     }
 
     /// Writes an event at the next revision of the stream.
-    pub(super) fn push(&mut self, stream: &str, event: Proposed) -> WirePosition {
+    pub(super) fn push(&mut self, stream: &str, event: ProposedEvent) -> WirePosition {
         let revision = self.last_revision(stream).map_or(0, |last| last + 1);
         self.push_at(stream, revision, event)
     }
 
-    /// Ends the stream for ever.
+    /// Deletes the stream permanently.
     pub(super) fn push_tombstone(&mut self, stream: &str) -> WirePosition {
-        let event = Proposed {
+        let event = ProposedEvent {
             id: new_id(),
             kind: "$streamDeleted".into(),
             content_type: "application/octet-stream".into(),
             custom_metadata: Bytes::new(),
             data: Bytes::new(),
         };
-        self.push_at(stream, DELETED, event)
+        self.push_at(stream, DELETED_REVISION, event)
     }
 
-    fn push_at(&mut self, stream: &str, revision: u64, event: Proposed) -> WirePosition {
+    fn push_at(&mut self, stream: &str, revision: u64, event: ProposedEvent) -> WirePosition {
         let stream: Arc<str> = stream.into();
         let position = self.take_position(&stream, event.size());
         self.recent_ids.insert(event.id, (Arc::clone(&stream), revision));
@@ -108,11 +109,12 @@ impl Data {
         position
     }
 
-    /// Writes a record that is no event and that no read shows.
+    /// Writes a record without an event. No read returns it.
     pub(super) fn push_empty_record(&mut self, stream: &str) -> WirePosition {
         self.take_position(stream, 0)
     }
 
+    /// Returns the position of the next record, and advances the position by the record's size.
     fn take_position(&mut self, stream: &str, size: usize) -> WirePosition {
         let position = self.next_position;
         self.next_position += (RECORD_OVERHEAD + stream.len() + size) as u64;

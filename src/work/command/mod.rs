@@ -1,25 +1,30 @@
-//! Any program as a handler: `taskbell work --kind K -- COMMAND…`.
+//! A handler that runs any program: `taskbell work --kind K -- COMMAND…`.
 //!
-//! **Input.** The task's input as one line of JSON on stdin. In the environment `TASKBELL_TASK_ID`, `TASKBELL_ATTEMPT`,
-//! `TASKBELL_KIND`, `TASKBELL_TITLE`, `TASKBELL_OWNER`, `TASKBELL_SERVER`, and each label as `TASKBELL_LABEL_<KEY>` (upper
-//! case, `_` for every other character than a letter or a digit). Neither the lease nor the worker's own `TASKBELL_TOKEN`.
+//! **Input.** The command gets the task's input on stdin, as one line of JSON. Its environment has `TASKBELL_TASK_ID`,
+//! `TASKBELL_ATTEMPT`, `TASKBELL_KIND`, `TASKBELL_TITLE`, `TASKBELL_OWNER`, `TASKBELL_SERVER`, and each label as
+//! `TASKBELL_LABEL_<KEY>`. In `<KEY>`, letters are in upper case, and `_` replaces every character other than a letter or a
+//! digit. The environment contains neither the lease nor the worker's `TASKBELL_TOKEN`.
 //!
-//! **Output.** On either stream, a line `::progress 0.4 message` reports progress (`-` in place of the number where it is
-//! unknown). The last line of stdout may be `::result JSON`. All else is output: the last 64 KiB are kept with the attempt's
-//! end. The lines of each stream keep their order; between stdout and stderr the order may be off by what a pipe buffers.
-//! (One pipe for both would keep it, but not tell the streams apart.)
+//! **Output.** On stdout and stderr, a line `::progress 0.4 message` reports progress; `-` instead of the number means
+//! that the fraction is unknown. The last line of stdout may be `::result JSON`. All other lines are output, whose last
+//! 64 KiB are recorded with the attempt's end. The order of the lines of one stream is kept. The order between lines of
+//! stdout and lines of stderr may change, because each stream has its own pipe.
 //!
-//! **End.** Exit 0: succeeded, unless the last line of stdout is a `::result` that can't be read: then the attempt has failed
-//! with `invalid_result`, for good. After a cancel, which is SIGTERM to the process group, any other end: cancelled. The message
-//! is the last visible line of stdout, or else of stderr. Otherwise failed, with the last visible line of stderr, or else of
-//! stdout; the code is `exit_<n>` or `killed_by_<signal>`. A failure is retried while attempts are left, but for exit 65
-//! (`EX_DATAERR`: the input was incorrect): the next attempt would get the same input. A command that can't be started fails
-//! with `cannot_start`, for good where it doesn't exist or may not be executed.
+//! **End.** After exit code 0 the attempt has succeeded, unless the last line of stdout is a `::result` that can't be read:
+//! then it has failed with `invalid_result` or `result_too_large`, and is not retried. After a cancel (SIGTERM to the process group), any other end
+//! means that the attempt was cancelled. In both cases the message is the last visible line of stdout, or of stderr if
+//! stdout has none. Otherwise the attempt has failed. Then the message is the last visible line of stderr, or of stdout
+//! if stderr has none, and the code is `exit_<n>` or `killed_by_<signal>`. A failure is retried while attempts are
+//! left. Exit code 65 is not retried: it means that the input was incorrect (`EX_DATAERR`), and the next attempt would
+//! get the same input. A command that can't be started fails with `cannot_start`, which is not retried if the program
+//! doesn't exist or may not be executed.
 //!
-//! **Signals.** An interrupt or a lost lease: SIGKILL to the process group. A worker that stops: SIGTERM, then SIGKILL.
-//! After the command's own end, to the processes that it left in its group: the same. If the worker itself is killed, a
-//! guard (one `sh` beside each command) sends the group SIGKILL. Not covered: processes that leave the group (`setsid`,
-//! daemons), a guard that is killed together with the worker, and the instant between the start of the command and that
+//! **Signals.** After an interrupt or the loss of the lease, the process group gets SIGKILL. When the worker stops, the
+//! group gets SIGTERM and then SIGKILL. When the command has ended, the processes that it left in its group get SIGTERM
+//! and then SIGKILL. If the worker itself is killed, a guard (one `sh` beside each command) sends SIGKILL to the group.
+//!
+//! There are three exceptions: processes that leave the group (`setsid`, daemons) get no signal, a guard that is killed
+//! together with the worker can't act, and no guard runs in the instant between the start of the command and the start
 //! of its guard.
 
 mod group;
@@ -40,21 +45,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::worker::context::{Context, INTERRUPTED};
 use super::worker::handler::{Done, Failure, Handler};
-use group::{Group, StopCause};
+use group::{ProcessGroup, StopCause};
 use output::CommandOutput;
 
-/// How long a command's pipes are read after the last process of its group has exited: a process that left the group may
-/// keep them open for ever.
-const LAST_OUTPUT: Duration = Duration::from_secs(1);
-/// `EX_DATAERR` of `sysexits.h`.
-const BAD_INPUT: i32 = 65;
+/// How long a command's pipes are still read after the last process of its group has exited. A process that has left
+/// the group may keep them open for ever.
+const OUTPUT_GRACE: Duration = Duration::from_secs(1);
+/// The exit code for incorrect input: `EX_DATAERR` of `sysexits.h`.
+const EXIT_INVALID_INPUT: i32 = 65;
 
 /// Runs a command for each task, like `taskbell work`.
 ///
-/// The command gets the task's input as one line of JSON on stdin, and the rest in its environment (`TASKBELL_TASK_ID`,
-/// `TASKBELL_KIND` and others). A line `::progress 0.4 message` on either output is progress; a last line `::result JSON` on
-/// stdout is the result. Exit code 0 is success, 65 a failure without another attempt, every other code a failure. A cancel is
-/// SIGTERM to the command's process group, an interrupt SIGKILL. `taskbell work --help` says it in full.
+/// The command gets the task's input on stdin, as one line of JSON, and the other fields of the task in its environment
+/// (`TASKBELL_TASK_ID`, `TASKBELL_KIND` and others). A line `::progress 0.4 message` on stdout or stderr reports
+/// progress. If the last line of stdout is `::result JSON`, it is the result.
+///
+/// Exit code 0 means success, 65 a failure that is not retried, and every other code a failure. For a cancel the command's
+/// process group gets SIGTERM, for an interrupt SIGKILL. `taskbell work --help` has the full description.
 ///
 /// ```
 /// # use taskbell::{CommandHandler, Handlers};
@@ -77,7 +84,8 @@ struct Program {
 }
 
 impl CommandHandler {
-    /// Runs `path` with `args` for each task of this kind, with `server` as `TASKBELL_SERVER`.
+    /// Makes a handler that runs `path` with `args` for each task of this kind. The command gets `server` as
+    /// `TASKBELL_SERVER`.
     pub fn new(
         kind: impl Into<String>,
         path: impl Into<OsString>,
@@ -88,7 +96,7 @@ impl CommandHandler {
         Self { kind: kind.into(), program: Arc::new(program) }
     }
 
-    /// The same command for another kind.
+    /// Makes a handler of the same command for another kind.
     #[must_use]
     pub fn for_kind(&self, kind: impl Into<String>) -> Self {
         Self { kind: kind.into(), program: Arc::clone(&self.program) }
@@ -101,8 +109,8 @@ impl Handler for CommandHandler {
         &self.kind
     }
 
-    /// The command runs in a future of its own among the attempt's blocking steps: when this one is dropped, the attempt
-    /// still waits until the command is killed.
+    /// The command runs in a separate future, which is one of the attempt's blocking steps. When an interrupt drops
+    /// this future, the attempt still waits until the command is killed.
     async fn run(&self, ctx: Context) -> Result<Done, Failure> {
         let (attempt, program) = (Arc::clone(ctx.inner()), Arc::clone(&self.program));
         let running = attempt.blocking.spawn_on(async move { program.run(&ctx).await }, &attempt.runtime);
@@ -117,15 +125,15 @@ impl Program {
             return Err(Failure::retryable(INTERRUPTED, "the attempt was interrupted"));
         }
         ctx.stop_if_cancelled()?;
-        let mut group = Group::start(&mut self.command(ctx)).map_err(|error| self.cannot_start(&error))?;
+        let mut group = ProcessGroup::start(&mut self.command(ctx)).map_err(|error| self.start_failure(&error))?;
         let _step = ctx.step(self.name(), None);
         let pipes = group.take_pipes();
         let input = ctx.input_text().to_owned();
         let mut output = CommandOutput::new(ctx.clone());
-        let ended = CancellationToken::new();
+        let group_ended = CancellationToken::new();
         let ending = async {
-            let status = group.end(attempt).await;
-            ended.cancel();
+            let status = group.run_to_end(attempt).await;
+            group_ended.cancel();
             status
         };
         let reading = async {
@@ -133,10 +141,10 @@ impl Program {
                 pin!(async { tokio::join!(write_input(pipes.stdin, input), output.read(pipes.stdout, pipes.stderr)) });
             tokio::select! {
                 _ = &mut streams => return,
-                () = ended.cancelled() => {}
+                () = group_ended.cancelled() => {}
             }
-            // After a timeout a process that left the group holds the pipes.
-            let _ = tokio::time::timeout(LAST_OUTPUT, streams).await;
+            // After a timeout, a process that has left the group still has the pipes open.
+            let _ = tokio::time::timeout(OUTPUT_GRACE, streams).await;
         };
         let (status, ()) = tokio::join!(ending, reading);
         let status = status.map_err(|error| Failure::retryable("lost_sight", format!("the command's end: {error}")))?;
@@ -160,6 +168,7 @@ impl Program {
         command
     }
 
+    /// Makes the result of the handler from the status and the output of the command.
     fn outcome(&self, (status, cause): (ExitStatus, StopCause), output: CommandOutput) -> Result<Done, Failure> {
         if status.success() {
             let (message, result) = output.into_outcome();
@@ -185,17 +194,17 @@ impl Program {
                 (format!("killed_by_{signal}"), format!("{} was killed by signal {signal}", self.name()))
             }
         };
-        let retryable = status.code() != Some(BAD_INPUT);
+        let retryable = status.code() != Some(EXIT_INVALID_INPUT);
         Failure::Failed { code, message: message.unwrap_or(description), retryable }
     }
 
-    fn cannot_start(&self, error: &std::io::Error) -> Failure {
+    fn start_failure(&self, error: &std::io::Error) -> Failure {
         let retryable = !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied);
         let message = format!("{} can't be started: {error}", self.path.display());
         Failure::Failed { code: "cannot_start".to_owned(), message, retryable }
     }
 
-    /// The program's name for people.
+    /// Returns the file name of the program, for messages.
     fn name(&self) -> String {
         Path::new(&self.path).file_name().map_or(self.path.as_os_str(), OsStr::new).to_string_lossy().into_owned()
     }
@@ -204,7 +213,7 @@ impl Program {
 /// Writes the input. A command may exit or close its stdin before it has read all of it.
 async fn write_input(stdin: Option<ChildStdin>, input: String) {
     if let Some(mut stdin) = stdin {
-        // A whole line, for commands that read one.
+        // The newline is for commands that read a line.
         let _ = stdin.write_all(format!("{input}\n").as_bytes()).await;
     }
 }

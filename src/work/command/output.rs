@@ -1,4 +1,4 @@
-//! The lines that a command writes to stdout and stderr: progress, the result, and output to keep.
+//! Reads the lines that a command writes to stdout and stderr: progress, the result, and output.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -7,22 +7,24 @@ use crate::task::limits::RESULT_MAX;
 use crate::work::worker::context::Context;
 use crate::work::worker::handler::Failure;
 
-/// A line is interpreted up to this many bytes, so that the largest result fits. A longer one is plain output, in pieces.
+/// The longest line that may be progress or a result, in bytes. The largest result fits into it. A longer line is
+/// output, and is appended in several parts.
 const LINE_MAX: usize = RESULT_MAX + 64 * 1024;
-const READ: usize = 16 * 1024;
+/// How many bytes are read at once.
+const BUFFER_SIZE: usize = 16 * 1024;
 
-/// Interprets a command's output as it comes.
+/// Interprets a command's output while the command runs.
 pub(super) struct CommandOutput {
     ctx: Context,
-    /// The last line with visible text of each stream: of stdout, of stderr.
+    /// The last line with visible text, of stdout and of stderr.
     last_lines: [Option<String>; 2],
-    /// The last line of stdout, if it says that it is a result.
-    result: Option<LastResult>,
+    /// The last line of stdout, if this line says that it is a result.
+    result: Option<ResultLine>,
 }
 
-/// A line `::result …` of stdout. It is the result if no other line follows, and output otherwise.
-struct LastResult {
-    /// None where it is already kept as output, because it was too long.
+/// A line `::result …` of stdout. If no other line follows, it is the result; otherwise it is output.
+struct ResultLine {
+    /// `None` if the line was too long and so was already appended to the output.
     line: Option<String>,
     value: Result<JsonText, Failure>,
 }
@@ -31,14 +33,14 @@ struct LastResult {
 #[derive(Default)]
 struct PartialLine {
     bytes: Vec<u8>,
-    /// Its beginning was passed on as output because it was too long.
+    /// Whether the beginning of the line was already appended to the output, because the line is too long.
     is_continued: bool,
-    /// That beginning says that the line is a result.
+    /// Whether this beginning says that the line is a result.
     is_result: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stream {
+enum OutputStream {
     Stdout,
     Stderr,
 }
@@ -52,33 +54,33 @@ impl CommandOutput {
     pub async fn read(&mut self, stdout: Option<impl AsyncRead + Unpin>, stderr: Option<impl AsyncRead + Unpin>) {
         let (mut stdout, mut stderr) = (stdout, stderr);
         let (mut out, mut err) = (PartialLine::default(), PartialLine::default());
-        let (mut out_buffer, mut err_buffer) = (vec![0; READ], vec![0; READ]);
+        let (mut out_buffer, mut err_buffer) = (vec![0; BUFFER_SIZE], vec![0; BUFFER_SIZE]);
         while stdout.is_some() || stderr.is_some() {
             tokio::select! {
                 n = read_some(&mut stdout, &mut out_buffer) => match n {
                     0 => stdout = None,
-                    n => self.take_bytes(Stream::Stdout, &mut out, &out_buffer[..n]),
+                    n => self.add_bytes(OutputStream::Stdout, &mut out, &out_buffer[..n]),
                 },
                 n = read_some(&mut stderr, &mut err_buffer) => match n {
                     0 => stderr = None,
-                    n => self.take_bytes(Stream::Stderr, &mut err, &err_buffer[..n]),
+                    n => self.add_bytes(OutputStream::Stderr, &mut err, &err_buffer[..n]),
                 },
             }
         }
-        self.take_line(Stream::Stdout, &mut out, "");
-        self.take_line(Stream::Stderr, &mut err, "");
+        self.handle_line(OutputStream::Stdout, &mut out, "");
+        self.handle_line(OutputStream::Stderr, &mut err, "");
     }
 
-    /// The message for people, from stdout rather than stderr, and the result. A result that can't be read is kept as output
-    /// too, so that people see it.
+    /// Returns the message for people and the result. The message is from stdout, or from stderr if stdout has no
+    /// visible line. A result that can't be read is appended to the output, so that people see it.
     pub fn into_outcome(mut self) -> (Option<String>, Result<Option<JsonText>, Failure>) {
         let [out, err] = std::mem::take(&mut self.last_lines);
         let result = match self.result.take() {
             None => Ok(None),
-            Some(LastResult { value: Ok(value), .. }) => Ok(Some(value)),
-            Some(LastResult { line, value: Err(failure) }) => {
+            Some(ResultLine { value: Ok(value), .. }) => Ok(Some(value)),
+            Some(ResultLine { line, value: Err(failure) }) => {
                 if let Some(line) = line {
-                    self.keep(Stream::Stdout, &line, "\n");
+                    self.append_output(OutputStream::Stdout, &line, "\n");
                 }
                 Err(failure)
             }
@@ -86,85 +88,89 @@ impl CommandOutput {
         (out.or(err), result)
     }
 
-    /// The message of a failure, from stderr rather than stdout. The result of a command that failed becomes output like
-    /// any other line.
+    /// Returns the message of a failure. It is from stderr, or from stdout if stderr has no visible line. The line with
+    /// the result of a failed command is appended to the output like any other line.
     pub fn into_error_message(mut self) -> Option<String> {
-        self.keep_former_result();
+        self.append_former_result();
         let [out, err] = self.last_lines;
         err.or(out)
     }
 
-    fn take_bytes(&mut self, stream: Stream, line: &mut PartialLine, bytes: &[u8]) {
+    /// Adds bytes to the current line, and handles each line that is complete.
+    fn add_bytes(&mut self, stream: OutputStream, line: &mut PartialLine, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             match piece.strip_suffix(b"\n") {
                 Some(end) => {
                     line.bytes.extend_from_slice(end);
-                    self.take_line(stream, line, "\n");
+                    self.handle_line(stream, line, "\n");
                 }
                 None => line.bytes.extend_from_slice(piece),
             }
             if line.bytes.len() > LINE_MAX {
-                self.take_piece(stream, line);
+                self.handle_part(stream, line);
             }
         }
     }
 
-    /// Passes on a line that is too long as far as it has come.
-    fn take_piece(&mut self, stream: Stream, line: &mut PartialLine) {
-        let begins_result = !line.is_continued && stream == Stream::Stdout && result_text(&line.bytes).is_some();
+    /// Appends the part of a line that is too long.
+    fn handle_part(&mut self, stream: OutputStream, line: &mut PartialLine) {
+        let begins_result =
+            !line.is_continued && stream == OutputStream::Stdout && text_of_result(&line.bytes).is_some();
         let is_result = line.is_result || begins_result;
-        self.keep_line(stream, &line.bytes, "");
+        self.append_line(stream, &line.bytes, "");
         *line = PartialLine { bytes: Vec::new(), is_continued: true, is_result };
     }
 
-    fn take_line(&mut self, stream: Stream, line: &mut PartialLine, end: &str) {
+    /// Handles a line, which ends with `end`: progress, a result, or output.
+    fn handle_line(&mut self, stream: OutputStream, line: &mut PartialLine, end: &str) {
         let PartialLine { bytes, is_continued, is_result } = std::mem::take(line);
         if is_result {
-            self.keep_line(stream, &bytes, end);
+            self.append_line(stream, &bytes, end);
             let message = format!("the line of the result has more than {LINE_MAX} bytes");
-            self.result = Some(LastResult { line: None, value: Err(Failure::fatal("result_too_large", message)) });
+            self.result = Some(ResultLine { line: None, value: Err(Failure::fatal("result_too_large", message)) });
             return;
         }
-        if bytes.is_empty() && end.is_empty() || !is_continued && self.take_progress(&String::from_utf8_lossy(&bytes)) {
+        if bytes.is_empty() && end.is_empty() || !is_continued && self.report_progress(&String::from_utf8_lossy(&bytes)) {
             return;
         }
-        match result_text(&bytes).filter(|_| stream == Stream::Stdout && !is_continued) {
+        match text_of_result(&bytes).filter(|_| stream == OutputStream::Stdout && !is_continued) {
             Some(text) => {
-                self.keep_former_result();
+                self.append_former_result();
                 let line = Some(String::from_utf8_lossy(&bytes).into_owned());
-                self.result = Some(LastResult { line, value: read_result(text) });
+                self.result = Some(ResultLine { line, value: read_result(text) });
             }
-            None => self.keep_line(stream, &bytes, end),
+            None => self.append_line(stream, &bytes, end),
         }
     }
 
-    /// Keeps a line or a piece of one. A result that is followed by another line of stdout is output.
-    fn keep_line(&mut self, stream: Stream, bytes: &[u8], end: &str) {
-        if stream == Stream::Stdout {
-            self.keep_former_result();
+    /// Appends a line, or a part of one, that is output. If it follows a result, the line with the result is output too.
+    fn append_line(&mut self, stream: OutputStream, bytes: &[u8], end: &str) {
+        if stream == OutputStream::Stdout {
+            self.append_former_result();
         }
-        // A character that is cut between two pieces becomes two replacement characters.
-        self.keep(stream, &String::from_utf8_lossy(bytes), end);
+        // If a character is split between two parts, these become replacement characters.
+        self.append_output(stream, &String::from_utf8_lossy(bytes), end);
     }
 
-    fn keep_former_result(&mut self) {
+    fn append_former_result(&mut self) {
         if let Some(line) = self.result.take().and_then(|former| former.line) {
-            self.keep(Stream::Stdout, &line, "\n");
+            self.append_output(OutputStream::Stdout, &line, "\n");
         }
     }
 
-    fn keep(&mut self, stream: Stream, text: &str, end: &str) {
+    /// Appends a line to the attempt's output and remembers its visible text.
+    fn append_output(&mut self, stream: OutputStream, text: &str, end: &str) {
         self.ctx.output(text);
         self.ctx.output(end);
-        // What a terminal shows of the line: a progress bar is redrawn after each carriage return.
+        // A terminal shows only the text after the last carriage return, with which programs redraw a progress bar.
         let visible = text.rsplit('\r').map(str::trim).find(|part| !part.is_empty());
         if let Some(visible) = visible {
-            self.last_lines[usize::from(stream == Stream::Stderr)] = Some(visible.to_owned());
+            self.last_lines[usize::from(stream == OutputStream::Stderr)] = Some(visible.to_owned());
         }
     }
 
-    /// Whether the line reports progress.
-    fn take_progress(&self, text: &str) -> bool {
+    /// Reports the progress in the line. Returns false if the line isn't progress.
+    fn report_progress(&self, text: &str) -> bool {
         let Some(progress) = text.strip_prefix("::progress ") else { return false };
         let (number, message) = progress.trim().split_once(' ').unwrap_or((progress.trim(), ""));
         let fraction = match number {
@@ -179,19 +185,20 @@ impl CommandOutput {
     }
 }
 
-/// What stands behind the word in a line `::result …`; none in other lines.
-fn result_text(line: &[u8]) -> Option<&[u8]> {
+/// Returns what follows the word in a line `::result …`; `None` for other lines.
+fn text_of_result(line: &[u8]) -> Option<&[u8]> {
     let text = line.strip_prefix(b"::result")?;
     (text.starts_with(b" ") || text.trim_ascii().is_empty()).then_some(text)
 }
 
 fn read_result(text: &[u8]) -> Result<JsonText, Failure> {
-    let invalid = |why: &str| Failure::fatal("invalid_result", format!("the last line is no ::result: {why}"));
+    let invalid = |why: &str| Failure::fatal("invalid_result", format!("the ::result can't be read: {why}"));
     let text = std::str::from_utf8(text).map_err(|_| invalid("it is not UTF-8"))?;
     JsonText::parse(text).map_err(|fault| invalid(&fault.to_string()))
 }
 
-/// The number of bytes read; 0 at the end of the stream and after an error. Never resolves without a stream.
+/// Reads into the buffer and returns the number of bytes; 0 at the end of the stream and after an error. Without a
+/// stream it waits for ever.
 async fn read_some(stream: &mut Option<impl AsyncRead + Unpin>, buffer: &mut [u8]) -> usize {
     match stream {
         Some(stream) => stream.read(buffer).await.unwrap_or(0),

@@ -18,20 +18,20 @@ use crate::views::Filter;
 use crate::work::worker::context::Context;
 use crate::work::worker::handler::{Defaults, Done, Failure, Handler};
 
-/// How many requests are under way at once.
+/// How many requests to cancel are sent at once.
 const CONCURRENT_REQUESTS: usize = 100;
 
 /// The input of a bulk cancel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BulkCancelInput {
-    /// Which tasks to cancel.
+    /// The tasks to cancel are those that match this filter.
     pub filter: Filter,
-    /// The position in the log at which the filter applies. The set of tasks is the same in every attempt.
+    /// The log position at which the filter is applied. So the set of tasks is the same in every attempt.
     pub position: Position,
-    /// The reason that each cancel gives.
+    /// The reason of each cancel.
     pub reason: Option<String>,
-    /// The subject who requested the bulk cancel: the actor of each cancel.
+    /// The subject who requested the bulk cancel. The events of each cancel record this subject as their actor.
     pub requested_by: String,
 }
 
@@ -39,15 +39,15 @@ pub struct BulkCancelInput {
 pub struct BulkCancel {
     /// Executes commands on tasks.
     pub execute: Recipient<Execute>,
-    /// Answers which tasks matched at a position.
+    /// Finds the tasks that matched a filter at a position.
     pub history: Recipient<CancellableAt>,
     /// The cancel ladder of each kind.
-    pub kinds: Arc<KindPolicies>,
+    pub policies: Arc<KindPolicies>,
 }
 
 impl BulkCancel {
-    /// Requests the cancel of one task. Returns whether that was recorded; a task that is over, or whose cancel was requested
-    /// before, records nothing.
+    /// Requests the cancel of one task. Returns whether the request was recorded. It is not recorded if the task has
+    /// ended or if its cancel was requested before.
     async fn request_cancel(
         &self,
         ctx: &Context,
@@ -63,7 +63,7 @@ impl BulkCancel {
             causation_id: Some(ctx.task_id().uuid()),
             request_id: None,
         };
-        let policy = self.kinds.cancel(kind);
+        let policy = self.policies.cancel(kind);
         let command = Command::RequestCancel { reason: input.reason.clone(), policy };
         let sent = self.execute.send(Execute { task: id, command, at: now(), meta }).await;
         let receipt = sent.map_err(|error| Failure::retryable("stopping", error.to_string()))?;
@@ -81,7 +81,7 @@ impl Handler for BulkCancel {
         Some("Cancel what matches".to_owned())
     }
 
-    /// Another attempt may repeat all requests: a repeated request records no second event.
+    /// A second attempt may repeat all requests, because a repeated request records no second event.
     fn defaults(&self) -> Defaults {
         Defaults { max_attempts: 3, ..Defaults::default() }
     }
@@ -89,11 +89,11 @@ impl Handler for BulkCancel {
     async fn run(&self, ctx: Context) -> Result<Done, Failure> {
         let input: BulkCancelInput = ctx.input()?;
         let query = CancellableAt { filter: input.filter.clone(), position: input.position };
-        let found =
+        let matches =
             self.history.send(query).await.map_err(|error| Failure::retryable("stopping", error.to_string()))?;
-        let found = found.map_err(|error| Failure::retryable("log_unavailable", error.to_string()))?;
-        let (total, mut done, mut requested) = (found.len(), 0, 0);
-        for chunk in found.chunks(CONCURRENT_REQUESTS) {
+        let matches = matches.map_err(|error| Failure::retryable("log_unavailable", error.to_string()))?;
+        let (total, mut done, mut requested) = (matches.len(), 0, 0);
+        for chunk in matches.chunks(CONCURRENT_REQUESTS) {
             if ctx.is_cancelled() {
                 let message = Some(format!("stopped: {done} of {total} tasks were asked to cancel"));
                 return Err(Failure::Cancelled {
@@ -111,7 +111,7 @@ impl Handler for BulkCancel {
         }
         let message = match total - requested {
             0 => format!("asked to cancel: {requested}"),
-            over => format!("asked to cancel: {requested}; over or asked before: {over}"),
+            not_recorded => format!("asked to cancel: {requested}; over or asked before: {not_recorded}"),
         };
         Ok(Done::new(message).with_result(json!({"matched": total, "asked": requested})))
     }

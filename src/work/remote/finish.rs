@@ -1,4 +1,5 @@
-//! How attempts are reported over HTTP: finishes in batches, until each is recorded or refused for good.
+//! Sends the reports about attempts over HTTP. Finishes are sent in batches and repeated until the server records or finally
+//! refuses them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,40 +9,41 @@ use serde_json::value::to_raw_value;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, sleep_until};
 
+use super::event::WorkerEvent;
 use super::heartbeat::send_progress;
-use super::http::{ANSWER_WITHIN, RETRIES, RequestError, retry_pause};
-use super::link::Link;
-use super::note::Note;
+use super::http::{RESPONSE_TIMEOUT, RETRIES, RequestError, retry_pause};
 use super::outbox::{Outbox, PendingFinish};
-use super::wire::{
-    self, AcknowledgeRequest, FinishAnswer, FinishItem, FinishReply, FinishRequest, LeaseHeartbeat, Problem,
+use super::protocol::{
+    self, AcknowledgeRequest, FinishRequest, FinishRequestItem, FinishResponse, FinishResult, HeartbeatItem,
+    ServerProblem,
 };
+use super::state::WorkerState;
 use crate::task::Rejection;
 use crate::task::command::{Command, End};
 use crate::task::event::{OutputKept, Progress};
 use crate::work::worker::attempt::Attempt;
-use crate::work::worker::report::{Reporter, error_of, stopped_unasked};
+use crate::work::worker::report::{Reporter, replace_unrequested_cancel, task_error};
 
-/// Sends the finishes that come, one request after the other.
-pub(super) async fn send_finishes(link: &Link, mut incoming: UnboundedReceiver<PendingFinish>) -> Infallible {
+/// Sends the finishes that arrive in `incoming`, one request after the other, for as long as the worker runs.
+pub(super) async fn send_finishes(state: &WorkerState, mut incoming: UnboundedReceiver<PendingFinish>) -> Infallible {
     let (mut outbox, mut retries) = (Outbox::new(), RETRIES);
     loop {
         wait_until_due(&mut outbox, &mut incoming).await;
         let batch = outbox.take_batch(Instant::now());
-        match send_batch(link, &batch).await {
-            Ok(answers) => {
-                retries.succeeded();
+        match send_batch(state, &batch).await {
+            Ok(results) => {
+                retries.reset();
                 outbox.grow_batches();
-                settle(&mut outbox, batch, answers);
+                handle_results(&mut outbox, batch, results);
             }
             Err(RequestError::Retryable { after, .. }) => {
                 outbox.retry_batch(batch, Instant::now());
                 sleep(retry_pause(&mut retries, after)).await;
             }
             Err(RequestError::Refused { status, problem }) if concerns_body(status) => {
-                refuse(&mut outbox, batch, &problem);
+                handle_refused_batch(&mut outbox, batch, &problem);
             }
-            // It concerns the worker and not its finishes: a token that is refused may be accepted later.
+            // The refusal is not due to the finishes. For example, a token that is refused now may be accepted later.
             Err(RequestError::Refused { status, problem }) => {
                 tracing::warn!(status, code = problem.code, detail = problem.detail, "finishes were refused");
                 outbox.retry_batch(batch, Instant::now());
@@ -74,21 +76,22 @@ async fn wait_until_due(outbox: &mut Outbox, incoming: &mut UnboundedReceiver<Pe
     }
 }
 
-fn settle(outbox: &mut Outbox, batch: Vec<PendingFinish>, answers: Vec<FinishAnswer>) {
-    for (finish, answer) in batch.into_iter().zip(answers) {
-        match answer.problem {
+/// Completes the finishes that the server has recorded or refused, and schedules the others again.
+fn handle_results(outbox: &mut Outbox, batch: Vec<PendingFinish>, results: Vec<FinishResult>) {
+    for (finish, result) in batch.into_iter().zip(results) {
+        match result.problem {
             Some(problem) if problem.retryable == Some(true) => outbox.retry(finish, Instant::now()),
-            Some(problem) => finish.answer(Err(problem)),
-            None => finish.answer(Ok(())),
+            Some(problem) => finish.complete(Err(problem)),
+            None => finish.complete(Ok(())),
         }
     }
 }
 
-/// Handles a batch whose request was refused for good because of its body: a finish that stands alone is refused, several
-/// are sent in smaller batches.
-fn refuse(outbox: &mut Outbox, mut batch: Vec<PendingFinish>, problem: &Problem) {
+/// Handles a batch whose request was finally refused because of its body. A single finish is refused. Several finishes
+/// are sent again in smaller batches, to find the one that causes the refusal.
+fn handle_refused_batch(outbox: &mut Outbox, mut batch: Vec<PendingFinish>, problem: &ServerProblem) {
     match batch.pop() {
-        Some(finish) if batch.is_empty() => finish.answer(Err(problem.clone())),
+        Some(finish) if batch.is_empty() => finish.complete(Err(problem.clone())),
         Some(finish) => {
             batch.push(finish);
             outbox.split_batch(batch, Instant::now());
@@ -97,71 +100,76 @@ fn refuse(outbox: &mut Outbox, mut batch: Vec<PendingFinish>, problem: &Problem)
     }
 }
 
-/// Whether a refusal with this status is due to what the request holds, and not to who sends it.
+/// Whether a refusal with this status is due to the body of the request, and not to its sender.
 const fn concerns_body(status: u16) -> bool {
     matches!(status, 400 | 413 | 422 | 500)
 }
 
-/// Sends the last progress of each attempt, then the ends.
-async fn send_batch(link: &Link, batch: &[PendingFinish]) -> Result<Vec<FinishAnswer>, RequestError> {
+/// Sends the last progress of each attempt, and then the ends.
+async fn send_batch(state: &WorkerState, batch: &[PendingFinish]) -> Result<Vec<FinishResult>, RequestError> {
     {
-        let _sending = link.sending_progress.lock().await;
-        let last = |finish: &PendingFinish| link.leases.take_last_progress(&finish.lease, finish.progress.as_ref());
-        let progress: Vec<LeaseHeartbeat> = batch.iter().filter_map(last).collect();
-        // Progress that is refused must not hold up the end.
-        if let Err(error @ RequestError::Retryable { .. }) = send_progress(link, &progress).await {
+        let _guard = state.progress_lock.lock().await;
+        let last = |finish: &PendingFinish| state.leases.take_last_progress(&finish.lease, finish.progress.as_ref());
+        let progress: Vec<HeartbeatItem> = batch.iter().filter_map(last).collect();
+        // If the progress is refused, the end is sent all the same.
+        if let Err(error @ RequestError::Retryable { .. }) = send_progress(state, &progress).await {
             return Err(error);
         }
     }
     let items = batch.iter().map(|finish| &*finish.item).collect();
-    let reply = link.http.post(wire::FINISH, &FinishRequest { items }, ANSWER_WITHIN * 2).await?;
-    let answers = reply.read::<FinishReply>()?.items;
-    if answers.len() == batch.len() {
-        return Ok(answers);
+    let response = state.http.post(protocol::FINISH_PATH, &FinishRequest { items }, RESPONSE_TIMEOUT * 2).await?;
+    let results = response.read::<FinishResponse>()?.items;
+    if results.len() == batch.len() {
+        return Ok(results);
     }
-    Err(RequestError::Retryable { why: "it answered some finishes and not others".to_owned(), after: None })
+    Err(RequestError::Retryable { reason: "it answered some finishes and not others".to_owned(), after: None })
 }
 
-/// Reports on the attempt of one lease.
+/// Sends the reports about the attempt of one lease.
 pub(super) struct LeaseReporter {
-    pub link: Arc<Link>,
+    pub state: Arc<WorkerState>,
     pub lease: String,
 }
 
 impl Reporter for LeaseReporter {
     fn send_progress(&self, _: &Attempt, progress: Progress) {
-        self.link.leases.set_progress(&self.lease, progress);
+        self.state.leases.set_progress(&self.lease, progress);
     }
 
-    async fn send_command(&self, attempt: &Attempt, command: Command, give_up: impl Fn() -> bool + Send) -> bool {
+    async fn send_command(
+        &self,
+        attempt: &Attempt,
+        command: Command,
+        should_give_up: impl Fn() -> bool + Send,
+    ) -> bool {
         match command {
             Command::Finish { .. } => self.finish(attempt, command).await,
             Command::AcknowledgeCancel { stopping_after, expected_end, .. } => {
                 let (lease, stopping_after) = (self.lease.as_str(), stopping_after.as_deref());
-                self.acknowledge(&AcknowledgeRequest { lease, stopping_after, expected_end }, give_up).await
+                self.acknowledge(&AcknowledgeRequest { lease, stopping_after, expected_end }, should_give_up).await
             }
-            // A worker sends no other command of an attempt without a timeout of its own.
+            // The remaining commands are for attempts with a timeout. The server enforces the timeouts of remote attempts.
             _ => false,
         }
     }
 
-    fn release(&self, attempt: &Attempt, settled: bool) {
-        if attempt.is_lost() && settled {
+    fn free_slot(&self, attempt: &Attempt, concluded: bool) {
+        if attempt.is_lost() && concluded {
             self.notify_ended(attempt, "lost", None);
         }
-        self.link.leases.remove(&self.lease);
+        self.state.leases.remove(&self.lease);
     }
 }
 
 impl LeaseReporter {
-    async fn acknowledge(&self, request: &AcknowledgeRequest<'_>, give_up: impl Fn() -> bool) -> bool {
+    async fn acknowledge(&self, request: &AcknowledgeRequest<'_>, should_give_up: impl Fn() -> bool) -> bool {
         let mut retries = RETRIES;
         loop {
-            match self.link.http.post(wire::ACKNOWLEDGE, request, ANSWER_WITHIN * 2).await {
-                // Refused: the attempt is over, or no cancel is requested any more.
+            match self.state.http.post(protocol::ACKNOWLEDGE_PATH, request, RESPONSE_TIMEOUT * 2).await {
+                // The server refuses an acknowledgement if the attempt has ended or no cancel is requested.
                 Ok(_) | Err(RequestError::Refused { .. }) => return true,
                 Err(RequestError::Retryable { after, .. }) => {
-                    if give_up() {
+                    if should_give_up() {
                         return false;
                     }
                     sleep(retry_pause(&mut retries, after)).await;
@@ -170,14 +178,15 @@ impl LeaseReporter {
         }
     }
 
-    /// Sends the attempt's end until it is recorded or refused for good. An end that is refused is replaced by a failure
-    /// that says so: without any end the task would wait until the lease expires, and then run again.
+    /// Sends the attempt's end until the server records or finally refuses it. An end that is refused is replaced by a
+    /// failure with the reason of the refusal. Without any end, the task would wait until the lease expires, and would
+    /// then run again.
     async fn finish(&self, attempt: &Attempt, mut command: Command) -> bool {
-        self.link.leases.mark_ending(&self.lease);
+        self.state.leases.mark_ending(&self.lease);
         let mut is_replaced = false;
         loop {
             let Command::Finish { attempt: number, lease, end, progress, output } = command else { return false };
-            let item = FinishItem::new(&self.lease, &end, output.as_ref());
+            let item = FinishRequestItem::new(&self.lease, &end, output.as_ref());
             let problem = match self.send_finish(&item, progress.as_ref()).await {
                 Some(Ok(())) => {
                     self.notify_ended(attempt, item.outcome, item.description().as_deref());
@@ -192,34 +201,41 @@ impl LeaseReporter {
                     attempt.lose();
                     return true;
                 }
-                "not_cancelling" => match stopped_unasked(with_end(end, output), &Rejection::NotCancelling) {
-                    Some(replacement) => command = replacement,
-                    None => return true,
-                },
+                "not_cancelling" => {
+                    match replace_unrequested_cancel(with_end(end, output), &Rejection::NotCancelling) {
+                        Some(replacement) => command = replacement,
+                        None => return true,
+                    }
+                }
                 _ if !is_replaced => {
                     is_replaced = true;
                     tracing::warn!(task = %attempt.task, code = problem.code, detail = problem.detail, "a finish was refused");
-                    command = with_end(end_refused(&problem), None::<OutputKept>);
+                    command = with_end(end_refused_failure(&problem), None::<OutputKept>);
                 }
                 _ => return true,
             }
         }
     }
 
-    /// The server's answer; `None` if the worker was dropped.
-    async fn send_finish(&self, item: &FinishItem<'_>, progress: Option<&Progress>) -> Option<Result<(), Problem>> {
+    /// Sends the end through the outbox and returns the server's result; `None` if the worker was dropped.
+    async fn send_finish(
+        &self,
+        item: &FinishRequestItem<'_>,
+        progress: Option<&Progress>,
+    ) -> Option<Result<(), ServerProblem>> {
         let item = to_raw_value(item).ok()?;
-        let (finish, answer) = PendingFinish::new(self.lease.clone(), item, progress.cloned());
-        self.link.finishes.send(finish).ok()?;
-        answer.await.ok()
+        let (finish, result) = PendingFinish::new(self.lease.clone(), item, progress.cloned());
+        self.state.finishes.send(finish).ok()?;
+        result.await.ok()
     }
 
-    fn notify_ended(&self, attempt: &Attempt, outcome: &str, words: Option<&str>) {
-        self.link.http.notify(&Note::Ended { task: attempt.task, attempt: attempt.number, outcome, words });
+    fn notify_ended(&self, attempt: &Attempt, outcome: &str, message: Option<&str>) {
+        self.state.http.notify(&WorkerEvent::Ended { task: attempt.task, attempt: attempt.number, outcome, message });
     }
 }
 
-fn end_refused(problem: &Problem) -> End {
+/// The failure that replaces a refused end.
+fn end_refused_failure(problem: &ServerProblem) -> End {
     let message = format!("the server did not take the attempt's end: {} ({})", problem.detail, problem.code);
-    End::Failed { error: error_of("end_refused", &message), retryable: false }
+    End::Failed { error: task_error("end_refused", &message), retryable: false }
 }

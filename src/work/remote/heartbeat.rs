@@ -1,4 +1,4 @@
-//! Heartbeats: a long one that waits for directives and keeps all leases alive, and short ones that carry progress.
+//! Heartbeats: a long one, which waits for directives and renews all leases, and short ones, which send progress.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -6,51 +6,54 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, sleep_until};
 
-use super::http::{ANSWER_WITHIN, RETRIES, RequestError, retry_pause};
-use super::link::Link;
-use super::wire::{self, HeartbeatRequest, LeaseHeartbeat};
+use super::http::{RESPONSE_TIMEOUT, RETRIES, RequestError, retry_pause};
+use super::protocol::{self, HeartbeatItem, HeartbeatRequest};
+use super::state::WorkerState;
 use crate::task::backoff::BackOff;
 
 /// The longest wait for a directive.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// A third of the time that is left counts as no less than this.
+/// The smallest value for a third of the time that is left to the first lease.
 const THIRD_MIN: Duration = Duration::from_millis(50);
-/// The time between two heartbeats is at least this: leases that arrive in quick succession are named together.
-const PACE: Duration = Duration::from_millis(25);
-/// The time between two heartbeats with progress is at least this.
-const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+/// The least time between the starts of two heartbeats. Leases that arrive within this time are sent in one heartbeat.
+const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_millis(25);
+/// The least time between two heartbeats with progress.
+const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(500);
 
-/// Keeps one heartbeat waiting at the server for as long as leases are held. When a lease is added meanwhile, the heartbeat
-/// is dropped for one that names it too; a directive in the dropped answer is repeated, since it was not seen.
+/// Renews all leases: while the worker holds leases, one heartbeat always waits at the server. When a lease is added,
+/// the current heartbeat is dropped and replaced by one that also names the new lease. If the response to the dropped
+/// heartbeat had a directive, the server sends it again, because the next heartbeat doesn't name it as seen.
 ///
-/// Of the time that is left to the first lease, a third is spent waiting for directives and at most a third waiting for the
-/// answer beyond that. So a heartbeat that is lost leaves a third for another, which waits for no directives.
-pub(super) async fn keep_leases(link: &Link) -> Infallible {
+/// The first lease ends after some time. A third of this time is spent waiting for directives, and at most another third
+/// waiting for the response. So if a heartbeat or its response is lost, a third is left for another heartbeat, which doesn't
+/// wait for directives.
+pub(super) async fn renew_leases(state: &WorkerState) -> Infallible {
     let (mut retries, mut is_retry) = (RETRIES, false);
     loop {
-        let (heartbeats, left) = link.leases.heartbeats();
+        let (heartbeats, left) = state.leases.heartbeats();
         if heartbeats.is_empty() {
-            link.leases.added.notified().await;
+            state.leases.lease_added.notified().await;
             continue;
         }
-        let next = tokio::time::Instant::now() + PACE;
+        let next_start = tokio::time::Instant::now() + HEARTBEAT_INTERVAL_MIN;
         let third = (left / 3).max(THIRD_MIN);
         let wait = if is_retry { Duration::ZERO } else { third.min(WAIT_MAX) };
         let named: HashSet<String> = heartbeats.iter().map(|heartbeat| heartbeat.lease.clone()).collect();
         tokio::select! {
-            answer = send(link, &heartbeats, wait, third.min(ANSWER_WITHIN)) => {
-                is_retry = answer.is_err();
-                match answer {
-                    Ok(()) => retries.succeeded(),
+            sent = send_heartbeat(state, &heartbeats, wait, third.min(RESPONSE_TIMEOUT)) => {
+                is_retry = sent.is_err();
+                match sent {
+                    Ok(()) => retries.reset(),
                     Err(error) => sleep(pause_after(error, &mut retries).min(third / 2)).await,
                 }
             }
-            () = lease_is_added(link, &named) => {}
+            () = wait_for_unnamed_lease(state, &named) => {}
         }
-        sleep_until(next).await;
+        sleep_until(next_start).await;
     }
 }
 
+/// The pause after a heartbeat that failed.
 fn pause_after(error: RequestError, retries: &mut BackOff) -> Duration {
     match error {
         RequestError::Retryable { after, .. } => retry_pause(retries, after),
@@ -61,75 +64,76 @@ fn pause_after(error: RequestError, retries: &mut BackOff) -> Duration {
     }
 }
 
-/// Waits until a lease is held that is not among `named`.
-async fn lease_is_added(link: &Link, named: &HashSet<String>) {
+/// Waits until the worker holds a lease that is not among `named`.
+async fn wait_for_unnamed_lease(state: &WorkerState, named: &HashSet<String>) {
     loop {
-        link.leases.added.notified().await;
-        sleep(PACE).await;
-        if link.leases.has_other_than(named) {
+        state.leases.lease_added.notified().await;
+        sleep(HEARTBEAT_INTERVAL_MIN).await;
+        if state.leases.has_other_than(named) {
             return;
         }
     }
 }
 
-/// Sends one heartbeat that may wait for `wait`, and applies its answer, which may take `allowance` longer.
-async fn send(
-    link: &Link,
-    heartbeats: &[LeaseHeartbeat],
+/// Sends one heartbeat and applies its response. The server may wait for `wait` before it responds, and the response
+/// may take `allowance` longer.
+async fn send_heartbeat(
+    state: &WorkerState,
+    heartbeats: &[HeartbeatItem],
     wait: Duration,
     allowance: Duration,
 ) -> Result<(), RequestError> {
-    let body = HeartbeatRequest { worker: &link.worker, leases: heartbeats, wait_s: wait.as_secs_f64() };
-    let reply = link.http.post(wire::HEARTBEAT, &body, wait + allowance).await?;
+    let body = HeartbeatRequest { worker: &state.worker, leases: heartbeats, wait_s: wait.as_secs_f64() };
+    let response = state.http.post(protocol::HEARTBEAT_PATH, &body, wait + allowance).await?;
     let named: Vec<String> = heartbeats.iter().map(|heartbeat| heartbeat.lease.clone()).collect();
-    link.leases.apply(&named, reply.read()?, reply.sent);
+    state.leases.apply(&named, response.read()?, response.sent);
     Ok(())
 }
 
-/// Sends progress. After a failure that may be retried, the progress waits to be sent again.
-pub(super) async fn send_progress(link: &Link, progress: &[LeaseHeartbeat]) -> Result<(), RequestError> {
+/// Sends progress. If it fails and may be retried, the progress is stored again, to be sent later.
+pub(super) async fn send_progress(state: &WorkerState, progress: &[HeartbeatItem]) -> Result<(), RequestError> {
     if progress.is_empty() {
         return Ok(());
     }
-    let sent = send(link, progress, Duration::ZERO, ANSWER_WITHIN).await;
+    let sent = send_heartbeat(state, progress, Duration::ZERO, RESPONSE_TIMEOUT).await;
     if let Err(RequestError::Retryable { .. }) = sent {
-        link.leases.restore_progress(progress);
+        state.leases.restore_progress(progress);
     }
     sent
 }
 
-/// Sends the progress of running attempts as it comes.
-pub(super) async fn keep_sending_progress(link: &Link) -> Infallible {
+/// Sends new progress of running attempts, for as long as the worker runs.
+pub(super) async fn keep_sending_progress(state: &WorkerState) -> Infallible {
     let mut retries = RETRIES;
     loop {
-        link.leases.has_progress.notified().await;
+        state.leases.has_progress.notified().await;
         let sent = {
-            let _sending = link.sending_progress.lock().await;
-            send_progress(link, &link.leases.take_progress()).await
+            let _guard = state.progress_lock.lock().await;
+            send_progress(state, &state.leases.take_progress()).await
         };
         match sent {
-            Ok(()) => retries.succeeded(),
+            Ok(()) => retries.reset(),
             Err(RequestError::Retryable { after, .. }) => sleep(retry_pause(&mut retries, after)).await,
             Err(RequestError::Refused { status, problem }) => {
                 tracing::warn!(status, code = problem.code, detail = problem.detail, "progress was refused");
             }
         }
-        sleep(PROGRESS_EVERY).await;
+        sleep(PROGRESS_INTERVAL_MIN).await;
     }
 }
 
-/// Gives up each attempt whose lease ends, at its deadline.
-pub(super) async fn expire_leases(link: &Link) -> Infallible {
+/// Stops each attempt whose lease was not renewed, at the lease's deadline.
+pub(super) async fn watch_deadlines(state: &WorkerState) -> Infallible {
     loop {
         let deadline = async {
-            match link.leases.next_deadline() {
+            match state.leases.next_deadline() {
                 Some(deadline) => sleep_until(deadline.into()).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            () = deadline => link.leases.lose_overdue(Instant::now()),
-            () = link.leases.added_deadline.notified() => {}
+            () = deadline => state.leases.lose_overdue(Instant::now()),
+            () = state.leases.deadline_added.notified() => {}
         }
     }
 }

@@ -1,19 +1,20 @@
-//! The remote worker: the same handlers in another process, which speaks to a server's HTTP API.
+//! The remote worker: it runs the same handlers in another process and uses the server's HTTP API.
 //!
-//! Reading order, each file using only those before it: `note` (what a worker tells the application), `wire` (the requests
-//! and answers), `http` (one request, and which failures may be retried), `leases` (the leases held, and how long), `outbox`
-//! (finishes that wait to be sent), `link` (what the parts share), `heartbeat` (heartbeats and progress), `finish` (how ends
-//! are reported), `worker` (the worker: taking leases, and draining).
+//! Reading order; each file uses only those before it: `event` (the events that a worker sends to the application),
+//! `protocol` (the bodies of requests and responses), `http` (one request, and which failures may be retried), `leases`
+//! (the leases that the worker holds, and their deadlines), `outbox` (finishes that wait to be sent), `state` (what the
+//! parts of the worker share), `heartbeat` (heartbeats and progress), `finish` (reports about the ends of attempts),
+//! `worker` (takes leases, runs attempts, drains).
 
+mod event;
 mod finish;
 mod heartbeat;
 mod http;
 mod leases;
-mod link;
-mod note;
 mod outbox;
-mod wire;
+mod protocol;
+mod state;
 mod worker;
 
-pub use note::{Note, RemoteError};
+pub use event::{RemoteError, WorkerEvent};
 pub use worker::RemoteWorker;

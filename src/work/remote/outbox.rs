@@ -1,8 +1,9 @@
-//! Finishes that wait to be sent.
+//! The finishes that wait to be sent.
 //!
-//! They go to the server in batches, the oldest first. One that the server doesn't take must hold up no other, so each waits
-//! for its own next try. Where a whole request fails, one of its finishes may be the reason: the next request holds half as
-//! many, until the reason stands alone. Each request that is answered doubles the number again.
+//! They are sent in batches, the oldest first. A finish that the server can't record now must not delay the others, so
+//! each finish has its own time for the next try. If a request fails as a whole, one of its finishes may be the cause.
+//! Then the next request has half as many finishes, until the cause is alone in its request. Each request that succeeds
+//! doubles the number again.
 
 use std::time::Instant;
 
@@ -10,47 +11,50 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::http::RETRIES;
-use super::wire::Problem;
+use super::protocol::ServerProblem;
 use crate::task::backoff::BackOff;
 use crate::task::deadlines::DeadlineQueue;
 use crate::task::event::Progress;
 
-/// Finishes in one request; the server takes no more.
+/// The most finishes in one request; the server accepts no more.
 const BATCH_MAX: usize = 1000;
-/// Bytes in one request, well below the 16 MiB that the server takes.
+/// The most bytes of finishes in one request. It is well below the 16 MiB that the server accepts.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// One end on its way to the server.
+/// A finish that the server has not recorded yet.
 pub(super) struct PendingFinish {
     pub lease: String,
     pub item: Box<RawValue>,
     /// The attempt's last progress.
     pub progress: Option<Progress>,
-    answer: oneshot::Sender<Result<(), Problem>>,
+    result_sender: oneshot::Sender<Result<(), ServerProblem>>,
     retries: BackOff,
 }
 
 impl PendingFinish {
-    /// A finish, and the server's answer to it once there is one. Nothing comes where the worker is dropped.
+    /// Makes a finish, and the receiver of the server's result. If the worker is dropped, the receiver ends without a
+    /// result.
     pub fn new(
         lease: String,
         item: Box<RawValue>,
         progress: Option<Progress>,
-    ) -> (Self, oneshot::Receiver<Result<(), Problem>>) {
-        let (answer, receiver) = oneshot::channel();
-        (Self { lease, item, progress, answer, retries: RETRIES }, receiver)
+    ) -> (Self, oneshot::Receiver<Result<(), ServerProblem>>) {
+        let (result_sender, receiver) = oneshot::channel();
+        (Self { lease, item, progress, result_sender, retries: RETRIES }, receiver)
     }
 
-    pub fn answer(self, answer: Result<(), Problem>) {
-        // Without a receiver the worker was dropped.
-        let _ = self.answer.send(answer);
+    /// Passes the server's final result to the reporter of the attempt.
+    pub fn complete(self, result: Result<(), ServerProblem>) {
+        // It fails if the receiver is gone because the worker was dropped.
+        let _ = self.result_sender.send(result);
     }
 }
 
-/// See the module.
+/// The queue of finishes, ordered by the time of the next try; see the module.
 pub(super) struct Outbox {
     queue: DeadlineQueue<Instant, u64, PendingFinish>,
     last_id: u64,
+    /// The most finishes in the next request.
     batch_limit: usize,
 }
 
@@ -86,14 +90,14 @@ impl Outbox {
         batch
     }
 
-    /// A request was answered: the next one may hold twice as many finishes.
+    /// Doubles the number of finishes in a request, after a request that succeeded.
     pub fn grow_batches(&mut self) {
         self.batch_limit = (self.batch_limit * 2).min(BATCH_MAX);
     }
 
-    /// Puts back a finish that the server can't take now.
+    /// Puts back a finish that the server can't record now.
     pub fn retry(&mut self, mut finish: PendingFinish, now: Instant) {
-        let due = now + finish.retries.failed();
+        let due = now + finish.retries.next_pause();
         self.push(finish, due);
     }
 
@@ -105,7 +109,7 @@ impl Outbox {
         }
     }
 
-    /// Puts back a batch whose request was refused because of some finish in it, to be sent at once in smaller requests.
+    /// Puts back a batch whose request was refused because of one of its finishes, to be sent at once in smaller requests.
     pub fn split_batch(&mut self, batch: Vec<PendingFinish>, now: Instant) {
         self.batch_limit = (batch.len() / 2).max(1);
         for finish in batch {

@@ -1,4 +1,4 @@
-//! The remote worker: takes leases while slots are free, runs their attempts, and drains when it is to stop.
+//! The remote worker: takes leases while slots are free, runs their attempts, and drains before it stops.
 
 use std::fmt;
 use std::pin::pin;
@@ -10,36 +10,37 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+use super::event::{RemoteError, Watcher, WorkerEvent};
 use super::finish::{LeaseReporter, send_finishes};
-use super::heartbeat::{expire_leases, keep_leases, keep_sending_progress};
-use super::http::{ANSWER_WITHIN, HttpClient, RETRIES, RequestError, retry_pause};
+use super::heartbeat::{keep_sending_progress, renew_leases, watch_deadlines};
+use super::http::{HttpClient, RESPONSE_TIMEOUT, RETRIES, RequestError, retry_pause};
 use super::leases::HeldLeases;
-use super::link::Link;
-use super::note::{Note, RemoteError, Watcher};
 use super::outbox::PendingFinish;
-use super::wire::{self, GrantedLease, TakeReply, TakeRequest};
+use super::protocol::{self, GrantedLease, TakeRequest, TakeResponse};
+use super::state::WorkerState;
 use crate::task::limits::{is_line, is_name};
 use crate::work::worker::attempt::Attempt;
 use crate::work::worker::drive::{drive, hand_back};
 use crate::work::worker::registry::Handlers;
 
-/// How long a request for leases may wait for one, in seconds.
-const WAIT_S: u64 = 30;
-/// The most attempts at once; a request for leases asks for no more.
+/// How long the server may wait for a task before it answers a request for leases, in seconds.
+const TAKE_WAIT_S: u64 = 30;
+/// The most attempts at once, which is also the most leases in one request.
 const CONCURRENCY_MAX: usize = 1000;
-/// A worker's name, in bytes.
+/// The longest name of a worker, in bytes.
 const NAME_MAX: usize = 128;
-/// An empty answer that comes sooner than this was not kept waiting: the server is about to stop, or too many workers wait.
-const EARLY_ANSWER: Duration = Duration::from_secs(20);
-/// How long attempts that were interrupted at the end of the grace are waited for.
+/// If an empty response arrives sooner than this, the server did not wait for a task: it is about to stop, or too many
+/// workers wait. Then the next request is sent after a pause.
+const EARLY_RESPONSE: Duration = Duration::from_secs(20);
+/// How long the worker waits for attempts that it has interrupted at the end of the grace.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
 
-/// A worker in a process of its own: takes leases from a server, executes their attempts with its handlers, and reports how
-/// they ended.
+/// A worker in a process of its own: it takes leases from a server, executes the attempts with its handlers, and
+/// reports their ends.
 ///
-/// It survives a server that restarts or can't be reached for a while: reports are repeated until they are answered, and
-/// attempts go on. An attempt whose lease can't be kept alive is given up before the lease ends. Handlers run on the runtime
-/// that [`Self::run`] is called on; code that blocks belongs into [`Context::blocking`](crate::work::Context::blocking).
+/// While the server restarts or can't be reached, the attempts continue, and reports are repeated until the server
+/// answers. If a lease can't be renewed, its attempt is stopped before the lease ends. Handlers run on the runtime on
+/// which [`Self::run`] is called. Use [`Context::blocking`](crate::work::Context::blocking) for code that blocks.
 ///
 /// ```no_run
 /// # use taskbell::{Context, Done, Failure, Handler, Handlers, RemoteWorker};
@@ -70,7 +71,8 @@ pub struct RemoteWorker {
 }
 
 impl RemoteWorker {
-    /// A worker of the server at this address, like `http://127.0.0.1:7070`. It sends nothing before [`Self::run`].
+    /// Makes a worker of the server at this address, for example `http://127.0.0.1:7070`. It sends no request before
+    /// [`Self::run`].
     #[must_use]
     pub fn connect(server: impl Into<String>) -> Self {
         Self {
@@ -85,83 +87,85 @@ impl RemoteWorker {
         }
     }
 
-    /// Authenticates by this bearer token.
+    /// Sets the bearer token that the worker sends.
     #[must_use]
     pub fn token(self, token: impl Into<String>) -> Self {
         Self { token: Some(token.into()), ..self }
     }
 
-    /// Its name, which people see: one line, 1 to 128 bytes. The default is `<program>/<host>/<process>/<random>`.
+    /// Sets the name, which the web interface and the log show: one line, 1 to 128 bytes. The default is
+    /// `<program>/<host>/<process>/<random>`.
     #[must_use]
     pub fn name(self, name: impl Into<String>) -> Self {
         Self { name: name.into(), ..self }
     }
 
-    /// Takes tasks from these queues only. The default, an empty list, means all.
+    /// Sets the queues from which the worker takes tasks. The default, an empty list, means all queues.
     #[must_use]
     pub fn queues<Q: Into<String>>(self, queues: impl IntoIterator<Item = Q>) -> Self {
         Self { queues: queues.into_iter().map(Into::into).collect(), ..self }
     }
 
-    /// How many attempts run at once: 1, the default, to 1,000. Values beyond are clamped.
+    /// Sets how many attempts run at once: 1 to 1,000. Other values are clamped. The default is 1.
     #[must_use]
     pub fn concurrency(self, attempts: usize) -> Self {
         Self { concurrency: attempts.clamp(1, CONCURRENCY_MAX), ..self }
     }
 
-    /// The handlers of the kinds that it executes. Their `check`, `title` and `defaults` count only in the server's process
-    /// and are not called here.
+    /// Sets the handlers. The worker takes tasks of their kinds. Their methods `check`, `title` and `defaults` are not
+    /// called here; only a server calls the methods of its own handlers.
     #[must_use]
     pub fn handlers(self, handlers: Handlers) -> Self {
         Self { handlers, ..self }
     }
 
-    /// How long running attempts may go on when the worker stops, before they are interrupted and handed back. The default
-    /// is 25 s.
+    /// Sets how long running attempts may continue when the worker stops. After this time they are interrupted and
+    /// handed back. The default is 25 s.
     #[must_use]
     pub fn grace(self, grace: Duration) -> Self {
         Self { grace, ..self }
     }
 
-    /// Calls `watcher` with each event. It must not block.
+    /// Sets a function that the worker calls with each event. The function must not block.
     #[must_use]
-    pub fn watch(self, watcher: impl Fn(&Note<'_>) + Send + Sync + 'static) -> Self {
+    pub fn watch(self, watcher: impl Fn(&WorkerEvent<'_>) + Send + Sync + 'static) -> Self {
         Self { watcher: Some(Arc::new(watcher)), ..self }
     }
 
-    /// Works until `until` resolves. Then it takes no more leases, waits for running attempts, and interrupts and hands back
-    /// those that still run after the grace. Returns the number of attempts whose code had not stopped even then: those
-    /// with a blocking step that goes on. Their leases expire.
+    /// Runs the worker until `until` resolves. Then the worker takes no more leases and waits for the running attempts.
+    /// After the grace it interrupts and hands back those that still run. Returns the number of attempts whose code has
+    /// not stopped even then, because a blocking step continues. Their leases expire.
     ///
-    /// Dropping the future interrupts all attempts, and their leases expire.
+    /// If the future is dropped, all attempts are interrupted, and their leases expire.
     ///
     /// # Errors
-    /// The configuration is not valid, or the server refuses it leases for good. A server that can't be reached is no error:
-    /// the worker waits for it.
+    /// The configuration is invalid, or the server finally refuses requests for leases. A server that can't be reached
+    /// is not an error: the worker waits until it answers.
     pub async fn run(self, until: impl Future<Output = ()>) -> Result<usize, RemoteError> {
         let (finishes, incoming) = mpsc::unbounded_channel();
-        let link = Arc::new(self.link(finishes)?);
-        let _guard = LoseOnDrop(Arc::clone(&link));
+        let state = Arc::new(self.new_state(finishes)?);
+        let _guard = LoseAttemptsOnDrop(Arc::clone(&state));
         let working = async {
             let stopped = tokio::select! {
-                // First, so that leases that have arrived are begun.
+                // The request for leases is polled first, so that leases that have already arrived are begun.
                 biased;
-                refused = self.take(&link) => Err(refused),
+                refused = self.take_leases(&state) => Err(refused),
                 () = until => Ok(()),
             };
-            let running = drain(&link, self.grace).await;
+            let running = drain(&state, self.grace).await;
             stopped.map(|()| running)
         };
         tokio::select! {
-            done = working => done,
-            never = keep_leases(&link) => match never {},
-            never = keep_sending_progress(&link) => match never {},
-            never = expire_leases(&link) => match never {},
-            never = send_finishes(&link, incoming) => match never {},
+            result = working => result,
+            never = renew_leases(&state) => match never {},
+            never = keep_sending_progress(&state) => match never {},
+            never = watch_deadlines(&state) => match never {},
+            never = send_finishes(&state, incoming) => match never {},
         }
     }
 
-    fn link(&self, finishes: mpsc::UnboundedSender<PendingFinish>) -> Result<Link, RemoteError> {
+    /// Checks the configuration and makes the shared state.
+    fn new_state(&self, finishes: mpsc::UnboundedSender<PendingFinish>) -> Result<WorkerState, RemoteError> {
         if !is_line(&self.name, NAME_MAX) || self.name.starts_with("local/") {
             return Err(RemoteError::Name(self.name.clone()));
         }
@@ -173,29 +177,34 @@ impl RemoteWorker {
         }
         let http = HttpClient::new(&self.server, self.token.as_deref(), self.watcher.clone())?;
         let (worker, leases) = (self.name.clone(), HeldLeases::default());
-        Ok(Link { http, worker, leases, sending_progress: Mutex::default(), finishes })
+        Ok(WorkerState { http, worker, leases, progress_lock: Mutex::default(), finishes })
     }
 
-    /// Takes leases whenever a slot is free, until the server refuses them for good.
-    async fn take(&self, link: &Arc<Link>) -> RemoteError {
+    /// Takes leases whenever a slot is free, until the server finally refuses a request.
+    async fn take_leases(&self, state: &Arc<WorkerState>) -> RemoteError {
         let mut retries = RETRIES;
         let kinds: Vec<&str> = self.handlers.kinds().collect();
         loop {
-            let max = self.concurrency.saturating_sub(link.leases.len());
+            let max = self.concurrency.saturating_sub(state.leases.len());
             if max == 0 {
-                link.leases.removed.notified().await;
+                state.leases.lease_removed.notified().await;
                 continue;
             }
-            let request =
-                TakeRequest { worker: &self.name, kinds: kinds.clone(), queues: &self.queues, max, wait_s: WAIT_S };
-            let within = Duration::from_secs(WAIT_S) + ANSWER_WITHIN;
+            let request = TakeRequest {
+                worker: &self.name,
+                kinds: kinds.clone(),
+                queues: &self.queues,
+                max,
+                wait_s: TAKE_WAIT_S,
+            };
+            let timeout = Duration::from_secs(TAKE_WAIT_S) + RESPONSE_TIMEOUT;
             let sent = Instant::now();
-            let reply = link.http.post(wire::TAKE, &request, within).await;
-            let pause = match reply.and_then(|reply| reply.read::<TakeReply>()) {
-                Ok(reply) if reply.leases.is_empty() && sent.elapsed() < EARLY_ANSWER => None,
-                Ok(reply) => {
-                    retries.succeeded();
-                    reply.leases.into_iter().for_each(|lease| self.begin(link, lease));
+            let response = state.http.post(protocol::TAKE_PATH, &request, timeout).await;
+            let pause = match response.and_then(|response| response.read::<TakeResponse>()) {
+                Ok(taken) if taken.leases.is_empty() && sent.elapsed() < EARLY_RESPONSE => None,
+                Ok(taken) => {
+                    retries.reset();
+                    taken.leases.into_iter().for_each(|lease| self.begin(state, lease));
                     continue;
                 }
                 Err(RequestError::Retryable { after, .. }) => after,
@@ -208,19 +217,19 @@ impl RemoteWorker {
     }
 
     /// Begins the attempt of a lease that has just arrived.
-    fn begin(&self, link: &Arc<Link>, lease: GrantedLease) {
+    fn begin(&self, state: &Arc<WorkerState>, lease: GrantedLease) {
         let (task, number, token) = (lease.task_id, lease.attempt, lease.lease.clone());
         let left = Duration::from_millis(lease.left_ms);
         let created = Arc::new(lease.into_created());
-        let predecessors = link.leases.unfinished(task);
+        let predecessors = state.leases.unfinished(task);
         let (attempt, acknowledgements) = Attempt::new(task, number, Arc::clone(&created), Handle::current());
-        link.leases.add(token.clone(), Arc::clone(&attempt), left);
-        let reporter = Arc::new(LeaseReporter { link: Arc::clone(link), lease: token });
+        state.leases.add(token.clone(), Arc::clone(&attempt), left);
+        let reporter = Arc::new(LeaseReporter { state: Arc::clone(state), lease: token });
         let Some(handler) = self.handlers.get(&created.kind).cloned() else {
             tokio::spawn(hand_back(attempt, reporter));
             return;
         };
-        link.http.notify(&Note::Begun { task, attempt: number, kind: &created.kind, title: &created.title });
+        state.http.notify(&WorkerEvent::Begun { task, attempt: number, kind: &created.kind, title: &created.title });
         tokio::spawn(drive(attempt, handler, acknowledgements, reporter, predecessors));
     }
 }
@@ -233,10 +242,10 @@ impl fmt::Debug for RemoteWorker {
     }
 }
 
-/// Loses all attempts when the worker is dropped: nothing keeps their leases alive any more.
-struct LoseOnDrop(Arc<Link>);
+/// Marks all attempts as lost when the worker is dropped, because their leases are not renewed any more.
+struct LoseAttemptsOnDrop(Arc<WorkerState>);
 
-impl Drop for LoseOnDrop {
+impl Drop for LoseAttemptsOnDrop {
     fn drop(&mut self) {
         for attempt in self.0.leases.attempts() {
             attempt.lose();
@@ -244,9 +253,10 @@ impl Drop for LoseOnDrop {
     }
 }
 
-/// Waits for running attempts, hands back those that still run after the grace, and counts those that don't stop even then.
-async fn drain(link: &Link, grace: Duration) -> usize {
-    let attempts = link.leases.attempts();
+/// Waits for running attempts, and hands back those that still run after the grace. Returns how many have not stopped even
+/// then.
+async fn drain(state: &WorkerState, grace: Duration) -> usize {
+    let attempts = state.leases.attempts();
     let mut finished = pin!(async {
         for attempt in &attempts {
             attempt.finished.cancelled().await;
@@ -254,18 +264,24 @@ async fn drain(link: &Link, grace: Duration) -> usize {
     });
     if timeout(grace, &mut finished).await.is_err() {
         attempts.iter().filter(|attempt| !attempt.finished.is_cancelled()).for_each(|attempt| attempt.hand_back());
-        // A timeout shows in the count.
+        // After a timeout, the returned count is above zero.
         let _ = timeout(INTERRUPT_GRACE, finished).await;
     }
     attempts.iter().filter(|attempt| !attempt.finished.is_cancelled()).count()
 }
 
-/// `<program>/<host>/<process>/<random>`
+/// Makes the default name, `<program>/<host>/<process>/<random>`.
 fn default_name() -> String {
     let program = std::env::current_exe().ok();
     let program = program.as_deref().and_then(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let part = |text: &str| text.chars().filter(char::is_ascii_graphic).take(40).collect::<String>();
+    let shorten = |text: &str| text.chars().filter(char::is_ascii_graphic).take(40).collect::<String>();
     let random = Uuid::new_v4().simple().to_string();
-    format!("{}/{}/{}/{}", part(program.as_deref().unwrap_or("worker")), part(&host), std::process::id(), &random[..8])
+    format!(
+        "{}/{}/{}/{}",
+        shorten(program.as_deref().unwrap_or("worker")),
+        shorten(&host),
+        std::process::id(),
+        &random[..8]
+    )
 }

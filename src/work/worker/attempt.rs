@@ -1,4 +1,5 @@
-//! One attempt, as its worker and its handler share it: the request to cancel, the steps under way, the last progress.
+//! The state of one attempt, which its worker and its handler share: the request to cancel, the running steps, the
+//! progress and the output.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -10,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::output::OutputTail;
-use super::text::line;
+use super::text::single_line;
 use crate::clock::now;
 use crate::task::event::{Created, OutputKept, Progress};
 use crate::task::limits::{ACKNOWLEDGEMENTS_MAX, TEXT_MAX};
 use crate::task::{TaskId, Timestamp};
 
-/// The acknowledgement of a request to cancel.
+/// An acknowledgement of a request to cancel.
 #[derive(Debug)]
 pub(in crate::work) struct Acknowledgement {
     /// The step that must end before the attempt can stop.
@@ -25,24 +26,25 @@ pub(in crate::work) struct Acknowledgement {
     pub expected_end: Option<Timestamp>,
 }
 
-/// Shared by the worker, which passes directives on to it, and the handler's [`crate::work::Context`].
+/// The state of one attempt. The worker applies directives to it, and the handler reads it through its
+/// [`Context`](crate::work::Context).
 #[derive(Debug)]
 pub(in crate::work) struct Attempt {
     pub task: TaskId,
     pub number: u32,
     pub created: Arc<Created>,
-    /// The input as a tree, once the handler has asked for it.
-    input: OnceLock<Value>,
-    /// Cancelled when a cancel of the task is requested: the handler should stop soon.
+    /// Cancelled when a cancel of the task is requested. Then the handler should stop soon.
     pub cancel: CancellationToken,
-    /// Cancelled when the handler's future is to be dropped at its next await.
+    /// Cancelled when the attempt is interrupted. Then the handler's future is dropped at its next await.
     pub interrupt: CancellationToken,
-    /// Cancelled when none of the attempt's code runs any more and its end is reported, or can't be.
+    /// Cancelled when none of the attempt's code runs any more and the report of its end has succeeded or finally failed.
     pub finished: CancellationToken,
-    /// Blocking steps: they outlive the handler's future.
+    /// The blocking steps. They may run longer than the handler's future.
     pub blocking: TaskTracker,
-    /// Where handlers run.
+    /// The runtime that handlers run on.
     pub runtime: Handle,
+    /// The input as a tree, after the handler has asked for it.
+    input: OnceLock<Value>,
     lost: AtomicBool,
     handed_back: AtomicBool,
     output: Mutex<OutputTail>,
@@ -51,17 +53,17 @@ pub(in crate::work) struct Attempt {
     acknowledgements: mpsc::UnboundedSender<Acknowledgement>,
 }
 
-/// How far a request to cancel has come, and which steps are under way. Both stand under one lock, so that an
-/// acknowledgement never names a step that has ended, and always names one that runs.
+/// The state of a request to cancel, and the running steps. One lock protects both. So an acknowledgement never names a step
+/// that has ended, and it names a step whenever one runs.
 #[derive(Debug, Default)]
 struct CancelState {
     requested: bool,
-    /// The handler has seen the request.
+    /// Whether the handler has seen the request.
     observed: bool,
-    /// Acknowledgements sent so far.
-    acknowledged: u32,
+    /// The number of acknowledgements so far.
+    acknowledgement_count: u32,
     steps: Vec<RunningStep>,
-    last_step: u64,
+    last_step_id: u64,
 }
 
 #[derive(Debug)]
@@ -72,7 +74,7 @@ struct RunningStep {
 }
 
 impl Attempt {
-    /// An attempt that has not begun, and the acknowledgements that it will send.
+    /// Makes an attempt that has not begun, and the receiver of its acknowledgements.
     pub fn new(
         task: TaskId,
         number: u32,
@@ -84,12 +86,12 @@ impl Attempt {
             task,
             number,
             created,
-            input: OnceLock::new(),
             cancel: CancellationToken::new(),
             interrupt: CancellationToken::new(),
             finished: CancellationToken::new(),
             blocking: TaskTracker::new(),
             runtime,
+            input: OnceLock::new(),
             lost: AtomicBool::new(false),
             handed_back: AtomicBool::new(false),
             output: Mutex::default(),
@@ -105,7 +107,7 @@ impl Attempt {
         self.input.get_or_init(|| self.created.input.to_value())
     }
 
-    /// Passes a request to cancel on to the handler. If a step is under way, that acknowledges it at once.
+    /// Requests that the handler stops. If a step runs, the request is acknowledged at once, with the step's name.
     pub fn request_cancel(&self) {
         let mut state = self.state();
         if !state.requested {
@@ -118,13 +120,14 @@ impl Attempt {
         self.cancel.cancel();
     }
 
-    /// Passes a request to stop now on to the handler.
+    /// Requests a cancel and interrupts the handler.
     pub fn request_interrupt(&self) {
         self.request_cancel();
         self.interrupt.cancel();
     }
 
-    /// Whether a cancel is requested. The first call that returns true acknowledges the request, unless a step did before.
+    /// Whether a cancel is requested. The first call that returns true acknowledges the request, unless a step has
+    /// acknowledged it before.
     pub fn observe_cancel(&self) -> bool {
         if !self.cancel.is_cancelled() {
             return false;
@@ -132,24 +135,25 @@ impl Attempt {
         let mut state = self.state();
         if !state.observed {
             state.observed = true;
-            if state.acknowledged == 0 {
+            if state.acknowledgement_count == 0 {
                 self.acknowledge(&mut state);
             }
         }
         true
     }
 
-    /// A named step begins; its id. If a cancel is requested and the handler has not seen it, the step acknowledges it.
+    /// Begins a named step and returns its id. If a cancel is requested and the handler has not seen the request, the step
+    /// acknowledges it.
     pub fn enter_step(&self, name: &str, expected_end: Option<Timestamp>) -> u64 {
         let mut state = self.state();
-        state.last_step += 1;
-        let id = state.last_step;
+        state.last_step_id += 1;
+        let id = state.last_step_id;
         state.steps.push(RunningStep { id, name: step_name(name), expected_end });
         self.acknowledge_if_unseen(&mut state);
         id
     }
 
-    /// The step continues under another name, with no expected end.
+    /// Gives the step another name, without an expected end. Acknowledges a request like [`Self::enter_step`].
     pub fn rename_step(&self, id: u64, name: &str) {
         let mut state = self.state();
         if let Some(step) = state.steps.iter_mut().find(|step| step.id == id) {
@@ -169,12 +173,12 @@ impl Attempt {
         self.state().steps.retain(|step| step.id != id);
     }
 
-    /// The name of the step under way that began last.
+    /// Returns the name of the running step that began last.
     pub fn current_step(&self) -> Option<String> {
         self.state().steps.last().map(|step| step.name.clone())
     }
 
-    /// The lease no longer belongs to this worker: the handler is interrupted, and nothing is reported.
+    /// Interrupts the handler because the lease no longer belongs to this worker. Nothing more is reported.
     pub fn lose(&self) {
         self.lost.store(true, Ordering::SeqCst);
         self.interrupt.cancel();
@@ -184,7 +188,7 @@ impl Attempt {
         self.lost.load(Ordering::SeqCst)
     }
 
-    /// The worker is stopping: the handler is interrupted and the attempt handed back, unless it ends by itself first.
+    /// Interrupts the handler because the worker stops. The attempt is handed back, unless the handler returns before.
     #[cfg(feature = "worker")]
     pub fn hand_back(&self) {
         self.handed_back.store(true, Ordering::SeqCst);
@@ -199,7 +203,7 @@ impl Attempt {
         self.output_tail().append(text);
     }
 
-    /// The end of the output; `None` where there was none.
+    /// Returns the tail of the output; `None` if there was no output.
     pub fn output(&self) -> Option<OutputKept> {
         let (tail, dropped_bytes) = self.output_tail().text()?;
         Some(OutputKept { attempt: self.number, tail, dropped_bytes })
@@ -207,16 +211,16 @@ impl Attempt {
 
     /// Replaces the progress.
     pub fn set_progress(&self, fraction: Option<f64>, message: String) {
-        // Adding zero turns -0.0 into 0.0.
+        // The addition changes -0.0 to 0.0.
         let fraction = fraction.filter(|f| !f.is_nan()).map(|f| f.clamp(0.0, 1.0) + 0.0);
         let message = Some(message).filter(|message| !message.is_empty());
         self.progress.send_replace(Some(Progress { fraction, message, at: now() }));
     }
 
-    /// The last progress, with its message as one line within the limit.
+    /// Returns the last progress. Its message is one line within the limit.
     pub fn progress(&self) -> Option<Progress> {
         let progress = self.progress.borrow().clone()?;
-        Some(Progress { message: progress.message.and_then(|message| line(&message, TEXT_MAX)), ..progress })
+        Some(Progress { message: progress.message.and_then(|message| single_line(&message, TEXT_MAX)), ..progress })
     }
 
     pub fn watch_progress(&self) -> watch::Receiver<Option<Progress>> {
@@ -224,19 +228,19 @@ impl Attempt {
     }
 
     fn acknowledge_if_unseen(&self, state: &mut CancelState) {
-        if state.requested && !state.observed && state.acknowledged < ACKNOWLEDGEMENTS_MAX {
+        if state.requested && !state.observed && state.acknowledgement_count < ACKNOWLEDGEMENTS_MAX {
             self.acknowledge(state);
         }
     }
 
     fn acknowledge(&self, state: &mut CancelState) {
-        state.acknowledged += 1;
+        state.acknowledgement_count += 1;
         let step = state.steps.last();
         let acknowledgement = Acknowledgement {
             stopping_after: step.map(|step| step.name.clone()),
             expected_end: step.and_then(|step| step.expected_end),
         };
-        // Without a receiver the attempt has ended, and there is nothing to acknowledge.
+        // It fails if the receiver is gone, because the attempt has ended.
         let _ = self.acknowledgements.send(acknowledgement);
     }
 
@@ -244,12 +248,12 @@ impl Attempt {
         self.output.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A panic under the lock leaves nothing half done: each change is one assignment.
+    /// A poisoned lock is used all the same: after a panic, the fields are still valid.
     fn state(&self) -> MutexGuard<'_, CancelState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn step_name(name: &str) -> String {
-    line(name, TEXT_MAX).unwrap_or_else(|| "a step".to_owned())
+    single_line(name, TEXT_MAX).unwrap_or_else(|| "a step".to_owned())
 }

@@ -1,4 +1,4 @@
-//! How the worker inside the process reports: by messages to the server's actors.
+//! The reports of the worker inside the process. They are messages to the server's actors.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,31 +8,31 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::attempt::Attempt;
-use super::report::{Reporter, stopped_unasked};
-use crate::dispatch::messages::{Offer, Stopped};
-use crate::projection::projector::NoteProgress;
+use super::report::{Reporter, replace_unrequested_cancel};
+use crate::dispatch::messages::{AttemptStopped, LocalOffer};
+use crate::projection::projector::ReportProgress;
 use crate::store::{AppendError, Meta, ReadError, Via, now};
 use crate::streams::messages::{Execute, ExecuteError};
 use crate::task::backoff::BackOff;
 use crate::task::event::Progress;
 use crate::task::{Command, TaskId};
 
-/// The pauses between two tries to record a command.
-const RETRIES: BackOff = BackOff::new(Duration::from_millis(250), Duration::from_secs(5));
+/// The pauses before a command that was not recorded is sent again.
+const RETRY_PAUSES: BackOff = BackOff::new(Duration::from_millis(250), Duration::from_secs(5));
 
 /// The worker's name and the actors that it sends messages to.
 #[derive(Clone)]
 pub struct WorkerChannels {
-    /// Its name, `local/<server>/<boot>`.
+    /// The worker's name, `local/<server>/<boot>`.
     pub worker: String,
-    /// The write side, for all commands.
+    /// The write side. It executes commands.
     pub execute: Recipient<Execute>,
-    /// The dispatcher, for what the worker can execute.
-    pub offer: Recipient<Offer>,
-    /// The dispatcher, for slots that become free.
-    pub stopped: Recipient<Stopped>,
-    /// The projector, for progress.
-    pub progress: Recipient<NoteProgress>,
+    /// The dispatcher. It receives the kinds and the slots of the worker.
+    pub offer: Recipient<LocalOffer>,
+    /// The dispatcher. It receives the attempts whose slots are free again.
+    pub stopped: Recipient<AttemptStopped>,
+    /// The projector. It receives progress.
+    pub progress: Recipient<ReportProgress>,
 }
 
 impl fmt::Debug for WorkerChannels {
@@ -43,35 +43,44 @@ impl fmt::Debug for WorkerChannels {
 
 impl Reporter for WorkerChannels {
     fn send_progress(&self, attempt: &Attempt, progress: Progress) {
-        // Left out where the projector has a backlog: later progress says more, and the last is part of the attempt's end.
-        let _ = self.progress.try_send(NoteProgress { task: attempt.task, attempt: attempt.number, progress });
+        // If the projector's mailbox is full, this progress is dropped. A later progress replaces it anyway, and the
+        // attempt's end contains the last one.
+        let _ = self.progress.try_send(ReportProgress { task: attempt.task, attempt: attempt.number, progress });
     }
 
-    async fn send_command(&self, attempt: &Attempt, command: Command, give_up: impl Fn() -> bool + Send) -> bool {
-        self.record(attempt.task, command, give_up).await
+    async fn send_command(
+        &self,
+        attempt: &Attempt,
+        command: Command,
+        should_give_up: impl Fn() -> bool + Send,
+    ) -> bool {
+        self.record(attempt.task, command, should_give_up).await
     }
 
-    fn release(&self, attempt: &Attempt, settled: bool) {
-        if settled {
-            self.stopped.do_send(Stopped { task: attempt.task, attempt: attempt.number });
+    fn free_slot(&self, attempt: &Attempt, concluded: bool) {
+        if concluded {
+            self.stopped.do_send(AttemptStopped { task: attempt.task, attempt: attempt.number });
         }
     }
 }
 
-/// What follows a command that was not recorded.
-enum Next {
+/// What the worker does after a command was not recorded.
+enum AfterFailure {
+    /// Sends the command again, for this reason.
     Retry(String),
-    /// The rules rejected it, or the task's stream can't be read: the same command will never be recorded.
-    Settled,
-    /// The whole log takes no more writes: until the process restarts, no end of any attempt can be recorded.
-    Unsettled,
+    /// Sends it no more: the rules have rejected the command, or the task's stream can't be read. The command will never be
+    /// recorded.
+    Refused,
+    /// Sends it no more: the log accepts no writes. Until the process restarts, no attempt's end can be recorded.
+    LogReadOnly,
 }
 
 impl WorkerChannels {
-    async fn record(&self, task: TaskId, mut command: Command, give_up: impl Fn() -> bool) -> bool {
+    /// Sends the command until it is recorded or refused. Returns as [`Reporter::send_command`].
+    async fn record(&self, task: TaskId, mut command: Command, should_give_up: impl Fn() -> bool) -> bool {
         let at = now();
         let correlation_id = Uuid::new_v4();
-        let mut retries = RETRIES;
+        let mut pauses = RETRY_PAUSES;
         loop {
             let meta = Meta {
                 actor: self.worker.clone(),
@@ -80,46 +89,47 @@ impl WorkerChannels {
                 causation_id: None,
                 request_id: None,
             };
-            let answer = self.execute.send(Execute { task, command: command.clone(), at, meta }).await;
-            let error = match answer {
+            let sent = self.execute.send(Execute { task, command: command.clone(), at, meta }).await;
+            let error = match sent {
                 Ok(Ok(_)) => return true,
                 Ok(Err(error)) => error,
-                // The mailbox is gone: the process is stopping.
+                // The shard's actor has stopped, because the process is stopping.
                 Err(_) => return false,
             };
             if let ExecuteError::Rejected(rejection) = &error
-                && let Some(replacement) = stopped_unasked(command.clone(), rejection)
+                && let Some(replacement) = replace_unrequested_cancel(command.clone(), rejection)
             {
                 command = replacement;
                 continue;
             }
-            let why = match next(task, &error) {
-                Next::Retry(why) => why,
-                Next::Settled => return true,
-                Next::Unsettled => return false,
+            let reason = match after_failure(task, &error) {
+                AfterFailure::Retry(reason) => reason,
+                AfterFailure::Refused => return true,
+                AfterFailure::LogReadOnly => return false,
             };
-            if give_up() {
+            if should_give_up() {
                 return false;
             }
-            warn!(%task, why, "a worker's report is not recorded yet, it will be sent again");
-            tokio::time::sleep(retries.failed()).await;
+            warn!(%task, reason, "a worker's report is not recorded yet, it will be sent again");
+            tokio::time::sleep(pauses.next_pause()).await;
         }
     }
 }
 
-fn next(task: TaskId, error: &ExecuteError) -> Next {
+/// Decides what the worker does after this error, and logs errors that are final.
+fn after_failure(task: TaskId, error: &ExecuteError) -> AfterFailure {
     match error {
-        ExecuteError::Rejected(_) => Next::Settled,
-        ExecuteError::Append(AppendError::ReadOnly(why)) => {
-            error!(%task, why, "the end of an attempt is not recorded: the log takes no more writes");
-            Next::Unsettled
+        ExecuteError::Rejected(_) => AfterFailure::Refused,
+        ExecuteError::Append(AppendError::ReadOnly(reason)) => {
+            error!(%task, reason, "the end of an attempt is not recorded: the log accepts no more writes");
+            AfterFailure::LogReadOnly
         }
-        ExecuteError::Read(why @ (ReadError::Damaged(_) | ReadError::Unknown { .. })) => {
-            error!(%task, %why, "the end of an attempt is not recorded: the task's events can't be read");
-            Next::Settled
+        ExecuteError::Read(reason @ (ReadError::Damaged(_) | ReadError::Unknown { .. })) => {
+            error!(%task, %reason, "the end of an attempt is not recorded: the task's events can't be read");
+            AfterFailure::Refused
         }
         ExecuteError::Append(_) | ExecuteError::Read(ReadError::Unavailable(_)) | ExecuteError::Busy(_) => {
-            Next::Retry(error.to_string())
+            AfterFailure::Retry(error.to_string())
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a handler is given: its input, and the ways to report progress, to see a cancel and to name steps.
+//! The handler's access to its attempt: it reads the input, reports progress, checks for a cancel and names steps.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -14,7 +14,7 @@ use super::outcome::Failure;
 use crate::clock::now;
 use crate::task::{TaskId, Timestamp};
 
-/// The code of a failure that only says that the attempt was interrupted.
+/// The code of a failure whose only cause is that the attempt was interrupted.
 pub(in crate::work) const INTERRUPTED: &str = "interrupted";
 
 /// A handler's access to its attempt: input, progress, output, the request to cancel, named steps.
@@ -84,102 +84,105 @@ impl Context {
     }
 
     /// The input as a tree. An integer beyond 64 bits, and a number with more digits than a double, becomes the nearest
-    /// finite double: see [`Self::input_text`].
+    /// finite double; [`Self::input_text`] keeps it.
     #[must_use]
     pub fn input_value(&self) -> &Value {
         self.attempt.input_value()
     }
 
-    /// The input as compact JSON, otherwise exactly as it was sent: with every digit of its numbers.
+    /// The input as compact JSON, apart from that exactly as the request contained it.
     #[must_use]
     pub fn input_text(&self) -> &str {
         self.attempt.created.input.as_str()
     }
 
-    /// The input as a type of the handler's own, read from [`Self::input_text`].
+    /// Decodes [`Self::input_text`] as a type of the handler.
     ///
     /// # Errors
-    /// A failure with the code `invalid_input`, not retryable, that names the field. Also where the input has a key that
-    /// `serde_json` keeps for itself (`$serde_json::private::…`): it might become another value.
+    /// A failure with the code `invalid_input`, which is not retryable and names the field. Also if the input has a key that
+    /// begins with `$serde_json::private::`: `serde_json` might read it as another value.
     pub fn input<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         let invalid = |why: &str| Failure::fatal("invalid_input", format!("the input can't be read: {why}"));
         let input = &self.attempt.created.input;
         if input.has_private_key() {
             return Err(invalid("it has a key that begins with `$serde_json::private::`"));
         }
-        let mut reader = serde_json::Deserializer::from_str(input.as_str());
-        serde_path_to_error::deserialize(&mut reader).map_err(|wrong| invalid(&wrong.to_string()))
+        let mut deserializer = serde_json::Deserializer::from_str(input.as_str());
+        serde_path_to_error::deserialize(&mut deserializer).map_err(|error| invalid(&error.to_string()))
     }
 
-    /// Reports how far the work has come: the fraction (0 to 1; values beyond are clamped, `None` and NaN mean unknown)
-    /// and a line for people. Cheap: only the latest progress counts, and it is sent at most ten times a second.
+    /// Reports progress: the fraction of the work that is done, and a line for people. The fraction is clamped to 0 to
+    /// 1; `None` and NaN mean that it is unknown. A call is cheap: the progress is sent at most ten times a second, and
+    /// only the latest one.
     pub fn progress(&self, fraction: impl Into<Option<f64>>, message: impl Into<String>) {
         self.attempt.set_progress(fraction.into(), message.into());
     }
 
-    /// Appends `text`, as it is, to the attempt's output. The last 64 KiB are recorded with the attempt's end and shown on
-    /// the task's page; an attempt whose worker is lost keeps nothing.
+    /// Appends `text` without changes to the attempt's output. The last 64 KiB are recorded with the attempt's end and
+    /// shown on the task's page. If the worker is lost, no output is recorded.
     pub fn output(&self, text: impl AsRef<str>) {
         self.attempt.append_output(text.as_ref());
     }
 
-    /// Whether a cancel is requested. The first call that returns true acknowledges it: stop soon after.
+    /// Whether a cancel is requested. The first call that returns true acknowledges the request. The handler should
+    /// then stop soon.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.attempt.observe_cancel()
     }
 
-    /// Resolves when a cancel is requested, and acknowledges it.
+    /// Waits until a cancel is requested, and acknowledges the request.
     pub async fn cancelled(&self) {
         self.attempt.cancel.cancelled().await;
         self.attempt.observe_cancel();
     }
 
-    /// To be called wherever the work can stop.
+    /// Returns an error if a cancel is requested. Call it with `?` wherever the work can stop.
     ///
     /// # Errors
-    /// [`Failure::Cancelled`] if a cancel is requested; that acknowledges it.
+    /// [`Failure::Cancelled`] if a cancel is requested. The call then acknowledges the request.
     pub fn stop_if_cancelled(&self) -> Result<(), Failure> {
         if self.is_cancelled() { Err(Failure::cancelled()) } else { Ok(()) }
     }
 
-    /// The request to cancel as a token, for code that takes one. Reading the token acknowledges nothing: call
-    /// [`Self::stop_if_cancelled`] when you act on it. Cancelling the token stops nothing else.
+    /// Returns a token that is cancelled when a cancel is requested, for code that needs a token. The token doesn't
+    /// acknowledge the request: call [`Self::stop_if_cancelled`] when the code has stopped. If you cancel the token
+    /// yourself, nothing else is cancelled.
     #[must_use]
     pub fn cancel_token(&self) -> CancellationToken {
         self.attempt.cancel.child_token()
     }
 
-    /// Runs `work` on a blocking thread, as a named step that can't be interrupted: a cancel that arrives meanwhile is
-    /// acknowledged with the step's name, and the attempt never ends before `work` does.
+    /// Runs `work` on a blocking thread, as a named step that can't be interrupted. A cancel that is requested during
+    /// the step is acknowledged with the step's name. The attempt doesn't end before `work` ends.
     ///
     /// # Errors
-    /// A retryable failure with the code `panicked` if `work` panicked, `interrupted` if the attempt was interrupted before
-    /// `work` began.
+    /// A retryable failure: its code is `panicked` if `work` panicked, or `interrupted` if the attempt was interrupted
+    /// before `work` began or the worker is stopping.
     pub async fn blocking<T, F>(&self, name: impl AsRef<str>, work: F) -> Result<T, Failure>
     where
         F: FnOnce(&Step) -> T + Send + 'static,
         T: Send + 'static,
     {
         let step = Step::enter(&self.attempt, name.as_ref(), None);
-        let run = move || (!step.is_interrupted()).then(|| work(&step));
-        match self.attempt.blocking.spawn_blocking_on(run, &self.attempt.runtime).await {
+        let run_step = move || (!step.is_interrupted()).then(|| work(&step));
+        match self.attempt.blocking.spawn_blocking_on(run_step, &self.attempt.runtime).await {
             Ok(Some(value)) => Ok(value),
             Ok(None) => Err(Failure::retryable(INTERRUPTED, "the attempt was interrupted")),
-            Err(ended) if ended.is_panic() => Err(Failure::panicked(ended.into_panic().as_ref())),
+            Err(error) if error.is_panic() => Err(Failure::panicked(error.into_panic().as_ref())),
             Err(_) => Err(Failure::retryable(INTERRUPTED, "the worker is stopping")),
         }
     }
 
-    /// A named step of the future itself, under way until the guard is dropped and expected to take `expected`. A cancel
-    /// that arrives meanwhile is acknowledged with its name.
+    /// Begins a named step of the handler's future. It runs until the guard is dropped; `expected` is how long this
+    /// should take. A cancel that is requested during the step is acknowledged with the step's name.
     #[must_use = "the step ends when its guard is dropped"]
     pub fn step(&self, name: impl AsRef<str>, expected: Option<Duration>) -> StepGuard {
         StepGuard(Step::enter(&self.attempt, name.as_ref(), expected.map(|expected| now().plus(expected))))
     }
 }
 
-/// A named step under way.
+/// A named step that runs.
 #[derive(Debug)]
 pub struct Step {
     attempt: Arc<Attempt>,
@@ -191,17 +194,17 @@ impl Step {
         Self { attempt: Arc::clone(attempt), id: attempt.enter_step(name, expected_end) }
     }
 
-    /// Replaces the expected end: this long from now.
+    /// Sets the expected end to this time from now.
     pub fn expect_end_in(&self, duration: Duration) {
         self.expect_end(now().plus(duration));
     }
 
-    /// Replaces the expected end.
+    /// Sets the expected end.
     pub fn expect_end(&self, at: Timestamp) {
         self.attempt.set_expected_end(self.id, at);
     }
 
-    /// Replaces the name, where one step stands for several, and forgets the expected end.
+    /// Changes the name and removes the expected end, for a step that consists of several parts.
     pub fn rename(&self, name: impl AsRef<str>) {
         self.attempt.rename_step(self.id, name.as_ref());
     }
@@ -211,14 +214,14 @@ impl Step {
         self.attempt.set_progress(fraction.into(), message.into());
     }
 
-    /// Whether the attempt was interrupted, timed out or lost its lease. The value of a blocking step is discarded then, so
-    /// a step that can break off cleanly should.
+    /// Whether the attempt was interrupted, has timed out or has lost its lease. Then the value of a blocking step is
+    /// discarded, so a step that can stop cleanly should stop.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
         self.attempt.interrupt.is_cancelled()
     }
 
-    /// Cancelled when [`Self::is_interrupted`] becomes true, for code that waits.
+    /// Returns a token that is cancelled when [`Self::is_interrupted`] becomes true, for code that waits.
     #[cfg(feature = "server")]
     pub(in crate::work) fn interruption(&self) -> &CancellationToken {
         &self.attempt.interrupt
@@ -231,7 +234,7 @@ impl Drop for Step {
     }
 }
 
-/// A named step of a handler's future: under way until this is dropped.
+/// A named step of a handler's future. The step ends when the guard is dropped.
 #[derive(Debug)]
 pub struct StepGuard(Step);
 

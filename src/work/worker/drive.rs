@@ -1,4 +1,4 @@
-//! An attempt, from its assignment to its recorded end.
+//! Runs an attempt, from its assignment to its recorded end.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -13,28 +13,29 @@ use super::attempt::{Acknowledgement, Attempt};
 use super::context::{Context, INTERRUPTED};
 use super::handler::Handler;
 use super::outcome::{Done, Failure};
-use super::report::{Reporter, end_of, error_of};
+use super::report::{Reporter, end_from_result, task_error};
 use crate::task::Command;
 use crate::task::command::End;
 use crate::task::event::ReleasedReason;
 
-/// Progress is sent at most ten times a second.
-const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// The least time between two reports of progress.
+const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// Why none of an attempt's code runs any more.
-enum Ended {
+enum AttemptEnd {
     /// The handler returned or panicked.
     Returned(Result<Done, Failure>),
-    /// It was interrupted, in this step.
+    /// The attempt was interrupted, in this step.
     Interrupted(Option<String>),
-    /// It took longer than this many seconds.
+    /// The attempt took longer than this many seconds.
     TimedOut(u64),
-    /// The runtime was shut down: the process is stopping, and the next one records the attempt as lost.
+    /// The runtime was shut down, because the process is stopping. The next process records the attempt as lost.
     ShutDown,
 }
 
-/// Runs an attempt to its end and reports it, in this order: none of its code runs any more, its end is recorded, its slot
-/// is free. `predecessors` are the earlier attempts of the task in this process that have not finished.
+/// Runs an attempt and reports its end. First it waits until none of the attempt's code runs any more, then it reports
+/// the end, and then it frees the slot. `predecessors` are the earlier attempts of the task in this process that have
+/// not finished.
 pub(in crate::work) async fn drive<R: Reporter>(
     attempt: Arc<Attempt>,
     handler: Arc<dyn Handler>,
@@ -42,141 +43,152 @@ pub(in crate::work) async fn drive<R: Reporter>(
     reporter: Arc<R>,
     predecessors: Vec<CancellationToken>,
 ) {
-    let ended = CancellationToken::new();
+    let code_ended = CancellationToken::new();
     let running = async {
-        let how = tokio::select! {
-            how = start(&attempt, handler, predecessors) => how,
+        let end = tokio::select! {
+            end = start(&attempt, handler, predecessors) => end,
             never = send_progress(&attempt, &*reporter) => match never {},
         };
-        ended.cancel();
-        how
+        code_ended.cancel();
+        end
     };
-    let (how, ()) = tokio::join!(running, send_acknowledgements(&attempt, acknowledgements, &*reporter, &ended));
-    let settled = match command(&attempt, how) {
+    let (end, ()) = tokio::join!(running, send_acknowledgements(&attempt, acknowledgements, &*reporter, &code_ended));
+    let concluded = match end_command(&attempt, end) {
         Some(_) if attempt.is_lost() => true,
         Some(command) => reporter.send_command(&attempt, command, || attempt.is_lost()).await,
         None => false,
     };
-    release(&attempt, &*reporter, settled);
+    free_slot(&attempt, &*reporter, concluded);
 }
 
 /// Hands back an attempt that never began.
 pub(in crate::work) async fn hand_back<R: Reporter>(attempt: Arc<Attempt>, reporter: Arc<R>) {
     let end = End::Released(ReleasedReason::HandedBack);
     let command = Command::Finish { attempt: attempt.number, lease: None, end, progress: None, output: None };
-    let settled = reporter.send_command(&attempt, command, || attempt.is_lost()).await;
-    release(&attempt, &*reporter, settled);
+    let concluded = reporter.send_command(&attempt, command, || attempt.is_lost()).await;
+    free_slot(&attempt, &*reporter, concluded);
 }
 
-fn release(attempt: &Attempt, reporter: &impl Reporter, settled: bool) {
+/// Marks the attempt as finished and frees its slot.
+fn free_slot(attempt: &Attempt, reporter: &impl Reporter, concluded: bool) {
     attempt.finished.cancel();
-    reporter.release(attempt, settled || attempt.is_lost());
+    reporter.free_slot(attempt, concluded || attempt.is_lost());
 }
 
-/// Starts the handler once no code of the task's earlier attempts runs any more. An attempt that is interrupted or lost
-/// before that never starts; its slot is still freed only after theirs, since a free slot says that no code runs.
-async fn start(attempt: &Arc<Attempt>, handler: Arc<dyn Handler>, predecessors: Vec<CancellationToken>) -> Ended {
+/// Starts the handler when no code of the task's earlier attempts runs any more. If the attempt is interrupted or lost
+/// before that, its handler is never started, but this function waits all the same: a slot may be freed only when no
+/// code of the task runs.
+async fn start(attempt: &Arc<Attempt>, handler: Arc<dyn Handler>, predecessors: Vec<CancellationToken>) -> AttemptEnd {
     for predecessor in predecessors {
         predecessor.cancelled().await;
     }
     if attempt.interrupt.is_cancelled() {
-        return Ended::Interrupted(None);
+        return AttemptEnd::Interrupted(None);
     }
     run(attempt, handler).await
 }
 
-/// The handler runs on the worker's own threads and this future only watches, so that a handler that blocks stops nothing
-/// else.
-async fn run(attempt: &Arc<Attempt>, handler: Arc<dyn Handler>) -> Ended {
+/// Runs the handler on the worker's own threads and waits for it here. So a handler that blocks its thread doesn't
+/// block this future.
+async fn run(attempt: &Arc<Attempt>, handler: Arc<dyn Handler>) -> AttemptEnd {
     let context = Context::new(Arc::clone(attempt));
     let mut code = attempt.runtime.spawn(async move { handler.run(context).await });
     let stopped = tokio::select! {
         biased;
         joined = &mut code => Err(joined),
-        () = attempt.interrupt.cancelled() => Ok(Ended::Interrupted(attempt.current_step())),
-        seconds = timeout(attempt.created.timeout_s) => Ok(Ended::TimedOut(seconds)),
+        () = attempt.interrupt.cancelled() => Ok(AttemptEnd::Interrupted(attempt.current_step())),
+        seconds = timeout(attempt.created.timeout_s) => Ok(AttemptEnd::TimedOut(seconds)),
     };
-    let (joined, why) = match stopped {
-        Err(joined) => (joined, attempt.interrupt.is_cancelled().then(|| Ended::Interrupted(attempt.current_step()))),
-        Ok(why) => {
+    let (joined, stop_reason) = match stopped {
+        Err(joined) => {
+            (joined, attempt.interrupt.is_cancelled().then(|| AttemptEnd::Interrupted(attempt.current_step())))
+        }
+        Ok(stop_reason) => {
             attempt.interrupt.cancel();
             code.abort();
-            (code.await, Some(why))
+            (code.await, Some(stop_reason))
         }
     };
-    // Blocking steps that outlive the handler's future are the attempt's code too.
+    // The blocking steps are code of the attempt too, and may run longer than the handler's future.
     attempt.blocking.close();
     attempt.blocking.wait().await;
-    how(joined, why)
+    decide_end(joined, stop_reason)
 }
 
+/// Waits for the timeout and returns it in seconds. Waits for ever if there is none.
 async fn timeout(seconds: Option<u64>) -> u64 {
     let Some(seconds) = seconds else { return pending().await };
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     seconds
 }
 
-/// What ended it: the handler, or `why` it was stopped. A handler that sees the interrupt from a blocking step may return
-/// before its future is dropped; if it only says that it was interrupted, `why` is the better answer.
-fn how(joined: Result<Result<Done, Failure>, JoinError>, why: Option<Ended>) -> Ended {
-    match (joined, why) {
-        (Ok(Err(Failure::Failed { code, .. })), Some(why)) if code == INTERRUPTED => why,
-        (Ok(Err(Failure::Cancelled { .. })), Some(why @ Ended::TimedOut(_))) => why,
-        (Ok(returned), _) => Ended::Returned(returned),
-        (Err(panic), _) if panic.is_panic() => Ended::Returned(Err(Failure::panicked(panic.into_panic().as_ref()))),
-        (Err(_), why) => why.unwrap_or(Ended::ShutDown),
+/// Decides how the attempt has ended: by the result of the handler, or by `stop_reason`. A handler that notices the
+/// interrupt in a blocking step may return before its future is dropped. If it returns only that it was interrupted,
+/// `stop_reason` is used, because it is more exact.
+fn decide_end(joined: Result<Result<Done, Failure>, JoinError>, stop_reason: Option<AttemptEnd>) -> AttemptEnd {
+    match (joined, stop_reason) {
+        (Ok(Err(Failure::Failed { code, .. })), Some(stop_reason)) if code == INTERRUPTED => stop_reason,
+        (Ok(Err(Failure::Cancelled { .. })), Some(stop_reason @ AttemptEnd::TimedOut(_))) => stop_reason,
+        (Ok(returned), _) => AttemptEnd::Returned(returned),
+        (Err(panic), _) if panic.is_panic() => {
+            AttemptEnd::Returned(Err(Failure::panicked(panic.into_panic().as_ref())))
+        }
+        (Err(_), stop_reason) => stop_reason.unwrap_or(AttemptEnd::ShutDown),
     }
 }
 
-fn command(attempt: &Attempt, how: Ended) -> Option<Command> {
+/// Makes the command that records the end; `None` if the process is stopping.
+fn end_command(attempt: &Attempt, end: AttemptEnd) -> Option<Command> {
     let (number, progress) = (attempt.number, attempt.progress());
-    let end = match how {
-        Ended::Returned(returned) => end_of(returned),
-        Ended::Interrupted(_) if attempt.is_handed_back() => End::Released(ReleasedReason::HandedBack),
-        Ended::Interrupted(step) => {
+    let end = match end {
+        AttemptEnd::Returned(returned) => end_from_result(returned),
+        AttemptEnd::Interrupted(_) if attempt.is_handed_back() => End::Released(ReleasedReason::HandedBack),
+        AttemptEnd::Interrupted(step) => {
             let step = step.map_or_else(String::new, |step| format!(" while {step}"));
             let message = Some(format!("interrupted{step}"));
-            end_of(Err(Failure::Cancelled { message, result: None }))
+            end_from_result(Err(Failure::Cancelled { message, result: None }))
         }
-        Ended::TimedOut(s) => {
-            let error = error_of("timed_out", &format!("the attempt took longer than {s} s"));
+        AttemptEnd::TimedOut(s) => {
+            let error = task_error("timed_out", &format!("the attempt took longer than {s} s"));
             return Some(Command::LoseAttempt { attempt: number, error, progress });
         }
-        Ended::ShutDown => return None,
+        AttemptEnd::ShutDown => return None,
     };
     Some(Command::Finish { attempt: number, lease: None, end, progress, output: attempt.output() })
 }
 
-/// Sends each acknowledgement as it comes. One that can't be recorded must not delay the attempt's end: it is given up when
-/// the code has `ended`.
+/// Sends the acknowledgements as they arrive. If one can't be recorded, it is repeated only until `code_ended`, so that
+/// it doesn't delay the report of the attempt's end.
 async fn send_acknowledgements(
     attempt: &Attempt,
     mut acknowledgements: UnboundedReceiver<Acknowledgement>,
     reporter: &impl Reporter,
-    ended: &CancellationToken,
+    code_ended: &CancellationToken,
 ) {
     loop {
         let next = tokio::select! {
             biased;
             next = acknowledgements.recv() => next,
-            () = ended.cancelled() => None,
+            () = code_ended.cancelled() => None,
         };
         let Some(Acknowledgement { stopping_after, expected_end }) = next else { return };
         let command = Command::AcknowledgeCancel { attempt: attempt.number, lease: None, stopping_after, expected_end };
-        reporter.send_command(attempt, command, || ended.is_cancelled()).await;
+        reporter.send_command(attempt, command, || code_ended.is_cancelled()).await;
     }
 }
 
+/// Sends new progress, at most once in [`PROGRESS_INTERVAL_MIN`].
 async fn send_progress(attempt: &Attempt, reporter: &impl Reporter) -> Infallible {
     let mut changes = attempt.watch_progress();
-    // The first progress may be older than this subscription. Neither wait can fail: the sender lives in the attempt.
+    // The first progress may have been set before this subscription. The waits here can't fail, because the attempt has the
+    // sender.
     let _ = changes.wait_for(Option::is_some).await;
     loop {
         changes.mark_unchanged();
         if let Some(progress) = attempt.progress() {
             reporter.send_progress(attempt, progress);
         }
-        tokio::time::sleep(PROGRESS_EVERY).await;
+        tokio::time::sleep(PROGRESS_INTERVAL_MIN).await;
         let _ = changes.changed().await;
     }
 }

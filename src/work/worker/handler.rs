@@ -33,42 +33,43 @@ pub trait Handler: Send + Sync + 'static {
     /// The kind: `[a-z0-9._-]{1,64}`.
     fn kind(&self) -> &str;
 
-    /// Checks an input before its task is created. A request whose input is refused is answered with 422, and nothing is
-    /// written.
+    /// Checks an input before its task is created. If the input is refused, the response to the request is 422 and
+    /// nothing is recorded.
     ///
     /// # Errors
-    /// Each field that breaks a rule; pointers are relative to the input.
+    /// Each invalid field, with a JSON pointer that is relative to the input.
     fn check(&self, _input: &Value) -> Result<(), Vec<Invalid>> {
         Ok(())
     }
 
-    /// The title of a task whose request gives none.
+    /// Returns the title of a task whose request has none. `None` means that the title is the kind.
     fn title(&self, _input: &Value) -> Option<String> {
         None
     }
 
-    /// The settings of a task whose request gives none.
+    /// Returns the settings of a task whose request doesn't have them.
     fn defaults(&self) -> Defaults {
         Defaults::default()
     }
 
     /// Executes one attempt. A task with `max_attempts` above 1 may run more than once.
     ///
-    /// An interrupt drops the future at its next await.
+    /// If the attempt is interrupted, the future is dropped at its next await.
     ///
     /// # Errors
-    /// [`Failure::Failed`] if the work can't be done; [`Failure::Cancelled`] if it stopped because a cancel was requested.
+    /// [`Failure::Failed`] if the work can't be done; [`Failure::Cancelled`] if the handler has stopped because a cancel was
+    /// requested.
     async fn run(&self, ctx: Context) -> Result<Done, Failure>;
 }
 
-/// The settings of a kind's tasks where the request gives none.
+/// The settings of a kind's tasks, for requests that don't have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defaults {
-    /// Attempts of one run. 1 is at most once; more is at least once.
+    /// The most attempts of one run. With 1, the work is executed at most once; with more, at least once.
     pub max_attempts: u32,
-    /// The bound on one attempt; `None`: no bound.
+    /// How long one attempt may take; `None` means that there is no limit.
     pub timeout: Option<Duration>,
-    /// The ladder of a cancel.
+    /// The cancel ladder.
     pub cancel: CancelPolicy,
 }
 

@@ -1,4 +1,4 @@
-//! The worker inside the server's process. It receives the same directives as a remote worker, as messages.
+//! The worker inside the server's process. It receives the same directives as a remote worker, but as messages.
 
 use std::collections::HashMap;
 use std::io;
@@ -17,13 +17,13 @@ use super::drive::{drive, hand_back};
 use super::handler::Handler;
 use super::outcome::{Done, Failure};
 use super::registry::Handlers;
-use crate::dispatch::messages::{Assign, Direct, Directive, Offer};
+use crate::dispatch::messages::{Assign, AttemptDirective, Directive, LocalOffer};
 use crate::projection::projector::Stop;
 use crate::task::TaskId;
 
-/// Executes attempts with this process's handlers, on threads of its own (`taskbell-work`).
+/// Executes attempts with the handlers of this process, on threads of its own (`taskbell-work`).
 ///
-/// Attempts that still run when the process ends are recorded as lost by the dispatcher of the next one.
+/// If attempts still run when the process ends, the dispatcher of the next process records them as lost.
 #[derive(Debug)]
 pub struct LocalWorker {
     handlers: Handlers,
@@ -32,11 +32,11 @@ pub struct LocalWorker {
     /// `None` only while the worker is dropped.
     runtime: Option<Runtime>,
     running: HashMap<(TaskId, u32), Arc<Attempt>>,
-    draining: bool,
+    is_draining: bool,
 }
 
-/// To the worker: start no more attempts. Running handlers are not told. The answer comes when all attempts have ended or
-/// `within` has passed: how many still run.
+/// A message to the worker: it starts no more attempts. Running handlers get no notice. The response is sent when all
+/// attempts have ended or `within` has passed. It is the number of attempts that still run.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "usize")]
 pub struct Drain {
@@ -44,17 +44,17 @@ pub struct Drain {
     pub within: Duration,
 }
 
-/// The attempt has ended and leaves the table.
+/// A message of the worker to itself: the attempt has ended and is removed from `running`.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Forget(TaskId, u32);
+struct RemoveAttempt(TaskId, u32);
 
 impl LocalWorker {
-    /// A worker with these handlers that executes at most `slots` attempts at once. It offers them to the dispatcher when
-    /// it is started.
+    /// Makes a worker with these handlers that executes at most `slots` attempts at once. When its actor starts, it
+    /// sends the kinds and the slots to the dispatcher.
     ///
     /// # Errors
-    /// The system gives it no threads.
+    /// The system can't start the threads.
     pub fn new(handlers: Handlers, slots: usize, channels: WorkerChannels) -> io::Result<Self> {
         let threads = available_parallelism().map_or(2, usize::from).max(2);
         let runtime = Builder::new_multi_thread()
@@ -64,23 +64,28 @@ impl LocalWorker {
             .enable_all()
             .build()?;
         let (channels, runtime) = (Arc::new(channels), Some(runtime));
-        Ok(Self { handlers, slots, channels, runtime, running: HashMap::new(), draining: false })
+        Ok(Self { handlers, slots, channels, runtime, running: HashMap::new(), is_draining: false })
     }
 
+    /// Sends the dispatcher the kinds of this worker and the number of its slots.
     fn offer(&self, slots: usize, ctx: &actix::Context<Self>) {
-        let me = ctx.address();
-        self.channels.offer.do_send(Offer {
+        let address = ctx.address();
+        self.channels.offer.do_send(LocalOffer {
             worker: self.channels.worker.clone(),
             kinds: self.handlers.kinds().map(str::to_owned).collect(),
             slots,
-            assign: me.clone().recipient(),
-            direct: me.recipient(),
+            assignments: address.clone().recipient(),
+            directives: address.recipient(),
         });
     }
 
-    /// The `finished` tokens of the task's attempts whose code may still run.
+    /// Returns the tokens `finished` of the task's attempts whose code may still run.
     fn unfinished(&self, task: TaskId) -> Vec<CancellationToken> {
-        self.running.iter().filter(|((of, _), _)| *of == task).map(|(_, attempt)| attempt.finished.clone()).collect()
+        self.running
+            .iter()
+            .filter(|((other, _), _)| *other == task)
+            .map(|(_, attempt)| attempt.finished.clone())
+            .collect()
     }
 }
 
@@ -111,38 +116,38 @@ impl actix::Handler<Assign> for LocalWorker {
         let handler = self.handlers.get(&created.kind).cloned();
         let (attempt, acknowledgements) = Attempt::new(task, number, created, runtime.handle().clone());
         self.running.insert(key, Arc::clone(&attempt));
-        let (channels, me, draining) = (Arc::clone(&self.channels), ctx.address(), self.draining);
+        let (channels, address, is_draining) = (Arc::clone(&self.channels), ctx.address(), self.is_draining);
         actix::spawn(async move {
-            if draining {
+            if is_draining {
                 hand_back(attempt, channels).await;
             } else {
                 let handler = handler.unwrap_or_else(|| Arc::new(NoHandler));
                 drive(attempt, handler, acknowledgements, channels, predecessors).await;
             }
-            me.do_send(Forget(task, number));
+            address.do_send(RemoveAttempt(task, number));
         });
     }
 }
 
-impl actix::Handler<Direct> for LocalWorker {
+impl actix::Handler<AttemptDirective> for LocalWorker {
     type Result = ();
 
-    fn handle(&mut self, direct: Direct, _: &mut Self::Context) {
+    fn handle(&mut self, direct: AttemptDirective, _: &mut Self::Context) {
         let Some(attempt) = self.running.get(&(direct.task, direct.attempt)) else { return };
         match direct.directive {
             Directive::Cancel => attempt.request_cancel(),
             Directive::Interrupt => attempt.request_interrupt(),
             Directive::Lost => attempt.lose(),
-            // A process that stops sends its own worker the message `Drain` instead.
+            // This directive is for remote workers. Before it stops, the process sends this worker the message `Drain`.
             Directive::Drain => {}
         }
     }
 }
 
-impl actix::Handler<Forget> for LocalWorker {
+impl actix::Handler<RemoveAttempt> for LocalWorker {
     type Result = ();
 
-    fn handle(&mut self, Forget(task, attempt): Forget, _: &mut Self::Context) {
+    fn handle(&mut self, RemoveAttempt(task, attempt): RemoveAttempt, _: &mut Self::Context) {
         self.running.remove(&(task, attempt));
     }
 }
@@ -151,18 +156,19 @@ impl actix::Handler<Drain> for LocalWorker {
     type Result = ResponseFuture<usize>;
 
     fn handle(&mut self, drain: Drain, ctx: &mut Self::Context) -> Self::Result {
-        self.draining = true;
-        // An attempt that is assigned from now on is handed back. Without slots the dispatcher doesn't assign it again.
+        self.is_draining = true;
+        // If the dispatcher assigns an attempt after this, the attempt is handed back. Because the worker has no slots
+        // now, the dispatcher doesn't assign the attempt to it again.
         self.offer(0, ctx);
         let running: Vec<_> = self.running.values().map(|attempt| attempt.finished.clone()).collect();
         Box::pin(async move {
-            let all = async {
+            let all_finished = async {
                 for finished in &running {
                     finished.cancelled().await;
                 }
             };
-            // A timeout shows in the count.
-            let _ = tokio::time::timeout(drain.within, all).await;
+            // After a timeout, the count below is above zero.
+            let _ = tokio::time::timeout(drain.within, all_finished).await;
             running.iter().filter(|finished| !finished.is_cancelled()).count()
         })
     }
@@ -171,13 +177,13 @@ impl actix::Handler<Drain> for LocalWorker {
 impl actix::Handler<Stop> for LocalWorker {
     type Result = ();
 
-    /// The runtime is dropped with the actor: handlers that still run are dropped at their next await.
+    /// The runtime is dropped with the actor. Handlers that still run are dropped at their next await.
     fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
         ctx.stop();
     }
 }
 
-/// Fails an attempt of a kind that was never offered.
+/// Fails each attempt. It is used for a kind without a handler.
 struct NoHandler;
 
 #[async_trait::async_trait]

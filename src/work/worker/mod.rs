@@ -1,10 +1,11 @@
 //! A worker and its handlers.
 //!
-//! Reading order, each file using only those before it: [`outcome`] (how a handler's run ends), `text` and `output` (text
-//! within the limits), `attempt` (one attempt, as worker and handler share it), [`context`] (what a handler is given),
-//! [`handler`] (what an application implements), [`registry`] (the handlers by kind), `report` (what a worker reports, and
-//! the trait `Reporter` that sends it), `drive` (an attempt from its assignment to its recorded end),
-//! [`channels`] (reports as messages inside the process), [`local`] (the worker inside the process).
+//! Reading order; each file uses only those before it: [`outcome`] (how a handler's run ends), `text` and `output`
+//! (text within the limits), `attempt` (the state that a worker and a handler share), [`context`] (a handler's access
+//! to its attempt), [`handler`] (the trait that an application implements), [`registry`] (the handlers by kind),
+//! `report` (the contents of reports, and the trait `Reporter`, which sends them), `drive` (runs an attempt from its
+//! assignment to its recorded end), [`channels`] (reports as messages inside the process), [`local`] (the worker inside
+//! the process).
 
 #[cfg(feature = "server")]
 pub mod channels;

@@ -8,14 +8,14 @@ use super::handler::Handler;
 use crate::task::event::CancelPolicy;
 use crate::task::limits::is_name;
 
-/// Kind → handler. Clones share the handlers.
+/// The handlers, by kind. Clones share the handlers.
 #[derive(Clone, Default)]
 pub struct Handlers(BTreeMap<String, Arc<dyn Handler>>);
 
 /// A handler could not be registered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotRegistered {
-    /// Its kind is not a valid name.
+    /// The handler's kind is not a valid name.
     #[error("{0:?} can't be a kind: 1 to 64 of a-z, 0-9, '.', '_', '-' are needed")]
     BadKind(String),
     /// There is already a handler for this kind.
@@ -24,7 +24,7 @@ pub enum NotRegistered {
 }
 
 impl Handlers {
-    /// No handlers.
+    /// Makes a registry without handlers.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -46,19 +46,19 @@ impl Handlers {
         Ok(())
     }
 
-    /// The handler of this kind.
+    /// Returns the handler of this kind.
     #[must_use]
     pub fn get(&self, kind: &str) -> Option<&Arc<dyn Handler>> {
         self.0.get(kind)
     }
 
-    /// The ladder of a cancel, for each kind.
+    /// Returns the cancel ladder of each kind.
     #[must_use]
     pub fn policies(&self) -> BTreeMap<String, CancelPolicy> {
         self.0.iter().map(|(kind, handler)| (kind.clone(), handler.defaults().cancel)).collect()
     }
 
-    /// The kinds, in alphabetical order.
+    /// Returns the kinds, in alphabetical order.
     pub fn kinds(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }

@@ -1,71 +1,73 @@
-//! What a worker reports of an attempt, within the limits of what may be recorded.
+//! The reports of a worker about an attempt, within the limits of recorded events.
 
 use super::attempt::Attempt;
 use super::outcome::{Done, Failure};
-use super::text::line;
+use super::text::single_line;
 use crate::task::command::End;
 use crate::task::event::{Progress, TaskError};
 use crate::task::limits::{DEPTH_MAX, NAME_MAX, RESULT_MAX, TEXT_MAX, fits};
 use crate::task::{Command, JsonText, Rejection};
 
-/// How a worker reports on an attempt: by messages inside the process, or over HTTP.
+/// Sends the reports about an attempt, by messages inside the process or over HTTP.
 pub(in crate::work) trait Reporter: Send + Sync + 'static {
-    /// Sends progress. It may be dropped: the last progress is part of the attempt's end.
+    /// Sends progress. The progress may be dropped, because the report of the attempt's end contains the last one.
     fn send_progress(&self, attempt: &Attempt, progress: Progress);
 
-    /// Sends `command` again and again until it is recorded or refused for good, or until `give_up` returns true after a
-    /// try that failed. True if the attempt is settled: its end is in the log, or belongs to another.
+    /// Sends `command` repeatedly until it is recorded or finally refused, or until `should_give_up` returns true after
+    /// a failed try. Returns whether the command is concluded: true after a record or a final refusal, false if the log
+    /// may still show the attempt as running.
     fn send_command(
         &self,
         attempt: &Attempt,
         command: Command,
-        give_up: impl Fn() -> bool + Send,
+        should_give_up: impl Fn() -> bool + Send,
     ) -> impl Future<Output = bool> + Send;
 
-    /// Frees the attempt's slot, once none of its code runs any more. An attempt that is not `settled` may be in the log
-    /// as running.
-    fn release(&self, attempt: &Attempt, settled: bool);
+    /// Frees the attempt's slot. None of the attempt's code runs any more. If the attempt is not `concluded`, the log
+    /// may still show it as running.
+    fn free_slot(&self, attempt: &Attempt, concluded: bool);
 }
 
-/// The end to be recorded for what a handler returned.
-pub(in crate::work) fn end_of(returned: Result<Done, Failure>) -> End {
+/// Makes the end that is recorded from the handler's result.
+pub(in crate::work) fn end_from_result(returned: Result<Done, Failure>) -> End {
     match returned {
         Ok(Done { message, result }) => match result.as_ref().and_then(too_large) {
             Some(error) => End::Failed { error, retryable: false },
-            None => End::Succeeded { message: message.and_then(|text| line(&text, TEXT_MAX)), result },
+            None => End::Succeeded { message: message.and_then(|text| single_line(&text, TEXT_MAX)), result },
         },
         Err(Failure::Failed { code, message, retryable }) => {
-            End::Failed { error: error_of(&code, &message), retryable }
+            End::Failed { error: task_error(&code, &message), retryable }
         }
-        // The handler did what was requested: a result that is too large does not make that a failure.
+        // The handler has stopped as requested. So a result that is too large is dropped and doesn't make this a failure.
         Err(Failure::Cancelled { message, result }) => End::Cancelled {
-            message: message.and_then(|text| line(&text, TEXT_MAX)),
+            message: message.and_then(|text| single_line(&text, TEXT_MAX)),
             result: result.filter(|result| too_large(result).is_none()),
         },
     }
 }
 
-/// An error with a code of at most 64 bytes and a message of at most 1,024.
-pub(in crate::work) fn error_of(code: &str, message: &str) -> TaskError {
-    let code = line(code, NAME_MAX).unwrap_or_else(|| "failed".to_owned());
-    let message = line(message, TEXT_MAX).unwrap_or_else(|| code.clone());
+/// Makes an error whose code has at most 64 bytes and whose message has at most 1,024 bytes.
+pub(in crate::work) fn task_error(code: &str, message: &str) -> TaskError {
+    let code = single_line(code, NAME_MAX).unwrap_or_else(|| "failed".to_owned());
+    let message = single_line(message, TEXT_MAX).unwrap_or_else(|| code.clone());
     TaskError { code, message }
 }
 
+/// Returns the error for a result that is too large.
 fn too_large(result: &JsonText) -> Option<TaskError> {
     let message = format!("the result has more than {RESULT_MAX} bytes as compact JSON or {DEPTH_MAX} levels");
-    (!fits(result, RESULT_MAX)).then(|| error_of("result_too_large", &message))
+    (!fits(result, RESULT_MAX)).then(|| task_error("result_too_large", &message))
 }
 
-/// The command in place of a finish as cancelled that was rejected because no cancel is requested: the handler has not done
-/// its work, so that is a failure.
-pub(in crate::work) fn stopped_unasked(command: Command, rejection: &Rejection) -> Option<Command> {
+/// Replaces a finish as cancelled that was rejected because no cancel is requested. The handler has not done its work,
+/// so the replacement is a finish as failed. Returns `None` for any other command or rejection.
+pub(in crate::work) fn replace_unrequested_cancel(command: Command, rejection: &Rejection) -> Option<Command> {
     match (command, rejection) {
         (
             Command::Finish { attempt, lease, end: End::Cancelled { .. }, progress, output },
             Rejection::NotCancelling,
         ) => {
-            let error = error_of("stopped_unasked", "the handler stopped as cancelled, but nobody had asked for it");
+            let error = task_error("stopped_unasked", "the handler stopped as cancelled, but nobody had asked for it");
             Some(Command::Finish { attempt, lease, end: End::Failed { error, retryable: true }, progress, output })
         }
         _ => None,

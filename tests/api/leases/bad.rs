@@ -1,8 +1,8 @@
-//! Requests that are not valid are refused with the right code, write nothing, and disturb no other client.
+//! Invalid requests of workers are refused with the right code, write nothing, and don't affect other clients.
 
 use super::*;
 use crate::api::{head, pointers, pointers_in, wire};
-use crate::support::PATIENCE;
+use crate::support::TEST_TIMEOUT;
 
 const ROUTES: [&str; 4] = ["/v1/leases", "/v1/leases/heartbeat", "/v1/leases/cancel-ack", "/v1/leases/finish"];
 
@@ -313,7 +313,7 @@ async fn a_worker_that_lies_and_floods_does_not_keep_others_from_their_work() {
             assert_eq!(news(&server, "w", &lease).await, None);
         }
     };
-    tokio::time::timeout(PATIENCE, async { tokio::join!(flood, honest) }).await.unwrap();
+    tokio::time::timeout(TEST_TIMEOUT, async { tokio::join!(flood, honest) }).await.unwrap();
     let answer = server.post(ROUTES[1], &json!({"worker": "w", "leases": mixed, "wait_s": 30})).await;
     assert_eq!(answer.body["directives"].as_array().unwrap().len(), 999, "one of them is its own");
     assert_eq!(head(&server).await, before);

@@ -1,4 +1,4 @@
-//! Heartbeats, and the directives in their answers.
+//! Heartbeats, and the directives in the responses to them.
 
 use super::*;
 use crate::api::{history, is_time};

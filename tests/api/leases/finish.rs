@@ -1,4 +1,4 @@
-//! How attempts end, in the words of their workers.
+//! How workers report the ends of attempts.
 
 use super::*;
 use crate::api::{history, pointers_in};

@@ -1,4 +1,4 @@
-//! Workers and servers that are killed, and reports that come too late.
+//! Workers and servers that are killed, and reports that arrive too late.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The ladder of a cancel, for workers that ignore it; and a server that stops.
+//! The cancel ladder for workers that ignore a cancel; and a server that stops.
 
 use std::time::{Duration, Instant};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::api::{history, is_time};
-use crate::support::PATIENCE;
+use crate::support::TEST_TIMEOUT;
 
 #[tokio::test]
 async fn where_nothing_waits_the_answer_is_empty_once_the_time_is_over() {
@@ -50,7 +50,7 @@ async fn a_waiting_worker_is_served_as_soon_as_a_task_comes() {
         [first, server.submit(&json!({"kind": "a"})).await]
     };
     let (one, two, ids) =
-        tokio::time::timeout(PATIENCE, async { tokio::join!(wait("w1"), wait("w2"), come) }).await.unwrap();
+        tokio::time::timeout(TEST_TIMEOUT, async { tokio::join!(wait("w1"), wait("w2"), come) }).await.unwrap();
     let mut got = [tasks(&one), tasks(&two)].concat();
     got.sort_unstable();
     assert_eq!(got, ids, "each of the two gets one");

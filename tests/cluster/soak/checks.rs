@@ -1,36 +1,36 @@
-//! Compares the log with what workers and clients were answered, and with the servers' views. The fold is the tests' own.
+//! Compares the log with the responses that workers and clients received, and with the servers' views.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::record::{Account, Hold};
+use super::record::{Account, HeldLease};
 use crate::workers::checker::Checker;
 
 const MINUTE_MS: u64 = 60_000;
 
-/// What the log says beside the lives of its tasks.
+/// Facts from the log that [`Checker`] doesn't collect.
 #[derive(Default)]
-struct Facts {
+struct LogFacts {
     /// The worker of each attempt.
     started: HashMap<(String, u64), String>,
-    /// The titles of tasks that requests without unique keys have created; they are the requests' numbers.
+    /// The titles of the tasks without unique keys. A title is the number of the request that created the task.
     titles: HashSet<String>,
     idempotency_keys: HashSet<String>,
     /// The unique key of each task.
     unique_keys: HashMap<String, String>,
-    /// The task that is not final, by unique key.
+    /// The id of the task that is not final, by unique key.
     holders: HashMap<String, String>,
-    /// The nominal times of each schedule's runs, in minutes.
+    /// The nominal times of the runs of each schedule, in minutes since 1970.
     runs: BTreeMap<String, BTreeSet<u64>>,
 }
 
 /// Reads a log, and compares it with the account.
 pub fn check(log: &str, account: &Account) -> Checker {
-    let mut facts = Facts::default();
+    let mut facts = LogFacts::default();
     let mut shown = by_position(&account.counters);
-    let checker = Checker::of_each(log, |checker, line| {
+    let checker = Checker::check_each(log, |checker, line| {
         facts.add(checker, &serde_json::from_str(line).unwrap());
         for counts in shown.remove(&checker.events).into_iter().flatten() {
             check_counts(checker, &counts);
@@ -39,17 +39,17 @@ pub fn check(log: &str, account: &Account) -> Checker {
     shown.remove(&0);
     assert!(shown.is_empty(), "counters of positions beyond the log: {:?}", shown.keys());
     for (id, task) in &checker.tasks {
-        assert_eq!(task.left(), None, "{id} is left: {:?}", task.statuses);
+        assert_eq!(task.why_not_ended(), None, "{id} is left: {:?}", task.statuses);
     }
     facts.check_runs();
     check_creates(&checker, &facts, account);
-    check_turned(&checker, account);
+    check_changed_tasks(&checker, account);
     check_ends(&checker, account);
-    facts.check_holds(&account.holds);
+    facts.check_held_leases(&account.held_leases);
     checker
 }
 
-/// Asserts that the counters are those of the fold.
+/// Asserts that the counters equal those of the checker.
 pub fn check_counts(checker: &Checker, counts: &Value) {
     let fold = checker.counts();
     for (status, count) in counts.as_object().unwrap() {
@@ -66,7 +66,7 @@ fn by_position(counters: &[Value]) -> HashMap<u64, Vec<Value>> {
     shown
 }
 
-impl Facts {
+impl LogFacts {
     fn add(&mut self, checker: &Checker, event: &Value) {
         let Some(id) = event["stream"].as_str().unwrap().strip_prefix("task-") else { return };
         let data = &event["data"];
@@ -99,7 +99,7 @@ impl Facts {
         }
     }
 
-    /// At each position, one task with a unique key at most is not final.
+    /// Asserts that at each position at most one task with the same unique key is not final.
     fn check_unique_key(&mut self, checker: &Checker, id: &str) {
         let Some(key) = self.unique_keys.get(id) else { return };
         let status = checker.tasks[id].status();
@@ -113,7 +113,7 @@ impl Facts {
         assert_eq!(holder, id, "two tasks with the unique key {key} are not final at {}", checker.events);
     }
 
-    /// Each schedule has made up for an hour, without a gap.
+    /// Asserts that each schedule has created all runs of at least an hour.
     fn check_runs(&self) {
         for (schedule, runs) in &self.runs {
             let (first, last) = (runs.first().unwrap(), runs.last().unwrap());
@@ -122,19 +122,19 @@ impl Facts {
         }
     }
 
-    /// The workers' own account: who held what, and when.
-    fn check_holds(&self, holds: &[Hold]) {
-        let mut by_task: HashMap<&str, Vec<&Hold>> = HashMap::new();
-        for hold in holds {
+    /// Asserts that no two workers held leases of the same task at the same time, by the workers' own records.
+    fn check_held_leases(&self, held_leases: &[HeldLease]) {
+        let mut by_task: HashMap<&str, Vec<&HeldLease>> = HashMap::new();
+        for hold in held_leases {
             let started = self.started.get(&(hold.task.clone(), hold.attempt));
             assert_eq!(started, Some(&hold.worker), "attempt {} of {}", hold.attempt, hold.task);
             by_task.entry(&hold.task).or_default().push(hold);
         }
-        for (task, mut holds) in by_task {
-            holds.sort_by_key(|hold| hold.attempt);
-            for pair in holds.windows(2) {
+        for (task, mut held_leases) in by_task {
+            held_leases.sort_by_key(|hold| hold.attempt);
+            for pair in held_leases.windows(2) {
                 assert!(pair[0].attempt < pair[1].attempt, "attempt {} of {task} was leased twice", pair[0].attempt);
-                let overlap = pair[0].end().saturating_duration_since(pair[1].from);
+                let overlap = pair[0].end().saturating_duration_since(pair[1].received_at);
                 assert!(
                     overlap.is_zero(),
                     "{task} was held by {} (attempt {}) {overlap:?} longer than until {} received attempt {}",
@@ -148,44 +148,47 @@ impl Facts {
     }
 }
 
-/// Every acknowledged task is in the log, and every task in the log belongs to a request.
-fn check_creates(checker: &Checker, facts: &Facts, account: &Account) {
+/// Asserts that every acknowledged task is in the log, and that every task in the log belongs to a request.
+fn check_creates(checker: &Checker, facts: &LogFacts, account: &Account) {
     for (n, ids) in &account.created {
         assert!(ids.iter().all(|id| id == &ids[0]), "request {n} has several tasks: {ids:?}");
         assert!(facts.titles.contains(&n.to_string()), "the task of request {n} is lost: {ids:?}");
     }
-    for id in account.created.values().flatten().chain(&account.found) {
+    for id in account.created.values().flatten().chain(&account.unique_key_tasks) {
         assert!(checker.tasks.contains_key(id), "{id} is lost");
     }
     let known: HashSet<String> = account.created.keys().chain(&account.unknown).map(ToString::to_string).collect();
-    let invented: Vec<_> = facts.titles.difference(&known).collect();
-    assert!(invented.is_empty(), "tasks of no request: {invented:?}");
+    let unrequested: Vec<_> = facts.titles.difference(&known).collect();
+    assert!(unrequested.is_empty(), "tasks of no request: {unrequested:?}");
 }
 
-/// Each answer to a cancel or a retry shows the task as the log says that it was at its revision.
-fn check_turned(checker: &Checker, account: &Account) {
-    for task in &account.turned {
+/// Asserts that each response to a cancel or a retry has the status that the task has in the log at the same revision.
+fn check_changed_tasks(checker: &Checker, account: &Account) {
+    for task in &account.changed_tasks {
         let revision = usize::try_from(task["revision"].as_u64().unwrap()).unwrap();
         let known = checker.tasks[task["id"].as_str().unwrap()].statuses.get(revision).copied();
         assert_eq!(task["status"].as_str(), known, "{task}");
     }
 }
 
-/// Each end that was answered to a worker is in the log as its worker's, or is another's where the answer says so.
+/// Asserts that each end that was acknowledged to a worker is in the log as reported by this worker. If the response was
+/// `lease_lost`, somebody else must have ended the attempt.
 fn check_ends(checker: &Checker, account: &Account) {
     for report in &account.ends {
-        let what =
-            format!("attempt {} of {}, which {} ended: {}", report.attempt, report.task, report.worker, report.answer);
+        let what = format!(
+            "attempt {} of {}, which {} ended: {}",
+            report.attempt, report.task, report.worker, report.response
+        );
         let end = checker.tasks[&report.task].ends.get(&report.attempt).unwrap_or_else(|| panic!("no end of {what}"));
-        if report.answer == "lease_lost" {
+        if report.response == "lease_lost" {
             assert!(!end.by_worker, "{what}, but {} did", end.actor);
         } else {
-            assert_eq!((&*report.answer, true, &*report.worker), (end.status, end.by_worker, &*end.actor), "{what}");
+            assert_eq!((&*report.response, true, &*report.worker), (end.status, end.by_worker, &*end.actor), "{what}");
         }
     }
 }
 
-/// The position and the counts of an answer.
+/// The counts in the counters, which must have this position.
 pub fn counts_at(answer: &Value, position: u64) -> &Value {
     assert_eq!(answer["position"], json!(position), "{answer}");
     &answer["counts"]

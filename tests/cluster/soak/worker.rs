@@ -1,5 +1,5 @@
-//! A worker that is written from the contract alone. It sends each request to a random server, reports the ends of its
-//! attempts until they are answered, and works no longer than the servers let it.
+//! A worker that is written from the contract alone. It sends each request to a random server, repeats the report of an
+//! end until it gets a response, and never works on after its lease has expired.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,80 +9,82 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
-use super::net::{Net, pause};
-use super::record::{End, Hold, Record};
+use super::record::{HeldLease, Record, ReportedEnd};
+use super::server_pool::{ServerPool, pause};
 
 pub const KINDS: [&str; 3] = ["soak.plain", "soak.ladder", "tick"];
 
 pub struct Worker {
     pub name: String,
-    pub net: Net,
+    pub servers: ServerPool,
     pub random: StdRng,
     pub record: Arc<Record>,
-    /// How many leases it holds at once.
-    pub at_once: usize,
-    /// What it holds, by lease.
+    /// The most leases that it holds at the same time.
+    pub leases_at_once: usize,
+    /// Its attempts, by lease.
     pub held: HashMap<String, Attempt>,
 }
 
-/// An attempt under way.
+/// An attempt that is running, or whose end is not acknowledged yet.
 pub struct Attempt {
     task: String,
     number: u64,
     kind: String,
-    /// Its place in the record.
-    hold: usize,
+    /// The index of its lease in the record.
+    record_index: usize,
     until: Instant,
-    /// How many rounds it takes.
+    /// The number of rounds until it ends.
     rounds: u32,
     seen: Option<String>,
-    /// The worker sends nothing for it any more.
+    /// The worker sends neither heartbeats nor an end for it.
     is_forgotten: bool,
     ignores_cancel: bool,
-    /// The body of its finish, without the lease.
+    /// The item that reports its end, without the lease.
     end: Value,
-    /// The worker has stopped; only the report of the end remains.
+    /// The work has stopped; only the end is not reported yet.
     is_done: bool,
 }
 
 impl Worker {
     pub async fn run(mut self) {
         loop {
-            let is_reached = self.take().await & self.beat().await & self.finish().await;
-            if !is_reached {
+            let got_responses = self.take().await & self.send_heartbeat().await & self.finish().await;
+            if !got_responses {
                 pause().await;
             }
         }
     }
 
+    /// Takes leases; false if there was no response.
     async fn take(&mut self) -> bool {
-        let room = self.at_once.saturating_sub(self.held.len());
-        if room == 0 {
+        let free = self.leases_at_once.saturating_sub(self.held.len());
+        if free == 0 {
             return true;
         }
         let wait = u8::from(self.held.is_empty());
-        let body = json!({"worker": self.name, "kinds": KINDS, "max": room, "wait_s": wait});
+        let body = json!({"worker": self.name, "kinds": KINDS, "max": free, "wait_s": wait});
         let sent = Instant::now();
-        let Some(reply) = self.net.post_once(&mut self.random, "/v1/leases", &body).await else { return false };
-        let leases = reply.body["leases"].as_array().filter(|leases| leases.len() <= room);
-        let Some(leases) = leases.filter(|_| reply.status == 200) else {
-            self.record.violation(format!("take of {room}: {} {}", reply.status, reply.body));
+        let Some(response) = self.servers.post_once(&mut self.random, "/v1/leases", &body).await else { return false };
+        let leases = response.body["leases"].as_array().filter(|leases| leases.len() <= free);
+        let Some(leases) = leases.filter(|_| response.status == 200) else {
+            self.record.add_violation(format!("take of {free}: {} {}", response.status, response.body));
             return true;
         };
         for lease in leases {
-            self.hold(lease, sent);
+            self.add_lease(lease, sent);
         }
         true
     }
 
-    fn hold(&mut self, lease: &Value, sent: Instant) {
+    fn add_lease(&mut self, lease: &Value, sent: Instant) {
         let (task, number) = (text(&lease["task_id"]), lease["attempt"].as_u64().unwrap());
         let until = sent + Duration::from_millis(lease["left_ms"].as_u64().unwrap());
-        let (worker, from) = (self.name.clone(), Instant::now());
-        let hold = Hold { task: task.clone(), attempt: number, worker, from, until, stopped: None };
-        let hold = self.record.with(|account| {
-            account.holds.push(hold);
-            account.holds.len() - 1
+        let (worker, received_at) = (self.name.clone(), Instant::now());
+        let held_lease =
+            HeldLease { task: task.clone(), attempt: number, worker, received_at, expires_at: until, stopped: None };
+        let record_index = self.record.with(|account| {
+            account.held_leases.push(held_lease);
+            account.held_leases.len() - 1
         });
         let random = &mut self.random;
         let rounds = if random.random_ratio(9, 10) { random.random_range(1..4) } else { random.random_range(4..20) };
@@ -98,7 +100,7 @@ impl Worker {
             task,
             number,
             kind: text(&lease["kind"]),
-            hold,
+            record_index,
             until,
             rounds,
             seen: None,
@@ -110,7 +112,8 @@ impl Worker {
         self.held.insert(text(&lease["lease"]), attempt);
     }
 
-    async fn beat(&mut self) -> bool {
+    /// Sends a heartbeat for all attempts and handles the response; false if there was none.
+    async fn send_heartbeat(&mut self) -> bool {
         let mut beats = Vec::new();
         for (lease, attempt) in self.held.iter().filter(|(_, attempt)| !attempt.is_forgotten && !attempt.is_done) {
             let progress = json!({"fraction": self.random.random::<f64>(), "message": "so far"});
@@ -119,20 +122,20 @@ impl Worker {
         let wait = [0.0, 0.01, 0.05, 0.3][self.random.random_range(0..4)];
         let body = json!({"worker": self.name, "leases": beats, "wait_s": wait});
         let sent = Instant::now();
-        let reply = self.net.post_once(&mut self.random, "/v1/leases/heartbeat", &body).await;
-        if let Some(reply) = &reply {
-            if reply.status == 200 {
-                self.renew(&beats, &reply.body, sent);
-                self.acknowledge_cancels(&reply.body).await;
+        let response = self.servers.post_once(&mut self.random, "/v1/leases/heartbeat", &body).await;
+        if let Some(response) = &response {
+            if response.status == 200 {
+                self.renew(&beats, &response.body, sent);
+                self.acknowledge_cancels(&response.body).await;
             } else {
-                self.record.violation(format!("heartbeat: {} {}", reply.status, reply.body));
+                self.record.add_violation(format!("heartbeat: {} {}", response.status, response.body));
             }
         }
-        self.stop_in_time();
-        reply.is_some()
+        self.stop_expired_attempts();
+        response.is_some()
     }
 
-    /// Acknowledges some requests to cancel.
+    /// Acknowledges a random half of the requests to cancel.
     async fn acknowledge_cancels(&mut self, answer: &Value) {
         for directive in answer["directives"].as_array().unwrap() {
             let lease = directive["lease"].as_str().unwrap();
@@ -140,33 +143,33 @@ impl Worker {
                 continue;
             }
             let body = json!({"lease": lease, "stopping_after": "the last file"});
-            let Some(reply) = self.net.post_once(&mut self.random, "/v1/leases/cancel-ack", &body).await else {
+            let Some(response) = self.servers.post_once(&mut self.random, "/v1/leases/cancel-ack", &body).await else {
                 continue;
             };
-            let is_lost = reply.status == 409 && reply.body["code"] == "lease_lost";
-            if reply.status != 204 && !is_lost && directive["directive"] != "drain" {
-                self.record.violation(format!("cancel-ack of {directive}: {} {}", reply.status, reply.body));
+            let is_lost = response.status == 409 && response.body["code"] == "lease_lost";
+            if response.status != 204 && !is_lost && directive["directive"] != "drain" {
+                self.record.add_violation(format!("cancel-ack of {directive}: {} {}", response.status, response.body));
             }
         }
     }
 
     fn renew(&mut self, beats: &[Value], answer: &Value, sent: Instant) {
         for directive in answer["directives"].as_array().unwrap() {
-            self.direct(directive["lease"].as_str().unwrap(), directive["directive"].as_str().unwrap());
+            self.handle_directive(directive["lease"].as_str().unwrap(), directive["directive"].as_str().unwrap());
         }
         let Some(left) = answer["left_ms"].as_u64() else { return };
         let until = sent + Duration::from_millis(left);
         let now = Instant::now();
         for lease in beats.iter().map(|beat| beat["lease"].as_str().unwrap()) {
-            // What has run out is not taken up again.
+            // An attempt whose lease has expired stays stopped.
             if let Some(attempt) = self.held.get_mut(lease).filter(|attempt| attempt.until > now) {
                 attempt.until = attempt.until.max(until);
-                self.record.with(|account| account.holds[attempt.hold].until = attempt.until);
+                self.record.with(|account| account.held_leases[attempt.record_index].expires_at = attempt.until);
             }
         }
     }
 
-    fn direct(&mut self, lease: &str, directive: &str) {
+    fn handle_directive(&mut self, lease: &str, directive: &str) {
         let Some(attempt) = self.held.get_mut(lease) else { return };
         if directive == "lost" {
             attempt.stop(&self.record);
@@ -174,7 +177,7 @@ impl Worker {
         } else if directive != "drain" && attempt.seen.as_deref() != Some(directive) {
             attempt.seen = self.random.random_ratio(4, 5).then(|| directive.to_owned());
             if attempt.ignores_cancel {
-                // On the ladder until the lease is revoked; else until it is done.
+                // A task with a ladder runs until its lease is revoked; any other task runs to its end.
                 attempt.rounds = if attempt.kind == "soak.ladder" { 1000 } else { attempt.rounds };
                 return;
             }
@@ -183,8 +186,8 @@ impl Worker {
         }
     }
 
-    /// Stops the attempts whose time is over, and hands them back where a server still takes that.
-    fn stop_in_time(&mut self) {
+    /// Stops the attempts whose leases have expired, and reports them as released, which a server may still accept.
+    fn stop_expired_attempts(&mut self) {
         let now = Instant::now();
         for attempt in self.held.values_mut().filter(|attempt| !attempt.is_done && attempt.until <= now) {
             attempt.stop(&self.record);
@@ -194,6 +197,7 @@ impl Worker {
         self.held.retain(|_, attempt| !(attempt.is_forgotten && attempt.is_done));
     }
 
+    /// Reports the ends of attempts; false if there was no response.
     async fn finish(&mut self) -> bool {
         for attempt in self.held.values_mut().filter(|attempt| !attempt.is_forgotten && !attempt.is_done) {
             attempt.rounds -= 1;
@@ -208,28 +212,31 @@ impl Worker {
             return true;
         }
         let Some(answers) = self.report(&items).await else { return false };
-        let settled: Vec<(Value, String)> =
-            items.into_iter().zip(answers).filter_map(|(item, answer)| Some((item, self.settled(&answer)?))).collect();
+        let reported: Vec<(Value, String)> = items
+            .into_iter()
+            .zip(answers)
+            .filter_map(|(item, answer)| Some((item, self.final_outcome(&answer)?)))
+            .collect();
         if self.random.random_ratio(1, 5) {
-            self.report_again(&settled).await;
+            self.report_again(&reported).await;
         }
-        for (item, answer) in settled {
+        for (item, response) in reported {
             let Some(attempt) = self.held.remove(item["lease"].as_str().unwrap()) else { continue };
             let worker = self.name.clone();
-            self.record.ended(End { task: attempt.task, attempt: attempt.number, worker, answer });
+            self.record.add_end(ReportedEnd { task: attempt.task, attempt: attempt.number, worker, response });
         }
         true
     }
 
-    /// Reports the ends once more, with another outcome: the answers stay the same.
-    async fn report_again(&mut self, settled: &[(Value, String)]) {
+    /// Reports the ends again with another outcome, and checks that the responses are the same as before.
+    async fn report_again(&mut self, reported: &[(Value, String)]) {
         let other = json!({"outcome": "failed", "error": {"code": "no", "message": "no"}});
         let items: Vec<Value> =
-            settled.iter().map(|(item, _)| with_lease(&other, item["lease"].as_str().unwrap())).collect();
+            reported.iter().map(|(item, _)| with_lease(&other, item["lease"].as_str().unwrap())).collect();
         let Some(answers) = self.report(&items).await else { return };
-        for ((item, first), answer) in settled.iter().zip(answers) {
-            if let Some(second) = self.settled(&answer).filter(|second| second != first) {
-                self.record.violation(format!("{item}: first {first}, then {second}"));
+        for ((item, first), answer) in reported.iter().zip(answers) {
+            if let Some(second) = self.final_outcome(&answer).filter(|second| second != first) {
+                self.record.add_violation(format!("{item}: first {first}, then {second}"));
             }
         }
     }
@@ -239,16 +246,16 @@ impl Worker {
             return None;
         }
         let body = json!({"items": items});
-        let reply = self.net.post_once(&mut self.random, "/v1/leases/finish", &body).await?;
-        let answers = reply.body["items"].as_array().filter(|answers| answers.len() == items.len()).cloned();
+        let response = self.servers.post_once(&mut self.random, "/v1/leases/finish", &body).await?;
+        let answers = response.body["items"].as_array().filter(|answers| answers.len() == items.len()).cloned();
         if answers.is_none() {
-            self.record.violation(format!("finish: {} {}", reply.status, reply.body));
+            self.record.add_violation(format!("finish: {} {}", response.status, response.body));
         }
         answers
     }
 
-    /// The answer for one attempt; none where it may change.
-    fn settled(&self, answer: &Value) -> Option<String> {
+    /// The outcome in the response for one attempt; `None` if the report must be repeated.
+    fn final_outcome(&self, answer: &Value) -> Option<String> {
         if let Some(status) = answer["status"].as_str() {
             return Some(status.to_owned());
         }
@@ -257,7 +264,7 @@ impl Worker {
             return Some("lease_lost".to_owned());
         }
         if problem["status"] != 503 {
-            self.record.violation(format!("finish of {}: {answer}", self.name));
+            self.record.add_violation(format!("finish of {}: {answer}", self.name));
         }
         None
     }
@@ -266,7 +273,7 @@ impl Worker {
 impl Attempt {
     fn stop(&self, record: &Record) {
         let now = Instant::now();
-        record.with(|account| _ = account.holds[self.hold].stopped.get_or_insert(now));
+        record.with(|account| _ = account.held_leases[self.record_index].stopped.get_or_insert(now));
     }
 }
 

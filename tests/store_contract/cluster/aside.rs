@@ -1,22 +1,28 @@
-//! The streams beside the log.
+//! The streams beside the log, which hold the records of servers and the claims of keys.
 
 use serde_json::value::RawValue;
-use taskbell::store::aside::{AsideEvent, AsideExpected, AsideStream, ServerNotice, ServerRecords};
+use taskbell::store::auxiliary::{
+    AuxiliaryExpected, AuxiliaryStream, NewAuxiliaryEvent, ServerRecordNotice, ServerRecordSubscription,
+};
 use taskbell::store::{Hash, new_id};
 
 use super::*;
 
-fn event(text: &str) -> AsideEvent {
-    AsideEvent { id: new_id(), kind: "Test", data: RawValue::from_string(format!("{{\"text\":\"{text}\"}}")).unwrap() }
+fn event(text: &str) -> NewAuxiliaryEvent {
+    NewAuxiliaryEvent {
+        id: new_id(),
+        kind: "Test",
+        data: RawValue::from_string(format!("{{\"text\":\"{text}\"}}")).unwrap(),
+    }
 }
 
-async fn live(records: &mut ServerRecords) {
-    while !matches!(in_time(records.next()).await.unwrap(), ServerNotice::Live) {}
+async fn live(records: &mut ServerRecordSubscription) {
+    while !matches!(in_time(records.next()).await.unwrap(), ServerRecordNotice::Live) {}
 }
 
-async fn next_record(records: &mut ServerRecords) -> (AsideStream, String) {
+async fn next_record(records: &mut ServerRecordSubscription) -> (AuxiliaryStream, String) {
     loop {
-        if let ServerNotice::Record(record) = in_time(records.next()).await.unwrap() {
+        if let ServerRecordNotice::Record(record) = in_time(records.next()).await.unwrap() {
             return (record.stream, record.data.get().to_owned());
         }
     }
@@ -26,17 +32,20 @@ async fn next_record(records: &mut ServerRecords) -> (AsideStream, String) {
 async fn an_expected_revision_is_a_lock_beside_the_log_too() {
     let fixture = Fixture::start().await;
     for store in [EventStore::memory(), fixture.store().await] {
-        let key = AsideStream::Key(Hash([7; 32]));
-        assert!(store.read_aside_last(key).await.unwrap().is_none());
+        let key = AuxiliaryStream::Key(Hash([7; 32]));
+        assert!(store.read_last_auxiliary(key).await.unwrap().is_none());
         let first = event("one");
-        assert_eq!(store.append_aside(key, AsideExpected::NoStream, first.clone()).await, Ok(Revision(0)));
+        assert_eq!(store.append_auxiliary(key, AuxiliaryExpected::NoStream, first.clone()).await, Ok(Revision(0)));
         let refused = Err(AppendError::WrongExpectedRevision { actual: Some(Revision(0)) });
-        assert_eq!(store.append_aside(key, AsideExpected::NoStream, event("two")).await, refused);
-        assert_eq!(store.append_aside(key, AsideExpected::Revision(Revision(3)), event("two")).await, refused);
-        let last = store.read_aside_last(key).await.unwrap().unwrap();
+        assert_eq!(store.append_auxiliary(key, AuxiliaryExpected::NoStream, event("two")).await, refused);
+        assert_eq!(store.append_auxiliary(key, AuxiliaryExpected::Revision(Revision(3)), event("two")).await, refused);
+        let last = store.read_last_auxiliary(key).await.unwrap().unwrap();
         assert_eq!((last.id, last.revision, last.stream), (first.id, Revision(0), key));
         assert_eq!((last.kind.as_str(), last.data.get()), ("Test", "{\"text\":\"one\"}"));
-        assert_eq!(store.append_aside(key, AsideExpected::Revision(Revision(0)), event("two")).await, Ok(Revision(1)));
+        assert_eq!(
+            store.append_auxiliary(key, AuxiliaryExpected::Revision(Revision(0)), event("two")).await,
+            Ok(Revision(1))
+        );
         assert_eq!(store.head().position, Position(0), "these events have no positions");
     }
 }
@@ -45,37 +54,37 @@ async fn an_expected_revision_is_a_lock_beside_the_log_too() {
 async fn a_lost_answer_beside_the_log_is_resolved_by_the_id() {
     let fixture = Fixture::start().await;
     let (proxy, store) = fixture.proxied().await;
-    let key = AsideStream::Key(Hash([9; 32]));
+    let key = AuxiliaryStream::Key(Hash([9; 32]));
     fixture.database.hold_answers(true);
     let appending = tokio::spawn({
         let store = store.clone();
-        async move { store.append_aside(key, AsideExpected::NoStream, event("once")).await }
+        async move { store.append_auxiliary(key, AuxiliaryExpected::NoStream, event("once")).await }
     });
     in_time(fixture.database.wait_for_hanging(1)).await;
     proxy.cut();
     fixture.database.hold_answers(false);
     assert_eq!(in_time(appending).await.unwrap(), Ok(Revision(0)));
-    assert_eq!(store.read_aside_last(key).await.unwrap().unwrap().revision, Revision(0));
+    assert_eq!(store.read_last_auxiliary(key).await.unwrap().unwrap().revision, Revision(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_server_receives_the_records_of_all_and_the_database_keeps_a_few() {
     let fixture = Fixture::start().await;
     let (one, two) = (fixture.store().await, fixture.store().await);
-    let (mut at_one, mut at_two) = (one.follow_servers(), two.follow_servers());
+    let (mut at_one, mut at_two) = (one.subscribe_to_server_records(), two.subscribe_to_server_records());
     live(&mut at_one).await;
     live(&mut at_two).await;
-    let server = AsideStream::Server(new_id());
-    one.append_aside(AsideStream::Key(Hash([1; 32])), AsideExpected::Any, event("a claim")).await.unwrap();
+    let server = AuxiliaryStream::Server(new_id());
+    one.append_auxiliary(AuxiliaryStream::Key(Hash([1; 32])), AuxiliaryExpected::Any, event("a claim")).await.unwrap();
     for n in 0..6 {
-        one.append_aside(server, AsideExpected::Any, event(&n.to_string())).await.unwrap();
+        one.append_auxiliary(server, AuxiliaryExpected::Any, event(&n.to_string())).await.unwrap();
     }
     for records in [&mut at_one, &mut at_two] {
         for n in 0..6 {
             assert_eq!(next_record(records).await, (server, format!("{{\"text\":\"{n}\"}}")));
         }
     }
-    assert_eq!(two.read_aside_last(server).await.unwrap().unwrap().revision, Revision(5));
+    assert_eq!(two.read_last_auxiliary(server).await.unwrap().unwrap().revision, Revision(5));
     assert_eq!(one.head().position, Position(0));
     assert!(fixture.database.streams().contains(&format!("$$taskbell_aux.{server}")));
 }
@@ -84,9 +93,9 @@ async fn every_server_receives_the_records_of_all_and_the_database_keeps_a_few()
 async fn a_subscriber_of_the_records_is_told_of_an_interruption() {
     let fixture = Fixture::start().await;
     let (proxy, store) = fixture.proxied().await;
-    let mut records = store.follow_servers();
+    let mut records = store.subscribe_to_server_records();
     live(&mut records).await;
     proxy.cut();
-    assert!(matches!(in_time(records.next()).await, Some(ServerNotice::Interrupted)));
+    assert!(matches!(in_time(records.next()).await, Some(ServerRecordNotice::Interrupted)));
     live(&mut records).await;
 }

@@ -1,4 +1,4 @@
-//! A subscription through many faults: no event is missing, none comes twice.
+//! A subscription during many faults: it misses no event and delivers none twice.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
@@ -28,16 +28,16 @@ async fn a_subscription_through_many_faults_has_no_gaps_and_no_repeats() {
                 server = database.serve(addr).await.unwrap();
             }
             1 => {
-                proxy.set(Mode::BlackHole);
+                proxy.set_mode(Mode::BlackHole);
                 in_time(writing).await.unwrap();
             }
             2 => {
-                proxy.set(Mode::Refuse);
+                proxy.set_mode(Mode::Refuse);
                 proxy.cut();
                 in_time(writing).await.unwrap();
             }
             3 => {
-                proxy.set(Mode::Delay(Duration::from_millis(1)));
+                proxy.set_mode(Mode::Delay(Duration::from_millis(1)));
                 in_time(writing).await.unwrap();
                 proxy.cut();
             }
@@ -48,7 +48,7 @@ async fn a_subscription_through_many_faults_has_no_gaps_and_no_repeats() {
             }
             _ => proxy.cut(),
         }
-        proxy.set(Mode::Pass);
+        proxy.set_mode(Mode::Pass);
         received(&store, round * EVENTS).await;
     }
     in_time(follower).await.unwrap();

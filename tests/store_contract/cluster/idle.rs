@@ -1,4 +1,4 @@
-//! A store that is down for a while costs no CPU. Measured in a process of its own.
+//! A store uses almost no CPU time while its database is unavailable. The test measures a separate process.
 
 use std::process::Command;
 

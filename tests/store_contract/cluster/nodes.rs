@@ -1,4 +1,4 @@
-//! Nodes that are not there, go, come back, and hand the lead to another.
+//! Nodes that are unavailable, stop, start again, or stop being the leader.
 
 use super::*;
 
@@ -30,7 +30,8 @@ async fn without_a_database_an_append_and_a_read_fail_after_a_while_with_the_rea
     let store = connect(free_port().await, "taskbell");
     let task = stream();
     let (append, read) =
-        in_time(async { tokio::join!(store.append(first(&task, "t")), store.read_past(&task, Revision(0))) }).await;
+        in_time(async { tokio::join!(store.append(first(&task, "t")), store.read_for_decision(&task, Revision(0))) })
+            .await;
     let Err(error @ AppendError::Unavailable(_)) = append else { panic!("{append:?}") };
     assert!(error.to_string().contains("refused"), "{error}");
     assert!(read.unwrap_err().is_transient());

@@ -1,4 +1,5 @@
-//! What makes a store refuse to go on: the log is not, or will not stay, the one that it has read.
+//! Conditions under which a store stops working, because the log in the database is not, or may not stay, the log that
+//! it has read.
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ async fn a_database_that_was_replaced_by_an_empty_one_is_refused() {
     let (proxy, store) = fixture.proxied().await;
     store.append(first(&stream(), "t")).await.unwrap();
     let other = Fixture::start().await;
-    proxy.lead_to(other.server.addr());
+    proxy.set_target(other.server.addr());
     let why = failure(&store).await;
     assert!(why.contains("another database"), "{why}");
     assert!(other.database.all().is_empty(), "nothing is written to it");
@@ -37,10 +38,13 @@ async fn a_database_that_was_replaced_by_that_of_another_installation_is_refused
     other.store().await.append(first(&stream(), "theirs")).await.unwrap();
     let (proxy, store) = fixture.proxied().await;
     store.append(first(&stream(), "t")).await.unwrap();
-    proxy.lead_to(other.server.addr());
+    proxy.set_target(other.server.addr());
     assert!(failure(&store).await.contains("another database"));
     assert_eq!(other.database.all().len(), 2, "nothing is written to it");
-    assert!(store.read_past(&stream(), Revision(0)).await.unwrap_err().is_transient(), "and nothing read from it");
+    assert!(
+        store.read_for_decision(&stream(), Revision(0)).await.unwrap_err().is_transient(),
+        "and nothing read from it"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,7 +54,7 @@ async fn an_append_in_the_moment_of_the_replacement_is_never_acknowledged() {
         other.store().await;
         let (proxy, store) = fixture.proxied().await;
         store.append(first(&stream(), "t")).await.unwrap();
-        proxy.lead_to(other.server.addr());
+        proxy.set_target(other.server.addr());
         let answer = in_time(store.append(first(&stream(), "lost"))).await;
         assert!(matches!(answer, Err(AppendError::ReadOnly(_))), "{answer:?}");
     }
@@ -73,7 +77,7 @@ async fn a_copy_of_the_log_with_another_event_at_the_last_place_is_refused() {
     let event = eventstore::EventData::json("Epoch", &epoch).unwrap();
     copy.append_to_stream("taskbell_aux.epoch", &eventstore::AppendToStreamOptions::default(), event).await.unwrap();
     connect(other.server.addr(), "taskbell").append(first(&stream(), "u")).await.unwrap();
-    proxy.lead_to(other.server.addr());
+    proxy.set_target(other.server.addr());
     let why = failure(&store).await;
     assert!(why.contains("another event at position 1"), "{why}");
 }
@@ -92,7 +96,11 @@ async fn settings_that_let_the_database_forget_events_are_refused() {
         .unwrap();
     let why = failure(&store).await;
     assert!(why.contains(task.as_str()) && why.contains("$maxAge"), "{why}");
-    assert_eq!(store.read_past(&task, Revision(0)).await.unwrap().len(), 1, "decisions can be made, and not recorded");
+    assert_eq!(
+        store.read_for_decision(&task, Revision(0)).await.unwrap().len(),
+        1,
+        "decisions can be made, and not recorded"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! Several stores over one database, as several servers have them.
+//! Several stores on one database, as several servers have them.
 
 use futures_util::future::join_all;
 
@@ -35,8 +35,8 @@ async fn the_expected_revision_is_a_lock_for_the_writers_of_all_stores() {
         assert!([&a, &b].contains(&&Ok(Revision(revision + 1))) && [&a, &b].contains(&&lost), "{a:?} {b:?}");
     }
     // What one store has written, the other one reads at once.
-    assert_eq!(two.read_past(&task, Revision(0)).await.unwrap().len(), 21);
-    let pasts = two.read_pasts(vec![stream(), task.clone(), stream()]).await.unwrap();
+    assert_eq!(two.read_for_decision(&task, Revision(0)).await.unwrap().len(), 21);
+    let pasts = two.read_many_for_decision(vec![stream(), task.clone(), stream()]).await.unwrap();
     assert_eq!(pasts.iter().map(Vec::len).collect::<Vec<_>>(), [0, 21, 0]);
 }
 

@@ -1,4 +1,4 @@
-//! Claims as they are written, against their published schema.
+//! The claims that the server writes match their published schema.
 
 use serde_json::Value;
 use taskbell::streams::claims::record::KIND;
@@ -10,10 +10,10 @@ use crate::event_contract::{check, schema};
 #[actix_rt::test]
 async fn every_claim_that_is_written_fits_the_published_schema_and_so_do_the_events_in_it() {
     let fixture = Fixture::start().await;
-    let node = fixture.node().await;
-    let task = created(&node.create(both("nightly", "k", "a".repeat(64).as_str())).await);
-    node.cancel(task).await;
-    node.retry(task).await.unwrap();
+    let server = fixture.new_server().await;
+    let task = created(&server.create(with_both_keys("nightly", "k", "a".repeat(64).as_str())).await);
+    server.cancel(task).await;
+    server.retry(task).await.unwrap();
     let events: Vec<_> = fixture.key_streams().iter().flat_map(|name| fixture.database.stream(name)).collect();
     assert_eq!(events.len(), 3);
     for event in events {

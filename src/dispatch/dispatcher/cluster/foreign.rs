@@ -1,4 +1,5 @@
-//! The work that is in other servers' shares: this server does it after a while, in case they don't.
+//! Foreign work: the tasks and timers in the shares of other servers. This server does it after a delay, if no other server has
+//! done it by then.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,65 +14,70 @@ use crate::views::{Row, Timer};
 use super::Cluster;
 use crate::dispatch::dispatcher::Dispatcher;
 
-/// How long a queued task is left to its server. After that, workers that have nothing else to do get it.
-const OFFER: Duration = Duration::from_secs(2);
-/// How long a timer that is due is left to its server.
-const TIMER: Duration = Duration::from_secs(5);
-/// How often idle workers are looked for.
-const ADMIT: Duration = Duration::from_millis(500);
+/// How long a queued task is left to the server of its share. After that, idle workers of this server may get it.
+const TASK_DELAY: Duration = Duration::from_secs(2);
+/// How long a due timer is left to the server of its share.
+const TIMER_DELAY: Duration = Duration::from_secs(5);
+/// The interval at which idle workers get foreign tasks.
+const ADMIT_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What is left to other servers.
+/// The work that is left to other servers for now.
 #[derive(Default)]
-pub(super) struct Foreign {
-    /// Queued tasks, until when.
+pub(super) struct ForeignWork {
+    /// The queued tasks, and until when each is left to its server.
     tasks: DeadlineQueue<Instant, TaskId>,
-    /// Timers that were due and come back.
+    /// The due timers that were postponed once.
     timers: HashMap<TaskId, Timer>,
 }
 
 impl Cluster {
-    /// Whether the task is queued and in another server's share; then it is left to that one for a while.
-    pub(in crate::dispatch::dispatcher) fn hold(&mut self, row: &Row) -> bool {
+    /// Defers a task that is queued and in another server's share: idle workers of this server may get it after a delay. Returns
+    /// whether the task was deferred.
+    pub(in crate::dispatch::dispatcher) fn defer_foreign(&mut self, row: &Row) -> bool {
         self.foreign.timers.remove(&row.id());
-        let is_held = row.status() == Status::Queued && !self.shares.is_own_task(row.id().uuid(), row.kind());
-        if is_held {
-            self.foreign.tasks.set(row.id(), Instant::now() + OFFER, ());
+        let is_deferred = row.status() == Status::Queued && !self.shares.is_own_task(row.id().uuid(), row.kind());
+        if is_deferred {
+            self.foreign.tasks.set(row.id(), Instant::now() + TASK_DELAY, ());
+        } else if row.status() != Status::Queued {
+            self.foreign.tasks.remove(row.id());
         }
-        is_held
+        is_deferred
     }
 }
 
 impl Dispatcher {
-    pub(super) fn begin_admitting(ctx: &mut Context<Self>) {
-        ctx.run_interval(ADMIT, Self::start_ready);
+    /// Starts the interval at which idle workers get foreign tasks.
+    pub(super) fn begin_admitting_foreign(ctx: &mut Context<Self>) {
+        ctx.run_interval(ADMIT_INTERVAL, Self::start_ready);
     }
 
-    /// Lets idle workers have tasks of other servers' shares that still wait; whether there are any.
+    /// Admits foreign tasks whose delay is over to the run queue, at most as many as there are idle workers. Returns whether a task
+    /// was admitted.
     pub(in crate::dispatch::dispatcher) fn admit_foreign(&mut self) -> bool {
-        let idle = self.idle();
+        let idle = self.idle_capacity();
         let Some(cluster) = self.cluster.as_mut().filter(|_| idle > 0) else { return false };
         let admitted = cluster.foreign.tasks.take_due(Instant::now(), idle);
-        let mut queue = self.capacity.pending();
+        let mut queue = self.capacity.run_queue();
         for (task, ()) in &admitted {
             queue.admit(*task);
         }
         !admitted.is_empty()
     }
 
-    /// How many more attempts the workers would take now.
-    fn idle(&self) -> usize {
-        let waiting = self.waiting.iter().map(|waiting| waiting.max);
+    /// The number of attempts that the workers of this server could take now.
+    fn idle_capacity(&self) -> usize {
+        let waiting = self.waiting_takes.iter().map(|waiting| waiting.max);
         waiting.chain([self.free_slots()]).fold(0, usize::saturating_add)
     }
 
-    /// Those of the due timers that this server acts on now. One in another server's share comes back later: if no event
-    /// resets it before, this server acts on it then.
+    /// Returns the due timers that this server acts on now. A timer in another server's share is postponed once. If no event resets
+    /// it by then, this server acts on it when it is due again.
     pub(in crate::dispatch::dispatcher) fn postpone_foreign(
         &mut self,
         due: Vec<(TaskId, Timer)>,
     ) -> Vec<(TaskId, Timer)> {
         let Some(cluster) = &mut self.cluster else { return due };
-        let until = now().plus(TIMER);
+        let until = now().plus(TIMER_DELAY);
         let is_now = |(task, timer): &(TaskId, Timer)| {
             if cluster.foreign.timers.remove(task).is_some_and(|former| former == *timer)
                 || cluster.shares.is_own(task.uuid())
@@ -79,9 +85,58 @@ impl Dispatcher {
                 return true;
             }
             cluster.foreign.timers.insert(*task, *timer);
-            self.capacity.pending().postpone(*task, *timer, until);
+            self.capacity.run_queue().postpone(*task, *timer, until);
             false
         };
         due.into_iter().filter(is_now).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use serde_json::value::RawValue;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::dispatch::shares::Shares;
+    use crate::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, Via, codec, new_id};
+    use crate::task::{Position, Revision};
+    use crate::views::Views;
+
+    const CREATED: &str = include_str!("../../../../events/Created/v1.example.json");
+    const STARTED: &str = include_str!("../../../../events/Started/v1.example.json");
+
+    fn event(kind: &str, example: &str) -> NewEvent {
+        let meta = Meta {
+            actor: "mira".to_owned(),
+            via: Via::Http,
+            correlation_id: new_id(),
+            causation_id: None,
+            request_id: None,
+        };
+        let data = RawValue::from_string(example.trim().to_owned()).unwrap();
+        NewEvent { id: new_id(), time: now(), meta, event: codec::decode(kind, 1, data.get()).unwrap() }
+    }
+
+    #[actix_rt::test]
+    async fn a_task_of_another_server_is_forgotten_when_it_has_started_also_where_no_worker_is_idle_here() {
+        let (store, shares, task) = (EventStore::memory(), Shares::default(), TaskId::from_uuid(new_id()));
+        // The workers of the other server alone execute any kind.
+        shares.set((Uuid::from_u128(1), Some(HashSet::new())), vec![(Uuid::from_u128(2), None)]);
+        let mut cluster = Cluster::new(store.clone(), shares, Duration::from_secs(30));
+        let mut views = Views::default();
+        let expected = [Expected::NoStream, Expected::Revision(Revision(0))];
+        let events = [event("Created", CREATED), event("Started", STARTED)];
+        let mut left = Vec::new();
+        for (expected, event) in expected.into_iter().zip(events) {
+            store.append(Append { stream: StreamName::task(task), expected, events: vec![event] }).await.unwrap();
+            let last = store.read_all(Position(views.position().0), 1).await.unwrap().remove(0);
+            views.apply(&last);
+            cluster.hold(views.get(task).unwrap());
+            left.push(cluster.foreign.tasks.next_deadline().is_some());
+        }
+        assert_eq!(left, [true, false]);
     }
 }

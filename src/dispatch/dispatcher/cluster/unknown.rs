@@ -1,12 +1,12 @@
-//! Heartbeats for leases that another server has granted a moment ago: this server may not have received their start yet, and
-//! must not answer that they are lost.
+//! Heartbeats for unknown leases. Another server may have granted such a lease a moment ago, and this server may not have
+//! received its `Started` event yet. Then it must not answer that the lease is lost.
 
 use std::time::{Duration, Instant};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use crate::dispatch::dispatcher::Dispatcher;
-use crate::dispatch::lease_table::HeartbeatReply;
+use crate::dispatch::lease_table::HeartbeatDirectives;
 use crate::dispatch::messages::Heartbeat;
 use crate::dispatch::servers::AttemptId;
 use crate::projection::reader::ViewsReader;
@@ -14,47 +14,50 @@ use crate::store::{EventStore, StreamName};
 use crate::task::Revision;
 
 impl Dispatcher {
-    /// Renews the leases of a heartbeat, after a look at the log where this server's views don't know one of them yet.
-    pub(in crate::dispatch::dispatcher) fn renew_known(&mut self, heartbeat: Heartbeat, ctx: &mut Context<Self>) {
-        let unknown = self.unknown(&heartbeat);
+    /// Renews the leases of a heartbeat. If the views don't show one of the attempts yet, this server first reads the log and waits
+    /// until the views show what it holds.
+    pub(in crate::dispatch::dispatcher) fn restore_and_renew(&mut self, heartbeat: Heartbeat, ctx: &mut Context<Self>) {
+        let unknown = self.restore_known(&heartbeat);
         let Some(cluster) = self.cluster.as_ref().filter(|_| !unknown.is_empty()) else {
             return self.renew(heartbeat, ctx);
         };
-        let look = are_received(cluster.store.clone(), self.read.clone(), unknown);
-        ctx.spawn(look.into_actor(self).map(|are_received, this, ctx| {
+        let reading = wait_until_received(cluster.store.clone(), self.reader.clone(), unknown);
+        ctx.spawn(reading.into_actor(self).map(|are_received, this, ctx| {
             if are_received {
-                this.unknown(&heartbeat);
+                this.restore_known(&heartbeat);
                 return this.renew(heartbeat, ctx);
             }
-            // The worker keeps the time that it has, and sends another heartbeat. A client that has gone needs no answer.
-            let _ = heartbeat.answer.send(HeartbeatReply { directives: Vec::new(), left: Some(Duration::ZERO) });
+            // The attempts are still unknown, so the answer says neither that the leases are renewed nor that they are lost. The
+            // worker sends another heartbeat. If the client is gone, the answer is dropped.
+            let _ = heartbeat.answer.send(HeartbeatDirectives { directives: Vec::new(), left: Some(Duration::ZERO) });
         }));
     }
 
-    /// The attempts of the heartbeat whose start the views don't show. Leases that they do show are taken over.
-    fn unknown(&mut self, heartbeat: &Heartbeat) -> Vec<AttemptId> {
+    /// Restores the leases of this heartbeat that the views show. Returns the attempts that the views don't show yet.
+    fn restore_known(&mut self, heartbeat: &Heartbeat) -> Vec<AttemptId> {
         let mut unknown = Vec::new();
-        for beat in &heartbeat.beats {
-            if self.cluster.is_none() || self.leases.knows(beat.task, beat.attempt) {
+        for lease in &heartbeat.leases {
+            if self.cluster.is_none() || self.leases.has_lease(lease.task, lease.attempt) {
                 continue;
             }
-            let row = self.read.views().get(beat.task).cloned();
-            match row.filter(|row| row.attempt() >= beat.attempt) {
-                Some(row) if row.status().is_active() => self.restore(&row, Instant::now()),
+            let row = self.reader.views().get(lease.task).cloned();
+            match row.filter(|row| row.attempt() >= lease.attempt) {
+                Some(row) if row.status().is_active() => self.restore_lease(&row, Instant::now()),
                 Some(_) => {}
-                None => unknown.push((beat.task, beat.attempt)),
+                None => unknown.push((lease.task, lease.attempt)),
             }
         }
         unknown
     }
 }
 
-/// Waits until the views show what the log holds of these attempts' tasks; false where that can't be said.
-async fn are_received(store: EventStore, read: ViewsReader, attempts: Vec<AttemptId>) -> bool {
+/// Reads the streams of these attempts' tasks, and waits until the views show their last events. False if the log can't be read
+/// or the views don't show an event in time.
+async fn wait_until_received(store: EventStore, reader: ViewsReader, attempts: Vec<AttemptId>) -> bool {
     for (task, _) in attempts {
-        let Ok(events) = store.read_past(&StreamName::task(task), Revision(0)).await else { return false };
+        let Ok(events) = store.read_for_decision(&StreamName::task(task), Revision(0)).await else { return false };
         if let Some(last) = events.last()
-            && !read.wait_for_revision(task, last.revision).await
+            && !reader.wait_for_revision(task, last.revision).await
         {
             return false;
         }

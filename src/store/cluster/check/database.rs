@@ -1,4 +1,4 @@
-//! What the rules of a database use: two clients, and names of their own.
+//! Helpers of the checks of a database: two clients, streams with a separate prefix, sample events, a subscription.
 
 use std::time::Duration;
 
@@ -9,33 +9,36 @@ use eventstore::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::said;
+use super::error_text;
 use crate::store::new_id;
 
-/// How long a subscription may be silent.
-const SILENCE: Duration = Duration::from_secs(10);
+/// How long a check waits for the next message of a subscription.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an append may take.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Two clients of the database.
-pub(super) struct Database {
+pub(super) struct DatabaseClients {
     pub(super) client: Client,
-    /// A second client, as another server has it.
+    /// A second client. It stands for another server.
     pub(super) other: Client,
-    /// Where subscriptions begin: after all that was there before.
+    /// Subscriptions begin after this position. It is the end of the database's log before the checks.
     pub(super) start: StreamPosition<Position>,
-    /// What the names of this rule's streams begin with.
+    /// The prefix of the names of this rule's streams.
     pub(super) prefix: String,
 }
 
-pub(super) type Written = eventstore::Result<WriteResult>;
+/// The result of one append.
+pub(super) type AppendResult = eventstore::Result<WriteResult>;
 
-impl Database {
+impl DatabaseClients {
+    /// The full name of a stream of this rule.
     pub(super) fn stream(&self, name: &str) -> String {
         format!("{}.{name}", self.prefix)
     }
 
-    pub(super) async fn append(&self, stream: &str, expected: ExpectedRevision, events: &[EventData]) -> Written {
+    /// An append that may be refused.
+    pub(super) async fn append(&self, stream: &str, expected: ExpectedRevision, events: &[EventData]) -> AppendResult {
         append(&self.client, stream, expected, events).await
     }
 
@@ -46,10 +49,10 @@ impl Database {
         expected: ExpectedRevision,
         events: &[EventData],
     ) -> Result<WriteResult, String> {
-        self.append(stream, expected, events).await.map_err(|error| said(&error))
+        self.append(stream, expected, events).await.map_err(|error| error_text(&error))
     }
 
-    /// The ids of the events that the stream shows.
+    /// The ids of the events that a read of the stream returns.
     pub(super) async fn ids(&self, stream: &str) -> Result<Vec<Uuid>, String> {
         let read = async {
             let mut reading = self.client.read_stream(stream, &ReadStreamOptions::default()).await?;
@@ -59,31 +62,36 @@ impl Database {
             }
             Ok(ids)
         };
-        read.await.map_err(|error| said(&error))
+        read.await.map_err(|error| error_text(&error))
     }
 }
 
-pub(super) async fn append(client: &Client, stream: &str, expected: ExpectedRevision, events: &[EventData]) -> Written {
-    let options = AppendToStreamOptions::default().expected_revision(expected).deadline(ANSWER);
+pub(super) async fn append(
+    client: &Client,
+    stream: &str,
+    expected: ExpectedRevision,
+    events: &[EventData],
+) -> AppendResult {
+    let options = AppendToStreamOptions::default().expected_revision(expected).deadline(ANSWER_TIMEOUT);
     client.append_to_stream(stream, &options, events.to_vec()).await
 }
 
 /// A small event with a new id.
-pub(super) fn event() -> Result<(Uuid, EventData), String> {
+pub(super) fn new_event() -> Result<(Uuid, EventData), String> {
     let id = new_id();
     let data = EventData::json("Checked", &json!({ "id": id })).map_err(|error| error.to_string())?;
     Ok((id, data.id(id)))
 }
 
-/// Small events, and their ids.
-pub(super) fn events(count: usize) -> Result<(Vec<Uuid>, Vec<EventData>), String> {
-    (0..count).map(|_| event()).collect()
+/// This number of small events, and their ids.
+pub(super) fn new_events(count: usize) -> Result<(Vec<Uuid>, Vec<EventData>), String> {
+    (0..count).map(|_| new_event()).collect()
 }
 
-/// A subscription to all events of streams whose names begin with one of these.
-pub(super) struct Following(Subscription);
+/// A subscription to all events of the streams whose names begin with one of several prefixes.
+pub(super) struct FilteredSubscription(Subscription);
 
-impl Following {
+impl FilteredSubscription {
     pub(super) async fn begin(
         client: &Client,
         prefixes: &[String],
@@ -95,15 +103,16 @@ impl Following {
         Self(client.subscribe_to_all(&SubscribeToAllOptions::default().position(after).filter(filter)).await)
     }
 
+    /// The next message.
     pub(super) async fn next(&mut self) -> Result<SubscriptionEvent, String> {
-        match tokio::time::timeout(SILENCE, self.0.next_subscription_event()).await {
-            Ok(message) => message.map_err(|error| said(&error)),
-            Err(_) => Err(format!("the subscription said nothing for {} s", SILENCE.as_secs())),
+        match tokio::time::timeout(SILENCE_TIMEOUT, self.0.next_subscription_event()).await {
+            Ok(message) => message.map_err(|error| error_text(&error)),
+            Err(_) => Err(format!("the subscription error_text nothing for {} s", SILENCE_TIMEOUT.as_secs())),
         }
     }
 
-    /// The next event, other messages left out.
-    pub(super) async fn event(&mut self) -> Result<eventstore::RecordedEvent, String> {
+    /// The next event. Skips other messages.
+    pub(super) async fn next_event(&mut self) -> Result<eventstore::RecordedEvent, String> {
         loop {
             if let SubscriptionEvent::EventAppeared(event) = self.next().await?
                 && let Some(event) = event.event
@@ -113,11 +122,11 @@ impl Following {
         }
     }
 
-    /// The next so many events.
-    pub(super) async fn take(&mut self, count: usize) -> Result<Vec<eventstore::RecordedEvent>, String> {
+    /// This number of next events. Skips other messages.
+    pub(super) async fn take_events(&mut self, count: usize) -> Result<Vec<eventstore::RecordedEvent>, String> {
         let mut events = Vec::with_capacity(count);
         while events.len() < count {
-            events.push(self.event().await?);
+            events.push(self.next_event().await?);
         }
         Ok(events)
     }

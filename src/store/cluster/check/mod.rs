@@ -1,9 +1,9 @@
-//! Checks of a database that a cluster's store is to rely on: the rules of the database itself (`appends`, `log`,
-//! `streams`), and then the contract that every store keeps (`store::conformance`), each on names of its own that begin
-//! with a scratch prefix.
+//! Checks whether a database is suitable for a cluster's log. First they check the rules of the database itself (`appends`,
+//! `log`, `streams`), then the contract of every store (`store::conformance`). Each check writes only streams whose names
+//! begin with its own scratch prefix.
 //!
-//! What the checks write can't be removed from the database's own log. At the end their streams are soft-deleted, so that a
-//! scavenge removes the rest.
+//! The checks can't remove the events that they have written from the database's own log. At the end they soft-delete their
+//! streams. A later scavenge of the database then removes all but the last event of each stream.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,8 +14,8 @@ use eventstore::{Client, CurrentRevision, Position, StreamPosition};
 use tokio::sync::oneshot;
 
 use super::client::describe;
-use super::spin::without_spinning;
-use super::supervise::{panic_text, reachable, runtime};
+use super::spin::with_loop_breaker;
+use super::supervise::{check_reachable, panic_text, runtime};
 use super::url::StoreUrl;
 use crate::store::conformance::{CHECKS, Check, Outcome};
 use crate::store::{EventStore, new_id};
@@ -26,24 +26,24 @@ mod database;
 mod log;
 mod streams;
 
-pub use clean::Left;
-use database::Database;
+pub use clean::LeftStreams;
+use database::DatabaseClients;
 
 /// How long one check may take.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// How long a new log may take to be healthy.
-const READY: Duration = Duration::from_secs(15);
+const CHECK_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a new log may take until it is healthy.
+const READY_TIMEOUT: Duration = Duration::from_secs(15);
 
-type Running = Pin<Box<dyn Future<Output = Outcome>>>;
+type CheckFuture = Pin<Box<dyn Future<Output = Outcome>>>;
 
 /// One rule of the database.
 #[derive(Clone, Copy)]
 pub struct Rule {
-    /// Which operation it is about.
+    /// The operation of the database to which the rule applies.
     pub operation: &'static str,
     /// The rule as a sentence, with `_` between its words.
     pub name: &'static str,
-    run: fn(Database) -> Running,
+    run: fn(DatabaseClients) -> CheckFuture,
 }
 
 impl fmt::Debug for Rule {
@@ -58,7 +58,7 @@ macro_rules! rules {
     };
 }
 
-/// What a database has to do, so that a log can be kept in it.
+/// The rules that a database must follow so that it can hold a log.
 pub const RULES: [&[Rule]; 3] = [
     rules! { "database append":
         appends::an_append_that_is_repeated_is_written_once_and_has_its_first_answer
@@ -83,37 +83,37 @@ pub const RULES: [&[Rule]; 3] = [
     },
 ];
 
-/// What one check came to.
+/// The result of one check.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    /// Which operation was checked.
+    /// The operation that was checked.
     pub operation: &'static str,
-    /// What is needed, as a sentence.
+    /// The rule that was checked, as a sentence.
     pub needed: String,
-    /// What was seen.
+    /// What the check has observed.
     pub seen: Outcome,
-    /// How long it took.
+    /// How long the check took.
     pub took: Duration,
 }
 
 impl Finding {
-    async fn of(operation: &'static str, name: &str, check: impl Future<Output = Outcome>) -> Self {
+    async fn run(operation: &'static str, name: &str, check: impl Future<Output = Outcome>) -> Self {
         let begun = Instant::now();
-        let seen = tokio::time::timeout(PATIENCE, check).await;
-        let seen = seen.unwrap_or_else(|_| Err(format!("no end in {} s", PATIENCE.as_secs())));
+        let seen = tokio::time::timeout(CHECK_TIMEOUT, check).await;
+        let seen = seen.unwrap_or_else(|_| Err(format!("no end in {} s", CHECK_TIMEOUT.as_secs())));
         Self { operation, needed: name.replace('_', " "), seen, took: begun.elapsed() }
     }
 }
 
-/// Checks the database at this address, and reports each check as soon as it has ended.
+/// Checks the database at this address. Calls `report` after each check. Returns the streams that the checks have written.
 ///
 /// # Errors
-/// Why the database can't be reached; nothing was checked.
-pub async fn check(url: &StoreUrl, report: &mut (dyn FnMut(Finding) + Send)) -> Result<Left, String> {
-    reachable(&url.settings).await?;
-    let scratch = scratch(url);
-    let to = url.clone();
-    let end = apart(move || async move { clean::end(&client(&to)?).await }).await?;
+/// Why the database can't be reached. Then nothing was checked.
+pub async fn check(url: &StoreUrl, report: &mut (dyn FnMut(Finding) + Send)) -> Result<LeftStreams, String> {
+    check_reachable(&url.settings).await?;
+    let scratch = scratch_prefix(url);
+    let own_url = url.clone();
+    let end = run_on_own_thread(move || async move { clean::last_position(&new_client(&own_url)?).await }).await?;
     let url = &url.clone().after(end);
     for (rule, number) in RULES.concat().into_iter().zip(1..) {
         report(check_rule(url, rule, format!("{scratch}r{number}")).await);
@@ -122,60 +122,69 @@ pub async fn check(url: &StoreUrl, report: &mut (dyn FnMut(Finding) + Send)) -> 
     for (check, number) in CHECKS.concat().into_iter().zip(1..) {
         let log = url.with_prefix(format!("{scratch}n{number}"));
         let checking = check_store(&log, check, &mut is_usable);
-        report(Finding::of(check.operation, check.name, checking).await);
+        report(Finding::run(check.operation, check.name, checking).await);
     }
-    Ok(clean(url, scratch).await)
+    Ok(delete_streams(url, scratch).await)
 }
 
-/// `<prefix>check<random>`, with room for the number of a check.
-fn scratch(url: &StoreUrl) -> String {
+/// The scratch prefix `<prefix>check<random>`. It is short enough that the number of a check can be appended.
+fn scratch_prefix(url: &StoreUrl) -> String {
     let random = new_id().simple().to_string();
     let (prefix, random) = (url.prefix(), random.get(24..).unwrap_or_default());
     format!("{}check{random}", prefix.get(..40).unwrap_or(prefix))
 }
 
-/// Checks one rule, on names that begin with `prefix`.
+/// Checks one rule of the database. The names of its streams begin with `prefix`.
 pub async fn check_rule(url: &StoreUrl, rule: Rule, prefix: String) -> Finding {
     let url = url.clone();
-    let checking = apart(move || async move {
-        let database = Database { client: client(&url)?, other: client(&url)?, start: start(&url), prefix };
+    let checking = run_on_own_thread(move || async move {
+        let database = DatabaseClients {
+            client: new_client(&url)?,
+            other: new_client(&url)?,
+            start: start_position(&url),
+            prefix,
+        };
         (rule.run)(database).await
     });
-    Finding::of(rule.operation, rule.name, checking).await
+    Finding::run(rule.operation, rule.name, checking).await
 }
 
-/// Checks one rule of all stores on a new log. After the first log that is not usable no other is tried.
+/// Checks one rule of the store's contract on a new log. If the log of an earlier check was not usable, nothing is checked.
 async fn check_store(url: &StoreUrl, check: Check, is_usable: &mut bool) -> Outcome {
     if !*is_usable {
         return Err("not checked: the log of an earlier check was not usable".to_owned());
     }
     let store = EventStore::connect(url.clone()).map_err(|error| error.to_string())?;
-    let ready = tokio::time::timeout(READY, store.wait_for_health(true)).await;
+    let ready = tokio::time::timeout(READY_TIMEOUT, store.wait_for_health(true)).await;
     if ready.is_err() {
         *is_usable = false;
         let why = store.health().err().unwrap_or_default();
-        return Err(format!("the log was not usable in {} s: {why}", READY.as_secs()));
+        return Err(format!("the log was not usable in {} s: {why}", READY_TIMEOUT.as_secs()));
     }
     check.run(store).await
 }
 
-async fn clean(url: &StoreUrl, scratch: String) -> Left {
+/// Soft-deletes the streams that the checks have written.
+async fn delete_streams(url: &StoreUrl, scratch: String) -> LeftStreams {
     let (url, prefix) = (url.clone(), scratch.clone());
-    let cleaned = apart(move || async move { clean::clean(&client(&url)?, start(&url), &prefix).await }).await;
-    cleaned.unwrap_or_else(|why| Left { prefix: scratch, streams: Vec::new(), events: 0, failure: Some(why) })
+    let cleaned = run_on_own_thread(move || async move {
+        clean::delete_streams(&new_client(&url)?, start_position(&url), &prefix).await
+    })
+    .await;
+    cleaned.unwrap_or_else(|why| LeftStreams { prefix: scratch, streams: Vec::new(), events: 0, failure: Some(why) })
 }
 
-/// Where subscriptions begin.
-fn start(url: &StoreUrl) -> StreamPosition<Position> {
-    url.start.map_or(StreamPosition::Start, |place| StreamPosition::Position(place.into()))
+/// The position after which subscriptions begin.
+fn start_position(url: &StoreUrl) -> StreamPosition<Position> {
+    url.start.map_or(StreamPosition::Start, |position| StreamPosition::Position(position.into()))
 }
 
-fn client(url: &StoreUrl) -> Result<Client, String> {
+fn new_client(url: &StoreUrl) -> Result<Client, String> {
     Client::new(url.settings.clone()).map_err(|error| error.to_string())
 }
 
-/// Runs the work on a thread and runtime of its own: a client may block its thread for ever.
-async fn apart<T, F>(work: impl FnOnce() -> F + Send + 'static) -> Result<T, String>
+/// Runs the work on a new thread with a new runtime, because a client may block its thread for ever.
+async fn run_on_own_thread<T, F>(work: impl FnOnce() -> F + Send + 'static) -> Result<T, String>
 where
     F: Future<Output = Result<T, String>>,
     T: Send + 'static,
@@ -188,8 +197,8 @@ where
         done
     };
     let thread = move || {
-        let done = catch_unwind(AssertUnwindSafe(|| without_spinning(body)));
-        // The caller has gone where its time was over.
+        let done = catch_unwind(AssertUnwindSafe(|| with_loop_breaker(body)));
+        // An error means that the caller's time limit has passed and it has dropped its future.
         let _ = answer.send(done.unwrap_or_else(|panic| Err(panic_text(&*panic))));
     };
     let started = std::thread::Builder::new().name("taskbell-check".to_owned()).spawn(thread);
@@ -197,8 +206,8 @@ where
     answered.await.unwrap_or_else(|_| Err("the thread of the check has ended".to_owned()))
 }
 
-/// The database's error as what was seen.
-fn said(error: &eventstore::Error) -> String {
+/// The text of a database's error, for an [`Outcome`].
+fn error_text(error: &eventstore::Error) -> String {
     match error {
         eventstore::Error::WrongExpectedVersion { current: CurrentRevision::Current(last), .. } => {
             format!("refused, because the stream ends at revision {last}")

@@ -1,31 +1,31 @@
-//! Streams that are missing or truncated.
+//! Checks of streams that are missing or truncated.
 
 use eventstore::{
     AppendToStreamOptions, DeleteStreamOptions, Error, ExpectedRevision, ReadStreamOptions, StreamMetadataBuilder,
 };
 
-use super::database::{Database, Following, event, events};
-use super::said;
+use super::database::{DatabaseClients, FilteredSubscription, new_event, new_events};
+use super::error_text;
 use crate::store::conformance::{Outcome, ensure_eq};
 
-pub(super) async fn a_missing_stream_is_said_to_be_missing(database: Database) -> Outcome {
+pub(super) async fn a_missing_stream_is_said_to_be_missing(database: DatabaseClients) -> Outcome {
     let stream = database.stream("a");
     let read = async { database.client.read_stream(stream, &ReadStreamOptions::default()).await?.next().await };
     match read.await {
         Err(Error::ResourceNotFound) => Ok("not found".to_owned()),
-        Err(error) => Err(said(&error)),
+        Err(error) => Err(error_text(&error)),
         Ok(read) => Err(format!("{read:?}")),
     }
 }
 
-pub(super) async fn a_truncated_stream_is_seen_in_the_log(database: Database) -> Outcome {
+pub(super) async fn a_truncated_stream_is_seen_in_the_log(database: DatabaseClients) -> Outcome {
     let stream = database.stream("a");
-    let (_, first) = event()?;
+    let (_, first) = new_event()?;
     database.write(&stream, ExpectedRevision::NoStream, &[first]).await?;
     let options = DeleteStreamOptions::default();
-    database.client.delete_stream(stream.as_str(), &options).await.map_err(|error| said(&error))?;
+    database.client.delete_stream(stream.as_str(), &options).await.map_err(|error| error_text(&error))?;
     let prefixes = [format!("$${}.", database.prefix)];
-    let change = Following::begin(&database.other, &prefixes, database.start, 32).await.event().await?;
+    let change = FilteredSubscription::begin(&database.other, &prefixes, database.start, 32).await.next_event().await?;
     ensure_eq!("the stream", change.stream_id, format!("$${stream}"));
     let metadata: serde_json::Value = change.as_json().map_err(|error| error.to_string())?;
     match metadata.get("$tb") {
@@ -34,13 +34,13 @@ pub(super) async fn a_truncated_stream_is_seen_in_the_log(database: Database) ->
     }
 }
 
-pub(super) async fn a_stream_with_a_maximum_shows_its_last_events(database: Database) -> Outcome {
+pub(super) async fn a_stream_with_a_maximum_shows_its_last_events(database: DatabaseClients) -> Outcome {
     let stream = database.stream("a");
     let metadata = StreamMetadataBuilder::new().max_count(2).build();
     let options = AppendToStreamOptions::default();
     let set = database.client.set_stream_metadata(stream.as_str(), &options, &metadata).await;
-    set.map_err(|error| said(&error))?;
-    let (ids, events) = events(5)?;
+    set.map_err(|error| error_text(&error))?;
+    let (ids, events) = new_events(5)?;
     let written = database.write(&stream, ExpectedRevision::NoStream, &events).await?;
     ensure_eq!("revision", written.next_expected_version, 4);
     ensure_eq!("events that it shows", database.ids(&stream).await?, ids.get(3..).unwrap_or_default());

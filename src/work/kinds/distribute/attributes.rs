@@ -1,19 +1,21 @@
-//! The attributes of a file, directory or symlink: what a copy keeps, and what tells whether a file is still the same.
+//! The attributes of a file, directory or symlink. A copy gets some of them, and they show whether a file has changed.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Dev, FileType, Mode, Nsecs, Stat, Timespec};
 
-/// Attributes of one entry of a directory. Two that are equal belong to the same, unchanged entry.
+/// The attributes of one entry of a directory. If two are equal, they belong to the same entry, which has not changed
+/// in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attributes {
     pub kind: FileType,
-    /// In bytes.
+    /// The length in bytes.
     pub len: u64,
-    /// Permissions, with the set-user, set-group and sticky bits.
+    /// The permissions, with the set-user, set-group and sticky bits.
     pub mode: Mode,
+    /// When the content was last changed (mtime).
     pub modified: Timespec,
-    /// User and group.
+    /// The ids of the user and the group.
     owner: (u32, u32),
     inode: (Dev, u64),
 }
@@ -41,16 +43,16 @@ impl Attributes {
         self.kind == FileType::Directory
     }
 
-    /// The mode of a copy that has the attributes `copy` so far. It is the mode of the source. Set-user and set-group bits
-    /// mean "with the owner's rights": they are kept only where the copy has the same owner, because a copy made by root
-    /// would give root's rights.
+    /// Returns the mode that a copy gets. `copy` are the attributes that the copy has now. The mode is that of the
+    /// source, but the set-user and set-group bits are removed if the copy has another owner. With these bits a program
+    /// runs with the rights of the file's owner, so a copy that root has made would run with root's rights.
     pub fn mode_of_copy(&self, copy: &Self) -> Mode {
         if copy.owner == self.owner { self.mode } else { self.mode - (Mode::SUID | Mode::SGID) }
     }
 }
 
-/// When the content or the attributes changed last (ctime), to the second. The system keeps this time; no program can set
-/// it.
+/// When the content or the attributes were last changed (ctime), in whole seconds. The system sets this time; no
+/// program can set it.
 pub(super) fn changed_at(stat: &Stat) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_ctime).unwrap_or_default())
 }

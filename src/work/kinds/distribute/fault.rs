@@ -1,4 +1,4 @@
-//! Errors of a distribution: a code for programs, a message for people.
+//! The errors of a distribution. Each has a code for programs and a message for people.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::work::worker::context::INTERRUPTED;
 use crate::work::worker::handler::Failure;
 
-/// Why a distribution can't go on.
+/// An error after which the attempt can't continue.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub code: &'static str,
@@ -17,18 +17,18 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    /// Another attempt would fail in the same way.
+    /// Makes an error that every other attempt would have too.
     pub fn fatal(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retryable: false }
     }
 
-    /// Another attempt may succeed.
+    /// Makes an error after which another attempt may succeed.
     pub fn retryable(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retryable: true }
     }
 
-    /// The system refused an operation at `path`.
-    pub fn io(doing: &str, path: &Path, error: &io::Error) -> Self {
+    /// The system has refused an operation at `path`. `operation` begins the message, for example "reading".
+    pub fn io(operation: &str, path: &Path, error: &io::Error) -> Self {
         let (code, retryable) = match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ("disk_full", true),
             ErrorKind::PermissionDenied => ("permission_denied", false),
@@ -37,27 +37,31 @@ impl Fault {
         };
         let cause = error.to_string();
         let cause = cause.split(" (os error").next().unwrap_or_default();
-        Self { code, message: format!("{doing} {}: {cause}", path.display()), retryable }
+        Self { code, message: format!("{operation} {}: {cause}", path.display()), retryable }
     }
 
-    /// The system refused to read an entry that was there when the files were counted.
+    /// The system has refused to read an entry of the source. The entry existed when the plan was made.
     pub fn source(path: &Path, error: &io::Error) -> Self {
         let vanished = error.kind() == ErrorKind::NotFound || is_other_type(error);
-        if vanished { changed(path) } else { Self::io("reading", path, error) }
+        if vanished { source_changed(path) } else { Self::io("reading", path, error) }
     }
 
-    /// The system refused to open a directory of a target.
+    /// The system has refused to open a directory of a target.
     pub fn target(path: &Path, error: &io::Error) -> Self {
         if is_other_type(error) {
-            conflict(path, "a directory")
+            target_conflict(path, "a directory")
         } else {
             Self::io("opening the directory", path, error)
         }
     }
 
-    /// The system refused to make a directory of a target.
+    /// The system has refused to make a directory of a target.
     pub fn make_dir(path: &Path, error: &io::Error) -> Self {
-        if is_other_type(error) { conflict(path, "a directory") } else { Self::io("making the directory", path, error) }
+        if is_other_type(error) {
+            target_conflict(path, "a directory")
+        } else {
+            Self::io("making the directory", path, error)
+        }
     }
 
     pub fn is_interrupted(&self) -> bool {
@@ -71,22 +75,22 @@ impl From<Fault> for Failure {
     }
 }
 
-/// Whether there is a symlink or a file where a directory or file was expected.
+/// Whether the error means that the entry is a symlink or a file and not the expected directory or file.
 fn is_other_type(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotADirectory || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
-/// The source is not what it was when its files were counted.
-pub(super) fn changed(path: &Path) -> Fault {
+/// The source has changed since the plan was made.
+pub(super) fn source_changed(path: &Path) -> Fault {
     Fault::retryable("source_changed", format!("{} changed or vanished while it was copied", path.display()))
 }
 
-/// An entry of another type is where `wanted` has to go.
-pub(super) fn conflict(path: &Path, wanted: &str) -> Fault {
+/// The path of the new entry, which `wanted` describes, has an entry of another type.
+pub(super) fn target_conflict(path: &Path, wanted: &str) -> Fault {
     Fault::fatal("target_conflict", format!("{} is in the way: {wanted} has to go there", path.display()))
 }
 
-/// The attempt is interrupted, and the file under way is given up.
+/// The attempt was interrupted, and the current file is not complete.
 pub(super) fn interrupted() -> Fault {
     Fault::retryable(INTERRUPTED, "the attempt was interrupted")
 }

@@ -4,45 +4,48 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::roots::{ContentRoots, clean};
+use super::roots::{ContentRoots, normalize};
 use crate::task::Invalid;
 
 /// The most targets of one distribution.
 const TARGETS_MAX: usize = 1000;
 
-/// What to copy, and where; paths are absolute and without `.` or `..`.
+/// The source and the targets. All paths are absolute and without `.` or `..`.
 #[derive(Debug)]
 pub(super) struct DistributeInput {
     pub source: PathBuf,
     pub targets: Vec<PathBuf>,
-    /// Whether to read the copies back and compare them after all is copied.
+    /// Whether to compare all copies with the source after the copy.
     pub verify: bool,
 }
 
 impl DistributeInput {
-    /// Reads `input`; otherwise returns an error for each field that is wrong.
+    /// Reads and checks `input`.
+    ///
+    /// # Errors
+    /// Each invalid field.
     pub fn parse(input: &Value, roots: &ContentRoots) -> Result<Self, Vec<Invalid>> {
         let Value::Object(fields) = input else {
             return Err(vec![Invalid::new("", "an object: {\"source\": DIR, \"targets\": [DIR…], \"verify\"?: bool}")]);
         };
-        let mut found = unknown_fields(fields);
-        let source = read_source(fields, roots, &mut found);
-        let targets = read_targets(fields, roots, &mut found);
+        let mut invalid = unknown_fields(fields);
+        let source = read_source(fields, roots, &mut invalid);
+        let targets = read_targets(fields, roots, &mut invalid);
         let verify = match fields.get("verify") {
             None => false,
             Some(Value::Bool(verify)) => *verify,
             Some(_) => {
-                found.push(Invalid::new("/verify", "true or false"));
+                invalid.push(Invalid::new("/verify", "true or false"));
                 false
             }
         };
-        check_overlaps(source.as_ref(), &targets, &mut found);
+        check_overlaps(source.as_ref(), &targets, &mut invalid);
         match source {
-            Some(source) if found.is_empty() => {
-                let targets = targets.into_iter().map(|target| target.named).collect();
-                Ok(Self { source: source.named, targets, verify })
+            Some(source) if invalid.is_empty() => {
+                let targets = targets.into_iter().map(|target| target.path).collect();
+                Ok(Self { source: source.path, targets, verify })
             }
-            _ => Err(found),
+            _ => Err(invalid),
         }
     }
 }
@@ -50,8 +53,9 @@ impl DistributeInput {
 /// A path that lies inside the content roots.
 struct CheckedPath {
     pointer: String,
-    named: PathBuf,
-    /// In the canonical spelling of its root, so that two spellings of one path are equal.
+    /// The path in the input, normalized.
+    path: PathBuf,
+    /// The same path below the canonical path of its root. Paths to the same directory are equal in this form.
     canonical: PathBuf,
 }
 
@@ -61,25 +65,26 @@ fn unknown_fields(fields: &Map<String, Value>) -> Vec<Invalid> {
     fields.keys().filter(|name| !known(name)).map(|name| Invalid::new(pointer(name), "no such field")).collect()
 }
 
-fn read_source(fields: &Map<String, Value>, roots: &ContentRoots, found: &mut Vec<Invalid>) -> Option<CheckedPath> {
-    keep(check_path("/source".to_owned(), fields.get("source"), roots), found)
+fn read_source(fields: &Map<String, Value>, roots: &ContentRoots, invalid: &mut Vec<Invalid>) -> Option<CheckedPath> {
+    ok_or_collect(check_path("/source".to_owned(), fields.get("source"), roots), invalid)
 }
 
-fn read_targets(fields: &Map<String, Value>, roots: &ContentRoots, found: &mut Vec<Invalid>) -> Vec<CheckedPath> {
+fn read_targets(fields: &Map<String, Value>, roots: &ContentRoots, invalid: &mut Vec<Invalid>) -> Vec<CheckedPath> {
     let Some(Value::Array(items)) = fields.get("targets") else {
-        found.push(Invalid::new("/targets", "a list of directories"));
+        invalid.push(Invalid::new("/targets", "a list of directories"));
         return Vec::new();
     };
     if items.is_empty() || items.len() > TARGETS_MAX {
-        found.push(Invalid::new("/targets", format!("1 to {TARGETS_MAX} directories")));
+        invalid.push(Invalid::new("/targets", format!("1 to {TARGETS_MAX} directories")));
         return Vec::new();
     }
     let paths = items.iter().enumerate().map(|(i, item)| check_path(format!("/targets/{i}"), Some(item), roots));
-    paths.filter_map(|path| keep(path, found)).collect()
+    paths.filter_map(|path| ok_or_collect(path, invalid)).collect()
 }
 
-fn keep(path: Result<CheckedPath, Invalid>, found: &mut Vec<Invalid>) -> Option<CheckedPath> {
-    path.map_err(|wrong| found.push(wrong)).ok()
+/// Returns the path, or adds its error to `invalid`.
+fn ok_or_collect(path: Result<CheckedPath, Invalid>, invalid: &mut Vec<Invalid>) -> Option<CheckedPath> {
+    path.map_err(|error| invalid.push(error)).ok()
 }
 
 fn check_path(pointer: String, value: Option<&Value>, roots: &ContentRoots) -> Result<CheckedPath, Invalid> {
@@ -87,33 +92,34 @@ fn check_path(pointer: String, value: Option<&Value>, roots: &ContentRoots) -> R
     if text.contains('\0') {
         return Err(Invalid::new(pointer, "a path has no NUL character"));
     }
-    let Some(named) = clean(Path::new(text)) else {
+    let Some(path) = normalize(Path::new(text)) else {
         return Err(Invalid::new(pointer, "an absolute path without '..'"));
     };
-    match roots.canonical_spelling(&named) {
-        Some(canonical) => Ok(CheckedPath { pointer, named, canonical }),
+    match roots.canonical_path(&path) {
+        Some(canonical) => Ok(CheckedPath { pointer, path, canonical }),
         None => Err(Invalid::new(pointer, "not under a content root of this server")),
     }
 }
 
-fn check_overlaps(source: Option<&CheckedPath>, targets: &[CheckedPath], found: &mut Vec<Invalid>) {
+/// Refuses targets that overlap with the source or with each other.
+fn check_overlaps(source: Option<&CheckedPath>, targets: &[CheckedPath], invalid: &mut Vec<Invalid>) {
     if let Some(source) = source {
         for target in targets {
             if target.canonical.starts_with(&source.canonical) {
-                found.push(Invalid::new(&target.pointer, "a target can't be the source or lie inside it"));
+                invalid.push(Invalid::new(&target.pointer, "a target can't be the source or lie inside it"));
             } else if source.canonical.starts_with(&target.canonical) {
-                found.push(Invalid::new(&target.pointer, "the source can't lie inside a target"));
+                invalid.push(Invalid::new(&target.pointer, "the source can't lie inside a target"));
             }
         }
     }
-    // Sorted by its components, a path is followed directly by one that lies inside it.
+    // The paths are sorted by their components. So if a path lies inside another one, it follows that path in the list.
     let mut sorted: Vec<_> = targets.iter().collect();
     sorted.sort_by(|a, b| a.canonical.cmp(&b.canonical));
     for [outer, inner] in sorted.array_windows() {
         if inner.canonical == outer.canonical {
-            found.push(Invalid::new(&inner.pointer, format!("the same as {}", outer.pointer)));
+            invalid.push(Invalid::new(&inner.pointer, format!("the same as {}", outer.pointer)));
         } else if inner.canonical.starts_with(&outer.canonical) {
-            found.push(Invalid::new(&inner.pointer, format!("lies inside {}", outer.pointer)));
+            invalid.push(Invalid::new(&inner.pointer, format!("lies inside {}", outer.pointer)));
         }
     }
 }

@@ -1,30 +1,31 @@
-//! A distribution under way: what is done, and what comes next.
+//! A running distribution: the work that is done, and the next action.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::attributes::Attributes;
+use super::copy::{self, CopyContext, Sync};
+use super::counts::{CopyCounts, time_for};
 use super::fault::{Fault, interrupted};
+use super::format::quantity;
 use super::input::DistributeInput;
-use super::limit::RateLimiter;
 use super::plan::{Content, Entry, Plan};
-use super::put::{self, Copying, Sync};
+use super::rate_limiter::RateLimiter;
 use super::roots::ContentRoots;
-use super::tally::{Tally, time_for};
 use super::temporary::TemporaryName;
 use super::tree::Tree;
 use super::verify;
-use super::words::quantity;
 use crate::work::worker::context::{Context, Step};
 use crate::work::worker::handler::{Done, Failure};
 
-/// How long one blocking step goes on with small files before it ends and the next one begins.
-const TURN: Duration = Duration::from_millis(50);
-/// After this time, a file's expected end comes from its own speed; before, from that of the files before it.
+/// How long one slice, which is one blocking step, copies small files. Then the step ends and the next one begins.
+const SLICE_TIME: Duration = Duration::from_millis(50);
+/// After this time, the expected end of a file is computed from its own speed. Before, it is computed from the speed of
+/// the earlier files.
 const OWN_SPEED_AFTER: Duration = Duration::from_millis(100);
 
-/// A distribution under way. It consists of turns; each turn is one blocking step.
+/// A running distribution. It is executed in slices; each slice is one blocking step.
 pub(super) struct Job {
     ctx: Context,
     limiter: Arc<RateLimiter>,
@@ -32,19 +33,19 @@ pub(super) struct Job {
     targets: Vec<Target>,
     plan: Arc<Plan>,
     temporary: TemporaryName,
-    next: Next,
-    tally: Tally,
+    next: NextAction,
+    counts: CopyCounts,
 }
 
 struct Target {
     tree: Tree,
-    /// As the input names it, for messages.
-    named: PathBuf,
+    /// The path in the input, for messages.
+    input_path: PathBuf,
 }
 
-/// What comes next; numbers are indices of `targets` and `plan.entries`.
+/// The next action. The numbers are indices of `targets` and `plan.entries`.
 #[derive(Clone, Copy)]
-enum Next {
+enum NextAction {
     Copy { target: usize, entry: usize },
     Finish { target: usize },
     Verify { target: usize, entry: usize },
@@ -52,7 +53,7 @@ enum Next {
 }
 
 impl Job {
-    /// Resolves the paths and counts what is to be copied; none if the task was cancelled meanwhile.
+    /// Resolves the paths and makes the plan. Returns `None` if the task is cancelled or interrupted during this.
     pub fn begin(
         ctx: Context,
         input: DistributeInput,
@@ -61,107 +62,111 @@ impl Job {
         step: &Step,
     ) -> Result<Option<Self>, Fault> {
         let (mut source, trees) = roots.resolve(&input.source, &input.targets)?;
-        let plan = Plan::survey(&mut source, |plan| {
+        let plan = Plan::scan(&mut source, |plan| {
             if plan.entries.len() % 1000 == 999 {
                 ctx.progress(None, format!("counting: {} so far", quantity(plan.files, "file")));
             }
             !ctx.is_cancelled() && !step.is_interrupted()
         })?;
         let Some(plan) = plan else { return Ok(None) };
-        let tally = Tally::new(&plan, input.targets.len(), input.verify);
-        let targets = trees.into_iter().zip(input.targets).map(|(tree, named)| Target { tree, named }).collect();
+        let counts = CopyCounts::new(&plan, input.targets.len(), input.verify);
+        let targets =
+            trees.into_iter().zip(input.targets).map(|(tree, input_path)| Target { tree, input_path }).collect();
         let temporary = TemporaryName::new(ctx.task_id());
-        let (plan, next) = (Arc::new(plan), Next::Copy { target: 0, entry: 0 });
-        Ok(Some(Self { ctx, limiter, source, targets, plan, temporary, next, tally }))
+        let (plan, next) = (Arc::new(plan), NextAction::Copy { target: 0, entry: 0 });
+        Ok(Some(Self { ctx, limiter, source, targets, plan, temporary, next, counts }))
     }
 
     pub const fn is_done(&self) -> bool {
-        matches!(self.next, Next::Nothing)
+        matches!(self.next, NextAction::Nothing)
     }
 
-    /// What comes next, as the name of a step.
+    /// Returns the name of the step for the next action.
     pub fn step_name(&self) -> String {
         let path = |entry: usize| self.plan.entries.get(entry).map_or(".".into(), |entry| entry.path.to_string_lossy());
-        let named = |target: usize| self.targets[target].named.display();
+        let target_path = |target: usize| self.targets[target].input_path.display();
         match self.next {
-            Next::Copy { target, entry } => format!("copying {} to {}", path(entry), named(target)),
-            Next::Finish { target } => format!("writing {} to the disk", named(target)),
-            Next::Verify { target, entry } => format!("verifying {} in {}", path(entry), named(target)),
-            Next::Nothing => "done".to_owned(),
+            NextAction::Copy { target, entry } => format!("copying {} to {}", path(entry), target_path(target)),
+            NextAction::Finish { target } => format!("writing {} to the disk", target_path(target)),
+            NextAction::Verify { target, entry } => format!("verifying {} in {}", path(entry), target_path(target)),
+            NextAction::Nothing => "done".to_owned(),
         }
     }
 
-    /// Runs one turn: small files for a while, or one large file to its end. A cancel ends it after the entry under way, an
-    /// interrupt ends it in the middle of a file.
-    pub fn turn(&mut self, step: &Step) -> Result<(), Fault> {
+    /// Runs one slice: it copies small files for [`SLICE_TIME`], or one large file. A cancel ends the slice after the
+    /// current entry, an interrupt ends it within a file.
+    pub fn run_slice(&mut self, step: &Step) -> Result<(), Fault> {
         let begun = Instant::now();
-        while !self.is_done() && begun.elapsed() < TURN && !self.ctx.is_cancelled() {
+        while !self.is_done() && begun.elapsed() < SLICE_TIME && !self.ctx.is_cancelled() {
             if step.is_interrupted() {
                 return Err(interrupted());
             }
             step.rename(self.step_name());
             match self.next {
-                Next::Copy { target, entry } => self.copy(target, entry, step)?,
-                Next::Finish { target } => self.finish(target)?,
-                Next::Verify { target, entry } => self.verify(target, entry, step)?,
-                Next::Nothing => {}
+                NextAction::Copy { target, entry } => self.copy(target, entry, step)?,
+                NextAction::Finish { target } => self.finish(target)?,
+                NextAction::Verify { target, entry } => self.verify(target, entry, step)?,
+                NextAction::Nothing => {}
             }
         }
-        self.close();
+        self.close_directories();
         Ok(())
     }
 
-    /// The failure of an attempt that stopped after a cancel.
+    /// Makes the failure of an attempt that stopped after a cancel or an interrupt.
     pub fn stopped(&self) -> Failure {
-        Failure::Cancelled { message: Some(self.tally.stopped()), result: Some(self.tally.result().into()) }
+        Failure::Cancelled { message: Some(self.counts.stopped_message()), result: Some(self.counts.result().into()) }
     }
 
+    /// Makes the result of an attempt that has copied everything.
     pub fn done(&self) -> Done {
-        Done::new(self.tally.succeeded()).with_result(self.tally.result())
+        Done::new(self.counts.succeeded_message()).with_result(self.counts.result())
     }
 
-    /// A directory that was moved since it was opened is not used for longer than a turn.
-    fn close(&mut self) {
+    /// Closes all directories. So if a directory is moved after it was opened, it is not used after the end of the slice.
+    fn close_directories(&mut self) {
         self.source.close();
         for target in &mut self.targets {
             target.tree.close();
         }
     }
 
-    fn copy(&mut self, target: usize, at: usize, step: &Step) -> Result<(), Fault> {
+    /// Copies one entry to one target.
+    fn copy(&mut self, target: usize, index: usize, step: &Step) -> Result<(), Fault> {
         let plan = Arc::clone(&self.plan);
-        let Some(entry) = plan.entries.get(at) else {
-            self.next = Next::Finish { target };
+        let Some(entry) = plan.entries.get(index) else {
+            self.next = NextAction::Finish { target };
             return Ok(());
         };
         let tree = &mut self.targets[target].tree;
         match &entry.content {
-            Content::Dir(attributes) => put::make_dir(tree, &entry.path, attributes, &self.temporary)?,
-            Content::Link(leads_to) => {
-                let ends = (&self.source.locate(&entry.path)?, &tree.locate(&entry.path)?);
-                let there = put::copy_symlink(ends, leads_to, &self.temporary)?;
-                self.count(entry, there);
+            Content::Dir(attributes) => copy::make_dir(tree, &entry.path, attributes, &self.temporary)?,
+            Content::Link(link_target) => {
+                let locations = (&self.source.locate(&entry.path)?, &tree.locate(&entry.path)?);
+                let existed = copy::copy_symlink(locations, link_target, &self.temporary)?;
+                self.count(entry, existed);
             }
             Content::File(attributes) => {
-                let there = put::is_up_to_date(&tree.locate(&entry.path)?, attributes);
-                if !there {
+                let existed = copy::is_up_to_date(&tree.locate(&entry.path)?, attributes);
+                if !existed {
                     self.copy_file(target, entry, attributes, Sync::for_len(attributes.len), step)?;
                 }
-                self.count(entry, there);
+                self.count(entry, existed);
             }
         }
-        self.next = Next::Copy { target, entry: at + 1 };
+        self.next = NextAction::Copy { target, entry: index + 1 };
         Ok(())
     }
 
-    fn count(&mut self, entry: &Entry, there: bool) {
-        self.tally.files += 1;
-        self.tally.bytes += entry.len();
-        self.tally.skipped += u64::from(there);
-        self.ctx.progress(self.tally.fraction(0), self.tally.copying());
+    /// Counts an entry that the target has now. `existed` is whether the target had it before this attempt.
+    fn count(&mut self, entry: &Entry, existed: bool) {
+        self.counts.files += 1;
+        self.counts.bytes += entry.len();
+        self.counts.skipped += u64::from(existed);
+        self.ctx.progress(self.counts.fraction(0), self.counts.copying_message());
     }
 
-    /// While the file is copied, the step's expected end follows the file's own speed, as soon as it has one.
+    /// Copies a file, and updates the progress and the step's expected end during the copy.
     fn copy_file(
         &mut self,
         target: usize,
@@ -170,66 +175,68 @@ impl Job {
         sync: Sync,
         step: &Step,
     ) -> Result<(), Fault> {
-        let (ctx, tally, begun) = (&self.ctx, &self.tally, Instant::now());
-        let ends = (&self.source.locate(&entry.path)?, &self.targets[target].tree.locate(&entry.path)?);
-        let words = tally.copying();
+        let (ctx, counts, begun) = (&self.ctx, &self.counts, Instant::now());
+        let locations = (&self.source.locate(&entry.path)?, &self.targets[target].tree.locate(&entry.path)?);
+        let message = counts.copying_message();
         let mut done = 0;
-        if let Some(expected) = tally.time_for(attributes.len) {
+        if let Some(expected) = counts.time_for(attributes.len) {
             step.expect_end_in(expected);
         }
         let (temporary, limiter, interrupt) = (&self.temporary, &self.limiter, step.interruption());
-        let copying = Copying { attributes, temporary, sync, limiter, interrupt };
-        put::copy_file(ends, &copying, |bytes| {
+        let context = CopyContext { attributes, temporary, sync, limiter, interrupt };
+        copy::copy_file(locations, &context, |bytes| {
             done += bytes;
             let (left, spent) = (attributes.len.saturating_sub(done), begun.elapsed());
-            let own = if spent < OWN_SPEED_AFTER { None } else { time_for(left, done, spent) };
-            if let Some(expected) = own.or_else(|| tally.time_for(left)) {
+            let by_own_speed = if spent < OWN_SPEED_AFTER { None } else { time_for(left, done, spent) };
+            if let Some(expected) = by_own_speed.or_else(|| counts.time_for(left)) {
                 step.expect_end_in(expected);
             }
-            ctx.progress(tally.fraction(done), words.as_str());
+            ctx.progress(counts.fraction(done), message.as_str());
         })?;
-        self.tally.copied_bytes += done;
-        self.tally.copying_time += begun.elapsed();
+        self.counts.copied_bytes += done;
+        self.counts.copying_time += begun.elapsed();
         Ok(())
     }
 
-    /// A target counts as done when all of it is on the disk.
+    /// Sets the attributes of a target's directories and syncs the target to the disk. Then the target is done.
     fn finish(&mut self, target: usize) -> Result<(), Fault> {
         let tree = &mut self.targets[target].tree;
         let path = tree.path_of(Path::new(""));
-        let opened = tree.folder(Path::new(""))?.open_for_reading();
+        let opened = tree.open_directory(Path::new(""))?.open_for_reading();
         for entry in self.plan.entries.iter().rev() {
             if let Content::Dir(attributes) = &entry.content {
                 let path = tree.path_of(&entry.path);
-                put::finish_dir(tree.folder(&entry.path)?, &path, attributes)?;
+                copy::finish_dir(tree.open_directory(&entry.path)?, &path, attributes)?;
             }
         }
         let opened = opened.map_err(|error| Fault::io("writing to the disk", &path, &error.into()))?;
-        put::sync_filesystem(&opened, &path)?;
-        self.tally.targets_done += 1;
-        let another = target + 1 < self.targets.len();
-        self.next = match (another, self.tally.verify) {
-            (true, _) => Next::Copy { target: target + 1, entry: 0 },
-            (false, true) => Next::Verify { target: 0, entry: 0 },
-            (false, false) => Next::Nothing,
+        copy::sync_filesystem(&opened, &path)?;
+        self.counts.targets_done += 1;
+        let has_next_target = target + 1 < self.targets.len();
+        self.next = match (has_next_target, self.counts.verify) {
+            (true, _) => NextAction::Copy { target: target + 1, entry: 0 },
+            (false, true) => NextAction::Verify { target: 0, entry: 0 },
+            (false, false) => NextAction::Nothing,
         };
         Ok(())
     }
 
-    /// Compares a copy with its source. One that differs is copied again, once: it may have been there before.
-    fn verify(&mut self, target: usize, at: usize, step: &Step) -> Result<(), Fault> {
+    /// Compares a copy with its source. A copy that differs may be a file that existed before the attempt, so it is
+    /// copied once more and compared again.
+    fn verify(&mut self, target: usize, index: usize, step: &Step) -> Result<(), Fault> {
         let plan = Arc::clone(&self.plan);
-        let Some(entry) = plan.entries.get(at) else {
-            let another = target + 1 < self.targets.len();
-            self.next = if another { Next::Verify { target: target + 1, entry: 0 } } else { Next::Nothing };
+        let Some(entry) = plan.entries.get(index) else {
+            let has_next_target = target + 1 < self.targets.len();
+            self.next =
+                if has_next_target { NextAction::Verify { target: target + 1, entry: 0 } } else { NextAction::Nothing };
             return Ok(());
         };
         if let Content::File(attributes) = &entry.content {
             let Some(mut same) = self.is_same(target, entry, attributes, step)? else { return Ok(()) };
             if !same {
                 self.repair(target, entry, attributes, step)?;
-                let Some(now) = self.is_same(target, entry, attributes, step)? else { return Ok(()) };
-                same = now;
+                let Some(same_now) = self.is_same(target, entry, attributes, step)? else { return Ok(()) };
+                same = same_now;
             }
             if !same {
                 let copy = self.targets[target].tree.path_of(&entry.path);
@@ -238,27 +245,27 @@ impl Job {
             }
         }
         if !matches!(entry.content, Content::Dir(_)) {
-            self.tally.verified += 1;
-            self.tally.bytes_verified += entry.len();
-            self.ctx.progress(self.tally.fraction(0), self.tally.verifying());
+            self.counts.verified += 1;
+            self.counts.bytes_verified += entry.len();
+            self.ctx.progress(self.counts.fraction(0), self.counts.verifying_message());
         }
-        self.next = Next::Verify { target, entry: at + 1 };
+        self.next = NextAction::Verify { target, entry: index + 1 };
         Ok(())
     }
 
-    /// Copies a file into a finished directory again. The directory keeps its permissions and times.
+    /// Copies a file into a finished directory again, and restores the directory's permissions and times.
     fn repair(&mut self, target: usize, entry: &Entry, attributes: &Attributes, step: &Step) -> Result<(), Fault> {
         let dir = entry.path.parent().unwrap_or(&entry.path);
         let path = self.targets[target].tree.path_of(dir);
-        let before = put::reopen_dir(self.targets[target].tree.folder(dir)?, &path)?;
-        let copied = self.copy_file(target, entry, attributes, Sync::First, step);
-        put::finish_dir(self.targets[target].tree.folder(dir)?, &path, &before)?;
-        copied?;
-        self.tally.repaired += 1;
+        let dir_attributes = copy::reopen_dir(self.targets[target].tree.open_directory(dir)?, &path)?;
+        let result = self.copy_file(target, entry, attributes, Sync::First, step);
+        copy::finish_dir(self.targets[target].tree.open_directory(dir)?, &path, &dir_attributes)?;
+        result?;
+        self.counts.repaired += 1;
         Ok(())
     }
 
-    /// Whether the copy is what its source is; none if the task was cancelled or interrupted meanwhile.
+    /// Whether the copy is equal to its source; `None` if the task is cancelled or interrupted during the comparison.
     fn is_same(
         &mut self,
         target: usize,
@@ -266,14 +273,14 @@ impl Job {
         attributes: &Attributes,
         step: &Step,
     ) -> Result<Option<bool>, Fault> {
-        let (ctx, tally, words, mut done) = (&self.ctx, &self.tally, self.tally.verifying(), 0);
-        let go_on = |_| !ctx.is_cancelled() && !step.is_interrupted();
+        let (ctx, counts, message, mut done) = (&self.ctx, &self.counts, self.counts.verifying_message(), 0);
+        let should_continue = |_| !ctx.is_cancelled() && !step.is_interrupted();
         let (from, to) = (self.source.locate(&entry.path)?, self.targets[target].tree.locate(&entry.path)?);
-        let Some(source) = verify::hash_source(&from, attributes, go_on)? else { return Ok(None) };
+        let Some(source) = verify::hash_source(&from, attributes, should_continue)? else { return Ok(None) };
         verify::has_hash(&to, source, |bytes| {
             done += bytes;
-            ctx.progress(tally.fraction(done), words.as_str());
-            go_on(bytes)
+            ctx.progress(counts.fraction(done), message.as_str());
+            should_continue(bytes)
         })
     }
 }

@@ -2,30 +2,32 @@
 //!
 //! Guarantees:
 //!
-//! - No half file is ever seen under its real name.
-//! - Only directories under the content roots are read or written, even if a directory becomes a symlink meanwhile.
-//! - A cancel stops between files, and what was copied stays. An interrupt gives up the file under way.
-//! - A later attempt goes on where the former one ended.
-//! - Files that are in a target and not in the source stay as they are.
+//! - A file with its real name is always complete.
+//! - Only directories under the content roots are read or written, even if a directory is replaced by a symlink during
+//!   the copy.
+//! - A cancel stops the copy between two files, and the copied files stay. An interrupt stops it within a file.
+//! - A later attempt continues after the last file of the earlier attempt.
+//! - Files that are in a target but not in the source are not changed.
 //!
-//! Reading order: `input` (the checks without the disk), `roots` (whether a path stays inside), `tree` and `folder` (access
-//! to entries without following symlinks), `plan` (what the source holds), `job` (what comes next), `put` and `temporary`
-//! (one entry into its place), `verify`; besides these `limit`, `tally`, `attributes`, `fault`, `words`.
+//! Reading order: `input` (the checks without access to the disk), `roots` (the content roots, and whether a path is
+//! inside them), `tree` and `open_directory` (access to entries without following symlinks), `plan` (the entries of the
+//! source), `job` (the order of the work), `copy` and `temporary` (the copy of one entry), `verify` (the comparison of
+//! a copy with its source). These use `rate_limiter`, `counts`, `attributes`, `fault` and `format`.
 
 mod attributes;
+mod copy;
+mod counts;
 mod fault;
-mod folder;
+mod format;
 mod input;
 mod job;
-mod limit;
+mod open_directory;
 mod plan;
-mod put;
+mod rate_limiter;
 mod roots;
-mod tally;
 mod temporary;
 mod tree;
 mod verify;
-mod words;
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -38,10 +40,10 @@ use crate::task::Invalid;
 use crate::task::limits::TITLE_MAX;
 use crate::work::worker::context::{Context, Step};
 use crate::work::worker::handler::{Defaults, Done, Failure, Handler};
-use crate::work::worker::text::line;
+use crate::work::worker::text::single_line;
 use input::DistributeInput;
 use job::Job;
-use limit::RateLimiter;
+use rate_limiter::RateLimiter;
 
 /// The handler of `content.distribute`; its input is `{"source": DIR, "targets": [DIR…], "verify"?: bool}`.
 #[derive(Debug)]
@@ -51,8 +53,8 @@ pub struct Distribute {
 }
 
 impl Distribute {
-    /// Distributes between directories under `roots`. All distributions of this handler together copy at most `bytes_per_s`
-    /// bytes per second; none is no limit.
+    /// Makes a handler that copies between directories under `roots`. All its distributions together copy at most
+    /// `bytes_per_s` bytes per second; `None` means that there is no limit.
     #[must_use]
     pub fn new(roots: ContentRoots, bytes_per_s: Option<NonZeroU64>) -> Self {
         Self { roots: Arc::new(roots), limiter: Arc::new(RateLimiter::new(bytes_per_s)) }
@@ -72,9 +74,9 @@ impl Handler for Distribute {
     fn title(&self, input: &Value) -> Option<String> {
         let input = DistributeInput::parse(input, &self.roots).ok()?;
         let name = input.source.file_name().unwrap_or(input.source.as_os_str()).to_string_lossy();
-        let targets = words::quantity(u64::try_from(input.targets.len()).unwrap_or(u64::MAX), "target");
-        // A long name is cut; the number of targets after it is not.
-        let name = line(&name, TITLE_MAX - 64)?;
+        let targets = format::quantity(u64::try_from(input.targets.len()).unwrap_or(u64::MAX), "target");
+        // A long name is cut here, so that the title has room for the number of targets.
+        let name = single_line(&name, TITLE_MAX - 64)?;
         Some(format!("Distribute {name} to {targets}"))
     }
 
@@ -83,11 +85,12 @@ impl Handler for Distribute {
     }
 
     async fn run(&self, ctx: Context) -> Result<Done, Failure> {
-        let input = DistributeInput::parse(ctx.input_value(), &self.roots).map_err(|wrong| refused(&wrong))?;
+        let input =
+            DistributeInput::parse(ctx.input_value(), &self.roots).map_err(|invalid| invalid_input(&invalid))?;
         let (roots, limiter) = (Arc::clone(&self.roots), Arc::clone(&self.limiter));
         let name = format!("counting the files of {}", input.source.display());
-        let own = ctx.clone();
-        let begun = ctx.blocking(name, move |step| Job::begin(own, input, &roots, limiter, step)).await??;
+        let job_ctx = ctx.clone();
+        let begun = ctx.blocking(name, move |step| Job::begin(job_ctx, input, &roots, limiter, step)).await??;
         let Some(mut job) = begun else {
             let message = Some("stopped before anything was copied".to_owned());
             return Err(Failure::Cancelled { message, result: None });
@@ -97,23 +100,23 @@ impl Handler for Distribute {
                 return Err(job.stopped());
             }
             let name = job.step_name();
-            let turn = move |step: &Step| {
-                let turned = job.turn(step);
-                (job, turned)
+            let slice = move |step: &Step| {
+                let result = job.run_slice(step);
+                (job, result)
             };
-            let (back, turned) = ctx.blocking(name, turn).await?;
-            job = back;
-            match turned {
+            let (same_job, result) = ctx.blocking(name, slice).await?;
+            job = same_job;
+            match result {
                 Err(fault) if fault.is_interrupted() => return Err(job.stopped()),
-                turned => turned?,
+                result => result?,
             }
         }
         Ok(job.done())
     }
 }
 
-/// The content roots may have changed since the task was accepted.
-fn refused(wrong: &[Invalid]) -> Failure {
-    let all: Vec<_> = wrong.iter().map(|wrong| format!("{}: {}", wrong.pointer, wrong.detail)).collect();
+/// The failure for an invalid input. It occurs if the content roots have changed since the task was created.
+fn invalid_input(invalid: &[Invalid]) -> Failure {
+    let all: Vec<_> = invalid.iter().map(|error| format!("{}: {}", error.pointer, error.detail)).collect();
     Failure::fatal("invalid_input", all.join("; "))
 }

@@ -1,4 +1,4 @@
-//! What the source holds.
+//! The plan of a distribution: the entries of the source.
 
 use std::path::{Path, PathBuf};
 
@@ -8,19 +8,19 @@ use super::attributes::Attributes;
 use super::fault::Fault;
 use super::tree::Tree;
 
-/// Everything in the source: each directory before its entries, the entries by name.
+/// All entries of the source. Each directory comes before its entries, which are sorted by name.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub entries: Vec<Entry>,
-    /// Files and symlinks.
+    /// The number of files and symlinks.
     pub files: u64,
-    /// Bytes in files.
+    /// The number of bytes in all files.
     pub bytes: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// Relative to the source; empty for the source itself.
+    /// The path relative to the source. It is empty for the source itself.
     pub path: PathBuf,
     pub content: Content,
 }
@@ -29,12 +29,12 @@ pub(super) struct Entry {
 pub(super) enum Content {
     Dir(Attributes),
     File(Attributes),
-    /// A symlink and where it leads.
+    /// A symlink and its target.
     Link(PathBuf),
 }
 
 impl Entry {
-    /// Bytes to copy.
+    /// The number of bytes to copy.
     pub fn len(&self) -> u64 {
         match &self.content {
             Content::File(attributes) => attributes.len,
@@ -44,20 +44,21 @@ impl Entry {
 }
 
 impl Plan {
-    /// Walks the tree without following symlinks. Calls `go_on` before each entry; none if it returned false.
-    pub fn survey(source: &mut Tree, mut go_on: impl FnMut(&Self) -> bool) -> Result<Option<Self>, Fault> {
+    /// Reads the whole tree without following symlinks. Calls `should_continue` before each entry, and returns `None`
+    /// if it returns false.
+    pub fn scan(source: &mut Tree, mut should_continue: impl FnMut(&Self) -> bool) -> Result<Option<Self>, Fault> {
         let mut plan = Self::default();
-        let mut ahead = vec![PathBuf::new()];
-        while let Some(path) = ahead.pop() {
-            if !go_on(&plan) {
+        let mut pending = vec![PathBuf::new()];
+        while let Some(path) = pending.pop() {
+            if !should_continue(&plan) {
                 return Ok(None);
             }
             let content = read_content(source, &path)?;
             if let Content::Dir(_) = content {
-                let at = ahead.len();
-                add_entries(source, &path, &mut ahead)?;
-                // The next one is taken from the end.
-                ahead[at..].sort_by(|a, b| b.cmp(a));
+                let first_new = pending.len();
+                add_entries(source, &path, &mut pending)?;
+                // The entries are taken from the end of the list, so they are sorted in reverse.
+                pending[first_new..].sort_by(|a, b| b.cmp(a));
             } else {
                 plan.files += 1;
             }
@@ -71,26 +72,26 @@ impl Plan {
 
 fn add_entries(source: &mut Tree, dir: &Path, paths: &mut Vec<PathBuf>) -> Result<(), Fault> {
     let full = source.path_of(dir);
-    let refused = |error| Fault::source(&full, &error);
-    for name in source.folder(dir)?.names().map_err(refused)? {
-        paths.push(dir.join(name.map_err(refused)?));
+    let read_error = |error| Fault::source(&full, &error);
+    for name in source.open_directory(dir)?.names().map_err(read_error)? {
+        paths.push(dir.join(name.map_err(read_error)?));
     }
     Ok(())
 }
 
 fn read_content(source: &mut Tree, entry: &Path) -> Result<Content, Fault> {
     let full = source.path_of(entry);
-    let missing = |error| Fault::source(&full, &error);
+    let read_error = |error| Fault::source(&full, &error);
     if entry.as_os_str().is_empty() {
-        let stat = source.folder(entry)?.stat().map_err(missing)?;
+        let stat = source.open_directory(entry)?.stat().map_err(read_error)?;
         return Ok(Content::Dir(Attributes::of(&stat)));
     }
     let location = source.locate(entry)?;
-    let attributes = Attributes::of(&location.folder.stat_entry(location.name).map_err(missing)?);
+    let attributes = Attributes::of(&location.directory.stat_entry(location.name).map_err(read_error)?);
     match attributes.kind {
         FileType::Directory => Ok(Content::Dir(attributes)),
         FileType::RegularFile => Ok(Content::File(attributes)),
-        FileType::Symlink => location.folder.read_link(location.name).map(Content::Link).map_err(missing),
+        FileType::Symlink => location.directory.read_link(location.name).map(Content::Link).map_err(read_error),
         _ => {
             let message =
                 format!("{} is neither a file, a directory nor a symlink; it can't be copied", full.display());
@@ -115,19 +116,19 @@ mod tests {
             fs::write(parent.join("sub").join(name), b"x").unwrap();
         }
         let mut source = Tree::source(root.path().canonicalize().unwrap(), PathBuf::new());
-        // `dir` has been listed; `dir/sub` comes next.
-        let swap_in_time = |plan: &Plan| {
+        // At this moment `dir` has been listed, and `dir/sub` is read next.
+        let replace_dir_by_symlink = |plan: &Plan| {
             if plan.entries.len() == 2 {
                 fs::rename(&dir, dir.with_extension("moved")).unwrap();
                 symlink(outside.path(), &dir).unwrap();
             }
             true
         };
-        let plan = Plan::survey(&mut source, swap_in_time).unwrap().unwrap();
+        let plan = Plan::scan(&mut source, replace_dir_by_symlink).unwrap().unwrap();
         let paths: Vec<_> = plan.entries.iter().map(|entry| entry.path.as_path()).collect();
         assert_eq!(paths, ["", "dir", "dir/sub", "dir/sub/own"].map(Path::new));
-        // Reached from the root again, it is refused.
+        // When the path is opened from the root again, the symlink is refused.
         source.close();
-        assert_eq!(source.folder(Path::new("dir/sub")).unwrap_err().code, "source_changed");
+        assert_eq!(source.open_directory(Path::new("dir/sub")).unwrap_err().code, "source_changed");
     }
 }

@@ -1,15 +1,18 @@
-//! Temporary entries: the name that an entry has until it is complete, and how those of a dead process are removed.
+//! Temporary entries: a copy has a temporary name until it is complete. This file also removes the temporary entries of
+//! processes that have died.
 //!
-//! While a file is copied, its process holds a lock on the temporary file (`flock`). The system releases the lock when the
-//! process ends, however it ends. When the copy is complete, it gets its attributes and its real name, in this order and
-//! with nothing between. If the process dies before that, the temporary entry stays behind. Afterwards:
+//! During the copy of a file, the process holds a lock on the temporary file (`flock`). The system releases the lock
+//! when the process ends for any reason. When the copy is complete, it gets its attributes and immediately afterwards
+//! its real name. If the process dies before that, the temporary entry remains. Afterwards:
 //!
-//! - The next attempt of the same task removes it, whatever its age.
-//! - If there is no next attempt, any later distribution into the same directory removes it, after [`ABANDONED_AFTER`].
+//! - The next attempt of the same task removes the entry, whatever its age.
+//! - If there is no next attempt, any later distribution into the same directory removes the entry after
+//!   [`ABANDONED_AFTER`].
 //!
-//! Neither removes a file that is locked. Where the file system has no locks, or does not share them between hosts, only the
-//! age protects the file of another task; every write renews it. The age is that of the last change as the system keeps it
-//! (ctime), not the time of change that the copy takes over from its source (mtime).
+//! Neither of them removes a file that is locked. If the file system has no locks, or doesn't share them between hosts,
+//! only the age protects the file of another task. The age is counted from the last change that the system has recorded
+//! (ctime), so every write resets it. The modification time (mtime) is not used, because the copy gets the one of its
+//! source.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -22,17 +25,17 @@ use rustix::io::Errno;
 
 use super::attributes::{Attributes, changed_at};
 use super::fault::Fault;
-use super::folder::Folder;
+use super::open_directory::OpenDirectory;
 use super::tree::Location;
 use crate::task::TaskId;
 
-/// A temporary entry of another task that has not changed for this long was abandoned.
+/// If a temporary entry of another task has not changed for this long, its process is assumed to be dead.
 const ABANDONED_AFTER: Duration = Duration::from_hours(1);
-/// The length of a task's id in a name.
+/// The length of the task's id in the name of a temporary entry.
 const ID_LEN: usize = 36;
 
-/// The name of all temporary entries of one attempt. No other attempt has it, so two processes that both believe to execute
-/// the task can't rename each other's half-written file.
+/// The name of all temporary entries of one attempt. Each attempt has another name. So if two processes execute
+/// attempts of the same task at the same time, neither renames an incomplete file of the other.
 #[derive(Debug)]
 pub(super) struct TemporaryName {
     task: TaskId,
@@ -45,80 +48,82 @@ impl TemporaryName {
     }
 }
 
-/// A temporary entry of this process. It is removed when this is dropped, unless it got its real name.
+/// A temporary entry of this process. When this value is dropped, the entry is removed, unless it has got its real name.
 #[derive(Debug)]
 pub(super) struct Temporary<'a> {
-    folder: &'a Folder,
+    directory: &'a OpenDirectory,
     name: &'a OsStr,
-    renamed: bool,
+    is_renamed: bool,
 }
 
 impl<'a> Temporary<'a> {
-    /// Makes an empty file beside `beside` and locks it.
-    pub fn file(beside: &Location<'a>, name: &'a TemporaryName) -> io::Result<(File, Self)> {
-        let file = beside.folder.create_file(&name.name)?;
-        // Without locks, the age protects the file.
+    /// Makes an empty file in the directory of `real` and locks it.
+    pub fn file(real: &Location<'a>, name: &'a TemporaryName) -> io::Result<(File, Self)> {
+        let file = real.directory.create_file(&name.name)?;
+        // If the file system has no locks, the age protects the file.
         let _ = flock(&file, FlockOperation::NonBlockingLockExclusive);
-        Ok((file, Self { folder: beside.folder, name: &name.name, renamed: false }))
+        Ok((file, Self { directory: real.directory, name: &name.name, is_renamed: false }))
     }
 
-    /// Makes a symlink beside `beside`.
-    pub fn symlink(beside: &Location<'a>, name: &'a TemporaryName, leads_to: &Path) -> io::Result<Self> {
-        beside.folder.make_symlink(&name.name, leads_to)?;
-        Ok(Self { folder: beside.folder, name: &name.name, renamed: false })
+    /// Makes a symlink in the directory of `real`.
+    pub fn symlink(real: &Location<'a>, name: &'a TemporaryName, link_target: &Path) -> io::Result<Self> {
+        real.directory.make_symlink(&name.name, link_target)?;
+        Ok(Self { directory: real.directory, name: &name.name, is_renamed: false })
     }
 
     pub const fn name(&self) -> &OsStr {
         self.name
     }
 
-    /// Gives the entry its real name, in the directory that it is in.
+    /// Gives the entry its real name, in the same directory.
     pub fn rename(mut self, to: &Location<'_>) -> Result<(), Fault> {
-        self.folder.rename(self.name, to.name).map_err(|error| Fault::io("naming", &to.path(), &error))?;
-        self.renamed = true;
+        self.directory.rename(self.name, to.name).map_err(|error| Fault::io("naming", &to.path(), &error))?;
+        self.is_renamed = true;
         Ok(())
     }
 }
 
 impl Drop for Temporary<'_> {
     fn drop(&mut self) {
-        if !self.renamed {
-            // The next attempt removes what can't be removed now.
-            let _ = self.folder.remove(self.name);
+        if !self.is_renamed {
+            // If this fails, the next attempt removes the entry.
+            let _ = self.directory.remove(self.name);
         }
     }
 }
 
-/// Removes the temporary entries in `folder` that former attempts of this task, or dead attempts of other tasks, left.
-pub(super) fn remove_leftovers(folder: &Folder, own: &TemporaryName, now: SystemTime) -> io::Result<()> {
-    for name in folder.names()? {
+/// Removes temporary entries in `directory`: those of earlier attempts of this task, and those of attempts of other
+/// tasks whose processes have died.
+pub(super) fn remove_leftovers(directory: &OpenDirectory, own: &TemporaryName, now: SystemTime) -> io::Result<()> {
+    for name in directory.names()? {
         let name = name?;
         let Some(task) = task_of(&name).filter(|_| name != own.name) else { continue };
-        if is_left_over(folder, &name, task == own.task, now) {
-            // An entry that is gone already, or that may not be removed, is not in the way of the copy.
-            let _ = folder.remove(&name);
+        if is_left_over(directory, &name, task == own.task, now) {
+            // If this fails, the entry remains, which doesn't disturb the copy.
+            let _ = directory.remove(&name);
         }
     }
     Ok(())
 }
 
-/// The task whose temporary entry has this name. Up to version 0.1.0, nothing followed the id.
+/// Returns the task whose temporary entry has this name. Up to version 0.1.0, the name had nothing after the id.
 fn task_of(name: &OsStr) -> Option<TaskId> {
     let name = name.to_str()?.strip_prefix(".taskbell-")?.strip_suffix(".tmp")?;
     let (id, attempt) = name.split_at_checked(ID_LEN)?;
     id.parse().ok().filter(|_| attempt.is_empty() || attempt.starts_with('-'))
 }
 
-fn is_left_over(folder: &Folder, name: &OsStr, own: bool, now: SystemTime) -> bool {
-    let Ok(stat) = folder.stat_entry(name) else { return false };
+/// Whether the entry may be removed. `own` means that it belongs to the same task.
+fn is_left_over(directory: &OpenDirectory, name: &OsStr, own: bool, now: SystemTime) -> bool {
+    let Ok(stat) = directory.stat_entry(name) else { return false };
     let is_old = || now.duration_since(changed_at(&stat)).is_ok_and(|age| age > ABANDONED_AFTER);
     let may_be_locked = Attributes::of(&stat).is_file();
-    (own || is_old()) && !(may_be_locked && is_locked(folder, name))
+    (own || is_old()) && !(may_be_locked && is_locked(directory, name))
 }
 
-/// Whether a process holds a lock on the file. One that can't be opened counts as locked.
-fn is_locked(folder: &Folder, name: &OsStr) -> bool {
-    let Ok(file) = folder.open_file(name) else { return true };
+/// Whether a process holds a lock on the file. A file that can't be opened counts as locked.
+fn is_locked(directory: &OpenDirectory, name: &OsStr) -> bool {
+    let Ok(file) = directory.open_file(name) else { return true };
     flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
 }
 
@@ -135,14 +140,14 @@ mod tests {
 
     struct Directory {
         dir: TempDir,
-        folder: Folder,
+        directory: OpenDirectory,
     }
 
     impl Directory {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let folder = Folder::open(dir.path()).unwrap();
-            Self { dir, folder }
+            let directory = OpenDirectory::open(dir.path()).unwrap();
+            Self { dir, directory }
         }
 
         fn tree(&self) -> Tree {
@@ -158,7 +163,7 @@ mod tests {
         }
 
         fn remove_leftovers(&self, own: &TemporaryName, now: SystemTime) {
-            remove_leftovers(&self.folder, own, now).unwrap();
+            remove_leftovers(&self.directory, own, now).unwrap();
         }
     }
 
@@ -177,7 +182,7 @@ mod tests {
         let mut tree = directory.tree();
         let location = tree.locate("file".as_ref()).unwrap();
         let (file, temporary) = Temporary::file(&location, &mine).unwrap();
-        // The time of change that it takes over from its source.
+        // A copy gets the modification time of its source.
         let old = filetime::FileTime::from_unix_time(1_600_000_000, 0);
         filetime::set_file_handle_times(&file, Some(old), Some(old)).unwrap();
         directory.remove_leftovers(&other, SystemTime::now());

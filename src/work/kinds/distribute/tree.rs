@@ -1,4 +1,5 @@
-//! A source or target: a directory tree inside a content root, reached from the root without following a symlink.
+//! A source or target: a directory tree inside a content root. Its entries are opened from the root, without following
+//! symlinks.
 
 use std::ffi::OsStr;
 use std::io;
@@ -6,121 +7,129 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::fault::Fault;
-use super::folder::Folder;
+use super::open_directory::OpenDirectory;
 
-/// A source or target. Paths of its entries are relative to its top; the empty path is the top itself.
+/// A source or target. The paths of its entries are relative to its top directory. The empty path is the top directory
+/// itself.
 #[derive(Debug)]
 pub(super) struct Tree {
-    /// Canonical.
+    /// The canonical path of the content root.
     root: PathBuf,
-    /// The way from the content root to the top; empty where the root is the top.
-    inside: PathBuf,
-    /// The path of the top, for messages.
+    /// The path from the content root to the top directory. It is empty if the root is the top directory.
+    path_in_root: PathBuf,
+    /// The path of the top directory, for messages.
     top: Arc<Path>,
-    /// What it means that a directory can't be opened.
-    fault: ToFault,
-    /// The directory that was opened last: most entries lie in the same directory as the one before.
-    last: Option<(PathBuf, Folder)>,
+    /// Makes the fault if a directory can't be opened.
+    to_fault: ToFault,
+    /// The directory that was opened last, and its path. Most entries are in the same directory as the entry before.
+    last_opened: Option<(PathBuf, OpenDirectory)>,
 }
 
-/// An entry, by its name in an open directory. Nothing need be there yet.
+/// The location of an entry: an open directory and a name in it. The entry need not exist.
 #[derive(Debug)]
 pub(super) struct Location<'a> {
-    pub folder: &'a Folder,
+    pub directory: &'a OpenDirectory,
     pub name: &'a OsStr,
     top: Arc<Path>,
     entry: &'a Path,
 }
 
 impl Location<'_> {
-    /// For messages.
+    /// Returns the path of the entry, for messages.
     pub fn path(&self) -> PathBuf {
         self.top.join(self.entry)
     }
 }
 
 /// Opens one directory in another.
-type Open = fn(&Folder, &OsStr) -> io::Result<Folder>;
-/// Says what an error at a path means.
+type Open = fn(&OpenDirectory, &OsStr) -> io::Result<OpenDirectory>;
+/// Makes the fault for an error at a path.
 type ToFault = fn(&Path, &io::Error) -> Fault;
 
 impl Tree {
-    pub fn source(root: PathBuf, inside: PathBuf) -> Self {
-        Self::new(root, inside, Fault::source)
+    pub fn source(root: PathBuf, path_in_root: PathBuf) -> Self {
+        Self::new(root, path_in_root, Fault::source)
     }
 
-    pub fn target(root: PathBuf, inside: PathBuf) -> Self {
-        Self::new(root, inside, Fault::target)
+    pub fn target(root: PathBuf, path_in_root: PathBuf) -> Self {
+        Self::new(root, path_in_root, Fault::target)
     }
 
-    fn new(root: PathBuf, inside: PathBuf, fault: ToFault) -> Self {
-        let top = join(&root, &inside).into();
-        Self { root, inside, top, fault, last: None }
+    fn new(root: PathBuf, path_in_root: PathBuf, to_fault: ToFault) -> Self {
+        let top = join(&root, &path_in_root).into();
+        Self { root, path_in_root, top, to_fault, last_opened: None }
     }
 
-    /// Where an entry is, for messages.
+    /// Returns the path of an entry, for messages.
     pub fn path_of(&self, entry: &Path) -> PathBuf {
         join(&self.top, entry)
     }
 
-    /// Closes the directory that was opened last: the next one is reached from the content root again.
+    /// Closes the directory that was opened last. The next directory is opened from the content root again.
     pub fn close(&mut self) {
-        self.last = None;
+        self.last_opened = None;
     }
 
     /// Opens a directory of the tree.
-    pub fn folder(&mut self, dir: &Path) -> Result<&Folder, Fault> {
-        self.walk(dir, Folder::open_dir, self.fault)
+    pub fn open_directory(&mut self, dir: &Path) -> Result<&OpenDirectory, Fault> {
+        self.walk(dir, OpenDirectory::open_subdirectory, self.to_fault)
     }
 
-    /// Opens a directory of the tree; makes it, and those above it, where they are missing.
-    pub fn make_folder(&mut self, dir: &Path) -> Result<&Folder, Fault> {
-        self.walk(dir, Folder::make_dir, Fault::make_dir)
+    /// Opens a directory of the tree. Makes it and the directories above it if they are missing.
+    pub fn make_directory(&mut self, dir: &Path) -> Result<&OpenDirectory, Fault> {
+        self.walk(dir, OpenDirectory::make_dir, Fault::make_dir)
     }
 
-    /// Opens the directory that holds `entry`, which is not the top.
+    /// Opens the directory of `entry`. Fails if `entry` is the top directory.
     pub fn locate<'a>(&'a mut self, entry: &'a Path) -> Result<Location<'a>, Fault> {
         let top = Arc::clone(&self.top);
         let (Some(dir), Some(name)) = (entry.parent(), entry.file_name()) else {
             return Err(no_name(&top.join(entry)));
         };
-        Ok(Location { folder: self.folder(dir)?, name, top, entry })
+        Ok(Location { directory: self.open_directory(dir)?, name, top, entry })
     }
 
-    /// Starts at the directory that was opened last if it lies on the way, else at the content root.
-    fn walk(&mut self, dir: &Path, open: Open, fault: ToFault) -> Result<&Folder, Fault> {
-        let near = self.last.take().filter(|(at, _)| dir.starts_with(at));
-        let (at, mut folder) = if let Some(near) = near {
-            near
+    /// Opens each directory on the path. Begins at the directory that was opened last if it is on the path, and
+    /// otherwise at the content root.
+    fn walk(&mut self, dir: &Path, open: Open, to_fault: ToFault) -> Result<&OpenDirectory, Fault> {
+        let last_on_path = self.last_opened.take().filter(|(at, _)| dir.starts_with(at));
+        let (at, mut directory) = if let Some(last) = last_on_path {
+            last
         } else {
-            let root = Folder::open(&self.root).map_err(|error| fault(&self.root, &error))?;
-            (PathBuf::new(), descend((root, self.root.clone()), &self.inside, open, fault)?)
+            let root = OpenDirectory::open(&self.root).map_err(|error| to_fault(&self.root, &error))?;
+            (PathBuf::new(), descend((root, self.root.clone()), &self.path_in_root, open, to_fault)?)
         };
         let rest = dir.strip_prefix(&at).unwrap_or(dir);
         if rest.as_os_str().is_empty() {
-            return Ok(&self.last.insert((at, folder)).1);
+            return Ok(&self.last_opened.insert((at, directory)).1);
         }
-        folder = descend((folder, self.path_of(&at)), rest, open, fault)?;
-        Ok(&self.last.insert((dir.to_owned(), folder)).1)
+        directory = descend((directory, self.path_of(&at)), rest, open, to_fault)?;
+        Ok(&self.last_opened.insert((dir.to_owned(), directory)).1)
     }
 }
 
-/// Goes down from a directory and its path, one directory of `way` at a time.
-fn descend((mut folder, mut path): (Folder, PathBuf), way: &Path, open: Open, fault: ToFault) -> Result<Folder, Fault> {
-    for part in way.components() {
+/// Opens the directories of `rest` one by one, beginning at a directory and its path.
+fn descend(
+    (mut directory, mut path): (OpenDirectory, PathBuf),
+    rest: &Path,
+    open: Open,
+    to_fault: ToFault,
+) -> Result<OpenDirectory, Fault> {
+    for part in rest.components() {
         path.push(part);
         let Component::Normal(name) = part else { return Err(no_name(&path)) };
-        folder = open(&folder, name).map_err(|error| fault(&path, &error))?;
+        directory = open(&directory, name).map_err(|error| to_fault(&path, &error))?;
     }
-    Ok(folder)
+    Ok(directory)
 }
 
-/// Like [`Path::join`], but joining nothing adds no slash.
+/// Like [`Path::join`], but doesn't add a slash if `rest` is empty.
 pub(super) fn join(dir: &Path, rest: &Path) -> PathBuf {
     if rest.as_os_str().is_empty() { dir.to_owned() } else { dir.join(rest) }
 }
 
-/// Paths of entries come from the disk and from checked input, so none ends up here.
+/// The fault for a path without a name. It doesn't occur, because paths of entries come from the disk and from checked
+/// input.
 fn no_name(path: &Path) -> Fault {
     Fault::fatal("io_error", format!("{} is not the name of an entry", path.display()))
 }

@@ -1,13 +1,13 @@
-//! Whether any socket is open.
+//! How many sockets are open.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many sockets are open: a hub without sockets need not hear of any event. Clones share the count.
+/// How many sockets are open. Clones share the count. While it is zero, the projector sends no events to the hub.
 #[derive(Clone, Debug, Default)]
-pub struct Audience(Arc<AtomicUsize>);
+pub struct OpenSockets(Arc<AtomicUsize>);
 
-impl Audience {
+impl OpenSockets {
     /// Whether no socket is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {

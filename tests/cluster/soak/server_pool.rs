@@ -1,4 +1,4 @@
-//! Requests to random servers, any of which may be away.
+//! Sends requests to random servers, some of which may be unavailable.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use rand::rngs::StdRng;
 use reqwest::Method;
 use serde_json::Value;
 
-/// A client gives a request up after this time.
+/// A request without a response fails after this time.
 const TIMEOUT: Duration = Duration::from_secs(12);
-/// The wait before a request is repeated, so that a server that is away costs no CPU. Nothing signals its return.
+/// The pause before a request is repeated. No signal tells a client when a server is available again.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The servers of a run.
 #[derive(Clone)]
-pub struct Net {
+pub struct ServerPool {
     urls: [String; 3],
     client: reqwest::Client,
 }
 
-/// An answer that is not a refusal for now.
-pub struct Reply {
+/// A response other than 408 and 503.
+pub struct ServerResponse {
     pub status: u16,
-    /// `Taskbell-Position`; 0 where there is none.
+    /// The header `Taskbell-Position`; 0 if it is missing.
     pub position: u64,
     pub body: Value,
 }
 
-/// A request; clones are equal.
+/// A request, which can be sent several times.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     pub method: &'a Method,
@@ -36,13 +36,13 @@ pub struct Request<'a> {
     pub idempotency_key: Option<&'a str>,
 }
 
-impl Net {
+impl ServerPool {
     pub fn new(urls: [String; 3]) -> Self {
         Self { urls, client: reqwest::Client::builder().timeout(TIMEOUT).build().unwrap() }
     }
 
-    /// Sends it once to a random server. None: the outcome is unknown, or the server refuses it for now.
-    pub async fn once(&self, random: &mut StdRng, request: Request<'_>) -> Option<Reply> {
+    /// Sends the request once to a random server. Returns `None` if there is no response, or if the status is 408 or 503.
+    pub async fn send_once(&self, random: &mut StdRng, request: Request<'_>) -> Option<ServerResponse> {
         let url = format!("{}{}", self.urls[random.random_range(0..self.urls.len())], request.path);
         let mut sent = self.client.request(request.method.clone(), url);
         if let Some(body) = request.body {
@@ -54,9 +54,9 @@ impl Net {
         let answer = sent.send().await.ok()?;
         let status = answer.status().as_u16();
         let position = answer.headers().get("taskbell-position").and_then(|value| value.to_str().ok()?.parse().ok());
-        // 408: a server that was suspended while it received the request.
+        // A server responds 408 if it was suspended while it received the request.
         let text = answer.text().await.ok().filter(|_| !matches!(status, 408 | 503))?;
-        Some(Reply {
+        Some(ServerResponse {
             status,
             position: position.unwrap_or(0),
             body: serde_json::from_str(&text).unwrap_or(Value::Null),
@@ -64,15 +64,15 @@ impl Net {
     }
 
     /// Sends a `POST` once to a random server.
-    pub async fn post_once(&self, random: &mut StdRng, path: &str, body: &Value) -> Option<Reply> {
-        self.once(random, Request { method: &Method::POST, path, body: Some(body), idempotency_key: None }).await
+    pub async fn post_once(&self, random: &mut StdRng, path: &str, body: &Value) -> Option<ServerResponse> {
+        self.send_once(random, Request { method: &Method::POST, path, body: Some(body), idempotency_key: None }).await
     }
 
     /// Repeats the request at random servers until one takes it.
-    pub async fn send(&self, random: &mut StdRng, request: Request<'_>) -> Reply {
+    pub async fn send(&self, random: &mut StdRng, request: Request<'_>) -> ServerResponse {
         loop {
-            if let Some(reply) = self.once(random, request).await {
-                return reply;
+            if let Some(response) = self.send_once(random, request).await {
+                return response;
             }
             pause().await;
         }

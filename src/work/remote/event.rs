@@ -1,13 +1,13 @@
-//! What a remote worker tells the application that runs it.
+//! The events that a remote worker sends to the application that runs it, and the errors of the worker.
 
 use std::sync::Arc;
 
 use crate::task::TaskId;
 
-/// An event of a running worker, for [`RemoteWorker::watch`](super::RemoteWorker::watch).
+/// An event of a running worker, for the function that [`RemoteWorker::watch`](super::RemoteWorker::watch) sets.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub enum Note<'a> {
+pub enum WorkerEvent<'a> {
     /// An attempt begins.
     Begun {
         /// The task.
@@ -19,7 +19,7 @@ pub enum Note<'a> {
         /// The task's title.
         title: &'a str,
     },
-    /// An attempt is over, and the server knows how it ended.
+    /// An attempt has ended, and the server has recorded the end.
     Ended {
         /// The task.
         task: TaskId,
@@ -28,20 +28,21 @@ pub enum Note<'a> {
         /// `succeeded`, `failed`, `cancelled`, `released`, or `lost` if the lease ended first.
         outcome: &'a str,
         /// The attempt's message or error.
-        words: Option<&'a str>,
+        message: Option<&'a str>,
     },
-    /// The server can't be reached; the worker tries again until it can.
-    Away {
+    /// The server can't be reached. The worker repeats its requests until the server answers.
+    Unreachable {
         /// The reason.
-        why: &'a str,
+        reason: &'a str,
     },
-    /// The server answers again.
-    Back,
+    /// The server has answered a request after [`Self::Unreachable`].
+    Reconnected,
 }
 
-pub(super) type Watcher = Arc<dyn Fn(&Note<'_>) + Send + Sync>;
+/// The application's function that receives the events.
+pub(super) type Watcher = Arc<dyn Fn(&WorkerEvent<'_>) + Send + Sync>;
 
-/// Why a worker did not start, or stopped by itself.
+/// Why a worker did not start, or stopped without a request of the application.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RemoteError {
     /// The server's address can't be used.
@@ -62,7 +63,7 @@ pub enum RemoteError {
     /// There are no handlers.
     #[error("a worker without handlers has nothing to do")]
     NoHandlers,
-    /// The server refuses this worker's requests for leases for good.
+    /// The server refuses this worker's requests for leases, and a repeated request would be refused too.
     #[error("the server gives no leases: {detail} ({status} {code})")]
     Refused {
         /// The HTTP status.

@@ -1,6 +1,6 @@
-//! Numbers as people read them.
+//! Formats numbers for people.
 
-/// `2,340`.
+/// A number such as `2,340`.
 pub(super) fn with_commas(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
@@ -13,12 +13,12 @@ pub(super) fn with_commas(n: u64) -> String {
     out
 }
 
-/// `1 file`, `2,340 files`.
-pub(super) fn quantity(n: u64, what: &str) -> String {
-    format!("{} {what}{}", with_commas(n), if n == 1 { "" } else { "s" })
+/// A number with its noun, such as `1 file` or `2,340 files`.
+pub(super) fn quantity(n: u64, noun: &str) -> String {
+    format!("{} {noun}{}", with_commas(n), if n == 1 { "" } else { "s" })
 }
 
-/// `812 bytes`, `1.2 GB`: decimal units.
+/// A size in decimal units, such as `812 bytes` or `1.2 GB`.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if bytes < 1000 {

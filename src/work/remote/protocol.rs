@@ -1,4 +1,4 @@
-//! The requests and answers of the lease protocol. Fields of an answer that are not named here are ignored.
+//! The bodies of the requests and responses of the lease protocol. Unknown fields of a response are ignored.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use crate::task::command::End;
 use crate::task::event::{Created, OutputKept, Progress, TaskError};
 use crate::task::{JsonText, TaskId, Timestamp};
 
-pub(super) const TAKE: &str = "/v1/leases";
-pub(super) const HEARTBEAT: &str = "/v1/leases/heartbeat";
-pub(super) const ACKNOWLEDGE: &str = "/v1/leases/cancel-ack";
-pub(super) const FINISH: &str = "/v1/leases/finish";
+pub(super) const TAKE_PATH: &str = "/v1/leases";
+pub(super) const HEARTBEAT_PATH: &str = "/v1/leases/heartbeat";
+pub(super) const ACKNOWLEDGE_PATH: &str = "/v1/leases/cancel-ack";
+pub(super) const FINISH_PATH: &str = "/v1/leases/finish";
 
 #[derive(Serialize)]
 pub(super) struct TakeRequest<'a> {
@@ -25,7 +25,7 @@ pub(super) struct TakeRequest<'a> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct TakeReply {
+pub(super) struct TakeResponse {
     pub leases: Vec<GrantedLease>,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct GrantedLease {
     pub lease: String,
     pub task_id: TaskId,
     pub attempt: u32,
-    /// Milliseconds until the lease ends, counted from the sending of the answer.
+    /// Milliseconds until the lease ends, counted from the moment when the server sent the response.
     pub left_ms: u64,
     kind: String,
     title: String,
@@ -44,7 +44,8 @@ pub(super) struct GrantedLease {
 }
 
 impl GrantedLease {
-    /// The task's request, as far as the lease holds it. There is no timeout: the server enforces it and directs `lost`.
+    /// The task's `Created` event with the fields that a lease has. `timeout_s` is `None`, because the server enforces the
+    /// timeout with the directive `lost`.
     pub fn into_created(self) -> Created {
         Created {
             kind: self.kind,
@@ -69,16 +70,16 @@ impl GrantedLease {
 #[derive(Serialize)]
 pub(super) struct HeartbeatRequest<'a> {
     pub worker: &'a str,
-    pub leases: &'a [LeaseHeartbeat],
+    pub leases: &'a [HeartbeatItem],
     pub wait_s: f64,
 }
 
 #[derive(Serialize)]
-pub(super) struct LeaseHeartbeat {
+pub(super) struct HeartbeatItem {
     pub lease: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<ProgressDoc>,
-    /// The last directive that was received for it.
+    /// The last directive that the worker has received for the lease.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seen: Option<String>,
 }
@@ -98,9 +99,10 @@ impl From<Progress> for ProgressDoc {
 }
 
 #[derive(Deserialize)]
-pub(super) struct HeartbeatReply {
+pub(super) struct HeartbeatResponse {
     pub directives: Vec<LeaseDirective>,
-    /// Milliseconds until the first of the leases ends, counted from the sending of the answer; none where none is held.
+    /// Milliseconds until the first of the leases ends, counted from the moment when the server sent the response. `None` if
+    /// the worker holds none of the leases.
     pub left_ms: Option<u64>,
 }
 
@@ -120,7 +122,7 @@ pub(super) struct AcknowledgeRequest<'a> {
 }
 
 #[derive(Serialize)]
-pub(super) struct FinishItem<'a> {
+pub(super) struct FinishRequestItem<'a> {
     lease: &'a str,
     pub outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,7 +143,7 @@ struct OutputDoc<'a> {
     dropped_bytes: u64,
 }
 
-impl<'a> FinishItem<'a> {
+impl<'a> FinishRequestItem<'a> {
     pub fn new(lease: &'a str, end: &'a End, output: Option<&'a OutputKept>) -> Self {
         let output = output.map(|kept| OutputDoc { tail: &kept.tail, dropped_bytes: kept.dropped_bytes });
         let item = Self { lease, outcome: "", message: None, result: None, error: None, retryable: None, output };
@@ -172,23 +174,23 @@ pub(super) struct FinishRequest<'a> {
 }
 
 #[derive(Deserialize)]
-pub(super) struct FinishReply {
-    pub items: Vec<FinishAnswer>,
+pub(super) struct FinishResponse {
+    pub items: Vec<FinishResult>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct FinishAnswer {
+pub(super) struct FinishResult {
     #[serde(default)]
-    pub problem: Option<Problem>,
+    pub problem: Option<ServerProblem>,
 }
 
-/// A refusal (RFC 9457), with the fields that a worker needs.
+/// A problem document (RFC 9457), with the fields that a worker needs.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Problem {
+pub(super) struct ServerProblem {
     pub code: String,
     #[serde(default)]
     pub detail: String,
-    /// Whether the same request may succeed later; none where the answer doesn't say.
+    /// Whether the same request may succeed later; `None` if the response doesn't have this field.
     #[serde(default)]
     pub retryable: Option<bool>,
 }

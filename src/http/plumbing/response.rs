@@ -1,0 +1,54 @@
+//! Responses that show state. A header of each names the log position that the body reflects. A query may wait for a
+//! position before it is answered.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderName;
+use actix_web::{HttpResponse, HttpResponseBuilder};
+use serde::Serialize;
+
+use super::error::Problem;
+use super::query::Fields;
+use crate::http::state::AppState;
+use crate::task::Position;
+
+/// The header with the log position that the response reflects.
+const POSITION: HeaderName = HeaderName::from_static("taskbell-position");
+
+/// Makes a response with a JSON body and with the position that the body reflects.
+///
+/// # Errors
+/// 500 if the body can't be encoded as JSON, which is a fault of this server.
+pub fn respond_at(status: StatusCode, position: Position, body: &impl Serialize) -> Result<HttpResponse, Problem> {
+    let body = serde_json::to_vec(body).map_err(|error| {
+        tracing::error!(%error, "a response can't be encoded as JSON");
+        Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)
+    })?;
+    let mut response = HttpResponse::build(status);
+    response.insert_header((POSITION, position.to_string())).content_type("application/json");
+    Ok(response.body(body))
+}
+
+/// Makes a response without a body, with the position that it reflects.
+pub fn respond_empty_at(mut response: HttpResponseBuilder, position: Position) -> HttpResponse {
+    response.insert_header((POSITION, position.to_string())).finish()
+}
+
+/// Waits until the views reach the position `min_position` of the query, if it has this field. `fields` are those that the
+/// handler has not taken. Any other of them is unknown and is refused; `as_of` is refused because this release doesn't
+/// support it.
+///
+/// # Errors
+/// 422, 503 `behind`.
+pub async fn wait_for_min_position(state: &AppState, mut fields: Fields) -> Result<(), Problem> {
+    if fields.take("as_of").is_some() {
+        return Err(Problem::invalid_field("/query/as_of", "not offered by this release"));
+    }
+    let position = fields.take_position("min_position")?;
+    fields.refuse_unknown()?;
+    match position {
+        Some(position) if !state.reader.wait_for_position(position).await => {
+            Err(Problem::behind(state.reader.failure().is_some()))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
