@@ -378,7 +378,7 @@ fn app_state(
     let SharedParts { store, reader, registry, capacity, settings, unique_keys, creation_lock, freshness } = parts;
     AppState {
         registry,
-        reader: read: reader,
+        reader,
         store,
         dispatcher: subscribers.dispatcher.clone(),
         progress_recipient: projector.recipient(),
@@ -388,7 +388,7 @@ fn app_state(
         policies: settings,
         allowed_kinds: kinds,
         idempotency_keys: KeyedLock::default(),
-        unique_keys: unique: unique_keys,
+        unique_keys,
         firing: creation_lock,
         metrics,
         actor_health,

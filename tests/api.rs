@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 
 use super::support::{HttpResponse, Server};
 
-/// Every field of a task, as the contract names them.
+/// The names of all fields of a task, by the contract.
 pub const FIELDS: [&str; 25] = [
     "id",
     "kind",
@@ -55,21 +55,22 @@ pub const FIELDS: [&str; 25] = [
     "revision",
     "position",
 ];
-/// The fields that are times.
+/// The names of the fields that are times.
 const TIMES: [&str; 5] = ["created_at", "run_at", "started_at", "finished_at", "retry_at"];
 
-/// Asserts that the task has exactly the fields of the contract, and every time is in UTC with microseconds.
+/// Asserts that the task has exactly the fields of the contract, and that all times are in UTC with microseconds.
+/// `own_page`: the task is from `GET /v1/tasks/{id}`, which has additional fields.
 #[track_caller]
-pub fn assert_whole(task: &Value, own_page: bool) {
+pub fn assert_all_fields(task: &Value, own_page: bool) {
     let fields = task.as_object().unwrap_or_else(|| panic!("no task: {task}"));
-    let mut wanted: Vec<&str> = FIELDS.to_vec();
+    let mut expected: Vec<&str> = FIELDS.to_vec();
     if own_page {
-        wanted.extend(["input", "output", "result"]);
+        expected.extend(["input", "output", "result"]);
     }
-    wanted.sort_unstable();
+    expected.sort_unstable();
     let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, wanted);
+    assert_eq!(names, expected);
     for name in TIMES {
         assert!(task[name].is_null() || is_time(&task[name]), "{name}: {}", task[name]);
     }
@@ -82,7 +83,7 @@ pub fn is_time(value: &Value) -> bool {
 }
 
 /// The types of the task's events, in order.
-pub async fn history(server: &Server, id: &str) -> Vec<String> {
+pub async fn event_types(server: &Server, id: &str) -> Vec<String> {
     let answer = server.get(&format!("/v1/tasks/{id}/events")).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.body["items"].as_array().unwrap().iter().map(|e| e["type"].as_str().unwrap().to_owned()).collect()
@@ -93,7 +94,7 @@ pub fn pointers(answer: &HttpResponse) -> Vec<&str> {
     pointers_in(&answer.body)
 }
 
-/// The pointers in a problem inside another body.
+/// The pointers of the errors in a problem that is part of another body.
 pub fn pointers_in(problem: &Value) -> Vec<&str> {
     problem["errors"]
         .as_array()
@@ -102,14 +103,14 @@ pub fn pointers_in(problem: &Value) -> Vec<&str> {
 }
 
 /// The body of `GET /v1/log/head`.
-pub async fn head(server: &Server) -> Value {
+pub async fn log_head(server: &Server) -> Value {
     let answer = server.get("/v1/log/head").await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.body
 }
 
-/// Submits a distribution of one file that takes some seconds at the server's bounded speed, and waits until it has
-/// progress.
+/// Creates a task that copies one file, which takes some seconds because the server's rate is limited. Waits until the
+/// task has progress.
 pub async fn slow_task(server: &Server, root: &Path) -> String {
     let source = root.join("source");
     std::fs::create_dir_all(&source).unwrap();

@@ -111,7 +111,7 @@ fn has_freshness(frame: &Value) -> bool {
 }
 
 /// Takes a lease of a task of this kind. Waits until there is one.
-pub async fn take(server: &Server, worker: &str, kind: &str) -> Value {
+pub async fn take_lease(server: &Server, worker: &str, kind: &str) -> Value {
     let answer = server.post("/v1/leases", &json!({"worker": worker, "kinds": [kind], "wait_s": 30})).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer.body["leases"]

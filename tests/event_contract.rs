@@ -44,7 +44,7 @@ fn names_in(path: &Path) -> BTreeSet<String> {
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// The recorded logs: their paths without the extension.
+/// The paths of the recorded logs, without the extension.
 pub(crate) fn logs() -> Vec<PathBuf> {
     let logs = folder().join("logs");
     let logs: Vec<_> =
@@ -60,7 +60,7 @@ pub(crate) fn check(validator: &Validator, value: &Value, what: &str) {
     assert!(errors.is_empty(), "{what}: {errors:#?}\n{value:#}");
 }
 
-/// Every type and version, including former versions.
+/// Every type and version of an event, including old versions.
 fn published() -> impl Iterator<Item = (&'static str, u32)> {
     codec::TYPES.iter().flat_map(|&(kind, current)| (1..=current).map(move |version| (kind, version)))
 }
@@ -93,7 +93,7 @@ fn every_schema_is_valid_and_describes_each_field() {
     assert_eq!(undescribed(&json(&folder().join("envelope.v1.schema.json"))), [""; 0], "the envelope");
 }
 
-/// Objects that are open, and fields that are optional or not described.
+/// Finds objects that allow additional fields, and fields that are optional or have no description.
 fn undescribed(schema: &Value) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(fields) = schema.get("properties").and_then(Value::as_object) {
@@ -140,7 +140,7 @@ fn an_unknown_field_is_rejected_by_the_schema_and_by_the_code() {
     }
 }
 
-/// The example with one more field, at the top or in one of the objects with a fixed set of fields.
+/// Copies of the example, each with one additional field: at the top, or in one of the objects with a fixed set of fields.
 fn plant(example: &Value, schema: &Validator, plants: &mut Vec<Value>) {
     let objects = std::iter::once(String::new())
         .chain(["policy", "error", "progress", "idempotency", "task"].iter().map(|name| format!("/{name}")));
@@ -193,7 +193,7 @@ fn every_event_that_the_rules_decide_fits_its_schema() {
     }
 }
 
-/// The events of the commands, in order; each command leads to one event.
+/// The events to which the commands lead, in order. Each command must lead to one event.
 fn decided<D: Decider>(commands: &[D::Command]) -> Vec<D::Event> {
     let (mut state, mut all) = (D::default(), Vec::new());
     for command in commands {

@@ -97,6 +97,6 @@ async fn the_log_is_served_again_after_a_time_in_which_the_process_could_open_no
     limit(before.current.unwrap_or(1024));
     assert!(ended.is_err(), "the listener has ended: {ended:?}");
     let mut all = client(&url).read_all(&ReadAllOptions::default()).await.unwrap();
-    let first = tokio::time::timeout(PATIENCE, all.next()).await.unwrap().unwrap().unwrap().event.unwrap();
+    let first = tokio::time::timeout(TEST_TIMEOUT, all.next()).await.unwrap().unwrap().unwrap().event.unwrap();
     assert_eq!(first.stream_id, format!("task-{task}"));
 }

@@ -22,7 +22,7 @@ fn counters(views: &Views, owners: &[String]) -> Value {
     owners.iter().map(|owner| (owner.clone(), serde_json::to_value(views.counters(owner)).unwrap())).collect()
 }
 
-/// What the views show at the end of the log, and the counters at these earlier positions.
+/// The contents of the views at the end of the log, and the counters at the earlier positions `at`.
 fn views_of(log: &[Recorded], owners: &[String], at: &[u64]) -> Value {
     let mut views = Views::default();
     let mut earlier = Vec::new();
@@ -62,7 +62,7 @@ fn views_of(log: &[Recorded], owners: &[String], at: &[u64]) -> Value {
             })
         })
         .collect();
-    // The files of logs that are older than these streams have neither field.
+    // The expected files of older logs, which have no queues and schedules, have neither field.
     for (name, items) in [("paused", paused), ("schedules", schedules)] {
         if !items.is_empty() {
             shown[name] = json!(items);
@@ -107,7 +107,7 @@ fn the_recorded_logs_hold_every_type_and_every_verdict() {
     assert_eq!(verdicts, ["cancelled", "failed_first", "finished_first", "forced"].map(str::to_owned).into());
 }
 
-/// Writes a recorded log anew. Only for a log that is not released yet: a released one is never changed.
+/// Writes a recorded log again. Only for a log that is not released yet, because a released log is never changed.
 #[test]
 #[ignore = "writes events/logs/0.1.0-main-walk.*"]
 fn record_the_main_walk() {

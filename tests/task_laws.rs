@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use histories::{Step, history};
 use taskbell::store::{LogEvent, codec};
-use taskbell::task::command::End;
+use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{Completed, Outcome, Rung};
 use taskbell::task::{Command, Decider, Event, Status, TaskStream, decide, evolve, fold};
 
@@ -30,7 +30,7 @@ pub(crate) fn events(history: &[Step]) -> Vec<Event> {
     history.iter().flat_map(|step| step.decided.iter().flatten().cloned()).collect()
 }
 
-/// The events of each run: from `Created` or `Retried` to before the next `Retried`.
+/// The events of each run. A run starts with `Created` or `Retried` and ends before the next `Retried`.
 fn runs(history: &[Step]) -> Vec<Vec<Event>> {
     let mut runs: Vec<Vec<Event>> = Vec::new();
     for event in events(history) {
@@ -46,7 +46,7 @@ fn status(task: Option<&taskbell::task::Task>) -> Option<Status> {
     task.map(|task| task.status)
 }
 
-/// The histories must reach every case, or a law could hold because nothing happens.
+/// The histories must reach every case. Otherwise a law could hold only because its case never occurs.
 #[test]
 fn the_histories_reach_every_event_every_status_and_every_verdict() {
     let mut reached = BTreeSet::new();
@@ -231,7 +231,11 @@ fn an_attempt_is_cancelled_without_force_only_by_a_report_of_its_worker() {
                     continue;
                 };
                 let allowed = match (&step.command, end.attempt, end.forced) {
-                    (Command::Finish { end: End::Cancelled { .. } | End::Released(_), .. }, Some(_), false)
+                    (
+                        Command::Finish { end: AttemptEnd::Cancelled { .. } | AttemptEnd::Released(_), .. },
+                        Some(_),
+                        false,
+                    )
                     | (Command::LoseAttempt { .. } | Command::Escalate { rung: Rung::Revoke, .. }, Some(_), true) => {
                         status(step.before.as_ref()) == Some(Status::Cancelling)
                     }

@@ -1,6 +1,6 @@
 //! The rules of a task. Each test gives a history, executes a command and compares the decided events.
 
-// The sentences are shorter if the helpers take values and return what the field of an event holds.
+// The tests are shorter if the helpers take values and return the types of the event's fields.
 #![allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
 
 mod cancel;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use taskbell::task::command::End;
+use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{
     AttemptFailed, CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Created, Outcome,
     Progress, Queued, QueuedReason, Released, ReleasedReason, Retried, Rung, Started, TaskError,
@@ -25,16 +25,16 @@ use taskbell::task::event::{
 use taskbell::task::retry::retry_at;
 use taskbell::task::{Command, Event, Rejection, Status, Task, Timestamp, decide, fold};
 
-/// One test in each line: `its_name: the assertion;`.
+/// Defines tests, one in each line: `name: assertion;`.
 macro_rules! sentences {
     ($($name:ident: $assertion:expr;)*) => { $(#[test] fn $name() { $assertion; })* };
 }
 pub(crate) use sentences;
 
-/// A legal history.
+/// A legal history of a task.
 pub(crate) struct Given(Vec<Event>);
 
-/// The state before the command, and the decision.
+/// The state before a command, and what the rules decide for the command.
 pub(crate) struct Decided(Option<Task>, Result<Vec<Event>, Rejection>);
 
 #[track_caller]
@@ -84,7 +84,7 @@ fn check_legal(mut status: Option<Status>, events: &[Event]) {
     }
 }
 
-/// The time of a command, unless a test passes another.
+/// The time of a command for which the test passes no other time.
 pub(crate) fn now() -> Timestamp {
     "2026-11-22T15:04:05.000000Z".parse().unwrap()
 }
@@ -154,7 +154,7 @@ pub(crate) fn escalated(rung: Rung) -> Event {
     Event::CancelEscalated(CancelEscalated { rung, reason: None })
 }
 
-/// The `nth` failed attempt of its run, at [`now`].
+/// The failure of the `nth` attempt of its run, at [`now`].
 pub(crate) fn attempt_failed(attempt: u32, nth: u32) -> Event {
     let retry_at = retry_at(nth, now(), &lease(attempt));
     Event::AttemptFailed(AttemptFailed { attempt, error: broken(), retry_at, progress: None })
@@ -202,7 +202,7 @@ pub(crate) fn forced(attempt: u32, error: Option<TaskError>) -> Event {
     Event::Completed(Completed { error, forced: true, ..completed(Outcome::Cancelled, Some(attempt)) })
 }
 
-/// Cancelled while no attempt ran.
+/// The end of a task that was cancelled while no attempt ran.
 pub(crate) fn cancelled_waiting(message: Option<&str>) -> Event {
     Event::Completed(Completed { message: message.map(str::to_owned), ..completed(Outcome::Cancelled, None) })
 }
@@ -263,34 +263,34 @@ pub(crate) fn acknowledge(attempt: u32, step: Option<&str>) -> Command {
     Command::AcknowledgeCancel { attempt, lease: None, stopping_after: step.map(str::to_owned), expected_end: None }
 }
 
-/// From an operator.
+/// The command of an operator.
 pub(crate) fn escalate(rung: Rung) -> Command {
     Command::Escalate { rung, reason: None, attempt: None }
 }
 
-/// From a timer.
+/// The command of a timer.
 pub(crate) fn next_rung(rung: Rung, attempt: u32) -> Command {
     Command::Escalate { rung, reason: None, attempt: Some(attempt) }
 }
 
-pub(crate) fn finish(attempt: u32, end: End) -> Command {
+pub(crate) fn finish(attempt: u32, end: AttemptEnd) -> Command {
     Command::Finish { attempt, lease: None, end, progress: None, output: None }
 }
 
-pub(crate) fn success() -> End {
-    End::Succeeded { message: None, result: None }
+pub(crate) fn success() -> AttemptEnd {
+    AttemptEnd::Succeeded { message: None, result: None }
 }
 
-pub(crate) fn failure() -> End {
-    End::Failed { error: broken(), retryable: true }
+pub(crate) fn failure() -> AttemptEnd {
+    AttemptEnd::Failed { error: broken(), retryable: true }
 }
 
-pub(crate) fn stopped() -> End {
-    End::Cancelled { message: None, result: None }
+pub(crate) fn stopped() -> AttemptEnd {
+    AttemptEnd::Cancelled { message: None, result: None }
 }
 
-pub(crate) fn handed_back() -> End {
-    End::Released(ReleasedReason::HandedBack)
+pub(crate) fn handed_back() -> AttemptEnd {
+    AttemptEnd::Released(ReleasedReason::HandedBack)
 }
 
 pub(crate) fn lose(attempt: u32) -> Command {

@@ -25,19 +25,19 @@ mod subscriptions;
 mod trailers;
 mod writes;
 
-/// How long a test waits for what must happen.
+/// A test fails if a response or a message doesn't arrive within this time.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// A database, one server of it and a client.
-struct World {
+/// A stand-in database with one node, and a client.
+struct WireFixture {
     database: Database,
     server: Server,
     client: Client,
 }
 
-impl World {
+impl WireFixture {
     async fn new() -> Self {
         let database = Database::new();
         let server = database.serve(ANY_PORT).await.unwrap();
@@ -50,25 +50,25 @@ impl World {
         stream: &str,
         expected: ExpectedRevision,
         events: Vec<EventData>,
-    ) -> eventstore::Result<Written> {
+    ) -> eventstore::Result<AppendResult> {
         let options = AppendToStreamOptions::default().expected_revision(expected);
-        self.client.append_to_stream(stream, &options, events).await.map(Written::from)
+        self.client.append_to_stream(stream, &options, events).await.map(AppendResult::from)
     }
 
-    /// The types of the events that a read of the stream shows.
+    /// Reads the stream and returns the types of its events.
     async fn kinds(&self, stream: &str) -> Vec<String> {
         kinds(&read(&self.client, stream, ReadStreamOptions::default()).await.unwrap())
     }
 }
 
-/// The answer to an append.
+/// The result of an append.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Written {
+struct AppendResult {
     revision: u64,
     position: Position,
 }
 
-impl From<WriteResult> for Written {
+impl From<WriteResult> for AppendResult {
     fn from(result: WriteResult) -> Self {
         Self { revision: result.next_expected_version, position: result.position }
     }
@@ -78,9 +78,9 @@ fn connect(addr: SocketAddr) -> Client {
     connect_with(addr, "")
 }
 
-/// `options` begins with `&` where there are some.
+/// A client with these additional options in its address, like `&name=value`.
 fn connect_with(addr: SocketAddr, options: &str) -> Client {
-    // A client waits for the interval before its first connection.
+    // A client waits for the discovery interval before its first connection.
     Client::new(format!("esdb://{addr}?tls=false&discoveryInterval=10{options}").parse().unwrap()).unwrap()
 }
 
@@ -125,12 +125,12 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(TEST_TIMEOUT, future).await.expect("it took too long")
 }
 
-/// A subscription on a thread of its own: the client's subscriptions can block their thread.
-struct Follower {
+/// A subscription on a separate thread, because the subscriptions of the client can block their thread.
+struct TestSubscription {
     events: mpsc::UnboundedReceiver<eventstore::Result<SubscriptionEvent>>,
 }
 
-impl Follower {
+impl TestSubscription {
     fn all(client: &Client, position: StreamPosition<Position>, filter: Option<SubscriptionFilter>) -> Self {
         let mut options = SubscribeToAllOptions::default().position(position);
         if let Some(filter) = filter {
@@ -164,12 +164,12 @@ impl Follower {
         Self { events }
     }
 
-    async fn next(&mut self) -> eventstore::Result<Seen> {
-        in_time(self.events.recv()).await.expect("the subscription is over").map(Seen::from)
+    async fn next(&mut self) -> eventstore::Result<ReceivedMessage> {
+        in_time(self.events.recv()).await.expect("the subscription is over").map(ReceivedMessage::from)
     }
 
-    /// The next messages, which are so many.
-    async fn take(&mut self, count: usize) -> Vec<Seen> {
+    /// Waits for the next `count` messages.
+    async fn take(&mut self, count: usize) -> Vec<ReceivedMessage> {
         let mut seen = Vec::new();
         for _ in 0..count {
             seen.push(self.next().await.unwrap());
@@ -178,9 +178,9 @@ impl Follower {
     }
 }
 
-/// A message of a subscription.
+/// A message that a subscription has received.
 #[derive(Clone, Debug, PartialEq)]
-enum Seen {
+enum ReceivedMessage {
     Confirmed,
     Event(String),
     Checkpoint(Position),
@@ -188,7 +188,7 @@ enum Seen {
     FellBehind,
 }
 
-impl From<SubscriptionEvent> for Seen {
+impl From<SubscriptionEvent> for ReceivedMessage {
     fn from(event: SubscriptionEvent) -> Self {
         match event {
             SubscriptionEvent::Confirmed(_) => Self::Confirmed,

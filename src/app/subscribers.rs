@@ -72,6 +72,7 @@ impl SubscriberActors {
         let hub = Hub::new(reader.clone(), capacity, store.clone(), freshness.clone(), open_sockets.clone());
         let scheduler =
             Scheduler::new(registry.clone(), reader.clone(), unique_keys, creation_lock).with_shares(shares);
+        let scheduler = if store.is_shared() { scheduler.on_cluster(store.clone()) } else { scheduler };
         let cascade = Cascade::new(registry, reader, store, settings);
         Self {
             dispatcher: start_once_caught_up(&threads.dispatch, &freshness, dispatcher),

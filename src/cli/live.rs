@@ -187,7 +187,7 @@ impl<'a> ReconnectingClient<'a> {
         let since = frame.body["stale_since"].as_str();
         match since {
             Some(since) if !self.is_stale => {
-                out::print_to_stderr(&format!("stale since {since}: the server can't reach its log"))
+                out::print_to_stderr(&format!("stale since {since}: the server can't reach its log"));
             }
             None if self.is_stale => out::print_to_stderr("the server has its log again"),
             Some(_) | None => {}

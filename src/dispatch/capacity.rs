@@ -13,6 +13,8 @@ const WORKER_TIMEOUT: Duration = Duration::from_mins(1);
 /// The maximum number of workers outside the process whose offers are kept. A further worker still gets work, but a task that
 /// only it can execute is shown as waiting for a worker.
 const WORKERS_MAX: usize = 1000;
+/// The maximum number of kinds in a server's record. The database refuses records that are too large.
+const KINDS_MAX: usize = 1000;
 /// The maximum number of search results that are kept, one for each pair of kind and queue. The next search discards all.
 const SEARCHES_MAX: usize = 10_000;
 
@@ -74,7 +76,8 @@ impl Capacity {
         queue
     }
 
-    /// The kinds that the workers of this server execute. None if a worker executes all kinds.
+    /// The kinds that the workers of this server execute. None if a worker executes all kinds, or if there are more than
+    /// `KINDS_MAX`.
     pub(super) fn executed_kinds(&self) -> Option<HashSet<String>> {
         let offers = lock(&self.offers);
         let mut kinds = offers.remote.kinds(Instant::now())?;

@@ -1,7 +1,7 @@
 //! The creation of a task: its request is checked, the omitted fields get their defaults, and the task is appended to
 //! the log. `POST /v1/tasks`, `POST /v1/tasks/batch`, `POST /v1/schedules` and [`app`](crate::app) use this module.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
@@ -12,14 +12,14 @@ use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::state::{AppState, IdempotentTask};
-use crate::store::now;
+use crate::store::{StreamName, now};
 use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
 use crate::task::event::{Created, Idempotency};
 use crate::task::limits::{
     IDEMPOTENCY_KEY_MAX, INPUT_MAX, TITLE_MAX, is_line, is_line_character, is_name, is_reserved, is_within,
 };
-use crate::task::{Command, Invalid, JsonText, Rejection, TaskId, Timestamp};
+use crate::task::{Command, Invalid, JsonText, Rejection, Revision, TaskId, Timestamp};
 use crate::views::Views;
 
 /// The queue of a task whose request names no queue.
@@ -127,6 +127,7 @@ pub async fn accept(
     new: NewTask,
     keyed: Option<KeyedBody>,
 ) -> Result<Accepted, Problem> {
+    receive_parents(state, new.parent.into_iter().collect()).await?;
     let Some(KeyedBody { key, body }) = keyed else {
         return create_task(state, caller, check(state, caller, new)?).await;
     };
@@ -157,6 +158,25 @@ pub async fn accept(
         Ok(accepted)
     });
     accepted.await.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)))
+}
+
+/// Waits until the views show those of these parents of new tasks that the log holds. On a cluster, another server may have
+/// created them a moment ago.
+///
+/// # Errors
+/// 503 if the log can't be read.
+pub async fn receive_parents(state: &AppState, mut parents: HashSet<TaskId>) -> Result<(), Problem> {
+    if !state.store.is_shared() {
+        return Ok(());
+    }
+    parents.retain(|parent| state.reader.views().get(*parent).is_none());
+    let streams = parents.iter().map(|parent| StreamName::task(*parent)).collect();
+    for (parent, past) in parents.iter().zip(state.store.read_pasts(streams).await?) {
+        if !past.is_empty() {
+            state.reader.wait_for_revision(*parent, Revision(0)).await;
+        }
+    }
+    Ok(())
 }
 
 /// Creates tasks without keys, all of them in one write. When this function returns, the tasks are durable. The results

@@ -38,12 +38,12 @@ pub async fn alive(request: HttpRequest) -> Result<HttpResponse, Problem> {
 pub async fn ready(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     Fields::from_query(request.query_string())?.refuse_unknown()?;
     let head = state.store.head().position;
-    let log_problem = state.store.health().err().map(|why| format!("log: {why}"));
-    let views_failure = state.reader.failure().map(|why| format!("views: {why}"));
+    let log_problem = state.store.health().err().map(|reason| format!("log: {reason}"));
+    let views_failure = state.reader.failure().map(|reason| format!("views: {reason}"));
     let actor_problem = state.actor_health.stopped_actor().map(|actor| format!("{actor} has stopped"));
     let until_restart = state.store.has_failed() || views_failure.is_some() || actor_problem.is_some();
     let views_problem = match views_failure {
-        Some(why) => Some(why),
+        Some(reason) => Some(reason),
         None if log_problem.is_some() => None,
         None if !state.reader.wait_for_position(head).await => {
             Some(format!("views: they have not reached position {head} within 5 s"))

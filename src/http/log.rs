@@ -73,8 +73,8 @@ impl EventSelection {
 /// continues: new events are sent as they are appended.
 ///
 /// # Errors
-/// 422. If an error occurs after the first byte of the body, the connection is closed before the last chunk, so the client
-/// sees that the body is incomplete.
+/// 422 if the query is invalid. If an error occurs after the first byte of the body, the connection is closed before the
+/// last chunk, so the client sees that the body is incomplete.
 pub async fn read(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::from_query(request.query_string())?;
     let after = fields.take_position("after")?.unwrap_or_default();

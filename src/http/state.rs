@@ -84,9 +84,9 @@ impl AppState {
         if self.freshness.has_caught_up() {
             return Ok(());
         }
-        let why = self.store.health().err().unwrap_or_else(|| "the last events are being applied".to_owned());
+        let reason = self.store.health().err().unwrap_or_else(|| "the last events are being applied".to_owned());
         let refusal = if self.store.has_failed() { Refusal::ViewsStopped } else { Refusal::Behind };
-        Err(Problem::new(refusal, format!("this server has not received the whole log yet: {why}")))
+        Err(Problem::new(refusal, format!("this server has not received the whole log yet: {reason}")))
     }
 
     /// Records that the caller has seen the bell up to this position, and waits until the views show the record.
@@ -95,6 +95,10 @@ impl AppState {
     /// 422 if the position is after the head of the log; 500 or 503 if the log can't be read or written.
     pub async fn mark_seen(&self, caller: &Caller, position: Position) -> Result<(), Problem> {
         self.require_caught_up()?;
+        // Another server may have shown it already.
+        if self.store.is_shared() && !self.read.wait_for_position(position).await && self.store.health().is_err() {
+            return Err(Problem::behind(self.read.failure().is_some()));
+        }
         let command = MarkSeen { position, head: self.store.head().position };
         let execute = ExecuteOn::<Bell> { key: caller.subject.clone(), command, at: now(), meta: caller.meta() };
         if self.registry.execute_on(execute).await?.appended > 0 {

@@ -29,14 +29,15 @@ use crate::dispatch::shares::Shares;
 use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
 use crate::projection::subscribers::Update;
-use crate::store::{LogEvent, Meta, Recorded, StreamOf, Via, now};
+use crate::store::{EventStore, LogEvent, Meta, Recorded, StreamName, StreamOf, Via, now};
 use crate::streams::create::{Accepted, UniqueKeys, create};
 use crate::streams::messages::ExecuteError;
 use crate::streams::registry::Registry;
 use crate::task::backoff::BackOff;
 use crate::task::calendar::task_id;
 use crate::task::event::Created;
-use crate::task::{Rejection, Timestamp};
+use crate::task::schedule::ScheduleEvent;
+use crate::task::{Rejection, Revision, Timestamp};
 use crate::views::schedules::ActiveSchedule;
 
 /// The pauses after a failed write. They are short, so that the work goes on within 5 s after the log is available again.
@@ -284,6 +285,8 @@ struct Creator {
     reader: ViewsReader,
     unique_keys: UniqueKeys,
     creation_lock: CreationLock,
+    /// The log that other servers write too.
+    log: Option<EventStore>,
 }
 
 /// The creation of tasks has failed, because the log could not be read or written. A later try may succeed.
@@ -311,6 +314,9 @@ impl Creator {
         let id = task_id(schedule, nominal);
         let guard = self.creation_lock.0.read().await;
         let Some((created, meta)) = self.request_of(schedule) else { return Ok(()) };
+        if self.is_removed(schedule).await? {
+            return Ok(());
+        }
         let result = create(&self.registry, &self.reader, &self.unique_keys, created, id, now(), meta).await;
         drop(guard);
         match result {
@@ -324,6 +330,14 @@ impl Creator {
             Err(why) => tracing::error!(%schedule, %nominal, %why, "a schedule's task can't be created"),
         }
         Ok(())
+    }
+
+    /// Whether another server has removed the schedule, also where the views don't show it yet: this process may have been
+    /// suspended.
+    async fn is_removed(&self, schedule: Uuid) -> Result<bool, ExecuteError> {
+        let Some(log) = &self.log else { return Ok(false) };
+        let past = log.read_past(&StreamName::schedule(schedule), Revision(0)).await?;
+        Ok(past.iter().any(|event| matches!(event.event, LogEvent::Schedule(ScheduleEvent::ScheduleRemoved(_)))))
     }
 
     /// The request for a task of this schedule, and the metadata of its `Created`; `None` if the schedule was removed.

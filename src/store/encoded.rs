@@ -15,7 +15,7 @@ use super::{Append, AppendError, Expected, Hash, Head, NewEvent, Recorded, Strea
 use crate::task::{Position, Revision};
 
 /// An append whose events are JSON, but have no position in the log yet. If the events can't be encoded, it holds the error
-/// instead of the events: the writer returns this error in the place of that append's result.
+/// instead of the events, and the writer returns this error as the result of the append.
 pub struct EncodedAppend {
     pub(super) stream: StreamName,
     pub(super) expected: Expected,

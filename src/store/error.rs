@@ -21,7 +21,7 @@ pub enum AppendError {
     #[error("the log can't be written now: {0}")]
     Unavailable(String),
     /// Permanent in this process. In `SQLite`: a write or its sync has failed, and it is unknown what is on the disk. On a
-    /// cluster: the log has failed, because what this process has received differs from the database.
+    /// cluster: the log is damaged, or holds an event that this version of Taskbell can't read.
     #[error("the log takes no more writes in this process: {0}")]
     ReadOnly(String),
     /// The append was sent, and no response came. The events may be in the log: the caller reads the stream to find out.

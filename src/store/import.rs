@@ -121,10 +121,10 @@ async fn wait_until_caught_up(store: &EventStore) -> Result<(), ImportError> {
 /// [`ImportError::Refused`] if the cluster holds another log, or has events that the log to import doesn't have.
 async fn copied_so_far(source: &EventStore, target: &EventStore) -> Result<(Position, Hash), ImportError> {
     let head = target.head();
-    let (log, there) = (source.epoch(), target.epoch());
-    if log != there {
+    let (source_epoch, target_epoch) = (source.epoch(), target.epoch());
+    if source_epoch != target_epoch {
         return Err(ImportError::Refused(format!(
-            "the cluster holds another log under this prefix: its id is {there}, that of the log to import {log}"
+            "the cluster holds another log under this prefix: its id is {target_epoch}, that of the log to import {source_epoch}"
         )));
     }
     let last = head.position.0.checked_sub(1).map(Position);
@@ -164,6 +164,7 @@ async fn read_next_page(
     Ok((!events.is_empty()).then_some(events))
 }
 
+/// The number of events from this position to the end of its page.
 fn rest_of_page(after: Position) -> usize {
     usize::try_from(PAGE_EVENTS - after.0 % PAGE_EVENTS).unwrap_or(1)
 }
@@ -173,11 +174,11 @@ fn rest_of_page(after: Position) -> usize {
 fn split_into_appends(events: &[Arc<Recorded>]) -> Vec<&[Arc<Recorded>]> {
     let mut runs = Vec::new();
     let (mut first, mut bytes) = (0, 0);
-    for (at, event) in events.iter().enumerate() {
-        let is_next = events.get(first).is_some_and(|begin| begin.stream == event.stream);
-        if at > first && (!is_next || at - first == APPEND_EVENTS || bytes + event.size() > APPEND_BYTES) {
-            runs.extend(events.get(first..at));
-            (first, bytes) = (at, 0);
+    for (index, event) in events.iter().enumerate() {
+        let is_same_stream = events.get(first).is_some_and(|begin| begin.stream == event.stream);
+        if index > first && (!is_same_stream || index - first == APPEND_EVENTS || bytes + event.size() > APPEND_BYTES) {
+            runs.extend(events.get(first..index));
+            (first, bytes) = (index, 0);
         }
         bytes += event.size();
     }
@@ -225,6 +226,7 @@ async fn wait_until_received(target: &EventStore, position: Position, at: Positi
     Err(ImportError::Unreachable { at, why })
 }
 
+/// The error if another event than this one has got its position or revision in the cluster.
 fn foreign_write_error(event: &Recorded) -> ImportError {
     let Recorded { position, stream, .. } = event;
     ImportError::Different(format!(
@@ -245,10 +247,10 @@ async fn verify(
     loop {
         let originals = source.read_all(at, rest_of_page(at)).await.map_err(ImportError::Source)?;
         let copies = copy.read_all(at, rest_of_page(at)).await.map_err(|error| copy_read_error(error, at))?;
-        let same = |(original, copy): (&Arc<Recorded>, &Arc<Recorded>)| {
+        let is_same = |(original, copy): (&Arc<Recorded>, &Arc<Recorded>)| {
             (original.position, original.id, original.hash) == (copy.position, copy.id, copy.hash)
         };
-        if originals.len() != copies.len() || !originals.iter().zip(&copies).all(same) {
+        if originals.len() != copies.len() || !originals.iter().zip(&copies).all(is_same) {
             return Err(ImportError::Different(format!("the copy differs within 1,000 events after position {at}")));
         }
         match originals.last() {
@@ -259,6 +261,7 @@ async fn verify(
     }
 }
 
+/// The error of a read of the copy after the position `at`.
 fn copy_read_error(error: ReadError, at: Position) -> ImportError {
     match error {
         ReadError::Unavailable(why) => ImportError::Unreachable { at, why },

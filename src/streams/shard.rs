@@ -235,7 +235,7 @@ mod tests {
 
     use super::*;
     use crate::store::{Meta, Via, new_id, now};
-    use crate::task::command::End;
+    use crate::task::command::AttemptEnd;
     use crate::task::event::Created;
     use crate::task::{Rejection, Revision, TaskId};
 
@@ -268,7 +268,7 @@ mod tests {
     }
 
     fn finish() -> Command {
-        let end = End::Succeeded { message: None, result: None };
+        let end = AttemptEnd::Succeeded { message: None, result: None };
         Command::Finish { attempt: 1, lease: None, end, progress: None, output: None }
     }
 

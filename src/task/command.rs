@@ -60,7 +60,7 @@ pub enum Command {
         /// BLAKE3 of the secret that the worker sent, in hexadecimal. The worker inside the process sends no secret: `None`.
         lease: Option<String>,
         /// How the attempt ended.
-        end: End,
+        end: AttemptEnd,
         /// The last progress report of the attempt.
         progress: Option<Progress>,
         /// The tail of the attempt's output.
@@ -85,7 +85,7 @@ pub enum Command {
 
 /// How an attempt ended, as its worker reports it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum End {
+pub enum AttemptEnd {
     /// The work is done.
     Succeeded {
         /// One line for people.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::command::{Command, End, Rejection};
+use super::command::{AttemptEnd, Command, Rejection};
 use super::event::{
     AttemptFailed, CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Created, Event,
     Outcome, OutputKept, Progress, Queued, QueuedReason, Released, Retried, Rung, Started, TaskError, is_system_error,
@@ -150,7 +150,7 @@ fn escalate(task: &Task, rung: Rung, reason: Option<&str>, attempt: Option<u32>)
 fn finish(
     task: &Task,
     attempt: ReportedAttempt<'_>,
-    end: &End,
+    end: &AttemptEnd,
     progress: Option<&Progress>,
     now: Timestamp,
 ) -> Result<Event, Rejection> {
@@ -159,27 +159,27 @@ fn finish(
     let completed =
         |outcome| Completed { attempt: Some(attempt.number), progress: progress.cloned(), ..completed_as(outcome) };
     Ok(match end {
-        End::Succeeded { message, result } => Event::Completed(Completed {
+        AttemptEnd::Succeeded { message, result } => Event::Completed(Completed {
             message: message.clone(),
             result: non_null(result.as_ref()),
             ..completed(Outcome::Succeeded)
         }),
-        End::Failed { error, .. } if attempt.lease_hash.is_some() && is_system_error(error) => {
+        AttemptEnd::Failed { error, .. } if attempt.lease_hash.is_some() && is_system_error(error) => {
             let detail = "this code is the system's own: it says that the worker did not end the attempt";
             return Err(Rejection::Invalid(vec![Invalid::new("/error/code", detail)]));
         }
-        End::Failed { error, retryable } => {
+        AttemptEnd::Failed { error, retryable } => {
             end_failed_attempt(task, error, *retryable && !is_cancelling, progress, now)
         }
-        End::Cancelled { .. } if !is_cancelling => return Err(Rejection::NotCancelling),
-        End::Cancelled { message, result } => Event::Completed(Completed {
+        AttemptEnd::Cancelled { .. } if !is_cancelling => return Err(Rejection::NotCancelling),
+        AttemptEnd::Cancelled { message, result } => Event::Completed(Completed {
             message: message.clone(),
             result: non_null(result.as_ref()),
             ..completed(Outcome::Cancelled)
         }),
         // The attempt has ended while a cancel was under way, so the task is cancelled and not queued again.
-        End::Released(_) if is_cancelling => Event::Completed(completed(Outcome::Cancelled)),
-        End::Released(reason) => Event::Released(Released { attempt: attempt.number, reason: *reason }),
+        AttemptEnd::Released(_) if is_cancelling => Event::Completed(completed(Outcome::Cancelled)),
+        AttemptEnd::Released(reason) => Event::Released(Released { attempt: attempt.number, reason: *reason }),
     })
 }
 

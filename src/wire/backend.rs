@@ -18,7 +18,7 @@ pub(super) trait WireBackend: Send + Sync + 'static {
     async fn admit(&self, requires_leader: bool) -> Result<(), Refusal>;
 
     /// The servers of the cluster, including this one.
-    fn members(&self) -> Vec<Member>;
+    fn members(&self) -> Vec<ClusterMember>;
 
     /// Whether the backend accepts writes. Only then clients are told that the methods for writes exist.
     fn is_writable(&self) -> bool;
@@ -54,7 +54,7 @@ pub(super) trait WireBackend: Send + Sync + 'static {
 }
 
 /// One server of the cluster.
-pub(super) struct Member {
+pub(super) struct ClusterMember {
     pub(super) id: Uuid,
     pub(super) addr: SocketAddr,
     pub(super) is_leader: bool,

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::backend::{Member, WireBackend};
+use super::backend::{ClusterMember, WireBackend};
 use super::proto::gossip::gossip_server::Gossip;
 use super::proto::gossip::member_info::VNodeState;
 use super::proto::gossip::{ClusterInfo, EndPoint, MemberInfo};
@@ -31,7 +31,7 @@ impl<B: WireBackend> Gossip for ClusterService<B> {
     }
 }
 
-fn member_info(member: &Member) -> MemberInfo {
+fn member_info(member: &ClusterMember) -> MemberInfo {
     let state = if member.is_leader { VNodeState::Leader } else { VNodeState::Follower };
     MemberInfo {
         instance_id: Some(id_as_text(member.id)),

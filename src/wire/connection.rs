@@ -15,8 +15,18 @@ use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-/// The stream of the connections that a listener accepts. It never ends, because the server would: what can't be accepted now is accepted later.
-pub(super) struct IncomingConnections(pub(super) const fn new(listener: TcpListener) -> Self {
+/// The pause after a connection could not be accepted. The most frequent reason is that the process can't open more files.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The stream of the connections that a listener accepts. It never ends, because the server would end with it: a connection
+/// that can't be accepted now is accepted after a pause.
+pub(super) struct IncomingConnections {
+    listener: TcpListener,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl IncomingConnections {
+    pub(super) const fn new(listener: TcpListener) -> Self {
         Self { listener, pause: None }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use prost::bytes::Bytes;
 
-use super::backend::{AppendSuccess, Member, StreamDeletion, WireAppend, WireBackend};
+use super::backend::{AppendSuccess, ClusterMember, StreamDeletion, WireAppend, WireBackend};
 use super::event::{WireEvent, WirePosition};
 use super::refusal::Refusal;
 use super::server::{ServeError, WireServer};
@@ -58,8 +58,8 @@ impl WireBackend for LogBackend {
         Ok(())
     }
 
-    fn members(&self) -> Vec<Member> {
-        vec![Member { id: self.store.epoch(), addr: self.addr, is_leader: true }]
+    fn members(&self) -> Vec<ClusterMember> {
+        vec![ClusterMember { id: self.store.epoch(), addr: self.addr, is_leader: true }]
     }
 
     fn is_writable(&self) -> bool {

@@ -19,7 +19,7 @@ use super::request::ReadStart;
 pub(super) const PAGE_EVENTS: usize = 256;
 
 /// Sends messages to one client. If the client reads slowly, the sender waits.
-pub(super) struct Responses {
+pub(super) struct ReadResponses {
     pub(super) sender: mpsc::Sender<Result<ReadResp, Status>>,
     pub(super) ids: IdFormat,
 }
@@ -45,7 +45,7 @@ impl From<Refusal> for EarlyEnd {
     }
 }
 
-impl Responses {
+impl ReadResponses {
     pub(super) async fn send(&self, content: Content) -> Result<(), ClientGone> {
         self.sender.send(Ok(ReadResp { content: Some(content) })).await.map_err(|_| ClientGone)
     }
@@ -73,7 +73,7 @@ impl Responses {
 /// Sends at most `count` events of a stream.
 pub(super) async fn read_stream(
     backend: &dyn WireBackend,
-    responses: &Responses,
+    responses: &ReadResponses,
     (stream, from, backwards): (&str, ReadStart<u64>, bool),
     count: u64,
 ) -> Result<(), EarlyEnd> {
@@ -104,7 +104,7 @@ pub(super) async fn read_stream(
 /// Sends at most `count` events of `$all` that match the filter.
 pub(super) async fn read_all(
     backend: &dyn WireBackend,
-    responses: &Responses,
+    responses: &ReadResponses,
     (from, backwards): (ReadStart<WirePosition>, bool),
     (count, filter): (u64, Option<&EventFilter>),
 ) -> Result<(), EarlyEnd> {

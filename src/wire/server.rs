@@ -129,6 +129,6 @@ async fn serve<B: WireBackend>(listener: TcpListener, backend: Arc<B>) -> Result
         .add_service(streams.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
         .add_service(GossipServer::new(ClusterService(Arc::clone(&backend))))
         .add_service(ServerFeaturesServer::new(ClusterService(backend)))
-        .serve_with_incoming(IncomingConnections(listener))
+        .serve_with_incoming(IncomingConnections::new(listener))
         .await
 }

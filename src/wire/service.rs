@@ -19,7 +19,7 @@ use super::proto::streams::{
     AppendReq, AppendResp, BatchAppendReq, BatchAppendResp, DeleteReq, DeleteResp, ReadReq, ReadResp, TombstoneReq,
     TombstoneResp, delete_resp, tombstone_resp,
 };
-use super::read::{EarlyEnd, Responses, read_all, read_stream};
+use super::read::{EarlyEnd, ReadResponses, read_all, read_stream};
 use super::refusal::Refusal;
 use super::request::{ReadKind, ReadRequest, missing, stream_name};
 use super::subscribe::{follow_all, follow_stream};
@@ -55,7 +55,7 @@ impl<B: WireBackend> StreamsService<B> {
 }
 
 /// Sends the messages of a read or a subscription until it ends.
-async fn serve_read<B: WireBackend>(backend: Arc<B>, responses: Responses, kind: ReadKind) {
+async fn serve_read<B: WireBackend>(backend: Arc<B>, responses: ReadResponses, kind: ReadKind) {
     let backend = backend.as_ref();
     let ended = match &kind {
         ReadKind::Stream { stream, from, backwards, count } => {
@@ -74,7 +74,11 @@ async fn serve_read<B: WireBackend>(backend: Arc<B>, responses: Responses, kind:
     }
 }
 
-async fn serve_subscription(backend: &dyn WireBackend, responses: &Responses, kind: &ReadKind) -> Result<(), EarlyEnd> {
+async fn serve_subscription(
+    backend: &dyn WireBackend,
+    responses: &ReadResponses,
+    kind: &ReadKind,
+) -> Result<(), EarlyEnd> {
     match kind {
         ReadKind::FollowStream { stream, after } => follow_stream(backend, responses, stream, *after).await,
         ReadKind::FollowAll { after, filter } => follow_all(backend, responses, *after, filter.as_ref()).await,
@@ -127,7 +131,7 @@ impl<B: WireBackend> Streams for StreamsService<B> {
         self.admit(request.metadata()).await?;
         let ReadRequest { kind, ids } = ReadRequest::parse(request.into_inner())?;
         let (sender, receiver) = mpsc::channel(RESPONSES_MAX);
-        tokio::spawn(serve_read(Arc::clone(&self.backend), Responses { sender, ids }, kind));
+        tokio::spawn(serve_read(Arc::clone(&self.backend), ReadResponses { sender, ids }, kind));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 

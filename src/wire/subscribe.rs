@@ -14,7 +14,7 @@ use super::backend::WireBackend;
 use super::event::{WireEvent, WirePosition};
 use super::filter::EventFilter;
 use super::proto::streams::read_resp::{CaughtUp, Checkpoint, Content, FellBehind, Position, SubscriptionConfirmation};
-use super::read::{EarlyEnd, PAGE_EVENTS, Responses};
+use super::read::{EarlyEnd, PAGE_EVENTS, ReadResponses};
 use super::refusal::Refusal;
 use super::request::ReadStart;
 use crate::clock::{new_id, now};
@@ -22,7 +22,7 @@ use crate::clock::{new_id, now};
 /// Sends the events of a stream after a revision (exclusive), until the client has gone.
 pub(super) async fn follow_stream(
     backend: &dyn WireBackend,
-    responses: &Responses,
+    responses: &ReadResponses,
     stream: &str,
     after: ReadStart<u64>,
 ) -> Result<(), EarlyEnd> {
@@ -51,7 +51,7 @@ pub(super) async fn follow_stream(
 /// `$all`. Most of them belong to other streams, and to read the stream itself after each of them would cost more.
 async fn wait_for_stream_event(
     backend: &dyn WireBackend,
-    responses: &Responses,
+    responses: &ReadResponses,
     stream: &str,
     mut end: Option<WirePosition>,
 ) -> Result<(), EarlyEnd> {
@@ -68,7 +68,7 @@ async fn wait_for_stream_event(
 /// Sends the events of `$all` after a position (exclusive) that match the filter, until the client has gone.
 pub(super) async fn follow_all(
     backend: &dyn WireBackend,
-    responses: &Responses,
+    responses: &ReadResponses,
     after: ReadStart<WirePosition>,
     filter: Option<&EventFilter>,
 ) -> Result<(), EarlyEnd> {
@@ -94,7 +94,7 @@ pub(super) async fn follow_all(
     }
 }
 
-async fn send_confirmation(responses: &Responses) -> Result<(), EarlyEnd> {
+async fn send_confirmation(responses: &ReadResponses) -> Result<(), EarlyEnd> {
     let subscription_id = new_id().to_string();
     Ok(responses.send(Content::Confirmation(SubscriptionConfirmation { subscription_id })).await?)
 }
@@ -110,7 +110,7 @@ impl CatchUpState {
     /// whether it has caught up; after a full page it has not.
     async fn notify_change(
         &mut self,
-        responses: &Responses,
+        responses: &ReadResponses,
         is_full: bool,
         reached: SubscriberPosition,
         checkpoints: Option<&mut Checkpoints<'_>>,
@@ -179,7 +179,7 @@ struct Checkpoints<'a> {
 
 impl Checkpoints<'_> {
     /// Sends the event if it matches the filter. Then sends a checkpoint if an interval has ended.
-    async fn consider(&mut self, responses: &Responses, event: &WireEvent) -> Result<(), EarlyEnd> {
+    async fn consider(&mut self, responses: &ReadResponses, event: &WireEvent) -> Result<(), EarlyEnd> {
         let Some(filter) = self.filter else { return Ok(responses.send_event(event).await?) };
         if filter.matches(event)? {
             responses.send_event(event).await?;
@@ -193,7 +193,7 @@ impl Checkpoints<'_> {
         Ok(())
     }
 
-    async fn send_due(&mut self, responses: &Responses) -> Result<(), EarlyEnd> {
+    async fn send_due(&mut self, responses: &ReadResponses) -> Result<(), EarlyEnd> {
         let Some(position) = self.uncovered.take() else { return Ok(()) };
         let (commit_position, prepare_position) = (position.commit, position.prepare);
         let checkpoint = Checkpoint { commit_position, prepare_position, timestamp: Some(timestamp()) };
@@ -204,7 +204,7 @@ impl Checkpoints<'_> {
 /// Waits until there is an event after the position `end`, or the client has gone.
 async fn wait_for_event_after(
     backend: &dyn WireBackend,
-    responses: &Responses,
+    responses: &ReadResponses,
     end: Option<WirePosition>,
 ) -> Result<(), EarlyEnd> {
     tokio::select! {

@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::super::support::{HttpResponse, Server};
-use super::{head, pointers, wire};
+use super::{log_head, pointers, wire};
 
 const PATH: &str = "/v1/tasks";
 
-/// Asserts that every route with a body refuses each of these bodies with this status and code.
+/// Asserts that every route that takes a body refuses each of these bodies with this status and code.
 fn assert_refused(server: &Server, bodies: &[&[u8]], status: u16, code: &str) {
     for body in bodies {
         for path in [PATH, "/v1/tasks/batch", "/v1/tasks/cancel", "/v1/bell/seen", "/v1/schedules"] {
@@ -21,7 +21,7 @@ fn assert_refused(server: &Server, bodies: &[&[u8]], status: u16, code: &str) {
 #[tokio::test]
 async fn a_body_that_is_not_json_is_malformed_and_writes_nothing() {
     let server = Server::start();
-    let before = head(&server).await;
+    let before = log_head(&server).await;
     let bodies: [&[u8]; 20] = [
         b"",
         b" ",
@@ -45,7 +45,7 @@ async fn a_body_that_is_not_json_is_malformed_and_writes_nothing() {
         b"// c\n{\"kind\":\"a\"}",
     ];
     assert_refused(&server, &bodies, 400, "malformed_json");
-    assert_eq!(head(&server).await, before);
+    assert_eq!(log_head(&server).await, before);
     assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
 }
 
@@ -70,7 +70,7 @@ async fn json_has_at_most_32_levels_and_no_repeated_key_on_any_of_them() {
         let answer = wire::post(&server, PATH, body.as_bytes());
         assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [pointer], "{body}");
     }
-    assert_eq!(head(&server).await["position"], 1);
+    assert_eq!(log_head(&server).await["position"], 1);
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn the_problem_points_to_each_invalid_field() {
         assert!(found.iter().any(|pointer| pointer.starts_with(&at)), "{body}: {}", answer.text);
         assert!(!answer.body["errors"][0]["detail"].as_str().unwrap().is_empty());
     }
-    assert_eq!(head(&server).await["position"], 0);
+    assert_eq!(log_head(&server).await["position"], 0);
 }
 
 fn body_with(field: &str, value: &Value) -> Value {
@@ -151,7 +151,7 @@ async fn a_list_of_values_without_field_names_is_refused() {
     }
     let item = server.post("/v1/tasks/batch", &json!({"items": [values]})).await;
     assert_eq!(item.body["items"][0]["problem"]["code"], "invalid_request", "{}", item.text);
-    assert_eq!(head(&server).await["position"], 0);
+    assert_eq!(log_head(&server).await["position"], 0);
 }
 
 #[tokio::test]
@@ -182,7 +182,7 @@ async fn a_body_that_is_too_large_is_refused_and_one_that_just_fits_is_accepted(
     assert_eq!(wire::post(&server, PATH, exact.as_bytes()).status, 201);
     assert_eq!(chunked(&server, PATH, exact.as_bytes()).status, 201);
     wire::post(&server, PATH, format!("{exact} ").as_bytes()).assert_problem(413, "too_large");
-    assert_eq!(head(&server).await["position"], 5);
+    assert_eq!(log_head(&server).await["position"], 5);
 }
 
 fn chunked(server: &Server, path: &str, body: &[u8]) -> HttpResponse {
@@ -207,7 +207,7 @@ async fn only_json_is_accepted() {
         post(&format!("Content-Type: {kind}\r\n")).assert_problem(415, "unsupported_media_type");
     }
     post("").assert_problem(415, "unsupported_media_type");
-    assert_eq!(head(&server).await["position"], 0);
+    assert_eq!(log_head(&server).await["position"], 0);
     for kind in ["application/json; charset=utf-8", "Application/JSON", "application/json;"] {
         assert_eq!(post(&format!("Content-Type: {kind}\r\n")).status, 201, "{kind}");
     }
@@ -220,7 +220,7 @@ async fn a_number_outside_of_the_range_of_floats_is_refused() {
         let answer = wire::post(&server, PATH, body.as_bytes());
         assert!(matches!(answer.status, 400 | 422), "{}", answer.text);
     }
-    assert_eq!(head(&server).await["position"], 0);
+    assert_eq!(log_head(&server).await["position"], 0);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::support::{HttpResponse, Server};
-use super::{head, pointers};
+use super::{log_head, pointers};
 
 const STATUSES: [&str; 8] =
     ["scheduled", "queued", "running", "cancelling", "retrying", "succeeded", "failed", "cancelled"];
@@ -19,7 +19,7 @@ async fn counters(server: &Server, owner: &str) -> Value {
     answer.body
 }
 
-async fn see(server: &Server, position: u64) -> HttpResponse {
+async fn mark_seen(server: &Server, position: u64) -> HttpResponse {
     server.post("/v1/bell/seen", &json!({"position": position})).await
 }
 
@@ -36,7 +36,7 @@ async fn counters_are_exact_for_each_owner() {
     let counted: Vec<u64> = STATUSES.iter().map(|status| ann["counts"][status].as_u64().unwrap()).collect();
     assert_eq!(counted, [1, 1, 0, 0, 0, 0, 0, 1]);
     assert_eq!(ann["unseen"], json!({"succeeded": 0, "failed": 0, "cancelled": 1}));
-    assert_eq!(ann["position"], head(&server).await["position"]);
+    assert_eq!(ann["position"], log_head(&server).await["position"]);
     let unknown = counters(&server, "?owner=unknown").await;
     assert!(STATUSES.iter().all(|status| unknown["counts"][status] == 0), "{unknown}");
     for query in ["owner=", "owner=a,b", "owner=%00", "owner=a&owner=b"] {
@@ -54,18 +54,18 @@ async fn the_seen_position_only_grows_and_survives_a_restart() {
     }
     let before = counters(&server, "").await;
     assert_eq!((&before["seen"], &before["unseen"]["cancelled"]), (&json!(0), &json!(2)));
-    let answer = see(&server, 3).await;
+    let answer = mark_seen(&server, 3).await;
     assert_eq!((answer.status, answer.text.as_str()), (204, ""));
     let after = counters(&server, "").await;
     assert_eq!((&after["seen"], &after["unseen"]["cancelled"]), (&json!(3), &json!(1)), "visible when it is answered");
-    let log = head(&server).await;
+    let log = log_head(&server).await;
     for position in [0, 2, 3] {
-        assert_eq!(see(&server, position).await.status, 204);
+        assert_eq!(mark_seen(&server, position).await.status, 204);
     }
-    assert_eq!(head(&server).await, log, "what lies before is no news");
+    assert_eq!(log_head(&server).await, log, "what lies before is no news");
     let beyond = log["position"].as_u64().unwrap() + 1;
     for position in [beyond, u64::MAX] {
-        assert_eq!(pointers(see(&server, position).await.assert_problem(422, "invalid_request")), ["/position"]);
+        assert_eq!(pointers(mark_seen(&server, position).await.assert_problem(422, "invalid_request")), ["/position"]);
     }
     for (body, pointer) in [
         (json!({}), ""),
@@ -79,9 +79,9 @@ async fn the_seen_position_only_grows_and_survives_a_restart() {
         let answer = server.post("/v1/bell/seen", &body).await;
         assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [pointer], "{body}");
     }
-    assert_eq!(head(&server).await, log);
+    assert_eq!(log_head(&server).await, log);
     server.restart();
     assert_eq!(counters(&server, "").await, after);
-    assert_eq!(see(&server, beyond - 1).await.status, 204);
+    assert_eq!(mark_seen(&server, beyond - 1).await.status, 204);
     assert_eq!(counters(&server, "").await["unseen"]["cancelled"], 0);
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::support::Server;
-use super::{assert_whole, head, history, pointers};
+use super::{assert_all_fields, event_types, log_head, pointers};
 
 const PATH: &str = "/v1/tasks/cancel";
 
@@ -18,15 +18,15 @@ async fn a_bulk_cancel_is_a_task_that_cancels_the_matching_tasks_and_ends() {
     let request = json!({"filter": {"kind": ["a", "c"], "label": ["l:x"]}, "reason": "spring cleaning"});
     let mut dry = request.clone();
     dry["dry_run"] = json!(true);
-    let before = head(&server).await;
+    let before = log_head(&server).await;
     let counted = server.post(PATH, &dry).await;
     assert_eq!((&counted.body["matched"], &counted.body["task"]), (&json!(1), &Value::Null), "{}", counted.text);
-    assert_eq!(head(&server).await, before, "a dry run writes nothing");
+    assert_eq!(log_head(&server).await, before, "a dry run writes nothing");
 
     let answer = server.post(PATH, &request).await;
     assert_eq!((answer.status, &answer.body["matched"]), (202, &json!(1)), "{}", answer.text);
     let bulk = &answer.body["task"];
-    assert_whole(bulk, true);
+    assert_all_fields(bulk, true);
     assert_eq!(answer.position(), bulk["position"].as_u64().unwrap(), "the header reflects the task that is shown");
     assert_eq!((&bulk["kind"], &bulk["input"]["position"]), (&json!("taskbell.bulk-cancel"), &before["position"]));
     assert_eq!(bulk["queue"], "taskbell.system", "it waits behind no other task");
@@ -63,7 +63,7 @@ async fn the_set_of_a_bulk_cancel_is_fixed_and_contains_no_bulk_cancel() {
     }
     assert_eq!(server.task(&old).await["status"], "cancelled");
     assert_eq!(server.task(&late).await["status"], "queued", "it came later");
-    assert_eq!(history(&server, &late).await, ["Created"]);
+    assert_eq!(event_types(&server, &late).await, ["Created"]);
     assert_eq!(server.task_at_end(&busy).await["status"], "succeeded");
 }
 
@@ -127,5 +127,5 @@ async fn an_empty_and_an_invalid_filter_are_refused() {
         assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [pointer], "{body}");
     }
     server.send(server.client().post(server.url() + PATH)).await.assert_problem(400, "malformed_json");
-    assert_eq!(head(&server).await["position"], 1);
+    assert_eq!(log_head(&server).await["position"], 1);
 }

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::super::support::{Server, is_final};
-use super::{assert_whole, history, is_time, pointers, slow_task, wire};
+use super::{assert_all_fields, event_types, is_time, pointers, slow_task, wire};
 
 /// The server's bound for [`slow_task`], in bytes per second.
 const SPEED: Option<u64> = Some(150_000);
@@ -17,7 +17,7 @@ async fn a_cancel_is_a_request_until_the_code_stops_and_a_second_request_changes
     let path = format!("/v1/tasks/{id}/cancel");
     let first = server.post(&path, &json!({"reason": "changed my mind"})).await;
     assert_eq!((first.status, &first.body["status"]), (202, &json!("cancelling")), "{}", first.text);
-    assert_whole(&first.body, true);
+    assert_all_fields(&first.body, true);
     let cancel = &first.body["cancel"];
     assert_eq!((&cancel["reason"], &cancel["requested_by"]), (&json!("changed my mind"), &json!("local")));
     assert!(is_time(&cancel["requested_at"]) && cancel["verdict"].is_null(), "{cancel}");
@@ -26,13 +26,13 @@ async fn a_cancel_is_a_request_until_the_code_stops_and_a_second_request_changes
     assert_eq!((again.status, &again.body["cancel"]["reason"]), (202, &json!("changed my mind")), "{}", again.text);
     server.post(&format!("/v1/tasks/{id}/retry"), &json!({})).await.assert_problem(409, "not_final");
     let end = server.task_at_end(&id).await;
-    assert_whole(&end, true);
+    assert_all_fields(&end, true);
     assert!(["cancelled", "succeeded"].contains(&end["status"].as_str().unwrap()), "{end}");
     assert!(is_time(&end["started_at"]) && is_time(&end["finished_at"]) && end["duration_ms"].is_u64(), "{end}");
     let late = server.post(&path, &json!({})).await;
     assert_eq!((late.status, &late.body["status"], &late.body["cancel"]), (200, &end["status"], &end["cancel"]));
     assert!(["cancelled", "finished_first"].contains(&end["cancel"]["verdict"].as_str().unwrap()), "{end}");
-    let asked = history(&server, &id).await.into_iter().filter(|kind| kind == "CancelRequested").count();
+    let asked = event_types(&server, &id).await.into_iter().filter(|kind| kind == "CancelRequested").count();
     assert_eq!(asked, 1);
 }
 
@@ -52,7 +52,7 @@ async fn two_hundred_cancels_at_once_are_one_request() {
         }
         assert!(answers.iter().any(|answer| answer.status == 202));
         server.task_at_end(&id).await;
-        let asked = history(&server, &id).await.into_iter().filter(|kind| kind == "CancelRequested").count();
+        let asked = event_types(&server, &id).await.into_iter().filter(|kind| kind == "CancelRequested").count();
         assert_eq!(asked, 1);
     }
 }
@@ -70,7 +70,7 @@ async fn a_task_that_does_not_run_is_cancelled_at_once_with_or_without_a_body() 
         assert_eq!(answer.body["cancel"]["reason"], body.map_or(Value::Null, |body| body["reason"].clone()));
         assert_eq!(answer.position(), answer.body["position"].as_u64().unwrap());
         assert_eq!(server.task(&id).await, answer.body);
-        assert_eq!(history(&server, &id).await, ["Created", "CancelRequested", "Completed"]);
+        assert_eq!(event_types(&server, &id).await, ["Created", "CancelRequested", "Completed"]);
         let late = server.post(&format!("/v1/tasks/{id}/cancel"), &json!({"reason": "late"})).await;
         assert_eq!((late.status, &late.body), (200, &answer.body));
     }
@@ -85,12 +85,12 @@ async fn a_retry_runs_a_final_task_again_in_the_same_stream_without_its_former_o
     server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await;
     let again = wire::raw(&server, &format!("POST {retry}"), "Content-Length: 0\r\n", b"");
     assert_eq!((again.status, &again.body["status"]), (202, &json!("queued")), "{}", again.text);
-    assert_whole(&again.body, true);
+    assert_all_fields(&again.body, true);
     for name in ["cancel", "outcome", "progress", "started_at", "finished_at", "duration_ms", "result"] {
         assert!(again.body[name].is_null(), "{name}: {}", again.body[name]);
     }
     server.post(&retry, &json!({})).await.assert_problem(409, "not_final");
-    assert_eq!(history(&server, &id).await, ["Created", "CancelRequested", "Completed", "Retried"]);
+    assert_eq!(event_types(&server, &id).await, ["Created", "CancelRequested", "Completed", "Retried"]);
     let recorded = server.get(&format!("/v1/tasks/{id}/events")).await;
     for (revision, event) in recorded.body["items"].as_array().unwrap().iter().enumerate() {
         assert_eq!((&event["revision"], &event["stream"]), (&json!(revision), &json!(format!("task-{id}"))));
@@ -119,5 +119,5 @@ async fn an_invalid_reason_and_an_unknown_task_are_refused() {
         let none = format!("/v1/tasks/{}/{verb}", uuid::Uuid::nil());
         server.post(&none, &json!({})).await.assert_problem(404, "not_found");
     }
-    assert_eq!(history(&server, &id).await, ["Created"]);
+    assert_eq!(event_types(&server, &id).await, ["Created"]);
 }

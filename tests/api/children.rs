@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::super::support::{HttpResponse, Server};
-use super::{history, slow_task};
+use super::{event_types, slow_task};
 
 /// In bytes per second: one file of [`slow_task`] takes some seconds.
 const SPEED: Option<u64> = Some(100_000);
@@ -47,7 +47,7 @@ async fn event(server: &Server, id: &str, kind: &str) -> Value {
     found[0].clone()
 }
 
-/// How many requests to cancel each task has, by the log.
+/// The number of requests to cancel that the log has for each task.
 async fn request_counts(server: &Server) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for line in server.get("/v1/log?type=CancelRequested").await.text.lines() {
@@ -90,8 +90,8 @@ async fn running_and_waiting_children_are_cancelled_and_final_ones_are_left_alon
         assert_eq!(child_request["meta"]["correlation_id"], request["meta"]["correlation_id"]);
         assert_eq!(child_request["meta"]["causation_id"], request["id"], "the parent's request led to it");
     }
-    assert_eq!(history(&server, &over).await, ["Created", "CancelRequested", "Completed"]);
-    assert_eq!(history(&server, &without_parent).await, ["Created"]);
+    assert_eq!(event_types(&server, &over).await, ["Created", "CancelRequested", "Completed"]);
+    assert_eq!(event_types(&server, &without_parent).await, ["Created"]);
     server.task_at_end(&running).await;
     server.task_at_end(&parent).await;
 }
@@ -105,13 +105,13 @@ async fn a_child_that_was_retried_is_left_alone_also_after_a_restart() {
     server.task_with_status(&retried, "cancelled").await;
     retry(&server, &retried).await;
     for _ in 0..2 {
-        // The backlog is worked off in order: once this child is cancelled, all before it have been checked.
+        // The cascade handles its backlog in order. When this child is cancelled, all children before it have been checked.
         let later = child(&server, &parent, json!({})).await;
         server.task_with_status(&later, "cancelled").await;
         assert_eq!(server.task(&retried).await["status"], "queued");
         server.restart();
     }
-    assert_eq!(history(&server, &retried).await, ["Created", "CancelRequested", "Completed", "Retried"]);
+    assert_eq!(event_types(&server, &retried).await, ["Created", "CancelRequested", "Completed", "Retried"]);
     let below = child(&server, &retried, json!({})).await;
     retry(&server, &parent).await;
     let fresh = child(&server, &parent, json!({})).await;
@@ -120,7 +120,7 @@ async fn a_child_that_was_retried_is_left_alone_also_after_a_restart() {
     let last = child(&server, &probe, json!({})).await;
     server.task_with_status(&last, "cancelled").await;
     for id in [&below, &fresh] {
-        assert_eq!(history(&server, id).await, ["Created"], "this run of its parent has no request to cancel");
+        assert_eq!(event_types(&server, id).await, ["Created"], "this run of its parent has no request to cancel");
     }
     cancel(&server, &parent).await;
     server.task_with_status(&retried, "cancelled").await;
@@ -148,7 +148,8 @@ async fn descendants_at_any_depth_are_cancelled_by_the_same_rule() {
         let parent = line.last().unwrap().clone();
         line.push(child(&server, &parent, json!({})).await);
     }
-    // The task in the middle is cancelled first. Its descendants get that request, not the later one.
+    // The task in the middle is cancelled first. Its descendants get a request because of that cancel, not because of
+    // the later one.
     cancel(&server, &line[30]).await;
     server.task_with_status(&line[60], "cancelled").await;
     cancel(&server, &line[0]).await;
@@ -172,7 +173,7 @@ async fn each_of_a_thousand_children_gets_one_request() {
     let parent = server.submit(&json!({"kind": "a"})).await;
     let ids = children(&server, &parent, 1000).await;
     cancel(&server, &parent).await;
-    // Other requests are answered meanwhile.
+    // The server responds to other requests in the meantime.
     let other = server.submit(&json!({"kind": "a"})).await;
     cancel(&server, &other).await;
     for id in ids.iter().rev() {

@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use super::super::support::Server;
-use super::{assert_whole, head, history, pointers, pointers_in};
+use super::{assert_all_fields, event_types, log_head, pointers, pointers_in};
 
 #[tokio::test]
 async fn a_task_with_only_a_kind_gets_every_default() {
     let server = Server::start();
     let answer = server.post("/v1/tasks", &json!({"kind": "a.b-c_1"})).await;
     assert_eq!(answer.status, 201, "{}", answer.text);
-    assert_whole(&answer.body, true);
+    assert_all_fields(&answer.body, true);
     assert_eq!(answer.header("location"), format!("/v1/tasks/{}", answer.id()));
     assert_eq!((answer.position(), answer.body["position"].as_u64()), (1, Some(1)));
     let wanted = json!({
@@ -26,7 +26,7 @@ async fn a_task_with_only_a_kind_gets_every_default() {
     assert_eq!(server.task(&answer.id()).await, answer.body, "its page shows what the creation answered");
     let at = answer.header("location").to_owned();
     assert_eq!(server.get(&at).await.position(), 1);
-    assert_eq!(head(&server).await["position"], 1);
+    assert_eq!(log_head(&server).await["position"], 1);
     let none = uuid::Uuid::nil();
     server.get(&format!("/v1/tasks/{none}")).await.assert_problem(404, "not_found");
     server.get(&format!("/v1/tasks/{none}/events")).await.assert_problem(404, "not_found");
@@ -43,7 +43,7 @@ async fn a_task_keeps_every_field_that_it_was_given() {
     });
     let answer = server.post("/v1/tasks", &body).await;
     assert_eq!(answer.status, 201, "{}", answer.text);
-    assert_whole(&answer.body, true);
+    assert_all_fields(&answer.body, true);
     body["run_at"] = json!("2999-01-02T02:04:05.123456Z");
     for (name, value) in body.as_object().unwrap() {
         assert_eq!(&answer.body[name], value, "{name}");
@@ -68,7 +68,7 @@ async fn a_scheduled_task_is_queued_by_an_event_at_its_time() {
     let id = server.submit(&json!({"kind": "k", "run_at": soon.to_string()})).await;
     let task = server.task_with_status(&id, "queued").await;
     assert_eq!(task["waiting_for"], "worker");
-    assert_eq!(history(&server, &id).await, ["Created", "Queued"]);
+    assert_eq!(event_types(&server, &id).await, ["Created", "Queued"]);
 }
 
 #[tokio::test]
@@ -101,14 +101,14 @@ async fn a_handler_refuses_an_input_before_anything_is_written() {
         let answer = server.post("/v1/tasks", &json!({"kind": "content.distribute", "input": input})).await;
         assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [wanted], "{input}");
     }
-    assert_eq!(head(&server).await["position"], 0);
+    assert_eq!(log_head(&server).await["position"], 0);
     // The target of a symbolic link is only known when the task runs.
     std::fs::write(inside.join("f"), "f").unwrap();
     let input = json!({"source": inside, "targets": [root.path().join("link/x")]});
     let id = server.submit(&json!({"kind": "content.distribute", "input": input, "max_attempts": 1})).await;
     let end = server.task_at_end(&id).await;
     assert_eq!(end["status"], "failed", "{end}");
-    assert_whole(&end, true);
+    assert_all_fields(&end, true);
     assert!(end["outcome"]["error"]["code"].is_string() && end["outcome"]["error"]["message"].is_string(), "{end}");
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
 }
@@ -123,7 +123,7 @@ async fn kinds_outside_of_a_closed_list_and_kinds_of_the_server_itself_are_refus
         let answer = server.post("/v1/tasks", &json!({"kind": kind})).await;
         assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), ["/kind"]);
     }
-    assert_eq!(head(&server).await["position"], 1);
+    assert_eq!(log_head(&server).await["position"], 1);
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn a_batch_has_1_to_1000_items_and_16_mib() {
     for body in [json!({}), json!({"items": 5}), json!({"items": [], "more": 1}), json!([[]])] {
         server.post("/v1/tasks/batch", &body).await.assert_problem(422, "invalid_request");
     }
-    assert_eq!(head(&server).await["position"], 0);
+    assert_eq!(log_head(&server).await["position"], 0);
     let wide = json!({"kind": "k", "input": "x".repeat(4000)});
     let answer = server.post("/v1/tasks/batch", &json!({"items": vec![wide.clone(); 1000]})).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
@@ -183,5 +183,5 @@ async fn a_batch_has_1_to_1000_items_and_16_mib() {
     assert_eq!((&shown.body["total"], shown.position()), (&json!(1000), 1000), "visible when it is answered");
     let big = json!({"items": vec![json!({"kind": "k", "input": "x".repeat(18_000)}); 1000]});
     server.post("/v1/tasks/batch", &big).await.assert_problem(413, "too_large");
-    assert_eq!(head(&server).await["position"], 1000);
+    assert_eq!(log_head(&server).await["position"], 1000);
 }

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::super::support::Server;
-use super::{head, wire};
+use super::{log_head, wire};
 
 #[tokio::test]
 async fn the_process_is_alive_and_ready() {
@@ -148,7 +148,7 @@ async fn pages_of_other_sites_can_neither_read_nor_write() {
             answer.assert_problem(403, "forbidden_origin");
         }
     }
-    assert_eq!(head(&server).await["position"], 0);
+    assert_eq!(log_head(&server).await["position"], 0);
     for more in [
         format!("Origin: {own}\r\n"),
         format!("Host: localhost:{port}\r\nOrigin: http://localhost:{port}\r\n"),

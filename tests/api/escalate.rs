@@ -3,14 +3,15 @@
 use serde_json::{Value, json};
 
 use super::super::support::Server;
-use super::{assert_whole, history, is_time, pointers, wire};
+use super::{assert_all_fields, event_types, is_time, pointers, wire};
 
 fn path(id: &str) -> String {
     format!("/v1/tasks/{id}/escalate")
 }
 
-/// A running task whose worker ignores directives. A worker inside the process would end soon after its interrupt.
-async fn held(server: &Server) -> String {
+/// Creates a task and takes its lease as a worker that ignores directives. (The worker inside the process would stop
+/// soon after an interrupt.)
+async fn start_running_task(server: &Server) -> String {
     let id = server.submit(&json!({"kind": "deaf"})).await;
     let taken = server.post("/v1/leases", &json!({"worker": "w", "kinds": ["deaf"]})).await;
     assert_eq!(taken.body["leases"][0]["task_id"], *id, "{}", taken.text);
@@ -20,17 +21,17 @@ async fn held(server: &Server) -> String {
 #[tokio::test]
 async fn each_rung_is_one_event_and_the_last_ends_the_task_without_its_worker() {
     let server = Server::start();
-    let id = held(&server).await;
+    let id = start_running_task(&server).await;
     for rung in ["interrupt", "revoke"] {
         let early = server.post(&path(&id), &json!({"rung": rung})).await;
         early.assert_problem(409, "not_cancelling");
     }
-    assert_eq!(history(&server, &id).await, ["Created", "Started"]);
+    assert_eq!(event_types(&server, &id).await, ["Created", "Started"]);
     assert_eq!(server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await.status, 202);
     let first = server.post(&path(&id), &json!({"rung": "interrupt", "reason": "the disk is needed"})).await;
     assert_eq!((first.status, &first.body["status"]), (202, &json!("cancelling")), "{}", first.text);
     assert_eq!(first.body["cancel"]["rung"], "interrupt");
-    assert_whole(&first.body, true);
+    assert_all_fields(&first.body, true);
     for _ in 0..2 {
         let again = server.post(&path(&id), &json!({"rung": "interrupt", "reason": "another"})).await;
         assert_eq!((again.status, &again.body["cancel"]["rung"]), (202, &json!("interrupt")), "{}", again.text);
@@ -55,17 +56,17 @@ async fn each_rung_is_one_event_and_the_last_ends_the_task_without_its_worker() 
 #[tokio::test]
 async fn a_rung_may_be_skipped_and_a_task_that_is_not_cancelling_is_refused() {
     let server = Server::start();
-    let id = held(&server).await;
+    let id = start_running_task(&server).await;
     let waiting = server.submit(&json!({"kind": "a"})).await;
     server.post(&path(&waiting), &json!({"rung": "revoke"})).await.assert_problem(409, "not_cancelling");
-    assert_eq!(history(&server, &waiting).await, ["Created"]);
+    assert_eq!(event_types(&server, &waiting).await, ["Created"]);
     server.post(&format!("/v1/tasks/{waiting}/cancel"), &json!({})).await;
     let ended = server.post(&path(&waiting), &json!({"rung": "revoke"})).await;
     assert_eq!((ended.status, &ended.body["cancel"]["verdict"]), (200, &json!("cancelled")), "{}", ended.text);
     server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await;
     let revoked = server.post(&path(&id), &json!({"rung": "revoke"})).await;
     assert_eq!((revoked.status, &revoked.body["cancel"]["verdict"]), (202, &json!("forced")), "{}", revoked.text);
-    let climbed = history(&server, &id).await.into_iter().filter(|kind| kind == "CancelEscalated").count();
+    let climbed = event_types(&server, &id).await.into_iter().filter(|kind| kind == "CancelEscalated").count();
     assert_eq!(climbed, 1);
 }
 
@@ -104,5 +105,5 @@ async fn invalid_requests_are_refused_and_change_nothing() {
     server.post(&path("x"), &good).await.assert_problem(404, "not_found");
     server.post(&path(&uuid::Uuid::nil().to_string()), &good).await.assert_problem(404, "not_found");
     server.get(&path(&id)).await.assert_problem(405, "method_not_allowed");
-    assert_eq!(history(&server, &id).await, ["Created"]);
+    assert_eq!(event_types(&server, &id).await, ["Created"]);
 }

@@ -15,8 +15,8 @@ use super::super::support::{Server, append_of_schedule, task_template};
 
 const DAY: u64 = 24 * 3600;
 
-/// A server that starts on a log in which these schedules were created `ago_s` seconds ago.
-async fn after_a_while(schedules: &[ScheduleCreated], ago_s: i64) -> (Server, Vec<Uuid>) {
+/// Starts a server on a log in which these schedules were created `ago_s` seconds ago. Returns it and the schedules' ids.
+async fn server_with_old_schedules(schedules: &[ScheduleCreated], ago_s: i64) -> (Server, Vec<Uuid>) {
     let mut server = Server::start();
     server.stop();
     let time = Timestamp::from_micros(now().as_micros() - ago_s * 1_000_000);
@@ -39,17 +39,17 @@ fn schedule(cron: &str, missed: Missed) -> ScheduleCreated {
     ScheduleCreated { cron: cron.into(), time_zone: "UTC".into(), missed, task }
 }
 
-/// Daily, half a day from now: no nominal time passes while a test runs.
+/// A cron expression for once a day, about half a day from now, so that no nominal time passes during a test.
 fn daily() -> String {
     format!("30 {} * * *", (now().as_micros() / 3_600_000_000 + 12) % 24)
 }
 
-/// Hourly, half an hour from now.
+/// A cron expression for once an hour, half an hour from now.
 fn hourly() -> String {
     format!("{} * * * *", (now().as_micros() / 60_000_000 + 30) % 60)
 }
 
-/// Waits until the views show this position.
+/// Waits until the views have reached this position.
 async fn wait_for_position(server: &Server, position: usize) {
     for _ in 0..12 {
         if server.get(&format!("/v1/counters?min_position={position}")).await.status == 200 {
@@ -80,7 +80,7 @@ fn gaps(times: &[Timestamp]) -> BTreeSet<u64> {
 #[tokio::test]
 async fn missed_runs_are_created_by_the_policy_of_the_schedule_and_not_again_after_a_restart() {
     let all = [Missed::RunOnce, Missed::Skip, Missed::RunAll].map(|missed| schedule(&daily(), missed));
-    let (mut server, ids) = after_a_while(&all, 10 * 24 * 3600).await;
+    let (mut server, ids) = server_with_old_schedules(&all, 10 * 24 * 3600).await;
     wait_for_position(&server, 3 + 1 + 10).await;
     let first = nominal_times(&server, 0).await;
     assert_eq!((first[&ids[0]].len(), first.get(&ids[1]), first[&ids[2]].len()), (1, None, 10));
@@ -99,7 +99,7 @@ async fn missed_runs_are_created_by_the_policy_of_the_schedule_and_not_again_aft
 
 #[tokio::test]
 async fn the_events_of_a_run_carry_the_correlation_and_the_cause_of_its_schedule() {
-    let (mut server, ids) = after_a_while(&[schedule(&daily(), Missed::RunOnce)], 2 * 24 * 3600).await;
+    let (mut server, ids) = server_with_old_schedules(&[schedule(&daily(), Missed::RunOnce)], 2 * 24 * 3600).await;
     wait_for_position(&server, 2).await;
     let log = server.get("/v1/log").await.text;
     let recorded: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -119,7 +119,7 @@ async fn the_events_of_a_run_carry_the_correlation_and_the_cause_of_its_schedule
 
 #[tokio::test]
 async fn a_server_that_is_killed_while_it_creates_a_thousand_missed_runs_creates_each_once() {
-    let (mut server, ids) = after_a_while(&[schedule(&hourly(), Missed::RunAll)], 50 * 24 * 3600).await;
+    let (mut server, ids) = server_with_old_schedules(&[schedule(&hourly(), Missed::RunAll)], 50 * 24 * 3600).await;
     for position in [100, 400] {
         wait_for_position(&server, position).await;
         server.kill9();
@@ -136,7 +136,7 @@ async fn a_server_that_is_killed_while_it_creates_a_thousand_missed_runs_creates
 async fn a_run_with_a_unique_key_is_left_out_while_the_former_one_is_not_final() {
     let mut unique = schedule(&daily(), Missed::RunAll);
     unique.task.unique_key = Some("report".into());
-    let (server, ids) = after_a_while(&[unique, schedule(&daily(), Missed::RunAll)], 5 * 24 * 3600).await;
+    let (server, ids) = server_with_old_schedules(&[unique, schedule(&daily(), Missed::RunAll)], 5 * 24 * 3600).await;
     wait_for_position(&server, 2 + 1 + 5).await;
     server.submit(&json!({"kind": "a"})).await;
     let fired = nominal_times(&server, 0).await;
@@ -145,7 +145,7 @@ async fn a_run_with_a_unique_key_is_left_out_while_the_former_one_is_not_final()
 
 #[tokio::test]
 async fn a_schedule_that_is_removed_creates_nothing_after_the_answer() {
-    let (mut server, ids) = after_a_while(&[schedule(&hourly(), Missed::RunAll)], 50 * 24 * 3600).await;
+    let (mut server, ids) = server_with_old_schedules(&[schedule(&hourly(), Missed::RunAll)], 50 * 24 * 3600).await;
     wait_for_position(&server, 50).await;
     let gone = server.client().delete(format!("{}/v1/schedules/{}", server.url(), ids[0]));
     assert_eq!(server.send(gone).await.status, 204);
@@ -160,12 +160,12 @@ async fn a_schedule_that_is_removed_creates_nothing_after_the_answer() {
 
 #[tokio::test]
 async fn a_run_that_is_a_minute_late_is_created_and_a_schedule_dated_in_the_future_waits() {
-    let (server, ids) = after_a_while(&[schedule("* * * * *", Missed::Skip)], 61).await;
+    let (server, ids) = server_with_old_schedules(&[schedule("* * * * *", Missed::Skip)], 61).await;
     wait_for_position(&server, 2).await;
     let times = nominal_times(&server, 0).await.remove(&ids[0]).unwrap();
     assert!(times.len() <= 2 && now().since(times[0]) < Duration::from_mins(3), "{times:?}");
 
-    let (server, ids) = after_a_while(&[schedule("* * * * *", Missed::RunAll)], -10 * 24 * 3600).await;
+    let (server, ids) = server_with_old_schedules(&[schedule("* * * * *", Missed::RunAll)], -10 * 24 * 3600).await;
     let shown = server.get(&format!("/v1/schedules/{}", ids[0])).await;
     assert!(shown.body["next_at"].as_str() > shown.body["created_at"].as_str(), "{}", shown.text);
     server.submit(&json!({"kind": "a"})).await;
@@ -176,21 +176,21 @@ async fn a_run_that_is_a_minute_late_is_created_and_a_schedule_dated_in_the_futu
 async fn a_schedule_that_this_release_cannot_read_stops_no_other() {
     let mut unknown = schedule("* * * * *", Missed::RunAll);
     unknown.time_zone = "Mars/Olympus".into();
-    let (server, ids) = after_a_while(&[unknown, schedule(&daily(), Missed::RunOnce)], 2 * 24 * 3600).await;
+    let (server, ids) = server_with_old_schedules(&[unknown, schedule(&daily(), Missed::RunOnce)], 2 * 24 * 3600).await;
     wait_for_position(&server, 3).await;
     let fired = nominal_times(&server, 0).await;
     assert_eq!((fired.get(&ids[0]), fired[&ids[1]].len()), (None, 1));
     let shown = server.get(&format!("/v1/schedules/{}", ids[0])).await;
     assert_eq!((shown.status, &shown.body["next_at"]), (200, &Value::Null), "{}", shown.text);
-    assert!(server.stderr().contains("can't be read by this release"));
+    assert!(server.stderr().contains("this release can't parse a schedule"));
 }
 
-/// The search for due times once held the lock of the views, on the thread that accepts connections. In this build it takes
-/// longer than any test waits: two thousand schedules, each with nine thousand times to look at.
+/// In an old version, the search for due times held the lock of the views on the thread that accepts connections. With two
+/// thousand schedules, each with nine thousand nominal times, the search takes longer than the timeout of a test.
 #[tokio::test]
 async fn a_server_answers_requests_while_it_searches_for_what_two_thousand_schedules_missed() {
     let minutely = schedule("* * * * *", Missed::RunAll);
-    let (server, _) = after_a_while(&vec![minutely; 2000], 6 * 24 * 3600).await;
+    let (server, _) = server_with_old_schedules(&vec![minutely; 2000], 6 * 24 * 3600).await;
     for _ in 0..5 {
         let created = server.post("/v1/tasks", &json!({"kind": "b"})).await;
         assert_eq!(created.status, 201, "{}", created.text);

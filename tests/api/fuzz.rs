@@ -12,9 +12,10 @@ use super::wire;
 use crate::workers::checker::Checker;
 
 const SEED: u64 = 0x7a5b_be11;
-/// The mutated requests of each seed, and how long they go on at most.
+/// The number of mutated requests for each seed.
 const REQUESTS: usize = 1500;
-const TIME: Duration = Duration::from_secs(8);
+/// The longest time of all requests of a seed.
+const TIME_LIMIT: Duration = Duration::from_secs(8);
 
 const PATHS: [&str; 23] = [
     "/v1/tasks",
@@ -54,7 +55,7 @@ const BODIES: [&str; 9] = [
     r#"{"kind":"content.distribute","input":{"source":"/tmp/x","targets":["/tmp/../etc"],"verify":true}}"#,
 ];
 /// The bodies of requests by workers.
-const WORDS: [(&str, &str); 5] = [
+const WORKER_BODIES: [(&str, &str); 5] = [
     ("/v1/leases", r#"{"worker":"w","kinds":["a","b"],"queues":["default","q"],"max":3,"wait_s":0}"#),
     (
         "/v1/leases/heartbeat",
@@ -70,7 +71,8 @@ const WORDS: [(&str, &str); 5] = [
         r#"{"items":[{"lease":"LEASE","outcome":"failed","error":{"code":"c","message":"m"},"retryable":true},{"lease":"LEASE","outcome":"released"}]}"#,
     ),
 ];
-const RUBBISH: [&str; 8] = [
+/// Bodies that are no valid JSON or no object.
+const INVALID_BODIES: [&str; 8] = [
     "",
     "x",
     "a.b.c",
@@ -173,19 +175,20 @@ fn request(rng: &mut StdRng, id: &str) -> (String, String, Vec<u8>) {
     (format!("{} {path}", pick(rng, &METHODS)), headers, body)
 }
 
-/// A worker's request with a lease that it holds, held, or never held; now and then a cancel of such a task.
-fn word(rng: &mut StdRng, leases: &[String]) -> (String, String, Vec<u8>) {
+/// A mutated request of a worker, with a lease that it holds, has held or has never held; sometimes a cancel of such a
+/// task.
+fn worker_request(rng: &mut StdRng, leases: &[String]) -> (String, String, Vec<u8>) {
     if rng.random_ratio(1, 12) {
         let (headers, body) = mutated(rng, r#"{"reason":"r"}"#.to_owned());
         return (format!("POST /v1/tasks/{}/cancel", &leases.choose(rng).unwrap()[..36]), headers, body);
     }
-    let (path, words) = *WORDS.choose(rng).unwrap();
+    let (path, words) = *WORKER_BODIES.choose(rng).unwrap();
     let mut parts = words.split("LEASE");
     let mut body = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let mut lease = leases.choose(rng).unwrap().clone();
         match rng.random_range(0..6) {
-            0 => (*RUBBISH.choose(rng).unwrap()).clone_into(&mut lease),
+            0 => (*INVALID_BODIES.choose(rng).unwrap()).clone_into(&mut lease),
             1 => _ = lease.pop(),
             _ => {}
         }
@@ -217,7 +220,7 @@ fn mutate(rng: &mut StdRng, body: &mut Vec<u8>) {
         3 => _ = body.splice(at..at, body[..at / 2].to_vec()).count(),
         _ => {
             let token = TOKENS.choose(rng).unwrap();
-            // In the place of a value, where the server is likely to parse it.
+            // The mutation replaces a value, because the server probably parses it.
             let at = body[at..].iter().position(|byte| *byte == b':').map_or(at, |colon| at + colon + 1);
             let end = body[at..].iter().position(|byte| b",}]".contains(byte)).map_or(at, |end| at + end);
             let _ = body.splice(at..end, token.bytes()).count();
@@ -242,7 +245,7 @@ async fn thousands_of_mutated_requests_break_nothing() {
             .flat_map(|seed| {
                 [
                     scope.spawn(move || send_mutated(server, seed, |rng| request(rng, id))),
-                    scope.spawn(move || send_mutated(server, seed, |rng| word(rng, leases))),
+                    scope.spawn(move || send_mutated(server, seed, |rng| worker_request(rng, leases))),
                 ]
             })
             .collect();
@@ -250,7 +253,7 @@ async fn thousands_of_mutated_requests_break_nothing() {
     });
     assert!(done >= 1000, "only {done} requests");
     assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
-    // A new client: the connection of the other has been idle for too long.
+    // A new client is needed, because the connection of the old one has been idle for too long.
     let client = reqwest::Client::new();
     let get = |path: &str| server.send(client.get(server.url() + path));
     assert_eq!(get("/readyz").await.status, 200);
@@ -266,7 +269,7 @@ fn send_mutated(server: &Server, seed: u64, request: impl Fn(&mut StdRng) -> (St
     let mut rng = StdRng::seed_from_u64(seed);
     let begun = Instant::now();
     for done in 0..REQUESTS {
-        if begun.elapsed() > TIME {
+        if begun.elapsed() > TIME_LIMIT {
             return done;
         }
         let (line, headers, body) = request(&mut rng);

@@ -8,7 +8,7 @@ mod size;
 use serde_json::Value;
 
 use super::super::support::Server;
-use super::{head, pointers, pointers_in, wire};
+use super::{log_head, pointers, pointers_in, wire};
 
 /// `POST` of this text; the text of the answer, whose status must be this one.
 #[track_caller]

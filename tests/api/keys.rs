@@ -10,7 +10,7 @@ use taskbell::task::event::{Created, Idempotency};
 use taskbell::task::{Event, TaskId};
 
 use super::super::support::{HttpResponse, Server, template};
-use super::{head, pointers, wire};
+use super::{log_head, pointers, wire};
 
 async fn post(server: &Server, key: &str, body: &'static str) -> HttpResponse {
     let request = server.client().post(server.url() + "/v1/tasks").header("Idempotency-Key", key);
@@ -34,7 +34,7 @@ async fn the_same_key_gets_the_same_task_also_after_a_restart() {
     let again = post(&server, "k", reordered).await;
     assert_eq!((again.status, again.id()), (200, first.id()), "{}", again.text);
     post(&server, "k", other).await.assert_problem(422, "idempotency_key_reused");
-    assert_eq!(head(&server).await["position"], 2);
+    assert_eq!(log_head(&server).await["position"], 2);
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn fifty_concurrent_requests_with_one_key_create_one_task() {
     let created = answers.iter().filter(|answer| answer.status == 201).count();
     assert!(answers.iter().all(|answer| matches!(answer.status, 200 | 201)));
     assert_eq!((ids.len(), created), (1, 1));
-    assert_eq!(head(&server).await["position"], 1);
+    assert_eq!(log_head(&server).await["position"], 1);
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn a_key_is_one_line_of_1_to_255_characters() {
     ] {
         post(&keys).assert_problem(422, "invalid_request");
     }
-    assert_eq!(head(&server).await["position"], 0);
+    assert_eq!(log_head(&server).await["position"], 0);
     assert_eq!(post(&format!("Idempotency-Key: {}\r\n", "k".repeat(255))).status, 201);
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::support::{HttpResponse, Server};
 
-/// Takes leases.
+/// Takes leases with this request.
 async fn take(server: &Server, body: Value) -> Vec<Value> {
     let answer = server.post("/v1/leases", &body).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
@@ -20,14 +20,14 @@ async fn take(server: &Server, body: Value) -> Vec<Value> {
 }
 
 /// Takes at most `max` leases for the worker `w`, without waiting.
-async fn at_hand(server: &Server, max: usize) -> Vec<Value> {
+async fn take_without_waiting(server: &Server, max: usize) -> Vec<Value> {
     take(server, json!({"worker": "w", "max": max, "wait_s": 0})).await
 }
 
-/// Submits a task of kind `a` with these fields, and takes its lease: the task's id and the lease.
-async fn leased(server: &Server, worker: &str, more: Value) -> (String, String) {
+/// Creates a task of the kind `a` with these additional fields and takes its lease. Returns the task's id and the lease.
+async fn submit_and_take(server: &Server, worker: &str, fields: Value) -> (String, String) {
     let mut body = json!({"kind": "a"});
-    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     let id = server.submit(&body).await;
     let leases = take(server, json!({"worker": worker, "kinds": ["a"], "wait_s": 30})).await;
     assert_eq!((leases.len(), leases[0]["task_id"].as_str()), (1, Some(&*id)), "{leases:?}");
@@ -38,41 +38,41 @@ fn token(lease: &Value) -> String {
     lease["lease"].as_str().unwrap().to_owned()
 }
 
-/// The tasks of these leases, in order.
-fn tasks(leases: &[Value]) -> Vec<&str> {
+/// The ids of the tasks of these leases, in the same order.
+fn task_ids(leases: &[Value]) -> Vec<&str> {
     leases.iter().map(|lease| lease["task_id"].as_str().unwrap()).collect()
 }
 
-/// The lease with another secret.
-fn forged(lease: &str) -> String {
+/// The same lease with another secret.
+fn with_other_secret(lease: &str) -> String {
     let (known, secret) = lease.rsplit_once('.').unwrap();
     format!("{known}.{}", secret.chars().rev().collect::<String>())
 }
 
-/// Sends a heartbeat for one lease that waits as long as it may.
-async fn beat(server: &Server, worker: &str, lease: &str, seen: Option<&str>) -> HttpResponse {
+/// Sends a heartbeat for one lease that waits as long as the server allows.
+async fn send_heartbeat(server: &Server, worker: &str, lease: &str, seen: Option<&str>) -> HttpResponse {
     let lease = json!({"lease": lease, "seen": seen});
     let answer = server.post("/v1/leases/heartbeat", &json!({"worker": worker, "leases": [lease], "wait_s": 30})).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     answer
 }
 
-/// Sends a heartbeat for one lease that doesn't wait; its directive, if there is one.
-async fn news(server: &Server, worker: &str, lease: &str) -> Option<String> {
+/// Sends a heartbeat for one lease that doesn't wait. Returns the directive, if there is one.
+async fn poll_directive(server: &Server, worker: &str, lease: &str) -> Option<String> {
     let body = json!({"worker": worker, "leases": [{"lease": lease}]});
     let answer = server.post("/v1/leases/heartbeat", &body).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     directive(&answer)
 }
 
-/// The one directive in the answer to a heartbeat.
+/// The only directive in the response to a heartbeat, if there is one.
 fn directive(answer: &HttpResponse) -> Option<String> {
     let directives = answer.body["directives"].as_array().unwrap();
     assert!(directives.len() <= 1, "{}", answer.text);
     directives.first().map(|item| item["directive"].as_str().unwrap().to_owned())
 }
 
-/// Ends one attempt; the item of the answer.
+/// Reports the end of one attempt. Returns its item in the response.
 async fn finish(server: &Server, item: Value) -> Value {
     let answer = server.post("/v1/leases/finish", &json!({"items": [item]})).await;
     assert_eq!(answer.status, 200, "{}", answer.text);

@@ -4,10 +4,10 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::super::support::Server;
-use super::{assert_whole, pointers};
+use super::{assert_all_fields, pointers};
 
-/// Creates seven tasks; their ids, oldest first.
-async fn seven(server: &Server) -> Vec<String> {
+/// Creates seven tasks. Returns their ids, the oldest first.
+async fn create_seven_tasks(server: &Server) -> Vec<String> {
     let parent = server.submit(&json!({"kind": "a", "title": "Alpha beta"})).await;
     let mut ids = vec![parent.clone()];
     for body in [
@@ -26,14 +26,14 @@ async fn seven(server: &Server) -> Vec<String> {
 }
 
 /// The indices in `ids` of the tasks in the list, in the list's order. Asserts that `total` is their number.
-async fn found(server: &Server, query: &str, ids: &[String]) -> Vec<usize> {
+async fn listed_indices(server: &Server, query: &str, ids: &[String]) -> Vec<usize> {
     let answer = server.get(&format!("/v1/tasks?{query}")).await;
     assert_eq!(answer.status, 200, "{query}: {}", answer.text);
     assert_eq!(answer.body["position"], answer.position(), "{query}");
     let items = answer.body["items"].as_array().unwrap();
     assert_eq!(answer.body["total"], items.len(), "{query}");
     for task in items {
-        assert_whole(task, false);
+        assert_all_fields(task, false);
     }
     items.iter().map(|task| ids.iter().position(|id| task["id"] == **id).expect("one of ours")).collect()
 }
@@ -41,7 +41,7 @@ async fn found(server: &Server, query: &str, ids: &[String]) -> Vec<usize> {
 #[tokio::test]
 async fn every_filter_finds_its_tasks_alone_and_combined() {
     let server = Server::start();
-    let ids = seven(&server).await;
+    let ids = create_seven_tasks(&server).await;
     let third = server.task(&ids[2]).await["created_at"].as_str().unwrap().to_owned();
     let ended = server.task(&ids[6]).await["finished_at"].as_str().unwrap().to_owned();
     let parent = &ids[0];
@@ -77,7 +77,7 @@ async fn every_filter_finds_its_tasks_alone_and_combined() {
         (format!("queue=default&status=queued&created_before={third}"), vec![0]),
         ("owner=ann&queue=q1&kind=b&status=queued&limit=200".into(), vec![2]),
     ] {
-        assert_eq!(found(&server, &query, &ids).await, wanted, "{query}");
+        assert_eq!(listed_indices(&server, &query, &ids).await, wanted, "{query}");
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use taskbell::task::Timestamp;
 
 use super::super::support::{HttpResponse, Server, TEST_TIMEOUT};
-use super::{head, is_time, pointers};
+use super::{is_time, log_head, pointers};
 
 fn lines(answer: &HttpResponse) -> Vec<Value> {
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/x-ndjson"), "{}", answer.text);
@@ -22,7 +22,7 @@ fn positions(answer: &HttpResponse) -> Vec<u64> {
 }
 
 /// Creates two tasks, cancels the first, and marks the bell as seen: five events.
-async fn five(server: &Server) -> String {
+async fn create_five_events(server: &Server) -> String {
     let first = server.submit(&json!({"kind": "a"})).await;
     server.submit(&json!({"kind": "b"})).await;
     server.post(&format!("/v1/tasks/{first}/cancel"), &json!({"reason": "r"})).await;
@@ -33,10 +33,10 @@ async fn five(server: &Server) -> String {
 #[tokio::test]
 async fn the_log_gives_every_recorded_event_whole_in_order_and_the_same_again() {
     let mut server = Server::start();
-    let empty = head(&server).await;
+    let empty = log_head(&server).await;
     assert_eq!((&empty["position"], &empty["time"]), (&json!(0), &Value::Null));
     assert_eq!(lines(&server.get("/v1/log").await), Vec::<Value>::new());
-    five(&server).await;
+    create_five_events(&server).await;
     let answer = server.get("/v1/log").await;
     let events = lines(&answer);
     assert_eq!((positions(&answer), answer.position()), (vec![1, 2, 3, 4, 5], 5));
@@ -54,7 +54,7 @@ async fn the_log_gives_every_recorded_event_whole_in_order_and_the_same_again() 
         assert!(is_time(&event["time"]) && event["hash"].as_str().unwrap().len() == 64, "{event}");
     }
     assert_eq!(events[4]["stream"], "bell-local");
-    let last = head(&server).await;
+    let last = log_head(&server).await;
     assert_eq!((&last["position"], &last["hash"], &last["time"]), (&json!(5), &events[4]["hash"], &events[4]["time"]));
     assert_eq!(server.get("/v1/log").await.text, answer.text);
     server.restart();
@@ -81,8 +81,8 @@ struct Link<'a> {
 #[tokio::test]
 async fn the_hash_chain_can_be_recomputed_from_the_lines_alone() {
     let server = Server::start();
-    let mut previous = head(&server).await["hash"].as_str().unwrap().to_owned();
-    five(&server).await;
+    let mut previous = log_head(&server).await["hash"].as_str().unwrap().to_owned();
+    create_five_events(&server).await;
     let log = server.get("/v1/log").await.text;
     for line in log.lines() {
         let event: Link<'_> = serde_json::from_str(line).unwrap();
@@ -103,13 +103,13 @@ async fn the_hash_chain_can_be_recomputed_from_the_lines_alone() {
         previous = hasher.finalize().to_hex().to_string();
         assert_eq!(event.hash, previous, "{line}");
     }
-    assert_eq!(head(&server).await["hash"], previous.as_str());
+    assert_eq!(log_head(&server).await["hash"], previous.as_str());
 }
 
 #[tokio::test]
 async fn the_log_can_be_filtered() {
     let server = Server::start();
-    let first = five(&server).await;
+    let first = create_five_events(&server).await;
     for (query, wanted) in [
         ("after=0".to_owned(), vec![1, 2, 3, 4, 5]),
         ("after=3".into(), vec![4, 5]),

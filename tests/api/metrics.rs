@@ -13,19 +13,19 @@ use taskbell::projection::reader::split_views;
 use taskbell::store::{EventStore, Meta, Via};
 use taskbell::streams::messages::Execute;
 use taskbell::streams::registry::Registry;
-use taskbell::task::command::End;
+use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{Created, QueuedReason, ReleasedReason, TaskError};
 use taskbell::task::{Command, Position, TaskId, Timestamp};
 use taskbell::views::Views;
 use uuid::Uuid;
 
 use super::super::support::{Server, TEST_TIMEOUT};
-use super::{head, pointers, slow_task};
+use super::{log_head, pointers, slow_task};
 
-/// The value of each series, by its name and labels as they are written.
+/// The value of each series, by its name and labels as in the text.
 type Samples = BTreeMap<String, f64>;
 
-/// Reads the text format 0.0.4; panics at what a scraper would refuse or `promtool` would warn of.
+/// Parses the text format 0.0.4. Panics if a scraper would refuse the text or `promtool` would report a warning.
 fn parse(text: &str) -> Samples {
     assert!(text.ends_with('\n'), "the last line ends too");
     let mut types: HashMap<&str, &str> = HashMap::new();
@@ -109,9 +109,9 @@ async fn scrape(server: &Server) -> Samples {
     parse(&answer.text)
 }
 
-/// The samples once they count every event of the log.
+/// Waits until the metrics count every event of the log, and returns the samples.
 async fn final_samples(server: &Server) -> Samples {
-    let (began, position) = (Instant::now(), head(server).await["position"].as_f64().unwrap());
+    let (began, position) = (Instant::now(), log_head(server).await["position"].as_f64().unwrap());
     loop {
         let samples = scrape(server).await;
         if total(&samples, "taskbell_events_total{") >= position {
@@ -126,8 +126,8 @@ fn total(samples: &Samples, prefix: &str) -> f64 {
 }
 
 #[track_caller]
-fn assert_samples(samples: &Samples, wanted: &[(&str, f64)]) {
-    for (series, value) in wanted {
+fn assert_samples(samples: &Samples, expected: &[(&str, f64)]) {
+    for (series, value) in expected {
         assert_eq!(samples.get(*series), Some(value), "{series} in {samples:#?}");
     }
 }
@@ -240,8 +240,8 @@ async fn clients_cannot_create_labels_without_bound() {
     assert_samples(&samples, &[("taskbell_tasks_created_total{kind=\"content.distribute\"}", 1.0)]);
 }
 
-/// A log and its metrics; each command has a time that the test chooses.
-struct Bench {
+/// A log and its metrics. The test chooses the time of each command.
+struct MetricsFixture {
     store: EventStore,
     registry: Registry,
     views: Views,
@@ -249,7 +249,7 @@ struct Bench {
     meter: MetricsRecorder,
 }
 
-impl Bench {
+impl MetricsFixture {
     fn new() -> Self {
         let store = EventStore::memory();
         let metrics = Metrics::new().unwrap();
@@ -258,7 +258,7 @@ impl Bench {
         Self { store, registry, views: Views::default(), metrics, meter }
     }
 
-    async fn does(&mut self, task: TaskId, second: u64, command: Command) {
+    async fn execute(&mut self, task: TaskId, second: u64, command: Command) {
         let meta = Meta {
             actor: "ann".to_owned(),
             via: Via::Http,
@@ -274,11 +274,11 @@ impl Bench {
     }
 
     async fn start(&mut self, task: TaskId, second: u64) {
-        self.does(task, second, Command::Start { worker: "w".to_owned(), lease: format!("{second}") }).await;
+        self.execute(task, second, Command::Start { worker: "w".to_owned(), lease: format!("{second}") }).await;
     }
 
-    async fn finish(&mut self, task: TaskId, second: u64, attempt: u32, end: End) {
-        self.does(task, second, Command::Finish { attempt, lease: None, end, progress: None, output: None }).await;
+    async fn finish(&mut self, task: TaskId, second: u64, attempt: u32, end: AttemptEnd) {
+        self.execute(task, second, Command::Finish { attempt, lease: None, end, progress: None, output: None }).await;
     }
 
     fn samples(self) -> Samples {
@@ -310,21 +310,21 @@ fn created(run_at_s: Option<u64>) -> Command {
 const WAIT: &str = "taskbell_wait_seconds_sum{kind=\"k\",queue=\"q\"}";
 const WAITS: &str = "taskbell_wait_seconds_count{kind=\"k\",queue=\"q\"}";
 
-fn done() -> End {
-    End::Succeeded { message: None, result: None }
+fn done() -> AttemptEnd {
+    AttemptEnd::Succeeded { message: None, result: None }
 }
 
 #[actix_rt::test]
 async fn a_release_is_not_the_end_of_a_run_and_begins_another_wait() {
-    let mut bench = Bench::new();
+    let mut fixture = MetricsFixture::new();
     let task = TaskId::from_uuid(Uuid::now_v7());
-    bench.does(task, 10, created(None)).await;
-    bench.start(task, 12).await;
-    bench.finish(task, 15, 1, End::Released(ReleasedReason::NotDelivered)).await;
-    bench.start(task, 19).await;
-    bench.finish(task, 24, 2, done()).await;
+    fixture.execute(task, 10, created(None)).await;
+    fixture.start(task, 12).await;
+    fixture.finish(task, 15, 1, AttemptEnd::Released(ReleasedReason::NotDelivered)).await;
+    fixture.start(task, 19).await;
+    fixture.finish(task, 24, 2, done()).await;
     assert_samples(
-        &bench.samples(),
+        &fixture.samples(),
         &[
             (WAIT, 6.0),
             (WAITS, 2.0),
@@ -337,22 +337,22 @@ async fn a_release_is_not_the_end_of_a_run_and_begins_another_wait() {
 
 #[actix_rt::test]
 async fn a_wait_begins_when_the_task_is_due_and_again_with_each_run() {
-    let mut bench = Bench::new();
+    let mut fixture = MetricsFixture::new();
     let task = TaskId::from_uuid(Uuid::now_v7());
-    bench.does(task, 10, created(Some(100))).await;
-    bench.does(task, 101, Command::Enqueue { reason: QueuedReason::RunAt }).await;
-    bench.start(task, 103).await;
+    fixture.execute(task, 10, created(Some(100))).await;
+    fixture.execute(task, 101, Command::Enqueue { reason: QueuedReason::RunAt }).await;
+    fixture.start(task, 103).await;
     let error = TaskError { code: "broken".to_owned(), message: "m".to_owned() };
-    bench.finish(task, 110, 1, End::Failed { error, retryable: true }).await;
-    let due = bench.views.get(task).unwrap().retry_at().unwrap();
-    bench.does(task, 120, Command::Enqueue { reason: QueuedReason::RetryAt }).await;
-    bench.start(task, 130).await;
-    bench.finish(task, 131, 2, done()).await;
-    bench.does(task, 140, Command::Retry { reason: None }).await;
-    bench.start(task, 147).await;
+    fixture.finish(task, 110, 1, AttemptEnd::Failed { error, retryable: true }).await;
+    let due = fixture.views.get(task).unwrap().retry_at().unwrap();
+    fixture.execute(task, 120, Command::Enqueue { reason: QueuedReason::RetryAt }).await;
+    fixture.start(task, 130).await;
+    fixture.finish(task, 131, 2, done()).await;
+    fixture.execute(task, 140, Command::Retry { reason: None }).await;
+    fixture.start(task, 147).await;
     let lost = TaskError { code: "lease_expired".to_owned(), message: "m".to_owned() };
-    bench.does(task, 150, Command::LoseAttempt { attempt: 3, error: lost, progress: None }).await;
-    let samples = bench.samples();
+    fixture.execute(task, 150, Command::LoseAttempt { attempt: 3, error: lost, progress: None }).await;
+    let samples = fixture.samples();
     let again = Timestamp::from_micros(0).plus(Duration::from_secs(130)).since(due).as_secs_f64();
     assert!((samples[WAIT] - (3.0 + again + 7.0)).abs() < 1e-6, "{samples:#?}");
     assert_samples(

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::support::{HttpResponse, Server};
-use super::{head, is_time, pointers, wire};
+use super::{is_time, log_head, pointers, wire};
 
 async fn pause(server: &Server, queue: &str, body: &Value) -> HttpResponse {
     server.post(&format!("/v1/queues/{queue}/pause"), body).await
@@ -96,7 +96,7 @@ async fn an_invalid_name_is_not_found_and_queues_of_the_server_itself_cant_be_pa
         resume(&server, name, &json!({})).await.assert_problem(422, "invalid_request");
     }
     assert_eq!(pause(&server, &"x".repeat(64), &json!({})).await.status, 200);
-    assert_eq!(head(&server).await["position"], 1);
+    assert_eq!(log_head(&server).await["position"], 1);
 }
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn bad_input_to_every_route_is_refused_and_writes_nothing() {
     for path in ["/v1/queues/a", "/v1/queues/a/drain", "/v1/queues//pause"] {
         server.get(path).await.assert_problem(404, "not_found");
     }
-    assert_eq!(head(&server).await["position"], 0);
+    assert_eq!(log_head(&server).await["position"], 0);
 }
 
 #[tokio::test]
@@ -142,5 +142,5 @@ async fn a_hundred_concurrent_pauses_are_one_event() {
     let body = json!({"reason": "all at once"});
     let answers = futures_util::future::join_all((0..100).map(|_| pause(&server, "a", &body))).await;
     assert!(answers.iter().all(|answer| answer.status == 200 && answer.body["paused"] == true));
-    assert_eq!(head(&server).await["position"], 1);
+    assert_eq!(log_head(&server).await["position"], 1);
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::support::{HttpResponse, Server};
-use super::{head, is_time, pointers, wire};
+use super::{is_time, log_head, pointers, wire};
 
 const PATH: &str = "/v1/schedules";
 
-/// Daily, half a day from now: no nominal time passes while a test runs.
+/// A cron expression for once a day, about half a day from now, so that no nominal time passes during a test.
 fn far_away() -> String {
     let now = taskbell::store::now().as_micros() / 1_000_000;
     format!("30 {} * * *", (now / 3600 + 12) % 24)
@@ -87,7 +87,7 @@ async fn a_schedule_is_created_shown_listed_and_removed_once() {
     let reasons: Vec<Value> =
         log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["data"]["reason"].clone()).collect();
     assert_eq!(reasons, [Value::Null, json!("done")]);
-    assert_eq!(head(&server).await["position"], 4);
+    assert_eq!(log_head(&server).await["position"], 4);
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn of_fifty_removals_at_once_one_succeeds() {
     let answers = futures_util::future::join_all((0..50).map(|_| delete(&server, &id))).await;
     let removed = answers.iter().filter(|answer| answer.status == 204).count();
     assert_eq!((removed, answers.iter().filter(|answer| answer.status == 404).count()), (1, 49));
-    assert_eq!(head(&server).await["position"], 2);
+    assert_eq!(log_head(&server).await["position"], 2);
 }
 
 fn with(field: &str, value: &Value) -> Value {
@@ -174,7 +174,7 @@ async fn a_problem_points_to_each_wrong_field_and_nothing_is_written() {
     }
     let large = with("task/input", &json!("x".repeat(65_536)));
     assert_eq!(pointers(server.post(PATH, &large).await.assert_problem(413, "too_large")), ["/task/input"]);
-    assert_eq!(head(&server).await["position"], 0);
+    assert_eq!(log_head(&server).await["position"], 0);
     assert_eq!(server.post(PATH, &with("task/input", &json!("x".repeat(65_534)))).await.status, 201);
 }
 
@@ -194,7 +194,7 @@ async fn bad_requests_to_every_route_are_problems() {
     let server = Server::start();
     let id = create(&server, &daily()).await.id();
     let one = format!("{PATH}/{id}");
-    let before = head(&server).await;
+    let before = log_head(&server).await;
     for body in [&b""[..], b"{", b"[", b"{\"cron\":}", b"\xff"] {
         wire::post(&server, PATH, body).assert_problem(400, "malformed_json");
     }
@@ -240,7 +240,7 @@ async fn bad_requests_to_every_route_are_problems() {
         let answer = wire::raw(&server, &format!("{method} {one}"), "Content-Length: 0\r\n", b"");
         assert_eq!(answer.assert_problem(405, "method_not_allowed").header("allow"), "GET, HEAD, DELETE");
     }
-    assert_eq!(head(&server).await, before);
+    assert_eq!(log_head(&server).await, before);
 }
 
 #[tokio::test]
@@ -249,7 +249,7 @@ async fn a_schedule_of_every_minute_creates_its_first_task_within_the_minute() {
     let body =
         json!({"cron": "* * * * *", "task": {"kind": "a", "title": "tick", "labels": {"a": "b"}, "owner": "ann"}});
     let answer = create(&server, &body).await;
-    // A request waits for five seconds at most, so a minute takes some of them.
+    // A request waits at most five seconds, so several requests are needed for a minute.
     for _ in 0..20 {
         if server.get("/v1/counters?min_position=2").await.status == 200 {
             break;

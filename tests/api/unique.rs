@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::super::support::{HttpResponse, Server};
-use super::{head, history, pointers, wire};
+use super::{event_types, log_head, pointers, wire};
 
 const PATH: &str = "/v1/tasks";
 
@@ -23,13 +23,13 @@ async fn a_request_with_a_key_that_is_held_gets_the_holder_and_writes_nothing() 
     let body = json!({"kind": "a", "unique_key": "prices", "title": "first"});
     let first = server.post(PATH, &body).await;
     assert_eq!(first.status, 201, "{}", first.text);
-    let before = head(&server).await;
+    let before = log_head(&server).await;
     for body in [&body, &json!({"kind": "b", "unique_key": "prices", "queue": "q", "run_at": "2999-01-01T00:00:00Z"})] {
         let held = server.post(PATH, body).await;
         assert_eq!((held.status, &held.body), (200, &first.body), "{}", held.text);
         assert_eq!((held.header("location"), held.position()), ("", 1), "it is no new task");
     }
-    assert_eq!(head(&server).await, before);
+    assert_eq!(log_head(&server).await, before);
     for other in [
         json!({"kind": "a", "unique_key": "Prices"}),
         json!({"kind": "a", "unique_key": "prices", "owner": "ann"}),
@@ -53,7 +53,7 @@ async fn fifty_concurrent_requests_with_one_key_create_one_task() {
         assert_eq!(new.len(), 1);
         assert!(answers.iter().all(|answer| answer.id() == new[0].id() && [200, 201].contains(&answer.status)));
     }
-    assert_eq!(head(&server).await["position"], 5);
+    assert_eq!(log_head(&server).await["position"], 5);
 }
 
 #[tokio::test]
@@ -74,7 +74,7 @@ async fn a_batch_creates_one_task_for_each_key() {
     assert!(items[0]["id"].is_string() && items[0]["id"] == items[2]["id"], "{}", answer.text);
     assert!(items[3]["id"].is_string() && items[3]["id"] != items[0]["id"], "{}", answer.text);
     assert_eq!(items[4]["problem"]["code"], "invalid_request", "{}", answer.text);
-    assert_eq!(head(&server).await["position"], 3);
+    assert_eq!(log_head(&server).await["position"], 3);
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn a_task_whose_key_another_task_holds_can_not_be_retried() {
     assert!(refused.assert_problem(409, "unique_key_taken").text.contains(&second), "{}", refused.text);
     let held = server.post(PATH, &body).await;
     assert_eq!((held.status, held.id()), (200, second.clone()), "also after a restart: {}", held.text);
-    assert_eq!(history(&server, &first).await, ["Created", "CancelRequested", "Completed"]);
+    assert_eq!(event_types(&server, &first).await, ["Created", "CancelRequested", "Completed"]);
     cancel(&server, &second).await;
     let again = server.post(&retry, &json!({})).await;
     assert_eq!((again.status, &again.body["status"]), (202, &json!("queued")), "{}", again.text);
@@ -168,5 +168,5 @@ async fn invalid_keys_and_queues_are_refused_also_where_the_key_is_held() {
     wire::post(&server, PATH, br#"{"kind":"a","unique_key":"a","unique_key":"b"}"#)
         .assert_problem(422, "invalid_request");
     assert_eq!(server.post(PATH, &json!({"kind": "a", "queue": "taskbell"})).await.status, 201);
-    assert_eq!(head(&server).await["position"], 2);
+    assert_eq!(log_head(&server).await["position"], 2);
 }

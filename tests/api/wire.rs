@@ -9,7 +9,8 @@ use taskbell::task::json::value_of;
 
 use super::super::support::{HttpResponse, Server, TEST_TIMEOUT};
 
-/// `METHOD target` with these header lines (besides `Host` and `Connection: close`) and this body as it is.
+/// Sends a request with the line `METHOD target`, these header lines, `Host`, `Connection: close` and this body.
+/// Returns the response.
 pub fn raw(server: &Server, line: &str, headers: &str, body: &[u8]) -> HttpResponse {
     let address = server.url().replace("http://", "");
     let host =
@@ -19,14 +20,14 @@ pub fn raw(server: &Server, line: &str, headers: &str, body: &[u8]) -> HttpRespo
     socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     socket.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
     socket.write_all(head.as_bytes()).expect("the server takes a head");
-    // The server may refuse and close before it has read the whole body: then the write fails.
+    // The write fails if the server refuses the request and closes before it has read the whole body.
     let _ = socket.write_all(body);
     let mut bytes = Vec::new();
     let _ = socket.read_to_end(&mut bytes);
     parse(&bytes).unwrap_or_else(|| panic!("no answer to {line}: {:?}", String::from_utf8_lossy(&bytes)))
 }
 
-/// The same with a JSON body.
+/// Sends a POST request with this body as JSON. The body need not be valid.
 pub fn post(server: &Server, path: &str, body: &[u8]) -> HttpResponse {
     let headers = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
     raw(server, &format!("POST {path}"), &headers, body)

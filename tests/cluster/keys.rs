@@ -17,8 +17,8 @@ async fn cancel(server: &Server, id: &str) {
     assert_eq!(answer.body["status"], "cancelled", "{}", answer.text);
 }
 
-/// The one new task of these answers; the others answer it too.
-fn one_new(answers: &[HttpResponse]) -> String {
+/// The only new task in these responses. All other responses must contain the same task.
+fn only_new_task(answers: &[HttpResponse]) -> String {
     let new: Vec<&HttpResponse> = answers.iter().filter(|answer| answer.status == 201).collect();
     assert_eq!(new.len(), 1, "{:?}", answers.iter().map(|answer| &answer.text).collect::<Vec<_>>());
     assert!(answers.iter().all(|answer| answer.id() == new[0].id() && [200, 201].contains(&answer.status)));
@@ -35,9 +35,9 @@ async fn concurrent_requests_with_one_key_on_three_servers_create_one_task() {
     let servers: [Server; 3] = cluster.servers().await;
     for round in 0..3 {
         let unique = json!({"kind": "a", "unique_key": format!("round {round}")});
-        let holder = one_new(&join_all((0..15).map(|n| servers[n % 3].post(TASKS, &unique))).await);
+        let holder = only_new_task(&join_all((0..15).map(|n| servers[n % 3].post(TASKS, &unique))).await);
         cancel(&servers[round], &holder).await;
-        // No view of another server needs to show the cancel.
+        // The views of other servers need not show the cancel yet.
         let next = servers[(round + 1) % 3].post(TASKS, &unique).await;
         assert_eq!(next.status, 201, "{}", next.text);
         servers[round]
@@ -45,7 +45,7 @@ async fn concurrent_requests_with_one_key_on_three_servers_create_one_task() {
             .await
             .assert_problem(409, "unique_key_taken");
         let (key, body) = (format!("round {round}"), json!({"kind": "b"}));
-        one_new(&join_all((0..15).map(|n| with_idempotency(&servers[n % 3], &key, &body))).await);
+        only_new_task(&join_all((0..15).map(|n| with_idempotency(&servers[n % 3], &key, &body))).await);
         let other = with_idempotency(&servers[round], &key, &json!({"kind": "c"})).await;
         other.assert_problem(422, "idempotency_key_reused");
     }
@@ -75,7 +75,7 @@ async fn a_request_whose_server_is_killed_between_the_claim_and_the_task_leads_t
     cluster.database.hold_answers(true);
     let request = killed.client().post(killed.url() + TASKS).header("Idempotency-Key", "k").json(&body);
     let request = tokio::spawn(request.send());
-    // The records of the servers may hang too.
+    // The requests that write the records of the servers may hang too.
     for hanging in 1.. {
         let hangs = cluster.database.wait_for_hanging(hanging);
         tokio::time::timeout(TEST_TIMEOUT, hangs).await.expect("the claim in time");

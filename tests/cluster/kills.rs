@@ -11,29 +11,30 @@ use tokio::time::timeout;
 use super::*;
 use crate::support::TEST_TIMEOUT;
 
-/// What clients know of the tasks that they created, each with a title of its own.
+/// What a client knows about the tasks that it wanted to create, by title. No two tasks have the same title.
 #[derive(Default)]
-struct Known {
+struct KnownTasks {
+    /// The ids of acknowledged tasks.
     acknowledged: BTreeMap<String, String>,
-    /// The outcome is unknown, or the log took nothing.
-    refused: BTreeSet<String>,
+    /// Tasks whose request was refused or got no response.
+    unacknowledged: BTreeSet<String>,
 }
 
-/// Creates one task after the other until `stop`; `acknowledged` counts those of all writers.
-async fn write(
+/// Creates one task after the other until `stop`. `acknowledged` counts the acknowledged tasks of all clients.
+async fn create_tasks(
     address: String,
     writer: usize,
     (stop, titles): (Arc<AtomicBool>, Arc<AtomicU64>),
     acknowledged: watch::Sender<u64>,
-) -> Known {
+) -> KnownTasks {
     let client = reqwest::Client::new();
-    let mut known = Known::default();
+    let mut known = KnownTasks::default();
     while !stop.load(Ordering::Relaxed) {
         let title = format!("{writer}-{}", titles.fetch_add(1, Ordering::Relaxed));
         let request = client.post(format!("{address}/v1/tasks")).json(&json!({"kind": "report", "title": title}));
         let Ok(answer) = request.send().await else {
-            // The server was killed. Others go on.
-            known.refused.insert(title);
+            // The server was killed. The other clients continue.
+            known.unacknowledged.insert(title);
             break;
         };
         let status = answer.status().as_u16();
@@ -45,7 +46,7 @@ async fn write(
             }
             (503, _) => {
                 assert_eq!((&body["code"], &body["retryable"]), (&json!("log_unavailable"), &json!(true)), "{body}");
-                known.refused.insert(title);
+                known.unacknowledged.insert(title);
             }
             _ => panic!("{status} {body}"),
         }
@@ -53,7 +54,7 @@ async fn write(
     known
 }
 
-/// The ids of all tasks by title, as the server lists them.
+/// The ids of all tasks in the server's list, by title.
 async fn listed(server: &Server) -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut path = "/v1/tasks?limit=200".to_owned();
@@ -77,7 +78,7 @@ async fn what_was_acknowledged_is_there_once_and_nothing_else_is_whatever_is_kil
     let acknowledged = watch::Sender::new(0);
     let writers = [&one, &one, &two, &two, &three, &three].map(Server::url).into_iter().enumerate();
     let writers: Vec<_> = writers
-        .map(|(writer, address)| tokio::spawn(write(address, writer, shared.clone(), acknowledged.clone())))
+        .map(|(writer, address)| tokio::spawn(create_tasks(address, writer, shared.clone(), acknowledged.clone())))
         .collect();
     let mut count = acknowledged.subscribe();
     for round in 1..=4 {
@@ -92,7 +93,7 @@ async fn what_was_acknowledged_is_there_once_and_nothing_else_is_whatever_is_kil
     let due = *count.borrow() + 60;
     timeout(TEST_TIMEOUT, count.wait_for(|count| *count >= due)).await.expect("the writers go on").unwrap();
     shared.0.store(true, Ordering::Relaxed);
-    let known: Vec<Known> = join_all(writers).await.into_iter().map(Result::unwrap).collect();
+    let known: Vec<KnownTasks> = join_all(writers).await.into_iter().map(Result::unwrap).collect();
     two.restart();
     join_all([&one, &two, &three].map(wait_until_fresh)).await;
     let end = cluster.event_count();
@@ -104,10 +105,11 @@ async fn what_was_acknowledged_is_there_once_and_nothing_else_is_whatever_is_kil
             assert_eq!(listed.get(title), Some(&vec![id.clone()]), "{title} was acknowledged");
         }
         for (title, ids) in &listed {
-            let is_known = |known: &Known| known.acknowledged.contains_key(title) || known.refused.contains(title);
+            let is_known =
+                |known: &KnownTasks| known.acknowledged.contains_key(title) || known.unacknowledged.contains(title);
             assert!(ids.len() == 1 && known.iter().any(is_known), "{title}: {ids:?}");
         }
     }
-    let refused: usize = known.iter().map(|known| known.refused.len()).sum();
+    let refused: usize = known.iter().map(|known| known.unacknowledged.len()).sum();
     println!("acknowledged {}, refused {refused}, in the log {end}", *count.borrow());
 }

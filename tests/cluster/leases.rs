@@ -15,12 +15,13 @@ use crate::crash::load::Content;
 use crate::proxy::{Mode, Proxy};
 use crate::support::{TEST_TIMEOUT, append_of_schedule, task_template};
 
-/// Leases of this kind live for 3 s; one that no server names is lost after 13 s.
-const SHORT: [&str; 2] = ["--kind", "job:lease_s=3"];
+/// Flags for a kind whose leases expire after 3 s without a renewal.
+const SHORT_LEASES: [&str; 2] = ["--kind", "job:lease_s=3"];
+/// After this time without a renewal by any server, other servers end an attempt with such a lease.
 const LOST_AFTER: Duration = Duration::from_secs(13);
 
 impl Cluster {
-    /// Servers with these flags that have received the log.
+    /// Starts servers with these flags and waits until they have received the log.
     async fn servers_with<const N: usize>(&self, args: &[&str]) -> [Server; N] {
         let servers = std::array::from_fn(|_| self.server(args));
         for server in &servers {
@@ -30,48 +31,48 @@ impl Cluster {
     }
 
     /// The types of the events of a task.
-    fn history(&self, task: &str) -> Vec<String> {
+    fn event_types(&self, task: &str) -> Vec<String> {
         let events = self.database.stream(&format!("taskbell.task-{task}"));
         events.iter().map(|event| event.kind.to_string()).collect()
     }
 }
 
 /// A worker that holds one lease.
-struct Holder {
+struct LeaseHolder {
     worker: &'static str,
     lease: String,
     task: String,
-    /// Until when the servers let it work, by its own clock.
+    /// The time when the lease expires, by the worker's clock.
     deadline: Instant,
 }
 
-impl Holder {
-    /// Takes a lease from this server; waits until there is one.
-    async fn take(server: &Server, worker: &'static str) -> Self {
+impl LeaseHolder {
+    /// Takes a lease from this server. Waits until there is one.
+    async fn take_lease(server: &Server, worker: &'static str) -> Self {
         let sent = Instant::now();
-        let lease = take(server, worker, "job").await;
+        let lease = take_lease(server, worker, "job").await;
         let text = |field: &str| lease[field].as_str().unwrap().to_owned();
-        Self { worker, lease: text("lease"), task: text("task_id"), deadline: sent + left(&lease) }
+        Self { worker, lease: text("lease"), task: text("task_id"), deadline: sent + time_left(&lease) }
     }
 
-    /// Sends a heartbeat; the directives.
-    async fn beat(&mut self, server: &Server, wait_s: f64) -> Vec<String> {
+    /// Sends a heartbeat and returns the directives.
+    async fn send_heartbeat(&mut self, server: &Server, wait_s: f64) -> Vec<String> {
         let sent = Instant::now();
         let body = json!({"worker": self.worker, "leases": [{"lease": self.lease}], "wait_s": wait_s});
         let answer = server.post("/v1/leases/heartbeat", &body).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         if !answer.body["left_ms"].is_null() {
-            self.deadline = self.deadline.max(sent + left(&answer.body));
+            self.deadline = self.deadline.max(sent + time_left(&answer.body));
         }
         let directives = answer.body["directives"].as_array().unwrap();
         directives.iter().map(|directive| directive["directive"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Sends heartbeats for so long, to these servers in turn; none of them may let the lease end.
-    async fn keep(&mut self, servers: &[&Server], at_least: Duration) {
+    /// Sends heartbeats to these servers in turn for at least this time, and asserts that the lease doesn't expire.
+    async fn renew_for(&mut self, servers: &[&Server], at_least: Duration) {
         let end = Instant::now() + at_least;
         for server in servers.iter().cycle() {
-            assert_eq!(self.beat(server, 0.5).await, [""; 0]);
+            assert_eq!(self.send_heartbeat(server, 0.5).await, [""; 0]);
             assert!(self.deadline > Instant::now(), "the worker has no time left");
             if Instant::now() > end {
                 return;
@@ -86,35 +87,35 @@ impl Holder {
     }
 }
 
-pub(super) fn left(answer: &Value) -> Duration {
+pub(super) fn time_left(answer: &Value) -> Duration {
     Duration::from_millis(answer["left_ms"].as_u64().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_sends_its_heartbeats_to_any_server() {
     let cluster = Cluster::start().await;
-    let servers: [Server; 3] = cluster.servers_with(&SHORT).await;
+    let servers: [Server; 3] = cluster.servers_with(&SHORT_LEASES).await;
     let [one, two, three] = &servers;
     one.submit(&json!({"kind": "job"})).await;
-    let mut holder = Holder::take(one, "w1").await;
-    holder.keep(&[two, three, one], Duration::from_secs(6)).await;
+    let mut holder = LeaseHolder::take_lease(one, "w1").await;
+    holder.renew_for(&[two, three, one], Duration::from_secs(6)).await;
     let lease = std::mem::replace(&mut holder.lease, format!("{}.1.secret", holder.task));
-    assert_eq!(holder.beat(two, 0.0).await, ["lost"], "another secret");
+    assert_eq!(holder.send_heartbeat(two, 0.0).await, ["lost"], "another secret");
     holder.lease = lease;
     holder.succeed(three).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_heartbeat_for_a_lease_that_another_server_has_just_granted_is_not_told_that_it_is_lost() {
+async fn a_heartbeat_for_a_lease_that_another_server_has_just_granted_gets_no_lost_directive() {
     let cluster = Cluster::start().await;
-    let servers: [Server; 2] = cluster.servers_with(&SHORT).await;
+    let servers: [Server; 2] = cluster.servers_with(&SHORT_LEASES).await;
     let [one, two] = &servers;
     for _ in 0..20 {
         one.submit(&json!({"kind": "job"})).await;
     }
     for _ in 0..20 {
-        let mut holder = Holder::take(one, "w1").await;
-        assert_eq!(holder.beat(two, 0.0).await, [""; 0]);
+        let mut holder = LeaseHolder::take_lease(one, "w1").await;
+        assert_eq!(holder.send_heartbeat(two, 0.0).await, [""; 0]);
         assert!(holder.deadline > Instant::now());
         holder.succeed(two).await;
     }
@@ -123,33 +124,33 @@ async fn a_heartbeat_for_a_lease_that_another_server_has_just_granted_is_not_tol
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_goes_on_with_another_server_when_the_one_that_granted_its_lease_is_killed() {
     let cluster = Cluster::start().await;
-    let [mut one, two] = cluster.servers_with(&SHORT).await;
+    let [mut one, two] = cluster.servers_with(&SHORT_LEASES).await;
     let task = one.submit(&json!({"kind": "job"})).await;
-    let mut holder = Holder::take(&one, "w1").await;
+    let mut holder = LeaseHolder::take_lease(&one, "w1").await;
     one.kill9();
-    holder.keep(&[&two], LOST_AFTER + Duration::from_secs(4)).await;
+    holder.renew_for(&[&two], LOST_AFTER + Duration::from_secs(4)).await;
     holder.succeed(&two).await;
-    assert_eq!(cluster.history(&task), ["Created", "Started", "Completed"]);
+    assert_eq!(cluster.event_types(&task), ["Created", "Started", "Completed"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_cut_from_the_database_lets_its_worker_stop_before_another_worker_gets_the_task() {
     let cluster = Cluster::start().await;
     let proxy = Proxy::start(cluster.addr()).await;
-    let one = Server::on_cluster(&url(proxy.addr(), "taskbell"), SHORT);
-    let [two] = cluster.servers_with(&SHORT).await;
+    let one = Server::on_cluster(&url(proxy.addr(), "taskbell"), SHORT_LEASES);
+    let [two] = cluster.servers_with(&SHORT_LEASES).await;
     wait_until_fresh(&one).await;
     let body = json!({"kind": "job", "max_attempts": 2});
     let task = one.submit(&body).await;
-    let mut holder = Holder::take(&one, "w1").await;
-    holder.keep(&[&one], Duration::from_secs(4)).await;
+    let mut holder = LeaseHolder::take_lease(&one, "w1").await;
+    holder.renew_for(&[&one], Duration::from_secs(4)).await;
     proxy.set_mode(Mode::BlackHole);
     let next = async {
-        let next = Holder::take(&two, "w2").await;
+        let next = LeaseHolder::take_lease(&two, "w2").await;
         (next, Instant::now())
     };
     let stopping = async {
-        while holder.beat(&one, 1.0).await != ["lost"] {}
+        while holder.send_heartbeat(&one, 1.0).await != ["lost"] {}
         (holder.deadline, Instant::now())
     };
     let both = async { tokio::join!(next, stopping) };
@@ -190,11 +191,11 @@ async fn each_run_of_a_schedule_exists_once_however_many_servers_find_it_due() {
     let cluster = Cluster::start().await;
     let ids = schedules_of_an_hour_ago(&cluster, 10).await;
     let servers: [Server; 3] = std::array::from_fn(|_| cluster.server::<[&str; 0]>([]));
-    // The missed runs of an hour, at most as many as one schedule makes up for.
+    // These are the missed runs of an hour, which are fewer than the most runs that a schedule creates later.
     let mut runs: HashMap<String, Vec<String>> = HashMap::new();
     let mut live = LiveSocket::open(&servers[1]).await;
     while runs.len() < ids || runs.values().any(|runs| runs.len() < 60) {
-        runs = fired(&cluster);
+        runs = tasks_of_schedules(&cluster);
         if runs.len() < ids || runs.values().any(|runs| runs.len() < 60) {
             live.next().await;
         }
@@ -207,7 +208,7 @@ async fn each_run_of_a_schedule_exists_once_however_many_servers_find_it_due() {
     }
 }
 
-/// Writes schedules of each minute that were created an hour ago and make up for all runs.
+/// Writes schedules for every minute that were created an hour ago and create all missed runs.
 pub(super) async fn schedules_of_an_hour_ago(cluster: &Cluster, count: usize) -> usize {
     let store = EventStore::connect(cluster.url().parse().unwrap()).unwrap();
     store.wait_for_health(true).await.unwrap();
@@ -220,8 +221,8 @@ pub(super) async fn schedules_of_an_hour_ago(cluster: &Cluster, count: usize) ->
     count
 }
 
-/// The streams of the tasks that each schedule has created.
-pub(super) fn fired(cluster: &Cluster) -> HashMap<String, Vec<String>> {
+/// The streams of the tasks that each schedule has created, by the schedule's id.
+pub(super) fn tasks_of_schedules(cluster: &Cluster) -> HashMap<String, Vec<String>> {
     let mut runs: HashMap<String, Vec<String>> = HashMap::new();
     for event in cluster.database.all().iter().filter(|event| &*event.kind == "Created") {
         let data: Value = serde_json::from_slice(&event.data).unwrap();
@@ -235,7 +236,7 @@ pub(super) fn fired(cluster: &Cluster) -> HashMap<String, Vec<String>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_is_not_ready_once_another_one_has_received_another_event_at_the_same_position() {
     let cluster = Cluster::start().await;
-    let [one] = cluster.servers_with(&SHORT).await;
+    let [one] = cluster.servers_with(&SHORT_LEASES).await;
     one.submit(&json!({"kind": "job"})).await;
     let store = EventStore::connect(cluster.url().parse().unwrap()).unwrap();
     tokio::time::timeout(TEST_TIMEOUT, store.watch().wait_for(|head| head.0 == 1)).await.unwrap().unwrap();
@@ -271,12 +272,14 @@ async fn a_cluster_refuses_a_lease_of_less_than_three_seconds() {
     assert!(!output.status.success() && stderr.contains("at least 3 s"), "{stderr}");
 }
 
-/// What the workers of a run have done.
+/// What the workers have recorded.
 #[derive(Default)]
-struct Ledger {
-    /// Until when the holder of each task may work.
+struct WorkRecord {
+    /// The time when the lease of each task expires.
     held: HashMap<String, Instant>,
+    /// The number of reported ends.
     ended: usize,
+    /// Tasks of which two workers held leases at the same time.
     twice: Vec<String>,
 }
 
@@ -284,7 +287,7 @@ struct Ledger {
 async fn with_six_workers_on_random_servers_of_which_one_is_killed_every_task_ends_once() {
     const TASKS: usize = 500;
     let cluster = Cluster::start().await;
-    let [mut one, two, three] = cluster.servers_with(&SHORT).await;
+    let [mut one, two, three] = cluster.servers_with(&SHORT_LEASES).await;
     let seed = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
@@ -294,10 +297,10 @@ async fn with_six_workers_on_random_servers_of_which_one_is_killed_every_task_en
         tasks.push(server.submit(&json!({"kind": "job", "max_attempts": 5})).await);
     }
     let urls = [one.url(), two.url(), three.url()];
-    let ledger = Arc::new(Mutex::new(Ledger::default()));
+    let record = Arc::new(Mutex::new(WorkRecord::default()));
     let (progress, mut ended) = tokio::sync::watch::channel(0);
     let workers: Vec<_> = (0..6)
-        .map(|n| tokio::spawn(work(format!("w{n}"), urls.clone(), seed ^ n, Arc::clone(&ledger), progress.clone())))
+        .map(|n| tokio::spawn(work(format!("w{n}"), urls.clone(), seed ^ n, Arc::clone(&record), progress.clone())))
         .collect();
     tokio::time::timeout(TEST_TIMEOUT, ended.wait_for(|ended| *ended > TASKS / 3)).await.unwrap().unwrap();
     one.kill9();
@@ -309,21 +312,21 @@ async fn with_six_workers_on_random_servers_of_which_one_is_killed_every_task_en
         worker.abort();
     }
     for task in &tasks {
-        let history = cluster.history(task);
+        let history = cluster.event_types(task);
         let ends = history.iter().filter(|kind| *kind == "Completed").count();
         assert!(ends == 1 && history.last().unwrap() == "Completed", "{history:?}");
     }
-    assert_eq!(ledger.lock().unwrap().twice, [""; 0], "held twice at one time");
+    assert_eq!(record.lock().unwrap().twice, [""; 0], "held twice at one time");
     let position = cluster.event_count();
     assert_eq!(counters(&two, position).await, counters(&three, position).await);
 }
 
-/// Takes leases and finishes them, each request at a random server. A server that doesn't answer is left for another one.
+/// Takes leases and reports their ends. Sends each request to a random server; if it fails, sends it to another one.
 async fn work(
     worker: String,
     urls: [String; 3],
     seed: u64,
-    ledger: Arc<Mutex<Ledger>>,
+    record: Arc<Mutex<WorkRecord>>,
     progress: tokio::sync::watch::Sender<usize>,
 ) {
     let client = reqwest::Client::new();
@@ -336,19 +339,19 @@ async fn work(
             let task = lease["task_id"].as_str().unwrap().to_owned();
             let now = Instant::now();
             {
-                let mut ledger = ledger.lock().unwrap();
-                if ledger.held.insert(task.clone(), sent + left(lease)).is_some_and(|until| until > now) {
-                    ledger.twice.push(task.clone());
+                let mut record = record.lock().unwrap();
+                if record.held.insert(task.clone(), sent + time_left(lease)).is_some_and(|until| until > now) {
+                    record.twice.push(task.clone());
                 }
             }
             let beat = json!({"worker": worker, "leases": [{"lease": lease["lease"]}], "wait_s": 0});
             post(&client, &urls, &mut random, "/v1/leases/heartbeat", &beat).await;
             let finish = json!({"items": [{"lease": lease["lease"], "outcome": "succeeded"}]});
             while post(&client, &urls, &mut random, "/v1/leases/finish", &finish).await.is_none() {}
-            let mut ledger = ledger.lock().unwrap();
-            ledger.held.remove(&task);
-            ledger.ended += 1;
-            progress.send_replace(ledger.ended);
+            let mut record = record.lock().unwrap();
+            record.held.remove(&task);
+            record.ended += 1;
+            progress.send_replace(record.ended);
         }
     }
 }
@@ -373,14 +376,14 @@ async fn an_attempt_whose_start_has_no_answer_is_released_and_does_not_count() {
     let task = server.submit(&json!({"kind": "job", "max_attempts": 1})).await;
     cluster.database.hold_answers(true);
     let released = async {
-        let mut live = Live::open(&server).await;
+        let mut live = LiveSocket::open(&server).await;
         while cluster.history(&task).last().unwrap() != "Released" {
             live.next().await;
         }
         cluster.database.hold_answers(false);
     };
     let both = async { tokio::join!(Holder::take(&server, "w1"), released) };
-    let (holder, ()) = tokio::time::timeout(PATIENCE, both).await.expect("it is released");
+    let (holder, ()) = tokio::time::timeout(TEST_TIMEOUT, both).await.expect("it is released");
     holder.succeed(&server).await;
     assert_eq!(cluster.history(&task), ["Created", "Started", "Released", "Started", "Completed"]);
 }

@@ -9,17 +9,17 @@ use taskbell::store::{new_id, now};
 use super::*;
 use crate::support::HttpResponse;
 
-/// How long after the return of the database everything is as before.
+/// The longest time from the return of the database until the servers work again.
 const RESUMES_IN: Duration = Duration::from_secs(5);
-/// The CPU that a server needs during an outage, of one.
+/// The largest share of one CPU that a server may use during an outage.
 const CPU_SHARE: f64 = 0.05;
 
-/// How long the database is away at least: 60 s with `TASKBELL_FULL`.
+/// How long the database is unavailable; 60 s with `TASKBELL_FULL`.
 fn outage() -> Duration {
     Duration::from_secs(if std::env::var_os("TASKBELL_FULL").is_some() { 60 } else { 5 })
 }
 
-/// A refusal that a client may repeat later.
+/// Asserts that the request was refused with status 503, and that the client may repeat it.
 #[track_caller]
 fn assert_refused_for_now(answer: &HttpResponse, code: &str) {
     answer.assert_problem(503, code);
@@ -29,7 +29,8 @@ fn assert_refused_for_now(answer: &HttpResponse, code: &str) {
 /// The CPU time of a process, in seconds.
 fn cpu_seconds(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // Behind the name, which may hold spaces: user and system time are the 12th and 13th field, in hundredths of a second.
+    // The process name may contain spaces. After it, the 12th and 13th field are the user and system time in hundredths
+    // of a second.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
     ticks / 100.0
@@ -41,7 +42,7 @@ async fn metric(server: &Server, name: &str) -> String {
     line.unwrap_or_else(|| panic!("no {name} in {text}"))
 }
 
-/// Brings the database back and waits until the server shows the whole log.
+/// Starts the database again and waits until the servers show the whole log.
 async fn resume(cluster: &mut Cluster, servers: &[&Server]) {
     cluster.restart().await;
     let returned = Instant::now();
@@ -97,7 +98,7 @@ async fn while_the_database_is_away_writes_are_refused_and_reads_go_on_and_nothi
     let share = (cpu_seconds(one.pid()) - cpu) / away.elapsed().as_secs_f64();
     assert!(share < CPU_SHARE, "{share}");
     let log = one.stderr();
-    for line in ["the views are stale", "this server does not show the present"] {
+    for line in ["the views are stale", "the views may lack events of the log"] {
         assert!(log.contains(line), "{log}");
     }
 
@@ -126,7 +127,7 @@ async fn a_worker_that_asks_for_work_while_the_database_is_away_is_refused_and_g
     assert_refused_for_now(&server.post("/v1/leases", &take(0.0)).await, "log_unavailable");
     resume(&mut cluster, &[&server]).await;
     let id = server.submit(&json!({"kind": "report"})).await;
-    assert_eq!(super::take(&server, "w1", "report").await["task_id"], id);
+    assert_eq!(super::take_lease(&server, "w1", "report").await["task_id"], id);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,7 +185,7 @@ async fn a_server_starts_while_the_database_is_away_and_says_that_it_knows_nothi
     let list = server.get("/v1/tasks").await;
     assert_eq!((list.status, &list.body["total"]), (200, &json!(0)), "{}", list.text);
     assert_eq!((list.position(), list.header("taskbell-stale-since")), (0, since.as_str()));
-    // The task may be there: that it is not known is no answer.
+    // The task may exist, so "not found" would be a wrong response.
     assert_refused_for_now(&server.get(&format!("/v1/tasks/{id}")).await, "behind");
     for (path, body) in [
         ("/v1/tasks".to_owned(), json!({"kind": "report"})),
@@ -197,7 +198,7 @@ async fn a_server_starts_while_the_database_is_away_and_says_that_it_knows_nothi
     }
     resume(&mut cluster, &[&server, &first]).await;
     assert_eq!(server.task(&id).await, first.task(&id).await);
-    assert_eq!(super::take(&server, "w1", "report").await["task_id"], id);
+    assert_eq!(super::take_lease(&server, "w1", "report").await["task_id"], id);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -229,7 +230,7 @@ async fn a_server_that_finds_another_log_at_its_address_stays_unready_and_keeps_
     cluster.database = Database::new();
     cluster.restart().await;
     wait_until_stale(&server).await;
-    // The views stop when the server has compared the logs, and then the answer doesn't wait for them.
+    // When the server has compared the logs, its views stop, and the response doesn't wait for them.
     let ready = loop {
         let ready = server.get("/readyz").await;
         if ready.body["retryable"] == false {

@@ -5,18 +5,20 @@ use std::process::{Command, Output};
 use super::*;
 use crate::support::taskbell;
 
-const SECRET: &str = "s3cret";
+/// The password in the addresses.
+const PASSWORD: &str = "s3cret";
 
+/// Runs the command and asserts that its output doesn't contain the password.
 fn output(mut command: Command) -> Output {
     let output = command.output().unwrap();
     for text in [&output.stdout, &output.stderr] {
         let text = String::from_utf8_lossy(text);
-        assert!(!text.contains(SECRET), "{text}");
+        assert!(!text.contains(PASSWORD), "{text}");
     }
     output
 }
 
-/// What `serve` prints on stderr before it ends, by these flags in this folder.
+/// What `serve` with these flags, in this folder, prints on stderr before it ends with a usage error.
 fn refused(folder: &std::path::Path, args: &[&str]) -> String {
     let mut command = taskbell();
     command.current_dir(folder).arg("serve").args(args);
@@ -82,7 +84,7 @@ fn the_help_tells_how_to_keep_a_password_out_of_the_list_of_processes_and_does_n
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_whose_address_has_a_password_shows_it_neither_in_its_log_nor_in_its_answers() {
     let cluster = Cluster::start().await;
-    let url = format!("esdb://admin:{SECRET}@{}?tls=false", cluster.addr());
+    let url = format!("esdb://admin:{PASSWORD}@{}?tls=false", cluster.addr());
     let server = Server::on_cluster(&url, ["--log", "trace,h2=info,hyper=info"]);
     let first = server.get("/readyz").await;
     wait_until_fresh(&server).await;
@@ -93,7 +95,7 @@ async fn a_server_whose_address_has_a_password_shows_it_neither_in_its_log_nor_i
     let refused = server.post("/v1/tasks", &json!({"kind": "report"})).await;
     down.assert_problem(503, "not_ready");
     for text in [first.text, down.text, refused.text, server.stderr()] {
-        assert!(!text.contains(SECRET), "{text}");
+        assert!(!text.contains(PASSWORD), "{text}");
         assert!(!text.contains("YWRtaW46czNjcmV0"), "the same as a header: {text}");
     }
 }

@@ -1,9 +1,12 @@
 //! Servers that share a log show the same tasks.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use serde_json::json;
 
 use super::*;
+use crate::proxy::{Mode, Proxy};
 use crate::support::Server;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -26,7 +29,7 @@ async fn a_cancel_on_one_server_reaches_the_worker_that_sends_its_heartbeats_to_
     let cluster = Cluster::start().await;
     let [one, two] = cluster.servers().await;
     let id = one.submit(&json!({"kind": "report"})).await;
-    let lease = take(&one, "w1", "report").await;
+    let lease = take_lease(&one, "w1", "report").await;
     assert_eq!(lease["task_id"], id);
     let token = lease["lease"].as_str().unwrap();
     let started = one.task(&id).await["position"].as_u64().unwrap();
@@ -48,7 +51,7 @@ async fn a_cancel_on_one_server_reaches_the_worker_that_sends_its_heartbeats_to_
     assert_eq!((&a, &a["counts"]["cancelled"], &a["position"]), (&b, &json!(1), &json!(end)));
 }
 
-/// Creates tasks in one request; their ids.
+/// Creates tasks in one request and returns their ids.
 async fn create_many(server: &Server, count: usize) -> Vec<String> {
     let items = vec![json!({"kind": "report"}); count];
     let answer = server.post("/v1/tasks/batch", &json!({"items": items})).await;
@@ -65,8 +68,8 @@ async fn servers_that_write_at_the_same_time_show_the_same_counters_and_the_same
     let ids: Vec<String> = created.into_iter().flatten().collect();
     let before = cluster.event_count();
     join_all(servers.iter().map(|server| counters(server, before))).await;
-    // Two servers at a time cancel each task: one of them is overtaken, decides again, and finds that there is nothing
-    // to do.
+    // Two servers cancel each task at the same time. The write of one of them is refused, and when it decides again,
+    // the task is already cancelled.
     let cancels = ids.iter().enumerate().flat_map(|(n, id)| {
         let path = format!("/v1/tasks/{id}/cancel");
         [&servers[n % 3], &servers[(n + 1) % 3]].map(|server| {
@@ -128,4 +131,26 @@ async fn a_server_that_was_killed_shows_after_its_start_what_others_have_written
     for id in [before, meanwhile] {
         assert_eq!(one.task(&id).await, two.task(&id).await);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_receives_the_log_later_takes_what_a_client_knows_from_another_one() {
+    let cluster = Cluster::start().await;
+    let proxy = Proxy::start(cluster.addr()).await;
+    let [one] = cluster.servers().await;
+    let two = Server::on_cluster::<[&str; 0]>(&url(proxy.addr(), "taskbell"), []);
+    fresh(&two).await;
+    proxy.set(Mode::Delay(Duration::from_millis(300)));
+    let parent = one.submit(&json!({"kind": "a"})).await;
+    let child = two.post("/v1/tasks", &json!({"kind": "b", "parent": parent})).await;
+    assert_eq!((child.status, &child.body["parent"]), (201, &json!(parent)), "{}", child.text);
+    let parent = one.submit(&json!({"kind": "a"})).await;
+    let batch = json!({"items": [{"kind": "b", "parent": parent}]});
+    let batch = two.post("/v1/tasks/batch", &batch).await;
+    assert!(batch.body["items"][0]["id"].is_string(), "{}", batch.text);
+    let unknown = json!({"kind": "b", "parent": taskbell::store::new_id()});
+    two.post("/v1/tasks", &unknown).await.assert_problem(422, "invalid_request");
+    one.submit(&json!({"kind": "a"})).await;
+    let seen = two.post("/v1/bell/seen", &json!({"position": cluster.events()})).await;
+    assert_eq!(seen.status, 204, "{}", seen.text);
 }

@@ -28,7 +28,7 @@ async fn while_the_disk_is_full_writes_are_refused_and_reads_are_answered() {
     let path = std::path::Path::new(&disk).join("filler");
     let mut filler = std::fs::File::create(&path).unwrap();
     while filler.write_all(&[1; 4096]).is_ok() {}
-    // The log's files have some free room, so the first requests may be accepted.
+    // The log's files have some free space, so the first requests may be accepted.
     let mut accepted = 1;
     let refused = loop {
         let answer = server.post("/v1/tasks", &task).await;
@@ -45,7 +45,7 @@ async fn while_the_disk_is_full_writes_are_refused_and_reads_are_answered() {
         assert_eq!(server.get(path).await.status, 200, "{path}");
     }
     assert_eq!(server.get("/v1/counters").await.body["counts"]["queued"], accepted);
-    // The copy ends, but its end can't be recorded yet.
+    // The copy has ended, but its end can't be recorded yet.
     while !server.stderr().contains("report is not recorded yet") {
         server.post("/v1/tasks", &task).await.assert_problem(503, "log_unavailable");
     }

@@ -28,7 +28,7 @@ async fn acknowledged_events_outlive_kills_and_every_started_attempt_ends() {
         let (url, pid) = (server.url(), server.pid());
         let (answers, later) = (random.random_range(1..70), Duration::from_micros(random.random_range(0..9000)));
         let kill = async {
-            // This waits for no condition: the kill comes at a random moment.
+            // The sleep makes the moment of the kill random.
             tokio::time::sleep(later).await;
             signal(pid, "KILL");
         };

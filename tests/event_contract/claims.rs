@@ -45,7 +45,7 @@ fn a_claim_with_an_unknown_field_or_without_one_is_rejected_by_the_schema_and_by
             let mut without = example.clone();
             without.pointer_mut(pointer).unwrap().as_object_mut().unwrap().remove(field);
             assert!(!schema.is_valid(&without), "{pointer} without {field}");
-            // Where a field may be null, the code reads a missing one as null.
+            // If a field may be null, the code reads a missing field as null.
             let may_be_null = example.pointer(pointer).unwrap()[field].is_null();
             assert!(may_be_null || decode(&without).is_err(), "{pointer} without {field}");
         }
@@ -72,7 +72,7 @@ fn keys_that_differ_in_kind_subject_or_key_have_different_streams() {
     ];
     let streams: BTreeSet<String> = keys.iter().map(|key| key.stream().to_string()).collect();
     assert_eq!(streams.len(), keys.len());
-    // Written claims are found by this name for ever.
+    // The name must never change, because existing claims are found by it.
     let stream = ClaimKey::unique("ann", "nightly").stream().to_string();
     assert_eq!(stream, "key-345b206464c7402cb2a4b1df923041b475460d8ad8bb226a5f20eab8545ddcf8");
 }

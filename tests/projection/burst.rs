@@ -72,16 +72,16 @@ impl DispatcherFixture {
 
     /// Executes `count` attempts one after the other. Returns how often each task was executed.
     async fn work(&self, attempts: usize) -> HashMap<TaskId, usize> {
-        let mut got = HashMap::new();
+        let mut counts = HashMap::new();
         for _ in 0..attempts {
             let mut given = self.take().await;
             given.delivery.mark_arrived();
             for lease in given.leases {
-                *got.entry(lease.task).or_default() += 1;
+                *counts.entry(lease.task).or_default() += 1;
                 in_time(self.registry.execute(command(lease.task, 3, succeed(lease.attempt, "done")))).await.unwrap();
             }
         }
-        got
+        counts
     }
 }
 
@@ -100,11 +100,11 @@ async fn each_task_of_a_burst_is_executed_once_and_the_limit_of_its_kind_loses_n
     }
     drop(go_on);
     let workers = join_all((0..4).map(|_| fixture.work(TASKS / 4))).await;
-    let mut got = HashMap::new();
+    let mut counts = HashMap::new();
     for (task, times) in workers.into_iter().flatten() {
-        *got.entry(task).or_default() += times;
+        *counts.entry(task).or_default() += times;
     }
-    assert_eq!(got, tasks.iter().map(|task| (*task, 1)).collect());
+    assert_eq!(counts, tasks.iter().map(|task| (*task, 1)).collect());
     for task in tasks {
         assert!(fixture.read.wait_for_revision(task, Revision(2)).await);
         assert_eq!(fixture.read.views().get(task).unwrap().status(), Status::Succeeded);

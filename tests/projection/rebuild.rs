@@ -51,16 +51,17 @@ impl DispatcherFixture {
     }
 
     /// Tells the dispatcher that it has missed events.
-    async fn missed(&self) {
+    async fn notify_missed(&self) {
         in_time(self.dispatcher.send(Update::Missed)).await.unwrap();
     }
 
     /// Applies all events of the log to the views, and tells the dispatcher that it has missed events.
-    async fn miss(&self) {
+    async fn apply_and_notify_missed(&self) {
         self.apply_to_views().await;
-        self.missed().await;
+        self.notify_missed().await;
     }
 
+    /// Sends a request for leases that waits; the response arrives at the receiver.
     async fn take(&self) -> oneshot::Receiver<GrantedLeases> {
         let (answer, given) = oneshot::channel();
         let (worker, wants, gone) = ("w-1".to_owned(), WorkOffer::default(), Box::new(|| false));
@@ -77,13 +78,14 @@ impl DispatcherFixture {
         given
     }
 
-    /// Creates a task for remote workers. The views show it as queued.
-    async fn lease(&self) -> GrantedLease {
+    /// Creates a task for remote workers. The views show the task as still queued.
+    async fn take_new_lease(&self) -> GrantedLease {
         self.task().await;
-        self.missed().await;
+        self.notify_missed().await;
         granted(self.take().await).await
     }
 
+    /// Sends a heartbeat that waits; the response arrives at the receiver.
     async fn heartbeat(&self, lease: &GrantedLease) -> oneshot::Receiver<HeartbeatDirectives> {
         let (answer, reply) = oneshot::channel();
         let secret = blake3::hash(lease.secret.as_bytes()).to_hex().to_string();
@@ -117,27 +119,27 @@ async fn a_request_for_leases_that_waits_gets_a_task_that_was_created_meanwhile(
     let fixture = DispatcherFixture::new();
     let given = fixture.take().await;
     let task = fixture.task().await;
-    fixture.missed().await;
+    fixture.notify_missed().await;
     assert_eq!(granted(given).await.task, task);
 }
 
 #[actix_rt::test]
 async fn a_heartbeat_that_waits_gets_a_cancel_that_was_requested_meanwhile() {
     let fixture = DispatcherFixture::new();
-    let lease = fixture.lease().await;
+    let lease = fixture.take_new_lease().await;
     let reply = fixture.heartbeat(&lease).await;
     fixture.execute(lease.task, cancel(None)).await;
-    fixture.miss().await;
+    fixture.apply_and_notify_missed().await;
     assert_eq!(directives(reply).await, [(0, Directive::Cancel)]);
 }
 
 #[actix_rt::test]
 async fn a_lease_whose_attempt_has_ended_meanwhile_is_lost() {
     let fixture = DispatcherFixture::new();
-    let lease = fixture.lease().await;
+    let lease = fixture.take_new_lease().await;
     let reply = fixture.heartbeat(&lease).await;
     fixture.lose(lease.task, lease.attempt).await;
-    fixture.miss().await;
+    fixture.apply_and_notify_missed().await;
     assert_eq!(directives(reply).await, [(0, Directive::Lost)]);
     assert_eq!(directives(fixture.heartbeat(&lease).await).await, [(0, Directive::Lost)], "each later one too");
 }
@@ -145,11 +147,11 @@ async fn a_lease_whose_attempt_has_ended_meanwhile_is_lost() {
 #[actix_rt::test]
 async fn a_lease_whose_start_the_views_do_not_show_yet_is_not_lost() {
     let fixture = DispatcherFixture::new();
-    let lease = fixture.lease().await;
+    let lease = fixture.take_new_lease().await;
     let reply = fixture.heartbeat(&lease).await;
-    fixture.missed().await;
+    fixture.notify_missed().await;
     fixture.execute(lease.task, cancel(None)).await;
-    fixture.miss().await;
+    fixture.apply_and_notify_missed().await;
     assert_eq!(directives(reply).await, [(0, Directive::Cancel)], "the attempt ran all the time");
 }
 
@@ -184,7 +186,7 @@ async fn local_attempt(fixture: &DispatcherFixture) -> (Assign, mpsc::UnboundedR
     let ((assigned, mut assigns), (directed, directs)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
     let local = FakeLocalWorker { assigned, directed }.start();
     fixture.task().await;
-    fixture.missed().await;
+    fixture.notify_missed().await;
     let offer = LocalOffer {
         worker: "local/test/1".to_owned(),
         kinds: vec![KINDS[0].to_owned()],
@@ -201,7 +203,7 @@ async fn an_attempt_in_the_process_that_has_ended_meanwhile_is_lost() {
     let fixture = DispatcherFixture::new();
     let (attempt, mut directs) = local_attempt(&fixture).await;
     fixture.lose(attempt.task, attempt.attempt).await;
-    fixture.miss().await;
+    fixture.apply_and_notify_missed().await;
     let direct = in_time(directs.recv()).await.unwrap();
     assert_eq!((direct.task, direct.attempt, direct.directive), (attempt.task, attempt.attempt, Directive::Lost));
 }
@@ -210,9 +212,9 @@ async fn an_attempt_in_the_process_that_has_ended_meanwhile_is_lost() {
 async fn an_attempt_in_the_process_whose_start_the_views_do_not_show_yet_is_not_lost() {
     let fixture = DispatcherFixture::new();
     let (attempt, mut directs) = local_attempt(&fixture).await;
-    fixture.missed().await;
+    fixture.notify_missed().await;
     fixture.execute(attempt.task, cancel(None)).await;
-    fixture.miss().await;
+    fixture.apply_and_notify_missed().await;
     let direct = in_time(directs.recv()).await.unwrap();
     assert_eq!((direct.task, direct.directive), (attempt.task, Directive::Cancel), "the attempt ran all the time");
 }
@@ -224,11 +226,11 @@ async fn an_attempt_that_another_server_started_meanwhile_gets_its_directives() 
     let secret = "secret".to_owned();
     let lease = blake3::hash(secret.as_bytes()).to_hex().to_string();
     fixture.execute(task, Command::Start { worker: "w-1".to_owned(), lease }).await;
-    fixture.miss().await;
+    fixture.apply_and_notify_missed().await;
     let created = Arc::new(plain("ann", "a task"));
     let reply = fixture.heartbeat(&GrantedLease { task, attempt: 1, secret, created, left: LONG_WAIT }).await;
     fixture.execute(task, cancel(None)).await;
-    fixture.miss().await;
+    fixture.apply_and_notify_missed().await;
     assert_eq!(directives(reply).await, [(0, Directive::Cancel)]);
 }
 
@@ -238,11 +240,11 @@ async fn a_queue_that_was_paused_meanwhile_gives_no_task_until_its_resume_which_
     fixture.execute_on_queue(QueueCommand::Pause { reason: None }).await;
     let task = fixture.task().await;
     let other = fixture.task_in("slow").await;
-    fixture.missed().await;
+    fixture.notify_missed().await;
     assert_eq!(granted(fixture.take().await).await.task, other, "its queue is not paused, and both were ready");
     let given = fixture.take().await;
     fixture.execute_on_queue(QueueCommand::Resume { reason: None }).await;
-    fixture.miss().await;
+    fixture.apply_and_notify_missed().await;
     assert_eq!(granted(given).await.task, task);
 }
 
@@ -252,7 +254,7 @@ async fn a_task_that_was_scheduled_meanwhile_is_queued_when_its_time_comes() {
     let created = Created { run_at: Some(now().plus(Duration::from_millis(1))), ..plain("ann", "a task") };
     let task = new_task();
     fixture.execute(task, Command::Create(Arc::new(created))).await;
-    fixture.miss().await;
+    fixture.apply_and_notify_missed().await;
     let queued = in_time(fixture.store.subscribe(Position(1)).next()).await.unwrap();
     assert_eq!((queued[0].kind, &queued[0].stream), ("Queued", &StreamName::task(task)));
 }

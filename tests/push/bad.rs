@@ -15,7 +15,7 @@ async fn open(server: &Server) -> LiveSocket {
     live
 }
 
-/// Reads until the server closes the socket; the close code.
+/// Reads until the server closes the socket, and returns the close code.
 async fn close_code(live: &mut LiveSocket) -> u16 {
     loop {
         if let Err(close) = live.next_or_close().await {

@@ -88,7 +88,7 @@ async fn a_subscription_of_ids_holds_until_another_replaces_it() {
     let frame = live.next_of_type("tasks").await;
     assert_eq!(ids(&frame), [tasks[2].as_str()], "a task that leaves the filter is sent once more");
     live.send(&json!({"type": "unsubscribe"})).await;
-    // Messages are handled in order: after the snapshot the unsubscribe is in effect.
+    // The server handles messages in order, so after the snapshot the subscription has ended.
     live.send(&json!({"type": "resync"})).await;
     live.next_of_type("snapshot").await;
     let position = cancel(&server, &tasks[3]).await;

@@ -5,10 +5,10 @@ use tokio::net::TcpSocket;
 
 use crate::support::{LiveSocket, Server};
 
-/// Tasks of one batch: fewer than a frame lists.
+/// The number of tasks in a batch. It is smaller than the most tasks in a frame.
 const BATCH: usize = 150;
 
-/// A socket with a small receive buffer in the kernel and a subscription of every task.
+/// Opens a socket with a small receive buffer in the kernel, and subscribes to every task.
 async fn open_narrow(server: &Server) -> LiveSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -19,7 +19,8 @@ async fn open_narrow(server: &Server) -> LiveSocket {
     live
 }
 
-/// Creates batches of large tasks, each after the quick client has got the counts of the former; its counters frames.
+/// Creates batches of large tasks. Creates each batch after the fast client has received the counts of the previous
+/// one. Returns its `counters` frames.
 async fn flood(server: &Server, quick: &mut LiveSocket, batches: usize) -> Vec<Value> {
     let labels: serde_json::Map<_, _> = (0..32).map(|n| (format!("l{n}"), json!("x".repeat(128)))).collect();
     let items: Vec<Value> = (0..BATCH).map(|_| json!({"kind": "nobody.works", "labels": labels})).collect();
@@ -71,7 +72,7 @@ async fn a_client_that_has_stalled_for_30_s_is_closed_with_1013() {
     let mut slow = open_narrow(&server).await;
     let mut quick = LiveSocket::open(&server).await;
     flood(&server, &mut quick, 40).await;
-    // A beat comes every 10 s.
+    // The server sends a beat every 10 s.
     for _ in 0..5 {
         quick.next_of_type("beat").await;
     }

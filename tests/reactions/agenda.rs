@@ -37,14 +37,14 @@ fn scheduled(cron: &str, missed: Missed, created_at: Timestamp) -> ActiveSchedul
 
 const ID: Uuid = Uuid::from_u128(1);
 
-/// An agenda with one hourly schedule that was created at half past eight and catches up on each run.
+/// An agenda with one hourly schedule that was created at 08:30 and creates all missed runs.
 fn hourly() -> Agenda {
     let mut agenda = Agenda::default();
     agenda.insert(ID, &scheduled("0 * * * *", Missed::RunAll, at("20T08:30:00")));
     agenda
 }
 
-/// What is found at this time, and noted in the agenda.
+/// Searches the due runs at this time and applies the results to the agenda.
 fn due(agenda: &mut Agenda, now: &str) -> Vec<DueRuns> {
     let mut searches = agenda.take_due(at(now)).into();
     let found = advance_searches(&mut searches, usize::MAX);
@@ -92,7 +92,7 @@ fn a_creation_that_was_interrupted_goes_on_after_the_last_run_that_has_its_task(
 }
 
 #[test]
-fn what_is_found_of_a_schedule_that_was_removed_meanwhile_is_ignored() {
+fn the_due_runs_of_a_schedule_that_was_removed_meanwhile_are_ignored() {
     let mut agenda = hourly();
     let mut searches: VecDeque<Search> = agenda.take_due(at("20T09:10:00")).into();
     agenda.remove(ID);
@@ -147,7 +147,7 @@ fn a_run_that_was_on_time_is_not_skipped_because_its_search_waited() {
 }
 
 #[test]
-fn a_search_in_steps_finds_what_a_search_in_one_go_finds() {
+fn a_search_in_steps_finds_the_same_runs_as_a_search_in_one_step() {
     let (after, now) = (at("01T00:00:00"), at("20T09:10:30"));
     for cron in ["* * * * *", "0 * * * *", "0 0 1 1 *", "0 0 30 2 *"] {
         for missed in [Missed::RunOnce, Missed::Skip, Missed::RunAll] {
@@ -163,7 +163,7 @@ fn a_search_in_steps_finds_what_a_search_in_one_go_finds() {
     }
 }
 
-/// The views of a log that holds so many schedules of every minute, created a day before `now`.
+/// The views of a log with this many schedules for every minute, created a day before `now`.
 fn views_with(schedules: usize, now: Timestamp) -> Views {
     let store = EventStore::memory();
     let time = Timestamp::from_micros(now.as_micros() - 24 * 3600 * 1_000_000);
@@ -200,7 +200,7 @@ fn a_thousand_schedules_that_missed_a_day_are_searched_in_bounded_turns_without_
     }
     let mut searches: VecDeque<Search> = agenda.take_due(now).into();
     assert_eq!(searches.len(), 1000);
-    // A search that needed the lock would wait for this guard for ever.
+    // While this guard exists, a search that needed the lock would wait for ever.
     let projector_writes = write.write();
     let (mut turns, mut runs) = (0, Vec::new());
     while runs.len() < 20 {

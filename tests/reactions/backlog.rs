@@ -8,14 +8,14 @@ use taskbell::task::event::{CancelPolicy, CancelRequested, Created};
 use taskbell::task::{Event, Position, Revision, TaskId};
 use taskbell::views::Views;
 
-/// A log, and the views and the backlog that follow it.
-struct World {
+/// A log, its views and the backlog of the cascade. New events are applied at once.
+struct BacklogFixture {
     store: EventStore,
     views: Views,
     backlog: CancelBacklog,
 }
 
-impl World {
+impl BacklogFixture {
     fn new() -> Self {
         Self { store: EventStore::memory(), views: Views::default(), backlog: CancelBacklog::default() }
     }
@@ -53,15 +53,16 @@ impl World {
         self.record(tasks.iter().map(request).collect()).await;
     }
 
-    fn turn(&mut self) -> Vec<ChildBatch> {
+    fn take_turn(&mut self) -> Vec<ChildBatch> {
         self.backlog.take_round(&self.views)
     }
 
-    /// The children of all turns, each turn with as many; what is left of a parent is added again.
+    /// Takes turns until the backlog is empty, and returns the children of each turn. If a turn leaves children of a
+    /// parent, the parent is added to the backlog again.
     fn all_turns(&mut self) -> Vec<Vec<TaskId>> {
         let mut turns = Vec::new();
         while !self.backlog.is_empty() {
-            let turn = self.turn();
+            let turn = self.take_turn();
             self.backlog.extend(turn.iter().filter_map(|batch| batch.rest));
             turns.push(turn.into_iter().flat_map(|batch| batch.children).collect());
         }
@@ -96,54 +97,54 @@ fn cancel_requested() -> Event {
 
 #[tokio::test]
 async fn each_child_that_has_no_request_is_in_one_turn_and_a_turn_has_a_hundred() {
-    let mut world = World::new();
-    let parent = world.create(None, 1).await[0];
-    let children = world.create(Some(parent), 250).await;
-    world.cancel(&[parent]).await;
-    let turns = world.all_turns();
+    let mut fixture = BacklogFixture::new();
+    let parent = fixture.create(None, 1).await[0];
+    let children = fixture.create(Some(parent), 250).await;
+    fixture.cancel(&[parent]).await;
+    let turns = fixture.all_turns();
     assert_eq!(turns.iter().map(Vec::len).collect::<Vec<_>>(), [REQUESTS_PER_ROUND, REQUESTS_PER_ROUND, 50]);
     assert_eq!(turns.concat(), children);
 }
 
 #[tokio::test]
 async fn a_turn_checks_a_thousand_children_however_many_need_no_request() {
-    let mut world = World::new();
-    let parent = world.create(None, 1).await[0];
-    let requested = world.create(Some(parent), 2 * CHECKS_PER_ROUND + 1).await;
-    let last = world.create(Some(parent), 1).await[0];
-    world.cancel(&requested).await;
-    world.cancel(&[parent]).await;
-    assert_eq!(world.all_turns(), [vec![], vec![], vec![last]]);
+    let mut fixture = BacklogFixture::new();
+    let parent = fixture.create(None, 1).await[0];
+    let requested = fixture.create(Some(parent), 2 * CHECKS_PER_ROUND + 1).await;
+    let last = fixture.create(Some(parent), 1).await[0];
+    fixture.cancel(&requested).await;
+    fixture.cancel(&[parent]).await;
+    assert_eq!(fixture.all_turns(), [vec![], vec![], vec![last]]);
 }
 
 #[tokio::test]
 async fn a_parent_of_many_lets_others_go_first_after_each_turn() {
-    let mut world = World::new();
-    let parents = world.create(None, 2).await;
-    let first = world.create(Some(parents[0]), REQUESTS_PER_ROUND + 1).await;
-    let second = world.create(Some(parents[1]), 1).await;
-    world.cancel(&parents).await;
-    assert_eq!(world.all_turns(), [first[..REQUESTS_PER_ROUND].to_vec(), vec![second[0], first[REQUESTS_PER_ROUND]]]);
+    let mut fixture = BacklogFixture::new();
+    let parents = fixture.create(None, 2).await;
+    let first = fixture.create(Some(parents[0]), REQUESTS_PER_ROUND + 1).await;
+    let second = fixture.create(Some(parents[1]), 1).await;
+    fixture.cancel(&parents).await;
+    assert_eq!(fixture.all_turns(), [first[..REQUESTS_PER_ROUND].to_vec(), vec![second[0], first[REQUESTS_PER_ROUND]]]);
 }
 
 #[tokio::test]
 async fn a_turn_that_failed_is_taken_again_as_it_was() {
-    let mut world = World::new();
-    let parent = world.create(None, 1).await[0];
-    world.create(Some(parent), REQUESTS_PER_ROUND + 1).await;
-    world.cancel(&[parent]).await;
-    let failed = world.turn();
-    world.backlog.extend(failed.iter().map(|batch| batch.before));
-    assert_eq!(world.turn(), failed);
+    let mut fixture = BacklogFixture::new();
+    let parent = fixture.create(None, 1).await[0];
+    fixture.create(Some(parent), REQUESTS_PER_ROUND + 1).await;
+    fixture.cancel(&[parent]).await;
+    let failed = fixture.take_turn();
+    fixture.backlog.extend(failed.iter().map(|batch| batch.before));
+    assert_eq!(fixture.take_turn(), failed);
 }
 
 #[tokio::test]
 async fn a_child_of_a_cancelled_parent_is_in_the_backlog_from_its_creation_on() {
-    let mut world = World::new();
-    let parent = world.create(None, 1).await[0];
-    world.cancel(&[parent]).await;
-    assert!(world.backlog.is_empty(), "there is no child yet");
-    let child = world.create(Some(parent), 1).await;
-    assert_eq!(world.all_turns(), [child]);
-    assert_eq!(world.store.head().position, Position(3));
+    let mut fixture = BacklogFixture::new();
+    let parent = fixture.create(None, 1).await[0];
+    fixture.cancel(&[parent]).await;
+    assert!(fixture.backlog.is_empty(), "there is no child yet");
+    let child = fixture.create(Some(parent), 1).await;
+    assert_eq!(fixture.all_turns(), [child]);
+    assert_eq!(fixture.store.head().position, Position(3));
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, Recorded, StreamName, Via};
 use taskbell::task::bell::{Bell, MarkSeen};
-use taskbell::task::command::End;
+use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{
     CancelPolicy, Created, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError,
 };
@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 const WORKER: &str = "local/0199f0c2-1b7e-7a31-9c55-5be2f1a4d6c0/3";
 
+/// A log to which commands are applied step by step, with a clock that the caller sets.
 pub(super) struct Walk {
     runtime: tokio::runtime::Runtime,
     pub(super) log: EventStore,
@@ -27,7 +28,7 @@ pub(super) struct Walk {
     ids: u128,
     tasks: HashMap<TaskId, (TaskStream, Option<Revision>)>,
     bells: HashMap<&'static str, (Bell, Option<Revision>)>,
-    /// The correlation id and the causation id of the events to come; none for those of a new request.
+    /// The correlation id and the causation id of the next events; `None` for events of a new request.
     pub(super) trace: Option<(Uuid, Uuid)>,
 }
 
@@ -50,7 +51,7 @@ impl Walk {
         self.runtime.block_on(self.log.read_all(Position(0), usize::MAX)).unwrap()
     }
 
-    /// A `UUIDv7` of the clock's time; the same one each time that the history is recorded.
+    /// The next `UUIDv7` with the clock's time. Each recording of the history gets the same ids.
     pub(super) fn id(&mut self) -> Uuid {
         self.ids += 1;
         let millis = u128::try_from(self.now.as_micros() / 1000).unwrap();
@@ -135,7 +136,7 @@ impl Walk {
         self.does(task, (by, Via::Http), Command::RequestCancel { reason, policy });
     }
 
-    pub(super) fn finish(&mut self, task: TaskId, attempt: u32, end: End, fraction: Option<f64>) {
+    pub(super) fn finish(&mut self, task: TaskId, attempt: u32, end: AttemptEnd, fraction: Option<f64>) {
         let message = fraction.map(|_| "file 812 of 2,340, target 2 of 2".to_owned());
         let progress = fraction.map(|_| Progress { fraction, message, at: self.now });
         self.does(task, (WORKER, Via::Worker), Command::Finish { attempt, lease: None, end, progress, output: None });
@@ -158,16 +159,16 @@ pub(super) fn blake3_of(secret: u128) -> String {
     blake3::hash(&secret.to_be_bytes()).to_hex().to_string()
 }
 
-pub(super) fn done(message: &str, result: Option<Value>) -> End {
-    End::Succeeded { message: Some(message.into()), result: result.map(Into::into) }
+pub(super) fn done(message: &str, result: Option<Value>) -> AttemptEnd {
+    AttemptEnd::Succeeded { message: Some(message.into()), result: result.map(Into::into) }
 }
 
-pub(super) fn failed(code: &str, message: &str, retryable: bool) -> End {
-    End::Failed { error: TaskError { code: code.into(), message: message.into() }, retryable }
+pub(super) fn failed(code: &str, message: &str, retryable: bool) -> AttemptEnd {
+    AttemptEnd::Failed { error: TaskError { code: code.into(), message: message.into() }, retryable }
 }
 
-pub(super) fn stopped() -> End {
-    End::Cancelled {
+pub(super) fn stopped() -> AttemptEnd {
+    AttemptEnd::Cancelled {
         message: Some("812 of 2,340 files copied; they stay".into()),
         result: Some(json!({"files": 812}).into()),
     }
@@ -183,7 +184,8 @@ pub(super) fn record() -> Vec<Arc<Recorded>> {
     walk.end()
 }
 
-/// One task succeeds at once, one after a failure and a release, one fails and is retried; the bell is seen in between.
+/// One task succeeds at once. One succeeds after a failure and a release. One fails and is retried. The bell is seen
+/// between these.
 fn work(walk: &mut Walk) {
     let first = walk.create("mira", "Distribute spring to 2 sites", |new| {
         new.idempotency = Some(Idempotency { key: "publish-4711".into(), body_hash: blake3_of(4711) });
@@ -208,7 +210,7 @@ fn work(walk: &mut Walk) {
     walk.wait(2000);
     walk.does(second, ("system", Via::Scheduler), Command::Enqueue { reason: QueuedReason::RetryAt });
     walk.start(second);
-    walk.finish(second, 2, End::Released(ReleasedReason::HandedBack), None);
+    walk.finish(second, 2, AttemptEnd::Released(ReleasedReason::HandedBack), None);
     walk.start(second);
     walk.finish(second, 3, done("all files to 2 sites", None), None);
     let third = walk.create("mira", "Distribute a folder that is not there", |new| new.max_attempts = 1);
@@ -220,8 +222,8 @@ fn work(walk: &mut Walk) {
     walk.finish(third, 2, done("2,340 files to 2 sites", None), Some(1.0));
 }
 
-/// Cancels that end as cancelled (after an acknowledgement), finished first and failed first, and one whose task is
-/// retried.
+/// Cancels with the verdicts `cancelled` (after an acknowledgement), `finished_first` and `failed_first`, and one whose
+/// task is retried.
 fn cancels(walk: &mut Walk) {
     let [stops, finishes, fails] = ["stops", "finishes first", "fails first"]
         .map(|title| walk.create("mira", &format!("Distribute what {title}"), |_| {}));
@@ -265,8 +267,8 @@ fn ends_by_force(walk: &mut Walk) {
     walk.does(once, ("system", Via::Scheduler), lose("timed_out"));
 }
 
-/// Tasks whose `run_at` came, was cancelled, or lies ahead; one that was not delivered and runs; one that waits for a
-/// retry.
+/// Scheduled tasks: one became queued, one was cancelled, and one still waits. Also a task that runs after its first
+/// lease was not delivered, and one that waits for a retry.
 fn waiting(walk: &mut Walk) {
     let later = |walk: &Walk, seconds| Some(walk.now.plus(Duration::from_secs(seconds)));
     let run_at = later(walk, 60);
@@ -276,7 +278,7 @@ fn waiting(walk: &mut Walk) {
     walk.wait(60_000);
     walk.does(ready, ("system", Via::Scheduler), Command::Enqueue { reason: QueuedReason::RunAt });
     walk.start(ready);
-    walk.finish(ready, 1, End::Released(ReleasedReason::NotDelivered), None);
+    walk.finish(ready, 1, AttemptEnd::Released(ReleasedReason::NotDelivered), None);
     walk.start(ready);
     let tomorrow = later(walk, 86_400);
     walk.create("tom", "Distribute tomorrow", |new| new.run_at = tomorrow);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use taskbell::store::{LogEvent, Recorded, StreamName, Via};
 use taskbell::task::calendar::{Calendar, task_id};
-use taskbell::task::command::End;
+use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{CancelPolicy, Created, OutputKept, QueuedReason, ReleasedReason, Rung, TaskError};
 use taskbell::task::queue::{Queue, QueueCommand};
 use taskbell::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, Template};
@@ -21,13 +21,21 @@ const FIRST: &str = "render-1";
 const SECOND: &str = "render-2";
 
 impl Walk {
-    /// A worker takes the task with this secret of its lease.
+    /// A worker takes the task. Its lease contains this secret.
     fn takes(&mut self, worker: &str, task: TaskId, secret: u128) {
         self.does(task, (worker, Via::Worker), Command::Start { worker: worker.into(), lease: blake3_of(secret) });
     }
 
     /// The worker reports the end of an attempt and its output.
-    fn ends(&mut self, worker: &str, task: TaskId, attempt: u32, secret: u128, end: End, output: Option<OutputKept>) {
+    fn ends(
+        &mut self,
+        worker: &str,
+        task: TaskId,
+        attempt: u32,
+        secret: u128,
+        end: AttemptEnd,
+        output: Option<OutputKept>,
+    ) {
         let lease = Some(blake3_of(secret));
         self.does(task, (worker, Via::Worker), Command::Finish { attempt, lease, end, progress: None, output });
     }
@@ -49,7 +57,7 @@ impl Walk {
         *last = Some(self.append(stream, *last, events, (by, Via::Http)));
     }
 
-    /// The last event of the log is the cause of those to come, until `trace` is reset.
+    /// Makes the last event of the log the cause of the next events, until `trace` is reset.
     fn set_cause(&mut self) {
         let last = self.end().pop().unwrap();
         self.trace = Some((last.meta.correlation_id, last.id));
@@ -67,8 +75,8 @@ pub(super) fn record() -> Vec<Arc<Recorded>> {
     walk.end()
 }
 
-/// A task that is handed back, taken again, lost with its worker and done by another, with output; one that fails with
-/// output.
+/// A task with output: its attempt is handed back, the next is lost with its worker, and another worker completes it.
+/// Also a task that fails with output.
 fn attempts(walk: &mut Walk) {
     let film = walk.create("mira", "Render launch.mp4", |new| {
         new.kind = "video.render".into();
@@ -76,7 +84,7 @@ fn attempts(walk: &mut Walk) {
         new.concurrency_key = Some("gpu".into());
     });
     walk.takes(FIRST, film, 1);
-    walk.ends(FIRST, film, 1, 1, End::Released(ReleasedReason::HandedBack), None);
+    walk.ends(FIRST, film, 1, 1, AttemptEnd::Released(ReleasedReason::HandedBack), None);
     walk.takes(FIRST, film, 2);
     walk.wait(30_000);
     let error = TaskError { code: "lease_expired".into(), message: "no heartbeat for 30 s".into() };
@@ -95,10 +103,10 @@ fn attempts(walk: &mut Walk) {
     walk.takes(SECOND, still, 4);
     let error = TaskError { code: "exit_1".into(), message: "the command ended with 1".into() };
     let output = OutputKept { attempt: 1, tail: "no such scene\n".into(), dropped_bytes: 0 };
-    walk.ends(SECOND, still, 1, 4, End::Failed { error, retryable: true }, Some(output));
+    walk.ends(SECOND, still, 1, 4, AttemptEnd::Failed { error, retryable: true }, Some(output));
 }
 
-/// An attempt that ignores the cancel climbs the ladder: ask, interrupt, revoke.
+/// An attempt ignores the cancel, so the cancel takes all rungs of the ladder: ask, interrupt, revoke.
 fn ladder(walk: &mut Walk) {
     let deaf = walk.create("mira", "Render what nobody needs", |new| new.kind = "video.render".into());
     walk.takes(FIRST, deaf, 5);
@@ -157,7 +165,7 @@ fn schedules(walk: &mut Walk) {
     walk.executes(StreamName::schedule(goes), &mut daily, "tom", &ScheduleCommand::Remove { reason });
 }
 
-/// At the schedule's next time its task is created, and a worker does it.
+/// Creates the task of the schedule's next nominal time, and a worker completes it.
 fn run_schedule(walk: &mut Walk, schedule: Uuid, wanted: &ScheduleCreated, worker: &str) {
     let nominal = Calendar::parse(&wanted.cron, &wanted.time_zone).unwrap().next_after(walk.now).unwrap();
     walk.now = nominal.plus(Duration::from_millis(3));
@@ -168,7 +176,7 @@ fn run_schedule(walk: &mut Walk, schedule: Uuid, wanted: &ScheduleCreated, worke
     walk.ends(worker, id, 1, id.uuid().as_u128(), done("2 sites", None), None);
 }
 
-/// The cancel of a parent goes on to its child and grandchild; another child is final already.
+/// The cancel of a parent cascades to its child and grandchild. Another child is already final.
 fn family(walk: &mut Walk) {
     let parent = walk.create("tom", "Render a season", |_| {});
     let of = |parent: TaskId| move |new: &mut Created| new.parent = Some(parent);
@@ -185,6 +193,6 @@ fn family(walk: &mut Walk) {
         walk.cancel(child, "tom", Some("another season first"));
     }
     walk.trace = None;
-    let stopped = End::Cancelled { message: Some("scene 1 of 20".into()), result: None };
+    let stopped = AttemptEnd::Cancelled { message: Some("scene 1 of 20".into()), result: None };
     walk.ends(FIRST, running, 1, 12, stopped, None);
 }

@@ -12,19 +12,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Found;
+use super::Violations;
 use super::source::Source;
 
-/// Re-exports that lead to re-exports are followed this far.
-const HOPS: usize = 8;
+/// The longest chain of re-exports that is followed.
+const REEXPORTS_MAX: usize = 8;
 
 /// The files by the path of their module: `views`, `views::page`.
 type Modules<'a> = BTreeMap<String, &'a Source>;
 /// Which files each file imports, by their modules.
 type Imports = BTreeMap<String, BTreeSet<String>>;
 
-/// Groups of files in which each imports each other, directly or through others of the group.
-pub(crate) fn circles(sources: &[Source]) -> Found {
+/// Finds groups of files in which each file imports each other file, directly or through other files of the group.
+pub(crate) fn circles(sources: &[Source]) -> Violations {
     let modules: Modules = sources.iter().map(|source| (module_of(&source.path), source)).collect();
     let imports: Imports = modules.keys().map(|module| (module.clone(), imports_of(module, &modules))).collect();
     let reach: Imports = imports.keys().map(|module| (module.clone(), reachable(module, &imports))).collect();
@@ -50,10 +50,10 @@ fn module_of(path: &str) -> String {
 
 fn reachable(from: &str, imports: &Imports) -> BTreeSet<String> {
     let mut reached = BTreeSet::new();
-    let mut ahead: Vec<&String> = imports[from].iter().collect();
-    while let Some(module) = ahead.pop() {
+    let mut unvisited: Vec<&String> = imports[from].iter().collect();
+    while let Some(module) = unvisited.pop() {
         if reached.insert(module.clone()) {
-            ahead.extend(&imports[module]);
+            unvisited.extend(&imports[module]);
         }
     }
     reached
@@ -65,14 +65,14 @@ fn imports_of(module: &str, modules: &Modules) -> BTreeSet<String> {
     let is_import = |path: &String| path.contains("::") || source.uses().iter().any(|import| import.name == *path);
     let in_code = source.code_paths().into_iter().map(|named| named.path).filter(is_import);
     let mut imported: BTreeSet<String> =
-        private.chain(in_code).filter_map(|path| resolve(module, &path, modules, HOPS)).collect();
+        private.chain(in_code).filter_map(|path| resolve(module, &path, modules, REEXPORTS_MAX)).collect();
     imported.retain(|other| other != module && !other.starts_with(&join(module, "")));
     imported
 }
 
-/// The module of the file that defines what the path names, seen from this module; none where that is another crate, the
-/// standard library, or the module itself.
-fn resolve(from: &str, path: &str, modules: &Modules, hops: usize) -> Option<String> {
+/// The module of the file that defines the item to which the path leads in the module `from`. `None` if the item is in
+/// another crate, the standard library or the module itself.
+fn resolve(from: &str, path: &str, modules: &Modules, reexports_left: usize) -> Option<String> {
     let segments: Vec<&str> = path.split("::").collect();
     let (base, begin) = start(from, &segments, modules)?;
     let below = |end: usize| segments[begin..end].iter().fold(base.clone(), |module, segment| join(&module, segment));
@@ -82,15 +82,15 @@ fn resolve(from: &str, path: &str, modules: &Modules, hops: usize) -> Option<Str
     let Some(item) = segments.get(at) else { return Some(module) };
     let import = modules.get(&module)?.uses().into_iter().find(|import| import.name == *item);
     match import {
-        Some(import) if hops > 0 => {
+        Some(import) if reexports_left > 0 => {
             let path = [&[import.path.as_str()][..], &segments[at + 1..]].concat().join("::");
-            resolve(&module, &path, modules, hops - 1)
+            resolve(&module, &path, modules, reexports_left - 1)
         }
         _ => Some(module),
     }
 }
 
-/// Where a path begins: the module, and how many of its segments led there.
+/// The module at which a path begins, and the number of the path's segments that lead to it.
 fn start(from: &str, segments: &[&str], modules: &Modules) -> Option<(String, usize)> {
     let ups = segments.iter().take_while(|segment| **segment == "super").count();
     match *segments.first()? {

@@ -1,13 +1,13 @@
 //! Which rooms a room may import, and in which rooms a crate may be imported.
 
-use super::Found;
+use super::Violations;
 use super::source::{ROOMS, Source};
 
 /// Rooms with actors.
 const ACTOR_ROOMS: [&str; 9] =
     ["streams/", "projection/", "dispatch/", "reactions/", "push/", "work/", "http/", "app", "cli/"];
 
-/// Crates that only these rooms or files may import, given as the beginnings of their paths.
+/// The crates with restrictions, each with the beginnings of the paths of the files that may import it.
 const ALLOWED: [(&str, &[&str]); 14] = [
     ("actix_web_actors", &["http/live.rs", "http/live/"]),
     ("actix_web", &["http/", "app", "cli/"]),
@@ -40,7 +40,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("fancy_regex", &["wire/"]),
 ];
 
-/// What the pure rooms may not name. Only `views/snapshot` may use files.
+/// Paths that the pure rooms must not use. Only `views/snapshot` may use files.
 const IMPURE: [&str; 9] = [
     "std::fs",
     "std::net",
@@ -55,12 +55,13 @@ const IMPURE: [&str; 9] = [
 const IMPURE_CALLS: [&str; 7] =
     ["SystemTime::now", "Instant::now", "Timestamp::now", "Uuid::now_v7", "Uuid::new_v4", "clock::now", "store::now"];
 
-/// What `work` may import of `store`: the types in the actors' messages, and the clock. It never reads or writes the log
-/// itself.
-const CARRIED: [&str; 5] = ["Meta", "Via", "AppendError", "ReadError", "now"];
+/// The names that `work` may import from `store`: types in the messages of actors, and the clock. `work` never reads or
+/// writes the log itself.
+const STORE_NAMES_IN_WORK: [&str; 5] = ["Meta", "Via", "AppendError", "ReadError", "now"];
 
-/// A room imports only lower rooms; only `app` and `cli` import the settings and `wire`, which imports the log alone.
-pub(crate) fn downhill(source: &Source) -> Found {
+/// A room may import only lower rooms. Only `app` and `cli` may import `config` and `wire`. `wire` may import only
+/// `task`, `clock` and `store`.
+pub(crate) fn downhill(source: &Source) -> Violations {
     let Some(room) = source.room() else { return Vec::new() };
     let may = |other: &str| match (room, other) {
         ("lib", _) => true,
@@ -73,11 +74,11 @@ pub(crate) fn downhill(source: &Source) -> Found {
         ("config", _) => true,
         (room, other) => height(other) < height(room),
     };
-    let mut found = Found::new();
+    let mut found = Violations::new();
     for word in source.paths() {
         let named = ["crate::", "taskbell::"].iter().find_map(|root| word.path.strip_prefix(root));
         let Some(other) = named.and_then(|rest| rest.split("::").next()) else { continue };
-        let carried = room == "work" && CARRIED.iter().any(|name| named == Some(&format!("store::{name}")));
+        let carried = room == "work" && STORE_NAMES_IN_WORK.iter().any(|name| named == Some(&format!("store::{name}")));
         if is_room(other) && !may(other) && !carried {
             found.push(source.at(word.line, &format!("{room} names {other}: {}", word.path)));
         }
@@ -93,9 +94,9 @@ fn height(room: &str) -> Option<usize> {
     ROOMS.iter().position(|other| *other == room)
 }
 
-/// A crate of `ALLOWED` is imported only there.
-pub(crate) fn crates(source: &Source) -> Found {
-    let mut found = Found::new();
+/// A crate in `ALLOWED` may be imported only in the files listed there.
+pub(crate) fn crates(source: &Source) -> Violations {
+    let mut found = Violations::new();
     for word in source.paths() {
         let first = word.path.split("::").next().unwrap_or_default();
         let Some((name, places)) = ALLOWED.iter().find(|(name, _)| *name == first) else { continue };
@@ -108,12 +109,12 @@ pub(crate) fn crates(source: &Source) -> Found {
 }
 
 /// No clock, no IO and no `async` in `task/` and `views/`.
-pub(crate) fn pure(source: &Source) -> Found {
+pub(crate) fn pure(source: &Source) -> Violations {
     if !matches!(source.room(), Some("task" | "views")) {
-        return Found::new();
+        return Violations::new();
     }
     let snapshot = source.path.starts_with("views/snapshot");
-    let mut found = Found::new();
+    let mut found = Violations::new();
     for word in source.paths() {
         let waits = matches!(word.path.as_str(), "async" | "await");
         let touches = IMPURE.iter().any(|bad| word.path == *bad || word.path.starts_with(&format!("{bad}::")));

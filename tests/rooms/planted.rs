@@ -1,15 +1,15 @@
 //! Each rule finds a planted violation and accepts similar code that is allowed. The code is in strings.
 
 use super::source::Source;
-use super::{Found, circles, imports, shape};
+use super::{Violations, circles, imports, shape};
 
 #[track_caller]
-fn red(rule: fn(&Source) -> Found, path: &str, text: &str) {
+fn red(rule: fn(&Source) -> Violations, path: &str, text: &str) {
     assert!(!rule(&Source::parse(path, text)).is_empty(), "the rule should refuse in {path}: {text}");
 }
 
 #[track_caller]
-fn green(rule: fn(&Source) -> Found, path: &str, text: &str) {
+fn green(rule: fn(&Source) -> Violations, path: &str, text: &str) {
     let found = rule(&Source::parse(path, text));
     assert!(found.is_empty(), "the rule should allow in {path}: {text}\n{found:?}");
 }
@@ -17,17 +17,17 @@ fn green(rule: fn(&Source) -> Found, path: &str, text: &str) {
 type Files<'a> = &'a [(&'a str, &'a str)];
 
 #[track_caller]
-fn red_together(rule: fn(&[Source]) -> Found, files: Files) {
+fn red_together(rule: fn(&[Source]) -> Violations, files: Files) {
     assert!(!found_in(rule, files).is_empty(), "the rule should refuse {files:?}");
 }
 
 #[track_caller]
-fn green_together(rule: fn(&[Source]) -> Found, files: Files) {
+fn green_together(rule: fn(&[Source]) -> Violations, files: Files) {
     let found = found_in(rule, files);
     assert!(found.is_empty(), "the rule should allow {files:?}\n{}", found.join("\n"));
 }
 
-fn found_in(rule: fn(&[Source]) -> Found, files: Files) -> Found {
+fn found_in(rule: fn(&[Source]) -> Violations, files: Files) -> Violations {
     let sources: Vec<Source> = files.iter().map(|(path, text)| Source::parse(path, text)).collect();
     rule(&sources)
 }

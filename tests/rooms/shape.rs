@@ -1,7 +1,7 @@
 //! The sizes of files and functions, and where certain calls are allowed.
 
-use super::Found;
-use super::source::{Kind, Source, Token};
+use super::Violations;
+use super::source::{Source, Token, TokenKind};
 
 const FILE_LINES: usize = 400;
 const FUNCTION_LINES: usize = 60;
@@ -10,9 +10,9 @@ const P90_LINES: usize = 25;
 /// The one command that writes recorded events as they are.
 const LOG_IMPORT: &str = "cli/log_import.rs";
 
-pub(crate) fn file_length(source: &Source) -> Found {
+pub(crate) fn file_length(source: &Source) -> Violations {
     let lines = source.text.lines().count();
-    if lines > FILE_LINES { vec![source.at(lines, &format!("{lines} lines in one file"))] } else { Found::new() }
+    if lines > FILE_LINES { vec![source.at(lines, &format!("{lines} lines in one file"))] } else { Violations::new() }
 }
 
 /// A function: its name, its first line, and its lines from `fn` to the closing brace. Attributes and docs don't count.
@@ -24,7 +24,7 @@ struct Function<'a> {
 
 fn functions(source: &Source) -> Vec<Function<'_>> {
     let mut found = Vec::new();
-    everywhere(&source.tokens, &mut |tokens| found.extend(function(tokens)));
+    visit_all(&source.tokens, &mut |tokens| found.extend(function(tokens)));
     found
 }
 
@@ -33,23 +33,23 @@ fn function(tokens: &[Token]) -> Option<Function<'_>> {
     let [first, name, rest @ ..] = tokens else { return None };
     let (Some("fn"), Some(name)) = (first.word(), name.word()) else { return None };
     let body = rest.iter().find(|token| token.is_mark(';') || token.group('{').is_some())?;
-    let Kind::Group(_, _, end) = body.kind else { return None };
+    let TokenKind::Group(_, _, end) = body.kind else { return None };
     Some(Function { name, line: first.line, lines: end - first.line + 1 })
 }
 
-pub(crate) fn function_length(source: &Source) -> Found {
+pub(crate) fn function_length(source: &Source) -> Violations {
     let long = functions(source).into_iter().filter(|function| function.lines > FUNCTION_LINES);
     long.map(|function| source.at(function.line, &format!("{} has {} lines", function.name, function.lines))).collect()
 }
 
-/// The lengths of all functions together.
-pub(crate) fn function_figures(sources: &[Source]) -> Found {
+/// The median and the 90th percentile of the lengths of all functions.
+pub(crate) fn function_figures(sources: &[Source]) -> Violations {
     let mut lengths: Vec<usize> = sources.iter().flat_map(functions).map(|function| function.lines).collect();
     lengths.sort_unstable();
     let at = |percent: usize| lengths.get((lengths.len() * percent).div_ceil(100).saturating_sub(1)).copied();
     let (median, p90) = (at(50).unwrap_or_default(), at(90).unwrap_or_default());
     if median <= MEDIAN_LINES && p90 <= P90_LINES {
-        return Found::new();
+        return Violations::new();
     }
     vec![format!(
         "{} functions: median {median} lines (at most {MEDIAN_LINES}), p90 {p90} (at most {P90_LINES}), longest {}",
@@ -59,23 +59,23 @@ pub(crate) fn function_figures(sources: &[Source]) -> Found {
 }
 
 /// `append` and `append_many` of the log are called in one file of `streams/`, in `log import`, and nowhere else.
-pub(crate) fn one_append(sources: &[Source]) -> Found {
+pub(crate) fn one_append(sources: &[Source]) -> Violations {
     let calling = sources.iter().filter(|source| !source.path.starts_with("store/") && source.path != LOG_IMPORT);
-    let found: Vec<(&str, Found)> =
+    let found: Vec<(&str, Violations)> =
         calling.map(|source| (source.path.as_str(), appends(source))).filter(|(_, calls)| !calls.is_empty()).collect();
     match &found[..] {
         [] => vec!["no file of streams/ appends to the log".to_owned()],
-        [(path, _)] if path.starts_with("streams/") => Found::new(),
+        [(path, _)] if path.starts_with("streams/") => Violations::new(),
         _ => found.into_iter().flat_map(|(_, calls)| calls).collect(),
     }
 }
 
 /// `append_auxiliary` is called in one file of `dispatch/`, which writes the records of servers, in one of `streams/`, which
 /// writes the claims of keys, and in `log import`.
-pub(crate) fn append_auxiliary(sources: &[Source]) -> Found {
+pub(crate) fn append_auxiliary(sources: &[Source]) -> Violations {
     let calling = sources.iter().filter(|source| !source.path.starts_with("store/") && source.path != LOG_IMPORT);
     let calls = |source: &Source| calls(source, |name, _, _| name == "append_auxiliary");
-    let found: Vec<(&str, Found)> = calling
+    let found: Vec<(&str, Violations)> = calling
         .map(|source| (source.room().unwrap_or_default(), calls(source)))
         .filter(|(_, calls)| !calls.is_empty())
         .collect();
@@ -84,7 +84,7 @@ pub(crate) fn append_auxiliary(sources: &[Source]) -> Found {
     found.iter().filter(|(room, _)| !is_allowed(room)).flat_map(|(_, calls)| calls.clone()).collect()
 }
 
-fn appends(source: &Source) -> Found {
+fn appends(source: &Source) -> Violations {
     calls(source, |name, receiver, _| match name {
         "append_many" | "append_encoded" => true,
         // Headers, vectors and the like have an `append` too.
@@ -93,8 +93,8 @@ fn appends(source: &Source) -> Found {
     })
 }
 
-/// A value that is unwrapped today comes from a client sooner or later.
-pub(crate) fn unwraps(source: &Source) -> Found {
+/// Nothing may be unwrapped, because a value that is always valid today may later come from a client.
+pub(crate) fn unwraps(source: &Source) -> Violations {
     calls(source, |name, _, arguments| match name {
         "unwrap" | "unwrap_err" => arguments.is_empty(),
         // A method of our own may have the name, with more arguments than a message.
@@ -105,9 +105,9 @@ pub(crate) fn unwraps(source: &Source) -> Found {
 
 /// The method calls for which `is_wanted` holds, given the method's name, the last word of the receiver and the arguments;
 /// also inside macros.
-fn calls(source: &Source, is_wanted: fn(&str, &str, &[Token]) -> bool) -> Found {
-    let mut found = Found::new();
-    everywhere(&source.tokens, &mut |tokens| {
+fn calls(source: &Source, is_wanted: fn(&str, &str, &[Token]) -> bool) -> Violations {
+    let mut found = Violations::new();
+    visit_all(&source.tokens, &mut |tokens| {
         let [receiver, dot, name, arguments, ..] = tokens else { return };
         let (true, Some(name), Some(arguments)) = (dot.is_mark('.'), name.word(), arguments.group('(')) else { return };
         if is_wanted(name, receiver.word().unwrap_or_default(), arguments) {
@@ -117,25 +117,25 @@ fn calls(source: &Source, is_wanted: fn(&str, &str, &[Token]) -> bool) -> Found 
     found
 }
 
-/// Every place in the tokens, with all that follows it in its group.
-fn everywhere<'a>(tokens: &'a [Token], see: &mut dyn FnMut(&'a [Token])) {
+/// Calls `see` for each token, with this token and all tokens that follow it in its group.
+fn visit_all<'a>(tokens: &'a [Token], see: &mut dyn FnMut(&'a [Token])) {
     for at in 0..tokens.len() {
         see(&tokens[at..]);
-        if let Kind::Group(_, inner, _) = &tokens[at].kind {
-            everywhere(inner, see);
+        if let TokenKind::Group(_, inner, _) = &tokens[at].kind {
+            visit_all(inner, see);
         }
     }
 }
 
 /// clippy refuses wildcard arms. This rule checks that the lint is on in the room and nowhere switched off, and finds the
 /// tuples of wildcards that clippy lets pass.
-pub(crate) fn wildcards(source: &Source) -> Found {
-    let mut found = Found::new();
+pub(crate) fn wildcards(source: &Source) -> Violations {
+    let mut found = Violations::new();
     if !matches!(source.room(), Some("task" | "views")) {
         return found;
     }
     let mut denied = false;
-    everywhere(&source.tokens, &mut |tokens| {
+    visit_all(&source.tokens, &mut |tokens| {
         let Some(first) = tokens.first() else { return };
         if let Some(level) = first.group('[').and_then(level_of_wildcards) {
             denied |= level == "deny" || level == "forbid";

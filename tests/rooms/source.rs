@@ -30,12 +30,12 @@ pub(crate) struct Source {
 }
 
 pub(crate) struct Token {
-    pub(crate) kind: Kind,
-    /// From 1.
+    pub(crate) kind: TokenKind,
+    /// The line number, which starts at 1.
     pub(crate) line: usize,
 }
 
-pub(crate) enum Kind {
+pub(crate) enum TokenKind {
     Word(String),
     Mark(char),
     /// A string, a character, a number, a lifetime.
@@ -44,8 +44,8 @@ pub(crate) enum Kind {
     Group(char, Vec<Token>, usize),
 }
 
-/// One path of the code, and its line.
-pub(crate) struct Named {
+/// A path in the code, and its line.
+pub(crate) struct NamedPath {
     pub(crate) path: String,
     pub(crate) line: usize,
 }
@@ -54,7 +54,7 @@ pub(crate) struct Named {
 pub(crate) struct Import {
     /// The name in this file: `C` for `use a::{b as C}`.
     pub(crate) name: String,
-    /// What it stands for: `a::b`.
+    /// The imported path: `a::b`.
     pub(crate) path: String,
     /// `pub use`, `pub(crate) use`: a re-export.
     pub(crate) is_public: bool,
@@ -62,16 +62,16 @@ pub(crate) struct Import {
 
 impl Token {
     pub(crate) fn word(&self) -> Option<&str> {
-        if let Kind::Word(word) = &self.kind { Some(word) } else { None }
+        if let TokenKind::Word(word) = &self.kind { Some(word) } else { None }
     }
 
     pub(crate) fn is_mark(&self, mark: char) -> bool {
-        matches!(self.kind, Kind::Mark(it) if it == mark)
+        matches!(self.kind, TokenKind::Mark(it) if it == mark)
     }
 
     /// The tokens inside brackets of this kind.
     pub(crate) fn group(&self, open: char) -> Option<&[Token]> {
-        if let Kind::Group(it, inner, _) = &self.kind { (*it == open).then_some(inner) } else { None }
+        if let TokenKind::Group(it, inner, _) = &self.kind { (*it == open).then_some(inner) } else { None }
     }
 }
 
@@ -92,15 +92,15 @@ impl Source {
         format!("src/{}:{line}: {what}", self.path)
     }
 
-    /// Every path, also inside macros, braces opened: `use a::{b, c::d}` names `a::b` and `a::c::d`.
-    pub(crate) fn paths(&self) -> Vec<Named> {
+    /// Every path, also inside macros. Braces are expanded: `use a::{b, c::d}` gives `a::b` and `a::c::d`.
+    pub(crate) fn paths(&self) -> Vec<NamedPath> {
         let mut found = Vec::new();
         paths(&self.tokens, "", &mut found);
         found
     }
 
     /// The paths outside of `use`: neither declarations (`mod name`, `fn name`) nor fields and methods.
-    pub(crate) fn code_paths(&self) -> Vec<Named> {
+    pub(crate) fn code_paths(&self) -> Vec<NamedPath> {
         let mut found = Vec::new();
         code_paths(&self.tokens, &mut found);
         found
@@ -114,8 +114,8 @@ impl Source {
     }
 }
 
-/// The path that begins with the word at `at`, braces opened; the place of the first token after it.
-fn path_at(tokens: &[Token], at: usize, prefix: &str, found: &mut Vec<Named>) -> usize {
+/// Adds the path that begins with the word at `at`, with braces expanded. Returns the index of the first token after it.
+fn path_at(tokens: &[Token], at: usize, prefix: &str, found: &mut Vec<NamedPath>) -> usize {
     let colons = |at: usize| tokens.get(at..at + 2).is_some_and(|two| two.iter().all(|token| token.is_mark(':')));
     let (first, line) = (tokens[at].word().unwrap_or_default(), tokens[at].line);
     let mut path = format!("{prefix}{first}");
@@ -131,24 +131,24 @@ fn path_at(tokens: &[Token], at: usize, prefix: &str, found: &mut Vec<Named>) ->
             return after + 1;
         }
     }
-    found.push(Named { path, line });
+    found.push(NamedPath { path, line });
     after
 }
 
-fn paths(tokens: &[Token], prefix: &str, found: &mut Vec<Named>) {
+fn paths(tokens: &[Token], prefix: &str, found: &mut Vec<NamedPath>) {
     let mut at = 0;
     while let Some(token) = tokens.get(at) {
-        if let Kind::Group(_, inner, _) = &token.kind {
+        if let TokenKind::Group(_, inner, _) = &token.kind {
             paths(inner, "", found);
         }
         at = if token.word().is_some() { path_at(tokens, at, prefix, found) } else { at + 1 };
     }
 }
 
-fn code_paths(tokens: &[Token], found: &mut Vec<Named>) {
+fn code_paths(tokens: &[Token], found: &mut Vec<NamedPath>) {
     let mut at = 0;
     while let Some(token) = tokens.get(at) {
-        if let Kind::Group(_, inner, _) = &token.kind {
+        if let TokenKind::Group(_, inner, _) = &token.kind {
             code_paths(inner, found);
         }
         at = match token.word() {
@@ -167,7 +167,7 @@ fn end_of_item(tokens: &[Token], at: usize) -> usize {
 
 fn uses(tokens: &[Token], found: &mut Vec<Import>) {
     for (at, token) in tokens.iter().enumerate() {
-        if let Kind::Group(_, inner, _) = &token.kind {
+        if let TokenKind::Group(_, inner, _) = &token.kind {
             uses(inner, found);
         }
         if token.word() == Some("use") {
@@ -233,8 +233,8 @@ struct Lexer {
 }
 
 impl Lexer {
-    fn peek(&self, ahead: usize) -> char {
-        self.rest.get(self.at + ahead).copied().unwrap_or('\0')
+    fn peek(&self, unvisited: usize) -> char {
+        self.rest.get(self.at + unvisited).copied().unwrap_or('\0')
     }
 
     fn next(&mut self) -> char {
@@ -276,16 +276,16 @@ impl Lexer {
                     let inner = self.tokens();
                     let end = self.line;
                     self.next();
-                    Kind::Group(open, inner, end)
+                    TokenKind::Group(open, inner, end)
                 }
                 ('"', _) => self.string(),
                 ('\'', _) => self.character(),
                 (letter, _) if letter == '_' || letter.is_alphabetic() => self.word(),
                 (digit, _) if digit.is_ascii_digit() => {
                     self.skip_while(|letter| letter == '_' || letter.is_alphanumeric());
-                    Kind::Literal
+                    TokenKind::Literal
                 }
-                _ => Kind::Mark(self.next()),
+                _ => TokenKind::Mark(self.next()),
             };
             tokens.push(Token { kind, line });
         }
@@ -307,7 +307,7 @@ impl Lexer {
         }
     }
 
-    fn string(&mut self) -> Kind {
+    fn string(&mut self) -> TokenKind {
         self.next();
         while self.at < self.rest.len() {
             match self.next() {
@@ -316,11 +316,11 @@ impl Lexer {
                 _ => {}
             }
         }
-        Kind::Literal
+        TokenKind::Literal
     }
 
     /// A character or a lifetime.
-    fn character(&mut self) -> Kind {
+    fn character(&mut self) -> TokenKind {
         self.next();
         if self.peek(0) == '\\' {
             self.next();
@@ -333,23 +333,23 @@ impl Lexer {
         } else {
             self.skip_while(|letter| letter == '_' || letter.is_alphanumeric());
         }
-        Kind::Literal
+        TokenKind::Literal
     }
 
     /// A word, or a literal with a prefix: `r"…"`, `br#"…"#`, `b'…'`.
-    fn word(&mut self) -> Kind {
+    fn word(&mut self) -> TokenKind {
         let word = self.skip_while(|letter| letter == '_' || letter.is_alphanumeric());
         let is_raw = matches!(word.as_str(), "r" | "br" | "cr");
         let hashes = self.rest[self.at..].iter().take_while(|letter| **letter == '#').count();
         if is_raw && self.peek(hashes) == '"' {
             self.at += hashes + 1;
             while self.at < self.rest.len() {
-                if self.next() == '"' && (0..hashes).all(|ahead| self.peek(ahead) == '#') {
+                if self.next() == '"' && (0..hashes).all(|unvisited| self.peek(unvisited) == '#') {
                     self.at += hashes;
                     break;
                 }
             }
-            return Kind::Literal;
+            return TokenKind::Literal;
         }
         match self.peek(0) {
             '"' if matches!(word.as_str(), "b" | "c") => self.string(),
@@ -358,7 +358,7 @@ impl Lexer {
                 self.next();
                 self.word()
             }
-            _ => Kind::Word(word),
+            _ => TokenKind::Word(word),
         }
     }
 }

@@ -19,7 +19,7 @@ mod nodes;
 mod refused;
 mod shared;
 
-/// A database with one server.
+/// A stand-in database with one node.
 pub(super) struct Fixture {
     pub(super) database: Database,
     pub(super) server: Server,
@@ -34,12 +34,12 @@ impl Fixture {
         Self { database, server }
     }
 
-    /// A store that has received everything.
+    /// A store that has received the whole log.
     pub(super) async fn store(&self) -> EventStore {
         ready(connect(self.server.addr(), "taskbell")).await
     }
 
-    /// The same behind a proxy.
+    /// Such a store whose connections go through a proxy.
     async fn proxied(&self) -> (Proxy, EventStore) {
         let proxy = Proxy::start(self.server.addr()).await;
         let store = ready(connect(proxy.addr(), "taskbell")).await;
@@ -47,7 +47,7 @@ impl Fixture {
     }
 }
 
-/// A store that may not have an answer yet.
+/// A store that may not be connected yet.
 pub fn connect(addr: SocketAddr, prefix: &str) -> EventStore {
     connect_to(&format!("esdb://{addr}?tls=false&prefix={prefix}"))
 }
@@ -56,13 +56,14 @@ fn connect_to(url: &str) -> EventStore {
     EventStore::connect(url.parse().unwrap()).unwrap()
 }
 
+/// Waits until the store is healthy.
 pub async fn ready(store: EventStore) -> EventStore {
     in_time(store.wait_for_health(true)).await.unwrap();
     store
 }
 
-/// Why the store is not healthy.
-async fn unhealthy(store: &EventStore) -> String {
+/// Waits until the store is not healthy, and returns the reason.
+async fn wait_until_unhealthy(store: &EventStore) -> String {
     in_time(store.wait_for_health(false)).await.unwrap_err()
 }
 
@@ -70,18 +71,18 @@ pub async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(TEST_TIMEOUT, future).await.expect("this takes too long")
 }
 
-/// Waits until the store has received so many events.
-async fn received(store: &EventStore, events: u64) {
+/// Waits until the store has received this many events.
+async fn wait_for_events(store: &EventStore, events: u64) {
     in_time(store.watch().wait_for(|head| head.0 >= events)).await.unwrap();
     assert_eq!(store.head().position.0, events);
 }
 
-/// Position, id and hash of each event.
-fn places(events: &[Arc<Recorded>]) -> Vec<(u64, uuid::Uuid, String)> {
+/// The position, id and hash of each event.
+fn positions_ids_hashes(events: &[Arc<Recorded>]) -> Vec<(u64, uuid::Uuid, String)> {
     events.iter().map(|event| (event.position.0, event.id, event.hash.to_string())).collect()
 }
 
-/// The ids in the order in which the database holds them, without those of the streams beside the log.
+/// The ids of the log's events in the order of the database.
 fn ids_in(database: &Database) -> Vec<uuid::Uuid> {
     let all = database.all();
     all.iter().filter(|event| event.stream.starts_with("taskbell.")).map(|event| event.id).collect()
@@ -99,8 +100,8 @@ async fn an_append_whose_answer_is_lost_is_written_once_and_succeeds() {
             let store = store.clone();
             async move { store.append(append).await }
         });
-        // The subscriber has the event, so it is written; its writer has no answer.
-        received(&store, round + 1).await;
+        // The subscription has received the event, so it is written, but the append has no response yet.
+        wait_for_events(&store, round + 1).await;
         proxy.cut();
         fixture.database.hold_answers(false);
         assert_eq!(in_time(appending).await.unwrap(), Ok(Revision(round)));
@@ -119,7 +120,7 @@ async fn an_append_that_was_overtaken_after_its_answer_was_lost_succeeds_all_the
         let (store, append) = (store.clone(), first(&task, "t"));
         async move { store.append(append).await }
     });
-    received(&store, 1).await;
+    wait_for_events(&store, 1).await;
     proxy.set_mode(Mode::Refuse);
     proxy.cut();
     fixture.database.hold_answers(false);
@@ -133,7 +134,7 @@ async fn an_append_that_was_overtaken_after_its_answer_was_lost_succeeds_all_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_append_whose_answer_never_comes_has_an_unknown_outcome_and_a_read_tells_it() {
+async fn an_append_whose_answer_never_comes_has_an_unknown_outcome_and_a_read_shows_it() {
     let fixture = Fixture::start().await;
     let store = fixture.store().await;
     let task = stream();
@@ -158,7 +159,7 @@ async fn connections_that_carry_every_request_twice_write_it_once() {
     }
     assert_eq!(fixture.database.stream(&format!("taskbell.{task}")).len(), 51);
     assert_eq!(
-        places(&all_events(&store).await).iter().map(|place| place.1).collect::<Vec<_>>(),
+        positions_ids_hashes(&all_events(&store).await).iter().map(|(_, id, _)| *id).collect::<Vec<_>>(),
         ids_in(&fixture.database)
     );
 }
@@ -169,11 +170,11 @@ async fn a_subscription_that_the_database_ends_with_ok_begins_anew() {
     let store = fixture.store().await;
     for events in 1..=3 {
         fixture.database.end_subscriptions();
-        let why = unhealthy(&store).await;
+        let why = wait_until_unhealthy(&store).await;
         assert!(why.contains("the database ended the subscription"), "{why}");
         let store = ready(store.clone()).await;
         assert_eq!(store.append(first(&stream(), "t")).await, Ok(Revision(0)));
-        received(&store, events).await;
+        wait_for_events(&store, events).await;
     }
 }
 
@@ -183,7 +184,7 @@ async fn old_events_are_read_from_the_database_with_the_same_positions_and_hashe
     let store = fixture.store().await;
     let task = stream();
     store.append(first(&task, "old")).await.unwrap();
-    // More than the store keeps in memory.
+    // These are more events than the store has in memory.
     let many = || append(&stream(), Expected::NoStream, (0..500).map(|_| new_event(queued())).collect());
     assert!(store.append_many((0..36).map(|_| many()).collect()).await.iter().all(Result::is_ok));
     store.append(next(&task, 0)).await.unwrap();

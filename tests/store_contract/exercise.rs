@@ -11,7 +11,7 @@ macro_rules! every_store {
         mod memory {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::holds(stringify!($name), taskbell::store::EventStore::memory()).await;
+                super::run_check(stringify!($name), taskbell::store::EventStore::memory()).await;
             })*
         }
 
@@ -19,7 +19,7 @@ macro_rules! every_store {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 let dir = tempfile::tempdir().unwrap();
-                super::holds(stringify!($name), taskbell::store::EventStore::open(dir.path()).unwrap()).await;
+                super::run_check(stringify!($name), taskbell::store::EventStore::open(dir.path()).unwrap()).await;
             })*
         }
 
@@ -28,7 +28,7 @@ macro_rules! every_store {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 let fixture = crate::store_contract::cluster::Fixture::start().await;
-                super::holds(stringify!($name), fixture.store().await).await;
+                super::run_check(stringify!($name), fixture.store().await).await;
             })*
         }
     };
@@ -59,7 +59,8 @@ fn check(name: &str) -> Check {
     CHECKS.concat().into_iter().find(|check| check.name == name).expect("a check of this name")
 }
 
-async fn holds(name: &str, store: EventStore) {
+/// Runs the check with this name and panics if it fails.
+async fn run_check(name: &str, store: EventStore) {
     if let Err(seen) = check(name).run(store).await {
         panic!("{name}: {seen}");
     }

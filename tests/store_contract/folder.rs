@@ -25,7 +25,7 @@ async fn write_ten(dir: &Path) {
     assert!(store.append_many((0..10).map(|_| first(&stream(), "t")).collect()).await.iter().all(Result::is_ok));
 }
 
-/// Changes the log's file with other means than the store.
+/// Changes the file of the log without the store.
 fn tamper(dir: &Path, sql: &str) {
     let free = "DROP TRIGGER events_are_not_changed; DROP TRIGGER events_are_not_deleted; PRAGMA ignore_check_constraints = 1;";
     let database = database(dir);
@@ -253,7 +253,8 @@ async fn the_write_ahead_log_stays_small() {
     assert!(size("log.db") > 30 << 20 && size("log.db-wal") == 0);
 }
 
-/// Runs one of the ignored tests below in a process of its own; `$0 $@` in the shell's `script` is its command line.
+/// Runs one of the ignored tests below in a separate process. In the shell's `script`, `$0 $@` is the command line of
+/// the test.
 fn run_in_process(shell: &[&str], script: &str, test: &str, dir: &Path) -> Output {
     let (program, options) = shell.split_first().unwrap();
     let mut command = Command::new(program);
@@ -261,12 +262,12 @@ fn run_in_process(shell: &[&str], script: &str, test: &str, dir: &Path) -> Outpu
     command.args(["--exact", test, "--ignored", "--nocapture"]).env("TASKBELL_TEST_DIR", dir).output().unwrap()
 }
 
-/// The folder that [`run_in_process`] was given.
+/// The folder that was passed to [`run_in_process`].
 fn test_dir() -> std::path::PathBuf {
     std::env::var_os("TASKBELL_TEST_DIR").unwrap().into()
 }
 
-/// Appends until an append fails; how many succeeded, and the error of the last.
+/// Appends until an append fails. Returns the number of successful appends and the error.
 async fn append_until_failure(store: &EventStore) -> (u64, AppendError) {
     for written in 0..100_000 {
         if let Err(error) = store.append(first(&stream(), "filling")).await {
@@ -279,7 +280,8 @@ async fn append_until_failure(store: &EventStore) -> (u64, AppendError) {
 #[tokio::test]
 async fn after_a_failed_write_the_log_can_be_read_and_not_written() {
     let dir = folder();
-    // With a limit on the file's size whose signal is ignored, writes fail with another error than "disk full".
+    // The process has a limit for the size of files and ignores its signal. Writes then fail with another error than
+    // "disk full".
     let script = "trap '' XFSZ && ulimit -f 512 && exec \"$0\" \"$@\"";
     let run = run_in_process(&["sh"], script, "store_contract::folder::write_until_the_disk_fails", dir.path());
     assert!(run.status.success() && String::from_utf8_lossy(&run.stdout).contains("1 passed"), "{run:?}");

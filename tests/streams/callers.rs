@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{command, create, in_time, new_task, registry, start};
 
-/// Polls the future this often, with a turn for the other futures of the thread in between, and drops it.
+/// Polls the future `polls` times and drops it. Between two polls, the other futures of the thread run.
 async fn give_up_after(polls: usize, future: impl Future) {
     let mut future = pin!(future);
     for _ in 0..polls {
@@ -47,8 +47,8 @@ fn shard_of(task: TaskId, shards: u64) -> u64 {
     task.uuid().as_u64_pair().1 % shards
 }
 
-/// Runs on the thread of an arbiter; the result.
-async fn on<T: Send + 'static, F: Future<Output = T>>(
+/// Runs the future on the thread of an arbiter and returns the result.
+async fn run_on<T: Send + 'static, F: Future<Output = T>>(
     arbiter: &Arbiter,
     run: impl FnOnce() -> F + Send + 'static,
 ) -> T {
@@ -69,7 +69,7 @@ async fn a_thread_that_hosts_a_shard_gives_its_tasks_ids_of_that_shard() {
     let hosts: Vec<Arbiter> = (0..3).map(|_| Arbiter::new()).collect();
     for host in &hosts {
         let shared = registry.clone();
-        let tasks: Vec<TaskId> = on(host, async move || {
+        let tasks: Vec<TaskId> = run_on(host, async move || {
             let hosted = shared.host_shard_here();
             let again = hosted.host_shard_here();
             (0..100).map(|n| if n % 2 == 0 { hosted.new_task_id() } else { again.new_task_id() }).collect()
@@ -90,13 +90,13 @@ async fn the_tasks_of_a_host_that_has_ended_are_still_served() {
     let store = EventStore::memory();
     let registry = registry(&store, 2);
     let (host, shared) = (Arbiter::new(), registry.clone());
-    let tasks: Vec<TaskId> = on(&host, async move || {
+    let tasks: Vec<TaskId> = run_on(&host, async move || {
         let hosted = shared.host_shard_here();
         let tasks: Vec<TaskId> = (0..50).map(|_| hosted.new_task_id()).collect();
         for task in &tasks[..25] {
             hosted.execute(create(*task)).await.unwrap();
         }
-        // An attempt is under way, so the actors stay between two commands.
+        // While an attempt runs, the actor of its task doesn't end between two commands.
         let starts = tasks[..25].iter().map(|task| command(*task, 2, start("w-1"))).collect();
         assert!(hosted.execute_many(starts).await.iter().all(Result::is_ok));
         tasks
@@ -114,7 +114,7 @@ async fn the_tasks_of_a_host_that_has_ended_are_still_served() {
     }
     assert_eq!(store.head().position.0, 75);
     let (next, shared) = (Arbiter::new(), registry.clone());
-    let created = on(&next, async move || {
+    let created = run_on(&next, async move || {
         let hosted = shared.host_shard_here();
         let task = hosted.new_task_id();
         hosted.execute(create(task)).await.map(|receipt| receipt.revision)

@@ -26,7 +26,7 @@ mod schema;
 
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// A database that several servers share.
+/// A stand-in database that several servers share.
 struct Fixture {
     database: Database,
     server: DatabaseServer,
@@ -48,7 +48,7 @@ impl Fixture {
         servers.try_into().ok().unwrap()
     }
 
-    /// A server whose connections to the database can be cut.
+    /// A server whose connections to the database go through a proxy.
     async fn proxied(&self) -> (Proxy, ServerWriteSide) {
         let proxy = Proxy::start(self.server.addr()).await;
         let server = ServerWriteSide::connect(proxy.addr()).await;
@@ -64,18 +64,18 @@ impl Fixture {
         self.key_streams().iter().map(|name| self.database.stream(name).len()).sum()
     }
 
-    /// How many events the log holds.
+    /// The number of events in the log.
     fn events(&self) -> u64 {
         self.database.all().iter().filter(|event| event.stream.starts_with("taskbell.")).count() as u64
     }
 
-    /// How many tasks the log holds.
+    /// The number of tasks in the log.
     fn tasks(&self) -> usize {
         self.database.streams().iter().filter(|name| name.starts_with("taskbell.task-")).count()
     }
 }
 
-/// A server's write side.
+/// The parts of a server that write: a store, a registry and the keys.
 struct ServerWriteSide {
     store: EventStore,
     registry: Registry,
@@ -113,7 +113,7 @@ fn execute(task: TaskId, command: Command) -> Execute {
     Execute { task, command, at: now(), meta: meta() }
 }
 
-/// Views that are late for ever.
+/// Views that always stay empty.
 #[derive(Clone)]
 struct EmptyViews;
 
@@ -143,7 +143,7 @@ fn idempotency(key: &str, body: &str) -> Idempotency {
     Idempotency { key: key.to_owned(), body_hash: body.to_owned() }
 }
 
-/// The answer as text: what it is, and its task.
+/// The outcome as a word, and the task in it.
 fn outcome_of(answer: &Result<Accepted, ExecuteError>) -> (&'static str, Option<TaskId>) {
     match answer {
         Ok(Accepted::New(id, _)) => ("new", Some(*id)),
@@ -155,7 +155,7 @@ fn outcome_of(answer: &Result<Accepted, ExecuteError>) -> (&'static str, Option<
     }
 }
 
-/// The new task of this answer.
+/// The new task in this result. Panics if the result is another one.
 fn created(answer: &Result<Accepted, ExecuteError>) -> TaskId {
     match outcome_of(answer) {
         ("new", Some(id)) => id,
@@ -163,7 +163,7 @@ fn created(answer: &Result<Accepted, ExecuteError>) -> TaskId {
     }
 }
 
-/// The one new task of these answers; all others are `other` with the same task.
+/// The only new task in these results. All other results must have the outcome `other` and the same task.
 fn only_new_task(answers: &[Result<Accepted, ExecuteError>], other: &str) -> TaskId {
     let shown: Vec<_> = answers.iter().map(outcome_of).collect();
     let new: Vec<_> = shown.iter().filter(|(what, _)| *what == "new").collect();
@@ -173,8 +173,8 @@ fn only_new_task(answers: &[Result<Accepted, ExecuteError>], other: &str) -> Tas
     id.unwrap()
 }
 
-/// Checks the log event by event: at no time are two tasks with one unique key of an owner open, and no two tasks have one
-/// idempotency key.
+/// Checks the log event by event. At no position may two tasks of an owner with the same unique key not be final, and
+/// no two tasks may have the same idempotency key.
 async fn check_log(fixture: &Fixture, server: &ServerWriteSide) {
     let (store, events) = (&server.store, fixture.events());
     in_time(store.watch().wait_for(|head| head.0 >= events)).await.unwrap();
@@ -275,7 +275,7 @@ async fn an_idempotency_key_is_not_used_up_by_a_request_whose_unique_key_is_held
     assert_eq!(outcome_of(&two.create(with_both_keys("nightly", "k", "body")).await), ("known", Some(task)));
     assert_eq!(outcome_of(&two.create(with_both_keys("nightly", "k", "other")).await), ("reused", None));
     one.cancel(task).await;
-    // Its unique key is free, its idempotency key stands.
+    // The unique key is free again, but the idempotency key is still used.
     let next = created(&two.create(unique("nightly")).await);
     let known = in_time(find_claimed(&two.registry, "ann", "k")).await.unwrap();
     assert_eq!(known, Some((task, "body".to_owned())));

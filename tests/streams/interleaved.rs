@@ -31,7 +31,8 @@ fn any_command(rng: &mut StdRng) -> Command {
     }
 }
 
-/// Sends the commands at once, to one of the registries each, half of them in batches; the answers with their tasks.
+/// Sends the commands at the same time, each to one of the registries, half of them in batches. Returns the tasks and the
+/// results.
 async fn at_once(registries: [&Registry; 2], commands: Vec<Execute>) -> Vec<(TaskId, Result<Receipt, ExecuteError>)> {
     let mut halves = [Vec::new(), Vec::new()];
     let mut alone = Vec::new();
@@ -51,7 +52,7 @@ async fn at_once(registries: [&Registry; 2], commands: Vec<Execute>) -> Vec<(Tas
     alone.into_iter().chain(first).chain(second).collect()
 }
 
-/// Asserts that the stream is legal, and that the receipts account for each of its events exactly once.
+/// Asserts that the events of the stream are legal, and that each of them belongs to exactly one receipt.
 async fn assert_stream(store: &EventStore, task: TaskId, receipts: &[Receipt]) -> usize {
     let events = store.read_stream(&StreamName::task(task), Revision(0)).await.unwrap();
     let mut state = None;
@@ -62,15 +63,15 @@ async fn assert_stream(store: &EventStore, task: TaskId, receipts: &[Receipt]) -
         assert_ne!(next, state, "event {revision} of {task} is not legal: {event:?}");
         state = next;
     }
-    let mut told: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut events_by_receipts: BTreeMap<u64, usize> = BTreeMap::new();
     for receipt in receipts.iter().filter(|receipt| receipt.appended > 0) {
         let last = receipt.revision.0;
         for revision in last + 1 - receipt.appended as u64..=last {
-            *told.entry(revision).or_default() += 1;
+            *events_by_receipts.entry(revision).or_default() += 1;
         }
     }
-    let wanted: BTreeMap<u64, usize> = (0..events.len() as u64).map(|revision| (revision, 1)).collect();
-    assert_eq!(told, wanted, "{task}");
+    let expected: BTreeMap<u64, usize> = (0..events.len() as u64).map(|revision| (revision, 1)).collect();
+    assert_eq!(events_by_receipts, expected, "{task}");
     assert!(receipts.iter().all(|receipt| receipt.revision.0 < events.len() as u64));
     events.len()
 }

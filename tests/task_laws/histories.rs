@@ -7,14 +7,14 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Number, Value};
-use taskbell::task::command::End;
+use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{
     CancelPolicy, Created, Idempotency, OutputKept, Progress, QueuedReason, ReleasedReason, Rung, TaskError,
 };
 use taskbell::task::{Command, Event, Rejection, Task, TaskId, Timestamp, decide, evolve};
 use uuid::Uuid;
 
-/// One command and its decision.
+/// A command and what the rules decided for it.
 pub(crate) struct Step {
     pub(crate) before: Option<Task>,
     pub(crate) command: Command,
@@ -23,7 +23,7 @@ pub(crate) struct Step {
     pub(crate) after: Option<Task>,
 }
 
-/// The history of one seed.
+/// The random history of a seed.
 pub(crate) fn history(seed: u64, steps: usize) -> Vec<Step> {
     let mut dice = Dice(StdRng::seed_from_u64(seed));
     let mut now = Timestamp::from_micros(1_795_000_000_000_000 + dice.up_to(1_000_000_000));
@@ -40,7 +40,7 @@ pub(crate) fn history(seed: u64, steps: usize) -> Vec<Step> {
     history
 }
 
-/// Longer than most pauses before a retry.
+/// A duration that is longer than most pauses before a retry.
 const PAUSE: Duration = Duration::from_secs(90);
 
 struct Dice(StdRng);
@@ -135,19 +135,19 @@ impl Dice {
         }
     }
 
-    /// Mostly the current attempt, sometimes a former or a future one.
+    /// Mostly the number of the current attempt, sometimes of an earlier or a later one.
     fn attempt(&mut self, task: Option<&Task>) -> u32 {
         let current = task.map_or(0, |task| task.attempt);
         if self.one_in(6) { self.up_to(current + 1) } else { current }
     }
 
-    fn end(&mut self) -> End {
+    fn end(&mut self) -> AttemptEnd {
         let (message, result) = (self.maybe(Self::text), self.maybe(|dice| dice.value(3).into()));
         match self.up_to(7_u8) {
-            0 => End::Succeeded { message, result },
-            1 | 2 => End::Cancelled { message, result },
-            3 => End::Released(self.pick(&[ReleasedReason::NotDelivered, ReleasedReason::HandedBack])),
-            _ => End::Failed { error: self.error(), retryable: !self.one_in(5) },
+            0 => AttemptEnd::Succeeded { message, result },
+            1 | 2 => AttemptEnd::Cancelled { message, result },
+            3 => AttemptEnd::Released(self.pick(&[ReleasedReason::NotDelivered, ReleasedReason::HandedBack])),
+            _ => AttemptEnd::Failed { error: self.error(), retryable: !self.one_in(5) },
         }
     }
 

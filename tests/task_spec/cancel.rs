@@ -15,7 +15,7 @@ sentences! {
     a_second_run_may_be_cancelled_again:
         given([cancelled(), vec![retried(), started(2)]].concat()).when(cancel()).then([cancel_requested()]);
     a_failure_after_a_request_is_not_retried_though_attempts_are_left:
-        given(cancelling()).when(finish(1, End::Failed { error: broken(), retryable: true })).then([failed_by(1)]);
+        given(cancelling()).when(finish(1, AttemptEnd::Failed { error: broken(), retryable: true })).then([failed_by(1)]);
     a_timeout_after_a_request_ends_it_by_force:
         given(cancelling()).when(Command::LoseAttempt { attempt: 1, error: timed_out(), progress: Some(halfway()) })
             .then([Event::Completed(Completed {
@@ -81,7 +81,7 @@ fn the_policy_in_force_is_the_one_of_the_request() {
 
 #[test]
 fn the_worker_reports_what_was_done_in_its_message() {
-    let end = End::Cancelled { message: text("1 of 2 files copied"), result: Some(json!({"files": 1}).into()) };
+    let end = AttemptEnd::Cancelled { message: text("1 of 2 files copied"), result: Some(json!({"files": 1}).into()) };
     let recorded = Completed {
         message: text("1 of 2 files copied"),
         result: Some(json!({"files": 1}).into()),

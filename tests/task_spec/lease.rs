@@ -6,13 +6,13 @@ use taskbell::task::limits::Invalid;
 
 use super::*;
 
-/// A worker outside the process reports the end of an attempt, with the secret of the attempt `shown`.
-fn report(attempt: u32, shown: u32, end: End) -> Command {
+/// A remote worker reports the end of an attempt, with the lease of the attempt `shown`.
+fn report(attempt: u32, shown: u32, end: AttemptEnd) -> Command {
     Command::Finish { attempt, lease: Some(lease(shown)), end, progress: None, output: None }
 }
 
-/// The same with its output; `decide` fills in the attempt.
-fn report_with_output(attempt: u32, end: End) -> Command {
+/// The same with the attempt's output. `decide` sets the attempt of the output.
+fn report_with_output(attempt: u32, end: AttemptEnd) -> Command {
     let output = Some(OutputKept { attempt: 0, tail: "bye".into(), dropped_bytes: 7 });
     Command::Finish { attempt, lease: Some(lease(attempt)), end, progress: None, output }
 }
@@ -35,7 +35,7 @@ fn system_error(code: &str) -> TaskError {
     TaskError { code: code.into(), message: "too late".into() }
 }
 
-/// The first attempt failed with this error, and the second runs.
+/// A history in which the first attempt failed with this error, and the second runs.
 fn second_after(error: TaskError) -> Vec<Event> {
     let failed = AttemptFailed { attempt: 1, error, retry_at: retry_at(1, now(), &lease(1)), progress: None };
     with(running(), [Event::AttemptFailed(failed), became_ready(RetryAt), started(2)])
@@ -65,7 +65,7 @@ sentences! {
     the_output_of_an_end_that_is_reported_twice_is_kept_once:
         given(succeeded()).when(report_with_output(1, success())).then_nothing();
     a_reserved_code_reported_after_the_end_changes_nothing:
-        given(succeeded()).when(report(1, 1, End::Failed { error: system_error("timed_out"), retryable: true })).then_nothing();
+        given(succeeded()).when(report(1, 1, AttemptEnd::Failed { error: system_error("timed_out"), retryable: true })).then_nothing();
     a_report_from_another_worker_is_rejected: given(succeeded()).when(report(1, 2, success())).rejects(Rejection::LeaseLost);
     the_end_of_a_former_attempt_can_be_reported_again_while_the_next_one_runs:
         given(second_after(broken())).when(report(1, 1, success())).then_nothing();
@@ -105,7 +105,7 @@ sentences! {
 #[test]
 fn no_worker_outside_the_process_can_report_a_code_of_the_system() {
     for code in SYSTEM_ERROR_CODES {
-        let end = End::Failed { error: system_error(code), retryable: true };
+        let end = AttemptEnd::Failed { error: system_error(code), retryable: true };
         for history in [running(), cancelling()] {
             let decided = given(history).when(report(1, 1, end.clone()));
             let Decided(_, Err(Rejection::Invalid(invalid))) = decided else { panic!("{code} is taken") };
@@ -117,7 +117,7 @@ fn no_worker_outside_the_process_can_report_a_code_of_the_system() {
 
 #[test]
 fn the_worker_inside_the_process_reports_a_timeout_itself() {
-    let end = End::Failed { error: system_error("timed_out"), retryable: true };
+    let end = AttemptEnd::Failed { error: system_error("timed_out"), retryable: true };
     given(with(vec![created_with(|new| new.max_attempts = 1)], [started(1)]))
         .when(finish(1, end))
         .then([ended_by(system_error("timed_out"))]);
@@ -168,7 +168,7 @@ fn an_end_that_is_repeated_after_a_hundred_others_is_answered_with_a_lost_lease(
     let handed_back = |n| [started(n), released(n)];
     let events: Vec<Event> = [created()].into_iter().chain((1..=101).flat_map(handed_back)).collect();
     let task = fold(None, &events);
-    let again = |n| decide(task.as_ref(), &report(n, n, End::Released(ReleasedReason::HandedBack)), now());
+    let again = |n| decide(task.as_ref(), &report(n, n, AttemptEnd::Released(ReleasedReason::HandedBack)), now());
     assert_eq!(again(1), Err(Rejection::LeaseLost));
     assert_eq!(again(101), Ok(Vec::new()));
 }

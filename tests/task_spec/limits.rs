@@ -24,7 +24,8 @@ fn pointers(change: impl FnOnce(&mut Created)) -> Vec<String> {
     }
 }
 
-/// `set` with lengths around `max`: they are accepted up to `max` and rejected above it, at this pointer.
+/// Calls `set` with lengths around `max`. Asserts that lengths up to `max` are accepted, and that longer ones are
+/// rejected with this pointer.
 #[track_caller]
 fn bounded(pointer: &str, max: usize, set: impl Fn(&mut Created, usize)) {
     for (length, refused) in [(1, false), (max - 1, false), (max, false), (max + 1, true)] {

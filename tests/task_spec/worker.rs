@@ -46,7 +46,7 @@ sentences! {
             error: Some(lost()), ..completed(Outcome::Failed, Some(1))
         })]);
     a_failure_that_is_not_retryable_is_not_retried:
-        given(running()).when(finish(1, End::Failed { error: broken(), retryable: false })).then([failed_by(1)]);
+        given(running()).when(finish(1, AttemptEnd::Failed { error: broken(), retryable: false })).then([failed_by(1)]);
     a_release_does_not_count_as_an_attempt:
         given(with(after_failures(2, 0), [started(1), released(1), started(2)]))
             .when(finish(2, failure())).then([attempt_failed(2, 1)]);
@@ -81,7 +81,7 @@ sentences! {
                 attempt: 1, error: broken(), retry_at: retry_at(1, now(), &lease(1)), progress: Some(halfway())
             })]);
     a_result_of_null_is_no_result:
-        given(running()).when(finish(1, End::Succeeded { message: None, result: Some(json!(null).into()) })).then([succeeded_by(1)]);
+        given(running()).when(finish(1, AttemptEnd::Succeeded { message: None, result: Some(json!(null).into()) })).then([succeeded_by(1)]);
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn a_schedule_is_in_force_until_it_is_removed_and_shows_the_time_of_its_last_tas
 }
 
 #[test]
-fn no_task_is_left_to_create_up_to_the_last_task_or_the_creation_whichever_is_later() {
+fn the_passed_time_of_a_schedule_is_that_of_its_last_task_or_its_creation_whichever_is_later() {
     let mut fixture = ViewsFixture::default();
     let id = Uuid::from_u128(1);
     fixture.schedule(id, every_hour());

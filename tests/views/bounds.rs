@@ -4,7 +4,7 @@ use taskbell::views::{Filter, Order, Page, PageRequest, RowBudget, Views};
 
 use super::history::{Created, Log, plain};
 
-/// As many tasks of each kind as given, one kind after the other.
+/// Views with this many tasks of each kind. All tasks of one kind are created before those of the next.
 fn views(kinds: &[(&str, usize)]) -> Views {
     let (mut log, mut views) = (Log::default(), Views::default());
     for (kind, count) in kinds {
@@ -22,7 +22,7 @@ fn of_kind(kind: &str) -> Filter {
     Filter { kind: vec![kind.to_owned()], ..Filter::default() }
 }
 
-/// The page, if the bound allows it, and how many rows were read.
+/// The page, if the bound of `most` rows allows it, and the number of rows that were read.
 fn page_within(views: &Views, filter: &Filter, request: &PageRequest, most: usize) -> (Option<Page>, usize) {
     let budget = RowBudget::new(most);
     let page = views.page_within(filter, request, &budget).unwrap();

@@ -17,7 +17,7 @@ use super::world::ViewsFixture;
 
 const EVENTS: usize = 60;
 
-/// Any event, mostly one that the state table doesn't have in the present status.
+/// A random event. Mostly it is illegal in the present status.
 fn any_event(rng: &mut StdRng) -> Event {
     let attempt = rng.random_range(1..=4);
     let at = Timestamp::from_micros(rng.random_range(0..1_000_000_000));
@@ -48,13 +48,13 @@ fn any_event(rng: &mut StdRng) -> Event {
     }
 }
 
-/// What both keep of a task.
+/// The state of a task that both the rules and the views contain.
 #[derive(Debug, PartialEq)]
 struct Common {
     status: Status,
     attempt: u32,
     worker: Option<String>,
-    /// While an attempt runs.
+    /// Only while an attempt runs.
     lease: Option<String>,
     retry_at: Option<Timestamp>,
     cancel: Option<(CancelPolicy, Rung)>,

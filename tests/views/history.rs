@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::value::{RawValue, to_raw_value};
 use taskbell::store::{Hash, LogEvent, Meta, Recorded, StreamName, Via, codec};
 use taskbell::task::bell::{Bell, MarkSeen};
-use taskbell::task::command::End;
+use taskbell::task::command::AttemptEnd;
 pub use taskbell::task::event::Created;
 use taskbell::task::event::{CancelPolicy, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError};
 use taskbell::task::{Command, Decider, Event, Position, Rejection, Revision, Task, TaskId, Timestamp, decide, evolve};
@@ -153,13 +153,13 @@ pub fn cancel(reason: Option<&str>) -> Command {
 }
 
 pub fn succeed(attempt: u32, message: &str) -> Command {
-    let end = End::Succeeded { message: Some(message.to_owned()), result: None };
+    let end = AttemptEnd::Succeeded { message: Some(message.to_owned()), result: None };
     Command::Finish { attempt, lease: None, end, progress: None, output: None }
 }
 
 pub fn fail(attempt: u32, message: &str, retryable: bool) -> Command {
     let error = TaskError { code: "broken".to_owned(), message: message.to_owned() };
-    Command::Finish { attempt, lease: None, end: End::Failed { error, retryable }, progress: None, output: None }
+    Command::Finish { attempt, lease: None, end: AttemptEnd::Failed { error, retryable }, progress: None, output: None }
 }
 
 /// A log of at least this many events from random commands. The same seed gives the same log.
@@ -227,10 +227,10 @@ fn random_command(rng: &mut StdRng, log: &Log, attempt: u32) -> Command {
         10 => Command::Retry { reason: text },
         n => {
             let end = match n {
-                11 | 12 => End::Succeeded { message: text, result: None },
-                13 => End::Failed { error, retryable: rng.random_bool(0.7) },
-                14 => End::Cancelled { message: text, result: None },
-                _ => End::Released(ReleasedReason::HandedBack),
+                11 | 12 => AttemptEnd::Succeeded { message: text, result: None },
+                13 => AttemptEnd::Failed { error, retryable: rng.random_bool(0.7) },
+                14 => AttemptEnd::Cancelled { message: text, result: None },
+                _ => AttemptEnd::Released(ReleasedReason::HandedBack),
             };
             Command::Finish { attempt, lease: None, end, progress, output: None }
         }

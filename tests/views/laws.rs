@@ -51,7 +51,8 @@ fn ids(page: &Page) -> Vec<String> {
 
 type Query<'a> = &'a dyn Fn(&PageRequest) -> Page;
 
-/// Walks to the last page and back to the first, cursors as text.
+/// Requests the pages up to the last and back to the first, with cursors as text, and compares them with the expected
+/// tasks.
 fn check_walk(query: Query, expected: &[&ExpectedTask], order: Order, limit: usize) {
     let mut expected: Vec<String> = expected.iter().map(|entry| entry.doc["id"].as_str().unwrap().to_owned()).collect();
     if order == Order::Desc {
@@ -102,7 +103,8 @@ fn check_pages(views: &Views, oracle: &Oracle, rng: &mut StdRng, log: &Log, filt
     }
 }
 
-/// The run queue, followed or built anew, has the tasks of the oracle for each queue and kind, in the same order.
+/// Asserts that the updated run queue and a new one have the tasks of the oracle for each queue and kind, in the same
+/// order.
 fn check_run_queue(views: &Views, followed: &RunQueue, oracle: &Oracle) {
     let mut anew = RunQueue::default();
     views.rows().for_each(|row| anew.apply_change(None, row, None));
@@ -134,7 +136,7 @@ fn check_run_queue(views: &Views, followed: &RunQueue, oracle: &Oracle) {
     }
 }
 
-/// The counts of each queue that ever had a task.
+/// Asserts that the counts of each queue that ever had a task are those of the oracle.
 fn check_queues(views: &Views, oracle: &Oracle) {
     let queues = views.queue_counts().into_iter();
     let queues: Value =
@@ -142,7 +144,7 @@ fn check_queues(views: &Views, oracle: &Oracle) {
     assert_eq!(queues, oracle.queues());
 }
 
-/// Applies one event to both, and compares the reported change, the task and the bell of every owner.
+/// Applies one event to the views and the oracle. Compares the reported change, the task and the bell of every owner.
 fn step(views: &mut Views, pending: &mut RunQueue, oracle: &mut Oracle, recorded: &taskbell::store::Recorded) {
     let bells = |views: &Views| OWNERS.map(|owner| views.counters(owner));
     let before = bells(views);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use taskbell::dispatch::capacity::RemoteOffers;
 use taskbell::views::WorkOffer;
 
-/// A worker that was silent for so long no longer counts as alive.
+/// A worker counts as alive for this time after its last request.
 const FORGOTTEN: Duration = Duration::from_mins(1);
 
 fn offer(kinds: &[&str], queues: &[&str]) -> WorkOffer {
@@ -13,7 +13,7 @@ fn offer(kinds: &[&str], queues: &[&str]) -> WorkOffer {
     WorkOffer { kinds: Some(names(kinds)), queues: Some(names(queues)) }
 }
 
-/// So many workers that offer other kinds.
+/// The offers of this many workers, none of which takes the tested kind.
 fn workers(count: usize, now: Instant) -> RemoteOffers {
     let mut offers = RemoteOffers::default();
     for n in 0..count {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json, to_value};
-use taskbell::task::command::End;
+use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{Event, QueuedReason, ReleasedReason, Retried, Rung, Started};
 use taskbell::task::{Command, Position, Status, TaskId};
 use taskbell::views::{Views, WaitingFor};
@@ -72,7 +72,7 @@ fn a_released_attempt_leaves_no_start() {
         &Command::Finish {
             attempt: 1,
             lease: None,
-            end: End::Released(ReleasedReason::HandedBack),
+            end: AttemptEnd::Released(ReleasedReason::HandedBack),
             progress: None,
             output: None,
         },
@@ -95,7 +95,7 @@ fn another_run_clears_the_former_one_and_attempt_numbers_continue() {
         &Command::Finish {
             attempt: 1,
             lease: None,
-            end: End::Cancelled { message: None, result: None },
+            end: AttemptEnd::Cancelled { message: None, result: None },
             progress,
             output: None,
         },
@@ -136,7 +136,7 @@ fn a_cancel_shows_its_subject_the_first_acknowledgement_and_the_last_step() {
 
 #[test]
 fn the_verdict_of_a_cancel_says_what_came_first() {
-    let stopped = End::Cancelled { message: None, result: None };
+    let stopped = AttemptEnd::Cancelled { message: None, result: None };
     let ends = [
         (Command::Finish { attempt: 1, lease: None, end: stopped, progress: None, output: None }, "cancelled"),
         (succeed(1, "done"), "finished_first"),
@@ -160,7 +160,7 @@ fn a_run_that_ended_without_a_message_has_an_outcome() {
     let id = fixture.create_task("one");
     fixture.execute(id, &start("w"));
     assert_eq!(fixture.task_doc(id)["outcome"], Value::Null);
-    let end = End::Succeeded { message: None, result: None };
+    let end = AttemptEnd::Succeeded { message: None, result: None };
     fixture.execute(id, &Command::Finish { attempt: 1, lease: None, end, progress: None, output: None });
     assert_eq!(fixture.task_doc(id)["outcome"], json!({"message": null, "error": null}));
 }

@@ -16,7 +16,8 @@ use tokio::process::Command;
 use super::log::{Log, queued};
 use super::*;
 
-/// Runs the script, which gets the address and the stream, and appends a live event when it has caught up.
+/// Runs the script with the address and the name of the stream as arguments. Appends an event when the script has
+/// caught up.
 async fn passes(program: &str, script: &str) {
     let log = Log::new().await;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/wire/clients");

@@ -9,7 +9,7 @@ use taskbell::wire::ServeError;
 
 use super::*;
 
-/// A log of three events in two streams, a server of it and a client.
+/// A log of three events in two streams, a gRPC server for it and a client.
 pub(super) struct Log {
     store: EventStore,
     streams: [StreamName; 2],
@@ -53,7 +53,7 @@ impl Log {
         self.store.append(Append { stream, expected, events }).await.unwrap();
     }
 
-    /// Appends to the first stream, after the two events that it begins with.
+    /// Appends to the first stream, after its first two events.
     pub(super) async fn append_live(&self, event: NewEvent) {
         self.append(0, Expected::Revision(Revision(1)), vec![event]).await;
     }
@@ -63,8 +63,8 @@ impl Log {
     }
 }
 
-fn seen(kind: &str) -> Seen {
-    Seen::Event(kind.to_owned())
+fn seen(kind: &str) -> ReceivedMessage {
+    ReceivedMessage::Event(kind.to_owned())
 }
 
 #[tokio::test]
@@ -132,36 +132,40 @@ async fn a_long_log_is_read_whole_in_both_directions() {
 #[tokio::test]
 async fn a_subscriber_of_the_log_gets_history_caught_up_and_live_events() {
     let log = Log::new().await;
-    let mut follower = Follower::all(&log.client, StreamPosition::Start, None);
-    let seen_first = follower.take(5).await;
-    assert_eq!(seen_first, [Seen::Confirmed, seen("Queued"), seen("Started"), seen("Queued"), Seen::CaughtUp]);
+    let mut subscription = TestSubscription::all(&log.client, StreamPosition::Start, None);
+    let seen_first = subscription.take(5).await;
+    assert_eq!(
+        seen_first,
+        [ReceivedMessage::Confirmed, seen("Queued"), seen("Started"), seen("Queued"), ReceivedMessage::CaughtUp]
+    );
     log.append(1, Expected::Revision(Revision(0)), vec![started()]).await;
-    assert_eq!(follower.take(1).await, [seen("Started")]);
+    assert_eq!(subscription.take(1).await, [seen("Started")]);
 }
 
 #[tokio::test]
 async fn a_subscription_to_the_log_is_filtered_and_has_checkpoints() {
     let log = Log::new().await;
     let filter = SubscriptionFilter::on_event_type().regex("^Start").max(2);
-    let mut follower = Follower::all(&log.client, StreamPosition::Start, Some(filter));
-    let checkpoint = |position| Seen::Checkpoint(Position { commit: position, prepare: position });
-    let history = [Seen::Confirmed, seen("Started"), checkpoint(2), checkpoint(3), Seen::CaughtUp];
-    assert_eq!(follower.take(5).await, history);
+    let mut subscription = TestSubscription::all(&log.client, StreamPosition::Start, Some(filter));
+    let checkpoint = |position| ReceivedMessage::Checkpoint(Position { commit: position, prepare: position });
+    let history =
+        [ReceivedMessage::Confirmed, seen("Started"), checkpoint(2), checkpoint(3), ReceivedMessage::CaughtUp];
+    assert_eq!(subscription.take(5).await, history);
     log.append(1, Expected::Revision(Revision(0)), vec![started()]).await;
-    assert_eq!(follower.take(2).await, [seen("Started"), checkpoint(4)]);
+    assert_eq!(subscription.take(2).await, [seen("Started"), checkpoint(4)]);
     let streams = SubscriptionFilter::on_stream_name().add_prefix(log.stream(1));
-    let mut follower = Follower::all(&log.client, StreamPosition::Start, Some(streams));
-    assert_eq!(follower.take(3).await[1..], [seen("Queued"), seen("Started")]);
+    let mut subscription = TestSubscription::all(&log.client, StreamPosition::Start, Some(streams));
+    assert_eq!(subscription.take(3).await[1..], [seen("Queued"), seen("Started")]);
 }
 
 #[tokio::test]
 async fn a_stream_of_the_log_is_followed_from_a_revision() {
     let log = Log::new().await;
     let stream: &'static str = log.stream(0).to_owned().leak();
-    let mut follower = Follower::stream(&log.client, stream, StreamPosition::Position(0));
-    assert_eq!(follower.take(3).await, [Seen::Confirmed, seen("Started"), Seen::CaughtUp]);
+    let mut subscription = TestSubscription::stream(&log.client, stream, StreamPosition::Position(0));
+    assert_eq!(subscription.take(3).await, [ReceivedMessage::Confirmed, seen("Started"), ReceivedMessage::CaughtUp]);
     log.append(0, Expected::Revision(Revision(1)), vec![queued()]).await;
-    assert_eq!(follower.take(1).await, [seen("Queued")]);
+    assert_eq!(subscription.take(1).await, [seen("Queued")]);
 }
 
 #[tokio::test]

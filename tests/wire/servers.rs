@@ -6,23 +6,23 @@ use super::*;
 
 #[tokio::test]
 async fn a_stopped_server_cuts_its_subscribers_with_an_error() {
-    let world = World::new().await;
-    let mut follower = Follower::all(&world.client, StreamPosition::Start, None);
-    assert_eq!(follower.take(2).await, [Seen::Confirmed, Seen::CaughtUp]);
-    world.server.stop().await;
-    let cut = follower.next().await;
+    let fixture = WireFixture::new().await;
+    let mut subscription = TestSubscription::all(&fixture.client, StreamPosition::Start, None);
+    assert_eq!(subscription.take(2).await, [ReceivedMessage::Confirmed, ReceivedMessage::CaughtUp]);
+    fixture.server.stop().await;
+    let cut = subscription.next().await;
     assert!(matches!(cut, Err(Error::ServerError(_))), "{cut:?}");
 }
 
 #[tokio::test]
 async fn a_database_outlives_its_server_and_is_served_again_on_the_same_port() {
-    let world = World::new().await;
-    world.append("a-1", ExpectedRevision::NoStream, events(&["One"])).await.unwrap();
-    let addr = world.server.addr();
-    let mut follower = Follower::all(&world.client, StreamPosition::End, None);
-    assert_eq!(follower.take(2).await, [Seen::Confirmed, Seen::CaughtUp]);
-    world.server.stop().await;
-    let server = world.database.serve(addr).await.unwrap();
+    let fixture = WireFixture::new().await;
+    fixture.append("a-1", ExpectedRevision::NoStream, events(&["One"])).await.unwrap();
+    let addr = fixture.server.addr();
+    let mut subscription = TestSubscription::all(&fixture.client, StreamPosition::End, None);
+    assert_eq!(subscription.take(2).await, [ReceivedMessage::Confirmed, ReceivedMessage::CaughtUp]);
+    fixture.server.stop().await;
+    let server = fixture.database.serve(addr).await.unwrap();
     assert_eq!(server.addr(), addr);
     let client = connect(addr);
     assert_eq!(kinds(&read(&client, "a-1", ReadStreamOptions::default()).await.unwrap()), ["One"]);
@@ -30,63 +30,63 @@ async fn a_database_outlives_its_server_and_is_served_again_on_the_same_port() {
 
 #[tokio::test]
 async fn a_request_to_a_frozen_database_goes_on_when_it_thaws() {
-    let world = World::new().await;
-    world.append("a-1", ExpectedRevision::NoStream, events(&["One"])).await.unwrap();
-    world.database.freeze();
-    let hanging = world.append("a-1", ExpectedRevision::Exact(0), events(&["Two"]));
+    let fixture = WireFixture::new().await;
+    fixture.append("a-1", ExpectedRevision::NoStream, events(&["One"])).await.unwrap();
+    fixture.database.freeze();
+    let hanging = fixture.append("a-1", ExpectedRevision::Exact(0), events(&["Two"]));
     tokio::pin!(hanging);
     tokio::select! {
         answer = &mut hanging => panic!("{}", unexpected(&answer)),
-        () = in_time(world.database.wait_for_hanging(1)) => {}
+        () = in_time(fixture.database.wait_for_hanging(1)) => {}
     }
-    assert_eq!(world.database.stream("a-1").len(), 1);
-    world.database.thaw();
+    assert_eq!(fixture.database.stream("a-1").len(), 1);
+    fixture.database.thaw();
     assert_eq!(in_time(hanging).await.unwrap().revision, 1);
 }
 
 #[tokio::test]
 async fn a_write_whose_answer_is_lost_is_found_by_its_repetition() {
-    let world = World::new().await;
+    let fixture = WireFixture::new().await;
     let options = AppendToStreamOptions::default().expected_revision(ExpectedRevision::NoStream);
     let append = |client: Client| {
         let options = options.clone();
         async move { client.append_to_stream("a-1", &options, event_with_id("One", Uuid::from_u128(7))).await }
     };
-    world.database.hold_answers(true);
-    let lost = tokio::spawn(append(world.client.clone()));
-    in_time(world.database.wait_for_hanging(1)).await;
-    let addr = world.server.addr();
-    world.server.stop().await;
+    fixture.database.hold_answers(true);
+    let lost = tokio::spawn(append(fixture.client.clone()));
+    in_time(fixture.database.wait_for_hanging(1)).await;
+    let addr = fixture.server.addr();
+    fixture.server.stop().await;
     let lost = in_time(lost).await.unwrap();
     assert!(matches!(lost, Err(Error::ServerError(_))), "{lost:?}");
-    world.database.hold_answers(false);
-    let _server = world.database.serve(addr).await.unwrap();
+    fixture.database.hold_answers(false);
+    let _server = fixture.database.serve(addr).await.unwrap();
     assert_eq!(append(connect(addr)).await.unwrap().next_expected_version, 0);
-    assert_eq!(world.database.all().len(), 1);
+    assert_eq!(fixture.database.all().len(), 1);
 }
 
 #[tokio::test]
 async fn each_answer_is_late_by_the_latency() {
-    let world = World::new().await;
-    world.append("a-1", ExpectedRevision::NoStream, events(&["One"])).await.unwrap();
+    let fixture = WireFixture::new().await;
+    fixture.append("a-1", ExpectedRevision::NoStream, events(&["One"])).await.unwrap();
     let latency = Duration::from_millis(150);
-    world.database.set_latency(latency);
+    fixture.database.set_latency(latency);
     let begin = std::time::Instant::now();
-    world.append("a-1", ExpectedRevision::Exact(0), events(&["Two"])).await.unwrap();
+    fixture.append("a-1", ExpectedRevision::Exact(0), events(&["Two"])).await.unwrap();
     assert!(begin.elapsed() >= latency);
 }
 
 #[tokio::test]
 async fn a_follower_names_the_leader_to_clients_that_require_it() {
-    let world = World::new().await;
-    let follower = world.database.serve(ANY_PORT).await.unwrap();
-    follower.follow(world.server.addr());
+    let fixture = WireFixture::new().await;
+    let follower = fixture.database.serve(ANY_PORT).await.unwrap();
+    follower.follow(fixture.server.addr());
     let client = connect(follower.addr());
     let options = AppendToStreamOptions::default().expected_revision(ExpectedRevision::NoStream).requires_leader(true);
     let refused = client.append_to_stream("a-1", &options, events(&["One"])).await;
     let Err(Error::NotLeaderException(leader)) = refused else { panic!("{}", unexpected(&refused)) };
-    assert_eq!((leader.host.as_str(), leader.port), ("127.0.0.1", u32::from(world.server.addr().port())));
-    assert!(world.database.all().is_empty());
+    assert_eq!((leader.host.as_str(), leader.port), ("127.0.0.1", u32::from(fixture.server.addr().port())));
+    assert!(fixture.database.all().is_empty());
     // The client has moved to the leader by itself.
     client.append_to_stream("a-1", &options, events(&["One"])).await.unwrap();
     follower.lead();
@@ -96,10 +96,10 @@ async fn a_follower_names_the_leader_to_clients_that_require_it() {
 
 #[tokio::test]
 async fn clients_find_the_leader_by_gossip() {
-    let world = World::new().await;
-    let follower = world.database.serve(ANY_PORT).await.unwrap();
-    follower.follow(world.server.addr());
-    let text = format!("esdb://{},{}?tls=false&discoveryInterval=10", follower.addr(), world.server.addr());
+    let fixture = WireFixture::new().await;
+    let follower = fixture.database.serve(ANY_PORT).await.unwrap();
+    follower.follow(fixture.server.addr());
+    let text = format!("esdb://{},{}?tls=false&discoveryInterval=10", follower.addr(), fixture.server.addr());
     let client = Client::new(text.parse().unwrap()).unwrap();
     let options = AppendToStreamOptions::default().requires_leader(true);
     in_time(client.append_to_stream("a-1", &options, events(&["One"]))).await.unwrap();
@@ -107,7 +107,7 @@ async fn clients_find_the_leader_by_gossip() {
 
 #[tokio::test]
 async fn a_client_knows_the_version_of_the_protocol() {
-    let world = World::new().await;
-    let info = world.client.server_info().await.unwrap();
+    let fixture = WireFixture::new().await;
+    let info = fixture.client.server_info().await.unwrap();
     assert_eq!((info.version().major(), info.version().minor()), (24, 10));
 }

@@ -5,7 +5,7 @@ use eventstore::{BatchAppendOptions, CurrentRevision, DeleteStreamOptions, Error
 use super::*;
 
 /// What was expected and what was there.
-fn wrong_revision(result: eventstore::Result<Written>) -> (ExpectedRevision, CurrentRevision) {
+fn wrong_revision(result: eventstore::Result<AppendResult>) -> (ExpectedRevision, CurrentRevision) {
     match result {
         Err(Error::WrongExpectedVersion { expected, current }) => (expected, current),
         other => panic!("{}", unexpected(&other)),
@@ -14,78 +14,78 @@ fn wrong_revision(result: eventstore::Result<Written>) -> (ExpectedRevision, Cur
 
 #[tokio::test]
 async fn an_append_returns_the_revision_and_the_position_of_its_last_event() {
-    let world = World::new().await;
-    let written = world.append("a-1", ExpectedRevision::NoStream, events(&["One", "Two"])).await.unwrap();
+    let fixture = WireFixture::new().await;
+    let written = fixture.append("a-1", ExpectedRevision::NoStream, events(&["One", "Two"])).await.unwrap();
     assert_eq!(written.revision, 1);
-    assert_eq!(written.position, position(&read_all(&world.client, ReadAllOptions::default()).await.unwrap()[1]));
-    let written = world.append("a-1", ExpectedRevision::Exact(1), events(&["Three"])).await.unwrap();
+    assert_eq!(written.position, position(&read_all(&fixture.client, ReadAllOptions::default()).await.unwrap()[1]));
+    let written = fixture.append("a-1", ExpectedRevision::Exact(1), events(&["Three"])).await.unwrap();
     assert_eq!(written.revision, 2);
-    let written = world.append("a-1", ExpectedRevision::Any, events(&["Four"])).await.unwrap();
+    let written = fixture.append("a-1", ExpectedRevision::Any, events(&["Four"])).await.unwrap();
     assert_eq!(written.revision, 3);
-    let written = world.append("a-1", ExpectedRevision::StreamExists, events(&["Five"])).await.unwrap();
+    let written = fixture.append("a-1", ExpectedRevision::StreamExists, events(&["Five"])).await.unwrap();
     assert_eq!(written.revision, 4);
-    assert_eq!(world.kinds("a-1").await, ["One", "Two", "Three", "Four", "Five"]);
+    assert_eq!(fixture.kinds("a-1").await, ["One", "Two", "Three", "Four", "Five"]);
 }
 
 #[tokio::test]
 async fn positions_grow_by_more_than_one() {
-    let world = World::new().await;
-    world.append("a-1", ExpectedRevision::NoStream, events(&["One", "Two", "Three"])).await.unwrap();
-    let all = world.database.all();
+    let fixture = WireFixture::new().await;
+    fixture.append("a-1", ExpectedRevision::NoStream, events(&["One", "Two", "Three"])).await.unwrap();
+    let all = fixture.database.all();
     assert!(all[0].position.commit > 0);
     assert!(all.windows(2).all(|pair| pair[1].position.commit > pair[0].position.commit + 1));
 }
 
 #[tokio::test]
 async fn an_append_at_a_wrong_revision_says_which_revision_is_there() {
-    let world = World::new().await;
-    let missing = world.append("a-1", ExpectedRevision::Exact(3), events(&["One"])).await;
+    let fixture = WireFixture::new().await;
+    let missing = fixture.append("a-1", ExpectedRevision::Exact(3), events(&["One"])).await;
     assert_eq!(wrong_revision(missing), (ExpectedRevision::Exact(3), CurrentRevision::NoStream));
-    let missing = world.append("a-1", ExpectedRevision::StreamExists, events(&["One"])).await;
+    let missing = fixture.append("a-1", ExpectedRevision::StreamExists, events(&["One"])).await;
     assert_eq!(wrong_revision(missing), (ExpectedRevision::StreamExists, CurrentRevision::NoStream));
-    world.append("a-1", ExpectedRevision::NoStream, events(&["One", "Two"])).await.unwrap();
-    let late = world.append("a-1", ExpectedRevision::Exact(0), events(&["Three"])).await;
+    fixture.append("a-1", ExpectedRevision::NoStream, events(&["One", "Two"])).await.unwrap();
+    let late = fixture.append("a-1", ExpectedRevision::Exact(0), events(&["Three"])).await;
     assert_eq!(wrong_revision(late), (ExpectedRevision::Exact(0), CurrentRevision::Current(1)));
-    let early = world.append("a-1", ExpectedRevision::Exact(2), events(&["Three"])).await;
+    let early = fixture.append("a-1", ExpectedRevision::Exact(2), events(&["Three"])).await;
     assert_eq!(wrong_revision(early), (ExpectedRevision::Exact(2), CurrentRevision::Current(1)));
-    let anew = world.append("a-1", ExpectedRevision::NoStream, events(&["Three"])).await;
+    let anew = fixture.append("a-1", ExpectedRevision::NoStream, events(&["Three"])).await;
     assert_eq!(wrong_revision(anew), (ExpectedRevision::NoStream, CurrentRevision::Current(1)));
-    assert_eq!(world.kinds("a-1").await, ["One", "Two"]);
+    assert_eq!(fixture.kinds("a-1").await, ["One", "Two"]);
 }
 
 #[tokio::test]
 async fn of_two_writers_at_one_revision_one_succeeds() {
-    let world = World::new().await;
-    let first = world.append("a-1", ExpectedRevision::NoStream, events(&["One"]));
-    let second = world.append("a-1", ExpectedRevision::NoStream, events(&["Two"]));
+    let fixture = WireFixture::new().await;
+    let first = fixture.append("a-1", ExpectedRevision::NoStream, events(&["One"]));
+    let second = fixture.append("a-1", ExpectedRevision::NoStream, events(&["Two"]));
     let (first, second) = tokio::join!(first, second);
     assert_eq!([&first, &second].iter().filter(|result| result.is_ok()).count(), 1);
-    assert_eq!(world.database.stream("a-1").len(), 1);
+    assert_eq!(fixture.database.stream("a-1").len(), 1);
 }
 
 #[tokio::test]
 async fn an_empty_append_to_a_missing_stream_writes_no_event_and_looks_like_one_event() {
-    let world = World::new().await;
-    let written = world.append("a-1", ExpectedRevision::NoStream, Vec::new()).await.unwrap();
+    let fixture = WireFixture::new().await;
+    let written = fixture.append("a-1", ExpectedRevision::NoStream, Vec::new()).await.unwrap();
     assert_eq!(written.revision, 0);
-    assert!(world.database.all().is_empty());
-    let written = world.append("a-1", ExpectedRevision::NoStream, events(&["One"])).await.unwrap();
+    assert!(fixture.database.all().is_empty());
+    let written = fixture.append("a-1", ExpectedRevision::NoStream, events(&["One"])).await.unwrap();
     assert_eq!(written.revision, 0);
 }
 
 #[tokio::test]
 async fn an_empty_append_brings_a_soft_deleted_stream_back() {
-    let world = World::new().await;
-    world.append("a-1", ExpectedRevision::NoStream, events(&["One"])).await.unwrap();
-    world.client.delete_stream("a-1", &DeleteStreamOptions::default()).await.unwrap();
-    world.append("a-1", ExpectedRevision::Any, Vec::new()).await.unwrap();
-    assert!(world.kinds("a-1").await.is_empty());
+    let fixture = WireFixture::new().await;
+    fixture.append("a-1", ExpectedRevision::NoStream, events(&["One"])).await.unwrap();
+    fixture.client.delete_stream("a-1", &DeleteStreamOptions::default()).await.unwrap();
+    fixture.append("a-1", ExpectedRevision::Any, Vec::new()).await.unwrap();
+    assert!(fixture.kinds("a-1").await.is_empty());
 }
 
 #[tokio::test]
 async fn each_append_of_a_batch_has_its_own_answer() {
-    let world = World::new().await;
-    let batch = world.client.batch_append(&BatchAppendOptions::default()).await.unwrap();
+    let fixture = WireFixture::new().await;
+    let batch = fixture.client.batch_append(&BatchAppendOptions::default()).await.unwrap();
     let (one, two) = tokio::join!(
         batch.append_to_stream("a-1", ExpectedRevision::NoStream, events(&["One", "Two"])),
         batch.append_to_stream("a-2", ExpectedRevision::Any, events(&["Three"])),
@@ -100,54 +100,54 @@ async fn each_append_of_a_batch_has_its_own_answer() {
 
 #[tokio::test]
 async fn an_append_may_have_one_mebibyte() {
-    let world = World::new().await;
+    let fixture = WireFixture::new().await;
     let filled = |size: usize| vec![EventData::binary("Big", vec![7; size].into())];
-    world.append("a-1", ExpectedRevision::NoStream, filled(1024 * 1024 - 6)).await.unwrap();
-    let refused = world.append("a-1", ExpectedRevision::Exact(0), filled(1024 * 1024 - 5)).await;
+    fixture.append("a-1", ExpectedRevision::NoStream, filled(1024 * 1024 - 6)).await.unwrap();
+    let refused = fixture.append("a-1", ExpectedRevision::Exact(0), filled(1024 * 1024 - 5)).await;
     let Err(Error::Grpc { code, message }) = refused else { panic!("{}", unexpected(&refused)) };
     assert_eq!(format!("{code:?}"), "InvalidArgument");
     assert_eq!(message, "Maximum Append Size of 1048576 Exceeded.");
-    assert_eq!(world.database.all().len(), 1);
+    assert_eq!(fixture.database.all().len(), 1);
 }
 
 #[tokio::test]
 async fn a_soft_deleted_stream_is_gone_until_it_goes_on_at_its_next_revision() {
-    let world = World::new().await;
-    world.append("a-1", ExpectedRevision::NoStream, events(&["One", "Two"])).await.unwrap();
+    let fixture = WireFixture::new().await;
+    fixture.append("a-1", ExpectedRevision::NoStream, events(&["One", "Two"])).await.unwrap();
     let exact = DeleteStreamOptions::default().expected_revision(ExpectedRevision::Exact(1));
-    world.client.delete_stream("a-1", &exact).await.unwrap().unwrap();
-    let gone = read(&world.client, "a-1", ReadStreamOptions::default()).await;
+    fixture.client.delete_stream("a-1", &exact).await.unwrap().unwrap();
+    let gone = read(&fixture.client, "a-1", ReadStreamOptions::default()).await;
     assert!(matches!(gone, Err(Error::ResourceNotFound)), "{gone:?}");
-    let exists = world.append("a-1", ExpectedRevision::StreamExists, events(&["Three"])).await;
+    let exists = fixture.append("a-1", ExpectedRevision::StreamExists, events(&["Three"])).await;
     assert!(matches!(exists, Err(Error::ResourceDeleted)), "{exists:?}");
-    let written = world.append("a-1", ExpectedRevision::NoStream, events(&["Three"])).await.unwrap();
+    let written = fixture.append("a-1", ExpectedRevision::NoStream, events(&["Three"])).await.unwrap();
     assert_eq!(written.revision, 2);
-    assert_eq!(world.kinds("a-1").await, ["Three"]);
-    assert_eq!(world.database.stream("a-1").len(), 3);
+    assert_eq!(fixture.kinds("a-1").await, ["Three"]);
+    assert_eq!(fixture.database.stream("a-1").len(), 3);
 }
 
 #[tokio::test]
 async fn a_delete_at_a_wrong_revision_is_refused() {
-    let world = World::new().await;
-    world.append("a-1", ExpectedRevision::NoStream, events(&["One"])).await.unwrap();
+    let fixture = WireFixture::new().await;
+    fixture.append("a-1", ExpectedRevision::NoStream, events(&["One"])).await.unwrap();
     let exact = DeleteStreamOptions::default().expected_revision(ExpectedRevision::Exact(7));
-    let refused = world.client.delete_stream("a-1", &exact).await;
+    let refused = fixture.client.delete_stream("a-1", &exact).await;
     let Err(Error::Grpc { code, .. }) = refused else { panic!("{}", unexpected(&refused)) };
     assert_eq!(format!("{code:?}"), "FailedPrecondition");
-    assert_eq!(world.kinds("a-1").await, ["One"]);
+    assert_eq!(fixture.kinds("a-1").await, ["One"]);
 }
 
 #[tokio::test]
 async fn a_tombstoned_stream_takes_no_event_for_ever() {
-    let world = World::new().await;
-    world.append("a-1", ExpectedRevision::NoStream, events(&["One"])).await.unwrap();
-    world.client.tombstone_stream("a-1", &TombstoneStreamOptions::default()).await.unwrap().unwrap();
-    let gone = read(&world.client, "a-1", ReadStreamOptions::default()).await;
+    let fixture = WireFixture::new().await;
+    fixture.append("a-1", ExpectedRevision::NoStream, events(&["One"])).await.unwrap();
+    fixture.client.tombstone_stream("a-1", &TombstoneStreamOptions::default()).await.unwrap().unwrap();
+    let gone = read(&fixture.client, "a-1", ReadStreamOptions::default()).await;
     assert!(matches!(gone, Err(Error::ResourceDeleted)), "{gone:?}");
     for expected in [ExpectedRevision::Any, ExpectedRevision::NoStream, ExpectedRevision::Exact(0)] {
-        let refused = world.append("a-1", expected, events(&["Two"])).await;
+        let refused = fixture.append("a-1", expected, events(&["Two"])).await;
         assert!(matches!(refused, Err(Error::ResourceDeleted)), "{refused:?}");
     }
-    let all = read_all(&world.client, ReadAllOptions::default()).await.unwrap();
+    let all = read_all(&fixture.client, ReadAllOptions::default()).await.unwrap();
     assert_eq!(kinds(&all), ["One", "$streamDeleted"]);
 }

@@ -107,9 +107,9 @@ async fn a_timeout_cuts_the_attempt_but_waits_for_its_blocking_step() {
 }
 
 /// Opens a gate when it is dropped.
-struct Dropped(Gate);
+struct OpensOnDrop(Gate);
 
-impl Drop for Dropped {
+impl Drop for OpensOnDrop {
     fn drop(&mut self) {
         self.0.open();
     }
@@ -118,7 +118,7 @@ impl Drop for Dropped {
 fn waits_for_ever(gone: &Gate) -> ClosureHandler {
     let gone = gone.clone();
     closure_handler(move |ctx: Context| {
-        let gone = Dropped(gone.clone());
+        let gone = OpensOnDrop(gone.clone());
         async move {
             ctx.progress(0.5, "waiting");
             std::future::pending::<()>().await;
@@ -205,7 +205,7 @@ async fn no_attempt_starts_while_the_code_of_its_predecessor_runs() {
     let mut bench = WorkerBench::with(closure_handler(grinds)).await;
     let task = bench.create_with_input_and_start(json!(null)).await;
     bench.wait_for_progress(|_| true).await;
-    // The lease is revoked while the code still runs, and a person asks for one more run.
+    // The lease is revoked while the handler still runs, and a person retries the task.
     bench.cancel(task).await;
     bench.wait_for_acknowledgement().await;
     let revoke =
@@ -244,15 +244,15 @@ async fn an_attempt_that_is_lost_while_it_waits_for_its_predecessor_never_starts
         bench.worker.send(Assign { task, attempt: 2, created }).await.unwrap();
         bench.worker.send(AttemptDirective { task, attempt: 2, directive: Directive::Lost }).await.unwrap();
         leave.open();
-        let mut stopped = [stopped(&mut bench).await, stopped(&mut bench).await];
+        let mut stopped = [wait_until_stopped(&mut bench).await, wait_until_stopped(&mut bench).await];
         stopped.sort_unstable();
         assert_eq!(stopped, [1, 2]);
         assert_eq!(starts.load(Ordering::SeqCst), rounds, "the lost attempt of round {rounds} was started");
     }
 }
 
-/// Receives messages until the worker reports that none of an attempt's code runs any more; its number.
-async fn stopped(bench: &mut WorkerBench) -> u32 {
+/// Waits until the worker reports that the handler of an attempt has stopped. Returns the number of the attempt.
+async fn wait_until_stopped(bench: &mut WorkerBench) -> u32 {
     loop {
         match bench.next_message().await {
             WorkerMessage::Stopped(attempt) => return attempt,

@@ -12,8 +12,9 @@ use taskbell::task::event::Outcome;
 use super::bench::WorkerBench;
 use super::trees::ContentFolder;
 
-/// Reads the target's size again and again until the flag is set; panics if the file is ever there and not complete.
-fn watch(content: &ContentFolder, target: &str, name: &str) -> (Arc<AtomicBool>, std::thread::JoinHandle<u64>) {
+/// Reads the size of the target file again and again until the flag is set. Panics if the file exists but is not complete.
+/// Returns the flag, and the thread, whose result is the number of reads.
+fn watch_target(content: &ContentFolder, target: &str, name: &str) -> (Arc<AtomicBool>, std::thread::JoinHandle<u64>) {
     let (stop, path, whole) = (Arc::new(AtomicBool::new(false)), content.path(target).join(name), content.source(name));
     let (until, whole) = (Arc::clone(&stop), fs::metadata(whole).unwrap().len());
     let looking = std::thread::spawn(move || {
@@ -32,12 +33,12 @@ fn watch(content: &ContentFolder, target: &str, name: &str) -> (Arc<AtomicBool>,
 #[actix_rt::test]
 async fn a_cancel_in_the_middle_of_a_large_file_names_it_and_lets_it_be_completed() {
     let content = ContentFolder::new();
-    content.file("a", b"small");
-    content.file("big/video.bin", &vec![1; 2_000_000]);
-    content.file("z", b"never reached");
-    let (stop, looking) = watch(&content, "x", "big/video.bin");
+    content.write_source_file("a", b"small");
+    content.write_source_file("big/video.bin", &vec![1; 2_000_000]);
+    content.write_source_file("z", b"never reached");
+    let (stop, looking) = watch_target(&content, "x", "big/video.bin");
     let mut bench = WorkerBench::with(content.handler(Some(1_000_000))).await;
-    let task = bench.create_and_start(content.order(&["x", "y"])).await;
+    let task = bench.create_and_start(content.task(&["x", "y"])).await;
     let began = bench.wait_for_progress(|note| note.fraction > Some(0.1)).await.at;
     bench.cancel(task).await;
     let ack = bench.wait_for_acknowledgement().await;
@@ -70,10 +71,10 @@ async fn a_cancel_in_the_middle_of_a_large_file_names_it_and_lets_it_be_complete
 async fn a_cancel_among_small_files_stops_between_them_and_the_next_attempt_goes_on() {
     let content = ContentFolder::new();
     for n in 0..40 {
-        content.file(&format!("{n:02}"), &vec![7; 20_000]);
+        content.write_source_file(&format!("{n:02}"), &vec![7; 20_000]);
     }
     let mut bench = WorkerBench::with(content.handler(Some(400_000))).await;
-    let task = bench.create_and_start(content.order(&["x"])).await;
+    let task = bench.create_and_start(content.task(&["x"])).await;
     bench.wait_for_progress(|note| note.fraction > Some(0.1)).await;
     bench.cancel(task).await;
     let ended = bench.wait_for_end().await;
@@ -94,9 +95,9 @@ async fn a_cancel_among_small_files_stops_between_them_and_the_next_attempt_goes
 #[actix_rt::test]
 async fn an_interrupt_gives_up_the_file_under_way_and_leaves_nothing_of_it() {
     let content = ContentFolder::new();
-    content.file("video.bin", &vec![1; 50_000_000]);
+    content.write_source_file("video.bin", &vec![1; 50_000_000]);
     let mut bench = WorkerBench::with(content.handler(Some(1_000_000))).await;
-    let task = bench.create_and_start(content.order(&["x"])).await;
+    let task = bench.create_and_start(content.task(&["x"])).await;
     bench.wait_for_progress(|note| note.fraction > Some(0.001)).await;
     bench.cancel(task).await;
     bench.send_directive(task, Directive::Interrupt).await;

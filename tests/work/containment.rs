@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::bench::WorkerBench;
 use super::trees::{ContentFolder, describe_tree, set_old_time, task_with_input};
 
-/// At [`RATE`], one second of copying.
+/// The size of a file whose copy takes one second at [`RATE`].
 const SLOW: usize = 400_000;
 /// Bytes per second.
 const RATE: Option<u64> = Some(400_000);
@@ -32,10 +32,10 @@ fn swap(dir: &Path, outside: &TempDir) {
 #[actix_rt::test]
 async fn a_target_is_not_made_through_a_parent_that_became_a_symlink() {
     let (content, outside) = (ContentFolder::new(), tempfile::tempdir().unwrap());
-    content.file("slow", &vec![0; SLOW]);
+    content.write_source_file("slow", &vec![0; SLOW]);
     fs::create_dir(content.path("parent")).unwrap();
     let mut bench = WorkerBench::with(content.handler(RATE)).await;
-    bench.create_and_start(content.order(&["a", "parent/b"])).await;
+    bench.create_and_start(content.task(&["a", "parent/b"])).await;
     bench.wait_for_progress(started).await;
     swap(&content.path("parent"), &outside);
     let (error, again) = bench.wait_for_end().await.error();
@@ -46,10 +46,10 @@ async fn a_target_is_not_made_through_a_parent_that_became_a_symlink() {
 #[actix_rt::test]
 async fn nothing_is_put_into_a_directory_of_a_target_that_became_a_symlink() {
     let (content, outside) = (ContentFolder::new(), tempfile::tempdir().unwrap());
-    content.file("dir/1/slow", &vec![0; SLOW]);
-    content.file("dir/2/file", b"new");
-    content.file("dir/3", b"new");
-    // The slow file can still be completed by path, so that only what comes after it meets the symlink.
+    content.write_source_file("dir/1/slow", &vec![0; SLOW]);
+    content.write_source_file("dir/2/file", b"new");
+    content.write_source_file("dir/3", b"new");
+    // The slow file can still be completed by its path, so only the files after it are affected by the symlink.
     symlink(content.path("a/dir.moved/1"), outside.path().join("1")).unwrap();
     fs::create_dir(outside.path().join("2")).unwrap();
     let abandoned = outside.path().join("2/.taskbell-01a2040b-3892-71f4-8d6b-ab3e5e27a971.tmp");
@@ -57,7 +57,7 @@ async fn nothing_is_put_into_a_directory_of_a_target_that_became_a_symlink() {
     set_old_time(&abandoned);
     let before = describe_tree(outside.path());
     let mut bench = WorkerBench::with(content.handler(RATE)).await;
-    bench.create_and_start(content.order(&["a"])).await;
+    bench.create_and_start(content.task(&["a"])).await;
     bench.wait_for_progress(started).await;
     swap(&content.path("a/dir"), &outside);
     let (error, again) = bench.wait_for_end().await.error();
@@ -68,12 +68,12 @@ async fn nothing_is_put_into_a_directory_of_a_target_that_became_a_symlink() {
 #[actix_rt::test]
 async fn a_source_is_not_read_through_a_directory_that_became_a_symlink() {
     let (content, outside) = (ContentFolder::new(), tempfile::tempdir().unwrap());
-    content.file("a-slow", &vec![0; SLOW]);
-    content.file("dir/file", b"x");
-    // The same file by another name, so that only the way to it differs.
+    content.write_source_file("a-slow", &vec![0; SLOW]);
+    content.write_source_file("dir/file", b"x");
+    // The same file under another name, so that only the path to it differs.
     fs::hard_link(content.source("dir/file"), outside.path().join("file")).unwrap();
     let mut bench = WorkerBench::with(content.handler(RATE)).await;
-    bench.create_and_start(content.order(&["a"])).await;
+    bench.create_and_start(content.task(&["a"])).await;
     bench.wait_for_progress(started).await;
     swap(&content.source("dir"), &outside);
     let (error, again) = bench.wait_for_end().await.error();
@@ -84,9 +84,10 @@ async fn a_source_is_not_read_through_a_directory_that_became_a_symlink() {
 #[actix_rt::test]
 async fn verifying_neither_compares_nor_repairs_through_a_directory_that_became_a_symlink() {
     let (content, outside) = (ContentFolder::new(), tempfile::tempdir().unwrap());
-    content.file("a-slow", &vec![0; SLOW]);
-    content.file("dir/file", b"right");
-    // Copies that look up to date; the slow one differs, so verifying repairs it, throttled.
+    content.write_source_file("a-slow", &vec![0; SLOW]);
+    content.write_source_file("dir/file", b"right");
+    // These copies have the right size and time. The content of the slow one differs, so verifying copies it again,
+    // throttled.
     fs::create_dir_all(content.path("a/dir")).unwrap();
     for (name, bytes) in [("a/a-slow", vec![1; SLOW]), ("a/dir/file", b"right".to_vec())] {
         fs::write(content.path(name), bytes).unwrap();

@@ -35,14 +35,14 @@ async fn a_source_that_is_missing_or_not_a_directory_fails_with_its_own_code() {
 #[actix_rt::test]
 async fn symlinks_that_lead_out_of_the_roots_are_not_followed() {
     let (content, outside) = (ContentFolder::new(), tempfile::tempdir().unwrap());
-    content.file("sub/a", b"x");
+    content.write_source_file("sub/a", b"x");
     symlink(outside.path(), content.path("out")).unwrap();
     symlink(outside.path().join("missing"), content.path("nowhere")).unwrap();
     for (source, target) in [("out", "x"), ("source", "out"), ("source", "out/deeper/x"), ("source", "nowhere/x")] {
         let (code, again, message) = fails(&content, source, target).await;
         assert_eq!((code.as_str(), again), ("outside_roots", false), "{message}");
     }
-    // A symlink inside the target, where the source has a directory.
+    // The target has a symlink at the place of a directory of the source.
     fs::create_dir(content.path("x")).unwrap();
     symlink(outside.path(), content.path("x/sub")).unwrap();
     assert_eq!(fails(&content, "source", "x").await.0, "target_conflict");
@@ -52,7 +52,7 @@ async fn symlinks_that_lead_out_of_the_roots_are_not_followed() {
 #[actix_rt::test]
 async fn trees_that_overlap_after_symlinks_are_followed_are_refused() {
     let content = ContentFolder::new();
-    content.file("a", b"x");
+    content.write_source_file("a", b"x");
     symlink(content.path("source"), content.path("alias")).unwrap();
     let (code, again, _) = fails(&content, "source", "alias/inside").await;
     assert_eq!((code.as_str(), again), ("overlapping_paths", false));
@@ -62,8 +62,8 @@ async fn trees_that_overlap_after_symlinks_are_followed_are_refused() {
 #[actix_rt::test]
 async fn a_file_where_a_directory_has_to_go_and_the_other_way_round_are_conflicts() {
     let content = ContentFolder::new();
-    content.file("sub/a", b"x");
-    content.file("b", b"x");
+    content.write_source_file("sub/a", b"x");
+    content.write_source_file("b", b"x");
     symlink("b", content.source("link")).unwrap();
     fs::create_dir_all(content.path("one/b")).unwrap();
     fs::create_dir_all(content.path("two")).unwrap();
@@ -79,7 +79,7 @@ async fn a_file_where_a_directory_has_to_go_and_the_other_way_round_are_conflict
 #[actix_rt::test]
 async fn pipes_sockets_and_devices_are_refused_before_anything_is_copied() {
     let content = ContentFolder::new();
-    content.file("a", b"x");
+    content.write_source_file("a", b"x");
     let _socket = UnixListener::bind(content.source("socket")).unwrap();
     let (code, again, message) = fails(&content, "source", "x").await;
     assert_eq!((code.as_str(), again), ("unsupported_file", false));
@@ -87,10 +87,10 @@ async fn pipes_sockets_and_devices_are_refused_before_anything_is_copied() {
     assert!(!content.path("x").exists());
 }
 
-/// A file system of its own, if this process may mount one.
-struct Mounted(PathBuf);
+/// A separate file system; it is unmounted when this value is dropped.
+struct MountedFileSystem(PathBuf);
 
-impl Mounted {
+impl MountedFileSystem {
     fn tmpfs(at: PathBuf, options: &str) -> Option<Self> {
         fs::create_dir_all(&at).unwrap();
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(&at).status();
@@ -102,7 +102,7 @@ impl Mounted {
     }
 }
 
-impl Drop for Mounted {
+impl Drop for MountedFileSystem {
     fn drop(&mut self) {
         Command::new("umount").arg("-l").arg(&self.0).status().unwrap();
     }
@@ -111,9 +111,9 @@ impl Drop for Mounted {
 #[actix_rt::test]
 async fn a_full_disk_fails_the_attempt_retryably_and_leaves_no_half_file() {
     let content = ContentFolder::new();
-    content.file("a", b"fits");
-    content.file("large", &vec![0; 3_000_000]);
-    let Some(_full) = Mounted::tmpfs(content.path("x"), "size=1m") else { return };
+    content.write_source_file("a", b"fits");
+    content.write_source_file("large", &vec![0; 3_000_000]);
+    let Some(_full) = MountedFileSystem::tmpfs(content.path("x"), "size=1m") else { return };
     let (code, again, message) = fails(&content, "source", "x").await;
     assert_eq!((code.as_str(), again), ("disk_full", true), "{message}");
     assert!(message.contains("x/large") && message.ends_with("No space left on device"), "{message}");
@@ -124,8 +124,8 @@ async fn a_full_disk_fails_the_attempt_retryably_and_leaves_no_half_file() {
 #[actix_rt::test]
 async fn a_read_only_target_fails_with_its_own_code() {
     let content = ContentFolder::new();
-    content.file("a", b"x");
-    let Some(_locked) = Mounted::tmpfs(content.path("x"), "ro") else { return };
+    content.write_source_file("a", b"x");
+    let Some(_locked) = MountedFileSystem::tmpfs(content.path("x"), "ro") else { return };
     let (code, again, message) = fails(&content, "source", "x").await;
     assert_eq!((code.as_str(), again), ("read_only_target", false), "{message}");
 }

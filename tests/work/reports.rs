@@ -109,7 +109,7 @@ async fn a_read_only_log_ends_the_retries_and_the_slot_stays_taken() {
     bench.fail_next_commands(vec![AppendError::ReadOnly("a failed sync".to_owned()).into()]).await;
     bench.create_with_input_and_start(json!(null)).await;
     assert!(matches!(bench.next_message().await, WorkerMessage::Refused(..)));
-    // The next attempt ends normally, and no message about the first one comes.
+    // The next attempt ends normally, and no message about the first attempt arrives.
     bench.create_with_input_and_start(json!(null)).await;
     assert!(matches!(bench.next_message().await, WorkerMessage::Recorded(..)));
     assert!(matches!(bench.next_message().await, WorkerMessage::Stopped(1)));

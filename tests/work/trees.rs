@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::bench::{WorkerBench, created};
 
-/// A content root with a source in it.
+/// A content root that contains a source folder.
 pub struct ContentFolder {
     pub root: TempDir,
 }
@@ -34,8 +34,8 @@ impl ContentFolder {
         self.path("source").join(name)
     }
 
-    /// Writes a file of the source, with an old time of change.
-    pub fn file(&self, name: &str, content: &[u8]) {
+    /// Writes a file of the source, with an old modification time.
+    pub fn write_source_file(&self, name: &str, content: &[u8]) {
         let path = self.source(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
@@ -47,7 +47,8 @@ impl ContentFolder {
         Distribute::new(ContentRoots::new([self.root.path()]).unwrap(), limit)
     }
 
-    pub fn order(&self, targets: &[&str]) -> Created {
+    /// A task that distributes the source to these targets.
+    pub fn task(&self, targets: &[&str]) -> Created {
         let targets: Vec<_> = targets.iter().map(|name| self.path(name)).collect();
         task_with_input(json!({"source": self.path("source"), "targets": targets}))
     }
@@ -57,13 +58,13 @@ pub fn task_with_input(input: Value) -> Created {
     Created { kind: "content.distribute".to_owned(), input: input.into(), max_attempts: 3, ..created() }
 }
 
-/// Sets an old time of change.
+/// Sets an old modification time.
 pub fn set_old_time(path: &Path) {
     let then = filetime::FileTime::from_unix_time(1_600_000_000, 123_456_789);
     filetime::set_symlink_file_times(path, then, then).unwrap();
 }
 
-/// A tree as text: the name, type, permissions, time and content of every entry.
+/// Describes a tree as text: the name, type, permissions, modification time and content hash of every entry.
 pub fn describe_tree(dir: &Path) -> Vec<String> {
     fn look(top: &Path, path: &Path, out: &mut Vec<String>) {
         let meta = path.symlink_metadata().unwrap();
@@ -91,17 +92,17 @@ pub fn describe_tree(dir: &Path) -> Vec<String> {
 }
 
 fn odd_tree(content: &ContentFolder) {
-    content.file("empty", b"");
-    content.file("with space\nand newline", b"odd");
-    content.file("deep/er/and deeper/file.bin", &vec![7; 3_000_000]);
+    content.write_source_file("empty", b"");
+    content.write_source_file("with space\nand newline", b"odd");
+    content.write_source_file("deep/er/and deeper/file.bin", &vec![7; 3_000_000]);
     fs::write(content.source("").join(OsStr::from_bytes(b"not-utf8-\xff\xfe")), b"bytes").unwrap();
     fs::create_dir(content.source("empty dir")).unwrap();
     symlink("deep/er", content.source("relative")).unwrap();
     symlink("/etc/passwd", content.source("absolute")).unwrap();
     symlink("nowhere", content.source("dangling")).unwrap();
-    content.file("tool", b"#!/bin/sh\n");
+    content.write_source_file("tool", b"#!/bin/sh\n");
     fs::set_permissions(content.source("tool"), Permissions::from_mode(0o4755)).unwrap();
-    content.file("locked/secret", b"x");
+    content.write_source_file("locked/secret", b"x");
     fs::set_permissions(content.source("locked/secret"), Permissions::from_mode(0o400)).unwrap();
     fs::set_permissions(content.source("locked"), Permissions::from_mode(0o555)).unwrap();
     fs::hard_link(content.source("tool"), content.source("tool, again")).unwrap();
@@ -118,7 +119,7 @@ async fn a_copy_is_its_source_in_every_byte_name_link_permission_and_time() {
     fs::write(content.path("there/own"), b"stays").unwrap();
     let mut bench = WorkerBench::with(content.handler(None)).await;
     let targets = ["there", "new/one", "two"];
-    bench.create_and_start(content.order(&targets)).await;
+    bench.create_and_start(content.task(&targets)).await;
     let end = bench.wait_for_end().await.completed();
     assert_eq!(end.outcome, Outcome::Succeeded, "{end:?}");
     assert_eq!(end.message.as_deref(), Some("10 files (3.0 MB) copied to 3 targets"));
@@ -141,14 +142,14 @@ async fn entries_that_are_there_already_stay_and_entries_that_differ_are_replace
     let content = ContentFolder::new();
     odd_tree(&content);
     let mut bench = WorkerBench::with(content.handler(None)).await;
-    let task = bench.create_and_start(content.order(&["a"])).await;
+    let task = bench.create_and_start(content.task(&["a"])).await;
     bench.wait_for_end().await;
     let inode = |name: &str| content.path("a").join(name).symlink_metadata().unwrap().ino();
     let before = inode("deep/er/and deeper/file.bin");
-    // A temporary file that a killed attempt of this task left, a symlink in place of a file, an older file.
+    // The target has a temporary file of a killed attempt of this task, a symlink instead of a file, and an older file.
     let left = content.path("a/deep").join(format!(".taskbell-{task}-0123456789abcdef.tmp"));
     fs::write(&left, b"half").unwrap();
-    // A temporary file that another task is about to rename: it has the time of change of its source already.
+    // This is a temporary file that another task will rename next. It already has the modification time of its source.
     let foreign = content.path("a/deep/.taskbell-01a2040b-3892-71f4-8d6b-ab3e5e27a971-0123456789abcdef.tmp");
     fs::write(&foreign, b"complete").unwrap();
     set_old_time(&foreign);
@@ -171,8 +172,8 @@ async fn entries_that_are_there_already_stay_and_entries_that_differ_are_replace
 #[actix_rt::test]
 async fn verifying_repairs_a_copy_that_differs_but_has_the_same_size_and_time() {
     let content = ContentFolder::new();
-    content.file("a/large", &vec![1; 2_500_000]);
-    content.file("b", b"right");
+    content.write_source_file("a/large", &vec![1; 2_500_000]);
+    content.write_source_file("b", b"right");
     symlink("b", content.source("link")).unwrap();
     let mut bench = WorkerBench::with(content.handler(None)).await;
     let input =
@@ -194,11 +195,11 @@ async fn verifying_repairs_a_copy_that_differs_but_has_the_same_size_and_time() 
 async fn progress_counts_bytes_and_names_file_and_target() {
     let content = ContentFolder::new();
     for n in 0..1200 {
-        content.file(&format!("{n:04}"), b"");
+        content.write_source_file(&format!("{n:04}"), b"");
     }
-    content.file("z", &vec![0; 100_000]);
+    content.write_source_file("z", &vec![0; 100_000]);
     let mut bench = WorkerBench::with(content.handler(Some(200_000))).await;
-    bench.create_and_start(content.order(&["a", "b"])).await;
+    bench.create_and_start(content.task(&["a", "b"])).await;
     let half =
         |note: &taskbell::task::event::Progress| note.message.as_deref() == Some("file 1,201 of 1,201, target 2 of 2");
     let first = bench.wait_for_progress(|note| note.fraction.is_some_and(|fraction| fraction > 0.0)).await;
@@ -213,7 +214,7 @@ async fn progress_counts_bytes_and_names_file_and_target() {
 async fn a_source_without_files_gives_targets_without_files() {
     let content = ContentFolder::new();
     let mut bench = WorkerBench::with(content.handler(None)).await;
-    bench.create_and_start(content.order(&["a"])).await;
+    bench.create_and_start(content.task(&["a"])).await;
     let end = bench.wait_for_end().await.completed();
     assert_eq!(end.message.as_deref(), Some("0 files (0 bytes) copied to 1 target"));
     assert!(content.path("a").is_dir());
@@ -222,9 +223,9 @@ async fn a_source_without_files_gives_targets_without_files() {
 #[actix_rt::test]
 async fn a_source_file_that_grows_while_it_is_copied_fails_the_attempt_and_leaves_nothing() {
     let content = ContentFolder::new();
-    content.file("log", &vec![0; 400_000]);
+    content.write_source_file("log", &vec![0; 400_000]);
     let mut bench = WorkerBench::with(content.handler(Some(400_000))).await;
-    bench.create_and_start(content.order(&["a"])).await;
+    bench.create_and_start(content.task(&["a"])).await;
     bench.wait_for_progress(|note| note.fraction > Some(0.1)).await;
     File::options().append(true).open(content.source("log")).unwrap().write_all(b"more").unwrap();
     let (error, again) = bench.wait_for_end().await.error();

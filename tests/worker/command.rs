@@ -39,7 +39,7 @@ async fn a_command_receives_its_task_and_reports_progress_output_and_a_result() 
         "::progress nonsense\n".to_owned(),
         "all done\n".to_owned(),
     ];
-    // The line of stderr may come a little earlier or later.
+    // The line of stderr may arrive before or after the lines of stdout.
     let place = |line: &String| tail.find(line.as_str()).unwrap_or_else(|| panic!("no {line} in {tail}"));
     assert!(lines.iter().enumerate().filter(|(n, _)| *n != 1).map(|(_, line)| place(line)).is_sorted(), "{tail}");
     place(&lines[1]);
@@ -79,7 +79,8 @@ async fn some_failures_are_final() {
 #[tokio::test]
 async fn the_end_of_much_output_is_kept() {
     let server = Server::start();
-    // Some 200 KiB in lines of 10 bytes, more than a pipe holds. All on one output: between two only nearly in order.
+    // These are about 200 KiB in lines of 10 bytes, which is more than a pipe holds. All lines are on one output,
+    // because the order of lines on two outputs is not exact.
     let _worker = WorkerProcess::start(&server, "seq -f 'line %04g' 1 9999 && seq -f 'more %04g' 1 9999 && exit 1");
     let id = submit(&server, json!({})).await;
     let task = server.task_at_end(&id).await;

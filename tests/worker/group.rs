@@ -32,7 +32,7 @@ async fn a_lost_lease_kills_the_whole_group() {
     let id = submit(&server, json!({"timeout_s": 1})).await;
     let child = wait_for_pid(&server, &id).await;
     let next = submit(&server, json!({})).await;
-    // The only slot is free when the first attempt is over.
+    // The worker has one slot, so the second attempt starts when the first has ended.
     wait_for_pid(&server, &next).await;
     assert!(is_gone(child));
     assert_eq!(server.task(&id).await["outcome"]["error"]["code"], "timed_out");

@@ -52,7 +52,7 @@ async fn an_attempt_whose_heartbeats_are_not_answered_stops_before_its_lease_end
 
 #[tokio::test]
 async fn an_answered_heartbeat_counts_from_its_sending() {
-    // Each heartbeat is answered late, with the time that was left when it arrived.
+    // Each response to a heartbeat is late, and contains the time that was left when the heartbeat arrived.
     let (sent_at, mut sent) = mpsc::unbounded_channel();
     let (taken, heartbeats) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let server = FakeServer::start(move |path, _| match path {

@@ -35,14 +35,15 @@ pub struct TestWorker {
 }
 
 impl TestWorker {
-    pub fn act<F>(server: &Server, run: impl Fn(Context) -> F + Send + Sync + 'static) -> Self
+    /// Starts a worker that runs `run` for each task of the kind `demo`.
+    pub fn start<F>(server: &Server, run: impl Fn(Context) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Done, Failure>> + Send + 'static,
     {
         Self::at(&server.url(), run)
     }
 
-    /// A worker of the server at this address that runs `run` for each task of the kind `demo`.
+    /// Starts a worker that runs `run` for each task of the kind `demo`, for the server at this address.
     pub fn at<F>(url: &str, run: impl Fn(Context) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Done, Failure>> + Send + 'static,
@@ -96,7 +97,7 @@ async fn the_example_works() {
 #[tokio::test]
 async fn many_short_tasks_end_once_each_by_their_batches() {
     let server = Server::start();
-    let worker = TestWorker::act(&server, |ctx| async move {
+    let worker = TestWorker::start(&server, |ctx| async move {
         Ok(Done::default().with_result(json!({"n": ctx.input_value()["n"], "attempt": ctx.attempt()})))
     });
     let items: Vec<Value> = (0..500).map(|n| json!({"kind": "demo", "input": {"n": n}})).collect();
@@ -111,9 +112,9 @@ async fn many_short_tasks_end_once_each_by_their_batches() {
 #[tokio::test]
 async fn an_end_that_the_server_refuses_becomes_a_failure_with_the_reason() {
     let server = Server::start();
-    let worker = TestWorker::act(&server, |ctx| async move {
+    let worker = TestWorker::start(&server, |ctx| async move {
         match ctx.input_value().as_str() {
-            // A code that only the server may use.
+            // Only the server may use this code.
             Some("verdict") => Err(Failure::retryable("timed_out", "I say so")),
             Some("unasked") => Err(Failure::cancelled()),
             Some("huge") => Ok(Done::default().with_result(json!("x".repeat(300 * 1024)))),
@@ -142,7 +143,7 @@ async fn an_end_that_the_server_refuses_becomes_a_failure_with_the_reason() {
 #[tokio::test]
 async fn the_last_progress_is_sent_before_the_end() {
     let server = Server::start();
-    let worker = TestWorker::act(&server, |ctx| async move {
+    let worker = TestWorker::start(&server, |ctx| async move {
         for n in 0..=100 {
             ctx.progress(f64::from(n) / 100.0, n.to_string());
         }
@@ -160,7 +161,7 @@ async fn an_interrupted_attempt_waits_for_its_blocking_step() {
     let server = Server::with(["--kind", "demo:ask_for_s=0.5"]);
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let gate = std::sync::Arc::new(std::sync::Mutex::new(gate));
-    let worker = TestWorker::act(&server, move |ctx| {
+    let worker = TestWorker::start(&server, move |ctx| {
         let gate = gate.clone();
         async move {
             let step = move |step: &Step| {
@@ -195,8 +196,8 @@ async fn a_worker_that_is_dropped_interrupts_its_attempts() {
     let server = Server::start();
     let (sender, dropped) = oneshot::channel::<()>();
     let sender = std::sync::Arc::new(std::sync::Mutex::new(Some(sender)));
-    let worker = TestWorker::act(&server, move |ctx| {
-        // Dropped with the handler's future.
+    let worker = TestWorker::start(&server, move |ctx| {
+        // This value is dropped together with the handler's future.
         let sender = sender.lock().unwrap().take();
         async move {
             ctx.progress(None, "begun");

@@ -11,7 +11,7 @@ use super::library::TestWorker;
 use super::process::{WorkerProcess, create_gate, events, is_gone, open_gate, submit, wait_for_pid, wait_for_progress};
 use crate::support::Server;
 
-/// Waits at the gate in the middle.
+/// A command that reports progress, waits until it can read a line from the pipe `gate`, and continues.
 const GATED: &str = "echo '::progress 0.5 at the gate'; read -r go < gate; echo '::progress 1 through'; echo through";
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn each_attempt_runs_once_and_each_task_ends_once_however_often_the_server
     let (started, mut starts) = mpsc::unbounded_channel();
     let start = || {
         let (runs, started) = (runs.clone(), started.clone());
-        TestWorker::act(&server, move |ctx| {
+        TestWorker::start(&server, move |ctx| {
             *runs.lock().unwrap().entry((ctx.task_id(), ctx.attempt())).or_default() += 1;
             let _ = started.send(());
             async move {

@@ -59,7 +59,8 @@ impl WorkerProcess {
         let _ = self.child.wait();
     }
 
-    /// Sends SIGTERM, waits for the exit and returns stderr. The worker writes the line about the end of an attempt after the
+    /// Sends SIGTERM, waits for the exit and returns stderr. The worker writes the line about the end of an attempt
+    /// after the
     /// server's response.
     pub async fn stop(mut self) -> String {
         self.signal("TERM");

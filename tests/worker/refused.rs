@@ -10,18 +10,19 @@ use super::fake::{FINISH, FakeServer, HEARTBEAT, Reply, TAKE, heartbeat_response
 use super::library::TestWorker;
 use crate::support::TEST_TIMEOUT;
 
-/// How the server refuses a finish.
+/// How the server refuses a report of an end.
 enum Refusal {
-    /// By the answer to its item.
+    /// In the item of the response.
     Item(Value),
-    /// By the answer to the whole request that holds it.
+    /// With an error status for the whole request.
     Request(u16, Value),
 }
 
-/// Runs two attempts, `bad` and `good`; `good` ends after the first refusal. `refuse` decides on each finish of `bad`,
-/// given its item. Waits until a finish of the attempt `wanted` is accepted; its item.
+/// Runs two attempts, `bad` and `good`. `good` ends after the first refusal. For each report of the end of `bad`,
+/// `refuse` gets the item and decides whether it is refused. Waits until a report of the attempt `expected` is
+/// accepted, and returns its item.
 async fn accepted_finish(
-    wanted: &'static str,
+    expected: &'static str,
     refuse: impl Fn(&Value) -> Option<Refusal> + Send + Sync + 'static,
 ) -> Value {
     let (set_refused, refused) = watch::channel(false);
@@ -45,7 +46,7 @@ async fn accepted_finish(
                     Some(Refusal::Item(problem)) => answers.push(json!({"problem": problem})),
                     None => answers.push(json!({"status": "succeeded"})),
                 }
-                if name == wanted && answers.last().unwrap()["status"] == "succeeded" {
+                if name == expected && answers.last().unwrap()["status"] == "succeeded" {
                     let _ = accept.send(item.clone());
                 }
             }
@@ -65,7 +66,7 @@ async fn accepted_finish(
     });
     let item = tokio::time::timeout(TEST_TIMEOUT / 4, accepted.recv()).await;
     drop(worker);
-    item.unwrap_or_else(|_| panic!("no finish of {wanted} was sent: the refused one blocks it")).unwrap()
+    item.unwrap_or_else(|_| panic!("no finish of {expected} was sent: the refused one blocks it")).unwrap()
 }
 
 #[tokio::test]

@@ -102,10 +102,10 @@ impl Dispatcher {
     }
 
     fn started_local(&mut self, answers: Vec<(PendingStart, Result<Receipt, ExecuteError>)>, ctx: &mut Context<Self>) {
-        for (PendingStart { task, sent, .. }, answer) in answers {
+        for (start, answer) in answers {
             match answer {
                 Ok(receipt) => {
-                    let Start { task, sent, .. } = start;
+                    let PendingStart { task, sent, .. } = start;
                     self.begin_local((task, receipt.task.attempt), &receipt.task.created.kind, sent);
                     let directives = self.in_flight.started_local(task, receipt.task.attempt);
                     self.local.assign(task, receipt, directives);

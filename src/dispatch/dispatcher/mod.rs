@@ -129,7 +129,12 @@ impl Dispatcher {
         let (snapshot, queues, leases, local) = {
             let views = self.reader.views();
             let leases = ended_attempts(&views, self.leases.attempts());
-            (views.snapshot(), views.paused_queues().clone(), leases, ended_attempts(&views, self.in_flight.executing()))
+            (
+                views.snapshot(),
+                views.paused_queues().clone(),
+                leases,
+                ended_attempts(&views, self.in_flight.executing()),
+            )
         };
         self.position = snapshot.position();
         self.in_flight.forget_reservations();
@@ -205,8 +210,8 @@ impl Dispatcher {
         let sent = Instant::now();
         let start = |task| PendingStart { task, secret: Uuid::new_v4().simple().to_string(), sent };
         let starts: Vec<PendingStart> = tasks.into_iter().map(start).collect();
-        let command = |PendingStart { task, secret, .. }: &PendingStart| {
-            system_command(start.task, Command::Start { worker: worker.to_owned(), lease: start.lease() })
+        let command = |start: &PendingStart| {
+            system_command(start.task, Command::Start { worker: worker.to_owned(), lease: start.secret_hash() })
         };
         let commands = starts.iter().map(command).collect();
         let registry = self.registry.clone();
@@ -218,7 +223,7 @@ impl Dispatcher {
 
     /// Handles a start that failed. If the rules refused it, the task has changed, and that event arrives here later. If it could
     /// not be written, it is tried again after a pause.
-    fn not_started(&mut self, start: &Start, error: &ExecuteError, ctx: &mut Context<Self>) {
+    fn not_started(&mut self, start: &PendingStart, error: &ExecuteError, ctx: &mut Context<Self>) {
         let task = start.task;
         let mut queue = self.capacity.run_queue();
         match error {

@@ -10,7 +10,7 @@ use crate::dispatch::in_flight::Executor;
 use crate::dispatch::lease_table::{HeartbeatDirectives, NewLease};
 use crate::dispatch::messages::{Delivery, GrantedLease, GrantedLeases, Heartbeat, NotDelivered, TakeLeases};
 use crate::streams::messages::{ExecuteError, Receipt};
-use crate::task::command::End;
+use crate::task::command::AttemptEnd;
 use crate::task::event::{ReleasedReason, Started};
 use crate::task::limits::LOCAL_WORKER_PREFIX;
 use crate::task::{Command, Task, TaskId};
@@ -46,9 +46,9 @@ impl WaitingTake {
     }
 }
 
-impl Start {
-    /// The hash of the secret.
-    pub(super) fn lease(&self) -> String {
+impl PendingStart {
+    /// The hash of the lease's secret, as `Started` holds it.
+    pub(super) fn secret_hash(&self) -> String {
         blake3::hash(self.secret.as_bytes()).to_hex().to_string()
     }
 }
@@ -99,10 +99,10 @@ impl Dispatcher {
         ctx: &mut Context<Self>,
     ) {
         let (mut leases, now) = (Vec::with_capacity(answers.len()), Instant::now());
-        for (PendingStart { task, secret, sent }, answer) in answers {
+        for (start, answer) in answers {
             match answer {
                 Ok(receipt) => {
-                    let Start { task, secret, sent } = start;
+                    let PendingStart { task, secret, sent } = start;
                     self.in_flight.started_remote(&mut self.capacity.run_queue(), task);
                     let ttl = self.policies.lease(&receipt.task.created.kind);
                     // On a cluster other servers count the lease time from the arrival of the event. It can't arrive before it
@@ -126,6 +126,17 @@ impl Dispatcher {
         // If the client is gone, the delivery is dropped here, which releases the leases.
         drop(waiting.answer.send(GrantedLeases { leases, delivery }));
         self.reset_lease_timer(ctx);
+    }
+
+    /// Hands back the attempt of a start whose result is unknown: the log may hold its event, but no worker has the lease.
+    pub(super) fn take_back(&self, start: &PendingStart, ctx: &mut Context<Self>) {
+        let secret_hash = start.secret_hash();
+        // Views that don't show the start yet show the attempt before it.
+        let attempt_of = |row: &Row| row.attempt().saturating_add(u32::from(row.lease_hash() != Some(&*secret_hash)));
+        let Some(attempt) = self.reader.views().get(start.task).map(attempt_of) else { return };
+        let end = End::Released(ReleasedReason::NotDelivered);
+        let finish = Command::Finish { attempt, lease: Some(secret_hash), end, progress: None, output: None };
+        self.execute_until_written(vec![system_command(start.task, finish)], ctx);
     }
 
     /// Grants the lease of a start that was answered. The answer and the `Started` event race. If the event arrived first, the
@@ -230,7 +241,7 @@ impl Handler<NotDelivered> for Dispatcher {
 
     fn handle(&mut self, NotDelivered(attempts): NotDelivered, ctx: &mut Context<Self>) {
         let release = |(task, attempt): (TaskId, u32)| {
-            let end = End::Released(ReleasedReason::NotDelivered);
+            let end = AttemptEnd::Released(ReleasedReason::NotDelivered);
             system_command(task, Command::Finish { attempt, lease: None, end, progress: None, output: None })
         };
         self.execute_until_written(attempts.into_iter().map(release).collect(), ctx);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::token::LeaseToken;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json::Object;
-use crate::task::command::End;
+use crate::task::command::AttemptEnd;
 use crate::task::event::{OutputKept, Progress, ReleasedReason, TaskError};
 use crate::task::limits::{NAME_MAX, OUTPUT_TAIL_MAX, RESULT_MAX, TEXT_MAX, is_line, is_within};
 use crate::task::{Command, Invalid, JsonText};
@@ -62,9 +62,11 @@ impl FinishItem {
             (ReportedOutcome::Failed, Some(Object(error))) => {
                 End::Failed { error, retryable: retryable.unwrap_or(true) }
             }
-            (ReportedOutcome::Succeeded, _) => End::Succeeded { message, result },
-            (ReportedOutcome::Cancelled, _) => End::Cancelled { message, result },
-            (ReportedOutcome::Released | ReportedOutcome::Failed, _) => End::Released(ReleasedReason::HandedBack),
+            (ReportedOutcome::Succeeded, _) => AttemptEnd::Succeeded { message, result },
+            (ReportedOutcome::Cancelled, _) => AttemptEnd::Cancelled { message, result },
+            (ReportedOutcome::Released | ReportedOutcome::Failed, _) => {
+                AttemptEnd::Released(ReleasedReason::HandedBack)
+            }
         };
         let attempt = lease.attempt;
         let output = output.map(|output| output.0).filter(|output| !output.tail.is_empty());

@@ -105,7 +105,7 @@ pub async fn take(
 /// Refuses the request while the log accepts no writes.
 fn require_writable_log(state: &AppState) -> Result<(), Problem> {
     let refusal = if state.store.has_failed() { Refusal::LogReadOnly } else { Refusal::LogUnavailable };
-    state.store.health().map_err(|why| Problem::new(refusal, format!("no attempt can start: {why}")))
+    state.store.health().map_err(|reason| Problem::new(refusal, format!("no attempt can start: {reason}")))
 }
 
 impl TakeBody {

@@ -7,7 +7,6 @@ pub mod caller;
 pub mod connection;
 pub mod error;
 pub mod filter;
-pub mod filter;
 pub mod json;
 pub mod middleware;
 pub mod query;

@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::client::{CallError, describe};
+use super::client::{CallError, error_message};
 use super::record;
 use super::shared::ClusterState;
 use crate::store::auxiliary::{AuxiliaryExpected, AuxiliaryStream, NewAuxiliaryEvent};
@@ -91,6 +91,7 @@ impl Appends {
         send_until_answered(shared, request, begun).await
     }
 
+    /// Writes the appends of one stream, one after the other.
     async fn write_in_order(
         &self,
         shared: &ClusterState,
@@ -159,6 +160,7 @@ impl AppendRequest {
         Ok(Self { stream, options, events })
     }
 
+    /// The request that appends one event to an auxiliary stream.
     fn auxiliary(
         shared: &ClusterState,
         stream: AuxiliaryStream,
@@ -218,7 +220,7 @@ async fn send_until_answered(shared: &ClusterState, request: AppendRequest, begu
 
 /// The error of an append that the database has answered with an error.
 fn refusal(error: &Error, may_be_written: bool) -> AppendError {
-    let why = describe(error);
+    let why = error_message(error);
     match error {
         // No earlier attempt was executed: otherwise the database would have found the ids of its events and reported
         // success.

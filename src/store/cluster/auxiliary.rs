@@ -129,7 +129,7 @@ impl ServerRecordFollower {
         Err(follow::end_reason(receiving).await)
     }
 
-    /// Sends the notice to the subscriber. If the subscriber has gone, this waits for ever; the session ends with the store.
+    /// Sends the notice to the subscriber. If the subscriber was dropped, this waits until the store is closed.
     async fn send(&self, notice: ServerRecordNotice) {
         if self.notices.send(notice).await.is_err() {
             std::future::pending::<()>().await;

@@ -93,13 +93,17 @@ impl CurrentClient {
             }
             Err((is_client_lost, error)) => {
                 if is_client_lost {
-                    self.drop_session(session, &error);
+                    self.end_session_if_current(session, &error);
                 }
                 Err(error)
             }
         }
     }
 
+    /// Waits for a client until `until`.
+    ///
+    /// # Errors
+    /// Why there is no client.
     async fn wait_for_client(&self, until: Instant) -> Result<SessionClient, String> {
         let mut current = self.session_client.subscribe();
         let connected = tokio::time::timeout_at(until, current.wait_for(Option::is_some)).await;
@@ -113,7 +117,7 @@ impl CurrentClient {
     ///
     /// If the connection of a client is cut, the client reconnects without notice, perhaps to another database at the same
     /// address. So the client is dropped as soon as its node may be lost. The next client is checked before it is used.
-    pub(super) fn drop_client(&self, why: &str) {
+    pub(super) fn end_current_session(&self, why: &str) {
         self.session_client.send_if_modified(|current| {
             let is_connected = current.take().is_some();
             if is_connected {
@@ -124,7 +128,7 @@ impl CurrentClient {
     }
 
     /// Ends the session of this number. Does nothing if another session has replaced it.
-    fn drop_session(&self, session: u64, why: &CallError) {
+    fn end_session_if_current(&self, session: u64, why: &CallError) {
         self.session_client.send_if_modified(|current| {
             let is_present = current.as_ref().is_some_and(|current| current.session == session);
             if is_present {
@@ -163,7 +167,7 @@ impl CurrentClient {
     }
 
     /// Removes the client, if there is one, and records the reason.
-    pub(super) fn end_session(&self, why: String) {
+    pub(super) fn session_ended(&self, why: String) {
         self.session_client.send_replace(None);
         self.record_outage(why);
     }
@@ -194,7 +198,7 @@ impl std::fmt::Display for CallError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotSent(why) | Self::NoAnswer(why) => f.write_str(why),
-            Self::Refused(error) => f.write_str(&describe(error)),
+            Self::Refused(error) => f.write_str(&error_message(error)),
         }
     }
 }
@@ -202,7 +206,7 @@ impl std::fmt::Display for CallError {
 /// Whether the error means that the client is lost, and what the error means for the request.
 fn classify_error(error: Error) -> (bool, CallError) {
     use eventstore::Error as E;
-    let text = describe(&error);
+    let text = error_message(&error);
     match error {
         // The client could not connect, so the request was not sent.
         E::ConnectionClosed | E::GrpcConnectionError(_) => (true, CallError::NotSent(text)),
@@ -219,7 +223,7 @@ fn classify_error(error: Error) -> (bool, CallError) {
 
 /// The text of the error for people. The client prints a gRPC status of the server with all its fields; this function
 /// returns only the message of such a status.
-pub(super) fn describe(error: &Error) -> String {
+pub(super) fn error_message(error: &Error) -> String {
     let text = error.to_string();
     let message = text.split_once("message: \"").and_then(|(_, rest)| rest.split_once("\", details"));
     message.map(|(message, _)| message.to_owned()).filter(|message| !message.is_empty()).unwrap_or(text)

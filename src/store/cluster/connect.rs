@@ -26,7 +26,7 @@ impl Session for ClientSession {
     }
 
     fn session_ended(&mut self, why: String) {
-        self.0.client.end_session(why);
+        self.0.client.session_ended(why);
     }
 
     fn has_progressed(&mut self) -> bool {

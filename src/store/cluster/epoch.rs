@@ -7,7 +7,7 @@ use eventstore::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::client::describe;
+use super::client::error_message;
 use super::shared::ClusterState;
 use crate::store::ReadError;
 
@@ -53,7 +53,7 @@ async fn find_epoch(client: &Client, stream: &str) -> Result<Option<Uuid>, Strin
             Ok(epoch) => return Ok(Some(epoch)),
             Err(Error::ResourceNotFound) => return Ok(None),
             Err(Error::NotLeaderException(_)) if tries < READ_TRIES => tries += 1,
-            Err(error) => return Err(describe(&error)),
+            Err(error) => return Err(error_message(&error)),
         }
     }
 }
@@ -73,6 +73,6 @@ async fn create_epoch(client: &Client, stream: &str, epoch: Uuid) -> Result<(), 
     match client.append_to_stream(stream, &options, event).await {
         // After a wrong expected version, another server has written the id first.
         Ok(_) | Err(Error::WrongExpectedVersion { .. }) => Ok(()),
-        Err(error) => Err(describe(&error)),
+        Err(error) => Err(error_message(&error)),
     }
 }

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::client::describe;
+use super::client::error_message;
 use super::index::DatabasePosition;
 use super::shared::ClusterState;
 use super::supervise::{Session, panic_text};
@@ -95,8 +95,9 @@ impl Follower {
             ReadAllOptions::default().position(StreamPosition::Position(database_position.into())).max_count(1);
         let read = async { client.read_all(&options).await?.next().await };
         let found = tokio::time::timeout(Duration::from_secs(3), read).await;
-        let found =
-            found.map_err(|_| "the last event was not read in time".to_owned())?.map_err(|error| describe(&error))?;
+        let found = found
+            .map_err(|_| "the last event was not read in time".to_owned())?
+            .map_err(|error| error_message(&error))?;
         if found.and_then(|found| found.event).is_some_and(|event| event.id == id) {
             return Ok(());
         }
@@ -159,7 +160,7 @@ impl Session for Follower {
 
     fn session_ended(&mut self, why: String) {
         if self.shared.is_subscribed() {
-            self.shared.client.drop_client(&why);
+            self.shared.client.end_current_session(&why);
         }
         self.shared.subscription_ended(why);
     }
@@ -181,7 +182,7 @@ pub(super) async fn forward_messages(
                     return "nothing receives the messages".to_owned();
                 }
             }
-            Err(error) => return describe(&error),
+            Err(error) => return error_message(&error),
         }
     }
 }

@@ -11,7 +11,7 @@ use eventstore::{
 };
 use tokio::time::Instant;
 
-use super::client::{CallError, describe};
+use super::client::{CallError, error_message};
 use super::index::{DatabasePosition, IndexMark, MARK_INTERVAL};
 use super::record;
 use super::shared::ClusterState;
@@ -145,7 +145,7 @@ where
 fn refusal(error: &Error) -> ReadError {
     match error {
         Error::ResourceDeleted => ReadError::Damaged("the stream was deleted in the database".to_owned()),
-        error => ReadError::Unavailable(describe(error)),
+        error => ReadError::Unavailable(error_message(error)),
     }
 }
 

@@ -142,8 +142,8 @@ impl Query {
         let (mut prefix, mut others) = (None, Vec::new());
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let Some((key, value)) = form_urlencoded::parse(pair.as_bytes()).next() else { continue };
-            let known = key.to_lowercase();
-            match known.as_str() {
+            let lower_case_key = key.to_lowercase();
+            match lower_case_key.as_str() {
                 "prefix" => prefix = Some(value.into_owned()),
                 known if KNOWN_KEYS.contains(&known) => others.push(pair),
                 _ => return invalid(format!("the address has an unknown key {key:?}")),

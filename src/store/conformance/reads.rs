@@ -32,8 +32,8 @@ pub(super) async fn an_event_is_read_back_as_it_was_written(store: EventStore) -
     let read = stream_events(&store, &task).await?;
     ensure_eq!("events of the stream", read.len(), 3);
     for ((revision, read), written) in (0..).zip(&read).zip(&events) {
-        let place = (read.revision, read.position, read.version);
-        ensure_eq!("place", place, (Revision(revision), Position(revision + 1), 1));
+        let numbers = (read.revision, read.position, read.version);
+        ensure_eq!("place", numbers, (Revision(revision), Position(revision + 1), 1));
         ensure_eq!("id and time", (read.id, read.time, &read.stream), (written.id, written.time, &task));
         ensure_eq!("event", (&read.meta, &read.event), (&written.meta, &written.event));
     }

@@ -56,9 +56,9 @@ pub(super) async fn a_subscription_gives_old_events_and_then_new_ones(store: Eve
     }
     let (live, appended) = tokio::join!(next_events(&mut subscription), write(&store, first(&stream(), "new")));
     ensure_eq!("a new event", (positions(&live?), appended), (vec![2401], Ok(Revision(0))));
-    let mut ahead = store.subscribe(Position(2403));
+    let mut future_subscription = store.subscribe(Position(2403));
     write_many(&store, (0..3).map(|_| first(&stream(), "new")).collect()).await;
-    ensure_eq!("an event to come", positions(&next_events(&mut ahead).await?), [2404]);
+    ensure_eq!("an event to come", positions(&next_events(&mut future_subscription).await?), [2404]);
     Ok("2,300 old events, then 4 new ones".to_owned())
 }
 
@@ -66,18 +66,19 @@ const WRITERS: u64 = 8;
 
 pub(super) async fn a_subscription_gives_each_event_once_while_others_write(store: EventStore) -> Outcome {
     // Each append to a cluster is a request of its own.
-    let each = if store.is_shared() { 200 } else { 1500 };
-    let writers: Vec<_> = (0..WRITERS).map(|_| tokio::spawn(write_stream(store.clone(), each))).collect();
-    let readers: Vec<_> =
-        (0..3).map(|_| tokio::spawn(read_once(store.subscribe(Position(0)), WRITERS * each))).collect();
+    let events_each = if store.is_shared() { 200 } else { 1500 };
+    let writers: Vec<_> = (0..WRITERS).map(|_| tokio::spawn(write_stream(store.clone(), events_each))).collect();
+    let readers: Vec<_> = (0..3)
+        .map(|_| tokio::spawn(check_each_event_once(store.subscribe(Position(0)), WRITERS * events_each)))
+        .collect();
     for ended in join_all(readers.into_iter().chain(writers)).await {
         ended.map_err(|error| error.to_string())??;
     }
-    Ok(format!("3 subscribers, {} events each, in order", WRITERS * each))
+    Ok(format!("3 subscribers, {} events each, in order", WRITERS * events_each))
 }
 
 /// Checks that the subscription gives this number of events, each once and in order.
-async fn read_once(mut subscription: LogSubscription, events: u64) -> Result<(), String> {
+async fn check_each_event_once(mut subscription: LogSubscription, events: u64) -> Result<(), String> {
     let (mut position, mut revisions) = (0, HashMap::new());
     while position < events {
         let received = next_events(&mut subscription).await?;

@@ -164,8 +164,11 @@ impl Claim {
 
     /// Writes the claim. False if the key's stream does not end at the expected revision, because another claim was faster.
     pub(super) async fn write(&self, store: &EventStore, expected: AuxiliaryExpected) -> Result<bool, AppendError> {
-        let event =
-            NewAuxiliaryEvent { id: new_id(), kind: KIND, data: to_raw_value(self).map_err(|error| not_encodable(&error))? };
+        let event = NewAuxiliaryEvent {
+            id: new_id(),
+            kind: KIND,
+            data: to_raw_value(self).map_err(|error| not_encodable(&error))?,
+        };
         match store.append_auxiliary(self.key.stream(), expected, event).await {
             Ok(_) => Ok(true),
             Err(AppendError::WrongExpectedRevision { .. }) => Ok(false),

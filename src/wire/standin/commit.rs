@@ -127,6 +127,7 @@ fn decide_at(contents: &DatabaseContents, stream: &str, expected: Option<u64>, i
     for (id, revision) in ids.iter().zip(first..) {
         let written = usize::try_from(revision).ok().and_then(|index| contents.stream(stream).get(index));
         if written.is_none_or(|event| event.id != *id) {
+            // A soft-deleted stream can be begun again, although it still has its old events.
             let begins_anew = revision == first && expected.is_none() && is_soft_deleted(contents, stream);
             return if begins_anew { Decision::Write } else { Decision::WrongRevision };
         }

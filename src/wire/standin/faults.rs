@@ -8,8 +8,11 @@ use tokio::sync::{Notify, watch};
 /// The faults that are switched on now.
 #[derive(Default)]
 pub(super) struct Faults {
+    /// Whether requests wait before they are executed.
     is_frozen: watch::Sender<bool>,
+    /// Whether the responses to writes wait before they are sent.
     are_answers_held: watch::Sender<bool>,
+    /// How long each response to a write waits at least.
     latency: Mutex<Duration>,
     /// The number of requests that wait until a switch is off.
     hanging: watch::Sender<usize>,
@@ -57,6 +60,7 @@ impl Faults {
         let _ = self.hanging.subscribe().wait_for(|hanging| *hanging >= count).await;
     }
 
+    /// Waits until the switch is off, and counts the request while it waits.
     async fn wait_until_off(&self, switch: &watch::Sender<bool>) {
         let mut switch = switch.subscribe();
         if *switch.borrow_and_update() {

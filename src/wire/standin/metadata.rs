@@ -62,8 +62,8 @@ pub(super) fn visible_events<'a>(
     if events.is_empty() || is_soft_deleted(contents, stream) {
         return Err(Refusal::NoStream(stream.to_owned()));
     }
-    let limits = Truncation::of(contents, stream);
-    let first = events.partition_point(|event| limits.hides(event, events.len() as u64));
+    let truncation = Truncation::from_metadata(contents, stream);
+    let first = events.partition_point(|event| truncation.hides(event, events.len() as u64));
     Ok(&events[first..])
 }
 
@@ -76,7 +76,8 @@ struct Truncation {
 }
 
 impl Truncation {
-    fn of(contents: &DatabaseContents, stream: &str) -> Self {
+    /// The limits in the metadata of this stream. A metadata stream shows only its last event.
+    fn from_metadata(contents: &DatabaseContents, stream: &str) -> Self {
         if stream.starts_with("$$") {
             return Self { truncate_before: 0, max_count: Some(1), not_older_than: 0 };
         }
@@ -91,6 +92,7 @@ impl Truncation {
         }
     }
 
+    /// Whether a read of the stream leaves this event out. `count` is the number of all events of the stream.
     fn hides(&self, event: &WireEvent, count: u64) -> bool {
         let is_surplus = self.max_count.is_some_and(|max| event.revision < count.saturating_sub(max));
         event.revision < self.truncate_before || is_surplus || event.created < self.not_older_than

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::super::backend::{AppendSuccess, Member, StreamDeletion, WireAppend, WireBackend};
+use super::super::backend::{AppendSuccess, ClusterMember, StreamDeletion, WireAppend, WireBackend};
 use super::super::event::{WireEvent, WirePosition};
 use super::super::refusal::Refusal;
 use super::metadata::visible_events;
@@ -94,8 +94,9 @@ impl WireBackend for NodeBackend {
         }
     }
 
-    fn members(&self) -> Vec<Member> {
-        let member = |node: &Arc<Node>| Member { id: node.id, addr: node.addr(), is_leader: node.leader().is_none() };
+    fn members(&self) -> Vec<ClusterMember> {
+        let member =
+            |node: &Arc<Node>| ClusterMember { id: node.id, addr: node.addr(), is_leader: node.leader().is_none() };
         self.database.with_nodes(|nodes| nodes.iter().map(member).collect())
     }
 

@@ -130,7 +130,8 @@ impl CommandOutput {
             self.result = Some(ResultLine { line: None, value: Err(Failure::fatal("result_too_large", message)) });
             return;
         }
-        if bytes.is_empty() && end.is_empty() || !is_continued && self.report_progress(&String::from_utf8_lossy(&bytes)) {
+        if bytes.is_empty() && end.is_empty() || !is_continued && self.report_progress(&String::from_utf8_lossy(&bytes))
+        {
             return;
         }
         match text_of_result(&bytes).filter(|_| stream == OutputStream::Stdout && !is_continued) {

@@ -19,7 +19,7 @@ use super::protocol::{
 };
 use super::state::WorkerState;
 use crate::task::Rejection;
-use crate::task::command::{Command, End};
+use crate::task::command::{AttemptEnd, Command};
 use crate::task::event::{OutputKept, Progress};
 use crate::work::worker::attempt::Attempt;
 use crate::work::worker::report::{Reporter, replace_unrequested_cancel, task_error};
@@ -235,7 +235,7 @@ impl LeaseReporter {
 }
 
 /// The failure that replaces a refused end.
-fn end_refused_failure(problem: &ServerProblem) -> End {
+fn end_refused_failure(problem: &ServerProblem) -> AttemptEnd {
     let message = format!("the server did not take the attempt's end: {} ({})", problem.detail, problem.code);
-    End::Failed { error: task_error("end_refused", &message), retryable: false }
+    AttemptEnd::Failed { error: task_error("end_refused", &message), retryable: false }
 }

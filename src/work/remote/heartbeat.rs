@@ -24,8 +24,8 @@ const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(500);
 /// the current heartbeat is dropped and replaced by one that also names the new lease. If the response to the dropped
 /// heartbeat had a directive, the server sends it again, because the next heartbeat doesn't name it as seen.
 ///
-/// The first lease ends after some time. A third of this time is spent waiting for directives, and at most another third
-/// waiting for the response. So if a heartbeat or its response is lost, a third is left for another heartbeat, which doesn't
+/// T is the time until the first lease ends. A heartbeat waits at most T/3 at the server for directives, and at most T/3
+/// longer for its response. So if the heartbeat or its response is lost, T/3 is left for another heartbeat, which doesn't
 /// wait for directives.
 pub(super) async fn renew_leases(state: &WorkerState) -> Infallible {
     let (mut retries, mut is_retry) = (RETRIES, false);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::task::command::End;
+use crate::task::command::AttemptEnd;
 use crate::task::event::{Created, OutputKept, Progress, TaskError};
 use crate::task::{JsonText, TaskId, Timestamp};
 
@@ -144,20 +144,20 @@ struct OutputDoc<'a> {
 }
 
 impl<'a> FinishRequestItem<'a> {
-    pub fn new(lease: &'a str, end: &'a End, output: Option<&'a OutputKept>) -> Self {
+    pub fn new(lease: &'a str, end: &'a AttemptEnd, output: Option<&'a OutputKept>) -> Self {
         let output = output.map(|kept| OutputDoc { tail: &kept.tail, dropped_bytes: kept.dropped_bytes });
         let item = Self { lease, outcome: "", message: None, result: None, error: None, retryable: None, output };
         match end {
-            End::Succeeded { message, result } => {
+            AttemptEnd::Succeeded { message, result } => {
                 Self { outcome: "succeeded", message: message.as_deref(), result: result.as_ref(), ..item }
             }
-            End::Failed { error, retryable } => {
+            AttemptEnd::Failed { error, retryable } => {
                 Self { outcome: "failed", error: Some(error), retryable: Some(*retryable), ..item }
             }
-            End::Cancelled { message, result } => {
+            AttemptEnd::Cancelled { message, result } => {
                 Self { outcome: "cancelled", message: message.as_deref(), result: result.as_ref(), ..item }
             }
-            End::Released(_) => Self { outcome: "released", ..item },
+            AttemptEnd::Released(_) => Self { outcome: "released", ..item },
         }
     }
 

@@ -15,7 +15,7 @@ use super::handler::Handler;
 use super::outcome::{Done, Failure};
 use super::report::{Reporter, end_from_result, task_error};
 use crate::task::Command;
-use crate::task::command::End;
+use crate::task::command::AttemptEnd;
 use crate::task::event::ReleasedReason;
 
 /// The least time between two reports of progress.
@@ -63,7 +63,7 @@ pub(in crate::work) async fn drive<R: Reporter>(
 
 /// Hands back an attempt that never began.
 pub(in crate::work) async fn hand_back<R: Reporter>(attempt: Arc<Attempt>, reporter: Arc<R>) {
-    let end = End::Released(ReleasedReason::HandedBack);
+    let end = AttemptEnd::Released(ReleasedReason::HandedBack);
     let command = Command::Finish { attempt: attempt.number, lease: None, end, progress: None, output: None };
     let concluded = reporter.send_command(&attempt, command, || attempt.is_lost()).await;
     free_slot(&attempt, &*reporter, concluded);
@@ -142,7 +142,7 @@ fn end_command(attempt: &Attempt, end: AttemptEnd) -> Option<Command> {
     let (number, progress) = (attempt.number, attempt.progress());
     let end = match end {
         AttemptEnd::Returned(returned) => end_from_result(returned),
-        AttemptEnd::Interrupted(_) if attempt.is_handed_back() => End::Released(ReleasedReason::HandedBack),
+        AttemptEnd::Interrupted(_) if attempt.is_handed_back() => AttemptEnd::Released(ReleasedReason::HandedBack),
         AttemptEnd::Interrupted(step) => {
             let step = step.map_or_else(String::new, |step| format!(" while {step}"));
             let message = Some(format!("interrupted{step}"));

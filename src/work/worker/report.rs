@@ -3,7 +3,7 @@
 use super::attempt::Attempt;
 use super::outcome::{Done, Failure};
 use super::text::single_line;
-use crate::task::command::End;
+use crate::task::command::AttemptEnd;
 use crate::task::event::{Progress, TaskError};
 use crate::task::limits::{DEPTH_MAX, NAME_MAX, RESULT_MAX, TEXT_MAX, fits};
 use crate::task::{Command, JsonText, Rejection};
@@ -29,17 +29,17 @@ pub(in crate::work) trait Reporter: Send + Sync + 'static {
 }
 
 /// Makes the end that is recorded from the handler's result.
-pub(in crate::work) fn end_from_result(returned: Result<Done, Failure>) -> End {
+pub(in crate::work) fn end_from_result(returned: Result<Done, Failure>) -> AttemptEnd {
     match returned {
         Ok(Done { message, result }) => match result.as_ref().and_then(too_large) {
-            Some(error) => End::Failed { error, retryable: false },
-            None => End::Succeeded { message: message.and_then(|text| single_line(&text, TEXT_MAX)), result },
+            Some(error) => AttemptEnd::Failed { error, retryable: false },
+            None => AttemptEnd::Succeeded { message: message.and_then(|text| single_line(&text, TEXT_MAX)), result },
         },
         Err(Failure::Failed { code, message, retryable }) => {
-            End::Failed { error: task_error(&code, &message), retryable }
+            AttemptEnd::Failed { error: task_error(&code, &message), retryable }
         }
         // The handler has stopped as requested. So a result that is too large is dropped and doesn't make this a failure.
-        Err(Failure::Cancelled { message, result }) => End::Cancelled {
+        Err(Failure::Cancelled { message, result }) => AttemptEnd::Cancelled {
             message: message.and_then(|text| single_line(&text, TEXT_MAX)),
             result: result.filter(|result| too_large(result).is_none()),
         },
@@ -64,11 +64,17 @@ fn too_large(result: &JsonText) -> Option<TaskError> {
 pub(in crate::work) fn replace_unrequested_cancel(command: Command, rejection: &Rejection) -> Option<Command> {
     match (command, rejection) {
         (
-            Command::Finish { attempt, lease, end: End::Cancelled { .. }, progress, output },
+            Command::Finish { attempt, lease, end: AttemptEnd::Cancelled { .. }, progress, output },
             Rejection::NotCancelling,
         ) => {
             let error = task_error("stopped_unasked", "the handler stopped as cancelled, but nobody had asked for it");
-            Some(Command::Finish { attempt, lease, end: End::Failed { error, retryable: true }, progress, output })
+            Some(Command::Finish {
+                attempt,
+                lease,
+                end: AttemptEnd::Failed { error, retryable: true },
+                progress,
+                output,
+            })
         }
         _ => None,
     }

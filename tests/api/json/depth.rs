@@ -74,7 +74,7 @@ async fn one_wrong_item_refuses_itself_and_not_its_batch() {
             "{item:.80} {problem}"
         );
     }
-    assert_eq!(head(&server).await["position"], cases.len());
+    assert_eq!(log_head(&server).await["position"], cases.len());
 }
 
 #[tokio::test]
@@ -88,5 +88,5 @@ async fn what_is_no_json_refuses_the_whole_batch() {
     }
     let answer = wire::post(&server, "/v1/tasks/batch", br#"{"items":[],"items":[]}"#);
     assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), ["/items"]);
-    assert_eq!(head(&server).await["position"], 0);
+    assert_eq!(log_head(&server).await["position"], 0);
 }

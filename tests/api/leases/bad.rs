@@ -1,22 +1,23 @@
 //! Invalid requests of workers are refused with the right code, write nothing, and don't affect other clients.
 
 use super::*;
-use crate::api::{head, pointers, pointers_in, wire};
+use crate::api::{log_head, pointers, pointers_in, wire};
 use crate::support::TEST_TIMEOUT;
 
 const ROUTES: [&str; 4] = ["/v1/leases", "/v1/leases/heartbeat", "/v1/leases/cancel-ack", "/v1/leases/finish"];
 
-/// A server with one task that `w` has, and one that waits; and the lease.
+/// Starts a server with two tasks: the worker `w` holds the lease of one, and the other is queued. Returns the server
+/// and the lease.
 async fn server() -> (Server, String) {
     let server = Server::start();
-    let (_, lease) = leased(&server, "w", json!({})).await;
+    let (_, lease) = submit_and_take(&server, "w", json!({})).await;
     server.submit(&json!({"kind": "left.alone"})).await;
     (server, lease)
 }
 
-/// Each of these bodies is refused with its pointer, and nothing is written.
-async fn refused(server: &Server, path: &str, cases: &[(String, &str)]) {
-    let before = head(server).await;
+/// Asserts that each of these bodies is refused with its pointer, and that nothing is written.
+async fn assert_each_refused(server: &Server, path: &str, cases: &[(String, &str)]) {
+    let before = log_head(server).await;
     for (body, pointer) in cases {
         let answer = wire::post(server, path, body.as_bytes());
         let context = format!("{path} {}: {}", body.chars().take(200).collect::<String>(), answer.text);
@@ -24,7 +25,7 @@ async fn refused(server: &Server, path: &str, cases: &[(String, &str)]) {
         answer.assert_problem(422, "invalid_request");
         assert_eq!(pointers(&answer)[0], *pointer, "{context}");
     }
-    assert_eq!(head(server).await, before);
+    assert_eq!(log_head(server).await, before);
 }
 
 #[allow(clippy::needless_pass_by_value)] // it reads best with `json!` inside
@@ -35,7 +36,7 @@ fn case(body: Value, pointer: &str) -> (String, &str) {
 #[tokio::test]
 async fn every_route_takes_one_json_object_by_post_and_nothing_in_its_address() {
     let (server, _) = server().await;
-    let before = head(&server).await;
+    let before = log_head(&server).await;
     for path in ROUTES {
         for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH"] {
             let answer = wire::raw(&server, &format!("{method} {path}"), "Content-Length: 0\r\n", b"");
@@ -61,7 +62,7 @@ async fn every_route_takes_one_json_object_by_post_and_nothing_in_its_address() 
         let under = wire::post(&server, &format!("{path}/x"), b"{}");
         assert!(matches!(under.status, 404 | 405), "{}", under.text);
     }
-    assert_eq!(head(&server).await, before);
+    assert_eq!(log_head(&server).await, before);
 }
 
 #[tokio::test]
@@ -108,7 +109,7 @@ async fn the_problem_of_a_take_names_the_wrong_field() {
             cases.push(case(json!({"worker": "v", field: [name]}), first));
         }
     }
-    refused(&server, ROUTES[0], &cases).await;
+    assert_each_refused(&server, ROUTES[0], &cases).await;
     assert_eq!(server.get("/v1/counters").await.body["counts"]["running"], 1);
 }
 
@@ -158,10 +159,10 @@ async fn the_problem_of_a_heartbeat_names_the_wrong_field_and_the_lease_is_uncha
         cases.push(case(beats(json!({"lease": lease, "progress": progress})), "/leases/0/progress"));
     }
     cases.push(case(beats(json!({"lease": lease, "progress": {"percent": 1}})), "/leases/0/progress/percent"));
-    refused(&server, ROUTES[1], &cases).await;
+    assert_each_refused(&server, ROUTES[1], &cases).await;
     let id = &lease[..36];
     assert_eq!(server.task(id).await["progress"], Value::Null);
-    assert_eq!(news(&server, "w", &lease).await, None);
+    assert_eq!(poll_directive(&server, "w", &lease).await, None);
 }
 
 fn bad_leases(lease: &str) -> Vec<Value> {
@@ -199,7 +200,7 @@ async fn the_problem_of_an_acknowledgement_names_the_wrong_field() {
     for end in [json!("soon"), json!(""), json!(0), json!("2026-01-01"), json!("2026-02-30T00:00:00Z")] {
         cases.push(case(json!({"lease": lease, "expected_end": end}), "/expected_end"));
     }
-    refused(&server, ROUTES[2], &cases).await;
+    assert_each_refused(&server, ROUTES[2], &cases).await;
 }
 
 #[tokio::test]
@@ -213,8 +214,8 @@ async fn the_problem_of_a_finish_names_the_wrong_field_of_its_item() {
         case(json!({"items": [], "worker": "w"}), "/worker"),
         (format!(r#"{{"items":[{{"lease":"{lease}","lease":"{lease}","outcome":"succeeded"}}]}}"#), "/items/0/lease"),
     ];
-    refused(&server, ROUTES[3], &whole).await;
-    let before = head(&server).await;
+    assert_each_refused(&server, ROUTES[3], &whole).await;
+    let before = log_head(&server).await;
     let good = json!({"code": "c", "message": "m"});
     let mut cases = vec![
         (json!({"outcome": null}), "/outcome"),
@@ -254,15 +255,15 @@ async fn the_problem_of_a_finish_names_the_wrong_field_of_its_item() {
     for item in [json!(null), json!(7), json!([lease, "succeeded"]), json!("x")] {
         assert_refused(&finish(&server, item).await, "invalid_request");
     }
-    assert_eq!(head(&server).await, before);
+    assert_eq!(log_head(&server).await, before);
     assert_eq!(succeed(&server, &lease).await, json!({"status": "succeeded"}), "the lease is as it was");
 }
 
 #[tokio::test]
 async fn an_item_that_is_too_large_is_refused_alone() {
     let (server, lease) = server().await;
-    let (_, small) = leased(&server, "w", json!({})).await;
-    let before = head(&server).await["position"].as_u64().unwrap();
+    let (_, small) = submit_and_take(&server, "w", json!({})).await;
+    let before = log_head(&server).await["position"].as_u64().unwrap();
     let result = |bytes: usize| json!({"lease": lease, "outcome": "succeeded", "result": "x".repeat(bytes - 2)});
     let other = json!({"lease": small, "outcome": "succeeded"});
     let answer = server.post(ROUTES[3], &json!({"items": [result(5 * 1024 * 1024), other]})).await;
@@ -283,7 +284,7 @@ async fn an_item_that_is_too_large_is_refused_alone() {
     for path in [ROUTES[0], ROUTES[2]] {
         wire::post(&server, path, &beyond[..=1024 * 1024]).assert_problem(413, "too_large");
     }
-    assert_eq!(head(&server).await["position"], before + 1);
+    assert_eq!(log_head(&server).await["position"], before + 1);
     assert_eq!(finish(&server, result(256 * 1024)).await, json!({"status": "succeeded"}), "what just fits is taken");
 }
 
@@ -294,7 +295,7 @@ async fn a_worker_that_lies_and_floods_does_not_keep_others_from_their_work() {
         (0..1000).map(|n| json!({"lease": format!("{}.{n}.x", uuid::Uuid::now_v7()), "seen": "cancel"})).collect();
     let mut mixed = rubbish.clone();
     mixed[500] = json!({"lease": lease});
-    let before = head(&server).await;
+    let before = log_head(&server).await;
     let flood = async {
         for _ in 0..5 {
             let answer = server.post(ROUTES[1], &json!({"worker": "liar", "leases": rubbish, "wait_s": 30})).await;
@@ -310,12 +311,12 @@ async fn a_worker_that_lies_and_floods_does_not_keep_others_from_their_work() {
     };
     let honest = async {
         for _ in 0..20 {
-            assert_eq!(news(&server, "w", &lease).await, None);
+            assert_eq!(poll_directive(&server, "w", &lease).await, None);
         }
     };
     tokio::time::timeout(TEST_TIMEOUT, async { tokio::join!(flood, honest) }).await.unwrap();
     let answer = server.post(ROUTES[1], &json!({"worker": "w", "leases": mixed, "wait_s": 30})).await;
     assert_eq!(answer.body["directives"].as_array().unwrap().len(), 999, "one of them is its own");
-    assert_eq!(head(&server).await, before);
+    assert_eq!(log_head(&server).await, before);
     assert_eq!(succeed(&server, &lease).await, json!({"status": "succeeded"}));
 }

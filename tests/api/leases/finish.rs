@@ -1,7 +1,7 @@
 //! How workers report the ends of attempts.
 
 use super::*;
-use crate::api::{history, pointers_in};
+use crate::api::{event_types, pointers_in};
 
 #[tokio::test]
 async fn each_way_to_end_leads_where_it_should() {
@@ -13,7 +13,7 @@ async fn each_way_to_end_leads_where_it_should() {
         (json!({"outcome": "failed", "error": error, "retryable": true}), "retrying", "AttemptFailed"),
         (json!({"outcome": "failed", "error": error, "retryable": false}), "failed", "Completed"),
     ] {
-        let (id, lease) = leased(&server, "w", json!({"max_attempts": 3})).await;
+        let (id, lease) = submit_and_take(&server, "w", json!({"max_attempts": 3})).await;
         let mut item = end.clone();
         item["lease"] = json!(lease);
         assert_eq!(finish(&server, item).await, json!({"status": status}), "{end}");
@@ -30,22 +30,22 @@ async fn each_way_to_end_leads_where_it_should() {
 #[tokio::test]
 async fn a_lease_that_is_handed_back_costs_no_attempt() {
     let server = Server::start();
-    let (id, lease) = leased(&server, "w", json!({"max_attempts": 1})).await;
+    let (id, lease) = submit_and_take(&server, "w", json!({"max_attempts": 1})).await;
     for _ in 0..2 {
         let answer = finish(&server, json!({"lease": lease, "outcome": "released"})).await;
         assert_eq!(answer, json!({"status": "queued"}));
     }
-    let again = at_hand(&server, 1).await;
-    assert_eq!((tasks(&again), &again[0]["attempt"]), (vec![&*id], &json!(2)));
+    let again = take_without_waiting(&server, 1).await;
+    assert_eq!((task_ids(&again), &again[0]["attempt"]), (vec![&*id], &json!(2)));
     assert_eq!(finish(&server, json!({"lease": lease, "outcome": "released"})).await, json!({"status": "queued"}));
     assert_eq!(succeed(&server, &token(&again[0])).await, json!({"status": "succeeded"}));
-    assert_eq!(history(&server, &id).await, ["Created", "Started", "Released", "Started", "Completed"]);
+    assert_eq!(event_types(&server, &id).await, ["Created", "Started", "Released", "Started", "Completed"]);
 }
 
 #[tokio::test]
 async fn a_finish_that_is_sent_again_gets_the_first_answer() {
     let server = Server::start();
-    let (id, lease) = leased(&server, "w", json!({"max_attempts": 3})).await;
+    let (id, lease) = submit_and_take(&server, "w", json!({"max_attempts": 3})).await;
     let error = json!({"code": "c", "message": "m"});
     let ends = [
         json!({"lease": lease, "outcome": "succeeded", "result": 1}),
@@ -54,7 +54,7 @@ async fn a_finish_that_is_sent_again_gets_the_first_answer() {
         json!({"lease": lease, "outcome": "released"}),
         json!({"lease": lease, "outcome": "cancelled"}),
         json!({"lease": lease, "outcome": "succeeded", "output": {"tail": "late"}}),
-        // Reserved for the system, but there is nothing left to decide.
+        // The code is reserved for the system, but the attempt has already ended.
         json!({"lease": lease, "outcome": "failed", "error": {"code": "timed_out", "message": "m"}}),
     ];
     for end in &ends {
@@ -62,12 +62,12 @@ async fn a_finish_that_is_sent_again_gets_the_first_answer() {
     }
     let answer = server.post("/v1/leases/finish", &json!({"items": ends})).await;
     assert!(answer.body["items"].as_array().unwrap().iter().all(|item| item["status"] == "succeeded"));
-    assert_refused(&succeed(&server, &forged(&lease)).await, "lease_lost");
+    assert_refused(&succeed(&server, &with_other_secret(&lease)).await, "lease_lost");
     assert_eq!(server.task(&id).await["result"], 1);
-    assert_eq!(history(&server, &id).await, ["Created", "Started", "Completed"]);
-    // Also after the task has gone on without it.
+    assert_eq!(event_types(&server, &id).await, ["Created", "Started", "Completed"]);
+    // The response is the same after the task has started another attempt.
     assert_eq!(server.post(&format!("/v1/tasks/{id}/retry"), &json!({})).await.status, 202);
-    at_hand(&server, 1).await;
+    take_without_waiting(&server, 1).await;
     assert_eq!(succeed(&server, &lease).await, json!({"status": "succeeded"}));
     assert_eq!(server.task(&id).await["status"], "running", "the second run goes on");
 }
@@ -75,21 +75,21 @@ async fn a_finish_that_is_sent_again_gets_the_first_answer() {
 #[tokio::test]
 async fn the_same_lease_twice_in_one_batch_ends_once_by_the_first() {
     let server = Server::start();
-    let (id, lease) = leased(&server, "w", json!({})).await;
+    let (id, lease) = submit_and_take(&server, "w", json!({})).await;
     let error = json!({"code": "c", "message": "m"});
     let items =
         json!([{"lease": lease, "outcome": "succeeded"}, {"lease": lease, "outcome": "failed", "error": error}]);
     let answer = server.post("/v1/leases/finish", &json!({"items": items})).await;
     assert_eq!(answer.body["items"], json!([{"status": "succeeded"}, {"status": "succeeded"}]));
-    assert_eq!(history(&server, &id).await, ["Created", "Started", "Completed"]);
+    assert_eq!(event_types(&server, &id).await, ["Created", "Started", "Completed"]);
 }
 
 #[tokio::test]
-async fn each_item_of_a_batch_is_judged_by_itself_and_answered_in_its_place() {
+async fn each_item_of_a_batch_is_checked_by_itself_and_has_its_result_in_the_same_position() {
     let server = Server::start();
     let mut leases = Vec::new();
     for _ in 0..4 {
-        leases.push(leased(&server, "w", json!({})).await);
+        leases.push(submit_and_take(&server, "w", json!({})).await);
     }
     let of = |n: usize| leases[n].1.clone();
     let before = server.get("/v1/log/head").await.body["position"].as_u64().unwrap();
@@ -99,7 +99,7 @@ async fn each_item_of_a_batch_is_judged_by_itself_and_answered_in_its_place() {
         {"lease": of(1), "outcome": "succeeded", "unknown": 1},
         {"lease": of(1), "outcome": "failed"},
         7,
-        {"lease": forged(&of(1)), "outcome": "succeeded"},
+        {"lease": with_other_secret(&of(1)), "outcome": "succeeded"},
         {"lease": of(2), "outcome": "cancelled"},
         {"lease": of(2), "outcome": "failed", "error": {"code": "lease_expired", "message": "m"}},
         {"lease": of(2), "outcome": "succeeded", "result": "x".repeat(300_000)},
@@ -122,7 +122,7 @@ async fn each_item_of_a_batch_is_judged_by_itself_and_answered_in_its_place() {
     assert_eq!(pointers_in(&answer.body["items"][8]["problem"]), ["/result"]);
     assert_eq!(answer.body["position"], before + 2, "two ends, and nothing else");
     for n in [1, 2] {
-        assert_eq!(news(&server, "w", &of(n)).await, None, "a refusal ends no lease");
+        assert_eq!(poll_directive(&server, "w", &of(n)).await, None, "a refusal ends no lease");
         assert_eq!(succeed(&server, &of(n)).await, json!({"status": "succeeded"}));
     }
 }
@@ -130,7 +130,7 @@ async fn each_item_of_a_batch_is_judged_by_itself_and_answered_in_its_place() {
 #[tokio::test]
 async fn what_an_attempt_wrote_is_kept_with_its_end_up_to_64_kib() {
     let server = Server::start();
-    let (id, lease) = leased(&server, "w", json!({})).await;
+    let (id, lease) = submit_and_take(&server, "w", json!({})).await;
     let tail = |bytes: usize| json!({"tail": "é".repeat(bytes / 2), "dropped_bytes": 9});
     let end = |output: Value| finish(&server, json!({"lease": lease, "outcome": "succeeded", "output": output}));
     for wrong in [tail(65_538), json!({}), json!({"tail": 1}), json!({"tail": "x", "dropped_bytes": -1}), json!("x")] {
@@ -141,9 +141,9 @@ async fn what_an_attempt_wrote_is_kept_with_its_end_up_to_64_kib() {
     assert_eq!((&events[2]["type"], &events[2]["data"]["attempt"]), (&json!("OutputKept"), &json!(1)));
     assert_eq!(events[2]["data"]["tail"].as_str().unwrap().len(), 65_536);
     assert_eq!((&events[2]["data"]["dropped_bytes"], &events[3]["type"]), (&json!(9), &json!("Completed")));
-    let (id, lease) = leased(&server, "w", json!({})).await;
+    let (id, lease) = submit_and_take(&server, "w", json!({})).await;
     finish(&server, json!({"lease": lease, "outcome": "succeeded", "output": {"tail": ""}})).await;
-    assert_eq!(history(&server, &id).await, ["Created", "Started", "Completed"], "nothing was written");
+    assert_eq!(event_types(&server, &id).await, ["Created", "Started", "Completed"], "nothing was written");
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn after_a_request_to_cancel_nothing_is_tried_again() {
         (json!({"outcome": "cancelled", "message": "half"}), "cancelled", "cancelled"),
         (json!({"outcome": "released"}), "cancelled", "cancelled"),
     ] {
-        let (id, lease) = leased(&server, "w", json!({"max_attempts": 9})).await;
+        let (id, lease) = submit_and_take(&server, "w", json!({"max_attempts": 9})).await;
         cancel(&server, &id).await;
         let mut item = end.clone();
         item["lease"] = json!(lease);
@@ -164,21 +164,21 @@ async fn after_a_request_to_cancel_nothing_is_tried_again() {
             assert_eq!(finish(&server, item.clone()).await, json!({"status": status}), "{end}");
         }
         assert_eq!(server.task(&id).await["cancel"]["verdict"], verdict, "{end}");
-        assert_eq!(history(&server, &id).await.len(), 4);
+        assert_eq!(event_types(&server, &id).await.len(), 4);
     }
 }
 
 #[tokio::test]
 async fn a_failure_is_retried_after_its_pause_by_any_worker() {
     let server = Server::start();
-    let (id, lease) = leased(&server, "w1", json!({"max_attempts": 2})).await;
+    let (id, lease) = submit_and_take(&server, "w1", json!({"max_attempts": 2})).await;
     let failed = |lease: &str| json!({"lease": lease, "outcome": "failed", "error": {"code": "c", "message": "m"}});
     assert_eq!(finish(&server, failed(&lease)).await, json!({"status": "retrying"}));
     assert_eq!(server.task(&id).await["waiting_for"], "retry_at");
     let again = take(&server, json!({"worker": "w2", "kinds": ["a"]})).await;
-    assert_eq!((tasks(&again), &again[0]["attempt"]), (vec![&*id], &json!(2)));
+    assert_eq!((task_ids(&again), &again[0]["attempt"]), (vec![&*id], &json!(2)));
     assert_eq!(finish(&server, failed(&token(&again[0]))).await, json!({"status": "failed"}), "the last attempt");
-    let all = history(&server, &id).await;
+    let all = event_types(&server, &id).await;
     assert_eq!(all, ["Created", "Started", "AttemptFailed", "Queued", "Started", "Completed"]);
     assert_eq!(finish(&server, failed(&lease)).await, json!({"status": "retrying"}), "the first answer");
 }
@@ -187,7 +187,7 @@ async fn a_failure_is_retried_after_its_pause_by_any_worker() {
 async fn a_page_that_shows_the_end_shows_the_result_that_came_with_it() {
     let server = Server::start();
     for n in 0..300 {
-        let (id, lease) = leased(&server, "w", json!({})).await;
+        let (id, lease) = submit_and_take(&server, "w", json!({})).await;
         let end = finish(&server, json!({"lease": lease, "outcome": "succeeded", "result": n}));
         let look = async {
             loop {

@@ -3,26 +3,26 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::api::history;
+use crate::api::event_types;
 
 const LADDER: [&str; 6] = ["Created", "Started", "CancelRequested", "CancelEscalated", "CancelEscalated", "Completed"];
 
 #[tokio::test]
 async fn a_worker_that_ignores_a_cancel_is_interrupted_and_then_loses_its_lease() {
     let server = Server::with(["--kind", "a:ask_for_s=0.2,interrupt_for_s=0.2"]);
-    let (id, lease) = leased(&server, "deaf", json!({"max_attempts": 9})).await;
+    let (id, lease) = submit_and_take(&server, "deaf", json!({"max_attempts": 9})).await;
     cancel(&server, &id).await;
-    assert_eq!(directive(&beat(&server, "deaf", &lease, None).await).as_deref(), Some("cancel"));
-    assert_eq!(directive(&beat(&server, "deaf", &lease, Some("cancel")).await).as_deref(), Some("interrupt"));
+    assert_eq!(directive(&send_heartbeat(&server, "deaf", &lease, None).await).as_deref(), Some("cancel"));
+    assert_eq!(directive(&send_heartbeat(&server, "deaf", &lease, Some("cancel")).await).as_deref(), Some("interrupt"));
     assert_eq!(server.task(&id).await["cancel"]["rung"], "interrupt");
-    assert_eq!(directive(&beat(&server, "deaf", &lease, Some("interrupt")).await).as_deref(), Some("lost"));
+    assert_eq!(directive(&send_heartbeat(&server, "deaf", &lease, Some("interrupt")).await).as_deref(), Some("lost"));
     for outcome in ["succeeded", "cancelled", "released"] {
         assert_refused(&finish(&server, json!({"lease": lease, "outcome": outcome})).await, "lease_lost");
     }
     let task = server.task(&id).await;
     assert_eq!((&task["status"], &task["cancel"]["verdict"]), (&json!("cancelled"), &json!("forced")), "{task}");
     assert_eq!(task["cancel"]["rung"], "revoke", "{task}");
-    assert_eq!(history(&server, &id).await, LADDER);
+    assert_eq!(event_types(&server, &id).await, LADDER);
     let all = events(&server, &id).await;
     assert_eq!(all[2]["data"]["policy"], json!({"ask_for_ms": 200, "interrupt_for_ms": 200}));
     assert_eq!((&all[3]["data"]["rung"], &all[4]["data"]["rung"]), (&json!("interrupt"), &json!("revoke")));
@@ -40,9 +40,9 @@ fn between(pair: &[Value]) -> Duration {
 #[tokio::test]
 async fn a_worker_that_stops_when_it_is_interrupted_is_not_forced() {
     let server = Server::with(["--kind", "a:ask_for_s=0.1,interrupt_for_s=30"]);
-    let (id, lease) = leased(&server, "w", json!({})).await;
+    let (id, lease) = submit_and_take(&server, "w", json!({})).await;
     cancel(&server, &id).await;
-    assert_eq!(directive(&beat(&server, "w", &lease, Some("cancel")).await).as_deref(), Some("interrupt"));
+    assert_eq!(directive(&send_heartbeat(&server, "w", &lease, Some("cancel")).await).as_deref(), Some("interrupt"));
     assert_eq!(finish(&server, json!({"lease": lease, "outcome": "cancelled"})).await, json!({"status": "cancelled"}));
     assert_eq!(server.task(&id).await["cancel"]["verdict"], "cancelled");
 }
@@ -50,16 +50,16 @@ async fn a_worker_that_stops_when_it_is_interrupted_is_not_forced() {
 #[tokio::test]
 async fn the_ladder_is_climbed_on_time_over_a_restart() {
     let mut server = Server::with(["--kind", "a:ask_for_s=1,interrupt_for_s=1"]);
-    let (id, lease) = leased(&server, "deaf", json!({})).await;
+    let (id, lease) = submit_and_take(&server, "deaf", json!({})).await;
     cancel(&server, &id).await;
     server.restart();
-    assert_eq!(news(&server, "deaf", &lease).await.as_deref(), Some("cancel"), "asked for before the kill");
+    assert_eq!(poll_directive(&server, "deaf", &lease).await.as_deref(), Some("cancel"), "asked for before the kill");
     server.task_when(&id, |task| task["cancel"]["rung"] == "interrupt").await;
     server.restart();
-    assert_eq!(news(&server, "deaf", &lease).await.as_deref(), Some("interrupt"));
+    assert_eq!(poll_directive(&server, "deaf", &lease).await.as_deref(), Some("interrupt"));
     assert_eq!(server.task_at_end(&id).await["cancel"]["verdict"], "forced");
-    assert_eq!(news(&server, "deaf", &lease).await.as_deref(), Some("lost"));
-    assert_eq!(history(&server, &id).await, LADDER);
+    assert_eq!(poll_directive(&server, "deaf", &lease).await.as_deref(), Some("lost"));
+    assert_eq!(event_types(&server, &id).await, LADDER);
     for pair in events(&server, &id).await[2..5].windows(2) {
         assert!((1000..10_000).contains(&between(pair).as_millis()), "{pair:?}");
     }
@@ -68,27 +68,27 @@ async fn the_ladder_is_climbed_on_time_over_a_restart() {
 #[tokio::test]
 async fn a_ladder_of_no_time_ends_the_lease_at_once() {
     let server = Server::with(["--kind", "a:ask_for_s=0,interrupt_for_s=0"]);
-    let (id, lease) = leased(&server, "w", json!({})).await;
+    let (id, lease) = submit_and_take(&server, "w", json!({})).await;
     cancel(&server, &id).await;
     assert_eq!(server.task_at_end(&id).await["cancel"]["verdict"], "forced");
-    assert_eq!(history(&server, &id).await, LADDER);
-    assert_eq!(news(&server, "w", &lease).await.as_deref(), Some("lost"));
+    assert_eq!(event_types(&server, &id).await, LADDER);
+    assert_eq!(poll_directive(&server, "w", &lease).await.as_deref(), Some("lost"));
 }
 
 #[tokio::test]
 async fn by_default_a_cancel_stays_on_its_first_rung() {
     let server = Server::start();
-    let (id, lease) = leased(&server, "deaf", json!({})).await;
+    let (id, lease) = submit_and_take(&server, "deaf", json!({})).await;
     cancel(&server, &id).await;
     let body = json!({"worker": "deaf", "leases": [{"lease": lease, "seen": "cancel"}], "wait_s": 1});
     assert_eq!(server.post("/v1/leases/heartbeat", &body).await.body["directives"], json!([]));
-    assert_eq!(history(&server, &id).await, ["Created", "Started", "CancelRequested"]);
+    assert_eq!(event_types(&server, &id).await, ["Created", "Started", "CancelRequested"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stops_answers_waiting_requests_first() {
     let mut server = Server::start();
-    let (id, lease) = leased(&server, "w", json!({})).await;
+    let (id, lease) = submit_and_take(&server, "w", json!({})).await;
     let (url, client) = (server.url(), server.client().clone());
     let post = |path: &str, body: Value| {
         let request = client.post(format!("{url}{path}")).json(&body);
@@ -99,7 +99,7 @@ async fn a_server_that_stops_answers_waiting_requests_first() {
     let beating = post("/v1/leases/heartbeat", json!({"worker": "w", "leases": beats, "wait_s": 30}));
     server.task_when(&id, |task| task["progress"]["message"] == "here").await;
     for _ in 0..20 {
-        // The requests that were sent before have arrived by then.
+        // The requests that were sent earlier have arrived by that time.
         server.get("/healthz").await;
     }
     let begun = Instant::now();
@@ -109,5 +109,5 @@ async fn a_server_that_stops_answers_waiting_requests_first() {
     assert_eq!(beating.await.unwrap()["directives"], json!([{"lease": lease, "directive": "drain"}]));
     server.restart();
     assert_eq!(succeed(&server, &lease).await, json!({"status": "succeeded"}), "what runs goes on");
-    assert_eq!(history(&server, &id).await, ["Created", "Started", "Completed"]);
+    assert_eq!(event_types(&server, &id).await, ["Created", "Started", "Completed"]);
 }

@@ -73,7 +73,7 @@ impl Client {
                     Some(id) => self.record_created(*n, id),
                     None if answer["problem"]["status"] == 503 => is_complete = false,
                     None => {
-                        self.violation("an item", &ServerResponse { status: 200, position: 0, body: answer.clone() })
+                        self.violation("an item", &ServerResponse { status: 200, position: 0, body: answer.clone() });
                     }
                 }
             }

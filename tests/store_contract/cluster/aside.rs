@@ -16,7 +16,8 @@ fn event(text: &str) -> NewAuxiliaryEvent {
     }
 }
 
-async fn live(records: &mut ServerRecordSubscription) {
+/// Waits until the subscription has caught up.
+async fn wait_until_live(records: &mut ServerRecordSubscription) {
     while !matches!(in_time(records.next()).await.unwrap(), ServerRecordNotice::Live) {}
 }
 
@@ -72,8 +73,8 @@ async fn every_server_receives_the_records_of_all_and_the_database_keeps_a_few()
     let fixture = Fixture::start().await;
     let (one, two) = (fixture.store().await, fixture.store().await);
     let (mut at_one, mut at_two) = (one.subscribe_to_server_records(), two.subscribe_to_server_records());
-    live(&mut at_one).await;
-    live(&mut at_two).await;
+    wait_until_live(&mut at_one).await;
+    wait_until_live(&mut at_two).await;
     let server = AuxiliaryStream::Server(new_id());
     one.append_auxiliary(AuxiliaryStream::Key(Hash([1; 32])), AuxiliaryExpected::Any, event("a claim")).await.unwrap();
     for n in 0..6 {
@@ -90,12 +91,12 @@ async fn every_server_receives_the_records_of_all_and_the_database_keeps_a_few()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_subscriber_of_the_records_is_told_of_an_interruption() {
+async fn a_subscriber_of_the_records_receives_a_notice_of_an_interruption() {
     let fixture = Fixture::start().await;
     let (proxy, store) = fixture.proxied().await;
     let mut records = store.subscribe_to_server_records();
-    live(&mut records).await;
+    wait_until_live(&mut records).await;
     proxy.cut();
     assert!(matches!(in_time(records.next()).await, Some(ServerRecordNotice::Interrupted)));
-    live(&mut records).await;
+    wait_until_live(&mut records).await;
 }

@@ -4,7 +4,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::*;
 
-/// 2,000 with `TASKBELL_FULL`.
+/// The number of rounds; 2,000 with `TASKBELL_FULL`.
 fn rounds() -> u64 {
     if std::env::var_os("TASKBELL_FULL").is_some() { 2_000 } else { 100 }
 }
@@ -17,7 +17,7 @@ async fn a_subscription_through_many_faults_has_no_gaps_and_no_repeats() {
     let seed = rand::random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let follower = tokio::spawn(follow(store.clone(), rounds() * EVENTS));
+    let follower = tokio::spawn(follow(store.clone(), rounds() * EVENTS_PER_ROUND));
     let writer = ready(connect(server.addr(), "taskbell")).await;
     for round in 1..=rounds() {
         let writing = tokio::spawn(write(writer.clone()));
@@ -49,21 +49,21 @@ async fn a_subscription_through_many_faults_has_no_gaps_and_no_repeats() {
             _ => proxy.cut(),
         }
         proxy.set_mode(Mode::Pass);
-        received(&store, round * EVENTS).await;
+        wait_for_events(&store, round * EVENTS_PER_ROUND).await;
     }
     in_time(follower).await.unwrap();
     let all = in_time(store.read_all(Position(0), usize::MAX)).await.unwrap();
-    assert_eq!(places(&all).iter().map(|place| place.1).collect::<Vec<_>>(), ids_in(&database));
+    assert_eq!(positions_ids_hashes(&all).iter().map(|place| place.1).collect::<Vec<_>>(), ids_in(&database));
     let fresh = ready(connect(server.addr(), "taskbell")).await;
     assert_eq!(fresh.head(), store.head(), "the same chain as without any fault");
 }
 
-/// Of one round.
-const EVENTS: u64 = 20;
+/// The number of events in one round.
+const EVENTS_PER_ROUND: u64 = 20;
 
-/// All of them are written: the store sends again what a node's end leaves unanswered.
+/// Appends the events of a round. All must succeed, because the store repeats an append that gets no response.
 async fn write(store: EventStore) {
-    let answers = store.append_many((0..EVENTS).map(|_| first(&stream(), "t")).collect()).await;
+    let answers = store.append_many((0..EVENTS_PER_ROUND).map(|_| first(&stream(), "t")).collect()).await;
     assert!(answers.iter().all(|answer| *answer == Ok(Revision(0))), "{answers:?}");
 }
 

@@ -5,10 +5,10 @@ use std::process::Command;
 use super::*;
 
 const CHILD: &str = "TASKBELL_TEST_IDLE";
-/// Of one CPU.
-const SHARE: f64 = 0.05;
+/// The largest share of one CPU that the store may use.
+const CPU_SHARE: f64 = 0.05;
 
-/// How long the store is down: 60 s with `TASKBELL_FULL`.
+/// How long the database is unavailable; 60 s with `TASKBELL_FULL`.
 fn outage() -> Duration {
     Duration::from_secs(if std::env::var_os("TASKBELL_FULL").is_some() { 60 } else { 4 })
 }
@@ -33,13 +33,13 @@ async fn outage_of_a_process() {
     let task = stream();
     store.append(first(&task, "t")).await.unwrap();
     server.stop().await;
-    unhealthy(&store).await;
+    wait_until_unhealthy(&store).await;
     let before = cpu_seconds();
     let recovered = tokio::time::timeout(outage(), store.wait_for_health(true)).await;
     assert!(recovered.is_err(), "nothing serves it");
     let share = (cpu_seconds() - before) / outage().as_secs_f64();
     println!("CPU while the store was down: {:.2} % of one", share * 100.0);
-    assert!(share < SHARE, "{share}");
+    assert!(share < CPU_SHARE, "{share}");
     let head = store.head();
     let server = database.serve(addr).await.unwrap();
     let resumed = tokio::time::timeout(Duration::from_secs(5), ready(store.clone())).await;
@@ -52,7 +52,8 @@ async fn outage_of_a_process() {
 /// The CPU time of this process.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    // Behind the name, which may hold spaces: user and system time are the 12th and 13th field, in hundredths of a second.
+    // The process name may contain spaces. After it, the 12th and 13th field are the user and system time in hundredths
+    // of a second.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
     ticks / 100.0

@@ -11,7 +11,7 @@ async fn free_port() -> SocketAddr {
 async fn a_store_that_is_opened_before_its_database_runs_connects_later() {
     let addr = free_port().await;
     let store = connect(addr, "taskbell");
-    let why = unhealthy(&store).await;
+    let why = wait_until_unhealthy(&store).await;
     assert!(why.contains("the store can't be reached since"), "{why}");
     assert!(store.epoch().is_nil());
     let appending = tokio::spawn({
@@ -47,7 +47,7 @@ async fn what_was_acknowledged_survives_the_restart_of_the_node_and_what_waits_i
     let epoch = store.epoch();
     for round in 0..5 {
         server.stop().await;
-        let why = unhealthy(&store).await;
+        let why = wait_until_unhealthy(&store).await;
         assert!(why.contains("since") && !why.contains("MetadataMap") && !store.has_failed(), "{why}");
         let appending = tokio::spawn({
             let (store, append) = (store.clone(), next(&task, round));
@@ -55,7 +55,7 @@ async fn what_was_acknowledged_survives_the_restart_of_the_node_and_what_waits_i
         });
         server = database.serve(addr).await.unwrap();
         assert_eq!(in_time(appending).await.unwrap(), Ok(Revision(round + 1)));
-        received(&store, round + 2).await;
+        wait_for_events(&store, round + 2).await;
     }
     let store = ready(store).await;
     assert_eq!(store.epoch(), epoch);
@@ -75,7 +75,7 @@ async fn a_new_leader_is_found_and_so_is_a_node_that_is_left() {
     assert_eq!(in_time(store.append(next(&task, 0))).await, Ok(Revision(1)));
     one.stop().await;
     assert_eq!(in_time(store.append(next(&task, 1))).await, Ok(Revision(2)));
-    received(&store, 3).await;
+    wait_for_events(&store, 3).await;
     ready(store).await;
 }
 

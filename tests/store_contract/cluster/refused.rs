@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::*;
 
-/// The reason of the failure, which the appends and the subscriptions give too.
+/// Waits until the store has failed. Returns the reason, and asserts that appends and subscriptions report it too.
 async fn failure(store: &EventStore) -> String {
     let mut subscription = store.subscribe(store.head().position);
     let failure = in_time(subscription.next()).await.unwrap_err();
@@ -60,8 +60,8 @@ async fn an_append_in_the_moment_of_the_replacement_is_never_acknowledged() {
     }
 }
 
-/// A client of the database that is not Taskbell.
-fn intruder(addr: SocketAddr) -> eventstore::Client {
+/// A client that writes to the database without Taskbell.
+fn foreign_client(addr: SocketAddr) -> eventstore::Client {
     let settings = format!("esdb://{addr}?tls=false").parse().unwrap();
     eventstore::Client::with_runtime_handle(Handle::current(), settings).unwrap()
 }
@@ -72,7 +72,7 @@ async fn a_copy_of_the_log_with_another_event_at_the_last_place_is_refused() {
     let (proxy, store) = fixture.proxied().await;
     store.append(first(&stream(), "t")).await.unwrap();
     // The other database gets the same id of the log, and after that another event of the same size.
-    let copy = intruder(other.server.addr());
+    let copy = foreign_client(other.server.addr());
     let epoch = serde_json::json!({ "epoch": store.epoch() });
     let event = eventstore::EventData::json("Epoch", &epoch).unwrap();
     copy.append_to_stream("taskbell_aux.epoch", &eventstore::AppendToStreamOptions::default(), event).await.unwrap();
@@ -90,7 +90,7 @@ async fn settings_that_let_the_database_forget_events_are_refused() {
     store.append(first(&task, "t")).await.unwrap();
     let metadata = eventstore::StreamMetadataBuilder::new().max_age(Duration::from_mins(1)).build();
     let name = format!("taskbell.{task}");
-    intruder(fixture.server.addr())
+    foreign_client(fixture.server.addr())
         .set_stream_metadata(name, &eventstore::AppendToStreamOptions::default(), &metadata)
         .await
         .unwrap();
@@ -108,7 +108,7 @@ async fn a_stream_that_was_deleted_in_the_database_is_refused() {
     let fixture = Fixture::start().await;
     for is_soft in [true, false] {
         let store = ready(connect(fixture.server.addr(), if is_soft { "soft" } else { "hard" })).await;
-        let (task, intruder) = (stream(), intruder(fixture.server.addr()));
+        let (task, intruder) = (stream(), foreign_client(fixture.server.addr()));
         store.append(first(&task, "t")).await.unwrap();
         if is_soft {
             let options = eventstore::DeleteStreamOptions::default();
@@ -132,7 +132,7 @@ async fn an_event_of_a_later_version_stops_the_log_at_its_position() {
     let meta = serde_json::json!({ "time": now(), "version": 1, "meta": new_event(queued()).meta });
     let event = event.metadata_as_json(&meta).unwrap();
     let name = format!("taskbell.{}", stream());
-    intruder(fixture.server.addr())
+    foreign_client(fixture.server.addr())
         .append_to_stream(name, &eventstore::AppendToStreamOptions::default(), event)
         .await
         .unwrap();

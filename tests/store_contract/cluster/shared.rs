@@ -14,12 +14,12 @@ async fn all_stores_of_a_database_give_the_same_events_the_same_positions_and_ha
         tokio::spawn(async move { store.append(first(&stream(), "t")).await })
     });
     assert!(join_all(writers).await.into_iter().all(|written| written.unwrap() == Ok(Revision(0))));
-    received(&one, 200).await;
-    received(&two, 200).await;
+    wait_for_events(&one, 200).await;
+    wait_for_events(&two, 200).await;
     let late = fixture.store().await;
-    let expected = places(&all_events(&one).await);
-    assert_eq!(places(&all_events(&two).await), expected);
-    assert_eq!(places(&all_events(&late).await), expected);
+    let expected = positions_ids_hashes(&all_events(&one).await);
+    assert_eq!(positions_ids_hashes(&all_events(&two).await), expected);
+    assert_eq!(positions_ids_hashes(&all_events(&late).await), expected);
     assert_eq!(expected.iter().map(|place| place.1).collect::<Vec<_>>(), ids_in(&fixture.database));
 }
 

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Has this server begin a request and lose the database when the claim of its key is durable; the request goes on.
+/// Starts a request on this server, and cuts its connections to the database when the claim of the key is durable.
+/// Returns the request, which is still running.
 async fn stopped_after_the_claim(
     fixture: &Fixture,
     proxy: &Proxy,

@@ -14,7 +14,7 @@ async fn the_keys_of_an_imported_log_are_held_by_their_tasks_and_an_import_can_b
     for (id, created) in
         [(holder, with_both_keys("nightly", "k 1", "body")), (ended, with_both_keys("hourly", "k 2", "body"))]
     {
-        // Without claims, as an import writes it.
+        // The log is written without claims, as an import does.
         one.registry.execute(execute(id, Command::Create(created.into()))).await.unwrap();
     }
     one.cancel(ended).await;

@@ -39,7 +39,7 @@ pub(super) async fn delete_streams(
     start: StreamPosition<Position>,
     prefix: &str,
 ) -> Result<LeftStreams, String> {
-    let (streams, events) = find(client, start, prefix).await?;
+    let (streams, events) = find_streams(client, start, prefix).await?;
     let mut failure = None;
     for chunk in streams.chunks(CONCURRENT_DELETES) {
         let options = DeleteStreamOptions::default();
@@ -56,7 +56,11 @@ pub(super) async fn delete_streams(
 }
 
 /// The names of the streams in the order of their first events, and the number of their events.
-async fn find(client: &Client, start: StreamPosition<Position>, prefix: &str) -> Result<(Vec<String>, u64), String> {
+async fn find_streams(
+    client: &Client,
+    start: StreamPosition<Position>,
+    prefix: &str,
+) -> Result<(Vec<String>, u64), String> {
     let (mut known, mut streams, mut events) = (HashSet::new(), Vec::new(), 0);
     let mut subscription = FilteredSubscription::begin(client, &[prefix.to_owned()], start, 1000).await;
     loop {

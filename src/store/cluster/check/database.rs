@@ -107,7 +107,7 @@ impl FilteredSubscription {
     pub(super) async fn next(&mut self) -> Result<SubscriptionEvent, String> {
         match tokio::time::timeout(SILENCE_TIMEOUT, self.0.next_subscription_event()).await {
             Ok(message) => message.map_err(|error| error_text(&error)),
-            Err(_) => Err(format!("the subscription error_text nothing for {} s", SILENCE_TIMEOUT.as_secs())),
+            Err(_) => Err(format!("the subscription said nothing for {} s", SILENCE_TIMEOUT.as_secs())),
         }
     }
 

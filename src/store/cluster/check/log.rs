@@ -78,8 +78,8 @@ pub(super) async fn a_subscription_continues_after_the_event_where_the_last_one_
 ) -> Outcome {
     let (ids, events) = new_events(10)?;
     database.write(&database.stream("a"), ExpectedRevision::NoStream, &events).await?;
-    let mut first = database.follow(database.start).await;
-    let received = first.take_events(4).await?;
+    let mut first_subscription = database.follow(database.start).await;
+    let received = first_subscription.take_events(4).await?;
     let position = received.last().map(|event| event.position).ok_or("no event")?;
     let rest = database.follow(StreamPosition::Position(position)).await.take_events(6).await?;
     let received: Vec<_> = received.iter().chain(&rest).map(|event| event.id).collect();

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use eventstore::{Client, CurrentRevision, Position, StreamPosition};
 use tokio::sync::oneshot;
 
-use super::client::describe;
+use super::client::error_message;
 use super::spin::with_loop_breaker;
 use super::supervise::{check_reachable, panic_text, runtime};
 use super::url::StoreUrl;
@@ -212,6 +212,6 @@ fn error_text(error: &eventstore::Error) -> String {
         eventstore::Error::WrongExpectedVersion { current: CurrentRevision::Current(last), .. } => {
             format!("refused, because the stream ends at revision {last}")
         }
-        error => describe(error),
+        error => error_message(error),
     }
 }
