@@ -1,4 +1,4 @@
-//! `taskbell show`: prints one task with its timeline.
+//! `taskbell show`: prints one task with its timeline and its output.
 
 use clap::Args;
 use serde::Deserialize;
@@ -31,7 +31,7 @@ impl Show {
         let query = [("min_position", position.to_string())];
         let events = client.get(&format!("/v1/tasks/{}/events", self.id), &query).await?;
         out::print_line(&text_field(task, "title"))?;
-        let payload: Payload = serde_json::from_str(&answer.text).unwrap_or_default();
+        let payload: Payload = serde_json::from_str(&response.text).unwrap_or_default();
         for (name, value) in task_fields(task, &payload) {
             if !value.is_empty() {
                 out::print_line(&format!("  {name:<10} {value}"))?;

@@ -127,7 +127,7 @@ pub async fn accept(
     new: NewTask,
     keyed: Option<KeyedBody>,
 ) -> Result<Accepted, Problem> {
-    receive_parents(state, new.parent.into_iter().collect()).await?;
+    wait_for_parents(state, new.parent.into_iter().collect()).await?;
     let Some(KeyedBody { key, body }) = keyed else {
         return create_task(state, caller, check(state, caller, new)?).await;
     };
@@ -160,25 +160,6 @@ pub async fn accept(
     accepted.await.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)))
 }
 
-/// Waits until the views show those of these parents of new tasks that the log holds. On a cluster, another server may have
-/// created them a moment ago.
-///
-/// # Errors
-/// 503 if the log can't be read.
-pub async fn receive_parents(state: &AppState, mut parents: HashSet<TaskId>) -> Result<(), Problem> {
-    if !state.store.is_shared() {
-        return Ok(());
-    }
-    parents.retain(|parent| state.reader.views().get(*parent).is_none());
-    let streams = parents.iter().map(|parent| StreamName::task(*parent)).collect();
-    for (parent, past) in parents.iter().zip(state.store.read_pasts(streams).await?) {
-        if !past.is_empty() {
-            state.reader.wait_for_revision(*parent, Revision(0)).await;
-        }
-    }
-    Ok(())
-}
-
 /// Creates tasks without keys, all of them in one write. When this function returns, the tasks are durable. The results
 /// are in the order of `new`.
 pub async fn create_without_keys(state: &AppState, caller: &Caller, new: Vec<Created>) -> Vec<Result<TaskId, Problem>> {
@@ -208,6 +189,25 @@ async fn known_task(
 async fn create_task(state: &AppState, caller: &Caller, created: Created) -> Result<Accepted, Problem> {
     let id = state.registry.new_task_id();
     Ok(create::create(&state.registry, &state.reader, &state.unique_keys, created, id, now(), caller.meta()).await?)
+}
+
+/// On a cluster, waits until the views show the parents of these new tasks that the log holds. Another server may have created
+/// them a moment ago.
+///
+/// # Errors
+/// 503 if the log can't be read.
+pub async fn wait_for_parents(state: &AppState, mut parents: HashSet<TaskId>) -> Result<(), Problem> {
+    if !state.store.is_shared() {
+        return Ok(());
+    }
+    parents.retain(|parent| state.reader.views().get(*parent).is_none());
+    let streams = parents.iter().map(|parent| StreamName::task(*parent)).collect();
+    for (parent, events) in parents.iter().zip(state.store.read_many_for_decision(streams).await?) {
+        if !events.is_empty() {
+            state.reader.wait_for_revision(*parent, Revision(0)).await;
+        }
+    }
+    Ok(())
 }
 
 /// Checks what depends on this process: its handlers, its settings and its views. Gives omitted fields their defaults. The

@@ -10,12 +10,12 @@ use serde_json::Value;
 use super::super::support::Server;
 use super::{log_head, pointers, pointers_in, wire};
 
-/// `POST` of this text; the text of the answer, whose status must be this one.
+/// `POST` of this text; the text of the response, whose status must be this one.
 #[track_caller]
 fn post(server: &Server, path: &str, body: &str, status: u16) -> String {
-    let answer = wire::post(server, path, body.as_bytes());
-    assert_eq!(answer.status, status, "{path} {body:.300}: {:.600}", answer.text);
-    answer.text
+    let response = wire::post(server, path, body.as_bytes());
+    assert_eq!(response.status, status, "{path} {body:.300}: {:.600}", response.text);
+    response.text
 }
 
 /// The JSON of this text, for fields whose values hold nothing special.
@@ -29,7 +29,7 @@ fn submit(server: &Server, input: &str) -> String {
     id_of(&created)
 }
 
-/// The first id in an answer, which may hold values that can't be parsed.
+/// The first id in an response, which may hold values that can't be parsed.
 fn id_of(text: &str) -> String {
     between(text, r#""id":""#, "\"").to_owned()
 }
@@ -39,13 +39,13 @@ fn between<'t>(text: &'t str, before: &str, after: &str) -> &'t str {
     rest.split_once(after).unwrap_or_else(|| panic!("no {after} in {text}")).0
 }
 
-/// Takes the lease of the next task of the kind `a`: its token, and the text of the answer.
+/// Takes the lease of the next task of the kind `a`: its token, and the text of the response.
 fn take(server: &Server) -> (String, String) {
-    let answer = post(server, "/v1/leases", r#"{"worker":"w","kinds":["a"],"wait_s":30}"#, 200);
-    (between(&answer, r#""lease":""#, "\"").to_owned(), answer)
+    let response = post(server, "/v1/leases", r#"{"worker":"w","kinds":["a"],"wait_s":30}"#, 200);
+    (between(&response, r#""lease":""#, "\"").to_owned(), response)
 }
 
-/// Finishes the lease with this text as its result; the text of the answer.
+/// Finishes the lease with this text as its result; the text of the response.
 fn finish(server: &Server, lease: &str, result: &str) -> String {
     let item = format!(r#"{{"lease":"{lease}","outcome":"succeeded","result":{result}}}"#);
     post(server, "/v1/leases/finish", &format!(r#"{{"items":[{item}]}}"#), 200)

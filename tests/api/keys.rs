@@ -9,7 +9,7 @@ use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, 
 use taskbell::task::event::{Created, Idempotency};
 use taskbell::task::{Event, TaskId};
 
-use super::super::support::{HttpResponse, Server, template};
+use super::super::support::{HttpResponse, Server, task_template};
 use super::{log_head, pointers, wire};
 
 async fn post(server: &Server, key: &str, body: &'static str) -> HttpResponse {
@@ -101,7 +101,7 @@ async fn with_recorded_key(key: &str, body_hash: &str) -> (Server, TaskId) {
     let mut server = Server::start();
     server.stop();
     let idempotency = Some(Idempotency { key: key.to_owned(), body_hash: body_hash.to_owned() });
-    let created = Created { idempotency, ..template().task(new_id()) };
+    let created = Created { idempotency, ..task_template().task(new_id()) };
     let meta =
         Meta { actor: "local".into(), via: Via::Http, correlation_id: new_id(), causation_id: None, request_id: None };
     let event = Event::Created(Arc::new(created)).into();
@@ -138,8 +138,8 @@ async fn a_key_beside_the_fields_of_a_single_task_is_refused() {
     let server = Server::start();
     for key in ["\"k\"", "null"] {
         let body = format!(r#"{{"kind":"a","idempotency_key":{key}}}"#);
-        let answer = wire::post(&server, "/v1/tasks", body.as_bytes());
-        assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), ["/idempotency_key"]);
+        let response = wire::post(&server, "/v1/tasks", body.as_bytes());
+        assert_eq!(pointers(response.assert_problem(422, "invalid_request")), ["/idempotency_key"]);
     }
     let item = r#"{"items":[{"idempotency_key":"k","kind":"a","input":[1.50]}]}"#;
     let item = wire::post(&server, "/v1/tasks/batch", item.as_bytes());

@@ -11,17 +11,24 @@ async fn an_input_has_at_most_32_levels_on_every_route() {
     let server = Server::start();
     for (levels, fits) in [(31, true), (32, true), (33, false), (127, false), (128, false), (100_000, false)] {
         let task = format!(r#"{{"kind":"a","input":{}}}"#, nested(levels));
-        let answer = wire::post(&server, "/v1/tasks", task.as_bytes());
-        assert_eq!((answer.status, pointers(&answer)), if fits { (201, vec![]) } else { (422, vec!["/input"]) });
+        let response = wire::post(&server, "/v1/tasks", task.as_bytes());
+        assert_eq!((response.status, pointers(&response)), if fits { (201, vec![]) } else { (422, vec!["/input"]) });
         let schedule = format!(r#"{{"cron":"0 0 * * *","task":{task}}}"#);
-        let answer = wire::post(&server, "/v1/schedules", schedule.as_bytes());
-        assert_eq!((answer.status, pointers(&answer)), if fits { (201, vec![]) } else { (422, vec!["/task/input"]) });
+        let response = wire::post(&server, "/v1/schedules", schedule.as_bytes());
+        assert_eq!(
+            (response.status, pointers(&response)),
+            if fits { (201, vec![]) } else { (422, vec!["/task/input"]) }
+        );
         let batch = format!(r#"{{"items":[{{"kind":"a"}},{task},{{"kind":"a"}}]}}"#);
-        let answer = json_of(&post(&server, "/v1/tasks/batch", &batch, 200));
-        let items = &answer["items"];
-        assert!(items[0]["id"].is_string() && items[2]["id"].is_string(), "{levels}: {answer}");
-        assert_eq!(items[1]["id"].is_string(), fits, "{levels}: {answer}");
-        assert_eq!(pointers_in(&items[1]["problem"]), if fits { vec![] } else { vec!["/input"] }, "{levels}: {answer}");
+        let response = json_of(&post(&server, "/v1/tasks/batch", &batch, 200));
+        let items = &response["items"];
+        assert!(items[0]["id"].is_string() && items[2]["id"].is_string(), "{levels}: {response}");
+        assert_eq!(items[1]["id"].is_string(), fits, "{levels}: {response}");
+        assert_eq!(
+            pointers_in(&items[1]["problem"]),
+            if fits { vec![] } else { vec!["/input"] },
+            "{levels}: {response}"
+        );
     }
 }
 
@@ -36,10 +43,10 @@ async fn a_result_has_at_most_32_levels_and_a_deeper_one_refuses_its_item_alone(
             |lease: &str, result: &str| format!(r#"{{"lease":"{lease}","outcome":"succeeded","result":{result}}}"#);
         let ((deep, _), (other, _)) = (take(&server), take(&server));
         let items = [item(&deep, &nested(levels)), item(&other, "1")].join(",");
-        let answer = json_of(&post(&server, "/v1/leases/finish", &format!(r#"{{"items":[{items}]}}"#), 200));
-        assert_eq!(answer["items"][1]["status"], "succeeded", "{levels}: {answer}");
-        let found = pointers_in(&answer["items"][0]["problem"]);
-        assert_eq!(found, if fits { vec![] } else { vec!["/result"] }, "{levels}: {answer}");
+        let response = json_of(&post(&server, "/v1/leases/finish", &format!(r#"{{"items":[{items}]}}"#), 200));
+        assert_eq!(response["items"][1]["status"], "succeeded", "{levels}: {response}");
+        let found = pointers_in(&response["items"][0]["problem"]);
+        assert_eq!(found, if fits { vec![] } else { vec!["/result"] }, "{levels}: {response}");
         if !fits {
             assert!(finish(&server, &deep, "null").contains(r#""status":"succeeded""#), "its lease is still good");
         }
@@ -63,9 +70,9 @@ async fn one_wrong_item_refuses_itself_and_not_its_batch() {
         (&large, "too_large", "/input"),
     ];
     let items: Vec<&str> = cases.iter().flat_map(|(item, ..)| [r#"{"kind":"a"}"#, item]).collect();
-    let answer = json_of(&post(&server, "/v1/tasks/batch", &format!(r#"{{"items":[{}]}}"#, items.join(",")), 200));
-    let answers = answer["items"].as_array().unwrap();
-    for ((item, code, pointer), pair) in cases.iter().zip(answers.chunks(2)) {
+    let response = json_of(&post(&server, "/v1/tasks/batch", &format!(r#"{{"items":[{}]}}"#, items.join(",")), 200));
+    let responses = response["items"].as_array().unwrap();
+    for ((item, code, pointer), pair) in cases.iter().zip(responses.chunks(2)) {
         assert!(pair[0]["id"].is_string(), "{}", pair[0]);
         let problem = &pair[1]["problem"];
         assert_eq!(
@@ -86,7 +93,7 @@ async fn what_is_no_json_refuses_the_whole_batch() {
             wire::post(&server, path, body.as_bytes()).assert_problem(400, "malformed_json");
         }
     }
-    let answer = wire::post(&server, "/v1/tasks/batch", br#"{"items":[],"items":[]}"#);
-    assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), ["/items"]);
+    let response = wire::post(&server, "/v1/tasks/batch", br#"{"items":[],"items":[]}"#);
+    assert_eq!(pointers(response.assert_problem(422, "invalid_request")), ["/items"]);
     assert_eq!(log_head(&server).await["position"], 0);
 }

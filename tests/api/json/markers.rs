@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::support::Live;
+use crate::support::LiveSocket;
 
 const RAW: &str = "$serde_json::private::RawValue";
 const NUMBER: &str = "$serde_json::private::Number";
@@ -42,9 +42,9 @@ async fn the_items_of_a_batch_and_of_a_schedule_keep_their_markers() {
     let server = Server::start();
     let all = marked();
     let items: Vec<String> = all.iter().map(|value| format!(r#"{{"kind":"a","input":{value}}}"#)).collect();
-    let answer = post(&server, "/v1/tasks/batch", &format!(r#"{{"items":[{}]}}"#, items.join(",")), 200);
-    let answer = json_of(&answer);
-    for (item, value) in answer["items"].as_array().unwrap().iter().zip(&all) {
+    let response = post(&server, "/v1/tasks/batch", &format!(r#"{{"items":[{}]}}"#, items.join(",")), 200);
+    let response = json_of(&response);
+    for (item, value) in response["items"].as_array().unwrap().iter().zip(&all) {
         let id = item["id"].as_str().unwrap_or_else(|| panic!("{value}: {item}"));
         assert!(shown(&server, id).await.iter().all(|text| text.contains(&format!(r#""input":{value}"#))), "{value}");
     }
@@ -68,18 +68,23 @@ async fn a_marker_in_place_of_an_object_is_an_unknown_field() {
             ("/v1/bell/seen", r#"{\"position\":0}"#),
             ("/v1/leases", r#"{\"worker\":\"w\"}"#),
         ] {
-            let answer = wire::post(&server, path, format!(r#"{{"{marker}":"{inner}"}}"#).as_bytes());
-            assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [&*pointer], "{path}: {}", answer.text);
+            let response = wire::post(&server, path, format!(r#"{{"{marker}":"{inner}"}}"#).as_bytes());
+            assert_eq!(
+                pointers(response.assert_problem(422, "invalid_request")),
+                [&*pointer],
+                "{path}: {}",
+                response.text
+            );
         }
         let body = format!(r#"{{"items":[{{"{marker}":"{task}"}}]}}"#);
         for path in ["/v1/tasks/batch", "/v1/leases/finish"] {
-            let answer = json_of(&post(&server, path, &body, 200));
-            let problem = &answer["items"][0]["problem"];
+            let response = json_of(&post(&server, path, &body, 200));
+            let problem = &response["items"][0]["problem"];
             assert_eq!((problem["code"].as_str(), pointers_in(problem)), (Some("invalid_request"), vec![&*pointer]));
         }
         let body = format!(r#"{{"filter":{{"{marker}":"{{\"kind\":\"a\"}}"}},"dry_run":true}}"#);
-        let answer = wire::post(&server, "/v1/tasks/cancel", body.as_bytes());
-        assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [format!("/filter{pointer}")]);
+        let response = wire::post(&server, "/v1/tasks/cancel", body.as_bytes());
+        assert_eq!(pointers(response.assert_problem(422, "invalid_request")), [format!("/filter{pointer}")]);
     }
     assert_eq!(log_head(&server).await["position"], 0);
 }
@@ -101,8 +106,8 @@ async fn a_text_cannot_be_given_as_a_marker() {
     assert_eq!(log_head(&server).await["position"], 0);
     // As the key of a label it would hold a colon.
     let body = format!(r#"{{"kind":"a","labels":{{"{RAW}":"{{\"x\":\"y\"}}"}}}}"#);
-    let answer = wire::post(&server, "/v1/tasks", body.as_bytes());
-    assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [format!("/labels/{RAW}")]);
+    let response = wire::post(&server, "/v1/tasks", body.as_bytes());
+    assert_eq!(pointers(response.assert_problem(422, "invalid_request")), [format!("/labels/{RAW}")]);
 }
 
 #[tokio::test]
@@ -114,11 +119,15 @@ async fn a_websocket_does_not_know_the_markers_either() {
             format!(r#"{{"type":"subscribe","filter":{{"{marker}":"{{\"kind\":\"a\"}}"}}}}"#),
             format!(r#"{{"type":"seen","position":{{"{marker}":"0"}}}}"#),
         ] {
-            let mut live = Live::open(&server).await;
-            live.until("snapshot").await;
+            let mut live = LiveSocket::open(&server).await;
+            live.next_of_type("snapshot").await;
             live.send_text(&message).await;
-            let answer = live.next().await;
-            assert_eq!((&answer["type"], &answer["status"]), (&json!("problem"), &json!(422)), "{message}: {answer}");
+            let response = live.next().await;
+            assert_eq!(
+                (&response["type"], &response["status"]),
+                (&json!("problem"), &json!(422)),
+                "{message}: {response}"
+            );
         }
     }
 }

@@ -12,8 +12,8 @@ fn spaced(bytes: usize) -> String {
 async fn the_space_around_the_tokens_of_an_input_does_not_count() {
     let server = Server::start();
     submit(&server, &spaced(65_536));
-    let answer = wire::post(&server, "/v1/tasks", format!(r#"{{"kind":"a","input":{}}}"#, spaced(65_537)).as_bytes());
-    assert_eq!(pointers(answer.assert_problem(413, "too_large")), ["/input"]);
+    let response = wire::post(&server, "/v1/tasks", format!(r#"{{"kind":"a","input":{}}}"#, spaced(65_537)).as_bytes());
+    assert_eq!(pointers(response.assert_problem(413, "too_large")), ["/input"]);
 }
 
 #[tokio::test]
