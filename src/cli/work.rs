@@ -17,7 +17,7 @@ const COMMAND_HELP: &str = "\
 The command gets the task's input as JSON on stdin, and in its environment TASKBELL_TASK_ID, TASKBELL_ATTEMPT,
 TASKBELL_KIND, TASKBELL_TITLE, TASKBELL_OWNER, TASKBELL_SERVER and a TASKBELL_LABEL_<KEY> for each label.
   ::progress 0.4 message   on a line of either output: how far it is (- where the number is unknown)
-  ::result JSON            as the last line of stdout: the task's result
+  ::result JSON            as the last line of stdout: the task's result; if it can't be read, the attempt has failed
 All else is output: its last 64 KiB are kept, and its last line is the task's message.
 Exit code 0 is success, 65 a failure that is not tried again, all else a failure. A cancel is SIGTERM to the command's
 process group, an interrupt SIGKILL; what the command leaves running in its group is ended with it.";

@@ -3,6 +3,7 @@
 
 use super::event::Created;
 use super::json::JsonText;
+pub use super::json::text::DEPTH_MAX;
 
 /// The longest name of a kind or a queue, in characters.
 pub const NAME_MAX: usize = 64;
@@ -16,8 +17,6 @@ pub const WORKER_MAX: usize = 128;
 pub const TITLE_MAX: usize = 512;
 /// The longest input, as compact JSON.
 pub const INPUT_MAX: usize = 64 * 1024;
-/// How deep lists and objects may be nested in an input or a result.
-pub const DEPTH_MAX: usize = 32;
 /// The longest result, as compact JSON.
 pub const RESULT_MAX: usize = 256 * 1024;
 /// The longest tail of an attempt's output in the log.

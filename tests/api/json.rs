@@ -1,5 +1,6 @@
 //! JSON means itself: what a client sends is kept as it was sent, and no key in it has a meaning to a library.
 
+mod command_line;
 mod depth;
 mod markers;
 mod numbers;

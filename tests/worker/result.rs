@@ -14,7 +14,7 @@ async fn printed(server: &Server, stdout: &str) -> (Value, String) {
 
 /// A worker whose commands write the text of their input to stdout.
 fn printer(server: &Server) -> WorkerProcess {
-    // The input is one line of JSON: a text with escapes that printf knows too.
+    // The input is one line of JSON: a text whose escapes printf knows too.
     WorkerProcess::start(server, r#"read -r input; input=${input#\"}; printf "${input%\"}""#)
 }
 
@@ -51,13 +51,13 @@ async fn a_result_that_cannot_be_read_fails_the_attempt_for_good_and_is_kept_as_
         ("::result".to_owned(), "line 1 column"),
         ("::result ".to_owned(), "line 1 column"),
         ("::result 1 2".to_owned(), "trailing characters"),
-        ("::result 1\\n::result 01".to_owned(), "line 1 column"),
+        ("::result 1\n::result 01".to_owned(), "line 1 column"),
     ] {
         let (task, page) = printed(&server, &line).await;
         let error = &task["outcome"]["error"];
         assert_eq!((&task["status"], &error["code"]), (&json!("failed"), &json!("invalid_result")), "{line}: {page}");
         assert!(error["message"].as_str().unwrap().contains(why), "{line}: {error}");
-        let last = line.rsplit("\\n").next().unwrap();
+        let last = line.rsplit('\n').next().unwrap();
         assert!(task["output"]["tail"].as_str().unwrap().contains(last), "{line}: {task}");
     }
 }
@@ -101,7 +101,7 @@ async fn a_line_that_follows_makes_a_result_output_whether_or_not_it_could_be_re
     let server = Server::start();
     let _worker = printer(&server);
     for line in ["::result {", "::result 1", "::result"] {
-        let (task, page) = printed(&server, &format!("{line}\\nall done\\n")).await;
+        let (task, page) = printed(&server, &format!("{line}\nall done\n")).await;
         assert_eq!((&task["status"], &task["result"]), (&json!("succeeded"), &Value::Null), "{line}: {page}");
         assert_eq!(task["output"]["tail"], format!("{line}\nall done\n"));
     }

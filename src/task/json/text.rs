@@ -13,7 +13,9 @@ use super::fault::Fault;
 use super::scan::{Limits, scan};
 use super::strings::{string_end, unescape};
 use super::walk::{self, Walk};
-use crate::task::limits::DEPTH_MAX;
+
+/// How deep lists and objects may be nested in a text that is parsed.
+pub const DEPTH_MAX: usize = 32;
 
 /// A JSON value as its compact text: without white space between its tokens, and otherwise as it was written. Numbers keep
 /// every digit, strings their escapes, objects the order of their members. No object has a key twice.

@@ -11,8 +11,8 @@
 //! stdout and lines of stderr may change, because each stream has its own pipe.
 //!
 //! **End.** After exit code 0 the attempt has succeeded, unless the last line of stdout is a `::result` that can't be read:
-//! then it has failed with `invalid_result` or `result_too_large`, and is not retried. After a cancel (SIGTERM to the process group), any other end
-//! means that the attempt was cancelled. In both cases the message is the last visible line of stdout, or of stderr if
+//! then it has failed with `invalid_result` or `result_too_large`, and is not retried. After a cancel (SIGTERM to the process
+//! group), any other end means that the attempt was cancelled. In both cases the message is the last visible line of stdout, or of stderr if
 //! stdout has none. Otherwise the attempt has failed. Then the message is the last visible line of stderr, or of stdout
 //! if stderr has none, and the code is `exit_<n>` or `killed_by_<signal>`. A failure is retried while attempts are
 //! left. Exit code 65 is not retried: it means that the input was incorrect (`EX_DATAERR`), and the next attempt would
