@@ -127,7 +127,7 @@ pub async fn accept(
     new: NewTask,
     keyed: Option<KeyedBody>,
 ) -> Result<Accepted, Problem> {
-    wait_for_parents(state, new.parent.into_iter().collect()).await?;
+    wait_for_parents(state, new.parent.into_iter()).await?;
     let Some(KeyedBody { key, body }) = keyed else {
         return create_task(state, caller, check(state, caller, new)?).await;
     };
@@ -196,11 +196,12 @@ async fn create_task(state: &AppState, caller: &Caller, created: Created) -> Res
 ///
 /// # Errors
 /// 503 if the log can't be read.
-pub async fn wait_for_parents(state: &AppState, mut parents: HashSet<TaskId>) -> Result<(), Problem> {
+pub async fn wait_for_parents(state: &AppState, parents: impl Iterator<Item = TaskId>) -> Result<(), Problem> {
     if !state.store.is_shared() {
         return Ok(());
     }
-    parents.retain(|parent| state.reader.views().get(*parent).is_none());
+    let is_unknown = |parent: &TaskId| state.reader.views().get(*parent).is_none();
+    let parents: HashSet<TaskId> = parents.filter(is_unknown).collect();
     let streams = parents.iter().map(|parent| StreamName::task(*parent)).collect();
     for (parent, events) in parents.iter().zip(state.store.read_many_for_decision(streams).await?) {
         if !events.is_empty() {

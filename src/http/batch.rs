@@ -48,7 +48,7 @@ pub async fn create_many(
 ) -> Result<HttpResponse, Problem> {
     let items = json::read_items(&request, payload, ITEMS_MAX, NewTask::parse_item).await?;
     let parents = items.iter().flatten().filter_map(|(new, _)| new.parent);
-    accept::wait_for_parents(&state, parents.collect()).await?;
+    accept::wait_for_parents(&state, parents).await?;
     let items = create_items(&state, &caller, items).await;
     state.reader.wait_for_position(state.store.head().position).await;
     let position = state.reader.position();

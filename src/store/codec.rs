@@ -77,14 +77,14 @@ pub fn round_trips(event: &LogEvent) -> bool {
             | Event::Retried(_),
         )
         | LogEvent::Bell(_)
-        | LogEvent::Queue(_) => true,
+        | LogEvent::Queue(_)
+        | LogEvent::Schedule(ScheduleEvent::ScheduleRemoved(_)) => true,
         LogEvent::Task(Event::Completed(completed)) => {
             completed.progress.is_none() && completed.result.as_ref().is_none_or(is_readable)
         }
         LogEvent::Task(Event::AttemptFailed(failed)) => failed.progress.is_none(),
         LogEvent::Task(Event::Created(created)) => is_readable(&created.input),
         LogEvent::Schedule(ScheduleEvent::ScheduleCreated(created)) => is_readable(&created.task.input),
-        LogEvent::Schedule(ScheduleEvent::ScheduleRemoved(_)) => true,
     }
 }
 

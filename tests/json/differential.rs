@@ -206,7 +206,7 @@ impl Writer {
                     .pick(&["{", "}", "[", "]", ",", ":", "\"", "\\", "0", "-", ".", "e", "u", " ", "\u{1}"])
                     .chars()
                     .next()
-                    .unwrap()
+                    .unwrap();
             }
         }
         self.text = chars.into_iter().collect();

@@ -366,7 +366,7 @@ impl<'t> Scanner<'t> {
 
     fn malformed(&self, what: &'static str) -> Fault {
         let before = &self.text.as_bytes()[..self.at.min(self.text.len())];
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let line = before.split(|byte| *byte == b'\n').count();
         let column = 1 + before.iter().rev().take_while(|byte| **byte != b'\n').count();
         Fault::Malformed { what, line, column }
     }
