@@ -241,11 +241,12 @@ impl Taskbell {
     }
 
     /// Creates a task of this kind, with the defaults of its handler. When this returns an id, the task is durable, and the
-    /// views show it unless they are more than 5 s behind.
+    /// views show it unless they are more than 5 s behind. The input is a [`serde_json::Value`], or a [`JsonText`] if every
+    /// digit counts.
     ///
     /// # Errors
     /// The same [`Problem`] as in the response to `POST /v1/tasks`. Its `retryable` says whether a later call may succeed.
-    pub async fn submit(&self, kind: &str, input: serde_json::Value) -> Result<TaskId, Problem> {
+    pub async fn submit(&self, kind: &str, input: impl Into<JsonText>) -> Result<TaskId, Problem> {
         self.state.require_caught_up()?;
         let caller =
             Caller { subject: LOCAL_USER.to_owned(), via: Via::Library, correlation_id: new_id(), request_id: None };
