@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,28 +11,27 @@ use tokio::task::JoinHandle;
 
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::messages::DrainWorkers;
-use crate::dispatch::policies::KindPolicies;
 use crate::http::actor_health::ActorHealth;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
-use crate::http::{self, AppState, Problem, accept};
+use crate::http::plumbing::quota::{Quota, Resource};
+use crate::http::{self, AppState, ClientLimits, Problem, accept};
 use crate::projection::freshness::Freshness;
 use crate::projection::metrics::{Metrics, MetricsRecorder};
 use crate::projection::projector::{Projector, Stop};
 use crate::projection::reader::{ViewsWriter, split_views};
 use crate::projection::replay::{BULK_CANCEL, Replayer, views_at};
 use crate::reactions::scheduler::CreationLock;
-#[cfg(feature = "eventstore")]
-use crate::store::StoreUrl;
 use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_id};
 use crate::streams::create::{Accepted, UniqueKeys};
 use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
 use crate::task::{Position, Status, TaskId};
-use crate::views::{Limits, Row, Views};
-use crate::work::{BulkCancel, Drain, Handler, Handlers, LocalWorker, NotRegistered};
+use crate::views::{Row, Views};
+use crate::work::{BulkCancel, Drain, Handlers, LocalWorker, NotRegistered};
 
 mod actor_monitor;
 mod channels;
+mod options;
 #[cfg(feature = "testing")]
 pub mod serve;
 #[cfg(not(feature = "testing"))]
@@ -43,6 +41,7 @@ mod subscribers;
 mod threads;
 
 use channels::worker_channels;
+pub use options::Options;
 pub use serve::run;
 use subscribers::{SharedParts, SubscriberActors};
 use threads::Threads;
@@ -205,7 +204,9 @@ impl Taskbell {
         let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
         let actor_monitor = ActorMonitor::start(monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
-        let state = app_state(parts, (handlers, kinds, metrics), &subscribers, projector, actor_monitor.actor_health());
+        let client_limits = options.client_limits;
+        let state =
+            app_state(parts, (handlers, kinds, metrics, client_limits), &subscribers, projector, actor_monitor.actor_health());
         Ok(Self { state, worker, subscribers, actor_monitor, freshness_task, threads })
     }
 
@@ -248,8 +249,13 @@ impl Taskbell {
     /// The same [`Problem`] as in the response to `POST /v1/tasks`. Its `retryable` says whether a later call may succeed.
     pub async fn submit(&self, kind: &str, input: serde_json::Value) -> Result<TaskId, Problem> {
         self.state.require_caught_up()?;
-        let caller =
-            Caller { subject: LOCAL_USER.to_owned(), via: Via::Library, correlation_id: new_id(), request_id: None };
+        let caller = Caller {
+            subject: LOCAL_USER.to_owned(),
+            address: None,
+            via: Via::Library,
+            correlation_id: new_id(),
+            request_id: None,
+        };
         let body = serde_json::json!({"kind": kind, "input": input});
         match accept::accept(&self.state, &caller, body, None).await? {
             Accepted::New(id, receipt) => {
@@ -372,7 +378,7 @@ fn monitored_actors(
 
 fn app_state(
     parts: SharedParts,
-    (handlers, kinds, metrics): (Handlers, Option<Arc<HashSet<String>>>, Metrics),
+    (handlers, kinds, metrics, limits): (Handlers, Option<Arc<HashSet<String>>>, Metrics, ClientLimits),
     subscribers: &SubscriberActors,
     projector: Addr<Projector>,
     actor_health: ActorHealth,
@@ -395,5 +401,8 @@ fn app_state(
         metrics,
         actor_health,
         freshness,
+        sockets: Quota::new(Resource::Sockets, limits.sockets),
+        long_polls: Quota::new(Resource::LongPolls, limits.long_polls),
+        limits: Arc::new(limits),
     }
 }

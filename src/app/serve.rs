@@ -85,6 +85,7 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
         handlers,
         kind_policies: config.kind_policies,
         limits: config.limits,
+        client_limits: config.client_limits,
     })
     .await
 }

@@ -11,9 +11,11 @@ use serde::Deserialize;
 use taskbell::internal::is_name;
 use taskbell::server::Config;
 
+mod limits;
 mod store;
 mod tables;
 
+use limits::LimitSettings;
 pub(super) use store::EmbeddedStore;
 use store::{LogLocation, StoreSetting};
 use tables::{KindTable, QueueTable};
@@ -95,6 +97,9 @@ pub(super) struct Settings {
     #[serde(rename = "log")]
     #[arg(long = "log", env = "TASKBELL_LOG", value_name = "FILTER")]
     pub(super) log_filter: Option<String>,
+    #[command(flatten)]
+    #[serde(default)]
+    pub(super) limits: LimitSettings,
 }
 
 /// A setting is invalid. The message is for the person who wrote the setting.
@@ -168,6 +173,7 @@ impl Settings {
             queue_tables: self.queue_tables.or(fallback.queue_tables),
             max_running_per_key: self.max_running_per_key.or(fallback.max_running_per_key),
             log_filter: self.log_filter.or(fallback.log_filter),
+            limits: self.limits.with_fallback(fallback.limits),
         }
     }
 
@@ -213,6 +219,7 @@ impl Settings {
             slots,
             kind_policies,
             limits,
+            client_limits: self.limits.check()?,
         };
         Ok(CheckedSettings { config, log_filter: self.log_filter.unwrap_or_else(|| DEFAULT_LOG_FILTER.into()) })
     }
