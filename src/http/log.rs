@@ -94,8 +94,9 @@ pub async fn read(state: web::Data<AppState>, request: HttpRequest) -> Result<Ht
     let mut response = HttpResponse::Ok();
     response.insert_header(("taskbell-position", head.to_string())).content_type("application/x-ndjson");
     if request.method() == Method::HEAD {
-        // With a streamed body, the HTTP library would run the stream for a HEAD request too and keep the connection open.
-        return Ok(response.finish());
+        // With the stream as its body, the HTTP library would run the stream for a HEAD request too and keep the connection
+        // open. With no body it would say a length of 0.
+        return Ok(response.streaming(stream::empty::<BodyChunk>()));
     }
     if follow {
         return Ok(response.streaming(stream_and_follow(&state.store, after, selection)));
