@@ -33,6 +33,7 @@ use crate::views::{Limits, Row, Views};
 use crate::work::{BulkCancel, Drain, Handler, Handlers, LocalWorker, NotRegistered};
 
 mod channels;
+mod http_server;
 #[cfg(feature = "testing")]
 pub mod serve;
 #[cfg(not(feature = "testing"))]
