@@ -14,6 +14,7 @@ use crate::dispatch::capacity::Capacity;
 use crate::dispatch::messages::DrainWorkers;
 use crate::dispatch::policies::KindPolicies;
 use crate::http::actor_health::ActorHealth;
+use crate::http::plumbing::body::{Bodies, BodyLimits};
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
 use crate::http::{self, AppState, Problem, accept};
 use crate::projection::freshness::Freshness;
@@ -392,6 +393,7 @@ fn app_state(
         idempotency_keys: KeyedLock::default(),
         unique_keys,
         firing: creation_lock,
+        bodies: Bodies::new(BodyLimits::default()),
         metrics,
         actor_health,
         freshness,
