@@ -13,10 +13,12 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::connections::OpenConnection;
 use super::exchange::Exchange;
-use super::framing::{Framing, MalformedChunk};
+use super::framing::Framing;
 use super::limits::ConnectionLimits;
-use super::{head, refusal};
-use crate::http::plumbing::error::{Problem, Refusal};
+
+mod bodies;
+mod heads;
+mod refusals;
 
 /// How much is read from the socket at once while the end of a head is looked for, in bytes.
 const READ_SIZE: usize = 8 * 1024;
@@ -138,174 +140,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
         }
     }
 
-    fn pass_head(&mut self, into: &mut ReadBuf<'_>) {
-        let part = self.received.split_to(self.passing.min(into.remaining()));
-        self.passing -= part.len();
-        into.put_slice(&part);
-    }
-
-    /// Waits for a complete head, and prepares to pass it on. False: no more requests are read.
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        loop {
-            if !self.connection.wait(cx.waker()) {
-                return Poll::Ready(self.end());
-            }
-            if let Some(accepted) = self.look_for_head() {
-                return Poll::Ready(accepted);
-            }
-            let is_late = matches!(self.phase, Phase::Head) && self.is_late();
-            match self.poll_receive(cx) {
-                Poll::Ready(true) => self.enter_head(),
-                Poll::Ready(false) => return Poll::Ready(self.end()),
-                Poll::Pending => {
-                    ready!(self.timer.as_mut().poll(cx));
-                    return Poll::Ready(self.end_late_head());
-                }
-            }
-            if is_late {
-                return Poll::Ready(self.look_for_head().unwrap_or_else(|| self.end_late_head()));
-            }
-        }
-    }
-
-    /// The timer of a head begins with its first byte, be it an empty line.
-    fn enter_head(&mut self) {
-        if matches!(self.phase, Phase::Idle) {
-            self.phase = Phase::Head;
-            self.set_timer(self.limits.head_timeout);
-        }
-    }
-
-    fn end_late_head(&mut self) -> bool {
-        if matches!(self.phase, Phase::Idle) {
-            return self.end();
-        }
-        let detail = format!("the head of a request must arrive within {:?}", self.limits.head_timeout);
-        self.refuse(Problem::new(Refusal::Timeout, detail))
-    }
-
-    /// None if more bytes are needed.
-    fn look_for_head(&mut self) -> Option<bool> {
-        while self.received.starts_with(b"\r\n") {
-            let _ = self.received.split_to(2);
-        }
-        if self.received.is_empty() || self.received[..] == b"\r"[..] {
-            return None;
-        }
-        match head::find_end(&self.received, self.searched, &self.limits) {
-            Ok(Some(length)) => Some(self.accept_head(length).unwrap_or_else(|problem| self.refuse(problem))),
-            Ok(None) => {
-                self.searched = self.received.len();
-                None
-            }
-            Err(problem) => Some(self.refuse(problem)),
-        }
-    }
-
-    fn accept_head(&mut self, length: usize) -> Result<bool, Problem> {
-        let parsed = head::parse(&self.received[..length])?;
-        let is_beyond_limit = self.connection.is_beyond_limit();
-        if is_beyond_limit && !parsed.is_probe {
-            return Err(Problem::new(
-                Refusal::Busy,
-                "this server has as many connections as it can serve; try again later",
-            ));
-        }
-        if !self.connection.serve() {
-            return Ok(self.end());
-        }
-        self.exchange.start(!parsed.framing.is_complete());
-        self.expects_continue = parsed.expects_continue;
-        self.is_last = parsed.is_last || is_beyond_limit;
-        self.written = Written::Nothing;
-        self.searched = 0;
-        self.phase = Phase::Body(parsed.framing);
-        self.passing = length;
-        if parsed.expects_continue {
-            self.rewrite_head(head::without_expect);
-        }
-        if is_beyond_limit {
-            self.rewrite_head(head::with_close);
-        }
-        Ok(true)
-    }
-
-    fn rewrite_head(&mut self, rewrite: fn(&[u8]) -> Vec<u8>) {
-        let rest = self.received.split_off(self.passing);
-        let head = rewrite(&self.received);
-        self.passing = head.len();
-        self.received.clear();
-        self.received.extend_from_slice(&head);
-        self.received.extend_from_slice(&rest);
-    }
-
-    /// Passes a part of the body on. Before a handler wants the body, or has responded without it, nothing of it is read from
-    /// the socket.
-    fn poll_body(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>, framing: Framing) -> Poll<io::Result<()>> {
-        if !self.received.is_empty() {
-            self.pass_received_body(into, framing);
-            return Poll::Ready(Ok(()));
-        }
-        let is_rest = matches!(self.phase, Phase::Rest(_));
-        if framing != Framing::Endless && !is_rest && !self.exchange.body_is_wanted() {
-            return Poll::Pending;
-        }
-        self.received = BytesMut::new();
-        self.send_continue();
-        self.poll_own(cx)?;
-        let before = into.filled().len();
-        match Pin::new(&mut self.socket).poll_read(cx, into)? {
-            Poll::Pending if is_rest => {
-                ready!(self.timer.as_mut().poll(cx));
-                self.end();
-            }
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(()) => self.pass_read_body(into, before, framing),
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Passes on what was received with the head.
-    fn pass_received_body(&mut self, into: &mut ReadBuf<'_>, framing: Framing) {
-        let space = self.received.len().min(into.remaining());
-        let mut after = framing;
-        match after.advance(&self.received[..space]) {
-            Ok(count) => {
-                into.put_slice(&self.received.split_to(count));
-                self.set_framing(after);
-            }
-            Err(MalformedChunk) => self.refuse_chunk(),
-        }
-    }
-
-    /// Keeps back what was read behind the body.
-    fn pass_read_body(&mut self, into: &mut ReadBuf<'_>, before: usize, framing: Framing) {
-        let mut after = framing;
-        let count = after.advance(&into.filled()[before..]).inspect_err(|_| self.refuse_chunk()).unwrap_or_default();
-        if !matches!(self.phase, Phase::Refused | Phase::Ended) {
-            self.received.extend_from_slice(&into.filled()[before + count..]);
-            self.set_framing(after);
-        }
-        into.set_filled(before + count);
-    }
-
-    fn set_framing(&mut self, framing: Framing) {
-        if framing.is_complete() {
-            self.exchange.end_body();
-        }
-        self.phase = if matches!(self.phase, Phase::Rest(_)) { Phase::Rest(framing) } else { Phase::Body(framing) };
-    }
-
-    fn refuse_chunk(&mut self) {
-        self.refuse(Problem::new(Refusal::BadRequest, "the chunks of the body are malformed"));
-    }
-
-    fn send_continue(&mut self) {
-        if std::mem::take(&mut self.expects_continue) && self.written == Written::Nothing {
-            self.own.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-        }
-    }
-
     /// Waits until the response is complete and written. False: no more requests are read. Meanwhile the stream notices when
     /// the client closes the connection; what it sends behind its request is received up to the size of a head.
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
@@ -355,46 +189,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
         false
     }
 
-    /// Refuses the present request, unless a part of its response was written, and reads no more requests.
-    fn refuse(&mut self, problem: Problem) -> bool {
-        if matches!(self.phase, Phase::Idle | Phase::Head) || self.written == Written::Nothing {
-            let is_head = self.received.starts_with(b"HEAD ");
-            self.own.extend_from_slice(&refusal::encode(problem, is_head));
-            self.end();
-            self.phase = Phase::Refused;
-            self.set_timer(REST_TIMEOUT);
-            return false;
-        }
-        self.end()
-    }
-
-    /// Writes the bytes of the stream itself.
-    fn poll_own(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        while !self.own.is_empty() {
-            match Pin::new(&mut self.socket).poll_write(cx, &self.own)? {
-                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(count) => _ = self.own.split_to(count),
-                Poll::Pending => return Ok(false),
-            }
-        }
-        Ok(true)
-    }
-
-    /// Reads and drops what a refused client still sends, until it closes the connection or the time is over.
-    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while ready!(self.poll_receive_or_time(cx)) {
-            self.received.clear();
-        }
-        Poll::Ready(())
-    }
-
-    fn poll_receive_or_time(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        match self.poll_receive(cx) {
-            Poll::Ready(more) if more && self.is_late() => Poll::Ready(false),
-            Poll::Ready(more) => Poll::Ready(more),
-            Poll::Pending => self.timer.as_mut().poll(cx).map(|()| false),
-        }
-    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for RequestStream<S> {
