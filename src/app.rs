@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,29 +11,28 @@ use tokio::task::JoinHandle;
 
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::messages::DrainWorkers;
-use crate::dispatch::policies::KindPolicies;
 use crate::http::actor_health::ActorHealth;
-use crate::http::plumbing::body::{Bodies, BodyLimits};
+use crate::http::plumbing::body::Bodies;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
-use crate::http::{self, AppState, Problem, accept};
+use crate::http::plumbing::quota::{Quota, Resource};
+use crate::http::{self, AppState, ClientLimits, Problem, accept};
 use crate::projection::freshness::Freshness;
 use crate::projection::metrics::{Metrics, MetricsRecorder};
 use crate::projection::projector::{Projector, Stop};
 use crate::projection::reader::{ViewsWriter, split_views};
 use crate::projection::replay::{BULK_CANCEL, Replayer, views_at};
 use crate::reactions::scheduler::CreationLock;
-#[cfg(feature = "eventstore")]
-use crate::store::StoreUrl;
 use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_id};
 use crate::streams::create::{Accepted, UniqueKeys};
 use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
 use crate::task::{Position, Status, TaskId};
-use crate::views::{Limits, Row, Views};
-use crate::work::{BulkCancel, Drain, Handler, Handlers, LocalWorker, NotRegistered};
+use crate::views::{Row, Views};
+use crate::work::{BulkCancel, Drain, Handlers, LocalWorker, NotRegistered};
 
 mod channels;
 mod http_server;
+mod options;
 #[cfg(feature = "testing")]
 pub mod serve;
 #[cfg(not(feature = "testing"))]
@@ -44,6 +42,7 @@ mod threads;
 mod watch;
 
 use channels::worker_channels;
+pub use options::Options;
 pub use serve::run;
 use subscribers::{SharedParts, SubscriberActors};
 use threads::Threads;
@@ -106,55 +105,6 @@ pub struct Taskbell {
     threads: Threads,
 }
 
-/// The settings of a [`Taskbell`]. With the defaults, the log is in the folder `./taskbell-data`, 4 attempts may run at the
-/// same time, every kind is accepted, and there are no handlers and no limits.
-pub struct Options {
-    /// The folder of the log. It is created if it is missing. Only one process at a time can open it. With `None` the log is
-    /// in memory and is lost when the process ends.
-    pub data: Option<PathBuf>,
-    /// The log of a cluster, which several servers share: `"esdb://db.example:2113".parse()?`. If it is set, `data` is
-    /// ignored and no folder is created.
-    #[cfg(feature = "eventstore")]
-    pub store: Option<StoreUrl>,
-    /// How many attempts may run at the same time in this process.
-    pub slots: usize,
-    /// The kinds that requests may name. With `None` requests may name any kind. The tasks of a kind without a handler wait
-    /// for a worker in another process.
-    pub kinds: Option<Vec<String>>,
-    /// The handlers of the kinds that this process executes.
-    pub handlers: Handlers,
-    /// The settings of each kind: lease time, cancel ladder, attempts and timeout.
-    pub settings: KindPolicies,
-    /// How many tasks may run at the same time, by kind, by queue and by concurrency key.
-    pub limits: Limits,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            data: Some("taskbell-data".into()),
-            #[cfg(feature = "eventstore")]
-            store: None,
-            slots: 4,
-            kinds: None,
-            handlers: Handlers::new(),
-            settings: KindPolicies::default(),
-            limits: Limits::default(),
-        }
-    }
-}
-
-impl Options {
-    /// The same options with one more handler.
-    ///
-    /// # Errors
-    /// [`NotRegistered`] if the handler's kind is not a valid name, or has a handler already.
-    pub fn handler(mut self, handler: impl Handler) -> Result<Self, NotRegistered> {
-        self.handlers.register(handler)?;
-        Ok(self)
-    }
-}
-
 impl Taskbell {
     /// Opens the log, rebuilds the views from it, and starts the actors and the handlers' threads. Attempts that ran in this
     /// program when its former process ended are lost. If the task has attempts left, another attempt follows; otherwise the
@@ -206,7 +156,9 @@ impl Taskbell {
         let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
         let watch = Watch::start(watched_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
-        let state = app_state(parts, (handlers, kinds, metrics), &subscribers, projector, watch.actor_health());
+        let client_limits = options.client_limits;
+        let state =
+            app_state(parts, (handlers, kinds, metrics, client_limits), &subscribers, projector, watch.actor_health());
         Ok(Self { state, worker, subscribers, watch, freshness_task, threads })
     }
 
@@ -249,8 +201,13 @@ impl Taskbell {
     /// The same [`Problem`] as in the response to `POST /v1/tasks`. Its `retryable` says whether a later call may succeed.
     pub async fn submit(&self, kind: &str, input: serde_json::Value) -> Result<TaskId, Problem> {
         self.state.require_caught_up()?;
-        let caller =
-            Caller { subject: LOCAL_USER.to_owned(), via: Via::Library, correlation_id: new_id(), request_id: None };
+        let caller = Caller {
+            subject: LOCAL_USER.to_owned(),
+            address: None,
+            via: Via::Library,
+            correlation_id: new_id(),
+            request_id: None,
+        };
         let body = serde_json::json!({"kind": kind, "input": input});
         match accept::accept(&self.state, &caller, body, None).await? {
             Accepted::New(id, receipt) => {
@@ -373,7 +330,7 @@ fn watched_actors(
 
 fn app_state(
     parts: SharedParts,
-    (handlers, kinds, metrics): (Handlers, Option<Arc<HashSet<String>>>, Metrics),
+    (handlers, kinds, metrics, limits): (Handlers, Option<Arc<HashSet<String>>>, Metrics, ClientLimits),
     subscribers: &SubscriberActors,
     projector: Addr<Projector>,
     actor_health: ActorHealth,
@@ -393,9 +350,12 @@ fn app_state(
         idempotency_keys: KeyedLock::default(),
         unique_keys,
         firing: creation_lock,
-        bodies: Bodies::new(BodyLimits::default()),
+        bodies: Bodies::new(&limits),
         metrics,
         actor_health,
         freshness,
+        sockets: Quota::new(Resource::Sockets, limits.sockets),
+        long_polls: Quota::new(Resource::LongPolls, limits.long_polls),
+        limits: Arc::new(limits),
     }
 }

@@ -59,7 +59,7 @@ impl HttpServer {
     {
         let listener = listener(listen)?;
         let address = listener.local_addr()?;
-        let connections_max = limits.connections_max.min(connections_within_open_files());
+        let connections_max = connections_within_open_files();
         let connections = Connections::new(connections_max);
         let (limits, draining) = (Arc::new(limits), CancellationToken::new());
         let drained = draining.clone();

@@ -75,6 +75,7 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
         handlers,
         settings: config.settings,
         limits: config.limits,
+        client_limits: config.client_limits,
     })
     .await
 }
@@ -86,7 +87,7 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
 /// actor stopped unexpectedly.
 pub async fn serve(taskbell: Taskbell, listen: SocketAddr) -> Result<(), StartError> {
     let HttpServer { address, server, draining } =
-        HttpServer::bind(listen, ConnectionLimits::default(), taskbell.routes())
+        HttpServer::bind(listen, ConnectionLimits::from(&*taskbell.state.limits), taskbell.routes())
             .map_err(|error| StartError::Io("can't listen", error))?;
     let stop_signal = stop_signal().map_err(|error| StartError::Io("can't listen to signals", error))?;
     // The write fails if the parent process has closed our stdout. The server goes on without it.

@@ -22,6 +22,7 @@ pub mod bulk;
 pub mod create;
 pub mod health;
 pub mod leases;
+pub mod limits;
 pub mod live;
 pub mod log;
 pub mod metrics;
@@ -33,6 +34,7 @@ pub mod task_page;
 pub mod tasks;
 pub mod ui;
 
+pub use limits::{ClientLimits, SharedLimit, ValueLimits};
 pub use plumbing::error::Problem;
 pub use state::AppState;
 

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use actix::{Addr, Recipient};
 
 use super::actor_health::ActorHealth;
+use super::limits::ClientLimits;
 use super::plumbing::body::Bodies;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
+use super::plumbing::quota::Quota;
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::policies::KindPolicies;
@@ -68,6 +70,12 @@ pub struct AppState {
     pub actor_health: ActorHealth,
     /// Shows whether the views have all events of the log.
     pub freshness: Freshness,
+    /// What clients may send, and how much of this server they may use at the same time.
+    pub limits: Arc<ClientLimits>,
+    /// Counts the open websockets.
+    pub sockets: Quota,
+    /// Counts the requests that wait.
+    pub long_polls: Quota,
 }
 
 impl AppState {

@@ -11,9 +11,11 @@ use serde::Deserialize;
 use taskbell::internal::is_name;
 use taskbell::server::Config;
 
+mod limits;
 mod store;
 mod tables;
 
+use limits::LimitSettings;
 pub(super) use store::EmbeddedStore;
 use store::{LogLocation, StoreSetting};
 use tables::{KindTable, QueueTable};
@@ -92,6 +94,9 @@ pub(super) struct Settings {
     /// Which log lines go to stderr, like debug or taskbell=debug,actix=warn [default: info]
     #[arg(long, env = "TASKBELL_LOG", value_name = "FILTER")]
     pub(super) log: Option<String>,
+    #[command(flatten)]
+    #[serde(default)]
+    pub(super) limits: LimitSettings,
 }
 
 /// A setting is invalid. The message is for the person who wrote the setting.
@@ -165,6 +170,7 @@ impl Settings {
             queue: self.queue.or(fallback.queue),
             max_running_per_key: self.max_running_per_key.or(fallback.max_running_per_key),
             log: self.log.or(fallback.log),
+            limits: self.limits.with_fallback(fallback.limits),
         }
     }
 
@@ -210,6 +216,7 @@ impl Settings {
             slots,
             settings,
             limits,
+            client_limits: self.limits.check()?,
         };
         Ok(CheckedSettings { config, log: self.log.unwrap_or_else(|| DEFAULT_LOG_FILTER.into()) })
     }

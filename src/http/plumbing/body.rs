@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::error::{Problem, Refusal};
 use super::http1::exchange::Exchange;
 use super::query::Fields;
+use crate::http::limits::ClientLimits;
 
 /// The largest body, in bytes.
 pub const BODY_MAX: usize = 1024 * 1024;
@@ -28,30 +29,32 @@ const SMALL_MAX: usize = 64 * 1024;
 /// The budgets are counted in units of so many bytes.
 const UNIT: usize = 1024;
 
+/// The pace of a body is judged after each span of this length.
+const SPAN: Duration = Duration::from_secs(4);
+
 /// How much of bodies a server receives, and how slowly.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BodyLimits {
+#[derive(Debug)]
+struct Limits {
     /// All bodies of more than 64 KiB that are received, parsed or handled at a time have so many bytes together. In memory a body
     /// takes a few times its bytes until it is handled.
-    pub large_bodies_max: usize,
+    large: usize,
     /// All other bodies that are received at a time have so many bytes together.
-    pub small_bodies_max: usize,
+    small: usize,
     /// A body must arrive within this time.
-    pub timeout: Duration,
-    /// In each span of this length...
-    pub pace: Duration,
-    /// ...at least so many bytes of a body must arrive, or its end.
-    pub pace_bytes: usize,
+    timeout: Duration,
+    /// So many bytes of a body, or its end, must arrive in each span.
+    span_bytes: usize,
 }
 
-impl Default for BodyLimits {
-    fn default() -> Self {
+impl Limits {
+    /// A quarter of the budget is for small bodies. The largest batch has room in the other part.
+    fn new(limits: &ClientLimits) -> Self {
+        let all = limits.bodies_in_flight_bytes;
         Self {
-            large_bodies_max: 24 * 1024 * 1024,
-            small_bodies_max: 16 * 1024 * 1024,
-            timeout: Duration::from_secs(30),
-            pace: Duration::from_secs(4),
-            pace_bytes: 4 * 1024,
+            large: (all - all / 4).max(limits.batch_bytes).max(limits.body_bytes),
+            small: all / 4,
+            timeout: limits.body_timeout,
+            span_bytes: usize::try_from(limits.body_bytes_per_s.saturating_mul(SPAN.as_secs())).unwrap_or(usize::MAX),
         }
     }
 }
@@ -62,7 +65,7 @@ pub struct Bodies(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    limits: BodyLimits,
+    limits: Limits,
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
     /// Large bodies are parsed one after the other, so that a core is left for the requests of others.
@@ -80,9 +83,10 @@ struct Charge {
 impl Bodies {
     /// Bodies within these limits.
     #[must_use]
-    pub fn new(limits: BodyLimits) -> Self {
-        let budget = |bytes: usize| Arc::new(Semaphore::new((bytes / UNIT).min(Semaphore::MAX_PERMITS)));
-        let (small, large) = (budget(limits.small_bodies_max), budget(limits.large_bodies_max));
+    pub fn new(limits: &ClientLimits) -> Self {
+        let limits = Limits::new(limits);
+        let budget = |bytes: usize| Arc::new(Semaphore::new(bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS)));
+        let (small, large) = (budget(limits.small), budget(limits.large));
         Self(Arc::new(Inner { limits, small, large, parser: Semaphore::new(1) }))
     }
 
@@ -96,7 +100,7 @@ impl Bodies {
         }
         let budget = if is_large { &self.0.large } else { &self.0.small };
         let more = budget.clone().try_acquire_many_owned(u32::try_from(missing).unwrap_or(u32::MAX));
-        let more = more.map_err(|_| self.busy(is_large))?;
+        let more = more.map_err(|_| self.overloaded(is_large))?;
         match &mut charge.permit {
             Some(permit) if charge.is_large == is_large => permit.merge(more),
             permit => *permit = Some(more),
@@ -105,16 +109,13 @@ impl Bodies {
         Ok(())
     }
 
-    fn busy(&self, is_large: bool) -> Problem {
-        let limits = &self.0.limits;
-        let (which, bytes) = if is_large {
-            ("above 64 KiB", limits.large_bodies_max)
-        } else {
-            ("up to 64 KiB", limits.small_bodies_max)
-        };
-        let detail =
-            format!("this server receives at most {bytes} bytes of bodies {which} at a time; send it again later");
-        Problem::new(Refusal::Busy, detail)
+    fn overloaded(&self, is_large: bool) -> Problem {
+        let Limits { large, small, .. } = self.0.limits;
+        let (which, bytes) = if is_large { ("of more than 64 KiB", large) } else { ("of up to 64 KiB", small) };
+        let detail = format!(
+            "all bodies {which} that this server receives at a time have at most {bytes} bytes together; send it again later"
+        );
+        Problem::new(Refusal::Overloaded, detail)
     }
 }
 
@@ -136,7 +137,7 @@ where
 /// Receives the body of the request, and parses it; `None` if the body is empty. `max` is the largest accepted body in bytes.
 ///
 /// # Errors
-/// 400, 408, 413 `too_large`, 415, 503 `busy`, and those of `parse`.
+/// 400, 408, 413 `too_large`, 415, 503 `overloaded`, and those of `parse`.
 pub async fn receive_optional<T, P>(
     request: &HttpRequest,
     payload: Payload,
@@ -225,7 +226,7 @@ impl Bodies {
 
 /// How quickly a body must arrive.
 struct Pace<'a> {
-    limits: &'a BodyLimits,
+    limits: &'a Limits,
     deadline: Instant,
     /// The end of the present span.
     span_end: Instant,
@@ -234,9 +235,9 @@ struct Pace<'a> {
 }
 
 impl<'a> Pace<'a> {
-    fn new(limits: &'a BodyLimits) -> Self {
+    fn new(limits: &'a Limits) -> Self {
         let now = Instant::now();
-        Self { limits, deadline: now + limits.timeout, span_end: now + limits.pace, before: 0 }
+        Self { limits, deadline: now + limits.timeout, span_end: now + SPAN, before: 0 }
     }
 
     /// The next part of the body, of which `arrived` bytes have arrived; none at its end.
@@ -245,8 +246,8 @@ impl<'a> Pace<'a> {
             match timeout_at(self.span_end.min(self.deadline), payload.next()).await {
                 Ok(next) => return next.transpose().map_err(|error| broken(&error)),
                 Err(_) if self.deadline <= Instant::now() => return Err(self.late()),
-                Err(_) if arrived < self.before + self.limits.pace_bytes => return Err(self.slow()),
-                Err(_) => (self.span_end, self.before) = (Instant::now() + self.limits.pace, arrived),
+                Err(_) if arrived < self.before.saturating_add(self.limits.span_bytes) => return Err(self.slow()),
+                Err(_) => (self.span_end, self.before) = (Instant::now() + SPAN, arrived),
             }
         }
     }
@@ -256,8 +257,8 @@ impl<'a> Pace<'a> {
     }
 
     fn slow(&self) -> Problem {
-        let BodyLimits { pace, pace_bytes, .. } = self.limits;
-        Problem::new(Refusal::Timeout, format!("in each {pace:?} at least {pace_bytes} bytes of a body must arrive"))
+        let bytes = self.limits.span_bytes;
+        Problem::new(Refusal::Timeout, format!("in each {SPAN:?} at least {bytes} bytes of a body must arrive"))
     }
 }
 
@@ -274,18 +275,30 @@ mod tests {
     use super::*;
 
     fn bodies() -> Bodies {
-        Bodies::new(BodyLimits { small_bodies_max: 100 * UNIT, large_bodies_max: 200 * UNIT, ..BodyLimits::default() })
+        let (body_bytes, batch_bytes) = (UNIT, UNIT);
+        Bodies::new(&ClientLimits {
+            body_bytes,
+            batch_bytes,
+            bodies_in_flight_bytes: 400 * UNIT,
+            ..ClientLimits::default()
+        })
     }
 
     #[test]
     fn small_and_large_bodies_have_budgets_of_their_own() {
         let bodies = bodies();
         let (mut large, mut other, mut small) = (Charge::default(), Charge::default(), Charge::default());
-        bodies.charge(&mut large, 150 * UNIT).unwrap();
-        assert_eq!(bodies.charge(&mut other, 70 * UNIT).unwrap_err().code, "busy");
+        bodies.charge(&mut large, 250 * UNIT).unwrap();
+        assert_eq!(bodies.charge(&mut other, 70 * UNIT).unwrap_err().code, "overloaded");
         bodies.charge(&mut small, 60 * UNIT).unwrap();
         drop(large);
         bodies.charge(&mut other, 70 * UNIT).unwrap();
+    }
+
+    #[test]
+    fn the_largest_batch_has_room_in_the_smallest_budget() {
+        let limits = ClientLimits { bodies_in_flight_bytes: 16 * 1024 * 1024, ..ClientLimits::default() };
+        Bodies::new(&limits).charge(&mut Charge::default(), limits.batch_bytes).unwrap();
     }
 
     #[test]
@@ -295,12 +308,12 @@ mod tests {
         for length in [1, UNIT, UNIT + 1, 60 * UNIT] {
             bodies.charge(&mut charge, length).unwrap();
         }
-        assert_eq!((bodies.0.small.available_permits(), bodies.0.large.available_permits()), (40, 200));
+        assert_eq!((bodies.0.small.available_permits(), bodies.0.large.available_permits()), (40, 300));
         bodies.charge(&mut charge, 65 * UNIT).unwrap();
         bodies.charge(&mut charge, 150 * UNIT).unwrap();
-        assert_eq!((bodies.0.small.available_permits(), bodies.0.large.available_permits()), (100, 50));
-        assert_eq!(bodies.charge(&mut charge, 201 * UNIT).unwrap_err().code, "busy");
+        assert_eq!((bodies.0.small.available_permits(), bodies.0.large.available_permits()), (100, 150));
+        assert_eq!(bodies.charge(&mut charge, 301 * UNIT).unwrap_err().code, "overloaded");
         drop(charge);
-        assert_eq!((bodies.0.small.available_permits(), bodies.0.large.available_permits()), (100, 200));
+        assert_eq!((bodies.0.small.available_permits(), bodies.0.large.available_permits()), (100, 300));
     }
 }

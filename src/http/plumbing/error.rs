@@ -67,6 +67,12 @@ pub enum Refusal {
     Internal,
     /// The log is damaged, or has an event of a type or version that this release doesn't know.
     LogDamaged,
+    /// The caller, or its address, uses as much of this server as one caller may, or sends too many requests.
+    TooManyRequests,
+    /// All callers together use as much of this server as its settings allow.
+    Overloaded,
+    /// The owner has as many tasks that are not final as one owner may have.
+    TooManyTasks,
     /// Too many requests write to one stream, the mailbox of an actor is full, or the process is stopping.
     Busy,
     /// The views have not reached the position that the request needs.
@@ -119,6 +125,9 @@ impl Refusal {
             Self::IdempotencyKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", false),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", true),
             Self::LogDamaged => (StatusCode::INTERNAL_SERVER_ERROR, "log_damaged", false),
+            Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests", true),
+            Self::TooManyTasks => (StatusCode::TOO_MANY_REQUESTS, "too_many_tasks", true),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", true),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", true),
             Self::Behind => (StatusCode::SERVICE_UNAVAILABLE, "behind", true),
             Self::ViewsStopped => (StatusCode::SERVICE_UNAVAILABLE, "behind", false),
@@ -242,15 +251,19 @@ impl Problem {
         Self::new(Refusal::MalformedJson, detail)
     }
 
-    /// Makes the response with this problem as its body. A retryable 503 has the header `Retry-After`.
+    /// Makes the response with this problem as its body. A retryable 429 or 503 has the header `Retry-After`.
     #[must_use]
     pub fn response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
         response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
-        if self.retryable && self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if self.has_retry_after() {
             response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("1")));
         }
         response.body(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    fn has_retry_after(&self) -> bool {
+        self.retryable && matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
     }
 }
 
@@ -374,6 +387,9 @@ mod tests {
             (Problem::of_status(StatusCode::SERVICE_UNAVAILABLE), 503, "internal", true),
             (Problem::of_status(StatusCode::NOT_IMPLEMENTED), 501, "not_implemented", false),
             (Problem::of_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED), 505, "http_version_not_supported", false),
+            (Problem::new(Refusal::TooManyRequests, ""), 429, "too_many_requests", true),
+            (Problem::new(Refusal::TooManyTasks, ""), 429, "too_many_tasks", true),
+            (Problem::new(Refusal::Overloaded, ""), 503, "overloaded", true),
             (Problem::behind(false), 503, "behind", true),
             (Problem::behind(true), 503, "behind", false),
             (Problem::of_report(AppendError::ReadOnly(cause()).into()), 503, "log_read_only", true),
@@ -389,11 +405,7 @@ mod tests {
         assert_eq!(mismatches, [], "problems whose status, code or retryability differs from the table");
         for (problem, ..) in &table {
             let has_retry_after = problem.response().headers().contains_key(header::RETRY_AFTER);
-            assert_eq!(
-                has_retry_after,
-                problem.retryable && problem.status == StatusCode::SERVICE_UNAVAILABLE,
-                "{problem}"
-            );
+            assert_eq!(has_retry_after, problem.retryable && matches!(problem.status.as_u16(), 429 | 503), "{problem}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The modules that all resources share. [`http1`], [`middleware`], [`connection`], [`caller`], [`query`], [`body`],
-//! [`json`] and [`request`] read requests. [`response`] and [`error`] write responses.
+//! [`json`] and [`request`] read requests. [`quota`] counts what clients use at the same time. [`response`] and [`error`]
+//! write responses.
 
 pub mod body;
 pub mod caller;
@@ -9,5 +10,6 @@ pub mod http1;
 pub mod json;
 pub mod middleware;
 pub mod query;
+pub mod quota;
 pub mod request;
 pub mod response;

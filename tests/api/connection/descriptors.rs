@@ -77,7 +77,7 @@ async fn when_the_descriptors_run_out_the_server_is_still_alive_and_recovers() {
         }
     };
     let refused = refused.expect("a response that says why");
-    refused.assert_problem(503, "busy");
+    refused.assert_problem(503, "overloaded");
     assert_eq!(refused.header("retry-after"), "1", "{refused:?}");
     assert!(held.len() >= 100, "{} connections are served", held.len());
     for _ in 0..50 {

@@ -27,7 +27,7 @@ fn batch(length: usize) -> Vec<u8> {
 
 #[track_caller]
 fn assert_busy(response: &HttpResponse) {
-    response.assert_problem(503, "busy");
+    response.assert_problem(503, "overloaded");
     assert_eq!((&response.body["retryable"], response.header("retry-after")), (&json!(true), "1"), "{response:?}");
     assert_eq!(response.header("connection"), "close", "{response:?}");
 }

@@ -1,6 +1,13 @@
-//! The limits of connections and of what arrives over them.
+//! The limits of connections and of the heads of requests.
 
 use std::time::Duration;
+
+use crate::http::limits::ClientLimits;
+
+/// The most headers of a request.
+pub const HEADERS_MAX: usize = 64;
+/// A connection without a request is closed after this time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a server accepts of its connections. Requests within these limits reach the handlers, which have limits of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,21 +20,16 @@ pub struct ConnectionLimits {
     pub head_timeout: Duration,
     /// A connection without a request is closed after this time.
     pub idle_timeout: Duration,
-    /// How many connections may be open; the limit of open files may allow fewer.
-    pub connections_max: usize,
 }
 
-/// The most headers of a request.
-pub const HEADERS_MAX: usize = 64;
-
-impl Default for ConnectionLimits {
-    fn default() -> Self {
+impl From<&ClientLimits> for ConnectionLimits {
+    /// The target takes half of the head at most.
+    fn from(limits: &ClientLimits) -> Self {
         Self {
-            target_max: 8 * 1024,
-            head_max: 16 * 1024,
-            head_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(5),
-            connections_max: usize::MAX,
+            target_max: limits.header_bytes / 2,
+            head_max: limits.header_bytes,
+            head_timeout: limits.header_timeout,
+            idle_timeout: IDLE_TIMEOUT,
         }
     }
 }

@@ -188,7 +188,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
         self.received.clear();
         false
     }
-
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for RequestStream<S> {

@@ -14,7 +14,12 @@ use crate::http::plumbing::http1::framing::{Framing, MalformedChunk};
 impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
     /// Passes a part of the body on. Before a handler wants the body, or has responded without it, nothing of it is read from
     /// the socket.
-    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>, framing: Framing) -> Poll<io::Result<()>> {
+    pub(super) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+        framing: Framing,
+    ) -> Poll<io::Result<()>> {
         if !self.received.is_empty() {
             self.pass_received_body(into, framing);
             return Poll::Ready(Ok(()));
