@@ -1,6 +1,5 @@
 //! The heads of the requests.
 
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
