@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::messages::DrainWorkers;
 use crate::http::actor_health::ActorHealth;
+use crate::http::plumbing::body::Bodies;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
 use crate::http::plumbing::quota::{Quota, Resource};
 use crate::http::{self, AppState, ClientLimits, Problem, accept};
@@ -31,6 +32,7 @@ use crate::work::{BulkCancel, Drain, Handlers, LocalWorker, NotRegistered};
 
 mod actor_monitor;
 mod channels;
+mod http_server;
 mod options;
 #[cfg(feature = "testing")]
 pub mod serve;
@@ -398,6 +400,7 @@ fn app_state(
         idempotency_keys: KeyedLock::default(),
         unique_keys,
         firing: creation_lock,
+        bodies: Bodies::new(&limits),
         metrics,
         actor_health,
         freshness,

@@ -336,7 +336,7 @@ fn a_limit_is_a_flag_a_variable_and_a_line_in_the_table_limits() {
     let valid = ["--max-page-tasks", "20"];
     serve(None, &[&valid[..], &["--header-timeout-s", "nan"]].concat()).fails_with(2, &["header_timeout_s: NaN"]);
     serve(None, &[&valid[..], &["--max-batch-bytes", "99999999"]].concat())
-        .fails_with(2, &["max_bodies_in_flight_bytes: 67108864 is below max_batch_bytes (99999999)"]);
+        .fails_with(2, &["max_bodies_in_flight_bytes: 33554432 is below max_batch_bytes (99999999)"]);
 }
 
 #[test]
