@@ -258,8 +258,7 @@ impl Taskbell {
             correlation_id: new_id(),
             request_id: None,
         };
-        let body = serde_json::json!({"kind": kind, "input": input});
-        match accept::accept(&self.state, &caller, body, None).await? {
+        match accept::accept(&self.state, &caller, accept::NewTask::new(kind, input.into()), None).await? {
             Accepted::New(id, receipt) => {
                 // If this wait times out, the task is durable anyway, and the views show it later.
                 self.state.reader.wait_for_revision(id, receipt.revision).await;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::command_error::CommandError;
 use super::console;
 use taskbell::TaskId;
+use taskbell::internal::json_value;
 
 /// The server recognises the command line by this user agent, and records `via: cli` in the events.
 pub const USER_AGENT: &str = concat!("taskbell-cli/", env!("CARGO_PKG_VERSION"));
@@ -181,7 +182,7 @@ impl Client {
         let response = self.check_status(response).await?;
         let status = response.status().as_u16();
         let text = response.text().await.map_err(|error| self.no_response(&error))?;
-        let body = serde_json::from_str(&text).map_err(|_| self.not_taskbell(status))?;
+        let body = json_value(&text).map_err(|_| self.not_taskbell(status))?;
         Ok(ApiResponse { status, text, body })
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 
 use serde_json::Value;
+use taskbell::internal::json_value;
 
 /// Why a command did not succeed, or why it ended early. The library's `Failure` is another type: the end of a handler.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ impl CommandError {
             400..500 => 4,
             _ => 1,
         };
-        let problem: Value = serde_json::from_str(text).unwrap_or_default();
+        let problem = json_value(text).unwrap_or_default();
         let Some(code) = problem["code"].as_str() else {
             return Self::new(exit_code, format!("the response ({status}) is not from a Taskbell server: {server}"));
         };

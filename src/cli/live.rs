@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
-use taskbell::internal::BackOff;
+use taskbell::internal::{BackOff, json_value};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -76,8 +76,8 @@ impl LiveConnection {
             match message {
                 Some(Ok(Message::Text(text))) => {
                     let text = text.as_str().to_owned();
-                    let body: Value = serde_json::from_str(&text)
-                        .map_err(|_| CommandError::failed("the server sent a frame that is not JSON"))?;
+                    let body =
+                        json_value(&text).map_err(|_| CommandError::failed("the server sent a frame that is not JSON"))?;
                     if body["type"] == "problem" {
                         let status = body["status"].as_u64().and_then(|s| u16::try_from(s).ok()).unwrap_or(400);
                         return Err(CommandError::from_error_response(status, &text, "the server"));

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::client::{Client, ConnectionArgs};
 use super::command_error::CommandError;
 use super::console::{self, text_field};
+use taskbell::internal::json_value;
 
 /// The number of events that `tail` prints by default.
 const DEFAULT_TAIL: usize = 20;
@@ -182,7 +183,7 @@ impl Tail {
 }
 
 fn parse_event(line: &str) -> Result<Value, CommandError> {
-    serde_json::from_str(line).map_err(|error| CommandError::failed(format!("a line of the log is not JSON: {error}")))
+    json_value(line).map_err(|error| CommandError::failed(format!("a line of the log is not JSON: {error}")))
 }
 
 /// One line about the event: its type and the important fields of its data.

@@ -1,13 +1,14 @@
 //! `taskbell show`: prints one task with its timeline and its output.
 
 use clap::Args;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::ConnectionArgs;
 use super::command_error::CommandError;
 use super::log::event_summary;
 use super::console::{self, text_field, time_field};
-use taskbell::TaskId;
+use taskbell::{JsonText, TaskId};
 
 /// Shows one task: its fields, its cancel, its timeline and its output.
 #[derive(Debug, Args)]
@@ -30,7 +31,8 @@ impl Show {
         let query = [("min_position", position.to_string())];
         let events = client.get(&format!("/v1/tasks/{}/events", self.id), &query).await?;
         console::print_line(&text_field(task, "title"))?;
-        for (name, value) in task_fields(task) {
+        let payload: Payload = serde_json::from_str(&response.text).unwrap_or_default();
+        for (name, value) in task_fields(task, &payload) {
             if !value.is_empty() {
                 console::print_line(&format!("  {name:<10} {value}"))?;
             }
@@ -59,8 +61,15 @@ impl Show {
     }
 }
 
+/// The fields of a task in which every digit counts.
+#[derive(Default, Deserialize)]
+struct Payload {
+    input: Option<JsonText>,
+    result: Option<JsonText>,
+}
+
 /// The names and values of the task's fields, in the order in which they are printed. An empty value is not printed.
-fn task_fields(task: &Value) -> [(&'static str, String); 16] {
+fn task_fields(task: &Value, payload: &Payload) -> [(&'static str, String); 16] {
     let attempt = match task["attempt"].as_u64() {
         Some(0) | None => String::new(),
         Some(n) => format!("{n} of at most {}", text_field(task, "max_attempts")),
@@ -69,7 +78,10 @@ fn task_fields(task: &Value) -> [(&'static str, String); 16] {
     let labels: Vec<String> = labels
         .map(|(key, value)| format!("{}:{}", console::escape(key), console::escape(value.as_str().unwrap_or_default())))
         .collect();
-    let unless_null = |field: &str| if task[field].is_null() { String::new() } else { text_field(task, field) };
+    let exact_field = |field: &str, value: Option<&JsonText>| match &task[field] {
+        Value::Null | Value::String(_) => text_field(task, field),
+        _ => value.map_or_else(String::new, |value| out::escape(value.as_str())),
+    };
     [
         ("id", text_field(task, "id")),
         ("status", text_field(task, "status")),
@@ -85,8 +97,8 @@ fn task_fields(task: &Value) -> [(&'static str, String); 16] {
         ("started", time_field(task, "started_at")),
         ("finished", time_field(task, "finished_at")),
         ("duration", console::duration_field(task, "duration_ms")),
-        ("input", unless_null("input")),
-        ("result", unless_null("result")),
+        ("input", exact_field("input", payload.input.as_ref())),
+        ("result", exact_field("result", payload.result.as_ref())),
     ]
 }
 

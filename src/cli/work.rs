@@ -17,7 +17,7 @@ const COMMAND_HELP: &str = "\
 The command gets the task's input as JSON on stdin, and in its environment TASKBELL_TASK_ID, TASKBELL_ATTEMPT,
 TASKBELL_KIND, TASKBELL_TITLE, TASKBELL_OWNER, TASKBELL_SERVER and a TASKBELL_LABEL_<KEY> for each label.
   ::progress 0.4 message   on a line of either output: progress from 0 to 1, or - if unknown
-  ::result JSON            as the last line of stdout: the task's result
+  ::result JSON            as the last line of stdout: the task's result; if it can't be read, the attempt has failed
 All other lines are output. The last 64 KiB of it are stored, and the last line is the task's message.
 Exit code 0 is a success, 65 is a failure without another attempt, and any other code is a failure. A cancel sends
 SIGTERM to the command's process group, an interrupt sends SIGKILL. Processes of the group that still run when the
