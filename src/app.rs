@@ -26,7 +26,7 @@ use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_i
 use crate::streams::create::{Accepted, UniqueKeys};
 use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
-use crate::task::{Position, Status, TaskId};
+use crate::task::{JsonText, Position, Status, TaskId};
 use crate::views::{Row, Views};
 use crate::work::{BulkCancel, Drain, Handlers, LocalWorker, NotRegistered};
 
@@ -42,12 +42,12 @@ mod subscribers;
 
 mod threads;
 
+use actor_monitor::{ActorMonitor, MonitoredActor};
 use channels::worker_channels;
 pub use options::Options;
 pub use serve::run;
 use subscribers::{SharedParts, SubscriberActors};
 use threads::Threads;
-use actor_monitor::{ActorMonitor, MonitoredActor};
 
 /// How long a stop waits for running attempts. The next start records the attempts that still run after it as lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -106,55 +106,6 @@ pub struct Taskbell {
     threads: Threads,
 }
 
-/// The settings of a [`Taskbell`]. With the defaults, the log is in the folder `./taskbell-data`, 4 attempts may run at the
-/// same time, every kind is accepted, and there are no handlers and no limits.
-pub struct Options {
-    /// The folder of the log. It is created if it is missing. Only one process at a time can open it. With `None` the log is
-    /// in memory and is lost when the process ends.
-    pub data: Option<PathBuf>,
-    /// The log of a cluster, which several servers share: `"esdb://db.example:2113".parse()?`. If it is set, `data` is
-    /// ignored and no folder is created.
-    #[cfg(feature = "eventstore")]
-    pub store: Option<StoreUrl>,
-    /// How many attempts may run at the same time in this process.
-    pub slots: usize,
-    /// The kinds that requests may name. With `None` requests may name any kind. The tasks of a kind without a handler wait
-    /// for a worker in another process.
-    pub kinds: Option<Vec<String>>,
-    /// The handlers of the kinds that this process executes.
-    pub handlers: Handlers,
-    /// The settings of each kind: lease time, cancel ladder, attempts and timeout.
-    pub kind_policies: KindPolicies,
-    /// How many tasks may run at the same time, by kind, by queue and by concurrency key.
-    pub limits: Limits,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            data: Some("taskbell-data".into()),
-            #[cfg(feature = "eventstore")]
-            store: None,
-            slots: 4,
-            kinds: None,
-            handlers: Handlers::new(),
-            kind_policies: KindPolicies::default(),
-            limits: Limits::default(),
-        }
-    }
-}
-
-impl Options {
-    /// The same options with one more handler.
-    ///
-    /// # Errors
-    /// [`NotRegistered`] if the handler's kind is not a valid name, or has a handler already.
-    pub fn handler(mut self, handler: impl Handler) -> Result<Self, NotRegistered> {
-        self.handlers.register(handler)?;
-        Ok(self)
-    }
-}
-
 impl Taskbell {
     /// Opens the log, rebuilds the views from it, and starts the actors and the handlers' threads. Attempts that ran in this
     /// program when its former process ended are lost. If the task has attempts left, another attempt follows; otherwise the
@@ -204,11 +155,17 @@ impl Taskbell {
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
         let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
-        let actor_monitor = ActorMonitor::start(monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
+        let actor_monitor =
+            ActorMonitor::start(monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
         let client_limits = options.client_limits;
-        let state =
-            app_state(parts, (handlers, kinds, metrics, client_limits), &subscribers, projector, actor_monitor.actor_health());
+        let state = app_state(
+            parts,
+            (handlers, kinds, metrics, client_limits),
+            &subscribers,
+            projector,
+            actor_monitor.actor_health(),
+        );
         Ok(Self { state, worker, subscribers, actor_monitor, freshness_task, threads })
     }
 

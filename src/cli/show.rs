@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::client::ConnectionArgs;
 use super::command_error::CommandError;
-use super::log::event_summary;
 use super::console::{self, text_field, time_field};
+use super::log::event_summary;
 use taskbell::{JsonText, TaskId};
 
 /// Shows one task: its fields, its cancel, its timeline and its output.
@@ -80,7 +80,7 @@ fn task_fields(task: &Value, payload: &Payload) -> [(&'static str, String); 16] 
         .collect();
     let exact_field = |field: &str, value: Option<&JsonText>| match &task[field] {
         Value::Null | Value::String(_) => text_field(task, field),
-        _ => value.map_or_else(String::new, |value| out::escape(value.as_str())),
+        _ => value.map_or_else(String::new, |value| console::escape(value.as_str())),
     };
     [
         ("id", text_field(task, "id")),

@@ -84,7 +84,12 @@ impl LoadConnection {
     }
 
     /// Sends a POST request. Fails if the status of the response is not `expected`.
-    pub(super) async fn post(&mut self, path: &str, body: Bytes, expected: StatusCode) -> Result<RawResponse, CommandError> {
+    pub(super) async fn post(
+        &mut self,
+        path: &str,
+        body: Bytes,
+        expected: StatusCode,
+    ) -> Result<RawResponse, CommandError> {
         let response = self.send(Method::POST, path, body).await?;
         self.check_status(path, response, expected)
     }
@@ -139,12 +144,22 @@ impl LoadConnection {
     }
 
     /// The response, or a failure if it has another status than `expected`.
-    fn check_status(&self, path: &str, response: RawResponse, expected: StatusCode) -> Result<RawResponse, CommandError> {
+    fn check_status(
+        &self,
+        path: &str,
+        response: RawResponse,
+        expected: StatusCode,
+    ) -> Result<RawResponse, CommandError> {
         if response.status == expected { Ok(response) } else { Err(status_failure(&self.server, path, &response)) }
     }
 }
 
-fn request(server: &ServerAddress, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, CommandError> {
+fn request(
+    server: &ServerAddress,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>, CommandError> {
     let mut request = Request::builder().method(method).uri(path).header(HOST, server.host.clone());
     if let Some(token) = &server.token {
         request = request.header(AUTHORIZATION, token.clone());

@@ -9,8 +9,8 @@ use tokio::process::{Child, Command};
 
 use super::connection::ServerAddress;
 use super::store::BenchStore;
-use crate::cli::demo::TemporaryFolder;
 use crate::cli::command_error::CommandError;
+use crate::cli::demo::TemporaryFolder;
 
 /// The longest time that the server may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
