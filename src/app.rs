@@ -42,11 +42,11 @@ mod subscribers;
 
 mod threads;
 
+use actor_monitor::{ActorMonitor, MonitoredActor};
 use channels::worker_channels;
 pub use serve::run;
 use subscribers::{SharedParts, SubscriberActors};
 use threads::Threads;
-use actor_monitor::{ActorMonitor, MonitoredActor};
 
 /// How long a stop waits for running attempts. The next start records the attempts that still run after it as lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -112,7 +112,8 @@ pub struct Options {
     /// in memory and is lost when the process ends.
     pub data: Option<PathBuf>,
     /// The log of a cluster, which several servers share: `"esdb://db.example:2113".parse()?`. If it is set, `data` is
-    /// ignored and no folder is created.
+    /// ignored and no folder is created. A program that has installed a default crypto provider of `rustls` can't use a
+    /// cluster.
     #[cfg(feature = "eventstore")]
     pub store: Option<StoreUrl>,
     /// How many attempts may run at the same time in this process.
@@ -203,7 +204,8 @@ impl Taskbell {
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
         let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
-        let actor_monitor = ActorMonitor::start(monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
+        let actor_monitor =
+            ActorMonitor::start(monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
         let state = app_state(parts, (handlers, kinds, metrics), &subscribers, projector, actor_monitor.actor_health());
         Ok(Self { state, worker, subscribers, actor_monitor, freshness_task, threads })

@@ -62,7 +62,8 @@ pub(super) struct SharedParts {
 impl SubscriberActors {
     /// Starts the hub now, and the other actors as soon as the views have caught up.
     pub(super) fn start(parts: SharedParts, threads: &Threads) -> Self {
-        let SharedParts { store, reader, registry, capacity, kind_policies, unique_keys, creation_lock, freshness } = parts;
+        let SharedParts { store, reader, registry, capacity, kind_policies, unique_keys, creation_lock, freshness } =
+            parts;
         let open_sockets = OpenSockets::default();
         let dispatcher =
             Dispatcher::new(registry.clone(), reader.clone(), Arc::clone(&capacity), Arc::clone(&kind_policies));

@@ -82,7 +82,12 @@ impl Cancel {
     ///
     /// # Errors
     /// The reader of stdout has closed the pipe (exit code 0): the same error, because it ends the command.
-    fn print_and_keep_worst(&self, worst: &mut Option<CommandError>, id: TaskId, mut failure: CommandError) -> Result<(), CommandError> {
+    fn print_and_keep_worst(
+        &self,
+        worst: &mut Option<CommandError>,
+        id: TaskId,
+        mut failure: CommandError,
+    ) -> Result<(), CommandError> {
         if failure.exit_code() == 0 {
             return Err(failure);
         }

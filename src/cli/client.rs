@@ -92,7 +92,9 @@ impl Client {
             .no_proxy()
             .connect_timeout(Duration::from_secs(5))
             .build()
-            .map_err(|error| CommandError::failed(format!("the HTTP client can't be created: {}", innermost(&error))))?;
+            .map_err(|error| {
+                CommandError::failed(format!("the HTTP client can't be created: {}", innermost(&error)))
+            })?;
         Ok(Self { http, server: url.as_str().trim_end_matches('/').to_owned(), headers })
     }
 

@@ -84,7 +84,9 @@ impl LiveConnection {
                     }
                     return Ok(Frame { text, body });
                 }
-                Some(Ok(Message::Close(_))) | None => return Err(CommandError::unreachable("the server closed the connection")),
+                Some(Ok(Message::Close(_))) | None => {
+                    return Err(CommandError::unreachable("the server closed the connection"));
+                }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(connection_lost(&error)),
             }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::client::{ApiResponse, Client, ConnectionArgs};
 use super::command_error::CommandError;
-use super::live::ReconnectingClient;
 use super::console::{self, text_field};
+use super::live::ReconnectingClient;
 use taskbell::{Status, TaskId};
 
 /// Watches one task until it ends, or all running tasks until Ctrl-C. Exit code 0 if the task succeeded, otherwise 1.

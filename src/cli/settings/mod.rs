@@ -195,7 +195,10 @@ impl Settings {
                 return invalid("kinds", "must not be empty; omit the setting to accept any kind");
             }
             if let Some(kind) = kinds.iter().find(|kind| !is_name(kind)) {
-                return invalid("kinds", format!("{kind:?} is not a valid kind: use 1 to 64 of the characters a-z, 0-9, '.', '_', '-'"));
+                return invalid(
+                    "kinds",
+                    format!("{kind:?} is not a valid kind: use 1 to 64 of the characters a-z, 0-9, '.', '_', '-'"),
+                );
             }
         }
         let (kind_tables, queue_tables) = (self.kind_tables.unwrap_or_default(), self.queue_tables.unwrap_or_default());
