@@ -58,7 +58,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     .await?;
     // The server has ended and has dropped its copies, so this is the last one. Running attempts get up to 2 s to stop.
     if let Some(taskbell) = Arc::into_inner(taskbell.into_inner()) {
-        eprintln!("XXSTOP");
         taskbell.stop().await;
     }
     Ok(())
