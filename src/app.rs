@@ -28,7 +28,7 @@ use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_i
 use crate::streams::create::{Accepted, UniqueKeys};
 use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
-use crate::task::{Position, Status, TaskId};
+use crate::task::{JsonText, Position, Status, TaskId};
 use crate::views::{Limits, Row, Views};
 use crate::work::{BulkCancel, Drain, Handler, Handlers, LocalWorker, NotRegistered};
 
