@@ -5,6 +5,7 @@ mod bell;
 mod bulk;
 mod cancel;
 mod children;
+mod connection;
 mod create;
 mod edge;
 mod escalate;

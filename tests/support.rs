@@ -60,6 +60,20 @@ impl Server {
         Self::in_folder(dir, args.collect())
     }
 
+    /// A server with limits of open files, which these commands of a shell set, like `ulimit -n 256`.
+    pub fn with_open_files(limits: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{limits} && exec \"$@\""), "sh"]).arg(taskbell().get_program());
+        for (name, value) in taskbell().get_envs() {
+            assert!(value.is_none(), "the command only removes variables");
+            command.env_remove(name);
+        }
+        let args = vec!["--data".into(), dir.path().join("data").into()];
+        let (child, address) = launch_server(command, dir.path(), "127.0.0.1:0", &args);
+        Self { child, dir, args, address, client: reqwest::Client::new() }
+    }
+
     /// A server whose log is in the cluster at this address. It may not be connected to the cluster yet.
     pub fn on_cluster<A: IntoIterator<Item: Into<OsString>>>(url: &str, args: A) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");

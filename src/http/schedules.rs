@@ -195,8 +195,8 @@ fn prefix_pointers(prefix: &str, mut problem: Problem) -> Problem {
 ///
 /// # Errors
 /// 422, 503 `behind`.
-pub async fn list(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    wait_for_min_position(&state, Fields::from_query(request.query_string())?).await?;
+pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    wait_for_min_position(&state, &caller, Fields::from_query(request.query_string())?).await?;
     let (position, schedules) = {
         let views = state.reader.views();
         let schedules: Vec<_> = views.schedules().iter().map(|(id, scheduled)| (id, scheduled.clone())).collect();
@@ -210,9 +210,9 @@ pub async fn list(state: web::Data<AppState>, request: HttpRequest) -> Result<Ht
 ///
 /// # Errors
 /// 404 if the schedule doesn't exist or is removed, 422, 503 `behind`.
-pub async fn show(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn show(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?.uuid();
-    wait_for_min_position(&state, Fields::from_query(request.query_string())?).await?;
+    wait_for_min_position(&state, &caller, Fields::from_query(request.query_string())?).await?;
     let (position, scheduled) = {
         let views = state.reader.views();
         (views.position(), views.schedules().get(id).ok_or_else(Problem::not_found)?.clone())

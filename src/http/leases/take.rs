@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::checks::{LEASES_MAX, WAIT_MAX_S, check_names, check_wait, check_worker};
 use crate::dispatch::messages::{GrantedLease, GrantedLeases, TakeLeases};
 use crate::http::AppState;
+use crate::http::plumbing::caller::Caller;
 use crate::http::plumbing::connection::{ClientConnection, LeaseResponseBody};
 use crate::http::plumbing::error::{Problem, Refusal};
 use crate::http::plumbing::json;
@@ -68,15 +69,17 @@ struct LeaseDoc<'a> {
 /// the log accepts no writes, no attempt can start, and the request is refused.
 ///
 /// # Errors
-/// 400, 422, 503.
+/// 400, 422, 429 `too_many_requests`, 503.
 pub async fn take(
     state: web::Data<AppState>,
+    caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let CheckedTake { worker, wants, max, wait } =
         json::read_body::<TakeBody>(&request, payload, json::BODY_MAX).await?.check()?;
     require_writable_log(&state)?;
+    let permit = if wait.is_zero() { None } else { Some(state.long_polls.acquire(&caller)?) };
     let (answer, given) = oneshot::channel();
     let connection = request.conn_data::<ClientConnection>().cloned().unwrap_or_default();
     let gone = Box::new({
@@ -87,6 +90,7 @@ pub async fn take(
     // the sender of its response, and `given` ends without leases.
     let _ = state.dispatcher.send(TakeLeases { worker, offer: wants, max, wait, is_closed: gone, answer }).await;
     let GrantedLeases { leases, delivery } = given.await.unwrap_or_default();
+    drop(permit);
     if leases.is_empty() {
         require_writable_log(&state)?;
     }
