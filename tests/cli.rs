@@ -12,6 +12,8 @@ use tempfile::TempDir;
 
 use crate::support::{Server, TEST_TIMEOUT, signal, taskbell};
 
+mod text;
+
 /// The exit code and the output of a command that has ended.
 #[derive(Debug)]
 struct Ended {
@@ -317,15 +319,6 @@ fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
     serve(Some("6000"), &["--slots", "7000"]).fails_with(2, &["slots: 7000"]);
     serve(None, &["--config", "wrong.toml"]).fails_with(2, &["wrong.toml, line 2", "slotz"]);
     serve(None, &["--config", "missing.toml"]).fails_with(2, &["missing.toml"]);
-}
-
-#[test]
-fn characters_that_control_the_terminal_are_escaped() {
-    let server = Server::start();
-    let id = submit(&server, &["--title", "safe\u{202e}fdp.exe"]);
-    assert!(run(&server, &["list"]).exits(0).out.contains("safe\\u{202e}fdp.exe"));
-    let json = run(&server, &["show", &id, "--json"]).exits(0);
-    assert!(!json.out.contains('\u{202e}') && json.json()["title"] == "safe\u{202e}fdp.exe", "{json:?}");
 }
 
 #[test]
