@@ -12,6 +12,8 @@ use tempfile::TempDir;
 
 use crate::support::{Server, TEST_TIMEOUT, signal, taskbell};
 
+mod text;
+
 /// The exit code and the output of a command that has ended.
 #[derive(Debug)]
 struct Ended {
@@ -374,15 +376,6 @@ fn the_help_shows_the_default_of_each_limit() {
         assert!(text.contains(&format!("[default: {default}]")), "--{flag}: {text}");
     }
     assert_eq!(listed.matches("<N>").count(), defaults.len(), "a limit that this test does not know");
-}
-
-#[test]
-fn characters_that_control_the_terminal_are_escaped() {
-    let server = Server::start();
-    let id = submit(&server, &["--title", "safe\u{202e}fdp.exe"]);
-    assert!(run(&server, &["list"]).exits(0).out.contains("safe\\u{202e}fdp.exe"));
-    let json = run(&server, &["show", &id, "--json"]).exits(0);
-    assert!(!json.out.contains('\u{202e}') && json.json()["title"] == "safe\u{202e}fdp.exe", "{json:?}");
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Cancel {
     }
 
     async fn wait_for_end(&self, client: &Client, id: TaskId) -> Result<(), CommandError> {
-        let response = watch::wait_for_end(client, id, |_| Ok(())).await?;
+        let response = watch::wait_for_end(client, id, |_, _| Ok(())).await?;
         if self.connection.json {
             console::print_json(&response.text)?;
         } else {
