@@ -14,6 +14,7 @@ use super::token::LeaseToken;
 use crate::dispatch::lease_table::{HeartbeatDirectives, LeaseRenewal};
 use crate::dispatch::messages::{Directive, Heartbeat};
 use crate::http::AppState;
+use crate::http::plumbing::caller::Caller;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json;
 use crate::http::plumbing::response::respond_at;
@@ -78,24 +79,27 @@ struct DirectiveDoc {
 /// seen, for any of the leases, or after `wait_s` seconds.
 ///
 /// # Errors
-/// 400, 422, 503.
+/// 400, 422, 429 `too_many_requests`, 503.
 pub async fn heartbeat(
     state: web::Data<AppState>,
+    caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let body: HeartbeatBody = json::read_body(&request, payload, json::BATCH_MAX).await?;
     let CheckedHeartbeat { worker, wait, tokens, heartbeats, progress } = body.check()?;
+    // A heartbeat that doesn't wait is never refused here. So a worker that is refused renews its leases by such a one.
+    let _permit = if wait.is_zero() { None } else { Some(state.long_polls.acquire(&caller)?) };
     // The projector stores the progress before the response is sent. So the worker's next request, which may report the
     // end of the attempt, finds the progress.
     let stored = progress
         .into_iter()
         .filter_map(|(index, progress)| send_progress(&state, &worker, &heartbeats[index], progress));
     join_all(stored).await;
-    let (caller, reply) = oneshot::channel();
+    let (answer_sender, reply) = oneshot::channel();
     // This waits until the dispatcher's mailbox has room. If the dispatcher has stopped, the message is dropped with
     // the sender of its response, and `reply` ends with an error.
-    let _ = state.dispatcher.send(Heartbeat { worker, leases: heartbeats, wait, caller }).await;
+    let _ = state.dispatcher.send(Heartbeat { worker, leases: heartbeats, wait, caller: answer_sender }).await;
     let HeartbeatDirectives { directives, time_left } =
         reply.await.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
     let doc =
