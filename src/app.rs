@@ -72,8 +72,7 @@ pub enum StartError {
     /// A handler could not be registered.
     #[error(transparent)]
     Handler(#[from] NotRegistered),
-    /// A server ran and then ended itself, because the actor with this name stopped unexpectedly. A process manager
-    /// should start the server again. The log is complete.
+    /// A server ended itself, because the actor with this name stopped unexpectedly. The log is complete.
     #[error("{0} has stopped unexpectedly; the log is complete, and a new start continues from it")]
     ActorStopped(&'static str),
 }
@@ -112,8 +111,7 @@ pub struct Options {
     /// in memory and is lost when the process ends.
     pub data: Option<PathBuf>,
     /// The log of a cluster, which several servers share: `"esdb://db.example:2113".parse()?`. If it is set, `data` is
-    /// ignored and no folder is created. A program that has installed a default crypto provider of `rustls` can't use a
-    /// cluster.
+    /// ignored. A program that has installed a default crypto provider of `rustls` can't use a cluster.
     #[cfg(feature = "eventstore")]
     pub store: Option<StoreUrl>,
     /// How many attempts may run at the same time in this process.
@@ -204,8 +202,8 @@ impl Taskbell {
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
         let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
-        let actor_monitor =
-            ActorMonitor::start(monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
+        let monitored = monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker);
+        let actor_monitor = ActorMonitor::start(monitored);
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
         let state = app_state(parts, (handlers, kinds, metrics), &subscribers, projector, actor_monitor.actor_health());
         Ok(Self { state, worker, subscribers, actor_monitor, freshness_task, threads })
