@@ -194,7 +194,7 @@ impl Taskbell {
         let mut handlers = options.handlers;
         handlers.register(BulkCancel {
             execute: parts.registry.recipient(),
-            history: replayer.clone().recipient(),
+            replayer: replayer.clone().recipient(),
             policies: parts.settings.clone(),
         })?;
         let channels = worker_channels(&parts.registry, &subscribers.dispatcher, &projector);

@@ -12,6 +12,7 @@ mod crash;
 mod dispatch;
 mod event_contract;
 mod library;
+mod local_worker;
 #[cfg(feature = "eventstore")]
 mod log_import;
 #[cfg(feature = "eventstore")]
@@ -21,6 +22,7 @@ mod projection;
 mod proxy;
 mod push;
 mod reactions;
+mod remote_worker;
 mod replay;
 mod rooms;
 #[cfg(feature = "eventstore")]
@@ -34,6 +36,4 @@ mod ui;
 mod views;
 #[cfg(feature = "eventstore")]
 mod wire;
-mod work;
-mod worker;
-mod workers;
+mod worker_soak;

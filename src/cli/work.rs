@@ -52,7 +52,7 @@ impl Work {
     pub(super) async fn run(self) -> Result<(), Failure> {
         // This checks the address and the token in the same way as for every other command.
         let server = self.connection.client()?.server().to_owned();
-        let mut worker = RemoteWorker::connect(&server)
+        let mut worker = RemoteWorker::new(&server)
             .queues(self.queues)
             .concurrency(self.concurrency.into())
             .grace(Duration::from_secs(self.grace_s.into()))
@@ -64,7 +64,7 @@ impl Work {
             worker = worker.name(name);
         }
         let json = self.connection.json;
-        let worker = worker.watch(move |note| if json { print_json_note(note) } else { print_note(note) });
+        let worker = worker.on_event(move |note| if json { print_json_note(note) } else { print_note(note) });
         let mut signals = Signals::new()?;
         let mut second_signals = Signals::new()?;
         let first_signal = async {

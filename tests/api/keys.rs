@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use super::super::support::{HttpResponse, Server};
-use super::{log_head, wire};
+use super::{log_head, raw_http};
 
 async fn post(server: &Server, key: &str, body: &'static str) -> HttpResponse {
     let request = server.client().post(server.url() + "/v1/tasks").header("Idempotency-Key", key);
@@ -78,7 +78,7 @@ async fn a_key_is_one_line_of_1_to_255_characters() {
     let body = json!({"kind": "a"}).to_string();
     let post = |keys: &str| {
         let headers = format!("{keys}Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
-        wire::raw(&server, "POST /v1/tasks", &headers, body.as_bytes())
+        raw_http::raw(&server, "POST /v1/tasks", &headers, body.as_bytes())
     };
     for keys in [
         "Idempotency-Key: \r\n".to_owned(),

@@ -1,4 +1,5 @@
-//! The cancel ladder: one request, and an end whose verdict says what happened.
+//! The cancel ladder: one request to cancel, and its verdict at the end of the task. The verdict is the outcome of the
+//! request: `cancelled`, `finished_first`, `failed_first` or `forced`.
 
 use taskbell::task::event::Rung::{Ask, Interrupt, Revoke};
 

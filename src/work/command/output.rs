@@ -63,7 +63,7 @@ impl CommandOutput {
 
     /// Returns the message for people and the result. The message is from stdout, or from stderr if stdout has no
     /// visible line.
-    pub fn into_outcome(self) -> (Option<String>, Option<Value>) {
+    pub fn into_message_and_result(self) -> (Option<String>, Option<Value>) {
         let [out, err] = self.last_lines;
         (out.or(err), self.result.map(|(_, value)| value))
     }
