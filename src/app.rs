@@ -146,7 +146,7 @@ impl Taskbell {
         let mut handlers = options.handlers;
         handlers.register(BulkCancel {
             execute: parts.registry.recipient(),
-            history: replayer.clone().recipient(),
+            replayer: replayer.clone().recipient(),
             policies: parts.kind_policies.clone(),
         })?;
         let channels = worker_channels(&parts.registry, &subscribers.dispatcher, &projector);
