@@ -68,7 +68,8 @@ fn print_step(step: ImportProgress) {
 fn import_failure(error: &ImportError) -> CommandError {
     let sentence = error.to_string();
     match error {
-        ImportError::Open(OpenError::Locked(_)) | ImportError::Refused(_) | ImportError::EventTooLarge(_) => CommandError::refused(sentence)
+        ImportError::Open(OpenError::Locked(_)) | ImportError::Refused(_) | ImportError::EventTooLarge(_) => {
+            CommandError::refused(sentence)
         }
         ImportError::Open(_) | ImportError::Source(_) | ImportError::Different(_) => CommandError::failed(sentence),
         ImportError::Unreachable { .. } => {

@@ -39,9 +39,11 @@ pub(super) async fn an_append_of_no_events_is_refused(store: EventStore) -> Chec
 
 pub(super) async fn an_event_that_could_not_be_read_back_is_refused(store: EventStore) -> CheckResult {
     let deep = (0..200).fold(json!(1), |value, _| json!([value]));
-    let refused =
-        try_append(&store, append(&stream(), Expected::NoStream, vec![new_event(created_with_input("deep", deep.into()))]))
-            .await;
+    let refused = try_append(
+        &store,
+        append(&stream(), Expected::NoStream, vec![new_event(created_with_input("deep", deep.into()))]),
+    )
+    .await;
     ensure!(matches!(refused, Err(AppendError::Invalid(_))), "{refused:?}");
     ensure_eq!("position", store.head().position, Position(0));
     Ok("refused before it is sent".to_owned())

@@ -250,7 +250,7 @@ async fn the_problem_of_a_finish_names_the_wrong_field_of_its_item() {
         assert_refused(&finish(&server, json!({"lease": bad, "outcome": "succeeded"})).await, "invalid_request");
     }
     let twice = format!(r#"{{"items":[{{"lease":"{lease}","lease":"{lease}","outcome":"succeeded"}}]}}"#);
-    let twice = wire::post(&server, ROUTES[3], twice.as_bytes());
+    let twice = raw_http::post(&server, ROUTES[3], twice.as_bytes());
     assert_eq!(pointers_in(&twice.body["items"][0]["problem"]), ["/lease"], "{}", twice.text);
     for item in [json!(null), json!(7), json!([lease, "succeeded"]), json!("x")] {
         assert_refused(&finish(&server, item).await, "invalid_request");
