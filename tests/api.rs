@@ -11,6 +11,7 @@ mod edge;
 mod escalate;
 mod firing;
 mod fuzz;
+mod json;
 mod keys;
 mod leases;
 mod list;

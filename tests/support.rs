@@ -14,8 +14,9 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use taskbell::store::{Append, Expected, Meta, NewEvent, StreamName, Via, new_id};
-use taskbell::task::Timestamp;
+use taskbell::task::json::value_of;
 use taskbell::task::schedule::{ScheduleCreated, ScheduleEvent, Template};
+use taskbell::task::{JsonText, Timestamp};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -182,7 +183,7 @@ impl Server {
         let response = response.unwrap_or_else(|error| panic!("{error:?}\n{}", self.stderr()));
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = tokio::time::timeout(TEST_TIMEOUT, response.text()).await.expect("a body in time").expect("a body");
-        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let body = value_of(&text).unwrap_or(Value::Null);
         HttpResponse { status, headers, text, body }
     }
 
@@ -422,7 +423,7 @@ pub fn task_template() -> Template {
         kind: "report".into(),
         title: "again".into(),
         owner: "ann".into(),
-        input: Value::Null,
+        input: JsonText::default(),
         queue: "default".into(),
         priority: 0,
         max_attempts: 1,

@@ -73,7 +73,7 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
         slots: config.slots,
         kinds: config.kinds,
         handlers,
-        settings: config.settings,
+        kind_policies: config.kind_policies,
         limits: config.limits,
         client_limits: config.client_limits,
     })

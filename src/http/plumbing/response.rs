@@ -6,6 +6,7 @@ use actix_web::http::header::{self, HeaderName};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 
+use super::caller::Caller;
 use super::error::Problem;
 use super::query::Fields;
 use crate::http::state::AppState;
@@ -41,22 +42,23 @@ pub fn respond_empty_at(mut response: HttpResponseBuilder, position: Position) -
     response.insert_header((POSITION, position.to_string())).finish()
 }
 
-/// Waits until the views reach the position `min_position` of the query, if it has this field. `fields` are those that the
-/// handler has not taken. Any other of them is unknown and is refused; `as_of` is refused because this release doesn't
+/// Waits until the views reach the position `min_position` of the query, if it has this field. The wait counts as a long poll
+/// of the caller. `fields` are those that the handler has not taken. Any other of them is unknown and is refused; `as_of` is refused because this release doesn't
 /// support it.
 ///
 /// # Errors
-/// 422, 503 `behind`.
-pub async fn wait_for_min_position(state: &AppState, mut fields: Fields) -> Result<(), Problem> {
+/// 422, 429 `too_many_requests`, 503 `behind` or `overloaded`.
+pub async fn wait_for_min_position(state: &AppState, caller: &Caller, mut fields: Fields) -> Result<(), Problem> {
     if fields.take("as_of").is_some() {
         return Err(Problem::invalid_field("/query/as_of", "not offered by this release"));
     }
     let position = fields.take_position("min_position")?;
     fields.refuse_unknown()?;
-    match position {
-        Some(position) if !state.reader.wait_for_position(position).await => {
-            Err(Problem::behind(state.reader.failure().is_some()))
-        }
-        Some(_) | None => Ok(()),
+    let Some(position) = position.filter(|position| *position > state.reader.position()) else { return Ok(()) };
+    let _permit = state.long_polls.acquire(caller)?;
+    if state.reader.wait_for_position(position).await {
+        Ok(())
+    } else {
+        Err(Problem::behind(state.reader.failure().is_some()))
     }
 }
