@@ -365,8 +365,7 @@ impl From<ReadError> for Problem {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+mod tests;
 
     #[test]
     fn a_refusal_is_retryable_if_the_same_request_may_succeed_later() {
