@@ -12,6 +12,7 @@ mod firing;
 mod fuzz;
 mod keys;
 mod leases;
+mod limits;
 mod list;
 mod log;
 mod metrics;

@@ -22,6 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::AppState;
+use super::limits::ClientLimits;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::json;
@@ -103,7 +104,7 @@ impl LiveSocket {
         let request = message.and_then(|message| {
             Ok(match message {
                 ClientMessage::Subscribe { filter } => {
-                    Some(SocketRequest::Subscribe(self.id, parse_subscription(&filter)?))
+                    Some(SocketRequest::Subscribe(self.id, parse_subscription(&filter, &self.state.limits)?))
                 }
                 ClientMessage::Unsubscribe {} => Some(SocketRequest::Unsubscribe(self.id)),
                 ClientMessage::Resync {} => Some(SocketRequest::Resync(self.id)),
@@ -195,10 +196,10 @@ fn text_only() -> Problem {
 }
 
 /// Reads the filter of a `subscribe` message: either `ids`, or the fields of a task filter.
-fn parse_subscription(filter: &Value) -> Result<Subscription, Problem> {
+fn parse_subscription(filter: &Value, limits: &ClientLimits) -> Result<Subscription, Problem> {
     let Some(ids) = filter.get("ids") else {
         let mut fields = Fields::from_filter(filter)?;
-        let filter = fields.take_filter()?;
+        let filter = fields.take_filter(limits)?;
         fields.refuse_unknown()?;
         return Ok(Subscription::Matching(Box::new(filter)));
     };

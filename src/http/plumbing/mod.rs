@@ -1,5 +1,5 @@
 //! The modules that all resources share. [`middleware`], [`connection`], [`caller`], [`query`], [`body`], [`json`] and
-//! [`request`] read requests. [`quota`] counts what clients use at the same time. [`response`] and [`error`] write responses.
+//! [`request`] read requests. [`quota`] and [`scans`] bound what clients use at the same time. [`response`] and [`error`] write responses.
 
 pub mod body;
 pub mod caller;
@@ -11,3 +11,4 @@ pub mod query;
 pub mod quota;
 pub mod request;
 pub mod response;
+pub mod scans;
