@@ -13,6 +13,7 @@ use crate::dispatch::capacity::Capacity;
 use crate::dispatch::messages::DrainWorkers;
 use crate::http::actor_health::ActorHealth;
 use crate::http::open_tasks::OpenTasks;
+use crate::http::plumbing::body::Bodies;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
 use crate::http::plumbing::quota::{Quota, Resource};
 use crate::http::plumbing::scans::Scans;
@@ -27,26 +28,28 @@ use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_i
 use crate::streams::create::{Accepted, UniqueKeys};
 use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
-use crate::task::{Position, Status, TaskId};
+use crate::task::{JsonText, Position, Status, TaskId};
 use crate::views::{Row, Views};
 use crate::work::{BulkCancel, Drain, Handlers, LocalWorker, NotRegistered};
 
+mod actor_monitor;
 mod channels;
+mod http_server;
 mod options;
 #[cfg(feature = "testing")]
 pub mod serve;
 #[cfg(not(feature = "testing"))]
 mod serve;
 mod subscribers;
-mod threads;
-mod watch;
 
+mod threads;
+
+use actor_monitor::{ActorMonitor, MonitoredActor};
 use channels::worker_channels;
 pub use options::Options;
 pub use serve::run;
 use subscribers::{SharedParts, SubscriberActors};
 use threads::Threads;
-use watch::{Watch, WatchedActor};
 
 /// How long a stop waits for running attempts. The next start records the attempts that still run after it as lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -67,14 +70,14 @@ pub enum StartError {
     Io(&'static str, io::Error),
     /// The settings contain a lease time that is too short for a cluster. The servers of a cluster inform each other of
     /// heartbeats through the database of the log, which takes time.
-    #[error("a lease of {0:?} is too short: on a cluster a lease lives for at least 3 s")]
+    #[error("a lease of {0:?} is too short: on a cluster a lease time is at least 3 s")]
     ShortLease(Duration),
     /// A handler could not be registered.
     #[error(transparent)]
     Handler(#[from] NotRegistered),
-    /// A server ran and then ended itself, because the actor with this name stopped unexpectedly. A supervisor should start
-    /// the server again. The log is complete.
-    #[error("{0} has stopped unexpectedly; the log is complete, and a new start goes on from it")]
+    /// A server ran and then ended itself, because the actor with this name stopped unexpectedly. A process manager
+    /// should start the server again. The log is complete.
+    #[error("{0} has stopped unexpectedly; the log is complete, and a new start continues from it")]
     ActorStopped(&'static str),
 }
 
@@ -99,7 +102,7 @@ pub struct Taskbell {
     state: AppState,
     worker: Addr<LocalWorker>,
     subscribers: SubscriberActors,
-    watch: Watch,
+    actor_monitor: ActorMonitor,
     /// The tokio task that keeps [`Freshness`] up to date.
     freshness_task: JoinHandle<()>,
     threads: Threads,
@@ -122,18 +125,18 @@ impl Taskbell {
         let (writer, reader) = split_views(views);
         let threads = Threads::start();
         let registry = Registry::start(&store, &threads.shards);
-        let settings = Arc::new(options.settings.with_defaults(options.handlers.policies()));
-        if store.is_shared() && settings.shortest_lease() < CLUSTER_LEASE_MIN {
-            return Err(StartError::ShortLease(settings.shortest_lease()));
+        let kind_policies = Arc::new(options.kind_policies.with_defaults(options.handlers.policies()));
+        if store.is_shared() && kind_policies.shortest_lease() < CLUSTER_LEASE_MIN {
+            return Err(StartError::ShortLease(kind_policies.shortest_lease()));
         }
         let metrics = Metrics::new().map_err(|error| StartError::Io("metrics", io::Error::other(error)))?;
-        let metrics_recorder = MetricsRecorder::new(metrics.clone(), settings.names().chain([BULK_CANCEL]));
+        let metrics_recorder = MetricsRecorder::new(metrics.clone(), kind_policies.names().chain([BULK_CANCEL]));
         let parts = SharedParts {
             store,
             reader,
             registry,
             capacity: Arc::new(Capacity::new(options.limits)),
-            settings,
+            kind_policies,
             unique_keys: UniqueKeys::default(),
             creation_lock: CreationLock::default(),
             freshness: freshness.clone(),
@@ -147,19 +150,25 @@ impl Taskbell {
         handlers.register(BulkCancel {
             execute: parts.registry.recipient(),
             history: replayer.clone().recipient(),
-            policies: parts.settings.clone(),
+            policies: parts.kind_policies.clone(),
         })?;
         let channels = worker_channels(&parts.registry, &subscribers.dispatcher, &projector);
         let worker = LocalWorker::new(handlers.clone(), options.slots, channels)
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
         let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
-        let watch = Watch::start(watched_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
+        let actor_monitor =
+            ActorMonitor::start(monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
         let client_limits = options.client_limits;
-        let state =
-            app_state(parts, (handlers, kinds, metrics, client_limits), &subscribers, projector, watch.actor_health());
-        Ok(Self { state, worker, subscribers, watch, freshness_task, threads })
+        let state = app_state(
+            parts,
+            (handlers, kinds, metrics, client_limits),
+            &subscribers,
+            projector,
+            actor_monitor.actor_health(),
+        );
+        Ok(Self { state, worker, subscribers, actor_monitor, freshness_task, threads })
     }
 
     /// Waits until the views have shown the whole log for the first time. Returns immediately unless the log is in a cluster.
@@ -171,10 +180,10 @@ impl Taskbell {
     /// instance is not ready any more. A program that embeds Taskbell should wait for this beside its own work. When it
     /// returns, the program should end or start another instance. The log is complete.
     pub async fn actor_stopped(&self) -> &'static str {
-        self.watch.actor_health().wait_for_stop().await
+        self.actor_monitor.actor_health().wait_for_stop().await
     }
 
-    /// Stops the watched actor with this name, as a defect in it would do.
+    /// Stops the monitored actor with this name, as a defect in it would do.
     #[cfg(feature = "testing")]
     pub fn stop_actor(&self, name: &str) {
         match name {
@@ -195,11 +204,12 @@ impl Taskbell {
     }
 
     /// Creates a task of this kind, with the defaults of its handler. When this returns an id, the task is durable, and the
-    /// views show it unless they are more than 5 s behind.
+    /// views show it unless they are more than 5 s behind. The input is a [`serde_json::Value`], or a [`JsonText`] if every
+    /// digit counts.
     ///
     /// # Errors
     /// The same [`Problem`] as in the response to `POST /v1/tasks`. Its `retryable` says whether a later call may succeed.
-    pub async fn submit(&self, kind: &str, input: serde_json::Value) -> Result<TaskId, Problem> {
+    pub async fn submit(&self, kind: &str, input: impl Into<JsonText>) -> Result<TaskId, Problem> {
         self.state.require_caught_up()?;
         let caller = Caller {
             subject: LOCAL_USER.to_owned(),
@@ -208,8 +218,7 @@ impl Taskbell {
             correlation_id: new_id(),
             request_id: None,
         };
-        let body = serde_json::json!({"kind": kind, "input": input});
-        match accept::accept(&self.state, &caller, body, None).await? {
+        match accept::accept(&self.state, &caller, accept::NewTask::new(kind, input.into()), None).await? {
             Accepted::New(id, receipt) => {
                 // If this wait times out, the task is durable anyway, and the views show it later.
                 self.state.reader.wait_for_revision(id, receipt.revision).await;
@@ -266,7 +275,7 @@ impl Taskbell {
     }
 
     async fn end(self) {
-        self.watch.stop();
+        self.actor_monitor.stop();
         self.freshness_task.abort();
         self.worker.do_send(Stop);
         self.subscribers.stop();
@@ -308,23 +317,23 @@ fn start_projector(
 }
 
 /// The long-lived actors, with the names that `/readyz` shows.
-fn watched_actors(
+fn monitored_actors(
     registry: &Registry,
     subscribers: &SubscriberActors,
     projector: &Addr<Projector>,
     replayer: &Addr<Replayer>,
     worker: &Addr<LocalWorker>,
-) -> Vec<WatchedActor> {
+) -> Vec<MonitoredActor> {
     let registry = registry.clone();
     vec![
-        WatchedActor::new("a shard of the streams", move || registry.is_alive()),
-        WatchedActor::of_address("the projector", projector),
-        WatchedActor::of_address("the dispatcher", &subscribers.dispatcher),
-        WatchedActor::of_address("the hub", &subscribers.hub),
-        WatchedActor::of_address("the cascade", &subscribers.cascade),
-        WatchedActor::of_address("the scheduler", &subscribers.scheduler),
-        WatchedActor::of_address("the replayer", replayer),
-        WatchedActor::of_address("the worker inside the process", worker),
+        MonitoredActor::new("a shard of the streams", move || registry.is_alive()),
+        MonitoredActor::of_address("the projector", projector),
+        MonitoredActor::of_address("the dispatcher", &subscribers.dispatcher),
+        MonitoredActor::of_address("the hub", &subscribers.hub),
+        MonitoredActor::of_address("the cascade", &subscribers.cascade),
+        MonitoredActor::of_address("the scheduler", &subscribers.scheduler),
+        MonitoredActor::of_address("the replayer", replayer),
+        MonitoredActor::of_address("the worker inside the process", worker),
     ]
 }
 
@@ -335,7 +344,7 @@ fn app_state(
     projector: Addr<Projector>,
     actor_health: ActorHealth,
 ) -> AppState {
-    let SharedParts { store, reader, registry, capacity, settings, unique_keys, creation_lock, freshness } = parts;
+    let SharedParts { store, reader, registry, capacity, kind_policies, unique_keys, creation_lock, freshness } = parts;
     AppState {
         registry,
         reader,
@@ -345,11 +354,12 @@ fn app_state(
         hub: subscribers.hub.clone(),
         handlers,
         capacity,
-        policies: settings,
+        policies: kind_policies,
         allowed_kinds: kinds,
         idempotency_keys: KeyedLock::default(),
         unique_keys,
         firing: creation_lock,
+        bodies: Bodies::new(&limits),
         metrics,
         actor_health,
         freshness,

@@ -157,7 +157,7 @@ mod work;
 
 pub use async_trait::async_trait;
 
-pub use task::{Invalid, Position, Revision, Status, TaskId, Timestamp};
+pub use task::{Invalid, JsonText, Position, Revision, Status, TaskId, Timestamp};
 pub use work::{Context, Defaults, Done, Failure, Handler, Handlers, NotRegistered, Step, StepGuard};
 
 #[cfg(feature = "worker")]
@@ -210,5 +210,6 @@ pub mod internal {
     #[cfg(feature = "eventstore")]
     pub use crate::streams::claims::open::claim_open_keys;
     pub use crate::task::backoff::BackOff;
+    pub use crate::task::json::value_of as json_value;
     pub use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_reserved};
 }

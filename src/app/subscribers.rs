@@ -52,7 +52,7 @@ pub(super) struct SharedParts {
     pub(super) reader: ViewsReader,
     pub(super) registry: Registry,
     pub(super) capacity: Arc<Capacity>,
-    pub(super) settings: Arc<KindPolicies>,
+    pub(super) kind_policies: Arc<KindPolicies>,
     pub(super) unique_keys: UniqueKeys,
     /// The removal of a schedule uses it to wait until no creation of a task runs.
     pub(super) creation_lock: CreationLock,
@@ -62,10 +62,11 @@ pub(super) struct SharedParts {
 impl SubscriberActors {
     /// Starts the hub now, and the other actors as soon as the views have caught up.
     pub(super) fn start(parts: SharedParts, threads: &Threads) -> Self {
-        let SharedParts { store, reader, registry, capacity, settings, unique_keys, creation_lock, freshness } = parts;
+        let SharedParts { store, reader, registry, capacity, kind_policies, unique_keys, creation_lock, freshness } =
+            parts;
         let open_sockets = OpenSockets::default();
         let dispatcher =
-            Dispatcher::new(registry.clone(), reader.clone(), Arc::clone(&capacity), Arc::clone(&settings));
+            Dispatcher::new(registry.clone(), reader.clone(), Arc::clone(&capacity), Arc::clone(&kind_policies));
         let shares = Shares::default();
         let dispatcher =
             if store.is_shared() { dispatcher.on_cluster(store.clone(), shares.clone()) } else { dispatcher };
@@ -73,7 +74,7 @@ impl SubscriberActors {
         let scheduler =
             Scheduler::new(registry.clone(), reader.clone(), unique_keys, creation_lock).with_shares(shares);
         let scheduler = if store.is_shared() { scheduler.on_cluster(store.clone()) } else { scheduler };
-        let cascade = Cascade::new(registry, reader, store, settings);
+        let cascade = Cascade::new(registry, reader, store, kind_policies);
         Self {
             dispatcher: start_once_caught_up(&threads.dispatch, &freshness, dispatcher),
             hub: Hub::start_in_arbiter(&threads.push.handle(), |_| hub),

@@ -25,6 +25,7 @@ use super::AppState;
 use super::limits::ClientLimits;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
+use super::plumbing::filter::{SentFilter, Terms};
 use super::plumbing::json;
 use super::plumbing::query::Fields;
 use crate::push::messages::{Push, SocketClosed, SocketId, SocketOpened, SocketRequest, Subscription};
@@ -70,14 +71,57 @@ pub async fn open(
         .map_err(|error| Problem::new(Refusal::NotAWebsocket, format!("a websocket handshake is needed: {error}")))
 }
 
-/// A message from the client.
+/// A message from the client. (serde would decode a tagged enum not from its text, but from a copy of the parsed JSON.)
 #[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-enum ClientMessage {
-    Subscribe { filter: Value },
-    Unsubscribe {},
-    Seen { position: Position },
-    Resync {},
+#[serde(deny_unknown_fields)]
+struct ClientMessage {
+    #[serde(rename = "type")]
+    kind: MessageKind,
+    filter: Option<SentFilter>,
+    position: Option<Position>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum MessageKind {
+    /// With `filter`.
+    Subscribe,
+    Unsubscribe,
+    /// With `position`.
+    Seen,
+    Resync,
+}
+
+/// The request of a message, checked.
+enum ClientRequest {
+    Subscribe(Subscription),
+    Unsubscribe,
+    Seen(Position),
+    Resync,
+}
+
+impl ClientMessage {
+    /// Checks that the message has the fields of its type and no others.
+    fn into_request(self, limits: &ClientLimits) -> Result<ClientRequest, Problem> {
+        let Self { kind, filter, position } = self;
+        let refuse = |pointer: &str, detail: &str| Err(Problem::invalid_field(pointer, detail));
+        match (kind, filter, position) {
+            (MessageKind::Subscribe, Some(filter), None) => {
+                parse_subscription(filter, limits).map(ClientRequest::Subscribe)
+            }
+            (MessageKind::Unsubscribe, None, None) => Ok(ClientRequest::Unsubscribe),
+            (MessageKind::Seen, None, Some(position)) => Ok(ClientRequest::Seen(position)),
+            (MessageKind::Resync, None, None) => Ok(ClientRequest::Resync),
+            (MessageKind::Subscribe, None, _) => refuse("/filter", "a message `subscribe` needs it"),
+            (MessageKind::Seen, _, None) => refuse("/position", "a message `seen` needs it"),
+            (MessageKind::Unsubscribe | MessageKind::Seen | MessageKind::Resync, Some(_), _) => {
+                refuse("/filter", "only a message `subscribe` has it")
+            }
+            (MessageKind::Subscribe | MessageKind::Unsubscribe | MessageKind::Resync, _, Some(_)) => {
+                refuse("/position", "only a message `seen` has it")
+            }
+        }
+    }
 }
 
 /// The actor of one socket.
@@ -100,24 +144,16 @@ type Ctx = WebsocketContext<LiveSocket>;
 
 impl LiveSocket {
     fn handle_message(&mut self, text: &[u8], ctx: &mut Ctx) {
-        let message = json::parse(text).and_then(json::decode::<ClientMessage>);
-        let request = message.and_then(|message| {
-            Ok(match message {
-                ClientMessage::Subscribe { filter } => {
-                    Some(SocketRequest::Subscribe(self.id, parse_subscription(&filter, &self.state.limits)?))
-                }
-                ClientMessage::Unsubscribe {} => Some(SocketRequest::Unsubscribe(self.id)),
-                ClientMessage::Resync {} => Some(SocketRequest::Resync(self.id)),
-                ClientMessage::Seen { position } => {
-                    self.mark_seen(position, ctx);
-                    None
-                }
-            })
-        });
-        match request.map(|request| request.map(|request| self.state.hub.try_send(request))) {
-            Err(problem) => self.refuse(&problem, ctx),
-            Ok(Some(Err(_))) => send_problem(&hub_is_busy(), ctx),
-            Ok(Some(Ok(())) | None) => {}
+        let message = json::parse::<ClientMessage>(text);
+        let request = match message.and_then(|message| message.into_request(&self.state.limits)) {
+            Err(problem) => return self.refuse(&problem, ctx),
+            Ok(ClientRequest::Seen(position)) => return self.mark_seen(position, ctx),
+            Ok(ClientRequest::Subscribe(subscription)) => SocketRequest::Subscribe(self.id, subscription),
+            Ok(ClientRequest::Unsubscribe) => SocketRequest::Unsubscribe(self.id),
+            Ok(ClientRequest::Resync) => SocketRequest::Resync(self.id),
+        };
+        if self.state.hub.try_send(request).is_err() {
+            send_problem(&hub_is_busy(), ctx);
         }
     }
 
@@ -196,20 +232,21 @@ fn text_only() -> Problem {
 }
 
 /// Reads the filter of a `subscribe` message: either `ids`, or the fields of a task filter.
-fn parse_subscription(filter: &Value, limits: &ClientLimits) -> Result<Subscription, Problem> {
-    let Some(ids) = filter.get("ids") else {
+fn parse_subscription(filter: SentFilter, limits: &ClientLimits) -> Result<Subscription, Problem> {
+    let Some(place) = filter.0.iter().position(|(name, _)| name == "ids") else {
         let mut fields = Fields::from_filter(filter)?;
         let filter = fields.take_filter(limits)?;
         fields.refuse_unknown()?;
         return Ok(Subscription::Matching(Box::new(filter)));
     };
     let refuse = |detail: &str| Problem::invalid(vec![Invalid::new("/filter/ids", detail)]);
-    if filter.as_object().is_some_and(|fields| fields.len() > 1) {
+    if filter.0.len() > 1 {
         return Err(refuse("ids stand alone: no other field of a filter goes with them"));
     }
-    let ids = ids.as_array().filter(|ids| ids.len() <= IDS_MAX);
-    let ids: Option<HashSet<TaskId>> =
-        ids.and_then(|ids| ids.iter().map(|id| id.as_str().and_then(|id| id.parse().ok())).collect());
+    let ids: Option<HashSet<TaskId>> = match &filter.0[place].1 {
+        Terms::List(ids) if ids.len() <= IDS_MAX => ids.iter().map(|id| id.parse().ok()).collect(),
+        Terms::List(_) | Terms::Text(_) | Terms::Other => None,
+    };
     ids.map(Subscription::Ids).ok_or_else(|| refuse("a list of at most 200 task ids is needed"))
 }
 

@@ -96,8 +96,9 @@ pub async fn read(state: web::Data<AppState>, caller: Caller, request: HttpReque
     let mut response = HttpResponse::Ok();
     response.insert_header(("taskbell-position", head.to_string())).content_type("application/x-ndjson");
     if request.method() == Method::HEAD {
-        // With a streamed body, the HTTP library would run the stream for a HEAD request too and keep the connection open.
-        return Ok(response.finish());
+        // With the stream as its body, the HTTP library would run the stream for a HEAD request too and keep the connection
+        // open. With no body it would say a length of 0.
+        return Ok(response.streaming(stream::empty::<BodyChunk>()));
     }
     if follow {
         let permit = state.long_polls.acquire(&caller)?;

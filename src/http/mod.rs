@@ -55,6 +55,7 @@ macro_rules! resource {
 pub fn routes(config: &mut web::ServiceConfig, state: &AppState) {
     config
         .app_data(web::Data::new(state.clone()))
+        .app_data(state.bodies.clone())
         .service(api())
         .service(web::scope("/healthz").wrap(from_fn(check_origin_only)).service(resource!("", GET health::alive)))
         .service(web::scope("/readyz").wrap(from_fn(check_origin_only)).service(resource!("", GET health::ready)))

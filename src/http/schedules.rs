@@ -6,7 +6,6 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::AppState;
@@ -22,7 +21,7 @@ use crate::streams::ExecuteOn;
 use crate::task::calendar::Calendar;
 use crate::task::event::Created;
 use crate::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, Template};
-use crate::task::{Invalid, Position, Revision, Timestamp, limits};
+use crate::task::{Invalid, JsonText, Position, Revision, Timestamp, limits};
 use crate::views::Views;
 use crate::views::schedules::ActiveSchedule;
 
@@ -45,7 +44,7 @@ struct NewTemplate {
     kind: String,
     title: Option<String>,
     #[serde(default)]
-    input: Value,
+    input: JsonText,
     queue: Option<String>,
     priority: Option<i32>,
     max_attempts: Option<u32>,
@@ -151,14 +150,13 @@ fn check_template(state: &AppState, caller: &Caller, new: NewTemplate) -> Result
         input: new.input,
         queue: new.queue,
         priority: new.priority,
-        run_at: None,
         max_attempts: new.max_attempts,
         timeout_s: new.timeout_s,
         labels: new.labels,
         owner: new.owner,
-        parent: None,
         unique_key: new.unique_key,
         concurrency_key: new.concurrency_key,
+        ..NewTask::default()
     };
     let created = check(state, caller, new)?;
     let invalid = limits::invalid_fields(&created);

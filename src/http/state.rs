@@ -8,6 +8,7 @@ use actix::{Addr, Recipient};
 use super::actor_health::ActorHealth;
 use super::limits::ClientLimits;
 use super::open_tasks::OpenTasks;
+use super::plumbing::body::Bodies;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::quota::Quota;
@@ -63,6 +64,8 @@ pub struct AppState {
     pub unique_keys: UniqueKeys,
     /// Lets a request wait until no task of a schedule is being created.
     pub firing: CreationLock,
+    /// The request bodies that the server receives, within their budgets.
+    pub bodies: Bodies,
     /// The metrics for Prometheus.
     pub metrics: Metrics,
     /// Holds the name of the first long-lived actor that has stopped.

@@ -1,4 +1,5 @@
-//! The cancel ladder: one request, and an end whose verdict says what happened.
+//! The cancel ladder: one request to cancel, and one end. The field `verdict` says how the cancel ended, for example
+//! whether the work was complete first.
 
 use taskbell::task::event::Rung::{Ask, Interrupt, Revoke};
 
@@ -81,10 +82,10 @@ fn the_policy_in_force_is_the_one_of_the_request() {
 
 #[test]
 fn the_worker_reports_what_was_done_in_its_message() {
-    let end = AttemptEnd::Cancelled { message: text("1 of 2 files copied"), result: Some(json!({"files": 1})) };
+    let end = AttemptEnd::Cancelled { message: text("1 of 2 files copied"), result: Some(json!({"files": 1}).into()) };
     let recorded = Completed {
         message: text("1 of 2 files copied"),
-        result: Some(json!({"files": 1})),
+        result: Some(json!({"files": 1}).into()),
         progress: Some(halfway()),
         ..completed(Outcome::Cancelled, Some(1))
     };

@@ -47,7 +47,7 @@ settings! {
     max_body_bytes: usize = "TASKBELL_MAX_BODY_BYTES", (1024, BYTES_MAX);
     /// Bytes of a body with many items or leases [default: 16777216]
     max_batch_bytes: usize = "TASKBELL_MAX_BATCH_BYTES", (1024, BYTES_MAX);
-    /// Bytes of all bodies that are received and parsed at the same time [default: 67108864]
+    /// Bytes of all bodies that are received and parsed at the same time [default: 33554432]
     max_bodies_in_flight_bytes: usize = "TASKBELL_MAX_BODIES_IN_FLIGHT_BYTES", (1024, 64 * BYTES_MAX);
     /// Bytes of a request line with its headers [default: 16384]
     max_header_bytes: usize = "TASKBELL_MAX_HEADER_BYTES", (1024, 65_536);

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::checks::{LEASES_MAX, WAIT_MAX_S, check_names, check_wait, check_worker};
@@ -18,7 +17,7 @@ use crate::http::plumbing::error::{Problem, Refusal};
 use crate::http::plumbing::json;
 use crate::http::plumbing::response::respond_at;
 use crate::store::now;
-use crate::task::{Invalid, Position, TaskId, Timestamp};
+use crate::task::{Invalid, JsonText, Position, TaskId, Timestamp};
 use crate::views::WorkOffer;
 
 #[derive(Deserialize)]
@@ -53,7 +52,7 @@ struct LeaseDoc<'a> {
     lease: String,
     task_id: TaskId,
     kind: &'a str,
-    input: &'a Value,
+    input: &'a JsonText,
     attempt: u32,
     deadline: Timestamp,
     /// How long the lease is valid from the moment when the response is sent: milliseconds, rounded down.

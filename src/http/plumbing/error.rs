@@ -45,8 +45,18 @@ pub enum Refusal {
     LeaseLost,
     /// The body, or one of its values, is too large.
     TooLarge,
-    /// The body is not `application/json`.
+    /// The body is not `application/json`, or it has a content encoding.
     UnsupportedMediaType,
+    /// The path and query of the request are too long.
+    UriTooLong,
+    /// The request's head is too large, or it has too many headers.
+    HeadersTooLarge,
+    /// The client expects something other than `100-continue`.
+    ExpectationFailed,
+    /// A method or a transfer coding that no resource supports.
+    NotImplemented,
+    /// Another version than HTTP/1.1 or HTTP/1.0.
+    HttpVersionNotSupported,
     /// A value in the request is invalid.
     InvalidRequest,
     /// A bulk cancel whose filter is empty.
@@ -103,6 +113,13 @@ impl Refusal {
             Self::LeaseLost => (StatusCode::CONFLICT, "lease_lost", false),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", false),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", false),
+            Self::UriTooLong => (StatusCode::URI_TOO_LONG, "uri_too_long", false),
+            Self::HeadersTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", false),
+            Self::ExpectationFailed => (StatusCode::EXPECTATION_FAILED, "expectation_failed", false),
+            Self::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "not_implemented", false),
+            Self::HttpVersionNotSupported => {
+                (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "http_version_not_supported", false)
+            }
             Self::InvalidRequest => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", false),
             Self::EmptyFilter => (StatusCode::UNPROCESSABLE_ENTITY, "empty_filter", false),
             Self::IdempotencyKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", false),
@@ -206,10 +223,18 @@ impl Problem {
             StatusCode::PAYLOAD_TOO_LARGE => Self::too_large("the request is too large"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::unsupported_media_type(),
             StatusCode::REQUEST_TIMEOUT => Self::new(Refusal::Timeout, "the request took too long to arrive"),
+            StatusCode::URI_TOO_LONG => Self::new(Refusal::UriTooLong, "the URI is too long"),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                Self::new(Refusal::HeadersTooLarge, "the headers are too large")
+            }
+            StatusCode::EXPECTATION_FAILED => Self::new(Refusal::ExpectationFailed, "the expectation can't be met"),
+            StatusCode::NOT_IMPLEMENTED => Self::new(Refusal::NotImplemented, "this is not offered anywhere here"),
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
+                Self::new(Refusal::HttpVersionNotSupported, "this server speaks HTTP/1.1 and HTTP/1.0")
+            }
             status if status.is_server_error() => {
-                let permanent = matches!(status, StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED);
                 let problem = Self::new(Refusal::Internal, "something went wrong here; the log says what");
-                Self { status, retryable: !permanent, ..problem }
+                Self { status, ..problem }
             }
             status => Self { status, ..Self::new(Refusal::BadRequest, "the request can't be understood") },
         }
@@ -360,8 +385,8 @@ mod tests {
             (ExecuteError::Busy("stopping").into(), 503, "busy", true),
             (ExecuteError::Rejected(Rejection::LeaseLost).into(), 409, "lease_lost", false),
             (Problem::of_status(StatusCode::SERVICE_UNAVAILABLE), 503, "internal", true),
-            (Problem::of_status(StatusCode::NOT_IMPLEMENTED), 501, "internal", false),
-            (Problem::of_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED), 505, "internal", false),
+            (Problem::of_status(StatusCode::NOT_IMPLEMENTED), 501, "not_implemented", false),
+            (Problem::of_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED), 505, "http_version_not_supported", false),
             (Problem::new(Refusal::TooManyRequests, ""), 429, "too_many_requests", true),
             (Problem::new(Refusal::TooManyTasks, ""), 429, "too_many_tasks", true),
             (Problem::new(Refusal::Overloaded, ""), 503, "overloaded", true),

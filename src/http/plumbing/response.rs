@@ -2,7 +2,7 @@
 //! position before it is answered.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::HeaderName;
+use actix_web::http::header::{self, HeaderName};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 
@@ -11,6 +11,14 @@ use super::error::Problem;
 use super::query::Fields;
 use crate::http::state::AppState;
 use crate::task::Position;
+
+/// The headers of every response that doesn't set them itself: browsers neither guess its type, nor show it inside of another
+/// site's page, nor store it.
+pub const PROTECTION: [(HeaderName, &str); 3] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
+    (header::CACHE_CONTROL, "no-store"),
+];
 
 /// The header with the log position that the response reflects.
 const POSITION: HeaderName = HeaderName::from_static("taskbell-position");
