@@ -16,9 +16,7 @@ use crate::store::{StreamName, now};
 use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
 use crate::task::event::{Created, Idempotency};
-use crate::task::limits::{
-    IDEMPOTENCY_KEY_MAX, INPUT_MAX, TITLE_MAX, is_line, is_line_character, is_name, is_reserved, is_within,
-};
+use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line, is_line_character, is_name, is_reserved};
 use crate::task::{Command, Invalid, JsonText, Rejection, Revision, TaskId, Timestamp};
 use crate::views::Views;
 
@@ -257,11 +255,10 @@ pub async fn wait_for_parents(state: &AppState, parents: impl Iterator<Item = Ta
 /// # Errors
 /// 413, 422 `invalid_request`.
 pub fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
-    if !is_within(&new.input, INPUT_MAX) {
-        let errors = vec![Invalid::new("/input", format!("at most {INPUT_MAX} bytes as compact JSON"))];
-        return Err(Problem { errors, ..Problem::too_large(format!("/input: more than {INPUT_MAX} bytes")) });
-    }
+    let limits = state.limits.values;
+    limits.check_input(&new.input)?;
     let mut invalid = Vec::new();
+    new.title.iter().for_each(|title| limits.check_title(title, &mut invalid));
     let is_allowed = state.allowed_kinds.as_ref().is_none_or(|kinds| kinds.contains(&new.kind));
     if is_reserved(&new.kind) {
         invalid.push(Invalid::new("/kind", "kinds that begin with `taskbell.` are this server's own"));
@@ -285,8 +282,12 @@ pub fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created,
     let defaults = handler.as_ref().map(|(handler, _)| handler.defaults()).unwrap_or_default();
     let policy = state.policies.of(&new.kind);
     let default_timeout_s = defaults.timeout.map(|timeout| timeout.as_secs().max(1));
-    let handler_title =
-        || handler.as_ref().and_then(|(handler, input)| handler.title(input)).map(|title| one_line(&title));
+    let handler_title = || {
+        handler
+            .as_ref()
+            .and_then(|(handler, input)| handler.title(input))
+            .map(|title| one_line(&title, limits.title_bytes))
+    };
     Ok(Created {
         title: new.title.or_else(handler_title).unwrap_or_else(|| new.kind.clone()),
         kind: new.kind,
@@ -309,10 +310,10 @@ pub fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created,
     })
 }
 
-/// Replaces control characters by spaces and cuts the text to [`TITLE_MAX`] bytes.
-fn one_line(text: &str) -> String {
+/// Replaces control characters by spaces and cuts the text to `max` bytes.
+fn one_line(text: &str, max: usize) -> String {
     let mut line: String = text.chars().map(|c| if is_line_character(c) { c } else { ' ' }).collect();
-    let mut end = line.len().min(TITLE_MAX);
+    let mut end = line.len().min(max);
     while !line.is_char_boundary(end) {
         end -= 1;
     }

@@ -57,7 +57,7 @@ pub async fn cancel(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let body: BulkCancelBody = json::read_body(&request, payload, json::BODY_MAX).await?;
+    let body: BulkCancelBody = json::read_body(&request, payload, json::BodyKind::One).await?;
     let reason = check_reason(body.reason)?;
     let mut fields = Fields::from_filter(body.filter)?;
     let filter = fields.take_filter(&state.limits)?;

@@ -148,7 +148,7 @@ pub async fn escalate(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
-    let EscalateBody { rung, reason } = json::read_body(&request, payload, json::BODY_MAX).await?;
+    let EscalateBody { rung, reason } = json::read_body(&request, payload, json::BodyKind::One).await?;
     let rung = match rung {
         HigherRung::Interrupt => Rung::Interrupt,
         HigherRung::Revoke => Rung::Revoke,
