@@ -12,9 +12,11 @@ use tokio::task::JoinHandle;
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::messages::DrainWorkers;
 use crate::http::actor_health::ActorHealth;
+use crate::http::open_tasks::OpenTasks;
 use crate::http::plumbing::body::Bodies;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
 use crate::http::plumbing::quota::{Quota, Resource};
+use crate::http::plumbing::scans::Scans;
 use crate::http::{self, AppState, ClientLimits, Problem, accept};
 use crate::projection::freshness::Freshness;
 use crate::projection::metrics::{Metrics, MetricsRecorder};
@@ -362,6 +364,8 @@ fn app_state(
         freshness,
         sockets: Quota::new(Resource::Sockets, limits.sockets),
         long_polls: Quota::new(Resource::LongPolls, limits.long_polls),
+        open_tasks: OpenTasks::new(limits.tasks_per_owner),
+        scans: Scans::default(),
         limits: Arc::new(limits),
     }
 }

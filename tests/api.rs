@@ -14,6 +14,7 @@ mod fuzz;
 mod json;
 mod keys;
 mod leases;
+mod limits;
 mod list;
 mod log;
 mod metrics;

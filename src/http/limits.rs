@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use super::plumbing::error::Problem;
+use crate::task::limits::{DEPTH_MAX, INPUT_MAX, RESULT_MAX, TITLE_MAX, is_within};
+use crate::task::{Invalid, JsonText};
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -60,6 +64,44 @@ pub struct ValueLimits {
     pub title_bytes: usize,
 }
 
+impl ValueLimits {
+    /// Checks the input of a task.
+    ///
+    /// # Errors
+    /// 413 `too_large`, 422.
+    pub(super) fn check_input(&self, input: &JsonText) -> Result<(), Problem> {
+        self.check_value(input, "/input", self.input_bytes, "max_input_bytes")
+    }
+
+    /// Checks the result of an attempt.
+    ///
+    /// # Errors
+    /// 413 `too_large`, 422.
+    pub(super) fn check_result(&self, result: &JsonText) -> Result<(), Problem> {
+        self.check_value(result, "/result", self.result_bytes, "max_result_bytes")
+    }
+
+    fn check_value(&self, value: &JsonText, pointer: &str, max: usize, setting: &str) -> Result<(), Problem> {
+        let depth = self.depth;
+        if value.depth() > depth {
+            return Err(Problem::invalid_field(pointer, format!("nested deeper than {depth} levels (max_json_depth)")));
+        }
+        if is_within(value, max) {
+            return Ok(());
+        }
+        let errors = vec![Invalid::new(pointer, format!("at most {max} bytes as compact JSON ({setting})"))];
+        Err(Problem { errors, ..Problem::too_large(format!("{pointer}: more than {max} bytes ({setting})")) })
+    }
+
+    /// Checks the length of a title. The rules of the tasks check what it contains.
+    pub(super) fn check_title(&self, title: &str, invalid: &mut Vec<Invalid>) {
+        let max = self.title_bytes;
+        if title.len() > max {
+            invalid.push(Invalid::new("/title", format!("at most {max} bytes (max_title_bytes)")));
+        }
+    }
+}
+
 /// How many clients may use one resource at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedLimit {
@@ -98,7 +140,6 @@ impl Default for ClientLimits {
 
 impl Default for ValueLimits {
     fn default() -> Self {
-        use crate::task::limits::{DEPTH_MAX, INPUT_MAX, RESULT_MAX, TITLE_MAX};
         Self { depth: DEPTH_MAX, input_bytes: INPUT_MAX, result_bytes: RESULT_MAX, title_bytes: TITLE_MAX }
     }
 }

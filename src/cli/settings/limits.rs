@@ -66,7 +66,7 @@ settings! {
     /// Bytes of a title [default: 512]
     max_title_bytes: usize = "TASKBELL_MAX_TITLE_BYTES", (64, ValueLimits::default().title_bytes);
     /// Tasks on a page [default: 200]
-    max_page_tasks: usize = "TASKBELL_MAX_PAGE_TASKS", (20, 10_000);
+    max_page_tasks: usize = "TASKBELL_MAX_PAGE_TASKS", (20, 1000);
     /// Values of one field of a filter, its labels, and the words of `q` [default: 64]
     max_filter_terms: usize = "TASKBELL_MAX_FILTER_TERMS", (8, 1000);
     /// Bytes of `q` in a filter [default: 1024]
