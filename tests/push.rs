@@ -2,7 +2,11 @@
 
 mod bad;
 mod checker;
+mod ends;
+mod flood;
 pub mod fold;
+mod frames;
 pub mod load;
 mod sockets;
 mod stalled;
+mod wire;

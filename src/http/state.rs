@@ -7,6 +7,7 @@ use actix::{Addr, Recipient};
 
 use super::actor_health::ActorHealth;
 use super::plumbing::caller::Caller;
+use super::plumbing::concurrency::ConcurrencyLimit;
 use super::plumbing::error::{Problem, Refusal};
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::dispatcher::Dispatcher;
@@ -45,6 +46,8 @@ pub struct AppState {
     pub progress_recipient: Recipient<ReportProgress>,
     /// Sends frames to open websockets.
     pub hub: Addr<Hub>,
+    /// Limits how many websockets are open.
+    pub sockets: ConcurrencyLimit,
     /// The task handlers of this process.
     pub handlers: Handlers,
     /// Computes what a queued task waits for.

@@ -36,6 +36,14 @@ async fn flood(server: &Server, quick: &mut LiveSocket, batches: usize) -> Vec<V
     frames
 }
 
+/// A socket whose client does not read, and for which more frames wait than the connection takes.
+pub async fn stalled_socket(server: &Server) -> LiveSocket {
+    let slow = open_narrow(server).await;
+    let mut quick = LiveSocket::open(server).await;
+    flood(server, &mut quick, 40).await;
+    slow
+}
+
 #[tokio::test]
 async fn a_client_that_stops_reading_delays_no_other_and_then_gets_the_newest_counts() {
     let server = Server::start();

@@ -5,15 +5,20 @@
 //! HTTP library drops the body of the response before all of it is written, and then the leases are released.
 
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use socket2::{SockRef, Socket};
 
 use crate::dispatch::messages::Delivery;
+
+/// How many bytes the kernel keeps that it can't send yet, after [`ClientConnection::bound_unsent_bytes`].
+const UNSENT_MAX: u32 = 64 * 1024;
 
 /// The connection that a request came over. The default has no socket and counts as open.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +37,24 @@ impl ClientConnection {
         match socket.peek(&mut [MaybeUninit::uninit()]) {
             Ok(bytes) => bytes == 0,
             Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Makes the kernel keep few bytes that it can't send yet, because the client reads slowly. The other bytes wait in the
+    /// server, which then notices it.
+    pub fn bound_unsent_bytes(&self) {
+        if let Some(socket) = &self.0 {
+            // If this fails, the kernel keeps more.
+            let _ = socket.set_tcp_notsent_lowat(UNSENT_MAX);
+        }
+    }
+
+    /// Ends the connection at once. Bytes that are not sent yet are dropped. If the connection has ended already, nothing
+    /// happens.
+    pub fn abort(&self) {
+        if let Some(socket) = &self.0 {
+            let _ = socket.set_linger(Some(Duration::ZERO));
+            let _ = socket.shutdown(Shutdown::Both);
         }
     }
 }

@@ -57,6 +57,10 @@ pub enum Refusal {
     Internal,
     /// The log is damaged, or has an event of a type or version that this release doesn't know.
     LogDamaged,
+    /// This server has as many open websockets as it may have.
+    TooManySockets,
+    /// The caller, or the caller's address, has as many open websockets as it may have.
+    TooManyOwnSockets,
     /// Too many requests write to one stream, the mailbox of an actor is full, or the process is stopping.
     Busy,
     /// The views have not reached the position that the request needs.
@@ -100,9 +104,11 @@ impl Refusal {
             Self::InvalidRequest => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", false),
             Self::EmptyFilter => (StatusCode::UNPROCESSABLE_ENTITY, "empty_filter", false),
             Self::IdempotencyKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", false),
+            Self::TooManyOwnSockets => (StatusCode::TOO_MANY_REQUESTS, "too_many_sockets", true),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", true),
             Self::LogDamaged => (StatusCode::INTERNAL_SERVER_ERROR, "log_damaged", false),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", true),
+            Self::TooManySockets => (StatusCode::SERVICE_UNAVAILABLE, "too_many_sockets", true),
             Self::Behind => (StatusCode::SERVICE_UNAVAILABLE, "behind", true),
             Self::ViewsStopped => (StatusCode::SERVICE_UNAVAILABLE, "behind", false),
             Self::LogUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", true),
@@ -217,12 +223,17 @@ impl Problem {
         Self::new(Refusal::MalformedJson, detail)
     }
 
-    /// Makes the response with this problem as its body. A retryable 503 has the header `Retry-After`.
+    /// Whether the response has the header `Retry-After`: a retryable 429 or 503.
+    fn has_retry_after(&self) -> bool {
+        self.retryable && matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+    }
+
+    /// Makes the response with this problem as its body. A retryable 429 or 503 has the header `Retry-After`.
     #[must_use]
     pub fn response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
         response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
-        if self.retryable && self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if self.has_retry_after() {
             response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("1")));
         }
         response.body(serde_json::to_vec(self).unwrap_or_default())
@@ -350,6 +361,8 @@ mod tests {
             (Problem::of_status(StatusCode::NOT_IMPLEMENTED), 501, "internal", false),
             (Problem::of_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED), 505, "internal", false),
             (Problem::behind(false), 503, "behind", true),
+            (Problem::new(Refusal::TooManySockets, ""), 503, "too_many_sockets", true),
+            (Problem::new(Refusal::TooManyOwnSockets, ""), 429, "too_many_sockets", true),
             (Problem::behind(true), 503, "behind", false),
             (Problem::of_report(AppendError::ReadOnly(cause()).into()), 503, "log_read_only", true),
             (Problem::of_report(AppendError::Unavailable(cause()).into()), 503, "log_unavailable", true),
@@ -366,7 +379,7 @@ mod tests {
             let has_retry_after = problem.response().headers().contains_key(header::RETRY_AFTER);
             assert_eq!(
                 has_retry_after,
-                problem.retryable && problem.status == StatusCode::SERVICE_UNAVAILABLE,
+                problem.retryable && [429, 503].contains(&problem.status.as_u16()),
                 "{problem}"
             );
         }
