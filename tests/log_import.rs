@@ -153,7 +153,7 @@ async fn an_append_that_a_killed_import_left_under_way_is_not_written_twice() {
     let (database, server) = database().await;
     let (to, path, held) = (url(server.addr()), folder.path().to_owned(), database.clone());
     let killed = tokio::spawn(async move { import(&path, &to, &mut |_| held.hold_answers(true)).await });
-    // The first append after the first report is written, and its answer is held.
+    // The first append after the first report is written, but its response is delayed.
     in_time(database.wait_for_hanging(1)).await;
     killed.abort();
     assert!(in_time(killed).await.unwrap_err().is_cancelled());

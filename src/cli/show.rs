@@ -1,4 +1,4 @@
-//! `taskbell show`: prints one task with its timeline.
+//! `taskbell show`: prints one task with its timeline and its output.
 
 use clap::Args;
 use serde_json::Value;

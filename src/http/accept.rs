@@ -53,7 +53,7 @@ pub(super) struct NewTask {
 /// # Errors
 /// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 if the log can't be written.
 pub async fn accept(state: &AppState, caller: &Caller, body: Value, key: Option<String>) -> Result<Accepted, Problem> {
-    receive_parents(state, std::slice::from_ref(&body)).await?;
+    wait_for_parents(state, std::slice::from_ref(&body)).await?;
     let body_hash = key.as_ref().map(|_| json::digest(&body));
     let new = json::decode(body)?;
     let (Some(key), Some(body_hash)) = (key, body_hash) else {
@@ -124,6 +124,27 @@ async fn known_task(
 async fn create_task(state: &AppState, caller: &Caller, created: Created) -> Result<Accepted, Problem> {
     let id = state.registry.new_task_id();
     Ok(create::create(&state.registry, &state.reader, &state.unique_keys, created, id, now(), caller.meta()).await?)
+}
+
+/// On a cluster, waits until the views show the parents of these new tasks that the log holds. Another server may have created
+/// them a moment ago.
+///
+/// # Errors
+/// 503 if the log can't be read.
+pub async fn wait_for_parents(state: &AppState, bodies: &[Value]) -> Result<(), Problem> {
+    if !state.store.is_shared() {
+        return Ok(());
+    }
+    let parent = |body: &Value| body.get("parent")?.as_str()?.parse().ok();
+    let is_unknown = |parent: &TaskId| state.reader.views().get(*parent).is_none();
+    let parents: HashSet<TaskId> = bodies.iter().filter_map(parent).filter(is_unknown).collect();
+    let streams = parents.iter().map(|parent| StreamName::task(*parent)).collect();
+    for (parent, events) in parents.iter().zip(state.store.read_many_for_decision(streams).await?) {
+        if !events.is_empty() {
+            state.reader.wait_for_revision(*parent, Revision(0)).await;
+        }
+    }
+    Ok(())
 }
 
 /// Checks what depends on this process: its handlers, its settings and its views. Gives omitted fields their defaults. The

@@ -52,7 +52,7 @@ pub async fn create_many(
     if !(1..=ITEMS_MAX).contains(&items.len()) {
         return Err(Problem::invalid_field("/items", format!("1 to {ITEMS_MAX} items")));
     }
-    accept::receive_parents(&state, &items).await?;
+    accept::wait_for_parents(&state, &items).await?;
     let items = create_items(&state, &caller, items).await;
     state.reader.wait_for_position(state.store.head().position).await;
     let position = state.reader.position();

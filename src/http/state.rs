@@ -99,8 +99,8 @@ impl AppState {
     pub async fn mark_seen(&self, caller: &Caller, position: Position) -> Result<(), Problem> {
         self.require_caught_up()?;
         // Another server may have shown it already.
-        if self.store.is_shared() && !self.read.wait_for_position(position).await && self.store.health().is_err() {
-            return Err(Problem::behind(self.read.failure().is_some()));
+        if self.store.is_shared() && !self.reader.wait_for_position(position).await && self.store.health().is_err() {
+            return Err(Problem::behind(self.reader.failure().is_some()));
         }
         let command = MarkSeen { position, head: self.store.head().position };
         let execute = ExecuteOn::<Bell> { key: caller.subject.clone(), command, at: now(), meta: caller.meta() };

@@ -90,7 +90,7 @@ impl Scheduler {
     #[must_use]
     pub fn new(registry: Registry, reader: ViewsReader, unique_keys: UniqueKeys, creation_lock: CreationLock) -> Self {
         Self {
-            creator: Creator { registry, reader, unique_keys, creation_lock },
+            creator: Creator { registry, reader, unique_keys, creation_lock, log: None },
             agenda: Agenda::default(),
             searches: VecDeque::new(),
             is_searching: false,
@@ -107,6 +107,14 @@ impl Scheduler {
     #[must_use]
     pub fn with_shares(self, shares: Shares) -> Self {
         Self { shares, ..self }
+    }
+
+    /// The same for a server of a cluster: before it creates a task, it reads from the log whether the schedule was removed,
+    /// because its views may lack the newest events.
+    #[must_use]
+    pub fn on_cluster(mut self, log: EventStore) -> Self {
+        self.creator.log = Some(log);
+        self
     }
 
     /// Updates the whole agenda with the schedules that the views show. This needs no events, so it also works if this actor
@@ -332,11 +340,11 @@ impl Creator {
         Ok(())
     }
 
-    /// Whether another server has removed the schedule, also where the views don't show it yet: this process may have been
-    /// suspended.
+    /// Reads from the log whether the schedule was removed. If this process was suspended, its views may not show yet that
+    /// another server has removed it.
     async fn is_removed(&self, schedule: Uuid) -> Result<bool, ExecuteError> {
         let Some(log) = &self.log else { return Ok(false) };
-        let past = log.read_past(&StreamName::schedule(schedule), Revision(0)).await?;
+        let past = log.read_for_decision(&StreamName::schedule(schedule), Revision(0)).await?;
         Ok(past.iter().any(|event| matches!(event.event, LogEvent::Schedule(ScheduleEvent::ScheduleRemoved(_)))))
     }
 

@@ -21,16 +21,16 @@ async fn open_narrow(server: &Server) -> LiveSocket {
 
 /// Creates batches of large tasks. Creates each batch after the fast client has received the counts of the previous
 /// one. Returns its `counters` frames.
-async fn flood(server: &Server, quick: &mut LiveSocket, batches: usize) -> Vec<Value> {
+async fn flood(server: &Server, fast: &mut LiveSocket, batches: usize) -> Vec<Value> {
     let labels: serde_json::Map<_, _> = (0..32).map(|n| (format!("l{n}"), json!("x".repeat(128)))).collect();
     let items: Vec<Value> = (0..BATCH).map(|_| json!({"kind": "nobody.works", "labels": labels})).collect();
     let body = json!({"items": items});
-    let mut frames = vec![quick.next_of_type("snapshot").await];
+    let mut frames = vec![fast.next_of_type("snapshot").await];
     for _ in 0..batches {
         let answer = server.post("/v1/tasks/batch", &body).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         while frames.last().unwrap()["position"].as_u64().unwrap() < answer.position() {
-            frames.push(quick.next_of_type("counters").await);
+            frames.push(fast.next_of_type("counters").await);
         }
     }
     frames
@@ -48,8 +48,8 @@ pub async fn stalled_socket(server: &Server) -> LiveSocket {
 async fn a_client_that_stops_reading_delays_no_other_and_then_gets_the_newest_counts() {
     let server = Server::start();
     let mut slow = open_narrow(&server).await;
-    let mut quick = LiveSocket::open(&server).await;
-    let sent = flood(&server, &mut quick, 40).await;
+    let mut fast = LiveSocket::open(&server).await;
+    let sent = flood(&server, &mut fast, 40).await;
     let newest = sent.last().unwrap();
     slow.send(&json!({"type": "resync"})).await;
     let mut at = json!(0);
@@ -78,11 +78,11 @@ async fn a_client_that_stops_reading_delays_no_other_and_then_gets_the_newest_co
 async fn a_client_that_has_stalled_for_30_s_is_closed_with_1013() {
     let server = Server::start();
     let mut slow = open_narrow(&server).await;
-    let mut quick = LiveSocket::open(&server).await;
-    flood(&server, &mut quick, 40).await;
+    let mut fast = LiveSocket::open(&server).await;
+    flood(&server, &mut fast, 40).await;
     // The server sends a beat every 10 s.
     for _ in 0..5 {
-        quick.next_of_type("beat").await;
+        fast.next_of_type("beat").await;
     }
     let close = loop {
         if let Err(close) = slow.next_or_close().await {

@@ -128,7 +128,7 @@ mod a_retrying_task {
     }
 }
 
-/// The three final statuses answer every command in the same way.
+/// The three final statuses lead to the same decision for every command.
 macro_rules! final_status {
     ($module:ident, $history:ident) => {
         mod $module {

@@ -9,8 +9,9 @@ use taskbell::work::kinds::distribute::{ContentRoots, Distribute};
 
 use super::trees::ContentFolder;
 
-fn wrong(handler: &Distribute, input: &Value) -> Vec<String> {
-    handler.check(input).unwrap_err().into_iter().map(|wrong| wrong.pointer).collect()
+/// The pointers to the invalid fields of the input.
+fn invalid_pointers(handler: &Distribute, input: &Value) -> Vec<String> {
+    handler.check(input).unwrap_err().into_iter().map(|error| error.pointer).collect()
 }
 
 #[test]
@@ -45,7 +46,7 @@ fn each_field_that_is_wrong_is_named() {
         (json!({"source": "/etc", "targets": [path("x")]}), vec!["/source"]),
     ];
     for (input, expected) in cases {
-        assert_eq!(wrong(&handler, &input), expected, "{input}");
+        assert_eq!(invalid_pointers(&handler, &input), expected, "{input}");
     }
     assert!(handler.check(&to(json!([path("x"), path("x-y"), path("./z/")]))).is_ok());
 }
@@ -60,7 +61,7 @@ fn a_path_may_name_its_root_in_canonical_spelling_or_as_the_setting_does() {
     let to = |target| json!({"source": content.path("source"), "targets": [target]});
     assert!(handler.check(&to(given.join("x"))).is_ok());
     assert!(handler.check(&to(content.path("x"))).is_ok());
-    assert_eq!(wrong(&handler, &to(given.join("source/x"))), ["/targets/0"]);
+    assert_eq!(invalid_pointers(&handler, &to(given.join("source/x"))), ["/targets/0"]);
 }
 
 #[test]

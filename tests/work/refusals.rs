@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::bench::WorkerBench;
 use super::trees::{ContentFolder, task_with_input};
 
-async fn fails(content: &ContentFolder, source: &str, target: &str) -> (String, bool, String) {
+/// Runs a distribution that must fail. Returns the error's code, whether another attempt follows, and the error's message.
+async fn run_and_get_error(content: &ContentFolder, source: &str, target: &str) -> (String, bool, String) {
     let mut bench = WorkerBench::with(content.handler(None)).await;
     let input: Value = json!({"source": content.path(source), "targets": [content.path(target)]});
     bench.create_and_start(task_with_input(input)).await;
@@ -23,11 +24,11 @@ async fn fails(content: &ContentFolder, source: &str, target: &str) -> (String, 
 async fn a_source_that_is_missing_or_not_a_directory_fails_with_its_own_code() {
     let content = ContentFolder::new();
     fs::write(content.path("file"), "").unwrap();
-    let (code, again, message) = fails(&content, "missing", "x").await;
+    let (code, again, message) = run_and_get_error(&content, "missing", "x").await;
     assert_eq!((code.as_str(), again), ("source_missing", false));
     assert_eq!(message, format!("the source {} does not exist", content.path("missing").display()));
-    assert_eq!(fails(&content, "file/below", "x").await.0, "source_missing");
-    let (code, again, _) = fails(&content, "file", "x").await;
+    assert_eq!(run_and_get_error(&content, "file/below", "x").await.0, "source_missing");
+    let (code, again, _) = run_and_get_error(&content, "file", "x").await;
     assert_eq!((code.as_str(), again), ("source_not_a_directory", false));
     assert!(!content.path("x").exists());
 }
@@ -39,13 +40,13 @@ async fn symlinks_that_lead_out_of_the_roots_are_not_followed() {
     symlink(outside.path(), content.path("out")).unwrap();
     symlink(outside.path().join("missing"), content.path("nowhere")).unwrap();
     for (source, target) in [("out", "x"), ("source", "out"), ("source", "out/deeper/x"), ("source", "nowhere/x")] {
-        let (code, again, message) = fails(&content, source, target).await;
+        let (code, again, message) = run_and_get_error(&content, source, target).await;
         assert_eq!((code.as_str(), again), ("outside_roots", false), "{message}");
     }
     // The target has a symlink at the place of a directory of the source.
     fs::create_dir(content.path("x")).unwrap();
     symlink(outside.path(), content.path("x/sub")).unwrap();
-    assert_eq!(fails(&content, "source", "x").await.0, "target_conflict");
+    assert_eq!(run_and_get_error(&content, "source", "x").await.0, "target_conflict");
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
 
@@ -54,7 +55,7 @@ async fn trees_that_overlap_after_symlinks_are_followed_are_refused() {
     let content = ContentFolder::new();
     content.write_source_file("a", b"x");
     symlink(content.path("source"), content.path("alias")).unwrap();
-    let (code, again, _) = fails(&content, "source", "alias/inside").await;
+    let (code, again, _) = run_and_get_error(&content, "source", "alias/inside").await;
     assert_eq!((code.as_str(), again), ("overlapping_paths", false));
     assert!(!content.source("inside").exists());
 }
@@ -71,7 +72,7 @@ async fn a_file_where_a_directory_has_to_go_and_the_other_way_round_are_conflict
     fs::create_dir_all(content.path("three/link")).unwrap();
     fs::write(content.path("four"), "").unwrap();
     for target in ["one", "two", "three", "four", "four/below"] {
-        let (code, again, _) = fails(&content, "source", target).await;
+        let (code, again, _) = run_and_get_error(&content, "source", target).await;
         assert_eq!((code.as_str(), again), ("target_conflict", false), "{target}");
     }
 }
@@ -81,7 +82,7 @@ async fn pipes_sockets_and_devices_are_refused_before_anything_is_copied() {
     let content = ContentFolder::new();
     content.write_source_file("a", b"x");
     let _socket = UnixListener::bind(content.source("socket")).unwrap();
-    let (code, again, message) = fails(&content, "source", "x").await;
+    let (code, again, message) = run_and_get_error(&content, "source", "x").await;
     assert_eq!((code.as_str(), again), ("unsupported_file", false));
     assert!(message.contains("source/socket"), "{message}");
     assert!(!content.path("x").exists());
@@ -114,7 +115,7 @@ async fn a_full_disk_fails_the_attempt_retryably_and_leaves_no_half_file() {
     content.write_source_file("a", b"fits");
     content.write_source_file("large", &vec![0; 3_000_000]);
     let Some(_full) = MountedFileSystem::tmpfs(content.path("x"), "size=1m") else { return };
-    let (code, again, message) = fails(&content, "source", "x").await;
+    let (code, again, message) = run_and_get_error(&content, "source", "x").await;
     assert_eq!((code.as_str(), again), ("disk_full", true), "{message}");
     assert!(message.contains("x/large") && message.ends_with("No space left on device"), "{message}");
     let left: Vec<_> = fs::read_dir(content.path("x")).unwrap().map(|item| item.unwrap().file_name()).collect();
@@ -126,6 +127,6 @@ async fn a_read_only_target_fails_with_its_own_code() {
     let content = ContentFolder::new();
     content.write_source_file("a", b"x");
     let Some(_locked) = MountedFileSystem::tmpfs(content.path("x"), "ro") else { return };
-    let (code, again, message) = fails(&content, "source", "x").await;
+    let (code, again, message) = run_and_get_error(&content, "source", "x").await;
     assert_eq!((code.as_str(), again), ("read_only_target", false), "{message}");
 }

@@ -134,7 +134,7 @@ impl Dispatcher {
         // Views that don't show the start yet show the attempt before it.
         let attempt_of = |row: &Row| row.attempt().saturating_add(u32::from(row.lease_hash() != Some(&*secret_hash)));
         let Some(attempt) = self.reader.views().get(start.task).map(attempt_of) else { return };
-        let end = End::Released(ReleasedReason::NotDelivered);
+        let end = AttemptEnd::Released(ReleasedReason::NotDelivered);
         let finish = Command::Finish { attempt, lease: Some(secret_hash), end, progress: None, output: None };
         self.execute_until_written(vec![system_command(start.task, finish)], ctx);
     }

@@ -62,7 +62,7 @@ impl FinishItem {
         let Self { outcome, message, result, error, retryable, output, .. } = self;
         let end = match (outcome, error) {
             (ReportedOutcome::Failed, Some(Object(error))) => {
-                End::Failed { error, retryable: retryable.unwrap_or(true) }
+                AttemptEnd::Failed { error, retryable: retryable.unwrap_or(true) }
             }
             (ReportedOutcome::Succeeded, _) => AttemptEnd::Succeeded { message, result },
             (ReportedOutcome::Cancelled, _) => AttemptEnd::Cancelled { message, result },

@@ -22,7 +22,7 @@ use crate::task::event::ReleasedReason;
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 /// Why none of an attempt's code runs any more.
-enum AttemptEnd {
+enum CodeEnd {
     /// The handler returned or panicked.
     Returned(Result<Done, Failure>),
     /// The attempt was interrupted, in this step.
@@ -78,30 +78,30 @@ fn free_slot(attempt: &Attempt, reporter: &impl Reporter, concluded: bool) {
 /// Starts the handler when no code of the task's earlier attempts runs any more. If the attempt is interrupted or lost
 /// before that, its handler is never started, but this function waits all the same: a slot may be freed only when no
 /// code of the task runs.
-async fn start(attempt: &Arc<Attempt>, handler: Arc<dyn Handler>, predecessors: Vec<CancellationToken>) -> AttemptEnd {
+async fn start(attempt: &Arc<Attempt>, handler: Arc<dyn Handler>, predecessors: Vec<CancellationToken>) -> CodeEnd {
     for predecessor in predecessors {
         predecessor.cancelled().await;
     }
     if attempt.interrupt.is_cancelled() {
-        return AttemptEnd::Interrupted(None);
+        return CodeEnd::Interrupted(None);
     }
     run(attempt, handler).await
 }
 
 /// Runs the handler on the worker's own threads and waits for it here. So a handler that blocks its thread doesn't
 /// block this future.
-async fn run(attempt: &Arc<Attempt>, handler: Arc<dyn Handler>) -> AttemptEnd {
+async fn run(attempt: &Arc<Attempt>, handler: Arc<dyn Handler>) -> CodeEnd {
     let context = Context::new(Arc::clone(attempt));
     let mut code = attempt.runtime.spawn(async move { handler.run(context).await });
     let stopped = tokio::select! {
         biased;
         joined = &mut code => Err(joined),
-        () = attempt.interrupt.cancelled() => Ok(AttemptEnd::Interrupted(attempt.current_step())),
-        seconds = timeout(attempt.created.timeout_s) => Ok(AttemptEnd::TimedOut(seconds)),
+        () = attempt.interrupt.cancelled() => Ok(CodeEnd::Interrupted(attempt.current_step())),
+        seconds = timeout(attempt.created.timeout_s) => Ok(CodeEnd::TimedOut(seconds)),
     };
     let (joined, stop_reason) = match stopped {
         Err(joined) => {
-            (joined, attempt.interrupt.is_cancelled().then(|| AttemptEnd::Interrupted(attempt.current_step())))
+            (joined, attempt.interrupt.is_cancelled().then(|| CodeEnd::Interrupted(attempt.current_step())))
         }
         Ok(stop_reason) => {
             attempt.interrupt.cancel();
@@ -125,34 +125,34 @@ async fn timeout(seconds: Option<u64>) -> u64 {
 /// Decides how the attempt has ended: by the result of the handler, or by `stop_reason`. A handler that notices the
 /// interrupt in a blocking step may return before its future is dropped. If it returns only that it was interrupted,
 /// `stop_reason` is used, because it is more exact.
-fn decide_end(joined: Result<Result<Done, Failure>, JoinError>, stop_reason: Option<AttemptEnd>) -> AttemptEnd {
+fn decide_end(joined: Result<Result<Done, Failure>, JoinError>, stop_reason: Option<CodeEnd>) -> CodeEnd {
     match (joined, stop_reason) {
         (Ok(Err(Failure::Failed { code, .. })), Some(stop_reason)) if code == INTERRUPTED => stop_reason,
-        (Ok(Err(Failure::Cancelled { .. })), Some(stop_reason @ AttemptEnd::TimedOut(_))) => stop_reason,
-        (Ok(returned), _) => AttemptEnd::Returned(returned),
+        (Ok(Err(Failure::Cancelled { .. })), Some(stop_reason @ CodeEnd::TimedOut(_))) => stop_reason,
+        (Ok(returned), _) => CodeEnd::Returned(returned),
         (Err(panic), _) if panic.is_panic() => {
-            AttemptEnd::Returned(Err(Failure::panicked(panic.into_panic().as_ref())))
+            CodeEnd::Returned(Err(Failure::panicked(panic.into_panic().as_ref())))
         }
-        (Err(_), stop_reason) => stop_reason.unwrap_or(AttemptEnd::ShutDown),
+        (Err(_), stop_reason) => stop_reason.unwrap_or(CodeEnd::ShutDown),
     }
 }
 
 /// Makes the command that records the end; `None` if the process is stopping.
-fn end_command(attempt: &Attempt, end: AttemptEnd) -> Option<Command> {
+fn end_command(attempt: &Attempt, end: CodeEnd) -> Option<Command> {
     let (number, progress) = (attempt.number, attempt.progress());
     let end = match end {
-        AttemptEnd::Returned(returned) => end_from_result(returned),
-        AttemptEnd::Interrupted(_) if attempt.is_handed_back() => AttemptEnd::Released(ReleasedReason::HandedBack),
-        AttemptEnd::Interrupted(step) => {
+        CodeEnd::Returned(returned) => end_from_result(returned),
+        CodeEnd::Interrupted(_) if attempt.is_handed_back() => AttemptEnd::Released(ReleasedReason::HandedBack),
+        CodeEnd::Interrupted(step) => {
             let step = step.map_or_else(String::new, |step| format!(" while {step}"));
             let message = Some(format!("interrupted{step}"));
             end_from_result(Err(Failure::Cancelled { message, result: None }))
         }
-        AttemptEnd::TimedOut(s) => {
+        CodeEnd::TimedOut(s) => {
             let error = task_error("timed_out", &format!("the attempt took longer than {s} s"));
             return Some(Command::LoseAttempt { attempt: number, error, progress });
         }
-        AttemptEnd::ShutDown => return None,
+        CodeEnd::ShutDown => return None,
     };
     Some(Command::Finish { attempt: number, lease: None, end, progress, output: attempt.output() })
 }
