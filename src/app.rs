@@ -15,12 +15,15 @@ use crate::dispatch::messages::DrainWorkers;
 use crate::dispatch::policies::KindPolicies;
 use crate::http::actor_health::ActorHealth;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
+use crate::http::plumbing::concurrency::ConcurrencyLimit;
 use crate::http::{self, AppState, Problem, accept};
 use crate::projection::freshness::Freshness;
 use crate::projection::metrics::{Metrics, MetricsRecorder};
 use crate::projection::projector::{Projector, Stop};
 use crate::projection::reader::{ViewsWriter, split_views};
 use crate::projection::replay::{BULK_CANCEL, Replayer, views_at};
+use crate::push::limits::SocketLimits;
+use crate::push::messages::CloseAll;
 use crate::reactions::scheduler::CreationLock;
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
@@ -45,7 +48,7 @@ use channels::worker_channels;
 pub use serve::run;
 use subscribers::{SharedParts, SubscriberActors};
 use threads::Threads;
-use watch::{Watch, WatchedActor};
+use watch::{Watch, watched_actors};
 
 /// How long a stop waits for running attempts. The next start records the attempts that still run after it as lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -125,6 +128,8 @@ pub struct Options {
     pub settings: KindPolicies,
     /// How many tasks may run at the same time, by kind, by queue and by concurrency key.
     pub limits: Limits,
+    /// The limits of the websockets.
+    pub sockets: SocketLimits,
 }
 
 impl Default for Options {
@@ -138,6 +143,7 @@ impl Default for Options {
             handlers: Handlers::new(),
             settings: KindPolicies::default(),
             limits: Limits::default(),
+            sockets: SocketLimits::default(),
         }
     }
 }
@@ -185,6 +191,7 @@ impl Taskbell {
             unique_keys: UniqueKeys::default(),
             creation_lock: CreationLock::default(),
             freshness: freshness.clone(),
+            socket_limits: options.sockets,
         };
         let subscribers = SubscriberActors::start(parts.clone(), &threads);
         let projector = start_projector(&parts.store, writer, &subscribers, metrics_recorder, &threads);
@@ -300,6 +307,7 @@ impl Taskbell {
     }
 
     async fn drain(&self) {
+        self.subscribers.hub.do_send(CloseAll);
         self.subscribers.dispatcher.do_send(DrainWorkers);
         if let Ok(left @ 1..) = self.worker.send(Drain { within: DRAIN_TIMEOUT }).await {
             tracing::info!(attempts = left, "attempts are still running; the next start records them as lost");
@@ -348,27 +356,6 @@ fn start_projector(
     })
 }
 
-/// The long-lived actors, with the names that `/readyz` shows.
-fn watched_actors(
-    registry: &Registry,
-    subscribers: &SubscriberActors,
-    projector: &Addr<Projector>,
-    replayer: &Addr<Replayer>,
-    worker: &Addr<LocalWorker>,
-) -> Vec<WatchedActor> {
-    let registry = registry.clone();
-    vec![
-        WatchedActor::new("a shard of the streams", move || registry.is_alive()),
-        WatchedActor::of_address("the projector", projector),
-        WatchedActor::of_address("the dispatcher", &subscribers.dispatcher),
-        WatchedActor::of_address("the hub", &subscribers.hub),
-        WatchedActor::of_address("the cascade", &subscribers.cascade),
-        WatchedActor::of_address("the scheduler", &subscribers.scheduler),
-        WatchedActor::of_address("the replayer", replayer),
-        WatchedActor::of_address("the worker inside the process", worker),
-    ]
-}
-
 fn app_state(
     parts: SharedParts,
     (handlers, kinds, metrics): (Handlers, Option<Arc<HashSet<String>>>, Metrics),
@@ -376,7 +363,9 @@ fn app_state(
     projector: Addr<Projector>,
     actor_health: ActorHealth,
 ) -> AppState {
-    let SharedParts { store, reader, registry, capacity, settings, unique_keys, creation_lock, freshness } = parts;
+    let SharedParts { store, reader, registry, capacity, settings, unique_keys, creation_lock, freshness, socket_limits } =
+        parts;
+    let SocketLimits { max_sockets, max_sockets_per_subject, max_sockets_per_address, .. } = socket_limits;
     AppState {
         registry,
         reader,
@@ -384,6 +373,7 @@ fn app_state(
         dispatcher: subscribers.dispatcher.clone(),
         progress_recipient: projector.recipient(),
         hub: subscribers.hub.clone(),
+        sockets: ConcurrencyLimit::new(max_sockets, max_sockets_per_subject, max_sockets_per_address),
         handlers,
         capacity,
         policies: settings,

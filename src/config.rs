@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::dispatch::policies::KindPolicies;
+use crate::push::limits::SocketLimits;
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
 use crate::views::Limits;
@@ -37,6 +38,8 @@ pub struct Config {
     pub settings: KindPolicies,
     /// How many tasks may run at the same time, by kind, by queue and by concurrency key.
     pub limits: Limits,
+    /// The limits of the websockets.
+    pub sockets: SocketLimits,
 }
 
 impl Default for Config {
@@ -55,6 +58,7 @@ impl Default for Config {
             slots: 4,
             settings: KindPolicies::default(),
             limits: Limits::default(),
+            sockets: SocketLimits::default(),
         }
     }
 }

@@ -170,6 +170,8 @@ pub use dispatch::policies::{KindPolicies, KindPolicy};
 #[cfg(feature = "server")]
 pub use http::Problem;
 #[cfg(feature = "server")]
+pub use push::limits::SocketLimits;
+#[cfg(feature = "server")]
 pub use store::{Hash, LogEvent, LogSubscription, Meta, OpenError, ReadError, Recorded, StreamName, StreamOf, Via};
 #[cfg(feature = "eventstore")]
 pub use store::{InvalidUrl, StoreUrl};
@@ -198,6 +200,7 @@ pub mod event {
 pub mod server {
     pub use crate::app::run;
     pub use crate::config::Config;
+    pub use crate::push::limits::SocketLimits;
 }
 
 /// The items of the library that only the program `taskbell` uses. They may change in any release.

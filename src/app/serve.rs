@@ -19,9 +19,9 @@ use crate::http::plumbing::middleware::check_origin_only;
 use crate::work::Handlers;
 use crate::work::kinds::distribute::{ContentRoots, Distribute};
 
-/// The kernel closes a connection if the client has acknowledged no bytes for this long; see `http::live`. It is longer than
-/// the time after which the hub closes the socket of a client that reads too slowly. So a client that reads again before this
-/// timeout receives the close frame with the reason.
+/// The kernel closes a connection if the client has acknowledged no bytes for this long. It is longer than the default time
+/// after which the hub closes the websocket of a client that doesn't read. So a client that reads again before the hub ends
+/// the connection receives the close frame with the reason.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long the server waits for open connections when it stops, in seconds.
 const SHUTDOWN_S: u64 = 2;
@@ -85,6 +85,7 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
         handlers,
         settings: config.settings,
         limits: config.limits,
+        sockets: config.sockets,
     })
     .await
 }

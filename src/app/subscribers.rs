@@ -25,6 +25,7 @@ use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
 use crate::projection::subscribers::Subscriber;
 use crate::push::hub::Hub;
+use crate::push::limits::SocketLimits;
 use crate::push::open_sockets::OpenSockets;
 use crate::reactions::cascade::Cascade;
 use crate::reactions::scheduler::{CreationLock, Scheduler};
@@ -57,19 +58,21 @@ pub(super) struct SharedParts {
     /// The removal of a schedule uses it to wait until no creation of a task runs.
     pub(super) creation_lock: CreationLock,
     pub(super) freshness: Freshness,
+    pub(super) socket_limits: SocketLimits,
 }
 
 impl SubscriberActors {
     /// Starts the hub now, and the other actors as soon as the views have caught up.
     pub(super) fn start(parts: SharedParts, threads: &Threads) -> Self {
-        let SharedParts { store, reader, registry, capacity, settings, unique_keys, creation_lock, freshness } = parts;
+        let SharedParts { store, reader, registry, capacity, settings, unique_keys, creation_lock, freshness, socket_limits } =
+            parts;
         let open_sockets = OpenSockets::default();
         let dispatcher =
             Dispatcher::new(registry.clone(), reader.clone(), Arc::clone(&capacity), Arc::clone(&settings));
         let shares = Shares::default();
         let dispatcher =
             if store.is_shared() { dispatcher.on_cluster(store.clone(), shares.clone()) } else { dispatcher };
-        let hub = Hub::new(reader.clone(), capacity, store.clone(), freshness.clone(), open_sockets.clone());
+        let hub = Hub::new(reader.clone(), capacity, store.clone(), freshness.clone(), open_sockets.clone(), socket_limits.stall_timeout);
         let scheduler =
             Scheduler::new(registry.clone(), reader.clone(), unique_keys, creation_lock).with_shares(shares);
         let scheduler = if store.is_shared() { scheduler.on_cluster(store.clone()) } else { scheduler };

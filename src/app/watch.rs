@@ -11,7 +11,12 @@ use std::time::Duration;
 use actix::{Actor, Addr, Context};
 use tokio::task::JoinHandle;
 
+use super::subscribers::SubscriberActors;
 use crate::http::actor_health::ActorHealth;
+use crate::projection::projector::Projector;
+use crate::projection::replay::Replayer;
+use crate::streams::registry::Registry;
+use crate::work::LocalWorker;
 
 /// The time between two checks of the actors.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
@@ -33,6 +38,27 @@ impl WatchedActor {
         let actor = actor.downgrade();
         Self::new(name, move || actor.upgrade().is_some_and(|actor| actor.connected()))
     }
+}
+
+/// The long-lived actors, with the names that `/readyz` shows.
+pub(super) fn watched_actors(
+    registry: &Registry,
+    subscribers: &SubscriberActors,
+    projector: &Addr<Projector>,
+    replayer: &Addr<Replayer>,
+    worker: &Addr<LocalWorker>,
+) -> Vec<WatchedActor> {
+    let registry = registry.clone();
+    vec![
+        WatchedActor::new("a shard of the streams", move || registry.is_alive()),
+        WatchedActor::of_address("the projector", projector),
+        WatchedActor::of_address("the dispatcher", &subscribers.dispatcher),
+        WatchedActor::of_address("the hub", &subscribers.hub),
+        WatchedActor::of_address("the cascade", &subscribers.cascade),
+        WatchedActor::of_address("the scheduler", &subscribers.scheduler),
+        WatchedActor::of_address("the replayer", replayer),
+        WatchedActor::of_address("the worker inside the process", worker),
+    ]
 }
 
 /// The tokio task that checks the actors, and its result.

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 
 use crate::store::{EventStore, now};
-use crate::task::{Position, TaskId, Timestamp};
+use crate::task::{TaskId, Timestamp};
 use crate::views::Row;
 
 use super::frames;

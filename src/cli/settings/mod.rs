@@ -11,10 +11,12 @@ use serde::Deserialize;
 use taskbell::internal::is_name;
 use taskbell::server::Config;
 
+mod sockets;
 mod store;
 mod tables;
 
 pub(super) use store::EmbeddedStore;
+use sockets::socket_limits;
 use store::{LogLocation, StoreSetting};
 use tables::{KindTable, QueueTable};
 
@@ -89,6 +91,18 @@ pub(super) struct Settings {
     /// How many tasks with the same `concurrency_key` run at once [default: 1]
     #[arg(long, env = "TASKBELL_MAX_RUNNING_PER_KEY", value_name = "N")]
     pub(super) max_running_per_key: Option<u32>,
+    /// Websockets that may be open at once [default: 10000]
+    #[arg(long, env = "TASKBELL_MAX_SOCKETS", value_name = "N")]
+    pub(super) max_sockets: Option<usize>,
+    /// Websockets of one subject that may be open at once [default: 1000]
+    #[arg(long, env = "TASKBELL_MAX_SOCKETS_PER_SUBJECT", value_name = "N")]
+    pub(super) max_sockets_per_subject: Option<usize>,
+    /// Websockets from one client address that may be open at once [default: 1000]
+    #[arg(long, env = "TASKBELL_MAX_SOCKETS_PER_ADDRESS", value_name = "N")]
+    pub(super) max_sockets_per_address: Option<usize>,
+    /// Seconds after which a websocket is closed whose client reads nothing [default: 30]
+    #[arg(long, env = "TASKBELL_SOCKET_STALL_S", value_name = "N")]
+    pub(super) socket_stall_s: Option<u64>,
     /// Which log lines go to stderr, like debug or taskbell=debug,actix=warn [default: info]
     #[arg(long, env = "TASKBELL_LOG", value_name = "FILTER")]
     pub(super) log: Option<String>,
@@ -164,6 +178,10 @@ impl Settings {
             kind: self.kind.or(fallback.kind),
             queue: self.queue.or(fallback.queue),
             max_running_per_key: self.max_running_per_key.or(fallback.max_running_per_key),
+            max_sockets: self.max_sockets.or(fallback.max_sockets),
+            max_sockets_per_subject: self.max_sockets_per_subject.or(fallback.max_sockets_per_subject),
+            max_sockets_per_address: self.max_sockets_per_address.or(fallback.max_sockets_per_address),
+            socket_stall_s: self.socket_stall_s.or(fallback.socket_stall_s),
             log: self.log.or(fallback.log),
         }
     }
@@ -197,6 +215,10 @@ impl Settings {
         }
         let (kind_tables, queue_tables) = (self.kind.unwrap_or_default(), self.queue.unwrap_or_default());
         let (settings, limits) = tables::policies_and_limits(kind_tables, queue_tables, self.max_running_per_key)?;
+        let sockets = socket_limits(
+            [self.max_sockets, self.max_sockets_per_subject, self.max_sockets_per_address],
+            self.socket_stall_s,
+        )?;
         let config = Config {
             listen: self.listen.map_or(Ok(defaults.listen), |text| parse_loopback_address("listen", &text))?,
             #[cfg(feature = "eventstore")]
@@ -210,6 +232,7 @@ impl Settings {
             slots,
             settings,
             limits,
+            sockets,
         };
         Ok(CheckedSettings { config, log: self.log.unwrap_or_else(|| DEFAULT_LOG_FILTER.into()) })
     }

@@ -61,7 +61,7 @@ pub async fn open(
     let connection = request.conn_data::<ClientConnection>().cloned().unwrap_or_default();
     connection.bound_unsent_bytes();
     let wires = Wires { connection, end: Rc::default(), encoded: Rc::new(Cell::new(0)), backlog: Default::default() };
-    let incoming = Incoming::new(payload.into_inner(), MESSAGE_MAX.into(), Rc::clone(&wires.end));
+    let incoming = Incoming::new(payload, MESSAGE_MAX.into(), Rc::clone(&wires.end));
     let (encoded, backlog) = (Rc::clone(&wires.encoded), wires.backlog.clone());
     let id = NEXT_SOCKET_ID.fetch_add(1, Ordering::Relaxed);
     let actor = LiveSocket::new(id, state.get_ref().clone(), caller, wires, place);
