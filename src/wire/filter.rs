@@ -14,10 +14,11 @@ const PATTERN_MAX: usize = 2048;
 /// The largest number of backtracking steps of a regular expression on one name, so that a client's filter can't block the
 /// server.
 const STEPS_MAX: usize = 20_000;
-/// Instructions of a pattern, and bytes of each of its parts that needs none: short patterns can describe enormous ones.
+/// The largest compiled pattern, in instructions of the backtracking engine: a short pattern can compile to a very large one.
 const PROGRAM_MAX: usize = 1000;
+/// The largest compiled part of a pattern that needs no backtracking, in bytes.
 const PART_MAX: usize = 1 << 20;
-/// Prefixes in one filter.
+/// The maximum number of prefixes in one filter.
 const PREFIXES_MAX: usize = 1000;
 
 /// The filter of a client's read or subscription.
@@ -83,21 +84,24 @@ impl FilterPattern {
         if expression.regex.len() > PATTERN_MAX {
             return Err(Refusal::Invalid(format!("a pattern has at most {PATTERN_MAX} bytes")));
         }
-        let rounds = rounds(&expression.regex);
-        if rounds > STEPS_MAX {
+        let repetitions = repetitions(&expression.regex);
+        if repetitions > STEPS_MAX {
             return Err(Refusal::Invalid(format!("a pattern repeats a part at most {STEPS_MAX} times")));
         }
         let mut regex = RegexBuilder::new(&expression.regex);
-        regex.backtrack_limit((STEPS_MAX / rounds).max(100)).max_prog_size(PROGRAM_MAX).delegate_size_limit(PART_MAX);
+        regex
+            .backtrack_limit((STEPS_MAX / repetitions).max(100))
+            .max_prog_size(PROGRAM_MAX)
+            .delegate_size_limit(PART_MAX);
         regex.build().map(|regex| Self::Regex(Box::new(regex))).map_err(|error| invalid_pattern(&error))
     }
 }
 
-/// How often the counted repetitions of a pattern go round at most, one inside the other. These rounds are no steps: nothing
-/// else limits them.
-fn rounds(pattern: &str) -> usize {
-    let counts = pattern.split('{').skip(1).map(|behind| {
-        let counts = behind.split('}').next().unwrap_or_default().split(',').map(str::trim);
+/// The product of the largest counts of the pattern's counted repetitions: the number of rounds if all of them are nested. The
+/// library doesn't count these rounds as steps.
+fn repetitions(pattern: &str) -> usize {
+    let counts = pattern.split('{').skip(1).map(|after_brace| {
+        let counts = after_brace.split('}').next().unwrap_or_default().split(',').map(str::trim);
         let counts = counts.filter(|count| !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit()));
         counts.map(|count| count.parse().unwrap_or(usize::MAX)).max().unwrap_or(1).max(1)
     });

@@ -377,28 +377,28 @@ async fn an_attempt_whose_start_has_no_answer_is_released_and_does_not_count() {
     cluster.database.hold_answers(true);
     let released = async {
         let mut live = LiveSocket::open(&server).await;
-        while cluster.history(&task).last().unwrap() != "Released" {
+        while cluster.event_types(&task).last().unwrap() != "Released" {
             live.next().await;
         }
         cluster.database.hold_answers(false);
     };
-    let both = async { tokio::join!(Holder::take(&server, "w1"), released) };
+    let both = async { tokio::join!(LeaseHolder::take_lease(&server, "w1"), released) };
     let (holder, ()) = tokio::time::timeout(TEST_TIMEOUT, both).await.expect("it is released");
     holder.succeed(&server).await;
-    assert_eq!(cluster.history(&task), ["Created", "Started", "Released", "Started", "Completed"]);
+    assert_eq!(cluster.event_types(&task), ["Created", "Started", "Released", "Started", "Completed"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn however_many_kinds_workers_ask_for_their_server_can_write_its_records() {
     let cluster = Cluster::start().await;
-    let [server] = cluster.servers_with(&SHORT).await;
+    let [server] = cluster.servers_with(&SHORT_LEASES).await;
     server.submit(&json!({"kind": "job"})).await;
     for worker in 0..300 {
         let kinds: Vec<String> = (0..64).map(|kind| format!("{worker:08}.{kind:055}")).collect();
         let take = json!({"worker": format!("w{worker}"), "kinds": kinds, "wait_s": 0});
         assert_eq!(server.post("/v1/leases", &take).await.status, 200);
     }
-    let mut holder = Holder::take(&server, "w").await;
-    holder.keep(&[&server], Duration::from_secs(4)).await;
+    let mut holder = LeaseHolder::take_lease(&server, "w").await;
+    holder.renew_for(&[&server], Duration::from_secs(4)).await;
     holder.succeed(&server).await;
 }

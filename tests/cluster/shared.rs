@@ -139,8 +139,8 @@ async fn a_server_that_receives_the_log_later_takes_what_a_client_knows_from_ano
     let proxy = Proxy::start(cluster.addr()).await;
     let [one] = cluster.servers().await;
     let two = Server::on_cluster::<[&str; 0]>(&url(proxy.addr(), "taskbell"), []);
-    fresh(&two).await;
-    proxy.set(Mode::Delay(Duration::from_millis(300)));
+    wait_until_fresh(&two).await;
+    proxy.set_mode(Mode::Delay(Duration::from_millis(300)));
     let parent = one.submit(&json!({"kind": "a"})).await;
     let child = two.post("/v1/tasks", &json!({"kind": "b", "parent": parent})).await;
     assert_eq!((child.status, &child.body["parent"]), (201, &json!(parent)), "{}", child.text);
@@ -151,6 +151,6 @@ async fn a_server_that_receives_the_log_later_takes_what_a_client_knows_from_ano
     let unknown = json!({"kind": "b", "parent": taskbell::store::new_id()});
     two.post("/v1/tasks", &unknown).await.assert_problem(422, "invalid_request");
     one.submit(&json!({"kind": "a"})).await;
-    let seen = two.post("/v1/bell/seen", &json!({"position": cluster.events()})).await;
+    let seen = two.post("/v1/bell/seen", &json!({"position": cluster.event_count()})).await;
     assert_eq!(seen.status, 204, "{}", seen.text);
 }

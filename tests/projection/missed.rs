@@ -226,16 +226,16 @@ async fn a_schedule_that_was_created_in_the_gap_is_in_force_and_one_that_was_rem
 
 #[actix_rt::test]
 async fn on_a_cluster_a_schedule_that_was_removed_creates_nothing_also_where_the_views_still_show_it() {
-    let gap = Gap::new();
-    let (keys, firing) = (UniqueKeys::default(), Firing::default());
+    let gap = GapFixture::new();
+    let (keys, firing) = (UniqueKeys::default(), CreationLock::default());
     let [key, in_force] = [schedule(&gap, "removed").await, schedule(&gap, "in force").await];
     let command = ScheduleCommand::Remove { reason: None };
-    soon(gap.registry.execute_on(ExecuteOn::<Schedule> { key, command, at: now(), meta: meta() })).await.unwrap();
+    in_time(gap.registry.execute_on(ExecuteOn::<Schedule> { key, command, at: now(), meta: meta() })).await.unwrap();
     let mut log = gap.store.subscribe(gap.store.head().position);
     let scheduler = Scheduler::new(gap.registry.clone(), gap.read.clone(), keys, firing.clone());
     scheduler.on_cluster(gap.store.clone()).start();
     assert_eq!(next_run(&mut log).await, Some(in_force));
-    soon(firing.wait_until_idle()).await;
+    in_time(firing.wait_until_idle()).await;
     let runs = gap.store.read_all(Position(0), 100).await.unwrap();
     let is_of_removed =
         |event: &LogEvent| matches!(event, LogEvent::Task(Event::Created(run)) if run.schedule == Some(key));

@@ -66,7 +66,9 @@ impl FinishItem {
             }
             (ReportedOutcome::Succeeded, _) => AttemptEnd::Succeeded { message, result },
             (ReportedOutcome::Cancelled, _) => AttemptEnd::Cancelled { message, result },
-            (ReportedOutcome::Released | ReportedOutcome::Failed, _) => AttemptEnd::Released(ReleasedReason::HandedBack),
+            (ReportedOutcome::Released | ReportedOutcome::Failed, _) => {
+                AttemptEnd::Released(ReleasedReason::HandedBack)
+            }
         };
         let attempt = lease.attempt;
         let output = output.map(|output| output.0).filter(|output| !output.tail.is_empty());

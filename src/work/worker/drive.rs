@@ -100,9 +100,7 @@ async fn run(attempt: &Arc<Attempt>, handler: Arc<dyn Handler>) -> CodeEnd {
         seconds = timeout(attempt.created.timeout_s) => Ok(CodeEnd::TimedOut(seconds)),
     };
     let (joined, stop_reason) = match stopped {
-        Err(joined) => {
-            (joined, attempt.interrupt.is_cancelled().then(|| CodeEnd::Interrupted(attempt.current_step())))
-        }
+        Err(joined) => (joined, attempt.interrupt.is_cancelled().then(|| CodeEnd::Interrupted(attempt.current_step()))),
         Ok(stop_reason) => {
             attempt.interrupt.cancel();
             code.abort();
@@ -130,9 +128,7 @@ fn decide_end(joined: Result<Result<Done, Failure>, JoinError>, stop_reason: Opt
         (Ok(Err(Failure::Failed { code, .. })), Some(stop_reason)) if code == INTERRUPTED => stop_reason,
         (Ok(Err(Failure::Cancelled { .. })), Some(stop_reason @ CodeEnd::TimedOut(_))) => stop_reason,
         (Ok(returned), _) => CodeEnd::Returned(returned),
-        (Err(panic), _) if panic.is_panic() => {
-            CodeEnd::Returned(Err(Failure::panicked(panic.into_panic().as_ref())))
-        }
+        (Err(panic), _) if panic.is_panic() => CodeEnd::Returned(Err(Failure::panicked(panic.into_panic().as_ref()))),
         (Err(_), stop_reason) => stop_reason.unwrap_or(CodeEnd::ShutDown),
     }
 }
