@@ -363,8 +363,17 @@ fn app_state(
     projector: Addr<Projector>,
     actor_health: ActorHealth,
 ) -> AppState {
-    let SharedParts { store, reader, registry, capacity, settings, unique_keys, creation_lock, freshness, socket_limits } =
-        parts;
+    let SharedParts {
+        store,
+        reader,
+        registry,
+        capacity,
+        settings,
+        unique_keys,
+        creation_lock,
+        freshness,
+        socket_limits,
+    } = parts;
     let SocketLimits { max_sockets, max_sockets_per_subject, max_sockets_per_address, .. } = socket_limits;
     AppState {
         registry,

@@ -64,15 +64,31 @@ pub(super) struct SharedParts {
 impl SubscriberActors {
     /// Starts the hub now, and the other actors as soon as the views have caught up.
     pub(super) fn start(parts: SharedParts, threads: &Threads) -> Self {
-        let SharedParts { store, reader, registry, capacity, settings, unique_keys, creation_lock, freshness, socket_limits } =
-            parts;
+        let SharedParts {
+            store,
+            reader,
+            registry,
+            capacity,
+            settings,
+            unique_keys,
+            creation_lock,
+            freshness,
+            socket_limits,
+        } = parts;
         let open_sockets = OpenSockets::default();
         let dispatcher =
             Dispatcher::new(registry.clone(), reader.clone(), Arc::clone(&capacity), Arc::clone(&settings));
         let shares = Shares::default();
         let dispatcher =
             if store.is_shared() { dispatcher.on_cluster(store.clone(), shares.clone()) } else { dispatcher };
-        let hub = Hub::new(reader.clone(), capacity, store.clone(), freshness.clone(), open_sockets.clone(), socket_limits.stall_timeout);
+        let hub = Hub::new(
+            reader.clone(),
+            capacity,
+            store.clone(),
+            freshness.clone(),
+            open_sockets.clone(),
+            socket_limits.stall_timeout,
+        );
         let scheduler =
             Scheduler::new(registry.clone(), reader.clone(), unique_keys, creation_lock).with_shares(shares);
         let scheduler = if store.is_shared() { scheduler.on_cluster(store.clone()) } else { scheduler };

@@ -40,21 +40,27 @@ impl Backlog {
     }
 }
 
-/// Measures for how long a connection has taken nothing although frames wait for it.
+/// Measures for how long a connection has taken nothing.
 #[derive(Debug, Default)]
 pub(super) struct StallClock {
-    /// When the present stall was first seen, and how many pieces the connection had taken by then.
+    /// When the present pause was first seen, and how many pieces the connection had taken by then.
     since: Option<(Instant, u64)>,
 }
 
 impl StallClock {
-    /// How long the present stall has lasted; zero without a stall. The length is that between the calls of this method.
+    /// For how long the connection has taken nothing although frames wait for it; zero if none wait. The time is that between
+    /// the calls of this method.
     pub(super) fn stalled_for(&mut self, backlog: &Backlog, now: Instant) -> Duration {
-        let pieces = backlog.pieces();
         if backlog.bytes() == 0 {
             self.since = None;
             return Duration::ZERO;
         }
+        self.quiet_for(backlog, now)
+    }
+
+    /// For how long the connection has taken nothing, whether or not frames wait for it.
+    pub(super) fn quiet_for(&mut self, backlog: &Backlog, now: Instant) -> Duration {
+        let pieces = backlog.pieces();
         let since = self.since.filter(|(_, before)| *before == pieces).map_or(now, |(since, _)| since);
         self.since = Some((since, pieces));
         now.duration_since(since)
@@ -80,5 +86,7 @@ mod tests {
         assert_eq!(clock.stalled_for(&backlog, start + 33 * SECOND), 2 * SECOND);
         backlog.remove(150);
         assert_eq!(clock.stalled_for(&backlog, start + 99 * SECOND), Duration::ZERO);
+        assert_eq!(clock.quiet_for(&backlog, start + 100 * SECOND), Duration::ZERO);
+        assert_eq!(clock.quiet_for(&backlog, start + 105 * SECOND), 5 * SECOND);
     }
 }

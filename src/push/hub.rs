@@ -14,7 +14,7 @@
 //! - **After**, the connection takes frames again. The client gets the newest counters, with the position of the last counters
 //!   that were sent to it as `previous`. It also gets the changed tasks, or `tasks_changed` if they are too many.
 //! - **Never after**: if the connection takes nothing for the time of [`SocketLimits`](super::limits::SocketLimits), the hub
-//!   sends a close frame with code 1013 behind the frames that wait. If the connection still takes nothing for
+//!   sends a close frame with code 1013 behind the frames that wait. When the connection has then taken nothing for
 //!   `ABORT_TIMEOUT`, the hub ends it.
 //!
 //! When a client subscribes, the hub first stores the subscription and then reads the position from the views. So the client
@@ -34,6 +34,7 @@ use super::frames;
 use super::messages::{CloseAll, Closing, SocketClosed, SocketId, SocketOpened, SocketRequest, Subscription};
 use super::open_sockets::OpenSockets;
 use super::socket::{ClosingSocket, OpenSocket, PendingCounters};
+use super::task_frames::TaskFrames;
 use crate::dispatch::capacity::Capacity;
 use crate::projection::freshness::Freshness;
 use crate::projection::projector::{ProgressShown, Stop};
@@ -48,7 +49,7 @@ const MAILBOX_CAPACITY: usize = 4096;
 const BEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// The time between two checks of the freshness of the views, and between two checks for stalled sockets.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a stalled client has to begin to read again after the close frame was sent.
+/// How long a stalled client may take to read what waits and the close frame.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The actor; see the module.
@@ -61,8 +62,8 @@ pub struct Hub {
     /// The `stale_since` that was last sent to all sockets.
     sent_stale_since: Option<Timestamp>,
     sockets: HashMap<SocketId, OpenSocket>,
-    /// The stalled sockets whose close frame waits for the connection.
-    closing: HashMap<SocketId, ClosingSocket>,
+    /// The stalled sockets to which the close frame was sent.
+    closing: Vec<ClosingSocket>,
     /// After this time without reading a client is stalled.
     stall_timeout: Duration,
     /// The server ends: no socket stays open.
@@ -90,7 +91,7 @@ impl Hub {
             freshness,
             sent_stale_since: None,
             sockets: HashMap::new(),
-            closing: HashMap::new(),
+            closing: Vec::new(),
             stall_timeout,
             is_ending: false,
             open_sockets,
@@ -119,18 +120,19 @@ impl Hub {
     /// Sends what is pending to every socket whose interval since the last send has passed.
     fn send_due(&mut self) {
         let now = Instant::now();
+        let mut task_frames = TaskFrames::default();
         let pending: Vec<SocketId> = self.pending.iter().copied().collect();
         for id in pending {
             let is_due = |socket: &OpenSocket| now.duration_since(socket.last_send) >= FRAMES_INTERVAL;
             if self.sockets.get(&id).is_none_or(is_due) {
-                self.send_pending(id, now);
+                self.send_pending(id, now, &mut task_frames);
             }
         }
     }
 
     /// Writes the frames of what is pending for this socket, and sends them. If its connection takes no frames, they remain
     /// pending and are not written.
-    fn send_pending(&mut self, id: SocketId, now: Instant) {
+    fn send_pending(&mut self, id: SocketId, now: Instant, task_frames: &mut TaskFrames) {
         let Some(socket) = self.sockets.get_mut(&id) else {
             self.pending.remove(&id);
             return;
@@ -140,7 +142,7 @@ impl Hub {
         }
         let views = self.reader.views();
         let position = views.position();
-        let frames = socket.pending_frames(&views, &self.capacity);
+        let frames = socket.pending_frames(&views, &self.capacity, task_frames);
         drop(views);
         if frames.is_empty() || socket.send(frames, now) {
             socket.clear_pending(position);
@@ -150,10 +152,10 @@ impl Hub {
 
     fn send_beat(&mut self) {
         self.sent_stale_since = self.freshness.stale_since();
-        let frame = frames::beat(self.reader.position(), now(), self.sent_stale_since);
+        let frame: Arc<str> = frames::beat(self.reader.position(), now(), self.sent_stale_since).into();
         let at = Instant::now();
         for socket in self.sockets.values_mut() {
-            socket.send(vec![frame.clone()], at);
+            socket.send(vec![Arc::clone(&frame)], at);
         }
     }
 
@@ -164,15 +166,15 @@ impl Hub {
         }
     }
 
-    /// Closes the stalled sockets, and ends the connections of those that are still stalled.
+    /// Closes the stalled sockets, and ends the connections of those that were closed a while ago. Most of these connections
+    /// have ended by themselves by then.
     fn close_stalled(&mut self) {
         let now = Instant::now();
         for (id, socket) in self.sockets.extract_if(|_, socket| socket.stalled_for(now) >= self.stall_timeout) {
             tracing::info!(socket = id, "a websocket is closed with 1013: its client doesn't read");
-            self.closing.insert(id, socket.close(Closing::Stalled));
+            self.closing.push(socket.close(Closing::Stalled));
         }
-        for (id, socket) in self.closing.extract_if(|_, socket| socket.stalled_for(now) >= ABORT_TIMEOUT) {
-            tracing::info!(socket = id, "the connection of a closed websocket is ended: its client doesn't read");
+        for socket in self.closing.extract_if(.., |socket| socket.quiet_for(now) >= ABORT_TIMEOUT) {
             socket.abort();
         }
         self.open_sockets.set(self.sockets.len());
@@ -221,7 +223,7 @@ impl Handler<SocketOpened> for Hub {
         // The other sockets get the present `stale_since` now. So all sockets have the same value when the new one is added.
         self.send_freshness();
         let hello = frames::hello(self.store.epoch(), counters.position, now(), self.sent_stale_since);
-        let frames = vec![hello, frames::snapshot(&counters)];
+        let frames = vec![hello.into(), frames::snapshot(&counters).into()];
         // This can't fail: no frames wait for a new socket.
         socket.send(frames, Instant::now());
         self.sockets.insert(id, socket);
@@ -233,7 +235,6 @@ impl Handler<SocketClosed> for Hub {
 
     fn handle(&mut self, closed: SocketClosed, _: &mut Context<Self>) {
         self.sockets.remove(&closed.socket);
-        self.closing.remove(&closed.socket);
         self.pending.remove(&closed.socket);
         self.open_sockets.set(self.sockets.len());
     }
@@ -252,7 +253,7 @@ impl Handler<SocketRequest> for Hub {
             SocketRequest::Unsubscribe(_) => socket.set_subscription(None),
         }
         self.pending.insert(id);
-        self.send_pending(id, Instant::now());
+        self.send_pending(id, Instant::now(), &mut TaskFrames::default());
     }
 }
 

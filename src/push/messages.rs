@@ -17,7 +17,7 @@ pub type SocketId = u64;
 #[rtype(result = "()")]
 pub enum Push {
     /// Send these text frames, in this order.
-    Frames(Vec<String>),
+    Frames(Vec<Arc<str>>),
     /// Close the socket.
     Close(Closing),
 }
@@ -33,8 +33,8 @@ pub enum Closing {
 
 /// How many bytes these frames have.
 #[must_use]
-pub fn bytes_of(frames: &[String]) -> usize {
-    frames.iter().map(String::len).sum()
+pub fn bytes_of(frames: &[Arc<str>]) -> usize {
+    frames.iter().map(|frame| frame.len()).sum()
 }
 
 /// Ends the connection of a socket at once. What the client has not read is dropped. If the connection has ended already,

@@ -9,3 +9,4 @@ pub mod limits;
 pub mod messages;
 pub mod open_sockets;
 mod socket;
+mod task_frames;

@@ -9,14 +9,13 @@ use actix::Recipient;
 use super::backlog::{Backlog, StallClock};
 use super::frames;
 use super::messages::{AbortConnection, Closing, Push, SocketOpened, Subscription, bytes_of};
+use super::task_frames::TaskFrames;
 use crate::dispatch::capacity::Capacity;
 use crate::task::{Position, TaskId};
 use crate::views::Views;
 
 /// How many changed tasks a frame may contain. If more tasks have changed, the client must request its page again.
 const TASKS_MAX: usize = 200;
-/// How many bytes a frame with changed tasks may have. If it has more, the client must request its page again.
-const TASKS_BYTES_MAX: usize = 64 * 1024;
 /// No more frames are sent while this many bytes wait for the connection. So at most this many bytes and one set of frames
 /// wait.
 const BACKLOG_MAX: usize = 16 * 1024;
@@ -54,7 +53,7 @@ pub(super) struct OpenSocket {
     pub(super) last_send: Instant,
 }
 
-/// A stalled socket whose close frame waits for the connection.
+/// A socket to which the close frame was sent.
 pub(super) struct ClosingSocket {
     backlog: Backlog,
     stall_clock: StallClock,
@@ -106,24 +105,28 @@ impl OpenSocket {
     }
 
     /// Writes the frames of what is pending.
-    pub(super) fn pending_frames(&self, views: &Views, capacity: &Capacity) -> Vec<String> {
+    pub(super) fn pending_frames(
+        &self,
+        views: &Views,
+        capacity: &Capacity,
+        task_frames: &mut TaskFrames,
+    ) -> Vec<Arc<str>> {
         let mut frames = Vec::with_capacity(2);
         let position = views.position();
         if self.confirm_subscription {
-            frames.push(frames::subscribed(position));
+            frames.push(frames::subscribed(position).into());
         }
         match self.pending_counters {
             PendingCounters::Counters if position > self.last_counters_position => {
-                frames.push(frames::counters(self.last_counters_position, &views.counters(&self.owner)));
+                frames.push(frames::counters(self.last_counters_position, &views.counters(&self.owner)).into());
             }
-            PendingCounters::Snapshot => frames.push(frames::snapshot(&views.counters(&self.owner))),
+            PendingCounters::Snapshot => frames.push(frames::snapshot(&views.counters(&self.owner)).into()),
             PendingCounters::None | PendingCounters::Counters => {}
         }
         if self.too_many_tasks {
-            frames.push(frames::tasks_changed(position));
+            frames.push(frames::tasks_changed(position).into());
         } else if !self.pending_tasks.is_empty() {
-            let tasks = frames::tasks(views, &self.pending_tasks, capacity);
-            frames.push(if tasks.len() > TASKS_BYTES_MAX { frames::tasks_changed(position) } else { tasks });
+            frames.push(task_frames.get(views, &self.pending_tasks, capacity));
         }
         frames
     }
@@ -140,7 +143,7 @@ impl OpenSocket {
     }
 
     /// Sends the frames to the socket. Returns false if its connection takes no frames, or its mailbox is full.
-    pub(super) fn send(&mut self, frames: Vec<String>, now: Instant) -> bool {
+    pub(super) fn send(&mut self, frames: Vec<Arc<str>>, now: Instant) -> bool {
         if !self.takes_frames() {
             return false;
         }
@@ -168,9 +171,10 @@ impl OpenSocket {
 }
 
 impl ClosingSocket {
-    /// As [`OpenSocket::stalled_for`], since the close frame was sent.
-    pub(super) fn stalled_for(&mut self, now: Instant) -> Duration {
-        self.stall_clock.stalled_for(&self.backlog, now)
+    /// For how long the client has read nothing since the close frame was sent. Once the close frame is in the write buffer of
+    /// the HTTP server, this doesn't show any more whether the client reads.
+    pub(super) fn quiet_for(&mut self, now: Instant) -> Duration {
+        self.stall_clock.quiet_for(&self.backlog, now)
     }
 
     /// Ends the connection. What waits for it is dropped.

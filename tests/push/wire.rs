@@ -23,11 +23,11 @@ pub fn header(first: u8, length: u64) -> Vec<u8> {
     match (u8::try_from(length), u16::try_from(length)) {
         (Ok(length @ ..126), _) => bytes.push(0x80 | length),
         (_, Ok(length)) => {
-            bytes.push(0x80 | 126);
+            bytes.push(0xfe);
             bytes.extend(length.to_be_bytes());
         }
         _ => {
-            bytes.push(0x80 | 127);
+            bytes.push(0xff);
             bytes.extend(length.to_be_bytes());
         }
     }
@@ -66,9 +66,9 @@ pub async fn close_code(live: &mut LiveSocket) -> Option<u16> {
     tokio::time::timeout(TEST_TIMEOUT, close).await.expect("a close frame in time")
 }
 
-/// Memory of a process in KiB, as Linux counts it: `VmRSS` (now) or `VmHWM` (the most so far).
-pub fn memory_kib(server: &Server, field: &str) -> u64 {
+/// How much memory a process has allocated and used, in KiB: without the pages of its program and its files.
+pub fn memory_kib(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the status of the process");
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the field");
     line.trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("a number")
 }

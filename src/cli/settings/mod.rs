@@ -15,8 +15,8 @@ mod sockets;
 mod store;
 mod tables;
 
-pub(super) use store::EmbeddedStore;
 use sockets::socket_limits;
+pub(super) use store::EmbeddedStore;
 use store::{LogLocation, StoreSetting};
 use tables::{KindTable, QueueTable};
 

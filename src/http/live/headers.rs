@@ -154,7 +154,9 @@ mod tests {
 
     #[test]
     fn a_header_is_read_from_any_pieces_and_the_body_is_left() {
-        for (start, body) in [(&[0x81, 0x80 | 5][..], 5), (&[0x82, 0x80 | 126, 1, 0], 256), (&[0x81, 0x80 | 127, 0, 0, 0, 0, 0, 0, 1, 0], 256)] {
+        for (start, body) in
+            [(&[0x81, 0x85][..], 5), (&[0x82, 0xfe, 1, 0], 256), (&[0x81, 0xff, 0, 0, 0, 0, 0, 0, 1, 0], 256)]
+        {
             let header = [start, &MASK].concat();
             for cut in 0..header.len() {
                 let mut reader = HeaderReader::new(MAX);
@@ -184,7 +186,7 @@ mod tests {
     #[test]
     fn a_message_is_too_long_when_its_length_is_known() {
         let mut reader = HeaderReader::new(MAX);
-        assert_eq!(read(&mut reader, &[0x81, 0x80 | 126, 3]), Ok(None));
+        assert_eq!(read(&mut reader, &[0x81, 0xfe, 3]), Ok(None));
         assert_eq!(read(&mut reader, &[0xe9]), Err(Violation::TooLong));
     }
 }

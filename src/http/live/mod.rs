@@ -32,6 +32,7 @@ use super::plumbing::concurrency::Exceeded;
 use super::plumbing::connection::ClientConnection;
 use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::query::Fields;
+use crate::push::backlog::Backlog;
 use incoming::Incoming;
 use outgoing::Outgoing;
 use socket::{LiveSocket, Wires};
@@ -60,7 +61,7 @@ pub async fn open(
     let place = state.sockets.begin(&caller.subject, address).map_err(too_many)?;
     let connection = request.conn_data::<ClientConnection>().cloned().unwrap_or_default();
     connection.bound_unsent_bytes();
-    let wires = Wires { connection, end: Rc::default(), encoded: Rc::new(Cell::new(0)), backlog: Default::default() };
+    let wires = Wires { connection, end: Rc::default(), encoded: Rc::new(Cell::new(0)), backlog: Backlog::default() };
     let incoming = Incoming::new(payload, MESSAGE_MAX.into(), Rc::clone(&wires.end));
     let (encoded, backlog) = (Rc::clone(&wires.encoded), wires.backlog.clone());
     let id = NEXT_SOCKET_ID.fetch_add(1, Ordering::Relaxed);

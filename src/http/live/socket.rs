@@ -191,7 +191,9 @@ impl Handler<Push> for LiveSocket {
         match push {
             Push::Frames(frames) => {
                 self.wires.encoded.set(self.wires.encoded.get() + bytes_of(&frames));
-                frames.into_iter().for_each(|frame| ctx.text(frame));
+                for frame in frames {
+                    ctx.text(&*frame);
+                }
             }
             Push::Close(Closing::Stalled) => close(CloseCode::Again, "too slow: connect again", ctx),
             Push::Close(Closing::ServerEnds) => close(CloseCode::Away, "this server ends: connect again", ctx),

@@ -118,21 +118,24 @@ fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
     }
 
     #[test]
     fn each_limit_refuses_the_use_that_would_exceed_it_until_another_ends() {
         let limit = ConcurrencyLimit::new(4, 3, 2);
-        let mut uses = vec![limit.begin("ann", address("10.0.0.1")).unwrap(), limit.begin("ann", address("10.0.0.1")).unwrap()];
-        assert_eq!(limit.begin("ann", address("10.0.0.1")).unwrap_err(), Exceeded::Address(2));
-        uses.push(limit.begin("ann", address("10.0.0.2")).unwrap());
+        let mut uses = vec![
+            limit.begin("ann", Some(address("10.0.0.1"))).unwrap(),
+            limit.begin("ann", Some(address("10.0.0.1"))).unwrap(),
+        ];
+        assert_eq!(limit.begin("ann", Some(address("10.0.0.1"))).unwrap_err(), Exceeded::Address(2));
+        uses.push(limit.begin("ann", Some(address("10.0.0.2"))).unwrap());
         assert_eq!(limit.begin("ann", None).unwrap_err(), Exceeded::Subject(3));
         uses.push(limit.begin("bob", None).unwrap());
         assert_eq!(limit.begin("eve", None).unwrap_err(), Exceeded::All(4));
         uses.remove(0);
-        uses.push(limit.begin("ann", address("10.0.0.1")).unwrap());
+        uses.push(limit.begin("ann", Some(address("10.0.0.1"))).unwrap());
         drop(uses);
         limit.with_counts(|counts| assert_eq!(format!("{counts:?}"), format!("{:?}", Counts::default())));
     }
@@ -140,9 +143,10 @@ mod tests {
     #[test]
     fn a_client_is_known_by_the_first_half_of_its_ipv6_address_and_by_its_whole_ipv4_address() {
         let limit = ConcurrencyLimit::new(9, 9, 1);
-        let _uses = ["2001:db8::1", "2001:db8:0:1::1", "10.0.0.1", "10.0.0.2"].map(|text| limit.begin("ann", address(text)).unwrap());
+        let _uses = ["2001:db8::1", "2001:db8:0:1::1", "10.0.0.1", "10.0.0.2"]
+            .map(|text| limit.begin("ann", Some(address(text))).unwrap());
         for text in ["2001:db8::2", "2001:db8:0:1:ffff::", "::ffff:10.0.0.1"] {
-            assert_eq!(limit.begin("bob", address(text)).unwrap_err(), Exceeded::Address(1), "{text}");
+            assert_eq!(limit.begin("bob", Some(address(text))).unwrap_err(), Exceeded::Address(1), "{text}");
         }
     }
 }
