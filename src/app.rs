@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,43 +11,44 @@ use tokio::task::JoinHandle;
 
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::messages::DrainWorkers;
-use crate::dispatch::policies::KindPolicies;
 use crate::http::actor_health::ActorHealth;
+use crate::http::plumbing::body::Bodies;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
-use crate::http::plumbing::concurrency::ConcurrencyLimit;
-use crate::http::{self, AppState, Problem, accept};
+use crate::http::plumbing::quota::{Quota, Resource};
+use crate::http::{self, AppState, ClientLimits, Problem, accept};
 use crate::projection::freshness::Freshness;
 use crate::projection::metrics::{Metrics, MetricsRecorder};
 use crate::projection::projector::{Projector, Stop};
 use crate::projection::reader::{ViewsWriter, split_views};
 use crate::projection::replay::{BULK_CANCEL, Replayer, views_at};
-use crate::push::limits::SocketLimits;
 use crate::push::messages::CloseAll;
 use crate::reactions::scheduler::CreationLock;
-#[cfg(feature = "eventstore")]
-use crate::store::StoreUrl;
 use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_id};
 use crate::streams::create::{Accepted, UniqueKeys};
 use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
 use crate::task::{Position, Status, TaskId};
-use crate::views::{Limits, Row, Views};
-use crate::work::{BulkCancel, Drain, Handler, Handlers, LocalWorker, NotRegistered};
+use crate::views::{Row, Views};
+use crate::work::{BulkCancel, Drain, Handlers, LocalWorker, NotRegistered};
 
+mod actor_monitor;
 mod channels;
+mod http_server;
+mod options;
 #[cfg(feature = "testing")]
 pub mod serve;
 #[cfg(not(feature = "testing"))]
 mod serve;
 mod subscribers;
+
 mod threads;
-mod watch;
 
 use channels::worker_channels;
+pub use options::Options;
 pub use serve::run;
 use subscribers::{SharedParts, SubscriberActors};
 use threads::Threads;
-use watch::{Watch, watched_actors};
+use actor_monitor::{ActorMonitor, MonitoredActor};
 
 /// How long a stop waits for running attempts. The next start records the attempts that still run after it as lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -69,14 +69,14 @@ pub enum StartError {
     Io(&'static str, io::Error),
     /// The settings contain a lease time that is too short for a cluster. The servers of a cluster inform each other of
     /// heartbeats through the database of the log, which takes time.
-    #[error("a lease of {0:?} is too short: on a cluster a lease lives for at least 3 s")]
+    #[error("a lease of {0:?} is too short: on a cluster a lease time is at least 3 s")]
     ShortLease(Duration),
     /// A handler could not be registered.
     #[error(transparent)]
     Handler(#[from] NotRegistered),
-    /// A server ran and then ended itself, because the actor with this name stopped unexpectedly. A supervisor should start
-    /// the server again. The log is complete.
-    #[error("{0} has stopped unexpectedly; the log is complete, and a new start goes on from it")]
+    /// A server ran and then ended itself, because the actor with this name stopped unexpectedly. A process manager
+    /// should start the server again. The log is complete.
+    #[error("{0} has stopped unexpectedly; the log is complete, and a new start continues from it")]
     ActorStopped(&'static str),
 }
 
@@ -101,62 +101,10 @@ pub struct Taskbell {
     state: AppState,
     worker: Addr<LocalWorker>,
     subscribers: SubscriberActors,
-    watch: Watch,
+    actor_monitor: ActorMonitor,
     /// The tokio task that keeps [`Freshness`] up to date.
     freshness_task: JoinHandle<()>,
     threads: Threads,
-}
-
-/// The settings of a [`Taskbell`]. With the defaults, the log is in the folder `./taskbell-data`, 4 attempts may run at the
-/// same time, every kind is accepted, and there are no handlers and no limits.
-pub struct Options {
-    /// The folder of the log. It is created if it is missing. Only one process at a time can open it. With `None` the log is
-    /// in memory and is lost when the process ends.
-    pub data: Option<PathBuf>,
-    /// The log of a cluster, which several servers share: `"esdb://db.example:2113".parse()?`. If it is set, `data` is
-    /// ignored and no folder is created.
-    #[cfg(feature = "eventstore")]
-    pub store: Option<StoreUrl>,
-    /// How many attempts may run at the same time in this process.
-    pub slots: usize,
-    /// The kinds that requests may name. With `None` requests may name any kind. The tasks of a kind without a handler wait
-    /// for a worker in another process.
-    pub kinds: Option<Vec<String>>,
-    /// The handlers of the kinds that this process executes.
-    pub handlers: Handlers,
-    /// The settings of each kind: lease time, cancel ladder, attempts and timeout.
-    pub settings: KindPolicies,
-    /// How many tasks may run at the same time, by kind, by queue and by concurrency key.
-    pub limits: Limits,
-    /// The limits of the websockets.
-    pub sockets: SocketLimits,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            data: Some("taskbell-data".into()),
-            #[cfg(feature = "eventstore")]
-            store: None,
-            slots: 4,
-            kinds: None,
-            handlers: Handlers::new(),
-            settings: KindPolicies::default(),
-            limits: Limits::default(),
-            sockets: SocketLimits::default(),
-        }
-    }
-}
-
-impl Options {
-    /// The same options with one more handler.
-    ///
-    /// # Errors
-    /// [`NotRegistered`] if the handler's kind is not a valid name, or has a handler already.
-    pub fn handler(mut self, handler: impl Handler) -> Result<Self, NotRegistered> {
-        self.handlers.register(handler)?;
-        Ok(self)
-    }
 }
 
 impl Taskbell {
@@ -176,24 +124,24 @@ impl Taskbell {
         let (writer, reader) = split_views(views);
         let threads = Threads::start();
         let registry = Registry::start(&store, &threads.shards);
-        let settings = Arc::new(options.settings.with_defaults(options.handlers.policies()));
-        if store.is_shared() && settings.shortest_lease() < CLUSTER_LEASE_MIN {
-            return Err(StartError::ShortLease(settings.shortest_lease()));
+        let kind_policies = Arc::new(options.kind_policies.with_defaults(options.handlers.policies()));
+        if store.is_shared() && kind_policies.shortest_lease() < CLUSTER_LEASE_MIN {
+            return Err(StartError::ShortLease(kind_policies.shortest_lease()));
         }
         let metrics = Metrics::new().map_err(|error| StartError::Io("metrics", io::Error::other(error)))?;
-        let metrics_recorder = MetricsRecorder::new(metrics.clone(), settings.names().chain([BULK_CANCEL]));
+        let metrics_recorder = MetricsRecorder::new(metrics.clone(), kind_policies.names().chain([BULK_CANCEL]));
         let parts = SharedParts {
             store,
             reader,
             registry,
             capacity: Arc::new(Capacity::new(options.limits)),
-            settings,
+            kind_policies,
             unique_keys: UniqueKeys::default(),
             creation_lock: CreationLock::default(),
             freshness: freshness.clone(),
-            socket_limits: options.sockets,
         };
-        let subscribers = SubscriberActors::start(parts.clone(), &threads);
+        let stall_timeout = options.client_limits.socket_stall_timeout;
+        let subscribers = SubscriberActors::start(parts.clone(), stall_timeout, &threads);
         let projector = start_projector(&parts.store, writer, &subscribers, metrics_recorder, &threads);
         let log = parts.store.clone();
         let replayer = Replayer::start_in_arbiter(&threads.replay.handle(), move |_| Replayer::new(log));
@@ -202,17 +150,19 @@ impl Taskbell {
         handlers.register(BulkCancel {
             execute: parts.registry.recipient(),
             history: replayer.clone().recipient(),
-            policies: parts.settings.clone(),
+            policies: parts.kind_policies.clone(),
         })?;
         let channels = worker_channels(&parts.registry, &subscribers.dispatcher, &projector);
         let worker = LocalWorker::new(handlers.clone(), options.slots, channels)
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
         let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
-        let watch = Watch::start(watched_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
+        let actor_monitor = ActorMonitor::start(monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
-        let state = app_state(parts, (handlers, kinds, metrics), &subscribers, projector, watch.actor_health());
-        Ok(Self { state, worker, subscribers, watch, freshness_task, threads })
+        let client_limits = options.client_limits;
+        let state =
+            app_state(parts, (handlers, kinds, metrics, client_limits), &subscribers, projector, actor_monitor.actor_health());
+        Ok(Self { state, worker, subscribers, actor_monitor, freshness_task, threads })
     }
 
     /// Waits until the views have shown the whole log for the first time. Returns immediately unless the log is in a cluster.
@@ -224,10 +174,10 @@ impl Taskbell {
     /// instance is not ready any more. A program that embeds Taskbell should wait for this beside its own work. When it
     /// returns, the program should end or start another instance. The log is complete.
     pub async fn actor_stopped(&self) -> &'static str {
-        self.watch.actor_health().wait_for_stop().await
+        self.actor_monitor.actor_health().wait_for_stop().await
     }
 
-    /// Stops the watched actor with this name, as a defect in it would do.
+    /// Stops the monitored actor with this name, as a defect in it would do.
     #[cfg(feature = "testing")]
     pub fn stop_actor(&self, name: &str) {
         match name {
@@ -254,10 +204,14 @@ impl Taskbell {
     /// The same [`Problem`] as in the response to `POST /v1/tasks`. Its `retryable` says whether a later call may succeed.
     pub async fn submit(&self, kind: &str, input: serde_json::Value) -> Result<TaskId, Problem> {
         self.state.require_caught_up()?;
-        let caller =
-            Caller { subject: LOCAL_USER.to_owned(), via: Via::Library, correlation_id: new_id(), request_id: None };
-        let body = serde_json::json!({"kind": kind, "input": input});
-        match accept::accept(&self.state, &caller, body, None).await? {
+        let caller = Caller {
+            subject: LOCAL_USER.to_owned(),
+            address: None,
+            via: Via::Library,
+            correlation_id: new_id(),
+            request_id: None,
+        };
+        match accept::accept(&self.state, &caller, accept::NewTask::new(kind, input.into()), None).await? {
             Accepted::New(id, receipt) => {
                 // If this wait times out, the task is durable anyway, and the views show it later.
                 self.state.reader.wait_for_revision(id, receipt.revision).await;
@@ -296,7 +250,7 @@ impl Taskbell {
         self.state.store.subscribe(after)
     }
 
-    /// Starts no more attempts, waits up to 2 s for the running attempts, and ends the actors and the handlers' threads.
+    /// Starts no more attempts, closes the websockets with code 1001, waits up to 2 s for the running attempts, and ends the actors and the handlers' threads.
     ///
     /// A handler that still runs after 2 s is dropped at its next `await`; a blocking step runs to its end. The attempt is
     /// lost: at the next start the task gets another attempt or fails. The log can be opened again after every application
@@ -315,7 +269,7 @@ impl Taskbell {
     }
 
     async fn end(self) {
-        self.watch.stop();
+        self.actor_monitor.stop();
         self.freshness_task.abort();
         self.worker.do_send(Stop);
         self.subscribers.stop();
@@ -356,25 +310,35 @@ fn start_projector(
     })
 }
 
+/// The long-lived actors, with the names that `/readyz` shows.
+fn monitored_actors(
+    registry: &Registry,
+    subscribers: &SubscriberActors,
+    projector: &Addr<Projector>,
+    replayer: &Addr<Replayer>,
+    worker: &Addr<LocalWorker>,
+) -> Vec<MonitoredActor> {
+    let registry = registry.clone();
+    vec![
+        MonitoredActor::new("a shard of the streams", move || registry.is_alive()),
+        MonitoredActor::of_address("the projector", projector),
+        MonitoredActor::of_address("the dispatcher", &subscribers.dispatcher),
+        MonitoredActor::of_address("the hub", &subscribers.hub),
+        MonitoredActor::of_address("the cascade", &subscribers.cascade),
+        MonitoredActor::of_address("the scheduler", &subscribers.scheduler),
+        MonitoredActor::of_address("the replayer", replayer),
+        MonitoredActor::of_address("the worker inside the process", worker),
+    ]
+}
+
 fn app_state(
     parts: SharedParts,
-    (handlers, kinds, metrics): (Handlers, Option<Arc<HashSet<String>>>, Metrics),
+    (handlers, kinds, metrics, limits): (Handlers, Option<Arc<HashSet<String>>>, Metrics, ClientLimits),
     subscribers: &SubscriberActors,
     projector: Addr<Projector>,
     actor_health: ActorHealth,
 ) -> AppState {
-    let SharedParts {
-        store,
-        reader,
-        registry,
-        capacity,
-        settings,
-        unique_keys,
-        creation_lock,
-        freshness,
-        socket_limits,
-    } = parts;
-    let SocketLimits { max_sockets, max_sockets_per_subject, max_sockets_per_address, .. } = socket_limits;
+    let SharedParts { store, reader, registry, capacity, kind_policies, unique_keys, creation_lock, freshness } = parts;
     AppState {
         registry,
         reader,
@@ -382,16 +346,19 @@ fn app_state(
         dispatcher: subscribers.dispatcher.clone(),
         progress_recipient: projector.recipient(),
         hub: subscribers.hub.clone(),
-        sockets: ConcurrencyLimit::new(max_sockets, max_sockets_per_subject, max_sockets_per_address),
         handlers,
         capacity,
-        policies: settings,
+        policies: kind_policies,
         allowed_kinds: kinds,
         idempotency_keys: KeyedLock::default(),
         unique_keys,
         firing: creation_lock,
+        bodies: Bodies::new(&limits),
         metrics,
         actor_health,
         freshness,
+        sockets: Quota::new(Resource::Sockets, limits.sockets),
+        long_polls: Quota::new(Resource::LongPolls, limits.long_polls),
+        limits: Arc::new(limits),
     }
 }

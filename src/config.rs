@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::dispatch::policies::KindPolicies;
-use crate::push::limits::SocketLimits;
+use crate::http::ClientLimits;
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
 use crate::views::Limits;
@@ -28,18 +28,18 @@ pub struct Config {
     /// The folders that tasks of the kind `content.distribute` may read and write. Such a task has no access to other
     /// folders. Each path is absolute, exists and contains no symbolic links.
     pub content_roots: Vec<PathBuf>,
-    /// How many bytes per second all distributions may copy together. With `None` there is no bound.
+    /// How many bytes per second all tasks of the kind `content.distribute` may copy together. With `None` there is no limit.
     pub content_bytes_per_s: Option<u64>,
     /// The kinds that requests may name. With `None` requests may name any kind.
     pub kinds: Option<Vec<String>>,
     /// How many attempts may run at the same time in the server's process; at least 1.
     pub slots: usize,
-    /// The settings of each kind.
-    pub settings: KindPolicies,
+    /// The settings of each kind: lease time, cancel ladder, attempts and timeout.
+    pub kind_policies: KindPolicies,
     /// How many tasks may run at the same time, by kind, by queue and by concurrency key.
     pub limits: Limits,
-    /// The limits of the websockets.
-    pub sockets: SocketLimits,
+    /// What clients may send, and how much of the server they may use at the same time.
+    pub client_limits: ClientLimits,
 }
 
 impl Default for Config {
@@ -56,9 +56,9 @@ impl Default for Config {
             kinds: None,
             // On a small machine, 4 attempts are enough to keep the disk and the CPU busy at the same time.
             slots: 4,
-            settings: KindPolicies::default(),
+            kind_policies: KindPolicies::default(),
             limits: Limits::default(),
-            sockets: SocketLimits::default(),
+            client_limits: ClientLimits::default(),
         }
     }
 }

@@ -157,7 +157,7 @@ mod work;
 
 pub use async_trait::async_trait;
 
-pub use task::{Invalid, Position, Revision, Status, TaskId, Timestamp};
+pub use task::{Invalid, JsonText, Position, Revision, Status, TaskId, Timestamp};
 pub use work::{Context, Defaults, Done, Failure, Handler, Handlers, NotRegistered, Step, StepGuard};
 
 #[cfg(feature = "worker")]
@@ -168,9 +168,7 @@ pub use app::{Options, StartError, Taskbell};
 #[cfg(feature = "server")]
 pub use dispatch::policies::{KindPolicies, KindPolicy};
 #[cfg(feature = "server")]
-pub use http::Problem;
-#[cfg(feature = "server")]
-pub use push::limits::SocketLimits;
+pub use http::{ClientLimits, Problem, SharedLimit, ValueLimits};
 #[cfg(feature = "server")]
 pub use store::{Hash, LogEvent, LogSubscription, Meta, OpenError, ReadError, Recorded, StreamName, StreamOf, Via};
 #[cfg(feature = "eventstore")]
@@ -200,7 +198,6 @@ pub mod event {
 pub mod server {
     pub use crate::app::run;
     pub use crate::config::Config;
-    pub use crate::push::limits::SocketLimits;
 }
 
 /// The items of the library that only the program `taskbell` uses. They may change in any release.
@@ -213,5 +210,6 @@ pub mod internal {
     #[cfg(feature = "eventstore")]
     pub use crate::streams::claims::open::claim_open_keys;
     pub use crate::task::backoff::BackOff;
+    pub use crate::task::json::value_of as json_value;
     pub use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_reserved};
 }

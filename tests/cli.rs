@@ -320,6 +320,63 @@ fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() {
 }
 
 #[test]
+fn a_limit_is_a_flag_a_variable_and_a_line_in_the_table_limits() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("taskbell.toml"), "[limits]\nmax_page_tasks = 1\n").expect("a file");
+    fs::write(dir.path().join("wrong.toml"), "[limits]\nmax_pages = 1\n").expect("a file");
+    let serve = |env: Option<&str>, args: &[&str]| {
+        let mut command = taskbell();
+        env.map(|value| command.env("TASKBELL_MAX_PAGE_TASKS", value));
+        Ended::of(&command.arg("serve").args(args).current_dir(dir.path()).output().expect("it runs"))
+    };
+    serve(None, &[]).fails_with(2, &["max_page_tasks: 1 is not within 20 to 10000"]);
+    serve(Some("2"), &[]).fails_with(2, &["max_page_tasks: 2 "]);
+    serve(Some("2"), &["--max-page-tasks", "3"]).fails_with(2, &["max_page_tasks: 3 "]);
+    serve(None, &["--config", "wrong.toml"]).fails_with(2, &["wrong.toml, line 2", "max_pages"]);
+    let valid = ["--max-page-tasks", "20"];
+    serve(None, &[&valid[..], &["--header-timeout-s", "nan"]].concat()).fails_with(2, &["header_timeout_s: NaN"]);
+    serve(None, &[&valid[..], &["--max-batch-bytes", "99999999"]].concat())
+        .fails_with(2, &["max_bodies_in_flight_bytes: 33554432 is below max_batch_bytes (99999999)"]);
+}
+
+#[test]
+fn the_help_shows_the_default_of_each_limit() {
+    let limits = taskbell::ClientLimits::default();
+    let taskbell::ClientLimits { values, sockets, long_polls, .. } = limits;
+    let defaults = [
+        ("max-body-bytes", limits.body_bytes.to_string()),
+        ("max-batch-bytes", limits.batch_bytes.to_string()),
+        ("max-bodies-in-flight-bytes", limits.bodies_in_flight_bytes.to_string()),
+        ("max-header-bytes", limits.header_bytes.to_string()),
+        ("header-timeout-s", limits.header_timeout.as_secs_f64().to_string()),
+        ("body-timeout-s", limits.body_timeout.as_secs_f64().to_string()),
+        ("min-body-bytes-per-s", limits.body_bytes_per_s.to_string()),
+        ("max-json-depth", values.depth.to_string()),
+        ("max-input-bytes", values.input_bytes.to_string()),
+        ("max-result-bytes", values.result_bytes.to_string()),
+        ("max-title-bytes", values.title_bytes.to_string()),
+        ("max-page-tasks", limits.page_tasks.to_string()),
+        ("max-filter-terms", limits.filter_terms.to_string()),
+        ("max-search-bytes", limits.search_bytes.to_string()),
+        ("max-sockets", sockets.total.to_string()),
+        ("max-sockets-per-subject", sockets.per_subject.to_string()),
+        ("max-sockets-per-address", sockets.per_address.to_string()),
+        ("max-long-polls", long_polls.total.to_string()),
+        ("max-long-polls-per-subject", long_polls.per_subject.to_string()),
+        ("max-long-polls-per-address", long_polls.per_address.to_string()),
+        ("max-tasks-per-owner", limits.tasks_per_owner.map_or_else(|| "any number".into(), |max| max.to_string())),
+    ];
+    let help = run_without_server(&["serve", "--help"]).exits(0).out;
+    let listed = help.split("Limits on clients:").nth(1).expect("a heading for the limits");
+    for (flag, default) in &defaults {
+        let text = listed.split(&format!("--{flag} <N>")).nth(1).unwrap_or_else(|| panic!("no --{flag} in {help}"));
+        let text = text.split("--").next().unwrap_or_default();
+        assert!(text.contains(&format!("[default: {default}]")), "--{flag}: {text}");
+    }
+    assert_eq!(listed.matches("<N>").count(), defaults.len(), "a limit that this test does not know");
+}
+
+#[test]
 fn characters_that_control_the_terminal_are_escaped() {
     let server = Server::start();
     let id = submit(&server, &["--title", "safe\u{202e}fdp.exe"]);

@@ -14,8 +14,9 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use taskbell::store::{Append, Expected, Meta, NewEvent, StreamName, Via, new_id};
-use taskbell::task::Timestamp;
+use taskbell::task::json::value_of;
 use taskbell::task::schedule::{ScheduleCreated, ScheduleEvent, Template};
+use taskbell::task::{JsonText, Timestamp};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -57,6 +58,20 @@ impl Server {
         let args =
             ["--data".into(), dir.path().join("data").into()].into_iter().chain(args.into_iter().map(Into::into));
         Self::in_folder(dir, args.collect())
+    }
+
+    /// A server with limits of open files, which these commands of a shell set, like `ulimit -n 256`.
+    pub fn with_open_files(limits: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{limits} && exec \"$@\""), "sh"]).arg(taskbell().get_program());
+        for (name, value) in taskbell().get_envs() {
+            assert!(value.is_none(), "the command only removes variables");
+            command.env_remove(name);
+        }
+        let args = vec!["--data".into(), dir.path().join("data").into()];
+        let (child, address) = launch_server(command, dir.path(), "127.0.0.1:0", &args);
+        Self { child, dir, args, address, client: reqwest::Client::new() }
     }
 
     /// A server whose log is in the cluster at this address. It may not be connected to the cluster yet.
@@ -168,7 +183,7 @@ impl Server {
         let response = response.unwrap_or_else(|error| panic!("{error:?}\n{}", self.stderr()));
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = tokio::time::timeout(TEST_TIMEOUT, response.text()).await.expect("a body in time").expect("a body");
-        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let body = value_of(&text).unwrap_or(Value::Null);
         HttpResponse { status, headers, text, body }
     }
 
@@ -408,7 +423,7 @@ pub fn task_template() -> Template {
         kind: "report".into(),
         title: "again".into(),
         owner: "ann".into(),
-        input: Value::Null,
+        input: JsonText::default(),
         queue: "default".into(),
         priority: 0,
         max_attempts: 1,

@@ -102,7 +102,7 @@ pub(crate) fn work() -> Created {
         kind: "content.distribute".into(),
         title: "Distribute spring to 5 sites".into(),
         owner: "mira".into(),
-        input: json!({"source": "/srv/spring"}),
+        input: json!({"source": "/srv/spring"}).into(),
         queue: "default".into(),
         priority: 0,
         run_at: None,

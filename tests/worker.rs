@@ -9,3 +9,4 @@ mod library;
 mod outage;
 mod process;
 mod refused;
+mod result;

@@ -24,7 +24,7 @@ pub fn task_events(owner: &str) -> [Event; 3] {
         kind: "content.distribute".into(),
         title: "Distribute the autumn catalogue".into(),
         owner: owner.into(),
-        input: json!({"from": "catalogue/autumn", "to": ["berlin", "lisbon"]}),
+        input: json!({"from": "catalogue/autumn", "to": ["berlin", "lisbon"]}).into(),
         queue: "default".into(),
         priority: 0,
         run_at: None,

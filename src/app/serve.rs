@@ -7,24 +7,14 @@ use std::pin::pin;
 use std::time::Duration;
 
 use actix::System;
-use actix_web::middleware::from_fn;
-use actix_web::{App, HttpServer, ResponseError, web};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::http_server::HttpServer;
 use super::{Options, StartError, Taskbell};
 use crate::config::Config;
-use crate::http::Problem;
-use crate::http::plumbing::connection::ClientConnection;
-use crate::http::plumbing::middleware::check_origin_only;
+use crate::http::plumbing::http1::limits::ConnectionLimits;
 use crate::work::Handlers;
 use crate::work::kinds::distribute::{ContentRoots, Distribute};
-
-/// The kernel closes a connection if the client has acknowledged no bytes for this long. It is longer than the default time
-/// after which the hub closes the websocket of a client that doesn't read. So a client that reads again before the hub ends
-/// the connection receives the close frame with the reason.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(90);
-/// How long the server waits for open connections when it stops, in seconds.
-const SHUTDOWN_S: u64 = 2;
 
 /// After an actor has stopped unexpectedly, `/readyz` shows its name for this long before the server ends.
 const STOPPED_ACTOR_SHOWN_FOR: Duration = Duration::from_secs(1);
@@ -83,9 +73,9 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
         slots: config.slots,
         kinds: config.kinds,
         handlers,
-        settings: config.settings,
+        kind_policies: config.kind_policies,
         limits: config.limits,
-        sockets: config.sockets,
+        client_limits: config.client_limits,
     })
     .await
 }
@@ -96,42 +86,26 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
 /// [`StartError::Io`] if the server can't listen on the address or fails later, and [`StartError::ActorStopped`] if an
 /// actor stopped unexpectedly.
 pub async fn serve(taskbell: Taskbell, listen: SocketAddr) -> Result<(), StartError> {
-    let routes = taskbell.routes();
-    let server = HttpServer::new(move || {
-        let not_found = web::to(|| async { Problem::not_found().error_response() });
-        let all_other_paths = web::scope("").wrap(from_fn(check_origin_only)).default_service(not_found);
-        App::new().configure(routes.clone()).service(all_other_paths)
-    })
-    .on_connect(|connection, data| {
-        if let Some(socket) = connection.downcast_ref::<actix_rt::net::TcpStream>() {
-            data.insert(ClientConnection::from_socket(socket));
-            let _ = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
-        }
-    })
-    // If a client closes its side of the connection, its waiting request ends at once, without a response.
-    .h1_allow_half_closed(false)
-    .shutdown_timeout(SHUTDOWN_S)
-    // The HTTP server's own signal handling would stop the whole `System`. That would stop the actors too, before they have
-    // recorded how the running attempts end.
-    .disable_signals()
-    .bind(listen)
-    .map_err(|error| StartError::Io("can't listen", error))?;
+    let HttpServer { address, server, draining } =
+        HttpServer::bind(listen, ConnectionLimits::from(&*taskbell.state.limits), taskbell.routes())
+            .map_err(|error| StartError::Io("can't listen", error))?;
     let stop_signal = stop_signal().map_err(|error| StartError::Io("can't listen to signals", error))?;
-    for address in server.addrs() {
-        // The write fails if the parent process has closed our stdout. The server goes on without it.
-        let _ = writeln!(io::stdout(), "listening on http://{address}");
-    }
-    let server = server.run();
+    // The write fails if the parent process has closed our stdout. The server goes on without it.
+    let _ = writeln!(io::stdout(), "listening on http://{address}");
     let (handle, mut server) = (server.handle(), pin!(server));
+    let stop = || {
+        draining.cancel();
+        handle.stop(true)
+    };
     let mut stopped_actor = None;
     let result = tokio::select! {
         result = &mut server => result,
-        () = stop_signal => tokio::join!(server, handle.stop(true), taskbell.drain()).0,
+        () = stop_signal => tokio::join!(server, stop(), taskbell.drain()).0,
         actor = taskbell.actor_stopped() => {
             stopped_actor = Some(actor);
             // In this time the last requests end, and a monitor can read the name of the actor from `/readyz`.
             tokio::time::sleep(STOPPED_ACTOR_SHOWN_FOR).await;
-            tokio::join!(server, handle.stop(true), taskbell.drain()).0
+            tokio::join!(server, stop(), taskbell.drain()).0
         }
     };
     taskbell.end().await;

@@ -11,6 +11,7 @@
 //! - **After that**: the actors run until the process ends, also while the views are stale.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::dev::channel::channel;
 use actix::{Actor, Addr, Arbiter, Context};
@@ -25,7 +26,6 @@ use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
 use crate::projection::subscribers::Subscriber;
 use crate::push::hub::Hub;
-use crate::push::limits::SocketLimits;
 use crate::push::open_sockets::OpenSockets;
 use crate::reactions::cascade::Cascade;
 use crate::reactions::scheduler::{CreationLock, Scheduler};
@@ -53,31 +53,21 @@ pub(super) struct SharedParts {
     pub(super) reader: ViewsReader,
     pub(super) registry: Registry,
     pub(super) capacity: Arc<Capacity>,
-    pub(super) settings: Arc<KindPolicies>,
+    pub(super) kind_policies: Arc<KindPolicies>,
     pub(super) unique_keys: UniqueKeys,
     /// The removal of a schedule uses it to wait until no creation of a task runs.
     pub(super) creation_lock: CreationLock,
     pub(super) freshness: Freshness,
-    pub(super) socket_limits: SocketLimits,
 }
 
 impl SubscriberActors {
     /// Starts the hub now, and the other actors as soon as the views have caught up.
-    pub(super) fn start(parts: SharedParts, threads: &Threads) -> Self {
-        let SharedParts {
-            store,
-            reader,
-            registry,
-            capacity,
-            settings,
-            unique_keys,
-            creation_lock,
-            freshness,
-            socket_limits,
-        } = parts;
+    /// `stall_timeout` is that of websockets.
+    pub(super) fn start(parts: SharedParts, stall_timeout: Duration, threads: &Threads) -> Self {
+        let SharedParts { store, reader, registry, capacity, kind_policies, unique_keys, creation_lock, freshness } = parts;
         let open_sockets = OpenSockets::default();
         let dispatcher =
-            Dispatcher::new(registry.clone(), reader.clone(), Arc::clone(&capacity), Arc::clone(&settings));
+            Dispatcher::new(registry.clone(), reader.clone(), Arc::clone(&capacity), Arc::clone(&kind_policies));
         let shares = Shares::default();
         let dispatcher =
             if store.is_shared() { dispatcher.on_cluster(store.clone(), shares.clone()) } else { dispatcher };
@@ -87,12 +77,12 @@ impl SubscriberActors {
             store.clone(),
             freshness.clone(),
             open_sockets.clone(),
-            socket_limits.stall_timeout,
+            stall_timeout,
         );
         let scheduler =
             Scheduler::new(registry.clone(), reader.clone(), unique_keys, creation_lock).with_shares(shares);
         let scheduler = if store.is_shared() { scheduler.on_cluster(store.clone()) } else { scheduler };
-        let cascade = Cascade::new(registry, reader, store, settings);
+        let cascade = Cascade::new(registry, reader, store, kind_policies);
         Self {
             dispatcher: start_once_caught_up(&threads.dispatch, &freshness, dispatcher),
             hub: Hub::start_in_arbiter(&threads.push.handle(), |_| hub),

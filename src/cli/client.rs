@@ -9,9 +9,10 @@ use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::failure::Failure;
-use super::out;
+use super::command_error::CommandError;
+use super::console;
 use taskbell::TaskId;
+use taskbell::internal::json_value;
 
 /// The server recognises the command line by this user agent, and records `via: cli` in the events.
 pub const USER_AGENT: &str = concat!("taskbell-cli/", env!("CARGO_PKG_VERSION"));
@@ -21,13 +22,13 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The flags that name the server and its token, and the flag that chooses the output format.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ConnectionArgs {
-    /// The server
+    /// Address of the server
     #[arg(long, global = true, env = "TASKBELL_SERVER", value_name = "URL", default_value = "http://127.0.0.1:7070")]
     pub server: String,
-    /// Sent as a bearer token
+    /// Bearer token for a proxy (this release has no tokens)
     #[arg(long, global = true, env = "TASKBELL_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// Print what the API answered, one JSON value on each line
+    /// Print the API's responses as JSON, one value on each line
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -57,7 +58,7 @@ impl ConnectionArgs {
     ///
     /// # Errors
     /// The address or the token is invalid: a usage error (exit code 2).
-    pub fn client(&self) -> Result<Client, Failure> {
+    pub fn client(&self) -> Result<Client, CommandError> {
         Client::new(&self.server, self.token.as_deref())
     }
 }
@@ -67,20 +68,20 @@ impl Client {
     ///
     /// # Errors
     /// The address or the token is invalid: a usage error (exit code 2).
-    pub fn new(server: &str, token: Option<&str>) -> Result<Self, Failure> {
+    pub fn new(server: &str, token: Option<&str>) -> Result<Self, CommandError> {
         let url = Url::parse(server)
-            .map_err(|error| Failure::usage(format!("--server {server}: {error}; like http://127.0.0.1:7070")))?;
+            .map_err(|error| CommandError::usage(format!("--server {server}: {error}; like http://127.0.0.1:7070")))?;
         if url.scheme() == "https" {
-            return Err(Failure::usage(format!("--server {server}: this release speaks plain http only")));
+            return Err(CommandError::usage(format!("--server {server}: this release supports only http")));
         }
         let has_only_address = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
         if url.scheme() != "http" || !has_only_address || url.password().is_some() {
-            return Err(Failure::usage("--server: an address like http://127.0.0.1:7070 is needed"));
+            return Err(CommandError::usage("--server: the address must be like http://127.0.0.1:7070"));
         }
         let mut headers = HeaderMap::new();
         if let Some(token) = token {
             let mut value = HeaderValue::try_from(format!("Bearer {token}"))
-                .map_err(|_| Failure::usage("--token: it holds characters that can't be sent"))?;
+                .map_err(|_| CommandError::usage("--token: it contains characters that can't be sent"))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
@@ -92,7 +93,7 @@ impl Client {
             .no_proxy()
             .connect_timeout(Duration::from_secs(5))
             .build()
-            .map_err(|error| Failure::failed(format!("no HTTP client: {}", innermost(&error))))?;
+            .map_err(|error| CommandError::failed(format!("the HTTP client can't be created: {}", innermost(&error))))?;
         Ok(Self { http, server: url.as_str().trim_end_matches('/').to_owned(), headers })
     }
 
@@ -112,7 +113,7 @@ impl Client {
     ///
     /// # Errors
     /// The server sent no response in time, or a response with an error status.
-    pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<ApiResponse, Failure> {
+    pub async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<ApiResponse, CommandError> {
         self.send(self.request(Method::GET, path, query)).await
     }
 
@@ -121,7 +122,7 @@ impl Client {
     ///
     /// # Errors
     /// The server sent no response in time, or a response with an error status.
-    pub async fn task(&self, id: TaskId, min_position: u64) -> Result<ApiResponse, Failure> {
+    pub async fn task(&self, id: TaskId, min_position: u64) -> Result<ApiResponse, CommandError> {
         let query = [("min_position", min_position.to_string())];
         self.get(&format!("/v1/tasks/{id}"), if min_position == 0 { &[] } else { &query }).await
     }
@@ -130,7 +131,7 @@ impl Client {
     ///
     /// # Errors
     /// The server sent no response in time, or a response with an error status.
-    pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<ApiResponse, Failure> {
+    pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<ApiResponse, CommandError> {
         self.send(self.request(Method::POST, path, &[]).json(body)).await
     }
 
@@ -138,11 +139,11 @@ impl Client {
     ///
     /// # Errors
     /// The server sent no response in time, or a response with an error status.
-    pub async fn submit(&self, body: &impl Serialize, key: Option<&str>) -> Result<ApiResponse, Failure> {
+    pub async fn submit(&self, body: &impl Serialize, key: Option<&str>) -> Result<ApiResponse, CommandError> {
         let mut request = self.request(Method::POST, "/v1/tasks", &[]).json(body);
         if let Some(key) = key {
             let value = HeaderValue::try_from(key)
-                .map_err(|_| Failure::usage("--idempotency-key: it holds characters that can't be sent"))?;
+                .map_err(|_| CommandError::usage("--idempotency-key: it contains characters that can't be sent"))?;
             request = request.header("idempotency-key", value);
         }
         self.send(request).await
@@ -156,7 +157,7 @@ impl Client {
         &self,
         path: &str,
         query: &[(&str, String)],
-    ) -> Result<impl Stream<Item = Result<String, Failure>> + Unpin + use<>, Failure> {
+    ) -> Result<impl Stream<Item = Result<String, CommandError>> + Unpin + use<>, CommandError> {
         let request = self.request(Method::GET, path, query);
         let response = tokio::time::timeout(RESPONSE_TIMEOUT, request.send()).await;
         let response = response.map_err(|_| self.timed_out())?.map_err(|error| self.no_response(&error))?;
@@ -176,38 +177,38 @@ impl Client {
     }
 
     /// Sends the request and reads the whole response.
-    async fn send(&self, request: RequestBuilder) -> Result<ApiResponse, Failure> {
+    async fn send(&self, request: RequestBuilder) -> Result<ApiResponse, CommandError> {
         let response = request.timeout(RESPONSE_TIMEOUT).send().await.map_err(|error| self.no_response(&error))?;
         let response = self.check_status(response).await?;
         let status = response.status().as_u16();
         let text = response.text().await.map_err(|error| self.no_response(&error))?;
-        let body = serde_json::from_str(&text).map_err(|_| self.not_taskbell(status))?;
+        let body = json_value(&text).map_err(|_| self.not_taskbell(status))?;
         Ok(ApiResponse { status, text, body })
     }
 
-    /// Returns the response if its status is a success, else the failure that its body describes.
-    async fn check_status(&self, response: Response) -> Result<Response, Failure> {
+    /// Returns the response if its status is a success, else the error that its body describes.
+    async fn check_status(&self, response: Response) -> Result<Response, CommandError> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         let text = response.text().await.map_err(|error| self.no_response(&error))?;
-        Err(Failure::from_error_response(status.as_u16(), &text, &self.server))
+        Err(CommandError::from_error_response(status.as_u16(), &text, &self.server))
     }
 
-    fn not_taskbell(&self, status: u16) -> Failure {
-        Failure::failed(format!("{} answered {status}, and not as a Taskbell server does", self.server))
+    fn not_taskbell(&self, status: u16) -> CommandError {
+        CommandError::failed(format!("the response ({status}) is not from a Taskbell server: {}", self.server))
     }
 
-    fn timed_out(&self) -> Failure {
-        Failure::unreachable(format!("{} did not answer within {} s", self.server, RESPONSE_TIMEOUT.as_secs()))
+    fn timed_out(&self) -> CommandError {
+        CommandError::unreachable(format!("{} did not respond within {} s", self.server, RESPONSE_TIMEOUT.as_secs()))
     }
 
-    fn no_response(&self, error: &reqwest::Error) -> Failure {
+    fn no_response(&self, error: &reqwest::Error) -> CommandError {
         if error.is_timeout() && !error.is_connect() {
             return self.timed_out();
         }
-        Failure::unreachable(format!("{} can't be reached: {}", self.server, innermost(error)))
+        CommandError::unreachable(format!("{} can't be reached: {}", self.server, innermost(error)))
     }
 }
 
@@ -217,14 +218,14 @@ pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    out::escape(&innermost.to_string())
+    console::escape(&innermost.to_string())
 }
 
 /// Splits the chunks of a response into lines, without empty lines. Text after the last line break is dropped, because that
 /// line is incomplete.
 fn split_lines(
-    chunks: impl Stream<Item = Result<impl AsRef<[u8]>, Failure>>,
-) -> impl Stream<Item = Result<String, Failure>> {
+    chunks: impl Stream<Item = Result<impl AsRef<[u8]>, CommandError>>,
+) -> impl Stream<Item = Result<String, CommandError>> {
     let mut incomplete_line = Vec::new();
     chunks.flat_map(move |chunk| {
         let mut lines = Vec::new();

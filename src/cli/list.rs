@@ -5,22 +5,22 @@ use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
 use super::client::ConnectionArgs;
-use super::failure::Failure;
-use super::out;
+use super::command_error::CommandError;
+use super::console;
 use taskbell::{Status, TaskId, Timestamp};
 
-/// Lists tasks, the newest first. Filters may be combined; a comma list means any of these.
+/// Lists tasks, the newest first. Filters may be combined. A list separated by commas matches any of its values.
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
     filter: Filter,
-    /// How many
+    /// Number of tasks [default: 20]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=200))]
     limit: Option<u16>,
-    /// Where another page begins, as the former one said
+    /// Cursor of the next page, from the output of the previous command
     #[arg(long)]
     cursor: Option<String>,
-    /// By creation
+    /// Order by time of creation [default: desc]
     #[arg(long, value_parser = ["desc", "asc"])]
     order: Option<String>,
     #[arg(skip)]
@@ -29,23 +29,23 @@ pub struct List {
 
 #[derive(Debug, Args)]
 struct Filter {
-    /// scheduled, queued, running, cancelling, retrying, succeeded, failed, cancelled
+    /// Status: scheduled, queued, running, cancelling, retrying, succeeded, failed, cancelled
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(Status::ALL.map(Status::name)))]
     #[arg(hide_possible_values = true)]
     status: Vec<String>,
-    /// What sort of work
+    /// Kind
     #[arg(long)]
     kind: Option<String>,
-    /// Where it waits
+    /// Queue
     #[arg(long)]
     queue: Option<String>,
-    /// Who sees it
+    /// Owner
     #[arg(long)]
     owner: Option<String>,
     /// A label; may be repeated, all must match
     #[arg(long = "label", value_name = "KEY:VALUE")]
     labels: Vec<String>,
-    /// Words in title and outcome
+    /// Words that the title or the outcome contains
     #[arg(long, value_name = "WORDS")]
     q: Option<String>,
     /// Created after this time (RFC 3339)
@@ -60,28 +60,28 @@ struct Filter {
     /// Ended before this time
     #[arg(long, value_name = "TIME")]
     finished_before: Option<Timestamp>,
-    /// What belongs to this task
+    /// Only children of this task
     #[arg(long, value_name = "ID")]
     parent: Option<TaskId>,
 }
 
 impl List {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandError> {
         let response = self.connection.client()?.get("/v1/tasks", &self.query()).await?;
         if self.connection.json {
-            return out::print_json(&response.text);
+            return console::print_json(&response.text);
         }
         let body = &response.body;
         let items = body["items"].as_array().map(Vec::as_slice).unwrap_or_default();
         if !items.is_empty() {
             print_table(items)?;
         }
-        let total = out::format_count(body["total"].as_u64().unwrap_or_default());
+        let total = console::format_count(body["total"].as_u64().unwrap_or_default());
         let more = match body["next"].as_str() {
-            Some(next) => format!("; more with --cursor {}", out::escape(next)),
+            Some(next) => format!("; next page: --cursor {}", console::escape(next)),
             None => String::new(),
         };
-        out::print_line(&format!("{} of {total} tasks{more}", out::format_count(items.len() as u64)))
+        console::print_line(&format!("{} of {total} tasks{more}", console::format_count(items.len() as u64)))
     }
 
     /// The query parameters of `GET /v1/tasks`.
@@ -114,17 +114,17 @@ impl List {
 
 /// Prints a table whose columns are as wide as their longest cell. The last column is the complete id, so that it can be
 /// copied.
-fn print_table(tasks: &[Value]) -> Result<(), Failure> {
+fn print_table(tasks: &[Value]) -> Result<(), CommandError> {
     let header = ["STATUS", "TITLE", "STARTED", "DURATION", "OUTCOME", "ID"].map(str::to_owned);
     let rows: Vec<[String; 6]> = std::iter::once(header)
         .chain(tasks.iter().map(|task| {
             [
-                out::text_field(task, "status"),
-                out::truncate(&out::text_field(task, "title"), 40),
-                out::time_field(task, "started_at"),
-                out::duration_field(task, "duration_ms"),
-                out::truncate(&out::task_summary(task), 48),
-                out::text_field(task, "id"),
+                console::text_field(task, "status"),
+                console::truncate(&console::text_field(task, "title"), 40),
+                console::time_field(task, "started_at"),
+                console::duration_field(task, "duration_ms"),
+                console::truncate(&console::task_summary(task), 48),
+                console::text_field(task, "id"),
             ]
         }))
         .collect();
@@ -132,7 +132,7 @@ fn print_table(tasks: &[Value]) -> Result<(), Failure> {
     let widths: [usize; 6] = std::array::from_fn(width);
     for row in &rows {
         let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        out::print_line(cells.join("  ").trim_end())?;
+        console::print_line(cells.join("  ").trim_end())?;
     }
     Ok(())
 }

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
-use taskbell::internal::BackOff;
+use taskbell::internal::{BackOff, json_value};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::client::{Client, USER_AGENT, innermost};
-use super::failure::Failure;
-use super::out;
+use super::command_error::CommandError;
+use super::console;
 
 /// The server sends a frame at least every 15 s. After twice that time without a frame the connection counts as lost.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -52,14 +52,14 @@ impl Frame {
 
 impl LiveConnection {
     /// Opens the connection and subscribes to the tasks that match the filter.
-    async fn open(client: &Client, filter: &Value) -> Result<Self, Failure> {
+    async fn open(client: &Client, filter: &Value) -> Result<Self, CommandError> {
         let url = format!("{}/v1/live", client.server().replacen("http", "ws", 1));
-        let mut request = url.into_client_request().map_err(|error| Failure::usage(innermost(&error)))?;
+        let mut request = url.into_client_request().map_err(|error| CommandError::usage(innermost(&error)))?;
         request.headers_mut().extend(client.headers().clone());
         request.headers_mut().insert("user-agent", HeaderValue::from_static(USER_AGENT));
         let connected = tokio::time::timeout(SILENCE_MAX, tokio_tungstenite::connect_async(request)).await;
         let (socket, _) = connected
-            .map_err(|_| Failure::unreachable(format!("{} did not answer", client.server())))?
+            .map_err(|_| CommandError::unreachable(format!("{} did not respond", client.server())))?
             .map_err(|error| connect_failure(&error, client))?;
         let mut connection = Self { socket };
         let subscribe = json!({"type": "subscribe", "filter": filter}).to_string();
@@ -68,23 +68,23 @@ impl LiveConnection {
     }
 
     /// Waits for the next text frame. A frame of the type `problem` is returned as a failure.
-    async fn next(&mut self) -> Result<Frame, Failure> {
+    async fn next(&mut self) -> Result<Frame, CommandError> {
         loop {
             let message = tokio::time::timeout(SILENCE_MAX, self.socket.next())
                 .await
-                .map_err(|_| Failure::unreachable(format!("nothing heard for {} s", SILENCE_MAX.as_secs())))?;
+                .map_err(|_| CommandError::unreachable(format!("no data for {} s", SILENCE_MAX.as_secs())))?;
             match message {
                 Some(Ok(Message::Text(text))) => {
                     let text = text.as_str().to_owned();
-                    let body: Value = serde_json::from_str(&text)
-                        .map_err(|_| Failure::failed("the server sent a frame that is not JSON"))?;
+                    let body =
+                        json_value(&text).map_err(|_| CommandError::failed("the server sent a frame that is not JSON"))?;
                     if body["type"] == "problem" {
                         let status = body["status"].as_u64().and_then(|s| u16::try_from(s).ok()).unwrap_or(400);
-                        return Err(Failure::from_error_response(status, &text, "the server"));
+                        return Err(CommandError::from_error_response(status, &text, "the server"));
                     }
                     return Ok(Frame { text, body });
                 }
-                Some(Ok(Message::Close(_))) | None => return Err(Failure::unreachable("the server closed")),
+                Some(Ok(Message::Close(_))) | None => return Err(CommandError::unreachable("the server closed the connection")),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(connection_lost(&error)),
             }
@@ -92,16 +92,16 @@ impl LiveConnection {
     }
 }
 
-fn connection_lost(error: &Error) -> Failure {
-    Failure::unreachable(innermost(error))
+fn connection_lost(error: &Error) -> CommandError {
+    CommandError::unreachable(innermost(error))
 }
 
-fn connect_failure(error: &Error, client: &Client) -> Failure {
+fn connect_failure(error: &Error, client: &Client) -> CommandError {
     if let Error::Http(response) = error {
         let text = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-        return Failure::from_error_response(response.status().as_u16(), &text, client.server());
+        return CommandError::from_error_response(response.status().as_u16(), &text, client.server());
     }
-    Failure::unreachable(format!("{} can't be reached: {}", client.server(), innermost(error)))
+    CommandError::unreachable(format!("{} can't be reached: {}", client.server(), innermost(error)))
 }
 
 /// A client that opens the connection again after it was lost. It prints a line on stderr when the connection is lost,
@@ -131,7 +131,7 @@ impl<'a> ReconnectingClient<'a> {
     ///
     /// # Errors
     /// The server refused the subscription, or it has never responded.
-    pub async fn next(&mut self) -> Result<Frame, Failure> {
+    pub async fn next(&mut self) -> Result<Frame, CommandError> {
         let mut back_off = BackOff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut is_first_failure = true;
         loop {
@@ -145,10 +145,10 @@ impl<'a> ReconnectingClient<'a> {
                 return Err(failure);
             };
             if std::mem::take(&mut is_first_failure) {
-                out::print_failure(&mut failure, false);
-                out::print_to_stderr(&format!(
-                    "stale: last heard {} ago; trying again",
-                    out::format_duration(last_received.elapsed())
+                console::print_failure(&mut failure, false);
+                console::print_to_stderr(&format!(
+                    "not connected; last data {} ago; reconnecting",
+                    console::format_duration(last_received.elapsed())
                 ));
             }
             tokio::time::sleep(back_off.next_pause()).await;
@@ -157,22 +157,22 @@ impl<'a> ReconnectingClient<'a> {
 
     /// Prints the failure of a request to the same server, closes the connection and waits for [`FIRST_PAUSE`]. The
     /// next call of [`next`](Self::next) opens a new connection.
-    pub async fn reconnect_later(&mut self, mut failure: Failure) {
-        out::print_failure(&mut failure, false);
+    pub async fn reconnect_later(&mut self, mut failure: CommandError) {
+        console::print_failure(&mut failure, false);
         self.connection = None;
         self.was_lost = true;
         tokio::time::sleep(FIRST_PAUSE).await;
     }
 
     /// Waits for the next frame; connects first if there is no connection.
-    async fn try_next(&mut self) -> Result<Frame, Failure> {
+    async fn try_next(&mut self) -> Result<Frame, CommandError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => self.connection.insert(LiveConnection::open(self.client, &self.filter).await?),
         };
         let frame = connection.next().await?;
         if std::mem::take(&mut self.was_lost) {
-            out::print_to_stderr("connected again");
+            console::print_to_stderr("connected again");
         }
         self.last_received = Some(Instant::now());
         self.report_freshness(&frame);
@@ -187,9 +187,9 @@ impl<'a> ReconnectingClient<'a> {
         let since = frame.body["stale_since"].as_str();
         match since {
             Some(since) if !self.is_stale => {
-                out::print_to_stderr(&format!("stale since {since}: the server can't reach its log"));
+                console::print_to_stderr(&format!("stale since {since}: the server can't reach its log"));
             }
-            None if self.is_stale => out::print_to_stderr("the server has its log again"),
+            None if self.is_stale => console::print_to_stderr("the server can reach its log again"),
             Some(_) | None => {}
         }
         self.is_stale = since.is_some();

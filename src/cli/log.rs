@@ -8,8 +8,9 @@ use futures_util::StreamExt as _;
 use serde_json::Value;
 
 use super::client::{Client, ConnectionArgs};
-use super::failure::Failure;
-use super::out::{self, text_field};
+use super::command_error::CommandError;
+use super::console::{self, text_field};
+use taskbell::internal::json_value;
 
 /// The number of events that `tail` prints by default.
 const DEFAULT_TAIL: usize = 20;
@@ -23,26 +24,26 @@ pub enum Log {
     Tail(Tail),
     /// Show the last position and the hash of the whole log
     Head(Head),
-    /// Copy the log of a stopped server into a cluster; run again, it continues
+    /// Copy the log of a stopped server into a cluster; if it was interrupted, run the same command again
     #[cfg(feature = "eventstore")]
     Import(super::log_import::Import),
 }
 
 #[derive(Debug, Args)]
 pub struct Tail {
-    /// Those after this position (0: from the beginning) instead of the last ones
+    /// Start after this position (0: at the first event) [default: show the last events]
     #[arg(long, value_name = "POSITION")]
     after: Option<u64>,
-    /// How many
+    /// Number of events [default: 20, or all after a position]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Only events of this type, like Completed
     #[arg(long = "type", value_name = "TYPE")]
-    kind: Option<String>,
+    event_type: Option<String>,
     /// Only events of this stream, like task-<id>
     #[arg(long)]
     stream: Option<String>,
-    /// Go on with what comes, until Ctrl-C
+    /// Keep printing new events, until Ctrl-C
     #[arg(long)]
     follow: bool,
     #[arg(skip)]
@@ -65,7 +66,7 @@ impl Log {
         }
     }
 
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandError> {
         match self {
             Self::Tail(tail) => tail.run().await,
             Self::Head(head) => head.run().await,
@@ -76,15 +77,15 @@ impl Log {
 }
 
 impl Head {
-    async fn run(self) -> Result<(), Failure> {
+    async fn run(self) -> Result<(), CommandError> {
         let response = self.connection.client()?.get("/v1/log/head", &[]).await?;
         if self.connection.json {
-            return out::print_json(&response.text);
+            return console::print_json(&response.text);
         }
         let head = &response.body;
         let time = text_field(head, "time");
-        let time = if time.is_empty() { "nothing written yet".into() } else { time };
-        out::print_line(&format!(
+        let time = if time.is_empty() { "the log is empty".into() } else { time };
+        console::print_line(&format!(
             "position {}  {time}  hash {}",
             text_field(head, "position"),
             text_field(head, "hash")
@@ -93,7 +94,7 @@ impl Head {
 }
 
 impl Tail {
-    async fn run(self) -> Result<(), Failure> {
+    async fn run(self) -> Result<(), CommandError> {
         let client = self.connection.client()?;
         let mut position = match self.after {
             Some(after) => after,
@@ -107,11 +108,11 @@ impl Tail {
             let position_before = position;
             match self.print_after(&client, &mut position).await {
                 Ok(()) if self.limit.is_some() && self.after.is_some() => return Ok(()),
-                Ok(()) => out::print_to_stderr(&format!(
-                    "the server ended the answer after position {position}; asking again"
+                Ok(()) => console::print_to_stderr(&format!(
+                    "the server closed the response after position {position}; connecting again"
                 )),
                 Err(mut failure) if failure.exit_code() == 5 && (has_responded || position > position_before) => {
-                    out::print_failure(&mut failure, false);
+                    console::print_failure(&mut failure, false);
                 }
                 Err(failure) => return Err(failure),
             }
@@ -123,10 +124,10 @@ impl Tail {
     /// Prints the last events and returns the position up to which the log was read. Without a filter, reading starts
     /// at the first event to print. With a filter, the positions of the last matching events are unknown, so the whole
     /// log is read.
-    async fn print_last(&self, client: &Client) -> Result<u64, Failure> {
+    async fn print_last(&self, client: &Client) -> Result<u64, CommandError> {
         let count = self.limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(DEFAULT_TAIL);
         let head = client.get("/v1/log/head", &[]).await?.body["position"].as_u64().unwrap_or_default();
-        let has_filter = self.kind.is_some() || self.stream.is_some();
+        let has_filter = self.event_type.is_some() || self.stream.is_some();
         let mut position = if has_filter { 0 } else { head.saturating_sub(count as u64) };
         let mut last_events = VecDeque::new();
         let mut lines = client.lines("/v1/log", &self.query(position, None, false)).await?;
@@ -146,7 +147,7 @@ impl Tail {
 
     /// Prints the events after `position`, and moves `position` to the last printed event. With `--follow`, ends when
     /// the server ends the response.
-    async fn print_after(&self, client: &Client, position: &mut u64) -> Result<(), Failure> {
+    async fn print_after(&self, client: &Client, position: &mut u64) -> Result<(), CommandError> {
         let limit = self.limit.filter(|_| self.after.is_some());
         let mut lines = client.lines("/v1/log", &self.query(*position, limit, self.follow)).await?;
         while let Some(line) = lines.next().await.transpose()? {
@@ -162,7 +163,7 @@ impl Tail {
         [
             ("after", Some(after.to_string())),
             ("limit", limit.map(|n| n.to_string())),
-            ("type", self.kind.clone()),
+            ("type", self.event_type.clone()),
             ("stream", self.stream.clone()),
             ("follow", follow.then(|| "true".to_owned())),
         ]
@@ -171,18 +172,18 @@ impl Tail {
         .collect()
     }
 
-    fn print_event(&self, line: &str, event: &Value) -> Result<(), Failure> {
+    fn print_event(&self, line: &str, event: &Value) -> Result<(), CommandError> {
         if self.connection.json {
-            return out::print_json(line);
+            return console::print_json(line);
         }
         let [position, time, stream] = ["position", "time", "stream"].map(|field| text_field(event, field));
         let by = format!("by {} via {}", text_field(&event["meta"], "actor"), text_field(&event["meta"], "via"));
-        out::print_line(&format!("{position:>8}  {time}  {stream}  {}  {by}", event_summary(event)))
+        console::print_line(&format!("{position:>8}  {time}  {stream}  {}  {by}", event_summary(event)))
     }
 }
 
-fn parse_event(line: &str) -> Result<Value, Failure> {
-    serde_json::from_str(line).map_err(|error| Failure::failed(format!("a line of the log is not JSON: {error}")))
+fn parse_event(line: &str) -> Result<Value, CommandError> {
+    json_value(line).map_err(|error| CommandError::failed(format!("a line of the log is not JSON: {error}")))
 }
 
 /// One line about the event: its type and the important fields of its data.
@@ -194,13 +195,13 @@ pub(super) fn event_summary(event: &Value) -> String {
         "Started" => vec![format!("attempt {} on {}", text_field(data, "attempt"), text_field(data, "worker"))],
         "CancelAcknowledged" => match text_field(data, "stopping_after") {
             step if step.is_empty() => vec!["stops at once".into()],
-            step => vec![format!("stops after {step}"), out::time_field(data, "expected_end")],
+            step => vec![format!("stops after {step}"), console::time_field(data, "expected_end")],
         },
         "AttemptFailed" => vec![
             format!("attempt {}", text_field(data, "attempt")),
             text_field(&data["error"], "code"),
             text_field(&data["error"], "message"),
-            format!("next at {}", out::time_field(data, "retry_at")),
+            format!("next at {}", console::time_field(data, "retry_at")),
         ],
         "Completed" => vec![
             text_field(data, "outcome"),

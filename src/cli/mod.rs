@@ -1,10 +1,10 @@
 //! The command line, with one file or folder for each command. The commands share `client` (a client of the HTTP API),
-//! `live` (a client of the websocket), `out` (output on stdout and stderr), `failure` (the exit codes) and `runtime`
-//! (the async runtime).
+//! `live` (a client of the websocket), `console` (output on stdout and stderr), `command_error` (the exit codes) and
+//! `runtime` (the async runtime).
 
 mod client;
-mod failure;
-mod out;
+mod command_error;
+mod console;
 
 mod bench;
 mod cancel;
@@ -32,15 +32,15 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use client::ConnectionArgs;
-use failure::Failure;
+use command_error::CommandError;
 use runtime::block_on;
 
-/// Background tasks behind a bell that people can trust
+/// Runs background tasks that people can see and stop
 #[derive(Debug, Parser)]
 #[command(
     name = "taskbell",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused, 5 unreachable or not available now."
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused, 5 the server is unreachable or unavailable."
 )]
 struct Cli {
     #[command(flatten)]
@@ -53,30 +53,30 @@ struct Cli {
 enum Command {
     /// Run the server
     Serve(serve::Serve),
-    /// Run a server with real work to watch and to cancel, in a folder that is removed at the end
+    /// Run a server with example tasks to watch and to cancel, in a temporary folder
     Demo(demo::Demo),
-    /// Hand in a task
+    /// Create a task
     Submit(submit::Submit),
     /// List tasks
     List(list::List),
     /// Show one task with its timeline
     Show(show::Show),
-    /// Watch one task until it ends, or all that goes on
+    /// Watch one task until it ends, or all running tasks
     Watch(watch::Watch),
-    /// Ask tasks to stop
+    /// Request the cancel of tasks
     Cancel(cancel::Cancel),
     /// Run a final task once more
     Retry(retry::Retry),
-    /// Work for a server: run a command for each task
+    /// Run a worker that executes a command for each task
     Work(work::Work),
     /// Read the log
     #[command(subcommand)]
     Log(log::Log),
-    /// Look after a cluster that keeps the log
+    /// Check a database cluster in which the log can be stored
     #[cfg(feature = "eventstore")]
     #[command(subcommand)]
     Store(store::Store),
-    /// Measure a server: one that it starts for this, or the one that --server names
+    /// Measure a server: a new one, or the one that --server names
     Bench(bench::Bench),
 }
 
@@ -99,7 +99,7 @@ impl Command {
         }
     }
 
-    fn run(self) -> Result<(), Failure> {
+    fn run(self) -> Result<(), CommandError> {
         match self {
             Self::Serve(serve) => serve.run(),
             Self::Demo(demo) => demo.run(),
@@ -131,12 +131,12 @@ pub(crate) fn main() -> ExitCode {
     match command.connection() {
         Some(flags) => *flags = connection,
         None if json => {
-            let message = "--json is for the commands that ask a server, not for the server";
+            let message = "`serve` and `demo` have no --json";
             Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
         }
         None => {}
     }
     let Err(mut failure) = command.run() else { return ExitCode::SUCCESS };
-    out::print_failure(&mut failure, json);
+    console::print_failure(&mut failure, json);
     ExitCode::from(failure.exit_code())
 }

@@ -4,16 +4,16 @@ use clap::Args;
 use serde_json::json;
 
 use super::client::ConnectionArgs;
-use super::failure::Failure;
-use super::out;
+use super::command_error::CommandError;
+use super::console;
 use taskbell::TaskId;
 
 /// Runs a final task once more.
 #[derive(Debug, Args)]
 pub struct Retry {
-    /// Which task
+    /// Id of the task
     id: TaskId,
-    /// Why; kept in its history
+    /// Reason, recorded in the log
     #[arg(long)]
     reason: Option<String>,
     #[arg(skip)]
@@ -21,18 +21,18 @@ pub struct Retry {
 }
 
 impl Retry {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandError> {
         let body = self.reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}));
         let response = self.connection.client()?.post(&format!("/v1/tasks/{}/retry", self.id), &body).await?;
         if self.connection.json {
-            return out::print_json(&response.text);
+            return console::print_json(&response.text);
         }
         let task = &response.body;
-        out::print_line(&format!(
+        console::print_line(&format!(
             "{}  {}  {}",
-            out::text_field(task, "id"),
-            out::text_field(task, "status"),
-            out::text_field(task, "title")
+            console::text_field(task, "id"),
+            console::text_field(task, "status"),
+            console::text_field(task, "title")
         ))
     }
 }

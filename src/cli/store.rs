@@ -5,14 +5,14 @@ use serde_json::json;
 use taskbell::internal::store_check::{Finding, LeftStreams, check};
 
 use super::client::ConnectionArgs;
-use super::failure::Failure;
+use super::command_error::CommandError;
 use super::log_import::parse_store_url;
-use super::out;
+use super::console;
 
 const CLUSTER_HELP: &str =
-    "The cluster, like esdb://db1,db2,db3; the checks use names of their own beside those of its prefix";
+    "The cluster, like esdb://db1,db2,db3; the checks write only streams whose names begin with `<prefix>check`";
 
-/// Looks after a cluster.
+/// Checks a cluster.
 #[derive(Debug, Subcommand)]
 pub enum Store {
     /// Check that a cluster does what Taskbell relies on; writes about 4,500 small events to it
@@ -35,7 +35,7 @@ impl Store {
         }
     }
 
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandError> {
         match self {
             Self::Check(check) => check.run().await,
         }
@@ -43,31 +43,31 @@ impl Store {
 }
 
 impl Check {
-    async fn run(self) -> Result<(), Failure> {
+    async fn run(self) -> Result<(), CommandError> {
         let Self { store, connection } = self;
         let store = parse_store_url("--store", &store)?;
         let (mut findings, mut print_result) = (Vec::new(), Ok(()));
         if !connection.json {
-            out::print_line(&table_row("operation", "needed", "time", "seen"))?;
+            console::print_line(&table_row("operation", "needed", "time", "seen"))?;
         }
         let mut report = |finding| {
             if !connection.json && print_result.is_ok() {
-                print_result = out::print_line(&finding_row(&finding));
+                print_result = console::print_line(&finding_row(&finding));
             }
             findings.push(finding);
         };
         let leftovers = check(&store, &mut report).await;
-        let leftovers = leftovers.map_err(|why| Failure::unreachable(format!("{store}: {why}")))?;
+        let leftovers = leftovers.map_err(|why| CommandError::unreachable(format!("{store}: {why}")))?;
         print_result?;
         let failed = findings.iter().filter(|finding| finding.seen.is_err()).count();
         if connection.json {
-            out::print_json(&json_report(&findings, &leftovers).to_string())?;
+            console::print_json(&json_report(&findings, &leftovers).to_string())?;
         } else {
             let verdict = if failed == 0 { "all hold".to_owned() } else { format!("{failed} do not hold") };
-            out::print_line(&format!("{} checks, {verdict}", findings.len()))?;
-            out::print_line(&leftovers_line(&leftovers))?;
+            console::print_line(&format!("{} checks, {verdict}", findings.len()))?;
+            console::print_line(&leftovers_line(&leftovers))?;
         }
-        if failed == 0 { Ok(()) } else { Err(Failure::already_printed()) }
+        if failed == 0 { Ok(()) } else { Err(CommandError::already_printed()) }
     }
 }
 
@@ -81,7 +81,7 @@ fn finding_row(finding: &Finding) -> String {
         Ok(seen) => seen.clone(),
         Err(seen) => format!("FAILED: {seen}"),
     };
-    table_row(operation, needed, &format!("{} ms", out::format_count(millis(*took))), &out::escape(&seen))
+    table_row(operation, needed, &format!("{} ms", console::format_count(millis(*took))), &console::escape(&seen))
 }
 
 fn millis(duration: std::time::Duration) -> u64 {
@@ -91,11 +91,11 @@ fn millis(duration: std::time::Duration) -> u64 {
 /// One line about the streams that the checks leave in the database.
 fn leftovers_line(leftovers: &LeftStreams) -> String {
     let LeftStreams { prefix, streams, events, failure } = leftovers;
-    let (streams, events) = (out::format_count(streams.len() as u64), out::format_count(*events));
+    let (streams, events) = (console::format_count(streams.len() as u64), console::format_count(*events));
     let description = format!("left behind: {streams} streams with {events} events, whose names begin with {prefix}");
     match failure {
         None => format!("{description}; they are soft-deleted, and a scavenge removes all but the last event of each"),
-        Some(why) => format!("{description}; not all are soft-deleted: {}", out::escape(why)),
+        Some(why) => format!("{description}; not all are soft-deleted: {}", console::escape(why)),
     }
 }
 

@@ -9,49 +9,49 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::client::{ApiResponse, ConnectionArgs};
-use super::failure::Failure;
-use super::{out, watch};
+use super::command_error::CommandError;
+use super::{console, watch};
 use taskbell::{TaskId, Timestamp};
 
-/// Hands in a task.
+/// Creates a task.
 #[derive(Debug, Args)]
 pub struct Submit {
-    /// What sort of work, like content.distribute
+    /// Kind, like content.distribute
     kind: String,
-    /// What people read
+    /// Title
     #[arg(long)]
     title: Option<String>,
-    /// A file with the input as JSON; - reads stdin
+    /// File with the input as JSON; - reads stdin
     #[arg(long, value_name = "FILE|-")]
     input: Option<PathBuf>,
-    /// Where it waits
+    /// Queue
     #[arg(long)]
     queue: Option<String>,
-    /// Higher goes first
+    /// Priority: in a queue, tasks with a higher number run first
     #[arg(long, allow_negative_numbers = true)]
     priority: Option<i32>,
-    /// Not before this time (RFC 3339, like 2026-11-22T15:04:05Z)
+    /// Earliest start (RFC 3339, like 2026-11-22T15:04:05Z)
     #[arg(long, value_name = "TIME")]
     run_at: Option<Timestamp>,
-    /// How often it is tried at most
+    /// Most attempts
     #[arg(long, value_name = "N")]
     max_attempts: Option<u32>,
-    /// Seconds that one attempt may take
+    /// Time limit of each attempt, in seconds
     #[arg(long, value_name = "SECONDS")]
     timeout_s: Option<u64>,
-    /// A label to filter by; may be repeated
+    /// Label, for filters; may be repeated
     #[arg(long = "label", value_name = "KEY:VALUE", value_parser = parse_label)]
     labels: Vec<(String, String)>,
-    /// Who sees it
+    /// Owner: the task is counted in this person's bell
     #[arg(long)]
     owner: Option<String>,
-    /// The task that this one belongs to
+    /// Id of the parent; a cancel of the parent also cancels this task
     #[arg(long, value_name = "ID")]
     parent: Option<TaskId>,
-    /// The same key and request again is the same task
+    /// Idempotency key: a second request with this key and the same body creates no second task
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Wait for its end: 0 where it succeeded, 1 where it did not
+    /// Wait until the task has ended. Exit code 0 if it succeeded, otherwise 1
     #[arg(long)]
     wait: bool,
     #[arg(skip)]
@@ -86,12 +86,12 @@ struct RequestBody<'a> {
 }
 
 impl Submit {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandError> {
         let client = self.connection.client()?;
         let body = self.body()?;
         let response = client.submit(&body, self.idempotency_key.as_deref()).await?;
         match (self.connection.json, self.wait) {
-            (true, false) => out::print_json(&response.text)?,
+            (true, false) => console::print_json(&response.text)?,
             (true, true) => {}
             (false, _) => print_task(&response)?,
         }
@@ -102,7 +102,7 @@ impl Submit {
             .await
     }
 
-    fn body(&self) -> Result<RequestBody<'_>, Failure> {
+    fn body(&self) -> Result<RequestBody<'_>, CommandError> {
         Ok(RequestBody {
             kind: &self.kind,
             title: self.title.as_deref(),
@@ -119,28 +119,28 @@ impl Submit {
     }
 }
 
-fn print_task(response: &ApiResponse) -> Result<(), Failure> {
+fn print_task(response: &ApiResponse) -> Result<(), CommandError> {
     let task = &response.body;
-    let reused = if response.status == 200 { " (this key was used before: the same task)" } else { "" };
-    let summary = out::task_summary(task);
+    let reused = if response.status == 200 { " (existing task with this key)" } else { "" };
+    let summary = console::task_summary(task);
     let summary = if summary.is_empty() { summary } else { format!(" ({summary})") };
-    let [id, status, title] = ["id", "status", "title"].map(|field| out::text_field(task, field));
-    out::print_line(&format!("{id}  {status}  {title}{summary}{reused}"))
+    let [id, status, title] = ["id", "status", "title"].map(|field| console::text_field(task, field));
+    console::print_line(&format!("{id}  {status}  {title}{summary}{reused}"))
 }
 
 /// Reads the JSON from a file, or from stdin if the path is `-`.
-fn read_input(path: &Path) -> Result<Box<RawValue>, Failure> {
+fn read_input(path: &Path) -> Result<Box<RawValue>, CommandError> {
     let (name, text) = if path == Path::new("-") {
         let mut text = String::new();
         ("stdin".to_owned(), std::io::stdin().lock().read_to_string(&mut text).map(|_| text))
     } else {
         (path.display().to_string(), std::fs::read_to_string(path))
     };
-    let text = text.map_err(|error| Failure::usage(format!("--input {name}: {error}")))?;
-    serde_json::from_str(&text).map_err(|error| Failure::usage(format!("--input {name} is not JSON: {error}")))
+    let text = text.map_err(|error| CommandError::usage(format!("--input {name}: {error}")))?;
+    serde_json::from_str(&text).map_err(|error| CommandError::usage(format!("--input {name} is not JSON: {error}")))
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {
     let parts = text.split_once(':').filter(|(key, value)| !key.is_empty() && !value.is_empty());
-    parts.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| "KEY:VALUE is needed".into())
+    parts.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| "must have the form KEY:VALUE".into())
 }

@@ -9,15 +9,15 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::client::{ApiResponse, Client, ConnectionArgs};
-use super::failure::Failure;
+use super::command_error::CommandError;
 use super::live::ReconnectingClient;
-use super::out::{self, text_field};
+use super::console::{self, text_field};
 use taskbell::{Status, TaskId};
 
-/// Watches one task until it ends (0 where it succeeded, 1 where it did not), or all that goes on until Ctrl-C.
+/// Watches one task until it ends, or all running tasks until Ctrl-C. Exit code 0 if the task succeeded, otherwise 1.
 #[derive(Debug, Args)]
 pub struct Watch {
-    /// Which task; all where none is named
+    /// Id of the task [default: all running tasks]
     id: Option<TaskId>,
     #[arg(skip)]
     pub(super) connection: ConnectionArgs,
@@ -33,7 +33,7 @@ pub(super) enum PrintedStates {
 }
 
 impl Watch {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandError> {
         let client = self.connection.client()?;
         match self.id {
             Some(id) => wait_and_print(&client, id, self.connection.json, PrintedStates::Each).await,
@@ -43,9 +43,9 @@ impl Watch {
 }
 
 /// The id of the task in the response.
-pub(super) fn task_id(response: &ApiResponse) -> Result<TaskId, Failure> {
+pub(super) fn task_id(response: &ApiResponse) -> Result<TaskId, CommandError> {
     let id = response.body["id"].as_str().and_then(|id| id.parse().ok());
-    id.ok_or_else(|| Failure::failed("the server's answer holds no task"))
+    id.ok_or_else(|| CommandError::failed("the server's response contains no task"))
 }
 
 fn status(task: &Value) -> Option<Status> {
@@ -62,26 +62,26 @@ pub(super) async fn wait_and_print(
     id: TaskId,
     json: bool,
     states: PrintedStates,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let mut printer = StatePrinter::new(json);
     let end = wait_for_end(client, id, |task| match (json, states) {
         (false, _) => printer.print(task),
-        (true, PrintedStates::Each) => out::print_json(&task.to_string()),
+        (true, PrintedStates::Each) => console::print_json(&task.to_string()),
         (true, PrintedStates::Last) => Ok(()),
     })
     .await?;
     printer.finish();
     let task = &end.body;
     if json {
-        out::print_json(&end.text)?;
+        console::print_json(&end.text)?;
     } else {
-        let took = out::duration_field(task, "duration_ms");
+        let took = console::duration_field(task, "duration_ms");
         let took = if took.is_empty() { took } else { format!(" after {took}") };
-        let summary = out::task_summary(task);
+        let summary = console::task_summary(task);
         let summary = if summary.is_empty() { summary } else { format!(": {summary}") };
-        out::print_line(&format!("{}{took}  {}{summary}", text_field(task, "status"), text_field(task, "title")))?;
+        console::print_line(&format!("{}{took}  {}{summary}", text_field(task, "status"), text_field(task, "title")))?;
     }
-    if status(task) == Some(Status::Succeeded) { Ok(()) } else { Err(Failure::already_printed()) }
+    if status(task) == Some(Status::Succeeded) { Ok(()) } else { Err(CommandError::already_printed()) }
 }
 
 /// Waits for the task's end and returns the response with the final task. Calls `on_state` with each earlier state.
@@ -89,8 +89,8 @@ pub(super) async fn wait_and_print(
 pub(super) async fn wait_for_end(
     client: &Client,
     id: TaskId,
-    mut on_state: impl FnMut(&Value) -> Result<(), Failure>,
-) -> Result<ApiResponse, Failure> {
+    mut on_state: impl FnMut(&Value) -> Result<(), CommandError>,
+) -> Result<ApiResponse, CommandError> {
     // If the task doesn't exist, this request fails, and no websocket is opened.
     let first = client.task(id, 0).await?;
     if is_final(&first.body) {
@@ -137,17 +137,17 @@ impl StatePrinter {
         Self { bar, last: None }
     }
 
-    fn print(&mut self, task: &Value) -> Result<(), Failure> {
+    fn print(&mut self, task: &Value) -> Result<(), CommandError> {
         if let Some(bar) = &self.bar {
             update_bar(bar, task);
             return Ok(());
         }
-        let (status, summary) = (text_field(task, "status"), out::task_summary(task));
+        let (status, summary) = (text_field(task, "status"), console::task_summary(task));
         let has_changed = self.last.as_ref().is_none_or(|(at, old_status, old_summary)| {
             *old_status != status || (*old_summary != summary && at.elapsed() >= Duration::from_secs(1))
         });
         if has_changed {
-            out::print_line(format!("{status:<10} {summary}").trim_end())?;
+            console::print_line(format!("{status:<10} {summary}").trim_end())?;
             self.last = Some((Instant::now(), status, summary));
         }
         Ok(())
@@ -174,19 +174,19 @@ fn update_bar(bar: &ProgressBar, task: &Value) {
     bar.set_position((fraction * BAR_STEPS as f64) as u64);
     let description = match status(task) {
         Some(Status::Running) => text_field(&task["progress"], "message"),
-        _ => out::task_summary(task),
+        _ => console::task_summary(task),
     };
     bar.set_message(format!("{}  {}  {description}", text_field(task, "status"), text_field(task, "title")));
 }
 
 /// Prints the counters and the tasks that run now, until Ctrl-C.
-async fn watch_all(client: &Client, json: bool) -> Result<(), Failure> {
+async fn watch_all(client: &Client, json: bool) -> Result<(), CommandError> {
     let mut live = ReconnectingClient::new(client, json!({"status": WATCHED_STATUSES}), None);
     let mut board = TaskBoard::new(json);
     loop {
         let frame = live.next().await?;
         if json {
-            out::print_json(&frame.text)?;
+            console::print_json(&frame.text)?;
             continue;
         }
         match frame.kind() {
@@ -236,28 +236,28 @@ impl TaskBoard {
         Self { screen, bars: HashMap::new(), printed: HashMap::new() }
     }
 
-    fn show_counters(&mut self, frame: &Value) -> Result<(), Failure> {
+    fn show_counters(&mut self, frame: &Value) -> Result<(), CommandError> {
         let counts = Status::ALL.iter().filter_map(|status| {
             let n = frame["counts"][status.name()].as_u64().filter(|n| *n > 0)?;
-            Some(format!("{} {}", out::format_count(n), status.name()))
+            Some(format!("{} {}", console::format_count(n), status.name()))
         });
         let mut parts: Vec<String> = counts.collect();
         if parts.is_empty() {
             parts.push("no tasks".into());
         }
         let unseen: u64 = frame["unseen"].as_object().into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum();
-        parts.push(format!("{} unseen", out::format_count(unseen)));
+        parts.push(format!("{} unseen", console::format_count(unseen)));
         let line = parts.join(" · ");
         match &self.screen {
             Some((_, counters)) => counters.set_message(line),
-            None => out::print_line(&line)?,
+            None => console::print_line(&line)?,
         }
         Ok(())
     }
 
     /// Shows the given tasks and removes all others, which have ended while the connection was lost. `tasks` are all
     /// tasks with a watched status.
-    fn show_all(&mut self, tasks: &[Value]) -> Result<(), Failure> {
+    fn show_all(&mut self, tasks: &[Value]) -> Result<(), CommandError> {
         let has_ended = |id: &String| !tasks.iter().any(|task| task["id"] == **id);
         self.printed.retain(|id, _| !has_ended(id));
         self.bars.retain(|id, bar| {
@@ -271,16 +271,16 @@ impl TaskBoard {
     }
 
     /// Shows the new state of one task.
-    fn show_task(&mut self, task: &Value) -> Result<(), Failure> {
+    fn show_task(&mut self, task: &Value) -> Result<(), CommandError> {
         let id = text_field(task, "id");
         let status_name = text_field(task, "status");
         let is_watched = matches!(status(task), Some(Status::Running | Status::Cancelling | Status::Retrying));
-        let line = format!("{status_name:<10}  {}  {}  {id}", text_field(task, "title"), out::task_summary(task));
+        let line = format!("{status_name:<10}  {}  {}  {id}", text_field(task, "title"), console::task_summary(task));
         let Some((screen, _)) = &self.screen else {
             // Without a terminal, only a change of the status is printed, not the progress.
             let old_status =
                 if is_watched { self.printed.insert(id, status_name.clone()) } else { self.printed.remove(&id) };
-            return if old_status.as_ref() == Some(&status_name) { Ok(()) } else { out::print_line(&line) };
+            return if old_status.as_ref() == Some(&status_name) { Ok(()) } else { console::print_line(&line) };
         };
         if !is_watched {
             if let Some(bar) = self.bars.remove(&id) {

@@ -8,37 +8,39 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::client::ConnectionArgs;
-use super::failure::Failure;
-use super::out;
+use super::command_error::CommandError;
+use super::console;
 use taskbell::{CommandHandler, Handlers, RemoteError, RemoteWorker, WorkerEvent};
 
 /// The part of the help that describes the command.
 const COMMAND_HELP: &str = "\
 The command gets the task's input as JSON on stdin, and in its environment TASKBELL_TASK_ID, TASKBELL_ATTEMPT,
 TASKBELL_KIND, TASKBELL_TITLE, TASKBELL_OWNER, TASKBELL_SERVER and a TASKBELL_LABEL_<KEY> for each label.
-  ::progress 0.4 message   on a line of either output: how far it is (- where the number is unknown)
-  ::result JSON            as the last line of stdout: the task's result
-All else is output: its last 64 KiB are kept, and its last line is the task's message.
-Exit code 0 is success, 65 a failure that is not tried again, all else a failure. A cancel is SIGTERM to the command's
-process group, an interrupt SIGKILL; what the command leaves running in its group is ended with it.";
+  ::progress 0.4 message   on a line of either output: progress from 0 to 1, or - if unknown
+  ::result JSON            as the last line of stdout: the task's result; if it can't be read, the attempt has failed
+All other lines are output. The last 64 KiB of it are stored, and the last line is the task's message.
+Exit code 0 is a success, 65 is a failure without another attempt, and any other code is a failure. A cancel sends
+SIGTERM to the command's process group, an interrupt sends SIGKILL. Processes of the group that still run when the
+command has ended get SIGTERM and then SIGKILL.";
 
-/// Runs a command for each task of these kinds, until SIGINT or SIGTERM; the second signal doesn't wait for what runs.
+/// Runs a command for each task of these kinds, until SIGINT or SIGTERM. A second signal kills the running commands.
 #[derive(Debug, Args)]
 #[command(after_help = COMMAND_HELP)]
 pub struct Work {
     /// Take tasks of this kind; may be repeated
     #[arg(long = "kind", required = true, value_name = "KIND")]
     kinds: Vec<String>,
-    /// Take from this queue only; may be repeated [default: from all]
+    /// Take tasks of this queue only; may be repeated [default: all queues]
     #[arg(long = "queue", value_name = "QUEUE")]
     queues: Vec<String>,
-    /// How many commands run at once
+    /// Most commands that run at the same time
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     concurrency: u16,
-    /// How people see this worker [default: taskbell/<host>/<process>/<random>]
+    /// Name of this worker [default: taskbell/<host>/<process>/<random>]
     #[arg(long)]
     name: Option<String>,
-    /// Seconds that running commands may go on after the first signal, before they are stopped and handed back
+    /// How long running commands may continue after the first signal, in seconds. Then they are stopped, and their tasks are
+    /// given back to the server
     #[arg(long, default_value_t = 25, value_name = "SECONDS")]
     grace_s: u32,
     /// The command and its arguments
@@ -49,7 +51,7 @@ pub struct Work {
 }
 
 impl Work {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    pub(super) async fn run(self) -> Result<(), CommandError> {
         // This checks the address and the token in the same way as for every other command.
         let server = self.connection.client()?.server().to_owned();
         let mut worker = RemoteWorker::connect(&server)
@@ -64,13 +66,13 @@ impl Work {
             worker = worker.name(name);
         }
         let json = self.connection.json;
-        let worker = worker.watch(move |note| if json { print_json_note(note) } else { print_note(note) });
+        let worker = worker.watch(move |event| if json { print_event_as_json(event) } else { print_event(event) });
         let mut signals = Signals::new()?;
         let mut second_signals = Signals::new()?;
         let first_signal = async {
             signals.wait().await;
             if !json {
-                out::print_to_stderr("stopping: nothing more is taken; the next signal stops what runs");
+                console::print_to_stderr("stopping: no new tasks are taken; press Ctrl-C again to kill the running commands");
             }
         };
         let second_signal = async {
@@ -82,43 +84,43 @@ impl Work {
             biased;
             unfinished = worker.run(first_signal) => match unfinished.map_err(worker_failure)? {
                 0 => Ok(()),
-                unfinished => Err(Failure::failed(format!("{unfinished} attempts had not stopped, or their ends could not be told"))),
+                unfinished => Err(CommandError::failed(format!("{unfinished} attempts had not stopped, or their ends could not be reported"))),
             },
-            () = second_signal => Err(Failure::failed("stopped at once: what ran is killed, and its leases expire")),
+            () = second_signal => Err(CommandError::failed("stopped at once: running commands are killed, and their leases expire")),
         }
     }
 }
 
 /// A handler for each kind; all run the same command.
-fn handlers(kinds: &[String], command: Vec<OsString>, server: &str) -> Result<Handlers, Failure> {
+fn handlers(kinds: &[String], command: Vec<OsString>, server: &str) -> Result<Handlers, CommandError> {
     let mut command = command.into_iter();
-    let path = command.next().ok_or_else(|| Failure::usage("a command is needed"))?;
+    let path = command.next().ok_or_else(|| CommandError::usage("the command is missing"))?;
     let first = CommandHandler::new(String::new(), path, command, server);
     let mut handlers = Handlers::new();
     for kind in kinds {
-        handlers.register(first.for_kind(kind)).map_err(|error| Failure::usage(format!("--kind: {error}")))?;
+        handlers.register(first.for_kind(kind)).map_err(|error| CommandError::usage(format!("--kind: {error}")))?;
     }
     Ok(handlers)
 }
 
-fn worker_failure(error: RemoteError) -> Failure {
+fn worker_failure(error: RemoteError) -> CommandError {
     match error {
         RemoteError::Refused { status, code, detail } => {
             let problem = json!({"code": code, "detail": detail});
-            Failure::from_error_response(status, &problem.to_string(), "the server")
+            CommandError::from_error_response(status, &problem.to_string(), "the server")
         }
-        RemoteError::Client(_) => Failure::failed(error.to_string()),
+        RemoteError::Client(_) => CommandError::failed(error.to_string()),
         RemoteError::Address(_)
         | RemoteError::Token
         | RemoteError::Name(_)
         | RemoteError::Queue(_)
-        | RemoteError::NoHandlers => Failure::usage(error.to_string()),
+        | RemoteError::NoHandlers => CommandError::usage(error.to_string()),
     }
 }
 
-/// Prints an event of the worker as a line for people. It ignores notes that a later version of the library may add.
-fn print_note(event: &WorkerEvent<'_>) {
-    out::print_to_stderr(&match event {
+/// Prints an event of the worker as a line for people. It ignores events that a later version of the library may add.
+fn print_event(event: &WorkerEvent<'_>) {
+    console::print_to_stderr(&match event {
         WorkerEvent::Begun { task, attempt, kind, title } => {
             format!("{task}  attempt {attempt} begins  {kind}  {title}")
         }
@@ -126,14 +128,14 @@ fn print_note(event: &WorkerEvent<'_>) {
             let message = message.map_or_else(String::new, |message| format!("  {message}"));
             format!("{task}  attempt {attempt} {outcome}{message}")
         }
-        WorkerEvent::Unreachable { reason } => format!("the server can't be spoken to: {reason}; trying again"),
-        WorkerEvent::Reconnected => "the server answers again".to_owned(),
+        WorkerEvent::Unreachable { reason } => format!("the server can't be reached: {reason}; trying again"),
+        WorkerEvent::Reconnected => "the server can be reached again".to_owned(),
         _ => return,
     });
 }
 
 /// Prints an event of the worker as a line of JSON on stderr. stdout is reserved for responses of the API.
-fn print_json_note(event: &WorkerEvent<'_>) {
+fn print_event_as_json(event: &WorkerEvent<'_>) {
     let line = match event {
         WorkerEvent::Begun { task, attempt, kind, title } => {
             json!({"type": "begun", "task": task, "attempt": attempt, "kind": kind, "title": title})
@@ -141,12 +143,12 @@ fn print_json_note(event: &WorkerEvent<'_>) {
         WorkerEvent::Ended { task, attempt, outcome, message } => {
             json!({"type": "ended", "task": task, "attempt": attempt, "outcome": outcome, "message": message})
         }
-        WorkerEvent::Unreachable { reason } => json!({"type": "away", "message": reason}),
-        WorkerEvent::Reconnected => json!({"type": "back"}),
+        WorkerEvent::Unreachable { reason } => json!({"type": "unreachable", "message": reason}),
+        WorkerEvent::Reconnected => json!({"type": "reconnected"}),
         _ => return,
     };
-    if let Ok(line) = out::escape_json(&line.to_string()) {
-        out::print_to_stderr(&line);
+    if let Ok(line) = console::escape_json(&line.to_string()) {
+        console::print_to_stderr(&line);
     }
 }
 
@@ -157,7 +159,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> Result<Self, Failure> {
+    fn new() -> Result<Self, CommandError> {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 

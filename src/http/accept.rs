@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use serde::Deserialize;
-use serde_json::Value;
 
+use super::plumbing::body_hash::{body_hash, is_hash_of};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
@@ -16,21 +16,23 @@ use crate::store::{StreamName, now};
 use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
 use crate::task::event::{Created, Idempotency};
-use crate::task::limits::{INPUT_MAX, TITLE_MAX, is_line_character, is_name, is_reserved, is_within};
-use crate::task::{Command, Invalid, Rejection, Revision, TaskId, Timestamp};
+use crate::task::limits::{
+    IDEMPOTENCY_KEY_MAX, INPUT_MAX, TITLE_MAX, is_line, is_line_character, is_name, is_reserved, is_within,
+};
+use crate::task::{Command, Invalid, JsonText, Rejection, Revision, TaskId, Timestamp};
 use crate::views::Views;
 
 /// The queue of a task whose request names no queue.
 const DEFAULT_QUEUE: &str = "default";
 
 /// The body of a request for a new task.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewTask {
+pub struct NewTask {
     pub(super) kind: String,
     pub(super) title: Option<String>,
     #[serde(default)]
-    pub(super) input: Value,
+    pub(super) input: JsonText,
     pub(super) queue: Option<String>,
     pub(super) priority: Option<i32>,
     pub(super) run_at: Option<Timestamp>,
@@ -41,10 +43,77 @@ pub(super) struct NewTask {
     pub(super) parent: Option<TaskId>,
     pub(super) unique_key: Option<String>,
     pub(super) concurrency_key: Option<String>,
+    /// Only in an item of a batch.
+    #[serde(default)]
+    pub(super) idempotency_key: ItemKey,
+}
+
+/// The field `idempotency_key` of an item.
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "Option<String>")]
+pub(super) enum ItemKey {
+    #[default]
+    Absent,
+    /// `None` if the field is null.
+    Given(Option<String>),
+}
+
+impl From<Option<String>> for ItemKey {
+    fn from(key: Option<String>) -> Self {
+        Self::Given(key)
+    }
+}
+
+/// The idempotency key of a request, and the body that came with the key.
+#[derive(Debug)]
+pub struct KeyedBody {
+    /// The key.
+    pub key: String,
+    /// The scanned text of the body, or of an item of a batch.
+    pub body: String,
+}
+
+impl NewTask {
+    /// Makes the request for a task of this kind with this input. All other fields have their defaults.
+    #[must_use]
+    pub fn new(kind: &str, input: JsonText) -> Self {
+        Self { kind: kind.to_owned(), input, ..Self::default() }
+    }
+
+    /// Reads the body of a request for one task. `key` is the idempotency key in the request's header.
+    ///
+    /// # Errors
+    /// 400 `malformed_json`, 422.
+    pub fn parse(body: &[u8], key: Option<String>) -> Result<(Self, Option<KeyedBody>), Problem> {
+        let text = json::as_text(body)?;
+        let new: Self = json::parse_text(text)?;
+        if let ItemKey::Given(_) = new.idempotency_key {
+            let detail = "unknown here: the key goes into the header Idempotency-Key";
+            return Err(Problem::invalid_field("/idempotency_key", detail));
+        }
+        Ok((new, key.map(|key| KeyedBody { key, body: text.to_owned() })))
+    }
+
+    /// Reads an item of a batch, whose text was scanned.
+    ///
+    /// # Errors
+    /// 422.
+    pub fn parse_item(item: &str) -> Result<(Self, Option<KeyedBody>), Problem> {
+        let mut new: Self = json::decode(item)?;
+        match std::mem::take(&mut new.idempotency_key) {
+            ItemKey::Absent | ItemKey::Given(None) => Ok((new, None)),
+            ItemKey::Given(Some(key)) if is_line(&key, IDEMPOTENCY_KEY_MAX) => {
+                Ok((new, Some(KeyedBody { key, body: item.to_owned() })))
+            }
+            ItemKey::Given(Some(_)) => {
+                Err(Problem::invalid_field("/idempotency_key", "1 to 255 bytes, no control characters"))
+            }
+        }
+    }
 }
 
 /// Creates a task, or returns the existing task of its idempotency key or unique key. When this function returns, the
-/// task is durable, but the views may not show it yet. `key` is the idempotency key.
+/// task is durable, but the views may not show it yet. `keyed` is the idempotency key with the request's body.
 ///
 /// The idempotency key is looked up first. A new task is recorded together with its idempotency key. If another task
 /// holds the unique key, the idempotency key is not recorded, so the same request creates a task after the holder has
@@ -52,16 +121,19 @@ pub(super) struct NewTask {
 ///
 /// # Errors
 /// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 if the log can't be written.
-pub async fn accept(state: &AppState, caller: &Caller, body: Value, key: Option<String>) -> Result<Accepted, Problem> {
-    wait_for_parents(state, std::slice::from_ref(&body)).await?;
-    let body_hash = key.as_ref().map(|_| json::digest(&body));
-    let new = json::decode(body)?;
-    let (Some(key), Some(body_hash)) = (key, body_hash) else {
+pub async fn accept(
+    state: &AppState,
+    caller: &Caller,
+    new: NewTask,
+    keyed: Option<KeyedBody>,
+) -> Result<Accepted, Problem> {
+    wait_for_parents(state, new.parent.into_iter()).await?;
+    let Some(KeyedBody { key, body }) = keyed else {
         return create_task(state, caller, check(state, caller, new)?).await;
     };
     let mut key_guard = state.idempotency_keys.lock((caller.subject.clone(), key.clone())).await;
     if let Some((id, hash)) = known_task(state, caller, &key, &key_guard).await? {
-        if hash == body_hash {
+        if is_hash_of(&hash, &body) {
             return Ok(Accepted::Repeated(id));
         }
         return Err(Rejection::IdempotencyKeyReused.into());
@@ -69,6 +141,7 @@ pub async fn accept(state: &AppState, caller: &Caller, body: Value, key: Option<
     // The fields are checked after the key. So a repeated request gets its existing task even if this server has other
     // settings by now and would refuse the fields.
     let mut created = check(state, caller, new)?;
+    let body_hash = body_hash(&body);
     created.idempotency = Some(Idempotency { key, body_hash: body_hash.clone() });
     // If the client disconnects during the append, actix drops this handler, and the append may still succeed. Without the
     // lock, a repeated request would then not find the key and would create a second task. So the append runs in a spawned
@@ -85,14 +158,6 @@ pub async fn accept(state: &AppState, caller: &Caller, body: Value, key: Option<
         Ok(accepted)
     });
     accepted.await.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)))
-}
-
-/// Checks the body of a request without keys, and returns the new task.
-///
-/// # Errors
-/// 413, 422 `invalid_request`.
-pub fn check_without_keys(state: &AppState, caller: &Caller, body: Value) -> Result<Created, Problem> {
-    check(state, caller, json::decode(body)?)
 }
 
 /// Creates tasks without keys, all of them in one write. When this function returns, the tasks are durable. The results
@@ -131,13 +196,12 @@ async fn create_task(state: &AppState, caller: &Caller, created: Created) -> Res
 ///
 /// # Errors
 /// 503 if the log can't be read.
-pub async fn wait_for_parents(state: &AppState, bodies: &[Value]) -> Result<(), Problem> {
+pub async fn wait_for_parents(state: &AppState, parents: impl Iterator<Item = TaskId>) -> Result<(), Problem> {
     if !state.store.is_shared() {
         return Ok(());
     }
-    let parent = |body: &Value| body.get("parent")?.as_str()?.parse().ok();
     let is_unknown = |parent: &TaskId| state.reader.views().get(*parent).is_none();
-    let parents: HashSet<TaskId> = bodies.iter().filter_map(parent).filter(is_unknown).collect();
+    let parents: HashSet<TaskId> = parents.filter(is_unknown).collect();
     let streams = parents.iter().map(|parent| StreamName::task(*parent)).collect();
     for (parent, events) in parents.iter().zip(state.store.read_many_for_decision(streams).await?) {
         if !events.is_empty() {
@@ -149,7 +213,10 @@ pub async fn wait_for_parents(state: &AppState, bodies: &[Value]) -> Result<(), 
 
 /// Checks what depends on this process: its handlers, its settings and its views. Gives omitted fields their defaults. The
 /// other rules are checked by the task's actor.
-pub(super) fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
+///
+/// # Errors
+/// 413, 422 `invalid_request`.
+pub fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
     if !is_within(&new.input, INPUT_MAX) {
         let errors = vec![Invalid::new("/input", format!("at most {INPUT_MAX} bytes as compact JSON"))];
         return Err(Problem { errors, ..Problem::too_large(format!("/input: more than {INPUT_MAX} bytes")) });
@@ -167,17 +234,19 @@ pub(super) fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<C
     if new.queue.as_ref().is_some_and(|queue| is_reserved(queue)) {
         invalid.push(Invalid::new("/queue", "queues that begin with `taskbell.` are this server's own"));
     }
-    let handler = state.handlers.get(&new.kind);
-    if let Some(Err(errors)) = handler.as_ref().map(|handler| handler.check(&new.input)) {
+    // Only a handler of this process needs the input as a tree.
+    let handler = state.handlers.get(&new.kind).map(|handler| (handler, new.input.to_value()));
+    if let Some(Err(errors)) = handler.as_ref().map(|(handler, input)| handler.check(input)) {
         invalid.extend(errors.into_iter().map(|e| Invalid::new(format!("/input{}", e.pointer), e.detail)));
     }
     if !invalid.is_empty() {
         return Err(Problem::invalid(invalid));
     }
-    let defaults = handler.as_ref().map(|handler| handler.defaults()).unwrap_or_default();
+    let defaults = handler.as_ref().map(|(handler, _)| handler.defaults()).unwrap_or_default();
     let policy = state.policies.of(&new.kind);
     let default_timeout_s = defaults.timeout.map(|timeout| timeout.as_secs().max(1));
-    let handler_title = || handler.as_ref().and_then(|handler| handler.title(&new.input)).map(|title| one_line(&title));
+    let handler_title =
+        || handler.as_ref().and_then(|(handler, input)| handler.title(input)).map(|title| one_line(&title));
     Ok(Created {
         title: new.title.or_else(handler_title).unwrap_or_else(|| new.kind.clone()),
         kind: new.kind,

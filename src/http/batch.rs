@@ -5,17 +5,15 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::{join, join_all};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::AppState;
-use super::accept::{self, accept};
+use super::accept::{self, KeyedBody, NewTask, accept};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::plumbing::response::respond_at;
 use crate::streams::create::Accepted;
 use crate::task::event::Created;
-use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line};
 use crate::task::{Position, TaskId};
 
 /// The most items of one batch.
@@ -48,11 +46,9 @@ pub async fn create_many(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let items = json::read_items(&request, payload).await?;
-    if !(1..=ITEMS_MAX).contains(&items.len()) {
-        return Err(Problem::invalid_field("/items", format!("1 to {ITEMS_MAX} items")));
-    }
-    accept::wait_for_parents(&state, &items).await?;
+    let items = json::read_items(&request, payload, ITEMS_MAX, NewTask::parse_item).await?;
+    let parents = items.iter().flatten().filter_map(|(new, _)| new.parent);
+    accept::wait_for_parents(&state, parents).await?;
     let items = create_items(&state, &caller, items).await;
     state.reader.wait_for_position(state.store.head().position).await;
     let position = state.reader.position();
@@ -65,19 +61,17 @@ pub async fn create_many(
 ///
 /// Items without a key are appended in chunks, one write for each chunk. While a chunk is written, the items of the next one
 /// are checked. Items with a key are accepted one by one, concurrently with the chunks.
-async fn create_items(state: &AppState, caller: &Caller, items: Vec<Value>) -> Vec<Result<TaskId, Problem>> {
+async fn create_items(state: &AppState, caller: &Caller, items: Vec<Item>) -> Vec<Result<TaskId, Problem>> {
     let mut results: Vec<Option<Result<TaskId, Problem>>> = items.iter().map(|_| None).collect();
     let (mut appends, mut accepts, mut chunk) = (Vec::new(), Vec::new(), TaskChunk::default());
-    for (index, mut item) in items.into_iter().enumerate() {
-        match take_idempotency_key(&mut item) {
+    for (index, item) in items.into_iter().enumerate() {
+        match item {
             Err(problem) => results[index] = Some(Err(problem)),
-            Ok(None) if item.get("unique_key").is_none_or(Value::is_null) => {
-                match accept::check_without_keys(state, caller, item) {
-                    Ok(created) => chunk.push((index, created)),
-                    Err(problem) => results[index] = Some(Err(problem)),
-                }
-            }
-            Ok(key) => accepts.push(async move { (index, accept(state, caller, item, key).await) }),
+            Ok((new, None)) if new.unique_key.is_none() => match accept::check(state, caller, new) {
+                Ok(created) => chunk.push((index, created)),
+                Err(problem) => results[index] = Some(Err(problem)),
+            },
+            Ok((new, key)) => accepts.push(async move { (index, accept(state, caller, new, key).await) }),
         }
         if chunk.len() == CHUNK_SIZE {
             appends.push(spawn_append(state, caller, std::mem::take(&mut chunk)));
@@ -100,6 +94,9 @@ async fn create_items(state: &AppState, caller: &Caller, items: Vec<Value>) -> V
     results.into_iter().map(|result| result.unwrap_or_else(aborted)).collect()
 }
 
+/// A new task and its idempotency key, or why the item is refused.
+type Item = Result<(NewTask, Option<KeyedBody>), Problem>;
+
 /// New tasks without a key, each with its index in the batch.
 type TaskChunk = Vec<(usize, Created)>;
 
@@ -115,13 +112,4 @@ fn spawn_append(
         let created = accept::create_without_keys(&state, &caller, new).await;
         indexes.into_iter().zip(created).collect()
     })
-}
-
-/// Removes the idempotency key from the item and returns it.
-fn take_idempotency_key(item: &mut Value) -> Result<Option<String>, Problem> {
-    match item.as_object_mut().and_then(|fields| fields.remove("idempotency_key")) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(key)) if is_line(&key, IDEMPOTENCY_KEY_MAX) => Ok(Some(key)),
-        Some(_) => Err(Problem::invalid_field("/idempotency_key", "1 to 255 bytes, no control characters")),
-    }
 }

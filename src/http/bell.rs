@@ -29,11 +29,11 @@ pub async fn counters(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::from_query(request.query_string())?;
-    let owner = fields.take("owner").unwrap_or(caller.subject);
+    let owner = fields.take("owner").unwrap_or_else(|| caller.subject.clone());
     if !is_owner(&owner) {
         return Err(Problem::invalid_field("/query/owner", "1 to 128 printable characters, no comma"));
     }
-    wait_for_min_position(&state, fields).await?;
+    wait_for_min_position(&state, &caller, fields).await?;
     let counters = state.reader.views().counters(&owner);
     respond_at(StatusCode::OK, counters.position, &counters)
 }

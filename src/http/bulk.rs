@@ -7,11 +7,11 @@ use std::sync::Arc;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::AppState;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
+use super::plumbing::filter::SentFilter;
 use super::plumbing::json;
 use super::plumbing::query::Fields;
 use super::plumbing::request::check_reason;
@@ -19,7 +19,7 @@ use super::plumbing::response::respond_at;
 use super::task_page::{TaskPage, page_after};
 use crate::projection::replay::{BULK_CANCEL, cancellable};
 use crate::task::event::Created;
-use crate::task::{Command, Position};
+use crate::task::{Command, JsonText, Position};
 use crate::work::BulkCancelInput;
 
 /// The queue of the tasks that this server creates for itself. They don't wait behind other tasks, and clients can't
@@ -29,7 +29,7 @@ const SYSTEM_QUEUE: &str = "taskbell.system";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BulkCancelBody {
-    filter: Value,
+    filter: SentFilter,
     reason: Option<String>,
     #[serde(default)]
     dry_run: bool,
@@ -58,7 +58,7 @@ pub async fn cancel(
 ) -> Result<HttpResponse, Problem> {
     let body: BulkCancelBody = json::read_body(&request, payload, json::BODY_MAX).await?;
     let reason = check_reason(body.reason)?;
-    let mut fields = Fields::from_filter(&body.filter)?;
+    let mut fields = Fields::from_filter(body.filter)?;
     let filter = fields.take_filter()?;
     fields.refuse_unknown()?;
     if filter.is_empty() {
@@ -82,7 +82,7 @@ pub async fn cancel(
 }
 
 fn bulk_cancel_task(caller: &Caller, input: &BulkCancelInput, matched: u64) -> Result<Created, Problem> {
-    let input = serde_json::to_value(input).map_err(|_| Problem::invalid_field("/filter", "can't be kept"))?;
+    let input = JsonText::of(input).map_err(|_| Problem::invalid_field("/filter", "can't be kept"))?;
     Ok(Created {
         kind: BULK_CANCEL.to_owned(),
         title: format!("Cancel {matched} {}", if matched == 1 { "task" } else { "tasks" }),

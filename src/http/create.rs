@@ -6,11 +6,10 @@ use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::AppState;
-use super::accept::accept;
+use super::accept::{NewTask, accept};
+use super::plumbing::body::{self, BODY_MAX};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
-use super::plumbing::json;
-use super::plumbing::query::Fields;
 use super::task_page::{page_after, page_at_least, respond_with_page};
 use crate::streams::create::Accepted;
 use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line};
@@ -27,11 +26,10 @@ pub async fn create(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    Fields::from_query(request.query_string())?.refuse_unknown()?;
     let key = idempotency_key(&request)?;
-    let body = json::read_optional(&request, payload, json::BODY_MAX).await?;
-    let body = body.ok_or_else(|| Problem::malformed_json("a body is needed"))?;
-    match accept(&state, &caller, body, key).await? {
+    let parse = |body: &[u8]| NewTask::parse(body, key);
+    let (new, keyed) = body::receive(&request, payload, BODY_MAX, parse).await?;
+    match accept(&state, &caller, new, keyed).await? {
         Accepted::Repeated(id) | Accepted::KeyHeld(id) => {
             respond_with_page(StatusCode::OK, &page_at_least(&state, id, Revision(0)).await?)
         }

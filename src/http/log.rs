@@ -9,8 +9,10 @@ use futures_util::stream::{self, Stream};
 use serde::Serialize;
 
 use super::AppState;
+use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::query::Fields;
+use super::plumbing::quota::QuotaPermit;
 use super::plumbing::response::respond_at;
 use crate::store::{EventStore, ReadError, Recorded, StreamName, codec};
 use crate::task::{Position, Timestamp};
@@ -73,9 +75,9 @@ impl EventSelection {
 /// continues: new events are sent as they are appended.
 ///
 /// # Errors
-/// 422 if the query is invalid. If an error occurs after the first byte of the body, the connection is closed before the
+/// 422 if the query is invalid; with `follow` 429 or 503 if too many requests wait. If an error occurs after the first byte of the body, the connection is closed before the
 /// last chunk, so the client sees that the body is incomplete.
-pub async fn read(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn read(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::from_query(request.query_string())?;
     let after = fields.take_position("after")?.unwrap_or_default();
     let remaining = fields.take_number("limit")?.unwrap_or(u64::MAX);
@@ -94,11 +96,13 @@ pub async fn read(state: web::Data<AppState>, request: HttpRequest) -> Result<Ht
     let mut response = HttpResponse::Ok();
     response.insert_header(("taskbell-position", head.to_string())).content_type("application/x-ndjson");
     if request.method() == Method::HEAD {
-        // With a streamed body, the HTTP library would run the stream for a HEAD request too and keep the connection open.
-        return Ok(response.finish());
+        // With the stream as its body, the HTTP library would run the stream for a HEAD request too and keep the connection
+        // open. With no body it would say a length of 0.
+        return Ok(response.streaming(stream::empty::<BodyChunk>()));
     }
     if follow {
-        return Ok(response.streaming(stream_and_follow(&state.store, after, selection)));
+        let permit = state.long_polls.acquire(&caller)?;
+        return Ok(response.streaming(stream_and_follow(&state.store, after, selection, permit)));
     }
     Ok(response.streaming(stream_up_to(state.store.clone(), after, head, selection)))
 }
@@ -125,18 +129,20 @@ fn stream_up_to(
     })
 }
 
-/// Streams the selected events after `after`, and then each new one.
+/// Streams the selected events after `after`, and then each new one. The permit is held until the client closes the
+/// connection.
 fn stream_and_follow(
     store: &EventStore,
     after: Position,
     selection: EventSelection,
+    permit: QuotaPermit,
 ) -> impl Stream<Item = BodyChunk> + use<> {
     let subscription = store.subscribe(after);
-    stream::try_unfold((subscription, selection), |(mut subscription, mut selection)| async move {
+    stream::try_unfold((subscription, selection, permit), |(mut subscription, mut selection, permit)| async move {
         if selection.remaining == 0 {
             return Ok(None);
         }
         let lines = selection.encode_lines(&subscription.next().await?)?;
-        Ok(Some((lines, (subscription, selection))))
+        Ok(Some((lines, (subscription, selection, permit))))
     })
 }

@@ -22,6 +22,7 @@ pub mod bulk;
 pub mod create;
 pub mod health;
 pub mod leases;
+pub mod limits;
 pub mod live;
 pub mod log;
 pub mod metrics;
@@ -33,6 +34,7 @@ pub mod task_page;
 pub mod tasks;
 pub mod ui;
 
+pub use limits::{ClientLimits, SharedLimit, ValueLimits};
 pub use plumbing::error::Problem;
 pub use state::AppState;
 
@@ -52,6 +54,7 @@ macro_rules! resource {
 pub fn routes(config: &mut web::ServiceConfig, state: &AppState) {
     config
         .app_data(web::Data::new(state.clone()))
+        .app_data(state.bodies.clone())
         .service(api())
         .service(web::scope("/healthz").wrap(from_fn(check_origin_only)).service(resource!("", GET health::alive)))
         .service(web::scope("/readyz").wrap(from_fn(check_origin_only)).service(resource!("", GET health::ready)))

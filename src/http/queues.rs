@@ -56,8 +56,8 @@ impl<'a> QueueDoc<'a> {
 ///
 /// # Errors
 /// 422, 503 `behind`.
-pub async fn list(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    wait_for_min_position(&state, Fields::from_query(request.query_string())?).await?;
+pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    wait_for_min_position(&state, &caller, Fields::from_query(request.query_string())?).await?;
     let views = state.reader.views();
     let counts = views.queue_counts();
     let mut queues: BTreeMap<&str, Counts> = counts.iter().map(|(name, counts)| (&**name, *counts)).collect();

@@ -6,7 +6,6 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::AppState;
@@ -22,7 +21,7 @@ use crate::streams::ExecuteOn;
 use crate::task::calendar::Calendar;
 use crate::task::event::Created;
 use crate::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, Template};
-use crate::task::{Invalid, Position, Revision, Timestamp, limits};
+use crate::task::{Invalid, JsonText, Position, Revision, Timestamp, limits};
 use crate::views::Views;
 use crate::views::schedules::ActiveSchedule;
 
@@ -45,7 +44,7 @@ struct NewTemplate {
     kind: String,
     title: Option<String>,
     #[serde(default)]
-    input: Value,
+    input: JsonText,
     queue: Option<String>,
     priority: Option<i32>,
     max_attempts: Option<u32>,
@@ -151,14 +150,13 @@ fn check_template(state: &AppState, caller: &Caller, new: NewTemplate) -> Result
         input: new.input,
         queue: new.queue,
         priority: new.priority,
-        run_at: None,
         max_attempts: new.max_attempts,
         timeout_s: new.timeout_s,
         labels: new.labels,
         owner: new.owner,
-        parent: None,
         unique_key: new.unique_key,
         concurrency_key: new.concurrency_key,
+        ..NewTask::default()
     };
     let created = check(state, caller, new)?;
     let invalid = limits::invalid_fields(&created);
@@ -197,8 +195,8 @@ fn prefix_pointers(prefix: &str, mut problem: Problem) -> Problem {
 ///
 /// # Errors
 /// 422, 503 `behind`.
-pub async fn list(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    wait_for_min_position(&state, Fields::from_query(request.query_string())?).await?;
+pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    wait_for_min_position(&state, &caller, Fields::from_query(request.query_string())?).await?;
     let (position, schedules) = {
         let views = state.reader.views();
         let schedules: Vec<_> = views.schedules().iter().map(|(id, scheduled)| (id, scheduled.clone())).collect();
@@ -212,9 +210,9 @@ pub async fn list(state: web::Data<AppState>, request: HttpRequest) -> Result<Ht
 ///
 /// # Errors
 /// 404 if the schedule doesn't exist or is removed, 422, 503 `behind`.
-pub async fn show(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn show(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?.uuid();
-    wait_for_min_position(&state, Fields::from_query(request.query_string())?).await?;
+    wait_for_min_position(&state, &caller, Fields::from_query(request.query_string())?).await?;
     let (position, scheduled) = {
         let views = state.reader.views();
         (views.position(), views.schedules().get(id).ok_or_else(Problem::not_found)?.clone())

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use actix::{Addr, Recipient};
 
 use super::actor_health::ActorHealth;
+use super::limits::ClientLimits;
+use super::plumbing::body::Bodies;
 use super::plumbing::caller::Caller;
-use super::plumbing::concurrency::ConcurrencyLimit;
 use super::plumbing::error::{Problem, Refusal};
+use super::plumbing::quota::Quota;
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::policies::KindPolicies;
@@ -46,8 +48,6 @@ pub struct AppState {
     pub progress_recipient: Recipient<ReportProgress>,
     /// Sends frames to open websockets.
     pub hub: Addr<Hub>,
-    /// Limits how many websockets are open.
-    pub sockets: ConcurrencyLimit,
     /// The task handlers of this process.
     pub handlers: Handlers,
     /// Computes what a queued task waits for.
@@ -62,12 +62,20 @@ pub struct AppState {
     pub unique_keys: UniqueKeys,
     /// Lets a request wait until no task of a schedule is being created.
     pub firing: CreationLock,
+    /// The request bodies that the server receives, within their budgets.
+    pub bodies: Bodies,
     /// The metrics for Prometheus.
     pub metrics: Metrics,
     /// Holds the name of the first long-lived actor that has stopped.
     pub actor_health: ActorHealth,
     /// Shows whether the views have all events of the log.
     pub freshness: Freshness,
+    /// What clients may send, and how much of this server they may use at the same time.
+    pub limits: Arc<ClientLimits>,
+    /// Counts the open websockets.
+    pub sockets: Quota,
+    /// Counts the requests that wait.
+    pub long_polls: Quota,
 }
 
 impl AppState {

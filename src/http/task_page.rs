@@ -9,7 +9,6 @@ use std::sync::Arc;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::AppState;
 use super::plumbing::error::Problem;
@@ -17,7 +16,7 @@ use super::plumbing::response::respond_at;
 use crate::store::{LogEvent, Recorded, StreamName};
 use crate::streams::messages::Receipt;
 use crate::task::event::OutputKept;
-use crate::task::{Event, Position, Revision, TaskId};
+use crate::task::{Event, JsonText, Position, Revision, TaskId};
 use crate::views::{Row, TaskDoc, Views};
 
 /// A task with its input, result and output.
@@ -25,8 +24,8 @@ use crate::views::{Row, TaskDoc, Views};
 pub struct TaskPage {
     #[serde(flatten)]
     doc: TaskDoc,
-    input: Value,
-    result: Option<Value>,
+    input: JsonText,
+    result: Option<JsonText>,
     /// The last bytes of the output of the latest attempt that wrote output.
     output: Option<OutputKept>,
 }
@@ -118,7 +117,7 @@ pub async fn page_at_least(state: &AppState, id: TaskId, minimum: Revision) -> R
 
 /// Adds the payload from the task's events to the document of its row.
 fn build_page<'a>(doc: TaskDoc, events: impl Iterator<Item = &'a Arc<Recorded>>) -> TaskPage {
-    let (mut input, mut result, mut output) = (Value::Null, None, None);
+    let (mut input, mut result, mut output) = (JsonText::default(), None, None);
     for recorded in events {
         let LogEvent::Task(event) = &recorded.event else { continue };
         match event {

@@ -62,7 +62,7 @@ struct EscalateBody {
 ///
 /// # Errors
 /// 422 if the query is invalid; 503 `behind`.
-pub async fn list(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::from_query(request.query_string())?;
     let filter = fields.take_filter()?;
     let limit = fields.take_number("limit")?.unwrap_or(DEFAULT_LIMIT);
@@ -71,7 +71,7 @@ pub async fn list(state: web::Data<AppState>, request: HttpRequest) -> Result<Ht
     }
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let page_request = PageRequest { order: fields.take_order()?, limit, cursor: fields.take_cursor()? };
-    wait_for_min_position(&state, fields).await?;
+    wait_for_min_position(&state, &caller, fields).await?;
     let Page { items, next, prev, total, position } = query_page(&state, filter, page_request).await?;
     let views = state.reader.views();
     let items: Vec<TaskDoc> = items.iter().map(|row| task_doc(&state, &views, row)).collect();
@@ -101,9 +101,9 @@ async fn query_page(state: &AppState, filter: Filter, page_request: PageRequest)
 ///
 /// # Errors
 /// 404, 422, 503.
-pub async fn show(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn show(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
-    wait_for_min_position(&state, Fields::from_query(request.query_string())?).await?;
+    wait_for_min_position(&state, &caller, Fields::from_query(request.query_string())?).await?;
     respond_with_page(StatusCode::OK, &current_page(&state, id).await?)
 }
 
@@ -111,9 +111,9 @@ pub async fn show(state: web::Data<AppState>, request: HttpRequest) -> Result<Ht
 ///
 /// # Errors
 /// 404, 422, 503.
-pub async fn events(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn events(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
-    wait_for_min_position(&state, Fields::from_query(request.query_string())?).await?;
+    wait_for_min_position(&state, &caller, Fields::from_query(request.query_string())?).await?;
     let revision_in_views = state.reader.views().get(id).map_or(Revision(0), Row::revision);
     let items = state.store.read_stream_at_least(&StreamName::task(id), revision_in_views).await?;
     let position = items.last().map(|recorded| recorded.position).ok_or_else(Problem::not_found)?;

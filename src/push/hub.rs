@@ -13,8 +13,7 @@
 //!   and later changes are added to it. The hub doesn't wait, so other sockets are not delayed.
 //! - **After**, the connection takes frames again. The client gets the newest counters, with the position of the last counters
 //!   that were sent to it as `previous`. It also gets the changed tasks, or `tasks_changed` if they are too many.
-//! - **Never after**: if the connection takes nothing for the time of [`SocketLimits`](super::limits::SocketLimits), the hub
-//!   sends a close frame with code 1013 behind the frames that wait. When the connection has then taken nothing for
+//! - **Never after**: if the connection takes nothing for the stall timeout, the hub sends a close frame with code 1013 behind the frames that wait. When the connection has then taken nothing for
 //!   `ABORT_TIMEOUT`, the hub ends it.
 //!
 //! When a client subscribes, the hub first stores the subscription and then reads the position from the views. So the client

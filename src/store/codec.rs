@@ -1,17 +1,16 @@
 //! Encodes events as JSON and decodes them. The names and versions of the types are those of the folders in `events/`.
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::ReadError;
 use super::event::LogEvent;
 use super::upcast::{STEPS, upcast};
-use crate::task::Event;
 use crate::task::bell::BellEvent;
 use crate::task::limits::DEPTH_MAX;
 use crate::task::queue::QueueEvent;
 use crate::task::schedule::ScheduleEvent;
+use crate::task::{Event, JsonText};
 
 /// Every type of event that the log can hold, with the version in which it is written now.
 pub const TYPES: [(&str, u32); 16] = [
@@ -62,8 +61,8 @@ pub const fn type_name(event: &LogEvent) -> &'static str {
     }
 }
 
-/// Whether the event certainly stays the same when it is encoded and decoded. False if the event holds a float, JSON of a
-/// client that may hold a float, or JSON that is nested too deeply.
+/// Whether the event certainly stays the same when it is encoded and decoded. False if the event holds a float, or JSON that
+/// is nested too deeply.
 #[must_use]
 pub fn round_trips(event: &LogEvent) -> bool {
     match event {
@@ -78,22 +77,20 @@ pub fn round_trips(event: &LogEvent) -> bool {
             | Event::Retried(_),
         )
         | LogEvent::Bell(_)
-        | LogEvent::Queue(_) => true,
-        LogEvent::Task(Event::Completed(completed)) => completed.result.is_none() && completed.progress.is_none(),
+        | LogEvent::Queue(_)
+        | LogEvent::Schedule(ScheduleEvent::ScheduleRemoved(_)) => true,
+        LogEvent::Task(Event::Completed(completed)) => {
+            completed.progress.is_none() && completed.result.as_ref().is_none_or(is_readable)
+        }
         LogEvent::Task(Event::AttemptFailed(failed)) => failed.progress.is_none(),
-        LogEvent::Task(Event::Created(created)) => is_plain(&created.input, DEPTH_MAX),
-        LogEvent::Schedule(_) => false,
+        LogEvent::Task(Event::Created(created)) => is_readable(&created.input),
+        LogEvent::Schedule(ScheduleEvent::ScheduleCreated(created)) => is_readable(&created.task.input),
     }
 }
 
-/// Whether the value holds no float and is nested at most `levels` deep.
-fn is_plain(value: &Value, levels: usize) -> bool {
-    match value {
-        Value::Null | Value::Bool(_) | Value::String(_) => true,
-        Value::Number(number) => !number.is_f64(),
-        Value::Array(items) => levels > 0 && items.iter().all(|item| is_plain(item, levels - 1)),
-        Value::Object(fields) => levels > 0 && fields.values().all(|field| is_plain(field, levels - 1)),
-    }
+/// Whether the value can be decoded from the log.
+fn is_readable(value: &JsonText) -> bool {
+    value.depth() <= DEPTH_MAX
 }
 
 /// Encodes the event's `data` in the current version of its type.
@@ -138,7 +135,8 @@ pub fn decode(kind: &str, version: u32, data: &str) -> Result<LogEvent, ReadErro
     let old = serde_json::from_str(data).map_err(|error| damaged(kind, &error))?;
     let new = upcast(STEPS, kind, version, current, old)
         .ok_or_else(|| ReadError::Damaged(format!("data is no {kind} of version {version}")))?;
-    decode_current(kind, &new.to_string()).ok_or_else(unknown)?.map_err(|error| damaged(kind, &error))
+    let new = serde_json::to_string(&new).map_err(|error| damaged(kind, &error))?;
+    decode_current(kind, &new).ok_or_else(unknown)?.map_err(|error| damaged(kind, &error))
 }
 
 /// Decodes `data` of the current version; `None` if this version of Taskbell doesn't know the type.

@@ -248,7 +248,7 @@ mod tests {
             kind: "mail.send".to_owned(),
             title: "a task".to_owned(),
             owner: "ann".to_owned(),
-            input: serde_json::Value::Null,
+            input: crate::task::JsonText::default(),
             queue: "default".to_owned(),
             priority: 0,
             run_at: None,

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::event::{CancelPolicy, Created, OutputKept, Progress, QueuedReason, ReleasedReason, Rung, TaskError};
 use super::ids::{Position, TaskId};
+use super::json::JsonText;
 use super::limits::Invalid;
 use super::time::Timestamp;
 
@@ -92,7 +91,7 @@ pub enum AttemptEnd {
         /// One line for people.
         message: Option<String>,
         /// The result of the work.
-        result: Option<Value>,
+        result: Option<JsonText>,
     },
     /// The work could not be done.
     Failed {
@@ -106,7 +105,7 @@ pub enum AttemptEnd {
         /// One line for people: which part of the work was done, and which was not.
         message: Option<String>,
         /// The result of the part that was done.
-        result: Option<Value>,
+        result: Option<JsonText>,
     },
     /// The attempt was handed back. It doesn't count towards `max_attempts`.
     Released(ReleasedReason),

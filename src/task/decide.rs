@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::command::{AttemptEnd, Command, Rejection};
 use super::event::{
     AttemptFailed, CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Created, Event,
     Outcome, OutputKept, Progress, Queued, QueuedReason, Released, Retried, Rung, Started, TaskError, is_system_error,
 };
+use super::json::JsonText;
 use super::limits::{self, Invalid};
 use super::retry::retry_at;
 use super::state::{CancelState, Status, Task};
@@ -257,7 +256,7 @@ fn cancel_under_way(task: &Task) -> Option<&CancelState> {
 }
 
 /// The result; `None` if it is null, because null means "no result" in the log.
-fn non_null(result: Option<&Value>) -> Option<Value> {
+fn non_null(result: Option<&JsonText>) -> Option<JsonText> {
     result.filter(|value| !value.is_null()).cloned()
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::ids::TaskId;
+use super::json::JsonText;
 use super::time::Timestamp;
 
 /// An event in the stream of a task.
@@ -48,7 +48,7 @@ pub struct Created {
     /// The subject who sees the task.
     pub owner: String,
     /// The input of the handler.
-    pub input: Value,
+    pub input: JsonText,
     /// The queue in which the task waits.
     pub queue: String,
     /// The priority: the higher one starts first.
@@ -79,7 +79,8 @@ pub struct Created {
 pub struct Idempotency {
     /// The key, as the caller sent it.
     pub key: String,
-    /// BLAKE3 of the parsed body, in hexadecimal.
+    /// The hash of the body. `2:` and BLAKE3 in hexadecimal: numbers are hashed as they are written. BLAKE3 alone: as
+    /// `serde_json` rounds them.
     pub body_hash: String,
 }
 
@@ -267,7 +268,7 @@ pub struct Completed {
     /// One line for people.
     pub message: Option<String>,
     /// The result of the work.
-    pub result: Option<Value>,
+    pub result: Option<JsonText>,
     /// Why the run failed, or why the system ended it by force.
     pub error: Option<TaskError>,
     /// True if the system ended the run by force. Then it is not known whether the code has stopped.

@@ -1,9 +1,9 @@
 //! What the fields of a request for a task may contain, as the contract says. Sizes are in bytes of UTF-8, unless the
 //! documentation of a constant names another unit.
 
-use serde_json::Value;
-
 use super::event::Created;
+use super::json::JsonText;
+pub use super::json::text::DEPTH_MAX;
 
 /// The longest name of a kind or a queue, in characters.
 pub const NAME_MAX: usize = 64;
@@ -17,9 +17,6 @@ pub const WORKER_MAX: usize = 128;
 pub const TITLE_MAX: usize = 512;
 /// The longest input, as compact JSON.
 pub const INPUT_MAX: usize = 64 * 1024;
-/// How many levels of arrays and objects an input or a result may have. The JSON parser that reads the log refuses more than
-/// 128 levels.
-pub const DEPTH_MAX: usize = 32;
 /// The longest result, as compact JSON.
 pub const RESULT_MAX: usize = 256 * 1024;
 /// The longest tail of an attempt's output in the log.
@@ -130,70 +127,14 @@ pub fn invalid_fields(new: &Created) -> Vec<Invalid> {
     invalid
 }
 
-/// Whether `value` has at most `max` bytes as compact JSON and at most [`DEPTH_MAX`] levels.
+/// Whether the value has at most `max` bytes and at most [`DEPTH_MAX`] levels.
 #[must_use]
-pub fn fits(value: &Value, max: usize) -> bool {
-    has_at_most_levels(DEPTH_MAX, value) && is_within(value, max)
+pub fn fits(value: &JsonText, max: usize) -> bool {
+    value.depth() <= DEPTH_MAX && is_within(value, max)
 }
 
-/// Whether `value` has at most `max` bytes as compact JSON. If an upper bound of its length is small enough, this doesn't
-/// serialize the value.
+/// Whether the value has at most `max` bytes.
 #[must_use]
-pub fn is_within(value: &Value, max: usize) -> bool {
-    length_bound(value) <= max || value.to_string().len() <= max
-}
-
-/// An upper bound of the length of `value` as compact JSON, in bytes. JSON needs at most 6 bytes for a byte of a string
-/// (`\u001f`) and at most 25 bytes for a number.
-fn length_bound(value: &Value) -> usize {
-    let text = |text: &str| 2 + 6 * text.len();
-    match value {
-        Value::Null | Value::Bool(_) => 5,
-        Value::Number(_) => 25,
-        Value::String(string) => text(string),
-        Value::Array(items) => items.iter().fold(2, |sum, item| sum + 1 + length_bound(item)),
-        Value::Object(fields) => fields.iter().fold(2, |sum, (key, field)| sum + 2 + text(key) + length_bound(field)),
-    }
-}
-
-/// Whether `value` has at most `levels` levels of nested arrays and objects. The recursion ends at the level after these.
-fn has_at_most_levels(levels: usize, value: &Value) -> bool {
-    match value {
-        Value::Array(items) => levels > 0 && items.iter().all(|item| has_at_most_levels(levels - 1, item)),
-        Value::Object(fields) => levels > 0 && fields.values().all(|field| has_at_most_levels(levels - 1, field)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_bound_of_a_length_is_never_below_the_length() {
-        let values = [
-            json!(null),
-            json!(false),
-            json!(f64::MIN),
-            json!(-f64::MIN_POSITIVE * 1.234_567_890_123_456_7),
-            json!(i64::MIN),
-            json!(u64::MAX),
-            json!("\u{1f}\u{7f}\"\\\u{2028}ü\u{1F514}"),
-            json!([]),
-            json!([[], {}, [1, 2.5, true]]),
-            json!({"": {}, "\u{0}": [null, "\n"], "a": {"b": {"c": -0.0}}}),
-        ];
-        for value in values {
-            assert!(value.to_string().len() <= length_bound(&value), "{value}");
-        }
-    }
-
-    #[test]
-    fn a_value_is_within_its_length_and_not_within_one_byte_less() {
-        let value = json!({"text": "\u{1}".repeat(1000), "plain": "a".repeat(1000), "list": vec![1.25; 100]});
-        let length = value.to_string().len();
-        assert!(is_within(&value, length) && !is_within(&value, length - 1));
-    }
+pub fn is_within(value: &JsonText, max: usize) -> bool {
+    value.as_str().len() <= max
 }

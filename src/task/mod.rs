@@ -22,7 +22,8 @@
 //! Reading order: [`event`] (what has happened), [`command`] (what can be requested), [`state`] (`Status`, `evolve`, `fold`),
 //! [`mod@decide`] (the rules), [`retry`] (the pause before the next attempt), [`limits`] (what a request may contain).
 //! Other streams have rules of their own: [`bell`] (what an owner has seen), [`queue`] (paused or not), [`schedule`]
-//! (recurring tasks). [`calendar`] computes when a recurring task is created. Other rooms use [`backoff`] and [`deadlines`].
+//! (recurring tasks). [`calendar`] computes when a recurring task is created. [`json`] keeps what clients send as its text.
+//! Other rooms use [`backoff`] and [`deadlines`].
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -38,6 +39,7 @@ pub mod deadlines;
 pub mod decide;
 pub mod event;
 pub mod ids;
+pub mod json;
 pub mod limits;
 #[cfg(feature = "server")]
 pub mod queue;
@@ -53,6 +55,7 @@ pub use command::{Command, Rejection};
 pub use decide::decide;
 pub use event::Event;
 pub use ids::{Position, Revision, TaskId};
+pub use json::JsonText;
 pub use limits::Invalid;
 #[cfg(feature = "testing")]
 pub use state::fold;

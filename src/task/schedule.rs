@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::Decider;
 use super::command::Rejection;
 use super::event::Created;
+use super::json::JsonText;
 use super::time::Timestamp;
 
 /// The state of a `schedule-<uuid>` stream.
@@ -67,7 +67,7 @@ pub struct Template {
     /// The subject who sees the tasks.
     pub owner: String,
     /// The input of the handler.
-    pub input: Value,
+    pub input: JsonText,
     /// The queue in which the tasks wait.
     pub queue: String,
     /// The priority: the higher one starts first.

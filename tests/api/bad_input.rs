@@ -53,8 +53,8 @@ async fn a_body_that_is_not_json_is_malformed_and_writes_nothing() {
 async fn json_has_at_most_32_levels_and_no_repeated_key_on_any_of_them() {
     let server = Server::start();
     let deep = |levels: usize| format!("{{\"kind\":\"a\",\"input\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
-    assert_eq!(wire::post(&server, PATH, deep(31).as_bytes()).status, 201);
-    for levels in [32, 33, 127, 128, 100_000] {
+    assert_eq!(wire::post(&server, PATH, deep(32).as_bytes()).status, 201);
+    for levels in [33, 127, 128, 100_000] {
         let answer = wire::post(&server, PATH, deep(levels).as_bytes());
         answer.assert_problem(422, "invalid_request");
     }
@@ -214,11 +214,11 @@ async fn only_json_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_number_outside_of_the_range_of_floats_is_refused() {
+async fn a_number_outside_of_the_range_of_a_field_is_refused() {
     let server = Server::start();
-    for body in [r#"{"kind":"a","input":1e999}"#, r#"{"kind":"a","priority":-1e999}"#] {
+    for body in [r#"{"kind":"a","timeout_s":1e999}"#, r#"{"kind":"a","priority":-1e999}"#] {
         let answer = wire::post(&server, PATH, body.as_bytes());
-        assert!(matches!(answer.status, 400 | 422), "{}", answer.text);
+        assert_eq!(pointers(answer.assert_problem(422, "invalid_request")).len(), 1, "{}", answer.text);
     }
     assert_eq!(log_head(&server).await["position"], 0);
 }

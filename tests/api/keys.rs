@@ -1,12 +1,16 @@
 //! `Idempotency-Key`: all requests with one key create one task.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use serde_json::json;
+use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, Via, new_id, now};
+use taskbell::task::event::{Created, Idempotency};
+use taskbell::task::{Event, TaskId};
 
-use super::super::support::{HttpResponse, Server};
-use super::{log_head, wire};
+use super::super::support::{HttpResponse, Server, task_template};
+use super::{log_head, pointers, wire};
 
 async fn post(server: &Server, key: &str, body: &'static str) -> HttpResponse {
     let request = server.client().post(server.url() + "/v1/tasks").header("Idempotency-Key", key);
@@ -90,4 +94,60 @@ async fn a_key_is_one_line_of_1_to_255_characters() {
     }
     assert_eq!(log_head(&server).await["position"], 0);
     assert_eq!(post(&format!("Idempotency-Key: {}\r\n", "k".repeat(255))).status, 201);
+}
+
+/// A server that starts on a log whose one task was created with this key, by a body of this hash.
+async fn with_recorded_key(key: &str, body_hash: &str) -> (Server, TaskId) {
+    let mut server = Server::start();
+    server.stop();
+    let idempotency = Some(Idempotency { key: key.to_owned(), body_hash: body_hash.to_owned() });
+    let created = Created { idempotency, ..task_template().task(new_id()) };
+    let meta =
+        Meta { actor: "local".into(), via: Via::Http, correlation_id: new_id(), causation_id: None, request_id: None };
+    let event = Event::Created(Arc::new(created)).into();
+    let id = TaskId::from_uuid(new_id());
+    let events = vec![NewEvent { id: new_id(), time: now(), meta, event }];
+    let store = EventStore::open(&server.data()).unwrap();
+    store.append(Append { stream: StreamName::task(id), expected: Expected::NoStream, events }).await.unwrap();
+    drop(store);
+    server.restart();
+    (server, id)
+}
+
+/// The hash was computed by the version before: of the parsed body, with numbers as a parser rounds them.
+#[tokio::test]
+async fn a_key_of_a_log_whose_hashes_have_no_version_still_finds_its_task() {
+    let hash = "e70e9eeb2a001af603590aeb4273e543a04502a20d4ce26619cf87ff7ae80c66";
+    let (server, id) = with_recorded_key("k", hash).await;
+    let body = r#"{"kind":"a","input":{"b":[1.50,1E5,-0,-0.0,100000000000000000000,18446744073709551615,-9223372036854775808,-9223372036854775809,0.1],"a":"\u0041\/\u00fc\n\u2028ü"},"labels":{"z":"1","a":"2"}}"#;
+    let again = post(&server, "k", body).await;
+    assert_eq!((again.status, again.id()), (200, id.to_string()), "{}", again.text);
+    post(&server, "k", r#"{"kind":"a"}"#).await.assert_problem(422, "idempotency_key_reused");
+}
+
+#[tokio::test]
+async fn a_new_hash_is_recorded_with_its_version() {
+    let server = Server::start();
+    post(&server, "k", r#"{"kind":"a"}"#).await;
+    let log = server.get("/v1/log").await.text;
+    assert!(log.contains(r#""idempotency":{"key":"k","body_hash":"2:"#), "{log}");
+}
+
+#[tokio::test]
+async fn a_key_beside_the_fields_of_a_single_task_is_refused() {
+    let server = Server::start();
+    for key in ["\"k\"", "null"] {
+        let body = format!(r#"{{"kind":"a","idempotency_key":{key}}}"#);
+        let response = wire::post(&server, "/v1/tasks", body.as_bytes());
+        assert_eq!(pointers(response.assert_problem(422, "invalid_request")), ["/idempotency_key"]);
+    }
+    let item = r#"{"items":[{"idempotency_key":"k","kind":"a","input":[1.50]}]}"#;
+    let item = wire::post(&server, "/v1/tasks/batch", item.as_bytes());
+    let single = post(&server, "k", r#"{"kind":"a", "input":[1.50]}"#).await;
+    assert_eq!(
+        (single.status, single.body["id"].as_str()),
+        (200, item.body["items"][0]["id"].as_str()),
+        "{}",
+        item.text
+    );
 }

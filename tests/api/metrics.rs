@@ -292,7 +292,7 @@ fn created(run_at_s: Option<u64>) -> Command {
         kind: "k".to_owned(),
         title: "t".to_owned(),
         owner: "ann".to_owned(),
-        input: json!(null),
+        input: json!(null).into(),
         queue: "q".to_owned(),
         priority: 0,
         run_at: run_at_s.map(|second| Timestamp::from_micros(0).plus(Duration::from_secs(second))),

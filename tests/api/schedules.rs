@@ -199,7 +199,7 @@ async fn bad_requests_to_every_route_are_problems() {
         wire::post(&server, PATH, body).assert_problem(400, "malformed_json");
     }
     wire::post(&server, PATH, br#"{"cron":"* * * * *","cron":"* * * * *"}"#).assert_problem(422, "invalid_request");
-    let deep = format!(r#"{{"cron":"* * * * *","task":{{"kind":"a","input":{}{}}}}}"#, "[".repeat(31), "]".repeat(31));
+    let deep = format!(r#"{{"cron":"* * * * *","task":{{"kind":"a","input":{}{}}}}}"#, "[".repeat(33), "]".repeat(33));
     wire::post(&server, PATH, deep.as_bytes()).assert_problem(422, "invalid_request");
     let huge = vec![b' '; 2_000_000];
     wire::post(&server, PATH, &huge).assert_problem(413, "too_large");

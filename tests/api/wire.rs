@@ -5,6 +5,7 @@ use std::net::TcpStream;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
+use taskbell::task::json::value_of;
 
 use super::super::support::{HttpResponse, Server, TEST_TIMEOUT};
 
@@ -42,6 +43,6 @@ fn parse(bytes: &[u8]) -> Option<HttpResponse> {
         headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?);
     }
     let text = String::from_utf8_lossy(&bytes[end + 4..]).into_owned();
-    let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+    let body = value_of(&text).unwrap_or(Value::Null);
     Some(HttpResponse { status, headers, text, body })
 }

@@ -75,7 +75,7 @@ fn created(parent: Option<TaskId>) -> Event {
         kind: "k".into(),
         title: "t".into(),
         owner: "ann".into(),
-        input: serde_json::Value::Null,
+        input: taskbell::JsonText::default(),
         queue: "q".into(),
         priority: 0,
         run_at: None,

@@ -107,7 +107,7 @@ impl Walk {
             kind: "content.distribute".into(),
             title: title.into(),
             owner: owner.into(),
-            input: json!({"source": "/srv/content/spring", "targets": ["/srv/sites/berlin", "/srv/sites/oslo"]}),
+            input: json!({"source": "/srv/content/spring", "targets": ["/srv/sites/berlin", "/srv/sites/oslo"]}).into(),
             queue: "default".into(),
             priority: 0,
             run_at: None,
@@ -160,7 +160,7 @@ pub(super) fn blake3_of(secret: u128) -> String {
 }
 
 pub(super) fn done(message: &str, result: Option<Value>) -> AttemptEnd {
-    AttemptEnd::Succeeded { message: Some(message.into()), result }
+    AttemptEnd::Succeeded { message: Some(message.into()), result: result.map(Into::into) }
 }
 
 pub(super) fn failed(code: &str, message: &str, retryable: bool) -> AttemptEnd {
@@ -170,7 +170,7 @@ pub(super) fn failed(code: &str, message: &str, retryable: bool) -> AttemptEnd {
 pub(super) fn stopped() -> AttemptEnd {
     AttemptEnd::Cancelled {
         message: Some("812 of 2,340 files copied; they stay".into()),
-        result: Some(json!({"files": 812})),
+        result: Some(json!({"files": 812}).into()),
     }
 }
 

@@ -138,7 +138,7 @@ fn schedules(walk: &mut Walk) {
         kind: "report".into(),
         title: "Report of the hour".into(),
         owner: "mira".into(),
-        input: json!({"sites": ["berlin", "oslo"]}),
+        input: json!({"sites": ["berlin", "oslo"]}).into(),
         queue: "default".into(),
         priority: -1,
         max_attempts: 2,

@@ -82,7 +82,7 @@ fn schedule() -> ScheduleCreated {
         kind: "report".to_owned(),
         title: "t".to_owned(),
         owner: "ann".to_owned(),
-        input: serde_json::Value::Null,
+        input: taskbell::JsonText::default(),
         queue: "q".to_owned(),
         priority: 0,
         max_attempts: 1,

@@ -120,7 +120,7 @@ impl Dice {
             kind: self.pick(&["content.distribute", "demo", "a_b-c.9"]).to_owned(),
             title: self.line(),
             owner: self.line().replace(',', " "),
-            input: self.value(4),
+            input: self.value(4).into(),
             queue: self.pick(&["default", "night"]).to_owned(),
             priority: self.within(i32::MIN..=i32::MAX),
             run_at: self.maybe(|dice| dice.time(now)),
@@ -142,7 +142,7 @@ impl Dice {
     }
 
     fn end(&mut self) -> AttemptEnd {
-        let (message, result) = (self.maybe(Self::text), self.maybe(|dice| dice.value(3)));
+        let (message, result) = (self.maybe(Self::text), self.maybe(|dice| dice.value(3).into()));
         match self.up_to(7_u8) {
             0 => AttemptEnd::Succeeded { message, result },
             1 | 2 => AttemptEnd::Cancelled { message, result },

@@ -81,10 +81,10 @@ fn the_policy_in_force_is_the_one_of_the_request() {
 
 #[test]
 fn the_worker_reports_what_was_done_in_its_message() {
-    let end = AttemptEnd::Cancelled { message: text("1 of 2 files copied"), result: Some(json!({"files": 1})) };
+    let end = AttemptEnd::Cancelled { message: text("1 of 2 files copied"), result: Some(json!({"files": 1}).into()) };
     let recorded = Completed {
         message: text("1 of 2 files copied"),
-        result: Some(json!({"files": 1})),
+        result: Some(json!({"files": 1}).into()),
         progress: Some(halfway()),
         ..completed(Outcome::Cancelled, Some(1))
     };

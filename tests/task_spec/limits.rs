@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use taskbell::task::JsonText;
 use taskbell::task::event::Idempotency;
 use taskbell::task::limits::{
     ATTEMPTS_MAX, DEPTH_MAX, IDEMPOTENCY_KEY_MAX, INPUT_MAX, LABEL_MAX, LABELS_MAX, NAME_MAX, OWNER_MAX, TIMEOUT_MAX_S,
@@ -35,12 +35,12 @@ fn bounded(pointer: &str, max: usize, set: impl Fn(&mut Created, usize)) {
 }
 
 /// A string whose compact JSON has this many bytes.
-fn json_of(bytes: usize) -> Value {
-    "x".repeat(bytes.saturating_sub(2)).into()
+fn json_of(bytes: usize) -> JsonText {
+    json!("x".repeat(bytes.saturating_sub(2))).into()
 }
 
-fn nested(levels: usize) -> Value {
-    (1..levels).fold(json!([]), |inner, _| json!([inner]))
+fn nested(levels: usize) -> JsonText {
+    (1..levels).fold(json!([]), |inner, _| json!([inner])).into()
 }
 
 #[test]

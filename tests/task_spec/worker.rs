@@ -81,7 +81,7 @@ sentences! {
                 attempt: 1, error: broken(), retry_at: retry_at(1, now(), &lease(1)), progress: Some(halfway())
             })]);
     a_result_of_null_is_no_result:
-        given(running()).when(finish(1, AttemptEnd::Succeeded { message: None, result: Some(json!(null)) })).then([succeeded_by(1)]);
+        given(running()).when(finish(1, AttemptEnd::Succeeded { message: None, result: Some(json!(null).into()) })).then([succeeded_by(1)]);
 }
 
 #[test]

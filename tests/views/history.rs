@@ -129,7 +129,7 @@ pub fn plain(owner: &str, title: &str) -> Created {
         kind: KINDS[0].to_owned(),
         title: title.to_owned(),
         owner: owner.to_owned(),
-        input: serde_json::json!({}),
+        input: serde_json::json!({}).into(),
         queue: QUEUES[0].to_owned(),
         priority: 0,
         run_at: None,

@@ -1,10 +1,12 @@
 //! An attempt from its assignment to its end.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use taskbell::JsonText;
 use taskbell::dispatch::messages::{Assign, AttemptDirective, Directive};
 use taskbell::task::event::{Created, Event, Outcome, ReleasedReason};
 use taskbell::work::{Context, Done, Drain, Failure, Handler, Handlers, NotRegistered};
@@ -19,7 +21,7 @@ async fn the_end_is_recorded_before_the_slot_is_free() {
     let WorkerMessage::Recorded(events, meta) = bench.next_message().await else { panic!("not recorded first") };
     let [Event::Completed(end)] = events.as_slice() else { panic!("{events:?}") };
     assert_eq!((end.outcome, end.message.as_deref()), (Outcome::Succeeded, Some("greeted")));
-    assert_eq!(end.result, Some(json!({"n": 1})));
+    assert_eq!(end.result, Some(json!({"n": 1}).into()));
     assert_eq!((meta.actor.as_str(), meta.via), ("local/test/1", taskbell::store::Via::Worker));
     assert!(!meta.correlation_id.is_nil() && meta.causation_id.is_none());
     assert!(matches!(bench.next_message().await, WorkerMessage::Stopped(1)));
@@ -309,4 +311,32 @@ fn a_kind_is_a_name_and_has_one_handler() {
     assert_eq!(handlers.register(Of("A b")), Err(NotRegistered::BadKind("A b".to_owned())));
     assert_eq!(handlers.kinds().collect::<Vec<_>>(), ["a", "b"]);
     assert!(handlers.get("a").is_some() && handlers.get("c").is_none());
+}
+
+#[actix_rt::test]
+async fn a_handler_reads_the_exact_text_of_its_input() {
+    let text = r#"{"n":1.50,"big":123456789012345678901234567890}"#;
+    let read = move |ctx: Context| async move {
+        assert_eq!(ctx.input_text(), text);
+        assert_eq!(ctx.input_value()["big"].as_f64(), Some(123_456_789_012_345_678_901_234_567_890.0));
+        let mut exact: BTreeMap<String, JsonText> = ctx.input()?;
+        Ok(Done::default().with_result(exact.remove("big").unwrap()))
+    };
+    let mut bench = WorkerBench::with(closure_handler(read)).await;
+    bench.create_and_start(Created { input: text.parse().unwrap(), ..created() }).await;
+    let result = bench.wait_for_end().await.completed().result.unwrap();
+    assert_eq!(result.as_str(), "123456789012345678901234567890");
+}
+
+#[actix_rt::test]
+async fn a_handler_is_not_given_an_input_that_its_library_would_read_as_another() {
+    let text = r#"{"a":{"$serde_json::private::RawValue":"[1]"}}"#;
+    let read = move |ctx: Context| async move {
+        assert_eq!(ctx.input_value()["a"]["$serde_json::private::RawValue"], "[1]");
+        ctx.input::<Value>().map(|_| Done::default())
+    };
+    let mut bench = WorkerBench::with(closure_handler(read)).await;
+    bench.create_and_start(Created { input: text.parse().unwrap(), ..created() }).await;
+    let (error, again) = bench.wait_for_end().await.error();
+    assert_eq!((error.code.as_str(), again), ("invalid_input", false), "{}", error.message);
 }

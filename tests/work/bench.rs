@@ -182,7 +182,7 @@ impl WorkerBench {
 
     /// Creates a task and starts its first attempt.
     pub async fn create_with_input_and_start(&self, input: Value) -> TaskId {
-        self.create_and_start(Created { input, ..created() }).await
+        self.create_and_start(Created { input: input.into(), ..created() }).await
     }
 
     pub async fn create_and_start(&self, created: Created) -> TaskId {
@@ -270,7 +270,7 @@ pub fn created() -> Created {
         kind: "test.act".to_owned(),
         title: "Act".to_owned(),
         owner: "ada".to_owned(),
-        input: Value::Null,
+        input: Value::Null.into(),
         queue: "default".to_owned(),
         priority: 0,
         run_at: None,

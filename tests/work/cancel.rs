@@ -54,7 +54,7 @@ async fn a_cancel_in_the_middle_of_a_large_file_names_it_and_lets_it_be_complete
     assert_eq!(end.outcome, Outcome::Cancelled);
     let message = "stopped: 2 of 6 files (2.0 MB of 4.0 MB) were copied; what was copied stays";
     assert_eq!(end.message.as_deref(), Some(message));
-    assert_eq!(end.result.unwrap()["targets_done"], json!(0));
+    assert_eq!(end.result.unwrap().to_value()["targets_done"], json!(0));
     assert_eq!(fs::read(content.path("x/big/video.bin")).unwrap(), fs::read(content.source("big/video.bin")).unwrap());
     let names = |dir: &str| -> Vec<_> {
         let mut names: Vec<_> =
@@ -79,7 +79,7 @@ async fn a_cancel_among_small_files_stops_between_them_and_the_next_attempt_goes
     bench.cancel(task).await;
     let ended = bench.wait_for_end().await;
     assert_eq!(ended.acknowledged.len(), 1);
-    let result = ended.completed().result.unwrap();
+    let result = ended.completed().result.unwrap().to_value();
     let copied = result["files"].as_u64().unwrap();
     assert!((4..40).contains(&copied), "{copied}");
     let there: Vec<_> = fs::read_dir(content.path("x")).unwrap().map(|item| item.unwrap()).collect();
@@ -89,7 +89,7 @@ async fn a_cancel_among_small_files_stops_between_them_and_the_next_attempt_goes
     bench.start_attempt(task).await;
     let end = bench.wait_for_end().await.completed();
     assert_eq!(end.outcome, Outcome::Succeeded);
-    assert_eq!(end.result.unwrap()["skipped"], json!(copied));
+    assert_eq!(end.result.unwrap().to_value()["skipped"], json!(copied));
 }
 
 #[actix_rt::test]

@@ -55,7 +55,7 @@ impl ContentFolder {
 }
 
 pub fn task_with_input(input: Value) -> Created {
-    Created { kind: "content.distribute".to_owned(), input, max_attempts: 3, ..created() }
+    Created { kind: "content.distribute".to_owned(), input: input.into(), max_attempts: 3, ..created() }
 }
 
 /// Sets an old modification time.
@@ -123,7 +123,7 @@ async fn a_copy_is_its_source_in_every_byte_name_link_permission_and_time() {
     let end = bench.wait_for_end().await.completed();
     assert_eq!(end.outcome, Outcome::Succeeded, "{end:?}");
     assert_eq!(end.message.as_deref(), Some("10 files (3.0 MB) copied to 3 targets"));
-    let result = end.result.unwrap();
+    let result = end.result.unwrap().to_value();
     assert_eq!(
         (&result["files"], &result["files_total"], &result["targets_done"]),
         (&json!(30), &json!(30), &json!(3))
@@ -186,7 +186,7 @@ async fn verifying_repairs_a_copy_that_differs_but_has_the_same_size_and_time() 
     set_old_time(&content.path("y/b"));
     bench.execute(task, taskbell::task::Command::Retry { reason: None }).await;
     bench.start_attempt(task).await;
-    let result = bench.wait_for_end().await.completed().result.unwrap();
+    let result = bench.wait_for_end().await.completed().result.unwrap().to_value();
     assert_eq!((&result["repaired"], &result["verified"], &result["skipped"]), (&json!(1), &json!(6), &json!(6)));
     assert_eq!(fs::read(content.path("y/b")).unwrap(), b"right");
 }

@@ -8,13 +8,13 @@ use hyper::StatusCode;
 use hyper::body::Bytes;
 use serde::Deserialize;
 
-use super::Plan;
+use super::BenchPlan;
 use super::connection::LoadConnection;
 use super::figures::Figures;
 use super::load::{RunScope, parse_json};
 use super::phases::jittered;
 use super::worker::{LeasesResponse, report_ends, take_request_body};
-use crate::cli::failure::Failure;
+use crate::cli::command_error::CommandError;
 
 /// The most leases that the worker holds at the same time.
 const LEASES_AT_ONCE: u64 = 100;
@@ -35,7 +35,7 @@ struct Directive<'a> {
 
 /// Cancels running tasks one after the other while the heartbeat of their worker waits. Returns the number of cancelled
 /// tasks.
-pub(super) async fn run(scope: &RunScope, plan: &Plan, figures: &mut Figures) -> Result<u64, Failure> {
+pub(super) async fn run(scope: &RunScope, plan: &BenchPlan, figures: &mut Figures) -> Result<u64, CommandError> {
     let scope = scope.with_kind_suffix("cancel");
     let (mut requests, mut heartbeats) =
         (LoadConnection::open(&scope.server).await?, LoadConnection::open(&scope.server).await?);
@@ -57,7 +57,7 @@ pub(super) async fn run(scope: &RunScope, plan: &Plan, figures: &mut Figures) ->
                     return Ok(arrived);
                 }
                 let text = String::from_utf8_lossy(&response.body);
-                Err(Failure::failed(format!("a heartbeat was told something else than the cancel: {text:.500}")))
+                Err(CommandError::failed(format!("unexpected directive in the response to a heartbeat: {text:.500}")))
             };
             let cancel = async {
                 tokio::time::sleep(jittered(CANCEL_GAP)).await;
@@ -71,8 +71,8 @@ pub(super) async fn run(scope: &RunScope, plan: &Plan, figures: &mut Figures) ->
         }
         report_ends(&mut requests, &leases, "cancelled").await?;
     }
-    figures.add_durations("cancel_to_worker", "cancel to a waiting worker", worker_latencies);
-    figures.add_durations("cancel", "cancel to its answer", response_times);
+    figures.add_durations("cancel_to_worker", "cancel to the worker", worker_latencies);
+    figures.add_durations("cancel", "cancel to its response", response_times);
     Ok(plan.cancels)
 }
 
@@ -81,15 +81,15 @@ async fn take_leases(
     connection: &mut LoadConnection,
     scope: &RunScope,
     tasks: u64,
-) -> Result<HashMap<String, String>, Failure> {
+) -> Result<HashMap<String, String>, CommandError> {
     let mut held = HashMap::new();
     while (held.len() as u64) < tasks {
         let response = connection.post("/v1/leases", take_request_body(&scope.kind, 100, 10), StatusCode::OK).await?;
         let LeasesResponse { leases } = parse_json(&response.body)?;
         if leases.is_empty() {
-            return Err(Failure::failed(format!("{tasks} tasks were there, and only {} came", held.len())));
+            return Err(CommandError::failed(format!("only {} of {tasks} leases were granted", held.len())));
         }
-        held.extend(leases.iter().map(|lease| (lease.task_id.to_owned(), lease.text.to_owned())));
+        held.extend(leases.iter().map(|lease| (lease.task_id.to_owned(), lease.secret.to_owned())));
     }
     Ok(held)
 }

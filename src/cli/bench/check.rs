@@ -1,4 +1,5 @@
-//! The check at the end of a run: the log must contain every acknowledged task, and each task must have ended once.
+//! The check at the end of a run: the log must contain every acknowledged task, and no task may have ended twice. If a
+//! worker ran, each task must have ended.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -7,7 +8,7 @@ use serde::Deserialize;
 
 use super::connection::LoadConnection;
 use super::load::{RunScope, parse_json};
-use crate::cli::failure::Failure;
+use crate::cli::command_error::CommandError;
 
 /// The number of tasks in each status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -48,7 +49,7 @@ struct HeadResponse {
 }
 
 /// Requests the number of tasks in each status: of the scope's owner or, if it has none, of all owners.
-pub(super) async fn counts(connection: &mut LoadConnection, scope: &RunScope) -> Result<StatusCounts, Failure> {
+pub(super) async fn counts(connection: &mut LoadConnection, scope: &RunScope) -> Result<StatusCounts, CommandError> {
     let path = match &scope.owner {
         Some(owner) => format!("/v1/counters?owner={owner}"),
         None => "/v1/counters".to_owned(),
@@ -58,7 +59,7 @@ pub(super) async fn counts(connection: &mut LoadConnection, scope: &RunScope) ->
 }
 
 /// Requests the last position of the log.
-pub(super) async fn head_position(connection: &mut LoadConnection) -> Result<u64, Failure> {
+pub(super) async fn head_position(connection: &mut LoadConnection) -> Result<u64, CommandError> {
     let response = connection.get("/v1/log/head").await?;
     Ok(parse_json::<HeadResponse>(&response.body)?.position)
 }
@@ -78,7 +79,7 @@ struct EventCounts {
 struct Event<'a> {
     stream: &'a str,
     #[serde(rename = "type")]
-    kind: &'a str,
+    event_type: &'a str,
     #[serde(borrow)]
     data: Data<'a>,
 }
@@ -105,14 +106,14 @@ impl LogSummary {
             Ok(event) => event,
             Err(error) => return self.parse_error = Some(error.to_string()),
         };
-        if event.kind == "Created" {
+        if event.event_type == "Created" {
             if event.data.kind.is_some_and(|kind| kind.starts_with(&scope.kind)) {
                 self.tasks.insert(event.stream.to_owned(), EventCounts::default());
             }
             return;
         }
         let Some(counts) = self.tasks.get_mut(event.stream) else { return };
-        match event.kind {
+        match event.event_type {
             "Started" => counts.starts += 1,
             "AttemptFailed" | "Released" => counts.ends += 1,
             "Completed" => {
@@ -134,7 +135,7 @@ impl LogSummary {
 /// - each of these tasks had one attempt, which started once and ended once.
 ///
 /// Returns the number of acknowledged tasks.
-pub(super) async fn verify(scope: &RunScope, after: u64, drained: bool, cancelled: u64) -> Result<u64, Failure> {
+pub(super) async fn verify(scope: &RunScope, after: u64, drained: bool, cancelled: u64) -> Result<u64, CommandError> {
     let mut connection = LoadConnection::open(&scope.server).await?;
     let created = scope.created_count.load(Ordering::Relaxed);
     let counts = counts(&mut connection, scope).await?;
@@ -142,7 +143,7 @@ pub(super) async fn verify(scope: &RunScope, after: u64, drained: bool, cancelle
     let expected =
         StatusCounts { queued: created - ended, succeeded: ended - cancelled, cancelled, ..StatusCounts::default() };
     if counts != expected {
-        return Err(Failure::failed(format!("acknowledged: {expected:?}, but the counters say {counts:?}")));
+        return Err(CommandError::failed(format!("acknowledged: {expected:?}, but the counters are {counts:?}")));
     }
     let (mut summary, mut partial_line) = (LogSummary::default(), Vec::new());
     let path = format!("/v1/log?after={after}");
@@ -162,7 +163,7 @@ pub(super) async fn verify(scope: &RunScope, after: u64, drained: bool, cancelle
     });
     read.await?;
     if let Some(error) = summary.parse_error {
-        return Err(Failure::failed(format!("the log holds a line that can't be read: {error}")));
+        return Err(CommandError::failed(format!("the log contains an invalid line: {error}")));
     }
     let tasks = summary.tasks.values();
     let with_one_attempt =
@@ -172,9 +173,9 @@ pub(super) async fn verify(scope: &RunScope, after: u64, drained: bool, cancelle
     let not_started = tasks.filter(|counts| counts.starts == 0 && counts.completed == 0).count() as u64;
     let logged = summary.tasks.len() as u64;
     if (logged, succeeded, cancelled_in_log, not_started) != (created, expected.succeeded, cancelled, expected.queued) {
-        return Err(Failure::failed(format!(
-            "acknowledged: {created} tasks, {} to succeed, {cancelled} to be cancelled; the log says {logged} created, \
-             {succeeded} succeeded and {cancelled_in_log} cancelled by one attempt each, {not_started} not begun",
+        return Err(CommandError::failed(format!(
+            "acknowledged: {created} tasks, {} to succeed, {cancelled} to be cancelled; in the log, {logged} are created, \
+             {succeeded} succeeded and {cancelled_in_log} were cancelled by one attempt each, {not_started} not started",
             expected.succeeded
         )));
     }

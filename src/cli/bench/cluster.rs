@@ -13,9 +13,9 @@ use super::phases::{PRODUCERS, TASKS_MAX_OF_ALL_PRODUCERS, ratio};
 use super::server::{Server, process_cpu_time};
 use super::store::{BenchStore, with_prefix};
 use super::worker::Worker;
-use super::{Plan, new_scope};
-use crate::cli::failure::Failure;
-use crate::cli::out;
+use super::{BenchPlan, new_scope};
+use crate::cli::command_error::CommandError;
+use crate::cli::console;
 use crate::cli::settings::EmbeddedStore;
 
 /// The longest time until a server is ready, or until it shows an event that another server wrote.
@@ -25,12 +25,12 @@ const REQUEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs the live phase on the embedded log, on one server with the cluster at `url`, and on two. Returns the number of
 /// tasks that were checked.
-pub(super) async fn compare_with_embedded(url: &str, plan: &Plan, figures: &mut Figures) -> Result<u64, Failure> {
+pub(super) async fn compare_with_embedded(url: &str, plan: &BenchPlan, figures: &mut Figures) -> Result<u64, CommandError> {
     let embedded = BenchStore::Embedded(EmbeddedStore::Sqlite);
     let mut checked = run_live(&embedded, 1, ("embedded", "embedded log"), plan, figures).await?;
     for (count, name, label) in [(1, "one_server", "cluster, 1 server"), (2, "two_servers", "cluster, 2 servers")] {
         let prefix = format!("bench{}", &Uuid::new_v4().simple().to_string()[..8]);
-        out::print_to_stderr(&format!("{label}: its streams stay in the database, with the prefix {prefix}"));
+        console::print_to_stderr(&format!("{label}: its streams stay in the database, with the prefix {prefix}"));
         let store = BenchStore::Cluster(with_prefix(url, &prefix));
         checked += run_live(&store, count, (name, label), plan, figures).await?;
     }
@@ -43,9 +43,9 @@ async fn run_live(
     store: &BenchStore,
     count: usize,
     (name, label): (&str, &str),
-    plan: &Plan,
+    plan: &BenchPlan,
     figures: &mut Figures,
-) -> Result<u64, Failure> {
+) -> Result<u64, CommandError> {
     let mut servers = Vec::with_capacity(count);
     for _ in 0..count {
         servers.push(Server::start(store).await?);
@@ -64,7 +64,7 @@ async fn run_live(
     Ok(checked)
 }
 
-async fn wait_until_ready(server: &Server) -> Result<(), Failure> {
+async fn wait_until_ready(server: &Server) -> Result<(), CommandError> {
     let started_at = Instant::now();
     loop {
         match LoadConnection::open(&server.address).await?.get("/readyz").await {
@@ -79,9 +79,9 @@ async fn wait_until_ready(server: &Server) -> Result<(), Failure> {
 async fn measure_live(
     servers: &[Server],
     (name, label): (&str, &str),
-    plan: &Plan,
+    plan: &BenchPlan,
     figures: &mut Figures,
-) -> Result<u64, Failure> {
+) -> Result<u64, CommandError> {
     let Some((first, others)) = servers.split_first() else { return Ok(0) };
     let scope =
         RunScope { other_servers: others.iter().map(|server| server.address.clone()).collect(), ..new_scope(first) };
@@ -97,7 +97,7 @@ async fn measure_live(
     let load_result = produce(&scope, spec).await?;
     let since = Instant::now();
     let created = scope.created_count.load(Ordering::Relaxed);
-    worker.until_ended(created).await?;
+    worker.wait_for_ends(created).await?;
     let took = load_result.took + since.elapsed();
     figures.add(
         &format!("live_{name}_per_s"),

@@ -16,7 +16,7 @@ use reqwest::Url;
 use tokio::net::TcpStream;
 
 use crate::cli::client::innermost;
-use crate::cli::failure::Failure;
+use crate::cli::command_error::CommandError;
 
 /// A connection that was idle for longer is opened again before the next request, because the server closes idle
 /// connections.
@@ -38,8 +38,8 @@ impl ServerAddress {
     ///
     /// # Errors
     /// The address or the token is invalid: a usage error.
-    pub(super) fn new(url: &str, token: Option<&str>) -> Result<Self, Failure> {
-        let invalid = || Failure::usage("--server: an address like http://127.0.0.1:7070 is needed");
+    pub(super) fn new(url: &str, token: Option<&str>) -> Result<Self, CommandError> {
+        let invalid = || CommandError::usage("--server: an address like http://127.0.0.1:7070 is needed");
         let parsed = Url::parse(url).map_err(|_| invalid())?;
         if parsed.path() != "/" {
             return Err(invalid());
@@ -48,7 +48,7 @@ impl ServerAddress {
         let host_and_port = format!("{host}:{port}");
         let token = token.map(|token| {
             let value = HeaderValue::try_from(format!("Bearer {token}"));
-            value.map_err(|_| Failure::usage("--token: it holds characters that can't be sent"))
+            value.map_err(|_| CommandError::usage("--token: it holds characters that can't be sent"))
         });
         let host = HeaderValue::try_from(&host_and_port).map_err(|_| invalid())?;
         Ok(Self { url: url.trim_end_matches('/').to_owned(), host_and_port, host, token: token.transpose()? })
@@ -73,9 +73,9 @@ pub(super) struct LoadConnection {
 
 impl LoadConnection {
     /// Opens a connection.
-    pub(super) async fn open(server: &ServerAddress) -> Result<Self, Failure> {
+    pub(super) async fn open(server: &ServerAddress) -> Result<Self, CommandError> {
         let connect_failure = |error: &dyn std::error::Error| {
-            Failure::unreachable(format!("{} can't be reached: {}", server.url, innermost(error)))
+            CommandError::unreachable(format!("{} can't be reached: {}", server.url, innermost(error)))
         };
         let stream = TcpStream::connect(&server.host_and_port).await.map_err(|error| connect_failure(&error))?;
         stream.set_nodelay(true)?;
@@ -84,20 +84,20 @@ impl LoadConnection {
     }
 
     /// Sends a POST request. Fails if the status of the response is not `expected`.
-    pub(super) async fn post(&mut self, path: &str, body: Bytes, expected: StatusCode) -> Result<RawResponse, Failure> {
+    pub(super) async fn post(&mut self, path: &str, body: Bytes, expected: StatusCode) -> Result<RawResponse, CommandError> {
         let response = self.send(Method::POST, path, body).await?;
         self.check_status(path, response, expected)
     }
 
     /// Sends a GET request. Fails if the status of the response is not 200.
-    pub(super) async fn get(&mut self, path: &str) -> Result<RawResponse, Failure> {
+    pub(super) async fn get(&mut self, path: &str) -> Result<RawResponse, CommandError> {
         let response = self.send(Method::GET, path, Bytes::new()).await?;
         self.check_status(path, response, StatusCode::OK)
     }
 
     /// Sends a GET request, and calls `on_chunk` with each chunk of the response body. The body may be larger than the
     /// memory. Fails if the status of the response is not 200.
-    pub(super) async fn get_chunks(&mut self, path: &str, mut on_chunk: impl FnMut(&[u8])) -> Result<(), Failure> {
+    pub(super) async fn get_chunks(&mut self, path: &str, mut on_chunk: impl FnMut(&[u8])) -> Result<(), CommandError> {
         let request = request(&self.server, Method::GET, path, Bytes::new())?;
         let Self { server, sender, connection, .. } = self;
         let read = async {
@@ -122,7 +122,7 @@ impl LoadConnection {
         }
     }
 
-    async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<RawResponse, Failure> {
+    async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Result<RawResponse, CommandError> {
         let request = request(&self.server, method, path, body)?;
         if self.last_used.elapsed() > IDLE_MAX {
             *self = Self::open(&self.server).await?;
@@ -139,12 +139,12 @@ impl LoadConnection {
     }
 
     /// The response, or a failure if it has another status than `expected`.
-    fn check_status(&self, path: &str, response: RawResponse, expected: StatusCode) -> Result<RawResponse, Failure> {
+    fn check_status(&self, path: &str, response: RawResponse, expected: StatusCode) -> Result<RawResponse, CommandError> {
         if response.status == expected { Ok(response) } else { Err(status_failure(&self.server, path, &response)) }
     }
 }
 
-fn request(server: &ServerAddress, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Failure> {
+fn request(server: &ServerAddress, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, CommandError> {
     let mut request = Request::builder().method(method).uri(path).header(HOST, server.host.clone());
     if let Some(token) = &server.token {
         request = request.header(AUTHORIZATION, token.clone());
@@ -152,7 +152,7 @@ fn request(server: &ServerAddress, method: Method, path: &str, body: Bytes) -> R
     if !body.is_empty() {
         request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    request.body(Full::new(body)).map_err(|error| Failure::failed(error.to_string()))
+    request.body(Full::new(body)).map_err(|error| CommandError::failed(error.to_string()))
 }
 
 /// Reads the whole body.
@@ -161,16 +161,16 @@ async fn read_body(response: Response<Incoming>) -> Result<RawResponse, hyper::E
     Ok(RawResponse { status, body: response.into_body().collect().await?.to_bytes() })
 }
 
-fn request_failure(server: &ServerAddress, path: &str, error: &hyper::Error) -> Failure {
-    Failure::unreachable(format!("{}{path}: {}", server.url, innermost(error)))
+fn request_failure(server: &ServerAddress, path: &str, error: &hyper::Error) -> CommandError {
+    CommandError::unreachable(format!("{}{path}: {}", server.url, innermost(error)))
 }
 
-fn connection_failure(server: &ServerAddress, path: &str, ended: Result<(), hyper::Error>) -> Failure {
+fn connection_failure(server: &ServerAddress, path: &str, ended: Result<(), hyper::Error>) -> CommandError {
     let why = ended.err().map_or_else(|| "the connection was closed".to_owned(), |error| innermost(&error));
-    Failure::unreachable(format!("{}{path}: {why}", server.url))
+    CommandError::unreachable(format!("{}{path}: {why}", server.url))
 }
 
-fn status_failure(server: &ServerAddress, path: &str, response: &RawResponse) -> Failure {
+fn status_failure(server: &ServerAddress, path: &str, response: &RawResponse) -> CommandError {
     let text = String::from_utf8_lossy(&response.body);
-    Failure::from_error_response(response.status.as_u16(), &text, &format!("{}{path}", server.url))
+    CommandError::from_error_response(response.status.as_u16(), &text, &format!("{}{path}", server.url))
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use super::connection::{LoadConnection, ServerAddress};
-use crate::cli::failure::Failure;
+use crate::cli::command_error::CommandError;
 
 /// The size of a task's input as JSON, in bytes.
 pub(super) const INPUT_BYTES: usize = 200;
@@ -27,8 +27,8 @@ pub(super) struct RunScope {
     pub(super) kind: String,
     /// The owner of the tasks on a named server, which may have other tasks too. `None` on a server that the bench started.
     pub(super) owner: Option<String>,
-    /// The zero of the times in the inputs of the tasks.
-    pub(super) started_at: Instant,
+    /// The times in the inputs of the tasks are counted from this time.
+    pub(super) clock_origin: Instant,
     /// The number of tasks that the servers have acknowledged.
     pub(super) created_count: Arc<AtomicU64>,
 }
@@ -60,11 +60,11 @@ impl RunScope {
         Self { kind: format!("{}.{suffix}", self.kind), ..self.clone() }
     }
 
-    /// Writes one task as JSON. Its input contains the present time; the latency of a `timed` task is measured from
-    /// that time.
+    /// Writes one task as JSON. `t0` in its input is the present time; the latency of a `timed` task is measured from
+    /// that time. `pad` fills the input up to [`INPUT_BYTES`].
     pub(super) fn write_task(&self, out: &mut Vec<u8>, number: u64, timed: bool) {
         use std::io::Write as _;
-        let now = self.started_at.elapsed().as_nanos();
+        let now = self.clock_origin.elapsed().as_nanos();
         out.extend_from_slice(b"{\"kind\":\"");
         out.extend_from_slice(self.kind.as_bytes());
         if let Some(owner) = &self.owner {
@@ -109,7 +109,7 @@ impl RunScope {
         connection: &mut LoadConnection,
         number: u64,
         timed: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         connection.post("/v1/tasks", self.task_body(number, timed), StatusCode::CREATED).await?;
         self.created_count.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -121,13 +121,13 @@ impl RunScope {
         connection: &mut LoadConnection,
         first: u64,
         size: u64,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CommandError> {
         let response = connection.post("/v1/tasks/batch", self.batch_body(first, size), StatusCode::OK).await?;
         let BatchResponse { items } = parse_json(&response.body)?;
         let accepted = items.iter().filter(|item| item.id.is_some()).count() as u64;
         if accepted != size {
             let text = String::from_utf8_lossy(&response.body);
-            return Err(Failure::failed(format!("{accepted} of {size} tasks of a batch were accepted: {text:.500}")));
+            return Err(CommandError::failed(format!("the server accepted only {accepted} of {size} tasks of a batch: {text:.500}")));
         }
         self.created_count.fetch_add(size, Ordering::Relaxed);
         Ok(())
@@ -146,9 +146,9 @@ struct BatchItem<'a> {
 }
 
 /// Parses the body of a response.
-pub(super) fn parse_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+pub(super) fn parse_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, CommandError> {
     serde_json::from_slice(body)
-        .map_err(|error| Failure::failed(format!("the server answered something else than was asked: {error}")))
+        .map_err(|error| CommandError::failed(format!("unexpected response: {error}")))
 }
 
 /// Gives each request number to one of the producers, until the last number is used or the time limit is over.
@@ -179,7 +179,7 @@ pub(super) struct LoadSpec {
 }
 
 /// Creates some tasks to warm up, and then the measured tasks. A task is counted when it is acknowledged.
-pub(super) async fn produce(scope: &RunScope, spec: LoadSpec) -> Result<LoadResult, Failure> {
+pub(super) async fn produce(scope: &RunScope, spec: LoadSpec) -> Result<LoadResult, CommandError> {
     let mut connections = Vec::with_capacity(spec.connections);
     for connection in 0..spec.connections {
         connections.push(LoadConnection::open(scope.server_for_connection(connection)).await?);
@@ -198,7 +198,7 @@ async fn run_producers(
     scope: &RunScope,
     connections: Vec<LoadConnection>,
     spec: LoadSpec,
-) -> Result<(Vec<LoadConnection>, LoadResult), Failure> {
+) -> Result<(Vec<LoadConnection>, LoadResult), CommandError> {
     let started_at = Instant::now();
     let request_numbers =
         Arc::new(RequestNumbers { next: AtomicU64::new(0), end: spec.requests, until: started_at + spec.time_limit });
@@ -214,12 +214,12 @@ async fn run_producers(
                 }
                 tasks += spec.batch_size.unwrap_or(1);
             }
-            Ok::<_, Failure>((connection, tasks))
+            Ok::<_, CommandError>((connection, tasks))
         });
     }
     let (mut connections, mut tasks) = (Vec::new(), 0);
     while let Some(ended) = producers.join_next().await {
-        let (connection, created) = ended.map_err(|error| Failure::failed(error.to_string()))??;
+        let (connection, created) = ended.map_err(|error| CommandError::failed(error.to_string()))??;
         connections.push(connection);
         tasks += created;
     }

@@ -3,7 +3,7 @@
 //!
 //! The phases are common in comparisons of job queues. The tasks do nothing, and each has 200 bytes of input. A task is
 //! counted when the server has acknowledged it. If the server refuses a request, the run fails. At the end, the
-//! counters and the log must show that every acknowledged task ended once.
+//! counters and the log must contain every acknowledged task. If a worker ran, each task must have ended once.
 
 mod cancel;
 mod check;
@@ -27,8 +27,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use super::client::{Client, ConnectionArgs};
-use super::failure::Failure;
-use super::out;
+use super::command_error::CommandError;
+use super::console;
 use connection::{LoadConnection, ServerAddress};
 use figures::Figures;
 use load::{INPUT_BYTES, RunScope};
@@ -40,35 +40,35 @@ use worker::WorkerConnections;
 /// Measures a server.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Only these, separated by commas [default: all]
+    /// Phases to run, separated by commas [default: all]
     #[arg(long, value_enum, value_name = "PHASE,…", value_delimiter = ',')]
     phase: Vec<Phase>,
-    /// The backlog that is drained, in tasks [default: 100000]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    n: Option<u64>,
-    /// Do it all so often, each time on a fresh server, and show medians
+    /// Number of tasks that are queued when the drain phase starts [default: 100000]
+    #[arg(long = "n", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    backlog: Option<u64>,
+    /// Number of runs, each on a new server; the medians are shown
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// A few seconds and small numbers: shows that it works, not how fast
+    /// Use small numbers, to test the bench itself; the figures are not valid
     #[arg(long)]
     quick: bool,
-    /// How many tasks wait while leases are timed [default: 1000,1000000]
+    /// Numbers of queued tasks for the pending phase, separated by commas [default: 1000,1000000]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..))]
     pending: Option<Vec<u64>>,
-    /// Where the server that it starts keeps its log: sqlite, memory, or the address of a cluster. For a cluster it
-    /// compares the live phase on the embedded log, on one server and on two servers over the cluster
+    /// Log of the measured server: sqlite, memory, or the address of a cluster. With a cluster, only the live phase runs: on
+    /// an embedded log, on one server with the cluster, and on two servers with the cluster
     #[arg(long, env = "TASKBELL_BENCH_STORE", value_name = "STORE", default_value = "sqlite", hide_env_values = true)]
     store: BenchStore,
-    /// The worker's connections that take leases
+    /// Number of the worker's connections that take leases
     #[arg(long, value_name = "N", default_value_t = phases::DEFAULT_WORKER.takers as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
     takers: u64,
-    /// The worker's connections that report ends
+    /// Number of the worker's connections that report ends
     #[arg(long, value_name = "N", default_value_t = phases::DEFAULT_WORKER.reporters as u64, value_parser = clap::value_parser!(u64).range(1..=64))]
     reporters: u64,
-    /// Leases that the worker takes at once
-    #[arg(long, value_name = "N", default_value_t = phases::DEFAULT_WORKER.leases_per_take as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    take: u64,
-    /// Threads of the load; the server has the other cores
+    /// Most leases in one request of the worker
+    #[arg(long = "take", value_name = "N", default_value_t = phases::DEFAULT_WORKER.leases_per_take as u64, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    leases_per_take: u64,
+    /// Number of threads of the load. The load and the server share the cores
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
     threads: u64,
     #[arg(skip)]
@@ -81,25 +81,25 @@ pub struct Bench {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Phase {
-    /// Create one by one, from 1 and from 32 connections
+    /// Create tasks one by one, on 1 and on 32 connections
     Create,
-    /// Create in batches of 100 and of 1000
+    /// Create tasks in batches of 100 and of 1000
     Batch,
-    /// Drain the backlog with a worker
+    /// Execute all queued tasks with one worker
     Drain,
-    /// From create to the start of the handler, idle
+    /// Time from the create to the start of the handler, on an idle server
     Latency,
-    /// Producers and a worker together
+    /// Producers and a worker at the same time. This phase opens no websocket
     Live,
-    /// From a cancel to the worker that waits for news
+    /// Time from the request of a cancel until the worker receives it
     Cancel,
-    /// Leases while few and while many tasks wait
+    /// Time to take a lease while few and while many tasks are queued
     Pending,
 }
 
 /// The phases of a run, and the amount of work in each phase.
 #[derive(Clone, Debug)]
-struct Plan {
+struct BenchPlan {
     phases: Vec<Phase>,
     /// The number of tasks that the drain phase starts with.
     backlog: u64,
@@ -125,35 +125,35 @@ struct Plan {
 }
 
 impl Bench {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         let threads = usize::try_from(self.threads).unwrap_or(1);
         let mut runtime = match threads {
             1 => tokio::runtime::Builder::new_current_thread(),
             _ => tokio::runtime::Builder::new_multi_thread(),
         };
         let runtime = runtime.worker_threads(threads).enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::failed(format!("no runtime: {error}")))?;
+        let runtime = runtime.map_err(|error| CommandError::failed(format!("the runtime can't be created: {error}")))?;
         runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
             // When a signal arrives, the future of `measure` is dropped. This ends the server's process and removes its
             // folder.
             tokio::select! {
                 result = self.measure() => result,
-                _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted")),
-                _ = terminate.recv() => Err(Failure::failed("interrupted")),
+                _ = tokio::signal::ctrl_c() => Err(CommandError::failed("interrupted")),
+                _ = terminate.recv() => Err(CommandError::failed("interrupted")),
             }
         })
     }
 
     /// Runs all phases as often as `--runs` says, and prints the figures.
-    async fn measure(&self) -> Result<(), Failure> {
+    async fn measure(&self) -> Result<(), CommandError> {
         let plan = self.plan();
         let named = if self.server_is_named { Some(self.named_server()?) } else { None };
         let mut figures = Figures::default();
         let mut checked = 0;
         for run in 1..=self.runs {
             if self.runs > 1 {
-                out::print_to_stderr(&format!("run {run} of {}", self.runs));
+                console::print_to_stderr(&format!("run {run} of {}", self.runs));
             }
             checked += match (&self.store, &named) {
                 (BenchStore::Cluster(url), None) => cluster::compare_with_embedded(url, &plan, &mut figures).await?,
@@ -168,9 +168,9 @@ impl Bench {
     async fn run_once(
         &self,
         named: Option<&ServerAddress>,
-        plan: &Plan,
+        plan: &BenchPlan,
         figures: &mut Figures,
-    ) -> Result<u64, Failure> {
+    ) -> Result<u64, CommandError> {
         let mut checked = 0;
         if plan.phases.iter().any(|phase| *phase != Phase::Pending) {
             let mut server = self.open_server(named).await?;
@@ -195,7 +195,7 @@ impl Bench {
     }
 
     /// The named server, or a new one.
-    async fn open_server(&self, named: Option<&ServerAddress>) -> Result<Server, Failure> {
+    async fn open_server(&self, named: Option<&ServerAddress>) -> Result<Server, CommandError> {
         match named {
             Some(address) => Ok(Server::named(address.clone())),
             None => Server::start(&self.store).await,
@@ -203,27 +203,27 @@ impl Bench {
     }
 
     /// The server that the command line names.
-    fn named_server(&self) -> Result<ServerAddress, Failure> {
+    fn named_server(&self) -> Result<ServerAddress, CommandError> {
         let client = Client::new(&self.connection.server, self.connection.token.as_deref())?;
         ServerAddress::new(client.server(), self.connection.token.as_deref())
     }
 
-    fn plan(&self) -> Plan {
+    fn plan(&self) -> BenchPlan {
         use Phase::{Batch, Cancel, Create, Drain, Latency, Live, Pending};
         let all = vec![Create, Batch, Drain, Latency, Live, Cancel, Pending];
         let phases = if self.phase.is_empty() { all } else { self.phase.clone() };
         let to_usize = |number: u64| usize::try_from(number).unwrap_or(1);
         let worker = WorkerConnections {
             takers: to_usize(self.takers),
-            leases_per_take: to_usize(self.take),
+            leases_per_take: to_usize(self.leases_per_take),
             reporters: to_usize(self.reporters),
         };
         let pending = |sizes: &[u64]| self.pending.clone().unwrap_or_else(|| sizes.to_vec());
         let (s, ms) = (Duration::from_secs, Duration::from_millis);
         if self.quick {
-            return Plan {
+            return BenchPlan {
                 phases,
-                backlog: self.n.unwrap_or(1000),
+                backlog: self.backlog.unwrap_or(1000),
                 produce_for: ms(300),
                 live_for: ms(300),
                 batched_tasks: 2000,
@@ -236,9 +236,9 @@ impl Bench {
                 worker,
             };
         }
-        Plan {
+        BenchPlan {
             phases,
-            backlog: self.n.unwrap_or(100_000),
+            backlog: self.backlog.unwrap_or(100_000),
             produce_for: s(3),
             live_for: s(4),
             batched_tasks: 20_000,
@@ -252,7 +252,7 @@ impl Bench {
         }
     }
 
-    fn print(&self, plan: &Plan, figures: &Figures, checked: u64) -> Result<(), Failure> {
+    fn print(&self, plan: &BenchPlan, figures: &Figures, checked: u64) -> Result<(), CommandError> {
         let durability = if self.server_is_named { "unknown" } else { self.store.durability() };
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let WorkerConnections { takers, leases_per_take, reporters } = plan.worker;
@@ -269,17 +269,17 @@ impl Bench {
                 "tasks_checked": checked,
                 "figures": figures.json(),
             });
-            return out::print_json(&report.to_string());
+            return console::print_json(&report.to_string());
         }
         let runs =
-            if self.runs > 1 { format!(", medians of {} runs [least – most]", self.runs) } else { String::new() };
-        out::print_line(&format!(
-            "durability: {durability}\n{cores} cores, load and server on them; {INPUT_BYTES} bytes of input{runs}\n"
+            if self.runs > 1 { format!(", medians of {} runs [min – max]", self.runs) } else { String::new() };
+        console::print_line(&format!(
+            "durability: {durability}\nserver and load share {cores} cores; {INPUT_BYTES} bytes of input{runs}\n"
         ))?;
-        out::print_line(&figures.table())?;
+        console::print_line(&figures.table())?;
         if checked > 0 {
-            let checked = out::format_count(checked);
-            out::print_line(&format!("checked: {checked} tasks were acknowledged, and in the log each ended once"))?;
+            let checked = console::format_count(checked);
+            console::print_line(&format!("checked: the log contains all {checked} acknowledged tasks, and none ended twice"))?;
         }
         Ok(())
     }
@@ -294,13 +294,13 @@ fn new_scope(server: &Server) -> RunScope {
         other_servers: Vec::new(),
         owner: (!server.was_started_here()).then(|| name.clone()),
         kind: name,
-        started_at: Instant::now(),
+        clock_origin: Instant::now(),
         created_count: Arc::new(AtomicU64::new(0)),
     }
 }
 
 /// Runs all phases except pending on one server, and checks the log. Returns the number of tasks that were checked.
-async fn run_shared_phases(server: &Server, plan: &Plan, figures: &mut Figures) -> Result<u64, Failure> {
+async fn run_shared_phases(server: &Server, plan: &BenchPlan, figures: &mut Figures) -> Result<u64, CommandError> {
     let scope = new_scope(server);
     let after = check::head_position(&mut LoadConnection::open(&scope.server).await?).await?;
     let mut runner = PhaseRunner::new(server, scope.clone(), plan, figures);
@@ -310,12 +310,13 @@ async fn run_shared_phases(server: &Server, plan: &Plan, figures: &mut Figures) 
 }
 
 /// Adds the time of a lease with the largest backlog, divided by the time with the smallest backlog.
-fn add_pending_ratios(plan: &Plan, figures: &mut Figures) {
+fn add_pending_ratios(plan: &BenchPlan, figures: &mut Figures) {
     let (Some(least), Some(most)) = (plan.pending_sizes.iter().min(), plan.pending_sizes.iter().max()) else { return };
-    for (name, description) in [("lease_p50_us", "one by one"), ("lease_of_100_p50_us", "in hundreds")] {
+    for (name, description) in [("lease_p50_us", "one per request"), ("lease_of_100_p50_us", "100 per request")] {
         let median = |size: &u64| figures.median(&format!("pending_{size}_{name}"));
         if let (Some(few), Some(many)) = (median(least), median(most)) {
-            let label = format!("a lease at {most} pending by one at {least}, {description}");
+            let (most, least) = (console::format_count(*most), console::format_count(*least));
+            let label = format!("time of a lease, {most} / {least} pending, {description}");
             figures.add(&format!("pending_ratio_{name}"), &label, many / few);
         }
     }

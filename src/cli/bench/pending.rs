@@ -11,8 +11,8 @@ use super::load::{LoadSpec, RunScope, parse_json, produce};
 use super::phases::ratio;
 use super::server::Server;
 use super::worker::{LeasesResponse, report_ends, take_request_body};
-use super::{Plan, check};
-use crate::cli::failure::Failure;
+use super::{BenchPlan, check};
+use crate::cli::command_error::CommandError;
 
 /// The number of leases in one round. Each round first creates as many tasks, so that the number of queued tasks stays
 /// the same.
@@ -24,15 +24,15 @@ pub(super) async fn run(
     server: &Server,
     scope: &RunScope,
     size: u64,
-    plan: &Plan,
+    plan: &BenchPlan,
     figures: &mut Figures,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let idle = server.usage();
     let requests = size.div_ceil(1000);
     let spec = LoadSpec { connections: 2, requests, batch_size: Some(1000), time_limit: Duration::from_hours(1) };
     let load_result = produce(scope, spec).await?;
     let label = |what: &str| format!("{size} pending: {what}");
-    figures.add(&format!("pending_{size}_fill_per_s"), &label("created, tasks/s"), load_result.rate());
+    figures.add(&format!("pending_{size}_fill_per_s"), &label("create, tasks/s"), load_result.rate());
     if let (Some(idle), Some(now)) = (idle, server.usage()) {
         let tasks = ratio(scope.created_count.load(Ordering::Relaxed), 1.0);
         let per_task = |now: u64, idle: u64| ratio(now.saturating_sub(idle), tasks);
@@ -50,16 +50,16 @@ pub(super) async fn run(
             figures.add(&format!("pending_{size}_{name}_{rank}_us"), &label(&format!("{what}, {rank}, µs")), value);
         }
     };
-    add_percentiles("lease", "a lease, one by one", time_leases(&mut connection, scope, plan.timed_leases, 1).await?);
+    add_percentiles("lease", "a lease, one per request", time_leases(&mut connection, scope, plan.timed_leases, 1).await?);
     add_percentiles(
         "lease_of_100",
-        "a lease, in hundreds",
+        "a lease, 100 per request",
         time_leases(&mut connection, scope, plan.timed_leases, LEASES_PER_ROUND).await?,
     );
     let counts = check::counts(&mut connection, scope).await?;
     let created = scope.created_count.load(Ordering::Relaxed);
     if (counts.queued, counts.succeeded) != (created - counts.succeeded, plan.timed_leases * 2) {
-        return Err(Failure::failed(format!("{created} tasks were created, and the counters say {counts:?}")));
+        return Err(CommandError::failed(format!("{created} tasks were created, but the counters are {counts:?}")));
     }
     Ok(())
 }
@@ -71,7 +71,7 @@ async fn time_leases(
     scope: &RunScope,
     leases: u64,
     at_once: u64,
-) -> Result<Vec<Duration>, Failure> {
+) -> Result<Vec<Duration>, CommandError> {
     let mut times = Vec::new();
     let body = take_request_body(&scope.kind, usize::try_from(at_once).unwrap_or(1), 10);
     for first in (0..leases).step_by(100) {
@@ -82,10 +82,10 @@ async fn time_leases(
             let response = connection.post("/v1/leases", body.clone(), StatusCode::OK).await?;
             let LeasesResponse { leases } = parse_json(&response.body)?;
             if leases.len() as u64 != at_once {
-                return Err(Failure::failed(format!("asked for {at_once} leases, got {}", leases.len())));
+                return Err(CommandError::failed(format!("requested {at_once} leases, received {}", leases.len())));
             }
             times.push(started_at.elapsed().div_f64(ratio(at_once, 1.0)));
-            round_leases.extend(leases.iter().map(|lease| lease.text.to_owned()));
+            round_leases.extend(leases.iter().map(|lease| lease.secret.to_owned()));
         }
         report_ends(connection, &round_leases, "succeeded").await?;
     }

@@ -13,8 +13,8 @@ use super::figures::Figures;
 use super::load::{LoadSpec, RunScope, produce};
 use super::server::{ResourceUsage, Server, process_cpu_time};
 use super::worker::{Worker, WorkerConnections};
-use super::{Phase, Plan};
-use crate::cli::failure::Failure;
+use super::{Phase, BenchPlan};
+use crate::cli::command_error::CommandError;
 
 /// The number of producers that run at the same time.
 pub(super) const PRODUCERS: usize = 32;
@@ -31,20 +31,20 @@ const COUNT_PAUSE: Duration = Duration::from_millis(20);
 pub(super) struct PhaseRunner<'a> {
     pub(super) server: &'a Server,
     pub(super) scope: RunScope,
-    pub(super) plan: &'a Plan,
+    pub(super) plan: &'a BenchPlan,
     pub(super) figures: &'a mut Figures,
     /// The memory and disk space of the server before the first phase.
     idle: Option<ResourceUsage>,
 }
 
 impl<'a> PhaseRunner<'a> {
-    pub(super) fn new(server: &'a Server, scope: RunScope, plan: &'a Plan, figures: &'a mut Figures) -> Self {
+    pub(super) fn new(server: &'a Server, scope: RunScope, plan: &'a BenchPlan, figures: &'a mut Figures) -> Self {
         let idle = server.usage();
         Self { server, scope, plan, figures, idle }
     }
 
     /// Runs the phases of the plan. Returns whether all created tasks have ended.
-    pub(super) async fn run(&mut self) -> Result<bool, Failure> {
+    pub(super) async fn run(&mut self) -> Result<bool, CommandError> {
         let is_planned = |phase| self.plan.phases.contains(&phase);
         let (drain, latency, live) = (is_planned(Phase::Drain), is_planned(Phase::Latency), is_planned(Phase::Live));
         if is_planned(Phase::Create) {
@@ -59,7 +59,7 @@ impl<'a> PhaseRunner<'a> {
         if !(drain || latency || live) {
             return Ok(self.created() == 0);
         }
-        let mut worker = self.drain(drain).await?;
+        let mut worker = self.start_worker_and_empty_queue(drain).await?;
         if latency {
             tokio::time::sleep(self.plan.phase_pause).await;
             self.latency(&mut worker).await?;
@@ -71,7 +71,7 @@ impl<'a> PhaseRunner<'a> {
         Ok(true)
     }
 
-    async fn create(&mut self) -> Result<(), Failure> {
+    async fn create(&mut self) -> Result<(), CommandError> {
         for (connections, most) in [(1, TASKS_MAX_OF_ONE_PRODUCER), (PRODUCERS, TASKS_MAX_OF_ALL_PRODUCERS)] {
             let spec = LoadSpec { connections, requests: most, batch_size: None, time_limit: self.plan.produce_for };
             let (created_before, cpu_before) = (self.created(), self.cpu_time());
@@ -84,7 +84,7 @@ impl<'a> PhaseRunner<'a> {
         Ok(())
     }
 
-    async fn batch(&mut self) -> Result<(), Failure> {
+    async fn batch(&mut self) -> Result<(), CommandError> {
         for size in [100, 1000] {
             let spec = LoadSpec {
                 connections: 1,
@@ -94,7 +94,7 @@ impl<'a> PhaseRunner<'a> {
             };
             let (created_before, cpu_before) = (self.created(), self.cpu_time());
             let load_result = produce(&self.scope, spec).await?;
-            let label = format!("create in batches of {size}, 1 caller, tasks/s");
+            let label = format!("create in batches of {size}, 1 producer, tasks/s");
             self.figures.add(&format!("batch_{size}_per_s"), &label, load_result.rate());
             self.add_cpu_time(&format!("batch_{size}"), cpu_before, self.created() - created_before);
         }
@@ -102,7 +102,7 @@ impl<'a> PhaseRunner<'a> {
     }
 
     /// Creates tasks until the backlog of the plan is reached.
-    async fn fill_backlog(&self) -> Result<(), Failure> {
+    async fn fill_backlog(&self) -> Result<(), CommandError> {
         let missing = self.plan.backlog.saturating_sub(self.created());
         let mut connection = LoadConnection::open(&self.scope.server).await?;
         for first in (0..missing).step_by(1000) {
@@ -111,19 +111,19 @@ impl<'a> PhaseRunner<'a> {
         Ok(())
     }
 
-    /// Starts a worker and waits until it has drained the backlog. The measured time begins with the start of the first
+    /// Starts a worker and waits until it has executed all queued tasks. Adds figures if `is_measured`. The measured time begins with the start of the first
     /// handler. It ends when the server counts no open task, because then every end is durable. Returns the worker,
     /// which keeps running.
-    async fn drain(&mut self, measured: bool) -> Result<Worker, Failure> {
+    async fn start_worker_and_empty_queue(&mut self, is_measured: bool) -> Result<Worker, CommandError> {
         let mut connection = LoadConnection::open(&self.scope.server).await?;
         let tasks = counts(&mut connection, &self.scope).await?.open();
         let (cpu_before, peak) = (self.cpu_time(), self.server.pid().map(PeakMemory::start));
         let mut worker = Worker::start(&self.scope, self.plan.worker).await?;
-        worker.until_ended(tasks).await?;
+        worker.wait_for_ends(tasks).await?;
         while counts(&mut connection, &self.scope).await?.open() > 0 {
             tokio::time::sleep(COUNT_PAUSE).await;
         }
-        let Some(first) = worker.progress.first_start.get().filter(|_| measured) else { return Ok(worker) };
+        let Some(first) = worker.progress.first_start.get().filter(|_| is_measured) else { return Ok(worker) };
         let took = first.elapsed();
         self.figures.add("drain_per_s", "drain, 1 worker, tasks/s", ratio(tasks, took.as_secs_f64()));
         self.figures.add("drained", "  tasks drained", ratio(tasks, 1.0));
@@ -156,27 +156,27 @@ impl<'a> PhaseRunner<'a> {
         }
     }
 
-    /// Adds the memory and the disk space that the tasks of the drain take.
+    /// Adds the growth of memory and disk space since the first phase, divided by the number of created tasks.
     fn add_usage(&mut self, after: ResourceUsage, peak: Option<&PeakMemory>) {
         let Some(idle) = self.idle else { return };
         let tasks = self.created();
         let mb = |bytes: u64| ratio(bytes, 1e6);
-        self.figures.add("idle_pss_mb", "server idle at first, PSS, MB", mb(idle.pss));
+        self.figures.add("idle_pss_mb", "server before the load, PSS, MB", mb(idle.pss));
         if let Some(peak) = peak {
             self.figures.add(
                 "peak_pss_mb",
-                "server at most during the drain, PSS, MB",
+                "server's maximum during the drain, PSS, MB",
                 mb(peak.bytes().max(after.pss)),
             );
         }
         let per_task = |bytes: u64, idle: u64| ratio(bytes.saturating_sub(idle), ratio(tasks, 1.0));
-        self.figures.add("memory_bytes_per_task", "memory per drained task, bytes", per_task(after.pss, idle.pss));
-        self.figures.add("disk_bytes_per_task", "disk per drained task, bytes", per_task(after.disk, idle.disk));
+        self.figures.add("memory_bytes_per_task", "memory per created task, bytes", per_task(after.pss, idle.pss));
+        self.figures.add("disk_bytes_per_task", "disk per created task, bytes", per_task(after.disk, idle.disk));
     }
 
     /// Creates about 50 tasks a second for an idle worker, without waiting for the response to the previous request. A
     /// latency is the time from just before the request to the start of the handler.
-    async fn latency(&mut self, worker: &mut Worker) -> Result<(), Failure> {
+    async fn latency(&mut self, worker: &mut Worker) -> Result<(), CommandError> {
         let mut idle_connections = Vec::new();
         for _ in 0..8 {
             idle_connections.push(LoadConnection::open(&self.scope.server).await?);
@@ -198,22 +198,22 @@ impl<'a> PhaseRunner<'a> {
                 scope.create(&mut connection, number, timed).await?;
                 let took = started_at.elapsed();
                 idle_connections.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
-                Ok::<_, Failure>(timed.then_some(took))
+                Ok::<_, CommandError>(timed.then_some(took))
             });
             tokio::time::sleep(jittered(self.plan.latency_gap)).await;
         }
         while let Some(request) = requests.join_next().await {
-            response_times.extend(request.map_err(|error| Failure::failed(error.to_string()))??);
+            response_times.extend(request.map_err(|error| CommandError::failed(error.to_string()))??);
         }
-        worker.until_ended(ended + WARM_UP_LATENCY_TASKS + self.plan.latency_tasks).await?;
+        worker.wait_for_ends(ended + WARM_UP_LATENCY_TASKS + self.plan.latency_tasks).await?;
         self.figures.add_durations("start", "create to start of the handler, idle", worker.take_start_latencies());
-        self.figures.add_durations("create", "create to its answer, idle", response_times);
+        self.figures.add_durations("create", "create to its response, idle", response_times);
         Ok(())
     }
 
     /// Runs producers and the worker at the same time. The rate is the number of tasks, divided by the time until the
     /// last end was acknowledged.
-    async fn live(&mut self, worker: &mut Worker) -> Result<(), Failure> {
+    async fn live(&mut self, worker: &mut Worker) -> Result<(), CommandError> {
         let counts =
             |worker: &Worker| [&worker.progress.takes, &worker.progress.reports].map(|n| n.load(Ordering::Relaxed));
         let (ended, [takes_before, reports_before]) = (worker.progress.ended.load(Ordering::Relaxed), counts(worker));
@@ -228,20 +228,20 @@ impl<'a> PhaseRunner<'a> {
         let since = Instant::now();
         // This includes the tasks of the warm-up.
         let created = self.created() - created_before;
-        worker.until_ended(ended + created).await?;
+        worker.wait_for_ends(ended + created).await?;
         let took = load_result.took + since.elapsed();
         let label = format!("live, {PRODUCERS} producers and a worker, end to end, tasks/s");
         self.figures.add("live_per_s", &label, ratio(load_result.tasks, took.as_secs_f64()));
-        self.figures.add("live_tail_s", "  until the last had ended, s", since.elapsed().as_secs_f64());
+        self.figures.add("live_tail_s", "  time from the last create to the last end, s", since.elapsed().as_secs_f64());
         let [takes, reports] = counts(worker);
         self.figures.add(
             "live_leases_per_take",
-            "  leases of a take",
+            "  leases per request",
             ratio(created, ratio(takes - takes_before, 1.0)),
         );
         self.figures.add(
             "live_ends_per_report",
-            "  ends of a report",
+            "  ends per report",
             ratio(created, ratio(reports - reports_before, 1.0)),
         );
         self.add_cpu_time("live", cpu_before, created);

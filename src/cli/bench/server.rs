@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 use super::connection::ServerAddress;
 use super::store::BenchStore;
 use crate::cli::demo::TemporaryFolder;
-use crate::cli::failure::Failure;
+use crate::cli::command_error::CommandError;
 
 /// The longest time that the server may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,9 +48,9 @@ impl Server {
     ///
     /// # Errors
     /// The process can't be started, or it did not listen within 30 s.
-    pub(super) async fn start(store: &BenchStore) -> Result<Self, Failure> {
+    pub(super) async fn start(store: &BenchStore) -> Result<Self, CommandError> {
         let folder = TemporaryFolder::create("bench")
-            .map_err(|error| Failure::failed(format!("no temporary folder: {error}")))?;
+            .map_err(|error| CommandError::failed(format!("no temporary folder: {error}")))?;
         let stderr = std::fs::File::create(folder.path.join("stderr"))?;
         let mut command = Command::new(std::env::current_exe()?);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TASKBELL_")) {
@@ -81,7 +81,7 @@ impl Server {
     }
 
     /// Returns `failure`; if the server's process has ended, returns a failure with the end of its stderr instead.
-    pub(super) async fn explain_failure(&mut self, failure: Failure) -> Failure {
+    pub(super) async fn explain_failure(&mut self, failure: CommandError) -> CommandError {
         let Some(process) = &mut self.process else { return failure };
         if matches!(process.child.try_wait(), Ok(Some(_))) {
             return process.end_with_failure("the server has ended").await;
@@ -121,12 +121,12 @@ impl ServerProcess {
     }
 
     /// Kills the process and returns a failure that consists of `what` and the last lines of its stderr.
-    async fn end_with_failure(&mut self, what: &str) -> Failure {
+    async fn end_with_failure(&mut self, what: &str) -> CommandError {
         let _ = self.child.kill().await;
         let stderr = std::fs::read_to_string(self.folder.path.join("stderr")).unwrap_or_default();
         let lines: Vec<&str> = stderr.lines().collect();
         let last = lines[lines.len().saturating_sub(STDERR_LINES)..].join(" / ");
-        Failure::failed(format!("{what}: {last}"))
+        CommandError::failed(format!("{what}: {last}"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The flag `--store` of the bench: where the measured servers store their log.
+//! The flag `--store` of `taskbell bench`: where the measured servers store their log.
 
 use std::str::FromStr;
 
@@ -22,7 +22,7 @@ impl FromStr for BenchStore {
         match EmbeddedStore::from_str(text, false) {
             Ok(kind) => Ok(Self::Embedded(kind)),
             Err(_) if text.contains("://") => Ok(Self::Cluster(text.to_owned())),
-            Err(_) => Err("sqlite, memory, or the address of a cluster is needed".to_owned()),
+            Err(_) => Err("must be sqlite, memory, or the address of a cluster".to_owned()),
         }
     }
 }
@@ -40,9 +40,9 @@ impl BenchStore {
     /// A text for people about how durable a write is when this store acknowledges it.
     pub(super) const fn durability(&self) -> &'static str {
         match self {
-            Self::Embedded(EmbeddedStore::Sqlite) => "sqlite, WAL, synchronous=FULL: on disk before the answer",
+            Self::Embedded(EmbeddedStore::Sqlite) => "sqlite, WAL, synchronous=FULL: on disk before the response",
             Self::Embedded(EmbeddedStore::Memory) => "none: the log is in memory",
-            Self::Cluster(_) => "the cluster's: what it acknowledges",
+            Self::Cluster(_) => "as durable as the cluster makes an acknowledged write",
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::connection::LoadConnection;
 use super::load::{RunScope, parse_json};
-use crate::cli::failure::Failure;
+use crate::cli::command_error::CommandError;
 
 /// The most ends in one report.
 const ENDS_PER_REPORT_MAX: usize = 1000;
@@ -51,7 +51,7 @@ pub(super) struct WorkerProgress {
 /// A worker inside this process. It ends when this value is dropped.
 pub(super) struct Worker {
     pub(super) progress: Arc<WorkerProgress>,
-    tasks: JoinSet<Result<(), Failure>>,
+    tasks: JoinSet<Result<(), CommandError>>,
 }
 
 /// The response to a request for leases.
@@ -64,16 +64,18 @@ pub(super) struct LeasesResponse<'a> {
 /// The fields of a lease that the worker reads. They include the input, because a real handler reads it too.
 #[derive(Deserialize)]
 pub(super) struct Lease<'a> {
+    /// The secret of the attempt, which each report about it must contain.
     #[serde(rename = "lease")]
-    pub(super) text: &'a str,
+    pub(super) secret: &'a str,
     pub(super) task_id: &'a str,
     input: TaskInput,
 }
 
 #[derive(Deserialize)]
 struct TaskInput {
-    /// When the request was sent, in nanoseconds since [`RunScope::started_at`].
-    t0: u64,
+    /// When the request was sent, in nanoseconds since [`RunScope::clock_origin`].
+    #[serde(rename = "t0")]
+    sent_at: u64,
     timed: bool,
 }
 
@@ -91,7 +93,7 @@ struct ReportedEnd<'a> {
 
 impl Worker {
     /// Opens the connections and starts to take leases.
-    pub(super) async fn start(scope: &RunScope, connections: WorkerConnections) -> Result<Self, Failure> {
+    pub(super) async fn start(scope: &RunScope, connections: WorkerConnections) -> Result<Self, CommandError> {
         let progress = Arc::new(WorkerProgress::default());
         // The channel carries leases from the takers to the reporters. When it is full, the takers wait.
         let (sender, receiver) = mpsc::channel(connections.leases_per_take.max(ENDS_PER_REPORT_MAX) * 2);
@@ -118,7 +120,7 @@ impl Worker {
     ///
     /// # Errors
     /// A connection failed, or no end was acknowledged for [`STALL_TIMEOUT`].
-    pub(super) async fn until_ended(&mut self, tasks: u64) -> Result<(), Failure> {
+    pub(super) async fn wait_for_ends(&mut self, tasks: u64) -> Result<(), CommandError> {
         let (mut last_count, mut last_change) = (0, Instant::now());
         loop {
             let ended = self.progress.ended.load(Ordering::Relaxed);
@@ -129,12 +131,15 @@ impl Worker {
                 (last_count, last_change) = (ended, Instant::now());
             } else if last_change.elapsed() > STALL_TIMEOUT {
                 let started = self.progress.started_handlers.load(Ordering::Relaxed);
-                let message = format!("{tasks} tasks were there, {started} came, {ended} ended, and nothing moves");
-                return Err(Failure::failed(message));
+                let message = format!(
+                    "of {tasks} tasks, {started} were leased and {ended} ended; no progress for {} s",
+                    STALL_TIMEOUT.as_secs()
+                );
+                return Err(CommandError::failed(message));
             }
             tokio::select! {
                 ended = self.tasks.join_next() => if let Some(ended) = ended {
-                    ended.map_err(|error| Failure::failed(error.to_string()))??;
+                    ended.map_err(|error| CommandError::failed(error.to_string()))??;
                 },
                 () = tokio::time::sleep(Duration::from_millis(2)) => {}
             }
@@ -169,14 +174,14 @@ pub(super) async fn report_ends(
     connection: &mut LoadConnection,
     leases: &[String],
     outcome: &str,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let body = report_request_body(leases.iter().map(String::as_str), outcome);
     let response = connection.post("/v1/leases/finish", body, StatusCode::OK).await?;
     let ReportResponse { items } = parse_json(&response.body)?;
     let ended = items.iter().filter(|item| item.status == Some(outcome)).count();
     if ended != leases.len() {
         let text = String::from_utf8_lossy(&response.body);
-        return Err(Failure::failed(format!("{ended} of {} ends were taken as {outcome}: {text:.500}", leases.len())));
+        return Err(CommandError::failed(format!("the server recorded only {ended} of {} ends as {outcome}: {text:.500}", leases.len())));
     }
     Ok(())
 }
@@ -188,7 +193,7 @@ async fn run_taker(
     leases_per_take: usize,
     progress: Arc<WorkerProgress>,
     sender: Sender<Vec<String>>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let body = take_request_body(&scope.kind, leases_per_take, 30);
     loop {
         let response = connection.post("/v1/leases", body.clone(), StatusCode::OK).await?;
@@ -202,9 +207,9 @@ async fn run_taker(
         progress.takes.fetch_add(1, Ordering::Relaxed);
         let timed = leases.iter().filter(|lease| lease.input.timed);
         let latencies =
-            timed.map(|lease| (now - scope.started_at).saturating_sub(Duration::from_nanos(lease.input.t0)));
+            timed.map(|lease| (now - scope.clock_origin).saturating_sub(Duration::from_nanos(lease.input.sent_at)));
         progress.start_latencies.lock().unwrap_or_else(PoisonError::into_inner).extend(latencies);
-        let ends = leases.iter().map(|lease| lease.text.to_owned()).collect();
+        let ends = leases.iter().map(|lease| lease.secret.to_owned()).collect();
         if sender.send(ends).await.is_err() {
             return Ok(());
         }
@@ -216,7 +221,7 @@ async fn run_reporter(
     mut connection: LoadConnection,
     progress: Arc<WorkerProgress>,
     receiver: Arc<tokio::sync::Mutex<Receiver<Vec<String>>>>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let mut unreported: Vec<String> = Vec::new();
     loop {
         if unreported.is_empty() {

@@ -21,10 +21,10 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::client::Client;
-use super::failure::Failure;
+use super::command_error::CommandError;
 use super::runtime::block_on;
 use super::settings::Settings;
-use super::{out, serve};
+use super::{console, serve};
 
 /// The most bytes that all distributions together copy per second, so that they take long enough to be watched and
 /// cancelled.
@@ -43,16 +43,16 @@ const START_STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// The mirrors to which content is copied; each is a folder.
 const MIRRORS: [&str; 5] = ["berlin", "oslo", "porto", "riga", "turin"];
 
-/// Runs a server on real files until Ctrl-C.
+/// Runs a server with example tasks that copy real files, until Ctrl-C.
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// Distribute this tree instead of a generated one; it is only read
+    /// Copy this tree to the mirrors instead of a generated one; the tree itself is not changed
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
-    /// End after so many minutes
+    /// Stop after this many minutes [default: never]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     minutes: Option<u64>,
-    /// Address to listen on [default: 127.0.0.1:7070, or another port where that is taken]
+    /// Address to listen on [default: 127.0.0.1:7070, or another port if that is in use]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
 }
@@ -81,23 +81,23 @@ impl TemporaryFolder {
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.path) {
-            out::print_to_stderr(&format!("{} could not be removed: {error}", self.path.display()));
+            console::print_to_stderr(&format!("{} could not be removed: {error}", self.path.display()));
         }
     }
 }
 
 impl Demo {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self) -> Result<(), CommandError> {
         let folder = TemporaryFolder::create("demo")
-            .map_err(|error| Failure::failed(format!("no temporary folder: {error}")))?;
+            .map_err(|error| CommandError::failed(format!("the temporary folder can't be created: {error}")))?;
         let content = folder.path.join("content");
         let source = match &self.path {
-            Some(path) => path.canonicalize().map_err(|e| Failure::usage(format!("--path {}: {e}", path.display())))?,
+            Some(path) => path.canonicalize().map_err(|e| CommandError::usage(format!("--path {}: {e}", path.display())))?,
             None => content.join("website"),
         };
         for mirror in MIRRORS {
             let created = std::fs::create_dir_all(content.join("mirrors").join(mirror));
-            created.map_err(|error| Failure::failed(format!("no mirror: {error}")))?;
+            created.map_err(|error| CommandError::failed(format!("the folder of a mirror can't be created: {error}")))?;
         }
         let mut roots = vec![content.clone()];
         roots.extend(self.path.is_some().then(|| source.clone()));
@@ -107,11 +107,11 @@ impl Demo {
             content_roots: Some(roots),
             content_bytes_per_s: Some(BYTES_PER_S),
             slots: Some(SLOTS),
-            log: Some(std::env::var("TASKBELL_LOG").unwrap_or_else(|_| "warn".into())),
+            log_filter: Some(std::env::var("TASKBELL_LOG").unwrap_or_else(|_| "warn".into())),
             ..Settings::default()
         };
-        let checked_settings = settings.check().map_err(|error| Failure::usage(error.to_string()))?;
-        out::print_line(&format!("everything is in {}; it is removed at the end", folder.path.display()))?;
+        let checked_settings = settings.check().map_err(|error| CommandError::usage(error.to_string()))?;
+        console::print_line(&format!("all files are in {}; it is removed at the end", folder.path.display()))?;
         if self.path.is_none() && !block_on(generate_content(source.clone()))? {
             return Ok(());
         }
@@ -131,18 +131,18 @@ impl Demo {
 
 /// An address with a port that is free now. `None` means the default port, or any other port if that is taken. The demo's
 /// client needs the port before the server starts.
-fn find_free_address(wanted: Option<&str>) -> Result<String, Failure> {
+fn find_free_address(wanted: Option<&str>) -> Result<String, CommandError> {
     let bind = |address: &str| TcpListener::bind(address).and_then(|socket| socket.local_addr());
     let found = match wanted {
         Some(address) => bind(address),
         None => bind("127.0.0.1:7070").or_else(|_| bind("127.0.0.1:0")),
     };
-    let found = found.map_err(|error| Failure::usage(format!("--listen {}: {error}", wanted.unwrap_or_default())))?;
+    let found = found.map_err(|error| CommandError::usage(format!("--listen {}: {error}", wanted.unwrap_or_default())))?;
     Ok(found.to_string())
 }
 
 /// Generates the content tree in `source`. Returns false if a signal interrupted it.
-async fn generate_content(source: PathBuf) -> Result<bool, Failure> {
+async fn generate_content(source: PathBuf) -> Result<bool, CommandError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = Arc::new(AtomicBool::new(false));
     let stop_flag = Arc::clone(&stop);
@@ -155,10 +155,10 @@ async fn generate_content(source: PathBuf) -> Result<bool, Failure> {
     };
     let written = written.map_err(io::Error::from)??;
     if !stop.load(Ordering::Relaxed) {
-        let (files, mb) = (out::format_count(written.files), written.bytes / 1_000_000);
-        out::print_line(&format!(
+        let (files, mb) = (console::format_count(written.files), written.bytes / 1_000_000);
+        console::print_line(&format!(
             "wrote a website of {files} files, {mb} MB, in {}",
-            out::format_duration(started_at.elapsed())
+            console::format_duration(started_at.elapsed())
         ))?;
     }
     Ok(!stop.load(Ordering::Relaxed))
@@ -196,7 +196,7 @@ impl Distribution {
 }
 
 /// The distributions of the generated tree, in the order in which they are submitted.
-const GENERATED_TREE: [Distribution; 6] = [
+const DISTRIBUTIONS_OF_GENERATED_TREE: [Distribution; 6] = [
     Distribution::new("Website to two mirrors", "", 2, false),
     Distribution::new("Documentation to three mirrors, verified", "docs", 3, true),
     Distribution::new("Videos to Oslo", "videos", 1, false),
@@ -206,7 +206,7 @@ const GENERATED_TREE: [Distribution; 6] = [
 ];
 
 /// The distributions of a tree that `--path` names, in the order in which they are submitted.
-const NAMED_TREE: [Distribution; 3] = [
+const DISTRIBUTIONS_OF_NAMED_TREE: [Distribution; 3] = [
     Distribution::new("All of it to two mirrors", "", 2, false),
     Distribution::new("All of it to one mirror, verified", "", 1, true),
     Distribution::new("All of it everywhere", "", 5, false),
@@ -219,7 +219,7 @@ impl DemoClient {
 
     /// Submits tasks from the time when the server is ready until the server has ended. At `deadline`, or after a
     /// failed request, it stops the server. `server_end` is closed when the server has ended.
-    async fn run(mut self, mut server_end: oneshot::Receiver<()>, deadline: Option<Instant>) -> Result<(), Failure> {
+    async fn run(mut self, mut server_end: oneshot::Receiver<()>, deadline: Option<Instant>) -> Result<(), CommandError> {
         let Some(started) = self.wait_until_ready(&mut server_end).await else { return Ok(()) };
         let mut result = match started {
             Ok(()) => self.submit_first_tasks().await,
@@ -243,7 +243,7 @@ impl DemoClient {
     }
 
     /// Waits until the server responds. Returns `None` if the server ended first, and the last failure after a timeout.
-    async fn wait_until_ready(&self, server_end: &mut oneshot::Receiver<()>) -> Option<Result<(), Failure>> {
+    async fn wait_until_ready(&self, server_end: &mut oneshot::Receiver<()>) -> Option<Result<(), CommandError>> {
         let since = Instant::now();
         loop {
             match self.client.get("/v1/counters", &[]).await {
@@ -258,7 +258,7 @@ impl DemoClient {
     }
 
     /// Submits the first tasks, and prints how a person can watch and cancel them.
-    async fn submit_first_tasks(&mut self) -> Result<(), Failure> {
+    async fn submit_first_tasks(&mut self) -> Result<(), CommandError> {
         for distribution in self.distributions() {
             self.submit(*distribution, json!({})).await?;
         }
@@ -275,13 +275,13 @@ impl DemoClient {
         self.print_instructions()
     }
 
-    fn print_instructions(&self) -> Result<(), Failure> {
+    fn print_instructions(&self) -> Result<(), CommandError> {
         let server = self.client.server();
         let program = std::env::current_exe().unwrap_or_else(|_| "taskbell".into());
         let folder = std::env::current_dir().unwrap_or_default();
         let taskbell = program.strip_prefix(&folder).unwrap_or(&program).display().to_string();
         let server_flag = if server == "http://127.0.0.1:7070" { String::new() } else { format!(" --server {server}") };
-        out::print_line(&format!(
+        console::print_line(&format!(
             "\n  Open {server}/ and press the red cross on something that runs.\n\n  \
              Or in another terminal:\n    \
              {taskbell} watch{server_flag}\n    \
@@ -293,11 +293,11 @@ impl DemoClient {
     }
 
     fn distributions(&self) -> &'static [Distribution] {
-        if self.source.starts_with(&self.content) { &GENERATED_TREE } else { &NAMED_TREE }
+        if self.source.starts_with(&self.content) { &DISTRIBUTIONS_OF_GENERATED_TREE } else { &DISTRIBUTIONS_OF_NAMED_TREE }
     }
 
     /// Submits a task for this distribution. `further_fields` are added to the request.
-    async fn submit(&mut self, distribution: Distribution, further_fields: Value) -> Result<TaskId, Failure> {
+    async fn submit(&mut self, distribution: Distribution, further_fields: Value) -> Result<TaskId, CommandError> {
         let Distribution { title, folder, mirrors, verify } = distribution;
         self.submitted_count += 1;
         let name = format!("release-{:03}", self.submitted_count);
@@ -322,7 +322,7 @@ impl DemoClient {
 
     /// Submits a task if fewer than [`OPEN_MIN`] are open, and removes the copies of all but the last
     /// [`ENDED_TASKS_WITH_COPIES`] ended tasks.
-    async fn refill_and_clean_up(&mut self) -> Result<(), Failure> {
+    async fn refill_and_clean_up(&mut self) -> Result<(), CommandError> {
         let counters = self.client.get("/v1/counters", &[]).await?;
         let count = |status: &str| counters.body["counts"][status].as_u64().unwrap_or_default();
         let open = ["scheduled", "queued", "running", "cancelling", "retrying"].map(count);
@@ -350,7 +350,7 @@ impl DemoClient {
 }
 
 /// Sends SIGTERM to this process, so that the server stops as it does for any SIGTERM.
-fn terminate_this_process() -> Result<(), Failure> {
+fn terminate_this_process() -> Result<(), CommandError> {
     let kill = format!("kill -TERM {}", std::process::id());
-    std::process::Command::new("sh").args(["-c", &kill]).status().map(drop).map_err(Failure::from)
+    std::process::Command::new("sh").args(["-c", &kill]).status().map(drop).map_err(CommandError::from)
 }

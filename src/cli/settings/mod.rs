@@ -11,11 +11,11 @@ use serde::Deserialize;
 use taskbell::internal::is_name;
 use taskbell::server::Config;
 
-mod sockets;
+mod limits;
 mod store;
 mod tables;
 
-use sockets::socket_limits;
+use limits::LimitSettings;
 pub(super) use store::EmbeddedStore;
 use store::{LogLocation, StoreSetting};
 use tables::{KindTable, QueueTable};
@@ -28,18 +28,19 @@ const SLOTS_MAX: usize = 1024;
 /// request to the cluster; Taskbell logs the consequences itself.
 const DEFAULT_LOG_FILTER: &str = "info,eventstore=off";
 
-const KIND_HELP: &str = "What holds for a kind of work; may be repeated. Settings, separated by commas:
-max_running (tasks of it that run at once), lease_s (how long a lease lives without a heartbeat, default 30),
-ask_for_s, interrupt_for_s (the ladder of a cancel: how long its worker is asked, then interrupted, before the lease is
-revoked; default: asked for ever), max_attempts, timeout_s (where a request doesn't say)";
+const KIND_HELP: &str = "Settings of one kind; may be repeated. The settings are separated by commas:
+max_running (most tasks of the kind that run at the same time), lease_s (how long a lease is valid without a heartbeat,
+default 30), ask_for_s, interrupt_for_s (the cancel ladder: how long the worker is asked to stop, and then how long it is
+interrupted before its lease is revoked; default: only asked, without a time limit), max_attempts, timeout_s (defaults for
+requests without them)";
 const STORE_HELP: &str =
-    "Where the log is kept: `sqlite` (a file in the data folder), `memory` (gone with the process), or the
+    "Where the log is stored: `sqlite` (a file in the data folder), `memory` (lost when the process ends), or the
 address of an EventStoreDB or KurrentDB that several servers share, without --data:
-esdb://[USER:PASSWORD@]HOST[:2113][,HOST…][?tls=false&prefix=NAME&…], or esdb+discover://… where one DNS name stands for
+esdb://[USER:PASSWORD@]HOST[:2113][,HOST…][?tls=false&prefix=NAME&…], or esdb+discover://… if one DNS name resolves to
 all nodes. Installations with different prefixes share a database [default prefix: taskbell].
-Every user of this machine can read flags with `ps`: put an address with a password into TASKBELL_STORE or the settings
-file";
-const CONTENT_ROOT_HELP: &str = "A folder that content.distribute may read and write; may be repeated
+Every user of this machine can read flags with `ps`: put an address that contains a password into TASKBELL_STORE or
+the settings file";
+const CONTENT_ROOT_HELP: &str = "Folder that content.distribute may read and write; may be repeated
 
 [env: TASKBELL_CONTENT_ROOTS, separated like PATH]";
 
@@ -48,7 +49,7 @@ pub(super) struct CheckedSettings {
     /// The configuration of the server. `listen` is a loopback address.
     pub(super) config: Config,
     /// Which log lines are written to stderr, as a filter of `tracing_subscriber::EnvFilter`.
-    pub(super) log: String,
+    pub(super) log_filter: String,
 }
 
 /// The unchecked settings from one source: the flags and the variables that clap reads, another variable, or the file.
@@ -65,47 +66,40 @@ pub(super) struct Settings {
     /// Folder of the log [default: ./taskbell-data]
     #[arg(long, env = "TASKBELL_DATA", value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
-    /// Where the log is kept: sqlite, memory, or the address of a cluster [default: sqlite]
+    /// Where the log is stored: sqlite, memory, or the address of a cluster [default: sqlite]
     #[arg(long, env = "TASKBELL_STORE", value_name = "STORE", long_help = STORE_HELP, hide_env_values = true)]
     pub(super) store: Option<StoreSetting>,
-    /// A folder that content.distribute may read and write; may be repeated
+    /// Folder that content.distribute may read and write; may be repeated
     #[arg(long = "content-root", value_name = "DIR", long_help = CONTENT_ROOT_HELP)]
     pub(super) content_roots: Option<Vec<PathBuf>>,
-    /// Bytes that all distributions together copy per second at most
+    /// Most bytes that all tasks of the kind content.distribute together copy per second [default: no limit]
     #[arg(long, env = "TASKBELL_CONTENT_BYTES_PER_S", value_name = "N")]
     pub(super) content_bytes_per_s: Option<u64>,
-    /// The only kinds to accept, separated by commas [default: any]
-    #[arg(long, env = "TASKBELL_KINDS", value_name = "KIND,…", value_delimiter = ',')]
-    pub(super) kinds: Option<Vec<String>>,
-    /// Tasks that run in the server's process at once [default: 4]
+    /// The kinds that requests may name, separated by commas [default: any]
+    #[arg(long = "kinds", env = "TASKBELL_KINDS", value_name = "KIND,…", value_delimiter = ',')]
+    #[serde(rename = "kinds")]
+    pub(super) allowed_kinds: Option<Vec<String>>,
+    /// Most tasks that run in the server's process at the same time [default: 4]
     #[arg(long, env = "TASKBELL_SLOTS", value_name = "N")]
     pub(super) slots: Option<usize>,
-    /// What holds for a kind of work, like `image.build:lease_s=60,ask_for_s=20,interrupt_for_s=10`; may be repeated
+    /// Settings of one kind, like `image.build:lease_s=60,ask_for_s=20,interrupt_for_s=10`; may be repeated
     #[arg(long = "kind", env = "TASKBELL_KIND_SETTINGS", value_name = "KIND:SETTING=N,…", long_help = KIND_HELP, value_delimiter = ';')]
-    #[serde(default, deserialize_with = "tables::deserialize_kinds")]
-    pub(super) kind: Option<Vec<KindTable>>,
-    /// How many tasks of a queue run at once, like `imports:max_running=2`; may be repeated
+    #[serde(rename = "kind", default, deserialize_with = "tables::deserialize_kinds")]
+    pub(super) kind_tables: Option<Vec<KindTable>>,
+    /// Most tasks of one queue that run at the same time, like `imports:max_running=2`; may be repeated
     #[arg(long = "queue", env = "TASKBELL_QUEUE_SETTINGS", value_name = "QUEUE:max_running=N", value_delimiter = ';')]
-    #[serde(default, deserialize_with = "tables::deserialize_queues")]
-    pub(super) queue: Option<Vec<QueueTable>>,
-    /// How many tasks with the same `concurrency_key` run at once [default: 1]
+    #[serde(rename = "queue", default, deserialize_with = "tables::deserialize_queues")]
+    pub(super) queue_tables: Option<Vec<QueueTable>>,
+    /// Most tasks with the same `concurrency_key` that run at the same time [default: 1]
     #[arg(long, env = "TASKBELL_MAX_RUNNING_PER_KEY", value_name = "N")]
     pub(super) max_running_per_key: Option<u32>,
-    /// Websockets that may be open at once [default: 10000]
-    #[arg(long, env = "TASKBELL_MAX_SOCKETS", value_name = "N")]
-    pub(super) max_sockets: Option<usize>,
-    /// Websockets of one subject that may be open at once [default: 1000]
-    #[arg(long, env = "TASKBELL_MAX_SOCKETS_PER_SUBJECT", value_name = "N")]
-    pub(super) max_sockets_per_subject: Option<usize>,
-    /// Websockets from one client address that may be open at once [default: 1000]
-    #[arg(long, env = "TASKBELL_MAX_SOCKETS_PER_ADDRESS", value_name = "N")]
-    pub(super) max_sockets_per_address: Option<usize>,
-    /// Seconds after which a websocket is closed whose client reads nothing [default: 30]
-    #[arg(long, env = "TASKBELL_SOCKET_STALL_S", value_name = "N")]
-    pub(super) socket_stall_s: Option<u64>,
-    /// Which log lines go to stderr, like debug or taskbell=debug,actix=warn [default: info]
-    #[arg(long, env = "TASKBELL_LOG", value_name = "FILTER")]
-    pub(super) log: Option<String>,
+    /// Filter of the log lines on stderr, like debug or taskbell=debug,actix=warn [default: info,eventstore=off]
+    #[serde(rename = "log")]
+    #[arg(long = "log", env = "TASKBELL_LOG", value_name = "FILTER")]
+    pub(super) log_filter: Option<String>,
+    #[command(flatten)]
+    #[serde(default)]
+    pub(super) limits: LimitSettings,
 }
 
 /// A setting is invalid. The message is for the person who wrote the setting.
@@ -173,16 +167,13 @@ impl Settings {
             store: self.store.or(fallback.store),
             content_roots: self.content_roots.or(fallback.content_roots),
             content_bytes_per_s: self.content_bytes_per_s.or(fallback.content_bytes_per_s),
-            kinds: self.kinds.or(fallback.kinds),
+            allowed_kinds: self.allowed_kinds.or(fallback.allowed_kinds),
             slots: self.slots.or(fallback.slots),
-            kind: self.kind.or(fallback.kind),
-            queue: self.queue.or(fallback.queue),
+            kind_tables: self.kind_tables.or(fallback.kind_tables),
+            queue_tables: self.queue_tables.or(fallback.queue_tables),
             max_running_per_key: self.max_running_per_key.or(fallback.max_running_per_key),
-            max_sockets: self.max_sockets.or(fallback.max_sockets),
-            max_sockets_per_subject: self.max_sockets_per_subject.or(fallback.max_sockets_per_subject),
-            max_sockets_per_address: self.max_sockets_per_address.or(fallback.max_sockets_per_address),
-            socket_stall_s: self.socket_stall_s.or(fallback.socket_stall_s),
-            log: self.log.or(fallback.log),
+            log_filter: self.log_filter.or(fallback.log_filter),
+            limits: self.limits.with_fallback(fallback.limits),
         }
     }
 
@@ -203,22 +194,18 @@ impl Settings {
             return invalid("slots", format!("{slots} is not within 1 to {SLOTS_MAX}"));
         }
         if self.content_bytes_per_s == Some(0) {
-            return invalid("content_bytes_per_s", "0 would never copy anything; leave it away for no bound");
+            return invalid("content_bytes_per_s", "must be at least 1; omit the setting for no limit");
         }
-        if let Some(kinds) = &self.kinds {
+        if let Some(kinds) = &self.allowed_kinds {
             if kinds.is_empty() {
-                return invalid("kinds", "an empty list would refuse every task; leave it away to accept any kind");
+                return invalid("kinds", "must not be empty; omit the setting to accept any kind");
             }
             if let Some(kind) = kinds.iter().find(|kind| !is_name(kind)) {
-                return invalid("kinds", format!("{kind:?} is not a kind: 1 to 64 of a-z, 0-9, '.', '_', '-'"));
+                return invalid("kinds", format!("{kind:?} is not a valid kind: use 1 to 64 of the characters a-z, 0-9, '.', '_', '-'"));
             }
         }
-        let (kind_tables, queue_tables) = (self.kind.unwrap_or_default(), self.queue.unwrap_or_default());
-        let (settings, limits) = tables::policies_and_limits(kind_tables, queue_tables, self.max_running_per_key)?;
-        let sockets = socket_limits(
-            [self.max_sockets, self.max_sockets_per_subject, self.max_sockets_per_address],
-            self.socket_stall_s,
-        )?;
+        let (kind_tables, queue_tables) = (self.kind_tables.unwrap_or_default(), self.queue_tables.unwrap_or_default());
+        let (kind_policies, limits) = tables::policies_and_limits(kind_tables, queue_tables, self.max_running_per_key)?;
         let config = Config {
             listen: self.listen.map_or(Ok(defaults.listen), |text| parse_loopback_address("listen", &text))?,
             #[cfg(feature = "eventstore")]
@@ -228,13 +215,13 @@ impl Settings {
             #[cfg(feature = "eventstore")]
             store: log_location.into_url(),
             content_bytes_per_s: self.content_bytes_per_s,
-            kinds: self.kinds,
+            kinds: self.allowed_kinds,
             slots,
-            settings,
+            kind_policies,
             limits,
-            sockets,
+            client_limits: self.limits.check()?,
         };
-        Ok(CheckedSettings { config, log: self.log.unwrap_or_else(|| DEFAULT_LOG_FILTER.into()) })
+        Ok(CheckedSettings { config, log_filter: self.log_filter.unwrap_or_else(|| DEFAULT_LOG_FILTER.into()) })
     }
 }
 
@@ -272,7 +259,7 @@ fn check_content_roots(paths: Vec<PathBuf>, data: Option<&Path>) -> Result<Vec<P
             let root = root.display().to_string();
             return invalid(
                 "content_roots",
-                format!("the data folder lies in {root:?}: a task could overwrite the log"),
+                format!("the data folder is inside {root:?}: a task could overwrite the log"),
             );
         }
         if !roots.contains(&root) {

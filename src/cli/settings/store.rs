@@ -11,7 +11,7 @@ use taskbell::StoreUrl;
 use super::{SettingsError, invalid};
 
 /// The valid values, for error messages.
-const VALID_VALUES: &str = "sqlite, memory, or the address of a cluster, like esdb://db.example:2113, is needed";
+const VALID_VALUES: &str = "must be sqlite, memory, or the address of a cluster, like esdb://db.example:2113";
 
 /// A store that only one server can use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -97,7 +97,7 @@ fn parse_cluster(url: &str) -> Result<LogLocation, SettingsError> {
 
 #[cfg(not(feature = "eventstore"))]
 fn parse_cluster(_: &str) -> Result<LogLocation, SettingsError> {
-    invalid("store", "this program was built without the feature eventstore, so it knows no cluster")
+    invalid("store", "this program was built without the feature eventstore, so it can't use a cluster")
 }
 
 impl LogLocation {

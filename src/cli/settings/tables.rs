@@ -61,7 +61,7 @@ pub(super) fn deserialize_queues<'de, D: Deserializer<'de>>(
 
 /// Parses `name:setting=value,…` into the name and the table of the settings, by the rules of the settings file.
 fn parse_named_table<T: for<'de> Deserialize<'de>>(text: &str) -> Result<(String, T), String> {
-    let (name, settings) = text.split_once(':').ok_or("a name, a colon and settings are needed")?;
+    let (name, settings) = text.split_once(':').ok_or("must be a name, a colon and settings")?;
     let lines: Vec<String> = settings.split(',').map(|setting| setting.replacen('=', " = ", 1)).collect();
     let table = toml::from_str(&lines.join("\n")).map_err(|error| error.message().to_owned())?;
     Ok((name.to_owned(), table))
@@ -94,7 +94,7 @@ pub(super) fn policies_and_limits(
 ) -> Result<(KindPolicies, Limits), SettingsError> {
     let (mut policies, mut limits) = (HashMap::new(), Limits { per_key, ..Limits::default() });
     if per_key == Some(0) {
-        return invalid("max_running_per_key", "0 would let nothing with a key run");
+        return invalid("max_running_per_key", "must be at least 1");
     }
     for kind in kinds {
         check_name("kind", &kind.name)?;
@@ -106,7 +106,7 @@ pub(super) fn policies_and_limits(
         limits.queues.extend(queue.max_running.map(|limit| (queue.name.clone(), limit)));
     }
     if limits.kinds.values().chain(limits.queues.values()).any(|limit| *limit == 0) {
-        return invalid("max_running", "0 would let nothing run; to hold a queue back, pause it");
+        return invalid("max_running", "must be at least 1; to stop a queue for some time, pause it");
     }
     Ok((KindPolicies::new(policies), limits))
 }
@@ -117,7 +117,7 @@ fn check_name(setting: &'static str, name: &str) -> Result<(), SettingsError> {
     }
     invalid(
         setting,
-        format!("{name:?} is no name: 1 to 64 of a-z, 0-9, '.', '_', '-', and not one of the server's own"),
+        format!("{name:?} is not a valid name (1 to 64 of the characters a-z, 0-9, '.', '_', '-'), or is reserved"),
     )
 }
 
@@ -134,10 +134,10 @@ impl KindTable {
         let ask_for_ms = ms(checked_duration("ask_for_s", self.ask_for_s, 0.0)?);
         let interrupt_for_ms = ms(checked_duration("interrupt_for_s", self.interrupt_for_s, 0.0)?);
         if self.max_attempts.is_some_and(|attempts| !(1..=ATTEMPTS_MAX).contains(&attempts)) {
-            return invalid("max_attempts", format!("{}: 1 to {ATTEMPTS_MAX}", self.name));
+            return invalid("max_attempts", format!("{}: must be within 1 to {ATTEMPTS_MAX}", self.name));
         }
         if self.timeout_s.is_some_and(|seconds| !(1..=TIMEOUT_MAX_S).contains(&seconds)) {
-            return invalid("timeout_s", format!("{}: 1 to {TIMEOUT_MAX_S} seconds", self.name));
+            return invalid("timeout_s", format!("{}: must be within 1 to {TIMEOUT_MAX_S} seconds", self.name));
         }
         let cancel = CancelPolicy { ask_for_ms, interrupt_for_ms };
         Ok(KindPolicy {

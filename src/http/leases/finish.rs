@@ -3,7 +3,6 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::checks::LEASES_MAX;
 use super::command::{execute_message, lease_problem};
@@ -43,14 +42,11 @@ pub async fn finish(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let items = json::read_items(&request, payload).await?;
-    if !(1..=LEASES_MAX).contains(&items.len()) {
-        return Err(Problem::invalid_field("/items", format!("1 to {LEASES_MAX} items")));
-    }
+    let items = json::read_items(&request, payload, LEASES_MAX, json::decode::<FinishItem>).await?;
     let mut results = Vec::with_capacity(items.len());
     let (mut leases, mut messages) = (Vec::new(), Vec::new());
     for (index, item) in items.into_iter().enumerate() {
-        match finish_message(&state, &caller, item) {
+        match item.and_then(|item| finish_message(&state, &caller, item)) {
             Ok((lease, message)) => {
                 messages.push(message);
                 leases.push((index, lease));
@@ -76,8 +72,8 @@ pub async fn finish(
 }
 
 /// Checks the item and makes the message that finishes its attempt.
-fn finish_message(state: &AppState, caller: &Caller, item: Value) -> Result<(LeaseToken, Execute), Problem> {
-    let (lease, command) = json::decode::<FinishItem>(item).and_then(FinishItem::into_command)?;
+fn finish_message(state: &AppState, caller: &Caller, item: FinishItem) -> Result<(LeaseToken, Execute), Problem> {
+    let (lease, command) = item.into_command()?;
     let message = execute_message(caller, &lease, command(live_progress(state, &lease)));
     Ok((lease, message))
 }

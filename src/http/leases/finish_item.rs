@@ -2,15 +2,14 @@
 //! here. The task's actor then decides whether the report is accepted.
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::token::LeaseToken;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json::Object;
 use crate::task::command::AttemptEnd;
 use crate::task::event::{OutputKept, Progress, ReleasedReason, TaskError};
-use crate::task::limits::{NAME_MAX, OUTPUT_TAIL_MAX, RESULT_MAX, TEXT_MAX, fits, is_line};
-use crate::task::{Command, Invalid};
+use crate::task::limits::{NAME_MAX, OUTPUT_TAIL_MAX, RESULT_MAX, TEXT_MAX, is_line, is_within};
+use crate::task::{Command, Invalid, JsonText};
 
 /// The worker's report about the end of its attempt.
 #[derive(Debug, Deserialize)]
@@ -19,7 +18,7 @@ pub struct FinishItem {
     lease: String,
     outcome: ReportedOutcome,
     message: Option<String>,
-    result: Option<Value>,
+    result: Option<JsonText>,
     error: Option<Object<TaskError>>,
     retryable: Option<bool>,
     output: Option<Object<ReportedOutput>>,
@@ -54,9 +53,8 @@ impl FinishItem {
         if !invalid.is_empty() {
             return Err(Problem::invalid(invalid));
         }
-        if self.result.as_ref().is_some_and(|result| !fits(result, RESULT_MAX)) {
-            let errors =
-                vec![Invalid::new("/result", format!("at most {RESULT_MAX} bytes as compact JSON, 32 levels"))];
+        if self.result.as_ref().is_some_and(|result| !is_within(result, RESULT_MAX)) {
+            let errors = vec![Invalid::new("/result", format!("at most {RESULT_MAX} bytes as compact JSON"))];
             return Err(Problem { errors, ..Problem::too_large(format!("/result: more than {RESULT_MAX} bytes")) });
         }
         let Self { outcome, message, result, error, retryable, output, .. } = self;

@@ -14,6 +14,7 @@ use super::token::LeaseToken;
 use crate::dispatch::lease_table::{HeartbeatDirectives, LeaseRenewal};
 use crate::dispatch::messages::{Directive, Heartbeat};
 use crate::http::AppState;
+use crate::http::plumbing::caller::Caller;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json;
 use crate::http::plumbing::response::respond_at;
@@ -78,14 +79,17 @@ struct DirectiveDoc {
 /// seen, for any of the leases, or after `wait_s` seconds.
 ///
 /// # Errors
-/// 400, 422, 503.
+/// 400, 422, 429 `too_many_requests`, 503.
 pub async fn heartbeat(
     state: web::Data<AppState>,
+    caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let body: HeartbeatBody = json::read_body(&request, payload, json::BATCH_MAX).await?;
     let CheckedHeartbeat { worker, wait, tokens, heartbeats, progress } = body.check()?;
+    // A heartbeat that doesn't wait is never refused here. So a worker that is refused renews its leases by such a one.
+    let _permit = if wait.is_zero() { None } else { Some(state.long_polls.acquire(&caller)?) };
     // The projector stores the progress before the response is sent. So the worker's next request, which may report the
     // end of the attempt, finds the progress.
     let stored = progress

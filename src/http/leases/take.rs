@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::checks::{LEASES_MAX, WAIT_MAX_S, check_names, check_wait, check_worker};
 use crate::dispatch::messages::{GrantedLease, GrantedLeases, TakeLeases};
 use crate::http::AppState;
+use crate::http::plumbing::caller::Caller;
 use crate::http::plumbing::connection::{ClientConnection, LeaseResponseBody};
 use crate::http::plumbing::error::{Problem, Refusal};
 use crate::http::plumbing::json;
 use crate::http::plumbing::response::respond_at;
 use crate::store::now;
-use crate::task::{Invalid, Position, TaskId, Timestamp};
+use crate::task::{Invalid, JsonText, Position, TaskId, Timestamp};
 use crate::views::WorkOffer;
 
 #[derive(Deserialize)]
@@ -52,7 +52,7 @@ struct LeaseDoc<'a> {
     lease: String,
     task_id: TaskId,
     kind: &'a str,
-    input: &'a Value,
+    input: &'a JsonText,
     attempt: u32,
     deadline: Timestamp,
     /// How long the lease is valid from the moment when the response is sent: milliseconds, rounded down.
@@ -69,15 +69,17 @@ struct LeaseDoc<'a> {
 /// the log accepts no writes, no attempt can start, and the request is refused.
 ///
 /// # Errors
-/// 400, 422, 503.
+/// 400, 422, 429 `too_many_requests`, 503.
 pub async fn take(
     state: web::Data<AppState>,
+    caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let CheckedTake { worker, wants, max, wait } =
         json::read_body::<TakeBody>(&request, payload, json::BODY_MAX).await?.check()?;
     require_writable_log(&state)?;
+    let permit = if wait.is_zero() { None } else { Some(state.long_polls.acquire(&caller)?) };
     let (answer, given) = oneshot::channel();
     let connection = request.conn_data::<ClientConnection>().cloned().unwrap_or_default();
     let gone = Box::new({
@@ -88,6 +90,7 @@ pub async fn take(
     // the sender of its response, and `given` ends without leases.
     let _ = state.dispatcher.send(TakeLeases { worker, offer: wants, max, wait, is_closed: gone, answer }).await;
     let GrantedLeases { leases, delivery } = given.await.unwrap_or_default();
+    drop(permit);
     if leases.is_empty() {
         require_writable_log(&state)?;
     }

@@ -28,7 +28,6 @@ mod socket;
 
 use super::AppState;
 use super::plumbing::caller::Caller;
-use super::plumbing::concurrency::Exceeded;
 use super::plumbing::connection::ClientConnection;
 use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::query::Fields;
@@ -57,25 +56,14 @@ pub async fn open(
     Fields::from_query(request.query_string())?.refuse_unknown()?;
     let mut response = handshake(&request)
         .map_err(|error| Problem::new(Refusal::NotAWebsocket, format!("a websocket handshake is needed: {error}")))?;
-    let address = request.peer_addr().map(|address| address.ip());
-    let place = state.sockets.begin(&caller.subject, address).map_err(too_many)?;
+    let permit = state.sockets.acquire(&caller)?;
     let connection = request.conn_data::<ClientConnection>().cloned().unwrap_or_default();
     connection.bound_unsent_bytes();
     let wires = Wires { connection, end: Rc::default(), encoded: Rc::new(Cell::new(0)), backlog: Backlog::default() };
     let incoming = Incoming::new(payload, MESSAGE_MAX.into(), Rc::clone(&wires.end));
     let (encoded, backlog) = (Rc::clone(&wires.encoded), wires.backlog.clone());
     let id = NEXT_SOCKET_ID.fetch_add(1, Ordering::Relaxed);
-    let actor = LiveSocket::new(id, state.get_ref().clone(), caller, wires, place);
+    let actor = LiveSocket::new(id, state.get_ref().clone(), caller, wires, permit);
     let frames = WebsocketContext::with_codec(actor, incoming, Codec::new().max_size(MESSAGE_MAX.into()));
     Ok(response.streaming(Outgoing::new(frames, encoded, backlog)))
-}
-
-/// The refusal of a socket that would exceed this limit.
-fn too_many(exceeded: Exceeded) -> Problem {
-    let (refusal, whose, max) = match exceeded {
-        Exceeded::All(max) => (Refusal::TooManySockets, "this server has", max),
-        Exceeded::Subject(max) => (Refusal::TooManyOwnSockets, "you have", max),
-        Exceeded::Address(max) => (Refusal::TooManyOwnSockets, "your address has", max),
-    };
-    Problem::new(refusal, format!("{whose} {max} open websockets, which is the limit: close one, or try again later"))
 }

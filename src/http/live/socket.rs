@@ -12,9 +12,9 @@ use super::messages::{self, Wanted};
 use super::outgoing::EncodedBytes;
 use crate::http::AppState;
 use crate::http::plumbing::caller::Caller;
-use crate::http::plumbing::concurrency::Use;
 use crate::http::plumbing::connection::ClientConnection;
 use crate::http::plumbing::error::{Problem, Refusal};
+use crate::http::plumbing::quota::QuotaPermit;
 use crate::push::backlog::Backlog;
 use crate::push::messages::{Closing, Push, SocketClosed, SocketId, SocketOpened, SocketRequest, bytes_of};
 use crate::task::Position;
@@ -48,13 +48,13 @@ pub(super) struct LiveSocket {
     /// The highest position of the `seen` messages that have arrived during the recording.
     next_seen: Option<Position>,
     /// The socket counts as open until this is dropped.
-    _place: Use,
+    _permit: QuotaPermit,
 }
 
 type Ctx = WebsocketContext<LiveSocket>;
 
 impl LiveSocket {
-    pub(super) fn new(id: SocketId, state: AppState, caller: Caller, wires: Wires, place: Use) -> Self {
+    pub(super) fn new(id: SocketId, state: AppState, caller: Caller, wires: Wires, permit: QuotaPermit) -> Self {
         Self {
             id,
             state,
@@ -65,7 +65,7 @@ impl LiveSocket {
             is_binary: false,
             is_marking_seen: false,
             next_seen: None,
-            _place: place,
+            _permit: permit,
         }
     }
 

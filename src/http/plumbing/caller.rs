@@ -1,6 +1,7 @@
 //! The caller of a request. In this release all callers are the same local user, and the server listens on loopback only.
 
 use std::future::{Ready, ready};
+use std::net::IpAddr;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::USER_AGENT;
@@ -26,6 +27,8 @@ pub struct RequestId(pub String);
 pub struct Caller {
     /// The authenticated subject.
     pub subject: String,
+    /// The address that the connection comes from. `None` for a call inside this process.
+    pub address: Option<IpAddr>,
     /// The interface over which the request came: the command line or plain HTTP.
     pub via: Via,
     /// An id that all events which follow from this request share.
@@ -63,6 +66,7 @@ impl FromRequest for Caller {
         let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
         ready(Ok(Self {
             subject: LOCAL_USER.to_owned(),
+            address: request.peer_addr().map(|peer| peer.ip()),
             via: if agent.starts_with(CLI_AGENT) { Via::Cli } else { Via::Http },
             correlation_id: new_id(),
             request_id,

@@ -1,51 +1,40 @@
 //! The client's connection: whether it is still open, and whether a response with leases was written to it.
 //!
-//! While a long poll waits, the HTTP library reads nothing from the socket and doesn't notice that the client has closed it.
-//! So the dispatcher checks the socket before it grants a lease. If the client closes the connection after the grant, the
-//! HTTP library drops the body of the response before all of it is written, and then the leases are released.
+//! While a long poll waits, the client may close the connection before the HTTP server has noticed it. So the dispatcher checks
+//! the socket before it grants a lease. If the client closes the connection after the grant, the HTTP library drops the body of
+//! the response before all of it is written, and then the leases are released.
 
-use std::mem::MaybeUninit;
-use std::net::Shutdown;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use socket2::{SockRef, Socket};
 
+use super::http1::socket::SocketObserver;
 use crate::dispatch::messages::Delivery;
-
-/// How many bytes the kernel keeps that it can't send yet, after [`ClientConnection::bound_unsent_bytes`].
-const UNSENT_MAX: u32 = 64 * 1024;
 
 /// The connection that a request came over. The default has no socket and counts as open.
 #[derive(Clone, Debug, Default)]
-pub struct ClientConnection(Option<Arc<Socket>>);
+pub struct ClientConnection(Option<SocketObserver>);
 
 impl ClientConnection {
     /// Makes the connection of this socket.
-    pub fn from_socket<'a>(socket: impl Into<SockRef<'a>>) -> Self {
-        Self(socket.into().try_clone().ok().map(Arc::new))
+    #[must_use]
+    pub fn from_socket(socket: SocketObserver) -> Self {
+        Self(Some(socket))
     }
 
     /// Whether the client has closed the connection.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        let Some(socket) = &self.0 else { return false };
-        match socket.peek(&mut [MaybeUninit::uninit()]) {
-            Ok(bytes) => bytes == 0,
-            Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
-        }
+        self.0.as_ref().is_some_and(SocketObserver::is_closed)
     }
 
     /// Makes the kernel keep few bytes that it can't send yet, because the client reads slowly. The other bytes wait in the
     /// server, which then notices it.
     pub fn bound_unsent_bytes(&self) {
         if let Some(socket) = &self.0 {
-            // If this fails, the kernel keeps more.
-            let _ = socket.set_tcp_notsent_lowat(UNSENT_MAX);
+            socket.bound_unsent_bytes();
         }
     }
 
@@ -53,8 +42,7 @@ impl ClientConnection {
     /// happens.
     pub fn abort(&self) {
         if let Some(socket) = &self.0 {
-            let _ = socket.set_linger(Some(Duration::ZERO));
-            let _ = socket.shutdown(Shutdown::Both);
+            socket.abort();
         }
     }
 }

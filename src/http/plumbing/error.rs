@@ -45,8 +45,18 @@ pub enum Refusal {
     LeaseLost,
     /// The body, or one of its values, is too large.
     TooLarge,
-    /// The body is not `application/json`.
+    /// The body is not `application/json`, or it has a content encoding.
     UnsupportedMediaType,
+    /// The path and query of the request are too long.
+    UriTooLong,
+    /// The request's head is too large, or it has too many headers.
+    HeadersTooLarge,
+    /// The client expects something other than `100-continue`.
+    ExpectationFailed,
+    /// A method or a transfer coding that no resource supports.
+    NotImplemented,
+    /// Another version than HTTP/1.1 or HTTP/1.0.
+    HttpVersionNotSupported,
     /// A value in the request is invalid.
     InvalidRequest,
     /// A bulk cancel whose filter is empty.
@@ -57,10 +67,12 @@ pub enum Refusal {
     Internal,
     /// The log is damaged, or has an event of a type or version that this release doesn't know.
     LogDamaged,
-    /// This server has as many open websockets as it may have.
-    TooManySockets,
-    /// The caller, or the caller's address, has as many open websockets as it may have.
-    TooManyOwnSockets,
+    /// The caller, or its address, uses as much of this server as one caller may, or sends too many requests.
+    TooManyRequests,
+    /// All callers together use as much of this server as its settings allow.
+    Overloaded,
+    /// The owner has as many tasks that are not final as one owner may have.
+    TooManyTasks,
     /// Too many requests write to one stream, the mailbox of an actor is full, or the process is stopping.
     Busy,
     /// The views have not reached the position that the request needs.
@@ -101,14 +113,22 @@ impl Refusal {
             Self::LeaseLost => (StatusCode::CONFLICT, "lease_lost", false),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", false),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", false),
+            Self::UriTooLong => (StatusCode::URI_TOO_LONG, "uri_too_long", false),
+            Self::HeadersTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", false),
+            Self::ExpectationFailed => (StatusCode::EXPECTATION_FAILED, "expectation_failed", false),
+            Self::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "not_implemented", false),
+            Self::HttpVersionNotSupported => {
+                (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "http_version_not_supported", false)
+            }
             Self::InvalidRequest => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", false),
             Self::EmptyFilter => (StatusCode::UNPROCESSABLE_ENTITY, "empty_filter", false),
             Self::IdempotencyKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", false),
-            Self::TooManyOwnSockets => (StatusCode::TOO_MANY_REQUESTS, "too_many_sockets", true),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", true),
             Self::LogDamaged => (StatusCode::INTERNAL_SERVER_ERROR, "log_damaged", false),
+            Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests", true),
+            Self::TooManyTasks => (StatusCode::TOO_MANY_REQUESTS, "too_many_tasks", true),
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", true),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", true),
-            Self::TooManySockets => (StatusCode::SERVICE_UNAVAILABLE, "too_many_sockets", true),
             Self::Behind => (StatusCode::SERVICE_UNAVAILABLE, "behind", true),
             Self::ViewsStopped => (StatusCode::SERVICE_UNAVAILABLE, "behind", false),
             Self::LogUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", true),
@@ -203,10 +223,18 @@ impl Problem {
             StatusCode::PAYLOAD_TOO_LARGE => Self::too_large("the request is too large"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::unsupported_media_type(),
             StatusCode::REQUEST_TIMEOUT => Self::new(Refusal::Timeout, "the request took too long to arrive"),
+            StatusCode::URI_TOO_LONG => Self::new(Refusal::UriTooLong, "the URI is too long"),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                Self::new(Refusal::HeadersTooLarge, "the headers are too large")
+            }
+            StatusCode::EXPECTATION_FAILED => Self::new(Refusal::ExpectationFailed, "the expectation can't be met"),
+            StatusCode::NOT_IMPLEMENTED => Self::new(Refusal::NotImplemented, "this is not offered anywhere here"),
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
+                Self::new(Refusal::HttpVersionNotSupported, "this server speaks HTTP/1.1 and HTTP/1.0")
+            }
             status if status.is_server_error() => {
-                let permanent = matches!(status, StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED);
                 let problem = Self::new(Refusal::Internal, "something went wrong here; the log says what");
-                Self { status, retryable: !permanent, ..problem }
+                Self { status, ..problem }
             }
             status => Self { status, ..Self::new(Refusal::BadRequest, "the request can't be understood") },
         }
@@ -223,11 +251,6 @@ impl Problem {
         Self::new(Refusal::MalformedJson, detail)
     }
 
-    /// Whether the response has the header `Retry-After`: a retryable 429 or 503.
-    fn has_retry_after(&self) -> bool {
-        self.retryable && matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-    }
-
     /// Makes the response with this problem as its body. A retryable 429 or 503 has the header `Retry-After`.
     #[must_use]
     pub fn response(&self) -> HttpResponse {
@@ -237,6 +260,10 @@ impl Problem {
             response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("1")));
         }
         response.body(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    fn has_retry_after(&self) -> bool {
+        self.retryable && matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
     }
 }
 
@@ -358,11 +385,12 @@ mod tests {
             (ExecuteError::Busy("stopping").into(), 503, "busy", true),
             (ExecuteError::Rejected(Rejection::LeaseLost).into(), 409, "lease_lost", false),
             (Problem::of_status(StatusCode::SERVICE_UNAVAILABLE), 503, "internal", true),
-            (Problem::of_status(StatusCode::NOT_IMPLEMENTED), 501, "internal", false),
-            (Problem::of_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED), 505, "internal", false),
+            (Problem::of_status(StatusCode::NOT_IMPLEMENTED), 501, "not_implemented", false),
+            (Problem::of_status(StatusCode::HTTP_VERSION_NOT_SUPPORTED), 505, "http_version_not_supported", false),
+            (Problem::new(Refusal::TooManyRequests, ""), 429, "too_many_requests", true),
+            (Problem::new(Refusal::TooManyTasks, ""), 429, "too_many_tasks", true),
+            (Problem::new(Refusal::Overloaded, ""), 503, "overloaded", true),
             (Problem::behind(false), 503, "behind", true),
-            (Problem::new(Refusal::TooManySockets, ""), 503, "too_many_sockets", true),
-            (Problem::new(Refusal::TooManyOwnSockets, ""), 429, "too_many_sockets", true),
             (Problem::behind(true), 503, "behind", false),
             (Problem::of_report(AppendError::ReadOnly(cause()).into()), 503, "log_read_only", true),
             (Problem::of_report(AppendError::Unavailable(cause()).into()), 503, "log_unavailable", true),
@@ -377,11 +405,7 @@ mod tests {
         assert_eq!(mismatches, [], "problems whose status, code or retryability differs from the table");
         for (problem, ..) in &table {
             let has_retry_after = problem.response().headers().contains_key(header::RETRY_AFTER);
-            assert_eq!(
-                has_retry_after,
-                problem.retryable && [429, 503].contains(&problem.status.as_u16()),
-                "{problem}"
-            );
+            assert_eq!(has_retry_after, problem.retryable && matches!(problem.status.as_u16(), 429 | 503), "{problem}");
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Reads request bodies as strict JSON within limits. A refusal has a pointer to the invalid value.
 //!
-//! A body is parsed twice. The first pass finds violations that serde would accept: a repeated key, a nesting that is
-//! too deep, too many values. The second pass makes the values.
+//! A body is scanned once. The scan finds what serde would accept: a repeated key, too many values. Then the body is decoded
+//! from its text into the type of the request.
 
-use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -11,78 +10,104 @@ use actix_web::HttpRequest;
 use actix_web::web::Payload;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::body;
 pub use super::body::{BATCH_MAX, BODY_MAX};
 use super::error::Problem;
-use crate::task::Invalid;
+use crate::task::json::fault::{Fault, push_segment};
+use crate::task::json::items;
+use crate::task::json::scan::{Limits, scan};
 
-/// The most values in a body. A batch of 1,000 requests that use all fields has fewer. This many values take about 50 MB of
-/// memory.
-const VALUES_MAX: usize = 1_000_000;
-/// The deepest nesting.
-const DEPTH_MAX: usize = 32;
+/// The most values in a body. A batch of 1,000 requests that use all fields has fewer. The depth of a value is limited by the
+/// type that the value is decoded into.
+const LIMITS: Limits = Limits { values: 1_000_000, ..Limits::NONE };
 
-/// Reads the body of the request as JSON; `None` if the body is empty. `max` is the largest accepted body in bytes.
+/// Reads the body of the request as a value of type `T`; `None` if the body is empty. `max` is the largest accepted body in
+/// bytes.
 ///
 /// # Errors
 /// 400 `malformed_json`, 408, 413 `too_large`, 415, 422 `invalid_request`.
-pub async fn read_optional(request: &HttpRequest, payload: Payload, max: usize) -> Result<Option<Value>, Problem> {
+pub async fn read_optional<T>(request: &HttpRequest, payload: Payload, max: usize) -> Result<Option<T>, Problem>
+where
+    T: DeserializeOwned + Send + 'static,
+{
     body::receive_optional(request, payload, max, parse).await
 }
 
 /// Reads the body of the request as a value of type `T`. The request must have a body and no query parameters.
 ///
 /// # Errors
-/// As [`read_optional`]; 400 if there is no body; 422 if a field is invalid or there are query parameters.
+/// As [`read_optional`]; 400 if there is no body; 422 if there are query parameters.
 pub async fn read_body<T>(request: &HttpRequest, payload: Payload, max: usize) -> Result<T, Problem>
 where
     T: DeserializeOwned + Send + 'static,
 {
-    body::receive(request, payload, max, |bytes| parse(bytes).and_then(decode)).await
+    body::receive(request, payload, max, parse).await
 }
 
-/// Reads the items of a batch, whose body is `{"items": […]}`. The request must have no query parameters. The items are not
-/// decoded.
+/// Reads the items of a batch, whose body is `{"items": […]}`, with 1 to `items_max` items. The request must have no query
+/// parameters. `read` makes a value from the text of an item. A problem of one item stands in its place.
 ///
 /// # Errors
-/// As [`read_body`], with [`BATCH_MAX`] as the largest body.
-pub async fn read_items(request: &HttpRequest, payload: Payload) -> Result<Vec<Value>, Problem> {
-    body::receive(request, payload, BATCH_MAX, |bytes| parse(bytes).and_then(items)).await
+/// As [`read_body`], with [`BATCH_MAX`] as the largest body; 422 if the number of items is wrong.
+pub async fn read_items<T: Send + 'static>(
+    request: &HttpRequest,
+    payload: Payload,
+    items_max: usize,
+    read: fn(&str) -> Result<T, Problem>,
+) -> Result<Vec<Result<T, Problem>>, Problem> {
+    let parse = move |bytes: &[u8]| {
+        let items = split_items(as_text(bytes)?)?;
+        if !(1..=items_max).contains(&items.len()) {
+            return Err(Problem::invalid_field("/items", format!("1 to {items_max} items")));
+        }
+        Ok(items.into_iter().map(|item| item.map_err(problem_of).and_then(read)).collect())
+    };
+    body::receive(request, payload, BATCH_MAX, parse).await
 }
 
-fn items(mut body: Value) -> Result<Vec<Value>, Problem> {
+fn split_items(text: &str) -> Result<Vec<Result<&str, Fault>>, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Batch {
-        items: Vec<Value>,
+        #[serde(rename = "items")]
+        _items: Vec<IgnoredAny>,
     }
 
-    if let Some(fields) = body.as_object_mut().filter(|fields| fields.len() == 1)
-        && let Some(Value::Array(items)) = fields.get_mut("items")
-    {
-        return Ok(std::mem::take(items));
+    match items::items(text, "items", LIMITS).map_err(problem_of)? {
+        Some(items) => Ok(items),
+        // The decoder says what the body lacks.
+        None => decode::<Batch>(text).map(|_| Vec::new()),
     }
-    decode::<Batch>(body).map(|batch| batch.items)
 }
 
-/// Parses strict JSON.
+/// Parses a JSON object as a value of type `T`.
 ///
 /// # Errors
-/// 400 `malformed_json`; 422 if a key is repeated, the nesting is too deep, or there are too many values.
-pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
-    let mut violations = Vec::new();
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let check = StrictCheck { pointer: &mut String::new(), values: &mut 0, depth: 0, violations: &mut violations };
-    let syntax = check.deserialize(&mut deserializer).and_then(|()| deserializer.end());
-    if let Some(first) = violations.into_iter().next() {
-        return Err(Problem::invalid(vec![first]));
-    }
-    syntax
-        .and_then(|()| serde_json::from_slice(bytes))
-        .map_err(|error| Problem::malformed_json(format!("the body is no JSON: {error}")))
+/// 400 `malformed_json`; 422 if a key is repeated, there are too many values, or a field is invalid.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    parse_text(as_text(bytes)?)
+}
+
+/// Parses a JSON object as a value of type `T`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_text<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    scan(text, LIMITS).map_err(problem_of)?;
+    decode(text)
+}
+
+/// The bytes as text.
+///
+/// # Errors
+/// 400 `malformed_json` if they are not UTF-8.
+pub fn as_text(bytes: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let byte = error.valid_up_to() + 1;
+        Problem::malformed_json(format!("the body is no JSON: it is not UTF-8 at byte {byte}"))
+    })
 }
 
 /// A JSON object inside a body. It refuses a list. A plain serde struct accepts a list and reads its items as the fields, in
@@ -91,10 +116,10 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
 pub struct Object<T>(pub T);
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<T>(PhantomData<T>);
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
 
-        impl<'de, T: DeserializeOwned> Visitor<'de> for ObjectVisitor<T> {
+        impl<'de, T: DeserializeOwned> Visitor<'de> for Fields<T> {
             type Value = Object<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,27 +131,32 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
             }
         }
 
-        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+        from.deserialize_map(Fields(PhantomData))
     }
 }
 
-/// Decodes a JSON object as a value of type `T`. A list is refused, as by [`Object`].
+/// Decodes a JSON object, whose text was scanned, as a value of type `T`. A list is refused, as by [`Object`].
 ///
 /// # Errors
 /// 422 with a pointer to the invalid field.
-pub fn decode<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
-    if !value.is_object() {
+pub fn decode<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    if !text.trim_ascii_start().starts_with('{') {
         return Err(Problem::invalid_field("", "an object is needed"));
     }
-    // To track the path of an error costs one allocation for each key. So the value is decoded without tracking, and only
+    // To track the path of an error costs one allocation for each key. So the text is decoded without tracking, and only
     // after an error it is decoded again with tracking.
-    T::deserialize(&value).or_else(|_| decode_with_path(value))
+    serde_json::from_str(text).or_else(|_| decode_with_path(text))
 }
 
-fn decode_with_path<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
+fn decode_with_path<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let pointer = pointer(error.path());
-        Problem::invalid_field(pointer, error.into_inner().to_string())
+        let error = error.into_inner();
+        // The pointer already says where the error is.
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        let detail = error.to_string();
+        Problem::invalid_field(pointer, detail.strip_suffix(&place).unwrap_or(&detail))
     })
 }
 
@@ -143,149 +173,10 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     pointer
 }
 
-fn push_segment(pointer: &mut String, key: &str) {
-    pointer.push('/');
-    if key.contains(['~', '/']) {
-        pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
-    } else {
-        pointer.push_str(key);
-    }
-}
-
-/// Returns the BLAKE3 hash of the value, in hexadecimal. The order of keys doesn't change the hash.
-#[must_use]
-pub fn digest(value: &Value) -> String {
-    let mut text = String::new();
-    write_canonical(value, &mut text);
-    blake3::hash(text.as_bytes()).to_hex().to_string()
-}
-
-/// Writes compact JSON with sorted keys. `serde_json` doesn't sort keys if an embedding program enables its feature
-/// `preserve_order`, but recorded hashes must be the same in every build.
-fn write_canonical(value: &Value, text: &mut String) {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => text.push_str(&value.to_string()),
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                text.push(if index == 0 { '[' } else { ',' });
-                write_canonical(item, text);
-            }
-            text.push_str(if items.is_empty() { "[]" } else { "]" });
-        }
-        Value::Object(fields) => {
-            let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
-            for (index, (key, item)) in sorted.iter().enumerate() {
-                text.push(if index == 0 { '{' } else { ',' });
-                text.push_str(&Value::from(key.as_str()).to_string());
-                text.push(':');
-                write_canonical(item, text);
-            }
-            text.push_str(if fields.is_empty() { "{}" } else { "}" });
-        }
-    }
-}
-
-/// Reads the text and records the first violation that parsing into a `Value` would accept.
-struct StrictCheck<'a> {
-    /// The pointer to the value that is read now.
-    pointer: &'a mut String,
-    /// The number of values so far. Even a short value takes at least 32 bytes of memory.
-    values: &'a mut usize,
-    depth: usize,
-    violations: &'a mut Vec<Invalid>,
-}
-
-impl StrictCheck<'_> {
-    /// Counts a value and checks the limits. Returns whether the check may continue.
-    fn count_value(&mut self) -> bool {
-        *self.values += 1;
-        if *self.values > VALUES_MAX {
-            self.violations
-                .push(Invalid::new(self.pointer.clone(), format!("more than {VALUES_MAX} values in one body")));
-        } else if self.depth >= DEPTH_MAX {
-            self.violations.push(Invalid::new(self.pointer.clone(), format!("nested deeper than {DEPTH_MAX}")));
-        }
-        self.violations.is_empty()
-    }
-
-    /// Makes the check of the value below this key or index.
-    fn child<'b>(&'b mut self, key: &str) -> StrictCheck<'b> {
-        push_segment(self.pointer, key);
-        StrictCheck { pointer: self.pointer, values: self.values, depth: self.depth + 1, violations: self.violations }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for StrictCheck<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for StrictCheck<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<(), A::Error> {
-        let length = self.pointer.len();
-        let mut index = 0usize;
-        while self.count_value() && items.next_element_seed(self.child(&index.to_string()))?.is_some() {
-            self.pointer.truncate(length);
-            index += 1;
-        }
-        self.end_after_violation()
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<(), A::Error> {
-        let length = self.pointer.len();
-        let mut keys = HashSet::new();
-        while self.count_value() {
-            let Some(key) = entries.next_key::<String>()? else { break };
-            let is_repeated = keys.contains(&key);
-            let child = self.child(&key);
-            if is_repeated {
-                child.violations.push(Invalid::new(child.pointer.clone(), "this key stands here twice"));
-                break;
-            }
-            entries.next_value_seed(child)?;
-            self.pointer.truncate(length);
-            keys.insert(key);
-        }
-        self.end_after_violation()
-    }
-}
-
-impl StrictCheck<'_> {
-    /// Returns an error after a violation, which ends the check. The caller reports the violation and not this error.
-    fn end_after_violation<E: serde::de::Error>(&self) -> Result<(), E> {
-        if self.violations.is_empty() { Ok(()) } else { Err(E::custom("refused")) }
+#[allow(clippy::needless_pass_by_value)] // for `map_err`
+fn problem_of(fault: Fault) -> Problem {
+    match fault.pointer() {
+        Some(pointer) => Problem::invalid_field(pointer, fault.to_string()),
+        None => Problem::malformed_json(format!("the body is no JSON: {fault}")),
     }
 }

@@ -13,6 +13,7 @@ use actix_web::{Error, HttpMessage, ResponseError as _, web};
 
 use super::caller::RequestId;
 use super::error::{Problem, Refusal};
+use super::response::PROTECTION;
 use crate::http::state::AppState;
 use crate::store::new_id;
 
@@ -80,6 +81,21 @@ pub async fn accept_any_origin(
 }
 
 /// Gives the request an id, runs `check`, and calls the inner service if `check` succeeds.
+/// For a whole application: makes responses of the HTTP library that belong to no route problems with an id. `OPTIONS *` has
+/// such a response, because `*` is no path.
+///
+/// # Errors
+/// Those of the inner service.
+pub async fn finish_library_response(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let id = request_id(&request);
+    let response = next.call(request).await?;
+    let is_finished = response.headers().contains_key(REQUEST_ID);
+    Ok(if is_finished { response } else { finish_response(response, &id) })
+}
+
 async fn run_checked(
     request: ServiceRequest,
     next: Next<BoxBody>,
@@ -131,8 +147,8 @@ fn is_loopback(host: &str) -> bool {
     v4 || name.eq_ignore_ascii_case("localhost") || name == "[::1]"
 }
 
-/// Adds the request's id to the response. Makes each response with an error status, also those of the HTTP library, a
-/// problem with this id.
+/// Adds the request's id and the headers of [`PROTECTION`] to the response. Makes each response with an error status, also
+/// those of the HTTP library, a problem with this id.
 fn finish_response(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
     let (request, mut response) = response.into_parts();
     let status = response.status();
@@ -145,8 +161,14 @@ fn finish_response(response: ServiceResponse<BoxBody>, id: &str) -> ServiceRespo
             response.headers_mut().insert(ALLOW, allow);
         }
     }
+    let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(id) {
-        response.headers_mut().insert(REQUEST_ID, value);
+        headers.insert(REQUEST_ID, value);
+    }
+    for (name, value) in PROTECTION {
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
     }
     ServiceResponse::new(request, response)
 }

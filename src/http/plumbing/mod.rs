@@ -1,14 +1,17 @@
-//! The modules that all resources share. [`middleware`], [`connection`], [`caller`], [`query`], [`body`], [`json`] and
-//! [`request`] read requests. [`response`] and [`error`] write responses.
-//! [`concurrency`] limits how many long-lived requests there are at the same time.
+//! The modules that all resources share. [`http1`], [`middleware`], [`connection`], [`caller`], [`query`], [`filter`], [`body`],
+//! [`json`] and [`body_hash`] and [`request`] read requests. [`quota`] counts what clients use at the same time. [`response`] and [`error`]
+//! write responses.
 
 pub mod body;
+pub mod body_hash;
 pub mod caller;
-pub mod concurrency;
 pub mod connection;
 pub mod error;
+pub mod filter;
+pub mod http1;
 pub mod json;
 pub mod middleware;
 pub mod query;
+pub mod quota;
 pub mod request;
 pub mod response;

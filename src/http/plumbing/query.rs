@@ -4,9 +4,8 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
-
 use super::error::Problem;
+use super::filter::{SentFilter, Terms};
 use crate::task::limits::{LABEL_MAX, is_line, is_name, is_owner};
 use crate::task::{Position, Status, Timestamp};
 use crate::views::{Cursor, Filter, Order};
@@ -41,29 +40,26 @@ impl Fields {
         Self { pairs, pointer_prefix: "/query" }.check()
     }
 
-    /// Reads the fields of a filter in a body: an object whose values are texts or lists of texts.
+    /// Reads the fields of a filter in a body. Their values must be texts or lists of texts.
     ///
     /// # Errors
-    /// 422 if the filter is anything else, and as [`Self::from_query`].
-    pub fn from_filter(filter: &Value) -> Result<Self, Problem> {
-        let Value::Object(fields) = filter else {
-            return Err(Problem::invalid_field("/filter", "an object is needed"));
-        };
+    /// 422 if a value is anything else, and as [`Self::from_query`].
+    pub fn from_filter(filter: SentFilter) -> Result<Self, Problem> {
         let mut pairs = Vec::new();
-        for (name, value) in fields {
-            let values = match value {
-                Value::Array(values) => values.iter().collect(),
-                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => vec![value],
+        for (name, terms) in filter.0 {
+            let texts = match terms {
+                Terms::Text(text) => vec![text],
+                Terms::List(texts) => texts,
+                Terms::Other => Vec::new(),
             };
-            let texts: Option<Vec<&str>> = values.iter().map(|value| value.as_str()).collect();
-            let Some(texts) = texts.filter(|texts| !texts.is_empty()) else {
+            if texts.is_empty() {
                 let empty = Self { pairs: Vec::new(), pointer_prefix: "/filter" };
-                return Err(empty.refuse(name, "a text or a list of texts is needed"));
-            };
+                return Err(empty.refuse(&name, "a text or a list of texts is needed"));
+            }
             if LIST_FIELDS.contains(&name.as_str()) {
-                pairs.push((name.clone(), texts.join(",")));
+                pairs.push((name, texts.join(",")));
             } else {
-                pairs.extend(texts.into_iter().map(|text| (name.clone(), text.to_owned())));
+                pairs.extend(texts.into_iter().map(|text| (name.clone(), text)));
             }
         }
         Self { pairs, pointer_prefix: "/filter" }.check()

@@ -31,8 +31,8 @@ pub fn id_in_path(request: &HttpRequest) -> Result<TaskId, Problem> {
 /// 400, 408, 413, 415, 422.
 pub async fn read_reason(request: &HttpRequest, payload: Payload) -> Result<Option<String>, Problem> {
     Fields::from_query(request.query_string())?.refuse_unknown()?;
-    let Some(body) = json::read_optional(request, payload, json::BODY_MAX).await? else { return Ok(None) };
-    let ReasonBody { reason } = json::decode(body)?;
+    let body: Option<ReasonBody> = json::read_optional(request, payload, json::BODY_MAX).await?;
+    let Some(ReasonBody { reason }) = body else { return Ok(None) };
     check_reason(reason)
 }
 

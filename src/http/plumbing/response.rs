@@ -2,14 +2,23 @@
 //! position before it is answered.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::HeaderName;
+use actix_web::http::header::{self, HeaderName};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
 
+use super::caller::Caller;
 use super::error::Problem;
 use super::query::Fields;
 use crate::http::state::AppState;
 use crate::task::Position;
+
+/// The headers of every response that doesn't set them itself: browsers neither guess its type, nor show it inside of another
+/// site's page, nor store it.
+pub const PROTECTION: [(HeaderName, &str); 3] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
+    (header::CACHE_CONTROL, "no-store"),
+];
 
 /// The header with the log position that the response reflects.
 const POSITION: HeaderName = HeaderName::from_static("taskbell-position");
@@ -33,22 +42,23 @@ pub fn respond_empty_at(mut response: HttpResponseBuilder, position: Position) -
     response.insert_header((POSITION, position.to_string())).finish()
 }
 
-/// Waits until the views reach the position `min_position` of the query, if it has this field. `fields` are those that the
-/// handler has not taken. Any other of them is unknown and is refused; `as_of` is refused because this release doesn't
+/// Waits until the views reach the position `min_position` of the query, if it has this field. The wait counts as a long poll
+/// of the caller. `fields` are those that the handler has not taken. Any other of them is unknown and is refused; `as_of` is refused because this release doesn't
 /// support it.
 ///
 /// # Errors
-/// 422, 503 `behind`.
-pub async fn wait_for_min_position(state: &AppState, mut fields: Fields) -> Result<(), Problem> {
+/// 422, 429 `too_many_requests`, 503 `behind` or `overloaded`.
+pub async fn wait_for_min_position(state: &AppState, caller: &Caller, mut fields: Fields) -> Result<(), Problem> {
     if fields.take("as_of").is_some() {
         return Err(Problem::invalid_field("/query/as_of", "not offered by this release"));
     }
     let position = fields.take_position("min_position")?;
     fields.refuse_unknown()?;
-    match position {
-        Some(position) if !state.reader.wait_for_position(position).await => {
-            Err(Problem::behind(state.reader.failure().is_some()))
-        }
-        Some(_) | None => Ok(()),
+    let Some(position) = position.filter(|position| *position > state.reader.position()) else { return Ok(()) };
+    let _permit = state.long_polls.acquire(caller)?;
+    if state.reader.wait_for_position(position).await {
+        Ok(())
+    } else {
+        Err(Problem::behind(state.reader.failure().is_some()))
     }
 }

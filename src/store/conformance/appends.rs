@@ -40,7 +40,8 @@ pub(super) async fn an_append_of_no_events_is_refused(store: EventStore) -> Outc
 pub(super) async fn an_event_that_could_not_be_read_back_is_refused(store: EventStore) -> Outcome {
     let deep = (0..200).fold(json!(1), |value, _| json!([value]));
     let refused =
-        write(&store, append(&stream(), Expected::NoStream, vec![new_event(created_with_input("deep", deep))])).await;
+        write(&store, append(&stream(), Expected::NoStream, vec![new_event(created_with_input("deep", deep.into()))]))
+            .await;
     ensure!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
     ensure_eq!("position", store.head().position, Position(0));
     Ok("refused before it is sent".to_owned())

@@ -10,7 +10,7 @@ use crate::store::{
 };
 use crate::task::bell::{BellEvent, Seen};
 use crate::task::event::{AttemptFailed, Created, Event, Progress, Queued, QueuedReason, TaskError};
-use crate::task::{Position, Revision, TaskId};
+use crate::task::{JsonText, Position, Revision, TaskId};
 
 fn sample_meta() -> Meta {
     let request_id = Some("r-1".to_owned());
@@ -26,11 +26,11 @@ pub fn new_event(event: impl Into<LogEvent>) -> NewEvent {
 /// The first event of a task, with floats and text that is not ASCII.
 #[must_use]
 pub fn created(title: &str) -> Event {
-    created_with_input(title, json!({"ratio": 0.1 + 0.2, "nested": [1, null, "ü\u{1F514}"]}))
+    created_with_input(title, json!({"ratio": 0.1 + 0.2, "nested": [1, null, "ü\u{1F514}"]}).into())
 }
 
 /// The first event of a task with this input.
-pub(super) fn created_with_input(title: &str, input: serde_json::Value) -> Event {
+pub(super) fn created_with_input(title: &str, input: JsonText) -> Event {
     Event::Created(Arc::new(Created {
         kind: "demo.greet".to_owned(),
         title: title.to_owned(),

@@ -10,8 +10,9 @@
 //! 64 KiB are recorded with the attempt's end. The order of the lines of one stream is kept. The order between lines of
 //! stdout and lines of stderr may change, because each stream has its own pipe.
 //!
-//! **End.** After exit code 0 the attempt has succeeded. After a cancel (SIGTERM to the process group), any other end
-//! means that the attempt was cancelled. In both cases the message is the last visible line of stdout, or of stderr if
+//! **End.** After exit code 0 the attempt has succeeded, unless the last line of stdout is a `::result` that can't be read:
+//! then it has failed with `invalid_result` or `result_too_large`, and is not retried. After a cancel (SIGTERM to the process
+//! group), any other end means that the attempt was cancelled. In both cases the message is the last visible line of stdout, or of stderr if
 //! stdout has none. Otherwise the attempt has failed. Then the message is the last visible line of stderr, or of stdout
 //! if stderr has none, and the code is `exit_<n>` or `killed_by_<signal>`. A failure is retried while attempts are
 //! left. Exit code 65 is not retried: it means that the input was incorrect (`EX_DATAERR`), and the next attempt would
@@ -127,7 +128,7 @@ impl Program {
         let mut group = ProcessGroup::start(&mut self.command(ctx)).map_err(|error| self.start_failure(&error))?;
         let _step = ctx.step(self.name(), None);
         let pipes = group.take_pipes();
-        let input = ctx.input_value().to_string();
+        let input = ctx.input_text().to_owned();
         let mut output = CommandOutput::new(ctx.clone());
         let group_ended = CancellationToken::new();
         let ending = async {
@@ -171,14 +172,15 @@ impl Program {
     fn outcome(&self, (status, cause): (ExitStatus, StopCause), output: CommandOutput) -> Result<Done, Failure> {
         if status.success() {
             let (message, result) = output.into_outcome();
-            return Ok(Done { message, result });
+            return Ok(Done { message, result: result? });
         }
         match cause {
             StopCause::Interrupt => Err(Failure::retryable(INTERRUPTED, "the command was killed")),
             StopCause::Cancel => {
                 let (message, result) = output.into_outcome();
                 let message = message.or_else(|| Some(format!("{} stopped", self.name())));
-                Err(Failure::Cancelled { message, result })
+                // The command did what was requested: a result that can't be read does not make that a failure.
+                Err(Failure::Cancelled { message, result: result.unwrap_or_default() })
             }
             StopCause::None => Err(self.failure(status, output.into_error_message())),
         }

@@ -1,10 +1,11 @@
 //! Reads the lines that a command writes to stdout and stderr: progress, the result, and output.
 
-use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use crate::task::JsonText;
 use crate::task::limits::RESULT_MAX;
 use crate::work::worker::context::Context;
+use crate::work::worker::handler::Failure;
 
 /// The longest line that may be progress or a result, in bytes. The largest result fits into it. A longer line is
 /// output, and is appended in several parts.
@@ -17,8 +18,15 @@ pub(super) struct CommandOutput {
     ctx: Context,
     /// The last line with visible text, of stdout and of stderr.
     last_lines: [Option<String>; 2],
-    /// The last line of stdout and the value in it, if this line is a result.
-    result: Option<(String, Value)>,
+    /// The last line of stdout, if this line says that it is a result.
+    result: Option<ResultLine>,
+}
+
+/// A line `::result …` of stdout. If no other line follows, it is the result; otherwise it is output.
+struct ResultLine {
+    /// `None` if the line was too long and so was already appended to the output.
+    line: Option<String>,
+    value: Result<JsonText, Failure>,
 }
 
 /// A line that has not ended yet.
@@ -27,6 +35,8 @@ struct PartialLine {
     bytes: Vec<u8>,
     /// Whether the beginning of the line was already appended to the output, because the line is too long.
     is_continued: bool,
+    /// Whether this beginning says that the line is a result.
+    is_result: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,18 +72,26 @@ impl CommandOutput {
     }
 
     /// Returns the message for people and the result. The message is from stdout, or from stderr if stdout has no
-    /// visible line.
-    pub fn into_outcome(self) -> (Option<String>, Option<Value>) {
-        let [out, err] = self.last_lines;
-        (out.or(err), self.result.map(|(_, value)| value))
+    /// visible line. A result that can't be read is appended to the output, so that people see it.
+    pub fn into_outcome(mut self) -> (Option<String>, Result<Option<JsonText>, Failure>) {
+        let [out, err] = std::mem::take(&mut self.last_lines);
+        let result = match self.result.take() {
+            None => Ok(None),
+            Some(ResultLine { value: Ok(value), .. }) => Ok(Some(value)),
+            Some(ResultLine { line, value: Err(failure) }) => {
+                if let Some(line) = line {
+                    self.append_output(OutputStream::Stdout, &line, "\n");
+                }
+                Err(failure)
+            }
+        };
+        (out.or(err), result)
     }
 
     /// Returns the message of a failure. It is from stderr, or from stdout if stderr has no visible line. The line with
     /// the result of a failed command is appended to the output like any other line.
     pub fn into_error_message(mut self) -> Option<String> {
-        if let Some((line, _)) = self.result.take() {
-            self.append_output(OutputStream::Stdout, &line, "\n");
-        }
+        self.append_former_result();
         let [out, err] = self.last_lines;
         err.or(out)
     }
@@ -89,35 +107,56 @@ impl CommandOutput {
                 None => line.bytes.extend_from_slice(piece),
             }
             if line.bytes.len() > LINE_MAX {
-                // If a character is split here, its two parts become replacement characters.
-                self.handle_line(stream, line, "");
-                line.is_continued = true;
+                self.handle_part(stream, line);
             }
         }
     }
 
+    /// Appends the part of a line that is too long.
+    fn handle_part(&mut self, stream: OutputStream, line: &mut PartialLine) {
+        let begins_result =
+            !line.is_continued && stream == OutputStream::Stdout && text_of_result(&line.bytes).is_some();
+        let is_result = line.is_result || begins_result;
+        self.append_line(stream, &line.bytes, "");
+        *line = PartialLine { bytes: Vec::new(), is_continued: true, is_result };
+    }
+
     /// Handles a line, which ends with `end`: progress, a result, or output.
     fn handle_line(&mut self, stream: OutputStream, line: &mut PartialLine, end: &str) {
-        let PartialLine { bytes, is_continued } = std::mem::take(line);
-        if bytes.is_empty() && end.is_empty() {
+        let PartialLine { bytes, is_continued, is_result } = std::mem::take(line);
+        if is_result {
+            self.append_line(stream, &bytes, end);
+            let message = format!("the line of the result has more than {LINE_MAX} bytes");
+            self.result = Some(ResultLine { line: None, value: Err(Failure::fatal("result_too_large", message)) });
             return;
         }
-        let text = String::from_utf8_lossy(&bytes);
-        if !is_continued && self.report_progress(&text) {
+        if bytes.is_empty() && end.is_empty() || !is_continued && self.report_progress(&String::from_utf8_lossy(&bytes))
+        {
             return;
         }
+        match text_of_result(&bytes).filter(|_| stream == OutputStream::Stdout && !is_continued) {
+            Some(text) => {
+                self.append_former_result();
+                let line = Some(String::from_utf8_lossy(&bytes).into_owned());
+                self.result = Some(ResultLine { line, value: read_result(text) });
+            }
+            None => self.append_line(stream, &bytes, end),
+        }
+    }
+
+    /// Appends a line, or a part of one, that is output. If it follows a result, the line with the result is output too.
+    fn append_line(&mut self, stream: OutputStream, bytes: &[u8], end: &str) {
         if stream == OutputStream::Stdout {
-            // If another line follows a result, the line with the result is output.
-            if let Some((previous, _)) = self.result.take() {
-                self.append_output(OutputStream::Stdout, &previous, "\n");
-            }
-            let result = text.strip_prefix("::result ").filter(|_| !is_continued);
-            if let Some(value) = result.and_then(|json| serde_json::from_str(json).ok()) {
-                self.result = Some((text.into_owned(), value));
-                return;
-            }
+            self.append_former_result();
         }
-        self.append_output(stream, &text, end);
+        // If a character is split between two parts, these become replacement characters.
+        self.append_output(stream, &String::from_utf8_lossy(bytes), end);
+    }
+
+    fn append_former_result(&mut self) {
+        if let Some(line) = self.result.take().and_then(|former| former.line) {
+            self.append_output(OutputStream::Stdout, &line, "\n");
+        }
     }
 
     /// Appends a line to the attempt's output and remembers its visible text.
@@ -145,6 +184,18 @@ impl CommandOutput {
         self.ctx.progress(fraction, message.trim());
         true
     }
+}
+
+/// Returns what follows the word in a line `::result …`; `None` for other lines.
+fn text_of_result(line: &[u8]) -> Option<&[u8]> {
+    let text = line.strip_prefix(b"::result")?;
+    (text.starts_with(b" ") || text.trim_ascii().is_empty()).then_some(text)
+}
+
+fn read_result(text: &[u8]) -> Result<JsonText, Failure> {
+    let invalid = |why: &str| Failure::fatal("invalid_result", format!("the ::result can't be read: {why}"));
+    let text = std::str::from_utf8(text).map_err(|_| invalid("it is not UTF-8"))?;
+    JsonText::parse(text).map_err(|fault| invalid(&fault.to_string()))
 }
 
 /// Reads into the buffer and returns the number of bytes; 0 at the end of the stream and after an error. Without a

@@ -98,7 +98,7 @@ impl Handler for BulkCancel {
                 let message = Some(format!("stopped: {done} of {total} tasks were asked to cancel"));
                 return Err(Failure::Cancelled {
                     message,
-                    result: Some(json!({"matched": total, "asked": requested})),
+                    result: Some(json!({"matched": total, "asked": requested}).into()),
                 });
             }
             for recorded in join_all(chunk.iter().map(|(id, kind)| self.request_cancel(&ctx, &input, *id, kind))).await

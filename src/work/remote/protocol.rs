@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::task::command::AttemptEnd;
 use crate::task::event::{Created, OutputKept, Progress, TaskError};
-use crate::task::{TaskId, Timestamp};
+use crate::task::{JsonText, TaskId, Timestamp};
 
 pub(super) const TAKE_PATH: &str = "/v1/leases";
 pub(super) const HEARTBEAT_PATH: &str = "/v1/leases/heartbeat";
@@ -40,7 +39,7 @@ pub(super) struct GrantedLease {
     kind: String,
     title: String,
     owner: String,
-    input: Value,
+    input: JsonText,
     labels: BTreeMap<String, String>,
 }
 
@@ -129,7 +128,7 @@ pub(super) struct FinishRequestItem<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<&'a Value>,
+    result: Option<&'a JsonText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a TaskError>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,8 +2,9 @@
 //! progress and the output.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,8 @@ pub(in crate::work) struct Attempt {
     pub blocking: TaskTracker,
     /// The runtime that handlers run on.
     pub runtime: Handle,
+    /// The input as a tree, after the handler has asked for it.
+    input: OnceLock<Value>,
     lost: AtomicBool,
     handed_back: AtomicBool,
     output: Mutex<OutputTail>,
@@ -88,6 +91,7 @@ impl Attempt {
             finished: CancellationToken::new(),
             blocking: TaskTracker::new(),
             runtime,
+            input: OnceLock::new(),
             lost: AtomicBool::new(false),
             handed_back: AtomicBool::new(false),
             output: Mutex::default(),
@@ -96,6 +100,11 @@ impl Attempt {
             acknowledgements,
         };
         (Arc::new(attempt), receiver)
+    }
+
+    /// The input as a tree.
+    pub fn input_value(&self) -> &Value {
+        self.input.get_or_init(|| self.created.input.to_value())
     }
 
     /// Requests that the handler stops. If a step runs, the request is acknowledged at once, with the step's name.

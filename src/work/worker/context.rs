@@ -83,19 +83,32 @@ impl Context {
         &self.attempt.created.labels
     }
 
-    /// The input, as the request contained it.
+    /// The input as a tree. An integer beyond 64 bits, and a number with more digits than a double, becomes the nearest
+    /// finite double; [`Self::input_text`] keeps it.
     #[must_use]
     pub fn input_value(&self) -> &Value {
-        &self.attempt.created.input
+        self.attempt.input_value()
     }
 
-    /// Decodes the input as a type of the handler.
+    /// The input as compact JSON, apart from that exactly as the request contained it.
+    #[must_use]
+    pub fn input_text(&self) -> &str {
+        self.attempt.created.input.as_str()
+    }
+
+    /// Decodes [`Self::input_text`] as a type of the handler.
     ///
     /// # Errors
-    /// A failure with the code `invalid_input`, which is not retryable and names the field.
+    /// A failure with the code `invalid_input`, which is not retryable and names the field. Also if the input has a key that
+    /// begins with `$serde_json::private::`: `serde_json` might read it as another value.
     pub fn input<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_path_to_error::deserialize(self.input_value())
-            .map_err(|error| Failure::fatal("invalid_input", format!("the input can't be read: {error}")))
+        let invalid = |why: &str| Failure::fatal("invalid_input", format!("the input can't be read: {why}"));
+        let input = &self.attempt.created.input;
+        if input.has_private_key() {
+            return Err(invalid("it has a key that begins with `$serde_json::private::`"));
+        }
+        let mut deserializer = serde_json::Deserializer::from_str(input.as_str());
+        serde_path_to_error::deserialize(&mut deserializer).map_err(|error| invalid(&error.to_string()))
     }
 
     /// Reports progress: the fraction of the work that is done, and a line for people. The fraction is clamped to 0 to

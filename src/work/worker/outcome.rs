@@ -2,7 +2,7 @@
 
 use std::any::Any;
 
-use serde_json::Value;
+use crate::task::JsonText;
 
 /// The handler has done its work.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -10,7 +10,7 @@ pub struct Done {
     /// One line for people. Control characters become spaces, and the line is cut to 1,024 bytes.
     pub message: Option<String>,
     /// The task's result: at most 256 KiB as compact JSON and 32 levels deep. A larger one fails the attempt.
-    pub result: Option<Value>,
+    pub result: Option<JsonText>,
 }
 
 impl Done {
@@ -19,10 +19,10 @@ impl Done {
         Self { message: Some(message.into()), result: None }
     }
 
-    /// Adds a result.
+    /// Adds a result: a [`serde_json::Value`], or a [`JsonText`] if every digit counts.
     #[must_use]
-    pub fn with_result(mut self, result: Value) -> Self {
-        self.result = Some(result);
+    pub fn with_result(mut self, result: impl Into<JsonText>) -> Self {
+        self.result = Some(result.into());
         self
     }
 }
@@ -44,7 +44,7 @@ pub enum Failure {
         /// One line for people about the part of the work that was done.
         message: Option<String>,
         /// The result so far. If it is too large, it is dropped.
-        result: Option<Value>,
+        result: Option<JsonText>,
     },
 }
 

@@ -1,14 +1,12 @@
 //! The reports of a worker about an attempt, within the limits of recorded events.
 
-use serde_json::Value;
-
 use super::attempt::Attempt;
 use super::outcome::{Done, Failure};
 use super::text::single_line;
 use crate::task::command::AttemptEnd;
 use crate::task::event::{Progress, TaskError};
 use crate::task::limits::{DEPTH_MAX, NAME_MAX, RESULT_MAX, TEXT_MAX, fits};
-use crate::task::{Command, Rejection};
+use crate::task::{Command, JsonText, Rejection};
 
 /// Sends the reports about an attempt, by messages inside the process or over HTTP.
 pub(in crate::work) trait Reporter: Send + Sync + 'static {
@@ -56,7 +54,7 @@ pub(in crate::work) fn task_error(code: &str, message: &str) -> TaskError {
 }
 
 /// Returns the error for a result that is too large.
-fn too_large(result: &Value) -> Option<TaskError> {
+fn too_large(result: &JsonText) -> Option<TaskError> {
     let message = format!("the result has more than {RESULT_MAX} bytes as compact JSON or {DEPTH_MAX} levels");
     (!fits(result, RESULT_MAX)).then(|| task_error("result_too_large", &message))
 }

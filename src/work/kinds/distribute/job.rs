@@ -115,7 +115,7 @@ impl Job {
 
     /// Makes the failure of an attempt that stopped after a cancel or an interrupt.
     pub fn stopped(&self) -> Failure {
-        Failure::Cancelled { message: Some(self.counts.stopped_message()), result: Some(self.counts.result()) }
+        Failure::Cancelled { message: Some(self.counts.stopped_message()), result: Some(self.counts.result().into()) }
     }
 
     /// Makes the result of an attempt that has copied everything.

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use taskbell::Timestamp;
 
-use super::failure::Failure;
+use super::command_error::CommandError;
 
 /// Whether the character is a control character or changes the direction of the text.
 fn is_control(c: char) -> bool {
@@ -39,9 +39,9 @@ pub fn escape(text: &str) -> String {
 ///
 /// # Errors
 /// The text is not JSON.
-pub fn escape_json(text: &str) -> Result<String, Failure> {
+pub fn escape_json(text: &str) -> Result<String, CommandError> {
     let raw: &RawValue = serde_json::from_str(text)
-        .map_err(|error| Failure::failed(format!("the server's answer is not JSON: {error}")))?;
+        .map_err(|error| CommandError::failed(format!("the server's response is not JSON: {error}")))?;
     let mut safe = String::with_capacity(text.len());
     for c in raw.get().chars() {
         if c == '\u{7f}' || (!c.is_ascii() && is_control(c)) {
@@ -57,7 +57,7 @@ pub fn escape_json(text: &str) -> Result<String, Failure> {
 ///
 /// # Errors
 /// Writing to stdout failed. If the reader of stdout has closed the pipe, the failure has exit code 0 and no sentence.
-pub fn print_line(text: &str) -> Result<(), Failure> {
+pub fn print_line(text: &str) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}")?;
     Ok(stdout.flush()?)
@@ -67,7 +67,7 @@ pub fn print_line(text: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// The text is not JSON, or writing to stdout failed.
-pub fn print_json(text: &str) -> Result<(), Failure> {
+pub fn print_json(text: &str) -> Result<(), CommandError> {
     print_line(&escape_json(text)?)
 }
 
@@ -78,12 +78,12 @@ pub fn print_to_stderr(text: &str) {
 
 /// Prints the failure's sentence on stderr and, with `json`, the server's error response on stdout. Does nothing for a
 /// failure that was already printed.
-pub fn print_failure(failure: &mut Failure, json: bool) {
+pub fn print_failure(failure: &mut CommandError, json: bool) {
     print_failure_of("", failure, json);
 }
 
 /// Like [`print_failure`], with `subject` and a colon before the sentence; an empty subject adds nothing.
-pub fn print_failure_of(subject: &str, failure: &mut Failure, json: bool) {
+pub fn print_failure_of(subject: &str, failure: &mut CommandError, json: bool) {
     if let Some(body) = failure.take_response_body().filter(|_| json) {
         // The sentence is printed even if stdout can't be written.
         let _ = print_json(&body);
@@ -167,7 +167,7 @@ pub fn task_summary(task: &Value) -> String {
         "retrying" => format!("next attempt at {}", time_field(task, "retry_at")),
         "queued" => match task["waiting_for"].as_str() {
             Some("worker") => "waits for a worker that offers this kind".into(),
-            Some("limit") => "waits for its turn".into(),
+            Some("limit") => "waits: a limit of running tasks is reached".into(),
             Some("paused") => "its queue is paused".into(),
             _ => String::new(),
         },
@@ -195,7 +195,7 @@ pub fn cancel_verdict(cancel: &Value) -> &'static str {
     match cancel["verdict"].as_str() {
         Some("finished_first") => "finished before the cancel took effect",
         Some("failed_first") => "failed before the cancel took effect",
-        Some("forced") => "ended by force: nobody saw the code stop",
+        Some("forced") => "ended by force; the worker did not confirm that it stopped",
         _ => "",
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! When an actor panics, only that actor ends and the process goes on. But a server without its dispatcher, for example,
 //! accepts tasks and never gives them to a worker. So this module checks each long-lived actor four times a second. When one
-//! has stopped, `/readyz` shows its name, and a server process ends. Its supervisor then starts a new process, which rebuilds
+//! has stopped, `/readyz` shows its name, and a server process ends. The process manager, such as systemd, then starts a new process, which rebuilds
 //! all actors from the log. The actors of single streams are not checked, because the next command on a stream starts its
 //! actor again.
 
@@ -11,66 +11,40 @@ use std::time::Duration;
 use actix::{Actor, Addr, Context};
 use tokio::task::JoinHandle;
 
-use super::subscribers::SubscriberActors;
 use crate::http::actor_health::ActorHealth;
-use crate::projection::projector::Projector;
-use crate::projection::replay::Replayer;
-use crate::streams::registry::Registry;
-use crate::work::LocalWorker;
 
 /// The time between two checks of the actors.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A watched actor, or a group of them, with the name that `/readyz` shows.
-pub(super) struct WatchedActor {
+/// A monitored actor, or a group of them, with the name that `/readyz` shows.
+pub(super) struct MonitoredActor {
     name: &'static str,
     is_alive: Box<dyn Fn() -> bool>,
 }
 
-impl WatchedActor {
+impl MonitoredActor {
     /// `is_alive` says whether the actor still runs.
     pub(super) fn new(name: &'static str, is_alive: impl Fn() -> bool + 'static) -> Self {
         Self { name, is_alive: Box::new(is_alive) }
     }
 
-    /// The actor with this address. The watch does not keep the actor alive.
+    /// The actor with this address. The monitor does not keep the actor alive.
     pub(super) fn of_address<A: Actor<Context = Context<A>>>(name: &'static str, actor: &Addr<A>) -> Self {
         let actor = actor.downgrade();
         Self::new(name, move || actor.upgrade().is_some_and(|actor| actor.connected()))
     }
 }
 
-/// The long-lived actors, with the names that `/readyz` shows.
-pub(super) fn watched_actors(
-    registry: &Registry,
-    subscribers: &SubscriberActors,
-    projector: &Addr<Projector>,
-    replayer: &Addr<Replayer>,
-    worker: &Addr<LocalWorker>,
-) -> Vec<WatchedActor> {
-    let registry = registry.clone();
-    vec![
-        WatchedActor::new("a shard of the streams", move || registry.is_alive()),
-        WatchedActor::of_address("the projector", projector),
-        WatchedActor::of_address("the dispatcher", &subscribers.dispatcher),
-        WatchedActor::of_address("the hub", &subscribers.hub),
-        WatchedActor::of_address("the cascade", &subscribers.cascade),
-        WatchedActor::of_address("the scheduler", &subscribers.scheduler),
-        WatchedActor::of_address("the replayer", replayer),
-        WatchedActor::of_address("the worker inside the process", worker),
-    ]
-}
-
 /// The tokio task that checks the actors, and its result.
-pub(super) struct Watch {
+pub(super) struct ActorMonitor {
     actor_health: ActorHealth,
     task: JoinHandle<()>,
 }
 
-impl Watch {
-    pub(super) fn start(actors: Vec<WatchedActor>) -> Self {
+impl ActorMonitor {
+    pub(super) fn start(actors: Vec<MonitoredActor>) -> Self {
         let actor_health = ActorHealth::default();
-        let task = actix_rt::spawn(watch(actors, actor_health.clone()));
+        let task = actix_rt::spawn(check_actors(actors, actor_health.clone()));
         Self { actor_health, task }
     }
 
@@ -78,14 +52,14 @@ impl Watch {
         self.actor_health.clone()
     }
 
-    /// Ends the checks. To be called before the actors are stopped on purpose.
+    /// Ends the checks. It must be called before the actors are stopped on purpose.
     pub(super) fn stop(&self) {
         self.task.abort();
     }
 }
 
-/// Checks the actors until one has stopped, and reports that one to `vitals`.
-async fn watch(actors: Vec<WatchedActor>, actor_health: ActorHealth) {
+/// Checks the actors until one has stopped, and stores its name in `actor_health`.
+async fn check_actors(actors: Vec<MonitoredActor>, actor_health: ActorHealth) {
     loop {
         if let Some(stopped) = actors.iter().find(|actor| !(actor.is_alive)()) {
             tracing::error!(

@@ -1,12 +1,13 @@
-//! The failure of a command: an exit code and one sentence for stderr. `out` prints it.
+//! The error of a command: an exit code and one sentence for stderr. `console` prints it.
 
 use std::io;
 
 use serde_json::Value;
+use taskbell::internal::json_value;
 
-/// Why a command did not succeed.
+/// Why a command did not succeed, or why it ended early. The library's `Failure` is another type: the end of a handler.
 #[derive(Debug)]
-pub struct Failure {
+pub struct CommandError {
     exit_code: u8,
     /// The sentence for stderr. `None` after it was printed, or if the command prints none.
     message: Option<String>,
@@ -14,7 +15,7 @@ pub struct Failure {
     response_body: Option<String>,
 }
 
-impl Failure {
+impl CommandError {
     fn new(exit_code: u8, message: impl Into<String>) -> Self {
         Self { exit_code, message: Some(message.into()), response_body: None }
     }
@@ -35,7 +36,7 @@ impl Failure {
         Self::new(4, message)
     }
 
-    /// Exit code 5: the server did not respond, or is not available now.
+    /// Exit code 5: the server did not respond, or it is unavailable now.
     pub fn unreachable(message: impl Into<String>) -> Self {
         Self::new(5, message)
     }
@@ -46,13 +47,14 @@ impl Failure {
         Self { exit_code: 1, message: None, response_body: None }
     }
 
-    /// Exit code 0 without a sentence: the reader of stdout has closed the pipe (`| head`), so the command ends early.
+    /// Not an error for the user: exit code 0 without a sentence. The reader of stdout has closed the pipe (`| head`), so
+    /// the command ends early.
     #[must_use]
     pub const fn stdout_closed() -> Self {
         Self { exit_code: 0, message: None, response_body: None }
     }
 
-    /// The failure for a response with an error status: the exit code of that status, and the sentence in the response
+    /// The error for a response with an error status: the exit code of that status, and the sentence in the response
     /// body.
     #[must_use]
     pub fn from_error_response(status: u16, text: &str, server: &str) -> Self {
@@ -62,9 +64,9 @@ impl Failure {
             400..500 => 4,
             _ => 1,
         };
-        let problem: Value = serde_json::from_str(text).unwrap_or_default();
+        let problem = json_value(text).unwrap_or_default();
         let Some(code) = problem["code"].as_str() else {
-            return Self::new(exit_code, format!("{server} answered {status}, and not as a Taskbell server does"));
+            return Self::new(exit_code, format!("the response ({status}) is not from a Taskbell server: {server}"));
         };
         let mut message = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or("refused").to_owned();
         for field_error in problem["errors"].as_array().into_iter().flatten().map(field_error) {
@@ -99,7 +101,7 @@ fn field_error(error: &Value) -> String {
     format!("{}: {}", part("pointer"), part("detail"))
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for CommandError {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::stdout_closed();

@@ -1,0 +1,61 @@
+//! Why a text is refused as JSON.
+
+/// Why a text is refused as JSON. Pointers (RFC 6901) are relative to the text, or to the item where one was scanned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// It breaks the grammar of RFC 8259, or an escape in it stands for half a character.
+    #[error("{what} at line {line} column {column}")]
+    Malformed {
+        /// What is missing or wrong.
+        what: &'static str,
+        /// From 1.
+        line: usize,
+        /// From 1, in bytes.
+        column: usize,
+    },
+    /// An object has one key twice, however the two are escaped.
+    #[error("this key stands here twice")]
+    RepeatedKey {
+        /// The pointer to the key.
+        pointer: String,
+    },
+    /// Lists and objects are nested too deeply.
+    #[error("nested deeper than {levels} levels")]
+    TooDeep {
+        /// The pointer to the first value that is too deep.
+        pointer: String,
+        /// How many levels are allowed.
+        levels: usize,
+    },
+    /// It has too many values.
+    #[error("more than {values} values in one body")]
+    TooManyValues {
+        /// The pointer to the first value that is too many.
+        pointer: String,
+        /// How many values are allowed.
+        values: usize,
+    },
+}
+
+impl Fault {
+    /// The pointer to the place; none where the text is no JSON at all.
+    #[must_use]
+    pub fn pointer(&self) -> Option<&str> {
+        match self {
+            Self::Malformed { .. } => None,
+            Self::RepeatedKey { pointer } | Self::TooDeep { pointer, .. } | Self::TooManyValues { pointer, .. } => {
+                Some(pointer)
+            }
+        }
+    }
+}
+
+/// Appends a key or an index to a pointer.
+pub fn push_segment(pointer: &mut String, key: &str) {
+    pointer.push('/');
+    if key.contains(['~', '/']) {
+        pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+    } else {
+        pointer.push_str(key);
+    }
+}
