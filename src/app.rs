@@ -27,7 +27,7 @@ use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_i
 use crate::streams::create::{Accepted, UniqueKeys};
 use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
-use crate::task::{Position, Status, TaskId};
+use crate::task::{JsonText, Position, Status, TaskId};
 use crate::views::{Row, Views};
 use crate::work::{BulkCancel, Drain, Handlers, LocalWorker, NotRegistered};
 
@@ -43,12 +43,12 @@ mod subscribers;
 
 mod threads;
 
+use actor_monitor::{ActorMonitor, MonitoredActor};
 use channels::worker_channels;
 pub use options::Options;
 pub use serve::run;
 use subscribers::{SharedParts, SubscriberActors};
 use threads::Threads;
-use actor_monitor::{ActorMonitor, MonitoredActor};
 
 /// How long a stop waits for running attempts. The next start records the attempts that still run after it as lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -157,11 +157,17 @@ impl Taskbell {
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
         let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
-        let actor_monitor = ActorMonitor::start(monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
+        let actor_monitor =
+            ActorMonitor::start(monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
         let client_limits = options.client_limits;
-        let state =
-            app_state(parts, (handlers, kinds, metrics, client_limits), &subscribers, projector, actor_monitor.actor_health());
+        let state = app_state(
+            parts,
+            (handlers, kinds, metrics, client_limits),
+            &subscribers,
+            projector,
+            actor_monitor.actor_health(),
+        );
         Ok(Self { state, worker, subscribers, actor_monitor, freshness_task, threads })
     }
 
@@ -198,11 +204,12 @@ impl Taskbell {
     }
 
     /// Creates a task of this kind, with the defaults of its handler. When this returns an id, the task is durable, and the
-    /// views show it unless they are more than 5 s behind.
+    /// views show it unless they are more than 5 s behind. The input is a [`serde_json::Value`], or a [`JsonText`] if every
+    /// digit counts.
     ///
     /// # Errors
     /// The same [`Problem`] as in the response to `POST /v1/tasks`. Its `retryable` says whether a later call may succeed.
-    pub async fn submit(&self, kind: &str, input: serde_json::Value) -> Result<TaskId, Problem> {
+    pub async fn submit(&self, kind: &str, input: impl Into<JsonText>) -> Result<TaskId, Problem> {
         self.state.require_caught_up()?;
         let caller = Caller {
             subject: LOCAL_USER.to_owned(),

@@ -9,14 +9,15 @@ use crate::store::StoreUrl;
 use crate::views::Limits;
 use crate::work::{Handler, Handlers, NotRegistered};
 
-/// The settings of a [`Taskbell`](super::Taskbell). With the defaults, the log is in the folder `./taskbell-data`, 4 attempts may run at the
-/// same time, every kind is accepted, and there are no handlers and no limits.
+/// The settings of a [`Taskbell`](super::Taskbell). With the defaults, the log is in the folder `./taskbell-data`, 4 attempts
+/// may run at the same time, every kind is accepted, there are no handlers, and running tasks are not limited.
 pub struct Options {
     /// The folder of the log. It is created if it is missing. Only one process at a time can open it. With `None` the log is
     /// in memory and is lost when the process ends.
     pub data: Option<PathBuf>,
     /// The log of a cluster, which several servers share: `"esdb://db.example:2113".parse()?`. If it is set, `data` is
-    /// ignored and no folder is created.
+    /// ignored and no folder is created. A program that has installed a default crypto provider of `rustls` can't use a
+    /// cluster.
     #[cfg(feature = "eventstore")]
     pub store: Option<StoreUrl>,
     /// How many attempts may run at the same time in this process.

@@ -64,21 +64,16 @@ impl SubscriberActors {
     /// Starts the hub now, and the other actors as soon as the views have caught up.
     /// `stall_timeout` is that of websockets.
     pub(super) fn start(parts: SharedParts, stall_timeout: Duration, threads: &Threads) -> Self {
-        let SharedParts { store, reader, registry, capacity, kind_policies, unique_keys, creation_lock, freshness } = parts;
+        let SharedParts { store, reader, registry, capacity, kind_policies, unique_keys, creation_lock, freshness } =
+            parts;
         let open_sockets = OpenSockets::default();
         let dispatcher =
             Dispatcher::new(registry.clone(), reader.clone(), Arc::clone(&capacity), Arc::clone(&kind_policies));
         let shares = Shares::default();
         let dispatcher =
             if store.is_shared() { dispatcher.on_cluster(store.clone(), shares.clone()) } else { dispatcher };
-        let hub = Hub::new(
-            reader.clone(),
-            capacity,
-            store.clone(),
-            freshness.clone(),
-            open_sockets.clone(),
-            stall_timeout,
-        );
+        let hub =
+            Hub::new(reader.clone(), capacity, store.clone(), freshness.clone(), open_sockets.clone(), stall_timeout);
         let scheduler =
             Scheduler::new(registry.clone(), reader.clone(), unique_keys, creation_lock).with_shares(shares);
         let scheduler = if store.is_shared() { scheduler.on_cluster(store.clone()) } else { scheduler };

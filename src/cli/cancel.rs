@@ -58,7 +58,7 @@ impl Cancel {
     }
 
     async fn wait_for_end(&self, client: &Client, id: TaskId) -> Result<(), CommandError> {
-        let response = watch::wait_for_end(client, id, |_| Ok(())).await?;
+        let response = watch::wait_for_end(client, id, |_, _| Ok(())).await?;
         if self.connection.json {
             console::print_json(&response.text)?;
         } else {
@@ -82,7 +82,12 @@ impl Cancel {
     ///
     /// # Errors
     /// The reader of stdout has closed the pipe (exit code 0): the same error, because it ends the command.
-    fn print_and_keep_worst(&self, worst: &mut Option<CommandError>, id: TaskId, mut failure: CommandError) -> Result<(), CommandError> {
+    fn print_and_keep_worst(
+        &self,
+        worst: &mut Option<CommandError>,
+        id: TaskId,
+        mut failure: CommandError,
+    ) -> Result<(), CommandError> {
         if failure.exit_code() == 0 {
             return Err(failure);
         }

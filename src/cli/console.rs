@@ -12,10 +12,11 @@ use taskbell::Timestamp;
 
 use super::command_error::CommandError;
 
-/// Whether the character is a control character or changes the direction of the text.
+/// Whether the character is a control character, separates lines, or changes the direction of the text. The pages show the
+/// same characters as marks (`ui/visible.js`).
 fn is_control(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The text, with each control character replaced by an escape like `\u{1b}`.

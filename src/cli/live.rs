@@ -76,15 +76,17 @@ impl LiveConnection {
             match message {
                 Some(Ok(Message::Text(text))) => {
                     let text = text.as_str().to_owned();
-                    let body =
-                        json_value(&text).map_err(|_| CommandError::failed("the server sent a frame that is not JSON"))?;
+                    let body = json_value(&text)
+                        .map_err(|_| CommandError::failed("the server sent a frame that is not JSON"))?;
                     if body["type"] == "problem" {
                         let status = body["status"].as_u64().and_then(|s| u16::try_from(s).ok()).unwrap_or(400);
                         return Err(CommandError::from_error_response(status, &text, "the server"));
                     }
                     return Ok(Frame { text, body });
                 }
-                Some(Ok(Message::Close(_))) | None => return Err(CommandError::unreachable("the server closed the connection")),
+                Some(Ok(Message::Close(_))) | None => {
+                    return Err(CommandError::unreachable("the server closed the connection"));
+                }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(connection_lost(&error)),
             }

@@ -35,7 +35,9 @@ impl Import {
         let (imported, store) = import(&data, &to, &mut print_step).await.map_err(|error| import_failure(&error))?;
         let Imported { position, hash, copied } = imported;
         let claim_failure = |error| {
-            CommandError::unreachable(format!("not all keys are claimed: {error}; run the same command again to continue"))
+            CommandError::unreachable(format!(
+                "not all keys are claimed: {error}; run the same command again to continue"
+            ))
         };
         let claims = claim_open_keys(&store).await.map_err(claim_failure)?;
         if connection.json {

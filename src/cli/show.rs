@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::client::ConnectionArgs;
 use super::command_error::CommandError;
-use super::log::event_summary;
 use super::console::{self, text_field, time_field};
+use super::log::event_summary;
 use taskbell::{JsonText, TaskId};
 
 /// Shows one task: its fields, its cancel, its timeline and its output.

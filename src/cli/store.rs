@@ -6,8 +6,8 @@ use taskbell::internal::store_check::{Finding, LeftStreams, check};
 
 use super::client::ConnectionArgs;
 use super::command_error::CommandError;
-use super::log_import::parse_store_url;
 use super::console;
+use super::log_import::parse_store_url;
 
 const CLUSTER_HELP: &str =
     "The cluster, like esdb://db1,db2,db3; the checks write only streams whose names begin with `<prefix>check`";

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::client::{ApiResponse, Client, ConnectionArgs};
 use super::command_error::CommandError;
-use super::live::ReconnectingClient;
 use super::console::{self, text_field};
+use super::live::ReconnectingClient;
 use taskbell::{Status, TaskId};
 
 /// Watches one task until it ends, or all running tasks until Ctrl-C. Exit code 0 if the task succeeded, otherwise 1.
@@ -64,9 +64,9 @@ pub(super) async fn wait_and_print(
     states: PrintedStates,
 ) -> Result<(), CommandError> {
     let mut printer = StatePrinter::new(json);
-    let end = wait_for_end(client, id, |task| match (json, states) {
+    let end = wait_for_end(client, id, |task, text| match (json, states) {
         (false, _) => printer.print(task),
-        (true, PrintedStates::Each) => console::print_json(&task.to_string()),
+        (true, PrintedStates::Each) => text.map_or_else(|| console::print_json(&task.to_string()), console::print_json),
         (true, PrintedStates::Last) => Ok(()),
     })
     .await?;
@@ -84,19 +84,20 @@ pub(super) async fn wait_and_print(
     if status(task) == Some(Status::Succeeded) { Ok(()) } else { Err(CommandError::already_printed()) }
 }
 
-/// Waits for the task's end and returns the response with the final task. Calls `on_state` with each earlier state.
+/// Waits for the task's end and returns the response with the final task. Calls `on_state` with each earlier state, and with
+/// its text if it came in a response of its own: then it holds the input, whose numbers the parsed state may have rounded.
 /// Connects again when the connection is lost.
 pub(super) async fn wait_for_end(
     client: &Client,
     id: TaskId,
-    mut on_state: impl FnMut(&Value) -> Result<(), CommandError>,
+    mut on_state: impl FnMut(&Value, Option<&str>) -> Result<(), CommandError>,
 ) -> Result<ApiResponse, CommandError> {
     // If the task doesn't exist, this request fails, and no websocket is opened.
     let first = client.task(id, 0).await?;
     if is_final(&first.body) {
         return Ok(first);
     }
-    on_state(&first.body)?;
+    on_state(&first.body, Some(&first.text))?;
     let mut live = ReconnectingClient::new(client, json!({"ids": [id]}), Some(Instant::now()));
     loop {
         let frame = live.next().await?;
@@ -109,12 +110,12 @@ pub(super) async fn wait_for_end(
             _ => continue,
         };
         if let Some(task) = pushed.filter(|task| !is_final(task)) {
-            on_state(task)?;
+            on_state(task, None)?;
             continue;
         }
         match client.task(id, frame.position()).await {
             Ok(end) if is_final(&end.body) => return Ok(end),
-            Ok(now) => on_state(&now.body)?,
+            Ok(now) => on_state(&now.body, Some(&now.text))?,
             Err(failure) if failure.exit_code() == 5 => live.reconnect_later(failure).await,
             Err(failure) => return Err(failure),
         }

@@ -72,7 +72,9 @@ impl Work {
         let first_signal = async {
             signals.wait().await;
             if !json {
-                console::print_to_stderr("stopping: no new tasks are taken; press Ctrl-C again to kill the running commands");
+                console::print_to_stderr(
+                    "stopping: no new tasks are taken; press Ctrl-C again to kill the running commands",
+                );
             }
         };
         let second_signal = async {

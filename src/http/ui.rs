@@ -36,6 +36,7 @@ const FILES: &[(&str, &str, &str)] = files![
     "format.js": JS,
     "icon.svg": SVG,
     "icons.js": JS,
+    "json.js": JS,
     "parts.js": JS,
     "query.js": JS,
     "row.js": JS,
@@ -45,6 +46,7 @@ const FILES: &[(&str, &str, &str)] = files![
     "tasks-frame.js": JS,
     "tasks.js": JS,
     "timeline.js": JS,
+    "visible.js": JS,
 ];
 
 /// Forbids inline scripts and styles, resources of other hosts, and the conversion of strings into code or markup.

@@ -37,7 +37,11 @@ fn assert_refused(response: &HttpResponse, (status, code): (u16, &str), limit: &
 async fn a_socket_beyond_the_limit_of_the_server_is_refused_with_503_until_another_closes() {
     let server = Server::with(["--max-sockets", "3"]);
     let mut open = join_all((0..3).map(|_| open_from(&server, "127.0.0.1"))).await;
-    assert_refused(&handshake_from(&server, "127.0.0.1").await, (503, "overloaded"), "of this server is 3 (max_sockets)");
+    assert_refused(
+        &handshake_from(&server, "127.0.0.1").await,
+        (503, "overloaded"),
+        "of this server is 3 (max_sockets)",
+    );
     assert_eq!(server.get("/v1/counters").await.status, 200);
     open.pop().unwrap().close().await;
     let url = format!("{}/v1/live", server.url().replacen("http", "ws", 1));
@@ -51,14 +55,22 @@ async fn a_socket_beyond_the_limit_of_the_server_is_refused_with_503_until_anoth
 async fn a_socket_beyond_the_limit_of_the_subject_is_refused_with_429() {
     let server = Server::with(["--max-sockets-per-subject", "2"]);
     let _open = join_all(["127.0.0.1", "127.0.0.2"].map(|address| open_from(&server, address))).await;
-    assert_refused(&handshake_from(&server, "127.0.0.3").await, (429, "too_many_requests"), "of this subject is 2 (max_sockets_per_subject)");
+    assert_refused(
+        &handshake_from(&server, "127.0.0.3").await,
+        (429, "too_many_requests"),
+        "of this subject is 2 (max_sockets_per_subject)",
+    );
 }
 
 #[tokio::test]
 async fn a_socket_beyond_the_limit_of_the_address_is_refused_with_429_and_other_addresses_are_not() {
     let server = Server::with(["--max-sockets-per-address", "1"]);
     let mut first = open_from(&server, "127.0.0.1").await;
-    assert_refused(&handshake_from(&server, "127.0.0.1").await, (429, "too_many_requests"), "of this address is 1 (max_sockets_per_address)");
+    assert_refused(
+        &handshake_from(&server, "127.0.0.1").await,
+        (429, "too_many_requests"),
+        "of this address is 1 (max_sockets_per_address)",
+    );
     let mut other = open_from(&server, "127.0.0.2").await;
     for live in [&mut first, &mut other] {
         live.send(&json!({"type": "resync"})).await;

@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional
 
 from .context import CODE_MAX, Cancelled, Context, Done, Failure, LeaseLost, Released, line
 from .errors import Problem
-from .wire import to_json
+from .exact import to_json
 
 log = logging.getLogger("taskbell")
 

@@ -7,7 +7,6 @@ what was leased to nobody comes back by itself.
 from __future__ import annotations
 
 import http.client
-import json
 import random
 import socket
 import time
@@ -16,6 +15,7 @@ from typing import Any, Callable, Optional, TypeVar
 from urllib.parse import urlsplit
 
 from .errors import Problem, Unreachable
+from .exact import from_json, to_json
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ class Wire:
                 status, retry_after, text = self._exchange_kept(method, path, data, headers, timeout)
                 if 200 <= status < 300:
                     return _understand(text, read)
-                failed = Problem.read(status, _from_json(text))
+                failed = Problem.read(status, _json_or_none(text))
                 pause = max(pause, retry_after)
             except (OSError, http.client.HTTPException) as error:
                 if self._cut:
@@ -156,11 +156,6 @@ def _is_final(failed: Exception) -> bool:
     return isinstance(failed, Problem) and (not failed.retryable or failed.code == "behind")
 
 
-def to_json(value: Any) -> bytes:
-    """As it is sent. Raises `ValueError` or `TypeError` for what JSON has no words for (NaN, half a surrogate pair)."""
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
-
-
 def pauses() -> Iterator[float]:
     """Seconds between tries: twice as long each time up to a bound, and never two callers in step."""
     pause = FIRST_PAUSE_S
@@ -171,14 +166,14 @@ def pauses() -> Iterator[float]:
 
 def _understand(text: bytes, read: Callable[[Any], T]) -> T:
     try:
-        return read(json.loads(text) if text else None)
+        return read(from_json(text) if text else None)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Unreachable(f"an answer that is none: {error!r}") from error
 
 
-def _from_json(text: bytes) -> Any:
+def _json_or_none(text: bytes) -> Any:
     """A refusal need not be JSON: a proxy may have made it."""
     try:
-        return json.loads(text)
+        return from_json(text)
     except (ValueError, RecursionError):
         return None

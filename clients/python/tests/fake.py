@@ -18,13 +18,14 @@ def lease(number: int, kind: str = "test", input: Any = None) -> dict[str, Any]:
 
 
 class FakeServer:
-    """Grants `to_lease`, sends `directives`, records requests in `asked`. `instead[path]` holds answers that come before
+    """Grants `to_lease`, sends `directives`, records requests in `asked`, and their bodies as sent in `texts`. `instead[path]` holds answers that come before
     all that: `(status, headers, body)`, or None to close the connection."""
 
     def __init__(self) -> None:
         self.to_lease: list[dict[str, Any]] = []
         self.directives: dict[str, str] = {}
         self.asked: list[tuple[str, Any]] = []
+        self.texts: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.instead: dict[str, list[Optional[tuple[int, dict[str, str], bytes]]]] = defaultdict(list)
         self.changed = threading.Condition()
@@ -35,10 +36,12 @@ class FakeServer:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"null")
+                text = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                body = _read(text)
                 path = self.path.split("?")[0]
                 with fake.changed:
                     fake.asked.append((self.path, body))
+                    fake.texts.append(text)
                     fake.headers.append(dict(self.headers.items()))
                     fake.changed.notify_all()
                     instead = fake.instead[path].pop(0) if fake.instead[path] else ()
@@ -118,6 +121,11 @@ class FakeServer:
     def _park(self, holds: Any, wait_s: float) -> None:
         with self.changed:
             self.changed.wait_for(lambda: self._over or holds(), wait_s)
+
+
+def _read(text: bytes) -> Any:
+    """Integers that are too long for `int` stay texts."""
+    return json.loads(text or b"null", parse_int=lambda digits: int(digits) if len(digits) < 1000 else digits)
 
 
 def ok(body: Any) -> tuple[int, dict[str, str], bytes]:

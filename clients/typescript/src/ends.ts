@@ -1,6 +1,7 @@
 /** How an attempt ends: the outcome of its handler, and the one in its place if the server refuses that. */
 import { Cancelled, CODE_MAX, type Context, type Done, Failure, LeaseLost, line, Released } from "./context.js";
 import { Problem } from "./errors.js";
+import { toJson } from "./exact.js";
 
 /** Does the work of one attempt. Any error but those of `context` is a failure that may be tried again. */
 export type Handler = (ctx: Context) => Promise<Done | void> | Done | void;
@@ -57,7 +58,7 @@ function checked(given: Outcome): Outcome {
   const message = line(given.message ?? "");
   const outcome = { ...given, message: message === "" ? undefined : message };
   try {
-    JSON.stringify(outcome);
+    toJson(outcome);
     return outcome;
   } catch (error) {
     if (given.outcome === "cancelled") return { outcome: "cancelled" };
@@ -74,7 +75,7 @@ export function* batches(ends: End[]): Generator<End[]> {
   let batch: End[] = [];
   let size = 0;
   for (const end of ends) {
-    const more = JSON.stringify(end.outcome).length;
+    const more = toJson(end.outcome).length;
     if (batch.length === LEASES_MAX || (batch.length > 0 && size + more > ENDS_CHARS_MAX)) {
       yield batch;
       [batch, size] = [[], 0];

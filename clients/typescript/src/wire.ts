@@ -6,6 +6,7 @@
  */
 import { setTimeout as pause } from "node:timers/promises";
 import { Problem, Unreachable } from "./errors.js";
+import { fromJson, toJson } from "./exact.js";
 
 /** Told why a try failed, sleeps this long before the next, and says whether there shall be one. */
 export type KeepTrying = (failed: Error, pauseMs: number) => Promise<boolean>;
@@ -54,7 +55,7 @@ export class Wire {
    * where the server refuses, `Unreachable` or the last `Problem` where `keepTrying` gives up.
    */
   async call<T>(call: Call<T>): Promise<T> {
-    const body = call.body === undefined ? null : JSON.stringify(call.body);
+    const body = call.body === undefined ? null : toJson(call.body);
     const headers = new Headers({ ...this.#headers, ...call.headers });
     if (body !== null) headers.set("content-type", "application/json");
     const pauses = pausesMs();
@@ -64,7 +65,7 @@ export class Wire {
       const sentAt = performance.now();
       try {
         const { status, retryAfterMs, text } = await this.#exchange(call, { headers, body });
-        if (status >= 200 && status < 300) return call.read(text === "" ? null : JSON.parse(text), sentAt);
+        if (status >= 200 && status < 300) return call.read(text === "" ? null : fromJson(text), sentAt);
         failed = Problem.read(status, jsonOrNull(text));
         pauseMs = Math.max(pauseMs, retryAfterMs);
       } catch (error) {
@@ -120,7 +121,7 @@ function isFinal(failed: Error): boolean {
 /** A refusal need not be JSON: a proxy may have made it. */
 function jsonOrNull(text: string): unknown {
   try {
-    return JSON.parse(text);
+    return fromJson(text);
   } catch {
     return null;
   }

@@ -31,7 +31,7 @@ export const lease = (number: number, kind = "test") => ({
 export class FakeServer {
   toLease: unknown[] = [];
   directives = new Map<string, string>();
-  asked: { path: string; body: any }[] = [];
+  asked: { path: string; body: any; text: string }[] = [];
   /** Answers that come first, by path; null closes the connection. */
   instead: Record<string, (Answer | null)[]> = {};
   /** Answers a request in place of the fake, or leaves it to the fake. */
@@ -98,9 +98,10 @@ export class FakeServer {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const body = JSON.parse((await text(request)) || "null");
+    const sent = await text(request);
+    const body = JSON.parse(sent || "null");
     const path = request.url ?? "";
-    this.asked.push({ path, body });
+    this.asked.push({ path, body, text: sent });
     this.changed();
     const instead = this.instead[path]?.shift();
     if (instead === null) return void request.socket.destroy();

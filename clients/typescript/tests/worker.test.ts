@@ -57,7 +57,7 @@ describe("ends", () => {
     work((ctx) => {
       const error = thrown[Number(ctx.taskId.slice(5))];
       if (error) throw error;
-      return { result: 1n };
+      return { result: NaN };
     }, { leases: 5, concurrency: 1 });
     const ends = (await ended(5)).map(({ lease: _, ...said }) => said);
     assert.deepEqual(ends.slice(0, 4), [

@@ -25,7 +25,11 @@ const REQUEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs the live phase on the embedded log, on one server with the cluster at `url`, and on two. Returns the number of
 /// tasks that were checked.
-pub(super) async fn compare_with_embedded(url: &str, plan: &BenchPlan, figures: &mut Figures) -> Result<u64, CommandError> {
+pub(super) async fn compare_with_embedded(
+    url: &str,
+    plan: &BenchPlan,
+    figures: &mut Figures,
+) -> Result<u64, CommandError> {
     let embedded = BenchStore::Embedded(EmbeddedStore::Sqlite);
     let mut checked = run_live(&embedded, 1, ("embedded", "embedded log"), plan, figures).await?;
     for (count, name, label) in [(1, "one_server", "cluster, 1 server"), (2, "two_servers", "cluster, 2 servers")] {

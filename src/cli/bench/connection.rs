@@ -39,7 +39,7 @@ impl ServerAddress {
     /// # Errors
     /// The address or the token is invalid: a usage error.
     pub(super) fn new(url: &str, token: Option<&str>) -> Result<Self, CommandError> {
-        let invalid = || CommandError::usage("--server: an address like http://127.0.0.1:7070 is needed");
+        let invalid = || CommandError::usage("--server: the address must be like http://127.0.0.1:7070");
         let parsed = Url::parse(url).map_err(|_| invalid())?;
         if parsed.path() != "/" {
             return Err(invalid());
@@ -48,7 +48,7 @@ impl ServerAddress {
         let host_and_port = format!("{host}:{port}");
         let token = token.map(|token| {
             let value = HeaderValue::try_from(format!("Bearer {token}"));
-            value.map_err(|_| CommandError::usage("--token: it holds characters that can't be sent"))
+            value.map_err(|_| CommandError::usage("--token: it contains characters that can't be sent"))
         });
         let host = HeaderValue::try_from(&host_and_port).map_err(|_| invalid())?;
         Ok(Self { url: url.trim_end_matches('/').to_owned(), host_and_port, host, token: token.transpose()? })
@@ -84,7 +84,12 @@ impl LoadConnection {
     }
 
     /// Sends a POST request. Fails if the status of the response is not `expected`.
-    pub(super) async fn post(&mut self, path: &str, body: Bytes, expected: StatusCode) -> Result<RawResponse, CommandError> {
+    pub(super) async fn post(
+        &mut self,
+        path: &str,
+        body: Bytes,
+        expected: StatusCode,
+    ) -> Result<RawResponse, CommandError> {
         let response = self.send(Method::POST, path, body).await?;
         self.check_status(path, response, expected)
     }
@@ -139,12 +144,22 @@ impl LoadConnection {
     }
 
     /// The response, or a failure if it has another status than `expected`.
-    fn check_status(&self, path: &str, response: RawResponse, expected: StatusCode) -> Result<RawResponse, CommandError> {
+    fn check_status(
+        &self,
+        path: &str,
+        response: RawResponse,
+        expected: StatusCode,
+    ) -> Result<RawResponse, CommandError> {
         if response.status == expected { Ok(response) } else { Err(status_failure(&self.server, path, &response)) }
     }
 }
 
-fn request(server: &ServerAddress, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, CommandError> {
+fn request(
+    server: &ServerAddress,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>, CommandError> {
     let mut request = Request::builder().method(method).uri(path).header(HOST, server.host.clone());
     if let Some(token) = &server.token {
         request = request.header(AUTHORIZATION, token.clone());

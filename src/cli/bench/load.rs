@@ -127,7 +127,9 @@ impl RunScope {
         let accepted = items.iter().filter(|item| item.id.is_some()).count() as u64;
         if accepted != size {
             let text = String::from_utf8_lossy(&response.body);
-            return Err(CommandError::failed(format!("the server accepted only {accepted} of {size} tasks of a batch: {text:.500}")));
+            return Err(CommandError::failed(format!(
+                "the server accepted only {accepted} of {size} tasks of a batch: {text:.500}"
+            )));
         }
         self.created_count.fetch_add(size, Ordering::Relaxed);
         Ok(())
@@ -147,8 +149,7 @@ struct BatchItem<'a> {
 
 /// Parses the body of a response.
 pub(super) fn parse_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, CommandError> {
-    serde_json::from_slice(body)
-        .map_err(|error| CommandError::failed(format!("unexpected response: {error}")))
+    serde_json::from_slice(body).map_err(|error| CommandError::failed(format!("unexpected response: {error}")))
 }
 
 /// Gives each request number to one of the producers, until the last number is used or the time limit is over.

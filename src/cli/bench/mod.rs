@@ -132,7 +132,8 @@ impl Bench {
             _ => tokio::runtime::Builder::new_multi_thread(),
         };
         let runtime = runtime.worker_threads(threads).enable_all().build();
-        let runtime = runtime.map_err(|error| CommandError::failed(format!("the runtime can't be created: {error}")))?;
+        let runtime =
+            runtime.map_err(|error| CommandError::failed(format!("the runtime can't be created: {error}")))?;
         runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
             // When a signal arrives, the future of `measure` is dropped. This ends the server's process and removes its
@@ -271,15 +272,16 @@ impl Bench {
             });
             return console::print_json(&report.to_string());
         }
-        let runs =
-            if self.runs > 1 { format!(", medians of {} runs [min – max]", self.runs) } else { String::new() };
+        let runs = if self.runs > 1 { format!(", medians of {} runs [min – max]", self.runs) } else { String::new() };
         console::print_line(&format!(
             "durability: {durability}\nserver and load share {cores} cores; {INPUT_BYTES} bytes of input{runs}\n"
         ))?;
         console::print_line(&figures.table())?;
         if checked > 0 {
             let checked = console::format_count(checked);
-            console::print_line(&format!("checked: the log contains all {checked} acknowledged tasks, and none ended twice"))?;
+            console::print_line(&format!(
+                "checked: the log contains all {checked} acknowledged tasks, and none ended twice"
+            ))?;
         }
         Ok(())
     }

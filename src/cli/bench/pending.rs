@@ -50,7 +50,11 @@ pub(super) async fn run(
             figures.add(&format!("pending_{size}_{name}_{rank}_us"), &label(&format!("{what}, {rank}, µs")), value);
         }
     };
-    add_percentiles("lease", "a lease, one per request", time_leases(&mut connection, scope, plan.timed_leases, 1).await?);
+    add_percentiles(
+        "lease",
+        "a lease, one per request",
+        time_leases(&mut connection, scope, plan.timed_leases, 1).await?,
+    );
     add_percentiles(
         "lease_of_100",
         "a lease, 100 per request",

@@ -13,7 +13,7 @@ use super::figures::Figures;
 use super::load::{LoadSpec, RunScope, produce};
 use super::server::{ResourceUsage, Server, process_cpu_time};
 use super::worker::{Worker, WorkerConnections};
-use super::{Phase, BenchPlan};
+use super::{BenchPlan, Phase};
 use crate::cli::command_error::CommandError;
 
 /// The number of producers that run at the same time.
@@ -232,7 +232,11 @@ impl<'a> PhaseRunner<'a> {
         let took = load_result.took + since.elapsed();
         let label = format!("live, {PRODUCERS} producers and a worker, end to end, tasks/s");
         self.figures.add("live_per_s", &label, ratio(load_result.tasks, took.as_secs_f64()));
-        self.figures.add("live_tail_s", "  time from the last create to the last end, s", since.elapsed().as_secs_f64());
+        self.figures.add(
+            "live_tail_s",
+            "  time from the last create to the last end, s",
+            since.elapsed().as_secs_f64(),
+        );
         let [takes, reports] = counts(worker);
         self.figures.add(
             "live_leases_per_take",

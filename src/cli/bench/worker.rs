@@ -181,7 +181,10 @@ pub(super) async fn report_ends(
     let ended = items.iter().filter(|item| item.status == Some(outcome)).count();
     if ended != leases.len() {
         let text = String::from_utf8_lossy(&response.body);
-        return Err(CommandError::failed(format!("the server recorded only {ended} of {} ends as {outcome}: {text:.500}", leases.len())));
+        return Err(CommandError::failed(format!(
+            "the server recorded only {ended} of {} ends as {outcome}: {text:.500}",
+            leases.len()
+        )));
     }
     Ok(())
 }

@@ -92,12 +92,15 @@ impl Demo {
             .map_err(|error| CommandError::failed(format!("the temporary folder can't be created: {error}")))?;
         let content = folder.path.join("content");
         let source = match &self.path {
-            Some(path) => path.canonicalize().map_err(|e| CommandError::usage(format!("--path {}: {e}", path.display())))?,
+            Some(path) => {
+                path.canonicalize().map_err(|e| CommandError::usage(format!("--path {}: {e}", path.display())))?
+            }
             None => content.join("website"),
         };
         for mirror in MIRRORS {
             let created = std::fs::create_dir_all(content.join("mirrors").join(mirror));
-            created.map_err(|error| CommandError::failed(format!("the folder of a mirror can't be created: {error}")))?;
+            created
+                .map_err(|error| CommandError::failed(format!("the folder of a mirror can't be created: {error}")))?;
         }
         let mut roots = vec![content.clone()];
         roots.extend(self.path.is_some().then(|| source.clone()));
@@ -137,7 +140,8 @@ fn find_free_address(wanted: Option<&str>) -> Result<String, CommandError> {
         Some(address) => bind(address),
         None => bind("127.0.0.1:7070").or_else(|_| bind("127.0.0.1:0")),
     };
-    let found = found.map_err(|error| CommandError::usage(format!("--listen {}: {error}", wanted.unwrap_or_default())))?;
+    let found =
+        found.map_err(|error| CommandError::usage(format!("--listen {}: {error}", wanted.unwrap_or_default())))?;
     Ok(found.to_string())
 }
 
@@ -219,7 +223,11 @@ impl DemoClient {
 
     /// Submits tasks from the time when the server is ready until the server has ended. At `deadline`, or after a
     /// failed request, it stops the server. `server_end` is closed when the server has ended.
-    async fn run(mut self, mut server_end: oneshot::Receiver<()>, deadline: Option<Instant>) -> Result<(), CommandError> {
+    async fn run(
+        mut self,
+        mut server_end: oneshot::Receiver<()>,
+        deadline: Option<Instant>,
+    ) -> Result<(), CommandError> {
         let Some(started) = self.wait_until_ready(&mut server_end).await else { return Ok(()) };
         let mut result = match started {
             Ok(()) => self.submit_first_tasks().await,
@@ -293,7 +301,11 @@ impl DemoClient {
     }
 
     fn distributions(&self) -> &'static [Distribution] {
-        if self.source.starts_with(&self.content) { &DISTRIBUTIONS_OF_GENERATED_TREE } else { &DISTRIBUTIONS_OF_NAMED_TREE }
+        if self.source.starts_with(&self.content) {
+            &DISTRIBUTIONS_OF_GENERATED_TREE
+        } else {
+            &DISTRIBUTIONS_OF_NAMED_TREE
+        }
     }
 
     /// Submits a task for this distribution. `further_fields` are added to the request.

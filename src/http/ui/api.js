@@ -1,4 +1,5 @@
 // The HTTP requests of the UI, and the store that all elements of a page share.
+import { readJson } from "./json.js";
 import { Store } from "./store.js";
 
 const BASE = new URL("/", import.meta.url);
@@ -25,7 +26,7 @@ async function call(method, path, { body, signal } = {}) {
   }
   let json = null;
   try {
-    json = text ? JSON.parse(text) : null;
+    json = text ? readJson(text) : null;
   } catch {
     throw new Problem(response.status, { title: `The server answered ${response.status}, not in JSON.` });
   }

@@ -5,6 +5,7 @@ import { h } from "./dom.js";
 import { number } from "./format.js";
 import "./task.js";
 import "./tasks.js";
+import { visible } from "./visible.js";
 
 const main = document.querySelector("main");
 const isList = (path) => path === "/";
@@ -13,7 +14,7 @@ let heading = "Tasks";
 
 function updateTitle() {
   const running = store.state.counts?.running;
-  document.title = `${running ? `(${number(running)}) ` : ""}${heading} – Taskbell`;
+  document.title = `${running ? `(${number(running)}) ` : ""}${visible(heading)} – Taskbell`;
 }
 
 function showRoute() {

@@ -1,4 +1,9 @@
-// A small renderer: it creates elements, changes only what differs, and updates lists by key.
+// A small renderer: it creates elements, changes only what differs, and updates lists by key. All text of a page goes
+// through it, so that no text can hide characters or change its direction.
+import { visible } from "./visible.js";
+
+/** Attributes that people read or hear. */
+const TEXT_ATTRIBUTES = new Set(["aria-label", "title", "placeholder", "data-tip"]);
 
 /** Creates an element. Props that begin with `on` are listeners, the others are attributes. An attribute with the value null or false is omitted. */
 export function h(tag, props, ...children) {
@@ -7,19 +12,30 @@ export function h(tag, props, ...children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else setAttr(element, name, value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.append(...nodes(children));
   return element;
+}
+
+/** The elements and texts among the children. Null is omitted. */
+const nodes = (children) =>
+  children.flat().filter((child) => child !== null && child !== undefined).map((child) => (typeof child === "string" ? visible(child) : child));
+
+/** Replaces all children. */
+export function setChildren(element, ...children) {
+  element.replaceChildren(...nodes(children));
 }
 
 /** Sets the attribute only if it differs. Null and false remove it. */
 export function setAttr(element, name, value) {
-  if (value === null || value === undefined || value === false) element.removeAttribute(name);
-  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value === true ? "" : value);
+  if (value === null || value === undefined || value === false) return element.removeAttribute(name);
+  const text = value === true ? "" : TEXT_ATTRIBUTES.has(name) ? visible(String(value)) : String(value);
+  if (element.getAttribute(name) !== text) element.setAttribute(name, text);
 }
 
 /** Sets the text only if it differs. So a selection stays, and a screen reader doesn't repeat the text. */
 export function setText(element, value) {
-  if (element.textContent !== value) element.textContent = value;
+  const text = visible(String(value));
+  if (element.textContent !== text) element.textContent = text;
 }
 
 /**

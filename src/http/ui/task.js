@@ -1,8 +1,9 @@
 // <taskbell-task task-id="…">: one task and its events, updated live.
 import { api, store } from "./api.js";
-import { setAttr, h, openShadowRoot, setText } from "./dom.js";
+import { setAttr, setChildren, h, openShadowRoot, setText } from "./dom.js";
 import { localAndUtc, shortTime, duration, elapsed, outcome, runningDuration } from "./format.js";
 import { icon } from "./icons.js";
+import { writeJson } from "./json.js";
 import { CancelButton, progressPart, statusPart } from "./parts.js";
 import { FINAL, isNewer } from "./store.js";
 import { drawCancel, drawTimeline, jsonElement, outputElement } from "./timeline.js";
@@ -98,7 +99,7 @@ class TaskbellTask extends HTMLElement {
     problem.hidden = !error || !this.#task;
     note.hidden = !error || this.#task !== null;
     if (!error) return;
-    if (this.#task) return void problem.replaceChildren(icon("failed"), `Could not read the newest state: ${error.message}`, this.#reloadButton());
+    if (this.#task) return void setChildren(problem, icon("failed"), `Could not read the newest state: ${error.message}`, this.#reloadButton());
     main.hidden = true;
     const missing = error.status === 404 || error.status === 400 || error.status === 422;
     note.replaceChildren(icon("failed"), h("h1", null, missing ? "There is no such task" : "Could not load the task"), h("p", null, missing ? "It may belong to somebody else, or the address is wrong." : error.message), missing ? h("a", { class: "button", href: "/" }, "All tasks") : this.#reloadButton());
@@ -130,7 +131,7 @@ class TaskbellTask extends HTMLElement {
       this.#mergeTask(await api.retry(this.#id));
     } catch (error) {
       problem.hidden = false;
-      problem.replaceChildren(icon("failed"), `Not run again: ${error.message}`);
+      setChildren(problem, icon("failed"), `Not run again: ${error.message}`);
     }
     retryButton.disabled = false;
   }
@@ -143,7 +144,7 @@ class TaskbellTask extends HTMLElement {
       this.#mergeTask(await api.escalate(this.#id, this.#task.cancel?.rung === "interrupt" ? "revoke" : "interrupt"));
     } catch (error) {
       problem.hidden = false;
-      problem.replaceChildren(icon("failed"), `Not stopped: ${error.message}`);
+      setChildren(problem, icon("failed"), `Not stopped: ${error.message}`);
     }
     escalateButton.disabled = false;
   }
@@ -186,7 +187,7 @@ class TaskbellTask extends HTMLElement {
   }
 
   #data(task) {
-    const key = JSON.stringify([task.input, task.result, task.output]);
+    const key = writeJson([task.input, task.result, task.output]);
     if (this.ui.data.dataset.shown === key || task.input === undefined) return;
     this.ui.data.dataset.shown = key;
     const parts = [jsonElement("Input", task.input, true), task.result === null || task.result === undefined ? null : jsonElement("Result", task.result, true)];

@@ -2,6 +2,7 @@
 import { h, updateChildren } from "./dom.js";
 import { localAndUtc, shortTime, duration, verdictText } from "./format.js";
 import { icon } from "./icons.js";
+import { writeJson } from "./json.js";
 
 const DESCRIPTIONS = {
   Created: () => "Asked for",
@@ -21,13 +22,13 @@ const VIA_TEXTS = { http: "over HTTP", cli: "on the command line", worker: "as a
 
 /** A value as JSON text, folded below a label. */
 export function jsonElement(label, value, open = false) {
-  return h("details", { class: "json", open }, h("summary", null, label), h("pre", { tabindex: "0" }, JSON.stringify(value, null, 2)));
+  return h("details", { class: "json", open }, h("summary", null, label), h("pre", { tabindex: "0" }, writeJson(value)));
 }
 
 /** The last bytes of an attempt's output, and how many bytes before them were dropped. */
 export function outputElement({ attempt, tail, dropped_bytes }) {
   const before = dropped_bytes ? ` · ${dropped_bytes.toLocaleString()} bytes before it were not kept` : "";
-  return h("details", { class: "json", open: true }, h("summary", null, `Attempt ${attempt}${before}`), h("pre", { tabindex: "0", "aria-label": "Output" }, tail));
+  return h("details", { class: "json", open: true }, h("summary", null, `Attempt ${attempt}${before}`), h("pre", { tabindex: "0", "aria-label": "Output" }, tail.replaceAll("\r\n", "\n")));
 }
 
 function eventItem(event, previous) {
