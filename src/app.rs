@@ -74,8 +74,7 @@ pub enum StartError {
     /// A handler could not be registered.
     #[error(transparent)]
     Handler(#[from] NotRegistered),
-    /// A server ran and then ended itself, because the actor with this name stopped unexpectedly. A process manager
-    /// should start the server again. The log is complete.
+    /// A server ended itself, because the actor with this name stopped unexpectedly. The log is complete.
     #[error("{0} has stopped unexpectedly; the log is complete, and a new start continues from it")]
     ActorStopped(&'static str),
 }
@@ -149,7 +148,7 @@ impl Taskbell {
         let mut handlers = options.handlers;
         handlers.register(BulkCancel {
             execute: parts.registry.recipient(),
-            history: replayer.clone().recipient(),
+            replayer: replayer.clone().recipient(),
             policies: parts.kind_policies.clone(),
         })?;
         let channels = worker_channels(&parts.registry, &subscribers.dispatcher, &projector);
@@ -157,8 +156,8 @@ impl Taskbell {
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
         let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
-        let actor_monitor =
-            ActorMonitor::start(monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
+        let monitored = monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker);
+        let actor_monitor = ActorMonitor::start(monitored);
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
         let client_limits = options.client_limits;
         let state = app_state(

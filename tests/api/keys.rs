@@ -82,7 +82,7 @@ async fn a_key_is_one_line_of_1_to_255_characters() {
     let body = json!({"kind": "a"}).to_string();
     let post = |keys: &str| {
         let headers = format!("{keys}Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
-        wire::raw(&server, "POST /v1/tasks", &headers, body.as_bytes())
+        raw_http::raw(&server, "POST /v1/tasks", &headers, body.as_bytes())
     };
     for keys in [
         "Idempotency-Key: \r\n".to_owned(),

@@ -15,7 +15,7 @@ use taskbell::push::messages::{Push, SocketOpened, SocketRequest, Subscription};
 use taskbell::push::open_sockets::OpenSockets;
 use taskbell::reactions::cascade::Cascade;
 use taskbell::reactions::scheduler::{CreationLock, Scheduler};
-use taskbell::store::{Append, Expected, LogEvent, LogSubscription, NewEvent, StreamName, StreamOf, new_id, now};
+use taskbell::store::{Append, Expected, LogEvent, LogSubscription, NewEvent, StreamName, StreamSubject, new_id, now};
 use taskbell::streams::ExecuteOn;
 use taskbell::streams::create::UniqueKeys;
 use taskbell::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, ScheduleEvent};
@@ -116,8 +116,8 @@ async fn cancelled(log: &mut LogSubscription, count: usize) -> Vec<TaskId> {
     let mut tasks = Vec::new();
     while tasks.len() < count {
         for recorded in in_time(log.next()).await.unwrap() {
-            if let (Some(StreamOf::Task(task)), LogEvent::Task(Event::CancelRequested(_))) =
-                (recorded.stream.of(), &recorded.event)
+            if let (Some(StreamSubject::Task(task)), LogEvent::Task(Event::CancelRequested(_))) =
+                (recorded.stream.subject(), &recorded.event)
             {
                 tasks.push(task);
             }

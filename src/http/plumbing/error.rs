@@ -344,7 +344,7 @@ impl From<AppendError> for Problem {
     fn from(error: AppendError) -> Self {
         let refusal = match &error {
             AppendError::WrongExpectedRevision { .. } => Refusal::Busy,
-            AppendError::Unavailable(_) | AppendError::Unknown(_) => Refusal::LogUnavailable,
+            AppendError::Unavailable(_) | AppendError::Unknown(_) | AppendError::Invalid(_) => Refusal::LogUnavailable,
             AppendError::ReadOnly(_) => Refusal::LogReadOnly,
             AppendError::TooLarge(_) => Refusal::TooLarge,
         };
@@ -381,7 +381,7 @@ mod tests {
             (append(AppendError::TooLarge(cause())), 413, "too_large", false),
             (read(ReadError::Unavailable(cause())), 503, "log_unavailable", true),
             (read(ReadError::Damaged(cause())), 500, "log_damaged", false),
-            (read(ReadError::Unknown { position: None, kind: kind(), version: 1 }), 500, "log_damaged", false),
+            (read(ReadError::Unknown { position: None, event_type: kind(), version: 1 }), 500, "log_damaged", false),
             (ExecuteError::Busy("stopping").into(), 503, "busy", true),
             (ExecuteError::Rejected(Rejection::LeaseLost).into(), 409, "lease_lost", false),
             (Problem::of_status(StatusCode::SERVICE_UNAVAILABLE), 503, "internal", true),
