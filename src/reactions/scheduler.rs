@@ -131,7 +131,7 @@ impl Scheduler {
         let is_schedule = |event: &&Arc<Recorded>| matches!(event.event, LogEvent::Schedule(_));
         let views = self.creator.reader.views();
         for recorded in events.iter().filter(is_schedule) {
-            let Some(StreamOf::Schedule(id)) = recorded.stream.of() else { continue };
+            let Some(StreamSubject::Schedule(id)) = recorded.stream.subject() else { continue };
             match views.schedules().get(id) {
                 Some(schedule) => self.agenda.insert(id, schedule),
                 None => self.agenda.remove(id),
