@@ -22,6 +22,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::AppState;
+use super::limits::ClientLimits;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::filter::{SentFilter, Terms};
@@ -101,11 +102,13 @@ enum ClientRequest {
 
 impl ClientMessage {
     /// Checks that the message has the fields of its type and no others.
-    fn into_request(self) -> Result<ClientRequest, Problem> {
+    fn into_request(self, limits: &ClientLimits) -> Result<ClientRequest, Problem> {
         let Self { kind, filter, position } = self;
         let refuse = |pointer: &str, detail: &str| Err(Problem::invalid_field(pointer, detail));
         match (kind, filter, position) {
-            (MessageKind::Subscribe, Some(filter), None) => parse_subscription(filter).map(ClientRequest::Subscribe),
+            (MessageKind::Subscribe, Some(filter), None) => {
+                parse_subscription(filter, limits).map(ClientRequest::Subscribe)
+            }
             (MessageKind::Unsubscribe, None, None) => Ok(ClientRequest::Unsubscribe),
             (MessageKind::Seen, None, Some(position)) => Ok(ClientRequest::Seen(position)),
             (MessageKind::Resync, None, None) => Ok(ClientRequest::Resync),
@@ -141,7 +144,8 @@ type Ctx = WebsocketContext<LiveSocket>;
 
 impl LiveSocket {
     fn handle_message(&mut self, text: &[u8], ctx: &mut Ctx) {
-        let request = match json::parse::<ClientMessage>(text).and_then(ClientMessage::into_request) {
+        let message = json::parse::<ClientMessage>(text);
+        let request = match message.and_then(|message| message.into_request(&self.state.limits)) {
             Err(problem) => return self.refuse(&problem, ctx),
             Ok(ClientRequest::Seen(position)) => return self.mark_seen(position, ctx),
             Ok(ClientRequest::Subscribe(subscription)) => SocketRequest::Subscribe(self.id, subscription),
@@ -228,10 +232,10 @@ fn text_only() -> Problem {
 }
 
 /// Reads the filter of a `subscribe` message: either `ids`, or the fields of a task filter.
-fn parse_subscription(filter: SentFilter) -> Result<Subscription, Problem> {
+fn parse_subscription(filter: SentFilter, limits: &ClientLimits) -> Result<Subscription, Problem> {
     let Some(place) = filter.0.iter().position(|(name, _)| name == "ids") else {
         let mut fields = Fields::from_filter(filter)?;
-        let filter = fields.take_filter()?;
+        let filter = fields.take_filter(limits)?;
         fields.refuse_unknown()?;
         return Ok(Subscription::Matching(Box::new(filter)));
     };
