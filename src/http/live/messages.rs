@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 
+use crate::http::limits::ClientLimits;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::filter::{SentFilter, Terms};
 use crate::http::plumbing::json;
@@ -35,11 +36,11 @@ enum MessageKind {
     Resync,
 }
 
-/// What a message asks for.
-pub(super) enum Wanted {
-    /// This of the hub.
-    OfHub(SocketRequest),
-    /// To record that the caller has seen the bell up to this position.
+/// A valid message of the client.
+pub(super) enum ClientRequest {
+    /// A request to the hub.
+    ToHub(SocketRequest),
+    /// The request to record that the caller has seen the bell up to this position.
     Seen(Position),
 }
 
@@ -47,22 +48,22 @@ pub(super) enum Wanted {
 ///
 /// # Errors
 /// 400 or 422, as for a request.
-pub(super) fn parse(socket: SocketId, message: &[u8]) -> Result<Wanted, Problem> {
-    json::parse::<ClientMessage>(message)?.into_wanted(socket)
+pub(super) fn parse(socket: SocketId, message: &[u8], limits: &ClientLimits) -> Result<ClientRequest, Problem> {
+    json::parse::<ClientMessage>(message)?.into_request(socket, limits)
 }
 
 impl ClientMessage {
     /// Checks that the message has the fields of its type and no others.
-    fn into_wanted(self, socket: SocketId) -> Result<Wanted, Problem> {
+    fn into_request(self, socket: SocketId, limits: &ClientLimits) -> Result<ClientRequest, Problem> {
         let Self { kind, filter, position } = self;
         let refuse = |pointer: &str, detail: &str| Err(Problem::invalid_field(pointer, detail));
         match (kind, filter, position) {
             (MessageKind::Subscribe, Some(filter), None) => {
-                Ok(Wanted::OfHub(SocketRequest::Subscribe(socket, parse_subscription(filter)?)))
+                Ok(ClientRequest::ToHub(SocketRequest::Subscribe(socket, parse_subscription(filter, limits)?)))
             }
-            (MessageKind::Unsubscribe, None, None) => Ok(Wanted::OfHub(SocketRequest::Unsubscribe(socket))),
-            (MessageKind::Seen, None, Some(position)) => Ok(Wanted::Seen(position)),
-            (MessageKind::Resync, None, None) => Ok(Wanted::OfHub(SocketRequest::Resync(socket))),
+            (MessageKind::Unsubscribe, None, None) => Ok(ClientRequest::ToHub(SocketRequest::Unsubscribe(socket))),
+            (MessageKind::Seen, None, Some(position)) => Ok(ClientRequest::Seen(position)),
+            (MessageKind::Resync, None, None) => Ok(ClientRequest::ToHub(SocketRequest::Resync(socket))),
             (MessageKind::Subscribe, None, _) => refuse("/filter", "a message `subscribe` needs it"),
             (MessageKind::Seen, _, None) => refuse("/position", "a message `seen` needs it"),
             (MessageKind::Unsubscribe | MessageKind::Seen | MessageKind::Resync, Some(_), _) => {
@@ -76,10 +77,10 @@ impl ClientMessage {
 }
 
 /// Reads the filter of a `subscribe` message: either `ids`, or the fields of a task filter.
-fn parse_subscription(filter: SentFilter) -> Result<Subscription, Problem> {
+fn parse_subscription(filter: SentFilter, limits: &ClientLimits) -> Result<Subscription, Problem> {
     let Some(place) = filter.0.iter().position(|(name, _)| name == "ids") else {
         let mut fields = Fields::from_filter(filter)?;
-        let filter = fields.take_filter()?;
+        let filter = fields.take_filter(limits)?;
         fields.refuse_unknown()?;
         return Ok(Subscription::Matching(Box::new(filter)));
     };

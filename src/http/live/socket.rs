@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::MESSAGE_MAX;
 use super::headers::Violation;
 use super::incoming::EndOfFrames;
-use super::messages::{self, Wanted};
+use super::messages::{self, ClientRequest};
 use super::outgoing::EncodedBytes;
 use crate::http::AppState;
 use crate::http::plumbing::caller::Caller;
@@ -70,9 +70,9 @@ impl LiveSocket {
     }
 
     fn handle_message(&mut self, text: &[u8], ctx: &mut Ctx) {
-        match messages::parse(self.id, text) {
-            Ok(Wanted::OfHub(request)) => self.ask_hub(request, ctx),
-            Ok(Wanted::Seen(position)) => self.mark_seen(position, ctx),
+        match messages::parse(self.id, text, &self.state.limits) {
+            Ok(ClientRequest::ToHub(request)) => self.ask_hub(request, ctx),
+            Ok(ClientRequest::Seen(position)) => self.mark_seen(position, ctx),
             Err(problem) => self.refuse(&problem, ctx),
         }
     }

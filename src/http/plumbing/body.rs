@@ -213,7 +213,7 @@ fn declared_length(request: &HttpRequest) -> Option<usize> {
 }
 
 fn check_headers(request: &HttpRequest, declared: Option<usize>, max: SizeLimit) -> Result<(), Problem> {
-    if declared.is_some_and(|length| length > max) {
+    if declared.is_some_and(|length| length > max.bytes) {
         return Err(too_large(max));
     }
     let text = |name: HeaderName| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());

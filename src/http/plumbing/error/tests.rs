@@ -15,7 +15,7 @@ fn a_refusal_is_retryable_if_the_same_request_may_succeed_later() {
         (append(AppendError::TooLarge(cause())), 413, "too_large", false),
         (read(ReadError::Unavailable(cause())), 503, "log_unavailable", true),
         (read(ReadError::Damaged(cause())), 500, "log_damaged", false),
-        (read(ReadError::Unknown { position: None, kind: kind(), version: 1 }), 500, "log_damaged", false),
+        (read(ReadError::Unknown { position: None, event_type: kind(), version: 1 }), 500, "log_damaged", false),
         (ExecuteError::Busy("stopping").into(), 503, "busy", true),
         (ExecuteError::Rejected(Rejection::LeaseLost).into(), 409, "lease_lost", false),
         (Problem::of_status(StatusCode::SERVICE_UNAVAILABLE), 503, "internal", true),
