@@ -79,7 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
         let is_beyond_limit = self.connection.is_beyond_limit();
         if is_beyond_limit && !parsed.is_probe {
             return Err(Problem::new(
-                Refusal::Busy,
+                Refusal::Overloaded,
                 "this server has as many connections as it can serve; try again later",
             ));
         }
