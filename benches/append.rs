@@ -1,5 +1,5 @@
-//! Measures durable events per second with 1, 64 and 1,024 appenders. Each appender latencies for the result of its
-//! append before the next one. The reference is the speed of the disk: one thread overwrites 4 KiB in a preallocated
+//! Measures durable events per second with 1, 64 and 1,024 appenders. Each appender waits for the result of its
+//! append before it sends the next one. The reference is the speed of the disk: one thread overwrites 4 KiB in a preallocated
 //! file and syncs it. Each figure is the median of three runs.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss)]
@@ -25,7 +25,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let dir = shared::temporary_directory();
     println!("durable writes, {} bytes of meta and data on average", average_bytes());
-    println!("{:<28} {:>12} {:>9} {:>9} {:>8}", "", "events/s", "p50 µs", "p99 µs", "of disk");
+    println!("{:<28} {:>12} {:>9} {:>9} {:>14}", "", "events/s", "p50 µs", "p99 µs", "ratio to disk");
     let disk = median(|run| measure_disk(&dir.path().join(format!("disk-{run}"))));
     print("plain 4 KiB pwrite+fdatasync", disk, disk);
     for appenders in [1, 64, 1024] {
@@ -37,7 +37,7 @@ fn main() {
 }
 
 fn print(name: &str, figures: Figures, disk: Figures) {
-    println!("{name:<28} {:>12.0} {:>9} {:>9} {:>7.2}x", figures.0, figures.1, figures.2, figures.0 / disk.0);
+    println!("{name:<28} {:>12.0} {:>9} {:>9} {:>13.2}x", figures.0, figures.1, figures.2, figures.0 / disk.0);
 }
 
 /// Runs the measurement [`RUNS`] times and returns the run with the median rate.
@@ -47,9 +47,9 @@ fn median(run: impl FnMut(usize) -> Figures) -> Figures {
     runs[RUNS / 2]
 }
 
-/// Computes the figures from the begin of the run and the latency of each write.
-fn figures(began: Instant, mut latencies: Vec<Duration>) -> Figures {
-    let rate = latencies.len() as f64 / began.elapsed().as_secs_f64();
+/// Computes the figures from the start of the run and the latency of each write.
+fn figures(started_at: Instant, mut latencies: Vec<Duration>) -> Figures {
+    let rate = latencies.len() as f64 / started_at.elapsed().as_secs_f64();
     latencies.sort_unstable();
     (rate, latencies[latencies.len() / 2].as_micros(), latencies[latencies.len() * 99 / 100].as_micros())
 }
@@ -60,29 +60,29 @@ fn measure_disk(path: &Path) -> Figures {
     let file = File::create(path).unwrap();
     file.write_all_at(&vec![1; 4096 * 4096], 0).unwrap();
     file.sync_all().unwrap();
-    let (began, mut latencies) = (Instant::now(), Vec::new());
+    let (started_at, mut latencies) = (Instant::now(), Vec::new());
     for page in (0..PAGES).cycle() {
-        let write_began = Instant::now();
+        let write_started_at = Instant::now();
         file.write_all_at(&[2; 4096], page * 4096).unwrap();
         file.sync_data().unwrap();
-        latencies.push(write_began.elapsed());
-        if began.elapsed() > RUN_TIME {
+        latencies.push(write_started_at.elapsed());
+        if started_at.elapsed() > RUN_TIME {
             break;
         }
     }
-    figures(began, latencies)
+    figures(started_at, latencies)
 }
 
 /// Measures this many concurrent appenders on a new log.
 async fn measure_appenders(dir: &Path, appenders: usize) -> Figures {
     let store = EventStore::open(dir).unwrap();
-    let began = Instant::now();
-    let appenders: Vec<_> = (0..appenders).map(|_| tokio::spawn(append_tasks(store.clone(), began))).collect();
+    let started_at = Instant::now();
+    let appenders: Vec<_> = (0..appenders).map(|_| tokio::spawn(append_tasks(store.clone(), started_at))).collect();
     let mut latencies = Vec::new();
     for appender in appenders {
         latencies.extend(appender.await.unwrap());
     }
-    let figures = figures(began, latencies);
+    let figures = figures(started_at, latencies);
     drop(store);
     std::fs::remove_dir_all(dir).unwrap();
     figures
@@ -90,19 +90,19 @@ async fn measure_appenders(dir: &Path, appenders: usize) -> Figures {
 
 /// Appends the three events of one task after another, with one append for each event, until the time is over. Returns the
 /// latency of each append.
-async fn append_tasks(store: EventStore, began: Instant) -> Vec<Duration> {
+async fn append_tasks(store: EventStore, started_at: Instant) -> Vec<Duration> {
     let mut latencies = Vec::new();
     loop {
         let stream = StreamName::task(TaskId::from_uuid(new_id()));
         let mut expected = Expected::NoStream;
         for event in shared::task_events("ann") {
             let events = vec![NewEvent { id: new_id(), time: now(), meta: shared::meta(), event: event.into() }];
-            let write_began = Instant::now();
+            let write_started_at = Instant::now();
             let revision: Revision = store.append(Append { stream: stream.clone(), expected, events }).await.unwrap();
-            latencies.push(write_began.elapsed());
+            latencies.push(write_started_at.elapsed());
             expected = Expected::Revision(revision);
         }
-        if began.elapsed() > RUN_TIME {
+        if started_at.elapsed() > RUN_TIME {
             return latencies;
         }
     }

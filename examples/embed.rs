@@ -3,6 +3,7 @@
 //! Run `cargo run --example embed` and then `curl -X POST http://127.0.0.1:8080/invoices/42`. Open the address in the
 //! response.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{App, HttpResponse, HttpServer, Responder, web};
@@ -55,5 +56,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     .bind("127.0.0.1:8080")?
     .run()
     .await?;
+    // The server has ended and has dropped its copies, so this is the last one. Running attempts get up to 2 s to stop.
+    if let Some(taskbell) = Arc::into_inner(taskbell.into_inner()) {
+        taskbell.stop().await;
+    }
     Ok(())
 }

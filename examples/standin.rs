@@ -14,8 +14,8 @@ use taskbell::wire::standin::Database;
 
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let addr: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:2113").parse()?;
-    let server = Database::new().serve(addr).await?;
+    let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:2113").parse()?;
+    let server = Database::new().serve(address).await?;
     println!("esdb://{}?tls=false", server.addr());
     tokio::signal::ctrl_c().await?;
     server.stop().await;

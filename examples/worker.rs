@@ -3,8 +3,8 @@
 //!
 //! Start `taskbell serve` and `cargo run --example worker`. Then submit two tasks with `taskbell submit demo.walk
 //! --input - --wait <<< '{"steps": 50}'` and `taskbell submit demo.post`, and cancel them. In the environment,
-//! `TASKBELL_SERVER` is the address of the server, `TASKBELL_TOKEN` is the token, and `WORKER_CONCURRENCY` is the
-//! number of attempts that run at once.
+//! `TASKBELL_SERVER` is the address of the server, and `WORKER_CONCURRENCY` is the number of attempts that run at the
+//! same time. `TASKBELL_TOKEN` is sent as a bearer token, for a proxy; this release of the server ignores it.
 
 use std::time::Duration;
 
@@ -60,8 +60,12 @@ impl Handler for Post {
     }
 }
 
-/// Runs the worker for `server` until `until` resolves. Returns how many attempts have not stopped even after the grace.
-pub(crate) async fn work(server: &str, until: impl Future<Output = ()>) -> Result<usize, Box<dyn std::error::Error>> {
+/// Runs the worker for `server` until `stop` resolves. Returns the number of attempts that have not stopped even after the
+/// grace time (`RemoteWorker::grace`) and the interrupt.
+pub(crate) async fn run_worker(
+    server: &str,
+    stop: impl Future<Output = ()>,
+) -> Result<usize, Box<dyn std::error::Error>> {
     let mut handlers = Handlers::new();
     handlers.register(Walk)?;
     handlers.register(Post)?;
@@ -70,7 +74,7 @@ pub(crate) async fn work(server: &str, until: impl Future<Output = ()>) -> Resul
     if let Ok(token) = std::env::var("TASKBELL_TOKEN") {
         worker = worker.token(token);
     }
-    Ok(worker.run(until).await?)
+    Ok(worker.run(stop).await?)
 }
 
 fn print(event: &WorkerEvent<'_>) {
@@ -84,7 +88,7 @@ fn print(event: &WorkerEvent<'_>) {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = std::env::var("TASKBELL_SERVER").unwrap_or_else(|_| "http://127.0.0.1:7070".to_owned());
-    let unfinished = work(&server, async { _ = tokio::signal::ctrl_c().await }).await?;
+    let unfinished = run_worker(&server, async { _ = tokio::signal::ctrl_c().await }).await?;
     if unfinished > 0 {
         eprintln!("{unfinished} attempts still ran");
     }

@@ -26,7 +26,7 @@ use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_i
 use crate::streams::create::{Accepted, UniqueKeys};
 use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
-use crate::task::{Position, Status, TaskId};
+use crate::task::{JsonText, Position, Status, TaskId};
 use crate::views::{Row, Views};
 use crate::work::{BulkCancel, Drain, Handlers, LocalWorker, NotRegistered};
 
@@ -104,55 +104,6 @@ pub struct Taskbell {
     /// The tokio task that keeps [`Freshness`] up to date.
     freshness_task: JoinHandle<()>,
     threads: Threads,
-}
-
-/// The settings of a [`Taskbell`]. With the defaults, the log is in the folder `./taskbell-data`, 4 attempts may run at the
-/// same time, every kind is accepted, and there are no handlers and no limits.
-pub struct Options {
-    /// The folder of the log. It is created if it is missing. Only one process at a time can open it. With `None` the log is
-    /// in memory and is lost when the process ends.
-    pub data: Option<PathBuf>,
-    /// The log of a cluster, which several servers share: `"esdb://db.example:2113".parse()?`. If it is set, `data` is
-    /// ignored and no folder is created.
-    #[cfg(feature = "eventstore")]
-    pub store: Option<StoreUrl>,
-    /// How many attempts may run at the same time in this process.
-    pub slots: usize,
-    /// The kinds that requests may name. With `None` requests may name any kind. The tasks of a kind without a handler wait
-    /// for a worker in another process.
-    pub kinds: Option<Vec<String>>,
-    /// The handlers of the kinds that this process executes.
-    pub handlers: Handlers,
-    /// The settings of each kind: lease time, cancel ladder, attempts and timeout.
-    pub kind_policies: KindPolicies,
-    /// How many tasks may run at the same time, by kind, by queue and by concurrency key.
-    pub limits: Limits,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            data: Some("taskbell-data".into()),
-            #[cfg(feature = "eventstore")]
-            store: None,
-            slots: 4,
-            kinds: None,
-            handlers: Handlers::new(),
-            kind_policies: KindPolicies::default(),
-            limits: Limits::default(),
-        }
-    }
-}
-
-impl Options {
-    /// The same options with one more handler.
-    ///
-    /// # Errors
-    /// [`NotRegistered`] if the handler's kind is not a valid name, or has a handler already.
-    pub fn handler(mut self, handler: impl Handler) -> Result<Self, NotRegistered> {
-        self.handlers.register(handler)?;
-        Ok(self)
-    }
 }
 
 impl Taskbell {

@@ -56,7 +56,9 @@ fn several_runs_of_one_phase_give_a_table_with_medians() {
     let output = bench(&["--phase", "drain", "--n", "100", "--runs", "2", "--store", "memory"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{output:?}");
-    for words in ["none: the log is in memory", "drain, 1 worker, tasks/s", "medians of 2 runs", "checked: 200 tasks"] {
+    for words in
+        ["none: the log is in memory", "drain, 1 worker, tasks/s", "medians of 2 runs", "all 200 acknowledged tasks"]
+    {
         assert!(text.contains(words), "{words}: {text}");
     }
     assert!(!text.contains("live"), "{text}");

@@ -293,7 +293,7 @@ fn a_server_that_is_unreachable_or_is_another_program_is_reported() {
         peer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello").expect("an answer");
         String::from_utf8_lossy(&request[..read]).to_lowercase()
     });
-    run_without_server(&["list", "--server", &url, "--token", "secret"]).fails_with(1, &["not as a Taskbell server"]);
+    run_without_server(&["list", "--server", &url, "--token", "secret"]).fails_with(1, &["not from a Taskbell server"]);
     let request = other_server.join().expect("the other server ends");
     assert!(request.contains("authorization: bearer secret"), "{request}");
     assert!(request.contains(concat!("user-agent: taskbell-cli/", env!("CARGO_PKG_VERSION"))), "{request}");

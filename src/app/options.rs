@@ -9,8 +9,8 @@ use crate::store::StoreUrl;
 use crate::views::Limits;
 use crate::work::{Handler, Handlers, NotRegistered};
 
-/// The settings of a [`Taskbell`](super::Taskbell). With the defaults, the log is in the folder `./taskbell-data`, 4 attempts may run at the
-/// same time, every kind is accepted, and there are no handlers and no limits.
+/// The settings of a [`Taskbell`](super::Taskbell). With the defaults, the log is in the folder `./taskbell-data`, 4 attempts
+/// may run at the same time, every kind is accepted, there are no handlers, and running tasks are not limited.
 pub struct Options {
     /// The folder of the log. It is created if it is missing. Only one process at a time can open it. With `None` the log is
     /// in memory and is lost when the process ends.
@@ -27,7 +27,7 @@ pub struct Options {
     /// The handlers of the kinds that this process executes.
     pub handlers: Handlers,
     /// The settings of each kind: lease time, cancel ladder, attempts and timeout.
-    pub settings: KindPolicies,
+    pub kind_policies: KindPolicies,
     /// How many tasks may run at the same time, by kind, by queue and by concurrency key.
     pub limits: Limits,
     /// What clients may send over HTTP, and how much of this process they may use at the same time.
@@ -43,7 +43,7 @@ impl Default for Options {
             slots: 4,
             kinds: None,
             handlers: Handlers::new(),
-            settings: KindPolicies::default(),
+            kind_policies: KindPolicies::default(),
             limits: Limits::default(),
             client_limits: ClientLimits::default(),
         }

@@ -72,7 +72,7 @@ impl Client {
         let url = Url::parse(server)
             .map_err(|error| CommandError::usage(format!("--server {server}: {error}; like http://127.0.0.1:7070")))?;
         if url.scheme() == "https" {
-            return Err(CommandError::usage(format!("--server {server}: this release supports only http")));
+            return Err(CommandError::usage(format!("--server {server}: this release supports only plain http")));
         }
         let has_only_address = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
         if url.scheme() != "http" || !has_only_address || url.password().is_some() {

@@ -44,7 +44,7 @@ async fn watch_says_when_the_server_has_lost_its_log_and_when_it_has_it_again() 
     cluster.stop().await;
     tokio::task::block_in_place(|| line_with(&lines, "stale since "));
     cluster.restart().await;
-    tokio::task::block_in_place(|| line_with(&lines, "the server has its log again"));
+    tokio::task::block_in_place(|| line_with(&lines, "the server can reach its log again"));
     watch.kill().unwrap();
     watch.wait().unwrap();
 }

@@ -52,11 +52,11 @@ async fn the_outcome_is_a_sentence_and_an_exit_code() {
     let (_database, server) = database().await;
     let done = run(command(folder.path(), server.addr(), &[])).await;
     let text = String::from_utf8(done.stdout).unwrap();
-    assert!(text.contains("holds the same 20 events, 20 of them copied now"), "{text}");
+    assert!(text.contains("contains the same 20 events; 20 of them were copied now"), "{text}");
     assert!(text.contains(&format!("position 20  hash {}", folder.head.hash)), "{text}");
 
     let nothing = tempfile::tempdir().unwrap();
-    fails(&run(command(nothing.path(), server.addr(), &[])).await, 2, "there is no log");
+    fails(&run(command(nothing.path(), server.addr(), &[])).await, 2, "the folder contains no log");
     fails(&run(command(Folder::with(1).await.path(), server.addr(), &[])).await, 4, "another log under this prefix");
     let running = support::Server::start();
     fails(&run(command(&running.data(), server.addr(), &[])).await, 4, "another server uses");

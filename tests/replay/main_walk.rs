@@ -1,5 +1,5 @@
-//! Creates the recorded log `main`: a history of two owners with every type of task event and every verdict. The rules
-//! decide the events.
+//! Creates the recorded log `main`: a history of two owners with every type of task event and every outcome of a request
+//! to cancel (`verdict`). The rules decide the events.
 
 // Most commands are built in the call, so they are passed by value.
 #![allow(clippy::needless_pass_by_value)]

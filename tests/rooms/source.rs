@@ -1,5 +1,5 @@
-//! Parses a file of `src/` into words, marks and groups. The lexer is written here because a parser crate among the
-//! dev-dependencies would make cargo build every dependency twice.
+//! Parses a file of `src/` into tokens: words, punctuation ("marks"), and groups in brackets. The lexer is written here
+//! because a parser crate among the dev-dependencies would make cargo build every dependency twice.
 
 use std::fs;
 use std::path::Path;

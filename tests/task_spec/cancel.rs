@@ -1,4 +1,5 @@
-//! The cancel ladder: one request, and an end whose verdict says what happened.
+//! The cancel ladder: one request to cancel, and one end. The field `verdict` says how the cancel ended, for example
+//! whether the work was complete first.
 
 use taskbell::task::event::Rung::{Ask, Interrupt, Revoke};
 

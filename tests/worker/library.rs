@@ -71,7 +71,7 @@ async fn the_example_works() {
     let server = Server::start();
     let (url, (stop, stopped)) = (server.url(), oneshot::channel::<()>());
     let stopping = async { _ = stopped.await };
-    let work = async { example::work(&url, stopping).await.unwrap() };
+    let work = async { example::run_worker(&url, stopping).await.unwrap() };
     let test = async {
         let walk = server.submit(&json!({"kind": "demo.walk", "input": {"steps": 3}})).await;
         let task = server.task_at_end(&walk).await;

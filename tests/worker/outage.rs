@@ -46,7 +46,10 @@ async fn an_end_is_reported_when_the_server_is_back() {
     let task = server.task_at_end(&id).await;
     assert_eq!((&task["status"], &task["attempt"]), (&json!("succeeded"), &json!(1)), "{task}");
     let stderr = worker.stop().await;
-    assert!(stderr.contains("can't be spoken to") && stderr.contains("answers again"), "{stderr}");
+    assert!(
+        stderr.contains("the server can't be reached") && stderr.contains("the server can be reached again"),
+        "{stderr}"
+    );
 }
 
 #[tokio::test]
@@ -73,7 +76,7 @@ async fn a_worker_may_start_before_its_server() {
     let worker = WorkerProcess::start(&server, "exit 0");
     let seen = worker.file("stderr");
     let waiting = tokio::task::spawn_blocking(move || {
-        while !std::fs::read_to_string(&seen).unwrap().contains("can't be spoken to") {
+        while !std::fs::read_to_string(&seen).unwrap().contains("the server can't be reached") {
             std::thread::yield_now();
         }
     });

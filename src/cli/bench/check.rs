@@ -76,7 +76,7 @@ struct EventCounts {
 }
 
 #[derive(Deserialize)]
-struct Event<'a> {
+struct LogLine<'a> {
     stream: &'a str,
     #[serde(rename = "type")]
     event_type: &'a str,
@@ -102,7 +102,7 @@ struct LogSummary {
 impl LogSummary {
     /// Counts the event on this line if it belongs to a task of the scope.
     fn count_event(&mut self, line: &[u8], scope: &RunScope) {
-        let event: Event = match serde_json::from_slice(line) {
+        let event: LogLine = match serde_json::from_slice(line) {
             Ok(event) => event,
             Err(error) => return self.parse_error = Some(error.to_string()),
         };

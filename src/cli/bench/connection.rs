@@ -39,7 +39,7 @@ impl ServerAddress {
     /// # Errors
     /// The address or the token is invalid: a usage error.
     pub(super) fn new(url: &str, token: Option<&str>) -> Result<Self, CommandError> {
-        let invalid = || CommandError::usage("--server: an address like http://127.0.0.1:7070 is needed");
+        let invalid = || CommandError::usage("--server: the address must be like http://127.0.0.1:7070");
         let parsed = Url::parse(url).map_err(|_| invalid())?;
         if parsed.path() != "/" {
             return Err(invalid());
@@ -48,7 +48,7 @@ impl ServerAddress {
         let host_and_port = format!("{host}:{port}");
         let token = token.map(|token| {
             let value = HeaderValue::try_from(format!("Bearer {token}"));
-            value.map_err(|_| CommandError::usage("--token: it holds characters that can't be sent"))
+            value.map_err(|_| CommandError::usage("--token: it contains characters that can't be sent"))
         });
         let host = HeaderValue::try_from(&host_and_port).map_err(|_| invalid())?;
         Ok(Self { url: url.trim_end_matches('/').to_owned(), host_and_port, host, token: token.transpose()? })

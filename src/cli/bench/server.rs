@@ -50,7 +50,7 @@ impl Server {
     /// The process can't be started, or it did not listen within 30 s.
     pub(super) async fn start(store: &BenchStore) -> Result<Self, CommandError> {
         let folder = TemporaryFolder::create("bench")
-            .map_err(|error| CommandError::failed(format!("no temporary folder: {error}")))?;
+            .map_err(|error| CommandError::failed(format!("the temporary folder can't be created: {error}")))?;
         let stderr = std::fs::File::create(folder.path.join("stderr"))?;
         let mut command = Command::new(std::env::current_exe()?);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TASKBELL_")) {

@@ -38,8 +38,8 @@ const STORE_HELP: &str =
 address of an EventStoreDB or KurrentDB that several servers share, without --data:
 esdb://[USER:PASSWORD@]HOST[:2113][,HOST…][?tls=false&prefix=NAME&…], or esdb+discover://… if one DNS name resolves to
 all nodes. Installations with different prefixes share a database [default prefix: taskbell].
-Every user of this machine can read flags with `ps`: put an address that contains a password into TASKBELL_STORE or
-the settings file";
+Every user of this machine can read flags with `ps`: put an address with a password into TASKBELL_STORE or the settings
+file";
 const CONTENT_ROOT_HELP: &str = "Folder that content.distribute may read and write; may be repeated
 
 [env: TASKBELL_CONTENT_ROOTS, separated like PATH]";

@@ -1,12 +1,13 @@
 //! The modules that all resources share. [`http1`], [`middleware`], [`connection`], [`caller`], [`query`], [`filter`], [`body`],
-//! [`json`] and [`body_hash`] and [`request`] read requests. [`quota`] counts what clients use at the same time. [`response`] and [`error`]
-//! write responses.
+//! [`json`], [`body_hash`] and [`request`] read requests. [`quota`] counts what clients use at the same time. [`response`] and
+//! [`error`] write responses.
 
 pub mod body;
 pub mod body_hash;
 pub mod caller;
 pub mod connection;
 pub mod error;
+pub mod filter;
 pub mod http1;
 pub mod json;
 pub mod middleware;

@@ -22,8 +22,8 @@ mod refusals;
 
 /// How much is read from the socket at once while the end of a head is looked for, in bytes.
 const READ_SIZE: usize = 8 * 1024;
-/// How long the rest of a body is read that no handler has read, and how long a refused client may go on sending. A client that
-/// sends while the server closes would lose the response.
+/// How long the rest of a body is read that no handler has read, and how long a client may go on sending behind the last
+/// response. If the server closed the socket while bytes arrive, the client would lose the response.
 const REST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the stream waits for.
@@ -41,6 +41,8 @@ enum Phase {
     Response,
     /// Nothing: no more requests are read.
     Ended,
+    /// Nothing: the last response was written. What the client still sends is dropped.
+    Last,
     /// Nothing, and the response of the stream itself takes the place of any other.
     Refused,
 }
@@ -125,6 +127,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
                     }
                 }
                 Phase::Body(framing) | Phase::Rest(framing) if framing.is_complete() => self.phase = Phase::Response,
+                Phase::Rest(_) if self.is_late() => _ = self.end(),
                 Phase::Body(framing) if self.exchange.response_is_complete() && framing != Framing::Endless => {
                     self.phase = Phase::Rest(framing);
                     self.set_timer(REST_TIMEOUT);
@@ -135,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
                         return Poll::Ready(Ok(()));
                     }
                 }
-                Phase::Ended | Phase::Refused => return Poll::Ready(Ok(())),
+                Phase::Ended | Phase::Last | Phase::Refused => return Poll::Ready(Ok(())),
             }
         }
     }
@@ -146,7 +149,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
         loop {
             if self.exchange.response_is_complete() && self.written != Written::Part {
                 if self.is_last || self.exchange.is_last() {
-                    return Poll::Ready(self.end());
+                    self.set_timer(REST_TIMEOUT);
+                    self.phase = Phase::Last;
+                    return Poll::Ready(false);
                 }
                 self.phase = Phase::Idle;
                 self.set_timer(self.limits.idle_timeout);
@@ -232,7 +237,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for RequestStream<S> {
             return Poll::Pending;
         }
         ready!(Pin::new(&mut stream.socket).poll_shutdown(cx))?;
-        if matches!(stream.phase, Phase::Refused) {
+        if matches!(stream.phase, Phase::Last | Phase::Refused) {
             ready!(stream.poll_linger(cx));
         }
         Poll::Ready(Ok(()))

@@ -29,7 +29,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
             return Poll::Pending;
         }
         self.received = BytesMut::new();
-        self.send_continue();
+        if !is_rest {
+            self.send_continue();
+        }
         self.poll_own(cx)?;
         let before = into.filled().len();
         match Pin::new(&mut self.socket).poll_read(cx, into)? {

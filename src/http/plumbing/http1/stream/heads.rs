@@ -6,6 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Phase, RequestStream, Written};
 use crate::http::plumbing::error::{Problem, Refusal};
+use crate::http::plumbing::http1::framing::Framing;
 use crate::http::plumbing::http1::head;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
@@ -85,7 +86,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
         if !self.connection.serve() {
             return Ok(self.end());
         }
-        self.exchange.start(!parsed.framing.is_complete());
+        self.exchange.start(!parsed.framing.is_complete() && parsed.framing != Framing::Endless);
         self.expects_continue = parsed.expects_continue;
         self.is_last = parsed.is_last || is_beyond_limit;
         self.written = Written::Nothing;

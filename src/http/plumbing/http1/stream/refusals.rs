@@ -36,7 +36,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
         Ok(true)
     }
 
-    /// Reads and drops what a refused client still sends, until it closes the connection or the time is over.
+    /// Reads and drops what the client still sends behind the last response, until it closes the connection or the time is over.
     pub(super) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while ready!(self.poll_receive_or_time(cx)) {
             self.received.clear();
