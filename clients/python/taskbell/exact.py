@@ -15,6 +15,8 @@ from typing import Any, Callable
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 #: `int` refuses texts that are longer, because it would take long; older versions of Python refuse none.
 _DIGITS_MAX = 4300
+#: A text as JSON. One encoder for all: `json.dumps` would make another for each text.
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class ExactNumber(float):
@@ -63,7 +65,7 @@ def _refused(constant: str) -> Any:
 
 def _write(value: Any, write: Callable[[str], Any], around: set[int]) -> None:
     if isinstance(value, str):
-        write(json.dumps(value, ensure_ascii=False))
+        write(_quoted(value))
     elif value is None or isinstance(value, bool):
         write("null" if value is None else "true" if value else "false")
     elif isinstance(value, (int, float, Decimal)):
@@ -90,7 +92,7 @@ def _write_array(items: Any, write: Callable[[str], Any], around: set[int]) -> N
 def _write_object(members: dict[Any, Any], write: Callable[[str], Any], around: set[int]) -> None:
     write("{")
     for place, (name, item) in enumerate(members.items()):
-        write(("," if place else "") + json.dumps(_name(name), ensure_ascii=False) + ":")
+        write(("," if place else "") + _quoted(_name(name)) + ":")
         _write(item, write, around)
     write("}")
 

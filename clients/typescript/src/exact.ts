@@ -1,8 +1,8 @@
 /**
  * JSON whose numbers stay as they were written: `1.50` is not sent back as `1.5`, nor `1e400` as null.
  *
- * In an input or a result, an integer beyond 2^53 is a bigint, and a number whose text a plain number would change is an
- * `ExactNumber`; the others are plain numbers. All that stands around them is read as `JSON.parse` reads it.
+ * In an input or a result, an integer beyond 2^53 is a bigint, a number whose text a plain number would change is an
+ * `ExactNumber`, and all others are plain numbers. What stands around them is read as `JSON.parse` reads it.
  */
 
 /** The members of the server's answers whose values come from people. */
