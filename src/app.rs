@@ -25,6 +25,7 @@ use crate::projection::projector::Projector;
 use crate::projection::reader::{ViewsWriter, split_views};
 use crate::projection::replay::{Replayer, views_at};
 use crate::projection::stop::Stop;
+use crate::push::messages::CloseAll;
 use crate::reactions::scheduler::CreationLock;
 use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_id};
 use crate::streams::create::{Accepted, UniqueKeys};

@@ -84,8 +84,14 @@ impl SubscriberActors {
         let shares = Shares::default();
         let dispatcher =
             if store.is_shared() { dispatcher.on_cluster(store.clone(), shares.clone()) } else { dispatcher };
-        let hub =
-            Hub::new(reader.clone(), queue_and_offers, store.clone(), freshness.clone(), open_sockets.clone(), stall_timeout);
+        let hub = Hub::new(
+            reader.clone(),
+            queue_and_offers,
+            store.clone(),
+            freshness.clone(),
+            open_sockets.clone(),
+            stall_timeout,
+        );
         let scheduler =
             Scheduler::new(registry.clone(), reader.clone(), unique_keys, creation_lock).with_shares(shares);
         let scheduler = if store.is_shared() { scheduler.on_cluster(store.clone()) } else { scheduler };

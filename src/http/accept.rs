@@ -202,23 +202,15 @@ async fn known_task(
 
 async fn create_task(state: &AppState, caller: &Caller, created: Created) -> Result<Accepted, Problem> {
     let id = state.registry.new_task_id();
-    Ok(create::create_unless_key_held(
-        &state.registry,
-        &state.reader,
-        &created.owner, id) {
+    let permit = match state.open_tasks.acquire(&state.reader, &created.owner, id) {
         // The answer to the request is the task that holds the unique key, and no task is created.
         Err(_) if holds_unique_key(state, &created) => None,
         permit => permit?,
     };
     let (AppState { registry, reader, unique_keys, .. }, meta) = (state.clone(), caller.meta());
     let create = async move {
-        let accepted = create::create(&registry, &reader, &unique_keys,
-        created,
-        id,
-        now(),
-        caller.meta(),
-    )
-    .await?;
+        let accepted =
+            create::create_unless_key_held(&registry, &reader, &unique_keys, created, id, now(), meta).await?;
         if let (Some(_), Accepted::New(id, receipt)) = (&permit, &accepted) {
             reader.wait_for_revision(*id, receipt.revision).await;
         }

@@ -67,7 +67,8 @@ pub async fn cancel(
         return Err(Problem::new(Refusal::EmptyFilter, detail));
     }
     let counted_filter = filter.clone();
-    let count = move |snapshot: Snapshot| bulk_cancel_targets(&snapshot, &counted_filter).count() as u64, snapshot.position());
+    let count =
+        move |snapshot: Snapshot| (bulk_cancel_targets(&snapshot, &counted_filter).count() as u64, snapshot.position());
     let (matched, position) = state.scans.run(|| state.reader.views().snapshot(), count).await?;
     if body.dry_run {
         return respond_at(StatusCode::ACCEPTED, position, &BulkCancelResponse { matched, task: None, position });

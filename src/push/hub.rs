@@ -86,7 +86,7 @@ impl Hub {
     ) -> Self {
         Self {
             reader,
-            capacity,
+            queue_and_offers,
             store,
             freshness,
             sent_stale_since: None,
@@ -96,7 +96,7 @@ impl Hub {
             is_ending: false,
             open_sockets,
             pending: HashSet::new(),
-        Self { reader, queue_and_offers, store, freshness, sent_stale_since: None, sockets, open_sockets, pending }
+        }
     }
 
     /// Marks a change as pending for each socket that it concerns. `changed_tasks` returns the changed tasks that a
@@ -142,7 +142,7 @@ impl Hub {
         }
         let views = self.reader.views();
         let position = views.position();
-        let frames = socket.pending_frames(&views, &self.queue_and_offers));
+        let frames = socket.pending_frames(&views, &self.queue_and_offers, task_frames);
         drop(views);
         if frames.is_empty() || socket.send(frames, now) {
             socket.clear_pending(position);

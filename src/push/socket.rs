@@ -10,7 +10,7 @@ use super::backlog::{Backlog, StallClock};
 use super::frames;
 use super::messages::{AbortConnection, Closing, Push, SocketOpened, Subscription, bytes_of};
 use super::task_frames::TaskFrames;
-use crate::dispatch::capacity::Capacity;
+use crate::dispatch::queue_and_offers::QueueAndOffers;
 use crate::task::{Position, TaskId};
 use crate::views::Views;
 
@@ -108,7 +108,7 @@ impl OpenSocket {
     pub(super) fn pending_frames(
         &self,
         views: &Views,
-        capacity: &Capacity,
+        queue_and_offers: &QueueAndOffers,
         task_frames: &mut TaskFrames,
     ) -> Vec<Arc<str>> {
         let mut frames = Vec::with_capacity(2);
@@ -126,7 +126,7 @@ impl OpenSocket {
         if self.too_many_tasks {
             frames.push(frames::tasks_changed(position).into());
         } else if !self.pending_tasks.is_empty() {
-            frames.push(task_frames.get(views, &self.pending_tasks, capacity));
+            frames.push(task_frames.get(views, &self.pending_tasks, queue_and_offers));
         }
         frames
     }

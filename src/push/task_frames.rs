@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::frames;
-use crate::dispatch::capacity::Capacity;
+use crate::dispatch::queue_and_offers::QueueAndOffers;
 use crate::task::{Position, TaskId};
 use crate::views::Views;
 
@@ -24,7 +24,7 @@ pub(super) struct TaskFrames {
 
 impl TaskFrames {
     /// The frame with these tasks, or the frame `tasks_changed` if it is too long.
-    pub(super) fn get(&mut self, views: &Views, ids: &HashSet<TaskId>, capacity: &Capacity) -> Arc<str> {
+    pub(super) fn get(&mut self, views: &Views, ids: &HashSet<TaskId>, queue_and_offers: &QueueAndOffers) -> Arc<str> {
         if self.position != views.position() || self.frames.len() >= FRAMES_MAX {
             self.position = views.position();
             self.frames.clear();
@@ -32,7 +32,7 @@ impl TaskFrames {
         if let Some((_, frame)) = self.frames.iter().find(|(known, _)| known == ids) {
             return Arc::clone(frame);
         }
-        let tasks = frames::tasks(views, ids, capacity);
+        let tasks = frames::tasks(views, ids, queue_and_offers);
         let frame = if tasks.len() > BYTES_MAX { frames::tasks_changed(self.position) } else { tasks };
         let frame: Arc<str> = frame.into();
         self.frames.push((ids.clone(), Arc::clone(&frame)));

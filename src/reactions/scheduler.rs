@@ -29,7 +29,7 @@ use crate::dispatch::shares::Shares;
 use crate::projection::reader::ViewsReader;
 use crate::projection::stop::Stop;
 use crate::projection::subscribers::Update;
-use crate::store::{EventStore, LogEvent, Recorded, StreamOf, now};
+use crate::store::{EventStore, LogEvent, Recorded, StreamSubject, now};
 use crate::streams::create::UniqueKeys;
 use crate::streams::registry::Registry;
 use crate::task::Timestamp;

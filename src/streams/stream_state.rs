@@ -207,7 +207,7 @@ impl<D: StreamDecider> StreamState<D> {
         let Some(event) = D::from_log(&recorded.event) else {
             return Err(ReadError::Damaged(format!(
                 "{} contains an event of type {}, which does not belong there",
-                self.stream, recorded.kind
+                self.stream, recorded.event_type
             )));
         };
         let cause = Cause::of(&recorded.meta, recorded.id, recorded.revision == Revision(0));

@@ -82,12 +82,14 @@ async fn after_events_that_the_hub_missed_every_socket_gets_its_counts_and_a_sub
     let gap = GapFixture::new();
     let queue_and_offers = Arc::new(QueueAndOffers::new(Limits::default()));
     let hub = Hub::new(
-        gap.read.clone(), queue_and_offers,
+        gap.read.clone(),
+        queue_and_offers,
         gap.store.clone(),
         Freshness::new(true),
         OpenSockets::default(),
-        Duration::from_secs(30)
-            .start();
+        Duration::from_secs(30),
+    );
+    let hub = hub.start();
     let [mut ann, mut bob] = [open(&hub, 1, "ann").await, open(&hub, 2, "bob").await];
     let subscription = Subscription::Matching(Box::default());
     in_time(hub.send(SocketRequest::Subscribe(1, subscription))).await.unwrap();
