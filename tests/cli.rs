@@ -408,7 +408,7 @@ fn log_tail_and_watch_go_on_after_a_restart_of_the_server() {
     follow.wait_for_line("Started");
     all.wait_for_line("Through it");
     server.kill9();
-    watch.wait_for_line("stale");
+    watch.wait_for_line("not connected");
     server.restart();
     watch.wait_for_line("connected again");
     follow.wait_for_line("Completed: succeeded");
