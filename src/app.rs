@@ -23,6 +23,7 @@ use crate::projection::metrics::{Metrics, MetricsRecorder};
 use crate::projection::projector::{Projector, Stop};
 use crate::projection::reader::{ViewsWriter, split_views};
 use crate::projection::replay::{BULK_CANCEL, Replayer, views_at};
+use crate::push::messages::CloseAll;
 use crate::reactions::scheduler::CreationLock;
 use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_id};
 use crate::streams::create::{Accepted, UniqueKeys};
@@ -75,8 +76,7 @@ pub enum StartError {
     /// A handler could not be registered.
     #[error(transparent)]
     Handler(#[from] NotRegistered),
-    /// A server ran and then ended itself, because the actor with this name stopped unexpectedly. A process manager
-    /// should start the server again. The log is complete.
+    /// A server ended itself, because the actor with this name stopped unexpectedly. The log is complete.
     #[error("{0} has stopped unexpectedly; the log is complete, and a new start continues from it")]
     ActorStopped(&'static str),
 }
@@ -141,7 +141,8 @@ impl Taskbell {
             creation_lock: CreationLock::default(),
             freshness: freshness.clone(),
         };
-        let subscribers = SubscriberActors::start(parts.clone(), &threads);
+        let stall_timeout = options.client_limits.socket_stall_timeout;
+        let subscribers = SubscriberActors::start(parts.clone(), stall_timeout, &threads);
         let projector = start_projector(&parts.store, writer, &subscribers, metrics_recorder, &threads);
         let log = parts.store.clone();
         let replayer = Replayer::start_in_arbiter(&threads.replay.handle(), move |_| Replayer::new(log));
@@ -149,7 +150,7 @@ impl Taskbell {
         let mut handlers = options.handlers;
         handlers.register(BulkCancel {
             execute: parts.registry.recipient(),
-            history: replayer.clone().recipient(),
+            replayer: replayer.clone().recipient(),
             policies: parts.kind_policies.clone(),
         })?;
         let channels = worker_channels(&parts.registry, &subscribers.dispatcher, &projector);
@@ -157,8 +158,8 @@ impl Taskbell {
             .map_err(|error| StartError::Io("no threads for the handlers", error))?
             .start();
         let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
-        let actor_monitor =
-            ActorMonitor::start(monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker));
+        let monitored = monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker);
+        let actor_monitor = ActorMonitor::start(monitored);
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
         let client_limits = options.client_limits;
         let state = app_state(
@@ -257,7 +258,7 @@ impl Taskbell {
         self.state.store.subscribe(after)
     }
 
-    /// Starts no more attempts, waits up to 2 s for the running attempts, and ends the actors and the handlers' threads.
+    /// Starts no more attempts, closes the websockets with code 1001, waits up to 2 s for the running attempts, and ends the actors and the handlers' threads.
     ///
     /// A handler that still runs after 2 s is dropped at its next `await`; a blocking step runs to its end. The attempt is
     /// lost: at the next start the task gets another attempt or fails. The log can be opened again after every application
@@ -268,6 +269,7 @@ impl Taskbell {
     }
 
     async fn drain(&self) {
+        self.subscribers.hub.do_send(CloseAll);
         self.subscribers.dispatcher.do_send(DrainWorkers);
         if let Ok(left @ 1..) = self.worker.send(Drain { within: DRAIN_TIMEOUT }).await {
             tracing::info!(attempts = left, "attempts are still running; the next start records them as lost");

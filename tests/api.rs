@@ -19,9 +19,9 @@ mod list;
 mod log;
 mod metrics;
 mod queues;
+mod raw_http;
 mod schedules;
 mod unique;
-mod wire;
 
 use std::path::Path;
 

@@ -14,6 +14,7 @@ mod event_contract;
 mod hostile;
 mod json;
 mod library;
+mod local_worker;
 #[cfg(feature = "eventstore")]
 mod log_import;
 #[cfg(feature = "eventstore")]
@@ -23,6 +24,7 @@ mod projection;
 mod proxy;
 mod push;
 mod reactions;
+mod remote_worker;
 mod replay;
 mod rooms;
 #[cfg(feature = "eventstore")]
@@ -36,6 +38,4 @@ mod ui;
 mod views;
 #[cfg(feature = "eventstore")]
 mod wire;
-mod work;
-mod worker;
-mod workers;
+mod worker_soak;

@@ -16,7 +16,8 @@ pub struct Options {
     /// in memory and is lost when the process ends.
     pub data: Option<PathBuf>,
     /// The log of a cluster, which several servers share: `"esdb://db.example:2113".parse()?`. If it is set, `data` is
-    /// ignored and no folder is created.
+    /// ignored and no folder is created. A program that has installed a default crypto provider of `rustls` can't use a
+    /// cluster.
     #[cfg(feature = "eventstore")]
     pub store: Option<StoreUrl>,
     /// How many attempts may run at the same time in this process.

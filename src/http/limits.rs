@@ -43,6 +43,9 @@ pub struct ClientLimits {
     pub search_bytes: usize,
     /// How many websockets may be open. Settings `max_sockets`, `max_sockets_per_subject`, `max_sockets_per_address`.
     pub sockets: SharedLimit,
+    /// A websocket is closed if its client has read nothing for this long although frames wait for it. Setting
+    /// `socket_stall_s`.
+    pub socket_stall_timeout: Duration,
     /// How many requests may wait at the same time: for a lease, for a directive, for a position of the log, or for new
     /// events of the log. Settings `max_long_polls`, `max_long_polls_per_subject`, `max_long_polls_per_address`.
     pub long_polls: SharedLimit,
@@ -132,6 +135,7 @@ impl Default for ClientLimits {
             filter_terms: 64,
             search_bytes: KIB,
             sockets: shared,
+            socket_stall_timeout: Duration::from_secs(30),
             long_polls: shared,
             tasks_per_owner: None,
         }

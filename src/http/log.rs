@@ -48,7 +48,7 @@ struct EventSelection {
 
 impl EventSelection {
     fn matches(&self, recorded: &Recorded) -> bool {
-        self.kind.as_ref().is_none_or(|kind| kind == recorded.kind)
+        self.kind.as_ref().is_none_or(|kind| kind == recorded.event_type)
             && self.stream.as_ref().is_none_or(|stream| *stream == recorded.stream)
     }
 

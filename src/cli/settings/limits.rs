@@ -77,6 +77,8 @@ settings! {
     max_sockets_per_subject: usize = "TASKBELL_MAX_SOCKETS_PER_SUBJECT", (0, COUNT_MAX);
     /// Open websockets from one IP address [default: 5000]
     max_sockets_per_address: usize = "TASKBELL_MAX_SOCKETS_PER_ADDRESS", (0, COUNT_MAX);
+    /// Seconds after which a websocket is closed whose client reads nothing [default: 30]
+    socket_stall_s: f64 = "TASKBELL_SOCKET_STALL_S", (0.1, TIMEOUT_MAX_S);
     /// Requests that wait for a lease, a directive, a position or new events at the same time [default: 10000]
     max_long_polls: usize = "TASKBELL_MAX_LONG_POLLS", (1, COUNT_MAX);
     /// Waiting requests of one subject [default: 5000]
@@ -145,6 +147,7 @@ impl LimitSettings {
         set(&mut limits.sockets.total, self.max_sockets);
         set(&mut limits.sockets.per_subject, self.max_sockets_per_subject);
         set(&mut limits.sockets.per_address, self.max_sockets_per_address);
+        set(&mut limits.socket_stall_timeout, self.socket_stall_s.map(Duration::from_secs_f64));
         set(&mut limits.long_polls.total, self.max_long_polls);
         set(&mut limits.long_polls.per_subject, self.max_long_polls_per_subject);
         set(&mut limits.long_polls.per_address, self.max_long_polls_per_address);

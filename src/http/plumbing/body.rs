@@ -213,16 +213,16 @@ fn declared_length(request: &HttpRequest) -> Option<usize> {
 }
 
 fn check_headers(request: &HttpRequest, declared: Option<usize>, max: SizeLimit) -> Result<(), Problem> {
+    if declared.is_some_and(|length| length > max.bytes) {
+        return Err(too_large(max));
+    }
     let text = |name: HeaderName| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
     if text(CONTENT_ENCODING).is_some_and(|encoding| !encoding.trim().eq_ignore_ascii_case("identity")) {
         let detail = "a body with a Content-Encoding is not accepted: send it as it is";
         return Err(Problem::new(Refusal::UnsupportedMediaType, detail));
     }
     let media_type = text(CONTENT_TYPE).unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::unsupported_media_type());
-    }
-    if declared.is_some_and(|length| length > max.bytes) { Err(too_large(max)) } else { Ok(()) }
+    if media_type.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(Problem::unsupported_media_type()) }
 }
 
 fn too_large(max: SizeLimit) -> Problem {
