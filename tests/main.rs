@@ -11,6 +11,7 @@ mod cluster;
 mod crash;
 mod dispatch;
 mod event_contract;
+mod hostile;
 mod json;
 mod library;
 mod local_worker;

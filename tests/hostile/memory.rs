@@ -1,0 +1,42 @@
+//! A limit on the memory of one process, and how much it has used.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A control group with one process. Dropping this value removes the group; the process must have ended before.
+pub struct MemoryLimit(PathBuf);
+
+impl MemoryLimit {
+    /// Limits the process to so many MiB; `None` if this machine doesn't allow it. The kernel kills a process that needs more.
+    pub fn of(pid: u32, mib: u64) -> Option<Self> {
+        let name = format!("taskbell-hostile-{pid}");
+        [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")]
+            .into_iter()
+            .find_map(|(root, file)| limit(&Path::new(root).join(&name), file, pid, mib))
+    }
+}
+
+fn limit(group: &Path, file: &str, pid: u32, mib: u64) -> Option<MemoryLimit> {
+    fs::create_dir(group).ok()?;
+    // Only a folder of control groups has this file, and only where they limit memory.
+    let group = MemoryLimit(group.to_owned());
+    if !group.0.join(file).exists() {
+        return None;
+    }
+    fs::write(group.0.join(file), (mib * 1024 * 1024).to_string()).ok()?;
+    fs::write(group.0.join("cgroup.procs"), pid.to_string()).ok()?;
+    Some(group)
+}
+
+impl Drop for MemoryLimit {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// The greatest memory of the process so far, in MiB.
+pub fn peak_mib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its peak");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
+}
