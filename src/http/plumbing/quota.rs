@@ -149,16 +149,16 @@ mod tests {
             of_subject.detail,
             "the limit on waiting requests of this subject is 2 (max_long_polls_per_subject)"
         );
-        let _bea = [acquire("bea", "10.0.0.1")].map(Result::unwrap);
+        let bea = [acquire("bea", "10.0.0.1")].map(Result::unwrap);
         let cleo = acquire("cleo", "10.0.0.1").unwrap();
         let in_all = refusal("dora", "10.0.0.4");
         assert_eq!((in_all.status.as_u16(), in_all.code), (503, "overloaded"));
         assert_eq!(in_all.detail, "the limit on waiting requests of this server is 4 (max_long_polls)");
         drop(cleo);
-        let _dora = acquire("dora", "10.0.0.4").unwrap();
-        drop(_dora);
+        let dora = acquire("dora", "10.0.0.4").unwrap();
+        drop(dora);
         let _eva = acquire("eva", "10.0.0.1").unwrap();
-        drop(_bea);
+        drop(bea);
         let _fay = acquire("fay", "10.0.0.1").unwrap();
         assert_eq!(quota.in_use(), 4);
     }
