@@ -68,7 +68,7 @@ pub enum StartError {
     Io(&'static str, io::Error),
     /// The settings contain a lease time that is too short for a cluster. The servers of a cluster inform each other of
     /// heartbeats through the database of the log, which takes time.
-    #[error("a lease of {0:?} is too short: on a cluster a lease time is at least 3 s")]
+    #[error("the lease time {0:?} is too short: on a cluster it must be at least 3 s")]
     ShortLease(Duration),
     /// A handler could not be registered.
     #[error(transparent)]
@@ -126,7 +126,7 @@ impl Taskbell {
         if store.is_shared() && kind_policies.shortest_lease() < CLUSTER_LEASE_MIN {
             return Err(StartError::ShortLease(kind_policies.shortest_lease()));
         }
-        let metrics = Metrics::new().map_err(|error| StartError::Io("metrics", io::Error::other(error)))?;
+        let metrics = Metrics::new().map_err(|error| StartError::Io("can't create the metrics", io::Error::other(error)))?;
         let metrics_recorder = MetricsRecorder::new(metrics.clone(), kind_policies.names().chain([BULK_CANCEL]));
         let parts = SharedParts {
             store,
@@ -151,7 +151,7 @@ impl Taskbell {
         })?;
         let channels = worker_channels(&parts.registry, &subscribers.dispatcher, &projector);
         let worker = LocalWorker::new(handlers.clone(), options.slots, channels)
-            .map_err(|error| StartError::Io("no threads for the handlers", error))?
+            .map_err(|error| StartError::Io("can't start the handlers' threads", error))?
             .start();
         let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
         let monitored = monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker);

@@ -64,7 +64,7 @@ async fn serve_log(
 
 async fn start(config: Config) -> Result<Taskbell, StartError> {
     let mut handlers = Handlers::new();
-    let roots = ContentRoots::new(&config.content_roots).map_err(|error| StartError::Io("content root", error))?;
+    let roots = ContentRoots::new(&config.content_roots).map_err(|error| StartError::Io("can't use the content root", error))?;
     handlers.register(Distribute::new(roots, config.content_bytes_per_s.and_then(NonZeroU64::new)))?;
     Taskbell::start(Options {
         data: config.data,

@@ -88,7 +88,7 @@ impl NewTask {
         let text = json::as_text(body)?;
         let new: Self = json::parse_text(text)?;
         if let ItemKey::Given(_) = new.idempotency_key {
-            let detail = "unknown here: the key goes into the header Idempotency-Key";
+            let detail = "this route has no such field; send the key in the header Idempotency-Key";
             return Err(Problem::invalid_field("/idempotency_key", detail));
         }
         Ok((new, key.map(|key| KeyedBody { key, body: text.to_owned() })))
@@ -224,15 +224,15 @@ pub fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created,
     let mut invalid = Vec::new();
     let is_allowed = state.allowed_kinds.as_ref().is_none_or(|kinds| kinds.contains(&new.kind));
     if is_reserved(&new.kind) {
-        invalid.push(Invalid::new("/kind", "kinds that begin with `taskbell.` are this server's own"));
+        invalid.push(Invalid::new("/kind", "names that begin with `taskbell.` are reserved"));
     } else if is_name(&new.kind) && !is_allowed {
-        invalid.push(Invalid::new("/kind", "this server does not take this kind"));
+        invalid.push(Invalid::new("/kind", "this server does not accept tasks of this kind"));
     }
     if new.parent.is_some_and(|parent| state.reader.views().get(parent).is_none()) {
         invalid.push(Invalid::new("/parent", "there is no such task"));
     }
     if new.queue.as_ref().is_some_and(|queue| is_reserved(queue)) {
-        invalid.push(Invalid::new("/queue", "queues that begin with `taskbell.` are this server's own"));
+        invalid.push(Invalid::new("/queue", "names that begin with `taskbell.` are reserved"));
     }
     // Only a handler of this process needs the input as a tree.
     let handler = state.handlers.get(&new.kind).map(|handler| (handler, new.input.to_value()));

@@ -82,7 +82,7 @@ pub async fn cancel(
 }
 
 fn bulk_cancel_task(caller: &Caller, input: &BulkCancelInput, matched: u64) -> Result<Created, Problem> {
-    let input = JsonText::of(input).map_err(|_| Problem::invalid_field("/filter", "can't be kept"))?;
+    let input = JsonText::of(input).map_err(|_| Problem::invalid_field("/filter", "the filter can't be encoded as JSON"))?;
     Ok(Created {
         kind: BULK_CANCEL.to_owned(),
         title: format!("Cancel {matched} {}", if matched == 1 { "task" } else { "tasks" }),

@@ -46,7 +46,7 @@ pub async fn ready(state: web::Data<AppState>, request: HttpRequest) -> Result<H
         Some(reason) => Some(reason),
         None if log_problem.is_some() => None,
         None if !state.reader.wait_for_position(head).await => {
-            Some(format!("views: they have not reached position {head} within 5 s"))
+            Some(format!("the views have not reached position {head} within 5 s"))
         }
         None => state.require_caught_up().err().map(|problem| format!("views: {}", problem.detail)),
     };

@@ -83,10 +83,10 @@ pub async fn read(state: web::Data<AppState>, caller: Caller, request: HttpReque
     let remaining = fields.take_number("limit")?.unwrap_or(u64::MAX);
     let kind = fields.take("type");
     if kind.as_ref().is_some_and(|kind| !codec::TYPES.iter().any(|(known, _)| known == kind)) {
-        return Err(Problem::invalid_field("/query/type", "no type of event"));
+        return Err(Problem::invalid_field("/query/type", "not an event type"));
     }
     let stream = fields.take("stream").map(|name| {
-        StreamName::parse(&name).ok_or_else(|| Problem::invalid_field("/query/stream", "no name of a stream"))
+        StreamName::parse(&name).ok_or_else(|| Problem::invalid_field("/query/stream", "not a stream name"))
     });
     let stream = stream.transpose()?;
     let follow = fields.take_flag("follow")?;

@@ -108,7 +108,7 @@ async fn execute(
         return Err(Problem::not_found());
     }
     if is_reserved(name) {
-        return Err(Problem::invalid_field("", "queues that begin with `taskbell.` are this server's own"));
+        return Err(Problem::invalid_field("", "names that begin with `taskbell.` are reserved"));
     }
     let command = command(read_reason(request, payload).await?);
     let execute = ExecuteOn::<Queue> { key: name.to_owned(), command, at: now(), meta: caller.meta() };

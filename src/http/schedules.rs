@@ -134,7 +134,7 @@ async fn normalize(cron: String, time_zone: String) -> Result<(String, String), 
     let normalized = web::block(move || {
         let calendar = Calendar::parse(&cron, &time_zone)?;
         if calendar.next_after(now()).is_none() {
-            return Err(vec![Invalid::new("/cron", "a time that never comes")]);
+            return Err(vec![Invalid::new("/cron", "the expression matches no time in the future")]);
         }
         let cron = cron.split_whitespace().collect::<Vec<_>>().join(" ");
         Ok((cron, calendar.time_zone().to_owned()))

@@ -86,7 +86,7 @@ impl Calendar {
         let zone = TimeZone::get(time_zone).ok();
         let named = zone.and_then(|zone| Some((zone.iana_name()?.to_owned(), zone)));
         if named.is_none() {
-            invalid.push(Invalid::new("/time_zone", "no name of the IANA time zone database, like Europe/Zurich"));
+            invalid.push(Invalid::new("/time_zone", "not a name of the IANA time zone database, for example Europe/Zurich"));
         }
         match (parsed, named) {
             (Some(cron), Some((zone_name, zone))) => Ok(Self { cron, zone, zone_name }),
@@ -218,7 +218,7 @@ fn parse_cron(text: &str) -> Result<Cron, String> {
         return Err(five_fields.to_owned());
     }
     if text.split_whitespace().any(|field| field.split(',').any(str::is_empty)) {
-        return Err("something is needed before and after each comma".to_owned());
+        return Err("an item of a comma-separated list is empty".to_owned());
     }
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     parser.parse(text).map_err(|error| match error {

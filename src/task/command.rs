@@ -121,16 +121,16 @@ pub enum Rejection {
     #[error("a task with this id exists already")]
     AlreadyExists,
     /// Some fields are invalid.
-    #[error("some fields can't be what they are")]
+    #[error("some fields are invalid")]
     Invalid(Vec<Invalid>),
     /// The task is not queued, or not queued any more.
-    #[error("the task does not wait for a worker")]
+    #[error("the task is not queued")]
     NotQueued,
     /// Only a final task can run again.
     #[error("the task is not final yet, so it can't run again")]
     NotFinal,
     /// The task is not being cancelled.
-    #[error("nobody asked for this task to be cancelled")]
+    #[error("no cancel of this task was requested")]
     NotCancelling,
     /// The attempt is over, or the secret belongs to another lease.
     #[error("the lease is lost: this attempt is over")]
@@ -139,10 +139,10 @@ pub enum Rejection {
     #[error("task {0} has the same unique key and is not final yet")]
     UniqueKeyTaken(TaskId),
     /// The idempotency key was sent before with another body.
-    #[error("this Idempotency-Key stands for a request with another body")]
+    #[error("this Idempotency-Key was already used with another body")]
     IdempotencyKeyReused,
     /// The position lies beyond the last event of the log.
-    #[error("position {position} lies beyond the head of the log, {head}")]
+    #[error("position {position} is after the last event of the log ({head})")]
     BeyondHead {
         /// The position in the command.
         position: Position,

@@ -165,7 +165,7 @@ fn finish(
             ..completed(Outcome::Succeeded)
         }),
         AttemptEnd::Failed { error, .. } if attempt.lease_hash.is_some() && is_system_error(error) => {
-            let detail = "this code is the system's own: it says that the worker did not end the attempt";
+            let detail = "this error code is reserved for the server";
             return Err(Rejection::Invalid(vec![Invalid::new("/error/code", detail)]));
         }
         AttemptEnd::Failed { error, retryable } => {

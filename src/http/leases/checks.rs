@@ -27,11 +27,11 @@ pub fn check_worker(worker: &str) -> Vec<Invalid> {
 pub fn check_names(names: Option<&[String]>, pointer: &str, invalid: &mut Vec<Invalid>) {
     let Some(names) = names else { return };
     if !(1..=NAMES_MAX).contains(&names.len()) {
-        invalid.push(Invalid::new(pointer, format!("1 to {NAMES_MAX} names; leave it away for any")));
+        invalid.push(Invalid::new(pointer, format!("1 to {NAMES_MAX} names; omit the field to accept any")));
     }
     for (index, name) in names.iter().enumerate() {
         if !is_name(name) || is_reserved(name) {
-            let detail = "1 to 64 of a-z, 0-9, '.', '_', '-', and not this server's own";
+            let detail = "1 to 64 of a-z, 0-9, '.', '_', '-', and not a reserved name (`taskbell.…`)";
             invalid.push(Invalid::new(format!("{pointer}/{index}"), detail));
         }
     }

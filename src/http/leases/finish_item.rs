@@ -90,17 +90,17 @@ impl FinishItem {
         require(
             may_have_result || self.message.is_none(),
             "/message",
-            "goes with succeeded and cancelled; a failure has its error's",
+            "only allowed with `succeeded` and `cancelled`; for a failure use `error.message`",
         );
-        require(may_have_result || self.result.is_none(), "/result", "goes with succeeded and cancelled");
-        require(has_failed == self.error.is_some(), "/error", "goes with failed, and failed needs it");
-        require(has_failed || self.retryable.is_none(), "/retryable", "goes with failed");
+        require(may_have_result || self.result.is_none(), "/result", "only allowed with `succeeded` and `cancelled`");
+        require(has_failed == self.error.is_some(), "/error", "required with `failed`, not allowed otherwise");
+        require(has_failed || self.retryable.is_none(), "/retryable", "only allowed with `failed`");
         if let Some(Object(TaskError { code, message })) = &self.error {
             require(is_line(code, NAME_MAX), "/error/code", "one line of 1 to 64 bytes");
             require(is_line(message, TEXT_MAX), "/error/message", "one line of 1 to 1024 bytes");
         }
         let tail = self.output.as_ref().map_or(0, |output| output.0.tail.len());
-        require(tail <= OUTPUT_TAIL_MAX, "/output/tail", "at most 65536 bytes: the last of them");
+        require(tail <= OUTPUT_TAIL_MAX, "/output/tail", "at most 65536 bytes; send the end of the output");
         violations
     }
 }

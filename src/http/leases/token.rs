@@ -28,6 +28,6 @@ impl LeaseToken {
         {
             return Ok(Self { task, attempt, hash: blake3::hash(secret.as_bytes()).to_hex().to_string() });
         }
-        Err(Problem::invalid_field(pointer, "a lease is <task>.<attempt>.<secret>, as it was handed out"))
+        Err(Problem::invalid_field(pointer, "a lease is <task>.<attempt>.<secret>, exactly as the server sent it"))
     }
 }

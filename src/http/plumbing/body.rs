@@ -267,7 +267,7 @@ fn unavailable() -> Problem {
 }
 
 fn broken(error: &actix_web::error::PayloadError) -> Problem {
-    Problem::new(Refusal::BadRequest, format!("the body broke off: {error}"))
+    Problem::new(Refusal::BadRequest, format!("the body ended too early: {error}"))
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ impl Problem {
     #[must_use]
     pub fn invalid(errors: Vec<Invalid>) -> Self {
         let detail = errors.first().map_or_else(
-            || "the request can't be what it is".to_owned(),
+            || "the request is invalid".to_owned(),
             |first| match first.pointer.as_str() {
                 "" => first.detail.clone(),
                 pointer => format!("{pointer}: {}", first.detail),
@@ -185,7 +185,7 @@ impl Problem {
     /// 404.
     #[must_use]
     pub fn not_found() -> Self {
-        Self::new(Refusal::NotFound, "there is nothing here, or it isn't yours")
+        Self::new(Refusal::NotFound, "not found, or the caller has no access to it")
     }
 
     /// 413.
@@ -233,7 +233,7 @@ impl Problem {
                 Self::new(Refusal::HttpVersionNotSupported, "this server speaks HTTP/1.1 and HTTP/1.0")
             }
             status if status.is_server_error() => {
-                let problem = Self::new(Refusal::Internal, "something went wrong here; the log says what");
+                let problem = Self::new(Refusal::Internal, "internal error; the server's standard error output describes it");
                 Self { status, ..problem }
             }
             status => Self { status, ..Self::new(Refusal::BadRequest, "the request can't be understood") },

@@ -106,7 +106,7 @@ pub fn parse_text<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
 pub fn as_text(bytes: &[u8]) -> Result<&str, Problem> {
     std::str::from_utf8(bytes).map_err(|error| {
         let byte = error.valid_up_to() + 1;
-        Problem::malformed_json(format!("the body is no JSON: it is not UTF-8 at byte {byte}"))
+        Problem::malformed_json(format!("the body is not valid JSON: it is not UTF-8 at byte {byte}"))
     })
 }
 
@@ -177,6 +177,6 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 fn problem_of(fault: Fault) -> Problem {
     match fault.pointer() {
         Some(pointer) => Problem::invalid_field(pointer, fault.to_string()),
-        None => Problem::malformed_json(format!("the body is no JSON: {fault}")),
+        None => Problem::malformed_json(format!("the body is not valid JSON: {fault}")),
     }
 }

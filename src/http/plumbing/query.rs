@@ -32,7 +32,7 @@ impl Fields {
         for part in query.split('&').filter(|part| !part.is_empty()) {
             for (name, value) in form_urlencoded::parse(part.as_bytes()) {
                 if name.contains('\u{fffd}') || value.contains('\u{fffd}') {
-                    return Err(Problem::invalid_field("/query", "not UTF-8 behind its percent signs"));
+                    return Err(Problem::invalid_field("/query", "the percent-encoded text is not UTF-8"));
                 }
                 pairs.push((name.into_owned(), value.into_owned()));
             }
@@ -72,10 +72,10 @@ impl Fields {
         }
         for (name, value) in &self.pairs {
             if value.is_empty() {
-                return Err(self.refuse(name, "empty"));
+                return Err(self.refuse(name, "the value must not be empty"));
             }
             if !seen.insert(name) && name != "label" {
-                return Err(self.refuse(name, "given twice"));
+                return Err(self.refuse(name, "the field may be given only once"));
             }
         }
         Ok(self)
@@ -211,7 +211,7 @@ impl Fields {
     pub fn refuse_unknown(self) -> Result<(), Problem> {
         match self.pairs.first() {
             None => Ok(()),
-            Some((name, _)) => Err(self.refuse(name, "unknown here")),
+            Some((name, _)) => Err(self.refuse(name, "this route has no such field")),
         }
     }
 }
@@ -222,5 +222,5 @@ const LIST_FIELDS: [&str; 4] = ["status", "kind", "queue", "owner"];
 /// 422: the cursor is damaged, or belongs to another list.
 #[must_use]
 pub fn invalid_cursor() -> Problem {
-    Problem::invalid_field("/query/cursor", "no cursor of this list; take one from `next` or `prev`")
+    Problem::invalid_field("/query/cursor", "this cursor does not belong to this list; use the value of `next` or `prev`")
 }

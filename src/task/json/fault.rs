@@ -14,7 +14,7 @@ pub enum Fault {
         column: usize,
     },
     /// An object has one key twice, however the two are escaped.
-    #[error("this key stands here twice")]
+    #[error("this key is repeated")]
     RepeatedKey {
         /// The pointer to the key.
         pointer: String,
