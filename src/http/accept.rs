@@ -17,7 +17,7 @@ use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
 use crate::task::event::{Created, Idempotency};
 use crate::task::limits::{
-    IDEMPOTENCY_KEY_MAX, INPUT_MAX, TITLE_MAX, is_line, is_line_character, is_name, is_reserved, is_within,
+    IDEMPOTENCY_KEY_MAX, INPUT_MAX, TITLE_MAX, has_at_most_bytes, is_line, is_line_character, is_name, is_reserved,
 };
 use crate::task::{Command, Invalid, JsonText, Rejection, Revision, TaskId, Timestamp};
 use crate::views::Views;
@@ -129,7 +129,7 @@ pub async fn accept(
 ) -> Result<Accepted, Problem> {
     wait_for_parents(state, new.parent.into_iter()).await?;
     let Some(KeyedBody { key, body }) = keyed else {
-        return create_task(state, caller, check(state, caller, new)?).await;
+        return create_task(state, caller, complete_request(state, caller, new)?).await;
     };
     let mut key_guard = state.idempotency_keys.lock((caller.subject.clone(), key.clone())).await;
     if let Some((id, hash)) = known_task(state, caller, &key, &key_guard).await? {
@@ -140,7 +140,7 @@ pub async fn accept(
     }
     // The fields are checked after the key. So a repeated request gets its existing task even if this server has other
     // settings by now and would refuse the fields.
-    let mut created = check(state, caller, new)?;
+    let mut created = complete_request(state, caller, new)?;
     let body_hash = body_hash(&body);
     created.idempotency = Some(Idempotency { key, body_hash: body_hash.clone() });
     // If the client disconnects during the append, actix drops this handler, and the append may still succeed. Without the
@@ -211,13 +211,13 @@ pub async fn wait_for_parents(state: &AppState, parents: impl Iterator<Item = Ta
     Ok(())
 }
 
-/// Checks what depends on this process: its handlers, its settings and its views. Gives omitted fields their defaults. The
-/// other rules are checked by the task's actor.
+/// Checks the fields against this process (its handlers, settings and views), fills in the defaults, and makes the request that
+/// `Created` records. The task's actor checks the other rules with `limits::invalid_fields`.
 ///
 /// # Errors
 /// 413, 422 `invalid_request`.
-pub fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
-    if !is_within(&new.input, INPUT_MAX) {
+pub fn complete_request(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
+    if !has_at_most_bytes(&new.input, INPUT_MAX) {
         let errors = vec![Invalid::new("/input", format!("at most {INPUT_MAX} bytes as compact JSON"))];
         return Err(Problem { errors, ..Problem::too_large(format!("/input: more than {INPUT_MAX} bytes")) });
     }

@@ -102,7 +102,7 @@ pub enum Via {
     Cli,
     /// A request of a worker.
     Worker,
-    /// A timer of the server.
+    /// The server itself, for example a timer or the dispatcher.
     Scheduler,
     /// A program that embeds Taskbell.
     Library,

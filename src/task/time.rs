@@ -1,4 +1,4 @@
-//! Instants, and their text in the format of the contract: RFC 3339, UTC, microseconds. The module reads no clock.
+//! Instants, and their text in the format of the HTTP API: RFC 3339, UTC, microseconds. The module reads no clock.
 
 use std::fmt;
 use std::str::FromStr;

@@ -8,7 +8,7 @@ use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json::Object;
 use crate::task::command::AttemptEnd;
 use crate::task::event::{OutputKept, Progress, ReleasedReason, TaskError};
-use crate::task::limits::{NAME_MAX, OUTPUT_TAIL_MAX, RESULT_MAX, TEXT_MAX, is_line, is_within};
+use crate::task::limits::{NAME_MAX, OUTPUT_TAIL_MAX, RESULT_MAX, TEXT_MAX, has_at_most_bytes, is_line};
 use crate::task::{Command, Invalid, JsonText};
 
 /// The worker's report about the end of its attempt.
@@ -43,17 +43,20 @@ struct ReportedOutput {
 }
 
 impl FinishItem {
-    /// Checks the report. Returns its lease, and a function that makes the command from the attempt's last progress.
+    /// Checks the report, and makes the command. `progress_of` returns the last progress of the lease's attempt.
     ///
     /// # Errors
     /// 413 `too_large`, 422.
-    pub fn into_command(self) -> Result<(LeaseToken, impl FnOnce(Option<Progress>) -> Command), Problem> {
+    pub fn into_command(
+        self,
+        progress_of: impl FnOnce(&LeaseToken) -> Option<Progress>,
+    ) -> Result<(LeaseToken, Command), Problem> {
         let lease = LeaseToken::parse(&self.lease, "/lease")?;
         let invalid = self.violations();
         if !invalid.is_empty() {
             return Err(Problem::invalid(invalid));
         }
-        if self.result.as_ref().is_some_and(|result| !is_within(result, RESULT_MAX)) {
+        if self.result.as_ref().is_some_and(|result| !has_at_most_bytes(result, RESULT_MAX)) {
             let errors = vec![Invalid::new("/result", format!("at most {RESULT_MAX} bytes as compact JSON"))];
             return Err(Problem { errors, ..Problem::too_large(format!("/result: more than {RESULT_MAX} bytes")) });
         }
@@ -71,8 +74,8 @@ impl FinishItem {
         let attempt = lease.attempt;
         let output = output.map(|output| output.0).filter(|output| !output.tail.is_empty());
         let output = output.map(|ReportedOutput { tail, dropped_bytes }| OutputKept { attempt, tail, dropped_bytes });
-        let hash = Some(lease.hash.clone());
-        Ok((lease, move |progress| Command::Finish { attempt, lease: hash, end, progress, output }))
+        let (lease_hash, progress) = (Some(lease.lease_hash.clone()), progress_of(&lease));
+        Ok((lease, Command::Finish { attempt, lease_hash, end, progress, output }))
     }
 
     /// Returns the fields that are invalid or don't belong to the outcome.

@@ -32,7 +32,7 @@ const UNIT: usize = 1024;
 /// The pace of a body is judged after each span of this length.
 const SPAN: Duration = Duration::from_secs(4);
 
-/// How much of bodies a server receives, and how slowly.
+/// The limits for request bodies: their bytes, and how slowly they may arrive.
 #[derive(Debug)]
 struct Limits {
     /// All bodies of more than 64 KiB that are received, parsed or handled at a time have so many bytes together. In memory a body

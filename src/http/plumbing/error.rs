@@ -14,7 +14,8 @@ use crate::store::{AppendError, ReadError};
 use crate::streams::messages::ExecuteError;
 use crate::task::{Invalid, Rejection};
 
-/// Why a request is refused.
+/// Why a request is refused, with the status and code of the HTTP response. A [`Rejection`] is the reason that the rules of
+/// `task` give; a [`Problem`] is the body of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The body is not JSON.
@@ -96,7 +97,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Returns the status, the code, and whether the same request may succeed later.
-    const fn row(self) -> (StatusCode, &'static str, bool) {
+    const fn properties(self) -> (StatusCode, &'static str, bool) {
         match self {
             Self::MalformedJson => (StatusCode::BAD_REQUEST, "malformed_json", false),
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request", false),
@@ -160,7 +161,7 @@ pub struct Problem {
 impl Problem {
     /// Makes the problem of a refusal.
     pub fn new(refusal: Refusal, detail: impl Into<String>) -> Self {
-        let (status, code, retryable) = refusal.row();
+        let (status, code, retryable) = refusal.properties();
         Self { status, code, detail: detail.into(), retryable, errors: Vec::new(), request_id: None }
     }
 
@@ -213,8 +214,8 @@ impl Problem {
         }
     }
 
-    /// Makes the problem for a status, if nothing else is known about the cause. Responses of the HTTP library get such
-    /// a problem.
+    /// Makes the problem for a status if nothing else is known about the cause. It is used for error responses of the HTTP
+    /// library.
     #[must_use]
     pub fn of_status(status: StatusCode) -> Self {
         match status {
@@ -233,7 +234,8 @@ impl Problem {
                 Self::new(Refusal::HttpVersionNotSupported, "this server speaks HTTP/1.1 and HTTP/1.0")
             }
             status if status.is_server_error() => {
-                let problem = Self::new(Refusal::Internal, "internal error; the server's standard error output describes it");
+                let problem =
+                    Self::new(Refusal::Internal, "internal error; the server's standard error output describes it");
                 Self { status, ..problem }
             }
             status => Self { status, ..Self::new(Refusal::BadRequest, "the request can't be understood") },

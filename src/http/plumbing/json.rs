@@ -19,7 +19,7 @@ use crate::task::json::fault::{Fault, push_segment};
 use crate::task::json::items;
 use crate::task::json::scan::{Limits, scan};
 
-/// The most values in a body. A batch of 1,000 requests that use all fields has fewer. The depth of a value is limited by the
+/// The maximum number of values in a body. A batch of 1,000 requests that use all fields has fewer. The depth of a value is limited by the
 /// type that the value is decoded into.
 const LIMITS: Limits = Limits { values: 1_000_000, ..Limits::NONE };
 

@@ -222,5 +222,8 @@ const LIST_FIELDS: [&str; 4] = ["status", "kind", "queue", "owner"];
 /// 422: the cursor is damaged, or belongs to another list.
 #[must_use]
 pub fn invalid_cursor() -> Problem {
-    Problem::invalid_field("/query/cursor", "this cursor does not belong to this list; use the value of `next` or `prev`")
+    Problem::invalid_field(
+        "/query/cursor",
+        "this cursor does not belong to this list; use the value of `next` or `prev`",
+    )
 }

@@ -27,7 +27,11 @@ const POSITION: HeaderName = HeaderName::from_static("taskbell-position");
 ///
 /// # Errors
 /// 500 if the body can't be encoded as JSON, which is a fault of this server.
-pub fn respond_at(status: StatusCode, position: Position, body: &impl Serialize) -> Result<HttpResponse, Problem> {
+pub fn respond_with_position(
+    status: StatusCode,
+    position: Position,
+    body: &impl Serialize,
+) -> Result<HttpResponse, Problem> {
     let body = serde_json::to_vec(body).map_err(|error| {
         tracing::error!(%error, "a response can't be encoded as JSON");
         Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)
@@ -38,7 +42,7 @@ pub fn respond_at(status: StatusCode, position: Position, body: &impl Serialize)
 }
 
 /// Makes a response without a body, with the position that it reflects.
-pub fn respond_empty_at(mut response: HttpResponseBuilder, position: Position) -> HttpResponse {
+pub fn respond_empty_with_position(mut response: HttpResponseBuilder, position: Position) -> HttpResponse {
     response.insert_header((POSITION, position.to_string())).finish()
 }
 

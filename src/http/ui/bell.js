@@ -41,14 +41,14 @@ class TaskbellBell extends HTMLElement {
   #tasks = [];
   #rows = new Map();
   #unsubscribers = [];
-  /** Null while no request for the latest tasks runs; otherwise 1, or the position that the next request must reflect. */
+  /** The state of the request for the latest tasks. Null: idle. 1: reading. More than 1: reading, and afterwards the tasks must be read again from this log position. */
   #pendingRead = null;
   #announced = { at: 0, unseen: null, timer: null };
 
   connectedCallback() {
     if (!this.button) this.#build();
     const ticker = setInterval(() => this.panel.matches(":popover-open") && this.#drawLatest(), 1000);
-    this.#unsubscribers = [store.listen((kind) => this.#handleStoreEvent(kind)), () => clearInterval(ticker)];
+    this.#unsubscribers = [store.listen((change) => this.#handleStoreEvent(change)), () => clearInterval(ticker)];
     store.start();
     this.#drawCounters();
   }
@@ -93,7 +93,7 @@ class TaskbellBell extends HTMLElement {
   #handleToggle(open) {
     setAttr(this.button, "aria-expanded", String(open));
     if (open) {
-      this.unsubscribe = store.subscribe({}, (kind, frame) => this.#handleFrame(kind, frame));
+      this.unsubscribe = store.subscribe({}, (frameType, frame) => this.#handleFrame(frameType, frame));
       this.#loadLatest();
     } else {
       this.unsubscribe?.();
@@ -109,14 +109,14 @@ class TaskbellBell extends HTMLElement {
     await api.seen(position).catch((error) => setText(this.unseenText, `Could not mark as seen: ${error.message}`));
   }
 
-  #handleStoreEvent(kind) {
+  #handleStoreEvent(change) {
     this.#drawCounters();
     if (!this.panel.matches(":popover-open")) return;
-    if (kind === "reset") this.#loadLatest();
+    if (change === "reset") this.#loadLatest();
   }
 
-  #handleFrame(kind, { items, position }) {
-    if (kind !== "tasks") return this.#loadLatest(position);
+  #handleFrame(frameType, { items, position }) {
+    if (frameType !== "tasks") return this.#loadLatest(position);
     const known = new Set(this.#tasks.map(({ id }) => id));
     const oldest = this.#tasks.at(-1)?.created_at ?? "";
     const hasNewTask = items.some(({ id, created_at }) => !known.has(id) && (created_at > oldest || known.size < LATEST_COUNT));

@@ -90,8 +90,7 @@ export function outcome(task, now) {
   if (status === "cancelling" && cancel) return cancellingOutcome(cancel, now);
   if (status === "scheduled" && task.run_at) return { text: `Starts ${relativeTime(task.run_at, now)}`, detail: null };
   if (status === "retrying") {
-    const when = task.retry_at ? `Tries again ${relativeTime(task.retry_at, now)}` : "Tries again";
-    return { text: when, detail: lastOutcome?.error?.message ?? lastOutcome?.message ?? null, code: lastOutcome?.error?.code ?? null };
+    return { text: task.retry_at ? `Tries again ${relativeTime(task.retry_at, now)}` : "Tries again", detail: null };
   }
   if (status === "queued") return { text: WAITING_TEXTS[task.waiting_for] ?? "Ready to start", detail: null };
   if (status === "running") return { text: "", detail: null };

@@ -45,7 +45,7 @@ export class Store {
     if (!this.#socket && !this.#cancelReconnect) this.#connect();
   }
 
-  /** Calls `listener(kind, state)` after each change. `kind` is "state", or "reset" if all data that was read before may be outdated. */
+  /** Calls `listener(change, state)` after each change. `change` is "state", or "reset" if all data that was read before may be outdated. */
   listen(listener) {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -206,8 +206,8 @@ export class Store {
     const filter = filters.size === 0 ? null : filters.size === 1 ? [...filters.values()][0] : {};
     const serialized = filter && canonical(filter);
     if (serialized === this.#sentSubscription) {
-      // A listener that joins an existing subscription gets a `subscribed` frame too. Its first read may be older than the
-      // last frame that it missed.
+      // A new listener must read the tasks again, because its first read may be older than the last frame, which it did not
+      // get. So it gets a `subscribed` frame although the subscription exists already.
       if (filter) this.#io.after(0, () => this.#deliver({ type: "subscribed", position: this.state.position ?? 0 }));
       return;
     }
@@ -228,7 +228,7 @@ export class Store {
     this.#emit("state");
   }
 
-  #emit(kind) {
-    for (const listener of [...this.#listeners]) listener(kind, this.state);
+  #emit(change) {
+    for (const listener of [...this.#listeners]) listener(change, this.state);
   }
 }

@@ -38,8 +38,8 @@ class TaskbellTask extends HTMLElement {
     if (!this.ui) this.#build();
     const ticker = setInterval(() => this.#tick(), 1000);
     this.#unsubscribers = [
-      store.listen((kind) => kind === "reset" && this.#load()),
-      store.subscribe({ ids: [this.#id] }, (kind, frame) => this.#handleFrame(kind, frame)),
+      store.listen((change) => change === "reset" && this.#load()),
+      store.subscribe({ ids: [this.#id] }, (frameType, frame) => this.#handleFrame(frameType, frame)),
       () => clearInterval(ticker),
     ];
     store.start();
@@ -109,8 +109,8 @@ class TaskbellTask extends HTMLElement {
     return h("button", { type: "button", onclick: () => this.#load() }, "Try again");
   }
 
-  #handleFrame(kind, { items }) {
-    if (kind !== "tasks") return void this.#load();
+  #handleFrame(frameType, { items }) {
+    if (frameType !== "tasks") return void this.#load();
     const task = items.find(({ id }) => id === this.#id);
     if (task) this.#mergeTask(task);
   }

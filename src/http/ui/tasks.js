@@ -42,7 +42,7 @@ class TaskbellTasks extends HTMLElement {
       () => removeEventListener("popstate", onRoute),
       () => removeEventListener("taskbell:route", onRoute),
       () => clearInterval(ticker),
-      store.listen((kind) => (kind === "reset" ? this.#refresh(0, true) : this.#drawCounts())),
+      store.listen((change) => (change === "reset" ? this.#refresh(0, true) : this.#drawCounts())),
     ];
     store.start();
     this.#drawCounts();
@@ -89,7 +89,7 @@ class TaskbellTasks extends HTMLElement {
     this.#leavingSince.clear();
     this.#newTaskIds.clear();
     this.unsubscribe?.();
-    this.unsubscribe = store.subscribe(query.subscription(params), (kind, frame) => this.#handleFrame(kind, frame));
+    this.unsubscribe = store.subscribe(query.subscription(params), (frameType, frame) => this.#handleFrame(frameType, frame));
     this.#load();
   }
 
@@ -138,9 +138,9 @@ class TaskbellTasks extends HTMLElement {
     if (isNewer(task, known)) this.#tasks.set(task.id, task);
   }
 
-  #handleFrame(kind, { position, items }) {
-    if (kind === "tasks_changed") return this.#refresh(position);
-    if (kind === "subscribed") return !this.#page || this.#page.position < position ? this.#refresh(position) : undefined;
+  #handleFrame(frameType, { position, items }) {
+    if (frameType === "tasks_changed") return this.#refresh(position);
+    if (frameType === "subscribed") return !this.#page || this.#page.position < position ? this.#refresh(position) : undefined;
     let hasChanged = false;
     for (const task of items) {
       const isShown = this.#rows.has(task.id);

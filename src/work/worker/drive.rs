@@ -64,7 +64,7 @@ pub(in crate::work) async fn drive<R: Reporter>(
 /// Hands back an attempt that never began.
 pub(in crate::work) async fn hand_back<R: Reporter>(attempt: Arc<Attempt>, reporter: Arc<R>) {
     let end = AttemptEnd::Released(ReleasedReason::HandedBack);
-    let command = Command::Finish { attempt: attempt.number, lease: None, end, progress: None, output: None };
+    let command = Command::Finish { attempt: attempt.number, lease_hash: None, end, progress: None, output: None };
     let concluded = reporter.send_command(&attempt, command, || attempt.is_lost()).await;
     free_slot(&attempt, &*reporter, concluded);
 }
@@ -150,7 +150,7 @@ fn end_command(attempt: &Attempt, end: CodeEnd) -> Option<Command> {
         }
         CodeEnd::ShutDown => return None,
     };
-    Some(Command::Finish { attempt: number, lease: None, end, progress, output: attempt.output() })
+    Some(Command::Finish { attempt: number, lease_hash: None, end, progress, output: attempt.output() })
 }
 
 /// Sends the acknowledgements as they arrive. If one can't be recorded, it is repeated only until `code_ended`, so that
@@ -168,7 +168,8 @@ async fn send_acknowledgements(
             () = code_ended.cancelled() => None,
         };
         let Some(Acknowledgement { stopping_after, expected_end }) = next else { return };
-        let command = Command::AcknowledgeCancel { attempt: attempt.number, lease: None, stopping_after, expected_end };
+        let command =
+            Command::AcknowledgeCancel { attempt: attempt.number, lease_hash: None, stopping_after, expected_end };
         reporter.send_command(attempt, command, || code_ended.is_cancelled()).await;
     }
 }
