@@ -10,7 +10,7 @@
 use std::error::Error;
 use std::net::SocketAddr;
 
-use taskbell::wire::standin::Database;
+use taskbell::wire::stand_in::Database;
 
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn Error>> {

@@ -70,7 +70,7 @@ pub(crate) async fn run_worker(
     handlers.register(Walk)?;
     handlers.register(Post)?;
     let concurrency = std::env::var("WORKER_CONCURRENCY").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
-    let mut worker = RemoteWorker::connect(server).concurrency(concurrency).handlers(handlers).watch(print);
+    let mut worker = RemoteWorker::new(server).concurrency(concurrency).handlers(handlers).on_event(print);
     if let Ok(token) = std::env::var("TASKBELL_TOKEN") {
         worker = worker.token(token);
     }

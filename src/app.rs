@@ -12,15 +12,18 @@ use tokio::task::JoinHandle;
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::messages::DrainWorkers;
 use crate::http::actor_health::ActorHealth;
+use crate::http::open_tasks::OpenTasks;
 use crate::http::plumbing::body::Bodies;
 use crate::http::plumbing::caller::{Caller, LOCAL_USER};
 use crate::http::plumbing::quota::{Quota, Resource};
+use crate::http::plumbing::scans::Scans;
 use crate::http::{self, AppState, ClientLimits, Problem, accept};
 use crate::projection::freshness::Freshness;
 use crate::projection::metrics::{Metrics, MetricsRecorder};
 use crate::projection::projector::{Projector, Stop};
 use crate::projection::reader::{ViewsWriter, split_views};
 use crate::projection::replay::{BULK_CANCEL, Replayer, views_at};
+use crate::push::messages::CloseAll;
 use crate::reactions::scheduler::CreationLock;
 use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_id};
 use crate::streams::create::{Accepted, UniqueKeys};
@@ -139,7 +142,8 @@ impl Taskbell {
             creation_lock: CreationLock::default(),
             freshness: freshness.clone(),
         };
-        let subscribers = SubscriberActors::start(parts.clone(), &threads);
+        let stall_timeout = options.client_limits.socket_stall_timeout;
+        let subscribers = SubscriberActors::start(parts.clone(), stall_timeout, &threads);
         let projector = start_projector(&parts.store, writer, &subscribers, metrics_recorder, &threads);
         let log = parts.store.clone();
         let replayer = Replayer::start_in_arbiter(&threads.replay.handle(), move |_| Replayer::new(log));
@@ -147,7 +151,7 @@ impl Taskbell {
         let mut handlers = options.handlers;
         handlers.register(BulkCancel {
             execute: parts.registry.recipient(),
-            history: replayer.clone().recipient(),
+            replayer: replayer.clone().recipient(),
             policies: parts.kind_policies.clone(),
         })?;
         let channels = worker_channels(&parts.registry, &subscribers.dispatcher, &projector);
@@ -255,7 +259,7 @@ impl Taskbell {
         self.state.store.subscribe(after)
     }
 
-    /// Starts no more attempts, waits up to 2 s for the running attempts, and ends the actors and the handlers' threads.
+    /// Starts no more attempts, closes the websockets with code 1001, waits up to 2 s for the running attempts, and ends the actors and the handlers' threads.
     ///
     /// A handler that still runs after 2 s is dropped at its next `await`; a blocking step runs to its end. The attempt is
     /// lost: at the next start the task gets another attempt or fails. The log can be opened again after all
@@ -266,6 +270,7 @@ impl Taskbell {
     }
 
     async fn drain(&self) {
+        self.subscribers.hub.do_send(CloseAll);
         self.subscribers.dispatcher.do_send(DrainWorkers);
         if let Ok(left @ 1..) = self.worker.send(Drain { within: DRAIN_TIMEOUT }).await {
             tracing::info!(attempts = left, "attempts are still running; the next start records them as lost");
@@ -363,6 +368,8 @@ fn app_state(
         freshness,
         sockets: Quota::new(Resource::Sockets, limits.sockets),
         long_polls: Quota::new(Resource::LongPolls, limits.long_polls),
+        open_tasks: OpenTasks::new(limits.tasks_per_owner),
+        scans: Scans::default(),
         limits: Arc::new(limits),
     }
 }

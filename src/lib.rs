@@ -170,7 +170,9 @@ pub use dispatch::policies::{KindPolicies, KindPolicy};
 #[cfg(feature = "server")]
 pub use http::{ClientLimits, Problem, SharedLimit, ValueLimits};
 #[cfg(feature = "server")]
-pub use store::{Hash, LogEvent, LogSubscription, Meta, OpenError, ReadError, Recorded, StreamName, StreamOf, Via};
+pub use store::{
+    Hash, LogEvent, LogSubscription, Meta, OpenError, ReadError, Recorded, StreamName, StreamSubject, Via,
+};
 #[cfg(feature = "eventstore")]
 pub use store::{InvalidUrl, StoreUrl};
 #[cfg(feature = "server")]
@@ -206,7 +208,7 @@ pub mod internal {
     #[cfg(all(feature = "eventstore", any(feature = "testing", feature = "cli")))]
     pub use crate::store::check as store_check;
     #[cfg(feature = "eventstore")]
-    pub use crate::store::import::{ImportError, Imported, Step, import};
+    pub use crate::store::import::{ImportError, ImportProgress, Imported, import};
     #[cfg(feature = "eventstore")]
     pub use crate::streams::claims::open::claim_open_keys;
     pub use crate::task::backoff::BackOff;

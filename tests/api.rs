@@ -14,13 +14,14 @@ mod fuzz;
 mod json;
 mod keys;
 mod leases;
+mod limits;
 mod list;
 mod log;
 mod metrics;
 mod queues;
+mod raw_http;
 mod schedules;
 mod unique;
-mod wire;
 
 use std::path::Path;
 

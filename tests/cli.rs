@@ -331,7 +331,7 @@ fn a_limit_is_a_flag_a_variable_and_a_line_in_the_table_limits() {
         env.map(|value| command.env("TASKBELL_MAX_PAGE_TASKS", value));
         Ended::of(&command.arg("serve").args(args).current_dir(dir.path()).output().expect("it runs"))
     };
-    serve(None, &[]).fails_with(2, &["max_page_tasks: 1 is not within 20 to 10000"]);
+    serve(None, &[]).fails_with(2, &["max_page_tasks: 1 is not within 20 to 1000"]);
     serve(Some("2"), &[]).fails_with(2, &["max_page_tasks: 2 "]);
     serve(Some("2"), &["--max-page-tasks", "3"]).fails_with(2, &["max_page_tasks: 3 "]);
     serve(None, &["--config", "wrong.toml"]).fails_with(2, &["wrong.toml, line 2", "max_pages"]);

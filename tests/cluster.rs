@@ -7,8 +7,8 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
-use taskbell::wire::standin::Database;
-use taskbell::wire::standin::Server as Node;
+use taskbell::wire::stand_in::Database;
+use taskbell::wire::stand_in::NodeHandle as Node;
 
 use crate::support::{LiveSocket, Server};
 

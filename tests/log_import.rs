@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use taskbell::StoreUrl;
-use taskbell::internal::{ImportError, Imported, Step, import};
+use taskbell::internal::{ImportError, ImportProgress, Imported, import};
 use taskbell::store::{Append, EventStore, Expected, NewEvent, Recorded, StreamName};
 use taskbell::task::{Position, Revision};
 use taskbell::views::Views;
-use taskbell::wire::standin::{Database, Server};
+use taskbell::wire::stand_in::{Database, NodeHandle};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -66,7 +66,7 @@ fn append(recorded: Recorded) -> Append {
     Append { stream, expected, events: vec![NewEvent { id, time, meta, event }] }
 }
 
-async fn database() -> (Database, Server) {
+async fn database() -> (Database, NodeHandle) {
     let database = Database::new();
     let server = database.serve(ANY_PORT).await.unwrap();
     (database, server)
@@ -76,7 +76,7 @@ fn url(addr: std::net::SocketAddr) -> StoreUrl {
     format!("esdb://{addr}?tls=false&prefix=taskbell").parse().unwrap()
 }
 
-async fn import_quietly(folder: &Folder, server: &Server) -> Result<Imported, ImportError> {
+async fn import_quietly(folder: &Folder, server: &NodeHandle) -> Result<Imported, ImportError> {
     in_time(import(folder.path(), &url(server.addr()), &mut |_| {})).await.map(|(imported, _)| imported)
 }
 
@@ -89,7 +89,7 @@ async fn the_copy_has_the_same_bytes_positions_hashes_views_and_id() {
         in_time(import(folder.path(), &url(server.addr()), &mut |step| steps.push(step))).await.unwrap();
     folder.is_in(&database, &store).await;
     assert_eq!((imported.position, imported.hash, imported.copied), (folder.head.position, folder.head.hash, 400));
-    assert_eq!(steps, [Step::Copied(Position(400)), Step::Verified(Position(400))]);
+    assert_eq!(steps, [ImportProgress::Copied(Position(400)), ImportProgress::Verified(Position(400))]);
     folder.is_in(&database, &ready(connect(server.addr(), "taskbell")).await).await;
 }
 
@@ -115,18 +115,18 @@ async fn connections_that_are_cut_and_answers_that_are_lost_leave_the_same_copy(
             has_begun.await.unwrap();
             let observer = ready(connect(addr, "taskbell")).await;
             for position in (1100..2900).step_by(300) {
-                in_time(observer.watch().wait_for(|head| head.0 >= position)).await.unwrap();
-                database.hold_answers(true);
-                in_time(database.wait_for_hanging(1)).await;
+                in_time(observer.head_changes().wait_for(|head| head.0 >= position)).await.unwrap();
+                database.hold_responses(true);
+                in_time(database.wait_for_delayed_requests(1)).await;
                 proxy.cut();
-                database.hold_answers(false);
+                database.hold_responses(false);
             }
             proxy
         }
     });
     let mut begun = Some(begun);
     let imported = in_time(import(folder.path(), &to, &mut |step| {
-        if step == Step::Copied(Position(1000)) {
+        if step == ImportProgress::Copied(Position(1000)) {
             begun.take().unwrap().send(()).unwrap();
         }
     }))
@@ -152,12 +152,12 @@ async fn an_append_that_a_killed_import_left_under_way_is_not_written_twice() {
     let folder = Folder::with(1200).await;
     let (database, server) = database().await;
     let (to, path, held) = (url(server.addr()), folder.path().to_owned(), database.clone());
-    let killed = tokio::spawn(async move { import(&path, &to, &mut |_| held.hold_answers(true)).await });
+    let killed = tokio::spawn(async move { import(&path, &to, &mut |_| held.hold_responses(true)).await });
     // The first append after the first report is written, but its response is delayed.
-    in_time(database.wait_for_hanging(1)).await;
+    in_time(database.wait_for_delayed_requests(1)).await;
     killed.abort();
     assert!(in_time(killed).await.unwrap_err().is_cancelled());
-    database.hold_answers(false);
+    database.hold_responses(false);
     let rest = import_quietly(&folder, &server).await.unwrap().copied;
     assert!((1..200).contains(&rest), "{rest}");
     folder.is_in(&database, &ready(connect(server.addr(), "taskbell")).await).await;

@@ -13,6 +13,7 @@ mod dispatch;
 mod event_contract;
 mod json;
 mod library;
+mod local_worker;
 #[cfg(feature = "eventstore")]
 mod log_import;
 #[cfg(feature = "eventstore")]
@@ -22,6 +23,7 @@ mod projection;
 mod proxy;
 mod push;
 mod reactions;
+mod remote_worker;
 mod replay;
 mod rooms;
 #[cfg(feature = "eventstore")]
@@ -35,6 +37,4 @@ mod ui;
 mod views;
 #[cfg(feature = "eventstore")]
 mod wire;
-mod work;
-mod worker;
-mod workers;
+mod worker_soak;

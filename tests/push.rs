@@ -2,7 +2,14 @@
 
 mod bad;
 mod checker;
+mod ends;
+mod flood;
 pub mod fold;
+mod frames;
+mod fuzz;
+mod limits;
 pub mod load;
+mod many;
 mod sockets;
 mod stalled;
+mod wire;

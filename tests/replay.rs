@@ -97,7 +97,7 @@ fn the_recorded_logs_hold_every_type_and_every_verdict() {
     let (mut kinds, mut verdicts) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
     for path in logs() {
         let log = recorded(&fs::read_to_string(path.with_added_extension("jsonl")).unwrap());
-        kinds.extend(log.iter().map(|event| event.kind));
+        kinds.extend(log.iter().map(|event| event.event_type));
         let shown = views_of(&log, &[], &[]);
         for task in shown["tasks"].as_array().unwrap() {
             verdicts.extend(task["cancel"]["verdict"].as_str().map(str::to_owned));

@@ -8,7 +8,7 @@ use taskbell::internal::store_check::{RULES, check_rule};
 use taskbell::store::EventStore;
 use taskbell::store::conformance::CHECKS;
 use taskbell::wire;
-use taskbell::wire::standin::Database;
+use taskbell::wire::stand_in::Database;
 
 use crate::store_contract::ANY_PORT;
 use crate::support::taskbell;
@@ -25,21 +25,21 @@ macro_rules! every_rule {
 }
 
 every_rule! {
-    an_append_that_is_repeated_is_written_once_and_has_its_first_answer
-    an_append_that_is_repeated_after_later_ones_has_its_first_answer
-    other_events_at_an_old_revision_are_refused_with_the_last_one
+    a_repeated_append_is_written_once_and_gets_its_first_response_again
+    an_append_that_is_repeated_after_later_ones_gets_its_first_response_again
+    other_events_at_an_old_revision_are_refused_and_the_error_names_the_last_revision
     a_repeated_append_whose_later_events_differ_writes_nothing
     the_bytes_of_an_event_are_kept
     an_append_of_900_kilobytes_is_written
     an_append_of_2_megabytes_is_written_or_refused_because_of_its_size
-    a_subscription_is_confirmed_first_and_says_when_it_has_caught_up
+    a_subscription_is_confirmed_first_and_reports_when_it_has_caught_up
     two_clients_receive_all_events_in_the_order_of_their_commits
     a_subscription_continues_after_the_event_where_the_last_one_ended
     a_subscription_continues_after_a_checkpoint
     an_event_is_read_at_its_own_position
-    a_missing_stream_is_said_to_be_missing
-    a_truncated_stream_is_seen_in_the_log
-    a_stream_with_a_maximum_shows_its_last_events
+    a_read_of_a_missing_stream_reports_that_it_is_missing
+    a_filtered_subscription_receives_the_metadata_of_a_truncated_stream
+    a_stream_with_a_maximum_count_returns_only_its_last_events
 }
 
 fn url(addr: std::net::SocketAddr) -> StoreUrl {
@@ -50,7 +50,7 @@ async fn holds(name: &str) {
     let server = Database::new().serve(ANY_PORT).await.unwrap();
     let rule = RULES.concat().into_iter().find(|rule| rule.name == name).expect("a rule of this name");
     let finding = check_rule(&url(server.addr()), rule, "rule".to_owned()).await;
-    assert!(finding.seen.is_ok(), "{finding:?}");
+    assert!(finding.observed.is_ok(), "{finding:?}");
 }
 
 #[test]
@@ -63,15 +63,15 @@ async fn a_database_that_ends_subscriptions_does_not_hang_the_check() {
     let database = Database::new();
     let server = database.serve(ANY_PORT).await.unwrap();
     let rule = RULES.concat().into_iter().find(|rule| rule.name.starts_with("two_clients")).unwrap();
-    database.hold_answers(true);
+    database.hold_responses(true);
     let to = url(server.addr());
     let checking = tokio::spawn(async move { check_rule(&to, rule, "rule".to_owned()).await });
     // Its subscription runs, and its first append waits.
-    database.wait_for_hanging(1).await;
+    database.wait_for_delayed_requests(1).await;
     database.end_subscriptions();
-    database.hold_answers(false);
+    database.hold_responses(false);
     let finding = checking.await.unwrap();
-    assert_eq!(finding.seen, Err("the database ended the subscription".to_owned()));
+    assert_eq!(finding.observed, Err("the database ended the subscription".to_owned()));
 }
 
 async fn run(to: std::net::SocketAddr, more: &[&str]) -> Output {
@@ -108,8 +108,8 @@ async fn the_command_prints_each_check_and_leaves_only_deleted_streams() {
     assert!(output.status.success(), "{text}");
     let checks = RULES.concat().len() + CHECKS.concat().len();
     assert!(text.contains(&format!("{checks} checks, all hold")), "{text}");
-    for needed in ["an append that is repeated is written once", "the chain of hashes verifies", "$maxCount 2"] {
-        assert!(text.contains(needed), "no {needed:?} in {text}");
+    for expected in ["a repeated append is written once", "the chain of hashes verifies", "$maxCount 2"] {
+        assert!(text.contains(expected), "no {expected:?} in {text}");
     }
     for stream in database.all()[before..].iter().map(|event| &event.stream).filter(|name| !name.starts_with("$$")) {
         assert!(stream.starts_with("shopcheck"), "{stream}");
@@ -132,7 +132,7 @@ async fn the_command_fails_where_a_rule_does_not_hold() {
     assert_eq!(answer["holds"], false);
     let checks = answer["checks"].as_array().unwrap();
     let holding: Vec<_> = checks.iter().filter(|check| check["holds"] == true).map(|check| &check["needed"]).collect();
-    assert_eq!(holding, ["a missing stream is said to be missing"]);
+    assert_eq!(holding, ["a read of a missing stream reports that it is missing"]);
     assert_eq!(answer["left"]["streams"], serde_json::json!([]));
 }
 

@@ -4,7 +4,7 @@ mod callers;
 #[cfg(feature = "eventstore")]
 mod claims;
 mod interleaved;
-mod kinds;
+mod other_streams;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
 /// The stored events of the task's stream: revision, type, time and data. Ids are omitted because they are random.
 async fn stored_events(store: &EventStore, task: TaskId) -> Vec<(u64, &'static str, Timestamp, String)> {
     let events = store.read_stream(&StreamName::task(task), Revision(0)).await.unwrap();
-    let line = |event: &Recorded| (event.revision.0, event.kind, event.time, event.raw_data.get().to_owned());
+    let line = |event: &Recorded| (event.revision.0, event.event_type, event.time, event.raw_data.get().to_owned());
     events.iter().map(|event| line(event)).collect()
 }
 

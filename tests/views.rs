@@ -1,6 +1,5 @@
 //! Tests of the views.
 
-mod aside;
 mod bounds;
 mod fold;
 pub(crate) mod history;
@@ -8,5 +7,6 @@ mod laws;
 mod lists;
 mod offers;
 mod oracle;
+mod queues_and_schedules;
 mod rules;
 mod world;

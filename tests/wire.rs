@@ -11,7 +11,7 @@ use eventstore::{
     SubscriptionEvent, SubscriptionFilter, WriteResult,
 };
 use serde_json::json;
-use taskbell::wire::standin::{Database, Server};
+use taskbell::wire::stand_in::{Database, NodeHandle};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCA
 /// A stand-in database with one node, and a client.
 struct WireFixture {
     database: Database,
-    server: Server,
+    server: NodeHandle,
     client: Client,
 }
 

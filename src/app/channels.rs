@@ -6,7 +6,7 @@ use crate::dispatch::dispatcher::Dispatcher;
 use crate::projection::projector::Projector;
 use crate::store::new_id;
 use crate::streams::registry::Registry;
-use crate::work::WorkerChannels;
+use crate::work::LocalReporter;
 
 /// The name of the worker inside the process, and the recipients of its messages. The name contains the host name and a new
 /// id, so it differs after each start.
@@ -14,8 +14,8 @@ pub(super) fn worker_channels(
     registry: &Registry,
     dispatcher: &Addr<Dispatcher>,
     projector: &Addr<Projector>,
-) -> WorkerChannels {
-    WorkerChannels {
+) -> LocalReporter {
+    LocalReporter {
         worker: format!("local/{}/{}", host_name(), new_id().simple()),
         execute: registry.recipient(),
         offer: dispatcher.clone().recipient(),

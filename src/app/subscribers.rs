@@ -11,6 +11,7 @@
 //! - **After that**: the actors run until the process ends, also while the views are stale.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::dev::channel::channel;
 use actix::{Actor, Addr, Arbiter, Context};
@@ -61,7 +62,8 @@ pub(super) struct SharedParts {
 
 impl SubscriberActors {
     /// Starts the hub now, and the other actors as soon as the views have caught up.
-    pub(super) fn start(parts: SharedParts, threads: &Threads) -> Self {
+    /// `stall_timeout` is that of websockets.
+    pub(super) fn start(parts: SharedParts, stall_timeout: Duration, threads: &Threads) -> Self {
         let SharedParts { store, reader, registry, capacity, kind_policies, unique_keys, creation_lock, freshness } =
             parts;
         let open_sockets = OpenSockets::default();
@@ -70,7 +72,8 @@ impl SubscriberActors {
         let shares = Shares::default();
         let dispatcher =
             if store.is_shared() { dispatcher.on_cluster(store.clone(), shares.clone()) } else { dispatcher };
-        let hub = Hub::new(reader.clone(), capacity, store.clone(), freshness.clone(), open_sockets.clone());
+        let hub =
+            Hub::new(reader.clone(), capacity, store.clone(), freshness.clone(), open_sockets.clone(), stall_timeout);
         let scheduler =
             Scheduler::new(registry.clone(), reader.clone(), unique_keys, creation_lock).with_shares(shares);
         let scheduler = if store.is_shared() { scheduler.on_cluster(store.clone()) } else { scheduler };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
-use taskbell::internal::{ImportError, Imported, Step, claim_open_keys, import};
+use taskbell::internal::{ImportError, ImportProgress, Imported, claim_open_keys, import};
 use taskbell::{OpenError, StoreUrl};
 
 use super::client::ConnectionArgs;
@@ -58,17 +58,19 @@ pub(super) fn parse_store_url(flag: &str, url: &str) -> Result<StoreUrl, Command
     url.parse().map_err(|error| CommandError::usage(format!("{flag}: {error}")))
 }
 
-fn print_step(step: Step) {
+fn print_step(step: ImportProgress) {
     match step {
-        Step::Copied(position) => console::print_to_stderr(&format!("copied up to position {position}")),
-        Step::Verified(position) => console::print_to_stderr(&format!("compared up to position {position}")),
+        ImportProgress::Copied(position) => console::print_to_stderr(&format!("copied up to position {position}")),
+        ImportProgress::Verified(position) => console::print_to_stderr(&format!("compared up to position {position}")),
     }
 }
 
 fn import_failure(error: &ImportError) -> CommandError {
     let sentence = error.to_string();
     match error {
-        ImportError::Open(OpenError::Locked(_)) | ImportError::Refused(_) => CommandError::refused(sentence),
+        ImportError::Open(OpenError::Locked(_)) | ImportError::Refused(_) | ImportError::EventTooLarge(_) => {
+            CommandError::refused(sentence)
+        }
         ImportError::Open(_) | ImportError::Source(_) | ImportError::Different(_) => CommandError::failed(sentence),
         ImportError::Unreachable { .. } => {
             CommandError::unreachable(format!("{sentence}; run the same command again to continue"))

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use taskbell::internal::store_check::{Finding, LeftStreams, check};
+use taskbell::internal::store_check::{Finding, LeftoverStreams, check};
 
 use super::client::ConnectionArgs;
 use super::command_error::CommandError;
@@ -48,7 +48,7 @@ impl Check {
         let store = parse_store_url("--store", &store)?;
         let (mut findings, mut print_result) = (Vec::new(), Ok(()));
         if !connection.json {
-            console::print_line(&table_row("operation", "needed", "time", "seen"))?;
+            console::print_line(&table_row("operation", "expected", "time", "observed"))?;
         }
         let mut report = |finding| {
             if !connection.json && print_result.is_ok() {
@@ -59,7 +59,7 @@ impl Check {
         let leftovers = check(&store, &mut report).await;
         let leftovers = leftovers.map_err(|why| CommandError::unreachable(format!("{store}: {why}")))?;
         print_result?;
-        let failed = findings.iter().filter(|finding| finding.seen.is_err()).count();
+        let failed = findings.iter().filter(|finding| finding.observed.is_err()).count();
         if connection.json {
             console::print_json(&json_report(&findings, &leftovers).to_string())?;
         } else {
@@ -71,17 +71,17 @@ impl Check {
     }
 }
 
-fn table_row(operation: &str, needed: &str, time: &str, seen: &str) -> String {
-    format!("{operation:<15}  {needed:<79}  {time:>9}  {seen}")
+fn table_row(operation: &str, expected: &str, time: &str, observed: &str) -> String {
+    format!("{operation:<15}  {expected:<82}  {time:>9}  {observed}")
 }
 
 fn finding_row(finding: &Finding) -> String {
-    let Finding { operation, needed, seen, took } = finding;
-    let seen = match seen {
-        Ok(seen) => seen.clone(),
-        Err(seen) => format!("FAILED: {seen}"),
+    let Finding { operation, expected, observed, took } = finding;
+    let observed = match observed {
+        Ok(observed) => observed.clone(),
+        Err(observed) => format!("FAILED: {observed}"),
     };
-    table_row(operation, needed, &format!("{} ms", console::format_count(millis(*took))), &console::escape(&seen))
+    table_row(operation, expected, &format!("{} ms", console::format_count(millis(*took))), &console::escape(&observed))
 }
 
 fn millis(duration: std::time::Duration) -> u64 {
@@ -89,8 +89,8 @@ fn millis(duration: std::time::Duration) -> u64 {
 }
 
 /// One line about the streams that the checks leave in the database.
-fn leftovers_line(leftovers: &LeftStreams) -> String {
-    let LeftStreams { prefix, streams, events, failure } = leftovers;
+fn leftovers_line(leftovers: &LeftoverStreams) -> String {
+    let LeftoverStreams { prefix, streams, events, failure } = leftovers;
     let (streams, events) = (console::format_count(streams.len() as u64), console::format_count(*events));
     let description = format!("left behind: {streams} streams with {events} events, whose names begin with {prefix}");
     match failure {
@@ -100,20 +100,20 @@ fn leftovers_line(leftovers: &LeftStreams) -> String {
 }
 
 /// What `--json` prints.
-fn json_report(findings: &[Finding], leftovers: &LeftStreams) -> serde_json::Value {
+fn json_report(findings: &[Finding], leftovers: &LeftoverStreams) -> serde_json::Value {
     let checks: Vec<_> = findings
         .iter()
-        .map(|Finding { operation, needed, seen, took }| {
-            let (holds, seen) = match seen {
-                Ok(seen) => (true, seen),
-                Err(seen) => (false, seen),
+        .map(|Finding { operation, expected, observed, took }| {
+            let (holds, observed) = match observed {
+                Ok(observed) => (true, observed),
+                Err(observed) => (false, observed),
             };
-            json!({"operation": operation, "needed": needed, "holds": holds, "seen": seen, "time_ms": millis(*took)})
+            json!({"operation": operation, "needed": expected, "holds": holds, "seen": observed, "time_ms": millis(*took)})
         })
         .collect();
-    let LeftStreams { prefix, streams, events, failure } = leftovers;
+    let LeftoverStreams { prefix, streams, events, failure } = leftovers;
     json!({
-        "holds": findings.iter().all(|finding| finding.seen.is_ok()),
+        "holds": findings.iter().all(|finding| finding.observed.is_ok()),
         "checks": checks,
         "left": {"prefix": prefix, "streams": streams, "events": events, "failure": failure},
     })

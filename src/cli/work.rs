@@ -54,7 +54,7 @@ impl Work {
     pub(super) async fn run(self) -> Result<(), CommandError> {
         // This checks the address and the token in the same way as for every other command.
         let server = self.connection.client()?.server().to_owned();
-        let mut worker = RemoteWorker::connect(&server)
+        let mut worker = RemoteWorker::new(&server)
             .queues(self.queues)
             .concurrency(self.concurrency.into())
             .grace(Duration::from_secs(self.grace_s.into()))
@@ -66,7 +66,7 @@ impl Work {
             worker = worker.name(name);
         }
         let json = self.connection.json;
-        let worker = worker.watch(move |event| if json { print_event_as_json(event) } else { print_event(event) });
+        let worker = worker.on_event(move |event| if json { print_event_as_json(event) } else { print_event(event) });
         let mut signals = Signals::new()?;
         let mut second_signals = Signals::new()?;
         let first_signal = async {

@@ -16,9 +16,7 @@ use crate::store::{StreamName, now};
 use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
 use crate::task::event::{Created, Idempotency};
-use crate::task::limits::{
-    IDEMPOTENCY_KEY_MAX, INPUT_MAX, TITLE_MAX, has_at_most_bytes, is_line, is_line_character, is_name, is_reserved,
-};
+use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line, is_line_character, is_name, is_reserved};
 use crate::task::{Command, Invalid, JsonText, Rejection, Revision, TaskId, Timestamp};
 use crate::views::Views;
 
@@ -120,7 +118,7 @@ impl NewTask {
 /// become final.
 ///
 /// # Errors
-/// 413, 422 `invalid_request` or `idempotency_key_reused`, 503 if the log can't be written.
+/// 413, 422 `invalid_request` or `idempotency_key_reused`, 429 `too_many_tasks`, 503 if the log can't be written.
 pub async fn accept(
     state: &AppState,
     caller: &Caller,
@@ -163,10 +161,26 @@ pub async fn accept(
 /// Creates tasks without keys, all of them in one write. When this function returns, the tasks are durable. The results
 /// are in the order of `new`.
 pub async fn create_without_keys(state: &AppState, caller: &Caller, new: Vec<Created>) -> Vec<Result<TaskId, Problem>> {
-    let ids: Vec<TaskId> = new.iter().map(|_| state.registry.new_task_id()).collect();
-    let commands = ids.iter().zip(new).map(|(id, created)| caller.command(*id, Command::Create(Arc::new(created))));
-    let created = state.registry.execute_many(commands.collect()).await;
-    ids.into_iter().zip(created).map(|(id, created)| Ok(created.map(|_| id)?)).collect()
+    let (mut ids, mut commands, mut permits) =
+        (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()), Vec::new());
+    for created in new {
+        let id = state.registry.new_task_id();
+        ids.push(state.open_tasks.acquire(&state.reader, &created.owner, id).map(|permit| {
+            permits.extend(permit);
+            commands.push(caller.command(id, Command::Create(Arc::new(created))));
+            id
+        }));
+    }
+    let mut receipts = state.registry.execute_many(commands).await.into_iter();
+    if !permits.is_empty() {
+        state.reader.wait_for_position(state.store.head().position).await;
+    }
+    let result = |id: Result<TaskId, Problem>| {
+        let (id, receipt) = (id?, receipts.next());
+        let receipt = receipt.ok_or_else(|| Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR))?;
+        Ok(receipt.map(|_| id)?)
+    };
+    ids.into_iter().map(result).collect()
 }
 
 /// Finds the task of this idempotency key. Views that lack the newest events may not have it, so the lock of the key
@@ -188,7 +202,31 @@ async fn known_task(
 
 async fn create_task(state: &AppState, caller: &Caller, created: Created) -> Result<Accepted, Problem> {
     let id = state.registry.new_task_id();
-    Ok(create::create(&state.registry, &state.reader, &state.unique_keys, created, id, now(), caller.meta()).await?)
+    let permit = match state.open_tasks.acquire(&state.reader, &created.owner, id) {
+        // The answer to the request is the task that holds the unique key, and no task is created.
+        Err(_) if holds_unique_key(state, &created) => None,
+        permit => permit?,
+    };
+    let (AppState { registry, reader, unique_keys, .. }, meta) = (state.clone(), caller.meta());
+    let create = async move {
+        let accepted = create::create(&registry, &reader, &unique_keys, created, id, now(), meta).await?;
+        if let (Some(_), Accepted::New(id, receipt)) = (&permit, &accepted) {
+            reader.wait_for_revision(*id, receipt.revision).await;
+        }
+        Ok(accepted)
+    };
+    // If the client disconnects during the append, actix drops this handler, and the append may still succeed. The spawned task
+    // then holds the permit until the views show the task.
+    if state.limits.tasks_per_owner.is_none() {
+        return create.await;
+    }
+    actix_rt::spawn(create).await.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)))
+}
+
+/// Whether the views show a task that is not final and has the unique key of this request.
+fn holds_unique_key(state: &AppState, created: &Created) -> bool {
+    let key = created.unique_key.as_ref();
+    key.is_some_and(|key| state.reader.views().unique_key_holder(&created.owner, key).is_some())
 }
 
 /// On a cluster, waits until the views show the parents of these new tasks that the log holds. Another server may have created
@@ -217,11 +255,10 @@ pub async fn wait_for_parents(state: &AppState, parents: impl Iterator<Item = Ta
 /// # Errors
 /// 413, 422 `invalid_request`.
 pub fn complete_request(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
-    if !has_at_most_bytes(&new.input, INPUT_MAX) {
-        let errors = vec![Invalid::new("/input", format!("at most {INPUT_MAX} bytes as compact JSON"))];
-        return Err(Problem { errors, ..Problem::too_large(format!("/input: more than {INPUT_MAX} bytes")) });
-    }
+    let limits = state.limits.values;
+    limits.check_input(&new.input)?;
     let mut invalid = Vec::new();
+    new.title.iter().for_each(|title| limits.check_title(title, &mut invalid));
     let is_allowed = state.allowed_kinds.as_ref().is_none_or(|kinds| kinds.contains(&new.kind));
     if is_reserved(&new.kind) {
         invalid.push(Invalid::new("/kind", "names that begin with `taskbell.` are reserved"));
@@ -245,8 +282,12 @@ pub fn complete_request(state: &AppState, caller: &Caller, new: NewTask) -> Resu
     let defaults = handler.as_ref().map(|(handler, _)| handler.defaults()).unwrap_or_default();
     let policy = state.policies.of(&new.kind);
     let default_timeout_s = defaults.timeout.map(|timeout| timeout.as_secs().max(1));
-    let handler_title =
-        || handler.as_ref().and_then(|(handler, input)| handler.title(input)).map(|title| one_line(&title));
+    let handler_title = || {
+        handler
+            .as_ref()
+            .and_then(|(handler, input)| handler.title(input))
+            .map(|title| one_line(&title, limits.title_bytes))
+    };
     Ok(Created {
         title: new.title.or_else(handler_title).unwrap_or_else(|| new.kind.clone()),
         kind: new.kind,
@@ -269,10 +310,10 @@ pub fn complete_request(state: &AppState, caller: &Caller, new: NewTask) -> Resu
     })
 }
 
-/// Replaces control characters by spaces and cuts the text to [`TITLE_MAX`] bytes.
-fn one_line(text: &str) -> String {
+/// Replaces control characters by spaces and cuts the text to `max` bytes.
+fn one_line(text: &str, max: usize) -> String {
     let mut line: String = text.chars().map(|c| if is_line_character(c) { c } else { ' ' }).collect();
-    let mut end = line.len().min(TITLE_MAX);
+    let mut end = line.len().min(max);
     while !line.is_char_boundary(end) {
         end -= 1;
     }

@@ -48,7 +48,7 @@ pub async fn seen(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let body: SeenBody = json::read_body(&request, payload, json::BODY_MAX).await?;
+    let body: SeenBody = json::read_body(&request, payload, json::BodyKind::One).await?;
     state.mark_seen(&caller, body.position).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -20,6 +20,7 @@ use super::task_page::{TaskPage, page_after_command};
 use crate::projection::replay::{BULK_CANCEL, cancellable};
 use crate::task::event::Created;
 use crate::task::{Command, JsonText, Position};
+use crate::views::Snapshot;
 use crate::work::BulkCancelInput;
 
 /// The queue of the tasks that this server creates for itself. They don't wait behind other tasks, and clients can't
@@ -56,20 +57,18 @@ pub async fn cancel(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let body: BulkCancelBody = json::read_body(&request, payload, json::BODY_MAX).await?;
+    let body: BulkCancelBody = json::read_body(&request, payload, json::BodyKind::One).await?;
     let reason = check_reason(body.reason)?;
     let mut fields = Fields::from_filter(body.filter)?;
-    let filter = fields.take_filter()?;
+    let filter = fields.take_filter(&state.limits)?;
     fields.refuse_unknown()?;
     if filter.is_empty() {
         let detail = "an empty filter would cancel everything: name at least one field";
         return Err(Problem::new(Refusal::EmptyFilter, detail));
     }
-    let snapshot = state.reader.views().snapshot();
-    let position = snapshot.position();
     let counted_filter = filter.clone();
-    let count = web::block(move || cancellable(&snapshot, &counted_filter).count() as u64).await;
-    let matched = count.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
+    let count = move |snapshot: Snapshot| (cancellable(&snapshot, &counted_filter).count() as u64, snapshot.position());
+    let (matched, position) = state.scans.run(|| state.reader.views().snapshot(), count).await?;
     if body.dry_run {
         return respond_with_position(
             StatusCode::ACCEPTED,

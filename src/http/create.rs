@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::AppState;
 use super::accept::{NewTask, accept};
-use super::plumbing::body::{self, BODY_MAX};
+use super::plumbing::body::{self, BodyKind};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::task_page::{page_after_command, page_at_least, respond_with_page};
@@ -28,7 +28,7 @@ pub async fn create(
 ) -> Result<HttpResponse, Problem> {
     let key = idempotency_key(&request)?;
     let parse = |body: &[u8]| NewTask::parse(body, key);
-    let (new, keyed) = body::receive(&request, payload, BODY_MAX, parse).await?;
+    let (new, keyed) = body::receive(&request, payload, BodyKind::One, parse).await?;
     match accept(&state, &caller, new, keyed).await? {
         Accepted::Repeated(id) | Accepted::KeyHeld(id) => {
             respond_with_page(StatusCode::OK, &page_at_least(&state, id, Revision(0)).await?)

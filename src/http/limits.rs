@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use super::plumbing::error::Problem;
+use crate::task::limits::{DEPTH_MAX, INPUT_MAX, RESULT_MAX, TITLE_MAX, has_at_most_bytes};
+use crate::task::{Invalid, JsonText};
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -39,6 +43,9 @@ pub struct ClientLimits {
     pub search_bytes: usize,
     /// The maximum number of open websockets. Settings `max_sockets`, `max_sockets_per_subject`, `max_sockets_per_address`.
     pub sockets: SharedLimit,
+    /// A websocket is closed if its client has read nothing for this long although frames wait for it. Setting
+    /// `socket_stall_s`.
+    pub socket_stall_timeout: Duration,
     /// The maximum number of requests that wait at the same time: for a lease, for a directive, for a position of the log, or for new
     /// events of the log. Settings `max_long_polls`, `max_long_polls_per_subject`, `max_long_polls_per_address`.
     pub long_polls: SharedLimit,
@@ -58,6 +65,44 @@ pub struct ValueLimits {
     pub result_bytes: usize,
     /// The longest title, in bytes.
     pub title_bytes: usize,
+}
+
+impl ValueLimits {
+    /// Checks the input of a task.
+    ///
+    /// # Errors
+    /// 413 `too_large`, 422.
+    pub(super) fn check_input(&self, input: &JsonText) -> Result<(), Problem> {
+        self.check_value(input, "/input", self.input_bytes, "max_input_bytes")
+    }
+
+    /// Checks the result of an attempt.
+    ///
+    /// # Errors
+    /// 413 `too_large`, 422.
+    pub(super) fn check_result(&self, result: &JsonText) -> Result<(), Problem> {
+        self.check_value(result, "/result", self.result_bytes, "max_result_bytes")
+    }
+
+    fn check_value(&self, value: &JsonText, pointer: &str, max: usize, setting: &str) -> Result<(), Problem> {
+        let depth = self.depth;
+        if value.depth() > depth {
+            return Err(Problem::invalid_field(pointer, format!("nested deeper than {depth} levels (max_json_depth)")));
+        }
+        if has_at_most_bytes(value, max) {
+            return Ok(());
+        }
+        let errors = vec![Invalid::new(pointer, format!("at most {max} bytes as compact JSON ({setting})"))];
+        Err(Problem { errors, ..Problem::too_large(format!("{pointer}: more than {max} bytes ({setting})")) })
+    }
+
+    /// Checks the length of a title. The rules of the tasks check what it contains.
+    pub(super) fn check_title(&self, title: &str, invalid: &mut Vec<Invalid>) {
+        let max = self.title_bytes;
+        if title.len() > max {
+            invalid.push(Invalid::new("/title", format!("at most {max} bytes (max_title_bytes)")));
+        }
+    }
 }
 
 /// The maximum number of uses of one resource at the same time.
@@ -90,6 +135,7 @@ impl Default for ClientLimits {
             filter_terms: 64,
             search_bytes: KIB,
             sockets: shared,
+            socket_stall_timeout: Duration::from_secs(30),
             long_polls: shared,
             tasks_per_owner: None,
         }
@@ -98,7 +144,6 @@ impl Default for ClientLimits {
 
 impl Default for ValueLimits {
     fn default() -> Self {
-        use crate::task::limits::{DEPTH_MAX, INPUT_MAX, RESULT_MAX, TITLE_MAX};
         Self { depth: DEPTH_MAX, input_bytes: INPUT_MAX, result_bytes: RESULT_MAX, title_bytes: TITLE_MAX }
     }
 }

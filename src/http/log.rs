@@ -48,7 +48,7 @@ struct EventSelection {
 
 impl EventSelection {
     fn matches(&self, recorded: &Recorded) -> bool {
-        self.event_type.as_ref().is_none_or(|event_type| *event_type == recorded.kind)
+        self.event_type.as_ref().is_none_or(|event_type| *event_type == recorded.event_type)
             && self.stream.as_ref().is_none_or(|stream| *stream == recorded.stream)
     }
 

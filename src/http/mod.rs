@@ -26,6 +26,7 @@ pub mod limits;
 pub mod live;
 pub mod log;
 pub mod metrics;
+pub mod open_tasks;
 pub mod plumbing;
 pub mod queues;
 pub mod schedules;

@@ -103,7 +103,7 @@ pub async fn create(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let new: NewSchedule = json::read_body(&request, payload, json::BODY_MAX).await?;
+    let new: NewSchedule = json::read_body(&request, payload, json::BodyKind::One).await?;
     let time_zone = new.time_zone.unwrap_or_else(|| DEFAULT_ZONE.to_owned());
     let (cron, time_zone) = normalize(new.cron, time_zone).await?;
     let task = check_template(&state, &caller, new.task.0).map_err(|problem| prefix_pointers("/task", problem))?;

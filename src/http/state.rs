@@ -7,10 +7,12 @@ use actix::{Addr, Recipient};
 
 use super::actor_health::ActorHealth;
 use super::limits::ClientLimits;
+use super::open_tasks::OpenTasks;
 use super::plumbing::body::Bodies;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::quota::Quota;
+use super::plumbing::scans::Scans;
 use crate::dispatch::capacity::Capacity;
 use crate::dispatch::dispatcher::Dispatcher;
 use crate::dispatch::policies::KindPolicies;
@@ -76,6 +78,10 @@ pub struct AppState {
     pub sockets: Quota,
     /// Counts the requests that wait.
     pub long_polls: Quota,
+    /// Counts the tasks of each owner that are not final.
+    pub open_tasks: OpenTasks,
+    /// Lets a bounded number of queries read many rows at the same time.
+    pub scans: Scans,
 }
 
 impl AppState {

@@ -17,12 +17,10 @@ use crate::streams::create;
 use crate::streams::messages::Execute;
 use crate::task::event::Rung;
 use crate::task::{Command, Position, Revision};
-use crate::views::{Filter, Page, PageRequest, Row, RowBudget, TaskDoc};
+use crate::views::{Filter, Page, PageRequest, Row, RowBudget, Snapshot, TaskDoc};
 
-/// Rows of a page if the request has no `limit`.
-const DEFAULT_LIMIT: u64 = 20;
-/// The most rows of a page.
-const LIMIT_MAX: u64 = 200;
+/// The number of rows of a page if the request has no `limit`.
+const DEFAULT_LIMIT: usize = 20;
 /// The maximum number of rows that a query reads while it holds the lock of the views. A longer query reads a snapshot on the blocking
 /// pool.
 const ROWS_UNDER_LOCK_MAX: usize = 10_000;
@@ -64,12 +62,13 @@ struct EscalateBody {
 /// 422 if the query is invalid; 503 `behind`.
 pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::from_query(request.query_string())?;
-    let filter = fields.take_filter()?;
-    let limit = fields.take_number("limit")?.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Problem::invalid_field("/query/limit", format!("1 to {LIMIT_MAX}")));
+    let filter = fields.take_filter(&state.limits)?;
+    let limit =
+        fields.take_number("limit")?.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let limit_max = state.limits.page_tasks;
+    if !(1..=limit_max).contains(&limit) {
+        return Err(Problem::invalid_field("/query/limit", format!("1 to {limit_max} (max_page_tasks)")));
     }
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let page_request = PageRequest { order: fields.take_order()?, limit, cursor: fields.take_cursor()? };
     wait_for_min_position(&state, &caller, fields).await?;
     let Page { items, next, prev, total, position } = query_page(&state, filter, page_request).await?;
@@ -83,7 +82,7 @@ pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpReque
 /// Returns the page from the views if it needs few rows. Otherwise reads it from a snapshot of the views on the
 /// blocking pool.
 async fn query_page(state: &AppState, filter: Filter, page_request: PageRequest) -> Result<Page, Problem> {
-    let snapshot = {
+    {
         let views = state.reader.views();
         let page = views
             .page_within(&filter, &page_request, &RowBudget::new(ROWS_UNDER_LOCK_MAX))
@@ -91,10 +90,11 @@ async fn query_page(state: &AppState, filter: Filter, page_request: PageRequest)
         if let Some(page) = page {
             return Ok(page);
         }
-        views.snapshot_for(&filter)
-    };
-    let scan = web::block(move || snapshot.page(&filter, &page_request)).await;
-    scan.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?.map_err(|_| invalid_cursor())
+    }
+    let snapshot_filter = filter.clone();
+    let scan = move |snapshot: Snapshot| snapshot.page(&filter, &page_request);
+    let page = state.scans.run(|| state.reader.views().snapshot_for(&snapshot_filter), scan).await?;
+    page.map_err(|_| invalid_cursor())
 }
 
 /// `GET /v1/tasks/{id}`: one task, with its input, result and output.
@@ -148,7 +148,7 @@ pub async fn escalate(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
-    let EscalateBody { rung, reason } = json::read_body(&request, payload, json::BODY_MAX).await?;
+    let EscalateBody { rung, reason } = json::read_body(&request, payload, json::BodyKind::One).await?;
     let rung = match rung {
         HigherRung::Interrupt => Rung::Interrupt,
         HigherRung::Revoke => Rung::Revoke,
@@ -169,7 +169,7 @@ async fn execute_cancel(state: &AppState, command: Execute) -> Result<HttpRespon
 /// `POST /v1/tasks/{id}/retry`: runs a final task again.
 ///
 /// # Errors
-/// 400, 404, 409 `not_final` or `unique_key_taken`, 422, 503.
+/// 400, 404, 409 `not_final` or `unique_key_taken`, 422, 429 `too_many_tasks`, 503.
 pub async fn retry(
     state: web::Data<AppState>,
     caller: Caller,
@@ -179,6 +179,7 @@ pub async fn retry(
     let id = id_in_path(&request)?;
     let reason = read_reason(&request, payload).await?;
     let command = caller.command(id, Command::Retry { reason });
+    let _permit = state.open_tasks.acquire_for_retry(&state.reader, id)?;
     let receipt = create::retry(&state.registry, &state.reader, &state.unique_keys, command).await?;
     respond_with_page(StatusCode::ACCEPTED, &page_after_command(&state, id, &receipt).await?)
 }

@@ -303,7 +303,7 @@ impl MetricsRecorder {
             if let (LogEvent::Task(event), Some(TaskChange { before, after })) = (&recorded.event, change) {
                 self.record(event, recorded.time, before.as_ref(), after);
             }
-            self.metrics.events.with_label_values(&[recorded.kind]).inc();
+            self.metrics.events.with_label_values(&[recorded.event_type]).inc();
         }
     }
 }

@@ -7,13 +7,14 @@
 //!
 //! If a client reads slowly:
 //!
-//! - **Before**, the mailbox of its socket has room. The hub sends what is pending when `FRAMES_INTERVAL` has passed since the
-//!   last frames.
-//! - **During**, the mailbox is full and a send fails. What was pending remains pending, and later changes are added to it.
-//!   The hub tries again after each `FULL_RETRY_INTERVAL`. The hub doesn't wait, so other sockets are not delayed.
-//! - **After**, a send succeeds. The client gets the newest counters, with the position of the last counters that were sent to
-//!   it as `previous`. It also gets the changed tasks, or `tasks_changed` if they are too many. If no send succeeds for
-//!   `STALL_MAX`, the hub closes the socket with code 1013.
+//! - **Normal**: its connection takes every frame at once. The hub sends what is pending when `FRAMES_INTERVAL` has passed
+//!   since the last frames.
+//! - **Backlog full**: frames wait for the connection, and the hub sends no more when they are many. What is pending remains pending,
+//!   and later changes are added to it. The hub doesn't wait, so other sockets are not delayed.
+//! - **Room again**: the connection takes frames again. The client gets the newest counters, with the position of the last counters
+//!   that were sent to it as `previous`. It also gets the changed tasks, or `tasks_changed` if they are too many.
+//! - **Stalled**: the connection takes nothing for the stall timeout. Then the hub sends a close frame with code 1013 behind the
+//!   frames that wait. If the connection still takes nothing for `ABORT_TIMEOUT`, the hub ends it.
 //!
 //! When a client subscribes, the hub first stores the subscription and then reads the position from the views. So the client
 //! gets every change after that position.
@@ -22,15 +23,17 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 
 use crate::store::{EventStore, now};
-use crate::task::{Position, TaskId, Timestamp};
+use crate::task::{TaskId, Timestamp};
 use crate::views::Row;
 
 use super::frames;
-use super::messages::{Push, SocketClosed, SocketId, SocketOpened, SocketRequest, Subscription};
+use super::messages::{CloseAll, Closing, SocketClosed, SocketId, SocketOpened, SocketRequest, Subscription};
 use super::open_sockets::OpenSockets;
+use super::socket::{ClosingSocket, OpenSocket, PendingCounters};
+use super::task_frames::TaskFrames;
 use crate::dispatch::capacity::Capacity;
 use crate::projection::freshness::Freshness;
 use crate::projection::projector::{ProgressShown, Stop};
@@ -39,63 +42,31 @@ use crate::projection::subscribers::{Committed, Update};
 
 /// The shortest time between two sets of frames to one socket. People can't read faster changes, and a push takes 7 µs.
 const FRAMES_INTERVAL: Duration = Duration::from_millis(50);
-/// The time between two attempts to send to a socket whose mailbox is full. It is long because each attempt writes the frames
-/// again.
-const FULL_RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// How many requests of sockets may wait in the hub's mailbox. Further requests are refused as `busy`.
+/// The maximum number of requests of sockets in the hub's mailbox. Further requests are refused as `busy`.
 const MAILBOX_CAPACITY: usize = 4096;
-/// The time between two `beat` frames. The contract promises at least one every 15 s.
+/// The time between two `beat` frames. Clients may rely on at least one every 15 s.
 const BEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// The time between two checks of the freshness of the views, and between two checks for stalled sockets.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// A socket is closed if its mailbox has been full for this long.
-const STALL_MAX: Duration = Duration::from_secs(30);
-/// How many changed tasks a frame may contain. If more tasks have changed, the client must request its page again.
-const TASKS_MAX: usize = 200;
-/// The websocket close code "try again later", for a client that reads too slowly.
-const CLOSE_TRY_AGAIN_LATER: u16 = 1013;
-
-/// Which frame with counters is to be sent to a socket.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PendingCounters {
-    None,
-    /// A counters frame, because the owner's counters may have changed. It is sent only if the position of the views is later
-    /// than the position of the last counters.
-    Counters,
-    /// A snapshot, because the client has requested one.
-    Snapshot,
-}
-
-/// The state of an open socket.
-struct SocketState {
-    owner: Arc<str>,
-    recipient: Recipient<Push>,
-    subscription: Option<Subscription>,
-    /// A `subscribed` frame is pending.
-    confirm_subscription: bool,
-    /// Position of the last snapshot or counters frame.
-    last_counters_position: Position,
-    pending_counters: PendingCounters,
-    /// The changed tasks that are to be sent.
-    pending_tasks: HashSet<TaskId>,
-    /// More tasks are pending than a frame may contain.
-    too_many_tasks: bool,
-    /// When frames were last sent, or a send failed.
-    last_send: Instant,
-    /// Since when the mailbox of the socket is full; `None` if the last send succeeded.
-    full_since: Option<Instant>,
-}
+/// How long a stalled client may take to read what waits and the close frame.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The actor; see the module.
 pub struct Hub {
     reader: ViewsReader,
     capacity: Arc<Capacity>,
-    /// For the epoch of the log. On a cluster the epoch is nil until the cluster has answered for the first time.
+    /// For the epoch, the id of the log: a new log has another one. On a cluster the epoch is nil until the cluster has answered for the first time.
     store: EventStore,
     freshness: Freshness,
     /// The `stale_since` that was last sent to all sockets.
     sent_stale_since: Option<Timestamp>,
-    sockets: HashMap<SocketId, SocketState>,
+    sockets: HashMap<SocketId, OpenSocket>,
+    /// The stalled sockets to which the close frame was sent.
+    closing: Vec<ClosingSocket>,
+    /// After this time without reading a client is stalled.
+    stall_timeout: Duration,
+    /// The server ends: no socket stays open.
+    is_ending: bool,
     open_sockets: OpenSockets,
     /// The sockets for which frames are pending.
     pending: HashSet<SocketId>,
@@ -110,9 +81,21 @@ impl Hub {
         store: EventStore,
         freshness: Freshness,
         open_sockets: OpenSockets,
+        stall_timeout: Duration,
     ) -> Self {
-        let (sockets, pending) = (HashMap::new(), HashSet::new());
-        Self { reader, capacity, store, freshness, sent_stale_since: None, sockets, open_sockets, pending }
+        Self {
+            reader,
+            capacity,
+            store,
+            freshness,
+            sent_stale_since: None,
+            sockets: HashMap::new(),
+            closing: Vec::new(),
+            stall_timeout,
+            is_ending: false,
+            open_sockets,
+            pending: HashSet::new(),
+        }
     }
 
     /// Marks a change as pending for each socket that it concerns. `changed_tasks` returns the changed tasks that a
@@ -124,14 +107,10 @@ impl Hub {
     ) {
         for (id, socket) in &mut self.sockets {
             if socket.pending_counters == PendingCounters::None && counters_changed(&socket.owner) {
-                socket.pending_counters = PendingCounters::Counters;
+                socket.pending_counters = PendingCounters::Update;
             }
-            if let Some(subscription) = socket.subscription.as_ref().filter(|_| !socket.too_many_tasks) {
-                socket.pending_tasks.extend(changed_tasks(subscription));
-                socket.too_many_tasks = socket.pending_tasks.len() > TASKS_MAX;
-            }
-            let has_pending_tasks = socket.too_many_tasks || !socket.pending_tasks.is_empty();
-            if socket.pending_counters != PendingCounters::None || has_pending_tasks {
+            socket.add_tasks(&changed_tasks);
+            if socket.pending_counters != PendingCounters::None || socket.has_pending_tasks() {
                 self.pending.insert(*id);
             }
         }
@@ -140,101 +119,74 @@ impl Hub {
     /// Sends what is pending to every socket whose interval since the last send has passed.
     fn send_due(&mut self) {
         let now = Instant::now();
+        let mut task_frames = TaskFrames::default();
         let pending: Vec<SocketId> = self.pending.iter().copied().collect();
         for id in pending {
-            let is_due = |socket: &SocketState| {
-                let interval = if socket.full_since.is_some() { FULL_RETRY_INTERVAL } else { FRAMES_INTERVAL };
-                now.duration_since(socket.last_send) >= interval
-            };
+            let is_due = |socket: &OpenSocket| now.duration_since(socket.last_send) >= FRAMES_INTERVAL;
             if self.sockets.get(&id).is_none_or(is_due) {
-                self.send_pending(id, now);
+                self.send_pending(id, now, &mut task_frames);
             }
         }
     }
 
-    /// Writes the frames of what is pending for this socket, and sends them. If the mailbox is full, they remain pending.
-    fn send_pending(&mut self, id: SocketId, now: Instant) {
+    /// Writes the frames of what is pending for this socket, and sends them. If its connection takes no frames, they remain
+    /// pending and are not written.
+    fn send_pending(&mut self, id: SocketId, now: Instant, task_frames: &mut TaskFrames) {
         let Some(socket) = self.sockets.get_mut(&id) else {
             self.pending.remove(&id);
             return;
         };
-        let mut frames = Vec::with_capacity(2);
+        if !socket.takes_frames() {
+            return;
+        }
         let views = self.reader.views();
         let position = views.position();
-        if socket.confirm_subscription {
-            frames.push(frames::subscribed(position));
-        }
-        match socket.pending_counters {
-            PendingCounters::Counters if position > socket.last_counters_position => {
-                frames.push(frames::counters(socket.last_counters_position, &views.counters(&socket.owner)));
-            }
-            PendingCounters::Snapshot => frames.push(frames::snapshot(&views.counters(&socket.owner))),
-            PendingCounters::None | PendingCounters::Counters => {}
-        }
-        if socket.too_many_tasks {
-            frames.push(frames::tasks_changed(position));
-        } else if !socket.pending_tasks.is_empty() {
-            frames.push(frames::tasks(&views, &socket.pending_tasks, &self.capacity));
-        }
+        let frames = socket.pending_frames(&views, &self.capacity, task_frames);
         drop(views);
         if frames.is_empty() || socket.send(frames, now) {
-            if socket.pending_counters != PendingCounters::None {
-                socket.last_counters_position = position;
-            }
-            socket.pending_counters = PendingCounters::None;
-            socket.confirm_subscription = false;
-            socket.too_many_tasks = false;
-            socket.pending_tasks.clear();
+            socket.clear_pending(position);
             self.pending.remove(&id);
         }
     }
 
     fn send_beat(&mut self) {
         self.sent_stale_since = self.freshness.stale_since();
-        let frame = frames::beat(self.reader.position(), now(), self.sent_stale_since);
+        let frame: Arc<str> = frames::beat(self.reader.position(), now(), self.sent_stale_since).into();
         let at = Instant::now();
         for socket in self.sockets.values_mut() {
-            socket.send(vec![frame.clone()], at);
+            socket.send(vec![Arc::clone(&frame)], at);
         }
     }
 
     /// If `stale_since` has changed, sends a beat to all sockets now instead of at its regular time.
-    fn send_freshness(&mut self) {
+    fn send_beat_if_stale_changed(&mut self) {
         if self.freshness.stale_since() != self.sent_stale_since {
             self.send_beat();
         }
     }
 
-    /// Closes the stalled sockets. The client receives the close frame only after it has read the earlier frames. If it never
-    /// reads them, the kernel closes the connection (`TCP_USER_TIMEOUT`).
+    /// Closes the stalled sockets, and ends the connections of those that were closed a while ago. Most of these connections
+    /// have ended by themselves by then.
     fn close_stalled(&mut self) {
         let now = Instant::now();
-        self.sockets.retain(|_, socket| {
-            let stalled = socket.full_since.is_some_and(|since| now.duration_since(since) >= STALL_MAX);
-            if stalled {
-                socket.recipient.do_send(Push::Close(CLOSE_TRY_AGAIN_LATER));
-            }
-            !stalled
-        });
+        for (id, socket) in self.sockets.extract_if(|_, socket| socket.stalled_for(now) >= self.stall_timeout) {
+            tracing::info!(socket = id, "a websocket is closed with 1013: its client doesn't read");
+            self.closing.push(socket.close(Closing::Stalled));
+        }
+        for socket in self.closing.extract_if(.., |socket| socket.quiet_for(now) >= ABORT_TIMEOUT) {
+            socket.abort();
+        }
         self.open_sockets.set(self.sockets.len());
     }
-}
 
-impl SocketState {
-    /// Replaces the subscription. Changes of tasks that were pending for the former subscription are dropped.
-    fn set_subscription(&mut self, subscription: Option<Subscription>) {
-        self.confirm_subscription = subscription.is_some();
-        self.subscription = subscription;
-        self.pending_tasks.clear();
-        self.too_many_tasks = false;
-    }
-
-    /// Sends the frames to the socket. Returns false if its mailbox is full.
-    fn send(&mut self, frames: Vec<String>, now: Instant) -> bool {
-        let sent = self.recipient.try_send(Push::Frames(frames)).is_ok();
-        self.last_send = now;
-        self.full_since = if sent { None } else { self.full_since.or(Some(now)) };
-        sent
+    /// Closes all sockets because the server ends.
+    fn close_all(&mut self) {
+        self.is_ending = true;
+        for (_, socket) in self.sockets.drain() {
+            socket.close(Closing::ServerEnds);
+        }
+        self.pending.clear();
+        self.open_sockets.set(0);
     }
 }
 
@@ -246,7 +198,7 @@ impl Actor for Hub {
         ctx.run_interval(FRAMES_INTERVAL, |this, _| this.send_due());
         ctx.run_interval(BEAT_INTERVAL, |this, _| this.send_beat());
         ctx.run_interval(CHECK_INTERVAL, |this, _| {
-            this.send_freshness();
+            this.send_beat_if_stale_changed();
             this.close_stalled();
         });
     }
@@ -256,30 +208,24 @@ impl Handler<SocketOpened> for Hub {
     type Result = ();
 
     fn handle(&mut self, opened: SocketOpened, _: &mut Context<Self>) {
-        let mut socket = SocketState {
-            owner: opened.owner,
-            recipient: opened.recipient,
-            subscription: None,
-            confirm_subscription: false,
-            last_counters_position: Position(0),
-            pending_counters: PendingCounters::None,
-            pending_tasks: HashSet::new(),
-            too_many_tasks: false,
-            last_send: Instant::now(),
-            full_since: None,
-        };
+        let id = opened.socket;
+        let mut socket = OpenSocket::new(opened, Instant::now());
+        if self.is_ending {
+            socket.close(Closing::ServerEnds);
+            return;
+        }
         // The number of open sockets is increased before the views are read. So the projector sends the hub every event that
         // it applies after this read.
         self.open_sockets.set(self.sockets.len() + 1);
         let counters = self.reader.views().counters(&socket.owner);
         socket.last_counters_position = counters.position;
-        // The other sockets get the present `stale_since` now. So all sockets have the same value when the new one is added.
-        self.send_freshness();
+        // `sent_stale_since` is one value for all sockets, so the other sockets must have the present value before this one joins.
+        self.send_beat_if_stale_changed();
         let hello = frames::hello(self.store.epoch(), counters.position, now(), self.sent_stale_since);
-        let frames = vec![hello, frames::snapshot(&counters)];
-        // This can't fail: the mailbox of a new socket is empty.
+        let frames = vec![hello.into(), frames::snapshot(&counters).into()];
+        // This can't fail: no frames wait for a new socket.
         socket.send(frames, Instant::now());
-        self.sockets.insert(opened.socket, socket);
+        self.sockets.insert(id, socket);
     }
 }
 
@@ -306,7 +252,7 @@ impl Handler<SocketRequest> for Hub {
             SocketRequest::Unsubscribe(_) => socket.set_subscription(None),
         }
         self.pending.insert(id);
-        self.send_pending(id, Instant::now());
+        self.send_pending(id, Instant::now(), &mut TaskFrames::default());
     }
 }
 
@@ -367,6 +313,15 @@ impl Handler<Stop> for Hub {
     type Result = ();
 
     fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        self.close_all();
         ctx.stop();
+    }
+}
+
+impl Handler<CloseAll> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, _: CloseAll, _: &mut Context<Self>) {
+        self.close_all();
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actix::{Message, Recipient};
 
+use super::backlog::Backlog;
 use crate::task::TaskId;
 use crate::views::{Filter, Row};
 
@@ -16,10 +17,29 @@ pub type SocketId = u64;
 #[rtype(result = "()")]
 pub enum Push {
     /// Send these text frames, in this order.
-    Frames(Vec<String>),
-    /// Close the socket with this code.
-    Close(u16),
+    Frames(Vec<Arc<str>>),
+    /// Close the socket.
+    Close(Closing),
 }
+
+/// Why the server closes a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// The client reads nothing.
+    Stalled,
+    /// The server ends.
+    ServerEnds,
+}
+
+/// How many bytes these frames have.
+#[must_use]
+pub fn bytes_of(frames: &[Arc<str>]) -> usize {
+    frames.iter().map(|frame| frame.len()).sum()
+}
+
+/// Ends the connection of a socket at once. What the client has not read is dropped. If the connection has ended already,
+/// nothing happens.
+pub type AbortConnection = Box<dyn Fn() + Send>;
 
 /// From a socket to the hub: the socket was opened.
 #[derive(Message)]
@@ -31,6 +51,10 @@ pub struct SocketOpened {
     pub owner: Arc<str>,
     /// The recipient of the frames. Its mailbox is bounded.
     pub recipient: Recipient<Push>,
+    /// The frames that wait for the connection.
+    pub backlog: Backlog,
+    /// Ends the connection.
+    pub abort: AbortConnection,
 }
 
 /// From a socket to the hub: the socket was closed.
@@ -72,3 +96,8 @@ pub enum SocketRequest {
     /// Send a snapshot of the counters.
     Resync(SocketId),
 }
+
+/// To the hub: close all sockets, because the server ends. Sockets that are opened later are closed at once.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CloseAll;

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::store::{LogEvent, Recorded, StreamOf};
+use crate::store::{LogEvent, Recorded, StreamSubject};
 use crate::task::event::Created;
 use crate::task::{Event, Position, TaskId};
 use crate::views::{Row, Views};
@@ -68,7 +68,8 @@ impl ParentCancel {
     /// What this event adds to the backlog. That is the parent if the event requests its cancel, or a child if the event
     /// creates it after its parent's cancel was requested.
     fn of_event(recorded: &Recorded, views: &Views) -> Option<Self> {
-        let (Some(StreamOf::Task(id)), LogEvent::Task(event)) = (recorded.stream.of(), &recorded.event) else {
+        let (Some(StreamSubject::Task(id)), LogEvent::Task(event)) = (recorded.stream.subject(), &recorded.event)
+        else {
             return None;
         };
         match event {

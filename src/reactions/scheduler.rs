@@ -29,7 +29,7 @@ use crate::dispatch::shares::Shares;
 use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
 use crate::projection::subscribers::Update;
-use crate::store::{EventStore, LogEvent, Meta, Recorded, StreamName, StreamOf, Via, now};
+use crate::store::{EventStore, LogEvent, Meta, Recorded, StreamName, StreamSubject, Via, now};
 use crate::streams::create::{Accepted, UniqueKeys, create};
 use crate::streams::messages::ExecuteError;
 use crate::streams::registry::Registry;
@@ -146,7 +146,7 @@ impl Scheduler {
         let is_schedule = |event: &&Arc<Recorded>| matches!(event.event, LogEvent::Schedule(_));
         let views = self.creator.reader.views();
         for recorded in events.iter().filter(is_schedule) {
-            let Some(StreamOf::Schedule(id)) = recorded.stream.of() else { continue };
+            let Some(StreamSubject::Schedule(id)) = recorded.stream.subject() else { continue };
             match views.schedules().get(id) {
                 Some(schedule) => self.agenda.insert(id, schedule),
                 None => self.agenda.remove(id),

@@ -40,7 +40,7 @@ pub struct NewAuxiliaryEvent {
     /// only once.
     pub id: Uuid,
     /// Its type.
-    pub kind: &'static str,
+    pub event_type: &'static str,
     /// Its data, a JSON object.
     pub data: Box<RawValue>,
 }
@@ -66,7 +66,7 @@ pub struct AuxiliaryEvent {
     /// Its id.
     pub id: Uuid,
     /// Its type.
-    pub kind: String,
+    pub event_type: String,
     /// Its data.
     pub data: Box<RawValue>,
 }
@@ -76,12 +76,12 @@ pub struct AuxiliaryEvent {
 #[cfg_attr(not(feature = "eventstore"), allow(dead_code))] // only a cluster has other servers
 pub enum ServerRecordNotice {
     /// The subscription has begun. The subscriber receives every record that is written from now on.
-    Live,
+    Subscribed,
     /// A server has written a record.
     Record(AuxiliaryEvent),
     /// The subscription has ended. The subscriber misses the records that are written before the next
-    /// [`ServerRecordNotice::Live`].
-    Interrupted,
+    /// [`ServerRecordNotice::Subscribed`].
+    Unsubscribed,
 }
 
 /// A subscription to the records of all servers.
@@ -117,18 +117,17 @@ impl EventStore {
         self.recent().page(before, 1)?.first().map(|event| event.hash)
     }
 
-    /// Marks the log of this process as failed until the process ends. On a cluster, appends and the delivery of events
+    /// Called when the events that this process has received differ from the log. On a cluster, the log of this process then
+    /// counts as failed until the process ends: appends and the delivery of events
     /// stop, and [`EventStore::health`] returns this reason. For a log of one server it only writes an error to the
     /// program's log.
-    ///
-    /// The caller has found that the events that this process has received differ from the log.
-    pub fn mark_failed(&self, why: &str) {
+    pub fn report_divergence(&self, why: &str) {
         match &self.0 {
             StoreBackend::Memory(_) | StoreBackend::Sqlite(_) => {
                 tracing::error!(why, "the received events differ from the log");
             }
             #[cfg(feature = "eventstore")]
-            StoreBackend::Cluster(store) => store.mark_failed(why),
+            StoreBackend::Cluster(store) => store.report_divergence(why),
         }
     }
 
@@ -180,4 +179,4 @@ impl EventStore {
     }
 }
 
-const ONE_SERVER: &str = "a log of one server has no streams beside it";
+const ONE_SERVER: &str = "a log of one server has no auxiliary streams";

@@ -44,7 +44,7 @@ fn chain_hash(previous: Hash, event: &Recorded) -> Hash {
     field(event.stream.as_str().as_bytes());
     field(&event.revision.0.to_be_bytes());
     field(event.id.as_bytes());
-    field(event.kind.as_bytes());
+    field(event.event_type.as_bytes());
     field(&event.version.to_be_bytes());
     field(&event.time.as_micros().to_be_bytes());
     field(event.raw_meta.get().as_bytes());

@@ -124,7 +124,7 @@ pub fn encode(event: &LogEvent) -> Result<Box<RawValue>, serde_json::Error> {
 /// [`ReadError::Unknown`] if this version of Taskbell doesn't know the type or version; [`ReadError::Damaged`] if `data` is
 /// not of this type and version.
 pub fn decode(kind: &str, version: u32, data: &str) -> Result<LogEvent, ReadError> {
-    let unknown = || ReadError::Unknown { position: None, kind: kind.to_owned(), version };
+    let unknown = || ReadError::Unknown { position: None, event_type: kind.to_owned(), version };
     let current = current_version(kind).ok_or_else(unknown)?;
     if version == current {
         return decode_current(kind, data).ok_or_else(unknown)?.map_err(|error| damaged(kind, &error));

@@ -26,8 +26,8 @@ pub struct EncodedAppend {
 
 /// An event whose `meta` and `data` are encoded as JSON.
 pub(super) struct EncodedEvent {
-    pub(super) new: NewEvent,
-    pub(super) kind: &'static str,
+    pub(super) event: NewEvent,
+    pub(super) event_type: &'static str,
     pub(super) version: u32,
     pub(super) meta: Box<RawValue>,
     pub(super) data: Box<RawValue>,
@@ -39,7 +39,7 @@ impl EncodedAppend {
     pub fn new(append: Append) -> Self {
         let Append { stream, expected, events } = append;
         let events = if events.is_empty() {
-            Err(AppendError::Unavailable("an append needs at least one event".to_owned()))
+            Err(AppendError::Invalid("it has no event".to_owned()))
         } else {
             events.into_iter().map(EncodedEvent::new).collect::<Result<Vec<_>, _>>()
         };
@@ -50,12 +50,12 @@ impl EncodedAppend {
     /// An append of events that were read from another log; their `meta` and `data` stay the same byte for byte. The events
     /// must be consecutive events of one stream. `None` if `events` is empty.
     #[cfg(feature = "eventstore")]
-    pub(super) fn copy(events: &[Arc<Recorded>]) -> Option<Self> {
+    pub(super) fn from_recorded(events: &[Arc<Recorded>]) -> Option<Self> {
         let first = events.first()?;
         let expected =
             first.revision.0.checked_sub(1).map_or(Expected::NoStream, |last| Expected::Revision(Revision(last)));
         let size = events.iter().map(|event| event.size()).sum();
-        let events = events.iter().map(|event| EncodedEvent::copy(event)).collect();
+        let events = events.iter().map(|event| EncodedEvent::from_recorded(event)).collect();
         Some(Self { stream: first.stream.clone(), expected, events: Ok(events), size })
     }
 
@@ -92,39 +92,39 @@ impl EncodedEvent {
     /// they are encoded and decoded (a NaN becomes null): such an event is replaced by its decoded form.
     ///
     /// # Errors
-    /// [`AppendError::Unavailable`] if the event can't be encoded, or can't be decoded again because it is nested too
+    /// [`AppendError::Invalid`] if the event can't be encoded, or can't be decoded again because it is nested too
     /// deeply.
-    fn new(new: NewEvent) -> Result<Self, AppendError> {
-        let unwritable =
-            |error: &dyn fmt::Display| AppendError::Unavailable(format!("an event that can't be kept: {error}"));
-        let meta = to_raw_value(&new.meta).map_err(|error| unwritable(&error))?;
-        let data = codec::encode(&new.event).map_err(|error| unwritable(&error))?;
-        let kind = codec::type_name(&new.event);
-        let version = codec::current_version(kind).ok_or_else(|| unwritable(&kind))?;
-        let new = if codec::round_trips(&new.event) {
-            new
+    fn new(new_event: NewEvent) -> Result<Self, AppendError> {
+        let unwritable = |error: &dyn fmt::Display| AppendError::Invalid(format!("an event can't be encoded: {error}"));
+        let meta = to_raw_value(&new_event.meta).map_err(|error| unwritable(&error))?;
+        let data = codec::encode(&new_event.event).map_err(|error| unwritable(&error))?;
+        let event_type = codec::type_name(&new_event.event);
+        let version = codec::current_version(event_type).ok_or_else(|| unwritable(&event_type))?;
+        let new_event = if codec::round_trips(&new_event.event) {
+            new_event
         } else {
-            let event = codec::decode(kind, version, data.get()).map_err(|error| unwritable(&error))?;
-            NewEvent { event, ..new }
+            let event = codec::decode(event_type, version, data.get()).map_err(|error| unwritable(&error))?;
+            NewEvent { event, ..new_event }
         };
-        Ok(Self { new, kind, version, meta, data })
+        Ok(Self { event: new_event, event_type, version, meta, data })
     }
 
     #[cfg(feature = "eventstore")]
-    fn copy(event: &Recorded) -> Self {
-        let Recorded { id, time, kind, version, meta, event, raw_meta, raw_data, .. } = event;
-        let new = NewEvent { id: *id, time: *time, meta: meta.clone(), event: event.clone() };
-        Self { new, kind, version: *version, meta: raw_meta.clone(), data: raw_data.clone() }
+    fn from_recorded(event: &Recorded) -> Self {
+        let Recorded { id, time, event_type, version, meta, event, raw_meta, raw_data, .. } = event;
+        let new_event = NewEvent { id: *id, time: *time, meta: meta.clone(), event: event.clone() };
+        Self { event: new_event, event_type, version: *version, meta: raw_meta.clone(), data: raw_data.clone() }
     }
 
     fn into_recorded(self, stream: StreamName, revision: Revision, head: &mut Head) -> Recorded {
-        let Self { new: NewEvent { id, time, meta, event }, kind, version, meta: raw_meta, data: raw_data } = self;
+        let Self { event: NewEvent { id, time, meta, event }, event_type, version, meta: raw_meta, data: raw_data } =
+            self;
         let mut recorded = Recorded {
             position: Position(head.position.0 + 1),
             stream,
             revision,
             id,
-            kind,
+            event_type,
             version,
             time,
             meta,

@@ -4,20 +4,17 @@ use std::path::PathBuf;
 
 use crate::task::{Position, Revision};
 
-/// Why an append was not written. [`AppendError::is_transient`] says for which reasons a repetition may succeed.
+/// Why an append did not succeed. [`AppendError::is_transient`] says for which reasons a repetition may succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// The last event of the stream is not the one that the append expects, because another writer has appended to the
     /// stream. The caller reads the stream again and decides again.
-    #[error("the stream is at {actual:?}, not where it was expected")]
+    #[error("{}", wrong_revision_text(*actual))]
     WrongExpectedRevision {
         /// The last revision of the stream now; `None` if the stream has no event.
         actual: Option<Revision>,
     },
     /// Nothing was written, and a later append may succeed. For example, the disk is full or the log is closed.
-    ///
-    /// An append without an event, or with an event that can't be written as JSON, is refused with this error too. The rules
-    /// of tasks never decide such an append.
     #[error("the log can't be written now: {0}")]
     Unavailable(String),
     /// Permanent in this process. In `SQLite`: a write or its sync has failed, and it is unknown what is on the disk. On a
@@ -25,8 +22,12 @@ pub enum AppendError {
     #[error("the log takes no more writes in this process: {0}")]
     ReadOnly(String),
     /// The append was sent, and no response came. The events may be in the log: the caller reads the stream to find out.
-    #[error("the log did not answer, and may hold the events: {0}")]
+    #[error("the log did not respond, and may hold the events: {0}")]
     Unknown(String),
+    /// Permanent for this append: it has no event, or an event that can't be encoded as JSON. Nothing was written. The rules
+    /// of tasks never decide such an append.
+    #[error("the append is invalid: {0}")]
+    Invalid(String),
     /// Permanent for this append: the database refuses an append of this size. Nothing was written.
     #[error("the log takes no events of this size: {0}")]
     TooLarge(String),
@@ -42,12 +43,12 @@ pub enum ReadError {
     #[error("the log is damaged: {0}")]
     Damaged(String),
     /// Permanent for this version of Taskbell: it doesn't know the event's type or version.
-    #[error("the log holds {kind} version {version}{}, which this version of Taskbell can't read", position_suffix(*position))]
+    #[error("the log holds {event_type} version {version}{}, which this version of Taskbell can't read", position_suffix(*position))]
     Unknown {
         /// The event's position; `None` if the event was not read from the log.
         position: Option<Position>,
         /// The name of the event's type.
-        kind: String,
+        event_type: String,
         /// The version of the type's schema.
         version: u32,
     },
@@ -60,7 +61,7 @@ impl AppendError {
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Unavailable(_) | Self::Unknown(_) => true,
-            Self::WrongExpectedRevision { .. } | Self::ReadOnly(_) | Self::TooLarge(_) => false,
+            Self::WrongExpectedRevision { .. } | Self::ReadOnly(_) | Self::Invalid(_) | Self::TooLarge(_) => false,
         }
     }
 }
@@ -76,6 +77,13 @@ impl ReadError {
     }
 }
 
+fn wrong_revision_text(actual: Option<Revision>) -> String {
+    match actual {
+        Some(Revision(last)) => format!("the stream ends at revision {last}, another one was expected"),
+        None => "the stream has no event, and a last revision was expected".to_owned(),
+    }
+}
+
 fn position_suffix(position: Option<Position>) -> String {
     position.map_or_else(String::new, |position| format!(" at position {position}"))
 }
@@ -83,11 +91,11 @@ fn position_suffix(position: Option<Position>) -> String {
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Another server has the log open.
-    #[error("another server uses {0}; two can't share a log")]
+    /// Another process has the log open.
+    #[error("another process uses the data folder {0}; only one process can use an embedded log")]
     Locked(PathBuf),
     /// A later version of Taskbell wrote the log.
-    #[error("{path} has format {found}, this version of Taskbell knows formats up to {known}")]
+    #[error("{path} has format {found}, which is newer than {known}, the newest that this version of Taskbell reads")]
     Newer {
         /// The log's file.
         path: PathBuf,
@@ -117,6 +125,6 @@ pub enum OpenError {
     },
     /// The threads that talk to the cluster can't be started.
     #[cfg(feature = "eventstore")]
-    #[error("no thread for the store: {0}")]
+    #[error("the threads for the cluster can't be started: {0}")]
     Threads(std::io::Error),
 }

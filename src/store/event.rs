@@ -20,7 +20,7 @@ pub struct StreamName(Arc<str>);
 
 /// The task, bell, queue or schedule to which a stream belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamOf<'a> {
+pub enum StreamSubject<'a> {
     /// The stream of a task.
     Task(TaskId),
     /// The stream of this owner's bell.
@@ -60,23 +60,23 @@ impl StreamName {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let name = Self(text.into());
-        name.of().is_some().then_some(name)
+        name.subject().is_some().then_some(name)
     }
 
     /// The task, bell, queue or schedule to which the stream belongs; `None` if this version of Taskbell doesn't know the
     /// form of the name.
     #[must_use]
-    pub fn of(&self) -> Option<StreamOf<'_>> {
+    pub fn subject(&self) -> Option<StreamSubject<'_>> {
         if let Some(id) = self.0.strip_prefix("task-") {
-            return id.parse().ok().map(StreamOf::Task);
+            return id.parse().ok().map(StreamSubject::Task);
         }
         if let Some(id) = self.0.strip_prefix("schedule-") {
-            return id.parse().ok().filter(|uuid: &Uuid| uuid.to_string() == id).map(StreamOf::Schedule);
+            return id.parse().ok().filter(|uuid: &Uuid| uuid.to_string() == id).map(StreamSubject::Schedule);
         }
         if let Some(name) = self.0.strip_prefix("queue-") {
-            return is_name(name).then_some(StreamOf::Queue(name));
+            return is_name(name).then_some(StreamSubject::Queue(name));
         }
-        self.0.strip_prefix("bell-").filter(|owner| !owner.is_empty()).map(StreamOf::Bell)
+        self.0.strip_prefix("bell-").filter(|owner| !owner.is_empty()).map(StreamSubject::Bell)
     }
 
     /// The name as text.
@@ -102,7 +102,7 @@ pub enum Via {
     Cli,
     /// A request of a worker.
     Worker,
-    /// The server itself, for example a timer or the dispatcher.
+    /// The server itself, for example a timer (not only that of the schedules) or the dispatcher.
     Scheduler,
     /// A program that embeds Taskbell.
     Library,
@@ -111,7 +111,8 @@ pub enum Via {
 /// Who caused an event, and why. It is stored with each event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
-    /// The authenticated subject, the worker, or `system`.
+    /// Who caused the event: the person or program that sent the request, the worker, or `system`. It is text and has nothing
+    /// to do with an actor of `actix`.
     pub actor: String,
     /// How the command reached Taskbell.
     pub via: Via,
@@ -186,7 +187,8 @@ impl FromStr for Hash {
     type Err = ReadError;
 
     fn from_str(text: &str) -> Result<Self, ReadError> {
-        let hash = blake3::Hash::from_hex(text).map_err(|error| ReadError::Damaged(format!("no hash: {error}")))?;
+        let hash = blake3::Hash::from_hex(text)
+            .map_err(|error| ReadError::Damaged(format!("the hash is invalid: {error}")))?;
         Ok(Self(*hash.as_bytes()))
     }
 }

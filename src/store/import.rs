@@ -1,4 +1,4 @@
-//! Moves a log into a cluster: the same events in the same order, byte for byte. So the positions and hashes are the same in
+//! Copies a log into a cluster: the same events in the same order, byte for byte. So the positions and hashes are the same in
 //! the cluster. The log's id is the same too: for the log's clients it is the same log at another address.
 //!
 //! In a cluster the order of commits determines the position of an event. So an append is sent only after the append before
@@ -22,8 +22,8 @@ const PAGE_EVENTS: u64 = 1000;
 const APPEND_EVENTS: usize = 100;
 /// The largest size of one append in bytes, unless a single event is larger. The database's default limit is 1 MiB.
 const APPEND_BYTES: usize = 512 * 1024;
-/// How long the import waits for the next event or state of the cluster.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the import waits for the cluster to deliver the next event or to become healthy.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The result of an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct Imported {
 
 /// The progress of an import.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ImportProgress {
     /// The cluster holds the events up to this position.
     Copied(Position),
     /// The events up to this position were read from the cluster and are the same as the originals.
@@ -54,7 +54,7 @@ pub enum ImportError {
     /// The log to import can't be read, or is damaged.
     #[error("the log that is to be imported: {0}")]
     Source(ReadError),
-    /// The cluster doesn't answer. A later import continues at the position where this one has stopped.
+    /// The cluster doesn't respond. A later import continues at the position where this one has stopped.
     #[error("the import has stopped at position {at}: {why}")]
     Unreachable {
         /// Position of the last event that is known to be in the cluster.
@@ -65,6 +65,9 @@ pub enum ImportError {
     /// The cluster holds another log under this prefix. Nothing was written.
     #[error("{0}")]
     Refused(String),
+    /// The cluster refuses an event because of its size. The events before it were copied.
+    #[error("{0}")]
+    EventTooLarge(String),
     /// The cluster's log differs from the original. The copied events are useless; a new import needs another prefix.
     #[error("{0}")]
     Different(String),
@@ -80,7 +83,7 @@ pub enum ImportError {
 pub async fn import(
     data: &Path,
     target: &StoreUrl,
-    report: &mut (dyn FnMut(Step) + Send),
+    report: &mut (dyn FnMut(ImportProgress) + Send),
 ) -> Result<(Imported, EventStore), ImportError> {
     let source = &EventStore::open(data)?;
     let cluster = EventStore::connect_with_epoch(target.clone(), source.epoch())?;
@@ -88,22 +91,22 @@ pub async fn import(
     let (mut copied_up_to, mut hash) = copied_so_far(source, &cluster).await?;
     let copied_before = copied_up_to;
     while let Some(events) = read_next_page(source, copied_up_to, hash).await? {
-        for append in split_into_appends(&events) {
-            (copied_up_to, hash) = append_run(&cluster, append, copied_up_to).await?;
+        for batch in split_into_batches(&events) {
+            (copied_up_to, hash) = append_batch(&cluster, batch, copied_up_to).await?;
         }
-        report(Step::Copied(copied_up_to));
+        report(ImportProgress::Copied(copied_up_to));
     }
     drop(cluster);
     let copy = verify(source, target, report).await?;
     Ok((Imported { position: copied_up_to, hash, copied: copied_up_to.0 - copied_before.0 }, copy))
 }
 
-/// Waits until the store has received all events of its log. Fails if it has received no event for [`ANSWER_TIMEOUT`].
+/// Waits until the store has received all events of its log. Fails if it has received no event for [`PROGRESS_TIMEOUT`].
 async fn wait_until_caught_up(store: &EventStore) -> Result<(), ImportError> {
     let mut received = store.head().position;
     loop {
         let healthy = tokio::select! {
-            healthy = tokio::time::timeout(ANSWER_TIMEOUT, store.wait_for_health(true)) => healthy.is_ok(),
+            healthy = tokio::time::timeout(PROGRESS_TIMEOUT, store.wait_for_health(true)) => healthy.is_ok(),
             failure = store.wait_for_failure() => return Err(ImportError::Refused(failure.to_string())),
         };
         let now = store.head().position;
@@ -139,7 +142,7 @@ async fn copied_so_far(source: &EventStore, target: &EventStore) -> Result<(Posi
             head.position
         ))),
         None => Err(ImportError::Refused(format!(
-            "the cluster is at position {}, beyond the end of the log to import: a server has written to it since",
+            "the cluster is at position {}, beyond the end of the log to import: a server has written to the cluster since the import",
             head.position
         ))),
     }
@@ -169,41 +172,51 @@ fn rest_of_page(after: Position) -> usize {
     usize::try_from(PAGE_EVENTS - after.0 % PAGE_EVENTS).unwrap_or(1)
 }
 
-/// Divides the events into runs. The events of a run are consecutive, belong to one stream and are few enough for one
+/// Divides the events into batches. The events of a batch are consecutive, belong to one stream and are few enough for one
 /// append.
-fn split_into_appends(events: &[Arc<Recorded>]) -> Vec<&[Arc<Recorded>]> {
-    let mut runs = Vec::new();
+fn split_into_batches(events: &[Arc<Recorded>]) -> Vec<&[Arc<Recorded>]> {
+    let mut batches = Vec::new();
     let (mut first, mut bytes) = (0, 0);
     for (index, event) in events.iter().enumerate() {
-        let is_same_stream = events.get(first).is_some_and(|begin| begin.stream == event.stream);
+        let is_same_stream = events.get(first).is_some_and(|first| first.stream == event.stream);
         if index > first && (!is_same_stream || index - first == APPEND_EVENTS || bytes + event.size() > APPEND_BYTES) {
-            runs.extend(events.get(first..index));
+            batches.extend(events.get(first..index));
             (first, bytes) = (index, 0);
         }
         bytes += event.size();
     }
-    runs.extend(events.get(first..).filter(|run| !run.is_empty()));
-    runs
+    batches.extend(events.get(first..).filter(|batch| !batch.is_empty()));
+    batches
 }
 
-/// Appends one run and waits until it was delivered. Returns the position and hash of its last event. `at` is the position
-/// of the last event that was copied before.
-async fn append_run(target: &EventStore, run: &[Arc<Recorded>], at: Position) -> Result<(Position, Hash), ImportError> {
-    let (Some(append), Some(last)) = (EncodedAppend::copy(run), run.last()) else { return Ok((at, Hash::ZERO)) };
-    let answer = target.append_encoded(vec![append]).await.pop();
-    match answer.unwrap_or_else(|| Err(AppendError::Unavailable("no answer".to_owned()))) {
+/// Appends one batch and waits until it was delivered. Returns the position and hash of its last event. `copied_up_to` is
+/// the position of the last event that was copied before.
+async fn append_batch(
+    target: &EventStore,
+    batch: &[Arc<Recorded>],
+    copied_up_to: Position,
+) -> Result<(Position, Hash), ImportError> {
+    let (Some(append), Some(last)) = (EncodedAppend::from_recorded(batch), batch.last()) else {
+        return Ok((copied_up_to, Hash::ZERO));
+    };
+    let result = target.append_encoded(vec![append]).await.pop();
+    match result.unwrap_or_else(|| Err(AppendError::Unavailable("no result".to_owned()))) {
         Ok(_) => {}
         Err(AppendError::WrongExpectedRevision { .. }) => return Err(foreign_write_error(last)),
         Err(AppendError::TooLarge(why)) => {
-            let size: usize = run.iter().map(|event| event.size()).sum();
-            return Err(ImportError::Refused(format!("event {} has {size} bytes: {why}", last.position)));
+            let size: usize = batch.iter().map(|event| event.size()).sum();
+            return Err(ImportError::EventTooLarge(format!(
+                "the append that ends with event {} has {size} bytes: {why}",
+                last.position
+            )));
         }
         Err(AppendError::ReadOnly(why)) => return Err(ImportError::Different(why)),
+        Err(error @ AppendError::Invalid(_)) => return Err(ImportError::Different(error.to_string())),
         Err(error @ (AppendError::Unavailable(_) | AppendError::Unknown(_))) => {
-            return Err(ImportError::Unreachable { at, why: error.to_string() });
+            return Err(ImportError::Unreachable { at: copied_up_to, why: error.to_string() });
         }
     }
-    wait_until_received(target, last.position, at).await?;
+    wait_until_received(target, last.position, copied_up_to).await?;
     let head = target.head();
     if (head.position, head.hash) == (last.position, last.hash) {
         Ok((last.position, last.hash))
@@ -213,17 +226,21 @@ async fn append_run(target: &EventStore, run: &[Arc<Recorded>], at: Position) ->
 }
 
 /// Waits until the store has received the event of this position.
-async fn wait_until_received(target: &EventStore, position: Position, at: Position) -> Result<(), ImportError> {
-    let mut head = target.watch();
+async fn wait_until_received(
+    target: &EventStore,
+    position: Position,
+    copied_up_to: Position,
+) -> Result<(), ImportError> {
+    let mut head = target.head_changes();
     let arrived = tokio::select! {
-        arrived = tokio::time::timeout(ANSWER_TIMEOUT, head.wait_for(|head| *head >= position)) => arrived.is_ok(),
+        arrived = tokio::time::timeout(PROGRESS_TIMEOUT, head.wait_for(|head| *head >= position)) => arrived.is_ok(),
         failure = target.wait_for_failure() => return Err(ImportError::Different(failure.to_string())),
     };
     if arrived {
         return Ok(());
     }
     let why = target.health().err().unwrap_or_else(|| "the event was not delivered".to_owned());
-    Err(ImportError::Unreachable { at, why })
+    Err(ImportError::Unreachable { at: copied_up_to, why })
 }
 
 /// The error if another event than this one has got its position or revision in the cluster.
@@ -239,7 +256,7 @@ fn foreign_write_error(event: &Recorded) -> ImportError {
 async fn verify(
     source: &EventStore,
     target: &StoreUrl,
-    report: &mut (dyn FnMut(Step) + Send),
+    report: &mut (dyn FnMut(ImportProgress) + Send),
 ) -> Result<EventStore, ImportError> {
     let copy = EventStore::connect_with_epoch(target.clone(), source.epoch())?;
     wait_until_caught_up(&copy).await?;
@@ -257,7 +274,7 @@ async fn verify(
             Some(last) => at = last.position,
             None => return Ok(copy),
         }
-        report(Step::Verified(at));
+        report(ImportProgress::Verified(at));
     }
 }
 

@@ -62,7 +62,7 @@ impl Memory {
         expected: AuxiliaryExpected,
         event: NewAuxiliaryEvent,
     ) -> Result<Revision, AppendError> {
-        let NewAuxiliaryEvent { id, kind, data } = event;
+        let NewAuxiliaryEvent { id, event_type, data } = event;
         let mut last_events = self.auxiliary.lock().unwrap_or_else(PoisonError::into_inner);
         let actual = last_events.get(&stream.to_string()).map(|last| last.revision);
         let is_expected = match expected {
@@ -74,7 +74,10 @@ impl Memory {
             return Err(AppendError::WrongExpectedRevision { actual });
         }
         let revision = Revision(actual.map_or(0, |actual| actual.0 + 1));
-        last_events.insert(stream.to_string(), AuxiliaryEvent { stream, revision, id, kind: kind.to_owned(), data });
+        last_events.insert(
+            stream.to_string(),
+            AuxiliaryEvent { stream, revision, id, event_type: event_type.to_owned(), data },
+        );
         Ok(revision)
     }
 

@@ -1,13 +1,14 @@
-//! THE LOG: streams of events, each event with a revision in its stream and a position in the log. It knows none of the
-//! rules of tasks.
+//! This room is the log: streams of events, each event with a revision in its stream and a position in the log. The log
+//! doesn't apply the rules of tasks.
 //!
-//! [`EventStore`] has three variants with the same behaviour, which `tests/store_contract.rs` describes.
-//! Reading order: [`recorded`] (what the log holds), this file (appends, reads, subscriptions), `memory` (the shortest
-//! implementation), `sqlite` (the durable one), `cluster` (a database that several servers share), `encoded` (an append on
-//! its way into the log), [`auxiliary`] (streams that are not part of the log), `recent` (the newest events in memory),
-//! [`subscription`] (following the log), [`codec`] and [`upcast`] (JSON to events), [`chain`] (tamper evidence), `error`
-//! (why an operation of the log fails), `import` (moves a log into a cluster), `conformance` (the contract of all variants
-//! as checks).
+//! [`EventStore`] has three variants with the same behaviour, which `conformance` describes and checks. Where the settings
+//! and messages say *store*, they mean the variant that a server uses and its place, a folder or a cluster. Reading order:
+//! `event` (an event before it is recorded), [`recorded`] (an event in the log), this file (appends, reads, subscriptions),
+//! `memory` (the shortest implementation), `sqlite` (the durable one), `cluster` (a database that several servers share),
+//! `encoded` (an append on its way into the log), [`auxiliary`] (streams that are not part of the log), `recent` (the newest
+//! events in memory), [`subscription`] (following the log), [`codec`] and [`upcast`] (JSON to events), [`chain`] (tamper
+//! evidence), `error` (why an operation of the log fails), `import` (copies a log into a cluster), `conformance` (the
+//! contract of all variants as checks).
 
 use std::fmt;
 use std::path::Path;
@@ -44,7 +45,7 @@ pub use cluster::check;
 pub use cluster::{InvalidUrl, StoreUrl};
 pub use encoded::EncodedAppend;
 pub use error::{AppendError, OpenError, ReadError};
-pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamOf, Via};
+pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamSubject, Via};
 pub use recorded::Recorded;
 pub use subscription::LogSubscription;
 
@@ -108,7 +109,7 @@ impl EventStore {
         sqlite::Sqlite::open(dir).map(|store| Self(StoreBackend::Sqlite(Arc::new(store))))
     }
 
-    /// Opens the log at the address of a cluster. It returns before the cluster has answered. Until the cluster answers, the
+    /// Opens the log at the address of a cluster. It returns before the cluster has responded. Until the cluster responds, the
     /// log is empty, [`EventStore::health`] returns the reason, and each append fails after 5 s.
     ///
     /// # Errors
@@ -131,8 +132,8 @@ impl EventStore {
     /// See [`AppendError`].
     #[cfg(feature = "testing")]
     pub async fn append(&self, append: Append) -> Result<Revision, AppendError> {
-        let answer = self.append_many(vec![append]).await.pop();
-        answer.unwrap_or_else(|| Err(AppendError::Unavailable("the log gave no answer".to_owned())))
+        let result = self.append_many(vec![append]).await.pop();
+        result.unwrap_or_else(|| Err(AppendError::Unavailable("the log returned no result".to_owned())))
     }
 
     /// Writes many appends, to any streams. Returns one result for each append, in the order of `appends`. If one append is
@@ -258,8 +259,8 @@ impl EventStore {
 
     /// A channel that holds the position of the last durable event and notifies its receiver when the position changes.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Position> {
-        self.recent().watch()
+    pub fn head_changes(&self) -> watch::Receiver<Position> {
+        self.recent().head_changes()
     }
 
     /// Subscribes to every event after a position (exclusive): first the events that exist, then each new event.
@@ -269,7 +270,7 @@ impl EventStore {
     }
 
     /// The id of this log. It is created with the log and stored in it, so two logs have different ids. On a cluster it is
-    /// the same on each server, and nil until the cluster has answered for the first time.
+    /// the same on each server, and nil until the cluster has responded for the first time.
     #[must_use]
     pub fn epoch(&self) -> Uuid {
         match &self.0 {
@@ -294,7 +295,7 @@ impl EventStore {
         }
     }
 
-    /// Whether [`EventStore::health`] returns an error until this process ends.
+    /// Whether the log has failed for the rest of this process.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         match &self.0 {
@@ -305,8 +306,8 @@ impl EventStore {
         }
     }
 
-    /// Whether the head moves as soon as any server has written an event. On a cluster it is false while this server can't
-    /// reach the cluster, and while it still receives events that were written earlier.
+    /// Whether this server has received all existing events and receives new ones at once. On a cluster it is false while
+    /// this server can't reach the cluster, and while it still receives events that were written earlier.
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
         match &self.0 {
@@ -317,7 +318,8 @@ impl EventStore {
     }
 
     /// Waits until [`EventStore::health`] is `Ok` (if `healthy` is true) or an error (if `healthy` is false), and returns
-    /// that health. Only on a cluster an error can become `Ok` again. Elsewhere a wait for a change never ends.
+    /// that health. Only the health of a cluster can become `Ok` again. For other logs, a wait for the other state never
+    /// returns.
     ///
     /// # Errors
     /// The error of `health`.

@@ -26,22 +26,22 @@ impl Bounds {
 /// The newest events of a log, and its head. Several threads may read while one publishes.
 pub(super) struct RecentEvents {
     bounds: Bounds,
-    ring: RwLock<Ring>,
+    contents: RwLock<RecentContents>,
     /// The position of the head, for those that wait for new events.
     head: watch::Sender<Position>,
 }
 
 /// The head and the events, which change together.
-struct Ring {
+struct RecentContents {
     head: Head,
     /// Consecutive events; the last one is the head.
     events: VecDeque<Arc<Recorded>>,
     bytes: usize,
-    /// The same events by stream. A stream that was begun a short time ago is often read again.
+    /// The same events by stream. A new stream is often read again.
     streams: HashMap<StreamName, VecDeque<Arc<Recorded>>>,
 }
 
-impl Ring {
+impl RecentContents {
     fn push(&mut self, event: Arc<Recorded>, by_stream: bool) {
         self.bytes += event.size();
         if by_stream {
@@ -66,47 +66,47 @@ impl Ring {
 
 impl RecentEvents {
     pub(super) fn new(head: Head, bounds: Bounds) -> Self {
-        let ring = RwLock::new(Ring { head, events: VecDeque::new(), bytes: 0, streams: HashMap::new() });
-        Self { bounds, ring, head: watch::Sender::new(head.position) }
+        let contents = RwLock::new(RecentContents { head, events: VecDeque::new(), bytes: 0, streams: HashMap::new() });
+        Self { bounds, contents, head: watch::Sender::new(head.position) }
     }
 
     pub(super) fn head(&self) -> Head {
-        self.ring.read().unwrap_or_else(PoisonError::into_inner).head
+        self.contents.read().unwrap_or_else(PoisonError::into_inner).head
     }
 
-    pub(super) fn watch(&self) -> watch::Receiver<Position> {
+    pub(super) fn head_changes(&self) -> watch::Receiver<Position> {
         self.head.subscribe()
     }
 
-    /// Adds `events`, sets the head and then notifies the receivers of [`RecentEvents::watch`]. The events must be durable
-    /// and must be all events after the old head up to `head`.
+    /// Adds `events`, sets the head and then notifies the receivers of [`RecentEvents::head_changes`]. The events must be
+    /// durable and must be all events after the old head up to `head`.
     pub(super) fn publish(&self, events: impl IntoIterator<Item = Arc<Recorded>>, head: Head) {
-        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
         for event in events {
-            ring.push(event, self.bounds.by_stream);
+            contents.push(event, self.bounds.by_stream);
         }
-        while (ring.events.len() > self.bounds.events || ring.bytes > self.bounds.bytes) && ring.pop() {}
-        ring.head = head;
-        drop(ring);
+        while (contents.events.len() > self.bounds.events || contents.bytes > self.bounds.bytes) && contents.pop() {}
+        contents.head = head;
+        drop(contents);
         self.head.send_replace(head.position);
     }
 
     /// All events of the stream; `None` if its first event is not in memory.
     pub(super) fn stream(&self, stream: &StreamName) -> Option<Vec<Arc<Recorded>>> {
-        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-        let events = ring.streams.get(stream)?;
+        let contents = self.contents.read().unwrap_or_else(PoisonError::into_inner);
+        let events = contents.streams.get(stream)?;
         let is_complete = events.front()?.revision == Revision(0);
         is_complete.then(|| events.iter().cloned().collect())
     }
 
     /// At most `limit` events after a position (exclusive); `None` if the first of them is not in memory.
     pub(super) fn page(&self, after: Position, limit: usize) -> Option<Vec<Arc<Recorded>>> {
-        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
-        if after >= ring.head.position {
+        let contents = self.contents.read().unwrap_or_else(PoisonError::into_inner);
+        if after >= contents.head.position {
             return Some(Vec::new());
         }
-        let first = ring.events.front()?.position.0;
+        let first = contents.events.front()?.position.0;
         let skip = usize::try_from((after.0 + 1).checked_sub(first)?).ok()?;
-        Some(ring.events.iter().skip(skip).take(limit).cloned().collect())
+        Some(contents.events.iter().skip(skip).take(limit).cloned().collect())
     }
 }

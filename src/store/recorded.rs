@@ -13,7 +13,7 @@ use super::event::{Hash, LogEvent, Meta, StreamName};
 use super::{ReadError, codec};
 use crate::task::{Position, Revision, Timestamp};
 
-/// An event in the log.
+/// An event that was recorded in the log. [`super::NewEvent`] is an event before that.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     /// Its number in the log, from 1.
@@ -25,7 +25,7 @@ pub struct Recorded {
     /// A `UUIDv7`.
     pub id: Uuid,
     /// The name of its type. Each type has a folder of this name in `events/`.
-    pub kind: &'static str,
+    pub event_type: &'static str,
     /// The version of the type's schema with which it was written.
     pub version: u32,
     /// When it happened.
@@ -52,7 +52,7 @@ pub(super) struct RawEvent<'a> {
     pub(super) revision: Revision,
     pub(super) id: Uuid,
     #[serde(borrow, rename = "type")]
-    pub(super) kind: Cow<'a, str>,
+    pub(super) event_type: Cow<'a, str>,
     pub(super) version: u32,
     pub(super) time: Timestamp,
     pub(super) meta: Box<RawValue>,
@@ -71,19 +71,45 @@ impl RawEvent<'_> {
     /// # Errors
     /// [`ReadError::Damaged`] or [`ReadError::Unknown`]; both name the position.
     pub(super) fn decode(self) -> Result<Recorded, ReadError> {
-        let RawEvent { position, stream, revision, id, kind, version, time, meta: raw_meta, data: raw_data, hash } =
-            self;
+        let RawEvent {
+            position,
+            stream,
+            revision,
+            id,
+            event_type,
+            version,
+            time,
+            meta: raw_meta,
+            data: raw_data,
+            hash,
+        } = self;
         let damaged = |what: &dyn fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
-        let event = codec::decode(&kind, version, raw_data.get()).map_err(|error| match error {
-            ReadError::Unknown { kind, version, .. } => ReadError::Unknown { position: Some(position), kind, version },
+        let event = codec::decode(&event_type, version, raw_data.get()).map_err(|error| match error {
+            ReadError::Unknown { event_type, version, .. } => {
+                ReadError::Unknown { position: Some(position), event_type, version }
+            }
             ReadError::Damaged(what) => damaged(&what),
             ReadError::Unavailable(_) => error,
         })?;
-        let stream =
-            StreamName::parse(&stream).ok_or_else(|| damaged(&format_args!("no stream is named {stream:?}")))?;
-        let meta = serde_json::from_str(raw_meta.get()).map_err(|error| damaged(&format_args!("no meta: {error}")))?;
-        let kind = codec::type_name(&event);
-        Ok(Recorded { position, stream, revision, id, kind, version, time, meta, event, hash, raw_meta, raw_data })
+        let stream = StreamName::parse(&stream)
+            .ok_or_else(|| damaged(&format_args!("{stream:?} is not a valid name of a stream")))?;
+        let meta =
+            serde_json::from_str(raw_meta.get()).map_err(|error| damaged(&format_args!("meta is invalid: {error}")))?;
+        let event_type = codec::type_name(&event);
+        Ok(Recorded {
+            position,
+            stream,
+            revision,
+            id,
+            event_type,
+            version,
+            time,
+            meta,
+            event,
+            hash,
+            raw_meta,
+            raw_data,
+        })
     }
 }
 
@@ -100,7 +126,7 @@ impl Recorded {
     /// the event's type.
     pub fn from_json(text: &str) -> Result<Self, ReadError> {
         let event: RawEvent = serde_json::from_str(text)
-            .map_err(|error| ReadError::Damaged(format!("a line that is no recorded event: {error}")))?;
+            .map_err(|error| ReadError::Damaged(format!("a line is not a valid event: {error}")))?;
         event.decode()
     }
 }
@@ -112,7 +138,7 @@ impl Serialize for Recorded {
         out.serialize_field("stream", self.stream.as_str())?;
         out.serialize_field("revision", &self.revision)?;
         out.serialize_field("id", &self.id)?;
-        out.serialize_field("type", self.kind)?;
+        out.serialize_field("type", self.event_type)?;
         out.serialize_field("version", &self.version)?;
         out.serialize_field("time", &self.time)?;
         out.serialize_field("meta", &self.raw_meta)?;

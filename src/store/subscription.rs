@@ -20,7 +20,7 @@ pub struct LogSubscription {
 
 impl LogSubscription {
     pub(super) fn new(store: EventStore, after: Position) -> Self {
-        let head = store.watch();
+        let head = store.head_changes();
         Self { store, after, head }
     }
 

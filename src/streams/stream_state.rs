@@ -205,7 +205,7 @@ impl<D: StreamDecider> StreamState<D> {
 
     fn apply(&mut self, recorded: &Recorded) -> Result<(), ReadError> {
         let Some(event) = D::from_log(&recorded.event) else {
-            return Err(ReadError::Damaged(format!("{} holds a {}", self.stream, recorded.kind)));
+            return Err(ReadError::Damaged(format!("{} holds a {}", self.stream, recorded.event_type)));
         };
         let cause = Cause::of(&recorded.meta, recorded.id, recorded.revision == Revision(0));
         self.folded.state.evolve(event);

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::store::{LogEvent, Recorded, StreamOf};
+use crate::store::{LogEvent, Recorded, StreamSubject};
 use crate::task::bell::BellEvent;
 use crate::task::event::{Created, Progress};
 use crate::task::{Event, Position, Status, TaskId, Timestamp};
@@ -108,18 +108,18 @@ impl Views {
     pub fn apply(&mut self, recorded: &Recorded) -> EventEffect {
         self.position = recorded.position;
         self.time = Some(recorded.time);
-        match (&recorded.event, recorded.stream.of()) {
-            (LogEvent::Task(event), Some(StreamOf::Task(id))) => self.apply_task(id, event, recorded),
-            (LogEvent::Bell(BellEvent::Seen(seen)), Some(StreamOf::Bell(owner))) => {
+        match (&recorded.event, recorded.stream.subject()) {
+            (LogEvent::Task(event), Some(StreamSubject::Task(id))) => self.apply_task(id, event, recorded),
+            (LogEvent::Bell(BellEvent::Seen(seen)), Some(StreamSubject::Bell(owner))) => {
                 let (_, owner) = self.owners.get_or_add(owner);
                 let has_changed = owner.mark_seen(seen.position, &self.rows);
                 EventEffect { task: None, owner: has_changed.then(|| Arc::clone(&owner.name)) }
             }
-            (LogEvent::Queue(event), Some(StreamOf::Queue(name))) => {
+            (LogEvent::Queue(event), Some(StreamSubject::Queue(name))) => {
                 self.paused_queues.apply(name, event, recorded);
                 EventEffect::default()
             }
-            (LogEvent::Schedule(event), Some(StreamOf::Schedule(id))) => {
+            (LogEvent::Schedule(event), Some(StreamSubject::Schedule(id))) => {
                 self.schedules.apply(id, event, recorded);
                 EventEffect::default()
             }

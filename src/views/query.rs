@@ -13,9 +13,6 @@ use super::row::Row;
 use super::status_index::{SlotList, StatusSet};
 use crate::task::{Position, Status};
 
-/// How many rows the largest page contains.
-const PAGE_ROWS_MAX: u64 = 200;
-
 impl Views {
     /// The page, without a bound on the number of rows that the query reads. While the lock of live views is held, use
     /// [`Views::page_within`].
@@ -38,17 +35,17 @@ impl Views {
         request: &PageRequest,
         budget: &RowBudget,
     ) -> Result<Option<Page>, InvalidCursor> {
-        if self.estimated_rows(filter) > budget.limit() as u64 {
+        if self.estimated_rows(filter, request.limit as u64) > budget.limit() as u64 {
             return Ok(None);
         }
         let page = self.page_source(filter, budget).page(filter, request)?;
         Ok((!budget.is_exceeded()).then_some(page))
     }
 
-    /// An estimate of how many rows a page reads. It is 0 if the indexes contain exactly the tasks that match. Otherwise it
+    /// An estimate of how many rows a page with `page_rows` rows reads. It is 0 if the indexes contain exactly the tasks that match. Otherwise it
     /// assumes that the matching tasks are spread evenly among the tasks in the indexes. That is often wrong. The estimate
     /// only avoids queries that would probably exceed the budget.
-    fn estimated_rows(&self, filter: &Filter) -> u64 {
+    fn estimated_rows(&self, filter: &Filter, page_rows: u64) -> u64 {
         let of_owners = Filter { owner: filter.owner.clone(), ..Filter::default() };
         let candidates = sum_of_statuses(filter, self.matching_counts(&of_owners));
         if filter.needs_scan() {
@@ -58,7 +55,7 @@ impl Views {
             return 0;
         }
         let total = sum_of_statuses(filter, self.matching_counts(filter));
-        candidates.checked_div(total).map_or(0, |rows| candidates.min(rows.saturating_mul(PAGE_ROWS_MAX)))
+        candidates.checked_div(total).map_or(0, |rows| candidates.min(rows.saturating_mul(page_rows)))
     }
 
     /// A snapshot of the rows. Later changes of the views don't change it.

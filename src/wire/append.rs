@@ -6,7 +6,7 @@ use std::sync::Arc;
 use prost::bytes::Bytes;
 use tonic::{Status, Streaming};
 
-use super::backend::{AppendSuccess, ProposedEvent, WireAppend};
+use super::backend::{AppendSuccess, ReceivedEvent, WireAppend};
 use super::event::{ExpectedRevision, parse_id};
 use super::proto::shared::{Empty, Uuid};
 use super::proto::streams::append_req::Content;
@@ -16,7 +16,7 @@ use super::proto::streams::append_resp::wrong_expected_version::{
     CurrentRevisionOption as Current, CurrentRevisionOption2060 as OldCurrent, ExpectedRevisionOption as Expected,
     ExpectedRevisionOption2060 as OldExpected,
 };
-use super::proto::streams::append_resp::{Position, Result as Outcome, Success, WrongExpectedVersion};
+use super::proto::streams::append_resp::{Position, Result as AppendResult, Success, WrongExpectedVersion};
 use super::proto::streams::{AppendReq, AppendResp};
 use super::refusal::Refusal;
 use super::request::{missing, stream_name};
@@ -42,7 +42,7 @@ pub(super) async fn receive_append(mut messages: Streaming<AppendReq>) -> Result
         let Some(Content::ProposedMessage(message)) = message.content else {
             return Err(missing("proposed_message").into());
         };
-        let event = proposed_event(message.id, &message.metadata, message.custom_metadata, message.data)?;
+        let event = received_event(message.id, &message.metadata, message.custom_metadata, message.data)?;
         size += event.size();
         if size > APPEND_MAX {
             return Err(Refusal::AppendTooLarge(APPEND_MAX).into());
@@ -53,29 +53,35 @@ pub(super) async fn receive_append(mut messages: Streaming<AppendReq>) -> Result
 }
 
 /// The event with these fields. Refuses an event without an id, a type or a content type.
-pub(super) fn proposed_event(
+pub(super) fn received_event(
     id: Option<Uuid>,
     metadata: &HashMap<String, String>,
     custom_metadata: Bytes,
     data: Bytes,
-) -> Result<ProposedEvent, Refusal> {
-    let named = |name: &'static str| {
+) -> Result<ReceivedEvent, Refusal> {
+    let required_metadata = |name: &'static str| {
         metadata.get(name).map(|value| Arc::from(value.as_str())).ok_or(Refusal::MissingMetadata(name))
     };
-    let id = parse_id(id).ok_or_else(|| Refusal::Invalid("the id of an event is a UUID".to_owned()))?;
-    Ok(ProposedEvent { id, kind: named("type")?, content_type: named("content-type")?, custom_metadata, data })
+    let id = parse_id(id).ok_or_else(|| Refusal::Invalid("the event's id is missing or not a UUID".to_owned()))?;
+    Ok(ReceivedEvent {
+        id,
+        event_type: required_metadata("type")?,
+        content_type: required_metadata("content-type")?,
+        custom_metadata,
+        data,
+    })
 }
 
 /// The response to an append. A wrong expected revision is reported in the response; the other refusals are error statuses.
 pub(super) fn append_response(written: Result<AppendSuccess, Refusal>) -> Result<AppendResp, Refusal> {
-    let outcome = match written {
-        Ok(written) => Outcome::Success(success(written)),
+    let result = match written {
+        Ok(written) => AppendResult::Success(success(written)),
         Err(Refusal::WrongExpectedRevision { expected, current, .. }) => {
-            Outcome::WrongExpectedVersion(wrong_expected_version(expected, current))
+            AppendResult::WrongExpectedVersion(wrong_expected_version(expected, current))
         }
         Err(refusal) => return Err(refusal),
     };
-    Ok(AppendResp { result: Some(outcome) })
+    Ok(AppendResp { result: Some(result) })
 }
 
 fn success(written: AppendSuccess) -> Success {

@@ -14,8 +14,9 @@ use super::refusal::Refusal;
 /// A log that the service reads. If the log accepts writes, the service also appends to it.
 #[async_trait]
 pub(super) trait WireBackend: Send + Sync + 'static {
-    /// Called before each request. An error refuses the request.
-    async fn admit(&self, requires_leader: bool) -> Result<(), Refusal>;
+    /// Called before each request. An error refuses the request, for example because this server is not the leader. The
+    /// database for tests waits here while it is frozen.
+    async fn check_request(&self, requires_leader: bool) -> Result<(), Refusal>;
 
     /// The servers of the cluster, including this one.
     fn members(&self) -> Vec<ClusterMember>;
@@ -27,10 +28,10 @@ pub(super) trait WireBackend: Send + Sync + 'static {
     fn end(&self) -> Option<WirePosition>;
 
     /// Waits until there is an event after `end`.
-    async fn wait_beyond(&self, end: Option<WirePosition>) -> Result<(), Refusal>;
+    async fn wait_for_event_after(&self, end: Option<WirePosition>) -> Result<(), Refusal>;
 
-    /// Waits until the subscriptions that run now must end with OK. Only tests end subscriptions in this way.
-    async fn wait_for_subscription_end(&self) {
+    /// Returns when a test wants all running subscriptions to end with the status OK. Otherwise it never returns.
+    async fn wait_for_injected_end(&self) {
         std::future::pending::<()>().await;
     }
 
@@ -64,22 +65,23 @@ pub(super) struct ClusterMember {
 pub(super) struct WireAppend {
     pub(super) stream: String,
     pub(super) expected: ExpectedRevision,
-    pub(super) events: Vec<ProposedEvent>,
+    pub(super) events: Vec<ReceivedEvent>,
 }
 
 /// An event that a client sends in an append.
-pub(super) struct ProposedEvent {
+pub(super) struct ReceivedEvent {
     pub(super) id: Uuid,
-    pub(super) kind: Arc<str>,
+    pub(super) event_type: Arc<str>,
     pub(super) content_type: Arc<str>,
     pub(super) custom_metadata: Bytes,
     pub(super) data: Bytes,
 }
 
-impl ProposedEvent {
-    /// The number of bytes that the event adds to the size of its append.
+impl ReceivedEvent {
+    /// The number of bytes that the event adds to the size of its append. EventStoreDB counts two
+    /// bytes for each character of the type.
     pub(super) fn size(&self) -> usize {
-        self.data.len() + self.custom_metadata.len() + self.kind.len() * 2
+        self.data.len() + self.custom_metadata.len() + self.event_type.len() * 2
     }
 }
 

@@ -6,7 +6,7 @@ use prost::{Message, Name};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use super::append::{APPEND_MAX, proposed_event};
+use super::append::{APPEND_MAX, received_event};
 use super::backend::{AppendSuccess, WireAppend};
 use super::event::{ExpectedRevision, parse_id, stream_identifier};
 use super::proto::rpc;
@@ -14,7 +14,7 @@ use super::proto::shared::{self, AllStreamPosition, Uuid as ProtoUuid};
 use super::proto::streams::batch_append_req::options::ExpectedStreamPosition;
 use super::proto::streams::batch_append_req::{Options, ProposedMessage};
 use super::proto::streams::batch_append_resp::success::{CurrentRevisionOption, PositionOption};
-use super::proto::streams::batch_append_resp::{ExpectedStreamPosition as Expected, Result as Outcome, Success};
+use super::proto::streams::batch_append_resp::{ExpectedStreamPosition as Expected, Result as AppendResult, Success};
 use super::proto::streams::{BatchAppendReq, BatchAppendResp};
 use super::refusal::Refusal;
 use super::request::{missing, stream_name};
@@ -75,7 +75,7 @@ impl OpenAppend {
     }
 
     fn add(&mut self, message: ProposedMessage) {
-        match proposed_event(message.id, &message.metadata, message.custom_metadata, message.data) {
+        match received_event(message.id, &message.metadata, message.custom_metadata, message.data) {
             Ok(event) => {
                 self.size += event.size();
                 if self.size > APPEND_MAX {
@@ -113,8 +113,8 @@ impl CompleteAppend {
 impl ResponseHeader {
     pub(super) fn into_response(self, written: Result<AppendSuccess, Refusal>) -> BatchAppendResp {
         let outcome = match written {
-            Ok(written) => Outcome::Success(success(written)),
-            Err(refusal) => Outcome::Error(refusal_status(refusal)),
+            Ok(written) => AppendResult::Success(success(written)),
+            Err(refusal) => AppendResult::Error(refusal_status(refusal)),
         };
         let expected = match self.expected {
             ExpectedRevision::Exact(revision) => Expected::StreamPosition(revision),

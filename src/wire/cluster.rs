@@ -25,7 +25,7 @@ pub(super) struct ClusterService<B>(pub(super) Arc<B>);
 #[async_trait]
 impl<B: WireBackend> Gossip for ClusterService<B> {
     async fn read(&self, _request: Request<Empty>) -> Result<Response<ClusterInfo>, Status> {
-        self.0.admit(false).await?;
+        self.0.check_request(false).await?;
         let members = self.0.members().iter().map(member_info).collect();
         Ok(Response::new(ClusterInfo { members }))
     }
@@ -49,7 +49,7 @@ fn id_as_text(id: Uuid) -> shared::Uuid {
 #[async_trait]
 impl<B: WireBackend> ServerFeatures for ClusterService<B> {
     async fn get_supported_methods(&self, _request: Request<Empty>) -> Result<Response<SupportedMethods>, Status> {
-        self.0.admit(false).await?;
+        self.0.check_request(false).await?;
         let writes: &[&str] =
             if self.0.is_writable() { &["append", "batchappend", "delete", "tombstone"] } else { &[] };
         let streams = [&["read"], writes].concat().into_iter().map(|name| method("streams.streams", name));

@@ -44,7 +44,7 @@ pub struct WireEvent {
     /// Its position in `$all`.
     pub position: WirePosition,
     /// The name of its type.
-    pub kind: Arc<str>,
+    pub event_type: Arc<str>,
     /// `application/json` or `application/octet-stream`.
     pub content_type: Arc<str>,
     /// When it was written: ticks of 100 ns since 1970-01-01T00:00:00Z.
@@ -121,7 +121,7 @@ impl WireEvent {
     /// The event as a message of the protocol.
     pub(super) fn to_proto(&self, ids: IdFormat) -> RecordedEvent {
         let metadata = [
-            ("type", self.kind.to_string()),
+            ("type", self.event_type.to_string()),
             ("content-type", self.content_type.to_string()),
             ("created", self.created.to_string()),
         ];

@@ -15,9 +15,9 @@ const PATTERN_MAX: usize = 2048;
 /// server.
 const STEPS_MAX: usize = 20_000;
 /// The largest compiled pattern, in instructions of the backtracking engine: a short pattern can compile to a very large one.
-const PROGRAM_MAX: usize = 1000;
+const COMPILED_PATTERN_MAX: usize = 1000;
 /// The largest compiled part of a pattern that needs no backtracking, in bytes.
-const PART_MAX: usize = 1 << 20;
+const COMPILED_PART_MAX: usize = 1 << 20;
 /// The maximum number of prefixes in one filter.
 const PREFIXES_MAX: usize = 1000;
 
@@ -33,7 +33,7 @@ pub(super) struct EventFilter {
 #[derive(Clone, Copy, Debug)]
 enum FilterField {
     Stream,
-    Kind,
+    EventType,
 }
 
 #[derive(Debug)]
@@ -46,16 +46,18 @@ impl EventFilter {
     pub(super) fn parse(options: FilterOptions) -> Result<Self, Refusal> {
         let (field, expression) = match options.filter {
             Some(Filter::StreamIdentifier(expression)) => (FilterField::Stream, expression),
-            Some(Filter::EventType(expression)) => (FilterField::Kind, expression),
-            None => return Err(Refusal::Invalid("a filter needs an expression".to_owned())),
+            Some(Filter::EventType(expression)) => (FilterField::EventType, expression),
+            None => return Err(Refusal::Invalid("the filter has no expression".to_owned())),
         };
         let window = match options.window {
-            Some(Window::Max(0)) => return Err(Refusal::Invalid("the window of a filter is at least 1".to_owned())),
+            Some(Window::Max(0)) => {
+                return Err(Refusal::Invalid("the window of the filter is 0 (at least 1)".to_owned()));
+            }
             Some(Window::Max(max)) => max,
             Some(Window::Count(_)) | None => DEFAULT_WINDOW,
         };
         if options.checkpoint_interval_multiplier == 0 {
-            return Err(Refusal::Invalid("checkpointIntervalMultiplier is at least 1".to_owned()));
+            return Err(Refusal::Invalid("checkpointIntervalMultiplier is 0 (at least 1)".to_owned()));
         }
         let checkpoint_interval = u64::from(window) * u64::from(options.checkpoint_interval_multiplier);
         Ok(Self { field, pattern: FilterPattern::parse(expression)?, checkpoint_interval })
@@ -64,7 +66,7 @@ impl EventFilter {
     pub(super) fn matches(&self, event: &WireEvent) -> Result<bool, Refusal> {
         let text = match self.field {
             FilterField::Stream => &event.stream,
-            FilterField::Kind => &event.kind,
+            FilterField::EventType => &event.event_type,
         };
         match &self.pattern {
             FilterPattern::Prefixes(prefixes) => Ok(prefixes.iter().any(|prefix| text.starts_with(prefix.as_str()))),
@@ -76,29 +78,29 @@ impl EventFilter {
 impl FilterPattern {
     fn parse(expression: Expression) -> Result<Self, Refusal> {
         if expression.prefix.len() > PREFIXES_MAX {
-            return Err(Refusal::Invalid(format!("a filter has at most {PREFIXES_MAX} prefixes")));
+            return Err(Refusal::Invalid(format!("the filter has too many prefixes (at most {PREFIXES_MAX})")));
         }
         if expression.regex.is_empty() {
             return Ok(Self::Prefixes(expression.prefix));
         }
         if expression.regex.len() > PATTERN_MAX {
-            return Err(Refusal::Invalid(format!("a pattern has at most {PATTERN_MAX} bytes")));
+            return Err(Refusal::Invalid(format!("the pattern is too long (at most {PATTERN_MAX} bytes)")));
         }
         let repetitions = repetitions(&expression.regex);
         if repetitions > STEPS_MAX {
-            return Err(Refusal::Invalid(format!("a pattern repeats a part at most {STEPS_MAX} times")));
+            return Err(Refusal::Invalid(format!("the pattern has too many repetitions (at most {STEPS_MAX})")));
         }
         let mut regex = RegexBuilder::new(&expression.regex);
         regex
             .backtrack_limit((STEPS_MAX / repetitions).max(100))
-            .max_prog_size(PROGRAM_MAX)
-            .delegate_size_limit(PART_MAX);
+            .max_prog_size(COMPILED_PATTERN_MAX)
+            .delegate_size_limit(COMPILED_PART_MAX);
         regex.build().map(|regex| Self::Regex(Box::new(regex))).map_err(|error| invalid_pattern(&error))
     }
 }
 
-/// The product of the largest counts of the pattern's counted repetitions: the number of rounds if all of them are nested. The
-/// library doesn't count these rounds as steps.
+/// An upper bound for how often the nested repetitions of a pattern like `(a{3}){5}` run: the product of their largest counts.
+/// The library's step limit ignores these repetitions, so the limit is divided by this number.
 fn repetitions(pattern: &str) -> usize {
     let counts = pattern.split('{').skip(1).map(|after_brace| {
         let counts = after_brace.split('}').next().unwrap_or_default().split(',').map(str::trim);

@@ -54,7 +54,7 @@ impl LogBackend {
 
 #[async_trait]
 impl WireBackend for LogBackend {
-    async fn admit(&self, _requires_leader: bool) -> Result<(), Refusal> {
+    async fn check_request(&self, _requires_leader: bool) -> Result<(), Refusal> {
         Ok(())
     }
 
@@ -71,9 +71,9 @@ impl WireBackend for LogBackend {
         (head > 0).then(|| WirePosition::single(head))
     }
 
-    async fn wait_beyond(&self, end: Option<WirePosition>) -> Result<(), Refusal> {
+    async fn wait_for_event_after(&self, end: Option<WirePosition>) -> Result<(), Refusal> {
         let end = end.map_or(0, |end| end.commit);
-        let grown = self.store.watch().wait_for(|head| head.0 > end).await.map(drop);
+        let grown = self.store.head_changes().wait_for(|head| head.0 > end).await.map(drop);
         grown.map_err(|_| Refusal::Unavailable("the log is closed".to_owned()))
     }
 
@@ -129,7 +129,7 @@ fn wire_event(event: &Recorded) -> WireEvent {
         stream: event.stream.as_str().into(),
         revision: event.revision.0,
         position: WirePosition::single(event.position.0),
-        kind: event.kind.into(),
+        event_type: event.event_type.into(),
         content_type: "application/json".into(),
         created: u64::try_from(event.time.as_micros().saturating_mul(10)).unwrap_or(0),
         custom_metadata: Bytes::copy_from_slice(event.raw_meta.get().as_bytes()),

@@ -2,12 +2,12 @@
 //! can read streams and `$all`, and subscribe with filters.
 //!
 //! One implementation of the protocol (`service`) serves two backends. One backend is Taskbell's own log, read-only (`log`).
-//! The other is the stand-in database (`standin`), which accepts writes; the tests of the store's cluster variant use it.
+//! The other is the stand-in database (`stand_in`), which accepts writes; the tests of the store's cluster variant use it.
 //!
 //! Reading order: `event` (events and positions), `backend` (the operations of a backend), `service` (the methods of the
 //! protocol), `request` and `filter` (a read request), `read` and `subscribe` (the two kinds of reads), `append` and `batch`
 //! (writes), `cluster` (the members of the cluster and the methods of the server), `refusal` (status and trailers of each
-//! error), `server` and `connection` (the thread that serves, and its connections), `log`, `standin`.
+//! error), `server` and `connection` (the thread that serves, and its connections), `log`, `stand_in`.
 
 mod append;
 mod backend;
@@ -23,7 +23,7 @@ mod request;
 mod server;
 mod service;
 #[cfg(feature = "testing")]
-pub mod standin;
+pub mod stand_in;
 mod subscribe;
 
 mod proto;

@@ -70,11 +70,18 @@ impl ReadResponses {
     }
 }
 
+/// Where a read begins, and its direction.
+pub(super) struct ReadRange<T> {
+    pub(super) from: ReadStart<T>,
+    pub(super) backwards: bool,
+}
+
 /// Sends at most `count` events of a stream.
 pub(super) async fn read_stream(
     backend: &dyn WireBackend,
     responses: &ReadResponses,
-    (stream, from, backwards): (&str, ReadStart<u64>, bool),
+    stream: &str,
+    ReadRange { from, backwards }: ReadRange<u64>,
     count: u64,
 ) -> Result<(), EarlyEnd> {
     let mut from = match from {
@@ -105,8 +112,9 @@ pub(super) async fn read_stream(
 pub(super) async fn read_all(
     backend: &dyn WireBackend,
     responses: &ReadResponses,
-    (from, backwards): (ReadStart<WirePosition>, bool),
-    (count, filter): (u64, Option<&EventFilter>),
+    ReadRange { from, backwards }: ReadRange<WirePosition>,
+    count: u64,
+    filter: Option<&EventFilter>,
 ) -> Result<(), EarlyEnd> {
     let mut cursor = if backwards { AllCursor::Before(from.before()) } else { AllCursor::From(from.inclusive()) };
     let mut remaining = count;

@@ -63,10 +63,10 @@ impl ReadKind {
     ) -> Result<Self, Refusal> {
         match (source, count) {
             (_, CountOption::Subscription(_)) if backwards => {
-                Err(Refusal::Invalid("a subscription goes forwards".to_owned()))
+                Err(Refusal::Invalid("a subscription can't read backwards".to_owned()))
             }
             (StreamOption::Stream(_), _) if filter.is_some() => {
-                Err(Refusal::Invalid("only $all has filters".to_owned()))
+                Err(Refusal::Invalid("a filter is allowed only for $all".to_owned()))
             }
             (StreamOption::Stream(options), CountOption::Count(count)) => {
                 let (stream, from) = stream_start(options)?;
@@ -131,7 +131,7 @@ pub(super) fn stream_name(stream: Option<StreamIdentifier>) -> Result<String, Re
     let name = stream.ok_or_else(|| missing("stream_identifier"))?.stream_name;
     match String::from_utf8(name.to_vec()) {
         Ok(name) if !name.is_empty() => Ok(name),
-        _ => Err(Refusal::Invalid("the name of a stream is text and not empty".to_owned())),
+        _ => Err(Refusal::Invalid("the name of the stream is empty or not UTF-8".to_owned())),
     }
 }
 

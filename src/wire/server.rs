@@ -24,7 +24,7 @@ const MESSAGE_MAX: usize = 17 * 1024 * 1024;
 pub enum ServeError {
     /// The address is not a loopback address. Only this machine may connect, because the protocol is served without
     /// authentication.
-    #[error("{0} is not a loopback address: the log is served on loopback only")]
+    #[error("{0} is not a loopback address; `--log-listen` accepts only a loopback address")]
     NotLoopback(SocketAddr),
     /// The server can't listen on the address, or its thread can't be started.
     #[error("{addr}: {source}")]

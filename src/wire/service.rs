@@ -19,7 +19,7 @@ use super::proto::streams::{
     AppendReq, AppendResp, BatchAppendReq, BatchAppendResp, DeleteReq, DeleteResp, ReadReq, ReadResp, TombstoneReq,
     TombstoneResp, delete_resp, tombstone_resp,
 };
-use super::read::{EarlyEnd, ReadResponses, read_all, read_stream};
+use super::read::{EarlyEnd, ReadRange, ReadResponses, read_all, read_stream};
 use super::refusal::Refusal;
 use super::request::{ReadKind, ReadRequest, missing, stream_name};
 use super::subscribe::{follow_all, follow_stream};
@@ -38,14 +38,14 @@ impl<B: WireBackend> StreamsService<B> {
     }
 
     /// Asks the backend whether it accepts the request, before the request is parsed.
-    async fn admit(&self, metadata: &MetadataMap) -> Result<(), Status> {
+    async fn check_request(&self, metadata: &MetadataMap) -> Result<(), Status> {
         let requires_leader = metadata.get("requires-leader").is_some_and(|value| value == "true");
-        Ok(self.backend.admit(requires_leader).await?)
+        Ok(self.backend.check_request(requires_leader).await?)
     }
 
-    /// The same for a write: where there are none, its messages are not even received.
-    async fn admit_write(&self, metadata: &MetadataMap) -> Result<(), Status> {
-        self.admit(metadata).await?;
+    /// Like `check_request`, for a write. A read-only backend refuses the write before the client sends its messages.
+    async fn check_write_request(&self, metadata: &MetadataMap) -> Result<(), Status> {
+        self.check_request(metadata).await?;
         if self.backend.is_writable() { Ok(()) } else { Err(Refusal::AccessDenied.into()) }
     }
 
@@ -59,14 +59,15 @@ async fn serve_read<B: WireBackend>(backend: Arc<B>, responses: ReadResponses, k
     let backend = backend.as_ref();
     let ended = match &kind {
         ReadKind::Stream { stream, from, backwards, count } => {
-            read_stream(backend, &responses, (stream, *from, *backwards), *count).await
+            read_stream(backend, &responses, stream, ReadRange { from: *from, backwards: *backwards }, *count).await
         }
         ReadKind::All { from, backwards, count, filter } => {
-            read_all(backend, &responses, (*from, *backwards), (*count, filter.as_ref())).await
+            read_all(backend, &responses, ReadRange { from: *from, backwards: *backwards }, *count, filter.as_ref())
+                .await
         }
         ReadKind::FollowStream { .. } | ReadKind::FollowAll { .. } => tokio::select! {
             ended = serve_subscription(backend, &responses, &kind) => ended,
-            () = backend.wait_for_subscription_end() => Ok(()),
+            () = backend.wait_for_injected_end() => Ok(()),
         },
     };
     if let Err(EarlyEnd::Refused(refusal)) = ended {
@@ -128,7 +129,7 @@ impl<B: WireBackend> Streams for StreamsService<B> {
     type BatchAppendStream = ReceiverStream<Result<BatchAppendResp, Status>>;
 
     async fn read(&self, request: Request<ReadReq>) -> Result<Response<Self::ReadStream>, Status> {
-        self.admit(request.metadata()).await?;
+        self.check_request(request.metadata()).await?;
         let ReadRequest { kind, ids } = ReadRequest::parse(request.into_inner())?;
         let (sender, receiver) = mpsc::channel(RESPONSES_MAX);
         tokio::spawn(serve_read(Arc::clone(&self.backend), ReadResponses { sender, ids }, kind));
@@ -136,13 +137,13 @@ impl<B: WireBackend> Streams for StreamsService<B> {
     }
 
     async fn append(&self, request: Request<Streaming<AppendReq>>) -> Result<Response<AppendResp>, Status> {
-        self.admit_write(request.metadata()).await?;
+        self.check_write_request(request.metadata()).await?;
         let append = append::receive_append(request.into_inner()).await?;
         Ok(Response::new(append::append_response(self.backend.append(append).await)?))
     }
 
     async fn delete(&self, request: Request<DeleteReq>) -> Result<Response<DeleteResp>, Status> {
-        self.admit_write(request.metadata()).await?;
+        self.check_write_request(request.metadata()).await?;
         let options = request.into_inner().options.ok_or_else(|| missing("options"))?;
         let expected = match options.expected_stream_revision {
             Some(DeleteExpected::Revision(revision)) => ExpectedRevision::Exact(revision),
@@ -158,7 +159,7 @@ impl<B: WireBackend> Streams for StreamsService<B> {
     }
 
     async fn tombstone(&self, request: Request<TombstoneReq>) -> Result<Response<TombstoneResp>, Status> {
-        self.admit_write(request.metadata()).await?;
+        self.check_write_request(request.metadata()).await?;
         let options = request.into_inner().options.ok_or_else(|| missing("options"))?;
         let expected = match options.expected_stream_revision {
             Some(TombstoneExpected::Revision(revision)) => ExpectedRevision::Exact(revision),
@@ -178,7 +179,7 @@ impl<B: WireBackend> Streams for StreamsService<B> {
         &self,
         request: Request<Streaming<BatchAppendReq>>,
     ) -> Result<Response<Self::BatchAppendStream>, Status> {
-        self.admit_write(request.metadata()).await?;
+        self.check_write_request(request.metadata()).await?;
         let (sender, receiver) = mpsc::channel(RESPONSES_MAX);
         tokio::spawn(serve_batch_append(Arc::clone(&self.backend), request.into_inner(), sender));
         Ok(Response::new(ReceiverStream::new(receiver)))

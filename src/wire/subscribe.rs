@@ -2,8 +2,9 @@
 //!
 //! A subscriber gets, in this order: the confirmation; the events that exist; `caught_up`; each new event.
 //!
-//! - A subscriber of `$all` with a filter also gets checkpoints: one after each interval of events, and one before
-//!   `caught_up`. The interval counts all events, not only those that match the filter.
+//! - A subscriber of `$all` with a filter also gets checkpoints: one after each interval of events, one before `caught_up`
+//!   and one after `fell_behind`, unless a checkpoint or event has already covered the last position. The interval counts all
+//!   events, not only those that match the filter.
 //! - If a full page of new events waits for the subscriber after `caught_up`, it gets `fell_behind`, and `caught_up` again
 //!   later.
 //! - A subscription never ends with the status OK, because the clients would then subscribe again at once.
@@ -56,7 +57,7 @@ async fn wait_for_stream_event(
     mut end: Option<WirePosition>,
 ) -> Result<(), EarlyEnd> {
     loop {
-        wait_for_event_after(backend, responses, end).await?;
+        wait_for_event_or_disconnect(backend, responses, end).await?;
         let events = backend.all_forwards(end.map_or(Bound::Unbounded, Bound::Excluded), PAGE_EVENTS).await?;
         if events.iter().any(|event| *event.stream == *stream) {
             return Ok(());
@@ -79,17 +80,17 @@ pub(super) async fn follow_all(
     };
     send_confirmation(responses).await?;
     let mut catch_up = CatchUpState::default();
-    let mut checkpoints = Checkpoints { filter, considered: 0, uncovered: None };
+    let mut checkpoints = Checkpoints { filter, events_in_interval: 0, pending_checkpoint: None };
     loop {
         let end = backend.end();
         let events = backend.all_forwards(after, PAGE_EVENTS).await?;
         for event in &events {
-            checkpoints.consider(responses, event).await?;
+            checkpoints.send_event(responses, event).await?;
             after = Bound::Excluded(event.position);
         }
         let (is_full, reached) = (events.len() == PAGE_EVENTS, SubscriberPosition::All(after));
         if catch_up.notify_change(responses, is_full, reached, Some(&mut checkpoints)).await? {
-            wait_for_event_after(backend, responses, end).await?;
+            wait_for_event_or_disconnect(backend, responses, end).await?;
         }
     }
 }
@@ -106,8 +107,8 @@ struct CatchUpState {
 }
 
 impl CatchUpState {
-    /// Called after each page. If the subscriber has just caught up or fallen behind, tells the subscriber so. Returns
-    /// whether it has caught up; after a full page it has not.
+    /// Called after each page. After a full page the subscriber has not caught up; after any other page it has. If this has
+    /// changed, sends the change to the subscriber. Returns whether the subscriber has caught up.
     async fn notify_change(
         &mut self,
         responses: &ReadResponses,
@@ -115,19 +116,20 @@ impl CatchUpState {
         reached: SubscriberPosition,
         checkpoints: Option<&mut Checkpoints<'_>>,
     ) -> Result<bool, EarlyEnd> {
-        if self.is_caught_up == is_full {
+        let is_caught_up = !is_full;
+        if self.is_caught_up != is_caught_up {
             if is_full {
                 responses.send(reached.fell_behind()).await?;
             }
             if let Some(checkpoints) = checkpoints {
                 checkpoints.send_due(responses).await?;
             }
-            if !is_full {
+            if is_caught_up {
                 responses.send(reached.caught_up()).await?;
             }
-            self.is_caught_up = !is_full;
+            self.is_caught_up = is_caught_up;
         }
-        Ok(!is_full)
+        Ok(is_caught_up)
     }
 }
 
@@ -171,30 +173,30 @@ fn timestamp() -> prost_types::Timestamp {
 /// The checkpoints of a filtered subscription.
 struct Checkpoints<'a> {
     filter: Option<&'a EventFilter>,
-    /// The number of events since the last interval has ended.
-    considered: u64,
+    /// The number of events since the end of the last interval.
+    events_in_interval: u64,
     /// The position of the last event, if no checkpoint covers it yet.
-    uncovered: Option<WirePosition>,
+    pending_checkpoint: Option<WirePosition>,
 }
 
 impl Checkpoints<'_> {
     /// Sends the event if it matches the filter. Then sends a checkpoint if an interval has ended.
-    async fn consider(&mut self, responses: &ReadResponses, event: &WireEvent) -> Result<(), EarlyEnd> {
+    async fn send_event(&mut self, responses: &ReadResponses, event: &WireEvent) -> Result<(), EarlyEnd> {
         let Some(filter) = self.filter else { return Ok(responses.send_event(event).await?) };
         if filter.matches(event)? {
             responses.send_event(event).await?;
         }
-        self.considered += 1;
-        self.uncovered = Some(event.position);
-        if self.considered >= filter.checkpoint_interval {
-            self.considered = 0;
+        self.events_in_interval += 1;
+        self.pending_checkpoint = Some(event.position);
+        if self.events_in_interval >= filter.checkpoint_interval {
+            self.events_in_interval = 0;
             self.send_due(responses).await?;
         }
         Ok(())
     }
 
     async fn send_due(&mut self, responses: &ReadResponses) -> Result<(), EarlyEnd> {
-        let Some(position) = self.uncovered.take() else { return Ok(()) };
+        let Some(position) = self.pending_checkpoint.take() else { return Ok(()) };
         let (commit_position, prepare_position) = (position.commit, position.prepare);
         let checkpoint = Checkpoint { commit_position, prepare_position, timestamp: Some(timestamp()) };
         Ok(responses.send(Content::Checkpoint(checkpoint)).await?)
@@ -202,13 +204,13 @@ impl Checkpoints<'_> {
 }
 
 /// Waits until there is an event after the position `end`, or the client has gone.
-async fn wait_for_event_after(
+async fn wait_for_event_or_disconnect(
     backend: &dyn WireBackend,
     responses: &ReadResponses,
     end: Option<WirePosition>,
 ) -> Result<(), EarlyEnd> {
     tokio::select! {
-        grown = backend.wait_beyond(end) => Ok(grown?),
+        grown = backend.wait_for_event_after(end) => Ok(grown?),
         () = responses.sender.closed() => Err(EarlyEnd::ClientGone),
     }
 }

@@ -18,11 +18,11 @@ pub use command::CommandHandler;
 pub use kinds::bulk_cancel::{BulkCancel, BulkCancelInput};
 #[cfg(feature = "worker")]
 pub use remote::{RemoteError, RemoteWorker, WorkerEvent};
-#[cfg(feature = "server")]
-pub use worker::channels::WorkerChannels;
 pub use worker::context::{Context, Step, StepGuard};
 pub use worker::handler::{Defaults, Handler};
 #[cfg(feature = "server")]
 pub use worker::local::{Drain, LocalWorker};
+#[cfg(feature = "server")]
+pub use worker::local_reporter::LocalReporter;
 pub use worker::outcome::{Done, Failure};
 pub use worker::registry::{Handlers, NotRegistered};

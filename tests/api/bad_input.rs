@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::support::{HttpResponse, Server};
-use super::{log_head, pointers, wire};
+use super::{log_head, pointers, raw_http};
 
 const PATH: &str = "/v1/tasks";
 
@@ -11,7 +11,7 @@ const PATH: &str = "/v1/tasks";
 fn assert_refused(server: &Server, bodies: &[&[u8]], status: u16, code: &str) {
     for body in bodies {
         for path in [PATH, "/v1/tasks/batch", "/v1/tasks/cancel", "/v1/bell/seen", "/v1/schedules"] {
-            let answer = wire::post(server, path, body);
+            let answer = raw_http::post(server, path, body);
             assert_eq!(answer.status, status, "{path} {}: {}", String::from_utf8_lossy(body), answer.text);
             answer.assert_problem(status, code);
         }
@@ -53,13 +53,13 @@ async fn a_body_that_is_not_json_is_malformed_and_writes_nothing() {
 async fn json_has_at_most_32_levels_and_no_repeated_key_on_any_of_them() {
     let server = Server::start();
     let deep = |levels: usize| format!("{{\"kind\":\"a\",\"input\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
-    assert_eq!(wire::post(&server, PATH, deep(32).as_bytes()).status, 201);
+    assert_eq!(raw_http::post(&server, PATH, deep(32).as_bytes()).status, 201);
     for levels in [33, 127, 128, 100_000] {
-        let answer = wire::post(&server, PATH, deep(levels).as_bytes());
+        let answer = raw_http::post(&server, PATH, deep(levels).as_bytes());
         answer.assert_problem(422, "invalid_request");
     }
     let open = format!("{{\"kind\":\"a\",\"input\":{}", "[".repeat(500_000));
-    assert!(matches!(wire::post(&server, PATH, open.as_bytes()).status, 400 | 422));
+    assert!(matches!(raw_http::post(&server, PATH, open.as_bytes()).status, 400 | 422));
     for (body, pointer) in [
         (r#"{"kind":"a","kind":"a"}"#, "/kind"),
         (r#"{"kind":"a","input":{"x":1,"x":1}}"#, "/input/x"),
@@ -67,7 +67,7 @@ async fn json_has_at_most_32_levels_and_no_repeated_key_on_any_of_them() {
         (r#"{"kind":"a","input":{"x":1,"\u0078":1}}"#, "/input/x"),
         (r#"{"kind":"a","labels":{"x":"1","x":"2"}}"#, "/labels/x"),
     ] {
-        let answer = wire::post(&server, PATH, body.as_bytes());
+        let answer = raw_http::post(&server, PATH, body.as_bytes());
         assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [pointer], "{body}");
     }
     assert_eq!(log_head(&server).await["position"], 1);
@@ -171,17 +171,17 @@ async fn a_body_that_is_too_large_is_refused_and_one_that_just_fits_is_accepted(
 
     let two = vec![b' '; 2_000_000];
     for path in [PATH, "/v1/tasks/cancel", "/v1/bell/seen"] {
-        wire::post(&server, path, &two).assert_problem(413, "too_large");
+        raw_http::post(&server, path, &two).assert_problem(413, "too_large");
         chunked(&server, path, &two).assert_problem(413, "too_large");
         server.send(server.client().post(server.url() + path).body(two.clone())).await.assert_problem(413, "too_large");
     }
     let announced = "Content-Type: application/json\r\nContent-Length: 99999999999\r\nExpect: 100-continue\r\n";
-    let answer = wire::raw(&server, &format!("POST {PATH}"), announced, &two);
+    let answer = raw_http::raw(&server, &format!("POST {PATH}"), announced, &two);
     assert!(matches!(answer.status, 100 | 413), "{}", answer.text);
     let exact = format!("{{\"kind\":\"a\"}}{}", " ".repeat(1024 * 1024 - 12));
-    assert_eq!(wire::post(&server, PATH, exact.as_bytes()).status, 201);
+    assert_eq!(raw_http::post(&server, PATH, exact.as_bytes()).status, 201);
     assert_eq!(chunked(&server, PATH, exact.as_bytes()).status, 201);
-    wire::post(&server, PATH, format!("{exact} ").as_bytes()).assert_problem(413, "too_large");
+    raw_http::post(&server, PATH, format!("{exact} ").as_bytes()).assert_problem(413, "too_large");
     assert_eq!(log_head(&server).await["position"], 5);
 }
 
@@ -192,7 +192,7 @@ fn chunked(server: &Server, path: &str, body: &[u8]) -> HttpResponse {
     }
     bytes.extend(b"0\r\n\r\n");
     let headers = "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
-    wire::raw(server, &format!("POST {path}"), headers, &bytes)
+    raw_http::raw(server, &format!("POST {path}"), headers, &bytes)
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ async fn only_json_is_accepted() {
     let body = br#"{"kind":"a"}"#;
     let post = |kind: &str| {
         let headers = format!("{kind}Content-Length: {}\r\n", body.len());
-        wire::raw(&server, "POST /v1/tasks", &headers, body)
+        raw_http::raw(&server, "POST /v1/tasks", &headers, body)
     };
     for kind in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", "text/json", "", "ü", "*/*"] {
         post(&format!("Content-Type: {kind}\r\n")).assert_problem(415, "unsupported_media_type");
@@ -217,7 +217,7 @@ async fn only_json_is_accepted() {
 async fn a_number_outside_of_the_range_of_a_field_is_refused() {
     let server = Server::start();
     for body in [r#"{"kind":"a","timeout_s":1e999}"#, r#"{"kind":"a","priority":-1e999}"#] {
-        let answer = wire::post(&server, PATH, body.as_bytes());
+        let answer = raw_http::post(&server, PATH, body.as_bytes());
         assert_eq!(pointers(answer.assert_problem(422, "invalid_request")).len(), 1, "{}", answer.text);
     }
     assert_eq!(log_head(&server).await["position"], 0);

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::super::support::{Server, is_final};
-use super::{assert_all_fields, event_types, is_time, pointers, slow_task, wire};
+use super::{assert_all_fields, event_types, is_time, pointers, raw_http, slow_task};
 
 /// The server's bound for [`slow_task`], in bytes per second.
 const SPEED: Option<u64> = Some(150_000);
@@ -83,7 +83,7 @@ async fn a_retry_runs_a_final_task_again_in_the_same_stream_without_its_former_o
     let retry = format!("/v1/tasks/{id}/retry");
     server.post(&retry, &json!({})).await.assert_problem(409, "not_final");
     server.post(&format!("/v1/tasks/{id}/cancel"), &json!({})).await;
-    let again = wire::raw(&server, &format!("POST {retry}"), "Content-Length: 0\r\n", b"");
+    let again = raw_http::raw(&server, &format!("POST {retry}"), "Content-Length: 0\r\n", b"");
     assert_eq!((again.status, &again.body["status"]), (202, &json!("queued")), "{}", again.text);
     assert_all_fields(&again.body, true);
     for name in ["cancel", "outcome", "progress", "started_at", "finished_at", "duration_ms", "result"] {
@@ -115,7 +115,7 @@ async fn an_invalid_reason_and_an_unknown_task_are_refused() {
             let answer = server.post(&path, &body).await;
             assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [pointer], "{body}");
         }
-        wire::post(&server, &path, b"{\"reason\": ").assert_problem(400, "malformed_json");
+        raw_http::post(&server, &path, b"{\"reason\": ").assert_problem(400, "malformed_json");
         let none = format!("/v1/tasks/{}/{verb}", uuid::Uuid::nil());
         server.post(&none, &json!({})).await.assert_problem(404, "not_found");
     }

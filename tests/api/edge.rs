@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::super::support::Server;
-use super::{log_head, wire};
+use super::{log_head, raw_http};
 
 #[tokio::test]
 async fn the_process_is_alive_and_ready() {
@@ -32,14 +32,14 @@ async fn head_is_answered_wherever_get_is_with_the_same_headers_and_no_body() {
         "/".into(),
         format!("/tasks/{id}"),
     ] {
-        let get = wire::raw(&server, &format!("GET {path}"), "", b"");
-        let answer = wire::raw(&server, &format!("HEAD {path}"), "", b"");
+        let get = raw_http::raw(&server, &format!("GET {path}"), "", b"");
+        let answer = raw_http::raw(&server, &format!("HEAD {path}"), "", b"");
         assert_eq!((answer.status, answer.text.as_str()), (200, ""), "{path}");
         for name in ["content-type", "content-length", "taskbell-position"] {
             assert!(path == "/v1/log" || answer.header(name) == get.header(name), "{path}: {name}");
         }
     }
-    let missing = wire::raw(&server, "HEAD /v1/tasks/x", "", b"");
+    let missing = raw_http::raw(&server, "HEAD /v1/tasks/x", "", b"");
     assert_eq!((missing.status, missing.text.as_str()), (404, ""));
 }
 
@@ -77,11 +77,11 @@ async fn an_unknown_path_is_a_problem_also_where_the_http_library_refuses_it() {
         "/v1/tasks/urn:uuid:0197aaaa-0000-7000-8000-000000000000",
         "/v1/tasks/0197aaaa-0000-7000-8000-00000000000",
     ] {
-        wire::raw(&server, &format!("GET {path}"), "", b"").assert_problem(404, "not_found");
+        raw_http::raw(&server, &format!("GET {path}"), "", b"").assert_problem(404, "not_found");
     }
     for id in ["x", "%ff", "0197AAAA-0000-7000-8000-000000000000", "{0197aaaa-0000-7000-8000-000000000000}"] {
         for verb in ["cancel", "retry"] {
-            wire::post(&server, &format!("/v1/tasks/{id}/{verb}"), b"{}").assert_problem(404, "not_found");
+            raw_http::post(&server, &format!("/v1/tasks/{id}/{verb}"), b"{}").assert_problem(404, "not_found");
         }
     }
 }
@@ -112,7 +112,7 @@ async fn a_method_that_is_not_offered_is_answered_with_the_list_of_those_that_ar
         ("/ui/app.js".into(), "GET, HEAD"),
     ] {
         for method in ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"] {
-            let answer = wire::raw(&server, &format!("{method} {path}"), "", b"");
+            let answer = raw_http::raw(&server, &format!("{method} {path}"), "", b"");
             answer.assert_problem(405, "method_not_allowed");
             assert_eq!(answer.header("allow"), allow, "{method} {path}");
         }
@@ -143,7 +143,7 @@ async fn pages_of_other_sites_can_neither_read_nor_write() {
     ] {
         for line in ["POST /v1/tasks", "GET /v1/tasks", "GET /v1/live", "GET /v1/nothing", "GET /readyz", "PUT /v1/log"]
         {
-            let answer = wire::raw(&server, line, &with(&more), body);
+            let answer = raw_http::raw(&server, line, &with(&more), body);
             assert_eq!(answer.body["code"], "forbidden_origin", "{line} {more}: {}", answer.text);
             answer.assert_problem(403, "forbidden_origin");
         }
@@ -156,7 +156,7 @@ async fn pages_of_other_sites_can_neither_read_nor_write() {
         "Host: [::1]:80\r\n".into(),
         "Host: 127.8.9.10\r\n".into(),
     ] {
-        assert_eq!(wire::raw(&server, "POST /v1/tasks", &with(&more), body).status, 201, "{more}");
+        assert_eq!(raw_http::raw(&server, "POST /v1/tasks", &with(&more), body).status, 201, "{more}");
     }
 }
 
@@ -165,16 +165,16 @@ async fn a_request_s_id_is_the_client_s_or_the_server_s_and_is_recorded() {
     let server = Server::start();
     let body = br#"{"kind":"a"}"#;
     let with = |more: &str| format!("{more}Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
-    let answer = wire::raw(&server, "POST /v1/tasks", &with("X-Request-Id: my-id/7\r\n"), body);
+    let answer = raw_http::raw(&server, "POST /v1/tasks", &with("X-Request-Id: my-id/7\r\n"), body);
     assert_eq!((answer.status, answer.header("x-request-id")), (201, "my-id/7"));
     assert_eq!(
         server.get(&format!("/v1/tasks/{}/events", answer.id())).await.body["items"][0]["meta"]["request_id"],
         "my-id/7"
     );
-    let refused = wire::raw(&server, "GET /v1/nothing", "X-Request-Id: my-id/8\r\n", b"");
+    let refused = raw_http::raw(&server, "GET /v1/nothing", "X-Request-Id: my-id/8\r\n", b"");
     assert_eq!((&refused.body["request_id"], refused.header("x-request-id")), (&json!("my-id/8"), "my-id/8"));
     for bad in ["a b".to_owned(), "ü".into(), "x".repeat(129), String::new()] {
-        let answer = wire::raw(&server, "GET /v1/nothing", &format!("X-Request-Id: {bad}\r\n"), b"");
+        let answer = raw_http::raw(&server, "GET /v1/nothing", &format!("X-Request-Id: {bad}\r\n"), b"");
         let made = answer.header("x-request-id");
         assert!(uuid::Uuid::try_parse(made).is_ok() && answer.body["request_id"] == *made, "{bad}: {made}");
     }

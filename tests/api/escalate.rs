@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::support::Server;
-use super::{assert_all_fields, event_types, is_time, pointers, wire};
+use super::{assert_all_fields, event_types, is_time, pointers, raw_http};
 
 fn path(id: &str) -> String {
     format!("/v1/tasks/{id}/escalate")
@@ -92,12 +92,12 @@ async fn invalid_requests_are_refused_and_change_nothing() {
         assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [pointer], "{body}");
     }
     let good = json!({"rung": "revoke"});
-    let twice = wire::post(&server, &path(&id), br#"{"rung":"revoke","rung":"interrupt"}"#);
+    let twice = raw_http::post(&server, &path(&id), br#"{"rung":"revoke","rung":"interrupt"}"#);
     assert_eq!(pointers(twice.assert_problem(422, "invalid_request")), ["/rung"]);
     let query = server.post(&format!("{}?rung=revoke", path(&id)), &good).await;
     assert_eq!(pointers(query.assert_problem(422, "invalid_request")), ["/query/rung"]);
-    wire::post(&server, &path(&id), b"{\"rung\": ").assert_problem(400, "malformed_json");
-    wire::post(&server, &path(&id), b"").assert_problem(400, "malformed_json");
+    raw_http::post(&server, &path(&id), b"{\"rung\": ").assert_problem(400, "malformed_json");
+    raw_http::post(&server, &path(&id), b"").assert_problem(400, "malformed_json");
     server
         .send(server.client().post(server.url() + &path(&id)).body("rung"))
         .await

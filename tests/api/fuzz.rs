@@ -8,8 +8,8 @@ use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::super::support::Server;
-use super::wire;
-use crate::workers::checker::Checker;
+use super::raw_http;
+use crate::worker_soak::checker::Checker;
 
 const SEED: u64 = 0x7a5b_be11;
 /// The number of mutated requests for each seed.
@@ -273,7 +273,7 @@ fn send_mutated(server: &Server, seed: u64, request: impl Fn(&mut StdRng) -> (St
             return done;
         }
         let (line, headers, body) = request(&mut rng);
-        let answer = wire::raw(server, &line, &headers, &body);
+        let answer = raw_http::raw(server, &line, &headers, &body);
         let report = || format!("seed {seed}: {line}\n{headers}\n{}\n{answer:?}", String::from_utf8_lossy(&body));
         assert!(answer.status < 500, "{}", report());
         if answer.status >= 400 {

@@ -9,12 +9,12 @@ mod size;
 use serde_json::Value;
 
 use super::super::support::Server;
-use super::{log_head, pointers, pointers_in, wire};
+use super::{log_head, pointers, pointers_in, raw_http};
 
 /// `POST` of this text; the text of the response, whose status must be this one.
 #[track_caller]
 fn post(server: &Server, path: &str, body: &str, status: u16) -> String {
-    let response = wire::post(server, path, body.as_bytes());
+    let response = raw_http::post(server, path, body.as_bytes());
     assert_eq!(response.status, status, "{path} {body:.300}: {:.600}", response.text);
     response.text
 }

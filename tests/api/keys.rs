@@ -10,7 +10,7 @@ use taskbell::task::event::{Created, Idempotency};
 use taskbell::task::{Event, TaskId};
 
 use super::super::support::{HttpResponse, Server, task_template};
-use super::{log_head, pointers, wire};
+use super::{log_head, pointers, raw_http};
 
 async fn post(server: &Server, key: &str, body: &'static str) -> HttpResponse {
     let request = server.client().post(server.url() + "/v1/tasks").header("Idempotency-Key", key);
@@ -82,7 +82,7 @@ async fn a_key_is_one_line_of_1_to_255_characters() {
     let body = json!({"kind": "a"}).to_string();
     let post = |keys: &str| {
         let headers = format!("{keys}Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
-        wire::raw(&server, "POST /v1/tasks", &headers, body.as_bytes())
+        raw_http::raw(&server, "POST /v1/tasks", &headers, body.as_bytes())
     };
     for keys in [
         "Idempotency-Key: \r\n".to_owned(),
@@ -138,11 +138,11 @@ async fn a_key_beside_the_fields_of_a_single_task_is_refused() {
     let server = Server::start();
     for key in ["\"k\"", "null"] {
         let body = format!(r#"{{"kind":"a","idempotency_key":{key}}}"#);
-        let response = wire::post(&server, "/v1/tasks", body.as_bytes());
+        let response = raw_http::post(&server, "/v1/tasks", body.as_bytes());
         assert_eq!(pointers(response.assert_problem(422, "invalid_request")), ["/idempotency_key"]);
     }
     let item = r#"{"items":[{"idempotency_key":"k","kind":"a","input":[1.50]}]}"#;
-    let item = wire::post(&server, "/v1/tasks/batch", item.as_bytes());
+    let item = raw_http::post(&server, "/v1/tasks/batch", item.as_bytes());
     let single = post(&server, "k", r#"{"kind":"a", "input":[1.50]}"#).await;
     assert_eq!(
         (single.status, single.body["id"].as_str()),

@@ -158,6 +158,6 @@ async fn a_head_request_with_follow_is_answered_and_ends() {
     let server = Server::start();
     let request = server.client().head(server.url() + "/v1/log?follow=true");
     assert_eq!(server.send(request).await.status, 200);
-    let answer = super::wire::raw(&server, "HEAD /v1/log?follow=true", "", b"");
+    let answer = super::raw_http::raw(&server, "HEAD /v1/log?follow=true", "", b"");
     assert_eq!((answer.status, answer.text.as_str()), (200, ""));
 }

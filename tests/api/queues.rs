@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::support::{HttpResponse, Server};
-use super::{is_time, log_head, pointers, wire};
+use super::{is_time, log_head, pointers, raw_http};
 
 async fn pause(server: &Server, queue: &str, body: &Value) -> HttpResponse {
     server.post(&format!("/v1/queues/{queue}/pause"), body).await
@@ -114,11 +114,11 @@ async fn bad_input_to_every_route_is_refused_and_writes_nothing() {
             let answer = server.post(path, &body).await;
             assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [pointer], "{path} {body}");
         }
-        wire::post(&server, path, b"{").assert_problem(400, "malformed_json");
-        wire::post(&server, path, b"{\"reason\":\"a\",\"reason\":\"b\"}").assert_problem(422, "invalid_request");
-        wire::post(&server, path, &vec![b' '; 2_000_000]).assert_problem(413, "too_large");
+        raw_http::post(&server, path, b"{").assert_problem(400, "malformed_json");
+        raw_http::post(&server, path, b"{\"reason\":\"a\",\"reason\":\"b\"}").assert_problem(422, "invalid_request");
+        raw_http::post(&server, path, &vec![b' '; 2_000_000]).assert_problem(413, "too_large");
         let headers = "Content-Type: text/plain\r\nContent-Length: 2\r\n";
-        wire::raw(&server, &format!("POST {path}"), headers, b"{}").assert_problem(415, "unsupported_media_type");
+        raw_http::raw(&server, &format!("POST {path}"), headers, b"{}").assert_problem(415, "unsupported_media_type");
         for query in ["?x=1", "?min_position=1", "?reason=x"] {
             server.post(&format!("{path}{query}"), &json!({})).await.assert_problem(422, "invalid_request");
         }

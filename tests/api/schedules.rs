@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::support::{HttpResponse, Server};
-use super::{is_time, log_head, pointers, wire};
+use super::{is_time, log_head, pointers, raw_http};
 
 const PATH: &str = "/v1/schedules";
 
@@ -196,18 +196,18 @@ async fn bad_requests_to_every_route_are_problems() {
     let one = format!("{PATH}/{id}");
     let before = log_head(&server).await;
     for body in [&b""[..], b"{", b"[", b"{\"cron\":}", b"\xff"] {
-        wire::post(&server, PATH, body).assert_problem(400, "malformed_json");
+        raw_http::post(&server, PATH, body).assert_problem(400, "malformed_json");
     }
-    wire::post(&server, PATH, br#"{"cron":"* * * * *","cron":"* * * * *"}"#).assert_problem(422, "invalid_request");
+    raw_http::post(&server, PATH, br#"{"cron":"* * * * *","cron":"* * * * *"}"#).assert_problem(422, "invalid_request");
     let deep = format!(r#"{{"cron":"* * * * *","task":{{"kind":"a","input":{}{}}}}}"#, "[".repeat(33), "]".repeat(33));
-    wire::post(&server, PATH, deep.as_bytes()).assert_problem(422, "invalid_request");
+    raw_http::post(&server, PATH, deep.as_bytes()).assert_problem(422, "invalid_request");
     let huge = vec![b' '; 2_000_000];
-    wire::post(&server, PATH, &huge).assert_problem(413, "too_large");
+    raw_http::post(&server, PATH, &huge).assert_problem(413, "too_large");
     let length = "Content-Type: application/json\r\nContent-Length: 2000000\r\n";
-    wire::raw(&server, &format!("DELETE {one}"), length, &huge).assert_problem(413, "too_large");
+    raw_http::raw(&server, &format!("DELETE {one}"), length, &huge).assert_problem(413, "too_large");
     let text = "Content-Type: text/plain\r\nContent-Length: 2\r\n";
     for line in [format!("POST {PATH}"), format!("DELETE {one}")] {
-        wire::raw(&server, &line, text, b"{}").assert_problem(415, "unsupported_media_type");
+        raw_http::raw(&server, &line, text, b"{}").assert_problem(415, "unsupported_media_type");
     }
     for (body, pointer) in [
         (json!({"reason": 1}), "/reason"),
@@ -233,11 +233,11 @@ async fn bad_requests_to_every_route_are_problems() {
         delete(&server, name).await.assert_problem(404, "not_found");
     }
     for method in ["PUT", "PATCH", "DELETE", "OPTIONS"] {
-        let answer = wire::raw(&server, &format!("{method} {PATH}"), "", b"");
+        let answer = raw_http::raw(&server, &format!("{method} {PATH}"), "", b"");
         assert_eq!(answer.assert_problem(405, "method_not_allowed").header("allow"), "GET, HEAD, POST");
     }
     for method in ["PUT", "PATCH", "POST"] {
-        let answer = wire::raw(&server, &format!("{method} {one}"), "Content-Length: 0\r\n", b"");
+        let answer = raw_http::raw(&server, &format!("{method} {one}"), "Content-Length: 0\r\n", b"");
         assert_eq!(answer.assert_problem(405, "method_not_allowed").header("allow"), "GET, HEAD, DELETE");
     }
     assert_eq!(log_head(&server).await, before);

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::super::support::{HttpResponse, Server};
-use super::{event_types, log_head, pointers, wire};
+use super::{event_types, log_head, pointers, raw_http};
 
 const PATH: &str = "/v1/tasks";
 
@@ -165,7 +165,7 @@ async fn invalid_keys_and_queues_are_refused_also_where_the_key_is_held() {
         let answer = server.post(PATH, &json!({"kind": "a", "queue": queue})).await;
         assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), ["/queue"], "{queue}");
     }
-    wire::post(&server, PATH, br#"{"kind":"a","unique_key":"a","unique_key":"b"}"#)
+    raw_http::post(&server, PATH, br#"{"kind":"a","unique_key":"a","unique_key":"b"}"#)
         .assert_problem(422, "invalid_request");
     assert_eq!(server.post(PATH, &json!({"kind": "a", "queue": "taskbell"})).await.status, 201);
     assert_eq!(log_head(&server).await["position"], 2);

@@ -72,12 +72,12 @@ async fn a_request_whose_server_is_killed_between_the_claim_and_the_task_leads_t
     let cluster = Cluster::start().await;
     let [mut killed, other] = cluster.servers().await;
     let body = json!({"kind": "a", "unique_key": "nightly"});
-    cluster.database.hold_answers(true);
+    cluster.database.hold_responses(true);
     let request = killed.client().post(killed.url() + TASKS).header("Idempotency-Key", "k").json(&body);
     let request = tokio::spawn(request.send());
     // The requests that write the records of the servers may hang too.
     for hanging in 1.. {
-        let hangs = cluster.database.wait_for_hanging(hanging);
+        let hangs = cluster.database.wait_for_delayed_requests(hanging);
         tokio::time::timeout(TEST_TIMEOUT, hangs).await.expect("the claim in time");
         if claims(&cluster) > 0 {
             break;
@@ -85,7 +85,7 @@ async fn a_request_whose_server_is_killed_between_the_claim_and_the_task_leads_t
     }
     killed.kill9();
     assert!(request.await.unwrap().is_err());
-    cluster.database.hold_answers(false);
+    cluster.database.hold_responses(false);
     assert_eq!((claims(&cluster), cluster.event_count()), (1, 0));
     let repeated = with_idempotency(&other, "k", &body).await;
     assert_eq!((repeated.status, &repeated.body["kind"]), (200, &json!("a")), "{}", repeated.text);

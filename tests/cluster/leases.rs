@@ -33,7 +33,7 @@ impl Cluster {
     /// The types of the events of a task.
     fn event_types(&self, task: &str) -> Vec<String> {
         let events = self.database.stream(&format!("taskbell.task-{task}"));
-        events.iter().map(|event| event.kind.to_string()).collect()
+        events.iter().map(|event| event.event_type.to_string()).collect()
     }
 }
 
@@ -182,7 +182,7 @@ async fn an_attempt_inside_a_killed_server_is_lost_and_retried_by_another_one_wh
     assert_eq!((&end["status"], &end["attempt"]), (&json!("succeeded"), &json!(2)), "{end}");
     assert!(killed.elapsed() > Duration::from_secs(8), "it was lost by the records");
     let lost = cluster.database.stream(&format!("taskbell.task-{task}"));
-    let lost = lost.iter().find(|event| &*event.kind == "AttemptFailed").unwrap();
+    let lost = lost.iter().find(|event| &*event.event_type == "AttemptFailed").unwrap();
     assert!(String::from_utf8_lossy(&lost.data).contains("lease_expired"), "{lost:?}");
 }
 
@@ -224,7 +224,7 @@ pub(super) async fn schedules_of_an_hour_ago(cluster: &Cluster, count: usize) ->
 /// The streams of the tasks that each schedule has created, by the schedule's id.
 pub(super) fn tasks_of_schedules(cluster: &Cluster) -> HashMap<String, Vec<String>> {
     let mut runs: HashMap<String, Vec<String>> = HashMap::new();
-    for event in cluster.database.all().iter().filter(|event| &*event.kind == "Created") {
+    for event in cluster.database.all().iter().filter(|event| &*event.event_type == "Created") {
         let data: Value = serde_json::from_slice(&event.data).unwrap();
         if let Some(schedule) = data["schedule"].as_str() {
             runs.entry(schedule.to_owned()).or_default().push(event.stream.to_string());
@@ -239,7 +239,7 @@ async fn a_server_is_not_ready_once_another_one_has_received_another_event_at_th
     let [one] = cluster.servers_with(&SHORT_LEASES).await;
     one.submit(&json!({"kind": "job"})).await;
     let store = EventStore::connect(cluster.url().parse().unwrap()).unwrap();
-    tokio::time::timeout(TEST_TIMEOUT, store.watch().wait_for(|head| head.0 == 1)).await.unwrap().unwrap();
+    tokio::time::timeout(TEST_TIMEOUT, store.head_changes().wait_for(|head| head.0 == 1)).await.unwrap().unwrap();
     let other = new_id();
     for (position, hash, status) in
         [(1, store.head().hash.to_string(), 200), (7, "0".repeat(64), 200), (1, "0".repeat(64), 503)]
@@ -248,7 +248,7 @@ async fn a_server_is_not_ready_once_another_one_has_received_another_event_at_th
             "time": now(), "interval_ms": 1000, "position": position, "hash": hash, "kinds": [], "attempts": [],
         });
         let data = serde_json::value::to_raw_value(&record).unwrap();
-        let event = NewAuxiliaryEvent { id: new_id(), kind: "ServerRecord", data };
+        let event = NewAuxiliaryEvent { id: new_id(), event_type: "ServerRecord", data };
         store.append_auxiliary(AuxiliaryStream::Server(other), AuxiliaryExpected::Any, event).await.unwrap();
         if status == 503 {
             wait_until_stale(&one).await;
@@ -374,13 +374,13 @@ async fn an_attempt_whose_start_has_no_answer_is_released_and_does_not_count() {
     let cluster = Cluster::start().await;
     let [server] = cluster.servers_with(&[]).await;
     let task = server.submit(&json!({"kind": "job", "max_attempts": 1})).await;
-    cluster.database.hold_answers(true);
+    cluster.database.hold_responses(true);
     let released = async {
         let mut live = LiveSocket::open(&server).await;
         while cluster.event_types(&task).last().unwrap() != "Released" {
             live.next().await;
         }
-        cluster.database.hold_answers(false);
+        cluster.database.hold_responses(false);
     };
     let both = async { tokio::join!(LeaseHolder::take_lease(&server, "w1"), released) };
     let (holder, ()) = tokio::time::timeout(TEST_TIMEOUT, both).await.expect("it is released");

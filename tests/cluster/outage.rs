@@ -180,7 +180,7 @@ async fn a_server_starts_while_the_database_is_away_and_says_that_it_knows_nothi
     assert_eq!(server.get("/healthz").await.status, 200);
     let ready = server.get("/readyz").await;
     assert_refused_for_now(&ready, "not_ready");
-    assert!(ready.body["detail"].as_str().unwrap().contains("the store can't be reached since"), "{}", ready.text);
+    assert!(ready.body["detail"].as_str().unwrap().contains("the store has been unreachable since"), "{}", ready.text);
     let since = wait_until_stale(&server).await;
     let list = server.get("/v1/tasks").await;
     assert_eq!((list.status, &list.body["total"]), (200, &json!(0)), "{}", list.text);
@@ -209,11 +209,11 @@ async fn a_create_whose_outcome_is_unknown_says_so_and_its_repetition_finds_the_
         let request = server.client().post(format!("{}/v1/tasks", server.url()));
         server.send(request.header("idempotency-key", "order-7").json(&json!({"kind": "report"})))
     };
-    cluster.database.hold_answers(true);
+    cluster.database.hold_responses(true);
     let unknown = create().await;
     assert_refused_for_now(&unknown, "log_unavailable");
     assert!(unknown.body["detail"].as_str().unwrap().contains("may hold the events"), "{}", unknown.text);
-    cluster.database.hold_answers(false);
+    cluster.database.hold_responses(false);
     wait_until_fresh(&server).await;
     let known = create().await;
     assert_eq!(known.status, 200, "{}", known.text);

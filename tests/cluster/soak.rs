@@ -233,12 +233,12 @@ impl Soak {
                 self.cluster.restart().await;
             }
             Fault::CutBeforeResponses => {
-                self.cluster.database.hold_answers(true);
+                self.cluster.database.hold_responses(true);
                 self.wait_at_most(300).await;
                 for proxy in &self.proxies {
                     proxy.cut();
                 }
-                self.cluster.database.hold_answers(false);
+                self.cluster.database.hold_responses(false);
             }
             Fault::Cut => self.proxies[server_index].cut(),
             Fault::Delay => self.set_mode_for_a_while(server_index, Mode::Delay(Duration::from_millis(20)), 3000).await,

@@ -20,7 +20,7 @@ fn example_claim() -> Value {
 fn decode(claim: &Value) -> Result<Claim, String> {
     let data = serde_json::value::to_raw_value(claim).unwrap();
     let stream = AuxiliaryStream::Key(Hash::ZERO);
-    let recorded = AuxiliaryEvent { stream, revision: Revision(0), id: Uuid::nil(), kind: KIND.to_owned(), data };
+    let recorded = AuxiliaryEvent { stream, revision: Revision(0), id: Uuid::nil(), event_type: KIND.to_owned(), data };
     Claim::decode(&recorded).map_err(|error| error.to_string())
 }
 

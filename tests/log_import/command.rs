@@ -59,5 +59,5 @@ async fn the_outcome_is_a_sentence_and_an_exit_code() {
     fails(&run(command(nothing.path(), server.addr(), &[])).await, 2, "the folder contains no log");
     fails(&run(command(Folder::with(1).await.path(), server.addr(), &[])).await, 4, "another log under this prefix");
     let running = support::Server::start();
-    fails(&run(command(&running.data(), server.addr(), &[])).await, 4, "another server uses");
+    fails(&run(command(&running.data(), server.addr(), &[])).await, 4, "another process uses");
 }

@@ -62,7 +62,7 @@ async fn another_writer_is_noticed_at_its_first_event() {
         store.append(foreign("mail")).await.unwrap();
     });
     let answer = in_time(import(folder.path(), &url(server.addr()), &mut |step| {
-        if let (Step::Copied(_), Some(begun)) = (step, begun.take()) {
+        if let (ImportProgress::Copied(_), Some(begun)) = (step, begun.take()) {
             begun.send(()).unwrap();
         }
     }))

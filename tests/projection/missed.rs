@@ -1,6 +1,7 @@
 //! The hub, the cascade and the scheduler after they have missed events.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Actor, Addr, Context, Handler};
 use serde_json::Value;
@@ -8,12 +9,13 @@ use taskbell::dispatch::capacity::Capacity;
 use taskbell::dispatch::policies::KindPolicies;
 use taskbell::projection::freshness::Freshness;
 use taskbell::projection::subscribers::Update;
+use taskbell::push::backlog::Backlog;
 use taskbell::push::hub::Hub;
 use taskbell::push::messages::{Push, SocketOpened, SocketRequest, Subscription};
 use taskbell::push::open_sockets::OpenSockets;
 use taskbell::reactions::cascade::Cascade;
 use taskbell::reactions::scheduler::{CreationLock, Scheduler};
-use taskbell::store::{Append, Expected, LogEvent, LogSubscription, NewEvent, StreamName, StreamOf, new_id, now};
+use taskbell::store::{Append, Expected, LogEvent, LogSubscription, NewEvent, StreamName, StreamSubject, new_id, now};
 use taskbell::streams::ExecuteOn;
 use taskbell::streams::create::UniqueKeys;
 use taskbell::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, ScheduleEvent};
@@ -63,7 +65,14 @@ async fn next_frame(frames: &mut UnboundedReceiver<Value>, kind: &str) -> Value 
 async fn open(hub: &Addr<Hub>, socket: u64, owner: &str) -> UnboundedReceiver<Value> {
     let (sender, mut frames) = unbounded_channel();
     let to = FakeSocket(sender).start().recipient();
-    in_time(hub.send(SocketOpened { socket, owner: owner.into(), recipient: to })).await.unwrap();
+    let opened = SocketOpened {
+        socket,
+        owner: owner.into(),
+        recipient: to,
+        backlog: Backlog::default(),
+        abort: Box::new(|| {}),
+    };
+    in_time(hub.send(opened)).await.unwrap();
     next_frame(&mut frames, "snapshot").await;
     frames
 }
@@ -72,8 +81,15 @@ async fn open(hub: &Addr<Hub>, socket: u64, owner: &str) -> UnboundedReceiver<Va
 async fn after_events_that_the_hub_missed_every_socket_gets_its_counts_and_a_subscribed_one_reads_its_tasks_again() {
     let gap = GapFixture::new();
     let capacity = Arc::new(Capacity::new(Limits::default()));
-    let hub =
-        Hub::new(gap.read.clone(), capacity, gap.store.clone(), Freshness::new(true), OpenSockets::default()).start();
+    let hub = Hub::new(
+        gap.read.clone(),
+        capacity,
+        gap.store.clone(),
+        Freshness::new(true),
+        OpenSockets::default(),
+        Duration::from_secs(30),
+    );
+    let hub = hub.start();
     let [mut ann, mut bob] = [open(&hub, 1, "ann").await, open(&hub, 2, "bob").await];
     let subscription = Subscription::Matching(Box::default());
     in_time(hub.send(SocketRequest::Subscribe(1, subscription))).await.unwrap();
@@ -100,8 +116,8 @@ async fn cancelled(log: &mut LogSubscription, count: usize) -> Vec<TaskId> {
     let mut tasks = Vec::new();
     while tasks.len() < count {
         for recorded in in_time(log.next()).await.unwrap() {
-            if let (Some(StreamOf::Task(task)), LogEvent::Task(Event::CancelRequested(_))) =
-                (recorded.stream.of(), &recorded.event)
+            if let (Some(StreamSubject::Task(task)), LogEvent::Task(Event::CancelRequested(_))) =
+                (recorded.stream.subject(), &recorded.event)
             {
                 tasks.push(task);
             }

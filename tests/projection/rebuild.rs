@@ -256,5 +256,5 @@ async fn a_task_that_was_scheduled_meanwhile_is_queued_when_its_time_comes() {
     fixture.execute(task, Command::Create(Arc::new(created))).await;
     fixture.apply_and_notify_missed().await;
     let queued = in_time(fixture.store.subscribe(Position(1)).next()).await.unwrap();
-    assert_eq!((queued[0].kind, &queued[0].stream), ("Queued", &StreamName::task(task)));
+    assert_eq!((queued[0].event_type, &queued[0].stream), ("Queued", &StreamName::task(task)));
 }

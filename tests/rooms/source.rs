@@ -1,5 +1,6 @@
 //! Parses a file of `src/` into tokens: words, punctuation ("marks"), and groups in brackets. The lexer is written here
-//! because a parser crate among the dev-dependencies would make cargo build every dependency twice.
+//! because a
+//! parser crate among the dev-dependencies would make cargo build every dependency twice.
 
 use std::fs;
 use std::path::Path;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskbell::store::{AppendError, Recorded};
-use taskbell::wire::standin::{Database, Server};
+use taskbell::wire::stand_in::{Database, NodeHandle};
 
 use super::*;
 use crate::proxy::{Mode, Proxy};
 use crate::support::TEST_TIMEOUT;
 
-mod aside;
+mod auxiliary;
 mod faults;
 mod idle;
 mod nodes;
@@ -22,7 +22,7 @@ mod shared;
 /// A stand-in database with one node.
 pub(super) struct Fixture {
     pub(super) database: Database,
-    pub(super) server: Server,
+    pub(super) server: NodeHandle,
 }
 
 pub const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -73,7 +73,7 @@ pub async fn in_time<T>(future: impl Future<Output = T>) -> T {
 
 /// Waits until the store has received this many events.
 async fn wait_for_events(store: &EventStore, events: u64) {
-    in_time(store.watch().wait_for(|head| head.0 >= events)).await.unwrap();
+    in_time(store.head_changes().wait_for(|head| head.0 >= events)).await.unwrap();
     assert_eq!(store.head().position.0, events);
 }
 
@@ -94,7 +94,7 @@ async fn an_append_whose_answer_is_lost_is_written_once_and_succeeds() {
     let (proxy, store) = fixture.proxied().await;
     let task = stream();
     for round in 0..5 {
-        fixture.database.hold_answers(true);
+        fixture.database.hold_responses(true);
         let append = if round == 0 { first(&task, "t") } else { next(&task, round - 1) };
         let appending = tokio::spawn({
             let store = store.clone();
@@ -103,7 +103,7 @@ async fn an_append_whose_answer_is_lost_is_written_once_and_succeeds() {
         // The subscription has received the event, so it is written, but the append has no response yet.
         wait_for_events(&store, round + 1).await;
         proxy.cut();
-        fixture.database.hold_answers(false);
+        fixture.database.hold_responses(false);
         assert_eq!(in_time(appending).await.unwrap(), Ok(Revision(round)));
     }
     assert_eq!(fixture.database.stream(&format!("taskbell.{task}")).len(), 5);
@@ -115,7 +115,7 @@ async fn an_append_that_was_overtaken_after_its_answer_was_lost_succeeds_all_the
     let (proxy, store) = fixture.proxied().await;
     let other = fixture.store().await;
     let task = stream();
-    fixture.database.hold_answers(true);
+    fixture.database.hold_responses(true);
     let appending = tokio::spawn({
         let (store, append) = (store.clone(), first(&task, "t"));
         async move { store.append(append).await }
@@ -123,7 +123,7 @@ async fn an_append_that_was_overtaken_after_its_answer_was_lost_succeeds_all_the
     wait_for_events(&store, 1).await;
     proxy.set_mode(Mode::Refuse);
     proxy.cut();
-    fixture.database.hold_answers(false);
+    fixture.database.hold_responses(false);
     assert_eq!(other.append(next(&task, 0)).await, Ok(Revision(1)));
     proxy.set_mode(Mode::Pass);
     assert_eq!(in_time(appending).await.unwrap(), Ok(Revision(0)));
@@ -138,10 +138,10 @@ async fn an_append_whose_answer_never_comes_has_an_unknown_outcome_and_a_read_sh
     let fixture = Fixture::start().await;
     let store = fixture.store().await;
     let task = stream();
-    fixture.database.hold_answers(true);
+    fixture.database.hold_responses(true);
     let answer = in_time(store.append(first(&task, "t"))).await;
     assert!(matches!(&answer, Err(error @ AppendError::Unknown(_)) if error.is_transient()), "{answer:?}");
-    fixture.database.hold_answers(false);
+    fixture.database.hold_responses(false);
     let store = ready(store).await;
     assert_eq!(in_time(store.read_for_decision(&task, Revision(0))).await.unwrap().len(), 1);
 }

@@ -17,10 +17,11 @@ fn every_event_is_decoded_as_it_was_encoded() {
 #[test]
 fn the_error_names_an_unknown_type_or_version() {
     for (kind, version) in [("Danced", 1), ("Queued", 2), ("Queued", 0)] {
-        let unknown = ReadError::Unknown { position: None, kind: kind.to_owned(), version };
+        let unknown = ReadError::Unknown { position: None, event_type: kind.to_owned(), version };
         assert_eq!(codec::decode(kind, version, r#"{"reason":"run_at"}"#), Err(unknown));
     }
-    let message = ReadError::Unknown { position: Some(Position(7)), kind: "Danced".to_owned(), version: 1 }.to_string();
+    let message =
+        ReadError::Unknown { position: Some(Position(7)), event_type: "Danced".to_owned(), version: 1 }.to_string();
     assert!(message.contains("Danced version 1 at position 7"), "{message}");
 }
 
@@ -85,9 +86,10 @@ fn a_line_that_is_no_event_is_damaged() {
 fn only_an_unavailable_log_may_do_later_what_it_refuses_now() {
     let why = String::new;
     let overtaken = AppendError::WrongExpectedRevision { actual: None };
-    let appends = [AppendError::Unavailable(why()), AppendError::ReadOnly(why()), overtaken];
-    assert_eq!(appends.map(|error| error.is_transient()), [true, false, false]);
-    let unknown = ReadError::Unknown { position: None, kind: why(), version: 1 };
+    let appends =
+        [AppendError::Unavailable(why()), AppendError::ReadOnly(why()), AppendError::Invalid(why()), overtaken];
+    assert_eq!(appends.map(|error| error.is_transient()), [true, false, false, false]);
+    let unknown = ReadError::Unknown { position: None, event_type: why(), version: 1 };
     let reads = [ReadError::Unavailable(why()), ReadError::Damaged(why()), unknown];
     assert_eq!(reads.map(|error| error.is_transient()), [true, false, false]);
 }

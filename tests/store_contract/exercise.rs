@@ -41,15 +41,15 @@ every_store! {
     the_events_of_an_append_are_written_together
     positions_have_no_gaps_when_appends_are_refused
     of_concurrent_writers_at_one_revision_one_succeeds
-    each_of_many_appends_gets_its_own_answer
-    an_append_can_follow_another_of_the_same_write
+    each_of_many_appends_gets_its_own_result
+    an_append_may_expect_the_revision_that_an_append_before_it_in_the_same_call_writes
     a_new_log_is_empty_and_healthy
     an_event_is_read_back_as_it_was_written
     the_log_can_be_read_in_pages
     a_stream_can_be_read_from_any_revision
     the_chain_of_hashes_verifies
-    a_subscriber_gets_an_event_as_a_later_reader_gets_it
-    the_head_moves_before_the_answer
+    a_subscription_and_a_later_read_return_the_same_event
+    an_acknowledged_append_is_included_in_the_head
     a_subscription_gives_old_events_and_then_new_ones
     a_subscription_gives_each_event_once_while_others_write
     a_wait_for_the_next_events_can_be_dropped_without_losing_any

@@ -77,7 +77,7 @@ async fn two_servers_cannot_share_a_folder() {
     let dir = folder();
     let store = EventStore::open(dir.path()).unwrap();
     let error = EventStore::open(dir.path()).unwrap_err();
-    assert!(matches!(error, OpenError::Locked(_)) && error.to_string().contains("another server uses"), "{error}");
+    assert!(matches!(error, OpenError::Locked(_)) && error.to_string().contains("another process uses"), "{error}");
     let clone = store.clone();
     drop(store);
     assert!(EventStore::open(dir.path()).is_err());
@@ -183,7 +183,7 @@ async fn the_error_names_a_missing_event_and_an_unknown_type() {
     let store = EventStore::open(dir.path()).unwrap();
     let Err(ReadError::Damaged(found)) = store.read_all(Position(5), 100).await else { panic!() };
     assert!(found.contains("lost event 7"), "{found}");
-    let unknown = ReadError::Unknown { position: Some(Position(2)), kind: "Danced".to_owned(), version: 1 };
+    let unknown = ReadError::Unknown { position: Some(Position(2)), event_type: "Danced".to_owned(), version: 1 };
     assert_eq!(store.read_all(Position(0), 3).await.unwrap_err(), unknown);
 }
 

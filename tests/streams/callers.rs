@@ -34,7 +34,7 @@ async fn a_caller_that_goes_away_leaves_its_command_in_the_log_once_or_not_at_al
         give_up_after(polls % 8, this_thread.execute_many(vec![create(task), command(task, 2, start("w"))])).await;
         let next = in_time(this_thread.execute(command(task, 3, start("w-1")))).await;
         let events = store.read_stream(&StreamName::task(task), Revision(0)).await.unwrap();
-        let kinds: Vec<&str> = events.iter().map(|event| event.kind).collect();
+        let kinds: Vec<&str> = events.iter().map(|event| event.event_type).collect();
         match next {
             Err(ExecuteError::Rejected(Rejection::NotFound)) => assert!(kinds.is_empty(), "{kinds:?}"),
             Ok(_) | Err(ExecuteError::Rejected(Rejection::NotQueued)) => assert_eq!(kinds, ["Created", "Started"]),

@@ -13,7 +13,7 @@ use taskbell::streams::registry::Registry;
 use taskbell::task::event::Idempotency;
 use taskbell::task::{Command, Rejection, Revision, Status, Task, TaskId, evolve};
 use taskbell::views::Views;
-use taskbell::wire::standin::{Database, Server as DatabaseServer};
+use taskbell::wire::stand_in::{Database, NodeHandle as DatabaseServer};
 
 use super::{cancel, in_time, meta, new_task, registry};
 use crate::proxy::{Mode, Proxy};
@@ -177,7 +177,7 @@ fn only_new_task(answers: &[Result<Accepted, ExecuteError>], other: &str) -> Tas
 /// no two tasks may have the same idempotency key.
 async fn check_log(fixture: &Fixture, server: &ServerWriteSide) {
     let (store, events) = (&server.store, fixture.events());
-    in_time(store.watch().wait_for(|head| head.0 >= events)).await.unwrap();
+    in_time(store.head_changes().wait_for(|head| head.0 >= events)).await.unwrap();
     let mut tasks: HashMap<String, Task> = HashMap::new();
     let mut holders: HashMap<(String, String), String> = HashMap::new();
     let mut idempotent: HashMap<String, String> = HashMap::new();

@@ -58,7 +58,7 @@ async fn assert_stream(store: &EventStore, task: TaskId, receipts: &[Receipt]) -
     let mut state = None;
     for (revision, recorded) in events.iter().enumerate() {
         assert_eq!(recorded.revision.0, revision as u64, "{task} has a gap");
-        let LogEvent::Task(event) = &recorded.event else { panic!("{task} holds a {}", recorded.kind) };
+        let LogEvent::Task(event) = &recorded.event else { panic!("{task} holds a {}", recorded.event_type) };
         let next = evolve(state.clone(), event);
         assert_ne!(next, state, "event {revision} of {task} is not legal: {event:?}");
         state = next;

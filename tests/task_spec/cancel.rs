@@ -1,4 +1,4 @@
-//! The cancel ladder: one request to cancel, and one end. The field `verdict` says how the cancel ended, for example
+//! The cancel ladder: one request to cancel, and one end. The field `verdict` at how the cancel ended, for example
 //! whether the work was complete first.
 
 use taskbell::task::event::Rung::{Ask, Interrupt, Revoke};

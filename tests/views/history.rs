@@ -107,7 +107,7 @@ impl Log {
             stream,
             revision: Revision(revision),
             id: Uuid::from_u128(u128::from(position.0)),
-            kind,
+            event_type: kind,
             version: 1,
             time: self.now(),
             raw_meta: to_raw_value(&meta).unwrap(),

@@ -75,7 +75,7 @@ async fn an_event_of_the_log_is_served_byte_for_byte() {
     assert_eq!(served.len(), recorded.len());
     for (served, recorded) in served.iter().zip(&recorded) {
         assert_eq!((served.id, served.revision), (recorded.id, recorded.revision.0));
-        assert_eq!((served.event_type.as_str(), served.is_json), (recorded.kind, true));
+        assert_eq!((served.event_type.as_str(), served.is_json), (recorded.event_type, true));
         assert_eq!(&served.data[..], recorded.raw_data.get().as_bytes());
         assert_eq!(&served.custom_metadata[..], recorded.raw_meta.get().as_bytes());
         assert_eq!(served.metadata["created"], (recorded.time.as_micros() * 10).to_string());
@@ -190,7 +190,10 @@ async fn every_write_to_the_log_is_denied() {
 async fn the_log_is_served_on_loopback_only() {
     let refused = wire::serve(EventStore::memory(), "0.0.0.0:0".parse().unwrap()).await;
     let Err(error @ ServeError::NotLoopback(_)) = refused else { panic!("{}", unexpected(&refused)) };
-    assert_eq!(error.to_string(), "0.0.0.0:0 is not a loopback address: the log is served on loopback only");
+    assert_eq!(
+        error.to_string(),
+        "0.0.0.0:0 is not a loopback address; `--log-listen` accepts only a loopback address"
+    );
 }
 
 #[tokio::test]

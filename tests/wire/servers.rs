@@ -37,7 +37,7 @@ async fn a_request_to_a_frozen_database_goes_on_when_it_thaws() {
     tokio::pin!(hanging);
     tokio::select! {
         answer = &mut hanging => panic!("{}", unexpected(&answer)),
-        () = in_time(fixture.database.wait_for_hanging(1)) => {}
+        () = in_time(fixture.database.wait_for_delayed_requests(1)) => {}
     }
     assert_eq!(fixture.database.stream("a-1").len(), 1);
     fixture.database.thaw();
@@ -52,14 +52,14 @@ async fn a_write_whose_answer_is_lost_is_found_by_its_repetition() {
         let options = options.clone();
         async move { client.append_to_stream("a-1", &options, event_with_id("One", Uuid::from_u128(7))).await }
     };
-    fixture.database.hold_answers(true);
+    fixture.database.hold_responses(true);
     let lost = tokio::spawn(append(fixture.client.clone()));
-    in_time(fixture.database.wait_for_hanging(1)).await;
+    in_time(fixture.database.wait_for_delayed_requests(1)).await;
     let addr = fixture.server.addr();
     fixture.server.stop().await;
     let lost = in_time(lost).await.unwrap();
     assert!(matches!(lost, Err(Error::ServerError(_))), "{lost:?}");
-    fixture.database.hold_answers(false);
+    fixture.database.hold_responses(false);
     let _server = fixture.database.serve(addr).await.unwrap();
     assert_eq!(append(connect(addr)).await.unwrap().next_expected_version, 0);
     assert_eq!(fixture.database.all().len(), 1);

@@ -136,7 +136,7 @@ async fn a_test_can_end_subscriptions_with_ok() {
     // The subscription has started when it waits in the frozen database. It continues when the database thaws.
     fixture.database.freeze();
     let end = async {
-        fixture.database.wait_for_hanging(1).await;
+        fixture.database.wait_for_delayed_requests(1).await;
         fixture.database.thaw();
         loop {
             fixture.database.end_subscriptions();

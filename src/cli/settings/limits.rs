@@ -66,7 +66,7 @@ settings! {
     /// Bytes of a title [default: 512]
     max_title_bytes: usize = "TASKBELL_MAX_TITLE_BYTES", (64, ValueLimits::default().title_bytes);
     /// Tasks on a page [default: 200]
-    max_page_tasks: usize = "TASKBELL_MAX_PAGE_TASKS", (20, 10_000);
+    max_page_tasks: usize = "TASKBELL_MAX_PAGE_TASKS", (20, 1000);
     /// Values of one field of a filter, its labels, and the words of `q` [default: 64]
     max_filter_terms: usize = "TASKBELL_MAX_FILTER_TERMS", (8, 1000);
     /// Bytes of `q` in a filter [default: 1024]
@@ -77,6 +77,8 @@ settings! {
     max_sockets_per_subject: usize = "TASKBELL_MAX_SOCKETS_PER_SUBJECT", (0, COUNT_MAX);
     /// Open websockets from one IP address [default: 5000]
     max_sockets_per_address: usize = "TASKBELL_MAX_SOCKETS_PER_ADDRESS", (0, COUNT_MAX);
+    /// Seconds after which a websocket is closed whose client reads nothing [default: 30]
+    socket_stall_s: f64 = "TASKBELL_SOCKET_STALL_S", (0.1, TIMEOUT_MAX_S);
     /// Requests that wait for a lease, a directive, a position or new events at the same time [default: 10000]
     max_long_polls: usize = "TASKBELL_MAX_LONG_POLLS", (1, COUNT_MAX);
     /// Waiting requests of one subject [default: 5000]
@@ -145,6 +147,7 @@ impl LimitSettings {
         set(&mut limits.sockets.total, self.max_sockets);
         set(&mut limits.sockets.per_subject, self.max_sockets_per_subject);
         set(&mut limits.sockets.per_address, self.max_sockets_per_address);
+        set(&mut limits.socket_stall_timeout, self.socket_stall_s.map(Duration::from_secs_f64));
         set(&mut limits.long_polls.total, self.max_long_polls);
         set(&mut limits.long_polls.per_subject, self.max_long_polls_per_subject);
         set(&mut limits.long_polls.per_address, self.max_long_polls_per_address);

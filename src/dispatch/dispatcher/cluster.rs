@@ -99,7 +99,7 @@ impl Cluster {
                 store.recent_hash(*position).is_some_and(|received| received.to_string() != *hash)
             });
         if let Some((server, (position, _))) = conflict {
-            self.store.mark_failed(&format!("server {server} has received another event at position {position}"));
+            self.store.report_divergence(&format!("server {server} has received another event at position {position}"));
         }
     }
 
@@ -121,7 +121,7 @@ impl Cluster {
         }
         let event = |part| {
             let data = to_raw_value(&self.record(kinds.cloned(), part))?;
-            Ok(NewAuxiliaryEvent { id: new_id(), kind: RECORD_TYPE, data })
+            Ok(NewAuxiliaryEvent { id: new_id(), event_type: RECORD_TYPE, data })
         };
         let events: Vec<NewAuxiliaryEvent> = parts.into_iter().map(event).collect::<serde_json::Result<_>>()?;
         for event in &events {
@@ -285,8 +285,8 @@ impl StreamHandler<ServerRecordNotice> for Dispatcher {
     fn handle(&mut self, notice: ServerRecordNotice, ctx: &mut Context<Self>) {
         let Some(cluster) = &mut self.cluster else { return };
         match notice {
-            ServerRecordNotice::Live => cluster.servers.subscription_began(Instant::now()),
-            ServerRecordNotice::Interrupted => cluster.servers.subscription_ended(),
+            ServerRecordNotice::Subscribed => cluster.servers.subscription_began(Instant::now()),
+            ServerRecordNotice::Unsubscribed => cluster.servers.subscription_ended(),
             ServerRecordNotice::Record(recorded) => self.record_received(&recorded, ctx),
         }
     }

@@ -22,7 +22,7 @@ mod timers;
 use crate::projection::projector::Stop;
 use crate::projection::reader::ViewsReader;
 use crate::projection::subscribers::{Committed, Update};
-use crate::store::{AppendError, EventStore, LogEvent, Meta, ReadError, Recorded, StreamOf, Via, new_id, now};
+use crate::store::{AppendError, EventStore, LogEvent, Meta, ReadError, Recorded, StreamSubject, Via, new_id, now};
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::streams::registry::Registry;
 use crate::task::backoff::BackOff;
@@ -264,11 +264,11 @@ impl Dispatcher {
             }
         }
         for recorded in committed.events.iter().filter(|recorded| recorded.position > position) {
-            match (recorded.stream.of(), &recorded.event) {
-                (Some(StreamOf::Queue(queue)), LogEvent::Queue(event)) => {
+            match (recorded.stream.subject(), &recorded.event) {
+                (Some(StreamSubject::Queue(queue)), LogEvent::Queue(event)) => {
                     self.capacity.run_queue().apply_queue_event(queue, event);
                 }
-                (Some(StreamOf::Task(id)), LogEvent::Task(event)) => self.notify_worker(id, event),
+                (Some(StreamSubject::Task(id)), LogEvent::Task(event)) => self.notify_worker(id, event),
                 _ => {}
             }
             self.position = recorded.position;

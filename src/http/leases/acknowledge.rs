@@ -31,7 +31,7 @@ pub async fn acknowledge(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let body = json::read_body(&request, payload, json::BODY_MAX).await?;
+    let body = json::read_body(&request, payload, json::BodyKind::One).await?;
     let AcknowledgeBody { lease, stopping_after, expected_end } = body;
     let lease = LeaseToken::parse(&lease, "/lease")?;
     if stopping_after.as_ref().is_some_and(|step| !is_line(step, TEXT_MAX)) {

@@ -73,7 +73,7 @@ pub async fn finish(
 
 /// Checks the item and makes the message that finishes its attempt.
 fn finish_message(state: &AppState, caller: &Caller, item: FinishItem) -> Result<(LeaseToken, Execute), Problem> {
-    let (lease, command) = item.into_command(|lease| live_progress(state, lease))?;
+    let (lease, command) = item.into_command(&state.limits.values, |lease| live_progress(state, lease))?;
     let message = worker_command(caller, &lease, command);
     Ok((lease, message))
 }

@@ -4,11 +4,12 @@
 use serde::Deserialize;
 
 use super::token::LeaseToken;
+use crate::http::limits::ValueLimits;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json::Object;
 use crate::task::command::AttemptEnd;
 use crate::task::event::{OutputKept, Progress, ReleasedReason, TaskError};
-use crate::task::limits::{NAME_MAX, OUTPUT_TAIL_MAX, RESULT_MAX, TEXT_MAX, has_at_most_bytes, is_line};
+use crate::task::limits::{NAME_MAX, OUTPUT_TAIL_MAX, TEXT_MAX, is_line};
 use crate::task::{Command, Invalid, JsonText};
 
 /// The worker's report about the end of its attempt.
@@ -49,6 +50,7 @@ impl FinishItem {
     /// 413 `too_large`, 422.
     pub fn into_command(
         self,
+        limits: &ValueLimits,
         progress_of: impl FnOnce(&LeaseToken) -> Option<Progress>,
     ) -> Result<(LeaseToken, Command), Problem> {
         let lease = LeaseToken::parse(&self.lease, "/lease")?;
@@ -56,10 +58,7 @@ impl FinishItem {
         if !invalid.is_empty() {
             return Err(Problem::invalid(invalid));
         }
-        if self.result.as_ref().is_some_and(|result| !has_at_most_bytes(result, RESULT_MAX)) {
-            let errors = vec![Invalid::new("/result", format!("at most {RESULT_MAX} bytes as compact JSON"))];
-            return Err(Problem { errors, ..Problem::too_large(format!("/result: more than {RESULT_MAX} bytes")) });
-        }
+        self.result.as_ref().map_or(Ok(()), |result| limits.check_result(result))?;
         let Self { outcome, message, result, error, retryable, output, .. } = self;
         let end = match (outcome, error) {
             (ReportedOutcome::Failed, Some(Object(error))) => {

@@ -86,7 +86,7 @@ pub async fn heartbeat(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let body: HeartbeatBody = json::read_body(&request, payload, json::BATCH_MAX).await?;
+    let body: HeartbeatBody = json::read_body(&request, payload, json::BodyKind::Many).await?;
     let CheckedHeartbeat { worker, wait, tokens, heartbeats, progress } = body.check()?;
     // A heartbeat that doesn't wait is never refused here. So a worker that is refused renews its leases by such a one.
     let _permit = if wait.is_zero() { None } else { Some(state.long_polls.acquire(&caller)?) };

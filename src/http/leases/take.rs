@@ -77,7 +77,7 @@ pub async fn take(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let CheckedTake { worker, wants, max, wait } =
-        json::read_body::<TakeBody>(&request, payload, json::BODY_MAX).await?.check()?;
+        json::read_body::<TakeBody>(&request, payload, json::BodyKind::One).await?.check()?;
     require_writable_log(&state)?;
     let permit = if wait.is_zero() { None } else { Some(state.long_polls.acquire(&caller)?) };
     let (answer, given) = oneshot::channel();

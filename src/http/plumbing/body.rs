@@ -20,10 +20,6 @@ use super::http1::exchange::Exchange;
 use super::query::Fields;
 use crate::http::limits::ClientLimits;
 
-/// The largest body, in bytes.
-pub const BODY_MAX: usize = 1024 * 1024;
-/// The largest body of a batch, in bytes.
-pub const BATCH_MAX: usize = 16 * 1024 * 1024;
 /// A body of at most so many bytes is small: it is parsed at once, and has a budget of its own.
 const SMALL_MAX: usize = 64 * 1024;
 /// The budgets are counted in units of so many bytes.
@@ -32,9 +28,22 @@ const UNIT: usize = 1024;
 /// The pace of a body is judged after each span of this length.
 const SPAN: Duration = Duration::from_secs(4);
 
+/// What a body contains, which decides how large it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    /// One request. The limit is the setting `max_body_bytes`.
+    One,
+    /// Many items or leases. The limit is the setting `max_batch_bytes`.
+    Many,
+}
+
 /// The limits for request bodies: their bytes, and how slowly they may arrive.
 #[derive(Debug)]
 struct Limits {
+    /// The largest body with one request.
+    one: usize,
+    /// The largest body with many items.
+    many: usize,
     /// All bodies of more than 64 KiB that are received, parsed or handled at a time have so many bytes together. In memory a body
     /// takes a few times its bytes until it is handled.
     large: usize,
@@ -51,6 +60,8 @@ impl Limits {
     fn new(limits: &ClientLimits) -> Self {
         let all = limits.bodies_in_flight_bytes;
         Self {
+            one: limits.body_bytes,
+            many: limits.batch_bytes,
             large: (all - all / 4).max(limits.batch_bytes).max(limits.body_bytes),
             small: all / 4,
             timeout: limits.body_timeout,
@@ -90,6 +101,14 @@ impl Bodies {
         Self(Arc::new(Inner { limits, small, large, parser: Semaphore::new(1) }))
     }
 
+    /// How large a body of this kind may be.
+    fn size_limit(&self, kind: BodyKind) -> SizeLimit {
+        match kind {
+            BodyKind::One => SizeLimit { bytes: self.0.limits.one, setting: "max_body_bytes" },
+            BodyKind::Many => SizeLimit { bytes: self.0.limits.many, setting: "max_batch_bytes" },
+        }
+    }
+
     /// Takes as much of the budget as a body of this length needs.
     fn charge(&self, charge: &mut Charge, length: usize) -> Result<(), Problem> {
         let is_large = length > SMALL_MAX;
@@ -119,29 +138,35 @@ impl Bodies {
     }
 }
 
-/// Receives the body of a request that must have one and no query parameters, and parses it. `max` is the largest accepted body
-/// in bytes.
+/// The largest body in bytes, and the setting that says so.
+#[derive(Clone, Copy, Debug)]
+struct SizeLimit {
+    bytes: usize,
+    setting: &'static str,
+}
+
+/// Receives the body of a request that must have one and no query parameters, and parses it.
 ///
 /// # Errors
 /// As [`receive_optional`]; 400 `malformed_json` if there is no body, 422 if there are query parameters.
-pub async fn receive<T, P>(request: &HttpRequest, payload: Payload, max: usize, parse: P) -> Result<T, Problem>
+pub async fn receive<T, P>(request: &HttpRequest, payload: Payload, kind: BodyKind, parse: P) -> Result<T, Problem>
 where
     T: Send + 'static,
     P: FnOnce(&[u8]) -> Result<T, Problem> + Send + 'static,
 {
     Fields::from_query(request.query_string())?.refuse_unknown()?;
-    let body = receive_optional(request, payload, max, parse).await?;
+    let body = receive_optional(request, payload, kind, parse).await?;
     body.ok_or_else(|| Problem::malformed_json("a body is needed"))
 }
 
-/// Receives the body of the request, and parses it; `None` if the body is empty. `max` is the largest accepted body in bytes.
+/// Receives the body of the request, and parses it; `None` if the body is empty.
 ///
 /// # Errors
 /// 400, 408, 413 `too_large`, 415, 503 `overloaded`, and those of `parse`.
 pub async fn receive_optional<T, P>(
     request: &HttpRequest,
     payload: Payload,
-    max: usize,
+    kind: BodyKind,
     parse: P,
 ) -> Result<Option<T>, Problem>
 where
@@ -152,8 +177,9 @@ where
     if declared == Some(0) {
         return Ok(None);
     }
-    check_headers(request, declared, max)?;
     let bodies = request.app_data::<Bodies>().ok_or_else(unavailable)?;
+    let max = bodies.size_limit(kind);
+    check_headers(request, declared, max)?;
     let mut charge = Charge::default();
     if let Some(length) = declared.filter(|length| *length > SMALL_MAX) {
         bodies.charge(&mut charge, length)?;
@@ -186,21 +212,22 @@ fn declared_length(request: &HttpRequest) -> Option<usize> {
     Some(length.to_str().ok().and_then(|length| length.parse().ok()).unwrap_or(usize::MAX))
 }
 
-fn check_headers(request: &HttpRequest, declared: Option<usize>, max: usize) -> Result<(), Problem> {
+fn check_headers(request: &HttpRequest, declared: Option<usize>, max: SizeLimit) -> Result<(), Problem> {
+    if declared.is_some_and(|length| length > max.bytes) {
+        return Err(too_large(max));
+    }
     let text = |name: HeaderName| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
     if text(CONTENT_ENCODING).is_some_and(|encoding| !encoding.trim().eq_ignore_ascii_case("identity")) {
         let detail = "a body with a Content-Encoding is not accepted: send it as it is";
         return Err(Problem::new(Refusal::UnsupportedMediaType, detail));
     }
     let media_type = text(CONTENT_TYPE).unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        return Err(Problem::unsupported_media_type());
-    }
-    if declared.is_some_and(|length| length > max) { Err(too_large(max)) } else { Ok(()) }
+    if media_type.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(Problem::unsupported_media_type()) }
 }
 
-fn too_large(max: usize) -> Problem {
-    Problem::too_large(format!("a body has at most {max} bytes here"))
+fn too_large(max: SizeLimit) -> Problem {
+    let SizeLimit { bytes, setting } = max;
+    Problem::too_large(format!("a body has at most {bytes} bytes here ({setting})"))
 }
 
 impl Bodies {
@@ -208,13 +235,13 @@ impl Bodies {
         &self,
         mut payload: Payload,
         declared: Option<usize>,
-        max: usize,
+        max: SizeLimit,
         charge: &mut Charge,
     ) -> Result<BytesMut, Problem> {
         let mut bytes = BytesMut::with_capacity(declared.unwrap_or_default());
         let mut pace = Pace::new(&self.0.limits);
         while let Some(chunk) = pace.next(&mut payload, bytes.len()).await? {
-            if bytes.len() + chunk.len() > max {
+            if bytes.len() + chunk.len() > max.bytes {
                 return Err(too_large(max));
             }
             self.charge(charge, bytes.len() + chunk.len())?;

@@ -30,6 +30,22 @@ impl ClientConnection {
     pub fn is_gone(&self) -> bool {
         self.0.as_ref().is_some_and(SocketObserver::is_closed)
     }
+
+    /// Makes the kernel keep few bytes that it can't send yet, because the client reads slowly. The other bytes wait in the
+    /// server, which then notices it.
+    pub fn bound_unsent_bytes(&self) {
+        if let Some(socket) = &self.0 {
+            socket.bound_unsent_bytes();
+        }
+    }
+
+    /// Ends the connection at once. Bytes that are not sent yet are dropped. If the connection has ended already, nothing
+    /// happens.
+    pub fn abort(&self) {
+        if let Some(socket) = &self.0 {
+            socket.abort();
+        }
+    }
 }
 
 /// The body of a response with leases. If it is dropped before all of it is written, the leases are released.

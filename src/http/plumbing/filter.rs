@@ -4,8 +4,10 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+/// The most fields of one query string or filter. Each label of a filter is a field, and no list may have more values.
+pub const FIELDS_MAX: usize = 1024;
 /// Texts of a list that are kept: more than every use of a filter allows, so that a longer list is still refused.
-const KEPT: usize = 256;
+const KEPT: usize = FIELDS_MAX + 1;
 
 /// The fields of a filter, in order. What they mean is for [`super::query::Fields`] to judge.
 #[derive(Debug)]

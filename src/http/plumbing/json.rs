@@ -13,7 +13,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::body;
-pub use super::body::{BATCH_MAX, BODY_MAX};
+pub use super::body::BodyKind;
 use super::error::Problem;
 use crate::task::json::fault::{Fault, push_segment};
 use crate::task::json::items;
@@ -23,34 +23,33 @@ use crate::task::json::scan::{Limits, scan};
 /// type that the value is decoded into.
 const LIMITS: Limits = Limits { values: 1_000_000, ..Limits::NONE };
 
-/// Reads the body of the request as a value of type `T`; `None` if the body is empty. `max` is the largest accepted body in
-/// bytes.
+/// Reads the body of the request as a value of type `T`; `None` if the body is empty.
 ///
 /// # Errors
 /// 400 `malformed_json`, 408, 413 `too_large`, 415, 422 `invalid_request`.
-pub async fn read_optional<T>(request: &HttpRequest, payload: Payload, max: usize) -> Result<Option<T>, Problem>
+pub async fn read_optional<T>(request: &HttpRequest, payload: Payload, kind: BodyKind) -> Result<Option<T>, Problem>
 where
     T: DeserializeOwned + Send + 'static,
 {
-    body::receive_optional(request, payload, max, parse).await
+    body::receive_optional(request, payload, kind, parse).await
 }
 
 /// Reads the body of the request as a value of type `T`. The request must have a body and no query parameters.
 ///
 /// # Errors
 /// As [`read_optional`]; 400 if there is no body; 422 if there are query parameters.
-pub async fn read_body<T>(request: &HttpRequest, payload: Payload, max: usize) -> Result<T, Problem>
+pub async fn read_body<T>(request: &HttpRequest, payload: Payload, kind: BodyKind) -> Result<T, Problem>
 where
     T: DeserializeOwned + Send + 'static,
 {
-    body::receive(request, payload, max, parse).await
+    body::receive(request, payload, kind, parse).await
 }
 
 /// Reads the items of a batch, whose body is `{"items": […]}`, with 1 to `items_max` items. The request must have no query
 /// parameters. `read` makes a value from the text of an item. A problem of one item stands in its place.
 ///
 /// # Errors
-/// As [`read_body`], with [`BATCH_MAX`] as the largest body; 422 if the number of items is wrong.
+/// As [`read_body`], with [`BodyKind::Many`]; 422 if the number of items is wrong.
 pub async fn read_items<T: Send + 'static>(
     request: &HttpRequest,
     payload: Payload,
@@ -64,7 +63,7 @@ pub async fn read_items<T: Send + 'static>(
         }
         Ok(items.into_iter().map(|item| item.map_err(problem_of).and_then(read)).collect())
     };
-    body::receive(request, payload, BATCH_MAX, parse).await
+    body::receive(request, payload, BodyKind::Many, parse).await
 }
 
 fn split_items(text: &str) -> Result<Vec<Result<&str, Fault>>, Problem> {

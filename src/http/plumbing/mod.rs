@@ -1,6 +1,6 @@
 //! The modules that all resources share. [`http1`], [`middleware`], [`connection`], [`caller`], [`query`], [`filter`], [`body`],
-//! [`json`], [`body_hash`] and [`request`] read requests. [`quota`] counts what clients use at the same time. [`response`] and
-//! [`error`] write responses.
+//! [`json`], [`body_hash`] and [`request`] read requests. [`quota`] and [`scans`] bound what clients use at the same
+//! time. [`response`] and [`error`] write responses.
 
 pub mod body;
 pub mod body_hash;
@@ -15,3 +15,4 @@ pub mod query;
 pub mod quota;
 pub mod request;
 pub mod response;
+pub mod scans;

@@ -5,13 +5,11 @@
 use std::collections::HashSet;
 
 use super::error::Problem;
-use super::filter::{SentFilter, Terms};
+use super::filter::{FIELDS_MAX, SentFilter, Terms};
+use crate::http::limits::ClientLimits;
 use crate::task::limits::{LABEL_MAX, is_line, is_name, is_owner};
 use crate::task::{Position, Status, Timestamp};
 use crate::views::{Cursor, Filter, Order};
-
-/// The most fields of one query string or filter, and the most values of one field.
-const TERMS_MAX: usize = 64;
 
 /// The fields of a query string, or of a filter in a body, that the handler has not taken yet.
 pub struct Fields {
@@ -25,7 +23,7 @@ impl Fields {
     /// Reads the fields of a query string.
     ///
     /// # Errors
-    /// 422 if a decoded text isn't UTF-8, a value is empty, a name other than `label` is repeated, or there are more than 64
+    /// 422 if a decoded text isn't UTF-8, a value is empty, a name other than `label` is repeated, or there are more than 1,024
     /// fields.
     pub fn from_query(query: &str) -> Result<Self, Problem> {
         let mut pairs = Vec::new();
@@ -35,6 +33,9 @@ impl Fields {
                     return Err(Problem::invalid_field("/query", "the percent-encoded text is not UTF-8"));
                 }
                 pairs.push((name.into_owned(), value.into_owned()));
+                if pairs.len() > FIELDS_MAX {
+                    return Err(Problem::invalid_field("/query", format!("more than {FIELDS_MAX} fields")));
+                }
             }
         }
         Self { pairs, pointer_prefix: "/query" }.check()
@@ -67,8 +68,8 @@ impl Fields {
 
     fn check(self) -> Result<Self, Problem> {
         let mut seen = HashSet::new();
-        if self.pairs.len() > TERMS_MAX {
-            return Err(Problem::invalid_field(self.pointer_prefix, format!("more than {TERMS_MAX} terms")));
+        if self.pairs.len() > FIELDS_MAX {
+            return Err(Problem::invalid_field(self.pointer_prefix, format!("more than {FIELDS_MAX} fields")));
         }
         for (name, value) in &self.pairs {
             if value.is_empty() {
@@ -136,29 +137,38 @@ impl Fields {
         }
     }
 
-    /// Takes a list of values that are separated by commas.
-    fn take_list(&mut self, name: &str, is_valid: impl Fn(&str) -> bool, detail: &str) -> Result<Vec<String>, Problem> {
+    /// Takes a list of values that are separated by commas. The values are counted before they are read.
+    fn take_list(
+        &mut self,
+        name: &str,
+        terms_max: usize,
+        is_valid: impl Fn(&str) -> bool,
+        detail: &str,
+    ) -> Result<Vec<String>, Problem> {
         let Some(text) = self.take(name) else { return Ok(Vec::new()) };
-        let values: Vec<String> = text.split(',').map(str::to_owned).collect();
-        if values.len() > TERMS_MAX || !values.iter().all(|value| is_valid(value)) {
+        if text.bytes().filter(|byte| *byte == b',').count() >= terms_max {
+            return Err(self.refuse(name, format!("at most {terms_max} values (max_filter_terms)")));
+        }
+        if !text.split(',').all(is_valid) {
             return Err(self.refuse(name, detail));
         }
-        Ok(values)
+        Ok(text.split(',').map(str::to_owned).collect())
     }
 
     /// Takes all fields of a filter.
     ///
     /// # Errors
     /// 422 if one of them is invalid.
-    pub fn take_filter(&mut self) -> Result<Filter, Problem> {
-        let name_rule = "a comma list of names: a-z, 0-9, '.', '_', '-'";
+    pub fn take_filter(&mut self, limits: &ClientLimits) -> Result<Filter, Problem> {
+        let terms_max = limits.filter_terms;
+        let name_rule = "names, separated by commas: a-z, 0-9, '.', '_', '-'";
         let is_status = |name: &str| Status::from_name(name).is_some();
-        let statuses = self.take_list("status", is_status, "a comma list of statuses")?;
+        let statuses = self.take_list("status", terms_max, is_status, "statuses, separated by commas")?;
         let mut filter = Filter {
             status: statuses.iter().filter_map(|name| Status::from_name(name)).collect(),
-            kind: self.take_list("kind", is_name, name_rule)?,
-            queue: self.take_list("queue", is_name, name_rule)?,
-            owner: self.take_list("owner", is_owner, "a comma list of owners")?,
+            kind: self.take_list("kind", terms_max, is_name, name_rule)?,
+            queue: self.take_list("queue", terms_max, is_name, name_rule)?,
+            owner: self.take_list("owner", terms_max, is_owner, "owners, separated by commas")?,
             created_after: self.take_time("created_after")?,
             created_before: self.take_time("created_before")?,
             finished_after: self.take_time("finished_after")?,
@@ -170,17 +180,29 @@ impl Fields {
                 label.split_once(':').filter(|(key, value)| is_line(key, LABEL_MAX) && is_line(value, LABEL_MAX));
             let (key, value) = pair.ok_or_else(|| self.refuse("label", "key:value is needed"))?;
             filter.labels.push((key.to_owned(), value.to_owned()));
-        }
-        if let Some(words) = self.take("q") {
-            filter.q = Filter::words(&words);
-            if filter.q.is_empty() || filter.q.len() > TERMS_MAX {
-                return Err(self.refuse("q", "1 to 64 words are needed"));
+            if filter.labels.len() > terms_max {
+                return Err(self.refuse("label", format!("at most {terms_max} labels (max_filter_terms)")));
             }
         }
+        filter.q = self.take_words(limits)?;
         if let Some(parent) = self.take("parent") {
             filter.parent = Some(parent.parse().map_err(|error| self.refuse("parent", format!("{error}")))?);
         }
         Ok(filter)
+    }
+
+    /// Takes the words of the field `q`.
+    fn take_words(&mut self, limits: &ClientLimits) -> Result<Vec<String>, Problem> {
+        let (words_max, bytes_max) = (limits.filter_terms, limits.search_bytes);
+        let Some(text) = self.take("q") else { return Ok(Vec::new()) };
+        if text.len() > bytes_max {
+            return Err(self.refuse("q", format!("at most {bytes_max} bytes (max_search_bytes)")));
+        }
+        let words = Filter::words(&text);
+        if !(1..=words_max).contains(&words.len()) {
+            return Err(self.refuse("q", format!("1 to {words_max} words are needed (max_filter_terms)")));
+        }
+        Ok(words)
     }
 
     /// Takes the order. The default is the newest first.

@@ -40,7 +40,7 @@ pub fn uuid_in_path(request: &HttpRequest) -> Result<Uuid, Problem> {
 /// 400, 408, 413, 415, 422.
 pub async fn read_reason(request: &HttpRequest, payload: Payload) -> Result<Option<String>, Problem> {
     Fields::from_query(request.query_string())?.refuse_unknown()?;
-    let body: Option<ReasonBody> = json::read_optional(request, payload, json::BODY_MAX).await?;
+    let body: Option<ReasonBody> = json::read_optional(request, payload, json::BodyKind::One).await?;
     let Some(ReasonBody { reason }) = body else { return Ok(None) };
     check_reason(reason)
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::client::{CallError, error_message};
 use super::record;
-use super::shared::ClusterState;
+use super::state::ClusterState;
 use crate::store::auxiliary::{AuxiliaryExpected, AuxiliaryStream, NewAuxiliaryEvent};
 use crate::store::encoded::EncodedAppend;
 use crate::store::{AppendError, Expected, StreamName};
@@ -30,14 +30,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an append that was sent at least once is repeated, counted from its beginning.
 const RETRY_TIME: Duration = Duration::from_secs(10);
 /// How long one request waits for its response.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a durable append waits until its events were delivered to this server.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) type AppendResult = Result<Revision, AppendError>;
 
-/// An append of which the result is known.
-struct AnsweredAppend {
+/// An append with its result. It may have been refused, have timed out, or never have been sent.
+struct FinishedAppend {
     /// Its index among the appends of the same call.
     index: usize,
     stream: StreamName,
@@ -45,11 +45,11 @@ struct AnsweredAppend {
 }
 
 /// Sends appends and limits how many are sent at the same time.
-pub(super) struct Appends {
+pub(super) struct AppendSender {
     permits: Semaphore,
 }
 
-impl Appends {
+impl AppendSender {
     pub(super) fn new() -> Self {
         Self { permits: Semaphore::new(CONCURRENT_APPENDS) }
     }
@@ -57,21 +57,21 @@ impl Appends {
     /// Writes the appends: those of one stream in order, those of different streams at the same time. Returns one result for
     /// each append, in the order of `appends`. It returns when all results are known and all written events were delivered
     /// to this server, or after [`DELIVERY_TIMEOUT`].
-    pub(super) async fn write(&self, shared: &ClusterState, appends: Vec<EncodedAppend>) -> Vec<AppendResult> {
+    pub(super) async fn write(&self, state: &ClusterState, appends: Vec<EncodedAppend>) -> Vec<AppendResult> {
         let mut results = vec![Err(AppendError::Unavailable("the append was not sent".to_owned())); appends.len()];
         // One start time for all: if the cluster can't be reached, all appends fail at the same time, even those that still
         // wait for a permit.
-        let begun = Instant::now();
-        let groups = group_by_stream(appends).into_iter().map(|group| self.write_in_order(shared, group, begun));
-        let sent: Vec<AnsweredAppend> = join_all(groups).await.into_iter().flatten().collect();
+        let started_at = Instant::now();
+        let groups = group_by_stream(appends).into_iter().map(|group| self.write_in_order(state, group, started_at));
+        let finished: Vec<FinishedAppend> = join_all(groups).await.into_iter().flatten().collect();
         let revision =
-            |sent: &AnsweredAppend| sent.result.as_ref().ok().map(|revision| (sent.stream.clone(), *revision));
-        let written: Vec<_> = sent.iter().filter_map(revision).collect();
+            |append: &FinishedAppend| append.result.as_ref().ok().map(|revision| (append.stream.clone(), *revision));
+        let written_events: Vec<_> = finished.iter().filter_map(revision).collect();
         // An append that was not delivered in time is durable nevertheless, unless the log has failed.
-        let in_time = shared.wait_until_delivered(&written, DELIVERY_TIMEOUT).await;
-        for sent in sent {
-            if let Some(result) = results.get_mut(sent.index) {
-                *result = if in_time { sent.result } else { result_if_late(shared, sent) };
+        let in_time = state.wait_until_delivered(&written_events, DELIVERY_TIMEOUT).await;
+        for append in finished {
+            if let Some(result) = results.get_mut(append.index) {
+                *result = if in_time { append.result } else { result_without_delivery(state, append) };
             }
         }
         results
@@ -80,45 +80,46 @@ impl Appends {
     /// Writes one event to an auxiliary stream.
     pub(super) async fn write_auxiliary(
         &self,
-        shared: &ClusterState,
+        state: &ClusterState,
         stream: AuxiliaryStream,
         expected: AuxiliaryExpected,
         event: &NewAuxiliaryEvent,
     ) -> AppendResult {
-        let (request, begun) = (AppendRequest::auxiliary(shared, stream, expected, event)?, Instant::now());
+        let (request, started_at) = (AppendRequest::auxiliary(state, stream, expected, event)?, Instant::now());
         // The semaphore is never closed.
         let _permit = self.permits.acquire().await;
-        send_until_answered(shared, request, begun).await
+        send_until_result(state, request, started_at).await
     }
 
     /// Writes the appends of one stream, one after the other.
     async fn write_in_order(
         &self,
-        shared: &ClusterState,
+        state: &ClusterState,
         group: Vec<(usize, EncodedAppend)>,
-        begun: Instant,
-    ) -> Vec<AnsweredAppend> {
+        started_at: Instant,
+    ) -> Vec<FinishedAppend> {
         let mut results = Vec::with_capacity(group.len());
         for (index, append) in group {
             // The semaphore is never closed.
             let _permit = self.permits.acquire().await;
             let stream = append.stream.clone();
-            let result = match AppendRequest::new(shared, append) {
-                Ok(request) => send_until_answered(shared, request, begun).await,
+            let result = match AppendRequest::new(state, append) {
+                Ok(request) => send_until_result(state, request, started_at).await,
                 Err(error) => Err(error),
             };
-            results.push(AnsweredAppend { index, stream, result });
+            results.push(FinishedAppend { index, stream, result });
         }
         results
     }
 }
 
-/// The result of an append that was perhaps not delivered in time. If the log has failed and the append was not delivered,
-/// the result is an error: the events may have been written to another database than that of this log.
-fn result_if_late(shared: &ClusterState, sent: AnsweredAppend) -> AppendResult {
-    let revision = sent.result?;
-    match shared.failure() {
-        Some(failure) if !shared.is_delivered(&sent.stream, revision, shared.recent.head().position) => {
+/// The result of one append of a call if not all appends of the call were delivered in time. If the log has failed and this
+/// append was not delivered, the result is an error: the events may have been written to another database than that of this
+/// log.
+fn result_without_delivery(state: &ClusterState, append: FinishedAppend) -> AppendResult {
+    let revision = append.result?;
+    match state.failure() {
+        Some(failure) if !state.is_delivered(&append.stream, revision, state.recent.head().position) => {
             Err(AppendError::ReadOnly(failure.to_string()))
         }
         _ => Ok(revision),
@@ -147,22 +148,21 @@ struct AppendRequest {
 }
 
 impl AppendRequest {
-    fn new(shared: &ClusterState, append: EncodedAppend) -> Result<Self, AppendError> {
-        let stream = shared.url.names.database_name(&append.stream);
+    fn new(state: &ClusterState, append: EncodedAppend) -> Result<Self, AppendError> {
+        let stream = state.url.names.database_name(&append.stream);
         let expected = match append.expected {
             Expected::NoStream => ExpectedRevision::NoStream,
             Expected::Revision(revision) => ExpectedRevision::Exact(revision.0),
         };
-        let options = AppendToStreamOptions::default().expected_revision(expected).deadline(ANSWER_TIMEOUT);
-        let events = append.into_events()?.iter().map(record::proposed_event).collect::<Result<_, _>>();
-        let events =
-            events.map_err(|error| AppendError::Unavailable(format!("an event that can't be kept: {error}")))?;
+        let options = AppendToStreamOptions::default().expected_revision(expected).deadline(RESPONSE_TIMEOUT);
+        let events = append.into_events()?.iter().map(record::to_event_data).collect::<Result<_, _>>();
+        let events = events.map_err(|error| AppendError::Invalid(format!("an event can't be encoded: {error}")))?;
         Ok(Self { stream, options, events })
     }
 
     /// The request that appends one event to an auxiliary stream.
     fn auxiliary(
-        shared: &ClusterState,
+        state: &ClusterState,
         stream: AuxiliaryStream,
         expected: AuxiliaryExpected,
         event: &NewAuxiliaryEvent,
@@ -172,41 +172,41 @@ impl AppendRequest {
             AuxiliaryExpected::NoStream => ExpectedRevision::NoStream,
             AuxiliaryExpected::Revision(revision) => ExpectedRevision::Exact(revision.0),
         };
-        let options = AppendToStreamOptions::default().expected_revision(expected).deadline(ANSWER_TIMEOUT);
-        let data = EventData::json(event.kind, &event.data);
-        let data = data.map_err(|error| AppendError::Unavailable(format!("an event that can't be kept: {error}")))?;
-        let stream = shared.url.names.auxiliary_name(&stream.to_string());
+        let options = AppendToStreamOptions::default().expected_revision(expected).deadline(RESPONSE_TIMEOUT);
+        let data = EventData::json(event.event_type, &event.data);
+        let data = data.map_err(|error| AppendError::Invalid(format!("an event can't be encoded: {error}")))?;
+        let stream = state.url.names.auxiliary_name(&stream.to_string());
         Ok(Self { stream, options, events: vec![data.id(event.id)] })
     }
 
     /// Sends the request once.
-    async fn send(&self, shared: &ClusterState, until: Instant) -> Result<Revision, CallError> {
+    async fn send(&self, state: &ClusterState, until: Instant) -> Result<Revision, CallError> {
         let (stream, options, events) = (self.stream.clone(), self.options.clone(), self.events.clone());
         let request =
             move |client: eventstore::Client| async move { client.append_to_stream(stream, &options, events).await };
-        let written = shared.client.call(until, ANSWER_TIMEOUT, request).await?;
+        let written = state.client.call(until, RESPONSE_TIMEOUT, request).await?;
         Ok(Revision(written.next_expected_version))
     }
 }
 
-/// Sends the request, and repeats it until its result is known or the time is over. The time is counted from `begun`.
-async fn send_until_answered(shared: &ClusterState, request: AppendRequest, begun: Instant) -> AppendResult {
-    let mut until = begun + CONNECT_TIMEOUT;
+/// Sends the request, and repeats it until its result is known or the time is over. The time is counted from `started_at`.
+async fn send_until_result(state: &ClusterState, request: AppendRequest, started_at: Instant) -> AppendResult {
+    let mut until = started_at + CONNECT_TIMEOUT;
     let mut back_off = BackOff::new(Duration::from_millis(20), Duration::from_secs(1));
     let mut may_be_written = false;
     loop {
         let sent = tokio::select! {
             biased;
-            failure = shared.wait_for_failure() => return Err(AppendError::ReadOnly(failure.to_string())),
-            sent = request.send(shared, until) => sent,
+            failure = state.wait_for_failure() => return Err(AppendError::ReadOnly(failure.to_string())),
+            sent = request.send(state, until) => sent,
         };
         let why = match sent {
             Ok(written) => return Ok(written),
             Err(CallError::Refused(error)) => return Err(refusal(&error, may_be_written)),
             Err(CallError::NotSent(why)) => why,
-            Err(CallError::NoAnswer(why)) => {
+            Err(CallError::NoResponse(why)) => {
                 may_be_written = true;
-                until = begun + RETRY_TIME;
+                until = started_at + RETRY_TIME;
                 why
             }
         };
@@ -218,7 +218,7 @@ async fn send_until_answered(shared: &ClusterState, request: AppendRequest, begu
     }
 }
 
-/// The error of an append that the database has answered with an error.
+/// The error of an append that the database has refused.
 fn refusal(error: &Error, may_be_written: bool) -> AppendError {
     let why = error_message(error);
     match error {

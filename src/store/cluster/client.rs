@@ -2,7 +2,7 @@
 //!
 //! [`CurrentClient::call`] sends one request through the client of the current session. If the response means that the
 //! client, its node or the leader is lost, the session ends. Then all requests of this session that wait for a response fail
-//! with [`CallError::NoAnswer`]: it is unknown whether they were executed, and their callers decide whether to send them
+//! with [`CallError::NoResponse`]: it is unknown whether they were executed, and their callers decide whether to send them
 //! again.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,8 +24,8 @@ pub(super) enum CallError {
     /// The request was not executed: there is no client, or the node is not the leader.
     NotSent(String),
     /// The request may have been executed.
-    NoAnswer(String),
-    /// The database has answered with an error. The client can still be used.
+    NoResponse(String),
+    /// The database has responded with an error. The client can still be used.
     Refused(Box<Error>),
 }
 
@@ -35,8 +35,8 @@ pub(super) struct CurrentClient {
     outage: Mutex<Option<Outage>>,
     /// The number of sessions that have begun.
     sessions: AtomicU64,
-    /// Whether a request was answered since the last call of [`CurrentClient::take_has_answered`].
-    has_answered: AtomicBool,
+    /// Whether a response has come since the last call of [`CurrentClient::reset_answered`].
+    answered_since_last_check: AtomicBool,
 }
 
 /// A connected client, with the number and the runtime of its session.
@@ -55,12 +55,12 @@ struct Outage {
 
 impl CurrentClient {
     pub(super) fn new() -> Self {
-        let outage = Outage { since: now(), why: "the first connection is being made".to_owned() };
+        let outage = Outage { since: now(), why: "not connected yet".to_owned() };
         Self {
             session_client: watch::Sender::new(None),
             outage: Mutex::new(Some(outage)),
             sessions: AtomicU64::new(0),
-            has_answered: AtomicBool::new(false),
+            answered_since_last_check: AtomicBool::new(false),
         }
     }
 
@@ -80,18 +80,21 @@ impl CurrentClient {
         let current = self.wait_for_client(until).await.map_err(CallError::NotSent)?;
         let SessionClient { session, runtime, client } = current;
         let running = runtime.spawn(async move { tokio::time::timeout(timeout, request(client)).await });
-        let answer = match running.await {
-            Ok(Ok(Ok(answer))) => Ok(answer),
+        let result = match running.await {
+            Ok(Ok(Ok(response))) => Ok(response),
             Ok(Ok(Err(error))) => Err(classify_error(error)),
-            Ok(Err(_)) => Err((true, CallError::NoAnswer(format!("no answer in {} s", timeout.as_secs())))),
-            Err(error) => Err((true, CallError::NoAnswer(task_error_text(error)))),
+            Ok(Err(_)) => Err(FailedCall::lost_client(CallError::NoResponse(format!(
+                "no response within {} s",
+                timeout.as_secs()
+            )))),
+            Err(error) => Err(FailedCall::lost_client(CallError::NoResponse(task_error_text(error)))),
         };
-        match answer {
-            Ok(answer) => {
-                self.has_answered.store(true, Ordering::Relaxed);
-                Ok(answer)
+        match result {
+            Ok(response) => {
+                self.answered_since_last_check.store(true, Ordering::Relaxed);
+                Ok(response)
             }
-            Err((is_client_lost, error)) => {
+            Err(FailedCall { is_client_lost, error }) => {
                 if is_client_lost {
                     self.end_session_if_current(session, &error);
                 }
@@ -113,11 +116,11 @@ impl CurrentClient {
         }
     }
 
-    /// Ends the current session, if there is one.
+    /// Drops the client, if there is one. This ends the current session.
     ///
     /// If the connection of a client is cut, the client reconnects without notice, perhaps to another database at the same
     /// address. So the client is dropped as soon as its node may be lost. The next client is checked before it is used.
-    pub(super) fn end_current_session(&self, why: &str) {
+    pub(super) fn drop_client(&self, why: &str) {
         self.session_client.send_if_modified(|current| {
             let is_connected = current.take().is_some();
             if is_connected {
@@ -166,19 +169,19 @@ impl CurrentClient {
         outage.as_ref().map_or_else(String::new, |outage| outage.why.clone())
     }
 
-    /// Removes the client, if there is one, and records the reason.
-    pub(super) fn session_ended(&self, why: String) {
+    /// Called when the session has ended. Removes the client, if there is one, and records the reason.
+    pub(super) fn record_session_end(&self, why: String) {
         self.session_client.send_replace(None);
         self.record_outage(why);
     }
 
-    /// Whether a request was answered since the last call of this method.
-    pub(super) fn take_has_answered(&self) -> bool {
-        self.has_answered.swap(false, Ordering::Relaxed)
+    /// Whether a response has come since the last call of this method. Resets this to false.
+    pub(super) fn reset_answered(&self) -> bool {
+        self.answered_since_last_check.swap(false, Ordering::Relaxed)
     }
 
     /// A channel that notifies its receiver when a client is connected or lost.
-    pub(super) fn watch(&self) -> watch::Receiver<Option<SessionClient>> {
+    pub(super) fn client_changes(&self) -> watch::Receiver<Option<SessionClient>> {
         self.session_client.subscribe()
     }
 
@@ -189,7 +192,7 @@ impl CurrentClient {
     pub(super) fn health(&self) -> Result<(), String> {
         match &*self.outage.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),
-            Some(Outage { since, why }) => Err(format!("the store can't be reached since {since}: {why}")),
+            Some(Outage { since, why }) => Err(format!("the store has been unreachable since {since}: {why}")),
         }
     }
 }
@@ -197,27 +200,48 @@ impl CurrentClient {
 impl std::fmt::Display for CallError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NotSent(why) | Self::NoAnswer(why) => f.write_str(why),
+            Self::NotSent(why) | Self::NoResponse(why) => f.write_str(why),
             Self::Refused(error) => f.write_str(&error_message(error)),
         }
     }
 }
 
-/// Whether the error means that the client is lost, and what the error means for the request.
-fn classify_error(error: Error) -> (bool, CallError) {
+/// A request without a result.
+struct FailedCall {
+    /// Whether the error means that the client is lost.
+    is_client_lost: bool,
+    /// What the error means for the request.
+    error: CallError,
+}
+
+impl FailedCall {
+    const fn lost_client(error: CallError) -> Self {
+        Self { is_client_lost: true, error }
+    }
+
+    const fn usable_client(error: CallError) -> Self {
+        Self { is_client_lost: false, error }
+    }
+}
+
+fn classify_error(error: Error) -> FailedCall {
     use eventstore::Error as E;
     let text = error_message(&error);
     match error {
         // The client could not connect, so the request was not sent.
-        E::ConnectionClosed | E::GrpcConnectionError(_) => (true, CallError::NotSent(text)),
+        E::ConnectionClosed | E::GrpcConnectionError(_) => FailedCall::lost_client(CallError::NotSent(text)),
         E::NotLeaderException(leader) => {
-            (true, CallError::NotSent(format!("the leader is now {}:{}", leader.host, leader.port)))
+            FailedCall::lost_client(CallError::NotSent(format!("the leader is now {}:{}", leader.host, leader.port)))
         }
-        E::ServerError(_) => (true, CallError::NoAnswer(text)),
-        // The node did not respond in time, for example because the cluster has no quorum. The client is not lost.
-        E::DeadlineExceeded | E::InternalClientError | E::IllegalStateError(_) => (false, CallError::NoAnswer(text)),
-        E::Grpc { code, .. } if is_connection_status(code as i32) => (true, CallError::NoAnswer(text)),
-        error => (false, CallError::Refused(Box::new(error))),
+        E::ServerError(_) => FailedCall::lost_client(CallError::NoResponse(text)),
+        // These errors say nothing about the connection. For example, a deadline passes if the cluster has no quorum.
+        E::DeadlineExceeded | E::InternalClientError | E::IllegalStateError(_) => {
+            FailedCall::usable_client(CallError::NoResponse(text))
+        }
+        E::Grpc { code, .. } if is_connection_status(code as i32) => {
+            FailedCall::lost_client(CallError::NoResponse(text))
+        }
+        error => FailedCall::usable_client(CallError::Refused(Box::new(error))),
     }
 }
 
@@ -237,6 +261,6 @@ fn is_connection_status(code: i32) -> bool {
 fn task_error_text(error: tokio::task::JoinError) -> String {
     match error.try_into_panic() {
         Ok(panic) => panic_text(&*panic),
-        Err(_) => "the connection was given up while the request was under way".to_owned(),
+        Err(_) => "the connection was closed before the response came".to_owned(),
     }
 }

@@ -1,5 +1,6 @@
-//! The id of the log. It is the first event of the auxiliary stream `epoch`. The first server writes it, all others read it.
-//! If a later read finds another id, or none, the address leads to another database than before, and the log fails.
+//! The id of the log, which Taskbell's API calls its epoch. It is the first event of the auxiliary stream `epoch`. The first
+//! server writes it, all others read it. If a later read finds another id, or none, the address leads to another database
+//! than before, and the log fails.
 
 use eventstore::{
     AppendToStreamOptions, Client, Error, EventData, ExpectedRevision, ReadStreamOptions, StreamPosition,
@@ -8,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::client::error_message;
-use super::shared::ClusterState;
+use super::state::ClusterState;
 use crate::store::ReadError;
 
-/// How often the id is read before the check fails. If a node answers that it is not the leader, the client sends its next
+/// How often the id is read before the check fails. If a node responds that it is not the leader, the client sends its next
 /// request to the leader.
 const READ_TRIES: u32 = 3;
 
@@ -26,22 +27,22 @@ struct EpochData {
 ///
 /// # Errors
 /// The id can't be read or written. Or it differs from the id of earlier checks: then the log has failed.
-pub(super) async fn check_epoch(client: &Client, shared: &ClusterState) -> Result<(), String> {
-    let stream = shared.url.names.auxiliary_name("epoch");
-    let found = match (find_epoch(client, &stream).await?, shared.epoch.get()) {
+pub(super) async fn check_epoch(client: &Client, state: &ClusterState) -> Result<(), String> {
+    let stream = state.url.names.auxiliary_name("epoch");
+    let found = match (find_epoch(client, &stream).await?, state.epoch.get()) {
         (None, None) => {
-            create_epoch(client, &stream, shared.new_epoch).await?;
+            create_epoch(client, &stream, state.new_epoch).await?;
             find_epoch(client, &stream).await?
         }
         (found, _) => found,
     };
     // Two sessions may run this at the same time. Both find the same id.
-    let known = found.map(|found| *shared.epoch.get_or_init(|| found));
-    if found.is_some() && known == found {
+    let id_of_log = found.map(|found| *state.epoch.get_or_init(|| found));
+    if found.is_some() && id_of_log == found {
         return Ok(());
     }
     let failure = ReadError::Damaged("the store's address leads to another database than before".to_owned());
-    shared.fail(failure.clone());
+    state.fail(failure.clone());
     Err(failure.to_string())
 }
 

@@ -19,8 +19,8 @@ use uuid::Uuid;
 
 use super::client::error_message;
 use super::index::DatabasePosition;
-use super::shared::ClusterState;
-use super::supervise::{Session, panic_text};
+use super::state::ClusterState;
+use super::supervise::{SessionRunner, panic_text};
 use super::{connect, read, record};
 use crate::store::{Head, ReadError, Recorded};
 
@@ -33,15 +33,15 @@ const TOMBSTONE: &str = "$streamDeleted";
 /// A subscription that lasts longer than this counts as progress, even if no event came.
 const USEFUL_AFTER: Duration = Duration::from_secs(1);
 
-/// The session that subscribes to the log and delivers its events.
+/// Runs the sessions that subscribe to the log and deliver its events.
 pub(super) struct Follower {
-    shared: Arc<ClusterState>,
-    numbering: Numbering,
+    state: Arc<ClusterState>,
+    assigner: PositionAssigner,
     has_progressed: bool,
 }
 
 /// Assigns positions and hashes to the delivered events, and knows where the next subscription continues.
-struct Numbering {
+struct PositionAssigner {
     head: Head,
     /// The next subscription continues after this position: that of the last event, or of a later checkpoint.
     resume_after: Option<DatabasePosition>,
@@ -52,9 +52,10 @@ struct Numbering {
 }
 
 impl Follower {
-    pub(super) fn new(shared: Arc<ClusterState>) -> Self {
-        let numbering = Numbering { resume_after: shared.url.start, ..Numbering::new(shared.recent.head()) };
-        Self { shared, numbering, has_progressed: false }
+    pub(super) fn new(state: Arc<ClusterState>) -> Self {
+        let assigner =
+            PositionAssigner { resume_after: state.url.read_after, ..PositionAssigner::new(state.recent.head()) };
+        Self { state, assigner, has_progressed: false }
     }
 
     /// Subscribes and delivers events until the subscription ends.
@@ -62,26 +63,26 @@ impl Follower {
     /// # Errors
     /// Why it has ended; it never returns `Ok`.
     async fn follow(&mut self) -> Result<(), String> {
-        if let Some(failure) = self.shared.failure() {
+        if let Some(failure) = self.state.failure() {
             return Err(failure.to_string());
         }
-        let client = connect::connect(&self.shared).await?;
+        let client = connect::connect(&self.state).await?;
         self.check_last_event(&client).await?;
         let subscription =
-            client.subscribe_to_all(&read::log_subscription_options(&self.shared, self.numbering.resume_after)).await;
-        self.numbering.checkpoint = None;
+            client.subscribe_to_all(&read::log_subscription_options(&self.state, self.assigner.resume_after)).await;
+        self.assigner.checkpoint = None;
         let (messages, mut received) = mpsc::channel(CHANNEL_CAPACITY);
         let receiving = tokio::spawn(forward_messages(subscription, messages));
         let mut batch = Vec::new();
         loop {
             tokio::select! {
                 count = received.recv_many(&mut batch, BATCH_MAX) => if count == 0 { break },
-                () = self.shared.resubscribe.notified() => {
+                () = self.state.resubscribe.notified() => {
                     return Err("an append was not delivered in time".to_owned());
                 }
             }
             if let Err(failure) = self.deliver(batch.drain(..)) {
-                self.shared.fail(failure.clone());
+                self.state.fail(failure.clone());
                 return Err(failure.to_string());
             }
         }
@@ -90,7 +91,7 @@ impl Follower {
 
     /// Reads the last delivered event again. If the database holds another event at its position, the log fails.
     async fn check_last_event(&self, client: &Client) -> Result<(), String> {
-        let Some((database_position, id)) = self.numbering.last_event else { return Ok(()) };
+        let Some((database_position, id)) = self.assigner.last_event else { return Ok(()) };
         let options =
             ReadAllOptions::default().position(StreamPosition::Position(database_position.into())).max_count(1);
         let read = async { client.read_all(&options).await?.next().await };
@@ -101,21 +102,21 @@ impl Follower {
         if found.and_then(|found| found.event).is_some_and(|event| event.id == id) {
             return Ok(());
         }
-        let position = self.numbering.head.position;
+        let position = self.assigner.head.position;
         let failure =
             ReadError::Damaged(format!("the database holds another event at position {position} than before"));
-        self.shared.fail(failure.clone());
+        self.state.fail(failure.clone());
         Err(failure.to_string())
     }
 
     /// Assigns positions to the events of these messages and publishes them. Then applies the state changes that the other
     /// messages announce.
     fn deliver(&mut self, messages: impl Iterator<Item = SubscriptionEvent>) -> Result<(), ReadError> {
-        let (mut events, mut changes, mut failure) = (Vec::new(), Vec::<fn(&ClusterState)>::new(), None);
+        let (mut events, mut state_changes, mut failure) = (Vec::new(), Vec::<fn(&ClusterState)>::new(), None);
         for message in messages {
             match message {
                 SubscriptionEvent::EventAppeared(event) => {
-                    match event.event.map_or(Ok(None), |event| self.numbering.number_event(&self.shared, &event)) {
+                    match event.event.map_or(Ok(None), |event| self.assigner.assign_position(&self.state, &event)) {
                         Ok(event) => events.extend(event.map(Arc::new)),
                         Err(error) => {
                             failure = Some(error);
@@ -124,19 +125,19 @@ impl Follower {
                     }
                 }
                 SubscriptionEvent::Checkpoint(database_position) => {
-                    self.numbering.note_checkpoint(database_position.into());
+                    self.assigner.note_checkpoint(database_position.into());
                 }
-                SubscriptionEvent::Confirmed(_) => changes.push(ClusterState::subscription_confirmed),
-                SubscriptionEvent::CaughtUp => changes.push(ClusterState::subscription_caught_up),
-                SubscriptionEvent::FellBehind => changes.push(ClusterState::subscription_fell_behind),
+                SubscriptionEvent::Confirmed(_) => state_changes.push(ClusterState::subscription_confirmed),
+                SubscriptionEvent::CaughtUp => state_changes.push(ClusterState::subscription_caught_up),
+                SubscriptionEvent::FellBehind => state_changes.push(ClusterState::subscription_fell_behind),
                 SubscriptionEvent::FirstStreamPosition(_)
                 | SubscriptionEvent::LastStreamPosition(_)
                 | SubscriptionEvent::LastAllPosition(_) => {}
             }
         }
         self.publish(events);
-        for change in changes {
-            change(&self.shared);
+        for change_state in state_changes {
+            change_state(&self.state);
         }
         failure.map_or(Ok(()), Err)
     }
@@ -146,26 +147,26 @@ impl Follower {
             return;
         }
         self.has_progressed = true;
-        self.shared.recent.publish(events, self.numbering.head);
+        self.state.recent.publish(events, self.assigner.head);
     }
 }
 
-impl Session for Follower {
+impl SessionRunner for Follower {
     async fn run(&mut self) -> String {
-        let begun = Instant::now();
+        let started_at = Instant::now();
         let ended = self.follow().await;
-        self.has_progressed |= begun.elapsed() > USEFUL_AFTER && self.shared.is_subscribed();
+        self.has_progressed |= started_at.elapsed() > USEFUL_AFTER && self.state.is_subscribed();
         ended.err().unwrap_or_default()
     }
 
     fn session_ended(&mut self, why: String) {
-        if self.shared.is_subscribed() {
-            self.shared.client.end_current_session(&why);
+        if self.state.is_subscribed() {
+            self.state.client.drop_client(&why);
         }
-        self.shared.subscription_ended(why);
+        self.state.subscription_ended(why);
     }
 
-    fn has_progressed(&mut self) -> bool {
+    fn last_session_progressed(&mut self) -> bool {
         std::mem::take(&mut self.has_progressed)
     }
 }
@@ -195,7 +196,7 @@ pub(super) async fn end_reason(receiving: JoinHandle<String>) -> String {
     }
 }
 
-impl Numbering {
+impl PositionAssigner {
     fn new(head: Head) -> Self {
         Self { head, resume_after: None, last_event: None, checkpoint: None }
     }
@@ -207,13 +208,13 @@ impl Numbering {
     }
 
     /// Returns the event with its position and hash. `None` if the event is not part of the log, or was already delivered.
-    fn number_event(&mut self, shared: &ClusterState, event: &RecordedEvent) -> Result<Option<Recorded>, ReadError> {
+    fn assign_position(&mut self, state: &ClusterState, event: &RecordedEvent) -> Result<Option<Recorded>, ReadError> {
         let database_position = DatabasePosition::from(event.position);
         if self.last_event.is_some_and(|(last, _)| database_position <= last) {
             return Ok(None);
         }
-        let names = &shared.url.names;
-        if let Some(stream) = names.described_stream(&event.stream_id) {
+        let names = &state.url.names;
+        if let Some(stream) = names.owner_of_metadata_stream(&event.stream_id) {
             return check_metadata(stream, event).map(|()| None);
         }
         let Some(stream) = names.log_name(&event.stream_id) else { return Ok(None) };
@@ -221,26 +222,26 @@ impl Numbering {
             return Err(ReadError::Damaged(format!("{stream} was deleted in the database")));
         }
         let decoded = record::decode(stream, event).map_err(|error| self.at_next_position(error))?;
-        check_revision(shared, stream, event.revision)?;
-        let numbered = record::assign_position(decoded, &mut self.head);
-        shared.index.add(stream, self.head, database_position);
+        check_revision(state, stream, event.revision)?;
+        let positioned = record::assign_position(decoded, &mut self.head);
+        state.index.add(stream, self.head, database_position);
         (self.resume_after, self.last_event) = (Some(database_position), Some((database_position, event.id)));
-        Ok(Some(numbered))
+        Ok(Some(positioned))
     }
 
     /// The error with the position that the undecoded event would have got.
     fn at_next_position(&self, error: ReadError) -> ReadError {
         let position = Some(crate::task::Position(self.head.position.0 + 1));
         match error {
-            ReadError::Unknown { kind, version, .. } => ReadError::Unknown { position, kind, version },
+            ReadError::Unknown { event_type, version, .. } => ReadError::Unknown { position, event_type, version },
             ReadError::Damaged(_) | ReadError::Unavailable(_) => error,
         }
     }
 }
 
 /// Checks that the stream's events are delivered in order and without gaps.
-fn check_revision(shared: &ClusterState, stream: &str, revision: u64) -> Result<(), ReadError> {
-    let next = shared.index.delivered_count(stream);
+fn check_revision(state: &ClusterState, stream: &str, revision: u64) -> Result<(), ReadError> {
+    let next = state.index.delivered_count(stream);
     if next == revision {
         return Ok(());
     }
@@ -269,7 +270,7 @@ mod tests {
     #[test]
     fn a_checkpoint_counts_once_there_is_another_one() {
         let position_at = |commit| DatabasePosition::from(eventstore::Position { commit, prepare: commit });
-        let mut log = Numbering::new(Head { position: Position(0), hash: Hash::ZERO, time: None });
+        let mut log = PositionAssigner::new(Head { position: Position(0), hash: Hash::ZERO, time: None });
         let mut begins = Vec::new();
         for checkpoint in [10, 20, 30] {
             log.note_checkpoint(position_at(checkpoint));

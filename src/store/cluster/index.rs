@@ -1,8 +1,8 @@
-//! The positions of all events of the log. The database doesn't store these positions. And when a stream is read, the
-//! database doesn't return its events' positions in the database's own log.
+//! The positions of all events of the log. The database doesn't store these positions. When a stream is read, it
+//! doesn't return its events' positions in its own log either.
 //!
 //! The index has two parts, both in memory:
-//! - A mark after each 1,024 events, of 64 bytes. A read of the log begins at a mark.
+//! - One read start for each 1,024 events; it takes 64 bytes. A read of the log begins at a read start.
 //! - For each stream, the positions of its events: 8 to 16 bytes for each event and about 60 bytes for each stream.
 
 use std::collections::HashMap;
@@ -10,8 +10,8 @@ use std::sync::{PoisonError, RwLock};
 
 use crate::store::{Hash, Head};
 
-/// The number of events from one mark to the next.
-pub(super) const MARK_INTERVAL: u64 = 1024;
+/// The number of events from one read start to the next.
+pub(super) const READ_START_INTERVAL: u64 = 1024;
 
 /// A position in the database's own log. These positions grow, with gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,8 +34,8 @@ impl From<DatabasePosition> for eventstore::Position {
 
 /// A known position of the log at which a read of the following events can begin.
 #[derive(Clone, Copy)]
-pub(super) struct IndexMark {
-    /// Position of the last event before the mark; 0 if there is none.
+pub(super) struct ReadStart {
+    /// Position of the last event before the read start; 0 if there is none.
     pub(super) position: u64,
     /// Position of that event in the database's own log; `None` for the beginning of the database's log.
     pub(super) in_database: Option<DatabasePosition>,
@@ -45,8 +45,8 @@ pub(super) struct IndexMark {
 
 /// The positions of every event that was delivered.
 pub(super) struct Index {
-    /// The marks at the positions 0, 1024, 2048, …
-    marks: RwLock<Vec<IndexMark>>,
+    /// The read starts at the positions 0, 1024, 2048, …
+    read_starts: RwLock<Vec<ReadStart>>,
     streams: RwLock<HashMap<StreamKey, Vec<u64>>>,
 }
 
@@ -62,8 +62,8 @@ fn stream_key(stream: &str) -> StreamKey {
 impl Index {
     /// An empty index. All events of the log come after the database position `start`.
     pub(super) fn new(start: Option<DatabasePosition>) -> Self {
-        let start = IndexMark { position: 0, in_database: start, hash: Hash::ZERO };
-        Self { marks: RwLock::new(vec![start]), streams: RwLock::default() }
+        let start = ReadStart { position: 0, in_database: start, hash: Hash::ZERO };
+        Self { read_starts: RwLock::new(vec![start]), streams: RwLock::default() }
     }
 
     /// The number of events of the stream that were delivered.
@@ -82,9 +82,9 @@ impl Index {
             .entry(stream_key(stream))
             .or_default()
             .push(position);
-        if position.is_multiple_of(MARK_INTERVAL) {
-            let mark = IndexMark { position, in_database: Some(in_database), hash: head.hash };
-            self.marks.write().unwrap_or_else(PoisonError::into_inner).push(mark);
+        if position.is_multiple_of(READ_START_INTERVAL) {
+            let read_start = ReadStart { position, in_database: Some(in_database), hash: head.hash };
+            self.read_starts.write().unwrap_or_else(PoisonError::into_inner).push(read_start);
         }
     }
 
@@ -94,16 +94,18 @@ impl Index {
         streams.get(&stream_key(stream))?.get(usize::try_from(revision).ok()?).copied()
     }
 
-    /// The last mark that is at or before this position.
-    pub(super) fn mark(&self, position: u64) -> Option<IndexMark> {
-        let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
-        let index = usize::try_from(position / MARK_INTERVAL).unwrap_or(usize::MAX).min(marks.len().saturating_sub(1));
-        marks.get(index).copied()
+    /// The last read start that is at or before this position.
+    pub(super) fn read_start_before(&self, position: u64) -> Option<ReadStart> {
+        let read_starts = self.read_starts.read().unwrap_or_else(PoisonError::into_inner);
+        let index = usize::try_from(position / READ_START_INTERVAL)
+            .unwrap_or(usize::MAX)
+            .min(read_starts.len().saturating_sub(1));
+        read_starts.get(index).copied()
     }
 
-    /// The hash of the event at this position; `None` if there is no mark at the position.
+    /// The hash of the event at this position; `None` if there is no read start at the position.
     pub(super) fn hash_at(&self, position: u64) -> Option<Hash> {
-        self.mark(position).filter(|mark| mark.position == position).map(|mark| mark.hash)
+        self.read_start_before(position).filter(|start| start.position == position).map(|start| start.hash)
     }
 }
 
@@ -113,7 +115,7 @@ mod tests {
     use crate::task::Position;
 
     #[test]
-    fn a_read_begins_at_the_last_mark_before_it_and_a_stream_knows_its_positions() {
+    fn a_read_begins_at_the_last_read_start_before_it_and_a_stream_knows_its_positions() {
         let index = Index::new(None);
         for position in 1..=3000 {
             let hash = Hash([u8::try_from(position % 251).unwrap(); 32]);
@@ -121,7 +123,7 @@ mod tests {
             let in_database = DatabasePosition { commit: position * 10, prepare: position * 10 };
             index.add(stream, Head { position: Position(position), hash, time: None }, in_database);
         }
-        let found = |position| index.mark(position).map(|mark| mark.position);
+        let found = |position| index.read_start_before(position).map(|start| start.position);
         assert_eq!([0, 1023, 1024, 1025, 2048, 9999].map(found), [0, 0, 1024, 1024, 2048, 2048].map(Some));
         assert_eq!((index.hash_at(1024), index.hash_at(1025)), (Some(Hash([20; 32])), None));
         assert_eq!(

@@ -1,13 +1,15 @@
 //! The log in an EventStoreDB or KurrentDB, which several servers share. The database orders the events, replicates them,
-//! and refuses an append whose expected revision is wrong. That refusal is the lock on each stream.
+//! and refuses an append whose expected revision is wrong. So no other lock is needed: of two writers at one revision, one is
+//! refused.
 //!
 //! Two threads run, each with its own client of the database ([`mod@supervise`], [`connect`]). One sends appends and reads
-//! ([`client`], [`append`], [`read`]). The other subscribes to the whole log, assigns positions and hashes to the events,
-//! and stores the newest events in memory ([`follow`], [`index`]). A third thread starts with the first subscription to the
-//! servers' records and receives them ([`auxiliary`]).
+//! ([`client`], [`append`], [`read`]). The other subscribes to the whole log, assigns positions and hashes to the events
+//! ([`follow`], [`index`]), and passes the events to [`RecentEvents`]. A third thread starts with the first subscription to
+//! the servers' records and receives them ([`auxiliary`]).
 //!
-//! [`shared`] holds the state that the threads share. [`url`] holds the address and the names of the streams, [`record`] the
-//! form of an event in the database, and [`epoch`] the log's id. [`spin`] stops an endless loop of the client.
+//! [`mod@state`] holds the state that the threads share. [`url`] holds the address and the names of the streams, [`record`]
+//! the form of an event in the database, and [`epoch`] the log's id, which Taskbell's API calls its epoch. [`loop_breaker`]
+//! stops an endless loop of the client.
 //!
 //! Two kinds of positions exist. The position of an event in Taskbell's log is its number in the order of delivery. A
 //! [`index::DatabasePosition`] is a position in the database's own log; it is used only in this folder.
@@ -34,18 +36,18 @@ mod connect;
 mod epoch;
 mod follow;
 mod index;
+mod loop_breaker;
 mod read;
 mod record;
-mod shared;
-mod spin;
+mod state;
 mod supervise;
 mod url;
 
-use append::Appends;
+use append::AppendSender;
 use auxiliary::ServerRecordFollower;
-use connect::ClientSession;
+use connect::ClientSessions;
 use follow::Follower;
-use shared::ClusterState;
+use state::ClusterState;
 use supervise::supervise;
 pub use url::{InvalidUrl, StoreUrl};
 
@@ -54,8 +56,8 @@ const CONCURRENT_READS: usize = 256;
 
 /// The log in a cluster, with the threads that serve it. Its drop waits until the threads have ended.
 pub(in crate::store) struct Cluster {
-    shared: Arc<ClusterState>,
-    appends: Appends,
+    state: Arc<ClusterState>,
+    append_sender: AppendSender,
     /// Becomes true when the store is closed; then the threads end.
     stop: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -65,21 +67,26 @@ impl Cluster {
     /// Starts the threads and returns without waiting for the database. If the database has no id for this log yet, the log
     /// gets the id `new_epoch`.
     pub(in crate::store) fn open(url: StoreUrl, new_epoch: Uuid) -> Result<Self, OpenError> {
-        let shared = Arc::new(ClusterState::new(url, new_epoch));
+        let state = Arc::new(ClusterState::new(url, new_epoch));
         let stop = watch::Sender::new(false);
-        let client_thread = supervise("taskbell-store", stop.subscribe(), ClientSession(Arc::clone(&shared)))
+        let client_thread = supervise("taskbell-client", stop.subscribe(), ClientSessions(Arc::clone(&state)))
             .map_err(OpenError::Threads)?;
-        let follower = Follower::new(Arc::clone(&shared));
+        let follower = Follower::new(Arc::clone(&state));
         let follower_thread = supervise("taskbell-follow", stop.subscribe(), follower).map_err(OpenError::Threads)?;
-        Ok(Self { shared, appends: Appends::new(), stop, threads: Mutex::new(vec![client_thread, follower_thread]) })
+        Ok(Self {
+            state,
+            append_sender: AppendSender::new(),
+            stop,
+            threads: Mutex::new(vec![client_thread, follower_thread]),
+        })
     }
 
     pub(in crate::store) fn recent(&self) -> &RecentEvents {
-        &self.shared.recent
+        &self.state.recent
     }
 
     pub(in crate::store) async fn append(&self, appends: Vec<EncodedAppend>) -> Vec<Result<Revision, AppendError>> {
-        self.appends.write(&self.shared, appends).await
+        self.append_sender.write(&self.state, appends).await
     }
 
     pub(in crate::store) async fn append_auxiliary(
@@ -88,11 +95,11 @@ impl Cluster {
         expected: AuxiliaryExpected,
         event: NewAuxiliaryEvent,
     ) -> Result<Revision, AppendError> {
-        let revision = self.appends.write_auxiliary(&self.shared, stream, expected, &event).await?;
+        let revision = self.append_sender.write_auxiliary(&self.state, stream, expected, &event).await?;
         // The limit is set with the first record. In case that request has failed, it is set again at the revisions 1, 2, 4,
         // …
         if matches!(stream, AuxiliaryStream::Server(_)) && (revision.0 == 0 || revision.0.is_power_of_two()) {
-            auxiliary::limit_records(&self.shared, stream).await;
+            auxiliary::limit_records(&self.state, stream).await;
         }
         Ok(revision)
     }
@@ -101,16 +108,16 @@ impl Cluster {
         &self,
         stream: AuxiliaryStream,
     ) -> Result<Option<AuxiliaryEvent>, ReadError> {
-        auxiliary::read_last(&self.shared, stream).await
+        auxiliary::read_last(&self.state, stream).await
     }
 
-    pub(in crate::store) fn mark_failed(&self, why: &str) {
-        self.shared.fail(ReadError::Damaged(why.to_owned()));
+    pub(in crate::store) fn report_divergence(&self, why: &str) {
+        self.state.fail(ReadError::Damaged(why.to_owned()));
     }
 
     /// Starts a thread that sends the servers' records from now on.
     pub(in crate::store) fn subscribe_to_server_records(&self, notices: mpsc::Sender<ServerRecordNotice>) {
-        let follower = ServerRecordFollower::new(Arc::clone(&self.shared), notices);
+        let follower = ServerRecordFollower::new(Arc::clone(&self.state), notices);
         match supervise("taskbell-servers", self.stop.subscribe(), follower) {
             Ok(thread) => self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
             Err(error) => tracing::error!(%error, "the thread for the servers' records can't be started"),
@@ -122,7 +129,7 @@ impl Cluster {
         stream: &StreamName,
         from: Revision,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        read::read_stream(&self.shared, stream, from).await
+        read::read_stream(&self.state, stream, from).await
     }
 
     pub(in crate::store) async fn read_for_decision(
@@ -130,7 +137,7 @@ impl Cluster {
         stream: &StreamName,
         from: Revision,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        read::read_for_decision(&self.shared, stream, from).await
+        read::read_for_decision(&self.state, stream, from).await
     }
 
     /// All events of each stream. Many streams are read at the same time.
@@ -148,33 +155,33 @@ impl Cluster {
         head: Position,
         limit: usize,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        read::read_all(&self.shared, after, head, limit).await
+        read::read_all(&self.state, after, head, limit).await
     }
 
-    /// The log's id; nil until the database has answered for the first time.
+    /// The log's id; nil until the database has responded for the first time.
     pub(in crate::store) fn epoch(&self) -> Uuid {
-        self.shared.epoch.get().copied().unwrap_or_default()
+        self.state.epoch.get().copied().unwrap_or_default()
     }
 
     pub(in crate::store) fn health(&self) -> Result<(), String> {
-        self.shared.health()
+        self.state.health()
     }
 
     pub(in crate::store) fn has_failed(&self) -> bool {
-        self.shared.failure().is_some()
+        self.state.failure().is_some()
     }
 
     pub(in crate::store) async fn wait_for_health(&self, healthy: bool) -> Result<(), String> {
-        self.shared.wait_for_health(|health| health.is_ok() == healthy).await
+        self.state.wait_for_health(|health| health.is_ok() == healthy).await
     }
 
     pub(in crate::store) fn is_caught_up(&self) -> bool {
-        self.shared.is_caught_up()
+        self.state.is_caught_up()
     }
 
     /// Waits until the log has failed for the rest of this process.
     pub(in crate::store) async fn wait_for_failure(&self) -> ReadError {
-        self.shared.wait_for_failure().await
+        self.state.wait_for_failure().await
     }
 }
 
@@ -185,7 +192,7 @@ impl Drop for Cluster {
         let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
         for thread in threads.drain(..) {
             if thread.join().is_err() {
-                tracing::error!("a thread of the store has panicked");
+                tracing::error!("a thread of the cluster's log has panicked");
             }
         }
     }

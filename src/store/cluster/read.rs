@@ -1,5 +1,5 @@
 //! Reads. A stream is read from the leader, so the result holds every append that was acknowledged before. The database
-//! stores neither Taskbell's positions nor its hashes; the follower has assigned them. After a failure of the log, reads
+//! stores neither Taskbell's positions nor its hashes; [`super::follow`] has assigned them. After a failure of the log, reads
 //! that need no positions and hashes still succeed.
 
 use std::collections::HashMap;
@@ -12,89 +12,90 @@ use eventstore::{
 use tokio::time::Instant;
 
 use super::client::{CallError, error_message};
-use super::index::{DatabasePosition, IndexMark, MARK_INTERVAL};
+use super::index::{DatabasePosition, READ_START_INTERVAL, ReadStart};
 use super::record;
-use super::shared::ClusterState;
+use super::state::ClusterState;
 use crate::store::{Head, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
 
 /// How long a read without a response is repeated.
 const RETRY_TIME: Duration = Duration::from_secs(5);
 /// How long one request for a stream waits for its response.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long one request for a part of the log waits for its response. It is long because 1,024 events may have many
 /// megabytes.
-const PART_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const PART_RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a read waits until the follower has assigned positions to the events that were read.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The events of a stream from a revision on, with their positions and hashes.
 pub(super) async fn read_stream(
-    shared: &ClusterState,
+    state: &ClusterState,
     stream: &StreamName,
     from: Revision,
 ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-    let found = read_raw_stream(shared, stream, from).await?;
-    let Some(last) = found.last() else { return Ok(Vec::new()) };
-    if !shared.wait_until_delivered(&[(stream.clone(), Revision(last.revision))], DELIVERY_TIMEOUT).await {
-        if let Some(failure) = shared.failure() {
+    let raw_events = read_raw_stream(state, stream, from).await?;
+    let Some(last) = raw_events.last() else { return Ok(Vec::new()) };
+    if !state.wait_until_delivered(&[(stream.clone(), Revision(last.revision))], DELIVERY_TIMEOUT).await {
+        if let Some(failure) = state.failure() {
             return Err(failure);
         }
         return Err(ReadError::Unavailable("this server has not received these events in their order yet".to_owned()));
     }
-    let mut known = HashMap::new();
-    let mut events = Vec::with_capacity(found.len());
-    for event in found {
-        events.push(find_numbered(shared, stream, &event, &mut known).await?);
+    let mut positioned_events = HashMap::new();
+    let mut events = Vec::with_capacity(raw_events.len());
+    for event in raw_events {
+        events.push(find_positioned(state, stream, &event, &mut positioned_events).await?);
     }
     Ok(events)
 }
 
-/// The same event with its position and hash. It comes from memory, from `known`, or from a read of the part of the log that
-/// contains it. `known` collects the stream's events of the parts that were read, by position.
-async fn find_numbered(
-    shared: &ClusterState,
+/// The same event with its position and hash. It comes from memory, from `positioned_events`, or from a read of the part of
+/// the log that contains it. `positioned_events` collects the stream's events of the parts that were read, by position.
+async fn find_positioned(
+    state: &ClusterState,
     stream: &StreamName,
     event: &RecordedEvent,
-    known: &mut HashMap<u64, Arc<Recorded>>,
+    positioned_events: &mut HashMap<u64, Arc<Recorded>>,
 ) -> Result<Arc<Recorded>, ReadError> {
     let damaged = || ReadError::Damaged(format!("event {} of {stream} is not what was delivered", event.id));
-    let position = shared.index.position(stream.as_str(), event.revision).ok_or_else(damaged)?;
+    let position = state.index.position(stream.as_str(), event.revision).ok_or_else(damaged)?;
     let before = position.saturating_sub(1);
-    let recent = shared.recent.page(Position(before), 1).and_then(|page| page.into_iter().next());
-    let numbered = if let Some(numbered) = recent.or_else(|| known.get(&position).cloned()) {
-        numbered
+    let recent = state.recent.page(Position(before), 1).and_then(|page| page.into_iter().next());
+    let positioned = if let Some(positioned) = recent.or_else(|| positioned_events.get(&position).cloned()) {
+        positioned
     } else {
-        let mark = shared.index.mark(before).ok_or_else(damaged)?;
-        let last = (mark.position + MARK_INTERVAL).min(shared.recent.head().position.0);
-        let part = read_part(shared, mark, last).await?;
-        known.extend(part.into_iter().filter(|event| event.stream == *stream).map(|event| (event.position.0, event)));
-        known.get(&position).cloned().ok_or_else(damaged)?
+        let read_start = state.index.read_start_before(before).ok_or_else(damaged)?;
+        let last = (read_start.position + READ_START_INTERVAL).min(state.recent.head().position.0);
+        let part = read_part(state, read_start, last).await?;
+        positioned_events
+            .extend(part.into_iter().filter(|event| event.stream == *stream).map(|event| (event.position.0, event)));
+        positioned_events.get(&position).cloned().ok_or_else(damaged)?
     };
-    if numbered.id == event.id { Ok(numbered) } else { Err(damaged()) }
+    if positioned.id == event.id { Ok(positioned) } else { Err(damaged()) }
 }
 
 /// The events of a stream from a revision on, for a decision: without positions and hashes. It doesn't wait for the
 /// follower.
 pub(super) async fn read_for_decision(
-    shared: &ClusterState,
+    state: &ClusterState,
     stream: &StreamName,
     from: Revision,
 ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-    let found = read_raw_stream(shared, stream, from).await?;
-    found.iter().map(|event| record::decode(stream.as_str(), event).map(Arc::new)).collect()
+    let raw_events = read_raw_stream(state, stream, from).await?;
+    raw_events.iter().map(|event| record::decode(stream.as_str(), event).map(Arc::new)).collect()
 }
 
 /// The events of a stream in the form of the database; empty if the stream doesn't exist.
 async fn read_raw_stream(
-    shared: &ClusterState,
+    state: &ClusterState,
     stream: &StreamName,
     from: Revision,
 ) -> Result<Vec<RecordedEvent>, ReadError> {
     if i64::try_from(from.0).is_err() {
         return Ok(Vec::new());
     }
-    let name = shared.url.names.database_name(stream);
+    let name = state.url.names.database_name(stream);
     let request = move |client: Client| {
         let name = name.clone();
         async move {
@@ -104,22 +105,22 @@ async fn read_raw_stream(
             }
         }
     };
-    read_with_retries(shared, ANSWER_TIMEOUT, request).await
+    read_with_retries(state, RESPONSE_TIMEOUT, request).await
 }
 
 async fn request_stream(client: Client, name: &str, from: Revision) -> eventstore::Result<Vec<RecordedEvent>> {
-    let options = ReadStreamOptions::default().position(StreamPosition::Position(from.0)).deadline(ANSWER_TIMEOUT);
+    let options = ReadStreamOptions::default().position(StreamPosition::Position(from.0)).deadline(RESPONSE_TIMEOUT);
     let mut reading = client.read_stream(name, &options).await?;
-    let mut found = Vec::new();
+    let mut raw_events = Vec::new();
     while let Some(read) = reading.next().await? {
-        found.extend(read.event);
+        raw_events.extend(read.event);
     }
-    Ok(found)
+    Ok(raw_events)
 }
 
 /// Sends a read request. Repeats it for [`RETRY_TIME`] while no response comes.
 pub(super) async fn read_with_retries<T, F>(
-    shared: &ClusterState,
+    state: &ClusterState,
     timeout: Duration,
     request: impl Fn(Client) -> F + Clone + Send + 'static,
 ) -> Result<T, ReadError>
@@ -129,10 +130,10 @@ where
 {
     let until = Instant::now() + RETRY_TIME;
     loop {
-        let why = match shared.client.call(until, timeout, request.clone()).await {
-            Ok(answer) => return Ok(answer),
+        let why = match state.client.call(until, timeout, request.clone()).await {
+            Ok(response) => return Ok(response),
             Err(CallError::Refused(error)) => return Err(refusal(&error)),
-            Err(CallError::NotSent(why) | CallError::NoAnswer(why)) => why,
+            Err(CallError::NotSent(why) | CallError::NoResponse(why)) => why,
         };
         let pause = Duration::from_millis(20);
         if Instant::now() + pause >= until {
@@ -151,47 +152,47 @@ fn refusal(error: &Error) -> ReadError {
 
 /// At most `limit` events after a position, up to the head.
 pub(super) async fn read_all(
-    shared: &ClusterState,
+    state: &ClusterState,
     after: Position,
     head: Position,
     limit: usize,
 ) -> Result<Vec<Arc<Recorded>>, ReadError> {
     let last = after.0.saturating_add(limit as u64).min(head.0);
-    let (mut next, mut found) = (after.0 + 1, Vec::new());
+    let (mut next, mut events) = (after.0 + 1, Vec::new());
     while next <= last
-        && let Some(mark) = shared.index.mark(next - 1)
+        && let Some(read_start) = state.index.read_start_before(next - 1)
     {
-        let end = (mark.position + MARK_INTERVAL).min(last);
-        let part = read_part(shared, mark, end).await?;
-        found.extend(part.into_iter().filter(|event| event.position.0 >= next));
+        let end = (read_start.position + READ_START_INTERVAL).min(last);
+        let part = read_part(state, read_start, end).await?;
+        events.extend(part.into_iter().filter(|event| event.position.0 >= next));
         next = end + 1;
     }
-    Ok(found)
+    Ok(events)
 }
 
-/// Reads the events after a mark up to the position `last`. The follower must have delivered them before.
-async fn read_part(shared: &ClusterState, mark: IndexMark, last: u64) -> Result<Vec<Arc<Recorded>>, ReadError> {
-    let (options, names) = (log_subscription_options(shared, mark.in_database), shared.url.names.clone());
-    let count = usize::try_from(last - mark.position).unwrap_or(usize::MAX);
+/// Reads the events after a read start up to the position `last`. The follower must have delivered them before.
+async fn read_part(state: &ClusterState, read_start: ReadStart, last: u64) -> Result<Vec<Arc<Recorded>>, ReadError> {
+    let (options, names) = (log_subscription_options(state, read_start.in_database), state.url.names.clone());
+    let count = usize::try_from(last - read_start.position).unwrap_or(usize::MAX);
     let request = move |client: Client| {
         let (options, names) = (options.clone(), names.clone());
         async move {
             let mut subscription = client.subscribe_to_all(&options).await;
-            let mut found = Vec::with_capacity(count);
-            while found.len() < count {
+            let mut raw_events = Vec::with_capacity(count);
+            while raw_events.len() < count {
                 let event = subscription.next().await?.event;
-                found.extend(event.filter(|event| names.log_name(&event.stream_id).is_some()));
+                raw_events.extend(event.filter(|event| names.log_name(&event.stream_id).is_some()));
             }
-            Ok(found)
+            Ok(raw_events)
         }
     };
-    let mut head = Head { position: Position(mark.position), hash: mark.hash, time: None };
+    let mut head = Head { position: Position(read_start.position), hash: read_start.hash, time: None };
     let mut events = Vec::with_capacity(count);
-    for event in read_with_retries(shared, PART_ANSWER_TIMEOUT, request).await? {
-        let name = shared.url.names.log_name(&event.stream_id).unwrap_or_default();
+    for event in read_with_retries(state, PART_RESPONSE_TIMEOUT, request).await? {
+        let name = state.url.names.log_name(&event.stream_id).unwrap_or_default();
         events.push(Arc::new(record::assign_position(record::decode(name, &event)?, &mut head)));
     }
-    match shared.index.hash_at(last) {
+    match state.index.hash_at(last) {
         Some(hash) if hash != head.hash => {
             Err(ReadError::Damaged(format!("event {last} or one before it is not what was delivered")))
         }
@@ -201,13 +202,10 @@ async fn read_part(shared: &ClusterState, mark: IndexMark, last: u64) -> Result<
 
 /// The options of a subscription to all events of the log after a database position, in order, and to the metadata of the
 /// log's streams.
-pub(super) fn log_subscription_options(
-    shared: &ClusterState,
-    after: Option<DatabasePosition>,
-) -> SubscribeToAllOptions {
+pub(super) fn log_subscription_options(state: &ClusterState, after: Option<DatabasePosition>) -> SubscribeToAllOptions {
     let from = after.map_or(StreamPosition::Start, |position| StreamPosition::Position(position.into()));
     let filter = SubscriptionFilter::on_stream_name().max(CHECKPOINT_WINDOW);
-    let filter = shared.url.names.filter_prefixes().iter().fold(filter, SubscriptionFilter::add_prefix);
+    let filter = state.url.names.filter_prefixes().iter().fold(filter, SubscriptionFilter::add_prefix);
     SubscribeToAllOptions::default().position(from).filter(filter)
 }
 

@@ -24,10 +24,10 @@ struct Metadata<'a> {
 }
 
 /// The event in the form in which it is sent to the database.
-pub(super) fn proposed_event(event: &EncodedEvent) -> serde_json::Result<EventData> {
-    let EncodedEvent { new, kind, version, meta, data } = event;
-    let metadata = Metadata { time: new.time, version: *version, meta };
-    EventData::json(kind, data)?.id(new.id).metadata_as_json(&metadata)
+pub(super) fn to_event_data(event: &EncodedEvent) -> serde_json::Result<EventData> {
+    let EncodedEvent { event: new_event, event_type, version, meta, data } = event;
+    let metadata = Metadata { time: new_event.time, version: *version, meta };
+    EventData::json(event_type, data)?.id(new_event.id).metadata_as_json(&metadata)
 }
 
 /// Decodes an event of the database. The result has position 0 and [`Hash::ZERO`]; [`assign_position`] sets both. `stream`
@@ -39,9 +39,9 @@ pub(super) fn decode(stream: &str, event: &RecordedEvent) -> Result<Recorded, Re
     let damaged = |what: &dyn fmt::Display| {
         ReadError::Damaged(format!("event {} of {stream} (revision {}): {what}", event.id, event.revision))
     };
-    let name = StreamName::parse(stream).ok_or_else(|| damaged(&"no stream has that name"))?;
-    let metadata: Metadata<'_> =
-        serde_json::from_slice(&event.custom_metadata).map_err(|error| damaged(&format_args!("metadata: {error}")))?;
+    let name = StreamName::parse(stream).ok_or_else(|| damaged(&"the name of the stream is invalid"))?;
+    let metadata: Metadata<'_> = serde_json::from_slice(&event.custom_metadata)
+        .map_err(|error| damaged(&format_args!("the metadata is invalid: {error}")))?;
     let data = std::str::from_utf8(&event.data).map_err(|error| damaged(&error))?;
     let raw_data = RawValue::from_string(data.to_owned()).map_err(|error| damaged(&error))?;
     if raw_data.get().len() != data.len() {
@@ -51,13 +51,14 @@ pub(super) fn decode(stream: &str, event: &RecordedEvent) -> Result<Recorded, Re
         ReadError::Damaged(what) => damaged(&what),
         ReadError::Unknown { .. } | ReadError::Unavailable(_) => error,
     })?;
-    let meta = serde_json::from_str(metadata.meta.get()).map_err(|error| damaged(&format_args!("meta: {error}")))?;
+    let meta = serde_json::from_str(metadata.meta.get())
+        .map_err(|error| damaged(&format_args!("meta is invalid: {error}")))?;
     Ok(Recorded {
         position: Position(0),
         stream: name,
         revision: Revision(event.revision),
         id: event.id,
-        kind: codec::type_name(&decoded),
+        event_type: codec::type_name(&decoded),
         version: metadata.version,
         time: metadata.time,
         meta,
@@ -68,7 +69,7 @@ pub(super) fn decode(stream: &str, event: &RecordedEvent) -> Result<Recorded, Re
     })
 }
 
-/// Gives the event the position after `head` and its hash, and sets `head` to this event.
+/// Assigns to the event the position after `head` and its hash, and sets `head` to this event.
 pub(super) fn assign_position(mut event: Recorded, head: &mut Head) -> Recorded {
     event.position = Position(head.position.0 + 1);
     event.hash = event.expected_hash(head.hash);

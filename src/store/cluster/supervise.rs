@@ -7,7 +7,7 @@
 //!
 //! So each client belongs to one *session*. The session ends at the first error that may mean that the client is lost. Its
 //! runtime ends with it, and all tasks and connections of the client end with the runtime. Then the next session begins
-//! after a pause. The pause grows from 50 ms to 2 s while sessions make no progress.
+//! after a pause. The pause grows from 50 ms to 2 s while sessions make no progress, and varies at random by up to 30 %.
 
 use std::any::Any;
 use std::io;
@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use super::spin::{SubscriptionEnded, with_loop_breaker};
+use super::loop_breaker::{SubscriptionEnded, with_loop_breaker};
 use crate::task::backoff::{BackOff, with_jitter};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -28,30 +28,30 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long a node may take to accept a TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The work of a supervised thread.
-pub(super) trait Session: Send + 'static {
-    /// Works until the client is lost, and returns the reason. The future is dropped if the store is closed or the client
-    /// panics.
+/// The work of a supervised thread. One value runs all sessions of the thread, one after the other.
+pub(super) trait SessionRunner: Send + 'static {
+    /// Runs one session: works until the client is lost, and returns the reason. The future is dropped if the store is closed
+    /// or the client panics.
     fn run(&mut self) -> impl Future<Output = String>;
 
     /// Called after each session, with the reason why it has ended.
     fn session_ended(&mut self, why: String);
 
     /// Whether the last session has made progress. Then the next session begins after the shortest pause.
-    fn has_progressed(&mut self) -> bool;
+    fn last_session_progressed(&mut self) -> bool;
 }
 
 /// Starts the thread. It ends when `stop` becomes true or its sender is dropped.
 pub(super) fn supervise(
     name: &str,
     stop: watch::Receiver<bool>,
-    mut session: impl Session,
+    mut runner: impl SessionRunner,
 ) -> io::Result<JoinHandle<()>> {
     let work = move || {
         let mut back_off = BackOff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        while let Some(why) = run_session(&stop, &mut session) {
-            session.session_ended(why);
-            if session.has_progressed() {
+        while let Some(why) = run_session(&stop, &mut runner) {
+            runner.session_ended(why);
+            if runner.last_session_progressed() {
                 back_off.reset();
             }
             pause(&stop, with_jitter(back_off.next_pause(), 0.3, fastrand::f64()));
@@ -61,7 +61,7 @@ pub(super) fn supervise(
 }
 
 /// Runs one session. Returns why it has ended; `None` if the store is closed.
-fn run_session(stop: &watch::Receiver<bool>, session: &mut impl Session) -> Option<String> {
+fn run_session(stop: &watch::Receiver<bool>, runner: &mut impl SessionRunner) -> Option<String> {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return Some(format!("no runtime: {error}")),
@@ -71,7 +71,7 @@ fn run_session(stop: &watch::Receiver<bool>, session: &mut impl Session) -> Opti
             tokio::select! {
                 biased;
                 () = wait_until_stopped(stop.clone()) => None,
-                why = session.run() => Some(why),
+                why = runner.run() => Some(why),
             }
         })
     }));
@@ -120,7 +120,7 @@ pub(super) async fn check_reachable(settings: &ClientSettings) -> Result<(), Str
         match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((node.host.as_str(), port))).await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(error)) => why = format!("{}:{port}: {error}", node.host),
-            Err(_) => why = format!("{}:{port}: no answer", node.host),
+            Err(_) => why = format!("{}:{port}: no response", node.host),
         }
     }
     Err(why)
@@ -133,12 +133,12 @@ mod tests {
     use super::*;
 
     /// Sends the reason of each session's end to the test. The first session panics, and so does a task of it.
-    struct PanickingSession {
+    struct PanickingSessions {
         sessions: u32,
         ended: mpsc::Sender<String>,
     }
 
-    impl Session for PanickingSession {
+    impl SessionRunner for PanickingSessions {
         async fn run(&mut self) -> String {
             self.sessions += 1;
             if self.sessions == 1 {
@@ -153,7 +153,7 @@ mod tests {
             drop(self.ended.send(why));
         }
 
-        fn has_progressed(&mut self) -> bool {
+        fn last_session_progressed(&mut self) -> bool {
             false
         }
     }
@@ -162,7 +162,7 @@ mod tests {
     fn a_session_that_panics_is_followed_by_another_until_the_store_is_closed() {
         let (ended, ends) = mpsc::channel();
         let stop = watch::Sender::new(false);
-        let thread = supervise("panicking", stop.subscribe(), PanickingSession { sessions: 0, ended }).unwrap();
+        let thread = supervise("panicking", stop.subscribe(), PanickingSessions { sessions: 0, ended }).unwrap();
         assert_eq!(ends.recv().unwrap(), "the client has panicked: session 1");
         assert_eq!(ends.recv().unwrap(), "end of session 2");
         drop(stop);

@@ -33,16 +33,19 @@ const KNOWN_KEYS: [&str; 14] = [
 /// The address of a cluster: `esdb://[user:password@]host[:2113][,host…][?key=value&…]`, or `esdb+discover://…` where one
 /// DNS name stands for all nodes. The client doesn't know the key `prefix`: Taskbell uses it so that installations with
 /// different prefixes can share a database. `Display` and `Debug` leave out the credentials.
+///
+/// The client of the database installs the process's default crypto provider of `rustls`. A program that embeds Taskbell
+/// can't use a cluster if it has already installed another provider.
 #[derive(Clone)]
 pub struct StoreUrl {
     pub(super) settings: ClientSettings,
     pub(super) names: StreamNames,
     /// The database's log is read after this position; `None`: from its beginning. All events of this log must come later.
-    pub(super) start: Option<DatabasePosition>,
+    pub(super) read_after: Option<DatabasePosition>,
     /// The address without credentials.
-    shown: String,
-    /// The address as it was given, with the credentials.
-    given: String,
+    redacted: String,
+    /// The address as the operator has written it, with the credentials.
+    original: String,
 }
 
 #[cfg(any(feature = "testing", feature = "cli"))]
@@ -57,14 +60,14 @@ impl StoreUrl {
     }
 
     /// The same log, read after this position of the database's log. All events of the log must come later.
-    pub(super) fn after(self, start: Option<DatabasePosition>) -> Self {
-        Self { start, ..self }
+    pub(super) fn read_after(self, position: Option<DatabasePosition>) -> Self {
+        Self { read_after: position, ..self }
     }
 }
 
 impl PartialEq for StoreUrl {
     fn eq(&self, other: &Self) -> bool {
-        self.given == other.given
+        self.original == other.original
     }
 }
 
@@ -72,13 +75,13 @@ impl Eq for StoreUrl {}
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.redacted)
     }
 }
 
 impl fmt::Debug for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("StoreUrl").field(&self.shown).finish()
+        f.debug_tuple("StoreUrl").field(&self.redacted).finish()
     }
 }
 
@@ -115,8 +118,8 @@ impl FromStr for StoreUrl {
             return invalid("nodePreference must be leader: other nodes may not have the last events yet");
         }
         check_certificates(&settings)?;
-        let shown = format!("{scheme}://{hosts}?prefix={}", names.prefix);
-        Ok(Self { settings, shown, names, start: None, given: text.to_owned() })
+        let redacted = format!("{scheme}://{hosts}?prefix={}", names.prefix);
+        Ok(Self { settings, redacted, names, read_after: None, original: text.to_owned() })
     }
 }
 
@@ -192,7 +195,7 @@ impl StreamNames {
     fn new(prefix: &str) -> Result<Self, InvalidUrl> {
         let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         if prefix.is_empty() || prefix.len() > 64 || !prefix.bytes().all(is_word) || prefix.ends_with("_aux") {
-            return invalid("prefix must be 1 to 64 letters, digits or '_', and not end in \"_aux\"");
+            return invalid("prefix must be 1 to 64 ASCII letters, digits or '_', and not end in \"_aux\"");
         }
         Ok(Self { prefix: prefix.to_owned() })
     }
@@ -212,9 +215,8 @@ impl StreamNames {
         in_database.strip_prefix(self.prefix.as_str())?.strip_prefix('.')
     }
 
-    /// The name without the prefix of the stream whose metadata this metadata stream holds; `None` if that stream is not a
-    /// stream of this log.
-    pub(super) fn described_stream<'a>(&self, in_database: &'a str) -> Option<&'a str> {
+    /// If `in_database` is the metadata stream (`$$…`) of a stream of this log: the name of that stream, without the prefix.
+    pub(super) fn owner_of_metadata_stream<'a>(&self, in_database: &'a str) -> Option<&'a str> {
         self.log_name(in_database.strip_prefix("$$")?)
     }
 
@@ -255,9 +257,9 @@ mod tests {
         let stream = StreamName::queue("mail");
         assert_eq!(names.database_name(&stream), "shop.queue-mail");
         assert_eq!(names.log_name("shop.queue-mail"), Some("queue-mail"));
-        assert_eq!(names.described_stream("$$shop.queue-mail"), Some("queue-mail"));
+        assert_eq!(names.owner_of_metadata_stream("$$shop.queue-mail"), Some("queue-mail"));
         for foreign in ["shop2.queue-mail", "queue-mail", "shop_aux.epoch", "$$shop2.queue-mail"] {
-            assert_eq!((names.log_name(foreign), names.described_stream(foreign)), (None, None), "{foreign}");
+            assert_eq!((names.log_name(foreign), names.owner_of_metadata_stream(foreign)), (None, None), "{foreign}");
         }
     }
 

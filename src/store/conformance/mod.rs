@@ -1,6 +1,6 @@
-//! The contract of a store as checks that can run on any store. The tests run them on all three variants; the command
-//! `taskbell store check` runs them on the cluster that an operator names. No check panics; each returns what it has
-//! observed.
+//! The contract of a store as checks that can run on any store. The tests run them on all three variants of [`EventStore`];
+//! the command `taskbell store check` runs them on the cluster that an operator names. No check panics; each returns what it
+//! has observed.
 //!
 //! `appends`, `reads` and `subscriptions` hold the checks, `sample` the events that they write. `cluster/check` has further
 //! checks for the database of a cluster.
@@ -16,11 +16,11 @@ pub mod sample;
 mod subscriptions;
 
 /// What a check has observed, as text: `Ok` if the rule holds, `Err` if it doesn't.
-pub type Outcome = Result<String, String>;
+pub type CheckResult = Result<String, String>;
 
-type CheckFuture = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+type CheckFuture = Pin<Box<dyn Future<Output = CheckResult> + Send>>;
 
-/// One rule of a store.
+/// One rule of a store, with the function that checks it.
 #[derive(Clone, Copy)]
 pub struct Check {
     /// The operation of the store to which the rule applies.
@@ -35,7 +35,7 @@ impl Check {
     ///
     /// # Errors
     /// What the check has observed, if the rule doesn't hold.
-    pub async fn run(&self, store: EventStore) -> Outcome {
+    pub async fn run(&self, store: EventStore) -> CheckResult {
         (self.run)(store).await
     }
 }
@@ -59,19 +59,19 @@ macro_rules! checks {
 
 /// Ends a check with this text as its error if the condition is false.
 macro_rules! ensure {
-    ($holds:expr, $($seen:tt)+) => {
+    ($holds:expr, $($observed:tt)+) => {
         if !$holds {
-            return Err(format!($($seen)+));
+            return Err(format!($($observed)+));
         }
     };
 }
 
-/// Ends a check with an error if the observed value differs from the needed one.
+/// Ends a check with an error if the observed value differs from the expected one.
 macro_rules! ensure_eq {
-    ($what:literal, $seen:expr, $needed:expr) => {{
-        let (seen, needed) = (&$seen, &$needed);
-        if seen != needed {
-            return Err(format!(concat!($what, ": {:?} instead of {:?}"), seen, needed));
+    ($what:literal, $observed:expr, $expected:expr) => {{
+        let (observed, expected) = (&$observed, &$expected);
+        if observed != expected {
+            return Err(format!(concat!($what, ": {:?} instead of {:?}"), observed, expected));
         }
     }};
 }
@@ -87,8 +87,8 @@ pub const CHECKS: [&[Check]; 3] = [
         appends::the_events_of_an_append_are_written_together
         appends::positions_have_no_gaps_when_appends_are_refused
         appends::of_concurrent_writers_at_one_revision_one_succeeds
-        appends::each_of_many_appends_gets_its_own_answer
-        appends::an_append_can_follow_another_of_the_same_write
+        appends::each_of_many_appends_gets_its_own_result
+        appends::an_append_may_expect_the_revision_that_an_append_before_it_in_the_same_call_writes
     },
     checks! { "read":
         reads::a_new_log_is_empty_and_healthy
@@ -98,8 +98,8 @@ pub const CHECKS: [&[Check]; 3] = [
         reads::the_chain_of_hashes_verifies
     },
     checks! { "subscribe":
-        subscriptions::a_subscriber_gets_an_event_as_a_later_reader_gets_it
-        subscriptions::the_head_moves_before_the_answer
+        subscriptions::a_subscription_and_a_later_read_return_the_same_event
+        subscriptions::an_acknowledged_append_is_included_in_the_head
         subscriptions::a_subscription_gives_old_events_and_then_new_ones
         subscriptions::a_subscription_gives_each_event_once_while_others_write
         subscriptions::a_wait_for_the_next_events_can_be_dropped_without_losing_any

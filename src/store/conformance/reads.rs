@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::sample::{
     all_events, append, attempt_failed, created, first, lines, new_event, next, queued, seen, stream, stream_events,
-    write, write_many,
+    try_append, try_append_many,
 };
-use super::{Outcome, ensure, ensure_eq};
+use super::{CheckResult, ensure, ensure_eq};
 use crate::store::{EventStore, Expected, Hash, ReadError, Recorded, StreamName, chain};
 use crate::task::{Position, Revision};
 
-pub(super) async fn a_new_log_is_empty_and_healthy(store: EventStore) -> Outcome {
+pub(super) async fn a_new_log_is_empty_and_healthy(store: EventStore) -> CheckResult {
     let head = store.head();
     ensure_eq!("head", (head.position, head.hash, head.time), (Position(0), Hash::ZERO, None));
     ensure_eq!("health", store.health(), Ok(()));
@@ -21,13 +21,13 @@ pub(super) async fn a_new_log_is_empty_and_healthy(store: EventStore) -> Outcome
     Ok(format!("position 0, id {}", store.epoch()))
 }
 
-pub(super) async fn an_event_is_read_back_as_it_was_written(store: EventStore) -> Outcome {
+pub(super) async fn an_event_is_read_back_as_it_was_written(store: EventStore) -> CheckResult {
     let (task, bell) = (stream(), StreamName::bell("ann ü"));
     let events = vec![new_event(created("Zoë's \"task\"\n")), new_event(queued()), new_event(attempt_failed())];
-    let written = write(&store, append(&task, Expected::NoStream, events.clone())).await;
+    let written = try_append(&store, append(&task, Expected::NoStream, events.clone())).await;
     ensure_eq!("three events", written, Ok(Revision(2)));
     let bell_event = new_event(seen(3));
-    let written = write(&store, append(&bell, Expected::NoStream, vec![bell_event.clone()])).await;
+    let written = try_append(&store, append(&bell, Expected::NoStream, vec![bell_event.clone()])).await;
     ensure_eq!("an event of a bell", written, Ok(Revision(0)));
     let read = stream_events(&store, &task).await?;
     ensure_eq!("events of the stream", read.len(), 3);
@@ -38,13 +38,13 @@ pub(super) async fn an_event_is_read_back_as_it_was_written(store: EventStore) -
         ensure_eq!("event", (&read.meta, &read.event), (&written.meta, &written.event));
     }
     let read = stream_events(&store, &bell).await?;
-    let read = read.first().map(|event| (event.kind, event.event.clone(), event.position));
+    let read = read.first().map(|event| (event.event_type, event.event.clone(), event.position));
     ensure_eq!("event of the bell", read, Some(("Seen", bell_event.event, Position(4))));
     Ok("4 events, text and floats unchanged".to_owned())
 }
 
-pub(super) async fn the_log_can_be_read_in_pages(store: EventStore) -> Outcome {
-    let written = write_many(&store, (0..25).map(|n| first(&stream(), &n.to_string())).collect()).await;
+pub(super) async fn the_log_can_be_read_in_pages(store: EventStore) -> CheckResult {
+    let written = try_append_many(&store, (0..25).map(|n| first(&stream(), &n.to_string())).collect()).await;
     ensure!(written.iter().all(Result::is_ok), "{written:?}");
     let read = async |after, limit| store.read_all(after, limit).await.map_err(|error| error.to_string());
     let mut pages = Vec::new();
@@ -63,10 +63,10 @@ pub(super) async fn the_log_can_be_read_in_pages(store: EventStore) -> Outcome {
     Ok("25 events in pages of 10".to_owned())
 }
 
-pub(super) async fn a_stream_can_be_read_from_any_revision(store: EventStore) -> Outcome {
+pub(super) async fn a_stream_can_be_read_from_any_revision(store: EventStore) -> CheckResult {
     let task = stream();
     let appends = vec![first(&task, "t"), first(&stream(), "other"), next(&task, 0), next(&task, 1)];
-    let written = write_many(&store, appends).await;
+    let written = try_append_many(&store, appends).await;
     ensure!(written.iter().all(Result::is_ok), "{written:?}");
     for (from, expected) in [(0, vec![0, 1, 2]), (1, vec![1, 2]), (2, vec![2]), (3, vec![]), (u64::MAX, vec![])] {
         let read = store.read_stream(&task, Revision(from)).await.map_err(|error| error.to_string())?;
@@ -75,8 +75,8 @@ pub(super) async fn a_stream_can_be_read_from_any_revision(store: EventStore) ->
     Ok("3 events from revisions 0, 1, 2 and beyond the end".to_owned())
 }
 
-pub(super) async fn the_chain_of_hashes_verifies(store: EventStore) -> Outcome {
-    let written = write_many(&store, (0..10).map(|n| first(&stream(), &n.to_string())).collect()).await;
+pub(super) async fn the_chain_of_hashes_verifies(store: EventStore) -> CheckResult {
+    let written = try_append_many(&store, (0..10).map(|n| first(&stream(), &n.to_string())).collect()).await;
     ensure!(written.iter().all(Result::is_ok), "{written:?}");
     let events = all_events(&store).await?;
     let damaged = |error: ReadError| error.to_string();

@@ -1,4 +1,4 @@
-//! The events and appends that the checks write, and short forms of the store's operations.
+//! The events and appends that the checks append, and short forms of the store's operations.
 
 use std::sync::Arc;
 
@@ -116,19 +116,19 @@ pub fn lines(events: &[Arc<Recorded>]) -> Vec<String> {
 /// The result of one append: the revision of its last event.
 pub(super) type AppendResult = Result<Revision, AppendError>;
 
-/// Writes one append.
-pub(super) async fn write(store: &EventStore, append: Append) -> AppendResult {
-    let answer = store.append_encoded(vec![EncodedAppend::new(append)]).await.pop();
-    answer.unwrap_or_else(|| Err(AppendError::Unavailable("no answer".to_owned())))
+/// Sends an append that may be refused.
+pub(super) async fn try_append(store: &EventStore, append: Append) -> AppendResult {
+    let result = store.append_encoded(vec![EncodedAppend::new(append)]).await.pop();
+    result.unwrap_or_else(|| Err(AppendError::Unavailable("no result".to_owned())))
 }
 
-/// Writes an append that must succeed.
-pub(super) async fn must_write(store: &EventStore, append: Append) -> Result<Revision, String> {
-    write(store, append).await.map_err(|error| error.to_string())
+/// Sends an append that must succeed.
+pub(super) async fn must_append(store: &EventStore, append: Append) -> Result<Revision, String> {
+    try_append(store, append).await.map_err(|error| error.to_string())
 }
 
-/// Writes many appends.
-pub(super) async fn write_many(store: &EventStore, appends: Vec<Append>) -> Vec<AppendResult> {
+/// Sends many appends, of which some may be refused.
+pub(super) async fn try_append_many(store: &EventStore, appends: Vec<Append>) -> Vec<AppendResult> {
     store.append_encoded(appends.into_iter().map(EncodedAppend::new).collect()).await
 }
 

@@ -1,4 +1,4 @@
-//! Checks of subscriptions, and of the head that they wait for.
+//! Checks of subscriptions, and of the head, whose changes a subscription waits for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::sample::{
-    append, attempt_failed_at, first, lines, long_append, must_write, new_event, next, stream, stream_events, write,
-    write_many,
+    append, attempt_failed_at, first, lines, long_append, must_append, new_event, next, stream, stream_events,
+    try_append, try_append_many,
 };
-use super::{Outcome, ensure, ensure_eq};
+use super::{CheckResult, ensure, ensure_eq};
 use crate::store::{EventStore, Expected, LogSubscription, Recorded};
 use crate::task::{Position, Revision};
 
@@ -21,11 +21,11 @@ fn positions(events: &[Arc<Recorded>]) -> Vec<u64> {
     events.iter().map(|event| event.position.0).collect()
 }
 
-pub(super) async fn a_subscriber_gets_an_event_as_a_later_reader_gets_it(store: EventStore) -> Outcome {
+pub(super) async fn a_subscription_and_a_later_read_return_the_same_event(store: EventStore) -> CheckResult {
     let mut subscription = store.subscribe(Position(0));
     let task = stream();
-    let no_number = new_event(attempt_failed_at(f64::NAN));
-    must_write(&store, append(&task, Expected::NoStream, vec![no_number])).await?;
+    let nan_event = new_event(attempt_failed_at(f64::NAN));
+    must_append(&store, append(&task, Expected::NoStream, vec![nan_event])).await?;
     let received = next_events(&mut subscription).await?;
     let read = stream_events(&store, &task).await?;
     ensure_eq!("the event", lines(&received), lines(&read));
@@ -33,10 +33,10 @@ pub(super) async fn a_subscriber_gets_an_event_as_a_later_reader_gets_it(store: 
     Ok("the same event".to_owned())
 }
 
-pub(super) async fn the_head_moves_before_the_answer(store: EventStore) -> Outcome {
-    let head = store.watch();
+pub(super) async fn an_acknowledged_append_is_included_in_the_head(store: EventStore) -> CheckResult {
+    let head = store.head_changes();
     for position in 1..=20 {
-        must_write(&store, first(&stream(), "t")).await?;
+        must_append(&store, first(&stream(), "t")).await?;
         let seen = (store.head().position, *head.borrow());
         ensure_eq!("the head", seen, (Position(position), Position(position)));
         let read = store.read_all(Position(position - 1), 10).await.map_err(|error| error.to_string())?;
@@ -46,25 +46,25 @@ pub(super) async fn the_head_moves_before_the_answer(store: EventStore) -> Outco
     Ok("20 times".to_owned())
 }
 
-pub(super) async fn a_subscription_gives_old_events_and_then_new_ones(store: EventStore) -> Outcome {
-    let written = write_many(&store, (0..6).map(|_| long_append(400)).collect()).await;
+pub(super) async fn a_subscription_gives_old_events_and_then_new_ones(store: EventStore) -> CheckResult {
+    let written = try_append_many(&store, (0..6).map(|_| long_append(400)).collect()).await;
     ensure!(written.iter().all(Result::is_ok), "{written:?}");
     let mut subscription = store.subscribe(Position(100));
     for (from, length) in [(101, 1000), (1101, 1000), (2101, 300)] {
         let events = positions(&next_events(&mut subscription).await?);
         ensure_eq!("old events", events, (from..from + length).collect::<Vec<_>>());
     }
-    let (live, appended) = tokio::join!(next_events(&mut subscription), write(&store, first(&stream(), "new")));
+    let (live, appended) = tokio::join!(next_events(&mut subscription), try_append(&store, first(&stream(), "new")));
     ensure_eq!("a new event", (positions(&live?), appended), (vec![2401], Ok(Revision(0))));
     let mut future_subscription = store.subscribe(Position(2403));
-    write_many(&store, (0..3).map(|_| first(&stream(), "new")).collect()).await;
+    try_append_many(&store, (0..3).map(|_| first(&stream(), "new")).collect()).await;
     ensure_eq!("an event to come", positions(&next_events(&mut future_subscription).await?), [2404]);
     Ok("2,300 old events, then 4 new ones".to_owned())
 }
 
 const WRITERS: u64 = 8;
 
-pub(super) async fn a_subscription_gives_each_event_once_while_others_write(store: EventStore) -> Outcome {
+pub(super) async fn a_subscription_gives_each_event_once_while_others_write(store: EventStore) -> CheckResult {
     // Each append to a cluster is a request of its own.
     let events_each = if store.is_shared() { 200 } else { 1500 };
     let writers: Vec<_> = (0..WRITERS).map(|_| tokio::spawn(write_stream(store.clone(), events_each))).collect();
@@ -96,17 +96,17 @@ async fn check_each_event_once(mut subscription: LogSubscription, events: u64) -
 /// Writes a stream with this number of events, ten appends at a time.
 async fn write_stream(store: EventStore, events: u64) -> Result<(), String> {
     let task = stream();
-    must_write(&store, first(&task, "busy")).await?;
+    must_append(&store, first(&task, "busy")).await?;
     for revision in (0..events - 1).step_by(10) {
         let length = (events - 1 - revision).min(10);
         let appends = (revision..revision + length).map(|revision| next(&task, revision)).collect();
-        let written = write_many(&store, appends).await;
+        let written = try_append_many(&store, appends).await;
         ensure!(written.iter().all(Result::is_ok), "{written:?}");
     }
     Ok(())
 }
 
-pub(super) async fn a_wait_for_the_next_events_can_be_dropped_without_losing_any(store: EventStore) -> Outcome {
+pub(super) async fn a_wait_for_the_next_events_can_be_dropped_without_losing_any(store: EventStore) -> CheckResult {
     let mut subscription = store.subscribe(Position(0));
     for position in 1..=5 {
         tokio::select! {
@@ -114,7 +114,7 @@ pub(super) async fn a_wait_for_the_next_events_can_be_dropped_without_losing_any
             early = subscription.next() => return Err(format!("before there is an event: {early:?}")),
             () = std::future::ready(()) => {}
         }
-        must_write(&store, first(&stream(), "t")).await?;
+        must_append(&store, first(&stream(), "t")).await?;
         ensure_eq!("events", positions(&next_events(&mut subscription).await?), [position]);
     }
     Ok("5 waits dropped, 5 events".to_owned())

@@ -24,6 +24,7 @@ const CHECKPOINT_PAGES: i64 = 4000;
 /// The number of connections that read, and so the largest number of reads that run at the same time.
 const READERS: usize = 4;
 
+/// The column `only` is the constant key 1, so that the table `log` has only one row.
 const SCHEMA: &str = "
 CREATE TABLE log (only INTEGER PRIMARY KEY CHECK (only = 1), format INTEGER NOT NULL, epoch TEXT NOT NULL) STRICT;
 CREATE TABLE events (
@@ -43,6 +44,7 @@ CREATE TRIGGER events_are_not_changed BEFORE UPDATE ON events BEGIN SELECT RAISE
 CREATE TRIGGER events_are_not_deleted BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'the log is only appended to'); END;
 ";
 
+// The conditions `revision >= 0` and `position > 0` are always true. They make `SQLite` search the index for the end.
 const SELECT_LAST_REVISION: &str =
     "SELECT revision FROM events WHERE stream = ? AND revision >= 0 ORDER BY revision DESC LIMIT 1";
 const SELECT_HEAD: &str = "SELECT position, hash, time FROM events WHERE position > 0 ORDER BY position DESC LIMIT 1";
@@ -75,43 +77,46 @@ impl From<rusqlite::Error> for WriteError {
 
 /// A log that was opened, with its id and its end.
 pub(super) struct OpenedLog {
-    pub(super) file: LogFile,
+    pub(super) writer_connection: WriteConnection,
     pub(super) epoch: Uuid,
     pub(super) head: Head,
 }
 
 /// Opens the log in this file. Creates the tables if the file is empty.
 pub(super) fn open(path: &Path) -> Result<OpenedLog, OpenError> {
-    let database = |error: rusqlite::Error| match error.sqlite_error_code() {
+    let to_open_error = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::NotALog(path.to_owned()),
         _ => OpenError::Database { path: path.to_owned(), reason: error.to_string() },
     };
-    let broken = |reason: String| OpenError::Database { path: path.to_owned(), reason };
+    let invalid_log = |reason: String| OpenError::Database { path: path.to_owned(), reason };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(database)?;
-    apply_settings(&connection).map_err(database)?;
-    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(database)?;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(to_open_error)?;
+    apply_settings(&connection).map_err(to_open_error)?;
+    let application: i64 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(to_open_error)?;
     let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(database)?;
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(to_open_error)?;
     if (application, tables) == (0, 0) {
-        create_tables(&mut connection).map_err(database)?;
+        create_tables(&mut connection).map_err(to_open_error)?;
     } else if application != APPLICATION_ID {
         return Err(OpenError::NotALog(path.to_owned()));
     }
     let stored = connection.query_row("SELECT format, epoch FROM log", [], |row| Ok((row.get(0)?, row.get(1)?)));
-    let (found, epoch): (i64, String) = stored.map_err(database)?;
+    let (found, epoch): (i64, String) = stored.map_err(to_open_error)?;
     if found > FORMAT {
         return Err(OpenError::Newer { path: path.to_owned(), found, known: FORMAT });
     }
-    let epoch = epoch.parse().map_err(|error| broken(format!("its epoch is no UUID: {error}")))?;
+    let epoch = epoch.parse().map_err(|error| invalid_log(format!("its id (epoch) is not a valid UUID: {error}")))?;
     let mode: String =
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(database)?;
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0)).map_err(to_open_error)?;
     if mode != "wal" {
-        return Err(broken(format!("no write-ahead log on this file system (mode {mode})")));
+        return Err(invalid_log(format!("no write-ahead log on this file system (mode {mode})")));
     }
-    let file = LogFile(connection);
-    let head = file.head().map_err(|(WriteError::NothingWritten(why) | WriteError::Unknown(why))| broken(why))?;
-    Ok(OpenedLog { file, epoch, head })
+    let writer_connection = WriteConnection(connection);
+    let head = writer_connection
+        .head()
+        .map_err(|(WriteError::NothingWritten(why) | WriteError::Unknown(why))| invalid_log(why))?;
+    Ok(OpenedLog { writer_connection, epoch, head })
 }
 
 fn apply_settings(connection: &Connection) -> rusqlite::Result<()> {
@@ -127,7 +132,7 @@ fn apply_settings(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     keep_query_plans(connection)?;
-    // No checkpoint when the connection closes: `LogFile::checkpoint` does it, unless a write has failed.
+    // No checkpoint when the connection closes: `WriteConnection::checkpoint` does it, unless a write has failed.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(())
 }
@@ -147,9 +152,9 @@ fn create_tables(connection: &mut Connection) -> rusqlite::Result<()> {
 }
 
 /// The single connection that writes.
-pub(super) struct LogFile(Connection);
+pub(super) struct WriteConnection(Connection);
 
-impl LogFile {
+impl WriteConnection {
     pub(super) fn begin(&self) -> Result<(), WriteError> {
         self.0.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         Ok(())
@@ -174,7 +179,7 @@ impl LogFile {
             event.stream.as_str(),
             sqlite_integer(event.revision.0),
             event.id.as_bytes(),
-            event.kind,
+            event.event_type,
             event.version,
             event.time.as_micros(),
             event.raw_meta.get(),
@@ -325,7 +330,7 @@ fn decode_row(row: &rusqlite::Row<'_>) -> Result<Recorded, ReadError> {
         stream: Cow::Borrowed(text(1)?),
         revision: Revision(u64::try_from(number(2)?).map_err(|e| damaged(&e))?),
         id: Uuid::from_bytes(row.get(3).map_err(|e| damaged(&e))?),
-        kind: Cow::Borrowed(text(4)?),
+        event_type: Cow::Borrowed(text(4)?),
         version: u32::try_from(number(5)?).map_err(|e| damaged(&e))?,
         time,
         meta: json(7)?,

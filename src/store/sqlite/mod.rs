@@ -48,14 +48,14 @@ impl Sqlite {
         let lock = lock_folder(dir)?;
         let path = dir.join("log.db");
         let is_new = create_file(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-        let db::OpenedLog { file, epoch, head } = db::open(&path)?;
+        let db::OpenedLog { writer_connection, epoch, head } = db::open(&path)?;
         if is_new {
             sync_folder(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         }
         let recent = Arc::new(RecentEvents::new(head, RECENT_BOUNDS));
         let failure = Arc::new(OnceLock::new());
         let (requests, queue) = mpsc::channel(QUEUE_CAPACITY);
-        let writer = Writer::new(file, recent.clone(), failure.clone());
+        let writer = Writer::new(writer_connection, recent.clone(), failure.clone());
         let thread = std::thread::Builder::new().name("taskbell-log".to_owned()).spawn(move || writer.run(queue));
         let thread = thread.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         let readers = ReaderPool::new(path);
@@ -74,7 +74,8 @@ impl Sqlite {
         }
         // If the writer has ended after it received the request, it may have written the events. So the error is permanent:
         // the caller must not send the append again.
-        let writer_ended = |_| vec![Err(AppendError::ReadOnly("its writer has ended".to_owned())); count];
+        let writer_ended =
+            |_| vec![Err(AppendError::ReadOnly("the thread that writes the log has ended".to_owned())); count];
         result_receiver.await.unwrap_or_else(writer_ended)
     }
 
@@ -121,7 +122,9 @@ impl Sqlite {
     pub(in crate::store) fn health(&self) -> Result<(), String> {
         match self.failure.get() {
             Some(failure) => Err(failure.clone()),
-            None if self.writer.as_ref().is_none_or(JoinHandle::is_finished) => Err("its writer has ended".to_owned()),
+            None if self.writer.as_ref().is_none_or(JoinHandle::is_finished) => {
+                Err("the thread that writes the log has ended".to_owned())
+            }
             None => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::db::{LogFile, WriteError};
+use super::db::{WriteConnection, WriteError};
 use crate::store::encoded::EncodedAppend;
 use crate::store::recent::RecentEvents;
 use crate::store::{AppendError, Expected, Head, Recorded, StreamName};
@@ -16,9 +16,9 @@ use crate::task::Revision;
 const GROUP_APPENDS: usize = 4096;
 /// When a group has this number of bytes of JSON, no further request joins it.
 const GROUP_BYTES: usize = 8 << 20;
-/// How often the writer's thread yields its core before it begins a commit. If the cores are busy, another thread is often
-/// preparing the next append, and then one commit writes both appends. If the cores are idle, a yield costs nothing.
-const YIELDS: u32 = 1;
+/// How many times the writer's thread yields its core before it begins a commit. If the cores are busy, another thread gets
+/// time to prepare an append, which joins the commit. If the cores are idle, a yield costs nothing.
+const YIELDS_PER_COMMIT: u32 = 1;
 /// The largest number of streams whose last revision is cached. An append to a cached stream needs no query.
 const REVISIONS_MAX: usize = 100_000;
 
@@ -33,7 +33,7 @@ type AppendResults = Vec<Result<Revision, AppendError>>;
 
 /// The writer of the log. [`Writer::run`] is the body of its thread.
 pub(super) struct Writer {
-    file: LogFile,
+    connection: WriteConnection,
     recent: Arc<RecentEvents>,
     /// Why the log takes no more writes in this process; empty if there was no failure.
     failure: Arc<OnceLock<String>>,
@@ -49,8 +49,8 @@ struct CommitGroup {
 }
 
 impl Writer {
-    pub(super) fn new(file: LogFile, recent: Arc<RecentEvents>, failure: Arc<OnceLock<String>>) -> Self {
-        Self { file, recent, failure, last_revisions: HashMap::new() }
+    pub(super) fn new(connection: WriteConnection, recent: Arc<RecentEvents>, failure: Arc<OnceLock<String>>) -> Self {
+        Self { connection, recent, failure, last_revisions: HashMap::new() }
     }
 
     /// Writes until the queue is closed and empty.
@@ -60,7 +60,7 @@ impl Writer {
             self.write_requests(requests);
         }
         if self.failure.get().is_none() {
-            self.file.checkpoint();
+            self.connection.checkpoint();
         }
     }
 
@@ -70,7 +70,7 @@ impl Writer {
             requests.into_iter().map(|WriteRequest { appends, results }| (appends, results)).unzip();
         let counts: Vec<_> = appends.iter().map(Vec::len).collect();
         let all_failed = |error: AppendError| counts.iter().map(|count| vec![Err(error.clone()); *count]).collect();
-        let results = self.commit(appends).unwrap_or_else(all_failed);
+        let results = self.write_and_publish(appends).unwrap_or_else(all_failed);
         for (caller, caller_results) in callers.into_iter().zip(results) {
             // An error means that the caller has dropped its future and needs no result.
             drop(caller.send(caller_results));
@@ -82,11 +82,11 @@ impl Writer {
     ///
     /// # Errors
     /// The transaction has failed. The error is the result of every append.
-    fn commit(&mut self, requests: Vec<Vec<EncodedAppend>>) -> Result<Vec<AppendResults>, AppendError> {
+    fn write_and_publish(&mut self, requests: Vec<Vec<EncodedAppend>>) -> Result<Vec<AppendResults>, AppendError> {
         if let Some(failure) = self.failure.get() {
             return Err(AppendError::ReadOnly(failure.clone()));
         }
-        match self.write(requests) {
+        match self.run_transaction(requests) {
             Ok((results, CommitGroup { head, written })) => {
                 self.recent.publish(written, head);
                 Ok(results)
@@ -96,17 +96,20 @@ impl Writer {
     }
 
     /// Runs the transaction. Commits it if at least one append was inserted.
-    fn write(&mut self, requests: Vec<Vec<EncodedAppend>>) -> Result<(Vec<AppendResults>, CommitGroup), WriteError> {
+    fn run_transaction(
+        &mut self,
+        requests: Vec<Vec<EncodedAppend>>,
+    ) -> Result<(Vec<AppendResults>, CommitGroup), WriteError> {
         let mut group = CommitGroup { head: self.recent.head(), written: Vec::new() };
-        self.file.begin()?;
+        self.connection.begin()?;
         let results = requests
             .into_iter()
-            .map(|appends| appends.into_iter().map(|append| self.insert(append, &mut group)).collect())
+            .map(|appends| appends.into_iter().map(|append| self.insert_append(append, &mut group)).collect())
             .collect::<Result<Vec<AppendResults>, WriteError>>()?;
         if group.written.is_empty() {
-            self.file.rollback()?;
+            self.connection.rollback()?;
         } else {
-            self.file.commit()?;
+            self.connection.commit()?;
         }
         Ok((results, group))
     }
@@ -116,7 +119,7 @@ impl Writer {
     ///
     /// # Errors
     /// The outer error: the transaction has failed.
-    fn insert(
+    fn insert_append(
         &mut self,
         append: EncodedAppend,
         group: &mut CommitGroup,
@@ -130,9 +133,9 @@ impl Writer {
         };
         let mut revision = Revision(0);
         for event in events {
-            if !self.file.insert(&event)? {
+            if !self.connection.insert(&event)? {
                 group.head = head_before;
-                return Ok(Err(AppendError::WrongExpectedRevision { actual: self.file.last_revision(&stream)? }));
+                return Ok(Err(AppendError::WrongExpectedRevision { actual: self.connection.last_revision(&stream)? }));
             }
             revision = event.revision;
             group.written.push(Arc::new(event));
@@ -147,7 +150,7 @@ impl Writer {
         match (self.last_revisions.get(stream), expected) {
             (Some(last), _) => Ok(Some(*last)),
             (None, Expected::NoStream) => Ok(None),
-            (None, Expected::Revision(_)) => self.file.last_revision(stream),
+            (None, Expected::Revision(_)) => self.connection.last_revision(stream),
         }
     }
 
@@ -163,14 +166,16 @@ impl Writer {
     fn recover(&mut self, error: WriteError) -> AppendError {
         self.last_revisions.clear();
         let why = match error {
-            WriteError::NothingWritten(why) => match self.file.rollback().and_then(|()| self.file.head()) {
+            WriteError::NothingWritten(why) => match self.connection.rollback().and_then(|()| self.connection.head()) {
                 Ok(head) if head == self.recent.head() => return AppendError::Unavailable(why),
                 Ok(_) => format!("{why}; something else writes to the log"),
-                Err(WriteError::NothingWritten(and) | WriteError::Unknown(and)) => format!("{why}; then {and}"),
+                Err(WriteError::NothingWritten(second_error) | WriteError::Unknown(second_error)) => {
+                    format!("{why}; then {second_error}")
+                }
             },
             WriteError::Unknown(why) => {
                 // Even if the rollback succeeds, it is unknown what the disk holds.
-                drop(self.file.rollback());
+                drop(self.connection.rollback());
                 why
             }
         };
@@ -183,7 +188,7 @@ impl Writer {
 fn receive_group(first: WriteRequest, queue: &mut mpsc::Receiver<WriteRequest>) -> Vec<WriteRequest> {
     let (mut appends, mut bytes) = request_size(&first);
     let mut requests = vec![first];
-    let mut yields = YIELDS;
+    let mut yields = YIELDS_PER_COMMIT;
     while appends < GROUP_APPENDS && bytes < GROUP_BYTES {
         let Ok(request) = queue.try_recv() else {
             if yields == 0 {

@@ -166,7 +166,7 @@ impl Claim {
     pub(super) async fn write(&self, store: &EventStore, expected: AuxiliaryExpected) -> Result<bool, AppendError> {
         let event = NewAuxiliaryEvent {
             id: new_id(),
-            kind: KIND,
+            event_type: KIND,
             data: to_raw_value(self).map_err(|error| not_encodable(&error))?,
         };
         match store.append_auxiliary(self.key.stream(), expected, event).await {
@@ -187,8 +187,8 @@ impl Claim {
         }
         let damaged = |error| ReadError::Damaged(format!("{} holds no claim: {error}", recorded.stream));
         let Versioned { version } = serde_json::from_str(recorded.data.get()).map_err(damaged)?;
-        if recorded.kind != KIND || version != VERSION {
-            return Err(ReadError::Unknown { position: None, kind: recorded.kind.clone(), version });
+        if recorded.event_type != KIND || version != VERSION {
+            return Err(ReadError::Unknown { position: None, event_type: recorded.event_type.clone(), version });
         }
         serde_json::from_str(recorded.data.get()).map_err(damaged)
     }

@@ -6,7 +6,7 @@
 //!
 //! 1. The leader exits and is not reaped.
 //! 2. The other processes of the group are ended.
-//! 3. The guard (see [`GUARD`]) is ended.
+//! 3. The watchdog (see [`WATCHDOG`]) is ended.
 //! 4. The leader is reaped.
 
 use std::fs;
@@ -31,18 +31,18 @@ const KILL_GRACE: Duration = Duration::from_millis(500);
 /// The pauses between two checks whether a group is empty. Each pause is twice as long as the one before, up to the longest.
 const FIRST_CHECK_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_CHECK_PAUSE: Duration = Duration::from_millis(160);
-/// The script of the guard, a `sh` that runs beside each command. If its input ends without a line, the worker has
-/// died. Then the guard kills the group `$1`.
-const GUARD: &str = r#"trap '' HUP INT TERM; read -r over || kill -s KILL -- "-$1""#;
+/// The script of the watchdog, a `sh` that runs beside each command. If its input ends without a line, the worker has
+/// died. Then the watchdog kills the group `$1`.
+const WATCHDOG: &str = r#"trap '' HUP INT TERM; read -r over || kill -s KILL -- "-$1""#;
 
 /// Why the leader exited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StopCause {
     /// The leader exited without a signal from the worker.
-    None,
+    NoSignal,
     /// The worker sent SIGTERM because a cancel was requested.
     Cancel,
-    /// The attempt was interrupted, handed back or lost.
+    /// The attempt was interrupted, released or lost.
     Interrupt,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct ProcessGroup {
     leader: Child,
     /// `None` after the leader is reaped, because the id may then belong to another process.
     id: Option<Pid>,
-    guard: Option<Child>,
+    watchdog: Option<Child>,
     /// Receives SIGCHLD, when any child of this process has exited.
     child_exits: unix::Signal,
 }
@@ -64,7 +64,7 @@ pub(super) struct Pipes {
 }
 
 impl ProcessGroup {
-    /// Starts the command and its guard. If the guard can't be started, the command runs without it.
+    /// Starts the command and its watchdog. If the watchdog can't be started, the command runs without it.
     pub fn start(command: &mut Command) -> io::Result<Self> {
         let child_exits = unix::signal(SignalKind::child())?;
         let leader = command
@@ -75,10 +75,12 @@ impl ProcessGroup {
             .kill_on_drop(true)
             .spawn()?;
         let id = leader.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let guard = id.and_then(|id| {
-            start_guard(id).inspect_err(|error| tracing::warn!(%error, "the guard of a command can't be started")).ok()
+        let watchdog = id.and_then(|id| {
+            start_watchdog(id)
+                .inspect_err(|error| tracing::warn!(%error, "the watchdog of a command can't be started"))
+                .ok()
         });
-        Ok(Self { leader, id, guard, child_exits })
+        Ok(Self { leader, id, watchdog, child_exits })
     }
 
     pub const fn take_pipes(&mut self) -> Pipes {
@@ -90,28 +92,28 @@ impl ProcessGroup {
     pub async fn run_to_end(&mut self, attempt: &Attempt) -> io::Result<(ExitStatus, StopCause)> {
         let cause = self.signal_until_exit(attempt).await;
         self.end_other_processes(attempt).await;
-        self.dismiss_guard().await;
+        self.end_watchdog().await;
         self.id = None;
         Ok((self.leader.wait().await?, cause))
     }
 
     /// Sends signals for the attempt's cancel and interrupt until the leader exits.
     async fn signal_until_exit(&mut self, attempt: &Attempt) -> StopCause {
-        let mut cause = StopCause::None;
+        let mut cause = StopCause::NoSignal;
         loop {
             tokio::select! {
                 biased;
                 () = self.wait_for_leader_exit() => return cause,
                 () = attempt.interrupt.cancelled(), if cause != StopCause::Interrupt => {
                     cause = StopCause::Interrupt;
-                    if attempt.is_handed_back() {
+                    if attempt.is_released() {
                         self.signal(Signal::TERM);
                         // SIGKILL is sent after the exit or the timeout.
                         let _ = timeout(TERM_GRACE, self.wait_for_leader_exit()).await;
                     }
                     self.signal(Signal::KILL);
                 }
-                () = attempt.cancel.cancelled(), if cause == StopCause::None => {
+                () = attempt.cancel.cancelled(), if cause == StopCause::NoSignal => {
                     cause = StopCause::Cancel;
                     self.signal(Signal::TERM);
                 }
@@ -161,13 +163,13 @@ impl ProcessGroup {
         spawn_blocking(move || has_running_process(id)).await.unwrap_or(true)
     }
 
-    /// Ends the guard. After this the group is not killed if the worker dies.
-    async fn dismiss_guard(&mut self) {
-        let Some(mut guard) = self.guard.take() else { return };
-        if let Some(mut stdin) = guard.stdin.take() {
+    /// Ends the watchdog. After this the group is not killed if the worker dies.
+    async fn end_watchdog(&mut self) {
+        let Some(mut watchdog) = self.watchdog.take() else { return };
+        if let Some(mut stdin) = watchdog.stdin.take() {
             let _ = stdin.write_all(b"over\n").await;
         }
-        let _ = guard.wait().await;
+        let _ = watchdog.wait().await;
     }
 
     fn signal(&self, signal: Signal) {
@@ -207,10 +209,10 @@ fn is_running_in(file: &Path, group: &str) -> bool {
     process_group == Some(group) && !matches!(state, Some("Z" | "X"))
 }
 
-/// Starts the guard in a process group of its own.
-fn start_guard(group: Pid) -> io::Result<Child> {
+/// Starts the watchdog in a process group of its own.
+fn start_watchdog(group: Pid) -> io::Result<Child> {
     Command::new("sh")
-        .args(["-c", GUARD, "taskbell-guard", &group.as_raw_nonzero().to_string()])
+        .args(["-c", WATCHDOG, "taskbell-watchdog", &group.as_raw_nonzero().to_string()])
         .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -21,11 +21,11 @@
 //!
 //! **Signals.** After an interrupt or the loss of the lease, the process group gets SIGKILL. When the worker stops, the
 //! group gets SIGTERM and then SIGKILL. When the command has ended, the processes that it left in its group get SIGTERM
-//! and then SIGKILL. If the worker itself is killed, a guard (one `sh` beside each command) sends SIGKILL to the group.
+//! and then SIGKILL. If the worker itself is killed, a watchdog (one `sh` beside each command) sends SIGKILL to the group.
 //!
-//! There are three exceptions: processes that leave the group (`setsid`, daemons) get no signal, a guard that is killed
-//! together with the worker can't act, and no guard runs in the instant between the start of the command and the start
-//! of its guard.
+//! There are three exceptions: processes that leave the group (`setsid`, daemons) get no signal, a watchdog that is
+//! killed together with the worker can't act, and no watchdog runs in the instant between the start of the command and the
+//! start of its watchdog.
 
 mod group;
 mod output;
@@ -41,10 +41,10 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{ChildStdin, Command};
-use tokio_util::sync::CancellationToken;
 
 use super::worker::context::{Context, INTERRUPTED};
 use super::worker::handler::{Done, Failure, Handler};
+use super::worker::latch::Latch;
 use group::{ProcessGroup, StopCause};
 use output::CommandOutput;
 
@@ -130,10 +130,10 @@ impl Program {
         let pipes = group.take_pipes();
         let input = ctx.input_text().to_owned();
         let mut output = CommandOutput::new(ctx.clone());
-        let group_ended = CancellationToken::new();
+        let group_ended = Latch::default();
         let ending = async {
             let status = group.run_to_end(attempt).await;
-            group_ended.cancel();
+            group_ended.set();
             status
         };
         let reading = async {
@@ -141,14 +141,16 @@ impl Program {
                 pin!(async { tokio::join!(write_input(pipes.stdin, input), output.read(pipes.stdout, pipes.stderr)) });
             tokio::select! {
                 _ = &mut streams => return,
-                () = group_ended.cancelled() => {}
+                () = group_ended.wait() => {}
             }
             // After a timeout, a process that has left the group still has the pipes open.
             let _ = tokio::time::timeout(OUTPUT_GRACE, streams).await;
         };
         let (status, ()) = tokio::join!(ending, reading);
-        let status = status.map_err(|error| Failure::retryable("lost_sight", format!("the command's end: {error}")))?;
-        self.outcome(status, output)
+        let status = status.map_err(|error| {
+            Failure::retryable("lost_sight", format!("the command's exit status can't be read: {error}"))
+        })?;
+        self.handler_result(status, output)
     }
 
     fn command(&self, ctx: &Context) -> Command {
@@ -169,20 +171,20 @@ impl Program {
     }
 
     /// Makes the result of the handler from the status and the output of the command.
-    fn outcome(&self, (status, cause): (ExitStatus, StopCause), output: CommandOutput) -> Result<Done, Failure> {
+    fn handler_result(&self, (status, cause): (ExitStatus, StopCause), output: CommandOutput) -> Result<Done, Failure> {
         if status.success() {
-            let (message, result) = output.into_outcome();
+            let (message, result) = output.into_message_and_result();
             return Ok(Done { message, result: result? });
         }
         match cause {
             StopCause::Interrupt => Err(Failure::retryable(INTERRUPTED, "the command was killed")),
             StopCause::Cancel => {
-                let (message, result) = output.into_outcome();
+                let (message, result) = output.into_message_and_result();
                 let message = message.or_else(|| Some(format!("{} stopped", self.name())));
                 // The command did what was requested: a result that can't be read does not make that a failure.
                 Err(Failure::Cancelled { message, result: result.unwrap_or_default() })
             }
-            StopCause::None => Err(self.failure(status, output.into_error_message())),
+            StopCause::NoSignal => Err(self.failure(status, output.into_error_message())),
         }
     }
 

@@ -73,7 +73,7 @@ impl CommandOutput {
 
     /// Returns the message for people and the result. The message is from stdout, or from stderr if stdout has no
     /// visible line. A result that can't be read is appended to the output, so that people see it.
-    pub fn into_outcome(mut self) -> (Option<String>, Result<Option<JsonText>, Failure>) {
+    pub fn into_message_and_result(mut self) -> (Option<String>, Result<Option<JsonText>, Failure>) {
         let [out, err] = std::mem::take(&mut self.last_lines);
         let result = match self.result.take() {
             None => Ok(None),

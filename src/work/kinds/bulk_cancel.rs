@@ -40,7 +40,7 @@ pub struct BulkCancel {
     /// Executes commands on tasks.
     pub execute: Recipient<Execute>,
     /// Finds the tasks that matched a filter at a position.
-    pub history: Recipient<CancellableAt>,
+    pub replayer: Recipient<CancellableAt>,
     /// The cancel ladder of each kind.
     pub policies: Arc<KindPolicies>,
 }
@@ -78,7 +78,7 @@ impl Handler for BulkCancel {
     }
 
     fn title(&self, _: &Value) -> Option<String> {
-        Some("Cancel what matches".to_owned())
+        Some("Cancel all tasks that match a filter".to_owned())
     }
 
     /// A second attempt may repeat all requests, because a repeated request records no second event.
@@ -90,12 +90,12 @@ impl Handler for BulkCancel {
         let input: BulkCancelInput = ctx.input()?;
         let query = CancellableAt { filter: input.filter.clone(), position: input.position };
         let matches =
-            self.history.send(query).await.map_err(|error| Failure::retryable("stopping", error.to_string()))?;
+            self.replayer.send(query).await.map_err(|error| Failure::retryable("stopping", error.to_string()))?;
         let matches = matches.map_err(|error| Failure::retryable("log_unavailable", error.to_string()))?;
         let (total, mut done, mut requested) = (matches.len(), 0, 0);
         for chunk in matches.chunks(CONCURRENT_REQUESTS) {
-            if ctx.is_cancelled() {
-                let message = Some(format!("stopped: {done} of {total} tasks were asked to cancel"));
+            if ctx.observe_cancel() {
+                let message = Some(format!("stopped after {done} of {total} tasks"));
                 return Err(Failure::Cancelled {
                     message,
                     result: Some(json!({"matched": total, "asked": requested}).into()),
@@ -110,9 +110,16 @@ impl Handler for BulkCancel {
             ctx.progress(done as f64 / total as f64, format!("{done} of {total}"));
         }
         let message = match total - requested {
-            0 => format!("asked to cancel: {requested}"),
-            not_recorded => format!("asked to cancel: {requested}; over or asked before: {not_recorded}"),
+            0 => format!("cancel requested for {}", tasks(requested)),
+            not_recorded => format!(
+                "cancel requested for {}; {not_recorded} had ended or were being cancelled already",
+                tasks(requested)
+            ),
         };
         Ok(Done::new(message).with_result(json!({"matched": total, "asked": requested})))
     }
+}
+
+fn tasks(count: usize) -> String {
+    if count == 1 { "1 task".to_owned() } else { format!("{count} tasks") }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::task::TaskId;
 
-/// An event of a running worker, for the function that [`RemoteWorker::watch`](super::RemoteWorker::watch) sets.
+/// An event of a running worker, for the function that [`RemoteWorker::on_event`](super::RemoteWorker::on_event) sets.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum WorkerEvent<'a> {
@@ -30,17 +30,17 @@ pub enum WorkerEvent<'a> {
         /// The attempt's message or error.
         message: Option<&'a str>,
     },
-    /// The server can't be reached. The worker repeats its requests until the server answers.
+    /// The server can't be reached. The worker repeats its requests until the server responds.
     Unreachable {
         /// The reason.
         reason: &'a str,
     },
-    /// The server has answered a request after [`Self::Unreachable`].
+    /// The server has responded to a request after [`Self::Unreachable`].
     Reconnected,
 }
 
 /// The application's function that receives the events.
-pub(super) type Watcher = Arc<dyn Fn(&WorkerEvent<'_>) + Send + Sync>;
+pub(super) type EventCallback = Arc<dyn Fn(&WorkerEvent<'_>) + Send + Sync>;
 
 /// Why a worker did not start, or stopped without a request of the application.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,22 +49,24 @@ pub enum RemoteError {
     #[error("{0}")]
     Address(String),
     /// The token can't be sent in a header.
-    #[error("the token holds characters that can't be sent")]
+    #[error("the token contains characters that can't be sent")]
     Token,
     /// The HTTP client can't be built.
-    #[error("no HTTP client: {0}")]
+    #[error("the HTTP client can't be started: {0}")]
     Client(String),
     /// The worker's name is not valid.
-    #[error("{0:?} can't be a worker's name: one line of 1 to 128 bytes is needed, and local/ is the server's own")]
+    #[error(
+        "{0:?} is not a valid name of a worker: use one line of 1 to 128 bytes; names that begin with local/ are reserved"
+    )]
     Name(String),
     /// A queue's name is not valid.
-    #[error("{0:?} can't be a queue: 1 to 64 of a-z, 0-9, '.', '_', '-' are needed")]
+    #[error("{0:?} is not a valid queue: use 1 to 64 of the characters a-z, 0-9, '.', '_', '-'")]
     Queue(String),
     /// There are no handlers.
     #[error("a worker without handlers has nothing to do")]
     NoHandlers,
     /// The server refuses this worker's requests for leases, and a repeated request would be refused too.
-    #[error("the server gives no leases: {detail} ({status} {code})")]
+    #[error("the server refuses to give leases: {detail} ({status} {code})")]
     Refused {
         /// The HTTP status.
         status: u16,

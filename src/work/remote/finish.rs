@@ -40,10 +40,10 @@ pub(super) async fn send_finishes(state: &WorkerState, mut incoming: UnboundedRe
                 outbox.retry_batch(batch, Instant::now());
                 sleep(retry_pause(&mut retries, after)).await;
             }
-            Err(RequestError::Refused { status, problem }) if concerns_body(status) => {
+            Err(RequestError::Refused { status, problem }) if may_be_caused_by_one_finish(status) => {
                 handle_refused_batch(&mut outbox, batch, &problem);
             }
-            // The refusal is not due to the finishes. For example, a token that is refused now may be accepted later.
+            // No finish is the cause of the refusal. For example, a token that is refused now may be accepted later.
             Err(RequestError::Refused { status, problem }) => {
                 tracing::warn!(status, code = problem.code, detail = problem.detail, "finishes were refused");
                 outbox.retry_batch(batch, Instant::now());
@@ -100,8 +100,9 @@ fn handle_refused_batch(outbox: &mut Outbox, mut batch: Vec<PendingFinish>, prob
     }
 }
 
-/// Whether a refusal with this status is due to the body of the request, and not to its sender.
-const fn concerns_body(status: u16) -> bool {
+/// Whether one finish in the batch may be the cause of a refusal with this status. 500 counts too, because one finish may
+/// trigger a fault of the server.
+const fn may_be_caused_by_one_finish(status: u16) -> bool {
     matches!(status, 400 | 413 | 422 | 500)
 }
 
@@ -122,7 +123,10 @@ async fn send_batch(state: &WorkerState, batch: &[PendingFinish]) -> Result<Vec<
     if results.len() == batch.len() {
         return Ok(results);
     }
-    Err(RequestError::Retryable { reason: "it answered some finishes and not others".to_owned(), after: None })
+    Err(RequestError::Retryable {
+        reason: "the response has results for some finishes and not for others".to_owned(),
+        after: None,
+    })
 }
 
 /// Sends the reports about the attempt of one lease.
@@ -153,8 +157,9 @@ impl Reporter for LeaseReporter {
         }
     }
 
-    fn free_slot(&self, attempt: &Attempt, concluded: bool) {
-        if attempt.is_lost() && concluded {
+    /// Notifies the application if the lease was lost, and frees the slot.
+    fn attempt_stopped(&self, attempt: &Attempt, is_recorded_or_refused: bool) {
+        if attempt.is_lost() && is_recorded_or_refused {
             self.notify_ended(attempt, "lost", None);
         }
         self.state.leases.remove(&self.lease);
@@ -236,6 +241,6 @@ impl LeaseReporter {
 
 /// The failure that replaces a refused end.
 fn end_refused_failure(problem: &ServerProblem) -> AttemptEnd {
-    let message = format!("the server did not take the attempt's end: {} ({})", problem.detail, problem.code);
+    let message = format!("the server refused the attempt's end: {} ({})", problem.detail, problem.code);
     AttemptEnd::Failed { error: task_error("end_refused", &message), retryable: false }
 }

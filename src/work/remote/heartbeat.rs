@@ -13,8 +13,8 @@ use crate::task::backoff::BackOff;
 
 /// The longest wait for a directive.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// The smallest value for a third of the time that is left to the first lease.
-const THIRD_MIN: Duration = Duration::from_millis(50);
+/// The smallest budget for one wait; see [`renew_leases`].
+const WAIT_BUDGET_MIN: Duration = Duration::from_millis(50);
 /// The least time between the starts of two heartbeats. Leases that arrive within this time are sent in one heartbeat.
 const HEARTBEAT_INTERVAL_MIN: Duration = Duration::from_millis(25);
 /// The least time between two heartbeats with progress.
@@ -24,27 +24,27 @@ const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(500);
 /// the current heartbeat is dropped and replaced by one that also names the new lease. If the response to the dropped
 /// heartbeat had a directive, the server sends it again, because the next heartbeat doesn't name it as seen.
 ///
-/// T is the time until the first lease ends. A heartbeat waits at most T/3 at the server for directives, and at most T/3
-/// longer for its response. So if the heartbeat or its response is lost, T/3 is left for another heartbeat, which doesn't
-/// wait for directives.
+/// The wait budget is one third of the time until the first lease ends. One third is for the wait at the server for
+/// directives, one third for the response. If the heartbeat or its response is lost, the last third is left for another
+/// heartbeat, which doesn't wait for directives.
 pub(super) async fn renew_leases(state: &WorkerState) -> Infallible {
     let (mut retries, mut is_retry) = (RETRIES, false);
     loop {
-        let (heartbeats, left) = state.leases.heartbeats();
+        let (heartbeats, time_left) = state.leases.heartbeats();
         if heartbeats.is_empty() {
             state.leases.lease_added.notified().await;
             continue;
         }
         let next_start = tokio::time::Instant::now() + HEARTBEAT_INTERVAL_MIN;
-        let third = (left / 3).max(THIRD_MIN);
-        let wait = if is_retry { Duration::ZERO } else { third.min(WAIT_MAX) };
+        let wait_budget = (time_left / 3).max(WAIT_BUDGET_MIN);
+        let wait = if is_retry { Duration::ZERO } else { wait_budget.min(WAIT_MAX) };
         let named: HashSet<String> = heartbeats.iter().map(|heartbeat| heartbeat.lease.clone()).collect();
         tokio::select! {
-            sent = send_heartbeat(state, &heartbeats, wait, third.min(RESPONSE_TIMEOUT)) => {
+            sent = send_heartbeat(state, &heartbeats, wait, wait_budget.min(RESPONSE_TIMEOUT)) => {
                 is_retry = sent.is_err();
                 match sent {
                     Ok(()) => retries.reset(),
-                    Err(error) => sleep(pause_after(error, &mut retries).min(third / 2)).await,
+                    Err(error) => sleep(pause_after(error, &mut retries).min(wait_budget / 2)).await,
                 }
             }
             () = wait_for_unnamed_lease(state, &named) => {}
@@ -69,7 +69,7 @@ async fn wait_for_unnamed_lease(state: &WorkerState, named: &HashSet<String>) {
     loop {
         state.leases.lease_added.notified().await;
         sleep(HEARTBEAT_INTERVAL_MIN).await;
-        if state.leases.has_other_than(named) {
+        if state.leases.has_lease_not_in(named) {
             return;
         }
     }

@@ -9,7 +9,7 @@ use reqwest::{Client, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::event::{RemoteError, Watcher, WorkerEvent};
+use super::event::{EventCallback, RemoteError, WorkerEvent};
 use super::protocol::ServerProblem;
 use crate::task::backoff::{BackOff, with_jitter};
 
@@ -33,7 +33,7 @@ pub(super) struct HttpClient {
     server: String,
     /// Whether the last request got no usable response.
     is_unreachable: AtomicBool,
-    watcher: Option<Watcher>,
+    on_event: Option<EventCallback>,
 }
 
 /// A complete response with a 2xx status.
@@ -53,7 +53,7 @@ pub(super) enum RequestError {
 }
 
 impl HttpClient {
-    pub fn new(server: &str, token: Option<&str>, watcher: Option<Watcher>) -> Result<Self, RemoteError> {
+    pub fn new(server: &str, token: Option<&str>, on_event: Option<EventCallback>) -> Result<Self, RemoteError> {
         let url = parse_address(server)?;
         let mut headers = HeaderMap::new();
         if let Some(token) = token {
@@ -72,11 +72,11 @@ impl HttpClient {
             .build()
             .map_err(|error| RemoteError::Client(innermost_message(&error)))?;
         let server = url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { client, server, is_unreachable: AtomicBool::new(false), watcher })
+        Ok(Self { client, server, is_unreachable: AtomicBool::new(false), on_event })
     }
 
     /// Sends `body`, and waits at most `timeout` for the response. Reports to the application when the server becomes
-    /// unreachable and when it answers again.
+    /// unreachable and when it responds again.
     pub async fn post(
         &self,
         path: &str,
@@ -97,7 +97,7 @@ impl HttpClient {
             }
             Ok(_) | Err(RequestError::Refused { .. }) => {
                 if self.is_unreachable.swap(false, Ordering::Relaxed) {
-                    tracing::info!(server = self.server, "the server answers again");
+                    tracing::info!(server = self.server, "the server responds again");
                     self.notify(&WorkerEvent::Reconnected);
                 }
             }
@@ -107,8 +107,8 @@ impl HttpClient {
 
     /// Sends an event to the application.
     pub fn notify(&self, event: &WorkerEvent<'_>) {
-        if let Some(watcher) = &self.watcher {
-            watcher(event);
+        if let Some(on_event) = &self.on_event {
+            on_event(event);
         }
     }
 
@@ -135,7 +135,7 @@ impl ServerResponse {
     /// Decodes the body.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, RequestError> {
         serde_json::from_str(&self.text).map_err(|error| RequestError::Retryable {
-            reason: format!("its answer can't be read, is it a Taskbell server? {error}"),
+            reason: format!("the response is not valid, is this a Taskbell server? {error}"),
             after: None,
         })
     }
@@ -157,12 +157,15 @@ fn response_error(status: StatusCode, headers: &HeaderMap, text: &str) -> Reques
     if problem.as_ref().and_then(|problem| problem.retryable).unwrap_or(is_temporary) {
         let detail = problem.map_or_else(String::new, |problem| format!(": {}", problem.detail));
         let after = header(RETRY_AFTER).and_then(|s| s.trim().parse().ok()).map(Duration::from_secs);
-        return RequestError::Retryable { reason: format!("it answered {}{detail}", status.as_u16()), after };
+        return RequestError::Retryable {
+            reason: format!("the server responded with {}{detail}", status.as_u16()),
+            after,
+        };
     }
     let problem = problem.unwrap_or_else(|| {
-        let kind = header(CONTENT_TYPE).unwrap_or_default();
-        tracing::debug!(kind, "the response is not a problem+json");
-        let detail = format!("it answered {}, and not as a Taskbell server does", status.as_u16());
+        let content_type = header(CONTENT_TYPE).unwrap_or_default();
+        tracing::debug!(content_type, "the response is not a problem+json");
+        let detail = format!("the response ({}) is not from a Taskbell server", status.as_u16());
         ServerProblem { code: "not_taskbell".to_owned(), detail, retryable: Some(false) }
     });
     RequestError::Refused { status: status.as_u16(), problem }
@@ -180,13 +183,13 @@ fn parse_address(server: &str) -> Result<Url, RemoteError> {
     if is_plain && url.password().is_none() {
         Ok(url)
     } else {
-        Err(invalid("no name, query or fragment may stand in it"))
+        Err(invalid("the address must not contain a user name, a query or a fragment"))
     }
 }
 
 fn no_response(error: &reqwest::Error) -> RequestError {
     let reason = if error.is_timeout() && !error.is_connect() {
-        "it did not answer in time".to_owned()
+        "the server did not respond in time".to_owned()
     } else {
         innermost_message(error)
     };

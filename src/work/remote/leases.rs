@@ -14,12 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use super::protocol::{HeartbeatItem, HeartbeatResponse, LeaseDirective};
 use crate::task::event::Progress;
 use crate::task::{TaskId, Timestamp};
 use crate::work::worker::attempt::Attempt;
+use crate::work::worker::latch::Latch;
 
 /// The attempt of each lease, by the text of the lease. A lease stays here until none of the attempt's code runs any more.
 #[derive(Default)]
@@ -50,9 +50,9 @@ struct HeldLease {
 }
 
 impl HeldLeases {
-    /// Adds a lease whose response has just arrived. `left` is the time in the response.
-    pub fn add(&self, lease: String, attempt: Arc<Attempt>, left: Duration) {
-        let deadline = Instant::now() + left / 2;
+    /// Adds a lease whose response has just arrived. `time_left` is the time in the response.
+    pub fn add(&self, lease: String, attempt: Arc<Attempt>, time_left: Duration) {
+        let deadline = Instant::now() + time_left / 2;
         let held = HeldLease {
             attempt,
             deadline,
@@ -79,8 +79,8 @@ impl HeldLeases {
         self.lock().values().map(|held| Arc::clone(&held.attempt)).collect()
     }
 
-    /// The `finished` tokens of the task's attempts whose code may still run here.
-    pub fn unfinished(&self, task: TaskId) -> Vec<CancellationToken> {
+    /// The latches `finished` of the task's attempts whose code may still run here.
+    pub fn unfinished(&self, task: TaskId) -> Vec<Latch> {
         let held = self.lock();
         held.values().filter(|held| held.attempt.task == task).map(|held| held.attempt.finished.clone()).collect()
     }
@@ -103,17 +103,17 @@ impl HeldLeases {
         let held = self.lock();
         let not_lost = held.iter().filter(|(_, held)| !held.attempt.is_lost());
         let first = not_lost.clone().map(|(_, held)| held.deadline).min();
-        let left = first.map_or(Duration::ZERO, |first| first.saturating_duration_since(Instant::now()));
+        let time_left = first.map_or(Duration::ZERO, |first| first.saturating_duration_since(Instant::now()));
         let heartbeat = |(lease, held): (&String, &HeldLease)| HeartbeatItem {
             lease: lease.clone(),
             progress: None,
             seen: held.last_directive.clone(),
         };
-        (not_lost.map(heartbeat).collect(), left)
+        (not_lost.map(heartbeat).collect(), time_left)
     }
 
     /// Whether the worker holds a lease that is not among `named`.
-    pub fn has_other_than(&self, named: &HashSet<String>) -> bool {
+    pub fn has_lease_not_in(&self, named: &HashSet<String>) -> bool {
         self.lock().iter().any(|(lease, held)| held.is_running() && !named.contains(lease))
     }
 

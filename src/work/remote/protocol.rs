@@ -31,6 +31,7 @@ pub(super) struct TakeResponse {
 
 #[derive(Deserialize)]
 pub(super) struct GrantedLease {
+    /// The text of the lease, `<task>.<attempt>.<secret>`. Whoever has it may report about the attempt.
     pub lease: String,
     pub task_id: TaskId,
     pub attempt: u32,

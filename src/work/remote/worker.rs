@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::event::{RemoteError, Watcher, WorkerEvent};
+use super::event::{EventCallback, RemoteError, WorkerEvent};
 use super::finish::{LeaseReporter, send_finishes};
 use super::heartbeat::{keep_sending_progress, renew_leases, watch_deadlines};
 use super::http::{HttpClient, RESPONSE_TIMEOUT, RETRIES, RequestError, retry_pause};
@@ -20,10 +20,10 @@ use super::protocol::{self, GrantedLease, TakeRequest, TakeResponse};
 use super::state::WorkerState;
 use crate::task::limits::{is_line, is_name};
 use crate::work::worker::attempt::Attempt;
-use crate::work::worker::drive::{drive, hand_back};
 use crate::work::worker::registry::Handlers;
+use crate::work::worker::run_attempt::{release, run_attempt};
 
-/// How long the server may wait for a task before it answers a request for leases, in seconds.
+/// How long the server may wait for a task before it responds to a request for leases, in seconds.
 const TAKE_WAIT_S: u64 = 30;
 /// The most attempts at once, which is also the most leases in one request.
 const CONCURRENCY_MAX: usize = 1000;
@@ -39,7 +39,7 @@ const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
 /// reports their ends.
 ///
 /// While the server restarts or can't be reached, the attempts continue, and reports are repeated until the server
-/// answers. If a lease can't be renewed, its attempt is stopped before the lease ends. Handlers run on the runtime on
+/// responds. If a lease can't be renewed, its attempt is stopped before the lease ends. Handlers run on the runtime on
 /// which [`Self::run`] is called. Use [`Context::blocking`](crate::work::Context::blocking) for code that blocks.
 ///
 /// ```no_run
@@ -54,7 +54,7 @@ const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
 /// let mut handlers = Handlers::new();
 /// handlers.register(Greet)?;
 /// let until = async { _ = tokio::signal::ctrl_c().await };
-/// RemoteWorker::connect("http://127.0.0.1:7070").concurrency(8).handlers(handlers).run(until).await?;
+/// RemoteWorker::new("http://127.0.0.1:7070").concurrency(8).handlers(handlers).run(until).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -67,14 +67,14 @@ pub struct RemoteWorker {
     concurrency: usize,
     grace: Duration,
     handlers: Handlers,
-    watcher: Option<Watcher>,
+    on_event: Option<EventCallback>,
 }
 
 impl RemoteWorker {
     /// Makes a worker of the server at this address, for example `http://127.0.0.1:7070`. It sends no request before
     /// [`Self::run`].
     #[must_use]
-    pub fn connect(server: impl Into<String>) -> Self {
+    pub fn new(server: impl Into<String>) -> Self {
         Self {
             server: server.into(),
             token: None,
@@ -83,7 +83,7 @@ impl RemoteWorker {
             concurrency: 1,
             grace: Duration::from_secs(25),
             handlers: Handlers::new(),
-            watcher: None,
+            on_event: None,
         }
     }
 
@@ -120,7 +120,7 @@ impl RemoteWorker {
     }
 
     /// Sets how long running attempts may continue when the worker stops. After this time they are interrupted and
-    /// handed back. The default is 25 s.
+    /// released, so that their tasks are queued again. The default is 25 s.
     #[must_use]
     pub fn grace(self, grace: Duration) -> Self {
         Self { grace, ..self }
@@ -128,19 +128,19 @@ impl RemoteWorker {
 
     /// Sets a function that the worker calls with each event. The function must not block.
     #[must_use]
-    pub fn watch(self, watcher: impl Fn(&WorkerEvent<'_>) + Send + Sync + 'static) -> Self {
-        Self { watcher: Some(Arc::new(watcher)), ..self }
+    pub fn on_event(self, on_event: impl Fn(&WorkerEvent<'_>) + Send + Sync + 'static) -> Self {
+        Self { on_event: Some(Arc::new(on_event)), ..self }
     }
 
     /// Runs the worker until `until` resolves. Then the worker takes no more leases and waits for the running attempts.
-    /// After the grace it interrupts and hands back those that still run. Returns the number of attempts whose code has
+    /// After the grace it interrupts and releases those that still run. Returns the number of attempts whose code has
     /// not stopped even then, because a blocking step continues. Their leases expire.
     ///
     /// If the future is dropped, all attempts are interrupted, and their leases expire.
     ///
     /// # Errors
     /// The configuration is invalid, or the server finally refuses requests for leases. A server that can't be reached
-    /// is not an error: the worker waits until it answers.
+    /// is not an error: the worker waits until it responds.
     pub async fn run(self, until: impl Future<Output = ()>) -> Result<usize, RemoteError> {
         let (finishes, incoming) = mpsc::unbounded_channel();
         let state = Arc::new(self.new_state(finishes)?);
@@ -175,7 +175,7 @@ impl RemoteWorker {
         if self.handlers.kinds().next().is_none() {
             return Err(RemoteError::NoHandlers);
         }
-        let http = HttpClient::new(&self.server, self.token.as_deref(), self.watcher.clone())?;
+        let http = HttpClient::new(&self.server, self.token.as_deref(), self.on_event.clone())?;
         let (worker, leases) = (self.name.clone(), HeldLeases::default());
         Ok(WorkerState { http, worker, leases, progress_lock: Mutex::default(), finishes })
     }
@@ -218,19 +218,19 @@ impl RemoteWorker {
 
     /// Begins the attempt of a lease that has just arrived.
     fn begin(&self, state: &Arc<WorkerState>, lease: GrantedLease) {
-        let (task, number, token) = (lease.task_id, lease.attempt, lease.lease.clone());
-        let left = Duration::from_millis(lease.left_ms);
+        let (task, number, lease_text) = (lease.task_id, lease.attempt, lease.lease.clone());
+        let time_left = Duration::from_millis(lease.left_ms);
         let created = Arc::new(lease.into_created());
         let predecessors = state.leases.unfinished(task);
         let (attempt, acknowledgements) = Attempt::new(task, number, Arc::clone(&created), Handle::current());
-        state.leases.add(token.clone(), Arc::clone(&attempt), left);
-        let reporter = Arc::new(LeaseReporter { state: Arc::clone(state), lease: token });
+        state.leases.add(lease_text.clone(), Arc::clone(&attempt), time_left);
+        let reporter = Arc::new(LeaseReporter { state: Arc::clone(state), lease: lease_text });
         let Some(handler) = self.handlers.get(&created.kind).cloned() else {
-            tokio::spawn(hand_back(attempt, reporter));
+            tokio::spawn(release(attempt, reporter));
             return;
         };
         state.http.notify(&WorkerEvent::Begun { task, attempt: number, kind: &created.kind, title: &created.title });
-        tokio::spawn(drive(attempt, handler, acknowledgements, reporter, predecessors));
+        tokio::spawn(run_attempt(attempt, handler, acknowledgements, reporter, predecessors));
     }
 }
 
@@ -253,21 +253,21 @@ impl Drop for LoseAttemptsOnDrop {
     }
 }
 
-/// Waits for running attempts, and hands back those that still run after the grace. Returns how many have not stopped even
+/// Waits for running attempts, and releases those that still run after the grace. Returns how many have not stopped even
 /// then.
 async fn drain(state: &WorkerState, grace: Duration) -> usize {
     let attempts = state.leases.attempts();
     let mut finished = pin!(async {
         for attempt in &attempts {
-            attempt.finished.cancelled().await;
+            attempt.finished.wait().await;
         }
     });
     if timeout(grace, &mut finished).await.is_err() {
-        attempts.iter().filter(|attempt| !attempt.finished.is_cancelled()).for_each(|attempt| attempt.hand_back());
+        attempts.iter().filter(|attempt| !attempt.finished.is_set()).for_each(|attempt| attempt.release());
         // After a timeout, the returned count is above zero.
         let _ = timeout(INTERRUPT_GRACE, finished).await;
     }
-    attempts.iter().filter(|attempt| !attempt.finished.is_cancelled()).count()
+    attempts.iter().filter(|attempt| !attempt.finished.is_set()).count()
 }
 
 /// Makes the default name, `<program>/<host>/<process>/<random>`.

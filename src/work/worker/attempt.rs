@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::output::OutputTail;
+use super::latch::Latch;
+use super::output_tail::OutputTail;
 use super::text::single_line;
 use crate::clock::now;
 use crate::task::event::{Created, OutputKept, Progress};
@@ -37,8 +38,8 @@ pub(in crate::work) struct Attempt {
     pub cancel: CancellationToken,
     /// Cancelled when the attempt is interrupted. Then the handler's future is dropped at its next await.
     pub interrupt: CancellationToken,
-    /// Cancelled when none of the attempt's code runs any more and the report of its end has succeeded or finally failed.
-    pub finished: CancellationToken,
+    /// Set when none of the attempt's code runs any more and the report of its end has succeeded or finally failed.
+    pub finished: Latch,
     /// The blocking steps. They may run longer than the handler's future.
     pub blocking: TaskTracker,
     /// The runtime that handlers run on.
@@ -46,17 +47,17 @@ pub(in crate::work) struct Attempt {
     /// The input as a tree, after the handler has asked for it.
     input: OnceLock<Value>,
     lost: AtomicBool,
-    handed_back: AtomicBool,
+    is_released: AtomicBool,
     output: Mutex<OutputTail>,
     progress: watch::Sender<Option<Progress>>,
-    state: Mutex<CancelState>,
+    state: Mutex<CancelAndSteps>,
     acknowledgements: mpsc::UnboundedSender<Acknowledgement>,
 }
 
 /// The state of a request to cancel, and the running steps. One lock protects both. So an acknowledgement never names a step
 /// that has ended, and it names a step whenever one runs.
 #[derive(Debug, Default)]
-struct CancelState {
+struct CancelAndSteps {
     requested: bool,
     /// Whether the handler has seen the request.
     observed: bool,
@@ -88,12 +89,12 @@ impl Attempt {
             created,
             cancel: CancellationToken::new(),
             interrupt: CancellationToken::new(),
-            finished: CancellationToken::new(),
+            finished: Latch::default(),
             blocking: TaskTracker::new(),
             runtime,
             input: OnceLock::new(),
             lost: AtomicBool::new(false),
-            handed_back: AtomicBool::new(false),
+            is_released: AtomicBool::new(false),
             output: Mutex::default(),
             progress: watch::channel(None).0,
             state: Mutex::default(),
@@ -188,15 +189,16 @@ impl Attempt {
         self.lost.load(Ordering::SeqCst)
     }
 
-    /// Interrupts the handler because the worker stops. The attempt is handed back, unless the handler returns before.
+    /// Interrupts the handler because the worker stops. The attempt is released, which means that its task is
+    /// queued again, unless the handler returns before.
     #[cfg(feature = "worker")]
-    pub fn hand_back(&self) {
-        self.handed_back.store(true, Ordering::SeqCst);
+    pub fn release(&self) {
+        self.is_released.store(true, Ordering::SeqCst);
         self.interrupt.cancel();
     }
 
-    pub fn is_handed_back(&self) -> bool {
-        self.handed_back.load(Ordering::SeqCst)
+    pub fn is_released(&self) -> bool {
+        self.is_released.load(Ordering::SeqCst)
     }
 
     pub fn append_output(&self, text: &str) {
@@ -227,13 +229,13 @@ impl Attempt {
         self.progress.subscribe()
     }
 
-    fn acknowledge_if_unseen(&self, state: &mut CancelState) {
+    fn acknowledge_if_unseen(&self, state: &mut CancelAndSteps) {
         if state.requested && !state.observed && state.acknowledgement_count < ACKNOWLEDGEMENTS_MAX {
             self.acknowledge(state);
         }
     }
 
-    fn acknowledge(&self, state: &mut CancelState) {
+    fn acknowledge(&self, state: &mut CancelAndSteps) {
         state.acknowledgement_count += 1;
         let step = state.steps.last();
         let acknowledgement = Acknowledgement {
@@ -249,7 +251,7 @@ impl Attempt {
     }
 
     /// A poisoned lock is used all the same: after a panic, the fields are still valid.
-    fn state(&self) -> MutexGuard<'_, CancelState> {
+    fn state(&self) -> MutexGuard<'_, CancelAndSteps> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

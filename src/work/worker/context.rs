@@ -59,7 +59,7 @@ impl Context {
         self.attempt.number
     }
 
-    /// The subject who sees the task.
+    /// The owner: the task is counted in the bell of this person or program.
     #[must_use]
     pub fn owner(&self) -> &str {
         &self.attempt.created.owner
@@ -112,8 +112,8 @@ impl Context {
     }
 
     /// Reports progress: the fraction of the work that is done, and a line for people. The fraction is clamped to 0 to
-    /// 1; `None` and NaN mean that it is unknown. A call is cheap: the progress is sent at most ten times a second, and
-    /// only the latest one.
+    /// 1; `None` and NaN mean that it is unknown. A call is cheap: only the latest progress is sent, at most
+    /// ten times a second by a worker inside the server and at most twice a second by a remote worker.
     pub fn progress(&self, fraction: impl Into<Option<f64>>, message: impl Into<String>) {
         self.attempt.set_progress(fraction.into(), message.into());
     }
@@ -124,10 +124,10 @@ impl Context {
         self.attempt.append_output(text.as_ref());
     }
 
-    /// Whether a cancel is requested. The first call that returns true acknowledges the request. The handler should
-    /// then stop soon.
+    /// Returns whether a cancel is requested. The first call that returns true acknowledges the request: the acknowledgement
+    /// is recorded in the log. The handler should then stop soon.
     #[must_use]
-    pub fn is_cancelled(&self) -> bool {
+    pub fn observe_cancel(&self) -> bool {
         self.attempt.observe_cancel()
     }
 
@@ -142,7 +142,7 @@ impl Context {
     /// # Errors
     /// [`Failure::Cancelled`] if a cancel is requested. The call then acknowledges the request.
     pub fn stop_if_cancelled(&self) -> Result<(), Failure> {
-        if self.is_cancelled() { Err(Failure::cancelled()) } else { Ok(()) }
+        if self.observe_cancel() { Err(Failure::cancelled()) } else { Ok(()) }
     }
 
     /// Returns a token that is cancelled when a cancel is requested, for code that needs a token. The token doesn't

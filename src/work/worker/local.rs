@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use actix::{Actor, ActorContext, AsyncContext, Message, ResponseFuture};
 use tokio::runtime::{Builder, Runtime};
-use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempt;
-use super::channels::WorkerChannels;
 use super::context::Context;
-use super::drive::{drive, hand_back};
 use super::handler::Handler;
+use super::latch::Latch;
+use super::local_reporter::LocalReporter;
 use super::outcome::{Done, Failure};
 use super::registry::Handlers;
+use super::run_attempt::{release, run_attempt};
 use crate::dispatch::messages::{Assign, AttemptDirective, Directive, LocalOffer};
 use crate::projection::projector::Stop;
 use crate::task::TaskId;
@@ -28,7 +28,7 @@ use crate::task::TaskId;
 pub struct LocalWorker {
     handlers: Handlers,
     slots: usize,
-    channels: Arc<WorkerChannels>,
+    reporter: Arc<LocalReporter>,
     /// `None` only while the worker is dropped.
     runtime: Option<Runtime>,
     running: HashMap<(TaskId, u32), Arc<Attempt>>,
@@ -55,7 +55,7 @@ impl LocalWorker {
     ///
     /// # Errors
     /// The system can't start the threads.
-    pub fn new(handlers: Handlers, slots: usize, channels: WorkerChannels) -> io::Result<Self> {
+    pub fn new(handlers: Handlers, slots: usize, reporter: LocalReporter) -> io::Result<Self> {
         let threads = available_parallelism().map_or(2, usize::from).max(2);
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
@@ -63,15 +63,15 @@ impl LocalWorker {
             .thread_name("taskbell-work")
             .enable_all()
             .build()?;
-        let (channels, runtime) = (Arc::new(channels), Some(runtime));
-        Ok(Self { handlers, slots, channels, runtime, running: HashMap::new(), is_draining: false })
+        let (reporter, runtime) = (Arc::new(reporter), Some(runtime));
+        Ok(Self { handlers, slots, reporter, runtime, running: HashMap::new(), is_draining: false })
     }
 
     /// Sends the dispatcher the kinds of this worker and the number of its slots.
     fn offer(&self, slots: usize, ctx: &actix::Context<Self>) {
         let address = ctx.address();
-        self.channels.offer.do_send(LocalOffer {
-            worker: self.channels.worker.clone(),
+        self.reporter.offer.do_send(LocalOffer {
+            worker: self.reporter.worker.clone(),
             kinds: self.handlers.kinds().map(str::to_owned).collect(),
             slots,
             assignments: address.clone().recipient(),
@@ -79,8 +79,8 @@ impl LocalWorker {
         });
     }
 
-    /// Returns the tokens `finished` of the task's attempts whose code may still run.
-    fn unfinished(&self, task: TaskId) -> Vec<CancellationToken> {
+    /// Returns the latches `finished` of the task's attempts whose code may still run.
+    fn unfinished(&self, task: TaskId) -> Vec<Latch> {
         self.running
             .iter()
             .filter(|((other, _), _)| *other == task)
@@ -116,13 +116,13 @@ impl actix::Handler<Assign> for LocalWorker {
         let handler = self.handlers.get(&created.kind).cloned();
         let (attempt, acknowledgements) = Attempt::new(task, number, created, runtime.handle().clone());
         self.running.insert(key, Arc::clone(&attempt));
-        let (channels, address, is_draining) = (Arc::clone(&self.channels), ctx.address(), self.is_draining);
+        let (reporter, address, is_draining) = (Arc::clone(&self.reporter), ctx.address(), self.is_draining);
         actix::spawn(async move {
             if is_draining {
-                hand_back(attempt, channels).await;
+                release(attempt, reporter).await;
             } else {
                 let handler = handler.unwrap_or_else(|| Arc::new(NoHandler));
-                drive(attempt, handler, acknowledgements, channels, predecessors).await;
+                run_attempt(attempt, handler, acknowledgements, reporter, predecessors).await;
             }
             address.do_send(RemoveAttempt(task, number));
         });
@@ -132,9 +132,9 @@ impl actix::Handler<Assign> for LocalWorker {
 impl actix::Handler<AttemptDirective> for LocalWorker {
     type Result = ();
 
-    fn handle(&mut self, direct: AttemptDirective, _: &mut Self::Context) {
-        let Some(attempt) = self.running.get(&(direct.task, direct.attempt)) else { return };
-        match direct.directive {
+    fn handle(&mut self, message: AttemptDirective, _: &mut Self::Context) {
+        let Some(attempt) = self.running.get(&(message.task, message.attempt)) else { return };
+        match message.directive {
             Directive::Cancel => attempt.request_cancel(),
             Directive::Interrupt => attempt.request_interrupt(),
             Directive::Lost => attempt.lose(),
@@ -157,19 +157,19 @@ impl actix::Handler<Drain> for LocalWorker {
 
     fn handle(&mut self, drain: Drain, ctx: &mut Self::Context) -> Self::Result {
         self.is_draining = true;
-        // If the dispatcher assigns an attempt after this, the attempt is handed back. Because the worker has no slots
+        // If the dispatcher assigns an attempt after this, the attempt is released. Because the worker has no slots
         // now, the dispatcher doesn't assign the attempt to it again.
         self.offer(0, ctx);
         let running: Vec<_> = self.running.values().map(|attempt| attempt.finished.clone()).collect();
         Box::pin(async move {
             let all_finished = async {
                 for finished in &running {
-                    finished.cancelled().await;
+                    finished.wait().await;
                 }
             };
             // After a timeout, the count below is above zero.
             let _ = tokio::time::timeout(drain.within, all_finished).await;
-            running.iter().filter(|finished| !finished.is_cancelled()).count()
+            running.iter().filter(|finished| !finished.is_set()).count()
         })
     }
 }

@@ -16,7 +16,7 @@ pub struct Handlers(BTreeMap<String, Arc<dyn Handler>>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotRegistered {
     /// The handler's kind is not a valid name.
-    #[error("{0:?} can't be a kind: 1 to 64 of a-z, 0-9, '.', '_', '-' are needed")]
+    #[error("{0:?} is not a valid kind: use 1 to 64 of the characters a-z, 0-9, '.', '_', '-'")]
     BadKind(String),
     /// There is already a handler for this kind.
     #[error("there is a handler for {0} already")]

@@ -14,8 +14,8 @@ pub(in crate::work) trait Reporter: Send + Sync + 'static {
     fn send_progress(&self, attempt: &Attempt, progress: Progress);
 
     /// Sends `command` repeatedly until it is recorded or finally refused, or until `should_give_up` returns true after
-    /// a failed try. Returns whether the command is concluded: true after a record or a final refusal, false if the log
-    /// may still show the attempt as running.
+    /// a failed try. Returns true if the command was recorded or finally refused. After false, the log may still show the
+    /// attempt as running.
     fn send_command(
         &self,
         attempt: &Attempt,
@@ -23,9 +23,9 @@ pub(in crate::work) trait Reporter: Send + Sync + 'static {
         should_give_up: impl Fn() -> bool + Send,
     ) -> impl Future<Output = bool> + Send;
 
-    /// Frees the attempt's slot. None of the attempt's code runs any more. If the attempt is not `concluded`, the log
-    /// may still show it as running.
-    fn free_slot(&self, attempt: &Attempt, concluded: bool);
+    /// Called when none of the attempt's code runs any more. `is_recorded_or_refused` is the result of the report of its
+    /// end; if it is false, the log may still show the attempt as running.
+    fn attempt_stopped(&self, attempt: &Attempt, is_recorded_or_refused: bool);
 }
 
 /// Makes the end that is recorded from the handler's result.
@@ -59,15 +59,18 @@ fn too_large(result: &JsonText) -> Option<TaskError> {
     (!has_valid_size_and_depth(result, RESULT_MAX)).then(|| task_error("result_too_large", &message))
 }
 
-/// Replaces a finish as cancelled that was rejected because no cancel is requested. The handler has not done its work,
-/// so the replacement is a finish as failed. Returns `None` for any other command or rejection.
+/// If a finish with the outcome `cancelled` was rejected because nobody requested a cancel, returns a finish with the
+/// outcome `failed`, because the handler has not done its work. Returns `None` for any other command or rejection.
 pub(in crate::work) fn replace_unrequested_cancel(command: Command, rejection: &Rejection) -> Option<Command> {
     match (command, rejection) {
         (
             Command::Finish { attempt, lease_hash, end: AttemptEnd::Cancelled { .. }, progress, output },
             Rejection::NotCancelling,
         ) => {
-            let error = task_error("stopped_unasked", "the handler stopped as cancelled, but nobody had asked for it");
+            let error = task_error(
+                "stopped_unasked",
+                "the handler reported that it was cancelled, but no cancel was requested",
+            );
             Some(Command::Finish {
                 attempt,
                 lease_hash,

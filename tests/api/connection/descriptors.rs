@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Instant;
 
-use super::super::super::support::{Server, TEST_TIMEOUT};
+use super::super::super::support::{HttpResponse, Server, TEST_TIMEOUT};
 use super::client::Client;
 
 fn open_files(server: &Server) -> usize {
@@ -18,6 +18,21 @@ fn limits(server: &Server) -> (u64, u64) {
     (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
+/// A connection with a request that waits for half a minute; or the response to a client that gets no such connection.
+fn hold(server: &Server) -> Result<Client, Option<Box<HttpResponse>>> {
+    const BODY: &str = r#"{"worker":"w","wait_s":30}"#;
+    let mut client = Client::connect(server);
+    let headers = "Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: ";
+    client.send_head("POST /v1/leases", &format!("{headers}{}\r\n", BODY.len()));
+    match client.response() {
+        Some(interim) if interim.status == 100 => {
+            client.send(BODY.as_bytes());
+            Ok(client)
+        }
+        refused => Err(refused.map(Box::new)),
+    }
+}
+
 /// The status of a request on a new connection; none if the server closed it without a response.
 fn status_of(server: &Server, path: &str) -> Option<u16> {
     let mut client = Client::connect(server);
@@ -29,13 +44,9 @@ fn status_of(server: &Server, path: &str) -> Option<u16> {
 async fn a_connection_takes_one_file_descriptor() {
     let server = Server::start();
     let before = open_files(&server);
-    let mut clients: Vec<Client> = (0..50).map(|_| Client::connect(&server)).collect();
-    for client in &mut clients {
-        client.send_head("GET /v1/counters", "");
-        assert_eq!(client.response().unwrap().status, 200);
-    }
+    let held: Vec<Client> = (0..50).map(|_| hold(&server).ok().expect("a connection that waits")).collect();
     let connections = open_connections(&server);
-    assert!(connections >= 40, "{connections} connections are open");
+    assert_eq!(connections, held.len());
     let opened = open_files(&server) - before;
     assert!(opened <= connections + 5, "{opened} descriptors for {connections} connections");
 }
@@ -65,15 +76,9 @@ async fn when_the_descriptors_run_out_the_server_is_still_alive_and_recovers() {
     let mut held = Vec::new();
     let refused = loop {
         assert!(held.len() < 400, "no connection is refused");
-        let mut client = Client::connect(&server);
-        // The body doesn't arrive: the server neither responds nor closes the connection for some seconds.
-        client.send_head(
-            "POST /v1/tasks",
-            "Content-Type: application/json\r\nContent-Length: 10\r\nExpect: 100-continue\r\n",
-        );
-        match client.response() {
-            Some(response) if response.status == 100 => held.push(client),
-            refused => break refused,
+        match hold(&server) {
+            Ok(client) => held.push(client),
+            Err(refused) => break refused,
         }
     };
     let refused = refused.expect("a response that says why");

@@ -11,10 +11,10 @@ async fn an_input_has_at_most_32_levels_on_every_route() {
     let server = Server::start();
     for (levels, fits) in [(31, true), (32, true), (33, false), (127, false), (128, false), (100_000, false)] {
         let task = format!(r#"{{"kind":"a","input":{}}}"#, nested(levels));
-        let response = wire::post(&server, "/v1/tasks", task.as_bytes());
+        let response = raw_http::post(&server, "/v1/tasks", task.as_bytes());
         assert_eq!((response.status, pointers(&response)), if fits { (201, vec![]) } else { (422, vec!["/input"]) });
         let schedule = format!(r#"{{"cron":"0 0 * * *","task":{task}}}"#);
-        let response = wire::post(&server, "/v1/schedules", schedule.as_bytes());
+        let response = raw_http::post(&server, "/v1/schedules", schedule.as_bytes());
         assert_eq!(
             (response.status, pointers(&response)),
             if fits { (201, vec![]) } else { (422, vec!["/task/input"]) }
@@ -90,10 +90,10 @@ async fn what_is_no_json_refuses_the_whole_batch() {
     for item in [r#"{"kind":"a","input":[1,]}"#, r#"{"kind":"a","input":"\ud800"}"#, r#"{"kind":"a","kind":01}"#] {
         let body = format!(r#"{{"items":[{{"kind":"a"}},{item}]}}"#);
         for path in ["/v1/tasks/batch", "/v1/leases/finish"] {
-            wire::post(&server, path, body.as_bytes()).assert_problem(400, "malformed_json");
+            raw_http::post(&server, path, body.as_bytes()).assert_problem(400, "malformed_json");
         }
     }
-    let response = wire::post(&server, "/v1/tasks/batch", br#"{"items":[],"items":[]}"#);
+    let response = raw_http::post(&server, "/v1/tasks/batch", br#"{"items":[],"items":[]}"#);
     assert_eq!(pointers(response.assert_problem(422, "invalid_request")), ["/items"]);
     assert_eq!(log_head(&server).await["position"], 0);
 }

@@ -68,7 +68,7 @@ async fn a_marker_in_place_of_an_object_is_an_unknown_field() {
             ("/v1/bell/seen", r#"{\"position\":0}"#),
             ("/v1/leases", r#"{\"worker\":\"w\"}"#),
         ] {
-            let response = wire::post(&server, path, format!(r#"{{"{marker}":"{inner}"}}"#).as_bytes());
+            let response = raw_http::post(&server, path, format!(r#"{{"{marker}":"{inner}"}}"#).as_bytes());
             assert_eq!(
                 pointers(response.assert_problem(422, "invalid_request")),
                 [&*pointer],
@@ -83,7 +83,7 @@ async fn a_marker_in_place_of_an_object_is_an_unknown_field() {
             assert_eq!((problem["code"].as_str(), pointers_in(problem)), (Some("invalid_request"), vec![&*pointer]));
         }
         let body = format!(r#"{{"filter":{{"{marker}":"{{\"kind\":\"a\"}}"}},"dry_run":true}}"#);
-        let response = wire::post(&server, "/v1/tasks/cancel", body.as_bytes());
+        let response = raw_http::post(&server, "/v1/tasks/cancel", body.as_bytes());
         assert_eq!(pointers(response.assert_problem(422, "invalid_request")), [format!("/filter{pointer}")]);
     }
     assert_eq!(log_head(&server).await["position"], 0);
@@ -100,13 +100,13 @@ async fn a_text_cannot_be_given_as_a_marker() {
             ("labels", format!(r#"{{"x":{{"{marker}":"\"v\""}}}}"#)),
         ] {
             let body = format!(r#"{{"kind":"a","{field}":{value}}}"#);
-            wire::post(&server, "/v1/tasks", body.as_bytes()).assert_problem(422, "invalid_request");
+            raw_http::post(&server, "/v1/tasks", body.as_bytes()).assert_problem(422, "invalid_request");
         }
     }
     assert_eq!(log_head(&server).await["position"], 0);
     // As the key of a label it would hold a colon.
     let body = format!(r#"{{"kind":"a","labels":{{"{RAW}":"{{\"x\":\"y\"}}"}}}}"#);
-    let response = wire::post(&server, "/v1/tasks", body.as_bytes());
+    let response = raw_http::post(&server, "/v1/tasks", body.as_bytes());
     assert_eq!(pointers(response.assert_problem(422, "invalid_request")), [format!("/labels/{RAW}")]);
 }
 
@@ -142,7 +142,7 @@ async fn a_marker_and_what_it_would_stand_for_are_different_requests() {
         let send = |input: &str| {
             let body = format!(r#"{{"kind":"a","input":{input}}}"#);
             let headers = format!("{headers}Content-Length: {}\r\n", body.len());
-            wire::raw(&server, "POST /v1/tasks", &headers, body.as_bytes())
+            raw_http::raw(&server, "POST /v1/tasks", &headers, body.as_bytes())
         };
         let marked = format!(r#"{{"{marker}":"{plain}"}}"#);
         assert_eq!(send(&marked).status, 201, "{marked}");

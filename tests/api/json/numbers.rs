@@ -53,7 +53,7 @@ async fn numbers_that_are_written_differently_make_different_requests() {
         let body = format!(r#"{{"kind":"a","input":{input}}}"#);
         let headers = format!("Idempotency-Key: {key}\r\nContent-Type: application/json\r\n");
         let headers = format!("{headers}Content-Length: {}\r\n", body.len());
-        wire::raw(&server, "POST /v1/tasks", &headers, body.as_bytes())
+        raw_http::raw(&server, "POST /v1/tasks", &headers, body.as_bytes())
     };
     let pairs = [
         ("18446744073709551616", "18446744073709551617"),

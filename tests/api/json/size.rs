@@ -12,7 +12,8 @@ fn spaced(bytes: usize) -> String {
 async fn the_space_around_the_tokens_of_an_input_does_not_count() {
     let server = Server::start();
     submit(&server, &spaced(65_536));
-    let response = wire::post(&server, "/v1/tasks", format!(r#"{{"kind":"a","input":{}}}"#, spaced(65_537)).as_bytes());
+    let response =
+        raw_http::post(&server, "/v1/tasks", format!(r#"{{"kind":"a","input":{}}}"#, spaced(65_537)).as_bytes());
     assert_eq!(pointers(response.assert_problem(413, "too_large")), ["/input"]);
 }
 
@@ -39,6 +40,6 @@ async fn numbers_and_escapes_count_as_they_are_written() {
         };
         submit(&server, &list(65_536));
         let body = format!(r#"{{"kind":"a","input":{}}}"#, list(65_536 + bytes + 1));
-        wire::post(&server, "/v1/tasks", body.as_bytes()).assert_problem(413, "too_large");
+        raw_http::post(&server, "/v1/tasks", body.as_bytes()).assert_problem(413, "too_large");
     }
 }

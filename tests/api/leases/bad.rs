@@ -1,7 +1,7 @@
 //! Invalid requests of workers are refused with the right code, write nothing, and don't affect other clients.
 
 use super::*;
-use crate::api::{log_head, pointers, pointers_in, wire};
+use crate::api::{log_head, pointers, pointers_in, raw_http};
 use crate::support::TEST_TIMEOUT;
 
 const ROUTES: [&str; 4] = ["/v1/leases", "/v1/leases/heartbeat", "/v1/leases/cancel-ack", "/v1/leases/finish"];
@@ -19,7 +19,7 @@ async fn server() -> (Server, String) {
 async fn assert_each_refused(server: &Server, path: &str, cases: &[(String, &str)]) {
     let before = log_head(server).await;
     for (body, pointer) in cases {
-        let answer = wire::post(server, path, body.as_bytes());
+        let answer = raw_http::post(server, path, body.as_bytes());
         let context = format!("{path} {}: {}", body.chars().take(200).collect::<String>(), answer.text);
         assert_eq!((answer.status, answer.body["code"].as_str()), (422, Some("invalid_request")), "{context}");
         answer.assert_problem(422, "invalid_request");
@@ -39,25 +39,25 @@ async fn every_route_takes_one_json_object_by_post_and_nothing_in_its_address() 
     let before = log_head(&server).await;
     for path in ROUTES {
         for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH"] {
-            let answer = wire::raw(&server, &format!("{method} {path}"), "Content-Length: 0\r\n", b"");
+            let answer = raw_http::raw(&server, &format!("{method} {path}"), "Content-Length: 0\r\n", b"");
             assert_eq!((answer.status, answer.header("allow")), (405, "POST"), "{method} {path}: {}", answer.text);
         }
         for body in ["", " ", "{", "}", "{}x", "{'worker':'w'}", "\u{feff}{}", "{\"worker\":NaN}", "[1,]"] {
-            wire::post(&server, path, body.as_bytes()).assert_problem(400, "malformed_json");
+            raw_http::post(&server, path, body.as_bytes()).assert_problem(400, "malformed_json");
         }
-        wire::post(&server, path, b"{\"worker\":\"\xff\"}").assert_problem(400, "malformed_json");
+        raw_http::post(&server, path, b"{\"worker\":\"\xff\"}").assert_problem(400, "malformed_json");
         for body in ["[]", "null", "7", "\"w\"", "{\"worker\":1e999}", "[\"w\",[\"a\"],null,1,0]", "{}", "{\"x\":1}"] {
-            wire::post(&server, path, body.as_bytes()).assert_problem(422, "invalid_request");
+            raw_http::post(&server, path, body.as_bytes()).assert_problem(422, "invalid_request");
         }
         let deep = format!("{{\"worker\":{}{}}}", "[".repeat(40), "]".repeat(40));
-        wire::post(&server, path, deep.as_bytes()).assert_problem(422, "invalid_request");
+        raw_http::post(&server, path, deep.as_bytes()).assert_problem(422, "invalid_request");
         let plain =
-            wire::raw(&server, &format!("POST {path}"), "Content-Type: text/plain\r\nContent-Length: 2\r\n", b"{}");
+            raw_http::raw(&server, &format!("POST {path}"), "Content-Type: text/plain\r\nContent-Length: 2\r\n", b"{}");
         plain.assert_problem(415, "unsupported_media_type");
         for query in ["?wait_s=1", "?worker=w", "?x", "?as_of=1"] {
-            wire::post(&server, &format!("{path}{query}"), b"{}").assert_problem(422, "invalid_request");
+            raw_http::post(&server, &format!("{path}{query}"), b"{}").assert_problem(422, "invalid_request");
         }
-        let under = wire::post(&server, &format!("{path}/x"), b"{}");
+        let under = raw_http::post(&server, &format!("{path}/x"), b"{}");
         assert!(matches!(under.status, 404 | 405), "{}", under.text);
     }
     assert_eq!(log_head(&server).await, before);
@@ -250,7 +250,7 @@ async fn the_problem_of_a_finish_names_the_wrong_field_of_its_item() {
         assert_refused(&finish(&server, json!({"lease": bad, "outcome": "succeeded"})).await, "invalid_request");
     }
     let twice = format!(r#"{{"items":[{{"lease":"{lease}","lease":"{lease}","outcome":"succeeded"}}]}}"#);
-    let twice = wire::post(&server, ROUTES[3], twice.as_bytes());
+    let twice = raw_http::post(&server, ROUTES[3], twice.as_bytes());
     assert_eq!(pointers_in(&twice.body["items"][0]["problem"]), ["/lease"], "{}", twice.text);
     for item in [json!(null), json!(7), json!([lease, "succeeded"]), json!("x")] {
         assert_refused(&finish(&server, item).await, "invalid_request");
@@ -279,10 +279,10 @@ async fn an_item_that_is_too_large_is_refused_alone() {
 
     let beyond = vec![b' '; 17 * 1024 * 1024];
     for path in ROUTES {
-        wire::post(&server, path, &beyond).assert_problem(413, "too_large");
+        raw_http::post(&server, path, &beyond).assert_problem(413, "too_large");
     }
     for path in [ROUTES[0], ROUTES[2]] {
-        wire::post(&server, path, &beyond[..=1024 * 1024]).assert_problem(413, "too_large");
+        raw_http::post(&server, path, &beyond[..=1024 * 1024]).assert_problem(413, "too_large");
     }
     assert_eq!(log_head(&server).await["position"], before + 1);
     assert_eq!(finish(&server, result(256 * 1024)).await, json!({"status": "succeeded"}), "what just fits is taken");

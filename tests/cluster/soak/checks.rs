@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::record::{Account, HeldLease};
-use crate::workers::checker::Checker;
+use crate::worker_soak::checker::Checker;
 
 const MINUTE_MS: u64 = 60_000;
 

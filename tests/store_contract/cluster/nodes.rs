@@ -12,7 +12,7 @@ async fn a_store_that_is_opened_before_its_database_runs_connects_later() {
     let addr = free_port().await;
     let store = connect(addr, "taskbell");
     let why = wait_until_unhealthy(&store).await;
-    assert!(why.contains("the store can't be reached since"), "{why}");
+    assert!(why.contains("the store has been unreachable since"), "{why}");
     assert!(store.epoch().is_nil());
     let appending = tokio::spawn({
         let store = store.clone();

@@ -138,7 +138,10 @@ async fn an_event_of_a_later_version_stops_the_log_at_its_position() {
         .unwrap();
     assert_eq!(in_time(subscription.next()).await.unwrap().len(), 1);
     let unknown = in_time(subscription.next()).await.unwrap_err();
-    assert_eq!(unknown, ReadError::Unknown { position: Some(Position(2)), kind: "Danced".to_owned(), version: 1 });
+    assert_eq!(
+        unknown,
+        ReadError::Unknown { position: Some(Position(2)), event_type: "Danced".to_owned(), version: 1 }
+    );
     failure(&store).await;
 }
 

@@ -12,13 +12,13 @@ async fn stopped_after_the_claim(
     request: Created,
 ) -> tokio::task::JoinHandle<Result<Accepted, ExecuteError>> {
     let claims = fixture.claims();
-    fixture.database.hold_answers(true);
+    fixture.database.hold_responses(true);
     let request = actix_rt::spawn(async move { server.create_with_id(id, request).await });
-    in_time(fixture.database.wait_for_hanging(1)).await;
+    in_time(fixture.database.wait_for_delayed_requests(1)).await;
     assert_eq!(fixture.claims(), claims + 1);
     proxy.set_mode(Mode::Refuse);
     proxy.cut();
-    fixture.database.hold_answers(false);
+    fixture.database.hold_responses(false);
     request
 }
 
@@ -95,12 +95,12 @@ async fn a_retry_whose_server_stopped_is_completed_by_the_next_server() {
     let two = fixture.new_server().await;
     let task = created(&two.create(unique("nightly")).await);
     two.cancel(task).await;
-    fixture.database.hold_answers(true);
+    fixture.database.hold_responses(true);
     let request = actix_rt::spawn(async move { stopped.retry(task).await });
-    in_time(fixture.database.wait_for_hanging(1)).await;
+    in_time(fixture.database.wait_for_delayed_requests(1)).await;
     proxy.set_mode(Mode::Refuse);
     proxy.cut();
-    fixture.database.hold_answers(false);
+    fixture.database.hold_responses(false);
     assert_eq!(outcome_of(&two.create(unique("nightly")).await), ("held", Some(task)));
     two.cancel(task).await;
     let next = created(&two.create(unique("nightly")).await);

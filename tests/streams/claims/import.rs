@@ -18,7 +18,7 @@ async fn the_keys_of_an_imported_log_are_held_by_their_tasks_and_an_import_can_b
         one.registry.execute(execute(id, Command::Create(created.into()))).await.unwrap();
     }
     one.cancel(ended).await;
-    in_time(one.store.watch().wait_for(|head| head.0 == fixture.events())).await.unwrap();
+    in_time(one.store.head_changes().wait_for(|head| head.0 == fixture.events())).await.unwrap();
     let mut views = Views::default();
     for recorded in one.store.read_all(Position(0), usize::MAX).await.unwrap() {
         views.apply(&recorded);

@@ -18,7 +18,7 @@ async fn every_claim_that_is_written_fits_the_published_schema_and_so_do_the_eve
     assert_eq!(events.len(), 3);
     for event in events {
         let claim: Value = serde_json::from_slice(&event.data).unwrap();
-        assert_eq!(&*event.kind, KIND);
+        assert_eq!(&*event.event_type, KIND);
         check(&schema_of_claims(), &claim, KIND);
         for begin in claim["begin"].as_array().unwrap() {
             let kind = begin["type"].as_str().unwrap();

@@ -3,14 +3,19 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+/// How many bytes the kernel keeps that it can't send yet, after [`SocketObserver::bound_unsent_bytes`].
+const UNSENT_MAX: u32 = 64 * 1024;
 
 /// The socket of a connection.
 #[derive(Debug)]
@@ -52,6 +57,29 @@ impl SocketObserver {
         match SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]) {
             Ok(bytes) => bytes == 0,
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Makes the kernel keep at most `UNSENT_MAX` bytes that it can't send yet, besides those that the client may take.
+    pub fn bound_unsent_bytes(&self) {
+        // If this fails, the kernel keeps more.
+        self.with_socket(|socket| socket.set_tcp_notsent_lowat(UNSENT_MAX));
+    }
+
+    /// Ends the connection at once. Bytes that are not sent yet are dropped.
+    pub fn abort(&self) {
+        // If this fails, the connection has ended already.
+        self.with_socket(|socket| {
+            socket.set_linger(Some(Duration::ZERO))?;
+            socket.shutdown(Shutdown::Both)
+        });
+    }
+
+    fn with_socket(&self, change: impl FnOnce(SockRef<'_>) -> io::Result<()>) {
+        if let Some(write) = self.0.upgrade() {
+            let half = lock(&write);
+            let stream: &TcpStream = half.as_ref();
+            let _ = change(SockRef::from(stream));
         }
     }
 }

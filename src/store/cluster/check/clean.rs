@@ -14,7 +14,7 @@ const CONCURRENT_DELETES: usize = 32;
 
 /// The streams that the checks leave in the database.
 #[derive(Clone, Debug)]
-pub struct LeftStreams {
+pub struct LeftoverStreams {
     /// The prefix of the names of all these streams.
     pub prefix: String,
     /// The names of the streams. All are soft-deleted unless there is a failure.
@@ -38,7 +38,7 @@ pub(super) async fn delete_streams(
     client: &Client,
     start: StreamPosition<Position>,
     prefix: &str,
-) -> Result<LeftStreams, String> {
+) -> Result<LeftoverStreams, String> {
     let (streams, events) = find_streams(client, start, prefix).await?;
     let mut failure = None;
     for chunk in streams.chunks(CONCURRENT_DELETES) {
@@ -52,7 +52,7 @@ pub(super) async fn delete_streams(
             }
         }
     }
-    Ok(LeftStreams { prefix: prefix.to_owned(), streams, events, failure })
+    Ok(LeftoverStreams { prefix: prefix.to_owned(), streams, events, failure })
 }
 
 /// The names of the streams in the order of their first events, and the number of their events.

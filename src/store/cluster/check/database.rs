@@ -1,4 +1,4 @@
-//! Helpers of the checks of a database: two clients, streams with a separate prefix, sample events, a subscription.
+//! Helpers of the checks of a database: the context of a rule, streams with a separate prefix, sample events, a subscription.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::store::new_id;
 /// How long a check waits for the next message of a subscription.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an append may take.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Two clients of the database.
-pub(super) struct DatabaseClients {
+/// What a check of one rule needs: two clients of the database, the start of its subscriptions and the prefix of its streams.
+pub(super) struct RuleContext {
     pub(super) client: Client,
     /// A second client. It stands for another server.
-    pub(super) other: Client,
+    pub(super) second_client: Client,
     /// Subscriptions begin after this position. It is the end of the database's log before the checks.
     pub(super) start: StreamPosition<Position>,
     /// The prefix of the names of this rule's streams.
@@ -31,25 +31,30 @@ pub(super) struct DatabaseClients {
 /// The result of one append.
 pub(super) type AppendResult = eventstore::Result<WriteResult>;
 
-impl DatabaseClients {
+impl RuleContext {
     /// The full name of a stream of this rule.
     pub(super) fn stream(&self, name: &str) -> String {
         format!("{}.{name}", self.prefix)
     }
 
     /// An append that may be refused.
-    pub(super) async fn append(&self, stream: &str, expected: ExpectedRevision, events: &[EventData]) -> AppendResult {
-        append(&self.client, stream, expected, events).await
+    pub(super) async fn try_append(
+        &self,
+        stream: &str,
+        expected: ExpectedRevision,
+        events: &[EventData],
+    ) -> AppendResult {
+        append_with(&self.client, stream, expected, events).await
     }
 
     /// An append that must succeed.
-    pub(super) async fn write(
+    pub(super) async fn append(
         &self,
         stream: &str,
         expected: ExpectedRevision,
         events: &[EventData],
     ) -> Result<WriteResult, String> {
-        self.append(stream, expected, events).await.map_err(|error| error_text(&error))
+        self.try_append(stream, expected, events).await.map_err(|error| error_text(&error))
     }
 
     /// The ids of the events that a read of the stream returns.
@@ -66,13 +71,14 @@ impl DatabaseClients {
     }
 }
 
-pub(super) async fn append(
+/// Sends one append with this client.
+pub(super) async fn append_with(
     client: &Client,
     stream: &str,
     expected: ExpectedRevision,
     events: &[EventData],
 ) -> AppendResult {
-    let options = AppendToStreamOptions::default().expected_revision(expected).deadline(ANSWER_TIMEOUT);
+    let options = AppendToStreamOptions::default().expected_revision(expected).deadline(RESPONSE_TIMEOUT);
     client.append_to_stream(stream, &options, events.to_vec()).await
 }
 
@@ -107,7 +113,7 @@ impl FilteredSubscription {
     pub(super) async fn next(&mut self) -> Result<SubscriptionEvent, String> {
         match tokio::time::timeout(SILENCE_TIMEOUT, self.0.next_subscription_event()).await {
             Ok(message) => message.map_err(|error| error_text(&error)),
-            Err(_) => Err(format!("the subscription said nothing for {} s", SILENCE_TIMEOUT.as_secs())),
+            Err(_) => Err(format!("no message from the subscription for {} s", SILENCE_TIMEOUT.as_secs())),
         }
     }
 

@@ -1,5 +1,5 @@
-//! Checks whether a database is suitable for a cluster's log. First they check the rules of the database itself (`appends`,
-//! `log`, `streams`), then the contract of every store (`store::conformance`). Each check writes only streams whose names
+//! Checks whether a database is suitable for a cluster's log. The checks of the database's own rules come first (`appends`,
+//! `log`, `streams`), then the checks of every store (`store::conformance`). Each check writes only streams whose names
 //! begin with its own scratch prefix.
 //!
 //! The checks can't remove the events that they have written from the database's own log. At the end they soft-delete their
@@ -14,10 +14,10 @@ use eventstore::{Client, CurrentRevision, Position, StreamPosition};
 use tokio::sync::oneshot;
 
 use super::client::error_message;
-use super::spin::with_loop_breaker;
+use super::loop_breaker::with_loop_breaker;
 use super::supervise::{check_reachable, panic_text, runtime};
 use super::url::StoreUrl;
-use crate::store::conformance::{CHECKS, Check, Outcome};
+use crate::store::conformance::{CHECKS, Check, CheckResult};
 use crate::store::{EventStore, new_id};
 
 mod appends;
@@ -26,24 +26,24 @@ mod database;
 mod log;
 mod streams;
 
-pub use clean::LeftStreams;
-use database::DatabaseClients;
+pub use clean::LeftoverStreams;
+use database::RuleContext;
 
 /// How long one check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a new log may take until it is healthy.
 const READY_TIMEOUT: Duration = Duration::from_secs(15);
 
-type CheckFuture = Pin<Box<dyn Future<Output = Outcome>>>;
+type CheckFuture = Pin<Box<dyn Future<Output = CheckResult>>>;
 
-/// One rule of the database.
+/// One rule of the database, with the function that checks it. A rule of a store is a [`Check`].
 #[derive(Clone, Copy)]
 pub struct Rule {
     /// The operation of the database to which the rule applies.
     pub operation: &'static str,
     /// The rule as a sentence, with `_` between its words.
     pub name: &'static str,
-    run: fn(DatabaseClients) -> CheckFuture,
+    run: fn(RuleContext) -> CheckFuture,
 }
 
 impl fmt::Debug for Rule {
@@ -54,32 +54,32 @@ impl fmt::Debug for Rule {
 
 macro_rules! rules {
     ($operation:literal: $($module:ident::$name:ident)*) => {
-        &[$(Rule { operation: $operation, name: stringify!($name), run: |database| Box::pin($module::$name(database)) }),*]
+        &[$(Rule { operation: $operation, name: stringify!($name), run: |context| Box::pin($module::$name(context)) }),*]
     };
 }
 
 /// The rules that a database must follow so that it can hold a log.
 pub const RULES: [&[Rule]; 3] = [
     rules! { "database append":
-        appends::an_append_that_is_repeated_is_written_once_and_has_its_first_answer
-        appends::an_append_that_is_repeated_after_later_ones_has_its_first_answer
-        appends::other_events_at_an_old_revision_are_refused_with_the_last_one
+        appends::a_repeated_append_is_written_once_and_gets_its_first_response_again
+        appends::an_append_that_is_repeated_after_later_ones_gets_its_first_response_again
+        appends::other_events_at_an_old_revision_are_refused_and_the_error_names_the_last_revision
         appends::a_repeated_append_whose_later_events_differ_writes_nothing
         appends::the_bytes_of_an_event_are_kept
         appends::an_append_of_900_kilobytes_is_written
         appends::an_append_of_2_megabytes_is_written_or_refused_because_of_its_size
     },
     rules! { "database log":
-        log::a_subscription_is_confirmed_first_and_says_when_it_has_caught_up
+        log::a_subscription_is_confirmed_first_and_reports_when_it_has_caught_up
         log::two_clients_receive_all_events_in_the_order_of_their_commits
         log::a_subscription_continues_after_the_event_where_the_last_one_ended
         log::a_subscription_continues_after_a_checkpoint
         log::an_event_is_read_at_its_own_position
     },
     rules! { "database stream":
-        streams::a_missing_stream_is_said_to_be_missing
-        streams::a_truncated_stream_is_seen_in_the_log
-        streams::a_stream_with_a_maximum_shows_its_last_events
+        streams::a_read_of_a_missing_stream_reports_that_it_is_missing
+        streams::a_filtered_subscription_receives_the_metadata_of_a_truncated_stream
+        streams::a_stream_with_a_maximum_count_returns_only_its_last_events
     },
 ];
 
@@ -89,19 +89,19 @@ pub struct Finding {
     /// The operation that was checked.
     pub operation: &'static str,
     /// The rule that was checked, as a sentence.
-    pub needed: String,
+    pub expected: String,
     /// What the check has observed.
-    pub seen: Outcome,
+    pub observed: CheckResult,
     /// How long the check took.
     pub took: Duration,
 }
 
 impl Finding {
-    async fn run(operation: &'static str, name: &str, check: impl Future<Output = Outcome>) -> Self {
-        let begun = Instant::now();
-        let seen = tokio::time::timeout(CHECK_TIMEOUT, check).await;
-        let seen = seen.unwrap_or_else(|_| Err(format!("no end in {} s", CHECK_TIMEOUT.as_secs())));
-        Self { operation, needed: name.replace('_', " "), seen, took: begun.elapsed() }
+    async fn run(operation: &'static str, name: &str, check: impl Future<Output = CheckResult>) -> Self {
+        let started_at = Instant::now();
+        let observed = tokio::time::timeout(CHECK_TIMEOUT, check).await;
+        let observed = observed.unwrap_or_else(|_| Err(format!("did not end within {} s", CHECK_TIMEOUT.as_secs())));
+        Self { operation, expected: name.replace('_', " "), observed, took: started_at.elapsed() }
     }
 }
 
@@ -109,12 +109,12 @@ impl Finding {
 ///
 /// # Errors
 /// Why the database can't be reached. Then nothing was checked.
-pub async fn check(url: &StoreUrl, report: &mut (dyn FnMut(Finding) + Send)) -> Result<LeftStreams, String> {
+pub async fn check(url: &StoreUrl, report: &mut (dyn FnMut(Finding) + Send)) -> Result<LeftoverStreams, String> {
     check_reachable(&url.settings).await?;
     let scratch = scratch_prefix(url);
     let own_url = url.clone();
     let end = run_on_own_thread(move || async move { clean::last_position(&new_client(&own_url)?).await }).await?;
-    let url = &url.clone().after(end);
+    let url = &url.clone().read_after(end);
     for (rule, number) in RULES.concat().into_iter().zip(1..) {
         report(check_rule(url, rule, format!("{scratch}r{number}")).await);
     }
@@ -138,19 +138,19 @@ fn scratch_prefix(url: &StoreUrl) -> String {
 pub async fn check_rule(url: &StoreUrl, rule: Rule, prefix: String) -> Finding {
     let url = url.clone();
     let checking = run_on_own_thread(move || async move {
-        let database = DatabaseClients {
+        let context = RuleContext {
             client: new_client(&url)?,
-            other: new_client(&url)?,
+            second_client: new_client(&url)?,
             start: start_position(&url),
             prefix,
         };
-        (rule.run)(database).await
+        (rule.run)(context).await
     });
     Finding::run(rule.operation, rule.name, checking).await
 }
 
 /// Checks one rule of the store's contract on a new log. If the log of an earlier check was not usable, nothing is checked.
-async fn check_store(url: &StoreUrl, check: Check, is_usable: &mut bool) -> Outcome {
+async fn check_store(url: &StoreUrl, check: Check, is_usable: &mut bool) -> CheckResult {
     if !*is_usable {
         return Err("not checked: the log of an earlier check was not usable".to_owned());
     }
@@ -159,24 +159,29 @@ async fn check_store(url: &StoreUrl, check: Check, is_usable: &mut bool) -> Outc
     if ready.is_err() {
         *is_usable = false;
         let why = store.health().err().unwrap_or_default();
-        return Err(format!("the log was not usable in {} s: {why}", READY_TIMEOUT.as_secs()));
+        return Err(format!("the log did not become usable within {} s: {why}", READY_TIMEOUT.as_secs()));
     }
     check.run(store).await
 }
 
 /// Soft-deletes the streams that the checks have written.
-async fn delete_streams(url: &StoreUrl, scratch: String) -> LeftStreams {
+async fn delete_streams(url: &StoreUrl, scratch: String) -> LeftoverStreams {
     let (url, prefix) = (url.clone(), scratch.clone());
     let cleaned = run_on_own_thread(move || async move {
         clean::delete_streams(&new_client(&url)?, start_position(&url), &prefix).await
     })
     .await;
-    cleaned.unwrap_or_else(|why| LeftStreams { prefix: scratch, streams: Vec::new(), events: 0, failure: Some(why) })
+    cleaned.unwrap_or_else(|why| LeftoverStreams {
+        prefix: scratch,
+        streams: Vec::new(),
+        events: 0,
+        failure: Some(why),
+    })
 }
 
 /// The position after which subscriptions begin.
 fn start_position(url: &StoreUrl) -> StreamPosition<Position> {
-    url.start.map_or(StreamPosition::Start, |position| StreamPosition::Position(position.into()))
+    url.read_after.map_or(StreamPosition::Start, |position| StreamPosition::Position(position.into()))
 }
 
 fn new_client(url: &StoreUrl) -> Result<Client, String> {
@@ -189,24 +194,24 @@ where
     F: Future<Output = Result<T, String>>,
     T: Send + 'static,
 {
-    let (answer, answered) = oneshot::channel();
+    let (result_sender, result_receiver) = oneshot::channel();
     let body = move || {
         let runtime = runtime().map_err(|error| format!("no runtime: {error}"))?;
-        let done = runtime.block_on(work());
+        let result = runtime.block_on(work());
         runtime.shutdown_background();
-        done
+        result
     };
     let thread = move || {
-        let done = catch_unwind(AssertUnwindSafe(|| with_loop_breaker(body)));
+        let result = catch_unwind(AssertUnwindSafe(|| with_loop_breaker(body)));
         // An error means that the caller's time limit has passed and it has dropped its future.
-        let _ = answer.send(done.unwrap_or_else(|panic| Err(panic_text(&*panic))));
+        let _ = result_sender.send(result.unwrap_or_else(|panic| Err(panic_text(&*panic))));
     };
     let started = std::thread::Builder::new().name("taskbell-check".to_owned()).spawn(thread);
     started.map_err(|error| format!("no thread: {error}"))?;
-    answered.await.unwrap_or_else(|_| Err("the thread of the check has ended".to_owned()))
+    result_receiver.await.unwrap_or_else(|_| Err("the thread of the check has ended".to_owned()))
 }
 
-/// The text of a database's error, for an [`Outcome`].
+/// The text of a database's error, for a [`CheckResult`].
 fn error_text(error: &eventstore::Error) -> String {
     match error {
         eventstore::Error::WrongExpectedVersion { current: CurrentRevision::Current(last), .. } => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::format::{quantity, size, with_commas};
-use super::plan::Plan;
+use super::plan::CopyPlan;
 
 /// The counts of the work that is done. Files (which include symlinks) and bytes are counted once for each target.
 #[derive(Clone, Debug, Default)]
@@ -31,7 +31,7 @@ pub(super) struct CopyCounts {
 }
 
 impl CopyCounts {
-    pub fn new(plan: &Plan, targets: usize, verify: bool) -> Self {
+    pub fn new(plan: &CopyPlan, targets: usize, verify: bool) -> Self {
         let targets = u64::try_from(targets).unwrap_or(u64::MAX);
         Self { targets, verify, files_per_target: plan.files, bytes_per_target: plan.bytes, ..Self::default() }
     }

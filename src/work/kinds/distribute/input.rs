@@ -52,7 +52,7 @@ impl DistributeInput {
 
 /// A path that lies inside the content roots.
 struct CheckedPath {
-    pointer: String,
+    json_pointer: String,
     /// The path in the input, normalized.
     path: PathBuf,
     /// The same path below the canonical path of its root. Paths to the same directory are equal in this form.
@@ -61,8 +61,8 @@ struct CheckedPath {
 
 fn unknown_fields(fields: &Map<String, Value>) -> Vec<Invalid> {
     let known = |name: &str| matches!(name, "source" | "targets" | "verify");
-    let pointer = |name: &str| format!("/{}", name.replace('~', "~0").replace('/', "~1"));
-    fields.keys().filter(|name| !known(name)).map(|name| Invalid::new(pointer(name), "no such field")).collect()
+    let json_pointer = |name: &str| format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+    fields.keys().filter(|name| !known(name)).map(|name| Invalid::new(json_pointer(name), "no such field")).collect()
 }
 
 fn read_source(fields: &Map<String, Value>, roots: &ContentRoots, invalid: &mut Vec<Invalid>) -> Option<CheckedPath> {
@@ -87,17 +87,17 @@ fn ok_or_collect(path: Result<CheckedPath, Invalid>, invalid: &mut Vec<Invalid>)
     path.map_err(|error| invalid.push(error)).ok()
 }
 
-fn check_path(pointer: String, value: Option<&Value>, roots: &ContentRoots) -> Result<CheckedPath, Invalid> {
-    let Some(Value::String(text)) = value else { return Err(Invalid::new(pointer, "the path of a directory")) };
+fn check_path(json_pointer: String, value: Option<&Value>, roots: &ContentRoots) -> Result<CheckedPath, Invalid> {
+    let Some(Value::String(text)) = value else { return Err(Invalid::new(json_pointer, "the path of a directory")) };
     if text.contains('\0') {
-        return Err(Invalid::new(pointer, "a path has no NUL character"));
+        return Err(Invalid::new(json_pointer, "a path has no NUL character"));
     }
     let Some(path) = normalize(Path::new(text)) else {
-        return Err(Invalid::new(pointer, "an absolute path without '..'"));
+        return Err(Invalid::new(json_pointer, "an absolute path without '..'"));
     };
     match roots.canonical_path(&path) {
-        Some(canonical) => Ok(CheckedPath { pointer, path, canonical }),
-        None => Err(Invalid::new(pointer, "not under a content root of this server")),
+        Some(canonical) => Ok(CheckedPath { json_pointer, path, canonical }),
+        None => Err(Invalid::new(json_pointer, "not under a content root of this server")),
     }
 }
 
@@ -106,9 +106,9 @@ fn check_overlaps(source: Option<&CheckedPath>, targets: &[CheckedPath], invalid
     if let Some(source) = source {
         for target in targets {
             if target.canonical.starts_with(&source.canonical) {
-                invalid.push(Invalid::new(&target.pointer, "a target can't be the source or lie inside it"));
+                invalid.push(Invalid::new(&target.json_pointer, "a target can't be the source or lie inside it"));
             } else if source.canonical.starts_with(&target.canonical) {
-                invalid.push(Invalid::new(&target.pointer, "the source can't lie inside a target"));
+                invalid.push(Invalid::new(&target.json_pointer, "the source can't lie inside a target"));
             }
         }
     }
@@ -117,9 +117,9 @@ fn check_overlaps(source: Option<&CheckedPath>, targets: &[CheckedPath], invalid
     sorted.sort_by(|a, b| a.canonical.cmp(&b.canonical));
     for [outer, inner] in sorted.array_windows() {
         if inner.canonical == outer.canonical {
-            invalid.push(Invalid::new(&inner.pointer, format!("the same as {}", outer.pointer)));
+            invalid.push(Invalid::new(&inner.json_pointer, format!("the same as {}", outer.json_pointer)));
         } else if inner.canonical.starts_with(&outer.canonical) {
-            invalid.push(Invalid::new(&inner.pointer, format!("lies inside {}", outer.pointer)));
+            invalid.push(Invalid::new(&inner.json_pointer, format!("lies inside {}", outer.json_pointer)));
         }
     }
 }

@@ -2,25 +2,26 @@
 //!
 //! Guarantees:
 //!
-//! - A file with its real name is always complete.
+//! - A file with its final name is always complete. Before that, it has a temporary name.
 //! - Only directories under the content roots are read or written, even if a directory is replaced by a symlink during
 //!   the copy.
 //! - A cancel stops the copy between two files, and the copied files stay. An interrupt stops it within a file.
-//! - A later attempt continues after the last file of the earlier attempt.
+//! - A later attempt begins with the first file again and skips files that the target already has with the same size,
+//!   modification time and permissions.
 //! - Files that are in a target but not in the source are not changed.
 //!
 //! Reading order: `input` (the checks without access to the disk), `roots` (the content roots, and whether a path is
 //! inside them), `tree` and `open_directory` (access to entries without following symlinks), `plan` (the entries of the
-//! source), `job` (the order of the work), `copy` and `temporary` (the copy of one entry), `verify` (the comparison of
-//! a copy with its source). These use `rate_limiter`, `counts`, `attributes`, `fault` and `format`.
+//! source), `distribution` (the order of the work), `copy` and `temporary` (the copy of one entry), `verify` (the comparison of
+//! a copy with its source). These use `rate_limiter`, `counts`, `attributes`, `copy_error` and `format`.
 
 mod attributes;
 mod copy;
+mod copy_error;
 mod counts;
-mod fault;
+mod distribution;
 mod format;
 mod input;
-mod job;
 mod open_directory;
 mod plan;
 mod rate_limiter;
@@ -41,8 +42,8 @@ use crate::task::limits::TITLE_MAX;
 use crate::work::worker::context::{Context, Step};
 use crate::work::worker::handler::{Defaults, Done, Failure, Handler};
 use crate::work::worker::text::single_line;
+use distribution::RunningDistribution;
 use input::DistributeInput;
-use job::Job;
 use rate_limiter::RateLimiter;
 
 /// The handler of `content.distribute`; its input is `{"source": DIR, "targets": [DIR…], "verify"?: bool}`.
@@ -89,29 +90,31 @@ impl Handler for Distribute {
             DistributeInput::parse(ctx.input_value(), &self.roots).map_err(|invalid| invalid_input(&invalid))?;
         let (roots, limiter) = (Arc::clone(&self.roots), Arc::clone(&self.limiter));
         let name = format!("counting the files of {}", input.source.display());
-        let job_ctx = ctx.clone();
-        let begun = ctx.blocking(name, move |step| Job::begin(job_ctx, input, &roots, limiter, step)).await??;
-        let Some(mut job) = begun else {
+        let distribution_ctx = ctx.clone();
+        let begun = ctx
+            .blocking(name, move |step| RunningDistribution::begin(distribution_ctx, input, &roots, limiter, step))
+            .await??;
+        let Some(mut distribution) = begun else {
             let message = Some("stopped before anything was copied".to_owned());
             return Err(Failure::Cancelled { message, result: None });
         };
-        while !job.is_done() {
-            if ctx.is_cancelled() {
-                return Err(job.stopped());
+        while !distribution.is_complete() {
+            if ctx.observe_cancel() {
+                return Err(distribution.stopped_early_failure());
             }
-            let name = job.step_name();
+            let name = distribution.step_name();
             let slice = move |step: &Step| {
-                let result = job.run_slice(step);
-                (job, result)
+                let result = distribution.run_slice(step);
+                (distribution, result)
             };
-            let (same_job, result) = ctx.blocking(name, slice).await?;
-            job = same_job;
+            let (same_distribution, result) = ctx.blocking(name, slice).await?;
+            distribution = same_distribution;
             match result {
-                Err(fault) if fault.is_interrupted() => return Err(job.stopped()),
+                Err(error) if error.is_interrupted() => return Err(distribution.stopped_early_failure()),
                 result => result?,
             }
         }
-        Ok(job.done())
+        Ok(distribution.to_done())
     }
 }
 

@@ -42,7 +42,7 @@ impl OpenDirectory {
     }
 
     /// Like [`Self::open_subdirectory`], but makes the directory if there is none.
-    pub fn make_dir(&self, name: &OsStr) -> io::Result<Self> {
+    pub fn open_or_create_subdirectory(&self, name: &OsStr) -> io::Result<Self> {
         match self.open_subdirectory(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 match fs::mkdirat(&self.0, name, Mode::RWXU | Mode::RWXG | Mode::RWXO) {

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use super::attributes::Attributes;
-use super::fault::Fault;
+use super::copy_error::CopyError;
 use super::tree::Tree;
 
 /// All entries of the source. Each directory comes before its entries, which are sorted by name.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct CopyPlan {
     pub entries: Vec<Entry>,
     /// The number of files and symlinks.
     pub files: u64,
@@ -43,10 +43,10 @@ impl Entry {
     }
 }
 
-impl Plan {
+impl CopyPlan {
     /// Reads the whole tree without following symlinks. Calls `should_continue` before each entry, and returns `None`
     /// if it returns false.
-    pub fn scan(source: &mut Tree, mut should_continue: impl FnMut(&Self) -> bool) -> Result<Option<Self>, Fault> {
+    pub fn scan(source: &mut Tree, mut should_continue: impl FnMut(&Self) -> bool) -> Result<Option<Self>, CopyError> {
         let mut plan = Self::default();
         let mut pending = vec![PathBuf::new()];
         while let Some(path) = pending.pop() {
@@ -70,18 +70,18 @@ impl Plan {
     }
 }
 
-fn add_entries(source: &mut Tree, dir: &Path, paths: &mut Vec<PathBuf>) -> Result<(), Fault> {
+fn add_entries(source: &mut Tree, dir: &Path, paths: &mut Vec<PathBuf>) -> Result<(), CopyError> {
     let full = source.path_of(dir);
-    let read_error = |error| Fault::source(&full, &error);
+    let read_error = |error| CopyError::source(&full, &error);
     for name in source.open_directory(dir)?.names().map_err(read_error)? {
         paths.push(dir.join(name.map_err(read_error)?));
     }
     Ok(())
 }
 
-fn read_content(source: &mut Tree, entry: &Path) -> Result<Content, Fault> {
+fn read_content(source: &mut Tree, entry: &Path) -> Result<Content, CopyError> {
     let full = source.path_of(entry);
-    let read_error = |error| Fault::source(&full, &error);
+    let read_error = |error| CopyError::source(&full, &error);
     if entry.as_os_str().is_empty() {
         let stat = source.open_directory(entry)?.stat().map_err(read_error)?;
         return Ok(Content::Dir(Attributes::of(&stat)));
@@ -95,7 +95,7 @@ fn read_content(source: &mut Tree, entry: &Path) -> Result<Content, Fault> {
         _ => {
             let message =
                 format!("{} is neither a file, a directory nor a symlink; it can't be copied", full.display());
-            Err(Fault::fatal("unsupported_file", message))
+            Err(CopyError::fatal("unsupported_file", message))
         }
     }
 }
@@ -117,14 +117,14 @@ mod tests {
         }
         let mut source = Tree::source(root.path().canonicalize().unwrap(), PathBuf::new());
         // At this moment `dir` has been listed, and `dir/sub` is read next.
-        let replace_dir_by_symlink = |plan: &Plan| {
+        let replace_dir_by_symlink = |plan: &CopyPlan| {
             if plan.entries.len() == 2 {
                 fs::rename(&dir, dir.with_extension("moved")).unwrap();
                 symlink(outside.path(), &dir).unwrap();
             }
             true
         };
-        let plan = Plan::scan(&mut source, replace_dir_by_symlink).unwrap().unwrap();
+        let plan = CopyPlan::scan(&mut source, replace_dir_by_symlink).unwrap().unwrap();
         let paths: Vec<_> = plan.entries.iter().map(|entry| entry.path.as_path()).collect();
         assert_eq!(paths, ["", "dir", "dir/sub", "dir/sub/own"].map(Path::new));
         // When the path is opened from the root again, the symlink is refused.

@@ -39,28 +39,28 @@ impl RateLimiter {
     /// Blocks the thread until `bytes` may be copied, and returns true. Returns false as soon as `interrupt` is cancelled.
     pub fn wait_for(&self, bytes: u64, interrupt: &CancellationToken) -> bool {
         let Some(rate) = self.bytes_per_s else { return true };
-        let (begin, end) = self.reserve(duration_of(bytes, rate));
-        let waited = sleep_until(begin, interrupt);
+        let (start, end) = self.reserve(duration_of(bytes, rate));
+        let waited = sleep_until(start, interrupt);
         if !waited {
-            self.cancel_reservation(begin, end);
+            self.cancel_reservation(start, end);
         }
         waited
     }
 
-    /// Reserves this duration after the last reservation. Returns its begin and its end.
+    /// Reserves this duration after the last reservation. Returns its start and its end.
     fn reserve(&self, duration: Duration) -> (Instant, Instant) {
         let mut reserved_until = self.reserved_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let begin = (*reserved_until).max(Instant::now());
-        *reserved_until = begin + duration;
-        (begin, *reserved_until)
+        let start = (*reserved_until).max(Instant::now());
+        *reserved_until = start + duration;
+        (start, *reserved_until)
     }
 
     /// Cancels a reservation that was not used. If another copy has reserved time after it, the reservation stays: the
     /// copies are then slower than the limit, but never faster.
-    fn cancel_reservation(&self, begin: Instant, end: Instant) {
+    fn cancel_reservation(&self, start: Instant, end: Instant) {
         let mut reserved_until = self.reserved_until.lock().unwrap_or_else(PoisonError::into_inner);
         if *reserved_until == end {
-            *reserved_until = begin;
+            *reserved_until = start;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use super::fault::{self, Fault};
+use super::copy_error::{self, CopyError};
 use super::tree::{Tree, join};
 
 /// The content roots: the directories of `--content-root`. Sources and targets must be inside them.
@@ -40,42 +40,42 @@ impl ContentRoots {
 
     /// Follows all symlinks in the paths of the source and the targets. Refuses paths outside the roots, and trees that
     /// overlap.
-    pub(super) fn resolve(&self, source: &Path, targets: &[PathBuf]) -> Result<(Tree, Vec<Tree>), Fault> {
+    pub(super) fn resolve(&self, source: &Path, targets: &[PathBuf]) -> Result<(Tree, Vec<Tree>), CopyError> {
         let source = self.resolve_source(source)?;
         let targets: Vec<_> = targets.iter().map(|target| self.resolve_target(target)).collect::<Result<_, _>>()?;
         let mut all: Vec<_> = targets.iter().chain([&source]).map(|tree| tree.path_of(Path::new(""))).collect();
         all.sort();
         if let Some([outer, inner]) = all.array_windows().find(|[outer, inner]| inner.starts_with(outer)) {
-            let message = format!("symlinks followed, {} lies inside {}", inner.display(), outer.display());
-            return Err(Fault::fatal("overlapping_paths", message));
+            let message = format!("after following symlinks, {} lies inside {}", inner.display(), outer.display());
+            return Err(CopyError::fatal("overlapping_paths", message));
         }
         Ok((source, targets))
     }
 
-    fn resolve_source(&self, source: &Path) -> Result<Tree, Fault> {
+    fn resolve_source(&self, source: &Path) -> Result<Tree, CopyError> {
         let canonical = source.canonicalize().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                Fault::fatal("source_missing", format!("the source {} does not exist", source.display()))
+                CopyError::fatal("source_missing", format!("the source {} does not exist", source.display()))
             }
-            _ => Fault::io("reading the source", source, &error),
+            _ => CopyError::io("reading the source", source, &error),
         })?;
         let (root, path_in_root) = self.split_at_root(source, &canonical)?;
         if !canonical.is_dir() {
             let message = format!("the source {} is not a directory", source.display());
-            return Err(Fault::fatal("source_not_a_directory", message));
+            return Err(CopyError::fatal("source_not_a_directory", message));
         }
         Ok(Tree::source(root, path_in_root))
     }
 
     /// The target need not exist. Symlinks are followed in the part of its path that exists, and the rest is appended
     /// unchanged.
-    fn resolve_target(&self, target: &Path) -> Result<Tree, Fault> {
+    fn resolve_target(&self, target: &Path) -> Result<Tree, CopyError> {
         for ancestor in target.ancestors() {
             match ancestor.canonicalize() {
                 Ok(canonical) => {
                     let rest = target.strip_prefix(ancestor).unwrap_or(Path::new(""));
                     let (root, path_in_root) = self.split_at_root(target, &join(&canonical, rest))?;
-                    let not_a_directory = || fault::target_conflict(ancestor, "a directory");
+                    let not_a_directory = || copy_error::target_conflict(ancestor, "a directory");
                     return if canonical.is_dir() {
                         Ok(Tree::target(root, path_in_root))
                     } else {
@@ -84,10 +84,10 @@ impl ContentRoots {
                 }
                 Err(_) if ancestor.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) => {
                     let message = format!("{} is a symlink that leads nowhere", ancestor.display());
-                    return Err(Fault::fatal("outside_roots", message));
+                    return Err(CopyError::fatal("outside_roots", message));
                 }
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-                Err(error) => return Err(Fault::io("looking for the target", ancestor, &error)),
+                Err(error) => return Err(CopyError::io("looking for the target", ancestor, &error)),
             }
         }
         Err(outside_roots(target, target))
@@ -95,7 +95,7 @@ impl ContentRoots {
 
     /// Splits the path `canonical` into the content root that it is in and the path inside this root. `path` is the
     /// path in the input, for the error.
-    fn split_at_root(&self, path: &Path, canonical: &Path) -> Result<(PathBuf, PathBuf), Fault> {
+    fn split_at_root(&self, path: &Path, canonical: &Path) -> Result<(PathBuf, PathBuf), CopyError> {
         let split =
             |root: &Root| Some((root.canonical.clone(), canonical.strip_prefix(&root.canonical).ok()?.to_owned()));
         self.0.iter().find_map(split).ok_or_else(|| outside_roots(path, canonical))
@@ -122,7 +122,7 @@ pub(super) fn normalize(path: &Path) -> Option<PathBuf> {
     is_valid.then(|| path.components().collect())
 }
 
-fn outside_roots(path: &Path, canonical: &Path) -> Fault {
+fn outside_roots(path: &Path, canonical: &Path) -> CopyError {
     let resolved = if path == canonical { String::new() } else { format!(": it leads to {}", canonical.display()) };
-    Fault::fatal("outside_roots", format!("{} lies outside the content roots{resolved}", path.display()))
+    CopyError::fatal("outside_roots", format!("{} lies outside the content roots{resolved}", path.display()))
 }

@@ -3,7 +3,7 @@
 //!
 //! During the copy of a file, the process holds a lock on the temporary file (`flock`). The system releases the lock
 //! when the process ends for any reason. When the copy is complete, it gets its attributes and immediately afterwards
-//! its real name. If the process dies before that, the temporary entry remains. Afterwards:
+//! its final name. If the process dies before that, the temporary entry remains. Afterwards:
 //!
 //! - The next attempt of the same task removes the entry, whatever its age.
 //! - If there is no next attempt, any later distribution into the same directory removes the entry after
@@ -24,7 +24,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::attributes::{Attributes, changed_at};
-use super::fault::Fault;
+use super::copy_error::CopyError;
 use super::open_directory::OpenDirectory;
 use super::tree::Location;
 use crate::task::TaskId;
@@ -48,15 +48,15 @@ impl TemporaryName {
     }
 }
 
-/// A temporary entry of this process. When this value is dropped, the entry is removed, unless it has got its real name.
+/// A temporary entry of this process. When this value is dropped, the entry is removed, unless it has got its final name.
 #[derive(Debug)]
-pub(super) struct Temporary<'a> {
+pub(super) struct TemporaryEntry<'a> {
     directory: &'a OpenDirectory,
     name: &'a OsStr,
     is_renamed: bool,
 }
 
-impl<'a> Temporary<'a> {
+impl<'a> TemporaryEntry<'a> {
     /// Makes an empty file in the directory of `real` and locks it.
     pub fn file(real: &Location<'a>, name: &'a TemporaryName) -> io::Result<(File, Self)> {
         let file = real.directory.create_file(&name.name)?;
@@ -75,15 +75,17 @@ impl<'a> Temporary<'a> {
         self.name
     }
 
-    /// Gives the entry its real name, in the same directory.
-    pub fn rename(mut self, to: &Location<'_>) -> Result<(), Fault> {
-        self.directory.rename(self.name, to.name).map_err(|error| Fault::io("naming", &to.path(), &error))?;
+    /// Gives the entry its final name, in the same directory.
+    pub fn rename(mut self, to: &Location<'_>) -> Result<(), CopyError> {
+        self.directory
+            .rename(self.name, to.name)
+            .map_err(|error| CopyError::io("renaming the temporary file to", &to.path(), &error))?;
         self.is_renamed = true;
         Ok(())
     }
 }
 
-impl Drop for Temporary<'_> {
+impl Drop for TemporaryEntry<'_> {
     fn drop(&mut self) {
         if !self.is_renamed {
             // If this fails, the next attempt removes the entry.
@@ -106,7 +108,8 @@ pub(super) fn remove_leftovers(directory: &OpenDirectory, own: &TemporaryName, n
     Ok(())
 }
 
-/// Returns the task whose temporary entry has this name. Up to version 0.1.0, the name had nothing after the id.
+/// Returns the task whose temporary entry has this name. The part after the id may be missing: development versions
+/// before 0.1.0 wrote such names.
 fn task_of(name: &OsStr) -> Option<TaskId> {
     let name = name.to_str()?.strip_prefix(".taskbell-")?.strip_suffix(".tmp")?;
     let (id, attempt) = name.split_at_checked(ID_LEN)?;
@@ -181,7 +184,7 @@ mod tests {
         let (mine, other) = (name(1), name(2));
         let mut tree = directory.tree();
         let location = tree.locate("file".as_ref()).unwrap();
-        let (file, temporary) = Temporary::file(&location, &mine).unwrap();
+        let (file, temporary) = TemporaryEntry::file(&location, &mine).unwrap();
         // A copy gets the modification time of its source.
         let old = filetime::FileTime::from_unix_time(1_600_000_000, 0);
         filetime::set_file_handle_times(&file, Some(old), Some(old)).unwrap();
@@ -196,7 +199,7 @@ mod tests {
         let (mine, other, next) = (name(1), name(2), name(1));
         let mut tree = directory.tree();
         let location = tree.locate("file".as_ref()).unwrap();
-        let _copy = Temporary::file(&location, &mine).unwrap();
+        let _copy = TemporaryEntry::file(&location, &mine).unwrap();
         for remover in [&other, &next] {
             directory.remove_leftovers(remover, in_two_hours());
             assert!(directory.has(&mine.name));

@@ -7,7 +7,7 @@ use blake3::{Hash, Hasher};
 
 use super::attributes::Attributes;
 use super::copy::open_source;
-use super::fault::Fault;
+use super::copy_error::CopyError;
 use super::tree::Location;
 
 /// Returns the hash of a file of the source; `None` if `should_continue` returned false. `should_continue` is called
@@ -16,9 +16,9 @@ pub(super) fn hash_source(
     from: &Location<'_>,
     attributes: &Attributes,
     should_continue: impl FnMut(u64) -> bool,
-) -> Result<Option<Hash>, Fault> {
+) -> Result<Option<Hash>, CopyError> {
     let file = open_source(from, attributes)?;
-    hash(file, should_continue).map_err(|error| Fault::source(&from.path(), &error))
+    hash(file, should_continue).map_err(|error| CopyError::source(&from.path(), &error))
 }
 
 /// Whether the copy on the disk has this hash; `None` if `should_continue` returned false.
@@ -26,8 +26,8 @@ pub(super) fn has_hash(
     to: &Location<'_>,
     source: Hash,
     should_continue: impl FnMut(u64) -> bool,
-) -> Result<Option<bool>, Fault> {
-    let read_error = |error| Fault::io("reading back", &to.path(), &error);
+) -> Result<Option<bool>, CopyError> {
+    let read_error = |error| CopyError::io("reading back", &to.path(), &error);
     // An entry that is not a file differs from the source. It is not opened, because opening a device can have an effect.
     if !to.directory.stat_entry(to.name).is_ok_and(|stat| Attributes::of(&stat).is_file()) {
         return Ok(Some(false));

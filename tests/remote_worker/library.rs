@@ -50,7 +50,7 @@ impl TestWorker {
     {
         let mut handlers = Handlers::new();
         handlers.register(ClosureHandler(Box::new(move |ctx| Box::pin(run(ctx))))).unwrap();
-        let worker = RemoteWorker::connect(url).concurrency(64).handlers(handlers);
+        let worker = RemoteWorker::new(url).concurrency(64).handlers(handlers);
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(async move { worker.run(async { _ = stopped.await }).await });
         Self { stop, running }
@@ -220,7 +220,7 @@ async fn a_configuration_that_is_not_valid_is_an_error_at_once() {
         handlers.register(ClosureHandler(Box::new(|_| Box::pin(async { Ok(Done::default()) })))).unwrap();
         handlers
     };
-    let worker = |url: &str| RemoteWorker::connect(url).handlers(handlers());
+    let worker = |url: &str| RemoteWorker::new(url).handlers(handlers());
     let never = || std::future::pending::<()>();
     let server = Server::start();
     assert!(matches!(worker("ftp://here").run(never()).await, Err(RemoteError::Address(_))));
@@ -228,7 +228,7 @@ async fn a_configuration_that_is_not_valid_is_an_error_at_once() {
     let url = server.url();
     assert!(matches!(worker(&url).name("local/x").run(never()).await, Err(RemoteError::Name(_))));
     assert!(matches!(worker(&url).queues(["A B"]).run(never()).await, Err(RemoteError::Queue(_))));
-    assert!(matches!(RemoteWorker::connect(&url).run(never()).await, Err(RemoteError::NoHandlers)));
+    assert!(matches!(RemoteWorker::new(&url).run(never()).await, Err(RemoteError::NoHandlers)));
     let wrong = format!("{url}/nowhere");
     assert!(matches!(worker(&wrong).run(never()).await, Err(RemoteError::Refused { status: 404, .. })));
 }

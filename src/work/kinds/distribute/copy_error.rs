@@ -10,13 +10,13 @@ use crate::work::worker::handler::Failure;
 
 /// An error after which the attempt can't continue.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct CopyError {
     pub code: &'static str,
     message: String,
     retryable: bool,
 }
 
-impl Fault {
+impl CopyError {
     /// Makes an error that every other attempt would have too.
     pub fn fatal(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retryable: false }
@@ -56,7 +56,7 @@ impl Fault {
     }
 
     /// The system has refused to make a directory of a target.
-    pub fn make_dir(path: &Path, error: &io::Error) -> Self {
+    pub fn create_directory(path: &Path, error: &io::Error) -> Self {
         if is_other_type(error) {
             target_conflict(path, "a directory")
         } else {
@@ -69,8 +69,8 @@ impl Fault {
     }
 }
 
-impl From<Fault> for Failure {
-    fn from(Fault { code, message, retryable }: Fault) -> Self {
+impl From<CopyError> for Failure {
+    fn from(CopyError { code, message, retryable }: CopyError) -> Self {
         Self::Failed { code: code.to_owned(), message, retryable }
     }
 }
@@ -81,16 +81,16 @@ fn is_other_type(error: &io::Error) -> bool {
 }
 
 /// The source has changed since the plan was made.
-pub(super) fn source_changed(path: &Path) -> Fault {
-    Fault::retryable("source_changed", format!("{} changed or vanished while it was copied", path.display()))
+pub(super) fn source_changed(path: &Path) -> CopyError {
+    CopyError::retryable("source_changed", format!("{} changed or vanished while it was copied", path.display()))
 }
 
 /// The path of the new entry, which `wanted` describes, has an entry of another type.
-pub(super) fn target_conflict(path: &Path, wanted: &str) -> Fault {
-    Fault::fatal("target_conflict", format!("{} is in the way: {wanted} has to go there", path.display()))
+pub(super) fn target_conflict(path: &Path, wanted: &str) -> CopyError {
+    CopyError::fatal("target_conflict", format!("{} exists and is not {wanted}", path.display()))
 }
 
 /// The attempt was interrupted, and the current file is not complete.
-pub(super) fn interrupted() -> Fault {
-    Fault::retryable(INTERRUPTED, "the attempt was interrupted")
+pub(super) fn interrupted() -> CopyError {
+    CopyError::retryable(INTERRUPTED, "the attempt was interrupted")
 }

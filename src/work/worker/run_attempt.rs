@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinError;
-use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Acknowledgement, Attempt};
 use super::context::{Context, INTERRUPTED};
 use super::handler::Handler;
+use super::latch::Latch;
 use super::outcome::{Done, Failure};
 use super::report::{Reporter, end_from_result, task_error};
 use crate::task::Command;
@@ -21,8 +21,8 @@ use crate::task::event::ReleasedReason;
 /// The least time between two reports of progress.
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// Why none of an attempt's code runs any more.
-enum CodeEnd {
+/// How the handler and its blocking steps have ended.
+enum HandlerEnd {
     /// The handler returned or panicked.
     Returned(Result<Done, Failure>),
     /// The attempt was interrupted, in this step.
@@ -33,78 +33,81 @@ enum CodeEnd {
     ShutDown,
 }
 
-/// Runs an attempt and reports its end. First it waits until none of the attempt's code runs any more, then it reports
-/// the end, and then it frees the slot. `predecessors` are the earlier attempts of the task in this process that have
-/// not finished.
-pub(in crate::work) async fn drive<R: Reporter>(
+/// Runs an attempt and reports its end. First it waits until none of the attempt's code runs any more, then it reports the
+/// end, and then it reports that the attempt has stopped. `predecessors` are set when the earlier attempts of the task in
+/// this process have finished.
+pub(in crate::work) async fn run_attempt<R: Reporter>(
     attempt: Arc<Attempt>,
     handler: Arc<dyn Handler>,
     acknowledgements: UnboundedReceiver<Acknowledgement>,
     reporter: Arc<R>,
-    predecessors: Vec<CancellationToken>,
+    predecessors: Vec<Latch>,
 ) {
-    let code_ended = CancellationToken::new();
+    let handler_ended = Latch::default();
     let running = async {
         let end = tokio::select! {
             end = start(&attempt, handler, predecessors) => end,
             never = send_progress(&attempt, &*reporter) => match never {},
         };
-        code_ended.cancel();
+        handler_ended.set();
         end
     };
-    let (end, ()) = tokio::join!(running, send_acknowledgements(&attempt, acknowledgements, &*reporter, &code_ended));
-    let concluded = match end_command(&attempt, end) {
+    let (end, ()) =
+        tokio::join!(running, send_acknowledgements(&attempt, acknowledgements, &*reporter, &handler_ended));
+    let is_recorded_or_refused = match end_command(&attempt, end) {
         Some(_) if attempt.is_lost() => true,
         Some(command) => reporter.send_command(&attempt, command, || attempt.is_lost()).await,
         None => false,
     };
-    free_slot(&attempt, &*reporter, concluded);
+    report_stop(&attempt, &*reporter, is_recorded_or_refused);
 }
 
-/// Hands back an attempt that never began.
-pub(in crate::work) async fn hand_back<R: Reporter>(attempt: Arc<Attempt>, reporter: Arc<R>) {
+/// Releases an attempt that never began: its task is queued again.
+pub(in crate::work) async fn release<R: Reporter>(attempt: Arc<Attempt>, reporter: Arc<R>) {
     let end = AttemptEnd::Released(ReleasedReason::HandedBack);
     let command = Command::Finish { attempt: attempt.number, lease_hash: None, end, progress: None, output: None };
-    let concluded = reporter.send_command(&attempt, command, || attempt.is_lost()).await;
-    free_slot(&attempt, &*reporter, concluded);
+    let is_recorded_or_refused = reporter.send_command(&attempt, command, || attempt.is_lost()).await;
+    report_stop(&attempt, &*reporter, is_recorded_or_refused);
 }
 
-/// Marks the attempt as finished and frees its slot.
-fn free_slot(attempt: &Attempt, reporter: &impl Reporter, concluded: bool) {
-    attempt.finished.cancel();
-    reporter.free_slot(attempt, concluded || attempt.is_lost());
+/// Marks the attempt as finished and reports to the reporter that its code has stopped.
+fn report_stop(attempt: &Attempt, reporter: &impl Reporter, is_recorded_or_refused: bool) {
+    attempt.finished.set();
+    reporter.attempt_stopped(attempt, is_recorded_or_refused || attempt.is_lost());
 }
 
 /// Starts the handler when no code of the task's earlier attempts runs any more. If the attempt is interrupted or lost
 /// before that, its handler is never started, but this function waits all the same: a slot may be freed only when no
 /// code of the task runs.
-async fn start(attempt: &Arc<Attempt>, handler: Arc<dyn Handler>, predecessors: Vec<CancellationToken>) -> CodeEnd {
+async fn start(attempt: &Arc<Attempt>, handler: Arc<dyn Handler>, predecessors: Vec<Latch>) -> HandlerEnd {
     for predecessor in predecessors {
-        predecessor.cancelled().await;
+        predecessor.wait().await;
     }
     if attempt.interrupt.is_cancelled() {
-        return CodeEnd::Interrupted(None);
+        return HandlerEnd::Interrupted(None);
     }
     run(attempt, handler).await
 }
 
 /// Runs the handler on the worker's own threads and waits for it here. So a handler that blocks its thread doesn't
 /// block this future.
-async fn run(attempt: &Arc<Attempt>, handler: Arc<dyn Handler>) -> CodeEnd {
+async fn run(attempt: &Arc<Attempt>, handler: Arc<dyn Handler>) -> HandlerEnd {
     let context = Context::new(Arc::clone(attempt));
-    let mut code = attempt.runtime.spawn(async move { handler.run(context).await });
+    let mut handler_task = attempt.runtime.spawn(async move { handler.run(context).await });
     let stopped = tokio::select! {
         biased;
-        joined = &mut code => Err(joined),
-        () = attempt.interrupt.cancelled() => Ok(CodeEnd::Interrupted(attempt.current_step())),
-        seconds = timeout(attempt.created.timeout_s) => Ok(CodeEnd::TimedOut(seconds)),
+        joined = &mut handler_task => Err(joined),
+        () = attempt.interrupt.cancelled() => Ok(HandlerEnd::Interrupted(attempt.current_step())),
+        seconds = timeout(attempt.created.timeout_s) => Ok(HandlerEnd::TimedOut(seconds)),
     };
     let (joined, stop_reason) = match stopped {
-        Err(joined) => (joined, attempt.interrupt.is_cancelled().then(|| CodeEnd::Interrupted(attempt.current_step()))),
+        Err(joined) => {
+            (joined, attempt.interrupt.is_cancelled().then(|| HandlerEnd::Interrupted(attempt.current_step())))
+        }
         Ok(stop_reason) => {
             attempt.interrupt.cancel();
-            code.abort();
-            (code.await, Some(stop_reason))
+            handler_task.abort();
+            (handler_task.await, Some(stop_reason))
         }
     };
     // The blocking steps are code of the attempt too, and may run longer than the handler's future.
@@ -123,54 +126,56 @@ async fn timeout(seconds: Option<u64>) -> u64 {
 /// Decides how the attempt has ended: by the result of the handler, or by `stop_reason`. A handler that notices the
 /// interrupt in a blocking step may return before its future is dropped. If it returns only that it was interrupted,
 /// `stop_reason` is used, because it is more exact.
-fn decide_end(joined: Result<Result<Done, Failure>, JoinError>, stop_reason: Option<CodeEnd>) -> CodeEnd {
+fn decide_end(joined: Result<Result<Done, Failure>, JoinError>, stop_reason: Option<HandlerEnd>) -> HandlerEnd {
     match (joined, stop_reason) {
         (Ok(Err(Failure::Failed { code, .. })), Some(stop_reason)) if code == INTERRUPTED => stop_reason,
-        (Ok(Err(Failure::Cancelled { .. })), Some(stop_reason @ CodeEnd::TimedOut(_))) => stop_reason,
-        (Ok(returned), _) => CodeEnd::Returned(returned),
-        (Err(panic), _) if panic.is_panic() => CodeEnd::Returned(Err(Failure::panicked(panic.into_panic().as_ref()))),
-        (Err(_), stop_reason) => stop_reason.unwrap_or(CodeEnd::ShutDown),
+        (Ok(Err(Failure::Cancelled { .. })), Some(stop_reason @ HandlerEnd::TimedOut(_))) => stop_reason,
+        (Ok(returned), _) => HandlerEnd::Returned(returned),
+        (Err(panic), _) if panic.is_panic() => {
+            HandlerEnd::Returned(Err(Failure::panicked(panic.into_panic().as_ref())))
+        }
+        (Err(_), stop_reason) => stop_reason.unwrap_or(HandlerEnd::ShutDown),
     }
 }
 
 /// Makes the command that records the end; `None` if the process is stopping.
-fn end_command(attempt: &Attempt, end: CodeEnd) -> Option<Command> {
+fn end_command(attempt: &Attempt, end: HandlerEnd) -> Option<Command> {
     let (number, progress) = (attempt.number, attempt.progress());
     let end = match end {
-        CodeEnd::Returned(returned) => end_from_result(returned),
-        CodeEnd::Interrupted(_) if attempt.is_handed_back() => AttemptEnd::Released(ReleasedReason::HandedBack),
-        CodeEnd::Interrupted(step) => {
+        HandlerEnd::Returned(returned) => end_from_result(returned),
+        HandlerEnd::Interrupted(_) if attempt.is_released() => AttemptEnd::Released(ReleasedReason::HandedBack),
+        HandlerEnd::Interrupted(step) => {
             let step = step.map_or_else(String::new, |step| format!(" while {step}"));
             let message = Some(format!("interrupted{step}"));
             end_from_result(Err(Failure::Cancelled { message, result: None }))
         }
-        CodeEnd::TimedOut(s) => {
+        HandlerEnd::TimedOut(s) => {
             let error = task_error("timed_out", &format!("the attempt took longer than {s} s"));
             return Some(Command::LoseAttempt { attempt: number, error, progress });
         }
-        CodeEnd::ShutDown => return None,
+        HandlerEnd::ShutDown => return None,
     };
     Some(Command::Finish { attempt: number, lease_hash: None, end, progress, output: attempt.output() })
 }
 
-/// Sends the acknowledgements as they arrive. If one can't be recorded, it is repeated only until `code_ended`, so that
+/// Sends the acknowledgements as they arrive. If one can't be recorded, it is repeated only until `handler_ended`, so that
 /// it doesn't delay the report of the attempt's end.
 async fn send_acknowledgements(
     attempt: &Attempt,
     mut acknowledgements: UnboundedReceiver<Acknowledgement>,
     reporter: &impl Reporter,
-    code_ended: &CancellationToken,
+    handler_ended: &Latch,
 ) {
     loop {
         let next = tokio::select! {
             biased;
             next = acknowledgements.recv() => next,
-            () = code_ended.cancelled() => None,
+            () = handler_ended.wait() => None,
         };
         let Some(Acknowledgement { stopping_after, expected_end }) = next else { return };
         let command =
             Command::AcknowledgeCancel { attempt: attempt.number, lease_hash: None, stopping_after, expected_end };
-        reporter.send_command(attempt, command, || code_ended.is_cancelled()).await;
+        reporter.send_command(attempt, command, || handler_ended.is_set()).await;
     }
 }
 

@@ -14,7 +14,7 @@ use super::metadata::visible_events;
 use super::{Database, commit};
 use crate::clock::new_id;
 
-/// A server's id, address and role in the cluster.
+/// A server's id, address and role in the cluster. [`super::NodeHandle`] is the running server.
 pub(super) struct Node {
     id: Uuid,
     state: Mutex<NodeState>,
@@ -79,14 +79,14 @@ impl NodeBackend {
         self.wait_until_thawed().await;
         let written = write(&self.database);
         self.database.state.end.send_replace(self.end());
-        self.database.state.faults.before_answer().await;
+        self.database.state.faults.before_response().await;
         written
     }
 }
 
 #[async_trait]
 impl WireBackend for NodeBackend {
-    async fn admit(&self, requires_leader: bool) -> Result<(), Refusal> {
+    async fn check_request(&self, requires_leader: bool) -> Result<(), Refusal> {
         self.wait_until_thawed().await;
         match self.node.leader() {
             Some(leader) if requires_leader => Err(Refusal::NotLeader(leader)),
@@ -108,13 +108,13 @@ impl WireBackend for NodeBackend {
         self.database.with_contents(|contents| contents.end())
     }
 
-    async fn wait_beyond(&self, end: Option<WirePosition>) -> Result<(), Refusal> {
+    async fn wait_for_event_after(&self, end: Option<WirePosition>) -> Result<(), Refusal> {
         let grown = self.database.state.end.subscribe().wait_for(|now| *now > end).await.map(drop);
         grown.map_err(|_| Refusal::Unavailable("the database is gone".to_owned()))
     }
 
-    async fn wait_for_subscription_end(&self) {
-        self.database.state.faults.wait_for_subscription_end().await;
+    async fn wait_for_injected_end(&self) {
+        self.database.state.faults.wait_for_injected_end().await;
     }
 
     async fn all_forwards(&self, from: Bound<WirePosition>, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {

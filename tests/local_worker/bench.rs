@@ -17,7 +17,7 @@ use taskbell::task::event::{
     CancelAcknowledged, CancelLadder, Completed, Created, Event, Outcome, Progress, TaskError,
 };
 use taskbell::task::{Command, Decider, Revision, Task, TaskId, TaskStream, Timestamp};
-use taskbell::work::{Context, Done, Failure, Handler, Handlers, LocalWorker, WorkerChannels};
+use taskbell::work::{Context, Done, Failure, Handler, Handlers, LocalReporter, LocalWorker};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -145,7 +145,7 @@ impl WorkerBench {
         let mut handlers = Handlers::new();
         let kind = handler.kind().to_owned();
         handlers.register(handler).unwrap();
-        let channels = WorkerChannels {
+        let channels = LocalReporter {
             worker: "local/test/1".to_owned(),
             execute: stub.clone().recipient(),
             offer: stub.clone().recipient(),

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::super::backend::{AppendSuccess, StreamDeletion, WireAppend};
 use super::super::event::{ExpectedRevision, WirePosition};
 use super::super::refusal::Refusal;
+use super::contents::DatabaseContents;
 use super::metadata::{is_soft_deleted, metadata_stream, soft_delete, undelete};
-use super::streams::DatabaseContents;
 use crate::clock::new_id;
 
 /// The decision about a write.
@@ -94,8 +94,8 @@ fn decide_write(contents: &DatabaseContents, stream: &str, expected: ExpectedRev
             let exists = current.is_some() || contents.last_revision(&metadata_stream(stream)).is_some();
             if exists { decide_by_recent_ids(contents, stream, ids) } else { Decision::WrongRevision }
         }
-        ExpectedRevision::NoStream => decide_at(contents, stream, None, ids),
-        ExpectedRevision::Exact(revision) => decide_at(contents, stream, Some(revision), ids),
+        ExpectedRevision::NoStream => decide_by_exact_revision(contents, stream, None, ids),
+        ExpectedRevision::Exact(revision) => decide_by_exact_revision(contents, stream, Some(revision), ids),
     }
 }
 
@@ -114,7 +114,12 @@ fn decide_by_recent_ids(contents: &DatabaseContents, stream: &str, ids: &[Uuid])
 }
 
 /// The decision for an exact expected revision. `expected` is `None` if the writer expects a stream without events.
-fn decide_at(contents: &DatabaseContents, stream: &str, expected: Option<u64>, ids: &[Uuid]) -> Decision {
+fn decide_by_exact_revision(
+    contents: &DatabaseContents,
+    stream: &str,
+    expected: Option<u64>,
+    ids: &[Uuid],
+) -> Decision {
     let current = contents.last_revision(stream);
     if expected == current {
         return Decision::Write;

@@ -120,7 +120,7 @@ async fn the_end_of_a_task_whose_stream_cannot_be_read_is_sent_once_and_frees_th
     let mut bench = WorkerBench::with(closure_handler(|_| async { Ok(Done::default()) })).await;
     let permanent = [
         ReadError::Damaged("no JSON".to_owned()),
-        ReadError::Unknown { position: None, kind: "FromTheFuture".to_owned(), version: 9 },
+        ReadError::Unknown { position: None, event_type: "FromTheFuture".to_owned(), version: 9 },
     ];
     for error in permanent {
         bench.fail_next_commands(vec![error.into()]).await;

@@ -20,10 +20,10 @@ use crate::task::{Command, TaskId};
 /// The pauses before a command that was not recorded is sent again.
 const RETRY_PAUSES: BackOff = BackOff::new(Duration::from_millis(250), Duration::from_secs(5));
 
-/// The worker's name and the actors that it sends messages to.
+/// The reporter of the worker inside the process: the worker's name and the actors that it sends messages to.
 #[derive(Clone)]
-pub struct WorkerChannels {
-    /// The worker's name, `local/<server>/<boot>`.
+pub struct LocalReporter {
+    /// The worker's name, `local/<server>/<boot>`. `<boot>` is a new id in each start of this process.
     pub worker: String,
     /// The write side. It executes commands.
     pub execute: Recipient<Execute>,
@@ -35,13 +35,13 @@ pub struct WorkerChannels {
     pub progress: Recipient<ReportProgress>,
 }
 
-impl fmt::Debug for WorkerChannels {
+impl fmt::Debug for LocalReporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkerChannels").field("worker", &self.worker).finish_non_exhaustive()
+        f.debug_struct("LocalReporter").field("worker", &self.worker).finish_non_exhaustive()
     }
 }
 
-impl Reporter for WorkerChannels {
+impl Reporter for LocalReporter {
     fn send_progress(&self, attempt: &Attempt, progress: Progress) {
         // If the projector's mailbox is full, this progress is dropped. A later progress replaces it anyway, and the
         // attempt's end contains the last one.
@@ -54,11 +54,12 @@ impl Reporter for WorkerChannels {
         command: Command,
         should_give_up: impl Fn() -> bool + Send,
     ) -> bool {
-        self.record(attempt.task, command, should_give_up).await
+        self.send_until_recorded(attempt.task, command, should_give_up).await
     }
 
-    fn free_slot(&self, attempt: &Attempt, concluded: bool) {
-        if concluded {
+    /// Reports the free slot to the dispatcher. If the end is not recorded, the slot stays in use until the process ends.
+    fn attempt_stopped(&self, attempt: &Attempt, is_recorded_or_refused: bool) {
+        if is_recorded_or_refused {
             self.stopped.do_send(AttemptStopped { task: attempt.task, attempt: attempt.number });
         }
     }
@@ -75,9 +76,9 @@ enum AfterFailure {
     LogReadOnly,
 }
 
-impl WorkerChannels {
+impl LocalReporter {
     /// Sends the command until it is recorded or refused. Returns as [`Reporter::send_command`].
-    async fn record(&self, task: TaskId, mut command: Command, should_give_up: impl Fn() -> bool) -> bool {
+    async fn send_until_recorded(&self, task: TaskId, mut command: Command, should_give_up: impl Fn() -> bool) -> bool {
         let at = now();
         let correlation_id = Uuid::new_v4();
         let mut pauses = RETRY_PAUSES;
@@ -120,6 +121,10 @@ impl WorkerChannels {
 fn after_failure(task: TaskId, error: &ExecuteError) -> AfterFailure {
     match error {
         ExecuteError::Rejected(_) => AfterFailure::Refused,
+        ExecuteError::Append(AppendError::Invalid(reason)) => {
+            error!(%task, reason, "the end of an attempt is not recorded: it is not a valid append");
+            AfterFailure::Refused
+        }
         ExecuteError::Append(AppendError::ReadOnly(reason)) => {
             error!(%task, reason, "the end of an attempt is not recorded: the log accepts no more writes");
             AfterFailure::LogReadOnly

@@ -16,14 +16,15 @@ use crate::task::{Position, Revision, Timestamp};
 /// How many of the newest events stay in memory.
 const RECENT_BOUNDS: Bounds = Bounds { events: 16_384, bytes: 32 << 20, by_stream: true };
 
-/// The shared state: the client, the delivered events, the failure, and the state of the subscription.
+/// The state of a cluster's log in this process: the client, the delivered events, the failure, and the state of the
+/// subscription.
 pub(super) struct ClusterState {
     pub(super) url: StoreUrl,
     pub(super) client: CurrentClient,
     /// The newest delivered events.
     pub(super) recent: RecentEvents,
     pub(super) index: Index,
-    /// The id of the log; empty until the database has answered for the first time.
+    /// The id of the log; empty until the database has responded for the first time.
     pub(super) epoch: OnceLock<Uuid>,
     /// The id that the log gets if the database has no id for it yet.
     pub(super) new_epoch: Uuid,
@@ -47,11 +48,11 @@ enum SubscriptionState {
 impl ClusterState {
     pub(super) fn new(url: StoreUrl, new_epoch: Uuid) -> Self {
         let empty = Head { position: Position(0), hash: Hash::ZERO, time: None };
-        let why = "the first connection is being made".to_owned();
+        let why = "not connected yet".to_owned();
         Self {
             client: CurrentClient::new(),
             recent: RecentEvents::new(empty, RECENT_BOUNDS),
-            index: Index::new(url.start),
+            index: Index::new(url.read_after),
             epoch: OnceLock::new(),
             new_epoch,
             resubscribe: Notify::new(),
@@ -92,7 +93,7 @@ impl ClusterState {
     /// Waits until these events were delivered to this server. Returns false if that takes longer than `timeout` or the log
     /// has failed. If it takes too long although the subscription has caught up, the follower subscribes again.
     pub(super) async fn wait_until_delivered(&self, events: &[(StreamName, Revision)], timeout: Duration) -> bool {
-        let mut head = self.recent.watch();
+        let mut head = self.recent.head_changes();
         let all = async {
             for (stream, revision) in events {
                 // There is no error, because `self` holds the sender.
@@ -157,7 +158,7 @@ impl ClusterState {
     pub(super) async fn wait_for_health(&self, is_wanted: impl Fn(&Result<(), String>) -> bool) -> Result<(), String> {
         let mut subscription = self.subscription.subscribe();
         let mut failure = self.failure.subscribe();
-        let mut client = self.client.watch();
+        let mut client = self.client.client_changes();
         loop {
             let health = self.health();
             if is_wanted(&health) {
@@ -182,7 +183,7 @@ impl ClusterState {
         }
         self.client.health()?;
         match &*self.subscription.borrow() {
-            SubscriptionState::Down { since, why } => Err(format!("the log can't be followed since {since}: {why}")),
+            SubscriptionState::Down { since, why } => Err(format!("no subscription to the log since {since}: {why}")),
             SubscriptionState::CatchingUp => {
                 Err(format!("catching up with the log, at position {}", self.recent.head().position))
             }

@@ -1,7 +1,7 @@
 //! A long random test: workers and the server are killed at random, again and again. Every task must end once, and no
 //! task may be lost or stay open.
 //!
-//! `TASKBELL_FULL=1` runs it at full size: `cargo test --test taskbell workers::soak -- --nocapture`. `TASKBELL_SEED`
+//! `TASKBELL_FULL=1` runs it at full size: `cargo test --test taskbell worker_soak::soak -- --nocapture`. `TASKBELL_SEED`
 //! repeats the random choices of a run.
 
 use std::path::{Path, PathBuf};
@@ -96,7 +96,7 @@ impl WorkerFleet {
     fn start_worker(&mut self) -> Worker {
         self.started_count += 1;
         let name = format!("w{}", self.started_count);
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workers/worker.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/worker_soak/worker.py");
         let journal = self.dir.join(&name);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("stderr")).unwrap();
         let mut python = Command::new("python3");

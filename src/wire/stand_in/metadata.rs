@@ -5,10 +5,10 @@ use std::sync::Arc;
 use prost::bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::super::backend::ProposedEvent;
+use super::super::backend::ReceivedEvent;
 use super::super::event::{WireEvent, WirePosition};
 use super::super::refusal::Refusal;
-use super::streams::{DELETED_REVISION, DatabaseContents};
+use super::contents::{DELETED_REVISION, DatabaseContents};
 use crate::clock::{new_id, now};
 
 /// The name of the stream that holds the metadata of `stream`.
@@ -40,9 +40,9 @@ pub(super) fn undelete(contents: &mut DatabaseContents, stream: &str, first: u64
 }
 
 fn write_metadata(contents: &mut DatabaseContents, stream: &str, metadata: &Value) -> WirePosition {
-    let event = ProposedEvent {
+    let event = ReceivedEvent {
         id: new_id(),
-        kind: "$metadata".into(),
+        event_type: "$metadata".into(),
         content_type: "application/json".into(),
         custom_metadata: Bytes::new(),
         data: metadata.to_string().into(),

@@ -42,7 +42,7 @@ async fn without_a_named_step_the_handler_acknowledges_when_it_checks() {
         ctx.progress(None, "in");
         match ctx.input_value().as_str() {
             Some("waits") => ctx.cancelled().await,
-            _ => while !ctx.is_cancelled() {},
+            _ => while !ctx.observe_cancel() {},
         }
         Err::<Done, _>(Failure::cancelled())
     };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use prost::bytes::Bytes;
 use uuid::Uuid;
 
-use super::super::backend::ProposedEvent;
+use super::super::backend::ReceivedEvent;
 use super::super::event::{WireEvent, WirePosition};
 use crate::clock::{new_id, now};
 
@@ -16,7 +16,7 @@ pub(super) const DELETED_REVISION: u64 = i64::MAX as u64;
 /// The position of the first event. A real database begins with its own records, so its first event isn't at position 0.
 const FIRST_POSITION: u64 = 1_836;
 /// The size of a record in bytes, without the names and the data of its event.
-const RECORD_OVERHEAD: usize = 87;
+const WRITE_OVERHEAD: usize = 87;
 
 /// All events, by position and by stream.
 pub(super) struct DatabaseContents {
@@ -72,16 +72,16 @@ impl DatabaseContents {
     }
 
     /// Writes an event at the next revision of the stream.
-    pub(super) fn push(&mut self, stream: &str, event: ProposedEvent) -> WirePosition {
+    pub(super) fn push(&mut self, stream: &str, event: ReceivedEvent) -> WirePosition {
         let revision = self.last_revision(stream).map_or(0, |last| last + 1);
         self.push_at(stream, revision, event)
     }
 
     /// Deletes the stream permanently.
     pub(super) fn push_tombstone(&mut self, stream: &str) -> WirePosition {
-        let event = ProposedEvent {
+        let event = ReceivedEvent {
             id: new_id(),
-            kind: "$streamDeleted".into(),
+            event_type: "$streamDeleted".into(),
             content_type: "application/octet-stream".into(),
             custom_metadata: Bytes::new(),
             data: Bytes::new(),
@@ -89,7 +89,7 @@ impl DatabaseContents {
         self.push_at(stream, DELETED_REVISION, event)
     }
 
-    fn push_at(&mut self, stream: &str, revision: u64, event: ProposedEvent) -> WirePosition {
+    fn push_at(&mut self, stream: &str, revision: u64, event: ReceivedEvent) -> WirePosition {
         let stream: Arc<str> = stream.into();
         let position = self.take_position(&stream, event.size());
         self.recent_ids.insert(event.id, (Arc::clone(&stream), revision));
@@ -98,7 +98,7 @@ impl DatabaseContents {
             stream: Arc::clone(&stream),
             revision,
             position,
-            kind: event.kind,
+            event_type: event.event_type,
             content_type: event.content_type,
             created: u64::try_from(now().as_micros().saturating_mul(10)).unwrap_or(0),
             custom_metadata: event.custom_metadata,
@@ -117,7 +117,7 @@ impl DatabaseContents {
     /// Returns the position of the next record, and advances the position by the record's size.
     fn take_position(&mut self, stream: &str, size: usize) -> WirePosition {
         let position = self.next_position;
-        self.next_position += (RECORD_OVERHEAD + stream.len() + size) as u64;
+        self.next_position += (WRITE_OVERHEAD + stream.len() + size) as u64;
         WirePosition::single(position)
     }
 

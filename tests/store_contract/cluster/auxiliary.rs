@@ -11,14 +11,14 @@ use super::*;
 fn event(text: &str) -> NewAuxiliaryEvent {
     NewAuxiliaryEvent {
         id: new_id(),
-        kind: "Test",
+        event_type: "Test",
         data: RawValue::from_string(format!("{{\"text\":\"{text}\"}}")).unwrap(),
     }
 }
 
 /// Waits until the subscription has caught up.
 async fn wait_until_live(records: &mut ServerRecordSubscription) {
-    while !matches!(in_time(records.next()).await.unwrap(), ServerRecordNotice::Live) {}
+    while !matches!(in_time(records.next()).await.unwrap(), ServerRecordNotice::Subscribed) {}
 }
 
 async fn next_record(records: &mut ServerRecordSubscription) -> (AuxiliaryStream, String) {
@@ -42,7 +42,7 @@ async fn an_expected_revision_is_a_lock_beside_the_log_too() {
         assert_eq!(store.append_auxiliary(key, AuxiliaryExpected::Revision(Revision(3)), event("two")).await, refused);
         let last = store.read_last_auxiliary(key).await.unwrap().unwrap();
         assert_eq!((last.id, last.revision, last.stream), (first.id, Revision(0), key));
-        assert_eq!((last.kind.as_str(), last.data.get()), ("Test", "{\"text\":\"one\"}"));
+        assert_eq!((last.event_type.as_str(), last.data.get()), ("Test", "{\"text\":\"one\"}"));
         assert_eq!(
             store.append_auxiliary(key, AuxiliaryExpected::Revision(Revision(0)), event("two")).await,
             Ok(Revision(1))
@@ -56,14 +56,14 @@ async fn a_lost_answer_beside_the_log_is_resolved_by_the_id() {
     let fixture = Fixture::start().await;
     let (proxy, store) = fixture.proxied().await;
     let key = AuxiliaryStream::Key(Hash([9; 32]));
-    fixture.database.hold_answers(true);
+    fixture.database.hold_responses(true);
     let appending = tokio::spawn({
         let store = store.clone();
         async move { store.append_auxiliary(key, AuxiliaryExpected::NoStream, event("once")).await }
     });
-    in_time(fixture.database.wait_for_hanging(1)).await;
+    in_time(fixture.database.wait_for_delayed_requests(1)).await;
     proxy.cut();
-    fixture.database.hold_answers(false);
+    fixture.database.hold_responses(false);
     assert_eq!(in_time(appending).await.unwrap(), Ok(Revision(0)));
     assert_eq!(store.read_last_auxiliary(key).await.unwrap().unwrap().revision, Revision(0));
 }
@@ -97,6 +97,6 @@ async fn a_subscriber_of_the_records_receives_a_notice_of_an_interruption() {
     let mut records = store.subscribe_to_server_records();
     wait_until_live(&mut records).await;
     proxy.cut();
-    assert!(matches!(in_time(records.next()).await, Some(ServerRecordNotice::Interrupted)));
+    assert!(matches!(in_time(records.next()).await, Some(ServerRecordNotice::Unsubscribed)));
     wait_until_live(&mut records).await;
 }

@@ -1,7 +1,8 @@
-//! A stand-in for the database, in memory, for tests only. Its writes follow the rules of EventStoreDB: expected revisions,
-//! idempotency by event id, soft deletes, tombstones, stream metadata, positions with gaps, size limits.
+//! A stand-in for the database, in memory, for tests and for trials (`examples/standin.rs`). Its writes follow the rules of
+//! EventStoreDB: expected revisions, idempotency by event id, soft deletes, tombstones, stream metadata, positions with gaps,
+//! size limits.
 //!
-//! `commit` holds the rules of a write, `streams` the events, `metadata` the truncation of streams, `faults` the faults that
+//! `commit` holds the rules of a write, `contents` the events, `metadata` the truncation of streams, `faults` the faults that
 //! tests switch on, `node` one server of the database's cluster.
 
 use std::io;
@@ -15,14 +16,14 @@ use super::event::{WireEvent, WirePosition};
 use super::server::WireServer;
 
 mod commit;
+mod contents;
 mod faults;
 mod metadata;
 mod node;
-mod streams;
 
-use faults::Faults;
+use contents::DatabaseContents;
+use faults::InjectedFaults;
 use node::{Node, NodeBackend};
-use streams::DatabaseContents;
 
 /// A database in memory; clones share it. It keeps its events while none of its servers runs.
 #[derive(Clone, Default)]
@@ -35,12 +36,12 @@ struct DatabaseState {
     contents: Mutex<DatabaseContents>,
     /// The position of the last event.
     end: watch::Sender<Option<WirePosition>>,
-    faults: Faults,
+    faults: InjectedFaults,
     nodes: Mutex<Vec<Arc<Node>>>,
 }
 
-/// A server of the stand-in database. It stops when it is dropped.
-pub struct Server {
+/// A running server of the stand-in database. It stops when it is dropped.
+pub struct NodeHandle {
     node: Arc<Node>,
     database: Database,
     running: Option<WireServer>,
@@ -54,15 +55,15 @@ impl Database {
     }
 
     /// Starts a server of the database, on a separate thread. Several servers of one database are a cluster. Each server is
-    /// a leader until its [`Server::follow`] is called.
+    /// a leader until its [`NodeHandle::follow`] is called.
     ///
     /// # Errors
     /// The server can't listen on the address, or its thread can't be started.
-    pub async fn serve(&self, addr: SocketAddr) -> io::Result<Server> {
+    pub async fn serve(&self, addr: SocketAddr) -> io::Result<NodeHandle> {
         let node = Arc::new(Node::default());
         let backend = NodeBackend::new(self.clone(), Arc::clone(&node));
         let server = WireServer::start(addr, move |addr| backend.join_cluster(addr)).await?;
-        Ok(Server { node, database: self.clone(), running: Some(server) })
+        Ok(NodeHandle { node, database: self.clone(), running: Some(server) })
     }
 
     /// Every event in the order of the log, including the truncated events.
@@ -102,14 +103,14 @@ impl Database {
 
     /// While `hold` is true, writes are executed but their responses are delayed. If a server stops during this time, the
     /// responses are lost, and its clients don't know whether their writes were executed.
-    pub fn hold_answers(&self, hold: bool) {
-        self.state.faults.hold_answers(hold);
+    pub fn hold_responses(&self, hold: bool) {
+        self.state.faults.hold_responses(hold);
     }
 
-    /// Waits until at least `count` requests are delayed by [`Database::freeze`] or [`Database::hold_answers`]. A
+    /// Waits until at least `count` requests are delayed by [`Database::freeze`] or [`Database::hold_responses`]. A
     /// subscription that has events to read counts as a request.
-    pub async fn wait_for_hanging(&self, count: usize) {
-        self.state.faults.wait_for_hanging(count).await;
+    pub async fn wait_for_delayed_requests(&self, count: usize) {
+        self.state.faults.wait_for_delayed_requests(count).await;
     }
 
     /// Ends the subscriptions that run now with the status OK. A real database should never do that: the Rust client then
@@ -138,7 +139,7 @@ impl Database {
     }
 }
 
-impl Server {
+impl NodeHandle {
     /// The address on which it listens.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
@@ -163,7 +164,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for NodeHandle {
     fn drop(&mut self) {
         self.database.with_nodes(|nodes| nodes.retain(|node| !Arc::ptr_eq(node, &self.node)));
     }

@@ -1,0 +1,184 @@
+//! What the hub stores for each open socket.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::Recipient;
+
+use super::backlog::{Backlog, StallClock};
+use super::frames;
+use super::messages::{AbortConnection, Closing, Push, SocketOpened, Subscription, bytes_of};
+use super::task_frames::TaskFrames;
+use crate::dispatch::capacity::Capacity;
+use crate::task::{Position, TaskId};
+use crate::views::Views;
+
+/// How many changed tasks a frame may contain. If more tasks have changed, the client must request its page again.
+const TASKS_MAX: usize = 200;
+/// No more frames are sent while this many bytes wait for the connection. So at most this many bytes and one set of frames
+/// wait.
+const BACKLOG_MAX: usize = 16 * 1024;
+
+/// Which frame with counters is to be sent to a socket.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum PendingCounters {
+    #[default]
+    None,
+    /// A counters frame, because the owner's counters may have changed. It is sent only if the position of the views is later
+    /// than the position of the last counters.
+    Update,
+    /// A snapshot, because the client has requested one.
+    Snapshot,
+}
+
+/// An open socket.
+pub(super) struct OpenSocket {
+    pub(super) owner: Arc<str>,
+    recipient: Recipient<Push>,
+    backlog: Backlog,
+    stall_clock: StallClock,
+    abort: AbortConnection,
+    pub(super) subscription: Option<Subscription>,
+    /// A `subscribed` frame is pending.
+    confirm_subscription: bool,
+    /// Position of the last snapshot or counters frame.
+    pub(super) last_counters_position: Position,
+    pub(super) pending_counters: PendingCounters,
+    /// The changed tasks that are to be sent.
+    pending_tasks: HashSet<TaskId>,
+    /// More tasks are pending than a frame may contain.
+    pub(super) too_many_tasks: bool,
+    /// When frames were last sent.
+    pub(super) last_send: Instant,
+}
+
+/// A socket to which the close frame was sent.
+pub(super) struct ClosingSocket {
+    backlog: Backlog,
+    stall_clock: StallClock,
+    abort: AbortConnection,
+}
+
+impl OpenSocket {
+    pub(super) fn new(opened: SocketOpened, now: Instant) -> Self {
+        let SocketOpened { socket: _, owner, recipient, backlog, abort } = opened;
+        Self {
+            owner,
+            recipient,
+            backlog,
+            stall_clock: StallClock::default(),
+            abort,
+            subscription: None,
+            confirm_subscription: false,
+            last_counters_position: Position(0),
+            pending_counters: PendingCounters::None,
+            pending_tasks: HashSet::new(),
+            too_many_tasks: false,
+            last_send: now,
+        }
+    }
+
+    /// Replaces the subscription. Changes of tasks that were pending for the former subscription are dropped.
+    pub(super) fn set_subscription(&mut self, subscription: Option<Subscription>) {
+        self.confirm_subscription = subscription.is_some();
+        self.subscription = subscription;
+        self.pending_tasks.clear();
+        self.too_many_tasks = false;
+    }
+
+    /// Adds the changed tasks that the subscription includes.
+    pub(super) fn add_tasks(&mut self, changed_tasks: impl Fn(&Subscription) -> Vec<TaskId>) {
+        if let Some(subscription) = self.subscription.as_ref().filter(|_| !self.too_many_tasks) {
+            self.pending_tasks.extend(changed_tasks(subscription));
+            self.too_many_tasks = self.pending_tasks.len() > TASKS_MAX;
+        }
+    }
+
+    pub(super) fn has_pending_tasks(&self) -> bool {
+        self.too_many_tasks || !self.pending_tasks.is_empty()
+    }
+
+    /// Whether the connection takes frames. If too many bytes wait for it, what is pending remains pending.
+    pub(super) fn takes_frames(&self) -> bool {
+        self.backlog.bytes() < BACKLOG_MAX
+    }
+
+    /// Writes the frames of what is pending.
+    pub(super) fn pending_frames(
+        &self,
+        views: &Views,
+        capacity: &Capacity,
+        task_frames: &mut TaskFrames,
+    ) -> Vec<Arc<str>> {
+        let mut frames = Vec::with_capacity(2);
+        let position = views.position();
+        if self.confirm_subscription {
+            frames.push(frames::subscribed(position).into());
+        }
+        match self.pending_counters {
+            PendingCounters::Update if position > self.last_counters_position => {
+                frames.push(frames::counters(self.last_counters_position, &views.counters(&self.owner)).into());
+            }
+            PendingCounters::Snapshot => frames.push(frames::snapshot(&views.counters(&self.owner)).into()),
+            PendingCounters::None | PendingCounters::Update => {}
+        }
+        if self.too_many_tasks {
+            frames.push(frames::tasks_changed(position).into());
+        } else if !self.pending_tasks.is_empty() {
+            frames.push(task_frames.get(views, &self.pending_tasks, capacity));
+        }
+        frames
+    }
+
+    /// Notes that the frames of what was pending were sent. They reflect this position.
+    pub(super) fn clear_pending(&mut self, position: Position) {
+        if self.pending_counters != PendingCounters::None {
+            self.last_counters_position = position;
+        }
+        self.pending_counters = PendingCounters::None;
+        self.confirm_subscription = false;
+        self.too_many_tasks = false;
+        self.pending_tasks.clear();
+    }
+
+    /// Sends the frames to the socket. Returns false if its connection takes no frames, or its mailbox is full.
+    pub(super) fn send(&mut self, frames: Vec<Arc<str>>, now: Instant) -> bool {
+        if !self.takes_frames() {
+            return false;
+        }
+        self.last_send = now;
+        let bytes = bytes_of(&frames);
+        // The bytes are added first, because the socket may remove them before `try_send` returns.
+        self.backlog.add(bytes);
+        let sent = self.recipient.try_send(Push::Frames(frames)).is_ok();
+        if !sent {
+            self.backlog.remove(bytes);
+        }
+        sent
+    }
+
+    /// For how long the client has read nothing although frames wait for it.
+    pub(super) fn stalled_for(&mut self, now: Instant) -> Duration {
+        self.stall_clock.stalled_for(&self.backlog, now)
+    }
+
+    /// Sends the close frame behind the frames that wait.
+    pub(super) fn close(self, closing: Closing) -> ClosingSocket {
+        self.recipient.do_send(Push::Close(closing));
+        ClosingSocket { backlog: self.backlog, stall_clock: StallClock::default(), abort: self.abort }
+    }
+}
+
+impl ClosingSocket {
+    /// For how long the client has read nothing since the close frame was sent. Once the close frame is in the write buffer of
+    /// the HTTP server, this doesn't show any more whether the client reads.
+    pub(super) fn quiet_for(&mut self, now: Instant) -> Duration {
+        self.stall_clock.quiet_for(&self.backlog, now)
+    }
+
+    /// Ends the connection. What waits for it is dropped.
+    pub(super) fn abort(self) {
+        (self.abort)();
+    }
+}
