@@ -63,7 +63,7 @@ pub async fn cancel(
     let filter = fields.take_filter(&state.limits)?;
     fields.refuse_unknown()?;
     if filter.is_empty() {
-        let detail = "an empty filter would cancel everything: name at least one field";
+        let detail = "an empty filter would cancel all tasks; give at least one field";
         return Err(Problem::new(Refusal::EmptyFilter, detail));
     }
     let counted_filter = filter.clone();

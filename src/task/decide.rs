@@ -119,9 +119,7 @@ fn acknowledge(
     let Some(CancelState { acknowledged, acknowledgements, .. }) = cancel_under_way(task) else {
         return Err(Rejection::NotCancelling);
     };
-    if *acknowledgements >= limits::ACKNOWLEDGEMENTS_MAX
-        || acknowledged.as_ref().is_some_and(|step| step.as_deref() == stopping_after)
-    {
+    if *acknowledgements >= limits::ACKNOWLEDGEMENTS_MAX || acknowledged.is_repeated_by(stopping_after) {
         return Ok(Vec::new());
     }
     let (attempt, stopping_after) = (attempt.number, stopping_after.map(str::to_owned));

@@ -108,7 +108,7 @@ pub fn invalid_fields(new: &Created) -> Vec<Invalid> {
     rule(
         has_valid_size_and_depth(&new.input, INPUT_MAX),
         "/input",
-        "at most 65536 bytes as compact JSON, 32 levels deep",
+        "at most 65536 bytes as compact JSON, at most 32 levels deep",
     );
     rule(new.labels.len() <= LABELS_MAX, "/labels", "at most 32 labels");
     for (key, value) in &new.labels {

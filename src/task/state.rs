@@ -138,6 +138,29 @@ impl Status {
     }
 }
 
+/// When a worker stops, as its last acknowledgement of a request to cancel says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// The worker has acknowledged nothing yet.
+    No,
+    /// It stops at once.
+    StopsAtOnce,
+    /// It stops after this step.
+    StopsAfter(String),
+}
+
+impl Acknowledged {
+    /// Whether an acknowledgement with this step says the same as the last one.
+    #[must_use]
+    pub fn is_repeated_by(&self, stopping_after: Option<&str>) -> bool {
+        match self {
+            Self::No => false,
+            Self::StopsAtOnce => stopping_after.is_none(),
+            Self::StopsAfter(step) => stopping_after == Some(step.as_str()),
+        }
+    }
+}
+
 /// The state of a request to cancel. It contains only what the rules need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CancelState {
@@ -145,10 +168,8 @@ pub struct CancelState {
     pub policy: CancelLadder,
     /// The highest rung that was reached.
     pub rung: Rung,
-    /// The last acknowledgement: `None` before the first one, `Some(Some(step))` if the worker stops after this step, and
-    /// `Some(None)` if it stops at once.
-    #[allow(clippy::option_option, reason = "acknowledged or not, and with a step or without")]
-    pub acknowledged: Option<Option<String>>,
+    /// The last acknowledgement of the worker.
+    pub acknowledged: Acknowledged,
     /// How many acknowledgements the log contains.
     pub acknowledgements: u32,
 }
@@ -226,7 +247,8 @@ impl Task {
             Event::Started(started) => self.start_attempt(started),
             Event::CancelRequested(request) => {
                 let policy = request.policy;
-                self.cancel = Some(CancelState { policy, rung: Rung::Ask, acknowledged: None, acknowledgements: 0 });
+                self.cancel =
+                    Some(CancelState { policy, rung: Rung::Ask, acknowledged: Acknowledged::No, acknowledgements: 0 });
             }
             Event::CancelAcknowledged(acknowledged) => self.acknowledge_cancel(acknowledged),
             Event::CancelEscalated(escalated) => {
@@ -259,7 +281,8 @@ impl Task {
 
     fn acknowledge_cancel(&mut self, acknowledged: &CancelAcknowledged) {
         if let Some(cancel) = &mut self.cancel {
-            cancel.acknowledged = Some(acknowledged.stopping_after.clone());
+            cancel.acknowledged =
+                acknowledged.stopping_after.clone().map_or(Acknowledged::StopsAtOnce, Acknowledged::StopsAfter);
             cancel.acknowledgements = cancel.acknowledgements.saturating_add(1);
         }
     }

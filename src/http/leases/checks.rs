@@ -18,7 +18,8 @@ pub fn check_worker(worker: &str) -> Vec<Invalid> {
     if !is_line(worker, WORKER_MAX * 4) || worker.chars().count() > WORKER_MAX {
         invalid.push(Invalid::new("/worker", format!("one line of 1 to {WORKER_MAX} characters")));
     } else if worker.starts_with(LOCAL_WORKER_PREFIX) {
-        invalid.push(Invalid::new("/worker", "names that begin with `local/` are those of workers inside a server"));
+        invalid
+            .push(Invalid::new("/worker", "names that begin with `local/` are reserved for workers inside a server"));
     }
     invalid
 }

@@ -220,7 +220,9 @@ impl Problem {
     pub fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::not_found(),
-            StatusCode::METHOD_NOT_ALLOWED => Self::new(Refusal::MethodNotAllowed, "this method is not offered here"),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                Self::new(Refusal::MethodNotAllowed, "this resource does not support this method")
+            }
             StatusCode::PAYLOAD_TOO_LARGE => Self::too_large("the request is too large"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::unsupported_media_type(),
             StatusCode::REQUEST_TIMEOUT => Self::new(Refusal::Timeout, "the request took too long to arrive"),
@@ -229,9 +231,11 @@ impl Problem {
                 Self::new(Refusal::HeadersTooLarge, "the headers are too large")
             }
             StatusCode::EXPECTATION_FAILED => Self::new(Refusal::ExpectationFailed, "the expectation can't be met"),
-            StatusCode::NOT_IMPLEMENTED => Self::new(Refusal::NotImplemented, "this is not offered anywhere here"),
+            StatusCode::NOT_IMPLEMENTED => {
+                Self::new(Refusal::NotImplemented, "this server does not support this method or transfer coding")
+            }
             StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
-                Self::new(Refusal::HttpVersionNotSupported, "this server speaks HTTP/1.1 and HTTP/1.0")
+                Self::new(Refusal::HttpVersionNotSupported, "this server supports only HTTP/1.1 and HTTP/1.0")
             }
             status if status.is_server_error() => {
                 let problem =

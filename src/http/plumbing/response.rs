@@ -54,7 +54,7 @@ pub fn respond_empty_with_position(mut response: HttpResponseBuilder, position: 
 /// 422, 429 `too_many_requests`, 503 `behind` or `overloaded`.
 pub async fn wait_for_min_position(state: &AppState, caller: &Caller, mut fields: Fields) -> Result<(), Problem> {
     if fields.take("as_of").is_some() {
-        return Err(Problem::invalid_field("/query/as_of", "not offered by this release"));
+        return Err(Problem::invalid_field("/query/as_of", "not supported by this release"));
     }
     let position = fields.take_position("min_position")?;
     fields.refuse_unknown()?;
