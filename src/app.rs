@@ -54,7 +54,7 @@ pub use serve::run;
 use subscribers::{SharedParts, SubscriberActors};
 use threads::Threads;
 
-/// How long a stop waits for running attempts. The next start records the attempts that still run after it as lost.
+/// How long a stop waits for running attempts. The next start records attempts that are still running then as lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// The shortest lease on a cluster. A server must be able to write three records of heartbeats within it.
 const CLUSTER_LEASE_MIN: Duration = Duration::from_secs(3);
@@ -68,12 +68,12 @@ pub enum StartError {
     /// The log could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// An operation failed. The first field names the operation, the second is its error.
+    /// An operation failed. The first field says what failed, the second is the error.
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
     /// The settings contain a lease time that is too short for a cluster. The servers of a cluster inform each other of
     /// heartbeats through the database of the log, which takes time.
-    #[error("a lease of {0:?} is too short: on a cluster a lease time is at least 3 s")]
+    #[error("the lease time {0:?} is too short: on a cluster it must be at least 3 s")]
     ShortLease(Duration),
     /// A handler could not be registered.
     #[error(transparent)]
@@ -111,9 +111,9 @@ pub struct Taskbell {
 }
 
 impl Taskbell {
-    /// Opens the log, rebuilds the views from it, and starts the actors and the handlers' threads. Attempts that ran in this
-    /// program when its former process ended are lost. If the task has attempts left, another attempt follows; otherwise the
-    /// task fails.
+    /// Opens the log, rebuilds the views from it, and starts the actors and the handlers' threads. At the start,
+    /// attempts of the previous process are recorded as lost. If such a task has attempts left, another attempt follows;
+    /// otherwise the task fails.
     ///
     /// On a cluster this returns before the cluster has answered. Until the views have caught up with the log for the first
     /// time, no attempt starts, no timer fires, and every write is refused with a retryable 503. Use
@@ -131,7 +131,8 @@ impl Taskbell {
         if store.is_shared() && kind_policies.shortest_lease_time() < CLUSTER_LEASE_MIN {
             return Err(StartError::ShortLease(kind_policies.shortest_lease_time()));
         }
-        let metrics = Metrics::new().map_err(|error| StartError::Io("metrics", io::Error::other(error)))?;
+        let metrics =
+            Metrics::new().map_err(|error| StartError::Io("can't create the metrics", io::Error::other(error)))?;
         let metrics_recorder = MetricsRecorder::new(metrics.clone(), kind_policies.names().chain([BULK_CANCEL]));
         let parts = SharedParts {
             store,
@@ -157,7 +158,7 @@ impl Taskbell {
         })?;
         let channels = worker_channels(&parts.registry, &subscribers.dispatcher, &projector);
         let worker = LocalWorker::new(handlers.clone(), options.slots, channels)
-            .map_err(|error| StartError::Io("no threads for the handlers", error))?
+            .map_err(|error| StartError::Io("can't start the handlers' threads", error))?
             .start();
         let freshness_task = actix_rt::spawn(freshness.follow(parts.store.clone(), parts.reader.clone()));
         let monitored = monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker);
@@ -263,11 +264,11 @@ impl Taskbell {
     /// Starts no more attempts, closes the websockets with code 1001, waits up to 2 s for the running attempts, and ends the actors and the handlers' threads.
     ///
     /// A handler that still runs after 2 s is dropped at its next `await`; a blocking step runs to its end. The attempt is
-    /// lost: at the next start the task gets another attempt or fails. The log can be opened again after every application
-    /// with these routes was dropped.
+    /// lost: at the next start the task gets another attempt or fails. The log can be opened again after all
+    /// applications with these routes were dropped.
     pub async fn stop(self) {
         self.drain().await;
-        self.end().await;
+        self.shut_down_actors().await;
     }
 
     async fn drain(&self) {
@@ -278,7 +279,7 @@ impl Taskbell {
         }
     }
 
-    async fn end(self) {
+    async fn shut_down_actors(self) {
         self.actor_monitor.stop();
         self.freshness_task.abort();
         self.worker.do_send(Stop);
@@ -314,7 +315,7 @@ fn start_projector(
     threads: &Threads,
 ) -> Addr<Projector> {
     let (log, hub) = (store.clone(), subscribers.hub.clone().recipient());
-    let subscribers = subscribers.subscribers();
+    let subscribers = subscribers.for_projector();
     Projector::start_in_arbiter(&threads.projection.handle(), move |_| {
         Projector::new(log, writer, subscribers, hub, metrics_recorder)
     })
@@ -363,7 +364,7 @@ fn app_state(
         allowed_kinds: kinds,
         idempotency_keys: KeyedLock::default(),
         unique_keys,
-        firing: creation_lock,
+        creation_lock,
         bodies: Bodies::new(&limits),
         metrics,
         actor_health,

@@ -54,7 +54,7 @@ impl Default for Config {
             content_roots: Vec::new(),
             content_bytes_per_s: None,
             kinds: None,
-            // On a small machine, 4 attempts are enough to keep the disk and the CPU busy at the same time.
+            // The default for any machine: 4 attempts are enough to keep the disk and the CPU of a small machine busy.
             slots: 4,
             kind_policies: KindPolicies::default(),
             limits: Limits::default(),

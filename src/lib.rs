@@ -187,7 +187,7 @@ pub mod event {
     #[cfg(feature = "server")]
     pub use crate::task::bell::{BellEvent, Seen};
     pub use crate::task::event::{
-        AttemptFailed, CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Created, Event,
+        AttemptFailed, CancelAcknowledged, CancelEscalated, CancelLadder, CancelRequested, Completed, Created, Event,
         Idempotency, Outcome, OutputKept, Progress, Queued, QueuedReason, Released, ReleasedReason, Retried, Rung,
         Started, TaskError,
     };

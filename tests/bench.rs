@@ -88,6 +88,9 @@ fn a_refusal_by_the_server_ends_the_run_with_one_sentence() {
     let output = bench(&["--phase", "create", "--server", &server.url()]);
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{output:?}");
-    assert!(text.contains("this server does not take this kind") && text.trim_end().lines().count() == 1, "{text}");
+    assert!(
+        text.contains("this server does not accept tasks of this kind") && text.trim_end().lines().count() == 1,
+        "{text}"
+    );
     assert!(output.stdout.is_empty(), "{output:?}");
 }

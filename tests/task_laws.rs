@@ -73,7 +73,7 @@ fn every_decided_event_is_a_line_of_the_state_table() {
         for step in history {
             let mut before = status(step.before.as_ref());
             for event in step.decided.iter().flatten() {
-                let after = Status::after(before, event);
+                let after = Status::next(before, event);
                 assert!(after.is_some(), "from {before:?} by {event:?}, which {:?} led to", step.command);
                 before = after;
             }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use serde_json::json;
 use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{
-    AttemptFailed, CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Created, Outcome,
+    AttemptFailed, CancelAcknowledged, CancelEscalated, CancelLadder, CancelRequested, Completed, Created, Outcome,
     Progress, Queued, QueuedReason, Released, ReleasedReason, Retried, Rung, Started, TaskError,
 };
 use taskbell::task::retry::retry_at;
@@ -78,7 +78,7 @@ impl Decided {
 #[track_caller]
 fn check_legal(mut status: Option<Status>, events: &[Event]) {
     for event in events {
-        let after = Status::after(status, event);
+        let after = Status::next(status, event);
         assert!(after.is_some(), "the state table has no line from {status:?} by {event:?}");
         status = after;
     }
@@ -138,11 +138,11 @@ pub(crate) fn became_ready(reason: QueuedReason) -> Event {
 }
 
 pub(crate) fn started(attempt: u32) -> Event {
-    Event::Started(Started { attempt, worker: "w1".into(), lease: lease(attempt) })
+    Event::Started(Started { attempt, worker: "w1".into(), lease_hash: lease(attempt) })
 }
 
 pub(crate) fn cancel_requested() -> Event {
-    Event::CancelRequested(CancelRequested { reason: text("wrong campaign"), policy: CancelPolicy::default() })
+    Event::CancelRequested(CancelRequested { reason: text("wrong campaign"), policy: CancelLadder::default() })
 }
 
 pub(crate) fn acknowledged(attempt: u32, step: Option<&str>) -> Event {
@@ -252,15 +252,20 @@ pub(crate) fn enqueue(reason: QueuedReason) -> Command {
 }
 
 pub(crate) fn start(attempt: u32) -> Command {
-    Command::Start { worker: "w1".into(), lease: lease(attempt) }
+    Command::Start { worker: "w1".into(), lease_hash: lease(attempt) }
 }
 
 pub(crate) fn cancel() -> Command {
-    Command::RequestCancel { reason: text("wrong campaign"), policy: CancelPolicy::default() }
+    Command::RequestCancel { reason: text("wrong campaign"), policy: CancelLadder::default() }
 }
 
 pub(crate) fn acknowledge(attempt: u32, step: Option<&str>) -> Command {
-    Command::AcknowledgeCancel { attempt, lease: None, stopping_after: step.map(str::to_owned), expected_end: None }
+    Command::AcknowledgeCancel {
+        attempt,
+        lease_hash: None,
+        stopping_after: step.map(str::to_owned),
+        expected_end: None,
+    }
 }
 
 /// The command of an operator.
@@ -274,7 +279,7 @@ pub(crate) fn next_rung(rung: Rung, attempt: u32) -> Command {
 }
 
 pub(crate) fn finish(attempt: u32, end: AttemptEnd) -> Command {
-    Command::Finish { attempt, lease: None, end, progress: None, output: None }
+    Command::Finish { attempt, lease_hash: None, end, progress: None, output: None }
 }
 
 pub(crate) fn success() -> AttemptEnd {

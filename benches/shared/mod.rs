@@ -37,7 +37,7 @@ pub fn task_events(owner: &str) -> [Event; 3] {
         schedule: None,
         idempotency: None,
     };
-    let started = Started { attempt: 1, worker: "local/a/1".into(), lease: "0".repeat(64) };
+    let started = Started { attempt: 1, worker: "local/a/1".into(), lease_hash: "0".repeat(64) };
     let completed = Completed {
         outcome: Outcome::Succeeded,
         attempt: Some(1),

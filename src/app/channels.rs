@@ -1,4 +1,4 @@
-//! The name of the worker inside the process, and the recipients of its messages.
+//! Connects the worker inside the process with the actors. `work` doesn't import them, so it gets recipients of its messages.
 
 use actix::Addr;
 

@@ -64,7 +64,8 @@ async fn serve_log(
 
 async fn start(config: Config) -> Result<Taskbell, StartError> {
     let mut handlers = Handlers::new();
-    let roots = ContentRoots::new(&config.content_roots).map_err(|error| StartError::Io("content root", error))?;
+    let roots = ContentRoots::new(&config.content_roots)
+        .map_err(|error| StartError::Io("can't use the content root", error))?;
     handlers.register(Distribute::new(roots, config.content_bytes_per_s.and_then(NonZeroU64::new)))?;
     Taskbell::start(Options {
         data: config.data,
@@ -108,7 +109,7 @@ pub async fn serve(taskbell: Taskbell, listen: SocketAddr) -> Result<(), StartEr
             tokio::join!(server, stop(), taskbell.drain()).0
         }
     };
-    taskbell.end().await;
+    taskbell.shut_down_actors().await;
     result.map_err(|error| StartError::Io("the server stopped", error))?;
     stopped_actor.map_or(Ok(()), |actor| Err(StartError::ActorStopped(actor)))
 }

@@ -5,8 +5,8 @@
 //! ago. So these three actors start when the views have caught up for the first time. At their start they read the views.
 //!
 //! - **Before the views have caught up**: the projector sends them no events. Other messages wait in their mailboxes.
-//! - **When the views have caught up**: from now on the projector sends every batch that concerns an actor. The actor starts
-//!   a little later and reads the views at its start. So the views show it all batches that were not sent. If the views also
+//! - **When the views have caught up**: from then on the projector sends every batch that concerns an actor. The actor starts
+//!   a little later and reads the views at its start. So it sees there every event that was not sent to it. If the views also
 //!   show a batch that was sent, the actor recognises its positions and skips it.
 //! - **After that**: the actors run until the process ends, also while the views are stale.
 
@@ -107,7 +107,7 @@ impl SubscriberActors {
     }
 
     /// The addresses of the actors for the projector, each with the condition for the events that it receives.
-    pub(super) fn subscribers(&self) -> Vec<Subscriber> {
+    pub(super) fn for_projector(&self) -> Vec<Subscriber> {
         let open_sockets = self.open_sockets.clone();
         vec![
             Subscriber::new(self.dispatcher.clone().recipient(), self.once_caught_up(Dispatcher::concerns)),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::task::event::CancelPolicy;
+use crate::task::event::CancelLadder;
 
 /// The lease time if the operator has set none: a lease expires if it is not renewed for this long.
 pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
@@ -14,7 +14,7 @@ pub struct KindPolicy {
     /// The lease time (a duration): a lease expires if it is not renewed for this long.
     pub lease: Option<Duration>,
     /// The cancel ladder: how long each rung of a cancel lasts.
-    pub cancel: Option<CancelPolicy>,
+    pub cancel: Option<CancelLadder>,
     /// The maximum number of attempts of a run, if the request names none.
     pub max_attempts: Option<u32>,
     /// The maximum duration of an attempt in seconds, if the request names none.
@@ -56,7 +56,7 @@ impl KindPolicies {
 
     /// Adds the default cancel ladders of handlers, for the kinds for which the operator has set none.
     #[must_use]
-    pub fn with_defaults(mut self, ladders: impl IntoIterator<Item = (String, CancelPolicy)>) -> Self {
+    pub fn with_defaults(mut self, ladders: impl IntoIterator<Item = (String, CancelLadder)>) -> Self {
         for (kind, ladder) in ladders {
             self.0.entry(kind).or_default().cancel.get_or_insert(ladder);
         }
@@ -70,7 +70,7 @@ impl KindPolicies {
 
     /// The cancel ladder of this kind.
     #[must_use]
-    pub fn cancel_ladder(&self, kind: &str) -> CancelPolicy {
+    pub fn cancel_ladder(&self, kind: &str) -> CancelLadder {
         self.of(kind).and_then(|kind| kind.cancel).unwrap_or_default()
     }
 }

@@ -86,7 +86,7 @@ impl NewTask {
         let text = json::as_text(body)?;
         let new: Self = json::parse_text(text)?;
         if let ItemKey::Given(_) = new.idempotency_key {
-            let detail = "unknown here: the key goes into the header Idempotency-Key";
+            let detail = "this route has no such field; send the key in the header Idempotency-Key";
             return Err(Problem::invalid_field("/idempotency_key", detail));
         }
         Ok((new, key.map(|key| KeyedBody { key, body: text.to_owned() })))
@@ -127,7 +127,7 @@ pub async fn accept(
 ) -> Result<Accepted, Problem> {
     wait_for_parents(state, new.parent.into_iter()).await?;
     let Some(KeyedBody { key, body }) = keyed else {
-        return create_task(state, caller, check(state, caller, new)?).await;
+        return create_task(state, caller, complete_request(state, caller, new)?).await;
     };
     let mut key_guard = state.idempotency_keys.lock((caller.subject.clone(), key.clone())).await;
     if let Some((id, hash)) = known_task(state, caller, &key, &key_guard).await? {
@@ -138,7 +138,7 @@ pub async fn accept(
     }
     // The fields are checked after the key. So a repeated request gets its existing task even if this server has other
     // settings by now and would refuse the fields.
-    let mut created = check(state, caller, new)?;
+    let mut created = complete_request(state, caller, new)?;
     let body_hash = body_hash(&body);
     created.idempotency = Some(Idempotency { key, body_hash: body_hash.clone() });
     // If the client disconnects during the append, actix drops this handler, and the append may still succeed. Without the
@@ -250,27 +250,27 @@ pub async fn wait_for_parents(state: &AppState, parents: impl Iterator<Item = Ta
     Ok(())
 }
 
-/// Checks what depends on this process: its handlers, its settings and its views. Gives omitted fields their defaults. The
-/// other rules are checked by the task's actor.
+/// Checks the fields against this process (its handlers, settings and views), fills in the defaults, and makes the request that
+/// `Created` records. The task's actor checks the other rules with `limits::invalid_fields`.
 ///
 /// # Errors
 /// 413, 422 `invalid_request`.
-pub fn check(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
+pub fn complete_request(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
     let limits = state.limits.values;
     limits.check_input(&new.input)?;
     let mut invalid = Vec::new();
     new.title.iter().for_each(|title| limits.check_title(title, &mut invalid));
     let is_allowed = state.allowed_kinds.as_ref().is_none_or(|kinds| kinds.contains(&new.kind));
     if is_reserved(&new.kind) {
-        invalid.push(Invalid::new("/kind", "kinds that begin with `taskbell.` are this server's own"));
+        invalid.push(Invalid::new("/kind", "names that begin with `taskbell.` are reserved"));
     } else if is_name(&new.kind) && !is_allowed {
-        invalid.push(Invalid::new("/kind", "this server does not take this kind"));
+        invalid.push(Invalid::new("/kind", "this server does not accept tasks of this kind"));
     }
     if new.parent.is_some_and(|parent| state.reader.views().get(parent).is_none()) {
         invalid.push(Invalid::new("/parent", "there is no such task"));
     }
     if new.queue.as_ref().is_some_and(|queue| is_reserved(queue)) {
-        invalid.push(Invalid::new("/queue", "queues that begin with `taskbell.` are this server's own"));
+        invalid.push(Invalid::new("/queue", "names that begin with `taskbell.` are reserved"));
     }
     // Only a handler of this process needs the input as a tree.
     let handler = state.handlers.get(&new.kind).map(|handler| (handler, new.input.to_value()));

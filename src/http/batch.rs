@@ -11,14 +11,14 @@ use super::accept::{self, KeyedBody, NewTask, accept};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
-use super::plumbing::response::respond_at;
+use super::plumbing::response::respond_with_position;
 use crate::streams::create::Accepted;
 use crate::task::event::Created;
 use crate::task::{Position, TaskId};
 
-/// The most items of one batch.
+/// The maximum number of items in one batch.
 const ITEMS_MAX: usize = 1000;
-/// Items without a key that are appended together. After each chunk the handler yields to other requests on its thread.
+/// The number of items without a key that are appended together. After each chunk the handler yields to other requests on its thread.
 const CHUNK_SIZE: usize = 200;
 
 #[derive(Serialize)]
@@ -54,7 +54,7 @@ pub async fn create_many(
     let position = state.reader.position();
     let problem = |problem| ItemResult::Problem(Problem { request_id: caller.request_id.clone(), ..problem });
     let items = items.into_iter().map(|item| item.map_or_else(problem, ItemResult::Id)).collect();
-    respond_at(StatusCode::OK, position, &BatchResponse { items, position })
+    respond_with_position(StatusCode::OK, position, &BatchResponse { items, position })
 }
 
 /// Creates the tasks of the items and returns their results in the order of the items.
@@ -67,7 +67,7 @@ async fn create_items(state: &AppState, caller: &Caller, items: Vec<Item>) -> Ve
     for (index, item) in items.into_iter().enumerate() {
         match item {
             Err(problem) => results[index] = Some(Err(problem)),
-            Ok((new, None)) if new.unique_key.is_none() => match accept::check(state, caller, new) {
+            Ok((new, None)) if new.unique_key.is_none() => match accept::complete_request(state, caller, new) {
                 Ok(created) => chunk.push((index, created)),
                 Err(problem) => results[index] = Some(Err(problem)),
             },

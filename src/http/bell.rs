@@ -9,7 +9,7 @@ use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::plumbing::query::Fields;
-use super::plumbing::response::{respond_at, wait_for_min_position};
+use super::plumbing::response::{respond_with_position, wait_for_min_position};
 use crate::task::Position;
 use crate::task::limits::is_owner;
 
@@ -35,7 +35,7 @@ pub async fn counters(
     }
     wait_for_min_position(&state, &caller, fields).await?;
     let counters = state.reader.views().counters(&owner);
-    respond_at(StatusCode::OK, counters.position, &counters)
+    respond_with_position(StatusCode::OK, counters.position, &counters)
 }
 
 /// `POST /v1/bell/seen`: records the position up to which the caller has seen the bell.

@@ -15,8 +15,8 @@ use super::plumbing::filter::SentFilter;
 use super::plumbing::json;
 use super::plumbing::query::Fields;
 use super::plumbing::request::check_reason;
-use super::plumbing::response::respond_at;
-use super::task_page::{TaskPage, page_after};
+use super::plumbing::response::respond_with_position;
+use super::task_page::{TaskPage, page_after_command};
 use crate::projection::bulk_cancel::{BULK_CANCEL, bulk_cancel_targets};
 use crate::task::event::Created;
 use crate::task::{Command, JsonText, Position};
@@ -63,7 +63,7 @@ pub async fn cancel(
     let filter = fields.take_filter(&state.limits)?;
     fields.refuse_unknown()?;
     if filter.is_empty() {
-        let detail = "an empty filter would cancel everything: name at least one field";
+        let detail = "an empty filter would cancel all tasks; give at least one field";
         return Err(Problem::new(Refusal::EmptyFilter, detail));
     }
     let counted_filter = filter.clone();
@@ -71,18 +71,27 @@ pub async fn cancel(
         move |snapshot: Snapshot| (bulk_cancel_targets(&snapshot, &counted_filter).count() as u64, snapshot.position());
     let (matched, position) = state.scans.run(|| state.reader.views().snapshot(), count).await?;
     if body.dry_run {
-        return respond_at(StatusCode::ACCEPTED, position, &BulkCancelResponse { matched, task: None, position });
+        return respond_with_position(
+            StatusCode::ACCEPTED,
+            position,
+            &BulkCancelResponse { matched, task: None, position },
+        );
     }
     let input = BulkCancelInput { filter, position, reason, requested_by: caller.subject.clone() };
     let created = bulk_cancel_task(&caller, &input, matched)?;
     let id = state.registry.new_task_id();
     let receipt = state.registry.execute(caller.command(id, Command::Create(Arc::new(created)))).await?;
-    let task = page_after(&state, id, &receipt).await?;
-    respond_at(StatusCode::ACCEPTED, task.position(), &BulkCancelResponse { matched, task: Some(task), position })
+    let task = page_after_command(&state, id, &receipt).await?;
+    respond_with_position(
+        StatusCode::ACCEPTED,
+        task.position(),
+        &BulkCancelResponse { matched, task: Some(task), position },
+    )
 }
 
 fn bulk_cancel_task(caller: &Caller, input: &BulkCancelInput, matched: u64) -> Result<Created, Problem> {
-    let input = JsonText::of(input).map_err(|_| Problem::invalid_field("/filter", "can't be kept"))?;
+    let input =
+        JsonText::of(input).map_err(|_| Problem::invalid_field("/filter", "the filter can't be encoded as JSON"))?;
     Ok(Created {
         kind: BULK_CANCEL.to_owned(),
         title: format!("Cancel {matched} {}", if matched == 1 { "task" } else { "tasks" }),

@@ -10,7 +10,7 @@ use super::accept::{NewTask, accept};
 use super::plumbing::body::{self, BodyKind};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
-use super::task_page::{page_after, page_at_least, respond_with_page};
+use super::task_page::{page_after_command, page_at_least, respond_with_page};
 use crate::streams::create::Accepted;
 use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line};
 use crate::task::{Invalid, Revision};
@@ -34,7 +34,8 @@ pub async fn create(
             respond_with_page(StatusCode::OK, &page_at_least(&state, id, Revision(0)).await?)
         }
         Accepted::New(id, receipt) => {
-            let mut response = respond_with_page(StatusCode::CREATED, &page_after(&state, id, &receipt).await?)?;
+            let mut response =
+                respond_with_page(StatusCode::CREATED, &page_after_command(&state, id, &receipt).await?)?;
             if let Ok(location) = format!("/v1/tasks/{id}").parse() {
                 response.headers_mut().insert(LOCATION, location);
             }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::AppState;
 use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::query::Fields;
-use super::plumbing::response::respond_at;
+use super::plumbing::response::respond_with_position;
 use crate::task::Position;
 
 #[derive(Serialize)]
@@ -30,8 +30,8 @@ pub async fn alive(request: HttpRequest) -> Result<HttpResponse, Problem> {
 /// stopped or lack events of the log.
 ///
 /// The refusal is retryable if the views can still catch up or the cluster may become reachable again. The other reasons
-/// last until a restart, and then the refusal is not retryable. If the log is a reason, the handler doesn't wait for the
-/// views.
+/// last until a restart, and then the refusal is not retryable. If the log itself is unavailable, the
+/// handler doesn't wait for the views.
 ///
 /// # Errors
 /// 422, 503 `not_ready`.
@@ -46,7 +46,7 @@ pub async fn ready(state: web::Data<AppState>, request: HttpRequest) -> Result<H
         Some(reason) => Some(reason),
         None if log_problem.is_some() => None,
         None if !state.reader.wait_for_position(head).await => {
-            Some(format!("views: they have not reached position {head} within 5 s"))
+            Some(format!("the views have not reached position {head} within 5 s"))
         }
         None => state.require_caught_up().err().map(|problem| format!("views: {}", problem.detail)),
     };
@@ -56,5 +56,5 @@ pub async fn ready(state: web::Data<AppState>, request: HttpRequest) -> Result<H
         return Err(Problem::new(refusal, reasons.join("; ")));
     }
     let position = state.reader.position();
-    respond_at(StatusCode::OK, position, &Readiness { ready: true, reasons, position })
+    respond_with_position(StatusCode::OK, position, &Readiness { ready: true, reasons, position })
 }

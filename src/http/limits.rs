@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::plumbing::error::Problem;
-use crate::task::limits::{DEPTH_MAX, INPUT_MAX, RESULT_MAX, TITLE_MAX, is_within};
+use crate::task::limits::{DEPTH_MAX, INPUT_MAX, RESULT_MAX, TITLE_MAX, has_at_most_bytes};
 use crate::task::{Invalid, JsonText};
 
 const KIB: usize = 1024;
@@ -34,22 +34,22 @@ pub struct ClientLimits {
     /// What an input and a result may contain. Settings `max_json_depth`, `max_input_bytes`, `max_result_bytes`,
     /// `max_title_bytes`.
     pub values: ValueLimits,
-    /// The most tasks on a page. Setting `max_page_tasks`.
+    /// The maximum number of tasks on a page. Setting `max_page_tasks`.
     pub page_tasks: usize,
-    /// The most values of one field of a filter, the most labels of a filter, and the most words of `q`. Setting
+    /// The maximum number of values of one field of a filter, of labels of a filter, and of words of `q`. Setting
     /// `max_filter_terms`.
     pub filter_terms: usize,
     /// The longest `q` of a filter, in bytes. Setting `max_search_bytes`.
     pub search_bytes: usize,
-    /// How many websockets may be open. Settings `max_sockets`, `max_sockets_per_subject`, `max_sockets_per_address`.
+    /// The maximum number of open websockets. Settings `max_sockets`, `max_sockets_per_subject`, `max_sockets_per_address`.
     pub sockets: SharedLimit,
     /// A websocket is closed if its client has read nothing for this long although frames wait for it. Setting
     /// `socket_stall_s`.
     pub socket_stall_timeout: Duration,
-    /// How many requests may wait at the same time: for a lease, for a directive, for a position of the log, or for new
+    /// The maximum number of requests that wait at the same time: for a lease, for a directive, for a position of the log, or for new
     /// events of the log. Settings `max_long_polls`, `max_long_polls_per_subject`, `max_long_polls_per_address`.
     pub long_polls: SharedLimit,
-    /// How many tasks of one owner may exist that are not final. `None` stands for any number. Setting
+    /// The maximum number of tasks of one owner that are not final. `None`: no maximum. Setting
     /// `max_tasks_per_owner`.
     pub tasks_per_owner: Option<u64>,
 }
@@ -57,7 +57,7 @@ pub struct ClientLimits {
 /// What a task may contain. No limit may be above its default, because the rules of the tasks refuse more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ValueLimits {
-    /// How many levels of arrays and objects an input or a result may have.
+    /// The maximum number of levels of arrays and objects in an input or a result.
     pub depth: usize,
     /// The largest input, in bytes of compact JSON.
     pub input_bytes: usize,
@@ -89,7 +89,7 @@ impl ValueLimits {
         if value.depth() > depth {
             return Err(Problem::invalid_field(pointer, format!("nested deeper than {depth} levels (max_json_depth)")));
         }
-        if is_within(value, max) {
+        if has_at_most_bytes(value, max) {
             return Ok(());
         }
         let errors = vec![Invalid::new(pointer, format!("at most {max} bytes as compact JSON ({setting})"))];
@@ -105,14 +105,14 @@ impl ValueLimits {
     }
 }
 
-/// How many clients may use one resource at the same time.
+/// The maximum number of uses of one resource at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedLimit {
-    /// The most of all clients together.
+    /// The maximum for all clients together.
     pub total: usize,
-    /// The most of one subject.
+    /// The maximum for one subject.
     pub per_subject: usize,
-    /// The most from one IP address.
+    /// The maximum for one IP address.
     pub per_address: usize,
 }
 

@@ -13,7 +13,7 @@ use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::query::Fields;
 use super::plumbing::quota::QuotaPermit;
-use super::plumbing::response::respond_at;
+use super::plumbing::response::respond_with_position;
 use crate::store::{EventStore, ReadError, Recorded, StreamName, codec};
 use crate::task::{Position, Timestamp};
 
@@ -35,12 +35,12 @@ pub async fn head(state: web::Data<AppState>, request: HttpRequest) -> Result<Ht
     Fields::from_query(request.query_string())?.refuse_unknown()?;
     let head = state.store.head();
     let doc = HeadDoc { position: head.position, hash: head.hash.to_string(), time: head.time };
-    respond_at(StatusCode::OK, head.position, &doc)
+    respond_with_position(StatusCode::OK, head.position, &doc)
 }
 
 /// The events that the client requests.
 struct EventSelection {
-    kind: Option<String>,
+    event_type: Option<String>,
     stream: Option<StreamName>,
     /// How many more events may be sent.
     remaining: u64,
@@ -48,7 +48,7 @@ struct EventSelection {
 
 impl EventSelection {
     fn matches(&self, recorded: &Recorded) -> bool {
-        self.kind.as_ref().is_none_or(|kind| kind == recorded.event_type)
+        self.event_type.as_ref().is_none_or(|event_type| *event_type == recorded.event_type)
             && self.stream.as_ref().is_none_or(|stream| *stream == recorded.stream)
     }
 
@@ -81,18 +81,18 @@ pub async fn read(state: web::Data<AppState>, caller: Caller, request: HttpReque
     let mut fields = Fields::from_query(request.query_string())?;
     let after = fields.take_position("after")?.unwrap_or_default();
     let remaining = fields.take_number("limit")?.unwrap_or(u64::MAX);
-    let kind = fields.take("type");
-    if kind.as_ref().is_some_and(|kind| !codec::TYPES.iter().any(|(known, _)| known == kind)) {
-        return Err(Problem::invalid_field("/query/type", "no type of event"));
+    let event_type = fields.take("type");
+    if event_type.as_ref().is_some_and(|name| !codec::TYPES.iter().any(|(known, _)| known == name)) {
+        return Err(Problem::invalid_field("/query/type", "not an event type"));
     }
     let stream = fields.take("stream").map(|name| {
-        StreamName::parse(&name).ok_or_else(|| Problem::invalid_field("/query/stream", "no name of a stream"))
+        StreamName::parse(&name).ok_or_else(|| Problem::invalid_field("/query/stream", "not a stream name"))
     });
     let stream = stream.transpose()?;
     let follow = fields.take_flag("follow")?;
     fields.refuse_unknown()?;
     let head = state.store.head().position;
-    let selection = EventSelection { kind, stream, remaining };
+    let selection = EventSelection { event_type, stream, remaining };
     let mut response = HttpResponse::Ok();
     response.insert_header(("taskbell-position", head.to_string())).content_type("application/x-ndjson");
     if request.method() == Method::HEAD {

@@ -5,8 +5,8 @@
 //! command's events are durable and the views show them.
 //!
 //! [`plumbing`] reads requests and writes responses. [`state`] holds what all handlers use. [`task_page`] (one task with its
-//! input and result) and [`accept`] (the checks and the creation of a new task) serve several resources. No resource imports
-//! another resource.
+//! input and result) and [`accept`] (the checks and the creation of a new task) serve several resources. The files of
+//! resources are those whose functions the route table names; none of them imports another.
 
 use actix_web::dev::HttpServiceFactory;
 use actix_web::guard::{self, Guard};

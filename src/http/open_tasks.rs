@@ -78,7 +78,7 @@ impl OpenTasks {
         }
         if open + of_owner.len() as u64 >= max {
             let detail =
-                format!("this owner has {max} tasks that are not final, which is the most (max_tasks_per_owner)");
+                format!("this owner has {max} tasks that are not final, which is the maximum (max_tasks_per_owner)");
             if of_owner.is_empty() {
                 permits.remove(owner);
             }

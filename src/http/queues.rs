@@ -11,7 +11,7 @@ use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::query::Fields;
 use super::plumbing::request::read_reason;
-use super::plumbing::response::{respond_at, wait_for_min_position};
+use super::plumbing::response::{respond_with_position, wait_for_min_position};
 use crate::store::{StreamName, now};
 use crate::streams::ExecuteOnStream;
 use crate::task::limits::{is_name, is_reserved};
@@ -66,7 +66,11 @@ pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpReque
     }
     let doc = |(name, counts)| QueueDoc::new(name, views.paused_queues().get(name), counts);
     let position = views.position();
-    respond_at(StatusCode::OK, position, &QueueList { items: queues.into_iter().map(doc).collect(), position })
+    respond_with_position(
+        StatusCode::OK,
+        position,
+        &QueueList { items: queues.into_iter().map(doc).collect(), position },
+    )
 }
 
 /// `POST /v1/queues/{queue}/pause`: no more tasks of the queue are started. Running tasks continue.
@@ -108,7 +112,7 @@ async fn execute(
         return Err(Problem::not_found());
     }
     if is_reserved(name) {
-        return Err(Problem::invalid_field("", "queues that begin with `taskbell.` are this server's own"));
+        return Err(Problem::invalid_field("", "names that begin with `taskbell.` are reserved"));
     }
     let command = command(read_reason(request, payload).await?);
     let execute = ExecuteOnStream::<Queue> { key: name.to_owned(), command, at: now(), meta: caller.meta() };
@@ -119,7 +123,7 @@ async fn execute(
     let counts = views.queue_counts().get(name).copied().unwrap_or_default();
     let position = folded.as_ref().map_or(views.position(), Views::position);
     let doc = QueueDoc { position: Some(position), ..QueueDoc::new(name, pause, counts) };
-    respond_at(StatusCode::OK, position, &doc)
+    respond_with_position(StatusCode::OK, position, &doc)
 }
 
 /// Waits until the views show all events that are durable now, and then returns `None`. If the views don't show them in

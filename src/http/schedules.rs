@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::AppState;
-use super::accept::{NewTask, check};
+use super::accept::{NewTask, complete_request};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::plumbing::query::Fields;
-use super::plumbing::request::{id_in_path, read_reason};
-use super::plumbing::response::{respond_at, wait_for_min_position};
+use super::plumbing::request::{read_reason, uuid_in_path};
+use super::plumbing::response::{respond_with_position, wait_for_min_position};
 use crate::store::{StreamName, new_id, now};
 use crate::streams::ExecuteOnStream;
 use crate::task::calendar::Calendar;
@@ -121,7 +121,7 @@ pub async fn create(
     let missing = || Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR);
     let scheduled = folded.schedules().get(id).ok_or_else(missing)?;
     let doc = ScheduleDoc { position: Some(folded.position()), ..ScheduleDoc::new(id, scheduled) };
-    let mut response = respond_at(StatusCode::CREATED, folded.position(), &doc)?;
+    let mut response = respond_with_position(StatusCode::CREATED, folded.position(), &doc)?;
     if let Ok(location) = format!("/v1/schedules/{id}").parse() {
         response.headers_mut().insert(LOCATION, location);
     }
@@ -134,7 +134,7 @@ async fn normalize(cron: String, time_zone: String) -> Result<(String, String), 
     let normalized = web::block(move || {
         let calendar = Calendar::parse(&cron, &time_zone)?;
         if calendar.next_after(now()).is_none() {
-            return Err(vec![Invalid::new("/cron", "a time that never comes")]);
+            return Err(vec![Invalid::new("/cron", "the expression matches no time in the future")]);
         }
         let cron = cron.split_whitespace().collect::<Vec<_>>().join(" ");
         Ok((cron, calendar.time_zone().to_owned()))
@@ -158,7 +158,7 @@ fn check_template(state: &AppState, caller: &Caller, new: NewTemplate) -> Result
         concurrency_key: new.concurrency_key,
         ..NewTask::default()
     };
-    let created = check(state, caller, new)?;
+    let created = complete_request(state, caller, new)?;
     let invalid = limits::invalid_fields(&created);
     if !invalid.is_empty() {
         return Err(Problem::invalid(invalid));
@@ -203,7 +203,7 @@ pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpReque
         (views.position(), schedules)
     };
     let items = schedules.iter().map(|(id, scheduled)| ScheduleDoc::new(*id, scheduled)).collect();
-    respond_at(StatusCode::OK, position, &ScheduleList { items, position })
+    respond_with_position(StatusCode::OK, position, &ScheduleList { items, position })
 }
 
 /// `GET /v1/schedules/{id}`: one schedule.
@@ -211,14 +211,14 @@ pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpReque
 /// # Errors
 /// 404 if the schedule doesn't exist or is removed, 422, 503 `behind`.
 pub async fn show(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let id = id_in_path(&request)?.uuid();
+    let id = uuid_in_path(&request)?;
     wait_for_min_position(&state, &caller, Fields::from_query(request.query_string())?).await?;
     let (position, scheduled) = {
         let views = state.reader.views();
         (views.position(), views.schedules().get(id).ok_or_else(Problem::not_found)?.clone())
     };
     let doc = ScheduleDoc { position: Some(position), ..ScheduleDoc::new(id, &scheduled) };
-    respond_at(StatusCode::OK, position, &doc)
+    respond_with_position(StatusCode::OK, position, &doc)
 }
 
 /// `DELETE /v1/schedules/{id}`: removes the schedule. After the response it creates no more tasks. The tasks that it has
@@ -232,7 +232,7 @@ pub async fn remove(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let id = id_in_path(&request)?.uuid();
+    let id = uuid_in_path(&request)?;
     let reason = read_reason(&request, payload).await?;
     // Without this check, each request with an unknown id would start an actor.
     if state.reader.views().schedules().get(id).is_none() {
@@ -244,6 +244,6 @@ pub async fn remove(
         return Err(Problem::not_found());
     }
     state.reader.wait_for_position(state.store.head().position).await;
-    state.firing.wait_until_idle().await;
+    state.creation_lock.wait_until_idle().await;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -28,7 +28,7 @@ use crate::streams::create::UniqueKeys;
 use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
 use crate::task::bell::{Bell, MarkSeen};
-use crate::task::event::CancelPolicy;
+use crate::task::event::CancelLadder;
 use crate::task::{Position, TaskId};
 use crate::work::Handlers;
 
@@ -62,8 +62,8 @@ pub struct AppState {
     pub idempotency_keys: KeyedLock<IdempotentTask>,
     /// Lets only one request at a time use a unique key of an owner.
     pub unique_keys: UniqueKeys,
-    /// Lets a request wait until no task of a schedule is being created.
-    pub firing: CreationLock,
+    /// Held while a task of a schedule is created. A request can wait until it is free.
+    pub creation_lock: CreationLock,
     /// The request bodies that the server receives, within their budgets.
     pub bodies: Bodies,
     /// The metrics for Prometheus.
@@ -87,7 +87,7 @@ pub struct AppState {
 impl AppState {
     /// Returns the cancel ladder of this task's kind, or the default ladder if the views don't have the task.
     #[must_use]
-    pub fn cancel_policy(&self, id: TaskId) -> CancelPolicy {
+    pub fn cancel_ladder(&self, id: TaskId) -> CancelLadder {
         let views = self.reader.views();
         views.get(id).map(|row| self.policies.cancel_ladder(row.kind())).unwrap_or_default()
     }
@@ -112,7 +112,7 @@ impl AppState {
     /// 422 if the position is after the head of the log; 500 or 503 if the log can't be read or written.
     pub async fn mark_seen(&self, caller: &Caller, position: Position) -> Result<(), Problem> {
         self.require_caught_up()?;
-        // Another server may have shown it already.
+        // Another server may have shown this position to the client before this server has received it.
         if self.store.is_shared() && !self.reader.wait_for_position(position).await && self.store.health().is_err() {
             return Err(Problem::behind(self.reader.failure().is_some()));
         }

@@ -1,8 +1,8 @@
 //! The response for one task: its row from the views, with the input, result and output from the task's own stream.
 //!
-//! The stream is read first and the views second, and events may be appended in between. The row is at least as new as the
-//! revision that the caller requires. The payload is taken from the events up to the row's revision, so the whole response
-//! shows one revision.
+//! 1. The stream is read first and the views second. Events may be appended in between.
+//! 2. The row is at least as new as the revision that the caller requires.
+//! 3. Input, result and output come from the events up to the row's revision. So the whole response shows one revision.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::AppState;
 use super::plumbing::error::Problem;
-use super::plumbing::response::respond_at;
+use super::plumbing::response::respond_with_position;
 use crate::store::{LogEvent, Recorded, StreamName};
 use crate::streams::messages::Receipt;
 use crate::task::event::OutputKept;
@@ -43,7 +43,7 @@ impl TaskPage {
 /// # Errors
 /// 500 if the page can't be encoded as JSON, which is a fault of this server.
 pub fn respond_with_page(status: StatusCode, page: &TaskPage) -> Result<HttpResponse, Problem> {
-    respond_at(status, page.position(), page)
+    respond_with_position(status, page.position(), page)
 }
 
 /// Makes the JSON document of a row, for lists and for single tasks.
@@ -57,7 +57,7 @@ pub fn task_doc(state: &AppState, views: &Views, row: &Row) -> TaskDoc {
 ///
 /// # Errors
 /// 500 or 503 if the log can't be read.
-pub async fn page_after(state: &AppState, id: TaskId, receipt: &Receipt) -> Result<TaskPage, Problem> {
+pub async fn page_after_command(state: &AppState, id: TaskId, receipt: &Receipt) -> Result<TaskPage, Problem> {
     state.reader.wait_for_revision(id, receipt.revision).await;
     if receipt.appended == 1 && receipt.revision == Revision(0) {
         let views = state.reader.views();

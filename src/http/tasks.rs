@@ -10,8 +10,8 @@ use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::plumbing::query::{Fields, invalid_cursor};
 use super::plumbing::request::{check_reason, id_in_path, read_reason};
-use super::plumbing::response::{respond_at, wait_for_min_position};
-use super::task_page::{current_page, page_after, respond_with_page, task_doc};
+use super::plumbing::response::{respond_with_position, wait_for_min_position};
+use super::task_page::{current_page, page_after_command, respond_with_page, task_doc};
 use crate::store::StreamName;
 use crate::streams::create;
 use crate::streams::messages::Execute;
@@ -19,9 +19,9 @@ use crate::task::event::Rung;
 use crate::task::{Command, Position, Revision};
 use crate::views::{Filter, Page, PageRequest, Row, RowBudget, Snapshot, TaskDoc};
 
-/// Rows of a page if the request has no `limit`.
+/// The number of rows of a page if the request has no `limit`.
 const DEFAULT_LIMIT: usize = 20;
-/// The most rows that a query reads while it holds the lock of the views. A longer query reads a snapshot on the blocking
+/// The maximum number of rows that a query reads while it holds the lock of the views. A longer query reads a snapshot on the blocking
 /// pool.
 const ROWS_UNDER_LOCK_MAX: usize = 10_000;
 
@@ -76,7 +76,7 @@ pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpReque
     let items: Vec<TaskDoc> = items.iter().map(|row| task_doc(&state, &views, row)).collect();
     drop(views);
     let page = PageInfo { next: next.map(|c| c.encode()), prev: prev.map(|c| c.encode()), total };
-    respond_at(StatusCode::OK, position, &ItemList { items, page: Some(page), position })
+    respond_with_position(StatusCode::OK, position, &ItemList { items, page: Some(page), position })
 }
 
 /// Returns the page from the views if it needs few rows. Otherwise reads it from a snapshot of the views on the
@@ -117,7 +117,7 @@ pub async fn events(state: web::Data<AppState>, caller: Caller, request: HttpReq
     let revision_in_views = state.reader.views().get(id).map_or(Revision(0), Row::revision);
     let items = state.store.read_stream_at_least(&StreamName::task(id), revision_in_views).await?;
     let position = items.last().map(|recorded| recorded.position).ok_or_else(Problem::not_found)?;
-    respond_at(StatusCode::OK, position, &ItemList { items, page: None, position })
+    respond_with_position(StatusCode::OK, position, &ItemList { items, page: None, position })
 }
 
 /// `POST /v1/tasks/{id}/cancel`: requests a cancel. The response is 202 and the task, or 200 if the task was already final.
@@ -132,7 +132,7 @@ pub async fn cancel(
 ) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
     let reason = read_reason(&request, payload).await?;
-    let policy = state.cancel_policy(id);
+    let policy = state.cancel_ladder(id);
     execute_cancel(&state, caller.command(id, Command::RequestCancel { reason, policy })).await
 }
 
@@ -163,7 +163,7 @@ async fn execute_cancel(state: &AppState, command: Execute) -> Result<HttpRespon
     let receipt = state.registry.execute(command).await?;
     let status =
         if receipt.appended == 0 && receipt.task.status.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    respond_with_page(status, &page_after(state, id, &receipt).await?)
+    respond_with_page(status, &page_after_command(state, id, &receipt).await?)
 }
 
 /// `POST /v1/tasks/{id}/retry`: runs a final task again.
@@ -181,5 +181,5 @@ pub async fn retry(
     let command = caller.command(id, Command::Retry { reason });
     let _permit = state.open_tasks.acquire_for_retry(&state.reader, id)?;
     let receipt = create::retry_unless_key_held(&state.registry, &state.reader, &state.unique_keys, command).await?;
-    respond_with_page(StatusCode::ACCEPTED, &page_after(&state, id, &receipt).await?)
+    respond_with_page(StatusCode::ACCEPTED, &page_after_command(&state, id, &receipt).await?)
 }

@@ -91,7 +91,7 @@ impl Asset {
     }
 }
 
-/// The page for all routes of the UI; its script shows what the address names.
+/// The page. All its routes return the same page, and its script chooses the view by the address.
 static PAGE: LazyLock<Asset> = LazyLock::new(|| Asset::new("index.html", HTML, INDEX));
 static ASSETS: LazyLock<Vec<Asset>> =
     LazyLock::new(|| FILES.iter().map(|&(name, content_type, bytes)| Asset::new(name, content_type, bytes)).collect());

@@ -64,8 +64,8 @@ pub fn snapshot(counters: &BellCounters) -> String {
     Frame::Snapshot { counters }.text()
 }
 
-/// The counters after a change. `previous` is the position of the counters that the client got before; if the client has
-/// others, a frame is missing.
+/// The counters after a change. `previous` is the position of the counters that were sent before. If the client's last counters
+/// have another position, it has missed a frame.
 #[must_use]
 pub fn counters(previous: Position, counters: &BellCounters) -> String {
     Frame::Counters { previous, counters }.text()

@@ -7,14 +7,14 @@
 //!
 //! If a client reads slowly:
 //!
-//! - **Before**, its connection takes every frame at once. The hub sends what is pending when `FRAMES_INTERVAL` has passed
+//! - **Normal**: its connection takes every frame at once. The hub sends what is pending when `FRAMES_INTERVAL` has passed
 //!   since the last frames.
-//! - **During**, frames wait for the connection, and the hub sends no more when they are many. What is pending remains pending,
+//! - **Backlog full**: frames wait for the connection, and the hub sends no more when they are many. What is pending remains pending,
 //!   and later changes are added to it. The hub doesn't wait, so other sockets are not delayed.
-//! - **After**, the connection takes frames again. The client gets the newest counters, with the position of the last counters
+//! - **Room again**: the connection takes frames again. The client gets the newest counters, with the position of the last counters
 //!   that were sent to it as `previous`. It also gets the changed tasks, or `tasks_changed` if they are too many.
-//! - **Never after**: if the connection takes nothing for the stall timeout, the hub sends a close frame with code 1013 behind the frames that wait. When the connection has then taken nothing for
-//!   `ABORT_TIMEOUT`, the hub ends it.
+//! - **Stalled**: the connection takes nothing for the stall timeout. Then the hub sends a close frame with code 1013 behind the
+//!   frames that wait. If the connection still takes nothing for `ABORT_TIMEOUT`, the hub ends it.
 //!
 //! When a client subscribes, the hub first stores the subscription and then reads the position from the views. So the client
 //! gets every change after that position.
@@ -43,9 +43,9 @@ use crate::projection::subscribers::{Committed, Update};
 
 /// The shortest time between two sets of frames to one socket. People can't read faster changes, and a push takes 7 µs.
 const FRAMES_INTERVAL: Duration = Duration::from_millis(50);
-/// How many requests of sockets may wait in the hub's mailbox. Further requests are refused as `busy`.
+/// The maximum number of requests of sockets in the hub's mailbox. Further requests are refused as `busy`.
 const MAILBOX_CAPACITY: usize = 4096;
-/// The time between two `beat` frames. The contract promises at least one every 15 s.
+/// The time between two `beat` frames. Clients may rely on at least one every 15 s.
 const BEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// The time between two checks of the freshness of the views, and between two checks for stalled sockets.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Hub {
     reader: ViewsReader,
     queue_and_offers: Arc<QueueAndOffers>,
-    /// For the epoch of the log. On a cluster the epoch is nil until the cluster has answered for the first time.
+    /// For the epoch, the id of the log: a new log has another one. On a cluster the epoch is nil until the cluster has answered for the first time.
     store: EventStore,
     freshness: Freshness,
     /// The `stale_since` that was last sent to all sockets.
@@ -108,7 +108,7 @@ impl Hub {
     ) {
         for (id, socket) in &mut self.sockets {
             if socket.pending_counters == PendingCounters::None && counters_changed(&socket.owner) {
-                socket.pending_counters = PendingCounters::Counters;
+                socket.pending_counters = PendingCounters::Update;
             }
             socket.add_tasks(&changed_tasks);
             if socket.pending_counters != PendingCounters::None || socket.has_pending_tasks() {
@@ -160,7 +160,7 @@ impl Hub {
     }
 
     /// If `stale_since` has changed, sends a beat to all sockets now instead of at its regular time.
-    fn send_freshness(&mut self) {
+    fn send_beat_if_stale_changed(&mut self) {
         if self.freshness.stale_since() != self.sent_stale_since {
             self.send_beat();
         }
@@ -199,7 +199,7 @@ impl Actor for Hub {
         ctx.run_interval(FRAMES_INTERVAL, |this, _| this.send_due());
         ctx.run_interval(BEAT_INTERVAL, |this, _| this.send_beat());
         ctx.run_interval(CHECK_INTERVAL, |this, _| {
-            this.send_freshness();
+            this.send_beat_if_stale_changed();
             this.close_stalled();
         });
     }
@@ -220,8 +220,8 @@ impl Handler<SocketOpened> for Hub {
         self.open_sockets.set(self.sockets.len() + 1);
         let counters = self.reader.views().counters(&socket.owner);
         socket.last_counters_position = counters.position;
-        // The other sockets get the present `stale_since` now. So all sockets have the same value when the new one is added.
-        self.send_freshness();
+        // `sent_stale_since` is one value for all sockets, so the other sockets must have the present value before this one joins.
+        self.send_beat_if_stale_changed();
         let hello = frames::hello(self.store.epoch(), counters.position, now(), self.sent_stale_since);
         let frames = vec![hello.into(), frames::snapshot(&counters).into()];
         // This can't fail: no frames wait for a new socket.

@@ -27,7 +27,7 @@ pub(super) enum PendingCounters {
     None,
     /// A counters frame, because the owner's counters may have changed. It is sent only if the position of the views is later
     /// than the position of the last counters.
-    Counters,
+    Update,
     /// A snapshot, because the client has requested one.
     Snapshot,
 }
@@ -117,11 +117,11 @@ impl OpenSocket {
             frames.push(frames::subscribed(position).into());
         }
         match self.pending_counters {
-            PendingCounters::Counters if position > self.last_counters_position => {
+            PendingCounters::Update if position > self.last_counters_position => {
                 frames.push(frames::counters(self.last_counters_position, &views.counters(&self.owner)).into());
             }
             PendingCounters::Snapshot => frames.push(frames::snapshot(&views.counters(&self.owner)).into()),
-            PendingCounters::None | PendingCounters::Counters => {}
+            PendingCounters::None | PendingCounters::Update => {}
         }
         if self.too_many_tasks {
             frames.push(frames::tasks_changed(position).into());

@@ -102,7 +102,7 @@ pub enum Via {
     Cli,
     /// A request of a worker.
     Worker,
-    /// Any timer of the server, not only the one that starts the runs of schedules.
+    /// The server itself, for example a timer (not only that of the schedules) or the dispatcher.
     Scheduler,
     /// A program that embeds Taskbell.
     Library,

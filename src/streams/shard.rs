@@ -268,12 +268,12 @@ mod tests {
     }
 
     fn start() -> Command {
-        Command::Start { worker: "w".to_owned(), lease: "0".repeat(64) }
+        Command::Start { worker: "w".to_owned(), lease_hash: "0".repeat(64) }
     }
 
     fn finish() -> Command {
         let end = AttemptEnd::Succeeded { message: None, result: None };
-        Command::Finish { attempt: 1, lease: None, end, progress: None, output: None }
+        Command::Finish { attempt: 1, lease_hash: None, end, progress: None, output: None }
     }
 
     /// A shard's actors, with at most `limit` actors of tasks.

@@ -19,10 +19,10 @@ impl BackOff {
         Self { first, longest, failures: 0 }
     }
 
-    /// The pause after the `failures`-th failure in a row, which counts from 1: `first` · 2ⁿ⁻¹, at most `longest`.
+    /// The pause after the n-th failure in a row (n counts from 1): `first` · 2ⁿ⁻¹, at most `longest`.
     #[must_use]
-    pub fn pause_after(&self, failures: u32) -> Duration {
-        let doublings = failures.saturating_sub(1).min(31);
+    pub fn pause_after(&self, nth_failure: u32) -> Duration {
+        let doublings = nth_failure.saturating_sub(1).min(31);
         self.first.saturating_mul(1 << doublings).min(self.longest)
     }
 
@@ -38,9 +38,9 @@ impl BackOff {
     }
 }
 
-/// Makes a pause longer or shorter by at most the fraction `part` of it. `random` is a random number in [0, 1); 0.5 doesn't
+/// Makes a pause longer or shorter by at most this `fraction` of it. `random` is a random number in [0, 1); 0.5 doesn't
 /// change the pause. If many clients fail at the same time, their pauses end at different times.
 #[must_use]
-pub fn with_jitter(pause: Duration, part: f64, random: f64) -> Duration {
-    pause.mul_f64(1.0 + part * (2.0 * random - 1.0))
+pub fn with_jitter(pause: Duration, fraction: f64, random: f64) -> Duration {
+    pause.mul_f64(1.0 + fraction * (2.0 * random - 1.0))
 }

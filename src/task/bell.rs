@@ -1,5 +1,5 @@
-//! The bell of an owner: up to which position of the log the owner has seen the ended tasks. An event records it, so the
-//! counters of unseen tasks can be computed from the log.
+//! The bell of an owner stores the log position up to which the owner has seen ended tasks. An event records the position, so
+//! the counters of unseen tasks can be computed from the log.
 
 use serde::{Deserialize, Serialize};
 

@@ -29,9 +29,11 @@ use super::time::Timestamp;
 
 /// The longest cron expression, in bytes.
 pub const CRON_MAX: usize = 256;
-/// A run that is late by at most this duration doesn't count as missed. So a short restart misses no run.
+/// A run that is late by at most this duration doesn't count as missed. So no run counts as missed because of a restart that
+/// takes less than a minute.
 pub const LATENESS_MAX: Duration = Duration::from_mins(1);
-/// For how many missed runs a schedule creates tasks at most. If more runs were missed, it creates tasks for the latest.
+/// The maximum number of missed runs for which a schedule creates tasks. If more runs were missed, it creates tasks for the
+/// latest.
 pub const MISSED_RUNS_MAX: usize = 1000;
 /// How far back in time the first pass of a search begins.
 const FIRST_SPAN: Duration = Duration::from_hours(2);
@@ -50,13 +52,13 @@ pub struct Calendar {
 pub struct DueTimes {
     /// The nominal times for which the schedule creates tasks, the oldest first.
     pub times: Vec<Timestamp>,
-    /// The latest nominal time that has passed. It is not in `times` if it counts as missed and missed runs are skipped.
+    /// The latest nominal time that has passed. With [`Missed::Skip`] it is not in `times` if it is late.
     pub latest: Option<Timestamp>,
     /// The first nominal time that has not passed yet; `None` if there is none before the year 5000.
     pub next: Option<Timestamp>,
 }
 
-/// A search for the nominal times that lie after `after` and not after `now`. It works in steps, so that the caller can
+/// A search for the nominal times after `after` and up to `now`. A nominal time is a time that the cron expression names. It works in steps, so that the caller can
 /// bound the work of one call; each step computes one nominal time.
 ///
 /// The search makes passes. The first pass begins [`FIRST_SPAN`] before `now` and goes forward in time to `now`. If it
@@ -71,7 +73,7 @@ pub struct DueSearch {
     span: Duration,
     /// The time up to which the present pass has searched.
     searched_until: Timestamp,
-    /// The latest times that the present pass has found, the oldest first; at most [`DueSearch::limit`].
+    /// The latest times that the present pass has found, the oldest first; at most [`DueSearch::times_wanted`].
     found: VecDeque<Timestamp>,
 }
 
@@ -86,7 +88,10 @@ impl Calendar {
         let zone = TimeZone::get(time_zone).ok();
         let named = zone.and_then(|zone| Some((zone.iana_name()?.to_owned(), zone)));
         if named.is_none() {
-            invalid.push(Invalid::new("/time_zone", "no name of the IANA time zone database, like Europe/Zurich"));
+            invalid.push(Invalid::new(
+                "/time_zone",
+                "not a name of the IANA time zone database, for example Europe/Zurich",
+            ));
         }
         match (parsed, named) {
             (Some(cron), Some((zone_name, zone))) => Ok(Self { cron, zone, zone_name }),
@@ -108,7 +113,7 @@ impl Calendar {
         (next > after).then(|| Timestamp::from_micros(next.timestamp().as_microsecond()))
     }
 
-    /// The nominal times that lie after `after` and not after `now`, and for which of them the schedule creates tasks:
+    /// The nominal times after `after` and up to `now`. It selects those for which the schedule creates tasks:
     ///
     /// - with [`Missed::RunOnce`] for the latest;
     /// - with [`Missed::Skip`] for the latest, unless it is late by more than [`LATENESS_MAX`];
@@ -157,8 +162,8 @@ impl DueSearch {
         Timestamp::from_micros(self.now.as_micros().saturating_sub_unsigned(micros(self.span))).max(self.after)
     }
 
-    /// For how many nominal times the schedule creates tasks at most.
-    const fn limit(&self) -> usize {
+    /// The maximum number of nominal times for which the schedule creates tasks.
+    const fn times_wanted(&self) -> usize {
         match self.missed {
             Missed::RunOnce | Missed::Skip => 1,
             Missed::RunAll => MISSED_RUNS_MAX,
@@ -166,7 +171,7 @@ impl DueSearch {
     }
 
     fn push(&mut self, time: Timestamp) {
-        if self.found.len() == self.limit() {
+        if self.found.len() == self.times_wanted() {
             self.found.pop_front();
         }
         self.found.push_back(time);
@@ -175,7 +180,7 @@ impl DueSearch {
 
     /// Whether the pass that has just reached `now` was the last one.
     fn is_over(&self) -> bool {
-        self.found.len() == self.limit() || self.pass_start() == self.after
+        self.found.len() == self.times_wanted() || self.pass_start() == self.after
     }
 
     fn begin_longer_pass(&mut self) {
@@ -218,7 +223,7 @@ fn parse_cron(text: &str) -> Result<Cron, String> {
         return Err(five_fields.to_owned());
     }
     if text.split_whitespace().any(|field| field.split(',').any(str::is_empty)) {
-        return Err("something is needed before and after each comma".to_owned());
+        return Err("an item of a comma-separated list is empty".to_owned());
     }
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     parser.parse(text).map_err(|error| match error {

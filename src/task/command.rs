@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use super::event::{CancelPolicy, Created, OutputKept, Progress, QueuedReason, ReleasedReason, Rung, TaskError};
+use super::event::{CancelLadder, Created, OutputKept, Progress, QueuedReason, ReleasedReason, Rung, TaskError};
 use super::ids::{Position, TaskId};
 use super::json::JsonText;
 use super::limits::Invalid;
 use super::time::Timestamp;
 
-/// A command on a task. The caller passes the subject who sent it, and its time, in other arguments.
+/// A command on a task. The sender and the time are not part of it: `streams::messages::Execute` contains them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// From a client: create the task.
     Create(Arc<Created>),
-    /// From a timer: the time for which the task waited has come.
+    /// From a timer: the time for which the task waited is reached.
     Enqueue {
         /// The time for which the task waited.
         reason: QueuedReason,
@@ -23,21 +23,21 @@ pub enum Command {
         /// The name of the worker.
         worker: String,
         /// BLAKE3 of the lease's secret, in hexadecimal.
-        lease: String,
+        lease_hash: String,
     },
     /// From a client: cancel the task.
     RequestCancel {
         /// The reason, for people.
         reason: Option<String>,
         /// The cancel ladder of the task's kind.
-        policy: CancelPolicy,
+        policy: CancelLadder,
     },
     /// From the worker: it has received the request to cancel.
     AcknowledgeCancel {
         /// The number of the worker's attempt.
         attempt: u32,
         /// BLAKE3 of the secret that the worker sent, in hexadecimal. The worker inside the process sends no secret: `None`.
-        lease: Option<String>,
+        lease_hash: Option<String>,
         /// The step that can't be interrupted; the worker stops after it. `None` if the worker stops at once.
         stopping_after: Option<String>,
         /// When that step is expected to end.
@@ -49,8 +49,8 @@ pub enum Command {
         rung: Rung,
         /// The reason, for people.
         reason: Option<String>,
-        /// From a timer: the number of the attempt for which the timer was set. If that attempt is over, the command does
-        /// nothing. From an operator: `None`.
+        /// The number of the attempt for which a timer was set. If that attempt is over, the command does nothing. `None` if an
+        /// operator sends the command: then it applies to the running attempt.
         attempt: Option<u32>,
     },
     /// From the worker: the attempt is over.
@@ -58,7 +58,7 @@ pub enum Command {
         /// The number of the worker's attempt.
         attempt: u32,
         /// BLAKE3 of the secret that the worker sent, in hexadecimal. The worker inside the process sends no secret: `None`.
-        lease: Option<String>,
+        lease_hash: Option<String>,
         /// How the attempt ended.
         end: AttemptEnd,
         /// The last progress report of the attempt.
@@ -66,8 +66,8 @@ pub enum Command {
         /// The tail of the attempt's output.
         output: Option<OutputKept>,
     },
-    /// From the system: end the attempt, because its worker is lost or the attempt took too long. If the attempt is over,
-    /// the command does nothing.
+    /// From the server: end the attempt without a report of its worker, because the lease expired, the server was restarted or
+    /// the attempt took too long. If the attempt is over, the command does nothing.
     LoseAttempt {
         /// The number of the attempt.
         attempt: u32,
@@ -76,7 +76,8 @@ pub enum Command {
         /// The last progress report of the attempt.
         progress: Option<Progress>,
     },
-    /// From a client: run a final task once more.
+    /// From a client: run a final task once more. This begins a new run. (The next attempt of the same run needs no command
+    /// of a client; see [`Event::AttemptFailed`](super::Event::AttemptFailed).)
     Retry {
         /// The reason, for people.
         reason: Option<String>,
@@ -107,7 +108,7 @@ pub enum AttemptEnd {
         /// The result of the part that was done.
         result: Option<JsonText>,
     },
-    /// The attempt was handed back. It doesn't count towards `max_attempts`.
+    /// The worker releases the attempt without a result. The attempt doesn't count towards `max_attempts`.
     Released(ReleasedReason),
 }
 
@@ -121,16 +122,16 @@ pub enum Rejection {
     #[error("a task with this id exists already")]
     AlreadyExists,
     /// Some fields are invalid.
-    #[error("some fields can't be what they are")]
+    #[error("some fields are invalid")]
     Invalid(Vec<Invalid>),
     /// The task is not queued, or not queued any more.
-    #[error("the task does not wait for a worker")]
+    #[error("the task is not queued")]
     NotQueued,
     /// Only a final task can run again.
     #[error("the task is not final yet, so it can't run again")]
     NotFinal,
     /// The task is not being cancelled.
-    #[error("nobody asked for this task to be cancelled")]
+    #[error("no cancel of this task was requested")]
     NotCancelling,
     /// The attempt is over, or the secret belongs to another lease.
     #[error("the lease is lost: this attempt is over")]
@@ -139,10 +140,10 @@ pub enum Rejection {
     #[error("task {0} has the same unique key and is not final yet")]
     UniqueKeyTaken(TaskId),
     /// The idempotency key was sent before with another body.
-    #[error("this Idempotency-Key stands for a request with another body")]
+    #[error("this Idempotency-Key was already used with another body")]
     IdempotencyKeyReused,
-    /// The position lies beyond the last event of the log.
-    #[error("position {position} lies beyond the head of the log, {head}")]
+    /// The position is after the last event of the log.
+    #[error("position {position} is after the last event of the log ({head})")]
     BeyondHead {
         /// The position in the command.
         position: Position,

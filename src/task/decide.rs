@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::command::{AttemptEnd, Command, Rejection};
 use super::event::{
-    AttemptFailed, CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Created, Event,
+    AttemptFailed, CancelAcknowledged, CancelEscalated, CancelLadder, CancelRequested, Completed, Created, Event,
     Outcome, OutputKept, Progress, Queued, QueuedReason, Released, Retried, Rung, Started, TaskError, is_system_error,
 };
 use super::json::JsonText;
@@ -35,15 +35,15 @@ pub fn decide(state: Option<&Task>, command: &Command, now: Timestamp) -> Result
     match command {
         Command::Create(_) => Err(Rejection::AlreadyExists),
         Command::Enqueue { reason } => Ok(enqueue(task, *reason, now)),
-        Command::Start { worker, lease } => start(task, worker, lease),
+        Command::Start { worker, lease_hash } => start(task, worker, lease_hash),
         Command::RequestCancel { reason, policy } => Ok(request_cancel(task, reason.as_deref(), *policy)),
-        Command::AcknowledgeCancel { attempt, lease, stopping_after, expected_end } => {
-            let attempt = ReportedAttempt { number: *attempt, lease_hash: lease.as_deref() };
+        Command::AcknowledgeCancel { attempt, lease_hash, stopping_after, expected_end } => {
+            let attempt = ReportedAttempt { number: *attempt, lease_hash: lease_hash.as_deref() };
             acknowledge(task, attempt, stopping_after.as_deref(), *expected_end)
         }
         Command::Escalate { rung, reason, attempt } => escalate(task, *rung, reason.as_deref(), *attempt),
-        Command::Finish { attempt, lease, end, progress, output } => {
-            let attempt = ReportedAttempt { number: *attempt, lease_hash: lease.as_deref() };
+        Command::Finish { attempt, lease_hash, end, progress, output } => {
+            let attempt = ReportedAttempt { number: *attempt, lease_hash: lease_hash.as_deref() };
             let is_repeated = |lease_hash| task.status_after_reported_end(attempt.number, lease_hash).is_some();
             if attempt.lease_hash.is_some_and(is_repeated) {
                 return Ok(Vec::new());
@@ -83,19 +83,19 @@ fn enqueue(task: &Task, reason: QueuedReason, now: Timestamp) -> Vec<Event> {
     if ready_at.is_some_and(|at| at <= now) { vec![Event::Queued(Queued { reason })] } else { Vec::new() }
 }
 
-fn start(task: &Task, worker: &str, lease: &str) -> Result<Vec<Event>, Rejection> {
+fn start(task: &Task, worker: &str, lease_hash: &str) -> Result<Vec<Event>, Rejection> {
     if task.status != Status::Queued {
         return Err(Rejection::NotQueued);
     }
     Ok(vec![Event::Started(Started {
         attempt: task.attempt.saturating_add(1),
         worker: worker.to_owned(),
-        lease: lease.to_owned(),
+        lease_hash: lease_hash.to_owned(),
     })])
 }
 
 /// Only the first request to cancel a run leads to a `CancelRequested`. A task that doesn't run is cancelled at once.
-fn request_cancel(task: &Task, reason: Option<&str>, policy: CancelPolicy) -> Vec<Event> {
+fn request_cancel(task: &Task, reason: Option<&str>, policy: CancelLadder) -> Vec<Event> {
     let requested = Event::CancelRequested(CancelRequested { reason: reason.map(str::to_owned), policy });
     match task.status {
         Status::Succeeded | Status::Failed | Status::Cancelled | Status::Cancelling => Vec::new(),
@@ -119,9 +119,7 @@ fn acknowledge(
     let Some(CancelState { acknowledged, acknowledgements, .. }) = cancel_under_way(task) else {
         return Err(Rejection::NotCancelling);
     };
-    if *acknowledgements >= limits::ACKNOWLEDGEMENTS_MAX
-        || acknowledged.as_ref().is_some_and(|step| step.as_deref() == stopping_after)
-    {
+    if *acknowledgements >= limits::ACKNOWLEDGEMENTS_MAX || acknowledged.is_repeated_by(stopping_after) {
         return Ok(Vec::new());
     }
     let (attempt, stopping_after) = (attempt.number, stopping_after.map(str::to_owned));
@@ -165,7 +163,7 @@ fn finish(
             ..completed(Outcome::Succeeded)
         }),
         AttemptEnd::Failed { error, .. } if attempt.lease_hash.is_some() && is_system_error(error) => {
-            let detail = "this code is the system's own: it says that the worker did not end the attempt";
+            let detail = "this error code is reserved for the server";
             return Err(Rejection::Invalid(vec![Invalid::new("/error/code", detail)]));
         }
         AttemptEnd::Failed { error, retryable } => {

@@ -15,7 +15,8 @@ use super::time::Timestamp;
 pub enum Event {
     /// The task was accepted.
     Created(Arc<Created>),
-    /// The time for which the task waited has come: the task is ready.
+    /// The task waited for a time (`run_at` or `retry_at`). That time is reached, and the task is ready. A task that is ready at
+    /// once has no such event.
     Queued(Queued),
     /// A worker has taken the task, and an attempt begins.
     Started(Started),
@@ -27,9 +28,10 @@ pub enum Event {
     CancelEscalated(CancelEscalated),
     /// An attempt failed, and another attempt follows.
     AttemptFailed(AttemptFailed),
-    /// An attempt was handed back. It doesn't count towards `max_attempts`.
+    /// The attempt was released without a result, and the task is queued again. The attempt doesn't count towards
+    /// `max_attempts`.
     Released(Released),
-    /// The tail of an attempt's output. The event that ends the attempt follows in the same append.
+    /// The log has stored the tail of an attempt's output. The event that ends the attempt follows in the same append.
     OutputKept(OutputKept),
     /// The run is over.
     Completed(Completed),
@@ -37,7 +39,8 @@ pub enum Event {
     Retried(Retried),
 }
 
-/// The request for a task, as it was accepted.
+/// The request for a task, with all defaults filled in. The event `Created` records it. Before that event, the same type
+/// carries the checked request to the task's actor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Created {
@@ -108,16 +111,18 @@ pub struct Queued {
 pub struct Started {
     /// The number of the attempt. The first attempt of the first run has number 1; a retry of the task goes on counting.
     pub attempt: u32,
-    /// The name of the worker. A worker inside a server's process is named `local/<server>/<boot>`.
+    /// The name of the worker. A worker inside a server's process is named `local/<host>/<id>`, with a
+    /// new id for each start of the process.
     pub worker: String,
-    /// BLAKE3 of the lease's secret, in hexadecimal. The log doesn't contain the secret itself.
-    pub lease: String,
+    /// BLAKE3 of the lease's secret, in hexadecimal. The log doesn't contain the secret itself. In JSON the field is `lease`.
+    #[serde(rename = "lease")]
+    pub lease_hash: String,
 }
 
 /// The cancel ladder: how long each rung lasts, in milliseconds. Null means that no timer ends the rung.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CancelPolicy {
+pub struct CancelLadder {
     /// The time from the request to cancel until the worker is interrupted.
     pub ask_for_ms: Option<u64>,
     /// The time from the interrupt until the lease is revoked.
@@ -131,7 +136,7 @@ pub struct CancelRequested {
     /// The reason, as the client gave it.
     pub reason: Option<String>,
     /// The cancel ladder of this request.
-    pub policy: CancelPolicy,
+    pub policy: CancelLadder,
 }
 
 /// See [`Event::CancelAcknowledged`].
@@ -178,7 +183,8 @@ pub struct TaskError {
     pub message: String,
 }
 
-/// The codes of the errors with which the system ends an attempt. It does so if the worker doesn't report the end.
+/// The codes of the errors with which the system ends an attempt: the lease expired, the attempt took too long, or the server
+/// was restarted. A worker in another process can't report these codes.
 pub const SYSTEM_ERROR_CODES: [&str; 3] = ["lease_expired", "timed_out", "server_restarted"];
 
 /// Whether the error's code is one of [`SYSTEM_ERROR_CODES`]: the system ended the attempt, and not its worker.
@@ -213,13 +219,13 @@ pub struct AttemptFailed {
     pub progress: Option<Progress>,
 }
 
-/// Why an attempt was handed back.
+/// Why an attempt was released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleasedReason {
     /// The worker did not receive the lease.
     NotDelivered,
-    /// The worker handed the attempt back, because the worker drains or has no handler for the task.
+    /// The worker released the attempt, because the worker drains or has no handler for the task.
     HandedBack,
 }
 
@@ -229,7 +235,7 @@ pub enum ReleasedReason {
 pub struct Released {
     /// The number of the attempt.
     pub attempt: u32,
-    /// Why the attempt was handed back.
+    /// Why the attempt was released.
     pub reason: ReleasedReason,
 }
 

@@ -1,4 +1,4 @@
-//! What the fields of a request for a task may contain, as the contract says. Sizes are in bytes of UTF-8, unless the
+//! What the fields of a request for a task may contain. Sizes are in bytes of UTF-8, unless the
 //! documentation of a constant names another unit.
 
 use super::event::Created;
@@ -9,7 +9,8 @@ pub use super::json::text::DEPTH_MAX;
 pub const NAME_MAX: usize = 64;
 /// The longest owner, in characters.
 pub const OWNER_MAX: usize = 128;
-/// The prefix of the names of workers inside a server's process: `local/<server>/<boot>`.
+/// The prefix of the names of workers inside a server's process: `local/<host>/<id>`. The id is new
+/// for each start of the process.
 pub const LOCAL_WORKER_PREFIX: &str = "local/";
 /// The longest name of a worker, in characters.
 pub const WORKER_MAX: usize = 128;
@@ -21,14 +22,14 @@ pub const INPUT_MAX: usize = 64 * 1024;
 pub const RESULT_MAX: usize = 256 * 1024;
 /// The longest tail of an attempt's output in the log.
 pub const OUTPUT_TAIL_MAX: usize = 64 * 1024;
-/// How many acknowledgements of one request to cancel the log contains at most. Further acknowledgements are ignored, so that
-/// a worker that acknowledges in each step doesn't fill the log.
+/// The maximum number of acknowledgements of one request to cancel in the log. Further acknowledgements are ignored. So a
+/// worker that acknowledges in each step doesn't fill the log.
 pub const ACKNOWLEDGEMENTS_MAX: u32 = 100;
 /// The longest reason, message or name of a step.
 pub const TEXT_MAX: usize = 1024;
 /// The longest idempotency key.
 pub const IDEMPOTENCY_KEY_MAX: usize = 255;
-/// How many labels a task may have.
+/// The maximum number of labels of a task.
 pub const LABELS_MAX: usize = 32;
 /// The longest key or value of a label, and the longest unique or concurrency key.
 pub const LABEL_MAX: usize = 128;
@@ -60,7 +61,7 @@ pub fn is_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// Whether a kind or a queue is reserved for tasks of the server itself. The settings can give it no limit, and operators
+/// Whether a kind or a queue is reserved for tasks of the server itself. The command line refuses a limit for it, and operators
 /// can't pause it. Clients can't create its tasks, and workers in other processes can't take them.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
@@ -104,7 +105,11 @@ pub fn invalid_fields(new: &Created) -> Vec<Invalid> {
     rule(is_line(&new.title, TITLE_MAX), "/title", "1 to 512 bytes, one line, no control characters");
     rule((1..=ATTEMPTS_MAX).contains(&new.max_attempts), "/max_attempts", "1 to 100");
     rule(new.timeout_s.is_none_or(|s| (1..=TIMEOUT_MAX_S).contains(&s)), "/timeout_s", "1 to 2592000 seconds");
-    rule(fits(&new.input, INPUT_MAX), "/input", "at most 65536 bytes as compact JSON, 32 levels deep");
+    rule(
+        has_valid_size_and_depth(&new.input, INPUT_MAX),
+        "/input",
+        "at most 65536 bytes as compact JSON, at most 32 levels deep",
+    );
     rule(new.labels.len() <= LABELS_MAX, "/labels", "at most 32 labels");
     for (key, value) in &new.labels {
         let pointer = format!("/labels/{}", key.replace('~', "~0").replace('/', "~1"));
@@ -129,12 +134,12 @@ pub fn invalid_fields(new: &Created) -> Vec<Invalid> {
 
 /// Whether the value has at most `max` bytes and at most [`DEPTH_MAX`] levels.
 #[must_use]
-pub fn fits(value: &JsonText, max: usize) -> bool {
-    value.depth() <= DEPTH_MAX && is_within(value, max)
+pub fn has_valid_size_and_depth(value: &JsonText, max: usize) -> bool {
+    value.depth() <= DEPTH_MAX && has_at_most_bytes(value, max)
 }
 
-/// Whether the value has at most `max` bytes.
+/// Whether the value has at most `max` bytes. Its depth is not checked.
 #[must_use]
-pub fn is_within(value: &JsonText, max: usize) -> bool {
+pub fn has_at_most_bytes(value: &JsonText, max: usize) -> bool {
     value.as_str().len() <= max
 }

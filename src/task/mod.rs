@@ -1,7 +1,7 @@
 //! THE RULES: what may happen to a task, as pure functions. They read no clock, do no input or output and are not async.
 //!
-//! The state table ([`Status::after`]) says which event changes which status. Only events change a status. When a time has
-//! come (`run_at`, for example), an event records it.
+//! The state table ([`Status::next`]) says which event changes which status. Only events change a status. When a time
+//! such as `run_at` is reached, an event records that.
 //!
 //! ```text
 //! (none)                       --Created-->          scheduled (run_at given) | queued
@@ -17,12 +17,13 @@
 //! succeeded, failed, cancelled --Retried-->          queued
 //! ```
 //!
-//! If the table has no line for an event, the event changes neither the state ([`evolve`]) nor the views.
+//! If the table has no line for an event, the event changes neither the state ([`evolve`]) nor the task in the views, except
+//! the task's revision and position there.
 //!
 //! Reading order: [`event`] (what has happened), [`command`] (what can be requested), [`state`] (`Status`, `evolve`, `fold`),
-//! [`mod@decide`] (the rules), [`retry`] (the pause before the next attempt), [`limits`] (what a request may contain).
+//! [`mod@decide`] (the rules), [`retry`] (the pause before the next attempt of a run), [`limits`] (what a request may contain).
 //! Other streams have rules of their own: [`bell`] (what an owner has seen), [`queue`] (paused or not), [`schedule`]
-//! (recurring tasks). [`calendar`] computes when a recurring task is created. [`json`] keeps what clients send as its text.
+//! (recurring tasks). [`calendar`] computes when a recurring task is created. [`json`] stores the JSON of clients as text.
 //! Other rooms use [`backoff`] and [`deadlines`].
 
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -80,7 +81,7 @@ pub trait Decider: Clone + Default {
     fn evolve(&mut self, event: &Self::Event);
 }
 
-/// The state of a task's stream: `None` before the event `Created`, then the task.
+/// The state of a task's stream, which is computed from its events: `None` before the event `Created`, then the task.
 #[cfg(feature = "server")]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TaskStream(pub Option<Task>);

@@ -1,4 +1,5 @@
-//! The pause before the next attempt.
+//! The pause before the next attempt of the same run. A client's request for a new run ([`Command::Retry`](super::Command::Retry))
+//! doesn't use it.
 
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use super::time::Timestamp;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause, before jitter.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-/// By which fraction the jitter makes a pause longer or shorter at most.
+/// The maximum fraction by which the jitter makes a pause longer or shorter.
 const JITTER: f64 = 0.2;
 
 /// When the next attempt of a run may start. `attempts` attempts of the run have ended, the last one at `now`. The pause is
-/// 1 s · 2ⁿ⁻¹, at most 5 min, ± 20 %, as the contract says.
+/// 1 s · 2ⁿ⁻¹, at most 5 min, ± 20 %.
 ///
 /// The jitter is computed from `now` and `lease_hash`, the hash of the last attempt's lease, which is unique. So the result
 /// depends only on the arguments. If a thousand tasks fail at the same time, for example at a restart, their next attempts
@@ -21,7 +22,7 @@ const JITTER: f64 = 0.2;
 #[must_use]
 pub fn retry_at(attempts: u32, now: Timestamp, lease_hash: &str) -> Timestamp {
     let pause = BackOff::new(FIRST_PAUSE, LONGEST_PAUSE).pause_after(attempts);
-    // FNV-1a. Its quality is sufficient: different leases need different numbers.
+    // FNV-1a is good enough: it only has to give different leases different numbers.
     let salt = lease_hash
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));

@@ -29,7 +29,8 @@ pub enum ScheduleEvent {
     ScheduleRemoved(ScheduleRemoved),
 }
 
-/// For which missed runs a schedule creates tasks. A run is missed if its time passed while no server was running.
+/// The policy for missed runs: for which of them a schedule creates tasks. A run is missed if its time passed while no server
+/// was running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missed {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::event::{
-    CancelAcknowledged, CancelPolicy, Completed, Created, Event, Outcome, ReleasedReason, Rung, Started,
+    CancelAcknowledged, CancelLadder, Completed, Created, Event, Outcome, ReleasedReason, Rung, Started,
     is_system_error,
 };
 use super::time::Timestamp;
@@ -45,7 +45,7 @@ impl Status {
         Self::Cancelled,
     ];
 
-    /// The name of the status in the contract.
+    /// The name of the status in the JSON of the HTTP API.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -81,7 +81,7 @@ impl Status {
         }
     }
 
-    /// Whether a worker executes an attempt.
+    /// Whether a worker executes an attempt now.
     #[must_use]
     pub const fn is_active(self) -> bool {
         match self {
@@ -90,7 +90,7 @@ impl Status {
         }
     }
 
-    /// The state table: the status after `event`, or `None` if the table has no line for the status before and the event.
+    /// The state table: the status that follows `event`, or `None` if the table has no line for the status before and the event.
     ///
     /// Both `evolve` and the views call this function; nothing else changes a status. If it returns `None`, both ignore the
     /// event. The rules never decide such an event, so a log of this program contains none. If another program has written
@@ -99,7 +99,7 @@ impl Status {
     /// If a task that doesn't run is cancelled, `CancelRequested` doesn't change its status; the `Completed` that follows in
     /// the same append does.
     #[must_use]
-    pub fn after(before: Option<Self>, event: &Event) -> Option<Self> {
+    pub fn next(before: Option<Self>, event: &Event) -> Option<Self> {
         use Status::{Cancelled, Cancelling, Failed, Queued, Retrying, Running, Scheduled, Succeeded};
         match (event, before) {
             (Event::Created(created), None) => Some(Self::initial(created)),
@@ -138,22 +138,43 @@ impl Status {
     }
 }
 
+/// When a worker stops, as its last acknowledgement of a request to cancel says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// The worker has acknowledged nothing yet.
+    No,
+    /// It stops at once.
+    StopsAtOnce,
+    /// It stops after this step.
+    StopsAfter(String),
+}
+
+impl Acknowledged {
+    /// Whether an acknowledgement with this step says the same as the last one.
+    #[must_use]
+    pub fn is_repeated_by(&self, stopping_after: Option<&str>) -> bool {
+        match self {
+            Self::No => false,
+            Self::StopsAtOnce => stopping_after.is_none(),
+            Self::StopsAfter(step) => stopping_after == Some(step.as_str()),
+        }
+    }
+}
+
 /// The state of a request to cancel. It contains only what the rules need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CancelState {
     /// The cancel ladder of this request.
-    pub policy: CancelPolicy,
+    pub policy: CancelLadder,
     /// The highest rung that was reached.
     pub rung: Rung,
-    /// The last acknowledgement: `None` before the first one, `Some(Some(step))` if the worker stops after this step, and
-    /// `Some(None)` if it stops at once.
-    #[allow(clippy::option_option, reason = "acknowledged or not, and with a step or without")]
-    pub acknowledged: Option<Option<String>>,
+    /// The last acknowledgement of the worker.
+    pub acknowledged: Acknowledged,
     /// How many acknowledgements the log contains.
     pub acknowledgements: u32,
 }
 
-/// How many ended attempts the state of a task contains at most. A worker's repeated report about an older attempt is
+/// The maximum number of ended attempts in the state of a task. A worker's repeated report about an older attempt is
 /// rejected as [`LeaseLost`] and changes nothing.
 ///
 /// [`LeaseLost`]: super::Rejection::LeaseLost
@@ -226,7 +247,8 @@ impl Task {
             Event::Started(started) => self.start_attempt(started),
             Event::CancelRequested(request) => {
                 let policy = request.policy;
-                self.cancel = Some(CancelState { policy, rung: Rung::Ask, acknowledged: None, acknowledgements: 0 });
+                self.cancel =
+                    Some(CancelState { policy, rung: Rung::Ask, acknowledged: Acknowledged::No, acknowledgements: 0 });
             }
             Event::CancelAcknowledged(acknowledged) => self.acknowledge_cancel(acknowledged),
             Event::CancelEscalated(escalated) => {
@@ -254,12 +276,13 @@ impl Task {
         self.attempt = started.attempt;
         self.attempts_in_run = self.attempts_in_run.saturating_add(1);
         self.worker = Some(started.worker.clone());
-        self.lease_hash = Some(started.lease.clone());
+        self.lease_hash = Some(started.lease_hash.clone());
     }
 
     fn acknowledge_cancel(&mut self, acknowledged: &CancelAcknowledged) {
         if let Some(cancel) = &mut self.cancel {
-            cancel.acknowledged = Some(acknowledged.stopping_after.clone());
+            cancel.acknowledged =
+                acknowledged.stopping_after.clone().map_or(Acknowledged::StopsAtOnce, Acknowledged::StopsAfter);
             cancel.acknowledgements = cancel.acknowledgements.saturating_add(1);
         }
     }
@@ -281,10 +304,10 @@ impl Task {
     }
 }
 
-/// The state after the next event. If the [state table](Status::after) has no line for the event, the state stays the same.
+/// The state after the next event. If the [state table](Status::next) has no line for the event, the state stays the same.
 #[must_use]
 pub fn evolve(state: Option<Task>, event: &Event) -> Option<Task> {
-    let Some(status) = Status::after(state.as_ref().map(|task| task.status), event) else { return state };
+    let Some(status) = Status::next(state.as_ref().map(|task| task.status), event) else { return state };
     let Some(mut task) = state else {
         // If there is no task yet, the table allows only `Created`.
         return if let Event::Created(created) = event { Some(Task::new(created)) } else { None };

@@ -1,4 +1,4 @@
-//! Instants, and their text in the format of the contract: RFC 3339, UTC, microseconds. The module reads no clock.
+//! Instants, and their text in the format of the HTTP API: RFC 3339, UTC, microseconds. The module reads no clock.
 
 use std::fmt;
 use std::str::FromStr;
@@ -39,7 +39,7 @@ impl Timestamp {
 
 /// The text is not an RFC 3339 time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a time: RFC 3339 with a zone is needed, like 2026-11-22T15:04:05.000000Z")]
+#[error("not a time: RFC 3339 with a zone is needed, for example 2026-11-22T15:04:05.000000Z")]
 pub struct InvalidTimestamp;
 
 impl FromStr for Timestamp {

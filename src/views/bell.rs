@@ -7,7 +7,7 @@ use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
 use super::blocks::RowBlocks;
-use super::counters::{Counts, count_change, decrement};
+use super::counters::{Counts, count_transition, decrement};
 use super::status_index::StatusIndex;
 use crate::task::{Position, Status};
 
@@ -86,12 +86,12 @@ pub(super) struct Owner {
     pub(super) counts: Counts,
     pub(super) unseen: Unseen,
     pub(super) seen: Position,
-    /// The position of each `Completed` after `seen`, with the slot of its task, the oldest first. If the task was retried,
-    /// its entry is out of date but remains.
+    /// The position of each `Completed` after `seen`, with the slot of its task, the oldest first. A retry
+    /// doesn't remove the entry of its task; a task that runs again is skipped when the entries are read.
     unseen_ends: VecDeque<(Position, u32)>,
     pub(super) tasks: StatusIndex,
     /// Indexes of the owner's [counter keys](super::counters::CounterKey).
-    pub(super) counter_keys: Vec<usize>,
+    pub(super) counter_key_indexes: Vec<usize>,
 }
 
 impl Owner {
@@ -103,18 +103,18 @@ impl Owner {
             seen: Position(0),
             unseen_ends: VecDeque::new(),
             tasks: StatusIndex::of_owner(),
-            counter_keys: Vec::new(),
+            counter_key_indexes: Vec::new(),
         }
     }
 
     /// Adds a new task, and returns its rank.
     pub(super) fn add(&mut self, slot: u32, status: Status) -> usize {
-        count_change(&mut self.counts, None, status);
+        count_transition(&mut self.counts, None, status);
         self.tasks.push(slot, status)
     }
 
     pub(super) fn change_status(&mut self, rank: usize, from: Status, to: Status) {
-        count_change(&mut self.counts, Some(from), to);
+        count_transition(&mut self.counts, Some(from), to);
         self.tasks.change_status(rank, Some(from), to);
     }
 

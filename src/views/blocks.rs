@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::row::Row;
 use crate::task::Position;
 
-/// How many rows a block contains. A copy of the list increments the reference count of each block. While a reader holds the
-/// copy, the first write to a block copies the block's rows.
+/// The number of rows in a block. A copy of the list shares its blocks. While a reader holds a copy, the first write to a
+/// block copies that block (copy-on-write).
 const ROWS_PER_BLOCK: usize = 512;
 
 /// A list of rows. Rows are added and changed, but never removed. The index of a row is called its slot.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::task::event::{
-    CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Outcome, Rung,
+    CancelAcknowledged, CancelEscalated, CancelLadder, CancelRequested, Completed, Outcome, Rung,
 };
 use crate::task::{Position, Timestamp};
 
-/// How a run ended that was requested to be cancelled.
+/// How a run ended after its cancel was requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The task stopped because of the request.
@@ -21,7 +21,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The name of the verdict in the contract.
+    /// The name of the verdict in the JSON of the HTTP API.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ pub struct CancelView {
     /// Position of the event `CancelRequested` in the log.
     pub requested_position: Position,
     /// The cancel ladder of this request.
-    pub policy: CancelPolicy,
+    pub policy: CancelLadder,
     /// When the cancel was requested.
     pub requested_at: Timestamp,
     /// The subject who requested it.

@@ -50,7 +50,7 @@ struct KindAndQueueCounts {
 /// The counts of all tasks on three levels: for each owner, kind and queue; for each kind and queue; for all tasks together.
 #[derive(Debug, Default)]
 pub(super) struct StatusCounters {
-    /// The index in `by_key` for each index of an owner, kind and queue.
+    /// For each owner (by its index), kind and queue: the index in `by_key`.
     key_indexes: HashMap<(usize, Arc<str>, Arc<str>), usize>,
     by_key: Vec<(Arc<CounterKey>, Counts)>,
     /// The index in `by_kind_and_queue` for each kind and queue.
@@ -91,14 +91,14 @@ impl StatusCounters {
     }
 
     /// Counts a new task with this key, or a change of its status. `from` is `None` for a new task.
-    pub(super) fn count(&mut self, key: &CounterKey, from: Option<Status>, to: Status) {
+    pub(super) fn record_change(&mut self, key: &CounterKey, from: Option<Status>, to: Status) {
         if let Some((_, counts)) = self.by_key.get_mut(key.index) {
-            count_change(counts, from, to);
+            count_transition(counts, from, to);
         }
-        if let Some(of_all_owners) = self.by_kind_and_queue.get_mut(key.kind_and_queue_index) {
-            count_change(&mut of_all_owners.counts, from, to);
+        if let Some(entry) = self.by_kind_and_queue.get_mut(key.kind_and_queue_index) {
+            count_transition(&mut entry.counts, from, to);
         }
-        count_change(&mut self.total, from, to);
+        count_transition(&mut self.total, from, to);
     }
 
     /// The counts of all tasks.
@@ -108,8 +108,8 @@ impl StatusCounters {
 
     /// The counts of the tasks whose kind and queue match, for all owners together.
     pub(super) fn of_all_owners(&self, matches: impl Fn(&str, &str) -> bool) -> Counts {
-        let matching = self.by_kind_and_queue.iter().filter(|of_all| matches(&of_all.kind, &of_all.queue));
-        matching.fold(Counts::default(), |sum, of_all| add(sum, &of_all.counts))
+        let matching = self.by_kind_and_queue.iter().filter(|entry| matches(&entry.kind, &entry.queue));
+        matching.fold(Counts::default(), |sum, entry| add(sum, &entry.counts))
     }
 
     /// The counts of the tasks that have one of these keys and whose kind and queue match.
@@ -122,9 +122,9 @@ impl StatusCounters {
     /// The counts of each queue.
     pub(super) fn by_queue(&self) -> BTreeMap<Arc<str>, Counts> {
         let mut queues: BTreeMap<Arc<str>, Counts> = BTreeMap::new();
-        for of_all_owners in &self.by_kind_and_queue {
-            let sum = queues.entry(Arc::clone(&of_all_owners.queue)).or_default();
-            *sum = add(*sum, &of_all_owners.counts);
+        for entry in &self.by_kind_and_queue {
+            let sum = queues.entry(Arc::clone(&entry.queue)).or_default();
+            *sum = add(*sum, &entry.counts);
         }
         queues
     }
@@ -135,7 +135,7 @@ fn add(sum: Counts, counts: &Counts) -> Counts {
 }
 
 /// Counts a new task, or a change of a task's status. `from` is `None` for a new task.
-pub(super) fn count_change(counts: &mut Counts, from: Option<Status>, to: Status) {
+pub(super) fn count_transition(counts: &mut Counts, from: Option<Status>, to: Status) {
     if let Some(from) = from {
         decrement(&mut counts[from as usize]);
     }

@@ -1,4 +1,4 @@
-//! The JSON of a task, as the contract defines it.
+//! The JSON of a task in the HTTP API and the websocket. `doc` in a name stands for such a JSON document.
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
@@ -23,7 +23,7 @@ pub enum WaitingFor {
 }
 
 impl WaitingFor {
-    /// The name in the contract; `None` if the task waits for nothing.
+    /// The name in the JSON; `None` if the task waits for nothing.
     const fn name(self) -> Option<&'static str> {
         match self {
             Self::Worker => Some("worker"),
@@ -34,7 +34,7 @@ impl WaitingFor {
     }
 }
 
-/// A task that serializes as the JSON of the contract. A value that is absent serializes as null.
+/// A task that serializes as the JSON of the HTTP API. A value that is absent serializes as null.
 #[derive(Clone, Debug)]
 pub struct TaskDoc {
     row: Row,
@@ -59,7 +59,7 @@ impl TaskDoc {
         &self.row
     }
 
-    /// The value of `waiting_for` in the JSON: the contract's name of what the task waits for.
+    /// The value of `waiting_for` in the JSON: the name of what the task waits for.
     #[must_use]
     pub const fn waiting_for(&self) -> Option<&'static str> {
         match self.row.status() {

@@ -81,7 +81,7 @@ pub struct Views {
     schedules: Schedules,
     /// The children of each parent, in the order of their creation.
     children: HashMap<TaskId, Vec<TaskId>>,
-    /// For each index of an owner and each unique key: the task with that key that is not final.
+    /// For each owner (by its index): the owner's unique keys, each with the task that holds it.
     unique_keys: HashMap<usize, HashMap<Box<str>, TaskId>>,
 }
 
@@ -90,7 +90,7 @@ pub struct Views {
 pub struct EventEffect {
     /// The changed task. `None` if the event belongs to another kind of stream, or to a task whose `Created` is missing.
     pub task: Option<TaskChange>,
-    /// The owner whose counters may have changed.
+    /// The owner of the task or bell, if the event may have changed the owner's counters; else `None`.
     pub owner: Option<Arc<str>>,
 }
 
@@ -147,12 +147,12 @@ impl Views {
         let (owner_index, owner) = self.owners.get_or_add(&created.owner);
         let (counter_key, is_new) = self.counters.key_for((owner_index, &owner.name), created, &mut self.names);
         if is_new {
-            owner.counter_keys.push(counter_key.index);
+            owner.counter_key_indexes.push(counter_key.index);
         }
         let status = Status::initial(created);
         let rank = owner.add(slot, status);
         let owner_name = Arc::clone(&owner.name);
-        self.counters.count(&counter_key, None, status);
+        self.counters.record_change(&counter_key, None, status);
         self.all_tasks.push(slot, status);
         let row = Row::new(id, created, recorded, counter_key, rank);
         self.rows.push(row.clone());
@@ -184,7 +184,7 @@ impl Views {
         if from.is_final() != to.is_final() {
             self.update_unique_key(after);
         }
-        self.counters.count(after.counter_key(), Some(from), to);
+        self.counters.record_change(after.counter_key(), Some(from), to);
         self.all_tasks.change_status(slot as usize, Some(from), to);
         let owner = self.owners.list.get_mut(after.counter_key().owner_index)?;
         owner.change_status(after.rank(), from, to);

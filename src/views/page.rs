@@ -14,7 +14,7 @@ use crate::task::Position;
 pub struct PageRequest {
     /// The order of the list.
     pub order: Order,
-    /// How many tasks the page contains at most; 0 counts as 1.
+    /// The maximum number of tasks in the page; 0 counts as 1.
     pub limit: usize,
     /// The cursor from an earlier page; `None` for the first page.
     pub cursor: Option<Cursor>,
@@ -190,7 +190,7 @@ impl<'a> FilteredList<'a> {
 }
 
 /// The keys of the first and the last task of the page. The page is empty if its tasks don't match any more; then this
-/// returns the keys directly before and after the cursor of the request.
+/// returns the two positions next to the cursor's key.
 fn first_and_last_key(items: &[Row], request: &PageRequest) -> (Position, Position) {
     if let (Some(first), Some(last)) = (items.first(), items.last()) {
         return (first.created_position(), last.created_position());

@@ -106,7 +106,7 @@ impl Views {
         let matches = |kind: &str, queue: &str| filter.matches_kind_and_queue(kind, queue);
         match self.owners_of(filter) {
             Some(owners) => {
-                let keys = owners.iter().flat_map(|owner| owner.counter_keys.iter().copied());
+                let keys = owners.iter().flat_map(|owner| owner.counter_key_indexes.iter().copied());
                 self.counters.of_keys(keys, matches)
             }
             None if filter.kind.is_empty() && filter.queue.is_empty() => self.counters.total(),

@@ -30,7 +30,7 @@ struct FixedFields {
     created_position: Position,
     priority: i32,
     max_attempts: u32,
-    /// Index of the task in the list of its owner.
+    /// The index of the task in the list of its owner's tasks.
     rank: usize,
     optional: Option<Box<OptionalFields>>,
 }
@@ -131,12 +131,12 @@ impl Row {
         }
     }
 
-    /// Applies the next event of the task. If the [state table](Status::after) has no line for the event, only the revision
+    /// Applies the next event of the task. If the [state table](Status::next) has no line for the event, only the revision
     /// and the position change.
     pub(super) fn evolve(&mut self, event: &Event, recorded: &Recorded, names: &mut Interner) {
         self.revision = recorded.revision;
         self.position = recorded.position;
-        let Some(status) = Status::after(Some(self.status), event) else { return };
+        let Some(status) = Status::next(Some(self.status), event) else { return };
         self.status = status;
         if !status.is_active() {
             self.lease_hash = None;
@@ -147,7 +147,7 @@ impl Row {
             Event::Started(started) => {
                 self.attempt = started.attempt;
                 self.worker = Some(names.intern(&started.worker));
-                self.lease_hash = Some(started.lease.as_str().into());
+                self.lease_hash = Some(started.lease_hash.as_str().into());
                 self.started_at = OptionalTimestamp::some(recorded.time);
                 self.progress = None;
             }

@@ -1,9 +1,12 @@
 //! Which tasks an owner has, and which of them have which status.
 //!
 //! A slot is the index of a task in [`RowBlocks`](super::blocks::RowBlocks). A rank is its index in the list of its owner.
-//! Both have the order of creation. A task needs four bytes for its slot in the list of its owner. In the index of its owner
-//! and in the index of all tasks, it needs one bit for each status. A walk over the tasks with some statuses goes through the
-//! bits in words of 64, so it skips up to 64 other tasks in one step.
+//! Both have the order of creation.
+//!
+//! Memory: a task needs four bytes for its slot in the list of its owner. In the index of its owner and in the index of all
+//! tasks, it needs one bit for each status.
+//!
+//! Speed: a search for the tasks with some statuses reads the bits in words of 64, so one step skips up to 64 other tasks.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

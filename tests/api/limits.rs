@@ -118,7 +118,7 @@ async fn an_owner_has_at_most_so_many_tasks_that_are_not_final() {
     assert_eq!(refused.body["retryable"], true);
     assert_eq!(
         refused.body["detail"],
-        "this owner has 3 tasks that are not final, which is the most (max_tasks_per_owner)"
+        "this owner has 3 tasks that are not final, which is the maximum (max_tasks_per_owner)"
     );
     // The holder of a unique key is still the answer, and another owner is not affected.
     assert_eq!(server.post("/v1/tasks", &json!({"kind": "a", "unique_key": "u"})).await.status, 200);

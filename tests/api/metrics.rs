@@ -274,11 +274,12 @@ impl MetricsFixture {
     }
 
     async fn start(&mut self, task: TaskId, second: u64) {
-        self.execute(task, second, Command::Start { worker: "w".to_owned(), lease: format!("{second}") }).await;
+        self.execute(task, second, Command::Start { worker: "w".to_owned(), lease_hash: format!("{second}") }).await;
     }
 
     async fn finish(&mut self, task: TaskId, second: u64, attempt: u32, end: AttemptEnd) {
-        self.execute(task, second, Command::Finish { attempt, lease: None, end, progress: None, output: None }).await;
+        self.execute(task, second, Command::Finish { attempt, lease_hash: None, end, progress: None, output: None })
+            .await;
     }
 
     fn samples(self) -> Samples {

@@ -50,9 +50,9 @@ function world() {
 test("nothing is known before the first snapshot, and never zeroes", () => {
   const w = world();
   assert.equal(w.store.state.counts, null);
-  assert.equal(w.store.state.link, "connecting");
+  assert.equal(w.store.state.connection, "connecting");
   w.hello();
-  assert.equal(w.store.state.link, "live");
+  assert.equal(w.store.state.connection, "live");
   assert.equal(w.store.state.counts.running, 2);
 });
 
@@ -76,14 +76,14 @@ test("a gap is never applied: one resync is asked, and the snapshot that answers
   assert.equal(w.store.state.counts.running, 6);
 });
 
-test("a beat keeps the link alive and doesn't move the position", () => {
+test("a beat keeps the connection alive and doesn't move the position", () => {
   const w = world();
   w.hello();
   for (let i = 0; i < 10; i++) {
     w.pass(15_000);
     w.say({ type: "beat", position: 12, time: new Date(w.now).toISOString() });
   }
-  assert.equal(w.store.state.link, "live");
+  assert.equal(w.store.state.connection, "live");
   assert.equal(w.store.state.position, 7);
 });
 
@@ -92,9 +92,9 @@ test("twenty silent seconds are stale, since the last frame; the numbers stay", 
   w.hello();
   const heard = w.now;
   w.pass(STALE_MS - 1);
-  assert.equal(w.store.state.link, "live");
+  assert.equal(w.store.state.connection, "live");
   w.pass(1);
-  assert.equal(w.store.state.link, "stale");
+  assert.equal(w.store.state.connection, "stale");
   assert.equal(w.store.state.since, heard);
   assert.equal(w.store.state.counts.running, 2);
   assert.ok(w.socket().closed);
@@ -104,12 +104,12 @@ test("a cut is said at once, becomes stale, and ends with the next snapshot, aft
   const w = world();
   w.hello();
   w.socket().on.close();
-  assert.equal(w.store.state.link, "reconnecting");
+  assert.equal(w.store.state.connection, "reconnecting");
   w.pass(STALE_MS);
-  assert.equal(w.store.state.link, "stale");
+  assert.equal(w.store.state.connection, "stale");
   w.heard.length = 0;
   w.hello("e1", 20);
-  assert.equal(w.store.state.link, "live");
+  assert.equal(w.store.state.connection, "live");
   assert.equal(w.store.state.since, null);
   assert.ok(w.heard.includes("reset"));
 });
@@ -122,11 +122,11 @@ test("numbers that the server calls stale are stale since then, by the clock her
   const beat = (more) => w.say({ type: "beat", position: 7, time: new Date(w.now + 500).toISOString(), ...more });
   const stale_since = new Date(lost + 500).toISOString();
   beat({ stale_since });
-  assert.deepEqual([w.store.state.link, w.store.state.since], ["stale", lost]);
+  assert.deepEqual([w.store.state.connection, w.store.state.since], ["stale", lost]);
   w.say({ type: "snapshot", position: 7, counts: counts({ running: 2 }), unseen: none, seen: 0 });
-  assert.deepEqual([w.store.state.link, w.store.state.since], ["stale", lost]);
+  assert.deepEqual([w.store.state.connection, w.store.state.since], ["stale", lost]);
   beat({});
-  assert.deepEqual([w.store.state.link, w.store.state.since], ["live", null]);
+  assert.deepEqual([w.store.state.connection, w.store.state.since], ["live", null]);
 });
 
 test("a server that says in its first frame that it is stale is not shown as live", () => {
@@ -136,7 +136,7 @@ test("a server that says in its first frame that it is stale is not shown as liv
   const time = new Date(w.now + 500).toISOString();
   w.say({ type: "hello", epoch: "e1", position: 0, time, stale_since: time });
   w.say({ type: "snapshot", position: 0, counts: counts(), unseen: none, seen: 0 });
-  assert.deepEqual([w.store.state.link, w.store.state.since], ["stale", lost]);
+  assert.deepEqual([w.store.state.connection, w.store.state.since], ["stale", lost]);
 });
 
 test("the back-off grows, is spread, is bounded, and starts anew after a snapshot", () => {
@@ -188,7 +188,7 @@ test("waking up reconnects at once, or asks for a snapshot", () => {
   w.now += 3_600_000;
   const before = w.sockets.length;
   w.store.wake();
-  assert.equal(w.store.state.link, "stale");
+  assert.equal(w.store.state.connection, "stale");
   assert.equal(w.sockets.length, before + 1);
 });
 
@@ -245,7 +245,7 @@ test("nonsense on the wire is passed over", () => {
   w.hello();
   w.socket().on.text("{");
   w.say({ type: "something new" });
-  assert.equal(w.store.state.link, "live");
+  assert.equal(w.store.state.connection, "live");
 });
 
 test("of two states of a task the later revision wins, then the later progress", () => {

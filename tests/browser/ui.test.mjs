@@ -36,7 +36,7 @@ const watchFor = (page, title, word) => page.evaluate(([title, word]) => {
 
 test("the bell and the check boxes show exact counts, pushed without a reload", async () => {
   const { page, bad, close } = await open(browser, server);
-  await page.locator(".filters[data-link=live]").waitFor();
+  await page.locator(".filters[data-connection=live]").waitFor();
   const start = (await server.call("GET", "/v1/counters")).counts;
   await page.evaluate(() => (window.stillHere = true));
   for (let i = 0; i < 3; i++) await wait(server, `Count me ${i}`);
@@ -46,7 +46,7 @@ test("the bell and the check boxes show exact counts, pushed without a reload", 
   assert.match(await bellName(page).locator(".sr").textContent(), new RegExp(`^Tasks: .*${now} waiting.*, live$`));
   await bellName(page).click();
   assert.equal(await page.locator(".counters a[data-status=queued] b").textContent(), String(now));
-  const said = await page.locator(".panel .link").textContent();
+  const said = await page.locator(".panel .connection").textContent();
   const { position, counts } = await server.call("GET", "/v1/counters");
   assert.equal(said, `Live · log position ${position.toLocaleString("en-GB")}`);
   for (const [status, n] of Object.entries(counts)) assert.equal(await tally(page, status).textContent(), String(n), status);
@@ -61,7 +61,7 @@ test("what ended is new until the panel was opened and closed", async () => {
   await server.call("POST", `/v1/tasks/${id}/cancel`, {});
   await page.locator(".badge:not([hidden])").waitFor();
   await bellName(page).click();
-  await page.locator(".news", { hasText: "1 cancelled" }).waitFor();
+  await page.locator(".unseen", { hasText: "1 cancelled" }).waitFor();
   await page.keyboard.press("Escape");
   await page.locator(".badge").waitFor({ state: "hidden" });
   const { unseen } = await server.call("GET", "/v1/counters");
@@ -87,12 +87,12 @@ test("the red cross: asked at once, the step that is waited for, then cancelled,
   t.diagnostic(`cancelling was visible ${Math.round(said - clicked)} ms after the click`);
   // The goal is 200 ms on a quiet machine; a busy one must not turn the suite red.
   assert.ok(said - clicked < 2000, `cancelling was visible after ${said - clicked} ms`);
-  await line.locator(".c-outcome", { hasText: /Stops after: .*video\.bin/ }).waitFor({ timeout: 5000 });
+  await line.locator(".cell-outcome", { hasText: /Stops after: .*video\.bin/ }).waitFor({ timeout: 5000 });
   assert.ok(!(await line.textContent()).includes("Cancelled"), "never cancelled while it is cancelling");
   await line.locator(".status", { hasText: "Cancelled" }).waitFor({ timeout: 20_000 });
   const ended = await until(server, task.id, ({ status }) => status === "cancelled");
   assert.equal(ended.cancel.verdict, "cancelled");
-  await line.locator(".c-outcome .said", { hasText: "Cancelled" }).waitFor();
+  await line.locator(".cell-outcome .outcome", { hasText: "Cancelled" }).waitFor();
 
   await line.locator(".title").click();
   const steps = page.locator("ol.steps li");
@@ -171,19 +171,19 @@ test("filters, pages and the page size stand in the address; Back and Forward an
   await close();
 });
 
-test("rows don't move under the pointer: new ones wait behind a pill; a row that leaves the filter stays for a while", async () => {
+test("rows don't move under the pointer: new ones wait behind a button; a row that leaves the filter stays for a while", async () => {
   const { page, bad, close } = await open(browser, server, "/?status=queued&kind=test.nobody");
   const { id } = await wait(server, "Under the pointer");
   const line = row(page, "Under the pointer");
   await line.hover();
   const before = await line.boundingBox();
   await wait(server, "Came later");
-  await page.locator(".pill", { hasText: "1 new task" }).waitFor();
+  await page.locator(".new-tasks", { hasText: "1 new task" }).waitFor();
   assert.deepEqual(await line.boundingBox(), before);
   await server.call("POST", `/v1/tasks/${id}/cancel`, {});
   await page.locator("tr[data-gone]", { hasText: "Under the pointer" }).waitFor();
   await line.locator(".status", { hasText: "Cancelled" }).waitFor();
-  await page.locator(".pill").click();
+  await page.locator(".new-tasks").click();
   await row(page, "Came later").waitFor();
   await line.waitFor({ state: "detached" });
   assert.deepEqual(bad, []);
@@ -201,7 +201,7 @@ test("an open question, its focus and the scroll survive a storm of updates", as
   const items = Array.from({ length: 200 }, (_, i) => ({ kind: "test.nobody", title: `Storm ${i}`, queue: "storm" }));
   const made = await server.call("POST", "/v1/tasks/batch", { items });
   await Promise.all(made.items.slice(0, 100).map(({ id }) => server.call("POST", `/v1/tasks/${id}/cancel`, {})));
-  await page.locator(".pill", { hasText: "new tasks" }).waitFor();
+  await page.locator(".new-tasks", { hasText: "new tasks" }).waitFor();
   const { counts } = await server.call("GET", "/v1/counters");
   await page.waitForFunction((n) => document.querySelector("taskbell-tasks").shadowRoot.querySelector(".check[data-status=queued] .tally").textContent.replace(/\D/g, "") === String(n), counts.queued);
   assert.ok(await yes.evaluate((button) => button.marked && button.matches(":focus")));
@@ -221,26 +221,26 @@ test("old numbers are said to be old: reconnecting at once, stale after 20 s, an
     up.onMessage((message) => muted || socket.send(message));
   }).then(() => page.clock.install());
   const { page, bad, close } = await open(browser, server, "/", { before });
-  await page.locator(".filters[data-link=live]").waitFor();
+  await page.locator(".filters[data-connection=live]").waitFor();
   await bellName(page).click();
   muted = true;
   await page.clock.fastForward(21_000);
-  await page.locator(".panel .link", { hasText: /^Stale since \d\d:\d\d:\d\d$/ }).waitFor();
+  await page.locator(".panel .connection", { hasText: /^Stale since \d\d:\d\d:\d\d$/ }).waitFor();
   assert.match(await bellName(page).locator(".sr").textContent(), /, stale$/);
   assert.notEqual(await tally(page, "queued").textContent(), "–");
   const title = "Made while nobody listened";
   await wait(server, title);
   muted = false;
   await page.clock.fastForward(60_000);
-  await page.locator(".panel .link", { hasText: /^Live/ }).waitFor();
+  await page.locator(".panel .connection", { hasText: /^Live/ }).waitFor();
   const { counts } = await server.call("GET", "/v1/counters");
   assert.equal(await tally(page, "queued").textContent(), String(counts.queued));
   await page.keyboard.press("Escape");
   await row(page, title).waitFor();
   for (const socket of sockets) await socket.close().catch(() => {});
-  await page.locator(".filters[data-link=reconnecting]").waitFor();
+  await page.locator(".filters[data-connection=reconnecting]").waitFor();
   await page.clock.fastForward(2000);
-  await page.locator(".filters[data-link=live]").waitFor();
+  await page.locator(".filters[data-connection=live]").waitFor();
   assert.deepEqual(bad, []);
   await close();
 });
@@ -309,24 +309,24 @@ test("what an attempt wrote stands on its page, as text; a worker that doesn't s
   const { id } = await server.call("POST", "/v1/tasks", { kind: "test.outside", title: "Built elsewhere", max_attempts: 1 });
   const { leases: [{ lease }] } = await server.call("POST", "/v1/leases", { worker: "outside", kinds: ["test.outside"] });
   const { page, bad, close } = await open(browser, server, `/tasks/${id}`);
-  assert.equal(await page.locator(".insist").isVisible(), false, "nobody has asked yet");
+  assert.equal(await page.locator(".escalate").isVisible(), false, "nobody has asked yet");
   await server.call("POST", `/v1/tasks/${id}/cancel`, {});
-  await page.getByRole("button", { name: "Stop it now" }).click();
-  await page.locator("ol.timeline > li", { hasText: "Told to stop now" }).waitFor();
+  await page.getByRole("button", { name: "Interrupt now" }).click();
+  await page.locator("ol.timeline > li", { hasText: "Interrupted: the worker must stop now" }).waitFor();
   const { items: [finished] } = await server.call("POST", "/v1/leases/finish", { items: [{ lease, outcome: "cancelled", output: { tail: "line <b>one</b>\nline two", dropped_bytes: 1234 } }] });
   assert.equal(finished.status, "cancelled");
   await page.locator(".output pre", { hasText: "line <b>one</b>" }).waitFor();
-  await page.locator(".output", { hasText: "bytes before it were not kept" }).waitFor();
+  await page.locator(".output", { hasText: "bytes before it were not stored" }).waitFor();
 
   const again = await server.call("POST", "/v1/tasks", { kind: "test.outside", title: "Deaf" });
   await server.call("POST", "/v1/leases", { worker: "deaf", kinds: ["test.outside"] });
   await server.call("POST", `/v1/tasks/${again.id}/cancel`, {});
   await page.goto(`${server.base}/tasks/${again.id}`);
-  await page.getByRole("button", { name: "Stop it now" }).click();
-  await page.getByRole("button", { name: "End it by force" }).click();
+  await page.getByRole("button", { name: "Interrupt now" }).click();
+  await page.getByRole("button", { name: "End by force" }).click();
   await page.locator(".status", { hasText: "Cancelled" }).waitFor();
   await page.locator("ol.steps li", { hasText: "by force" }).waitFor();
-  await page.locator(".insist").waitFor({ state: "hidden" });
+  await page.locator(".escalate").waitFor({ state: "hidden" });
   assert.deepEqual(bad, []);
   await close();
 });

@@ -14,7 +14,7 @@ use taskbell::projection::projector::ReportProgress;
 use taskbell::store::Meta;
 use taskbell::streams::messages::{Execute, ExecuteError, Receipt};
 use taskbell::task::event::{
-    CancelAcknowledged, CancelPolicy, Completed, Created, Event, Outcome, Progress, TaskError,
+    CancelAcknowledged, CancelLadder, Completed, Created, Event, Outcome, Progress, TaskError,
 };
 use taskbell::task::{Command, Decider, Revision, Task, TaskId, TaskStream, Timestamp};
 use taskbell::work::{Context, Done, Failure, Handler, Handlers, LocalReporter, LocalWorker};
@@ -194,7 +194,7 @@ impl WorkerBench {
 
     /// Starts the next attempt of a queued task.
     pub async fn start_attempt(&self, task: TaskId) {
-        let start = Command::Start { worker: "local/test/1".to_owned(), lease: "hash".to_owned() };
+        let start = Command::Start { worker: "local/test/1".to_owned(), lease_hash: "hash".to_owned() };
         let Task { attempt, created, .. } = self.execute(task, start).await;
         self.worker.send(Assign { task, attempt, created }).await.unwrap();
     }
@@ -205,7 +205,7 @@ impl WorkerBench {
 
     /// Requests a cancel, and sends the directive that the dispatcher would send.
     pub async fn cancel(&self, task: TaskId) {
-        self.execute(task, Command::RequestCancel { reason: None, policy: CancelPolicy::default() }).await;
+        self.execute(task, Command::RequestCancel { reason: None, policy: CancelLadder::default() }).await;
         self.send_directive(task, Directive::Cancel).await;
     }
 

@@ -225,7 +225,7 @@ async fn an_attempt_that_another_server_started_meanwhile_gets_its_directives() 
     let task = fixture.task().await;
     let secret = "secret".to_owned();
     let lease = blake3::hash(secret.as_bytes()).to_hex().to_string();
-    fixture.execute(task, Command::Start { worker: "w-1".to_owned(), lease }).await;
+    fixture.execute(task, Command::Start { worker: "w-1".to_owned(), lease_hash: lease }).await;
     fixture.apply_and_notify_missed().await;
     let created = Arc::new(plain("ann", "a task"));
     let reply = fixture.heartbeat(&GrantedLease { task, attempt: 1, secret, created, time_left: LONG_WAIT }).await;

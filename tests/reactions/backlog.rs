@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use taskbell::reactions::parents_to_cancel::{CHECKS_PER_ROUND, ChildBatch, ParentsToCancel, REQUESTS_PER_ROUND};
 use taskbell::store::{Append, EventStore, Expected, LogEvent, Meta, NewEvent, StreamName, Via, new_id, now};
-use taskbell::task::event::{CancelPolicy, CancelRequested, Created};
+use taskbell::task::event::{CancelLadder, CancelRequested, Created};
 use taskbell::task::{Event, Position, Revision, TaskId};
 use taskbell::views::Views;
 
@@ -91,7 +91,7 @@ fn created(parent: Option<TaskId>) -> Event {
 }
 
 fn cancel_requested() -> Event {
-    let policy = CancelPolicy { ask_for_ms: None, interrupt_for_ms: None };
+    let policy = CancelLadder { ask_for_ms: None, interrupt_for_ms: None };
     Event::CancelRequested(CancelRequested { reason: None, policy })
 }
 

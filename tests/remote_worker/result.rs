@@ -66,7 +66,7 @@ async fn a_result_that_cannot_be_read_fails_the_attempt_for_good_and_is_kept_as_
 async fn a_repeated_key_and_bytes_that_are_no_text_are_no_result_either() {
     let server = Server::start();
     let scripts = [
-        (r#"echo '::result {"a":1,"a":2}'"#, "stands here twice"),
+        (r#"echo '::result {"a":1,"a":2}'"#, "this key is repeated"),
         (r#"printf '::result "\377"'"#, "not UTF-8"),
         (r#"echo '::result "\ud800"'"#, "surrogate"),
     ];

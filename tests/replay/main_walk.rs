@@ -13,7 +13,7 @@ use taskbell::store::{Append, EventStore, Expected, Meta, NewEvent, Recorded, St
 use taskbell::task::bell::{Bell, MarkSeen};
 use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{
-    CancelPolicy, Created, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError,
+    CancelLadder, Created, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError,
 };
 use taskbell::task::{Command, Decider, Position, Revision, TaskId, TaskStream, Timestamp};
 use uuid::Uuid;
@@ -127,11 +127,11 @@ impl Walk {
 
     pub(super) fn start(&mut self, task: TaskId) {
         let lease = blake3_of(self.ids);
-        self.does(task, ("system", Via::Worker), Command::Start { worker: WORKER.into(), lease });
+        self.does(task, ("system", Via::Worker), Command::Start { worker: WORKER.into(), lease_hash: lease });
     }
 
     pub(super) fn cancel(&mut self, task: TaskId, by: &str, reason: Option<&str>) {
-        let policy = CancelPolicy { ask_for_ms: Some(30_000), interrupt_for_ms: None };
+        let policy = CancelLadder { ask_for_ms: Some(30_000), interrupt_for_ms: None };
         let reason = reason.map(str::to_owned);
         self.does(task, (by, Via::Http), Command::RequestCancel { reason, policy });
     }
@@ -139,7 +139,11 @@ impl Walk {
     pub(super) fn finish(&mut self, task: TaskId, attempt: u32, end: AttemptEnd, fraction: Option<f64>) {
         let message = fraction.map(|_| "file 812 of 2,340, target 2 of 2".to_owned());
         let progress = fraction.map(|_| Progress { fraction, message, at: self.now });
-        self.does(task, (WORKER, Via::Worker), Command::Finish { attempt, lease: None, end, progress, output: None });
+        self.does(
+            task,
+            (WORKER, Via::Worker),
+            Command::Finish { attempt, lease_hash: None, end, progress, output: None },
+        );
     }
 
     fn see(&mut self, owner: &'static str, position: u64) {
@@ -233,7 +237,7 @@ fn cancels(walk: &mut Walk) {
     }
     let expected_end = Some(walk.now.plus(Duration::from_secs(3)));
     let stopping_after = Some("copying video/launch.mp4 (312 MB) to /srv/sites/oslo".to_owned());
-    let acknowledge = Command::AcknowledgeCancel { attempt: 1, lease: None, stopping_after, expected_end };
+    let acknowledge = Command::AcknowledgeCancel { attempt: 1, lease_hash: None, stopping_after, expected_end };
     walk.does(stops, (WORKER, Via::Worker), acknowledge);
     walk.finish(finishes, 1, done("2,340 files to 2 sites", None), Some(1.0));
     walk.finish(fails, 1, failed("disk_full", "no space left on /srv/sites/oslo", true), Some(0.8));

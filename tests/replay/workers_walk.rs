@@ -9,7 +9,7 @@ use serde_json::json;
 use taskbell::store::{LogEvent, Recorded, StreamName, Via};
 use taskbell::task::calendar::{Calendar, task_id};
 use taskbell::task::command::AttemptEnd;
-use taskbell::task::event::{CancelPolicy, Created, OutputKept, QueuedReason, ReleasedReason, Rung, TaskError};
+use taskbell::task::event::{CancelLadder, Created, OutputKept, QueuedReason, ReleasedReason, Rung, TaskError};
 use taskbell::task::queue::{Queue, QueueCommand};
 use taskbell::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, Template};
 use taskbell::task::{Command, Decider, Revision, TaskId};
@@ -23,7 +23,7 @@ const SECOND: &str = "render-2";
 impl Walk {
     /// A worker takes the task. Its lease contains this secret.
     fn takes(&mut self, worker: &str, task: TaskId, secret: u128) {
-        self.does(task, (worker, Via::Worker), Command::Start { worker: worker.into(), lease: blake3_of(secret) });
+        self.does(task, (worker, Via::Worker), Command::Start { worker: worker.into(), lease_hash: blake3_of(secret) });
     }
 
     /// The worker reports the end of an attempt and its output.
@@ -37,7 +37,11 @@ impl Walk {
         output: Option<OutputKept>,
     ) {
         let lease = Some(blake3_of(secret));
-        self.does(task, (worker, Via::Worker), Command::Finish { attempt, lease, end, progress: None, output });
+        self.does(
+            task,
+            (worker, Via::Worker),
+            Command::Finish { attempt, lease_hash: lease, end, progress: None, output },
+        );
     }
 
     /// Executes a command on the stream of a queue or schedule.
@@ -110,7 +114,7 @@ fn attempts(walk: &mut Walk) {
 fn ladder(walk: &mut Walk) {
     let deaf = walk.create("mira", "Render what nobody needs", |new| new.kind = "video.render".into());
     walk.takes(FIRST, deaf, 5);
-    let policy = CancelPolicy { ask_for_ms: Some(10_000), interrupt_for_ms: Some(5_000) };
+    let policy = CancelLadder { ask_for_ms: Some(10_000), interrupt_for_ms: Some(5_000) };
     let reason = Some("wrong scene".to_owned());
     walk.does(deaf, ("mira", Via::Http), Command::RequestCancel { reason, policy });
     walk.set_cause();

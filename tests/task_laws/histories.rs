@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Number, Value};
 use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{
-    CancelPolicy, Created, Idempotency, OutputKept, Progress, QueuedReason, ReleasedReason, Rung, TaskError,
+    CancelLadder, Created, Idempotency, OutputKept, Progress, QueuedReason, ReleasedReason, Rung, TaskError,
 };
 use taskbell::task::{Command, Event, Rejection, Task, TaskId, Timestamp, decide, evolve};
 use uuid::Uuid;
@@ -156,17 +156,17 @@ impl Dice {
         match self.up_to(if task.is_none() { 1_u8 } else { 20 }) {
             0 => Command::Create(Arc::new(self.created(now))),
             1..=3 => Command::Enqueue { reason: self.pick(&[QueuedReason::RunAt, QueuedReason::RetryAt]) },
-            4..=8 => Command::Start { worker: self.line(), lease: self.hex() },
+            4..=8 => Command::Start { worker: self.line(), lease_hash: self.hex() },
             9 | 10 => Command::RequestCancel {
                 reason: self.maybe(Self::text),
-                policy: CancelPolicy {
+                policy: CancelLadder {
                     ask_for_ms: self.maybe(|dice| dice.up_to(u64::MAX)),
                     interrupt_for_ms: self.maybe(|dice| dice.up_to(60_000)),
                 },
             },
             11 | 12 => Command::AcknowledgeCancel {
                 attempt,
-                lease: None,
+                lease_hash: None,
                 stopping_after: self.maybe(Self::text),
                 expected_end: self.maybe(|dice| dice.time(now)),
             },
@@ -177,7 +177,7 @@ impl Dice {
             },
             14..=17 => Command::Finish {
                 attempt,
-                lease: None,
+                lease_hash: None,
                 end: self.end(),
                 progress: self.progress(now),
                 output: self.maybe(|dice| OutputKept { attempt: 0, tail: dice.text(), dropped_bytes: dice.up_to(9) }),

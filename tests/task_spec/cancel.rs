@@ -62,18 +62,18 @@ fn two_hundred_cancels_are_one_request() {
     let mut state = fold(None, &running());
     let mut all = Vec::new();
     for n in 0..200 {
-        let ask = Command::RequestCancel { reason: Some(format!("{n}")), policy: CancelPolicy::default() };
+        let ask = Command::RequestCancel { reason: Some(format!("{n}")), policy: CancelLadder::default() };
         let events = decide(state.as_ref(), &ask, now()).unwrap();
         state = fold(state, &events);
         all.extend(events);
     }
-    let first = CancelRequested { reason: text("0"), policy: CancelPolicy::default() };
+    let first = CancelRequested { reason: text("0"), policy: CancelLadder::default() };
     assert_eq!(all, [Event::CancelRequested(first)]);
 }
 
 #[test]
 fn the_policy_in_force_is_the_one_of_the_request() {
-    let policy = CancelPolicy { ask_for_ms: Some(30_000), interrupt_for_ms: None };
+    let policy = CancelLadder { ask_for_ms: Some(30_000), interrupt_for_ms: None };
     let requested = Event::CancelRequested(CancelRequested { reason: None, policy });
     given(running()).when(Command::RequestCancel { reason: None, policy }).then([requested.clone()]);
     let task = fold(None, &[running(), vec![requested]].concat()).unwrap();
@@ -89,6 +89,6 @@ fn the_worker_reports_what_was_done_in_its_message() {
         progress: Some(halfway()),
         ..completed(Outcome::Cancelled, Some(1))
     };
-    let finish = Command::Finish { attempt: 1, lease: None, end, progress: Some(halfway()), output: None };
+    let finish = Command::Finish { attempt: 1, lease_hash: None, end, progress: Some(halfway()), output: None };
     given(cancelling()).when(finish).then([Event::Completed(recorded)]);
 }

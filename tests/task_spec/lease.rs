@@ -8,13 +8,13 @@ use super::*;
 
 /// A remote worker reports the end of an attempt, with the lease of the attempt `shown`.
 fn report(attempt: u32, shown: u32, end: AttemptEnd) -> Command {
-    Command::Finish { attempt, lease: Some(lease(shown)), end, progress: None, output: None }
+    Command::Finish { attempt, lease_hash: Some(lease(shown)), end, progress: None, output: None }
 }
 
 /// The same with the attempt's output. `decide` sets the attempt of the output.
 fn report_with_output(attempt: u32, end: AttemptEnd) -> Command {
     let output = Some(OutputKept { attempt: 0, tail: "bye".into(), dropped_bytes: 7 });
-    Command::Finish { attempt, lease: Some(lease(attempt)), end, progress: None, output }
+    Command::Finish { attempt, lease_hash: Some(lease(attempt)), end, progress: None, output }
 }
 
 fn kept(attempt: u32) -> Event {
@@ -23,7 +23,7 @@ fn kept(attempt: u32) -> Event {
 
 fn acknowledge_as(attempt: u32, shown: u32) -> Command {
     let lease = Some(lease(shown));
-    Command::AcknowledgeCancel { attempt, lease, stopping_after: None, expected_end: None }
+    Command::AcknowledgeCancel { attempt, lease_hash: lease, stopping_after: None, expected_end: None }
 }
 
 fn with(mut events: Vec<Event>, more: impl IntoIterator<Item = Event>) -> Vec<Event> {
@@ -155,7 +155,7 @@ fn a_worker_that_reports_one_step_after_the_other_does_not_fill_the_log() {
     let mut recorded = 0;
     for n in 0..300 {
         let stopping_after = Some(format!("step {n}"));
-        let command = Command::AcknowledgeCancel { attempt: 1, lease: None, stopping_after, expected_end: None };
+        let command = Command::AcknowledgeCancel { attempt: 1, lease_hash: None, stopping_after, expected_end: None };
         let events = decide(task.as_ref(), &command, now()).unwrap();
         recorded += events.len();
         task = fold(task, &events);

@@ -210,7 +210,7 @@ fn the_table_has_the_lines_of_the_contract_and_no_other() {
         let cells: Vec<&str> = cells.split(' ').collect();
         assert_eq!(cells.len(), events().len(), "a column for each event: {row}");
         for (event, cell) in events().iter().zip(cells) {
-            assert_eq!(Status::after(status(before), event), status(cell), "from {before} by {event:?}");
+            assert_eq!(Status::next(status(before), event), status(cell), "from {before} by {event:?}");
         }
     }
 }

@@ -73,7 +73,7 @@ sentences! {
         given(with(scheduled(), [became_ready(RunAt), started(1), succeeded_by(1), retried()]))
             .when_at(after(60), enqueue(RunAt)).then_nothing();
     the_last_progress_is_kept_with_the_end:
-        given(running()).when(Command::Finish { attempt: 1, lease: None, end: success(), progress: Some(halfway()), output: None })
+        given(running()).when(Command::Finish { attempt: 1, lease_hash: None, end: success(), progress: Some(halfway()), output: None })
             .then([Event::Completed(Completed { progress: Some(halfway()), ..completed(Outcome::Succeeded, Some(1)) })]);
     the_last_progress_is_kept_with_a_failure:
         given(running()).when(Command::LoseAttempt { attempt: 1, error: broken(), progress: Some(halfway()) })

@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use taskbell::task::event::{
-    AttemptFailed, CancelAcknowledged, CancelEscalated, CancelPolicy, CancelRequested, Completed, Event, Outcome,
+    AttemptFailed, CancelAcknowledged, CancelEscalated, CancelLadder, CancelRequested, Completed, Event, Outcome,
     OutputKept, Queued, QueuedReason, Released, ReleasedReason, Retried, Rung, Started, TaskError,
 };
 use taskbell::task::{Position, Status, Task, TaskId, Timestamp, evolve};
@@ -25,10 +25,10 @@ fn any_event(rng: &mut StdRng) -> Event {
     match rng.random_range(0..11) {
         0 => Event::Created(Arc::new(Created { run_at: rng.random_bool(0.5).then_some(at), ..plain("ann", "x") })),
         1 => Event::Queued(Queued { reason: QueuedReason::RetryAt }),
-        2 => Event::Started(Started { attempt, worker: format!("w{attempt}"), lease: format!("lease {attempt}") }),
+        2 => Event::Started(Started { attempt, worker: format!("w{attempt}"), lease_hash: format!("lease {attempt}") }),
         3 => Event::CancelRequested(CancelRequested {
             reason: None,
-            policy: CancelPolicy { ask_for_ms: Some(u64::from(attempt)), interrupt_for_ms: None },
+            policy: CancelLadder { ask_for_ms: Some(u64::from(attempt)), interrupt_for_ms: None },
         }),
         4 => Event::CancelAcknowledged(CancelAcknowledged { attempt, stopping_after: None, expected_end: None }),
         5 => Event::CancelEscalated(CancelEscalated { rung: Rung::Interrupt, reason: None }),
@@ -57,7 +57,7 @@ struct Common {
     /// Only while an attempt runs.
     lease: Option<String>,
     retry_at: Option<Timestamp>,
-    cancel: Option<(CancelPolicy, Rung)>,
+    cancel: Option<(CancelLadder, Rung)>,
 }
 
 impl Common {
@@ -94,7 +94,7 @@ fn any_sequence_of_events_folds_to_one_state_in_the_rules_and_in_the_views() {
         for _ in 0..EVENTS {
             let event = any_event(&mut rng);
             let before: Option<Task> = task.clone();
-            let legal = Status::after(before.as_ref().map(|task| task.status), &event).is_some();
+            let legal = Status::next(before.as_ref().map(|task| task.status), &event).is_some();
             task = evolve(task, &event);
             fixture.log.record_task(id, event.clone(), "ann");
             fixture.apply_new_events();

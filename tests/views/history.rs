@@ -12,7 +12,7 @@ use taskbell::store::{Hash, LogEvent, Meta, Recorded, StreamName, Via, codec};
 use taskbell::task::bell::{Bell, MarkSeen};
 use taskbell::task::command::AttemptEnd;
 pub use taskbell::task::event::Created;
-use taskbell::task::event::{CancelPolicy, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError};
+use taskbell::task::event::{CancelLadder, Idempotency, Progress, QueuedReason, ReleasedReason, Rung, TaskError};
 use taskbell::task::{Command, Decider, Event, Position, Rejection, Revision, Task, TaskId, Timestamp, decide, evolve};
 use uuid::Uuid;
 
@@ -145,21 +145,27 @@ pub fn plain(owner: &str, title: &str) -> Created {
 }
 
 pub fn start(worker: &str) -> Command {
-    Command::Start { worker: worker.to_owned(), lease: "0".repeat(64) }
+    Command::Start { worker: worker.to_owned(), lease_hash: "0".repeat(64) }
 }
 
 pub fn cancel(reason: Option<&str>) -> Command {
-    Command::RequestCancel { reason: reason.map(str::to_owned), policy: CancelPolicy::default() }
+    Command::RequestCancel { reason: reason.map(str::to_owned), policy: CancelLadder::default() }
 }
 
 pub fn succeed(attempt: u32, message: &str) -> Command {
     let end = AttemptEnd::Succeeded { message: Some(message.to_owned()), result: None };
-    Command::Finish { attempt, lease: None, end, progress: None, output: None }
+    Command::Finish { attempt, lease_hash: None, end, progress: None, output: None }
 }
 
 pub fn fail(attempt: u32, message: &str, retryable: bool) -> Command {
     let error = TaskError { code: "broken".to_owned(), message: message.to_owned() };
-    Command::Finish { attempt, lease: None, end: AttemptEnd::Failed { error, retryable }, progress: None, output: None }
+    Command::Finish {
+        attempt,
+        lease_hash: None,
+        end: AttemptEnd::Failed { error, retryable },
+        progress: None,
+        output: None,
+    }
 }
 
 /// A log of at least this many events from random commands. The same seed gives the same log.
@@ -218,7 +224,12 @@ fn random_command(rng: &mut StdRng, log: &Log, attempt: u32) -> Command {
         1 => Command::Enqueue { reason: QueuedReason::RetryAt },
         2..=5 => start(["w-1", "w-2", "local/s/1"].choose(rng).unwrap()),
         6 => cancel(text.as_deref()),
-        7 => Command::AcknowledgeCancel { attempt, lease: None, stopping_after: text, expected_end: Some(log.now()) },
+        7 => Command::AcknowledgeCancel {
+            attempt,
+            lease_hash: None,
+            stopping_after: text,
+            expected_end: Some(log.now()),
+        },
         8 => {
             let next = if rng.random_bool(0.5) { Rung::Interrupt } else { Rung::Revoke };
             Command::Escalate { rung: next, reason: text, attempt: None }
@@ -232,7 +243,7 @@ fn random_command(rng: &mut StdRng, log: &Log, attempt: u32) -> Command {
                 14 => AttemptEnd::Cancelled { message: text, result: None },
                 _ => AttemptEnd::Released(ReleasedReason::HandedBack),
             };
-            Command::Finish { attempt, lease: None, end, progress, output: None }
+            Command::Finish { attempt, lease_hash: None, end, progress, output: None }
         }
     }
 }

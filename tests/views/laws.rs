@@ -123,7 +123,7 @@ fn check_run_queue(views: &Views, followed: &RunQueue, oracle: &Oracle) {
         );
         let waiting = |timer: Timer| match timer {
             Timer::Enqueue(reason) => Some(format!("{reason:?}")),
-            Timer::Climb(..) | Timer::TimeOut(..) => None,
+            Timer::Escalate { .. } | Timer::TimeOut { .. } => None,
         };
         let now = views.time().unwrap();
         let so_far =

@@ -71,7 +71,7 @@ fn a_released_attempt_leaves_no_start() {
         id,
         &Command::Finish {
             attempt: 1,
-            lease: None,
+            lease_hash: None,
             end: AttemptEnd::Released(ReleasedReason::HandedBack),
             progress: None,
             output: None,
@@ -94,7 +94,7 @@ fn another_run_clears_the_former_one_and_attempt_numbers_continue() {
         id,
         &Command::Finish {
             attempt: 1,
-            lease: None,
+            lease_hash: None,
             end: AttemptEnd::Cancelled { message: None, result: None },
             progress,
             output: None,
@@ -119,7 +119,7 @@ fn a_cancel_shows_its_subject_the_first_acknowledgement_and_the_last_step() {
     let asked = fixture.log.now();
     let acknowledge = |step: &str| Command::AcknowledgeCancel {
         attempt: 1,
-        lease: None,
+        lease_hash: None,
         stopping_after: Some(step.to_owned()),
         expected_end: None,
     };
@@ -138,7 +138,7 @@ fn a_cancel_shows_its_subject_the_first_acknowledgement_and_the_last_step() {
 fn the_verdict_of_a_cancel_says_what_came_first() {
     let stopped = AttemptEnd::Cancelled { message: None, result: None };
     let ends = [
-        (Command::Finish { attempt: 1, lease: None, end: stopped, progress: None, output: None }, "cancelled"),
+        (Command::Finish { attempt: 1, lease_hash: None, end: stopped, progress: None, output: None }, "cancelled"),
         (succeed(1, "done"), "finished_first"),
         (fail(1, "no", true), "failed_first"),
         (Command::Escalate { rung: Rung::Revoke, reason: None, attempt: None }, "forced"),
@@ -161,7 +161,7 @@ fn a_run_that_ended_without_a_message_has_an_outcome() {
     fixture.execute(id, &start("w"));
     assert_eq!(fixture.task_doc(id)["outcome"], Value::Null);
     let end = AttemptEnd::Succeeded { message: None, result: None };
-    fixture.execute(id, &Command::Finish { attempt: 1, lease: None, end, progress: None, output: None });
+    fixture.execute(id, &Command::Finish { attempt: 1, lease_hash: None, end, progress: None, output: None });
     assert_eq!(fixture.task_doc(id)["outcome"], json!({"message": null, "error": null}));
 }
 
@@ -256,7 +256,7 @@ fn a_second_start_of_a_running_task_changes_nothing() {
     let mut fixture = ViewsFixture::default();
     let id = fixture.create_task("one");
     fixture.execute(id, &start("w-1"));
-    let twice = Started { attempt: 2, worker: "w-2".into(), lease: String::new() };
+    let twice = Started { attempt: 2, worker: "w-2".into(), lease_hash: String::new() };
     fixture.log.record_task(id, Event::Started(twice), "w-2");
     fixture.apply_new_events();
     let row = fixture.views.get(id).unwrap();

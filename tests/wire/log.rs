@@ -33,7 +33,7 @@ pub(super) fn queued() -> NewEvent {
 }
 
 fn started() -> NewEvent {
-    new_event(Event::Started(Started { attempt: 1, worker: "w-1".to_owned(), lease: "0".repeat(64) }))
+    new_event(Event::Started(Started { attempt: 1, worker: "w-1".to_owned(), lease_hash: "0".repeat(64) }))
 }
 
 impl Log {

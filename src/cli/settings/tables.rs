@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use taskbell::event::CancelPolicy;
+use taskbell::event::CancelLadder;
 use taskbell::internal::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_reserved};
 use taskbell::{KindPolicies, KindPolicy, Limits};
 
@@ -139,10 +139,10 @@ impl KindTable {
         if self.timeout_s.is_some_and(|seconds| !(1..=TIMEOUT_MAX_S).contains(&seconds)) {
             return invalid("timeout_s", format!("{}: must be within 1 to {TIMEOUT_MAX_S} seconds", self.name));
         }
-        let cancel = CancelPolicy { ask_for_ms, interrupt_for_ms };
+        let cancel = CancelLadder { ask_for_ms, interrupt_for_ms };
         Ok(KindPolicy {
             lease,
-            cancel: (cancel != CancelPolicy::default()).then_some(cancel),
+            cancel: (cancel != CancelLadder::default()).then_some(cancel),
             max_attempts: self.max_attempts,
             timeout_s: self.timeout_s,
         })

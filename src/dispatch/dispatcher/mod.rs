@@ -149,7 +149,7 @@ impl Dispatcher {
         let start = |task| PendingStart { task, secret: Uuid::new_v4().simple().to_string(), sent };
         let starts: Vec<PendingStart> = tasks.into_iter().map(start).collect();
         let command = |start: &PendingStart| {
-            system_command(start.task, Command::Start { worker: worker.to_owned(), lease: start.secret_hash() })
+            system_command(start.task, Command::Start { worker: worker.to_owned(), lease_hash: start.secret_hash() })
         };
         let commands = starts.iter().map(command).collect();
         let registry = self.registry.clone();

@@ -141,7 +141,7 @@ impl Dispatcher {
         let attempt_of = |row: &Row| row.attempt().saturating_add(u32::from(row.lease_hash() != Some(&*secret_hash)));
         let Some(attempt) = self.reader.views().get(start.task).map(attempt_of) else { return };
         let end = AttemptEnd::Released(ReleasedReason::NotDelivered);
-        let finish = Command::Finish { attempt, lease: Some(secret_hash), end, progress: None, output: None };
+        let finish = Command::Finish { attempt, lease_hash: Some(secret_hash), end, progress: None, output: None };
         self.execute_until_written(vec![system_command(start.task, finish)], ctx);
     }
 
@@ -199,7 +199,7 @@ impl Dispatcher {
             return;
         }
         let (worker, secret_hash, now) =
-            (started.worker.as_str().into(), started.lease.as_str().into(), Instant::now());
+            (started.worker.as_str().into(), started.lease_hash.as_str().into(), Instant::now());
         let deadline = if self.cluster.is_some() { now } else { now + lease_time };
         self.leases.insert(task, NewLease { attempt: started.attempt, worker, secret_hash, lease_time, deadline }, now);
     }
@@ -258,7 +258,7 @@ impl Handler<NotDelivered> for Dispatcher {
     fn handle(&mut self, NotDelivered(attempts): NotDelivered, ctx: &mut Context<Self>) {
         let release = |(task, attempt): (TaskId, u32)| {
             let end = AttemptEnd::Released(ReleasedReason::NotDelivered);
-            system_command(task, Command::Finish { attempt, lease: None, end, progress: None, output: None })
+            system_command(task, Command::Finish { attempt, lease_hash: None, end, progress: None, output: None })
         };
         self.execute_until_written(attempts.into_iter().map(release).collect(), ctx);
     }

@@ -73,13 +73,13 @@ impl Dispatcher {
     fn timer_command(&self, task: TaskId, timer: Timer) -> Command {
         match timer {
             Timer::Enqueue(reason) => Command::Enqueue { reason },
-            Timer::Climb(attempt, rung) => {
+            Timer::Escalate { attempt, rung } => {
                 let since = self.reader.views().get(task).and_then(|row| row.cancel().map(|cancel| cancel.rung_at));
                 let after = since.map_or(Duration::ZERO, |since| now().since(since)).as_millis();
                 let reason = Some(format!("the worker had not stopped {after} ms after the previous rung"));
                 Command::Escalate { rung, reason, attempt: Some(attempt) }
             }
-            Timer::TimeOut(attempt, bound) => {
+            Timer::TimeOut { attempt, limit_s: bound } => {
                 self.lose_attempt(task, attempt, "timed_out", format!("the attempt took longer than {bound} s"))
             }
         }

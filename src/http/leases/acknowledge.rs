@@ -3,13 +3,13 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
-use super::command::{execute_message, lease_problem};
+use super::command::{lease_problem, worker_command};
 use super::token::LeaseToken;
 use crate::http::AppState;
 use crate::http::plumbing::caller::Caller;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json;
-use crate::http::plumbing::response::respond_empty_at;
+use crate::http::plumbing::response::respond_empty_with_position;
 use crate::task::limits::{TEXT_MAX, is_line};
 use crate::task::{Command, Timestamp};
 
@@ -37,10 +37,11 @@ pub async fn acknowledge(
     if stopping_after.as_ref().is_some_and(|step| !is_line(step, TEXT_MAX)) {
         return Err(Problem::invalid_field("/stopping_after", "one line of 1 to 1024 bytes"));
     }
-    let LeaseToken { task, attempt, ref hash } = lease;
-    let command = Command::AcknowledgeCancel { attempt, lease: Some(hash.clone()), stopping_after, expected_end };
-    let message = execute_message(&caller, &lease, command);
+    let LeaseToken { task, attempt, ref lease_hash } = lease;
+    let command =
+        Command::AcknowledgeCancel { attempt, lease_hash: Some(lease_hash.clone()), stopping_after, expected_end };
+    let message = worker_command(&caller, &lease, command);
     let receipt = state.registry.execute(message).await.map_err(lease_problem)?;
     state.reader.wait_for_revision(task, receipt.revision).await;
-    Ok(respond_empty_at(HttpResponse::NoContent(), state.reader.position()))
+    Ok(respond_empty_with_position(HttpResponse::NoContent(), state.reader.position()))
 }

@@ -7,9 +7,9 @@ use crate::store::{Meta, Via, now};
 use crate::streams::messages::{Execute, ExecuteError};
 use crate::task::{Command, Rejection};
 
-/// Makes the message that executes `command`. The request doesn't name the worker: the task's actor records the worker that
+/// Makes the message that executes a worker's command. The request doesn't name the worker: the task's actor records the worker that
 /// got the attempt.
-pub fn execute_message(caller: &Caller, lease: &LeaseToken, command: Command) -> Execute {
+pub fn worker_command(caller: &Caller, lease: &LeaseToken, command: Command) -> Execute {
     let meta = Meta { actor: "worker".to_owned(), via: Via::Worker, ..caller.meta() };
     Execute { task: lease.task, command, at: now(), meta }
 }

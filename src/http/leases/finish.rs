@@ -5,14 +5,14 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use super::checks::LEASES_MAX;
-use super::command::{execute_message, lease_problem};
+use super::command::{lease_problem, worker_command};
 use super::finish_item::FinishItem;
 use super::token::LeaseToken;
 use crate::http::AppState;
 use crate::http::plumbing::caller::Caller;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json;
-use crate::http::plumbing::response::respond_at;
+use crate::http::plumbing::response::respond_with_position;
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::task::event::Progress;
 use crate::task::{Position, Rejection};
@@ -68,18 +68,18 @@ pub async fn finish(
         status @ ItemResult::Status(_) => status,
     };
     let items = results.into_iter().flatten().map(with_request_id).collect();
-    respond_at(StatusCode::OK, position, &FinishResponse { items, position })
+    respond_with_position(StatusCode::OK, position, &FinishResponse { items, position })
 }
 
 /// Checks the item and makes the message that finishes its attempt.
 fn finish_message(state: &AppState, caller: &Caller, item: FinishItem) -> Result<(LeaseToken, Execute), Problem> {
-    let (lease, command) = item.into_command(&state.limits.values)?;
-    let message = execute_message(caller, &lease, command(live_progress(state, &lease)));
+    let (lease, command) = item.into_command(&state.limits.values, |lease| live_progress(state, lease))?;
+    let message = worker_command(caller, &lease, command);
     Ok((lease, message))
 }
 
 fn item_result(lease: &LeaseToken, receipt: Result<Receipt, ExecuteError>) -> ItemResult {
-    match receipt.map(|receipt| receipt.task.status_after_reported_end(lease.attempt, &lease.hash)) {
+    match receipt.map(|receipt| receipt.task.status_after_reported_end(lease.attempt, &lease.lease_hash)) {
         Ok(Some(status)) => ItemResult::Status(status.name()),
         Ok(None) => ItemResult::Problem(Rejection::LeaseLost.into()),
         Err(error) => ItemResult::Problem(lease_problem(error)),

@@ -44,14 +44,15 @@ struct ReportedOutput {
 }
 
 impl FinishItem {
-    /// Checks the report. Returns its lease, and a function that makes the command from the attempt's last progress.
+    /// Checks the report, and makes the command. `progress_of` returns the last progress of the lease's attempt.
     ///
     /// # Errors
     /// 413 `too_large`, 422.
     pub fn into_command(
         self,
         limits: &ValueLimits,
-    ) -> Result<(LeaseToken, impl FnOnce(Option<Progress>) -> Command), Problem> {
+        progress_of: impl FnOnce(&LeaseToken) -> Option<Progress>,
+    ) -> Result<(LeaseToken, Command), Problem> {
         let lease = LeaseToken::parse(&self.lease, "/lease")?;
         let invalid = self.violations();
         if !invalid.is_empty() {
@@ -72,8 +73,8 @@ impl FinishItem {
         let attempt = lease.attempt;
         let output = output.map(|output| output.0).filter(|output| !output.tail.is_empty());
         let output = output.map(|ReportedOutput { tail, dropped_bytes }| OutputKept { attempt, tail, dropped_bytes });
-        let hash = Some(lease.hash.clone());
-        Ok((lease, move |progress| Command::Finish { attempt, lease: hash, end, progress, output }))
+        let (lease_hash, progress) = (Some(lease.lease_hash.clone()), progress_of(&lease));
+        Ok((lease, Command::Finish { attempt, lease_hash, end, progress, output }))
     }
 
     /// Returns the fields that are invalid or don't belong to the outcome.
@@ -91,17 +92,17 @@ impl FinishItem {
         require(
             may_have_result || self.message.is_none(),
             "/message",
-            "goes with succeeded and cancelled; a failure has its error's",
+            "only allowed with `succeeded` and `cancelled`; for a failure use `error.message`",
         );
-        require(may_have_result || self.result.is_none(), "/result", "goes with succeeded and cancelled");
-        require(has_failed == self.error.is_some(), "/error", "goes with failed, and failed needs it");
-        require(has_failed || self.retryable.is_none(), "/retryable", "goes with failed");
+        require(may_have_result || self.result.is_none(), "/result", "only allowed with `succeeded` and `cancelled`");
+        require(has_failed == self.error.is_some(), "/error", "required with `failed`, not allowed otherwise");
+        require(has_failed || self.retryable.is_none(), "/retryable", "only allowed with `failed`");
         if let Some(Object(TaskError { code, message })) = &self.error {
             require(is_line(code, NAME_MAX), "/error/code", "one line of 1 to 64 bytes");
             require(is_line(message, TEXT_MAX), "/error/message", "one line of 1 to 1024 bytes");
         }
         let tail = self.output.as_ref().map_or(0, |output| output.0.tail.len());
-        require(tail <= OUTPUT_TAIL_MAX, "/output/tail", "at most 65536 bytes: the last of them");
+        require(tail <= OUTPUT_TAIL_MAX, "/output/tail", "at most 65536 bytes; send the end of the output");
         violations
     }
 }

@@ -17,7 +17,7 @@ use crate::http::AppState;
 use crate::http::plumbing::caller::Caller;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json;
-use crate::http::plumbing::response::respond_at;
+use crate::http::plumbing::response::respond_with_position;
 use crate::projection::projector::ReportProgress;
 use crate::store::now;
 use crate::task::event::Progress;
@@ -107,7 +107,7 @@ pub async fn heartbeat(
     let directives = directives.into_iter().filter_map(doc).collect();
     let deadline = time_left.map(|left| now().plus(left));
     let left_ms = time_left.map(|left| left.as_millis());
-    respond_at(StatusCode::OK, state.reader.position(), &HeartbeatResponse { directives, deadline, left_ms })
+    respond_with_position(StatusCode::OK, state.reader.position(), &HeartbeatResponse { directives, deadline, left_ms })
 }
 
 impl HeartbeatBody {
@@ -121,10 +121,10 @@ impl HeartbeatBody {
         let (mut tokens, mut heartbeats, mut all_progress) = (Vec::new(), Vec::new(), Vec::new());
         for (index, json::Object(HeartbeatLease { lease, progress, seen })) in leases.into_iter().enumerate() {
             match LeaseToken::parse(&lease, &format!("/leases/{index}/lease")) {
-                Ok(LeaseToken { task, attempt, hash }) => {
+                Ok(LeaseToken { task, attempt, lease_hash }) => {
                     let progress = progress.and_then(|progress| progress.0.check(index, &mut invalid));
                     all_progress.extend(progress.map(|progress| (index, progress)));
-                    heartbeats.push(LeaseRenewal { task, attempt, secret_hash: hash, seen });
+                    heartbeats.push(LeaseRenewal { task, attempt, secret_hash: lease_hash, seen });
                     tokens.push(lease);
                 }
                 Err(problem) => invalid.extend(problem.errors),

@@ -15,7 +15,7 @@ use crate::http::plumbing::caller::Caller;
 use crate::http::plumbing::connection::{ClientConnection, LeaseResponseBody};
 use crate::http::plumbing::error::{Problem, Refusal};
 use crate::http::plumbing::json;
-use crate::http::plumbing::response::respond_at;
+use crate::http::plumbing::response::respond_with_position;
 use crate::store::now;
 use crate::task::{Invalid, JsonText, Position, TaskId, Timestamp};
 use crate::views::WorkOffer;
@@ -35,7 +35,7 @@ struct CheckedTake {
     worker: String,
     /// The kinds and queues that the worker takes tasks from.
     wants: WorkOffer,
-    /// The most leases.
+    /// The maximum number of leases.
     max: usize,
     /// How long the request waits for the first lease.
     wait: Duration,
@@ -101,7 +101,7 @@ pub async fn take(
     state.reader.wait_for_position(state.store.head().position).await;
     let position = state.reader.position();
     let leases = leases.iter().map(|granted| LeaseDoc::new(granted, granted_at)).collect();
-    let response = respond_at(StatusCode::OK, position, &TakeResponse { leases, position })?;
+    let response = respond_with_position(StatusCode::OK, position, &TakeResponse { leases, position })?;
     if connection.is_gone() {
         // The delivery is dropped here, which returns the attempts to the queue.
         return Ok(response);
@@ -135,7 +135,7 @@ impl TakeBody {
 }
 
 impl<'a> LeaseDoc<'a> {
-    /// `granted_at` is when the lease was granted, by both clocks. Since then the request has waited for the views, so
+    /// The pair says when the lease was granted, as an `Instant` and as a wall-clock time. Since then the request has waited for the views, so
     /// less of the lease's time is left.
     fn new(granted: &'a GrantedLease, (granted_at, granted_time): (Instant, Timestamp)) -> Self {
         let GrantedLease { task, attempt, secret, created, time_left } = granted;

@@ -12,7 +12,7 @@ pub struct LeaseToken {
     /// The attempt's number, from 1.
     pub attempt: u32,
     /// The BLAKE3 hash of the secret, in hexadecimal.
-    pub hash: String,
+    pub lease_hash: String,
 }
 
 impl LeaseToken {
@@ -26,8 +26,8 @@ impl LeaseToken {
         if let (Some(task), Some(attempt), Some(secret), None) = parts
             && let (Ok(task), Ok(attempt)) = (task.parse(), attempt.parse())
         {
-            return Ok(Self { task, attempt, hash: blake3::hash(secret.as_bytes()).to_hex().to_string() });
+            return Ok(Self { task, attempt, lease_hash: blake3::hash(secret.as_bytes()).to_hex().to_string() });
         }
-        Err(Problem::invalid_field(pointer, "a lease is <task>.<attempt>.<secret>, as it was handed out"))
+        Err(Problem::invalid_field(pointer, "a lease is <task>.<attempt>.<secret>, exactly as the server sent it"))
     }
 }

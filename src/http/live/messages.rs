@@ -12,7 +12,7 @@ use crate::http::plumbing::query::Fields;
 use crate::push::messages::{SocketId, SocketRequest, Subscription};
 use crate::task::{Invalid, Position, TaskId};
 
-/// The most task ids in one subscription.
+/// The maximum number of task ids in one subscription.
 const IDS_MAX: usize = 200;
 
 /// A message from the client. (serde would decode a tagged enum not from its text, but from a copy of the parsed JSON.)
@@ -64,13 +64,13 @@ impl ClientMessage {
             (MessageKind::Unsubscribe, None, None) => Ok(ClientRequest::ToHub(SocketRequest::Unsubscribe(socket))),
             (MessageKind::Seen, None, Some(position)) => Ok(ClientRequest::Seen(position)),
             (MessageKind::Resync, None, None) => Ok(ClientRequest::ToHub(SocketRequest::Resync(socket))),
-            (MessageKind::Subscribe, None, _) => refuse("/filter", "a message `subscribe` needs it"),
-            (MessageKind::Seen, _, None) => refuse("/position", "a message `seen` needs it"),
+            (MessageKind::Subscribe, None, _) => refuse("/filter", "required in a message `subscribe`"),
+            (MessageKind::Seen, _, None) => refuse("/position", "required in a message `seen`"),
             (MessageKind::Unsubscribe | MessageKind::Seen | MessageKind::Resync, Some(_), _) => {
-                refuse("/filter", "only a message `subscribe` has it")
+                refuse("/filter", "only allowed in a message `subscribe`")
             }
             (MessageKind::Subscribe | MessageKind::Unsubscribe | MessageKind::Resync, _, Some(_)) => {
-                refuse("/position", "only a message `seen` has it")
+                refuse("/position", "only allowed in a message `seen`")
             }
         }
     }
@@ -86,7 +86,7 @@ fn parse_subscription(filter: SentFilter, limits: &ClientLimits) -> Result<Subsc
     };
     let refuse = |detail: &str| Problem::invalid(vec![Invalid::new("/filter/ids", detail)]);
     if filter.0.len() > 1 {
-        return Err(refuse("ids stand alone: no other field of a filter goes with them"));
+        return Err(refuse("`ids` can't be combined with other filter fields"));
     }
     let ids: Option<HashSet<TaskId>> = match &filter.0[place].1 {
         Terms::List(ids) if ids.len() <= IDS_MAX => ids.iter().map(|id| id.parse().ok()).collect(),

@@ -21,7 +21,7 @@ use crate::task::Position;
 
 /// The socket is closed after this many invalid messages.
 const INVALID_MAX: u8 = 3;
-/// How many sets of frames wait in the mailbox. They are small: the hub sends no more while many bytes wait.
+/// The maximum number of sets of frames in the mailbox. They are small: the hub sends no more while many bytes wait.
 const MAILBOX_CAPACITY: usize = 16;
 
 /// What a socket shares with its connection and with the streams of its frames.
@@ -71,7 +71,7 @@ impl LiveSocket {
 
     fn handle_message(&mut self, text: &[u8], ctx: &mut Ctx) {
         match messages::parse(self.id, text, &self.state.limits) {
-            Ok(ClientRequest::ToHub(request)) => self.ask_hub(request, ctx),
+            Ok(ClientRequest::ToHub(request)) => self.send_to_hub(request, ctx),
             Ok(ClientRequest::Seen(position)) => self.mark_seen(position, ctx),
             Err(problem) => self.refuse(&problem, ctx),
         }
@@ -79,7 +79,7 @@ impl LiveSocket {
 
     /// Sends the request to the hub. The client's next message is handled after the hub has handled this one, so a client
     /// can't fill the hub's mailbox.
-    fn ask_hub(&mut self, request: SocketRequest, ctx: &mut Ctx) {
+    fn send_to_hub(&mut self, request: SocketRequest, ctx: &mut Ctx) {
         let answer = self.state.hub.send(request).into_actor(self);
         ctx.wait(answer.map(|answer, _, ctx| {
             if answer.is_err() {
@@ -114,7 +114,7 @@ impl LiveSocket {
         send_problem(problem, ctx);
         self.invalid_messages += 1;
         if self.invalid_messages >= INVALID_MAX {
-            close(CloseCode::Policy, "three messages that can't be what they are", ctx);
+            close(CloseCode::Policy, "three invalid messages", ctx);
         }
     }
 
@@ -150,11 +150,11 @@ fn send_problem(problem: &Problem, ctx: &mut Ctx) {
 }
 
 fn hub_has_stopped() -> Problem {
-    Problem::new(Refusal::Busy, "this server sends no changes now; connect again")
+    Problem::new(Refusal::Busy, "the server can't send changes now; connect again")
 }
 
 fn text_only() -> Problem {
-    Problem::invalid_field("", "text frames only")
+    Problem::invalid_field("", "only text frames are accepted")
 }
 
 const NOT_UTF_8: &str = "a text message must be UTF-8";
@@ -195,8 +195,8 @@ impl Handler<Push> for LiveSocket {
                     ctx.text(&*frame);
                 }
             }
-            Push::Close(Closing::Stalled) => close(CloseCode::Again, "too slow: connect again", ctx),
-            Push::Close(Closing::ServerEnds) => close(CloseCode::Away, "this server ends: connect again", ctx),
+            Push::Close(Closing::Stalled) => close(CloseCode::Again, "the client reads too slowly; connect again", ctx),
+            Push::Close(Closing::ServerEnds) => close(CloseCode::Away, "the server stops; connect again", ctx),
         }
     }
 }

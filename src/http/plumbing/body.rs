@@ -37,7 +37,7 @@ pub enum BodyKind {
     Many,
 }
 
-/// How much of bodies a server receives, and how slowly.
+/// The limits for request bodies: their bytes, and how slowly they may arrive.
 #[derive(Debug)]
 struct Limits {
     /// The largest body with one request.
@@ -218,7 +218,7 @@ fn check_headers(request: &HttpRequest, declared: Option<usize>, max: SizeLimit)
     }
     let text = |name: HeaderName| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
     if text(CONTENT_ENCODING).is_some_and(|encoding| !encoding.trim().eq_ignore_ascii_case("identity")) {
-        let detail = "a body with a Content-Encoding is not accepted: send it as it is";
+        let detail = "a body with a Content-Encoding is not accepted; send it uncompressed";
         return Err(Problem::new(Refusal::UnsupportedMediaType, detail));
     }
     let media_type = text(CONTENT_TYPE).unwrap_or_default().split(';').next().unwrap_or_default().trim();
@@ -227,7 +227,7 @@ fn check_headers(request: &HttpRequest, declared: Option<usize>, max: SizeLimit)
 
 fn too_large(max: SizeLimit) -> Problem {
     let SizeLimit { bytes, setting } = max;
-    Problem::too_large(format!("a body has at most {bytes} bytes here ({setting})"))
+    Problem::too_large(format!("a body on this route has at most {bytes} bytes ({setting})"))
 }
 
 impl Bodies {
@@ -294,7 +294,7 @@ fn unavailable() -> Problem {
 }
 
 fn broken(error: &actix_web::error::PayloadError) -> Problem {
-    Problem::new(Refusal::BadRequest, format!("the body broke off: {error}"))
+    Problem::new(Refusal::BadRequest, format!("the body ended too early: {error}"))
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use super::http1::socket::SocketObserver;
 use crate::dispatch::messages::Delivery;
 
-/// The connection that a request came over. The default has no socket and counts as open.
+/// The connection that a request came over. Without a socket (in tests, or if another program serves the routes) it counts as
+/// open.
 #[derive(Clone, Debug, Default)]
 pub struct ClientConnection(Option<SocketObserver>);
 

@@ -14,7 +14,8 @@ use crate::store::{AppendError, ReadError};
 use crate::streams::messages::ExecuteError;
 use crate::task::{Invalid, Rejection};
 
-/// Why a request is refused.
+/// Why a request is refused, with the status and code of the HTTP response. A [`Rejection`] is the reason that the rules of
+/// `task` give; a [`Problem`] is the body of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The body is not JSON.
@@ -96,7 +97,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Returns the status, the code, and whether the same request may succeed later.
-    const fn row(self) -> (StatusCode, &'static str, bool) {
+    const fn properties(self) -> (StatusCode, &'static str, bool) {
         match self {
             Self::MalformedJson => (StatusCode::BAD_REQUEST, "malformed_json", false),
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request", false),
@@ -160,7 +161,7 @@ pub struct Problem {
 impl Problem {
     /// Makes the problem of a refusal.
     pub fn new(refusal: Refusal, detail: impl Into<String>) -> Self {
-        let (status, code, retryable) = refusal.row();
+        let (status, code, retryable) = refusal.properties();
         Self { status, code, detail: detail.into(), retryable, errors: Vec::new(), request_id: None }
     }
 
@@ -168,7 +169,7 @@ impl Problem {
     #[must_use]
     pub fn invalid(errors: Vec<Invalid>) -> Self {
         let detail = errors.first().map_or_else(
-            || "the request can't be what it is".to_owned(),
+            || "the request is invalid".to_owned(),
             |first| match first.pointer.as_str() {
                 "" => first.detail.clone(),
                 pointer => format!("{pointer}: {}", first.detail),
@@ -185,7 +186,7 @@ impl Problem {
     /// 404.
     #[must_use]
     pub fn not_found() -> Self {
-        Self::new(Refusal::NotFound, "there is nothing here, or it isn't yours")
+        Self::new(Refusal::NotFound, "not found, or the caller has no access to it")
     }
 
     /// 413.
@@ -213,13 +214,15 @@ impl Problem {
         }
     }
 
-    /// Makes the problem for a status, if nothing else is known about the cause. Responses of the HTTP library get such
-    /// a problem.
+    /// Makes the problem for a status if nothing else is known about the cause. It is used for error responses of the HTTP
+    /// library.
     #[must_use]
     pub fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::not_found(),
-            StatusCode::METHOD_NOT_ALLOWED => Self::new(Refusal::MethodNotAllowed, "this method is not offered here"),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                Self::new(Refusal::MethodNotAllowed, "this resource does not support this method")
+            }
             StatusCode::PAYLOAD_TOO_LARGE => Self::too_large("the request is too large"),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::unsupported_media_type(),
             StatusCode::REQUEST_TIMEOUT => Self::new(Refusal::Timeout, "the request took too long to arrive"),
@@ -228,12 +231,15 @@ impl Problem {
                 Self::new(Refusal::HeadersTooLarge, "the headers are too large")
             }
             StatusCode::EXPECTATION_FAILED => Self::new(Refusal::ExpectationFailed, "the expectation can't be met"),
-            StatusCode::NOT_IMPLEMENTED => Self::new(Refusal::NotImplemented, "this is not offered anywhere here"),
+            StatusCode::NOT_IMPLEMENTED => {
+                Self::new(Refusal::NotImplemented, "this server does not support this method or transfer coding")
+            }
             StatusCode::HTTP_VERSION_NOT_SUPPORTED => {
-                Self::new(Refusal::HttpVersionNotSupported, "this server speaks HTTP/1.1 and HTTP/1.0")
+                Self::new(Refusal::HttpVersionNotSupported, "this server supports only HTTP/1.1 and HTTP/1.0")
             }
             status if status.is_server_error() => {
-                let problem = Self::new(Refusal::Internal, "something went wrong here; the log says what");
+                let problem =
+                    Self::new(Refusal::Internal, "internal error; the server's standard error output describes it");
                 Self { status, ..problem }
             }
             status => Self { status, ..Self::new(Refusal::BadRequest, "the request can't be understood") },

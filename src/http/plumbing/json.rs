@@ -19,7 +19,7 @@ use crate::task::json::fault::{Fault, push_segment};
 use crate::task::json::items;
 use crate::task::json::scan::{Limits, scan};
 
-/// The most values in a body. A batch of 1,000 requests that use all fields has fewer. The depth of a value is limited by the
+/// The maximum number of values in a body. A batch of 1,000 requests that use all fields has fewer. The depth of a value is limited by the
 /// type that the value is decoded into.
 const LIMITS: Limits = Limits { values: 1_000_000, ..Limits::NONE };
 
@@ -105,7 +105,7 @@ pub fn parse_text<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
 pub fn as_text(bytes: &[u8]) -> Result<&str, Problem> {
     std::str::from_utf8(bytes).map_err(|error| {
         let byte = error.valid_up_to() + 1;
-        Problem::malformed_json(format!("the body is no JSON: it is not UTF-8 at byte {byte}"))
+        Problem::malformed_json(format!("the body is not valid JSON: it is not UTF-8 at byte {byte}"))
     })
 }
 
@@ -176,6 +176,6 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 fn problem_of(fault: Fault) -> Problem {
     match fault.pointer() {
         Some(pointer) => Problem::invalid_field(pointer, fault.to_string()),
-        None => Problem::malformed_json(format!("the body is no JSON: {fault}")),
+        None => Problem::malformed_json(format!("the body is not valid JSON: {fault}")),
     }
 }

@@ -128,7 +128,7 @@ fn check_origin(request: &ServiceRequest) -> Result<(), Problem> {
     let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
     let host = text(HOST).unwrap_or_default();
     if !is_loopback(host) {
-        return Err(forbidden("this server answers to loopback names only"));
+        return Err(forbidden("the header `Host` must name a loopback address (localhost, 127.0.0.1 or [::1])"));
     }
     match text(ORIGIN) {
         Some(origin) if origin.strip_prefix("http://") != Some(host) => {

@@ -30,7 +30,7 @@ impl Fields {
         for part in query.split('&').filter(|part| !part.is_empty()) {
             for (name, value) in form_urlencoded::parse(part.as_bytes()) {
                 if name.contains('\u{fffd}') || value.contains('\u{fffd}') {
-                    return Err(Problem::invalid_field("/query", "not UTF-8 behind its percent signs"));
+                    return Err(Problem::invalid_field("/query", "the percent-encoded text is not UTF-8"));
                 }
                 pairs.push((name.into_owned(), value.into_owned()));
                 if pairs.len() > FIELDS_MAX {
@@ -73,10 +73,10 @@ impl Fields {
         }
         for (name, value) in &self.pairs {
             if value.is_empty() {
-                return Err(self.refuse(name, "empty"));
+                return Err(self.refuse(name, "the value must not be empty"));
             }
             if !seen.insert(name) && name != "label" {
-                return Err(self.refuse(name, "given twice"));
+                return Err(self.refuse(name, "the field may be given only once"));
             }
         }
         Ok(self)
@@ -161,14 +161,14 @@ impl Fields {
     /// 422 if one of them is invalid.
     pub fn take_filter(&mut self, limits: &ClientLimits) -> Result<Filter, Problem> {
         let terms_max = limits.filter_terms;
-        let name_rule = "a comma list of names: a-z, 0-9, '.', '_', '-'";
+        let name_rule = "names, separated by commas: a-z, 0-9, '.', '_', '-'";
         let is_status = |name: &str| Status::from_name(name).is_some();
-        let statuses = self.take_list("status", terms_max, is_status, "a comma list of statuses")?;
+        let statuses = self.take_list("status", terms_max, is_status, "statuses, separated by commas")?;
         let mut filter = Filter {
             status: statuses.iter().filter_map(|name| Status::from_name(name)).collect(),
             kind: self.take_list("kind", terms_max, is_name, name_rule)?,
             queue: self.take_list("queue", terms_max, is_name, name_rule)?,
-            owner: self.take_list("owner", terms_max, is_owner, "a comma list of owners")?,
+            owner: self.take_list("owner", terms_max, is_owner, "owners, separated by commas")?,
             created_after: self.take_time("created_after")?,
             created_before: self.take_time("created_before")?,
             finished_after: self.take_time("finished_after")?,
@@ -233,7 +233,7 @@ impl Fields {
     pub fn refuse_unknown(self) -> Result<(), Problem> {
         match self.pairs.first() {
             None => Ok(()),
-            Some((name, _)) => Err(self.refuse(name, "unknown here")),
+            Some((name, _)) => Err(self.refuse(name, "this route has no such field")),
         }
     }
 }
@@ -244,5 +244,8 @@ const LIST_FIELDS: [&str; 4] = ["status", "kind", "queue", "owner"];
 /// 422: the cursor is damaged, or belongs to another list.
 #[must_use]
 pub fn invalid_cursor() -> Problem {
-    Problem::invalid_field("/query/cursor", "no cursor of this list; take one from `next` or `prev`")
+    Problem::invalid_field(
+        "/query/cursor",
+        "this cursor does not belong to this list; use the value of `next` or `prev`",
+    )
 }

@@ -74,7 +74,7 @@ impl Quota {
         Ok(QuotaPermit { subject: caller.subject.clone(), address: caller.address, counts: self.counts.clone() })
     }
 
-    /// How many uses there are.
+    /// The number of uses.
     #[must_use]
     pub fn in_use(&self) -> usize {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).total

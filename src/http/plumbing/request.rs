@@ -1,8 +1,9 @@
-//! Reads the parts that requests of several resources have in common: the id in the path and the reason in the body.
+//! Reads the parts that requests of several resources have in common: the id in the path, and the reason in the body.
 
 use actix_web::HttpRequest;
 use actix_web::web::Payload;
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::error::Problem;
 use super::json;
@@ -17,12 +18,20 @@ struct ReasonBody {
     reason: Option<String>,
 }
 
-/// Reads the id in the path.
+/// Reads the id of a task in the path.
 ///
 /// # Errors
 /// 404 if the text isn't an id.
 pub fn id_in_path(request: &HttpRequest) -> Result<TaskId, Problem> {
     request.match_info().query("id").parse().map_err(|_| Problem::not_found())
+}
+
+/// Reads the id of a schedule in the path. It has the same form as the id of a task.
+///
+/// # Errors
+/// 404 if the text isn't an id.
+pub fn uuid_in_path(request: &HttpRequest) -> Result<Uuid, Problem> {
+    id_in_path(request).map(TaskId::uuid)
 }
 
 /// Reads the optional reason in the body. The body may be empty. The request must have no query parameters.

@@ -27,7 +27,11 @@ const POSITION: HeaderName = HeaderName::from_static("taskbell-position");
 ///
 /// # Errors
 /// 500 if the body can't be encoded as JSON, which is a fault of this server.
-pub fn respond_at(status: StatusCode, position: Position, body: &impl Serialize) -> Result<HttpResponse, Problem> {
+pub fn respond_with_position(
+    status: StatusCode,
+    position: Position,
+    body: &impl Serialize,
+) -> Result<HttpResponse, Problem> {
     let body = serde_json::to_vec(body).map_err(|error| {
         tracing::error!(%error, "a response can't be encoded as JSON");
         Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)
@@ -38,7 +42,7 @@ pub fn respond_at(status: StatusCode, position: Position, body: &impl Serialize)
 }
 
 /// Makes a response without a body, with the position that it reflects.
-pub fn respond_empty_at(mut response: HttpResponseBuilder, position: Position) -> HttpResponse {
+pub fn respond_empty_with_position(mut response: HttpResponseBuilder, position: Position) -> HttpResponse {
     response.insert_header((POSITION, position.to_string())).finish()
 }
 
@@ -50,7 +54,7 @@ pub fn respond_empty_at(mut response: HttpResponseBuilder, position: Position) -
 /// 422, 429 `too_many_requests`, 503 `behind` or `overloaded`.
 pub async fn wait_for_min_position(state: &AppState, caller: &Caller, mut fields: Fields) -> Result<(), Problem> {
     if fields.take("as_of").is_some() {
-        return Err(Problem::invalid_field("/query/as_of", "not offered by this release"));
+        return Err(Problem::invalid_field("/query/as_of", "not supported by this release"));
     }
     let position = fields.take_position("min_position")?;
     fields.refuse_unknown()?;

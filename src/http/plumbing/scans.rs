@@ -46,7 +46,8 @@ impl Scans {
         T: Send + 'static,
     {
         let stopping = || Problem::of_status(StatusCode::SERVICE_UNAVAILABLE);
-        let overloaded = "too many queries that read many tasks are running: name fewer tasks, or ask again";
+        let overloaded =
+            "too many queries that read many tasks are running; use a narrower filter, or send the query again later";
         let permit = timeout(WAIT_MAX, self.running.clone().acquire_owned()).await;
         let permit = permit.map_err(|_| Problem::new(Refusal::Overloaded, overloaded))?.map_err(|_| stopping())?;
         let prepared = prepare();

@@ -1,7 +1,7 @@
 // <taskbell-bell>: the bell button with its counts, and the panel that the button opens.
 import { api, store } from "./api.js";
 import { setAttr, h, updateChildren, openShadowRoot, setText } from "./dom.js";
-import { localAndUtc, bellName, count, duration, elapsed, linkText, number, outcome, runningDuration, statusLabel } from "./format.js";
+import { localAndUtc, bellName, count, duration, elapsed, connectionText, number, outcome, runningDuration, statusLabel } from "./format.js";
 import { icon } from "./icons.js";
 import { CancelButton, progressPart, statusPart, taskUrl, timePart } from "./parts.js";
 import { STATUSES, isNewer } from "./store.js";
@@ -14,18 +14,18 @@ const sum = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
 class LatestTask {
   constructor(task, onTask) {
     this.status = statusPart();
-    this.link = h("a", { class: "title", href: taskUrl(task.id) });
+    this.titleLink = h("a", { class: "title", href: taskUrl(task.id) });
     this.progress = progressPart();
     this.timeText = timePart();
-    this.outcome = h("span", { class: "said" });
-    this.cancelButton = new CancelButton({ onTask, focusTarget: () => this.link });
-    this.element = h("li", null, this.status.element, h("div", { class: "what" }, this.link, this.progress.element, h("span", { class: "line small" }, this.timeText.element, this.outcome)), this.cancelButton.element);
+    this.outcome = h("span", { class: "outcome" });
+    this.cancelButton = new CancelButton({ onTask, focusTarget: () => this.titleLink });
+    this.element = h("li", null, this.status.element, h("div", { class: "row-main" }, this.titleLink, this.progress.element, h("span", { class: "line small" }, this.timeText.element, this.outcome)), this.cancelButton.element);
   }
 
   update(task, now) {
     this.status.update(task.status);
-    setText(this.link, task.title);
-    setAttr(this.link, "title", task.title);
+    setText(this.titleLink, task.title);
+    setAttr(this.titleLink, "title", task.title);
     this.progress.update(task);
     this.cancelButton.update(task);
     const at = task.finished_at ?? task.started_at ?? task.created_at;
@@ -41,14 +41,14 @@ class TaskbellBell extends HTMLElement {
   #tasks = [];
   #rows = new Map();
   #unsubscribers = [];
-  /** Null while no request for the latest tasks runs; otherwise 1, or the position that the next request must reflect. */
+  /** The state of the request for the latest tasks. Null: idle. 1: reading. More than 1: reading, and afterwards the tasks must be read again from this log position. */
   #pendingRead = null;
   #announced = { at: 0, unseen: null, timer: null };
 
   connectedCallback() {
     if (!this.button) this.#build();
     const ticker = setInterval(() => this.panel.matches(":popover-open") && this.#drawLatest(), 1000);
-    this.#unsubscribers = [store.listen((kind) => this.#handleStoreEvent(kind)), () => clearInterval(ticker)];
+    this.#unsubscribers = [store.listen((change) => this.#handleStoreEvent(change)), () => clearInterval(ticker)];
     store.start();
     this.#drawCounters();
   }
@@ -69,13 +69,13 @@ class TaskbellBell extends HTMLElement {
     const links = STATUSES.map((status) => h("li", null, h("a", { href: `/?status=${status}`, "data-status": status }, icon(status), h("span", null, statusLabel(status)), this.counters.get(status))));
     this.unseenText = h("span");
     this.markButton = h("button", { type: "button", class: "quiet", onclick: () => this.#markSeen() }, "Mark as seen");
-    this.unseenLine = h("div", { class: "news" }, this.unseenText, this.markButton);
+    this.unseenLine = h("div", { class: "unseen" }, this.unseenText, this.markButton);
     this.latestList = h("ul", { class: "latest" });
     this.emptyNote = h("p", { class: "small muted" });
-    this.linkStatus = h("p", { class: "link", role: "status" });
+    this.connectionStatus = h("p", { class: "connection", role: "status" });
     this.panel = h("div", { id: "panel", class: "panel", popover: "auto", role: "region", "aria-label": "Counters and latest tasks" },
       h("div", { class: "line head" }, h("h2", null, "Tasks"), h("a", { href: "/" }, "Show all")),
-      h("ul", { class: "counters" }, ...links), this.unseenLine, h("h3", null, "Latest"), this.emptyNote, this.latestList, this.linkStatus);
+      h("ul", { class: "counters" }, ...links), this.unseenLine, h("h3", null, "Latest"), this.emptyNote, this.latestList, this.connectionStatus);
     this.panel.addEventListener("beforetoggle", (event) => event.newState === "open" && this.#positionPanel());
     this.panel.addEventListener("toggle", (event) => this.#handleToggle(event.newState === "open"));
     this.panel.addEventListener("click", (event) => event.target.closest("a") && this.panel.hidePopover());
@@ -93,7 +93,7 @@ class TaskbellBell extends HTMLElement {
   #handleToggle(open) {
     setAttr(this.button, "aria-expanded", String(open));
     if (open) {
-      this.unsubscribe = store.subscribe({}, (kind, frame) => this.#handleFrame(kind, frame));
+      this.unsubscribe = store.subscribe({}, (frameType, frame) => this.#handleFrame(frameType, frame));
       this.#loadLatest();
     } else {
       this.unsubscribe?.();
@@ -104,19 +104,19 @@ class TaskbellBell extends HTMLElement {
 
   /** Tells the server that the user has seen all tasks up to the position of the counters. */
   async #markSeen() {
-    const { link, position, unseen } = store.state;
-    if (link !== "live" || !sum(unseen)) return;
-    await api.seen(position).catch((error) => setText(this.unseenText, `Not marked as seen: ${error.message}`));
+    const { connection, position, unseen } = store.state;
+    if (connection !== "live" || !sum(unseen)) return;
+    await api.seen(position).catch((error) => setText(this.unseenText, `Could not mark as seen: ${error.message}`));
   }
 
-  #handleStoreEvent(kind) {
+  #handleStoreEvent(change) {
     this.#drawCounters();
     if (!this.panel.matches(":popover-open")) return;
-    if (kind === "reset") this.#loadLatest();
+    if (change === "reset") this.#loadLatest();
   }
 
-  #handleFrame(kind, { items, position }) {
-    if (kind !== "tasks") return this.#loadLatest(position);
+  #handleFrame(frameType, { items, position }) {
+    if (frameType !== "tasks") return this.#loadLatest(position);
     const known = new Set(this.#tasks.map(({ id }) => id));
     const oldest = this.#tasks.at(-1)?.created_at ?? "";
     const hasNewTask = items.some(({ id, created_at }) => !known.has(id) && (created_at > oldest || known.size < LATEST_COUNT));
@@ -168,11 +168,11 @@ class TaskbellBell extends HTMLElement {
 
   #drawCounters() {
     const { state } = store;
-    const { counts, unseen, link } = state;
-    for (const part of [this.button, this.panel]) setAttr(part, "data-link", link);
+    const { counts, unseen, connection } = state;
+    for (const part of [this.button, this.panel]) setAttr(part, "data-connection", connection);
     setText(this.accessibleName, bellName(state));
-    setText(this.linkStatus, linkText(state));
-    setAttr(this.linkStatus, "title", state.since ? localAndUtc(state.since) : null);
+    setText(this.connectionStatus, connectionText(state));
+    setAttr(this.connectionStatus, "title", state.since ? localAndUtc(state.since) : null);
     if (!counts) {
       for (const counter of this.counters.values()) setText(counter, "–");
       this.unseenLine.hidden = this.badge.hidden = true;

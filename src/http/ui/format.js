@@ -49,7 +49,7 @@ export function duration(ms) {
 /** The duration of a running attempt, in whole seconds, so that the text changes once a second. */
 export const runningDuration = (ms) => duration(Math.floor(Math.max(0, ms) / 1000) * 1000 || 0).replace(/^0 ms$/, "0 s").replace(/^(\d)\.0 s$/, "$1 s");
 
-/** The milliseconds that the latest attempt has run; null if no attempt runs or has ended the task. */
+/** The milliseconds that the latest attempt has run; null if no attempt is running and none has finished the task. */
 export function elapsed(task, now) {
   if (!task.started_at || task.status === "retrying" || task.status === "queued") return null;
   if (task.finished_at) return task.duration_ms ?? Date.parse(task.finished_at) - Date.parse(task.started_at);
@@ -66,17 +66,17 @@ const VERDICT_TEXTS = {
   cancelled: "Cancelled",
   finished_first: "Finished before the cancel took effect",
   failed_first: "Failed before the cancel took effect",
-  forced: "Stopped by force",
+  forced: "Ended by force",
 };
 export const verdictText = (name) => VERDICT_TEXTS[name] ?? null;
 
 const WAITING_TEXTS = {
-  worker: "Waits for a worker that does this kind of work", limit: "Waits for a free slot", paused: "Its queue is paused",
+  worker: "Waits for a worker that executes this kind", limit: "Waits for a free slot", paused: "Its queue is paused",
 };
 
 const cancellingOutcome = ({ requested_at, requested_by, acknowledged_at, stopping_after, expected_end, rung }, now) => {
-  const requested = `asked ${relativeTime(requested_at, now)} by ${requested_by}`;
-  if (rung === "interrupt") return { text: "Told to stop now", detail: requested };
+  const requested = `requested ${relativeTime(requested_at, now)} by ${requested_by}`;
+  if (rung === "interrupt") return { text: "Interrupted: the worker must stop now", detail: requested };
   if (!acknowledged_at) return { text: `Cancelling… ${requested}`, detail: null };
   if (!stopping_after) return { text: "Stopping now", detail: requested };
   const isLate = expected_end && Date.parse(expected_end) <= now;
@@ -90,10 +90,9 @@ export function outcome(task, now) {
   if (status === "cancelling" && cancel) return cancellingOutcome(cancel, now);
   if (status === "scheduled" && task.run_at) return { text: `Starts ${relativeTime(task.run_at, now)}`, detail: null };
   if (status === "retrying") {
-    const when = task.retry_at ? `Tries again ${relativeTime(task.retry_at, now)}` : "Tries again";
-    return { text: when, detail: lastOutcome?.error?.message ?? lastOutcome?.message ?? null, code: lastOutcome?.error?.code ?? null };
+    return { text: task.retry_at ? `Tries again ${relativeTime(task.retry_at, now)}` : "Tries again", detail: null };
   }
-  if (status === "queued") return { text: WAITING_TEXTS[task.waiting_for] ?? "Waits for its turn", detail: null };
+  if (status === "queued") return { text: WAITING_TEXTS[task.waiting_for] ?? "Ready to start", detail: null };
   if (status === "running") return { text: "", detail: null };
   const message = lastOutcome?.message ?? lastOutcome?.error?.message ?? null;
   const verdict = cancel ? verdictText(cancel.verdict) : null;
@@ -102,19 +101,19 @@ export function outcome(task, now) {
 }
 
 /** The bell's accessible name. */
-export function bellName({ counts, unseen, link }) {
+export function bellName({ counts, unseen, connection }) {
   if (!counts) return "Tasks: connecting";
   const waiting = counts.queued + counts.scheduled + counts.retrying;
   const parts = [
     [counts.running, "running"], [counts.cancelling, "cancelling"], [waiting, "waiting"],
     [unseen.failed, "failed"], [unseen.succeeded, "succeeded"], [unseen.cancelled, "cancelled"],
   ].filter(([n]) => n > 0).map(([n, name]) => `${number(n)} ${name}`);
-  return `Tasks: ${parts.length ? parts.join(", ") : "nothing running, nothing new"}, ${link}`;
+  return `Tasks: ${parts.length ? parts.join(", ") : "nothing running, nothing new"}, ${connection}`;
 }
 
 /** The state of the connection, and the age of the counts that are shown. */
-export function linkText({ link, since, position }) {
-  if (link === "live") return `Live · log position ${number(position)}`;
-  if (link === "connecting") return "Connecting…";
-  return `${link === "stale" ? "Stale" : "Reconnecting… numbers as"} ${link === "stale" ? "since" : "of"} ${clock(since)}`;
+export function connectionText({ connection, since, position }) {
+  if (connection === "live") return `Live · log position ${number(position)}`;
+  if (connection === "connecting") return "Connecting…";
+  return connection === "stale" ? `Stale since ${clock(since)}` : `Reconnecting… counts of ${clock(since)}`;
 }

@@ -40,7 +40,7 @@ export function progressPart() {
   const bar = h("progress", { max: 1 });
   const message = h("span", { class: "message" });
   const percent = h("span", { class: "percent" });
-  const element = h("div", { class: "progress", hidden: true }, bar, h("span", { class: "said" }, message, percent));
+  const element = h("div", { class: "progress", hidden: true }, bar, h("span", { class: "progress-line" }, message, percent));
   const update = (task) => {
     const { progress } = task;
     element.hidden = !progress || FINAL.has(task.status);
@@ -120,7 +120,7 @@ export class CancelButton {
     const [question, confirmButton, keepButton] = this.#confirmation.children;
     if (confirmButton.ariaDisabled === "true") return;
     confirmButton.ariaDisabled = "true";
-    setText(question, "Asking…");
+    setText(question, "Requesting…");
     try {
       const task = await api.cancel(this.#task.id);
       this.onTask(task);

@@ -6,21 +6,21 @@ import { CancelButton, progressPart, statusPart, taskUrl, timePart } from "./par
 export class Row {
   constructor(task, { onTask, kindUrl }) {
     this.status = statusPart();
-    this.link = h("a", { class: "title", href: taskUrl(task.id) });
+    this.titleLink = h("a", { class: "title", href: taskUrl(task.id) });
     this.kind = h("a", { class: "kind", href: kindUrl(task.kind), title: "Only this kind" });
     this.progress = progressPart();
     this.started = timePart();
-    this.durationText = h("span", { class: "took" });
-    this.outcomeText = h("span", { class: "said" });
-    this.outcomeDetail = h("span", { class: "more" });
+    this.durationText = h("span", { class: "duration" });
+    this.outcomeText = h("span", { class: "outcome" });
+    this.outcomeDetail = h("span", { class: "detail" });
     this.errorCode = h("code", { hidden: true });
-    this.cancelButton = new CancelButton({ onTask, focusTarget: () => this.link });
+    this.cancelButton = new CancelButton({ onTask, focusTarget: () => this.titleLink });
     const cell = (name, ...children) => h("td", { role: "cell", class: name }, ...children);
     this.element = h("tr", { role: "row", "data-id": task.id },
-      cell("c-status", h("div", { class: "line" }, this.status.element, this.cancelButton.element)),
-      cell("c-task", this.link, this.kind, this.progress.element),
-      cell("c-started", this.started.element, this.durationText),
-      cell("c-outcome", this.outcomeText, this.outcomeDetail, this.errorCode));
+      cell("cell-status", h("div", { class: "line" }, this.status.element, this.cancelButton.element)),
+      cell("cell-task", this.titleLink, this.kind, this.progress.element),
+      cell("cell-started", this.started.element, this.durationText),
+      cell("cell-outcome", this.outcomeText, this.outcomeDetail, this.errorCode));
   }
 
   update(task, now, isLeaving) {
@@ -28,8 +28,8 @@ export class Row {
     this.element.dataset.status = task.status;
     setAttr(this.element, "data-gone", isLeaving ? "" : null);
     this.status.update(task.status);
-    setText(this.link, task.title);
-    setAttr(this.link, "title", task.title);
+    setText(this.titleLink, task.title);
+    setAttr(this.titleLink, "title", task.title);
     setText(this.kind, task.kind);
     this.progress.update(task);
     this.cancelButton.update(task);
@@ -41,7 +41,7 @@ export class Row {
     const { task } = this;
     const elapsedMs = elapsed(task, now);
     this.started.update(task.started_at ?? task.created_at, now);
-    const notStartedText = task.started_at ? "" : "asked for, not started";
+    const notStartedText = task.started_at ? "" : "requested, not started yet";
     setText(this.durationText, elapsedMs === null ? notStartedText : task.finished_at ? duration(elapsedMs) : runningDuration(elapsedMs));
     const { text: line, detail, code } = outcome(task, now);
     setText(this.outcomeText, line);

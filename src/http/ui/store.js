@@ -33,7 +33,7 @@ export class Store {
   #staleSince = null;
 
   /** Before the first snapshot `counts` is null and not zeroes. */
-  state = { link: "connecting", since: null, epoch: null, position: null, counts: null, unseen: null, seen: null, offset: 0 };
+  state = { connection: "connecting", since: null, epoch: null, position: null, counts: null, unseen: null, seen: null, offset: 0 };
 
   /** `io`: connect(on {open, text, close}) → {send, close}; now(); after(ms, f) → cancel(); random(). */
   constructor(io) {
@@ -45,7 +45,7 @@ export class Store {
     if (!this.#socket && !this.#cancelReconnect) this.#connect();
   }
 
-  /** Calls `listener(kind, state)` after each change. `kind` is "state", or "reset" if all data that was read before may be outdated. */
+  /** Calls `listener(change, state)` after each change. `change` is "state", or "reset" if all data that was read before may be outdated. */
   listen(listener) {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -68,7 +68,7 @@ export class Store {
     if (this.#cancelReconnect) {
       this.#cancelReconnect();
       this.#connect();
-    } else if (this.state.link === "live") this.#resync();
+    } else if (this.state.connection === "live") this.#resync();
   }
 
   /** The estimated time of the server, in milliseconds. */
@@ -96,7 +96,7 @@ export class Store {
     const ceiling = Math.min(BACK_OFF_MS.max, BACK_OFF_MS.first * 2 ** this.#attempts);
     this.#attempts += 1;
     this.#cancelReconnect = this.#io.after(ceiling * (0.5 + this.#io.random() / 2), () => this.#connect());
-    if (this.state.link === "live") this.#set({ link: "reconnecting", since: this.#lastFrameAt });
+    if (this.state.connection === "live") this.#set({ connection: "reconnecting", since: this.#lastFrameAt });
     this.#startSilenceTimer();
   }
 
@@ -115,8 +115,8 @@ export class Store {
   /** Marks the state as stale if the last frame is too old, and replaces a socket that has received no frame for as long. */
   #checkSilence() {
     const isOverdue = (since) => this.#io.now() - since >= STALE_MS;
-    if (this.#lastFrameAt !== null && isOverdue(this.#lastFrameAt) && this.state.counts && this.state.link !== "stale") {
-      this.#set({ link: "stale", since: this.#lastFrameAt });
+    if (this.#lastFrameAt !== null && isOverdue(this.#lastFrameAt) && this.state.counts && this.state.connection !== "stale") {
+      this.#set({ connection: "stale", since: this.#lastFrameAt });
     }
     if (this.#socket && isOverdue(Math.max(this.#lastFrameAt ?? 0, this.#connectStartedAt))) {
       const socket = this.#socket;
@@ -152,7 +152,7 @@ export class Store {
     this.#updateClockOffset(time, true);
     this.#staleSince = stale_since ? Date.parse(stale_since) : null;
     if (isNewEpoch) {
-      this.#set({ epoch, position: null, counts: null, unseen: null, seen: null, link: "connecting" });
+      this.#set({ epoch, position: null, counts: null, unseen: null, seen: null, connection: "connecting" });
       this.#emit("reset");
     } else this.state.epoch = epoch;
     this.#sendSubscription();
@@ -161,7 +161,7 @@ export class Store {
   #handleSnapshot({ position, counts, unseen, seen }) {
     this.#isResyncing = false;
     this.#attempts = 0;
-    const isReconnect = this.state.link !== "live" && this.state.counts !== null;
+    const isReconnect = this.state.connection !== "live" && this.state.counts !== null;
     this.#set({ ...this.#linkState(), position, counts, unseen, seen });
     if (isReconnect) this.#emit("reset");
   }
@@ -173,9 +173,9 @@ export class Store {
     if (previous !== this.#staleSince && this.state.counts) this.#set(this.#linkState());
   }
 
-  /** The state of the link while frames arrive. */
+  /** The state of the connection while frames arrive. */
   #linkState() {
-    return this.#staleSince === null ? { link: "live", since: null } : { link: "stale", since: this.#staleSince - this.state.offset };
+    return this.#staleSince === null ? { connection: "live", since: null } : { connection: "stale", since: this.#staleSince - this.state.offset };
   }
 
   #handleCounters({ previous, position, counts, unseen, seen }) {
@@ -206,8 +206,8 @@ export class Store {
     const filter = filters.size === 0 ? null : filters.size === 1 ? [...filters.values()][0] : {};
     const serialized = filter && canonical(filter);
     if (serialized === this.#sentSubscription) {
-      // A listener that joins an existing subscription gets a `subscribed` frame too. Its first read may be older than the
-      // last frame that it missed.
+      // A new listener must read the tasks again, because its first read may be older than the last frame, which it did not
+      // get. So it gets a `subscribed` frame although the subscription exists already.
       if (filter) this.#io.after(0, () => this.#deliver({ type: "subscribed", position: this.state.position ?? 0 }));
       return;
     }
@@ -228,7 +228,7 @@ export class Store {
     this.#emit("state");
   }
 
-  #emit(kind) {
-    for (const listener of [...this.#listeners]) listener(kind, this.state);
+  #emit(change) {
+    for (const listener of [...this.#listeners]) listener(change, this.state);
   }
 }

@@ -38,8 +38,8 @@ class TaskbellTask extends HTMLElement {
     if (!this.ui) this.#build();
     const ticker = setInterval(() => this.#tick(), 1000);
     this.#unsubscribers = [
-      store.listen((kind) => kind === "reset" && this.#load()),
-      store.subscribe({ ids: [this.#id] }, (kind, frame) => this.#handleFrame(kind, frame)),
+      store.listen((change) => change === "reset" && this.#load()),
+      store.subscribe({ ids: [this.#id] }, (frameType, frame) => this.#handleFrame(frameType, frame)),
       () => clearInterval(ticker),
     ];
     store.start();
@@ -59,7 +59,7 @@ class TaskbellTask extends HTMLElement {
     const copyButton = h("button", { type: "button", class: "quiet icon-only", "aria-label": "Copy the id", onclick: () => copy(this.#id, code).then(() => setText(copied, "Copied"), (error) => setText(copied, `Not copied: ${error.message}`)) }, icon("copy"));
     const cancelButton = new CancelButton({ label: "Cancel", onTask: (task) => this.#mergeTask(task), focusTarget: () => title });
     const retryButton = h("button", { type: "button", hidden: true, onclick: () => this.#retry() }, icon("again"), "Run again");
-    const escalateButton = h("button", { type: "button", class: "insist", hidden: true, onclick: () => this.#escalate() });
+    const escalateButton = h("button", { type: "button", class: "escalate", hidden: true, onclick: () => this.#escalate() });
     const problem = h("p", { class: "banner", role: "alert", hidden: true });
     const [outcomeText, outcomeDetail, outcomeCode] = [h("b"), h("span"), h("code")];
     const facts = h("dl", { class: "facts" });
@@ -109,8 +109,8 @@ class TaskbellTask extends HTMLElement {
     return h("button", { type: "button", onclick: () => this.#load() }, "Try again");
   }
 
-  #handleFrame(kind, { items }) {
-    if (kind !== "tasks") return void this.#load();
+  #handleFrame(frameType, { items }) {
+    if (frameType !== "tasks") return void this.#load();
     const task = items.find(({ id }) => id === this.#id);
     if (task) this.#mergeTask(task);
   }
@@ -131,7 +131,7 @@ class TaskbellTask extends HTMLElement {
       this.#mergeTask(await api.retry(this.#id));
     } catch (error) {
       problem.hidden = false;
-      setChildren(problem, icon("failed"), `Not run again: ${error.message}`);
+      setChildren(problem, icon("failed"), `Could not run again: ${error.message}`);
     }
     retryButton.disabled = false;
   }
@@ -144,7 +144,7 @@ class TaskbellTask extends HTMLElement {
       this.#mergeTask(await api.escalate(this.#id, this.#task.cancel?.rung === "interrupt" ? "revoke" : "interrupt"));
     } catch (error) {
       problem.hidden = false;
-      setChildren(problem, icon("failed"), `Not stopped: ${error.message}`);
+      setChildren(problem, icon("failed"), `Could not stop the task: ${error.message}`);
     }
     escalateButton.disabled = false;
   }
@@ -160,16 +160,16 @@ class TaskbellTask extends HTMLElement {
     ui.cancelButton.update(task);
     ui.retryButton.hidden = !FINAL.has(task.status);
     ui.escalateButton.hidden = task.status !== "cancelling";
-    setText(ui.escalateButton, task.cancel?.rung === "interrupt" ? "End it by force" : "Stop it now");
+    setText(ui.escalateButton, task.cancel?.rung === "interrupt" ? "End by force" : "Interrupt now");
     drawCancel(ui.cancel, task, this.#events);
     drawTimeline(ui.timeline, this.#events);
-    this.#facts(task);
-    this.#data(task);
+    this.#drawFacts(task);
+    this.#drawData(task);
     this.#tick();
     if (document.title !== `${task.title} – Taskbell`) this.dispatchEvent(new CustomEvent("titled", { bubbles: true, composed: true, detail: task.title }));
   }
 
-  #facts(task) {
+  #drawFacts(task) {
     const key = `${task.revision}`;
     if (this.ui.facts.dataset.shown === key) return;
     this.ui.facts.dataset.shown = key;
@@ -178,15 +178,15 @@ class TaskbellTask extends HTMLElement {
     const rows = [
       ["Kind", h("a", { href: `/?kind=${encodeURIComponent(task.kind)}` }, task.kind)], ["Queue", task.queue], ["Owner", task.owner],
       ["Attempt", task.attempt ? `${task.attempt} of ${Math.max(task.attempt, task.max_attempts)}` : `none yet, of ${task.max_attempts}`], ["Worker", task.worker],
-      ["Priority", task.priority ? String(task.priority) : null], ["Asked for", timeElement(task.created_at)], ["Runs at", timeElement(task.run_at)],
+      ["Priority", task.priority ? String(task.priority) : null], ["Requested", timeElement(task.created_at)], ["Runs at", timeElement(task.run_at)],
       ["Started", timeElement(task.started_at)], ["Finished", timeElement(task.finished_at)], ["Duration", task.started_at ? this.durationText : null], ["Next attempt", timeElement(task.retry_at)],
-      ["Time limit", task.timeout_s ? duration(task.timeout_s * 1000) : null], ["Part of", task.parent ? h("a", { href: `/tasks/${task.parent}` }, task.parent) : null],
+      ["Time limit", task.timeout_s ? duration(task.timeout_s * 1000) : null], ["Parent", task.parent ? h("a", { href: `/tasks/${task.parent}` }, task.parent) : null],
       ["Labels", labels.length ? h("span", { class: "chips" }, ...labels) : null], ["Log position", `${task.position} (revision ${task.revision})`],
     ];
     this.ui.facts.replaceChildren(...rows.filter(([, value]) => value).flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
   }
 
-  #data(task) {
+  #drawData(task) {
     const key = writeJson([task.input, task.result, task.output]);
     if (this.ui.data.dataset.shown === key || task.input === undefined) return;
     this.ui.data.dataset.shown = key;

@@ -42,7 +42,7 @@ function filterBar(view) {
       setText(tally, state.counts ? number(state.counts[status]) : "–");
       setAttr(label, "data-zero", state.counts?.[status] === 0);
     }
-    setAttr(element, "data-link", state.link);
+    setAttr(element, "data-connection", state.connection);
   };
   return { element, show, counts };
 }
@@ -56,7 +56,7 @@ function pager(view) {
   const step = (label, rel) => h("a", { class: "button", rel }, label);
   const [first, newer, older] = [step("First", "first"), step("Previous", "prev"), step("Next", "next")];
   const element = h("nav", { class: "pager", "aria-label": "Pages" }, total, h("span", { class: "choices" }, order, limit), h("span", { class: "steps" }, first, newer, older));
-  const link = (anchor, params, cursor) => {
+  const setLink = (anchor, params, cursor) => {
     const next = query.change(params, "cursor", null);
     if (cursor) next.set("cursor", cursor);
     setAttr(anchor, "href", cursor === undefined ? null : query.url(next));
@@ -67,65 +67,65 @@ function pager(view) {
     limit.value = params.get("limit") ?? "20";
     order.value = params.get("order") ?? "desc";
     const paged = params.has("cursor");
-    link(first, params, paged ? null : undefined);
-    link(newer, params, paged && page.prev ? page.prev : undefined);
-    link(older, params, page.next ?? undefined);
+    setLink(first, params, paged ? null : undefined);
+    setLink(newer, params, paged && page.prev ? page.prev : undefined);
+    setLink(older, params, page.next ?? undefined);
     setAttr(element, "data-single", !paged && !page.next);
   };
   return { element, show };
 }
 
-function notes(view) {
-  const clear = () => h("a", { class: "button", href: "/" }, "Clear filters");
-  const again = () => h("button", { type: "button", onclick: () => view.retry() }, "Try again");
-  const said = h("p");
-  const none = h("div", { class: "note", hidden: true }, icon("bell"), h("h2", null, "You have no tasks yet"), h("p", null, "What runs in the background will appear here, by itself."));
-  const filtered = h("div", { class: "note", hidden: true }, icon("search"), h("h2", null, "No task matches these filters"), clear());
-  const broken = h("div", { class: "note", role: "alert", hidden: true }, icon("failed"), h("h2", null, "Could not load the tasks"), said, h("div", { class: "line" }, again(), clear()));
+function buildNotes(view) {
+  const clearLink = () => h("a", { class: "button", href: "/" }, "Clear filters");
+  const retryButton = () => h("button", { type: "button", onclick: () => view.retry() }, "Try again");
+  const errorText = h("p");
+  const emptyNote = h("div", { class: "note", hidden: true }, icon("bell"), h("h2", null, "You have no tasks yet"), h("p", null, "Background tasks appear here automatically."));
+  const noMatchNote = h("div", { class: "note", hidden: true }, icon("search"), h("h2", null, "No task matches these filters"), clearLink());
+  const errorNote = h("div", { class: "note", role: "alert", hidden: true }, icon("failed"), h("h2", null, "Could not load the tasks"), errorText, h("div", { class: "line" }, retryButton(), clearLink()));
   const bannerText = h("span");
-  const banner = h("div", { class: "banner", role: "alert", hidden: true }, icon("failed"), bannerText, again());
-  return { element: h("div", null, none, filtered, broken), none, filtered, broken, said, banner, bannerText };
+  const banner = h("div", { class: "banner", role: "alert", hidden: true }, icon("failed"), bannerText, retryButton());
+  return { element: h("div", null, emptyNote, noMatchNote, errorNote), emptyNote, noMatchNote, errorNote, errorText, banner, bannerText };
 }
 
 /** Builds the list once. Returns the parts and functions that update it. */
 export function buildTasks(shadow, view) {
   const bar = filterBar(view);
   const foot = pager(view);
-  const note = notes(view);
+  const notes = buildNotes(view);
   const body = h("tbody", { role: "rowgroup" });
   const head = h("tr", { role: "row" }, ...COLUMNS.map((name) => h("th", { scope: "col", role: "columnheader" }, name)));
-  const table = h("table", { role: "table" }, h("caption", { class: "sr" }, "Your background tasks, by time of request"), h("thead", { role: "rowgroup" }, head), body);
+  const table = h("table", { role: "table" }, h("caption", { class: "sr" }, "Your background tasks, in order of creation"), h("thead", { role: "rowgroup" }, head), body);
   const skeleton = h("div", { class: "skeleton", role: "status", "aria-label": "Loading tasks" }, ...Array.from({ length: 8 }, () => h("i")));
-  const pill = h("button", { type: "button", class: "pill", hidden: true, onclick: () => view.showNew() });
-  const card = h("div", { class: "card" }, table, skeleton, note.element);
-  shadow.append(h("section", { class: "tasks", "aria-label": "Tasks" }, h("h1", null, "Tasks"), bar.element, note.banner, h("div", { class: "pill-line" }, pill), card, foot.element));
+  const newTasksButton = h("button", { type: "button", class: "new-tasks", hidden: true, onclick: () => view.showNew() });
+  const card = h("div", { class: "card" }, table, skeleton, notes.element);
+  shadow.append(h("section", { class: "tasks", "aria-label": "Tasks" }, h("h1", null, "Tasks"), bar.element, notes.banner, h("div", { class: "new-tasks-line" }, newTasksButton), card, foot.element));
   table.hidden = foot.element.hidden = true;
   return {
-    body, pill,
+    body, newTasksButton,
     filters: bar.show,
     counts: bar.counts,
     busy(on, first) {
       setAttr(card, "aria-busy", on ? "true" : null);
-      if (on && first) note.broken.hidden = true;
+      if (on && first) notes.errorNote.hidden = true;
       skeleton.hidden = !(on && first);
     },
     failed(error, kept) {
-      note.broken.hidden = !error || kept;
-      note.banner.hidden = !error || !kept;
-      setText(note.said, error?.message ?? "");
-      setText(note.bannerText, error ? `Could not read the newest tasks: ${error.message}` : "");
+      notes.errorNote.hidden = !error || kept;
+      notes.banner.hidden = !error || !kept;
+      setText(notes.errorText, error?.message ?? "");
+      setText(notes.bannerText, error ? `Could not read the newest tasks: ${error.message}` : "");
     },
     page(page, params, rows) {
       const filtered = query.isFiltered(params) || params.has("cursor");
       table.hidden = rows === 0;
-      note.none.hidden = rows > 0 || filtered;
-      note.filtered.hidden = rows > 0 || !filtered;
+      notes.emptyNote.hidden = rows > 0 || filtered;
+      notes.noMatchNote.hidden = rows > 0 || !filtered;
       foot.element.hidden = rows === 0 && !filtered;
       foot.show(page, params);
     },
-    announceNew(n, more = false) {
-      pill.hidden = n === 0;
-      if (n) pill.replaceChildren(icon("up"), more ? `${number(n)}+ new tasks` : count(n, "new task", "new tasks"));
+    announceNew(n, hasMore = false) {
+      newTasksButton.hidden = n === 0;
+      if (n) newTasksButton.replaceChildren(icon("up"), hasMore ? `${number(n)}+ new tasks` : count(n, "new task", "new tasks"));
     },
   };
 }

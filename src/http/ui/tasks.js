@@ -8,9 +8,9 @@ import { Row } from "./row.js";
 import { isNewer } from "./store.js";
 
 const REFRESH_MS = 1000;
-/** How long the rows stay unchanged after the pointer has left them. In this time the pointer can reach the pill. */
+/** How long the rows stay unchanged after the pointer has left them. In this time the pointer can reach the button for new tasks. */
 const UPDATE_DELAY_MS = 700;
-/** How long a row that no longer matches the filter is still shown: without and with a pointer or focus on the rows. */
+/** How long a row that no longer matches the filter is still shown. `idle`: nobody uses the rows. `busy`: the pointer or the focus is on them. */
 const LEAVE_MS = { idle: 1500, busy: 5000 };
 
 class TaskbellTasks extends HTMLElement {
@@ -42,7 +42,7 @@ class TaskbellTasks extends HTMLElement {
       () => removeEventListener("popstate", onRoute),
       () => removeEventListener("taskbell:route", onRoute),
       () => clearInterval(ticker),
-      store.listen((kind) => (kind === "reset" ? this.#refresh(0, true) : this.#drawCounts())),
+      store.listen((change) => (change === "reset" ? this.#refresh(0, true) : this.#drawCounts())),
     ];
     store.start();
     this.#drawCounts();
@@ -71,7 +71,7 @@ class TaskbellTasks extends HTMLElement {
     this.#load();
   }
 
-  /** Handles a click on the pill: shows the newest tasks. */
+  /** Handles a click on the button for new tasks: shows the newest tasks. */
   showNew() {
     this.ui.announceNew(0);
     if (this.#params.has("cursor")) this.go(query.change(this.#params, "cursor", null));
@@ -89,7 +89,7 @@ class TaskbellTasks extends HTMLElement {
     this.#leavingSince.clear();
     this.#newTaskIds.clear();
     this.unsubscribe?.();
-    this.unsubscribe = store.subscribe(query.subscription(params), (kind, frame) => this.#handleFrame(kind, frame));
+    this.unsubscribe = store.subscribe(query.subscription(params), (frameType, frame) => this.#handleFrame(frameType, frame));
     this.#load();
   }
 
@@ -138,9 +138,9 @@ class TaskbellTasks extends HTMLElement {
     if (isNewer(task, known)) this.#tasks.set(task.id, task);
   }
 
-  #handleFrame(kind, { position, items }) {
-    if (kind === "tasks_changed") return this.#refresh(position);
-    if (kind === "subscribed") return !this.#page || this.#page.position < position ? this.#refresh(position) : undefined;
+  #handleFrame(frameType, { position, items }) {
+    if (frameType === "tasks_changed") return this.#refresh(position);
+    if (frameType === "subscribed") return !this.#page || this.#page.position < position ? this.#refresh(position) : undefined;
     let hasChanged = false;
     for (const task of items) {
       const isShown = this.#rows.has(task.id);
@@ -155,7 +155,7 @@ class TaskbellTasks extends HTMLElement {
     if (hasChanged) this.#refresh(position);
   }
 
-  /** Counts the task for the pill if it belongs to a newer page than the one that is shown. */
+  /** Counts the task for the button "new tasks" if it belongs to a newer page than the one that is shown. */
   #countNewTask(task) {
     const chosen = query.statuses(this.#params);
     const newest = this.#page?.items[0]?.created_at ?? "";
@@ -175,10 +175,10 @@ class TaskbellTasks extends HTMLElement {
 
   /** Whether a cancel confirmation is open, and whether the pointer or the focus is on the rows. */
   #interaction() {
-    const { body, pill } = this.ui;
+    const { body, newTasksButton } = this.ui;
     const hasOpenConfirmation = [...this.#rows.values()].some((row) => row.cancelButton.isOpen);
     const hasFocus = body.contains(this.shadowRoot.activeElement);
-    return { hasOpenConfirmation, isInUse: hasOpenConfirmation || hasFocus || body.matches(":hover") || pill.matches(":hover, :focus") };
+    return { hasOpenConfirmation, isInUse: hasOpenConfirmation || hasFocus || body.matches(":hover") || newTasksButton.matches(":hover, :focus") };
   }
 
   #scheduleUpdate(ms) {
@@ -196,7 +196,7 @@ class TaskbellTasks extends HTMLElement {
   /**
    * Shows the latest page, but moves no row while the user may be about to click it.
    *
-   * If the rows must keep their order, only rows at the end are added, and the pill counts the others. A row that no longer
+   * If the rows must keep their order, only rows at the end are added, and the button "new tasks" counts the others. A row that no longer
    * matches the filter is shown a little longer, dimmed, and then removed.
    */
   #updateRows() {

@@ -3,7 +3,7 @@
 /// Why a text is refused as JSON. Pointers (RFC 6901) are relative to the text, or to the item where one was scanned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// It breaks the grammar of RFC 8259, or an escape in it stands for half a character.
+    /// It breaks the grammar of RFC 8259, or an escape in it is only one half of a surrogate pair.
     #[error("{what} at line {line} column {column}")]
     Malformed {
         /// What is missing or wrong.
@@ -13,8 +13,8 @@ pub enum Fault {
         /// From 1, in bytes.
         column: usize,
     },
-    /// An object has one key twice, however the two are escaped.
-    #[error("this key stands here twice")]
+    /// An object has the same key twice. Escaped and unescaped forms of a key are the same key.
+    #[error("this key is repeated")]
     RepeatedKey {
         /// The pointer to the key.
         pointer: String,
@@ -24,7 +24,7 @@ pub enum Fault {
     TooDeep {
         /// The pointer to the first value that is too deep.
         pointer: String,
-        /// How many levels are allowed.
+        /// The maximum number of levels.
         levels: usize,
     },
     /// It has too many values.
@@ -32,13 +32,13 @@ pub enum Fault {
     TooManyValues {
         /// The pointer to the first value that is too many.
         pointer: String,
-        /// How many values are allowed.
+        /// The maximum number of values.
         values: usize,
     },
 }
 
 impl Fault {
-    /// The pointer to the place; none where the text is no JSON at all.
+    /// The pointer to the fault; `None` if the text is not valid JSON.
     #[must_use]
     pub fn pointer(&self) -> Option<&str> {
         match self {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Name;
 
 /// How many tasks may run at the same time. Kinds and queues whose names begin with `taskbell.` belong to the server and
-/// should have no limit; the command line refuses one.
+/// must not have a limit. The command line refuses one; this type doesn't check it.
 ///
 /// On a cluster each server counts the starts that it has received from the log. If two servers start tasks at the same
 /// moment, they may exceed a limit together.

@@ -6,8 +6,9 @@
 //! - **Before a task is taken**, it is queued and waits at its [`QueuePosition`].
 //! - **After it was taken**, it counts as running, although its `Started` is not in the log yet. So no task is taken twice,
 //!   and no limit is exceeded. The dispatcher stores the position from which the task was taken.
-//! - **When the change of the task arrives** from the log, the dispatcher passes the position with the change. If the task
-//!   was not started, the dispatcher calls [`RunQueue::give_back`] or [`RunQueue::count_end`] with the position.
+//! - **When the log shows the next change of the task**, the dispatcher passes the position with the change. If the task was
+//!   not started, the dispatcher calls [`RunQueue::give_back`] (the task is still queued) or [`RunQueue::count_end`] (it is
+//!   not) with the position.
 //!
 //! Reading order: this file, `ready` (queues, backlogs and precedence), `limits` (how many tasks may run at the same time).
 
@@ -32,15 +33,25 @@ use crate::task::{Status, TaskId, Timestamp};
 
 use ready::ReadyTasks;
 
-/// What the dispatcher does when the deadline of a task has come. An event of the task may remove the timer before that.
+/// What the dispatcher does when the deadline of a task is reached. An event of the task may remove the timer before that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
-    /// It enqueues the task: the time for which the task waited has come.
+    /// It enqueues the task: the time for which the task waited is reached.
     Enqueue(QueuedReason),
-    /// It escalates the cancel of the attempt with this number to this rung.
-    Climb(u32, Rung),
-    /// It ends the attempt with this number, because the attempt has taken longer than this number of seconds.
-    TimeOut(u32, u64),
+    /// It escalates the cancel of this attempt to this rung.
+    Escalate {
+        /// The number of the attempt.
+        attempt: u32,
+        /// The rung.
+        rung: Rung,
+    },
+    /// It ends this attempt, because the attempt has taken longer than `limit_s` seconds.
+    TimeOut {
+        /// The number of the attempt.
+        attempt: u32,
+        /// The longest duration of an attempt, in seconds.
+        limit_s: u64,
+    },
 }
 
 /// The queued tasks, the counts of running tasks, and the timers.
@@ -114,13 +125,14 @@ impl RunQueue {
         }
     }
 
-    /// Sets a timer again that [`RunQueue::take_due_timers`] has removed. An event of the task may reset it before `until`.
+    /// Sets a timer that [`RunQueue::take_due_timers`] has removed once more, with the deadline `until`. An event of the task may
+    /// change it before that.
     pub fn postpone(&mut self, task: TaskId, timer: Timer, until: Timestamp) {
         self.timers.set(task, until, timer);
     }
 
-    /// Sets the timer of the task if the change has changed it. Without such a change, a timer that was removed by
-    /// [`RunQueue::take_due_timers`] is not set again.
+    /// Updates the timer if this change gives the task another timer, another deadline or none. Otherwise a timer that
+    /// [`RunQueue::take_due_timers`] has removed is not set again.
     fn reset_timer(&mut self, before: Option<&Row>, after: &Row) {
         let timer_after = timer(after);
         if before.and_then(timer) == timer_after {
@@ -137,7 +149,7 @@ impl RunQueue {
         self.ready.set_paused(queue, matches!(event, QueueEvent::Paused(_)));
     }
 
-    /// Pauses these queues. To be called on an empty run queue, before it gets its tasks.
+    /// Pauses these queues. The caller must do so before it adds tasks.
     pub fn pause_all(&mut self, queues: &PausedQueues) {
         for (queue, _) in queues.iter() {
             self.ready.set_paused(queue, true);
@@ -160,7 +172,8 @@ impl RunQueue {
         self.ready.insert(position, task);
     }
 
-    /// A taken task doesn't count as running any more. It is not queued either.
+    /// Subtracts a taken task from the counts of running tasks. The caller uses it for a task that is neither running nor queued
+    /// now.
     pub fn count_end(&mut self, position: &QueuePosition) {
         self.ready.count_end(position);
     }
@@ -211,10 +224,10 @@ fn timer(row: &Row) -> Option<(Timestamp, Timer)> {
         Status::Scheduled => row.run_at().map(|at| (at, Timer::Enqueue(QueuedReason::RunAt))),
         Status::Retrying => row.retry_at().map(|at| (at, Timer::Enqueue(QueuedReason::RetryAt))),
         Status::Running | Status::Cancelling => {
-            let climb = row.cancel().and_then(super::CancelView::next_rung);
-            let climb = climb.map(|(at, rung)| (at, Timer::Climb(row.attempt(), rung)));
-            let earlier = |at: Timestamp| climb.is_none_or(|(climb, _)| at < climb);
-            time_out(row).filter(|(at, _)| earlier(*at)).or(climb)
+            let escalation = row.cancel().and_then(super::CancelView::next_rung);
+            let escalation = escalation.map(|(at, rung)| (at, Timer::Escalate { attempt: row.attempt(), rung }));
+            let earlier = |at: Timestamp| escalation.is_none_or(|(escalation, _)| at < escalation);
+            time_out(row).filter(|(at, _)| earlier(*at)).or(escalation)
         }
         Status::Queued | Status::Succeeded | Status::Failed | Status::Cancelled => None,
     }
@@ -225,7 +238,9 @@ fn timer(row: &Row) -> Option<(Timestamp, Timer)> {
 fn time_out(row: &Row) -> Option<(Timestamp, Timer)> {
     let (started, seconds) = (row.started_at()?, row.timeout_s()?);
     let is_remote = row.worker().is_some_and(|worker| !worker.starts_with(LOCAL_WORKER_PREFIX));
-    is_remote.then(|| (started.plus(Duration::from_secs(seconds)), Timer::TimeOut(row.attempt(), seconds)))
+    is_remote.then(|| {
+        (started.plus(Duration::from_secs(seconds)), Timer::TimeOut { attempt: row.attempt(), limit_s: seconds })
+    })
 }
 
 /// The name of a queue or a kind, or a concurrency key. Many tasks share its text.

@@ -17,7 +17,7 @@ use crate::views::row::Row;
 /// The order of the tasks in a queue. The higher priority comes first; among tasks with the same priority, the older task.
 type Precedence = (Reverse<i32>, Position);
 
-/// The position of a queued task in the run queue.
+/// The position of a queued task in the run queue. It is not a position of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueuePosition {
     queue: Name,
@@ -123,8 +123,8 @@ impl KindBacklog {
 #[derive(Clone, Debug, Default)]
 struct ReadyQueue {
     paused: bool,
-    /// The value of [`ReadyTasks::takes`] when a task of this queue was last taken.
-    last_take: u64,
+    /// The value of [`ReadyTasks::taken_total`] when a task of this queue was last taken.
+    last_taken_at: u64,
     /// The backlog of each kind. No backlog is empty.
     backlogs: HashMap<Name, KindBacklog>,
 }
@@ -135,10 +135,10 @@ pub(super) struct ReadyTasks {
     limits: Limits,
     /// The queues that have a task or are paused.
     queues: HashMap<Name, ReadyQueue>,
-    /// The queues that have a task, with their [`ReadyQueue::last_take`], the smallest first.
+    /// The queues that have a task, with their [`ReadyQueue::last_taken_at`], the smallest first.
     take_order: BTreeSet<(u64, Name)>,
-    /// How many tasks were taken from all queues together.
-    takes: u64,
+    /// The number of tasks that were taken from all queues together.
+    taken_total: u64,
     /// How many tasks of each kind run.
     running_by_kind: RunningCounts,
     /// How many tasks of each queue run.
@@ -160,12 +160,12 @@ impl ReadyTasks {
 
     pub(super) fn insert(&mut self, at: &QueuePosition, task: TaskId) {
         let is_below_limit = self.key_is_below_limit(at.concurrency_key.as_ref());
-        let takes = self.takes;
+        let taken_total = self.taken_total;
         let queue = self.queues.entry(Name::clone(&at.queue)).or_default();
         if queue.backlogs.is_empty() {
             // The queue was empty, perhaps for long. It comes after the other queues, as if a task of it was taken just now.
-            queue.last_take = queue.last_take.max(takes);
-            self.take_order.insert((queue.last_take, Name::clone(&at.queue)));
+            queue.last_taken_at = queue.last_taken_at.max(taken_total);
+            self.take_order.insert((queue.last_taken_at, Name::clone(&at.queue)));
         }
         let backlog = queue.backlogs.entry(Name::clone(&at.kind)).or_default();
         let Some(key) = &at.concurrency_key else {
@@ -188,7 +188,7 @@ impl ReadyTasks {
             queue.backlogs.remove(&at.kind);
         }
         if queue.backlogs.is_empty() {
-            self.take_order.remove(&(queue.last_take, Name::clone(&at.queue)));
+            self.take_order.remove(&(queue.last_taken_at, Name::clone(&at.queue)));
             if !queue.paused {
                 self.queues.remove(&at.queue);
             }
@@ -254,11 +254,11 @@ impl ReadyTasks {
     /// Removes the next task that the offer accepts; it counts as running from now on.
     pub(super) fn take_next(&mut self, offer: &WorkOffer) -> Option<(QueuePosition, TaskId)> {
         let (at, task) = self.find_next(offer)?;
-        self.takes += 1;
+        self.taken_total += 1;
         if let Some(queue) = self.queues.get_mut(&at.queue) {
-            self.take_order.remove(&(queue.last_take, Name::clone(&at.queue)));
-            queue.last_take = self.takes;
-            self.take_order.insert((queue.last_take, Name::clone(&at.queue)));
+            self.take_order.remove(&(queue.last_taken_at, Name::clone(&at.queue)));
+            queue.last_taken_at = self.taken_total;
+            self.take_order.insert((queue.last_taken_at, Name::clone(&at.queue)));
         }
         self.remove(&at);
         self.count_start(&at);
@@ -270,7 +270,7 @@ impl ReadyTasks {
             return self.take_order.iter().find_map(|(_, name)| self.find_next_in(name, offer));
         };
         let queues = names.iter().filter_map(|name| self.queues.get_key_value(name.as_str()));
-        let mut queues: Vec<_> = queues.map(|(name, queue)| (queue.last_take, name)).collect();
+        let mut queues: Vec<_> = queues.map(|(name, queue)| (queue.last_taken_at, name)).collect();
         queues.sort_unstable();
         queues.into_iter().find_map(|(_, name)| self.find_next_in(name, offer))
     }

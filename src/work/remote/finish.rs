@@ -190,7 +190,7 @@ impl LeaseReporter {
         self.state.leases.mark_ending(&self.lease);
         let mut is_replaced = false;
         loop {
-            let Command::Finish { attempt: number, lease, end, progress, output } = command else { return false };
+            let Command::Finish { attempt: number, lease_hash, end, progress, output } = command else { return false };
             let item = FinishRequestItem::new(&self.lease, &end, output.as_ref());
             let problem = match self.send_finish(&item, progress.as_ref()).await {
                 Some(Ok(())) => {
@@ -200,7 +200,7 @@ impl LeaseReporter {
                 Some(Err(problem)) => problem,
                 None => return false,
             };
-            let with_end = |end, output| Command::Finish { attempt: number, lease, end, progress, output };
+            let with_end = |end, output| Command::Finish { attempt: number, lease_hash, end, progress, output };
             match problem.code.as_str() {
                 "lease_lost" => {
                     attempt.lose();

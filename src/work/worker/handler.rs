@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::context::Context;
 pub use super::outcome::{Done, Failure};
 use crate::task::Invalid;
-use crate::task::event::CancelPolicy;
+use crate::task::event::CancelLadder;
 
 /// Executes the tasks of one kind.
 ///
@@ -70,11 +70,11 @@ pub struct Defaults {
     /// How long one attempt may take; `None` means that there is no limit.
     pub timeout: Option<Duration>,
     /// The cancel ladder.
-    pub cancel: CancelPolicy,
+    pub cancel: CancelLadder,
 }
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { max_attempts: 1, timeout: None, cancel: CancelPolicy::default() }
+        Self { max_attempts: 1, timeout: None, cancel: CancelLadder::default() }
     }
 }

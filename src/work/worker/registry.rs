@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::handler::Handler;
-use crate::task::event::CancelPolicy;
+use crate::task::event::CancelLadder;
 use crate::task::limits::is_name;
 
 /// The handlers, by kind. Clones share the handlers.
@@ -54,7 +54,7 @@ impl Handlers {
 
     /// Returns the cancel ladder of each kind.
     #[must_use]
-    pub fn policies(&self) -> BTreeMap<String, CancelPolicy> {
+    pub fn policies(&self) -> BTreeMap<String, CancelLadder> {
         self.0.iter().map(|(kind, handler)| (kind.clone(), handler.defaults().cancel)).collect()
     }
 

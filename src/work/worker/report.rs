@@ -5,7 +5,7 @@ use super::outcome::{Done, Failure};
 use super::text::single_line;
 use crate::task::command::AttemptEnd;
 use crate::task::event::{Progress, TaskError};
-use crate::task::limits::{DEPTH_MAX, NAME_MAX, RESULT_MAX, TEXT_MAX, fits};
+use crate::task::limits::{DEPTH_MAX, NAME_MAX, RESULT_MAX, TEXT_MAX, has_valid_size_and_depth};
 use crate::task::{Command, JsonText, Rejection};
 
 /// Sends the reports about an attempt, by messages inside the process or over HTTP.
@@ -56,7 +56,7 @@ pub(in crate::work) fn task_error(code: &str, message: &str) -> TaskError {
 /// Returns the error for a result that is too large.
 fn too_large(result: &JsonText) -> Option<TaskError> {
     let message = format!("the result has more than {RESULT_MAX} bytes as compact JSON or {DEPTH_MAX} levels");
-    (!fits(result, RESULT_MAX)).then(|| task_error("result_too_large", &message))
+    (!has_valid_size_and_depth(result, RESULT_MAX)).then(|| task_error("result_too_large", &message))
 }
 
 /// If a finish with the outcome `cancelled` was rejected because nobody requested a cancel, returns a finish with the
@@ -64,7 +64,7 @@ fn too_large(result: &JsonText) -> Option<TaskError> {
 pub(in crate::work) fn replace_unrequested_cancel(command: Command, rejection: &Rejection) -> Option<Command> {
     match (command, rejection) {
         (
-            Command::Finish { attempt, lease, end: AttemptEnd::Cancelled { .. }, progress, output },
+            Command::Finish { attempt, lease_hash, end: AttemptEnd::Cancelled { .. }, progress, output },
             Rejection::NotCancelling,
         ) => {
             let error = task_error(
@@ -73,7 +73,7 @@ pub(in crate::work) fn replace_unrequested_cancel(command: Command, rejection: &
             );
             Some(Command::Finish {
                 attempt,
-                lease,
+                lease_hash,
                 end: AttemptEnd::Failed { error, retryable: true },
                 progress,
                 output,

@@ -65,7 +65,7 @@ pub(in crate::work) async fn run_attempt<R: Reporter>(
 /// Releases an attempt that never began: its task is queued again.
 pub(in crate::work) async fn release<R: Reporter>(attempt: Arc<Attempt>, reporter: Arc<R>) {
     let end = AttemptEnd::Released(ReleasedReason::HandedBack);
-    let command = Command::Finish { attempt: attempt.number, lease: None, end, progress: None, output: None };
+    let command = Command::Finish { attempt: attempt.number, lease_hash: None, end, progress: None, output: None };
     let is_recorded_or_refused = reporter.send_command(&attempt, command, || attempt.is_lost()).await;
     report_stop(&attempt, &*reporter, is_recorded_or_refused);
 }
@@ -155,7 +155,7 @@ fn end_command(attempt: &Attempt, end: HandlerEnd) -> Option<Command> {
         }
         HandlerEnd::ShutDown => return None,
     };
-    Some(Command::Finish { attempt: number, lease: None, end, progress, output: attempt.output() })
+    Some(Command::Finish { attempt: number, lease_hash: None, end, progress, output: attempt.output() })
 }
 
 /// Sends the acknowledgements as they arrive. If one can't be recorded, it is repeated only until `handler_ended`, so that
@@ -173,7 +173,8 @@ async fn send_acknowledgements(
             () = handler_ended.wait() => None,
         };
         let Some(Acknowledgement { stopping_after, expected_end }) = next else { return };
-        let command = Command::AcknowledgeCancel { attempt: attempt.number, lease: None, stopping_after, expected_end };
+        let command =
+            Command::AcknowledgeCancel { attempt: attempt.number, lease_hash: None, stopping_after, expected_end };
         reporter.send_command(attempt, command, || handler_ended.is_set()).await;
     }
 }

@@ -27,7 +27,7 @@ pub struct Head {
 /// 400 where this is no HTTP, 414 and 431 where the head is too large already.
 pub fn find_end(bytes: &[u8], checked: usize, limits: &ConnectionLimits) -> Result<Option<usize>, Problem> {
     if bytes.first().is_some_and(|byte| !byte.is_ascii_graphic()) {
-        return Err(bad_request("this is not HTTP; TLS is not spoken here"));
+        return Err(bad_request("this is not HTTP; this server does not support TLS"));
     }
     check_target_length(bytes, limits)?;
     let from = checked.saturating_sub(3);
@@ -96,7 +96,7 @@ fn refuse_syntax(error: httparse::Error) -> Problem {
     match error {
         httparse::Error::TooManyHeaders => too_large(format!("a request has at most {HEADERS_MAX} headers")),
         httparse::Error::Version => {
-            Problem::new(Refusal::HttpVersionNotSupported, "this server speaks HTTP/1.1 and HTTP/1.0")
+            Problem::new(Refusal::HttpVersionNotSupported, "this server supports only HTTP/1.1 and HTTP/1.0")
         }
         error => bad_request(format!("the head of the request is not HTTP/1.1: {error}")),
     }
@@ -104,7 +104,7 @@ fn refuse_syntax(error: httparse::Error) -> Problem {
 
 fn check_target(method: &str, target: &str, host: &str) -> Result<(), Problem> {
     if method == "CONNECT" {
-        return Err(Problem::new(Refusal::NotImplemented, "this server is no proxy"));
+        return Err(Problem::new(Refusal::NotImplemented, "this server is not a proxy"));
     }
     if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(bad_request("the target of the request has a character that must be percent-encoded"));
@@ -137,7 +137,7 @@ impl<'a> Fields<'a> {
         let text = std::str::from_utf8(value).map_err(|_| bad_request(format!("the header {name} is not text")))?;
         match values.next() {
             None => Ok(Some(text.trim())),
-            Some(_) => Err(bad_request(format!("the header {name} is there twice"))),
+            Some(_) => Err(bad_request(format!("the header {name} is repeated"))),
         }
     }
 
@@ -164,16 +164,16 @@ impl<'a> Fields<'a> {
             (Some(_), Some(_)) => Err(bad_request("Content-Length and Transfer-Encoding contradict each other")),
             (None, Some(_)) if self.version == 0 => Err(bad_request("HTTP/1.0 has no Transfer-Encoding")),
             (None, Some(coding)) if coding.eq_ignore_ascii_case("identity") => {
-                Err(bad_request("the transfer coding identity is no longer valid"))
+                Err(bad_request("the transfer coding `identity` is not valid in HTTP/1.1"))
             }
             (None, Some(coding)) if !coding.eq_ignore_ascii_case("chunked") => {
-                Err(Problem::new(Refusal::NotImplemented, "the only transfer coding of this server is chunked"))
+                Err(Problem::new(Refusal::NotImplemented, "this server supports only the transfer coding `chunked`"))
             }
             (None, None) if method == "POST" && self.version == 0 => {
-                Err(bad_request("a body in HTTP/1.0 needs Content-Length"))
+                Err(bad_request("a body in an HTTP/1.0 request needs Content-Length"))
             }
             (length, coding) if upgrades && (method != "GET" || length.is_some() || coding.is_some()) => {
-                Err(bad_request("an upgrade to a websocket is asked for by GET without a body"))
+                Err(bad_request("a websocket upgrade must be a GET request without a body"))
             }
             (None, None) if upgrades => Ok(Framing::Endless),
             (None, Some(_)) => Ok(Framing::CHUNKED),
@@ -188,7 +188,7 @@ impl<'a> Fields<'a> {
         if expectations.all(|value| value.trim_ascii().eq_ignore_ascii_case(b"100-continue")) {
             return Ok(expects);
         }
-        Err(Problem::new(Refusal::ExpectationFailed, "the only expectation that is met is 100-continue"))
+        Err(Problem::new(Refusal::ExpectationFailed, "this server supports only the expectation 100-continue"))
     }
 
     fn is_last(&self) -> bool {
