@@ -87,7 +87,7 @@
 //   6. Directive: dispatch/dispatcher/mod.rs sends the worker a directive: a message if the worker is in this process,
 //      otherwise the response to the heartbeat that waits (dispatch/lease_table.rs).
 //   7. Acknowledgement: the worker's acknowledgement is a command on the task too. It begins at step 2.
-//   8. End: work/worker/drive.rs reports the end of the attempt. This command begins at step 2 as well.
+//   8. End: work/worker/run_attempt.rs reports the end of the attempt. This command begins at step 2 as well.
 //   9. Escalation and children: if the worker doesn't stop, dispatch/dispatcher/timers.rs sends the command for the next rung
 //      of the cancel ladder. reactions/cascade.rs requests the cancel of the children. Both begin at step 2.
 //

@@ -52,7 +52,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Run a server with example tasks to watch and to cancel, in a temporary folder
     Demo(demo::Demo),
     /// Create a task
