@@ -91,7 +91,7 @@ async fn a_request_that_is_no_http_is_refused() {
 async fn a_body_whose_end_is_ambiguous_is_refused() {
     let server = Server::start();
     let post = |headers: &str, body: &str| {
-        let head = format!("POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
+        let head = "POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
         format!("{head}{headers}\r\n{body}").into_bytes()
     };
     let chunked = "Transfer-Encoding: chunked\r\n";
