@@ -44,7 +44,8 @@ fn status_of(server: &Server, path: &str) -> Option<u16> {
 async fn a_connection_takes_one_file_descriptor() {
     let server = Server::start();
     let before = open_files(&server);
-    let held: Vec<Client> = (0..100).map(|_| hold(&server).expect("a connection that waits")).collect();
+    let held: Vec<Client> =
+        (0..100).map(|_| hold(&server).expect("no connection that waits"))).collect();
     let connections = open_connections(&server);
     assert_eq!(connections, held.len());
     let opened = open_files(&server) - before;
