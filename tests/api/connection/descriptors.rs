@@ -45,7 +45,7 @@ async fn a_connection_takes_one_file_descriptor() {
     let server = Server::start();
     let before = open_files(&server);
     let held: Vec<Client> =
-        (0..100).map(|_| hold(&server).expect("no connection that waits"))).collect();
+        (0..100).map(|_| hold(&server).unwrap_or_else(|_| panic!("no connection that waits"))).collect();
     let connections = open_connections(&server);
     assert_eq!(connections, held.len());
     let opened = open_files(&server) - before;

@@ -3,7 +3,6 @@
 //! `TASKBELL_FULL=1` sends 100,000 inputs: `cargo test --test taskbell connection::fuzz -- --nocapture`. `TASKBELL_SEED` sets
 //! the first seed.
 
-use std::fmt::Write as _;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -109,14 +108,14 @@ fn request(rng: &mut StdRng) -> Vec<u8> {
         text.push_str("Host: localhost\r\nContent-Type: application/json\r\n");
     }
     if rng.random_ratio(1, 2) {
-        let _ = write!(text, "Content-Length: ", &body.len().to_string();
+        text.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]);
     }
     for _ in 0..[0, 0, 0, 1, 2, 4].choose(rng).copied().unwrap_or_default() {
         text.push_str(&HEADERS.choose(rng).unwrap().replace("BODY", &body.len().to_string()));
         text.push_str("\r\n");
     }
     if rng.random_ratio(1, 50) {
-        let _ = write!(text, "X: ", &"x".repeat(rng.random_range(0..40_000)));
+        text.extend(["X: ", &"x".repeat(rng.random_range(0..40_000)), "\r\n"]);
     }
     if rng.random_ratio(1, 50) {
         text.push_str(&"X: y\r\n".repeat(rng.random_range(0..200)));
