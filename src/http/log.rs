@@ -19,6 +19,9 @@ use crate::task::{Position, Timestamp};
 
 /// How many events are read from the log at once.
 const BATCH_SIZE: usize = 1000;
+/// The events that are read at once have so many bytes, unless one of them has more. So much of the server's memory does a client
+/// take that doesn't read its response.
+const BATCH_BYTES: usize = 64 * 1024;
 
 #[derive(Serialize)]
 struct HeadDoc {
@@ -122,7 +125,7 @@ fn stream_up_to(
             return Ok(None);
         }
         let batch_size = usize::try_from(head.0 - after.0).unwrap_or(BATCH_SIZE).min(BATCH_SIZE);
-        let batch = store.read_all(after, batch_size).await?;
+        let batch = store.read_page(after, batch_size, BATCH_BYTES).await?;
         let Some(last) = batch.last().map(|recorded| recorded.position) else { return Ok(None) };
         let lines = selection.encode_lines(&batch)?;
         Ok(Some((lines, (store, last, selection))))
@@ -137,7 +140,7 @@ fn stream_and_follow(
     selection: EventSelection,
     permit: QuotaPermit,
 ) -> impl Stream<Item = BodyChunk> + use<> {
-    let subscription = store.subscribe(after);
+    let subscription = store.subscribe(after).with_page_bytes(BATCH_BYTES);
     stream::try_unfold((subscription, selection, permit), |(mut subscription, mut selection, permit)| async move {
         if selection.remaining == 0 {
             return Ok(None);

@@ -114,7 +114,7 @@ impl EventStore {
     #[must_use]
     pub fn recent_hash(&self, position: Position) -> Option<Hash> {
         let before = Position(position.0.checked_sub(1)?);
-        self.recent().page(before, 1)?.first().map(|event| event.hash)
+        self.recent().page(before, 1, usize::MAX)?.first().map(|event| event.hash)
     }
 
     /// Called when the events that this process has received differ from the log. On a cluster, the log of this process then

@@ -232,18 +232,33 @@ impl EventStore {
     /// # Errors
     /// See [`ReadError`].
     pub async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        self.read_page(after, limit, usize::MAX).await
+    }
+
+    /// As [`Self::read_all`], but ends with the event with which the `meta` and `data` of all have at least so many bytes.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn read_page(
+        &self,
+        after: Position,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let head = self.head().position;
-        if let Some(page) = self.recent().page(after, limit) {
+        if let Some(page) = self.recent().page(after, limit, bytes) {
             return Ok(page);
         }
         let events = match &self.0 {
             // The recent events of a log in memory are all its events.
             StoreBackend::Memory(_) => Vec::new(),
-            StoreBackend::Sqlite(store) => store.read_all(after, head, limit).await?,
+            StoreBackend::Sqlite(store) => store.read_all(after, head, limit, bytes).await?,
             #[cfg(feature = "eventstore")]
             StoreBackend::Cluster(store) => store.read_all(after, head, limit).await?,
         };
-        let expected = usize::try_from(head.0.saturating_sub(after.0)).unwrap_or(usize::MAX).min(limit);
+        let is_full = events.iter().map(|event| event.size()).sum::<usize>() >= bytes;
+        let in_log = usize::try_from(head.0.saturating_sub(after.0)).unwrap_or(usize::MAX).min(limit);
+        let expected = if is_full { events.len() } else { in_log };
         let read = events.iter().map(|event| Some(event.position.0)).chain([None]);
         match (after.0 + 1..).zip(read).take(expected).find(|&(position, read)| read != Some(position)) {
             Some((position, _)) => Err(ReadError::Damaged(format!("the log has lost event {position}"))),

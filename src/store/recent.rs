@@ -99,14 +99,21 @@ impl RecentEvents {
         is_complete.then(|| events.iter().cloned().collect())
     }
 
-    /// At most `limit` events after a position (exclusive); `None` if the first of them is not in memory.
-    pub(super) fn page(&self, after: Position, limit: usize) -> Option<Vec<Arc<Recorded>>> {
+    /// At most `limit` events after a position (exclusive); `None` if the first of them is not in memory. The last of them is
+    /// the one with which the `meta` and `data` of all have at least so many bytes.
+    pub(super) fn page(&self, after: Position, limit: usize, bytes: usize) -> Option<Vec<Arc<Recorded>>> {
         let contents = self.contents.read().unwrap_or_else(PoisonError::into_inner);
         if after >= contents.head.position {
             return Some(Vec::new());
         }
         let first = contents.events.front()?.position.0;
         let skip = usize::try_from((after.0 + 1).checked_sub(first)?).ok()?;
-        Some(contents.events.iter().skip(skip).take(limit).cloned().collect())
+        let mut size: usize = 0;
+        let has_room = |event: &&Arc<Recorded>| {
+            let has_room = size < bytes;
+            size += event.size();
+            has_room
+        };
+        Some(contents.events.iter().skip(skip).take(limit).take_while(has_room).cloned().collect())
     }
 }

@@ -9,6 +9,8 @@ use crate::task::Position;
 
 /// The largest number of events that one call returns.
 const PAGE: usize = 1000;
+/// How many bytes of `meta` and `data` a page has at least, if the log has so many and they are in fewer than 1000 events.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// A subscription to the log. It gives every event after a position, in order and each exactly once: first the events that
 /// exist, then each new event when it is durable. The log stays open while a subscription exists.
@@ -16,15 +18,23 @@ pub struct LogSubscription {
     store: EventStore,
     after: Position,
     head: watch::Receiver<Position>,
+    /// A page ends with the event with which the `meta` and `data` of all have at least so many bytes.
+    page_bytes: usize,
 }
 
 impl LogSubscription {
     pub(super) fn new(store: EventStore, after: Position) -> Self {
         let head = store.head_changes();
-        Self { store, after, head }
+        Self { store, after, head, page_bytes: PAGE_BYTES }
     }
 
-    /// Waits until there is a next event. Returns it and the events that follow it, at most 1000. If the caller drops the
+    /// The same subscription with pages of so many bytes.
+    #[must_use]
+    pub(crate) fn with_page_bytes(self, page_bytes: usize) -> Self {
+        Self { page_bytes, ..self }
+    }
+
+    /// Waits until there is a next event. Returns it and the events that follow it, at most 1000, and fewer if they are large. If the caller drops the
     /// future while it waits, no event is lost.
     ///
     /// # Errors
@@ -38,7 +48,7 @@ impl LogSubscription {
             },
             failure = self.store.wait_for_failure() => return Err(failure),
         }
-        let events = self.store.read_all(after, PAGE).await?;
+        let events = self.store.read_page(after, PAGE, self.page_bytes).await?;
         self.after = events.last().map_or(after, |event| event.position);
         Ok(events)
     }

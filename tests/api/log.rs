@@ -161,3 +161,23 @@ async fn a_head_request_with_follow_is_answered_and_ends() {
     let answer = super::raw_http::raw(&server, "HEAD /v1/log?follow=true", "", b"");
     assert_eq!((answer.status, answer.text.as_str()), (200, ""));
 }
+
+#[tokio::test]
+async fn large_events_are_all_sent_in_order_from_memory_and_from_the_file() {
+    let mut server = Server::start();
+    for number in 0..5 {
+        let large = json!({"kind": "a", "title": format!("large {number}"), "input": "x".repeat(60_000)});
+        let small = json!({"kind": "a", "title": format!("small {number}")});
+        let items = json!({"items": [small, large.clone(), large]});
+        assert_eq!(server.post("/v1/tasks/batch", &items).await.status, 200);
+    }
+    for _ in 0..2 {
+        let text = server.get("/v1/log").await.text;
+        let positions: Vec<u64> = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["position"].as_u64().unwrap())
+            .collect();
+        assert_eq!(positions, (1..=15).collect::<Vec<_>>());
+        server.restart();
+    }
+}

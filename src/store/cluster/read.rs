@@ -61,7 +61,7 @@ async fn find_positioned(
     let damaged = || ReadError::Damaged(format!("event {} of {stream} is not what was delivered", event.id));
     let position = state.index.position(stream.as_str(), event.revision).ok_or_else(damaged)?;
     let before = position.saturating_sub(1);
-    let recent = state.recent.page(Position(before), 1).and_then(|page| page.into_iter().next());
+    let recent = state.recent.page(Position(before), 1, usize::MAX).and_then(|page| page.into_iter().next());
     let positioned = if let Some(positioned) = recent.or_else(|| positioned_events.get(&position).cloned()) {
         positioned
     } else {

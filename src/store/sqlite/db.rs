@@ -277,7 +277,7 @@ impl ReadConnection {
     /// The events of a stream from a revision on.
     pub(super) fn read_stream(&self, stream: &StreamName, from: Revision) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let query = self.0.prepare_cached(SELECT_STREAM).map_err(|error| read_error(&error))?;
-        read_events(query, params![stream.as_str(), sqlite_integer(from.0)])
+        read_events(query, params![stream.as_str(), sqlite_integer(from.0)], usize::MAX)
     }
 
     /// Runs `read` in one transaction. Outside a transaction, a commit between two queries would empty the page cache.
@@ -288,23 +288,35 @@ impl ReadConnection {
         Ok(found)
     }
 
-    /// At most `limit` events after a position (exclusive), up to another (inclusive).
+    /// At most `limit` events after a position (exclusive), up to another (inclusive). The last of them is the one with which the
+    /// `meta` and `data` of all have at least so many bytes.
     pub(super) fn read_range(
         &self,
         after: Position,
         upto: Position,
         limit: usize,
+        bytes: usize,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let query = self.0.prepare_cached(SELECT_RANGE).map_err(|error| read_error(&error))?;
-        read_events(query, params![sqlite_integer(after.0), sqlite_integer(upto.0), sqlite_integer(limit as u64)])
+        let range = params![sqlite_integer(after.0), sqlite_integer(upto.0), sqlite_integer(limit as u64)];
+        read_events(query, range, bytes)
     }
 }
 
-fn read_events(mut query: CachedStatement<'_>, range: impl rusqlite::Params) -> Result<Vec<Arc<Recorded>>, ReadError> {
+/// Reads events until all together have at least so many bytes.
+fn read_events(
+    mut query: CachedStatement<'_>,
+    range: impl rusqlite::Params,
+    bytes: usize,
+) -> Result<Vec<Arc<Recorded>>, ReadError> {
     let mut rows = query.query(range).map_err(|error| read_error(&error))?;
-    let mut events = Vec::new();
-    while let Some(row) = rows.next().map_err(|error| read_error(&error))? {
-        events.push(Arc::new(decode_row(row)?));
+    let (mut events, mut size) = (Vec::new(), 0);
+    while size < bytes
+        && let Some(row) = rows.next().map_err(|error| read_error(&error))?
+    {
+        let event = decode_row(row)?;
+        size += event.size();
+        events.push(Arc::new(event));
     }
     Ok(events)
 }

@@ -115,8 +115,9 @@ impl Sqlite {
         after: Position,
         head: Position,
         limit: usize,
+        bytes: usize,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        self.readers.run(move |reader| reader.read_range(after, head, limit)).await
+        self.readers.run(move |reader| reader.read_range(after, head, limit, bytes)).await
     }
 
     pub(in crate::store) fn health(&self) -> Result<(), String> {
