@@ -13,7 +13,7 @@ use super::event::{Hash, LogEvent, Meta, StreamName};
 use super::{ReadError, codec};
 use crate::task::{Position, Revision, Timestamp};
 
-/// An event that was recorded in the log. [`super::NewEvent`] is an event before that.
+/// An event that was recorded in the log. `NewEvent` is an event before that.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     /// Its number in the log, from 1.

@@ -76,6 +76,7 @@ impl Quota {
 
     /// The number of uses.
     #[must_use]
+    #[cfg(test)]
     pub fn in_use(&self) -> usize {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).total
     }

@@ -36,7 +36,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(15);
 
 type CheckFuture = Pin<Box<dyn Future<Output = CheckResult>>>;
 
-/// One rule of the database, with the function that checks it. A rule of a store is a [`Check`].
+/// One rule of the database, with the function that checks it. A rule of a store is a `Check`.
 #[derive(Clone, Copy)]
 pub struct Rule {
     /// The operation of the database to which the rule applies.
