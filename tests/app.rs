@@ -57,6 +57,6 @@ async fn a_server_that_has_lost_an_actor_ends_with_its_name() {
     assert!(matches!(error, StartError::ActorStopped("the dispatcher")), "{error}");
     assert_eq!(
         error.to_string(),
-        "the dispatcher has stopped unexpectedly; the log is complete, and a new start goes on from it"
+        "the dispatcher has stopped unexpectedly; the log is complete, and a new start continues from it"
     );
 }

@@ -363,6 +363,7 @@ fn the_help_shows_the_default_of_each_limit() {
         ("max-sockets", sockets.total.to_string()),
         ("max-sockets-per-subject", sockets.per_subject.to_string()),
         ("max-sockets-per-address", sockets.per_address.to_string()),
+        ("socket-stall-s", limits.socket_stall_timeout.as_secs_f64().to_string()),
         ("max-long-polls", long_polls.total.to_string()),
         ("max-long-polls-per-subject", long_polls.per_subject.to_string()),
         ("max-long-polls-per-address", long_polls.per_address.to_string()),
