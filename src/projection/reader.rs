@@ -85,10 +85,15 @@ impl ViewsReader {
         self.wait_until(|_, watermark| watermark >= position).await
     }
 
-    /// Waits until the views show the task at this revision or a later one. Returns false if they don't after [`WAIT_MAX`],
-    /// or if they have failed.
+    /// Waits until the views show the task at this revision or a later one, and the subscribers have got its events. Returns
+    /// false if that takes longer than [`WAIT_MAX`], or if the views have failed.
     pub async fn wait_for_revision(&self, task: TaskId, revision: Revision) -> bool {
-        self.wait_until(|views, _| views.get(task).is_some_and(|row| row.revision() >= revision)).await
+        // The views change before the subscribers get the events, and the watermark moves after that. A client that has the
+        // response to a create may take the task at once, so the dispatcher must have the event before.
+        self.wait_until(|views, watermark| {
+            views.get(task).is_some_and(|row| row.revision() >= revision && row.position() <= watermark)
+        })
+        .await
     }
 
     /// Waits until `condition` is true for the views and the watermark.
@@ -116,5 +121,45 @@ impl ViewsAccess for ViewsReader {
 
     async fn wait_for_revision(&self, task: TaskId, revision: Revision) -> bool {
         Self::wait_for_revision(self, task, revision).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt as _;
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::store::{Append, EventStore, Expected, Meta, NewEvent, StreamName, Via, codec, new_id, now};
+
+    const CREATED: &str = include_str!("../../events/Created/v1.example.json");
+
+    #[actix_rt::test]
+    async fn a_request_waits_until_the_subscribers_have_got_the_event_that_the_views_show() {
+        let (store, task) = (EventStore::memory(), TaskId::from_uuid(new_id()));
+        let meta = Meta {
+            actor: "mira".to_owned(),
+            via: Via::Http,
+            correlation_id: new_id(),
+            causation_id: None,
+            request_id: None,
+        };
+        let data = RawValue::from_string(CREATED.trim().to_owned()).unwrap();
+        let event = NewEvent { id: new_id(), time: now(), meta, event: codec::decode("Created", 1, data.get()).unwrap() };
+        let append = Append { stream: StreamName::task(task), expected: Expected::NoStream, events: vec![event] };
+        store.append(append).await.unwrap();
+        let (writer, reader) = split_views(Views::default());
+        let mut waiting = pin!(reader.wait_for_revision(task, Revision(0)));
+        assert_eq!(waiting.as_mut().now_or_never(), None);
+
+        writer.write().apply(&store.read_all(Position(0), 1).await.unwrap().remove(0));
+        assert!(reader.views().get(task).is_some());
+        let mut second = pin!(reader.wait_for_revision(task, Revision(0)));
+        assert_eq!(second.as_mut().now_or_never(), None, "the subscribers don't have the event yet");
+
+        writer.set_watermark(Position(1));
+        assert!(waiting.await && second.await);
     }
 }
