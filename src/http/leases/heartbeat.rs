@@ -29,7 +29,7 @@ use crate::views::Row;
 #[serde(deny_unknown_fields)]
 struct HeartbeatBody {
     worker: String,
-    leases: Vec<json::Object<HeartbeatLease>>,
+    leases: json::AtMost<LEASES_MAX, json::Object<HeartbeatLease>>,
     wait_s: Option<f64>,
 }
 
@@ -112,11 +112,8 @@ pub async fn heartbeat(
 
 impl HeartbeatBody {
     fn check(self) -> Result<CheckedHeartbeat, Problem> {
-        let Self { worker, leases, wait_s } = self;
+        let Self { worker, leases: json::AtMost(leases), wait_s } = self;
         let mut invalid = check_worker(&worker);
-        if leases.len() > LEASES_MAX {
-            invalid.push(Invalid::new("/leases", format!("at most {LEASES_MAX}")));
-        }
         let wait = check_wait(wait_s.unwrap_or(0.0), &mut invalid);
         let (mut tokens, mut heartbeats, mut all_progress) = (Vec::new(), Vec::new(), Vec::new());
         for (index, json::Object(HeartbeatLease { lease, progress, seen })) in leases.into_iter().enumerate() {

@@ -109,9 +109,10 @@ impl Bodies {
         }
     }
 
-    /// Takes as much of the budget as a body of this length needs.
+    /// Takes as much of the budget as a body of this length needs. A body that was declared large stays large while its first
+    /// bytes arrive.
     fn charge(&self, charge: &mut Charge, length: usize) -> Result<(), Problem> {
-        let is_large = length > SMALL_MAX;
+        let is_large = charge.is_large || length > SMALL_MAX;
         let taken = charge.permit.as_ref().filter(|_| charge.is_large == is_large);
         let missing = length.div_ceil(UNIT).saturating_sub(taken.map_or(0, OwnedSemaphorePermit::num_permits));
         if missing == 0 {
@@ -238,13 +239,17 @@ impl Bodies {
         max: SizeLimit,
         charge: &mut Charge,
     ) -> Result<BytesMut, Problem> {
-        let mut bytes = BytesMut::with_capacity(declared.unwrap_or_default());
+        // A client that declares much and sends little gets little memory.
+        let mut bytes = BytesMut::with_capacity(declared.unwrap_or_default().min(SMALL_MAX));
         let mut pace = Pace::new(&self.0.limits);
         while let Some(chunk) = pace.next(&mut payload, bytes.len()).await? {
             if bytes.len() + chunk.len() > max.bytes {
                 return Err(too_large(max));
             }
             self.charge(charge, bytes.len() + chunk.len())?;
+            if bytes.len() + chunk.len() > bytes.capacity() {
+                bytes.reserve(declared.unwrap_or_default().saturating_sub(bytes.len()).max(chunk.len()));
+            }
             bytes.extend_from_slice(&chunk);
         }
         Ok(bytes)
@@ -320,6 +325,16 @@ mod tests {
         bodies.charge(&mut small, 60 * UNIT).unwrap();
         drop(large);
         bodies.charge(&mut other, 70 * UNIT).unwrap();
+    }
+
+    #[test]
+    fn a_declared_body_keeps_its_part_of_the_budget_while_its_first_bytes_arrive() {
+        let bodies = bodies();
+        let mut charge = Charge::default();
+        for length in [250 * UNIT, 1, 60 * UNIT, 250 * UNIT] {
+            bodies.charge(&mut charge, length).unwrap();
+            assert_eq!((bodies.0.small.available_permits(), bodies.0.large.available_permits()), (100, 50), "{length}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use actix_web::HttpRequest;
 use actix_web::web::Payload;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::body;
 pub use super::body::BodyKind;
@@ -57,7 +57,7 @@ pub async fn read_items<T: Send + 'static>(
     read: fn(&str) -> Result<T, Problem>,
 ) -> Result<Vec<Result<T, Problem>>, Problem> {
     let parse = move |bytes: &[u8]| {
-        let items = split_items(as_text(bytes)?)?;
+        let items = split_items(as_text(bytes)?, items_max)?;
         if !(1..=items_max).contains(&items.len()) {
             return Err(Problem::invalid_field("/items", format!("1 to {items_max} items")));
         }
@@ -66,7 +66,7 @@ pub async fn read_items<T: Send + 'static>(
     body::receive(request, payload, BodyKind::Many, parse).await
 }
 
-fn split_items(text: &str) -> Result<Vec<Result<&str, Fault>>, Problem> {
+fn split_items(text: &str, items_max: usize) -> Result<Vec<Result<&str, Fault>>, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Batch {
@@ -74,7 +74,7 @@ fn split_items(text: &str) -> Result<Vec<Result<&str, Fault>>, Problem> {
         _items: Vec<IgnoredAny>,
     }
 
-    match items::items(text, "items", LIMITS).map_err(problem_of)? {
+    match items::items(text, "items", Limits { items: items_max, ..LIMITS }).map_err(problem_of)? {
         Some(items) => Ok(items),
         // The decoder says what the body lacks.
         None => decode::<Batch>(text).map(|_| Vec::new()),
@@ -131,6 +131,38 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
         }
 
         from.deserialize_map(Fields(PhantomData))
+    }
+}
+
+/// A list of at most `MAX` items. The rest of a longer list is not read.
+#[derive(Debug)]
+pub struct AtMost<const MAX: usize, T>(pub Vec<T>);
+
+impl<'de, const MAX: usize, T: Deserialize<'de>> Deserialize<'de> for AtMost<MAX, T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct ListVisitor<const MAX: usize, T>(PhantomData<T>);
+
+        impl<'de, const MAX: usize, T: Deserialize<'de>> Visitor<'de> for ListVisitor<MAX, T> {
+            type Value = AtMost<MAX, T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<AtMost<MAX, T>, A::Error> {
+                let mut items = Vec::new();
+                while items.len() < MAX {
+                    let Some(item) = list.next_element()? else { return Ok(AtMost(items)) };
+                    items.push(item);
+                }
+                match list.next_element::<IgnoredAny>()? {
+                    Some(_) => Err(serde::de::Error::custom(format_args!("at most {MAX}"))),
+                    None => Ok(AtMost(items)),
+                }
+            }
+        }
+
+        from.deserialize_seq(ListVisitor(PhantomData))
     }
 }
 

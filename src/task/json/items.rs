@@ -4,7 +4,7 @@ use super::fault::Fault;
 use super::scan::{Limits, Scanner};
 
 /// The items of the list under `key` in the object `text`, in order: the text of each, or why it is refused. None where the
-/// text is no object with that list alone.
+/// text is no object with that list alone. Of a longer list than the limits say, one item more than they say.
 ///
 /// A key that an item has twice refuses the item, with a pointer relative to it. Only the values are limited here: the
 /// `depth` of an item is for its reader to judge.
@@ -18,7 +18,7 @@ pub fn items<'t>(text: &'t str, key: &str, limits: Limits) -> Result<Option<Vec<
     while scanner.depth() > 0 {
         scanner.step()?;
         if scanner.depth() == 2 && scanner.has_opened_list(key) {
-            found = Some(read_items(&mut scanner)?);
+            found = Some(read_items(&mut scanner, limits.items)?);
         }
         scanner.take_repeated().map_or(Ok(()), Err)?;
     }
@@ -28,7 +28,7 @@ pub fn items<'t>(text: &'t str, key: &str, limits: Limits) -> Result<Option<Vec<
 }
 
 /// Reads the list that has just been opened to its end.
-fn read_items<'t>(scanner: &mut Scanner<'t>) -> Result<Vec<Result<&'t str, Fault>>, Fault> {
+fn read_items<'t>(scanner: &mut Scanner<'t>, items_max: usize) -> Result<Vec<Result<&'t str, Fault>>, Fault> {
     let depth = scanner.depth();
     let mut items = Vec::new();
     loop {
@@ -42,6 +42,9 @@ fn read_items<'t>(scanner: &mut Scanner<'t>) -> Result<Vec<Result<&'t str, Fault
             scanner.step()?;
         }
         scanner.pointers_from = 0;
-        items.push(scanner.take_repeated().map_or_else(|| Ok(scanner.text_from(start)), Err));
+        let item = scanner.take_repeated().map_or_else(|| Ok(scanner.text_from(start)), Err);
+        if items.len() <= items_max {
+            items.push(item);
+        }
     }
 }

@@ -13,11 +13,13 @@ pub struct Limits {
     pub depth: usize,
     /// How many values there may be in all.
     pub values: usize,
+    /// How many items of a list are returned. One more stands for all that follow.
+    pub items: usize,
 }
 
 impl Limits {
     /// No limits.
-    pub const NONE: Self = Self { depth: usize::MAX, values: usize::MAX };
+    pub const NONE: Self = Self { depth: usize::MAX, values: usize::MAX, items: usize::MAX };
 }
 
 /// What a scan has found.

@@ -88,6 +88,22 @@ async fn a_large_body_without_a_length_is_refused_when_the_budget_is_used_up() {
     drop((held, rest));
 }
 
+#[tokio::test]
+async fn a_large_body_keeps_its_part_of_the_budget_while_it_arrives() {
+    let server = Server::start();
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        let (mut client, response) = announce(&server, LARGE);
+        if response.status != 100 {
+            assert_busy(&response);
+            return;
+        }
+        client.send(b"{");
+        held.push(client);
+    }
+    panic!("{} bodies of 14 MiB are taken at once", held.len());
+}
+
 /// The greatest memory of the server's process so far, in MiB.
 fn peak_mib(server: &Server) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
