@@ -34,7 +34,7 @@ async fn a_copy_that_a_server_has_written_to_is_refused() {
     import_quietly(&folder, &server).await.unwrap();
     let store = ready(connect(server.addr(), "taskbell")).await;
     store.append(foreign("mail")).await.unwrap();
-    refused(import_quietly(&folder, &server).await, "a server has written to it since");
+    refused(import_quietly(&folder, &server).await, "a server has written to the cluster since the import");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
