@@ -147,14 +147,16 @@ mod tests {
             request_id: None,
         };
         let data = RawValue::from_string(CREATED.trim().to_owned()).unwrap();
-        let event = NewEvent { id: new_id(), time: now(), meta, event: codec::decode("Created", 1, data.get()).unwrap() };
+        let event =
+            NewEvent { id: new_id(), time: now(), meta, event: codec::decode("Created", 1, data.get()).unwrap() };
         let append = Append { stream: StreamName::task(task), expected: Expected::NoStream, events: vec![event] };
         store.append(append).await.unwrap();
         let (writer, reader) = split_views(Views::default());
         let mut waiting = pin!(reader.wait_for_revision(task, Revision(0)));
         assert_eq!(waiting.as_mut().now_or_never(), None);
 
-        writer.write().apply(&store.read_all(Position(0), 1).await.unwrap().remove(0));
+        let first = store.read_all(Position(0), 1).await.unwrap().remove(0);
+        writer.write().apply(&first);
         assert!(reader.views().get(task).is_some());
         let mut second = pin!(reader.wait_for_revision(task, Revision(0)));
         assert_eq!(second.as_mut().now_or_never(), None, "the subscribers don't have the event yet");
