@@ -80,7 +80,8 @@
 //   1. Request: http/mod.rs routes the request through its middleware to `cancel` in http/tasks.rs, which builds the command.
 //   2. Write path: streams/registry.rs finds the shard of the task. streams/shard.rs finds the actor of the task, or starts
 //      one. streams/actor.rs handles one command at a time. In streams/stream_state.rs, task/decide.rs decides the events,
-//      streams/collector.rs appends them to the log, and task/state.rs computes the new state.
+//      task/state.rs computes the state after them, and streams/collector.rs appends them to the log. Then the new state
+//      replaces the old one.
 //   3. Views: projection/projector.rs applies the events to the views, and sends them to push, dispatch and reactions.
 //   4. Response: the client gets it when the views show the events.
 //   5. Push: push/hub.rs sends frames to each websocket that shows the task or its owner's counts.

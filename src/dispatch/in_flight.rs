@@ -87,7 +87,7 @@ pub struct InFlight {
 
 impl InFlight {
     /// Takes the next task that the offer accepts from the run queue. The caller sends its start. A task that still has an
-    /// entry is not returned: it keeps the new held position, and returns to the queue when the entry's phase ends.
+    /// entry is skipped: it keeps the new held position, and goes back to the queue when the entry's phase ends.
     pub fn take(&mut self, queue: &mut RunQueue, offer: &WorkOffer, executor: Executor) -> Option<TaskId> {
         loop {
             let (task, position) = queue.take(offer)?;

@@ -23,7 +23,7 @@ use super::directive::Directive;
 use crate::task::TaskId;
 use crate::task::deadlines::DeadlineQueue;
 
-/// A worker's heartbeat for one lease.
+/// A worker's renewal of one lease, which is a part of a heartbeat.
 #[derive(Clone, Debug)]
 pub struct LeaseRenewal {
     /// The task.
@@ -169,8 +169,11 @@ impl LeaseTable {
         }
     }
 
-    /// Renews the leases of a heartbeat. If there are directives, or `wait` is zero, the answer is sent at once. Otherwise the
-    /// heartbeat waits, and the end of its wait is returned.
+    /// Renews the leases of a heartbeat. If there are directives, if the worker holds none of the leases, or if the heartbeat
+    /// needn't wait, the answer is sent at once. Otherwise the heartbeat waits, and the end of its wait is returned.
+    ///
+    /// The heartbeat waits for `wait`, but at most for a third of the shortest lease time. On a cluster it may have to wait for
+    /// this server's record: then the limit is [`RECORD_WAIT`] instead of `wait`, even if `wait` is zero.
     pub(super) fn renew(
         &mut self,
         (worker, renewals): (&str, &[LeaseRenewal]),
@@ -196,6 +199,8 @@ impl LeaseTable {
                 lease.directive.filter(|directive| renewal.seen < Some(*directive)).map(|directive| (index, directive)),
             );
         }
+        // A heartbeat waits for at most a third of the shortest lease time. So before the lease ends, the worker has time to
+        // receive the answer, and to send another heartbeat if the answer is lost.
         let third_of_shortest = shortest.map_or(Duration::ZERO, |shortest| shortest / 3);
         self.last_heartbeat_number += 1;
         let number = self.last_heartbeat_number;

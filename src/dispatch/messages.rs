@@ -37,7 +37,8 @@ pub struct AttemptDirective {
     pub directive: Directive,
 }
 
-/// From the worker inside the process to the dispatcher: no code of this attempt runs any more, and its end is durable.
+/// From the worker inside the process to the dispatcher: no code of this attempt runs any more, and its
+/// end needs no further report. Either the end is durable, or it was refused or can't be recorded, or the attempt is lost.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct AttemptStopped {
@@ -53,7 +54,7 @@ pub struct AttemptStopped {
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
 pub struct LocalOffer {
-    /// The worker's name, `local/<host>/<id>`; the id is new for each process.
+    /// The worker's name, `local/<host name>/<id>`; the id is new for each process.
     pub worker: String,
     /// The kinds that the worker has handlers for.
     pub kinds: Vec<String>,

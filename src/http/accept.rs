@@ -118,7 +118,8 @@ impl NewTask {
 /// become final.
 ///
 /// # Errors
-/// 413, 422 `invalid_request` or `idempotency_key_reused`, 429 `too_many_tasks`, 503 if the log can't be written.
+/// 413, 422 `invalid_request` or `idempotency_key_reused`, 429 `too_many_tasks`, 503 if the log can't be read or
+/// written.
 pub async fn accept(
     state: &AppState,
     caller: &Caller,

@@ -19,7 +19,7 @@ use crate::task::{Invalid, Revision};
 /// holds the unique key. The request changes nothing in an existing task.
 ///
 /// # Errors
-/// 400, 415, and those of [`accept`].
+/// Those of [`body::receive`] and of [`accept`].
 pub async fn create(
     state: web::Data<AppState>,
     caller: Caller,

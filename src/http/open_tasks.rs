@@ -73,7 +73,8 @@ impl OpenTasks {
         let of_owner = permits.entry(owner.to_owned()).or_default();
         let open = open_tasks(&views, owner);
         if open + of_owner.len() as u64 >= max {
-            // Between the view of a task and the end of its permit, the task would count twice.
+            // From the moment when the views show a task until its permit is dropped, the task counts twice: in the views
+            // and as a permit. So the permits of such tasks are removed.
             of_owner.retain(|task, revision| views.get(*task).is_none_or(|row| row.revision() < *revision));
         }
         if open + of_owner.len() as u64 >= max {

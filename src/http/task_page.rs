@@ -3,6 +3,8 @@
 //! 1. The stream is read first and the views second. Events may be appended in between.
 //! 2. The row is at least as new as the revision that the caller requires.
 //! 3. Input, result and output come from the events up to the row's revision. So the whole response shows one revision.
+//!
+//! After a create the stream is not read: see [`page_after_command`].
 
 use std::sync::Arc;
 
@@ -54,6 +56,9 @@ pub fn task_doc(state: &AppState, views: &Views, row: &Row) -> TaskDoc {
 
 /// Returns the task's page after a command, when the views show the command's events. If the views don't show them in time,
 /// the page is computed from the task's own stream, because the command has succeeded.
+///
+/// After a create, if the views show no later event of the task, the stream is not read: the input comes from the receipt,
+/// and a new task has no result and no output.
 ///
 /// # Errors
 /// 500 or 503 if the log can't be read.

@@ -123,7 +123,7 @@ pub async fn events(state: web::Data<AppState>, caller: Caller, request: HttpReq
 /// `POST /v1/tasks/{id}/cancel`: requests a cancel. The response is 202 and the task, or 200 if the task was already final.
 ///
 /// # Errors
-/// 400, 404, 422, 503.
+/// 400, 404, 408, 413, 415, 422, 503.
 pub async fn cancel(
     state: web::Data<AppState>,
     caller: Caller,

@@ -124,8 +124,8 @@ impl Actor for Projector {
     }
 }
 
-/// The results of the subscription as a stream. After a read error that may pass, the stream pauses and goes on. After an
-/// error that stays, the stream ends.
+/// The results of the subscription as a stream. After a transient read error, the stream pauses and continues. After a
+/// permanent error, the stream ends.
 fn follow(subscription: LogSubscription) -> impl Stream<Item = ReadResult> {
     stream::unfold(Some(subscription), |subscription| async move {
         let mut subscription = subscription?;

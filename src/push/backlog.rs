@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 /// How many bytes of a socket's frames wait for its connection. The hub adds the frames that it sends. The socket removes
 /// them when the HTTP server's write buffer has taken them, which happens only while the client reads. Clones share the count.
+///
+/// A piece is what the HTTP server takes at a time: at most 16 KiB of encoded frames.
 #[derive(Clone, Debug, Default)]
 pub struct Backlog(Arc<Counts>);
 
@@ -48,8 +50,8 @@ pub(super) struct StallClock {
 }
 
 impl StallClock {
-    /// For how long the connection has taken nothing although frames wait for it; zero if none wait. The time is that between
-    /// the calls of this method.
+    /// For how long the connection has taken nothing although frames wait for it; zero if none wait. The time counts from the
+    /// first call that saw no new piece. So it is as exact as the calls are frequent.
     pub(super) fn stalled_for(&mut self, backlog: &Backlog, now: Instant) -> Duration {
         if backlog.bytes() == 0 {
             self.since = None;

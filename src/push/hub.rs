@@ -2,8 +2,9 @@
 //!
 //! For each socket the hub stores what is pending: whether the counters have changed, and a bounded set of ids of changed
 //! tasks. It writes the frames from the views when it sends them. So a socket gets the newest counters and not each change of
-//! them, and at most 20 sets of frames a second. A slow client needs no more memory than a fast one. Each counters frame
-//! contains the position of the counters that were sent before it, so a client notices if a frame is missing.
+//! them, and at most 20 sets of frames a second. The responses to the client's requests (`subscribe`, `unsubscribe`, `resync`)
+//! and the beats don't count: they don't wait for that interval. A slow client needs no more memory than a fast one. Each
+//! counters frame contains the position of the counters that were sent before it, so a client notices if a frame is missing.
 //!
 //! If a client reads slowly:
 //!
@@ -56,7 +57,7 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Hub {
     reader: ViewsReader,
     queue_and_offers: Arc<QueueAndOffers>,
-    /// For the epoch, the id of the log: a new log has another one. On a cluster the epoch is nil until the cluster has answered for the first time.
+    /// The log. Its id is the epoch of the frames, so a new log has another epoch. On a cluster the epoch is nil until the cluster has answered for the first time.
     store: EventStore,
     freshness: Freshness,
     /// The `stale_since` that was last sent to all sockets.

@@ -47,7 +47,8 @@ pub(super) struct CreationFailed {
 }
 
 impl Creator {
-    /// Creates a task for each run, the oldest first. Ends at the first failure that may pass.
+    /// Creates a task for each run, the oldest first. Ends at the first transient failure: a later try may
+    /// succeed.
     pub(super) async fn create_all(&self, runs: &DueRuns) -> Result<(), CreationFailed> {
         let mut handled = None;
         for nominal in &runs.times {
@@ -60,7 +61,7 @@ impl Creator {
         Ok(())
     }
 
-    /// Creates the task of one run. An error that will not pass is logged, and the run is left out.
+    /// Creates the task of one run. A permanent error is logged, and the run is left out.
     async fn create_one(&self, schedule: Uuid, nominal: Timestamp) -> Result<(), ExecuteError> {
         let id = task_id(schedule, nominal);
         let guard = self.creation_lock.0.read().await;
@@ -98,7 +99,7 @@ impl Creator {
         let active = views.schedules().get(schedule)?;
         let meta = Meta {
             actor: "system".to_owned(),
-            via: Via::Scheduler,
+            via: Via::Server,
             correlation_id: active.correlation_id,
             causation_id: Some(active.event_id),
             request_id: None,

@@ -225,6 +225,8 @@ impl Scheduler {
             if handled_until >= runs.times.last().copied() {
                 self.agenda.complete(&runs);
             } else if handled_until.is_none() || self.shares.is_in_own_share(runs.schedule) {
+                // If there is no `handled_until`, the schedule was removed. The creator finds no request for it, and ends these
+                // runs without tasks.
                 self.waiting_runs.push_back(runs);
             } else {
                 still_foreign.push(runs);

@@ -102,8 +102,9 @@ pub enum Via {
     Cli,
     /// A request of a worker.
     Worker,
-    /// The server itself, for example a timer (not only that of the schedules) or the dispatcher.
-    Scheduler,
+    /// The server itself, for example the dispatcher, a timer or a schedule. The log holds it as `scheduler`.
+    #[serde(rename = "scheduler")]
+    Server,
     /// A program that embeds Taskbell.
     Library,
 }

@@ -235,7 +235,8 @@ impl EventStore {
         self.read_page(after, limit, usize::MAX).await
     }
 
-    /// As [`Self::read_all`], but ends with the event with which the `meta` and `data` of all have at least so many bytes.
+    /// As [`Self::read_all`], but the page ends with the event at which the total length of `meta` and `data` reaches `bytes`, or
+    /// with event number `limit`.
     ///
     /// # Errors
     /// See [`ReadError`].

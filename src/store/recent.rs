@@ -99,8 +99,8 @@ impl RecentEvents {
         is_complete.then(|| events.iter().cloned().collect())
     }
 
-    /// At most `limit` events after a position (exclusive); `None` if the first of them is not in memory. The last of them is
-    /// the one with which the `meta` and `data` of all have at least so many bytes.
+    /// At most `limit` events after a position (exclusive); `None` if the first of them is not in memory. The page
+    /// ends with the event at which the total length of `meta` and `data` reaches `bytes`, or with event number `limit`.
     pub(super) fn page(&self, after: Position, limit: usize, bytes: usize) -> Option<Vec<Arc<Recorded>>> {
         let contents = self.contents.read().unwrap_or_else(PoisonError::into_inner);
         if after >= contents.head.position {

@@ -9,7 +9,8 @@ use crate::task::Position;
 
 /// The largest number of events that one call returns.
 const PAGE: usize = 1000;
-/// How many bytes of `meta` and `data` a page has at least, if the log has so many and they are in fewer than 1000 events.
+/// A page ends with the event at which the total length of `meta` and `data` reaches this number of bytes, or with event number
+/// [`PAGE`].
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// A subscription to the log. It gives every event after a position, in order and each exactly once: first the events that
@@ -18,7 +19,7 @@ pub struct LogSubscription {
     store: EventStore,
     after: Position,
     head: watch::Receiver<Position>,
-    /// A page ends with the event with which the `meta` and `data` of all have at least so many bytes.
+    /// A page ends with the event at which the total length of `meta` and `data` reaches this number of bytes.
     page_bytes: usize,
 }
 
@@ -28,7 +29,7 @@ impl LogSubscription {
         Self { store, after, head, page_bytes: PAGE_BYTES }
     }
 
-    /// The same subscription with pages of so many bytes.
+    /// The same subscription with pages of this size in bytes.
     #[must_use]
     pub(crate) fn with_page_bytes(self, page_bytes: usize) -> Self {
         Self { page_bytes, ..self }

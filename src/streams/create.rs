@@ -33,7 +33,8 @@ pub trait ViewsAccess: Clone + 'static {
 }
 
 /// Creates a task with this id, unless its unique key is held by another task. When this returns, the events are durable. If
-/// the key is held, the two requests are not compared.
+/// another task holds the key, the answer is [`Accepted::KeyHeld`], even if the request of that task was different. (For an
+/// idempotency key the requests' bodies are compared.)
 ///
 /// On a log of one server the caller of this function checks the idempotency key, and the answer is never
 /// [`Accepted::Repeated`].

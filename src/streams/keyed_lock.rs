@@ -86,6 +86,7 @@ impl<T> Drop for KeyGuard<T> {
     /// Removes the slot from the table if it holds no result and no other request refers to it.
     fn drop(&mut self) {
         let mut slots = self.keys.lock_slots();
+        // Two references are those of the table and of this guard.
         let unused = slots.get(&self.key).is_some_and(|slot| Arc::strong_count(slot) <= 2);
         if unused && self.slot.is_none() {
             slots.remove(&self.key);

@@ -228,8 +228,8 @@ impl Registry {
         address.send(execute).await.unwrap_or_else(|error| Err(unanswered(error)))
     }
 
-    /// Starts an actor on the current thread that passes [`Execute`] to this registry, and returns its address. The room
-    /// `work` uses it, because it must not import the registry.
+    /// Starts an actor on the current thread that passes [`Execute`] to this registry, and returns its address. The
+    /// worker inside the process uses the address, so that it needs no registry, also in tests.
     #[must_use]
     pub fn recipient(&self) -> Recipient<Execute> {
         Router { registry: Self { hosted_shard: None, ..self.clone() } }.start().recipient()

@@ -1,4 +1,4 @@
-//! The state of a stream in its actor, and the steps of a command: decide → append → evolve.
+//! The state of a stream in its actor, and the steps of a command: decide → evolve → append → replace the state.
 
 use std::rc::Rc;
 
@@ -49,7 +49,7 @@ impl Cause {
     fn of(meta: &Meta, event: Uuid, is_first: bool) -> Option<Self> {
         let from_client = match meta.via {
             Via::Http | Via::Cli | Via::Library => true,
-            Via::Worker | Via::Scheduler => is_first,
+            Via::Worker | Via::Server => is_first,
         };
         from_client.then_some(Self { correlation_id: meta.correlation_id, event })
     }
@@ -106,23 +106,25 @@ impl<D: StreamDecider> StreamState<D> {
         at: Timestamp,
         meta: &Meta,
     ) -> Result<Decided<D>, ExecuteError> {
-        // A stream that is expected to be new is not read: if the expectation is wrong, the log refuses the append.
-        let mut is_fresh = self.is_current && self.folded.revision.is_none();
+        // A stream that is expected to be new is not read: if the expectation is wrong, the log refuses the append. A create that
+        // is rejected has no append, but an invalid request is invalid whatever the stream holds.
+        let mut may_answer_without_append = self.is_current && self.folded.revision.is_none();
         for _ in 0..TRIES_MAX {
             if !self.is_current {
                 self.catch_up(collector).await?;
-                is_fresh = true;
+                may_answer_without_append = true;
             }
             let prepared = match self.prepare(command, at, meta) {
                 Ok(Some(prepared)) => prepared,
                 // The log refuses an append that was decided on an old state. It can't refuse an answer without an append, so
                 // the stream is read before such an answer.
-                Ok(None) | Err(_) if !is_fresh => {
+                Ok(None) | Err(_) if !may_answer_without_append => {
                     self.is_current = false;
                     continue;
                 }
                 Ok(None) => return Ok(self.decided(0)),
                 Err(rejection) => {
+                    // A stream that was expected to be new was not read. The next command must read it.
                     self.is_current &= self.folded.revision.is_some();
                     return Err(rejection.into());
                 }
@@ -226,10 +228,10 @@ impl<D: StreamDecider> StreamState<D> {
 /// The metadata of a command. The command of a timer or a worker gets the correlation id of its cause, and names the cause.
 fn with_cause(meta: &Meta, cause: Option<Cause>) -> Meta {
     match (meta.via, cause) {
-        (Via::Worker | Via::Scheduler, Some(Cause { correlation_id, event })) => {
+        (Via::Worker | Via::Server, Some(Cause { correlation_id, event })) => {
             Meta { correlation_id, causation_id: meta.causation_id.or(Some(event)), ..meta.clone() }
         }
-        (Via::Worker | Via::Scheduler, None) | (Via::Http | Via::Cli | Via::Library, _) => meta.clone(),
+        (Via::Worker | Via::Server, None) | (Via::Http | Via::Cli | Via::Library, _) => meta.clone(),
     }
 }
 
@@ -237,7 +239,7 @@ fn with_cause(meta: &Meta, cause: Option<Cause>) -> Meta {
 fn with_worker(meta: Meta, worker: Option<&str>) -> Meta {
     match (meta.via, worker) {
         (Via::Worker, Some(worker)) => Meta { actor: worker.to_owned(), ..meta },
-        (Via::Worker, None) | (Via::Scheduler | Via::Http | Via::Cli | Via::Library, _) => meta,
+        (Via::Worker, None) | (Via::Server | Via::Http | Via::Cli | Via::Library, _) => meta,
     }
 }
 
@@ -346,7 +348,7 @@ mod tests {
     #[actix_rt::test]
     async fn an_event_of_the_server_names_the_last_request_of_a_client_whether_that_was_read_or_decided_here() {
         let (store, collector, mut state, mut other) = paused().await;
-        state.execute(&collector, &RESUME, now(), &meta(Via::Scheduler)).await.unwrap();
+        state.execute(&collector, &RESUME, now(), &meta(Via::Server)).await.unwrap();
         other.execute(&collector, &PAUSE, now(), &meta(Via::Worker)).await.unwrap();
         let events = store.read_stream(&stream(), Revision(0)).await.unwrap();
         let [request, following @ ..] = &events[..] else { panic!("{events:?}") };

@@ -54,12 +54,20 @@ pub struct DueTimes {
     pub times: Vec<Timestamp>,
     /// The latest nominal time that has passed. With [`Missed::Skip`] it is not in `times` if it is late.
     pub latest: Option<Timestamp>,
-    /// The first nominal time that has not passed yet; `None` if there is none before the year 5000.
+    /// The first nominal time that has not passed yet; `None` if [`Calendar::next_after`] finds none.
     pub next: Option<Timestamp>,
 }
 
-/// A search for the nominal times after `after` and up to `now`. A nominal time is a time that the cron expression names. It works in steps, so that the caller can
-/// bound the work of one call; each step computes one nominal time.
+/// A search for the nominal times after `after` and up to `now`. A nominal time is a time that the cron expression names. The
+/// search selects the nominal times for which the schedule creates tasks:
+///
+/// - with [`Missed::RunOnce`] the latest;
+/// - with [`Missed::Skip`] the latest, unless it is late by more than [`LATENESS_MAX`];
+/// - with [`Missed::RunAll`] all, but at most the latest [`MISSED_RUNS_MAX`].
+///
+/// If the clock was set back, so that `now` lies before `after`, no time is due. So no task is created twice.
+///
+/// The caller makes the search in steps, to bound the work of one call. Each step computes one nominal time.
 ///
 /// The search makes passes. The first pass begins [`FIRST_SPAN`] before `now` and goes forward in time to `now`. If it
 /// doesn't find as many times as are needed, the next pass begins eight times further back, but not before `after`. So the
@@ -69,7 +77,7 @@ pub struct DueSearch {
     after: Timestamp,
     now: Timestamp,
     missed: Missed,
-    /// How long before `now` the present pass began.
+    /// How far before `now` the range of the present pass begins.
     span: Duration,
     /// The time up to which the present pass has searched.
     searched_until: Timestamp,
@@ -105,7 +113,8 @@ impl Calendar {
         &self.zone_name
     }
 
-    /// The first nominal time after this instant; `None` if there is none before the year 5000.
+    /// The first nominal time after this instant; `None` if there is none before the year 5000. It may also be `None` although
+    /// there is a later time: some time zones leave out whole days, and the search finds no time across such a gap.
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         let after = jiff::Timestamp::from_microsecond(after.as_micros()).ok()?.to_zoned(self.zone.clone());
@@ -113,13 +122,7 @@ impl Calendar {
         (next > after).then(|| Timestamp::from_micros(next.timestamp().as_microsecond()))
     }
 
-    /// The nominal times after `after` and up to `now`. It selects those for which the schedule creates tasks:
-    ///
-    /// - with [`Missed::RunOnce`] for the latest;
-    /// - with [`Missed::Skip`] for the latest, unless it is late by more than [`LATENESS_MAX`];
-    /// - with [`Missed::RunAll`] for all, but at most for the latest [`MISSED_RUNS_MAX`].
-    ///
-    /// If the clock was set back, so that `now` lies before `after`, no time is due. So no task is created twice.
+    /// Makes a whole [`DueSearch`] at once. Its doc says which nominal times it selects.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn due_times(&self, after: Timestamp, now: Timestamp, missed: Missed) -> DueTimes {
@@ -134,7 +137,7 @@ impl Calendar {
 }
 
 impl DueSearch {
-    /// A search that has not made its first step. Which times it selects is described at `Calendar::due_times`.
+    /// A search that has not made its first step.
     #[must_use]
     pub fn new(after: Timestamp, now: Timestamp, missed: Missed) -> Self {
         let (span, found) = (FIRST_SPAN, VecDeque::new());
@@ -157,7 +160,7 @@ impl DueSearch {
         None
     }
 
-    /// When the present pass began: `span` before `now`, but not before `after`.
+    /// The beginning of the range that the present pass searches: `span` before `now`, but not before `after`.
     fn pass_start(&self) -> Timestamp {
         Timestamp::from_micros(self.now.as_micros().saturating_sub_unsigned(micros(self.span))).max(self.after)
     }
@@ -189,8 +192,8 @@ impl DueSearch {
         self.searched_until = self.pass_start();
     }
 
-    /// The result. `next` is the first time after the last one found. It may be `None` although there is a later time: some
-    /// time zones leave out whole days, and the calendar finds no time across such a gap. Then this searches again from now.
+    /// The result. `next` is the first time after the last one found. If it is `None`, there may be a later time all the same (see
+    /// [`Calendar::next_after`]). So this searches again from now.
     fn finish(&mut self, next: Option<Timestamp>, calendar: &Calendar) -> DueTimes {
         let next = next.or_else(|| calendar.next_after(self.searched_until.max(self.now)));
         let latest = self.found.back().copied();

@@ -111,7 +111,7 @@ pub struct Queued {
 pub struct Started {
     /// The number of the attempt. The first attempt of the first run has number 1; a retry of the task goes on counting.
     pub attempt: u32,
-    /// The name of the worker. A worker inside a server's process is named `local/<host>/<id>`, with a
+    /// The name of the worker. A worker inside a server's process is named `local/<host name>/<id>`, with a
     /// new id for each start of the process.
     pub worker: String,
     /// BLAKE3 of the lease's secret, in hexadecimal. The log doesn't contain the secret itself. In JSON the field is `lease`.

@@ -9,7 +9,7 @@ pub use super::json::text::DEPTH_MAX;
 pub const NAME_MAX: usize = 64;
 /// The longest owner, in characters.
 pub const OWNER_MAX: usize = 128;
-/// The prefix of the names of workers inside a server's process: `local/<host>/<id>`. The id is new
+/// The prefix of the names of workers inside a server's process: `local/<host name>/<id>`. The id is new
 /// for each start of the process.
 pub const LOCAL_WORKER_PREFIX: &str = "local/";
 /// The longest name of a worker, in characters.

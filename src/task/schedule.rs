@@ -29,8 +29,8 @@ pub enum ScheduleEvent {
     ScheduleRemoved(ScheduleRemoved),
 }
 
-/// The policy for missed runs: for which of them a schedule creates tasks. A run is missed if its time passed while no server
-/// was running.
+/// The policy for missed runs: for which of them a schedule creates tasks. A run is missed if it is late by more than a minute,
+/// for whatever reason: no server was running, or the log accepted no writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missed {

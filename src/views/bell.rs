@@ -107,15 +107,15 @@ impl Owner {
         }
     }
 
-    /// Adds a new task, and returns its rank.
+    /// Adds a new task, and returns its index in the list of the owner's tasks.
     pub(super) fn add(&mut self, slot: u32, status: Status) -> usize {
         count_transition(&mut self.counts, None, status);
         self.tasks.push(slot, status)
     }
 
-    pub(super) fn change_status(&mut self, rank: usize, from: Status, to: Status) {
+    pub(super) fn change_status(&mut self, index_in_owner: usize, from: Status, to: Status) {
         count_transition(&mut self.counts, Some(from), to);
-        self.tasks.change_status(rank, Some(from), to);
+        self.tasks.change_status(index_in_owner, Some(from), to);
     }
 
     /// Counts a run that ended at this position with this status, unless the owner has seen that position.

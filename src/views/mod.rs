@@ -150,11 +150,11 @@ impl Views {
             owner.counter_key_indexes.push(counter_key.index);
         }
         let status = Status::initial(created);
-        let rank = owner.add(slot, status);
+        let index_in_owner = owner.add(slot, status);
         let owner_name = Arc::clone(&owner.name);
         self.counters.record_change(&counter_key, None, status);
         self.all_tasks.push(slot, status);
-        let row = Row::new(id, created, recorded, counter_key, rank);
+        let row = Row::new(id, created, recorded, counter_key, index_in_owner);
         self.rows.push(row.clone());
         self.slots.insert(id, slot);
         if let Some(parent) = created.parent {
@@ -187,7 +187,7 @@ impl Views {
         self.counters.record_change(after.counter_key(), Some(from), to);
         self.all_tasks.change_status(slot as usize, Some(from), to);
         let owner = self.owners.list.get_mut(after.counter_key().owner_index)?;
-        owner.change_status(after.rank(), from, to);
+        owner.change_status(after.index_in_owner(), from, to);
         if let Some(at) = before.ended_position() {
             owner.remove_unseen(from, at);
         }

@@ -31,7 +31,7 @@ struct FixedFields {
     priority: i32,
     max_attempts: u32,
     /// The index of the task in the list of its owner's tasks.
-    rank: usize,
+    index_in_owner: usize,
     optional: Option<Box<OptionalFields>>,
 }
 
@@ -92,7 +92,7 @@ impl Row {
         created: &Created,
         recorded: &Recorded,
         counter_key: Arc<CounterKey>,
-        rank: usize,
+        index_in_owner: usize,
     ) -> Self {
         let optional = OptionalFields {
             labels: created.labels.clone(),
@@ -110,7 +110,7 @@ impl Row {
             created_position: recorded.position,
             priority: created.priority,
             max_attempts: created.max_attempts,
-            rank,
+            index_in_owner,
             optional: (optional != OptionalFields::default()).then(|| Box::new(optional)),
         };
         Self {
@@ -232,8 +232,8 @@ impl Row {
         &self.fixed.counter_key
     }
 
-    pub(super) fn rank(&self) -> usize {
-        self.fixed.rank
+    pub(super) fn index_in_owner(&self) -> usize {
+        self.fixed.index_in_owner
     }
 
     /// The priority: the higher one starts first.

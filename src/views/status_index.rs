@@ -1,7 +1,7 @@
 //! Which tasks an owner has, and which of them have which status.
 //!
-//! A slot is the index of a task in [`RowBlocks`](super::blocks::RowBlocks). A rank is its index in the list of its owner.
-//! Both have the order of creation.
+//! A slot is the index of a task in [`RowBlocks`](super::blocks::RowBlocks). Its
+//! `index_in_owner` is its index in the list of its owner's tasks. Both have the order of creation.
 //!
 //! Memory: a task needs four bytes for its slot in the list of its owner. In the index of its owner and in the index of all
 //! tasks, it needs one bit for each status.
@@ -40,9 +40,9 @@ impl StatusSet {
 /// The statuses of the tasks of one owner, or of all tasks.
 #[derive(Debug, Default)]
 pub(super) struct StatusIndex {
-    /// The slot of each rank. `None` in the index of all tasks, where the slot and the rank of a task are the same number.
+    /// The slot of each task in this list. `None` in the index of all tasks, where a task's slot is also its index in the list.
     slots: Option<Arc<Vec<u32>>>,
-    /// For each group of 64 ranks: one word for each status, with a bit for each rank.
+    /// For each group of 64 tasks of the list: one word for each status, with a bit for each task.
     bits: Vec<[u64; 8]>,
     len: usize,
 }
@@ -53,26 +53,26 @@ impl StatusIndex {
         Self { slots: Some(Arc::default()), ..Self::default() }
     }
 
-    /// Adds a new task, and returns its rank.
+    /// Adds a new task, and returns its index in this list.
     pub(super) fn push(&mut self, slot: u32, status: Status) -> usize {
-        let rank = self.len;
+        let index = self.len;
         if let Some(slots) = &mut self.slots {
             Arc::make_mut(slots).push(slot);
         }
-        if rank.is_multiple_of(64) {
+        if index.is_multiple_of(64) {
             self.bits.push([0; 8]);
         }
         self.len += 1;
-        self.change_status(rank, None, status);
-        rank
+        self.change_status(index, None, status);
+        index
     }
 
-    pub(super) fn change_status(&mut self, rank: usize, from: Option<Status>, to: Status) {
-        if let Some(bits) = self.bits.get_mut(rank / 64) {
+    pub(super) fn change_status(&mut self, index: usize, from: Option<Status>, to: Status) {
+        if let Some(bits) = self.bits.get_mut(index / 64) {
             if let Some(from) = from {
-                bits[from as usize] &= !(1 << (rank % 64));
+                bits[from as usize] &= !(1 << (index % 64));
             }
-            bits[to as usize] |= 1 << (rank % 64);
+            bits[to as usize] |= 1 << (index % 64);
         }
     }
 
@@ -104,17 +104,17 @@ impl<'a> SlotList<'a> {
         Self { slots: None, bits: None, len }
     }
 
-    fn slot(&self, rank: usize) -> usize {
-        self.slots.map_or(rank, |slots| slots.get(rank).map_or(usize::MAX, |slot| *slot as usize))
+    fn slot(&self, index: usize) -> usize {
+        self.slots.map_or(index, |slots| slots.get(index).map_or(usize::MAX, |slot| *slot as usize))
     }
 
-    /// The first rank whose slot is `slot` or greater.
-    fn first_rank_from(&self, slot: usize) -> usize {
+    /// The first index in the list whose slot is `slot` or greater.
+    fn first_index_from(&self, slot: usize) -> usize {
         self.slots.map_or(slot, |slots| slots.partition_point(|s| (*s as usize) < slot)).min(self.len)
     }
 
-    /// The first rank at or after `from` whose status is in the set. If the list has no bits, this ignores the set.
-    fn next_rank(&self, from: usize, statuses: StatusSet) -> Option<usize> {
+    /// The first index at or after `from` whose status is in the set. If the list has no bits, this ignores the set.
+    fn next_index(&self, from: usize, statuses: StatusSet) -> Option<usize> {
         let Some(bits) = self.bits.filter(|_| statuses != StatusSet::ALL) else {
             return Some(from).filter(|r| *r < self.len);
         };
@@ -127,8 +127,8 @@ impl<'a> SlotList<'a> {
         Some(word * 64 + found.trailing_zeros() as usize)
     }
 
-    /// The last rank before `until` whose status is in the set. If the list has no bits, this ignores the set.
-    fn previous_rank(&self, until: usize, statuses: StatusSet) -> Option<usize> {
+    /// The last index before `until` whose status is in the set. If the list has no bits, this ignores the set.
+    fn previous_index(&self, until: usize, statuses: StatusSet) -> Option<usize> {
         let last = until.checked_sub(1)?;
         let Some(bits) = self.bits.filter(|_| statuses != StatusSet::ALL) else { return Some(last) };
         let mut word = last / 64;
@@ -157,7 +157,7 @@ pub(super) struct SlotWalk<'a> {
     next_slots: NextSlots,
 }
 
-/// The next slot of each list. Each entry is the slot, the index of its list, and the rank in that list.
+/// The next slot of each list. Each entry is the slot, the number of its list, and the index in that list.
 enum NextSlots {
     Up(BinaryHeap<Reverse<(usize, usize, usize)>>),
     Down(BinaryHeap<(usize, usize, usize)>),
@@ -165,21 +165,21 @@ enum NextSlots {
 
 impl<'a> SlotWalk<'a> {
     pub(super) fn new(lists: &'a [SlotList<'a>], statuses: StatusSet, start: WalkStart) -> Self {
-        let entry = |list: usize, rank: usize| (lists[list].slot(rank), list, rank);
+        let entry = |list: usize, index: usize| (lists[list].slot(index), list, index);
         let next_slots = match start {
             WalkStart::UpFrom(slot) => NextSlots::Up(
                 (0..lists.len())
                     .filter_map(|i| {
-                        let rank = lists[i].next_rank(lists[i].first_rank_from(slot), statuses)?;
-                        Some(Reverse(entry(i, rank)))
+                        let index = lists[i].next_index(lists[i].first_index_from(slot), statuses)?;
+                        Some(Reverse(entry(i, index)))
                     })
                     .collect(),
             ),
             WalkStart::DownBefore(slot) => NextSlots::Down(
                 (0..lists.len())
                     .filter_map(|i| {
-                        let rank = lists[i].previous_rank(lists[i].first_rank_from(slot), statuses)?;
-                        Some(entry(i, rank))
+                        let index = lists[i].previous_index(lists[i].first_index_from(slot), statuses)?;
+                        Some(entry(i, index))
                     })
                     .collect(),
             ),
@@ -194,16 +194,16 @@ impl Iterator for SlotWalk<'_> {
     fn next(&mut self) -> Option<usize> {
         match &mut self.next_slots {
             NextSlots::Up(entries) => {
-                let Reverse((slot, list, rank)) = entries.pop()?;
-                if let Some(rank) = self.lists[list].next_rank(rank + 1, self.statuses) {
-                    entries.push(Reverse((self.lists[list].slot(rank), list, rank)));
+                let Reverse((slot, list, index)) = entries.pop()?;
+                if let Some(index) = self.lists[list].next_index(index + 1, self.statuses) {
+                    entries.push(Reverse((self.lists[list].slot(index), list, index)));
                 }
                 Some(slot)
             }
             NextSlots::Down(entries) => {
-                let (slot, list, rank) = entries.pop()?;
-                if let Some(rank) = self.lists[list].previous_rank(rank, self.statuses) {
-                    entries.push((self.lists[list].slot(rank), list, rank));
+                let (slot, list, index) = entries.pop()?;
+                if let Some(index) = self.lists[list].previous_index(index, self.statuses) {
+                    entries.push((self.lists[list].slot(index), list, index));
                 }
                 Some(slot)
             }

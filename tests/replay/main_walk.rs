@@ -212,7 +212,7 @@ fn work(walk: &mut Walk) {
     walk.start(second);
     walk.finish(second, 1, failed("disk_full", "no space left on /srv/sites/oslo", true), Some(0.41));
     walk.wait(2000);
-    walk.does(second, ("system", Via::Scheduler), Command::Enqueue { reason: QueuedReason::RetryAt });
+    walk.does(second, ("system", Via::Server), Command::Enqueue { reason: QueuedReason::RetryAt });
     walk.start(second);
     walk.finish(second, 2, AttemptEnd::Released(ReleasedReason::HandedBack), None);
     walk.start(second);
@@ -265,10 +265,10 @@ fn ends_by_force(walk: &mut Walk) {
     walk.cancel(gone, "mira", None);
     walk.wait(30_000);
     let lose = |code: &str| Command::LoseAttempt { attempt: 1, error: silence(code), progress: None };
-    walk.does(gone, ("system", Via::Scheduler), lose("lease_expired"));
+    walk.does(gone, ("system", Via::Server), lose("lease_expired"));
     let once = walk.create("mira", "Run once at most", |new| new.max_attempts = 1);
     walk.start(once);
-    walk.does(once, ("system", Via::Scheduler), lose("timed_out"));
+    walk.does(once, ("system", Via::Server), lose("timed_out"));
 }
 
 /// Scheduled tasks: one became queued, one was cancelled, and one still waits. Also a task that runs after its first
@@ -280,7 +280,7 @@ fn waiting(walk: &mut Walk) {
     let called_off = walk.create("mira", "Distribute never", |new| new.run_at = run_at);
     walk.cancel(called_off, "mira", Some("no longer needed"));
     walk.wait(60_000);
-    walk.does(ready, ("system", Via::Scheduler), Command::Enqueue { reason: QueuedReason::RunAt });
+    walk.does(ready, ("system", Via::Server), Command::Enqueue { reason: QueuedReason::RunAt });
     walk.start(ready);
     walk.finish(ready, 1, AttemptEnd::Released(ReleasedReason::NotDelivered), None);
     walk.start(ready);

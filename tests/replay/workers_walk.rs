@@ -93,9 +93,9 @@ fn attempts(walk: &mut Walk) {
     walk.wait(30_000);
     let error = TaskError { code: "lease_expired".into(), message: "no heartbeat for 30 s".into() };
     let lost = Command::LoseAttempt { attempt: 2, error, progress: None };
-    walk.does(film, ("system", Via::Scheduler), lost);
+    walk.does(film, ("system", Via::Server), lost);
     walk.wait(2_000);
-    walk.does(film, ("system", Via::Scheduler), Command::Enqueue { reason: QueuedReason::RetryAt });
+    walk.does(film, ("system", Via::Server), Command::Enqueue { reason: QueuedReason::RetryAt });
     walk.takes(SECOND, film, 3);
     let tail = "frame 7,199 of 7,200\nframe 7,200 of 7,200 – “fertig” 完了\n".to_owned();
     let end = done("7,200 frames", Some(json!({"frames": 7200})));
@@ -121,7 +121,7 @@ fn ladder(walk: &mut Walk) {
     for (rung, after_ms) in [(Rung::Interrupt, 10_000), (Rung::Revoke, 5_000)] {
         walk.wait(after_ms);
         let reason = Some(format!("not stopped after {after_ms} ms"));
-        walk.does(deaf, ("system", Via::Scheduler), Command::Escalate { rung, reason, attempt: Some(1) });
+        walk.does(deaf, ("system", Via::Server), Command::Escalate { rung, reason, attempt: Some(1) });
     }
     walk.trace = None;
 }
@@ -175,7 +175,7 @@ fn run_schedule(walk: &mut Walk, schedule: Uuid, wanted: &ScheduleCreated, worke
     walk.now = nominal.plus(Duration::from_millis(3));
     let created = wanted.task.task(schedule);
     let id = task_id(schedule, nominal);
-    walk.does(id, ("system", Via::Scheduler), Command::Create(Arc::new(created)));
+    walk.does(id, ("system", Via::Server), Command::Create(Arc::new(created)));
     walk.takes(worker, id, id.uuid().as_u128());
     walk.ends(worker, id, 1, id.uuid().as_u128(), done("2 sites", None), None);
 }

@@ -69,8 +69,9 @@ struct PendingRecord {
     begun: Instant,
     /// The attempts that the record names.
     attempts: Vec<AttemptId>,
-    /// The heartbeats among them, with their times. If the record can't be written, the next one must name them.
-    heartbeats: Vec<(AttemptId, Instant)>,
+    /// The attempts among them whose leases a heartbeat has renewed, with the times of the renewals. If the record can't be
+    /// written, the next record must name them.
+    renewals: Vec<(AttemptId, Instant)>,
 }
 
 impl Cluster {
@@ -154,9 +155,9 @@ impl Dispatcher {
         let begun = Instant::now();
         cluster.shares.set((cluster.own_id, kinds.clone()), cluster.servers.live_peers(begun));
         cluster.check_peer_heads();
-        let heartbeats = self.leases.take_unrecorded(begun);
-        let attempts = heartbeats.iter().map(|(attempt, _)| *attempt).chain(local).collect();
-        let pending = PendingRecord { begun, attempts, heartbeats };
+        let renewals = self.leases.take_unrecorded(begun);
+        let attempts = renewals.iter().map(|(attempt, _)| *attempt).chain(local).collect();
+        let pending = PendingRecord { begun, attempts, renewals };
         let events = match cluster.events(kinds.as_ref(), &pending) {
             Ok(events) => events,
             Err(error) => return tracing::error!(%error, "this server's record can't be written as JSON"),
@@ -175,7 +176,7 @@ impl Dispatcher {
     fn record_written(&mut self, written: Result<(), AppendError>, pending: PendingRecord, ctx: &mut Context<Self>) {
         let Some(cluster) = &mut self.cluster else { return };
         cluster.is_record_under_way = false;
-        let PendingRecord { begun, attempts, heartbeats } = pending;
+        let PendingRecord { begun, attempts, renewals } = pending;
         match written {
             Ok(()) => {
                 cluster.has_record_failed = false;
@@ -193,7 +194,7 @@ impl Dispatcher {
                 if !std::mem::replace(&mut cluster.has_record_failed, true) {
                     tracing::warn!(%error, "this server's records can't be written; its workers stop when their leases end");
                 }
-                self.leases.restore_unrecorded(heartbeats);
+                self.leases.restore_unrecorded(renewals);
             }
         }
     }

@@ -268,7 +268,7 @@ impl Dispatcher {
 fn system_command(task: TaskId, command: Command) -> Execute {
     let meta = Meta {
         actor: "system".to_owned(),
-        via: Via::Scheduler,
+        via: Via::Server,
         correlation_id: new_id(),
         causation_id: None,
         request_id: None,

@@ -55,7 +55,7 @@ struct CheckedHeartbeat {
     /// The texts of the leases, as they were sent.
     tokens: Vec<String>,
     /// The parsed leases, in the order of `tokens`.
-    heartbeats: Vec<LeaseRenewal>,
+    renewals: Vec<LeaseRenewal>,
     /// The index of a lease, and the progress of its attempt.
     progress: Vec<(usize, Progress)>,
 }
@@ -76,7 +76,9 @@ struct DirectiveDoc {
 }
 
 /// `POST /v1/leases/heartbeat`: renews the leases. The response is sent when there is a directive that the worker has not
-/// seen, for any of the leases, or after `wait_s` seconds.
+/// seen, for any of the leases, when a newer heartbeat names one of the leases, or after `wait_s` seconds, but at the latest
+/// after a third of the shortest lease time. On a cluster it may also wait for this server's record, up to 2 s, even if
+/// `wait_s` is zero.
 ///
 /// # Errors
 /// 400, 422, 429 `too_many_requests`, 503.
@@ -87,19 +89,18 @@ pub async fn heartbeat(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let body: HeartbeatBody = json::read_body(&request, payload, json::BodyKind::Many).await?;
-    let CheckedHeartbeat { worker, wait, tokens, heartbeats, progress } = body.check()?;
+    let CheckedHeartbeat { worker, wait, tokens, renewals, progress } = body.check()?;
     // A heartbeat that doesn't wait is never refused here. So a worker that is refused renews its leases by such a one.
     let _permit = if wait.is_zero() { None } else { Some(state.long_polls.acquire(&caller)?) };
     // The projector stores the progress before the response is sent. So the worker's next request, which may report the
     // end of the attempt, finds the progress.
-    let stored = progress
-        .into_iter()
-        .filter_map(|(index, progress)| send_progress(&state, &worker, &heartbeats[index], progress));
+    let stored =
+        progress.into_iter().filter_map(|(index, progress)| send_progress(&state, &worker, &renewals[index], progress));
     join_all(stored).await;
     let (answer_sender, reply) = oneshot::channel();
     // This waits until the dispatcher's mailbox has room. If the dispatcher has stopped, the message is dropped with
     // the sender of its response, and `reply` ends with an error.
-    let _ = state.dispatcher.send(Heartbeat { worker, leases: heartbeats, wait, caller: answer_sender }).await;
+    let _ = state.dispatcher.send(Heartbeat { worker, leases: renewals, wait, caller: answer_sender }).await;
     let HeartbeatDirectives { directives, time_left } =
         reply.await.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
     let doc =
@@ -115,13 +116,13 @@ impl HeartbeatBody {
         let Self { worker, leases: json::AtMost(leases), wait_s } = self;
         let mut invalid = check_worker(&worker);
         let wait = check_wait(wait_s.unwrap_or(0.0), &mut invalid);
-        let (mut tokens, mut heartbeats, mut all_progress) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut tokens, mut renewals, mut all_progress) = (Vec::new(), Vec::new(), Vec::new());
         for (index, json::Object(HeartbeatLease { lease, progress, seen })) in leases.into_iter().enumerate() {
             match LeaseToken::parse(&lease, &format!("/leases/{index}/lease")) {
                 Ok(LeaseToken { task, attempt, lease_hash }) => {
                     let progress = progress.and_then(|progress| progress.0.check(index, &mut invalid));
                     all_progress.extend(progress.map(|progress| (index, progress)));
-                    heartbeats.push(LeaseRenewal { task, attempt, secret_hash: lease_hash, seen });
+                    renewals.push(LeaseRenewal { task, attempt, secret_hash: lease_hash, seen });
                     tokens.push(lease);
                 }
                 Err(problem) => invalid.extend(problem.errors),
@@ -130,7 +131,7 @@ impl HeartbeatBody {
         if !invalid.is_empty() {
             return Err(Problem::invalid(invalid));
         }
-        Ok(CheckedHeartbeat { worker, wait, tokens, heartbeats, progress: all_progress })
+        Ok(CheckedHeartbeat { worker, wait, tokens, renewals, progress: all_progress })
     }
 }
 
@@ -156,10 +157,10 @@ impl ProgressBody {
 fn send_progress(
     state: &AppState,
     worker: &str,
-    heartbeat: &LeaseRenewal,
+    renewal: &LeaseRenewal,
     progress: Progress,
 ) -> Option<RecipientRequest<ReportProgress>> {
-    let LeaseRenewal { task, attempt, ref secret_hash, .. } = *heartbeat;
+    let LeaseRenewal { task, attempt, ref secret_hash, .. } = *renewal;
     let is_holder =
         |row: &Row| row.attempt() == attempt && row.lease_hash() == Some(secret_hash) && row.worker() == Some(worker);
     let is_held = state.reader.views().get(task).is_some_and(is_holder);

@@ -63,7 +63,8 @@ struct LeaseDoc<'a> {
 }
 
 /// `POST /v1/leases`: grants up to `max` leases. The response is sent when at least one lease is granted, or with an
-/// empty list after `wait_s` seconds.
+/// empty list after `wait_s` seconds. The empty list is sent at once if too many requests wait already, or if the server is
+/// stopping.
 ///
 /// If the client has closed its connection before the response is sent, the attempts are returned to the queue. While
 /// the log accepts no writes, no attempt can start, and the request is refused.
@@ -97,10 +98,10 @@ pub async fn take(
     if leases.is_empty() {
         require_writable_log(&state)?;
     }
-    let granted_at = (Instant::now(), now());
+    let received_at = (Instant::now(), now());
     state.reader.wait_for_position(state.store.head().position).await;
     let position = state.reader.position();
-    let leases = leases.iter().map(|granted| LeaseDoc::new(granted, granted_at)).collect();
+    let leases = leases.iter().map(|granted| LeaseDoc::new(granted, received_at)).collect();
     let response = respond_with_position(StatusCode::OK, position, &TakeResponse { leases, position })?;
     if connection.is_gone() {
         // The delivery is dropped here, which returns the attempts to the queue.
@@ -135,9 +136,9 @@ impl TakeBody {
 }
 
 impl<'a> LeaseDoc<'a> {
-    /// The pair says when the lease was granted, as an `Instant` and as a wall-clock time. Since then the request has waited for the views, so
-    /// less of the lease's time is left.
-    fn new(granted: &'a GrantedLease, (granted_at, granted_time): (Instant, Timestamp)) -> Self {
+    /// The pair says when the HTTP handler received the lease from the dispatcher, as an `Instant` and as a wall-clock time.
+    /// Since then the request has waited for the views, so less of the lease's time is left.
+    fn new(granted: &'a GrantedLease, (received_at, received_time): (Instant, Timestamp)) -> Self {
         let GrantedLease { task, attempt, secret, created, time_left } = granted;
         Self {
             lease: format!("{task}.{attempt}.{secret}"),
@@ -145,8 +146,8 @@ impl<'a> LeaseDoc<'a> {
             kind: &created.kind,
             input: &created.input,
             attempt: *attempt,
-            deadline: granted_time.plus(*time_left),
-            left_ms: time_left.saturating_sub(granted_at.elapsed()).as_millis(),
+            deadline: received_time.plus(*time_left),
+            left_ms: time_left.saturating_sub(received_at.elapsed()).as_millis(),
             title: &created.title,
             owner: &created.owner,
             labels: &created.labels,

@@ -17,8 +17,8 @@ use crate::push::backlog::Backlog;
 /// The longest piece, in bytes.
 const PIECE_MAX: usize = 16 * 1024;
 
-/// How many bytes of the hub's frames the socket has handed to the encoder since this stream has looked. The stream and the
-/// socket share it.
+/// The length in bytes of the hub's frames that the socket has encoded, and that this stream has not taken over yet (`take` in
+/// `poll_next`). The stream and the socket share it.
 pub(super) type EncodedBytes = Rc<Cell<usize>>;
 
 /// The stream; see the module.

@@ -219,8 +219,8 @@ impl StreamHandler<Result<Message, ProtocolError>> for LiveSocket {
                 ctx.close(reason);
                 ctx.stop();
             }
-            // The crate has no error of its own for this one. The other errors of this kind don't reach it: `incoming` finds
-            // them before.
+            // The crate reports a text message that isn't UTF-8 as `Io`. Other `Io` errors don't occur here, because `incoming`
+            // ends the stream before.
             Err(ProtocolError::Io(_)) => close(CloseCode::Invalid, NOT_UTF_8, ctx),
             Err(error) => close(CloseCode::Protocol, &error.to_string(), ctx),
         }

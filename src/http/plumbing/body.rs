@@ -20,9 +20,9 @@ use super::http1::exchange::Exchange;
 use super::query::Fields;
 use crate::http::limits::ClientLimits;
 
-/// A body of at most so many bytes is small: it is parsed at once, and has a budget of its own.
+/// The longest small body, in bytes. A small body is parsed at once, and small bodies have a budget of their own.
 const SMALL_MAX: usize = 64 * 1024;
-/// The budgets are counted in units of so many bytes.
+/// The unit of the budgets, in bytes.
 const UNIT: usize = 1024;
 
 /// The pace of a body is judged after each span of this length.
@@ -44,14 +44,14 @@ struct Limits {
     one: usize,
     /// The largest body with many items.
     many: usize,
-    /// All bodies of more than 64 KiB that are received, parsed or handled at a time have so many bytes together. In memory a body
-    /// takes a few times its bytes until it is handled.
+    /// The budget of all bodies of more than 64 KiB together, in bytes. A body takes its part while it is received, parsed and
+    /// handled. In memory it takes a few times its length until it is handled.
     large: usize,
-    /// All other bodies that are received at a time have so many bytes together.
+    /// The budget of all small bodies together, in bytes. A body takes its part while it is received.
     small: usize,
     /// A body must arrive within this time.
     timeout: Duration,
-    /// So many bytes of a body, or its end, must arrive in each span.
+    /// How many bytes of a body must arrive in each span, unless the body ends.
     span_bytes: usize,
 }
 
@@ -195,7 +195,7 @@ where
     if bytes.len() <= SMALL_MAX {
         return parse(&bytes).map(Some);
     }
-    // The handler goes on to use the values of a large body, so the budget is free when the request has been handled.
+    // The handler goes on to use the values of a large body, so the budget is free only when the request has been handled.
     request.extensions_mut().insert(charge);
     let turn = bodies.0.parser.acquire().await;
     let parsed = web::block(move || parse(&bytes)).await.map_err(|_| unavailable())?;

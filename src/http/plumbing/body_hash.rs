@@ -6,7 +6,8 @@ use crate::task::json::canonical::{Numbers, canonical};
 
 /// Hashes of numbers as they are written begin with it. A hash without it is of numbers as `serde_json` rounds them.
 const AS_WRITTEN: &str = "2:";
-/// The key stands in a batch's item, and beside the body of a single request.
+/// The member that is left out of the hash. In a batch the idempotency key is a member of the item, in a single request it is a
+/// header, and both must have the same hash.
 const KEY: &str = "idempotency_key";
 
 /// The hash of a scanned body, as it is recorded: BLAKE3 in hexadecimal behind the version. White space, the order of members

@@ -1,7 +1,7 @@
 //! Reads request bodies as strict JSON within limits. A refusal has a pointer to the invalid value.
 //!
-//! A body is scanned once. The scan finds what serde would accept: a repeated key, too many values. Then the body is decoded
-//! from its text into the type of the request.
+//! A body is scanned once. The scan refuses what serde alone would accept although it is invalid here: a repeated key, or too
+//! many values. Then the body is decoded from its text into the type of the request.
 
 use std::fmt;
 use std::marker::PhantomData;

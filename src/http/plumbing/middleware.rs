@@ -80,9 +80,8 @@ pub async fn accept_any_origin(
     run_checked(request, next, |_| Ok(())).await
 }
 
-/// Gives the request an id, runs `check`, and calls the inner service if `check` succeeds.
-/// For a whole application: makes responses of the HTTP library that belong to no route problems with an id. `OPTIONS *` has
-/// such a response, because `*` is no path.
+/// For a whole application: replaces the error responses that the HTTP library itself makes, and that belong to no route, by
+/// problems with an id. The response to `OPTIONS *` is one of them, because `*` is no path.
 ///
 /// # Errors
 /// Those of the inner service.
@@ -96,6 +95,8 @@ pub async fn finish_library_response(
     Ok(if is_finished { response } else { finish_response(response, &id) })
 }
 
+/// Gives the request an id, runs `check`, and calls the inner service if `check` succeeds. If `check` refuses the request, the
+/// response is the problem that `check` returns.
 async fn run_checked(
     request: ServiceRequest,
     next: Next<BoxBody>,

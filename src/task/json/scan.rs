@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::fault::{Fault, push_segment};
 use super::strings::{is_high, is_low, plain_end, unescape};
 
-/// What a text may hold beside the grammar.
+/// The limits of a text. The scan checks them in addition to the grammar.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// How deep lists and objects may be nested.
@@ -34,7 +34,8 @@ pub struct Facts {
 /// Checks that the text is one JSON value within the limits.
 ///
 /// # Errors
-/// The first [`Fault`]; of repeated keys that of the object that ends first.
+/// The first [`Fault`] in the text. A repeated key is reported only at the end of its object. So of several objects with
+/// repeated keys, the one that ends first counts.
 pub fn scan(text: &str, limits: Limits) -> Result<Facts, Fault> {
     let mut scanner = Scanner::new(text, limits);
     scanner.begin()?;

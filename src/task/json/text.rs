@@ -20,7 +20,7 @@ pub const DEPTH_MAX: usize = 32;
 /// A JSON value as its compact text: without white space between its tokens, and otherwise as it was written. Numbers keep
 /// every digit, strings their escapes, objects the order of their members. No object has a key twice.
 ///
-/// Two of them are equal where their texts are. A clone shares the text.
+/// Two of them are equal if their texts are equal. A clone shares the text.
 ///
 /// ```
 /// # use taskbell::JsonText;

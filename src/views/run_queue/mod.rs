@@ -125,8 +125,8 @@ impl RunQueue {
         }
     }
 
-    /// Sets a timer that [`RunQueue::take_due_timers`] has removed once more, with the deadline `until`. An event of the task may
-    /// change it before that.
+    /// Sets a timer again that [`RunQueue::take_due_timers`] has removed. Its new deadline is `until`. An event of the task may
+    /// change the timer before that deadline.
     pub fn postpone(&mut self, task: TaskId, timer: Timer, until: Timestamp) {
         self.timers.set(task, until, timer);
     }

@@ -158,8 +158,8 @@ impl Reporter for LeaseReporter {
     }
 
     /// Notifies the application if the lease was lost, and frees the slot.
-    fn attempt_stopped(&self, attempt: &Attempt, is_recorded_or_refused: bool) {
-        if attempt.is_lost() && is_recorded_or_refused {
+    fn attempt_stopped(&self, attempt: &Attempt, _: bool) {
+        if attempt.is_lost() {
             self.notify_ended(attempt, "lost", None);
         }
         self.state.leases.remove(&self.lease);

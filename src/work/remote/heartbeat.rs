@@ -30,17 +30,17 @@ const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(500);
 pub(super) async fn renew_leases(state: &WorkerState) -> Infallible {
     let (mut retries, mut is_retry) = (RETRIES, false);
     loop {
-        let (heartbeats, time_left) = state.leases.heartbeats();
-        if heartbeats.is_empty() {
+        let (items, time_left) = state.leases.heartbeat_items();
+        if items.is_empty() {
             state.leases.lease_added.notified().await;
             continue;
         }
         let next_start = tokio::time::Instant::now() + HEARTBEAT_INTERVAL_MIN;
         let wait_budget = (time_left / 3).max(WAIT_BUDGET_MIN);
         let wait = if is_retry { Duration::ZERO } else { wait_budget.min(WAIT_MAX) };
-        let named: HashSet<String> = heartbeats.iter().map(|heartbeat| heartbeat.lease.clone()).collect();
+        let named: HashSet<String> = items.iter().map(|item| item.lease.clone()).collect();
         tokio::select! {
-            sent = send_heartbeat(state, &heartbeats, wait, wait_budget.min(RESPONSE_TIMEOUT)) => {
+            sent = send_heartbeat(state, &items, wait, wait_budget.min(RESPONSE_TIMEOUT)) => {
                 is_retry = sent.is_err();
                 match sent {
                     Ok(()) => retries.reset(),
@@ -79,13 +79,13 @@ async fn wait_for_unnamed_lease(state: &WorkerState, named: &HashSet<String>) {
 /// may take `allowance` longer.
 async fn send_heartbeat(
     state: &WorkerState,
-    heartbeats: &[HeartbeatItem],
+    items: &[HeartbeatItem],
     wait: Duration,
     allowance: Duration,
 ) -> Result<(), RequestError> {
-    let body = HeartbeatRequest { worker: &state.worker, leases: heartbeats, wait_s: wait.as_secs_f64() };
+    let body = HeartbeatRequest { worker: &state.worker, leases: items, wait_s: wait.as_secs_f64() };
     let response = state.http.post(protocol::HEARTBEAT_PATH, &body, wait + allowance).await?;
-    let named: Vec<String> = heartbeats.iter().map(|heartbeat| heartbeat.lease.clone()).collect();
+    let named: Vec<String> = items.iter().map(|item| item.lease.clone()).collect();
     state.leases.apply(&named, response.read()?, response.sent);
     Ok(())
 }

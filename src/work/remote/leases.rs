@@ -7,7 +7,8 @@
 //! - The response to a heartbeat is sent after the heartbeat. So its time is counted from the sending of the heartbeat.
 //! - A request for leases may wait half a minute for a task, which is longer than the time of many leases. So its time
 //!   is counted from the arrival of the response, and only half of it is used; the other half is the margin for the
-//!   transport of the response. The first heartbeat, which is sent at once, replaces this deadline.
+//!   transport of the response. The first heartbeat, which is sent at once, replaces this deadline if its
+//!   own deadline is later.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,18 +99,18 @@ impl HeldLeases {
         }
     }
 
-    /// Returns a heartbeat for each lease that is not lost, and the time until the first of them ends.
-    pub fn heartbeats(&self) -> (Vec<HeartbeatItem>, Duration) {
+    /// Returns the item of the next heartbeat for each lease that is not lost, and the time until the first of them ends.
+    pub fn heartbeat_items(&self) -> (Vec<HeartbeatItem>, Duration) {
         let held = self.lock();
         let not_lost = held.iter().filter(|(_, held)| !held.attempt.is_lost());
         let first = not_lost.clone().map(|(_, held)| held.deadline).min();
         let time_left = first.map_or(Duration::ZERO, |first| first.saturating_duration_since(Instant::now()));
-        let heartbeat = |(lease, held): (&String, &HeldLease)| HeartbeatItem {
+        let item = |(lease, held): (&String, &HeldLease)| HeartbeatItem {
             lease: lease.clone(),
             progress: None,
             seen: held.last_directive.clone(),
         };
-        (not_lost.map(heartbeat).collect(), time_left)
+        (not_lost.map(item).collect(), time_left)
     }
 
     /// Whether the worker holds a lease that is not among `named`.
@@ -122,21 +123,21 @@ impl HeldLeases {
         let mut held = self.lock();
         let running = held.iter_mut().filter(|(_, held)| held.is_running());
         let take_progress = |(lease, held): (&String, &mut HeldLease)| {
-            held.progress.take().and_then(|progress| held.progress_heartbeat(lease, progress))
+            held.progress.take().and_then(|progress| held.progress_item(lease, progress))
         };
         running.filter_map(take_progress).collect()
     }
 
-    /// Returns a heartbeat with the last progress of an attempt that ends, unless this progress was sent before.
+    /// Returns a heartbeat's item with the last progress of an attempt that ends, unless this progress was sent before.
     pub fn take_last_progress(&self, lease: &str, last: Option<&Progress>) -> Option<HeartbeatItem> {
-        self.lock().get_mut(lease)?.progress_heartbeat(lease, last?.clone())
+        self.lock().get_mut(lease)?.progress_item(lease, last?.clone())
     }
 
     /// Stores the progress again, after a heartbeat with it failed.
     pub fn restore_progress(&self, unsent: &[HeartbeatItem]) {
         let mut held = self.lock();
-        for heartbeat in unsent {
-            if let Some(held) = held.get_mut(&heartbeat.lease) {
+        for item in unsent {
+            if let Some(held) = held.get_mut(&item.lease) {
                 held.progress_sent = None;
                 held.progress = held.progress.take().or_else(|| held.attempt.progress());
             }
@@ -194,8 +195,8 @@ impl HeldLease {
         !self.is_ending && !self.attempt.is_lost()
     }
 
-    /// Returns the heartbeat with this progress; `None` if the progress was sent before or is empty.
-    fn progress_heartbeat(&mut self, lease: &str, progress: Progress) -> Option<HeartbeatItem> {
+    /// Returns a heartbeat's item with this progress; `None` if the progress was sent before or is empty.
+    fn progress_item(&mut self, lease: &str, progress: Progress) -> Option<HeartbeatItem> {
         let is_empty = progress.fraction.is_none() && progress.message.is_none();
         if is_empty || self.progress_sent == Some(progress.at) {
             return None;

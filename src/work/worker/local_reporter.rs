@@ -23,9 +23,9 @@ const RETRY_PAUSES: BackOff = BackOff::new(Duration::from_millis(250), Duration:
 /// The reporter of the worker inside the process: the worker's name and the actors that it sends messages to.
 #[derive(Clone)]
 pub struct LocalReporter {
-    /// The worker's name, `local/<server>/<boot>`. `<boot>` is a new id in each start of this process.
+    /// The worker's name, `local/<host name>/<id>`. The id is new in each start of this process.
     pub worker: String,
-    /// The write side. It executes commands.
+    /// The actor of `Registry::recipient`. It passes commands to the registry, which executes them.
     pub execute: Recipient<Execute>,
     /// The dispatcher. It receives the kinds and the slots of the worker.
     pub offer: Recipient<LocalOffer>,
@@ -57,9 +57,9 @@ impl Reporter for LocalReporter {
         self.send_until_recorded(attempt.task, command, should_give_up).await
     }
 
-    /// Reports the free slot to the dispatcher. If the end is not recorded, the slot stays in use until the process ends.
-    fn attempt_stopped(&self, attempt: &Attempt, is_recorded_or_refused: bool) {
-        if is_recorded_or_refused {
+    /// Reports the free slot to the dispatcher. If the end still needs a report, the slot stays in use until the process ends.
+    fn attempt_stopped(&self, attempt: &Attempt, is_report_done: bool) {
+        if is_report_done {
             self.stopped.do_send(AttemptStopped { task: attempt.task, attempt: attempt.number });
         }
     }

@@ -10,7 +10,8 @@ use crate::task::{Command, JsonText, Rejection};
 
 /// Sends the reports about an attempt, by messages inside the process or over HTTP.
 pub(in crate::work) trait Reporter: Send + Sync + 'static {
-    /// Sends progress. The progress may be dropped, because the report of the attempt's end contains the last one.
+    /// Sends progress. The progress may be dropped, because the last one is sent again at the attempt's end: in the report of
+    /// the end, or, by the remote worker, in a heartbeat before it.
     fn send_progress(&self, attempt: &Attempt, progress: Progress);
 
     /// Sends `command` repeatedly until it is recorded or finally refused, or until `should_give_up` returns true after
@@ -23,9 +24,10 @@ pub(in crate::work) trait Reporter: Send + Sync + 'static {
         should_give_up: impl Fn() -> bool + Send,
     ) -> impl Future<Output = bool> + Send;
 
-    /// Called when none of the attempt's code runs any more. `is_recorded_or_refused` is the result of the report of its
-    /// end; if it is false, the log may still show the attempt as running.
-    fn attempt_stopped(&self, attempt: &Attempt, is_recorded_or_refused: bool);
+    /// Called when none of the attempt's code runs any more. `is_report_done` is true if the end needs no further report: it
+    /// was recorded, it was finally refused, or the attempt is lost. If it is false, the log may still show the attempt as
+    /// running, and it will get no end from this worker.
+    fn attempt_stopped(&self, attempt: &Attempt, is_report_done: bool);
 }
 
 /// Makes the end that is recorded from the handler's result.

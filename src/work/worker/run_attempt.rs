@@ -54,26 +54,27 @@ pub(in crate::work) async fn run_attempt<R: Reporter>(
     };
     let (end, ()) =
         tokio::join!(running, send_acknowledgements(&attempt, acknowledgements, &*reporter, &handler_ended));
-    let is_recorded_or_refused = match end_command(&attempt, end) {
+    let is_report_done = match end_command(&attempt, end) {
         Some(_) if attempt.is_lost() => true,
         Some(command) => reporter.send_command(&attempt, command, || attempt.is_lost()).await,
         None => false,
     };
-    report_stop(&attempt, &*reporter, is_recorded_or_refused);
+    report_stop(&attempt, &*reporter, is_report_done);
 }
 
 /// Releases an attempt that never began: its task is queued again.
 pub(in crate::work) async fn release<R: Reporter>(attempt: Arc<Attempt>, reporter: Arc<R>) {
     let end = AttemptEnd::Released(ReleasedReason::HandedBack);
     let command = Command::Finish { attempt: attempt.number, lease_hash: None, end, progress: None, output: None };
-    let is_recorded_or_refused = reporter.send_command(&attempt, command, || attempt.is_lost()).await;
-    report_stop(&attempt, &*reporter, is_recorded_or_refused);
+    let is_report_done = reporter.send_command(&attempt, command, || attempt.is_lost()).await;
+    report_stop(&attempt, &*reporter, is_report_done);
 }
 
-/// Marks the attempt as finished and reports to the reporter that its code has stopped.
-fn report_stop(attempt: &Attempt, reporter: &impl Reporter, is_recorded_or_refused: bool) {
+/// Marks the attempt as finished and reports to the reporter that its code has stopped. The end of a lost attempt needs no
+/// report.
+fn report_stop(attempt: &Attempt, reporter: &impl Reporter, is_report_done: bool) {
     attempt.finished.set();
-    reporter.attempt_stopped(attempt, is_recorded_or_refused || attempt.is_lost());
+    reporter.attempt_stopped(attempt, is_report_done || attempt.is_lost());
 }
 
 /// Starts the handler when no code of the task's earlier attempts runs any more. If the attempt is interrupted or lost
