@@ -57,7 +57,7 @@ impl WireServer {
         let stopping = stop.clone();
         std::thread::Builder::new().name("taskbell-wire".to_owned()).spawn(move || {
             run(addr, backend, started_sender, &stopping);
-            // An error means that the server was dropped, so nobody waits for its end.
+            // An error means that the server was dropped, so no caller waits for its end.
             let _ = stopped_sender.send(());
         })?;
         let addr = started_receiver.await.map_err(|_| io::Error::other("the thread ended before it listened"))??;

@@ -2,7 +2,7 @@
 //!
 //! Everything that the headers say about a body is judged before the body is read, and before the client is asked to send it.
 //! The bodies that are received or parsed at a time have a budget of bytes: one for small bodies and one for large ones, so that
-//! large batches keep nobody from sending a heartbeat. Large bodies are parsed on a thread of the blocking pool.
+//! large batches don't prevent a worker from sending a heartbeat. Large bodies are parsed on a thread of the blocking pool.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -209,7 +209,7 @@ fn declared_length(request: &HttpRequest) -> Option<usize> {
         return None;
     }
     let Some(length) = request.headers().get(CONTENT_LENGTH) else { return Some(0) };
-    // The HTTP library has refused what is no number. A number that is larger than any limit may be larger than `usize`.
+    // The HTTP library has refused a length that is not a number. A length above every limit may not fit into `usize`.
     Some(length.to_str().ok().and_then(|length| length.parse().ok()).unwrap_or(usize::MAX))
 }
 

@@ -52,7 +52,7 @@ pub struct QuotaPermit {
 }
 
 impl Quota {
-    /// A resource that nobody uses.
+    /// A resource that no client uses.
     #[must_use]
     pub fn new(resource: Resource, limit: SharedLimit) -> Self {
         Self { resource, limit, counts: Arc::default() }

@@ -12,7 +12,7 @@ use crate::store::StreamName;
 /// The prefix of an address without the key `prefix`.
 const DEFAULT_PREFIX: &str = "taskbell";
 /// The keys that an address may have, in lower case. The client ignores unknown keys, so `StoreUrl` refuses them: otherwise
-/// nobody would notice a misspelt key.
+/// a misspelt key would have no effect and no error.
 const KNOWN_KEYS: [&str; 14] = [
     "tls",
     "tlsverifycert",

@@ -107,7 +107,7 @@ impl MessageBody for LastBody {
 }
 
 /// The outermost middleware of a server: it tells the connection's stream when a response is complete. Where a part of the
-/// request's body has not arrived, the response says that the connection closes, because nobody reads that part.
+/// request's body has not arrived, the response says that the connection closes, because the server does not read that part.
 ///
 /// # Errors
 /// Those of the inner service.
