@@ -38,10 +38,13 @@ pub async fn alive(request: HttpRequest) -> Result<HttpResponse, Problem> {
 pub async fn ready(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     Fields::from_query(request.query_string())?.refuse_unknown()?;
     let head = state.store.head().position;
+    // The log may fail between the two reads. This order then gives the reason of the failure as retryable, and never a reason
+    // that will pass as one that lasts until a restart.
+    let log_has_failed = state.store.has_failed();
     let log_problem = state.store.health().err().map(|reason| format!("log: {reason}"));
     let views_failure = state.reader.failure().map(|reason| format!("views: {reason}"));
     let actor_problem = state.actor_health.stopped_actor().map(|actor| format!("{actor} has stopped"));
-    let until_restart = state.store.has_failed() || views_failure.is_some() || actor_problem.is_some();
+    let until_restart = log_has_failed || views_failure.is_some() || actor_problem.is_some();
     let views_problem = match views_failure {
         Some(reason) => Some(reason),
         None if log_problem.is_some() => None,
