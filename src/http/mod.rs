@@ -21,6 +21,7 @@ pub mod bell;
 pub mod bulk;
 pub mod create;
 pub mod health;
+pub mod identity;
 pub mod leases;
 pub mod limits;
 pub mod live;
@@ -39,7 +40,7 @@ pub use limits::{ClientLimits, SharedLimit, ValueLimits};
 pub use plumbing::error::Problem;
 pub use state::AppState;
 
-use plumbing::middleware::{check_origin_and_views, check_origin_only};
+use plumbing::middleware::{check_origin_and_caller, check_origin_and_views, check_origin_only};
 
 /// `resource!(path, METHOD handler, …)` makes a resource with these methods. The response to any other method is 405, with
 /// the list of these methods in its header `Allow`.
@@ -59,7 +60,9 @@ pub fn routes(config: &mut web::ServiceConfig, state: &AppState) {
         .service(api())
         .service(web::scope("/healthz").wrap(from_fn(check_origin_only)).service(resource!("", GET health::alive)))
         .service(web::scope("/readyz").wrap(from_fn(check_origin_only)).service(resource!("", GET health::ready)))
-        .service(web::scope("/metrics").wrap(from_fn(check_origin_only)).service(resource!("", GET metrics::read)))
+        .service(
+            web::scope("/metrics").wrap(from_fn(check_origin_and_caller)).service(resource!("", GET metrics::read)),
+        )
         .configure(ui::configure);
 }
 
