@@ -13,6 +13,7 @@ use crate::dispatch::messages::DrainWorkers;
 use crate::dispatch::queue_and_offers::QueueAndOffers;
 use crate::http::actor_health::ActorHealth;
 use crate::http::identity::Identity;
+use crate::http::identity::tickets::Tickets;
 use crate::http::open_tasks::OpenTasks;
 use crate::http::plumbing::body::Bodies;
 use crate::http::plumbing::caller::Caller;
@@ -166,6 +167,7 @@ impl Taskbell {
         let actor_monitor = ActorMonitor::start(monitored);
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
         let client_limits = options.client_limits;
+        let allowed_origins = options.allowed_origins.into();
         let state = app_state(
             parts,
             (handlers, kinds, metrics, client_limits, options.auth_required),
@@ -173,6 +175,7 @@ impl Taskbell {
             projector,
             actor_monitor.actor_health(),
         );
+        let state = AppState { allowed_origins, ..state };
         Ok(Self { state, worker, subscribers, actor_monitor, freshness_task, threads })
     }
 
@@ -377,6 +380,8 @@ fn app_state(
         actor_health,
         freshness,
         auth_required,
+        allowed_origins: Arc::new([]),
+        tickets: Tickets::default(),
         sockets: Quota::new(Resource::Sockets, limits.sockets),
         long_polls: Quota::new(Resource::LongPolls, limits.long_polls),
         open_tasks: OpenTasks::new(limits.tasks_per_owner),

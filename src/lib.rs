@@ -171,7 +171,7 @@ pub use app::{Options, StartError, Taskbell};
 #[cfg(feature = "server")]
 pub use dispatch::policies::{KindPolicies, KindPolicy};
 #[cfg(feature = "server")]
-pub use http::{ClientLimits, Problem, SharedLimit, ValueLimits};
+pub use http::{AllowedOrigin, ClientLimits, Problem, SharedLimit, ValueLimits};
 #[cfg(feature = "server")]
 pub use store::{
     Hash, LogEvent, LogSubscription, Meta, OpenError, ReadError, Recorded, StreamName, StreamSubject, Via,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::dispatch::policies::KindPolicies;
-use crate::http::ClientLimits;
+use crate::http::{AllowedOrigin, ClientLimits};
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
 use crate::views::Limits;
@@ -35,6 +35,9 @@ pub struct Options {
     pub client_limits: ClientLimits,
     /// Whether HTTP requests without a credential are refused. If not, they come from the local user, who is an admin.
     pub auth_required: bool,
+    /// The origins of pages, other than this server's own, that may use it over HTTP and websockets. Without
+    /// `auth_required` such a page may do everything.
+    pub allowed_origins: Vec<AllowedOrigin>,
 }
 
 impl Default for Options {
@@ -50,6 +53,7 @@ impl Default for Options {
             limits: Limits::default(),
             client_limits: ClientLimits::default(),
             auth_required: false,
+            allowed_origins: Vec::new(),
         }
     }
 }

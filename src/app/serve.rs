@@ -78,6 +78,7 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
         limits: config.limits,
         client_limits: config.client_limits,
         auth_required: false,
+        allowed_origins: config.allowed_origins,
     })
     .await
 }

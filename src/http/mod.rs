@@ -30,13 +30,16 @@ pub mod open_tasks;
 pub mod plumbing;
 pub mod queues;
 pub mod schedules;
+pub mod session;
 pub mod state;
 pub mod task_page;
 pub mod tasks;
+pub mod tickets;
 pub mod ui;
 
 pub use limits::{ClientLimits, SharedLimit, ValueLimits};
 pub use plumbing::error::Problem;
+pub use plumbing::origin::AllowedOrigin;
 pub use state::AppState;
 
 use plumbing::middleware::{check_origin_and_caller, check_origin_and_views, check_origin_only};
@@ -95,6 +98,8 @@ routes! {
         "/schedules": GET schedules::list, POST schedules::create;
         "/schedules/{id}": GET schedules::show, DELETE schedules::remove;
         "/live": GET live::open;
+        "/session": GET session::show, POST session::open, DELETE session::end;
+        "/tickets": POST tickets::issue;
         "/log": GET log::read;
         "/log/head": GET log::head;
     }

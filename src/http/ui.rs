@@ -12,7 +12,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::plumbing::middleware::accept_any_origin;
+use super::plumbing::middleware::{accept_any_origin, accept_any_origin_and_share};
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -113,7 +113,7 @@ pub fn configure(cfg: &mut ServiceConfig) {
         cfg.service(pages.wrap(from_fn(accept_any_origin)));
     }
     let files = web::resource(FILE_PATH).route(web::get().to(file)).route(web::head().to(file));
-    cfg.service(files.wrap(from_fn(accept_any_origin)));
+    cfg.service(files.wrap(from_fn(accept_any_origin_and_share)));
 }
 
 async fn page(request: HttpRequest) -> HttpResponse {

@@ -53,7 +53,10 @@ pub async fn open(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    Fields::from_query(request.query_string())?.refuse_unknown()?;
+    let mut fields = Fields::from_query(request.query_string())?;
+    // The middleware has authenticated the caller with the ticket.
+    fields.take("ticket");
+    fields.refuse_unknown()?;
     let mut response = handshake(&request)
         .map_err(|error| Problem::new(Refusal::NotAWebsocket, format!("a websocket handshake is needed: {error}")))?;
     let permit = state.sockets.acquire(&caller)?;

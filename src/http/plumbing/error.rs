@@ -48,6 +48,8 @@ pub enum Refusal {
     NotCancelling,
     /// The lease has expired or was revoked.
     LeaseLost,
+    /// The caller needs no session, because the server requires no authentication.
+    SessionNotNeeded,
     /// The body, or one of its values, is too large.
     TooLarge,
     /// The body is not `application/json`, or it has a content encoding.
@@ -118,6 +120,7 @@ impl Refusal {
             Self::NotFinal => (StatusCode::CONFLICT, "not_final", false),
             Self::NotCancelling => (StatusCode::CONFLICT, "not_cancelling", false),
             Self::LeaseLost => (StatusCode::CONFLICT, "lease_lost", false),
+            Self::SessionNotNeeded => (StatusCode::CONFLICT, "session_not_needed", false),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", false),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", false),
             Self::UriTooLong => (StatusCode::URI_TOO_LONG, "uri_too_long", false),

@@ -7,14 +7,17 @@
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, HOST, HeaderName, HeaderValue, ORIGIN};
+use actix_web::http::header::{ALLOW, HOST, HeaderName, HeaderValue, SET_COOKIE};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, ResponseError as _, web};
 
 use super::caller::RequestId;
+use super::cors::{self, SharedResource};
 use super::error::{Problem, Refusal};
+use super::origin::{Sender, check_sender};
 use super::response::PROTECTION;
 use crate::http::identity::authenticate::authenticate;
+use crate::http::identity::cookie::ForgetCookie;
 use crate::http::state::AppState;
 use crate::store::new_id;
 
@@ -34,7 +37,7 @@ pub async fn check_origin_only(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    run_checked(request, next, async |request: &ServiceRequest| check_origin(request)).await
+    run_checked(request, next, async |request: &ServiceRequest| check_origin(request).map(|_| ())).await
 }
 
 /// As [`check_origin_only`], and authenticates the caller.
@@ -61,6 +64,10 @@ pub async fn check_origin_and_views(
     let Some(state) = request.app_data::<web::Data<AppState>>().cloned() else {
         return check_origin_only(request, next).await;
     };
+    cors::share(request.request(), SharedResource::Api);
+    if cors::is_preflight(request.method(), request.headers()) && !state.allowed_origins.is_empty() {
+        return Ok(answer_preflight(request));
+    }
     let is_write = !request.method().is_safe();
     let check = async |request: &ServiceRequest| {
         identify_caller(request).await?;
@@ -81,7 +88,7 @@ pub async fn check_origin_and_views(
     Ok(response)
 }
 
-/// For the files of the UI, which are public: accepts every host and origin.
+/// For the pages of the UI, which are public: accepts every host and origin.
 ///
 /// # Errors
 /// Those of the inner service.
@@ -90,6 +97,18 @@ pub async fn accept_any_origin(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     run_checked(request, next, async |_: &ServiceRequest| Ok(())).await
+}
+
+/// As [`accept_any_origin`], for the files of the UI that pages of allowed origins load.
+///
+/// # Errors
+/// Those of the inner service.
+pub async fn accept_any_origin_and_share(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    cors::share(request.request(), SharedResource::UiFile);
+    accept_any_origin(request, next).await
 }
 
 /// For a whole application: replaces the error responses that the HTTP library itself makes, and that belong to no route, by
@@ -123,11 +142,21 @@ async fn run_checked(
     Ok(finish_response(response, &id))
 }
 
+/// Answers a browser that asks whether a page of another origin may send a request. It asks without a credential.
+fn answer_preflight(request: ServiceRequest) -> ServiceResponse<BoxBody> {
+    let id = request_id(&request);
+    let response = match check_origin(&request) {
+        Ok(_) => cors::answer_preflight(),
+        Err(problem) => problem.error_response(),
+    };
+    finish_response(request.into_response(response), &id)
+}
+
 /// Checks the origin, and finds out who sends the request. The handler finds the caller in the request's extensions.
 async fn identify_caller(request: &ServiceRequest) -> Result<(), Problem> {
-    check_origin(request)?;
+    let sender = check_origin(request)?;
     let Some(state) = request.app_data::<web::Data<AppState>>() else { return Ok(()) };
-    let identity = authenticate(state, request).await?;
+    let identity = authenticate(state, request, &sender).await?;
     request.extensions_mut().insert(identity);
     Ok(())
 }
@@ -140,24 +169,21 @@ fn request_id(request: &ServiceRequest) -> String {
     client_id.filter(is_valid).map_or_else(|| new_id().to_string(), str::to_owned)
 }
 
-/// Refuses the request unless its host is a loopback name and its origin, if it has one, is this server.
+/// Refuses the request unless its host is a loopback name and it comes from a program, from this server's own pages, or from
+/// pages of an allowed origin.
 ///
 /// The server asks for no password, and any browser on this machine can reach the loopback address. Without this check,
 /// a page of another site could send requests, and could read the responses if the site's host name resolves to the
 /// loopback address (DNS rebinding).
-fn check_origin(request: &ServiceRequest) -> Result<(), Problem> {
+fn check_origin(request: &ServiceRequest) -> Result<Sender, Problem> {
     let forbidden = |detail| Problem::new(Refusal::ForbiddenOrigin, detail);
     let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
     let host = text(HOST).unwrap_or_default();
     if !is_loopback(host) {
         return Err(forbidden("the header `Host` must name a loopback address (localhost, 127.0.0.1 or [::1])"));
     }
-    match text(ORIGIN) {
-        Some(origin) if origin.strip_prefix("http://") != Some(host) => {
-            Err(forbidden("requests from pages of another origin are refused"))
-        }
-        _ => Ok(()),
-    }
+    let state = request.app_data::<web::Data<AppState>>();
+    check_sender(request.request(), state.map_or(&[], |state| &state.allowed_origins))
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -192,5 +218,9 @@ fn finish_response(response: ServiceResponse<BoxBody>, id: &str) -> ServiceRespo
             headers.insert(name, HeaderValue::from_static(value));
         }
     }
+    if let Some(cookie) = request.extensions().get::<ForgetCookie>().and_then(|forget| forget.0.clear()) {
+        headers.append(SET_COOKIE, cookie);
+    }
+    cors::add_headers(&request, headers);
     ServiceResponse::new(request, response)
 }
