@@ -29,6 +29,7 @@ macro_rules! files {
 
 /// The name, the content type and the bytes of each file.
 const FILES: &[(&str, &str, &str)] = files![
+    "account.js": JS,
     "api.js": JS,
     "app.js": JS,
     "bell.js": JS,
@@ -40,6 +41,7 @@ const FILES: &[(&str, &str, &str)] = files![
     "parts.js": JS,
     "query.js": JS,
     "row.js": JS,
+    "sign-in.js": JS,
     "store.js": JS,
     "style.css": CSS,
     "task.js": JS,
