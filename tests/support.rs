@@ -341,6 +341,13 @@ impl LiveSocket {
         Self::connect(&server.url()).await
     }
 
+    /// Connects to this path of the server, with its query.
+    pub async fn open_path(server: &Server, path: &str) -> Self {
+        let url = format!("{}{path}", server.url().replacen("http", "ws", 1));
+        let (socket, _) = tokio_tungstenite::connect_async(&url).await.expect("a websocket");
+        Self { socket }
+    }
+
     /// Connects to a server by its `http://` address.
     pub async fn connect(url: &str) -> Self {
         let url = format!("{}/v1/live", url.replacen("http", "ws", 1));

@@ -1,5 +1,6 @@
 //! The modules that all resources share. [`http1`], [`middleware`], [`connection`], [`caller`], [`query`], [`filter`], [`body`],
-//! [`json`], [`body_hash`] and [`request`] read requests. [`origin`] and [`cors`] know which pages may send them. [`quota`] and [`scans`] bound what clients use at the same
+//! [`json`], [`body_hash`] and [`request`] read requests. [`origin`] and [`cors`] know which pages may send them. [`scope`]
+//! says whose tasks a request is about. [`quota`] and [`scans`] bound what clients use at the same
 //! time. [`response`] and [`error`] write responses.
 
 pub mod body;
@@ -18,3 +19,4 @@ pub mod quota;
 pub mod request;
 pub mod response;
 pub mod scans;
+pub mod scope;

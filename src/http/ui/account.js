@@ -1,6 +1,7 @@
 // <taskbell-account>: who is signed in, and the button that ends the session.
 import { api } from "./api.js";
 import { h, openShadowRoot, setAttr, setText } from "./dom.js";
+import { who } from "./who.js";
 
 class TaskbellAccount extends HTMLElement {
   connectedCallback() {
@@ -18,7 +19,7 @@ class TaskbellAccount extends HTMLElement {
   }
 
   async #load() {
-    const caller = await api.session().catch(() => null);
+    const caller = await who().catch(() => null);
     // The local user of a server without authentication has not signed in.
     this.line.hidden = !caller || caller.credential === "local";
     if (!caller) return;

@@ -64,9 +64,10 @@ export const api = {
 /** A websocket is closed with this code when its credential has ended. */
 const POLICY = 1008;
 
-/** Opens the websocket. `handlers`: {open, text, close}. */
-function connect(handlers) {
+/** Opens the websocket with the bell of this owner; null for the caller's default. `handlers`: {open, text, close}. */
+function connect(handlers, owner) {
   const url = new URL("v1/live", BASE);
+  if (owner !== null) url.searchParams.set("owner", owner);
   url.protocol = url.protocol.replace("http", "ws");
   let socket = null;
   let isOpen = false;

@@ -1,9 +1,12 @@
 // Shows the view for the address, and changes between views without a page load, so that the websocket stays open.
 import "./account.js";
+import "./address.js";
 import { api, store } from "./api.js";
 import "./bell.js";
 import { h } from "./dom.js";
 import { number } from "./format.js";
+import { pageUrl } from "./parts.js";
+import * as query from "./query.js";
 import "./sign-in.js";
 import "./task.js";
 import "./tasks.js";
@@ -22,7 +25,8 @@ function updateTitle() {
 
 function showRoute() {
   if (isSignedOut) return;
-  const { pathname } = location;
+  const { pathname, search } = location;
+  store.setOwner(query.owner(search));
   const view = isList(pathname) ? "list" : pathname;
   if (view === shownView) return;
   const isFirst = shownView === null;
@@ -74,7 +78,7 @@ document.addEventListener("click", (event) => {
   if (!anchor?.href || anchor.target || anchor.hash || anchor.origin !== location.origin) return;
   if (!isList(anchor.pathname) && !anchor.pathname.startsWith("/tasks/")) return;
   event.preventDefault();
-  navigate(anchor.href);
+  navigate(pageUrl(anchor.pathname + anchor.search));
 });
 history.scrollRestoration = "manual";
 addEventListener("popstate", () => {
