@@ -13,6 +13,7 @@ use super::plumbing::response::{respond_with_position, wait_for_min_position};
 use super::plumbing::scans::ROWS_UNDER_LOCK_MAX;
 use super::plumbing::scope::take_scope;
 use crate::task::Position;
+use crate::task::access::Action;
 use crate::views::{BellCounters, Filter, RowBudget, Snapshot};
 
 #[derive(Deserialize)]
@@ -32,10 +33,9 @@ pub async fn counters(
 ) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::from_query(request.query_string())?;
     let scope = take_scope(&mut fields, &caller, &state.limits)?;
-    let filter = fields.take("owner").unwrap_or_else(|| caller.subject().to_owned());
-    if !is_owner(&state.limits, scope)?;
+    let filter = fields.take_filter(&state.limits, scope)?;
     wait_for_min_position(&state, &caller, fields).await?;
-    let counters = query_counters(&state, filter, &caller.subject).await?;
+    let counters = query_counters(&state, filter, caller.subject()).await?;
     respond_with_position(StatusCode::OK, counters.position, &counters)
 }
 
@@ -63,6 +63,7 @@ pub async fn seen(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    caller.check(Action::MarkSeen)?;
     let body: SeenBody = json::read_body(&request, payload, json::BodyKind::One).await?;
     state.mark_seen(&caller, body.position).await?;
     Ok(HttpResponse::NoContent().finish())
