@@ -298,7 +298,9 @@ mod tests {
     fn streams(store: &EventStore, limit: usize) -> Rc<ShardActors> {
         let ShardActors { collector, bells, queues, schedules, .. } =
             Rc::into_inner(Shard::new(store.clone()).actors).unwrap();
-        Rc::new(ShardActors { collector, tasks: Rc::new(StreamActors::new(limit)), bells, queues, schedules })
+        let (tokens, sessions) = (Rc::new(StreamActors::new(limit)), Rc::new(StreamActors::new(limit)));
+        let tasks = Rc::new(StreamActors::new(limit));
+        Rc::new(ShardActors { collector, tasks, bells, queues, schedules, tokens, sessions })
     }
 
     impl ShardActors {
