@@ -48,7 +48,7 @@ test("a form and a script of another site change nothing and read nothing", asyn
       read: await fetch(`${base}/v1/tasks`).then(() => "read", () => "refused"), module: await import(`${base}/ui/format.js`).then(() => "loaded", () => "refused"), socket: await socket,
     };
   }, server.base);
-  assert.deepEqual(attempts, { blind: "opaque", preflighted: "refused", beacon: true, read: "refused", module: "refused", socket: "refused" });
+  assert.deepEqual(attempts, { blind: "refused", preflighted: "refused", beacon: true, read: "refused", module: "refused", socket: "refused" });
   assert.equal(await position(), start, "nothing was recorded");
   await context.close();
 });

@@ -1,7 +1,7 @@
 //! The modules that all resources share. [`http1`], [`middleware`], [`connection`], [`caller`], [`query`], [`filter`], [`body`],
 //! [`json`], [`body_hash`] and [`request`] read requests. [`origin`] and [`cors`] know which pages may send them. [`scope`]
 //! says whose tasks a request is about. [`quota`] and [`scans`] bound what clients use at the same
-//! time. [`response`] and [`error`] write responses.
+//! time. [`response`], [`redact`] and [`error`] write responses.
 
 pub mod body;
 pub mod body_hash;
@@ -16,6 +16,7 @@ pub mod middleware;
 pub mod origin;
 pub mod query;
 pub mod quota;
+pub mod redact;
 pub mod request;
 pub mod response;
 pub mod scans;
