@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::dispatch::policies::KindPolicies;
-use crate::http::ClientLimits;
+use crate::http::{ClientLimits, PublicAddress};
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
 use crate::views::Limits;
@@ -33,6 +33,11 @@ pub struct Options {
     pub limits: Limits,
     /// What clients may send over HTTP, and how much of this process they may use at the same time.
     pub client_limits: ClientLimits,
+    /// How clients reach the routes: the names that `Host` may have, the trusted proxies, and the path prefix. With the
+    /// default, only loopback names are accepted.
+    pub public_address: PublicAddress,
+    /// Whether every request needs credentials. With `false`, every client is the local user and may do everything.
+    pub auth_required: bool,
 }
 
 impl Default for Options {
@@ -47,6 +52,8 @@ impl Default for Options {
             kind_policies: KindPolicies::default(),
             limits: Limits::default(),
             client_limits: ClientLimits::default(),
+            public_address: PublicAddress::default(),
+            auth_required: false,
         }
     }
 }

@@ -37,6 +37,7 @@ pub mod ui;
 
 pub use limits::{ClientLimits, SharedLimit, ValueLimits};
 pub use plumbing::error::Problem;
+pub use plumbing::public_address::{HostName, InvalidAddress, Network, PublicAddress};
 pub use state::AppState;
 
 use plumbing::middleware::{check_origin_and_views, check_origin_only};
@@ -51,16 +52,33 @@ macro_rules! resource {
     };
 }
 
-/// Registers all routes. The routes of the UI come last because one of them is `/`.
+/// Registers all routes, below the prefix of the server's public address.
 pub fn routes(config: &mut web::ServiceConfig, state: &AppState) {
+    config.app_data(web::Data::new(state.clone())).app_data(state.bodies.clone());
+    match state.public_address.path_prefix.as_str() {
+        "" => all_routes(config, ""),
+        prefix => {
+            let to_page = web::redirect("", format!("{prefix}/")).permanent();
+            let below = web::scope(prefix).service(to_page).configure(|config| all_routes(config, prefix));
+            config.service(below.service(nowhere()));
+        }
+    }
+}
+
+/// The routes of the UI come last because one of them is `/`.
+fn all_routes(config: &mut web::ServiceConfig, prefix: &str) {
     config
-        .app_data(web::Data::new(state.clone()))
-        .app_data(state.bodies.clone())
         .service(api())
         .service(web::scope("/healthz").wrap(from_fn(check_origin_only)).service(resource!("", GET health::alive)))
         .service(web::scope("/readyz").wrap(from_fn(check_origin_only)).service(resource!("", GET health::ready)))
         .service(web::scope("/metrics").wrap(from_fn(check_origin_only)).service(resource!("", GET metrics::read)))
-        .configure(ui::configure);
+        .configure(|config| ui::configure(config, prefix));
+}
+
+/// The response to every request that no route accepts.
+pub fn nowhere() -> impl HttpServiceFactory + 'static {
+    let nothing = web::to(|| async { Problem::not_found().error_response() });
+    web::scope("").wrap(from_fn(check_origin_only)).default_service(nothing)
 }
 
 fn api() -> impl HttpServiceFactory + 'static {

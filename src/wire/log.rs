@@ -17,18 +17,19 @@ use super::refusal::Refusal;
 use super::server::{ServeError, WireServer};
 use crate::store::{EventStore, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
+use crate::tls::server::ServerTls;
 
-/// Serves the log on a loopback address until the server is stopped or dropped. Clients can read and subscribe; writes are
+/// Serves the log on this address, over TLS if there is a certificate, until the server is stopped or dropped. Clients can read and subscribe; writes are
 /// refused with `access-denied`. Port 0 means any free port, which [`WireServer::addr`] returns. The log stays open while it
 /// is served.
 ///
 /// # Errors
 /// See [`ServeError`].
-pub async fn serve(store: EventStore, addr: SocketAddr) -> Result<WireServer, ServeError> {
-    if !addr.ip().is_loopback() {
+pub async fn serve(store: EventStore, addr: SocketAddr, tls: Option<Arc<ServerTls>>) -> Result<WireServer, ServeError> {
+    if !addr.ip().is_loopback() && tls.is_none() {
         return Err(ServeError::NotLoopback(addr));
     }
-    let started = WireServer::start(addr, move |addr| LogBackend { store, addr }).await;
+    let started = WireServer::start(addr, tls, move |addr| LogBackend { store, addr }).await;
     started.map_err(|source| ServeError::Io { addr, source })
 }
 

@@ -9,6 +9,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use uuid::Uuid;
 
 use super::error::Problem;
+use super::forwarded::Client;
 use crate::store::{Meta, Via, new_id, now};
 use crate::streams::messages::Execute;
 use crate::task::{Command, TaskId};
@@ -27,7 +28,7 @@ pub struct RequestId(pub String);
 pub struct Caller {
     /// The authenticated subject.
     pub subject: String,
-    /// The address that the connection comes from. `None` for a call inside this process.
+    /// The client's address, as the connection or a trusted proxy says. `None` for a call inside this process.
     pub address: Option<IpAddr>,
     /// The interface over which the request came: the command line or plain HTTP.
     pub via: Via,
@@ -64,9 +65,10 @@ impl FromRequest for Caller {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
+        let address = request.extensions().get::<Client>().and_then(|client| client.address);
         ready(Ok(Self {
             subject: LOCAL_USER.to_owned(),
-            address: request.peer_addr().map(|peer| peer.ip()),
+            address,
             via: if agent.starts_with(CLI_AGENT) { Via::Cli } else { Via::Http },
             correlation_id: new_id(),
             request_id,

@@ -1,5 +1,6 @@
 // <taskbell-bell>: the bell button with its counts, and the panel that the button opens.
 import { api, store } from "./api.js";
+import { ROOT } from "./base.js";
 import { setAttr, h, updateChildren, openShadowRoot, setText } from "./dom.js";
 import { localAndUtc, bellName, count, duration, elapsed, connectionText, number, outcome, runningDuration, statusLabel } from "./format.js";
 import { icon } from "./icons.js";
@@ -66,7 +67,7 @@ class TaskbellBell extends HTMLElement {
       h("span", { class: "counts", "aria-hidden": "true" }, chip("running", "running"), chip("waiting", "queued")),
       h("span", { class: "ring", "aria-hidden": "true" }, icon("bell"), this.badge, h("i", { class: "dot" })));
     this.counters = new Map(STATUSES.map((status) => [status, h("b", null, "–")]));
-    const links = STATUSES.map((status) => h("li", null, h("a", { href: `/?status=${status}`, "data-status": status }, icon(status), h("span", null, statusLabel(status)), this.counters.get(status))));
+    const links = STATUSES.map((status) => h("li", null, h("a", { href: `${ROOT}?status=${status}`, "data-status": status }, icon(status), h("span", null, statusLabel(status)), this.counters.get(status))));
     this.unseenText = h("span");
     this.markButton = h("button", { type: "button", class: "quiet", onclick: () => this.#markSeen() }, "Mark as seen");
     this.unseenLine = h("div", { class: "unseen" }, this.unseenText, this.markButton);
@@ -74,7 +75,7 @@ class TaskbellBell extends HTMLElement {
     this.emptyNote = h("p", { class: "small muted" });
     this.connectionStatus = h("p", { class: "connection", role: "status" });
     this.panel = h("div", { id: "panel", class: "panel", popover: "auto", role: "region", "aria-label": "Counters and latest tasks" },
-      h("div", { class: "line head" }, h("h2", null, "Tasks"), h("a", { href: "/" }, "Show all")),
+      h("div", { class: "line head" }, h("h2", null, "Tasks"), h("a", { href: ROOT }, "Show all")),
       h("ul", { class: "counters" }, ...links), this.unseenLine, h("h3", null, "Latest"), this.emptyNote, this.latestList, this.connectionStatus);
     this.panel.addEventListener("beforetoggle", (event) => event.newState === "open" && this.#positionPanel());
     this.panel.addEventListener("toggle", (event) => this.#handleToggle(event.newState === "open"));

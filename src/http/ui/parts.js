@@ -1,11 +1,12 @@
 // The parts that the bell, the list and the page of a task share: a status, a time, a progress bar and the cancel button.
 import { api } from "./api.js";
+import { ROOT } from "./base.js";
 import { setAttr, h, setText } from "./dom.js";
 import { localAndUtc, relativeTime, statusLabel } from "./format.js";
 import { icon } from "./icons.js";
 import { FINAL } from "./store.js";
 
-export const taskUrl = (id) => `/tasks/${encodeURIComponent(id)}`;
+export const taskUrl = (id) => `${ROOT}tasks/${encodeURIComponent(id)}`;
 
 /** A status as icon and word. The colour is not the only sign. */
 export function statusPart() {
