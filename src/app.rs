@@ -12,9 +12,10 @@ use tokio::task::JoinHandle;
 use crate::dispatch::messages::DrainWorkers;
 use crate::dispatch::queue_and_offers::QueueAndOffers;
 use crate::http::actor_health::ActorHealth;
+use crate::http::identity::Identity;
 use crate::http::open_tasks::OpenTasks;
 use crate::http::plumbing::body::Bodies;
-use crate::http::plumbing::caller::{Caller, LOCAL_USER};
+use crate::http::plumbing::caller::Caller;
 use crate::http::plumbing::quota::{Quota, Resource};
 use crate::http::plumbing::scans::Scans;
 use crate::http::{self, AppState, ClientLimits, Problem, accept};
@@ -169,16 +170,10 @@ impl Taskbell {
         let monitored = monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker);
         let actor_monitor = ActorMonitor::start(monitored);
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
+        let shared = (handlers, kinds, metrics, options.client_limits, options.auth_required);
         let state = AppState {
             public_address: Arc::new(options.public_address),
-            auth_required: options.auth_required,
-            ..app_state(
-                parts,
-                (handlers, kinds, metrics, options.client_limits),
-                &subscribers,
-                projector,
-                actor_monitor.actor_health(),
-            )
+            ..app_state(parts, shared, &subscribers, projector, actor_monitor.actor_health())
         };
         Ok(Self { state, worker, subscribers, actor_monitor, freshness_task, threads })
     }
@@ -224,7 +219,7 @@ impl Taskbell {
     pub async fn submit(&self, kind: &str, input: impl Into<JsonText>) -> Result<TaskId, Problem> {
         self.state.require_caught_up()?;
         let caller = Caller {
-            subject: LOCAL_USER.to_owned(),
+            identity: Identity::local(),
             address: None,
             via: Via::Library,
             correlation_id: new_id(),
@@ -352,7 +347,13 @@ fn monitored_actors(
 
 fn app_state(
     parts: SharedParts,
-    (handlers, kinds, metrics, limits): (Handlers, Option<Arc<HashSet<String>>>, Metrics, ClientLimits),
+    (handlers, kinds, metrics, limits, auth_required): (
+        Handlers,
+        Option<Arc<HashSet<String>>>,
+        Metrics,
+        ClientLimits,
+        bool,
+    ),
     subscribers: &SubscriberActors,
     projector: Addr<Projector>,
     actor_health: ActorHealth,
@@ -377,11 +378,11 @@ fn app_state(
         metrics,
         actor_health,
         freshness,
+        auth_required,
         sockets: Quota::new(Resource::Sockets, limits.sockets),
         long_polls: Quota::new(Resource::LongPolls, limits.long_polls),
         open_tasks: OpenTasks::new(limits.tasks_per_owner),
         public_address: Arc::default(),
-        auth_required: false,
         scans: Scans::default(),
         limits: Arc::new(limits),
     }

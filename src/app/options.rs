@@ -36,7 +36,7 @@ pub struct Options {
     /// How clients reach the routes: the names that `Host` may have, the trusted proxies, and the path prefix. With the
     /// default, only loopback names are accepted.
     pub public_address: PublicAddress,
-    /// Whether every request needs credentials. With `false`, every client is the local user and may do everything.
+    /// Whether HTTP requests without a credential are refused. If not, they come from the local user, who is an admin.
     pub auth_required: bool,
 }
 

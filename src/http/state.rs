@@ -75,6 +75,8 @@ pub struct AppState {
     pub freshness: Freshness,
     /// What clients may send, and how much of this server they may use at the same time.
     pub limits: Arc<ClientLimits>,
+    /// Whether a request without a credential is refused.
+    pub auth_required: bool,
     /// Counts the open websockets.
     pub sockets: Quota,
     /// Counts the requests that wait.
@@ -83,9 +85,6 @@ pub struct AppState {
     pub open_tasks: OpenTasks,
     /// How clients reach this server.
     pub public_address: Arc<PublicAddress>,
-    /// Whether requests need credentials.
-    #[allow(dead_code)] // the check of credentials reads it
-    pub auth_required: bool,
     /// Lets a bounded number of queries read many rows at the same time.
     pub scans: Scans,
 }
@@ -123,7 +122,8 @@ impl AppState {
             return Err(Problem::behind(self.reader.failure().is_some()));
         }
         let command = MarkSeen { position, head: self.store.head().position };
-        let execute = ExecuteOnStream::<Bell> { key: caller.subject.clone(), command, at: now(), meta: caller.meta() };
+        let execute =
+            ExecuteOnStream::<Bell> { key: caller.subject().to_owned(), command, at: now(), meta: caller.meta() };
         if self.registry.execute_on_stream(execute).await?.appended > 0 {
             let head = self.store.head().position;
             self.reader.wait_for_position(head).await;
