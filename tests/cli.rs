@@ -214,6 +214,26 @@ fn wait_prints_the_end_and_exits_with_its_code() {
     assert!(watched.out.starts_with("failed") && watched.err.is_empty(), "{watched:?}");
 }
 
+#[tokio::test]
+async fn list_and_watch_show_the_tasks_of_the_owner_that_is_named_and_of_everyone() {
+    let server = Server::start();
+    for owner in ["ann", "ann", "local"] {
+        server.submit(&json!({"kind": "a", "title": format!("of {owner}"), "owner": owner})).await;
+    }
+    for (args, queued) in
+        [(&[][..], 3), (&["--owner", "*"], 3), (&["--owner", "ann"], 2), (&["--owner", "ann,local"], 3)]
+    {
+        let listed = run(&server, &[&["list", "--json"], args].concat()).exits(0).json();
+        assert_eq!(listed["total"], queued, "{args:?}");
+        if args.last() != Some(&"ann,local") {
+            let watch = RunningCommand::start(command(&server, &[&["watch"], args].concat()));
+            assert_eq!(watch.wait_for_line("queued"), format!("{queued} queued · 0 unseen"), "{args:?}");
+        }
+    }
+    run(&server, &["watch", "--owner", "ann,bob"]).fails_with(4, &["owner", "one name"]);
+    run(&server, &["watch", "--owner", "ann", "01890000-0000-7000-8000-000000000000"]).exits(2);
+}
+
 #[test]
 fn a_running_task_is_cancelled_and_all_three_facts_are_shown() {
     let (root, server) = server_with_content(Some(200_000));

@@ -420,6 +420,12 @@ impl LiveSocket {
         Self::connect(&server.url()).await
     }
 
+    /// Connects to this path of the server, with its query.
+    pub async fn open_path(server: &Server, path: &str) -> Self {
+        let stream = TcpStream::connect(server.address()).await.expect("a connection");
+        Self::over_to(stream, &(server.url() + path)).await
+    }
+
     /// Connects to a server by its URL.
     pub async fn connect(url: &str) -> Self {
         let address = url.split('/').nth(2).expect("an address in the URL");
@@ -428,6 +434,10 @@ impl LiveSocket {
 
     /// Connects through a TCP stream that the test has opened.
     pub async fn over(stream: TcpStream, url: &str) -> Self {
+        Self::over_to(stream, &format!("{url}/v1/live")).await
+    }
+
+    async fn over_to(stream: TcpStream, url: &str) -> Self {
         stream.set_nodelay(true).expect("a socket");
         let stream = if url.starts_with("https") {
             let connector = TlsConnector::from(Arc::new(trust()));
@@ -436,7 +446,7 @@ impl LiveSocket {
         } else {
             SocketStream::Plain(stream)
         };
-        let url = format!("{}/v1/live", url.replacen("http", "ws", 1));
+        let url = url.replacen("http", "ws", 1);
         let (socket, _) = client_async(&url, stream).await.expect("a websocket");
         Self { socket }
     }

@@ -51,9 +51,12 @@ impl Frame {
 }
 
 impl LiveConnection {
-    /// Opens the connection and subscribes to the tasks that match the filter.
-    async fn open(client: &Client, filter: &Value) -> Result<Self, CommandError> {
-        let url = format!("{}/v1/live", client.server().replacen("http", "ws", 1));
+    /// Opens the connection with this owner's counters, and subscribes to the tasks that match the filter.
+    async fn open(client: &Client, owner: Option<&str>, filter: &Value) -> Result<Self, CommandError> {
+        let query =
+            form_urlencoded::Serializer::new(String::new()).extend_pairs(owner.map(|name| ("owner", name))).finish();
+        let mark = if query.is_empty() { "" } else { "?" };
+        let url = format!("{}/v1/live{mark}{query}", client.server().replacen("http", "ws", 1));
         let mut request = url.into_client_request().map_err(|error| CommandError::usage(innermost(&error)))?;
         request.headers_mut().extend(client.headers().clone());
         request.headers_mut().insert("user-agent", HeaderValue::from_static(USER_AGENT));
@@ -111,6 +114,8 @@ fn connect_failure(error: &Error, client: &Client) -> CommandError {
 /// because the tasks on the screen may then be stale, and another line when it is connected again.
 pub(super) struct ReconnectingClient<'a> {
     client: &'a Client,
+    /// Whose counters the server sends: one name, or `*` for everyone. `None` for the caller's default.
+    owner: Option<String>,
     filter: Value,
     /// `None` before the first connection and after a lost one.
     connection: Option<LiveConnection>,
@@ -127,7 +132,12 @@ impl<'a> ReconnectingClient<'a> {
     /// last response. With a time, `next` tries again while the server is unreachable. With `None`, the first failed
     /// connection is final.
     pub const fn new(client: &'a Client, filter: Value, last_received: Option<Instant>) -> Self {
-        Self { client, filter, connection: None, last_received, was_lost: false, is_stale: false }
+        Self { client, owner: None, filter, connection: None, last_received, was_lost: false, is_stale: false }
+    }
+
+    /// The same client for the counters of this owner.
+    pub fn with_owner(self, owner: Option<String>) -> Self {
+        Self { owner, ..self }
     }
 
     /// Waits for the next frame. After each new connection the server sends `hello`, `snapshot` and `subscribed` again.
@@ -171,7 +181,9 @@ impl<'a> ReconnectingClient<'a> {
     async fn try_next(&mut self) -> Result<Frame, CommandError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            None => self.connection.insert(LiveConnection::open(self.client, &self.filter).await?),
+            None => {
+                self.connection.insert(LiveConnection::open(self.client, self.owner.as_deref(), &self.filter).await?)
+            }
         };
         let frame = connection.next().await?;
         if std::mem::take(&mut self.was_lost) {

@@ -11,6 +11,8 @@ use super::plumbing::json;
 use super::plumbing::query::{Fields, invalid_cursor};
 use super::plumbing::request::{check_reason, id_in_path, read_reason};
 use super::plumbing::response::{respond_with_position, wait_for_min_position};
+use super::plumbing::scans::ROWS_UNDER_LOCK_MAX;
+use super::plumbing::scope::take_scope;
 use super::task_page::{current_page, page_after_command, respond_with_page, task_doc};
 use crate::store::StreamName;
 use crate::streams::create;
@@ -21,10 +23,6 @@ use crate::views::{Filter, Page, PageRequest, Row, RowBudget, Snapshot, TaskDoc}
 
 /// The number of rows of a page if the request has no `limit`.
 const DEFAULT_LIMIT: usize = 20;
-/// The maximum number of rows that a query reads while it holds the lock of the views. A longer query reads a snapshot on the blocking
-/// pool.
-const ROWS_UNDER_LOCK_MAX: usize = 10_000;
-
 #[derive(Serialize)]
 struct ItemList<T> {
     items: Vec<T>,
@@ -59,10 +57,11 @@ struct EscalateBody {
 /// `GET /v1/tasks`: one page of the tasks that match the filter.
 ///
 /// # Errors
-/// 422 if the query is invalid; 503 `behind`.
+/// 404 if the query names an owner whose tasks the caller may not see; 422 if it is invalid; 503 `behind`.
 pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::from_query(request.query_string())?;
-    let filter = fields.take_filter(&state.limits)?;
+    let scope = take_scope(&mut fields, &caller, &state.limits)?;
+    let filter = fields.take_filter(&state.limits, scope)?;
     let limit =
         fields.take_number("limit")?.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let limit_max = state.limits.page_tasks;

@@ -30,6 +30,7 @@ macro_rules! files {
 
 /// The name, the content type and the bytes of each file.
 const FILES: &[(&str, &str, &str)] = files![
+    "address.js": JS,
     "api.js": JS,
     "app.js": JS,
     "base.js": JS,
@@ -49,6 +50,7 @@ const FILES: &[(&str, &str, &str)] = files![
     "tasks.js": JS,
     "timeline.js": JS,
     "visible.js": JS,
+    "who.js": JS,
 ];
 
 /// Forbids inline scripts and styles, resources of other hosts, and the conversion of strings into code or markup.

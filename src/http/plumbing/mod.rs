@@ -1,6 +1,6 @@
 //! The modules that all resources share. [`http1`], [`middleware`], [`connection`], [`caller`], [`query`], [`filter`], [`body`],
 //! [`json`], [`body_hash`] and [`request`] read requests. [`public_address`] and [`forwarded`] say by which names and proxies
-//! clients reach the server. [`quota`] and [`scans`] bound what clients use at the same
+//! clients reach the server. [`scope`] says whose tasks a request is about. [`quota`] and [`scans`] bound what clients use at the same
 //! time. [`response`] and [`error`] write responses.
 
 pub mod body;
@@ -19,3 +19,4 @@ pub mod quota;
 pub mod request;
 pub mod response;
 pub mod scans;
+pub mod scope;

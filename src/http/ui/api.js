@@ -42,12 +42,14 @@ export const api = {
   cancel: (id) => call("POST", `${task(id)}/cancel`, { body: {} }),
   escalate: (id, rung) => call("POST", `${task(id)}/escalate`, { body: { rung } }),
   retry: (id) => call("POST", `${task(id)}/retry`, { body: {} }),
+  session: () => call("GET", "v1/session"),
   seen: (position) => call("POST", "v1/bell/seen", { body: { position } }),
 };
 
-/** Opens the websocket. `handlers`: {open, text, close}. */
-function connect(handlers) {
+/** Opens the websocket with the bell of this owner; null for the caller's default. `handlers`: {open, text, close}. */
+function connect(handlers, owner) {
   const url = new URL("v1/live", BASE);
+  if (owner !== null) url.searchParams.set("owner", owner);
   url.protocol = url.protocol.replace("http", "ws");
   const socket = new WebSocket(url);
   socket.onopen = handlers.open;

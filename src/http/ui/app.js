@@ -1,9 +1,11 @@
 // Shows the view for the address, and changes between views without a page load, so that the websocket stays open.
+import "./address.js";
 import { store } from "./api.js";
 import { ROOT } from "./base.js";
 import "./bell.js";
 import { h } from "./dom.js";
 import { number } from "./format.js";
+import * as query from "./query.js";
 import "./task.js";
 import "./tasks.js";
 import { visible } from "./visible.js";
@@ -19,7 +21,8 @@ function updateTitle() {
 }
 
 function showRoute() {
-  const { pathname } = location;
+  const { pathname, search } = location;
+  store.setOwner(query.owner(search));
   const view = isList(pathname) ? "list" : pathname;
   if (view === shownView) return;
   const isFirst = shownView === null;
@@ -56,7 +59,7 @@ document.addEventListener("click", (event) => {
   if (!anchor?.href || anchor.target || anchor.hash || anchor.origin !== location.origin) return;
   if (!isList(anchor.pathname) && !anchor.pathname.startsWith(`${ROOT}tasks/`)) return;
   event.preventDefault();
-  navigate(anchor.href);
+  navigate(query.withOwner(anchor.pathname + anchor.search, store.owner));
 });
 history.scrollRestoration = "manual";
 addEventListener("popstate", () => {

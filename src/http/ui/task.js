@@ -5,7 +5,7 @@ import { setAttr, setChildren, h, openShadowRoot, setText } from "./dom.js";
 import { localAndUtc, shortTime, duration, elapsed, outcome, runningDuration } from "./format.js";
 import { icon } from "./icons.js";
 import { writeJson } from "./json.js";
-import { CancelButton, progressPart, statusPart, taskUrl } from "./parts.js";
+import { CancelButton, pageUrl, progressPart, statusPart, taskUrl } from "./parts.js";
 import { FINAL, isNewer } from "./store.js";
 import { drawCancel, drawTimeline, jsonElement, outputElement } from "./timeline.js";
 
@@ -75,7 +75,7 @@ class TaskbellTask extends HTMLElement {
       h("div", { class: "columns" }, h("div", null, h("section", { class: "card pad" }, h("h2", null, "What happened"), timeline), output), h("aside", null, h("section", { class: "card pad" }, h("h2", null, "Facts"), facts), data)));
     const note = h("div", { class: "card note" }, h("h1", null, "Loading…"));
     this.ui = { status, progress, title, cancelButton, retryButton, escalateButton, problem, outcomeText, outcomeDetail, outcomeCode, facts, cancel, timeline, data, output, main, note };
-    openShadowRoot(this).append(h("section", { class: "task", "aria-label": "Task" }, h("a", { class: "back", href: ROOT }, icon("back"), "All tasks"), problem, note, main));
+    openShadowRoot(this).append(h("section", { class: "task", "aria-label": "Task" }, h("a", { class: "back", href: pageUrl("/") }, icon("back"), "All tasks"), problem, note, main));
   }
 
   async #load() {
@@ -103,7 +103,7 @@ class TaskbellTask extends HTMLElement {
     if (this.#task) return void setChildren(problem, icon("failed"), `Could not read the newest state: ${error.message}`, this.#reloadButton());
     main.hidden = true;
     const missing = error.status === 404 || error.status === 400 || error.status === 422;
-    note.replaceChildren(icon("failed"), h("h1", null, missing ? "There is no such task" : "Could not load the task"), h("p", null, missing ? "It may belong to somebody else, or the address is wrong." : error.message), missing ? h("a", { class: "button", href: ROOT }, "All tasks") : this.#reloadButton());
+    note.replaceChildren(icon("failed"), h("h1", null, missing ? "There is no such task" : "Could not load the task"), h("p", null, missing ? "It may belong to somebody else, or the address is wrong." : error.message), missing ? h("a", { class: "button", href: pageUrl("/") }, "All tasks") : this.#reloadButton());
   }
 
   #reloadButton() {
