@@ -19,6 +19,7 @@ mod local_worker;
 mod log_import;
 #[cfg(feature = "eventstore")]
 mod log_listen;
+mod openapi;
 mod projection;
 #[cfg(feature = "eventstore")]
 mod proxy;

@@ -34,7 +34,7 @@ pub async fn counters(
     let scope = take_scope(&mut fields, &caller, &state.limits)?;
     let filter = fields.take_filter(&state.limits, scope)?;
     wait_for_min_position(&state, &caller, fields).await?;
-    let counters = query_counters(&state, filter, &caller.subject).await?;
+    let counters = query_counters(&state, filter, caller.subject()).await?;
     respond_with_position(StatusCode::OK, counters.position, &counters)
 }
 

@@ -8,7 +8,6 @@
 //! input and result) and [`accept`] (the checks and the creation of a new task) serve several resources. The files of
 //! resources are those whose functions the route table names; none of them imports another.
 
-use actix_web::dev::HttpServiceFactory;
 use actix_web::guard::{self, Guard};
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::from_fn;
@@ -21,6 +20,7 @@ pub mod bell;
 pub mod bulk;
 pub mod create;
 pub mod health;
+pub mod identity;
 pub mod leases;
 pub mod limits;
 pub mod live;
@@ -39,7 +39,7 @@ pub use limits::{ClientLimits, SharedLimit, ValueLimits};
 pub use plumbing::error::Problem;
 pub use state::AppState;
 
-use plumbing::middleware::{check_origin_and_views, check_origin_only};
+use plumbing::middleware::{check_origin_and_caller, check_origin_and_views, check_origin_only};
 
 /// `resource!(path, METHOD handler, …)` makes a resource with these methods. The response to any other method is 405, with
 /// the list of these methods in its header `Allow`.
@@ -51,44 +51,65 @@ macro_rules! resource {
     };
 }
 
+/// The only place where the routes are named, except those of the UI. Makes the function that registers them, and the list of
+/// them. All routes below one path have the same middleware.
+macro_rules! routes {
+    ($($scope:literal through $middleware:ident { $($path:literal: $($method:ident $handler:path),+;)+ })+) => {
+        fn register(config: &mut web::ServiceConfig) {
+            $(config.service(
+                web::scope($scope)
+                    .wrap(from_fn($middleware))
+                    $(.service(resource!($path, $($method $handler),+)))+
+                    .default_service(web::to(|| async { Problem::not_found().error_response() })),
+            );)+
+        }
+
+        /// Returns the method and the path of each route, including those of the UI. Each path with `GET` also has `HEAD`.
+        #[must_use]
+        pub fn route_table() -> Vec<(&'static str, &'static str)> {
+            let api = vec![$($($((stringify!($method), concat!($scope, $path)),)+)+)+];
+            api.into_iter().chain(ui::paths().map(|path| ("GET", path))).collect()
+        }
+    };
+}
+
+routes! {
+    "/v1" through check_origin_and_views {
+        "/tasks": GET tasks::list, POST create::create;
+        "/tasks/batch": POST batch::create_many;
+        "/tasks/cancel": POST bulk::cancel;
+        "/tasks/{id}": GET tasks::show;
+        "/tasks/{id}/events": GET tasks::events;
+        "/tasks/{id}/cancel": POST tasks::cancel;
+        "/tasks/{id}/escalate": POST tasks::escalate;
+        "/tasks/{id}/retry": POST tasks::retry;
+        "/leases": POST leases::take;
+        "/leases/heartbeat": POST leases::heartbeat;
+        "/leases/cancel-ack": POST leases::acknowledge;
+        "/leases/finish": POST leases::finish;
+        "/counters": GET bell::counters;
+        "/bell/seen": POST bell::seen;
+        "/queues": GET queues::list;
+        "/queues/{queue}/pause": POST queues::pause;
+        "/queues/{queue}/resume": POST queues::resume;
+        "/schedules": GET schedules::list, POST schedules::create;
+        "/schedules/{id}": GET schedules::show, DELETE schedules::remove;
+        "/live": GET live::open;
+        "/log": GET log::read;
+        "/log/head": GET log::head;
+    }
+    "/healthz" through check_origin_only { "": GET health::alive; }
+    "/readyz" through check_origin_only { "": GET health::ready; }
+    "/metrics" through check_origin_and_caller { "": GET metrics::read; }
+}
+
 /// Registers all routes. The routes of the UI come last because one of them is `/`.
 pub fn routes(config: &mut web::ServiceConfig, state: &AppState) {
     config
         .app_data(web::Data::new(state.clone()))
         .app_data(state.bodies.clone())
-        .service(api())
-        .service(web::scope("/healthz").wrap(from_fn(check_origin_only)).service(resource!("", GET health::alive)))
-        .service(web::scope("/readyz").wrap(from_fn(check_origin_only)).service(resource!("", GET health::ready)))
-        .service(web::scope("/metrics").wrap(from_fn(check_origin_only)).service(resource!("", GET metrics::read)))
+        .configure(register)
         .configure(ui::configure);
-}
-
-fn api() -> impl HttpServiceFactory + 'static {
-    web::scope("/v1")
-        .wrap(from_fn(check_origin_and_views))
-        .service(resource!("/tasks", GET tasks::list, POST create::create))
-        .service(resource!("/tasks/batch", POST batch::create_many))
-        .service(resource!("/tasks/cancel", POST bulk::cancel))
-        .service(resource!("/tasks/{id}", GET tasks::show))
-        .service(resource!("/tasks/{id}/events", GET tasks::events))
-        .service(resource!("/tasks/{id}/cancel", POST tasks::cancel))
-        .service(resource!("/tasks/{id}/escalate", POST tasks::escalate))
-        .service(resource!("/tasks/{id}/retry", POST tasks::retry))
-        .service(resource!("/leases", POST leases::take))
-        .service(resource!("/leases/heartbeat", POST leases::heartbeat))
-        .service(resource!("/leases/cancel-ack", POST leases::acknowledge))
-        .service(resource!("/leases/finish", POST leases::finish))
-        .service(resource!("/counters", GET bell::counters))
-        .service(resource!("/bell/seen", POST bell::seen))
-        .service(resource!("/queues", GET queues::list))
-        .service(resource!("/queues/{queue}/pause", POST queues::pause))
-        .service(resource!("/queues/{queue}/resume", POST queues::resume))
-        .service(resource!("/schedules", GET schedules::list, POST schedules::create))
-        .service(resource!("/schedules/{id}", GET schedules::show, DELETE schedules::remove))
-        .service(resource!("/live", GET live::open))
-        .service(resource!("/log", GET log::read))
-        .service(resource!("/log/head", GET log::head))
-        .default_service(web::to(|| async { Problem::not_found().error_response() }))
 }
 
 #[allow(non_snake_case)]

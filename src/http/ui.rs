@@ -98,14 +98,23 @@ static PAGE: LazyLock<Asset> = LazyLock::new(|| Asset::new("index.html", HTML, I
 static ASSETS: LazyLock<Vec<Asset>> =
     LazyLock::new(|| FILES.iter().map(|&(name, content_type, bytes)| Asset::new(name, content_type, bytes)).collect());
 
-/// Registers the routes of the UI: the list of tasks at `/`, one task at `/tasks/{id}`, and the files of both pages
-/// below `/ui/`.
+/// The paths of the page: the list of tasks, and one task.
+const PAGE_PATHS: [&str; 2] = ["/", "/tasks/{id}"];
+/// The path of the files of the page.
+const FILE_PATH: &str = "/ui/{file}";
+
+/// Returns the paths of the UI. Each supports `GET` and `HEAD`.
+pub(super) fn paths() -> impl Iterator<Item = &'static str> {
+    PAGE_PATHS.into_iter().chain([FILE_PATH])
+}
+
+/// Registers the routes of the UI.
 pub fn configure(cfg: &mut ServiceConfig) {
-    for path in ["/", "/tasks/{id}"] {
+    for path in PAGE_PATHS {
         let pages = web::resource(path).route(web::get().to(page)).route(web::head().to(page));
         cfg.service(pages.wrap(from_fn(accept_any_origin)));
     }
-    let files = web::resource("/ui/{file}").route(web::get().to(file)).route(web::head().to(file));
+    let files = web::resource(FILE_PATH).route(web::get().to(file)).route(web::head().to(file));
     cfg.service(files.wrap(from_fn(accept_any_origin)));
 }
 

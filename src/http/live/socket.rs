@@ -184,7 +184,7 @@ impl Actor for LiveSocket {
         self.state.hub.do_send(SocketOpened {
             socket: self.id,
             bell: self.bell.clone(),
-            viewer: self.caller.subject.as_str().into(),
+            viewer: self.caller.subject().into(),
             visible: visible_scope(&self.caller),
             recipient: ctx.address().recipient(),
             backlog: self.wires.backlog.clone(),

@@ -26,6 +26,10 @@ pub enum Refusal {
     NotAWebsocket,
     /// A host name or an origin other than this server's own.
     ForbiddenOrigin,
+    /// The request has no valid credential, and the server requires one.
+    Unauthenticated,
+    /// The role of the caller may not do this.
+    Forbidden,
     /// The resource doesn't exist, or it belongs to another caller.
     NotFound,
     /// The resource doesn't offer this method.
@@ -103,6 +107,8 @@ impl Refusal {
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request", false),
             Self::NotAWebsocket => (StatusCode::BAD_REQUEST, "not_a_websocket", false),
             Self::ForbiddenOrigin => (StatusCode::FORBIDDEN, "forbidden_origin", false),
+            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", false),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", false),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found", false),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", false),
             Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "timeout", true),
@@ -262,6 +268,9 @@ impl Problem {
     pub fn response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
         response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        }
         if self.has_retry_after() {
             response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("1")));
         }
