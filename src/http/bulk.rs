@@ -16,7 +16,7 @@ use super::plumbing::json;
 use super::plumbing::query::Fields;
 use super::plumbing::request::check_reason;
 use super::plumbing::response::respond_with_position;
-use super::plumbing::scope::take_scope_to_command;
+use super::plumbing::scope::take_scope;
 use super::task_page::{TaskPage, page_after_command};
 use crate::projection::bulk_cancel::{BULK_CANCEL, bulk_cancel_targets};
 use crate::task::event::Created;
@@ -51,7 +51,7 @@ struct BulkCancelResponse {
 /// not final and is not itself a bulk cancel. The created task replays the log up to the position and so finds the same set.
 ///
 /// # Errors
-/// 400, 403 if the caller's role may cancel no task, 404 if the filter names an owner whose tasks the caller may not see, 422 `invalid_request` or `empty_filter`, 503.
+/// 400, 404 if the filter names an owner whose tasks the caller may not see, 422 `invalid_request` or `empty_filter`, 503.
 pub async fn cancel(
     state: web::Data<AppState>,
     caller: Caller,
@@ -62,7 +62,7 @@ pub async fn cancel(
     let reason = check_reason(body.reason)?;
     let mut fields = Fields::from_filter(body.filter)?;
     let is_empty = fields.is_empty();
-    let scope = take_scope_to_command(&mut fields, &caller, &state.limits)?;
+    let scope = take_scope(&mut fields, &caller, &state.limits)?;
     let filter = fields.take_filter(&state.limits, scope)?;
     fields.refuse_unknown()?;
     if is_empty || filter.is_empty() {
