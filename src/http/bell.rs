@@ -13,6 +13,7 @@ use super::plumbing::response::{respond_with_position, wait_for_min_position};
 use super::plumbing::scans::ROWS_UNDER_LOCK_MAX;
 use super::plumbing::scope::take_scope;
 use crate::task::Position;
+use crate::task::access::Action;
 use crate::views::{BellCounters, Filter, RowBudget, Snapshot};
 
 #[derive(Deserialize)]
@@ -62,6 +63,7 @@ pub async fn seen(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    caller.check(Action::MarkSeen)?;
     let body: SeenBody = json::read_body(&request, payload, json::BodyKind::One).await?;
     state.mark_seen(&caller, body.position).await?;
     Ok(HttpResponse::NoContent().finish())

@@ -1,6 +1,6 @@
 //! The modules that all resources share. [`http1`], [`middleware`], [`connection`], [`caller`], [`query`], [`filter`], [`body`],
 //! [`json`], [`body_hash`] and [`request`] read requests. [`scope`] says whose tasks a request is about. [`quota`] and [`scans`] bound what clients use at the same
-//! time. [`response`] and [`error`] write responses.
+//! time. [`response`], [`redact`] and [`error`] write responses.
 
 pub mod body;
 pub mod body_hash;
@@ -13,6 +13,7 @@ pub mod json;
 pub mod middleware;
 pub mod query;
 pub mod quota;
+pub mod redact;
 pub mod request;
 pub mod response;
 pub mod scans;
