@@ -280,9 +280,9 @@ fn each_refusal_has_its_exit_code_and_one_sentence() {
 
 #[test]
 fn a_wrong_argument_or_setting_is_a_usage_error() {
-    run_without_server(&["list", "--server", "https://127.0.0.1:1"]).fails_with(2, &["plain http"]);
+    run_without_server(&["list", "--server", "https://127.0.0.1:1"]).fails_with(5, &["https://127.0.0.1:1"]);
     run_without_server(&["list", "--server", "nonsense"]).fails_with(2, &["--server"]);
-    run_without_server(&["serve", "--listen", "0.0.0.0:0"]).fails_with(2, &["loopback", "authentication"]);
+    run_without_server(&["serve", "--listen", "0.0.0.0:0"]).fails_with(2, &["loopback", "--auth required"]);
     run_without_server(&["serve", "--listen", "nonsense"]).fails_with(2, &["listen"]);
     run_without_server(&["serve", "--content-root", "/nowhere"]).fails_with(2, &["content_roots", "/nowhere"]);
     run_without_server(&["serve", "--kinds", "Bad Kind"]).fails_with(2, &["kinds", "Bad Kind"]);

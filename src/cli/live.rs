@@ -6,14 +6,14 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use taskbell::internal::{BackOff, json_value};
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::client::{Client, USER_AGENT, innermost};
 use super::command_error::CommandError;
 use super::console;
+use super::stream::{ByteStream, connect};
 
 /// The server sends a frame at least every 15 s. After twice that time without a frame the connection counts as lost.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -24,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// One connection to `GET /v1/live`.
 struct LiveConnection {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<Box<dyn ByteStream>>,
 }
 
 /// One frame from the server, as text and as JSON.
@@ -60,7 +60,8 @@ impl LiveConnection {
         let mut request = url.into_client_request().map_err(|error| CommandError::usage(innermost(&error)))?;
         request.headers_mut().extend(client.headers().clone());
         request.headers_mut().insert("user-agent", HeaderValue::from_static(USER_AGENT));
-        let connected = tokio::time::timeout(SILENCE_MAX, tokio_tungstenite::connect_async(request)).await;
+        let connecting = async { client_async(request, connect(client).await?).await };
+        let connected = tokio::time::timeout(SILENCE_MAX, connecting).await;
         let (socket, _) = connected
             .map_err(|_| CommandError::unreachable(format!("{} did not respond", client.server())))?
             .map_err(|error| connect_failure(&error, client))?;

@@ -39,7 +39,7 @@ pub async fn create(
         Accepted::New(id, receipt) => {
             let mut response =
                 respond_with_page(StatusCode::CREATED, &page_after_command(&state, id, &receipt).await?)?;
-            if let Ok(location) = format!("/v1/tasks/{id}").parse() {
+            if let Ok(location) = format!("{}/v1/tasks/{id}", state.public_address.path_prefix).parse() {
                 response.headers_mut().insert(LOCATION, location);
             }
             Ok(response)

@@ -130,7 +130,7 @@ pub async fn create(
     let scheduled = folded.schedules().get(id).ok_or_else(missing)?;
     let doc = ScheduleDoc { position: Some(folded.position()), ..ScheduleDoc::new(id, scheduled) };
     let mut response = respond_with_position(StatusCode::CREATED, folded.position(), &doc)?;
-    if let Ok(location) = format!("/v1/schedules/{id}").parse() {
+    if let Ok(location) = format!("{}/v1/schedules/{id}", state.public_address.path_prefix).parse() {
         response.headers_mut().insert(LOCATION, location);
     }
     Ok(response)

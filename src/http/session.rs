@@ -129,7 +129,7 @@ async fn open_own(state: &AppState, caller: &Caller, request: &HttpRequest) -> R
     let identity = Identity { credential: Credential::Session(id), expires_at: Some(expires_at), ..identity.clone() };
     let mut response = HttpResponse::Created().json(SessionDoc::new(&identity));
     let seconds = i64::try_from(expires_at.since(now()).as_secs()).unwrap_or(0);
-    let cookie = SessionCookie::of(request).set(&session, seconds);
+    let cookie = SessionCookie::of(request, &state.public_address).set(&session, seconds);
     let cookie = cookie.ok_or_else(|| Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR))?;
     response.headers_mut().append(SET_COOKIE, cookie);
     Ok(response)
@@ -199,7 +199,7 @@ pub async fn end(
     let Credential::Session(id) = caller.identity.credential else { return Err(Problem::not_found()) };
     record_ended(&state, &caller, id, reason).await?;
     let mut response = HttpResponse::NoContent().finish();
-    if let Some(cookie) = SessionCookie::of(&request).clear() {
+    if let Some(cookie) = SessionCookie::of(&request, &state.public_address).clear() {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     Ok(response)

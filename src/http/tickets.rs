@@ -10,8 +10,9 @@ use super::AppState;
 use super::identity::tickets::TICKET_TIME;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
+use super::plumbing::forwarded::Client;
 use super::plumbing::json;
-use super::plumbing::origin::{OwnOrigin, Sender};
+use super::plumbing::origin::Sender;
 use super::plumbing::query::Fields;
 use crate::store::now;
 use crate::task::Timestamp;
@@ -53,15 +54,16 @@ pub async fn issue(
 /// The origin that the websocket must come from; `None` for a program. A page gets tickets for its own origin only.
 fn origin_for(state: &AppState, request: &HttpRequest, named: Option<String>) -> Result<Option<String>, Problem> {
     let extensions = request.extensions();
-    let own = OwnOrigin::of(request);
+    let is_own = |origin: &str| extensions.get::<Client>().is_some_and(|client| client.is_own_origin(origin));
     let (of_request, may_use): (Option<String>, Box<dyn Fn(&str) -> bool>) = match extensions.get::<Sender>() {
         None | Some(Sender::Program) => {
             let allowed = &state.allowed_origins;
-            (None, Box::new(|origin| own.is(origin) || allowed.iter().any(|allowed| allowed.as_str() == origin)))
+            (None, Box::new(|origin| is_own(origin) || allowed.iter().any(|allowed| allowed.as_str() == origin)))
         }
         Some(Sender::OwnPage) => {
             let origin = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok());
-            (Some(origin.map_or_else(|| own.text(), str::to_owned)), Box::new(|origin| own.is(origin)))
+            let own = || extensions.get::<Client>().map(Client::own_origin);
+            (origin.map(str::to_owned).or_else(own), Box::new(is_own))
         }
         Some(Sender::AllowedPage(page)) => (Some(page.to_string()), Box::new(|origin| page.as_str() == origin)),
     };

@@ -19,8 +19,9 @@ use super::server::{ServeError, WireServer};
 use crate::store::redact::redacted_data;
 use crate::store::{EventStore, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
+use crate::tls::server::ServerTls;
 
-/// Serves the log on a loopback address until the server is stopped or dropped. Clients can read and subscribe; writes are
+/// Serves the log on this address, over TLS if there is a certificate, until the server is stopped or dropped. Clients can read and subscribe; writes are
 /// refused with `access-denied`. Port 0 means any free port, which [`WireServer::addr`] returns. The log stays open while it
 /// is served.
 ///
@@ -29,12 +30,14 @@ use crate::task::{Position, Revision};
 pub async fn serve(
     store: EventStore,
     addr: SocketAddr,
+    tls: Option<Arc<ServerTls>>,
     authenticator: Option<Arc<dyn LogAuthenticator>>,
 ) -> Result<WireServer, ServeError> {
-    if !addr.ip().is_loopback() {
+    if !addr.ip().is_loopback() && (tls.is_none() || authenticator.is_none()) {
         return Err(ServeError::NotLoopback(addr));
     }
-    let started = WireServer::start(addr, move |addr| LogBackend { store, addr, authenticator, reader: None }).await;
+    let started =
+        WireServer::start(addr, tls, move |addr| LogBackend { store, addr, authenticator, reader: None }).await;
     started.map_err(|source| ServeError::Io { addr, source })
 }
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
 
-use crate::support::{HttpResponse, LiveSocket, Server};
+use crate::support::{HttpResponse, LiveSocket, Server, http_client};
 
 /// The number of clients that send commands.
 const DRIVERS: usize = 4;
@@ -185,7 +185,7 @@ struct Driver<'a> {
 async fn run_driver(run: &LoadRun, n: usize) -> Vec<Value> {
     let mut socket = LiveSocket::open(&run.server).await;
     let mut polls = Vec::new();
-    let (client, size) = (reqwest::Client::new(), run.size);
+    let (client, size) = (http_client(), run.size);
     let mut driver = Driver { run, client, waiting: Vec::new(), cancelled: Vec::new(), copies: Vec::new() };
     for round in n.. {
         let creates_more = run.created.load(Ordering::Relaxed) < size.tasks;

@@ -56,7 +56,7 @@ fn authenticate_browser(
     if sender.allowed_origin().is_some() {
         return Ok(None);
     }
-    let cookie = SessionCookie::of(request.request());
+    let cookie = SessionCookie::of(request.request(), &state.public_address);
     let identity = match cookie.find(request.headers()) {
         FoundCookie::None => return Ok(None),
         FoundCookie::Malformed => None,

@@ -4,11 +4,12 @@
 //! `SameSite=Strict` is enough also for a page that is opened by a link in a mail: the request of that link has no cookie, but
 //! the page itself is public, and the requests of its script are of this server's own page.
 
-use actix_web::HttpRequest;
 use actix_web::http::header::{COOKIE, HeaderMap, HeaderValue};
+use actix_web::{HttpMessage as _, HttpRequest};
 
 use super::bearer::{BearerKind, BearerText, ClaimedBearer};
-use crate::http::plumbing::origin::OwnOrigin;
+use crate::http::plumbing::forwarded::Client;
+use crate::http::plumbing::public_address::PublicAddress;
 
 /// The name and the attributes of the cookie, which depend on how clients reach the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +37,9 @@ pub enum FoundCookie {
 impl SessionCookie {
     /// The cookie of the server that this request is sent to.
     #[must_use]
-    pub fn of(request: &HttpRequest) -> Self {
-        Self { is_https: OwnOrigin::of(request).is_https, path_prefix: String::new() }
+    pub fn of(request: &HttpRequest, public: &PublicAddress) -> Self {
+        let is_https = request.extensions().get::<Client>().map_or(public.is_https, |client| client.is_https);
+        Self { is_https, path_prefix: public.path_prefix.clone() }
     }
 
     /// Over TLS, the prefix of the name makes browsers take the cookie only over TLS, and `__Host-` also only from this host

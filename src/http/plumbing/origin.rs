@@ -9,11 +9,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use actix_web::http::Method;
-use actix_web::http::header::{HOST, HeaderMap, HeaderName, ORIGIN, UPGRADE};
+use actix_web::http::header::{HeaderMap, HeaderName, ORIGIN, UPGRADE};
 use actix_web::{HttpMessage as _, HttpRequest};
 use url::Url;
 
 use super::error::{Problem, Refusal};
+use super::forwarded::Client;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -82,8 +83,8 @@ impl Sender {
 ///
 /// # Errors
 /// 403 `forbidden_origin` if it comes from a page of another origin that is not allowed.
-pub fn check_sender(request: &HttpRequest, allowed: &[AllowedOrigin]) -> Result<Sender, Problem> {
-    let sender = find_sender(request.method(), request.headers(), &OwnOrigin::of(request), allowed)?;
+pub fn check_sender(request: &HttpRequest, client: &Client, allowed: &[AllowedOrigin]) -> Result<Sender, Problem> {
+    let sender = find_sender(request.method(), request.headers(), client, allowed)?;
     request.extensions_mut().insert(sender.clone());
     Ok(sender)
 }
@@ -95,12 +96,12 @@ pub fn check_sender(request: &HttpRequest, allowed: &[AllowedOrigin]) -> Result<
 fn find_sender(
     method: &Method,
     headers: &HeaderMap,
-    own: &OwnOrigin,
+    client: &Client,
     allowed: &[AllowedOrigin],
 ) -> Result<Sender, Problem> {
     let page = match only_value(headers, &ORIGIN)? {
         None => None,
-        Some(origin) if own.is(origin) => Some(Sender::OwnPage),
+        Some(origin) if client.is_own_origin(origin) => Some(Sender::OwnPage),
         Some(origin) => match allowed.iter().find(|allowed| allowed.as_str() == origin) {
             Some(allowed) => Some(Sender::AllowedPage(allowed.clone())),
             None => return Err(forbidden()),
@@ -142,37 +143,6 @@ fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'
     }
 }
 
-/// The origin of this server's own pages, by what the client has connected to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnOrigin {
-    /// Whether the client speaks TLS, with this server or with a trusted proxy.
-    pub is_https: bool,
-    /// The host and the port, as in the header `Host`.
-    pub host: String,
-}
-
-impl OwnOrigin {
-    /// The origin that this request is sent to.
-    #[must_use]
-    pub fn of(request: &HttpRequest) -> Self {
-        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        Self { is_https: false, host: host.to_owned() }
-    }
-
-    /// The text of the origin.
-    #[must_use]
-    pub fn text(&self) -> String {
-        format!("{}://{}", if self.is_https { "https" } else { "http" }, self.host)
-    }
-
-    /// Whether the text is this origin.
-    #[must_use]
-    pub fn is(&self, origin: &str) -> bool {
-        let scheme = if self.is_https { "https://" } else { "http://" };
-        origin.strip_prefix(scheme).is_some_and(|host| !host.is_empty() && host == self.host)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use actix_web::http::header::HeaderValue;
@@ -186,8 +156,8 @@ mod tests {
         for (name, value) in lines {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let own = OwnOrigin { is_https: false, host: "127.0.0.1:7070".to_owned() };
-        find_sender(method, &headers, &own, &[ALLOWED.parse().unwrap()]).map_err(|problem| problem.code)
+        let client = Client { address: None, is_https: false, host: "127.0.0.1:7070".to_owned() };
+        find_sender(method, &headers, &client, &[ALLOWED.parse().unwrap()]).map_err(|problem| problem.code)
     }
 
     #[test]

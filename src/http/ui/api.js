@@ -1,8 +1,7 @@
 // The HTTP requests of the UI, and the store that all elements of a page share.
+import { BASE } from "./base.js";
 import { readJson } from "./json.js";
 import { Store } from "./store.js";
-
-const BASE = new URL("/", import.meta.url);
 
 /** The problem document (RFC 9457) of a refused request, or the failure of the network. */
 export class Problem extends Error {

@@ -2,10 +2,10 @@
 import "./account.js";
 import "./address.js";
 import { api, store } from "./api.js";
+import { ROOT } from "./base.js";
 import "./bell.js";
 import { h } from "./dom.js";
 import { number } from "./format.js";
-import { pageUrl } from "./parts.js";
 import * as query from "./query.js";
 import "./sign-in.js";
 import "./task.js";
@@ -13,7 +13,7 @@ import "./tasks.js";
 import { visible } from "./visible.js";
 
 const main = document.querySelector("main");
-const isList = (path) => path === "/";
+const isList = (path) => path === ROOT;
 let shownView = null;
 let heading = "Tasks";
 let isSignedOut = false;
@@ -33,7 +33,7 @@ function showRoute() {
   shownView = view;
   heading = isList(pathname) ? "Tasks" : "Task";
   updateTitle();
-  const id = decodeURIComponent(pathname.replace(/^\/tasks\//, ""));
+  const id = decodeURIComponent(pathname.slice(`${ROOT}tasks/`.length));
   main.replaceChildren(isList(pathname) ? h("taskbell-tasks") : h("taskbell-task", { "task-id": id }));
   if (!isFirst) main.focus({ preventScroll: true });
   if (!isFirst && !history.state?.scroll) scrollTo({ top: 0 });
@@ -76,9 +76,9 @@ document.addEventListener("click", (event) => {
   if (event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   const anchor = event.composedPath().find((node) => node instanceof HTMLAnchorElement);
   if (!anchor?.href || anchor.target || anchor.hash || anchor.origin !== location.origin) return;
-  if (!isList(anchor.pathname) && !anchor.pathname.startsWith("/tasks/")) return;
+  if (!isList(anchor.pathname) && !anchor.pathname.startsWith(`${ROOT}tasks/`)) return;
   event.preventDefault();
-  navigate(pageUrl(anchor.pathname + anchor.search));
+  navigate(query.withOwner(anchor.pathname + anchor.search, store.owner));
 });
 history.scrollRestoration = "manual";
 addEventListener("popstate", () => {

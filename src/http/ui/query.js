@@ -1,4 +1,5 @@
 // The filters of the list as the query of the URL. Pure functions.
+import { ROOT } from "./base.js";
 import { STATUSES } from "./store.js";
 
 export const LIMITS = [20, 50, 100, 200];
@@ -61,7 +62,7 @@ export const without = (params, name, value) => {
   next.delete("cursor");
   return next;
 };
-export const url = (params) => (params.size ? `/?${params.toString().replaceAll("%2C", ",")}` : "/");
+export const url = (params) => (params.size ? `${ROOT}?${params.toString().replaceAll("%2C", ",")}` : ROOT);
 
 /**
  * The filter of the websocket subscription. It matches at least all tasks that the list can show. It leaves out the search words,

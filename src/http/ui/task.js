@@ -1,10 +1,11 @@
 // <taskbell-task task-id="…">: one task and its events, updated live.
 import { api, store } from "./api.js";
+import { ROOT } from "./base.js";
 import { setAttr, setChildren, h, openShadowRoot, setText } from "./dom.js";
 import { localAndUtc, shortTime, duration, elapsed, outcome, runningDuration } from "./format.js";
 import { icon } from "./icons.js";
 import { writeJson } from "./json.js";
-import { CancelButton, pageUrl, progressPart, statusPart } from "./parts.js";
+import { CancelButton, pageUrl, progressPart, statusPart, taskUrl } from "./parts.js";
 import { FINAL, isNewer } from "./store.js";
 import { drawCancel, drawTimeline, jsonElement, outputElement } from "./timeline.js";
 
@@ -174,13 +175,13 @@ class TaskbellTask extends HTMLElement {
     if (this.ui.facts.dataset.shown === key) return;
     this.ui.facts.dataset.shown = key;
     this.durationText = h("span");
-    const labels = Object.entries(task.labels ?? {}).map(([name, value]) => h("a", { class: "chip", href: `/?label=${encodeURIComponent(`${name}:${value}`)}` }, `${name}: ${value}`));
+    const labels = Object.entries(task.labels ?? {}).map(([name, value]) => h("a", { class: "chip", href: `${ROOT}?label=${encodeURIComponent(`${name}:${value}`)}` }, `${name}: ${value}`));
     const rows = [
-      ["Kind", h("a", { href: `/?kind=${encodeURIComponent(task.kind)}` }, task.kind)], ["Queue", task.queue], ["Owner", task.owner],
+      ["Kind", h("a", { href: `${ROOT}?kind=${encodeURIComponent(task.kind)}` }, task.kind)], ["Queue", task.queue], ["Owner", task.owner],
       ["Attempt", task.attempt ? `${task.attempt} of ${Math.max(task.attempt, task.max_attempts)}` : `none yet, of ${task.max_attempts}`], ["Worker", task.worker],
       ["Priority", task.priority ? String(task.priority) : null], ["Requested", timeElement(task.created_at)], ["Runs at", timeElement(task.run_at)],
       ["Started", timeElement(task.started_at)], ["Finished", timeElement(task.finished_at)], ["Duration", task.started_at ? this.durationText : null], ["Next attempt", timeElement(task.retry_at)],
-      ["Time limit", task.timeout_s ? duration(task.timeout_s * 1000) : null], ["Parent", task.parent ? h("a", { href: `/tasks/${task.parent}` }, task.parent) : null],
+      ["Time limit", task.timeout_s ? duration(task.timeout_s * 1000) : null], ["Parent", task.parent ? h("a", { href: taskUrl(task.parent) }, task.parent) : null],
       ["Labels", labels.length ? h("span", { class: "chips" }, ...labels) : null], ["Log position", `${task.position} (revision ${task.revision})`],
     ];
     this.ui.facts.replaceChildren(...rows.filter(([, value]) => value).flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)]));

@@ -1,4 +1,5 @@
 // The parts of the list around its rows: filters, table head, paging, and the texts for an empty list.
+import { ROOT } from "./base.js";
 import { setAttr, h, updateChildren, setText } from "./dom.js";
 import { count, number, statusLabel } from "./format.js";
 import { icon } from "./icons.js";
@@ -90,7 +91,7 @@ function pager(view) {
 }
 
 function buildNotes(view) {
-  const clearLink = () => h("a", { class: "button", href: "/" }, "Clear filters");
+  const clearLink = () => h("a", { class: "button", href: ROOT }, "Clear filters");
   const retryButton = () => h("button", { type: "button", onclick: () => view.retry() }, "Try again");
   const errorText = h("p");
   const emptyText = h("h2");

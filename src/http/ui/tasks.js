@@ -1,6 +1,7 @@
 // <taskbell-tasks>: the list of tasks. Its rows come from pages of the HTTP API. Frames of the websocket update rows that are
 // shown, and cause the element to request the page again.
 import { api, store } from "./api.js";
+import { ROOT } from "./base.js";
 import { updateChildren, openShadowRoot } from "./dom.js";
 import { whoseTasks } from "./format.js";
 import { buildTasks } from "./tasks-frame.js";
@@ -101,7 +102,7 @@ class TaskbellTasks extends HTMLElement {
   }
 
   #route() {
-    if (location.pathname !== "/" && !this.hasAttribute("embedded")) return;
+    if (location.pathname !== ROOT && !this.hasAttribute("embedded")) return;
     const params = query.parse(location.search);
     const same = this.#page && params.toString() === this.#params.toString();
     const former = this.#params.get("owner");
