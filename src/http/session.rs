@@ -23,7 +23,7 @@ use crate::store::{new_id, now};
 use crate::streams::ExecuteOnStream;
 use crate::task::Timestamp;
 use crate::task::access::{Action, Role};
-use crate::task::limits::is_owner;
+use crate::task::limits::is_subject;
 use crate::task::session::{Session, SessionCommand, SessionOpened};
 
 /// The longest time of a browser's session.
@@ -137,8 +137,9 @@ async fn open_own(state: &AppState, caller: &Caller, request: &HttpRequest) -> R
 
 async fn open_for_user(state: &AppState, caller: &Caller, subject: String) -> Result<HttpResponse, Problem> {
     caller.check(Action::OpenSessionOfUser)?;
-    if !is_owner(&subject) {
-        return Err(Problem::invalid_field("/subject", "1 to 128 printable characters, no comma"));
+    if !is_subject(&subject) {
+        let detail = "1 to 128 printable characters, no comma, and none of the names that the server itself uses";
+        return Err(Problem::invalid_field("/subject", detail));
     }
     let (_, session, expires_at) =
         record_opened(state, caller, (subject.clone(), Role::User, None), USER_SESSION_TIME).await?;

@@ -113,5 +113,5 @@ pub fn identify(credentials: &Credentials, claimed: &ClaimedBearer, now: Timesta
 /// 401. The text is the same for every reason, so that it says nothing about the credentials that exist.
 #[must_use]
 pub fn unauthenticated() -> Problem {
-    Problem::new(Refusal::Unauthenticated, "a valid credential is needed: `Authorization: Bearer …`, or a session")
+    Problem::unauthenticated()
 }

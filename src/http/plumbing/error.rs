@@ -198,6 +198,12 @@ impl Problem {
         Self::new(Refusal::NotFound, "not found, or the caller has no access to it")
     }
 
+    /// 401. The text is the same for every reason, so that it says nothing about the credentials that exist.
+    #[must_use]
+    pub fn unauthenticated() -> Self {
+        Self::new(Refusal::Unauthenticated, "a valid credential is needed: `Authorization: Bearer …`, or a session")
+    }
+
     /// 413.
     pub fn too_large(detail: impl Into<String>) -> Self {
         Self::new(Refusal::TooLarge, detail)
