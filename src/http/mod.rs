@@ -32,6 +32,7 @@ pub mod plumbing;
 pub mod queues;
 pub mod schedules;
 pub mod state;
+pub mod task_access;
 pub mod task_page;
 pub mod tasks;
 pub mod ui;

@@ -12,6 +12,7 @@ use crate::http::plumbing::json;
 use crate::http::plumbing::query::Fields;
 use crate::http::plumbing::scope::take_scope;
 use crate::push::messages::{SocketId, SocketRequest, Subscription};
+use crate::task::access::Action;
 use crate::task::{Invalid, Position, TaskId};
 
 /// The maximum number of task ids in one subscription.
@@ -70,7 +71,10 @@ impl ClientMessage {
                 Ok(ClientRequest::ToHub(SocketRequest::Subscribe(socket, subscription)))
             }
             (MessageKind::Unsubscribe, None, None) => Ok(ClientRequest::ToHub(SocketRequest::Unsubscribe(socket))),
-            (MessageKind::Seen, None, Some(position)) => Ok(ClientRequest::Seen(position)),
+            (MessageKind::Seen, None, Some(position)) => {
+                caller.check(Action::MarkSeen)?;
+                Ok(ClientRequest::Seen(position))
+            }
             (MessageKind::Resync, None, None) => Ok(ClientRequest::ToHub(SocketRequest::Resync(socket))),
             (MessageKind::Subscribe, None, _) => refuse("/filter", "required in a message `subscribe`"),
             (MessageKind::Seen, _, None) => refuse("/position", "required in a message `seen`"),

@@ -5,6 +5,7 @@ use super::caller::Caller;
 use super::error::Problem;
 use super::query::Fields;
 use crate::http::limits::ClientLimits;
+use crate::task::access::Action;
 use crate::views::Scope;
 
 /// Takes the field `owner`: whose tasks the request is about. Without the field it is the caller's default scope.
@@ -16,15 +17,15 @@ pub fn take_scope(fields: &mut Fields, caller: &Caller, limits: &ClientLimits) -
     permit(named, default_scope(caller), &visible_scope(caller))
 }
 
-/// Whose tasks a request of this caller is about if it doesn't say so. Every caller is the local user, who sees everyone's.
-const fn default_scope(_: &Caller) -> Scope {
-    Scope::Everyone
+/// Whose tasks a request of this caller is about if it doesn't say so.
+fn default_scope(caller: &Caller) -> Scope {
+    if caller.identity.sees_everyone_by_default() { Scope::Everyone } else { Scope::of(caller.subject()) }
 }
 
 /// The tasks that this caller may see.
 #[must_use]
-pub const fn visible_scope(_: &Caller) -> Scope {
-    Scope::Everyone
+pub fn visible_scope(caller: &Caller) -> Scope {
+    if caller.check(Action::ReadAllTasks).is_ok() { Scope::Everyone } else { Scope::of(caller.subject()) }
 }
 
 /// The named scope, or the default one. What is not visible to the caller is not found.
