@@ -40,6 +40,8 @@ use crate::work::{BulkCancel, Drain, Handlers, LocalWorker, NotRegistered};
 mod actor_monitor;
 mod channels;
 mod http_server;
+#[cfg(feature = "eventstore")]
+mod log_access;
 mod options;
 #[cfg(feature = "testing")]
 pub mod serve;

@@ -4,17 +4,23 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::pin::pin;
+#[cfg(feature = "eventstore")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::System;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::http_server::HttpServer;
+#[cfg(feature = "eventstore")]
+use super::log_access::TokensInViews;
 use super::tls::ReloadingTls;
 use super::{Options, StartError, Taskbell};
 use crate::config::{AuthMode, Config};
 use crate::http::PublicAddress;
 use crate::http::plumbing::http1::limits::ConnectionLimits;
+#[cfg(feature = "eventstore")]
+use crate::wire::LogAuthenticator;
 use crate::work::Handlers;
 use crate::work::kinds::distribute::{ContentRoots, Distribute};
 
@@ -62,8 +68,10 @@ async fn serve_log(
 ) -> Result<Option<crate::wire::WireServer>, StartError> {
     let Some(addr) = addr else { return Ok(None) };
     let start_error = |error| StartError::Io("can't serve the log", io::Error::other(error));
-    let certificate = tls.map(ReloadingTls::certificate);
-    let server = crate::wire::serve(taskbell.state.store.clone(), addr, certificate).await.map_err(start_error)?;
+    let state = &taskbell.state;
+    let tokens: Arc<dyn LogAuthenticator> = Arc::new(TokensInViews(state.reader.clone()));
+    let authenticator = state.auth_required.then_some(tokens);
+    let server = crate::wire::serve(state.store.clone(), addr, authenticator).await.map_err(start_error)?;
     tracing::info!("the log is served read-only on esdb://{}?tls={}", server.addr(), tls.is_some());
     Ok(Some(server))
 }

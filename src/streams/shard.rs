@@ -297,7 +297,9 @@ mod tests {
     /// A shard's actors, with at most `limit` actors of tasks.
     fn streams(store: &EventStore, limit: usize) -> Rc<ShardActors> {
         let actors = Rc::into_inner(Shard::new(store.clone()).actors).unwrap();
-        Rc::new(ShardActors { tasks: Rc::new(StreamActors::new(limit)), ..actors })
+        let (tokens, sessions) = (Rc::new(StreamActors::new(limit)), Rc::new(StreamActors::new(limit)));
+        let tasks = Rc::new(StreamActors::new(limit));
+        Rc::new(ShardActors { collector, tasks, bells, queues, schedules, tokens, sessions })
     }
 
     impl ShardActors {
