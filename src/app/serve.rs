@@ -68,10 +68,12 @@ async fn serve_log(
 ) -> Result<Option<crate::wire::WireServer>, StartError> {
     let Some(addr) = addr else { return Ok(None) };
     let start_error = |error| StartError::Io("can't serve the log", io::Error::other(error));
+    let certificate = tls.map(ReloadingTls::certificate);
     let state = &taskbell.state;
     let tokens: Arc<dyn LogAuthenticator> = Arc::new(TokensInViews(state.reader.clone()));
     let authenticator = state.auth_required.then_some(tokens);
-    let server = crate::wire::serve(state.store.clone(), addr, authenticator).await.map_err(start_error)?;
+    let served = crate::wire::serve(state.store.clone(), addr, certificate, authenticator).await;
+    let server = served.map_err(start_error)?;
     tracing::info!("the log is served read-only on esdb://{}?tls={}", server.addr(), tls.is_some());
     Ok(Some(server))
 }

@@ -297,9 +297,7 @@ mod tests {
     /// A shard's actors, with at most `limit` actors of tasks.
     fn streams(store: &EventStore, limit: usize) -> Rc<ShardActors> {
         let actors = Rc::into_inner(Shard::new(store.clone()).actors).unwrap();
-        let (tokens, sessions) = (Rc::new(StreamActors::new(limit)), Rc::new(StreamActors::new(limit)));
-        let tasks = Rc::new(StreamActors::new(limit));
-        Rc::new(ShardActors { collector, tasks, bells, queues, schedules, tokens, sessions })
+        Rc::new(ShardActors { tasks: Rc::new(StreamActors::new(limit)), ..actors })
     }
 
     impl ShardActors {

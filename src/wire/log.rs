@@ -30,12 +30,14 @@ use crate::tls::server::ServerTls;
 pub async fn serve(
     store: EventStore,
     addr: SocketAddr,
+    tls: Option<Arc<ServerTls>>,
     authenticator: Option<Arc<dyn LogAuthenticator>>,
 ) -> Result<WireServer, ServeError> {
-    if !addr.ip().is_loopback() && tls.is_none() {
+    if !addr.ip().is_loopback() && (tls.is_none() || authenticator.is_none()) {
         return Err(ServeError::NotLoopback(addr));
     }
-    let started = WireServer::start(addr, tls, move |addr| LogBackend { store, addr, authenticator, reader: None }).await;
+    let started =
+        WireServer::start(addr, tls, move |addr| LogBackend { store, addr, authenticator, reader: None }).await;
     started.map_err(|source| ServeError::Io { addr, source })
 }
 

@@ -23,8 +23,10 @@ const MESSAGE_MAX: usize = 17 * 1024 * 1024;
 /// Why the server has not started.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// Without TLS, only programs of this machine may connect.
-    #[error("{0} is not a loopback address; `--log-listen` needs `--tls-cert` and `--tls-key` on any other address")]
+    /// Without TLS or without authentication, only programs of this machine may connect.
+    #[error(
+        "{0} is not a loopback address; on any other address `--log-listen` needs `--auth required`, `--tls-cert` and `--tls-key`"
+    )]
     NotLoopback(SocketAddr),
     /// The server can't listen on the address, or its thread can't be started.
     #[error("{addr}: {source}")]
