@@ -7,9 +7,8 @@
 //!
 //! Reading order: [`row`] and [`cancel`] (a task, and how an event changes it), [`doc`] (the JSON of a task), [`scope`] (whose
 //! tasks), [`bell`] (their counters), [`run_queue`] (which task may run next), [`filter`], [`page`], [`cursor`] and `query`
-//! (lists of tasks), `tally` (the counters of a scope and of a filter). How the data is stored: `blocks` (the rows),
-//! `status_index` (which tasks have which status), `counters` (how many tasks have which status), `ends` (when the final tasks
-//! ended).
+//! (lists of tasks), `tally` (counters). How the data is stored: `blocks` (the rows), `status_index` (which tasks have which
+//! status), `counters` (how many tasks have which status), `ends` (when the final tasks ended).
 
 #![deny(clippy::wildcard_enum_match_arm)]
 

@@ -36,7 +36,46 @@ fn permit(named: Option<Scope>, default: Scope, visible: &Scope) -> Result<Scope
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+    use crate::http::identity::{Credential, Identity};
+    use crate::store::Via;
+    use crate::task::access::Role;
+
+    /// Ann, with a token of this role.
+    fn ann(role: Role) -> Caller {
+        let subject = "ann".to_owned();
+        let credential = Credential::Token(Uuid::nil());
+        let identity = Identity { subject, role, kinds: None, credential, expires_at: None };
+        Caller { identity, address: None, via: Via::Http, correlation_id: Uuid::nil(), request_id: None }
+    }
+
+    /// The scope of this caller's request with this query, or the status of its refusal.
+    fn taken(caller: &Caller, query: &str) -> Result<Scope, u16> {
+        let taken = take_scope(&mut Fields::from_query(query).unwrap(), caller, &ClientLimits::default());
+        taken.map_err(|problem| problem.status.as_u16())
+    }
+
+    #[test]
+    fn a_caller_with_a_credential_asks_for_its_own_tasks_and_only_some_roles_find_those_of_others() {
+        let own = Scope::of("ann");
+        for role in Role::ALL {
+            let found = |scope: Scope| if role.sees_everyone() { Ok(scope) } else { Err(404) };
+            let ann = ann(role);
+            assert_eq!((taken(&ann, ""), taken(&ann, "owner=ann")), (Ok(own.clone()), Ok(own.clone())), "{role:?}");
+            assert_eq!(taken(&ann, "owner=bob"), found(Scope::of("bob")), "{role:?}");
+            assert_eq!(taken(&ann, "owner=*"), found(Scope::Everyone), "{role:?}");
+            assert_eq!(visible_scope(&ann), found(Scope::Everyone).unwrap_or(own.clone()), "{role:?}");
+        }
+    }
+
+    #[test]
+    fn the_local_user_of_an_open_server_asks_for_everyones_tasks_and_may_name_its_own() {
+        let local = Caller { identity: Identity::local(), ..ann(Role::Admin) };
+        assert_eq!(taken(&local, ""), Ok(Scope::Everyone));
+        assert_eq!(taken(&local, "owner=local"), Ok(Scope::of("local")));
+    }
 
     #[test]
     fn a_request_is_about_the_named_tasks_or_the_callers_own_default_and_others_are_not_found() {
