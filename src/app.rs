@@ -12,9 +12,10 @@ use tokio::task::JoinHandle;
 use crate::dispatch::messages::DrainWorkers;
 use crate::dispatch::queue_and_offers::QueueAndOffers;
 use crate::http::actor_health::ActorHealth;
+use crate::http::identity::Identity;
 use crate::http::open_tasks::OpenTasks;
 use crate::http::plumbing::body::Bodies;
-use crate::http::plumbing::caller::{Caller, LOCAL_USER};
+use crate::http::plumbing::caller::Caller;
 use crate::http::plumbing::quota::{Quota, Resource};
 use crate::http::plumbing::scans::Scans;
 use crate::http::{self, AppState, ClientLimits, Problem, accept};
@@ -167,7 +168,7 @@ impl Taskbell {
         let client_limits = options.client_limits;
         let state = app_state(
             parts,
-            (handlers, kinds, metrics, client_limits),
+            (handlers, kinds, metrics, client_limits, options.auth_required),
             &subscribers,
             projector,
             actor_monitor.actor_health(),
@@ -216,7 +217,7 @@ impl Taskbell {
     pub async fn submit(&self, kind: &str, input: impl Into<JsonText>) -> Result<TaskId, Problem> {
         self.state.require_caught_up()?;
         let caller = Caller {
-            subject: LOCAL_USER.to_owned(),
+            identity: Identity::local(),
             address: None,
             via: Via::Library,
             correlation_id: new_id(),
@@ -344,7 +345,13 @@ fn monitored_actors(
 
 fn app_state(
     parts: SharedParts,
-    (handlers, kinds, metrics, limits): (Handlers, Option<Arc<HashSet<String>>>, Metrics, ClientLimits),
+    (handlers, kinds, metrics, limits, auth_required): (
+        Handlers,
+        Option<Arc<HashSet<String>>>,
+        Metrics,
+        ClientLimits,
+        bool,
+    ),
     subscribers: &SubscriberActors,
     projector: Addr<Projector>,
     actor_health: ActorHealth,
@@ -369,6 +376,7 @@ fn app_state(
         metrics,
         actor_health,
         freshness,
+        auth_required,
         sockets: Quota::new(Resource::Sockets, limits.sockets),
         long_polls: Quota::new(Resource::LongPolls, limits.long_polls),
         open_tasks: OpenTasks::new(limits.tasks_per_owner),

@@ -33,6 +33,8 @@ pub struct Options {
     pub limits: Limits,
     /// What clients may send over HTTP, and how much of this process they may use at the same time.
     pub client_limits: ClientLimits,
+    /// Whether HTTP requests without a credential are refused. If not, they come from the local user, who is an admin.
+    pub auth_required: bool,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             kind_policies: KindPolicies::default(),
             limits: Limits::default(),
             client_limits: ClientLimits::default(),
+            auth_required: false,
         }
     }
 }

@@ -77,6 +77,7 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
         kind_policies: config.kind_policies,
         limits: config.limits,
         client_limits: config.client_limits,
+        auth_required: false,
     })
     .await
 }

@@ -130,7 +130,7 @@ pub async fn accept(
     let Some(KeyedBody { key, body }) = keyed else {
         return create_task(state, caller, complete_request(state, caller, new)?).await;
     };
-    let mut key_guard = state.idempotency_keys.lock((caller.subject.clone(), key.clone())).await;
+    let mut key_guard = state.idempotency_keys.lock((caller.subject().to_owned(), key.clone())).await;
     if let Some((id, hash)) = known_task(state, caller, &key, &key_guard).await? {
         if is_hash_of(&hash, &body) {
             return Ok(Accepted::Repeated(id));
@@ -193,11 +193,11 @@ async fn known_task(
     key_guard: &KeyGuard<IdempotentTask>,
 ) -> Result<Option<IdempotentTask>, Problem> {
     let find =
-        |views: &Views| views.task_of_idempotency_key(&caller.subject, key).map(|(id, hash)| (id, hash.to_owned()));
+        |views: &Views| views.task_of_idempotency_key(caller.subject(), key).map(|(id, hash)| (id, hash.to_owned()));
     let in_views = find(&state.reader.views());
     match in_views.or_else(|| key_guard.remembered().cloned()) {
         Some(known) => Ok(Some(known)),
-        None => Ok(create::find_claimed(&state.registry, &caller.subject, key).await?),
+        None => Ok(create::find_claimed(&state.registry, caller.subject(), key).await?),
     }
 }
 
@@ -293,7 +293,7 @@ pub fn complete_request(state: &AppState, caller: &Caller, new: NewTask) -> Resu
     Ok(Created {
         title: new.title.or_else(handler_title).unwrap_or_else(|| new.kind.clone()),
         kind: new.kind,
-        owner: new.owner.unwrap_or_else(|| caller.subject.clone()),
+        owner: new.owner.unwrap_or_else(|| caller.subject().to_owned()),
         input: new.input,
         queue: new.queue.unwrap_or_else(|| DEFAULT_QUEUE.to_owned()),
         priority: new.priority.unwrap_or(0),

@@ -29,7 +29,7 @@ pub async fn counters(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::from_query(request.query_string())?;
-    let owner = fields.take("owner").unwrap_or_else(|| caller.subject.clone());
+    let owner = fields.take("owner").unwrap_or_else(|| caller.subject().to_owned());
     if !is_owner(&owner) {
         return Err(Problem::invalid_field("/query/owner", "1 to 128 printable characters, no comma"));
     }

@@ -77,7 +77,7 @@ pub async fn cancel(
             &BulkCancelResponse { matched, task: None, position },
         );
     }
-    let input = BulkCancelInput { filter, position, reason, requested_by: caller.subject.clone() };
+    let input = BulkCancelInput { filter, position, reason, requested_by: caller.subject().to_owned() };
     let created = bulk_cancel_task(&caller, &input, matched)?;
     let id = state.registry.new_task_id();
     let receipt = state.registry.execute(caller.command(id, Command::Create(Arc::new(created)))).await?;
@@ -95,7 +95,7 @@ fn bulk_cancel_task(caller: &Caller, input: &BulkCancelInput, matched: u64) -> R
     Ok(Created {
         kind: BULK_CANCEL.to_owned(),
         title: format!("Cancel {matched} {}", if matched == 1 { "task" } else { "tasks" }),
-        owner: caller.subject.clone(),
+        owner: caller.subject().to_owned(),
         input,
         queue: SYSTEM_QUEUE.to_owned(),
         priority: i32::MAX,

@@ -20,6 +20,7 @@ pub mod bell;
 pub mod bulk;
 pub mod create;
 pub mod health;
+pub mod identity;
 pub mod leases;
 pub mod limits;
 pub mod live;
@@ -38,7 +39,7 @@ pub use limits::{ClientLimits, SharedLimit, ValueLimits};
 pub use plumbing::error::Problem;
 pub use state::AppState;
 
-use plumbing::middleware::{check_origin_and_views, check_origin_only};
+use plumbing::middleware::{check_origin_and_caller, check_origin_and_views, check_origin_only};
 
 /// `resource!(path, METHOD handler, …)` makes a resource with these methods. The response to any other method is 405, with
 /// the list of these methods in its header `Allow`.
@@ -99,7 +100,7 @@ routes! {
     }
     "/healthz" through check_origin_only { "": GET health::alive; }
     "/readyz" through check_origin_only { "": GET health::ready; }
-    "/metrics" through check_origin_only { "": GET metrics::read; }
+    "/metrics" through check_origin_and_caller { "": GET metrics::read; }
 }
 
 /// Registers all routes. The routes of the UI come last because one of them is `/`.

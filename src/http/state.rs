@@ -74,6 +74,8 @@ pub struct AppState {
     pub freshness: Freshness,
     /// What clients may send, and how much of this server they may use at the same time.
     pub limits: Arc<ClientLimits>,
+    /// Whether a request without a credential is refused.
+    pub auth_required: bool,
     /// Counts the open websockets.
     pub sockets: Quota,
     /// Counts the requests that wait.
@@ -117,7 +119,8 @@ impl AppState {
             return Err(Problem::behind(self.reader.failure().is_some()));
         }
         let command = MarkSeen { position, head: self.store.head().position };
-        let execute = ExecuteOnStream::<Bell> { key: caller.subject.clone(), command, at: now(), meta: caller.meta() };
+        let execute =
+            ExecuteOnStream::<Bell> { key: caller.subject().to_owned(), command, at: now(), meta: caller.meta() };
         if self.registry.execute_on_stream(execute).await?.appended > 0 {
             let head = self.store.head().position;
             self.reader.wait_for_position(head).await;

@@ -74,12 +74,14 @@ impl Projector {
     /// subscribers, and moves the watermark, in this order.
     fn apply(&mut self, events: Vec<Arc<Recorded>>, ctx: &mut Context<Self>) {
         let (mut changes, mut owners) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
+        let mut credentials_changed = false;
         let position = {
             let mut views = self.views.write();
             for recorded in &events {
                 let effect = views.apply(recorded);
                 changes.extend(effect.task);
                 owners.extend(effect.owner);
+                credentials_changed |= effect.credentials;
             }
             views.position()
         };
@@ -92,6 +94,9 @@ impl Projector {
         // A write is acknowledged only after this, and the batch is in the subscribers' mailboxes already. So if a client
         // creates a task and a worker then requests a lease, the dispatcher knows the task before the request arrives.
         self.views.set_watermark(position);
+        if credentials_changed {
+            self.views.announce_credential_change();
+        }
         self.inform_subscribers_that_missed(ctx);
     }
 

@@ -19,6 +19,7 @@ pub const WAIT_MAX: Duration = Duration::from_secs(5);
 pub struct ViewsReader {
     views: Arc<RwLock<Views>>,
     watermark: watch::Receiver<Position>,
+    credential_changes: watch::Receiver<u64>,
     failure: Arc<OnceLock<String>>,
 }
 
@@ -26,6 +27,7 @@ pub struct ViewsReader {
 pub struct ViewsWriter {
     views: Arc<RwLock<Views>>,
     watermark: watch::Sender<Position>,
+    credential_changes: watch::Sender<u64>,
     failure: Arc<OnceLock<String>>,
 }
 
@@ -35,8 +37,14 @@ pub fn split_views(views: Views) -> (ViewsWriter, ViewsReader) {
     let (sender, watermark) = watch::channel(views.position());
     let views = Arc::new(RwLock::new(views));
     let failure = Arc::new(OnceLock::new());
-    let writer = ViewsWriter { views: views.clone(), watermark: sender, failure: failure.clone() };
-    (writer, ViewsReader { views, watermark, failure })
+    let (changes_sender, credential_changes) = watch::channel(0);
+    let writer = ViewsWriter {
+        views: views.clone(),
+        watermark: sender,
+        credential_changes: changes_sender,
+        failure: failure.clone(),
+    };
+    (writer, ViewsReader { views, watermark, credential_changes, failure })
 }
 
 impl ViewsWriter {
@@ -49,6 +57,11 @@ impl ViewsWriter {
     /// and the subscribers have got the events.
     pub fn set_watermark(&self, position: Position) {
         self.watermark.send_replace(position);
+    }
+
+    /// Wakes the requests and sockets that depend on a credential. Call this after the views show the changed credentials.
+    pub fn announce_credential_change(&self) {
+        self.credential_changes.send_modify(|changes| *changes += 1);
     }
 
     /// Records that the views will not change any more in this process, and why.
@@ -77,6 +90,12 @@ impl ViewsReader {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
+    }
+
+    /// Changes each time when the views show a token or a session that was created or has ended.
+    #[must_use]
+    pub fn credential_changes(&self) -> watch::Receiver<u64> {
+        self.credential_changes.clone()
     }
 
     /// Waits until the views show the log up to `position`. Returns false if they don't after [`WAIT_MAX`], or if they have

@@ -256,7 +256,12 @@ impl Cascade {
         match &recorded.event {
             LogEvent::Task(Event::CancelRequested(_)) => true,
             LogEvent::Task(Event::Created(created)) => created.parent.is_some(),
-            LogEvent::Task(_) | LogEvent::Bell(_) | LogEvent::Queue(_) | LogEvent::Schedule(_) => false,
+            LogEvent::Task(_)
+            | LogEvent::Bell(_)
+            | LogEvent::Queue(_)
+            | LogEvent::Schedule(_)
+            | LogEvent::Token(_)
+            | LogEvent::Session(_) => false,
         }
     }
 

@@ -10,10 +10,12 @@ use crate::task::bell::BellEvent;
 use crate::task::limits::DEPTH_MAX;
 use crate::task::queue::QueueEvent;
 use crate::task::schedule::ScheduleEvent;
+use crate::task::session::SessionEvent;
+use crate::task::token::TokenEvent;
 use crate::task::{Event, JsonText};
 
 /// Every type of event that the log can hold, with the version in which it is written now.
-pub const TYPES: [(&str, u32); 16] = [
+pub const TYPES: [(&str, u32); 20] = [
     ("Created", 1),
     ("Queued", 1),
     ("Started", 1),
@@ -30,6 +32,10 @@ pub const TYPES: [(&str, u32); 16] = [
     ("Resumed", 1),
     ("ScheduleCreated", 1),
     ("ScheduleRemoved", 1),
+    ("TokenCreated", 1),
+    ("TokenRevoked", 1),
+    ("SessionOpened", 1),
+    ("SessionEnded", 1),
 ];
 
 /// The version in which events of this type are written now; `None` if this version of Taskbell doesn't know the type.
@@ -58,6 +64,10 @@ pub const fn type_name(event: &LogEvent) -> &'static str {
         LogEvent::Queue(QueueEvent::Resumed(_)) => "Resumed",
         LogEvent::Schedule(ScheduleEvent::ScheduleCreated(_)) => "ScheduleCreated",
         LogEvent::Schedule(ScheduleEvent::ScheduleRemoved(_)) => "ScheduleRemoved",
+        LogEvent::Token(TokenEvent::TokenCreated(_)) => "TokenCreated",
+        LogEvent::Token(TokenEvent::TokenRevoked(_)) => "TokenRevoked",
+        LogEvent::Session(SessionEvent::SessionOpened(_)) => "SessionOpened",
+        LogEvent::Session(SessionEvent::SessionEnded(_)) => "SessionEnded",
     }
 }
 
@@ -78,7 +88,9 @@ pub fn round_trips(event: &LogEvent) -> bool {
         )
         | LogEvent::Bell(_)
         | LogEvent::Queue(_)
-        | LogEvent::Schedule(ScheduleEvent::ScheduleRemoved(_)) => true,
+        | LogEvent::Schedule(ScheduleEvent::ScheduleRemoved(_))
+        | LogEvent::Token(_)
+        | LogEvent::Session(_) => true,
         LogEvent::Task(Event::Completed(completed)) => {
             completed.progress.is_none() && completed.result.as_ref().is_none_or(is_readable)
         }
@@ -115,6 +127,10 @@ pub fn encode(event: &LogEvent) -> Result<Box<RawValue>, serde_json::Error> {
         LogEvent::Queue(QueueEvent::Resumed(data)) => to_raw_value(data),
         LogEvent::Schedule(ScheduleEvent::ScheduleCreated(data)) => to_raw_value(data),
         LogEvent::Schedule(ScheduleEvent::ScheduleRemoved(data)) => to_raw_value(data),
+        LogEvent::Token(TokenEvent::TokenCreated(data)) => to_raw_value(data),
+        LogEvent::Token(TokenEvent::TokenRevoked(data)) => to_raw_value(data),
+        LogEvent::Session(SessionEvent::SessionOpened(data)) => to_raw_value(data),
+        LogEvent::Session(SessionEvent::SessionEnded(data)) => to_raw_value(data),
     }
 }
 
@@ -161,6 +177,10 @@ fn decode_current(kind: &str, data: &str) -> Option<serde_json::Result<LogEvent>
         "Resumed" => read(data, QueueEvent::Resumed),
         "ScheduleCreated" => read(data, ScheduleEvent::ScheduleCreated),
         "ScheduleRemoved" => read(data, ScheduleEvent::ScheduleRemoved),
+        "TokenCreated" => read(data, TokenEvent::TokenCreated),
+        "TokenRevoked" => read(data, TokenEvent::TokenRevoked),
+        "SessionOpened" => read(data, SessionEvent::SessionOpened),
+        "SessionEnded" => read(data, SessionEvent::SessionEnded),
         _ => return None,
     })
 }

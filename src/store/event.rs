@@ -12,13 +12,16 @@ use crate::task::bell::BellEvent;
 use crate::task::limits::is_name;
 use crate::task::queue::QueueEvent;
 use crate::task::schedule::ScheduleEvent;
+use crate::task::session::SessionEvent;
+use crate::task::token::TokenEvent;
 use crate::task::{Event, TaskId, Timestamp};
 
-/// The name of a stream: `task-<uuid>`, `bell-<owner>`, `queue-<name>` or `schedule-<uuid>`.
+/// The name of a stream: `task-<uuid>`, `bell-<owner>`, `queue-<name>`, `schedule-<uuid>`, `token-<uuid>` or
+/// `session-<uuid>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamName(Arc<str>);
 
-/// The task, bell, queue or schedule to which a stream belongs.
+/// What a stream belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamSubject<'a> {
     /// The stream of a task.
@@ -29,6 +32,10 @@ pub enum StreamSubject<'a> {
     Queue(&'a str),
     /// The stream of a schedule.
     Schedule(Uuid),
+    /// The stream of an API token.
+    Token(Uuid),
+    /// The stream of a session.
+    Session(Uuid),
 }
 
 impl StreamName {
@@ -56,6 +63,18 @@ impl StreamName {
         Self(format!("schedule-{id}").into())
     }
 
+    /// The stream of an API token.
+    #[must_use]
+    pub fn token(id: Uuid) -> Self {
+        Self(format!("token-{id}").into())
+    }
+
+    /// The stream of a session.
+    #[must_use]
+    pub fn session(id: Uuid) -> Self {
+        Self(format!("session-{id}").into())
+    }
+
     /// The stream of this name; `None` if this version of Taskbell doesn't know the form of the name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -63,15 +82,21 @@ impl StreamName {
         name.subject().is_some().then_some(name)
     }
 
-    /// The task, bell, queue or schedule to which the stream belongs; `None` if this version of Taskbell doesn't know the
-    /// form of the name.
+    /// What the stream belongs to; `None` if this version of Taskbell doesn't know the form of the name.
     #[must_use]
     pub fn subject(&self) -> Option<StreamSubject<'_>> {
         if let Some(id) = self.0.strip_prefix("task-") {
             return id.parse().ok().map(StreamSubject::Task);
         }
+        let uuid = |id: &str| id.parse().ok().filter(|uuid: &Uuid| uuid.to_string() == id);
         if let Some(id) = self.0.strip_prefix("schedule-") {
-            return id.parse().ok().filter(|uuid: &Uuid| uuid.to_string() == id).map(StreamSubject::Schedule);
+            return uuid(id).map(StreamSubject::Schedule);
+        }
+        if let Some(id) = self.0.strip_prefix("token-") {
+            return uuid(id).map(StreamSubject::Token);
+        }
+        if let Some(id) = self.0.strip_prefix("session-") {
+            return uuid(id).map(StreamSubject::Session);
         }
         if let Some(name) = self.0.strip_prefix("queue-") {
             return is_name(name).then_some(StreamSubject::Queue(name));
@@ -136,6 +161,10 @@ pub enum LogEvent {
     Queue(QueueEvent),
     /// An event of a schedule.
     Schedule(ScheduleEvent),
+    /// An event of an API token.
+    Token(TokenEvent),
+    /// An event of a session.
+    Session(SessionEvent),
 }
 
 impl From<Event> for LogEvent {
@@ -153,6 +182,18 @@ impl From<QueueEvent> for LogEvent {
 impl From<ScheduleEvent> for LogEvent {
     fn from(event: ScheduleEvent) -> Self {
         Self::Schedule(event)
+    }
+}
+
+impl From<TokenEvent> for LogEvent {
+    fn from(event: TokenEvent) -> Self {
+        Self::Token(event)
+    }
+}
+
+impl From<SessionEvent> for LogEvent {
+    fn from(event: SessionEvent) -> Self {
+        Self::Session(event)
     }
 }
 

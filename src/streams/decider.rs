@@ -1,4 +1,4 @@
-//! The four kinds of streams: the rules of each, and how its events are stored in the log.
+//! The kinds of streams: the rules of each, and how its events are stored in the log.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -10,6 +10,8 @@ use crate::store::{LogEvent, Meta, StreamName};
 use crate::task::bell::{Bell, BellEvent};
 use crate::task::queue::{Queue, QueueEvent};
 use crate::task::schedule::{Schedule, ScheduleEvent};
+use crate::task::session::{Session, SessionEvent};
+use crate::task::token::{Token, TokenEvent};
 use crate::task::{Decider, Event, Rejection, Revision, TaskId, TaskStream, Timestamp};
 
 use super::messages::{ExecuteError, Receipt};
@@ -48,7 +50,7 @@ pub trait StreamDecider: Decider<Command: Send, Event: Send> + Unpin + Send + 's
     }
 }
 
-/// A command on the stream of this key: a bell, a queue or a schedule. For a task there is
+/// A command on the stream of this key: not of a task. For a task there is
 /// [`Execute`](super::messages::Execute).
 #[derive(Clone, Debug)]
 pub struct ExecuteOnStream<D: StreamDecider> {
@@ -90,10 +92,7 @@ impl StreamDecider for TaskStream {
     }
 
     fn from_log(event: &LogEvent) -> Option<&Event> {
-        match event {
-            LogEvent::Task(event) => Some(event),
-            LogEvent::Bell(_) | LogEvent::Queue(_) | LogEvent::Schedule(_) => None,
-        }
+        if let LogEvent::Task(event) = event { Some(event) } else { None }
     }
 
     fn answer(decided: Decided<Self>) -> Result<Receipt, ExecuteError> {
@@ -126,10 +125,7 @@ impl StreamDecider for Bell {
     }
 
     fn from_log(event: &LogEvent) -> Option<&BellEvent> {
-        match event {
-            LogEvent::Bell(event) => Some(event),
-            LogEvent::Task(_) | LogEvent::Queue(_) | LogEvent::Schedule(_) => None,
-        }
+        if let LogEvent::Bell(event) = event { Some(event) } else { None }
     }
 
     fn answer(decided: Decided<Self>) -> Result<Decided<Self>, ExecuteError> {
@@ -150,10 +146,7 @@ impl StreamDecider for Queue {
     }
 
     fn from_log(event: &LogEvent) -> Option<&QueueEvent> {
-        match event {
-            LogEvent::Queue(event) => Some(event),
-            LogEvent::Task(_) | LogEvent::Bell(_) | LogEvent::Schedule(_) => None,
-        }
+        if let LogEvent::Queue(event) = event { Some(event) } else { None }
     }
 
     fn answer(decided: Decided<Self>) -> Result<Decided<Self>, ExecuteError> {
@@ -174,10 +167,49 @@ impl StreamDecider for Schedule {
     }
 
     fn from_log(event: &LogEvent) -> Option<&ScheduleEvent> {
-        match event {
-            LogEvent::Schedule(event) => Some(event),
-            LogEvent::Task(_) | LogEvent::Bell(_) | LogEvent::Queue(_) => None,
-        }
+        if let LogEvent::Schedule(event) = event { Some(event) } else { None }
+    }
+
+    fn answer(decided: Decided<Self>) -> Result<Decided<Self>, ExecuteError> {
+        Ok(decided)
+    }
+}
+
+impl StreamDecider for Token {
+    type Key = Uuid;
+    type Answer = Decided<Self>;
+
+    fn stream(id: &Uuid) -> StreamName {
+        StreamName::token(*id)
+    }
+
+    fn to_log(event: TokenEvent) -> LogEvent {
+        LogEvent::Token(event)
+    }
+
+    fn from_log(event: &LogEvent) -> Option<&TokenEvent> {
+        if let LogEvent::Token(event) = event { Some(event) } else { None }
+    }
+
+    fn answer(decided: Decided<Self>) -> Result<Decided<Self>, ExecuteError> {
+        Ok(decided)
+    }
+}
+
+impl StreamDecider for Session {
+    type Key = Uuid;
+    type Answer = Decided<Self>;
+
+    fn stream(id: &Uuid) -> StreamName {
+        StreamName::session(*id)
+    }
+
+    fn to_log(event: SessionEvent) -> LogEvent {
+        LogEvent::Session(event)
+    }
+
+    fn from_log(event: &LogEvent) -> Option<&SessionEvent> {
+        if let LogEvent::Session(event) = event { Some(event) } else { None }
     }
 
     fn answer(decided: Decided<Self>) -> Result<Decided<Self>, ExecuteError> {

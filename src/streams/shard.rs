@@ -13,6 +13,8 @@ use crate::store::EventStore;
 use crate::task::bell::Bell;
 use crate::task::queue::Queue;
 use crate::task::schedule::Schedule;
+use crate::task::session::Session;
+use crate::task::token::Token;
 use crate::task::{Command, TaskStream};
 
 use super::actor::{StreamActor, StreamActors, StreamMessage, StreamRequest};
@@ -37,6 +39,8 @@ pub(super) struct ShardActors {
     bells: Rc<StreamActors<Bell>>,
     queues: Rc<StreamActors<Queue>>,
     schedules: Rc<StreamActors<Schedule>>,
+    tokens: Rc<StreamActors<Token>>,
+    sessions: Rc<StreamActors<Session>>,
 }
 
 /// A kind of stream whose actors are in a shard.
@@ -78,6 +82,18 @@ impl Sharded for Schedule {
     }
 }
 
+impl Sharded for Token {
+    fn actors(actors: &ShardActors) -> &Rc<StreamActors<Self>> {
+        &actors.tokens
+    }
+}
+
+impl Sharded for Session {
+    fn actors(actors: &ShardActors) -> &Rc<StreamActors<Self>> {
+        &actors.sessions
+    }
+}
+
 impl Shard {
     /// A shard without actors. Its collector writes to this log.
     pub(super) fn new(store: EventStore) -> Self {
@@ -87,6 +103,8 @@ impl Shard {
             bells: Rc::new(StreamActors::new(ACTORS_MAX)),
             queues: Rc::new(StreamActors::new(ACTORS_MAX)),
             schedules: Rc::new(StreamActors::new(ACTORS_MAX)),
+            tokens: Rc::new(StreamActors::new(ACTORS_MAX)),
+            sessions: Rc::new(StreamActors::new(ACTORS_MAX)),
         };
         Self { actors: Rc::new(actors) }
     }

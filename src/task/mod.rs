@@ -23,11 +23,13 @@
 //! Reading order: [`event`] (what has happened), [`command`] (what can be requested), [`state`] (`Status`, `evolve`, `fold`),
 //! [`mod@decide`] (the rules), [`retry`] (the pause before the next attempt of a run), [`limits`] (what a request may contain).
 //! Other streams have rules of their own: [`bell`] (what an owner has seen), [`queue`] (paused or not), [`schedule`]
-//! (recurring tasks). [`calendar`] computes when a recurring task is created. [`json`] stores the JSON of clients as text.
+//! (recurring tasks), [`token`] and [`session`] (credentials). [`access`] decides who may do what. [`calendar`] computes when a recurring task is created. [`json`] stores the JSON of clients as text.
 //! Other rooms use [`backoff`] and [`deadlines`].
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+#[cfg(feature = "server")]
+pub mod access;
 pub mod backoff;
 #[cfg(feature = "server")]
 pub mod bell;
@@ -48,8 +50,12 @@ pub mod queue;
 pub mod retry;
 #[cfg(feature = "server")]
 pub mod schedule;
+#[cfg(feature = "server")]
+pub mod session;
 pub mod state;
 pub mod time;
+#[cfg(feature = "server")]
+pub mod token;
 
 pub use command::{Command, Rejection};
 #[cfg(feature = "server")]

@@ -24,6 +24,7 @@ pub mod bell;
 mod blocks;
 pub mod cancel;
 mod counters;
+pub mod credentials;
 pub mod cursor;
 pub mod doc;
 pub mod filter;
@@ -38,6 +39,7 @@ mod status_index;
 pub use bell::{BellCounters, NamedCounts, Unseen};
 pub use cancel::CancelView;
 pub use counters::Counts;
+pub use credentials::Credentials;
 pub use cursor::{Cursor, Order};
 pub use doc::{TaskDoc, WaitingFor};
 pub use filter::Filter;
@@ -79,6 +81,7 @@ pub struct Views {
     live_progress: HashMap<TaskId, Progress>,
     paused_queues: PausedQueues,
     schedules: Schedules,
+    credentials: Credentials,
     /// The children of each parent, in the order of their creation.
     children: HashMap<TaskId, Vec<TaskId>>,
     /// For each owner (by its index): the owner's unique keys, each with the task that holds it.
@@ -92,6 +95,8 @@ pub struct EventEffect {
     pub task: Option<TaskChange>,
     /// The owner of the task or bell, if the event may have changed the owner's counters; else `None`.
     pub owner: Option<Arc<str>>,
+    /// Whether the event has changed which credentials are valid.
+    pub credentials: bool,
 }
 
 /// A task before and after an event.
@@ -113,7 +118,7 @@ impl Views {
             (LogEvent::Bell(BellEvent::Seen(seen)), Some(StreamSubject::Bell(owner))) => {
                 let (_, owner) = self.owners.get_or_add(owner);
                 let has_changed = owner.mark_seen(seen.position, &self.rows);
-                EventEffect { task: None, owner: has_changed.then(|| Arc::clone(&owner.name)) }
+                EventEffect { owner: has_changed.then(|| Arc::clone(&owner.name)), ..EventEffect::default() }
             }
             (LogEvent::Queue(event), Some(StreamSubject::Queue(name))) => {
                 self.paused_queues.apply(name, event, recorded);
@@ -123,9 +128,23 @@ impl Views {
                 self.schedules.apply(id, event, recorded);
                 EventEffect::default()
             }
-            (LogEvent::Task(_) | LogEvent::Bell(_) | LogEvent::Queue(_) | LogEvent::Schedule(_), _) => {
-                EventEffect::default()
+            (LogEvent::Token(event), Some(StreamSubject::Token(id))) => {
+                self.credentials.apply_token(id, event, recorded);
+                EventEffect { credentials: true, ..EventEffect::default() }
             }
+            (LogEvent::Session(event), Some(StreamSubject::Session(id))) => {
+                self.credentials.apply_session(id, event, recorded);
+                EventEffect { credentials: true, ..EventEffect::default() }
+            }
+            (
+                LogEvent::Task(_)
+                | LogEvent::Bell(_)
+                | LogEvent::Queue(_)
+                | LogEvent::Schedule(_)
+                | LogEvent::Token(_)
+                | LogEvent::Session(_),
+                _,
+            ) => EventEffect::default(),
         }
     }
 
@@ -136,7 +155,8 @@ impl Views {
             row.evolve(event, recorded, &mut self.names);
             let after = row.clone();
             let owner = self.update_after_change(slot, &before, &after);
-            return EventEffect { task: Some(TaskChange { before: Some(before), after }), owner };
+            let task = Some(TaskChange { before: Some(before), after });
+            return EventEffect { task, owner, credentials: false };
         }
         let Event::Created(created) = event else { return EventEffect::default() };
         self.add_task(id, created, recorded)
@@ -169,7 +189,8 @@ impl Views {
             let key = idempotency.key.as_str().into();
             keys.entry(key).or_insert_with(|| (id, idempotency.body_hash.as_str().into()));
         }
-        EventEffect { task: Some(TaskChange { before: None, after: row }), owner: Some(owner_name) }
+        let task = Some(TaskChange { before: None, after: row });
+        EventEffect { task, owner: Some(owner_name), credentials: false }
     }
 
     /// Updates the indexes and counters after a row has changed. Returns the owner if the owner's counters have changed.
@@ -254,6 +275,12 @@ impl Views {
     #[must_use]
     pub const fn schedules(&self) -> &Schedules {
         &self.schedules
+    }
+
+    /// The API tokens and the sessions.
+    #[must_use]
+    pub const fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// All tasks, in the order of their creation.
@@ -352,6 +379,9 @@ impl Views {
         idempotency_keys.sort_unstable();
         idempotency_keys.into_iter().for_each(&mut add);
         add(format!("{:?} {:?}", self.paused_queues, self.schedules));
+        if self.credentials != Credentials::default() {
+            add(format!("{:?}", self.credentials));
+        }
         hasher.finalize().to_hex().to_string()
     }
 }

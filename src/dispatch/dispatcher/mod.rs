@@ -120,7 +120,7 @@ impl Dispatcher {
     pub const fn concerns(recorded: &Recorded) -> bool {
         match recorded.event {
             LogEvent::Task(_) | LogEvent::Queue(_) => true,
-            LogEvent::Bell(_) | LogEvent::Schedule(_) => false,
+            LogEvent::Bell(_) | LogEvent::Schedule(_) | LogEvent::Token(_) | LogEvent::Session(_) => false,
         }
     }
 

@@ -172,7 +172,7 @@ impl Actor for LiveSocket {
         let connection = self.wires.connection.clone();
         self.state.hub.do_send(SocketOpened {
             socket: self.id,
-            owner: self.caller.subject.as_str().into(),
+            owner: self.caller.subject().into(),
             recipient: ctx.address().recipient(),
             backlog: self.wires.backlog.clone(),
             abort: Box::new(move || connection.abort()),

@@ -50,6 +50,10 @@ refusals! {
     NotAWebsocket: BAD_REQUEST, "not_a_websocket", false;
     /// A host name or an origin other than this server's own.
     ForbiddenOrigin: FORBIDDEN, "forbidden_origin", false;
+    /// The request has no valid credential, and the server requires one.
+    Unauthenticated: UNAUTHORIZED, "unauthenticated", false;
+    /// The role of the caller may not do this.
+    Forbidden: FORBIDDEN, "forbidden", false;
     /// The resource doesn't exist, or it belongs to another caller.
     NotFound: NOT_FOUND, "not_found", false;
     /// The resource doesn't offer this method.
@@ -240,6 +244,9 @@ impl Problem {
     pub fn response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
         response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")));
+        }
         if self.has_retry_after() {
             response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("1")));
         }

@@ -14,6 +14,7 @@ use actix_web::{Error, HttpMessage, ResponseError as _, web};
 use super::caller::RequestId;
 use super::error::{Problem, Refusal};
 use super::response::PROTECTION;
+use crate::http::identity::authenticate::authenticate;
 use crate::http::state::AppState;
 use crate::store::new_id;
 
@@ -33,10 +34,21 @@ pub async fn check_origin_only(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    run_checked(request, next, check_origin).await
+    run_checked(request, next, async |request: &ServiceRequest| check_origin(request)).await
 }
 
-/// As [`check_origin_only`], for the resources whose state the views show. Before the views have caught up with the log for
+/// As [`check_origin_only`], and authenticates the caller.
+///
+/// # Errors
+/// Those of the inner service. A refusal by this middleware is a response and not an error.
+pub async fn check_origin_and_caller(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    run_checked(request, next, identify_caller).await
+}
+
+/// As [`check_origin_and_caller`], for the resources whose state the views show. Before the views have caught up with the log for
 /// the first time, it refuses every write. It also replaces a response 404 by 503 `behind`, because the resource may be in
 /// events that the views don't have yet.
 ///
@@ -50,8 +62,8 @@ pub async fn check_origin_and_views(
         return check_origin_only(request, next).await;
     };
     let is_write = !request.method().is_safe();
-    let check = |request: &ServiceRequest| {
-        check_origin(request)?;
+    let check = async |request: &ServiceRequest| {
+        identify_caller(request).await?;
         if is_write { state.require_caught_up() } else { Ok(()) }
     };
     let mut response = run_checked(request, next, check).await?;
@@ -77,7 +89,7 @@ pub async fn accept_any_origin(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    run_checked(request, next, |_| Ok(())).await
+    run_checked(request, next, async |_: &ServiceRequest| Ok(())).await
 }
 
 /// For a whole application: replaces the error responses that the HTTP library itself makes, and that belong to no route, by
@@ -100,15 +112,24 @@ pub async fn finish_library_response(
 async fn run_checked(
     request: ServiceRequest,
     next: Next<BoxBody>,
-    check: impl FnOnce(&ServiceRequest) -> Result<(), Problem>,
+    check: impl AsyncFnOnce(&ServiceRequest) -> Result<(), Problem>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let id = request_id(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
-    let response = match check(&request) {
+    let response = match check(&request).await {
         Ok(()) => next.call(request).await?,
         Err(problem) => request.into_response(problem.error_response()),
     };
     Ok(finish_response(response, &id))
+}
+
+/// Checks the origin, and finds out who sends the request. The handler finds the caller in the request's extensions.
+async fn identify_caller(request: &ServiceRequest) -> Result<(), Problem> {
+    check_origin(request)?;
+    let Some(state) = request.app_data::<web::Data<AppState>>() else { return Ok(()) };
+    let identity = authenticate(state, request).await?;
+    request.extensions_mut().insert(identity);
+    Ok(())
 }
 
 /// Returns the id from the client's header if it is valid, else a new id.

@@ -67,11 +67,11 @@ impl Quota {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.check(self.resource, self.limit, caller)?;
         counts.total += 1;
-        *counts.by_subject.entry(caller.subject.clone()).or_default() += 1;
+        *counts.by_subject.entry(caller.subject().to_owned()).or_default() += 1;
         if let Some(address) = caller.address {
             *counts.by_address.entry(address).or_default() += 1;
         }
-        Ok(QuotaPermit { subject: caller.subject.clone(), address: caller.address, counts: self.counts.clone() })
+        Ok(QuotaPermit { subject: caller.subject().to_owned(), address: caller.address, counts: self.counts.clone() })
     }
 
     /// The number of uses.
@@ -85,7 +85,7 @@ impl Quota {
 impl Counts {
     fn check(&self, resource: Resource, limit: SharedLimit, caller: &Caller) -> Result<(), Problem> {
         let (name, setting) = resource.names();
-        let of_subject = self.by_subject.get(&caller.subject).copied().unwrap_or(0);
+        let of_subject = self.by_subject.get(caller.subject()).copied().unwrap_or(0);
         let of_address = caller.address.and_then(|address| self.by_address.get(&address)).copied().unwrap_or(0);
         let refuse = |refusal, whose: &str, max: usize, suffix: &str| {
             Err(Problem::new(refusal, format!("the limit on {name} of {whose} is {max} ({setting}{suffix})")))
@@ -126,11 +126,12 @@ fn decrement<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, usize>, key: &K) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::identity::Identity;
     use crate::store::{Via, new_id};
 
     fn caller(subject: &str, address: &str) -> Caller {
         Caller {
-            subject: subject.to_owned(),
+            identity: Identity { subject: subject.to_owned(), ..Identity::local() },
             address: address.parse().ok(),
             via: Via::Http,
             correlation_id: new_id(),

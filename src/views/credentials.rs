@@ -1,0 +1,101 @@
+//! The API tokens and the sessions: which exist, and which are valid at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::store::Recorded;
+use crate::task::Timestamp;
+use crate::task::session::{SessionEvent, SessionOpened};
+use crate::task::token::{TokenCreated, TokenEvent};
+
+/// An API token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRow {
+    /// What the event `TokenCreated` says.
+    pub created: Arc<TokenCreated>,
+    /// When the token was created.
+    pub created_at: Timestamp,
+    /// The subject who created it.
+    pub created_by: Box<str>,
+    /// When the token was revoked; `None` if it was not revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// The tokens, also the revoked ones, and the sessions that have not ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    tokens: BTreeMap<Uuid, TokenRow>,
+    sessions: BTreeMap<Uuid, Arc<SessionOpened>>,
+    /// The sessions in the order in which they expire.
+    sessions_by_expiry: BTreeSet<(Timestamp, Uuid)>,
+}
+
+impl Credentials {
+    /// The token with this id, also if it was revoked or has expired.
+    #[must_use]
+    pub fn token(&self, id: Uuid) -> Option<&TokenRow> {
+        self.tokens.get(&id)
+    }
+
+    /// The tokens, in the order of their ids, which is the order of their creation.
+    pub fn tokens(&self) -> impl Iterator<Item = (Uuid, &TokenRow)> {
+        self.tokens.iter().map(|(id, token)| (*id, token))
+    }
+
+    /// The token with this id, if it is neither revoked nor expired at this time.
+    #[must_use]
+    pub fn valid_token(&self, id: Uuid, now: Timestamp) -> Option<&TokenRow> {
+        let is_valid = |token: &&TokenRow| {
+            token.revoked_at.is_none() && token.created.expires_at.is_none_or(|expires_at| now < expires_at)
+        };
+        self.tokens.get(&id).filter(is_valid)
+    }
+
+    /// The session with this id, if neither it nor its token has ended or expired at this time.
+    #[must_use]
+    pub fn valid_session(&self, id: Uuid, now: Timestamp) -> Option<&Arc<SessionOpened>> {
+        let is_valid = |session: &&Arc<SessionOpened>| {
+            now < session.expires_at && session.token.is_none_or(|token| self.valid_token(token, now).is_some())
+        };
+        self.sessions.get(&id).filter(is_valid)
+    }
+
+    pub(super) fn apply_token(&mut self, id: Uuid, event: &TokenEvent, recorded: &Recorded) {
+        match event {
+            TokenEvent::TokenCreated(created) => {
+                let (created_at, created_by) = (recorded.time, recorded.meta.actor.as_str().into());
+                let created = Arc::new(created.clone());
+                self.tokens.insert(id, TokenRow { created, created_at, created_by, revoked_at: None });
+            }
+            TokenEvent::TokenRevoked(_) => {
+                if let Some(token) = self.tokens.get_mut(&id) {
+                    token.revoked_at = Some(recorded.time);
+                }
+            }
+        }
+    }
+
+    /// Applies the event. Sessions that had expired when a new one is opened are forgotten.
+    pub(super) fn apply_session(&mut self, id: Uuid, event: &SessionEvent, recorded: &Recorded) {
+        match event {
+            SessionEvent::SessionOpened(opened) => {
+                while let Some((expires_at, expired)) = self.sessions_by_expiry.pop_first() {
+                    if recorded.time < expires_at {
+                        self.sessions_by_expiry.insert((expires_at, expired));
+                        break;
+                    }
+                    self.sessions.remove(&expired);
+                }
+                self.sessions_by_expiry.insert((opened.expires_at, id));
+                self.sessions.insert(id, Arc::new(opened.clone()));
+            }
+            SessionEvent::SessionEnded(_) => {
+                if let Some(session) = self.sessions.remove(&id) {
+                    self.sessions_by_expiry.remove(&(session.expires_at, id));
+                }
+            }
+        }
+    }
+}
