@@ -13,6 +13,8 @@ use super::plumbing::response::{respond_with_position, wait_for_min_position};
 use crate::task::Position;
 use crate::task::limits::is_owner;
 
+pub(super) mod docs;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SeenBody {

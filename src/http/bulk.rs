@@ -23,6 +23,8 @@ use crate::task::{Command, JsonText, Position};
 use crate::views::Snapshot;
 use crate::work::BulkCancelInput;
 
+pub(super) mod docs;
+
 /// The queue of the tasks that this server creates for itself. They don't wait behind other tasks, and clients can't
 /// pause the queue.
 const SYSTEM_QUEUE: &str = "taskbell.system";
