@@ -62,6 +62,7 @@
 //
 //   task        the rules, as pure functions
 //   clock       the wall clock and new ids
+//   tls         the certificate of a server, and which servers a client trusts
 //   store       the log
 //   wire        the log over the gRPC protocol of EventStoreDB
 //   views       the read side: pure folds of the log
@@ -117,6 +118,8 @@ pub mod streams;
 #[cfg(feature = "testing")]
 pub mod task;
 #[cfg(feature = "testing")]
+pub mod tls;
+#[cfg(feature = "testing")]
 pub mod views;
 #[cfg(all(feature = "eventstore", feature = "testing"))]
 pub mod wire;
@@ -147,6 +150,8 @@ mod streams;
 // Only the server decides commands, so without it a part of this room is dead code.
 #[cfg_attr(not(feature = "server"), allow(dead_code, unused_imports))]
 mod task;
+#[cfg(all(any(feature = "server", feature = "worker"), not(feature = "testing")))]
+mod tls;
 #[cfg(all(feature = "server", not(feature = "testing")))]
 mod views;
 // The server offers the log read-only. Only the tests use the part of the protocol that writes.
@@ -171,7 +176,7 @@ pub use app::{Options, StartError, Taskbell};
 #[cfg(feature = "server")]
 pub use dispatch::policies::{KindPolicies, KindPolicy};
 #[cfg(feature = "server")]
-pub use http::{ClientLimits, Problem, SharedLimit, ValueLimits};
+pub use http::{ClientLimits, HostName, InvalidAddress, Network, Problem, PublicAddress, SharedLimit, ValueLimits};
 #[cfg(feature = "server")]
 pub use store::{
     Hash, LogEvent, LogSubscription, Meta, OpenError, ReadError, Recorded, StreamName, StreamSubject, Via,
@@ -202,7 +207,9 @@ pub mod event {
 #[cfg(feature = "server")]
 pub mod server {
     pub use crate::app::run;
-    pub use crate::config::Config;
+    pub use crate::config::{AuthMode, Config};
+    pub use crate::tls::TlsError;
+    pub use crate::tls::server::TlsFiles;
 }
 
 /// The items of the library that only the program `taskbell` uses. They may change in any release.
@@ -217,4 +224,6 @@ pub mod internal {
     pub use crate::task::backoff::BackOff;
     pub use crate::task::json::value_of as json_value;
     pub use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_reserved};
+    #[cfg(feature = "worker")]
+    pub use crate::tls::client::{Trust, client_config};
 }

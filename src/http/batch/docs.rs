@@ -6,10 +6,10 @@ use serde_json::json;
 use super::ITEMS_MAX;
 use crate::http::accept::docs::task_fields;
 use crate::http::plumbing::error::Refusal;
-use crate::http::plumbing::openapi::operation::{Answer, Operation};
+use crate::http::plumbing::openapi::operation::{Answer, CALLER, Operation};
 use crate::http::plumbing::openapi::schema::{Schema, line, list, named, object, position, schema, uuid};
 use crate::http::plumbing::openapi::tasks::EXAMPLE_ID;
-use crate::task::access::Role;
+use crate::task::access::Action;
 use crate::task::limits::IDEMPOTENCY_KEY_MAX;
 
 pub fn create_many() -> Operation {
@@ -28,7 +28,7 @@ pub fn create_many() -> Operation {
             "Each item is created or refused by itself; its result is at its index. Items with the same idempotency key lead to \
              one task. The body has at most 16 MiB (`max_batch_bytes`).",
         )
-        .only(&[Role::User, Role::Operator, Role::Worker, Role::Admin])
+        .does(Action::CreateTask { owner: CALLER })
         .body(body, &[("two", request)])
         .writes()
         .refuses(&[Refusal::TooManyTasks])

@@ -4,13 +4,13 @@ use actix_web::http::StatusCode;
 use serde_json::json;
 
 use crate::http::plumbing::error::Refusal;
-use crate::http::plumbing::openapi::operation::{Answer, Operation};
+use crate::http::plumbing::openapi::operation::{Answer, CALLER, Operation};
 use crate::http::plumbing::openapi::schema::{boolean, count, named, object, position, reason};
 use crate::http::plumbing::openapi::tasks::example_page;
-use crate::task::access::Role;
+use crate::task::access::Action;
 
 pub fn cancel() -> Operation {
-    let filter = named("TaskFilter").about("At least one field is needed.");
+    let filter = named("TaskFilter").about("At least one field is needed besides `owner` with the value `*`.");
     let body = object()
         .field("filter", filter)
         .optional("reason", reason())
@@ -32,9 +32,9 @@ pub fn cancel() -> Operation {
             "Requests a cancel of each task that matches the filter now and is not final. A task of the kind \
              `taskbell.bulk-cancel` does it; it shows progress and can itself be cancelled.",
         )
-        .only(&[Role::User, Role::Operator, Role::Worker, Role::Admin])
+        .does(Action::CommandTask { owner: CALLER })
         .body(body, &[("dry run", request)])
         .writes()
-        .refuses(&[Refusal::EmptyFilter])
+        .refuses(&[Refusal::EmptyFilter, Refusal::NotFound])
         .answers(answer)
 }

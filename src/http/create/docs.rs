@@ -6,9 +6,9 @@ use serde_json::json;
 use crate::http::accept::docs::task_fields;
 use crate::http::plumbing::error::Refusal;
 use crate::http::plumbing::openapi::answers::task;
-use crate::http::plumbing::openapi::operation::Operation;
+use crate::http::plumbing::openapi::operation::{CALLER, Operation};
 use crate::http::plumbing::openapi::parameters::idempotency_key;
-use crate::task::access::Role;
+use crate::task::access::Action;
 
 pub fn create() -> Operation {
     let small = json!({"kind": "report.build"});
@@ -23,7 +23,7 @@ pub fn create() -> Operation {
              `Idempotency-Key` and the same body gets the task of the first one. While a task of the owner with the same \
              `unique_key` is not final, that task is the response.",
         )
-        .only(&[Role::User, Role::Operator, Role::Worker, Role::Admin])
+        .does(Action::CreateTask { owner: CALLER })
         .parameters([idempotency_key()])
         .body(task_fields().close(), &[("small", small), ("large", large)])
         .writes()

@@ -12,11 +12,11 @@ use crate::http::plumbing::openapi::schema::{
 };
 use crate::http::plumbing::openapi::tasks::{EXAMPLE_ID, EXAMPLE_LEASE};
 use crate::task::Status;
-use crate::task::access::Role;
+use crate::task::access::Action;
 use crate::task::limits::{LABELS_MAX, NAME_MAX, OUTPUT_TAIL_MAX, TEXT_MAX, TITLE_MAX};
 
 fn operation(id: &'static str, summary: &'static str) -> Operation {
-    Operation::new("workers", id, summary).only(&[Role::Worker, Role::Admin])
+    Operation::new("workers", id, summary).does(Action::UseLeases)
 }
 
 /// A lease that a request names.

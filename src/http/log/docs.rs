@@ -8,7 +8,7 @@ use crate::http::plumbing::openapi::events::types;
 use crate::http::plumbing::openapi::operation::{Answer, Operation};
 use crate::http::plumbing::openapi::parameters::query;
 use crate::http::plumbing::openapi::schema::{UUID, boolean, named, object, one_of, pattern, position, written_time};
-use crate::task::access::Role;
+use crate::task::access::Action;
 
 pub fn read() -> Operation {
     let stream =
@@ -19,7 +19,7 @@ pub fn read() -> Operation {
             "The events up to the head of the log at the time of the request, one on each line. If the server can't read on, it \
              closes the connection before the end of the body.",
         )
-        .only(&[Role::Auditor, Role::Admin])
+        .does(Action::ReadLog)
         .parameters([
             query("after", "Only events after this position. Default: 0, from the beginning.", position()),
             query("limit", "How many events at most. Default: all.", position()),
@@ -42,7 +42,7 @@ pub fn head() -> Operation {
     let example = json!({"position": 41, "hash": "5e".repeat(32), "time": "2026-11-22T15:04:05.000000Z"});
     Operation::new("log", "readLogHead", "Show the head of the log")
         .describe("The position, the hash and the time of the last event.")
-        .only(&[Role::Auditor, Role::Admin])
+        .does(Action::ReadLog)
         .refuses(&[Refusal::InvalidRequest])
         .answers(Answer::json(StatusCode::OK, "The head.", head).with_position().example("head", &example))
 }

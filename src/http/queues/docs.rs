@@ -10,13 +10,13 @@ use crate::http::plumbing::openapi::parameters::queue_name;
 use crate::http::plumbing::openapi::schema::{
     Object, boolean, list as list_of, name, named, object, position, written_text, written_time,
 };
-use crate::task::access::Role;
+use crate::task::access::Action;
 
 pub fn list() -> Operation {
     let queues = object().field("items", list_of(queue().close(), 0, None)).field("position", position()).close();
     Operation::new("queues", "listQueues", "List the queues")
         .describe("The queues that have or had tasks and the paused ones, by name.")
-        .only(&[Role::Operator, Role::Auditor, Role::Admin])
+        .does(Action::ReadQueues)
         .waits()
         .answers(
             Answer::json(StatusCode::OK, "The queues.", queues)
@@ -37,7 +37,7 @@ pub fn resume() -> Operation {
 
 fn command(id: &'static str, summary: &'static str) -> Operation {
     Operation::new("queues", id, summary)
-        .only(&[Role::Operator, Role::Admin])
+        .does(Action::ControlQueues)
         .parameters([queue_name()])
         .optional_body(reason_body(), &[("reason", json!({"reason": "the printer is broken"}))])
         .writes()

@@ -9,11 +9,11 @@ use crate::http::plumbing::openapi::answers::reason_body;
 use crate::http::plumbing::openapi::operation::{Answer, Operation};
 use crate::http::plumbing::openapi::parameters::path;
 use crate::http::plumbing::openapi::schema::{
-    Object, Schema, any, integer, labels, line, list as list_of, name, object, one_of, owner, pattern, position, uuid,
-    written_text, written_time,
+    Object, Schema, any, integer, labels, line, list as list_of, name, object, one_of, owner, pattern, position,
+    redacted, uuid, written_text, written_time,
 };
 use crate::http::plumbing::openapi::tasks::EXAMPLE_ID;
-use crate::task::access::Role;
+use crate::task::access::Action;
 use crate::task::calendar::CRON_MAX;
 use crate::task::limits::{ATTEMPTS_MAX, LABELS_MAX, TIMEOUT_MAX_S, TITLE_MAX};
 
@@ -25,7 +25,7 @@ pub fn list() -> Operation {
     let answer = Answer::json(StatusCode::OK, "The schedules.", schedules).with_position();
     Operation::new("schedules", "listSchedules", "List the schedules")
         .describe("The schedules that are not removed, the oldest first.")
-        .only(&[Role::Operator, Role::Auditor, Role::Admin])
+        .does(Action::ReadSchedules)
         .waits()
         .answers(answer.example("schedules", &json!({"items": [example()], "position": 41})))
 }
@@ -45,7 +45,7 @@ pub fn create() -> Operation {
     let request = json!({"cron": "0 6 1 * *", "time_zone": "Europe/Zurich", "task": {"kind": "report.build"}});
     Operation::new("schedules", "createSchedule", "Create a schedule")
         .describe("Creates a task at each time of the expression in the time zone.")
-        .only(&[Role::Operator, Role::Admin])
+        .does(Action::ControlSchedules)
         .body(body, &[("monthly", request)])
         .writes()
         .answers(one(StatusCode::CREATED, "The new schedule.").with_header("Location", "Location"))
@@ -54,7 +54,7 @@ pub fn create() -> Operation {
 pub fn show() -> Operation {
     Operation::new("schedules", "showSchedule", "Show a schedule")
         .describe("The schedule, with the next time at which it creates a task.")
-        .only(&[Role::Operator, Role::Auditor, Role::Admin])
+        .does(Action::ReadSchedules)
         .parameters([schedule_id()])
         .waits()
         .refuses(&[Refusal::NotFound])
@@ -64,7 +64,7 @@ pub fn show() -> Operation {
 pub fn remove() -> Operation {
     Operation::new("schedules", "removeSchedule", "Remove a schedule")
         .describe("After the response the schedule creates no more tasks. Those that it has created remain.")
-        .only(&[Role::Operator, Role::Admin])
+        .does(Action::ControlSchedules)
         .parameters([schedule_id()])
         .optional_body(reason_body(), &[("reason", json!({"reason": "monthly is enough"}))])
         .writes()
@@ -95,6 +95,7 @@ fn schedule() -> Object {
         .field("created_at", written_time())
         .field("created_by", written_text())
         .field("next_at", written_time().or_null().about("The next time of the expression."))
+        .optional("redacted", redacted())
         .field("last_at", written_time().or_null().about("The time of the last task that was created."))
 }
 

@@ -7,16 +7,13 @@ use super::DEFAULT_LIMIT;
 use crate::http::limits::ClientLimits;
 use crate::http::plumbing::error::Refusal;
 use crate::http::plumbing::openapi::answers::{reason_body, task};
-use crate::http::plumbing::openapi::operation::{Answer, Operation};
+use crate::http::plumbing::openapi::operation::{Answer, CALLER, Operation};
 use crate::http::plumbing::openapi::parameters::{filter, query, task_id};
 use crate::http::plumbing::openapi::schema::{
     Schema, count, integer, list as list_of, named, object, one_of, pattern, position, reason,
 };
 use crate::http::plumbing::openapi::tasks::example_task;
-use crate::task::access::Role;
-
-/// The roles that may change tasks.
-const CHANGE: [Role; 4] = [Role::User, Role::Operator, Role::Worker, Role::Admin];
+use crate::task::access::Action;
 
 pub fn list() -> Operation {
     let limit_max = ClientLimits::default().page_tasks;
@@ -39,6 +36,7 @@ pub fn list() -> Operation {
             query("cursor", "`next` or `prev` of another page of the same list, with the same filter and order.", cursor),
         ])
         .waits()
+        .refuses(&[Refusal::NotFound])
         .answers(Answer::json(StatusCode::OK, "The page.", page).with_position().example("page", &example))
 }
 
@@ -72,7 +70,7 @@ pub fn cancel() -> Operation {
             "Requests a cancel. A task that waits is cancelled at once; a task that runs is `cancelling` until its worker stops or \
              finishes. A repeated request changes nothing.",
         )
-        .only(&CHANGE)
+        .does(Action::CommandTask { owner: CALLER })
         .parameters([task_id()])
         .optional_body(reason_body(), &[("reason", json!({"reason": "the wrong month"}))])
         .writes()
@@ -92,7 +90,7 @@ pub fn escalate() -> Operation {
         .close();
     Operation::new("tasks", "escalateTask", "Escalate a cancel")
         .describe("Moves the cancel to a higher rung of its ladder. A rung that is reached already changes nothing.")
-        .only(&[Role::Operator, Role::Admin])
+        .does(Action::Escalate { owner: CALLER })
         .parameters([task_id()])
         .body(body, &[("interrupt", json!({"rung": "interrupt", "reason": "it blocks the release"}))])
         .writes()
@@ -104,7 +102,7 @@ pub fn escalate() -> Operation {
 pub fn retry() -> Operation {
     Operation::new("tasks", "retryTask", "Run a final task again")
         .describe("Begins a new run of the same task. The numbers of its attempts continue.")
-        .only(&CHANGE)
+        .does(Action::CommandTask { owner: CALLER })
         .parameters([task_id()])
         .optional_body(reason_body(), &[("reason", json!({"reason": "the disk has room again"}))])
         .writes()

@@ -1,6 +1,7 @@
 //! The remote worker: takes leases while slots are free, runs their attempts, and drains before it stops.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,6 +63,7 @@ const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
 pub struct RemoteWorker {
     server: String,
     token: Option<String>,
+    ca_file: Option<PathBuf>,
     name: String,
     queues: Vec<String>,
     concurrency: usize,
@@ -78,6 +80,7 @@ impl RemoteWorker {
         Self {
             server: server.into(),
             token: None,
+            ca_file: None,
             name: default_name(),
             queues: Vec::new(),
             concurrency: 1,
@@ -91,6 +94,13 @@ impl RemoteWorker {
     #[must_use]
     pub fn token(self, token: impl Into<String>) -> Self {
         Self { token: Some(token.into()), ..self }
+    }
+
+    /// Sets a PEM file with the certificates of authorities that the worker trusts besides those of the system. It matters
+    /// for a server whose address begins with `https://`.
+    #[must_use]
+    pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
+        Self { ca_file: Some(path.into()), ..self }
     }
 
     /// Sets the name, which the web interface and the log show: one line, 1 to 128 bytes. The default is
@@ -175,7 +185,8 @@ impl RemoteWorker {
         if self.handlers.kinds().next().is_none() {
             return Err(RemoteError::NoHandlers);
         }
-        let http = HttpClient::new(&self.server, self.token.as_deref(), self.on_event.clone())?;
+        let (token, ca_file) = (self.token.as_deref(), self.ca_file.as_deref());
+        let http = HttpClient::new(&self.server, token, ca_file, self.on_event.clone())?;
         let (worker, leases) = (self.name.clone(), HeldLeases::default());
         Ok(WorkerState { http, worker, leases, progress_lock: Mutex::default(), finishes })
     }

@@ -4,7 +4,9 @@ use actix_web::http::StatusCode;
 use serde_json::json;
 
 use super::operation::Answer;
-use super::schema::{Schema, label, list, name, named, object, one_of, owner, reason, schema, text, time, uuid};
+use super::schema::{
+    Schema, everyone_or, label, list, name, named, object, one_of, owner, reason, schema, text, time, uuid,
+};
 use super::tasks::example_page;
 use crate::http::limits::ClientLimits;
 use crate::task::Status;
@@ -35,7 +37,7 @@ pub fn task_filter() -> Schema {
         .optional("status", one_or_list(&one_of(Status::ALL.map(Status::name))))
         .optional("kind", one_or_list(&name()))
         .optional("queue", one_or_list(&name()))
-        .optional("owner", one_or_list(&owner()))
+        .optional("owner", everyone_or(one_or_list(&owner())))
         .optional("label", one_or_list(&label()))
         .optional("q", search)
         .optional("created_after", time())

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::schema::redacted;
+
 /// The schemas of the types of events, by the name of the type.
 macro_rules! events {
     ($($name:literal),+ $(,)?) => {
@@ -42,7 +44,7 @@ pub fn types() -> Vec<&'static str> {
 /// The schemas with their names: `RecordedEvent`, and the data of each type.
 #[must_use]
 pub fn schemas() -> Vec<(String, Value)> {
-    let of_type = |(name, text): &(&str, &str)| (component(name), without_id(text));
+    let of_type = |(name, text): &(&str, &str)| (component(name), nullable_if_redacted(name, without_id(text)));
     EVENTS.iter().map(of_type).chain([("RecordedEvent".to_owned(), recorded())]).collect()
 }
 
@@ -57,8 +59,17 @@ fn recorded() -> Value {
         json!({"if": {"properties": {"type": {"const": name}}}, "then": {"properties": {"data": reference}}})
     };
     recorded["allOf"] = EVENTS.iter().map(data).collect();
+    recorded["properties"]["redacted"] = redacted().into_json();
     recorded["properties"]["type"]["enum"] = json!(types());
     recorded
+}
+
+/// Output is text in an event, and null for a caller who may not see it.
+fn nullable_if_redacted(name: &str, mut data: Value) -> Value {
+    if name == "OutputKept" {
+        data["properties"]["tail"]["type"] = json!(["string", "null"]);
+    }
+    data
 }
 
 /// The schema as a component, which has no id of its own.

@@ -8,7 +8,10 @@ use serde_json::{Map, Value, json};
 use super::parameters::min_position;
 use super::schema::Schema;
 use crate::http::plumbing::error::Refusal;
-use crate::task::access::Role;
+use crate::task::access::{Access, Action, Role, decide_access};
+
+/// A caller, for actions on its own tasks.
+pub const CALLER: &str = "anna";
 
 /// The refusals that each route may give, also before the route is known.
 const EVERYWHERE: [Refusal; 9] = [
@@ -125,10 +128,12 @@ impl Operation {
         self.refuses(&OF_BODY)
     }
 
-    /// Only callers with these roles may use the route.
+    /// The route does this. Only callers whose role may do it may use the route.
     #[must_use]
-    pub fn only(mut self, roles: &[Role]) -> Self {
-        self.roles = Some(roles.to_vec());
+    pub fn does(mut self, action: Action<'_>) -> Self {
+        let may =
+            |role: &Role| matches!(decide_access(*role, CALLER, action), Access::Granted | Access::GrantedRedacted);
+        self.roles = Some(Role::ALL.into_iter().filter(may).collect());
         self.refuses(&[Refusal::Forbidden])
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::schema::{self, Schema, label, list, name, one_of, owner, pattern, position, text, time, uuid};
+use super::schema::{self, Schema, everyone_or, label, list, name, one_of, owner, pattern, position, text, time, uuid};
 use crate::http::limits::ClientLimits;
 use crate::task::Status;
 use crate::task::limits::IDEMPOTENCY_KEY_MAX;
@@ -32,6 +32,16 @@ pub fn comma_list(name: &str, description: &str, item: Schema) -> Value {
     let mut parameter = query(name, description, list(item, 1, max));
     parameter["style"] = json!("form");
     parameter["explode"] = json!(false);
+    parameter
+}
+
+/// Whose tasks a request is about.
+#[must_use]
+pub fn owners() -> Value {
+    let about = "Whose tasks: names, or `*` for everyone. Default: the caller's own, or everyone's on a server that requires no \
+        authentication. Tasks that the caller may not see are 404 `not_found`.";
+    let mut parameter = comma_list("owner", about, owner());
+    parameter["schema"] = everyone_or(list(owner(), 1, ClientLimits::default().filter_terms)).into_json();
     parameter
 }
 
@@ -75,7 +85,7 @@ pub fn filter() -> Vec<Value> {
         comma_list("status", "Tasks with one of these statuses.", one_of(Status::ALL.map(Status::name))),
         comma_list("kind", "Tasks of one of these kinds.", name()),
         comma_list("queue", "Tasks in one of these queues.", name()),
-        comma_list("owner", "Tasks of one of these owners.", owner()),
+        owners(),
         query(
             "label",
             "Tasks with this label, as `key:value`. May be repeated; a task then has all of them.",

@@ -165,7 +165,13 @@ pub fn free_name() -> Schema {
 /// The name of an owner.
 #[must_use]
 pub fn owner() -> Schema {
-    pattern(OWNER).with("minLength", 1).with("maxLength", OWNER_MAX)
+    pattern(OWNER).with("minLength", 1).with("maxLength", OWNER_MAX).except("^\\*$")
+}
+
+/// Whose tasks: `*` for those of everyone, or what `owners` allows.
+#[must_use]
+pub fn everyone_or(owners: Schema) -> Schema {
+    schema(json!({"anyOf": [{"const": "*"}, owners.into_json()]}))
 }
 
 /// The name of a worker in another process.
@@ -223,6 +229,13 @@ pub fn written_time() -> Schema {
 pub fn list(item: Schema, min: usize, max: impl Into<Option<usize>>) -> Schema {
     let list = Schema(json!({"type": "array", "items": item.into_json(), "minItems": min}));
     max.into().map_or(list.clone(), |max| list.with("maxItems", max))
+}
+
+/// The field `redacted` of a response.
+#[must_use]
+pub fn redacted() -> Schema {
+    list(written_text(), 1, None)
+        .about("JSON pointers to the values that the caller's role may not see; they are null.")
 }
 
 /// An object without other fields than those that are added.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::schema::{
     Object, Schema, any, boolean, count, integer, labels, line, list, name, named, number, object, one_of, owner,
-    pattern, position, schema, text, uuid, written_text, written_time,
+    pattern, position, redacted, schema, text, uuid, written_text, written_time,
 };
 use crate::http::plumbing::error::Refusal;
 use crate::task::Status;
@@ -80,13 +80,11 @@ fn waiting_for() -> Schema {
 
 /// The task with its input, result and output.
 fn task_page() -> Schema {
-    let pointers = list(written_text(), 1, None)
-        .about("JSON pointers to the values that the caller's role may not see; they are null.");
     task()
         .field("input", any().about("What the handler gets."))
         .field("result", any().about("What the work has returned; null if nothing."))
         .field("output", named("Output").or_null())
-        .optional("redacted", pointers)
+        .optional("redacted", redacted())
         .close()
         .about("A task with its input, result and output.")
 }
