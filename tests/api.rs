@@ -20,7 +20,7 @@ mod log;
 mod metrics;
 mod origins;
 mod queues;
-mod raw_http;
+pub mod raw_http;
 mod schedules;
 mod unique;
 

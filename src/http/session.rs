@@ -26,6 +26,8 @@ use crate::task::access::{Action, Role};
 use crate::task::limits::is_subject;
 use crate::task::session::{Session, SessionCommand, SessionOpened};
 
+pub(super) mod docs;
+
 /// The longest time of a browser's session.
 const SESSION_TIME: Duration = Duration::from_hours(12);
 /// The longest time of a session for a user of an embedding page.

@@ -18,6 +18,8 @@ use crate::store::now;
 use crate::task::Timestamp;
 use crate::task::access::Action;
 
+pub(super) mod docs;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewTicket {
