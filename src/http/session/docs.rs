@@ -13,7 +13,9 @@ use crate::task::access::{Action, Role};
 
 pub fn show() -> Operation {
     Operation::new("credentials", "showSession", "Show who the caller is")
+        .describe("The subject and the role of the credential, and what they mean for a list.")
         .does(Action::UseSession)
+        .refuses(&[Refusal::InvalidRequest])
         .answers(Answer::json(StatusCode::OK, "The caller.", caller()).example("caller", &example()))
 }
 

@@ -16,7 +16,7 @@ pub fn issue() -> Operation {
         .describe("For `GET /v1/live?ticket=…`, once within 30 seconds, at this server, from a page of this origin.")
         .does(Action::UseSession)
         .optional_body(body.close(), &[("origin", json!({"origin": "https://app.example"}))])
-        .refuses(&[Refusal::InvalidRequest, Refusal::TooManyRequests, Refusal::Overloaded])
+        .refuses(&[Refusal::Busy, Refusal::Behind, Refusal::ViewsStopped])
         .answers(
             Answer::json(StatusCode::CREATED, "The ticket.", ticket)
                 .example("ticket", &json!({"ticket": "tbk_…", "expires_at": "2026-11-22T15:04:35.000000Z"})),
