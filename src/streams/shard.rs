@@ -296,9 +296,8 @@ mod tests {
 
     /// A shard's actors, with at most `limit` actors of tasks.
     fn streams(store: &EventStore, limit: usize) -> Rc<ShardActors> {
-        let ShardActors { collector, bells, queues, schedules, .. } =
-            Rc::into_inner(Shard::new(store.clone()).actors).unwrap();
-        Rc::new(ShardActors { collector, tasks: Rc::new(StreamActors::new(limit)), bells, queues, schedules })
+        let actors = Rc::into_inner(Shard::new(store.clone()).actors).unwrap();
+        Rc::new(ShardActors { tasks: Rc::new(StreamActors::new(limit)), ..actors })
     }
 
     impl ShardActors {
