@@ -62,6 +62,7 @@
 //
 //   task        the rules, as pure functions
 //   clock       the wall clock and new ids
+//   secret      texts that are never printed
 //   store       the log
 //   wire        the log over the gRPC protocol of EventStoreDB
 //   views       the read side: pure folds of the log
@@ -111,6 +112,8 @@ pub mod push;
 #[cfg(feature = "testing")]
 pub mod reactions;
 #[cfg(feature = "testing")]
+pub mod secret;
+#[cfg(feature = "testing")]
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod streams;
@@ -139,6 +142,8 @@ mod projection;
 mod push;
 #[cfg(all(feature = "server", not(feature = "testing")))]
 mod reactions;
+#[cfg(all(any(feature = "server", feature = "worker"), not(feature = "testing")))]
+mod secret;
 #[cfg(all(feature = "server", not(feature = "testing")))]
 mod store;
 #[cfg(all(feature = "server", not(feature = "testing")))]
@@ -172,6 +177,8 @@ pub use app::{Options, StartError, Taskbell};
 pub use dispatch::policies::{KindPolicies, KindPolicy};
 #[cfg(feature = "server")]
 pub use http::{ClientLimits, Problem, SharedLimit, ValueLimits};
+#[cfg(any(feature = "server", feature = "worker"))]
+pub use secret::Secret;
 #[cfg(feature = "server")]
 pub use store::{
     Hash, LogEvent, LogSubscription, Meta, OpenError, ReadError, Recorded, StreamName, StreamSubject, Via,

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::command_error::CommandError;
 use super::console;
-use taskbell::TaskId;
 use taskbell::internal::json_value;
+use taskbell::{Secret, TaskId};
 
 /// The server recognises the command line by this user agent, and records `via: cli` in the events.
 pub const USER_AGENT: &str = concat!("taskbell-cli/", env!("CARGO_PKG_VERSION"));
@@ -27,7 +27,7 @@ pub struct ConnectionArgs {
     pub server: String,
     /// Bearer token for a proxy (this release has no tokens)
     #[arg(long, global = true, env = "TASKBELL_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// Print the API's responses as JSON, one value on each line
     #[arg(long, global = true)]
     pub json: bool,
@@ -59,7 +59,7 @@ impl ConnectionArgs {
     /// # Errors
     /// The address or the token is invalid: a usage error (exit code 2).
     pub fn client(&self) -> Result<Client, CommandError> {
-        Client::new(&self.server, self.token.as_deref())
+        Client::new(&self.server, self.token.as_ref().map(Secret::reveal))
     }
 }
 

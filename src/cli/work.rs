@@ -60,7 +60,7 @@ impl Work {
             .grace(Duration::from_secs(self.grace_s.into()))
             .handlers(handlers(&self.kinds, self.command, &server)?);
         if let Some(token) = self.connection.token {
-            worker = worker.token(token);
+            worker = worker.token(token.reveal());
         }
         if let Some(name) = self.name {
             worker = worker.name(name);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
+use crate::secret::Secret;
 use crate::task::TaskId;
 use crate::task::event::Created;
 use crate::views::WorkOffer;
@@ -102,7 +103,7 @@ pub struct GrantedLease {
     pub attempt: u32,
     /// The worker proves with this secret that its messages about the attempt come from the holder of the lease. The log holds
     /// only the hash of the secret.
-    pub secret: String,
+    pub secret: Secret,
     /// The task as it was requested.
     pub created: Arc<Created>,
     /// The time until the lease expires if no heartbeat arrives.

@@ -29,6 +29,8 @@ use uuid::Uuid;
 use super::client::{Client, ConnectionArgs};
 use super::command_error::CommandError;
 use super::console;
+use taskbell::Secret;
+
 use connection::{LoadConnection, ServerAddress};
 use figures::Figures;
 use load::{INPUT_BYTES, RunScope};
@@ -205,8 +207,8 @@ impl Bench {
 
     /// The server that the command line names.
     fn named_server(&self) -> Result<ServerAddress, CommandError> {
-        let client = Client::new(&self.connection.server, self.connection.token.as_deref())?;
-        ServerAddress::new(client.server(), self.connection.token.as_deref())
+        let client = Client::new(&self.connection.server, self.connection.token.as_ref().map(Secret::reveal))?;
+        ServerAddress::new(client.server(), self.connection.token.as_ref().map(Secret::reveal))
     }
 
     fn plan(&self) -> BenchPlan {

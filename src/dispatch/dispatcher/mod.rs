@@ -24,6 +24,7 @@ mod timers;
 use crate::projection::reader::ViewsReader;
 use crate::projection::stop::Stop;
 use crate::projection::subscribers::{Committed, Update};
+use crate::secret::Secret;
 use crate::store::{AppendError, EventStore, LogEvent, Meta, ReadError, Recorded, StreamSubject, Via, new_id, now};
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::streams::registry::Registry;
@@ -77,7 +78,7 @@ pub struct Dispatcher {
 struct PendingStart {
     task: TaskId,
     /// The secret of the lease. The log gets its hash only.
-    secret: String,
+    secret: Secret,
     sent: Instant,
 }
 
@@ -146,7 +147,7 @@ impl Dispatcher {
         then: impl FnOnce(&mut Self, Vec<(PendingStart, Result<Receipt, ExecuteError>)>, &mut Context<Self>) + 'static,
     ) {
         let sent = Instant::now();
-        let start = |task| PendingStart { task, secret: Uuid::new_v4().simple().to_string(), sent };
+        let start = |task| PendingStart { task, secret: Uuid::new_v4().simple().to_string().into(), sent };
         let starts: Vec<PendingStart> = tasks.into_iter().map(start).collect();
         let command = |start: &PendingStart| {
             system_command(start.task, Command::Start { worker: worker.to_owned(), lease_hash: start.secret_hash() })

@@ -47,7 +47,7 @@ impl WaitingLeaseRequest {
 impl PendingStart {
     /// The hash of the lease's secret, as `Started` holds it.
     pub(super) fn secret_hash(&self) -> String {
-        blake3::hash(self.secret.as_bytes()).to_hex().to_string()
+        blake3::hash(self.secret.reveal().as_bytes()).to_hex().to_string()
     }
 }
 

@@ -141,7 +141,7 @@ impl<'a> LeaseDoc<'a> {
     fn new(granted: &'a GrantedLease, (received_at, received_time): (Instant, Timestamp)) -> Self {
         let GrantedLease { task, attempt, secret, created, time_left } = granted;
         Self {
-            lease: format!("{task}.{attempt}.{secret}"),
+            lease: format!("{task}.{attempt}.{}", secret.reveal()),
             task_id: *task,
             kind: &created.kind,
             input: &created.input,

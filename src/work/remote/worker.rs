@@ -18,6 +18,7 @@ use super::leases::HeldLeases;
 use super::outbox::PendingFinish;
 use super::protocol::{self, GrantedLease, TakeRequest, TakeResponse};
 use super::state::WorkerState;
+use crate::secret::Secret;
 use crate::task::limits::{is_line, is_name};
 use crate::work::worker::attempt::Attempt;
 use crate::work::worker::registry::Handlers;
@@ -61,7 +62,7 @@ const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct RemoteWorker {
     server: String,
-    token: Option<String>,
+    token: Option<Secret>,
     name: String,
     queues: Vec<String>,
     concurrency: usize,
@@ -90,7 +91,7 @@ impl RemoteWorker {
     /// Sets the bearer token that the worker sends.
     #[must_use]
     pub fn token(self, token: impl Into<String>) -> Self {
-        Self { token: Some(token.into()), ..self }
+        Self { token: Some(Secret::from(token.into())), ..self }
     }
 
     /// Sets the name, which the web interface and the log show: one line, 1 to 128 bytes. The default is
@@ -175,7 +176,7 @@ impl RemoteWorker {
         if self.handlers.kinds().next().is_none() {
             return Err(RemoteError::NoHandlers);
         }
-        let http = HttpClient::new(&self.server, self.token.as_deref(), self.on_event.clone())?;
+        let http = HttpClient::new(&self.server, self.token.as_ref().map(Secret::reveal), self.on_event.clone())?;
         let (worker, leases) = (self.name.clone(), HeldLeases::default());
         Ok(WorkerState { http, worker, leases, progress_lock: Mutex::default(), finishes })
     }
