@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::dispatch::policies::KindPolicies;
-use crate::http::ClientLimits;
+use crate::http::{AuthSettings, ClientLimits};
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
 use crate::views::Limits;
@@ -40,6 +40,8 @@ pub struct Config {
     pub limits: Limits,
     /// What clients may send, and how much of the server they may use at the same time.
     pub client_limits: ClientLimits,
+    /// Which credentials of others are accepted: JWTs of an issuer, the header of a proxy.
+    pub auth: AuthSettings,
 }
 
 impl Default for Config {
@@ -59,6 +61,7 @@ impl Default for Config {
             kind_policies: KindPolicies::default(),
             limits: Limits::default(),
             client_limits: ClientLimits::default(),
+            auth: AuthSettings::default(),
         }
     }
 }

@@ -176,7 +176,10 @@ pub use app::{Options, StartError, Taskbell};
 #[cfg(feature = "server")]
 pub use dispatch::policies::{KindPolicies, KindPolicy};
 #[cfg(feature = "server")]
-pub use http::{ClientLimits, Problem, SharedLimit, ValueLimits};
+pub use http::{
+    AddressBlock, AuthSettings, ClientLimits, InvalidAddressBlock, InvalidKeyUrl, JwtAlgorithm, JwtSettings, KeySource,
+    KeyUrl, Problem, ProxySecret, ProxySettings, SharedLimit, UnknownAlgorithm, ValueLimits,
+};
 #[cfg(any(feature = "server", feature = "worker"))]
 pub use secret::Secret;
 #[cfg(feature = "server")]
@@ -185,6 +188,8 @@ pub use store::{
 };
 #[cfg(feature = "eventstore")]
 pub use store::{InvalidUrl, StoreUrl};
+#[cfg(feature = "server")]
+pub use task::access::Role;
 #[cfg(feature = "server")]
 pub use views::Limits;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::dispatch::policies::KindPolicies;
-use crate::http::ClientLimits;
+use crate::http::{AuthSettings, ClientLimits};
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
 use crate::views::Limits;
@@ -35,6 +35,8 @@ pub struct Options {
     pub client_limits: ClientLimits,
     /// Whether HTTP requests without a credential are refused. If not, they come from the local user, who is an admin.
     pub auth_required: bool,
+    /// Which credentials of others are accepted: JWTs of an issuer, the header of a proxy.
+    pub auth: AuthSettings,
 }
 
 impl Default for Options {
@@ -50,6 +52,7 @@ impl Default for Options {
             limits: Limits::default(),
             client_limits: ClientLimits::default(),
             auth_required: false,
+            auth: AuthSettings::default(),
         }
     }
 }

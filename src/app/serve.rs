@@ -77,7 +77,8 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
         kind_policies: config.kind_policies,
         limits: config.limits,
         client_limits: config.client_limits,
-        auth_required: false,
+        auth_required: config.auth.is_set(),
+        auth: config.auth,
     })
     .await
 }

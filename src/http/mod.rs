@@ -35,6 +35,10 @@ pub mod task_page;
 pub mod tasks;
 pub mod ui;
 
+pub use identity::address_block::{AddressBlock, InvalidAddressBlock};
+pub use identity::jwt::algorithm::{JwtAlgorithm, UnknownAlgorithm};
+pub use identity::jwt::key_url::{InvalidKeyUrl, KeyUrl};
+pub use identity::settings::{AuthSettings, JwtSettings, KeySource, ProxySecret, ProxySettings};
 pub use limits::{ClientLimits, SharedLimit, ValueLimits};
 pub use plumbing::error::Problem;
 pub use state::AppState;

@@ -11,10 +11,12 @@ use serde::Deserialize;
 use taskbell::internal::is_name;
 use taskbell::server::Config;
 
+mod auth;
 mod limits;
 mod store;
 mod tables;
 
+use auth::AuthTables;
 use limits::LimitSettings;
 pub(super) use store::EmbeddedStore;
 use store::{LogLocation, StoreSetting};
@@ -100,6 +102,9 @@ pub(super) struct Settings {
     #[command(flatten)]
     #[serde(default)]
     pub(super) limits: LimitSettings,
+    #[command(flatten)]
+    #[serde(default)]
+    pub(super) auth: AuthTables,
 }
 
 /// A setting is invalid. The message is for the person who wrote the setting.
@@ -150,6 +155,7 @@ impl Settings {
             message: error.message().to_owned(),
         })?;
         if let Some(folder) = path.parent() {
+            settings.auth.resolve_paths(folder);
             for path in settings.data.iter_mut().chain(settings.content_roots.iter_mut().flatten()) {
                 *path = folder.join(&*path);
             }
@@ -174,6 +180,7 @@ impl Settings {
             max_running_per_key: self.max_running_per_key.or(fallback.max_running_per_key),
             log_filter: self.log_filter.or(fallback.log_filter),
             limits: self.limits.with_fallback(fallback.limits),
+            auth: self.auth.with_fallback(fallback.auth),
         }
     }
 
@@ -223,6 +230,7 @@ impl Settings {
             kind_policies,
             limits,
             client_limits: self.limits.check()?,
+            auth: self.auth.check()?,
         };
         Ok(CheckedSettings { config, log_filter: self.log_filter.unwrap_or_else(|| DEFAULT_LOG_FILTER.into()) })
     }
