@@ -228,7 +228,9 @@ async fn an_attempt_that_another_server_started_meanwhile_gets_its_directives() 
     fixture.execute(task, Command::Start { worker: "w-1".to_owned(), lease_hash: lease }).await;
     fixture.apply_and_notify_missed().await;
     let created = Arc::new(plain("ann", "a task"));
-    let reply = fixture.heartbeat(&GrantedLease { task, attempt: 1, secret: secret.into(), created, time_left: LONG_WAIT }).await;
+    let reply = fixture
+        .heartbeat(&GrantedLease { task, attempt: 1, secret: secret.into(), created, time_left: LONG_WAIT })
+        .await;
     fixture.execute(task, cancel(None)).await;
     fixture.apply_and_notify_missed().await;
     assert_eq!(directives(reply).await, [(0, Directive::Cancel)]);
