@@ -34,12 +34,15 @@ use crate::streams::create::{Accepted, UniqueKeys};
 use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
 use crate::task::{JsonText, Position, Status, TaskId};
+use crate::tls::TlsError;
 use crate::views::{Row, Views};
 use crate::work::{BulkCancel, Drain, Handlers, LocalWorker, NotRegistered};
 
 mod actor_monitor;
 mod channels;
 mod http_server;
+#[cfg(feature = "eventstore")]
+mod log_access;
 mod options;
 #[cfg(feature = "testing")]
 pub mod serve;
@@ -48,6 +51,7 @@ mod serve;
 mod subscribers;
 
 mod threads;
+mod tls;
 
 use actor_monitor::{ActorMonitor, MonitoredActor};
 use channels::worker_channels;
@@ -73,6 +77,9 @@ pub enum StartError {
     /// An operation failed. The first field says what failed, the second is the error.
     #[error("{0}: {1}")]
     Io(&'static str, io::Error),
+    /// The files of the certificate can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The settings contain a lease time that is too short for a cluster. The servers of a cluster inform each other of
     /// heartbeats through the database of the log, which takes time.
     #[error("the lease time {0:?} is too short: on a cluster it must be at least 3 s")]
@@ -166,15 +173,12 @@ impl Taskbell {
         let monitored = monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker);
         let actor_monitor = ActorMonitor::start(monitored);
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
-        let client_limits = options.client_limits;
-        let verifiers = Verifiers::start(options.auth, &client_limits, now());
-        let state = app_state(
-            parts,
-            (handlers, kinds, metrics, client_limits, options.auth_required, verifiers),
-            &subscribers,
-            projector,
-            actor_monitor.actor_health(),
-        );
+        let verifiers = Verifiers::start(options.identity_sources, &options.client_limits, now());
+        let shared = (handlers, kinds, metrics, options.client_limits, options.auth_required, verifiers);
+        let state = AppState {
+            public_address: Arc::new(options.public_address),
+            ..app_state(parts, shared, &subscribers, projector, actor_monitor.actor_health())
+        };
         Ok(Self { state, worker, subscribers, actor_monitor, freshness_task, threads })
     }
 
@@ -384,6 +388,7 @@ fn app_state(
         sockets: Quota::new(Resource::Sockets, limits.sockets),
         long_polls: Quota::new(Resource::LongPolls, limits.long_polls),
         open_tasks: OpenTasks::new(limits.tasks_per_owner),
+        public_address: Arc::default(),
         scans: Scans::default(),
         limits: Arc::new(limits),
     }

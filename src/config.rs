@@ -4,20 +4,35 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::dispatch::policies::KindPolicies;
-use crate::http::{AuthSettings, ClientLimits};
+use crate::http::{AuthSettings, ClientLimits, PublicAddress};
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
+use crate::tls::server::TlsFiles;
 use crate::views::Limits;
 
+/// Whether requests need credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Every client that reaches the server is the local user, and may do everything.
+    None,
+    /// Every request needs credentials.
+    Required,
+}
+
 /// The settings of a server that [`run`](crate::server::run) starts. `run` does not check them; the command line does.
-///
-/// There is no authentication yet: every client that reaches `listen` may do everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The address on which the server listens. With port 0 the operating system chooses a free port.
     pub listen: SocketAddr,
-    /// The loopback address on which the server offers the log read-only to clients of EventStoreDB. With `None` the server
-    /// doesn't offer it.
+    /// The files of the server's certificate. The server reads them again when they change. With `None` it speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Whether requests need credentials. With `None` they don't, unless another setting offers a way to authenticate.
+    pub auth: Option<AuthMode>,
+    /// How clients reach the server: its names, the proxies in front of it, and its path prefix. `is_https` is ignored; `tls`
+    /// decides it.
+    pub public_address: PublicAddress,
+    /// The address on which the server offers the log read-only to clients of EventStoreDB, with `tls` if that is set. Without
+    /// it, only a loopback address is possible. With `None` the server doesn't offer the log.
     #[cfg(feature = "eventstore")]
     pub log_listen: Option<SocketAddr>,
     /// The folder of the log. The server creates it if it is missing. With `None` the log is in memory.
@@ -41,13 +56,16 @@ pub struct Config {
     /// What clients may send, and how much of the server they may use at the same time.
     pub client_limits: ClientLimits,
     /// Which credentials of others are accepted: JWTs of an issuer, the header of a proxy.
-    pub auth: AuthSettings,
+    pub identity_sources: AuthSettings,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7070)),
+            tls: None,
+            auth: None,
+            public_address: PublicAddress::default(),
             #[cfg(feature = "eventstore")]
             log_listen: None,
             data: Some(PathBuf::from("./taskbell-data")),
@@ -61,7 +79,7 @@ impl Default for Config {
             kind_policies: KindPolicies::default(),
             limits: Limits::default(),
             client_limits: ClientLimits::default(),
-            auth: AuthSettings::default(),
+            identity_sources: AuthSettings::default(),
         }
     }
 }

@@ -63,6 +63,7 @@
 //   task        the rules, as pure functions
 //   clock       the wall clock and new ids
 //   secret      texts that are never printed
+//   tls         the certificate of a server, and which servers a client trusts
 //   store       the log
 //   wire        the log over the gRPC protocol of EventStoreDB
 //   views       the read side: pure folds of the log
@@ -120,6 +121,8 @@ pub mod streams;
 #[cfg(feature = "testing")]
 pub mod task;
 #[cfg(feature = "testing")]
+pub mod tls;
+#[cfg(feature = "testing")]
 pub mod views;
 #[cfg(all(feature = "eventstore", feature = "testing"))]
 pub mod wire;
@@ -152,6 +155,8 @@ mod streams;
 // Only the server decides commands, so without it a part of this room is dead code.
 #[cfg_attr(not(feature = "server"), allow(dead_code, unused_imports))]
 mod task;
+#[cfg(all(any(feature = "server", feature = "worker"), not(feature = "testing")))]
+mod tls;
 #[cfg(all(feature = "server", not(feature = "testing")))]
 mod views;
 // The server offers the log read-only. Only the tests use the part of the protocol that writes.
@@ -177,8 +182,8 @@ pub use app::{Options, StartError, Taskbell};
 pub use dispatch::policies::{KindPolicies, KindPolicy};
 #[cfg(feature = "server")]
 pub use http::{
-    AddressBlock, AuthSettings, ClientLimits, InvalidAddressBlock, InvalidKeyUrl, JwtAlgorithm, JwtSettings, KeySource,
-    KeyUrl, Problem, ProxySecret, ProxySettings, SharedLimit, UnknownAlgorithm, ValueLimits,
+    AuthSettings, ClientLimits, HostName, InvalidAddress, InvalidKeyUrl, JwtAlgorithm, JwtSettings, KeySource, KeyUrl,
+    Network, Problem, ProxySecret, ProxySettings, PublicAddress, SharedLimit, UnknownAlgorithm, ValueLimits,
 };
 #[cfg(any(feature = "server", feature = "worker"))]
 pub use secret::Secret;
@@ -214,7 +219,9 @@ pub mod event {
 #[cfg(feature = "server")]
 pub mod server {
     pub use crate::app::run;
-    pub use crate::config::Config;
+    pub use crate::config::{AuthMode, Config};
+    pub use crate::tls::TlsError;
+    pub use crate::tls::server::TlsFiles;
 }
 
 /// The items of the library that only the program `taskbell` uses. They may change in any release.
@@ -229,4 +236,6 @@ pub mod internal {
     pub use crate::task::backoff::BackOff;
     pub use crate::task::json::value_of as json_value;
     pub use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_reserved};
+    #[cfg(feature = "worker")]
+    pub use crate::tls::client::{Trust, client_config};
 }

@@ -52,7 +52,7 @@ async fn a_server_that_has_lost_an_actor_is_not_ready_and_says_which() {
 async fn a_server_that_has_lost_an_actor_ends_with_its_name() {
     let taskbell = start().await;
     taskbell.stop_actor("the dispatcher");
-    let ended = timeout(TEST_TIMEOUT, serve(taskbell, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))).await;
+    let ended = timeout(TEST_TIMEOUT, serve(taskbell, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None)).await;
     let error = ended.expect("the server ends by itself").unwrap_err();
     assert!(matches!(error, StartError::ActorStopped("the dispatcher")), "{error}");
     assert_eq!(

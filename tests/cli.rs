@@ -214,6 +214,26 @@ fn wait_prints_the_end_and_exits_with_its_code() {
     assert!(watched.out.starts_with("failed") && watched.err.is_empty(), "{watched:?}");
 }
 
+#[tokio::test]
+async fn list_and_watch_show_the_tasks_of_the_owner_that_is_named_and_of_everyone() {
+    let server = Server::start();
+    for owner in ["ann", "ann", "local"] {
+        server.submit(&json!({"kind": "a", "title": format!("of {owner}"), "owner": owner})).await;
+    }
+    for (args, queued) in
+        [(&[][..], 3), (&["--owner", "*"], 3), (&["--owner", "ann"], 2), (&["--owner", "ann,local"], 3)]
+    {
+        let listed = run(&server, &[&["list", "--json"], args].concat()).exits(0).json();
+        assert_eq!(listed["total"], queued, "{args:?}");
+        if args.last() != Some(&"ann,local") {
+            let watch = RunningCommand::start(command(&server, &[&["watch"], args].concat()));
+            assert_eq!(watch.wait_for_line("queued"), format!("{queued} queued · 0 unseen"), "{args:?}");
+        }
+    }
+    run(&server, &["watch", "--owner", "ann,bob"]).fails_with(4, &["owner", "one name"]);
+    run(&server, &["watch", "--owner", "ann", "01890000-0000-7000-8000-000000000000"]).exits(2);
+}
+
 #[test]
 fn a_running_task_is_cancelled_and_all_three_facts_are_shown() {
     let (root, server) = server_with_content(Some(200_000));
@@ -260,9 +280,9 @@ fn each_refusal_has_its_exit_code_and_one_sentence() {
 
 #[test]
 fn a_wrong_argument_or_setting_is_a_usage_error() {
-    run_without_server(&["list", "--server", "https://127.0.0.1:1"]).fails_with(2, &["plain http"]);
+    run_without_server(&["list", "--server", "https://127.0.0.1:1"]).fails_with(5, &["https://127.0.0.1:1"]);
     run_without_server(&["list", "--server", "nonsense"]).fails_with(2, &["--server"]);
-    run_without_server(&["serve", "--listen", "0.0.0.0:0"]).fails_with(2, &["loopback", "authentication"]);
+    run_without_server(&["serve", "--listen", "0.0.0.0:0"]).fails_with(2, &["loopback", "--auth required"]);
     run_without_server(&["serve", "--listen", "nonsense"]).fails_with(2, &["listen"]);
     run_without_server(&["serve", "--content-root", "/nowhere"]).fails_with(2, &["content_roots", "/nowhere"]);
     run_without_server(&["serve", "--kinds", "Bad Kind"]).fails_with(2, &["kinds", "Bad Kind"]);

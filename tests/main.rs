@@ -37,6 +37,7 @@ mod streams;
 mod support;
 mod task_laws;
 mod task_spec;
+mod tls;
 mod ui;
 mod views;
 #[cfg(feature = "eventstore")]

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, LazyLock, mpsc};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -17,14 +19,38 @@ use taskbell::store::{Append, Expected, Meta, NewEvent, StreamName, Via, new_id}
 use taskbell::task::json::value_of;
 use taskbell::task::schedule::{ScheduleCreated, ScheduleEvent, Template};
 use taskbell::task::{JsonText, Timestamp};
+use taskbell::tls::client::{Trust, client_config};
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 /// A test fails if a response or a signal doesn't arrive within this time.
 pub const TEST_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// A file of `tests/tls/certs`.
+pub fn certificate_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls/certs").join(name)
+}
+
+/// What a client trusts: the authority of the tests, and those of the system.
+pub fn trust() -> ClientConfig {
+    static TRUST: LazyLock<ClientConfig> = LazyLock::new(|| {
+        client_config(Trust::SystemAnd(Some(&certificate_file("ca.pem")))).expect("the certificates of the tests")
+    });
+    TRUST.clone()
+}
+
+/// A client that trusts the authority of the tests.
+pub fn http_client() -> reqwest::Client {
+    reqwest::Client::builder().tls_backend_preconfigured(trust()).build().expect("a client")
+}
 
 /// A command that runs the real program, without the `TASKBELL_…` variables of the environment.
 pub fn taskbell() -> Command {
@@ -42,7 +68,8 @@ pub struct Server {
     child: Child,
     dir: TempDir,
     args: Vec<OsString>,
-    address: String,
+    /// The address in the line `listening on …`.
+    url: String,
     client: reqwest::Client,
 }
 
@@ -62,6 +89,11 @@ impl Server {
 
     /// A server with limits of open files, which these commands of a shell set, like `ulimit -n 256`.
     pub fn with_open_files(limits: &str) -> Self {
+        Self::in_shell::<[&str; 0]>(limits, [])
+    }
+
+    /// A server with additional flags, which a shell starts after these commands.
+    pub fn in_shell<A: IntoIterator<Item: Into<OsString>>>(limits: &str, args: A) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{limits} && exec \"$@\""), "sh"]).arg(taskbell().get_program());
@@ -69,9 +101,11 @@ impl Server {
             assert!(value.is_none(), "the command only removes variables");
             command.env_remove(name);
         }
-        let args = vec!["--data".into(), dir.path().join("data").into()];
-        let (child, address) = launch_server(command, dir.path(), "127.0.0.1:0", &args);
-        Self { child, dir, args, address, client: reqwest::Client::new() }
+        let args =
+            ["--data".into(), dir.path().join("data").into()].into_iter().chain(args.into_iter().map(Into::into));
+        let args: Vec<OsString> = args.collect();
+        let (child, url) = launch_server(command, dir.path(), "127.0.0.1:0", &args);
+        Self { child, dir, args, url, client: http_client() }
     }
 
     /// A server whose log is in the cluster at this address. It may not be connected to the cluster yet.
@@ -83,8 +117,8 @@ impl Server {
 
     /// A server with only these flags, whose working directory is this folder.
     fn in_folder(dir: TempDir, args: Vec<OsString>) -> Self {
-        let (child, address) = launch_server(taskbell(), dir.path(), "127.0.0.1:0", &args);
-        Self { child, dir, args, address, client: reqwest::Client::new() }
+        let (child, url) = launch_server(taskbell(), dir.path(), "127.0.0.1:0", &args);
+        Self { child, dir, args, url, client: http_client() }
     }
 
     /// A server whose data folder is a separate file system of this many KiB; `None` if this machine doesn't allow the
@@ -107,8 +141,8 @@ impl Server {
         let args =
             ["--data".into(), dir.path().join("data").into()].into_iter().chain(args.into_iter().map(Into::into));
         let args: Vec<OsString> = args.collect();
-        let (child, address) = launch_server(command, dir.path(), "127.0.0.1:0", &args);
-        Some(Self { child, dir, args, address, client: reqwest::Client::new() })
+        let (child, url) = launch_server(command, dir.path(), "127.0.0.1:0", &args);
+        Some(Self { child, dir, args, url, client: http_client() })
     }
 
     /// A server whose distributions may read and write `root`, limited to `bytes_per_s` if that is given.
@@ -120,9 +154,15 @@ impl Server {
         Self::with(args)
     }
 
-    /// `http://127.0.0.1:PORT`; stays the same after [`Server::restart`].
+    /// `http://127.0.0.1:PORT`, with a certificate `https://…`, with a path prefix that too; stays the same after
+    /// [`Server::restart`].
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        self.url.split('/').nth(2).expect("an address in the URL")
     }
 
     /// The data folder.
@@ -161,10 +201,11 @@ impl Server {
     pub fn restart(&mut self) {
         self.kill9();
         // Dropping the old client closes its connections, so that the port becomes free.
-        self.client = reqwest::Client::new();
-        (self.child, self.address) = launch_server(taskbell(), self.dir.path(), &self.address, &self.args);
+        self.client = http_client();
+        let address = self.address().to_owned();
+        (self.child, self.url) = launch_server(taskbell(), self.dir.path(), &address, &self.args);
         // This client has no pooled connections to the old process.
-        self.client = reqwest::Client::new();
+        self.client = http_client();
     }
 
     /// Sends a GET request and reads the whole response.
@@ -258,7 +299,7 @@ pub fn signal(pid: u32, name: &str) {
     assert!(status.success(), "kill -{name} {pid}");
 }
 
-/// Starts `taskbell serve` in `dir` and waits until it listens. Returns the process and its address.
+/// Starts `taskbell serve` in `dir` and waits until it listens. Returns the process and its URL.
 fn launch_server(mut command: Command, dir: &Path, listen: &str, args: &[OsString]) -> (Child, String) {
     let path = dir.join("stderr");
     let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&path).expect("a file for stderr");
@@ -274,17 +315,17 @@ fn launch_server(mut command: Command, dir: &Path, listen: &str, args: &[OsStrin
     let stdout = child.stdout.take().expect("its stdout");
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if let Some(address) = line.strip_prefix("listening on http://") {
-                let _ = sender.send(address.trim().to_owned());
+            if let Some(url) = line.strip_prefix("listening on ") {
+                let _ = sender.send(url.trim().to_owned());
             }
         }
     });
-    let Ok(address) = receiver.recv_timeout(TEST_TIMEOUT) else {
+    let Ok(url) = receiver.recv_timeout(TEST_TIMEOUT) else {
         let _ = child.kill();
         let status = child.wait();
         panic!("no `listening on` line ({status:?}):\n{}", std::fs::read_to_string(&path).unwrap_or_default());
     };
-    (child, address)
+    (child, url)
 }
 
 /// A complete HTTP response.
@@ -330,9 +371,47 @@ impl HttpResponse {
     }
 }
 
+/// The connection of a websocket.
+pub enum SocketStream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for SocketStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, into),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, into),
+        }
+    }
+}
+
+impl AsyncWrite for SocketStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
 /// A websocket on `/v1/live`.
 pub struct LiveSocket {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<SocketStream>,
 }
 
 impl LiveSocket {
@@ -341,23 +420,39 @@ impl LiveSocket {
         Self::connect(&server.url()).await
     }
 
-    /// Connects to a server by its `http://` address.
+    /// Connects to this path of the server, with its query.
+    pub async fn open_path(server: &Server, path: &str) -> Self {
+        let stream = TcpStream::connect(server.address()).await.expect("a connection");
+        Self::over_to(stream, &(server.url() + path)).await
+    }
+
+    /// Connects to a server by its URL.
     pub async fn connect(url: &str) -> Self {
-        let url = format!("{}/v1/live", url.replacen("http", "ws", 1));
-        let (socket, _) = tokio_tungstenite::connect_async(&url).await.expect("a websocket");
-        Self { socket }
+        let address = url.split('/').nth(2).expect("an address in the URL");
+        Self::over(TcpStream::connect(address).await.expect("a connection"), url).await
     }
 
     /// Connects through a TCP stream that the test has opened.
     pub async fn over(stream: TcpStream, url: &str) -> Self {
-        let url = format!("{}/v1/live", url.replacen("http", "ws", 1));
-        let stream = MaybeTlsStream::Plain(stream);
-        let (socket, _) = tokio_tungstenite::client_async(&url, stream).await.expect("a websocket");
+        Self::over_to(stream, &format!("{url}/v1/live")).await
+    }
+
+    async fn over_to(stream: TcpStream, url: &str) -> Self {
+        stream.set_nodelay(true).expect("a socket");
+        let stream = if url.starts_with("https") {
+            let connector = TlsConnector::from(Arc::new(trust()));
+            let name = ServerName::try_from("localhost").expect("a name");
+            SocketStream::Tls(Box::new(connector.connect(name, stream).await.expect("a handshake")))
+        } else {
+            SocketStream::Plain(stream)
+        };
+        let url = url.replacen("http", "ws", 1);
+        let (socket, _) = client_async(&url, stream).await.expect("a websocket");
         Self { socket }
     }
 
     /// The underlying websocket, for frames that a correct client doesn't send.
-    pub fn raw(&mut self) -> &mut WebSocketStream<MaybeTlsStream<TcpStream>> {
+    pub fn raw(&mut self) -> &mut WebSocketStream<SocketStream> {
         &mut self.socket
     }
 

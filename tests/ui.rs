@@ -6,7 +6,7 @@ use actix_web::{App, body::MessageBody, dev::ServiceResponse};
 use taskbell::http::ui;
 
 async fn send(request: TestRequest) -> ServiceResponse<impl MessageBody> {
-    let app = init_service(App::new().configure(ui::configure)).await;
+    let app = init_service(App::new().configure(|config| ui::configure(config, ""))).await;
     call_service(&app, request.to_request()).await
 }
 

@@ -12,20 +12,22 @@ use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt as _, 
 use actix_web::dev::{AppConfig, Server};
 use actix_web::http::KeepAlive;
 use actix_web::middleware::from_fn;
-use actix_web::{App, ResponseError, web};
+use actix_web::{App, web};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::Problem;
+use crate::http;
 use crate::http::plumbing::connection::ClientConnection;
 use crate::http::plumbing::http1::connections::{Connections, RESERVE};
 use crate::http::plumbing::http1::exchange::end_exchange;
 use crate::http::plumbing::http1::limits::ConnectionLimits;
 use crate::http::plumbing::http1::socket::Socket as ClientSocket;
 use crate::http::plumbing::http1::stream::RequestStream;
-use crate::http::plumbing::middleware::{check_origin_only, finish_library_response};
+use crate::http::plumbing::http1::transport::{Transport, shake_hands};
+use crate::http::plumbing::middleware::finish_library_response;
+use crate::tls::server::ServerTls;
 
 /// The kernel closes a connection if the client has acknowledged no bytes for this long; see `http::live`. It is longer than
 /// the time after which the hub closes the socket of a client that reads too slowly. So a client that reads again before this
@@ -49,21 +51,26 @@ pub(super) struct HttpServer {
 }
 
 impl HttpServer {
-    /// Listens on this address.
+    /// Listens on this address, with TLS if there is a certificate.
     ///
     /// # Errors
     /// The address can't be used.
-    pub(super) fn bind<R>(listen: SocketAddr, limits: ConnectionLimits, routes: R) -> io::Result<Self>
+    pub(super) fn bind<R>(
+        listen: SocketAddr,
+        tls: Option<Arc<ServerTls>>,
+        limits: ConnectionLimits,
+        routes: R,
+    ) -> io::Result<Self>
     where
         R: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
     {
         let listener = listener(listen)?;
         let address = listener.local_addr()?;
         let connections_max = connections_within_open_files();
-        let connections = Connections::new(connections_max);
-        let (limits, draining) = (Arc::new(limits), CancellationToken::new());
+        let acceptor = Acceptor { connections: Connections::new(connections_max), limits: Arc::new(limits), tls };
+        let draining = CancellationToken::new();
         let drained = draining.clone();
-        let service = move || service(connections.clone(), limits.clone(), drained.clone(), routes.clone());
+        let service = move || service(acceptor.clone(), drained.clone(), routes.clone());
         let server = Server::build()
             .shutdown_timeout(SHUTDOWN_S)
             .max_concurrent_connections(accepted_by_thread(connections_max))
@@ -109,17 +116,14 @@ fn accepted_by_thread(connections_max: usize) -> usize {
 
 /// The service of one connection: the stream of its requests, and the application.
 fn service<R>(
-    connections: Connections,
-    limits: Arc<ConnectionLimits>,
+    acceptor: Acceptor,
     draining: CancellationToken,
     routes: R,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
 where
     R: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
-    let nothing = web::to(|| async { Problem::not_found().error_response() });
-    let nowhere = web::scope("").wrap(from_fn(check_origin_only)).default_service(nothing);
-    let app = App::new().configure(routes).service(nowhere);
+    let app = App::new().configure(routes).service(http::nowhere());
     let app = app.wrap(from_fn(finish_library_response)).wrap(from_fn(end_exchange));
     let http = HttpService::build()
         // The stream of a connection knows when it is idle, and how long a head takes.
@@ -129,27 +133,38 @@ where
         // If a client closes its side of the connection, its waiting request ends at once, without a response.
         .h1_allow_half_closed(false)
         .graceful_shutdown_signal(move || draining.clone().cancelled_owned())
-        .on_connect_ext(|stream: &RequestStream<ClientSocket>, data| {
+        .on_connect_ext(|stream: &RequestStream<Transport>, data| {
             data.insert(ClientConnection::from_socket(stream.socket().observer()));
             data.insert(stream.exchange());
         })
         .h1(map_config(app.into_factory(), |()| AppConfig::default()));
-    let accept = move |stream: TcpStream| {
-        let accepted = accept(stream, &connections, limits.clone());
-        async move { accepted }
-    };
-    fn_service(accept).and_then(http)
+    fn_service(move |stream| acceptor.clone().accept(stream)).and_then(http)
 }
 
-type Accepted = (RequestStream<ClientSocket>, Option<SocketAddr>);
-
-fn accept(
-    stream: TcpStream,
-    connections: &Connections,
+/// Takes over the connections of clients.
+#[derive(Clone)]
+struct Acceptor {
+    connections: Connections,
     limits: Arc<ConnectionLimits>,
-) -> Result<Accepted, DispatchError> {
-    let connection = connections.open().ok_or(DispatchError::DisconnectTimeout)?;
-    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
-    let peer = stream.peer_addr().ok();
-    Ok((RequestStream::new(ClientSocket::new(stream), connection, limits), peer))
+    tls: Option<Arc<ServerTls>>,
+}
+
+type Accepted = (RequestStream<Transport>, Option<SocketAddr>);
+
+impl Acceptor {
+    /// A connection has its place from the beginning, so that handshakes count too. A handshake may take as long as a head.
+    async fn accept(self, stream: TcpStream) -> Result<Accepted, DispatchError> {
+        let connection = self.connections.open().ok_or(DispatchError::DisconnectTimeout)?;
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+        let peer = stream.peer_addr().ok();
+        let socket = ClientSocket::new(stream);
+        let transport = match &self.tls {
+            None => Transport::Plain(socket),
+            Some(tls) => {
+                let handshake = shake_hands(socket, tls.http(), &connection, self.limits.head_timeout).await;
+                handshake.inspect_err(|error| tracing::debug!(?peer, %error, "a TLS handshake has failed"))?
+            }
+        };
+        Ok((RequestStream::new(transport, connection, self.limits), peer))
+    }
 }

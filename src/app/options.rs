@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::dispatch::policies::KindPolicies;
-use crate::http::{AuthSettings, ClientLimits};
+use crate::http::{AuthSettings, ClientLimits, PublicAddress};
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
 use crate::views::Limits;
@@ -33,10 +33,13 @@ pub struct Options {
     pub limits: Limits,
     /// What clients may send over HTTP, and how much of this process they may use at the same time.
     pub client_limits: ClientLimits,
+    /// How clients reach the routes: the names that `Host` may have, the trusted proxies, and the path prefix. With the
+    /// default, only loopback names are accepted.
+    pub public_address: PublicAddress,
     /// Whether HTTP requests without a credential are refused. If not, they come from the local user, who is an admin.
     pub auth_required: bool,
     /// Which credentials of others are accepted: JWTs of an issuer, the header of a proxy.
-    pub auth: AuthSettings,
+    pub identity_sources: AuthSettings,
 }
 
 impl Default for Options {
@@ -51,8 +54,9 @@ impl Default for Options {
             kind_policies: KindPolicies::default(),
             limits: Limits::default(),
             client_limits: ClientLimits::default(),
+            public_address: PublicAddress::default(),
             auth_required: false,
-            auth: AuthSettings::default(),
+            identity_sources: AuthSettings::default(),
         }
     }
 }

@@ -4,15 +4,23 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::pin::pin;
+#[cfg(feature = "eventstore")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::System;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::http_server::HttpServer;
+#[cfg(feature = "eventstore")]
+use super::log_access::TokensInViews;
+use super::tls::ReloadingTls;
 use super::{Options, StartError, Taskbell};
-use crate::config::Config;
+use crate::config::{AuthMode, Config};
+use crate::http::PublicAddress;
 use crate::http::plumbing::http1::limits::ConnectionLimits;
+#[cfg(feature = "eventstore")]
+use crate::wire::LogAuthenticator;
 use crate::work::Handlers;
 use crate::work::kinds::distribute::{ContentRoots, Distribute};
 
@@ -20,7 +28,8 @@ use crate::work::kinds::distribute::{ContentRoots, Distribute};
 const STOPPED_ACTOR_SHOWN_FOR: Duration = Duration::from_secs(1);
 
 /// Runs a server in this process until SIGINT or SIGTERM, and blocks the calling thread meanwhile. It starts an actix
-/// `System` of its own. The first line on stdout is the server's address: `listening on http://127.0.0.1:7070`.
+/// `System` of its own. The first line on stdout is the server's address: `listening on http://127.0.0.1:7070`, or `https://`
+/// with a certificate.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -35,12 +44,13 @@ const STOPPED_ACTOR_SHOWN_FOR: Duration = Duration::from_secs(1);
 pub fn run(config: Config) -> Result<(), StartError> {
     System::new().block_on(async {
         let listen = config.listen;
+        let tls = config.tls.clone().map(ReloadingTls::start).transpose()?;
         #[cfg(feature = "eventstore")]
         let log_listen = config.log_listen;
         let taskbell = start(config).await?;
         #[cfg(feature = "eventstore")]
-        let log_server = serve_log(&taskbell, log_listen).await?;
-        let result = serve(taskbell, listen).await;
+        let log_server = serve_log(&taskbell, log_listen, tls.as_ref()).await?;
+        let result = serve(taskbell, listen, tls).await;
         #[cfg(feature = "eventstore")]
         if let Some(log_server) = log_server {
             log_server.stop().await;
@@ -54,11 +64,17 @@ pub fn run(config: Config) -> Result<(), StartError> {
 async fn serve_log(
     taskbell: &Taskbell,
     addr: Option<SocketAddr>,
+    tls: Option<&ReloadingTls>,
 ) -> Result<Option<crate::wire::WireServer>, StartError> {
     let Some(addr) = addr else { return Ok(None) };
     let start_error = |error| StartError::Io("can't serve the log", io::Error::other(error));
-    let server = crate::wire::serve(taskbell.state.store.clone(), addr).await.map_err(start_error)?;
-    tracing::info!("the log is served read-only on esdb://{}?tls=false", server.addr());
+    let certificate = tls.map(ReloadingTls::certificate);
+    let state = &taskbell.state;
+    let tokens: Arc<dyn LogAuthenticator> = Arc::new(TokensInViews(state.reader.clone()));
+    let authenticator = state.auth_required.then_some(tokens);
+    let served = crate::wire::serve(state.store.clone(), addr, certificate, authenticator).await;
+    let server = served.map_err(start_error)?;
+    tracing::info!("the log is served read-only on esdb://{}?tls={}", server.addr(), tls.is_some());
     Ok(Some(server))
 }
 
@@ -77,24 +93,31 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
         kind_policies: config.kind_policies,
         limits: config.limits,
         client_limits: config.client_limits,
-        auth_required: config.auth.is_set(),
-        auth: config.auth,
+        public_address: PublicAddress { is_https: config.tls.is_some(), ..config.public_address },
+        auth_required: match config.auth {
+            Some(mode) => mode == AuthMode::Required,
+            None => config.identity_sources.is_set(),
+        },
+        identity_sources: config.identity_sources,
     })
     .await
 }
 
-/// Serves HTTP on this address until the process gets SIGINT or SIGTERM, or until an actor stops unexpectedly.
+/// Serves HTTP on this address, with a certificate over TLS, until the process gets SIGINT or SIGTERM, or until an actor stops
+/// unexpectedly.
 ///
 /// # Errors
 /// [`StartError::Io`] if the server can't listen on the address or fails later, and [`StartError::ActorStopped`] if an
 /// actor stopped unexpectedly.
-pub async fn serve(taskbell: Taskbell, listen: SocketAddr) -> Result<(), StartError> {
-    let HttpServer { address, server, draining } =
-        HttpServer::bind(listen, ConnectionLimits::from(&*taskbell.state.limits), taskbell.routes())
-            .map_err(|error| StartError::Io("can't listen", error))?;
+pub async fn serve(taskbell: Taskbell, listen: SocketAddr, tls: Option<ReloadingTls>) -> Result<(), StartError> {
+    let certificate = tls.as_ref().map(ReloadingTls::certificate);
+    let limits = ConnectionLimits::from(&*taskbell.state.limits);
+    let HttpServer { address, server, draining } = HttpServer::bind(listen, certificate, limits, taskbell.routes())
+        .map_err(|error| StartError::Io("can't listen", error))?;
     let stop_signal = stop_signal().map_err(|error| StartError::Io("can't listen to signals", error))?;
     // The write fails if the parent process has closed our stdout. The server goes on without it.
-    let _ = writeln!(io::stdout(), "listening on http://{address}");
+    let (scheme, prefix) = (if tls.is_some() { "https" } else { "http" }, &taskbell.state.public_address.path_prefix);
+    let _ = writeln!(io::stdout(), "listening on {scheme}://{address}{prefix}");
     let (handle, mut server) = (server.handle(), pin!(server));
     let stop = || {
         draining.cancel();

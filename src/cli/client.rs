@@ -1,5 +1,6 @@
 //! The client of one server's HTTP API, and the flags that say which server that is.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -11,8 +12,9 @@ use serde_json::Value;
 
 use super::command_error::CommandError;
 use super::console;
-use taskbell::internal::json_value;
+use taskbell::internal::{Trust, client_config, json_value};
 use taskbell::{Secret, TaskId};
+use tokio_rustls::rustls::ClientConfig;
 
 /// The server recognises the command line by this user agent, and records `via: cli` in the events.
 pub const USER_AGENT: &str = concat!("taskbell-cli/", env!("CARGO_PKG_VERSION"));
@@ -25,6 +27,9 @@ pub struct ConnectionArgs {
     /// Address of the server
     #[arg(long, global = true, env = "TASKBELL_SERVER", value_name = "URL", default_value = "http://127.0.0.1:7070")]
     pub server: String,
+    /// PEM file with certificates of authorities to trust besides those of the system, for a server with https
+    #[arg(long, global = true, env = "TASKBELL_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// Bearer token for a proxy (this release has no tokens)
     #[arg(long, global = true, env = "TASKBELL_TOKEN", hide_env_values = true)]
     pub token: Option<Secret>,
@@ -39,7 +44,9 @@ pub struct Client {
     http: reqwest::Client,
     /// The URL of the server, without a slash at its end.
     server: String,
+    url: Url,
     headers: HeaderMap,
+    tls: ClientConfig,
 }
 
 /// A response with a success status.
@@ -59,7 +66,7 @@ impl ConnectionArgs {
     /// # Errors
     /// The address or the token is invalid: a usage error (exit code 2).
     pub fn client(&self) -> Result<Client, CommandError> {
-        Client::new(&self.server, self.token.as_ref().map(Secret::reveal))
+        Client::new(&self.server, self.token.as_ref().map(Secret::reveal), self.ca_file.as_deref())
     }
 }
 
@@ -67,15 +74,12 @@ impl Client {
     /// A client of the server at this address.
     ///
     /// # Errors
-    /// The address or the token is invalid: a usage error (exit code 2).
-    pub fn new(server: &str, token: Option<&str>) -> Result<Self, CommandError> {
+    /// The address, the token or the file of trusted certificates is invalid: a usage error (exit code 2).
+    pub fn new(server: &str, token: Option<&str>, ca_file: Option<&Path>) -> Result<Self, CommandError> {
         let url = Url::parse(server)
             .map_err(|error| CommandError::usage(format!("--server {server}: {error}; like http://127.0.0.1:7070")))?;
-        if url.scheme() == "https" {
-            return Err(CommandError::usage(format!("--server {server}: this release supports only plain http")));
-        }
         let has_only_address = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
-        if url.scheme() != "http" || !has_only_address || url.password().is_some() {
+        if !matches!(url.scheme(), "http" | "https") || !has_only_address || url.password().is_some() {
             return Err(CommandError::usage("--server: the address must be like http://127.0.0.1:7070"));
         }
         let mut headers = HeaderMap::new();
@@ -85,10 +89,13 @@ impl Client {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
+        let tls = client_config(Trust::for_url(url.as_str(), ca_file))
+            .map_err(|error| CommandError::usage(format!("--ca-file: {error}")))?;
         // Without proxies and redirects, the token is sent to this server only.
         let http = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .default_headers(headers.clone())
+            .tls_backend_preconfigured(tls.clone())
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(Duration::from_secs(5))
@@ -96,13 +103,25 @@ impl Client {
             .map_err(|error| {
                 CommandError::failed(format!("the HTTP client can't be created: {}", innermost(&error)))
             })?;
-        Ok(Self { http, server: url.as_str().trim_end_matches('/').to_owned(), headers })
+        Ok(Self { http, server: url.as_str().trim_end_matches('/').to_owned(), url, headers, tls })
     }
 
     /// The URL of the server, without a slash at its end.
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// The parsed URL of the server.
+    #[must_use]
+    pub const fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Which servers the client trusts.
+    #[must_use]
+    pub const fn tls(&self) -> &ClientConfig {
+        &self.tls
     }
 
     /// The headers that every request carries.

@@ -39,8 +39,9 @@ struct Filter {
     /// Queue
     #[arg(long)]
     queue: Option<String>,
-    /// Owner
-    #[arg(long)]
+    /// Owners: names separated by commas, or `*` for everyone [default: the caller; everyone if the server has no
+    /// authentication]
+    #[arg(long, value_name = "NAMES")]
     owner: Option<String>,
     /// A label; may be repeated, all must match
     #[arg(long = "label", value_name = "KEY:VALUE")]

@@ -6,14 +6,14 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use taskbell::internal::{BackOff, json_value};
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::client::{Client, USER_AGENT, innermost};
 use super::command_error::CommandError;
 use super::console;
+use super::stream::{ByteStream, connect};
 
 /// The server sends a frame at least every 15 s. After twice that time without a frame the connection counts as lost.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -24,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// One connection to `GET /v1/live`.
 struct LiveConnection {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<Box<dyn ByteStream>>,
 }
 
 /// One frame from the server, as text and as JSON.
@@ -51,13 +51,17 @@ impl Frame {
 }
 
 impl LiveConnection {
-    /// Opens the connection and subscribes to the tasks that match the filter.
-    async fn open(client: &Client, filter: &Value) -> Result<Self, CommandError> {
-        let url = format!("{}/v1/live", client.server().replacen("http", "ws", 1));
+    /// Opens the connection with this owner's counters, and subscribes to the tasks that match the filter.
+    async fn open(client: &Client, owner: Option<&str>, filter: &Value) -> Result<Self, CommandError> {
+        let query =
+            form_urlencoded::Serializer::new(String::new()).extend_pairs(owner.map(|name| ("owner", name))).finish();
+        let mark = if query.is_empty() { "" } else { "?" };
+        let url = format!("{}/v1/live{mark}{query}", client.server().replacen("http", "ws", 1));
         let mut request = url.into_client_request().map_err(|error| CommandError::usage(innermost(&error)))?;
         request.headers_mut().extend(client.headers().clone());
         request.headers_mut().insert("user-agent", HeaderValue::from_static(USER_AGENT));
-        let connected = tokio::time::timeout(SILENCE_MAX, tokio_tungstenite::connect_async(request)).await;
+        let connecting = async { client_async(request, connect(client).await?).await };
+        let connected = tokio::time::timeout(SILENCE_MAX, connecting).await;
         let (socket, _) = connected
             .map_err(|_| CommandError::unreachable(format!("{} did not respond", client.server())))?
             .map_err(|error| connect_failure(&error, client))?;
@@ -110,6 +114,8 @@ fn connect_failure(error: &Error, client: &Client) -> CommandError {
 /// because the tasks on the screen may then be stale, and another line when it is connected again.
 pub(super) struct ReconnectingClient<'a> {
     client: &'a Client,
+    /// Whose counters the server sends: one name, or `*` for everyone. `None` for the caller's default.
+    owner: Option<String>,
     filter: Value,
     /// `None` before the first connection and after a lost one.
     connection: Option<LiveConnection>,
@@ -126,7 +132,12 @@ impl<'a> ReconnectingClient<'a> {
     /// last response. With a time, `next` tries again while the server is unreachable. With `None`, the first failed
     /// connection is final.
     pub const fn new(client: &'a Client, filter: Value, last_received: Option<Instant>) -> Self {
-        Self { client, filter, connection: None, last_received, was_lost: false, is_stale: false }
+        Self { client, owner: None, filter, connection: None, last_received, was_lost: false, is_stale: false }
+    }
+
+    /// The same client for the counters of this owner.
+    pub fn with_owner(self, owner: Option<String>) -> Self {
+        Self { owner, ..self }
     }
 
     /// Waits for the next frame. After each new connection the server sends `hello`, `snapshot` and `subscribed` again.
@@ -170,7 +181,9 @@ impl<'a> ReconnectingClient<'a> {
     async fn try_next(&mut self) -> Result<Frame, CommandError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            None => self.connection.insert(LiveConnection::open(self.client, &self.filter).await?),
+            None => {
+                self.connection.insert(LiveConnection::open(self.client, self.owner.as_deref(), &self.filter).await?)
+            }
         };
         let frame = connection.next().await?;
         if std::mem::take(&mut self.was_lost) {

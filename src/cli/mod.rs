@@ -1,5 +1,5 @@
 //! The command line, with one file or folder for each command. The commands share `client` (a client of the HTTP API),
-//! `live` (a client of the websocket), `console` (output on stdout and stderr), `command_error` (the exit codes) and
+//! `live` (a client of the websocket), `stream` (a connection with or without TLS), `console` (output on stdout and stderr), `command_error` (the exit codes) and
 //! `runtime` (the async runtime).
 
 mod client;
@@ -21,6 +21,7 @@ mod settings;
 mod show;
 #[cfg(feature = "eventstore")]
 mod store;
+mod stream;
 mod submit;
 mod watch;
 mod work;

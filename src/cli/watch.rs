@@ -19,6 +19,9 @@ use taskbell::{Status, TaskId};
 pub struct Watch {
     /// Id of the task [default: all running tasks]
     id: Option<TaskId>,
+    /// Whose tasks to watch and to count: the name of an owner, or `*` for everyone [default: the caller's own; everyone's if the server has no authentication]
+    #[arg(long, value_name = "NAME", conflicts_with = "id")]
+    owner: Option<String>,
     #[arg(skip)]
     pub(super) connection: ConnectionArgs,
 }
@@ -37,7 +40,7 @@ impl Watch {
         let client = self.connection.client()?;
         match self.id {
             Some(id) => wait_and_print(&client, id, self.connection.json, PrintedStates::Each).await,
-            None => watch_all(&client, self.connection.json).await,
+            None => watch_all(&client, self.owner, self.connection.json).await,
         }
     }
 }
@@ -180,9 +183,13 @@ fn update_bar(bar: &ProgressBar, task: &Value) {
     bar.set_message(format!("{}  {}  {description}", text_field(task, "status"), text_field(task, "title")));
 }
 
-/// Prints the counters and the tasks that run now, until Ctrl-C.
-async fn watch_all(client: &Client, json: bool) -> Result<(), CommandError> {
-    let mut live = ReconnectingClient::new(client, json!({"status": WATCHED_STATUSES}), None);
+/// Prints the counters and the tasks that run now, of this owner, until Ctrl-C.
+async fn watch_all(client: &Client, owner: Option<String>, json: bool) -> Result<(), CommandError> {
+    let mut filter = json!({"status": WATCHED_STATUSES});
+    if let Some(owner) = &owner {
+        filter["owner"] = json!(owner);
+    }
+    let mut live = ReconnectingClient::new(client, filter, None).with_owner(owner.clone());
     let mut board = TaskBoard::new(json);
     loop {
         let frame = live.next().await?;
@@ -194,11 +201,12 @@ async fn watch_all(client: &Client, json: bool) -> Result<(), CommandError> {
             "snapshot" | "counters" => board.show_counters(&frame.body)?,
             "tasks" => frame.items().iter().try_for_each(|task| board.show_task(task))?,
             "subscribed" | "tasks_changed" => {
-                let query = [
+                let mut query = vec![
                     ("status", WATCHED_STATUSES.to_owned()),
                     ("limit", "200".to_owned()),
                     ("min_position", frame.position().to_string()),
                 ];
+                query.extend(owner.clone().map(|owner| ("owner", owner)));
                 match client.get("/v1/tasks", &query).await {
                     Ok(page) => board.show_all(page.body["items"].as_array().map(Vec::as_slice).unwrap_or_default())?,
                     Err(failure) if failure.exit_code() == 5 => live.reconnect_later(failure).await,

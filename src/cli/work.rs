@@ -62,6 +62,9 @@ impl Work {
         if let Some(token) = self.connection.token {
             worker = worker.token(token.reveal());
         }
+        if let Some(ca_file) = self.connection.ca_file {
+            worker = worker.ca_file(ca_file);
+        }
         if let Some(name) = self.name {
             worker = worker.name(name);
         }
@@ -114,6 +117,7 @@ fn worker_failure(error: RemoteError) -> CommandError {
         RemoteError::Client(_) => CommandError::failed(error.to_string()),
         RemoteError::Address(_)
         | RemoteError::Token
+        | RemoteError::CaFile(_)
         | RemoteError::Name(_)
         | RemoteError::Queue(_)
         | RemoteError::NoHandlers => CommandError::usage(error.to_string()),

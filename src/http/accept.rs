@@ -12,9 +12,11 @@ use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::state::{AppState, IdempotentTask};
+use super::task_access::is_visible;
 use crate::store::{StreamName, now};
 use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
+use crate::task::access::Action;
 use crate::task::event::{Created, Idempotency};
 use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line, is_line_character, is_name, is_reserved};
 use crate::task::{Command, Invalid, JsonText, Rejection, Revision, TaskId, Timestamp};
@@ -258,6 +260,8 @@ pub async fn wait_for_parents(state: &AppState, parents: impl Iterator<Item = Ta
 /// 413, 422 `invalid_request`.
 pub fn complete_request(state: &AppState, caller: &Caller, new: NewTask) -> Result<Created, Problem> {
     let limits = state.limits.values;
+    let owner = new.owner.clone().unwrap_or_else(|| caller.subject().to_owned());
+    caller.check(Action::CreateTask { owner: &owner })?;
     limits.check_input(&new.input)?;
     let mut invalid = Vec::new();
     new.title.iter().for_each(|title| limits.check_title(title, &mut invalid));
@@ -267,7 +271,7 @@ pub fn complete_request(state: &AppState, caller: &Caller, new: NewTask) -> Resu
     } else if is_name(&new.kind) && !is_allowed {
         invalid.push(Invalid::new("/kind", "this server does not accept tasks of this kind"));
     }
-    if new.parent.is_some_and(|parent| state.reader.views().get(parent).is_none()) {
+    if new.parent.is_some_and(|parent| !is_visible(&state.reader.views(), caller, parent)) {
         invalid.push(Invalid::new("/parent", "there is no such task"));
     }
     if new.queue.as_ref().is_some_and(|queue| is_reserved(queue)) {
@@ -293,7 +297,7 @@ pub fn complete_request(state: &AppState, caller: &Caller, new: NewTask) -> Resu
     Ok(Created {
         title: new.title.or_else(handler_title).unwrap_or_else(|| new.kind.clone()),
         kind: new.kind,
-        owner: new.owner.unwrap_or_else(|| caller.subject().to_owned()),
+        owner,
         input: new.input,
         queue: new.queue.unwrap_or_else(|| DEFAULT_QUEUE.to_owned()),
         priority: new.priority.unwrap_or(0),

@@ -1,4 +1,4 @@
-//! The bell: exact counts of an owner's tasks, and the log position up to which the owner has seen them.
+//! The bell: exact counts of tasks, and the log position up to which they were seen.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -10,8 +10,11 @@ use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::plumbing::query::Fields;
 use super::plumbing::response::{respond_with_position, wait_for_min_position};
+use super::plumbing::scans::ROWS_UNDER_LOCK_MAX;
+use super::plumbing::scope::take_scope;
 use crate::task::Position;
-use crate::task::limits::is_owner;
+use crate::task::access::Action;
+use crate::views::{BellCounters, Filter, RowBudget, Snapshot};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,23 +22,35 @@ struct SeenBody {
     position: Position,
 }
 
-/// `GET /v1/counters`: the counts for one owner, by default the caller.
+/// `GET /v1/counters`: the counts of the tasks that `GET /v1/tasks` lists with the same `owner` and the same filter.
 ///
 /// # Errors
-/// 422, 503 `behind`.
+/// 404 if the query names an owner whose tasks the caller may not see; 422 if it is invalid; 503 `behind` or `overloaded`.
 pub async fn counters(
     state: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::from_query(request.query_string())?;
-    let owner = fields.take("owner").unwrap_or_else(|| caller.subject().to_owned());
-    if !is_owner(&owner) {
-        return Err(Problem::invalid_field("/query/owner", "1 to 128 printable characters, no comma"));
-    }
+    let scope = take_scope(&mut fields, &caller, &state.limits)?;
+    let filter = fields.take_filter(&state.limits, scope)?;
     wait_for_min_position(&state, &caller, fields).await?;
-    let counters = state.reader.views().counters(&owner);
+    let counters = query_counters(&state, filter, caller.subject()).await?;
     respond_with_position(StatusCode::OK, counters.position, &counters)
+}
+
+/// Counts in the views if that needs few rows. Otherwise counts in a snapshot of the views on the blocking pool.
+async fn query_counters(state: &AppState, filter: Filter, viewer: &str) -> Result<BellCounters, Problem> {
+    let counters = state.reader.views().counters_within(&filter, viewer, &RowBudget::new(ROWS_UNDER_LOCK_MAX));
+    if let Some(counters) = counters {
+        return Ok(counters);
+    }
+    let prepare = || {
+        let views = state.reader.views();
+        (views.snapshot_for(&filter), views.seen_for(&filter, viewer), filter.clone())
+    };
+    let scan = |(snapshot, seen, filter): (Snapshot, _, Filter)| snapshot.counters(&filter, seen);
+    state.scans.run(prepare, scan).await
 }
 
 /// `POST /v1/bell/seen`: records the position up to which the caller has seen the bell.
@@ -48,6 +63,7 @@ pub async fn seen(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    caller.check(Action::MarkSeen)?;
     let body: SeenBody = json::read_body(&request, payload, json::BodyKind::One).await?;
     state.mark_seen(&caller, body.position).await?;
     Ok(HttpResponse::NoContent().finish())

@@ -16,11 +16,13 @@ use super::plumbing::json;
 use super::plumbing::query::Fields;
 use super::plumbing::request::check_reason;
 use super::plumbing::response::respond_with_position;
+use super::plumbing::scope::take_scope;
 use super::task_page::{TaskPage, page_after_command};
 use crate::projection::bulk_cancel::{BULK_CANCEL, bulk_cancel_targets};
+use crate::task::access::Action;
 use crate::task::event::Created;
 use crate::task::{Command, JsonText, Position};
-use crate::views::Snapshot;
+use crate::views::{Scope, Snapshot};
 use crate::work::BulkCancelInput;
 
 /// The queue of the tasks that this server creates for itself. They don't wait behind other tasks, and clients can't
@@ -50,7 +52,7 @@ struct BulkCancelResponse {
 /// not final and is not itself a bulk cancel. The created task replays the log up to the position and so finds the same set.
 ///
 /// # Errors
-/// 400, 422 `invalid_request` or `empty_filter`, 503.
+/// 400, 404 if the filter names an owner whose tasks the caller may not see, 422 `invalid_request` or `empty_filter`, 503.
 pub async fn cancel(
     state: web::Data<AppState>,
     caller: Caller,
@@ -60,10 +62,13 @@ pub async fn cancel(
     let body: BulkCancelBody = json::read_body(&request, payload, json::BodyKind::One).await?;
     let reason = check_reason(body.reason)?;
     let mut fields = Fields::from_filter(body.filter)?;
-    let filter = fields.take_filter(&state.limits)?;
+    let is_empty = fields.is_empty();
+    let scope = take_scope(&mut fields, &caller, &state.limits)?;
+    check_scope(&caller, &scope)?;
+    let filter = fields.take_filter(&state.limits, scope)?;
     fields.refuse_unknown()?;
-    if filter.is_empty() {
-        let detail = "an empty filter would cancel all tasks; give at least one field";
+    if is_empty || filter.is_empty() {
+        let detail = "this filter would cancel all tasks; give at least one field besides `owner=*`";
         return Err(Problem::new(Refusal::EmptyFilter, detail));
     }
     let counted_filter = filter.clone();
@@ -87,6 +92,15 @@ pub async fn cancel(
         task.position(),
         &BulkCancelResponse { matched, task: Some(task), position },
     )
+}
+
+/// Checks that the caller may cancel the tasks of this scope.
+fn check_scope(caller: &Caller, scope: &Scope) -> Result<(), Problem> {
+    let check = |action| caller.check(action).map(|_| ());
+    match scope {
+        Scope::Everyone => check(Action::CommandAllTasks),
+        Scope::Owners(owners) => owners.iter().try_for_each(|owner| check(Action::CommandTask { owner })),
+    }
 }
 
 fn bulk_cancel_task(caller: &Caller, input: &BulkCancelInput, matched: u64) -> Result<Created, Problem> {

@@ -10,8 +10,10 @@ use super::accept::{NewTask, accept};
 use super::plumbing::body::{self, BodyKind};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
+use super::task_access::check_task;
 use super::task_page::{page_after_command, page_at_least, respond_with_page};
 use crate::streams::create::Accepted;
+use crate::task::access::Action;
 use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line};
 use crate::task::{Invalid, Revision};
 
@@ -31,12 +33,13 @@ pub async fn create(
     let (new, keyed) = body::receive(&request, payload, BodyKind::One, parse).await?;
     match accept(&state, &caller, new, keyed).await? {
         Accepted::Repeated(id) | Accepted::KeyHeld(id) => {
+            check_task(&state, &caller, id, |owner| Action::ReadTasks { owner }).await?;
             respond_with_page(StatusCode::OK, &page_at_least(&state, id, Revision(0)).await?)
         }
         Accepted::New(id, receipt) => {
             let mut response =
                 respond_with_page(StatusCode::CREATED, &page_after_command(&state, id, &receipt).await?)?;
-            if let Ok(location) = format!("/v1/tasks/{id}").parse() {
+            if let Ok(location) = format!("{}/v1/tasks/{id}", state.public_address.path_prefix).parse() {
                 response.headers_mut().insert(LOCATION, location);
             }
             Ok(response)

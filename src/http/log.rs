@@ -9,12 +9,14 @@ use futures_util::stream::{self, Stream};
 use serde::Serialize;
 
 use super::AppState;
-use super::plumbing::caller::Caller;
+use super::plumbing::caller::{Caller, Visibility};
 use super::plumbing::error::Problem;
 use super::plumbing::query::Fields;
 use super::plumbing::quota::QuotaPermit;
+use super::plumbing::redact::VisibleEvent;
 use super::plumbing::response::respond_with_position;
 use crate::store::{EventStore, ReadError, Recorded, StreamName, codec};
+use crate::task::access::Action;
 use crate::task::{Position, Timestamp};
 
 /// How many events are read from the log at once.
@@ -34,8 +36,9 @@ struct HeadDoc {
 ///
 /// # Errors
 /// 422.
-pub async fn head(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn head(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     Fields::from_query(request.query_string())?.refuse_unknown()?;
+    caller.check(Action::ReadLog)?;
     let head = state.store.head();
     let doc = HeadDoc { position: head.position, hash: head.hash.to_string(), time: head.time };
     respond_with_position(StatusCode::OK, head.position, &doc)
@@ -47,6 +50,7 @@ struct EventSelection {
     stream: Option<StreamName>,
     /// How many more events may be sent.
     remaining: u64,
+    visibility: Visibility,
 }
 
 impl EventSelection {
@@ -66,7 +70,8 @@ impl EventSelection {
                 continue;
             }
             self.remaining -= 1;
-            let line = serde_json::to_vec(&**recorded).map_err(|error| ReadError::Damaged(error.to_string()))?;
+            let line = serde_json::to_vec(&VisibleEvent { recorded, visibility: self.visibility })
+                .map_err(|error| ReadError::Damaged(error.to_string()))?;
             lines.extend_from_slice(&line);
             lines.extend_from_slice(b"\n");
         }
@@ -81,6 +86,7 @@ impl EventSelection {
 /// 422 if the query is invalid; with `follow` 429 or 503 if too many requests wait. If an error occurs after the first byte of the body, the connection is closed before the
 /// last chunk, so the client sees that the body is incomplete.
 pub async fn read(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let visibility = caller.check(Action::ReadLog)?;
     let mut fields = Fields::from_query(request.query_string())?;
     let after = fields.take_position("after")?.unwrap_or_default();
     let remaining = fields.take_number("limit")?.unwrap_or(u64::MAX);
@@ -95,7 +101,7 @@ pub async fn read(state: web::Data<AppState>, caller: Caller, request: HttpReque
     let follow = fields.take_flag("follow")?;
     fields.refuse_unknown()?;
     let head = state.store.head().position;
-    let selection = EventSelection { event_type, stream, remaining };
+    let selection = EventSelection { event_type, stream, remaining, visibility };
     let mut response = HttpResponse::Ok();
     response.insert_header(("taskbell-position", head.to_string())).content_type("application/x-ndjson");
     if request.method() == Method::HEAD {

@@ -4,8 +4,10 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::AppState;
+use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::query::Fields;
+use crate::task::access::Action;
 
 /// The content type: version 0.0.4 of the text format, which every Prometheus scraper reads.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -15,7 +17,8 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 ///
 /// # Errors
 /// 422.
-pub async fn read(state: web::Data<AppState>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+pub async fn read(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    caller.check(Action::ReadMetrics)?;
     Fields::from_query(request.query_string())?.refuse_unknown()?;
     let position = state.reader.position().to_string();
     let (head, is_up) = (state.store.head().position, state.store.health().is_ok());

@@ -8,6 +8,7 @@
 //! input and result) and [`accept`] (the checks and the creation of a new task) serve several resources. The files of
 //! resources are those whose functions the route table names; none of them imports another.
 
+use actix_web::dev::HttpServiceFactory;
 use actix_web::guard::{self, Guard};
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::from_fn;
@@ -31,16 +32,17 @@ pub mod plumbing;
 pub mod queues;
 pub mod schedules;
 pub mod state;
+pub mod task_access;
 pub mod task_page;
 pub mod tasks;
 pub mod ui;
 
-pub use identity::address_block::{AddressBlock, InvalidAddressBlock};
 pub use identity::jwt::algorithm::{JwtAlgorithm, UnknownAlgorithm};
 pub use identity::jwt::key_url::{InvalidKeyUrl, KeyUrl};
 pub use identity::settings::{AuthSettings, JwtSettings, KeySource, ProxySecret, ProxySettings};
 pub use limits::{ClientLimits, SharedLimit, ValueLimits};
 pub use plumbing::error::Problem;
+pub use plumbing::public_address::{HostName, InvalidAddress, Network, PublicAddress};
 pub use state::AppState;
 
 use plumbing::middleware::{check_origin_and_caller, check_origin_and_views, check_origin_only};
@@ -107,13 +109,28 @@ routes! {
     "/metrics" through check_origin_and_caller { "": GET metrics::read; }
 }
 
-/// Registers all routes. The routes of the UI come last because one of them is `/`.
+/// Registers all routes, below the prefix of the server's public address.
 pub fn routes(config: &mut web::ServiceConfig, state: &AppState) {
-    config
-        .app_data(web::Data::new(state.clone()))
-        .app_data(state.bodies.clone())
-        .configure(register)
-        .configure(ui::configure);
+    config.app_data(web::Data::new(state.clone())).app_data(state.bodies.clone());
+    match state.public_address.path_prefix.as_str() {
+        "" => all_routes(config, ""),
+        prefix => {
+            let to_page = web::redirect("", format!("{prefix}/")).permanent();
+            let below = web::scope(prefix).service(to_page).configure(|config| all_routes(config, prefix));
+            config.service(below.service(nowhere()));
+        }
+    }
+}
+
+/// The routes of the UI come last because one of them is `/`.
+fn all_routes(config: &mut web::ServiceConfig, prefix: &str) {
+    config.configure(register).configure(|config| ui::configure(config, prefix));
+}
+
+/// The response to every request that no route accepts.
+pub fn nowhere() -> impl HttpServiceFactory + 'static {
+    let nothing = web::to(|| async { Problem::not_found().error_response() });
+    web::scope("").wrap(from_fn(check_origin_only)).default_service(nothing)
 }
 
 #[allow(non_snake_case)]

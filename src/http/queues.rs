@@ -14,6 +14,7 @@ use super::plumbing::request::read_reason;
 use super::plumbing::response::{respond_with_position, wait_for_min_position};
 use crate::store::{StreamName, now};
 use crate::streams::ExecuteOnStream;
+use crate::task::access::Action;
 use crate::task::limits::{is_name, is_reserved};
 use crate::task::queue::{Queue, QueueCommand};
 use crate::task::{Position, Revision, Timestamp};
@@ -57,6 +58,7 @@ impl<'a> QueueDoc<'a> {
 /// # Errors
 /// 422, 503 `behind`.
 pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    caller.check(Action::ReadQueues)?;
     wait_for_min_position(&state, &caller, Fields::from_query(request.query_string())?).await?;
     let views = state.reader.views();
     let counts = views.queue_counts();
@@ -107,6 +109,7 @@ async fn execute(
     payload: web::Payload,
     command: impl Fn(Option<String>) -> QueueCommand,
 ) -> Result<HttpResponse, Problem> {
+    caller.check(Action::ControlQueues)?;
     let name = request.match_info().query("queue");
     if !is_name(name) {
         return Err(Problem::not_found());

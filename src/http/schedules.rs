@@ -1,6 +1,7 @@
 //! Routes of schedules: create, list, show and remove them. A schedule creates a task at each time of its cron expression.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
@@ -10,7 +11,7 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::accept::{NewTask, complete_request};
-use super::plumbing::caller::Caller;
+use super::plumbing::caller::{Caller, Visibility};
 use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::plumbing::query::Fields;
@@ -18,6 +19,7 @@ use super::plumbing::request::{read_reason, uuid_in_path};
 use super::plumbing::response::{respond_with_position, wait_for_min_position};
 use crate::store::{StreamName, new_id, now};
 use crate::streams::ExecuteOnStream;
+use crate::task::access::Action;
 use crate::task::calendar::Calendar;
 use crate::task::event::Created;
 use crate::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, Template};
@@ -66,6 +68,9 @@ struct ScheduleDoc<'a> {
     last_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<Position>,
+    /// The JSON pointers to the members that the caller may not see. They are null. Absent if the caller may see all.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    redacted: &'static [&'static str],
 }
 
 #[derive(Serialize)]
@@ -77,6 +82,7 @@ struct ScheduleList<'a> {
 impl<'a> ScheduleDoc<'a> {
     /// `next_at` is the first nominal time after the present, even if tasks for missed nominal times are still to be
     /// created.
+    /// For a caller who may not see inputs, `scheduled` comes from [`visible_as`].
     fn new(id: Uuid, scheduled: &'a ActiveSchedule) -> Self {
         let created = &scheduled.created;
         let calendar = Calendar::parse(&created.cron, &created.time_zone).ok();
@@ -89,6 +95,7 @@ impl<'a> ScheduleDoc<'a> {
             next_at,
             last_at: scheduled.last_nominal,
             position: None,
+            redacted: &[],
         }
     }
 }
@@ -103,6 +110,7 @@ pub async fn create(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    caller.check(Action::ControlSchedules)?;
     let new: NewSchedule = json::read_body(&request, payload, json::BodyKind::One).await?;
     let time_zone = new.time_zone.unwrap_or_else(|| DEFAULT_ZONE.to_owned());
     let (cron, time_zone) = normalize(new.cron, time_zone).await?;
@@ -122,7 +130,7 @@ pub async fn create(
     let scheduled = folded.schedules().get(id).ok_or_else(missing)?;
     let doc = ScheduleDoc { position: Some(folded.position()), ..ScheduleDoc::new(id, scheduled) };
     let mut response = respond_with_position(StatusCode::CREATED, folded.position(), &doc)?;
-    if let Ok(location) = format!("/v1/schedules/{id}").parse() {
+    if let Ok(location) = format!("{}/v1/schedules/{id}", state.public_address.path_prefix).parse() {
         response.headers_mut().insert(LOCATION, location);
     }
     Ok(response)
@@ -191,18 +199,38 @@ fn prefix_pointers(prefix: &str, mut problem: Problem) -> Problem {
     problem
 }
 
+/// The schedule as a caller with this visibility may see it.
+fn visible_as(scheduled: &ActiveSchedule, visibility: Visibility) -> ActiveSchedule {
+    let mut visible = scheduled.clone();
+    if visibility == Visibility::Redacted {
+        Arc::make_mut(&mut visible.created).task.input = JsonText::default();
+    }
+    visible
+}
+
+const fn redacted_members(visibility: Visibility) -> &'static [&'static str] {
+    match visibility {
+        Visibility::Whole => &[],
+        Visibility::Redacted => &["/task/input"],
+    }
+}
+
 /// `GET /v1/schedules`: the schedules that are not removed, oldest first.
 ///
 /// # Errors
 /// 422, 503 `behind`.
 pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let visibility = caller.check(Action::ReadSchedules)?;
     wait_for_min_position(&state, &caller, Fields::from_query(request.query_string())?).await?;
     let (position, schedules) = {
         let views = state.reader.views();
-        let schedules: Vec<_> = views.schedules().iter().map(|(id, scheduled)| (id, scheduled.clone())).collect();
+        let schedules: Vec<_> =
+            views.schedules().iter().map(|(id, scheduled)| (id, visible_as(scheduled, visibility))).collect();
         (views.position(), schedules)
     };
-    let items = schedules.iter().map(|(id, scheduled)| ScheduleDoc::new(*id, scheduled)).collect();
+    let redacted = redacted_members(visibility);
+    let doc = |(id, scheduled)| ScheduleDoc { redacted, ..ScheduleDoc::new(id, scheduled) };
+    let items = schedules.iter().map(|(id, scheduled)| doc((*id, scheduled))).collect();
     respond_with_position(StatusCode::OK, position, &ScheduleList { items, position })
 }
 
@@ -211,13 +239,15 @@ pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpReque
 /// # Errors
 /// 404 if the schedule doesn't exist or is removed, 422, 503 `behind`.
 pub async fn show(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let visibility = caller.check(Action::ReadSchedules)?;
     let id = uuid_in_path(&request)?;
     wait_for_min_position(&state, &caller, Fields::from_query(request.query_string())?).await?;
     let (position, scheduled) = {
         let views = state.reader.views();
-        (views.position(), views.schedules().get(id).ok_or_else(Problem::not_found)?.clone())
+        (views.position(), visible_as(views.schedules().get(id).ok_or_else(Problem::not_found)?, visibility))
     };
-    let doc = ScheduleDoc { position: Some(position), ..ScheduleDoc::new(id, &scheduled) };
+    let redacted = redacted_members(visibility);
+    let doc = ScheduleDoc { position: Some(position), redacted, ..ScheduleDoc::new(id, &scheduled) };
     respond_with_position(StatusCode::OK, position, &doc)
 }
 
@@ -232,6 +262,7 @@ pub async fn remove(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    caller.check(Action::ControlSchedules)?;
     let id = uuid_in_path(&request)?;
     let reason = read_reason(&request, payload).await?;
     // Without this check, each request with an unknown id would start an actor.

@@ -12,6 +12,7 @@ use super::open_tasks::OpenTasks;
 use super::plumbing::body::Bodies;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
+use super::plumbing::public_address::PublicAddress;
 use super::plumbing::quota::Quota;
 use super::plumbing::scans::Scans;
 use crate::dispatch::dispatcher::Dispatcher;
@@ -85,6 +86,8 @@ pub struct AppState {
     pub long_polls: Quota,
     /// Counts the tasks of each owner that are not final.
     pub open_tasks: OpenTasks,
+    /// How clients reach this server.
+    pub public_address: Arc<PublicAddress>,
     /// Lets a bounded number of queries read many rows at the same time.
     pub scans: Scans,
 }

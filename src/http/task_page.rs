@@ -13,6 +13,7 @@ use actix_web::http::StatusCode;
 use serde::Serialize;
 
 use super::AppState;
+use super::plumbing::caller::Visibility;
 use super::plumbing::error::Problem;
 use super::plumbing::response::respond_with_position;
 use crate::store::{LogEvent, Recorded, StreamName};
@@ -30,9 +31,27 @@ pub struct TaskPage {
     result: Option<JsonText>,
     /// The last bytes of the output of the latest attempt that wrote output.
     output: Option<OutputKept>,
+    /// The JSON pointers to the members that the caller may not see. They are null. Absent if the caller may see all.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    redacted: &'static [&'static str],
 }
 
+/// The members that a redacted page doesn't show.
+const REDACTED: &[&str] = &["/input", "/result", "/output"];
+
 impl TaskPage {
+    /// The page as a caller with this visibility may see it. A redacted page names all three members, also those that have no
+    /// value, so that it doesn't say which of them have one.
+    #[must_use]
+    pub fn visible_as(self, visibility: Visibility) -> Self {
+        match visibility {
+            Visibility::Whole => self,
+            Visibility::Redacted => {
+                Self { input: JsonText::default(), result: None, output: None, redacted: REDACTED, ..self }
+            }
+        }
+    }
+
     /// Returns the position of the task's last event.
     #[must_use]
     pub const fn position(&self) -> Position {
@@ -68,7 +87,13 @@ pub async fn page_after_command(state: &AppState, id: TaskId, receipt: &Receipt)
         let views = state.reader.views();
         if let Some(row) = views.get(id).filter(|row| row.revision() == receipt.revision) {
             let input = receipt.task.created.input.clone();
-            return Ok(TaskPage { doc: task_doc(state, &views, row), input, result: None, output: None });
+            return Ok(TaskPage {
+                doc: task_doc(state, &views, row),
+                input,
+                result: None,
+                output: None,
+                redacted: &[],
+            });
         }
     }
     page_at_least(state, id, receipt.revision).await
@@ -139,5 +164,5 @@ fn build_page<'a>(doc: TaskDoc, events: impl Iterator<Item = &'a Arc<Recorded>>)
             | Event::Released(_) => {}
         }
     }
-    TaskPage { doc, input, result, output }
+    TaskPage { doc, input, result, output, redacted: &[] }
 }

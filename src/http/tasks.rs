@@ -9,22 +9,23 @@ use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::plumbing::query::{Fields, invalid_cursor};
+use super::plumbing::redact::VisibleEvent;
 use super::plumbing::request::{check_reason, id_in_path, read_reason};
 use super::plumbing::response::{respond_with_position, wait_for_min_position};
+use super::plumbing::scans::ROWS_UNDER_LOCK_MAX;
+use super::plumbing::scope::take_scope;
+use super::task_access::check_task;
 use super::task_page::{current_page, page_after_command, respond_with_page, task_doc};
 use crate::store::StreamName;
 use crate::streams::create;
 use crate::streams::messages::Execute;
+use crate::task::access::Action;
 use crate::task::event::Rung;
 use crate::task::{Command, Position, Revision};
 use crate::views::{Filter, Page, PageRequest, Row, RowBudget, Snapshot, TaskDoc};
 
 /// The number of rows of a page if the request has no `limit`.
 const DEFAULT_LIMIT: usize = 20;
-/// The maximum number of rows that a query reads while it holds the lock of the views. A longer query reads a snapshot on the blocking
-/// pool.
-const ROWS_UNDER_LOCK_MAX: usize = 10_000;
-
 #[derive(Serialize)]
 struct ItemList<T> {
     items: Vec<T>,
@@ -59,10 +60,11 @@ struct EscalateBody {
 /// `GET /v1/tasks`: one page of the tasks that match the filter.
 ///
 /// # Errors
-/// 422 if the query is invalid; 503 `behind`.
+/// 404 if the query names an owner whose tasks the caller may not see; 422 if it is invalid; 503 `behind`.
 pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::from_query(request.query_string())?;
-    let filter = fields.take_filter(&state.limits)?;
+    let scope = take_scope(&mut fields, &caller, &state.limits)?;
+    let filter = fields.take_filter(&state.limits, scope)?;
     let limit =
         fields.take_number("limit")?.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let limit_max = state.limits.page_tasks;
@@ -104,7 +106,8 @@ async fn query_page(state: &AppState, filter: Filter, page_request: PageRequest)
 pub async fn show(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
     wait_for_min_position(&state, &caller, Fields::from_query(request.query_string())?).await?;
-    respond_with_page(StatusCode::OK, &current_page(&state, id).await?)
+    let visibility = check_task(&state, &caller, id, |owner| Action::ReadTasks { owner }).await?;
+    respond_with_page(StatusCode::OK, &current_page(&state, id).await?.visible_as(visibility))
 }
 
 /// `GET /v1/tasks/{id}/events`: the events of the task's stream, oldest first.
@@ -114,9 +117,11 @@ pub async fn show(state: web::Data<AppState>, caller: Caller, request: HttpReque
 pub async fn events(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
     wait_for_min_position(&state, &caller, Fields::from_query(request.query_string())?).await?;
+    let visibility = check_task(&state, &caller, id, |owner| Action::ReadTasks { owner }).await?;
     let revision_in_views = state.reader.views().get(id).map_or(Revision(0), Row::revision);
     let items = state.store.read_stream_at_least(&StreamName::task(id), revision_in_views).await?;
     let position = items.last().map(|recorded| recorded.position).ok_or_else(Problem::not_found)?;
+    let items = items.iter().map(|recorded| VisibleEvent { recorded, visibility }).collect();
     respond_with_position(StatusCode::OK, position, &ItemList { items, page: None, position })
 }
 
@@ -131,6 +136,7 @@ pub async fn cancel(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
+    check_task(&state, &caller, id, |owner| Action::CommandTask { owner }).await?;
     let reason = read_reason(&request, payload).await?;
     let policy = state.cancel_ladder(id);
     execute_cancel(&state, caller.command(id, Command::RequestCancel { reason, policy })).await
@@ -148,6 +154,7 @@ pub async fn escalate(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
+    check_task(&state, &caller, id, |owner| Action::Escalate { owner }).await?;
     let EscalateBody { rung, reason } = json::read_body(&request, payload, json::BodyKind::One).await?;
     let rung = match rung {
         HigherRung::Interrupt => Rung::Interrupt,
@@ -177,6 +184,7 @@ pub async fn retry(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
+    check_task(&state, &caller, id, |owner| Action::CommandTask { owner }).await?;
     let reason = read_reason(&request, payload).await?;
     let command = caller.command(id, Command::Retry { reason });
     let _permit = state.open_tasks.acquire_for_retry(&state.reader, id)?;

@@ -3,6 +3,7 @@
 //! A browser must revalidate a cached file before each use. The `ETag` of a file is the hash of its bytes, and the response
 //! for an unchanged file is 304.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use actix_web::http::header::{
@@ -29,8 +30,10 @@ macro_rules! files {
 
 /// The name, the content type and the bytes of each file.
 const FILES: &[(&str, &str, &str)] = files![
+    "address.js": JS,
     "api.js": JS,
     "app.js": JS,
+    "base.js": JS,
     "bell.js": JS,
     "dom.js": JS,
     "format.js": JS,
@@ -47,6 +50,7 @@ const FILES: &[(&str, &str, &str)] = files![
     "tasks.js": JS,
     "timeline.js": JS,
     "visible.js": JS,
+    "who.js": JS,
 ];
 
 /// Forbids inline scripts and styles, resources of other hosts, and the conversion of strings into code or markup.
@@ -66,12 +70,13 @@ const HEADERS: [(HeaderName, &str); 6] = [
 struct Asset {
     name: &'static str,
     content_type: &'static str,
-    bytes: &'static str,
+    bytes: Cow<'static, str>,
     etag: EntityTag,
 }
 
 impl Asset {
-    fn new(name: &'static str, content_type: &'static str, bytes: &'static str) -> Self {
+    fn new(name: &'static str, content_type: &'static str, bytes: impl Into<Cow<'static, str>>) -> Self {
+        let bytes = bytes.into();
         let hash = blake3::hash(bytes.as_bytes()).to_hex();
         Self { name, content_type, bytes, etag: EntityTag::new_strong(hash[..32].to_owned()) }
     }
@@ -87,12 +92,19 @@ impl Asset {
             response.insert_header((name, HeaderValue::from_static(value)));
         }
         response.insert_header(ETag(self.etag.clone()));
-        if is_unchanged { response.finish() } else { response.content_type(self.content_type).body(self.bytes) }
+        if is_unchanged { response.finish() } else { response.content_type(self.content_type).body(self.bytes.clone()) }
     }
 }
 
-/// The page. All its routes return the same page, and its script chooses the view by the address.
-static PAGE: LazyLock<Asset> = LazyLock::new(|| Asset::new("index.html", HTML, INDEX));
+/// The page for a server whose routes are below this prefix. All its routes return the same page, and its script chooses the
+/// view by the address. Its links are absolute, because the script changes the address without a new page.
+fn page_below(prefix: &str) -> Asset {
+    match prefix {
+        "" => Asset::new("index.html", HTML, INDEX),
+        prefix => Asset::new("index.html", HTML, INDEX.replace("=\"/", &format!("=\"{prefix}/"))),
+    }
+}
+
 static ASSETS: LazyLock<Vec<Asset>> =
     LazyLock::new(|| FILES.iter().map(|&(name, content_type, bytes)| Asset::new(name, content_type, bytes)).collect());
 
@@ -106,18 +118,19 @@ pub(super) fn paths() -> impl Iterator<Item = &'static str> {
     PAGE_PATHS.into_iter().chain([FILE_PATH])
 }
 
-/// Registers the routes of the UI.
-pub fn configure(cfg: &mut ServiceConfig) {
+/// Registers the routes of the UI. `prefix` is that of the scope: empty, or like `/taskbell`.
+pub fn configure(cfg: &mut ServiceConfig, prefix: &str) {
+    let asset = web::Data::new(page_below(prefix));
     for path in PAGE_PATHS {
-        let pages = web::resource(path).route(web::get().to(page)).route(web::head().to(page));
+        let pages = web::resource(path).app_data(asset.clone()).route(web::get().to(page)).route(web::head().to(page));
         cfg.service(pages.wrap(from_fn(accept_any_origin)));
     }
     let files = web::resource(FILE_PATH).route(web::get().to(file)).route(web::head().to(file));
     cfg.service(files.wrap(from_fn(accept_any_origin)));
 }
 
-async fn page(request: HttpRequest) -> HttpResponse {
-    PAGE.respond(&request)
+async fn page(asset: web::Data<Asset>, request: HttpRequest) -> HttpResponse {
+    asset.respond(&request)
 }
 
 /// Serves the files of [`FILES`] only. The file system is never read.

@@ -27,11 +27,11 @@ use std::time::{Duration, Instant};
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler};
 
 use crate::store::{EventStore, now};
-use crate::task::{TaskId, Timestamp};
+use crate::task::Timestamp;
 use crate::views::Row;
 
 use super::frames;
-use super::messages::{CloseAll, Closing, SocketClosed, SocketId, SocketOpened, SocketRequest, Subscription};
+use super::messages::{CloseAll, Closing, SocketClosed, SocketId, SocketOpened, SocketRequest};
 use super::open_sockets::OpenSockets;
 use super::socket::{ClosingSocket, OpenSocket, PendingCounters};
 use super::task_frames::TaskFrames;
@@ -100,18 +100,18 @@ impl Hub {
         }
     }
 
-    /// Marks a change as pending for each socket that it concerns. `changed_tasks` returns the changed tasks that a
-    /// subscription includes. `counters_changed` says whether the counters of an owner may have changed.
-    fn mark_pending(
+    /// Marks changes as pending for each socket that they concern. Each change is a task before and after it.
+    /// `counters_changed` says whether the counters of a socket may have changed.
+    fn mark_pending<'a>(
         &mut self,
-        changed_tasks: impl Fn(&Subscription) -> Vec<TaskId>,
-        counters_changed: impl Fn(&str) -> bool,
+        changes: &(impl Iterator<Item = (Option<&'a Row>, &'a Row)> + Clone),
+        counters_changed: impl Fn(&OpenSocket) -> bool,
     ) {
         for (id, socket) in &mut self.sockets {
-            if socket.pending_counters == PendingCounters::None && counters_changed(&socket.owner) {
+            if socket.pending_counters == PendingCounters::None && counters_changed(socket) {
                 socket.pending_counters = PendingCounters::Update;
             }
-            socket.add_tasks(&changed_tasks);
+            socket.add_tasks(changes.clone());
             if socket.pending_counters != PendingCounters::None || socket.has_pending_tasks() {
                 self.pending.insert(*id);
             }
@@ -219,7 +219,7 @@ impl Handler<SocketOpened> for Hub {
         // The number of open sockets is increased before the views are read. So the projector sends the hub every event that
         // it applies after this read.
         self.open_sockets.set(self.sockets.len() + 1);
-        let counters = self.reader.views().counters(&socket.owner);
+        let counters = socket.counters(&self.reader.views());
         socket.last_counters_position = counters.position;
         // `sent_stale_since` is one value for all sockets, so the other sockets must have the present value before this one joins.
         self.send_beat_if_stale_changed();
@@ -260,23 +260,14 @@ impl Handler<SocketRequest> for Hub {
 
 impl Hub {
     fn apply(&mut self, committed: &Committed) {
-        // If a task matched before the change and doesn't match after it, it is sent too. The client then removes it from its
-        // page.
-        let changed_tasks = |subscription: &Subscription| {
-            let matches = |row: &Row| subscription.matches(row);
-            let changes = committed.changes.iter();
-            changes
-                .filter(|change| matches(&change.after) || change.before.as_ref().is_some_and(matches))
-                .map(|change| change.after.id())
-                .collect()
-        };
-        self.mark_pending(changed_tasks, |owner| committed.owners.contains(owner));
+        let changes = committed.changes.iter().map(|change| (change.before.as_ref(), &change.after));
+        self.mark_pending(&changes, |socket| socket.shows_one_of(&committed.owners));
     }
 
     /// The hub has missed events. Every socket gets its counters, and every client with a subscription must request its page
     /// of tasks again.
     fn catch_up(&mut self) {
-        self.mark_pending(|_| Vec::new(), |_| true);
+        self.mark_pending(&std::iter::empty(), |_| true);
         for (id, socket) in &mut self.sockets {
             if socket.subscription.is_some() {
                 socket.too_many_tasks = true;
@@ -302,11 +293,7 @@ impl Handler<ProgressShown> for Hub {
     type Result = ();
 
     fn handle(&mut self, shown: ProgressShown, _: &mut Context<Self>) {
-        let row = &shown.row;
-        self.mark_pending(
-            |subscription| if subscription.matches(row) { vec![row.id()] } else { Vec::new() },
-            |_| false,
-        );
+        self.mark_pending(&std::iter::once((None, &shown.row)), |_| false);
         self.send_due();
     }
 }

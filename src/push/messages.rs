@@ -7,7 +7,7 @@ use actix::{Message, Recipient};
 
 use super::backlog::Backlog;
 use crate::task::TaskId;
-use crate::views::{Filter, Row};
+use crate::views::{Filter, Row, Scope};
 
 /// Identifies an open socket in this process.
 pub type SocketId = u64;
@@ -47,8 +47,12 @@ pub type AbortConnection = Box<dyn Fn() + Send>;
 pub struct SocketOpened {
     /// The socket.
     pub socket: SocketId,
-    /// The owner whose counters the socket gets.
-    pub owner: Arc<str>,
+    /// Whose bell the socket gets: its counters are those of these tasks.
+    pub bell: Scope,
+    /// The subject that looks at the bell. It is what this subject has seen that counts for the bell of everyone.
+    pub viewer: Arc<str>,
+    /// The tasks that the caller may see. No other task is ever sent, whatever the subscription asks for.
+    pub visible: Scope,
     /// The recipient of the frames. Its mailbox is bounded.
     pub recipient: Recipient<Push>,
     /// The frames that wait for the connection.
@@ -65,7 +69,7 @@ pub struct SocketClosed {
     pub socket: SocketId,
 }
 
-/// The tasks whose changes a socket gets. It gets the owner's counters in any case.
+/// The tasks whose changes a socket gets, as far as its caller may see them. It gets the counters in any case.
 #[derive(Clone, Debug)]
 pub enum Subscription {
     /// The tasks that match this filter.

@@ -12,7 +12,7 @@ use super::messages::{AbortConnection, Closing, Push, SocketOpened, Subscription
 use super::task_frames::TaskFrames;
 use crate::dispatch::queue_and_offers::QueueAndOffers;
 use crate::task::{Position, TaskId};
-use crate::views::Views;
+use crate::views::{BellCounters, Row, Scope, Views};
 
 /// How many changed tasks a frame may contain. If more tasks have changed, the client must request its page again.
 const TASKS_MAX: usize = 200;
@@ -25,7 +25,7 @@ const BACKLOG_MAX: usize = 16 * 1024;
 pub(super) enum PendingCounters {
     #[default]
     None,
-    /// A counters frame, because the owner's counters may have changed. It is sent only if the position of the views is later
+    /// A counters frame, because the counters may have changed. It is sent only if the position of the views is later
     /// than the position of the last counters.
     Update,
     /// A snapshot, because the client has requested one.
@@ -34,7 +34,9 @@ pub(super) enum PendingCounters {
 
 /// An open socket.
 pub(super) struct OpenSocket {
-    pub(super) owner: Arc<str>,
+    bell: Scope,
+    viewer: Arc<str>,
+    visible: Scope,
     recipient: Recipient<Push>,
     backlog: Backlog,
     stall_clock: StallClock,
@@ -62,9 +64,11 @@ pub(super) struct ClosingSocket {
 
 impl OpenSocket {
     pub(super) fn new(opened: SocketOpened, now: Instant) -> Self {
-        let SocketOpened { socket: _, owner, recipient, backlog, abort } = opened;
+        let SocketOpened { socket: _, bell, viewer, visible, recipient, backlog, abort } = opened;
         Self {
-            owner,
+            bell,
+            viewer,
+            visible,
             recipient,
             backlog,
             stall_clock: StallClock::default(),
@@ -87,10 +91,32 @@ impl OpenSocket {
         self.too_many_tasks = false;
     }
 
-    /// Adds the changed tasks that the subscription includes.
-    pub(super) fn add_tasks(&mut self, changed_tasks: impl Fn(&Subscription) -> Vec<TaskId>) {
+    /// The counters of the socket's bell.
+    pub(super) fn counters(&self, views: &Views) -> BellCounters {
+        views.bell(&self.bell, &self.viewer)
+    }
+
+    /// Whether the counters of the socket's bell may have changed when those of one of these owners have.
+    pub(super) fn shows_one_of(&self, owners: &HashSet<Arc<str>>) -> bool {
+        match &self.bell {
+            Scope::Everyone => !owners.is_empty(),
+            // The bell of several owners depends on what the viewer has seen.
+            Scope::Owners(names) => {
+                names.len() > 1 && owners.contains(&self.viewer)
+                    || names.iter().any(|name| owners.contains(name.as_str()))
+            }
+        }
+    }
+
+    /// Adds the changed tasks that the subscription includes and the caller may see. Each change is the task before it and
+    /// after it: a task that matched before is sent too, so that the client removes it from its page.
+    pub(super) fn add_tasks<'a>(&mut self, changes: impl Iterator<Item = (Option<&'a Row>, &'a Row)>) {
         if let Some(subscription) = self.subscription.as_ref().filter(|_| !self.too_many_tasks) {
-            self.pending_tasks.extend(changed_tasks(subscription));
+            let visible = changes.filter(|(_, after)| self.visible.includes(after.owner()));
+            let matching = visible.filter(|(before, after)| {
+                subscription.matches(after) || before.is_some_and(|before| subscription.matches(before))
+            });
+            self.pending_tasks.extend(matching.map(|(_, after)| after.id()));
             self.too_many_tasks = self.pending_tasks.len() > TASKS_MAX;
         }
     }
@@ -118,9 +144,9 @@ impl OpenSocket {
         }
         match self.pending_counters {
             PendingCounters::Update if position > self.last_counters_position => {
-                frames.push(frames::counters(self.last_counters_position, &views.counters(&self.owner)).into());
+                frames.push(frames::counters(self.last_counters_position, &self.counters(views)).into());
             }
-            PendingCounters::Snapshot => frames.push(frames::snapshot(&views.counters(&self.owner)).into()),
+            PendingCounters::Snapshot => frames.push(frames::snapshot(&self.counters(views)).into()),
             PendingCounters::None | PendingCounters::Update => {}
         }
         if self.too_many_tasks {

@@ -34,6 +34,7 @@ pub mod import;
 mod memory;
 mod recent;
 pub mod recorded;
+pub mod redact;
 mod sqlite;
 pub mod subscription;
 pub mod upcast;
@@ -47,6 +48,7 @@ pub use encoded::EncodedAppend;
 pub use error::{AppendError, OpenError, ReadError};
 pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamSubject, Via};
 pub use recorded::Recorded;
+pub use redact::RedactedEvent;
 pub use subscription::LogSubscription;
 
 /// The log; clones share it.

@@ -119,6 +119,18 @@ impl Recorded {
         self.raw_meta.get().len() + self.raw_data.get().len()
     }
 
+    /// Writes the members before `data`.
+    pub(super) fn serialize_head<S: SerializeStruct>(&self, out: &mut S) -> Result<(), S::Error> {
+        out.serialize_field("position", &self.position)?;
+        out.serialize_field("stream", self.stream.as_str())?;
+        out.serialize_field("revision", &self.revision)?;
+        out.serialize_field("id", &self.id)?;
+        out.serialize_field("type", self.event_type)?;
+        out.serialize_field("version", &self.version)?;
+        out.serialize_field("time", &self.time)?;
+        out.serialize_field("meta", &self.raw_meta)
+    }
+
     /// Reads an event from its JSON text, which `Serialize` has written.
     ///
     /// # Errors
@@ -134,14 +146,7 @@ impl Recorded {
 impl Serialize for Recorded {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut out = serializer.serialize_struct("Recorded", 10)?;
-        out.serialize_field("position", &self.position)?;
-        out.serialize_field("stream", self.stream.as_str())?;
-        out.serialize_field("revision", &self.revision)?;
-        out.serialize_field("id", &self.id)?;
-        out.serialize_field("type", self.event_type)?;
-        out.serialize_field("version", &self.version)?;
-        out.serialize_field("time", &self.time)?;
-        out.serialize_field("meta", &self.raw_meta)?;
+        self.serialize_head(&mut out)?;
         out.serialize_field("data", &self.raw_data)?;
         out.serialize_field("hash", &format_args!("{}", self.hash))?;
         out.end()

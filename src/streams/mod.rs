@@ -30,3 +30,4 @@ mod shard;
 mod stream_state;
 
 pub use decider::ExecuteOnStream;
+pub use stream_state::UNNAMED_WORKER;

@@ -235,11 +235,15 @@ fn with_cause(meta: &Meta, cause: Option<Cause>) -> Meta {
     }
 }
 
-/// Records a worker's report as done by the worker of the last attempt: the rules accept reports from no other worker.
+/// The actor of a report whose worker is not authenticated. No subject is empty.
+pub const UNNAMED_WORKER: &str = "";
+
+/// Records the report of a worker that is not authenticated as done by the worker of the last attempt: the rules accept reports
+/// from no other worker.
 fn with_worker(meta: Meta, worker: Option<&str>) -> Meta {
     match (meta.via, worker) {
-        (Via::Worker, Some(worker)) => Meta { actor: worker.to_owned(), ..meta },
-        (Via::Worker, None) | (Via::Server | Via::Http | Via::Cli | Via::Library, _) => meta,
+        (Via::Worker, Some(worker)) if meta.actor == UNNAMED_WORKER => Meta { actor: worker.to_owned(), ..meta },
+        (Via::Worker | Via::Server | Via::Http | Via::Cli | Via::Library, _) => meta,
     }
 }
 

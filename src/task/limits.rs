@@ -68,13 +68,15 @@ pub fn is_reserved(name: &str) -> bool {
     name.starts_with("taskbell.")
 }
 
-/// Whether `text` may be the name of an owner: 1 to 128 printable characters, without a comma. Characters that change the
+/// Whether `text` may be the name of an owner: 1 to 128 printable characters, without a comma. `*` is no name, because a filter
+/// means everyone by it. Characters that change the
 /// direction of the text (UAX #9) are not allowed, because they can make a name look like another name.
 #[must_use]
 pub fn is_owner(text: &str) -> bool {
     let changes_direction = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     is_line(text, OWNER_MAX * 4)
         && text.chars().count() <= OWNER_MAX
+        && text != "*"
         && !text.chars().any(|c| c == ',' || changes_direction(c))
 }
 
@@ -101,7 +103,7 @@ pub fn invalid_fields(new: &Created) -> Vec<Invalid> {
     };
     rule(is_name(&new.kind), "/kind", "1 to 64 of a-z, 0-9, '.', '_', '-'");
     rule(is_name(&new.queue), "/queue", "1 to 64 of a-z, 0-9, '.', '_', '-'");
-    rule(is_owner(&new.owner), "/owner", "1 to 128 printable characters, no comma");
+    rule(is_owner(&new.owner), "/owner", "1 to 128 printable characters, no comma, and not `*`");
     rule(is_line(&new.title, TITLE_MAX), "/title", "1 to 512 bytes, one line, no control characters");
     rule((1..=ATTEMPTS_MAX).contains(&new.max_attempts), "/max_attempts", "1 to 100");
     rule(new.timeout_s.is_none_or(|s| (1..=TIMEOUT_MAX_S).contains(&s)), "/timeout_s", "1 to 2592000 seconds");

@@ -1,4 +1,4 @@
-//! The counters of an owner's bell. They are exact at every position of the log.
+//! The counters of a bell. They are exact at every position of the log.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use super::counters::{Counts, count_transition, decrement};
 use super::status_index::StatusIndex;
 use crate::task::{Position, Status};
 
-/// How many final tasks the owner has not seen. A task is unseen if its last `Completed` lies after the position up to which
-/// the owner has seen everything.
+/// How many final tasks are unseen. A task is unseen if its last `Completed` lies after the position up to which everything was
+/// seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Unseen {
     /// Unseen tasks that are `succeeded`.
@@ -31,6 +31,28 @@ impl Unseen {
         self.succeeded + self.failed + self.cancelled
     }
 
+    /// Counts one more task with this status; one that is not final is not counted.
+    pub(super) const fn add(&mut self, status: Status) {
+        if let Some(count) = self.counter(status) {
+            *count += 1;
+        }
+    }
+
+    /// Counts one task less with this status, which was counted before.
+    pub(super) fn subtract(&mut self, status: Status) {
+        if let Some(count) = self.counter(status) {
+            decrement(count);
+        }
+    }
+
+    pub(super) const fn plus(self, other: Self) -> Self {
+        Self {
+            succeeded: self.succeeded + other.succeeded,
+            failed: self.failed + other.failed,
+            cancelled: self.cancelled + other.cancelled,
+        }
+    }
+
     const fn counter(&mut self, status: Status) -> Option<&mut u64> {
         match status {
             Status::Succeeded => Some(&mut self.succeeded),
@@ -41,16 +63,16 @@ impl Unseen {
     }
 }
 
-/// The counters of a bell.
+/// The counters of a bell. It shows the tasks of a [`Scope`](super::Scope): of one owner, of some, or of everyone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BellCounters {
     /// Position of the last event that the counters include.
     pub position: Position,
-    /// How many tasks of the owner have each status.
+    /// How many tasks of the scope have each status.
     pub counts: Counts,
-    /// How many ended tasks the owner has not seen.
+    /// How many tasks of the scope have ended after `seen`.
     pub unseen: Unseen,
-    /// The owner has seen everything up to this position.
+    /// Everything was seen up to this position: by the owner if the scope is the tasks of one owner, else by the viewer.
     pub seen: Position,
 }
 
@@ -122,18 +144,14 @@ impl Owner {
     pub(super) fn add_unseen(&mut self, slot: u32, status: Status, at: Position) {
         if at > self.seen {
             self.unseen_ends.push_back((at, slot));
-            if let Some(count) = self.unseen.counter(status) {
-                *count += 1;
-            }
+            self.unseen.add(status);
         }
     }
 
     /// Undoes [`Owner::add_unseen`] for a run that ended at this position, because the task was retried.
     pub(super) fn remove_unseen(&mut self, status: Status, at: Position) {
-        if at > self.seen
-            && let Some(count) = self.unseen.counter(status)
-        {
-            decrement(count);
+        if at > self.seen {
+            self.unseen.subtract(status);
         }
     }
 
@@ -145,9 +163,7 @@ impl Owner {
         self.seen = position;
         while let Some((at, slot)) = self.unseen_ends.pop_front_if(|(at, _)| *at <= position) {
             let Some(row) = rows.get(slot as usize).filter(|row| row.ended_position() == Some(at)) else { continue };
-            if let Some(count) = self.unseen.counter(row.status()) {
-                decrement(count);
-            }
+            self.unseen.subtract(row.status());
         }
         true
     }

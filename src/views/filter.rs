@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::row::Row;
+use super::scope::Scope;
 use crate::task::{Status, TaskId, Timestamp};
 
 /// A condition for tasks. A task matches the filter if it matches every field. An empty field matches every task. `status`,
@@ -47,6 +48,24 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// The filter that every task of this scope matches.
+    #[must_use]
+    pub fn of(scope: Scope) -> Self {
+        let owner = match scope {
+            Scope::Everyone => Vec::new(),
+            // No task has an owner without a name.
+            Scope::Owners(owners) if owners.is_empty() => vec![String::new()],
+            Scope::Owners(owners) => owners,
+        };
+        Self { owner, ..Self::default() }
+    }
+
+    /// Whose tasks can match.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        if self.owner.is_empty() { Scope::Everyone } else { Scope::Owners(self.owner.clone()) }
+    }
+
     /// The words of a search text, in lower case, for [`Filter::q`].
     #[must_use]
     pub fn words(text: &str) -> Vec<String> {
@@ -78,10 +97,16 @@ impl Filter {
         is_empty_or_contains(&self.kind, kind) && is_empty_or_contains(&self.queue, queue)
     }
 
+    /// Whether tasks with this status match the filter's field `status`.
+    #[must_use]
+    pub fn matches_status(&self, status: Status) -> bool {
+        self.status.is_empty() || self.status.contains(&status)
+    }
+
     /// Whether this task matches the filter.
     #[must_use]
     pub fn matches(&self, row: &Row) -> bool {
-        (self.status.is_empty() || self.status.contains(&row.status()))
+        self.matches_status(row.status())
             && is_empty_or_contains(&self.owner, row.owner())
             && self.matches_kind_and_queue(row.kind(), row.queue())
             && self.parent.is_none_or(|parent| row.parent() == Some(parent))

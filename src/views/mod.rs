@@ -5,10 +5,10 @@
 //! are applied when they are recorded or in a later replay. Progress reports of running attempts are not in the log. [`Views`]
 //! stores them in a separate table, and no counter, filter or digest depends on them.
 //!
-//! Reading order: [`row`] and [`cancel`] (a task, and how an event changes it), [`doc`] (the JSON of a task), [`bell`] (an
-//! owner's counters), [`run_queue`] (which task may run next), [`filter`], [`page`], [`cursor`] and `query` (lists of tasks).
-//! How the data is stored: `blocks` (the rows), `status_index` (which tasks have which status), `counters` (how many tasks
-//! have which status).
+//! Reading order: [`row`] and [`cancel`] (a task, and how an event changes it), [`doc`] (the JSON of a task), [`scope`] (whose
+//! tasks), [`bell`] (their counters), [`run_queue`] (which task may run next), [`filter`], [`page`], [`cursor`] and `query`
+//! (lists of tasks), `tally` (counters). How the data is stored: `blocks` (the rows), `status_index` (which tasks have which
+//! status), `counters` (how many tasks have which status), `ends` (when the final tasks ended).
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -27,6 +27,7 @@ mod counters;
 pub mod credentials;
 pub mod cursor;
 pub mod doc;
+mod ends;
 pub mod filter;
 pub mod page;
 mod query;
@@ -34,7 +35,9 @@ pub mod queues;
 pub mod row;
 pub mod run_queue;
 pub mod schedules;
+pub mod scope;
 mod status_index;
+mod tally;
 
 pub use bell::{BellCounters, NamedCounts, Unseen};
 pub use cancel::CancelView;
@@ -49,10 +52,12 @@ pub use queues::PausedQueues;
 pub use row::Row;
 pub use run_queue::{Limits, QueuePosition, RunQueue, Timer, WorkOffer};
 pub use schedules::Schedules;
+pub use scope::Scope;
 
 use bell::Owners;
 use blocks::RowBlocks;
 use counters::{Interner, StatusCounters};
+use ends::Ends;
 use status_index::StatusIndex;
 
 /// The idempotency keys of one caller. For each key: the task, and the hash of the request's body.
@@ -75,6 +80,8 @@ pub struct Views {
     names: Interner,
     owners: Owners,
     counters: StatusCounters,
+    /// The ends of all tasks that are final.
+    ends: Ends,
     /// The idempotency keys of each caller.
     idempotency_keys: HashMap<Box<str>, IdempotencyKeys>,
     /// The last progress report of each running attempt.
@@ -207,6 +214,12 @@ impl Views {
         }
         self.counters.record_change(after.counter_key(), Some(from), to);
         self.all_tasks.change_status(slot as usize, Some(from), to);
+        if let Some(at) = before.ended_position() {
+            self.ends.remove(at);
+        }
+        if let Some(at) = after.ended_position() {
+            self.ends.add(to, at);
+        }
         let owner = self.owners.list.get_mut(after.counter_key().owner_index)?;
         owner.change_status(after.index_in_owner(), from, to);
         if let Some(at) = before.ended_position() {

@@ -113,6 +113,12 @@ impl PageSource<'_> {
         Ok(list.page(request, fingerprint, matching.len() as u64, self.position))
     }
 
+    /// All matching tasks, in the order of their creation. Ends early if the budget is exceeded.
+    pub(super) fn matching<'a>(&'a self, filter: &'a Filter) -> impl Iterator<Item = &'a Row> {
+        let list = self.filtered_list(&self.lists, StatusSet::of(&filter.status), filter);
+        list.walk(WalkStart::UpFrom(0)).map(|(_, row)| row)
+    }
+
     /// The slots of all matching tasks, in ascending order.
     fn scan(&self, filter: &Filter) -> Vec<u32> {
         let list = self.filtered_list(&self.lists, StatusSet::of(&filter.status), filter);
@@ -140,7 +146,7 @@ struct FilteredList<'a> {
 
 impl<'a> FilteredList<'a> {
     /// The matching tasks from `start` on, with their slots. Ends early if the budget is exceeded.
-    fn walk(&self, start: WalkStart) -> impl Iterator<Item = (usize, &'a Row)> {
+    fn walk(&self, start: WalkStart) -> impl Iterator<Item = (usize, &'a Row)> + use<'a> {
         let (rows, filter, budget) = (self.rows, self.filter, self.budget);
         SlotWalk::new(self.lists, self.statuses, start)
             .take_while(|_| budget.count_row())

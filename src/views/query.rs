@@ -81,7 +81,7 @@ impl Views {
         self.matching_counts(&Filter::default())
     }
 
-    fn page_source<'a>(&'a self, filter: &Filter, budget: &'a RowBudget) -> PageSource<'a> {
+    pub(super) fn page_source<'a>(&'a self, filter: &Filter, budget: &'a RowBudget) -> PageSource<'a> {
         let lists = match self.owners_of(filter) {
             Some(owners) => owners.iter().map(|owner| owner.tasks.list()).collect(),
             None => vec![self.all_tasks.list()],
@@ -102,7 +102,7 @@ impl Views {
     }
 
     /// How many tasks of each status match the owner, the kind and the queue of the filter.
-    fn matching_counts(&self, filter: &Filter) -> Counts {
+    pub(super) fn matching_counts(&self, filter: &Filter) -> Counts {
         let matches = |kind: &str, queue: &str| filter.matches_kind_and_queue(kind, queue);
         match self.owners_of(filter) {
             Some(owners) => {
@@ -116,7 +116,7 @@ impl Views {
 }
 
 /// The sum of the counts of the filter's statuses.
-fn sum_of_statuses(filter: &Filter, counts: Counts) -> u64 {
+pub(super) fn sum_of_statuses(filter: &Filter, counts: Counts) -> u64 {
     let statuses = StatusSet::of(&filter.status);
     Status::ALL.into_iter().filter(|status| statuses.has(*status)).map(|status| counts[status as usize]).sum()
 }
@@ -159,7 +159,7 @@ impl Snapshot {
         self.position
     }
 
-    fn page_source<'a>(&'a self, filter: &Filter, budget: &'a RowBudget) -> PageSource<'a> {
+    pub(super) fn page_source<'a>(&'a self, filter: &Filter, budget: &'a RowBudget) -> PageSource<'a> {
         let lists = match &self.owner_lists {
             Some(owners) if owners.names == filter.owner => {
                 owners.lists.iter().map(|list| SlotList::of(list)).collect()

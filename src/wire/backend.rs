@@ -18,6 +18,15 @@ pub(super) trait WireBackend: Send + Sync + 'static {
     /// database for tests waits here while it is frozen.
     async fn check_request(&self, requires_leader: bool) -> Result<(), Refusal>;
 
+    /// The backend as the client with this password may see it. Called before each request for streams. `None` is a request without a
+    /// password.
+    fn for_reader(self: Arc<Self>, _password: Option<&str>) -> Result<Arc<Self>, Refusal>
+    where
+        Self: Sized,
+    {
+        Ok(self)
+    }
+
     /// The servers of the cluster, including this one.
     fn members(&self) -> Vec<ClusterMember>;
 
@@ -29,6 +38,11 @@ pub(super) trait WireBackend: Send + Sync + 'static {
 
     /// Waits until there is an event after `end`.
     async fn wait_for_event_after(&self, end: Option<WirePosition>) -> Result<(), Refusal>;
+
+    /// Returns when the reader's credential has ended. Running reads and subscriptions then end with this refusal.
+    async fn wait_for_revocation(&self) -> Refusal {
+        std::future::pending().await
+    }
 
     /// Returns when a test wants all running subscriptions to end with the status OK. Otherwise it never returns.
     async fn wait_for_injected_end(&self) {

@@ -158,7 +158,11 @@ fn refusal_status(refusal: Refusal) -> rpc::Status {
             let message = Status::from(refusal).message().to_owned();
             status(Code::InvalidArgument, &message, &shared::BadRequest { message: message.clone() })
         }
-        refusal @ (Refusal::NoStream(_) | Refusal::NotLeader(_) | Refusal::Unavailable(_) | Refusal::DataLoss(_)) => {
+        refusal @ (Refusal::Unauthenticated
+        | Refusal::NoStream(_)
+        | Refusal::NotLeader(_)
+        | Refusal::Unavailable(_)
+        | Refusal::DataLoss(_)) => {
             let cause = Status::from(refusal);
             status(cause.code(), cause.message(), &shared::Unknown {})
         }

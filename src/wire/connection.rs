@@ -6,6 +6,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use tokio::time::{Sleep, sleep};
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use super::tls::WireConnection;
+use crate::tls::server::ServerTls;
+
 /// The pause after a connection could not be accepted. The most frequent reason is that the process can't open more files.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -22,17 +26,18 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// that can't be accepted now is accepted after a pause.
 pub(super) struct IncomingConnections {
     listener: TcpListener,
+    tls: Option<Arc<ServerTls>>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl IncomingConnections {
-    pub(super) const fn new(listener: TcpListener) -> Self {
-        Self { listener, pause: None }
+    pub(super) const fn new(listener: TcpListener, tls: Option<Arc<ServerTls>>) -> Self {
+        Self { listener, tls, pause: None }
     }
 }
 
 impl Stream for IncomingConnections {
-    type Item = io::Result<QuickAckConnection>;
+    type Item = io::Result<WireConnection>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
@@ -44,7 +49,8 @@ impl Stream for IncomingConnections {
                 Ok((stream, _)) => {
                     // If this setting fails, the connection works nevertheless, but slower.
                     let _ = stream.set_nodelay(true);
-                    return Poll::Ready(Some(Ok(QuickAckConnection(stream))));
+                    let configuration = self.tls.as_ref().map(|tls| tls.grpc());
+                    return Poll::Ready(Some(Ok(WireConnection::new(QuickAckConnection(stream), configuration))));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection for the log can't be accepted");

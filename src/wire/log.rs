@@ -1,7 +1,7 @@
 //! The backend that serves Taskbell's own log, read-only.
 //!
 //! The streams have the same names as in Taskbell. The `data` and `meta` of an event are served byte for byte as they were
-//! written. The position of an event in the log, from 1, is both its commit position and its prepare position. So position 0
+//! written, but a reader who may not see inputs, results and outputs gets them as null. The position of an event in the log, from 1, is both its commit position and its prepare position. So position 0
 //! is before the first event.
 
 use std::net::SocketAddr;
@@ -11,33 +11,53 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use prost::bytes::Bytes;
 
+use super::access::{LogAuthenticator, LogReader};
 use super::backend::{AppendSuccess, ClusterMember, StreamDeletion, WireAppend, WireBackend};
 use super::event::{WireEvent, WirePosition};
 use super::refusal::Refusal;
 use super::server::{ServeError, WireServer};
+use crate::store::redact::redacted_data;
 use crate::store::{EventStore, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
+use crate::tls::server::ServerTls;
 
-/// Serves the log on a loopback address until the server is stopped or dropped. Clients can read and subscribe; writes are
+/// Serves the log on this address, over TLS if there is a certificate, until the server is stopped or dropped. Clients can read and subscribe; writes are
 /// refused with `access-denied`. Port 0 means any free port, which [`WireServer::addr`] returns. The log stays open while it
 /// is served.
 ///
 /// # Errors
 /// See [`ServeError`].
-pub async fn serve(store: EventStore, addr: SocketAddr) -> Result<WireServer, ServeError> {
-    if !addr.ip().is_loopback() {
+pub async fn serve(
+    store: EventStore,
+    addr: SocketAddr,
+    tls: Option<Arc<ServerTls>>,
+    authenticator: Option<Arc<dyn LogAuthenticator>>,
+) -> Result<WireServer, ServeError> {
+    if !addr.ip().is_loopback() && (tls.is_none() || authenticator.is_none()) {
         return Err(ServeError::NotLoopback(addr));
     }
-    let started = WireServer::start(addr, move |addr| LogBackend { store, addr }).await;
+    let started =
+        WireServer::start(addr, tls, move |addr| LogBackend { store, addr, authenticator, reader: None }).await;
     started.map_err(|source| ServeError::Io { addr, source })
 }
 
+/// The log as one reader may see it.
 struct LogBackend {
     store: EventStore,
     addr: SocketAddr,
+    /// Finds the reader of each request. `None` if every client may read everything.
+    authenticator: Option<Arc<dyn LogAuthenticator>>,
+    /// The reader of this request. `None` before it is known, and if every client may read everything.
+    reader: Option<Arc<dyn LogReader>>,
 }
 
 impl LogBackend {
+    /// The events as the reader may see them.
+    fn wire_events<'a>(&self, events: impl Iterator<Item = &'a Arc<Recorded>>) -> Result<Vec<Arc<WireEvent>>, Refusal> {
+        let is_redacted = self.reader.as_ref().is_some_and(|reader| !reader.sees_everything());
+        events.map(|event| wire_event(event, is_redacted).map(Arc::new)).collect()
+    }
+
     /// The events of a stream from a revision on (inclusive). Refuses a stream that has no event at all.
     async fn stream(&self, name: &str, from: u64) -> Result<Vec<Arc<Recorded>>, Refusal> {
         let missing = || Refusal::NoStream(name.to_owned());
@@ -56,6 +76,21 @@ impl LogBackend {
 impl WireBackend for LogBackend {
     async fn check_request(&self, _requires_leader: bool) -> Result<(), Refusal> {
         Ok(())
+    }
+
+    fn for_reader(self: Arc<Self>, password: Option<&str>) -> Result<Arc<Self>, Refusal> {
+        let Some(authenticator) = self.authenticator.clone() else { return Ok(self) };
+        let reader = authenticator.authenticate(password.ok_or(Refusal::Unauthenticated)?)?;
+        let (store, addr) = (self.store.clone(), self.addr);
+        Ok(Arc::new(Self { store, addr, authenticator: Some(authenticator), reader: Some(reader) }))
+    }
+
+    async fn wait_for_revocation(&self) -> Refusal {
+        match &self.reader {
+            Some(reader) => reader.wait_for_end().await,
+            None => std::future::pending().await,
+        }
+        Refusal::Unauthenticated
     }
 
     fn members(&self) -> Vec<ClusterMember> {
@@ -80,7 +115,7 @@ impl WireBackend for LogBackend {
     async fn all_forwards(&self, from: Bound<WirePosition>, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
         let after = Position(last_before(from));
         let events = self.store.read_all(after, limit).await.map_err(|error| refusal(&error))?;
-        Ok(events.iter().map(|event| Arc::new(wire_event(event))).collect())
+        self.wire_events(events.iter())
     }
 
     async fn all_backwards(&self, before: WirePosition, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
@@ -88,18 +123,18 @@ impl WireBackend for LogBackend {
         let limit = usize::try_from(last).unwrap_or(usize::MAX).min(limit);
         let after = Position(last - limit as u64);
         let events = self.store.read_all(after, limit).await.map_err(|error| refusal(&error))?;
-        Ok(events.iter().rev().map(|event| Arc::new(wire_event(event))).collect())
+        self.wire_events(events.iter().rev())
     }
 
     async fn stream_forwards(&self, stream: &str, from: u64, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
         let events = self.stream(stream, from).await?;
-        Ok(events.iter().take(limit).map(|event| Arc::new(wire_event(event))).collect())
+        self.wire_events(events.iter().take(limit))
     }
 
     async fn stream_backwards(&self, stream: &str, from: u64, limit: usize) -> Result<Vec<Arc<WireEvent>>, Refusal> {
         let events = self.stream(stream, 0).await?;
         let wanted = events.iter().rev().filter(|event| event.revision.0 <= from);
-        Ok(wanted.take(limit).map(|event| Arc::new(wire_event(event))).collect())
+        self.wire_events(wanted.take(limit))
     }
 
     async fn append(&self, _append: WireAppend) -> Result<AppendSuccess, Refusal> {
@@ -123,8 +158,11 @@ fn last_before(bound: Bound<WirePosition>) -> u64 {
     }
 }
 
-fn wire_event(event: &Recorded) -> WireEvent {
-    WireEvent {
+fn wire_event(event: &Recorded, is_redacted: bool) -> Result<WireEvent, Refusal> {
+    let damaged = |error: serde_json::Error| Refusal::DataLoss(error.to_string());
+    let redacted = if is_redacted { redacted_data(event).map_err(damaged)? } else { None };
+    let data = redacted.as_ref().unwrap_or(&event.raw_data);
+    Ok(WireEvent {
         id: event.id,
         stream: event.stream.as_str().into(),
         revision: event.revision.0,
@@ -133,8 +171,8 @@ fn wire_event(event: &Recorded) -> WireEvent {
         content_type: "application/json".into(),
         created: u64::try_from(event.time.as_micros().saturating_mul(10)).unwrap_or(0),
         custom_metadata: Bytes::copy_from_slice(event.raw_meta.get().as_bytes()),
-        data: Bytes::copy_from_slice(event.raw_data.get().as_bytes()),
-    }
+        data: Bytes::copy_from_slice(data.get().as_bytes()),
+    })
 }
 
 fn refusal(error: &ReadError) -> Refusal {

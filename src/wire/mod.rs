@@ -4,11 +4,13 @@
 //! One implementation of the protocol (`service`) serves two backends. One backend is Taskbell's own log, read-only (`log`).
 //! The other is the stand-in database (`stand_in`), which accepts writes; the tests of the store's cluster variant use it.
 //!
-//! Reading order: `event` (events and positions), `backend` (the operations of a backend), `service` (the methods of the
+//! Reading order: `event` (events and positions), `backend` (the operations of a backend), `access` (who may
+//! read), `service` (the methods of the
 //! protocol), `request` and `filter` (a read request), `read` and `subscribe` (the two kinds of reads), `append` and `batch`
 //! (writes), `cluster` (the members of the cluster and the methods of the server), `refusal` (status and trailers of each
-//! error), `server` and `connection` (the thread that serves, and its connections), `log`, `stand_in`.
+//! error), `server`, `tls` and `connection` (the thread that serves, and its connections), `log`, `stand_in`.
 
+mod access;
 mod append;
 mod backend;
 mod batch;
@@ -25,9 +27,11 @@ mod service;
 #[cfg(feature = "testing")]
 pub mod stand_in;
 mod subscribe;
+mod tls;
 
 mod proto;
 
+pub use access::{LogAccessError, LogAuthenticator, LogReader};
 pub use event::{WireEvent, WirePosition};
 pub use log::serve;
 pub use server::{ServeError, WireServer};

@@ -10,7 +10,9 @@ use super::event::ExpectedRevision;
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The log is read-only.
+    /// The request has no valid credential.
+    Unauthenticated,
+    /// The log is read-only, or the caller may not read it.
     AccessDenied,
     /// The stream has no event, or was soft-deleted.
     NoStream(String),
@@ -35,6 +37,7 @@ pub(super) enum Refusal {
 impl Refusal {
     fn code(&self) -> Code {
         match self {
+            Self::Unauthenticated => Code::Unauthenticated,
             Self::AccessDenied => Code::PermissionDenied,
             Self::NoStream(_) | Self::NotLeader(_) => Code::NotFound,
             Self::StreamDeleted(_) | Self::WrongExpectedRevision { .. } => Code::FailedPrecondition,
@@ -46,6 +49,7 @@ impl Refusal {
 
     fn message(&self) -> String {
         match self {
+            Self::Unauthenticated => "Not Authenticated".to_owned(),
             Self::AccessDenied => "Access Denied".to_owned(),
             Self::NoStream(stream) => format!("Event stream '{stream}' is not found."),
             Self::StreamDeleted(stream) => format!("Event stream '{stream}' is deleted."),
@@ -65,6 +69,7 @@ impl Refusal {
     fn trailers(&self) -> Vec<(&'static str, String)> {
         let exception = |name: &str| ("exception", name.to_owned());
         match self {
+            Self::Unauthenticated => vec![exception("not-authenticated")],
             Self::AccessDenied => vec![exception("access-denied")],
             Self::NoStream(stream) => vec![exception("stream-not-found"), ("stream-name", stream.clone())],
             Self::StreamDeleted(stream) => vec![exception("stream-deleted"), ("stream-name", stream.clone())],

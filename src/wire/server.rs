@@ -15,6 +15,7 @@ use super::proto::gossip::gossip_server::GossipServer;
 use super::proto::server_features::server_features_server::ServerFeaturesServer;
 use super::proto::streams::streams_server::StreamsServer;
 use super::service::StreamsService;
+use crate::tls::server::ServerTls;
 
 /// The largest message that is received or sent, in bytes. The size limit of an append is lower and has its own error.
 const MESSAGE_MAX: usize = 17 * 1024 * 1024;
@@ -22,9 +23,10 @@ const MESSAGE_MAX: usize = 17 * 1024 * 1024;
 /// Why the server has not started.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The address is not a loopback address. Only this machine may connect, because the protocol is served without
-    /// authentication.
-    #[error("{0} is not a loopback address; `--log-listen` accepts only a loopback address")]
+    /// Without TLS or without authentication, only programs of this machine may connect.
+    #[error(
+        "{0} is not a loopback address; on any other address `--log-listen` needs `--auth required`, `--tls-cert` and `--tls-key`"
+    )]
     NotLoopback(SocketAddr),
     /// The server can't listen on the address, or its thread can't be started.
     #[error("{addr}: {source}")]
@@ -49,6 +51,7 @@ impl WireServer {
     /// the address on which the server listens; its port may have been chosen by the system.
     pub(super) async fn start<B: WireBackend>(
         addr: SocketAddr,
+        tls: Option<Arc<ServerTls>>,
         backend: impl FnOnce(SocketAddr) -> B + Send + 'static,
     ) -> io::Result<Self> {
         let (started_sender, started_receiver) = oneshot::channel();
@@ -56,7 +59,7 @@ impl WireServer {
         let stop = CancellationToken::new();
         let stopping = stop.clone();
         std::thread::Builder::new().name("taskbell-wire".to_owned()).spawn(move || {
-            run(addr, backend, started_sender, &stopping);
+            run(addr, tls, backend, started_sender, &stopping);
             // An error means that the server was dropped, so no caller waits for its end.
             let _ = stopped_sender.send(());
         })?;
@@ -89,6 +92,7 @@ impl Drop for WireServer {
 /// Runs the server on the current thread. At the end the runtime is dropped, which closes every connection.
 fn run<B: WireBackend>(
     addr: SocketAddr,
+    tls: Option<Arc<ServerTls>>,
     backend: impl FnOnce(SocketAddr) -> B,
     started: oneshot::Sender<io::Result<SocketAddr>>,
     stop: &CancellationToken,
@@ -100,7 +104,7 @@ fn run<B: WireBackend>(
     runtime.block_on(async {
         match listen(addr).await {
             Ok((listener, addr)) => {
-                let serving = serve(listener, Arc::new(backend(addr)));
+                let serving = serve(IncomingConnections::new(listener, tls), Arc::new(backend(addr)));
                 if started.send(Ok(addr)).is_err() {
                     // The caller has dropped its future, so nothing could stop the server later.
                     return;
@@ -123,12 +127,15 @@ async fn listen(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, addr))
 }
 
-async fn serve<B: WireBackend>(listener: TcpListener, backend: Arc<B>) -> Result<(), tonic::transport::Error> {
+async fn serve<B: WireBackend>(
+    connections: IncomingConnections,
+    backend: Arc<B>,
+) -> Result<(), tonic::transport::Error> {
     let streams = StreamsServer::new(StreamsService::new(Arc::clone(&backend)));
     tonic::transport::Server::builder()
         .add_service(streams.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
         .add_service(GossipServer::new(ClusterService(Arc::clone(&backend))))
         .add_service(ServerFeaturesServer::new(ClusterService(backend)))
-        .serve_with_incoming(IncomingConnections::new(listener))
+        .serve_with_incoming(connections)
         .await
 }

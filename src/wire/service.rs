@@ -8,6 +8,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::access::password;
 use super::append;
 use super::backend::{StreamDeletion, WireBackend};
 use super::batch::OpenAppends;
@@ -37,10 +38,12 @@ impl<B: WireBackend> StreamsService<B> {
         Self { backend }
     }
 
-    /// Asks the backend whether it accepts the request, before the request is parsed.
-    async fn check_request(&self, metadata: &MetadataMap) -> Result<(), Status> {
+    /// Asks the backend whether it accepts the request, before the request is parsed. Returns the backend as the client may see
+    /// it.
+    async fn check_request(&self, metadata: &MetadataMap) -> Result<Arc<B>, Status> {
         let requires_leader = metadata.get("requires-leader").is_some_and(|value| value == "true");
-        Ok(self.backend.check_request(requires_leader).await?)
+        self.backend.check_request(requires_leader).await?;
+        Ok(Arc::clone(&self.backend).for_reader(password(metadata).as_deref())?)
     }
 
     /// Like `check_request`, for a write. A read-only backend refuses the write before the client sends its messages.
@@ -54,24 +57,31 @@ impl<B: WireBackend> StreamsService<B> {
     }
 }
 
-/// Sends the messages of a read or a subscription until it ends.
+/// Sends the messages of a read or a subscription until it ends, or until the reader's credential does.
 async fn serve_read<B: WireBackend>(backend: Arc<B>, responses: ReadResponses, kind: ReadKind) {
     let backend = backend.as_ref();
-    let ended = match &kind {
-        ReadKind::Stream { stream, from, backwards, count } => {
-            read_stream(backend, &responses, stream, ReadRange { from: *from, backwards: *backwards }, *count).await
-        }
-        ReadKind::All { from, backwards, count, filter } => {
-            read_all(backend, &responses, ReadRange { from: *from, backwards: *backwards }, *count, filter.as_ref())
-                .await
-        }
-        ReadKind::FollowStream { .. } | ReadKind::FollowAll { .. } => tokio::select! {
-            ended = serve_subscription(backend, &responses, &kind) => ended,
-            () = backend.wait_for_injected_end() => Ok(()),
-        },
+    let ended = tokio::select! {
+        ended = send_all(backend, &responses, &kind) => ended,
+        refusal = backend.wait_for_revocation() => Err(EarlyEnd::Refused(refusal)),
     };
     if let Err(EarlyEnd::Refused(refusal)) = ended {
         responses.refuse(refusal).await;
+    }
+}
+
+async fn send_all(backend: &dyn WireBackend, responses: &ReadResponses, kind: &ReadKind) -> Result<(), EarlyEnd> {
+    match kind {
+        ReadKind::Stream { stream, from, backwards, count } => {
+            read_stream(backend, responses, stream, ReadRange { from: *from, backwards: *backwards }, *count).await
+        }
+        ReadKind::All { from, backwards, count, filter } => {
+            read_all(backend, responses, ReadRange { from: *from, backwards: *backwards }, *count, filter.as_ref())
+                .await
+        }
+        ReadKind::FollowStream { .. } | ReadKind::FollowAll { .. } => tokio::select! {
+            ended = serve_subscription(backend, responses, kind) => ended,
+            () = backend.wait_for_injected_end() => Ok(()),
+        },
     }
 }
 
@@ -129,10 +139,10 @@ impl<B: WireBackend> Streams for StreamsService<B> {
     type BatchAppendStream = ReceiverStream<Result<BatchAppendResp, Status>>;
 
     async fn read(&self, request: Request<ReadReq>) -> Result<Response<Self::ReadStream>, Status> {
-        self.check_request(request.metadata()).await?;
+        let backend = self.check_request(request.metadata()).await?;
         let ReadRequest { kind, ids } = ReadRequest::parse(request.into_inner())?;
         let (sender, receiver) = mpsc::channel(RESPONSES_MAX);
-        tokio::spawn(serve_read(Arc::clone(&self.backend), ReadResponses { sender, ids }, kind));
+        tokio::spawn(serve_read(backend, ReadResponses { sender, ids }, kind));
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 

@@ -68,6 +68,27 @@ async fn the_set_of_a_bulk_cancel_is_fixed_and_contains_no_bulk_cancel() {
 }
 
 #[tokio::test]
+async fn a_bulk_cancel_is_about_the_same_tasks_as_a_list_with_its_filter() {
+    let server = Server::start();
+    for owner in ["ann", "bob", "local"] {
+        server.submit(&json!({"kind": "a", "owner": owner})).await;
+    }
+    for (owner, matched) in
+        [(json!(null), 3), (json!("*"), 3), (json!(["*"]), 3), (json!(["ann", "bob"]), 2), (json!("eve"), 0)]
+    {
+        let mut filter = json!({"kind": "a"});
+        if !owner.is_null() {
+            filter["owner"] = owner.clone();
+        }
+        let answer = server.post(PATH, &json!({"filter": filter, "dry_run": true})).await;
+        assert_eq!((answer.status, &answer.body["matched"]), (202, &json!(matched)), "{owner}: {}", answer.text);
+    }
+    let bulk = server.post(PATH, &json!({"filter": {"kind": "a", "owner": "*"}})).await;
+    let end = server.task_at_end(bulk.body["task"]["id"].as_str().unwrap()).await;
+    assert_eq!((&end["status"], &end["result"]["asked"]), (&json!("succeeded"), &json!(3)), "{end}");
+}
+
+#[tokio::test]
 async fn a_bulk_cancel_does_not_wait_behind_the_tasks_that_it_cancels() {
     let root = tempfile::tempdir().unwrap();
     let args = ["--slots", "1", "--content-bytes-per-s", "50000", "--content-root", root.path().to_str().unwrap()];
@@ -98,8 +119,8 @@ async fn a_bulk_cancel_does_not_wait_behind_the_tasks_that_it_cancels() {
 async fn an_empty_and_an_invalid_filter_are_refused() {
     let server = Server::start();
     server.submit(&json!({"kind": "a"})).await;
-    for dry_run in [false, true] {
-        let answer = server.post(PATH, &json!({"filter": {}, "dry_run": dry_run})).await;
+    for (filter, dry_run) in [(json!({}), false), (json!({}), true), (json!({"owner": "*"}), true)] {
+        let answer = server.post(PATH, &json!({"filter": filter, "dry_run": dry_run})).await;
         answer.assert_problem(422, "empty_filter");
     }
     for (body, pointer) in [
@@ -111,6 +132,7 @@ async fn an_empty_and_an_invalid_filter_are_refused() {
         (json!({"filter": {"kind": []}}), "/filter/kind"),
         (json!({"filter": {"kind": [""]}}), "/filter/kind"),
         (json!({"filter": {"kind": 5}}), "/filter/kind"),
+        (json!({"filter": {"kind": "a", "owner": ["*", "ann"]}}), "/filter/owner"),
         (json!({"filter": {"status": ["queued", "gone"]}}), "/filter/status"),
         (json!({"filter": {"colour": "red"}}), "/filter/colour"),
         (json!({"filter": {"a/b~c": "red"}}), "/filter/a~1b~0c"),

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::super::support::Server;
+use super::super::support::{Server, http_client};
 use super::raw_http;
 use crate::worker_soak::checker::Checker;
 
@@ -254,7 +254,7 @@ async fn thousands_of_mutated_requests_break_nothing() {
     assert!(done >= 1000, "only {done} requests");
     assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
     // A new client is needed, because the connection of the old one has been idle for too long.
-    let client = reqwest::Client::new();
+    let client = http_client();
     let get = |path: &str| server.send(client.get(server.url() + path));
     assert_eq!(get("/readyz").await.status, 200);
     let events = get("/v1/log").await;

@@ -17,8 +17,8 @@ function world() {
       w.timers.add(timer);
       return () => w.timers.delete(timer);
     },
-    connect(on) {
-      const socket = { on, sent: [], closed: false, send: (text) => socket.sent.push(JSON.parse(text)), close: () => (socket.closed = true) };
+    connect(on, owner) {
+      const socket = { on, owner, sent: [], closed: false, send: (text) => socket.sent.push(JSON.parse(text)), close: () => (socket.closed = true) };
       w.sockets.push(socket);
       return socket;
     },
@@ -218,6 +218,63 @@ test("one socket carries one filter: the one asked for, or all where two differ"
   ]);
 });
 
+test("with another owner the former counts are dropped at once, and a socket for that owner is opened", () => {
+  const w = world();
+  w.hello();
+  const former = w.socket();
+  assert.equal(former.owner, null);
+  w.store.subscribe({ owner: "ann" }, () => {});
+  w.store.setOwner("ann");
+  const { connection, counts: shown, unseen, position } = w.store.state;
+  assert.deepEqual([connection, shown, unseen, position], ["connecting", null, null, null]);
+  assert.deepEqual([w.sockets.length, former.closed, w.socket().owner], [2, true, "ann"]);
+  assert.deepEqual(w.heard.slice(-2), ["state", "owner"]);
+  former.on.text(JSON.stringify({ type: "counters", previous: 7, position: 8, counts: counts({ running: 99 }), unseen: none, seen: 0 }));
+  former.on.close();
+  assert.equal(w.store.state.counts, null, "a late frame of the former socket");
+  w.hello("e1", 9);
+  assert.deepEqual([w.store.state.connection, w.store.state.position], ["live", 9]);
+  assert.deepEqual(w.socket().sent, [{ type: "subscribe", filter: { owner: "ann" } }]);
+  w.store.setOwner("ann");
+  assert.equal(w.sockets.length, 2, "the same owner changes nothing");
+});
+
+test("an owner that is chosen while the connection is lost is asked for at once; before the start nothing connects", () => {
+  const w = world();
+  w.hello();
+  w.socket().on.close();
+  w.store.setOwner("*");
+  assert.deepEqual(w.sockets.map(({ owner }) => owner), [null, "*"]);
+  const sockets = [];
+  const store = new Store({ now: () => 0, random: () => 0, after: () => () => {}, connect: (on, owner) => (sockets.push(owner), { send() {}, close() {} }) });
+  store.setOwner("bob");
+  assert.deepEqual(sockets, []);
+  store.start();
+  assert.deepEqual(sockets, ["bob"]);
+});
+
+test("different filters of one owner become all tasks of that owner; with ids, all that the caller may see", () => {
+  const w = world();
+  w.hello();
+  w.store.subscribe({ owner: "ann", status: "failed" }, () => {});
+  const off = w.store.subscribe({ owner: "ann" }, () => {});
+  off();
+  w.store.subscribe({ ids: ["a"] }, () => {});
+  w.store.allowEveryone();
+  assert.deepEqual(w.socket().sent.map(({ filter }) => filter), [{ owner: "ann", status: "failed" }, { owner: "ann" }, { owner: "ann", status: "failed" }, {}, { owner: "*" }]);
+});
+
+test("a subscription that was asked before the socket was open is asked again on it", () => {
+  const w = world();
+  w.hello();
+  w.socket().on.close();
+  w.pass(1000);
+  w.store.subscribe({ kind: "a" }, () => {});
+  w.socket().sent.length = 0; // A socket that isn't open sends nothing.
+  w.hello();
+  assert.deepEqual(w.socket().sent, [{ type: "subscribe", filter: { kind: "a" } }]);
+});
+
 test("a subscription is asked again on a new socket", () => {
   const w = world();
   w.store.subscribe({ ids: ["a"] }, () => {});
@@ -263,4 +320,9 @@ test("filters survive the way through the URL; what isn't ours is left out", () 
   assert.equal(query.url(query.toggleStatus(params, "failed", false)), "/?status=running&q=two+words&label=a%3A1&label=b%3A2&limit=50");
   assert.equal(query.url(query.without(query.parse("?label=a:1&label=b:2"), "label", "a:1")), "/?label=b%3A2");
   assert.deepEqual(query.subscription(params), { status: "running,failed" });
+  assert.equal(query.url(query.parse("?owner=*&kind=a")), "/?kind=a&owner=*");
+  assert.equal(query.url(query.parse("?owner=ann,bob&kind=a")), "/?kind=a", "several owners have no bell");
+  assert.deepEqual(query.subscription(query.parse("?owner=*")), { owner: "*" });
+  assert.deepEqual(["/", "/?status=failed", "/?owner=bob"].map((address) => query.withOwner(address, "a b")), ["/?owner=a+b", "/?status=failed&owner=a+b", "/?owner=bob"]);
+  assert.equal(query.withOwner("/tasks/1", null), "/tasks/1");
 });

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::*;
-use crate::support::TEST_TIMEOUT;
+use crate::support::{TEST_TIMEOUT, http_client};
 
 /// What a client knows about the tasks that it wanted to create, by title. No two tasks have the same title.
 #[derive(Default)]
@@ -27,7 +27,7 @@ async fn create_tasks(
     (stop, titles): (Arc<AtomicBool>, Arc<AtomicU64>),
     acknowledged: watch::Sender<u64>,
 ) -> KnownTasks {
-    let client = reqwest::Client::new();
+    let client = http_client();
     let mut known = KnownTasks::default();
     while !stop.load(Ordering::Relaxed) {
         let title = format!("{writer}-{}", titles.fetch_add(1, Ordering::Relaxed));

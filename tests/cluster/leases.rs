@@ -13,7 +13,7 @@ use taskbell::task::schedule::{Missed, ScheduleCreated};
 use super::*;
 use crate::crash::load::Content;
 use crate::proxy::{Mode, Proxy};
-use crate::support::{TEST_TIMEOUT, append_of_schedule, task_template};
+use crate::support::{TEST_TIMEOUT, append_of_schedule, http_client, task_template};
 
 /// Flags for a kind whose leases expire after 3 s without a renewal.
 const SHORT_LEASES: [&str; 2] = ["--kind", "job:lease_s=3"];
@@ -329,7 +329,7 @@ async fn work(
     record: Arc<Mutex<WorkRecord>>,
     progress: tokio::sync::watch::Sender<usize>,
 ) {
-    let client = reqwest::Client::new();
+    let client = http_client();
     let mut random = StdRng::seed_from_u64(seed);
     loop {
         let sent = Instant::now();

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::push::fold::{Fold, is_final};
-use crate::support::Server;
+use crate::support::{Server, http_client};
 
 /// A folder with source files and, beside them, the copies that tasks create.
 pub struct Content {
@@ -111,7 +111,7 @@ impl Clients {
         let clients = (0..connections).map(|n| {
             let mut client = Client {
                 url: url.to_owned(),
-                http: reqwest::Client::new(),
+                http: http_client(),
                 random: StdRng::seed_from_u64(self.seed.wrapping_add(target as u64).wrapping_mul(31).wrapping_add(n)),
                 clients: self,
                 content,

@@ -195,8 +195,11 @@ fn a_setting_that_would_open_a_hole_is_refused_with_its_reason() {
         ("[auth.jwt]\nissuer = \"a\"".into(), "auth.jwt.audience: must be set"),
         ("[auth.jwt]\naudience = \"a\"".into(), "auth.jwt.issuer: must be set"),
         (format!("{JWT}secret = \"x\""), "unknown field `secret`"),
-        (PROXY.replace("127.0.0.1", "0.0.0.0/0"), "auth.proxy.addresses: \"0.0.0.0/0\" has no prefix length"),
-        (PROXY.replace("127.0.0.1", "proxy.example"), "auth.proxy.addresses: \"proxy.example\" is not an IP address"),
+        (PROXY.replace("127.0.0.1", "0.0.0.0/0"), "auth.proxy.addresses: \"0.0.0.0/0\" is not the address of a proxy"),
+        (
+            PROXY.replace("127.0.0.1", "proxy.example"),
+            "auth.proxy.addresses: \"proxy.example\" is not the address of a proxy",
+        ),
         (PROXY.replace("[\"127.0.0.1\"]", "[]"), "auth.proxy.addresses: must name the addresses"),
         (PROXY.replace("X-Forwarded-User", "Authorization"), "auth.proxy.subject_header: \"Authorization\" is not"),
         (PROXY.replace("X-Forwarded-Role", "a b"), "auth.proxy.role_header: \"a b\" is not"),

@@ -20,7 +20,7 @@ use taskbell::streams::ExecuteOnStream;
 use taskbell::streams::create::UniqueKeys;
 use taskbell::task::schedule::{Missed, Schedule, ScheduleCommand, ScheduleCreated, ScheduleEvent};
 use taskbell::task::{Command, Event, Position, TaskId, Timestamp};
-use taskbell::views::Limits;
+use taskbell::views::{Limits, Scope};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
@@ -49,7 +49,7 @@ impl Handler<Push> for FakeSocket {
 
 /// The next frame of this type. Skips other frames. The timeout is for the whole wait, because the hub sends beats all
 /// the time.
-async fn next_frame(frames: &mut UnboundedReceiver<Value>, kind: &str) -> Value {
+pub(super) async fn next_frame(frames: &mut UnboundedReceiver<Value>, kind: &str) -> Value {
     let next = async {
         loop {
             let frame = frames.recv().await.unwrap();
@@ -61,13 +61,16 @@ async fn next_frame(frames: &mut UnboundedReceiver<Value>, kind: &str) -> Value 
     in_time(next).await
 }
 
-/// Opens a socket with the bell of this owner. Returns the frames that follow the first ones.
-async fn open(hub: &Addr<Hub>, socket: u64, owner: &str) -> UnboundedReceiver<Value> {
+/// Opens a socket of this caller, who may see these tasks, with the bell of all of them. Returns the frames that follow the
+/// first ones.
+pub(super) async fn open(hub: &Addr<Hub>, socket: u64, viewer: &str, visible: &Scope) -> UnboundedReceiver<Value> {
     let (sender, mut frames) = unbounded_channel();
     let to = FakeSocket(sender).start().recipient();
     let opened = SocketOpened {
         socket,
-        owner: owner.into(),
+        bell: visible.clone(),
+        viewer: viewer.into(),
+        visible: visible.clone(),
         recipient: to,
         backlog: Backlog::default(),
         abort: Box::new(|| {}),
@@ -75,6 +78,10 @@ async fn open(hub: &Addr<Hub>, socket: u64, owner: &str) -> UnboundedReceiver<Va
     in_time(hub.send(opened)).await.unwrap();
     next_frame(&mut frames, "snapshot").await;
     frames
+}
+
+async fn own(hub: &Addr<Hub>, socket: u64, owner: &str) -> UnboundedReceiver<Value> {
+    open(hub, socket, owner, &Scope::of(owner)).await
 }
 
 #[actix_rt::test]
@@ -90,7 +97,7 @@ async fn after_events_that_the_hub_missed_every_socket_gets_its_counts_and_a_sub
         Duration::from_secs(30),
     );
     let hub = hub.start();
-    let [mut ann, mut bob] = [open(&hub, 1, "ann").await, open(&hub, 2, "bob").await];
+    let [mut ann, mut bob] = [own(&hub, 1, "ann").await, own(&hub, 2, "bob").await];
     let subscription = Subscription::Matching(Box::default());
     in_time(hub.send(SocketRequest::Subscribe(1, subscription))).await.unwrap();
     next_frame(&mut ann, "subscribed").await;

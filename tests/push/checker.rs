@@ -44,8 +44,9 @@ async fn pushed_counts_and_tasks_are_those_of_the_log() {
     };
     let begun = std::time::Instant::now();
     let observations = run(size).await;
-    let fold = Fold::of(&observations.log, "local");
-    let findings = check(&observations, &fold);
+    let (fold, of_local) = (Fold::of_everyone(&observations.log, "local"), Fold::of(&observations.log, "local"));
+    assert_ne!(fold.bell(fold.head()), of_local.bell(of_local.head()), "another owner has tasks too");
+    let findings = check(&observations, &fold, &of_local);
     let (events, took) = (fold.head(), begun.elapsed().as_secs_f64());
     println!("{} sockets, {} tasks, {events} events in {took:.1} s: {findings:?}", size.sockets, fold.tasks.len());
     let Findings { frames, gaps, backward, differences, wrong_items, missed, wrong_polls, .. } = findings;
@@ -54,29 +55,31 @@ async fn pushed_counts_and_tasks_are_those_of_the_log() {
     let requests = fold.events.iter().filter(|event| event["type"] == "CancelRequested").count();
     assert!(requests >= size.cancels / 2, "{requests} cancels took effect");
     assert!(findings.same_position > 0, "no poll had the position of a frame");
-    check_planted_faults(observations, &fold);
+    check_planted_faults(observations, &fold, &of_local);
 }
 
 /// Removes and changes frames, and asserts that the checker finds these faults.
-fn check_planted_faults(mut observations: Observations, fold: &Fold) {
+fn check_planted_faults(mut observations: Observations, fold: &Fold, of_local: &Fold) {
     let queued = |filter: &Option<Value>| *filter == Some(json!({"status": ["queued"]}));
-    let (_, frames) = observations.sockets.iter_mut().find(|(filter, _)| queued(filter)).unwrap();
+    let (_, _, frames) = observations.sockets.iter_mut().find(|(_, filter, _)| queued(filter)).unwrap();
     let mut counters = (0..frames.len()).filter(|n| frames[*n]["type"] == "counters");
     let (removed, changed) = (counters.next().unwrap(), counters.next_back().unwrap());
     frames[changed]["counts"]["queued"] = json!(number(&frames[changed]["counts"], "queued") + 1);
     frames.remove(removed);
     let without_last = frames.iter().rposition(|frame| frame["type"] == "tasks").unwrap();
     frames.truncate(without_last);
-    let findings = check(&observations, fold);
+    let findings = check(&observations, fold, of_local);
     assert_eq!((findings.gaps, findings.missed > 0), (1, true), "{findings:?}");
     assert!(findings.differences <= 1);
 }
 
-fn check(observations: &Observations, fold: &Fold) -> Findings {
+/// Compares all frames and polls with the folds of the log. `fold` has the bell of everyone, `of_local` that of the caller.
+fn check(observations: &Observations, fold: &Fold, of_local: &Fold) -> Findings {
     let mut findings = Findings::default();
     let mut positions = HashSet::new();
-    for (filter, frames) in &observations.sockets {
-        check_counts(frames, fold, &mut positions, &mut findings);
+    for (bell, filter, frames) in &observations.sockets {
+        let bell = if *bell == "?owner=local" { of_local } else { fold };
+        check_counts(frames, bell, &mut positions, &mut findings);
         check_items(frames, fold, &mut findings);
         if let Some(filter) = filter {
             check_none_missed(filter, frames, fold, &mut findings);

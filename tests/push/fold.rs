@@ -11,18 +11,20 @@ pub const STATUSES: [&str; 8] =
 /// The result of folding a log event by event. Folding asserts that positions and revisions have no gap, that every
 /// change of status is in the contract's table, and that no attempt starts or ends twice.
 pub struct Fold {
+    /// Whose bell is folded: the owner's, or that of everyone as this subject sees it.
     owner: String,
+    is_everyone: bool,
     /// The expected document of each task at each revision, by id.
     pub tasks: HashMap<String, Vec<Value>>,
-    /// The owner's bell at each position, from 0.
+    /// The bell at each position, from 0.
     bells: Vec<Value>,
     /// The last revision of each bell, by owner.
     bell_revisions: HashMap<String, u64>,
-    /// The number of the owner's tasks in each status, in the order of [`STATUSES`].
+    /// The number of the bell's tasks in each status, in the order of [`STATUSES`].
     counts: [u64; 8],
     /// The position up to which the owner has seen the bell.
     seen: u64,
-    /// For each final task of the owner, its status and the position of its last `Completed` event.
+    /// For each final task of the bell, its status and the position of its last `Completed` event.
     ended: HashMap<String, (usize, u64)>,
     /// The number of these tasks whose position is after `seen`, by status.
     unseen: [u64; 8],
@@ -31,10 +33,20 @@ pub struct Fold {
 }
 
 impl Fold {
-    /// Folds the body of `GET /v1/log`.
+    /// Folds the body of `GET /v1/log`, with the bell of this owner.
     pub fn of(text: &str, owner: &str) -> Self {
+        Self::with_bell(text, owner, false)
+    }
+
+    /// Folds the body of `GET /v1/log`, with the bell of everyone as this subject sees it.
+    pub fn of_everyone(text: &str, viewer: &str) -> Self {
+        Self::with_bell(text, viewer, true)
+    }
+
+    fn with_bell(text: &str, owner: &str, is_everyone: bool) -> Self {
         let mut fold = Self {
             owner: owner.to_owned(),
+            is_everyone,
             tasks: HashMap::new(),
             bells: Vec::new(),
             bell_revisions: HashMap::new(),
@@ -67,7 +79,7 @@ impl Fold {
         self.bells.len() as u64 - 1
     }
 
-    /// The owner's bell at this position: `counts`, `unseen`, `seen`.
+    /// The bell at this position: `counts`, `unseen`, `seen`.
     pub fn bell(&self, position: u64) -> &Value {
         self.bells.get(usize::try_from(position).unwrap()).expect("a position that the log has")
     }
@@ -97,7 +109,7 @@ impl Fold {
         (!is_right).then(|| format!("{id} at revision {revision}: waits for {waiting}"))
     }
 
-    /// Stores the present state of the owner's bell for the last position.
+    /// Stores the present state of the bell for the last position.
     fn store_bell(&mut self) {
         let counts: serde_json::Map<_, _> =
             STATUSES.iter().zip(self.counts).map(|(name, n)| ((*name).to_owned(), json!(n))).collect();
@@ -134,8 +146,7 @@ impl Fold {
         };
         after["revision"] = event["revision"].clone();
         after["position"] = event["position"].clone();
-        let is_of_owner = after["owner"] == *self.owner;
-        if is_of_owner {
+        if self.is_everyone || after["owner"] == *self.owner {
             if let Some(before) = &before {
                 self.counts[status_of(before)] -= 1;
             }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::{Barrier, watch};
 use tokio::task::JoinSet;
 
-use crate::support::{HttpResponse, LiveSocket, Server};
+use crate::support::{HttpResponse, LiveSocket, Server, http_client};
 
 /// The number of clients that send commands.
 const DRIVERS: usize = 4;
@@ -30,8 +30,8 @@ pub struct LoadSize {
 pub struct Observations {
     /// The whole log.
     pub log: String,
-    /// For each socket its filter, if it subscribed, and all its frames.
-    pub sockets: Vec<(Option<Value>, Vec<Value>)>,
+    /// For each socket: the query that says whose bell it gets, its filter, if it subscribed, and all its frames.
+    pub sockets: Vec<(&'static str, Option<Value>, Vec<Value>)>,
     /// Responses of `GET /v1/counters` during the run.
     pub polls: Vec<Value>,
 }
@@ -64,6 +64,15 @@ fn filter(socket: usize) -> Option<Value> {
     }
 }
 
+/// The query of this socket: most get the bell of everyone, which is also the default, and some that of the caller.
+const fn bell(socket: usize) -> &'static str {
+    match socket % 3 {
+        0 => "",
+        1 => "?owner=local",
+        _ => "?owner=*",
+    }
+}
+
 /// Runs the load. Waits until the server is idle and every socket has received the last counts.
 pub async fn run(size: LoadSize) -> Observations {
     let root = tempfile::tempdir().unwrap();
@@ -82,7 +91,7 @@ pub async fn run(size: LoadSize) -> Observations {
     let mut readers = JoinSet::new();
     for n in 0..size.sockets {
         let run = run.clone();
-        readers.spawn(async move { read_frames(&run, filter(n)).await });
+        readers.spawn(async move { read_frames(&run, bell(n), filter(n)).await });
     }
     run.barrier.wait().await;
     let mut drivers = JoinSet::new();
@@ -123,8 +132,12 @@ pub async fn wait_until_idle(server: &Server) {
 }
 
 /// Reads the frames of one socket until the run ends.
-async fn read_frames(run: &LoadRun, filter: Option<Value>) -> (Option<Value>, Vec<Value>) {
-    let mut live = LiveSocket::open(&run.server).await;
+async fn read_frames(
+    run: &LoadRun,
+    bell: &'static str,
+    filter: Option<Value>,
+) -> (&'static str, Option<Value>, Vec<Value>) {
+    let mut live = LiveSocket::open_path(&run.server, &format!("/v1/live{bell}")).await;
     let mut frames = vec![live.next().await, live.next().await];
     if let Some(filter) = &filter {
         live.send(&json!({"type": "subscribe", "filter": filter})).await;
@@ -153,7 +166,7 @@ async fn read_frames(run: &LoadRun, filter: Option<Value>) -> (Option<Value>, Ve
         }
         run.barrier.wait().await;
     }
-    (filter, frames)
+    (bell, filter, frames)
 }
 
 /// A client that sends commands.
@@ -172,7 +185,7 @@ struct Driver<'a> {
 async fn run_driver(run: &LoadRun, n: usize) -> Vec<Value> {
     let mut socket = LiveSocket::open(&run.server).await;
     let mut polls = Vec::new();
-    let (client, size) = (reqwest::Client::new(), run.size);
+    let (client, size) = (http_client(), run.size);
     let mut driver = Driver { run, client, waiting: Vec::new(), cancelled: Vec::new(), copies: Vec::new() };
     for round in n.. {
         let creates_more = run.created.load(Ordering::Relaxed) < size.tasks;

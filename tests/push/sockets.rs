@@ -141,6 +141,49 @@ async fn a_seen_message_is_recorded_and_shown_in_the_next_counters() {
 }
 
 #[tokio::test]
+async fn a_socket_shows_the_bell_that_its_address_names_and_a_subscription_the_owners_that_its_filter_names() {
+    let server = Server::start();
+    let task_of = |owner: &str| json!({"kind": "nobody.works", "owner": owner});
+    let mut ann = LiveSocket::open_path(&server, "/v1/live?owner=ann").await;
+    let mut all = LiveSocket::open_path(&server, "/v1/live?owner=*").await;
+    subscribe(&mut ann, json!({"owner": "*"})).await;
+    subscribe(&mut all, json!({"owner": ["ann"]})).await;
+    let bob = server.submit(&task_of("bob")).await;
+    assert_eq!(ids(&ann.next_of_type("tasks").await), [bob.as_str()]);
+    assert_eq!(all.next_of_type("counters").await["counts"]["queued"], 1);
+    let id = server.submit(&task_of("ann")).await;
+    let counters = ann.next_of_type("counters").await;
+    assert_eq!((&counters["previous"], &counters["counts"]["queued"]), (&json!(0), &json!(1)), "{counters}");
+    assert_eq!(ids(&all.next_of_type("tasks").await), [id.as_str()]);
+    for (query, pointer) in [
+        ("owner=ann,bob", "/query/owner"),
+        ("owner=*,ann", "/query/owner"),
+        ("owner=", "/query/owner"),
+        ("own=a", "/query/own"),
+    ] {
+        let answer = server.get(&format!("/v1/live?{query}")).await;
+        answer.assert_problem(422, "invalid_request");
+        assert_eq!(answer.body["errors"][0]["pointer"], pointer, "{query}");
+    }
+    ann.send(&json!({"type": "subscribe", "filter": {"owner": ["*", "ann"]}})).await;
+    assert_eq!(ann.next_of_type("problem").await["errors"][0]["pointer"], "/filter/owner");
+}
+
+#[tokio::test]
+async fn what_a_caller_has_seen_counts_for_the_bell_of_everyone_and_what_an_owner_has_seen_for_that_owners() {
+    let server = Server::start();
+    let id = server.submit(&json!({"kind": "a", "owner": "ann"})).await;
+    let position = cancel(&server, &id).await;
+    let mut all = LiveSocket::open_path(&server, "/v1/live?owner=*").await;
+    assert_eq!(all.next_of_type("snapshot").await["unseen"]["cancelled"], 1);
+    all.send(&json!({"type": "seen", "position": position})).await;
+    let after = all.next_of_type("counters").await;
+    assert_eq!((&after["seen"], &after["unseen"]["cancelled"]), (&json!(position), &json!(0)), "{after}");
+    let ann = server.get("/v1/counters?owner=ann").await.body;
+    assert_eq!((&ann["seen"], &ann["unseen"]["cancelled"]), (&json!(0), &json!(1)), "{ann}");
+}
+
+#[tokio::test]
 async fn the_frames_show_the_growing_progress_of_a_distribution() {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir(root.path().join("source")).unwrap();

@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 use tokio::io::Interest;
 use tokio::net::TcpSocket;
-use tokio_tungstenite::MaybeTlsStream;
 
-use crate::support::{LiveSocket, Server, TEST_TIMEOUT};
+use crate::support::{LiveSocket, Server, SocketStream, TEST_TIMEOUT};
 
 /// The number of tasks in a batch. A frame may contain all of them.
 const BATCH: usize = 10;
@@ -111,7 +110,7 @@ async fn a_stalled_client_that_reads_again_gets_what_waited_and_then_the_close_f
 async fn the_connection_of_a_stalled_client_that_never_reads_is_ended() {
     let server = Server::with(["--socket-stall-s", "1"]);
     let mut slow = stalled_socket(&server).await;
-    let MaybeTlsStream::Plain(connection) = slow.raw().get_mut() else { panic!("a connection without TLS") };
+    let SocketStream::Plain(connection) = slow.raw().get_mut() else { panic!("a connection without TLS") };
     tokio::time::timeout(TEST_TIMEOUT, connection.ready(Interest::ERROR)).await.expect("a reset in time").unwrap();
     let end = loop {
         if let Err(close) = slow.next_or_close().await {

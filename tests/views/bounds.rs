@@ -1,8 +1,9 @@
 //! The number of rows that a query reads while it holds the lock of the views.
 
-use taskbell::views::{Filter, Order, Page, PageRequest, RowBudget, Views};
+use taskbell::task::Status;
+use taskbell::views::{Filter, Order, Page, PageRequest, RowBudget, Scope, Views};
 
-use super::history::{Created, Log, plain};
+use super::history::{Created, Log, cancel, plain};
 
 /// Views with this many tasks of each kind. All tasks of one kind are created before those of the next.
 fn views(kinds: &[(&str, usize)]) -> Views {
@@ -68,4 +69,48 @@ fn a_search_that_can_not_end_within_the_bound_does_not_begin() {
     let (page, rows) = page_within(&views, &filter, &newest(20), 49);
     assert!(page.is_none());
     assert_eq!(rows, 0);
+}
+
+/// Views with this many cancelled tasks, and as many queued ones.
+fn ended_views(count: usize) -> Views {
+    let (mut log, mut views) = (Log::default(), Views::default());
+    for n in 0..2 * count {
+        let id = log.create(plain(if n % 3 == 0 { "bob" } else { "ann" }, "task"), "ann");
+        if n < count {
+            log.execute(id, &cancel(None), "ann").unwrap();
+        }
+    }
+    for recorded in &log.events {
+        views.apply(recorded);
+    }
+    views
+}
+
+#[test]
+fn counters_of_everyone_and_of_one_owner_read_no_row_and_those_of_a_kind_read_final_tasks_only() {
+    let views = ended_views(600);
+    let counted = |filter: &Filter| {
+        let budget = RowBudget::new(1000);
+        let counters = views.counters_within(filter, "ann", &budget).unwrap();
+        (counters.counts[Status::Queued as usize], counters.unseen.cancelled, budget.rows_read())
+    };
+    assert_eq!(counted(&Filter::default()), (600, 600, 0));
+    assert_eq!(counted(&Filter::of(Scope::of("bob"))), (200, 200, 0));
+    assert_eq!(counted(&of_kind("mail.send")), (600, 600, 600));
+    assert_eq!(counted(&Filter { status: vec![Status::Queued], ..Filter::default() }), (600, 0, 0));
+    assert_eq!(counted(&Filter { kind: of_kind("mail.send").kind, ..Filter::of(Scope::of("bob")) }), (200, 200, 200));
+}
+
+#[test]
+fn counters_that_need_more_rows_than_the_bound_are_left_to_a_snapshot() {
+    let views = ended_views(600);
+    let words = Filter { q: Filter::words("task"), ..Filter::default() };
+    for (filter, rows) in [(of_kind("mail.send"), 600), (words, 1200)] {
+        let budget = RowBudget::new(rows - 1);
+        assert_eq!(views.counters_within(&filter, "ann", &budget), None);
+        assert_eq!(budget.rows_read(), 0, "it doesn't begin");
+        let live = views.counters_within(&filter, "ann", &RowBudget::new(rows)).unwrap();
+        assert_eq!(views.snapshot_for(&filter).counters(&filter, views.seen_for(&filter, "ann")), live);
+        assert_eq!(live.counts[Status::Queued as usize], 600);
+    }
 }

@@ -7,7 +7,8 @@ use serde_json::{Value, to_value};
 use taskbell::task::event::Progress;
 use taskbell::task::{Position, Status, Timestamp};
 use taskbell::views::{
-    Cursor, Filter, NamedCounts, Order, Page, PageRequest, RunQueue, Snapshot, Timer, Views, WaitingFor, WorkOffer,
+    Cursor, Filter, NamedCounts, Order, Page, PageRequest, RowBudget, RunQueue, Scope, Snapshot, Timer, Views,
+    WaitingFor, WorkOffer,
 };
 
 use super::history::{KINDS, Log, OWNERS, QUEUES, random_log};
@@ -103,6 +104,28 @@ fn check_pages(views: &Views, oracle: &Oracle, rng: &mut StdRng, log: &Log, filt
     }
 }
 
+/// Asserts that the bells of everyone and of some owners, and the counters within random filters, are those of the oracle for
+/// each viewer, from the live views and from a snapshot.
+fn check_counters(views: &Views, oracle: &Oracle, rng: &mut StdRng, log: &Log, filters: usize) {
+    let viewers = [&OWNERS[..], &["nobody"]].concat();
+    let some = |owners: &[&str]| Scope::Owners(owners.iter().map(|owner| (*owner).to_owned()).collect());
+    let scopes = [Scope::Everyone, some(&[]), some(&["ann"]), some(&["nobody"]), some(&["bob", "dan", "bob"])];
+    for (viewer, scope) in viewers.iter().flat_map(|viewer| scopes.iter().map(move |scope| (*viewer, scope))) {
+        let expected = oracle.counters_within(&Filter::of(scope.clone()), viewer);
+        assert_eq!(to_value(views.bell(scope, viewer)).unwrap(), expected, "{scope:?} for {viewer}");
+    }
+    for _ in 0..filters {
+        let (filter, viewer) = (any_filter(rng, log), *viewers.choose(rng).unwrap());
+        let expected = oracle.counters_within(&filter, viewer);
+        let live = views.counters_within(&filter, viewer, &RowBudget::unlimited()).unwrap();
+        assert_eq!(to_value(live).unwrap(), expected, "{filter:?} for {viewer}");
+        for snapshot in [views.snapshot(), views.snapshot_for(&filter)] {
+            let counted = snapshot.counters(&filter, views.seen_for(&filter, viewer));
+            assert_eq!(to_value(counted).unwrap(), expected, "{filter:?} for {viewer}");
+        }
+    }
+}
+
 /// Asserts that the updated run queue and a new one have the tasks of the oracle for each queue and kind, in the same
 /// order.
 fn check_run_queue(views: &Views, followed: &RunQueue, oracle: &Oracle) {
@@ -157,6 +180,8 @@ fn step(views: &mut Views, pending: &mut RunQueue, oracle: &mut Oracle, recorded
         if (was.counts, was.unseen, was.seen) != (is.counts, is.unseen, is.seen) {
             assert_eq!(applied.owner.as_deref(), Some(owner), "a change of the counters is reported");
         }
+        let everyone = views.bell(&Scope::Everyone, owner);
+        assert_eq!(to_value(everyone).unwrap(), oracle.counters_within(&Filter::default(), owner));
     }
     let Some(changed) = applied.task else { return };
     pending.apply_change(changed.before.as_ref(), &changed.after, None);
@@ -181,6 +206,7 @@ fn at_every_position_bells_and_tasks_are_what_a_naive_fold_of_the_log_says() {
             check_queues(&views, &oracle);
             if recorded.position.0 % 25 == 0 {
                 check_pages(&views, &oracle, &mut rng, &log, 3);
+                check_counters(&views, &oracle, &mut rng, &log, 6);
                 kept.push((views.snapshot(), oracle.clone()));
             }
         }
@@ -220,6 +246,7 @@ fn pages_of_a_long_list_are_those_of_a_naive_fold_across_blocks_and_words() {
         assert!(there, "the history has no {} task", status.name());
     }
     check_pages(&views, &oracle, &mut rng, &log, 25);
+    check_counters(&views, &oracle, &mut rng, &log, 50);
     check_run_queue(&views, &pending, &oracle);
 }
 
@@ -227,6 +254,7 @@ fn pages_of_a_long_list_are_those_of_a_naive_fold_across_blocks_and_words() {
 fn a_replay_gives_equal_views_and_progress_reports_have_no_part_in_them() {
     let log = random_log(7, 800);
     let (mut live, mut replayed) = (Views::default(), Views::default());
+    let everyone = |views: &Views| OWNERS.map(|viewer| views.bell(&Scope::Everyone, viewer));
     let mut digests = Vec::new();
     for recorded in &log.events {
         if let Some(changed) = live.apply(recorded).task {
@@ -247,6 +275,7 @@ fn a_replay_gives_equal_views_and_progress_reports_have_no_part_in_them() {
             assert_eq!(replayed.digest(), digests[usize::try_from(recorded.position.0).unwrap() / 100 - 1]);
         }
     }
+    assert_eq!(everyone(&replayed), everyone(&live), "the bells of everyone too");
     digests.dedup();
     assert_eq!(digests.len(), 8, "different positions have different digests");
 }

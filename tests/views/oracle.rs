@@ -84,13 +84,21 @@ impl Oracle {
         self.tasks.push(ExpectedTask { created: self.position, ended: 0, doc });
     }
 
+    /// The bell of this owner.
     pub fn counters(&self, owner: &str) -> Value {
-        let seen = self.seen.get(owner).copied().unwrap_or(0);
-        let mine: Vec<&ExpectedTask> = self.tasks.iter().filter(|entry| entry.doc["owner"] == owner).collect();
-        let unseen = |status: &str| mine.iter().filter(|e| e.doc["status"] == status && e.ended > seen).count();
+        self.counters_within(&Filter { owner: vec![owner.to_owned()], ..Filter::default() }, "nobody")
+    }
+
+    /// The bell of the tasks that match the filter: for one owner from what the owner has seen, else from what the viewer
+    /// has seen.
+    pub fn counters_within(&self, filter: &Filter, viewer: &str) -> Value {
+        let subject = if let [owner] = &filter.owner[..] { owner } else { viewer };
+        let seen = self.seen.get(subject).copied().unwrap_or(0);
+        let found = self.matching(filter);
+        let unseen = |status: &str| found.iter().filter(|e| e.doc["status"] == status && e.ended > seen).count();
         json!({
             "position": self.position, "seen": seen,
-            "counts": by_status(&mine),
+            "counts": by_status(&found),
             "unseen": {"succeeded": unseen("succeeded"), "failed": unseen("failed"), "cancelled": unseen("cancelled")},
         })
     }

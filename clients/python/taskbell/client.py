@@ -57,15 +57,22 @@ class Task(TypedDict):
 class Client:
     """Calls to one server; may be shared by threads, each of which gets a connection of its own.
 
-    `server` and `token` are TASKBELL_SERVER and TASKBELL_TOKEN where they are not given. A call that gets no answer is
-    repeated for `patience_s` seconds.
+    `server`, `token` and `ca_file` are TASKBELL_SERVER, TASKBELL_TOKEN and TASKBELL_CA_FILE where they are not given.
+    `ca_file` is a PEM file with certificates of authorities that are trusted besides those of the system; it matters for
+    https. A call that gets no answer is repeated for `patience_s` seconds.
     """
 
     def __init__(
-        self, server: Optional[str] = None, token: Optional[str] = None, *, patience_s: float = 30.0
+        self,
+        server: Optional[str] = None,
+        token: Optional[str] = None,
+        *,
+        patience_s: float = 30.0,
+        ca_file: Optional[str] = None,
     ) -> None:
         self._server = server or os.environ.get("TASKBELL_SERVER") or "http://127.0.0.1:7070"
         self._token = token or os.environ.get("TASKBELL_TOKEN")
+        self._ca_file = ca_file or os.environ.get("TASKBELL_CA_FILE")
         self._patience_s = patience_s
         self._threads = threading.local()
         self.wire()  # an address that is none is refused here and not later
@@ -159,7 +166,7 @@ class Client:
 
     def new_wire(self) -> Wire:
         """One more connection to the same server."""
-        return Wire(self._server, self._token)
+        return Wire(self._server, self._token, self._ca_file)
 
     def _call(self, method: str, path: str, body: Any = None, headers: Optional[dict[str, str]] = None) -> Task:
         return self.wire().call(method, path, body, _read_task, _until(self._patience_s), headers=headers)

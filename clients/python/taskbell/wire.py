@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import random
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from typing import Any, Callable, Optional, TypeVar
@@ -40,12 +41,17 @@ class Wire:
     #: When the last request was sent, by `time.monotonic()`: its answer was sent no earlier.
     sent = 0.0
 
-    def __init__(self, server: str, token: Optional[str] = None) -> None:
+    def __init__(self, server: str, token: Optional[str] = None, ca_file: Optional[str] = None) -> None:
         parts = urlsplit(server)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             raise ValueError(f"not the address of a server: {server!r}")
         self._server, self._prefix = parts, parts.path.rstrip("/")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._tls: Optional[ssl.SSLContext] = None
+        if parts.scheme == "https":
+            self._tls = ssl.create_default_context()
+            if ca_file:
+                self._tls.load_verify_locations(cafile=ca_file)
         self._cut = False
 
     def call(
@@ -146,9 +152,11 @@ class Wire:
         return response.status, retry_after, text
 
     def _connect(self) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._server.scheme == "https" else http.client.HTTPConnection
-        assert self._server.hostname is not None
-        return kind(self._server.hostname, self._server.port)
+        host, port = self._server.hostname, self._server.port
+        assert host is not None
+        if self._tls is None:
+            return http.client.HTTPConnection(host, port)
+        return http.client.HTTPSConnection(host, port, context=self._tls)
 
 
 def _is_final(failed: Exception) -> bool:

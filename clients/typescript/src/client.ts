@@ -83,6 +83,11 @@ export interface ClientOptions {
   server?: string;
   /** TASKBELL_TOKEN where it is not given. */
   token?: string;
+  /**
+   * A PEM file with certificates of authorities that are trusted besides those that Node knows; TASKBELL_CA_FILE where it is
+   * not given. It matters for https.
+   */
+  caFile?: string;
   /** How long a call that gets no answer is repeated. */
   patienceMs?: number;
 }
@@ -94,7 +99,8 @@ export class Client {
 
   constructor(options: ClientOptions = {}) {
     const server = options.server ?? process.env["TASKBELL_SERVER"] ?? "http://127.0.0.1:7070";
-    this.wire = new Wire(server, options.token ?? process.env["TASKBELL_TOKEN"]);
+    const token = options.token ?? process.env["TASKBELL_TOKEN"];
+    this.wire = new Wire(server, token, options.caFile ?? process.env["TASKBELL_CA_FILE"]);
     this.#patienceMs = options.patienceMs ?? 30_000;
   }
 

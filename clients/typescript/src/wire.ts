@@ -4,9 +4,11 @@
  * Every call of this package may be repeated: a submit carries an idempotency key, a finish is answered twice alike,
  * and what was leased to nobody comes back by itself.
  */
+import type { Agent } from "node:https";
 import { setTimeout as pause } from "node:timers/promises";
 import { Problem, Unreachable } from "./errors.js";
 import { fromJson, toJson } from "./exact.js";
+import { type Answer, type Request, send, trusting } from "./secure.js";
 
 /** Told why a try failed, sleeps this long before the next, and says whether there shall be one. */
 export type KeepTrying = (failed: Error, pauseMs: number) => Promise<boolean>;
@@ -43,11 +45,13 @@ export class Cut extends Error {}
 export class Wire {
   readonly #server: string;
   readonly #headers: Record<string, string>;
+  readonly #agent: Agent | undefined;
 
-  constructor(server: string, token: string | undefined) {
+  constructor(server: string, token: string | undefined, caFile?: string) {
     if (!/^https?:$/.test(new URL(server).protocol)) throw new TypeError(`not the address of a server: ${server}`);
     this.#server = server.replace(/\/+$/, "");
     this.#headers = token ? { authorization: `Bearer ${token}` } : {};
+    if (caFile && new URL(server).protocol === "https:") this.#agent = trusting(caFile);
   }
 
   /**
@@ -86,16 +90,20 @@ export class Wire {
     const cut = () => over.abort(new Cut());
     signal?.addEventListener("abort", cut);
     try {
-      const options = { ...sent, method, redirect: "manual", signal: over.signal } as const;
-      const response = await fetch(this.#server + path, options);
-      const after = response.headers.get("retry-after") ?? "";
-      const retryAfterMs = /^\d+$/.test(after) ? Math.min(Number(after) * 1000, RETRY_AFTER_MAX_MS) : 0;
-      return { status: response.status, retryAfterMs, text: await response.text() };
+      const request = { ...sent, url: this.#server + path, method, signal: over.signal };
+      const { status, retryAfter, text } = await (this.#agent ? send(this.#agent, request) : fetched(request));
+      const retryAfterMs = /^\d+$/.test(retryAfter) ? Math.min(Number(retryAfter) * 1000, RETRY_AFTER_MAX_MS) : 0;
+      return { status, retryAfterMs, text };
     } finally {
       clearTimeout(late);
       signal?.removeEventListener("abort", cut);
     }
   }
+}
+
+async function fetched({ url, ...options }: Request): Promise<Answer> {
+  const response = await fetch(url, { ...options, redirect: "manual" });
+  return { status: response.status, retryAfter: response.headers.get("retry-after") ?? "", text: await response.text() };
 }
 
 /** Tries again until so much time has passed. */

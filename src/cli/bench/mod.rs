@@ -26,7 +26,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
-use super::client::{Client, ConnectionArgs};
+use super::client::ConnectionArgs;
 use super::command_error::CommandError;
 use super::console;
 use taskbell::Secret;
@@ -207,7 +207,10 @@ impl Bench {
 
     /// The server that the command line names.
     fn named_server(&self) -> Result<ServerAddress, CommandError> {
-        let client = Client::new(&self.connection.server, self.connection.token.as_ref().map(Secret::reveal))?;
+        let client = self.connection.client()?;
+        if client.url().scheme() == "https" {
+            return Err(CommandError::usage("--server: bench measures servers without TLS only"));
+        }
         ServerAddress::new(client.server(), self.connection.token.as_ref().map(Secret::reveal))
     }
 

@@ -118,7 +118,7 @@ impl Demo {
         if self.path.is_none() && !block_on(generate_content(source.clone()))? {
             return Ok(());
         }
-        let client = Client::new(&format!("http://{}", checked_settings.config.listen), None)?;
+        let client = Client::new(&format!("http://{}", checked_settings.config.listen), None, None)?;
         let (server_end_sender, server_end) = oneshot::channel();
         let deadline = self.minutes.map(|minutes| Instant::now() + Duration::from_secs(minutes * 60));
         let demo = DemoClient::new(client, source, content);

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use taskbell::{
-    AddressBlock, AuthSettings, InvalidAddressBlock, JwtAlgorithm, JwtSettings, KeySource, ProxySecret, ProxySettings,
-    Role, Secret, UnknownAlgorithm,
+    JwtAlgorithm, JwtSettings, KeySource, Network, ProxySecret, ProxySettings, Role, Secret, UnknownAlgorithm,
 };
 
 use super::{SettingsError, invalid};
@@ -19,22 +18,10 @@ const SECRET_MIN: usize = 16;
 /// The header of the proxy's secret, if no other is set.
 const SECRET_HEADER: &str = "X-Taskbell-Proxy-Secret";
 
-/// The unchecked tables from one source.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, clap::Args)]
-#[serde(deny_unknown_fields)]
-pub(in crate::cli) struct AuthTables {
-    #[command(flatten)]
-    #[serde(default)]
-    jwt: JwtTable,
-    #[command(flatten)]
-    #[serde(default)]
-    proxy: ProxyTable,
-}
-
 /// The unchecked table `[auth.jwt]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
-struct JwtTable {
+pub(in crate::cli) struct JwtTable {
     /// Accept JWTs whose claim `iss` is this text; more settings are in the file
     #[arg(long = "jwt-issuer", env = "TASKBELL_JWT_ISSUER", value_name = "ISSUER", help_heading = "JWTs of an issuer")]
     issuer: Option<String>,
@@ -71,7 +58,7 @@ struct JwtTable {
 /// The unchecked table `[auth.proxy]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
-struct ProxyTable {
+pub(in crate::cli) struct ProxyTable {
     /// Address of a proxy that authenticates, like 10.0.0.1 or 10.0.0.0/8; may be repeated
     #[arg(
         long = "auth-proxy",
@@ -99,32 +86,15 @@ struct ProxyTable {
     secret: Option<Secret>,
 }
 
-impl AuthTables {
-    /// Each setting of `self`; if it is not set, the setting of `fallback`.
-    pub(super) fn with_fallback(self, fallback: Self) -> Self {
-        Self { jwt: self.jwt.with_fallback(fallback.jwt), proxy: self.proxy.with_fallback(fallback.proxy) }
-    }
-
+impl JwtTable {
     /// Relative paths start at this folder.
-    pub(super) fn resolve_paths(&mut self, folder: &Path) {
-        if let Some(path) = &mut self.jwt.jwks_file {
+    pub(super) fn resolve_in(&mut self, folder: &Path) {
+        if let Some(path) = &mut self.jwks_file {
             *path = folder.join(&*path);
         }
     }
 
-    /// Checks the tables. A table without any setting is not there.
-    ///
-    /// # Errors
-    /// The first invalid setting.
-    pub(super) fn check(self) -> Result<AuthSettings, SettingsError> {
-        let jwt = (self.jwt != JwtTable::default()).then(|| self.jwt.check()).transpose()?;
-        let proxy = (self.proxy != ProxyTable::default()).then(|| self.proxy.check()).transpose()?;
-        Ok(AuthSettings { jwt, proxy })
-    }
-}
-
-impl JwtTable {
-    fn with_fallback(self, fallback: Self) -> Self {
+    pub(super) fn with_fallback(self, fallback: Self) -> Self {
         // The keys are one setting with two forms.
         let has_keys = self.jwks_url.is_some() || self.jwks_file.is_some();
         let keys = if has_keys { (self.jwks_url, self.jwks_file) } else { (fallback.jwks_url, fallback.jwks_file) };
@@ -143,7 +113,7 @@ impl JwtTable {
         }
     }
 
-    fn check(self) -> Result<JwtSettings, SettingsError> {
+    pub(super) fn check(self) -> Result<JwtSettings, SettingsError> {
         let leeway_s = self.leeway_s.unwrap_or(30);
         if leeway_s > LEEWAY_MAX_S {
             return invalid("auth.jwt.leeway_s", format!("{leeway_s} is not within 0 to {LEEWAY_MAX_S}"));
@@ -168,7 +138,7 @@ impl JwtTable {
 }
 
 impl ProxyTable {
-    fn with_fallback(self, fallback: Self) -> Self {
+    pub(super) fn with_fallback(self, fallback: Self) -> Self {
         Self {
             addresses: self.addresses.or(fallback.addresses),
             subject_header: self.subject_header.or(fallback.subject_header),
@@ -179,22 +149,28 @@ impl ProxyTable {
         }
     }
 
-    fn check(self) -> Result<ProxySettings, SettingsError> {
+    pub(super) fn check(self) -> Result<ProxySettings, SettingsError> {
         let addresses = self.addresses.unwrap_or_default();
         if addresses.is_empty() {
             return invalid("auth.proxy.addresses", "must name the addresses of the proxy, like [\"10.0.0.1\"]");
         }
-        let addresses = addresses.iter().map(|text| text.parse::<AddressBlock>()).collect::<Result<_, _>>();
+        let addresses = addresses.iter().map(|text| parse_network(text)).collect::<Result<_, _>>()?;
         let subject_header = required("auth.proxy.subject_header", self.subject_header)?;
         Ok(ProxySettings {
-            addresses: addresses
-                .or_else(|error: InvalidAddressBlock| invalid("auth.proxy.addresses", error.to_string()))?,
+            addresses,
             subject_header: check_header("auth.proxy.subject_header", subject_header)?,
             role_header: self.role_header.map(|name| check_header("auth.proxy.role_header", name)).transpose()?,
             default_role: self.default_role.map(|name| parse_role("auth.proxy.default_role", &name)).transpose()?,
             secret: check_secret(self.secret_header, self.secret)?,
         })
     }
+}
+
+/// A network with a prefix of 0 bits would believe everybody.
+fn parse_network(text: &str) -> Result<Network, SettingsError> {
+    let network = text.parse().ok().filter(|_| !text.ends_with("/0"));
+    let why = || format!("{text:?} is not the address of a proxy, like 10.0.0.5 or 10.0.0.0/8");
+    network.map_or_else(|| invalid("auth.proxy.addresses", why()), Ok)
 }
 
 fn required(setting: &'static str, value: Option<String>) -> Result<String, SettingsError> {

@@ -4,7 +4,6 @@
 //! setting is a list, the whole list is overridden.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -12,12 +11,14 @@ use taskbell::internal::is_name;
 use taskbell::server::Config;
 
 mod auth;
+mod exposure;
 mod limits;
+mod network;
 mod store;
 mod tables;
 
-use auth::AuthTables;
 use limits::LimitSettings;
+use network::{AuthSettings, TlsSettings};
 pub(super) use store::EmbeddedStore;
 use store::{LogLocation, StoreSetting};
 use tables::{KindTable, QueueTable};
@@ -48,7 +49,7 @@ const CONTENT_ROOT_HELP: &str = "Folder that content.distribute may read and wri
 
 /// The settings after the check.
 pub(super) struct CheckedSettings {
-    /// The configuration of the server. `listen` is a loopback address.
+    /// The configuration of the server.
     pub(super) config: Config,
     /// Which log lines are written to stderr, as a filter of `tracing_subscriber::EnvFilter`.
     pub(super) log_filter: String,
@@ -58,13 +59,34 @@ pub(super) struct CheckedSettings {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Settings {
-    /// Address to listen on (loopback only) [default: 127.0.0.1:7070]
+    /// Address to listen on; one that other machines reach needs --auth, and TLS or a proxy [default: 127.0.0.1:7070]
     #[arg(long, env = "TASKBELL_LISTEN", value_name = "ADDRESS")]
     pub(super) listen: Option<String>,
-    /// Address on which clients of EventStoreDB can read the log (loopback only), like 127.0.0.1:2113 [default: none]
+    /// Address on which clients of EventStoreDB can read the log, like 127.0.0.1:2113; one that other machines reach needs
+    /// --tls-cert [default: none]
     #[cfg(feature = "eventstore")]
     #[arg(long, env = "TASKBELL_LOG_LISTEN", value_name = "ADDRESS")]
     pub(super) log_listen: Option<String>,
+    #[command(flatten)]
+    #[serde(default)]
+    pub(super) tls: TlsSettings,
+    #[command(flatten)]
+    #[serde(default)]
+    pub(super) auth: AuthSettings,
+    /// Name or IP address that clients reach the server by, besides the address it listens on; may be repeated. Requests for
+    /// other hosts are refused [default: localhost and the loopback addresses, on a loopback address]
+    #[arg(long = "allow-host", env = "TASKBELL_ALLOW_HOSTS", value_name = "NAME", value_delimiter = ',')]
+    pub(super) allow_hosts: Option<Vec<String>>,
+    /// Proxy in front of the server, like 10.0.0.5 or 10.0.0.0/8, whose X-Forwarded-For, -Proto and -Host are believed; may be
+    /// repeated [default: none]
+    #[arg(long = "trust-proxy", env = "TASKBELL_TRUST_PROXIES", value_name = "ADDRESS", value_delimiter = ',')]
+    pub(super) trust_proxies: Option<Vec<String>>,
+    /// Path below which a proxy offers the server, like /taskbell [default: none]
+    #[arg(long, env = "TASKBELL_PATH_PREFIX", value_name = "PATH")]
+    pub(super) path_prefix: Option<String>,
+    /// Accept clear text from other machines, because the network itself protects it
+    #[arg(long, env = "TASKBELL_PLAIN_HTTP", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub(super) plain_http: Option<bool>,
     /// Folder of the log [default: ./taskbell-data]
     #[arg(long, env = "TASKBELL_DATA", value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
@@ -102,9 +124,6 @@ pub(super) struct Settings {
     #[command(flatten)]
     #[serde(default)]
     pub(super) limits: LimitSettings,
-    #[command(flatten)]
-    #[serde(default)]
-    pub(super) auth: AuthTables,
 }
 
 /// A setting is invalid. The message is for the person who wrote the setting.
@@ -155,10 +174,11 @@ impl Settings {
             message: error.message().to_owned(),
         })?;
         if let Some(folder) = path.parent() {
-            settings.auth.resolve_paths(folder);
             for path in settings.data.iter_mut().chain(settings.content_roots.iter_mut().flatten()) {
                 *path = folder.join(&*path);
             }
+            settings.tls.resolve_in(folder);
+            settings.auth.resolve_in(folder);
         }
         Ok(settings)
     }
@@ -169,6 +189,12 @@ impl Settings {
             listen: self.listen.or(fallback.listen),
             #[cfg(feature = "eventstore")]
             log_listen: self.log_listen.or(fallback.log_listen),
+            tls: self.tls.with_fallback(fallback.tls),
+            auth: self.auth.with_fallback(fallback.auth),
+            allow_hosts: self.allow_hosts.or(fallback.allow_hosts),
+            trust_proxies: self.trust_proxies.or(fallback.trust_proxies),
+            path_prefix: self.path_prefix.or(fallback.path_prefix),
+            plain_http: self.plain_http.or(fallback.plain_http),
             data: self.data.or(fallback.data),
             store: self.store.or(fallback.store),
             content_roots: self.content_roots.or(fallback.content_roots),
@@ -180,7 +206,6 @@ impl Settings {
             max_running_per_key: self.max_running_per_key.or(fallback.max_running_per_key),
             log_filter: self.log_filter.or(fallback.log_filter),
             limits: self.limits.with_fallback(fallback.limits),
-            auth: self.auth.with_fallback(fallback.auth),
         }
     }
 
@@ -190,6 +215,8 @@ impl Settings {
     /// The first invalid setting.
     pub(super) fn check(self) -> Result<CheckedSettings, SettingsError> {
         let defaults = Config::default();
+        let tls = self.tls.clone().check()?;
+        let network = self.check_network(defaults.listen, tls.is_some())?;
         let log_location = self.store.unwrap_or_default().check(self.data.is_some())?;
         let data_folder = self.data.or(defaults.data).unwrap_or_default();
         let data = (log_location == LogLocation::DataFolder).then(|| data_folder.clone());
@@ -217,9 +244,12 @@ impl Settings {
         let (kind_tables, queue_tables) = (self.kind_tables.unwrap_or_default(), self.queue_tables.unwrap_or_default());
         let (kind_policies, limits) = tables::policies_and_limits(kind_tables, queue_tables, self.max_running_per_key)?;
         let config = Config {
-            listen: self.listen.map_or(Ok(defaults.listen), |text| parse_loopback_address("listen", &text))?,
+            listen: network.listen,
+            tls,
+            auth: self.auth.mode(),
+            public_address: network.public_address,
             #[cfg(feature = "eventstore")]
-            log_listen: self.log_listen.map(|text| parse_loopback_address("log_listen", &text)).transpose()?,
+            log_listen: network.log_listen,
             content_roots: check_content_roots(self.content_roots.unwrap_or_default(), data.as_deref())?,
             data,
             #[cfg(feature = "eventstore")]
@@ -230,29 +260,10 @@ impl Settings {
             kind_policies,
             limits,
             client_limits: self.limits.check()?,
-            auth: self.auth.check()?,
+            identity_sources: self.auth.sources()?,
         };
         Ok(CheckedSettings { config, log_filter: self.log_filter.unwrap_or_else(|| DEFAULT_LOG_FILTER.into()) })
     }
-}
-
-/// Parses an address with a port, on which only programs of this machine can connect.
-fn parse_loopback_address(setting: &'static str, text: &str) -> Result<SocketAddr, SettingsError> {
-    let localhost = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    let Ok(address) = localhost.as_deref().unwrap_or(text).parse::<SocketAddr>() else {
-        return invalid(setting, format!("{text:?} is not an address with a port, like 127.0.0.1:7070"));
-    };
-    if address.ip().is_loopback() {
-        return Ok(address);
-    }
-    invalid(
-        setting,
-        format!(
-            "{address} can be reached from outside this machine, and this release has no authentication yet: \
-             only a loopback address, like 127.0.0.1:{}, is accepted",
-            address.port()
-        ),
-    )
 }
 
 /// Resolves the symbolic links in the content roots, so that paths can be compared with them. Refuses a root that

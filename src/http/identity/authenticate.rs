@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use actix_web::HttpMessage as _;
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::AUTHORIZATION;
 
 use super::bearer::{BearerKind, ClaimedBearer};
 use super::{Credential, Identity};
 use crate::http::plumbing::error::{Problem, Refusal};
+use crate::http::plumbing::forwarded::Client;
 use crate::http::state::AppState;
 use crate::store::now;
 use crate::task::Timestamp;
@@ -22,13 +24,14 @@ use crate::views::Credentials;
 /// address were wrong.
 pub async fn authenticate(state: &AppState, request: &ServiceRequest) -> Result<Identity, Problem> {
     let (verifiers, peer) = (&state.verifiers, request.peer_addr().map(|peer| peer.ip()));
+    let client = request.extensions().get::<Client>().and_then(|client| client.address);
     let named_by_proxy = verifiers.proxy_identity(peer, request.headers()).map_err(|why| refuse(peer, &why))?;
     let identity = if let Some(identity) = named_by_proxy {
         identity
     } else if request.headers().contains_key(AUTHORIZATION) {
-        let counted = verifiers.counted_address(peer);
+        let counted = verifiers.counted_address(client);
         verifiers.failures.check(counted)?;
-        bearer_identity(state, request, peer).await.inspect_err(|_| verifiers.failures.count(counted))?
+        bearer_identity(state, request, client).await.inspect_err(|_| verifiers.failures.count(counted))?
     } else if state.auth_required {
         return Err(unauthenticated());
     } else {
@@ -43,7 +46,7 @@ pub async fn authenticate(state: &AppState, request: &ServiceRequest) -> Result<
 async fn bearer_identity(
     state: &AppState,
     request: &ServiceRequest,
-    peer: Option<IpAddr>,
+    client: Option<IpAddr>,
 ) -> Result<Identity, Problem> {
     let mut values = request.headers().get_all(AUTHORIZATION);
     let (authorization, has_another) = (values.next(), values.next().is_some());
@@ -52,7 +55,7 @@ async fn bearer_identity(
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(unauthenticated());
     }
-    let jwt = state.verifiers.jwt_identity(credential, now()).await.map_err(|why| refuse(peer, &why))?;
+    let jwt = state.verifiers.jwt_identity(credential, now()).await.map_err(|why| refuse(client, &why))?;
     if let Some(identity) = jwt {
         return Ok(identity);
     }
@@ -61,8 +64,8 @@ async fn bearer_identity(
 }
 
 /// 401. The log gets the reason, and the client doesn't.
-fn refuse(peer: Option<IpAddr>, why: &dyn std::error::Error) -> Problem {
-    tracing::info!(target: "taskbell::access", ?peer, %why, "a credential is refused");
+fn refuse(client: Option<IpAddr>, why: &dyn std::error::Error) -> Problem {
+    tracing::info!(target: "taskbell::access", ?client, %why, "a credential is refused");
     unauthenticated()
 }
 

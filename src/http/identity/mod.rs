@@ -11,7 +11,6 @@ use uuid::Uuid;
 use crate::task::Timestamp;
 use crate::task::access::Role;
 
-pub mod address_block;
 pub mod authenticate;
 pub mod bearer;
 pub mod jwt;

@@ -61,7 +61,7 @@ impl ProxySettings {
     /// Whether this is an address of the proxy.
     #[must_use]
     pub fn is_at(&self, peer: IpAddr) -> bool {
-        self.addresses.iter().any(|block| block.contains(peer))
+        self.addresses.iter().any(|network| network.contains(peer))
     }
 
     fn role(&self, headers: &HeaderMap) -> Result<Role, ProxyRefusal> {

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::address_block::first_of_block;
 use super::rate_limit::{ElapsedTime, RateLimit};
 use crate::http::plumbing::error::{Problem, Refusal};
+use crate::http::plumbing::public_address::prefix;
 
 /// A subject that has sent nothing for a while may send the requests of so many seconds at once.
 const REQUESTS_BURST_S: u32 = 2;
@@ -88,7 +88,7 @@ fn too_many(what: &str, per_second: NonZeroU32, setting: &str) -> Problem {
 fn counted_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         v4 @ IpAddr::V4(_) => v4,
-        v6 @ IpAddr::V6(_) => first_of_block(v6, IPV6_PREFIX),
+        v6 @ IpAddr::V6(_) => prefix(v6, IPV6_PREFIX),
     }
 }
 

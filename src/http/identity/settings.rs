@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::address_block::AddressBlock;
 use super::jwt::algorithm::JwtAlgorithm;
 use super::jwt::key_url::KeyUrl;
+use crate::http::plumbing::public_address::Network;
 use crate::secret::Secret;
 use crate::task::access::Role;
 
@@ -66,7 +66,7 @@ pub enum KeySource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxySettings {
     /// The addresses of the proxy. In requests from other addresses, its headers are ignored.
-    pub addresses: Vec<AddressBlock>,
+    pub addresses: Vec<Network>,
     /// The name of the header with the subject.
     pub subject_header: String,
     /// The name of the header with the name of the role. `None`: every subject has the default role.

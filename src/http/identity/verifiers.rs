@@ -70,10 +70,10 @@ impl Verifiers {
         }))
     }
 
-    /// The address whose failures count. `None` for a proxy that authenticates: one of its clients must not be able to lock
-    /// out the others.
+    /// The address whose failures count, for a client at this address. `None` for a proxy that authenticates and doesn't say
+    /// whose requests it passes on: one of its clients must not be able to lock out the others.
     #[must_use]
-    pub fn counted_address(&self, peer: Option<IpAddr>) -> Option<IpAddr> {
-        peer.filter(|peer| !self.proxy.as_ref().is_some_and(|proxy| proxy.is_at(*peer)))
+    pub fn counted_address(&self, client: Option<IpAddr>) -> Option<IpAddr> {
+        client.filter(|client| !self.proxy.as_ref().is_some_and(|proxy| proxy.is_at(*client)))
     }
 }

@@ -3,15 +3,16 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 
-use super::command::{lease_problem, worker_command};
+use super::command::{lease_problem, may_report, worker_command};
 use super::token::LeaseToken;
 use crate::http::AppState;
 use crate::http::plumbing::caller::Caller;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json;
 use crate::http::plumbing::response::respond_empty_with_position;
+use crate::task::access::Action;
 use crate::task::limits::{TEXT_MAX, is_line};
-use crate::task::{Command, Timestamp};
+use crate::task::{Command, Rejection, Timestamp};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,11 +32,15 @@ pub async fn acknowledge(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    caller.check(Action::UseLeases)?;
     let body = json::read_body(&request, payload, json::BodyKind::One).await?;
     let AcknowledgeBody { lease, stopping_after, expected_end } = body;
     let lease = LeaseToken::parse(&lease, "/lease")?;
     if stopping_after.as_ref().is_some_and(|step| !is_line(step, TEXT_MAX)) {
         return Err(Problem::invalid_field("/stopping_after", "one line of 1 to 1024 bytes"));
+    }
+    if !may_report(&state, &caller, lease.task) {
+        return Err(Rejection::LeaseLost.into());
     }
     let LeaseToken { task, attempt, ref lease_hash } = lease;
     let command =

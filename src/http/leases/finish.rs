@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use super::checks::LEASES_MAX;
-use super::command::{lease_problem, worker_command};
+use super::command::{lease_problem, may_report, worker_command};
 use super::finish_item::FinishItem;
 use super::token::LeaseToken;
 use crate::http::AppState;
@@ -14,6 +14,7 @@ use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json;
 use crate::http::plumbing::response::respond_with_position;
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
+use crate::task::access::Action;
 use crate::task::event::Progress;
 use crate::task::{Position, Rejection};
 
@@ -42,6 +43,7 @@ pub async fn finish(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    caller.check(Action::UseLeases)?;
     let items = json::read_items(&request, payload, LEASES_MAX, json::decode::<FinishItem>).await?;
     let mut results = Vec::with_capacity(items.len());
     let (mut leases, mut messages) = (Vec::new(), Vec::new());
@@ -74,6 +76,9 @@ pub async fn finish(
 /// Checks the item and makes the message that finishes its attempt.
 fn finish_message(state: &AppState, caller: &Caller, item: FinishItem) -> Result<(LeaseToken, Execute), Problem> {
     let (lease, command) = item.into_command(&state.limits.values, |lease| live_progress(state, lease))?;
+    if !may_report(state, caller, lease.task) {
+        return Err(Rejection::LeaseLost.into());
+    }
     let message = worker_command(caller, &lease, command);
     Ok((lease, message))
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::checks::{LEASES_MAX, check_wait, check_worker};
+use super::command::may_report;
 use super::token::LeaseToken;
 use crate::dispatch::lease_table::{HeartbeatDirectives, LeaseRenewal};
 use crate::dispatch::messages::{Directive, Heartbeat};
@@ -20,6 +21,7 @@ use crate::http::plumbing::json;
 use crate::http::plumbing::response::respond_with_position;
 use crate::projection::projector::ReportProgress;
 use crate::store::now;
+use crate::task::access::Action;
 use crate::task::event::Progress;
 use crate::task::limits::{TEXT_MAX, is_line};
 use crate::task::{Invalid, Timestamp};
@@ -88,8 +90,13 @@ pub async fn heartbeat(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    caller.check(Action::UseLeases)?;
     let body: HeartbeatBody = json::read_body(&request, payload, json::BodyKind::Many).await?;
-    let CheckedHeartbeat { worker, wait, tokens, renewals, progress } = body.check()?;
+    let CheckedHeartbeat { worker, wait, tokens, mut renewals, progress } = body.check()?;
+    for renewal in renewals.iter_mut().filter(|renewal| !may_report(&state, &caller, renewal.task)) {
+        // No lease has this hash, so the directive is `lost`.
+        renewal.secret_hash.clear();
+    }
     // A heartbeat that doesn't wait is never refused here. So a worker that is refused renews its leases by such a one.
     let _permit = if wait.is_zero() { None } else { Some(state.long_polls.acquire(&caller)?) };
     // The projector stores the progress before the response is sent. So the worker's next request, which may report the

@@ -11,12 +11,14 @@ use tokio::sync::oneshot;
 use super::checks::{LEASES_MAX, WAIT_MAX_S, check_names, check_wait, check_worker};
 use crate::dispatch::messages::{GrantedLease, GrantedLeases, TakeLeases};
 use crate::http::AppState;
+use crate::http::identity::Identity;
 use crate::http::plumbing::caller::Caller;
 use crate::http::plumbing::connection::{ClientConnection, LeaseResponseBody};
 use crate::http::plumbing::error::{Problem, Refusal};
 use crate::http::plumbing::json;
 use crate::http::plumbing::response::respond_with_position;
 use crate::store::now;
+use crate::task::access::Action;
 use crate::task::{Invalid, JsonText, Position, TaskId, Timestamp};
 use crate::views::WorkOffer;
 
@@ -77,8 +79,10 @@ pub async fn take(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    caller.check(Action::UseLeases)?;
     let CheckedTake { worker, wants, max, wait } =
         json::read_body::<TakeBody>(&request, payload, json::BodyKind::One).await?.check()?;
+    let wants = restrict_kinds(&caller.identity, wants)?;
     require_writable_log(&state)?;
     let permit = if wait.is_zero() { None } else { Some(state.long_polls.acquire(&caller)?) };
     let (answer_sender, granted) = oneshot::channel();
@@ -108,6 +112,22 @@ pub async fn take(
         return Ok(response);
     }
     Ok(LeaseResponseBody::wrap(response, delivery))
+}
+
+/// Limits the kinds to those of the caller's credential.
+fn restrict_kinds(identity: &Identity, wants: WorkOffer) -> Result<WorkOffer, Problem> {
+    let kinds = match (wants.kinds, &identity.kinds) {
+        (None, Some(allowed)) => Some(allowed.to_vec()),
+        (Some(kinds), _) => match kinds.iter().find(|kind| !identity.may_lease(kind)) {
+            Some(kind) => {
+                let detail = format!("this credential may not take leases of the kind `{kind}`");
+                return Err(Problem::new(Refusal::Forbidden, detail));
+            }
+            None => Some(kinds),
+        },
+        (None, None) => None,
+    };
+    Ok(WorkOffer { kinds, ..wants })
 }
 
 /// Refuses the request while the log accepts no writes.

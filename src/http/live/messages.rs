@@ -5,11 +5,14 @@ use std::collections::HashSet;
 use serde::Deserialize;
 
 use crate::http::limits::ClientLimits;
+use crate::http::plumbing::caller::Caller;
 use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::filter::{SentFilter, Terms};
 use crate::http::plumbing::json;
 use crate::http::plumbing::query::Fields;
+use crate::http::plumbing::scope::take_scope;
 use crate::push::messages::{SocketId, SocketRequest, Subscription};
+use crate::task::access::Action;
 use crate::task::{Invalid, Position, TaskId};
 
 /// The maximum number of task ids in one subscription.
@@ -47,22 +50,31 @@ pub(super) enum ClientRequest {
 /// Reads a message of this socket's client.
 ///
 /// # Errors
-/// 400 or 422, as for a request.
-pub(super) fn parse(socket: SocketId, message: &[u8], limits: &ClientLimits) -> Result<ClientRequest, Problem> {
-    json::parse::<ClientMessage>(message)?.into_request(socket, limits)
+/// 400, 404 or 422, as for a request.
+pub(super) fn parse(
+    socket: SocketId,
+    message: &[u8],
+    caller: &Caller,
+    limits: &ClientLimits,
+) -> Result<ClientRequest, Problem> {
+    json::parse::<ClientMessage>(message)?.into_request(socket, caller, limits)
 }
 
 impl ClientMessage {
     /// Checks that the message has the fields of its type and no others.
-    fn into_request(self, socket: SocketId, limits: &ClientLimits) -> Result<ClientRequest, Problem> {
+    fn into_request(self, socket: SocketId, caller: &Caller, limits: &ClientLimits) -> Result<ClientRequest, Problem> {
         let Self { kind, filter, position } = self;
         let refuse = |pointer: &str, detail: &str| Err(Problem::invalid_field(pointer, detail));
         match (kind, filter, position) {
             (MessageKind::Subscribe, Some(filter), None) => {
-                Ok(ClientRequest::ToHub(SocketRequest::Subscribe(socket, parse_subscription(filter, limits)?)))
+                let subscription = parse_subscription(filter, caller, limits)?;
+                Ok(ClientRequest::ToHub(SocketRequest::Subscribe(socket, subscription)))
             }
             (MessageKind::Unsubscribe, None, None) => Ok(ClientRequest::ToHub(SocketRequest::Unsubscribe(socket))),
-            (MessageKind::Seen, None, Some(position)) => Ok(ClientRequest::Seen(position)),
+            (MessageKind::Seen, None, Some(position)) => {
+                caller.check(Action::MarkSeen)?;
+                Ok(ClientRequest::Seen(position))
+            }
             (MessageKind::Resync, None, None) => Ok(ClientRequest::ToHub(SocketRequest::Resync(socket))),
             (MessageKind::Subscribe, None, _) => refuse("/filter", "required in a message `subscribe`"),
             (MessageKind::Seen, _, None) => refuse("/position", "required in a message `seen`"),
@@ -76,11 +88,13 @@ impl ClientMessage {
     }
 }
 
-/// Reads the filter of a `subscribe` message: either `ids`, or the fields of a task filter.
-fn parse_subscription(filter: SentFilter, limits: &ClientLimits) -> Result<Subscription, Problem> {
+/// Reads the filter of a `subscribe` message: either `ids`, or the fields of a task filter. The hub sends none of the `ids`
+/// whose tasks the caller may not see.
+fn parse_subscription(filter: SentFilter, caller: &Caller, limits: &ClientLimits) -> Result<Subscription, Problem> {
     let Some(place) = filter.0.iter().position(|(name, _)| name == "ids") else {
         let mut fields = Fields::from_filter(filter)?;
-        let filter = fields.take_filter(limits)?;
+        let scope = take_scope(&mut fields, caller, limits)?;
+        let filter = fields.take_filter(limits, scope)?;
         fields.refuse_unknown()?;
         return Ok(Subscription::Matching(Box::new(filter)));
     };

@@ -27,11 +27,14 @@ mod outgoing;
 mod socket;
 
 use super::AppState;
+use super::limits::ClientLimits;
 use super::plumbing::caller::Caller;
 use super::plumbing::connection::ClientConnection;
 use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::query::Fields;
+use super::plumbing::scope::take_scope;
 use crate::push::backlog::Backlog;
+use crate::views::Scope;
 use incoming::Incoming;
 use outgoing::Outgoing;
 use socket::{LiveSocket, Wires};
@@ -42,10 +45,10 @@ const MESSAGE_MAX: u16 = 16 * 1024;
 /// The id of the next socket.
 static NEXT_SOCKET_ID: AtomicU64 = AtomicU64::new(1);
 
-/// `GET /v1/live`: opens a websocket.
+/// `GET /v1/live`: opens a websocket. The query `owner` says whose bell it gets: one name, or `*` for everyone.
 ///
 /// # Errors
-/// 400 if the request isn't a websocket handshake; 422 if it has query parameters; 429 if the caller or its address has too
+/// 400 if the request isn't a websocket handshake; 404 if the caller may not see this bell; 422 if the query is invalid; 429 if the caller or its address has too
 /// many open sockets; 503 if the server has too many.
 pub async fn open(
     state: web::Data<AppState>,
@@ -53,7 +56,7 @@ pub async fn open(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    Fields::from_query(request.query_string())?.refuse_unknown()?;
+    let bell = take_bell(request.query_string(), &caller, &state.limits)?;
     let mut response = handshake(&request)
         .map_err(|error| Problem::new(Refusal::NotAWebsocket, format!("a websocket handshake is needed: {error}")))?;
     let permit = state.sockets.acquire(&caller)?;
@@ -63,7 +66,18 @@ pub async fn open(
     let incoming = Incoming::new(payload, MESSAGE_MAX.into(), Rc::clone(&wires.end));
     let (encoded, backlog) = (Rc::clone(&wires.encoded), wires.backlog.clone());
     let id = NEXT_SOCKET_ID.fetch_add(1, Ordering::Relaxed);
-    let actor = LiveSocket::new(id, state.get_ref().clone(), caller, wires, permit);
+    let actor = LiveSocket::new(id, state.get_ref().clone(), (caller, bell), wires, permit);
     let frames = WebsocketContext::with_codec(actor, incoming, Codec::new().max_size(MESSAGE_MAX.into()));
     Ok(response.streaming(Outgoing::new(frames, encoded, backlog)))
+}
+
+/// Whose bell the query asks for.
+fn take_bell(query: &str, caller: &Caller, limits: &ClientLimits) -> Result<Scope, Problem> {
+    let mut fields = Fields::from_query(query)?;
+    let bell = take_scope(&mut fields, caller, limits)?;
+    if matches!(&bell, Scope::Owners(owners) if owners.len() > 1) {
+        return Err(fields.refuse("owner", "one name, or `*` for everyone"));
+    }
+    fields.refuse_unknown()?;
+    Ok(bell)
 }

@@ -15,9 +15,11 @@ use crate::http::plumbing::caller::Caller;
 use crate::http::plumbing::connection::ClientConnection;
 use crate::http::plumbing::error::{Problem, Refusal};
 use crate::http::plumbing::quota::QuotaPermit;
+use crate::http::plumbing::scope::visible_scope;
 use crate::push::backlog::Backlog;
 use crate::push::messages::{Closing, Push, SocketClosed, SocketId, SocketOpened, SocketRequest, bytes_of};
 use crate::task::Position;
+use crate::views::Scope;
 
 /// The socket is closed after this many invalid messages.
 const INVALID_MAX: u8 = 3;
@@ -37,6 +39,8 @@ pub(super) struct LiveSocket {
     id: SocketId,
     state: AppState,
     caller: Caller,
+    /// Whose bell the socket gets.
+    bell: Scope,
     wires: Wires,
     invalid_messages: u8,
     /// The joined fragments of a message that is not complete yet. Together they are within the limit of a message.
@@ -54,11 +58,18 @@ pub(super) struct LiveSocket {
 type Ctx = WebsocketContext<LiveSocket>;
 
 impl LiveSocket {
-    pub(super) fn new(id: SocketId, state: AppState, caller: Caller, wires: Wires, permit: QuotaPermit) -> Self {
+    pub(super) fn new(
+        id: SocketId,
+        state: AppState,
+        (caller, bell): (Caller, Scope),
+        wires: Wires,
+        permit: QuotaPermit,
+    ) -> Self {
         Self {
             id,
             state,
             caller,
+            bell,
             wires,
             invalid_messages: 0,
             fragments: Vec::new(),
@@ -70,7 +81,7 @@ impl LiveSocket {
     }
 
     fn handle_message(&mut self, text: &[u8], ctx: &mut Ctx) {
-        match messages::parse(self.id, text, &self.state.limits) {
+        match messages::parse(self.id, text, &self.caller, &self.state.limits) {
             Ok(ClientRequest::ToHub(request)) => self.send_to_hub(request, ctx),
             Ok(ClientRequest::Seen(position)) => self.mark_seen(position, ctx),
             Err(problem) => self.refuse(&problem, ctx),
@@ -172,7 +183,9 @@ impl Actor for LiveSocket {
         let connection = self.wires.connection.clone();
         self.state.hub.do_send(SocketOpened {
             socket: self.id,
-            owner: self.caller.subject().into(),
+            bell: self.bell.clone(),
+            viewer: self.caller.subject().into(),
+            visible: visible_scope(&self.caller),
             recipient: ctx.address().recipient(),
             backlog: self.wires.backlog.clone(),
             abort: Box::new(move || connection.abort()),

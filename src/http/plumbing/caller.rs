@@ -9,6 +9,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use uuid::Uuid;
 
 use super::error::{Problem, Refusal};
+use super::forwarded::Client;
 use crate::http::identity::Identity;
 use crate::http::identity::authenticate::unauthenticated;
 use crate::store::{Meta, Via, new_id, now};
@@ -28,7 +29,7 @@ pub struct RequestId(pub String);
 pub struct Caller {
     /// The authenticated subject, its role, and the credential.
     pub identity: Identity,
-    /// The address that the connection comes from. `None` for a call inside this process.
+    /// The client's address, as the connection or a trusted proxy says. `None` for a call inside this process.
     pub address: Option<IpAddr>,
     /// The interface over which the request came: the command line or plain HTTP.
     pub via: Via,
@@ -100,9 +101,10 @@ impl FromRequest for Caller {
         let Some(identity) = request.extensions().get::<Identity>().cloned() else {
             return ready(Err(unauthenticated()));
         };
+        let address = request.extensions().get::<Client>().and_then(|client| client.address);
         ready(Ok(Self {
             identity,
-            address: request.peer_addr().map(|peer| peer.ip()),
+            address,
             via: if agent.starts_with(CLI_AGENT) { Via::Cli } else { Via::Http },
             correlation_id: new_id(),
             request_id,

@@ -7,12 +7,14 @@
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, HOST, HeaderName, HeaderValue, ORIGIN};
+use actix_web::http::header::{ALLOW, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, ResponseError as _, web};
+use actix_web::{Error, HttpMessage, HttpRequest, ResponseError as _, web};
 
 use super::caller::RequestId;
 use super::error::{Problem, Refusal};
+use super::forwarded::Client;
+use super::public_address::PublicAddress;
 use super::response::PROTECTION;
 use crate::http::identity::authenticate::authenticate;
 use crate::http::state::AppState;
@@ -23,6 +25,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header with the time since which the views may lack events, because the cluster can't be reached. Absent while the
 /// views are complete.
 const STALE_SINCE: HeaderName = HeaderName::from_static("taskbell-stale-since");
+/// For a year, browsers use this host only over TLS.
+const HTTPS_ONLY: HeaderValue = HeaderValue::from_static("max-age=31536000");
 /// The longest request id that the server accepts from a client, in bytes. It replaces a longer one by an id of its own.
 const REQUEST_ID_MAX: usize = 128;
 
@@ -115,7 +119,11 @@ async fn run_checked(
     check: impl AsyncFnOnce(&ServiceRequest) -> Result<(), Problem>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let id = request_id(&request);
+    let client = with_public_address(request.request(), |public| {
+        Client::of(public, request.peer_addr().map(|peer| peer.ip()), request.headers())
+    });
     request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(client);
     let response = match check(&request).await {
         Ok(()) => next.call(request).await?,
         Err(problem) => request.into_response(problem.error_response()),
@@ -140,33 +148,39 @@ fn request_id(request: &ServiceRequest) -> String {
     client_id.filter(is_valid).map_or_else(|| new_id().to_string(), str::to_owned)
 }
 
-/// Refuses the request unless its host is a loopback name and its origin, if it has one, is this server.
+/// Refuses the request unless its host is a name of this server and its origin, if it has one, is this server.
 ///
-/// The server asks for no password, and any browser on this machine can reach the loopback address. Without this check,
-/// a page of another site could send requests, and could read the responses if the site's host name resolves to the
-/// loopback address (DNS rebinding).
+/// Any browser on this machine can reach the loopback address. Without this check, a page of another site could send requests,
+/// and could read the responses if the site's host name resolves to the address of this server (DNS rebinding).
 fn check_origin(request: &ServiceRequest) -> Result<(), Problem> {
     let forbidden = |detail| Problem::new(Refusal::ForbiddenOrigin, detail);
-    let text = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or_default());
-    let host = text(HOST).unwrap_or_default();
-    if !is_loopback(host) {
-        return Err(forbidden("the header `Host` must name a loopback address (localhost, 127.0.0.1 or [::1])"));
-    }
-    match text(ORIGIN) {
-        Some(origin) if origin.strip_prefix("http://") != Some(host) => {
-            Err(forbidden("requests from pages of another origin are refused"))
+    let extensions = request.extensions();
+    let Some(client) = extensions.get::<Client>() else {
+        return Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR));
+    };
+    with_public_address(request.request(), |public| {
+        if public.allows_host(&client.host) {
+            return Ok(());
         }
-        _ => Ok(()),
+        Err(forbidden(if public.hosts.is_empty() && public.allows_loopback_hosts {
+            "the header `Host` must name a loopback address (localhost, 127.0.0.1 or [::1])"
+        } else {
+            "the header `Host` names no host of this server (its setting allow_hosts)"
+        }))
+    })?;
+    if client.is_own_origin(request.headers()) {
+        Ok(())
+    } else {
+        Err(forbidden("requests from pages of another origin are refused"))
     }
 }
 
-fn is_loopback(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let v4 = name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback());
-    v4 || name.eq_ignore_ascii_case("localhost") || name == "[::1]"
+/// Reads how clients reach this server.
+fn with_public_address<T>(request: &HttpRequest, read: impl FnOnce(&PublicAddress) -> T) -> T {
+    match request.app_data::<web::Data<AppState>>() {
+        Some(state) => read(&state.public_address),
+        None => read(&PublicAddress::default()),
+    }
 }
 
 /// Adds the request's id and the headers of [`PROTECTION`] to the response. Makes each response with an error status, also
@@ -183,7 +197,11 @@ fn finish_response(response: ServiceResponse<BoxBody>, id: &str) -> ServiceRespo
             response.headers_mut().insert(ALLOW, allow);
         }
     }
+    let is_https = with_public_address(&request, |public| public.is_https);
     let headers = response.headers_mut();
+    if is_https {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HTTPS_ONLY);
+    }
     if let Ok(value) = HeaderValue::from_str(id) {
         headers.insert(REQUEST_ID, value);
     }

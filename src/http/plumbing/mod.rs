@@ -1,6 +1,7 @@
 //! The modules that all resources share. [`http1`], [`middleware`], [`connection`], [`caller`], [`query`], [`filter`], [`body`],
-//! [`json`], [`body_hash`] and [`request`] read requests. [`quota`] and [`scans`] bound what clients use at the same
-//! time. [`response`] and [`error`] write responses.
+//! [`json`], [`body_hash`] and [`request`] read requests. [`public_address`] and [`forwarded`] say by which names and proxies
+//! clients reach the server. [`scope`] says whose tasks a request is about. [`quota`] and [`scans`] bound what clients use at the same
+//! time. [`response`], [`redact`] and [`error`] write responses.
 
 pub mod body;
 pub mod body_hash;
@@ -8,11 +9,15 @@ pub mod caller;
 pub mod connection;
 pub mod error;
 pub mod filter;
+pub mod forwarded;
 pub mod http1;
 pub mod json;
 pub mod middleware;
+pub mod public_address;
 pub mod query;
 pub mod quota;
+pub mod redact;
 pub mod request;
 pub mod response;
 pub mod scans;
+pub mod scope;

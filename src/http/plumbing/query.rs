@@ -9,7 +9,7 @@ use super::filter::{FIELDS_MAX, SentFilter, Terms};
 use crate::http::limits::ClientLimits;
 use crate::task::limits::{LABEL_MAX, is_line, is_name, is_owner};
 use crate::task::{Position, Status, Timestamp};
-use crate::views::{Cursor, Filter, Order};
+use crate::views::{Cursor, Filter, Order, Scope};
 
 /// The fields of a query string, or of a filter in a body, that the handler has not taken yet.
 pub struct Fields {
@@ -82,11 +82,22 @@ impl Fields {
         Ok(self)
     }
 
-    fn refuse(&self, name: &str, detail: impl Into<String>) -> Problem {
+    /// 422: the value of this field is not allowed.
+    pub fn refuse(&self, name: &str, detail: impl Into<String>) -> Problem {
         Problem::invalid_field(
             format!("{}/{}", self.pointer_prefix, name.replace('~', "~0").replace('/', "~1")),
             detail,
         )
+    }
+
+    /// Whether no field is left.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Removes the field with this name and returns its value.
@@ -155,11 +166,24 @@ impl Fields {
         Ok(text.split(',').map(str::to_owned).collect())
     }
 
-    /// Takes all fields of a filter.
+    /// Takes the owners that the field `owner` names: a list, or `*` for everyone. `None` if there is no such field.
+    ///
+    /// # Errors
+    /// 422 if a name is invalid, or if `*` stands beside names.
+    pub fn take_owners(&mut self, limits: &ClientLimits) -> Result<Option<Scope>, Problem> {
+        let Some(value) = self.value("owner") else { return Ok(None) };
+        if value == EVERYONE {
+            self.take("owner");
+            return Ok(Some(Scope::Everyone));
+        }
+        self.take_list("owner", limits.filter_terms, is_owner, OWNER_RULE).map(|owners| Some(Scope::Owners(owners)))
+    }
+
+    /// Takes all fields of a filter but `owner`, and makes a filter of them for the tasks of this scope.
     ///
     /// # Errors
     /// 422 if one of them is invalid.
-    pub fn take_filter(&mut self, limits: &ClientLimits) -> Result<Filter, Problem> {
+    pub fn take_filter(&mut self, limits: &ClientLimits, scope: Scope) -> Result<Filter, Problem> {
         let terms_max = limits.filter_terms;
         let name_rule = "names, separated by commas: a-z, 0-9, '.', '_', '-'";
         let is_status = |name: &str| Status::from_name(name).is_some();
@@ -168,12 +192,11 @@ impl Fields {
             status: statuses.iter().filter_map(|name| Status::from_name(name)).collect(),
             kind: self.take_list("kind", terms_max, is_name, name_rule)?,
             queue: self.take_list("queue", terms_max, is_name, name_rule)?,
-            owner: self.take_list("owner", terms_max, is_owner, "owners, separated by commas")?,
             created_after: self.take_time("created_after")?,
             created_before: self.take_time("created_before")?,
             finished_after: self.take_time("finished_after")?,
             finished_before: self.take_time("finished_before")?,
-            ..Filter::default()
+            ..Filter::of(scope)
         };
         while let Some(label) = self.take("label") {
             let pair =
@@ -237,6 +260,11 @@ impl Fields {
         }
     }
 }
+
+/// The value of the field `owner` that means the tasks of everyone.
+const EVERYONE: &str = "*";
+const OWNER_RULE: &str =
+    "owners, separated by commas, each of 1 to 128 printable characters; or `*` alone, for everyone";
 
 /// The fields whose value is a list, separated by commas.
 const LIST_FIELDS: [&str; 4] = ["status", "kind", "queue", "owner"];

@@ -1,4 +1,5 @@
-//! Counts how many clients use a resource at the same time: in all, by subject, and by IP address.
+//! Counts how many clients use a resource at the same time: in all, by subject, and by IP address. The addresses of one IPv6
+//! network of 64 bits count as one, because one machine may use all of them.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::caller::Caller;
 use super::error::{Problem, Refusal};
+use super::public_address::prefix;
 use crate::http::limits::SharedLimit;
 
 /// A resource with a limit.
@@ -68,10 +70,11 @@ impl Quota {
         counts.check(self.resource, self.limit, caller)?;
         counts.total += 1;
         *counts.by_subject.entry(caller.subject().to_owned()).or_default() += 1;
-        if let Some(address) = caller.address {
+        let address = counted_address(caller);
+        if let Some(address) = address {
             *counts.by_address.entry(address).or_default() += 1;
         }
-        Ok(QuotaPermit { subject: caller.subject().to_owned(), address: caller.address, counts: self.counts.clone() })
+        Ok(QuotaPermit { subject: caller.subject().to_owned(), address, counts: self.counts.clone() })
     }
 
     /// The number of uses.
@@ -86,7 +89,8 @@ impl Counts {
     fn check(&self, resource: Resource, limit: SharedLimit, caller: &Caller) -> Result<(), Problem> {
         let (name, setting) = resource.names();
         let of_subject = self.by_subject.get(caller.subject()).copied().unwrap_or(0);
-        let of_address = caller.address.and_then(|address| self.by_address.get(&address)).copied().unwrap_or(0);
+        let of_address =
+            counted_address(caller).and_then(|address| self.by_address.get(&address)).copied().unwrap_or(0);
         let refuse = |refusal, whose: &str, max: usize, suffix: &str| {
             Err(Problem::new(refusal, format!("the limit on {name} of {whose} is {max} ({setting}{suffix})")))
         };
@@ -101,6 +105,14 @@ impl Counts {
         }
         Ok(())
     }
+}
+
+/// The address by which this caller is counted: its IPv4 address, or the first 64 bits of its IPv6 address.
+fn counted_address(caller: &Caller) -> Option<IpAddr> {
+    caller.address.map(|address| match address.to_canonical() {
+        v4 @ IpAddr::V4(_) => v4,
+        v6 @ IpAddr::V6(_) => prefix(v6, 64),
+    })
 }
 
 impl Drop for QuotaPermit {
@@ -174,5 +186,15 @@ mod tests {
         drop(permit);
         let counts = quota.counts.lock().unwrap();
         assert_eq!((counts.total, counts.by_subject.len(), counts.by_address.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn the_addresses_of_one_ipv6_network_count_as_one() {
+        let quota = Quota::new(Resource::Sockets, SharedLimit { total: 9, per_subject: 9, per_address: 1 });
+        let _anna = quota.acquire(&caller("anna", "2001:db8:0:1::1")).unwrap();
+        assert!(quota.acquire(&caller("bea", "2001:db8:0:1:ffff::2")).is_err());
+        let _cleo = quota.acquire(&caller("cleo", "2001:db8:0:2::1")).unwrap();
+        let _dora = quota.acquire(&caller("dora", "::ffff:10.0.0.1")).unwrap();
+        assert!(quota.acquire(&caller("eva", "10.0.0.1")).is_err(), "the same machine over IPv4");
     }
 }

@@ -12,6 +12,9 @@ use tokio::time::timeout;
 
 use super::error::{Problem, Refusal};
 
+/// The maximum number of rows that a query reads while it holds the lock of the views. A longer query reads a snapshot on the
+/// blocking pool.
+pub const ROWS_UNDER_LOCK_MAX: usize = 10_000;
 /// How long a query waits for the queries before it.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 

@@ -1,8 +1,7 @@
 // The HTTP requests of the UI, and the store that all elements of a page share.
+import { BASE } from "./base.js";
 import { readJson } from "./json.js";
 import { Store } from "./store.js";
-
-const BASE = new URL("/", import.meta.url);
 
 /** The problem document (RFC 9457) of a refused request, or the failure of the network. */
 export class Problem extends Error {
@@ -43,12 +42,14 @@ export const api = {
   cancel: (id) => call("POST", `${task(id)}/cancel`, { body: {} }),
   escalate: (id, rung) => call("POST", `${task(id)}/escalate`, { body: { rung } }),
   retry: (id) => call("POST", `${task(id)}/retry`, { body: {} }),
+  session: () => call("GET", "v1/session"),
   seen: (position) => call("POST", "v1/bell/seen", { body: { position } }),
 };
 
-/** Opens the websocket. `handlers`: {open, text, close}. */
-function connect(handlers) {
+/** Opens the websocket with the bell of this owner; null for the caller's default. `handlers`: {open, text, close}. */
+function connect(handlers, owner) {
   const url = new URL("v1/live", BASE);
+  if (owner !== null) url.searchParams.set("owner", owner);
   url.protocol = url.protocol.replace("http", "ws");
   const socket = new WebSocket(url);
   socket.onopen = handlers.open;

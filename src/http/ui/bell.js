@@ -1,10 +1,11 @@
 // <taskbell-bell>: the bell button with its counts, and the panel that the button opens.
 import { api, store } from "./api.js";
 import { setAttr, h, updateChildren, openShadowRoot, setText } from "./dom.js";
-import { localAndUtc, bellName, count, duration, elapsed, connectionText, number, outcome, runningDuration, statusLabel } from "./format.js";
+import { localAndUtc, bellName, count, duration, elapsed, connectionText, number, outcome, runningDuration, statusLabel, whoseTasks } from "./format.js";
 import { icon } from "./icons.js";
-import { CancelButton, progressPart, statusPart, taskUrl, timePart } from "./parts.js";
+import { CancelButton, pageUrl, progressPart, statusPart, taskUrl, timePart } from "./parts.js";
 import { STATUSES, isNewer } from "./store.js";
+import { choiceOf, who } from "./who.js";
 
 const LATEST_COUNT = 6;
 const ANNOUNCE_INTERVAL_MS = 5000;
@@ -26,6 +27,7 @@ class LatestTask {
     this.status.update(task.status);
     setText(this.titleLink, task.title);
     setAttr(this.titleLink, "title", task.title);
+    setAttr(this.titleLink, "href", taskUrl(task.id));
     this.progress.update(task);
     this.cancelButton.update(task);
     const at = task.finished_at ?? task.started_at ?? task.created_at;
@@ -40,6 +42,8 @@ class LatestTask {
 class TaskbellBell extends HTMLElement {
   #tasks = [];
   #rows = new Map();
+  /** Null until the server has said who the caller is. */
+  #caller = null;
   #unsubscribers = [];
   /** The state of the request for the latest tasks. Null: idle. 1: reading. More than 1: reading, and afterwards the tasks must be read again from this log position. */
   #pendingRead = null;
@@ -50,11 +54,17 @@ class TaskbellBell extends HTMLElement {
     const ticker = setInterval(() => this.panel.matches(":popover-open") && this.#drawLatest(), 1000);
     this.#unsubscribers = [store.listen((change) => this.#handleStoreEvent(change)), () => clearInterval(ticker)];
     store.start();
+    this.#readCaller();
     this.#drawCounters();
   }
 
   disconnectedCallback() {
     for (const unsubscribe of [...this.#unsubscribers, this.unsubscribe]) unsubscribe?.();
+  }
+
+  async #readCaller() {
+    this.#caller = await who().catch(() => null);
+    this.#drawCounters();
   }
 
   #build() {
@@ -66,7 +76,9 @@ class TaskbellBell extends HTMLElement {
       h("span", { class: "counts", "aria-hidden": "true" }, chip("running", "running"), chip("waiting", "queued")),
       h("span", { class: "ring", "aria-hidden": "true" }, icon("bell"), this.badge, h("i", { class: "dot" })));
     this.counters = new Map(STATUSES.map((status) => [status, h("b", null, "–")]));
-    const links = STATUSES.map((status) => h("li", null, h("a", { href: `/?status=${status}`, "data-status": status }, icon(status), h("span", null, statusLabel(status)), this.counters.get(status))));
+    const links = STATUSES.map((status) => h("a", { "data-status": status }, icon(status), h("span", null, statusLabel(status)), this.counters.get(status)));
+    this.heading = h("h2");
+    this.allLink = h("a", null, "Show all");
     this.unseenText = h("span");
     this.markButton = h("button", { type: "button", class: "quiet", onclick: () => this.#markSeen() }, "Mark as seen");
     this.unseenLine = h("div", { class: "unseen" }, this.unseenText, this.markButton);
@@ -74,8 +86,8 @@ class TaskbellBell extends HTMLElement {
     this.emptyNote = h("p", { class: "small muted" });
     this.connectionStatus = h("p", { class: "connection", role: "status" });
     this.panel = h("div", { id: "panel", class: "panel", popover: "auto", role: "region", "aria-label": "Counters and latest tasks" },
-      h("div", { class: "line head" }, h("h2", null, "Tasks"), h("a", { href: "/" }, "Show all")),
-      h("ul", { class: "counters" }, ...links), this.unseenLine, h("h3", null, "Latest"), this.emptyNote, this.latestList, this.connectionStatus);
+      h("div", { class: "line head" }, this.heading, this.allLink),
+      h("ul", { class: "counters" }, ...links.map((link) => h("li", null, link))), this.unseenLine, h("h3", null, "Latest"), this.emptyNote, this.latestList, this.connectionStatus);
     this.panel.addEventListener("beforetoggle", (event) => event.newState === "open" && this.#positionPanel());
     this.panel.addEventListener("toggle", (event) => this.#handleToggle(event.newState === "open"));
     this.panel.addEventListener("click", (event) => event.target.closest("a") && this.panel.hidePopover());
@@ -93,8 +105,7 @@ class TaskbellBell extends HTMLElement {
   #handleToggle(open) {
     setAttr(this.button, "aria-expanded", String(open));
     if (open) {
-      this.unsubscribe = store.subscribe({}, (frameType, frame) => this.#handleFrame(frameType, frame));
-      this.#loadLatest();
+      this.#showLatest();
     } else {
       this.unsubscribe?.();
       this.unsubscribe = null;
@@ -102,16 +113,37 @@ class TaskbellBell extends HTMLElement {
     }
   }
 
+  /** Subscribes to the tasks of the owner that is shown, and reads the latest of them. */
+  #showLatest() {
+    this.unsubscribe?.();
+    const filter = store.owner === null ? {} : { owner: store.owner };
+    this.unsubscribe = store.subscribe(filter, (frameType, frame) => this.#handleFrame(frameType, frame));
+    this.#loadLatest();
+  }
+
+  get #choice() {
+    return choiceOf(store.owner, this.#caller);
+  }
+
+  /** Whether "seen" counts from what the caller has seen, and not from what another owner has. */
+  get #isOwnBell() {
+    return store.owner === null || this.#choice !== null;
+  }
+
   /** Tells the server that the user has seen all tasks up to the position of the counters. */
   async #markSeen() {
     const { connection, position, unseen } = store.state;
-    if (connection !== "live" || !sum(unseen)) return;
+    if (connection !== "live" || !this.#isOwnBell || !sum(unseen)) return;
     await api.seen(position).catch((error) => setText(this.unseenText, `Could not mark as seen: ${error.message}`));
   }
 
   #handleStoreEvent(change) {
     this.#drawCounters();
+    if (change === "owner") this.#tasks = [];
+    if (change === "reset" && !this.#caller) this.#readCaller();
     if (!this.panel.matches(":popover-open")) return;
+    if (change === "owner") this.#drawLatest();
+    if (change === "owner") this.#showLatest();
     if (change === "reset") this.#loadLatest();
   }
 
@@ -133,11 +165,13 @@ class TaskbellBell extends HTMLElement {
   async #loadLatest(position = 0) {
     if (this.#pendingRead) return void (this.#pendingRead = Math.max(this.#pendingRead, position, 1));
     this.#pendingRead = 1;
+    const { owner } = store;
     try {
-      const page = await api.list({ limit: LATEST_COUNT, ...(position ? { min_position: position } : {}) });
+      const page = await api.list({ limit: LATEST_COUNT, ...(owner === null ? {} : { owner }), ...(position ? { min_position: position } : {}) });
+      if (owner !== store.owner) return this.#readAgain();
       const known = new Map(this.#tasks.map((task) => [task.id, task]));
       this.#tasks = page.items.map((task) => (isNewer(task, known.get(task.id)) ? task : known.get(task.id)));
-      setText(this.emptyNote, page.items.length ? "" : "You have no tasks yet.");
+      setText(this.emptyNote, page.items.length ? "" : this.#choice === "mine" ? "You have no tasks yet." : "There are no tasks yet.");
     } catch (error) {
       setText(this.emptyNote, `Could not load the latest tasks: ${error.message}`);
     }
@@ -148,6 +182,12 @@ class TaskbellBell extends HTMLElement {
       this.#pendingRead = null;
       if (next !== pendingBefore || next > 1) this.#loadLatest(next > 1 ? next : 0);
     }, 500);
+  }
+
+  /** The tasks that were read are those of a former owner. */
+  #readAgain() {
+    this.#pendingRead = null;
+    if (this.panel.matches(":popover-open")) this.#loadLatest();
   }
 
   #drawLatest() {
@@ -171,12 +211,17 @@ class TaskbellBell extends HTMLElement {
     const { counts, unseen, connection } = state;
     for (const part of [this.button, this.panel]) setAttr(part, "data-connection", connection);
     setText(this.accessibleName, bellName(state));
+    setText(this.heading, whoseTasks(this.#choice, store.owner));
+    setAttr(this.allLink, "href", pageUrl("/"));
+    for (const [status, counter] of this.counters) setAttr(counter.parentElement, "href", pageUrl(`/?status=${status}`));
+    this.markButton.hidden = !this.#isOwnBell;
     setText(this.connectionStatus, connectionText(state));
     setAttr(this.connectionStatus, "title", state.since ? localAndUtc(state.since) : null);
     if (!counts) {
       for (const counter of this.counters.values()) setText(counter, "–");
       this.unseenLine.hidden = this.badge.hidden = true;
       for (const chip of Object.values(this.chips)) chip.parentElement.hidden = true;
+      this.#forgetAnnounced();
       return;
     }
     for (const [status, counter] of this.counters) {
@@ -198,6 +243,12 @@ class TaskbellBell extends HTMLElement {
   #updateChip(name, n) {
     this.chips[name].parentElement.hidden = n === 0;
     setText(this.chips[name], number(n));
+  }
+
+  /** Other tasks are shown from now on, so those that had ended before are no news. */
+  #forgetAnnounced() {
+    clearTimeout(this.#announced.timer);
+    this.#announced = { ...this.#announced, unseen: null, timer: null };
   }
 
   /** Announces the tasks that have ended to screen readers, at most once in five seconds. */

@@ -100,6 +100,12 @@ export function outcome(task, now) {
   return { text, detail: verdict && message ? message : null, code: lastOutcome?.error?.code ?? null };
 }
 
+/** Whose tasks are shown. `choice` is "mine", "everyone", or null if it is another owner. */
+export function whoseTasks(choice, owner) {
+  if (choice) return choice === "everyone" ? "Everyone's tasks" : "Your tasks";
+  return owner === null ? "Tasks" : `Tasks of ${owner}`;
+}
+
 /** The bell's accessible name. */
 export function bellName({ counts, unseen, connection }) {
   if (!counts) return "Tasks: connecting";

@@ -1,11 +1,15 @@
 // The parts that the bell, the list and the page of a task share: a status, a time, a progress bar and the cancel button.
-import { api } from "./api.js";
+import { api, store } from "./api.js";
+import { ROOT } from "./base.js";
 import { setAttr, h, setText } from "./dom.js";
 import { localAndUtc, relativeTime, statusLabel } from "./format.js";
 import { icon } from "./icons.js";
+import * as query from "./query.js";
 import { FINAL } from "./store.js";
 
-export const taskUrl = (id) => `/tasks/${encodeURIComponent(id)}`;
+/** An address of this page that shows the tasks of the same owner. `path` begins with a slash, which is the root of the server. */
+export const pageUrl = (path) => query.withOwner(ROOT + path.slice(1), store.owner);
+export const taskUrl = (id) => pageUrl(`/tasks/${encodeURIComponent(id)}`);
 
 /** A status as icon and word. The colour is not the only sign. */
 export function statusPart() {

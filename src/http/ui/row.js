@@ -30,6 +30,7 @@ export class Row {
     this.status.update(task.status);
     setText(this.titleLink, task.title);
     setAttr(this.titleLink, "title", task.title);
+    setAttr(this.titleLink, "href", taskUrl(task.id));
     setText(this.kind, task.kind);
     this.progress.update(task);
     this.cancelButton.update(task);

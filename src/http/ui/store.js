@@ -29,13 +29,17 @@ export class Store {
   #subscriptions = new Map();
   #sentSubscription = null;
   #isResyncing = false;
+  /** Whose tasks the bell counts: one owner, "*" for everyone, or null for the caller's default. */
+  #owner = null;
+  /** The subscription that includes every other one of this caller. */
+  #everything = {};
   /** Since when the server's own views are stale, in milliseconds of its clock; null while they are not. */
   #staleSince = null;
 
   /** Before the first snapshot `counts` is null and not zeroes. */
   state = { connection: "connecting", since: null, epoch: null, position: null, counts: null, unseen: null, seen: null, offset: 0 };
 
-  /** `io`: connect(on {open, text, close}) → {send, close}; now(); after(ms, f) → cancel(); random(). */
+  /** `io`: connect(on {open, text, close}, owner) → {send, close}; now(); after(ms, f) → cancel(); random(). */
   constructor(io) {
     this.#io = io;
   }
@@ -45,13 +49,38 @@ export class Store {
     if (!this.#socket && !this.#cancelReconnect) this.#connect();
   }
 
-  /** Calls `listener(change, state)` after each change. `change` is "state", or "reset" if all data that was read before may be outdated. */
+  get owner() {
+    return this.#owner;
+  }
+
+  /** From now on the bell counts the tasks of this owner. The counts of the former one are dropped at once. */
+  setOwner(owner) {
+    if (owner === this.#owner) return;
+    this.#owner = owner;
+    const socket = this.#socket;
+    const isStarted = socket !== null || this.#cancelReconnect !== null;
+    this.#cancelReconnect?.();
+    this.#isResyncing = false;
+    this.#attempts = 0;
+    if (isStarted) this.#connect();
+    socket?.close();
+    this.#set({ connection: "connecting", since: null, position: null, counts: null, unseen: null, seen: null });
+    this.#emit("owner");
+  }
+
+  /** Says that the caller may see the tasks of everyone. */
+  allowEveryone() {
+    this.#everything = { owner: "*" };
+    this.#sendSubscription();
+  }
+
+  /** Calls `listener(change, state)` after each change. `change` is "state", "owner" if the tasks of another owner are shown, or "reset" if all data that was read before may be outdated. */
   listen(listener) {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Subscribes to changes of tasks that match `filter`. A socket has one subscription, so different filters become a subscription to all tasks. */
+  /** Subscribes to changes of tasks that match `filter`. A socket has one subscription, so different filters become a subscription to all tasks of their owner, or to all that the caller may see. */
   subscribe(filter, listener) {
     const key = {};
     this.#subscriptions.set(key, { filter, listener });
@@ -82,7 +111,7 @@ export class Store {
       open: () => socket === this.#socket && this.#recordFrameTime(),
       text: (text) => socket === this.#socket && this.#handleFrame(text),
       close: () => socket === this.#socket && this.#scheduleReconnect(),
-    });
+    }, this.#owner);
     this.#socket = socket;
     this.#connectStartedAt = this.#io.now();
     this.#sentSubscription = null;
@@ -155,6 +184,8 @@ export class Store {
       this.#set({ epoch, position: null, counts: null, unseen: null, seen: null, connection: "connecting" });
       this.#emit("reset");
     } else this.state.epoch = epoch;
+    // A socket that has just been opened has no subscription, also if one was sent before it was open.
+    this.#sentSubscription = null;
     this.#sendSubscription();
   }
 
@@ -202,8 +233,7 @@ export class Store {
 
   #sendSubscription() {
     if (!this.#socket || this.#lastFrameAt === null || this.state.epoch === null) return;
-    const filters = new Map([...this.#subscriptions.values()].map(({ filter }) => [canonical(filter), filter]));
-    const filter = filters.size === 0 ? null : filters.size === 1 ? [...filters.values()][0] : {};
+    const filter = this.#joinedFilter();
     const serialized = filter && canonical(filter);
     if (serialized === this.#sentSubscription) {
       // A new listener must read the tasks again, because its first read may be older than the last frame, which it did not
@@ -213,6 +243,15 @@ export class Store {
     }
     this.#sentSubscription = serialized;
     this.#send(filter ? { type: "subscribe", filter } : { type: "unsubscribe" });
+  }
+
+  /** One filter that includes every subscription; null if there is none. */
+  #joinedFilter() {
+    const filters = [...this.#subscriptions.values()].map(({ filter }) => filter);
+    if (new Set(filters.map(canonical)).size <= 1) return filters[0] ?? null;
+    const [{ owner }] = filters;
+    const haveOneOwner = filters.every((filter) => filter.owner === owner && !filter.ids);
+    return haveOneOwner ? (owner === undefined ? {} : { owner }) : this.#everything;
   }
 
   #deliver(frame) {

@@ -1,10 +1,11 @@
 // <taskbell-task task-id="…">: one task and its events, updated live.
 import { api, store } from "./api.js";
+import { ROOT } from "./base.js";
 import { setAttr, setChildren, h, openShadowRoot, setText } from "./dom.js";
 import { localAndUtc, shortTime, duration, elapsed, outcome, runningDuration } from "./format.js";
 import { icon } from "./icons.js";
 import { writeJson } from "./json.js";
-import { CancelButton, progressPart, statusPart } from "./parts.js";
+import { CancelButton, pageUrl, progressPart, statusPart, taskUrl } from "./parts.js";
 import { FINAL, isNewer } from "./store.js";
 import { drawCancel, drawTimeline, jsonElement, outputElement } from "./timeline.js";
 
@@ -74,7 +75,7 @@ class TaskbellTask extends HTMLElement {
       h("div", { class: "columns" }, h("div", null, h("section", { class: "card pad" }, h("h2", null, "What happened"), timeline), output), h("aside", null, h("section", { class: "card pad" }, h("h2", null, "Facts"), facts), data)));
     const note = h("div", { class: "card note" }, h("h1", null, "Loading…"));
     this.ui = { status, progress, title, cancelButton, retryButton, escalateButton, problem, outcomeText, outcomeDetail, outcomeCode, facts, cancel, timeline, data, output, main, note };
-    openShadowRoot(this).append(h("section", { class: "task", "aria-label": "Task" }, h("a", { class: "back", href: "/" }, icon("back"), "All tasks"), problem, note, main));
+    openShadowRoot(this).append(h("section", { class: "task", "aria-label": "Task" }, h("a", { class: "back", href: pageUrl("/") }, icon("back"), "All tasks"), problem, note, main));
   }
 
   async #load() {
@@ -102,7 +103,7 @@ class TaskbellTask extends HTMLElement {
     if (this.#task) return void setChildren(problem, icon("failed"), `Could not read the newest state: ${error.message}`, this.#reloadButton());
     main.hidden = true;
     const missing = error.status === 404 || error.status === 400 || error.status === 422;
-    note.replaceChildren(icon("failed"), h("h1", null, missing ? "There is no such task" : "Could not load the task"), h("p", null, missing ? "It may belong to somebody else, or the address is wrong." : error.message), missing ? h("a", { class: "button", href: "/" }, "All tasks") : this.#reloadButton());
+    note.replaceChildren(icon("failed"), h("h1", null, missing ? "There is no such task" : "Could not load the task"), h("p", null, missing ? "It may belong to somebody else, or the address is wrong." : error.message), missing ? h("a", { class: "button", href: pageUrl("/") }, "All tasks") : this.#reloadButton());
   }
 
   #reloadButton() {
@@ -174,13 +175,13 @@ class TaskbellTask extends HTMLElement {
     if (this.ui.facts.dataset.shown === key) return;
     this.ui.facts.dataset.shown = key;
     this.durationText = h("span");
-    const labels = Object.entries(task.labels ?? {}).map(([name, value]) => h("a", { class: "chip", href: `/?label=${encodeURIComponent(`${name}:${value}`)}` }, `${name}: ${value}`));
+    const labels = Object.entries(task.labels ?? {}).map(([name, value]) => h("a", { class: "chip", href: `${ROOT}?label=${encodeURIComponent(`${name}:${value}`)}` }, `${name}: ${value}`));
     const rows = [
-      ["Kind", h("a", { href: `/?kind=${encodeURIComponent(task.kind)}` }, task.kind)], ["Queue", task.queue], ["Owner", task.owner],
+      ["Kind", h("a", { href: `${ROOT}?kind=${encodeURIComponent(task.kind)}` }, task.kind)], ["Queue", task.queue], ["Owner", task.owner],
       ["Attempt", task.attempt ? `${task.attempt} of ${Math.max(task.attempt, task.max_attempts)}` : `none yet, of ${task.max_attempts}`], ["Worker", task.worker],
       ["Priority", task.priority ? String(task.priority) : null], ["Requested", timeElement(task.created_at)], ["Runs at", timeElement(task.run_at)],
       ["Started", timeElement(task.started_at)], ["Finished", timeElement(task.finished_at)], ["Duration", task.started_at ? this.durationText : null], ["Next attempt", timeElement(task.retry_at)],
-      ["Time limit", task.timeout_s ? duration(task.timeout_s * 1000) : null], ["Parent", task.parent ? h("a", { href: `/tasks/${task.parent}` }, task.parent) : null],
+      ["Time limit", task.timeout_s ? duration(task.timeout_s * 1000) : null], ["Parent", task.parent ? h("a", { href: taskUrl(task.parent) }, task.parent) : null],
       ["Labels", labels.length ? h("span", { class: "chips" }, ...labels) : null], ["Log position", `${task.position} (revision ${task.revision})`],
     ];
     this.ui.facts.replaceChildren(...rows.filter(([, value]) => value).flatMap(([name, value]) => [h("dt", null, name), h("dd", null, value)]));

@@ -1,4 +1,5 @@
 // The parts of the list around its rows: filters, table head, paging, and the texts for an empty list.
+import { ROOT } from "./base.js";
 import { setAttr, h, updateChildren, setText } from "./dom.js";
 import { count, number, statusLabel } from "./format.js";
 import { icon } from "./icons.js";
@@ -28,12 +29,12 @@ function filterBar(view) {
   const element = h("div", { class: "filters" },
     h("fieldset", null, h("legend", { class: "sr" }, "Status"), ...boxes.map(({ label }) => label)),
     h("label", { class: "search" }, icon("search"), search), chips);
-  const show = (params) => {
+  const show = (params, hasChoice) => {
     const chosen = query.statuses(params);
     for (const { status, box } of boxes) box.checked = chosen.has(status);
     if (!search.matches(":focus") || !typed) search.value = params.get("q") ?? "";
     const create = ([name, value]) => h("li", null, h("button", { type: "button", class: "chip", "aria-label": `Remove filter ${name}: ${value}`, onclick: () => view.go(query.without(view.params, name, value)) }, `${name}: ${value}`, icon("cross")));
-    const given = query.chips(params);
+    const given = query.chips(params).filter(([name]) => name !== "owner" || !hasChoice);
     chips.hidden = given.length === 0;
     updateChildren(chips, given, String, create, () => {});
   };
@@ -45,6 +46,20 @@ function filterBar(view) {
     setAttr(element, "data-connection", state.connection);
   };
   return { element, show, counts };
+}
+
+/** The choice between the caller's own tasks and those of everyone, for a caller who may see everyone's. */
+function whoseChoice(view) {
+  const choices = ["mine", "everyone"].map((choice) => {
+    const input = h("input", { type: "radio", name: "whose", value: choice, onchange: () => view.show(choice) });
+    return { choice, input, label: h("label", { class: "choice" }, input, h("span", null, choice === "mine" ? "Mine" : "Everyone")) };
+  });
+  const element = h("fieldset", { class: "whose", hidden: true }, h("legend", { class: "sr" }, "Whose tasks"), ...choices.map(({ label }) => label));
+  const update = (isShown, chosen) => {
+    element.hidden = !isShown;
+    for (const { choice, input } of choices) input.checked = choice === chosen;
+  };
+  return { element, update };
 }
 
 function pager(view) {
@@ -76,33 +91,47 @@ function pager(view) {
 }
 
 function buildNotes(view) {
-  const clearLink = () => h("a", { class: "button", href: "/" }, "Clear filters");
+  const clearLink = () => h("a", { class: "button", href: ROOT }, "Clear filters");
   const retryButton = () => h("button", { type: "button", onclick: () => view.retry() }, "Try again");
   const errorText = h("p");
-  const emptyNote = h("div", { class: "note", hidden: true }, icon("bell"), h("h2", null, "You have no tasks yet"), h("p", null, "Background tasks appear here automatically."));
+  const emptyText = h("h2");
+  const emptyNote = h("div", { class: "note", hidden: true }, icon("bell"), emptyText, h("p", null, "Background tasks appear here automatically."));
   const noMatchNote = h("div", { class: "note", hidden: true }, icon("search"), h("h2", null, "No task matches these filters"), clearLink());
   const errorNote = h("div", { class: "note", role: "alert", hidden: true }, icon("failed"), h("h2", null, "Could not load the tasks"), errorText, h("div", { class: "line" }, retryButton(), clearLink()));
   const bannerText = h("span");
   const banner = h("div", { class: "banner", role: "alert", hidden: true }, icon("failed"), bannerText, retryButton());
-  return { element: h("div", null, emptyNote, noMatchNote, errorNote), emptyNote, noMatchNote, errorNote, errorText, banner, bannerText };
+  return { element: h("div", null, emptyNote, noMatchNote, errorNote), emptyNote, emptyText, noMatchNote, errorNote, errorText, banner, bannerText };
 }
 
 /** Builds the list once. Returns the parts and functions that update it. */
 export function buildTasks(shadow, view) {
   const bar = filterBar(view);
+  const whose = whoseChoice(view);
   const foot = pager(view);
   const notes = buildNotes(view);
   const body = h("tbody", { role: "rowgroup" });
   const head = h("tr", { role: "row" }, ...COLUMNS.map((name) => h("th", { scope: "col", role: "columnheader" }, name)));
-  const table = h("table", { role: "table" }, h("caption", { class: "sr" }, "Your background tasks, in order of creation"), h("thead", { role: "rowgroup" }, head), body);
+  const caption = h("caption", { class: "sr" });
+  const table = h("table", { role: "table" }, caption, h("thead", { role: "rowgroup" }, head), body);
   const skeleton = h("div", { class: "skeleton", role: "status", "aria-label": "Loading tasks" }, ...Array.from({ length: 8 }, () => h("i")));
   const newTasksButton = h("button", { type: "button", class: "new-tasks", hidden: true, onclick: () => view.showNew() });
   const card = h("div", { class: "card" }, table, skeleton, notes.element);
-  shadow.append(h("section", { class: "tasks", "aria-label": "Tasks" }, h("h1", null, "Tasks"), bar.element, notes.banner, h("div", { class: "new-tasks-line" }, newTasksButton), card, foot.element));
+  shadow.append(h("section", { class: "tasks", "aria-label": "Tasks" }, h("div", { class: "line tasks-head" }, h("h1", null, "Tasks"), whose.element), bar.element, notes.banner, h("div", { class: "new-tasks-line" }, newTasksButton), card, foot.element));
   table.hidden = foot.element.hidden = true;
   return {
     body, newTasksButton,
-    filters: bar.show,
+    /** `whose`: {isShown, choice, text}, see `TaskbellTasks`. */
+    filters(params, { isShown, choice, text }) {
+      bar.show(params, isShown && choice !== null);
+      whose.update(isShown, choice);
+      setText(caption, `${text}, in order of creation`);
+      setText(notes.emptyText, choice === "mine" ? "You have no tasks yet" : "There are no tasks yet");
+    },
+    /** Shows no task and no number of tasks, until a page is shown. */
+    clear() {
+      table.hidden = foot.element.hidden = newTasksButton.hidden = true;
+      for (const note of [notes.emptyNote, notes.noMatchNote, notes.errorNote, notes.banner]) note.hidden = true;
+    },
     counts: bar.counts,
     busy(on, first) {
       setAttr(card, "aria-busy", on ? "true" : null);

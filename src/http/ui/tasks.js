@@ -1,11 +1,14 @@
 // <taskbell-tasks>: the list of tasks. Its rows come from pages of the HTTP API. Frames of the websocket update rows that are
 // shown, and cause the element to request the page again.
 import { api, store } from "./api.js";
+import { ROOT } from "./base.js";
 import { updateChildren, openShadowRoot } from "./dom.js";
+import { whoseTasks } from "./format.js";
 import { buildTasks } from "./tasks-frame.js";
 import * as query from "./query.js";
 import { Row } from "./row.js";
 import { isNewer } from "./store.js";
+import { choiceOf, maySeeEveryone, ownerFor, who } from "./who.js";
 
 const REFRESH_MS = 1000;
 /** How long the rows stay unchanged after the pointer has left them. In this time the pointer can reach the button for new tasks. */
@@ -15,6 +18,8 @@ const LEAVE_MS = { idle: 1500, busy: 5000 };
 
 class TaskbellTasks extends HTMLElement {
   #params = new URLSearchParams();
+  /** Null until the server has said who the caller is. */
+  #caller = null;
   #page = null;
   /** The ids of the rows, in order. */
   #shownIds = [];
@@ -42,11 +47,23 @@ class TaskbellTasks extends HTMLElement {
       () => removeEventListener("popstate", onRoute),
       () => removeEventListener("taskbell:route", onRoute),
       () => clearInterval(ticker),
-      store.listen((change) => (change === "reset" ? this.#refresh(0, true) : this.#drawCounts())),
+      store.listen((change) => (change === "reset" ? this.#reset() : this.#drawCounts())),
     ];
+    this.#route();
     store.start();
     this.#drawCounts();
-    this.#route();
+    this.#readCaller();
+  }
+
+  #reset() {
+    this.#refresh(0, true);
+    if (!this.#caller) this.#readCaller();
+  }
+
+  async #readCaller() {
+    this.#caller = await who().catch(() => null);
+    if (maySeeEveryone(this.#caller)) store.allowEveryone();
+    this.#drawFilters();
   }
 
   disconnectedCallback() {
@@ -61,6 +78,11 @@ class TaskbellTasks extends HTMLElement {
   go(params, replace = false) {
     history[replace ? "replaceState" : "pushState"](null, "", query.url(params));
     this.#route();
+  }
+
+  /** Shows the tasks of this choice, "mine" or "everyone". */
+  show(choice) {
+    this.go(query.change(this.#params, "owner", ownerFor(choice, this.#caller)));
   }
 
   get params() {
@@ -80,17 +102,35 @@ class TaskbellTasks extends HTMLElement {
   }
 
   #route() {
-    if (location.pathname !== "/" && !this.hasAttribute("embedded")) return;
+    if (location.pathname !== ROOT && !this.hasAttribute("embedded")) return;
     const params = query.parse(location.search);
     const same = this.#page && params.toString() === this.#params.toString();
+    const former = this.#params.get("owner");
     this.#params = params;
-    this.ui.filters(params);
+    store.setOwner(params.get("owner"));
+    if (former !== params.get("owner")) this.#clear();
+    this.#drawFilters();
     if (same) return;
     this.#leavingSince.clear();
     this.#newTaskIds.clear();
     this.unsubscribe?.();
     this.unsubscribe = store.subscribe(query.subscription(params), (frameType, frame) => this.#handleFrame(frameType, frame));
     this.#load();
+  }
+
+  #drawFilters() {
+    const owner = this.#params.get("owner");
+    const choice = choiceOf(owner, this.#caller);
+    this.ui.filters(this.#params, { isShown: maySeeEveryone(this.#caller), choice, text: whoseTasks(choice, owner) });
+  }
+
+  /** Forgets the tasks of the former owner, so that none of them stands beside the counts of another. */
+  #clear() {
+    this.#page = null;
+    this.#shownIds = [];
+    for (const known of [this.#tasks, this.#rows, this.#otherRevisions]) known.clear();
+    updateChildren(this.ui.body, [], String);
+    this.ui.clear();
   }
 
   async #load(silent = false) {

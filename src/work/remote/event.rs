@@ -51,6 +51,9 @@ pub enum RemoteError {
     /// The token can't be sent in a header.
     #[error("the token contains characters that can't be sent")]
     Token,
+    /// The file of trusted certificates can't be used.
+    #[error("the trusted certificates: {0}")]
+    CaFile(String),
     /// The HTTP client can't be built.
     #[error("the HTTP client can't be started: {0}")]
     Client(String),

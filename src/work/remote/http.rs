@@ -1,6 +1,7 @@
 //! Sends requests to one server over HTTP, and decides which failures may be retried.
 
 use std::error::Error;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::event::{EventCallback, RemoteError, WorkerEvent};
 use super::protocol::ServerProblem;
 use crate::task::backoff::{BackOff, with_jitter};
+use crate::tls::client::{Trust, client_config};
 
 /// The pauses before a request is sent again.
 pub(super) const RETRIES: BackOff = BackOff::new(Duration::from_millis(100), Duration::from_secs(5));
@@ -53,8 +55,15 @@ pub(super) enum RequestError {
 }
 
 impl HttpClient {
-    pub fn new(server: &str, token: Option<&str>, on_event: Option<EventCallback>) -> Result<Self, RemoteError> {
+    pub fn new(
+        server: &str,
+        token: Option<&str>,
+        ca_file: Option<&Path>,
+        on_event: Option<EventCallback>,
+    ) -> Result<Self, RemoteError> {
         let url = parse_address(server)?;
+        let tls = client_config(Trust::for_url(url.as_str(), ca_file))
+            .map_err(|error| RemoteError::CaFile(error.to_string()))?;
         let mut headers = HeaderMap::new();
         if let Some(token) = token {
             let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| RemoteError::Token)?;
@@ -65,6 +74,7 @@ impl HttpClient {
         let client = Client::builder()
             .user_agent(concat!("taskbell-worker/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
+            .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -175,8 +185,7 @@ fn parse_address(server: &str) -> Result<Url, RemoteError> {
     let invalid = |why: &str| RemoteError::Address(format!("{server}: {why}"));
     let url = Url::parse(server).map_err(|error| invalid(&error.to_string()))?;
     match url.scheme() {
-        "http" => {}
-        "https" => return Err(invalid("this release speaks plain http only")),
+        "http" | "https" => {}
         _ => return Err(invalid("an address like http://127.0.0.1:7070 is needed")),
     }
     let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();

@@ -1,6 +1,7 @@
 //! The remote worker: takes leases while slots are free, runs their attempts, and drains before it stops.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,6 +64,7 @@ const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
 pub struct RemoteWorker {
     server: String,
     token: Option<Secret>,
+    ca_file: Option<PathBuf>,
     name: String,
     queues: Vec<String>,
     concurrency: usize,
@@ -79,6 +81,7 @@ impl RemoteWorker {
         Self {
             server: server.into(),
             token: None,
+            ca_file: None,
             name: default_name(),
             queues: Vec::new(),
             concurrency: 1,
@@ -92,6 +95,13 @@ impl RemoteWorker {
     #[must_use]
     pub fn token(self, token: impl Into<String>) -> Self {
         Self { token: Some(Secret::from(token.into())), ..self }
+    }
+
+    /// Sets a PEM file with the certificates of authorities that the worker trusts besides those of the system. It matters
+    /// for a server whose address begins with `https://`.
+    #[must_use]
+    pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
+        Self { ca_file: Some(path.into()), ..self }
     }
 
     /// Sets the name, which the web interface and the log show: one line, 1 to 128 bytes. The default is
@@ -176,7 +186,8 @@ impl RemoteWorker {
         if self.handlers.kinds().next().is_none() {
             return Err(RemoteError::NoHandlers);
         }
-        let http = HttpClient::new(&self.server, self.token.as_ref().map(Secret::reveal), self.on_event.clone())?;
+        let (token, ca_file) = (self.token.as_ref().map(Secret::reveal), self.ca_file.as_deref());
+        let http = HttpClient::new(&self.server, token, ca_file, self.on_event.clone())?;
         let (worker, leases) = (self.name.clone(), HeldLeases::default());
         Ok(WorkerState { http, worker, leases, progress_lock: Mutex::default(), finishes })
     }

@@ -10,14 +10,15 @@ use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, HOST, USER_AGENT};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::key::KEY_SET_MAX;
 use super::key_url::KeyUrl;
+use crate::tls::client::{Trust, client_config};
 
 /// The longest time from the connection to the last byte of the response.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,7 +51,7 @@ impl Fetcher {
             return self.exchange(stream).await;
         }
         let name = ServerName::try_from(self.url.host.clone()).map_err(text)?;
-        let config = tokio::task::spawn_blocking(client_config).await.map_err(text)??;
+        let config = tokio::task::spawn_blocking(tls_config).await.map_err(text)??;
         self.exchange(TlsConnector::from(config).connect(name, stream).await.map_err(text)?).await
     }
 
@@ -79,20 +80,9 @@ impl Fetcher {
     }
 }
 
-/// The configuration with the certificates that this machine trusts. They are read for each fetch, because they may change. The
-/// cryptography is chosen here and not for the process, which belongs to the program that embeds this server.
-fn client_config() -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    let (valid, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if valid == 0 {
-        return Err("no certificate authority of this machine can be read".to_owned());
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(text)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+/// The configuration with the certificates that this machine trusts. They are read for each fetch, because they may change.
+fn tls_config() -> Result<Arc<ClientConfig>, String> {
+    client_config(Trust::SystemAnd(None)).map(Arc::new).map_err(text)
 }
 
 fn text(error: impl std::fmt::Display) -> String {

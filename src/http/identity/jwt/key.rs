@@ -1,8 +1,8 @@
 //! The public keys of an issuer, from a JSON Web Key Set (RFC 7517), and the check of a signature with one of them.
 
+use aws_lc_rs::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
 use serde_json::Value;
 
 use super::algorithm::JwtAlgorithm;
@@ -155,7 +155,7 @@ fn rsa_parameters(algorithm: JwtAlgorithm) -> Option<&'static RsaParameters> {
     }
 }
 
-/// Some issuers write a number with zeros before it, which `ring` refuses.
+/// Some issuers write a number with zeros before it, which the library refuses.
 fn without_zeros(number: Vec<u8>) -> Vec<u8> {
     number.into_iter().skip_while(|byte| *byte == 0).collect()
 }

@@ -3,7 +3,7 @@
 //! Reading order: [`JwtVerifier`], [`token`] (the parts and the header), [`key`] (key sets and signatures), [`claims`] (who the
 //! bearer is), [`keys`] (when the keys are read again), [`fetch`] (the request for the keys).
 //!
-//! The signature is checked by `ring`, which checks the certificates of TLS too. A library for JWTs isn't used: such a library
+//! The signature is checked by `aws_lc_rs`, which checks the certificates of TLS too. A library for JWTs isn't used: such a library
 //! reads the clock itself, accepts repeated names, and chooses its cryptography for the whole process, which belongs to the
 //! program that embeds this server.
 

@@ -5,7 +5,7 @@
 //! complete ([`exchange`]). So the library never mixes up two pipelined requests, and a client that closes after a request gets
 //! nothing executed that it has sent behind it. The stream itself refuses what the library would refuse without a body
 //! ([`refusal`]), and it ends connections whose bytes arrive too slowly. [`connections`] counts the open connections and keeps
-//! their number below the limit of open files.
+//! their number below the limit of open files. A connection is a [`socket`], or TLS over it ([`transport`]).
 
 pub mod connections;
 pub mod exchange;
@@ -15,3 +15,4 @@ pub mod limits;
 pub mod refusal;
 pub mod socket;
 pub mod stream;
+pub mod transport;

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -55,7 +57,7 @@ impl SocketObserver {
         let half = lock(&write);
         let stream: &TcpStream = half.as_ref();
         match SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]) {
-            Ok(bytes) => bytes == 0,
+            Ok(bytes) => bytes == 0 || has_sent_all(stream),
             Err(error) => error.kind() != io::ErrorKind::WouldBlock,
         }
     }
@@ -84,6 +86,20 @@ impl SocketObserver {
     }
 }
 
+/// Whether the client has closed its side of the connection behind bytes that the server has not read. A client over TLS says
+/// goodbye before it closes.
+#[cfg(target_os = "linux")]
+fn has_sent_all(stream: &TcpStream) -> bool {
+    let mut socket = [PollFd::new(stream, PollFlags::RDHUP)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut socket, Some(&now)).is_ok() && socket[0].revents().contains(PollFlags::RDHUP)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn has_sent_all(_: &TcpStream) -> bool {
+    false
+}
+
 /// A thread that panicked has left nothing half-done in the socket.
 fn lock(half: &Mutex<OwnedWriteHalf>) -> MutexGuard<'_, OwnedWriteHalf> {
     half.lock().unwrap_or_else(PoisonError::into_inner)
@@ -106,5 +122,29 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.write_half()).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_counts_as_closed_also_behind_bytes_that_nobody_has_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let socket = Socket::new(listener.accept().await.unwrap().0);
+        let observer = socket.observer();
+        assert!(!observer.is_closed(), "nothing was sent");
+        client.write_all(b"a goodbye").await.unwrap();
+        socket.read.readable().await.unwrap();
+        assert!(!observer.is_closed(), "the client may send more");
+        client.shutdown().await.unwrap();
+        socket.read.ready(tokio::io::Interest::READABLE).await.unwrap();
+        while !socket.read.ready(tokio::io::Interest::READABLE).await.unwrap().is_read_closed() {}
+        assert!(observer.is_closed());
     }
 }

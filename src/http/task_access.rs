@@ -1,0 +1,44 @@
+//! Checks whether the caller may do something with one task. What the caller may not see is answered exactly like a task that
+//! doesn't exist.
+
+use super::AppState;
+use super::plumbing::caller::{Caller, Visibility};
+use super::plumbing::error::Problem;
+use crate::store::{LogEvent, StreamName};
+use crate::task::access::Action;
+use crate::task::{Event, Revision, TaskId};
+use crate::views::{Row, Views};
+
+/// Checks that the caller may do this with the task. `action` makes the action from the task's owner.
+///
+/// # Errors
+/// 404 if there is no such task or the caller may not see it; 403 if the role of the caller may not do this; 500 or 503 if the
+/// log can't be read.
+pub async fn check_task(
+    state: &AppState,
+    caller: &Caller,
+    id: TaskId,
+    action: impl FnOnce(&str) -> Action<'_>,
+) -> Result<Visibility, Problem> {
+    let in_views = state.reader.views().get(id).map(|row| row.owner().to_owned());
+    let owner = match in_views {
+        Some(owner) => Some(owner),
+        None => owner_in_log(state, id).await?,
+    };
+    caller.check(action(&owner.ok_or_else(Problem::not_found)?))
+}
+
+/// The owner of a task that the views don't show yet.
+async fn owner_in_log(state: &AppState, id: TaskId) -> Result<Option<String>, Problem> {
+    let events = state.store.read_stream(&StreamName::task(id), Revision(0)).await?;
+    Ok(events.first().and_then(|first| match &first.event {
+        LogEvent::Task(Event::Created(created)) => Some(created.owner.clone()),
+        _ => None,
+    }))
+}
+
+/// Whether the views show this task and the caller may read it.
+#[must_use]
+pub fn is_visible(views: &Views, caller: &Caller, id: TaskId) -> bool {
+    views.get(id).is_some_and(|row: &Row| caller.check(Action::ReadTasks { owner: row.owner() }).is_ok())
+}
