@@ -19,7 +19,7 @@ mod list;
 mod log;
 mod metrics;
 mod queues;
-mod raw_http;
+pub mod raw_http;
 mod schedules;
 mod unique;
 

@@ -22,6 +22,8 @@ use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line, is_line_character, is_na
 use crate::task::{Command, Invalid, JsonText, Rejection, Revision, TaskId, Timestamp};
 use crate::views::Views;
 
+pub(super) mod docs;
+
 /// The queue of a task whose request names no queue.
 const DEFAULT_QUEUE: &str = "default";
 

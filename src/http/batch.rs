@@ -16,6 +16,8 @@ use crate::streams::create::Accepted;
 use crate::task::event::Created;
 use crate::task::{Position, TaskId};
 
+pub(super) mod docs;
+
 /// The maximum number of items in one batch.
 const ITEMS_MAX: usize = 1000;
 /// The number of items without a key that are appended together. After each chunk the handler yields to other requests on its thread.

@@ -25,6 +25,8 @@ use crate::task::{Command, JsonText, Position};
 use crate::views::{Scope, Snapshot};
 use crate::work::BulkCancelInput;
 
+pub(super) mod docs;
+
 /// The queue of the tasks that this server creates for itself. They don't wait behind other tasks, and clients can't
 /// pause the queue.
 const SYSTEM_QUEUE: &str = "taskbell.system";

@@ -17,6 +17,8 @@ use crate::task::access::Action;
 use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line};
 use crate::task::{Invalid, Revision};
 
+pub(super) mod docs;
+
 /// `POST /v1/tasks`: 201 and the new task, or 200 and the existing task if a task already has the idempotency key or
 /// holds the unique key. The request changes nothing in an existing task.
 ///

@@ -19,6 +19,8 @@ use crate::store::{EventStore, ReadError, Recorded, StreamName, codec};
 use crate::task::access::Action;
 use crate::task::{Position, Timestamp};
 
+pub(super) mod docs;
+
 /// How many events are read from the log at once.
 const BATCH_SIZE: usize = 1000;
 /// The events that are read at once have so many bytes, unless one of them has more. So much of the server's memory does a client
