@@ -73,6 +73,9 @@ pub struct LocalOffer {
 pub struct TakeLeases {
     /// The worker's name.
     pub worker: String,
+    /// The authenticated subject of the request. The `Started` events name it as their actor. `None` if the request has no
+    /// credential.
+    pub actor: Option<String>,
     /// What the worker can execute.
     pub offer: WorkOffer,
     /// The maximum number of leases that the worker takes.

@@ -67,6 +67,7 @@ impl DispatcherFixture {
         let (worker, wants, gone) = ("w-1".to_owned(), WorkOffer::default(), Box::new(|| false));
         in_time(self.dispatcher.send(TakeLeases {
             worker,
+            actor: None,
             offer: wants,
             max: 9,
             wait: LONG_WAIT,

@@ -138,10 +138,10 @@ impl Dispatcher {
         self.publish_slots();
     }
 
-    /// Sends the starts of these tasks for this worker. `then` is called with the answers, in the same order.
+    /// Sends the starts of these tasks for this worker. The actor is the authenticated subject whose request starts them. `then` is called with the answers, in the same order.
     fn start(
         &self,
-        worker: &str,
+        (worker, actor): (&str, Option<&str>),
         tasks: Vec<TaskId>,
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, Vec<(PendingStart, Result<Receipt, ExecuteError>)>, &mut Context<Self>) + 'static,
@@ -150,7 +150,8 @@ impl Dispatcher {
         let start = |task| PendingStart { task, secret: Uuid::new_v4().simple().to_string().into(), sent };
         let starts: Vec<PendingStart> = tasks.into_iter().map(start).collect();
         let command = |start: &PendingStart| {
-            system_command(start.task, Command::Start { worker: worker.to_owned(), lease_hash: start.secret_hash() })
+            let command = Command::Start { worker: worker.to_owned(), lease_hash: start.secret_hash() };
+            with_actor(system_command(start.task, command), actor)
         };
         let commands = starts.iter().map(command).collect();
         let registry = self.registry.clone();
@@ -275,6 +276,12 @@ fn system_command(task: TaskId, command: Command) -> Execute {
         request_id: None,
     };
     Execute { task, command, at: now(), meta }
+}
+
+/// The command as one of this authenticated worker.
+fn with_actor(command: Execute, actor: Option<&str>) -> Execute {
+    let Some(actor) = actor else { return command };
+    Execute { meta: Meta { actor: actor.to_owned(), via: Via::Worker, ..command.meta }, ..command }
 }
 
 impl Actor for Dispatcher {
