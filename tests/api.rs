@@ -21,6 +21,7 @@ mod metrics;
 mod origins;
 mod queues;
 pub mod raw_http;
+mod roles;
 mod schedules;
 mod unique;
 

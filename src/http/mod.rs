@@ -40,6 +40,9 @@ pub mod tasks;
 pub mod tickets;
 pub mod ui;
 
+pub use identity::jwt::algorithm::{JwtAlgorithm, UnknownAlgorithm};
+pub use identity::jwt::key_url::{InvalidKeyUrl, KeyUrl};
+pub use identity::settings::{AuthSettings, JwtSettings, KeySource, ProxySecret, ProxySettings};
 pub use limits::{ClientLimits, SharedLimit, ValueLimits};
 pub use plumbing::error::Problem;
 pub use plumbing::origin::AllowedOrigin;

@@ -7,6 +7,7 @@ use actix::{Addr, Recipient};
 
 use super::actor_health::ActorHealth;
 use super::identity::tickets::Tickets;
+use super::identity::verifiers::Verifiers;
 use super::limits::ClientLimits;
 use super::open_tasks::OpenTasks;
 use super::plumbing::body::Bodies;
@@ -83,6 +84,8 @@ pub struct AppState {
     pub allowed_origins: Arc<[AllowedOrigin]>,
     /// The tickets for websockets that were issued and not used.
     pub tickets: Tickets,
+    /// Verifies JWTs and the headers of a proxy, and counts the requests of each subject.
+    pub verifiers: Verifiers,
     /// Counts the open websockets.
     pub sockets: Quota,
     /// Counts the requests that wait.

@@ -1,5 +1,6 @@
 //! Finds out who sends a request, from its headers and the credentials in the views.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use super::bearer::{BearerKind, ClaimedBearer};
 use super::cookie::{ForgetCookie, FoundCookie, SessionCookie};
 use super::{Credential, Identity};
 use crate::http::plumbing::error::{Problem, Refusal};
+use crate::http::plumbing::forwarded::Client;
 use crate::http::plumbing::origin::{Sender, changes_something};
 use crate::http::state::AppState;
 use crate::store::now;
@@ -18,26 +20,60 @@ use crate::task::Timestamp;
 use crate::views::Credentials;
 
 /// The identity of the request's caller. A request without a credential comes from the local user if the server requires no
-/// authentication. A wrong credential is refused on every server. The header `Authorization` counts before a ticket, and a
-/// ticket before a cookie.
+/// authentication. A wrong credential is refused on every server. The header of a proxy counts first, then `Authorization`, a
+/// ticket, and the cookie.
 ///
 /// # Errors
-/// 401 `unauthenticated`; 403 `forbidden_origin` if a request changes something by a cookie and no header says which page
-/// has sent it.
+/// 401 `unauthenticated`; 429 `too_many_requests` if the subject has sent too many requests, or if too many credentials from the
+/// address were wrong; 403 `forbidden_origin` if a request changes something by a cookie and no header says which page has sent
+/// it.
 pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &Sender) -> Result<Identity, Problem> {
+    let (verifiers, peer) = (&state.verifiers, request.peer_addr().map(|peer| peer.ip()));
+    let client = request.extensions().get::<Client>().and_then(|client| client.address);
+    let named_by_proxy = verifiers.proxy_identity(peer, request.headers()).map_err(|why| refuse(peer, &why))?;
+    let identity = if let Some(identity) = named_by_proxy {
+        identity
+    } else if request.headers().contains_key(AUTHORIZATION) {
+        let counted = verifiers.counted_address(client);
+        verifiers.failures.check(counted)?;
+        bearer_identity(state, request, client).await.inspect_err(|_| verifiers.failures.count(counted))?
+    } else if let Some(identity) = authenticate_browser(state, request, sender)? {
+        identity
+    } else if state.auth_required {
+        return Err(unauthenticated());
+    } else {
+        // The only subject of such a server has no rate: nobody else is there whom it could disturb.
+        return Ok(Identity::local());
+    };
+    verifiers.requests.count(&identity.subject)?;
+    Ok(identity)
+}
+
+/// The identity of the bearer in the header `Authorization`.
+async fn bearer_identity(
+    state: &AppState,
+    request: &ServiceRequest,
+    client: Option<IpAddr>,
+) -> Result<Identity, Problem> {
     let mut values = request.headers().get_all(AUTHORIZATION);
     let (authorization, has_another) = (values.next(), values.next().is_some());
-    let Some(authorization) = authorization else {
-        let local = (!state.auth_required).then(Identity::local);
-        return authenticate_browser(state, request, sender)?.or(local).ok_or_else(unauthenticated);
-    };
-    let text = authorization.to_str().ok().filter(|_| !has_another).ok_or_else(unauthenticated)?;
-    let (scheme, credential) = text.split_once(' ').ok_or_else(unauthenticated)?;
+    let text = authorization.and_then(|value| value.to_str().ok()).filter(|_| !has_another);
+    let (scheme, credential) = text.and_then(|text| text.split_once(' ')).ok_or_else(unauthenticated)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(unauthenticated());
     }
+    let jwt = state.verifiers.jwt_identity(credential, now()).await.map_err(|why| refuse(client, &why))?;
+    if let Some(identity) = jwt {
+        return Ok(identity);
+    }
     let claimed = ClaimedBearer::parse(credential).ok_or_else(unauthenticated)?;
     identify(state.reader.views().credentials(), &claimed, now()).ok_or_else(unauthenticated)
+}
+
+/// 401. The log gets the reason, and the client doesn't.
+fn refuse(client: Option<IpAddr>, why: &dyn std::error::Error) -> Problem {
+    tracing::info!(target: "taskbell::access", ?client, %why, "a credential is refused");
+    unauthenticated()
 }
 
 /// The identity that the request's ticket or cookie stands for; `None` if it has neither. The cookie counts only for requests
