@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::dispatch::policies::KindPolicies;
-use crate::http::{ClientLimits, PublicAddress};
+use crate::http::{AllowedOrigin, ClientLimits, PublicAddress};
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
 use crate::tls::server::TlsFiles;
@@ -55,6 +55,8 @@ pub struct Config {
     pub limits: Limits,
     /// What clients may send, and how much of the server they may use at the same time.
     pub client_limits: ClientLimits,
+    /// The origins of pages, other than the server's own, that may use the server.
+    pub allowed_origins: Vec<AllowedOrigin>,
 }
 
 impl Default for Config {
@@ -77,6 +79,7 @@ impl Default for Config {
             kind_policies: KindPolicies::default(),
             limits: Limits::default(),
             client_limits: ClientLimits::default(),
+            allowed_origins: Vec::new(),
         }
     }
 }

@@ -176,7 +176,9 @@ pub use app::{Options, StartError, Taskbell};
 #[cfg(feature = "server")]
 pub use dispatch::policies::{KindPolicies, KindPolicy};
 #[cfg(feature = "server")]
-pub use http::{ClientLimits, HostName, InvalidAddress, Network, Problem, PublicAddress, SharedLimit, ValueLimits};
+pub use http::{
+    AllowedOrigin, ClientLimits, HostName, InvalidAddress, Network, Problem, PublicAddress, SharedLimit, ValueLimits,
+};
 #[cfg(feature = "server")]
 pub use store::{
     Hash, LogEvent, LogSubscription, Meta, OpenError, ReadError, Recorded, StreamName, StreamSubject, Via,

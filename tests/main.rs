@@ -29,6 +29,7 @@ mod reactions;
 mod remote_worker;
 mod replay;
 mod rooms;
+mod sessions;
 #[cfg(feature = "eventstore")]
 mod store_check;
 mod store_contract;

@@ -95,6 +95,7 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
         client_limits: config.client_limits,
         public_address: PublicAddress { is_https: config.tls.is_some(), ..config.public_address },
         auth_required: config.auth == Some(AuthMode::Required),
+        allowed_origins: config.allowed_origins,
     })
     .await
 }

@@ -10,12 +10,14 @@ use serde::Deserialize;
 use taskbell::internal::is_name;
 use taskbell::server::Config;
 
+mod browser;
 mod exposure;
 mod limits;
 mod network;
 mod store;
 mod tables;
 
+use browser::BrowserSettings;
 use limits::LimitSettings;
 use network::{AuthSettings, TlsSettings};
 pub(super) use store::EmbeddedStore;
@@ -123,6 +125,9 @@ pub(super) struct Settings {
     #[command(flatten)]
     #[serde(default)]
     pub(super) limits: LimitSettings,
+    #[command(flatten)]
+    #[serde(default)]
+    pub(super) browser: BrowserSettings,
 }
 
 /// A setting is invalid. The message is for the person who wrote the setting.
@@ -204,6 +209,7 @@ impl Settings {
             max_running_per_key: self.max_running_per_key.or(fallback.max_running_per_key),
             log_filter: self.log_filter.or(fallback.log_filter),
             limits: self.limits.with_fallback(fallback.limits),
+            browser: self.browser.with_fallback(fallback.browser),
         }
     }
 
@@ -258,6 +264,7 @@ impl Settings {
             kind_policies,
             limits,
             client_limits: self.limits.check()?,
+            allowed_origins: self.browser.check()?,
         };
         Ok(CheckedSettings { config, log_filter: self.log_filter.unwrap_or_else(|| DEFAULT_LOG_FILTER.into()) })
     }

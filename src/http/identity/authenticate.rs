@@ -1,28 +1,35 @@
 //! Finds out who sends a request, from its headers and the credentials in the views.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use actix_web::HttpMessage as _;
 use actix_web::dev::ServiceRequest;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{AUTHORIZATION, ORIGIN, UPGRADE};
 
 use super::bearer::{BearerKind, ClaimedBearer};
+use super::cookie::{ForgetCookie, FoundCookie, SessionCookie};
 use super::{Credential, Identity};
 use crate::http::plumbing::error::{Problem, Refusal};
+use crate::http::plumbing::origin::{Sender, changes_something};
 use crate::http::state::AppState;
 use crate::store::now;
 use crate::task::Timestamp;
 use crate::views::Credentials;
 
 /// The identity of the request's caller. A request without a credential comes from the local user if the server requires no
-/// authentication. A wrong credential is refused on every server.
+/// authentication. A wrong credential is refused on every server. The header `Authorization` counts before a ticket, and a
+/// ticket before a cookie.
 ///
 /// # Errors
-/// 401 `unauthenticated`.
-pub async fn authenticate(state: &AppState, request: &ServiceRequest) -> Result<Identity, Problem> {
+/// 401 `unauthenticated`; 403 `forbidden_origin` if a request changes something by a cookie and no header says which page
+/// has sent it.
+pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &Sender) -> Result<Identity, Problem> {
     let mut values = request.headers().get_all(AUTHORIZATION);
     let (authorization, has_another) = (values.next(), values.next().is_some());
     let Some(authorization) = authorization else {
-        return if state.auth_required { Err(unauthenticated()) } else { Ok(Identity::local()) };
+        let local = (!state.auth_required).then(Identity::local);
+        return authenticate_browser(state, request, sender)?.or(local).ok_or_else(unauthenticated);
     };
     let text = authorization.to_str().ok().filter(|_| !has_another).ok_or_else(unauthenticated)?;
     let (scheme, credential) = text.split_once(' ').ok_or_else(unauthenticated)?;
@@ -31,6 +38,48 @@ pub async fn authenticate(state: &AppState, request: &ServiceRequest) -> Result<
     }
     let claimed = ClaimedBearer::parse(credential).ok_or_else(unauthenticated)?;
     identify(state.reader.views().credentials(), &claimed, now()).ok_or_else(unauthenticated)
+}
+
+/// The identity that the request's ticket or cookie stands for; `None` if it has neither. The cookie counts only for requests
+/// of this server's own pages and of programs, because a browser adds it to requests of other pages too.
+fn authenticate_browser(
+    state: &AppState,
+    request: &ServiceRequest,
+    sender: &Sender,
+) -> Result<Option<Identity>, Problem> {
+    if let Some(ticket) = ticket_of(request) {
+        let origin = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok());
+        let identity = state.tickets.redeem(&ticket, origin, Instant::now());
+        let identity = identity.filter(|identity| identity.is_valid(&state.reader, now()));
+        return identity.map(Some).ok_or_else(unauthenticated);
+    }
+    if sender.allowed_origin().is_some() {
+        return Ok(None);
+    }
+    let cookie = SessionCookie::of(request.request(), &state.public_address);
+    let identity = match cookie.find(request.headers()) {
+        FoundCookie::None => return Ok(None),
+        FoundCookie::Malformed => None,
+        FoundCookie::Session(claimed) => identify(state.reader.views().credentials(), &claimed, now()),
+    };
+    if identity.is_none() {
+        request.extensions_mut().insert(ForgetCookie(cookie));
+        return Err(unauthenticated());
+    }
+    if *sender == Sender::Program && changes_something(request.method(), request.headers()) {
+        let detail = "a session's cookie needs the header `Sec-Fetch-Site` or `Origin`, as browsers send them";
+        return Err(Problem::new(Refusal::ForbiddenOrigin, detail));
+    }
+    Ok(identity)
+}
+
+/// The ticket in the query of a websocket's request.
+fn ticket_of(request: &ServiceRequest) -> Option<String> {
+    if !request.path().ends_with("/v1/live") || !request.headers().contains_key(UPGRADE) {
+        return None;
+    }
+    let mut query = form_urlencoded::parse(request.query_string().as_bytes());
+    query.find_map(|(name, value)| (name == "ticket").then(|| value.into_owned()))
 }
 
 /// The identity of this bearer, if the views show that it is valid at this time.
@@ -64,5 +113,5 @@ pub fn identify(credentials: &Credentials, claimed: &ClaimedBearer, now: Timesta
 /// 401. The text is the same for every reason, so that it says nothing about the credentials that exist.
 #[must_use]
 pub fn unauthenticated() -> Problem {
-    Problem::new(Refusal::Unauthenticated, "a valid credential is needed: `Authorization: Bearer …`, or a session")
+    Problem::unauthenticated()
 }
