@@ -13,6 +13,7 @@ use crate::dispatch::messages::DrainWorkers;
 use crate::dispatch::queue_and_offers::QueueAndOffers;
 use crate::http::actor_health::ActorHealth;
 use crate::http::identity::Identity;
+use crate::http::identity::tickets::Tickets;
 use crate::http::identity::verifiers::Verifiers;
 use crate::http::open_tasks::OpenTasks;
 use crate::http::plumbing::body::Bodies;
@@ -176,6 +177,7 @@ impl Taskbell {
         let verifiers = Verifiers::start(options.identity_sources, &options.client_limits, now());
         let shared = (handlers, kinds, metrics, options.client_limits, options.auth_required, verifiers);
         let state = AppState {
+            allowed_origins: options.allowed_origins.into(),
             public_address: Arc::new(options.public_address),
             ..app_state(parts, shared, &subscribers, projector, actor_monitor.actor_health())
         };
@@ -385,6 +387,8 @@ fn app_state(
         freshness,
         auth_required,
         verifiers,
+        allowed_origins: Arc::new([]),
+        tickets: Tickets::default(),
         sockets: Quota::new(Resource::Sockets, limits.sockets),
         long_polls: Quota::new(Resource::LongPolls, limits.long_polls),
         open_tasks: OpenTasks::new(limits.tasks_per_owner),

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::dispatch::policies::KindPolicies;
-use crate::http::{AuthSettings, ClientLimits, PublicAddress};
+use crate::http::{AllowedOrigin, AuthSettings, ClientLimits, PublicAddress};
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
 use crate::tls::server::TlsFiles;
@@ -57,6 +57,8 @@ pub struct Config {
     pub client_limits: ClientLimits,
     /// Which credentials of others are accepted: JWTs of an issuer, the header of a proxy.
     pub identity_sources: AuthSettings,
+    /// The origins of pages, other than the server's own, that may use the server.
+    pub allowed_origins: Vec<AllowedOrigin>,
 }
 
 impl Default for Config {
@@ -80,6 +82,7 @@ impl Default for Config {
             limits: Limits::default(),
             client_limits: ClientLimits::default(),
             identity_sources: AuthSettings::default(),
+            allowed_origins: Vec::new(),
         }
     }
 }

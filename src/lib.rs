@@ -182,8 +182,9 @@ pub use app::{Options, StartError, Taskbell};
 pub use dispatch::policies::{KindPolicies, KindPolicy};
 #[cfg(feature = "server")]
 pub use http::{
-    AuthSettings, ClientLimits, HostName, InvalidAddress, InvalidKeyUrl, JwtAlgorithm, JwtSettings, KeySource, KeyUrl,
-    Network, Problem, ProxySecret, ProxySettings, PublicAddress, SharedLimit, UnknownAlgorithm, ValueLimits,
+    AllowedOrigin, AuthSettings, ClientLimits, HostName, InvalidAddress, InvalidKeyUrl, JwtAlgorithm, JwtSettings,
+    KeySource, KeyUrl, Network, Problem, ProxySecret, ProxySettings, PublicAddress, SharedLimit, UnknownAlgorithm,
+    ValueLimits,
 };
 #[cfg(any(feature = "server", feature = "worker"))]
 pub use secret::Secret;

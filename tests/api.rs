@@ -18,6 +18,7 @@ mod limits;
 mod list;
 mod log;
 mod metrics;
+mod origins;
 mod queues;
 pub mod raw_http;
 mod roles;

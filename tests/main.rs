@@ -10,6 +10,7 @@ mod cli;
 #[cfg(feature = "eventstore")]
 mod cluster;
 mod crash;
+mod dependencies;
 mod dispatch;
 mod event_contract;
 mod hostile;
@@ -30,6 +31,7 @@ mod reactions;
 mod remote_worker;
 mod replay;
 mod rooms;
+mod sessions;
 #[cfg(feature = "eventstore")]
 mod store_check;
 mod store_contract;

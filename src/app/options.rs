@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::dispatch::policies::KindPolicies;
-use crate::http::{AuthSettings, ClientLimits, PublicAddress};
+use crate::http::{AllowedOrigin, AuthSettings, ClientLimits, PublicAddress};
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
 use crate::views::Limits;
@@ -40,6 +40,9 @@ pub struct Options {
     pub auth_required: bool,
     /// Which credentials of others are accepted: JWTs of an issuer, the header of a proxy.
     pub identity_sources: AuthSettings,
+    /// The origins of pages, other than this server's own, that may use it over HTTP and websockets. Without
+    /// `auth_required` such a page may do everything.
+    pub allowed_origins: Vec<AllowedOrigin>,
 }
 
 impl Default for Options {
@@ -57,6 +60,7 @@ impl Default for Options {
             public_address: PublicAddress::default(),
             auth_required: false,
             identity_sources: AuthSettings::default(),
+            allowed_origins: Vec::new(),
         }
     }
 }

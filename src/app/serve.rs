@@ -99,6 +99,7 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
             None => config.identity_sources.is_set(),
         },
         identity_sources: config.identity_sources,
+        allowed_origins: config.allowed_origins,
     })
     .await
 }

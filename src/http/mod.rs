@@ -32,10 +32,12 @@ pub mod openapi;
 pub mod plumbing;
 pub mod queues;
 pub mod schedules;
+pub mod session;
 pub mod state;
 pub mod task_access;
 pub mod task_page;
 pub mod tasks;
+pub mod tickets;
 pub mod ui;
 
 pub use identity::jwt::algorithm::{JwtAlgorithm, UnknownAlgorithm};
@@ -43,6 +45,7 @@ pub use identity::jwt::key_url::{InvalidKeyUrl, KeyUrl};
 pub use identity::settings::{AuthSettings, JwtSettings, KeySource, ProxySecret, ProxySettings};
 pub use limits::{ClientLimits, SharedLimit, ValueLimits};
 pub use plumbing::error::Problem;
+pub use plumbing::origin::AllowedOrigin;
 pub use plumbing::public_address::{HostName, InvalidAddress, Network, PublicAddress};
 pub use state::AppState;
 
@@ -112,6 +115,8 @@ routes! {
         "/schedules": GET schedules::list, POST schedules::create;
         "/schedules/{id}": GET schedules::show, DELETE schedules::remove;
         "/live": GET live::open;
+        "/session": GET session::show, POST session::open, DELETE session::end;
+        "/tickets": POST tickets::issue;
         "/log": GET log::read;
         "/log/head": GET log::head;
     }

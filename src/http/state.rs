@@ -6,12 +6,14 @@ use std::sync::Arc;
 use actix::{Addr, Recipient};
 
 use super::actor_health::ActorHealth;
+use super::identity::tickets::Tickets;
 use super::identity::verifiers::Verifiers;
 use super::limits::ClientLimits;
 use super::open_tasks::OpenTasks;
 use super::plumbing::body::Bodies;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
+use super::plumbing::origin::AllowedOrigin;
 use super::plumbing::public_address::PublicAddress;
 use super::plumbing::quota::Quota;
 use super::plumbing::scans::Scans;
@@ -80,6 +82,10 @@ pub struct AppState {
     pub auth_required: bool,
     /// Verifies JWTs and the headers of a proxy, and counts the requests of each subject.
     pub verifiers: Verifiers,
+    /// The origins of pages, other than this server's own, that may use it.
+    pub allowed_origins: Arc<[AllowedOrigin]>,
+    /// The tickets for websockets that were issued and not used.
+    pub tickets: Tickets,
     /// Counts the open websockets.
     pub sockets: Quota,
     /// Counts the requests that wait.
