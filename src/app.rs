@@ -389,6 +389,7 @@ fn app_state(
         verifiers,
         allowed_origins: Arc::new([]),
         tickets: Tickets::default(),
+        verifiers,
         sockets: Quota::new(Resource::Sockets, limits.sockets),
         long_polls: Quota::new(Resource::LongPolls, limits.long_polls),
         open_tasks: OpenTasks::new(limits.tasks_per_owner),

@@ -59,6 +59,8 @@ pub struct Config {
     pub identity_sources: AuthSettings,
     /// The origins of pages, other than the server's own, that may use the server.
     pub allowed_origins: Vec<AllowedOrigin>,
+    /// Which credentials of others are accepted: JWTs of an issuer, the header of a proxy.
+    pub identity_sources: AuthSettings,
 }
 
 impl Default for Config {
@@ -83,6 +85,7 @@ impl Default for Config {
             client_limits: ClientLimits::default(),
             identity_sources: AuthSettings::default(),
             allowed_origins: Vec::new(),
+            identity_sources: AuthSettings::default(),
         }
     }
 }

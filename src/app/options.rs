@@ -43,6 +43,8 @@ pub struct Options {
     /// The origins of pages, other than this server's own, that may use it over HTTP and websockets. Without
     /// `auth_required` such a page may do everything.
     pub allowed_origins: Vec<AllowedOrigin>,
+    /// Which credentials of others are accepted: JWTs of an issuer, the header of a proxy.
+    pub identity_sources: AuthSettings,
 }
 
 impl Default for Options {
@@ -59,6 +61,7 @@ impl Default for Options {
             client_limits: ClientLimits::default(),
             public_address: PublicAddress::default(),
             auth_required: false,
+            allowed_origins: Vec::new(),
             identity_sources: AuthSettings::default(),
             allowed_origins: Vec::new(),
         }

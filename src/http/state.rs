@@ -86,6 +86,8 @@ pub struct AppState {
     pub allowed_origins: Arc<[AllowedOrigin]>,
     /// The tickets for websockets that were issued and not used.
     pub tickets: Tickets,
+    /// Verifies JWTs and the headers of a proxy, and counts the requests of each subject.
+    pub verifiers: Verifiers,
     /// Counts the open websockets.
     pub sockets: Quota,
     /// Counts the requests that wait.

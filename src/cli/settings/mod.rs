@@ -266,6 +266,7 @@ impl Settings {
             kind_policies,
             limits,
             client_limits: self.limits.check()?,
+            allowed_origins: self.browser.check()?,
             identity_sources: self.auth.sources()?,
             allowed_origins: self.browser.check()?,
         };

@@ -20,8 +20,8 @@ use crate::task::Timestamp;
 use crate::views::Credentials;
 
 /// The identity of the request's caller. A request without a credential comes from the local user if the server requires no
-/// authentication. A wrong credential is refused on every server. The header `Authorization` counts before a ticket, and a
-/// ticket before a cookie.
+/// authentication. A wrong credential is refused on every server. The header of a proxy counts first, then `Authorization`, a
+/// ticket, and the cookie.
 ///
 /// # Errors
 /// 401 `unauthenticated`; 429 `too_many_requests` if the subject has sent too many requests, or if too many credentials from the
@@ -39,7 +39,10 @@ pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &S
             let sent = sent_identity(state, request, sender, client).await;
             sent.inspect_err(|_| verifiers.failures.count(counted))?
         }
-    };
+    } else if let Some(identity) = authenticate_browser(state, request, sender)? {
+        identity
+    } else if state.auth_required {
+        return Err(unauthenticated());
     let Some(identity) = identity else {
         // The only subject of such a server has no rate: nobody else is there whom it could disturb.
         return if state.auth_required { Err(unauthenticated()) } else { Ok(Identity::local()) };

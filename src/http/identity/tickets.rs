@@ -3,7 +3,7 @@
 //!
 //! A ticket is kept in memory: it is valid at the server that has issued it, until that server ends.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,9 +51,19 @@ impl Ticket {
     }
 }
 
-/// The tickets that were issued and not used, by the hashes of their texts. A clone holds the same tickets.
+/// BLAKE3 of a ticket's text.
+type Key = [u8; 32];
+
+/// The tickets that were issued and not used. A clone holds the same tickets.
 #[derive(Clone, Default)]
-pub struct Tickets(Arc<Mutex<HashMap<blake3::Hash, Ticket>>>);
+pub struct Tickets(Arc<Mutex<Unused>>);
+
+#[derive(Default)]
+struct Unused {
+    tickets: HashMap<Key, Ticket>,
+    by_time: BTreeSet<(Instant, Key)>,
+    of_subject: HashMap<String, usize>,
+}
 
 impl Tickets {
     /// Issues a ticket for one websocket of this caller, from pages of this origin.
@@ -68,19 +78,10 @@ impl Tickets {
             Problem::new(Refusal::Busy, "the server has no random bits now")
         })?;
         let text = format!("{PREFIX}{}", blake3::Hash::from_bytes(secret).to_hex());
-        let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tickets.retain(|_, ticket| ticket.is_valid(now));
-        let of_subject = tickets.values().filter(|ticket| ticket.identity.subject == identity.subject).count();
-        if of_subject >= OF_SUBJECT_MAX {
-            let detail = format!("the limit on unused tickets of one subject is {OF_SUBJECT_MAX}");
-            return Err(Problem::new(Refusal::TooManyRequests, detail));
-        }
-        if tickets.len() >= TOTAL_MAX {
-            let detail = format!("the limit on unused tickets of this server is {TOTAL_MAX}");
-            return Err(Problem::new(Refusal::Overloaded, detail));
-        }
-        let ticket = Ticket { identity: identity.clone(), origin, issued: now };
-        tickets.insert(blake3::hash(text.as_bytes()), ticket);
+        let mut unused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        unused.forget_expired(now);
+        unused.check_limits(&identity.subject)?;
+        unused.insert(key_of(&text), Ticket { identity: identity.clone(), origin, issued: now });
         Ok(TicketText(text))
     }
 
@@ -88,9 +89,54 @@ impl Tickets {
     /// ticket is valid for this origin.
     #[must_use]
     pub fn redeem(&self, text: &str, origin: Option<&str>, now: Instant) -> Option<Identity> {
-        let mut tickets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let ticket = tickets.remove(&blake3::hash(text.as_bytes()))?;
+        let ticket = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&key_of(text))?;
         (ticket.is_valid(now) && ticket.origin.as_deref() == origin).then_some(ticket.identity)
+    }
+}
+
+fn key_of(text: &str) -> Key {
+    blake3::hash(text.as_bytes()).into()
+}
+
+impl Unused {
+    fn check_limits(&self, subject: &str) -> Result<(), Problem> {
+        if self.of_subject.get(subject).is_some_and(|count| *count >= OF_SUBJECT_MAX) {
+            let detail = format!("the limit on unused tickets of one subject is {OF_SUBJECT_MAX}");
+            return Err(Problem::new(Refusal::TooManyRequests, detail));
+        }
+        if self.tickets.len() >= TOTAL_MAX {
+            let detail = format!("the limit on unused tickets of this server is {TOTAL_MAX}");
+            return Err(Problem::new(Refusal::Overloaded, detail));
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, key: Key, ticket: Ticket) {
+        *self.of_subject.entry(ticket.identity.subject.clone()).or_default() += 1;
+        self.by_time.insert((ticket.issued, key));
+        self.tickets.insert(key, ticket);
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Ticket> {
+        let ticket = self.tickets.remove(key)?;
+        self.by_time.remove(&(ticket.issued, *key));
+        if let Some(count) = self.of_subject.get_mut(&ticket.identity.subject) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.of_subject.remove(&ticket.identity.subject);
+            }
+        }
+        Some(ticket)
+    }
+
+    fn forget_expired(&mut self, now: Instant) {
+        while let Some(&(_, key)) = self.by_time.first() {
+            if self.tickets.get(&key).is_some_and(|ticket| ticket.is_valid(now)) {
+                return;
+            }
+            self.by_time.pop_first();
+            self.remove(&key);
+        }
     }
 }
 
@@ -134,6 +180,7 @@ mod tests {
         assert_eq!(refusal("subject 7").code, "too_many_requests");
         assert_eq!(refusal("anna").code, "overloaded");
         issue(&tickets, "anna", now + TICKET_TIME).unwrap();
-        assert_eq!(tickets.0.lock().unwrap().len(), 1);
+        let unused = tickets.0.lock().unwrap();
+        assert_eq!((unused.tickets.len(), unused.by_time.len(), unused.of_subject.len()), (1, 1, 1));
     }
 }
