@@ -386,7 +386,6 @@ fn app_state(
         actor_health,
         freshness,
         auth_required,
-        verifiers,
         allowed_origins: Arc::new([]),
         tickets: Tickets::default(),
         verifiers,

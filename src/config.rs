@@ -55,8 +55,6 @@ pub struct Config {
     pub limits: Limits,
     /// What clients may send, and how much of the server they may use at the same time.
     pub client_limits: ClientLimits,
-    /// Which credentials of others are accepted: JWTs of an issuer, the header of a proxy.
-    pub identity_sources: AuthSettings,
     /// The origins of pages, other than the server's own, that may use the server.
     pub allowed_origins: Vec<AllowedOrigin>,
     /// Which credentials of others are accepted: JWTs of an issuer, the header of a proxy.
@@ -83,7 +81,6 @@ impl Default for Config {
             kind_policies: KindPolicies::default(),
             limits: Limits::default(),
             client_limits: ClientLimits::default(),
-            identity_sources: AuthSettings::default(),
             allowed_origins: Vec::new(),
             identity_sources: AuthSettings::default(),
         }

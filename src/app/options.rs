@@ -38,8 +38,6 @@ pub struct Options {
     pub public_address: PublicAddress,
     /// Whether HTTP requests without a credential are refused. If not, they come from the local user, who is an admin.
     pub auth_required: bool,
-    /// Which credentials of others are accepted: JWTs of an issuer, the header of a proxy.
-    pub identity_sources: AuthSettings,
     /// The origins of pages, other than this server's own, that may use it over HTTP and websockets. Without
     /// `auth_required` such a page may do everything.
     pub allowed_origins: Vec<AllowedOrigin>,
@@ -63,7 +61,6 @@ impl Default for Options {
             auth_required: false,
             allowed_origins: Vec::new(),
             identity_sources: AuthSettings::default(),
-            allowed_origins: Vec::new(),
         }
     }
 }

@@ -80,8 +80,6 @@ pub struct AppState {
     pub limits: Arc<ClientLimits>,
     /// Whether a request without a credential is refused.
     pub auth_required: bool,
-    /// Verifies JWTs and the headers of a proxy, and counts the requests of each subject.
-    pub verifiers: Verifiers,
     /// The origins of pages, other than this server's own, that may use it.
     pub allowed_origins: Arc<[AllowedOrigin]>,
     /// The tickets for websockets that were issued and not used.

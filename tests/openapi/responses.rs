@@ -126,18 +126,7 @@ async fn every_operation_sends_a_response_of_the_document() {
     api.expect(200, "GET", "/v1/schedules/{id}", &schedule, "", None).await;
     api.expect(200, "GET", "/v1/schedules", "", "", None).await;
     api.expect(204, "DELETE", "/v1/schedules/{id}", &schedule, "", None).await;
-<<<<<<< HEAD
     sessions_and_tickets(&mut api).await;
-=======
-    api.expect(200, "GET", "/v1/session", "", "", None).await;
-    api.expect(409, "POST", "/v1/session", "", "", None).await;
-    let bearer = api.expect(201, "POST", "/v1/session", "", "", Some(&json!({"subject": "anna"}))).await;
-    let end = api.request("DELETE", "/v1/session", None).bearer_auth(bearer.body["token"].as_str().unwrap());
-    let ended = api.server.send(end).await;
-    assert_eq!(ended.status, 204, "{}", ended.text);
-    api.check("DELETE", "/v1/session", &ended);
-    api.expect(201, "POST", "/v1/tickets", "", "", None).await;
->>>>>>> h-ses
     api.expect(200, "GET", "/v1/log", "", "?stream=queue-q&type=Paused&after=0&follow=false", None).await;
     for path in ["/v1/tasks", "/v1/counters", "/v1/log/head", "/healthz", "/readyz", "/metrics", "/openapi.json", "/"] {
         api.expect(200, "GET", path, "", "", None).await;

@@ -268,7 +268,6 @@ impl Settings {
             client_limits: self.limits.check()?,
             allowed_origins: self.browser.check()?,
             identity_sources: self.auth.sources()?,
-            allowed_origins: self.browser.check()?,
         };
         Ok(CheckedSettings { config, log_filter: self.log_filter.unwrap_or_else(|| DEFAULT_LOG_FILTER.into()) })
     }

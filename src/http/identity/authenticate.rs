@@ -39,10 +39,7 @@ pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &S
             let sent = sent_identity(state, request, sender, client).await;
             sent.inspect_err(|_| verifiers.failures.count(counted))?
         }
-    } else if let Some(identity) = authenticate_browser(state, request, sender)? {
-        identity
-    } else if state.auth_required {
-        return Err(unauthenticated());
+    };
     let Some(identity) = identity else {
         // The only subject of such a server has no rate: nobody else is there whom it could disturb.
         return if state.auth_required { Err(unauthenticated()) } else { Ok(Identity::local()) };

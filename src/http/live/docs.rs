@@ -24,8 +24,6 @@ pub fn open() -> Operation {
         .parameters([
             query("owner", "Whose counts: one name, or `*` for everyone. Default: as in `GET /v1/counters`.", everyone_or(owner())),
             query("ticket", "Instead of another credential: a ticket of `POST /v1/tickets`.", written_text()),
-        ,
-            query("ticket", "The credential of a page of another origin: a ticket of `POST /v1/tickets`.", written_text()),
         ])
         .refuses(&[Refusal::NotAWebsocket, Refusal::NotFound, Refusal::InvalidRequest, Refusal::Overloaded])
         .answers(Answer::empty(StatusCode::SWITCHING_PROTOCOLS, "The websocket is open."))

@@ -1,6 +1,7 @@
 //! The modules that all resources share. [`http1`], [`middleware`], [`connection`], [`caller`], [`query`], [`filter`], [`body`],
 //! [`json`], [`body_hash`] and [`request`] read requests. [`origin`] and [`cors`] know which pages may send them.
 //! [`public_address`] and [`forwarded`] say by which names and proxies clients reach the server. [`scope`] says whose tasks a
+//! request is about. [`quota`] and [`scans`] bound what clients use at the same
 //! time. [`response`], [`redact`] and [`error`] write responses. [`openapi`] describes the routes.
 
 pub mod body;

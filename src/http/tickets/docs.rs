@@ -3,7 +3,6 @@
 use actix_web::http::StatusCode;
 use serde_json::json;
 
-<<<<<<< HEAD
 use crate::http::plumbing::openapi::operation::{Answer, Operation};
 use crate::http::plumbing::openapi::schema::{object, written_text, written_time};
 
@@ -22,24 +21,4 @@ pub fn issue() -> Operation {
         )
         .optional_body(body, &[("page", json!({"origin": "https://portal.example.com"}))])
         .answers(Answer::json(StatusCode::CREATED, "The ticket.", ticket).example("ticket", &example))
-=======
-use crate::http::plumbing::error::Refusal;
-use crate::http::plumbing::openapi::operation::{Answer, Operation};
-use crate::http::plumbing::openapi::schema::{object, written_text, written_time};
-use crate::task::access::Action;
-
-pub fn issue() -> Operation {
-    let body = object()
-        .optional("origin", written_text().or_null().about("The origin of the page. Default: that of the request."));
-    let ticket = object().field("ticket", written_text()).field("expires_at", written_time()).close();
-    Operation::new("credentials", "issueTicket", "Get a ticket for a websocket")
-        .describe("For `GET /v1/live?ticket=…`, once within 30 seconds, at this server, from a page of this origin.")
-        .does(Action::UseSession)
-        .optional_body(body.close(), &[("origin", json!({"origin": "https://app.example"}))])
-        .refuses(&[Refusal::Busy, Refusal::Behind, Refusal::ViewsStopped])
-        .answers(
-            Answer::json(StatusCode::CREATED, "The ticket.", ticket)
-                .example("ticket", &json!({"ticket": "tbk_…", "expires_at": "2026-11-22T15:04:35.000000Z"})),
-        )
->>>>>>> h-ses
 }
