@@ -19,7 +19,8 @@ mod list;
 mod log;
 mod metrics;
 mod queues;
-mod raw_http;
+pub mod raw_http;
+mod roles;
 mod schedules;
 mod unique;
 

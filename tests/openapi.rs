@@ -1,29 +1,41 @@
-//! The description of the HTTP API, and the list of its routes.
+//! The description of the HTTP API at `/openapi.json`: it is complete, it is valid, and the server's responses match it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod bodies;
+mod contract;
+mod document;
+mod live;
+mod markdown;
+mod responses;
 
-use reqwest::Method;
-use taskbell::http::route_table;
+use serde_json::{Value, json};
 
 use super::support::Server;
 
-/// The path of the table with values in place of its parameters.
-fn path_with_values(path: &str) -> String {
-    path.replace("{id}", "0190a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b").replace("{queue}", "a").replace("{file}", "app.js")
+/// The description, as the server sends it.
+async fn description(server: &Server) -> Value {
+    let response = server.get("/openapi.json").await;
+    assert_eq!((response.status, response.header("content-type")), (200, "application/json"), "{}", response.text);
+    response.body
 }
 
-#[tokio::test]
-async fn the_list_of_routes_has_the_methods_that_the_server_allows() {
-    let server = Server::start();
-    let mut methods: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for (method, path) in route_table() {
-        assert!(methods.entry(path).or_default().insert(method), "{method} {path} is listed twice");
-    }
-    for (path, methods) in methods {
-        let url = server.url() + &path_with_values(path);
-        let response = server.send(server.client().request(Method::PATCH, url)).await;
-        response.assert_problem(405, "method_not_allowed");
-        let allowed = response.header("allow").split(", ").filter(|method| *method != "HEAD").collect();
-        assert_eq!(methods, allowed, "{path}");
-    }
+/// The operations of the document: the method in upper case, the path, and the operation.
+fn operations(document: &Value) -> impl Iterator<Item = (String, &str, &Value)> {
+    let paths = document["paths"].as_object().unwrap().iter();
+    paths.flat_map(|(path, methods)| {
+        let methods = methods.as_object().unwrap().iter();
+        methods.map(move |(method, operation)| (method.to_uppercase(), path.as_str(), operation))
+    })
+}
+
+/// The value, or what its `$ref` points to.
+fn resolve<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+    let Some(reference) = value["$ref"].as_str() else { return value };
+    document.pointer(&reference[1..]).unwrap_or_else(|| panic!("{reference} is not in the document"))
+}
+
+/// Checks the value with the schema, whose references point into the document.
+fn violations(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
+    let root = json!({"components": document["components"], "allOf": [schema]});
+    let validator = jsonschema::draft202012::new(&root).unwrap_or_else(|error| panic!("{error}: {schema:#}"));
+    validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }

@@ -22,6 +22,8 @@ use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line, is_line_character, is_na
 use crate::task::{Command, Invalid, JsonText, Rejection, Revision, TaskId, Timestamp};
 use crate::views::Views;
 
+pub(super) mod docs;
+
 /// The queue of a task whose request names no queue.
 const DEFAULT_QUEUE: &str = "default";
 
@@ -110,6 +112,15 @@ impl NewTask {
             }
         }
     }
+}
+
+/// Checks that the role of the caller may create tasks at all, before anything of the request is read. Whether the caller may
+/// create a task of this owner is checked by [`complete_request`].
+///
+/// # Errors
+/// 403 `forbidden`.
+pub fn check_creates(caller: &Caller) -> Result<(), Problem> {
+    caller.check(Action::CreateTask { owner: caller.subject() }).map(|_| ())
 }
 
 /// Creates a task, or returns the existing task of its idempotency key or unique key. When this function returns, the

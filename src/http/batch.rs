@@ -16,6 +16,8 @@ use crate::streams::create::Accepted;
 use crate::task::event::Created;
 use crate::task::{Position, TaskId};
 
+pub(super) mod docs;
+
 /// The maximum number of items in one batch.
 const ITEMS_MAX: usize = 1000;
 /// The number of items without a key that are appended together. After each chunk the handler yields to other requests on its thread.
@@ -46,6 +48,7 @@ pub async fn create_many(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    accept::check_creates(&caller)?;
     let items = json::read_items(&request, payload, ITEMS_MAX, NewTask::parse_item).await?;
     let parents = items.iter().flatten().filter_map(|(new, _)| new.parent);
     accept::wait_for_parents(&state, parents).await?;

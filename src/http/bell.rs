@@ -16,6 +16,8 @@ use crate::task::Position;
 use crate::task::access::Action;
 use crate::views::{BellCounters, Filter, RowBudget, Snapshot};
 
+pub(super) mod docs;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SeenBody {

@@ -25,6 +25,8 @@ use crate::task::{Command, JsonText, Position};
 use crate::views::{Scope, Snapshot};
 use crate::work::BulkCancelInput;
 
+pub(super) mod docs;
+
 /// The queue of the tasks that this server creates for itself. They don't wait behind other tasks, and clients can't
 /// pause the queue.
 const SYSTEM_QUEUE: &str = "taskbell.system";
@@ -59,6 +61,7 @@ pub async fn cancel(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    caller.check(Action::CommandTask { owner: caller.subject() })?;
     let body: BulkCancelBody = json::read_body(&request, payload, json::BodyKind::One).await?;
     let reason = check_reason(body.reason)?;
     let mut fields = Fields::from_filter(body.filter)?;

@@ -10,6 +10,8 @@ use super::plumbing::query::Fields;
 use super::plumbing::response::respond_with_position;
 use crate::task::Position;
 
+pub(super) mod docs;
+
 #[derive(Serialize)]
 struct Readiness {
     ready: bool,

@@ -19,6 +19,8 @@ use crate::store::{EventStore, ReadError, Recorded, StreamName, codec};
 use crate::task::access::Action;
 use crate::task::{Position, Timestamp};
 
+pub(super) mod docs;
+
 /// How many events are read from the log at once.
 const BATCH_SIZE: usize = 1000;
 /// The events that are read at once have so many bytes, unless one of them has more. So much of the server's memory does a client
@@ -37,8 +39,8 @@ struct HeadDoc {
 /// # Errors
 /// 422.
 pub async fn head(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    Fields::from_query(request.query_string())?.refuse_unknown()?;
     caller.check(Action::ReadLog)?;
+    Fields::from_query(request.query_string())?.refuse_unknown()?;
     let head = state.store.head();
     let doc = HeadDoc { position: head.position, hash: head.hash.to_string(), time: head.time };
     respond_with_position(StatusCode::OK, head.position, &doc)

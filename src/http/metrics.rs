@@ -9,6 +9,8 @@ use super::plumbing::error::Problem;
 use super::plumbing::query::Fields;
 use crate::task::access::Action;
 
+pub(super) mod docs;
+
 /// The content type: version 0.0.4 of the text format, which every Prometheus scraper reads.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 

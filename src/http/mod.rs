@@ -28,6 +28,7 @@ pub mod live;
 pub mod log;
 pub mod metrics;
 pub mod open_tasks;
+pub mod openapi;
 pub mod plumbing;
 pub mod queues;
 pub mod schedules;
@@ -37,32 +38,37 @@ pub mod task_page;
 pub mod tasks;
 pub mod ui;
 
+pub use identity::jwt::algorithm::{JwtAlgorithm, UnknownAlgorithm};
+pub use identity::jwt::key_url::{InvalidKeyUrl, KeyUrl};
+pub use identity::settings::{AuthSettings, JwtSettings, KeySource, ProxySecret, ProxySettings};
 pub use limits::{ClientLimits, SharedLimit, ValueLimits};
 pub use plumbing::error::Problem;
 pub use plumbing::public_address::{HostName, InvalidAddress, Network, PublicAddress};
 pub use state::AppState;
 
 use plumbing::middleware::{check_origin_and_caller, check_origin_and_views, check_origin_only};
+use plumbing::openapi::operation::Operation;
 
 /// `resource!(path, METHOD handler, …)` makes a resource with these methods. The response to any other method is 405, with
 /// the list of these methods in its header `Allow`.
 macro_rules! resource {
-    ($path:literal, $($method:ident $handler:path),+) => {
+    ($path:literal, $($method:ident $module:ident::$handler:ident),+) => {
         web::resource($path)
-            $(.route(web::route().guard($method()).to($handler)))+
+            $(.route(web::route().guard($method()).to($module::$handler)))+
             .default_service(web::to(|| async { method_not_allowed(&[$(stringify!($method)),+]) }))
     };
 }
 
-/// The only place where the routes are named, except those of the UI. Makes the function that registers them, and the list of
-/// them. All routes below one path have the same middleware.
+/// The only place where the routes are named, except those of the UI. Makes the function that registers them, the list of them,
+/// and the list of their descriptions: `resource::handler` is described by `resource::docs::handler`. All routes below one path
+/// have the same middleware.
 macro_rules! routes {
-    ($($scope:literal through $middleware:ident { $($path:literal: $($method:ident $handler:path),+;)+ })+) => {
+    ($($scope:literal through $middleware:ident { $($path:literal: $($method:ident $module:ident::$handler:ident),+;)+ })+) => {
         fn register(config: &mut web::ServiceConfig) {
             $(config.service(
                 web::scope($scope)
                     .wrap(from_fn($middleware))
-                    $(.service(resource!($path, $($method $handler),+)))+
+                    $(.service(resource!($path, $($method $module::$handler),+)))+
                     .default_service(web::to(|| async { Problem::not_found().error_response() })),
             );)+
         }
@@ -72,6 +78,14 @@ macro_rules! routes {
         pub fn route_table() -> Vec<(&'static str, &'static str)> {
             let api = vec![$($($((stringify!($method), concat!($scope, $path)),)+)+)+];
             api.into_iter().chain(ui::paths().map(|path| ("GET", path))).collect()
+        }
+
+        /// Returns the method, the path and the description of each route.
+        fn operations() -> Vec<(&'static str, &'static str, Operation)> {
+            let api = vec![
+                $($($((stringify!($method), concat!($scope, $path), $module::docs::$handler()),)+)+)+
+            ];
+            api.into_iter().chain(ui::docs::all().map(|(path, operation)| ("GET", path, operation))).collect()
         }
     };
 }
@@ -101,6 +115,7 @@ routes! {
         "/log": GET log::read;
         "/log/head": GET log::head;
     }
+    "/openapi.json" through check_origin_only { "": GET openapi::read; }
     "/healthz" through check_origin_only { "": GET health::alive; }
     "/readyz" through check_origin_only { "": GET health::ready; }
     "/metrics" through check_origin_and_caller { "": GET metrics::read; }

@@ -21,6 +21,8 @@ use crate::task::{Position, Revision, Timestamp};
 use crate::views::queues::Pause;
 use crate::views::{Counts, NamedCounts, Views};
 
+pub(super) mod docs;
+
 #[derive(Serialize)]
 struct QueueDoc<'a> {
     name: &'a str,

@@ -27,6 +27,8 @@ use crate::task::{Invalid, JsonText, Position, Revision, Timestamp, limits};
 use crate::views::Views;
 use crate::views::schedules::ActiveSchedule;
 
+pub(super) mod docs;
+
 /// The time zone of a schedule whose request names none.
 const DEFAULT_ZONE: &str = "UTC";
 

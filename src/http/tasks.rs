@@ -24,6 +24,8 @@ use crate::task::event::Rung;
 use crate::task::{Command, Position, Revision};
 use crate::views::{Filter, Page, PageRequest, Row, RowBudget, Snapshot, TaskDoc};
 
+pub(super) mod docs;
+
 /// The number of rows of a page if the request has no `limit`.
 const DEFAULT_LIMIT: usize = 20;
 #[derive(Serialize)]

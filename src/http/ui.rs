@@ -15,6 +15,8 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::plumbing::middleware::accept_any_origin;
 
+pub(super) mod docs;
+
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";

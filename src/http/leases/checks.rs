@@ -8,7 +8,7 @@ use crate::task::limits::{LOCAL_WORKER_PREFIX, WORKER_MAX, is_line, is_name, is_
 /// The maximum number of leases in one request.
 pub const LEASES_MAX: usize = 1000;
 /// The maximum number of names in one list of a request.
-const NAMES_MAX: usize = 64;
+pub const NAMES_MAX: usize = 64;
 /// The longest time that a long poll may wait, in seconds.
 pub const WAIT_MAX_S: f64 = 30.0;
 

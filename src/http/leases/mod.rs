@@ -7,6 +7,7 @@
 mod acknowledge;
 mod checks;
 mod command;
+pub(super) mod docs;
 mod finish;
 mod finish_item;
 mod heartbeat;

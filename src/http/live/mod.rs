@@ -20,6 +20,7 @@ use actix_http::ws::Codec;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::{WebsocketContext, handshake};
 
+pub(super) mod docs;
 mod headers;
 mod incoming;
 mod messages;

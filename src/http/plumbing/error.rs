@@ -14,137 +14,113 @@ use crate::store::{AppendError, ReadError};
 use crate::streams::messages::ExecuteError;
 use crate::task::{Invalid, Rejection};
 
-/// Why a request is refused, with the status and code of the HTTP response. A [`Rejection`] is the reason that the rules of
-/// `task` give; a [`Problem`] is the body of the response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+/// The table: for each refusal its meaning, the status, the code, and whether the same request may succeed later.
+macro_rules! refusals {
+    ($($(#[doc = $doc:literal])+ $name:ident: $status:ident, $code:literal, $retryable:literal;)+) => {
+        /// Why a request is refused, with the status and code of the HTTP response. A [`Rejection`] is the reason that the
+        /// rules of `task` give; a [`Problem`] is the body of the response.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Refusal { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Refusal {
+            /// All refusals, in the order of the table. Some have the same code.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// Returns the status, the code, and whether the same request may succeed later.
+            #[must_use]
+            pub const fn properties(self) -> (StatusCode, &'static str, bool) {
+                match self { $(Self::$name => (StatusCode::$status, $code, $retryable),)+ }
+            }
+
+            /// Returns the meaning, in Markdown.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+refusals! {
     /// The body is not JSON.
-    MalformedJson,
+    MalformedJson: BAD_REQUEST, "malformed_json", false;
     /// The request can't be read.
-    BadRequest,
+    BadRequest: BAD_REQUEST, "bad_request", false;
     /// `GET /v1/live` without a websocket handshake.
-    NotAWebsocket,
+    NotAWebsocket: BAD_REQUEST, "not_a_websocket", false;
     /// A host name or an origin other than this server's own.
-    ForbiddenOrigin,
+    ForbiddenOrigin: FORBIDDEN, "forbidden_origin", false;
     /// The request has no valid credential, and the server requires one.
-    Unauthenticated,
+    Unauthenticated: UNAUTHORIZED, "unauthenticated", false;
     /// The role of the caller may not do this.
-    Forbidden,
+    Forbidden: FORBIDDEN, "forbidden", false;
     /// The resource doesn't exist, or it belongs to another caller.
-    NotFound,
+    NotFound: NOT_FOUND, "not_found", false;
     /// The resource doesn't offer this method.
-    MethodNotAllowed,
+    MethodNotAllowed: METHOD_NOT_ALLOWED, "method_not_allowed", false;
     /// The body took too long to arrive.
-    Timeout,
+    Timeout: REQUEST_TIMEOUT, "timeout", true;
     /// A task with this id already exists.
-    AlreadyExists,
+    AlreadyExists: CONFLICT, "already_exists", false;
     /// Another task of the owner holds the unique key.
-    UniqueKeyTaken,
+    UniqueKeyTaken: CONFLICT, "unique_key_taken", false;
     /// The task is not queued.
-    NotQueued,
+    NotQueued: CONFLICT, "not_queued", false;
     /// The task is not final.
-    NotFinal,
+    NotFinal: CONFLICT, "not_final", false;
     /// No cancel of the task was requested.
-    NotCancelling,
+    NotCancelling: CONFLICT, "not_cancelling", false;
     /// The lease has expired or was revoked.
-    LeaseLost,
+    LeaseLost: CONFLICT, "lease_lost", false;
     /// The body, or one of its values, is too large.
-    TooLarge,
+    TooLarge: PAYLOAD_TOO_LARGE, "too_large", false;
     /// The body is not `application/json`, or it has a content encoding.
-    UnsupportedMediaType,
+    UnsupportedMediaType: UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", false;
     /// The path and query of the request are too long.
-    UriTooLong,
+    UriTooLong: URI_TOO_LONG, "uri_too_long", false;
     /// The request's head is too large, or it has too many headers.
-    HeadersTooLarge,
+    HeadersTooLarge: REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", false;
     /// The client expects something other than `100-continue`.
-    ExpectationFailed,
+    ExpectationFailed: EXPECTATION_FAILED, "expectation_failed", false;
     /// A method or a transfer coding that no resource supports.
-    NotImplemented,
+    NotImplemented: NOT_IMPLEMENTED, "not_implemented", false;
     /// Another version than HTTP/1.1 or HTTP/1.0.
-    HttpVersionNotSupported,
+    HttpVersionNotSupported: HTTP_VERSION_NOT_SUPPORTED, "http_version_not_supported", false;
     /// A value in the request is invalid.
-    InvalidRequest,
+    InvalidRequest: UNPROCESSABLE_ENTITY, "invalid_request", false;
     /// A bulk cancel whose filter is empty.
-    EmptyFilter,
+    EmptyFilter: UNPROCESSABLE_ENTITY, "empty_filter", false;
     /// The idempotency key was used before, by a request with another body.
-    IdempotencyKeyReused,
+    IdempotencyKeyReused: UNPROCESSABLE_ENTITY, "idempotency_key_reused", false;
     /// A fault of this server.
-    Internal,
+    Internal: INTERNAL_SERVER_ERROR, "internal", true;
     /// The log is damaged, or has an event of a type or version that this release doesn't know.
-    LogDamaged,
+    LogDamaged: INTERNAL_SERVER_ERROR, "log_damaged", false;
     /// The caller, or its address, uses as much of this server as one caller may, or sends too many requests.
-    TooManyRequests,
+    TooManyRequests: TOO_MANY_REQUESTS, "too_many_requests", true;
     /// All callers together use as much of this server as its settings allow.
-    Overloaded,
+    Overloaded: SERVICE_UNAVAILABLE, "overloaded", true;
     /// The owner has as many tasks that are not final as one owner may have.
-    TooManyTasks,
+    TooManyTasks: TOO_MANY_REQUESTS, "too_many_tasks", true;
     /// Too many requests write to one stream, the mailbox of an actor is full, or the process is stopping.
-    Busy,
+    Busy: SERVICE_UNAVAILABLE, "busy", true;
     /// The views have not reached the position that the request needs.
-    Behind,
+    Behind: SERVICE_UNAVAILABLE, "behind", true;
     /// As [`Self::Behind`], but the views have stopped and can't reach the position before a restart.
-    ViewsStopped,
+    ViewsStopped: SERVICE_UNAVAILABLE, "behind", false;
     /// The log can't be read or written at present, for example because the disk is full. Nothing was written, unless the
     /// detail says that the log did not answer.
-    LogUnavailable,
+    LogUnavailable: SERVICE_UNAVAILABLE, "log_unavailable", true;
     /// The log accepts no more writes in this process. Until a restart it is unknown whether the log has the refused write.
-    LogReadOnly,
+    LogReadOnly: SERVICE_UNAVAILABLE, "log_read_only", false;
     /// As [`Self::LogReadOnly`], for a worker's report (an acknowledgement or an attempt's end). The refusal is
     /// retryable, so that the worker doesn't discard its result: it repeats the report until a restarted server records
     /// it. A report that is sent several times is recorded once.
-    ReportUnrecorded,
+    ReportUnrecorded: SERVICE_UNAVAILABLE, "log_read_only", true;
     /// `/readyz`: the views lack events of the log, or the log can't be reached at present.
-    NotReady,
+    NotReady: SERVICE_UNAVAILABLE, "not_ready", true;
     /// `/readyz`: until a restart, the log accepts no writes, the views have stopped, or an actor has stopped.
-    NotReadyUntilRestart,
-}
-
-impl Refusal {
-    /// Returns the status, the code, and whether the same request may succeed later.
-    const fn properties(self) -> (StatusCode, &'static str, bool) {
-        match self {
-            Self::MalformedJson => (StatusCode::BAD_REQUEST, "malformed_json", false),
-            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request", false),
-            Self::NotAWebsocket => (StatusCode::BAD_REQUEST, "not_a_websocket", false),
-            Self::ForbiddenOrigin => (StatusCode::FORBIDDEN, "forbidden_origin", false),
-            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated", false),
-            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", false),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not_found", false),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", false),
-            Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "timeout", true),
-            Self::AlreadyExists => (StatusCode::CONFLICT, "already_exists", false),
-            Self::UniqueKeyTaken => (StatusCode::CONFLICT, "unique_key_taken", false),
-            Self::NotQueued => (StatusCode::CONFLICT, "not_queued", false),
-            Self::NotFinal => (StatusCode::CONFLICT, "not_final", false),
-            Self::NotCancelling => (StatusCode::CONFLICT, "not_cancelling", false),
-            Self::LeaseLost => (StatusCode::CONFLICT, "lease_lost", false),
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", false),
-            Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", false),
-            Self::UriTooLong => (StatusCode::URI_TOO_LONG, "uri_too_long", false),
-            Self::HeadersTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", false),
-            Self::ExpectationFailed => (StatusCode::EXPECTATION_FAILED, "expectation_failed", false),
-            Self::NotImplemented => (StatusCode::NOT_IMPLEMENTED, "not_implemented", false),
-            Self::HttpVersionNotSupported => {
-                (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "http_version_not_supported", false)
-            }
-            Self::InvalidRequest => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", false),
-            Self::EmptyFilter => (StatusCode::UNPROCESSABLE_ENTITY, "empty_filter", false),
-            Self::IdempotencyKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", false),
-            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", true),
-            Self::LogDamaged => (StatusCode::INTERNAL_SERVER_ERROR, "log_damaged", false),
-            Self::TooManyRequests => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests", true),
-            Self::TooManyTasks => (StatusCode::TOO_MANY_REQUESTS, "too_many_tasks", true),
-            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", true),
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", true),
-            Self::Behind => (StatusCode::SERVICE_UNAVAILABLE, "behind", true),
-            Self::ViewsStopped => (StatusCode::SERVICE_UNAVAILABLE, "behind", false),
-            Self::LogUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", true),
-            Self::LogReadOnly => (StatusCode::SERVICE_UNAVAILABLE, "log_read_only", false),
-            Self::ReportUnrecorded => (StatusCode::SERVICE_UNAVAILABLE, "log_read_only", true),
-            Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", true),
-            Self::NotReadyUntilRestart => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", false),
-        }
-    }
+    NotReadyUntilRestart: SERVICE_UNAVAILABLE, "not_ready", false;
 }
 
 /// The body of the response to a refused request (RFC 9457).
