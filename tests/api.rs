@@ -21,6 +21,8 @@ mod metrics;
 mod queues;
 pub mod raw_http;
 mod schedules;
+mod token_ends;
+mod tokens;
 mod unique;
 
 use std::path::Path;

@@ -9,6 +9,7 @@ mod cli;
 #[cfg(feature = "eventstore")]
 mod cluster;
 mod crash;
+mod credentials;
 mod dispatch;
 mod event_contract;
 mod hostile;

@@ -36,6 +36,7 @@ pub mod state;
 pub mod task_access;
 pub mod task_page;
 pub mod tasks;
+pub mod tokens;
 pub mod ui;
 
 pub use limits::{ClientLimits, SharedLimit, ValueLimits};
@@ -108,6 +109,8 @@ routes! {
         "/queues/{queue}/resume": POST queues::resume;
         "/schedules": GET schedules::list, POST schedules::create;
         "/schedules/{id}": GET schedules::show, DELETE schedules::remove;
+        "/tokens": GET tokens::list, POST tokens::create;
+        "/tokens/{id}": DELETE tokens::revoke;
         "/live": GET live::open;
         "/log": GET log::read;
         "/log/head": GET log::head;

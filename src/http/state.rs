@@ -6,6 +6,7 @@ use std::sync::Arc;
 use actix::{Addr, Recipient};
 
 use super::actor_health::ActorHealth;
+use super::identity::token_uses::TokenUses;
 use super::limits::ClientLimits;
 use super::open_tasks::OpenTasks;
 use super::plumbing::body::Bodies;
@@ -77,6 +78,8 @@ pub struct AppState {
     pub limits: Arc<ClientLimits>,
     /// Whether a request without a credential is refused.
     pub auth_required: bool,
+    /// When each token was last used on this server.
+    pub token_uses: TokenUses,
     /// Counts the open websockets.
     pub sockets: Quota,
     /// Counts the requests that wait.

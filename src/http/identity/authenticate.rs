@@ -30,7 +30,12 @@ pub async fn authenticate(state: &AppState, request: &ServiceRequest) -> Result<
         return Err(unauthenticated());
     }
     let claimed = ClaimedBearer::parse(credential).ok_or_else(unauthenticated)?;
-    identify(state.reader.views().credentials(), &claimed, now()).ok_or_else(unauthenticated)
+    let now = now();
+    let identity = identify(state.reader.views().credentials(), &claimed, now).ok_or_else(unauthenticated)?;
+    if let Credential::Token(id) = identity.credential {
+        state.token_uses.note(id, now);
+    }
+    Ok(identity)
 }
 
 /// The identity of this bearer, if the views show that it is valid at this time.

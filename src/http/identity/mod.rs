@@ -13,6 +13,8 @@ use crate::task::access::Role;
 
 pub mod authenticate;
 pub mod bearer;
+pub mod new_token;
+pub mod token_uses;
 pub mod validity;
 
 /// The subject of the requests without a credential, on a server that requires none.
