@@ -26,7 +26,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
-use super::client::ConnectionArgs;
+use super::client::{Client, ConnectionArgs};
 use super::command_error::CommandError;
 use super::console;
 use connection::{LoadConnection, ServerAddress};
@@ -205,11 +205,12 @@ impl Bench {
 
     /// The server that the command line names.
     fn named_server(&self) -> Result<ServerAddress, CommandError> {
-        let client = self.connection.client()?;
+        let (token, ca_file) = (self.connection.token()?, self.connection.ca_file.as_deref());
+        let client = Client::new(&self.connection.server, token.as_deref(), ca_file)?;
         if client.url().scheme() == "https" {
             return Err(CommandError::usage("--server: bench measures servers without TLS only"));
         }
-        ServerAddress::new(client.server(), self.connection.token.as_deref())
+        ServerAddress::new(client.server(), token.as_deref())
     }
 
     fn plan(&self) -> BenchPlan {
