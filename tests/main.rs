@@ -10,6 +10,7 @@ mod cli;
 #[cfg(feature = "eventstore")]
 mod cluster;
 mod crash;
+mod credentials;
 mod dependencies;
 mod dispatch;
 mod event_contract;

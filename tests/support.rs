@@ -28,6 +28,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
@@ -430,6 +431,17 @@ impl LiveSocket {
     pub async fn connect(url: &str) -> Self {
         let address = url.split('/').nth(2).expect("an address in the URL");
         Self::over(TcpStream::connect(address).await.expect("a connection"), url).await
+    }
+
+    /// Connects to a server with a bearer token.
+    pub async fn connect_as(url: &str, token: &str) -> Self {
+        let url = format!("{}/v1/live", url.replacen("http", "ws", 1));
+        let mut request = url.into_client_request().expect("a request");
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().expect("a header"));
+        let stream = TcpStream::connect(request.uri().authority().expect("an address").as_str()).await;
+        let stream = SocketStream::Plain(stream.expect("a connection"));
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.expect("a websocket");
+        Self { socket }
     }
 
     /// Connects through a TCP stream that the test has opened.

@@ -79,7 +79,12 @@ async fn bearer_identity(
         return Ok(identity);
     }
     let claimed = ClaimedBearer::parse(credential).ok_or_else(unauthenticated)?;
-    identify(state.reader.views().credentials(), &claimed, now()).ok_or_else(unauthenticated)
+    let now = now();
+    let identity = identify(state.reader.views().credentials(), &claimed, now).ok_or_else(unauthenticated)?;
+    if let Credential::Token(id) = identity.credential {
+        state.token_uses.note(id, now);
+    }
+    Ok(identity)
 }
 
 /// 401. The log gets the reason, and the client doesn't.
