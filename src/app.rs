@@ -13,6 +13,7 @@ use crate::dispatch::messages::DrainWorkers;
 use crate::dispatch::queue_and_offers::QueueAndOffers;
 use crate::http::actor_health::ActorHealth;
 use crate::http::identity::Identity;
+use crate::http::identity::verifiers::Verifiers;
 use crate::http::open_tasks::OpenTasks;
 use crate::http::plumbing::body::Bodies;
 use crate::http::plumbing::caller::Caller;
@@ -28,7 +29,7 @@ use crate::projection::replay::{Replayer, views_at};
 use crate::projection::stop::Stop;
 use crate::push::messages::CloseAll;
 use crate::reactions::scheduler::CreationLock;
-use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_id};
+use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_id, now};
 use crate::streams::create::{Accepted, UniqueKeys};
 use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
@@ -172,7 +173,8 @@ impl Taskbell {
         let monitored = monitored_actors(&parts.registry, &subscribers, &projector, &replayer, &worker);
         let actor_monitor = ActorMonitor::start(monitored);
         let kinds = options.kinds.map(|kinds| Arc::new(kinds.into_iter().collect::<HashSet<_>>()));
-        let shared = (handlers, kinds, metrics, options.client_limits, options.auth_required);
+        let verifiers = Verifiers::start(options.identity_sources, &options.client_limits, now());
+        let shared = (handlers, kinds, metrics, options.client_limits, options.auth_required, verifiers);
         let state = AppState {
             public_address: Arc::new(options.public_address),
             ..app_state(parts, shared, &subscribers, projector, actor_monitor.actor_health())
@@ -349,12 +351,13 @@ fn monitored_actors(
 
 fn app_state(
     parts: SharedParts,
-    (handlers, kinds, metrics, limits, auth_required): (
+    (handlers, kinds, metrics, limits, auth_required, verifiers): (
         Handlers,
         Option<Arc<HashSet<String>>>,
         Metrics,
         ClientLimits,
         bool,
+        Verifiers,
     ),
     subscribers: &SubscriberActors,
     projector: Addr<Projector>,
@@ -381,6 +384,7 @@ fn app_state(
         actor_health,
         freshness,
         auth_required,
+        verifiers,
         sockets: Quota::new(Resource::Sockets, limits.sockets),
         long_polls: Quota::new(Resource::LongPolls, limits.long_polls),
         open_tasks: OpenTasks::new(limits.tasks_per_owner),

@@ -62,6 +62,7 @@
 //
 //   task        the rules, as pure functions
 //   clock       the wall clock and new ids
+//   secret      texts that are never printed
 //   tls         the certificate of a server, and which servers a client trusts
 //   store       the log
 //   wire        the log over the gRPC protocol of EventStoreDB
@@ -112,6 +113,8 @@ pub mod push;
 #[cfg(feature = "testing")]
 pub mod reactions;
 #[cfg(feature = "testing")]
+pub mod secret;
+#[cfg(feature = "testing")]
 pub mod store;
 #[cfg(feature = "testing")]
 pub mod streams;
@@ -142,6 +145,8 @@ mod projection;
 mod push;
 #[cfg(all(feature = "server", not(feature = "testing")))]
 mod reactions;
+#[cfg(all(any(feature = "server", feature = "worker"), not(feature = "testing")))]
+mod secret;
 #[cfg(all(feature = "server", not(feature = "testing")))]
 mod store;
 #[cfg(all(feature = "server", not(feature = "testing")))]
@@ -176,13 +181,20 @@ pub use app::{Options, StartError, Taskbell};
 #[cfg(feature = "server")]
 pub use dispatch::policies::{KindPolicies, KindPolicy};
 #[cfg(feature = "server")]
-pub use http::{ClientLimits, HostName, InvalidAddress, Network, Problem, PublicAddress, SharedLimit, ValueLimits};
+pub use http::{
+    AuthSettings, ClientLimits, HostName, InvalidAddress, InvalidKeyUrl, JwtAlgorithm, JwtSettings, KeySource, KeyUrl,
+    Network, Problem, ProxySecret, ProxySettings, PublicAddress, SharedLimit, UnknownAlgorithm, ValueLimits,
+};
+#[cfg(any(feature = "server", feature = "worker"))]
+pub use secret::Secret;
 #[cfg(feature = "server")]
 pub use store::{
     Hash, LogEvent, LogSubscription, Meta, OpenError, ReadError, Recorded, StreamName, StreamSubject, Via,
 };
 #[cfg(feature = "eventstore")]
 pub use store::{InvalidUrl, StoreUrl};
+#[cfg(feature = "server")]
+pub use task::access::Role;
 #[cfg(feature = "server")]
 pub use views::Limits;
 

@@ -20,6 +20,7 @@ mod log;
 mod metrics;
 mod queues;
 pub mod raw_http;
+mod roles;
 mod schedules;
 mod unique;
 

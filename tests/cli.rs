@@ -387,6 +387,8 @@ fn the_help_shows_the_default_of_each_limit() {
         ("max-long-polls", long_polls.total.to_string()),
         ("max-long-polls-per-subject", long_polls.per_subject.to_string()),
         ("max-long-polls-per-address", long_polls.per_address.to_string()),
+        ("max-requests-per-s", limits.requests_per_s.to_string()),
+        ("max-failed-authentications-per-s", limits.failed_authentications_per_s.to_string()),
         ("max-tasks-per-owner", limits.tasks_per_owner.map_or_else(|| "any number".into(), |max| max.to_string())),
     ];
     let help = run_without_server(&["serve", "--help"]).exits(0).out;

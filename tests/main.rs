@@ -5,6 +5,7 @@
 mod api;
 mod app;
 mod bench;
+mod canary;
 mod cli;
 #[cfg(feature = "eventstore")]
 mod cluster;
@@ -14,6 +15,7 @@ mod dispatch;
 mod event_contract;
 mod hostile;
 mod json;
+mod jwt;
 mod library;
 mod local_worker;
 #[cfg(feature = "eventstore")]

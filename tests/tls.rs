@@ -16,6 +16,7 @@ use crate::support::{Server, certificate_file, trust};
 
 mod clients;
 mod connections;
+mod elsewhere;
 mod files;
 mod prefix;
 mod provider;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::dispatch::policies::KindPolicies;
-use crate::http::{ClientLimits, PublicAddress};
+use crate::http::{AuthSettings, ClientLimits, PublicAddress};
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
 use crate::views::Limits;
@@ -38,6 +38,8 @@ pub struct Options {
     pub public_address: PublicAddress,
     /// Whether HTTP requests without a credential are refused. If not, they come from the local user, who is an admin.
     pub auth_required: bool,
+    /// Which credentials of others are accepted: JWTs of an issuer, the header of a proxy.
+    pub identity_sources: AuthSettings,
 }
 
 impl Default for Options {
@@ -54,6 +56,7 @@ impl Default for Options {
             client_limits: ClientLimits::default(),
             public_address: PublicAddress::default(),
             auth_required: false,
+            identity_sources: AuthSettings::default(),
         }
     }
 }

@@ -94,7 +94,11 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
         limits: config.limits,
         client_limits: config.client_limits,
         public_address: PublicAddress { is_https: config.tls.is_some(), ..config.public_address },
-        auth_required: config.auth == Some(AuthMode::Required),
+        auth_required: match config.auth {
+            Some(mode) => mode == AuthMode::Required,
+            None => config.identity_sources.is_set(),
+        },
+        identity_sources: config.identity_sources,
     })
     .await
 }

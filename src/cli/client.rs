@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::command_error::CommandError;
 use super::console;
-use taskbell::TaskId;
 use taskbell::internal::{Trust, client_config, json_value};
+use taskbell::{Secret, TaskId};
 use tokio_rustls::rustls::ClientConfig;
 
 /// The server recognises the command line by this user agent, and records `via: cli` in the events.
@@ -32,7 +32,7 @@ pub struct ConnectionArgs {
     pub ca_file: Option<PathBuf>,
     /// Bearer token for a proxy (this release has no tokens)
     #[arg(long, global = true, env = "TASKBELL_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// Print the API's responses as JSON, one value on each line
     #[arg(long, global = true)]
     pub json: bool,
@@ -66,7 +66,7 @@ impl ConnectionArgs {
     /// # Errors
     /// The address or the token is invalid: a usage error (exit code 2).
     pub fn client(&self) -> Result<Client, CommandError> {
-        Client::new(&self.server, self.token.as_deref(), self.ca_file.as_deref())
+        Client::new(&self.server, self.token.as_ref().map(Secret::reveal), self.ca_file.as_deref())
     }
 }
 

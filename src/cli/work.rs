@@ -60,7 +60,7 @@ impl Work {
             .grace(Duration::from_secs(self.grace_s.into()))
             .handlers(handlers(&self.kinds, self.command, &server)?);
         if let Some(token) = self.connection.token {
-            worker = worker.token(token);
+            worker = worker.token(token.reveal());
         }
         if let Some(ca_file) = self.connection.ca_file {
             worker = worker.ca_file(ca_file);

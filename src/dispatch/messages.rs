@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
+use crate::secret::Secret;
 use crate::task::TaskId;
 use crate::task::event::Created;
 use crate::views::WorkOffer;
@@ -72,6 +73,9 @@ pub struct LocalOffer {
 pub struct TakeLeases {
     /// The worker's name.
     pub worker: String,
+    /// The authenticated subject of the request. The `Started` events name it as their actor. `None` if the request has no
+    /// credential.
+    pub actor: Option<String>,
     /// What the worker can execute.
     pub offer: WorkOffer,
     /// The maximum number of leases that the worker takes.
@@ -102,7 +106,7 @@ pub struct GrantedLease {
     pub attempt: u32,
     /// The worker proves with this secret that its messages about the attempt come from the holder of the lease. The log holds
     /// only the hash of the secret.
-    pub secret: String,
+    pub secret: Secret,
     /// The task as it was requested.
     pub created: Arc<Created>,
     /// The time until the lease expires if no heartbeat arrives.

@@ -114,6 +114,15 @@ impl NewTask {
     }
 }
 
+/// Checks that the role of the caller may create tasks at all, before anything of the request is read. Whether the caller may
+/// create a task of this owner is checked by [`complete_request`].
+///
+/// # Errors
+/// 403 `forbidden`.
+pub fn check_creates(caller: &Caller) -> Result<(), Problem> {
+    caller.check(Action::CreateTask { owner: caller.subject() }).map(|_| ())
+}
+
 /// Creates a task, or returns the existing task of its idempotency key or unique key. When this function returns, the
 /// task is durable, but the views may not show it yet. `keyed` is the idempotency key with the request's body.
 ///

@@ -48,6 +48,7 @@ pub async fn create_many(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    accept::check_creates(&caller)?;
     let items = json::read_items(&request, payload, ITEMS_MAX, NewTask::parse_item).await?;
     let parents = items.iter().flatten().filter_map(|(new, _)| new.parent);
     accept::wait_for_parents(&state, parents).await?;

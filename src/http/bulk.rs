@@ -61,6 +61,7 @@ pub async fn cancel(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    caller.check(Action::CommandTask { owner: caller.subject() })?;
     let body: BulkCancelBody = json::read_body(&request, payload, json::BodyKind::One).await?;
     let reason = check_reason(body.reason)?;
     let mut fields = Fields::from_filter(body.filter)?;

@@ -6,7 +6,7 @@ use actix_web::http::header::LOCATION;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::AppState;
-use super::accept::{NewTask, accept};
+use super::accept::{NewTask, accept, check_creates};
 use super::plumbing::body::{self, BodyKind};
 use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
@@ -30,6 +30,7 @@ pub async fn create(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
+    check_creates(&caller)?;
     let key = idempotency_key(&request)?;
     let parse = |body: &[u8]| NewTask::parse(body, key);
     let (new, keyed) = body::receive(&request, payload, BodyKind::One, parse).await?;

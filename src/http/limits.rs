@@ -49,6 +49,12 @@ pub struct ClientLimits {
     /// The maximum number of requests that wait at the same time: for a lease, for a directive, for a position of the log, or for new
     /// events of the log. Settings `max_long_polls`, `max_long_polls_per_subject`, `max_long_polls_per_address`.
     pub long_polls: SharedLimit,
+    /// How many requests an authenticated subject may send per second; twice as many at once. 0: any number. Setting
+    /// `max_requests_per_s`.
+    pub requests_per_s: u32,
+    /// How many wrong credentials may come from one IP address per second (of IPv6: from one network with 64 bits); five times
+    /// as many at once. 0: any number. Setting `max_failed_authentications_per_s`.
+    pub failed_authentications_per_s: u32,
     /// The maximum number of tasks of one owner that are not final. `None`: no maximum. Setting
     /// `max_tasks_per_owner`.
     pub tasks_per_owner: Option<u64>,
@@ -137,6 +143,10 @@ impl Default for ClientLimits {
             sockets: shared,
             socket_stall_timeout: Duration::from_secs(30),
             long_polls: shared,
+            // A worker sends some ten requests per second: finishes are batched, and heartbeats wait. A program that creates
+            // tasks one by one reaches some hundreds. The rate stops a loop without a pause.
+            requests_per_s: 1000,
+            failed_authentications_per_s: 20,
             tasks_per_owner: None,
         }
     }

@@ -39,8 +39,8 @@ struct HeadDoc {
 /// # Errors
 /// 422.
 pub async fn head(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    Fields::from_query(request.query_string())?.refuse_unknown()?;
     caller.check(Action::ReadLog)?;
+    Fields::from_query(request.query_string())?.refuse_unknown()?;
     let head = state.store.head();
     let doc = HeadDoc { position: head.position, hash: head.hash.to_string(), time: head.time };
     respond_with_position(StatusCode::OK, head.position, &doc)

@@ -38,6 +38,9 @@ pub mod task_page;
 pub mod tasks;
 pub mod ui;
 
+pub use identity::jwt::algorithm::{JwtAlgorithm, UnknownAlgorithm};
+pub use identity::jwt::key_url::{InvalidKeyUrl, KeyUrl};
+pub use identity::settings::{AuthSettings, JwtSettings, KeySource, ProxySecret, ProxySettings};
 pub use limits::{ClientLimits, SharedLimit, ValueLimits};
 pub use plumbing::error::Problem;
 pub use plumbing::public_address::{HostName, InvalidAddress, Network, PublicAddress};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use actix::{Addr, Recipient};
 
 use super::actor_health::ActorHealth;
+use super::identity::verifiers::Verifiers;
 use super::limits::ClientLimits;
 use super::open_tasks::OpenTasks;
 use super::plumbing::body::Bodies;
@@ -77,6 +78,8 @@ pub struct AppState {
     pub limits: Arc<ClientLimits>,
     /// Whether a request without a credential is refused.
     pub auth_required: bool,
+    /// Verifies JWTs and the headers of a proxy, and counts the requests of each subject.
+    pub verifiers: Verifiers,
     /// Counts the open websockets.
     pub sockets: Quota,
     /// Counts the requests that wait.

@@ -1,8 +1,11 @@
 //! Recorded events without the inputs, results and outputs of tasks, for callers who may not read those.
 
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Error as _, SerializeStruct};
 use serde::{Serialize, Serializer};
-use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::event::LogEvent;
@@ -49,13 +52,57 @@ pub fn redacted_data(recorded: &Recorded) -> serde_json::Result<Option<Box<RawVa
     if pointers.is_empty() {
         return Ok(None);
     }
-    let mut data: Value = serde_json::from_str(recorded.raw_data.get())?;
+    let mut data = Cow::Borrowed(&*recorded.raw_data);
     for pointer in pointers {
-        if let Some(value) = data.pointer_mut(pointer) {
-            *value = Value::Null;
-        }
+        data = Cow::Owned(without(&data, pointer.trim_start_matches('/'))?);
     }
-    to_raw_value(&data).map(Some)
+    Ok(Some(data.into_owned()))
+}
+
+/// The object with null in place of the value at this path, whose names are separated by slashes. All other values are copied
+/// as they are written.
+fn without(object: &RawValue, path: &str) -> serde_json::Result<Box<RawValue>> {
+    let (name, below) = path.split_once('/').map_or((path, None), |(name, below)| (name, Some(below)));
+    let Members(mut members) = serde_json::from_str(object.get())?;
+    for (_, value) in members.iter_mut().filter(|(known, _)| known == name) {
+        let replaced = below.map_or_else(|| to_raw_value(&()), |below| without(value, below))?;
+        *value = Cow::Owned(replaced);
+    }
+    to_raw_value(&Members(members))
+}
+
+/// The members of an object, in their order. The values are texts that nobody has parsed: a client's value may be a number that
+/// no type of ours can hold, or have names that mean something to serde.
+struct Members<'a>(Vec<(String, Cow<'a, RawValue>)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct AnyMembers;
+
+        impl<'de> Visitor<'de> for AnyMembers {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Members<'de>, A::Error> {
+                let mut read = Vec::new();
+                while let Some((name, value)) = members.next_entry::<String, &'de RawValue>()? {
+                    read.push((name, Cow::Borrowed(value)));
+                }
+                Ok(Members(read))
+            }
+        }
+
+        from.deserialize_map(AnyMembers)
+    }
+}
+
+impl Serialize for Members<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
 }
 
 impl Serialize for RedactedEvent<'_> {

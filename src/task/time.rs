@@ -14,7 +14,9 @@ impl Timestamp {
     /// The instant that lies `micros` microseconds after 1970-01-01T00:00:00Z, clamped to the years -9999 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Self {
-        Self(micros.clamp(jiff::Timestamp::MIN.as_microsecond(), jiff::Timestamp::MAX.as_microsecond()))
+        // `jiff` makes no text of the microseconds after the last whole second.
+        let (min, max) = (jiff::Timestamp::MIN.as_microsecond(), jiff::Timestamp::MAX.as_second() * 1_000_000);
+        Self(micros.clamp(min, max))
     }
 
     /// Microseconds since 1970-01-01T00:00:00Z.
@@ -46,7 +48,7 @@ impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
-        text.parse::<jiff::Timestamp>().map(|at| Self(at.as_microsecond())).map_err(|_| InvalidTimestamp)
+        text.parse::<jiff::Timestamp>().map(|at| Self::from_micros(at.as_microsecond())).map_err(|_| InvalidTimestamp)
     }
 }
 
@@ -68,5 +70,25 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         std::borrow::Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_instant_has_a_text_which_is_read_as_the_same_instant() {
+        let texts = [
+            "9999-12-30T22:00:00Z",
+            "9999-12-30T22:00:00.999999999Z",
+            "9999-12-30T22:00:00.5Z",
+            "-009999-01-02T01:59:59Z",
+        ];
+        let parsed = texts.map(|text| text.parse().unwrap());
+        for at in [Timestamp::from_micros(i64::MAX), Timestamp::from_micros(i64::MIN)].into_iter().chain(parsed) {
+            assert_eq!(at.to_string().parse(), Ok(at));
+        }
+        assert_eq!(Timestamp::from_micros(i64::MAX).to_string(), "9999-12-30T22:00:00.000000Z");
     }
 }

@@ -60,6 +60,7 @@ impl DispatcherFixture {
         let (caller, given) = oneshot::channel();
         let take = TakeLeases {
             worker: "w-1".to_owned(),
+            actor: None,
             offer: WorkOffer::default(),
             max: 1,
             wait: Duration::from_mins(10),

@@ -67,6 +67,7 @@ impl DispatcherFixture {
         let (worker, wants, gone) = ("w-1".to_owned(), WorkOffer::default(), Box::new(|| false));
         in_time(self.dispatcher.send(TakeLeases {
             worker,
+            actor: None,
             offer: wants,
             max: 9,
             wait: LONG_WAIT,
@@ -88,7 +89,7 @@ impl DispatcherFixture {
     /// Sends a heartbeat that waits; the response arrives at the receiver.
     async fn heartbeat(&self, lease: &GrantedLease) -> oneshot::Receiver<HeartbeatDirectives> {
         let (caller, reply) = oneshot::channel();
-        let secret = blake3::hash(lease.secret.as_bytes()).to_hex().to_string();
+        let secret = blake3::hash(lease.secret.reveal().as_bytes()).to_hex().to_string();
         let beats = vec![LeaseRenewal { task: lease.task, attempt: lease.attempt, secret_hash: secret, seen: None }];
         let heartbeat = Heartbeat { worker: "w-1".to_owned(), leases: beats, wait: LONG_WAIT, caller };
         in_time(self.dispatcher.send(heartbeat)).await.unwrap();
@@ -228,7 +229,9 @@ async fn an_attempt_that_another_server_started_meanwhile_gets_its_directives() 
     fixture.execute(task, Command::Start { worker: "w-1".to_owned(), lease_hash: lease }).await;
     fixture.apply_and_notify_missed().await;
     let created = Arc::new(plain("ann", "a task"));
-    let reply = fixture.heartbeat(&GrantedLease { task, attempt: 1, secret, created, time_left: LONG_WAIT }).await;
+    let reply = fixture
+        .heartbeat(&GrantedLease { task, attempt: 1, secret: secret.into(), created, time_left: LONG_WAIT })
+        .await;
     fixture.execute(task, cancel(None)).await;
     fixture.apply_and_notify_missed().await;
     assert_eq!(directives(reply).await, [(0, Directive::Cancel)]);

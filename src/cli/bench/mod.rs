@@ -29,6 +29,8 @@ use uuid::Uuid;
 use super::client::ConnectionArgs;
 use super::command_error::CommandError;
 use super::console;
+use taskbell::Secret;
+
 use connection::{LoadConnection, ServerAddress};
 use figures::Figures;
 use load::{INPUT_BYTES, RunScope};
@@ -209,7 +211,7 @@ impl Bench {
         if client.url().scheme() == "https" {
             return Err(CommandError::usage("--server: bench measures servers without TLS only"));
         }
-        ServerAddress::new(client.server(), self.connection.token.as_deref())
+        ServerAddress::new(client.server(), self.connection.token.as_ref().map(Secret::reveal))
     }
 
     fn plan(&self) -> BenchPlan {

@@ -85,6 +85,10 @@ settings! {
     max_long_polls_per_subject: usize = "TASKBELL_MAX_LONG_POLLS_PER_SUBJECT", (1, COUNT_MAX);
     /// Waiting requests from one IP address [default: 5000]
     max_long_polls_per_address: usize = "TASKBELL_MAX_LONG_POLLS_PER_ADDRESS", (1, COUNT_MAX);
+    /// Requests of an authenticated subject per second, twice as many at once; 0: any number [default: 1000]
+    max_requests_per_s: u32 = "TASKBELL_MAX_REQUESTS_PER_S", (0, 1_000_000);
+    /// Wrong credentials from one IP address per second, five times as many at once; 0: any number [default: 20]
+    max_failed_authentications_per_s: u32 = "TASKBELL_MAX_FAILED_AUTHENTICATIONS_PER_S", (0, 1_000_000);
     /// Tasks of one owner that are not final [default: any number]
     max_tasks_per_owner: u64 = "TASKBELL_MAX_TASKS_PER_OWNER", (1, COUNT_MAX as u64);
 }
@@ -151,6 +155,8 @@ impl LimitSettings {
         set(&mut limits.long_polls.total, self.max_long_polls);
         set(&mut limits.long_polls.per_subject, self.max_long_polls_per_subject);
         set(&mut limits.long_polls.per_address, self.max_long_polls_per_address);
+        set(&mut limits.requests_per_s, self.max_requests_per_s);
+        set(&mut limits.failed_authentications_per_s, self.max_failed_authentications_per_s);
         limits.tasks_per_owner = self.max_tasks_per_owner.or(limits.tasks_per_owner);
         limits
     }

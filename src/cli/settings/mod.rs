@@ -10,6 +10,7 @@ use serde::Deserialize;
 use taskbell::internal::is_name;
 use taskbell::server::Config;
 
+mod auth;
 mod exposure;
 mod limits;
 mod network;
@@ -177,6 +178,7 @@ impl Settings {
                 *path = folder.join(&*path);
             }
             settings.tls.resolve_in(folder);
+            settings.auth.resolve_in(folder);
         }
         Ok(settings)
     }
@@ -188,7 +190,7 @@ impl Settings {
             #[cfg(feature = "eventstore")]
             log_listen: self.log_listen.or(fallback.log_listen),
             tls: self.tls.with_fallback(fallback.tls),
-            auth: self.auth.with_fallback(&fallback.auth),
+            auth: self.auth.with_fallback(fallback.auth),
             allow_hosts: self.allow_hosts.or(fallback.allow_hosts),
             trust_proxies: self.trust_proxies.or(fallback.trust_proxies),
             path_prefix: self.path_prefix.or(fallback.path_prefix),
@@ -258,6 +260,7 @@ impl Settings {
             kind_policies,
             limits,
             client_limits: self.limits.check()?,
+            identity_sources: self.auth.sources()?,
         };
         Ok(CheckedSettings { config, log_filter: self.log_filter.unwrap_or_else(|| DEFAULT_LOG_FILTER.into()) })
     }

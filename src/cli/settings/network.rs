@@ -7,6 +7,7 @@ use serde::Deserialize;
 use taskbell::server::{AuthMode, TlsFiles};
 use taskbell::{HostName, Network, PublicAddress};
 
+use super::auth::{JwtTable, ProxyTable};
 use super::exposure::Exposure;
 use super::{Settings, SettingsError, invalid};
 
@@ -51,6 +52,12 @@ pub(in crate::cli) struct AuthSettings {
     /// Whether requests need credentials [default: none on a loopback address]
     #[arg(id = "auth_mode", long = "auth", env = "TASKBELL_AUTH", value_name = "MODE")]
     mode: Option<Mode>,
+    #[command(flatten)]
+    #[serde(default)]
+    jwt: JwtTable,
+    #[command(flatten)]
+    #[serde(default)]
+    proxy: ProxyTable,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -61,8 +68,27 @@ enum Mode {
 }
 
 impl AuthSettings {
-    pub(super) fn with_fallback(&self, fallback: &Self) -> Self {
-        Self { mode: self.mode.or(fallback.mode) }
+    pub(super) fn with_fallback(self, fallback: Self) -> Self {
+        Self {
+            mode: self.mode.or(fallback.mode),
+            jwt: self.jwt.with_fallback(fallback.jwt),
+            proxy: self.proxy.with_fallback(fallback.proxy),
+        }
+    }
+
+    /// Relative paths start at this folder.
+    pub(super) fn resolve_in(&mut self, folder: &Path) {
+        self.jwt.resolve_in(folder);
+    }
+
+    /// Which credentials of others the server accepts. A table without any setting is not there.
+    ///
+    /// # Errors
+    /// The first invalid setting.
+    pub(super) fn sources(&self) -> Result<taskbell::AuthSettings, SettingsError> {
+        let jwt = (self.jwt != JwtTable::default()).then(|| self.jwt.clone().check()).transpose()?;
+        let proxy = (self.proxy != ProxyTable::default()).then(|| self.proxy.clone().check()).transpose()?;
+        Ok(taskbell::AuthSettings { jwt, proxy })
     }
 
     pub(super) fn mode(&self) -> Option<AuthMode> {
@@ -96,7 +122,7 @@ impl Settings {
             trusts_proxy: !proxies.is_empty(),
             plain_http: self.plain_http.unwrap_or(false),
             auth: self.auth.mode(),
-            has_identity_source: false,
+            has_identity_source: self.auth.sources()?.is_set(),
         };
         exposure.check().or_else(|why| invalid("listen", why))?;
         let hosts = parse_all("allow_hosts", self.allow_hosts.as_deref(), "tasks.example or 10.0.0.5")?;

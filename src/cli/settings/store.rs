@@ -1,10 +1,10 @@
 //! The setting `store`: where the log is stored.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::str::FromStr;
 
 use serde::Deserialize;
+use taskbell::Secret;
 #[cfg(feature = "eventstore")]
 use taskbell::StoreUrl;
 
@@ -35,19 +35,13 @@ impl EmbeddedStore {
 
 /// The unchecked setting. It may contain a password, so it is never printed. It is checked only after parsing, because the
 /// error messages of clap and TOML quote an invalid value.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub(in crate::cli) struct StoreSetting(String);
+pub(in crate::cli) struct StoreSetting(Secret);
 
 impl Default for StoreSetting {
     fn default() -> Self {
-        Self(EmbeddedStore::Sqlite.name().to_owned())
-    }
-}
-
-impl fmt::Debug for StoreSetting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StoreSetting")
+        Self(EmbeddedStore::Sqlite.name().to_owned().into())
     }
 }
 
@@ -55,7 +49,7 @@ impl FromStr for StoreSetting {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.to_owned().into()))
     }
 }
 
@@ -77,7 +71,7 @@ impl StoreSetting {
     /// # Errors
     /// The value is invalid, or both settings are set.
     pub(super) fn check(&self, has_data: bool) -> Result<LogLocation, SettingsError> {
-        match self.0.as_str() {
+        match self.0.reveal() {
             "sqlite" => Ok(LogLocation::DataFolder),
             "memory" => Ok(LogLocation::Memory),
             url if !url.contains("://") => invalid("store", VALID_VALUES),

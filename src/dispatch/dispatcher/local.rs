@@ -99,7 +99,7 @@ impl Dispatcher {
             tasks.push(task);
         }
         if !tasks.is_empty() {
-            self.start(&worker, tasks, ctx, Self::started_local);
+            self.start((&worker, None), tasks, ctx, Self::started_local);
         }
     }
 

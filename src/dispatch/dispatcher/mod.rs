@@ -24,6 +24,7 @@ mod timers;
 use crate::projection::reader::ViewsReader;
 use crate::projection::stop::Stop;
 use crate::projection::subscribers::{Committed, Update};
+use crate::secret::Secret;
 use crate::store::{AppendError, EventStore, LogEvent, Meta, ReadError, Recorded, StreamSubject, Via, new_id, now};
 use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::streams::registry::Registry;
@@ -77,7 +78,7 @@ pub struct Dispatcher {
 struct PendingStart {
     task: TaskId,
     /// The secret of the lease. The log gets its hash only.
-    secret: String,
+    secret: Secret,
     sent: Instant,
 }
 
@@ -137,19 +138,20 @@ impl Dispatcher {
         self.publish_slots();
     }
 
-    /// Sends the starts of these tasks for this worker. `then` is called with the answers, in the same order.
+    /// Sends the starts of these tasks for this worker. The actor is the authenticated subject whose request starts them. `then` is called with the answers, in the same order.
     fn start(
         &self,
-        worker: &str,
+        (worker, actor): (&str, Option<&str>),
         tasks: Vec<TaskId>,
         ctx: &mut Context<Self>,
         then: impl FnOnce(&mut Self, Vec<(PendingStart, Result<Receipt, ExecuteError>)>, &mut Context<Self>) + 'static,
     ) {
         let sent = Instant::now();
-        let start = |task| PendingStart { task, secret: Uuid::new_v4().simple().to_string(), sent };
+        let start = |task| PendingStart { task, secret: Uuid::new_v4().simple().to_string().into(), sent };
         let starts: Vec<PendingStart> = tasks.into_iter().map(start).collect();
         let command = |start: &PendingStart| {
-            system_command(start.task, Command::Start { worker: worker.to_owned(), lease_hash: start.secret_hash() })
+            let command = Command::Start { worker: worker.to_owned(), lease_hash: start.secret_hash() };
+            with_actor(system_command(start.task, command), actor)
         };
         let commands = starts.iter().map(command).collect();
         let registry = self.registry.clone();
@@ -274,6 +276,12 @@ fn system_command(task: TaskId, command: Command) -> Execute {
         request_id: None,
     };
     Execute { task, command, at: now(), meta }
+}
+
+/// The command as one of this authenticated worker.
+fn with_actor(command: Execute, actor: Option<&str>) -> Execute {
+    let Some(actor) = actor else { return command };
+    Execute { meta: Meta { actor: actor.to_owned(), via: Via::Worker, ..command.meta }, ..command }
 }
 
 impl Actor for Dispatcher {

@@ -24,6 +24,8 @@ const WAITING_MAX: usize = 10_000;
 /// A request for leases that waits.
 pub(super) struct WaitingLeaseRequest {
     worker: String,
+    /// The authenticated subject of the request.
+    actor: Option<String>,
     offer: WorkOffer,
     pub(super) max: usize,
     /// When the wait ends.
@@ -47,7 +49,7 @@ impl WaitingLeaseRequest {
 impl PendingStart {
     /// The hash of the lease's secret, as `Started` holds it.
     pub(super) fn secret_hash(&self) -> String {
-        blake3::hash(self.secret.as_bytes()).to_hex().to_string()
+        blake3::hash(self.secret.reveal().as_bytes()).to_hex().to_string()
     }
 }
 
@@ -68,8 +70,10 @@ impl Dispatcher {
                 }
                 continue;
             }
-            let worker = waiting.worker.clone();
-            self.start(&worker, tasks, ctx, |this, answers, ctx| this.started_remote(waiting, answers, ctx));
+            let (worker, actor) = (waiting.worker.clone(), waiting.actor.clone());
+            self.start((&worker, actor.as_deref()), tasks, ctx, |this, answers, ctx| {
+                this.started_remote(waiting, answers, ctx)
+            });
         }
     }
 
@@ -209,7 +213,7 @@ impl Handler<TakeLeases> for Dispatcher {
     type Result = ();
 
     fn handle(&mut self, take: TakeLeases, ctx: &mut Context<Self>) {
-        let TakeLeases { worker, offer, max, wait, is_client_gone, caller } = take;
+        let TakeLeases { worker, actor, offer, max, wait, is_client_gone, caller } = take;
         if self.is_stopping {
             // `caller` is dropped here. Then the HTTP request is answered without a lease.
             return;
@@ -218,7 +222,15 @@ impl Handler<TakeLeases> for Dispatcher {
         self.waiting_lease_requests.retain(|waiting| !waiting.caller.is_closed());
         let wait = if self.waiting_lease_requests.len() < WAITING_MAX { wait } else { Duration::ZERO };
         let until = Instant::now() + wait;
-        self.waiting_lease_requests.push(WaitingLeaseRequest { worker, offer, max, until, is_client_gone, caller });
+        self.waiting_lease_requests.push(WaitingLeaseRequest {
+            worker,
+            actor,
+            offer,
+            max,
+            until,
+            is_client_gone,
+            caller,
+        });
         self.start_ready(ctx);
         // If tasks are being started for the request, `start_ready` has removed it from the list, and `started_remote` answers
         // it. Otherwise it is still in the list: it is answered here if it must not wait, and by the timer if it waits.

@@ -1,13 +1,16 @@
 //! Finds out who sends a request, from its headers and the credentials in the views.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use actix_web::HttpMessage as _;
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::AUTHORIZATION;
 
 use super::bearer::{BearerKind, ClaimedBearer};
 use super::{Credential, Identity};
 use crate::http::plumbing::error::{Problem, Refusal};
+use crate::http::plumbing::forwarded::Client;
 use crate::http::state::AppState;
 use crate::store::now;
 use crate::task::Timestamp;
@@ -17,20 +20,53 @@ use crate::views::Credentials;
 /// authentication. A wrong credential is refused on every server.
 ///
 /// # Errors
-/// 401 `unauthenticated`.
+/// 401 `unauthenticated`; 429 `too_many_requests` if the subject has sent too many requests, or if too many credentials from the
+/// address were wrong.
 pub async fn authenticate(state: &AppState, request: &ServiceRequest) -> Result<Identity, Problem> {
+    let (verifiers, peer) = (&state.verifiers, request.peer_addr().map(|peer| peer.ip()));
+    let client = request.extensions().get::<Client>().and_then(|client| client.address);
+    let named_by_proxy = verifiers.proxy_identity(peer, request.headers()).map_err(|why| refuse(peer, &why))?;
+    let identity = if let Some(identity) = named_by_proxy {
+        identity
+    } else if request.headers().contains_key(AUTHORIZATION) {
+        let counted = verifiers.counted_address(client);
+        verifiers.failures.check(counted)?;
+        bearer_identity(state, request, client).await.inspect_err(|_| verifiers.failures.count(counted))?
+    } else if state.auth_required {
+        return Err(unauthenticated());
+    } else {
+        // The only subject of such a server has no rate: nobody else is there whom it could disturb.
+        return Ok(Identity::local());
+    };
+    verifiers.requests.count(&identity.subject)?;
+    Ok(identity)
+}
+
+/// The identity of the bearer in the header `Authorization`.
+async fn bearer_identity(
+    state: &AppState,
+    request: &ServiceRequest,
+    client: Option<IpAddr>,
+) -> Result<Identity, Problem> {
     let mut values = request.headers().get_all(AUTHORIZATION);
     let (authorization, has_another) = (values.next(), values.next().is_some());
-    let Some(authorization) = authorization else {
-        return if state.auth_required { Err(unauthenticated()) } else { Ok(Identity::local()) };
-    };
-    let text = authorization.to_str().ok().filter(|_| !has_another).ok_or_else(unauthenticated)?;
-    let (scheme, credential) = text.split_once(' ').ok_or_else(unauthenticated)?;
+    let text = authorization.and_then(|value| value.to_str().ok()).filter(|_| !has_another);
+    let (scheme, credential) = text.and_then(|text| text.split_once(' ')).ok_or_else(unauthenticated)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(unauthenticated());
     }
+    let jwt = state.verifiers.jwt_identity(credential, now()).await.map_err(|why| refuse(client, &why))?;
+    if let Some(identity) = jwt {
+        return Ok(identity);
+    }
     let claimed = ClaimedBearer::parse(credential).ok_or_else(unauthenticated)?;
     identify(state.reader.views().credentials(), &claimed, now()).ok_or_else(unauthenticated)
+}
+
+/// 401. The log gets the reason, and the client doesn't.
+fn refuse(client: Option<IpAddr>, why: &dyn std::error::Error) -> Problem {
+    tracing::info!(target: "taskbell::access", ?client, %why, "a credential is refused");
+    unauthenticated()
 }
 
 /// The identity of this bearer, if the views show that it is valid at this time.

@@ -13,7 +13,13 @@ use crate::task::access::Role;
 
 pub mod authenticate;
 pub mod bearer;
+pub mod jwt;
+pub mod proxy_header;
+mod rate_limit;
+pub mod request_rate;
+pub mod settings;
 pub mod validity;
+pub mod verifiers;
 
 /// The subject of the requests without a credential, on a server that requires none.
 pub const LOCAL_USER: &str = "local";

@@ -10,17 +10,17 @@ use crate::streams::UNNAMED_WORKER;
 use crate::streams::messages::{Execute, ExecuteError};
 use crate::task::{Command, Rejection, TaskId};
 
-/// Makes the message that executes a worker's command. The event's actor is the
-/// authenticated subject. The requests of a worker without a credential don't name it, so the task's actor records the worker
-/// that got the attempt.
+/// The authenticated subject of a worker's request. `None` if the request has no credential: then only the name is known that
+/// the worker gives itself.
+pub fn authenticated_subject(caller: &Caller) -> Option<String> {
+    (caller.identity.credential != Credential::Local).then(|| caller.subject().to_owned())
+}
+
+/// Makes the message that executes a worker's command. The event's actor is the authenticated subject. The reports of a worker
+/// without a credential don't name it, so the task's actor records the worker that got the attempt.
 pub fn worker_command(caller: &Caller, lease: &LeaseToken, command: Command) -> Execute {
-    let meta = Meta { via: Via::Worker, ..caller.meta() };
-    // Without a credential only the name of the worker is known.
-    let meta = if caller.identity.credential == Credential::Local {
-        Meta { actor: UNNAMED_WORKER.to_owned(), ..meta }
-    } else {
-        meta
-    };
+    let actor = authenticated_subject(caller).unwrap_or_else(|| UNNAMED_WORKER.to_owned());
+    let meta = Meta { actor, via: Via::Worker, ..caller.meta() };
     Execute { task: lease.task, command, at: now(), meta }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::checks::{LEASES_MAX, WAIT_MAX_S, check_names, check_wait, check_worker};
+use super::command::authenticated_subject;
 use crate::dispatch::messages::{GrantedLease, GrantedLeases, TakeLeases};
 use crate::http::AppState;
 use crate::http::identity::Identity;
@@ -95,7 +96,15 @@ pub async fn take(
     // the sender of its response, and `granted` ends without leases.
     let _ = state
         .dispatcher
-        .send(TakeLeases { worker, offer: wants, max, wait, is_client_gone: gone, caller: answer_sender })
+        .send(TakeLeases {
+            worker,
+            actor: authenticated_subject(&caller),
+            offer: wants,
+            max,
+            wait,
+            is_client_gone: gone,
+            caller: answer_sender,
+        })
         .await;
     let GrantedLeases { leases, delivery } = granted.await.unwrap_or_default();
     drop(permit);
@@ -161,7 +170,7 @@ impl<'a> LeaseDoc<'a> {
     fn new(granted: &'a GrantedLease, (received_at, received_time): (Instant, Timestamp)) -> Self {
         let GrantedLease { task, attempt, secret, created, time_left } = granted;
         Self {
-            lease: format!("{task}.{attempt}.{secret}"),
+            lease: format!("{task}.{attempt}.{}", secret.reveal()),
             task_id: *task,
             kind: &created.kind,
             input: &created.input,

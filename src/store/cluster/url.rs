@@ -7,6 +7,7 @@ use std::str::FromStr;
 use eventstore::{ClientSettings, NodePreference};
 
 use super::index::DatabasePosition;
+use crate::secret::Secret;
 use crate::store::StreamName;
 
 /// The prefix of an address without the key `prefix`.
@@ -45,7 +46,7 @@ pub struct StoreUrl {
     /// The address without credentials.
     redacted: String,
     /// The address as the operator has written it, with the credentials.
-    original: String,
+    original: Secret,
 }
 
 #[cfg(any(feature = "testing", feature = "cli"))]
@@ -119,7 +120,7 @@ impl FromStr for StoreUrl {
         }
         check_certificates(&settings)?;
         let redacted = format!("{scheme}://{hosts}?prefix={}", names.prefix);
-        Ok(Self { settings, redacted, names, read_after: None, original: text.to_owned() })
+        Ok(Self { settings, redacted, names, read_after: None, original: Secret::from(text.to_owned()) })
     }
 }
 

@@ -19,6 +19,7 @@ use super::leases::HeldLeases;
 use super::outbox::PendingFinish;
 use super::protocol::{self, GrantedLease, TakeRequest, TakeResponse};
 use super::state::WorkerState;
+use crate::secret::Secret;
 use crate::task::limits::{is_line, is_name};
 use crate::work::worker::attempt::Attempt;
 use crate::work::worker::registry::Handlers;
@@ -62,7 +63,7 @@ const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct RemoteWorker {
     server: String,
-    token: Option<String>,
+    token: Option<Secret>,
     ca_file: Option<PathBuf>,
     name: String,
     queues: Vec<String>,
@@ -93,7 +94,7 @@ impl RemoteWorker {
     /// Sets the bearer token that the worker sends.
     #[must_use]
     pub fn token(self, token: impl Into<String>) -> Self {
-        Self { token: Some(token.into()), ..self }
+        Self { token: Some(Secret::from(token.into())), ..self }
     }
 
     /// Sets a PEM file with the certificates of authorities that the worker trusts besides those of the system. It matters
@@ -185,7 +186,7 @@ impl RemoteWorker {
         if self.handlers.kinds().next().is_none() {
             return Err(RemoteError::NoHandlers);
         }
-        let (token, ca_file) = (self.token.as_deref(), self.ca_file.as_deref());
+        let (token, ca_file) = (self.token.as_ref().map(Secret::reveal), self.ca_file.as_deref());
         let http = HttpClient::new(&self.server, token, ca_file, self.on_event.clone())?;
         let (worker, leases) = (self.name.clone(), HeldLeases::default());
         Ok(WorkerState { http, worker, leases, progress_lock: Mutex::default(), finishes })
