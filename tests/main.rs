@@ -23,6 +23,7 @@ mod local_worker;
 mod log_import;
 #[cfg(feature = "eventstore")]
 mod log_listen;
+mod matrix;
 mod openapi;
 mod projection;
 #[cfg(feature = "eventstore")]
