@@ -23,6 +23,8 @@ mod queues;
 pub mod raw_http;
 mod roles;
 mod schedules;
+mod token_ends;
+mod tokens;
 mod unique;
 
 use std::path::Path;

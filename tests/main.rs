@@ -10,6 +10,8 @@ mod cli;
 #[cfg(feature = "eventstore")]
 mod cluster;
 mod crash;
+mod credentials;
+mod dependencies;
 mod dispatch;
 mod event_contract;
 mod hostile;
@@ -21,6 +23,7 @@ mod local_worker;
 mod log_import;
 #[cfg(feature = "eventstore")]
 mod log_listen;
+mod matrix;
 mod openapi;
 mod projection;
 #[cfg(feature = "eventstore")]

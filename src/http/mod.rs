@@ -38,6 +38,7 @@ pub mod task_access;
 pub mod task_page;
 pub mod tasks;
 pub mod tickets;
+pub mod tokens;
 pub mod ui;
 
 pub use identity::jwt::algorithm::{JwtAlgorithm, UnknownAlgorithm};
@@ -114,6 +115,8 @@ routes! {
         "/queues/{queue}/resume": POST queues::resume;
         "/schedules": GET schedules::list, POST schedules::create;
         "/schedules/{id}": GET schedules::show, DELETE schedules::remove;
+        "/tokens": GET tokens::list, POST tokens::create;
+        "/tokens/{id}": DELETE tokens::revoke;
         "/live": GET live::open;
         "/session": GET session::show, POST session::open, DELETE session::end;
         "/tickets": POST tickets::issue;

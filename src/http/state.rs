@@ -7,6 +7,7 @@ use actix::{Addr, Recipient};
 
 use super::actor_health::ActorHealth;
 use super::identity::tickets::Tickets;
+use super::identity::token_uses::TokenUses;
 use super::identity::verifiers::Verifiers;
 use super::limits::ClientLimits;
 use super::open_tasks::OpenTasks;
@@ -86,6 +87,8 @@ pub struct AppState {
     pub tickets: Tickets,
     /// Verifies JWTs and the headers of a proxy, and counts the requests of each subject.
     pub verifiers: Verifiers,
+    /// When each token was last used on this server.
+    pub token_uses: TokenUses,
     /// Counts the open websockets.
     pub sockets: Quota,
     /// Counts the requests that wait.

@@ -25,28 +25,40 @@ use crate::views::Credentials;
 ///
 /// # Errors
 /// 401 `unauthenticated`; 429 `too_many_requests` if the subject has sent too many requests, or if too many credentials from the
-/// address were wrong; 403 `forbidden_origin` if a request changes something by a cookie and no header says which page has sent
-/// it.
+/// address were wrong; 403 `forbidden_origin` if a request changes something by a cookie and no header says which page
+/// has sent it.
 pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &Sender) -> Result<Identity, Problem> {
     let (verifiers, peer) = (&state.verifiers, request.peer_addr().map(|peer| peer.ip()));
     let client = request.extensions().get::<Client>().and_then(|client| client.address);
     let named_by_proxy = verifiers.proxy_identity(peer, request.headers()).map_err(|why| refuse(peer, &why))?;
-    let identity = if let Some(identity) = named_by_proxy {
-        identity
-    } else if request.headers().contains_key(AUTHORIZATION) {
-        let counted = verifiers.counted_address(client);
-        verifiers.failures.check(counted)?;
-        bearer_identity(state, request, client).await.inspect_err(|_| verifiers.failures.count(counted))?
-    } else if let Some(identity) = authenticate_browser(state, request, sender)? {
-        identity
-    } else if state.auth_required {
-        return Err(unauthenticated());
-    } else {
+    let identity = match named_by_proxy {
+        Some(identity) => Some(identity),
+        None => {
+            let counted = verifiers.counted_address(client);
+            verifiers.failures.check(counted)?;
+            let sent = sent_identity(state, request, sender, client).await;
+            sent.inspect_err(|_| verifiers.failures.count(counted))?
+        }
+    };
+    let Some(identity) = identity else {
         // The only subject of such a server has no rate: nobody else is there whom it could disturb.
-        return Ok(Identity::local());
+        return if state.auth_required { Err(unauthenticated()) } else { Ok(Identity::local()) };
     };
     verifiers.requests.count(&identity.subject)?;
     Ok(identity)
+}
+
+/// The identity of the credential that the client has sent; `None` if it has sent none.
+async fn sent_identity(
+    state: &AppState,
+    request: &ServiceRequest,
+    sender: &Sender,
+    client: Option<IpAddr>,
+) -> Result<Option<Identity>, Problem> {
+    if request.headers().contains_key(AUTHORIZATION) {
+        return bearer_identity(state, request, client).await.map(Some);
+    }
+    authenticate_browser(state, request, sender)
 }
 
 /// The identity of the bearer in the header `Authorization`.
@@ -67,7 +79,12 @@ async fn bearer_identity(
         return Ok(identity);
     }
     let claimed = ClaimedBearer::parse(credential).ok_or_else(unauthenticated)?;
-    identify(state.reader.views().credentials(), &claimed, now()).ok_or_else(unauthenticated)
+    let now = now();
+    let identity = identify(state.reader.views().credentials(), &claimed, now).ok_or_else(unauthenticated)?;
+    if let Credential::Token(id) = identity.credential {
+        state.token_uses.note(id, now);
+    }
+    Ok(identity)
 }
 
 /// 401. The log gets the reason, and the client doesn't.

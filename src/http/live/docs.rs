@@ -23,7 +23,7 @@ pub fn open() -> Operation {
         )
         .parameters([
             query("owner", "Whose counts: one name, or `*` for everyone. Default: as in `GET /v1/counters`.", everyone_or(owner())),
-            query("ticket", "The credential of a page of another origin: a ticket of `POST /v1/tickets`.", written_text()),
+            query("ticket", "Instead of another credential: a ticket of `POST /v1/tickets`.", written_text()),
         ])
         .refuses(&[Refusal::NotAWebsocket, Refusal::NotFound, Refusal::InvalidRequest, Refusal::Overloaded])
         .answers(Answer::empty(StatusCode::SWITCHING_PROTOCOLS, "The websocket is open."))
