@@ -1,6 +1,6 @@
 # The two commands of the README, and what they stand for.
 
-.PHONY: demo test install
+.PHONY: demo test install docs schemathesis deny
 
 # A server on a generated website, busy for as long as it runs. Where there is a C compiler, the plain command works as well.
 demo:
@@ -13,3 +13,17 @@ test: install
 
 install:
 	.ci/install
+
+# Writes docs/api.md again, from the descriptions of the routes.
+docs:
+	TASKBELL_WRITE_DOCS=1 cargo test --locked --test taskbell openapi::markdown
+
+# 20,000 requests made from /openapi.json; about half an hour.
+schemathesis:
+	cargo build --locked
+	tests/schemathesis/run.sh full
+
+# The rules for dependencies, with cargo-deny (cargo install cargo-deny). Advisories only where their database is at hand.
+deny:
+	cargo deny --offline check licenses bans sources
+	if [ -d "$${CARGO_HOME:-$$HOME/.cargo}/advisory-dbs" ]; then cargo deny --offline check advisories; fi

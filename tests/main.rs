@@ -10,6 +10,8 @@ mod cli;
 #[cfg(feature = "eventstore")]
 mod cluster;
 mod crash;
+mod credentials;
+mod dependencies;
 mod dispatch;
 mod event_contract;
 mod hostile;
@@ -31,6 +33,7 @@ mod reactions;
 mod remote_worker;
 mod replay;
 mod rooms;
+mod sessions;
 #[cfg(feature = "eventstore")]
 mod store_check;
 mod store_contract;

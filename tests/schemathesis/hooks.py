@@ -10,8 +10,8 @@ WAIT_MAX_S = 0.05
 # The smallest `x-max-bytes` of the API.
 SHORTEST_LIMIT = 64
 # Values of the right form that the server may refuse: a cursor of another list, a position after the head, a cron expression
-# or a time zone without meaning, a parent that does not exist.
-JUDGED_BY_THE_SERVER = {"/query/cursor", "/position", "/cron", "/time_zone", "/parent"}
+# or a time zone without meaning, a parent that does not exist, an origin that no setting allows.
+JUDGED_BY_THE_SERVER = {"/query/cursor", "/position", "/cron", "/time_zone", "/parent", "/origin"}
 
 
 @schemathesis.hook

@@ -1,11 +1,12 @@
 //! Responses and bodies that several routes have.
 
 use actix_web::http::StatusCode;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::operation::Answer;
 use super::schema::{
-    Schema, everyone_or, label, list, name, named, object, one_of, owner, reason, schema, text, time, uuid,
+    Schema, count, everyone_or, label, list, name, named, object, one_of, owner, pattern, position, reason, schema,
+    text, time, uuid, written_text, written_time,
 };
 use super::tasks::example_page;
 use crate::http::limits::ClientLimits;
@@ -53,4 +54,26 @@ pub fn task_filter() -> Schema {
 fn one_or_list(item: &Schema) -> Schema {
     let items = list(item.clone(), 1, ClientLimits::default().filter_terms);
     schema(json!({"anyOf": [item.clone().into_json(), items.into_json()]}))
+}
+
+/// The headers of responses, by their names among the components.
+#[must_use]
+pub fn headers() -> Map<String, Value> {
+    let header = |required: bool, description: &str, schema: Schema| json!({"required": required, "description": description, "schema": schema.into_json()});
+    let id = header(true, "The id of the request: the client's own, or a new one.", pattern("^[!-~]{1,128}$"));
+    let at = header(true, "The position in the log that the response shows.", position());
+    let stale = "Only while the server can't reach its cluster: since this time events may be missing.";
+    let retry =
+        header(false, "After how many seconds the client may try again. Absent if `retryable` is false.", count());
+    let location = header(true, "The path of the new resource.", pattern("^/v1/(tasks|schedules|tokens)/"));
+    Map::from_iter([
+        ("RequestId".to_owned(), id),
+        ("Position".to_owned(), at),
+        ("StaleSince".to_owned(), header(false, stale, written_time())),
+        ("RetryAfter".to_owned(), retry),
+        ("Location".to_owned(), location),
+        ("Authenticate".to_owned(), header(true, "The scheme of the credential.", schema(json!({"const": "Bearer"})))),
+        ("SetCookie".to_owned(), header(false, "The cookie of the session.", written_text())),
+        ("ETag".to_owned(), header(true, "The hash of the file.", pattern("^\"[0-9a-f]{32}\"$"))),
+    ])
 }

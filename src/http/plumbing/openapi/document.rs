@@ -71,7 +71,7 @@ fn components(responses: Map<String, Value>) -> Value {
     json!({
         "schemas": schemas,
         "responses": responses,
-        "headers": tasks::headers(),
+        "headers": answers::headers(),
         "examples": problems::examples(),
         "securitySchemes": {
             "token": {"type": "http", "scheme": "bearer", "description": token},

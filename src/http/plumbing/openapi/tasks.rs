@@ -1,10 +1,10 @@
 //! The schemas with names that several routes use: tasks, their counts, and problems.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::schema::{
     Object, Schema, any, boolean, count, integer, labels, line, list, name, named, number, object, one_of, owner,
-    pattern, position, redacted, schema, text, uuid, written_text, written_time,
+    pattern, position, redacted, text, uuid, written_text, written_time,
 };
 use crate::http::plumbing::error::Refusal;
 use crate::task::Status;
@@ -237,25 +237,4 @@ pub fn example_page(status: &str) -> Value {
     page["input"] = json!({"month": "2026-11"});
     (page["result"], page["output"]) = (Value::Null, Value::Null);
     page
-}
-
-/// Components that are not schemas of values: the headers of responses.
-#[must_use]
-pub fn headers() -> Map<String, Value> {
-    let header = |required: bool, description: &str, schema: Schema| json!({"required": required, "description": description, "schema": schema.into_json()});
-    let id = header(true, "The id of the request: the client's own, or a new one.", pattern("^[!-~]{1,128}$"));
-    let at = header(true, "The position in the log that the response shows.", position());
-    let stale = "Only while the server can't reach its cluster: since this time events may be missing.";
-    let retry =
-        header(false, "After how many seconds the client may try again. Absent if `retryable` is false.", count());
-    let location = header(true, "The path of the new resource.", pattern("^/v1/(tasks|schedules|tokens)/"));
-    Map::from_iter([
-        ("RequestId".to_owned(), id),
-        ("Position".to_owned(), at),
-        ("StaleSince".to_owned(), header(false, stale, written_time())),
-        ("RetryAfter".to_owned(), retry),
-        ("Location".to_owned(), location),
-        ("Authenticate".to_owned(), header(true, "The scheme of the credential.", schema(json!({"const": "Bearer"})))),
-        ("ETag".to_owned(), header(true, "The hash of the file.", pattern("^\"[0-9a-f]{32}\"$"))),
-    ])
 }
