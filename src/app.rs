@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use crate::dispatch::messages::DrainWorkers;
 use crate::dispatch::queue_and_offers::QueueAndOffers;
 use crate::http::actor_health::ActorHealth;
 use crate::http::identity::Identity;
+use crate::http::identity::tickets::Tickets;
+use crate::http::identity::token_uses::TokenUses;
 use crate::http::identity::verifiers::Verifiers;
 use crate::http::open_tasks::OpenTasks;
 use crate::http::plumbing::body::Bodies;
@@ -43,6 +46,7 @@ mod channels;
 mod http_server;
 #[cfg(feature = "eventstore")]
 mod log_access;
+mod offline_token;
 mod options;
 #[cfg(feature = "testing")]
 pub mod serve;
@@ -55,6 +59,7 @@ mod tls;
 
 use actor_monitor::{ActorMonitor, MonitoredActor};
 use channels::worker_channels;
+pub use offline_token::{OfflineToken, OfflineTokenError, create_token_offline};
 pub use options::Options;
 pub use serve::run;
 use subscribers::{SharedParts, SubscriberActors};
@@ -87,6 +92,14 @@ pub enum StartError {
     /// A handler could not be registered.
     #[error(transparent)]
     Handler(#[from] NotRegistered),
+    /// The server requires authentication, but no client could be authenticated: its log, which is in this folder, holds no valid
+    /// token.
+    #[error(
+        "authentication is required, and the log has no valid token: create one with `taskbell token create --data {} --role \
+         admin --subject NAME`",
+        .0.display()
+    )]
+    NoToken(PathBuf),
     /// A server ended itself, because the actor with this name stopped unexpectedly. The log is complete.
     #[error("{0} has stopped unexpectedly; the log is complete, and a new start continues from it")]
     ActorStopped(&'static str),
@@ -131,7 +144,18 @@ impl Taskbell {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(options: Options) -> Result<Self, StartError> {
+        Self::start_checked(options, |_, _| Ok(())).await
+    }
+
+    /// As [`start`](Self::start). After the log is opened, and before anything is written to it, `check` may refuse the start.
+    async fn start_checked(
+        options: Options,
+        check: impl FnOnce(&Options, &Views) -> Result<(), StartError>,
+    ) -> Result<Self, StartError> {
         let (store, views) = open_log_and_views(&options).await?;
+        if !store.is_shared() {
+            check(&options, &views)?;
+        }
         let freshness = Freshness::new(store.is_caught_up() && views.position() == store.head().position);
         let (writer, reader) = split_views(views);
         let threads = Threads::start();
@@ -176,6 +200,7 @@ impl Taskbell {
         let verifiers = Verifiers::start(options.identity_sources, &options.client_limits, now());
         let shared = (handlers, kinds, metrics, options.client_limits, options.auth_required, verifiers);
         let state = AppState {
+            allowed_origins: options.allowed_origins.into(),
             public_address: Arc::new(options.public_address),
             ..app_state(parts, shared, &subscribers, projector, actor_monitor.actor_health())
         };
@@ -384,7 +409,10 @@ fn app_state(
         actor_health,
         freshness,
         auth_required,
+        allowed_origins: Arc::new([]),
+        tickets: Tickets::default(),
         verifiers,
+        token_uses: TokenUses::default(),
         sockets: Quota::new(Resource::Sockets, limits.sockets),
         long_polls: Quota::new(Resource::LongPolls, limits.long_polls),
         open_tasks: OpenTasks::new(limits.tasks_per_owner),

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::dispatch::policies::KindPolicies;
-use crate::http::{AuthSettings, ClientLimits, PublicAddress};
+use crate::http::{AllowedOrigin, AuthSettings, ClientLimits, PublicAddress};
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
 use crate::tls::server::TlsFiles;
@@ -55,6 +55,8 @@ pub struct Config {
     pub limits: Limits,
     /// What clients may send, and how much of the server they may use at the same time.
     pub client_limits: ClientLimits,
+    /// The origins of pages, other than the server's own, that may use the server.
+    pub allowed_origins: Vec<AllowedOrigin>,
     /// Which credentials of others are accepted: JWTs of an issuer, the header of a proxy.
     pub identity_sources: AuthSettings,
 }
@@ -79,6 +81,7 @@ impl Default for Config {
             kind_policies: KindPolicies::default(),
             limits: Limits::default(),
             client_limits: ClientLimits::default(),
+            allowed_origins: Vec::new(),
             identity_sources: AuthSettings::default(),
         }
     }

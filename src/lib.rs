@@ -182,8 +182,9 @@ pub use app::{Options, StartError, Taskbell};
 pub use dispatch::policies::{KindPolicies, KindPolicy};
 #[cfg(feature = "server")]
 pub use http::{
-    AuthSettings, ClientLimits, HostName, InvalidAddress, InvalidKeyUrl, JwtAlgorithm, JwtSettings, KeySource, KeyUrl,
-    Network, Problem, ProxySecret, ProxySettings, PublicAddress, SharedLimit, UnknownAlgorithm, ValueLimits,
+    AllowedOrigin, AuthSettings, ClientLimits, HostName, InvalidAddress, InvalidKeyUrl, JwtAlgorithm, JwtSettings,
+    KeySource, KeyUrl, Network, Problem, ProxySecret, ProxySettings, PublicAddress, SharedLimit, UnknownAlgorithm,
+    ValueLimits,
 };
 #[cfg(any(feature = "server", feature = "worker"))]
 pub use secret::Secret;
@@ -227,15 +228,22 @@ pub mod server {
 /// The items of the library that only the program `taskbell` uses. They may change in any release.
 #[doc(hidden)]
 pub mod internal {
+    #[cfg(feature = "server")]
+    pub use crate::app::{OfflineToken, OfflineTokenError, create_token_offline};
+    #[cfg(feature = "server")]
+    pub use crate::http::identity::new_token::TokenRequest;
     #[cfg(all(feature = "eventstore", any(feature = "testing", feature = "cli")))]
     pub use crate::store::check as store_check;
     #[cfg(feature = "eventstore")]
     pub use crate::store::import::{ImportError, ImportProgress, Imported, import};
+    #[cfg(feature = "server")]
+    pub use crate::store::now;
     #[cfg(feature = "eventstore")]
     pub use crate::streams::claims::open::claim_open_keys;
+    pub use crate::task::access::Role;
     pub use crate::task::backoff::BackOff;
     pub use crate::task::json::value_of as json_value;
-    pub use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_reserved};
+    pub use crate::task::limits::{ATTEMPTS_MAX, TIMEOUT_MAX_S, is_name, is_reserved, is_subject};
     #[cfg(feature = "worker")]
     pub use crate::tls::client::{Trust, client_config};
 }

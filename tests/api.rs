@@ -18,10 +18,13 @@ mod limits;
 mod list;
 mod log;
 mod metrics;
+mod origins;
 mod queues;
 pub mod raw_http;
 mod roles;
 mod schedules;
+mod token_ends;
+mod tokens;
 mod unique;
 
 use std::path::Path;

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::support::{Server, TEST_TIMEOUT, signal, taskbell};
 
 mod text;
+mod token;
 
 /// The exit code and the output of a command that has ended.
 #[derive(Debug)]

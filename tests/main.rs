@@ -10,6 +10,7 @@ mod cli;
 #[cfg(feature = "eventstore")]
 mod cluster;
 mod crash;
+mod credentials;
 mod dependencies;
 mod dispatch;
 mod event_contract;
@@ -22,6 +23,7 @@ mod local_worker;
 mod log_import;
 #[cfg(feature = "eventstore")]
 mod log_listen;
+mod matrix;
 mod openapi;
 mod projection;
 #[cfg(feature = "eventstore")]
@@ -31,6 +33,7 @@ mod reactions;
 mod remote_worker;
 mod replay;
 mod rooms;
+mod sessions;
 #[cfg(feature = "eventstore")]
 mod store_check;
 mod store_contract;

@@ -27,8 +27,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 /// A test fails if a response or a signal doesn't arrive within this time.
@@ -113,6 +114,21 @@ impl Server {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let args = ["--store".into(), url.into()].into_iter().chain(args.into_iter().map(Into::into));
         Self::in_folder(dir, args.collect())
+    }
+
+    /// A server on the data that the test has prepared in the folder `data` of this folder, with these environment variables
+    /// and additional flags.
+    pub fn on_prepared_data<A: IntoIterator<Item: Into<OsString>>>(
+        dir: TempDir,
+        settings: &[(&str, &str)],
+        args: A,
+    ) -> Self {
+        let data = ["--data".into(), dir.path().join("data").into()];
+        let args: Vec<OsString> = data.into_iter().chain(args.into_iter().map(Into::into)).collect();
+        let mut command = taskbell();
+        command.envs(settings.iter().copied());
+        let (child, url) = launch_server(command, dir.path(), "127.0.0.1:0", &args);
+        Self { child, dir, args, url, client: http_client() }
     }
 
     /// A server with only these flags, whose working directory is this folder.
@@ -430,6 +446,25 @@ impl LiveSocket {
     pub async fn connect(url: &str) -> Self {
         let address = url.split('/').nth(2).expect("an address in the URL");
         Self::over(TcpStream::connect(address).await.expect("a connection"), url).await
+    }
+
+    /// Connects to `/v1/live` with this query and this token. If the server refuses the handshake, returns its status and body.
+    pub async fn connect_as(url: &str, query: &str, token: Option<&str>) -> Result<Self, (u16, String)> {
+        let address = url.split('/').nth(2).expect("an address in the URL");
+        let stream = SocketStream::Plain(TcpStream::connect(address).await.expect("a connection"));
+        let url = format!("{}/v1/live{query}", url.replacen("http", "ws", 1));
+        let mut request = url.into_client_request().expect("a request");
+        if let Some(token) = token {
+            request.headers_mut().insert("authorization", format!("Bearer {token}").parse().expect("a header"));
+        }
+        match client_async(request, stream).await {
+            Ok((socket, _)) => Ok(Self { socket }),
+            Err(tungstenite::Error::Http(response)) => {
+                let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+                Err((response.status().as_u16(), body.into_owned()))
+            }
+            Err(error) => panic!("no websocket: {error}"),
+        }
     }
 
     /// Connects through a TCP stream that the test has opened.

@@ -4,6 +4,7 @@
 #![allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps)]
 
 mod cancel;
+mod credentials;
 mod deadlines;
 mod lease;
 mod limits;

@@ -1,6 +1,7 @@
 //! Tests of the views.
 
 mod bounds;
+mod credentials;
 mod fold;
 pub(crate) mod history;
 mod laws;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::dispatch::policies::KindPolicies;
-use crate::http::{AuthSettings, ClientLimits, PublicAddress};
+use crate::http::{AllowedOrigin, AuthSettings, ClientLimits, PublicAddress};
 #[cfg(feature = "eventstore")]
 use crate::store::StoreUrl;
 use crate::views::Limits;
@@ -38,6 +38,9 @@ pub struct Options {
     pub public_address: PublicAddress,
     /// Whether HTTP requests without a credential are refused. If not, they come from the local user, who is an admin.
     pub auth_required: bool,
+    /// The origins of pages, other than this server's own, that may use it over HTTP and websockets. Without
+    /// `auth_required` such a page may do everything.
+    pub allowed_origins: Vec<AllowedOrigin>,
     /// Which credentials of others are accepted: JWTs of an issuer, the header of a proxy.
     pub identity_sources: AuthSettings,
 }
@@ -56,6 +59,7 @@ impl Default for Options {
             client_limits: ClientLimits::default(),
             public_address: PublicAddress::default(),
             auth_required: false,
+            allowed_origins: Vec::new(),
             identity_sources: AuthSettings::default(),
         }
     }

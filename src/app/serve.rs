@@ -19,6 +19,8 @@ use super::{Options, StartError, Taskbell};
 use crate::config::{AuthMode, Config};
 use crate::http::PublicAddress;
 use crate::http::plumbing::http1::limits::ConnectionLimits;
+use crate::store::now;
+use crate::views::Views;
 #[cfg(feature = "eventstore")]
 use crate::wire::LogAuthenticator;
 use crate::work::Handlers;
@@ -83,7 +85,7 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
     let roots = ContentRoots::new(&config.content_roots)
         .map_err(|error| StartError::Io("can't use the content root", error))?;
     handlers.register(Distribute::new(roots, config.content_bytes_per_s.and_then(NonZeroU64::new)))?;
-    Taskbell::start(Options {
+    let options = Options {
         data: config.data,
         #[cfg(feature = "eventstore")]
         store: config.store,
@@ -99,8 +101,24 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
             None => config.identity_sources.is_set(),
         },
         identity_sources: config.identity_sources,
-    })
-    .await
+        allowed_origins: config.allowed_origins,
+    };
+    Taskbell::start_checked(options, require_a_credential).await
+}
+
+/// Refuses to start a server that would refuse every client: it requires authentication, and its log holds no valid token. A
+/// server on a cluster is not checked, because its views are empty at the start.
+fn require_a_credential(options: &Options, views: &Views) -> Result<(), StartError> {
+    match &options.data {
+        Some(data)
+            if options.auth_required
+                && !options.identity_sources.is_set()
+                && !views.credentials().has_valid_token(now()) =>
+        {
+            Err(StartError::NoToken(data.clone()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Serves HTTP on this address, with a certificate over TLS, until the process gets SIGINT or SIGTERM, or until an actor stops

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 use futures_util::{Stream, StreamExt as _};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
@@ -11,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::command_error::CommandError;
-use super::console;
+use super::{console, token_file};
 use taskbell::internal::{Trust, client_config, json_value};
 use taskbell::{Secret, TaskId};
 use tokio_rustls::rustls::ClientConfig;
@@ -30,9 +31,12 @@ pub struct ConnectionArgs {
     /// PEM file with certificates of authorities to trust besides those of the system, for a server with https
     #[arg(long, global = true, env = "TASKBELL_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
-    /// Bearer token for a proxy (this release has no tokens)
+    /// API token. Other users of this machine can see it in the list of processes (`ps`), so prefer --token-file
     #[arg(long, global = true, env = "TASKBELL_TOKEN", hide_env_values = true)]
     pub token: Option<Secret>,
+    /// File with the API token
+    #[arg(long, global = true, env = "TASKBELL_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
     /// Print the API's responses as JSON, one value on each line
     #[arg(long, global = true)]
     pub json: bool,
@@ -64,9 +68,39 @@ impl ConnectionArgs {
     /// A client of the server that the flags name.
     ///
     /// # Errors
-    /// The address or the token is invalid: a usage error (exit code 2).
+    /// The address or the token is invalid, or the file of the token can't be read: a usage error (exit code 2).
     pub fn client(&self) -> Result<Client, CommandError> {
-        Client::new(&self.server, self.token.as_ref().map(Secret::reveal), self.ca_file.as_deref())
+        Client::new(&self.server, self.token()?.as_ref().map(Secret::reveal), self.ca_file.as_deref())
+    }
+
+    /// The token, if there is one: that of `--token`, or the one in the file.
+    ///
+    /// # Errors
+    /// The file can't be read: a usage error (exit code 2).
+    pub fn token(&self) -> Result<Option<Secret>, CommandError> {
+        match (&self.token, &self.token_file) {
+            (Some(token), _) => Ok(Some(token.clone())),
+            (None, Some(file)) => token_file::read(file).map(|token| Some(Secret::from(token))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Keeps one of the token and its file if both are set: a flag goes before a variable of the environment.
+    ///
+    /// # Errors
+    /// Both are set in the same way.
+    pub fn choose_token(&mut self, matches: &ArgMatches) -> Result<(), &'static str> {
+        match (matches.value_source("token"), matches.value_source("token_file")) {
+            (Some(token), Some(file)) if token == file => {
+                return Err(
+                    "only one of --token and --token-file (TASKBELL_TOKEN and TASKBELL_TOKEN_FILE) can be used",
+                );
+            }
+            (Some(ValueSource::CommandLine), Some(_)) => self.token_file = None,
+            (Some(_), Some(_)) => self.token = None,
+            (None, _) | (_, None) => {}
+        }
+        Ok(())
     }
 }
 
@@ -154,6 +188,16 @@ impl Client {
     /// The server sent no response in time, or a response with an error status.
     pub async fn post(&self, path: &str, body: &impl Serialize) -> Result<ApiResponse, CommandError> {
         self.send(self.request(Method::POST, path, &[]).json(body)).await
+    }
+
+    /// Sends a DELETE request. A success has no body.
+    ///
+    /// # Errors
+    /// The server sent no response in time, or a response with an error status.
+    pub async fn delete(&self, path: &str, body: &impl Serialize) -> Result<(), CommandError> {
+        let request = self.request(Method::DELETE, path, &[]).json(body).timeout(RESPONSE_TIMEOUT);
+        let response = request.send().await.map_err(|error| self.no_response(&error))?;
+        self.check_status(response).await.map(|_| ())
     }
 
     /// Creates a task. If a request with the same idempotency key is sent again, the server creates no second task.

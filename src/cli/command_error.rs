@@ -31,7 +31,6 @@ impl CommandError {
     }
 
     /// Exit code 4: the command was refused because of the present state.
-    #[cfg(feature = "eventstore")]
     pub fn refused(message: impl Into<String>) -> Self {
         Self::new(4, message)
     }

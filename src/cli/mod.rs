@@ -1,5 +1,6 @@
-//! The command line, with one file or folder for each command. The commands share `client` (a client of the HTTP API),
-//! `live` (a client of the websocket), `stream` (a connection with or without TLS), `console` (output on stdout and stderr), `command_error` (the exit codes) and
+//! The command line, with one file or folder for each command. The commands share `client` (a client of the HTTP API;
+//! `token_file` reads its token), `live` (a client of the websocket), `stream` (a connection with or without TLS), `console`
+//! (output on stdout and stderr), `command_error` (the exit codes) and
 //! `runtime` (the async runtime).
 
 mod client;
@@ -23,6 +24,8 @@ mod show;
 mod store;
 mod stream;
 mod submit;
+mod token;
+mod token_file;
 mod watch;
 mod work;
 
@@ -70,6 +73,9 @@ enum Command {
     Retry(retry::Retry),
     /// Run a worker that executes a command for each task
     Work(work::Work),
+    /// Create, list and revoke API tokens
+    #[command(subcommand)]
+    Token(token::Token),
     /// Read the log
     #[command(subcommand)]
     Log(log::Log),
@@ -93,6 +99,7 @@ impl Command {
             Self::Cancel(cancel) => Some(&mut cancel.connection),
             Self::Retry(retry) => Some(&mut retry.connection),
             Self::Work(work) => Some(&mut work.connection),
+            Self::Token(token) => Some(token.connection()),
             Self::Log(log) => Some(log.connection()),
             #[cfg(feature = "eventstore")]
             Self::Store(store) => Some(store.connection()),
@@ -111,6 +118,7 @@ impl Command {
             Self::Cancel(cancel) => block_on(cancel.run()),
             Self::Retry(retry) => block_on(retry.run()),
             Self::Work(work) => block_on(work.run()),
+            Self::Token(token) => block_on(token.run()),
             Self::Log(log) => block_on(log.run()),
             #[cfg(feature = "eventstore")]
             Self::Store(store) => block_on(store.run()),
@@ -124,10 +132,13 @@ impl Command {
 #[must_use]
 pub(crate) fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
-    let Cli { connection, mut command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let Cli { mut connection, mut command } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let json = connection.json;
     if let Command::Bench(bench) = &mut command {
         bench.server_is_named = matches.value_source("server") == Some(ValueSource::CommandLine);
+    }
+    if let Err(message) = connection.choose_token(&matches) {
+        Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
     }
     match command.connection() {
         Some(flags) => *flags = connection,

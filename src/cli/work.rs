@@ -7,9 +7,10 @@ use clap::Args;
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::client::ConnectionArgs;
+use super::client::{Client, ConnectionArgs};
 use super::command_error::CommandError;
 use super::console;
+use taskbell::Secret;
 use taskbell::{CommandHandler, Handlers, RemoteError, RemoteWorker, WorkerEvent};
 
 /// The part of the help that describes the command.
@@ -52,14 +53,21 @@ pub struct Work {
 
 impl Work {
     pub(super) async fn run(self) -> Result<(), CommandError> {
+        let token = self.connection.token()?;
         // This checks the address and the token in the same way as for every other command.
-        let server = self.connection.client()?.server().to_owned();
+        let server = Client::new(
+            &self.connection.server,
+            token.as_ref().map(Secret::reveal),
+            self.connection.ca_file.as_deref(),
+        )?
+        .server()
+        .to_owned();
         let mut worker = RemoteWorker::new(&server)
             .queues(self.queues)
             .concurrency(self.concurrency.into())
             .grace(Duration::from_secs(self.grace_s.into()))
             .handlers(handlers(&self.kinds, self.command, &server)?);
-        if let Some(token) = self.connection.token {
+        if let Some(token) = token {
             worker = worker.token(token.reveal());
         }
         if let Some(ca_file) = self.connection.ca_file {
@@ -117,6 +125,7 @@ fn worker_failure(error: RemoteError) -> CommandError {
         RemoteError::Client(_) => CommandError::failed(error.to_string()),
         RemoteError::Address(_)
         | RemoteError::Token
+        | RemoteError::TokenFile { .. }
         | RemoteError::CaFile(_)
         | RemoteError::Name(_)
         | RemoteError::Queue(_)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{HttpRequest, HttpResponse, web};
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, Stream, StreamExt as _};
 use serde::Serialize;
 
 use super::AppState;
@@ -82,11 +82,12 @@ impl EventSelection {
 }
 
 /// `GET /v1/log`: recorded events, one on each line, up to the head at the time of the request. With `follow` the response
-/// continues: new events are sent as they are appended.
+/// continues: new events are sent as they are appended, until the caller's credential ends.
 ///
 /// # Errors
-/// 422 if the query is invalid; with `follow` 429 or 503 if too many requests wait. If an error occurs after the first byte of the body, the connection is closed before the
-/// last chunk, so the client sees that the body is incomplete.
+/// 422 if the query is invalid; with `follow` 429 or 503 if too many requests wait. If an error occurs after the first byte of
+/// the body, or the credential ends without `follow`, the connection is closed before the last chunk, so the client sees that the
+/// body is incomplete.
 pub async fn read(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let visibility = caller.check(Action::ReadLog)?;
     let mut fields = Fields::from_query(request.query_string())?;
@@ -111,11 +112,20 @@ pub async fn read(state: web::Data<AppState>, caller: Caller, request: HttpReque
         // open. With no body it would say a length of 0.
         return Ok(response.streaming(stream::empty::<BodyChunk>()));
     }
+    // A response can go on for long, so it ends with the caller's credential: a response that follows ends in order, because it
+    // has no other end. Any other response is incomplete then, and breaks off.
+    let (reader, identity) = (state.reader.clone(), caller.identity.clone());
     if follow {
         let permit = state.long_polls.acquire(&caller)?;
-        return Ok(response.streaming(stream_and_follow(&state.store, after, selection, permit)));
+        let events = stream_and_follow(&state.store, after, selection, permit);
+        let end = async move { identity.wait_for_end(&reader).await };
+        return Ok(response.streaming(events.take_until(Box::pin(end))));
     }
-    Ok(response.streaming(stream_up_to(state.store.clone(), after, head, selection)))
+    let events = stream_up_to(state.store.clone(), after, head, selection);
+    Ok(response.streaming(events.map(move |chunk| {
+        let refused = |_| ReadError::Unavailable("the credential of the request has ended".to_owned());
+        identity.require_valid(&reader).map_err(refused).and(chunk)
+    })))
 }
 
 /// Some complete lines of the body.

@@ -32,10 +32,13 @@ pub mod openapi;
 pub mod plumbing;
 pub mod queues;
 pub mod schedules;
+pub mod session;
 pub mod state;
 pub mod task_access;
 pub mod task_page;
 pub mod tasks;
+pub mod tickets;
+pub mod tokens;
 pub mod ui;
 
 pub use identity::jwt::algorithm::{JwtAlgorithm, UnknownAlgorithm};
@@ -43,6 +46,7 @@ pub use identity::jwt::key_url::{InvalidKeyUrl, KeyUrl};
 pub use identity::settings::{AuthSettings, JwtSettings, KeySource, ProxySecret, ProxySettings};
 pub use limits::{ClientLimits, SharedLimit, ValueLimits};
 pub use plumbing::error::Problem;
+pub use plumbing::origin::AllowedOrigin;
 pub use plumbing::public_address::{HostName, InvalidAddress, Network, PublicAddress};
 pub use state::AppState;
 
@@ -111,7 +115,11 @@ routes! {
         "/queues/{queue}/resume": POST queues::resume;
         "/schedules": GET schedules::list, POST schedules::create;
         "/schedules/{id}": GET schedules::show, DELETE schedules::remove;
+        "/tokens": GET tokens::list, POST tokens::create;
+        "/tokens/{id}": DELETE tokens::revoke;
         "/live": GET live::open;
+        "/session": GET session::show, POST session::open, DELETE session::end;
+        "/tickets": POST tickets::issue;
         "/log": GET log::read;
         "/log/head": GET log::head;
     }

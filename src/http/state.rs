@@ -6,12 +6,15 @@ use std::sync::Arc;
 use actix::{Addr, Recipient};
 
 use super::actor_health::ActorHealth;
+use super::identity::tickets::Tickets;
+use super::identity::token_uses::TokenUses;
 use super::identity::verifiers::Verifiers;
 use super::limits::ClientLimits;
 use super::open_tasks::OpenTasks;
 use super::plumbing::body::Bodies;
 use super::plumbing::caller::Caller;
 use super::plumbing::error::{Problem, Refusal};
+use super::plumbing::origin::AllowedOrigin;
 use super::plumbing::public_address::PublicAddress;
 use super::plumbing::quota::Quota;
 use super::plumbing::scans::Scans;
@@ -78,8 +81,14 @@ pub struct AppState {
     pub limits: Arc<ClientLimits>,
     /// Whether a request without a credential is refused.
     pub auth_required: bool,
+    /// The origins of pages, other than this server's own, that may use it.
+    pub allowed_origins: Arc<[AllowedOrigin]>,
+    /// The tickets for websockets that were issued and not used.
+    pub tickets: Tickets,
     /// Verifies JWTs and the headers of a proxy, and counts the requests of each subject.
     pub verifiers: Verifiers,
+    /// When each token was last used on this server.
+    pub token_uses: TokenUses,
     /// Counts the open websockets.
     pub sockets: Quota,
     /// Counts the requests that wait.

@@ -9,7 +9,8 @@ use crate::task::access::Action;
 use crate::task::{Event, Revision, TaskId};
 use crate::views::{Row, Views};
 
-/// Checks that the caller may do this with the task. `action` makes the action from the task's owner.
+/// Checks that the caller may do this with the task. A handler calls it after it has read the request's body: otherwise a
+/// response before the end of the body would close the connection, or not, depending on how long the check takes. `action` makes the action from the task's owner.
 ///
 /// # Errors
 /// 404 if there is no such task or the caller may not see it; 403 if the role of the caller may not do this; 500 or 503 if the
@@ -20,8 +21,11 @@ pub async fn check_task(
     id: TaskId,
     action: impl FnOnce(&str) -> Action<'_>,
 ) -> Result<Visibility, Problem> {
-    let in_views = state.reader.views().get(id).map(|row| row.owner().to_owned());
-    let owner = match in_views {
+    let visible = state.reader.views().get(id).map(|row| row.owner().to_owned());
+    let visible = visible.filter(|owner| caller.check(Action::ReadTasks { owner }).is_ok());
+    // A task that the caller may not see is looked up in the log, like one that doesn't exist: otherwise the time until the
+    // response would tell one from the other.
+    let owner = match visible {
         Some(owner) => Some(owner),
         None => owner_in_log(state, id).await?,
     };

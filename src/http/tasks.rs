@@ -138,8 +138,8 @@ pub async fn cancel(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
-    check_task(&state, &caller, id, |owner| Action::CommandTask { owner }).await?;
     let reason = read_reason(&request, payload).await?;
+    check_task(&state, &caller, id, |owner| Action::CommandTask { owner }).await?;
     let policy = state.cancel_ladder(id);
     execute_cancel(&state, caller.command(id, Command::RequestCancel { reason, policy })).await
 }
@@ -156,8 +156,8 @@ pub async fn escalate(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
-    check_task(&state, &caller, id, |owner| Action::Escalate { owner }).await?;
     let EscalateBody { rung, reason } = json::read_body(&request, payload, json::BodyKind::One).await?;
+    check_task(&state, &caller, id, |owner| Action::Escalate { owner }).await?;
     let rung = match rung {
         HigherRung::Interrupt => Rung::Interrupt,
         HigherRung::Revoke => Rung::Revoke,
@@ -186,8 +186,8 @@ pub async fn retry(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let id = id_in_path(&request)?;
-    check_task(&state, &caller, id, |owner| Action::CommandTask { owner }).await?;
     let reason = read_reason(&request, payload).await?;
+    check_task(&state, &caller, id, |owner| Action::CommandTask { owner }).await?;
     let command = caller.command(id, Command::Retry { reason });
     let _permit = state.open_tasks.acquire_for_retry(&state.reader, id)?;
     let receipt = create::retry_unless_key_held(&state.registry, &state.reader, &state.unique_keys, command).await?;

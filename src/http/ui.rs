@@ -13,7 +13,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::plumbing::middleware::accept_any_origin;
+use super::plumbing::middleware::{accept_any_origin, accept_any_origin_and_share};
 
 pub(super) mod docs;
 
@@ -32,6 +32,7 @@ macro_rules! files {
 
 /// The name, the content type and the bytes of each file.
 const FILES: &[(&str, &str, &str)] = files![
+    "account.js": JS,
     "address.js": JS,
     "api.js": JS,
     "app.js": JS,
@@ -45,6 +46,7 @@ const FILES: &[(&str, &str, &str)] = files![
     "parts.js": JS,
     "query.js": JS,
     "row.js": JS,
+    "sign-in.js": JS,
     "store.js": JS,
     "style.css": CSS,
     "task.js": JS,
@@ -128,7 +130,7 @@ pub fn configure(cfg: &mut ServiceConfig, prefix: &str) {
         cfg.service(pages.wrap(from_fn(accept_any_origin)));
     }
     let files = web::resource(FILE_PATH).route(web::get().to(file)).route(web::head().to(file));
-    cfg.service(files.wrap(from_fn(accept_any_origin)));
+    cfg.service(files.wrap(from_fn(accept_any_origin_and_share)));
 }
 
 async fn page(asset: web::Data<Asset>, request: HttpRequest) -> HttpResponse {

@@ -31,7 +31,7 @@ use crate::task::Timestamp;
 use crate::views::Row;
 
 use super::frames;
-use super::messages::{CloseAll, Closing, SocketClosed, SocketId, SocketOpened, SocketRequest};
+use super::messages::{CloseAll, Closing, CredentialEnded, SocketClosed, SocketId, SocketOpened, SocketRequest};
 use super::open_sockets::OpenSockets;
 use super::socket::{ClosingSocket, OpenSocket, PendingCounters};
 use super::task_frames::TaskFrames;
@@ -237,6 +237,18 @@ impl Handler<SocketClosed> for Hub {
     fn handle(&mut self, closed: SocketClosed, _: &mut Context<Self>) {
         self.sockets.remove(&closed.socket);
         self.pending.remove(&closed.socket);
+        self.open_sockets.set(self.sockets.len());
+    }
+}
+
+impl Handler<CredentialEnded> for Hub {
+    type Result = ();
+
+    fn handle(&mut self, ended: CredentialEnded, _: &mut Context<Self>) {
+        if let Some(socket) = self.sockets.remove(&ended.socket) {
+            self.closing.push(socket.close(Closing::CredentialEnded));
+        }
+        self.pending.remove(&ended.socket);
         self.open_sockets.set(self.sockets.len());
     }
 }

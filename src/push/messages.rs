@@ -29,6 +29,8 @@ pub enum Closing {
     Stalled,
     /// The server ends.
     ServerEnds,
+    /// The credential of the socket was revoked or has expired.
+    CredentialEnded,
 }
 
 /// How many bytes these frames have.
@@ -65,6 +67,14 @@ pub struct SocketOpened {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct SocketClosed {
+    /// The socket.
+    pub socket: SocketId,
+}
+
+/// To the hub: close the socket, because its credential has ended. If its client reads nothing, its connection is ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CredentialEnded {
     /// The socket.
     pub socket: SocketId,
 }

@@ -43,6 +43,12 @@ pub const fn redacted_pointers(event: &LogEvent) -> &'static [&'static str] {
     }
 }
 
+/// The JSON pointers, in the event, to the values that a redacted event doesn't show.
+#[must_use]
+pub fn redacted_members(event: &LogEvent) -> Vec<String> {
+    redacted_pointers(event).iter().map(|pointer| format!("/data{pointer}")).collect()
+}
+
 /// The `data` of the event without the values that a redacted event doesn't show. `None` if nothing has to be removed.
 ///
 /// # Errors
@@ -111,12 +117,10 @@ impl Serialize for RedactedEvent<'_> {
         let Some(data) = redacted_data(recorded).map_err(S::Error::custom)? else {
             return recorded.serialize(serializer);
         };
-        let pointers: Vec<String> =
-            redacted_pointers(&recorded.event).iter().map(|pointer| format!("/data{pointer}")).collect();
         let mut out = serializer.serialize_struct("Recorded", 11)?;
         recorded.serialize_head(&mut out)?;
         out.serialize_field("data", &data)?;
-        out.serialize_field("redacted", &pointers)?;
+        out.serialize_field("redacted", &redacted_members(&recorded.event))?;
         out.serialize_field("hash", &format_args!("{}", recorded.hash))?;
         out.end()
     }

@@ -80,6 +80,13 @@ pub fn is_owner(text: &str) -> bool {
         && !text.chars().any(|c| c == ',' || changes_direction(c))
 }
 
+/// Whether `text` may be the subject of a credential: an owner, but none of the names that the server itself writes as the actor
+/// of an event. These are `system`, `local` (the user without a credential) and the workers inside a server's process.
+#[must_use]
+pub fn is_subject(text: &str) -> bool {
+    is_owner(text) && !matches!(text, "system" | "local") && !text.starts_with(LOCAL_WORKER_PREFIX)
+}
+
 /// Whether `text` is one line of at most `max` bytes. The line must not be blank or contain control characters.
 #[must_use]
 pub fn is_line(text: &str, max: usize) -> bool {

@@ -5,7 +5,11 @@ use serde::{Deserialize, Serialize};
 use super::Decider;
 use super::access::Role;
 use super::command::Rejection;
+use super::limits::{Invalid, is_name, is_reserved, is_subject};
 use super::time::Timestamp;
+
+/// How many kinds a token may name.
+pub const KINDS_MAX: usize = 64;
 
 /// The state of a `token-<uuid>` stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +51,33 @@ pub struct TokenCreated {
 pub struct TokenRevoked {
     /// The reason, as the admin gave it.
     pub reason: Option<String>,
+}
+
+impl TokenCreated {
+    /// The invalid fields of a request for this token at this time. The list is empty if the request is valid.
+    #[must_use]
+    pub fn invalid_fields(&self, now: Timestamp) -> Vec<Invalid> {
+        let mut invalid = Vec::new();
+        let mut rule = |holds: bool, pointer: String, detail: &str| {
+            if !holds {
+                invalid.push(Invalid::new(pointer, detail));
+            }
+        };
+        let subject_rule = "1 to 128 printable characters, no comma; `system`, `local` and names that begin with `local/` are \
+                            reserved";
+        rule(is_subject(&self.subject), "/subject".into(), subject_rule);
+        if let Some(kinds) = &self.kinds {
+            rule(self.role == Role::Worker, "/kinds".into(), "only a token with the role `worker` has kinds");
+            rule((1..=KINDS_MAX).contains(&kinds.len()), "/kinds".into(), "1 to 64 kinds, or null for any kind");
+            for (index, kind) in kinds.iter().enumerate() {
+                let kind_rule = "1 to 64 of a-z, 0-9, '.', '_', '-'; names that begin with `taskbell.` are reserved";
+                rule(is_name(kind) && !is_reserved(kind), format!("/kinds/{index}"), kind_rule);
+            }
+        }
+        let is_future = self.expires_at.is_none_or(|expires_at| expires_at > now);
+        rule(is_future, "/expires_at".into(), "a time in the future");
+        invalid
+    }
 }
 
 /// A command of an admin on a token.

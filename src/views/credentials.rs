@@ -5,16 +5,21 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::cursor::{Cursor, InvalidCursor};
+use super::key_page::page_of_keys;
+use super::page::PageRequest;
 use crate::store::Recorded;
-use crate::task::Timestamp;
 use crate::task::session::{SessionEvent, SessionOpened};
 use crate::task::token::{TokenCreated, TokenEvent};
+use crate::task::{Position, Timestamp};
 
 /// An API token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRow {
     /// What the event `TokenCreated` says.
     pub created: Arc<TokenCreated>,
+    /// The position of that event.
+    pub created_position: Position,
     /// When the token was created.
     pub created_at: Timestamp,
     /// The subject who created it.
@@ -23,10 +28,25 @@ pub struct TokenRow {
     pub revoked_at: Option<Timestamp>,
 }
 
+/// One page of the tokens.
+#[derive(Debug)]
+pub struct TokenPage<'a> {
+    /// The ids and the tokens, in the order of the request.
+    pub items: Vec<(Uuid, &'a TokenRow)>,
+    /// The cursor of the page after this one; `None` on the last page.
+    pub next: Option<Cursor>,
+    /// The cursor of the page before this one; `None` on the first page.
+    pub prev: Option<Cursor>,
+    /// How many tokens there are on all pages together.
+    pub total: usize,
+}
+
 /// The tokens, also the revoked ones, and the sessions that have not ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
     tokens: BTreeMap<Uuid, TokenRow>,
+    /// The tokens in the order of their creation.
+    tokens_by_position: BTreeMap<Position, Uuid>,
     sessions: BTreeMap<Uuid, Arc<SessionOpened>>,
     /// The sessions in the order in which they expire.
     sessions_by_expiry: BTreeSet<(Timestamp, Uuid)>,
@@ -39,9 +59,31 @@ impl Credentials {
         self.tokens.get(&id)
     }
 
-    /// The tokens, in the order of their ids, which is the order of their creation.
+    /// The tokens, in the order of their creation.
     pub fn tokens(&self) -> impl Iterator<Item = (Uuid, &TokenRow)> {
-        self.tokens.iter().map(|(id, token)| (*id, token))
+        self.tokens_by_position.values().filter_map(|id| Some((*id, self.tokens.get(id)?)))
+    }
+
+    /// The sessions that were not ended, in the order of their ids. Expired ones may be among them.
+    pub fn sessions(&self) -> impl Iterator<Item = (Uuid, &Arc<SessionOpened>)> {
+        self.sessions.iter().map(|(id, session)| (*id, session))
+    }
+
+    /// Whether a token is neither revoked nor expired at this time.
+    #[must_use]
+    pub fn has_valid_token(&self, now: Timestamp) -> bool {
+        self.tokens.keys().any(|id| self.valid_token(*id, now).is_some())
+    }
+
+    /// A page of the tokens.
+    ///
+    /// # Errors
+    /// [`InvalidCursor`] if the cursor belongs to another list.
+    pub fn token_page(&self, request: &PageRequest) -> Result<TokenPage<'_>, InvalidCursor> {
+        let keys = page_of_keys(&self.tokens_by_position, request)?;
+        let row = |(_, id): &(Position, Uuid)| Some((*id, self.tokens.get(id)?));
+        let items = keys.items.iter().filter_map(row).collect();
+        Ok(TokenPage { items, next: keys.next, prev: keys.prev, total: self.tokens.len() })
     }
 
     /// The token with this id, if it is neither revoked nor expired at this time.
@@ -66,8 +108,10 @@ impl Credentials {
         match event {
             TokenEvent::TokenCreated(created) => {
                 let (created_at, created_by) = (recorded.time, recorded.meta.actor.as_str().into());
-                let created = Arc::new(created.clone());
-                self.tokens.insert(id, TokenRow { created, created_at, created_by, revoked_at: None });
+                let (created, created_position) = (Arc::new(created.clone()), recorded.position);
+                let row = TokenRow { created, created_position, created_at, created_by, revoked_at: None };
+                self.tokens.insert(id, row);
+                self.tokens_by_position.insert(created_position, id);
             }
             TokenEvent::TokenRevoked(_) => {
                 if let Some(token) = self.tokens.get_mut(&id) {

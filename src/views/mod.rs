@@ -29,6 +29,7 @@ pub mod cursor;
 pub mod doc;
 mod ends;
 pub mod filter;
+mod key_page;
 pub mod page;
 mod query;
 pub mod queues;

@@ -16,7 +16,7 @@ use super::backend::{AppendSuccess, ClusterMember, StreamDeletion, WireAppend, W
 use super::event::{WireEvent, WirePosition};
 use super::refusal::Refusal;
 use super::server::{ServeError, WireServer};
-use crate::store::redact::redacted_data;
+use crate::store::redact::{redacted_data, redacted_members};
 use crate::store::{EventStore, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
 use crate::tls::server::ServerTls;
@@ -162,6 +162,15 @@ fn wire_event(event: &Recorded, is_redacted: bool) -> Result<WireEvent, Refusal>
     let damaged = |error: serde_json::Error| Refusal::DataLoss(error.to_string());
     let redacted = if is_redacted { redacted_data(event).map_err(damaged)? } else { None };
     let data = redacted.as_ref().unwrap_or(&event.raw_data);
+    let meta = event.raw_meta.get();
+    // The names of the values that are null stand beside the data, so they are in the metadata.
+    let meta = match (&redacted, meta.strip_suffix('}')) {
+        (Some(_), Some(members)) => {
+            let pointers = serde_json::to_string(&redacted_members(&event.event)).map_err(damaged)?;
+            format!("{members},\"redacted\":{pointers}}}")
+        }
+        _ => meta.to_owned(),
+    };
     Ok(WireEvent {
         id: event.id,
         stream: event.stream.as_str().into(),
@@ -170,7 +179,7 @@ fn wire_event(event: &Recorded, is_redacted: bool) -> Result<WireEvent, Refusal>
         event_type: event.event_type.into(),
         content_type: "application/json".into(),
         created: u64::try_from(event.time.as_micros().saturating_mul(10)).unwrap_or(0),
-        custom_metadata: Bytes::copy_from_slice(event.raw_meta.get().as_bytes()),
+        custom_metadata: meta.into(),
         data: Bytes::copy_from_slice(data.get().as_bytes()),
     })
 }

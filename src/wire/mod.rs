@@ -8,7 +8,7 @@
 //! read), `service` (the methods of the
 //! protocol), `request` and `filter` (a read request), `read` and `subscribe` (the two kinds of reads), `append` and `batch`
 //! (writes), `cluster` (the members of the cluster and the methods of the server), `refusal` (status and trailers of each
-//! error), `server`, `tls` and `connection` (the thread that serves, and its connections), `log`, `stand_in`.
+//! error), `server`, `incoming`, `tls` and `connection` (the thread that serves, and its connections), `log`, `stand_in`.
 
 mod access;
 mod append;
@@ -18,6 +18,7 @@ mod cluster;
 mod connection;
 mod event;
 mod filter;
+mod incoming;
 mod log;
 mod read;
 mod refusal;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backend::WireBackend;
 use super::cluster::ClusterService;
-use super::connection::IncomingConnections;
+use super::incoming::IncomingConnections;
 use super::proto::gossip::gossip_server::GossipServer;
 use super::proto::server_features::server_features_server::ServerFeaturesServer;
 use super::proto::streams::streams_server::StreamsServer;

@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
-const BIN = process.env.TASKBELL_BIN ?? fileURLToPath(new URL("../../target/debug/taskbell", import.meta.url));
+export const BIN = process.env.TASKBELL_BIN ?? fileURLToPath(new URL("../../target/debug/taskbell", import.meta.url));
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
 
 export const launch = () => chromium.launch({ executablePath: process.env.CHROMIUM ?? process.env.TASKBELL_CHROMIUM ?? "/usr/bin/chromium", args: FLAGS });
@@ -17,7 +17,7 @@ export async function serve(...flags) {
   const root = await mkdtemp(join(tmpdir(), "taskbell-browser-"));
   const content = join(root, "content");
   await mkdir(content);
-  const child = spawn(BIN, ["serve", "--listen", "127.0.0.1:0", "--data", join(root, "data"), "--content-root", content, ...flags], { stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(BIN, ["serve", "--listen", "127.0.0.1:0", ...(flags.includes("--data") ? [] : ["--data", join(root, "data")]), "--content-root", content, ...flags], { stdio: ["ignore", "pipe", "inherit"] });
   const base = await new Promise((resolve, reject) => {
     child.once("error", reject);
     child.once("exit", (code) => reject(new Error(`${BIN} ended with ${code} before it listened`)));

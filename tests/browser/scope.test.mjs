@@ -141,7 +141,7 @@ test("during the switch no number and no row of the former choice is shown", asy
 });
 
 test("an operator sees its own tasks at first; who may not see everyone's has no choice", async () => {
-  const operator = { subject: "local", role: "operator", default_owner: "local", owners: "everyone" };
+  const operator = { subject: "local", role: "operator", default_owner: "local", may_see_everyone: true };
   const first = await open(browser, server, "/", { before: session(operator) });
   await choice(first.page, "Mine").waitFor();
   assert.ok(await choice(first.page, "Mine").isChecked());
@@ -151,7 +151,7 @@ test("an operator sees its own tasks at first; who may not see everyone's has no
   assert.deepEqual(first.bad, []);
   await first.close();
 
-  const user = { subject: "local", role: "user", default_owner: "local", owners: "mine" };
+  const user = { subject: "local", role: "user", default_owner: "local", may_see_everyone: false };
   const second = await open(browser, server, "/", { before: session(user) });
   await row(second.page, "Mine").waitFor();
   await second.page.locator("caption", { hasText: "Your tasks" }).waitFor({ state: "attached" });

@@ -326,3 +326,26 @@ test("filters survive the way through the URL; what isn't ours is left out", () 
   assert.deepEqual(["/", "/?status=failed", "/?owner=bob"].map((address) => query.withOwner(address, "a b")), ["/?owner=a+b", "/?status=failed&owner=a+b", "/?owner=bob"]);
   assert.equal(query.withOwner("/tasks/1", null), "/tasks/1");
 });
+
+test("a stopped store forgets what it has received, connects no more, and begins anew when it is started", () => {
+  const w = world();
+  w.store.start();
+  const first = w.socket();
+  first.on.open();
+  w.say({ type: "hello", epoch: "e1", time: "2026-01-01T00:00:00.000000Z" });
+  w.say({ type: "snapshot", position: 5, counts: counts({ queued: 3 }), unseen: none, seen: 0 });
+  assert.equal(w.store.state.connection, "live");
+  w.store.stop();
+  assert.ok(first.closed);
+  first.on.close();
+  w.pass(10 * STALE_MS);
+  w.store.wake();
+  w.pass(10 * STALE_MS);
+  assert.equal(w.sockets.length, 1);
+  assert.deepEqual([w.store.state.connection, w.store.state.counts, w.store.state.position], ["connecting", null, null]);
+  w.store.start();
+  assert.equal(w.sockets.length, 2);
+  w.say({ type: "hello", epoch: "e1", time: "2026-01-01T00:00:00.000000Z" });
+  w.say({ type: "snapshot", position: 6, counts: counts(), unseen: none, seen: 0 });
+  assert.equal(w.store.state.connection, "live");
+});

@@ -56,6 +56,28 @@ async fn tasks_of_all_kinds(api: &mut Contract) -> String {
     id
 }
 
+/// Sends a request with this bearer, and asserts that the response has this status.
+async fn with_bearer(api: &mut Contract, method: &str, path: &str, token: &str, status: u16) {
+    let response = api.server.send(api.request(method, path, None).bearer_auth(token)).await;
+    assert_eq!(response.status, status, "{method} {path}: {}", response.text);
+    api.check(method, path, &response);
+}
+
+/// Opens and ends a session of another user, and gets a ticket.
+async fn sessions_and_tickets(api: &mut Contract) {
+    api.expect(200, "GET", "/v1/session", "", "", None).await;
+    api.expect(409, "POST", "/v1/session", "", "", None).await;
+    let session = api.expect(201, "POST", "/v1/session", "", "", Some(&json!({"subject": "anna"}))).await;
+    let token = session.body["token"].as_str().unwrap().to_owned();
+    // The last session replaces the one that has opened it.
+    for (method, status) in [("GET", 200), ("POST", 201), ("GET", 401)] {
+        with_bearer(api, method, "/v1/session", &token, status).await;
+    }
+    let session = api.expect(201, "POST", "/v1/session", "", "", Some(&json!({"subject": "ben"}))).await;
+    with_bearer(api, "DELETE", "/v1/session", session.body["token"].as_str().unwrap(), 204).await;
+    api.expect(201, "POST", "/v1/tickets", "", "", None).await;
+}
+
 #[tokio::test]
 async fn the_responses_about_tasks_match_the_document() {
     let mut api = Contract::of(Server::start()).await;
@@ -104,6 +126,7 @@ async fn every_operation_sends_a_response_of_the_document() {
     api.expect(200, "GET", "/v1/schedules/{id}", &schedule, "", None).await;
     api.expect(200, "GET", "/v1/schedules", "", "", None).await;
     api.expect(204, "DELETE", "/v1/schedules/{id}", &schedule, "", None).await;
+    sessions_and_tickets(&mut api).await;
     api.expect(200, "GET", "/v1/log", "", "?stream=queue-q&type=Paused&after=0&follow=false", None).await;
     for path in ["/v1/tasks", "/v1/counters", "/v1/log/head", "/healthz", "/readyz", "/metrics", "/openapi.json", "/"] {
         api.expect(200, "GET", path, "", "", None).await;

@@ -192,7 +192,7 @@ async fn the_log_is_served_on_loopback_only() {
     let Err(error @ ServeError::NotLoopback(_)) = refused else { panic!("{}", unexpected(&refused)) };
     assert_eq!(
         error.to_string(),
-        "0.0.0.0:0 is not a loopback address; `--log-listen` accepts only a loopback address"
+        "0.0.0.0:0 is not a loopback address; on any other address `--log-listen` needs `--auth required`, `--tls-cert` and `--tls-key`"
     );
 }
 

@@ -26,7 +26,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
-use super::client::ConnectionArgs;
+use super::client::{Client, ConnectionArgs};
 use super::command_error::CommandError;
 use super::console;
 use taskbell::Secret;
@@ -207,11 +207,12 @@ impl Bench {
 
     /// The server that the command line names.
     fn named_server(&self) -> Result<ServerAddress, CommandError> {
-        let client = self.connection.client()?;
+        let (token, ca_file) = (self.connection.token()?, self.connection.ca_file.as_deref());
+        let client = Client::new(&self.connection.server, token.as_ref().map(Secret::reveal), ca_file)?;
         if client.url().scheme() == "https" {
             return Err(CommandError::usage("--server: bench measures servers without TLS only"));
         }
-        ServerAddress::new(client.server(), self.connection.token.as_ref().map(Secret::reveal))
+        ServerAddress::new(client.server(), token.as_ref().map(Secret::reveal))
     }
 
     fn plan(&self) -> BenchPlan {

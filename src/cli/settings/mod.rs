@@ -11,12 +11,14 @@ use taskbell::internal::is_name;
 use taskbell::server::Config;
 
 mod auth;
+mod browser;
 mod exposure;
 mod limits;
 mod network;
 mod store;
 mod tables;
 
+use browser::BrowserSettings;
 use limits::LimitSettings;
 use network::{AuthSettings, TlsSettings};
 pub(super) use store::EmbeddedStore;
@@ -124,6 +126,9 @@ pub(super) struct Settings {
     #[command(flatten)]
     #[serde(default)]
     pub(super) limits: LimitSettings,
+    #[command(flatten)]
+    #[serde(default)]
+    pub(super) browser: BrowserSettings,
 }
 
 /// A setting is invalid. The message is for the person who wrote the setting.
@@ -206,6 +211,7 @@ impl Settings {
             max_running_per_key: self.max_running_per_key.or(fallback.max_running_per_key),
             log_filter: self.log_filter.or(fallback.log_filter),
             limits: self.limits.with_fallback(fallback.limits),
+            browser: self.browser.with_fallback(fallback.browser),
         }
     }
 
@@ -260,6 +266,7 @@ impl Settings {
             kind_policies,
             limits,
             client_limits: self.limits.check()?,
+            allowed_origins: self.browser.check()?,
             identity_sources: self.auth.sources()?,
         };
         Ok(CheckedSettings { config, log_filter: self.log_filter.unwrap_or_else(|| DEFAULT_LOG_FILTER.into()) })

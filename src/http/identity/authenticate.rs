@@ -2,44 +2,63 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix_web::HttpMessage as _;
 use actix_web::dev::ServiceRequest;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{AUTHORIZATION, ORIGIN, UPGRADE};
 
 use super::bearer::{BearerKind, ClaimedBearer};
+use super::cookie::{ForgetCookie, FoundCookie, SessionCookie};
 use super::{Credential, Identity};
 use crate::http::plumbing::error::{Problem, Refusal};
 use crate::http::plumbing::forwarded::Client;
+use crate::http::plumbing::origin::{Sender, changes_something};
 use crate::http::state::AppState;
 use crate::store::now;
 use crate::task::Timestamp;
 use crate::views::Credentials;
 
 /// The identity of the request's caller. A request without a credential comes from the local user if the server requires no
-/// authentication. A wrong credential is refused on every server.
+/// authentication. A wrong credential is refused on every server. The header of a proxy counts first, then `Authorization`, a
+/// ticket, and the cookie.
 ///
 /// # Errors
 /// 401 `unauthenticated`; 429 `too_many_requests` if the subject has sent too many requests, or if too many credentials from the
-/// address were wrong.
-pub async fn authenticate(state: &AppState, request: &ServiceRequest) -> Result<Identity, Problem> {
+/// address were wrong; 403 `forbidden_origin` if a request changes something by a cookie and no header says which page
+/// has sent it.
+pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &Sender) -> Result<Identity, Problem> {
     let (verifiers, peer) = (&state.verifiers, request.peer_addr().map(|peer| peer.ip()));
     let client = request.extensions().get::<Client>().and_then(|client| client.address);
     let named_by_proxy = verifiers.proxy_identity(peer, request.headers()).map_err(|why| refuse(peer, &why))?;
-    let identity = if let Some(identity) = named_by_proxy {
-        identity
-    } else if request.headers().contains_key(AUTHORIZATION) {
-        let counted = verifiers.counted_address(client);
-        verifiers.failures.check(counted)?;
-        bearer_identity(state, request, client).await.inspect_err(|_| verifiers.failures.count(counted))?
-    } else if state.auth_required {
-        return Err(unauthenticated());
-    } else {
+    let identity = match named_by_proxy {
+        Some(identity) => Some(identity),
+        None => {
+            let counted = verifiers.counted_address(client);
+            verifiers.failures.check(counted)?;
+            let sent = sent_identity(state, request, sender, client).await;
+            sent.inspect_err(|_| verifiers.failures.count(counted))?
+        }
+    };
+    let Some(identity) = identity else {
         // The only subject of such a server has no rate: nobody else is there whom it could disturb.
-        return Ok(Identity::local());
+        return if state.auth_required { Err(unauthenticated()) } else { Ok(Identity::local()) };
     };
     verifiers.requests.count(&identity.subject)?;
     Ok(identity)
+}
+
+/// The identity of the credential that the client has sent; `None` if it has sent none.
+async fn sent_identity(
+    state: &AppState,
+    request: &ServiceRequest,
+    sender: &Sender,
+    client: Option<IpAddr>,
+) -> Result<Option<Identity>, Problem> {
+    if request.headers().contains_key(AUTHORIZATION) {
+        return bearer_identity(state, request, client).await.map(Some);
+    }
+    authenticate_browser(state, request, sender)
 }
 
 /// The identity of the bearer in the header `Authorization`.
@@ -60,13 +79,60 @@ async fn bearer_identity(
         return Ok(identity);
     }
     let claimed = ClaimedBearer::parse(credential).ok_or_else(unauthenticated)?;
-    identify(state.reader.views().credentials(), &claimed, now()).ok_or_else(unauthenticated)
+    let now = now();
+    let identity = identify(state.reader.views().credentials(), &claimed, now).ok_or_else(unauthenticated)?;
+    if let Credential::Token(id) = identity.credential {
+        state.token_uses.note(id, now);
+    }
+    Ok(identity)
 }
 
 /// 401. The log gets the reason, and the client doesn't.
 fn refuse(client: Option<IpAddr>, why: &dyn std::error::Error) -> Problem {
     tracing::info!(target: "taskbell::access", ?client, %why, "a credential is refused");
     unauthenticated()
+}
+
+/// The identity that the request's ticket or cookie stands for; `None` if it has neither. The cookie counts only for requests
+/// of this server's own pages and of programs, because a browser adds it to requests of other pages too.
+fn authenticate_browser(
+    state: &AppState,
+    request: &ServiceRequest,
+    sender: &Sender,
+) -> Result<Option<Identity>, Problem> {
+    if let Some(ticket) = ticket_of(request) {
+        let origin = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok());
+        let identity = state.tickets.redeem(&ticket, origin, Instant::now());
+        let identity = identity.filter(|identity| identity.is_valid(&state.reader, now()));
+        return identity.map(Some).ok_or_else(unauthenticated);
+    }
+    if sender.allowed_origin().is_some() {
+        return Ok(None);
+    }
+    let cookie = SessionCookie::of(request.request(), &state.public_address);
+    let identity = match cookie.find(request.headers()) {
+        FoundCookie::None => return Ok(None),
+        FoundCookie::Malformed => None,
+        FoundCookie::Session(claimed) => identify(state.reader.views().credentials(), &claimed, now()),
+    };
+    if identity.is_none() {
+        request.extensions_mut().insert(ForgetCookie(cookie));
+        return Err(unauthenticated());
+    }
+    if *sender == Sender::Program && changes_something(request.method(), request.headers()) {
+        let detail = "a session's cookie needs the header `Sec-Fetch-Site` or `Origin`, as browsers send them";
+        return Err(Problem::new(Refusal::ForbiddenOrigin, detail));
+    }
+    Ok(identity)
+}
+
+/// The ticket in the query of a websocket's request.
+fn ticket_of(request: &ServiceRequest) -> Option<String> {
+    if !request.path().ends_with("/v1/live") || !request.headers().contains_key(UPGRADE) {
+        return None;
+    }
+    let mut query = form_urlencoded::parse(request.query_string().as_bytes());
+    query.find_map(|(name, value)| (name == "ticket").then(|| value.into_owned()))
 }
 
 /// The identity of this bearer, if the views show that it is valid at this time.
@@ -100,5 +166,5 @@ pub fn identify(credentials: &Credentials, claimed: &ClaimedBearer, now: Timesta
 /// 401. The text is the same for every reason, so that it says nothing about the credentials that exist.
 #[must_use]
 pub fn unauthenticated() -> Problem {
-    Problem::new(Refusal::Unauthenticated, "a valid credential is needed: `Authorization: Bearer …`, or a session")
+    Problem::unauthenticated()
 }

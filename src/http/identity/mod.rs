@@ -13,11 +13,15 @@ use crate::task::access::Role;
 
 pub mod authenticate;
 pub mod bearer;
+pub mod cookie;
 pub mod jwt;
+pub mod new_token;
 pub mod proxy_header;
 mod rate_limit;
 pub mod request_rate;
 pub mod settings;
+pub mod tickets;
+pub mod token_uses;
 pub mod validity;
 pub mod verifiers;
 

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderValue};
 
 use super::settings::{ProxySecret, ProxySettings};
 use crate::task::access::Role;
@@ -86,7 +86,7 @@ impl ProxySecret {
 fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h [u8]>, ProxyRefusal> {
     let mut values = headers.get_all(name);
     match (values.next(), values.next()) {
-        (first, None) => Ok(first.map(|value| value.as_bytes())),
+        (first, None) => Ok(first.map(HeaderValue::as_bytes)),
         (_, Some(_)) => Err(ProxyRefusal::Repeated),
     }
 }

@@ -14,6 +14,12 @@ use crate::task::Timestamp;
 const SLEEP_MAX: Duration = Duration::from_mins(1);
 
 impl Identity {
+    /// Whether the credential can expire or be revoked.
+    #[must_use]
+    pub fn can_end(&self) -> bool {
+        self.credential != Credential::Local
+    }
+
     /// Whether the credential is valid at this time, as far as the views show.
     #[must_use]
     pub fn is_valid(&self, reader: &ViewsReader, now: Timestamp) -> bool {
@@ -27,9 +33,17 @@ impl Identity {
         }
     }
 
+    /// Refuses a request whose credential has ended since it began.
+    ///
+    /// # Errors
+    /// 401 if the credential has ended.
+    pub fn require_valid(&self, reader: &ViewsReader) -> Result<(), Problem> {
+        if self.is_valid(reader, now()) { Ok(()) } else { Err(unauthenticated()) }
+    }
+
     /// Waits until the credential has expired or was revoked. Never returns for a credential that can't end.
     pub async fn wait_for_end(&self, reader: &ViewsReader) {
-        if self.credential == Credential::Local {
+        if !self.can_end() {
             return pending().await;
         }
         let mut changes = reader.credential_changes();

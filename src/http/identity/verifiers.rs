@@ -45,13 +45,13 @@ impl Verifiers {
         let Some(verifier) = self.jwt.as_ref().filter(|_| JwtVerifier::has_form_of_jwt(bearer)) else {
             return Ok(None);
         };
-        let verified = verifier.verify(bearer, now).await?;
+        let user = verifier.verify(bearer, now).await?;
         Ok(Some(Identity {
-            subject: verified.subject,
-            role: verified.role,
-            kinds: verified.kinds.map(Arc::from),
+            subject: user.subject,
+            role: user.role,
+            kinds: user.kinds.map(Arc::from),
             credential: Credential::Jwt,
-            expires_at: Some(verified.expires_at),
+            expires_at: Some(user.expires_at),
         }))
     }
 

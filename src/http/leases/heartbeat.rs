@@ -83,7 +83,7 @@ struct DirectiveDoc {
 /// `wait_s` is zero.
 ///
 /// # Errors
-/// 400, 422, 429 `too_many_requests`, 503.
+/// 400, 401 if the caller's credential ends during the wait, 422, 429 `too_many_requests`, 503.
 pub async fn heartbeat(
     state: web::Data<AppState>,
     caller: Caller,
@@ -108,8 +108,9 @@ pub async fn heartbeat(
     // This waits until the dispatcher's mailbox has room. If the dispatcher has stopped, the message is dropped with
     // the sender of its response, and `reply` ends with an error.
     let _ = state.dispatcher.send(Heartbeat { worker, leases: renewals, wait, caller: answer_sender }).await;
+    let reply = caller.identity.while_valid(&state.reader, reply).await?;
     let HeartbeatDirectives { directives, time_left } =
-        reply.await.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
+        reply.map_err(|_| Problem::of_status(StatusCode::SERVICE_UNAVAILABLE))?;
     let doc =
         |(index, directive): (usize, Directive)| Some(DirectiveDoc { lease: tokens.get(index)?.clone(), directive });
     let directives = directives.into_iter().filter_map(doc).collect();

@@ -69,11 +69,12 @@ struct LeaseDoc<'a> {
 /// empty list after `wait_s` seconds. The empty list is sent at once if too many requests wait already, or if the server is
 /// stopping.
 ///
-/// If the client has closed its connection before the response is sent, the attempts are returned to the queue. While
+/// If the client has closed its connection before the response is sent, or its credential has ended, the attempts are returned to
+/// the queue. While
 /// the log accepts no writes, no attempt can start, and the request is refused.
 ///
 /// # Errors
-/// 400, 422, 429 `too_many_requests`, 503.
+/// 400, 401 if the caller's credential ends during the wait, 422, 429 `too_many_requests`, 503.
 pub async fn take(
     state: web::Data<AppState>,
     caller: Caller,
@@ -106,13 +107,17 @@ pub async fn take(
             caller: answer_sender,
         })
         .await;
-    let GrantedLeases { leases, delivery } = granted.await.unwrap_or_default();
+    // If the credential ends first, the receiver is dropped. Then the dispatcher grants no lease, or releases it again.
+    let granted = caller.identity.while_valid(&state.reader, granted).await?;
+    let GrantedLeases { leases, delivery } = granted.unwrap_or_default();
     drop(permit);
     if leases.is_empty() {
         require_writable_log(&state)?;
     }
     let received_at = (Instant::now(), now());
     state.reader.wait_for_position(state.store.head().position).await;
+    // The credential may have ended after the grant. The delivery is dropped then, as for a client that has left.
+    caller.identity.require_valid(&state.reader)?;
     let position = state.reader.position();
     let leases = leases.iter().map(|granted| LeaseDoc::new(granted, received_at)).collect();
     let response = respond_with_position(StatusCode::OK, position, &TakeResponse { leases, position })?;

@@ -5,7 +5,7 @@ use actix_web::http::StatusCode;
 use crate::http::plumbing::error::Refusal;
 use crate::http::plumbing::openapi::operation::{Answer, Operation};
 use crate::http::plumbing::openapi::parameters::query;
-use crate::http::plumbing::openapi::schema::{everyone_or, owner};
+use crate::http::plumbing::openapi::schema::{everyone_or, owner, written_text};
 
 pub fn open() -> Operation {
     Operation::new("live", "openLive", "Open a websocket")
@@ -21,7 +21,10 @@ pub fn open() -> Operation {
              with 1007 if it is not UTF-8, with 1013 if the client reads nothing for 30 seconds (`socket_stall_s`), and with 1001 \
              when the server stops.",
         )
-        .parameters([query("owner", "Whose counts: one name, or `*` for everyone. Default: as in `GET /v1/counters`.", everyone_or(owner()))])
+        .parameters([
+            query("owner", "Whose counts: one name, or `*` for everyone. Default: as in `GET /v1/counters`.", everyone_or(owner())),
+            query("ticket", "Instead of another credential: a ticket of `POST /v1/tickets`.", written_text()),
+        ])
         .refuses(&[Refusal::NotAWebsocket, Refusal::NotFound, Refusal::InvalidRequest, Refusal::Overloaded])
         .answers(Answer::empty(StatusCode::SWITCHING_PROTOCOLS, "The websocket is open."))
 }

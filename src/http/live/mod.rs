@@ -75,6 +75,8 @@ pub async fn open(
 /// Whose bell the query asks for.
 fn take_bell(query: &str, caller: &Caller, limits: &ClientLimits) -> Result<Scope, Problem> {
     let mut fields = Fields::from_query(query)?;
+    // The middleware has authenticated the caller with the ticket.
+    fields.take("ticket");
     let bell = take_scope(&mut fields, caller, limits)?;
     if matches!(&bell, Scope::Owners(owners) if owners.len() > 1) {
         return Err(fields.refuse("owner", "one name, or `*` for everyone"));

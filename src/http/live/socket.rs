@@ -4,6 +4,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, StreamHa
 use actix_http::ws::Item;
 use actix_web_actors::ws::{CloseCode, CloseReason, Message, ProtocolError, WebsocketContext};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use super::MESSAGE_MAX;
 use super::headers::Violation;
@@ -17,7 +18,9 @@ use crate::http::plumbing::error::{Problem, Refusal};
 use crate::http::plumbing::quota::QuotaPermit;
 use crate::http::plumbing::scope::visible_scope;
 use crate::push::backlog::Backlog;
-use crate::push::messages::{Closing, Push, SocketClosed, SocketId, SocketOpened, SocketRequest, bytes_of};
+use crate::push::messages::{
+    Closing, CredentialEnded, Push, SocketClosed, SocketId, SocketOpened, SocketRequest, bytes_of,
+};
 use crate::task::Position;
 use crate::views::Scope;
 
@@ -51,6 +54,8 @@ pub(super) struct LiveSocket {
     is_marking_seen: bool,
     /// The highest position of the `seen` messages that have arrived during the recording.
     next_seen: Option<Position>,
+    /// Waits for the end of the caller's credential.
+    wait_for_credential: Option<JoinHandle<()>>,
     /// The socket counts as open until this is dropped.
     _permit: QuotaPermit,
 }
@@ -76,7 +81,21 @@ impl LiveSocket {
             is_binary: false,
             is_marking_seen: false,
             next_seen: None,
+            wait_for_credential: None,
             _permit: permit,
+        }
+    }
+
+    /// Begins to wait for the end of the caller's credential. This actor is not polled while its client reads nothing, so it
+    /// doesn't wait itself, and the hub closes the socket. The hub must know the socket already.
+    fn close_with_credential(&mut self) {
+        let (identity, reader, hub) = (self.caller.identity.clone(), self.state.reader.clone(), self.state.hub.clone());
+        let socket = self.id;
+        if identity.can_end() {
+            self.wait_for_credential = Some(actix_rt::spawn(async move {
+                identity.wait_for_end(&reader).await;
+                hub.do_send(CredentialEnded { socket });
+            }));
         }
     }
 
@@ -190,9 +209,13 @@ impl Actor for LiveSocket {
             backlog: self.wires.backlog.clone(),
             abort: Box::new(move || connection.abort()),
         });
+        self.close_with_credential();
     }
 
     fn stopped(&mut self, _: &mut Ctx) {
+        if let Some(wait) = self.wait_for_credential.take() {
+            wait.abort();
+        }
         self.state.hub.do_send(SocketClosed { socket: self.id });
     }
 }
@@ -209,6 +232,7 @@ impl Handler<Push> for LiveSocket {
                 }
             }
             Push::Close(Closing::Stalled) => close(CloseCode::Again, "the client reads too slowly; connect again", ctx),
+            Push::Close(Closing::CredentialEnded) => close(CloseCode::Policy, "the credential has ended", ctx),
             Push::Close(Closing::ServerEnds) => close(CloseCode::Away, "the server stops; connect again", ctx),
         }
     }

@@ -11,7 +11,6 @@ use uuid::Uuid;
 use super::error::{Problem, Refusal};
 use super::forwarded::Client;
 use crate::http::identity::Identity;
-use crate::http::identity::authenticate::unauthenticated;
 use crate::store::{Meta, Via, new_id, now};
 use crate::streams::messages::Execute;
 use crate::task::access::{Access, Action, decide_access};
@@ -99,7 +98,7 @@ impl FromRequest for Caller {
         let request_id = request.extensions().get::<RequestId>().map(|id| id.0.clone());
         // The middleware has authenticated the request. A route without it refuses every caller.
         let Some(identity) = request.extensions().get::<Identity>().cloned() else {
-            return ready(Err(unauthenticated()));
+            return ready(Err(Problem::unauthenticated()));
         };
         let address = request.extensions().get::<Client>().and_then(|client| client.address);
         ready(Ok(Self {

@@ -72,6 +72,8 @@ refusals! {
     NotCancelling: CONFLICT, "not_cancelling", false;
     /// The lease has expired or was revoked.
     LeaseLost: CONFLICT, "lease_lost", false;
+    /// The caller needs no session, because the server requires no authentication.
+    SessionNotNeeded: CONFLICT, "session_not_needed", false;
     /// The body, or one of its values, is too large.
     TooLarge: PAYLOAD_TOO_LARGE, "too_large", false;
     /// The body is not `application/json`, or it has a content encoding.
@@ -169,6 +171,12 @@ impl Problem {
     #[must_use]
     pub fn not_found() -> Self {
         Self::new(Refusal::NotFound, "not found, or the caller has no access to it")
+    }
+
+    /// 401. The text is the same for every reason, so that it says nothing about the credentials that exist.
+    #[must_use]
+    pub fn unauthenticated() -> Self {
+        Self::new(Refusal::Unauthenticated, "a valid credential is needed: `Authorization: Bearer …`, or a session")
     }
 
     /// 413.

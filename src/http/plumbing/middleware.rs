@@ -7,16 +7,19 @@
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, HeaderName, HeaderValue, STRICT_TRANSPORT_SECURITY};
+use actix_web::http::header::{ALLOW, HeaderName, HeaderValue, SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpRequest, ResponseError as _, web};
 
 use super::caller::RequestId;
+use super::cors::{self, SharedResource};
 use super::error::{Problem, Refusal};
 use super::forwarded::Client;
+use super::origin::{Sender, check_sender};
 use super::public_address::PublicAddress;
 use super::response::PROTECTION;
 use crate::http::identity::authenticate::authenticate;
+use crate::http::identity::cookie::ForgetCookie;
 use crate::http::state::AppState;
 use crate::store::new_id;
 
@@ -38,7 +41,7 @@ pub async fn check_origin_only(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    run_checked(request, next, async |request: &ServiceRequest| check_origin(request)).await
+    run_checked(request, next, async |request: &ServiceRequest| check_origin(request).map(|_| ())).await
 }
 
 /// As [`check_origin_only`], and authenticates the caller.
@@ -65,6 +68,10 @@ pub async fn check_origin_and_views(
     let Some(state) = request.app_data::<web::Data<AppState>>().cloned() else {
         return check_origin_only(request, next).await;
     };
+    cors::share(request.request(), SharedResource::Api);
+    if cors::is_preflight(request.method(), request.headers()) && !state.allowed_origins.is_empty() {
+        return Ok(answer_preflight(request));
+    }
     let is_write = !request.method().is_safe();
     let check = async |request: &ServiceRequest| {
         identify_caller(request).await?;
@@ -85,7 +92,7 @@ pub async fn check_origin_and_views(
     Ok(response)
 }
 
-/// For the files of the UI, which are public: accepts every host and origin.
+/// For the pages of the UI, which are public: accepts every host and origin.
 ///
 /// # Errors
 /// Those of the inner service.
@@ -94,6 +101,18 @@ pub async fn accept_any_origin(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     run_checked(request, next, async |_: &ServiceRequest| Ok(())).await
+}
+
+/// As [`accept_any_origin`], for the files of the UI that pages of allowed origins load.
+///
+/// # Errors
+/// Those of the inner service.
+pub async fn accept_any_origin_and_share(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    cors::share(request.request(), SharedResource::UiFile);
+    accept_any_origin(request, next).await
 }
 
 /// For a whole application: replaces the error responses that the HTTP library itself makes, and that belong to no route, by
@@ -118,12 +137,7 @@ async fn run_checked(
     next: Next<BoxBody>,
     check: impl AsyncFnOnce(&ServiceRequest) -> Result<(), Problem>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let id = request_id(&request);
-    let client = with_public_address(request.request(), |public| {
-        Client::of(public, request.peer_addr().map(|peer| peer.ip()), request.headers())
-    });
-    request.extensions_mut().insert(RequestId(id.clone()));
-    request.extensions_mut().insert(client);
+    let id = begin(&request);
     let response = match check(&request).await {
         Ok(()) => next.call(request).await?,
         Err(problem) => request.into_response(problem.error_response()),
@@ -131,11 +145,32 @@ async fn run_checked(
     Ok(finish_response(response, &id))
 }
 
+/// Keeps the request's id and its client in the request's extensions. Returns the id.
+fn begin(request: &ServiceRequest) -> String {
+    let id = request_id(request);
+    let client = with_public_address(request.request(), |public| {
+        Client::of(public, request.peer_addr().map(|peer| peer.ip()), request.headers())
+    });
+    request.extensions_mut().insert(RequestId(id.clone()));
+    request.extensions_mut().insert(client);
+    id
+}
+
+/// Answers a browser that asks whether a page of another origin may send a request. It asks without a credential.
+fn answer_preflight(request: ServiceRequest) -> ServiceResponse<BoxBody> {
+    let id = begin(&request);
+    let response = match check_origin(&request) {
+        Ok(_) => cors::answer_preflight(),
+        Err(problem) => problem.error_response(),
+    };
+    finish_response(request.into_response(response), &id)
+}
+
 /// Checks the origin, and finds out who sends the request. The handler finds the caller in the request's extensions.
 async fn identify_caller(request: &ServiceRequest) -> Result<(), Problem> {
-    check_origin(request)?;
+    let sender = check_origin(request)?;
     let Some(state) = request.app_data::<web::Data<AppState>>() else { return Ok(()) };
-    let identity = authenticate(state, request).await?;
+    let identity = authenticate(state, request, &sender).await?;
     request.extensions_mut().insert(identity);
     Ok(())
 }
@@ -148,14 +183,14 @@ fn request_id(request: &ServiceRequest) -> String {
     client_id.filter(is_valid).map_or_else(|| new_id().to_string(), str::to_owned)
 }
 
-/// Refuses the request unless its host is a name of this server and its origin, if it has one, is this server.
+/// Refuses the request unless its host is a name of this server and it comes from a program, from this server's own pages, or
+/// from pages of an allowed origin.
 ///
 /// Any browser on this machine can reach the loopback address. Without this check, a page of another site could send requests,
 /// and could read the responses if the site's host name resolves to the address of this server (DNS rebinding).
-fn check_origin(request: &ServiceRequest) -> Result<(), Problem> {
+fn check_origin(request: &ServiceRequest) -> Result<Sender, Problem> {
     let forbidden = |detail| Problem::new(Refusal::ForbiddenOrigin, detail);
-    let extensions = request.extensions();
-    let Some(client) = extensions.get::<Client>() else {
+    let Some(client) = request.extensions().get::<Client>().cloned() else {
         return Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR));
     };
     with_public_address(request.request(), |public| {
@@ -168,11 +203,8 @@ fn check_origin(request: &ServiceRequest) -> Result<(), Problem> {
             "the header `Host` names no host of this server (its setting allow_hosts)"
         }))
     })?;
-    if client.is_own_origin(request.headers()) {
-        Ok(())
-    } else {
-        Err(forbidden("requests from pages of another origin are refused"))
-    }
+    let state = request.app_data::<web::Data<AppState>>();
+    check_sender(request.request(), &client, state.map_or(&[], |state| &state.allowed_origins))
 }
 
 /// Reads how clients reach this server.
@@ -210,5 +242,9 @@ fn finish_response(response: ServiceResponse<BoxBody>, id: &str) -> ServiceRespo
             headers.insert(name, HeaderValue::from_static(value));
         }
     }
+    if let Some(cookie) = request.extensions().get::<ForgetCookie>().and_then(|forget| forget.0.clear()) {
+        headers.append(SET_COOKIE, cookie);
+    }
+    cors::add_headers(&request, headers);
     ServiceResponse::new(request, response)
 }

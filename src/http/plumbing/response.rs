@@ -51,7 +51,7 @@ pub fn respond_empty_with_position(mut response: HttpResponseBuilder, position: 
 /// support it.
 ///
 /// # Errors
-/// 422, 429 `too_many_requests`, 503 `behind` or `overloaded`.
+/// 401 if the caller's credential ends during the wait, 422, 429 `too_many_requests`, 503 `behind` or `overloaded`.
 pub async fn wait_for_min_position(state: &AppState, caller: &Caller, mut fields: Fields) -> Result<(), Problem> {
     if fields.take("as_of").is_some() {
         return Err(Problem::invalid_field("/query/as_of", "not supported by this release"));
@@ -60,7 +60,7 @@ pub async fn wait_for_min_position(state: &AppState, caller: &Caller, mut fields
     fields.refuse_unknown()?;
     let Some(position) = position.filter(|position| *position > state.reader.position()) else { return Ok(()) };
     let _permit = state.long_polls.acquire(caller)?;
-    if state.reader.wait_for_position(position).await {
+    if caller.identity.while_valid(&state.reader, state.reader.wait_for_position(position)).await? {
         Ok(())
     } else {
         Err(Problem::behind(state.reader.failure().is_some()))

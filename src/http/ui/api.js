@@ -11,9 +11,20 @@ export class Problem extends Error {
   }
 }
 
-async function call(method, path, { body, signal } = {}) {
+/** The function that gives the bearer of the user; null on the server's own page, which has a cookie. */
+let readBearer = null;
+
+/** For a page of another origin: `read()` returns, perhaps in a promise, the bearer that the page's back end has got for its user. */
+export function useBearer(read) {
+  readBearer = read;
+}
+
+/** `bearer` replaces the credential of the page. Without it, an answer 401 is announced by the event `taskbell:unauthenticated`. */
+async function call(method, path, { body, signal, bearer } = {}) {
   const timeout = AbortSignal.timeout(15_000);
   const init = { method, signal: signal ? AbortSignal.any([signal, timeout]) : timeout, headers: { accept: "application/json" } };
+  const credential = bearer ?? (await readBearer?.());
+  if (credential) init.headers.authorization = `Bearer ${credential}`;
   if (body !== undefined) Object.assign(init, { body: JSON.stringify(body), headers: { ...init.headers, "content-type": "application/json" } });
   let response, text;
   try {
@@ -29,6 +40,7 @@ async function call(method, path, { body, signal } = {}) {
   } catch {
     throw new Problem(response.status, { title: `The server answered ${response.status}, not in JSON.` });
   }
+  if (response.status === 401 && !bearer) dispatchEvent(new Event("taskbell:unauthenticated"));
   if (!response.ok) throw new Problem(response.status, json ?? {});
   return json;
 }
@@ -43,19 +55,48 @@ export const api = {
   escalate: (id, rung) => call("POST", `${task(id)}/escalate`, { body: { rung } }),
   retry: (id) => call("POST", `${task(id)}/retry`, { body: {} }),
   session: () => call("GET", "v1/session"),
+  signIn: (token) => call("POST", "v1/session", { bearer: token }),
+  signOut: () => call("DELETE", "v1/session"),
   seen: (position) => call("POST", "v1/bell/seen", { body: { position } }),
 };
+
+/** A websocket is closed with this code when its credential has ended. */
+const POLICY = 1008;
 
 /** Opens the websocket with the bell of this owner; null for the caller's default. `handlers`: {open, text, close}. */
 function connect(handlers, owner) {
   const url = new URL("v1/live", BASE);
   if (owner !== null) url.searchParams.set("owner", owner);
   url.protocol = url.protocol.replace("http", "ws");
-  const socket = new WebSocket(url);
-  socket.onopen = handlers.open;
-  socket.onmessage = ({ data }) => handlers.text(data);
-  socket.onclose = handlers.close;
-  return { send: (text) => socket.readyState === WebSocket.OPEN && socket.send(text), close: () => socket.close() };
+  let socket = null;
+  let isOpen = false;
+  let isClosed = false;
+  const open = () => {
+    if (isClosed) return;
+    socket = new WebSocket(url);
+    socket.onopen = () => {
+      isOpen = true;
+      handlers.open();
+    };
+    socket.onmessage = ({ data }) => handlers.text(data);
+    socket.onclose = ({ code }) => {
+      handlers.close();
+      // A browser doesn't tell why a websocket was refused. The session tells whether the credential was the reason.
+      if (code === POLICY || (!isOpen && !isClosed)) api.session().catch(() => {});
+    };
+  };
+  const useTicket = ({ ticket }) => {
+    url.searchParams.set("ticket", ticket);
+    open();
+  };
+  // A browser can't send a bearer with a websocket.
+  if (readBearer) call("POST", "v1/tickets").then(useTicket, handlers.close);
+  else open();
+  const close = () => {
+    isClosed = true;
+    socket?.close();
+  };
+  return { send: (text) => socket?.readyState === WebSocket.OPEN && socket.send(text), close };
 }
 
 /** Calls `f` after `ms`, and returns a function that cancels the call. */

@@ -1,11 +1,13 @@
 // Shows the view for the address, and changes between views without a page load, so that the websocket stays open.
+import "./account.js";
 import "./address.js";
-import { store } from "./api.js";
+import { api, store } from "./api.js";
 import { ROOT } from "./base.js";
 import "./bell.js";
 import { h } from "./dom.js";
 import { number } from "./format.js";
 import * as query from "./query.js";
+import "./sign-in.js";
 import "./task.js";
 import "./tasks.js";
 import { visible } from "./visible.js";
@@ -14,6 +16,7 @@ const main = document.querySelector("main");
 const isList = (path) => path === ROOT;
 let shownView = null;
 let heading = "Tasks";
+let isSignedOut = false;
 
 function updateTitle() {
   const running = store.state.counts?.running;
@@ -21,6 +24,7 @@ function updateTitle() {
 }
 
 function showRoute() {
+  if (isSignedOut) return;
   const { pathname, search } = location;
   store.setOwner(query.owner(search));
   const view = isList(pathname) ? "list" : pathname;
@@ -33,6 +37,21 @@ function showRoute() {
   main.replaceChildren(isList(pathname) ? h("taskbell-tasks") : h("taskbell-task", { "task-id": id }));
   if (!isFirst) main.focus({ preventScroll: true });
   if (!isFirst && !history.state?.scroll) scrollTo({ top: 0 });
+}
+
+/** The first answer 401 replaces the view by the form to sign in. The address stays, and the view comes back after it. */
+async function showSignIn() {
+  if (isSignedOut) return;
+  isSignedOut = true;
+  const wasSignedIn = store.state.counts !== null;
+  store.stop();
+  // The refusal has cleared a cookie that was not valid, perhaps that of another server on this host. Some servers need none.
+  if (await api.session().catch(() => null)) return location.reload();
+  document.querySelector("taskbell-bell").remove();
+  document.querySelector("taskbell-account").remove();
+  heading = "Sign in";
+  updateTitle();
+  main.replaceChildren(h("taskbell-sign-in", { reason: wasSignedIn ? "Your session has ended." : "This server needs to know who you are." }));
 }
 
 function restoreScroll() {
@@ -71,4 +90,5 @@ addEventListener("titled", ({ detail }) => {
   updateTitle();
 });
 store.listen(updateTitle);
+addEventListener("taskbell:unauthenticated", showSignIn);
 showRoute();

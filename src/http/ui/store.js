@@ -44,6 +44,20 @@ export class Store {
     this.#io = io;
   }
 
+  /** Closes the connection, and forgets what was received. */
+  stop() {
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#cancelReconnect?.();
+    this.#cancelReconnect = null;
+    this.#cancelSilenceTimer?.();
+    this.#isResyncing = false;
+    this.#lastFrameAt = null;
+    this.#attempts = 0;
+    socket?.close();
+    this.#set({ connection: "connecting", since: null, epoch: null, position: null, counts: null, unseen: null, seen: null });
+  }
+
   /** Connects unless there is already a connection or an attempt to connect. */
   start() {
     if (!this.#socket && !this.#cancelReconnect) this.#connect();

@@ -2,21 +2,18 @@
 import { api } from "./api.js";
 import { EVERYONE } from "./query.js";
 
-/** The only caller of a server that has no sessions. */
-const LOCAL_USER = { subject: "local", role: "admin", default_owner: EVERYONE, owners: "everyone" };
 let reading = null;
 
-/** The caller: {subject, role, default_owner, owners}. `owners` is "everyone" if the caller may see everyone's tasks, else "mine". `default_owner` is whose tasks an address without `owner` means. */
+/** The caller: {subject, role, default_owner, may_see_everyone, credential, …}. `default_owner` is whose tasks an address without `owner` means. */
 export function who() {
   reading ??= api.session().catch((error) => {
-    if (error.status === 404) return LOCAL_USER;
     reading = null;
     throw error;
   });
   return reading;
 }
 
-export const maySeeEveryone = (caller) => caller?.owners === "everyone";
+export const maySeeEveryone = (caller) => caller?.may_see_everyone === true;
 
 /** What the address's `owner` chooses: "mine", "everyone", or null if it is another owner, or if the caller isn't known yet. */
 export function choiceOf(owner, caller) {

@@ -1,10 +1,10 @@
 //! The remote worker: takes leases while slots are free, runs their attempts, and drains before it stops.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{fmt, fs, io};
 
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc};
@@ -64,6 +64,7 @@ const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
 pub struct RemoteWorker {
     server: String,
     token: Option<Secret>,
+    token_file: Option<PathBuf>,
     ca_file: Option<PathBuf>,
     name: String,
     queues: Vec<String>,
@@ -81,6 +82,7 @@ impl RemoteWorker {
         Self {
             server: server.into(),
             token: None,
+            token_file: None,
             ca_file: None,
             name: default_name(),
             queues: Vec::new(),
@@ -91,10 +93,17 @@ impl RemoteWorker {
         }
     }
 
-    /// Sets the bearer token that the worker sends.
+    /// Sets the bearer token that the worker sends. It replaces [`Self::token_file`].
     #[must_use]
     pub fn token(self, token: impl Into<String>) -> Self {
-        Self { token: Some(Secret::from(token.into())), ..self }
+        Self { token: Some(Secret::from(token.into())), token_file: None, ..self }
+    }
+
+    /// Sets the file with the bearer token that the worker sends. The file is read when the worker starts. It replaces
+    /// [`Self::token`].
+    #[must_use]
+    pub fn token_file(self, path: impl Into<PathBuf>) -> Self {
+        Self { token: None, token_file: Some(path.into()), ..self }
     }
 
     /// Sets a PEM file with the certificates of authorities that the worker trusts besides those of the system. It matters
@@ -186,10 +195,20 @@ impl RemoteWorker {
         if self.handlers.kinds().next().is_none() {
             return Err(RemoteError::NoHandlers);
         }
-        let (token, ca_file) = (self.token.as_ref().map(Secret::reveal), self.ca_file.as_deref());
+        let (token, ca_file) = (self.read_token()?, self.ca_file.as_deref());
+        let token = token.as_ref().map(Secret::reveal);
         let http = HttpClient::new(&self.server, token, ca_file, self.on_event.clone())?;
         let (worker, leases) = (self.name.clone(), HeldLeases::default());
         Ok(WorkerState { http, worker, leases, progress_lock: Mutex::default(), finishes })
+    }
+
+    /// The token that was set, or the one in its file, without the line break at its end.
+    fn read_token(&self) -> Result<Option<Secret>, RemoteError> {
+        let Some(path) = &self.token_file else { return Ok(self.token.clone()) };
+        let unreadable =
+            |error: io::Error| RemoteError::TokenFile { path: path.display().to_string(), reason: error.to_string() };
+        let text = fs::read_to_string(path).map_err(unreadable)?;
+        Ok(Some(Secret::from(text.trim_end_matches(['\r', '\n']).to_owned())))
     }
 
     /// Takes leases whenever a slot is free, until the server finally refuses a request.

@@ -24,9 +24,9 @@ use crate::http::identity::settings::KeySource;
 use crate::task::Timestamp;
 
 /// The shortest time between two readings because of an unknown key.
-const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(60);
+const UNKNOWN_KEY_PAUSE: Duration = Duration::from_mins(1);
 /// Keys that were fetched this long ago are fetched again.
-const FETCH_AGAIN_AFTER: Duration = Duration::from_secs(15 * 60);
+const FETCH_AGAIN_AFTER: Duration = Duration::from_mins(15);
 /// The shortest time between two looks at the file.
 const FILE_LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// The keys of one issuer. A clone has the same keys.

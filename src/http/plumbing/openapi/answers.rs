@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::operation::Answer;
 use super::schema::{
     Schema, count, everyone_or, label, list, name, named, object, one_of, owner, pattern, position, reason, schema,
-    text, time, uuid, written_time,
+    text, time, uuid, written_text, written_time,
 };
 use super::tasks::example_page;
 use crate::http::limits::ClientLimits;
@@ -73,6 +73,7 @@ pub fn headers() -> Map<String, Value> {
         ("RetryAfter".to_owned(), retry),
         ("Location".to_owned(), location),
         ("Authenticate".to_owned(), header(true, "The scheme of the credential.", schema(json!({"const": "Bearer"})))),
+        ("SetCookie".to_owned(), header(false, "The cookie of the session.", written_text())),
         ("ETag".to_owned(), header(true, "The hash of the file.", pattern("^\"[0-9a-f]{32}\"$"))),
     ])
 }

@@ -57,6 +57,7 @@ fn detail(refusal: Refusal) -> String {
         Refusal::Behind => "the views have not reached that position yet",
         Refusal::NotReady => "the views have not reached position 41 within 5 s",
         Refusal::Unauthenticated => "a valid credential is needed: `Authorization: Bearer …`, or a session",
+        Refusal::SessionNotNeeded => "this server requires no authentication: the local user has no session",
         other => return other.meaning().trim_end_matches('.').replace("[`Self::", "`").replace("`]", "`"),
     };
     text.to_owned()

@@ -1,0 +1,78 @@
+//! Tickets for websockets of browsers.
+
+use std::time::Instant;
+
+use actix_web::http::header::ORIGIN;
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+
+use super::AppState;
+use super::identity::tickets::TICKET_TIME;
+use super::plumbing::caller::Caller;
+use super::plumbing::error::Problem;
+use super::plumbing::forwarded::Client;
+use super::plumbing::json;
+use super::plumbing::origin::Sender;
+use super::plumbing::query::Fields;
+use crate::store::now;
+use crate::task::Timestamp;
+use crate::task::access::Action;
+
+pub(super) mod docs;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewTicket {
+    origin: Option<String>,
+}
+
+#[derive(Serialize)]
+struct TicketDoc<'a> {
+    ticket: &'a str,
+    expires_at: Timestamp,
+}
+
+/// `POST /v1/tickets`: issues a ticket for one websocket of the caller: `GET /v1/live?ticket=…`. `origin` is the origin of the
+/// page that will open the websocket; by default it is that of the request.
+///
+/// # Errors
+/// 400, 401, 422 if the page may not open websockets here, 429 if the subject has too many unused tickets, 503.
+pub async fn issue(
+    state: web::Data<AppState>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    Fields::from_query(request.query_string())?.refuse_unknown()?;
+    let body: Option<NewTicket> = json::read_optional(&request, payload, json::BodyKind::One).await?;
+    caller.check(Action::UseSession)?;
+    let origin = origin_for(&state, &request, body.and_then(|body| body.origin))?;
+    let ticket = state.tickets.issue(&caller.identity, origin, Instant::now())?;
+    let latest = now().plus(TICKET_TIME);
+    let expires_at = caller.identity.expires_at.map_or(latest, |expires_at| expires_at.min(latest));
+    Ok(HttpResponse::Created().json(TicketDoc { ticket: ticket.reveal(), expires_at }))
+}
+
+/// The origin that the websocket must come from; `None` for a program. A page gets tickets for its own origin only.
+fn origin_for(state: &AppState, request: &HttpRequest, named: Option<String>) -> Result<Option<String>, Problem> {
+    let extensions = request.extensions();
+    let is_own = |origin: &str| extensions.get::<Client>().is_some_and(|client| client.is_own_origin(origin));
+    let (of_request, may_use): (Option<String>, Box<dyn Fn(&str) -> bool>) = match extensions.get::<Sender>() {
+        None | Some(Sender::Program) => {
+            let allowed = &state.allowed_origins;
+            (None, Box::new(|origin| is_own(origin) || allowed.iter().any(|allowed| allowed.as_str() == origin)))
+        }
+        Some(Sender::OwnPage) => {
+            let origin = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok());
+            let own = || extensions.get::<Client>().map(Client::own_origin);
+            (origin.map(str::to_owned).or_else(own), Box::new(is_own))
+        }
+        Some(Sender::AllowedPage(page)) => (Some(page.to_string()), Box::new(|origin| page.as_str() == origin)),
+    };
+    match named {
+        Some(origin) if !may_use(&origin) => {
+            Err(Problem::invalid_field("/origin", "pages of this origin may not open websockets here"))
+        }
+        named => Ok(named.or(of_request)),
+    }
+}
