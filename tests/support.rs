@@ -465,14 +465,11 @@ impl LiveSocket {
             }
             Err(error) => panic!("no websocket: {error}"),
         }
-<<<<<<< HEAD
-=======
     }
 
     /// Connects to a server with a bearer token.
     pub async fn connect_as(url: &str, token: &str) -> Self {
         Self::try_connect(url, "", Some(token)).await.expect("a websocket")
->>>>>>> h-matrix
     }
 
     /// Connects through a TCP stream that the test has opened.
