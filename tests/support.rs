@@ -449,7 +449,7 @@ impl LiveSocket {
     }
 
     /// Connects to `/v1/live` with this query and this token. If the server refuses the handshake, returns its status and body.
-    pub async fn connect_as(url: &str, query: &str, token: Option<&str>) -> Result<Self, (u16, String)> {
+    pub async fn try_connect(url: &str, query: &str, token: Option<&str>) -> Result<Self, (u16, String)> {
         let address = url.split('/').nth(2).expect("an address in the URL");
         let stream = SocketStream::Plain(TcpStream::connect(address).await.expect("a connection"));
         let url = format!("{}/v1/live{query}", url.replacen("http", "ws", 1));
@@ -465,6 +465,11 @@ impl LiveSocket {
             }
             Err(error) => panic!("no websocket: {error}"),
         }
+    }
+
+    /// Connects to a server with a bearer token.
+    pub async fn connect_as(url: &str, token: &str) -> Self {
+        Self::try_connect(url, "", Some(token)).await.expect("a websocket")
     }
 
     /// Connects through a TCP stream that the test has opened.

@@ -28,8 +28,8 @@ fn ended() -> (u16, String) {
 async fn a_socket_is_closed_when_its_token_is_revoked_and_other_sockets_stay() {
     let server = Server::start();
     let (anna, bea) = (server.token_of("user").await, server.token_of("user").await);
-    let mut of_anna = LiveSocket::connect_as(&server.url(), "", Some(&anna.text)).await.unwrap();
-    let mut of_bea = LiveSocket::connect_as(&server.url(), "", Some(&bea.text)).await.unwrap();
+    let mut of_anna = LiveSocket::connect_as(&server.url(), &anna.text).await;
+    let mut of_bea = LiveSocket::connect_as(&server.url(), &bea.text).await;
     let mut local = LiveSocket::open(&server).await;
     for live in [&mut of_anna, &mut of_bea, &mut local] {
         live.next_of_type("snapshot").await;
@@ -46,7 +46,7 @@ async fn a_socket_is_closed_when_its_token_is_revoked_and_other_sockets_stay() {
 async fn a_socket_is_closed_when_its_token_expires() {
     let server = Server::start();
     let token = server.create_token(&json!({"subject": "anna", "role": "user", "expires_in_s": 2})).await;
-    let mut live = LiveSocket::connect_as(&server.url(), "", Some(&token.text)).await.unwrap();
+    let mut live = LiveSocket::connect_as(&server.url(), &token.text).await;
     live.next_of_type("snapshot").await;
     assert_eq!(closing(&mut live).await, ended());
     server.get_as(&token.text, "/v1/tasks").await.assert_problem(401, "unauthenticated");
@@ -61,7 +61,7 @@ async fn a_session_ends_with_the_token_that_opened_it() {
     server.append_while_stopped(stream, event).await;
     let (stream, event, of_other) = session(Some(&other.id), in_an_hour);
     server.append_while_stopped(stream, event).await;
-    let mut live = LiveSocket::connect_as(&server.url(), "", Some(&text)).await.unwrap();
+    let mut live = LiveSocket::connect_as(&server.url(), &text).await;
     live.next_of_type("snapshot").await;
     assert_eq!(server.get_as(&text, "/v1/tasks").await.status, 200);
     assert_eq!(server.revoke_token(&token.id).await.status, 204);
@@ -75,7 +75,7 @@ async fn a_session_that_expires_closes_its_socket() {
     let mut server = Server::start();
     let (stream, event, text) = session(None, now().plus(Duration::from_secs(4)));
     server.append_while_stopped(stream, event).await;
-    let mut live = LiveSocket::connect_as(&server.url(), "", Some(&text)).await.unwrap();
+    let mut live = LiveSocket::connect_as(&server.url(), &text).await;
     live.next_of_type("snapshot").await;
     assert_eq!(closing(&mut live).await, ended());
 }

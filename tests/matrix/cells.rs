@@ -179,7 +179,9 @@ impl<'a> Cell<'a> {
 
     /// The response without the values of this request.
     fn impersonal(&self, thing: &Thing, n: u64, response: &HttpResponse) -> String {
-        let mut headers: Vec<String> = response.headers.keys().map(ToString::to_string).collect();
+        // `connection` says only whether the body of the request had arrived before the refusal.
+        let names = response.headers.keys().filter(|name| name.as_str() != "connection");
+        let mut headers: Vec<&str> = names.map(reqwest::header::HeaderName::as_str).collect();
         headers.sort();
         let request_id = format!("\"cell-{n}\"");
         let mut text = response.text.replace(&request_id, "REQUEST");

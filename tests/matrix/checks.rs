@@ -107,9 +107,14 @@ pub fn task_page(seen: &Seen<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// A new task: its owner.
+/// A new task for the owner that the request names.
 pub fn created(seen: &Seen<'_>) -> Result<(), String> {
     equal("owner", &seen.body()["owner"], &json!(seen.thing.owner))
+}
+
+/// A new task of the caller, whatever the target.
+pub fn created_for_caller(seen: &Seen<'_>) -> Result<(), String> {
+    equal("owner", &seen.body()["owner"], &json!(seen.who.subject()))
 }
 
 /// The pointer to the member of this event's data that an auditor must not read.

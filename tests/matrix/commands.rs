@@ -160,7 +160,8 @@ fn check(world: &World, row: &CommandRow, who: Who, target: Target, code: &str, 
     if found != code {
         return Err(format!("exit code {found} instead of {code}: {text}"));
     }
-    leak(who, &text, false)?;
+    // A worker shows the title of the task that it has taken.
+    leak(who, &text, row.command == "work")?;
     if row.lists && code == "0" {
         let list: Value = serde_json::from_slice(&output.stdout).map_err(|error| format!("{error}: {text}"))?;
         let items = list["items"].as_array().cloned().unwrap_or_default();

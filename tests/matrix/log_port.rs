@@ -1,7 +1,7 @@
 //! The log over gRPC, with the official client of the database: an auditor's or an admin's token is the password.
 
 use eventstore::{
-    AppendToStreamOptions, Client, Error, EventData, ReadAllOptions, ReadStreamOptions, RecordedEvent,
+    AppendToStreamOptions, Client, Error, EventData, ReadAllOptions, ReadStreamOptions, RecordedEvent, StreamPosition,
     SubscribeToAllOptions, SubscribeToStreamOptions, SubscriptionEvent,
 };
 use futures_util::future::BoxFuture;
@@ -92,9 +92,14 @@ fn subscribe_to_all(client: Client, _: String) -> BoxFuture<'static, Result<Vec<
 }
 
 fn subscribe_to_stream(client: Client, stream: String) -> BoxFuture<'static, Result<Vec<RecordedEvent>, Error>> {
-    Box::pin(
-        async move { caught_up(client.subscribe_to_stream(stream, &SubscribeToStreamOptions::default()).await).await },
-    )
+    Box::pin(async move {
+        caught_up(
+            client
+                .subscribe_to_stream(stream, &SubscribeToStreamOptions::default().start_from(StreamPosition::Start))
+                .await,
+        )
+        .await
+    })
 }
 
 fn append(client: Client, stream: String) -> BoxFuture<'static, Result<Vec<RecordedEvent>, Error>> {

@@ -156,7 +156,7 @@ async fn handshake(world: &World, row: &SocketRow, who: Who, target: Target, wor
     let query = row.text.replace("{owner}", &target.owner(who, n));
     let opened = if query.contains("{ticket}") {
         let query = query.replace("{ticket}", &world.ticket(who).await);
-        LiveSocket::connect_as(&world.server.url(), &query, None).await
+        LiveSocket::try_connect(&world.server.url(), &query, None).await
     } else {
         world.socket(who, &query).await
     };
@@ -272,7 +272,7 @@ impl World {
 
     /// Opens a socket of this caller. The error is the status and the body of the refusal.
     pub async fn socket(&self, who: Who, query: &str) -> Result<LiveSocket, (u16, String)> {
-        LiveSocket::connect_as(&self.server.url(), query, self.token(who).as_deref()).await
+        LiveSocket::try_connect(&self.server.url(), query, self.token(who).as_deref()).await
     }
 }
 

@@ -97,6 +97,7 @@ fn creates() -> Vec<Row> {
         create("with a parent")
             .on(On::Task(State::Running))
             .body(NEW_CHILD)
+            .check(checks::created_for_caller)
             .own("                  201  201      403     201    201")
             // A parent that the caller may not see is refused like one that doesn't exist: as a wrong value of this field.
             .other("                422  201      403     422    201")
