@@ -31,7 +31,7 @@ impl WorkerProcess {
             .arg("--")
             .args(command)
             .env("TASKBELL_SERVER", server.url())
-            .env("TASKBELL_TOKEN", "not for the command")
+            .env("TASKBELL_TOKEN", worker_token(server))
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stderr(stderr)
@@ -127,4 +127,13 @@ pub async fn events(server: &Server, id: &str, kind: &str) -> Vec<Value> {
 pub fn is_gone(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     matches!(stat.rsplit(") ").next().and_then(|rest| rest.chars().next()), None | Some('Z' | 'X'))
+}
+
+/// A token with which a worker takes leases. The commands of its tasks must not get it.
+fn worker_token(server: &Server) -> String {
+    let create = ["token", "create", "--role", "worker", "--subject", "runner"];
+    let created = taskbell().args(create).env("TASKBELL_SERVER", server.url()).output().expect("the command runs");
+    let token = String::from_utf8(created.stdout).expect("a text").trim().to_owned();
+    assert!(token.starts_with("tb_"), "{}", String::from_utf8_lossy(&created.stderr));
+    token
 }

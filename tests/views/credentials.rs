@@ -96,7 +96,7 @@ fn a_session_ends_with_the_expiry_of_its_token_and_with_its_own() {
 fn an_ended_session_is_forgotten_and_an_expired_one_when_the_next_is_opened() {
     let mut fixture = ViewsFixture::default();
     let far = fixture.log.now().plus(3600 * SECOND);
-    let near = fixture.log.now().plus(2 * SECOND);
+    let near = fixture.log.now().plus(3 * SECOND);
     fixture.session(ONE, None, near);
     fixture.session(TWO, None, far);
     let ended = SessionEvent::SessionEnded(SessionEnded { reason: None });
