@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::http::identity::Identity;
 use crate::http::identity::authenticate::identify;
-use crate::http::identity::bearer::ClaimedBearer;
+use crate::http::identity::bearer::{BearerKind, ClaimedBearer};
 use crate::projection::reader::ViewsReader;
 use crate::store::now;
 use crate::task::access::{Access, Action, decide_access};
@@ -23,7 +23,8 @@ struct TokenHolder {
 
 impl LogAuthenticator for TokensInViews {
     fn authenticate(&self, password: &str) -> Result<Arc<dyn LogReader>, LogAccessError> {
-        let claimed = ClaimedBearer::parse(password).ok_or(LogAccessError::Unauthenticated)?;
+        let claimed = ClaimedBearer::parse(password).filter(|claimed| claimed.kind == BearerKind::Token);
+        let claimed = claimed.ok_or(LogAccessError::Unauthenticated)?;
         let identity = identify(self.0.views().credentials(), &claimed, now());
         let identity = identity.ok_or(LogAccessError::Unauthenticated)?;
         let sees_everything = match decide_access(identity.role, &identity.subject, Action::ReadLog) {

@@ -12,7 +12,9 @@ use super::plumbing::caller::Caller;
 use super::plumbing::error::Problem;
 use super::plumbing::json;
 use super::plumbing::response::respond_with_position;
+use super::task_access::check_task;
 use crate::streams::create::Accepted;
+use crate::task::access::Action;
 use crate::task::event::Created;
 use crate::task::{Position, TaskId};
 
@@ -74,7 +76,7 @@ async fn create_items(state: &AppState, caller: &Caller, items: Vec<Item>) -> Ve
                 Ok(created) => chunk.push((index, created)),
                 Err(problem) => results[index] = Some(Err(problem)),
             },
-            Ok((new, key)) => accepts.push(async move { (index, accept(state, caller, new, key).await) }),
+            Ok((new, key)) => accepts.push(async move { (index, accept_visible(state, caller, new, key).await) }),
         }
         if chunk.len() == CHUNK_SIZE {
             appends.push(spawn_append(state, caller, std::mem::take(&mut chunk)));
@@ -95,6 +97,20 @@ async fn create_items(state: &AppState, caller: &Caller, items: Vec<Item>) -> Ve
     // An item without a result belongs to a chunk whose append was aborted, because the process is stopping.
     let aborted = || Err(Problem::of_status(StatusCode::SERVICE_UNAVAILABLE));
     results.into_iter().map(|result| result.unwrap_or_else(aborted)).collect()
+}
+
+/// Accepts an item with a key. If a task has the key already, the caller must be able to see that task.
+async fn accept_visible(
+    state: &AppState,
+    caller: &Caller,
+    new: NewTask,
+    key: Option<KeyedBody>,
+) -> Result<Accepted, Problem> {
+    let accepted = accept(state, caller, new, key).await?;
+    if let Accepted::Repeated(id) | Accepted::KeyHeld(id) = accepted {
+        check_task(state, caller, id, |owner| Action::ReadTasks { owner }).await?;
+    }
+    Ok(accepted)
 }
 
 /// A new task and its idempotency key, or why the item is refused.

@@ -16,13 +16,13 @@ use super::plumbing::json;
 use super::plumbing::query::Fields;
 use super::plumbing::request::check_reason;
 use super::plumbing::response::respond_with_position;
-use super::plumbing::scope::take_scope;
+use super::plumbing::scope::{check_command, take_scope};
 use super::task_page::{TaskPage, page_after_command};
 use crate::projection::bulk_cancel::{BULK_CANCEL, bulk_cancel_targets};
 use crate::task::access::Action;
 use crate::task::event::Created;
 use crate::task::{Command, JsonText, Position};
-use crate::views::{Scope, Snapshot};
+use crate::views::Snapshot;
 use crate::work::BulkCancelInput;
 
 pub(super) mod docs;
@@ -67,7 +67,7 @@ pub async fn cancel(
     let mut fields = Fields::from_filter(body.filter)?;
     let is_empty = fields.is_empty();
     let scope = take_scope(&mut fields, &caller, &state.limits)?;
-    check_scope(&caller, &scope)?;
+    check_command(&caller, &scope)?;
     let filter = fields.take_filter(&state.limits, scope)?;
     fields.refuse_unknown()?;
     if is_empty || filter.is_empty() {
@@ -95,15 +95,6 @@ pub async fn cancel(
         task.position(),
         &BulkCancelResponse { matched, task: Some(task), position },
     )
-}
-
-/// Checks that the caller may cancel the tasks of this scope.
-fn check_scope(caller: &Caller, scope: &Scope) -> Result<(), Problem> {
-    let check = |action| caller.check(action).map(|_| ());
-    match scope {
-        Scope::Everyone => check(Action::CommandAllTasks),
-        Scope::Owners(owners) => owners.iter().try_for_each(|owner| check(Action::CommandTask { owner })),
-    }
 }
 
 fn bulk_cancel_task(caller: &Caller, input: &BulkCancelInput, matched: u64) -> Result<Created, Problem> {

@@ -131,7 +131,7 @@ routes! {
 
 /// Registers all routes, below the prefix of the server's public address.
 pub fn routes(config: &mut web::ServiceConfig, state: &AppState) {
-    config.app_data(web::Data::new(state.clone())).app_data(state.bodies.clone());
+    config.app_data(web::Data::new(state.clone())).app_data(state.bodies.clone()).app_data(state.reader.clone());
     match state.public_address.path_prefix.as_str() {
         "" => all_routes(config, ""),
         prefix => {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::AppState;
+use super::identity::authenticate::unauthenticated;
 use super::identity::bearer::{BearerKind, BearerText};
 use super::identity::cookie::SessionCookie;
 use super::identity::{Credential, Identity};
@@ -28,6 +29,8 @@ use crate::task::session::{Session, SessionCommand, SessionOpened};
 
 pub(super) mod docs;
 
+/// The sessions that a subject may have at a time. Each takes memory until it expires.
+const SESSIONS_MAX: usize = 100;
 /// The longest time of a browser's session.
 const SESSION_TIME: Duration = Duration::from_hours(12);
 /// The longest time of a session for a user of an embedding page.
@@ -158,6 +161,10 @@ async fn record_opened(
     time: Duration,
 ) -> Result<(Uuid, BearerText, Timestamp), Problem> {
     let (id, at) = (new_id(), now());
+    if state.reader.views().credentials().sessions_of(&subject, at) >= SESSIONS_MAX {
+        let detail = format!("a subject has at most {SESSIONS_MAX} sessions at a time");
+        return Err(Problem::new(Refusal::TooManyRequests, detail));
+    }
     let session = BearerText::generate(BearerKind::Session, id)?;
     let latest = at.plus(time);
     let expires_at = caller.identity.expires_at.map_or(latest, |expires_at| expires_at.min(latest));
@@ -165,7 +172,7 @@ async fn record_opened(
         Credential::Token(token) => Some(token),
         Credential::Session(opener) => {
             let views = state.reader.views();
-            views.credentials().valid_session(opener, at).and_then(|opener| opener.token)
+            views.credentials().valid_session(opener, at).ok_or_else(unauthenticated)?.token
         }
         Credential::Local | Credential::Jwt | Credential::Proxy => None,
     };

@@ -14,7 +14,7 @@ use super::plumbing::request::{check_reason, id_in_path, read_reason};
 use super::plumbing::response::{respond_with_position, wait_for_min_position};
 use super::plumbing::scans::ROWS_UNDER_LOCK_MAX;
 use super::plumbing::scope::take_scope;
-use super::task_access::check_task;
+use super::task_access::{check_retry_of_bulk_cancel, check_task};
 use super::task_page::{current_page, page_after_command, respond_with_page, task_doc};
 use crate::store::StreamName;
 use crate::streams::create;
@@ -188,6 +188,7 @@ pub async fn retry(
     let id = id_in_path(&request)?;
     let reason = read_reason(&request, payload).await?;
     check_task(&state, &caller, id, |owner| Action::CommandTask { owner }).await?;
+    check_retry_of_bulk_cancel(&state, &caller, id).await?;
     let command = caller.command(id, Command::Retry { reason });
     let _permit = state.open_tasks.acquire_for_retry(&state.reader, id)?;
     let receipt = create::retry_unless_key_held(&state.registry, &state.reader, &state.unique_keys, command).await?;

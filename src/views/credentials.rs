@@ -50,6 +50,8 @@ pub struct Credentials {
     sessions: BTreeMap<Uuid, Arc<SessionOpened>>,
     /// The sessions in the order in which they expire.
     sessions_by_expiry: BTreeSet<(Timestamp, Uuid)>,
+    /// The sessions of each subject, in the order in which they expire.
+    sessions_by_subject: BTreeMap<String, BTreeSet<(Timestamp, Uuid)>>,
 }
 
 impl Credentials {
@@ -104,6 +106,24 @@ impl Credentials {
         self.sessions.get(&id).filter(is_valid)
     }
 
+    /// How many sessions of this subject have neither ended nor expired at this time.
+    #[must_use]
+    pub fn sessions_of(&self, subject: &str, now: Timestamp) -> usize {
+        let sessions = self.sessions_by_subject.get(subject);
+        sessions.map_or(0, |sessions| sessions.iter().rev().take_while(|(expires_at, _)| now < *expires_at).count())
+    }
+
+    fn forget_session(&mut self, id: Uuid) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        self.sessions_by_expiry.remove(&(session.expires_at, id));
+        if let Some(of_subject) = self.sessions_by_subject.get_mut(&session.subject) {
+            of_subject.remove(&(session.expires_at, id));
+            if of_subject.is_empty() {
+                self.sessions_by_subject.remove(&session.subject);
+            }
+        }
+    }
+
     pub(super) fn apply_token(&mut self, id: Uuid, event: &TokenEvent, recorded: &Recorded) {
         match event {
             TokenEvent::TokenCreated(created) => {
@@ -130,15 +150,14 @@ impl Credentials {
                         self.sessions_by_expiry.insert((expires_at, expired));
                         break;
                     }
-                    self.sessions.remove(&expired);
+                    self.forget_session(expired);
                 }
                 self.sessions_by_expiry.insert((opened.expires_at, id));
+                self.sessions_by_subject.entry(opened.subject.clone()).or_default().insert((opened.expires_at, id));
                 self.sessions.insert(id, Arc::new(opened.clone()));
             }
             SessionEvent::SessionEnded(_) => {
-                if let Some(session) = self.sessions.remove(&id) {
-                    self.sessions_by_expiry.remove(&(session.expires_at, id));
-                }
+                self.forget_session(id);
             }
         }
     }

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use crate::store::{LogEvent, Recorded, StreamSubject};
 use crate::task::bell::BellEvent;
 use crate::task::event::{Created, Progress};
+use crate::task::session::SessionEvent;
+use crate::task::token::TokenEvent;
 use crate::task::{Event, Position, Status, TaskId, Timestamp};
 
 pub mod bell;
@@ -103,7 +105,7 @@ pub struct EventEffect {
     pub task: Option<TaskChange>,
     /// The owner of the task or bell, if the event may have changed the owner's counters; else `None`.
     pub owner: Option<Arc<str>>,
-    /// Whether the event has changed which credentials are valid.
+    /// Whether the event has ended a credential.
     pub credentials: bool,
 }
 
@@ -138,11 +140,11 @@ impl Views {
             }
             (LogEvent::Token(event), Some(StreamSubject::Token(id))) => {
                 self.credentials.apply_token(id, event, recorded);
-                EventEffect { credentials: true, ..EventEffect::default() }
+                EventEffect { credentials: matches!(event, TokenEvent::TokenRevoked(_)), ..EventEffect::default() }
             }
             (LogEvent::Session(event), Some(StreamSubject::Session(id))) => {
                 self.credentials.apply_session(id, event, recorded);
-                EventEffect { credentials: true, ..EventEffect::default() }
+                EventEffect { credentials: matches!(event, SessionEvent::SessionEnded(_)), ..EventEffect::default() }
             }
             (
                 LogEvent::Task(_)

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -19,6 +20,13 @@ use crate::tls::server::ServerTls;
 
 /// The largest message that is received or sent, in bytes. The size limit of an append is lower and has its own error.
 const MESSAGE_MAX: usize = 17 * 1024 * 1024;
+
+/// The largest request that a read-only server receives, in bytes. A client may send it before it is authenticated.
+const READ_REQUEST_MAX: usize = 64 * 1024;
+/// The requests and subscriptions that one connection may have at the same time.
+const STREAMS_MAX: u32 = 100;
+/// A connection whose client answers no ping within this time is closed.
+const KEEPALIVE: Duration = Duration::from_secs(20);
 
 /// Why the server has not started.
 #[derive(Debug, thiserror::Error)]
@@ -131,9 +139,13 @@ async fn serve<B: WireBackend>(
     connections: IncomingConnections,
     backend: Arc<B>,
 ) -> Result<(), tonic::transport::Error> {
+    let request_max = if backend.is_writable() { MESSAGE_MAX } else { READ_REQUEST_MAX };
     let streams = StreamsServer::new(StreamsService::new(Arc::clone(&backend)));
     tonic::transport::Server::builder()
-        .add_service(streams.max_decoding_message_size(MESSAGE_MAX).max_encoding_message_size(MESSAGE_MAX))
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(streams.max_decoding_message_size(request_max).max_encoding_message_size(MESSAGE_MAX))
         .add_service(GossipServer::new(ClusterService(Arc::clone(&backend))))
         .add_service(ServerFeaturesServer::new(ClusterService(backend)))
         .serve_with_incoming(connections)

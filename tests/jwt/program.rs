@@ -145,7 +145,7 @@ async fn a_subject_over_its_rate_gets_429_with_retry_after() {
 }
 
 #[tokio::test]
-async fn an_address_with_many_wrong_credentials_gets_429_also_for_a_right_one() {
+async fn an_address_with_many_wrong_credentials_gets_429_for_the_next_ones() {
     let issuer = Issuer::new();
     let (server, _folder) = server(&issuer, JWT, &["--max-failed-authentications-per-s", "1"]);
     let mut refused = None;

@@ -7,10 +7,11 @@ use std::time::Instant;
 use actix_web::HttpMessage as _;
 use actix_web::dev::ServiceRequest;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{AUTHORIZATION, COOKIE, ORIGIN, UPGRADE};
+use actix_web::http::header::{AUTHORIZATION, ORIGIN, UPGRADE};
 
 use super::bearer::{BearerKind, ClaimedBearer};
 use super::cookie::{ForgetCookie, FoundCookie, SessionCookie};
+use super::jwt::JwtVerifier;
 use super::{Credential, Identity};
 use crate::http::plumbing::error::{Problem, Refusal};
 use crate::http::plumbing::forwarded::Client;
@@ -31,21 +32,26 @@ use crate::views::Credentials;
 pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &Sender) -> Result<Identity, Problem> {
     let (verifiers, peer) = (&state.verifiers, request.peer_addr().map(|peer| peer.ip()));
     let client = request.extensions().get::<Client>().and_then(|client| client.address);
-    let named_by_proxy = verifiers.proxy_identity(peer, request.headers()).map_err(|why| refuse(peer, &why))?;
+    // A proxy adds its header to the requests of every page, as a browser adds cookies. So it doesn't count for other pages.
+    let named_by_proxy = match sender {
+        Sender::AllowedPage(_) => None,
+        Sender::OwnPage | Sender::Program => {
+            verifiers.proxy_identity(peer, request.headers()).map_err(|why| refuse(peer, &why))?
+        }
+    };
     let identity = if named_by_proxy.is_some() {
         named_by_proxy
     } else {
         let counted = verifiers.counted_address(client);
-        // A request without a credential can't be wrong, so the failures of others don't concern it.
-        if has_credential(request) {
-            verifiers.failures.check(counted)?;
-        }
-        let sent = sent_identity(state, request, sender, client).await;
-        sent.inspect_err(|problem| {
-            if problem.status == StatusCode::UNAUTHORIZED {
+        match sent_identity(state, request, sender, client).await {
+            // Only wrong credentials count, and only they are refused: other clients of the address go on.
+            Err(problem) if problem.status == StatusCode::UNAUTHORIZED => {
+                verifiers.failures.check(counted)?;
                 verifiers.failures.count(counted);
+                return Err(problem);
             }
-        })?
+            sent => sent?,
+        }
     };
     let Some(identity) = identity else {
         // The only subject of such a server has no rate: nobody else is there whom it could disturb.
@@ -53,12 +59,6 @@ pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &S
     };
     verifiers.requests.count(&identity.subject)?;
     Ok(identity)
-}
-
-/// Whether the request has a header or a ticket that may hold a credential.
-fn has_credential(request: &ServiceRequest) -> bool {
-    let headers = request.headers();
-    headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE) || ticket_of(request).is_some()
 }
 
 /// The identity of the credential that the client has sent; `None` if it has sent none.
@@ -86,6 +86,10 @@ async fn bearer_identity(
     let (scheme, credential) = text.and_then(|text| text.split_once(' ')).ok_or_else(unauthenticated)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(unauthenticated());
+    }
+    if JwtVerifier::has_form_of_jwt(credential) {
+        // The check of a signature costs much more than a hash.
+        state.verifiers.failures.check(state.verifiers.counted_address(client))?;
     }
     let jwt = state.verifiers.jwt_identity(credential, now()).await.map_err(|why| refuse(client, &why))?;
     if let Some(identity) = jwt {

@@ -9,7 +9,7 @@ use actix_web::http::header::{HeaderMap, HeaderValue};
 
 use super::settings::{ProxySecret, ProxySettings};
 use crate::task::access::Role;
-use crate::task::limits::is_owner;
+use crate::task::limits::is_subject;
 
 /// Who sends a request through the proxy, as the proxy says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl ProxySettings {
             secret.check(headers)?;
         }
         let subject = single(headers, &self.subject_header)?.and_then(|subject| str::from_utf8(subject).ok());
-        let subject = subject.filter(|subject| is_owner(subject)).ok_or(ProxyRefusal::Subject)?;
+        let subject = subject.filter(|subject| is_subject(subject)).ok_or(ProxyRefusal::Subject)?;
         Ok(Some(ProxyUser { subject: subject.to_owned(), role: self.role(headers)? }))
     }
 

@@ -4,7 +4,9 @@
 //! The bodies that are received or parsed at a time have a budget of bytes: one for small bodies and one for large ones, so that
 //! large batches don't prevent a worker from sending a heartbeat. Large bodies are parsed on a thread of the blocking pool.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::future::ready;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -18,7 +20,9 @@ use tokio::time::{Instant, timeout_at};
 use super::error::{Problem, Refusal};
 use super::http1::exchange::Exchange;
 use super::query::Fields;
+use crate::http::identity::{Credential, Identity};
 use crate::http::limits::ClientLimits;
+use crate::projection::reader::ViewsReader;
 
 /// The longest small body, in bytes. A small body is parsed at once, and small bodies have a budget of their own.
 const SMALL_MAX: usize = 64 * 1024;
@@ -81,6 +85,9 @@ struct Inner {
     large: Arc<Semaphore>,
     /// Large bodies are parsed one after the other, so that a core is left for the requests of others.
     parser: Semaphore,
+    /// The bytes that the bodies of each authenticated subject take: those of small bodies, and those of large ones. A subject
+    /// without a body has no entry.
+    by_subject: Mutex<HashMap<String, [usize; 2]>>,
 }
 
 /// The part of a budget that a body takes. It is free again when this is dropped.
@@ -89,6 +96,53 @@ struct Charge {
     permit: Option<OwnedSemaphorePermit>,
     /// The permit is one of the budget for large bodies.
     is_large: bool,
+    /// The share of the caller's subject. `None` for the local user, who is alone.
+    share: Option<Share>,
+}
+
+/// What the body of a subject takes of the subject's share of the budgets. It is free again when this is dropped.
+#[derive(Debug)]
+struct Share {
+    subject: String,
+    /// The units of small and of large bodies.
+    units: [usize; 2],
+    inner: Arc<Inner>,
+}
+
+/// A subject may take this part of each budget: one of so many.
+const SUBJECT_PART: usize = 4;
+
+impl Share {
+    /// Takes so many more units of the subject's share.
+    fn take(&mut self, is_large: bool, more: usize) -> Result<(), Problem> {
+        let Limits { large, small, one, many, .. } = self.inner.limits;
+        // The largest body must fit.
+        let bytes = if is_large { (large / SUBJECT_PART).max(one).max(many) } else { small / SUBJECT_PART };
+        let mut by_subject = self.inner.by_subject.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = &mut by_subject.entry(self.subject.clone()).or_default()[usize::from(is_large)];
+        if *taken + more > bytes.div_ceil(UNIT).max(SMALL_MAX / UNIT) {
+            let detail =
+                format!("the bodies of one subject that are received at a time have at most {bytes} bytes together");
+            return Err(Problem::new(Refusal::TooManyRequests, detail));
+        }
+        *taken += more;
+        self.units[usize::from(is_large)] += more;
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut by_subject = self.inner.by_subject.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = by_subject.get_mut(&self.subject) {
+            for (taken, units) in taken.iter_mut().zip(self.units) {
+                *taken = taken.saturating_sub(units);
+            }
+            if *taken == [0, 0] {
+                by_subject.remove(&self.subject);
+            }
+        }
+    }
 }
 
 impl Bodies {
@@ -98,7 +152,14 @@ impl Bodies {
         let limits = Limits::new(limits);
         let budget = |bytes: usize| Arc::new(Semaphore::new(bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS)));
         let (small, large) = (budget(limits.small), budget(limits.large));
-        Self(Arc::new(Inner { limits, small, large, parser: Semaphore::new(1) }))
+        Self(Arc::new(Inner { limits, small, large, parser: Semaphore::new(1), by_subject: Mutex::default() }))
+    }
+
+    /// The share of the request's caller.
+    fn share_of_caller(&self, request: &HttpRequest) -> Option<Share> {
+        let extensions = request.extensions();
+        let identity = extensions.get::<Identity>().filter(|identity| identity.credential != Credential::Local)?;
+        Some(Share { subject: identity.subject.clone(), units: [0, 0], inner: Arc::clone(&self.0) })
     }
 
     /// How large a body of this kind may be.
@@ -117,6 +178,9 @@ impl Bodies {
         let missing = length.div_ceil(UNIT).saturating_sub(taken.map_or(0, OwnedSemaphorePermit::num_permits));
         if missing == 0 {
             return Ok(());
+        }
+        if let Some(share) = &mut charge.share {
+            share.take(is_large, missing)?;
         }
         let budget = if is_large { &self.0.large } else { &self.0.small };
         let more = budget.clone().try_acquire_many_owned(u32::try_from(missing).unwrap_or(u32::MAX));
@@ -181,14 +245,15 @@ where
     let bodies = request.app_data::<Bodies>().ok_or_else(unavailable)?;
     let max = bodies.size_limit(kind);
     check_headers(request, declared, max)?;
-    let mut charge = Charge::default();
+    let mut charge = Charge { share: bodies.share_of_caller(request), ..Charge::default() };
     if let Some(length) = declared.filter(|length| *length > SMALL_MAX) {
         bodies.charge(&mut charge, length)?;
     }
     if let Some(exchange) = request.conn_data::<Exchange>() {
         exchange.want_body();
     }
-    let bytes = bodies.collect(payload, declared, max, &mut charge).await?;
+    let collect = bodies.collect(payload, declared, max, &mut charge);
+    let bytes = while_credential_is_valid(request, collect).await??;
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -200,7 +265,19 @@ where
     let turn = bodies.0.parser.acquire().await;
     let parsed = web::block(move || parse(&bytes)).await.map_err(|_| unavailable())?;
     drop(turn);
+    // The credential may have ended while the body was parsed.
+    while_credential_is_valid(request, ready(())).await?;
     parsed.map(Some)
+}
+
+/// Runs the future until it is ready, or until the credential of the request ends. A slow body must not make a revoked
+/// credential act.
+async fn while_credential_is_valid<T>(request: &HttpRequest, future: impl Future<Output = T>) -> Result<T, Problem> {
+    let identity = request.extensions().get::<Identity>().cloned();
+    let Some((identity, reader)) = identity.zip(request.app_data::<ViewsReader>()) else { return Ok(future.await) };
+    let result = identity.while_valid(reader, future).await?;
+    identity.require_valid(reader)?;
+    Ok(result)
 }
 
 /// The length of the body as the headers say it; none if the body is chunked.

@@ -30,7 +30,7 @@ impl Client {
     #[must_use]
     pub fn of(public: &PublicAddress, peer: Option<IpAddr>, headers: &HeaderMap) -> Self {
         let is_forwarded = peer.is_some_and(|peer| public.trusts(peer));
-        let host = last(headers, &HOST).unwrap_or_default();
+        let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
         if !is_forwarded {
             return Self { address: peer, is_https: public.is_https, host };
         }

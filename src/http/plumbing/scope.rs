@@ -28,6 +28,18 @@ pub fn visible_scope(caller: &Caller) -> Scope {
     if caller.check(Action::ReadAllTasks).is_ok() { Scope::Everyone } else { Scope::of(caller.subject()) }
 }
 
+/// Checks that the caller may cancel the tasks of this scope.
+///
+/// # Errors
+/// 404 if the caller may not see them; 403 if its role may not cancel.
+pub fn check_command(caller: &Caller, scope: &Scope) -> Result<(), Problem> {
+    let check = |action| caller.check(action).map(|_| ());
+    match scope {
+        Scope::Everyone => check(Action::CommandAllTasks),
+        Scope::Owners(owners) => owners.iter().try_for_each(|owner| check(Action::CommandTask { owner })),
+    }
+}
+
 /// The named scope, or the default one. What is not visible to the caller is not found.
 fn permit(named: Option<Scope>, default: Scope, visible: &Scope) -> Result<Scope, Problem> {
     let scope = named.unwrap_or(default);

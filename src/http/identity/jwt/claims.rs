@@ -8,7 +8,7 @@ use super::refusal::JwtRefusal;
 use crate::http::identity::settings::JwtSettings;
 use crate::task::Timestamp;
 use crate::task::access::Role;
-use crate::task::limits::{is_name, is_owner};
+use crate::task::limits::{is_name, is_subject};
 
 /// The most kinds in one token.
 const KINDS_MAX: usize = 1000;
@@ -39,7 +39,7 @@ impl JwtSettings {
             return Err(JwtRefusal::Audience);
         }
         let expires_at = self.check_times(claims, now)?;
-        let subject = claims.get(&self.subject_claim).and_then(Value::as_str).filter(|subject| is_owner(subject));
+        let subject = claims.get(&self.subject_claim).and_then(Value::as_str).filter(|subject| is_subject(subject));
         Ok(VerifiedJwt {
             subject: subject.ok_or(JwtRefusal::Subject)?.to_owned(),
             role: self.role(claims.get(&self.role_claim))?,
