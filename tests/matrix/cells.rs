@@ -106,6 +106,8 @@ impl<'a> Cell<'a> {
             Way::Token => world.token(self.who),
             Way::Session => {
                 headers.push(("cookie", world.sessions[&self.who].clone()));
+                // As a browser says that a page of the server itself sends the request.
+                headers.push(("sec-fetch-site", "same-origin".to_owned()));
                 None
             }
         };
