@@ -106,7 +106,7 @@ impl<'a> Cell<'a> {
             Way::Token => world.token(self.who),
             Way::Session => {
                 headers.push(("cookie", world.sessions[&self.who].clone()));
-                // As a browser says that a page of the server itself sends the request.
+                // As the server's own page sends it.
                 headers.push(("sec-fetch-site", "same-origin".to_owned()));
                 None
             }

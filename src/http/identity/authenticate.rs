@@ -31,14 +31,13 @@ pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &S
     let (verifiers, peer) = (&state.verifiers, request.peer_addr().map(|peer| peer.ip()));
     let client = request.extensions().get::<Client>().and_then(|client| client.address);
     let named_by_proxy = verifiers.proxy_identity(peer, request.headers()).map_err(|why| refuse(peer, &why))?;
-    let identity = match named_by_proxy {
-        Some(identity) => Some(identity),
-        None => {
-            let counted = verifiers.counted_address(client);
-            verifiers.failures.check(counted)?;
-            let sent = sent_identity(state, request, sender, client).await;
-            sent.inspect_err(|_| verifiers.failures.count(counted))?
-        }
+    let identity = if named_by_proxy.is_some() {
+        named_by_proxy
+    } else {
+        let counted = verifiers.counted_address(client);
+        verifiers.failures.check(counted)?;
+        let sent = sent_identity(state, request, sender, client).await;
+        sent.inspect_err(|_| verifiers.failures.count(counted))?
     };
     let Some(identity) = identity else {
         // The only subject of such a server has no rate: nobody else is there whom it could disturb.
