@@ -56,6 +56,7 @@ pub async fn issue(
 /// The origin that the websocket must come from; `None` for a program. A page gets tickets for its own origin only.
 fn origin_for(state: &AppState, request: &HttpRequest, named: Option<String>) -> Result<Option<String>, Problem> {
     let extensions = request.extensions();
+<<<<<<< HEAD
     let is_own = |origin: &str| extensions.get::<Client>().is_some_and(|client| client.is_own_origin(origin));
     let sender = extensions.get::<Sender>();
     let may_use = |origin: &str| match sender {
@@ -72,11 +73,27 @@ fn origin_for(state: &AppState, request: &HttpRequest, named: Option<String>) ->
             origin.map(str::to_owned).or_else(|| extensions.get::<Client>().map(Client::own_origin))
         }
         Some(Sender::AllowedPage(page)) => Some(page.to_string()),
+=======
+    let (sender, client) = (extensions.get::<Sender>(), extensions.get::<Client>());
+    let is_own = |origin: &str| client.is_some_and(|client| client.is_own_origin(origin));
+    let is_allowed = |origin: &str| state.allowed_origins.iter().any(|allowed| allowed.as_str() == origin);
+    let Some(named) = named else {
+        let sent = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok()).map(str::to_owned);
+        return Ok(match sender {
+            None | Some(Sender::Program) => None,
+            // A browser may leave its origin out of requests of the server's own pages, but not of a websocket's request.
+            Some(Sender::OwnPage) => sent.or_else(|| client.map(Client::own_origin)),
+            Some(Sender::AllowedPage(page)) => Some(page.to_string()),
+        });
+>>>>>>> h-ses
     };
-    match named {
-        Some(origin) if !may_use(&origin) => {
-            Err(Problem::invalid_field("/origin", "pages of this origin may not open websockets here"))
-        }
-        named => Ok(named.or(of_request)),
+    let may_use = match sender {
+        None | Some(Sender::Program) => is_own(&named) || is_allowed(&named),
+        Some(Sender::OwnPage) => is_own(&named),
+        Some(Sender::AllowedPage(page)) => page.as_str() == named,
+    };
+    if may_use {
+        return Ok(Some(named));
     }
+    Err(Problem::invalid_field("/origin", "pages of this origin may not open websockets here"))
 }

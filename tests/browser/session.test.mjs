@@ -1,7 +1,8 @@
 // Signing in and out, on a server that requires authentication.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -94,4 +95,27 @@ test("a session that another page has ended is noticed by every page that shows 
   await page.getByRole("heading", { name: "Sign in" }).waitFor({ timeout: 5000 });
   assert.deepEqual(bad, []);
   await close();
+});
+
+test("axe finds nothing in the form, after a refusal, and on the page of who has signed in", async () => {
+  const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+  for (const colorScheme of ["light", "dark"]) {
+    const { page, close } = await open(browser, server, "/", { colorScheme, viewport: { width: 360, height: 800 }, reducedMotion: "reduce" });
+    const check = async (what) => {
+      await page.evaluate(axe);
+      const { violations } = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
+      assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target).join("; ")}`), [], `${what}, ${colorScheme}`);
+      assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), 0, `${what} is too wide`);
+    };
+    await field(page).waitFor();
+    await check("the form");
+    await signIn(page, "tb_wrong");
+    await page.getByRole("alert").filter({ hasText: "This token isn't valid" }).waitFor();
+    await check("the refusal");
+    await signIn(page, tokens.anna);
+    await page.locator("taskbell-account", { hasText: "anna" }).waitFor();
+    await page.locator(".filters[data-connection=live]").waitFor();
+    await check("the list");
+    await close();
+  }
 });

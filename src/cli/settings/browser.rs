@@ -9,7 +9,7 @@ use super::SettingsError;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub(in crate::cli) struct BrowserSettings {
-    /// Origin of pages that may use this server from a browser, like https://app.example; may be repeated
+    /// Origin of pages that may use this server from a browser: scheme, host and port; may be repeated
     #[arg(long = "allow-origin", env = "TASKBELL_ALLOW_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
     allow_origins: Option<Vec<String>>,
 }
