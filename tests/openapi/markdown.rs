@@ -184,7 +184,7 @@ fn kind(schema: &Value) -> String {
         return format!("[{name}](#{})", name.to_lowercase());
     }
     for choice in ["anyOf", "oneOf"] {
-        if let Some(choices) = schema[choice].as_array() {
+        if let Some(choices) = schema[choice].as_array().filter(|_| schema.get("type").is_none()) {
             return choices.iter().map(kind).collect::<Vec<_>>().join(" or ");
         }
     }

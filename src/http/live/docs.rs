@@ -5,7 +5,7 @@ use actix_web::http::StatusCode;
 use crate::http::plumbing::error::Refusal;
 use crate::http::plumbing::openapi::operation::{Answer, Operation};
 use crate::http::plumbing::openapi::parameters::query;
-use crate::http::plumbing::openapi::schema::{everyone_or, owner, written_text};
+use crate::http::plumbing::openapi::schema::{owner_or_everyone, written_text};
 
 pub fn open() -> Operation {
     Operation::new("live", "openLive", "Open a websocket")
@@ -22,7 +22,7 @@ pub fn open() -> Operation {
              when the server stops.",
         )
         .parameters([
-            query("owner", "Whose counts: one name, or `*` for everyone. Default: as in `GET /v1/counters`.", everyone_or(owner())),
+            query("owner", "Whose counts: one name, or `*` for everyone. Default: as in `GET /v1/counters`.", owner_or_everyone()),
             query("ticket", "Instead of another credential: a ticket of `POST /v1/tickets`.", written_text()),
         ])
         .refuses(&[Refusal::NotAWebsocket, Refusal::NotFound, Refusal::InvalidRequest, Refusal::Overloaded])

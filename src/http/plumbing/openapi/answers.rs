@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::operation::Answer;
 use super::schema::{
-    Schema, count, everyone_or, label, list, name, named, object, one_of, owner, pattern, position, reason, schema,
-    text, time, uuid, written_text, written_time,
+    Schema, count, label, list, name, named, object, one_of, owner_or_everyone, owners, pattern, position, reason,
+    schema, text, time, uuid, written_text, written_time,
 };
 use super::tasks::example_page;
 use crate::http::limits::ClientLimits;
@@ -38,7 +38,7 @@ pub fn task_filter() -> Schema {
         .optional("status", one_or_list(&one_of(Status::ALL.map(Status::name))))
         .optional("kind", one_or_list(&name()))
         .optional("queue", one_or_list(&name()))
-        .optional("owner", everyone_or(one_or_list(&owner())))
+        .optional("owner", either(owner_or_everyone(), owners(ClientLimits::default().filter_terms)))
         .optional("label", one_or_list(&label()))
         .optional("q", search)
         .optional("created_after", time())
@@ -52,8 +52,11 @@ pub fn task_filter() -> Schema {
 
 /// A text, or a list of texts of which one must match.
 fn one_or_list(item: &Schema) -> Schema {
-    let items = list(item.clone(), 1, ClientLimits::default().filter_terms);
-    schema(json!({"anyOf": [item.clone().into_json(), items.into_json()]}))
+    either(item.clone(), list(item.clone(), 1, ClientLimits::default().filter_terms))
+}
+
+fn either(one: Schema, other: Schema) -> Schema {
+    schema(json!({"anyOf": [one.into_json(), other.into_json()]}))
 }
 
 /// The headers of responses, by their names among the components.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::schema::{self, Schema, everyone_or, label, list, name, one_of, owner, pattern, position, text, time, uuid};
+use super::schema::{self, Schema, label, list, name, one_of, pattern, position, text, time, uuid};
 use crate::http::limits::ClientLimits;
 use crate::task::Status;
 use crate::task::limits::IDEMPOTENCY_KEY_MAX;
@@ -28,8 +28,11 @@ pub fn header(name: &str, description: &str, schema: Schema) -> Value {
 /// A list in the query whose items are separated by commas.
 #[must_use]
 pub fn comma_list(name: &str, description: &str, item: Schema) -> Value {
-    let max = ClientLimits::default().filter_terms;
-    let mut parameter = query(name, description, list(item, 1, max));
+    comma_separated(name, description, list(item, 1, ClientLimits::default().filter_terms))
+}
+
+fn comma_separated(name: &str, description: &str, list: Schema) -> Value {
+    let mut parameter = query(name, description, list);
     parameter["style"] = json!("form");
     parameter["explode"] = json!(false);
     parameter
@@ -40,9 +43,7 @@ pub fn comma_list(name: &str, description: &str, item: Schema) -> Value {
 pub fn owners() -> Value {
     let about = "Whose tasks: names, or `*` for everyone. Default: the caller's own, or everyone's on a server that requires no \
         authentication. Tasks that the caller may not see are 404 `not_found`.";
-    let mut parameter = comma_list("owner", about, owner());
-    parameter["schema"] = everyone_or(list(owner(), 1, ClientLimits::default().filter_terms)).into_json();
-    parameter
+    comma_separated("owner", about, schema::owners(ClientLimits::default().filter_terms))
 }
 
 /// The id of a task in the path.

@@ -168,10 +168,17 @@ pub fn owner() -> Schema {
     pattern(OWNER).with("minLength", 1).with("maxLength", OWNER_MAX).except("^\\*$")
 }
 
-/// Whose tasks: `*` for those of everyone, or what `owners` allows.
+/// Whose tasks: one owner, or `*` for everyone.
 #[must_use]
-pub fn everyone_or(owners: Schema) -> Schema {
-    schema(json!({"anyOf": [{"const": "*"}, owners.into_json()]}))
+pub fn owner_or_everyone() -> Schema {
+    schema(json!({"anyOf": [owner().into_json(), {"const": "*"}]}))
+}
+
+/// Whose tasks: a list of at most `max` owners, or of `*` alone for everyone.
+#[must_use]
+pub fn owners(max: usize) -> Schema {
+    let alone_or_owners = json!([{"maxItems": 1}, {"items": {"not": {"const": "*"}}}]);
+    list(owner_or_everyone(), 1, max).with("anyOf", alone_or_owners)
 }
 
 /// The name of a worker in another process.
