@@ -212,7 +212,7 @@ impl World {
             "task": {"kind": "m.idle", "title": "report of otto", "owner": STRANGER, "input": canary(STRANGER)},
         });
         let schedule = self.admin(Method::POST, "/v1/schedules", &schedule).await;
-        self.schedule = schedule["id"].as_str().expect("an id").to_owned();
+        schedule["id"].as_str().expect("an id").clone_into(&mut self.schedule);
         let key = [("idempotency-key", USED_KEY.to_owned())];
         let token = Some(self.tokens[STRANGER].text.clone());
         let keyed = self.send_with(token, Method::POST, "/v1/tasks", Some(KEYED_BODY.to_owned()), &key).await;
