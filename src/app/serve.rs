@@ -74,8 +74,8 @@ async fn serve_log(
     let state = &taskbell.state;
     let tokens: Arc<dyn LogAuthenticator> = Arc::new(TokensInViews(state.reader.clone()));
     let authenticator = state.auth_required.then_some(tokens);
-    let served = crate::wire::serve(state.store.clone(), addr, certificate, authenticator).await;
-    let server = served.map_err(start_error)?;
+    let started = crate::wire::serve(state.store.clone(), addr, certificate, authenticator).await;
+    let server = started.map_err(start_error)?;
     tracing::info!("the log is served read-only on esdb://{}?tls={}", server.addr(), tls.is_some());
     Ok(Some(server))
 }

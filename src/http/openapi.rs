@@ -12,7 +12,7 @@ pub(super) mod docs;
 
 static TEXT: LazyLock<String> = LazyLock::new(|| document(super::operations()).to_string());
 
-/// `GET /openapi.json`: an OpenAPI 3.1 document. It is the same for every caller.
+/// `GET /openapi.json`: an `OpenAPI` 3.1 document. It is the same for every caller.
 ///
 /// # Errors
 /// 422.

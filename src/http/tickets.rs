@@ -57,17 +57,21 @@ pub async fn issue(
 fn origin_for(state: &AppState, request: &HttpRequest, named: Option<String>) -> Result<Option<String>, Problem> {
     let extensions = request.extensions();
     let is_own = |origin: &str| extensions.get::<Client>().is_some_and(|client| client.is_own_origin(origin));
-    let (of_request, may_use): (Option<String>, Box<dyn Fn(&str) -> bool>) = match extensions.get::<Sender>() {
+    let sender = extensions.get::<Sender>();
+    let may_use = |origin: &str| match sender {
         None | Some(Sender::Program) => {
-            let allowed = &state.allowed_origins;
-            (None, Box::new(|origin| is_own(origin) || allowed.iter().any(|allowed| allowed.as_str() == origin)))
+            is_own(origin) || state.allowed_origins.iter().any(|allowed| allowed.as_str() == origin)
         }
+        Some(Sender::OwnPage) => is_own(origin),
+        Some(Sender::AllowedPage(page)) => page.as_str() == origin,
+    };
+    let of_request = match sender {
+        None | Some(Sender::Program) => None,
         Some(Sender::OwnPage) => {
             let origin = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok());
-            let own = || extensions.get::<Client>().map(Client::own_origin);
-            (origin.map(str::to_owned).or_else(own), Box::new(is_own))
+            origin.map(str::to_owned).or_else(|| extensions.get::<Client>().map(Client::own_origin))
         }
-        Some(Sender::AllowedPage(page)) => (Some(page.to_string()), Box::new(|origin| page.as_str() == origin)),
+        Some(Sender::AllowedPage(page)) => Some(page.to_string()),
     };
     match named {
         Some(origin) if !may_use(&origin) => {

@@ -134,6 +134,7 @@ pub async fn create(
 
 /// The JSON document of a new token, with its text. It is computed from the token's first event, because the views may not show
 /// the token yet.
+#[must_use]
 pub fn document_of_new(id: Uuid, text: &BearerText, first: &Recorded) -> Option<Box<RawValue>> {
     let mut folded = Views::default();
     folded.apply(first);

@@ -72,7 +72,7 @@ impl Dispatcher {
             }
             let (worker, actor) = (waiting.worker.clone(), waiting.actor.clone());
             self.start((&worker, actor.as_deref()), tasks, ctx, |this, answers, ctx| {
-                this.started_remote(waiting, answers, ctx)
+                this.started_remote(waiting, answers, ctx);
             });
         }
     }

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use actix_web::HttpMessage as _;
 use actix_web::dev::ServiceRequest;
-use actix_web::http::header::{AUTHORIZATION, ORIGIN, UPGRADE};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{AUTHORIZATION, COOKIE, ORIGIN, UPGRADE};
 
 use super::bearer::{BearerKind, ClaimedBearer};
 use super::cookie::{ForgetCookie, FoundCookie, SessionCookie};
@@ -31,14 +32,20 @@ pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &S
     let (verifiers, peer) = (&state.verifiers, request.peer_addr().map(|peer| peer.ip()));
     let client = request.extensions().get::<Client>().and_then(|client| client.address);
     let named_by_proxy = verifiers.proxy_identity(peer, request.headers()).map_err(|why| refuse(peer, &why))?;
-    let identity = match named_by_proxy {
-        Some(identity) => Some(identity),
-        None => {
-            let counted = verifiers.counted_address(client);
+    let identity = if named_by_proxy.is_some() {
+        named_by_proxy
+    } else {
+        let counted = verifiers.counted_address(client);
+        // A request without a credential can't be wrong, so the failures of others don't concern it.
+        if has_credential(request) {
             verifiers.failures.check(counted)?;
-            let sent = sent_identity(state, request, sender, client).await;
-            sent.inspect_err(|_| verifiers.failures.count(counted))?
         }
+        let sent = sent_identity(state, request, sender, client).await;
+        sent.inspect_err(|problem| {
+            if problem.status == StatusCode::UNAUTHORIZED {
+                verifiers.failures.count(counted);
+            }
+        })?
     };
     let Some(identity) = identity else {
         // The only subject of such a server has no rate: nobody else is there whom it could disturb.
@@ -46,6 +53,12 @@ pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &S
     };
     verifiers.requests.count(&identity.subject)?;
     Ok(identity)
+}
+
+/// Whether the request has a header or a ticket that may hold a credential.
+fn has_credential(request: &ServiceRequest) -> bool {
+    let headers = request.headers();
+    headers.contains_key(AUTHORIZATION) || headers.contains_key(COOKIE) || ticket_of(request).is_some()
 }
 
 /// The identity of the credential that the client has sent; `None` if it has sent none.

@@ -56,7 +56,7 @@ impl Identity {
             let until_expiry = self.expires_at.map_or(SLEEP_MAX, |expires_at| expires_at.since(now)).min(SLEEP_MAX);
             tokio::select! {
                 // An error says that the projector has ended, and with it the process.
-                changed = changes.changed() => if changed.is_err() { return pending().await },
+                result = changes.changed() => if result.is_err() { return pending().await },
                 () = tokio::time::sleep(until_expiry) => {}
             }
         }

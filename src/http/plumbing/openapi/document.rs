@@ -58,11 +58,11 @@ pub fn document(operations: Vec<(&'static str, &'static str, Operation)>) -> Val
         "tags": TAGS.iter().map(tag).collect::<Vec<_>>(),
         "security": [{"token": []}, {"session": []}, {}],
         "paths": paths,
-        "components": components(responses),
+        "components": components(&responses),
     })
 }
 
-fn components(responses: Map<String, Value>) -> Value {
+fn components(responses: &Map<String, Value>) -> Value {
     let named = tasks::schemas().into_iter().chain(live::schemas()).chain([("TaskFilter", answers::task_filter())]);
     let mut schemas: Map<String, Value> = named.map(|(name, schema)| (name.to_owned(), schema.into_json())).collect();
     schemas.extend(events::schemas());

@@ -1,4 +1,4 @@
-//! The description of the HTTP API as an OpenAPI 3.1 document.
+//! The description of the HTTP API as an `OpenAPI` 3.1 document.
 //!
 //! Each resource has a module `docs` with one function for each of its routes, of the same name as the handler. The route
 //! table in `http/mod.rs` calls both, so a route without a description doesn't compile. The tests send requests to a real
