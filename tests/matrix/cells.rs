@@ -184,7 +184,7 @@ impl<'a> Cell<'a> {
         // `connection` says only whether the body of the request had arrived before the refusal.
         let names = response.headers.keys().filter(|name| name.as_str() != "connection");
         let mut headers: Vec<&str> = names.map(reqwest::header::HeaderName::as_str).collect();
-        headers.sort();
+        headers.sort_unstable();
         let request_id = format!("\"cell-{n}\"");
         let mut text = response.text.replace(&request_id, "REQUEST");
         let values = [thing.lease.as_str(), &thing.id, &thing.owner, &thing.queue, self.kind()];
@@ -240,7 +240,7 @@ impl<'a> Cell<'a> {
                     (Target::Own, _) => (WORKERS_KIND, Who::Admin),
                     _ => (OTHER_KIND, Who::Admin),
                 };
-                thing.owner = STRANGER.to_owned();
+                STRANGER.clone_into(&mut thing.owner);
                 world.new_task(&mut thing, kind, state, taker).await;
             }
             On::Waiting => {
@@ -279,9 +279,11 @@ impl World {
             return;
         }
         let take = json!({"worker": worker, "kinds": [kind], "queues": [queue], "wait_s": 5});
-        let taken = self.granted(taker, Method::POST, "/v1/leases", &take).await;
-        let lease = taken["leases"][0]["lease"].as_str();
-        thing.lease = lease.unwrap_or_else(|| panic!("no lease for the {}: {taken}", taker.name())).to_owned();
+        let answer = self.granted(taker, Method::POST, "/v1/leases", &take).await;
+        let Some(lease) = answer["leases"][0]["lease"].as_str() else {
+            panic!("no lease for the {}: {answer}", taker.name());
+        };
+        lease.clone_into(&mut thing.lease);
         if state == State::Cancelling {
             self.admin(Method::POST, &format!("/v1/tasks/{}/cancel", thing.id), &json!({})).await;
         } else if state == State::Ended {

@@ -191,13 +191,13 @@ async fn new_thing(world: &World, row: &CommandRow, who: Who, target: Target, n:
         Names::Nothing => {}
         Names::Task(state) => world.new_task(&mut thing, OTHER_KIND, state, Who::Admin).await,
         Names::Queue => {
-            thing.owner = STRANGER.to_owned();
+            STRANGER.clone_into(&mut thing.owner);
             world.new_task(&mut thing, WORKERS_KIND, State::Queued, Who::Admin).await;
         }
         Names::Token => {
             let token = json!({"subject": format!("new-{n}"), "role": "user"});
             let token = world.admin(Method::POST, "/v1/tokens", &token).await;
-            thing.id = token["id"].as_str().expect("an id").to_owned();
+            token["id"].as_str().expect("an id").clone_into(&mut thing.id);
         }
     }
     thing

@@ -13,10 +13,13 @@ use super::things::State;
 use super::world::World;
 use crate::support::TEST_TIMEOUT;
 
+/// A call on the log or on the stream of this name, and the events that it returns.
+type Call = fn(Client, String) -> BoxFuture<'static, Result<Vec<RecordedEvent>, Error>>;
+
 /// One call, and its end for each role: `events`, `denied`, or `absent` for a stream without events.
 struct CallRow {
     name: &'static str,
-    call: fn(Client, String) -> BoxFuture<'static, Result<Vec<RecordedEvent>, Error>>,
+    call: Call,
     lines: Vec<(Target, [&'static str; 5])>,
 }
 
@@ -27,10 +30,7 @@ impl CallRow {
     }
 }
 
-fn call(
-    name: &'static str,
-    call: fn(Client, String) -> BoxFuture<'static, Result<Vec<RecordedEvent>, Error>>,
-) -> CallRow {
+fn call(name: &'static str, call: Call) -> CallRow {
     CallRow { name, call, lines: Vec::new() }
 }
 
@@ -115,9 +115,9 @@ pub async fn run(world: &World) -> (Vec<String>, usize) {
     for row in rows() {
         for (target, line) in &row.lines {
             let cells = Who::ROLES.into_iter().zip(*line).chain(Who::STRANGERS.map(|who| (who, "denied")));
-            for (who, word) in cells {
+            for (who, expected) in cells {
                 count += 1;
-                if let Err(fault) = run_one(world, &row, who, *target, word).await {
+                if let Err(fault) = run_one(world, &row, who, *target, expected).await {
                     faults.push(format!("{}, {} by {}: {fault}", row.name, target.name(), who.name()));
                 }
             }
@@ -126,7 +126,7 @@ pub async fn run(world: &World) -> (Vec<String>, usize) {
     (faults, count)
 }
 
-async fn run_one(world: &World, row: &CallRow, who: Who, target: Target, word: &str) -> Result<(), String> {
+async fn run_one(world: &World, row: &CallRow, who: Who, target: Target, expected: &str) -> Result<(), String> {
     let owner = if target == Target::Other { STRANGER } else { who.subject() };
     let id = if target == Target::Absent {
         taskbell::store::new_id().to_string()
@@ -136,15 +136,15 @@ async fn run_one(world: &World, row: &CallRow, who: Who, target: Target, word: &
     let stream = format!("task-{id}");
     let ended = tokio::time::timeout(TEST_TIMEOUT, (row.call)(client(world, who), stream.clone())).await;
     let ended = ended.map_err(|_| "no answer".to_owned())?;
-    match (ended, word) {
+    match (ended, expected) {
         (Err(Error::AccessDenied), "denied") | (Err(Error::ResourceNotFound), "absent") => Ok(()),
         (Ok(events), "events") => {
             let whole = target == Target::Unnamed;
             let wanted = world.log.iter().filter(|event| whole || event["stream"] == *stream);
             check_events(who, &events, &wanted.collect::<Vec<_>>())
         }
-        (Ok(events), _) => Err(format!("{} events instead of {word}", events.len())),
-        (Err(error), _) => Err(format!("{error:?} instead of {word}")),
+        (Ok(events), _) => Err(format!("{} events instead of {expected}", events.len())),
+        (Err(error), _) => Err(format!("{error:?} instead of {expected}")),
     }
 }
 
@@ -170,7 +170,7 @@ fn check_events(who: Who, found: &[RecordedEvent], wanted: &[&Value]) -> Result<
 fn client(world: &World, who: Who) -> Client {
     let stderr = world.server.stderr();
     let line = stderr.lines().find(|line| line.contains("the log is served read-only on")).expect("a line");
-    let url = line.split_whitespace().find(|word| word.starts_with("esdb://")).expect("its address");
+    let url = line.split_whitespace().find(|expected| expected.starts_with("esdb://")).expect("its address");
     let url = match world.token(who) {
         Some(token) => url.replacen("esdb://", &format!("esdb://{}:{token}@", who.subject()), 1),
         None => url.to_owned(),

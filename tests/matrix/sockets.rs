@@ -98,11 +98,11 @@ pub async fn run(world: &World) -> (Vec<String>, usize) {
     let mut count = 0;
     for rows in [handshakes, messages] {
         let cells = rows.into_iter().flat_map(cells);
-        let runs = cells.map(|(row, who, target, word)| async move {
-            let result = run_one(world, row, who, target, word).await;
+        let runs = cells.map(|(row, who, target, expected)| async move {
+            let result = run_one(world, row, who, target, expected).await;
             let SocketRow { message, case, .. } = row;
             result.map_err(|fault| {
-                format!("socket {message} {case}, {} by {}, {word}: {fault}", target.name(), who.name())
+                format!("socket {message} {case}, {} by {}, {expected}: {fault}", target.name(), who.name())
             })
         });
         let results: Vec<_> = stream::iter(runs).buffer_unordered(8).collect().await;
@@ -115,7 +115,7 @@ pub async fn run(world: &World) -> (Vec<String>, usize) {
 fn cells(row: &SocketRow) -> Vec<(&SocketRow, Who, Target, &'static str)> {
     let mut cells = Vec::new();
     for (target, line) in &row.lines {
-        cells.extend(Who::ROLES.into_iter().zip(line).map(|(who, word)| (row, who, *target, *word)));
+        cells.extend(Who::ROLES.into_iter().zip(line).map(|(who, expected)| (row, who, *target, *expected)));
         if row.message.is_empty() {
             cells.extend(Who::STRANGERS.map(|who| (row, who, *target, "401")));
         }
@@ -123,17 +123,17 @@ fn cells(row: &SocketRow) -> Vec<(&SocketRow, Who, Target, &'static str)> {
     cells
 }
 
-async fn run_one(world: &World, row: &SocketRow, who: Who, target: Target, word: &str) -> Result<(), String> {
+async fn run_one(world: &World, row: &SocketRow, who: Who, target: Target, expected: &str) -> Result<(), String> {
     let n = world.number();
     if row.message.is_empty() {
-        return handshake(world, row, who, target, word, n).await;
+        return handshake(world, row, who, target, expected, n).await;
     }
     let mut talk = Talk::open(world, who, target, n).await?;
     talk.live.send_text(&talk.fill(row.text)).await;
-    match word {
+    match expected {
         "all" | "none" => {
             talk.next_of(&["subscribed", "problem"], "subscribed").await?;
-            let wanted = if word == "all" { talk.wanted(row) } else { BTreeSet::new() };
+            let wanted = if expected == "all" { talk.wanted(row) } else { BTreeSet::new() };
             talk.pushes(&wanted).await
         }
         "quiet" => talk.pushes(&BTreeSet::new()).await,
@@ -147,7 +147,7 @@ async fn run_one(world: &World, row: &SocketRow, who: Who, target: Target, word:
         },
         status => {
             let problem = talk.next_of(&["subscribed", "problem"], "problem").await?;
-            if problem["status"].to_string() != status {
+            if problem["status"].as_u64() != status.parse().ok() {
                 return Err(format!("{problem}"));
             }
             talk.pushes(&BTreeSet::new()).await
@@ -155,7 +155,14 @@ async fn run_one(world: &World, row: &SocketRow, who: Who, target: Target, word:
     }
 }
 
-async fn handshake(world: &World, row: &SocketRow, who: Who, target: Target, word: &str, n: u64) -> Result<(), String> {
+async fn handshake(
+    world: &World,
+    row: &SocketRow,
+    who: Who,
+    target: Target,
+    expected: &str,
+    n: u64,
+) -> Result<(), String> {
     let query = row.text.replace("{owner}", &target.owner(who, n));
     let opened = if query.contains("{ticket}") {
         let query = query.replace("{ticket}", &world.ticket(who).await);
@@ -163,10 +170,10 @@ async fn handshake(world: &World, row: &SocketRow, who: Who, target: Target, wor
     } else {
         world.socket(who, &query).await
     };
-    let mut live = match (opened, word) {
+    let mut live = match (opened, expected) {
         (Ok(live), "open") => live,
         (Ok(_), _) => return Err("the socket is open".to_owned()),
-        (Err((status, _)), word) if status.to_string() == word => return Ok(()),
+        (Err((status, _)), expected) if status.to_string() == expected => return Ok(()),
         (Err((status, body)), _) => return Err(format!("{status}: {body}")),
     };
     live.next_of_type("hello").await;

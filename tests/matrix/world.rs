@@ -85,6 +85,7 @@ impl World {
         let numbers = AtomicU64::new(1);
         let (tasks, schedule, log) = (Vec::new(), String::new(), Vec::new());
         let mut world = Self { server, tokens, sessions: BTreeMap::new(), tasks, schedule, log, numbers };
+        world.write_token_files();
         world.open_sessions().await;
         world.create_fixed_things().await;
         world
@@ -108,12 +109,18 @@ impl World {
         }
     }
 
-    /// A file with the token that this caller sends, for the command line.
+    /// The file with the token that this caller sends, for the command line.
     pub fn token_file(&self, who: Who) -> Option<PathBuf> {
-        let token = self.token(who)?;
-        let path = self.server.folder().join(who.name());
-        std::fs::write(&path, token).expect("a file for the token");
-        Some(path)
+        self.token(who).map(|_| self.server.folder().join(who.name()))
+    }
+
+    /// Writes the files once: a command that runs must not find one that is being written.
+    fn write_token_files(&self) {
+        for who in Who::ROLES.into_iter().chain(Who::STRANGERS) {
+            if let (Some(path), Some(token)) = (self.token_file(who), self.token(who)) {
+                std::fs::write(path, token).expect("a file for the token");
+            }
+        }
     }
 
     /// Sends a request of this caller.
@@ -205,7 +212,7 @@ impl World {
             "task": {"kind": "m.idle", "title": "report of otto", "owner": STRANGER, "input": canary(STRANGER)},
         });
         let schedule = self.admin(Method::POST, "/v1/schedules", &schedule).await;
-        self.schedule = schedule["id"].as_str().expect("an id").to_owned();
+        schedule["id"].as_str().expect("an id").clone_into(&mut self.schedule);
         let key = [("idempotency-key", USED_KEY.to_owned())];
         let token = Some(self.tokens[STRANGER].text.clone());
         let keyed = self.send_with(token, Method::POST, "/v1/tasks", Some(KEYED_BODY.to_owned()), &key).await;
