@@ -12,17 +12,10 @@ use tokio::task::JoinHandle;
 
 use crate::dispatch::messages::DrainWorkers;
 use crate::dispatch::queue_and_offers::QueueAndOffers;
-use crate::http::actor_health::ActorHealth;
 use crate::http::identity::Identity;
-use crate::http::identity::tickets::Tickets;
-use crate::http::identity::token_uses::TokenUses;
 use crate::http::identity::verifiers::Verifiers;
-use crate::http::open_tasks::OpenTasks;
-use crate::http::plumbing::body::Bodies;
 use crate::http::plumbing::caller::Caller;
-use crate::http::plumbing::quota::{Quota, Resource};
-use crate::http::plumbing::scans::Scans;
-use crate::http::{self, AppState, ClientLimits, Problem, accept};
+use crate::http::{self, AppState, Problem, accept};
 use crate::projection::bulk_cancel::BULK_CANCEL;
 use crate::projection::freshness::Freshness;
 use crate::projection::metrics::{Metrics, MetricsRecorder};
@@ -34,12 +27,11 @@ use crate::push::messages::CloseAll;
 use crate::reactions::scheduler::CreationLock;
 use crate::store::{EventStore, LogSubscription, OpenError, ReadError, Via, new_id, now};
 use crate::streams::create::{Accepted, UniqueKeys};
-use crate::streams::keyed_lock::KeyedLock;
 use crate::streams::registry::Registry;
 use crate::task::{JsonText, Position, Status, TaskId};
 use crate::tls::TlsError;
 use crate::views::{Row, Views};
-use crate::work::{BulkCancel, Drain, Handlers, LocalWorker, NotRegistered};
+use crate::work::{BulkCancel, Drain, LocalWorker, NotRegistered};
 
 mod actor_monitor;
 mod channels;
@@ -52,6 +44,7 @@ mod options;
 pub mod serve;
 #[cfg(not(feature = "testing"))]
 mod serve;
+mod state;
 mod subscribers;
 
 mod threads;
@@ -62,6 +55,7 @@ use channels::worker_channels;
 pub use offline_token::{OfflineToken, OfflineTokenError, create_token_offline};
 pub use options::Options;
 pub use serve::run;
+use state::app_state;
 use subscribers::{SharedParts, SubscriberActors};
 use threads::Threads;
 
@@ -372,52 +366,4 @@ fn monitored_actors(
         MonitoredActor::of_address("the replayer", replayer),
         MonitoredActor::of_address("the worker inside the process", worker),
     ]
-}
-
-fn app_state(
-    parts: SharedParts,
-    (handlers, kinds, metrics, limits, auth_required, verifiers): (
-        Handlers,
-        Option<Arc<HashSet<String>>>,
-        Metrics,
-        ClientLimits,
-        bool,
-        Verifiers,
-    ),
-    subscribers: &SubscriberActors,
-    projector: Addr<Projector>,
-    actor_health: ActorHealth,
-) -> AppState {
-    let SharedParts { store, reader, registry, queue_and_offers, kind_policies, unique_keys, creation_lock, freshness } =
-        parts;
-    AppState {
-        registry,
-        reader,
-        store,
-        dispatcher: subscribers.dispatcher.clone(),
-        progress_recipient: projector.recipient(),
-        hub: subscribers.hub.clone(),
-        handlers,
-        queue_and_offers,
-        policies: kind_policies,
-        allowed_kinds: kinds,
-        idempotency_keys: KeyedLock::default(),
-        unique_keys,
-        creation_lock,
-        bodies: Bodies::new(&limits),
-        metrics,
-        actor_health,
-        freshness,
-        auth_required,
-        allowed_origins: Arc::new([]),
-        tickets: Tickets::default(),
-        verifiers,
-        token_uses: TokenUses::default(),
-        sockets: Quota::new(Resource::Sockets, limits.sockets),
-        long_polls: Quota::new(Resource::LongPolls, limits.long_polls),
-        open_tasks: OpenTasks::new(limits.tasks_per_owner),
-        public_address: Arc::default(),
-        scans: Scans::default(),
-        limits: Arc::new(limits),
-    }
 }

@@ -13,6 +13,7 @@ use actix::Arbiter;
 use tokio::time::timeout;
 
 use taskbell::store::{EventStore, Meta, Recorded, StreamName, Via};
+use taskbell::streams::UNNAMED_WORKER;
 use taskbell::streams::messages::{Execute, ExecuteError, Receipt};
 use taskbell::streams::registry::Registry;
 use taskbell::task::{Command, Rejection, Revision, TaskId, Timestamp};
@@ -156,9 +157,21 @@ async fn what_a_worker_reports_is_recorded_as_done_by_the_worker_of_the_attempt(
     in_time(registry.execute(create(task))).await.unwrap();
     in_time(registry.execute(command(task, 2, start("w-1")))).await.unwrap();
     // A worker's request contains its lease, but not its name.
-    let meta = Meta { actor: "worker".to_owned(), via: Via::Worker, ..meta() };
+    let meta = Meta { actor: UNNAMED_WORKER.to_owned(), via: Via::Worker, ..meta() };
     in_time(registry.execute(Execute { meta, ..command(task, 3, succeed(1, "done")) })).await.unwrap();
     let events = store.read_stream(&StreamName::task(task), Revision(0)).await.unwrap();
     let actors: Vec<&str> = events.iter().map(|event| &*event.meta.actor).collect();
     assert_eq!(actors, ["ann", "ann", "w-1"]);
+}
+
+#[actix_rt::test]
+async fn what_an_authenticated_worker_reports_is_recorded_as_done_by_its_subject() {
+    let store = EventStore::memory();
+    let (registry, task) = (registry(&store, 1), new_task());
+    in_time(registry.execute(create(task))).await.unwrap();
+    in_time(registry.execute(command(task, 2, start("w-1")))).await.unwrap();
+    let meta = Meta { actor: "render-farm".to_owned(), via: Via::Worker, ..meta() };
+    in_time(registry.execute(Execute { meta, ..command(task, 3, succeed(1, "done")) })).await.unwrap();
+    let events = store.read_stream(&StreamName::task(task), Revision(0)).await.unwrap();
+    assert_eq!(events.last().unwrap().meta.actor, "render-farm");
 }

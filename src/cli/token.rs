@@ -87,13 +87,10 @@ impl FromStr for Expiry {
             let count: u64 = text.strip_suffix(suffix)?.parse().ok()?;
             Some(Duration::from_secs(count.checked_mul(seconds)?))
         };
-        match units.into_iter().find_map(parse_in) {
-            Some(duration) => Ok(Self::In(duration)),
-            None => {
-                let example = "must be like 90d, 12h, 30m, 45s or 2027-01-31T00:00:00Z";
-                text.parse().map(Self::At).map_err(|_| example.to_owned())
-            }
+        if let Some(duration) = units.into_iter().find_map(parse_in) {
+            return Ok(Self::In(duration));
         }
+        text.parse().map(Self::At).map_err(|_| "must be like 90d, 12h, 30m, 45s or 2027-01-31T00:00:00Z".to_owned())
     }
 }
 

@@ -39,6 +39,7 @@ pub async fn check_task(
 
 /// The owner of a task that the views don't show yet.
 async fn owner_in_log(state: &AppState, id: TaskId) -> Result<Option<String>, Problem> {
+    state.require_caught_up()?;
     let events = state.store.read_stream(&StreamName::task(id), Revision(0)).await?;
     Ok(events.first().and_then(|first| match &first.event {
         LogEvent::Task(Event::Created(created)) => Some(created.owner.clone()),

@@ -56,24 +56,6 @@ pub async fn issue(
 /// The origin that the websocket must come from; `None` for a program. A page gets tickets for its own origin only.
 fn origin_for(state: &AppState, request: &HttpRequest, named: Option<String>) -> Result<Option<String>, Problem> {
     let extensions = request.extensions();
-<<<<<<< HEAD
-    let is_own = |origin: &str| extensions.get::<Client>().is_some_and(|client| client.is_own_origin(origin));
-    let sender = extensions.get::<Sender>();
-    let may_use = |origin: &str| match sender {
-        None | Some(Sender::Program) => {
-            is_own(origin) || state.allowed_origins.iter().any(|allowed| allowed.as_str() == origin)
-        }
-        Some(Sender::OwnPage) => is_own(origin),
-        Some(Sender::AllowedPage(page)) => page.as_str() == origin,
-    };
-    let of_request = match sender {
-        None | Some(Sender::Program) => None,
-        Some(Sender::OwnPage) => {
-            let origin = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok());
-            origin.map(str::to_owned).or_else(|| extensions.get::<Client>().map(Client::own_origin))
-        }
-        Some(Sender::AllowedPage(page)) => Some(page.to_string()),
-=======
     let (sender, client) = (extensions.get::<Sender>(), extensions.get::<Client>());
     let is_own = |origin: &str| client.is_some_and(|client| client.is_own_origin(origin));
     let is_allowed = |origin: &str| state.allowed_origins.iter().any(|allowed| allowed.as_str() == origin);
@@ -85,7 +67,6 @@ fn origin_for(state: &AppState, request: &HttpRequest, named: Option<String>) ->
             Some(Sender::OwnPage) => sent.or_else(|| client.map(Client::own_origin)),
             Some(Sender::AllowedPage(page)) => Some(page.to_string()),
         });
->>>>>>> h-ses
     };
     let may_use = match sender {
         None | Some(Sender::Program) => is_own(&named) || is_allowed(&named),

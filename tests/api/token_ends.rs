@@ -56,7 +56,7 @@ async fn a_socket_is_closed_when_its_token_expires() {
 async fn a_session_ends_with_the_token_that_opened_it() {
     let mut server = Server::start();
     let (token, other) = (server.token_of("user").await, server.token_of("user").await);
-    let in_an_hour = now().plus(Duration::from_secs(3600));
+    let in_an_hour = now().plus(Duration::from_hours(1));
     let (stream, event, text) = session(Some(&token.id), in_an_hour);
     server.append_while_stopped(stream, event).await;
     let (stream, event, of_other) = session(Some(&other.id), in_an_hour);
@@ -133,20 +133,20 @@ async fn a_task_that_is_granted_as_the_token_ends_goes_back_to_the_queue() {
         let token = server.token_of("worker").await;
         let take = json!({"worker": "w", "kinds": ["a"], "wait_s": 30});
         let new = json!({"kind": "a", "max_attempts": 1});
-        let (taken, id, revoked) = tokio::join!(
+        let (answer, id, revoked) = tokio::join!(
             server.post_as(&token.text, "/v1/leases", &take),
             server.submit(&new),
             server.revoke_token(&token.id),
         );
         assert_eq!(revoked.status, 204);
-        let lease = if taken.status == 200 {
-            taken.body["leases"][0].clone()
+        let lease = if answer.status == 200 {
+            answer.body["leases"][0].clone()
         } else {
-            taken.assert_problem(401, "unauthenticated");
+            answer.assert_problem(401, "unauthenticated");
             let here = json!({"worker": "here", "kinds": ["a"], "wait_s": 30});
             server.post("/v1/leases", &here).await.body["leases"][0].clone()
         };
-        assert_eq!(lease["task_id"], json!(id), "{}", taken.text);
+        assert_eq!(lease["task_id"], json!(id), "{}", answer.text);
         let finish = json!({"items": [{"lease": lease["lease"], "outcome": "succeeded"}]});
         let finished = server.post("/v1/leases/finish", &finish).await;
         assert_eq!(finished.body["items"][0]["status"], "succeeded", "{}", finished.text);

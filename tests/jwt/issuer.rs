@@ -1,5 +1,6 @@
 //! An issuer: its private keys, its key set, and tokens that are signed with them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ pub fn settings(keys: KeySource) -> JwtSettings {
         keys,
         subject_claim: "sub".into(),
         role_claim: "taskbell_role".into(),
-        roles: Default::default(),
+        roles: BTreeMap::default(),
         default_role: None,
         kinds_claim: None,
         leeway: Duration::from_secs(30),

@@ -45,10 +45,10 @@ fn page(document: &Value) -> String {
         if routes.is_empty() {
             continue;
         }
-        let _ = write!(page, "- **{}**: {}\n", text(&tag["name"]), text(&tag["description"]));
+        let _ = writeln!(page, "- **{}**: {}", text(&tag["name"]), text(&tag["description"]));
         for (method, path, operation) in routes {
             let title = format!("{method} {path}");
-            let _ = write!(page, "  - [`{title}`](#{}) {}\n", anchor(&title), text(&operation["summary"]));
+            let _ = writeln!(page, "  - [`{title}`](#{}) {}", anchor(&title), text(&operation["summary"]));
         }
     }
     page.push_str("- [**schemas**](#schemas)\n- [**errors**](#errors)\n");
@@ -63,10 +63,10 @@ fn page(document: &Value) -> String {
 }
 
 fn route(document: &Value, page: &mut String, title: &str, operation: &Value) {
-    let _ = write!(page, "\n## `{title}`\n\n{}.\n\n{}\n", text(&operation["summary"]), text(&operation["description"]));
+    let _ = writeln!(page, "\n## `{title}`\n\n{}.\n\n{}", text(&operation["summary"]), text(&operation["description"]));
     if let Some(roles) = operation["x-roles"].as_array() {
         let roles: Vec<String> = roles.iter().map(|role| format!("`{}`", text(role))).collect();
-        let _ = write!(page, "\nRoles: {}.\n", roles.join(", "));
+        let _ = writeln!(page, "\nRoles: {}.", roles.join(", "));
     }
     if operation["security"].as_array().is_some_and(Vec::is_empty) {
         page.push_str("\nNo credential is needed.\n");
@@ -76,7 +76,7 @@ fn route(document: &Value, page: &mut String, title: &str, operation: &Value) {
         page.push_str("\n| parameter | in | value | |\n|---|---|---|---|\n");
         for parameter in parameters {
             let [name, place, about] = ["name", "in", "description"].map(|key| text(&parameter[key]));
-            let _ = write!(page, "| `{name}` | {place} | {} | {} |\n", kind(&parameter["schema"]), cell(about));
+            let _ = writeln!(page, "| `{name}` | {place} | {} | {} |", kind(&parameter["schema"]), cell(about));
         }
     }
     if let Some(body) = operation.get("requestBody") {
@@ -104,9 +104,9 @@ fn responses(document: &Value, page: &mut String, operation: &Value) {
             .flatten()
             .map(|(media_type, content)| format!("`{media_type}`: {}", kind(&content["schema"])));
         let body = types.collect::<Vec<_>>().join(", ");
-        let _ = write!(
+        let _ = writeln!(
             page,
-            "| {status} | {} | {} |\n",
+            "| {status} | {} | {} |",
             if body.is_empty() { "no body" } else { &body },
             cell(text(&response["description"]))
         );
@@ -118,7 +118,7 @@ fn responses(document: &Value, page: &mut String, operation: &Value) {
         .map(|(status, code)| format!("{status} [`{code}`](#{code})"))
         .collect();
     let own = if own.is_empty() { String::new() } else { format!("{}, and ", own.join(", ")) };
-    let _ = write!(page, "\nErrors: {own}[those of every route](#errors).\n");
+    let _ = writeln!(page, "\nErrors: {own}[those of every route](#errors).");
     for (status, response) in
         operation["responses"].as_object().unwrap().iter().filter(|(status, _)| status.starts_with('2'))
     {
@@ -153,7 +153,7 @@ fn shared_codes(document: &Value) -> Vec<String> {
 fn examples(document: &Value, page: &mut String, content: &Value) {
     for (name, example) in content["examples"].as_object().into_iter().flatten() {
         let value = serde_json::to_string_pretty(&resolve(document, example)["value"]).unwrap();
-        let _ = write!(page, "\n<details><summary>Example: {name}</summary>\n\n```json\n{value}\n```\n\n</details>\n");
+        let _ = writeln!(page, "\n<details><summary>Example: {name}</summary>\n\n```json\n{value}\n```\n\n</details>");
     }
 }
 
@@ -171,7 +171,7 @@ fn rows(page: &mut String, schema: &Value, prefix: &str) {
     for (name, property) in first.into_iter().chain(second) {
         let optional = if is_optional(name) { ", optional" } else { "" };
         let about = cell(text(&property["description"]));
-        let _ = write!(page, "| `{prefix}{name}` | {}{optional} | {about} |\n", kind(property));
+        let _ = writeln!(page, "| `{prefix}{name}` | {}{optional} | {about} |", kind(property));
         rows(page, property, &format!("{prefix}{name}."));
         rows(page, &property["items"], &format!("{prefix}{name}[]."));
     }
@@ -239,11 +239,11 @@ fn schemas(document: &Value, page: &mut String) {
             continue;
         }
         let about = schema["description"].as_str().map_or(String::new(), |about| format!("\n{about}\n"));
-        let _ = write!(page, "\n### {name}\n{about}\n");
+        let _ = writeln!(page, "\n### {name}\n{about}");
         if schema.get("properties").is_some() {
             fields(document, page, schema);
         } else {
-            let _ = write!(page, "{}\n", kind(schema));
+            let _ = writeln!(page, "{}", kind(schema));
         }
     }
 }
@@ -251,7 +251,7 @@ fn schemas(document: &Value, page: &mut String) {
 fn errors(document: &Value, page: &mut String) {
     page.push_str("\n## Errors\n\nEvery route may give: ");
     let shared: Vec<String> = shared_codes(document).iter().map(|code| format!("[`{code}`](#{code})")).collect();
-    let _ = write!(page, "{}. A retryable 429 or 503 has the header `Retry-After`.\n", shared.join(", "));
+    let _ = writeln!(page, "{}. A retryable 429 or 503 has the header `Retry-After`.", shared.join(", "));
     for (code, example) in document["components"]["examples"].as_object().unwrap() {
         let refusals: Vec<_> =
             Refusal::ALL.iter().map(|refusal| (refusal, refusal.properties())).filter(|it| it.1.1 == code).collect();
@@ -265,9 +265,9 @@ fn errors(document: &Value, page: &mut String) {
         };
         let status = refusals.first().map_or(0, |it| it.1.0.as_u16());
         let value = serde_json::to_string_pretty(&example["value"]).unwrap();
-        let _ = write!(
+        let _ = writeln!(
             page,
-            "\n### `{code}`\n\n{status}, {retryable}. {}\n\n<details><summary>Example</summary>\n\n```json\n{value}\n```\n\n</details>\n",
+            "\n### `{code}`\n\n{status}, {retryable}. {}\n\n<details><summary>Example</summary>\n\n```json\n{value}\n```\n\n</details>",
             text(&example["summary"])
         );
     }

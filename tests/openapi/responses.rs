@@ -127,6 +127,10 @@ async fn every_operation_sends_a_response_of_the_document() {
     api.expect(200, "GET", "/v1/schedules", "", "", None).await;
     api.expect(204, "DELETE", "/v1/schedules/{id}", &schedule, "", None).await;
     sessions_and_tickets(&mut api).await;
+    let token =
+        api.expect(201, "POST", "/v1/tokens", "", "", Some(&json!({"subject": "anna", "role": "user"}))).await.id();
+    api.expect(200, "GET", "/v1/tokens", "", "", None).await;
+    api.expect(204, "DELETE", "/v1/tokens/{id}", &token, "", None).await;
     api.expect(200, "GET", "/v1/log", "", "?stream=queue-q&type=Paused&after=0&follow=false", None).await;
     for path in ["/v1/tasks", "/v1/counters", "/v1/log/head", "/healthz", "/readyz", "/metrics", "/openapi.json", "/"] {
         api.expect(200, "GET", path, "", "", None).await;

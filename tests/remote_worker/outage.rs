@@ -73,7 +73,7 @@ async fn a_server_that_stops_and_starts_again_keeps_its_workers() {
 async fn a_worker_may_start_before_its_server() {
     let mut server = Server::start();
     server.kill9();
-    let worker = WorkerProcess::start(&server, "exit 0");
+    let worker = WorkerProcess::start_before(&server, "exit 0");
     let seen = worker.file("stderr");
     let waiting = tokio::task::spawn_blocking(move || {
         while !std::fs::read_to_string(&seen).unwrap().contains("the server can't be reached") {

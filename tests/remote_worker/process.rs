@@ -23,6 +23,15 @@ impl WorkerProcess {
 
     /// Starts a worker with these flags that runs `command` for each task.
     pub fn with(server: &Server, flags: &[&str], command: &[&str]) -> Self {
+        Self::with_token(server, flags, command, Some(worker_token(server)))
+    }
+
+    /// As [`Self::start`], for a server that doesn't run yet and therefore has given no token.
+    pub fn start_before(server: &Server, script: &str) -> Self {
+        Self::with_token(server, &["--kind", "demo"], &["sh", "-c", script], None)
+    }
+
+    fn with_token(server: &Server, flags: &[&str], command: &[&str], token: Option<String>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let stderr = fs::File::create(folder.path().join("stderr")).expect("a file");
         let child = taskbell()
@@ -31,7 +40,7 @@ impl WorkerProcess {
             .arg("--")
             .args(command)
             .env("TASKBELL_SERVER", server.url())
-            .env("TASKBELL_TOKEN", worker_token(server))
+            .envs(token.iter().map(|token| ("TASKBELL_TOKEN", token)))
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stderr(stderr)

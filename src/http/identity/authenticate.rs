@@ -32,7 +32,6 @@ use crate::views::Credentials;
 pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &Sender) -> Result<Identity, Problem> {
     let (verifiers, peer) = (&state.verifiers, request.peer_addr().map(|peer| peer.ip()));
     let client = request.extensions().get::<Client>().and_then(|client| client.address);
-<<<<<<< HEAD
     // A proxy adds its header to the requests of every page, as a browser adds cookies. So it doesn't count for other pages.
     let named_by_proxy = match sender {
         Sender::AllowedPage(_) => None,
@@ -40,14 +39,10 @@ pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &S
             verifiers.proxy_identity(peer, request.headers()).map_err(|why| refuse(peer, &why))?
         }
     };
-=======
-    let named_by_proxy = verifiers.proxy_identity(peer, request.headers()).map_err(|why| refuse(peer, &why))?;
->>>>>>> h-ses
     let identity = if named_by_proxy.is_some() {
         named_by_proxy
     } else {
         let counted = verifiers.counted_address(client);
-<<<<<<< HEAD
         match sent_identity(state, request, sender, client).await {
             // Only wrong credentials count, and only they are refused: other clients of the address go on.
             Err(problem) if problem.status == StatusCode::UNAUTHORIZED => {
@@ -57,11 +52,6 @@ pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &S
             }
             sent => sent?,
         }
-=======
-        verifiers.failures.check(counted)?;
-        let sent = sent_identity(state, request, sender, client).await;
-        sent.inspect_err(|_| verifiers.failures.count(counted))?
->>>>>>> h-ses
     };
     let Some(identity) = identity else {
         // The only subject of such a server has no rate: nobody else is there whom it could disturb.

@@ -172,7 +172,7 @@ pub(super) mod tests {
         assert_eq!((limit.look("anna"), limit.look("bea")), (Err(Exceeded), Ok(())));
         time.advance(Duration::from_millis(500));
         assert_eq!(uses("anna", 40), 5);
-        time.advance(Duration::from_secs(3600));
+        time.advance(Duration::from_hours(1));
         assert_eq!((uses("anna", 40), uses("bea", 40)), (30, 30), "the burst doesn't grow");
     }
 

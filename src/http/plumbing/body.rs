@@ -4,9 +4,8 @@
 //! The bodies that are received or parsed at a time have a budget of bytes: one for small bodies and one for large ones, so that
 //! large batches don't prevent a worker from sending a heartbeat. Large bodies are parsed on a thread of the blocking pool.
 
-use std::collections::HashMap;
 use std::future::ready;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -17,6 +16,8 @@ use futures_util::StreamExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use share::{Share, Shares};
+
 use super::error::{Problem, Refusal};
 use super::http1::exchange::Exchange;
 use super::query::Fields;
@@ -24,8 +25,12 @@ use crate::http::identity::{Credential, Identity};
 use crate::http::limits::ClientLimits;
 use crate::projection::reader::ViewsReader;
 
+mod share;
+
 /// The longest small body, in bytes. A small body is parsed at once, and small bodies have a budget of their own.
 const SMALL_MAX: usize = 64 * 1024;
+/// A subject may take this part of each budget: one of so many.
+const SUBJECT_PART: usize = 4;
 /// The unit of the budgets, in bytes.
 const UNIT: usize = 1024;
 
@@ -85,9 +90,8 @@ struct Inner {
     large: Arc<Semaphore>,
     /// Large bodies are parsed one after the other, so that a core is left for the requests of others.
     parser: Semaphore,
-    /// The bytes that the bodies of each authenticated subject take: those of small bodies, and those of large ones. A subject
-    /// without a body has no entry.
-    by_subject: Mutex<HashMap<String, [usize; 2]>>,
+    /// What the bodies of each authenticated subject take.
+    shares: Arc<Shares>,
 }
 
 /// The part of a budget that a body takes. It is free again when this is dropped.
@@ -100,51 +104,6 @@ struct Charge {
     share: Option<Share>,
 }
 
-/// What the body of a subject takes of the subject's share of the budgets. It is free again when this is dropped.
-#[derive(Debug)]
-struct Share {
-    subject: String,
-    /// The units of small and of large bodies.
-    units: [usize; 2],
-    inner: Arc<Inner>,
-}
-
-/// A subject may take this part of each budget: one of so many.
-const SUBJECT_PART: usize = 4;
-
-impl Share {
-    /// Takes so many more units of the subject's share.
-    fn take(&mut self, is_large: bool, more: usize) -> Result<(), Problem> {
-        let Limits { large, small, one, many, .. } = self.inner.limits;
-        // The largest body must fit.
-        let bytes = if is_large { (large / SUBJECT_PART).max(one).max(many) } else { small / SUBJECT_PART };
-        let mut by_subject = self.inner.by_subject.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = &mut by_subject.entry(self.subject.clone()).or_default()[usize::from(is_large)];
-        if *taken + more > bytes.div_ceil(UNIT).max(SMALL_MAX / UNIT) {
-            let detail =
-                format!("the bodies of one subject that are received at a time have at most {bytes} bytes together");
-            return Err(Problem::new(Refusal::TooManyRequests, detail));
-        }
-        *taken += more;
-        self.units[usize::from(is_large)] += more;
-        Ok(())
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut by_subject = self.inner.by_subject.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) = by_subject.get_mut(&self.subject) {
-            for (taken, units) in taken.iter_mut().zip(self.units) {
-                *taken = taken.saturating_sub(units);
-            }
-            if *taken == [0, 0] {
-                by_subject.remove(&self.subject);
-            }
-        }
-    }
-}
-
 impl Bodies {
     /// Bodies within these limits.
     #[must_use]
@@ -152,14 +111,18 @@ impl Bodies {
         let limits = Limits::new(limits);
         let budget = |bytes: usize| Arc::new(Semaphore::new(bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS)));
         let (small, large) = (budget(limits.small), budget(limits.large));
-        Self(Arc::new(Inner { limits, small, large, parser: Semaphore::new(1), by_subject: Mutex::default() }))
+        // The largest body must fit into a share.
+        let share = |bytes: usize, largest: usize| (bytes / SUBJECT_PART).max(largest).div_ceil(UNIT);
+        let max = [share(limits.small, SMALL_MAX), share(limits.large, limits.one.max(limits.many))];
+        let shares = Arc::new(Shares::new(max));
+        Self(Arc::new(Inner { limits, small, large, parser: Semaphore::new(1), shares }))
     }
 
     /// The share of the request's caller.
     fn share_of_caller(&self, request: &HttpRequest) -> Option<Share> {
         let extensions = request.extensions();
         let identity = extensions.get::<Identity>().filter(|identity| identity.credential != Credential::Local)?;
-        Some(Share { subject: identity.subject.clone(), units: [0, 0], inner: Arc::clone(&self.0) })
+        Some(self.0.shares.of(&identity.subject))
     }
 
     /// How large a body of this kind may be.
@@ -265,7 +228,6 @@ where
     let turn = bodies.0.parser.acquire().await;
     let parsed = web::block(move || parse(&bytes)).await.map_err(|_| unavailable())?;
     drop(turn);
-    // The credential may have ended while the body was parsed.
     while_credential_is_valid(request, ready(())).await?;
     parsed.map(Some)
 }

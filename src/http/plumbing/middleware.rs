@@ -18,6 +18,7 @@ use super::forwarded::Client;
 use super::origin::{Sender, check_sender};
 use super::public_address::PublicAddress;
 use super::response::PROTECTION;
+use crate::http::identity::Identity;
 use crate::http::identity::authenticate::authenticate;
 use crate::http::identity::cookie::ForgetCookie;
 use crate::http::state::AppState;
@@ -215,6 +216,23 @@ fn with_public_address<T>(request: &HttpRequest, read: impl FnOnce(&PublicAddres
     }
 }
 
+/// Writes a refused attempt to the program's log. The query isn't written, because a ticket may be in it.
+fn log_refusal(request: &HttpRequest, problem: &Problem, id: &str) {
+    let extensions = request.extensions();
+    let subject = extensions.get::<Identity>().map(|identity| identity.subject.as_str());
+    let address = extensions.get::<Client>().and_then(|client| client.address);
+    tracing::info!(
+        target: "taskbell::access",
+        request_id = id,
+        ?address,
+        subject,
+        code = problem.code,
+        method = %request.method(),
+        path = request.path(),
+        "a request is refused"
+    );
+}
+
 /// Adds the request's id and the headers of [`PROTECTION`] to the response. Makes each response with an error status, also
 /// those of the HTTP library, a problem with this id.
 fn finish_response(response: ServiceResponse<BoxBody>, id: &str) -> ServiceResponse<BoxBody> {
@@ -224,6 +242,9 @@ fn finish_response(response: ServiceResponse<BoxBody>, id: &str) -> ServiceRespo
         let problem = response.extensions_mut().remove::<Problem>();
         let problem = problem.unwrap_or_else(|| Problem::of_status(status));
         let allow = response.headers().get(ALLOW).cloned();
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
+            log_refusal(&request, &problem, id);
+        }
         response = Problem { request_id: Some(id.to_owned()), ..problem }.response();
         if let Some(allow) = allow {
             response.headers_mut().insert(ALLOW, allow);

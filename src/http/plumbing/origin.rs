@@ -113,15 +113,9 @@ fn find_sender(
     }
     match (site, page) {
         (None, None) => Ok(Sender::Program),
-<<<<<<< HEAD
-        (None | Some("same-origin" | "none"), Some(page))
-        | (Some("same-site" | "cross-site"), Some(page @ Sender::AllowedPage(_))) => Ok(page),
-        (Some("same-origin" | "none"), None) => Ok(Sender::OwnPage),
-=======
         (Some("same-origin" | "none"), None) => Ok(Sender::OwnPage),
         (None | Some("same-origin" | "none"), Some(page))
         | (Some("same-site" | "cross-site"), Some(page @ Sender::AllowedPage(_))) => Ok(page),
->>>>>>> h-ses
         (Some(_), _) => Err(forbidden()),
     }
 }
