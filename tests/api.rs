@@ -13,6 +13,7 @@ mod firing;
 mod fuzz;
 mod json;
 mod keys;
+mod late_body;
 mod leases;
 mod limits;
 mod list;

@@ -23,7 +23,7 @@ impl WorkerProcess {
 
     /// Starts a worker with these flags that runs `command` for each task.
     pub fn with(server: &Server, flags: &[&str], command: &[&str]) -> Self {
-        Self::with_token(server, flags, command, Some(worker_token(server)))
+        Self::with_token(server, flags, command, Some(&worker_token(server)))
     }
 
     /// As [`Self::start`], for a server that doesn't run yet and therefore has given no token.
@@ -31,7 +31,7 @@ impl WorkerProcess {
         Self::with_token(server, &["--kind", "demo"], &["sh", "-c", script], None)
     }
 
-    fn with_token(server: &Server, flags: &[&str], command: &[&str], token: Option<String>) -> Self {
+    fn with_token(server: &Server, flags: &[&str], command: &[&str], token: Option<&str>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let stderr = fs::File::create(folder.path().join("stderr")).expect("a file");
         let child = taskbell()

@@ -44,7 +44,7 @@ pub(super) fn record() -> Vec<Arc<Recorded>> {
     token(&mut walk, ("ada", Via::Cli), created("root", Role::Admin, '1'));
     let of_mira = token(&mut walk, ROOT, created("mira", Role::User, '2'));
     let kinds = Some(vec!["video.render".to_owned()]);
-    let expires_at = Some(walk.now.plus(Duration::from_secs(90 * 24 * 3600)));
+    let expires_at = Some(walk.now.plus(Duration::from_hours(90 * 24)));
     token(&mut walk, ROOT, TokenCreated { kinds, expires_at, ..created("render-farm", Role::Worker, '3') });
     let first = session(&mut walk, Some(of_mira), 'a', 3600);
     let task = walk.create("mira", "The report of November", |new| new.kind = "report.build".into());

@@ -27,8 +27,8 @@ fn a_token_is_created_once_and_revoked_once() {
     let decide = |events: &[TokenEvent], command| fold::<Token>(events).decide(command, now());
     assert_eq!(decide(&[], &create), Ok(vec![created.clone()]));
     assert_eq!(decide(&[], &revoke), Err(Rejection::NotFound));
-    assert_eq!(decide(&[created.clone()], &create), Err(Rejection::AlreadyExists));
-    assert_eq!(decide(&[created.clone()], &revoke), Ok(vec![revoked.clone()]));
+    assert_eq!(decide(std::slice::from_ref(&created), &create), Err(Rejection::AlreadyExists));
+    assert_eq!(decide(std::slice::from_ref(&created), &revoke), Ok(vec![revoked.clone()]));
     assert_eq!(decide(&[created.clone(), revoked.clone()], &revoke), Ok(Vec::new()));
     assert_eq!(decide(&[created, revoked], &create), Err(Rejection::AlreadyExists));
 }
@@ -49,7 +49,7 @@ fn a_session_is_opened_once_and_ended_once() {
     let decide = |events: &[SessionEvent], command| fold::<Session>(events).decide(command, now());
     assert_eq!(decide(&[], &open), Ok(vec![opened.clone()]));
     assert_eq!(decide(&[], &end), Err(Rejection::NotFound));
-    assert_eq!(decide(&[opened.clone()], &open), Err(Rejection::AlreadyExists));
-    assert_eq!(decide(&[opened.clone()], &end), Ok(vec![ended.clone()]));
+    assert_eq!(decide(std::slice::from_ref(&opened), &open), Err(Rejection::AlreadyExists));
+    assert_eq!(decide(std::slice::from_ref(&opened), &end), Ok(vec![ended.clone()]));
     assert_eq!(decide(&[opened, ended], &end), Ok(Vec::new()));
 }
