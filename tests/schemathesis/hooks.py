@@ -7,11 +7,13 @@ import schemathesis
 
 # A request that waits holds the run up, and a followed log never ends.
 WAIT_MAX_S = 0.05
+POSITION_MAX = 2**64 - 1
 # The smallest `x-max-bytes` of the API.
 SHORTEST_LIMIT = 64
 # Values of the right form that the server may refuse: a cursor of another list, a position after the head, a cron expression
-# or a time zone without meaning, a parent that does not exist, an origin that no setting allows.
-JUDGED_BY_THE_SERVER = {"/query/cursor", "/position", "/cron", "/time_zone", "/parent", "/origin"}
+# or a time zone without meaning, a parent that does not exist, an origin that no setting allows, a time in the
+# past.
+JUDGED_BY_THE_SERVER = {"/query/cursor", "/position", "/cron", "/time_zone", "/parent", "/origin", "/expires_at"}
 
 
 @schemathesis.hook
@@ -25,7 +27,8 @@ def before_call(context, case, kwargs):
     query = case.query if isinstance(case.query, dict) else {}
     if str(query.get("follow")).lower() == "true":
         del query["follow"]
-    if str(query.get("min_position", "")).isdigit() and int(query["min_position"]) > 1:
+    position = str(query.get("min_position", ""))
+    if position.isdigit() and 1 < int(position) <= POSITION_MAX:
         query["min_position"] = 1
 
 

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 
 case "${1:-}" in
     sample) examples=4 phases=examples,fuzzing,stateful ;;
-    full) examples=520 phases=examples,coverage,fuzzing,stateful ;;
+    full) examples=640 phases=examples,coverage,fuzzing,stateful ;;
     *) echo "usage: $0 sample|full [ARGS]" >&2; exit 2 ;;
 esac
 shift

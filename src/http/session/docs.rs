@@ -7,7 +7,7 @@ use crate::http::plumbing::error::Refusal;
 use crate::http::plumbing::openapi::answers::reason_body;
 use crate::http::plumbing::openapi::operation::{Answer, Operation};
 use crate::http::plumbing::openapi::schema::{
-    Schema, boolean, list, object, one_of, owner, schema, written_text, written_time,
+    Schema, boolean, list, object, one_of, schema, subject, written_text, written_time,
 };
 use crate::task::access::Role;
 
@@ -21,7 +21,7 @@ pub fn show() -> Operation {
 pub fn open() -> Operation {
     let about = "Opens a session of 5 minutes for a user with this subject, which is returned and sets no cookie. Only the roles \
         `operator` and `admin` may do this.";
-    let body = object().optional("subject", owner().or_null().about(about)).close();
+    let body = object().optional("subject", subject().or_null().about(about)).close();
     let either = schema(json!({"oneOf": [session().into_json(), bearer().into_json()]}));
     let page = json!({
         "token": format!("tbs_{}_{}", "0190f3c2a4b87def8123456789abcdef", "5e".repeat(32)), "subject": "anna", "role": "user",

@@ -10,8 +10,8 @@ use crate::http::plumbing::openapi::answers::reason_body;
 use crate::http::plumbing::openapi::operation::{Answer, Operation};
 use crate::http::plumbing::openapi::parameters::{path, query};
 use crate::http::plumbing::openapi::schema::{
-    Object, Schema, count, free_name, integer, list as list_of, name, object, one_of, owner, pattern, position, time,
-    uuid, written_text, written_time,
+    Object, Schema, count, free_name, integer, list as list_of, name, object, one_of, owner, pattern, position,
+    subject, time, uuid, written_text, written_time,
 };
 use crate::http::plumbing::openapi::tasks::EXAMPLE_ID;
 use crate::task::access::{Action, Role};
@@ -47,7 +47,7 @@ pub fn list() -> Operation {
 pub fn create() -> Operation {
     let kinds = list_of(free_name(), 1, KINDS_MAX).or_null();
     let body = object()
-        .field("subject", owner().about("Who uses the token. `system`, `local` and `local/…` are reserved."))
+        .field("subject", subject().about("Who uses the token. `system`, `local` and `local/…` are reserved."))
         .field("role", role())
         .optional(
             "kinds",
@@ -55,7 +55,8 @@ pub fn create() -> Operation {
         )
         .optional("expires_at", time().or_null().about("When the token expires, in the future. Default: never."))
         .optional("expires_in_s", integer(1, u64::MAX).or_null().about("Instead of `expires_at`, in seconds from now."))
-        .close();
+        .close()
+        .with("allOf", rules());
     let request =
         json!({"subject": "render-farm", "role": "worker", "kinds": ["video.render"], "expires_in_s": 7_776_000});
     let mut example_new = example();
@@ -72,6 +73,15 @@ pub fn create() -> Operation {
         .body(body, &[("worker", request)])
         .writes()
         .answers(answer.example("token", &example_new).links("/id", &["revokeToken"]))
+}
+
+/// Only a worker has kinds, and one field says when the token expires.
+fn rules() -> Value {
+    let is_null = |field: &str| json!({"properties": {field: {"type": "null"}}});
+    json!([
+        {"if": {"properties": {"role": {"const": "worker"}}}, "else": is_null("kinds")},
+        {"anyOf": [is_null("expires_at"), is_null("expires_in_s")]},
+    ])
 }
 
 pub fn revoke() -> Operation {

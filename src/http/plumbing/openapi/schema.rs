@@ -168,6 +168,12 @@ pub fn owner() -> Schema {
     pattern(OWNER).with("minLength", 1).with("maxLength", OWNER_MAX).except("^\\*$")
 }
 
+/// The subject of a new token or session.
+#[must_use]
+pub fn subject() -> Schema {
+    owner().except("^(\\*$|system$|local$|local/)")
+}
+
 /// Whose tasks: one owner, or `*` for everyone.
 #[must_use]
 pub fn owner_or_everyone() -> Schema {
