@@ -240,6 +240,7 @@ pub mod internal {
     pub use crate::store::now;
     #[cfg(feature = "eventstore")]
     pub use crate::streams::claims::open::claim_open_keys;
+    #[cfg(feature = "server")]
     pub use crate::task::access::Role;
     pub use crate::task::backoff::BackOff;
     pub use crate::task::json::value_of as json_value;

@@ -78,6 +78,7 @@ macro_rules! routes {
         }
 
         /// Returns the method and the path of each route, including those of the UI. Each path with `GET` also has `HEAD`.
+        #[cfg(feature = "testing")]
         #[must_use]
         pub fn route_table() -> Vec<(&'static str, &'static str)> {
             let api = vec![$($($((stringify!($method), concat!($scope, $path)),)+)+)+];

@@ -118,6 +118,7 @@ const PAGE_PATHS: [&str; 2] = ["/", "/tasks/{id}"];
 const FILE_PATH: &str = "/ui/{file}";
 
 /// Returns the paths of the UI. Each supports `GET` and `HEAD`.
+#[cfg(feature = "testing")]
 pub(super) fn paths() -> impl Iterator<Item = &'static str> {
     PAGE_PATHS.into_iter().chain([FILE_PATH])
 }

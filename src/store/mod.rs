@@ -132,7 +132,6 @@ impl EventStore {
     ///
     /// # Errors
     /// See [`AppendError`].
-    #[cfg(feature = "testing")]
     pub async fn append(&self, append: Append) -> Result<Revision, AppendError> {
         let result = self.append_many(vec![append]).await.pop();
         result.unwrap_or_else(|| Err(AppendError::Unavailable("the log returned no result".to_owned())))
@@ -143,7 +142,6 @@ impl EventStore {
     ///
     /// The log in memory or in `SQLite` writes them in this order and in one transaction, so a failed transaction fails all
     /// of them. A cluster writes the appends of one stream in this order and those of different streams at the same time.
-    #[cfg(feature = "testing")]
     pub async fn append_many(&self, appends: Vec<Append>) -> Vec<Result<Revision, AppendError>> {
         self.append_encoded(appends.into_iter().map(EncodedAppend::new).collect()).await
     }

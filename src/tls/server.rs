@@ -36,6 +36,7 @@ struct Current {
     /// The contents that were read last, whether or not they could be used.
     contents: Contents,
     http: Arc<ServerConfig>,
+    #[cfg(feature = "eventstore")]
     grpc: Arc<ServerConfig>,
 }
 
@@ -79,6 +80,7 @@ impl ServerTls {
     }
 
     /// The configuration for a new connection over gRPC.
+    #[cfg(feature = "eventstore")]
     #[must_use]
     pub fn grpc(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.lock().grpc)
@@ -116,7 +118,12 @@ impl Current {
     /// Each configuration has its own memory of sessions. So no client resumes a session of a former certificate.
     fn new(files: &TlsFiles, contents: Contents) -> Result<Self, TlsError> {
         let key = Arc::new(files.parse(&contents)?);
-        Ok(Self { http: configuration(&key, b"http/1.1")?, grpc: configuration(&key, b"h2")?, contents })
+        Ok(Self {
+            http: configuration(&key, b"http/1.1")?,
+            #[cfg(feature = "eventstore")]
+            grpc: configuration(&key, b"h2")?,
+            contents,
+        })
     }
 }
 

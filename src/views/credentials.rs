@@ -62,11 +62,13 @@ impl Credentials {
     }
 
     /// The tokens, in the order of their creation.
+    #[cfg(feature = "testing")]
     pub fn tokens(&self) -> impl Iterator<Item = (Uuid, &TokenRow)> {
         self.tokens_by_position.values().filter_map(|id| Some((*id, self.tokens.get(id)?)))
     }
 
     /// The sessions that were not ended, in the order of their ids. Expired ones may be among them.
+    #[cfg(feature = "testing")]
     pub fn sessions(&self) -> impl Iterator<Item = (Uuid, &Arc<SessionOpened>)> {
         self.sessions.iter().map(|(id, session)| (*id, session))
     }
