@@ -144,7 +144,10 @@ mod tests {
         assert!(!observer.is_closed(), "the client may send more");
         client.shutdown().await.unwrap();
         socket.read.ready(tokio::io::Interest::READABLE).await.unwrap();
-        while !socket.read.ready(tokio::io::Interest::READABLE).await.unwrap().is_read_closed() {}
+        while !socket.read.ready(tokio::io::Interest::READABLE).await.unwrap().is_read_closed() {
+            // The socket stays readable, so `ready` alone never lets the runtime look for the end of the bytes.
+            tokio::task::yield_now().await;
+        }
         assert!(observer.is_closed());
     }
 }
