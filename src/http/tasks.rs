@@ -26,8 +26,6 @@ use crate::views::{Filter, Page, PageRequest, Row, RowBudget, Snapshot, TaskDoc}
 
 pub(super) mod docs;
 
-/// The number of rows of a page if the request has no `limit`.
-const DEFAULT_LIMIT: usize = 20;
 #[derive(Serialize)]
 struct ItemList<T> {
     items: Vec<T>,
@@ -67,13 +65,7 @@ pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpReque
     let mut fields = Fields::from_query(request.query_string())?;
     let scope = take_scope(&mut fields, &caller, &state.limits)?;
     let filter = fields.take_filter(&state.limits, scope)?;
-    let limit =
-        fields.take_number("limit")?.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let limit_max = state.limits.page_tasks;
-    if !(1..=limit_max).contains(&limit) {
-        return Err(Problem::invalid_field("/query/limit", format!("1 to {limit_max} (max_page_tasks)")));
-    }
-    let page_request = PageRequest { order: fields.take_order()?, limit, cursor: fields.take_cursor()? };
+    let page_request = fields.take_page_request(&state.limits)?;
     wait_for_min_position(&state, &caller, fields).await?;
     let Page { items, next, prev, total, position } = query_page(&state, filter, page_request).await?;
     let views = state.reader.views();

@@ -22,12 +22,9 @@ use crate::streams::ExecuteOnStream;
 use crate::task::access::{Action, Role};
 use crate::task::token::{Token, TokenCommand, TokenCreated};
 use crate::task::{Invalid, Position, Revision, Timestamp};
-use crate::views::{PageRequest, Views};
+use crate::views::Views;
 
 pub(super) mod docs;
-
-/// The number of tokens on a page if the request has no `limit`.
-const DEFAULT_LIMIT: usize = 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -155,13 +152,7 @@ pub fn document_of_new(id: Uuid, text: &BearerText, first: &Recorded) -> Option<
 pub async fn list(state: web::Data<AppState>, caller: Caller, request: HttpRequest) -> Result<HttpResponse, Problem> {
     caller.check(Action::ManageTokens)?;
     let mut fields = Fields::from_query(request.query_string())?;
-    let limit =
-        fields.take_number("limit")?.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let limit_max = state.limits.page_tasks;
-    if !(1..=limit_max).contains(&limit) {
-        return Err(Problem::invalid_field("/query/limit", format!("1 to {limit_max} (max_page_tasks)")));
-    }
-    let page_request = PageRequest { order: fields.take_order()?, limit, cursor: fields.take_cursor()? };
+    let page_request = fields.take_page_request(&state.limits)?;
     wait_for_min_position(&state, &caller, fields).await?;
     let views = state.reader.views();
     let page = views.credentials().token_page(&page_request).map_err(|_| invalid_cursor())?;

@@ -77,8 +77,8 @@ fn without(object: &RawValue, path: &str) -> serde_json::Result<Box<RawValue>> {
     to_raw_value(&Members(members))
 }
 
-/// The members of an object, in their order. The values are texts that nobody has parsed: a client's value may be a number that
-/// no type of ours can hold, or have names that mean something to serde.
+/// The members of an object, in their order. The values stay the text that the client sent: a number may be too long
+/// for every type, and a name may mean something to serde.
 struct Members<'a>(Vec<(String, Cow<'a, RawValue>)>);
 
 impl<'de> Deserialize<'de> for Members<'de> {

@@ -34,7 +34,7 @@ fn call(name: &'static str, call: Call) -> CallRow {
     CallRow { name, call, lines: Vec::new() }
 }
 
-/// Whoever may not read the log is refused alike, whatever stream the call names.
+/// A client that may not read the log gets the same refusal for each stream that the call names.
 fn rows() -> Vec<CallRow> {
     use Target::{Absent, Other, Own, Unnamed};
     vec![

@@ -54,7 +54,7 @@ pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &S
         }
     };
     let Some(identity) = identity else {
-        // The only subject of such a server has no rate: nobody else is there whom it could disturb.
+        // The local user has no rate: such a server has no other callers whose requests it could delay.
         return if state.auth_required { Err(unauthenticated()) } else { Ok(Identity::local()) };
     };
     verifiers.requests.count(&identity.subject)?;

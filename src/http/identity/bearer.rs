@@ -5,7 +5,7 @@
 //! tbs_0190f3c2a4b87def8123456789abcdef_uq0…  a session
 //! ```
 //!
-//! The log holds BLAKE3 of the whole text. A slow hash is not needed, because nobody can try 2^256 secrets.
+//! The log holds BLAKE3 of the whole text. A slow hash is not needed, because no client can try 2^256 secrets.
 
 use std::fmt;
 

@@ -35,7 +35,7 @@ macro_rules! refusals {
             /// Returns the meaning, in Markdown.
             #[must_use]
             pub const fn meaning(self) -> &'static str {
-                match self { $(Self::$name => concat!($($doc),+),)+ }
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii_start(),)+ }
             }
         }
     };

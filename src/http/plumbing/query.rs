@@ -9,7 +9,10 @@ use super::filter::{FIELDS_MAX, SentFilter, Terms};
 use crate::http::limits::ClientLimits;
 use crate::task::limits::{LABEL_MAX, is_line, is_name, is_owner};
 use crate::task::{Position, Status, Timestamp};
-use crate::views::{Cursor, Filter, Order, Scope};
+use crate::views::{Cursor, Filter, Order, PageRequest, Scope};
+
+/// How many items a page has if the request has no `limit`.
+pub const DEFAULT_LIMIT: usize = 20;
 
 /// The fields of a query string, or of a filter in a body, that the handler has not taken yet.
 pub struct Fields {
@@ -226,6 +229,20 @@ impl Fields {
             return Err(self.refuse("q", format!("1 to {words_max} words are needed (max_filter_terms)")));
         }
         Ok(words)
+    }
+
+    /// Takes the fields that choose a page of a list: `limit`, `order` and `cursor`.
+    ///
+    /// # Errors
+    /// 422 if one of them is invalid.
+    pub fn take_page_request(&mut self, limits: &ClientLimits) -> Result<PageRequest, Problem> {
+        let limit = self.take_number("limit")?;
+        let limit = limit.map_or(DEFAULT_LIMIT, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let limit_max = limits.page_tasks;
+        if !(1..=limit_max).contains(&limit) {
+            return Err(self.refuse("limit", format!("1 to {limit_max} (max_page_tasks)")));
+        }
+        Ok(PageRequest { order: self.take_order()?, limit, cursor: self.take_cursor()? })
     }
 
     /// Takes the order. The default is the newest first.

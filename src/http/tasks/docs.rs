@@ -3,7 +3,6 @@
 use actix_web::http::StatusCode;
 use serde_json::json;
 
-use super::DEFAULT_LIMIT;
 use crate::http::limits::ClientLimits;
 use crate::http::plumbing::error::Refusal;
 use crate::http::plumbing::openapi::answers::{reason_body, task};
@@ -13,6 +12,7 @@ use crate::http::plumbing::openapi::schema::{
     Schema, count, integer, list as list_of, named, object, one_of, pattern, position, reason,
 };
 use crate::http::plumbing::openapi::tasks::example_task;
+use crate::http::plumbing::query::DEFAULT_LIMIT;
 use crate::task::access::Action;
 
 pub fn list() -> Operation {

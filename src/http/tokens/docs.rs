@@ -3,7 +3,6 @@
 use actix_web::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::DEFAULT_LIMIT;
 use crate::http::limits::ClientLimits;
 use crate::http::plumbing::error::Refusal;
 use crate::http::plumbing::openapi::answers::reason_body;
@@ -14,6 +13,7 @@ use crate::http::plumbing::openapi::schema::{
     subject, time, uuid, written_text, written_time,
 };
 use crate::http::plumbing::openapi::tasks::EXAMPLE_ID;
+use crate::http::plumbing::query::DEFAULT_LIMIT;
 use crate::task::access::{Action, Role};
 use crate::task::token::KINDS_MAX;
 

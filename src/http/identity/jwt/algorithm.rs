@@ -1,4 +1,4 @@
-//! The algorithms of JWTs (RFC 7518, RFC 8037). All of them are asymmetric: whoever can verify a token can't make one.
+//! The algorithms of JWTs (RFC 7518, RFC 8037). All of them are asymmetric: a server that verifies a token can't make one.
 
 use std::fmt;
 use std::str::FromStr;

@@ -55,7 +55,7 @@ impl<'t> Token<'t> {
     }
 
     /// The id of the key that the header names. Keys in the header (`jwk`, `x5c`) and addresses of keys (`jku`, `x5u`) are
-    /// never used: whoever made the token chose them.
+    /// never used, because the client that made the token chose them.
     ///
     /// # Errors
     /// The id is not a text.
