@@ -125,7 +125,7 @@ async fn the_command_prints_each_check_and_leaves_only_deleted_streams() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_fails_where_a_rule_does_not_hold() {
     // Taskbell's own log takes no writes by this protocol.
-    let server = wire::serve(EventStore::memory(), ANY_PORT, None, None).await.unwrap();
+    let server = wire::serve(EventStore::memory(), ANY_PORT, wire::ServeOptions::default()).await.unwrap();
     let output = run(server.addr(), &["--json"]).await;
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::http_server::HttpServer;
 #[cfg(feature = "eventstore")]
-use super::log_access::TokensInViews;
+use super::log_access::{TokensInViews, connection_limits};
 use super::tls::ReloadingTls;
 use super::{Options, StartError, Taskbell};
 use crate::config::{AuthMode, Config};
@@ -22,7 +22,7 @@ use crate::http::plumbing::http1::limits::ConnectionLimits;
 use crate::store::now;
 use crate::views::Views;
 #[cfg(feature = "eventstore")]
-use crate::wire::LogAuthenticator;
+use crate::wire::{LogAuthenticator, ServeOptions};
 use crate::work::Handlers;
 use crate::work::kinds::distribute::{ContentRoots, Distribute};
 
@@ -70,11 +70,14 @@ async fn serve_log(
 ) -> Result<Option<crate::wire::WireServer>, StartError> {
     let Some(addr) = addr else { return Ok(None) };
     let start_error = |error| StartError::Io("can't serve the log", io::Error::other(error));
-    let certificate = tls.map(ReloadingTls::certificate);
     let state = &taskbell.state;
-    let tokens: Arc<dyn LogAuthenticator> = Arc::new(TokensInViews(state.reader.clone()));
-    let authenticator = state.auth_required.then_some(tokens);
-    let started = crate::wire::serve(state.store.clone(), addr, certificate, authenticator).await;
+    let tokens: Arc<dyn LogAuthenticator> = Arc::new(TokensInViews::new(state));
+    let options = ServeOptions {
+        tls: tls.map(ReloadingTls::certificate),
+        authenticator: state.auth_required.then_some(tokens),
+        limits: connection_limits(state.limits.header_timeout),
+    };
+    let started = crate::wire::serve(state.store.clone(), addr, options).await;
     let server = started.map_err(start_error)?;
     tracing::info!("the log is served read-only on esdb://{}?tls={}", server.addr(), tls.is_some());
     Ok(Some(server))

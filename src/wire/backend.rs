@@ -1,6 +1,6 @@
 //! The operations that the service needs of a backend.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -18,9 +18,14 @@ pub(super) trait WireBackend: Send + Sync + 'static {
     /// database for tests waits here while it is frozen.
     async fn check_request(&self, requires_leader: bool) -> Result<(), Refusal>;
 
-    /// The backend as the client with this password may see it. Called before each request for streams. `None` is a request without a
-    /// password.
-    fn for_reader(self: Arc<Self>, _password: Option<&str>) -> Result<Arc<Self>, Refusal>
+    /// Whether some requests need a password.
+    fn needs_password(&self) -> bool {
+        false
+    }
+
+    /// The backend as the client with this password and this address may see it. Called before each request for streams. `None` is
+    /// a request without a password.
+    fn for_reader(self: Arc<Self>, _password: Option<&str>, _client: Option<IpAddr>) -> Result<Arc<Self>, Refusal>
     where
         Self: Sized,
     {

@@ -159,6 +159,7 @@ fn refusal_status(refusal: Refusal) -> rpc::Status {
             status(Code::InvalidArgument, &message, &shared::BadRequest { message: message.clone() })
         }
         refusal @ (Refusal::Unauthenticated
+        | Refusal::TooOften(_)
         | Refusal::NoStream(_)
         | Refusal::NotLeader(_)
         | Refusal::Unavailable(_)

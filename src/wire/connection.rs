@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// A connection that sets `TCP_QUICKACK` after each read.
 pub(super) struct QuickAckConnection(TcpStream);
@@ -29,14 +28,6 @@ impl QuickAckConnection {
 
     #[cfg(not(target_os = "linux"))]
     fn acknowledge(&self) {}
-}
-
-impl Connected for QuickAckConnection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.0.connect_info()
-    }
 }
 
 impl AsyncRead for QuickAckConnection {

@@ -4,7 +4,7 @@
 //! written, but a reader who may not see inputs, results and outputs gets them as null. The position of an event in the log, from 1, is both its commit position and its prepare position. So position 0
 //! is before the first event.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use prost::bytes::Bytes;
 use super::access::{LogAuthenticator, LogReader};
 use super::backend::{AppendSuccess, ClusterMember, StreamDeletion, WireAppend, WireBackend};
 use super::event::{WireEvent, WirePosition};
+use super::limits::ConnectionLimits;
 use super::refusal::Refusal;
 use super::server::{ServeError, WireServer};
 use crate::store::redact::{redacted_data, redacted_members};
@@ -21,23 +22,29 @@ use crate::store::{EventStore, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
 use crate::tls::server::ServerTls;
 
-/// Serves the log on this address, over TLS if there is a certificate, until the server is stopped or dropped. Clients can read and subscribe; writes are
-/// refused with `access-denied`. Port 0 means any free port, which [`WireServer::addr`] returns. The log stays open while it
-/// is served.
+/// How the log is served.
+#[derive(Clone, Default)]
+pub struct ServeOptions {
+    /// The certificate. Without one the log is served without TLS.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Finds the reader of each request. `None` if every client may read everything.
+    pub authenticator: Option<Arc<dyn LogAuthenticator>>,
+    /// The limits on clients.
+    pub limits: ConnectionLimits,
+}
+
+/// Serves the log on this address until the server is stopped or dropped. Clients can read and subscribe; writes are refused with
+/// `access-denied`. Port 0 means any free port, which [`WireServer::addr`] returns. The log stays open while it is served.
 ///
 /// # Errors
 /// See [`ServeError`].
-pub async fn serve(
-    store: EventStore,
-    addr: SocketAddr,
-    tls: Option<Arc<ServerTls>>,
-    authenticator: Option<Arc<dyn LogAuthenticator>>,
-) -> Result<WireServer, ServeError> {
+pub async fn serve(store: EventStore, addr: SocketAddr, options: ServeOptions) -> Result<WireServer, ServeError> {
+    let ServeOptions { tls, authenticator, limits } = options;
     if !addr.ip().is_loopback() && (tls.is_none() || authenticator.is_none()) {
         return Err(ServeError::NotLoopback(addr));
     }
-    let started =
-        WireServer::start(addr, tls, move |addr| LogBackend { store, addr, authenticator, reader: None }).await;
+    let backend = move |addr| LogBackend { store, addr, authenticator, reader: None };
+    let started = WireServer::start(addr, tls, Some(limits), backend).await;
     started.map_err(|source| ServeError::Io { addr, source })
 }
 
@@ -78,9 +85,13 @@ impl WireBackend for LogBackend {
         Ok(())
     }
 
-    fn for_reader(self: Arc<Self>, password: Option<&str>) -> Result<Arc<Self>, Refusal> {
+    fn needs_password(&self) -> bool {
+        self.authenticator.is_some()
+    }
+
+    fn for_reader(self: Arc<Self>, password: Option<&str>, client: Option<IpAddr>) -> Result<Arc<Self>, Refusal> {
         let Some(authenticator) = self.authenticator.clone() else { return Ok(self) };
-        let reader = authenticator.authenticate(password.ok_or(Refusal::Unauthenticated)?)?;
+        let reader = authenticator.authenticate(password, client)?;
         let (store, addr) = (self.store.clone(), self.addr);
         Ok(Arc::new(Self { store, addr, authenticator: Some(authenticator), reader: Some(reader) }))
     }

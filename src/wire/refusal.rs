@@ -14,6 +14,8 @@ pub(super) enum Refusal {
     Unauthenticated,
     /// The log is read-only, or the caller may not read it.
     AccessDenied,
+    /// The caller does something too often. The text names the limit.
+    TooOften(String),
     /// The stream has no event, or was soft-deleted.
     NoStream(String),
     /// The stream was deleted permanently, or was soft-deleted and the writer expects a stream that exists.
@@ -39,6 +41,7 @@ impl Refusal {
         match self {
             Self::Unauthenticated => Code::Unauthenticated,
             Self::AccessDenied => Code::PermissionDenied,
+            Self::TooOften(_) => Code::ResourceExhausted,
             Self::NoStream(_) | Self::NotLeader(_) => Code::NotFound,
             Self::StreamDeleted(_) | Self::WrongExpectedRevision { .. } => Code::FailedPrecondition,
             Self::AppendTooLarge(_) | Self::MissingMetadata(_) | Self::Invalid(_) => Code::InvalidArgument,
@@ -61,7 +64,7 @@ impl Refusal {
             Self::AppendTooLarge(max) => format!("Maximum Append Size of {max} Exceeded."),
             Self::MissingMetadata(name) => format!("Required Metadata Property '{name}' is missing"),
             Self::NotLeader(_) => "Leader info available".to_owned(),
-            Self::Invalid(why) | Self::Unavailable(why) | Self::DataLoss(why) => why.clone(),
+            Self::TooOften(why) | Self::Invalid(why) | Self::Unavailable(why) | Self::DataLoss(why) => why.clone(),
         }
     }
 
@@ -91,7 +94,7 @@ impl Refusal {
                 ("leader-endpoint-host", leader.ip().to_string()),
                 ("leader-endpoint-port", leader.port().to_string()),
             ],
-            Self::Invalid(_) | Self::Unavailable(_) | Self::DataLoss(_) => Vec::new(),
+            Self::TooOften(_) | Self::Invalid(_) | Self::Unavailable(_) | Self::DataLoss(_) => Vec::new(),
         }
     }
 }

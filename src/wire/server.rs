@@ -8,10 +8,13 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
 
 use super::backend::WireBackend;
 use super::cluster::ClusterService;
+use super::gate::Gate;
 use super::incoming::IncomingConnections;
+use super::limits::{ConnectionLimits, OpenConnections};
 use super::proto::gossip::gossip_server::GossipServer;
 use super::proto::server_features::server_features_server::ServerFeaturesServer;
 use super::proto::streams::streams_server::StreamsServer;
@@ -21,10 +24,16 @@ use crate::tls::server::ServerTls;
 /// The largest message that is received or sent, in bytes. The size limit of an append is lower and has its own error.
 const MESSAGE_MAX: usize = 17 * 1024 * 1024;
 
-/// The largest request that a read-only server receives, in bytes. A client may send it before it is authenticated.
-const READ_REQUEST_MAX: usize = 64 * 1024;
+/// The largest request that a read-only server receives, in bytes.
+const READ_REQUEST_MAX: usize = 16 * 1024;
+/// The requests whose messages a read-only server receives on one connection at the same time. Further ones wait.
+const RECEIVED_MAX: usize = 16;
+/// The bytes that the client of a read-only server may send on one connection before the server has taken them.
+const UNREAD_MAX: u32 = 64 * 1024;
 /// The requests and subscriptions that one connection may have at the same time.
 const STREAMS_MAX: u32 = 100;
+/// The largest sum of the headers of a request, in bytes.
+const HEADERS_MAX: u32 = 16 * 1024;
 /// A connection whose client answers no ping within this time is closed.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
@@ -56,10 +65,12 @@ pub struct WireServer {
 
 impl WireServer {
     /// Starts a thread that serves the backend until the server is stopped or dropped. `backend` creates the backend from
-    /// the address on which the server listens; its port may have been chosen by the system.
+    /// the address on which the server listens; its port may have been chosen by the system. Without `limits` a client may do
+    /// what it likes.
     pub(super) async fn start<B: WireBackend>(
         addr: SocketAddr,
         tls: Option<Arc<ServerTls>>,
+        limits: Option<ConnectionLimits>,
         backend: impl FnOnce(SocketAddr) -> B + Send + 'static,
     ) -> io::Result<Self> {
         let (started_sender, started_receiver) = oneshot::channel();
@@ -67,7 +78,7 @@ impl WireServer {
         let stop = CancellationToken::new();
         let stopping = stop.clone();
         std::thread::Builder::new().name("taskbell-wire".to_owned()).spawn(move || {
-            run(addr, tls, backend, started_sender, &stopping);
+            run(addr, (tls, limits), backend, started_sender, &stopping);
             // An error means that the server was dropped, so no caller waits for its end.
             let _ = stopped_sender.send(());
         })?;
@@ -100,7 +111,7 @@ impl Drop for WireServer {
 /// Runs the server on the current thread. At the end the runtime is dropped, which closes every connection.
 fn run<B: WireBackend>(
     addr: SocketAddr,
-    tls: Option<Arc<ServerTls>>,
+    (tls, limits): (Option<Arc<ServerTls>>, Option<ConnectionLimits>),
     backend: impl FnOnce(SocketAddr) -> B,
     started: oneshot::Sender<io::Result<SocketAddr>>,
     stop: &CancellationToken,
@@ -112,7 +123,8 @@ fn run<B: WireBackend>(
     runtime.block_on(async {
         match listen(addr).await {
             Ok((listener, addr)) => {
-                let serving = serve(IncomingConnections::new(listener, tls), Arc::new(backend(addr)));
+                let connections = IncomingConnections::new(listener, tls, limits.map(OpenConnections::new));
+                let serving = serve(connections, limits, Arc::new(backend(addr)));
                 if started.send(Ok(addr)).is_err() {
                     // The caller has dropped its future, so nothing could stop the server later.
                     return;
@@ -137,17 +149,36 @@ async fn listen(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
 
 async fn serve<B: WireBackend>(
     connections: IncomingConnections,
+    limits: Option<ConnectionLimits>,
     backend: Arc<B>,
 ) -> Result<(), tonic::transport::Error> {
     let request_max = if backend.is_writable() { MESSAGE_MAX } else { READ_REQUEST_MAX };
     let streams = StreamsServer::new(StreamsService::new(Arc::clone(&backend)));
-    tonic::transport::Server::builder()
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .add_service(streams.max_decoding_message_size(request_max).max_encoding_message_size(MESSAGE_MAX))
-        .add_service(GossipServer::new(ClusterService(Arc::clone(&backend))))
-        .add_service(ServerFeaturesServer::new(ClusterService(backend)))
+    let streams = streams.max_decoding_message_size(request_max).max_encoding_message_size(MESSAGE_MAX);
+    let gossip = GossipServer::new(ClusterService(Arc::clone(&backend)));
+    let features = ServerFeaturesServer::new(ClusterService(Arc::clone(&backend)));
+    // Their requests are empty.
+    let (gossip, features) = (gossip.max_decoding_message_size(0), features.max_decoding_message_size(0));
+    builder(limits)
+        .add_service(InterceptedService::new(streams, Gate::for_readers(&backend)))
+        .add_service(InterceptedService::new(gossip, Gate::public(&backend)))
+        .add_service(InterceptedService::new(features, Gate::public(&backend)))
         .serve_with_incoming(connections)
         .await
+}
+
+/// A server with these limits on its connections.
+fn builder(limits: Option<ConnectionLimits>) -> tonic::transport::Server {
+    let server = tonic::transport::Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADERS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE));
+    let Some(limits) = limits else { return server };
+    server
+        // The time until the response begins. Responses may last as long as they like.
+        .timeout(limits.request_timeout)
+        .concurrency_limit_per_connection(RECEIVED_MAX)
+        .initial_connection_window_size(UNREAD_MAX)
+        .initial_stream_window_size(UNREAD_MAX)
 }

@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 
-use super::access::password;
 use super::append;
 use super::backend::{StreamDeletion, WireBackend};
 use super::batch::OpenAppends;
 use super::event::{ExpectedRevision, WirePosition};
+use super::gate::Admitted;
 use super::proto::streams::delete_req::options::ExpectedStreamRevision as DeleteExpected;
 use super::proto::streams::streams_server::Streams;
 use super::proto::streams::tombstone_req::options::ExpectedStreamRevision as TombstoneExpected;
@@ -39,16 +39,16 @@ impl<B: WireBackend> StreamsService<B> {
     }
 
     /// Asks the backend whether it accepts the request, before the request is parsed. Returns the backend as the client may see
-    /// it.
-    async fn check_request(&self, metadata: &MetadataMap) -> Result<Arc<B>, Status> {
+    /// it, which the gate has found out.
+    async fn check_request(&self, metadata: &MetadataMap, extensions: &Extensions) -> Result<Arc<B>, Status> {
         let requires_leader = metadata.get("requires-leader").is_some_and(|value| value == "true");
         self.backend.check_request(requires_leader).await?;
-        Ok(Arc::clone(&self.backend).for_reader(password(metadata).as_deref())?)
+        Admitted::backend(extensions).ok_or_else(|| Refusal::Unauthenticated.into())
     }
 
     /// Like `check_request`, for a write. A read-only backend refuses the write before the client sends its messages.
-    async fn check_write_request(&self, metadata: &MetadataMap) -> Result<(), Status> {
-        self.check_request(metadata).await?;
+    async fn check_write_request(&self, metadata: &MetadataMap, extensions: &Extensions) -> Result<(), Status> {
+        self.check_request(metadata, extensions).await?;
         if self.backend.is_writable() { Ok(()) } else { Err(Refusal::AccessDenied.into()) }
     }
 
@@ -139,7 +139,7 @@ impl<B: WireBackend> Streams for StreamsService<B> {
     type BatchAppendStream = ReceiverStream<Result<BatchAppendResp, Status>>;
 
     async fn read(&self, request: Request<ReadReq>) -> Result<Response<Self::ReadStream>, Status> {
-        let backend = self.check_request(request.metadata()).await?;
+        let backend = self.check_request(request.metadata(), request.extensions()).await?;
         let ReadRequest { kind, ids } = ReadRequest::parse(request.into_inner())?;
         let (sender, receiver) = mpsc::channel(RESPONSES_MAX);
         tokio::spawn(serve_read(backend, ReadResponses { sender, ids }, kind));
@@ -147,13 +147,13 @@ impl<B: WireBackend> Streams for StreamsService<B> {
     }
 
     async fn append(&self, request: Request<Streaming<AppendReq>>) -> Result<Response<AppendResp>, Status> {
-        self.check_write_request(request.metadata()).await?;
+        self.check_write_request(request.metadata(), request.extensions()).await?;
         let append = append::receive_append(request.into_inner()).await?;
         Ok(Response::new(append::append_response(self.backend.append(append).await)?))
     }
 
     async fn delete(&self, request: Request<DeleteReq>) -> Result<Response<DeleteResp>, Status> {
-        self.check_write_request(request.metadata()).await?;
+        self.check_write_request(request.metadata(), request.extensions()).await?;
         let options = request.into_inner().options.ok_or_else(|| missing("options"))?;
         let expected = match options.expected_stream_revision {
             Some(DeleteExpected::Revision(revision)) => ExpectedRevision::Exact(revision),
@@ -169,7 +169,7 @@ impl<B: WireBackend> Streams for StreamsService<B> {
     }
 
     async fn tombstone(&self, request: Request<TombstoneReq>) -> Result<Response<TombstoneResp>, Status> {
-        self.check_write_request(request.metadata()).await?;
+        self.check_write_request(request.metadata(), request.extensions()).await?;
         let options = request.into_inner().options.ok_or_else(|| missing("options"))?;
         let expected = match options.expected_stream_revision {
             Some(TombstoneExpected::Revision(revision)) => ExpectedRevision::Exact(revision),
@@ -189,7 +189,7 @@ impl<B: WireBackend> Streams for StreamsService<B> {
         &self,
         request: Request<Streaming<BatchAppendReq>>,
     ) -> Result<Response<Self::BatchAppendStream>, Status> {
-        self.check_write_request(request.metadata()).await?;
+        self.check_write_request(request.metadata(), request.extensions()).await?;
         let (sender, receiver) = mpsc::channel(RESPONSES_MAX);
         tokio::spawn(serve_batch_append(Arc::clone(&self.backend), request.into_inner(), sender));
         Ok(Response::new(ReceiverStream::new(receiver)))

@@ -1,62 +1,69 @@
-//! A connection with or without TLS. Its handshake takes place when it is read for the first time, in the task of the
-//! connection. So a slow client keeps no other one waiting.
+//! A connection with or without TLS, and its deadline. Its handshake takes place when it is read for the first time, in the task
+//! of the connection. So a slow client keeps no other one waiting.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 use super::connection::QuickAckConnection;
-
-/// How long a handshake may take.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+use super::limits::Place;
+use super::progress::{ConnectionInfo, Deadline};
 
 /// A connection with or without TLS.
 pub(super) struct WireConnection {
     state: State,
-    info: TcpConnectInfo,
+    info: ConnectionInfo,
+    guard: Option<ConnectionGuard>,
+}
+
+/// What limits a connection.
+pub(super) struct ConnectionGuard {
+    /// Until when the client must have sent a request.
+    pub(super) deadline: Deadline,
+    /// Is free again when the connection is dropped.
+    pub(super) _place: Place,
 }
 
 enum State {
     Plain(QuickAckConnection),
-    Handshake(Box<(Accept<QuickAckConnection>, Pin<Box<Sleep>>)>),
+    Handshake(Box<Accept<QuickAckConnection>>),
     Tls(Box<TlsStream<QuickAckConnection>>),
 }
 
 impl WireConnection {
     /// The connection on this socket, with TLS if there is a configuration.
-    pub(super) fn new(socket: QuickAckConnection, tls: Option<Arc<ServerConfig>>) -> Self {
-        let info = socket.connect_info();
+    pub(super) fn new(
+        socket: QuickAckConnection,
+        tls: Option<Arc<ServerConfig>>,
+        info: ConnectionInfo,
+        guard: Option<ConnectionGuard>,
+    ) -> Self {
         let state = match tls {
             None => State::Plain(socket),
-            Some(tls) => {
-                let accept = TlsAcceptor::from(tls).accept(socket);
-                State::Handshake(Box::new((accept, Box::pin(sleep(HANDSHAKE_TIMEOUT)))))
-            }
+            Some(tls) => State::Handshake(Box::new(TlsAcceptor::from(tls).accept(socket))),
         };
-        Self { state, info }
+        Self { state, info, guard }
     }
 
-    /// Waits until the handshake has ended.
+    /// Waits until the handshake has ended. Fails if the client has missed its deadline.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let State::Handshake(handshake) = &mut self.state else { return Poll::Ready(Ok(())) };
-        let (accept, timer) = &mut **handshake;
-        if timer.as_mut().poll(cx).is_ready() {
+        if self.guard.as_mut().is_some_and(|guard| guard.deadline.is_missed(&self.info, cx)) {
+            tracing::debug!(client = ?self.info.client, "a client of the log has sent no request that is admitted in time");
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        self.state = State::Tls(Box::new(ready!(Pin::new(accept).poll(cx))?));
+        let State::Handshake(accept) = &mut self.state else { return Poll::Ready(Ok(())) };
+        self.state = State::Tls(Box::new(ready!(Pin::new(&mut **accept).poll(cx))?));
         Poll::Ready(Ok(()))
     }
 
-    /// Does this with the stream as soon as the handshake has ended.
+    /// Does this with the stream as soon as the connection is ready.
     fn poll_with<T>(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -74,9 +81,9 @@ impl WireConnection {
 }
 
 impl Connected for WireConnection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = ConnectionInfo;
 
-    fn connect_info(&self) -> TcpConnectInfo {
+    fn connect_info(&self) -> ConnectionInfo {
         self.info.clone()
     }
 }

@@ -39,7 +39,7 @@ fn started() -> NewEvent {
 impl Log {
     pub(super) async fn new() -> Self {
         let store = EventStore::memory();
-        let server = wire::serve(store.clone(), ANY_PORT, None, None).await.unwrap();
+        let server = wire::serve(store.clone(), ANY_PORT, wire::ServeOptions::default()).await.unwrap();
         let client = connect(server.addr());
         let streams = [(); 2].map(|()| StreamName::task(TaskId::from_uuid(new_id())));
         let log = Self { store, streams, server, client };
@@ -188,7 +188,7 @@ async fn every_write_to_the_log_is_denied() {
 
 #[tokio::test]
 async fn the_log_is_served_on_loopback_only() {
-    let refused = wire::serve(EventStore::memory(), "0.0.0.0:0".parse().unwrap(), None, None).await;
+    let refused = wire::serve(EventStore::memory(), "0.0.0.0:0".parse().unwrap(), wire::ServeOptions::default()).await;
     let Err(error @ ServeError::NotLoopback(_)) = refused else { panic!("{}", unexpected(&refused)) };
     assert_eq!(
         error.to_string(),
@@ -200,6 +200,6 @@ async fn the_log_is_served_on_loopback_only() {
 async fn a_log_is_not_served_where_something_else_listens() {
     let log = Log::new().await;
     let taken = log.server.addr();
-    let refused = wire::serve(EventStore::memory(), taken, None, None).await;
+    let refused = wire::serve(EventStore::memory(), taken, wire::ServeOptions::default()).await;
     assert!(matches!(refused, Err(ServeError::Io { addr, .. }) if addr == taken), "{}", unexpected(&refused));
 }

@@ -64,7 +64,7 @@ fn assert_trailers(found: &HeaderMap, expected: &[(&str, &str)]) {
 
 #[tokio::test]
 async fn a_write_to_the_log_is_refused_with_access_denied() {
-    let server = wire::serve(EventStore::memory(), ANY_PORT, None, None).await.unwrap();
+    let server = wire::serve(EventStore::memory(), ANY_PORT, wire::ServeOptions::default()).await.unwrap();
     for method in ["Append", "Delete", "Tombstone"] {
         let found = call(server.addr(), method, &[], framed(&options())).await;
         assert_trailers(&found, &[("grpc-status", "7"), ("exception", "access-denied")]);
@@ -158,7 +158,7 @@ async fn a_method_that_is_not_served_is_unimplemented() {
 
 #[tokio::test]
 async fn a_batch_for_the_log_is_refused_before_its_events_are_received() {
-    let server = wire::serve(EventStore::memory(), ANY_PORT, None, None).await.unwrap();
+    let server = wire::serve(EventStore::memory(), ANY_PORT, wire::ServeOptions::default()).await.unwrap();
     let stream = TcpStream::connect(server.addr()).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();

@@ -62,7 +62,7 @@ impl Database {
     pub async fn serve(&self, addr: SocketAddr) -> io::Result<NodeHandle> {
         let node = Arc::new(Node::default());
         let backend = NodeBackend::new(self.clone(), Arc::clone(&node));
-        let server = WireServer::start(addr, None, move |addr| backend.join_cluster(addr)).await?;
+        let server = WireServer::start(addr, None, None, move |addr| backend.join_cluster(addr)).await?;
         Ok(NodeHandle { node, database: self.clone(), running: Some(server) })
     }
 
