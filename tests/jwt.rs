@@ -4,6 +4,7 @@
 
 mod bad;
 mod good;
+mod https;
 mod issuer;
 mod key_server;
 mod keys;
