@@ -19,7 +19,7 @@ use crate::task::Timestamp;
 pub struct Verifiers {
     jwt: Option<JwtVerifier>,
     proxy: Option<Arc<ProxySettings>>,
-    /// The rate of the requests of each subject.
+    /// The rate of the requests of each token, and of each subject that sends no token.
     pub requests: RequestRate,
     /// The rate of the failures of each address.
     pub failures: FailedAuthentications,
