@@ -3,6 +3,7 @@
 
 mod cookies;
 mod open;
+mod proxied;
 mod tickets;
 
 use std::time::Duration;

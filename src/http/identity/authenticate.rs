@@ -36,7 +36,7 @@ pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &S
     let named_by_proxy = match sender {
         Sender::AllowedPage(_) => None,
         Sender::OwnPage | Sender::Program => {
-            verifiers.proxy_identity(peer, request.headers()).map_err(|why| refuse(peer, &why))?
+            verifiers.proxy_identity(peer, request.headers(), now()).map_err(|why| refuse(peer, &why))?
         }
     };
     let identity = if named_by_proxy.is_some() {
