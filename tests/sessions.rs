@@ -2,6 +2,7 @@
 //! process, and their logs hold tokens from the beginning.
 
 mod cookies;
+mod ended;
 mod open;
 mod proxied;
 mod tickets;

@@ -266,6 +266,12 @@ pub fn bearer(seen: &Seen<'_>) -> Result<(), String> {
     })
 }
 
+/// How many sessions of a subject have ended.
+pub fn ended(seen: &Seen<'_>) -> Result<(), String> {
+    let (ended, is_absent) = (seen.body()["ended"].as_u64(), seen.target == Target::Absent);
+    require(ended.is_some() && (!is_absent || ended == Some(0)), || format!("no number of sessions: {}", seen.body()))
+}
+
 /// What no response may say, whatever its route: to an auditor what a task works on or has written; to a user or a worker
 /// anything about the tasks of another subject.
 pub fn leak(who: Who, text: &str, shows_others: bool) -> Result<(), String> {
