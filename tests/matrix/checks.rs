@@ -14,6 +14,8 @@ use crate::support::HttpResponse;
 pub struct Seen<'a> {
     pub world: &'a World,
     pub who: Who,
+    /// Whose column of the tables says what the caller must get.
+    pub column: Who,
     pub target: Target,
     pub thing: &'a Thing,
     pub response: &'a HttpResponse,
@@ -200,7 +202,7 @@ pub fn leases(seen: &Seen<'_>) -> Result<(), String> {
     let kinds: BTreeSet<&str> =
         seen.body()["leases"].as_array().into_iter().flatten().filter_map(|lease| lease["kind"].as_str()).collect();
     let both = BTreeSet::from([WORKERS_KIND, OTHER_KIND]);
-    let wanted = match (seen.target, seen.who) {
+    let wanted = match (seen.target, seen.column) {
         (Target::Present, Who::Worker) | (Target::Own, _) => BTreeSet::from([WORKERS_KIND]),
         (Target::Present, _) => both,
         (Target::Other, Who::Admin) => BTreeSet::from([OTHER_KIND]),
