@@ -149,6 +149,14 @@ pub fn words(line: &'static str) -> [&'static str; 5] {
     words.try_into().unwrap_or_else(|words| panic!("a line has a word for each role: {words:?}"))
 }
 
+/// How often the same request of a subject has its effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    OfEachRequest,
+    /// A second request changes nothing, so each caller tries it with one credential.
+    OnceForASubject,
+}
+
 /// A request to one route, and what each caller must get for each target.
 pub struct Row {
     /// The method and the path of the route table.
@@ -167,8 +175,7 @@ pub struct Row {
     pub records: Option<&'static str>,
     /// The request changes nothing, although its method is not GET.
     pub is_read: bool,
-    /// The effect of the request comes once for a subject, so each caller tries it with one credential.
-    pub is_once: bool,
+    pub effect: Effect,
     /// Everybody gets the same, also without a credential.
     pub is_public: bool,
     /// The response may hold what another subject has written: the input of a task that a worker has taken.
@@ -187,7 +194,7 @@ pub fn row(route: &'static str) -> Row {
         check: None,
         records: None,
         is_read: route.starts_with("GET "),
-        is_once: false,
+        effect: Effect::OfEachRequest,
         is_public: false,
         shows_others: false,
         lines: Vec::new(),
@@ -228,7 +235,7 @@ impl Row {
     }
 
     pub fn once(self) -> Self {
-        Self { is_once: true, ..self }
+        Self { effect: Effect::OnceForASubject, ..self }
     }
 
     pub fn shows_others(self) -> Self {

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use super::row::{Row, Who};
+use super::row::{Effect, Row, Who};
 use super::world::{ABSENT_KIND, OTHER_KIND, WORKERS_KIND, World};
 use crate::jwt::issuer::{AUDIENCE, ISSUER, Issuer};
 
@@ -41,7 +41,7 @@ impl Way {
             Self::Token => true,
             // The end of its own session is what that row is about.
             Self::Session => is_known && is_quiet && (row.route, row.case) != ("DELETE /v1/session", ""),
-            Self::Jwt | Self::Proxy if is_known => is_quiet || !row.is_once,
+            Self::Jwt | Self::Proxy if is_known => is_quiet || row.effect == Effect::OfEachRequest,
             Self::Jwt | Self::Proxy => who == Who::Impostor,
         }
     }

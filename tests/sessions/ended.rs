@@ -10,6 +10,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use super::{Known, OWN_PAGE, Site, bearer, for_user, response, site};
 use crate::support::{HttpResponse, TEST_TIMEOUT};
 
+type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+
 async fn end(site: &Site, authorization: &str, body: &Value) -> HttpResponse {
     response(site.request(Method::DELETE, "/v1/session", &[("authorization", authorization)]).json(body)).await
 }
@@ -21,16 +23,19 @@ async fn bearer_for(site: &Site, operator: &str, subject: &str) -> String {
     bearer(opened.body["token"].as_str().unwrap())
 }
 
-/// Opens a websocket with these headers, calls `then` when the first frame has come, and waits until the server closes the
-/// socket. Returns the code.
-async fn close_code(site: &Site, headers: &[(&'static str, &str)], then: impl Future<Output = ()>) -> u16 {
+/// Opens a websocket with these headers, and waits for its first frame.
+async fn open_socket(site: &Site, headers: &[(&'static str, &str)]) -> Socket {
     let mut request = format!("{}/v1/live", site.url.replacen("http", "ws", 1)).into_client_request().unwrap();
     for (name, value) in headers {
         request.headers_mut().insert(*name, value.parse().unwrap());
     }
-    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    let (mut socket, _) = Box::pin(tokio_tungstenite::connect_async(request)).await.unwrap();
     assert!(matches!(socket.next().await, Some(Ok(Message::Text(_)))));
-    then.await;
+    socket
+}
+
+/// The code with which the server closes the websocket.
+async fn close_code(mut socket: Socket) -> u16 {
     loop {
         match tokio::time::timeout(TEST_TIMEOUT, socket.next()).await.expect("the socket is closed in time") {
             Some(Ok(Message::Close(close))) => return close.expect("a close frame").code.into(),
@@ -48,13 +53,12 @@ async fn an_admin_ends_all_sessions_of_a_subject_and_no_others() {
     let (of_page, of_bea) = (bearer_for(&site, &mira, "anna").await, bearer_for(&site, &mira, "bea").await);
     let of_mira = site.sign_in(&mira).await;
     let reason = json!({"subject": "anna", "reason": "left the team"});
-    let ending = async {
-        let ended = end(&site, &of_admin, &reason).await;
-        assert_eq!((ended.status, &ended.body), (200, &json!({"ended": 2})), "{}", ended.text);
-        assert_eq!(ended.header("set-cookie"), "", "the admin's own cookie stays");
-    };
-    let code = close_code(&site, &[("cookie", &cookie), OWN_PAGE], close_code_of(&site, &of_page, ending)).await;
-    assert_eq!(code, 1008);
+    let by_cookie = open_socket(&site, &[("cookie", &cookie), OWN_PAGE]).await;
+    let by_page = open_socket(&site, &[("authorization", &of_page)]).await;
+    let ended = end(&site, &of_admin, &reason).await;
+    assert_eq!((ended.status, &ended.body), (200, &json!({"ended": 2})), "{}", ended.text);
+    assert_eq!(ended.header("set-cookie"), "", "the admin's own cookie stays");
+    assert_eq!((close_code(by_cookie).await, close_code(by_page).await), (1008, 1008));
     assert_eq!(site.whoami(&[("cookie", &cookie)]).await, "unauthenticated");
     assert_eq!(site.whoami(&[("authorization", &of_page)]).await, "unauthenticated");
     assert_eq!(site.whoami(&[("authorization", &of_bea)]).await, "bea");
@@ -76,11 +80,6 @@ async fn an_admin_ends_all_sessions_of_a_subject_and_no_others() {
     // The subject may begin again with the credential that it still has.
     assert_eq!(site.whoami(&[("cookie", &site.sign_in(&anna).await)]).await, "anna");
     site.stop().await;
-}
-
-/// As [`close_code`], for a bearer, and asserts that the code is right.
-async fn close_code_of(site: &Site, authorization: &str, then: impl Future<Output = ()>) {
-    assert_eq!(close_code(site, &[("authorization", authorization)], then).await, 1008);
 }
 
 #[actix_rt::test]
