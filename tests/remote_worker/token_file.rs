@@ -102,12 +102,12 @@ async fn a_worker_sends_the_token_in_its_file() {
 async fn a_worker_goes_on_with_the_next_token_in_its_file_when_the_former_one_is_revoked() {
     let guarded = Guarded::start();
     let former = guarded.token_in_file().await;
-    let (begin, mut begun) = mpsc::unbounded_channel();
+    let (notice, mut begun) = mpsc::unbounded_channel();
     let (end, may_end) = watch::channel(false);
     let worker = TestWorker::running(guarded.worker(), move |_| {
-        let (begin, mut may_end) = (begin.clone(), may_end.clone());
+        let (notice, mut may_end) = (notice.clone(), may_end.clone());
         async move {
-            begin.send(()).unwrap();
+            notice.send(()).unwrap();
             may_end.wait_for(|may_end| *may_end).await.unwrap();
             Ok(Done::default())
         }
