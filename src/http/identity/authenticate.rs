@@ -106,7 +106,8 @@ async fn bearer_identity(
 
 /// 401. The log gets the reason, and the client doesn't.
 fn refuse(client: Option<IpAddr>, why: &dyn std::error::Error) -> Problem {
-    tracing::info!(target: "taskbell::access", ?client, %why, "a credential is refused");
+    let client = client.map(tracing::field::display);
+    tracing::info!(target: "taskbell::access", client, %why, "a credential is refused");
     unauthenticated()
 }
 
