@@ -5,7 +5,7 @@
 mod bad;
 mod good;
 mod https;
-mod issuer;
+pub mod issuer;
 mod key_server;
 mod keys;
 mod program;

@@ -73,7 +73,7 @@ impl TokensInViews {
 
     /// The reader that this holder of a token is.
     fn reader(&self, identity: Identity) -> Result<TokenHolder, LogAccessError> {
-        let counted = self.verifiers.requests.count(&identity.subject);
+        let counted = self.verifiers.requests.count(&identity);
         counted.map_err(|problem| LogAccessError::TooOften(problem.detail))?;
         let sees_everything = match decide_access(identity.role, &identity.subject, Action::ReadLog) {
             Access::Granted => true,
@@ -91,7 +91,8 @@ fn log_refusal(client: Option<IpAddr>, subject: Option<&str>, error: &LogAccessE
         LogAccessError::Denied => "forbidden",
         LogAccessError::TooOften(_) => "too_many_requests",
     };
-    tracing::info!(target: "taskbell::access", address = ?client, subject, code, "a request for the log is refused");
+    let address = client.map(tracing::field::display);
+    tracing::info!(target: "taskbell::access", address, subject, code, "a request for the log is refused");
 }
 
 impl LogAuthenticator for TokensInViews {
