@@ -244,3 +244,24 @@ async fn slow_clients_are_cut_while_healthy_ones_are_served() {
 async fn slow_clients_of_a_server_with_tls_and_authentication_are_cut() {
     send_all_slowly(Access::Secured, [10, 20, 16]).await;
 }
+
+/// Sends nothing for a while before its TLS handshake and before its first head, and then the head slowly.
+async fn send_slowly_at_every_step(access: Access) -> Duration {
+    let server = Server::with_access(access, Vec::<String>::new());
+    let (begun, socket) = (Instant::now(), connect(&server, 0).await);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let stream = SocketStream::over(socket, &server.url()).await.expect("a handshake");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let head = slow("every step", "GET /healthz HTTP/1.1\r\n", "X: y\r\n", &[408]);
+    let (_, statuses, _, lasted) = send_slowly(stream, head, begun).await;
+    // On a busy machine the connection may end before its head begins.
+    assert!(matches!(statuses[..], [] | [408]), "{statuses:?} after {lasted:?}");
+    lasted
+}
+
+#[tokio::test]
+async fn a_client_that_is_slow_at_every_step_gets_no_more_time() {
+    let (open, secured) =
+        tokio::join!(send_slowly_at_every_step(Access::Open), send_slowly_at_every_step(Access::Secured));
+    assert!(open <= CUT && secured <= CUT, "cut after {open:?}, with TLS after {secured:?}");
+}
