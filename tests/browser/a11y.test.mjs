@@ -24,6 +24,20 @@ after(async () => {
 });
 
 const list = (page) => page.locator("tbody tr", { hasText: "Runs for a while" }).waitFor();
+/** Lets the page lose its websocket, and every later one, when it calls `cutSockets`. */
+const cut = async (page) => {
+  const sockets = [];
+  let isCut = false;
+  await page.routeWebSocket(/\/v1\/live/, (socket) => {
+    if (isCut) return;
+    socket.connectToServer();
+    sockets.push(socket);
+  });
+  await page.exposeFunction("cutSockets", async () => {
+    isCut = true;
+    for (const socket of sockets) await socket.close();
+  });
+};
 const STATES = {
   "the list": ["/", list],
   "the open panel": ["/", async (page) => {
@@ -43,13 +57,32 @@ const STATES = {
     await page.locator("ol.timeline summary").first().click();
   }],
   "a task that isn't there": ["/tasks/nothing", (page) => page.getByText("There is no such task").waitFor()],
+  "the list, while it is read again": ["/", async (page) => {
+    await list(page);
+    await page.route(/\/v1\/tasks\?/, () => {});
+    await page.locator(".check[data-status=running]").click();
+    await page.locator(".card[aria-busy]").waitFor();
+  }],
+  "the list with a task that has left it": ["/?status=queued", async (page) => {
+    const leaving = await wait(server, "Leaves the list");
+    await page.locator("tbody tr", { hasText: "Leaves the list" }).waitFor();
+    await server.call("POST", `/v1/tasks/${leaving.id}/cancel`);
+    await page.locator("tr[data-gone]").waitFor();
+  }],
+  "old numbers": ["/", async (page) => {
+    await list(page);
+    await page.locator("button#bell").click();
+    await page.locator(".latest li").first().waitFor();
+    await page.evaluate(() => globalThis.cutSockets());
+    await page.locator(".filters[data-connection=reconnecting]").waitFor();
+  }, cut],
 };
 
 for (const colorScheme of ["light", "dark"]) {
   for (const width of [1440, 360]) {
     test(`axe finds nothing in ${Object.keys(STATES).length} states, ${colorScheme}, ${width} px wide`, async () => {
-      for (const [name, [path, ready]] of Object.entries(STATES)) {
-        const options = { colorScheme, viewport: { width, height: 900 }, reducedMotion: "reduce" };
+      for (const [name, [path, ready, before]] of Object.entries(STATES)) {
+        const options = { colorScheme, viewport: { width, height: 900 }, reducedMotion: "reduce", before };
         const { page, close } = await open(browser, server, typeof path === "string" ? path : path(), options);
         await ready(page);
         await page.evaluate(axe);
