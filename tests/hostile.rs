@@ -40,9 +40,14 @@ impl Attack {
         Self { access: Access::of_environment(), duration: Duration::from_secs(sized(4, 60) as u64) }
     }
 
+    /// Of what an open server doesn't have: handshakes and tokens.
+    fn on_secured() -> Self {
+        Self { access: Access::Secured, duration: Duration::from_secs(sized(2, 60) as u64) }
+    }
+
     /// Over TLS with tokens, for a moment.
     fn sample() -> Self {
-        Self { access: Access::Secured, duration: Duration::from_millis(700) }
+        Self { access: Access::Secured, duration: Duration::from_millis(400) }
     }
 
     /// Runs `attack` on `clients` threads beside a healthy client, and asserts that the server withstands it. An attack is called

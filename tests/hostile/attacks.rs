@@ -89,7 +89,6 @@ async fn slow_requests(attack: Attack) {
         .await;
 }
 
-/// Of an open server this is a head that never is one.
 async fn slow_handshakes(attack: Attack) {
     let mut server = Server::with_access(attack.access, NO_FLAGS);
     let (each, hello) = (sized(30, 300), client_hello());
@@ -116,7 +115,7 @@ async fn slow_handshakes(attack: Attack) {
         .await;
 }
 
-/// Wrong tokens, which the server counts by address. Of an open server these are requests with lines that it ignores.
+/// Wrong tokens, which the server counts by address.
 async fn wrong_tokens(attack: Attack) {
     let mut server = Server::with_access(attack.access, ["--max-failed-authentications-per-s", "20"]);
     let names = ["tb", "tbs", "x"];
@@ -231,12 +230,12 @@ async fn a_small_server_withstands_slow_headers_and_slow_bodies() {
 
 #[tokio::test]
 async fn a_small_server_withstands_slow_handshakes() {
-    slow_handshakes(Attack { access: Access::Secured, ..Attack::usual() }).await;
+    slow_handshakes(Attack::on_secured()).await;
 }
 
 #[tokio::test]
 async fn a_small_server_withstands_wrong_tokens() {
-    wrong_tokens(Attack { access: Access::Secured, ..Attack::usual() }).await;
+    wrong_tokens(Attack::on_secured()).await;
 }
 
 #[tokio::test]
