@@ -44,6 +44,7 @@ mod options;
 pub mod serve;
 #[cfg(not(feature = "testing"))]
 mod serve;
+mod start_checks;
 mod state;
 mod subscribers;
 
@@ -52,6 +53,8 @@ mod tls;
 
 use actor_monitor::{ActorMonitor, MonitoredActor};
 use channels::worker_channels;
+#[cfg(feature = "eventstore")]
+pub use offline_token::create_token_on_cluster;
 pub use offline_token::{OfflineToken, OfflineTokenError, create_token_offline};
 pub use options::Options;
 pub use serve::run;
@@ -91,9 +94,15 @@ pub enum StartError {
     #[error(
         "authentication is required, and the log has no valid token: create one with `taskbell token create --data {} --role \
          admin --subject NAME`",
-        .0.display()
+        start_checks::shell_word(&.0.display().to_string())
     )]
     NoToken(PathBuf),
+    /// The server requires authentication, but no client could be authenticated: its log is in memory, and holds no token.
+    #[error(
+        "authentication is required, and a log in memory has no token: use the store sqlite or a cluster, or accept JWTs \
+         ([auth.jwt]) or a proxy that authenticates ([auth.proxy])"
+    )]
+    NoTokenInMemory,
     /// A server ended itself, because the actor with this name stopped unexpectedly. The log is complete.
     #[error("{0} has stopped unexpectedly; the log is complete, and a new start continues from it")]
     ActorStopped(&'static str),

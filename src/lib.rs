@@ -228,6 +228,8 @@ pub mod server {
 /// The items of the library that only the program `taskbell` uses. They may change in any release.
 #[doc(hidden)]
 pub mod internal {
+    #[cfg(feature = "eventstore")]
+    pub use crate::app::create_token_on_cluster;
     #[cfg(feature = "server")]
     pub use crate::app::{OfflineToken, OfflineTokenError, create_token_offline};
     #[cfg(feature = "server")]

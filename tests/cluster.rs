@@ -20,6 +20,7 @@ mod outage;
 mod settings;
 mod shared;
 mod soak;
+mod tokens;
 mod watch;
 
 /// A database with one node, which servers reach by its address.
@@ -87,7 +88,11 @@ pub fn url(addr: SocketAddr, prefix: &str) -> String {
 
 /// Waits until the server says on its websocket that its views show the whole log.
 pub async fn wait_until_fresh(server: &Server) {
-    let mut live = LiveSocket::open(server).await;
+    until_fresh(LiveSocket::open(server).await).await;
+}
+
+/// Waits until the server says on this websocket that its views show the whole log.
+pub async fn until_fresh(mut live: LiveSocket) {
     let mut frame = live.next().await;
     while !(has_freshness(&frame) && frame["stale_since"].is_null()) {
         frame = live.next().await;

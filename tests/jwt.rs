@@ -4,7 +4,7 @@
 
 mod bad;
 mod good;
-mod issuer;
+pub mod issuer;
 mod key_server;
 mod keys;
 mod program;

@@ -5,7 +5,7 @@
 //! websocket or a command that has no row fails a test, and so does a row whose route is gone.
 //!
 //! `row` (the words of the tables), `things` (what a request names), `world` (the server, the callers and their tasks),
-//! `table` (the routes), `cells` (runs them), `checks` (what a response must contain), `bulk` (bulk cancels), `sockets` (the
+//! `ways` (the credentials of the callers), `table` (the routes), `cells` (runs them), `checks` (what a response must contain), `bulk` (bulk cancels), `sockets` (the
 //! websocket), `commands` (the command line), `log_port` (the log over gRPC).
 
 mod bulk;
@@ -18,6 +18,7 @@ mod row;
 mod sockets;
 mod table;
 mod things;
+mod ways;
 mod world;
 
 use std::collections::BTreeSet;

@@ -10,3 +10,4 @@ mod outage;
 mod process;
 mod refused;
 mod result;
+mod token_file;

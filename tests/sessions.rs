@@ -2,7 +2,9 @@
 //! process, and their logs hold tokens from the beginning.
 
 mod cookies;
+mod ended;
 mod open;
+mod proxied;
 mod tickets;
 
 use std::time::Duration;

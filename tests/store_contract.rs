@@ -10,6 +10,7 @@ use taskbell::store::conformance::sample::{
 use taskbell::store::{EventStore, Expected, LogEvent, Recorded};
 use taskbell::task::{Position, Revision};
 
+mod checkpoints;
 #[cfg(feature = "eventstore")]
 mod cluster;
 mod codec;

@@ -14,13 +14,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::http_server::HttpServer;
 #[cfg(feature = "eventstore")]
 use super::log_access::TokensInViews;
+#[cfg(feature = "eventstore")]
+use super::start_checks::{needs_token, warn_without_token};
+use super::start_checks::{require_a_credential, warn_without_host};
 use super::tls::ReloadingTls;
 use super::{Options, StartError, Taskbell};
 use crate::config::{AuthMode, Config};
 use crate::http::PublicAddress;
 use crate::http::plumbing::http1::limits::ConnectionLimits;
-use crate::store::now;
-use crate::views::Views;
 #[cfg(feature = "eventstore")]
 use crate::wire::LogAuthenticator;
 use crate::work::Handlers;
@@ -103,22 +104,15 @@ async fn start(config: Config) -> Result<Taskbell, StartError> {
         identity_sources: config.identity_sources,
         allowed_origins: config.allowed_origins,
     };
-    Taskbell::start_checked(options, require_a_credential).await
-}
-
-/// Refuses to start a server that would refuse every client: it requires authentication, and its log holds no valid token. A
-/// server on a cluster is not checked, because its views are empty at the start.
-fn require_a_credential(options: &Options, views: &Views) -> Result<(), StartError> {
-    match &options.data {
-        Some(data)
-            if options.auth_required
-                && !options.identity_sources.is_set()
-                && !views.credentials().has_valid_token(now()) =>
-        {
-            Err(StartError::NoToken(data.clone()))
-        }
-        _ => Ok(()),
+    warn_without_host(&options.public_address);
+    #[cfg(feature = "eventstore")]
+    let cluster_without_check = options.store.clone().filter(|_| needs_token(&options));
+    let taskbell = Taskbell::start_checked(options, require_a_credential).await?;
+    #[cfg(feature = "eventstore")]
+    if let Some(cluster) = cluster_without_check {
+        actix_rt::spawn(warn_without_token(&taskbell, cluster));
     }
+    Ok(taskbell)
 }
 
 /// Serves HTTP on this address, with a certificate over TLS, until the process gets SIGINT or SIGTERM, or until an actor stops

@@ -1,20 +1,34 @@
 //! `taskbell token`: creates, lists and revokes API tokens.
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use taskbell::internal::{OfflineTokenError, Role, TokenRequest, create_token_offline, is_subject, json_value};
+#[cfg(feature = "eventstore")]
+use taskbell::internal::create_token_on_cluster;
+use taskbell::internal::{
+    OfflineToken, OfflineTokenError, Role, TokenRequest, create_token_offline, is_subject, json_value,
+};
 use taskbell::{OpenError, Timestamp};
+#[cfg(feature = "eventstore")]
+use taskbell::{Secret, StoreUrl};
 use uuid::Uuid;
 
 use super::client::ConnectionArgs;
 use super::command_error::CommandError;
 use super::console::{self, text_field, time_field};
+#[cfg(feature = "eventstore")]
+use super::log_import::parse_store_url;
+#[cfg(feature = "eventstore")]
+use super::settings::cluster_of_server;
+
+#[cfg(feature = "eventstore")]
+const CLUSTER_HELP: &str = "Cluster of the servers, like esdb://db1,db2,db3: create the token in its log, also while they run. \
+    Without URL: the cluster of TASKBELL_STORE or of the settings file, which `ps` doesn't show";
 
 /// Creates, lists and revokes API tokens.
 #[derive(Debug, Subcommand)]
@@ -44,8 +58,30 @@ pub struct Create {
     /// Data folder of a stopped server: create the token in its log, without a server
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    #[cfg(feature = "eventstore")]
+    #[command(flatten)]
+    cluster: ClusterArgs,
     #[arg(skip)]
     connection: ConnectionArgs,
+}
+
+/// The cluster in whose log a token is created.
+#[cfg(feature = "eventstore")]
+#[derive(Debug, Args)]
+struct ClusterArgs {
+    /// Empty without URL. A secret, because an address may contain a password.
+    #[arg(
+        long,
+        value_name = "URL",
+        num_args = 0..=1,
+        default_missing_value = "",
+        conflicts_with = "data",
+        help = CLUSTER_HELP
+    )]
+    store: Option<Secret>,
+    /// With --store without URL: the settings file of the servers [default: the one that `serve` reads]
+    #[arg(long, value_name = "FILE", requires = "store")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -114,8 +150,8 @@ impl Token {
 
 impl Create {
     async fn run(self) -> Result<(), CommandError> {
-        let text = match &self.data {
-            Some(data) => self.create_in(data).await?,
+        let text = match self.create_in_log().await? {
+            Some(created) => created.document.get().to_owned(),
             None => self.connection.client()?.post("/v1/tokens", &self.body()).await?.text,
         };
         if self.connection.json {
@@ -147,31 +183,60 @@ impl Create {
         body
     }
 
-    /// Creates the token in the log of a stopped server. Returns its JSON document.
-    async fn create_in(&self, data: &Path) -> Result<String, CommandError> {
+    /// Creates the token in the log that the command line names; `None` if it names none.
+    async fn create_in_log(&self) -> Result<Option<OfflineToken>, CommandError> {
+        #[cfg(feature = "eventstore")]
+        if let Some(url) = self.cluster.url()? {
+            let place = url.to_string();
+            let created = create_token_on_cluster(url, self.request()?, &user_name()).await;
+            return created.map(Some).map_err(|error| failure(&error, &place));
+        }
+        let Some(data) = &self.data else { return Ok(None) };
+        let created = create_token_offline(data, self.request()?, &user_name()).await;
+        created.map(Some).map_err(|error| failure(&error, &data.display().to_string()))
+    }
+
+    fn request(&self) -> Result<TokenRequest, CommandError> {
         let role = Role::from_name(&self.role).ok_or_else(|| CommandError::usage("--role: not a role"))?;
         let kinds = (!self.kinds.is_empty()).then(|| self.kinds.clone());
-        let request = TokenRequest {
-            subject: self.subject.clone(),
-            role,
-            kinds,
-            expires_at: self.expires.map(|expiry| match expiry {
-                Expiry::At(at) => at,
-                Expiry::In(duration) => taskbell::internal::now().plus(duration),
-            }),
-        };
-        let created = create_token_offline(data, request, &user_name()).await;
-        created.map(|created| created.document.get().to_owned()).map_err(|error| match error {
-            OfflineTokenError::Open(OpenError::Locked(_)) => CommandError::refused(format!(
-                "a server uses the data folder {}: stop it, or create the token without --data, with an admin's token",
-                data.display()
-            )),
-            OfflineTokenError::Refused(_) => CommandError::refused(error.to_string()),
-            OfflineTokenError::Open(_)
-            | OfflineTokenError::Rejected(_)
-            | OfflineTokenError::Append(_)
-            | OfflineTokenError::Read(_) => CommandError::failed(error.to_string()),
-        })
+        let expires_at = self.expires.map(|expiry| match expiry {
+            Expiry::At(at) => at,
+            Expiry::In(duration) => taskbell::internal::now().plus(duration),
+        });
+        Ok(TokenRequest { subject: self.subject.clone(), role, kinds, expires_at })
+    }
+}
+
+#[cfg(feature = "eventstore")]
+impl ClusterArgs {
+    /// The cluster that the flags name; `None` without --store.
+    fn url(&self) -> Result<Option<StoreUrl>, CommandError> {
+        match self.store.as_ref().map(Secret::reveal) {
+            None => Ok(None),
+            Some("") => {
+                cluster_of_server(self.config.clone()).map(Some).map_err(|error| CommandError::usage(error.to_string()))
+            }
+            Some(url) => parse_store_url("--store", url).map(Some),
+        }
+    }
+}
+
+/// The error of a command that has created no token in a log. `place`: the data folder, or the address of the cluster.
+fn failure(error: &OfflineTokenError, place: &str) -> CommandError {
+    let sentence = error.to_string();
+    match error {
+        OfflineTokenError::Open(OpenError::Locked(_)) => CommandError::refused(format!(
+            "a server uses the data folder {place}: stop it, or create the token without --data, with an admin's token"
+        )),
+        OfflineTokenError::Open(_) | OfflineTokenError::Rejected(_) => CommandError::failed(sentence),
+        OfflineTokenError::Refused(_) => CommandError::refused(sentence),
+        OfflineTokenError::Unreachable(_) => CommandError::unreachable(format!("{place}: {sentence}")),
+        OfflineTokenError::Append(error) if error.is_transient() => {
+            CommandError::unreachable(format!("{place}: {sentence}"))
+        }
+        OfflineTokenError::Append(_) | OfflineTokenError::Read(_) => {
+            CommandError::failed(format!("{place}: {sentence}"))
+        }
     }
 }
 

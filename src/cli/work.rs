@@ -67,8 +67,11 @@ impl Work {
             .concurrency(self.concurrency.into())
             .grace(Duration::from_secs(self.grace_s.into()))
             .handlers(handlers(&self.kinds, self.command, &server)?);
-        if let Some(token) = token {
-            worker = worker.token(token.reveal());
+        match (token, self.connection.token, self.connection.token_file) {
+            // The worker reads the file again when its token is refused.
+            (Some(_), None, Some(file)) => worker = worker.token_file(file),
+            (Some(token), _, _) => worker = worker.token(token.reveal()),
+            (None, _, _) => {}
         }
         if let Some(ca_file) = self.connection.ca_file {
             worker = worker.ca_file(ca_file);

@@ -49,8 +49,8 @@ pub struct ClientLimits {
     /// The maximum number of requests that wait at the same time: for a lease, for a directive, for a position of the log, or for new
     /// events of the log. Settings `max_long_polls`, `max_long_polls_per_subject`, `max_long_polls_per_address`.
     pub long_polls: SharedLimit,
-    /// How many requests an authenticated subject may send per second; twice as many at once. 0: any number. Setting
-    /// `max_requests_per_s`.
+    /// How many requests may come with one API token per second, or from one subject with other credentials; twice as many at
+    /// once. 0: any number. Setting `max_requests_per_s`.
     pub requests_per_s: u32,
     /// How many wrong credentials may come from one IP address per second (of IPv6: from one network with 64 bits); five times
     /// as many at once. 0: any number. Setting `max_failed_authentications_per_s`.

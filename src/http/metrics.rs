@@ -23,8 +23,7 @@ pub async fn read(state: web::Data<AppState>, caller: Caller, request: HttpReque
     caller.check(Action::ReadMetrics)?;
     Fields::from_query(request.query_string())?.refuse_unknown()?;
     let position = state.reader.position().to_string();
-    let (head, is_up) = (state.store.head().position, state.store.health().is_ok());
-    let text = state.metrics.text(&state.reader, head, is_up).map_err(|error| {
+    let text = state.metrics.text(&state.reader, &state.store).map_err(|error| {
         tracing::error!(%error, "the metrics can't be encoded");
         Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)
     })?;

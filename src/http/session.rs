@@ -19,7 +19,7 @@ use super::plumbing::error::{Problem, Refusal};
 use super::plumbing::json;
 use super::plumbing::origin::Sender;
 use super::plumbing::query::Fields;
-use super::plumbing::request::read_reason;
+use super::plumbing::request::check_reason;
 use crate::store::{new_id, now};
 use crate::streams::ExecuteOnStream;
 use crate::task::Timestamp;
@@ -40,6 +40,21 @@ const USER_SESSION_TIME: Duration = Duration::from_mins(5);
 #[serde(deny_unknown_fields)]
 struct NewSession {
     subject: Option<String>,
+}
+
+/// Which sessions a request ends, and why.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndedSessions {
+    /// `None`: the caller's own session.
+    subject: Option<String>,
+    reason: Option<String>,
+}
+
+/// How many sessions a request has ended.
+#[derive(Serialize)]
+struct EndedDoc {
+    ended: usize,
 }
 
 /// Who the caller is.
@@ -142,10 +157,7 @@ async fn open_own(state: &AppState, caller: &Caller, request: &HttpRequest) -> R
 
 async fn open_for_user(state: &AppState, caller: &Caller, subject: String) -> Result<HttpResponse, Problem> {
     caller.check(Action::OpenSessionOfUser)?;
-    if !is_subject(&subject) {
-        let detail = "1 to 128 printable characters, no comma, and none of the names that the server itself uses";
-        return Err(Problem::invalid_field("/subject", detail));
-    }
+    check_subject(&subject)?;
     let (_, session, expires_at) =
         record_opened(state, caller, (subject.clone(), Role::User, None), USER_SESSION_TIME).await?;
     let doc = BearerDoc { token: session.reveal(), subject: &subject, role: Role::User, expires_at };
@@ -187,30 +199,82 @@ async fn record_ended(state: &AppState, caller: &Caller, id: Uuid, reason: Optio
 
 /// Executes the command, and waits until the views show its events.
 async fn execute(state: &AppState, caller: &Caller, key: Uuid, command: SessionCommand) -> Result<(), Problem> {
-    let execute = ExecuteOnStream::<Session> { key, command, at: now(), meta: caller.meta() };
-    if state.registry.execute_on_stream(execute).await?.appended > 0 {
+    if append(state, caller, key, command).await? {
         state.reader.wait_for_position(state.store.head().position).await;
     }
     Ok(())
 }
 
-/// `DELETE /v1/session`: ends the caller's session. Its cookie is cleared, and its websockets are closed.
+/// Executes the command. Returns whether it has led to an event.
+async fn append(state: &AppState, caller: &Caller, key: Uuid, command: SessionCommand) -> Result<bool, Problem> {
+    let execute = ExecuteOnStream::<Session> { key, command, at: now(), meta: caller.meta() };
+    Ok(state.registry.execute_on_stream(execute).await?.appended > 0)
+}
+
+/// `DELETE /v1/session`: ends the caller's session. Its cookie is cleared, and its websockets are closed. With a body
+/// `{"subject"}`, ends all sessions of this subject, and returns their number.
 ///
 /// # Errors
-/// 400, 401, 404 if the caller's credential is no session, 422, 503.
+/// 400, 401, 403 if the role may not end the sessions of a subject, 404 if the caller's credential is no session, 422, 503.
 pub async fn end(
     state: web::Data<AppState>,
     caller: Caller,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    let reason = read_reason(&request, payload).await?;
-    caller.check(Action::UseSession)?;
+    Fields::from_query(request.query_string())?.refuse_unknown()?;
+    let body: Option<EndedSessions> = json::read_optional(&request, payload, json::BodyKind::One).await?;
+    let EndedSessions { subject, reason } = body.unwrap_or_default();
+    caller.check(if subject.is_some() { Action::EndSessionsOfSubject } else { Action::UseSession })?;
+    let reason = check_reason(reason)?;
+    match subject {
+        None => end_own(&state, &caller, &request, reason).await,
+        Some(subject) => end_all_of(&state, &caller, &subject, reason).await,
+    }
+}
+
+async fn end_own(
+    state: &AppState,
+    caller: &Caller,
+    request: &HttpRequest,
+    reason: Option<String>,
+) -> Result<HttpResponse, Problem> {
     let Credential::Session(id) = caller.identity.credential else { return Err(Problem::not_found()) };
-    record_ended(&state, &caller, id, reason).await?;
+    record_ended(state, caller, id, reason).await?;
     let mut response = HttpResponse::NoContent().finish();
-    if let Some(cookie) = SessionCookie::of(&request, &state.public_address).clear() {
+    if let Some(cookie) = SessionCookie::of(request, &state.public_address).clear() {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     Ok(response)
+}
+
+/// Ends the sessions that the subject has when the request arrives. If the log fails between two of them, a repeated request ends
+/// the rest.
+async fn end_all_of(
+    state: &AppState,
+    caller: &Caller,
+    subject: &str,
+    reason: Option<String>,
+) -> Result<HttpResponse, Problem> {
+    check_subject(subject)?;
+    // A session that was opened a moment ago may be in the log and not yet in the views.
+    if !state.reader.wait_for_position(state.store.head().position).await {
+        return Err(Problem::behind(state.reader.failure().is_some()));
+    }
+    let sessions = state.reader.views().credentials().valid_sessions_of(subject, now());
+    let mut ended = 0_usize;
+    for id in sessions {
+        let command = SessionCommand::End { reason: reason.clone() };
+        ended += usize::from(append(state, caller, id, command).await?);
+    }
+    state.reader.wait_for_position(state.store.head().position).await;
+    Ok(HttpResponse::Ok().json(EndedDoc { ended }))
+}
+
+fn check_subject(subject: &str) -> Result<(), Problem> {
+    if is_subject(subject) {
+        return Ok(());
+    }
+    let detail = "1 to 128 printable characters, no comma, and none of the names that the server itself uses";
+    Err(Problem::invalid_field("/subject", detail))
 }

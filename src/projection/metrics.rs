@@ -5,7 +5,7 @@
 //! bounded. Further names are counted with the label `other`.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
@@ -13,15 +13,17 @@ use prometheus::{
 };
 
 use super::reader::ViewsReader;
-use crate::store::{LogEvent, Recorded};
+use crate::store::{EventStore, LogEvent, Recorded, WriteAheadLog};
 use crate::task::event::{Completed, Event, Outcome, SYSTEM_ERROR_CODES, TaskError};
-use crate::task::{Position, Status, TaskId, Timestamp};
+use crate::task::{Status, TaskId, Timestamp};
 use crate::views::{Row, TaskChange};
 
 /// The maximum number of kinds that have a label of their own.
 const KINDS_MAX: usize = 200;
 /// The maximum number of pairs of a kind and a queue that have labels of their own.
 const PAIRS_MAX: usize = 500;
+/// How a checkpoint ends, as a label.
+const CHECKPOINT_RESULTS: [&str; 3] = ["complete", "partial", "failed"];
 /// The label of all other names.
 const OTHER: &str = "other";
 /// The upper bounds of the buckets of the histograms, in seconds. A cancel may take milliseconds, and work may take days.
@@ -35,6 +37,11 @@ pub struct Metrics {
     tasks: IntGaugeVec,
     log_up: IntGauge,
     log_position: IntGauge,
+    wal_frames: IntGauge,
+    wal_frames_copied: IntGauge,
+    checkpoints: IntCounterVec,
+    /// The checkpoints that the metric counts already, by [`CHECKPOINT_RESULTS`].
+    counted_checkpoints: Arc<Mutex<[u64; 3]>>,
     views_position: IntGauge,
     events: IntCounterVec,
     tasks_created: IntCounterVec,
@@ -64,6 +71,20 @@ impl Metrics {
             log_up: gauge("taskbell_log_up", "1 while this server can write the log and receives its events, else 0.")?,
             log_position: gauge("taskbell_log_position", "Position of the last durable event of the log.")?,
             views_position: gauge("taskbell_views_position", "Position of the last event that the views show.")?,
+            wal_frames: gauge(
+                "taskbell_log_wal_frames",
+                "Frames of 4,120 bytes in the write-ahead log of an embedded log.",
+            )?,
+            wal_frames_copied: gauge(
+                "taskbell_log_wal_frames_copied",
+                "How many of these frames are in the main file too.",
+            )?,
+            checkpoints: counter(
+                "taskbell_log_checkpoints_total",
+                "Checkpoints of an embedded log since the process began. `partial`: a reader has kept frames from being copied.",
+                &["result"],
+            )?,
+            counted_checkpoints: Arc::default(),
             events: counter("taskbell_events_total", "Events recorded since the process began.", &["type"])?,
             tasks_created: counter(
                 "taskbell_tasks_created_total",
@@ -99,12 +120,11 @@ impl Metrics {
         })
     }
 
-    /// The metrics in the text format of Prometheus. `head` is the position of the last durable event that this server has
-    /// received. `is_up` says whether the log accepts writes and its events arrive.
+    /// The metrics in the text format of Prometheus.
     ///
     /// # Errors
     /// If a metric can't be written. This doesn't happen for the metrics that are registered here.
-    pub fn text(&self, reader: &ViewsReader, head: Position, is_up: bool) -> Result<String, Error> {
+    pub fn text(&self, reader: &ViewsReader, store: &EventStore) -> Result<String, Error> {
         let (position, counts) = {
             let views = reader.views();
             (views.position(), views.totals())
@@ -112,10 +132,23 @@ impl Metrics {
         for (status, count) in Status::ALL.into_iter().zip(counts) {
             self.tasks.with_label_values(&[status.name()]).set(gauge_value(count));
         }
-        self.log_up.set(i64::from(is_up));
-        self.log_position.set(gauge_value(head.0));
+        self.log_up.set(i64::from(store.health().is_ok()));
+        self.log_position.set(gauge_value(store.head().position.0));
+        self.set_write_ahead_log(store.write_ahead_log().unwrap_or_default());
         self.views_position.set(gauge_value(position.0));
         TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    fn set_write_ahead_log(&self, log: WriteAheadLog) {
+        self.wal_frames.set(log.frames.into());
+        self.wal_frames_copied.set(log.copied.into());
+        // Two requests at the same time must not count the same checkpoints.
+        let mut counted = self.counted_checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = [log.complete, log.partial, log.failed];
+        for ((result, count), counted) in CHECKPOINT_RESULTS.into_iter().zip(counts).zip(counted.iter_mut()) {
+            self.checkpoints.with_label_values(&[result]).inc_by(count.saturating_sub(*counted));
+            *counted = count.max(*counted);
+        }
     }
 }
 

@@ -87,7 +87,7 @@ pub async fn import(
 ) -> Result<(Imported, EventStore), ImportError> {
     let source = &EventStore::open(data)?;
     let cluster = EventStore::connect_with_epoch(target.clone(), source.epoch())?;
-    wait_until_caught_up(&cluster).await?;
+    wait_until_caught_up(&cluster, PROGRESS_TIMEOUT).await?;
     let (mut copied_up_to, mut hash) = copied_so_far(source, &cluster).await?;
     let copied_before = copied_up_to;
     while let Some(events) = read_next_page(source, copied_up_to, hash).await? {
@@ -101,18 +101,35 @@ pub async fn import(
     Ok((Imported { position: copied_up_to, hash, copied: copied_up_to.0 - copied_before.0 }, copy))
 }
 
-/// Waits until the store has received all events of its log. Fails if it has received no event for [`PROGRESS_TIMEOUT`].
-async fn wait_until_caught_up(store: &EventStore) -> Result<(), ImportError> {
+/// Why a store has not received all events of its log.
+pub(crate) enum NotCaughtUp {
+    /// The log has failed for the rest of this process.
+    Failed(ReadError),
+    /// For too long, no event has arrived after this position.
+    NoProgress { at: Position, why: String },
+}
+
+impl From<NotCaughtUp> for ImportError {
+    fn from(error: NotCaughtUp) -> Self {
+        match error {
+            NotCaughtUp::Failed(failure) => Self::Refused(failure.to_string()),
+            NotCaughtUp::NoProgress { at, why } => Self::Unreachable { at, why },
+        }
+    }
+}
+
+/// Waits until the store has received all events of its log. Fails if it has received no event for `progress_timeout`.
+pub(crate) async fn wait_until_caught_up(store: &EventStore, progress_timeout: Duration) -> Result<(), NotCaughtUp> {
     let mut received = store.head().position;
     loop {
         let healthy = tokio::select! {
-            healthy = tokio::time::timeout(PROGRESS_TIMEOUT, store.wait_for_health(true)) => healthy.is_ok(),
-            failure = store.wait_for_failure() => return Err(ImportError::Refused(failure.to_string())),
+            healthy = tokio::time::timeout(progress_timeout, store.wait_for_health(true)) => healthy.is_ok(),
+            failure = store.wait_for_failure() => return Err(NotCaughtUp::Failed(failure)),
         };
         let now = store.head().position;
         match store.health() {
             _ if healthy => return Ok(()),
-            Err(why) if now == received => return Err(ImportError::Unreachable { at: now, why }),
+            Err(why) if now == received => return Err(NotCaughtUp::NoProgress { at: now, why }),
             Ok(()) | Err(_) => received = now,
         }
     }
@@ -259,7 +276,7 @@ async fn verify(
     report: &mut (dyn FnMut(ImportProgress) + Send),
 ) -> Result<EventStore, ImportError> {
     let copy = EventStore::connect_with_epoch(target.clone(), source.epoch())?;
-    wait_until_caught_up(&copy).await?;
+    wait_until_caught_up(&copy, PROGRESS_TIMEOUT).await?;
     let mut at = Position(0);
     loop {
         let originals = source.read_all(at, rest_of_page(at)).await.map_err(ImportError::Source)?;

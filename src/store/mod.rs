@@ -49,6 +49,7 @@ pub use error::{AppendError, OpenError, ReadError};
 pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamSubject, Via};
 pub use recorded::Recorded;
 pub use redact::RedactedEvent;
+pub use sqlite::WriteAheadLog;
 pub use subscription::LogSubscription;
 
 /// The log; clones share it.
@@ -308,6 +309,17 @@ impl EventStore {
             StoreBackend::Sqlite(store) => store.health(),
             #[cfg(feature = "eventstore")]
             StoreBackend::Cluster(store) => store.health(),
+        }
+    }
+
+    /// The state of the write-ahead log of an embedded log; `None` for the others.
+    #[must_use]
+    pub fn write_ahead_log(&self) -> Option<WriteAheadLog> {
+        match &self.0 {
+            StoreBackend::Memory(_) => None,
+            StoreBackend::Sqlite(store) => Some(store.write_ahead_log()),
+            #[cfg(feature = "eventstore")]
+            StoreBackend::Cluster(_) => None,
         }
     }
 

@@ -99,6 +99,8 @@ pub enum Action<'a> {
     UseSession,
     /// Get a short-lived bearer for a user of another subject.
     OpenSessionOfUser,
+    /// End all sessions of a subject, whoever has opened them.
+    EndSessionsOfSubject,
 }
 
 /// The decision about an [`Action`].
@@ -137,7 +139,7 @@ pub fn decide_access(role: Role, subject: &str, action: Action<'_>) -> Access {
         Action::ReadLog if matches!(role, Role::Auditor | Role::Admin) => read,
         Action::ReadSchedules | Action::ReadLog => Access::Denied,
         Action::UseLeases => granted_if(matches!(role, Role::Worker | Role::Admin)),
-        Action::ManageTokens => granted_if(role == Role::Admin),
+        Action::ManageTokens | Action::EndSessionsOfSubject => granted_if(role == Role::Admin),
         Action::UseSession => Access::Granted,
     }
 }

@@ -115,6 +115,13 @@ impl Credentials {
         sessions.map_or(0, |sessions| sessions.iter().rev().take_while(|(expires_at, _)| now < *expires_at).count())
     }
 
+    /// The sessions of this subject that are valid at this time.
+    #[must_use]
+    pub fn valid_sessions_of(&self, subject: &str, now: Timestamp) -> Vec<Uuid> {
+        let ids = self.sessions_by_subject.get(subject).into_iter().flatten().map(|(_, id)| *id);
+        ids.filter(|id| self.valid_session(*id, now).is_some()).collect()
+    }
+
     fn forget_session(&mut self, id: Uuid) {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.sessions_by_expiry.remove(&(session.expires_at, id));

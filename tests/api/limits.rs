@@ -237,3 +237,41 @@ async fn a_scan_waits_for_the_scans_before_it_and_gives_the_same_answer() {
         assert_eq!((answer.status, &answer.body["total"]), (200, &json!(12)), "{}", answer.text);
     }
 }
+
+/// Sends reads with this token until one is refused.
+async fn over_the_rate(server: &Server, token: &str) -> HttpResponse {
+    for _ in 0..100 {
+        let answer = server.get_as(token, "/v1/session").await;
+        if answer.status != 200 {
+            return answer;
+        }
+    }
+    panic!("no refusal, unless each request takes a second");
+}
+
+#[tokio::test]
+async fn the_requests_of_each_token_count_by_themselves_and_sessions_count_by_their_subject() {
+    let server = Server::with(["--max-requests-per-s", "1"]);
+    let (one, other) = (server.token_of("user").await, server.token_of("user").await);
+    let refused = over_the_rate(&server, &one.text).await;
+    refused.assert_problem(429, "too_many_requests");
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(refused.body["detail"], "the limit on requests of this token is 1 per second (max_requests_per_s)");
+    assert_eq!(server.get_as(&other.text, "/v1/session").await.status, 200, "another token of the same subject");
+
+    // The rate isn't multiplied by opening sessions.
+    let mut sessions = Vec::new();
+    for _ in 0..2 {
+        let opened = server.post("/v1/session", &json!({"subject": "anna"})).await;
+        sessions.push(opened.body["token"].as_str().expect("a bearer").to_owned());
+    }
+    let limit = "the limit on requests of this subject is 1 per second (max_requests_per_s)";
+    assert_eq!(over_the_rate(&server, &sessions[0]).await.body["detail"], limit);
+    let both = async {
+        // Each second one of the two gets an answer.
+        let (one, other) =
+            tokio::join!(server.get_as(&sessions[0], "/v1/session"), server.get_as(&sessions[1], "/v1/session"),);
+        (one.status == 429) || (other.status == 429)
+    };
+    assert!(both.await, "two sessions of a subject have one rate together");
+}

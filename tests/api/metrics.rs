@@ -15,7 +15,7 @@ use taskbell::streams::messages::Execute;
 use taskbell::streams::registry::Registry;
 use taskbell::task::command::AttemptEnd;
 use taskbell::task::event::{Created, QueuedReason, ReleasedReason, TaskError};
-use taskbell::task::{Command, Position, TaskId, Timestamp};
+use taskbell::task::{Command, TaskId, Timestamp};
 use taskbell::views::Views;
 use uuid::Uuid;
 
@@ -284,7 +284,7 @@ impl MetricsFixture {
 
     fn samples(self) -> Samples {
         let (_, read) = split_views(self.views);
-        parse(&self.metrics.text(&read, Position(0), true).unwrap())
+        parse(&self.metrics.text(&read, &EventStore::memory()).unwrap())
     }
 }
 

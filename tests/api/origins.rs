@@ -56,12 +56,78 @@ async fn a_browser_that_names_another_site_is_refused_also_without_an_origin() {
     for more in ["", "Sec-Fetch-Site: same-origin\r\n", "Sec-Fetch-Site: none\r\n"] {
         assert_eq!(post(&server, more).status, 201, "{more}");
     }
-    for line in ["GET /v1/tasks", "HEAD /v1/tasks", "GET /healthz", "GET /"] {
-        let answer = raw_http::raw(&server, line, "Sec-Fetch-Site: cross-site\r\n", b"");
-        assert_eq!(answer.status, 200, "{line}: a link of another site may lead here");
-    }
     for (site, status) in [("cross-site", 403), ("same-site", 403), ("same-origin", 101)] {
         assert_eq!(handshake(&server, &[("sec-fetch-site", site)]).await, status, "{site}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_for_a_page_of_another_site_is_refused_before_it_costs_anything() {
+    let server = allowing(APP);
+    let own = format!("Origin: {}\r\n", server.url());
+    for (more, why) in [
+        ("", "the browser says no more"),
+        ("Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\n", "an image"),
+        ("Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: script\r\n", "a script"),
+        ("Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: empty\r\n", "a blind fetch"),
+        ("Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: iframe\r\n", "a frame"),
+        ("Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: embed\r\n", "a plugin"),
+        ("Sec-Fetch-Mode: navigate\r\n", "a navigation of no destination"),
+        ("Sec-Fetch-Dest: document\r\n", "a destination without a mode"),
+        ("Sec-Fetch-Mode: cors\r\nSec-Fetch-Dest: document\r\n", "a fetch that calls itself a document"),
+        ("Sec-Fetch-Mode: navigate\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", "two modes"),
+        (&own, "the server's own origin, which is no other site"),
+        ("Origin: https://evil.example\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n", "another origin"),
+    ] {
+        for site in ["cross-site", "same-site"] {
+            let more = format!("Sec-Fetch-Site: {site}\r\n{more}");
+            for line in READS {
+                let refused = raw_http::raw(&server, line, &more, b"");
+                assert_eq!(refused.status, 403, "{line}, {site}: {why}: {}", refused.text);
+                if !line.starts_with("HEAD") {
+                    refused.assert_problem(403, "forbidden_origin");
+                }
+            }
+        }
+    }
+    for bad in ["Sec-Fetch-Site: nonsense\r\n", "Sec-Fetch-Site:\r\n", "Sec-Fetch-Site: Same-Origin\r\n"] {
+        raw_http::raw(&server, "GET /v1/tasks", bad, b"").assert_problem(403, "forbidden_origin");
+    }
+}
+
+/// Reads, also those that would wait.
+const READS: [&str; 6] = [
+    "GET /v1/tasks",
+    "HEAD /v1/tasks",
+    "GET /v1/log?follow=true",
+    "GET /v1/counters?min_position=9999",
+    "GET /metrics",
+    "GET /v1/nothing",
+];
+
+#[tokio::test]
+async fn a_link_of_another_site_an_allowed_page_and_the_user_of_a_browser_may_read() {
+    let server = allowing(APP);
+    let own = format!("Sec-Fetch-Site: same-origin\r\nOrigin: {}\r\n", server.url());
+    let allowed = format!("Sec-Fetch-Site: cross-site\r\nOrigin: {APP}\r\nSec-Fetch-Mode: cors\r\n");
+    let link = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
+    for more in [
+        link,
+        &link.replace("cross-site", "same-site"),
+        "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n",
+        "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n",
+        &own,
+        &allowed,
+        "",
+    ] {
+        for line in ["GET /v1/tasks", "HEAD /v1/tasks", "GET /metrics", "GET /healthz", "GET /readyz"] {
+            assert_eq!(raw_http::raw(&server, line, more, b"").status, 200, "{line}: {more}");
+        }
+    }
+    // The pages and files are public. A frame can't show them, and a browser gives a file to no other site.
+    for line in ["GET /", "GET /tasks/0190f3c2-a4b8-7def-8123-456789abcdef", "GET /ui/bell.js"] {
+        let page = raw_http::raw(&server, line, "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n", b"");
+        assert_eq!(page.status, 200, "{line}");
     }
 }
 

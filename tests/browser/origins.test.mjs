@@ -53,6 +53,39 @@ test("a form and a script of another site change nothing and read nothing", asyn
   await context.close();
 });
 
+test("an image and a blind fetch of another site are refused, also as a read that would wait, and a link is followed", async () => {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  // The browser itself shows these answers to nobody, so the test reads them from the network below it.
+  const network = await context.newCDPSession(page);
+  await network.send("Network.enable");
+  const answered = (url) => new Promise((resolve) => {
+    const statuses = new Map();
+    let asked = null;
+    const check = () => statuses.has(asked) && resolve(statuses.get(asked));
+    network.on("Network.requestWillBeSent", ({ requestId, request }) => request.url === url && ((asked = requestId), check()));
+    network.on("Network.responseReceivedExtraInfo", ({ requestId, statusCode }) => (statuses.set(requestId, statusCode), check()));
+  });
+  for (const host of ["localhost", "127.0.0.1"]) {
+    html = `<p>another site</p><a href="${server.base}/v1/tasks">the tasks</a><a href="${server.base}/">the bell</a>`;
+    await page.goto(other(host));
+    for (const path of ["/v1/tasks", "/v1/log?follow=true", "/metrics"]) {
+      // Without CORS a browser sends no origin with a read, also if the origin of the page is allowed.
+      for (const read of [(url) => void (new Image().src = url), (url) => void fetch(url, { mode: "no-cors" }).catch(() => {})]) {
+        const [status] = await Promise.all([answered(server.base + path), page.evaluate(read, server.base + path)]);
+        assert.equal(status, 403, `${path} for ${host}`);
+      }
+    }
+    for (const [name, path] of [["the tasks", "/v1/tasks"], ["the bell", "/"]]) {
+      await page.goto(other(host));
+      const [answer] = await Promise.all([page.waitForResponse(server.base + path), page.getByRole("link", { name }).click()]);
+      assert.equal(answer.status(), 200, name);
+      await page.waitForURL(server.base + path);
+    }
+  }
+  await context.close();
+});
+
 test("a page of an allowed origin shows the bell of its user, by a bearer that its back end has got", async () => {
   const { token } = await server.call("POST", "/v1/session", { subject: "anna" });
   await server.call("POST", "/v1/tasks", { kind: "test.nobody", owner: "anna" });

@@ -114,6 +114,30 @@ test("a cut is said at once, becomes stale, and ends with the next snapshot, aft
   assert.ok(w.heard.includes("reset"));
 });
 
+test("a socket that is ended because its caller must be named again is replaced without a word, and all is read again", () => {
+  const w = world();
+  w.hello();
+  w.heard.length = 0;
+  w.socket().on.close(true);
+  assert.deepEqual([w.store.state.connection, w.store.state.counts.running, w.heard], ["live", 2, []]);
+  w.pass(1000);
+  assert.equal(w.sockets.length, 2);
+  w.hello("e1", 9);
+  assert.deepEqual([w.store.state.connection, w.store.state.position], ["live", 9]);
+  assert.ok(w.heard.includes("reset"), "what has happened between the two sockets is read");
+
+  w.socket().on.close(true);
+  w.pass(1000);
+  w.socket().on.close(true);
+  assert.equal(w.store.state.connection, "reconnecting", "the second close in a row is said, whatever its reason");
+  w.pass(1000);
+  w.hello("e1", 10);
+  w.socket().on.close(true);
+  w.pass(1000);
+  w.socket().on.close();
+  assert.equal(w.store.state.connection, "reconnecting", "the server doesn't accept the caller again");
+});
+
 test("numbers that the server calls stale are stale since then, by the clock here, until it takes that back", () => {
   const w = world();
   w.hello();

@@ -70,6 +70,47 @@ fn a_server_that_requires_authentication_needs_a_first_token() {
 }
 
 #[test]
+fn the_command_that_creates_the_first_token_can_be_copied_into_a_shell() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("my data").display().to_string();
+    let refused = run_without_server(&["serve", "--listen", "127.0.0.1:0", "--auth", "required", "--data", &data]);
+    assert!(refused.err.contains(&format!("`taskbell token create --data '{data}' --role")), "{refused:?}");
+}
+
+#[test]
+fn a_server_that_requires_authentication_cannot_have_its_log_in_memory_because_it_would_never_have_a_token() {
+    let args = ["serve", "--listen", "127.0.0.1:0", "--auth", "required", "--store", "memory"];
+    let refused = run_without_server(&args);
+    assert_eq!(refused.exit, 1, "{refused:?}");
+    assert!(refused.err.contains("a log in memory has no token") && refused.err.contains("[auth.jwt]"), "{refused:?}");
+}
+
+/// The server has no token, so it says what it has to say, refuses to start, and never listens.
+#[test]
+fn a_server_that_has_no_name_says_at_its_start_that_it_refuses_every_request() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data").display().to_string();
+    let warns = |listen: &str, names: &[&str]| {
+        let args = ["serve", "--listen", listen, "--auth", "required", "--plain-http", "--data", &data];
+        let refused = run_without_server(&[&args[..], names].concat());
+        assert!(refused.exit == 1 && refused.err.contains("no valid token"), "{refused:?}");
+        let lines: Vec<&str> = refused.err.lines().filter(|line| line.contains("--allow-host")).collect();
+        assert!(lines.iter().all(|line| line.contains("WARN") && line.contains("403")), "{refused:?}");
+        lines.len()
+    };
+    for (listen, names, expected) in [
+        ("0.0.0.0:0", &[][..], 1),
+        ("[::]:0", &[][..], 1),
+        ("0.0.0.0:0", &["--trust-proxy", "10.0.0.5"][..], 1),
+        ("0.0.0.0:0", &["--allow-host", "tasks.example"][..], 0),
+        ("10.203.7.99:0", &[][..], 0),
+        ("127.0.0.1:0", &[][..], 0),
+    ] {
+        assert_eq!(warns(listen, names), expected, "{listen} {names:?}");
+    }
+}
+
+#[test]
 fn the_token_in_a_file_is_sent_and_a_file_that_all_can_read_is_reported() {
     let (server, dir) = (Server::start(), TempDir::new().unwrap());
     let token = run(&server, &["token", "create", "--role", "user", "--subject", "anna"]).exits(0).out;

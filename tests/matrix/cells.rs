@@ -9,20 +9,12 @@ use serde_json::{Value, json};
 use super::checks::{self, Seen};
 use super::row::{Row, STRANGER, Target, Want, Who};
 use super::things::{On, State, Thing};
-use super::world::{OTHER_KIND, WORKERS_KIND, World, canary, fixed_queue};
+use super::ways::Way;
+use super::world::{ABSENT_KIND, OTHER_KIND, WORKERS_KIND, World, canary, fixed_queue};
 use crate::support::HttpResponse;
 
 /// How many requests run at the same time.
 const CONCURRENT: usize = 12;
-
-/// How a request says who its caller is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// By a token in a header.
-    Token,
-    /// By the cookie of a session that the token has opened.
-    Session,
-}
 
 /// One request: who asks for what, and what the caller must get.
 pub struct Cell<'a> {
@@ -43,23 +35,28 @@ struct Ran<'a> {
     faults: Vec<String>,
 }
 
-/// The cells of these rows. Each GET is also sent as HEAD, and what changes nothing is also asked for with a session. Both must
-/// be decided alike.
+/// The cells of these rows. Each GET is also sent as HEAD, and each request with each credential that the caller can have. All
+/// must be decided alike.
 pub fn cells(rows: &[Row]) -> Vec<Cell<'_>> {
+    rows.iter().flat_map(cells_of).collect()
+}
+
+fn cells_of(row: &Row) -> Vec<Cell<'_>> {
     let mut cells = Vec::new();
-    for row in rows {
-        let method: Method = row.route.split(' ').next().expect("a method").parse().expect("a method");
-        for (who, target, want) in row.cells() {
-            let cell = |method, way| Cell { row, method, way, who, target, want: want.clone() };
-            if method == Method::GET && row.route != "GET /v1/live" {
-                cells.push(cell(Method::HEAD, Way::Token));
+    let method: Method = row.route.split(' ').next().expect("a method").parse().expect("a method");
+    for (who, target, want) in row.cells() {
+        let cell = |method: &Method, way, want: &Want| {
+            let (method, want) = (method.clone(), want.clone());
+            Cell { row, method, way, who, target, want }
+        };
+        if method == Method::GET && row.route != "GET /v1/live" {
+            cells.push(cell(&Method::HEAD, Way::Token, &want));
+        }
+        let is_quiet = row.is_read || want.status >= 400;
+        for way in [Way::Token, Way::Session, Way::Jwt, Way::Proxy] {
+            if way.tries(row, who, is_quiet) {
+                cells.push(cell(&method, way, &row.want(way.column(row, who), target)));
             }
-            let is_quiet = row.is_read || want.status >= 400;
-            // The end of a session is what its own row is about.
-            if is_quiet && Who::ROLES.contains(&who) && row.route != "DELETE /v1/session" {
-                cells.push(cell(method.clone(), Way::Session));
-            }
-            cells.push(cell(method.clone(), Way::Token));
         }
     }
     cells
@@ -102,15 +99,8 @@ impl<'a> Cell<'a> {
         let request_id = format!("cell-{n}");
         let mut headers = vec![("x-request-id", request_id.clone())];
         headers.extend(self.row.key.map(|key| ("idempotency-key", fill(key))));
-        let token = match self.way {
-            Way::Token => world.token(self.who),
-            Way::Session => {
-                headers.push(("cookie", world.sessions[&self.who].clone()));
-                // As the server's own page sends it.
-                headers.push(("sec-fetch-site", "same-origin".to_owned()));
-                None
-            }
-        };
+        let (token, of_caller) = world.credential(self.way, self.who);
+        headers.extend(of_caller);
         let body = self.row.body.map(fill);
         let path = fill(&(path.to_owned() + &query));
         let response = world.send_with(token, self.method.clone(), &path, body, &headers).await;
@@ -123,8 +113,8 @@ impl<'a> Cell<'a> {
         let Row { route, case, .. } = self.row;
         let path = route.split_once(' ').expect("a path").1;
         let case = if case.is_empty() { String::new() } else { format!(" ({case})") };
-        let way = if self.way == Way::Session { " with a session" } else { "" };
-        format!("{} {path}{case}, {} by {}{way}: {fault}", self.method, self.target.name(), self.who.name())
+        let (target, who, way) = (self.target.name(), self.who.name(), self.way.name());
+        format!("{} {path}{case}, {target} by {who}{way}: {fault}", self.method)
     }
 
     fn check(&self, world: &World, thing: &Thing, response: &HttpResponse) -> Result<(), String> {
@@ -149,7 +139,8 @@ impl<'a> Cell<'a> {
         {
             return Err(format!("{} instead of {want}: {}", part_of(&response.body), response.text));
         }
-        let seen = Seen { world, who: *who, target: *target, thing, response };
+        let column = self.way.column(row, *who);
+        let seen = Seen { world, who: *who, column, target: *target, thing, response };
         row.check.map_or(Ok(()), |check| check(&seen))
     }
 
@@ -175,7 +166,7 @@ impl<'a> Cell<'a> {
         match self.target {
             Target::Own => WORKERS_KIND,
             Target::Other => OTHER_KIND,
-            Target::Absent | Target::Everyone | Target::Unnamed | Target::Present => "absent.kind",
+            Target::Absent | Target::Everyone | Target::Unnamed | Target::Present => ABSENT_KIND,
         }
     }
 

@@ -14,6 +14,8 @@ use crate::support::HttpResponse;
 pub struct Seen<'a> {
     pub world: &'a World,
     pub who: Who,
+    /// Whose column of the tables says what the caller must get.
+    pub column: Who,
     pub target: Target,
     pub thing: &'a Thing,
     pub response: &'a HttpResponse,
@@ -200,7 +202,7 @@ pub fn leases(seen: &Seen<'_>) -> Result<(), String> {
     let kinds: BTreeSet<&str> =
         seen.body()["leases"].as_array().into_iter().flatten().filter_map(|lease| lease["kind"].as_str()).collect();
     let both = BTreeSet::from([WORKERS_KIND, OTHER_KIND]);
-    let wanted = match (seen.target, seen.who) {
+    let wanted = match (seen.target, seen.column) {
         (Target::Present, Who::Worker) | (Target::Own, _) => BTreeSet::from([WORKERS_KIND]),
         (Target::Present, _) => both,
         (Target::Other, Who::Admin) => BTreeSet::from([OTHER_KIND]),
@@ -264,6 +266,12 @@ pub fn bearer(seen: &Seen<'_>) -> Result<(), String> {
     require(seen.response.header("set-cookie").is_empty(), || {
         "the bearer of another subject is set as a cookie".to_owned()
     })
+}
+
+/// How many sessions of a subject have ended.
+pub fn ended(seen: &Seen<'_>) -> Result<(), String> {
+    let (ended, is_absent) = (seen.body()["ended"].as_u64(), seen.target == Target::Absent);
+    require(ended.is_some() && (!is_absent || ended == Some(0)), || format!("no number of sessions: {}", seen.body()))
 }
 
 /// What no response may say, whatever its route: to an auditor what a task works on or has written; to a user or a worker

@@ -149,6 +149,14 @@ pub fn words(line: &'static str) -> [&'static str; 5] {
     words.try_into().unwrap_or_else(|words| panic!("a line has a word for each role: {words:?}"))
 }
 
+/// How often the same request of a subject has its effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    OfEachRequest,
+    /// A second request changes nothing, so each caller tries it with one credential.
+    OnceForASubject,
+}
+
 /// A request to one route, and what each caller must get for each target.
 pub struct Row {
     /// The method and the path of the route table.
@@ -167,6 +175,7 @@ pub struct Row {
     pub records: Option<&'static str>,
     /// The request changes nothing, although its method is not GET.
     pub is_read: bool,
+    pub effect: Effect,
     /// Everybody gets the same, also without a credential.
     pub is_public: bool,
     /// The response may hold what another subject has written: the input of a task that a worker has taken.
@@ -185,6 +194,7 @@ pub fn row(route: &'static str) -> Row {
         check: None,
         records: None,
         is_read: route.starts_with("GET "),
+        effect: Effect::OfEachRequest,
         is_public: false,
         shows_others: false,
         lines: Vec::new(),
@@ -224,6 +234,10 @@ impl Row {
         Self { is_read: true, ..self }
     }
 
+    pub fn once(self) -> Self {
+        Self { effect: Effect::OnceForASubject, ..self }
+    }
+
     pub fn shows_others(self) -> Self {
         Self { shows_others: true, ..self }
     }
@@ -261,6 +275,12 @@ impl Row {
     fn line(mut self, target: Target, line: &'static str) -> Self {
         self.lines.push((target, words(line)));
         self
+    }
+
+    /// What this caller must get for this target.
+    pub fn want(&self, who: Who, target: Target) -> Want {
+        let of_cell = |(of, on, want): (Who, Target, Want)| (of == who && on == target).then_some(want);
+        self.cells().into_iter().find_map(of_cell).expect("a cell for each caller and target")
     }
 
     /// The cells of this row: who asks for what, and what the caller must get.

@@ -13,11 +13,14 @@ use taskbell::task::token::{TokenCreated, TokenEvent};
 
 use super::row::{STRANGER, Who};
 use super::things::{FixedTask, State};
+use super::ways::{self, Jwts};
 use crate::support::{HttpResponse, Server};
 
 /// The kind that the worker of the tables may take, and a kind that it may not take.
 pub const WORKERS_KIND: &str = "m.walt";
 pub const OTHER_KIND: &str = "m.job";
+/// A kind of which there is no task.
+pub const ABSENT_KIND: &str = "absent.kind";
 /// The idempotency key of a task that another subject has created, and the body that it has sent.
 pub const USED_KEY: &str = "used";
 pub const KEYED_BODY: &str = r#"{"kind": "m.idle", "title": "a report with a key", "labels": {"set": "fixed"}}"#;
@@ -43,6 +46,8 @@ pub struct World {
     pub tokens: BTreeMap<&'static str, Token>,
     /// The cookie of a session of each role.
     pub sessions: BTreeMap<Who, String>,
+    /// The JWT of each role, and one by another issuer.
+    pub jwts: Jwts,
     /// The tasks that no request changes: one in each state for each subject, and one more of the stranger.
     pub tasks: Vec<FixedTask>,
     /// A schedule of an admin for the stranger.
@@ -71,10 +76,12 @@ impl World {
     pub async fn with<A: IntoIterator<Item = &'static str>>(args: A) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let tokens = create_tokens(&dir.path().join("data")).await;
+        let jwts = ways::configure(dir.path());
+        let config = ["--config".to_owned(), dir.path().join("auth.toml").display().to_string()];
         // No lease ends while the tables are tried.
         let kinds = [WORKERS_KIND, OTHER_KIND].map(|kind| format!("{kind}:lease_s=3600"));
         let flags = kinds.into_iter().flat_map(|kind| ["--kind".to_owned(), kind]);
-        let flags = flags.chain(args.into_iter().map(str::to_owned));
+        let flags = config.into_iter().chain(flags).chain(args.into_iter().map(str::to_owned));
         let settings = [
             ("TASKBELL_AUTH", "required"),
             // The callers of the tables send more requests than people do.
@@ -84,7 +91,7 @@ impl World {
         let server = Server::on_prepared_data(dir, &settings, flags);
         let numbers = AtomicU64::new(1);
         let (tasks, schedule, log) = (Vec::new(), String::new(), Vec::new());
-        let mut world = Self { server, tokens, sessions: BTreeMap::new(), tasks, schedule, log, numbers };
+        let mut world = Self { server, tokens, sessions: BTreeMap::new(), jwts, tasks, schedule, log, numbers };
         world.write_token_files();
         world.open_sessions().await;
         world.create_fixed_things().await;

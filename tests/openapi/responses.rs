@@ -75,6 +75,7 @@ async fn sessions_and_tickets(api: &mut Contract) {
     }
     let session = api.expect(201, "POST", "/v1/session", "", "", Some(&json!({"subject": "ben"}))).await;
     with_bearer(api, "DELETE", "/v1/session", session.body["token"].as_str().unwrap(), 204).await;
+    api.expect(200, "DELETE", "/v1/session", "", "", Some(&json!({"subject": "anna", "reason": "tried"}))).await;
     api.expect(201, "POST", "/v1/tickets", "", "", None).await;
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::process::{events, submit, wait_for_progress};
-use crate::support::Server;
+use crate::support::{Server, TEST_TIMEOUT};
 
 #[allow(dead_code)] // its own `main`
 #[path = "../../examples/worker.rs"]
@@ -48,9 +48,17 @@ impl TestWorker {
     where
         F: Future<Output = Result<Done, Failure>> + Send + 'static,
     {
+        Self::running(RemoteWorker::new(url), run)
+    }
+
+    /// Starts this worker, which runs `run` for each task of the kind `demo`.
+    pub fn running<F>(worker: RemoteWorker, run: impl Fn(Context) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Done, Failure>> + Send + 'static,
+    {
         let mut handlers = Handlers::new();
         handlers.register(ClosureHandler(Box::new(move |ctx| Box::pin(run(ctx))))).unwrap();
-        let worker = RemoteWorker::new(url).concurrency(64).handlers(handlers);
+        let worker = worker.concurrency(64).handlers(handlers);
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(async move { worker.run(async { _ = stopped.await }).await });
         Self { stop, running }
@@ -59,6 +67,12 @@ impl TestWorker {
     pub async fn stop(self) -> usize {
         self.stop.send(()).unwrap();
         self.running.await.unwrap().unwrap()
+    }
+
+    /// Waits until the worker ends by itself.
+    pub async fn ended(self) -> Result<usize, RemoteError> {
+        let Self { stop: _stop, running } = self;
+        tokio::time::timeout(TEST_TIMEOUT, running).await.expect("the worker ends").unwrap()
     }
 }
 

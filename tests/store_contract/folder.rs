@@ -238,21 +238,6 @@ async fn a_log_that_is_closed_while_clients_append_keeps_all_acknowledged_events
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_write_ahead_log_stays_small() {
-    let dir = folder();
-    let store = EventStore::open(dir.path()).unwrap();
-    let mut reader = store.subscribe(Position(0));
-    for _ in 0..60 {
-        store.append_many((0..1000).map(|_| first(&stream(), "t")).collect()).await;
-        reader.next().await.unwrap();
-    }
-    let size = |name: &str| dir.path().join(name).metadata().unwrap().len();
-    assert!(size("log.db-wal") < 40 << 20, "{} of {}", size("log.db-wal"), size("log.db"));
-    drop((store, reader));
-    assert!(size("log.db") > 30 << 20 && size("log.db-wal") == 0);
-}
-
 /// Runs one of the ignored tests below in a separate process. In the shell's `script`, `$0 $@` is the command line of
 /// the test.
 fn run_in_process(shell: &[&str], script: &str, test: &str, dir: &Path) -> Output {

@@ -161,6 +161,8 @@ async fn the_connection_of_a_stalled_socket_is_ended() {
     };
     let connection = live.get_ref().get_ref().0;
     let ended = connection.ready(tokio::io::Interest::ERROR);
-    let ended = async { tokio::select! { ended = ended => ended, () = flood => unreachable!("the flood doesn't end") } };
+    let ended = async {
+        tokio::select! { ended = ended => ended, () = flood => unreachable!("the flood doesn't end") }
+    };
     tokio::time::timeout(TEST_TIMEOUT, ended).await.expect("a reset in time").unwrap();
 }

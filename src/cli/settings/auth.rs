@@ -1,6 +1,7 @@
 //! The credentials of others that the server accepts: the tables `[auth.jwt]` and `[auth.proxy]`.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +16,10 @@ use super::{SettingsError, invalid};
 const LEEWAY_MAX_S: u64 = 300;
 /// The shortest secret of a proxy, in bytes.
 const SECRET_MIN: usize = 16;
+/// How long it counts what a proxy has said about a request, in seconds, if nothing else is set.
+const PROXY_VALID_S: u64 = 900;
+/// The shortest and the longest such time. A page connects again after each of them; no session lasts longer than the longest.
+const PROXY_VALID_BOUNDS_S: RangeInclusive<u64> = 5..=43_200;
 /// The header of the proxy's secret, if no other is set.
 const SECRET_HEADER: &str = "X-Taskbell-Proxy-Secret";
 
@@ -76,6 +81,14 @@ pub(in crate::cli) struct ProxyTable {
         help_heading = "A proxy that authenticates"
     )]
     subject_header: Option<String>,
+    /// Seconds after which sockets, followed logs, waiting requests and sessions through this proxy end [default: 900]
+    #[arg(
+        long = "auth-proxy-valid-s",
+        env = "TASKBELL_AUTH_PROXY_VALID_S",
+        value_name = "SECONDS",
+        help_heading = "A proxy that authenticates"
+    )]
+    valid_s: Option<u64>,
     #[arg(skip)]
     role_header: Option<String>,
     #[arg(skip)]
@@ -142,6 +155,7 @@ impl ProxyTable {
         Self {
             addresses: self.addresses.or(fallback.addresses),
             subject_header: self.subject_header.or(fallback.subject_header),
+            valid_s: self.valid_s.or(fallback.valid_s),
             role_header: self.role_header.or(fallback.role_header),
             default_role: self.default_role.or(fallback.default_role),
             secret_header: self.secret_header.or(fallback.secret_header),
@@ -161,9 +175,18 @@ impl ProxyTable {
             subject_header: check_header("auth.proxy.subject_header", subject_header)?,
             role_header: self.role_header.map(|name| check_header("auth.proxy.role_header", name)).transpose()?,
             default_role: self.default_role.map(|name| parse_role("auth.proxy.default_role", &name)).transpose()?,
+            valid: check_valid_s(self.valid_s.unwrap_or(PROXY_VALID_S))?,
             secret: check_secret(self.secret_header, self.secret)?,
         })
     }
+}
+
+fn check_valid_s(seconds: u64) -> Result<Duration, SettingsError> {
+    if PROXY_VALID_BOUNDS_S.contains(&seconds) {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let (shortest, longest) = (PROXY_VALID_BOUNDS_S.start(), PROXY_VALID_BOUNDS_S.end());
+    invalid("auth.proxy.valid_s", format!("{seconds} is not within {shortest} to {longest}"))
 }
 
 /// A network with a prefix of 0 bits would believe everybody.

@@ -85,7 +85,7 @@ settings! {
     max_long_polls_per_subject: usize = "TASKBELL_MAX_LONG_POLLS_PER_SUBJECT", (1, COUNT_MAX);
     /// Waiting requests from one IP address [default: 5000]
     max_long_polls_per_address: usize = "TASKBELL_MAX_LONG_POLLS_PER_ADDRESS", (1, COUNT_MAX);
-    /// Requests of an authenticated subject per second, twice as many at once; 0: any number [default: 1000]
+    /// Requests of a token, or of a subject without one, per second, twice as many at once; 0: any number [default: 1000]
     max_requests_per_s: u32 = "TASKBELL_MAX_REQUESTS_PER_S", (0, 1_000_000);
     /// Wrong credentials from one IP address per second, five times as many at once; 0: any number [default: 20]
     max_failed_authentications_per_s: u32 = "TASKBELL_MAX_FAILED_AUTHENTICATIONS_PER_S", (0, 1_000_000);

@@ -22,6 +22,8 @@ use browser::BrowserSettings;
 use limits::LimitSettings;
 use network::{AuthSettings, TlsSettings};
 pub(super) use store::EmbeddedStore;
+#[cfg(feature = "eventstore")]
+pub(super) use store::cluster_of_server;
 use store::{LogLocation, StoreSetting};
 use tables::{KindTable, QueueTable};
 
@@ -158,15 +160,20 @@ impl Settings {
     /// # Errors
     /// The first invalid setting.
     pub(super) fn load(self, file: Option<&Path>) -> Result<CheckedSettings, SettingsError> {
-        let from_file = match file {
-            Some(path) => Self::read(path)?,
-            None if Path::new(DEFAULT_FILE).exists() => Self::read(Path::new(DEFAULT_FILE))?,
-            None => Self::default(),
-        };
+        let from_file = Self::of_file(file)?;
         let roots = std::env::var_os("TASKBELL_CONTENT_ROOTS").filter(|roots| !roots.is_empty());
         let variables =
             Self { content_roots: roots.map(|roots| std::env::split_paths(&roots).collect()), ..Self::default() };
         self.with_fallback(variables).with_fallback(from_file).check()
+    }
+
+    /// The settings of this file; if it is `None`, of [`DEFAULT_FILE`] if that exists.
+    fn of_file(file: Option<&Path>) -> Result<Self, SettingsError> {
+        match file {
+            Some(path) => Self::read(path),
+            None if Path::new(DEFAULT_FILE).exists() => Self::read(Path::new(DEFAULT_FILE)),
+            None => Ok(Self::default()),
+        }
     }
 
     /// Reads the settings from a file. Relative paths in it start at the file's folder.

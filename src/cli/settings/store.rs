@@ -1,6 +1,8 @@
 //! The setting `store`: where the log is stored.
 
 use std::convert::Infallible;
+#[cfg(feature = "eventstore")]
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Deserialize;
@@ -8,6 +10,8 @@ use taskbell::Secret;
 #[cfg(feature = "eventstore")]
 use taskbell::StoreUrl;
 
+#[cfg(feature = "eventstore")]
+use super::Settings;
 use super::{SettingsError, invalid};
 
 /// The valid values, for error messages.
@@ -103,4 +107,30 @@ impl LogLocation {
             Self::Cluster(url) => Some(*url),
         }
     }
+}
+
+/// The cluster of a server that has the variables of this process and this settings file. `config`: the file that a flag names.
+///
+/// # Errors
+/// The file can't be read, no store is set, or it is not a cluster.
+#[cfg(feature = "eventstore")]
+pub(in crate::cli) fn cluster_of_server(config: Option<PathBuf>) -> Result<StoreUrl, SettingsError> {
+    let config = config.or_else(|| std::env::var_os("TASKBELL_CONFIG").map(PathBuf::from));
+    let store = match std::env::var("TASKBELL_STORE") {
+        Ok(text) => Some(StoreSetting(text.into())),
+        Err(_) => Settings::of_file(config.as_deref())?.store,
+    };
+    let Some(store) = store else {
+        return invalid("store", "is not set: use --store URL, or set TASKBELL_STORE or `store` in the settings file");
+    };
+    let embedded = match store.check(false)? {
+        LogLocation::Cluster(url) => return Ok(*url),
+        LogLocation::DataFolder => EmbeddedStore::Sqlite,
+        LogLocation::Memory => EmbeddedStore::Memory,
+    };
+    let name = embedded.name();
+    invalid(
+        "store",
+        format!("{name} is not a cluster; --data DIR creates the token in the data folder of a stopped server"),
+    )
 }

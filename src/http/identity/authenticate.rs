@@ -26,9 +26,9 @@ use crate::views::Credentials;
 /// ticket, and the cookie.
 ///
 /// # Errors
-/// 401 `unauthenticated`; 429 `too_many_requests` if the subject has sent too many requests, or if too many credentials from the
-/// address were wrong; 403 `forbidden_origin` if a request changes something by a cookie and no header says which page
-/// has sent it.
+/// 401 `unauthenticated`; 429 `too_many_requests` if too many requests have come with the token, or from the subject without
+/// a token, or if too many credentials from the address were wrong; 403 `forbidden_origin` if a request changes something by a
+/// cookie and no header says which page has sent it.
 pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &Sender) -> Result<Identity, Problem> {
     let (verifiers, peer) = (&state.verifiers, request.peer_addr().map(|peer| peer.ip()));
     let client = request.extensions().get::<Client>().and_then(|client| client.address);
@@ -36,7 +36,7 @@ pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &S
     let named_by_proxy = match sender {
         Sender::AllowedPage(_) => None,
         Sender::OwnPage | Sender::Program => {
-            verifiers.proxy_identity(peer, request.headers()).map_err(|why| refuse(peer, &why))?
+            verifiers.proxy_identity(peer, request.headers(), now()).map_err(|why| refuse(peer, &why))?
         }
     };
     let identity = if named_by_proxy.is_some() {
@@ -57,7 +57,7 @@ pub async fn authenticate(state: &AppState, request: &ServiceRequest, sender: &S
         // The local user has no rate: such a server has no other callers whose requests it could delay.
         return if state.auth_required { Err(unauthenticated()) } else { Ok(Identity::local()) };
     };
-    verifiers.requests.count(&identity.subject)?;
+    verifiers.requests.count(&identity)?;
     Ok(identity)
 }
 
@@ -106,7 +106,8 @@ async fn bearer_identity(
 
 /// 401. The log gets the reason, and the client doesn't.
 fn refuse(client: Option<IpAddr>, why: &dyn std::error::Error) -> Problem {
-    tracing::info!(target: "taskbell::access", ?client, %why, "a credential is refused");
+    let client = client.map(tracing::field::display);
+    tracing::info!(target: "taskbell::access", client, %why, "a credential is refused");
     unauthenticated()
 }
 

@@ -1,14 +1,17 @@
-//! How many requests a subject may send, and how often an address may fail to authenticate.
+//! How many requests a token or a subject may send, and how often an address may fail to authenticate.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::rate_limit::{ElapsedTime, RateLimit};
+use super::{Credential, Identity};
 use crate::http::plumbing::error::{Problem, Refusal};
 use crate::http::plumbing::public_address::prefix;
 
-/// A subject that has sent nothing for a while may send the requests of so many seconds at once.
+/// A token or a subject that has sent nothing for a while may send the requests of so many seconds at once.
 const REQUESTS_BURST_S: u32 = 2;
 /// An address without failures may have the failures of so many seconds at once: the clients behind one address may all begin
 /// with a token that has just been revoked.
@@ -16,14 +19,43 @@ const FAILURES_BURST_S: u32 = 5;
 /// An address of IPv6 counts together with all addresses that have the same first 64 bits, because a client has that many.
 const IPV6_PREFIX: u8 = 64;
 
-/// The rate of the requests of each authenticated subject. A clone counts together with the original.
+/// The rate of the requests of each API token, and of each subject that sends another credential. A clone counts together with
+/// the original.
 #[derive(Clone)]
 pub struct RequestRate {
-    limit: Option<RateLimit<Arc<str>>>,
+    limit: Option<RateLimit<Sender>>,
+}
+
+/// Whose requests count together.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Sender {
+    /// The requests with this token. Only an admin makes tokens.
+    Token(Uuid),
+    /// The requests of this subject without a token. A subject makes as many sessions as it likes, and gets new JWTs, so each of
+    /// them must not have a rate of its own.
+    Subject(Arc<str>),
+}
+
+impl Sender {
+    fn of(identity: &Identity) -> Self {
+        match identity.credential {
+            Credential::Token(id) => Self::Token(id),
+            Credential::Session(_) | Credential::Jwt | Credential::Proxy | Credential::Local => {
+                Self::Subject(identity.subject.as_str().into())
+            }
+        }
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Token(_) => "requests of this token",
+            Self::Subject(_) => "requests of this subject",
+        }
+    }
 }
 
 impl RequestRate {
-    /// At most this many requests of a subject per second, and twice as many at once. 0: any number.
+    /// At most this many requests of a token or a subject per second, and twice as many at once. 0: any number.
     #[must_use]
     pub fn new(per_second: u32) -> Self {
         Self::with_time(per_second, ElapsedTime::real())
@@ -33,15 +65,15 @@ impl RequestRate {
         Self { limit: RateLimit::new(per_second, REQUESTS_BURST_S, time) }
     }
 
-    /// Counts a request of this subject.
+    /// Counts a request of this caller.
     ///
     /// # Errors
     /// 429 `too_many_requests`.
-    pub fn count(&self, subject: &str) -> Result<(), Problem> {
+    pub fn count(&self, caller: &Identity) -> Result<(), Problem> {
         let Some(limit) = &self.limit else { return Ok(()) };
-        limit
-            .count(subject.into())
-            .map_err(|_| too_many("requests of this subject", limit.per_second(), "max_requests_per_s"))
+        let sender = Sender::of(caller);
+        let what = sender.name();
+        limit.count(sender).map_err(|_| too_many(what, limit.per_second(), "max_requests_per_s"))
     }
 }
 
@@ -98,20 +130,40 @@ mod tests {
 
     use super::super::rate_limit::tests::TestTime;
     use super::*;
+    use crate::store::new_id;
+
+    fn caller(subject: &str, credential: Credential) -> Identity {
+        Identity { subject: subject.to_owned(), credential, ..Identity::local() }
+    }
 
     #[test]
     fn a_subject_over_its_rate_gets_429_with_the_number_and_another_subject_does_not() {
         let time = TestTime::default();
         let rate = RequestRate::with_time(1000, time.elapsed());
-        let accepted = |subject| (0..3000).filter(|_| rate.count(subject).is_ok()).count();
+        let count = |subject| rate.count(&caller(subject, Credential::Jwt));
+        let accepted = |subject| (0..3000).filter(|_| count(subject).is_ok()).count();
         assert_eq!(accepted("anna"), 2000);
-        let problem = rate.count("anna").unwrap_err();
+        let problem = count("anna").unwrap_err();
         assert_eq!((problem.status.as_u16(), problem.code, problem.retryable), (429, "too_many_requests", true));
         assert_eq!(problem.detail, "the limit on requests of this subject is 1000 per second (max_requests_per_s)");
         assert_eq!(problem.response().headers().get("retry-after").unwrap(), "1");
-        assert!(rate.count("bea").is_ok());
+        assert!(count("bea").is_ok());
         time.advance(Duration::from_secs(1));
         assert_eq!(accepted("anna"), 1000);
+    }
+
+    #[test]
+    fn each_token_has_a_rate_and_all_other_credentials_of_a_subject_have_one_together() {
+        let rate = RequestRate::with_time(10, TestTime::default().elapsed());
+        let accepted = |credential| (0..30).filter(|_| rate.count(&caller("anna", credential)).is_ok()).count();
+        let token = || Credential::Token(new_id());
+        assert_eq!([accepted(token()), accepted(token())], [20, 20]);
+        let others = [Credential::Session(new_id()), Credential::Session(new_id()), Credential::Jwt, Credential::Proxy];
+        assert_eq!(others.map(accepted), [20, 0, 0, 0]);
+        let token = caller("anna", token());
+        (0..20).for_each(|_| rate.count(&token).unwrap());
+        let detail = rate.count(&token).unwrap_err().detail;
+        assert_eq!(detail, "the limit on requests of this token is 10 per second (max_requests_per_s)");
     }
 
     #[test]
@@ -119,7 +171,7 @@ mod tests {
         let (requests, failures) = (RequestRate::new(0), FailedAuthentications::new(0));
         let address = Some("10.0.0.1".parse().unwrap());
         for _ in 0..10_000 {
-            requests.count("anna").unwrap();
+            requests.count(&caller("anna", Credential::Proxy)).unwrap();
             failures.count(address);
             failures.check(address).unwrap();
         }

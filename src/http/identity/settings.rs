@@ -73,6 +73,9 @@ pub struct ProxySettings {
     pub role_header: Option<String>,
     /// The role of a request without the role header. `None`: such a request is refused.
     pub default_role: Option<Role>,
+    /// How long it counts what the proxy has said about a request, for what outlives the request: a websocket, a followed log, a
+    /// request that waits, a session.
+    pub valid: Duration,
     /// What the proxy proves itself with besides its address. `None`: the address is enough.
     pub secret: Option<ProxySecret>,
 }

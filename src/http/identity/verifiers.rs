@@ -19,7 +19,7 @@ use crate::task::Timestamp;
 pub struct Verifiers {
     jwt: Option<JwtVerifier>,
     proxy: Option<Arc<ProxySettings>>,
-    /// The rate of the requests of each subject.
+    /// The rate of the requests of each token, and of each subject that sends no token.
     pub requests: RequestRate,
     /// The rate of the failures of each address.
     pub failures: FailedAuthentications,
@@ -55,18 +55,24 @@ impl Verifiers {
         }))
     }
 
-    /// Who a proxy that authenticates says sends the request. `None` if no such proxy says anything.
+    /// Who a proxy that authenticates says sends the request. `None` if no such proxy says anything. What it says counts for the
+    /// time of the settings, because the proxy can't tell later that the subject has lost its access.
     ///
     /// # Errors
     /// The request comes from the proxy, and its headers are not valid.
-    pub fn proxy_identity(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Result<Option<Identity>, ProxyRefusal> {
-        let user = self.proxy.as_ref().map_or(Ok(None), |settings| settings.user(peer, headers))?;
-        Ok(user.map(|user| Identity {
+    pub fn proxy_identity(
+        &self,
+        peer: Option<IpAddr>,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<Option<Identity>, ProxyRefusal> {
+        let Some(settings) = &self.proxy else { return Ok(None) };
+        Ok(settings.user(peer, headers)?.map(|user| Identity {
             subject: user.subject,
             role: user.role,
             kinds: None,
             credential: Credential::Proxy,
-            expires_at: None,
+            expires_at: Some(now.plus(settings.valid)),
         }))
     }
 

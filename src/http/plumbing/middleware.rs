@@ -224,7 +224,7 @@ fn log_refusal(request: &HttpRequest, problem: &Problem, id: &str) {
     tracing::info!(
         target: "taskbell::access",
         request_id = id,
-        ?address,
+        address = address.map(tracing::field::display),
         subject,
         code = problem.code,
         method = %request.method(),

@@ -3,6 +3,9 @@
 //! A browser sends a request of any page to any server, and adds the cookies of that server to it. Two headers, which a page
 //! can't set, say where the request comes from: `Origin`, and `Sec-Fetch-Site`, which all browsers since 2023 send. A request
 //! with neither comes from a program.
+//!
+//! A page can't read the response to a request that it may not send. But the request costs work, or waits and takes one of a
+//! limited number of places. So reads are refused too, except that a user may follow a link.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,6 +20,8 @@ use super::error::{Problem, Refusal};
 use super::forwarded::Client;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// The origin of pages that may use this server, as browsers write it in the header `Origin`: `https://app.example`, or
 /// `http://127.0.0.1:8080`.
@@ -60,7 +65,8 @@ impl FromStr for AllowedOrigin {
 /// Where a request comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sender {
-    /// A program, which is no browser. A browser's safe request (`GET`, `HEAD`) of an old version looks the same.
+    /// A program, which is no browser; or a browser whose user has followed a link of another site. A safe request (`GET`,
+    /// `HEAD`) of an old browser looks like that of a program.
     Program,
     /// A page of this server, or the user of a browser, by the address bar or a bookmark.
     OwnPage,
@@ -107,17 +113,20 @@ fn find_sender(
             None => return Err(forbidden()),
         },
     };
-    let site = only_value(headers, &SEC_FETCH_SITE)?;
-    if !changes_something(method, headers) {
-        return Ok(page.unwrap_or(if site == Some("same-origin") { Sender::OwnPage } else { Sender::Program }));
-    }
-    match (site, page) {
-        (None, None) => Ok(Sender::Program),
-        (Some("same-origin" | "none"), None) => Ok(Sender::OwnPage),
-        (None | Some("same-origin" | "none"), Some(page))
-        | (Some("same-site" | "cross-site"), Some(page @ Sender::AllowedPage(_))) => Ok(page),
+    match (only_value(headers, &SEC_FETCH_SITE)?, page) {
+        (None, page) => Ok(page.unwrap_or(Sender::Program)),
+        (Some("same-origin" | "none"), page) => Ok(page.unwrap_or(Sender::OwnPage)),
+        (Some("same-site" | "cross-site"), Some(page @ Sender::AllowedPage(_))) => Ok(page),
+        (Some("same-site" | "cross-site"), None) if is_link(method, headers)? => Ok(Sender::Program),
         (Some(_), _) => Err(forbidden()),
     }
+}
+
+/// Whether the user of a browser has followed a link to this resource, which the browser then shows as a page of its own. The
+/// page with the link can't read it, and has asked for nothing else.
+fn is_link(method: &Method, headers: &HeaderMap) -> Result<bool, Problem> {
+    let is = |name: &HeaderName, value| Ok::<_, Problem>(only_value(headers, name)? == Some(value));
+    Ok(!changes_something(method, headers) && is(&SEC_FETCH_MODE, "navigate")? && is(&SEC_FETCH_DEST, "document")?)
 }
 
 /// Whether the request may change something, or opens a websocket, which browsers open for pages of every origin.
@@ -195,12 +204,29 @@ mod tests {
     }
 
     #[test]
-    fn a_safe_request_of_another_site_without_an_origin_is_answered_and_one_with_an_origin_is_not() {
-        assert_eq!(sender(&Method::GET, &[("sec-fetch-site", "cross-site")]), Ok(Sender::Program));
-        assert_eq!(sender(&Method::GET, &[("sec-fetch-site", "same-origin")]), Ok(Sender::OwnPage));
-        assert_eq!(sender(&Method::GET, &[("origin", "https://evil.example")]), Err("forbidden_origin"));
-        let twice = [("origin", ALLOWED), ("origin", ALLOWED)];
-        assert_eq!(sender(&Method::GET, &twice), Err("forbidden_origin"));
+    fn a_read_for_another_site_is_refused_unless_a_user_follows_a_link() {
+        let read = |lines: &[(&'static str, &'static str)]| sender(&Method::GET, lines);
+        let (program, own, other) = (Ok(Sender::Program), Ok(Sender::OwnPage), Err("forbidden_origin"));
+        let (mode, dest) = (("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"));
+        for site in ["cross-site", "same-site"].map(|site| ("sec-fetch-site", site)) {
+            assert_eq!(read(&[site]), other);
+            assert_eq!(read(&[site, mode, dest]), program);
+            assert_eq!(sender(&Method::HEAD, &[site, mode, dest]), program);
+            assert_eq!(read(&[site, mode, dest, ("origin", "https://evil.example")]), other);
+            assert_eq!(read(&[site, mode, dest, ("upgrade", "websocket")]), other);
+            assert_eq!(sender(&Method::POST, &[site, mode, dest]), other);
+            assert_eq!(read(&[site, mode, ("sec-fetch-dest", "iframe")]), other);
+            assert_eq!(read(&[site, ("sec-fetch-mode", "no-cors"), dest]), other);
+            assert_eq!(read(&[site, mode, dest, dest]), other);
+            let allowed = Ok(Sender::AllowedPage(ALLOWED.parse().unwrap()));
+            assert_eq!(read(&[site, ("origin", ALLOWED)]), allowed);
+        }
+        assert_eq!(read(&[("sec-fetch-site", "same-origin")]), own);
+        assert_eq!(read(&[("sec-fetch-site", "none"), mode, dest]), own);
+        assert_eq!(read(&[("sec-fetch-site", "nonsense"), mode, dest]), other);
+        assert_eq!(read(&[]), program);
+        assert_eq!(read(&[("origin", "https://evil.example")]), other);
+        assert_eq!(read(&[("origin", ALLOWED), ("origin", ALLOWED)]), other);
     }
 
     #[test]

@@ -4,10 +4,9 @@ use actix_web::http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::http::plumbing::error::Refusal;
-use crate::http::plumbing::openapi::answers::reason_body;
 use crate::http::plumbing::openapi::operation::{Answer, Operation};
 use crate::http::plumbing::openapi::schema::{
-    Schema, boolean, list, object, one_of, schema, subject, written_text, written_time,
+    Schema, boolean, count, list, object, one_of, reason, schema, subject, written_text, written_time,
 };
 use crate::task::access::Role;
 
@@ -45,11 +44,28 @@ pub fn open() -> Operation {
 }
 
 pub fn end() -> Operation {
-    Operation::new("credentials", "endSession", "End the session")
-        .describe("Ends the session that the request came with. Its websockets are closed.")
-        .optional_body(reason_body(), &[("reason", json!({"reason": "signed out"}))])
+    let about = "Ends all sessions of this subject instead. Only the role `admin` may do this. The subject keeps its other \
+        credentials.";
+    let body = object().optional("subject", subject().or_null().about(about)).optional("reason", reason()).close();
+    let ended = object().field("ended", count().about("How many sessions have ended.")).close();
+    Operation::new("credentials", "endSession", "End the session, or those of a subject")
+        .describe(
+            "Without a subject: ends the session that the request came with. With `subject`: ends all sessions of this subject, \
+             whatever credential has opened them. The websockets of a session are closed with it.",
+        )
+        .optional_body(
+            body,
+            &[
+                ("reason", json!({"reason": "signed out"})),
+                ("of a subject", json!({"subject": "anna", "reason": "left the team"})),
+            ],
+        )
         .writes()
-        .refuses(&[Refusal::NotFound])
+        .refuses(&[Refusal::Forbidden, Refusal::NotFound])
+        .answers(
+            Answer::json(StatusCode::OK, "The sessions of the subject have ended.", ended)
+                .example("of a subject", &json!({"ended": 2})),
+        )
         .answers(
             Answer::empty(StatusCode::NO_CONTENT, "Ended. The cookie is cleared.")
                 .with_header("Set-Cookie", "SetCookie"),

@@ -60,7 +60,7 @@ export const api = {
   seen: (position) => call("POST", "v1/bell/seen", { body: { position } }),
 };
 
-/** A websocket is closed with this code when its credential has ended. */
+/** A websocket is closed with this code when its credential has ended. The next one may be accepted: a proxy that authenticates names the caller again. */
 const POLICY = 1008;
 
 /** Opens the websocket with the bell of this owner; null for the caller's default. `handlers`: {open, text, close}. */
@@ -80,7 +80,7 @@ function connect(handlers, owner) {
     };
     socket.onmessage = ({ data }) => handlers.text(data);
     socket.onclose = ({ code }) => {
-      handlers.close();
+      handlers.close(code === POLICY);
       // A browser doesn't tell why a websocket was refused. The session tells whether the credential was the reason.
       if (code === POLICY || (!isOpen && !isClosed)) api.session().catch(() => {});
     };
@@ -90,7 +90,7 @@ function connect(handlers, owner) {
     open();
   };
   // A browser can't send a bearer with a websocket.
-  if (readBearer) call("POST", "v1/tickets").then(useTicket, handlers.close);
+  if (readBearer) call("POST", "v1/tickets").then(useTicket, () => handlers.close());
   else open();
   const close = () => {
     isClosed = true;

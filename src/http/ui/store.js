@@ -29,6 +29,8 @@ export class Store {
   #subscriptions = new Map();
   #sentSubscription = null;
   #isResyncing = false;
+  /** The server has ended a socket whose credential it wants to see again. Until the next snapshot, nobody needs to know. */
+  #isRenewing = false;
   /** Whose tasks the bell counts: one owner, "*" for everyone, or null for the caller's default. */
   #owner = null;
   /** The subscription that includes every other one of this caller. */
@@ -39,7 +41,7 @@ export class Store {
   /** Before the first snapshot `counts` is null and not zeroes. */
   state = { connection: "connecting", since: null, epoch: null, position: null, counts: null, unseen: null, seen: null, offset: 0 };
 
-  /** `io`: connect(on {open, text, close}, owner) → {send, close}; now(); after(ms, f) → cancel(); random(). */
+  /** `io`: connect(on {open, text, close(isRenewal)}, owner) → {send, close}; now(); after(ms, f) → cancel(); random(). */
   constructor(io) {
     this.#io = io;
   }
@@ -51,7 +53,7 @@ export class Store {
     this.#cancelReconnect?.();
     this.#cancelReconnect = null;
     this.#cancelSilenceTimer?.();
-    this.#isResyncing = false;
+    this.#isResyncing = this.#isRenewing = false;
     this.#lastFrameAt = null;
     this.#attempts = 0;
     socket?.close();
@@ -124,7 +126,7 @@ export class Store {
     const socket = this.#io.connect({
       open: () => socket === this.#socket && this.#recordFrameTime(),
       text: (text) => socket === this.#socket && this.#handleFrame(text),
-      close: () => socket === this.#socket && this.#scheduleReconnect(),
+      close: (isRenewal = false) => socket === this.#socket && this.#scheduleReconnect(isRenewal),
     }, this.#owner);
     this.#socket = socket;
     this.#connectStartedAt = this.#io.now();
@@ -132,14 +134,16 @@ export class Store {
     this.#startSilenceTimer();
   }
 
-  #scheduleReconnect() {
+  /** After a renewal the state stays live, unless the first attempt to connect fails. */
+  #scheduleReconnect(isRenewal = false) {
+    this.#isRenewing = isRenewal && this.#attempts === 0;
     this.#socket = null;
     this.#isResyncing = false;
     this.#sentSubscription = null;
     const ceiling = Math.min(BACK_OFF_MS.max, BACK_OFF_MS.first * 2 ** this.#attempts);
     this.#attempts += 1;
     this.#cancelReconnect = this.#io.after(ceiling * (0.5 + this.#io.random() / 2), () => this.#connect());
-    if (this.state.connection === "live") this.#set({ connection: "reconnecting", since: this.#lastFrameAt });
+    if (this.state.connection === "live" && !this.#isRenewing) this.#set({ connection: "reconnecting", since: this.#lastFrameAt });
     this.#startSilenceTimer();
   }
 
@@ -206,7 +210,8 @@ export class Store {
   #handleSnapshot({ position, counts, unseen, seen }) {
     this.#isResyncing = false;
     this.#attempts = 0;
-    const isReconnect = this.state.connection !== "live" && this.state.counts !== null;
+    const isReconnect = (this.state.connection !== "live" || this.#isRenewing) && this.state.counts !== null;
+    this.#isRenewing = false;
     this.#set({ ...this.#linkState(), position, counts, unseen, seen });
     if (isReconnect) this.#emit("reset");
   }

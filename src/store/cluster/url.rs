@@ -66,6 +66,15 @@ impl StoreUrl {
     }
 }
 
+impl StoreUrl {
+    /// The address as the operator has written it; `None` if it has credentials.
+    pub(crate) fn without_credentials(&self) -> Option<&str> {
+        let text = self.original.reveal();
+        let authority = text.split_once('?').map_or(text, |(authority, _)| authority);
+        (!authority.contains('@')).then_some(text)
+    }
+}
+
 impl PartialEq for StoreUrl {
     fn eq(&self, other: &Self) -> bool {
         self.original == other.original

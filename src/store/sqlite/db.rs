@@ -1,4 +1,4 @@
-//! The `SQLite` file of the log. No other file of Taskbell calls `SQLite`.
+//! The `SQLite` file of the log. Of Taskbell's files, only this one and [`super::checkpoint`] call `SQLite`.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::config::DbConfig;
 use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
+use rusqlite::hooks::Wal;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use super::checkpoint::Progress;
 use crate::store::recorded::RawEvent;
 use crate::store::{Hash, Head, OpenError, ReadError, Recorded, StreamName, new_id};
 use crate::task::{Position, Revision, Timestamp};
@@ -19,8 +21,6 @@ use crate::task::{Position, Revision, Timestamp};
 const APPLICATION_ID: i64 = 0x7462_656c;
 /// Version of the tables below. A file with a later version is refused.
 const FORMAT: i64 = 1;
-/// When the write-ahead log has this number of pages, `SQLite` copies it to the main file.
-const CHECKPOINT_PAGES: i64 = 4000;
 /// The number of connections that read, and so the largest number of reads that run at the same time.
 const READERS: usize = 4;
 
@@ -119,13 +119,15 @@ pub(super) fn open(path: &Path) -> Result<OpenedLog, OpenError> {
     Ok(OpenedLog { writer_connection, epoch, head })
 }
 
-fn apply_settings(connection: &Connection) -> rusqlite::Result<()> {
+/// The settings of each connection that writes to the file.
+pub(super) fn apply_settings(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // On macOS `fsync` doesn't write the data to the disk; `F_FULLFSYNC` does.
     connection.pragma_update(None, "fullfsync", true)?;
     connection.pragma_update(None, "checkpoint_fullfsync", true)?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    // The commits don't copy the write-ahead log: `checkpoint` says what does.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     // 16 MiB, in KiB.
     connection.pragma_update(None, "cache_size", -16 * 1024)?;
@@ -155,6 +157,19 @@ fn create_tables(connection: &mut Connection) -> rusqlite::Result<()> {
 pub(super) struct WriteConnection(Connection);
 
 impl WriteConnection {
+    /// Lets each commit note in `progress` how many frames the write-ahead log has.
+    pub(super) fn note_commits(&mut self, progress: Arc<Progress>) -> rusqlite::Result<()> {
+        self.0.wal_hook(Some(move |_: &mut Wal, frames: i32| {
+            progress.note_commit(u32::try_from(frames).unwrap_or(0));
+            Ok(())
+        }))
+    }
+
+    /// Copies the rest of the write-ahead log between two commits.
+    pub(super) fn copy_rest(&self, progress: &Progress) {
+        progress.copy(&self.0, true);
+    }
+
     pub(super) fn begin(&self) -> Result<(), WriteError> {
         self.0.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         Ok(())
@@ -217,9 +232,11 @@ impl WriteConnection {
 
     /// Copies the write-ahead log to the main file and empties it. If this fails, the events are durable nevertheless.
     pub(super) fn checkpoint(&self) {
-        let done = self.0.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        if let Err(error) = done {
-            tracing::warn!("the log was closed without a last checkpoint: {error}");
+        let busy = self.0.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        match busy {
+            Ok(0) => {}
+            Ok(_) => tracing::warn!("the log was closed without a last checkpoint: another program reads log.db"),
+            Err(error) => tracing::warn!("the log was closed without a last checkpoint: {error}"),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The log in a folder: an `SQLite` file, one thread that writes with group commit ([`writer`]), a pool of connections that
-//! read, and the newest events in memory. [`db`] is the only file that calls `SQLite`.
+//! read, and the newest events in memory. [`db`] calls `SQLite`, and [`checkpoint`] keeps the write-ahead log short.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -16,9 +16,12 @@ use super::recent::{Bounds, RecentEvents};
 use super::{AppendError, OpenError, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
 
+mod checkpoint;
 mod db;
 mod writer;
 
+pub use checkpoint::WriteAheadLog;
+use checkpoint::{Checkpointer, Progress};
 use db::{ReadConnection, ReaderPool};
 use writer::{WriteRequest, Writer};
 
@@ -38,6 +41,7 @@ pub(in crate::store) struct Sqlite {
     writer: Option<JoinHandle<()>>,
     /// Why the log takes no more writes in this process; empty if there was no failure.
     failure: Arc<OnceLock<String>>,
+    progress: Arc<Progress>,
     /// The lock file, locked until the writer has ended: two servers can't share a folder.
     _lock: File,
 }
@@ -48,18 +52,32 @@ impl Sqlite {
         let lock = lock_folder(dir)?;
         let path = dir.join("log.db");
         let is_new = create_file(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-        let db::OpenedLog { writer_connection, epoch, head } = db::open(&path)?;
+        let db::OpenedLog { mut writer_connection, epoch, head } = db::open(&path)?;
         if is_new {
             sync_folder(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         }
         let recent = Arc::new(RecentEvents::new(head, RECENT_BOUNDS));
         let failure = Arc::new(OnceLock::new());
         let (requests, queue) = mpsc::channel(QUEUE_CAPACITY);
-        let writer = Writer::new(writer_connection, recent.clone(), failure.clone());
+        let progress = Progress::new();
+        let invalid_log = |reason: String| OpenError::Database { path: path.clone(), reason };
+        writer_connection.note_commits(progress.clone()).map_err(|error| invalid_log(error.to_string()))?;
+        let checkpointer = Checkpointer::start(&path, progress.clone()).map_err(invalid_log)?;
+        let checkpoints = (checkpointer, progress.clone());
+        let writer = Writer::new(writer_connection, recent.clone(), failure.clone(), checkpoints);
         let thread = std::thread::Builder::new().name("taskbell-log".to_owned()).spawn(move || writer.run(queue));
         let thread = thread.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         let readers = ReaderPool::new(path);
-        Ok(Self { recent, epoch, readers, requests: Some(requests), writer: Some(thread), failure, _lock: lock })
+        Ok(Self {
+            recent,
+            epoch,
+            readers,
+            requests: Some(requests),
+            writer: Some(thread),
+            failure,
+            progress,
+            _lock: lock,
+        })
     }
 
     pub(in crate::store) async fn append(&self, appends: Vec<EncodedAppend>) -> Vec<Result<Revision, AppendError>> {
@@ -118,6 +136,10 @@ impl Sqlite {
         bytes: usize,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
         self.readers.run(move |reader| reader.read_range(after, head, limit, bytes)).await
+    }
+
+    pub(in crate::store) fn write_ahead_log(&self) -> WriteAheadLog {
+        self.progress.state()
     }
 
     pub(in crate::store) fn health(&self) -> Result<(), String> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::checkpoint::{Checkpointer, Progress, Step};
 use super::db::{WriteConnection, WriteError};
 use crate::store::encoded::EncodedAppend;
 use crate::store::recent::RecentEvents;
@@ -39,6 +40,8 @@ pub(super) struct Writer {
     failure: Arc<OnceLock<String>>,
     /// The last revision of streams that were written recently; at most [`REVISIONS_MAX`].
     last_revisions: HashMap<StreamName, Revision>,
+    checkpointer: Checkpointer,
+    progress: Arc<Progress>,
 }
 
 /// The events of a commit that has begun and is not durable yet.
@@ -49,8 +52,13 @@ struct CommitGroup {
 }
 
 impl Writer {
-    pub(super) fn new(connection: WriteConnection, recent: Arc<RecentEvents>, failure: Arc<OnceLock<String>>) -> Self {
-        Self { connection, recent, failure, last_revisions: HashMap::new() }
+    pub(super) fn new(
+        connection: WriteConnection,
+        recent: Arc<RecentEvents>,
+        failure: Arc<OnceLock<String>>,
+        (checkpointer, progress): (Checkpointer, Arc<Progress>),
+    ) -> Self {
+        Self { connection, recent, failure, last_revisions: HashMap::new(), checkpointer, progress }
     }
 
     /// Writes until the queue is closed and empty.
@@ -58,9 +66,22 @@ impl Writer {
         while let Some(first) = queue.blocking_recv() {
             let requests = receive_group(first, &mut queue);
             self.write_requests(requests);
+            self.copy_write_ahead_log();
         }
+        // The last checkpoint would find the file busy while the thread copies.
+        drop(self.checkpointer);
         if self.failure.get().is_none() {
             self.connection.checkpoint();
+        }
+    }
+
+    /// Does the next step of a checkpoint, when the callers have their results. After a failed write nothing is copied: it is
+    /// unknown what the write-ahead log holds.
+    fn copy_write_ahead_log(&self) {
+        match self.progress.next_step() {
+            Step::CopyBulk if self.failure.get().is_none() => self.progress.start_bulk(),
+            Step::CopyRest if self.failure.get().is_none() => self.connection.copy_rest(&self.progress),
+            Step::CopyBulk | Step::CopyRest | Step::Nothing => {}
         }
     }
 

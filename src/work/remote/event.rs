@@ -51,12 +51,12 @@ pub enum RemoteError {
     /// The token can't be sent in a header.
     #[error("the token contains characters that can't be sent")]
     Token,
-    /// The file with the token can't be read.
-    #[error("the file with the token, {path}, can't be read: {reason}")]
+    /// The file with the token can't be used.
+    #[error("the file with the token, {path}, can't be used: {reason}")]
     TokenFile {
         /// The file.
         path: String,
-        /// The system's error.
+        /// The reason, for example the system's error.
         reason: String,
     },
     /// The file of trusted certificates can't be used.

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::event::{EventCallback, RemoteError, WorkerEvent};
 use super::protocol::ServerProblem;
+use super::token::WorkerToken;
 use crate::task::backoff::{BackOff, with_jitter};
 use crate::tls::client::{Trust, client_config};
 
@@ -29,10 +30,14 @@ pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// fail.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The status of a response to a request whose token is not accepted.
+const UNAUTHORIZED: u16 = StatusCode::UNAUTHORIZED.as_u16();
+
 pub(super) struct HttpClient {
     client: Client,
     /// The server's address, without a slash at its end.
     server: String,
+    token: WorkerToken,
     /// Whether the last request got no usable response.
     is_unreachable: AtomicBool,
     on_event: Option<EventCallback>,
@@ -57,23 +62,16 @@ pub(super) enum RequestError {
 impl HttpClient {
     pub fn new(
         server: &str,
-        token: Option<&str>,
+        token: WorkerToken,
         ca_file: Option<&Path>,
         on_event: Option<EventCallback>,
     ) -> Result<Self, RemoteError> {
         let url = parse_address(server)?;
         let tls = client_config(Trust::for_url(url.as_str(), ca_file))
             .map_err(|error| RemoteError::CaFile(error.to_string()))?;
-        let mut headers = HeaderMap::new();
-        if let Some(token) = token {
-            let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| RemoteError::Token)?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
         // No proxy and no redirects: the token goes to this server only.
         let client = Client::builder()
             .user_agent(concat!("taskbell-worker/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
@@ -82,7 +80,7 @@ impl HttpClient {
             .build()
             .map_err(|error| RemoteError::Client(innermost_message(&error)))?;
         let server = url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { client, server, is_unreachable: AtomicBool::new(false), on_event })
+        Ok(Self { client, server, token, is_unreachable: AtomicBool::new(false), on_event })
     }
 
     /// Sends `body`, and waits at most `timeout` for the response. Reports to the application when the server becomes
@@ -122,13 +120,38 @@ impl HttpClient {
         }
     }
 
+    /// Sends `body`. If the server refuses the token, and the token's file holds another one meanwhile, sends it once more.
     async fn try_post(
         &self,
         path: &str,
         body: &impl Serialize,
         timeout: Duration,
     ) -> Result<ServerResponse, RequestError> {
-        let request = self.client.post(format!("{}{path}", self.server)).json(body).timeout(timeout);
+        let token = self.token.header();
+        let result = self.send(path, body, timeout, token.clone()).await;
+        let Err(RequestError::Refused { status: UNAUTHORIZED, .. }) = result else { return result };
+        match self.token.next_header(token.as_ref()) {
+            Ok(Some(next)) => {
+                tracing::info!(
+                    server = self.server,
+                    "the token is refused; the worker goes on with the next one in its file"
+                );
+                self.send(path, body, timeout, Some(next)).await
+            }
+            Ok(None) => result,
+            Err(error) => Err(RequestError::Retryable { reason: error.to_string(), after: None }),
+        }
+    }
+
+    async fn send(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        timeout: Duration,
+        token: Option<HeaderValue>,
+    ) -> Result<ServerResponse, RequestError> {
+        let headers = HeaderMap::from_iter(token.map(|token| (AUTHORIZATION, token)));
+        let request = self.client.post(format!("{}{path}", self.server)).headers(headers).json(body).timeout(timeout);
         let sent = Instant::now();
         let response = request.send().await.map_err(|error| no_response(&error))?;
         let (status, headers) = (response.status(), response.headers().clone());

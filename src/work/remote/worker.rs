@@ -1,10 +1,10 @@
 //! The remote worker: takes leases while slots are free, runs their attempts, and drains before it stops.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{fmt, fs, io};
 
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc};
@@ -19,6 +19,7 @@ use super::leases::HeldLeases;
 use super::outbox::PendingFinish;
 use super::protocol::{self, GrantedLease, TakeRequest, TakeResponse};
 use super::state::WorkerState;
+use super::token::WorkerToken;
 use crate::secret::Secret;
 use crate::task::limits::{is_line, is_name};
 use crate::work::worker::attempt::Attempt;
@@ -99,8 +100,9 @@ impl RemoteWorker {
         Self { token: Some(Secret::from(token.into())), token_file: None, ..self }
     }
 
-    /// Sets the file with the bearer token that the worker sends. The file is read when the worker starts. It replaces
-    /// [`Self::token`].
+    /// Sets the file with the bearer token that the worker sends. It replaces [`Self::token`]. The file is read when the worker
+    /// starts, and again when the server refuses the token with 401. If it then holds another token, the worker goes on with
+    /// that one. So write the next token to the file before you revoke the former one.
     #[must_use]
     pub fn token_file(self, path: impl Into<PathBuf>) -> Self {
         Self { token: None, token_file: Some(path.into()), ..self }
@@ -195,20 +197,13 @@ impl RemoteWorker {
         if self.handlers.kinds().next().is_none() {
             return Err(RemoteError::NoHandlers);
         }
-        let (token, ca_file) = (self.read_token()?, self.ca_file.as_deref());
-        let token = token.as_ref().map(Secret::reveal);
-        let http = HttpClient::new(&self.server, token, ca_file, self.on_event.clone())?;
+        let token = match &self.token_file {
+            Some(path) => WorkerToken::in_file(path.clone())?,
+            None => WorkerToken::fixed(self.token.as_ref())?,
+        };
+        let http = HttpClient::new(&self.server, token, self.ca_file.as_deref(), self.on_event.clone())?;
         let (worker, leases) = (self.name.clone(), HeldLeases::default());
         Ok(WorkerState { http, worker, leases, progress_lock: Mutex::default(), finishes })
-    }
-
-    /// The token that was set, or the one in its file, without the line break at its end.
-    fn read_token(&self) -> Result<Option<Secret>, RemoteError> {
-        let Some(path) = &self.token_file else { return Ok(self.token.clone()) };
-        let unreadable =
-            |error: io::Error| RemoteError::TokenFile { path: path.display().to_string(), reason: error.to_string() };
-        let text = fs::read_to_string(path).map_err(unreadable)?;
-        Ok(Some(Secret::from(text.trim_end_matches(['\r', '\n']).to_owned())))
     }
 
     /// Takes leases whenever a slot is free, until the server finally refuses a request.

@@ -50,6 +50,14 @@ fn sessions() -> Vec<Row> {
             .absent("                        403  201      403     403    201"),
         // A token is no session: there is nothing to end.
         row("DELETE /v1/session").unnamed("  404  404      404     404    404"),
+        // The sessions of a subject, whoever has opened them: also the caller's own ones are not for it to end in this way.
+        row("DELETE /v1/session")
+            .case("of a subject")
+            .body(r#"{"subject": "{owner}", "reason": "tried"}"#)
+            .check(checks::ended)
+            .own("                           403  403      403     403    200")
+            .other("                         403  403      403     403    200")
+            .absent("                        403  403      403     403    200"),
         row("POST /v1/tickets").unnamed("    201  201      201     201    201"),
     ]
 }

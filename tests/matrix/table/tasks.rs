@@ -93,6 +93,7 @@ fn creates() -> Vec<Row> {
         create("with a key that another subject has used with the same body")
             .body(super::super::world::KEYED_BODY)
             .key(super::super::world::USED_KEY)
+            .once()
             .unnamed("              201  201      403     201    201"),
         create("with a parent")
             .on(On::Task(State::Running))
@@ -214,6 +215,7 @@ fn bell() -> Vec<Row> {
             .everyone("          404  200      200     404    200"),
         seen("a position of the log", r#"{"position": 3}"#)
             .records("Seen")
+            .once()
             .unnamed("           204  204      403     204    204"),
         seen("a position after the end of the log", r#"{"position": 123456789}"#)
             .unnamed("           422  422      403     422    422"),
