@@ -1,6 +1,6 @@
 # The two commands of the README, and what they stand for.
 
-.PHONY: demo test install docs schemathesis deny
+.PHONY: demo test install docs schemathesis hostile deny
 
 # A server on a generated website, busy for as long as it runs. Where there is a C compiler, the plain command works as well.
 demo:
@@ -22,6 +22,12 @@ docs:
 schemathesis:
 	cargo build --locked
 	tests/schemathesis/run.sh full
+
+# Hostile clients at full size, over TLS with authentication: fuzzers, slow clients, sockets that never read, 256 MiB of memory.
+# About half an hour. ACCESS=open: without both; ACCESS=both. PROFILE=dev: not optimised. PART=10: a tenth.
+ACCESS ?= secured
+hostile:
+	tests/hostile/run.sh $(ACCESS)
 
 # The rules for dependencies, with cargo-deny (cargo install cargo-deny). Advisories only where their database is at hand.
 deny:

@@ -2,13 +2,18 @@
 
 #![allow(dead_code)] // each module uses its part
 
+mod access;
+pub mod figures;
+
+pub use access::{Access, RawStream, Tokens, client_hello};
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, LazyLock, mpsc};
+use std::sync::{LazyLock, mpsc};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,10 +28,8 @@ use taskbell::tls::client::{Trust, client_config};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
-use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -53,6 +56,15 @@ pub fn http_client() -> reqwest::Client {
     reqwest::Client::builder().tls_backend_preconfigured(trust()).build().expect("a client")
 }
 
+/// A client that trusts the authority of the tests, and sends this token if a request has no other.
+fn http_client_with(tokens: Option<&Tokens>) -> reqwest::Client {
+    let Some(tokens) = tokens else { return http_client() };
+    let bearer = format!("Bearer {}", tokens.own).parse().expect("a header");
+    let headers = HeaderMap::from_iter([(reqwest::header::AUTHORIZATION, bearer)]);
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(trust()).default_headers(headers);
+    builder.build().expect("a client")
+}
+
 /// A command that runs the real program, without the `TASKBELL_…` variables of the environment.
 pub fn taskbell() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_taskbell"));
@@ -72,6 +84,8 @@ pub struct Server {
     /// The address in the line `listening on …`.
     url: String,
     client: reqwest::Client,
+    /// Those of a server that [`Server::with_access`] has secured.
+    tokens: Option<Tokens>,
 }
 
 impl Server {
@@ -106,7 +120,7 @@ impl Server {
             ["--data".into(), dir.path().join("data").into()].into_iter().chain(args.into_iter().map(Into::into));
         let args: Vec<OsString> = args.collect();
         let (child, url) = launch_server(command, dir.path(), "127.0.0.1:0", &args);
-        Self { child, dir, args, url, client: http_client() }
+        Self { child, dir, args, url, client: http_client(), tokens: None }
     }
 
     /// A server whose log is in the cluster at this address. It may not be connected to the cluster yet.
@@ -128,13 +142,19 @@ impl Server {
         let mut command = taskbell();
         command.envs(settings.iter().copied());
         let (child, url) = launch_server(command, dir.path(), "127.0.0.1:0", &args);
-        Self { child, dir, args, url, client: http_client() }
+        Self { child, dir, args, url, client: http_client(), tokens: None }
     }
 
     /// A server with only these flags, whose working directory is this folder.
     fn in_folder(dir: TempDir, args: Vec<OsString>) -> Self {
+        Self::in_folder_with(dir, args, None)
+    }
+
+    /// The same, with the tokens that the log in the folder has.
+    fn in_folder_with(dir: TempDir, args: Vec<OsString>, tokens: Option<Tokens>) -> Self {
         let (child, url) = launch_server(taskbell(), dir.path(), "127.0.0.1:0", &args);
-        Self { child, dir, args, url, client: http_client() }
+        let client = http_client_with(tokens.as_ref());
+        Self { child, dir, args, url, client, tokens }
     }
 
     /// A server whose data folder is a separate file system of this many KiB; `None` if this machine doesn't allow the
@@ -158,7 +178,7 @@ impl Server {
             ["--data".into(), dir.path().join("data").into()].into_iter().chain(args.into_iter().map(Into::into));
         let args: Vec<OsString> = args.collect();
         let (child, url) = launch_server(command, dir.path(), "127.0.0.1:0", &args);
-        Some(Self { child, dir, args, url, client: http_client() })
+        Some(Self { child, dir, args, url, client: http_client(), tokens: None })
     }
 
     /// A server whose distributions may read and write `root`, limited to `bytes_per_s` if that is given.
@@ -221,7 +241,7 @@ impl Server {
         let address = self.address().to_owned();
         (self.child, self.url) = launch_server(taskbell(), self.dir.path(), &address, &self.args);
         // This client has no pooled connections to the old process.
-        self.client = http_client();
+        self.client = http_client_with(self.tokens.as_ref());
     }
 
     /// Sends a GET request and reads the whole response.
@@ -242,6 +262,11 @@ impl Server {
         let text = tokio::time::timeout(TEST_TIMEOUT, response.text()).await.expect("a body in time").expect("a body");
         let body = value_of(&text).unwrap_or(Value::Null);
         HttpResponse { status, headers, text, body }
+    }
+
+    /// Replaces the HTTP client by one without connections.
+    pub fn renew_client(&mut self) {
+        self.client = http_client_with(self.tokens.as_ref());
     }
 
     /// The HTTP client, for requests that [`Server::get`] and [`Server::post`] can't send.
@@ -433,13 +458,20 @@ pub struct LiveSocket {
 impl LiveSocket {
     /// Connects to the server. The first frame will be `hello`.
     pub async fn open(server: &Server) -> Self {
-        Self::connect(&server.url()).await
+        let stream = TcpStream::connect(server.address()).await.expect("a connection");
+        Self::open_over(stream, server).await
+    }
+
+    /// Connects to the server through a TCP stream that the test has opened.
+    pub async fn open_over(stream: TcpStream, server: &Server) -> Self {
+        let token = server.tokens().map(|tokens| tokens.own.as_str());
+        Self::over_to(stream, &format!("{}/v1/live", server.url()), token).await
     }
 
     /// Connects to this path of the server, with its query.
     pub async fn open_path(server: &Server, path: &str) -> Self {
         let stream = TcpStream::connect(server.address()).await.expect("a connection");
-        Self::over_to(stream, &(server.url() + path)).await
+        Self::over_to(stream, &(server.url() + path), server.tokens().map(|tokens| tokens.own.as_str())).await
     }
 
     /// Connects to a server by its URL.
@@ -451,9 +483,15 @@ impl LiveSocket {
     /// Connects to `/v1/live` with this query and this token. If the server refuses the handshake, returns its status and body.
     pub async fn try_connect(url: &str, query: &str, token: Option<&str>) -> Result<Self, (u16, String)> {
         let address = url.split('/').nth(2).expect("an address in the URL");
-        let stream = SocketStream::Plain(TcpStream::connect(address).await.expect("a connection"));
-        let url = format!("{}/v1/live{query}", url.replacen("http", "ws", 1));
-        let mut request = url.into_client_request().expect("a request");
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        Self::try_over(stream, &format!("{url}/v1/live{query}"), token).await
+    }
+
+    /// Connects to this URL through a TCP stream.
+    async fn try_over(stream: TcpStream, url: &str, token: Option<&str>) -> Result<Self, (u16, String)> {
+        stream.set_nodelay(true).expect("a socket");
+        let stream = SocketStream::over(stream, url).await.expect("a handshake");
+        let mut request = url.replacen("http", "ws", 1).into_client_request().expect("a request");
         if let Some(token) = token {
             request.headers_mut().insert("authorization", format!("Bearer {token}").parse().expect("a header"));
         }
@@ -474,21 +512,11 @@ impl LiveSocket {
 
     /// Connects through a TCP stream that the test has opened.
     pub async fn over(stream: TcpStream, url: &str) -> Self {
-        Self::over_to(stream, &format!("{url}/v1/live")).await
+        Self::over_to(stream, &format!("{url}/v1/live"), None).await
     }
 
-    async fn over_to(stream: TcpStream, url: &str) -> Self {
-        stream.set_nodelay(true).expect("a socket");
-        let stream = if url.starts_with("https") {
-            let connector = TlsConnector::from(Arc::new(trust()));
-            let name = ServerName::try_from("localhost").expect("a name");
-            SocketStream::Tls(Box::new(connector.connect(name, stream).await.expect("a handshake")))
-        } else {
-            SocketStream::Plain(stream)
-        };
-        let url = url.replacen("http", "ws", 1);
-        let (socket, _) = client_async(&url, stream).await.expect("a websocket");
-        Self { socket }
+    async fn over_to(stream: TcpStream, url: &str, token: Option<&str>) -> Self {
+        Self::try_over(stream, url, token).await.unwrap_or_else(|refused| panic!("no websocket: {refused:?}"))
     }
 
     /// The underlying websocket, for frames that a correct client doesn't send.

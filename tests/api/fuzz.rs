@@ -1,5 +1,5 @@
 //! Sends valid requests with random mutations from a seed. No request may break the server, and every refusal is a problem
-//! response.
+//! response. With `TASKBELL_SECURE=1` the requests come by TLS, about half of them with the right token.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,8 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::super::support::{Server, http_client};
+use super::super::support::figures;
+use super::super::support::{Access, Server};
 use super::raw_http;
 use crate::worker_soak::checker::Checker;
 
@@ -228,9 +229,8 @@ fn mutate(rng: &mut StdRng, body: &mut Vec<u8>) {
     }
 }
 
-#[tokio::test]
-async fn thousands_of_mutated_requests_break_nothing() {
-    let server = Server::start();
+async fn send_all(access: Access, requests: usize) {
+    let mut server = Server::with_access(access, Vec::<String>::new());
     let id = server.submit(&serde_json::json!({"kind": "a"})).await;
     let mut leases = Vec::new();
     for _ in 0..60 {
@@ -244,35 +244,50 @@ async fn thousands_of_mutated_requests_break_nothing() {
         let threads: Vec<_> = seeds
             .flat_map(|seed| {
                 [
-                    scope.spawn(move || send_mutated(server, seed, |rng| request(rng, id))),
-                    scope.spawn(move || send_mutated(server, seed, |rng| worker_request(rng, leases))),
+                    scope.spawn(move || send_mutated(server, seed, requests, |rng| request(rng, id))),
+                    scope.spawn(move || send_mutated(server, seed, requests, |rng| worker_request(rng, leases))),
                 ]
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
-    assert!(done >= 1000, "only {done} requests");
+    assert!(done >= requests.min(500), "only {done} requests");
     assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
-    // A new client is needed, because the connection of the old one has been idle for too long.
-    let client = http_client();
-    let get = |path: &str| server.send(client.get(server.url() + path));
-    assert_eq!(get("/readyz").await.status, 200);
-    let events = get("/v1/log").await;
+    // The connection of the old client has been idle for too long.
+    server.renew_client();
+    assert_eq!(server.get("/readyz").await.status, 200);
+    let events = server.get("/v1/log").await;
     assert_eq!(events.text.lines().count() as u64, events.position(), "the log can be read to its end");
-    let figures = Checker::check_log(&events.text).event_counts;
-    println!("{done} requests led to {figures:?}");
-    assert!(figures.contains_key("Completed succeeded") && figures.contains_key("Released handed_back"), "{figures:?}");
-    assert_eq!(get("/v1/tasks?limit=200").await.status, 200);
+    let counts = Checker::check_log(&events.text).event_counts;
+    figures::report(access, &format!("mutated requests: {done} led to {counts:?}"));
+    assert!(counts.contains_key("Completed succeeded") && counts.contains_key("Released handed_back"), "{counts:?}");
+    assert_eq!(server.get("/v1/tasks?limit=200").await.status, 200);
 }
 
-fn send_mutated(server: &Server, seed: u64, request: impl Fn(&mut StdRng) -> (String, String, Vec<u8>)) -> usize {
+#[tokio::test]
+async fn thousands_of_mutated_requests_break_nothing() {
+    send_all(Access::of_environment(), REQUESTS).await;
+}
+
+#[tokio::test]
+async fn mutated_requests_to_a_server_with_tls_and_authentication_break_nothing() {
+    send_all(Access::Secured, 300).await;
+}
+
+fn send_mutated(
+    server: &Server,
+    seed: u64,
+    requests: usize,
+    request: impl Fn(&mut StdRng) -> (String, String, Vec<u8>),
+) -> usize {
     let mut rng = StdRng::seed_from_u64(seed);
     let begun = Instant::now();
-    for done in 0..REQUESTS {
+    for done in 0..requests {
         if begun.elapsed() > TIME_LIMIT {
             return done;
         }
-        let (line, headers, body) = request(&mut rng);
+        let (line, mut headers, body) = request(&mut rng);
+        headers.push_str(&server.fuzzed_authorization(&mut rng));
         let answer = raw_http::raw(server, &line, &headers, &body);
         let report = || format!("seed {seed}: {line}\n{headers}\n{}\n{answer:?}", String::from_utf8_lossy(&body));
         assert!(answer.status < 500, "{}", report());
@@ -285,5 +300,5 @@ fn send_mutated(server: &Server, seed: u64, request: impl Fn(&mut StdRng) -> (St
             assert!(line.starts_with("HEAD") || !matches!(code.as_str(), "" | "internal"), "{}", report());
         }
     }
-    REQUESTS
+    requests
 }

@@ -1,7 +1,6 @@
 //! Sends requests as raw bytes, because an HTTP client would not send invalid ones.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
@@ -12,13 +11,13 @@ use super::super::support::{HttpResponse, Server, TEST_TIMEOUT};
 /// Sends a request with the line `METHOD target`, these header lines, `Host`, `Connection: close` and this body.
 /// Returns the response.
 pub fn raw(server: &Server, line: &str, headers: &str, body: &[u8]) -> HttpResponse {
-    let address = server.url().replace("http://", "");
+    let address = server.address();
     let host =
         if headers.to_ascii_lowercase().contains("host:") { String::new() } else { format!("Host: {address}\r\n") };
     let head = format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n{headers}\r\n");
-    let mut socket = TcpStream::connect(&address).expect("a connection");
-    socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    socket.set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
+    let mut socket = server.connect_raw("127.0.0.1").expect("a connection");
+    socket.tcp().set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    socket.tcp().set_write_timeout(Some(TEST_TIMEOUT)).unwrap();
     socket.write_all(head.as_bytes()).expect("the server takes a head");
     // The write fails if the server refuses the request and closes before it has read the whole body.
     let _ = socket.write_all(body);

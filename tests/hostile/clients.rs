@@ -1,26 +1,48 @@
 //! Connections that send what no correct client sends, and the bodies and frames for them.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::support::Server;
+use super::super::support::{RawStream, Server};
 
 /// How long a write may block. A server that reads nothing more is left alone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 const HOST: &str = "Host: localhost\r\n";
+/// The addresses of the healthy client and of the others. The server counts wrong tokens by address.
+const HEALTHY_ADDRESS: &str = "127.0.0.9";
+const HOSTILE_ADDRESS: &str = "127.0.0.1";
 
 /// A connection to the server.
-pub struct Connection(TcpStream);
+pub struct Connection {
+    stream: RawStream,
+    /// The header line that every request gets.
+    authorization: String,
+}
 
 impl Connection {
-    /// Connects.
+    /// Connects as a hostile client, whose token is right.
     pub fn open(server: &Server) -> io::Result<Self> {
-        let socket = TcpStream::connect(server.url().trim_start_matches("http://"))?;
-        socket.set_write_timeout(Some(WRITE_TIMEOUT))?;
-        Ok(Self(socket))
+        let authorization =
+            server.tokens().map_or_else(String::new, |tokens| format!("Authorization: Bearer {}\r\n", tokens.hostile));
+        Self::open_from(server, HOSTILE_ADDRESS, authorization)
+    }
+
+    /// Connects as a hostile client with these lines instead of a token.
+    pub fn open_with(server: &Server, authorization: String) -> io::Result<Self> {
+        Self::open_from(server, HOSTILE_ADDRESS, authorization)
+    }
+
+    /// Connects as the healthy client.
+    pub fn healthy(server: &Server) -> io::Result<Self> {
+        Self::open_from(server, HEALTHY_ADDRESS, server.authorization())
+    }
+
+    fn open_from(server: &Server, address: &str, authorization: String) -> io::Result<Self> {
+        let stream = server.connect_raw(address)?;
+        stream.tcp().set_write_timeout(Some(WRITE_TIMEOUT))?;
+        Ok(Self { stream, authorization })
     }
 
     /// Connects and opens a websocket.
@@ -30,22 +52,34 @@ impl Connection {
             "GET /v1/live HTTP/1.1\r\n{HOST}Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        client.send(handshake.as_bytes())?;
+        client.send_request(&handshake)?;
         let head = client.read_head(Duration::from_secs(10))?;
         if head.starts_with("HTTP/1.1 101") { Ok(client) } else { Err(ErrorKind::ConnectionRefused.into()) }
     }
 
     /// Sends all of these bytes.
-    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        (&self.0).write_all(bytes)
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
     }
 
-    /// Whether the server has sent something or has closed the connection.
-    pub fn has_answer(&self) -> bool {
-        let _ = self.0.set_nonblocking(true);
-        let peeked = self.0.peek(&mut [0]);
-        let _ = self.0.set_nonblocking(false);
-        !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    /// Sends a request, or the beginning of one, with the authorization behind its `Host`.
+    pub fn send_request(&mut self, request: &str) -> io::Result<()> {
+        let end_of_host = request.find(HOST).map_or(0, |at| at + HOST.len());
+        if end_of_host > 0 && !self.authorization.is_empty() {
+            let begin = format!("{}{}", &request[..end_of_host], self.authorization);
+            self.send(begin.as_bytes())?;
+            return self.send(&request.as_bytes()[end_of_host..]);
+        }
+        self.send(request.as_bytes())
+    }
+
+    /// Whether the server has sent something or has closed the connection. It is of no use for more requests afterwards.
+    pub fn has_answer(&mut self) -> bool {
+        let _ = self.stream.tcp().set_nonblocking(true);
+        let read = self.stream.read(&mut [0]);
+        let _ = self.stream.tcp().set_nonblocking(false);
+        !matches!(read, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
     /// The status and the body of a GET request.
@@ -61,10 +95,10 @@ impl Connection {
     /// Sends a request that closes the connection, and reads to its end.
     pub fn exchange(&mut self, request: &str, within: Duration) -> io::Result<(u16, String)> {
         // The server may answer and close before it has read all.
-        let sent = self.send(request.as_bytes());
-        self.0.set_read_timeout(Some(within))?;
+        let sent = self.send_request(request);
+        self.stream.tcp().set_read_timeout(Some(within))?;
         let mut answer = Vec::new();
-        let read = self.0.read_to_end(&mut answer);
+        let read = self.stream.read_to_end(&mut answer);
         let text = String::from_utf8_lossy(&answer);
         let status = text.split(' ').nth(1).and_then(|status| status.parse().ok());
         let Some(status) = status else {
@@ -75,10 +109,10 @@ impl Connection {
     }
 
     fn read_head(&mut self, within: Duration) -> io::Result<String> {
-        self.0.set_read_timeout(Some(within))?;
+        self.stream.tcp().set_read_timeout(Some(within))?;
         let (mut head, mut byte) = (Vec::new(), [0]);
         while !head.ends_with(b"\r\n\r\n") {
-            self.0.read_exact(&mut byte)?;
+            self.stream.read_exact(&mut byte)?;
             head.push(byte[0]);
         }
         Ok(String::from_utf8_lossy(&head).into_owned())

@@ -1,4 +1,4 @@
-//! A limit on the memory of one process, and how much it has used.
+//! A limit on the memory of one process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,11 +32,4 @@ impl Drop for MemoryLimit {
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.0);
     }
-}
-
-/// The greatest memory of the process so far, in MiB.
-pub fn peak_mib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("its peak");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
 }

@@ -1,15 +1,18 @@
-//! Sends valid and mutated websocket frames from a seed. No input may break the server or make its memory grow.
+//! Sends valid and mutated websocket frames from a seed. No input may break the server or make its memory grow. With
+//! `TASKBELL_SECURE=1` the frames come by TLS, and some behind a handshake with a wrong token or none.
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::wire::{BINARY, CLOSE, CONTINUE, LAST, PING, PONG, TEXT, frame, header, memory_kib};
-use crate::support::{LiveSocket, Server, TEST_TIMEOUT};
+use crate::support::figures::{self, sized};
+use crate::support::{Access, LiveSocket, Server, SocketStream, TEST_TIMEOUT};
 
 const SEED: u64 = 0x50c_4e7;
 /// How many sockets send inputs at the same time.
@@ -95,11 +98,39 @@ fn mutate(bytes: &mut Vec<u8>, random: &mut StdRng) {
     }
 }
 
+/// Sends an input behind a handshake that the server refuses, or whose token is right after all.
+async fn send_behind_handshake(server: &Server, random: &mut StdRng) {
+    let authorization = server.fuzzed_authorization(random);
+    let handshake = format!(
+        "GET /v1/live HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{authorization}\r\n"
+    );
+    let bytes = [handshake.as_bytes(), &input(random)].concat();
+    let tcp = TcpStream::connect(server.address()).await.expect("a connection");
+    let mut client = SocketStream::over(tcp, &server.url()).await.expect("a TLS handshake");
+    let _ = client.write_all(&bytes).await;
+    let _ = client.flush().await;
+    let mut received = Vec::new();
+    while !received.windows(4).any(|four| four == b"\r\n\r\n") {
+        let read = tokio::time::timeout(TEST_TIMEOUT, client.read_buf(&mut received)).await.expect("an answer in time");
+        if !matches!(read, Ok(1..)) {
+            break;
+        }
+    }
+    let answer = String::from_utf8_lossy(&received);
+    assert!(answer.starts_with("HTTP/1.1 101") || answer.starts_with("HTTP/1.1 4"), "{handshake}{answer}");
+}
+
 /// Sends inputs on one socket after the other. After each input a ping shows whether the socket is still open.
 async fn send_inputs(server: &Server, seed: u64, inputs: usize) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut sent = 0;
     while sent < inputs {
+        if server.is_secured() && random.random_ratio(1, 3) {
+            sent += 1;
+            send_behind_handshake(server, &mut random).await;
+            continue;
+        }
         let mut live = LiveSocket::open(server).await;
         while sent < inputs {
             sent += 1;
@@ -152,15 +183,12 @@ fn missing(mut bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_frames_break_the_server_or_make_its_memory_grow() {
-    let full = std::env::var_os("TASKBELL_FULL").is_some();
-    let inputs = if full { 100_000 } else { 1_600 };
-    let server = Server::start();
+async fn send_all(access: Access, inputs: usize) {
+    let server = Server::with_access(access, Vec::<String>::new());
+    let begun = std::time::Instant::now();
     let run = |first: u64, inputs: usize| {
-        let senders =
-            (0..SENDERS).map(|n| send_inputs(&server, SEED + first + n, inputs / usize::try_from(SENDERS).unwrap()));
-        join_all(senders.collect::<Vec<_>>())
+        let each = inputs / usize::try_from(SENDERS).unwrap();
+        join_all((0..SENDERS).map(|n| send_inputs(&server, SEED + first + n, each)).collect::<Vec<_>>())
     };
     // The first inputs fill caches and the memory of the allocator.
     run(1000, inputs / 4).await;
@@ -169,8 +197,19 @@ async fn no_frames_break_the_server_or_make_its_memory_grow() {
     assert_eq!(server.get("/readyz").await.status, 200);
     let mut live = LiveSocket::open(&server).await;
     live.next_of_type("snapshot").await;
-    let growth = memory_kib(&server).saturating_sub(before);
-    println!("{inputs} inputs, {growth} KiB more than before");
-    assert!(growth <= GROWTH_MAX_KIB, "{growth} KiB more than before");
+    let (after, took) = (memory_kib(&server), begun.elapsed().as_secs());
+    let memory = format!("{before} KiB after the first quarter, {after} after all");
+    figures::report(access, &format!("websocket fuzzer: {inputs} inputs in {took} s; {memory}"));
+    assert!(after.saturating_sub(before) <= GROWTH_MAX_KIB, "{before} -> {after} KiB");
     assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_frames_break_the_server_or_make_its_memory_grow() {
+    send_all(Access::of_environment(), sized(1_600, 100_000)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_frames_break_a_server_with_tls_and_authentication() {
+    send_all(Access::Secured, 160).await;
 }

@@ -13,8 +13,8 @@ const BATCH: usize = 10;
 pub async fn open_narrow(server: &Server) -> LiveSocket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
-    let address = server.url().replace("http://", "").parse().unwrap();
-    let mut live = LiveSocket::over(socket.connect(address).await.unwrap(), &server.url()).await;
+    let address = server.address().parse().unwrap();
+    let mut live = LiveSocket::open_over(socket.connect(address).await.unwrap(), server).await;
     live.send(&json!({"type": "subscribe", "filter": {"kind": ["nobody.works"]}})).await;
     live.next_of_type("subscribed").await;
     live

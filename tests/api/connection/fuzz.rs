@@ -1,25 +1,27 @@
 //! Seeded random bytes that look like HTTP: nothing panics, no response is a 5xx but an overload, and memory stays flat.
 //!
 //! `TASKBELL_FULL=1` sends 100,000 inputs: `cargo test --test taskbell connection::fuzz -- --nocapture`. `TASKBELL_SEED` sets
-//! the first seed.
+//! the first seed. With `TASKBELL_SECURE=1` the inputs come by TLS, about half of them with the right token; some are no TLS.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::super::super::support::Server;
+use super::super::super::support::figures::{self, sized};
+use super::super::super::support::{Access, RawStream, Server, client_hello};
 
 const SEED: u64 = 0x6874_7470;
-const THREADS: usize = 8;
+/// Many, because an input that the server waits for the rest of takes a thread for [`WAIT`].
+const THREADS: usize = 24;
 /// An input that the server waits for the rest of is given up after this time.
 const WAIT: Duration = Duration::from_millis(100);
 /// Memory may grow by this much after the first tenth of the inputs, in KiB.
-const GROWTH_MAX: usize = 10 * 1024;
+const GROWTH_MAX: u64 = 10 * 1024;
 
 const LINES: [&str; 22] = [
     "GET /healthz HTTP/1.1",
@@ -90,10 +92,11 @@ const RUBBISH: [&[u8]; 12] =
     [b"\r\n", b"\n", b"\r", b"\0", b"\xff", b" ", b":", b"\t", b"0", b"HTTP/1.1", b"\x85\x80\0\0\0\0", b"\r\n\r\n"];
 
 /// Some requests on one connection, well-formed or not.
-fn input(rng: &mut StdRng) -> Vec<u8> {
+fn input(server: &Server, rng: &mut StdRng) -> Vec<u8> {
     let mut bytes = Vec::new();
     for _ in 0..rng.random_range(1..4) {
-        bytes.extend(request(rng));
+        let authorization = server.fuzzed_authorization(rng);
+        bytes.extend(request(rng, &authorization));
     }
     for _ in 0..[0, 0, 1, 1, 2, 5].choose(rng).copied().unwrap_or_default() {
         mutate(rng, &mut bytes);
@@ -101,12 +104,13 @@ fn input(rng: &mut StdRng) -> Vec<u8> {
     bytes
 }
 
-fn request(rng: &mut StdRng) -> Vec<u8> {
+fn request(rng: &mut StdRng, authorization: &str) -> Vec<u8> {
     let body = *BODIES.choose(rng).unwrap();
     let mut text = format!("{}\r\n", LINES.choose(rng).unwrap());
     if rng.random_ratio(4, 5) {
         text.push_str("Host: localhost\r\nContent-Type: application/json\r\n");
     }
+    text.push_str(authorization);
     if rng.random_ratio(1, 2) {
         text.extend(["Content-Length: ", &body.len().to_string(), "\r\n"]);
     }
@@ -141,11 +145,19 @@ fn mutate(rng: &mut StdRng, bytes: &mut Vec<u8>) {
     }
 }
 
+/// Half a TLS handshake, or rubbish in its place.
+fn no_handshake(rng: &mut StdRng) -> Vec<u8> {
+    let mut bytes = client_hello();
+    for _ in 0..rng.random_range(0..6) {
+        mutate(rng, &mut bytes);
+    }
+    bytes
+}
+
 /// Sends an input, and returns what the server sends before it closes the connection or waits for more.
-fn exchange(address: &str, bytes: &[u8]) -> Vec<u8> {
-    let mut socket = TcpStream::connect(address).expect("a connection");
-    socket.set_read_timeout(Some(WAIT)).unwrap();
-    socket.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
+fn exchange(mut socket: RawStream, bytes: &[u8]) -> Vec<u8> {
+    socket.tcp().set_read_timeout(Some(WAIT)).unwrap();
+    socket.tcp().set_write_timeout(Some(Duration::from_secs(30))).unwrap();
     let _ = socket.write_all(bytes);
     let (mut received, mut part) = (Vec::new(), [0; 8 * 1024]);
     loop {
@@ -154,7 +166,9 @@ fn exchange(address: &str, bytes: &[u8]) -> Vec<u8> {
             Ok(count) => received.extend(&part[..count]),
             Err(error) => {
                 let wanted = [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::ConnectionReset];
-                assert!(wanted.contains(&error.kind()), "{error}");
+                let of_tls = matches!(socket, RawStream::Tls(_))
+                    && matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe);
+                assert!(wanted.contains(&error.kind()) || of_tls, "{error}");
                 return received;
             }
         }
@@ -167,15 +181,22 @@ fn statuses(received: &[u8]) -> Vec<u16> {
     text.split("HTTP/1.").skip(1).filter_map(|rest| rest.get(2..5)?.parse().ok()).collect()
 }
 
-fn memory_kib(server: &Server) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+/// Sends an input. Returns it and what the server has sent.
+fn send_input(server: &Server, rng: &mut StdRng) -> (Vec<u8>, Vec<u8>) {
+    if server.is_secured() && rng.random_ratio(1, 8) {
+        let bytes = no_handshake(rng);
+        let socket = RawStream::Plain(TcpStream::connect(server.address()).expect("a connection"));
+        let received = exchange(socket, &bytes);
+        assert!(statuses(&received).is_empty(), "a response without TLS to {bytes:?}");
+        return (bytes, received);
+    }
+    let bytes = input(server, rng);
+    let received = exchange(server.connect_raw("127.0.0.1").expect("a connection"), &bytes);
+    (bytes, received)
 }
 
 /// Sends this many inputs, and counts the responses of each class.
 fn send_inputs(server: &Server, seeds: std::ops::Range<u64>) -> [usize; 6] {
-    let address = server.url().replace("http://", "");
     let next = AtomicUsize::new(0);
     let counts: [AtomicUsize; 6] = Default::default();
     std::thread::scope(|scope| {
@@ -186,8 +207,7 @@ fn send_inputs(server: &Server, seeds: std::ops::Range<u64>) -> [usize; 6] {
                     if seed >= seeds.end {
                         break;
                     }
-                    let bytes = input(&mut StdRng::seed_from_u64(seed));
-                    let received = exchange(&address, &bytes);
+                    let (bytes, received) = send_input(server, &mut StdRng::seed_from_u64(seed));
                     for status in statuses(&received) {
                         let report = || {
                             let received = String::from_utf8_lossy(&received).into_owned();
@@ -203,18 +223,32 @@ fn send_inputs(server: &Server, seeds: std::ops::Range<u64>) -> [usize; 6] {
     counts.map(AtomicUsize::into_inner)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn random_bytes_break_nothing_and_leave_no_memory_behind() {
-    let inputs: u64 = if std::env::var_os("TASKBELL_FULL").is_some() { 100_000 } else { 2_000 };
+async fn send_all(access: Access, inputs: usize) {
     let seed = std::env::var("TASKBELL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
-    let server = Server::start();
+    let (server, inputs) = (Server::with_access(access, Vec::<String>::new()), inputs as u64);
+    let begun = Instant::now();
     send_inputs(&server, seed..seed + inputs / 10);
-    let before = memory_kib(&server);
+    let before = figures::memory_kib(&server, "VmRSS");
     let counts = send_inputs(&server, seed + inputs / 10..seed + inputs);
-    let after = memory_kib(&server);
-    println!("{inputs} inputs: responses by class {counts:?}, {before} -> {after} KiB");
+    let (after, peak) = (figures::memory_kib(&server, "VmRSS"), figures::memory_kib(&server, "VmHWM"));
+    let took = begun.elapsed().as_secs();
+    let memory = format!("{before} KiB after a tenth of them, {peak} peak, {after} after all");
+    figures::report(
+        access,
+        &format!("HTTP fuzzer: {inputs} inputs in {took} s; responses by class {counts:?}; {memory}"),
+    );
     assert!(counts[2] > 0 && counts[4] > 0, "{counts:?}");
     assert!(after < before + GROWTH_MAX, "{before} -> {after} KiB");
-    let alive = reqwest::get(format!("{}/healthz", server.url())).await.expect("a response");
-    assert_eq!(alive.status(), 200);
+    assert_eq!(server.get("/healthz").await.status, 200);
+    assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_bytes_break_nothing_and_leave_no_memory_behind() {
+    send_all(Access::of_environment(), sized(2_000, 100_000)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_bytes_to_a_server_with_tls_and_authentication_break_nothing() {
+    send_all(Access::Secured, sized(400, 400)).await;
 }

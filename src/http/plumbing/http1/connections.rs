@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
 
 /// Connections beyond the limit that are accepted for a moment: for probes, and to tell other clients that the server is busy.
 pub const RESERVE: usize = 16;
@@ -46,6 +47,7 @@ pub struct OpenConnection {
     connections: Connections,
     number: u64,
     place: Arc<Place>,
+    opened: Instant,
     /// The connection is one of the reserve.
     is_beyond_limit: bool,
 }
@@ -81,7 +83,7 @@ impl Connections {
         let number = open.next;
         open.next += 1;
         open.places.insert(number, place.clone());
-        Some(OpenConnection { connections: self.clone(), number, place, is_beyond_limit })
+        Some(OpenConnection { connections: self.clone(), number, place, opened: Instant::now(), is_beyond_limit })
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -104,6 +106,12 @@ impl OpenConnection {
     #[must_use]
     pub fn is_beyond_limit(&self) -> bool {
         self.is_beyond_limit
+    }
+
+    /// When the server has accepted the connection.
+    #[must_use]
+    pub fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// The connection waits for a request; false if it is to be closed instead.

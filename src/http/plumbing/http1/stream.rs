@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use actix_web::web::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::connections::OpenConnection;
 use super::exchange::Exchange;
@@ -55,6 +55,8 @@ pub struct RequestStream<S> {
     limits: Arc<ConnectionLimits>,
     phase: Phase,
     timer: Pin<Box<Sleep>>,
+    /// Until the first head has arrived, the timer never ends later.
+    first_head_until: Option<Instant>,
     /// What was received and not passed on.
     received: BytesMut,
     /// How many of the received bytes belong to the head that is being passed on.
@@ -84,12 +86,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
     /// The stream of a new connection.
     #[must_use]
     pub fn new(socket: S, connection: OpenConnection, limits: Arc<ConnectionLimits>) -> Self {
+        let first_head_until = connection.opened() + limits.first_head_timeout();
         Self {
             socket,
             exchange: Exchange::default(),
             connection,
             phase: Phase::Idle,
-            timer: Box::pin(sleep(limits.idle_timeout)),
+            timer: Box::pin(sleep_until(first_head_until.min(Instant::now() + limits.idle_timeout))),
+            first_head_until: Some(first_head_until),
             limits,
             received: BytesMut::new(),
             passing: 0,
@@ -179,7 +183,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
     }
 
     fn set_timer(&mut self, timeout: Duration) {
-        self.timer.as_mut().reset(Instant::now() + timeout);
+        let end = Instant::now() + timeout;
+        self.timer.as_mut().reset(self.first_head_until.map_or(end, |until| until.min(end)));
     }
 
     /// Whether the time is over. While a client sends without a pause, the timer is not polled.

@@ -52,7 +52,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
         if matches!(self.phase, Phase::Idle) {
             return self.end();
         }
-        let detail = format!("the head of a request must arrive within {:?}", self.limits.head_timeout);
+        let detail = match self.first_head_until {
+            Some(until) if until <= self.timer.deadline() => {
+                let timeout = self.limits.first_head_timeout();
+                format!("the first request of a connection must arrive within {timeout:?}, with its TLS handshake")
+            }
+            _ => format!("the head of a request must arrive within {:?}", self.limits.head_timeout),
+        };
         self.refuse(Problem::new(Refusal::Timeout, detail))
     }
 
@@ -86,6 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
         if !self.connection.serve() {
             return Ok(self.end());
         }
+        self.first_head_until = None;
         self.exchange.start(!parsed.framing.is_complete() && parsed.framing != Framing::Endless);
         self.expects_continue = parsed.expects_continue;
         self.is_last = parsed.is_last || is_beyond_limit;

@@ -13,6 +13,7 @@ use crate::http::plumbing::http1::refusal;
 impl<S: AsyncRead + AsyncWrite + Unpin> RequestStream<S> {
     /// Refuses the present request, unless a part of its response was written, and reads no more requests.
     pub(super) fn refuse(&mut self, problem: Problem) -> bool {
+        self.first_head_until = None;
         if matches!(self.phase, Phase::Idle | Phase::Head) || self.written == Written::Nothing {
             let is_head = self.received.starts_with(b"HEAD ");
             self.own.extend_from_slice(&refusal::encode(problem, is_head));
