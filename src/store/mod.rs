@@ -48,6 +48,7 @@ pub use encoded::EncodedAppend;
 pub use error::{AppendError, OpenError, ReadError};
 pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamSubject, Via};
 pub use recorded::Recorded;
+use recorded::without_gaps;
 pub use redact::RedactedEvent;
 pub use sqlite::WriteAheadLog;
 pub use subscription::LogSubscription;
@@ -389,17 +390,5 @@ impl fmt::Debug for EventStore {
             StoreBackend::Cluster(_) => "Cluster",
         };
         f.debug_tuple("EventStore").field(&backend).field(&self.head().position).finish()
-    }
-}
-
-/// Returns the events if their revisions are consecutive from `from` on. Otherwise the log is damaged.
-fn without_gaps(
-    stream: &StreamName,
-    from: Revision,
-    events: Vec<Arc<Recorded>>,
-) -> Result<Vec<Arc<Recorded>>, ReadError> {
-    match events.iter().zip(from.0..).find(|(event, revision)| event.revision.0 != *revision) {
-        Some((_, revision)) => Err(ReadError::Damaged(format!("{stream} has lost its event of revision {revision}"))),
-        None => Ok(events),
     }
 }

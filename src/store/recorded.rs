@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::Error;
 use serde::ser::SerializeStruct;
@@ -150,5 +151,17 @@ impl Serialize for Recorded {
         out.serialize_field("data", &self.raw_data)?;
         out.serialize_field("hash", &format_args!("{}", self.hash))?;
         out.end()
+    }
+}
+
+/// Returns the events if their revisions are consecutive from `from` on. Otherwise the log is damaged.
+pub(super) fn without_gaps(
+    stream: &StreamName,
+    from: Revision,
+    events: Vec<Arc<Recorded>>,
+) -> Result<Vec<Arc<Recorded>>, ReadError> {
+    match events.iter().zip(from.0..).find(|(event, revision)| event.revision.0 != *revision) {
+        Some((_, revision)) => Err(ReadError::Damaged(format!("{stream} has lost its event of revision {revision}"))),
+        None => Ok(events),
     }
 }

@@ -191,7 +191,9 @@ async fn clients_that_send_half_requests_take_a_bounded_memory() {
     let (authenticated, tokens) = server_with_tokens(&NO_DEADLINE);
     let open = Server::with(LOG.into_iter().chain(NO_DEADLINE));
     open.submit(&json!({"kind": "report"})).await;
-    for (what, server, most) in [("with", &authenticated, 40), ("without", &open, 80)] {
+    // Without authentication the server keeps 100 half requests of each of 128 clients, which are programs of this machine:
+    // 12 KiB for a request.
+    for (what, server, most) in [("with", &authenticated, 40), ("without", &open, 160)] {
         let before = memory_mib(server);
         let clients = half_requests_of_200_clients(server).await;
         let grown = memory_mib(server).saturating_sub(before);

@@ -12,14 +12,12 @@
 //! no error. This is normal for a moment. If a program holds such a state for long, the file grows, and a warning says so.
 //! A kill at any moment loses nothing: a frame is forgotten only after its page in the main file is durable.
 
-use std::path::Path;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{JoinHandle, Thread};
 
-use rusqlite::{Connection, OpenFlags};
-
-use super::db::apply_settings;
+use rusqlite::Connection;
 
 /// The thread copies frames when this many are not copied: 16 MB.
 const START_FRAMES: u32 = 4000;
@@ -184,16 +182,11 @@ impl Progress {
 }
 
 impl Checkpointer {
-    /// Starts the thread for the log in this file.
-    pub(super) fn start(path: &Path, progress: Arc<Progress>) -> Result<Self, String> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(|error| error.to_string())?;
-        apply_settings(&connection).map_err(|error| error.to_string())?;
+    /// Starts the thread. It needs a connection of its own to the log's file.
+    pub(super) fn start(connection: Connection, progress: Arc<Progress>) -> io::Result<Self> {
         let shared = Arc::clone(&progress);
-        let thread = std::thread::Builder::new()
-            .name("taskbell-ckpt".to_owned())
-            .spawn(move || run(&connection, &shared))
-            .map_err(|error| error.to_string())?;
+        let thread =
+            std::thread::Builder::new().name("taskbell-ckpt".to_owned()).spawn(move || run(&connection, &shared))?;
         // The writer starts later, so nobody else has set it.
         let _ = progress.thread.set(thread.thread().clone());
         Ok(Self { progress, thread: Some(thread) })

@@ -21,6 +21,8 @@ use crate::task::{Position, Revision, Timestamp};
 const APPLICATION_ID: i64 = 0x7462_656c;
 /// Version of the tables below. A file with a later version is refused.
 const FORMAT: i64 = 1;
+/// Only one thread at a time uses a connection.
+const WRITE_FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
 /// The number of connections that read, and so the largest number of reads that run at the same time.
 const READERS: usize = 4;
 
@@ -89,8 +91,7 @@ pub(super) fn open(path: &Path) -> Result<OpenedLog, OpenError> {
         _ => OpenError::Database { path: path.to_owned(), reason: error.to_string() },
     };
     let invalid_log = |reason: String| OpenError::Database { path: path.to_owned(), reason };
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = Connection::open_with_flags(path, flags).map_err(to_open_error)?;
+    let mut connection = Connection::open_with_flags(path, WRITE_FLAGS).map_err(to_open_error)?;
     apply_settings(&connection).map_err(to_open_error)?;
     let application: i64 =
         connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(to_open_error)?;
@@ -119,8 +120,17 @@ pub(super) fn open(path: &Path) -> Result<OpenedLog, OpenError> {
     Ok(OpenedLog { writer_connection, epoch, head })
 }
 
-/// The settings of each connection that writes to the file.
-pub(super) fn apply_settings(connection: &Connection) -> rusqlite::Result<()> {
+/// A further connection that may write to the file, for the checkpoints.
+pub(super) fn open_for_checkpoints(path: &Path) -> Result<Connection, OpenError> {
+    let open = || {
+        let connection = Connection::open_with_flags(path, WRITE_FLAGS)?;
+        apply_settings(&connection)?;
+        Ok(connection)
+    };
+    open().map_err(|error: rusqlite::Error| OpenError::Database { path: path.to_owned(), reason: error.to_string() })
+}
+
+fn apply_settings(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // On macOS `fsync` doesn't write the data to the disk; `F_FULLFSYNC` does.
