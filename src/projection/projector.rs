@@ -93,7 +93,7 @@ impl Projector {
         }
         // A write is acknowledged only after this, and the batch is in the subscribers' mailboxes already. So if a client
         // creates a task and a worker then requests a lease, the dispatcher knows the task before the request arrives.
-        self.views.set_watermark(position);
+        self.views.show(position, &batch.changes);
         if credentials_changed {
             self.views.announce_credential_change();
         }

@@ -1,15 +1,17 @@
 //! Access to the views: the views with their lock, and the watermark. The watermark is the position up to which the views
 //! show the log.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::waiters::{Goal, Waiters};
 use crate::streams::create::ViewsAccess;
 use crate::task::{Position, Revision, TaskId};
-use crate::views::Views;
+use crate::views::{TaskChange, Views};
 
 /// The maximum time that a request waits until the views show a position or a revision.
 pub const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -18,7 +20,8 @@ pub const WAIT_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct ViewsReader {
     views: Arc<RwLock<Views>>,
-    watermark: watch::Receiver<Position>,
+    watermark: Arc<AtomicU64>,
+    waiters: Waiters,
     credential_changes: watch::Receiver<u64>,
     failure: Arc<OnceLock<String>>,
 }
@@ -26,7 +29,8 @@ pub struct ViewsReader {
 /// Write access to the views. Only the projector has it.
 pub struct ViewsWriter {
     views: Arc<RwLock<Views>>,
-    watermark: watch::Sender<Position>,
+    watermark: Arc<AtomicU64>,
+    waiters: Waiters,
     credential_changes: watch::Sender<u64>,
     failure: Arc<OnceLock<String>>,
 }
@@ -34,17 +38,18 @@ pub struct ViewsWriter {
 /// Splits these views into write access and read access.
 #[must_use]
 pub fn split_views(views: Views) -> (ViewsWriter, ViewsReader) {
-    let (sender, watermark) = watch::channel(views.position());
+    let (watermark, waiters) = (Arc::new(AtomicU64::new(views.position().0)), Waiters::default());
     let views = Arc::new(RwLock::new(views));
     let failure = Arc::new(OnceLock::new());
     let (changes_sender, credential_changes) = watch::channel(0);
     let writer = ViewsWriter {
         views: views.clone(),
-        watermark: sender,
+        watermark: watermark.clone(),
+        waiters: waiters.clone(),
         credential_changes: changes_sender,
         failure: failure.clone(),
     };
-    (writer, ViewsReader { views, watermark, credential_changes, failure })
+    (writer, ViewsReader { views, watermark, waiters, credential_changes, failure })
 }
 
 impl ViewsWriter {
@@ -53,10 +58,11 @@ impl ViewsWriter {
         self.views.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves the watermark to `position`. This wakes the requests that wait for it. Call this after the write lock is released
-    /// and the subscribers have got the events.
-    pub fn set_watermark(&self, position: Position) {
-        self.watermark.send_replace(position);
+    /// Moves the watermark to `position`, and wakes the requests that wait for it or for one of these changes. Call this after
+    /// the write lock is released and the subscribers have got the events.
+    pub fn show(&self, position: Position, changes: &[TaskChange]) {
+        self.watermark.store(position.0, Ordering::Release);
+        self.waiters.wake(position, changes);
     }
 
     /// Wakes the requests and sockets that depend on a credential. Call this after the views show the changed credentials.
@@ -68,8 +74,8 @@ impl ViewsWriter {
     pub fn fail(&self, why: String) {
         tracing::error!(%why, "the views have stopped");
         let _ = self.failure.set(why);
-        // This wakes the requests that wait. They see the failure and end.
-        self.watermark.send_modify(|_| {});
+        // The requests that wait see the failure and end.
+        self.waiters.wake_all();
     }
 }
 
@@ -83,7 +89,7 @@ impl ViewsReader {
     /// The watermark: the views show the log up to this position.
     #[must_use]
     pub fn position(&self) -> Position {
-        *self.watermark.borrow()
+        Position(self.watermark.load(Ordering::Acquire))
     }
 
     /// Why the views will not change any more; `None` while they do.
@@ -101,7 +107,7 @@ impl ViewsReader {
     /// Waits until the views show the log up to `position`. Returns false if they don't after [`WAIT_MAX`], or if they have
     /// failed.
     pub async fn wait_for_position(&self, position: Position) -> bool {
-        self.wait_until(|_, watermark| watermark >= position).await
+        self.wait_until(Goal::Position(position), || self.position() >= position).await
     }
 
     /// Waits until the views show the task at this revision or a later one, and the subscribers have got its events. Returns
@@ -109,25 +115,33 @@ impl ViewsReader {
     pub async fn wait_for_revision(&self, task: TaskId, revision: Revision) -> bool {
         // The views change before the subscribers get the events, and the watermark moves after that. A client that has the
         // response to a create may take the task at once, so the dispatcher must have the event before.
-        self.wait_until(|views, watermark| {
-            views.get(task).is_some_and(|row| row.revision() >= revision && row.position() <= watermark)
-        })
-        .await
+        let is_shown = || {
+            let watermark = self.position();
+            self.views().get(task).is_some_and(|row| row.revision() >= revision && row.position() <= watermark)
+        };
+        self.wait_until(Goal::Revision(task, revision), is_shown).await
     }
 
-    /// Waits until `condition` is true for the views and the watermark.
-    async fn wait_until(&self, condition: impl Fn(&Views, Position) -> bool) -> bool {
-        let mut receiver = self.watermark.clone();
+    /// Waits until the goal is reached, which `is_reached` checks.
+    async fn wait_until(&self, goal: Goal, is_reached: impl Fn() -> bool) -> bool {
+        if is_reached() {
+            return true;
+        }
+        let mut waiter = self.waiters.register(goal);
+        // When a request is woken for its task, the views may already have a later event of that task, which the watermark doesn't
+        // include yet. Then the request waits for that event.
         let wait = async {
-            loop {
-                let watermark = *receiver.borrow_and_update();
-                if condition(&self.views(), watermark) {
-                    return true;
-                }
-                if self.failure().is_some() || receiver.changed().await.is_err() {
+            while !is_reached() {
+                if self.failure().is_some() {
                     return false;
                 }
+                waiter.woken().await;
+                if is_reached() {
+                    break;
+                }
+                waiter = self.waiters.register(goal);
             }
+            true
         };
         timeout(WAIT_MAX, wait).await.unwrap_or(false)
     }
@@ -175,12 +189,12 @@ mod tests {
         assert_eq!(waiting.as_mut().now_or_never(), None);
 
         let first = store.read_all(Position(0), 1).await.unwrap().remove(0);
-        writer.write().apply(&first);
+        let change = writer.write().apply(&first).task.unwrap();
         assert!(reader.views().get(task).is_some());
         let mut second = pin!(reader.wait_for_revision(task, Revision(0)));
         assert_eq!(second.as_mut().now_or_never(), None, "the subscribers don't have the event yet");
 
-        writer.set_watermark(Position(1));
+        writer.show(Position(1), &[change]);
         assert!(waiting.await && second.await);
     }
 }

@@ -43,14 +43,12 @@ impl GapFixture {
     /// Applies all events of the log to the views.
     pub(super) async fn apply_to_views(&self) {
         let events = self.store.read_all(self.read.position(), usize::MAX).await.unwrap();
-        let position = {
+        let (changes, position) = {
             let mut views = self.write.write();
-            for recorded in &events {
-                views.apply(recorded);
-            }
-            views.position()
+            let changes: Vec<_> = events.iter().filter_map(|recorded| views.apply(recorded).task).collect();
+            (changes, views.position())
         };
-        self.write.set_watermark(position);
+        self.write.show(position, &changes);
     }
 
     /// Creates this task and applies it to the views.
