@@ -142,7 +142,11 @@ async fn a_server_without_tasks_shows_zeros_and_refuses_parameters() {
     }
     let zeros = ["taskbell_log_position", "taskbell_views_position"];
     assert_samples(&samples, &[("taskbell_log_up", 1.0), (zeros[0], 0.0), (zeros[1], 0.0)]);
-    assert_eq!(samples.len(), 11);
+    assert_samples(&samples, &[("taskbell_log_wal_frames", 0.0), ("taskbell_log_wal_frames_copied", 0.0)]);
+    for result in ["complete", "partial", "failed"] {
+        assert_samples(&samples, &[(&format!("taskbell_log_checkpoints_total{{result=\"{result}\"}}"), 0.0)]);
+    }
+    assert_eq!(samples.len(), 16);
     for (query, pointer) in [("?name=up", "/query/name"), ("?name[]=up", "/query/name[]"), ("?x=", "/query/x")] {
         let answer = server.get(&format!("/metrics{query}")).await;
         assert_eq!(pointers(answer.assert_problem(422, "invalid_request")), [pointer]);

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -27,6 +28,11 @@ use writer::{WriteRequest, Writer};
 
 /// How many of the newest events stay in memory. A subscriber whose next event is one of them doesn't read the file.
 const RECENT_BOUNDS: Bounds = Bounds { events: 8192, bytes: 16 << 20, by_stream: true };
+/// How long an open waits for the lock of the folder. When a thread starts another program, the new process has copies of all
+/// open files, and so of the lock, until the program begins. A log that was closed meanwhile stays locked for that time.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+/// The time between two attempts to lock the folder.
+const LOCK_POLL: Duration = Duration::from_millis(10);
 /// The largest number of requests in the writer's queue. When the queue is full, callers wait until they can send theirs.
 const QUEUE_CAPACITY: usize = 1024;
 
@@ -198,9 +204,13 @@ fn lock_folder(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = file.map_err(|source| OpenError::Io { path: path.clone(), source })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked(dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => std::thread::sleep(LOCK_POLL),
+            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(dir.to_owned())),
+            Err(TryLockError::Error(source)) => return Err(OpenError::Io { path, source }),
+        }
     }
 }
