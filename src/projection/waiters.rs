@@ -141,3 +141,39 @@ fn send_all(ready: impl IntoIterator<Item = oneshot::Sender<()>>) {
         let _ = wake.send(());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::store::new_id;
+
+    fn is_empty(waiters: &Waiters) -> bool {
+        let waiting = waiters.lock();
+        waiting.by_position.is_empty() && waiting.by_task.is_empty()
+    }
+
+    #[test]
+    fn a_position_wakes_the_requests_up_to_it_and_no_other() {
+        let waiters = Waiters::default();
+        let mut requests = [1, 2, 2, 3].map(|position| waiters.register(Goal::Position(Position(position))));
+        waiters.wake(Position(2), &[]);
+        let woken = requests.each_mut().map(|request| pin!(request.woken()).now_or_never().is_some());
+        assert_eq!(woken, [true, true, true, false]);
+        drop(requests);
+        assert!(is_empty(&waiters));
+    }
+
+    #[test]
+    fn a_request_that_ends_early_is_not_registered_any_more() {
+        let (waiters, task) = (Waiters::default(), TaskId::from_uuid(new_id()));
+        let first = waiters.register(Goal::Revision(task, Revision(0)));
+        let mut second = waiters.register(Goal::Revision(task, Revision(0)));
+        drop((first, waiters.register(Goal::Position(Position(1)))));
+        waiters.wake_all();
+        assert!(pin!(second.woken()).now_or_never().is_some() && is_empty(&waiters));
+    }
+}
