@@ -73,6 +73,7 @@ const STATES = {
     await list(page);
     await page.locator("button#bell").click();
     await page.locator(".latest li").first().waitFor();
+    await page.locator(".filters[data-connection=live]").waitFor();
     await page.evaluate(() => globalThis.cutSockets());
     await page.locator(".filters[data-connection=reconnecting]").waitFor();
   }, cut],
