@@ -202,7 +202,9 @@ async fn healthy(server: &Server, mut all_cut: tokio::sync::watch::Receiver<bool
 async fn send_all_slowly(access: Access, [of_handshakes, of_heads, of_bodies]: [usize; 3]) {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
-    let server = Server::with_access(access, Vec::<String>::new());
+    // The budget of bodies counts the declared lengths, and one subject may take a quarter of it. A body beyond that is refused at
+    // once. Here all slow bodies have room, so that each of them has to be cut.
+    let server = Server::with_access(access, ["--max-bodies-in-flight-bytes", "2147483648"]);
     let before = figures::memory_mib(&server);
     let (cut, all_cut) = tokio::sync::watch::channel(false);
     let slow_clients = async {
@@ -247,7 +249,9 @@ async fn slow_clients_of_a_server_with_tls_and_authentication_are_cut() {
 
 /// Sends nothing for a while before its TLS handshake and before its first head, and then the head slowly.
 async fn send_slowly_at_every_step(access: Access) -> Duration {
-    let server = Server::with_access(access, Vec::<String>::new());
+    // With authentication the slow bodies are of one subject, which may take a quarter of the budget of all bodies. Those beyond it
+    // are refused at once, so the budget is large enough for all.
+    let server = Server::with_access(access, ["--max-bodies-in-flight-bytes", "536870912"]);
     let (begun, socket) = (Instant::now(), connect(&server, 0).await);
     tokio::time::sleep(Duration::from_secs(3)).await;
     let stream = SocketStream::over(socket, &server.url()).await.expect("a handshake");
