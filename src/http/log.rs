@@ -25,7 +25,7 @@ pub(super) mod docs;
 const BATCH_SIZE: usize = 1000;
 /// The events that are read at once have so many bytes, unless one of them has more. So much of the server's memory does a client
 /// take that doesn't read its response.
-const BATCH_BYTES: usize = 64 * 1024;
+const BATCH_BYTES: usize = 32 * 1024;
 
 #[derive(Serialize)]
 struct HeadDoc {
