@@ -124,22 +124,18 @@ impl ViewsReader {
 
     /// Waits until the goal is reached, which `is_reached` checks.
     async fn wait_until(&self, goal: Goal, is_reached: impl Fn() -> bool) -> bool {
-        if is_reached() {
-            return true;
-        }
-        let mut waiter = self.waiters.register(goal);
         // When a request is woken for its task, the views may already have a later event of that task, which the watermark doesn't
         // include yet. Then the request waits for that event.
         let wait = async {
             while !is_reached() {
+                let mut waiter = self.waiters.register(goal);
+                if is_reached() {
+                    break;
+                }
                 if self.failure().is_some() {
                     return false;
                 }
                 waiter.woken().await;
-                if is_reached() {
-                    break;
-                }
-                waiter = self.waiters.register(goal);
             }
             true
         };

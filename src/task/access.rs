@@ -99,7 +99,7 @@ pub enum Action<'a> {
     UseSession,
     /// Get a short-lived bearer for a user of another subject.
     OpenSessionOfUser,
-    /// End all sessions of a subject, whoever has opened them.
+    /// End all sessions of a subject: those that it has opened, and those that an operator has opened for it.
     EndSessionsOfSubject,
 }
 

@@ -13,9 +13,9 @@
 //! A kill at any moment loses nothing: a frame is forgotten only after its page in the main file is durable.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::thread::{JoinHandle, Thread};
+use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
@@ -60,7 +60,6 @@ pub(super) struct Progress {
     failed: AtomicU64,
     /// The number of frames at which the next warning is logged.
     next_warning: AtomicU32,
-    thread: OnceLock<Thread>,
 }
 
 /// What the writer does about the write-ahead log after a commit.
@@ -76,6 +75,7 @@ pub(super) enum Step {
 /// The thread that copies the bulk. Its drop waits until the thread has ended.
 pub(super) struct Checkpointer {
     progress: Arc<Progress>,
+    /// `None` only while this is being dropped.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -119,14 +119,6 @@ impl Progress {
             0 => Step::CopyBulk,
             rounds if rounds >= ROUNDS_MAX || frames.saturating_sub(copied) <= REST_FRAMES => Step::CopyRest,
             _ => Step::CopyBulk,
-        }
-    }
-
-    /// Wakes the thread.
-    pub(super) fn start_bulk(&self) {
-        if let Some(thread) = self.thread.get() {
-            self.is_copying.store(true, Ordering::Release);
-            thread.unpark();
         }
     }
 
@@ -187,9 +179,19 @@ impl Checkpointer {
         let shared = Arc::clone(&progress);
         let thread =
             std::thread::Builder::new().name("taskbell-ckpt".to_owned()).spawn(move || run(&connection, &shared))?;
-        // The writer starts later, so nobody else has set it.
-        let _ = progress.thread.set(thread.thread().clone());
         Ok(Self { progress, thread: Some(thread) })
+    }
+
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Lets the thread copy the bulk.
+    pub(super) fn start_bulk(&self) {
+        if let Some(thread) = &self.thread {
+            self.progress.is_copying.store(true, Ordering::Release);
+            thread.thread().unpark();
+        }
     }
 }
 

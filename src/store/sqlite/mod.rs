@@ -70,8 +70,7 @@ impl Sqlite {
         writer_connection.note_commits(progress.clone()).map_err(|error| invalid_log(error.to_string()))?;
         let checkpointer = Checkpointer::start(db::open_for_checkpoints(&path)?, progress.clone());
         let checkpointer = checkpointer.map_err(|source| OpenError::Io { path: path.clone(), source })?;
-        let checkpoints = (checkpointer, progress.clone());
-        let writer = Writer::new(writer_connection, recent.clone(), failure.clone(), checkpoints);
+        let writer = Writer::new(writer_connection, recent.clone(), failure.clone(), checkpointer);
         let thread = std::thread::Builder::new().name("taskbell-log".to_owned()).spawn(move || writer.run(queue));
         let thread = thread.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         let readers = ReaderPool::new(path);

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::checkpoint::{Checkpointer, Progress, Step};
+use super::checkpoint::{Checkpointer, Step};
 use super::db::{WriteConnection, WriteError};
 use crate::store::encoded::EncodedAppend;
 use crate::store::recent::RecentEvents;
@@ -41,7 +41,6 @@ pub(super) struct Writer {
     /// The last revision of streams that were written recently; at most [`REVISIONS_MAX`].
     last_revisions: HashMap<StreamName, Revision>,
     checkpointer: Checkpointer,
-    progress: Arc<Progress>,
 }
 
 /// The events of a commit that has begun and is not durable yet.
@@ -56,9 +55,9 @@ impl Writer {
         connection: WriteConnection,
         recent: Arc<RecentEvents>,
         failure: Arc<OnceLock<String>>,
-        (checkpointer, progress): (Checkpointer, Arc<Progress>),
+        checkpointer: Checkpointer,
     ) -> Self {
-        Self { connection, recent, failure, last_revisions: HashMap::new(), checkpointer, progress }
+        Self { connection, recent, failure, last_revisions: HashMap::new(), checkpointer }
     }
 
     /// Writes until the queue is closed and empty.
@@ -78,10 +77,13 @@ impl Writer {
     /// Does the next step of a checkpoint, when the callers have their results. After a failed write nothing is copied: it is
     /// unknown what the write-ahead log holds.
     fn copy_write_ahead_log(&self) {
-        match self.progress.next_step() {
-            Step::CopyBulk if self.failure.get().is_none() => self.progress.start_bulk(),
-            Step::CopyRest if self.failure.get().is_none() => self.connection.copy_rest(&self.progress),
-            Step::CopyBulk | Step::CopyRest | Step::Nothing => {}
+        if self.failure.get().is_some() {
+            return;
+        }
+        match self.checkpointer.progress().next_step() {
+            Step::CopyBulk => self.checkpointer.start_bulk(),
+            Step::CopyRest => self.connection.copy_rest(self.checkpointer.progress()),
+            Step::Nothing => {}
         }
     }
 

@@ -50,7 +50,7 @@ fn sessions() -> Vec<Row> {
             .absent("                        403  201      403     403    201"),
         // A token is no session: there is nothing to end.
         row("DELETE /v1/session").unnamed("  404  404      404     404    404"),
-        // The sessions of a subject, whoever has opened them: also the caller's own ones are not for it to end in this way.
+        // All sessions of a subject. A caller that is no admin can't end its own sessions in this way either.
         row("DELETE /v1/session")
             .case("of a subject")
             .body(r#"{"subject": "{owner}", "reason": "tried"}"#)
