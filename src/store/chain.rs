@@ -25,6 +25,9 @@ use super::ReadError;
 use super::event::Hash;
 use super::recorded::Recorded;
 
+/// About as many bytes as the hash of an event covers besides its `meta` and `data`.
+const FIELDS_BYTES: usize = 256;
+
 impl Recorded {
     /// The hash that this event must have if `previous` is the hash of the event one position earlier: BLAKE3 over
     /// `previous` and the fields of this event. If the event has another hash, it was changed after it was written.
@@ -35,13 +38,14 @@ impl Recorded {
 }
 
 fn chain_hash(previous: Hash, event: &Recorded) -> Hash {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&previous.0);
+    // One hash of one buffer takes less time than an update of the hasher for each field.
+    let mut buffer = Vec::with_capacity(event.size() + FIELDS_BYTES);
+    buffer.extend_from_slice(&previous.0);
     let mut field = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_be_bytes());
-        hasher.update(bytes);
+        buffer.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+        buffer.extend_from_slice(bytes);
     };
-    field(event.stream.as_str().as_bytes());
+    field(event.stream.text().as_bytes());
     field(&event.revision.0.to_be_bytes());
     field(event.id.as_bytes());
     field(event.event_type.as_bytes());
@@ -49,7 +53,7 @@ fn chain_hash(previous: Hash, event: &Recorded) -> Hash {
     field(&event.time.as_micros().to_be_bytes());
     field(event.raw_meta.get().as_bytes());
     field(event.raw_data.get().as_bytes());
-    Hash(*hasher.finalize().as_bytes())
+    Hash(*blake3::hash(&buffer).as_bytes())
 }
 
 /// Checks the hashes of consecutive events; returns the hash of the last one, with which the next page is checked.

@@ -1,11 +1,13 @@
 //! An event before it has a position in the log: the name of its stream, its metadata and its data.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use super::ReadError;
 use crate::task::bell::BellEvent;
@@ -18,8 +20,31 @@ use crate::task::{Event, TaskId, Timestamp};
 
 /// The name of a stream: `task-<uuid>`, `bell-<owner>`, `queue-<name>`, `schedule-<uuid>`, `token-<uuid>` or
 /// `session-<uuid>`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StreamName(Arc<str>);
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamName(Name);
+
+/// Most streams are those of tasks. Their ids need no memory of their own, and no parser.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Name {
+    Task(TaskId),
+    /// The text of the name of another stream.
+    Other(Arc<str>),
+}
+
+/// The text of a stream's name.
+#[derive(Clone, Copy)]
+struct StreamText<'a>(TextBytes<'a>);
+
+#[derive(Clone, Copy)]
+enum TextBytes<'a> {
+    Task([u8; TASK_NAME_LEN]),
+    Other(&'a str),
+}
+
+/// What the name of a task's stream begins with.
+const TASK_PREFIX: &str = "task-";
+/// The length of the name of a task's stream, in bytes.
+const TASK_NAME_LEN: usize = TASK_PREFIX.len() + Hyphenated::LENGTH;
 
 /// What a stream belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,79 +66,113 @@ pub enum StreamSubject<'a> {
 impl StreamName {
     /// The stream of a task.
     #[must_use]
-    pub fn task(id: TaskId) -> Self {
-        Self(format!("task-{id}").into())
+    pub const fn task(id: TaskId) -> Self {
+        Self(Name::Task(id))
     }
 
     /// The stream of an owner's bell.
     #[must_use]
     pub fn bell(owner: &str) -> Self {
-        Self(format!("bell-{owner}").into())
+        Self(Name::Other(format!("bell-{owner}").into()))
     }
 
     /// The stream of a queue.
     #[must_use]
     pub fn queue(name: &str) -> Self {
-        Self(format!("queue-{name}").into())
+        Self(Name::Other(format!("queue-{name}").into()))
     }
 
     /// The stream of a schedule.
     #[must_use]
     pub fn schedule(id: Uuid) -> Self {
-        Self(format!("schedule-{id}").into())
+        Self(Name::Other(format!("schedule-{id}").into()))
     }
 
     /// The stream of an API token.
     #[must_use]
     pub fn token(id: Uuid) -> Self {
-        Self(format!("token-{id}").into())
+        Self(Name::Other(format!("token-{id}").into()))
     }
 
     /// The stream of a session.
     #[must_use]
     pub fn session(id: Uuid) -> Self {
-        Self(format!("session-{id}").into())
+        Self(Name::Other(format!("session-{id}").into()))
     }
 
     /// The stream of this name; `None` if this version of Taskbell doesn't know the form of the name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let name = Self(text.into());
-        name.subject().is_some().then_some(name)
+        if let Some(id) = text.strip_prefix(TASK_PREFIX) {
+            return id.parse().ok().map(Self::task);
+        }
+        subject_of(text).map(|_| Self(Name::Other(text.into())))
     }
 
     /// What the stream belongs to; `None` if this version of Taskbell doesn't know the form of the name.
     #[must_use]
     pub fn subject(&self) -> Option<StreamSubject<'_>> {
-        if let Some(id) = self.0.strip_prefix("task-") {
-            return id.parse().ok().map(StreamSubject::Task);
+        match &self.0 {
+            Name::Task(id) => Some(StreamSubject::Task(*id)),
+            Name::Other(text) => subject_of(text),
         }
-        let uuid = |id: &str| id.parse().ok().filter(|uuid: &Uuid| uuid.to_string() == id);
-        if let Some(id) = self.0.strip_prefix("schedule-") {
-            return uuid(id).map(StreamSubject::Schedule);
-        }
-        if let Some(id) = self.0.strip_prefix("token-") {
-            return uuid(id).map(StreamSubject::Token);
-        }
-        if let Some(id) = self.0.strip_prefix("session-") {
-            return uuid(id).map(StreamSubject::Session);
-        }
-        if let Some(name) = self.0.strip_prefix("queue-") {
-            return is_name(name).then_some(StreamSubject::Queue(name));
-        }
-        self.0.strip_prefix("bell-").filter(|owner| !owner.is_empty()).map(StreamSubject::Bell)
     }
 
     /// The name as text.
     #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub fn text(&self) -> impl Deref<Target = str> + '_ {
+        StreamText(match &self.0 {
+            Name::Task(id) => {
+                let mut bytes = [0; TASK_NAME_LEN];
+                let (prefix, text) = bytes.split_at_mut(TASK_PREFIX.len());
+                prefix.copy_from_slice(TASK_PREFIX.as_bytes());
+                id.uuid().hyphenated().encode_lower(text);
+                TextBytes::Task(bytes)
+            }
+            Name::Other(text) => TextBytes::Other(text),
+        })
+    }
+}
+
+/// What a stream belongs to that is not a task's; `None` if this version of Taskbell doesn't know the form of the name.
+fn subject_of(text: &str) -> Option<StreamSubject<'_>> {
+    let uuid = |id: &str| id.parse().ok().filter(|uuid: &Uuid| uuid.to_string() == id);
+    if let Some(id) = text.strip_prefix("schedule-") {
+        return uuid(id).map(StreamSubject::Schedule);
+    }
+    if let Some(id) = text.strip_prefix("token-") {
+        return uuid(id).map(StreamSubject::Token);
+    }
+    if let Some(id) = text.strip_prefix("session-") {
+        return uuid(id).map(StreamSubject::Session);
+    }
+    if let Some(name) = text.strip_prefix("queue-") {
+        return is_name(name).then_some(StreamSubject::Queue(name));
+    }
+    text.strip_prefix("bell-").filter(|owner| !owner.is_empty()).map(StreamSubject::Bell)
+}
+
+impl Deref for StreamText<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match &self.0 {
+            // The text of a UUID is ASCII, so it is always valid.
+            TextBytes::Task(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
+            TextBytes::Other(text) => text,
+        }
     }
 }
 
 impl fmt::Display for StreamName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text())
+    }
+}
+
+impl fmt::Debug for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StreamName").field(&&*self.text()).finish()
     }
 }
 

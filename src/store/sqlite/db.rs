@@ -201,7 +201,7 @@ impl WriteConnection {
     pub(super) fn insert(&self, event: &Recorded) -> Result<bool, WriteError> {
         let inserted = self.0.prepare_cached(INSERT_EVENT)?.execute(params![
             sqlite_integer(event.position.0),
-            event.stream.as_str(),
+            &*event.stream.text(),
             sqlite_integer(event.revision.0),
             event.id.as_bytes(),
             event.event_type,
@@ -223,7 +223,7 @@ impl WriteConnection {
     /// The last revision of a stream; `None` if the stream has no event.
     pub(super) fn last_revision(&self, stream: &StreamName) -> Result<Option<Revision>, WriteError> {
         let mut query = self.0.prepare_cached(SELECT_LAST_REVISION)?;
-        let revision = query.query_row([stream.as_str()], |row| row.get(0)).optional()?;
+        let revision = query.query_row([&*stream.text()], |row| row.get(0)).optional()?;
         Ok(revision.map(|revision: i64| Revision(revision.cast_unsigned())))
     }
 
@@ -304,7 +304,7 @@ impl ReadConnection {
     /// The events of a stream from a revision on.
     pub(super) fn read_stream(&self, stream: &StreamName, from: Revision) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let query = self.0.prepare_cached(SELECT_STREAM).map_err(|error| read_error(&error))?;
-        read_events(query, params![stream.as_str(), sqlite_integer(from.0)], usize::MAX)
+        read_events(query, params![&*stream.text(), sqlite_integer(from.0)], usize::MAX)
     }
 
     /// Runs `read` in one transaction. Outside a transaction, a commit between two queries would empty the page cache.
