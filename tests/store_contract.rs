@@ -16,7 +16,7 @@ mod cluster;
 mod codec;
 mod exercise;
 mod folder;
-mod format;
+pub mod format;
 
 #[cfg(feature = "eventstore")]
 pub use cluster::{ANY_PORT, connect, in_time, ready};

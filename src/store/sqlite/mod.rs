@@ -1,6 +1,7 @@
 //! The log in a folder: an `SQLite` file, one thread that writes with group commit ([`writer`]), a pool of connections that
 //! [`read`], and the newest events in memory. [`schema`] describes the tables, [`write_connection`] fills them, and [`checkpoint`]
-//! keeps the write-ahead log short. `meta`, `row`, `interned` and `names` say how an event becomes a row and back.
+//! keeps the write-ahead log short. `meta`, `row`, `interned` and `names` say how an event becomes a row and back. [`upgrade`]
+//! converts a log of format 1.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,6 +18,7 @@ use crate::task::{Position, Revision};
 
 mod checkpoint;
 mod folder;
+mod format1;
 mod interned;
 mod meta;
 mod names;
@@ -24,6 +26,7 @@ mod open;
 mod read;
 mod row;
 mod schema;
+pub(super) mod upgrade;
 mod write_connection;
 mod writer;
 

@@ -73,6 +73,13 @@ impl StoredName {
     fn new(text: &str) -> Self {
         StreamName::parse(text).map_or_else(|| Self::Invalid(text.into()), Self::Valid)
     }
+
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Valid(name) => name.as_str(),
+            Self::Invalid(name) => name,
+        }
+    }
 }
 
 impl Names {

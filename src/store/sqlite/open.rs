@@ -68,7 +68,7 @@ pub(super) fn open_for_checkpoints(path: &Path) -> Result<Connection, OpenError>
     open().map_err(|error: rusqlite::Error| OpenError::Database { path: path.to_owned(), reason: error.to_string() })
 }
 
-fn apply_settings(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn apply_settings(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // On macOS `fsync` doesn't write the data to the disk; `F_FULLFSYNC` does.

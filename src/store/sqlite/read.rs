@@ -11,7 +11,9 @@ use uuid::Uuid;
 use super::meta::{TASK_PREFIX, TextOrUuid, text_of_columns};
 use super::names::{Names, StoredName, StoredType};
 use super::open::keep_query_plans;
+use super::row::EventRow;
 use super::write_connection::sqlite_integer;
+use crate::store::chain::HashedFields;
 use crate::store::recorded::{UndecodedEvent, parse_meta, stream_name};
 use crate::store::{Hash, Meta, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision, Timestamp};
@@ -136,6 +138,19 @@ impl ReadConnection {
         self.read_events(self.prepare(SELECT_RANGE)?, range, bytes)
     }
 
+    /// Calls `visit` for each event in the order of the log, until it returns an error. No event is decoded.
+    pub(super) fn for_each_row(
+        &self,
+        mut visit: impl FnMut(&EventRow<'_>) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        let mut query = self.prepare(SELECT_RANGE)?;
+        let mut rows = query.query([0, i64::MAX, -1]).map_err(|error| read_error(&error))?;
+        while let Some(row) = rows.next().map_err(|error| read_error(&error))? {
+            visit(&self.stored_event(row)?.row())?;
+        }
+        Ok(())
+    }
+
     fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {
         self.connection.prepare_cached(sql).map_err(|error| read_error(&error))
     }
@@ -223,6 +238,20 @@ impl ReadConnection {
 }
 
 impl StoredEvent<'_> {
+    fn row(&self) -> EventRow<'_> {
+        let fields = HashedFields {
+            stream: self.stream.as_str(),
+            revision: self.revision,
+            id: self.id,
+            event_type: &self.event_type.name,
+            version: self.event_type.version,
+            time: self.time,
+            meta: self.raw_meta.get(),
+            data: self.data,
+        };
+        EventRow { position: self.position, fields, meta: self.meta.as_ref(), hash: self.hash }
+    }
+
     fn decode(self) -> Result<Recorded, ReadError> {
         let Self { position, stream, revision, id, event_type, time: micros, meta, raw_meta, data, hash } = self;
         let damaged = |what: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
@@ -265,7 +294,7 @@ fn json(text: &str) -> Result<Box<RawValue>, String> {
     if json.get().len() == text.len() { Ok(json) } else { Err("spaces around its JSON".to_owned()) }
 }
 
-pub(super) fn read_error(error: &rusqlite::Error) -> ReadError {
+fn read_error(error: &rusqlite::Error) -> ReadError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ReadError::Damaged(error.to_string()),
         _ => ReadError::Unavailable(error.to_string()),
