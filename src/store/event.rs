@@ -33,7 +33,7 @@ enum Name {
 
 /// The text of a stream's name.
 #[derive(Clone, Copy)]
-struct StreamText<'a>(TextBytes<'a>);
+pub struct StreamText<'a>(TextBytes<'a>);
 
 #[derive(Clone, Copy)]
 enum TextBytes<'a> {
@@ -120,7 +120,7 @@ impl StreamName {
 
     /// The name as text.
     #[must_use]
-    pub fn text(&self) -> impl Deref<Target = str> + '_ {
+    pub fn text(&self) -> StreamText<'_> {
         StreamText(match &self.0 {
             Name::Task(id) => {
                 let mut bytes = [0; TASK_NAME_LEN];
@@ -150,6 +150,12 @@ fn subject_of(text: &str) -> Option<StreamSubject<'_>> {
         return is_name(name).then_some(StreamSubject::Queue(name));
     }
     text.strip_prefix("bell-").filter(|owner| !owner.is_empty()).map(StreamSubject::Bell)
+}
+
+impl<'a> From<&'a str> for StreamText<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(TextBytes::Other(text))
+    }
 }
 
 impl Deref for StreamText<'_> {
