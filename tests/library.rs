@@ -35,7 +35,7 @@ async fn wait_for_end(mut events: LogSubscription, task: TaskId) -> Completed {
     loop {
         for recorded in events.next().await.unwrap() {
             if let LogEvent::Task(Event::Completed(end)) = &recorded.event {
-                assert_eq!(recorded.stream.to_string(), format!("task-{task}"));
+                assert_eq!(recorded.stream.as_str(), format!("task-{task}"));
                 return end.clone();
             }
         }

@@ -123,7 +123,7 @@ fn insert(database: &Connection, event: &Recorded) {
     let mut insert = database.prepare_cached("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)").unwrap();
     let row = params![
         number(event.position.0),
-        &event.stream.text(),
+        event.stream.as_str(),
         number(event.revision.0),
         event.id.as_bytes(),
         event.event_type,

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 #[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
 use super::ReadError;
-use super::event::{Hash, StreamText};
+use super::event::Hash;
 use super::recorded::Recorded;
 use crate::task::Revision;
 
@@ -41,7 +41,7 @@ impl Recorded {
 
     pub(super) fn hashed_fields(&self) -> HashedFields<'_> {
         HashedFields {
-            stream: self.stream.text(),
+            stream: self.stream.as_str(),
             revision: self.revision,
             id: self.id,
             event_type: self.event_type,
@@ -55,7 +55,7 @@ impl Recorded {
 
 /// The fields of an event that its hash covers.
 pub(super) struct HashedFields<'a> {
-    pub(super) stream: StreamText<'a>,
+    pub(super) stream: &'a str,
     pub(super) revision: Revision,
     pub(super) id: Uuid,
     pub(super) event_type: &'a str,

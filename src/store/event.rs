@@ -1,7 +1,8 @@
 //! An event before it has a position in the log: the name of its stream, its metadata and its data.
 
+use std::cmp::Ordering;
 use std::fmt;
-use std::ops::Deref;
+use std::hash::{Hash as StdHash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -20,31 +21,48 @@ use crate::task::{Event, TaskId, Timestamp};
 
 /// The name of a stream: `task-<uuid>`, `bell-<owner>`, `queue-<name>`, `schedule-<uuid>`, `token-<uuid>` or
 /// `session-<uuid>`.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, StdHash)]
 pub struct StreamName(Name);
 
-/// Most streams are those of tasks. Their ids need no memory of their own, and no parser.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Nearly all streams are those of tasks: such a name takes no memory elsewhere, and its id is not parsed again.
+#[derive(Clone, PartialEq, Eq, StdHash)]
 enum Name {
-    Task(TaskId),
-    /// The text of the name of another stream.
+    Task(TaskStream),
     Other(Arc<str>),
 }
 
-/// The text of a stream's name.
-#[derive(Clone, Copy)]
-pub struct StreamText<'a>(TextBytes<'a>);
-
-#[derive(Clone, Copy)]
-enum TextBytes<'a> {
-    Task([u8; TASK_NAME_LEN]),
-    Other(&'a str),
+/// The name of a task's stream, as its id and as text.
+#[derive(Clone)]
+struct TaskStream {
+    id: TaskId,
+    text: [u8; TASK_PREFIX.len() + Hyphenated::LENGTH],
 }
 
-/// What the name of a task's stream begins with.
 const TASK_PREFIX: &str = "task-";
-/// The length of the name of a task's stream, in bytes.
-const TASK_NAME_LEN: usize = TASK_PREFIX.len() + Hyphenated::LENGTH;
+
+impl TaskStream {
+    fn new(id: TaskId) -> Self {
+        let mut text = [0; TASK_PREFIX.len() + Hyphenated::LENGTH];
+        let (prefix, hyphenated) = text.split_at_mut(TASK_PREFIX.len());
+        prefix.copy_from_slice(TASK_PREFIX.as_bytes());
+        id.uuid().hyphenated().encode_lower(hyphenated);
+        Self { id, text }
+    }
+}
+
+impl PartialEq for TaskStream {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for TaskStream {}
+
+impl StdHash for TaskStream {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
 
 /// What a stream belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,38 +84,38 @@ pub enum StreamSubject<'a> {
 impl StreamName {
     /// The stream of a task.
     #[must_use]
-    pub const fn task(id: TaskId) -> Self {
-        Self(Name::Task(id))
+    pub fn task(id: TaskId) -> Self {
+        Self(Name::Task(TaskStream::new(id)))
     }
 
     /// The stream of an owner's bell.
     #[must_use]
     pub fn bell(owner: &str) -> Self {
-        Self(Name::Other(format!("bell-{owner}").into()))
+        Self::other(format!("bell-{owner}"))
     }
 
     /// The stream of a queue.
     #[must_use]
     pub fn queue(name: &str) -> Self {
-        Self(Name::Other(format!("queue-{name}").into()))
+        Self::other(format!("queue-{name}"))
     }
 
     /// The stream of a schedule.
     #[must_use]
     pub fn schedule(id: Uuid) -> Self {
-        Self(Name::Other(format!("schedule-{id}").into()))
+        Self::other(format!("schedule-{id}"))
     }
 
     /// The stream of an API token.
     #[must_use]
     pub fn token(id: Uuid) -> Self {
-        Self(Name::Other(format!("token-{id}").into()))
+        Self::other(format!("token-{id}"))
     }
 
     /// The stream of a session.
     #[must_use]
     pub fn session(id: Uuid) -> Self {
-        Self(Name::Other(format!("session-{id}").into()))
+        Self::other(format!("session-{id}"))
     }
 
     /// The stream of this name; `None` if this version of Taskbell doesn't know the form of the name.
@@ -106,79 +124,69 @@ impl StreamName {
         if let Some(id) = text.strip_prefix(TASK_PREFIX) {
             return id.parse().ok().map(Self::task);
         }
-        subject_of(text).map(|_| Self(Name::Other(text.into())))
+        let name = Self::other(text);
+        name.subject().is_some().then_some(name)
+    }
+
+    fn other(name: impl Into<Arc<str>>) -> Self {
+        Self(Name::Other(name.into()))
     }
 
     /// What the stream belongs to; `None` if this version of Taskbell doesn't know the form of the name.
     #[must_use]
     pub fn subject(&self) -> Option<StreamSubject<'_>> {
-        match &self.0 {
-            Name::Task(id) => Some(StreamSubject::Task(*id)),
-            Name::Other(text) => subject_of(text),
+        let name = match &self.0 {
+            Name::Task(task) => return Some(StreamSubject::Task(task.id)),
+            Name::Other(name) => name,
+        };
+        let uuid = |id: &str| id.parse().ok().filter(|uuid: &Uuid| uuid.to_string() == id);
+        if let Some(id) = name.strip_prefix("schedule-") {
+            return uuid(id).map(StreamSubject::Schedule);
         }
+        if let Some(id) = name.strip_prefix("token-") {
+            return uuid(id).map(StreamSubject::Token);
+        }
+        if let Some(id) = name.strip_prefix("session-") {
+            return uuid(id).map(StreamSubject::Session);
+        }
+        if let Some(name) = name.strip_prefix("queue-") {
+            return is_name(name).then_some(StreamSubject::Queue(name));
+        }
+        name.strip_prefix("bell-").filter(|owner| !owner.is_empty()).map(StreamSubject::Bell)
     }
 
     /// The name as text.
     #[must_use]
-    pub fn text(&self) -> StreamText<'_> {
-        StreamText(match &self.0 {
-            Name::Task(id) => {
-                let mut bytes = [0; TASK_NAME_LEN];
-                let (prefix, text) = bytes.split_at_mut(TASK_PREFIX.len());
-                prefix.copy_from_slice(TASK_PREFIX.as_bytes());
-                id.uuid().hyphenated().encode_lower(text);
-                TextBytes::Task(bytes)
-            }
-            Name::Other(text) => TextBytes::Other(text),
-        })
-    }
-}
-
-/// What a stream belongs to that is not a task's; `None` if this version of Taskbell doesn't know the form of the name.
-fn subject_of(text: &str) -> Option<StreamSubject<'_>> {
-    let uuid = |id: &str| id.parse().ok().filter(|uuid: &Uuid| uuid.to_string() == id);
-    if let Some(id) = text.strip_prefix("schedule-") {
-        return uuid(id).map(StreamSubject::Schedule);
-    }
-    if let Some(id) = text.strip_prefix("token-") {
-        return uuid(id).map(StreamSubject::Token);
-    }
-    if let Some(id) = text.strip_prefix("session-") {
-        return uuid(id).map(StreamSubject::Session);
-    }
-    if let Some(name) = text.strip_prefix("queue-") {
-        return is_name(name).then_some(StreamSubject::Queue(name));
-    }
-    text.strip_prefix("bell-").filter(|owner| !owner.is_empty()).map(StreamSubject::Bell)
-}
-
-impl<'a> From<&'a str> for StreamText<'a> {
-    fn from(text: &'a str) -> Self {
-        Self(TextBytes::Other(text))
-    }
-}
-
-impl Deref for StreamText<'_> {
-    type Target = str;
-
-    fn deref(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         match &self.0 {
-            // The text of a UUID is ASCII, so it is always valid.
-            TextBytes::Task(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
-            TextBytes::Other(text) => text,
+            // It is always UTF-8.
+            Name::Task(task) => str::from_utf8(&task.text).unwrap_or_default(),
+            Name::Other(name) => name,
         }
+    }
+}
+
+impl PartialOrd for StreamName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for StreamName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
     }
 }
 
 impl fmt::Display for StreamName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text())
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for StreamName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("StreamName").field(&&*self.text()).finish()
+        f.debug_tuple("StreamName").field(&self.as_str()).finish()
     }
 }
 

@@ -157,7 +157,7 @@ impl Recorded {
     /// Writes the members before `data`.
     pub(super) fn serialize_head<S: SerializeStruct>(&self, out: &mut S) -> Result<(), S::Error> {
         out.serialize_field("position", &self.position)?;
-        out.serialize_field("stream", &*self.stream.text())?;
+        out.serialize_field("stream", self.stream.as_str())?;
         out.serialize_field("revision", &self.revision)?;
         out.serialize_field("id", &self.id)?;
         out.serialize_field("type", self.event_type)?;

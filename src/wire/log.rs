@@ -184,7 +184,7 @@ fn wire_event(event: &Recorded, is_redacted: bool) -> Result<WireEvent, Refusal>
     };
     Ok(WireEvent {
         id: event.id,
-        stream: (&*event.stream.text()).into(),
+        stream: event.stream.as_str().into(),
         revision: event.revision.0,
         position: WirePosition::single(event.position.0),
         event_type: event.event_type.into(),

@@ -58,8 +58,8 @@ impl Log {
         self.append(0, Expected::Revision(Revision(1)), vec![event]).await;
     }
 
-    pub(super) fn stream(&self, index: usize) -> String {
-        self.streams[index].to_string()
+    pub(super) fn stream(&self, index: usize) -> &str {
+        self.streams[index].as_str()
     }
 }
 
@@ -70,7 +70,7 @@ fn seen(kind: &str) -> ReceivedMessage {
 #[tokio::test]
 async fn an_event_of_the_log_is_served_byte_for_byte() {
     let log = Log::new().await;
-    let served = read(&log.client, &log.stream(0), ReadStreamOptions::default()).await.unwrap();
+    let served = read(&log.client, log.stream(0), ReadStreamOptions::default()).await.unwrap();
     let recorded = log.store.read_stream(&log.streams[0], Revision(0)).await.unwrap();
     assert_eq!(served.len(), recorded.len());
     for (served, recorded) in served.iter().zip(&recorded) {
@@ -87,12 +87,12 @@ async fn an_event_of_the_log_is_served_byte_for_byte() {
 async fn streams_of_the_log_are_read_in_both_directions() {
     let log = Log::new().await;
     let at = |revision| ReadStreamOptions::default().position(StreamPosition::Position(revision));
-    let kinds_at = async |options| kinds(&read(&log.client, &log.stream(0), options).await.unwrap());
+    let kinds_at = async |options| kinds(&read(&log.client, log.stream(0), options).await.unwrap());
     assert_eq!(kinds_at(at(1)).await, ["Started"]);
     assert_eq!(kinds_at(at(5)).await, Vec::<String>::new());
     assert_eq!(kinds_at(at(1).backwards()).await, ["Started", "Queued"]);
     assert_eq!(kinds_at(ReadStreamOptions::default().position(StreamPosition::End).max_count(1)).await, ["Started"]);
-    for missing in [&*StreamName::task(TaskId::from_uuid(new_id())).text(), "no-stream-of-taskbell", "$$task-1"] {
+    for missing in [StreamName::task(TaskId::from_uuid(new_id())).as_str(), "no-stream-of-taskbell", "$$task-1"] {
         let missing = read(&log.client, missing, ReadStreamOptions::default()).await;
         assert!(matches!(missing, Err(Error::ResourceNotFound)), "{missing:?}");
     }
@@ -161,7 +161,7 @@ async fn a_subscription_to_the_log_is_filtered_and_has_checkpoints() {
 #[tokio::test]
 async fn a_stream_of_the_log_is_followed_from_a_revision() {
     let log = Log::new().await;
-    let stream: &'static str = log.stream(0).leak();
+    let stream: &'static str = log.stream(0).to_owned().leak();
     let mut subscription = TestSubscription::stream(&log.client, stream, StreamPosition::Position(0));
     assert_eq!(subscription.take(3).await, [ReceivedMessage::Confirmed, seen("Started"), ReceivedMessage::CaughtUp]);
     log.append(0, Expected::Revision(Revision(1)), vec![queued()]).await;
@@ -171,7 +171,7 @@ async fn a_stream_of_the_log_is_followed_from_a_revision() {
 #[tokio::test]
 async fn every_write_to_the_log_is_denied() {
     let log = Log::new().await;
-    let stream = &*log.stream(0);
+    let stream = log.stream(0);
     let append = log.client.append_to_stream(stream, &AppendToStreamOptions::default(), event("One")).await;
     assert!(matches!(append, Err(Error::AccessDenied)), "{append:?}");
     let delete = log.client.delete_stream(stream, &DeleteStreamOptions::default()).await;

@@ -59,7 +59,7 @@ async fn find_positioned(
     positioned_events: &mut HashMap<u64, Arc<Recorded>>,
 ) -> Result<Arc<Recorded>, ReadError> {
     let damaged = || ReadError::Damaged(format!("event {} of {stream} is not what was delivered", event.id));
-    let position = state.index.position(&*stream.text(), event.revision).ok_or_else(damaged)?;
+    let position = state.index.position(stream.as_str(), event.revision).ok_or_else(damaged)?;
     let before = position.saturating_sub(1);
     let recent = state.recent.page(Position(before), 1, usize::MAX).and_then(|page| page.into_iter().next());
     let positioned = if let Some(positioned) = recent.or_else(|| positioned_events.get(&position).cloned()) {
@@ -83,7 +83,7 @@ pub(super) async fn read_for_decision(
     from: Revision,
 ) -> Result<Vec<Arc<Recorded>>, ReadError> {
     let raw_events = read_raw_stream(state, stream, from).await?;
-    raw_events.iter().map(|event| record::decode(&*stream.text(), event).map(Arc::new)).collect()
+    raw_events.iter().map(|event| record::decode(stream.as_str(), event).map(Arc::new)).collect()
 }
 
 /// The events of a stream in the form of the database; empty if the stream doesn't exist.

@@ -113,7 +113,7 @@ impl ClusterState {
 
     /// Whether the event was delivered and its position is not after `head`.
     pub(super) fn is_delivered(&self, stream: &StreamName, revision: Revision, head: Position) -> bool {
-        self.index.position(&*stream.text(), revision.0).is_some_and(|position| position <= head.0)
+        self.index.position(stream.as_str(), revision.0).is_some_and(|position| position <= head.0)
     }
 
     /// Records that the subscription has ended. The beginning of the outage stays the same until there is a new

@@ -69,7 +69,7 @@ impl OldFile {
 fn fields<'row>(row: &'row Row<'_>) -> rusqlite::Result<HashedFields<'row>> {
     let text = |column: usize| -> rusqlite::Result<&'row str> { Ok(row.get_ref(column)?.as_str()?) };
     Ok(HashedFields {
-        stream: text(1)?.into(),
+        stream: text(1)?,
         revision: Revision(row.get::<_, i64>(2)?.cast_unsigned()),
         id: Uuid::from_bytes(row.get(3)?),
         event_type: text(4)?,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::meta::{TASK_PREFIX, TextOrUuid, via_of};
-use crate::store::event::StreamText;
 use crate::store::{StreamName, Via};
 use crate::task::IdMap;
 
@@ -75,10 +74,10 @@ impl StoredName {
         StreamName::parse(text).map_or_else(|| Self::Invalid(text.into()), Self::Valid)
     }
 
-    pub(super) fn text(&self) -> StreamText<'_> {
+    pub(super) fn as_str(&self) -> &str {
         match self {
-            Self::Valid(name) => name.text(),
-            Self::Invalid(name) => StreamText::from(&**name),
+            Self::Valid(name) => name.as_str(),
+            Self::Invalid(name) => name,
         }
     }
 }

@@ -108,7 +108,7 @@ impl ReadConnection {
     /// The events of a stream from a revision on.
     pub(super) fn read_stream(&self, stream: &StreamName, from: Revision) -> Result<Vec<Arc<Recorded>>, ReadError> {
         let first = self.prepare(SELECT_FIRST)?;
-        let mut events = self.read_events(first, [TextOrUuid::new(&stream.text(), TASK_PREFIX)], usize::MAX)?;
+        let mut events = self.read_events(first, [TextOrUuid::new(stream.as_str(), TASK_PREFIX)], usize::MAX)?;
         let Some(first) = events.first().map(|event| event.position) else { return Ok(events) };
         events.retain(|event| event.revision >= from);
         let next = self.prepare(SELECT_NEXT)?;
@@ -240,7 +240,7 @@ impl ReadConnection {
 impl StoredEvent<'_> {
     fn row(&self) -> EventRow<'_> {
         let fields = HashedFields {
-            stream: self.stream.text(),
+            stream: self.stream.as_str(),
             revision: self.revision,
             id: self.id,
             event_type: &self.event_type.name,

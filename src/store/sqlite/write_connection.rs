@@ -111,7 +111,7 @@ impl WriteConnection {
         let event_type = interned.type_id(connection, fields.event_type, fields.version)?;
         let columns = meta.filter(|meta| columns_give(meta, fields.meta));
         let actor = columns.map(|meta| interned.actor_id(connection, meta)).transpose()?;
-        let name = (position == &first).then(|| TextOrUuid::new(&fields.stream, TASK_PREFIX));
+        let name = (position == &first).then(|| TextOrUuid::new(fields.stream, TASK_PREFIX));
         let request = columns.and_then(|meta| meta.request_id.as_deref()).map(|id| TextOrUuid::new(id, ""));
         let inserted = connection.prepare_cached(INSERT_EVENT)?.execute(params![
             sqlite_integer(position.0),

@@ -159,7 +159,7 @@ impl Writer {
         for event in events {
             if !self.connection.insert(&EventRow::from(&event), first)? {
                 group.head = head_before;
-                let actual = self.connection.stream_end(&stream.text())?.map(|end| end.last);
+                let actual = self.connection.stream_end(stream.as_str())?.map(|end| end.last);
                 return Ok(Err(AppendError::WrongExpectedRevision { actual }));
             }
             last = event.revision;
@@ -175,7 +175,7 @@ impl Writer {
         match (self.stream_ends.get(stream), expected) {
             (Some(end), _) => Ok(Some(*end)),
             (None, Expected::NoStream) => Ok(None),
-            (None, Expected::Revision(_)) => self.connection.stream_end(&stream.text()),
+            (None, Expected::Revision(_)) => self.connection.stream_end(stream.as_str()),
         }
     }
 

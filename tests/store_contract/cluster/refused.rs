@@ -95,7 +95,7 @@ async fn settings_that_let_the_database_forget_events_are_refused() {
         .await
         .unwrap();
     let why = failure(&store).await;
-    assert!(why.contains(&*task.text()) && why.contains("$maxAge"), "{why}");
+    assert!(why.contains(task.as_str()) && why.contains("$maxAge"), "{why}");
     assert_eq!(
         store.read_for_decision(&task, Revision(0)).await.unwrap().len(),
         1,
@@ -118,7 +118,7 @@ async fn a_stream_that_was_deleted_in_the_database_is_refused() {
             intruder.tombstone_stream(format!("hard.{task}"), &options).await.unwrap();
         }
         let why = failure(&store).await;
-        assert!(why.contains(&*task.text()) && why.contains(if is_soft { "$tb" } else { "deleted" }), "{why}");
+        assert!(why.contains(task.as_str()) && why.contains(if is_soft { "$tb" } else { "deleted" }), "{why}");
     }
 }
 

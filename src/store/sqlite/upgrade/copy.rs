@@ -77,9 +77,9 @@ impl Copy {
     pub(super) fn insert(&mut self, event: &EventRow<'_>) -> Result<Position, CopyError> {
         self.end = continue_chain(self.end, event)?;
         let EventRow { position, fields, .. } = event;
-        let known = match self.firsts.get(&*fields.stream) {
+        let known = match self.firsts.get(fields.stream) {
             Some(first) => Some(*first),
-            None => self.connection.stream_end(&fields.stream)?.map(|end| end.first),
+            None => self.connection.stream_end(fields.stream)?.map(|end| end.first),
         };
         let first = known.unwrap_or(*position);
         let is_first = fields.revision.0 == 0;
@@ -88,8 +88,8 @@ impl Copy {
             let what = format!("event {position}: revision {revision} is not the next one of its stream");
             return Err(CopyError::Damaged(what));
         }
-        if known.is_none() || !self.firsts.contains_key(&*fields.stream) {
-            self.remember_first(&fields.stream, first);
+        if known.is_none() || !self.firsts.contains_key(fields.stream) {
+            self.remember_first(fields.stream, first);
         }
         Ok(*position)
     }
