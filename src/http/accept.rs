@@ -18,6 +18,7 @@ use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
 use crate::task::access::Action;
 use crate::task::event::{Created, Idempotency};
+use crate::task::json::text::scanned;
 use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line, is_line_character, is_name, is_reserved};
 use crate::task::{Command, Invalid, JsonText, Rejection, Revision, TaskId, Timestamp};
 use crate::views::Views;
@@ -33,7 +34,7 @@ const DEFAULT_QUEUE: &str = "default";
 pub struct NewTask {
     pub(super) kind: String,
     pub(super) title: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "scanned")]
     pub(super) input: JsonText,
     pub(super) queue: Option<String>,
     pub(super) priority: Option<i32>,
