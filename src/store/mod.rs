@@ -51,6 +51,7 @@ pub use recorded::Recorded;
 use recorded::without_gaps;
 pub use redact::RedactedEvent;
 pub use sqlite::WriteAheadLog;
+pub use sqlite::upgrade::{UpgradeError, UpgradeStep, Upgraded, upgrade};
 pub use subscription::LogSubscription;
 
 /// The log; clones share it.

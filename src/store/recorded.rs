@@ -1,7 +1,6 @@
 //! Events as the log holds them: with a position, a revision and a hash.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 
 use serde::de::Error;
@@ -66,36 +65,71 @@ fn hash_from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hash, D::
     Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
+/// An event whose `data` is not decoded yet.
+pub(super) struct UndecodedEvent<'a> {
+    pub(super) position: Position,
+    pub(super) stream: StreamName,
+    pub(super) revision: Revision,
+    pub(super) id: Uuid,
+    pub(super) event_type: &'a str,
+    pub(super) version: u32,
+    pub(super) time: Timestamp,
+    pub(super) meta: Meta,
+    pub(super) hash: Hash,
+    pub(super) raw_meta: Box<RawValue>,
+    pub(super) raw_data: Box<RawValue>,
+}
+
 impl RawEvent<'_> {
     /// Decodes the event.
     ///
     /// # Errors
     /// [`ReadError::Damaged`] or [`ReadError::Unknown`]; both name the position.
     pub(super) fn decode(self) -> Result<Recorded, ReadError> {
+        let RawEvent { position, stream, meta: raw_meta, .. } = &self;
+        let stream = stream_name(*position, stream)?;
+        let meta = parse_meta(*position, raw_meta)?;
         let RawEvent {
-            position,
-            stream,
-            revision,
-            id,
-            event_type,
-            version,
-            time,
-            meta: raw_meta,
-            data: raw_data,
-            hash,
+            position, revision, id, event_type, version, time, meta: raw_meta, data: raw_data, hash, ..
         } = self;
-        let damaged = |what: &dyn fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
-        let event = codec::decode(&event_type, version, raw_data.get()).map_err(|error| match error {
+        let event_type = &*event_type;
+        UndecodedEvent { position, stream, revision, id, event_type, version, time, meta, hash, raw_meta, raw_data }
+            .decode()
+    }
+}
+
+/// The stream of this name.
+///
+/// # Errors
+/// [`ReadError::Damaged`] names the position of the event.
+pub(super) fn stream_name(position: Position, name: &str) -> Result<StreamName, ReadError> {
+    let invalid = || ReadError::Damaged(format!("event {position}: {name:?} is not a valid name of a stream"));
+    StreamName::parse(name).ok_or_else(invalid)
+}
+
+/// Reads an event's `meta`.
+///
+/// # Errors
+/// [`ReadError::Damaged`] names the position of the event.
+pub(super) fn parse_meta(position: Position, raw_meta: &RawValue) -> Result<Meta, ReadError> {
+    let invalid = |error| ReadError::Damaged(format!("event {position}: meta is invalid: {error}"));
+    serde_json::from_str(raw_meta.get()).map_err(invalid)
+}
+
+impl UndecodedEvent<'_> {
+    /// Decodes the event's `data`.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] or [`ReadError::Unknown`]; both name the position.
+    pub(super) fn decode(self) -> Result<Recorded, ReadError> {
+        let Self { position, stream, revision, id, event_type, version, time, meta, hash, raw_meta, raw_data } = self;
+        let event = codec::decode(event_type, version, raw_data.get()).map_err(|error| match error {
             ReadError::Unknown { event_type, version, .. } => {
                 ReadError::Unknown { position: Some(position), event_type, version }
             }
-            ReadError::Damaged(what) => damaged(&what),
+            ReadError::Damaged(what) => ReadError::Damaged(format!("event {position}: {what}")),
             ReadError::Unavailable(_) => error,
         })?;
-        let stream = StreamName::parse(&stream)
-            .ok_or_else(|| damaged(&format_args!("{stream:?} is not a valid name of a stream")))?;
-        let meta =
-            serde_json::from_str(raw_meta.get()).map_err(|error| damaged(&format_args!("meta is invalid: {error}")))?;
         let event_type = codec::type_name(&event);
         Ok(Recorded {
             position,
