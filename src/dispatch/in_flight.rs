@@ -21,10 +21,8 @@
 //! - After the answer, an attempt in this process keeps its entry until its code has stopped. If the task is taken for its next
 //!   attempt before that, the next attempt waits until then, whichever worker is to execute it.
 
-use std::collections::HashMap;
-
 use super::directive::Directive;
-use crate::task::TaskId;
+use crate::task::{IdMap, TaskId};
 use crate::views::{QueuePosition, Row, RunQueue, WorkOffer};
 
 /// Where an attempt is to be executed.
@@ -78,7 +76,7 @@ enum AttemptStart {
 /// The table; see the module.
 #[derive(Debug, Default)]
 pub struct InFlight {
-    tasks: HashMap<TaskId, Entry>,
+    tasks: IdMap<TaskId, Entry>,
     /// The number of entries with [`Executor::LocalSlot`].
     slots_in_use: usize,
     /// The number of entries with [`Executor::LocalExtra`].

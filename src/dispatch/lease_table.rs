@@ -13,15 +13,15 @@
 //! record is durable. While no record can be written, the deadlines pass, and the workers get the directive `lost`. The server
 //! doesn't end attempts because of these deadlines; it ends them because of the servers' records.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::directive::Directive;
-use crate::task::TaskId;
 use crate::task::deadlines::DeadlineQueue;
+use crate::task::{IdMap, TaskId};
 
 /// A worker's renewal of one lease, which is a part of a heartbeat.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ pub(super) struct NewLease {
 #[derive(Default)]
 struct Records {
     /// The leases with a heartbeat that no record has named yet: the attempt, and the time of its last heartbeat.
-    unrecorded: HashMap<TaskId, (u32, Instant)>,
+    unrecorded: IdMap<TaskId, (u32, Instant)>,
     /// The numbers of the heartbeats that wait for a record.
     waiting_for_record: HashSet<u64>,
 }
@@ -94,10 +94,10 @@ const RECORD_WAIT: Duration = Duration::from_secs(2);
 /// The table; see the module.
 #[derive(Default)]
 pub(super) struct LeaseTable {
-    leases: HashMap<TaskId, Lease>,
+    leases: IdMap<TaskId, Lease>,
     deadlines: DeadlineQueue<Instant, TaskId>,
     /// The heartbeats that wait, by number.
-    heartbeats: HashMap<u64, WaitingHeartbeat>,
+    heartbeats: IdMap<u64, WaitingHeartbeat>,
     /// When the wait of each heartbeat ends.
     waits: DeadlineQueue<Instant, u64>,
     last_heartbeat_number: u64,

@@ -18,6 +18,7 @@ use crate::streams::create::{self, Accepted};
 use crate::streams::keyed_lock::KeyGuard;
 use crate::task::access::Action;
 use crate::task::event::{Created, Idempotency};
+use crate::task::json::text::scanned;
 use crate::task::limits::{IDEMPOTENCY_KEY_MAX, is_line, is_line_character, is_name, is_reserved};
 use crate::task::{Command, Invalid, JsonText, Rejection, Revision, TaskId, Timestamp};
 use crate::views::Views;
@@ -33,7 +34,7 @@ const DEFAULT_QUEUE: &str = "default";
 pub struct NewTask {
     pub(super) kind: String,
     pub(super) title: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "scanned")]
     pub(super) input: JsonText,
     pub(super) queue: Option<String>,
     pub(super) priority: Option<i32>,
@@ -172,13 +173,18 @@ pub async fn accept(
     accepted.await.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)))
 }
 
-/// Creates tasks without keys, all of them in one write. When this function returns, the tasks are durable. The results
-/// are in the order of `new`.
-pub async fn create_without_keys(state: &AppState, caller: &Caller, new: Vec<Created>) -> Vec<Result<TaskId, Problem>> {
+/// Creates tasks without keys, all of them in one write: the tasks of one part of a batch. When this function returns, the tasks
+/// are durable. The results are in the order of `new`.
+pub async fn create_without_keys(
+    state: &AppState,
+    caller: &Caller,
+    new: Vec<Created>,
+    part: usize,
+) -> Vec<Result<TaskId, Problem>> {
     let (mut ids, mut commands, mut permits) =
         (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()), Vec::new());
     for created in new {
-        let id = state.registry.new_task_id();
+        let id = state.registry.new_task_id_of_part(part);
         ids.push(state.open_tasks.acquire(&state.reader, &created.owner, id).map(|permit| {
             permits.extend(permit);
             commands.push(caller.command(id, Command::Create(Arc::new(created))));
@@ -221,21 +227,23 @@ async fn create_task(state: &AppState, caller: &Caller, created: Created) -> Res
         Err(_) if holds_unique_key(state, &created) => None,
         permit => permit?,
     };
-    let (AppState { registry, reader, unique_keys, .. }, meta) = (state.clone(), caller.meta());
-    let create = async move {
-        let accepted =
-            create::create_unless_key_held(&registry, &reader, &unique_keys, created, id, now(), meta).await?;
-        if let (Some(_), Accepted::New(id, receipt)) = (&permit, &accepted) {
-            reader.wait_for_revision(*id, receipt.revision).await;
-        }
-        Ok(accepted)
-    };
+    let (meta, at) = (caller.meta(), now());
+    if permit.is_none() {
+        let AppState { registry, reader, unique_keys, .. } = state;
+        return Ok(create::create_unless_key_held(registry, reader, unique_keys, created, id, at, meta).await?);
+    }
     // If the client disconnects during the append, actix drops this handler, and the append may still succeed. The spawned task
     // then holds the permit until the views show the task.
-    if state.limits.tasks_per_owner.is_none() {
-        return create.await;
-    }
-    actix_rt::spawn(create).await.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)))
+    let (registry, reader, unique_keys) = (state.registry.clone(), state.reader.clone(), state.unique_keys.clone());
+    let create = actix_rt::spawn(async move {
+        let accepted = create::create_unless_key_held(&registry, &reader, &unique_keys, created, id, at, meta).await?;
+        if let Accepted::New(id, receipt) = &accepted {
+            reader.wait_for_revision(*id, receipt.revision).await;
+        }
+        drop(permit);
+        Ok(accepted)
+    });
+    create.await.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::INTERNAL_SERVER_ERROR)))
 }
 
 /// Whether the views show a task that is not final and has the unique key of this request.

@@ -5,6 +5,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::future::{join, join_all};
 use serde::Serialize;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::AppState;
 use super::accept::{self, KeyedBody, NewTask, accept};
@@ -22,7 +23,8 @@ pub(super) mod docs;
 
 /// The maximum number of items in one batch.
 const ITEMS_MAX: usize = 1000;
-/// The number of items without a key that are appended together. After each chunk the handler yields to other requests on its thread.
+/// The number of items that are read together, and whose tasks are appended together. After each chunk the handler yields to other
+/// requests on its thread.
 const CHUNK_SIZE: usize = 200;
 
 #[derive(Serialize)]
@@ -51,10 +53,13 @@ pub async fn create_many(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     accept::check_creates(&caller)?;
-    let items = json::read_items(&request, payload, ITEMS_MAX, NewTask::parse_item).await?;
-    let parents = items.iter().flatten().filter_map(|(new, _)| new.parent);
-    accept::wait_for_parents(&state, parents).await?;
-    let items = create_items(&state, &caller, items).await;
+    let (sender, chunks) = mpsc::unbounded_channel();
+    // On a cluster the parents of all items are looked up before the first task is created: the look-up may fail.
+    let chunk_size = if state.store.is_shared() { ITEMS_MAX } else { CHUNK_SIZE };
+    let reading = json::send_items(&request, payload, (ITEMS_MAX, chunk_size), NewTask::parse_item, sender);
+    let (read, created) = join(reading, create_chunks(&state, &caller, chunks)).await;
+    read?;
+    let items = created?;
     state.reader.wait_for_position(state.store.head().position).await;
     let position = state.reader.position();
     let problem = |problem| ItemResult::Problem(Problem { request_id: caller.request_id.clone(), ..problem });
@@ -64,26 +69,40 @@ pub async fn create_many(
 
 /// Creates the tasks of the items and returns their results in the order of the items.
 ///
-/// Items without a key are appended in chunks, one write for each chunk. While a chunk is written, the items of the next one
-/// are checked. Items with a key are accepted one by one, concurrently with the chunks.
-async fn create_items(state: &AppState, caller: &Caller, items: Vec<Item>) -> Vec<Result<TaskId, Problem>> {
-    let mut results: Vec<Option<Result<TaskId, Problem>>> = items.iter().map(|_| None).collect();
-    let (mut appends, mut accepts, mut chunk) = (Vec::new(), Vec::new(), TaskChunk::default());
-    for (index, item) in items.into_iter().enumerate() {
-        match item {
-            Err(problem) => results[index] = Some(Err(problem)),
-            Ok((new, None)) if new.unique_key.is_none() => match accept::complete_request(state, caller, new) {
-                Ok(created) => chunk.push((index, created)),
+/// The items of a chunk without a key are appended together, in one write. While a chunk is written, the items of the next one are
+/// read and checked. Items with a key are accepted one by one, after the chunks have been started.
+///
+/// # Errors
+/// 503 if the log can't be read.
+async fn create_chunks(
+    state: &AppState,
+    caller: &Caller,
+    mut chunks: UnboundedReceiver<Vec<Item>>,
+) -> Result<Vec<Result<TaskId, Problem>>, Problem> {
+    let mut results: Vec<Option<Result<TaskId, Problem>>> = Vec::new();
+    let (mut appends, mut keyed) = (Vec::new(), Vec::new());
+    while let Some(chunk) = chunks.recv().await {
+        let parents = chunk.iter().flatten().filter_map(|(new, _)| new.parent);
+        accept::wait_for_parents(state, parents).await?;
+        let mut unkeyed = Vec::with_capacity(chunk.len());
+        for item in chunk {
+            let index = results.len();
+            results.push(None);
+            match item {
                 Err(problem) => results[index] = Some(Err(problem)),
-            },
-            Ok((new, key)) => accepts.push(async move { (index, accept_visible(state, caller, new, key).await) }),
+                Ok((new, None)) if new.unique_key.is_none() => match accept::complete_request(state, caller, new) {
+                    Ok(created) => unkeyed.push((index, created)),
+                    Err(problem) => results[index] = Some(Err(problem)),
+                },
+                Ok((new, key)) => keyed.push((index, new, key)),
+            }
         }
-        if chunk.len() == CHUNK_SIZE {
-            appends.push(spawn_append(state, caller, std::mem::take(&mut chunk)));
-            tokio::task::yield_now().await;
-        }
+        appends.push(spawn_append(state, caller, unkeyed, appends.len()));
+        tokio::task::yield_now().await;
     }
-    appends.push(spawn_append(state, caller, chunk));
+    let accepts = keyed
+        .into_iter()
+        .map(|(index, new, key)| async move { (index, accept_visible(state, caller, new, key).await) });
     let (created, accepted) = join(join_all(appends), join_all(accepts)).await;
     for (index, created) in created.into_iter().flatten().flatten() {
         results[index] = Some(created);
@@ -96,7 +115,7 @@ async fn create_items(state: &AppState, caller: &Caller, items: Vec<Item>) -> Ve
     }
     // An item without a result belongs to a chunk whose append was aborted, because the process is stopping.
     let aborted = || Err(Problem::of_status(StatusCode::SERVICE_UNAVAILABLE));
-    results.into_iter().map(|result| result.unwrap_or_else(aborted)).collect()
+    Ok(results.into_iter().map(|result| result.unwrap_or_else(aborted)).collect())
 }
 
 /// Accepts an item with a key. If a task has the key already, the caller must be able to see that task.
@@ -119,16 +138,17 @@ type Item = Result<(NewTask, Option<KeyedBody>), Problem>;
 /// New tasks without a key, each with its index in the batch.
 type TaskChunk = Vec<(usize, Created)>;
 
-/// Starts to append a chunk; the caller awaits the result later.
+/// Starts to append a chunk, which is this part of the batch; the caller awaits the result later.
 fn spawn_append(
     state: &AppState,
     caller: &Caller,
     chunk: TaskChunk,
+    part: usize,
 ) -> JoinHandle<Vec<(usize, Result<TaskId, Problem>)>> {
     let (state, caller) = (state.clone(), caller.clone());
     actix_rt::spawn(async move {
         let (indexes, new): (Vec<usize>, Vec<Created>) = chunk.into_iter().unzip();
-        let created = accept::create_without_keys(&state, &caller, new).await;
+        let created = accept::create_without_keys(&state, &caller, new, part).await;
         indexes.into_iter().zip(created).collect()
     })
 }

@@ -34,10 +34,11 @@ pub async fn create(
     let key = idempotency_key(&request)?;
     let parse = |body: &[u8]| NewTask::parse(body, key);
     let (new, keyed) = body::receive(&request, payload, BodyKind::One, parse).await?;
-    match accept(&state, &caller, new, keyed).await? {
+    // In a box, this large future is not moved whenever a layer above moves its own.
+    match Box::pin(accept(&state, &caller, new, keyed)).await? {
         Accepted::Repeated(id) | Accepted::KeyHeld(id) => {
-            check_task(&state, &caller, id, |owner| Action::ReadTasks { owner }).await?;
-            respond_with_page(StatusCode::OK, &page_at_least(&state, id, Revision(0)).await?)
+            Box::pin(check_task(&state, &caller, id, |owner| Action::ReadTasks { owner })).await?;
+            respond_with_page(StatusCode::OK, &Box::pin(page_at_least(&state, id, Revision(0))).await?)
         }
         Accepted::New(id, receipt) => {
             let mut response =

@@ -15,7 +15,7 @@ use prometheus::{
 use super::reader::ViewsReader;
 use crate::store::{EventStore, LogEvent, Recorded, WriteAheadLog};
 use crate::task::event::{Completed, Event, Outcome, SYSTEM_ERROR_CODES, TaskError};
-use crate::task::{Status, TaskId, Timestamp};
+use crate::task::{IdMap, Status, TaskId, Timestamp};
 use crate::views::{Row, TaskChange};
 
 /// The maximum number of kinds that have a label of their own.
@@ -228,7 +228,7 @@ pub struct MetricsRecorder {
     metrics: Metrics,
     labels: MetricLabels,
     /// Since when a queued task is ready, if the task's row doesn't contain this.
-    ready_since: HashMap<TaskId, Timestamp>,
+    ready_since: IdMap<TaskId, Timestamp>,
 }
 
 impl MetricsRecorder {
@@ -239,7 +239,7 @@ impl MetricsRecorder {
         for kind in kinds {
             labels.kind(kind);
         }
-        Self { metrics, labels, ready_since: HashMap::new() }
+        Self { metrics, labels, ready_since: IdMap::default() }
     }
 
     fn record(&mut self, event: &Event, at: Timestamp, before: Option<&Row>, after: &Row) {

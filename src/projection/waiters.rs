@@ -4,12 +4,12 @@
 //! A request registers first and then looks at the views. So a change after the look finds the request registered, and a change
 //! before the look is seen by it: no request misses its change.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::task::{Position, Revision, TaskId};
+use crate::task::{IdMap, Position, Revision, TaskId};
 use crate::views::TaskChange;
 
 /// All requests that wait. Clones share them.
@@ -30,7 +30,7 @@ struct Waiting {
     /// The number of the next request.
     next: u64,
     by_position: BTreeMap<(Position, u64), oneshot::Sender<()>>,
-    by_task: HashMap<TaskId, Vec<RevisionWaiter>>,
+    by_task: IdMap<TaskId, Vec<RevisionWaiter>>,
 }
 
 struct RevisionWaiter {

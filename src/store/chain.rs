@@ -28,6 +28,9 @@ use super::event::Hash;
 use super::recorded::Recorded;
 use crate::task::Revision;
 
+/// About as many bytes as the hash of an event covers besides its `meta` and `data`.
+const FIELDS_BYTES: usize = 256;
+
 impl Recorded {
     /// The hash that this event must have if `previous` is the hash of the event one position earlier: BLAKE3 over
     /// `previous` and the fields of this event. If the event has another hash, it was changed after it was written.
@@ -66,11 +69,12 @@ pub(super) struct HashedFields<'a> {
 impl HashedFields<'_> {
     /// The hash of the event if `previous` is the hash of the event one position earlier.
     pub(super) fn hash_after(&self, previous: Hash) -> Hash {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&previous.0);
+        // One hash of one buffer takes less time than an update of the hasher for each field.
+        let mut buffer = Vec::with_capacity(self.meta.len() + self.data.len() + FIELDS_BYTES);
+        buffer.extend_from_slice(&previous.0);
         let mut field = |bytes: &[u8]| {
-            hasher.update(&(bytes.len() as u64).to_be_bytes());
-            hasher.update(bytes);
+            buffer.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+            buffer.extend_from_slice(bytes);
         };
         field(self.stream.as_bytes());
         field(&self.revision.0.to_be_bytes());
@@ -80,7 +84,7 @@ impl HashedFields<'_> {
         field(&self.time.to_be_bytes());
         field(self.meta.as_bytes());
         field(self.data.as_bytes());
-        Hash(*hasher.finalize().as_bytes())
+        Hash(*blake3::hash(&buffer).as_bytes())
     }
 }
 

@@ -57,7 +57,7 @@ pub async fn create_unless_key_held(
         return Err(Rejection::Invalid(invalid).into());
     }
     if registry.store().is_shared() && (key.is_some() || created.idempotency.is_some()) {
-        return claim_and_create(registry, keys, key, created, id, at, meta).await;
+        return Box::pin(claim_and_create(registry, keys, key, created, id, at, meta)).await;
     }
     let request = Execute { task: id, command: Command::Create(Arc::new(created)), at, meta };
     let Some(key) = key else {
@@ -67,7 +67,8 @@ pub async fn create_unless_key_held(
     match holder(views, &key, &mut guard) {
         Some(holder) => Ok(Accepted::KeyHeld(holder)),
         None => {
-            execute_locked(registry, views, guard, request).await.map(|receipt| Accepted::New(id, Box::new(receipt)))
+            let executed = Box::pin(execute_locked(registry, views, guard, request)).await;
+            executed.map(|receipt| Accepted::New(id, Box::new(receipt)))
         }
     }
 }

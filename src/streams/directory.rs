@@ -6,9 +6,9 @@
 //! arrive between the decision to end an actor and its removal.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::hash::Hash;
 
+use crate::task::IdMap;
 use crate::task::deadlines::DeadlineQueue;
 
 /// The maximum number of commands that wait for one actor.
@@ -24,7 +24,8 @@ pub(super) struct Directory<K, A> {
 
 #[derive(Debug)]
 struct State<K, A> {
-    actors: HashMap<K, Entry<A>>,
+    /// At most `limit` entries, so that a client that chose keys which collide would gain little.
+    actors: IdMap<K, Entry<A>>,
     /// The actors without a command under way, the least recently used one first. A "deadline" in this queue is not a time: it
     /// is the value of `use_count` when the actor became idle.
     idle: DeadlineQueue<u64, K>,
@@ -42,7 +43,7 @@ struct Entry<A> {
 impl<K: Clone + Ord + Hash, A: Clone> Directory<K, A> {
     /// An empty directory for at most `limit` actors.
     pub(super) fn new(limit: usize) -> Self {
-        let state = State { actors: HashMap::new(), idle: DeadlineQueue::default(), use_count: 0 };
+        let state = State { actors: IdMap::default(), idle: DeadlineQueue::default(), use_count: 0 };
         Self { state: RefCell::new(state), limit }
     }
 

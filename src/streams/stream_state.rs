@@ -1,5 +1,6 @@
 //! The state of a stream in its actor, and the steps of a command: decide → evolve → append → replace the state.
 
+use std::iter::repeat_n;
 use std::rc::Rc;
 
 use uuid::Uuid;
@@ -181,12 +182,12 @@ impl<D: StreamDecider> StreamState<D> {
         }
         let meta = with_worker(with_cause(meta, *cause), state.worker());
         let (appended, mut after) = (events.len(), state.clone());
-        let new_event = |event: D::Event| {
+        let new_event = |(event, meta): (D::Event, Meta)| {
             after.evolve(&event);
-            NewEvent { id: new_id(), time: at, meta: meta.clone(), event: D::to_log(event) }
+            NewEvent { id: new_id(), time: at, meta, event: D::to_log(event) }
         };
-        let events: Vec<NewEvent> = events.into_iter().map(new_event).collect();
-        let latest = events.last().and_then(|last| Cause::of(&meta, last.id, revision.is_none()));
+        let events: Vec<NewEvent> = events.into_iter().zip(repeat_n(meta, appended)).map(new_event).collect();
+        let latest = events.last().and_then(|last| Cause::of(&last.meta, last.id, revision.is_none()));
         let expected = revision.map_or(Expected::NoStream, Expected::Revision);
         let append = Append { stream: self.stream.clone(), expected, events };
         let after = FoldedStream { state: after, revision: None, time: Some(at), cause: latest.or(*cause) };

@@ -1,7 +1,9 @@
 //! A queue of deadlines. It reads no clock; the caller passes `now`. A deadline may lie years ahead, as a task's `run_at` may.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::hash::Hash;
+
+use super::ids::IdMap;
 
 /// Keys in the order of their deadlines, the earliest first. A key has at most one deadline, and a value. If two keys have the
 /// same deadline, the smaller key comes first.
@@ -11,12 +13,12 @@ use std::hash::Hash;
 #[derive(Clone, Debug)]
 pub struct DeadlineQueue<T, K, V = ()> {
     by_deadline: BTreeMap<(T, K), V>,
-    deadlines: HashMap<K, T>,
+    deadlines: IdMap<K, T>,
 }
 
 impl<T, K, V> Default for DeadlineQueue<T, K, V> {
     fn default() -> Self {
-        Self { by_deadline: BTreeMap::new(), deadlines: HashMap::new() }
+        Self { by_deadline: BTreeMap::new(), deadlines: IdMap::default() }
     }
 }
 

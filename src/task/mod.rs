@@ -61,7 +61,7 @@ pub use command::{Command, Rejection};
 #[cfg(feature = "server")]
 pub use decide::decide;
 pub use event::Event;
-pub use ids::{Position, Revision, TaskId};
+pub use ids::{IdMap, Position, Revision, TaskId};
 pub use json::JsonText;
 pub use limits::Invalid;
 #[cfg(feature = "testing")]

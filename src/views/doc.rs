@@ -71,13 +71,19 @@ impl TaskDoc {
     }
 }
 
-impl Serialize for TaskDoc {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl TaskDoc {
+    /// The number of members that [`TaskDoc::serialize_members`] writes.
+    pub const MEMBERS: usize = 25;
+
+    /// Writes the members of the task's JSON. A document that begins with them can have further members.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize_members<S: SerializeStruct>(&self, out: &mut S) -> Result<(), S::Error> {
         let row = &self.row;
         let duration_ms = row.duration().map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
         let no_texts = RunOutcome::default();
         let outcome = row.outcome().or_else(|| row.status().is_final().then_some(&no_texts));
-        let mut out = serializer.serialize_struct("Task", 25)?;
         out.serialize_field("id", &row.id())?;
         out.serialize_field("kind", row.kind())?;
         out.serialize_field("title", row.title())?;
@@ -102,7 +108,14 @@ impl Serialize for TaskDoc {
         out.serialize_field("outcome", &outcome)?;
         out.serialize_field("cancel", &row.cancel())?;
         out.serialize_field("revision", &row.revision())?;
-        out.serialize_field("position", &row.position())?;
+        out.serialize_field("position", &row.position())
+    }
+}
+
+impl Serialize for TaskDoc {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Task", Self::MEMBERS)?;
+        self.serialize_members(&mut out)?;
         out.end()
     }
 }

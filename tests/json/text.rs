@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use taskbell::JsonText;
+use taskbell::task::json::text::{scanned, scanned_or_none};
 use taskbell::task::json::value_of;
 
 use super::*;
@@ -34,6 +35,38 @@ fn a_text_of_more_than_32_levels_is_refused() {
     }
     let deep = (1..40).fold(json!([]), |inner, _| json!([inner]));
     assert_eq!(JsonText::from(deep).depth(), 40, "a value from inside the process says how deep it is");
+}
+
+/// As the body of a request, which is scanned as a whole.
+#[derive(Debug, Deserialize)]
+struct Body {
+    #[serde(default, deserialize_with = "scanned")]
+    input: JsonText,
+    #[serde(default, deserialize_with = "scanned_or_none")]
+    result: Option<JsonText>,
+}
+
+#[test]
+fn a_value_of_a_scanned_body_is_the_same_as_if_it_were_scanned_again() {
+    for text in [
+        " 1.50",
+        "null",
+        r#" "[{\\\"]" "#,
+        r#"{ "b c" : " \" x " , "a" : [ [ ] , { } , "\\" , [[1]] ] }"#,
+        "[\"\u{2028}\", -0.0, 1e400, 123456789012345678901234567890]",
+        &nested(32),
+    ] {
+        let body: Body = serde_json::from_str(&format!(r#"{{"input": {text}, "result": {text}}}"#)).unwrap();
+        let parsed = JsonText::parse(text).unwrap();
+        assert_eq!((&body.input, body.input.depth()), (&parsed, parsed.depth()), "{text}");
+        assert_eq!(body.result, Some(parsed).filter(|result| !result.is_null()), "{text}");
+    }
+    let absent: Body = serde_json::from_str("{}").unwrap();
+    assert!(absent.input.is_null() && absent.result.is_none());
+    let error = |text: String| serde_json::from_str::<Body>(&text).unwrap_err().to_string();
+    let again = |text: &str| JsonText::parse(text).unwrap_err().to_string();
+    let too_deep = format!(r#"{{"input":{}}}"#, nested(33));
+    assert!(error(too_deep).starts_with(&again(&nested(33))));
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]

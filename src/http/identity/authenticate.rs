@@ -69,7 +69,8 @@ async fn sent_identity(
     client: Option<IpAddr>,
 ) -> Result<Option<Identity>, Problem> {
     if request.headers().contains_key(AUTHORIZATION) {
-        return bearer_identity(state, request, client).await.map(Some);
+        // The future of this case is large. In a box it doesn't enlarge the future of each request.
+        return Box::pin(bearer_identity(state, request, client)).await.map(Some);
     }
     authenticate_browser(state, request, sender)
 }

@@ -2,7 +2,9 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::future::join;
 use serde::Serialize;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::checks::LEASES_MAX;
 use super::command::{lease_problem, may_report, worker_command};
@@ -17,6 +19,9 @@ use crate::streams::messages::{Execute, ExecuteError, Receipt};
 use crate::task::access::Action;
 use crate::task::event::Progress;
 use crate::task::{Position, Rejection};
+
+/// The number of items that are read together, and whose ends are appended together.
+const CHUNK_SIZE: usize = 250;
 
 #[derive(Serialize)]
 struct FinishResponse {
@@ -44,23 +49,10 @@ pub async fn finish(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     caller.check(Action::UseLeases)?;
-    let items = json::read_items(&request, payload, LEASES_MAX, json::decode::<FinishItem>).await?;
-    let mut results = Vec::with_capacity(items.len());
-    let (mut leases, mut messages) = (Vec::new(), Vec::new());
-    for (index, item) in items.into_iter().enumerate() {
-        match item.and_then(|item| finish_message(&state, &caller, item)) {
-            Ok((lease, message)) => {
-                messages.push(message);
-                leases.push((index, lease));
-                results.push(None);
-            }
-            Err(problem) => results.push(Some(ItemResult::Problem(problem))),
-        }
-    }
-    let receipts = state.registry.execute_many(messages).await;
-    for ((index, lease), receipt) in leases.iter().zip(receipts) {
-        results[*index] = Some(item_result(lease, receipt));
-    }
+    let (sender, chunks) = mpsc::unbounded_channel();
+    let reading = json::send_items(&request, payload, (LEASES_MAX, CHUNK_SIZE), json::decode::<FinishItem>, sender);
+    let (read, results) = join(reading, finish_chunks(&state, &caller, chunks)).await;
+    read?;
     state.reader.wait_for_position(state.store.head().position).await;
     let position = state.reader.position();
     let with_request_id = |result| match result {
@@ -69,8 +61,46 @@ pub async fn finish(
         }
         status @ ItemResult::Status(_) => status,
     };
-    let items = results.into_iter().flatten().map(with_request_id).collect();
+    let items = results.into_iter().map(with_request_id).collect();
     respond_with_position(StatusCode::OK, position, &FinishResponse { items, position })
+}
+
+/// Finishes the attempts of the items, and returns the results in the order of the items. While the commands of a chunk are
+/// executed, the items of the next one are read and checked.
+async fn finish_chunks(
+    state: &AppState,
+    caller: &Caller,
+    mut chunks: UnboundedReceiver<Vec<Result<FinishItem, Problem>>>,
+) -> Vec<ItemResult> {
+    let (mut results, mut executions) = (Vec::new(), Vec::new());
+    while let Some(chunk) = chunks.recv().await {
+        let (mut leases, mut messages) = (Vec::with_capacity(chunk.len()), Vec::with_capacity(chunk.len()));
+        for item in chunk {
+            let index = results.len();
+            results.push(match item.and_then(|item| finish_message(state, caller, item)) {
+                Ok((lease, message)) => {
+                    messages.push(message);
+                    leases.push((index, lease));
+                    None
+                }
+                Err(problem) => Some(ItemResult::Problem(problem)),
+            });
+        }
+        let registry = state.registry.clone();
+        let execution = actix_rt::spawn(async move { registry.execute_many(messages).await });
+        executions.push((leases, execution));
+        // The executions of the chunks begin in the order of the chunks, so that two reports about one attempt keep their order.
+        tokio::task::yield_now().await;
+    }
+    for (leases, execution) in executions {
+        // An execution is aborted only because the process is stopping.
+        let aborted = |_| vec![Err(ExecuteError::Busy("the request was aborted")); leases.len()];
+        let receipts = execution.await.unwrap_or_else(aborted);
+        for ((index, lease), receipt) in leases.iter().zip(receipts) {
+            results[*index] = Some(item_result(lease, receipt));
+        }
+    }
+    results.into_iter().flatten().collect()
 }
 
 /// Checks the item and makes the message that finishes its attempt.

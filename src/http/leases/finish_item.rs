@@ -9,6 +9,7 @@ use crate::http::plumbing::error::Problem;
 use crate::http::plumbing::json::Object;
 use crate::task::command::AttemptEnd;
 use crate::task::event::{OutputKept, Progress, ReleasedReason, TaskError};
+use crate::task::json::text::scanned_or_none;
 use crate::task::limits::{NAME_MAX, OUTPUT_TAIL_MAX, TEXT_MAX, is_line};
 use crate::task::{Command, Invalid, JsonText};
 
@@ -19,6 +20,7 @@ pub struct FinishItem {
     lease: String,
     outcome: ReportedOutcome,
     message: Option<String>,
+    #[serde(default, deserialize_with = "scanned_or_none")]
     result: Option<JsonText>,
     error: Option<Object<TaskError>>,
     retryable: Option<bool>,

@@ -225,17 +225,17 @@ where
     }
     // The handler goes on to use the values of a large body, so the budget is free only when the request has been handled.
     request.extensions_mut().insert(charge);
-    let turn = bodies.0.parser.acquire().await;
-    let parsed = web::block(move || parse(&bytes)).await.map_err(|_| unavailable())?;
-    drop(turn);
+    let _turn = bodies.0.parser.acquire().await;
+    // The credential may have ended while the body waited for its turn. The parser may pass on values before it is through, so
+    // this is the last moment to refuse the whole request.
     while_credential_is_valid(request, ready(())).await?;
-    parsed.map(Some)
+    web::block(move || parse(&bytes)).await.map_err(|_| unavailable())?.map(Some)
 }
 
 /// Runs the future until it is ready, or until the credential of the request ends. A slow body must not make a revoked
 /// credential act.
 async fn while_credential_is_valid<T>(request: &HttpRequest, future: impl Future<Output = T>) -> Result<T, Problem> {
-    let identity = request.extensions().get::<Identity>().cloned();
+    let identity = request.extensions().get::<Identity>().filter(|identity| identity.can_end()).cloned();
     let Some((identity, reader)) = identity.zip(request.app_data::<ViewsReader>()) else { return Ok(future.await) };
     let result = identity.while_valid(reader, future).await?;
     identity.require_valid(reader)?;

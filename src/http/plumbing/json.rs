@@ -11,6 +11,7 @@ use actix_web::web::Payload;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::body;
 pub use super::body::BodyKind;
@@ -48,24 +49,33 @@ where
 /// Reads the items of a batch, whose body is `{"items": […]}`, with 1 to `items_max` items. The request must have no query
 /// parameters. `read` makes a value from the text of an item. A problem of one item stands in its place.
 ///
+/// The items are sent in chunks of at most `chunk`, while the later ones are read, so that the receiver can begin with the first
+/// ones. Nothing is sent before the whole body was scanned: if the body as a whole is refused, no item is sent.
+///
 /// # Errors
 /// As [`read_body`], with [`BodyKind::Many`]; 422 if the number of items is wrong.
-pub async fn read_items<T: Send + 'static>(
+pub async fn send_items<T: Send + 'static>(
     request: &HttpRequest,
     payload: Payload,
-    items_max: usize,
+    (items_max, chunk): (usize, usize),
     read: fn(&str) -> Result<T, Problem>,
-) -> Result<Vec<Result<T, Problem>>, Problem> {
+    chunks: UnboundedSender<Vec<Result<T, Problem>>>,
+) -> Result<(), Problem> {
     let parse = move |bytes: &[u8]| {
         let items = split_items(as_text(bytes)?, items_max)?;
-        if !(1..=items_max).contains(&items.len()) {
-            return Err(Problem::invalid_field("/items", format!("1 to {items_max} items")));
+        let mut values = items.into_iter().map(|item| item.map_err(problem_of).and_then(read));
+        loop {
+            let values: Vec<_> = values.by_ref().take(chunk).collect();
+            // An error says that the request was dropped.
+            if values.is_empty() || chunks.send(values).is_err() {
+                return Ok(());
+            }
         }
-        Ok(items.into_iter().map(|item| item.map_err(problem_of).and_then(read)).collect())
     };
     body::receive(request, payload, BodyKind::Many, parse).await
 }
 
+/// The texts of the 1 to `items_max` items of a batch.
 fn split_items(text: &str, items_max: usize) -> Result<Vec<Result<&str, Fault>>, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -74,11 +84,15 @@ fn split_items(text: &str, items_max: usize) -> Result<Vec<Result<&str, Fault>>,
         _items: Vec<IgnoredAny>,
     }
 
-    match items::items(text, "items", Limits { items: items_max, ..LIMITS }).map_err(problem_of)? {
-        Some(items) => Ok(items),
+    let items = match items::items(text, "items", Limits { items: items_max, ..LIMITS }).map_err(problem_of)? {
+        Some(items) => items,
         // The decoder says what the body lacks.
-        None => decode::<Batch>(text).map(|_| Vec::new()),
+        None => decode::<Batch>(text).map(|_| Vec::new())?,
+    };
+    if !(1..=items_max).contains(&items.len()) {
+        return Err(Problem::invalid_field("/items", format!("1 to {items_max} items")));
     }
+    Ok(items)
 }
 
 /// Parses a JSON object as a value of type `T`.

@@ -125,10 +125,11 @@ pub async fn finish_library_response(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let id = request_id(&request);
+    // Most responses have been finished by the middleware of their route, and need no id here.
+    let id = request.headers().get(REQUEST_ID).cloned();
     let response = next.call(request).await?;
     let is_finished = response.headers().contains_key(REQUEST_ID);
-    Ok(if is_finished { response } else { finish_response(response, &id) })
+    Ok(if is_finished { response } else { finish_response(response, &valid_request_id(id.as_ref())) })
 }
 
 /// Gives the request an id, runs `check`, and calls the inner service if `check` succeeds. If `check` refuses the request, the
@@ -178,7 +179,12 @@ async fn identify_caller(request: &ServiceRequest) -> Result<(), Problem> {
 
 /// Returns the id from the client's header if it is valid, else a new id.
 fn request_id(request: &ServiceRequest) -> String {
-    let client_id = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    valid_request_id(request.headers().get(REQUEST_ID))
+}
+
+/// Returns the id that the client has sent if it is valid, else a new id.
+fn valid_request_id(sent: Option<&HeaderValue>) -> String {
+    let client_id = sent.and_then(|value| value.to_str().ok());
     let is_valid =
         |id: &&str| (1..=REQUEST_ID_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
     client_id.filter(is_valid).map_or_else(|| new_id().to_string(), str::to_owned)

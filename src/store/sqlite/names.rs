@@ -1,7 +1,6 @@
 //! What rows hold as numbers, for a connection that reads: the first events of streams, types and actors.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -9,6 +8,7 @@ use uuid::Uuid;
 
 use super::meta::{TASK_PREFIX, TextOrUuid, via_of};
 use crate::store::{StreamName, Via};
+use crate::task::IdMap;
 
 /// The largest number of names of one kind in a generation. A name that was not used for two generations is read again.
 const GENERATION_MAX: usize = 16_384;
@@ -51,13 +51,13 @@ pub(super) struct Names {
 
 /// A cache of bounded size. When the young generation is full, it becomes the old one, and the old one is dropped.
 struct Generations<T> {
-    young: HashMap<i64, T>,
-    old: HashMap<i64, T>,
+    young: IdMap<i64, T>,
+    old: IdMap<i64, T>,
 }
 
 impl<T> Default for Generations<T> {
     fn default() -> Self {
-        Self { young: HashMap::new(), old: HashMap::new() }
+        Self { young: IdMap::default(), old: IdMap::default() }
     }
 }
 

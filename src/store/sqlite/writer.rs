@@ -1,7 +1,6 @@
 //! The single thread that writes the log, with group commit: requests that arrive while one commit runs are written together
 //! in the next commit. So a slow disk makes the groups larger. No timer delays a commit.
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, oneshot};
@@ -12,7 +11,7 @@ use super::write_connection::{StreamEnd, WriteConnection, WriteError};
 use crate::store::encoded::EncodedAppend;
 use crate::store::recent::RecentEvents;
 use crate::store::{AppendError, Expected, Head, Recorded, StreamName};
-use crate::task::Revision;
+use crate::task::{IdMap, Revision};
 
 /// When a group has this number of appends, no further request joins it.
 const GROUP_APPENDS: usize = 4096;
@@ -40,7 +39,7 @@ pub(super) struct Writer {
     /// Why the log takes no more writes in this process; empty if there was no failure.
     failure: Arc<OnceLock<String>>,
     /// The ends of streams that were written recently; at most [`STREAMS_MAX`].
-    stream_ends: HashMap<StreamName, StreamEnd>,
+    stream_ends: IdMap<StreamName, StreamEnd>,
     checkpointer: Checkpointer,
 }
 
@@ -58,7 +57,7 @@ impl Writer {
         failure: Arc<OnceLock<String>>,
         checkpointer: Checkpointer,
     ) -> Self {
-        Self { connection, recent, failure, stream_ends: HashMap::new(), checkpointer }
+        Self { connection, recent, failure, stream_ends: IdMap::default(), checkpointer }
     }
 
     /// Writes until the queue is closed and empty.

@@ -10,6 +10,8 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::fault::Fault;
+#[cfg(feature = "server")]
+use super::scan::Facts;
 use super::scan::{Limits, scan};
 use super::strings::{string_end, unescape};
 use super::walk::{self, Walk};
@@ -58,6 +60,17 @@ impl JsonText {
 
     fn of_raw(raw: Box<RawValue>) -> Result<Self, Fault> {
         let facts = scan(raw.get(), Limits { depth: DEPTH_MAX, ..Limits::NONE })?;
+        let raw = if facts.spaces == 0 { raw } else { raw_of(compact(raw.get(), facts.spaces))? };
+        Ok(Self { raw: raw.into(), depth: facts.depth })
+    }
+
+    /// The value of a text that is a part of a scanned text. Only its depth is checked.
+    #[cfg(feature = "server")]
+    fn of_scanned(raw: Box<RawValue>) -> Result<Self, Fault> {
+        let facts = measure(raw.get());
+        if facts.depth > DEPTH_MAX {
+            return Err(fault_of(raw.get()));
+        }
         let raw = if facts.spaces == 0 { raw } else { raw_of(compact(raw.get(), facts.spaces))? };
         Ok(Self { raw: raw.into(), depth: facts.depth })
     }
@@ -121,6 +134,30 @@ fn has_key(text: &str, is_wanted: impl Fn(&str) -> bool) -> bool {
         }
     }
     false
+}
+
+/// The depth and the white space of a scanned text.
+#[cfg(feature = "server")]
+fn measure(text: &str) -> Facts {
+    let (bytes, mut at, mut open) = (text.as_bytes(), 0, 0_usize);
+    let mut facts = Facts { depth: 0, spaces: 0 };
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => {
+                at = string_end(bytes, at);
+                continue;
+            }
+            b'[' | b'{' => {
+                open += 1;
+                facts.depth = facts.depth.max(open);
+            }
+            b']' | b'}' => open = open.saturating_sub(1),
+            b' ' | b'\t' | b'\n' | b'\r' => facts.spaces += 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    facts
 }
 
 /// A scanned text without its white space, of which it has so many bytes.
@@ -193,6 +230,34 @@ impl fmt::Display for JsonText {
 impl Serialize for JsonText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.raw.serialize(serializer)
+    }
+}
+
+/// Deserializes a value in a text that was scanned before, as the body of a request is. The value is not scanned again.
+///
+/// # Errors
+/// The value is nested deeper than 32 levels.
+#[cfg(feature = "server")]
+pub fn scanned<'de, D: Deserializer<'de>>(from: D) -> Result<JsonText, D::Error> {
+    Scanned::deserialize(from).map(|scanned| scanned.0)
+}
+
+/// As [`scanned`], for a value that may be absent or null.
+///
+/// # Errors
+/// As [`scanned`].
+#[cfg(feature = "server")]
+pub fn scanned_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Option<JsonText>, D::Error> {
+    Ok(Option::<Scanned>::deserialize(from)?.map(|scanned| scanned.0))
+}
+
+#[cfg(feature = "server")]
+struct Scanned(JsonText);
+
+#[cfg(feature = "server")]
+impl<'de> Deserialize<'de> for Scanned {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        JsonText::of_scanned(Box::<RawValue>::deserialize(from)?).map(Self).map_err(D::Error::custom)
     }
 }
 
