@@ -20,10 +20,10 @@
 #[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
 use std::sync::Arc;
 
-#[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
-use super::ReadError;
 use super::event::Hash;
 use super::recorded::Recorded;
+#[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
+use super::{Fact, ReadError};
 
 impl Recorded {
     /// The hash that this event must have if `previous` is the hash of the event one position earlier: BLAKE3 over
@@ -63,7 +63,7 @@ pub fn verify(previous: Hash, events: &[Arc<Recorded>]) -> Result<Hash, ReadErro
         if event.hash == expected {
             return Ok(expected);
         }
-        let Recorded { position, hash, .. } = &**event;
+        let Recorded { fact: Fact { position, .. }, hash, .. } = &**event;
         Err(ReadError::Damaged(format!("event {position} doesn't continue the chain: {hash}, should be {expected}")))
     })
 }

@@ -9,8 +9,9 @@ use std::fmt;
 #[cfg(feature = "eventstore")]
 use std::sync::Arc;
 
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::to_raw_value;
 
+use super::recorded::{Fact, StoredJson};
 use super::{Append, AppendError, Expected, Hash, Head, NewEvent, Recorded, StreamName, codec};
 use crate::task::{Position, Revision};
 
@@ -29,8 +30,8 @@ pub(super) struct EncodedEvent {
     pub(super) event: NewEvent,
     pub(super) event_type: &'static str,
     pub(super) version: u32,
-    pub(super) meta: Box<RawValue>,
-    pub(super) data: Box<RawValue>,
+    pub(super) meta: StoredJson,
+    pub(super) data: StoredJson,
 }
 
 impl EncodedAppend {
@@ -96,8 +97,8 @@ impl EncodedEvent {
     /// deeply.
     fn new(new_event: NewEvent) -> Result<Self, AppendError> {
         let unwritable = |error: &dyn fmt::Display| AppendError::Invalid(format!("an event can't be encoded: {error}"));
-        let meta = to_raw_value(&new_event.meta).map_err(|error| unwritable(&error))?;
-        let data = codec::encode(&new_event.event).map_err(|error| unwritable(&error))?;
+        let meta: StoredJson = to_raw_value(&new_event.meta).map_err(|error| unwritable(&error))?.into();
+        let data: StoredJson = codec::encode(&new_event.event).map_err(|error| unwritable(&error))?.into();
         let event_type = codec::type_name(&new_event.event);
         let version = codec::current_version(event_type).ok_or_else(|| unwritable(&event_type))?;
         let new_event = if codec::round_trips(&new_event.event) {
@@ -111,8 +112,9 @@ impl EncodedEvent {
 
     #[cfg(feature = "eventstore")]
     fn from_recorded(event: &Recorded) -> Self {
-        let Recorded { id, time, event_type, version, meta, event, raw_meta, raw_data, .. } = event;
-        let new_event = NewEvent { id: *id, time: *time, meta: meta.clone(), event: event.clone() };
+        let Recorded { fact, event_type, version, raw_meta, raw_data, .. } = event;
+        let Fact { id, time, meta, event, .. } = fact.clone();
+        let new_event = NewEvent { id, time, meta, event };
         Self { event: new_event, event_type, version: *version, meta: raw_meta.clone(), data: raw_data.clone() }
     }
 
@@ -120,15 +122,9 @@ impl EncodedEvent {
         let Self { event: NewEvent { id, time, meta, event }, event_type, version, meta: raw_meta, data: raw_data } =
             self;
         let mut recorded = Recorded {
-            position: Position(head.position.0 + 1),
-            stream,
-            revision,
-            id,
+            fact: Fact { position: Position(head.position.0 + 1), stream, revision, id, time, meta, event },
             event_type,
             version,
-            time,
-            meta,
-            event,
             hash: Hash::ZERO,
             raw_meta,
             raw_data,

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use serde::de::Error;
-use serde::ser::SerializeStruct;
+use serde::de::Error as _;
+use serde::ser::{Error as _, SerializeStruct};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -14,9 +15,9 @@ use super::event::{Hash, LogEvent, Meta, StreamName};
 use super::{ReadError, codec};
 use crate::task::{Position, Revision, Timestamp};
 
-/// An event that was recorded in the log. `NewEvent` is an event before that.
+/// What an event says: the part of a recorded event from which the views are computed.
 #[derive(Clone, Debug)]
-pub struct Recorded {
+pub struct Fact {
     /// Its number in the log, from 1.
     pub position: Position,
     /// The stream that it belongs to.
@@ -25,25 +26,79 @@ pub struct Recorded {
     pub revision: Revision,
     /// A `UUIDv7`.
     pub id: Uuid,
-    /// The name of its type. Each type has a folder of this name in `events/`.
-    pub event_type: &'static str,
-    /// The version of the type's schema with which it was written.
-    pub version: u32,
     /// When it happened.
     pub time: Timestamp,
     /// Who caused the event, and why.
     pub meta: Meta,
     /// What happened, in the current version of its type.
     pub event: LogEvent,
+}
+
+/// An event that was recorded in the log: a [`Fact`], whose fields it has too, and its texts with their hash. `NewEvent` is an
+/// event before that.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// What the event says.
+    pub fact: Fact,
+    /// The name of its type. Each type has a folder of this name in `events/`.
+    pub event_type: &'static str,
+    /// The version of the type's schema with which it was written.
+    pub version: u32,
     /// The hash over this event and all events before it.
     pub hash: Hash,
     /// The bytes of `meta` as they were written. The hash covers these bytes, and the API serves them.
-    pub raw_meta: Box<RawValue>,
+    pub raw_meta: StoredJson,
     /// The bytes of `data` as they were written. The hash covers these bytes, and the API serves them.
-    pub raw_data: Box<RawValue>,
+    pub raw_data: StoredJson,
 }
 
-/// An event as the log stores it, before its JSON is decoded.
+impl Deref for Recorded {
+    type Target = Fact;
+
+    fn deref(&self) -> &Fact {
+        &self.fact
+    }
+}
+
+/// JSON as a text of the log. Who makes one has read the text as JSON, or has written it; so it isn't read once more, except
+/// where it becomes a part of a longer JSON text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredJson(Box<str>);
+
+impl StoredJson {
+    /// The text.
+    #[must_use]
+    pub fn get(&self) -> &str {
+        &self.0
+    }
+
+    /// The text as a value that becomes a part of a longer JSON text.
+    ///
+    /// # Errors
+    /// If it is no JSON.
+    pub(super) fn to_raw(&self) -> serde_json::Result<&RawValue> {
+        serde_json::from_str(&self.0)
+    }
+
+    /// The text of a column that was decoded as JSON.
+    pub(super) fn decoded(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<Box<RawValue>> for StoredJson {
+    fn from(raw: Box<RawValue>) -> Self {
+        Self(raw.into())
+    }
+}
+
+impl Serialize for StoredJson {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_raw().map_err(S::Error::custom)?.serialize(serializer)
+    }
+}
+
+/// An event as the log stores it, before its JSON is decoded. The texts belong to who reads the log.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawEvent<'a> {
@@ -56,10 +111,16 @@ pub(super) struct RawEvent<'a> {
     pub(super) event_type: Cow<'a, str>,
     pub(super) version: u32,
     pub(super) time: Timestamp,
-    pub(super) meta: Box<RawValue>,
-    pub(super) data: Box<RawValue>,
+    #[serde(borrow, deserialize_with = "text_of_json")]
+    pub(super) meta: &'a str,
+    #[serde(borrow, deserialize_with = "text_of_json")]
+    pub(super) data: &'a str,
     #[serde(deserialize_with = "hash_from_hex")]
     pub(super) hash: Hash,
+}
+
+fn text_of_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de str, D::Error> {
+    <&'de RawValue>::deserialize(deserializer).map(RawValue::get)
 }
 
 fn hash_from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hash, D::Error> {
@@ -67,51 +128,47 @@ fn hash_from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hash, D::
 }
 
 impl RawEvent<'_> {
-    /// Decodes the event.
+    /// Decodes the event and keeps its texts.
+    ///
+    /// # Errors
+    /// As [`Self::decode_fact`].
+    pub(super) fn decode(self) -> Result<Recorded, ReadError> {
+        let fact = self.decode_fact()?;
+        Ok(Recorded {
+            event_type: codec::type_name(&fact.event),
+            fact,
+            version: self.version,
+            hash: self.hash,
+            raw_meta: StoredJson::decoded(self.meta),
+            raw_data: StoredJson::decoded(self.data),
+        })
+    }
+
+    /// Decodes what the event says. No text of it is kept.
     ///
     /// # Errors
     /// [`ReadError::Damaged`] or [`ReadError::Unknown`]; both name the position.
-    pub(super) fn decode(self) -> Result<Recorded, ReadError> {
-        let RawEvent {
-            position,
-            stream,
-            revision,
-            id,
-            event_type,
-            version,
-            time,
-            meta: raw_meta,
-            data: raw_data,
-            hash,
-        } = self;
+    pub(super) fn decode_fact(&self) -> Result<Fact, ReadError> {
+        let Self { position, stream, revision, id, event_type, version, time, meta, data, hash: _ } = self;
         let damaged = |what: &dyn fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
-        let event = codec::decode(&event_type, version, raw_data.get()).map_err(|error| match error {
+        let event = codec::decode(event_type, *version, data).map_err(|error| match error {
             ReadError::Unknown { event_type, version, .. } => {
-                ReadError::Unknown { position: Some(position), event_type, version }
+                ReadError::Unknown { position: Some(*position), event_type, version }
             }
             ReadError::Damaged(what) => damaged(&what),
             ReadError::Unavailable(_) => error,
         })?;
-        let stream = StreamName::parse(&stream)
+        let stream = StreamName::parse(stream)
             .ok_or_else(|| damaged(&format_args!("{stream:?} is not a valid name of a stream")))?;
-        let meta =
-            serde_json::from_str(raw_meta.get()).map_err(|error| damaged(&format_args!("meta is invalid: {error}")))?;
-        let event_type = codec::type_name(&event);
-        Ok(Recorded {
-            position,
-            stream,
-            revision,
-            id,
-            event_type,
-            version,
-            time,
-            meta,
-            event,
-            hash,
-            raw_meta,
-            raw_data,
-        })
+        let meta = serde_json::from_str(meta).map_err(|error| damaged(&format_args!("meta is invalid: {error}")))?;
+        Ok(Fact { position: *position, stream, revision: *revision, id: *id, time: *time, meta, event })
     }
+}
+
+/// Refuses a text of the log with spaces around its JSON: Taskbell writes none, so the text was changed.
+pub(super) fn without_spaces_around(text: &str) -> Option<&str> {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t' | b'\n' | b'\r'));
+    (!is_space(text.as_bytes().first()) && !is_space(text.as_bytes().last())).then_some(text)
 }
 
 impl Recorded {

@@ -1,6 +1,5 @@
-//! The `SQLite` file of the log. Of Taskbell's files, only this one and [`super::checkpoint`] call `SQLite`.
+//! The `SQLite` file of the log. Of Taskbell's files, only this one, [`super::columns`] and [`super::checkpoint`] call `SQLite`.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,11 +7,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 use rusqlite::hooks::Wal;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, params};
-use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::checkpoint::Progress;
+use super::columns::{raw_event, read_error};
 use crate::store::recorded::RawEvent;
 use crate::store::{Hash, Head, OpenError, ReadError, Recorded, StreamName, new_id};
 use crate::task::{Position, Revision, Timestamp};
@@ -263,6 +262,10 @@ impl ReaderPool {
         Self { path, idle: Arc::default(), permits: Arc::new(Semaphore::new(READERS)) }
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Waits until a connection is free and runs `read` on the runtime's pool for blocking work.
     pub(super) async fn run<T: Send + 'static>(
         &self,
@@ -288,7 +291,7 @@ impl ReaderPool {
 pub(super) struct ReadConnection(Connection);
 
 impl ReadConnection {
-    fn open(path: &Path) -> Result<Self, ReadError> {
+    pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
         let open = || {
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
             let connection = Connection::open_with_flags(path, flags)?;
@@ -328,62 +331,46 @@ impl ReadConnection {
         let range = params![sqlite_integer(after.0), sqlite_integer(upto.0), sqlite_integer(limit as u64)];
         read_events(query, range, bytes)
     }
+
+    /// Calls `each` with the events after a position (exclusive), up to another (inclusive), as long as it returns true.
+    pub(super) fn scan_range(
+        &self,
+        after: Position,
+        upto: Position,
+        each: impl FnMut(RawEvent<'_>) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        let query = self.0.prepare_cached(SELECT_RANGE).map_err(|error| read_error(&error))?;
+        scan(query, params![sqlite_integer(after.0), sqlite_integer(upto.0), -1], each)
+    }
 }
 
 /// Reads events until all together have at least so many bytes.
 fn read_events(
-    mut query: CachedStatement<'_>,
+    query: CachedStatement<'_>,
     range: impl rusqlite::Params,
     bytes: usize,
 ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-    let mut rows = query.query(range).map_err(|error| read_error(&error))?;
     let (mut events, mut size) = (Vec::new(), 0);
-    while size < bytes
-        && let Some(row) = rows.next().map_err(|error| read_error(&error))?
-    {
-        let event = decode_row(row)?;
+    scan(query, range, |event| {
+        let event = event.decode()?;
         size += event.size();
         events.push(Arc::new(event));
-    }
+        Ok(size < bytes)
+    })?;
     Ok(events)
 }
 
-fn decode_row(row: &rusqlite::Row<'_>) -> Result<Recorded, ReadError> {
-    let position: i64 = row.get(0).map_err(|error| read_error(&error))?;
-    let damaged = |error: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {error}"));
-    let text = |column: usize| row.get_ref(column).map_err(|e| damaged(&e))?.as_str().map_err(|e| damaged(&e));
-    let number = |column: usize| row.get::<_, i64>(column).map_err(|e| damaged(&e));
-    let json = |column: usize| {
-        let text = text(column)?;
-        let json = RawValue::from_string(text.to_owned()).map_err(|e| damaged(&e))?;
-        // The parser removes spaces around the value. Taskbell writes none, so spaces mean that the text was changed.
-        if json.get().len() == text.len() { Ok(json) } else { Err(damaged(&"spaces around its JSON")) }
-    };
-    let micros = number(6)?;
-    let time = Timestamp::from_micros(micros);
-    if time.as_micros() != micros {
-        return Err(damaged(&"its time is out of range"));
-    }
-    let event = RawEvent {
-        position: Position(u64::try_from(position).map_err(|e| damaged(&e))?),
-        stream: Cow::Borrowed(text(1)?),
-        revision: Revision(u64::try_from(number(2)?).map_err(|e| damaged(&e))?),
-        id: Uuid::from_bytes(row.get(3).map_err(|e| damaged(&e))?),
-        event_type: Cow::Borrowed(text(4)?),
-        version: u32::try_from(number(5)?).map_err(|e| damaged(&e))?,
-        time,
-        meta: json(7)?,
-        data: json(8)?,
-        hash: Hash(row.get(9).map_err(|e| damaged(&e))?),
-    };
-    event.decode()
-}
-
-fn read_error(error: &rusqlite::Error) -> ReadError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ReadError::Damaged(error.to_string()),
-        _ => ReadError::Unavailable(error.to_string()),
-    }
+/// Calls `each` with the events that the query finds, as long as it returns true.
+fn scan(
+    mut query: CachedStatement<'_>,
+    range: impl rusqlite::Params,
+    mut each: impl FnMut(RawEvent<'_>) -> Result<bool, ReadError>,
+) -> Result<(), ReadError> {
+    let mut rows = query.query(range).map_err(|error| read_error(&error))?;
+    while let Some(row) = rows.next().map_err(|error| read_error(&error))?
+        && each(raw_event(row)?)?
+    {}
+    Ok(())
 }
 
 fn sqlite_integer(number: u64) -> i64 {

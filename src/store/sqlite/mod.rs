@@ -1,5 +1,6 @@
 //! The log in a folder: an `SQLite` file, one thread that writes with group commit ([`writer`]), a pool of connections that
-//! read, and the newest events in memory. [`db`] calls `SQLite`, and [`checkpoint`] keeps the write-ahead log short.
+//! read, and the newest events in memory. [`db`] calls `SQLite`, [`columns`] reads an event from its row, [`fold`] reads all
+//! events, and [`checkpoint`] keeps the write-ahead log short.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -14,11 +15,13 @@ use uuid::Uuid;
 
 use super::encoded::EncodedAppend;
 use super::recent::{Bounds, RecentEvents};
-use super::{AppendError, OpenError, ReadError, Recorded, StreamName};
+use super::{AppendError, Fact, OpenError, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
 
 mod checkpoint;
+mod columns;
 mod db;
+mod fold;
 mod writer;
 
 pub use checkpoint::WriteAheadLog;
@@ -142,6 +145,20 @@ impl Sqlite {
         bytes: usize,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
         self.readers.run(move |reader| reader.read_range(after, head, limit, bytes)).await
+    }
+
+    pub(in crate::store) async fn fold<T: Send + 'static>(
+        &self,
+        upto: Position,
+        mut state: T,
+        apply: fn(&mut T, &Fact),
+    ) -> Result<T, ReadError> {
+        let path = self.readers.path().to_owned();
+        let folding = tokio::task::spawn_blocking(move || {
+            fold::fold(&path, upto, |fact| apply(&mut state, fact))?;
+            Ok(state)
+        });
+        folding.await.map_err(|error| ReadError::Unavailable(error.to_string()))?
     }
 
     pub(in crate::store) fn write_ahead_log(&self) -> WriteAheadLog {
