@@ -1,11 +1,14 @@
 //! An event before it has a position in the log: the name of its stream, its metadata and its data.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash as StdHash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use super::ReadError;
 use crate::task::bell::BellEvent;
@@ -18,8 +21,48 @@ use crate::task::{Event, TaskId, Timestamp};
 
 /// The name of a stream: `task-<uuid>`, `bell-<owner>`, `queue-<name>`, `schedule-<uuid>`, `token-<uuid>` or
 /// `session-<uuid>`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StreamName(Arc<str>);
+#[derive(Clone, PartialEq, Eq, StdHash)]
+pub struct StreamName(Name);
+
+/// Nearly all streams are those of tasks: such a name takes no memory elsewhere, and its id is not parsed again.
+#[derive(Clone, PartialEq, Eq, StdHash)]
+enum Name {
+    Task(TaskStream),
+    Other(Arc<str>),
+}
+
+/// The name of a task's stream, as its id and as text.
+#[derive(Clone)]
+struct TaskStream {
+    id: TaskId,
+    text: [u8; TASK_PREFIX.len() + Hyphenated::LENGTH],
+}
+
+const TASK_PREFIX: &str = "task-";
+
+impl TaskStream {
+    fn new(id: TaskId) -> Self {
+        let mut text = [0; TASK_PREFIX.len() + Hyphenated::LENGTH];
+        let (prefix, hyphenated) = text.split_at_mut(TASK_PREFIX.len());
+        prefix.copy_from_slice(TASK_PREFIX.as_bytes());
+        id.uuid().hyphenated().encode_lower(hyphenated);
+        Self { id, text }
+    }
+}
+
+impl PartialEq for TaskStream {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for TaskStream {}
+
+impl StdHash for TaskStream {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
 
 /// What a stream belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,78 +85,108 @@ impl StreamName {
     /// The stream of a task.
     #[must_use]
     pub fn task(id: TaskId) -> Self {
-        Self(format!("task-{id}").into())
+        Self(Name::Task(TaskStream::new(id)))
     }
 
     /// The stream of an owner's bell.
     #[must_use]
     pub fn bell(owner: &str) -> Self {
-        Self(format!("bell-{owner}").into())
+        Self::other(format!("bell-{owner}"))
     }
 
     /// The stream of a queue.
     #[must_use]
     pub fn queue(name: &str) -> Self {
-        Self(format!("queue-{name}").into())
+        Self::other(format!("queue-{name}"))
     }
 
     /// The stream of a schedule.
     #[must_use]
     pub fn schedule(id: Uuid) -> Self {
-        Self(format!("schedule-{id}").into())
+        Self::other(format!("schedule-{id}"))
     }
 
     /// The stream of an API token.
     #[must_use]
     pub fn token(id: Uuid) -> Self {
-        Self(format!("token-{id}").into())
+        Self::other(format!("token-{id}"))
     }
 
     /// The stream of a session.
     #[must_use]
     pub fn session(id: Uuid) -> Self {
-        Self(format!("session-{id}").into())
+        Self::other(format!("session-{id}"))
     }
 
     /// The stream of this name; `None` if this version of Taskbell doesn't know the form of the name.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let name = Self(text.into());
+        if let Some(id) = text.strip_prefix(TASK_PREFIX) {
+            return id.parse().ok().map(Self::task);
+        }
+        let name = Self::other(text);
         name.subject().is_some().then_some(name)
+    }
+
+    fn other(name: impl Into<Arc<str>>) -> Self {
+        Self(Name::Other(name.into()))
     }
 
     /// What the stream belongs to; `None` if this version of Taskbell doesn't know the form of the name.
     #[must_use]
     pub fn subject(&self) -> Option<StreamSubject<'_>> {
-        if let Some(id) = self.0.strip_prefix("task-") {
-            return id.parse().ok().map(StreamSubject::Task);
-        }
+        let name = match &self.0 {
+            Name::Task(task) => return Some(StreamSubject::Task(task.id)),
+            Name::Other(name) => name,
+        };
         let uuid = |id: &str| id.parse().ok().filter(|uuid: &Uuid| uuid.to_string() == id);
-        if let Some(id) = self.0.strip_prefix("schedule-") {
+        if let Some(id) = name.strip_prefix("schedule-") {
             return uuid(id).map(StreamSubject::Schedule);
         }
-        if let Some(id) = self.0.strip_prefix("token-") {
+        if let Some(id) = name.strip_prefix("token-") {
             return uuid(id).map(StreamSubject::Token);
         }
-        if let Some(id) = self.0.strip_prefix("session-") {
+        if let Some(id) = name.strip_prefix("session-") {
             return uuid(id).map(StreamSubject::Session);
         }
-        if let Some(name) = self.0.strip_prefix("queue-") {
+        if let Some(name) = name.strip_prefix("queue-") {
             return is_name(name).then_some(StreamSubject::Queue(name));
         }
-        self.0.strip_prefix("bell-").filter(|owner| !owner.is_empty()).map(StreamSubject::Bell)
+        name.strip_prefix("bell-").filter(|owner| !owner.is_empty()).map(StreamSubject::Bell)
     }
 
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            // It is always UTF-8.
+            Name::Task(task) => str::from_utf8(&task.text).unwrap_or_default(),
+            Name::Other(name) => name,
+        }
+    }
+}
+
+impl PartialOrd for StreamName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for StreamName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
     }
 }
 
 impl fmt::Display for StreamName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StreamName").field(&self.as_str()).finish()
     }
 }
 
