@@ -27,7 +27,7 @@ mod writer;
 pub use checkpoint::WriteAheadLog;
 use checkpoint::{Checkpointer, Progress};
 use db::{ReadConnection, ReaderPool};
-use writer::{WriteRequest, Writer};
+use writer::{WriteAnswer, WriteRequest, Writer};
 
 /// How many of the newest events stay in memory. A subscriber whose next event is one of them doesn't read the file.
 const RECENT_BOUNDS: Bounds = Bounds { events: 8192, bytes: 16 << 20, by_stream: true };
@@ -103,7 +103,13 @@ impl Sqlite {
         // the caller must not send the append again.
         let writer_ended =
             |_| vec![Err(AppendError::ReadOnly("the thread that writes the log has ended".to_owned())); count];
-        result_receiver.await.unwrap_or_else(writer_ended)
+        match result_receiver.await {
+            Ok(WriteAnswer { results, removed }) => {
+                drop(removed);
+                results
+            }
+            Err(error) => writer_ended(error),
+        }
     }
 
     pub(in crate::store) async fn read_stream(
