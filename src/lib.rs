@@ -239,7 +239,7 @@ pub mod internal {
     #[cfg(feature = "eventstore")]
     pub use crate::store::import::{ImportError, ImportProgress, Imported, import};
     #[cfg(feature = "server")]
-    pub use crate::store::now;
+    pub use crate::store::{UpgradeError, UpgradeStep, Upgraded, now, upgrade};
     #[cfg(feature = "eventstore")]
     pub use crate::streams::claims::open::claim_open_keys;
     #[cfg(feature = "server")]

@@ -23,6 +23,7 @@ mod local_worker;
 mod log_import;
 #[cfg(feature = "eventstore")]
 mod log_listen;
+mod log_upgrade;
 mod matrix;
 mod openapi;
 mod projection;

@@ -1,5 +1,5 @@
 //! Tests of the event store: the contract for all stores ([`exercise`]), the additional behaviour of the store in a folder
-//! ([`folder`]), and the additional behaviour of the store in a cluster (`cluster`).
+//! ([`folder`], [`format`], [`checkpoints`]), and the additional behaviour of the store in a cluster (`cluster`).
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ mod codec;
 mod exercise;
 mod fold;
 mod folder;
+pub mod format;
 
 #[cfg(feature = "eventstore")]
 pub use cluster::{ANY_PORT, connect, in_time, ready};

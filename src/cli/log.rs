@@ -1,4 +1,4 @@
-//! `taskbell log`: prints recorded events and the end of the log.
+//! `taskbell log`: prints recorded events and the end of the log. Its other commands are in `log_import` and `log_upgrade`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const DEFAULT_TAIL: usize = 20;
 /// The pause before `tail --follow` connects again.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Reads the log.
+/// Reads the log, and converts its file.
 #[derive(Debug, Subcommand)]
 pub enum Log {
     /// Show recorded events: the last 20, or all after a position
@@ -27,6 +27,8 @@ pub enum Log {
     /// Copy the log of a stopped server into a cluster; if it was interrupted, run the same command again
     #[cfg(feature = "eventstore")]
     Import(super::log_import::Import),
+    /// Convert the log of a stopped server to the present format; if it was interrupted, run the same command again
+    Upgrade(super::log_upgrade::Upgrade),
 }
 
 #[derive(Debug, Args)]
@@ -63,6 +65,7 @@ impl Log {
             Self::Head(head) => &mut head.connection,
             #[cfg(feature = "eventstore")]
             Self::Import(import) => &mut import.connection,
+            Self::Upgrade(upgrade) => &mut upgrade.connection,
         }
     }
 
@@ -72,6 +75,7 @@ impl Log {
             Self::Head(head) => head.run().await,
             #[cfg(feature = "eventstore")]
             Self::Import(import) => import.run().await,
+            Self::Upgrade(upgrade) => upgrade.run(),
         }
     }
 }

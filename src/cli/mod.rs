@@ -15,6 +15,7 @@ mod live;
 mod log;
 #[cfg(feature = "eventstore")]
 mod log_import;
+mod log_upgrade;
 mod retry;
 mod runtime;
 mod serve;

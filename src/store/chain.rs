@@ -20,36 +20,68 @@
 #[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::event::Hash;
 use super::recorded::Recorded;
 #[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
 use super::{Fact, ReadError};
+use crate::task::Revision;
 
 impl Recorded {
     /// The hash that this event must have if `previous` is the hash of the event one position earlier: BLAKE3 over
     /// `previous` and the fields of this event. If the event has another hash, it was changed after it was written.
     #[must_use]
     pub fn expected_hash(&self, previous: Hash) -> Hash {
-        chain_hash(previous, self)
+        self.hashed_fields().hash_after(previous)
+    }
+
+    pub(super) fn hashed_fields(&self) -> HashedFields<'_> {
+        HashedFields {
+            stream: self.stream.as_str(),
+            revision: self.revision,
+            id: self.id,
+            event_type: self.event_type,
+            version: self.version,
+            time: self.time.as_micros(),
+            meta: self.raw_meta.get(),
+            data: self.raw_data.get(),
+        }
     }
 }
 
-fn chain_hash(previous: Hash, event: &Recorded) -> Hash {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&previous.0);
-    let mut field = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_be_bytes());
-        hasher.update(bytes);
-    };
-    field(event.stream.as_str().as_bytes());
-    field(&event.revision.0.to_be_bytes());
-    field(event.id.as_bytes());
-    field(event.event_type.as_bytes());
-    field(&event.version.to_be_bytes());
-    field(&event.time.as_micros().to_be_bytes());
-    field(event.raw_meta.get().as_bytes());
-    field(event.raw_data.get().as_bytes());
-    Hash(*hasher.finalize().as_bytes())
+/// The fields of an event that its hash covers.
+pub(super) struct HashedFields<'a> {
+    pub(super) stream: &'a str,
+    pub(super) revision: Revision,
+    pub(super) id: Uuid,
+    pub(super) event_type: &'a str,
+    pub(super) version: u32,
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub(super) time: i64,
+    pub(super) meta: &'a str,
+    pub(super) data: &'a str,
+}
+
+impl HashedFields<'_> {
+    /// The hash of the event if `previous` is the hash of the event one position earlier.
+    pub(super) fn hash_after(&self, previous: Hash) -> Hash {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&previous.0);
+        let mut field = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_be_bytes());
+            hasher.update(bytes);
+        };
+        field(self.stream.as_bytes());
+        field(&self.revision.0.to_be_bytes());
+        field(self.id.as_bytes());
+        field(self.event_type.as_bytes());
+        field(&self.version.to_be_bytes());
+        field(&self.time.to_be_bytes());
+        field(self.meta.as_bytes());
+        field(self.data.as_bytes());
+        Hash(*hasher.finalize().as_bytes())
+    }
 }
 
 /// Checks the hashes of consecutive events; returns the hash of the last one, with which the next page is checked.

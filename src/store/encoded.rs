@@ -9,11 +9,14 @@ use std::fmt;
 #[cfg(feature = "eventstore")]
 use std::sync::Arc;
 
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::recorded::{Fact, StoredJson};
 use super::{Append, AppendError, Expected, Hash, Head, NewEvent, Recorded, StreamName, codec};
 use crate::task::{Position, Revision};
+
+/// Characters at which some programs end a line, and their escapes.
+const LINE_ENDS: [(char, &str); 3] = [('\u{85}', "\\u0085"), ('\u{2028}', "\\u2028"), ('\u{2029}', "\\u2029")];
 
 /// An append whose events are JSON, but have no position in the log yet. If the events can't be encoded, it holds the error
 /// instead of the events, and the writer returns this error as the result of the append.
@@ -90,24 +93,29 @@ impl EncodedAppend {
 
 impl EncodedEvent {
     /// Encodes the event. A subscriber must receive the same event as a later reader of the log. Some events change when
-    /// they are encoded and decoded (a NaN becomes null): such an event is replaced by its decoded form.
+    /// they are encoded and decoded (a NaN becomes null, an input has an escape in its text): such an event is replaced by its
+    /// decoded form.
     ///
     /// # Errors
     /// [`AppendError::Invalid`] if the event can't be encoded, or can't be decoded again because it is nested too
     /// deeply.
     fn new(new_event: NewEvent) -> Result<Self, AppendError> {
         let unwritable = |error: &dyn fmt::Display| AppendError::Invalid(format!("an event can't be encoded: {error}"));
-        let meta: StoredJson = to_raw_value(&new_event.meta).map_err(|error| unwritable(&error))?.into();
-        let data: StoredJson = codec::encode(&new_event.event).map_err(|error| unwritable(&error))?.into();
+        let meta = to_raw_value(&new_event.meta).map_err(|error| unwritable(&error))?;
+        let meta = escape_line_ends(&meta).map_err(|error| unwritable(&error))?.unwrap_or(meta);
+        let data = codec::encode(&new_event.event).map_err(|error| unwritable(&error))?;
+        let escaped_data = escape_line_ends(&data).map_err(|error| unwritable(&error))?;
         let event_type = codec::type_name(&new_event.event);
         let version = codec::current_version(event_type).ok_or_else(|| unwritable(&event_type))?;
-        let new_event = if codec::round_trips(&new_event.event) {
+        let round_trips = escaped_data.is_none() && codec::round_trips(&new_event.event);
+        let data = escaped_data.unwrap_or(data);
+        let new_event = if round_trips {
             new_event
         } else {
             let event = codec::decode(event_type, version, data.get()).map_err(|error| unwritable(&error))?;
             NewEvent { event, ..new_event }
         };
-        Ok(Self { event: new_event, event_type, version, meta, data })
+        Ok(Self { event: new_event, event_type, version, meta: meta.into(), data: data.into() })
     }
 
     #[cfg(feature = "eventstore")]
@@ -133,4 +141,19 @@ impl EncodedEvent {
         *head = Head { position: recorded.position, hash: recorded.hash, time: Some(time) };
         recorded
     }
+}
+
+/// The JSON with escapes in place of the characters U+0085, U+2028 and U+2029; `None` if it has none of them. The value stays the
+/// same.
+///
+/// JSON allows these characters in strings. But some programs that read text line by line end a line at them, and the log is
+/// served one event a line.
+fn escape_line_ends(json: &RawValue) -> serde_json::Result<Option<Box<RawValue>>> {
+    let text = json.get();
+    if text.is_ascii() || !LINE_ENDS.iter().any(|(character, _)| text.contains(*character)) {
+        return Ok(None);
+    }
+    // Outside of a string, JSON has no such character.
+    let escaped = LINE_ENDS.iter().fold(text.to_owned(), |text, (character, escape)| text.replace(*character, escape));
+    RawValue::from_string(escaped).map(Some)
 }

@@ -1,6 +1,6 @@
 //! Why an append, a read or the opening of a log fails.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::task::{Position, Revision};
 
@@ -88,6 +88,10 @@ fn position_suffix(position: Option<Position>) -> String {
     position.map_or_else(String::new, |position| format!(" at position {position}"))
 }
 
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -102,6 +106,19 @@ pub enum OpenError {
         /// The version of the file's format.
         found: i64,
         /// The newest version that this version of Taskbell knows.
+        known: i64,
+    },
+    /// An earlier version of Taskbell wrote the log. `taskbell log upgrade` converts it.
+    #[error(
+        "{path} has format {found}, and this version of Taskbell uses format {known}; convert it: taskbell log upgrade --data {}",
+        folder_of(path).display()
+    )]
+    Older {
+        /// The log's file.
+        path: PathBuf,
+        /// The version of the file's format.
+        found: i64,
+        /// The version that this version of Taskbell uses.
         known: i64,
     },
     /// The file belongs to another program.

@@ -52,6 +52,7 @@ use recorded::without_gaps;
 pub use recorded::{Fact, Recorded};
 pub use redact::RedactedEvent;
 pub use sqlite::WriteAheadLog;
+pub use sqlite::upgrade::{UpgradeError, UpgradeStep, Upgraded, upgrade};
 pub use subscription::LogSubscription;
 
 /// The log; clones share it.

@@ -1,7 +1,6 @@
 //! Events as the log holds them: with a position, a revision and a hash.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -127,41 +126,66 @@ fn hash_from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hash, D::
     Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
-impl RawEvent<'_> {
-    /// Decodes the event and keeps its texts.
-    ///
-    /// # Errors
-    /// As [`Self::decode_fact`].
-    pub(super) fn decode(self) -> Result<Recorded, ReadError> {
-        let fact = self.decode_fact()?;
-        Ok(Recorded {
-            event_type: codec::type_name(&fact.event),
-            fact,
-            version: self.version,
-            hash: self.hash,
-            raw_meta: StoredJson::decoded(self.meta),
-            raw_data: StoredJson::decoded(self.data),
-        })
-    }
+/// An event whose `data` is not decoded yet.
+pub(super) struct UndecodedEvent<'a> {
+    pub(super) position: Position,
+    pub(super) stream: StreamName,
+    pub(super) revision: Revision,
+    pub(super) id: Uuid,
+    pub(super) event_type: &'a str,
+    pub(super) version: u32,
+    pub(super) time: Timestamp,
+    pub(super) meta: Meta,
+    pub(super) data: &'a str,
+}
 
-    /// Decodes what the event says. No text of it is kept.
+impl RawEvent<'_> {
+    /// Decodes the event.
     ///
     /// # Errors
     /// [`ReadError::Damaged`] or [`ReadError::Unknown`]; both name the position.
-    pub(super) fn decode_fact(&self) -> Result<Fact, ReadError> {
-        let Self { position, stream, revision, id, event_type, version, time, meta, data, hash: _ } = self;
-        let damaged = |what: &dyn fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
-        let event = codec::decode(event_type, *version, data).map_err(|error| match error {
+    fn decode(self) -> Result<Recorded, ReadError> {
+        let Self { position, stream, revision, id, event_type, version, time, meta: raw_meta, data, hash } = self;
+        let (stream, meta) = (stream_name(position, &stream)?, parse_meta(position, raw_meta)?);
+        let event_type = &*event_type;
+        let fact = UndecodedEvent { position, stream, revision, id, event_type, version, time, meta, data }.decode()?;
+        Ok(Recorded::new(fact, version, hash, StoredJson::decoded(raw_meta), StoredJson::decoded(data)))
+    }
+}
+
+/// The stream of this name.
+///
+/// # Errors
+/// [`ReadError::Damaged`] names the position of the event.
+pub(super) fn stream_name(position: Position, name: &str) -> Result<StreamName, ReadError> {
+    let invalid = || ReadError::Damaged(format!("event {position}: {name:?} is not a valid name of a stream"));
+    StreamName::parse(name).ok_or_else(invalid)
+}
+
+/// Reads an event's `meta`.
+///
+/// # Errors
+/// [`ReadError::Damaged`] names the position of the event.
+pub(super) fn parse_meta(position: Position, raw_meta: &str) -> Result<Meta, ReadError> {
+    let invalid = |error| ReadError::Damaged(format!("event {position}: meta is invalid: {error}"));
+    serde_json::from_str(raw_meta).map_err(invalid)
+}
+
+impl UndecodedEvent<'_> {
+    /// Decodes the event's `data`.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] or [`ReadError::Unknown`]; both name the position.
+    pub(super) fn decode(self) -> Result<Fact, ReadError> {
+        let Self { position, stream, revision, id, event_type, version, time, meta, data } = self;
+        let event = codec::decode(event_type, version, data).map_err(|error| match error {
             ReadError::Unknown { event_type, version, .. } => {
-                ReadError::Unknown { position: Some(*position), event_type, version }
+                ReadError::Unknown { position: Some(position), event_type, version }
             }
-            ReadError::Damaged(what) => damaged(&what),
+            ReadError::Damaged(what) => ReadError::Damaged(format!("event {position}: {what}")),
             ReadError::Unavailable(_) => error,
         })?;
-        let stream = StreamName::parse(stream)
-            .ok_or_else(|| damaged(&format_args!("{stream:?} is not a valid name of a stream")))?;
-        let meta = serde_json::from_str(meta).map_err(|error| damaged(&format_args!("meta is invalid: {error}")))?;
-        Ok(Fact { position: *position, stream, revision: *revision, id: *id, time: *time, meta, event })
+        Ok(Fact { position, stream, revision, id, time, meta, event })
     }
 }
 
@@ -172,6 +196,11 @@ pub(super) fn without_spaces_around(text: &str) -> Option<&str> {
 }
 
 impl Recorded {
+    /// The event with its texts, which were decoded or have been encoded just now.
+    pub(super) fn new(fact: Fact, version: u32, hash: Hash, raw_meta: StoredJson, raw_data: StoredJson) -> Self {
+        Self { event_type: codec::type_name(&fact.event), fact, version, hash, raw_meta, raw_data }
+    }
+
     /// Length of its `meta` and `data`, in bytes.
     pub(super) fn size(&self) -> usize {
         self.raw_meta.get().len() + self.raw_data.get().len()

@@ -45,6 +45,7 @@ every_store! {
     an_append_may_expect_the_revision_that_an_append_before_it_in_the_same_call_writes
     a_new_log_is_empty_and_healthy
     an_event_is_read_back_as_it_was_written
+    characters_that_end_a_line_are_stored_as_escapes
     the_log_can_be_read_in_pages
     a_stream_can_be_read_from_any_revision
     the_chain_of_hashes_verifies

@@ -93,6 +93,7 @@ pub const CHECKS: [&[Check]; 3] = [
     checks! { "read":
         reads::a_new_log_is_empty_and_healthy
         reads::an_event_is_read_back_as_it_was_written
+        reads::characters_that_end_a_line_are_stored_as_escapes
         reads::the_log_can_be_read_in_pages
         reads::a_stream_can_be_read_from_any_revision
         reads::the_chain_of_hashes_verifies

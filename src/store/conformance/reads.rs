@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::sample::{
-    all_events, append, attempt_failed, created, first, lines, new_event, next, queued, seen, stream, stream_events,
-    try_append, try_append_many,
+    all_events, append, attempt_failed, created, created_with_input, first, lines, new_event, next, queued, seen,
+    stream, stream_events, try_append, try_append_many,
 };
 use super::{CheckResult, ensure, ensure_eq};
-use crate::store::{EventStore, Expected, Hash, ReadError, Recorded, StreamName, chain};
-use crate::task::{Position, Revision};
+use crate::store::{EventStore, Expected, Hash, LogEvent, ReadError, Recorded, StreamName, chain};
+use crate::task::{Event, JsonText, Position, Revision};
 
 pub(super) async fn a_new_log_is_empty_and_healthy(store: EventStore) -> CheckResult {
     let head = store.head();
@@ -41,6 +41,35 @@ pub(super) async fn an_event_is_read_back_as_it_was_written(store: EventStore) -
     let read = read.first().map(|event| (event.event_type, event.event.clone(), event.position));
     ensure_eq!("event of the bell", read, Some(("Seen", bell_event.event, Position(4))));
     Ok("4 events, text and floats unchanged".to_owned())
+}
+
+pub(super) async fn characters_that_end_a_line_are_stored_as_escapes(store: EventStore) -> CheckResult {
+    const LINE_ENDS: &str = "\u{85} \u{2028} \u{2029}";
+    let task = stream();
+    let input: JsonText =
+        format!(r#"{{"a{LINE_ENDS}":"b{LINE_ENDS}"}}"#).parse().map_err(|_| "the input is no JSON")?;
+    let mut event = new_event(created_with_input(LINE_ENDS, input.clone()));
+    event.meta.actor = LINE_ENDS.to_owned();
+    let mut live = store.subscribe(Position(0));
+    let written = try_append(&store, append(&task, Expected::NoStream, vec![event.clone()])).await;
+    ensure_eq!("the append", written, Ok(Revision(0)));
+    let live = live.next().await.map_err(|error| error.to_string())?;
+    let read = stream_events(&store, &task).await?;
+    ensure_eq!("the event that is read later", lines(&read), lines(&live));
+    let Some(read) = read.first() else { return Err("no event".to_owned()) };
+    let texts = [read.raw_meta.get(), read.raw_data.get()];
+    for (text, count) in texts.into_iter().zip([1, 3]) {
+        ensure!(!text.contains(['\u{85}', '\u{2028}', '\u{2029}']), "not escaped: {text:?}");
+        ensure_eq!("escapes", text.matches("\\u0085 \\u2028 \\u2029").count(), count);
+    }
+    ensure_eq!("actor", read.meta, event.meta);
+    let Some(LogEvent::Task(Event::Created(read_data))) = live.first().map(|event| &event.event) else {
+        return Err("another event".to_owned());
+    };
+    ensure_eq!("title", read_data.title, LINE_ENDS);
+    ensure_eq!("value of the input", read_data.input.to_value(), input.to_value());
+    ensure!(texts[1].contains(read_data.input.as_str()), "another text of the input: {:?}", read_data.input);
+    Ok("U+0085, U+2028 and U+2029 are escapes in meta and data, and the same characters in the event".to_owned())
 }
 
 pub(super) async fn the_log_can_be_read_in_pages(store: EventStore) -> CheckResult {

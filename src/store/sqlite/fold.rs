@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, Scope};
 
-use super::db::ReadConnection;
+use super::read::ReadConnection;
 use crate::store::{Fact, ReadError};
 use crate::task::Position;
 
@@ -123,8 +123,8 @@ impl DecoderThread {
             if event.position.0 != position {
                 return Err(lost(position));
             }
-            facts.push(event.decode_fact()?);
             bytes += event.data.len();
+            facts.push(event.decode_fact()?);
             if bytes >= PART_BYTES {
                 bytes = 0;
                 sent = self.send(std::mem::replace(&mut facts, self.empty()), false);

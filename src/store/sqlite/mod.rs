@@ -1,14 +1,12 @@
 //! The log in a folder: an `SQLite` file, one thread that writes with group commit ([`writer`]), a pool of connections that
-//! read, and the newest events in memory. [`db`] calls `SQLite`, [`columns`] reads an event from its row, [`fold`] reads all
-//! events, and [`checkpoint`] keeps the write-ahead log short.
+//! [`read`], and the newest events in memory. [`schema`] describes the tables, [`write_connection`] fills them, and [`checkpoint`]
+//! keeps the write-ahead log short. [`fold`] reads the whole log. `meta`, `row`, `interned` and `names` say how an event becomes a row and back. [`upgrade`]
+//! converts a log of format 1.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -19,23 +17,29 @@ use super::{AppendError, Fact, OpenError, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
 
 mod checkpoint;
-mod columns;
-mod db;
 mod fold;
+mod folder;
+mod format1;
+mod interned;
+mod meta;
+mod names;
+mod open;
+mod read;
+mod row;
+mod schema;
+pub(super) mod upgrade;
+mod write_connection;
 mod writer;
 
 pub use checkpoint::WriteAheadLog;
 use checkpoint::{Checkpointer, Progress};
-use db::{ReadConnection, ReaderPool};
+use folder::{create_file, create_folder, lock_folder, sync_folder};
+use open::{OpenedLog, open_for_checkpoints};
+use read::{ReadConnection, ReaderPool};
 use writer::{WriteAnswer, WriteRequest, Writer};
 
 /// How many of the newest events stay in memory. A subscriber whose next event is one of them doesn't read the file.
 const RECENT_BOUNDS: Bounds = Bounds { events: 8192, bytes: 16 << 20, by_stream: true };
-/// How long an open waits for the lock of the folder. When a thread starts another program, the new process has copies of all
-/// open files, and so of the lock, until the program begins. A log that was closed meanwhile stays locked for that time.
-const LOCK_WAIT: Duration = Duration::from_millis(500);
-/// The time between two attempts to lock the folder.
-const LOCK_POLL: Duration = Duration::from_millis(10);
 /// The largest number of requests in the writer's queue. When the queue is full, callers wait until they can send theirs.
 const QUEUE_CAPACITY: usize = 1024;
 
@@ -60,18 +64,17 @@ impl Sqlite {
         create_folder(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         let lock = lock_folder(dir)?;
         let path = dir.join("log.db");
-        let is_new = create_file(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-        let db::OpenedLog { mut writer_connection, epoch, head } = db::open(&path)?;
-        if is_new {
-            sync_folder(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
-        }
+        create_file(&path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+        let OpenedLog { mut writer_connection, epoch, head } = open::open(&path)?;
+        // The file may have been created or put in its place by a process that was killed before it could do this.
+        sync_folder(dir).map_err(|source| OpenError::Io { path: dir.to_owned(), source })?;
         let recent = Arc::new(RecentEvents::new(head, RECENT_BOUNDS));
         let failure = Arc::new(OnceLock::new());
         let (requests, queue) = mpsc::channel(QUEUE_CAPACITY);
         let progress = Progress::new();
         let invalid_log = |reason: String| OpenError::Database { path: path.clone(), reason };
         writer_connection.note_commits(progress.clone()).map_err(|error| invalid_log(error.to_string()))?;
-        let checkpointer = Checkpointer::start(db::open_for_checkpoints(&path)?, progress.clone());
+        let checkpointer = Checkpointer::start(open_for_checkpoints(&path)?, progress.clone());
         let checkpointer = checkpointer.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         let writer = Writer::new(writer_connection, recent.clone(), failure.clone(), checkpointer);
         let thread = std::thread::Builder::new().name("taskbell-log".to_owned()).spawn(move || writer.run(queue));
@@ -190,49 +193,6 @@ impl Drop for Sqlite {
             && writer.join().is_err()
         {
             tracing::error!("the log's writer has panicked");
-        }
-    }
-}
-
-/// Creates the folder if it doesn't exist; only its owner can read it. The folder's entry in its parent is durable when this
-/// returns.
-fn create_folder(dir: &Path) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    match dir.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
-        _ => sync_folder(Path::new(".")),
-    }
-}
-
-/// Creates the file, which only its owner can read. Returns false if the file exists already. `SQLite` creates the files of
-/// its write-ahead log with the same mode.
-fn create_file(path: &Path) -> io::Result<bool> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn sync_folder(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-/// Locks the folder. It stays locked until the returned file is closed.
-fn lock_folder(dir: &Path) -> Result<File, OpenError> {
-    let path = dir.join("lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-    let file = file.map_err(|source| OpenError::Io { path: path.clone(), source })?;
-    let begun = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_WAIT => std::thread::sleep(LOCK_POLL),
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(dir.to_owned())),
-            Err(TryLockError::Error(source)) => return Err(OpenError::Io { path, source }),
         }
     }
 }

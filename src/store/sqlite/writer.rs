@@ -7,11 +7,12 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::{Checkpointer, Step};
-use super::db::{WriteConnection, WriteError};
+use super::row::EventRow;
+use super::write_connection::{StreamEnd, WriteConnection, WriteError};
 use crate::store::encoded::EncodedAppend;
 use crate::store::recent::RecentEvents;
 use crate::store::{AppendError, Expected, Head, Recorded, StreamName};
-use crate::task::Revision;
+use crate::task::{Position, Revision};
 
 /// When a group has this number of appends, no further request joins it.
 const GROUP_APPENDS: usize = 4096;
@@ -22,8 +23,8 @@ const GROUP_BYTES: usize = 8 << 20;
 const YIELDS_PER_COMMIT: u32 = 1;
 /// How many events a caller drops for each of its appends. Those that are left over are dropped by the writer.
 const REMOVED_PER_APPEND: usize = 2;
-/// The largest number of streams whose last revision is cached. An append to a cached stream needs no query.
-const REVISIONS_MAX: usize = 100_000;
+/// The largest number of streams whose end is cached. An append to a cached stream needs no query.
+const STREAMS_MAX: usize = 100_000;
 
 /// Appends that are written in one commit, and the channel to the caller that waits for their results.
 pub(super) struct WriteRequest {
@@ -48,8 +49,8 @@ pub(super) struct Writer {
     recent: Arc<RecentEvents>,
     /// Why the log takes no more writes in this process; empty if there was no failure.
     failure: Arc<OnceLock<String>>,
-    /// The last revision of streams that were written recently; at most [`REVISIONS_MAX`].
-    last_revisions: HashMap<StreamName, Revision>,
+    /// The ends of streams that were written recently; at most [`STREAMS_MAX`].
+    stream_ends: HashMap<StreamName, StreamEnd>,
     checkpointer: Checkpointer,
 }
 
@@ -67,7 +68,7 @@ impl Writer {
         failure: Arc<OnceLock<String>>,
         checkpointer: Checkpointer,
     ) -> Self {
-        Self { connection, recent, failure, last_revisions: HashMap::new(), checkpointer }
+        Self { connection, recent, failure, stream_ends: HashMap::new(), checkpointer }
     }
 
     /// Writes until the queue is closed and empty.
@@ -165,53 +166,53 @@ impl Writer {
         group: &mut CommitGroup,
     ) -> Result<Result<Revision, AppendError>, WriteError> {
         let stream = append.stream.clone();
-        let last = self.last_revision(&stream, append.expected)?;
+        let end = self.stream_end(&stream, append.expected)?;
         let head_before = group.head;
-        let events = match append.into_recorded(last, &mut group.head) {
+        let events = match append.into_recorded(end.map(|end| end.last), &mut group.head) {
             Ok(events) => events,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let mut revision = Revision(0);
+        let first = end.map_or(Position(head_before.position.0 + 1), |end| end.first);
+        let mut last = Revision(0);
         for event in events {
-            if !self.connection.insert(&event)? {
+            if !self.connection.insert(&EventRow::from(&event), first)? {
                 group.head = head_before;
-                return Ok(Err(AppendError::WrongExpectedRevision { actual: self.connection.last_revision(&stream)? }));
+                let actual = self.connection.stream_end(stream.as_str())?.map(|end| end.last);
+                return Ok(Err(AppendError::WrongExpectedRevision { actual }));
             }
-            revision = event.revision;
+            last = event.revision;
             group.written.push(Arc::new(event));
         }
-        self.remember_revision(stream, revision);
-        Ok(Ok(revision))
+        self.remember_end(stream, StreamEnd { first, last });
+        Ok(Ok(last))
     }
 
-    /// The last revision of the stream. If the caller expects a new stream, this makes no query: if that stream exists, the
+    /// Where the stream begins and ends. If the caller expects a new stream, this makes no query: if that stream exists, the
     /// insert of its first event fails.
-    fn last_revision(&self, stream: &StreamName, expected: Expected) -> Result<Option<Revision>, WriteError> {
-        match (self.last_revisions.get(stream), expected) {
-            (Some(last), _) => Ok(Some(*last)),
+    fn stream_end(&self, stream: &StreamName, expected: Expected) -> Result<Option<StreamEnd>, WriteError> {
+        match (self.stream_ends.get(stream), expected) {
+            (Some(end), _) => Ok(Some(*end)),
             (None, Expected::NoStream) => Ok(None),
-            (None, Expected::Revision(_)) => self.connection.last_revision(stream),
+            (None, Expected::Revision(_)) => self.connection.stream_end(stream.as_str()),
         }
     }
 
-    fn remember_revision(&mut self, stream: StreamName, revision: Revision) {
-        if self.last_revisions.len() >= REVISIONS_MAX {
-            self.last_revisions.clear();
+    fn remember_end(&mut self, stream: StreamName, end: StreamEnd) {
+        if self.stream_ends.len() >= STREAMS_MAX {
+            self.stream_ends.clear();
         }
-        self.last_revisions.insert(stream, revision);
+        self.stream_ends.insert(stream, end);
     }
 
     /// Rolls back after a failed commit. If it is certain that nothing was written, later writes are possible. Otherwise the
     /// log takes no more writes in this process.
     fn recover(&mut self, error: WriteError) -> AppendError {
-        self.last_revisions.clear();
+        self.stream_ends.clear();
         let why = match error {
             WriteError::NothingWritten(why) => match self.connection.rollback().and_then(|()| self.connection.head()) {
                 Ok(head) if head == self.recent.head() => return AppendError::Unavailable(why),
                 Ok(_) => format!("{why}; something else writes to the log"),
-                Err(WriteError::NothingWritten(second_error) | WriteError::Unknown(second_error)) => {
-                    format!("{why}; then {second_error}")
-                }
+                Err(second_error) => format!("{why}; then {}", second_error.into_reason()),
             },
             WriteError::Unknown(why) => {
                 // Even if the rollback succeeds, it is unknown what the disk holds.

@@ -1,0 +1,340 @@
+//! The connections that read the log's file.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Row, params};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::meta::{TASK_PREFIX, TextOrUuid, text_of_columns};
+use super::names::{Names, StoredName, StoredType};
+use super::open::keep_query_plans;
+use super::row::EventRow;
+use super::write_connection::sqlite_integer;
+use crate::store::chain::HashedFields;
+use crate::store::recorded::{StoredJson, UndecodedEvent, parse_meta, stream_name, without_spaces_around};
+use crate::store::{Fact, Hash, Meta, ReadError, Recorded, StreamName};
+use crate::task::{Position, Revision, Timestamp};
+
+/// The number of connections that read, and so the largest number of reads that run at the same time.
+const READERS: usize = 4;
+
+/// A query for events. The columns have the numbers that [`ReadConnection::stored_event`] uses.
+macro_rules! select_events {
+    ($rest:literal) => {
+        concat!(
+            "SELECT position, stream, revision, name, id, type, time, actor, correlation_id, causation_id, request_id, \
+             meta, data, hash FROM events ",
+            $rest
+        )
+    };
+}
+
+const SELECT_RANGE: &str = select_events!("WHERE position > ? AND position <= ? ORDER BY position LIMIT ?");
+const SELECT_FIRST: &str = select_events!("WHERE name = ?");
+/// The condition `revision > 0` lets `SQLite` use the index `next_events`.
+const SELECT_NEXT: &str = select_events!("WHERE stream = ? AND revision > 0 AND revision >= ? ORDER BY revision");
+
+/// The connections that read. Only one thread at a time uses a connection.
+pub(super) struct ReaderPool {
+    path: PathBuf,
+    idle: Arc<Mutex<Vec<ReadConnection>>>,
+    permits: Arc<Semaphore>,
+}
+
+impl ReaderPool {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, idle: Arc::default(), permits: Arc::new(Semaphore::new(READERS)) }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits until a connection is free and runs `read` on the runtime's pool for blocking work.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&ReadConnection) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let unavailable = |error: &dyn std::fmt::Display| ReadError::Unavailable(error.to_string());
+        let permit = self.permits.clone().acquire_owned().await.map_err(|error| unavailable(&error))?;
+        let (path, idle) = (self.path.clone(), self.idle.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            // Held until this thread is done, even if the caller has dropped its future.
+            let _permit = permit;
+            let idle_reader = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let reader = idle_reader.map_or_else(|| ReadConnection::open(&path), Ok)?;
+            let found = read(&reader)?;
+            idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+            Ok(found)
+        });
+        reading.await.map_err(|error| unavailable(&error))?
+    }
+}
+
+/// A connection that only reads.
+pub(super) struct ReadConnection {
+    connection: Connection,
+    names: Names,
+}
+
+/// An event as it was read, with its names, but without a check that this version of Taskbell knows them.
+pub(super) struct StoredEvent<'row> {
+    pub(super) position: Position,
+    pub(super) stream: StoredName,
+    pub(super) revision: Revision,
+    pub(super) id: Uuid,
+    pub(super) event_type: StoredType,
+    pub(super) time: i64,
+    pub(super) meta: StoredMeta<'row>,
+    pub(super) data: &'row str,
+    pub(super) hash: Hash,
+}
+
+/// The `meta` of a row.
+pub(super) enum StoredMeta<'row> {
+    /// It is in columns, which give its text.
+    Columns(Meta),
+    /// The row holds its text.
+    Text(&'row str),
+}
+
+impl ReadConnection {
+    pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
+        let open = || {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.busy_timeout(std::time::Duration::from_secs(5))?;
+            connection.pragma_update(None, "cell_size_check", true)?;
+            connection.pragma_update(None, "trusted_schema", false)?;
+            keep_query_plans(&connection)?;
+            Ok(Self { connection, names: Names::default() })
+        };
+        open().map_err(|error| read_error(&error))
+    }
+
+    /// The events of a stream from a revision on.
+    pub(super) fn read_stream(&self, stream: &StreamName, from: Revision) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        let first = self.prepare(SELECT_FIRST)?;
+        let mut events = self.read_events(first, [TextOrUuid::new(stream.as_str(), TASK_PREFIX)], usize::MAX)?;
+        let Some(first) = events.first().map(|event| event.position) else { return Ok(events) };
+        events.retain(|event| event.revision >= from);
+        let next = self.prepare(SELECT_NEXT)?;
+        let range = params![sqlite_integer(first.0), sqlite_integer(from.0)];
+        events.append(&mut self.read_events(next, range, usize::MAX)?);
+        Ok(events)
+    }
+
+    /// Runs `read` in one transaction. Outside a transaction, a commit between two queries would empty the page cache.
+    pub(super) fn in_transaction<T>(&self, read: impl FnOnce(&Self) -> Result<T, ReadError>) -> Result<T, ReadError> {
+        let transaction = self.connection.unchecked_transaction().map_err(|error| read_error(&error))?;
+        let found = read(self)?;
+        transaction.commit().map_err(|error| read_error(&error))?;
+        Ok(found)
+    }
+
+    /// At most `limit` events after a position (exclusive), up to another (inclusive). The last of them is the one with which the
+    /// `meta` and `data` of all have at least so many bytes.
+    pub(super) fn read_range(
+        &self,
+        after: Position,
+        upto: Position,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        let range = params![sqlite_integer(after.0), sqlite_integer(upto.0), sqlite_integer(limit as u64)];
+        self.read_events(self.prepare(SELECT_RANGE)?, range, bytes)
+    }
+
+    /// Calls `visit` for each event in the order of the log, until it returns an error. No event is decoded.
+    pub(super) fn for_each_row(
+        &self,
+        mut visit: impl FnMut(&EventRow<'_>) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        let mut query = self.prepare(SELECT_RANGE)?;
+        let mut rows = query.query([0, i64::MAX, -1]).map_err(|error| read_error(&error))?;
+        while let Some(row) = rows.next().map_err(|error| read_error(&error))? {
+            let event = self.stored_event(row)?;
+            visit(&event.row(&event.meta_text()?))?;
+        }
+        Ok(())
+    }
+
+    fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {
+        self.connection.prepare_cached(sql).map_err(|error| read_error(&error))
+    }
+
+    /// Reads events until all together have at least so many bytes.
+    fn read_events(
+        &self,
+        query: CachedStatement<'_>,
+        range: impl rusqlite::Params,
+        bytes: usize,
+    ) -> Result<Vec<Arc<Recorded>>, ReadError> {
+        let (mut events, mut size) = (Vec::new(), 0);
+        self.scan(query, range, |event| {
+            let event = event.decode()?;
+            size += event.size();
+            events.push(Arc::new(event));
+            Ok(size < bytes)
+        })?;
+        Ok(events)
+    }
+
+    /// Calls `each` with the events after a position (exclusive), up to another (inclusive), as long as it returns true.
+    pub(super) fn scan_range(
+        &self,
+        after: Position,
+        upto: Position,
+        each: impl FnMut(StoredEvent<'_>) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        self.scan(self.prepare(SELECT_RANGE)?, params![sqlite_integer(after.0), sqlite_integer(upto.0), -1], each)
+    }
+
+    /// Calls `each` with the events that the query finds, as long as it returns true.
+    fn scan(
+        &self,
+        mut query: CachedStatement<'_>,
+        range: impl rusqlite::Params,
+        mut each: impl FnMut(StoredEvent<'_>) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        let mut rows = query.query(range).map_err(|error| read_error(&error))?;
+        while let Some(row) = rows.next().map_err(|error| read_error(&error))?
+            && each(self.stored_event(row)?)?
+        {}
+        Ok(())
+    }
+
+    fn stored_event<'row>(&self, row: &'row Row<'_>) -> Result<StoredEvent<'row>, ReadError> {
+        let position: i64 = row.get(0).map_err(|error| read_error(&error))?;
+        let damaged = |what: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
+        let number = |column: usize| row.get::<_, i64>(column).map_err(|error| damaged(&error));
+        let connection = &self.connection;
+        let stream = self.stream_of(row, position)?;
+        let event_type = self.names.event_type(connection, number(5)?).map_err(|error| damaged(&error))?;
+        let meta = self.meta_of(row, position)?;
+        Ok(StoredEvent {
+            position: Position(u64::try_from(position).map_err(|error| damaged(&error))?),
+            stream,
+            revision: Revision(u64::try_from(number(2)?).map_err(|error| damaged(&error))?),
+            id: Uuid::from_bytes(row.get(4).map_err(|error| damaged(&error))?),
+            event_type: event_type.ok_or_else(|| damaged(&"its type is not in the log"))?,
+            time: number(6)?,
+            meta,
+            data: text(row, 12).map_err(|error| damaged(&error))?,
+            hash: Hash(row.get(13).map_err(|error| damaged(&error))?),
+        })
+    }
+
+    /// The name of the row's stream.
+    fn stream_of(&self, row: &Row<'_>, position: i64) -> Result<StoredName, ReadError> {
+        let damaged = |what: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
+        let first: i64 = row.get(1).map_err(|error| damaged(&error))?;
+        if first == position {
+            let name = StoredName::of_column(row.get_ref(3).map_err(|error| damaged(&error))?);
+            return Ok(self.names.remember_stream(first, name.ok_or_else(|| damaged(&"its stream has no name"))?));
+        }
+        let name = self.names.stream(&self.connection, first).map_err(|error| read_error(&error))?;
+        name.ok_or_else(|| damaged(&format_args!("its stream begins at position {first}, and no stream begins there")))
+    }
+
+    fn meta_of<'row>(&self, row: &'row Row<'_>, position: i64) -> Result<StoredMeta<'row>, ReadError> {
+        let damaged = |what: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
+        let value = |column: usize| row.get_ref(column).map_err(|error| damaged(&error));
+        if value(11)? != rusqlite::types::ValueRef::Null {
+            return text(row, 11).map(StoredMeta::Text).map_err(|error| damaged(&error));
+        }
+        let id = |column: usize| row.get::<_, Option<[u8; 16]>>(column).map_err(|error| damaged(&error));
+        let actor = row.get(7).map_err(|error| damaged(&error))?;
+        let actor = self.names.actor(&self.connection, actor).map_err(|error| read_error(&error))?;
+        let (actor, via) = actor.ok_or_else(|| damaged(&"its actor is not in the log"))?;
+        let request_id = match value(10)? {
+            rusqlite::types::ValueRef::Null => None,
+            stored => Some(TextOrUuid::text_in(stored, "").ok_or_else(|| damaged(&"its request id is no text"))?),
+        };
+        let correlation_id = id(8)?.ok_or_else(|| damaged(&"it has no correlation id"))?;
+        Ok(StoredMeta::Columns(Meta {
+            actor: actor.as_ref().to_owned(),
+            via,
+            correlation_id: Uuid::from_bytes(correlation_id),
+            causation_id: id(9)?.map(Uuid::from_bytes),
+            request_id,
+        }))
+    }
+}
+
+impl StoredEvent<'_> {
+    /// The text of its `meta`.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] if the row's text is no JSON.
+    fn meta_text(&self) -> Result<StoredJson, ReadError> {
+        let damaged = |error: serde_json::Error| ReadError::Damaged(format!("event {}: {error}", self.position));
+        match &self.meta {
+            StoredMeta::Columns(meta) => text_of_columns(meta).map(StoredJson::from).map_err(damaged),
+            StoredMeta::Text(text) => Ok(StoredJson::decoded(text)),
+        }
+    }
+
+    /// The row; `meta_text` is its [`meta_text`](Self::meta_text).
+    fn row<'a>(&'a self, meta_text: &'a StoredJson) -> EventRow<'a> {
+        let fields = HashedFields {
+            stream: self.stream.as_str(),
+            revision: self.revision,
+            id: self.id,
+            event_type: &self.event_type.name,
+            version: self.event_type.version,
+            time: self.time,
+            meta: meta_text.get(),
+            data: self.data,
+        };
+        let meta = match &self.meta {
+            StoredMeta::Columns(meta) => Some(meta),
+            StoredMeta::Text(_) => None,
+        };
+        EventRow { position: self.position, fields, meta, hash: self.hash }
+    }
+
+    /// Decodes the event and keeps its texts.
+    fn decode(self) -> Result<Recorded, ReadError> {
+        let (raw_meta, raw_data) = (self.meta_text()?, StoredJson::decoded(self.data));
+        let (version, hash) = (self.event_type.version, self.hash);
+        Ok(Recorded::new(self.decode_fact()?, version, hash, raw_meta, raw_data))
+    }
+
+    /// Decodes what the event says. No text of it is kept.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] or [`ReadError::Unknown`]; both name the position.
+    pub(super) fn decode_fact(self) -> Result<Fact, ReadError> {
+        let Self { position, stream, revision, id, event_type, time: micros, meta, data, hash: _ } = self;
+        let damaged = |what: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
+        let json = |text| without_spaces_around(text).ok_or_else(|| damaged(&"spaces around its JSON"));
+        let time = Timestamp::from_micros(micros);
+        if time.as_micros() != micros {
+            return Err(damaged(&"its time is out of range"));
+        }
+        let stream = match stream {
+            StoredName::Valid(name) => name,
+            StoredName::Invalid(text) => stream_name(position, &text)?,
+        };
+        let meta = match meta {
+            StoredMeta::Columns(meta) => meta,
+            StoredMeta::Text(text) => parse_meta(position, json(text)?)?,
+        };
+        let (StoredType { name, version }, data) = (event_type, json(data)?);
+        UndecodedEvent { position, stream, revision, id, event_type: &name, version, time, meta, data }.decode()
+    }
+}
+
+fn text<'row>(row: &'row Row<'_>, column: usize) -> Result<&'row str, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(row.get_ref(column)?.as_str()?)
+}
+
+fn read_error(error: &rusqlite::Error) -> ReadError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ReadError::Damaged(error.to_string()),
+        _ => ReadError::Unavailable(error.to_string()),
+    }
+}

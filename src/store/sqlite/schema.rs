@@ -1,0 +1,183 @@
+//! The tables of the log's file, in format 2.
+//!
+//! An event is one row of `events`. The row holds what the event's hash covers ([`crate::store::chain`]), each text only once:
+//!
+//! | column | value |
+//! |---|---|
+//! | `stream` | the position of the stream's first event; this number stands for the stream |
+//! | `name` | in the first event of a stream: the UUID of the task, or the stream's name as text if it is no task |
+//! | `type` | a row of `types`: the type and the version |
+//! | `actor` | a row of `actors`: the members `actor` and `via` of `meta` |
+//! | `correlation_id`, `causation_id`, `request_id` | these members of `meta`; a `request_id` that is a UUID is a blob |
+//! | `meta` | the text of `meta`, only if the columns don't give exactly this text; then they are null |
+//!
+//! The view `log_as_text` shows the events as the API does, so that any program for `SQLite` can read the log.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::store::new_id;
+
+/// "tbel" in ASCII. This application id in the header of the file marks it as a log of Taskbell.
+pub(super) const APPLICATION_ID: i64 = 0x7462_656c;
+/// Version of the tables below.
+pub(super) const FORMAT: i64 = 2;
+
+/// SQL for the text of a UUID.
+macro_rules! uuid_text {
+    ($blob:literal) => {
+        concat!(
+            "lower(substr(hex(",
+            $blob,
+            "), 1, 8) || '-' || substr(hex(",
+            $blob,
+            "), 9, 4) || '-' || substr(hex(",
+            $blob,
+            "), 13, 4) || '-' || substr(hex(",
+            $blob,
+            "), 17, 4) || '-' || substr(hex(",
+            $blob,
+            "), 21))"
+        )
+    };
+}
+
+/// SQL that refuses to change or delete rows of a table.
+macro_rules! only_appended_to {
+    ($table:literal) => {
+        concat!(
+            "CREATE TRIGGER ",
+            $table,
+            "_are_not_changed BEFORE UPDATE ON ",
+            $table,
+            " BEGIN SELECT RAISE(ABORT, 'the log is only appended to'); END;\n",
+            "CREATE TRIGGER ",
+            $table,
+            "_are_not_deleted BEFORE DELETE ON ",
+            $table,
+            " BEGIN SELECT RAISE(ABORT, 'the log is only appended to'); END;\n"
+        )
+    };
+}
+
+/// The column `only` is the constant key 1, so that the table `log` has only one row. The two indexes of `events` together hold
+/// each revision of each stream once.
+const TABLES: &str = "
+CREATE TABLE log (only INTEGER PRIMARY KEY CHECK (only = 1), format INTEGER NOT NULL, epoch TEXT NOT NULL) STRICT;
+CREATE TABLE types (
+    id INTEGER PRIMARY KEY,
+    type TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    UNIQUE (type, version)
+) STRICT;
+CREATE TABLE actors (
+    id INTEGER PRIMARY KEY,
+    actor TEXT NOT NULL,
+    via TEXT NOT NULL,
+    UNIQUE (actor, via)
+) STRICT;
+CREATE TABLE events (
+    position INTEGER PRIMARY KEY,
+    stream INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    name ANY,
+    id BLOB NOT NULL,
+    type INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    actor INTEGER,
+    correlation_id BLOB,
+    causation_id BLOB,
+    request_id ANY,
+    meta TEXT,
+    data TEXT NOT NULL,
+    hash BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX first_events ON events (name) WHERE name IS NOT NULL;
+CREATE UNIQUE INDEX next_events ON events (stream, revision) WHERE revision > 0;
+";
+
+const TRIGGERS: &str = concat!(
+    only_appended_to!("log"),
+    only_appended_to!("types"),
+    only_appended_to!("actors"),
+    only_appended_to!("events")
+);
+
+/// A time before 1970 has negative microseconds: both parts are computed from the second before it.
+const VIEW: &str = concat!(
+    "
+CREATE VIEW log_as_text AS SELECT
+    events.position,
+    CASE typeof(first.name) WHEN 'blob' THEN 'task-' || ",
+    uuid_text!("first.name"),
+    " ELSE first.name END AS stream,
+    events.revision,
+    ",
+    uuid_text!("events.id"),
+    " AS id,
+    types.type,
+    types.version,
+    strftime('%Y-%m-%dT%H:%M:%S', (events.time - (events.time % 1000000 + 1000000) % 1000000) / 1000000, 'unixepoch')
+        || format('.%06dZ', (events.time % 1000000 + 1000000) % 1000000) AS time,
+    coalesce(events.meta, '{\"actor\":\"' || actors.actor || '\",\"via\":\"' || actors.via
+        || '\",\"correlation_id\":\"' || ",
+    uuid_text!("events.correlation_id"),
+    "
+        || '\",\"causation_id\":' || CASE typeof(events.causation_id) WHEN 'null' THEN 'null'
+            ELSE '\"' || ",
+    uuid_text!("events.causation_id"),
+    " || '\"' END
+        || ',\"request_id\":' || CASE typeof(events.request_id) WHEN 'null' THEN 'null' WHEN 'text'
+            THEN '\"' || events.request_id || '\"' ELSE '\"' || ",
+    uuid_text!("events.request_id"),
+    " || '\"' END
+        || '}') AS meta,
+    events.data,
+    lower(hex(events.hash)) AS hash
+FROM events
+LEFT JOIN events AS first ON first.position = events.stream
+LEFT JOIN types ON types.id = events.type
+LEFT JOIN actors ON actors.id = events.actor
+ORDER BY events.position;
+"
+);
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileContents {
+    /// It has no tables.
+    Nothing,
+    /// A log in this format.
+    Log(i64),
+    /// A database of another program.
+    Other,
+}
+
+/// Says what the file is.
+pub(super) fn contents(connection: &Connection) -> rusqlite::Result<FileContents> {
+    let application: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match (application, tables) {
+        (0, 0) => Ok(FileContents::Nothing),
+        (APPLICATION_ID, _) => {
+            let format = connection.query_row("SELECT format FROM log", [], |row| row.get(0)).optional()?;
+            Ok(format.map_or(FileContents::Other, FileContents::Log))
+        }
+        _ => Ok(FileContents::Other),
+    }
+}
+
+/// Creates the tables of a new log.
+pub(super) fn create_log(connection: &mut Connection) -> rusqlite::Result<()> {
+    create_log_with_epoch(connection, &new_id().to_string())
+}
+
+/// Creates the tables of a log with this id.
+pub(super) fn create_log_with_epoch(connection: &mut Connection, epoch: &str) -> rusqlite::Result<()> {
+    let creation = connection.transaction()?;
+    creation.execute_batch(TABLES)?;
+    creation.execute_batch(TRIGGERS)?;
+    creation.execute_batch(VIEW)?;
+    creation.execute("INSERT INTO log VALUES (1, ?, ?)", params![FORMAT, epoch])?;
+    creation.pragma_update(None, "application_id", APPLICATION_ID)?;
+    creation.commit()
+}

@@ -1,0 +1,178 @@
+//! The single connection that writes the log's file.
+
+use std::sync::Arc;
+
+use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
+use rusqlite::hooks::Wal;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use uuid::Uuid;
+
+use super::checkpoint::Progress;
+use super::interned::Interned;
+use super::meta::{TASK_PREFIX, TextOrUuid, columns_give};
+use super::row::EventRow;
+use crate::store::{Hash, Head};
+use crate::task::{Position, Revision, Timestamp};
+
+// The conditions `revision > 0` and `position > 0` make `SQLite` search an index for the end.
+const SELECT_STREAM_END: &str = "SELECT position, coalesce((SELECT revision FROM events AS next
+    WHERE next.stream = first.position AND next.revision > 0 ORDER BY next.revision DESC LIMIT 1), 0)
+    FROM events AS first WHERE name = ?";
+const SELECT_HEAD: &str = "SELECT position, hash, time FROM events WHERE position > 0 ORDER BY position DESC LIMIT 1";
+const INSERT_EVENT: &str = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+/// Why a write failed.
+pub(super) enum WriteError {
+    /// No part of the transaction is on the disk. A later write may succeed.
+    NothingWritten(String),
+    /// It is unknown what is on the disk. After a failed sync, a second sync that succeeds doesn't prove that the data is on
+    /// the disk (known as "fsyncgate").
+    Unknown(String),
+}
+
+impl WriteError {
+    pub(super) fn into_reason(self) -> String {
+        match self {
+            Self::NothingWritten(why) | Self::Unknown(why) => why,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for WriteError {
+    fn from(error: rusqlite::Error) -> Self {
+        use ErrorCode::{ConstraintViolation, DatabaseBusy, DatabaseLocked, DiskFull, TooBig};
+        match error.sqlite_error_code() {
+            // If the disk is full, a commit stops before it writes its last frame. Without the last frame there is no
+            // commit.
+            Some(DiskFull | DatabaseBusy | DatabaseLocked | ConstraintViolation | TooBig) => {
+                Self::NothingWritten(error.to_string())
+            }
+            _ => Self::Unknown(error.to_string()),
+        }
+    }
+}
+
+/// Where a stream begins in the log, and its last event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StreamEnd {
+    /// The position of its first event.
+    pub(super) first: Position,
+    /// The revision of its last event.
+    pub(super) last: Revision,
+}
+
+/// The single connection that writes.
+pub(super) struct WriteConnection {
+    connection: Connection,
+    interned: Interned,
+}
+
+impl WriteConnection {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self { connection, interned: Interned::default() }
+    }
+
+    /// Lets each commit note in `progress` how many frames the write-ahead log has.
+    pub(super) fn note_commits(&mut self, progress: Arc<Progress>) -> rusqlite::Result<()> {
+        self.connection.wal_hook(Some(move |_: &mut Wal, frames: i32| {
+            progress.note_commit(u32::try_from(frames).unwrap_or(0));
+            Ok(())
+        }))
+    }
+
+    /// Copies the rest of the write-ahead log between two commits.
+    pub(super) fn copy_rest(&self, progress: &Progress) {
+        progress.copy(&self.connection, true);
+    }
+
+    pub(super) fn begin(&self) -> Result<(), WriteError> {
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(())
+    }
+
+    /// Commits the transaction. It is durable when this returns.
+    pub(super) fn commit(&self) -> Result<(), WriteError> {
+        self.connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+
+    /// Rolls the transaction back. Does nothing if no transaction is open: after some errors `SQLite` has already rolled
+    /// back.
+    pub(super) fn rollback(&mut self) -> Result<(), WriteError> {
+        self.interned.forget();
+        if self.connection.is_autocommit() { Ok(()) } else { Ok(self.connection.execute_batch("ROLLBACK")?) }
+    }
+
+    /// Inserts the event of a stream whose first event has the position `first`. Returns false, and inserts no event, if the
+    /// stream already has an event of this revision.
+    pub(super) fn insert(&mut self, event: &EventRow<'_>, first: Position) -> Result<bool, WriteError> {
+        let EventRow { position, fields, meta, hash } = event;
+        let Self { connection, interned } = self;
+        let event_type = interned.type_id(connection, fields.event_type, fields.version)?;
+        let columns = meta.filter(|meta| columns_give(meta, fields.meta));
+        let actor = columns.map(|meta| interned.actor_id(connection, meta)).transpose()?;
+        let name = (position == &first).then(|| TextOrUuid::new(fields.stream, TASK_PREFIX));
+        let request = columns.and_then(|meta| meta.request_id.as_deref()).map(|id| TextOrUuid::new(id, ""));
+        let inserted = connection.prepare_cached(INSERT_EVENT)?.execute(params![
+            sqlite_integer(position.0),
+            sqlite_integer(first.0),
+            sqlite_integer(fields.revision.0),
+            name,
+            fields.id.as_bytes(),
+            event_type,
+            fields.time,
+            actor,
+            columns.map(|meta| meta.correlation_id.as_bytes()),
+            columns.and_then(|meta| meta.causation_id.as_ref()).map(Uuid::as_bytes),
+            request,
+            columns.is_none().then_some(fields.meta),
+            fields.data,
+            hash.0,
+        ]);
+        match inserted {
+            Ok(_) => Ok(true),
+            Err(rusqlite::Error::SqliteFailure(error, _)) if error.extended_code == SQLITE_CONSTRAINT_UNIQUE => {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Where a stream begins and ends; `None` if the stream has no event.
+    pub(super) fn stream_end(&self, stream: &str) -> Result<Option<StreamEnd>, WriteError> {
+        let mut query = self.connection.prepare_cached(SELECT_STREAM_END)?;
+        let end = query.query_row([TextOrUuid::new(stream, TASK_PREFIX)], |row| {
+            let [first, last] = [row.get::<_, i64>(0)?, row.get(1)?].map(i64::cast_unsigned);
+            Ok(StreamEnd { first: Position(first), last: Revision(last) })
+        });
+        Ok(end.optional()?)
+    }
+
+    /// The end of the log.
+    pub(super) fn head(&self) -> Result<Head, WriteError> {
+        let end = self.connection.prepare_cached(SELECT_HEAD)?.query_row([], |row| {
+            let time = Timestamp::from_micros(row.get(2)?);
+            Ok(Head {
+                position: Position(row.get::<_, i64>(0)?.cast_unsigned()),
+                hash: Hash(row.get(1)?),
+                time: Some(time),
+            })
+        });
+        Ok(end.optional()?.unwrap_or(Head { position: Position(0), hash: Hash::ZERO, time: None }))
+    }
+
+    /// Copies the write-ahead log to the main file and empties it. If this fails, the events are durable nevertheless.
+    pub(super) fn checkpoint(&self) {
+        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        match busy {
+            Ok(0) => {}
+            Ok(_) => tracing::warn!("the log was closed without a last checkpoint: another program reads log.db"),
+            Err(error) => tracing::warn!("the log was closed without a last checkpoint: {error}"),
+        }
+    }
+}
+
+/// The number as `SQLite` holds it.
+pub(super) fn sqlite_integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,251 @@
+//! The tables of the store in a folder: what they hold, byte for byte, and what they refuse.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use taskbell::store::{AppendError, Hash, Meta, NewEvent, StreamName, Via, chain, new_id};
+use taskbell::task::event::{Completed, Outcome, Started};
+use taskbell::task::queue::{Paused, QueueEvent};
+use taskbell::task::{Event, Timestamp};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::*;
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn database(dir: &Path) -> Connection {
+    Connection::open(dir.join("log.db")).unwrap()
+}
+
+/// The events of the view `log_as_text`, as lines like those of the API.
+pub fn lines_of_view(dir: &Path) -> Vec<String> {
+    let database = database(dir);
+    let mut query = database.prepare("SELECT * FROM log_as_text").unwrap();
+    let columns = ["position", "stream", "revision", "id", "type", "version", "time", "meta", "data", "hash"];
+    assert!(query.column_names().eq(columns));
+    let rows = query.query_map([], |row| {
+        let number = |column: usize| row.get::<_, i64>(column);
+        let text = |column: usize| row.get::<_, String>(column);
+        let json = |column: usize| Ok::<_, rusqlite::Error>(serde_json::to_string(&text(column)?).unwrap());
+        Ok(format!(
+            r#"{{"position":{},"stream":{},"revision":{},"id":{},"type":{},"version":{},"time":{},"meta":{},"data":{},"hash":{}}}"#,
+            number(0)?,
+            json(1)?,
+            number(2)?,
+            json(3)?,
+            json(4)?,
+            number(5)?,
+            json(6)?,
+            text(7)?,
+            text(8)?,
+            json(9)?
+        ))
+    });
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+/// Metadata of every form: with all kinds of texts, with and without the optional members.
+fn metas() -> Vec<Meta> {
+    let texts = [
+        "ann",
+        "local/0199f0c2-1b7e-7a31-9c55-5be2f1a4d6c0/3",
+        "Größe 価格",
+        "",
+        "a \"quoted\" name",
+        "back\\slash",
+        "tab\tand\nline",
+        "nul\0and\u{1f}and\u{7f}",
+        "ann\",\"via\":\"http",
+        "line\u{85}end\u{2028}and\u{2029}",
+    ];
+    let id = "0199f0c2-1b7e-7a31-9c55-5be2f1a4d6c0";
+    let requests = [None, Some("r-1"), Some(""), Some(id), Some("0199F0C2-1B7E-7A31-9C55-5BE2F1A4D6C0")];
+    let vias = [Via::Http, Via::Cli, Via::Worker, Via::Server, Via::Library];
+    let forms = texts.map(|actor| (actor, None)).into_iter();
+    let forms = forms.chain(requests.map(|request| ("ann", request))).chain(texts.map(|text| ("bob", Some(text))));
+    let causes = [None, Some(new_id()), Some(Uuid::nil())];
+    let metas = forms.zip(vias.into_iter().cycle()).zip(causes.into_iter().cycle());
+    let metas = metas.map(|(((actor, request), via), causation_id)| Meta {
+        actor: actor.to_owned(),
+        via,
+        correlation_id: new_id(),
+        causation_id,
+        request_id: request.map(str::to_owned),
+    });
+    metas.collect()
+}
+
+/// Appends an event with each of these metas: every second one begins a stream, the next one continues it.
+async fn append_metas(store: &EventStore, metas: &[Meta]) {
+    for pair in metas.chunks(2) {
+        let task = stream();
+        let with_meta = |(event, meta): (Event, &Meta)| NewEvent { meta: meta.clone(), ..new_event(event) };
+        let events = [created("t"), queued()].into_iter().zip(pair).map(with_meta).collect();
+        store.append(append(&task, Expected::NoStream, events)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn meta_of_every_form_is_read_back_byte_for_byte() {
+    let dir = folder();
+    let metas = metas();
+    let store = EventStore::open(dir.path()).unwrap();
+    append_metas(&store, &metas).await;
+    let live = all_events(&store).await;
+    drop(store);
+    let store = EventStore::open(dir.path()).unwrap();
+    let read = all_events(&store).await;
+    assert_eq!(lines(&read), lines(&live));
+    assert!(read.iter().map(|event| &event.meta).eq(&metas));
+    assert_eq!(chain::verify(Hash::ZERO, &read), Ok(store.head().hash));
+}
+
+#[tokio::test]
+async fn the_view_shows_every_event_as_the_api_does() {
+    let dir = folder();
+    let store = EventStore::open(dir.path()).unwrap();
+    append_metas(&store, &metas()).await;
+    let pause = LogEvent::from(QueueEvent::Paused(Paused { reason: None }));
+    let times = [0, -1, -1_000_001, 999_999, 1_000_000, 253_402_300_799_000_000];
+    for (number, micros) in times.into_iter().enumerate() {
+        let event = NewEvent { time: Timestamp::from_micros(micros), ..new_event(pause.clone()) };
+        let queue = StreamName::queue(&format!("q{number}"));
+        store.append(append(&queue, Expected::NoStream, vec![event])).await.unwrap();
+    }
+    let bell = StreamName::bell("task-0199f0c2-1b7e-7a31-9c55-5be2f1a4d6c0");
+    store.append(append(&bell, Expected::NoStream, vec![new_event(seen(7)), new_event(seen(8))])).await.unwrap();
+    let (events, shown) = (lines(&all_events(&store).await), lines_of_view(dir.path()));
+    assert_eq!(shown.len(), events.len());
+    for (shown, event) in shown.iter().zip(&events) {
+        assert_eq!(shown, event);
+    }
+}
+
+#[tokio::test]
+async fn common_meta_is_in_columns_and_each_name_is_stored_once() {
+    let dir = folder();
+    let store = EventStore::open(dir.path()).unwrap();
+    for _ in 0..5 {
+        let events = vec![new_event(created("t")), new_event(queued()), new_event(queued())];
+        store.append(append(&stream(), Expected::NoStream, events)).await.unwrap();
+    }
+    let count = |sql: &str| database(dir.path()).query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT count(meta) FROM events"), 0);
+    assert_eq!(count("SELECT count(*) FROM events WHERE typeof(name) = 'blob'"), 5);
+    assert_eq!((count("SELECT count(*) FROM actors"), count("SELECT count(*) FROM types")), (1, 2));
+}
+
+#[tokio::test]
+async fn every_table_refuses_changes() {
+    let dir = folder();
+    EventStore::open(dir.path()).unwrap().append(first(&stream(), "t")).await.unwrap();
+    let database = database(dir.path());
+    let mut query = database.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").unwrap();
+    let tables: Vec<String> = query.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(tables, ["actors", "events", "log", "types"]);
+    for table in tables {
+        let first_column: String = database
+            .query_row(&format!("SELECT name FROM pragma_table_info('{table}')"), [], |row| row.get(0))
+            .unwrap();
+        for sql in [format!("UPDATE {table} SET {first_column} = 7"), format!("DELETE FROM {table}")] {
+            let refused = database.execute_batch(&sql).unwrap_err();
+            assert!(refused.to_string().contains("only appended to"), "{sql}: {refused}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_was_opened_again_knows_where_each_stream_ends() {
+    let dir = folder();
+    let (task, queue, bell) = (stream(), StreamName::queue("mail"), StreamName::bell("ann"));
+    let pause = || LogEvent::from(QueueEvent::Paused(Paused { reason: None }));
+    let store = EventStore::open(dir.path()).unwrap();
+    store.append_many(vec![first(&task, "t"), next(&task, 0), next(&task, 1)]).await;
+    store.append(append(&queue, Expected::NoStream, vec![new_event(pause())])).await.unwrap();
+    store.append(append(&bell, Expected::NoStream, vec![new_event(seen(1)), new_event(seen(2))])).await.unwrap();
+    drop(store);
+    for (stream, last) in [(&task, 2), (&queue, 0), (&bell, 1)] {
+        for expected in [None, Some(last + 1), (last > 0).then(|| last - 1)] {
+            // Each append is the first one after the open: nothing is cached.
+            let store = EventStore::open(dir.path()).unwrap();
+            let expected = expected.map_or(Expected::NoStream, |last| Expected::Revision(Revision(last)));
+            let refused = store.append(append(stream, expected, vec![new_event(queued())])).await;
+            let actual = Some(Revision(last));
+            assert_eq!(refused, Err(AppendError::WrongExpectedRevision { actual }), "{stream} {expected:?}");
+            assert_eq!(store.head().position, Position(6));
+        }
+    }
+    let store = EventStore::open(dir.path()).unwrap();
+    assert_eq!(store.append(next(&task, 2)).await, Ok(Revision(3)));
+    assert_eq!(store.read_stream(&task, Revision(0)).await.unwrap().len(), 4);
+    let later = store.read_stream(&task, Revision(2)).await.unwrap();
+    assert_eq!(later.iter().map(|event| event.revision.0).collect::<Vec<_>>(), [2, 3]);
+}
+
+#[tokio::test]
+async fn an_actor_whose_first_append_was_refused_is_written_with_the_next_one() {
+    let dir = folder();
+    let task = stream();
+    EventStore::open(dir.path()).unwrap().append(first(&task, "t")).await.unwrap();
+    let store = EventStore::open(dir.path()).unwrap();
+    let meta = Meta {
+        actor: "new".to_owned(),
+        via: Via::Library,
+        correlation_id: new_id(),
+        causation_id: None,
+        request_id: None,
+    };
+    let by_new = |event: Event| NewEvent { meta: meta.clone(), ..new_event(event) };
+    let refused = store.append(append(&task, Expected::NoStream, vec![by_new(queued())])).await;
+    assert!(refused.is_err(), "{refused:?}");
+    store.append(append(&task, Expected::Revision(Revision(0)), vec![by_new(queued())])).await.unwrap();
+    drop(store);
+    let events = all_events(&EventStore::open(dir.path()).unwrap()).await;
+    assert_eq!((events[1].meta.actor.as_str(), events[1].event_type), ("new", "Queued"));
+}
+
+/// The events of a task that a worker has finished.
+fn lifecycle() -> [Event; 3] {
+    let started = Started { attempt: 1, worker: "local/a/1".into(), lease_hash: "0".repeat(64) };
+    let completed = Completed {
+        outcome: Outcome::Succeeded,
+        attempt: Some(1),
+        message: Some("2 of 2 places have it".into()),
+        result: None,
+        error: None,
+        forced: false,
+        progress: None,
+    };
+    [created("Distribute the autumn catalogue"), Event::Started(started), Event::Completed(completed)]
+}
+
+#[tokio::test]
+async fn a_finished_task_takes_1_2_kb() {
+    const TASKS: u64 = 2000;
+    let dir = folder();
+    let store = EventStore::open(dir.path()).unwrap();
+    let meta = |actor: &str, via, request: bool| Meta {
+        actor: actor.to_owned(),
+        via,
+        correlation_id: new_id(),
+        causation_id: None,
+        request_id: request.then(|| new_id().to_string()),
+    };
+    let streams: Vec<_> = (0..TASKS).map(|_| stream()).collect();
+    for (number, event) in lifecycle().into_iter().enumerate() {
+        let (actor, via) = [("ann", Via::Http), ("system", Via::Worker), ("local/a/1", Via::Worker)][number];
+        let expected =
+            number.checked_sub(1).map_or(Expected::NoStream, |last| Expected::Revision(Revision(last as u64)));
+        let with_event = |stream| {
+            let meta = meta(actor, via, number == 0);
+            append(stream, expected, vec![NewEvent { meta, ..new_event(event.clone()) }])
+        };
+        assert!(store.append_many(streams.iter().map(with_event).collect()).await.iter().all(Result::is_ok));
+    }
+    drop(store);
+    let bytes = dir.path().join("log.db").metadata().unwrap().len() / TASKS;
+    assert!(bytes <= 1200, "{bytes}");
+}
