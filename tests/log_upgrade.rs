@@ -72,7 +72,9 @@ impl OldLog {
         database.execute_batch(FORMAT_1).unwrap();
         database.execute("INSERT INTO log VALUES (1, 1, ?)", [epoch.to_string()]).unwrap();
         database.execute_batch("BEGIN").unwrap();
-        events.iter().for_each(|event| insert(&database, event));
+        for event in &events {
+            insert(&database, event);
+        }
         database.execute_batch("COMMIT").unwrap();
         assert!(dir.path().join("log.db-wal").metadata().unwrap().len() > 0);
         let lines = events.iter().map(|event| serde_json::to_string(event).unwrap()).collect();
@@ -243,7 +245,9 @@ async fn events_of_types_that_this_version_does_not_know_are_upgraded_too() {
     }
     let database = database(old.path());
     database.execute_batch("DROP TRIGGER events_are_not_deleted; DELETE FROM events;").unwrap();
-    events.iter().for_each(|event| insert(&database, event));
+    for event in &events {
+        insert(&database, event);
+    }
     drop(database);
     assert_eq!(upgrade_quietly(old.path()).unwrap().unwrap().hash, hash);
     let lines: Vec<_> = events.iter().map(|event| serde_json::to_string(event).unwrap()).collect();

@@ -77,7 +77,7 @@ fn print_step(step: UpgradeStep) {
         | UpgradeStep::OldFileKept
         | UpgradeStep::Renamed => return,
     };
-    // The steps come at multiples of `LINE_EVENTS`, and at the end.
+    // The steps come at multiples of 1,000 events, and at the end.
     let between_lines = (last / LINES).next_multiple_of(LINE_EVENTS).max(LINE_EVENTS);
     if position == last || position.is_multiple_of(between_lines) {
         console::print_to_stderr(&format!("{done} {} of {} events", format_count(position), format_count(last)));

@@ -73,7 +73,7 @@ impl Metrics {
             views_position: gauge("taskbell_views_position", "Position of the last event that the views show.")?,
             wal_frames: gauge(
                 "taskbell_log_wal_frames",
-                "Frames of 4,120 bytes in the write-ahead log of an embedded log.",
+                "Frames of 8,216 bytes in the write-ahead log of an embedded log.",
             )?,
             wal_frames_copied: gauge(
                 "taskbell_log_wal_frames_copied",

@@ -38,7 +38,7 @@ fn run_until_step(dir: &Path, last_step: usize) -> Option<String> {
 
 #[tokio::test]
 async fn a_kill_after_any_step_leaves_one_complete_log() {
-    let old = OldLog::with(12_000);
+    let old = OldLog::with(1200);
     let mut steps = Vec::new();
     loop {
         let dir = old.copy();
@@ -51,7 +51,7 @@ async fn a_kill_after_any_step_leaves_one_complete_log() {
             Err(OpenError::Older { found: 1, .. }) => {
                 old.is_old_file(&dir.path().join("log.db"));
                 let upgraded = upgrade_quietly(dir.path()).unwrap().unwrap();
-                assert_eq!((upgraded.events, upgraded.hash), (12_000, old.hash), "after {step}");
+                assert_eq!((upgraded.events, upgraded.hash), (1200, old.hash), "after {step}");
             }
             Err(error) => panic!("after {step}: {error}"),
         }

@@ -119,6 +119,7 @@ async fn the_chain_of_hashes_shows_any_change_made_to_the_file() {
         "data = replace(data, 'demo', 'memo')",
         "correlation_id = causation_id",
         "causation_id = NULL",
+        "causation_id = 0",
         "request_id = 'r-2'",
         "request_id = zeroblob(16)",
         "revision = 1",
@@ -163,6 +164,8 @@ async fn the_error_names_a_damaged_row_and_the_others_can_be_read() {
         "correlation_id = NULL",
         "correlation_id = x'00'",
         "causation_id = x'00'",
+        "causation_id = 7",
+        "causation_id = 'x'",
         "request_id = 7",
         "request_id = x'00'",
         "stream = 99",
@@ -190,6 +193,31 @@ async fn the_error_names_a_damaged_row_and_the_others_can_be_read() {
         assert_eq!(store.read_all(Position(4), 100).await.unwrap().len(), 6);
         assert!(store.subscribe(Position(3)).next().await.is_err());
         assert_eq!(store.append(first(&stream(), "more")).await, Ok(Revision(0)));
+    }
+}
+
+#[tokio::test]
+async fn the_error_names_an_event_that_refers_to_a_damaged_row() {
+    for sql in [
+        "UPDATE events SET id = x'00' WHERE position = 1",
+        "UPDATE events SET correlation_id = x'00' WHERE position = 1",
+        "UPDATE events SET name = CAST(x'ff' AS TEXT) WHERE position = 1",
+        "DELETE FROM events WHERE position = 1",
+        "UPDATE actors SET actor = CAST(x'ff' AS TEXT)",
+        "UPDATE actors SET via = 'dream'",
+        "UPDATE types SET version = -1",
+        "UPDATE types SET type = CAST(x'ff' AS TEXT) WHERE id = 2",
+        "DELETE FROM types",
+    ] {
+        let dir = folder();
+        let task = stream();
+        let store = EventStore::open(dir.path()).unwrap();
+        store.append_many(vec![first(&task, "t"), next(&task, 0)]).await;
+        drop(store);
+        tamper(dir.path(), sql);
+        let store = EventStore::open(dir.path()).unwrap();
+        let Err(ReadError::Damaged(found)) = store.read_all(Position(1), 100).await else { panic!("{sql}") };
+        assert!(found.contains("event 2"), "{sql}: {found}");
     }
 }
 

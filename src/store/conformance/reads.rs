@@ -49,7 +49,7 @@ pub(super) async fn characters_that_end_a_line_are_stored_as_escapes(store: Even
     let input: JsonText =
         format!(r#"{{"a{LINE_ENDS}":"b{LINE_ENDS}"}}"#).parse().map_err(|_| "the input is no JSON")?;
     let mut event = new_event(created_with_input(LINE_ENDS, input.clone()));
-    event.meta.actor = LINE_ENDS.to_owned();
+    LINE_ENDS.clone_into(&mut event.meta.actor);
     let mut live = store.subscribe(Position(0));
     let written = try_append(&store, append(&task, Expected::NoStream, vec![event.clone()])).await;
     ensure_eq!("the append", written, Ok(Revision(0)));

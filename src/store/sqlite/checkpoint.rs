@@ -20,18 +20,18 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 
 /// The thread copies frames when this many are not copied: 16 MB.
-const START_FRAMES: u32 = 4000;
+const START_FRAMES: u32 = 2000;
 /// The largest number of frames that the writer copies itself, unless the thread can't keep up with the commits.
-const REST_FRAMES: u32 = 400;
+const REST_FRAMES: u32 = 200;
 /// After so many rounds of the thread, the writer copies the rest, however large it is. So the file stays bounded.
 const ROUNDS_MAX: u32 = 4;
 /// A warning is logged when this many frames are not copied (256 MB), and again for each time as many.
-const WARN_FRAMES: u32 = 64_000;
+const WARN_FRAMES: u32 = 32_000;
 
 /// The state of the write-ahead log, as the last commits and checkpoints have shown it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteAheadLog {
-    /// The frames in the file. A frame has 4,120 bytes.
+    /// The frames in the file. A frame has 8,216 bytes.
     pub frames: u32,
     /// How many of them are in the main file too.
     pub copied: u32,
@@ -239,10 +239,10 @@ mod tests {
     fn the_thread_copies_the_bulk_and_the_writer_the_rest() {
         for (frames, copied, rounds, step) in [
             (1, 0, 0, Step::Nothing),
-            (3999, 0, 0, Step::Nothing),
-            (4000, 0, 0, Step::CopyBulk),
-            (4400, 4000, 1, Step::CopyRest),
-            (4401, 4000, 1, Step::CopyBulk),
+            (1999, 0, 0, Step::Nothing),
+            (2000, 0, 0, Step::CopyBulk),
+            (2200, 2000, 1, Step::CopyRest),
+            (2201, 2000, 1, Step::CopyBulk),
             (9000, 7000, 3, Step::CopyBulk),
             (12_000, 9000, 4, Step::CopyRest),
         ] {
@@ -260,12 +260,12 @@ mod tests {
 
     #[test]
     fn a_file_that_is_begun_anew_has_nothing_copied_and_the_first_threshold() {
-        let progress = progress(4400, 4400, 1);
+        let progress = progress(2200, 2200, 1);
         progress.wait_for_frames();
         assert_eq!(progress.next_step(), Step::Nothing);
         progress.note_commit(3);
         assert_eq!(progress.state(), WriteAheadLog { frames: 3, ..WriteAheadLog::default() });
-        progress.note_commit(4000);
+        progress.note_commit(2000);
         assert_eq!(progress.next_step(), Step::CopyBulk);
     }
 }

@@ -1,11 +1,11 @@
-//! The names that rows hold as numbers, for a connection that reads: streams, types and actors.
+//! What rows hold as numbers, for a connection that reads: the first events of streams, types and actors.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
 use super::meta::{TASK_PREFIX, TextOrUuid, via_of};
@@ -15,7 +15,7 @@ use crate::task::TaskId;
 /// The largest number of names of one kind in a generation. A name that was not used for two generations is read again.
 const GENERATION_MAX: usize = 16_384;
 
-const SELECT_STREAM: &str = "SELECT name FROM events WHERE position = ?";
+const SELECT_FIRST: &str = "SELECT name, id, correlation_id FROM events WHERE position = ?";
 const SELECT_TYPE: &str = "SELECT type, version FROM types WHERE id = ?";
 const SELECT_ACTOR: &str = "SELECT actor, via FROM actors WHERE id = ?";
 
@@ -25,6 +25,15 @@ pub(super) enum StoredName {
     Valid(StreamName),
     /// This version of Taskbell doesn't know the form of the name.
     Invalid(Arc<str>),
+}
+
+/// What the first event of a stream says about the others.
+#[derive(Clone)]
+pub(super) struct StoredFirst {
+    pub(super) name: StoredName,
+    pub(super) id: Uuid,
+    /// `None` if its row holds the text of `meta`.
+    pub(super) correlation_id: Option<Uuid>,
 }
 
 /// A type of events with the version of its schema.
@@ -37,7 +46,7 @@ pub(super) struct StoredType {
 /// The names that were used recently. A row that a name comes from never changes.
 #[derive(Default)]
 pub(super) struct Names {
-    streams: RefCell<Generations<StoredName>>,
+    streams: RefCell<Generations<StoredFirst>>,
     types: RefCell<Generations<StoredType>>,
     actors: RefCell<Generations<(Arc<str>, Via)>>,
 }
@@ -74,7 +83,7 @@ impl<T: Clone> Generations<T> {
 
 impl StoredName {
     /// The name in the column; `None` if it is neither a text nor a UUID.
-    pub(super) fn of_column(column: ValueRef<'_>) -> Option<Self> {
+    fn of_column(column: ValueRef<'_>) -> Option<Self> {
         if let ValueRef::Blob(bytes) = column {
             return Uuid::from_slice(bytes).ok().map(|id| Self::Valid(StreamName::task(TaskId::from_uuid(id))));
         }
@@ -91,20 +100,22 @@ impl StoredName {
 }
 
 impl Names {
-    /// The name of the stream whose first event has this position; `None` if no stream begins there.
-    pub(super) fn stream(&self, connection: &Connection, first: i64) -> rusqlite::Result<Option<StoredName>> {
-        if let Some(known) = self.streams.borrow_mut().get(first) {
+    /// The first event of a stream, which has this position; `None` if no stream begins there.
+    pub(super) fn first_event(&self, connection: &Connection, position: i64) -> rusqlite::Result<Option<StoredFirst>> {
+        if let Some(known) = self.streams.borrow_mut().get(position) {
             return Ok(Some(known));
         }
-        let mut query = connection.prepare_cached(SELECT_STREAM)?;
-        let name = query.query_row([first], |row| Ok(StoredName::of_column(row.get_ref(0)?))).optional()?;
-        Ok(name.flatten().map(|name| self.remember_stream(first, name)))
+        let first = connection.prepare_cached(SELECT_FIRST)?.query_row([position], |row| first_event(row, [0, 1, 2]));
+        let first = first.optional()?.flatten();
+        if let Some(first) = &first {
+            self.remember_first(position, first.clone());
+        }
+        Ok(first)
     }
 
-    /// Notes the name of the stream whose first event has this position.
-    pub(super) fn remember_stream(&self, first: i64, name: StoredName) -> StoredName {
-        self.streams.borrow_mut().insert(first, name.clone());
-        name
+    /// Notes the first event of a stream.
+    pub(super) fn remember_first(&self, position: i64, first: StoredFirst) {
+        self.streams.borrow_mut().insert(position, first);
     }
 
     /// The type of this id.
@@ -134,4 +145,12 @@ impl Names {
         }
         Ok(stored)
     }
+}
+
+/// The first event of a stream, from the row's columns with the name, the id and the correlation id. `None` if the row has no name.
+pub(super) fn first_event(row: &Row<'_>, columns: [usize; 3]) -> rusqlite::Result<Option<StoredFirst>> {
+    let [name, id, correlation_id] = columns;
+    let Some(name) = StoredName::of_column(row.get_ref(name)?) else { return Ok(None) };
+    let correlation_id = row.get::<_, Option<[u8; 16]>>(correlation_id)?.map(Uuid::from_bytes);
+    Ok(Some(StoredFirst { name, id: Uuid::from_bytes(row.get(id)?), correlation_id }))
 }

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Row, params};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::meta::{TASK_PREFIX, TextOrUuid, text_of_columns};
-use super::names::{Names, StoredName, StoredType};
+use super::names::{Names, StoredFirst, StoredName, StoredType, first_event};
 use super::open::keep_query_plans;
 use super::row::EventRow;
 use super::write_connection::sqlite_integer;
@@ -211,12 +212,13 @@ impl ReadConnection {
         let damaged = |what: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
         let number = |column: usize| row.get::<_, i64>(column).map_err(|error| damaged(&error));
         let connection = &self.connection;
-        let stream = self.stream_of(row, position)?;
-        let event_type = self.names.event_type(connection, number(5)?).map_err(|error| damaged(&error))?;
-        let meta = self.meta_of(row, position)?;
+        let first = self.first_event_of(row, position)?;
+        let event_type =
+            self.names.event_type(connection, number(5)?).map_err(|error| read_error_at(position, &error))?;
+        let meta = self.meta_of(row, position, &first)?;
         Ok(StoredEvent {
             position: Position(u64::try_from(position).map_err(|error| damaged(&error))?),
-            stream,
+            stream: first.name,
             revision: Revision(u64::try_from(number(2)?).map_err(|error| damaged(&error))?),
             id: Uuid::from_bytes(row.get(4).map_err(|error| damaged(&error))?),
             event_type: event_type.ok_or_else(|| damaged(&"its type is not in the log"))?,
@@ -227,38 +229,54 @@ impl ReadConnection {
         })
     }
 
-    /// The name of the row's stream.
-    fn stream_of(&self, row: &Row<'_>, position: i64) -> Result<StoredName, ReadError> {
+    /// The first event of the row's stream.
+    fn first_event_of(&self, row: &Row<'_>, position: i64) -> Result<StoredFirst, ReadError> {
         let damaged = |what: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
-        let first: i64 = row.get(1).map_err(|error| damaged(&error))?;
-        if first == position {
-            let name = StoredName::of_column(row.get_ref(3).map_err(|error| damaged(&error))?);
-            return Ok(self.names.remember_stream(first, name.ok_or_else(|| damaged(&"its stream has no name"))?));
+        let stream: i64 = row.get(1).map_err(|error| damaged(&error))?;
+        if stream == position {
+            let first = first_event(row, [3, 4, 8]).map_err(|error| damaged(&error))?;
+            let first = first.ok_or_else(|| damaged(&"its stream has no name"))?;
+            self.names.remember_first(stream, first.clone());
+            return Ok(first);
         }
-        let name = self.names.stream(&self.connection, first).map_err(|error| read_error(&error))?;
-        name.ok_or_else(|| damaged(&format_args!("its stream begins at position {first}, and no stream begins there")))
+        let first =
+            self.names.first_event(&self.connection, stream).map_err(|error| read_error_at(position, &error))?;
+        first
+            .ok_or_else(|| damaged(&format_args!("its stream begins at position {stream}, and no stream begins there")))
     }
 
-    fn meta_of<'row>(&self, row: &'row Row<'_>, position: i64) -> Result<StoredMeta<'row>, ReadError> {
+    fn meta_of<'row>(
+        &self,
+        row: &'row Row<'_>,
+        position: i64,
+        first: &StoredFirst,
+    ) -> Result<StoredMeta<'row>, ReadError> {
         let damaged = |what: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
         let value = |column: usize| row.get_ref(column).map_err(|error| damaged(&error));
-        if value(11)? != rusqlite::types::ValueRef::Null {
+        if value(11)? != ValueRef::Null {
             return text(row, 11).map(StoredMeta::Text).map_err(|error| damaged(&error));
         }
-        let id = |column: usize| row.get::<_, Option<[u8; 16]>>(column).map_err(|error| damaged(&error));
         let actor = row.get(7).map_err(|error| damaged(&error))?;
-        let actor = self.names.actor(&self.connection, actor).map_err(|error| read_error(&error))?;
+        let actor = self.names.actor(&self.connection, actor).map_err(|error| read_error_at(position, &error))?;
         let (actor, via) = actor.ok_or_else(|| damaged(&"its actor is not in the log"))?;
         let request_id = match value(10)? {
-            rusqlite::types::ValueRef::Null => None,
+            ValueRef::Null => None,
             stored => Some(TextOrUuid::text_in(stored, "").ok_or_else(|| damaged(&"its request id is no text"))?),
         };
-        let correlation_id = id(8)?.ok_or_else(|| damaged(&"it has no correlation id"))?;
+        let correlation_id = row.get::<_, Option<[u8; 16]>>(8).map_err(|error| damaged(&error))?.map(Uuid::from_bytes);
+        let correlation_id = correlation_id.or(first.correlation_id);
+        let causation_id = match value(9)? {
+            ValueRef::Null => None,
+            ValueRef::Integer(0) => Some(first.id),
+            ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Text(_) | ValueRef::Blob(_) => {
+                Some(Uuid::from_bytes(row.get(9).map_err(|error| damaged(&error))?))
+            }
+        };
         Ok(StoredMeta::Columns(Meta {
             actor: actor.as_ref().to_owned(),
             via,
-            correlation_id: Uuid::from_bytes(correlation_id),
-            causation_id: id(9)?.map(Uuid::from_bytes),
+            correlation_id: correlation_id.ok_or_else(|| damaged(&"it has no correlation id"))?,
+            causation_id,
             request_id,
         }))
     }
@@ -334,7 +352,16 @@ fn text<'row>(row: &'row Row<'_>, column: usize) -> Result<&'row str, Box<dyn st
 
 fn read_error(error: &rusqlite::Error) -> ReadError {
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ReadError::Damaged(error.to_string()),
-        _ => ReadError::Unavailable(error.to_string()),
+        // An error without a code: a value can't be converted.
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) | None => ReadError::Damaged(error.to_string()),
+        Some(_) => ReadError::Unavailable(error.to_string()),
+    }
+}
+
+/// The error of a query for what an event refers to.
+fn read_error_at(position: i64, error: &rusqlite::Error) -> ReadError {
+    match read_error(error) {
+        ReadError::Damaged(what) => ReadError::Damaged(format!("event {position}: {what}")),
+        other @ (ReadError::Unavailable(_) | ReadError::Unknown { .. }) => other,
     }
 }

@@ -8,7 +8,9 @@
 //! | `name` | in the first event of a stream: the UUID of the task, or the stream's name as text if it is no task |
 //! | `type` | a row of `types`: the type and the version |
 //! | `actor` | a row of `actors`: the members `actor` and `via` of `meta` |
-//! | `correlation_id`, `causation_id`, `request_id` | these members of `meta`; a `request_id` that is a UUID is a blob |
+//! | `correlation_id` | this member of `meta`; null if it is the same as in the first event of the stream |
+//! | `causation_id` | this member of `meta`; 0 if it is the id of the first event of the stream |
+//! | `request_id` | this member of `meta`; a blob if it is a UUID |
 //! | `meta` | the text of `meta`, only if the columns don't give exactly this text; then they are null |
 //!
 //! The view `log_as_text` shows the events as the API does, so that any program for `SQLite` can read the log.
@@ -21,6 +23,9 @@ use crate::store::new_id;
 pub(super) const APPLICATION_ID: i64 = 0x7462_656c;
 /// Version of the tables below.
 pub(super) const FORMAT: i64 = 2;
+/// The size of a page in bytes. On a smaller page, the space that the next row doesn't fit in is a larger part of the page. On a
+/// larger one, a commit of few events writes more.
+const PAGE_SIZE: i64 = 8192;
 
 /// SQL for the text of a UUID.
 macro_rules! uuid_text {
@@ -85,7 +90,7 @@ CREATE TABLE events (
     time INTEGER NOT NULL,
     actor INTEGER,
     correlation_id BLOB,
-    causation_id BLOB,
+    causation_id ANY,
     request_id ANY,
     meta TEXT,
     data TEXT NOT NULL,
@@ -120,9 +125,12 @@ CREATE VIEW log_as_text AS SELECT
         || format('.%06dZ', (events.time % 1000000 + 1000000) % 1000000) AS time,
     coalesce(events.meta, '{\"actor\":\"' || actors.actor || '\",\"via\":\"' || actors.via
         || '\",\"correlation_id\":\"' || ",
-    uuid_text!("events.correlation_id"),
+    uuid_text!("coalesce(events.correlation_id, first.correlation_id)"),
     "
         || '\",\"causation_id\":' || CASE typeof(events.causation_id) WHEN 'null' THEN 'null'
+            WHEN 'integer' THEN '\"' || ",
+    uuid_text!("first.id"),
+    " || '\"'
             ELSE '\"' || ",
     uuid_text!("events.causation_id"),
     " || '\"' END
@@ -173,6 +181,7 @@ pub(super) fn create_log(connection: &mut Connection) -> rusqlite::Result<()> {
 
 /// Creates the tables of a log with this id.
 pub(super) fn create_log_with_epoch(connection: &mut Connection, epoch: &str) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "page_size", PAGE_SIZE)?;
     let creation = connection.transaction()?;
     creation.execute_batch(TABLES)?;
     creation.execute_batch(TRIGGERS)?;

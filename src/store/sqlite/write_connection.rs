@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 use rusqlite::hooks::Wal;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, ToSql, params};
 use uuid::Uuid;
 
 use super::checkpoint::Progress;
@@ -15,7 +16,7 @@ use crate::store::{Hash, Head};
 use crate::task::{Position, Revision, Timestamp};
 
 // The conditions `revision > 0` and `position > 0` make `SQLite` search an index for the end.
-const SELECT_STREAM_END: &str = "SELECT position, coalesce((SELECT revision FROM events AS next
+const SELECT_STREAM_END: &str = "SELECT position, id, correlation_id, coalesce((SELECT revision FROM events AS next
     WHERE next.stream = first.position AND next.revision > 0 ORDER BY next.revision DESC LIMIT 1), 0)
     FROM events AS first WHERE name = ?";
 const SELECT_HEAD: &str = "SELECT position, hash, time FROM events WHERE position > 0 ORDER BY position DESC LIMIT 1";
@@ -52,11 +53,19 @@ impl From<rusqlite::Error> for WriteError {
     }
 }
 
+/// The first event of a stream, as far as the rows of the next events refer to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FirstEvent {
+    pub(super) position: Position,
+    pub(super) id: Uuid,
+    /// `None` if its row holds the text of `meta`.
+    pub(super) correlation_id: Option<Uuid>,
+}
+
 /// Where a stream begins in the log, and its last event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StreamEnd {
-    /// The position of its first event.
-    pub(super) first: Position,
+    pub(super) first: FirstEvent,
     /// The revision of its last event.
     pub(super) last: Revision,
 }
@@ -103,36 +112,45 @@ impl WriteConnection {
         if self.connection.is_autocommit() { Ok(()) } else { Ok(self.connection.execute_batch("ROLLBACK")?) }
     }
 
-    /// Inserts the event of a stream whose first event has the position `first`. Returns false, and inserts no event, if the
-    /// stream already has an event of this revision.
-    pub(super) fn insert(&mut self, event: &EventRow<'_>, first: Position) -> Result<bool, WriteError> {
+    /// Inserts the event of a stream that begins with the event `first`, or begins its stream if `first` is `None`. Returns the
+    /// first event of the stream; `None`, and inserts no event, if the stream already has an event of this revision.
+    pub(super) fn insert(
+        &mut self,
+        event: &EventRow<'_>,
+        first: Option<FirstEvent>,
+    ) -> Result<Option<FirstEvent>, WriteError> {
         let EventRow { position, fields, meta, hash } = event;
         let Self { connection, interned } = self;
         let event_type = interned.type_id(connection, fields.event_type, fields.version)?;
         let columns = meta.filter(|meta| columns_give(meta, fields.meta));
         let actor = columns.map(|meta| interned.actor_id(connection, meta)).transpose()?;
-        let name = (position == &first).then(|| TextOrUuid::new(fields.stream, TASK_PREFIX));
+        let name = first.is_none().then(|| TextOrUuid::new(fields.stream, TASK_PREFIX));
+        let correlation_id = columns.map(|meta| meta.correlation_id);
+        let causation = columns.and_then(|meta| meta.causation_id.as_ref()).map(|id| CausationColumn::new(id, first));
         let request = columns.and_then(|meta| meta.request_id.as_deref()).map(|id| TextOrUuid::new(id, ""));
         let inserted = connection.prepare_cached(INSERT_EVENT)?.execute(params![
             sqlite_integer(position.0),
-            sqlite_integer(first.0),
+            sqlite_integer(first.map_or(position.0, |first| first.position.0)),
             sqlite_integer(fields.revision.0),
             name,
             fields.id.as_bytes(),
             event_type,
             fields.time,
             actor,
-            columns.map(|meta| meta.correlation_id.as_bytes()),
-            columns.and_then(|meta| meta.causation_id.as_ref()).map(Uuid::as_bytes),
+            correlation_id
+                .as_ref()
+                .filter(|id| first.and_then(|first| first.correlation_id) != Some(**id))
+                .map(Uuid::as_bytes),
+            causation,
             request,
             columns.is_none().then_some(fields.meta),
             fields.data,
             hash.0,
         ]);
         match inserted {
-            Ok(_) => Ok(true),
+            Ok(_) => Ok(Some(first.unwrap_or(FirstEvent { position: *position, id: fields.id, correlation_id }))),
             Err(rusqlite::Error::SqliteFailure(error, _)) if error.extended_code == SQLITE_CONSTRAINT_UNIQUE => {
-                Ok(false)
+                Ok(None)
             }
             Err(error) => Err(error.into()),
         }
@@ -142,8 +160,10 @@ impl WriteConnection {
     pub(super) fn stream_end(&self, stream: &str) -> Result<Option<StreamEnd>, WriteError> {
         let mut query = self.connection.prepare_cached(SELECT_STREAM_END)?;
         let end = query.query_row([TextOrUuid::new(stream, TASK_PREFIX)], |row| {
-            let [first, last] = [row.get::<_, i64>(0)?, row.get(1)?].map(i64::cast_unsigned);
-            Ok(StreamEnd { first: Position(first), last: Revision(last) })
+            let [first, last] = [row.get::<_, i64>(0)?, row.get(3)?].map(i64::cast_unsigned);
+            let correlation_id = row.get::<_, Option<[u8; 16]>>(2)?.map(Uuid::from_bytes);
+            let first = FirstEvent { position: Position(first), id: Uuid::from_bytes(row.get(1)?), correlation_id };
+            Ok(StreamEnd { first, last: Revision(last) })
         });
         Ok(end.optional()?)
     }
@@ -169,6 +189,29 @@ impl WriteConnection {
             Ok(_) => tracing::warn!("the log was closed without a last checkpoint: another program reads log.db"),
             Err(error) => tracing::warn!("the log was closed without a last checkpoint: {error}"),
         }
+    }
+}
+
+/// What the column `causation_id` holds.
+enum CausationColumn<'a> {
+    /// The id of the stream's first event: the integer 0, which takes no space in a row.
+    FirstEvent,
+    Id(&'a Uuid),
+}
+
+impl<'a> CausationColumn<'a> {
+    fn new(id: &'a Uuid, first: Option<FirstEvent>) -> Self {
+        if first.is_some_and(|first| first.id == *id) { Self::FirstEvent } else { Self::Id(id) }
+    }
+}
+
+impl ToSql for CausationColumn<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let value = match self {
+            Self::FirstEvent => ValueRef::Integer(0),
+            Self::Id(id) => ValueRef::Blob(id.as_bytes()),
+        };
+        Ok(ToSqlOutput::Borrowed(value))
     }
 }
 

@@ -12,7 +12,7 @@ use super::write_connection::{StreamEnd, WriteConnection, WriteError};
 use crate::store::encoded::EncodedAppend;
 use crate::store::recent::RecentEvents;
 use crate::store::{AppendError, Expected, Head, Recorded, StreamName};
-use crate::task::{Position, Revision};
+use crate::task::Revision;
 
 /// When a group has this number of appends, no further request joins it.
 const GROUP_APPENDS: usize = 4096;
@@ -166,25 +166,27 @@ impl Writer {
         group: &mut CommitGroup,
     ) -> Result<Result<Revision, AppendError>, WriteError> {
         let stream = append.stream.clone();
-        let end = self.stream_end(&stream, append.expected)?;
+        let mut end = self.stream_end(&stream, append.expected)?;
         let head_before = group.head;
         let events = match append.into_recorded(end.map(|end| end.last), &mut group.head) {
             Ok(events) => events,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let first = end.map_or(Position(head_before.position.0 + 1), |end| end.first);
-        let mut last = Revision(0);
         for event in events {
-            if !self.connection.insert(&EventRow::from(&event), first)? {
+            let inserted = self.connection.insert(&EventRow::from(&event), end.map(|end| end.first))?;
+            let Some(first) = inserted else {
                 group.head = head_before;
                 let actual = self.connection.stream_end(stream.as_str())?.map(|end| end.last);
                 return Ok(Err(AppendError::WrongExpectedRevision { actual }));
-            }
-            last = event.revision;
+            };
+            end = Some(StreamEnd { first, last: event.revision });
             group.written.push(Arc::new(event));
         }
-        self.remember_end(stream, StreamEnd { first, last });
-        Ok(Ok(last))
+        // There is an end: an append has at least one event.
+        if let Some(end) = end {
+            self.remember_end(stream, end);
+        }
+        Ok(Ok(end.map_or(Revision(0), |end| end.last)))
     }
 
     /// Where the stream begins and ends. If the caller expects a new stream, this makes no query: if that stream exists, the

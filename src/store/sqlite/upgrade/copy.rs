@@ -8,11 +8,11 @@ use rusqlite::Connection;
 use crate::store::sqlite::open::WRITE_FLAGS;
 use crate::store::sqlite::row::EventRow;
 use crate::store::sqlite::schema;
-use crate::store::sqlite::write_connection::{WriteConnection, WriteError};
+use crate::store::sqlite::write_connection::{FirstEvent, WriteConnection, WriteError};
 use crate::store::{Hash, ReadError};
 use crate::task::Position;
 
-/// The largest number of streams whose first position is known without a query.
+/// The largest number of streams whose first event is known without a query.
 const STREAMS_MAX: usize = 100_000;
 
 /// The position and the hash of the last event.
@@ -49,8 +49,8 @@ impl From<ReadError> for CopyError {
 pub(super) struct Copy {
     connection: WriteConnection,
     end: End,
-    /// The positions of the first events of streams.
-    firsts: HashMap<String, Position>,
+    /// The first events of streams.
+    firsts: HashMap<String, FirstEvent>,
 }
 
 /// Creates the tables of a log with this id in an empty file. Until the file is complete, nothing has to be durable and nothing
@@ -81,20 +81,20 @@ impl Copy {
             Some(first) => Some(*first),
             None => self.connection.stream_end(fields.stream)?.map(|end| end.first),
         };
-        let first = known.unwrap_or(*position);
         let is_first = fields.revision.0 == 0;
-        if known.is_some() == is_first || !self.connection.insert(event, first)? {
+        let inserted = if known.is_none() == is_first { self.connection.insert(event, known)? } else { None };
+        let Some(first) = inserted else {
             let revision = fields.revision;
             let what = format!("event {position}: revision {revision} is not the next one of its stream");
             return Err(CopyError::Damaged(what));
-        }
-        if known.is_none() || !self.firsts.contains_key(fields.stream) {
+        };
+        if !self.firsts.contains_key(fields.stream) {
             self.remember_first(fields.stream, first);
         }
         Ok(*position)
     }
 
-    fn remember_first(&mut self, stream: &str, first: Position) {
+    fn remember_first(&mut self, stream: &str, first: FirstEvent) {
         if self.firsts.len() >= STREAMS_MAX {
             self.firsts.clear();
         }

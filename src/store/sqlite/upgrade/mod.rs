@@ -31,7 +31,7 @@ use copy::{Copy, CopyError, End, continue_chain, create_new_log};
 use keep::keep_old_file;
 
 /// The number of events in one transaction, and between two reports.
-const PAGE_EVENTS: u64 = 10_000;
+const PAGE_EVENTS: u64 = 1000;
 
 /// What a conversion has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
