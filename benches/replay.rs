@@ -9,11 +9,17 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use taskbell::projection::replay::views_at;
 use taskbell::store::{Append, EventStore, Expected, NewEvent, Recorded, StreamName, new_id, now};
 use taskbell::task::{Position, TaskId};
 use taskbell::views::Views;
 
-const TASKS: usize = 100_000;
+// The allocator of the program.
+#[cfg(feature = "cli")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const TASKS: usize = 300_000;
 const EVENTS: usize = TASKS * 3;
 /// How many events are read at once.
 const PAGE_SIZE: usize = 10_000;
@@ -34,7 +40,14 @@ fn main() {
         let mut views = Views::default();
         runtime.block_on(read_log(&log, |event| drop(views.apply(event))));
     });
-    for (name, time) in [("plain read of a file", read), ("read_all", decoded), ("read_all + views.apply", folded)] {
+    let rebuilt = median(|| runtime.block_on(rebuild_views(&log)));
+    let figures = [
+        ("plain read of a file", read),
+        ("read_all", decoded),
+        ("read_all + views.apply", folded),
+        ("the views of a start", rebuilt),
+    ];
+    for (name, time) in figures {
         let (rate, megabytes) = (EVENTS as f64 / time.as_secs_f64(), bytes as f64 / 1e6 / time.as_secs_f64());
         println!("{name:<28} {rate:>12.0} {megabytes:>9.0} {:>18.4}x", read.as_secs_f64() / time.as_secs_f64());
     }
@@ -66,6 +79,13 @@ async fn read_log(dir: &Path, mut on_event: impl FnMut(&Recorded)) {
         }
     }
     assert_eq!(after, Position(EVENTS as u64));
+}
+
+/// Opens the log and computes the views from it, as a server does at its start.
+async fn rebuild_views(dir: &Path) {
+    let store = EventStore::open(dir).unwrap();
+    let views = views_at(&store, store.head().position).await.unwrap();
+    assert_eq!((views.position(), views.len()), (Position(EVENTS as u64), TASKS));
 }
 
 /// Appends the events to the log, and writes the same events as lines of JSON to a file.

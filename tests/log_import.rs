@@ -4,7 +4,7 @@ use std::path::Path;
 
 use taskbell::StoreUrl;
 use taskbell::internal::{ImportError, ImportProgress, Imported, import};
-use taskbell::store::{Append, EventStore, Expected, NewEvent, Recorded, StreamName};
+use taskbell::store::{Append, EventStore, Expected, Fact, NewEvent, Recorded, StreamName};
 use taskbell::task::{Position, Revision};
 use taskbell::views::Views;
 use taskbell::wire::stand_in::{Database, NodeHandle};
@@ -58,7 +58,7 @@ impl Folder {
 }
 
 fn append(recorded: Recorded) -> Append {
-    let Recorded { stream, revision, id, time, meta, event, .. } = recorded;
+    let Fact { stream, revision, id, time, meta, event, .. } = recorded.fact;
     let expected = match revision.0 {
         0 => Expected::NoStream,
         next => Expected::Revision(Revision(next - 1)),

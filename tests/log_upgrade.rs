@@ -58,7 +58,7 @@ impl OldLog {
     fn of(mut events: Vec<Recorded>) -> Self {
         let mut hash = Hash::ZERO;
         for (event, position) in events.iter_mut().zip(1..) {
-            event.position = Position(position);
+            event.fact.position = Position(position);
             hash = event.expected_hash(hash);
             event.hash = hash;
         }

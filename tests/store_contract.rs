@@ -15,6 +15,7 @@ mod checkpoints;
 mod cluster;
 mod codec;
 mod exercise;
+mod fold;
 mod folder;
 pub mod format;
 

@@ -10,9 +10,6 @@ use crate::views::{Filter, Views};
 
 use super::bulk_cancel::bulk_cancel_targets;
 
-/// The maximum number of events in one read.
-const READ_BATCH: usize = 10_000;
-
 /// Request to the replayer: the tasks that a bulk cancel has to cancel, with their kinds. These are the tasks that matched
 /// `filter` when `position` was the last position of the log.
 #[derive(Clone, Debug, Message)]
@@ -58,16 +55,5 @@ impl Handler<BulkCancelTargetsAt> for Replayer {
 /// # Errors
 /// A [`ReadError`] if the log can't be read up to that position.
 pub async fn views_at(store: &EventStore, position: Position) -> Result<Views, ReadError> {
-    let mut views = Views::default();
-    while views.position() < position {
-        let count = usize::try_from(position.0 - views.position().0).unwrap_or(READ_BATCH).min(READ_BATCH);
-        let batch = store.read_all(views.position(), count).await?;
-        if batch.is_empty() {
-            return Err(ReadError::Unavailable(format!("the log does not reach position {position} yet")));
-        }
-        for recorded in &batch {
-            views.apply(recorded);
-        }
-    }
-    Ok(views)
+    store.fold(position, Views::default(), |views, fact| drop(views.apply(fact))).await
 }

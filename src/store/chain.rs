@@ -22,10 +22,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-#[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
-use super::ReadError;
 use super::event::Hash;
 use super::recorded::Recorded;
+#[cfg(any(feature = "testing", all(feature = "cli", feature = "eventstore")))]
+use super::{Fact, ReadError};
 use crate::task::Revision;
 
 /// About as many bytes as the hash of an event covers besides its `meta` and `data`.
@@ -99,7 +99,7 @@ pub fn verify(previous: Hash, events: &[Arc<Recorded>]) -> Result<Hash, ReadErro
         if event.hash == expected {
             return Ok(expected);
         }
-        let Recorded { position, hash, .. } = &**event;
+        let Recorded { fact: Fact { position, .. }, hash, .. } = &**event;
         Err(ReadError::Damaged(format!("event {position} doesn't continue the chain: {hash}, should be {expected}")))
     })
 }

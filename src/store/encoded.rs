@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::recorded::{Fact, StoredJson};
 use super::{Append, AppendError, Expected, Hash, Head, NewEvent, Recorded, StreamName, codec};
 use crate::task::{Position, Revision};
 
@@ -32,8 +33,8 @@ pub(super) struct EncodedEvent {
     pub(super) event: NewEvent,
     pub(super) event_type: &'static str,
     pub(super) version: u32,
-    pub(super) meta: Box<RawValue>,
-    pub(super) data: Box<RawValue>,
+    pub(super) meta: StoredJson,
+    pub(super) data: StoredJson,
 }
 
 impl EncodedAppend {
@@ -114,13 +115,14 @@ impl EncodedEvent {
             let event = codec::decode(event_type, version, data.get()).map_err(|error| unwritable(&error))?;
             NewEvent { event, ..new_event }
         };
-        Ok(Self { event: new_event, event_type, version, meta, data })
+        Ok(Self { event: new_event, event_type, version, meta: meta.into(), data: data.into() })
     }
 
     #[cfg(feature = "eventstore")]
     fn from_recorded(event: &Recorded) -> Self {
-        let Recorded { id, time, event_type, version, meta, event, raw_meta, raw_data, .. } = event;
-        let new_event = NewEvent { id: *id, time: *time, meta: meta.clone(), event: event.clone() };
+        let Recorded { fact, event_type, version, raw_meta, raw_data, .. } = event;
+        let Fact { id, time, meta, event, .. } = fact.clone();
+        let new_event = NewEvent { id, time, meta, event };
         Self { event: new_event, event_type, version: *version, meta: raw_meta.clone(), data: raw_data.clone() }
     }
 
@@ -128,15 +130,9 @@ impl EncodedEvent {
         let Self { event: NewEvent { id, time, meta, event }, event_type, version, meta: raw_meta, data: raw_data } =
             self;
         let mut recorded = Recorded {
-            position: Position(head.position.0 + 1),
-            stream,
-            revision,
-            id,
+            fact: Fact { position: Position(head.position.0 + 1), stream, revision, id, time, meta, event },
             event_type,
             version,
-            time,
-            meta,
-            event,
             hash: Hash::ZERO,
             raw_meta,
             raw_data,

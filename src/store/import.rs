@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AppendError, EncodedAppend, EventStore, Hash, OpenError, ReadError, Recorded, StoreUrl};
+use super::{AppendError, EncodedAppend, EventStore, Fact, Hash, OpenError, ReadError, Recorded, StoreUrl};
 use crate::task::Position;
 
 /// The number of events in one page. Each page ends at a position that is a multiple of this number, and no append reaches
@@ -262,7 +262,7 @@ async fn wait_until_received(
 
 /// The error if another event than this one has got its position or revision in the cluster.
 fn foreign_write_error(event: &Recorded) -> ImportError {
-    let Recorded { position, stream, .. } = event;
+    let Fact { position, stream, .. } = &event.fact;
     ImportError::Different(format!(
         "event {position} of {stream} is not at its place in the cluster: something else wrote to this prefix meanwhile"
     ))

@@ -5,7 +5,7 @@
 //! and messages say *store*, they mean the variant that a server uses and its place, a folder or a cluster. Reading order:
 //! `event` (an event before it is recorded), [`recorded`] (an event in the log), this file (appends, reads, subscriptions),
 //! `memory` (the shortest implementation), `sqlite` (the durable one), `cluster` (a database that several servers share),
-//! `encoded` (an append on its way into the log), [`auxiliary`] (streams that are not part of the log), `recent` (the newest
+//! `fold` (the whole log), `encoded` (an append on its way into the log), [`auxiliary`] (streams that are not part of the log), `recent` (the newest
 //! events in memory), [`subscription`] (following the log), [`codec`] and [`upcast`] (JSON to events), [`chain`] (tamper
 //! evidence), `error` (why an operation of the log fails), `import` (copies a log into a cluster), `conformance` (the
 //! contract of all variants as checks).
@@ -29,6 +29,7 @@ pub mod conformance;
 mod encoded;
 mod error;
 mod event;
+mod fold;
 #[cfg(feature = "eventstore")]
 pub mod import;
 mod memory;
@@ -47,8 +48,8 @@ pub use cluster::{InvalidUrl, StoreUrl};
 pub use encoded::EncodedAppend;
 pub use error::{AppendError, OpenError, ReadError};
 pub use event::{Hash, LogEvent, Meta, NewEvent, StreamName, StreamSubject, Via};
-pub use recorded::Recorded;
 use recorded::without_gaps;
+pub use recorded::{Fact, Recorded};
 pub use redact::RedactedEvent;
 pub use sqlite::WriteAheadLog;
 pub use sqlite::upgrade::{UpgradeError, UpgradeStep, Upgraded, upgrade};

@@ -1,10 +1,11 @@
 //! Events as the log holds them: with a position, a revision and a hash.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use serde::de::Error;
-use serde::ser::SerializeStruct;
+use serde::de::Error as _;
+use serde::ser::{Error as _, SerializeStruct};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -13,9 +14,9 @@ use super::event::{Hash, LogEvent, Meta, StreamName};
 use super::{ReadError, codec};
 use crate::task::{Position, Revision, Timestamp};
 
-/// An event that was recorded in the log. `NewEvent` is an event before that.
+/// What an event says: the part of a recorded event from which the views are computed.
 #[derive(Clone, Debug)]
-pub struct Recorded {
+pub struct Fact {
     /// Its number in the log, from 1.
     pub position: Position,
     /// The stream that it belongs to.
@@ -24,25 +25,79 @@ pub struct Recorded {
     pub revision: Revision,
     /// A `UUIDv7`.
     pub id: Uuid,
-    /// The name of its type. Each type has a folder of this name in `events/`.
-    pub event_type: &'static str,
-    /// The version of the type's schema with which it was written.
-    pub version: u32,
     /// When it happened.
     pub time: Timestamp,
     /// Who caused the event, and why.
     pub meta: Meta,
     /// What happened, in the current version of its type.
     pub event: LogEvent,
+}
+
+/// An event that was recorded in the log: a [`Fact`], whose fields it has too, and its texts with their hash. `NewEvent` is an
+/// event before that.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// What the event says.
+    pub fact: Fact,
+    /// The name of its type. Each type has a folder of this name in `events/`.
+    pub event_type: &'static str,
+    /// The version of the type's schema with which it was written.
+    pub version: u32,
     /// The hash over this event and all events before it.
     pub hash: Hash,
     /// The bytes of `meta` as they were written. The hash covers these bytes, and the API serves them.
-    pub raw_meta: Box<RawValue>,
+    pub raw_meta: StoredJson,
     /// The bytes of `data` as they were written. The hash covers these bytes, and the API serves them.
-    pub raw_data: Box<RawValue>,
+    pub raw_data: StoredJson,
 }
 
-/// An event as the log stores it, before its JSON is decoded.
+impl Deref for Recorded {
+    type Target = Fact;
+
+    fn deref(&self) -> &Fact {
+        &self.fact
+    }
+}
+
+/// JSON as a text of the log. Who makes one has read the text as JSON, or has written it; so it isn't read once more, except
+/// where it becomes a part of a longer JSON text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredJson(Box<str>);
+
+impl StoredJson {
+    /// The text.
+    #[must_use]
+    pub fn get(&self) -> &str {
+        &self.0
+    }
+
+    /// The text as a value that becomes a part of a longer JSON text.
+    ///
+    /// # Errors
+    /// If it is no JSON.
+    pub(super) fn to_raw(&self) -> serde_json::Result<&RawValue> {
+        serde_json::from_str(&self.0)
+    }
+
+    /// The text of a column that was decoded as JSON.
+    pub(super) fn decoded(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<Box<RawValue>> for StoredJson {
+    fn from(raw: Box<RawValue>) -> Self {
+        Self(raw.into())
+    }
+}
+
+impl Serialize for StoredJson {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_raw().map_err(S::Error::custom)?.serialize(serializer)
+    }
+}
+
+/// An event as the log stores it, before its JSON is decoded. The texts belong to who reads the log.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawEvent<'a> {
@@ -55,10 +110,16 @@ pub(super) struct RawEvent<'a> {
     pub(super) event_type: Cow<'a, str>,
     pub(super) version: u32,
     pub(super) time: Timestamp,
-    pub(super) meta: Box<RawValue>,
-    pub(super) data: Box<RawValue>,
+    #[serde(borrow, deserialize_with = "text_of_json")]
+    pub(super) meta: &'a str,
+    #[serde(borrow, deserialize_with = "text_of_json")]
+    pub(super) data: &'a str,
     #[serde(deserialize_with = "hash_from_hex")]
     pub(super) hash: Hash,
+}
+
+fn text_of_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de str, D::Error> {
+    <&'de RawValue>::deserialize(deserializer).map(RawValue::get)
 }
 
 fn hash_from_hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hash, D::Error> {
@@ -75,9 +136,7 @@ pub(super) struct UndecodedEvent<'a> {
     pub(super) version: u32,
     pub(super) time: Timestamp,
     pub(super) meta: Meta,
-    pub(super) hash: Hash,
-    pub(super) raw_meta: Box<RawValue>,
-    pub(super) raw_data: Box<RawValue>,
+    pub(super) data: &'a str,
 }
 
 impl RawEvent<'_> {
@@ -85,16 +144,12 @@ impl RawEvent<'_> {
     ///
     /// # Errors
     /// [`ReadError::Damaged`] or [`ReadError::Unknown`]; both name the position.
-    pub(super) fn decode(self) -> Result<Recorded, ReadError> {
-        let RawEvent { position, stream, meta: raw_meta, .. } = &self;
-        let stream = stream_name(*position, stream)?;
-        let meta = parse_meta(*position, raw_meta)?;
-        let RawEvent {
-            position, revision, id, event_type, version, time, meta: raw_meta, data: raw_data, hash, ..
-        } = self;
+    fn decode(self) -> Result<Recorded, ReadError> {
+        let Self { position, stream, revision, id, event_type, version, time, meta: raw_meta, data, hash } = self;
+        let (stream, meta) = (stream_name(position, &stream)?, parse_meta(position, raw_meta)?);
         let event_type = &*event_type;
-        UndecodedEvent { position, stream, revision, id, event_type, version, time, meta, hash, raw_meta, raw_data }
-            .decode()
+        let fact = UndecodedEvent { position, stream, revision, id, event_type, version, time, meta, data }.decode()?;
+        Ok(Recorded::new(fact, version, hash, StoredJson::decoded(raw_meta), StoredJson::decoded(data)))
     }
 }
 
@@ -111,9 +166,9 @@ pub(super) fn stream_name(position: Position, name: &str) -> Result<StreamName, 
 ///
 /// # Errors
 /// [`ReadError::Damaged`] names the position of the event.
-pub(super) fn parse_meta(position: Position, raw_meta: &RawValue) -> Result<Meta, ReadError> {
+pub(super) fn parse_meta(position: Position, raw_meta: &str) -> Result<Meta, ReadError> {
     let invalid = |error| ReadError::Damaged(format!("event {position}: meta is invalid: {error}"));
-    serde_json::from_str(raw_meta.get()).map_err(invalid)
+    serde_json::from_str(raw_meta).map_err(invalid)
 }
 
 impl UndecodedEvent<'_> {
@@ -121,34 +176,31 @@ impl UndecodedEvent<'_> {
     ///
     /// # Errors
     /// [`ReadError::Damaged`] or [`ReadError::Unknown`]; both name the position.
-    pub(super) fn decode(self) -> Result<Recorded, ReadError> {
-        let Self { position, stream, revision, id, event_type, version, time, meta, hash, raw_meta, raw_data } = self;
-        let event = codec::decode(event_type, version, raw_data.get()).map_err(|error| match error {
+    pub(super) fn decode(self) -> Result<Fact, ReadError> {
+        let Self { position, stream, revision, id, event_type, version, time, meta, data } = self;
+        let event = codec::decode(event_type, version, data).map_err(|error| match error {
             ReadError::Unknown { event_type, version, .. } => {
                 ReadError::Unknown { position: Some(position), event_type, version }
             }
             ReadError::Damaged(what) => ReadError::Damaged(format!("event {position}: {what}")),
             ReadError::Unavailable(_) => error,
         })?;
-        let event_type = codec::type_name(&event);
-        Ok(Recorded {
-            position,
-            stream,
-            revision,
-            id,
-            event_type,
-            version,
-            time,
-            meta,
-            event,
-            hash,
-            raw_meta,
-            raw_data,
-        })
+        Ok(Fact { position, stream, revision, id, time, meta, event })
     }
 }
 
+/// Refuses a text of the log with spaces around its JSON: Taskbell writes none, so the text was changed.
+pub(super) fn without_spaces_around(text: &str) -> Option<&str> {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t' | b'\n' | b'\r'));
+    (!is_space(text.as_bytes().first()) && !is_space(text.as_bytes().last())).then_some(text)
+}
+
 impl Recorded {
+    /// The event with its texts, which were decoded or have been encoded just now.
+    pub(super) fn new(fact: Fact, version: u32, hash: Hash, raw_meta: StoredJson, raw_data: StoredJson) -> Self {
+        Self { event_type: codec::type_name(&fact.event), fact, version, hash, raw_meta, raw_data }
+    }
+
     /// Length of its `meta` and `data`, in bytes.
     pub(super) fn size(&self) -> usize {
         self.raw_meta.get().len() + self.raw_data.get().len()

@@ -55,23 +55,21 @@ pub fn redacted_members(event: &LogEvent) -> Vec<String> {
 /// If the stored data is not JSON, which is a damaged event.
 pub fn redacted_data(recorded: &Recorded) -> serde_json::Result<Option<Box<RawValue>>> {
     let pointers = redacted_pointers(&recorded.event);
-    if pointers.is_empty() {
-        return Ok(None);
-    }
-    let mut data = Cow::Borrowed(&*recorded.raw_data);
+    let mut data: Option<Box<RawValue>> = None;
     for pointer in pointers {
-        data = Cow::Owned(without(&data, pointer.trim_start_matches('/'))?);
+        let object = data.as_deref().map_or(recorded.raw_data.get(), RawValue::get);
+        data = Some(without(object, pointer.trim_start_matches('/'))?);
     }
-    Ok(Some(data.into_owned()))
+    Ok(data)
 }
 
 /// The object with null in place of the value at this path, whose names are separated by slashes. All other values are copied
 /// as they are written.
-fn without(object: &RawValue, path: &str) -> serde_json::Result<Box<RawValue>> {
+fn without(object: &str, path: &str) -> serde_json::Result<Box<RawValue>> {
     let (name, below) = path.split_once('/').map_or((path, None), |(name, below)| (name, Some(below)));
-    let Members(mut members) = serde_json::from_str(object.get())?;
+    let Members(mut members) = serde_json::from_str(object)?;
     for (_, value) in members.iter_mut().filter(|(known, _)| known == name) {
-        let replaced = below.map_or_else(|| to_raw_value(&()), |below| without(value, below))?;
+        let replaced = below.map_or_else(|| to_raw_value(&()), |below| without(value.get(), below))?;
         *value = Cow::Owned(replaced);
     }
     to_raw_value(&Members(members))

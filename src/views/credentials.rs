@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::cursor::{Cursor, InvalidCursor};
 use super::key_page::page_of_keys;
 use super::page::PageRequest;
-use crate::store::Recorded;
+use crate::store::Fact;
 use crate::task::session::{SessionEvent, SessionOpened};
 use crate::task::token::{TokenCreated, TokenEvent};
 use crate::task::{Position, Timestamp};
@@ -133,7 +133,7 @@ impl Credentials {
         }
     }
 
-    pub(super) fn apply_token(&mut self, id: Uuid, event: &TokenEvent, recorded: &Recorded) {
+    pub(super) fn apply_token(&mut self, id: Uuid, event: &TokenEvent, recorded: &Fact) {
         match event {
             TokenEvent::TokenCreated(created) => {
                 let (created_at, created_by) = (recorded.time, recorded.meta.actor.as_str().into());
@@ -151,7 +151,7 @@ impl Credentials {
     }
 
     /// Applies the event. Sessions that had expired when a new one is opened are forgotten.
-    pub(super) fn apply_session(&mut self, id: Uuid, event: &SessionEvent, recorded: &Recorded) {
+    pub(super) fn apply_session(&mut self, id: Uuid, event: &SessionEvent, recorded: &Fact) {
         match event {
             SessionEvent::SessionOpened(opened) => {
                 while let Some((expires_at, expired)) = self.sessions_by_expiry.pop_first() {

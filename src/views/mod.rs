@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::store::{LogEvent, Recorded, StreamSubject};
+use crate::store::{Fact, LogEvent, StreamSubject};
 use crate::task::bell::BellEvent;
 use crate::task::event::{Created, Progress};
 use crate::task::session::SessionEvent;
@@ -122,7 +122,7 @@ pub struct TaskChange {
 
 impl Views {
     /// Applies the next event. Events must be applied in the order of their positions.
-    pub fn apply(&mut self, recorded: &Recorded) -> EventEffect {
+    pub fn apply(&mut self, recorded: &Fact) -> EventEffect {
         self.position = recorded.position;
         self.time = Some(recorded.time);
         match (&recorded.event, recorded.stream.subject()) {
@@ -160,7 +160,7 @@ impl Views {
         }
     }
 
-    fn apply_task(&mut self, id: TaskId, event: &Event, recorded: &Recorded) -> EventEffect {
+    fn apply_task(&mut self, id: TaskId, event: &Event, recorded: &Fact) -> EventEffect {
         if let Some(slot) = self.slots.get(&id).copied() {
             let Some(row) = self.rows.get_mut(slot as usize) else { return EventEffect::default() };
             let before = row.clone();
@@ -174,7 +174,7 @@ impl Views {
         self.add_task(id, created, recorded)
     }
 
-    fn add_task(&mut self, id: TaskId, created: &Created, recorded: &Recorded) -> EventEffect {
+    fn add_task(&mut self, id: TaskId, created: &Created, recorded: &Fact) -> EventEffect {
         let Ok(slot) = u32::try_from(self.rows.len()) else { return EventEffect::default() };
         let (owner_index, owner) = self.owners.get_or_add(&created.owner);
         let (counter_key, is_new) = self.counters.key_for((owner_index, &owner.name), created, &mut self.names);

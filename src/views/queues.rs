@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::store::Recorded;
+use crate::store::Fact;
 use crate::task::Timestamp;
 use crate::task::queue::QueueEvent;
 
@@ -33,7 +33,7 @@ impl PausedQueues {
         self.0.iter().map(|(name, pause)| (&**name, pause))
     }
 
-    pub(super) fn apply(&mut self, name: &str, event: &QueueEvent, recorded: &Recorded) {
+    pub(super) fn apply(&mut self, name: &str, event: &QueueEvent, recorded: &Fact) {
         match event {
             QueueEvent::Paused(paused) => {
                 let reason = paused.reason.as_deref().map(Into::into);

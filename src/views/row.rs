@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::cancel::{CancelView, Verdict};
 use super::counters::{CounterKey, Interner};
-use crate::store::Recorded;
+use crate::store::Fact;
 use crate::task::event::{Completed, Created, Event, Progress, TaskError};
 use crate::task::{Position, Revision, Status, TaskId, Timestamp};
 
@@ -90,7 +90,7 @@ impl Row {
     pub(super) fn new(
         id: TaskId,
         created: &Created,
-        recorded: &Recorded,
+        recorded: &Fact,
         counter_key: Arc<CounterKey>,
         index_in_owner: usize,
     ) -> Self {
@@ -133,7 +133,7 @@ impl Row {
 
     /// Applies the next event of the task. If the [state table](Status::next) has no line for the event, only the revision
     /// and the position change.
-    pub(super) fn evolve(&mut self, event: &Event, recorded: &Recorded, names: &mut Interner) {
+    pub(super) fn evolve(&mut self, event: &Event, recorded: &Fact, names: &mut Interner) {
         self.revision = recorded.revision;
         self.position = recorded.position;
         let Some(status) = Status::next(Some(self.status), event) else { return };
@@ -180,7 +180,7 @@ impl Row {
         }
     }
 
-    fn complete(&mut self, completed: &Completed, recorded: &Recorded) {
+    fn complete(&mut self, completed: &Completed, recorded: &Fact) {
         self.finished_at = OptionalTimestamp::some(recorded.time);
         self.retry_at = OptionalTimestamp::NONE;
         self.ended_position = recorded.position;

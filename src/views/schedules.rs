@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::store::Recorded;
+use crate::store::Fact;
 use crate::task::calendar::nominal_time;
 use crate::task::schedule::{ScheduleCreated, ScheduleEvent};
 use crate::task::{TaskId, Timestamp};
@@ -50,7 +50,7 @@ impl Schedules {
         self.0.get(&id)
     }
 
-    pub(super) fn apply(&mut self, id: Uuid, event: &ScheduleEvent, recorded: &Recorded) {
+    pub(super) fn apply(&mut self, id: Uuid, event: &ScheduleEvent, recorded: &Fact) {
         match event {
             ScheduleEvent::ScheduleCreated(created) => {
                 let schedule = ActiveSchedule {

@@ -172,7 +172,7 @@ fn last_before(bound: Bound<WirePosition>) -> u64 {
 fn wire_event(event: &Recorded, is_redacted: bool) -> Result<WireEvent, Refusal> {
     let damaged = |error: serde_json::Error| Refusal::DataLoss(error.to_string());
     let redacted = if is_redacted { redacted_data(event).map_err(damaged)? } else { None };
-    let data = redacted.as_ref().unwrap_or(&event.raw_data);
+    let data = redacted.as_ref().map_or(event.raw_data.get(), |redacted| redacted.get());
     let meta = event.raw_meta.get();
     // The names of the values that are null stand beside the data, so they are in the metadata.
     let meta = match (&redacted, meta.strip_suffix('}')) {
@@ -191,7 +191,7 @@ fn wire_event(event: &Recorded, is_redacted: bool) -> Result<WireEvent, Refusal>
         content_type: "application/json".into(),
         created: u64::try_from(event.time.as_micros().saturating_mul(10)).unwrap_or(0),
         custom_metadata: meta.into(),
-        data: Bytes::copy_from_slice(data.get().as_bytes()),
+        data: Bytes::copy_from_slice(data.as_bytes()),
     })
 }
 

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::value::{RawValue, to_raw_value};
-use taskbell::store::{Hash, LogEvent, Meta, Recorded, StreamName, Via, codec};
+use taskbell::store::{Fact, Hash, LogEvent, Meta, Recorded, StreamName, Via, codec};
 use taskbell::task::bell::{Bell, MarkSeen};
 use taskbell::task::command::AttemptEnd;
 pub use taskbell::task::event::Created;
@@ -103,18 +103,20 @@ impl Log {
         };
         let (kind, raw_data) = type_and_data(&event);
         self.events.push(Recorded {
-            position,
-            stream,
-            revision: Revision(revision),
-            id: Uuid::from_u128(u128::from(position.0)),
+            raw_meta: to_raw_value(&meta).unwrap().into(),
+            fact: Fact {
+                position,
+                stream,
+                revision: Revision(revision),
+                id: Uuid::from_u128(u128::from(position.0)),
+                time: self.now(),
+                meta,
+                event,
+            },
             event_type: kind,
             version: 1,
-            time: self.now(),
-            raw_meta: to_raw_value(&meta).unwrap(),
-            meta,
-            event,
             hash: Hash::ZERO,
-            raw_data,
+            raw_data: raw_data.into(),
         });
     }
 }

@@ -119,7 +119,7 @@ impl Dispatcher {
     /// Whether the event may change which task runs next, or concerns a worker.
     #[must_use]
     pub const fn concerns(recorded: &Recorded) -> bool {
-        match recorded.event {
+        match recorded.fact.event {
             LogEvent::Task(_) | LogEvent::Queue(_) => true,
             LogEvent::Bell(_) | LogEvent::Schedule(_) | LogEvent::Token(_) | LogEvent::Session(_) => false,
         }

@@ -31,7 +31,9 @@ impl Dispatcher {
         {
             let mut queue = self.queue_and_offers.reset_run_queue();
             queue.pause_all(&queues);
-            for row in snapshot.matching(&Filter::default()) {
+            // A new queue doesn't change for a task that is final.
+            let needs_all = self.cluster.is_some();
+            for row in snapshot.matching(&Filter::default()).filter(|row| needs_all || !row.status().is_final()) {
                 if self.cluster.as_mut().is_some_and(|cluster| cluster.defer_foreign(row)) {
                     queue.apply_change_deferred(None, row, None);
                 } else {

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::store::encoded::EncodedEvent;
-use crate::store::{Hash, Head, ReadError, Recorded, StreamName, codec};
+use crate::store::recorded::{StoredJson, without_spaces_around};
+use crate::store::{Fact, Hash, Head, ReadError, Recorded, StreamName, codec};
 use crate::task::{Position, Revision, Timestamp};
 
 #[derive(Serialize, Deserialize)]
@@ -26,7 +27,7 @@ struct Metadata<'a> {
 /// The event in the form in which it is sent to the database.
 pub(super) fn to_event_data(event: &EncodedEvent) -> serde_json::Result<EventData> {
     let EncodedEvent { event: new_event, event_type, version, meta, data } = event;
-    let metadata = Metadata { time: new_event.time, version: *version, meta };
+    let metadata = Metadata { time: new_event.time, version: *version, meta: meta.to_raw()? };
     EventData::json(event_type, data)?.id(new_event.id).metadata_as_json(&metadata)
 }
 
@@ -43,10 +44,7 @@ pub(super) fn decode(stream: &str, event: &RecordedEvent) -> Result<Recorded, Re
     let metadata: Metadata<'_> = serde_json::from_slice(&event.custom_metadata)
         .map_err(|error| damaged(&format_args!("the metadata is invalid: {error}")))?;
     let data = std::str::from_utf8(&event.data).map_err(|error| damaged(&error))?;
-    let raw_data = RawValue::from_string(data.to_owned()).map_err(|error| damaged(&error))?;
-    if raw_data.get().len() != data.len() {
-        return Err(damaged(&"spaces around its JSON"));
-    }
+    let data = without_spaces_around(data).ok_or_else(|| damaged(&"spaces around its JSON"))?;
     let decoded = codec::decode(&event.event_type, metadata.version, data).map_err(|error| match error {
         ReadError::Damaged(what) => damaged(&what),
         ReadError::Unknown { .. } | ReadError::Unavailable(_) => error,
@@ -54,24 +52,26 @@ pub(super) fn decode(stream: &str, event: &RecordedEvent) -> Result<Recorded, Re
     let meta = serde_json::from_str(metadata.meta.get())
         .map_err(|error| damaged(&format_args!("meta is invalid: {error}")))?;
     Ok(Recorded {
-        position: Position(0),
-        stream: name,
-        revision: Revision(event.revision),
-        id: event.id,
         event_type: codec::type_name(&decoded),
+        fact: Fact {
+            position: Position(0),
+            stream: name,
+            revision: Revision(event.revision),
+            id: event.id,
+            time: metadata.time,
+            meta,
+            event: decoded,
+        },
         version: metadata.version,
-        time: metadata.time,
-        meta,
-        event: decoded,
         hash: Hash::ZERO,
-        raw_meta: metadata.meta.to_owned(),
-        raw_data,
+        raw_meta: StoredJson::decoded(metadata.meta.get()),
+        raw_data: StoredJson::decoded(data),
     })
 }
 
 /// Assigns to the event the position after `head` and its hash, and sets `head` to this event.
 pub(super) fn assign_position(mut event: Recorded, head: &mut Head) -> Recorded {
-    event.position = Position(head.position.0 + 1);
+    event.fact.position = Position(head.position.0 + 1);
     event.hash = event.expected_hash(head.hash);
     *head = Head { position: event.position, hash: event.hash, time: Some(event.time) };
     event

@@ -1,6 +1,6 @@
 //! The log in a folder: an `SQLite` file, one thread that writes with group commit ([`writer`]), a pool of connections that
 //! [`read`], and the newest events in memory. [`schema`] describes the tables, [`write_connection`] fills them, and [`checkpoint`]
-//! keeps the write-ahead log short. `meta`, `row`, `interned` and `names` say how an event becomes a row and back. [`upgrade`]
+//! keeps the write-ahead log short. [`fold`] reads the whole log. `meta`, `row`, `interned` and `names` say how an event becomes a row and back. [`upgrade`]
 //! converts a log of format 1.
 
 use std::fs::File;
@@ -13,10 +13,11 @@ use uuid::Uuid;
 
 use super::encoded::EncodedAppend;
 use super::recent::{Bounds, RecentEvents};
-use super::{AppendError, OpenError, ReadError, Recorded, StreamName};
+use super::{AppendError, Fact, OpenError, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision};
 
 mod checkpoint;
+mod fold;
 mod folder;
 mod format1;
 mod interned;
@@ -35,7 +36,7 @@ use checkpoint::{Checkpointer, Progress};
 use folder::{create_file, create_folder, lock_folder, sync_folder};
 use open::{OpenedLog, open_for_checkpoints};
 use read::{ReadConnection, ReaderPool};
-use writer::{WriteRequest, Writer};
+use writer::{WriteAnswer, WriteRequest, Writer};
 
 /// How many of the newest events stay in memory. A subscriber whose next event is one of them doesn't read the file.
 const RECENT_BOUNDS: Bounds = Bounds { events: 8192, bytes: 16 << 20, by_stream: true };
@@ -105,7 +106,13 @@ impl Sqlite {
         // the caller must not send the append again.
         let writer_ended =
             |_| vec![Err(AppendError::ReadOnly("the thread that writes the log has ended".to_owned())); count];
-        result_receiver.await.unwrap_or_else(writer_ended)
+        match result_receiver.await {
+            Ok(WriteAnswer { results, removed }) => {
+                drop(removed);
+                results
+            }
+            Err(error) => writer_ended(error),
+        }
     }
 
     pub(in crate::store) async fn read_stream(
@@ -147,6 +154,20 @@ impl Sqlite {
         bytes: usize,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
         self.readers.run(move |reader| reader.read_range(after, head, limit, bytes)).await
+    }
+
+    pub(in crate::store) async fn fold<T: Send + 'static>(
+        &self,
+        upto: Position,
+        mut state: T,
+        apply: fn(&mut T, &Fact),
+    ) -> Result<T, ReadError> {
+        let path = self.readers.path().to_owned();
+        let folding = tokio::task::spawn_blocking(move || {
+            fold::fold(&path, upto, |fact| apply(&mut state, fact))?;
+            Ok(state)
+        });
+        folding.await.map_err(|error| ReadError::Unavailable(error.to_string()))?
     }
 
     pub(in crate::store) fn write_ahead_log(&self) -> WriteAheadLog {

@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
 use super::meta::{TASK_PREFIX, TextOrUuid, via_of};
 use crate::store::{StreamName, Via};
-use crate::task::IdMap;
+use crate::task::{IdMap, TaskId};
 
 /// The largest number of names of one kind in a generation. A name that was not used for two generations is read again.
 const GENERATION_MAX: usize = 16_384;
@@ -80,8 +81,13 @@ impl<T: Clone> Generations<T> {
 }
 
 impl StoredName {
-    fn new(text: &str) -> Self {
-        StreamName::parse(text).map_or_else(|| Self::Invalid(text.into()), Self::Valid)
+    /// The name in the column; `None` if it is neither a text nor a UUID.
+    fn of_column(column: ValueRef<'_>) -> Option<Self> {
+        if let ValueRef::Blob(bytes) = column {
+            return Uuid::from_slice(bytes).ok().map(|id| Self::Valid(StreamName::task(TaskId::from_uuid(id))));
+        }
+        let name = TextOrUuid::text_in(column, TASK_PREFIX)?;
+        Some(StreamName::parse(&name).map_or_else(|| Self::Invalid(name.into()), Self::Valid))
     }
 
     pub(super) fn as_str(&self) -> &str {
@@ -143,7 +149,7 @@ impl Names {
 /// The first event of a stream, from the row's columns with the name, the id and the correlation id. `None` if the row has no name.
 pub(super) fn first_event(row: &Row<'_>, columns: [usize; 3]) -> rusqlite::Result<Option<StoredFirst>> {
     let [name, id, correlation_id] = columns;
-    let Some(name) = TextOrUuid::text_in(row.get_ref(name)?, TASK_PREFIX) else { return Ok(None) };
+    let Some(name) = StoredName::of_column(row.get_ref(name)?) else { return Ok(None) };
     let correlation_id = row.get::<_, Option<[u8; 16]>>(correlation_id)?.map(Uuid::from_bytes);
-    Ok(Some(StoredFirst { name: StoredName::new(&name), id: Uuid::from_bytes(row.get(id)?), correlation_id }))
+    Ok(Some(StoredFirst { name, id: Uuid::from_bytes(row.get(id)?), correlation_id }))
 }

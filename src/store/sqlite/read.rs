@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, ErrorCode, OpenFlags, Row, params};
-use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -15,8 +14,8 @@ use super::open::keep_query_plans;
 use super::row::EventRow;
 use super::write_connection::sqlite_integer;
 use crate::store::chain::HashedFields;
-use crate::store::recorded::{UndecodedEvent, parse_meta, stream_name};
-use crate::store::{Hash, Meta, ReadError, Recorded, StreamName};
+use crate::store::recorded::{StoredJson, UndecodedEvent, parse_meta, stream_name, without_spaces_around};
+use crate::store::{Fact, Hash, Meta, ReadError, Recorded, StreamName};
 use crate::task::{Position, Revision, Timestamp};
 
 /// The number of connections that read, and so the largest number of reads that run at the same time.
@@ -48,6 +47,10 @@ pub(super) struct ReaderPool {
 impl ReaderPool {
     pub(super) fn new(path: PathBuf) -> Self {
         Self { path, idle: Arc::default(), permits: Arc::new(Semaphore::new(READERS)) }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Waits until a connection is free and runs `read` on the runtime's pool for blocking work.
@@ -85,11 +88,17 @@ pub(super) struct StoredEvent<'row> {
     pub(super) id: Uuid,
     pub(super) event_type: StoredType,
     pub(super) time: i64,
-    /// `None` if the row holds the text of `meta`.
-    pub(super) meta: Option<Meta>,
-    pub(super) raw_meta: Box<RawValue>,
+    pub(super) meta: StoredMeta<'row>,
     pub(super) data: &'row str,
     pub(super) hash: Hash,
+}
+
+/// The `meta` of a row.
+pub(super) enum StoredMeta<'row> {
+    /// It is in columns, which give its text.
+    Columns(Meta),
+    /// The row holds its text.
+    Text(&'row str),
 }
 
 impl ReadConnection {
@@ -147,7 +156,8 @@ impl ReadConnection {
         let mut query = self.prepare(SELECT_RANGE)?;
         let mut rows = query.query([0, i64::MAX, -1]).map_err(|error| read_error(&error))?;
         while let Some(row) = rows.next().map_err(|error| read_error(&error))? {
-            visit(&self.stored_event(row)?.row())?;
+            let event = self.stored_event(row)?;
+            visit(&event.row(&event.meta_text()?))?;
         }
         Ok(())
     }
@@ -159,20 +169,42 @@ impl ReadConnection {
     /// Reads events until all together have at least so many bytes.
     fn read_events(
         &self,
-        mut query: CachedStatement<'_>,
+        query: CachedStatement<'_>,
         range: impl rusqlite::Params,
         bytes: usize,
     ) -> Result<Vec<Arc<Recorded>>, ReadError> {
-        let mut rows = query.query(range).map_err(|error| read_error(&error))?;
         let (mut events, mut size) = (Vec::new(), 0);
-        while size < bytes
-            && let Some(row) = rows.next().map_err(|error| read_error(&error))?
-        {
-            let event = self.stored_event(row)?.decode()?;
+        self.scan(query, range, |event| {
+            let event = event.decode()?;
             size += event.size();
             events.push(Arc::new(event));
-        }
+            Ok(size < bytes)
+        })?;
         Ok(events)
+    }
+
+    /// Calls `each` with the events after a position (exclusive), up to another (inclusive), as long as it returns true.
+    pub(super) fn scan_range(
+        &self,
+        after: Position,
+        upto: Position,
+        each: impl FnMut(StoredEvent<'_>) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        self.scan(self.prepare(SELECT_RANGE)?, params![sqlite_integer(after.0), sqlite_integer(upto.0), -1], each)
+    }
+
+    /// Calls `each` with the events that the query finds, as long as it returns true.
+    fn scan(
+        &self,
+        mut query: CachedStatement<'_>,
+        range: impl rusqlite::Params,
+        mut each: impl FnMut(StoredEvent<'_>) -> Result<bool, ReadError>,
+    ) -> Result<(), ReadError> {
+        let mut rows = query.query(range).map_err(|error| read_error(&error))?;
+        while let Some(row) = rows.next().map_err(|error| read_error(&error))?
+            && each(self.stored_event(row)?)?
+        {}
+        Ok(())
     }
 
     fn stored_event<'row>(&self, row: &'row Row<'_>) -> Result<StoredEvent<'row>, ReadError> {
@@ -183,7 +215,7 @@ impl ReadConnection {
         let first = self.first_event_of(row, position)?;
         let event_type =
             self.names.event_type(connection, number(5)?).map_err(|error| read_error_at(position, &error))?;
-        let (meta, raw_meta) = self.meta_of(row, position, &first)?;
+        let meta = self.meta_of(row, position, &first)?;
         Ok(StoredEvent {
             position: Position(u64::try_from(position).map_err(|error| damaged(&error))?),
             stream: first.name,
@@ -192,7 +224,6 @@ impl ReadConnection {
             event_type: event_type.ok_or_else(|| damaged(&"its type is not in the log"))?,
             time: number(6)?,
             meta,
-            raw_meta,
             data: text(row, 12).map_err(|error| damaged(&error))?,
             hash: Hash(row.get(13).map_err(|error| damaged(&error))?),
         })
@@ -214,18 +245,16 @@ impl ReadConnection {
             .ok_or_else(|| damaged(&format_args!("its stream begins at position {stream}, and no stream begins there")))
     }
 
-    /// The `meta` of the row and its text; only the text if the row holds it.
-    fn meta_of(
+    fn meta_of<'row>(
         &self,
-        row: &Row<'_>,
+        row: &'row Row<'_>,
         position: i64,
         first: &StoredFirst,
-    ) -> Result<(Option<Meta>, Box<RawValue>), ReadError> {
+    ) -> Result<StoredMeta<'row>, ReadError> {
         let damaged = |what: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
         let value = |column: usize| row.get_ref(column).map_err(|error| damaged(&error));
         if value(11)? != ValueRef::Null {
-            let raw_meta = json(text(row, 11).map_err(|error| damaged(&error))?).map_err(|what| damaged(&what))?;
-            return Ok((None, raw_meta));
+            return text(row, 11).map(StoredMeta::Text).map_err(|error| damaged(&error));
         }
         let actor = row.get(7).map_err(|error| damaged(&error))?;
         let actor = self.names.actor(&self.connection, actor).map_err(|error| read_error_at(position, &error))?;
@@ -243,20 +272,31 @@ impl ReadConnection {
                 Some(Uuid::from_bytes(row.get(9).map_err(|error| damaged(&error))?))
             }
         };
-        let meta = Meta {
+        Ok(StoredMeta::Columns(Meta {
             actor: actor.as_ref().to_owned(),
             via,
             correlation_id: correlation_id.ok_or_else(|| damaged(&"it has no correlation id"))?,
             causation_id,
             request_id,
-        };
-        let raw_meta = text_of_columns(&meta).map_err(|error| damaged(&error))?;
-        Ok((Some(meta), raw_meta))
+        }))
     }
 }
 
 impl StoredEvent<'_> {
-    fn row(&self) -> EventRow<'_> {
+    /// The text of its `meta`.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] if the row's text is no JSON.
+    fn meta_text(&self) -> Result<StoredJson, ReadError> {
+        let damaged = |error: serde_json::Error| ReadError::Damaged(format!("event {}: {error}", self.position));
+        match &self.meta {
+            StoredMeta::Columns(meta) => text_of_columns(meta).map(StoredJson::from).map_err(damaged),
+            StoredMeta::Text(text) => Ok(StoredJson::decoded(text)),
+        }
+    }
+
+    /// The row; `meta_text` is its [`meta_text`](Self::meta_text).
+    fn row<'a>(&'a self, meta_text: &'a StoredJson) -> EventRow<'a> {
         let fields = HashedFields {
             stream: self.stream.as_str(),
             revision: self.revision,
@@ -264,15 +304,31 @@ impl StoredEvent<'_> {
             event_type: &self.event_type.name,
             version: self.event_type.version,
             time: self.time,
-            meta: self.raw_meta.get(),
+            meta: meta_text.get(),
             data: self.data,
         };
-        EventRow { position: self.position, fields, meta: self.meta.as_ref(), hash: self.hash }
+        let meta = match &self.meta {
+            StoredMeta::Columns(meta) => Some(meta),
+            StoredMeta::Text(_) => None,
+        };
+        EventRow { position: self.position, fields, meta, hash: self.hash }
     }
 
+    /// Decodes the event and keeps its texts.
     fn decode(self) -> Result<Recorded, ReadError> {
-        let Self { position, stream, revision, id, event_type, time: micros, meta, raw_meta, data, hash } = self;
+        let (raw_meta, raw_data) = (self.meta_text()?, StoredJson::decoded(self.data));
+        let (version, hash) = (self.event_type.version, self.hash);
+        Ok(Recorded::new(self.decode_fact()?, version, hash, raw_meta, raw_data))
+    }
+
+    /// Decodes what the event says. No text of it is kept.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] or [`ReadError::Unknown`]; both name the position.
+    pub(super) fn decode_fact(self) -> Result<Fact, ReadError> {
+        let Self { position, stream, revision, id, event_type, time: micros, meta, data, hash: _ } = self;
         let damaged = |what: &dyn std::fmt::Display| ReadError::Damaged(format!("event {position}: {what}"));
+        let json = |text| without_spaces_around(text).ok_or_else(|| damaged(&"spaces around its JSON"));
         let time = Timestamp::from_micros(micros);
         if time.as_micros() != micros {
             return Err(damaged(&"its time is out of range"));
@@ -281,35 +337,17 @@ impl StoredEvent<'_> {
             StoredName::Valid(name) => name,
             StoredName::Invalid(text) => stream_name(position, &text)?,
         };
-        let meta = meta.map_or_else(|| parse_meta(position, &raw_meta), Ok)?;
-        let raw_data = json(data).map_err(|what| damaged(&what))?;
-        let StoredType { name, version } = event_type;
-        UndecodedEvent {
-            position,
-            stream,
-            revision,
-            id,
-            event_type: &name,
-            version,
-            time,
-            meta,
-            hash,
-            raw_meta,
-            raw_data,
-        }
-        .decode()
+        let meta = match meta {
+            StoredMeta::Columns(meta) => meta,
+            StoredMeta::Text(text) => parse_meta(position, json(text)?)?,
+        };
+        let (StoredType { name, version }, data) = (event_type, json(data)?);
+        UndecodedEvent { position, stream, revision, id, event_type: &name, version, time, meta, data }.decode()
     }
 }
 
 fn text<'row>(row: &'row Row<'_>, column: usize) -> Result<&'row str, Box<dyn std::error::Error + Send + Sync>> {
     Ok(row.get_ref(column)?.as_str()?)
-}
-
-/// The JSON of a column.
-fn json(text: &str) -> Result<Box<RawValue>, String> {
-    let json = RawValue::from_string(text.to_owned()).map_err(|error| error.to_string())?;
-    // The parser removes spaces around the value. Taskbell writes none, so spaces mean that the text was changed.
-    if json.get().len() == text.len() { Ok(json) } else { Err("spaces around its JSON".to_owned()) }
 }
 
 fn read_error(error: &rusqlite::Error) -> ReadError {

@@ -1,7 +1,7 @@
 //! An event as the file stores it, without the meaning of its `data`.
 
 use crate::store::chain::HashedFields;
-use crate::store::{Hash, Meta, Recorded};
+use crate::store::{Fact, Hash, Meta, Recorded};
 use crate::task::Position;
 
 /// An event that is to be inserted, or was read back to be compared.
@@ -15,7 +15,7 @@ pub(super) struct EventRow<'a> {
 
 impl<'a> From<&'a Recorded> for EventRow<'a> {
     fn from(event: &'a Recorded) -> Self {
-        let Recorded { position, meta, hash, .. } = event;
+        let Recorded { fact: Fact { position, meta, .. }, hash, .. } = event;
         Self { position: *position, fields: event.hashed_fields(), meta: Some(meta), hash: *hash }
     }
 }

@@ -20,17 +20,27 @@ const GROUP_BYTES: usize = 8 << 20;
 /// How many times the writer's thread yields its core before it begins a commit. If the cores are busy, another thread gets
 /// time to prepare an append, which joins the commit. If the cores are idle, a yield costs nothing.
 const YIELDS_PER_COMMIT: u32 = 1;
+/// How many events a caller drops for each of its appends. Those that are left over are dropped by the writer.
+const REMOVED_PER_APPEND: usize = 2;
 /// The largest number of streams whose end is cached. An append to a cached stream needs no query.
 const STREAMS_MAX: usize = 100_000;
 
 /// Appends that are written in one commit, and the channel to the caller that waits for their results.
 pub(super) struct WriteRequest {
     pub(super) appends: Vec<EncodedAppend>,
-    pub(super) results: oneshot::Sender<AppendResults>,
+    pub(super) results: oneshot::Sender<WriteAnswer>,
+}
+
+/// What the caller of a request receives.
+pub(super) struct WriteAnswer {
+    pub(super) results: AppendResults,
+    /// Events that the log doesn't keep in memory any more. The caller drops them: that takes time, which the other requests
+    /// would wait for.
+    pub(super) removed: Vec<Arc<Recorded>>,
 }
 
 /// One result for each append of a request, in the order of the appends.
-type AppendResults = Vec<Result<Revision, AppendError>>;
+pub(super) type AppendResults = Vec<Result<Revision, AppendError>>;
 
 /// The writer of the log. [`Writer::run`] is the body of its thread.
 pub(super) struct Writer {
@@ -93,26 +103,33 @@ impl Writer {
             requests.into_iter().map(|WriteRequest { appends, results }| (appends, results)).unzip();
         let counts: Vec<_> = appends.iter().map(Vec::len).collect();
         let all_failed = |error: AppendError| counts.iter().map(|count| vec![Err(error.clone()); *count]).collect();
-        let results = self.write_and_publish(appends).unwrap_or_else(all_failed);
-        for (caller, caller_results) in callers.into_iter().zip(results) {
+        let (results, mut removed) =
+            self.write_and_publish(appends).unwrap_or_else(|error| (all_failed(error), Vec::new()));
+        for (caller, results) in callers.into_iter().zip(results) {
+            // About as many events are removed as were written.
+            let of_caller = removed.len().saturating_sub(results.len() * REMOVED_PER_APPEND);
+            let removed = removed.split_off(of_caller);
             // An error means that the caller has dropped its future and needs no result.
-            drop(caller.send(caller_results));
+            drop(caller.send(WriteAnswer { results, removed }));
         }
     }
 
     /// Writes all requests in one transaction. First the events become durable, then they are published, and then the
-    /// results are returned.
+    /// results are returned, with the events that are not in memory any more.
     ///
     /// # Errors
     /// The transaction has failed. The error is the result of every append.
-    fn write_and_publish(&mut self, requests: Vec<Vec<EncodedAppend>>) -> Result<Vec<AppendResults>, AppendError> {
+    fn write_and_publish(
+        &mut self,
+        requests: Vec<Vec<EncodedAppend>>,
+    ) -> Result<(Vec<AppendResults>, Vec<Arc<Recorded>>), AppendError> {
         if let Some(failure) = self.failure.get() {
             return Err(AppendError::ReadOnly(failure.clone()));
         }
         match self.run_transaction(requests) {
             Ok((results, CommitGroup { head, written })) => {
-                self.recent.publish(written, head);
-                Ok(results)
+                let removed = self.recent.publish(written, head);
+                Ok((results, removed))
             }
             Err(error) => Err(self.recover(error)),
         }
